@@ -1,0 +1,108 @@
+# `make run` and `make test` do all the set-up by themselves; they need Python 3.10 to 3.13, make and a package index.
+# Everything is installed into .venv, at the exact versions of constraints.txt, once: later calls go straight on.
+
+# The first of these that is Python 3.10 to 3.13 makes the environment; `make run PYTHON=python3.12` names one.
+PYTHON ?= python3 python3.13 python3.12 python3.11 python3.10
+.DEFAULT_GOAL := help
+
+RECIPE ?= quickstart
+ARGS ?=
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+RUN_READY := $(VENV)/.ready-to-run
+TEST_READY := $(VENV)/.ready-to-test
+INPUTS := pyproject.toml constraints.txt
+INSTALL := $(PY) -m pip install --disable-pip-version-check --retries 10 -c constraints.txt
+# One thread a worker: two test processes that each use every core would only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_ARGS)
+NEVER_HERE := not network and not gpu
+
+# An environment made elsewhere (the checkout was moved or copied) or by another Python than the one now asked for
+# is made anew; its files then count as never made.
+ifneq ($(shell cat $(VENV)/.made-in 2>/dev/null),$(CURDIR))
+.PHONY: $(PY) $(RUN_READY) $(TEST_READY)
+else ifneq ($(origin PYTHON),file)
+VERSION_OF := -c "import sys; print(sys.version_info[:2])" 2>/dev/null
+ifneq ($(shell $(firstword $(PYTHON)) $(VERSION_OF)),$(shell $(PY) $(VERSION_OF)))
+.PHONY: $(PY) $(RUN_READY) $(TEST_READY)
+endif
+endif
+
+.NOTPARALLEL:
+.PHONY: help run test test-slow check lint format bench setup clean clean-all
+
+help:
+	@echo "make run        set everything up, then run the whole life of a model (RECIPE=$(RECIPE) ARGS='--fresh ...')"
+	@echo "make test       set everything up, then run the tests"
+	@echo "make test-slow  the slow tests"
+	@echo "make check      what a commit must pass: format, lint, types, fast tests, examples in docstrings"
+	@echo "make format     mend the format and what lint can mend"
+	@echo "make bench      run the measurements in benchmarks/"
+	@echo "make clean      remove what was built and cached (make clean-all: also $(VENV)); runs/ stays"
+
+run: $(RUN_READY)
+	@$(PY) -m scratchlm run $(RECIPE) $(ARGS)
+
+test: $(TEST_READY)
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow and $(NEVER_HERE)"
+
+test-slow: $(TEST_READY)
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "slow and $(NEVER_HERE)"
+
+check: lint
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow and not browser and $(NEVER_HERE)"
+
+lint: $(TEST_READY)
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+format: $(TEST_READY)
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+bench: $(TEST_READY)
+	@for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+
+setup: $(TEST_READY)
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov
+	find scratchlm tests benchmarks dev -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-all: clean
+	rm -rf $(VENV)
+
+$(PY):
+	@chosen=; seen=; \
+	for candidate in $(PYTHON); do \
+	  command -v "$$candidate" >/dev/null 2>&1 || continue; \
+	  version=$$("$$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+	  seen="$$seen $$candidate is $$version;"; \
+	  case "$$version" in 3.10|3.11|3.12|3.13) chosen=$$candidate; break;; esac; \
+	done; \
+	if [ -z "$$chosen" ]; then \
+	  echo "scratchlm needs Python 3.10, 3.11, 3.12 or 3.13, found:$${seen:- none;}" >&2; \
+	  echo "install one (on Debian or Ubuntu: apt-get install python3 python3-venv) and say 'make run PYTHON=python3.12'." >&2; \
+	  exit 1; \
+	fi; \
+	if ! "$$chosen" -c 'import venv, ensurepip' >/dev/null 2>&1; then \
+	  echo "$$chosen should bring the modules venv and ensurepip, but does not;" >&2; \
+	  echo "install them (on Debian or Ubuntu: apt-get install python3-venv) and run make again." >&2; \
+	  exit 1; \
+	fi; \
+	echo "== making $(VENV) with $$chosen"; \
+	rm -rf $(VENV) && "$$chosen" -m venv $(VENV) && echo "$(CURDIR)" > $(VENV)/.made-in
+
+$(RUN_READY): $(INPUTS) | $(PY)
+	@echo "== installing scratchlm into $(VENV) (once; PyTorch is large, this takes some minutes)"
+	@$(INSTALL) -e ".[all]"
+	@touch $@
+
+$(TEST_READY): $(INPUTS) | $(PY)
+	@echo "== installing scratchlm and its test tools into $(VENV) (once; PyTorch is large, this takes some minutes)"
+	@$(INSTALL) -e ".[all,test,dev]"
+	@touch $(RUN_READY) $@

@@ -1,0 +1,7 @@
+"""`python -m scratchlm` is `scratchlm`."""
+
+import sys
+
+from scratchlm.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,337 @@
+"""Model folders and training checkpoints: written whole or not at all, verified before they are believed.
+
+A model folder holds `config.json`, `model.safetensors`, `tokenizer.json`, `task.json` for a specialist, and
+`manifest.json` with the sha256 and size of every other file. A training checkpoint is a model folder with
+`training_state.safetensors` and `training_state.json` beside. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from scratchlm.core.config import from_dict, to_dict
+from scratchlm.core.errors import CheckpointError, ConfigError
+from scratchlm.core.files import new_folder, read_json, remove_partials, sha256_of_file, write_json
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.model.config import GPTConfig
+from scratchlm.model.gpt import GPTModel
+from scratchlm.tokenizers.files import load_tokenizer
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+STEP_FOLDER = re.compile(r"step-(\d{8})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """What a model folder holds: everything that is needed to use the model, and where it came from."""
+
+    model: GPTModel
+    config: GPTConfig
+    tokenizer: Tokenizer
+    task: dict[str, Any]  # {} for a plain language model
+    manifest: dict[str, Any]
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingState:
+    """What a run needs beside the model to go on as if it had never stopped."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)  # optimizer moments, RNG states
+    values: dict[str, Any] = field(default_factory=dict)  # counters, best loss, sample position
+
+
+def save_model(
+    folder: str | Path,
+    model: GPTModel,
+    tokenizer: Tokenizer,
+    *,
+    task: Mapping[str, Any] | None = None,
+    training_state: TrainingState | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a model folder, whole or not at all; the manifest comes last.
+
+    `facts` goes into the manifest: step, validation loss, fingerprint of the training data, and the like.
+    Raises: CheckpointError when the disk is full or the folder may not be written.
+    """
+    target = Path(folder)
+    with new_folder(target, error=CheckpointError) as partial:
+        write_json(partial / "config.json", to_dict(model.config), error=CheckpointError)
+        save_tensors(partial / "model.safetensors", own_weights(model))
+        tokenizer.save(partial / "tokenizer.json")
+        if task:
+            write_json(partial / "task.json", dict(task), error=CheckpointError)
+        if training_state is not None:
+            save_tensors(partial / "training_state.safetensors", training_state.tensors)
+            write_json(partial / "training_state.json", training_state.values, error=CheckpointError)
+        manifest = {
+            "format": "scratchlm model folder",
+            "format_version": FORMAT_VERSION,
+            **(facts or {}),
+            "versions": versions(),
+            "files": {
+                file.name: {"sha256": sha256_of_file(file), "size_bytes": file.stat().st_size}
+                for file in sorted(partial.iterdir())
+            },
+        }
+        write_json(partial / MANIFEST, manifest, error=CheckpointError)
+    return target
+
+
+def load_model(path: str | Path) -> LoadedModel:
+    """Open a model folder, or a run folder's newest good checkpoint, after checking every file's hash.
+
+    The model is in evaluation mode, on the CPU.
+    Raises: CheckpointError naming the file that is missing or damaged, and what differs.
+    """
+    folder = resolve_model(path)
+    manifest = verify(folder)
+    config = _read_config(folder)
+    task = read_json(folder / "task.json", error=CheckpointError) if (folder / "task.json").exists() else {}
+    state = load_tensors(folder / "model.safetensors")
+    model = build_model(config, state, where=folder / "model.safetensors")
+    return LoadedModel(
+        model=model.eval(),
+        config=config,
+        tokenizer=load_tokenizer(folder / "tokenizer.json"),
+        task=task,
+        manifest=manifest,
+        folder=folder,
+    )
+
+
+def load_training_state(folder: Path) -> TrainingState:
+    """The optimizer, counters and RNG of a checkpoint folder.
+
+    Raises: CheckpointError when the folder is a model without them.
+    """
+    if not (folder / "training_state.json").exists():
+        raise CheckpointError(
+            f"{folder} should hold a training state, found only a model; nothing to resume."
+        )
+    return TrainingState(
+        tensors=load_tensors(folder / "training_state.safetensors"),
+        values=read_json(folder / "training_state.json", error=CheckpointError),
+    )
+
+
+def build_model(config: GPTConfig, state: Mapping[str, Tensor], *, where: Path) -> GPTModel:
+    """A GPT of that config with these weights; the output head is as wide as the weights say.
+
+    Weights are assigned, not copied, so that loading needs the file's size in memory once.
+    Raises: CheckpointError naming the missing, unknown or misshapen weights.
+    """
+    with torch.device("meta"):
+        model = GPTModel(config)
+        head = state.get("out_head.weight")
+        if head is not None and (head.shape[0] != config.vocab_size or "out_head.bias" in state):
+            model.out_head = nn.Linear(config.emb_dim, head.shape[0], bias="out_head.bias" in state)
+    is_tied = head is None and config.tie_embeddings
+    weights = dict(state)
+    if is_tied and "tok_emb.weight" in state:
+        weights["out_head.weight"] = state["tok_emb.weight"]
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items() if not name.endswith("att.mask")}
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        name = wrong[0]
+        raise CheckpointError(
+            f"{where} must fit its config.json: {name} should be {expected.get(name, 'absent')}, "
+            f"found {found.get(name, 'absent')} ({len(wrong)} such weights); the two files do not belong together."
+        )
+    model.load_state_dict({name: weights[name] for name in expected}, assign=True)
+    if is_tied:
+        model.out_head.weight = model.tok_emb.weight
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    return model
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Check that a model folder is complete and unchanged; returns its manifest.
+
+    Raises: CheckpointError naming the file that is missing, of another size or of another hash.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise CheckpointError(
+            f"{folder} should be a model folder with {MANIFEST}, found none; check the path."
+        )
+    manifest: dict[str, Any] = read_json(folder / MANIFEST, error=CheckpointError)
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or manifest.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder / MANIFEST} must be of format version {FORMAT_VERSION} and list its files; "
+            "it was written by another program or version."
+        )
+    for name, facts in files.items():
+        file = folder / name
+        if Path(name).name != name or not file.is_file():
+            raise CheckpointError(
+                f"{folder} should hold {name}, found none; restore it or use another checkpoint."
+            )
+        if file.stat().st_size != facts.get("size_bytes"):
+            raise CheckpointError(
+                f"{file} should have {facts.get('size_bytes')} bytes, found {file.stat().st_size}; "
+                "it is damaged: use another checkpoint."
+            )
+        if sha256_of_file(file, error=CheckpointError) != facts.get("sha256"):
+            raise CheckpointError(
+                f"{file} differs from its sha256 in {MANIFEST}; it is damaged: use another checkpoint."
+            )
+    return manifest
+
+
+def resolve_model(path: str | Path) -> Path:
+    """The model folder behind a path: itself, or a run folder's checkpoint (`RUN`, `RUN/last`, `RUN/best`).
+
+    Raises: CheckpointError when there is no model there, with what was looked for.
+    """
+    wanted = Path(path)
+    if (wanted / MANIFEST).is_file():
+        return wanted
+    if wanted.name in ("best", "last") and (wanted.parent / "checkpoints").is_dir():
+        run, choice = wanted.parent, wanted.name
+    else:
+        run, choice = wanted, "last"
+    if not (run / "checkpoints").is_dir():
+        found = "a file" if wanted.is_file() else "a folder without one" if wanted.is_dir() else "nothing"
+        raise CheckpointError(
+            f"{wanted} should be a model folder (with {MANIFEST}) or a run folder (with checkpoints/), "
+            f"found {found}; check the path."
+        )
+    folder, damaged = best_checkpoint(run) if choice == "best" else newest_good_checkpoint(run)
+    if folder is None:
+        told = f" ({damaged[0]})" if damaged else ""
+        raise CheckpointError(f"{run} should hold a good checkpoint, found none{told}; train it first.")
+    return folder
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    """Where a run keeps the checkpoint of a step."""
+    return run / "checkpoints" / f"step-{step:08d}"
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """The checkpoint folders of a run, oldest first; unfinished ones are hidden and not among them."""
+    folders = (run / "checkpoints").glob("step-*")
+    return sorted(folder for folder in folders if STEP_FOLDER.fullmatch(folder.name))
+
+
+def newest_good_checkpoint(run: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that verifies, and what is wrong with the newer ones that do not."""
+    damaged: list[str] = []
+    for folder in reversed(list_checkpoints(run)):
+        try:
+            verify(folder)
+        except CheckpointError as error:
+            damaged.append(str(error))
+        else:
+            return folder, damaged
+    return None, damaged
+
+
+def best_checkpoint(run: Path) -> tuple[Path | None, list[str]]:
+    """The good checkpoint with the lowest validation loss, and what is wrong with the damaged ones."""
+    damaged: list[str] = []
+    best: tuple[float, Path] | None = None
+    for folder in list_checkpoints(run):
+        try:
+            val_loss = verify(folder).get("val_loss")
+        except CheckpointError as error:
+            damaged.append(str(error))
+            continue
+        if isinstance(val_loss, (int, float)) and (best is None or val_loss < best[0]):
+            best = (val_loss, folder)
+    return (None if best is None else best[1]), damaged
+
+
+def prune_checkpoints(run: Path, *, keep: int) -> None:
+    """Delete old checkpoints: the newest `keep` stay, and the one with the lowest validation loss.
+
+    A folder without a readable manifest is neither counted nor touched.
+    """
+    remove_partials(run / "checkpoints")
+    good: list[tuple[Path, float | None]] = []
+    for folder in reversed(list_checkpoints(run)):
+        try:
+            manifest = read_json(folder / MANIFEST, error=CheckpointError)
+        except CheckpointError:
+            continue
+        good.append((folder, manifest.get("val_loss")))
+    with_loss = [(loss, folder) for folder, loss in good if loss is not None]
+    stay = {folder for folder, _ in good[:keep]} | ({min(with_loss)[1]} if with_loss else set())
+    for folder, _ in good:
+        if folder not in stay:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def own_weights(model: nn.Module) -> dict[str, Tensor]:
+    """A model's weights, each once: a head tied to the token embedding is not written twice."""
+    state = model.state_dict()
+    tied = (
+        "out_head.weight" in state
+        and state["out_head.weight"].data_ptr() == state["tok_emb.weight"].data_ptr()
+    )
+    return {name: tensor for name, tensor in state.items() if not (tied and name == "out_head.weight")}
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as safetensors; the caller's folder is not yet visible, so no rename is needed.
+
+    Raises: CheckpointError when the disk is full.
+    """
+    try:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)
+    except (OSError, SafetensorError) as cause:
+        raise CheckpointError(
+            f"{path.name} should have been written, got: {cause}; free some space."
+        ) from cause
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises: CheckpointError when it is missing, truncated or not safetensors.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as cause:
+        raise CheckpointError(
+            f"{path} must be a safetensors file, got: {cause}; use another checkpoint."
+        ) from cause
+    return tensors
+
+
+def versions() -> dict[str, str]:
+    """What numbers can depend on: library versions, threads and system."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "threads": str(torch.get_num_threads()),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _read_config(folder: Path) -> GPTConfig:
+    values = read_json(folder / "config.json", error=CheckpointError)
+    if not isinstance(values, dict):
+        raise CheckpointError(
+            f"{folder / 'config.json'} must be a table of settings, got {type(values).__name__}."
+        )
+    try:
+        return from_dict(GPTConfig, values, where=str(folder / "config.json"))
+    except ConfigError as cause:
+        raise CheckpointError(str(cause)) from cause

@@ -1,0 +1,39 @@
+"""The table of commands: where each lives and what it does, in the order of a model's life."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """One command."""
+
+    module: str  # its `main(args, prog=...)` is called; imported only then
+    summary: str
+
+
+COMMANDS: dict[tuple[str, ...], Entry] = {
+    ("run",): Entry("scratchlm.cli.run", "one complete named run, from text to report"),
+    ("tokenizer", "train"): Entry("scratchlm.cli.tokenizer_train", "learn a BPE vocabulary from text"),
+    ("tokenizer", "encode"): Entry("scratchlm.cli.tokenizer_encode", "text to token ids"),
+    ("tokenizer", "decode"): Entry("scratchlm.cli.tokenizer_decode", "token ids to text"),
+    ("tokenizer", "compare"): Entry(
+        "scratchlm.cli.tokenizer_compare", "the same text through several tokenizers"
+    ),
+    ("data", "list"): Entry("scratchlm.cli.data_list", "known data sets, and which are here"),
+    ("data", "fetch"): Entry("scratchlm.cli.data_fetch", "download a known data set, with checks"),
+    ("pretrain",): Entry("scratchlm.cli.pretrain", "teach a new model to write"),
+    ("finetune", "classify"): Entry("scratchlm.cli.finetune_classify", "make a classifier out of a model"),
+    ("finetune", "instruct"): Entry("scratchlm.cli.finetune_instruct", "make an assistant out of a model"),
+    ("generate",): Entry("scratchlm.cli.generate", "continue a prompt"),
+    ("classify",): Entry("scratchlm.cli.classify", "label texts"),
+    ("chat",): Entry("scratchlm.cli.chat", "ask an assistant, line by line"),
+    ("evaluate", "loss"): Entry(
+        "scratchlm.cli.evaluate_loss", "loss, perplexity and bits per byte of a text"
+    ),
+    ("evaluate", "classify"): Entry(
+        "scratchlm.cli.evaluate_classify", "accuracy of a classifier on labelled texts"
+    ),
+    ("bench",): Entry("scratchlm.cli.bench", "measure speed beside a peer"),
+    ("doctor",): Entry("scratchlm.cli.doctor", "versions, devices, caches, and what is missing"),
+}

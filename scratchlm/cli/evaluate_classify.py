@@ -1,0 +1,69 @@
+"""`scratchlm evaluate classify`: how often a classifier is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from scratchlm.cli.parsing import Common, run_command
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.data.classification import read_labelled
+from scratchlm.finetuning.classification import score_predictions
+from scratchlm.serving.language_model import load
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateClassify(Common):
+    """Accuracy with its 95 % interval, precision, recall and F1 of a classifier on labelled texts.
+
+    Example: scratchlm evaluate classify --model runs/spam --data new_messages.csv
+    """
+
+    model: Path | None = None  # a classifier's model folder or run folder
+    data: tuple[str, ...] = ()  # files of labelled texts
+
+
+def main(args: Sequence[str], *, prog: str) -> int:
+    """Parse and run."""
+    return run_command(EvaluateClassify, evaluate, args, prog=prog)
+
+
+def evaluate(command: EvaluateClassify, console: Console) -> dict[str, Any]:  # noqa: ARG001
+    """Measure and print; returns the `--json` keys."""
+    if command.model is None or not command.data:
+        missing = "--model" if command.model is None else "--data"
+        raise ConfigError(f"evaluate classify needs a classifier and labelled texts, found no {missing}.")
+    lm = load(command.model, device=command.device)
+    if lm.kind != "classification":
+        raise ConfigError(f"evaluate classify needs a classifier, found a {lm.kind} in {lm.folder}.")
+    rows = read_labelled(list(command.data))
+    classes = [str(name) for name in lm.class_names]
+    unseen = sorted({row.label for row in rows} - set(classes))
+    if unseen:
+        raise DataError(
+            f"labels must be among the classifier's ({', '.join(classes)}), found {unseen[0]!r}; correct the file."
+        )
+    predictions = lm.classify([row.text for row in rows])
+    scores = score_predictions(predictions, [row.label for row in rows], classes)
+    low, high = scores.interval
+    if not command.json:
+        print(f"{scores.accuracy:.2%} of {scores.n:,} right (95 % interval {low:.1%} to {high:.1%})")
+        for row in scores.per_class:
+            print(
+                f"  {row.label}: precision {row.precision:.3f}, recall {row.recall:.3f}, F1 {row.f1:.3f}, {row.support:,} texts"
+            )
+        print(f"  confusion (rows: true, columns: predicted): {scores.confusion}")
+    return {
+        "accuracy": scores.accuracy,
+        "low": low,
+        "high": high,
+        "n": scores.n,
+        "macro_f1": scores.macro_f1,
+        "per_class": [asdict(row) for row in scores.per_class],
+        "confusion": scores.confusion,
+        "truncated": sum(prediction.is_truncated for prediction in predictions),
+    }

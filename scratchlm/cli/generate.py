@@ -1,0 +1,81 @@
+"""`scratchlm generate`: continue a prompt, token by token."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from scratchlm.cli.parsing import Common, run_command
+from scratchlm.core.errors import ConfigError
+from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.generate import generate as generate_steps
+from scratchlm.serving.language_model import load
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Common):
+    """Stream a continuation of one prompt, or of several at once.
+
+    Example: scratchlm generate --model runs/quickstart --prompt "Once upon a time" --temperature 0.8 --seed 1
+    """
+
+    model: Path | None = None  # a model folder or run folder
+    prompt: tuple[str, ...] = ()  # what to continue; "-" reads it from standard input
+    max_new_tokens: int = 100  # per prompt; an end-of-text ends it earlier
+    temperature: float = 0.0  # 0: always the likeliest token; 1: the model's own odds
+    top_k: int | None = None  # choose among this many likeliest tokens
+    top_p: float | None = None  # choose among the fewest tokens that together have this probability
+    min_p: float | None = None  # choose among tokens at least this fraction as likely as the likeliest
+    repetition_penalty: float | None = None  # above 1 makes tokens that are already there less likely
+    stop: tuple[str, ...] = ()  # end at one of these texts
+    overflow: str = "crop"  # a prompt beyond the context: crop keeps its end, error refuses it
+    seed: int | None = None  # same seed, same prompt: same text
+
+
+def main(args: Sequence[str], *, prog: str) -> int:
+    """Parse and run."""
+    return run_command(Generate, generate, args, prog=prog)
+
+
+def generate(command: Generate, console: Console) -> dict[str, Any]:  # noqa: ARG001
+    """Write the continuation as it comes; returns the `--json` keys."""
+    if command.model is None or not command.prompt:
+        missing = "--model" if command.model is None else "--prompt"
+        raise ConfigError(
+            f"generate needs a model and a prompt, found no {missing}; see `scratchlm generate --help`."
+        )
+    lm = load(command.model, device=command.device)
+    if lm.kind == "classification":
+        raise ConfigError(
+            f"generate needs a language model, found a classifier in {lm.folder}; use classify."
+        )
+    prompts = [sys.stdin.read() if prompt == "-" else prompt for prompt in command.prompt]
+    names = {field.name for field in dataclasses.fields(GenerationConfig)}
+    given = {name: value for name, value in vars(command).items() if name in names and value is not None}
+    config = lm.generation_config(**given, stop_texts=command.stop)
+    prompt_ids = [lm.tokenizer.encode(prompt) for prompt in prompts]
+    ids: list[list[int]] = [[] for _ in prompts]
+    texts = [""] * len(prompts)
+    streams = not command.json and len(prompts) == 1
+    if streams:
+        print(prompts[0], end="", flush=True)
+    for step in generate_steps(lm.model, prompt_ids, config, tokenizer=lm.tokenizer):
+        texts[step.row] += step.text
+        if step.id is not None:
+            ids[step.row].append(step.id)
+        if streams:
+            print(step.text, end="", flush=True)
+    if streams:
+        print()
+    elif not command.json:
+        for prompt, text in zip(prompts, texts):
+            print(f"{prompt}{text}\n")
+    if len(prompts) == 1:
+        return {"prompt_ids": prompt_ids[0], "ids": ids[0], "text": texts[0]}
+    return {"prompt_ids": prompt_ids, "ids": ids, "text": texts}

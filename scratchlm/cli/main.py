@@ -1,0 +1,105 @@
+"""`scratchlm`: find the command, parse its flags, run it, and turn errors into one line and an exit code.
+
+Command modules are imported only when asked for, so that `scratchlm --help` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+
+from scratchlm import __version__
+from scratchlm.cli.commands import COMMANDS, Entry
+from scratchlm.core.config import nearest
+from scratchlm.core.errors import ConfigError, ScratchLMError
+
+USAGE_EXIT_CODE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (DESIGN: 0, 2, 3, 4, 5, 6, 130, 143)."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    wants_debug = "--debug" in args
+    args = [arg for arg in args if arg != "--debug"]
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        return _run(args)
+    except ScratchLMError as error:
+        if wants_debug:
+            traceback.print_exc()
+        print(f"scratchlm: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("scratchlm: stopped.", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader, e.g. `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if args[0] in ("-V", "--version"):
+        print(f"scratchlm {__version__}")
+        return 0
+    words, entry, rest = _find(args)
+    module = importlib.import_module(entry.module)
+    return int(module.main(rest, prog=f"scratchlm {' '.join(words)}"))
+
+
+def _find(args: list[str]) -> tuple[tuple[str, ...], Entry, list[str]]:
+    """Split the arguments into the command's words and the rest."""
+    for length in (2, 1):
+        words = tuple(args[:length])
+        if len(words) == length and words in COMMANDS:
+            return words, COMMANDS[words], args[length:]
+    group = [words[1] for words in COMMANDS if len(words) == 2 and words[0] == args[0]]
+    if group and (len(args) == 1 or args[1] in ("-h", "--help")):
+        print(overview(args[0]))
+        raise SystemExit(0 if len(args) == 2 else USAGE_EXIT_CODE)
+    if group:
+        raise ConfigError(f"`scratchlm {args[0]}` has no part {args[1]!r}; {nearest(args[1], group)}")
+    known = {words[0] for words in COMMANDS}
+    raise ConfigError(
+        f"scratchlm has no command {args[0]!r}; {nearest(args[0], known)} `scratchlm --help` lists them all."
+    )
+
+
+def overview(group: str | None = None) -> str:
+    """The list of commands, or of one group's parts."""
+    chosen = {words: entry for words, entry in COMMANDS.items() if group in (None, words[0])}
+    width = max(len(" ".join(words)) for words in chosen)
+    lines = [f"  {' '.join(words):<{width}}  {entry.summary}" for words, entry in chosen.items()]
+    return "\n".join(
+        [
+            f"scratchlm {__version__}: a GPT from nothing, through its whole life.",
+            "",
+            f"usage: scratchlm {group or 'COMMAND'} ... [--help] [--json] [--debug]",
+            "",
+            *lines,
+            "",
+            "Start with `scratchlm run`: it trains, fine-tunes and grades a small model on built-in data, offline.",
+        ]
+    )
+
+
+def _on_sigterm(signal_number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    """Outside training there is nothing to save: leave with the code that shells expect."""
+    raise SystemExit(128 + signal_number)
+
+
+def print_json(value: object) -> None:
+    """One JSON object on standard output; NaN would not be JSON, so it is refused."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Flags to dataclasses: every setting is a field, and a mistake is one line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import tyro
+from rich.console import Console
+
+from scratchlm.cli.main import print_json
+from scratchlm.core.device import DeviceName
+from scratchlm.core.errors import ConfigError
+from scratchlm.training.interrupts import StoppedBySignal
+
+C = TypeVar("C", bound="Common")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """Flags that every command has."""
+
+    json: bool = False  # print exactly one JSON object on standard output, nothing else there
+    device: DeviceName = "auto"  # where to compute
+
+
+def parse(cls: type[C], args: Sequence[str], *, prog: str, default: C | None = None) -> C:
+    """Build the command's dataclass from its arguments.
+
+    Raises: ConfigError with the parser's complaint in one line, naming the nearest flag for a misspelt one.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            command = tyro.cli(
+                cls,
+                args=list(args),
+                prog=prog,
+                default=default,
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs),
+            )
+            return cast(C, command)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise ConfigError(f"{_one_line(complaint.getvalue())} (`{prog} --help` shows every flag)") from stop
+
+
+def run_command(
+    cls: type[C],
+    action: Callable[[C, Console], dict[str, Any]],
+    args: Sequence[str],
+    *,
+    prog: str,
+    default: C | None = None,
+) -> int:
+    """Parse, act, and with --json print what the action returned; without it the action itself has printed.
+
+    Everything that is not the result, progress and notes, goes to standard error.
+    """
+    command = parse(cls, args, prog=prog, default=default)
+    console = Console(stderr=True, highlight=False)
+    logging.basicConfig(level=logging.WARNING, format="scratchlm: %(message)s", stream=sys.stderr, force=True)
+    try:
+        result = action(command, console)
+    except StoppedBySignal as stop:
+        console.print(f"scratchlm: {stop}", markup=False)
+        return stop.exit_code
+    if command.json:
+        print_json(result)
+    return 0
+
+
+def _one_line(box: str) -> str:
+    """The words of tyro's framed complaint: its title and first sentences, without frame and help text."""
+    lines = []
+    for raw in box.splitlines():
+        line = re.sub(r"^[╭╰│─\s]+|[╮╯│─\s]+$", "", raw).strip()
+        if line.startswith(("For full helptext", "Argument helptext", "Full helptext")):
+            break
+        if line and not line.endswith("options"):
+            lines.append(line)
+    titles = ("Unrecognized options", "Value error", "Required options", "Parsing error")
+    if len(lines) > 1 and lines[0].rstrip(":") in titles:
+        lines = lines[1:]
+    text = " ".join(lines)
+    return text if len(text) <= 400 else f"{text[:400]}..."

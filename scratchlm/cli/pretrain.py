@@ -1,0 +1,96 @@
+"""`scratchlm pretrain`: teach a new model to write."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.stage_runs import recipe_argument, resumed_recipe, run_stage, with_end
+from scratchlm.recipes.recipe import DataSettings, Recipe
+from scratchlm.training.config import TrainingConfig
+from scratchlm.training.settings import ModelSettings, SizeName, TextSettings, TokenizerSettings
+
+KIND = "pretrain"
+DEFAULT_STEPS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain(Common):
+    """Pre-train a language model on text: files, folders, globs, .jsonl, .parquet, or a known name.
+
+    Without max_steps, epochs or max_minutes it trains 1,000 steps.
+
+    Example: scratchlm pretrain --data my_books/ --out runs/books --config small --max-steps 2000
+    """
+
+    data: tuple[str, ...] = ()  # text files, folders, globs, or names from `scratchlm data list`
+    val_data: tuple[str, ...] = ()  # validation text of its own, instead of a part of data
+    out: Path | None = None  # the run folder; default: runs/pretrain, runs/pretrain-2, ...
+    recipe: str | None = None  # take the settings of this recipe, e.g. shakespeare
+    config: SizeName | None = None  # the model's size: short for --model.size
+    resume: bool = False  # continue an interrupted run with its own settings
+    fresh: bool = False  # delete what is in the run folder and start over
+    sample_prompt: str = "Once upon a time"  # what text samples during training begin with
+    text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
+    training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: TrainingConfig(sample_every_steps=250, checkpoint_every_steps=250)
+    )
+    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+
+
+def main(args: Sequence[str], *, prog: str) -> int:
+    """Parse with the defaults of the recipe, or of the run to be resumed."""
+    base = resumed_recipe(KIND, list(args)) or recipe_argument(list(args))
+    default = Pretrain()
+    if base is not None:
+        text = {f.name: getattr(base.data, f.name) for f in dataclasses.fields(TextSettings)}
+        default = Pretrain(
+            data=base.data.text,
+            val_data=base.data.val_text,
+            sample_prompt=base.sample_prompt,
+            text=TextSettings(**text),
+            training=base.pretrain,
+            tokenizer=base.tokenizer,
+            model=base.model,
+        )
+    return run_command(Pretrain, pretrain, args, prog=prog, default=default)
+
+
+def pretrain(command: Pretrain, console: Console) -> dict[str, Any]:
+    """Train and say what came out; returns the `--json` keys."""
+    model = command.model
+    if command.config is not None:
+        model = dataclasses.replace(model, size=command.config)
+    text = {f.name: getattr(command.text, f.name) for f in dataclasses.fields(TextSettings)}
+    recipe = Recipe(
+        stages=("pretrain",),
+        sample_prompt=command.sample_prompt,
+        data=DataSettings(text=command.data, val_text=command.val_data, **text),
+        tokenizer=command.tokenizer,
+        model=model,
+        pretrain=with_end(command.training, max_steps=DEFAULT_STEPS),
+    )
+    result = run_stage(
+        KIND,
+        recipe,
+        out=command.out,
+        resume=command.resume,
+        fresh=command.fresh,
+        device=command.device,
+        console=console,
+    )
+    figures = result.figures["pretrain"]
+    if not command.json:
+        print(
+            f"{result.out}: step {figures['step']}, validation {figures['val_loss']:.4f} nats per token, "
+            f"{figures['bits_per_byte']:.4f} bits per byte; report: {result.report}"
+        )
+    return {"out": str(result.out), "report": str(result.report), **figures}

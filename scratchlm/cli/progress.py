@@ -1,0 +1,95 @@
+"""Training, live: one line that moves in a terminal, a line per evaluation anywhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+
+from scratchlm.training.callbacks import StepRecord
+
+SPEED_MEMORY = 0.9  # how much of the shown speed is the earlier steps'
+
+
+class TrainingProgress:
+    """A callback that shows loss, speed, time left and memory; a context manager."""
+
+    def __init__(self, console: Console, name: str) -> None:
+        self._console = console
+        self._name = name
+        self._is_live = console.is_terminal
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._n_steps: int | None = None
+        self._tokens_per_s: float | None = None
+        self._last: StepRecord | None = None
+        self._val = ""
+
+    def on_step(self, record: StepRecord) -> None:
+        """Move the bar."""
+        earlier = record.tokens_per_s if self._tokens_per_s is None else self._tokens_per_s
+        self._tokens_per_s = SPEED_MEMORY * earlier + (1 - SPEED_MEMORY) * record.tokens_per_s
+        self._last = record
+        if not self._is_live:
+            return
+        if self._bar is None:
+            self._start(record)
+        assert self._bar is not None
+        self._bar.update(self._task, completed=record.step, total=record.n_steps, status=self._status(record))
+
+    def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
+        """Show the validation figures."""
+        self._val = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics.items())
+        if not self._is_live:
+            record = self._last
+            status = "" if record is None else f"  {self._status(record)}"
+            of = "" if record is None or record.n_steps is None else f"/{record.n_steps}"
+            shown = status if self._val in status else f"  {self._val}"
+            self._console.print(f"{self._name}: step {step}{of}{shown}", markup=False, soft_wrap=True)
+
+    def on_sample(self, step: int, prompt: str, text: str) -> None:
+        """Show what the model writes by now."""
+        shown = " ".join(text.split())
+        shown = shown if len(shown) <= 160 else f"{shown[:160]}..."
+        self._console.print(
+            f"[dim]step {step}:[/dim] [bold]{escape(prompt)}[/bold] {escape(shown)}", soft_wrap=True
+        )
+
+    def on_checkpoint(self, step: int, folder: Path) -> None:
+        """Nothing to show."""
+
+    def close(self) -> None:
+        """Leave the last state on the screen."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def __enter__(self) -> TrainingProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self, record: StepRecord) -> None:
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn(self._name),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._task = self._bar.add_task(self._name, total=record.n_steps, status="")
+        self._bar.start()
+
+    def _status(self, record: StepRecord) -> str:
+        speed = f"{self._tokens_per_s or 0:,.0f} tokens/s"
+        memory = f"{record.memory_bytes / 2**30:.2f} GiB"
+        val = f"  {self._val}" if self._val else ""
+        return f"loss {record.train_loss:.3f}{val}  {speed}  {memory}"

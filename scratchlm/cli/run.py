@@ -1,0 +1,155 @@
+"""`scratchlm run`: a model's whole life in one command."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.progress import TrainingProgress
+from scratchlm.core.device import pick_device
+from scratchlm.recipes.recipe import Recipe, Stage, builtin_recipes, load_recipe
+from scratchlm.recipes.run import RunResult, run_recipe
+from scratchlm.training.callbacks import Callback
+
+DEFAULT_RECIPE = "quickstart"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Common):
+    """One complete named run: pre-train, fine-tune, evaluate, report.
+
+    usage: scratchlm run [RECIPE] [flags]; RECIPE is a built-in name (default: quickstart), a .toml file, or the
+    folder of an earlier run. Called again it continues, or says that it is complete.
+
+    Example: scratchlm run quickstart --out runs/small --model.n-layers 2 --pretrain.max-steps 300
+    """
+
+    out: Path | None = None  # the run folder; default: runs/RECIPE
+    fresh: bool = False  # delete what is in the run folder and start over
+    seed: int | None = None  # one seed for all stages
+    settings: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
+
+
+def main(args: Sequence[str], *, prog: str) -> int:
+    """Read the recipe first: its values are the flags' defaults."""
+    name, rest = (args[0], args[1:]) if args and not args[0].startswith("-") else (DEFAULT_RECIPE, args)
+    short, recipe = load_recipe(name)
+    is_run_folder = Path(name).is_dir()
+    default = Run(settings=recipe, out=Path(name) if is_run_folder else None)
+
+    def action(command: Run, console: Console) -> dict[str, Any]:
+        return run(short, command, console)
+
+    return run_command(Run, action, rest, prog=f"{prog} {name}" if args else prog, default=default)
+
+
+def run(name: str, command: Run, console: Console) -> dict[str, Any]:
+    """Run the recipe and say what came out; returns the `--json` keys."""
+    out = command.out or Path("runs") / name
+    recipe = command.settings if command.seed is None else with_seed(command.settings, command.seed)
+    result = execute(name, recipe, out, command.device, console, fresh=command.fresh)
+    if not command.json:
+        _print_result(result)
+    return {
+        "recipe": name,
+        "out": str(out),
+        "report": str(result.report),
+        "seconds": result.seconds,
+        "was_complete": result.was_complete,
+        **{stage: without_lists(figures) for stage, figures in result.figures.items()},
+    }
+
+
+def execute(
+    name: str,
+    recipe: Recipe,
+    out: Path,
+    device: str,
+    console: Console,
+    *,
+    fresh: bool = False,
+    extend: bool = False,
+) -> RunResult:
+    """Run a recipe with progress on the console."""
+    with ExitStack() as open_bars:
+
+        def callbacks_for(stage: Stage) -> list[Callback]:
+            open_bars.pop_all().close()
+            return [open_bars.enter_context(TrainingProgress(console, stage))]
+
+        return run_recipe(
+            name,
+            recipe,
+            out,
+            device=pick_device(device),
+            callbacks_for=callbacks_for,
+            fresh=fresh,
+            extend=extend,
+            notify=lambda message: console.print(message, markup=False, soft_wrap=True),
+        )
+
+
+def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    """The recipe with the same seed in every stage."""
+    return dataclasses.replace(
+        recipe,
+        pretrain=dataclasses.replace(recipe.pretrain, seed=seed),
+        classify=dataclasses.replace(recipe.classify, seed=seed),
+        instruct=dataclasses.replace(recipe.instruct, seed=seed),
+    )
+
+
+def without_lists(figures: dict[str, Any]) -> dict[str, Any]:
+    """A stage's figures without the long lists that the report is for."""
+    return {key: value for key, value in figures.items() if key not in ("answers", "mistakes")}
+
+
+def _print_result(result: RunResult) -> None:
+    figures = result.figures
+    if result.was_complete:
+        print(f"{result.out} is complete; nothing to do (--fresh starts over).")
+    if "pretrain" in figures:
+        f = figures["pretrain"]
+        print(
+            f"language model: {f['val_loss']:.3f} nats per token, {f['bits_per_byte']:.3f} bits per byte "
+            f"on {f['scored_tokens']:,} validation tokens"
+        )
+    if "classify" in figures:
+        print(classify_line(figures["classify"]))
+    if "instruct" in figures:
+        print(instruct_line(figures["instruct"]))
+    print(f"report: {result.report}  ({result.seconds:.0f} s)")
+
+
+def classify_line(f: dict[str, Any]) -> str:
+    """A classifier's figures in a sentence."""
+    tfidf = f["baseline_tfidf"]
+    simple = "not run (pip install 'scratchlm[eval]')" if tfidf is None else f"{tfidf:.2%}"
+    raw = "" if f["test_accuracy_raw"] is None else f"; {f['test_accuracy_raw']:.2%} on the book-style split"
+    return (
+        f"classifier: {f['test_accuracy']:.2%} of {f['test_n']} held-out texts right "
+        f"(95 % interval {f['low']:.1%} to {f['high']:.1%}){raw}; TF-IDF + logistic regression {simple}, "
+        f"always the commonest class {f['baseline_majority']:.2%}"
+    )
+
+
+def instruct_line(f: dict[str, Any]) -> str:
+    """An assistant's figures in a sentence."""
+    return (
+        f"assistant: {f['exact_match']:.1%} of {f['test_n']} held-out entries answered exactly "
+        f"(95 % interval {f['low']:.1%} to {f['high']:.1%}), token F1 {f['token_f1']:.3f}; "
+        f"untrained {f['untrained_exact_match']:.1%}, base model {f['base_exact_match']:.1%}"
+    )
+
+
+def recipe_list() -> str:
+    """The built-in recipes, a line each."""
+    return "\n".join(f"  {name}: {description}" for name, description in builtin_recipes().items())

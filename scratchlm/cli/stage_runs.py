@@ -1,0 +1,102 @@
+"""What `pretrain`, `finetune classify` and `finetune instruct` share: each is a run of one stage."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+
+from scratchlm.cli.run import execute
+from scratchlm.core.errors import ConfigError
+from scratchlm.recipes.recipe import Recipe, load_recipe
+from scratchlm.recipes.run import RunResult
+from scratchlm.training.config import TrainingConfig
+
+T = TypeVar("T", bound=TrainingConfig)
+
+
+def run_stage(
+    kind: str,
+    recipe: Recipe,
+    *,
+    out: Path | None,
+    resume: bool,
+    fresh: bool,
+    device: str,
+    console: Console,
+) -> RunResult:
+    """Run a one-stage recipe in `out`, or in the next free `runs/KIND`, `runs/KIND-2`, ...
+
+    Raises: ConfigError when `out` holds a run already and neither resume nor fresh says what to do with it.
+    """
+    folder = out or (newest_run(kind) if resume else free_run(kind))
+    is_run = (folder / "recipe.toml").exists()
+    if is_run and not (resume or fresh):
+        raise ConfigError(
+            f"{folder} should be a new folder, found a run in it; add --resume to continue it, --fresh to start "
+            "over, or choose another --out."
+        )
+    if resume and not is_run:
+        raise ConfigError(
+            f"--resume needs a run to continue, found none in {folder}; name its folder with --out."
+        )
+    return execute(kind, recipe, folder, device, console, fresh=fresh, extend=resume)
+
+
+def resumed_recipe(kind: str, args: list[str]) -> Recipe | None:
+    """The recipe that a `--resume` continues, read before parsing: its settings are the flags' defaults."""
+    if "--resume" not in args:
+        return None
+    out = _value_of("--out", args)
+    folder = Path(out) if out else newest_run(kind)
+    if not (folder / "recipe.toml").exists():
+        raise ConfigError(
+            f"--resume needs a run to continue, found none in {folder}; name its folder with --out."
+        )
+    return load_recipe(str(folder / "recipe.toml"))[1]
+
+
+def recipe_argument(args: list[str]) -> Recipe | None:
+    """The recipe named with `--recipe`, read before parsing: its settings are the flags' defaults."""
+    name = _value_of("--recipe", args)
+    return None if name is None else load_recipe(name)[1]
+
+
+def with_end(config: T, **end: float) -> T:
+    """The settings with this end, unless they have one."""
+    return config if config.has_end else dataclasses.replace(config, **end)  # type: ignore[arg-type]
+
+
+def free_run(kind: str) -> Path:
+    """The first of `runs/KIND`, `runs/KIND-2`, ... that does not exist."""
+    return next(folder for folder in _run_names(kind) if not folder.exists())
+
+
+def newest_run(kind: str) -> Path:
+    """The last of `runs/KIND`, `runs/KIND-2`, ... that exists."""
+    newest = Path("runs") / kind
+    for folder in _run_names(kind):
+        if not folder.exists():
+            return newest
+        newest = folder
+    raise AssertionError("the names never end")
+
+
+def _run_names(kind: str) -> Iterator[Path]:
+    yield Path("runs") / kind
+    number = 2
+    while True:
+        yield Path("runs") / f"{kind}-{number}"
+        number += 1
+
+
+def _value_of(flag: str, args: list[str]) -> str | None:
+    for position, arg in enumerate(args):
+        if arg == flag and position + 1 < len(args):
+            return args[position + 1]
+        if arg.startswith(f"{flag}="):
+            return arg.removeprefix(f"{flag}=")
+    return None

@@ -1,0 +1,76 @@
+"""`scratchlm tokenizer compare`: the same text through several tokenizers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.tokenizers_by_name import tokenizer_named
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.tokenizers.word import LosslessWordTokenizer, WordTokenizer, build_vocab
+
+WORD_KINDS = ("word", "lossless-word")
+DEFAULT = (*WORD_KINDS, "gpt2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerCompare(Common):
+    """Cut the same text with several tokenizers and show the pieces, side by side.
+
+    A word tokenizer's vocabulary is made of the text itself. Without names it shows word, lossless-word and gpt2.
+
+    Example: scratchlm tokenizer compare "The cat's toys" --tokenizers word runs/quickstart
+    """
+
+    text: tyro.conf.Positional[str | None] = None  # the text; "-" reads standard input
+    tokenizers: tuple[str, ...] = ()  # word, lossless-word, gpt2, tokenizer.json files, model folders
+
+
+def main(args: Sequence[str], *, prog: str) -> int:
+    """Parse and run."""
+    return run_command(TokenizerCompare, compare, args, prog=prog)
+
+
+def compare(command: TokenizerCompare, console: Console) -> dict[str, Any]:
+    """Cut and print; returns the `--json` keys."""
+    if command.text is None:
+        raise ConfigError("compare needs a text, found none; give it in quotes, or - to read standard input.")
+    text = sys.stdin.read() if command.text == "-" else command.text
+    rows = []
+    for name in command.tokenizers or DEFAULT:
+        try:
+            tokenizer = _named(name, text)
+        except DataError as missing:
+            if name in command.tokenizers:
+                raise
+            console.print(f"without {name}: {missing}", markup=False)  # not asked for by name
+            continue
+        ids = tokenizer.encode(text)
+        row: dict[str, Any] = {
+            "tokenizer": name,
+            "vocab_size": tokenizer.vocab_size,
+            "n_tokens": len(ids),
+            "bytes_per_token": len(text.encode("utf-8", "surrogatepass")) / max(1, len(ids)),
+            "tokens": [tokenizer.decode([token_id]) for token_id in ids],
+            "round_trip": tokenizer.decode(ids) == text,
+        }
+        rows.append(row)
+        if not command.json:
+            kept = "text comes back" if row["round_trip"] else "text does not come back unchanged"
+            print(f"{name}: {len(ids)} tokens, {row['bytes_per_token']:.2f} bytes each, {kept}")
+            print("  " + "|".join(str(token) for token in row["tokens"]))
+    return {"text": text, "tokenizers": rows}
+
+
+def _named(name: str, text: str) -> Tokenizer:
+    if name not in WORD_KINDS:
+        return tokenizer_named(name)
+    vocab = build_vocab(text, special_tokens=("<|endoftext|>", "<|unk|>"))
+    return WordTokenizer(vocab) if name == "word" else LosslessWordTokenizer.from_text(text)

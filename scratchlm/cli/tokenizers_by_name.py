@@ -1,0 +1,25 @@
+"""How the tokenizer commands find a tokenizer: by name, by file, or inside a model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scratchlm.checkpoints.store import resolve_model
+from scratchlm.core.assets import asset_path
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.tokenizers.files import load_tokenizer
+from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
+
+
+def tokenizer_named(name: str) -> Tokenizer:
+    """`gpt2`, a tokenizer.json, or the tokenizer of a model folder or run folder.
+
+    Raises: DataError when GPT-2's files are not here; TokenizerError, CheckpointError for anything else wrong.
+    """
+    if name == "gpt2":
+        return load_gpt2_tokenizer(asset_path("gpt2_bpe/encoder.json"), asset_path("gpt2_bpe/vocab.bpe"))
+    path = Path(name)
+    if path.is_dir():
+        in_folder = path / "tokenizer.json"
+        return load_tokenizer(in_folder if in_folder.exists() else resolve_model(path) / "tokenizer.json")
+    return load_tokenizer(path)

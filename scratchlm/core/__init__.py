@@ -1,0 +1,1 @@
+"""Shared ground: errors, protocols, configuration, files, randomness, devices, assets."""

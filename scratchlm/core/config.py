@@ -1,0 +1,102 @@
+"""Settings as dataclasses, to and from plain dictionaries, with a clear word about every mistake."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, Union
+
+from scratchlm.core.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config dataclass, nested ones too, as a dictionary of plain values; None is left out (TOML has none)."""
+    plain: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            plain[field.name] = to_dict(value)
+        elif isinstance(value, tuple):
+            plain[field.name] = list(value)
+        elif value is not None:
+            plain[field.name] = value
+    return plain
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
+    """Build a config dataclass from a dictionary such as a TOML table.
+
+    Raises: ConfigError naming `where` and the field for an unknown name (with the nearest known one), a value
+    of the wrong type, or a missing field that has no default.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in fields:
+            raise ConfigError(f"{where} has no setting {name!r}; {nearest(name, fields)}")
+        arguments[name] = _convert(hints[name], value, where=f"{where}.{name}")
+    for name, field in fields.items():
+        has_default = (
+            field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        )
+        if name not in arguments and not has_default:
+            raise ConfigError(f"{where} needs a value for {name!r}, found none; add it.")
+    return cls(**arguments)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The half sentence that helps after a misspelt name."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}."
+
+
+def _convert(hint: Any, value: Any, *, where: str) -> Any:
+    """Check a plain value against a type hint; lists become tuples, tables become dataclasses."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        return _convert(typing.get_args(hint)[0], value, where=where)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} must be a table of settings, got {value!r}.")
+        return from_dict(hint, value, where=where)
+    if origin in (Union, types.UnionType):
+        return _convert_union(hint, value, where=where)
+    if origin is typing.Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise ConfigError(f"{where} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+        return value
+    if origin in (tuple, list) and isinstance(value, (list, tuple)):
+        item_hint = typing.get_args(hint)[0]
+        return origin(_convert(item_hint, item, where=f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is dict and isinstance(value, Mapping):
+        return dict(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    is_bool_for_number = isinstance(value, bool) and hint is not bool
+    if isinstance(hint, type) and isinstance(value, hint) and not is_bool_for_number:
+        return value
+    wanted = getattr(hint, "__name__", str(hint))
+    raise ConfigError(f"{where} must be {wanted}, got {value!r} ({type(value).__name__}).")
+
+
+def _convert_union(hint: Any, value: Any, *, where: str) -> Any:
+    choices = typing.get_args(hint)
+    for choice in choices:
+        if choice is type(None):
+            if value is None:
+                return None
+            continue
+        try:
+            return _convert(choice, value, where=where)
+        except ConfigError:
+            continue
+    wanted = " or ".join(getattr(choice, "__name__", str(choice)) for choice in choices)
+    raise ConfigError(f"{where} must be {wanted}, got {value!r}.")

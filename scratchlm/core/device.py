@@ -1,0 +1,33 @@
+"""Which processor to compute on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import psutil
+import torch
+
+from scratchlm.core.errors import ConfigError
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name; `auto` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises: ConfigError when the named device is not on this machine.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
+    if name.partition(":")[0] not in available:
+        raise ConfigError(f"device must be one of auto, cpu, cuda, mps, got {name!r}; choose one of them.")
+    if not available[name.partition(":")[0]]:
+        here = ", ".join(kind for kind, is_here in available.items() if is_here)
+        raise ConfigError(f"device {name!r} is not available here, found: {here}; use --device auto.")
+    return torch.device(name)
+
+
+def memory_bytes() -> int:
+    """Memory this process holds now (resident set), in bytes."""
+    return int(psutil.Process().memory_info().rss)

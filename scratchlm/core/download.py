@@ -1,0 +1,290 @@
+"""Downloads that end with the promised bytes or leave the target untouched.
+
+Bytes gather in `NAME.partial` beside the target. Only when size and sha256 are as promised does the file take
+its name, so a target that exists is a target that is right. A cut connection, Ctrl-C or a flat battery costs
+little: the next attempt asks the server for the rest only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+import httpx
+
+from scratchlm.core.errors import DownloadError
+from scratchlm.core.files import sha256_of_file
+from scratchlm.core.partial_file import PARTIAL_SUFFIX, PartialFile, open_partial
+
+Progress = Callable[[int, "int | None"], None]  # bytes so far, bytes in all (None: the server does not say)
+
+MAX_REDIRECTS = 5
+TRY_AGAIN_STATUS = {408, 425, 429, 500, 502, 503, 504}  # RFC 9110 and 6585: the same request may work later
+GOOD_PROGRESS_BYTES = 1 << 20  # an attempt that brought this much was no failure, however it ended
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patience:
+    """How long to wait for a server, and how often to come back."""
+
+    timeout_s: float = 30.0  # without one byte, while connecting or reading
+    attempts: int = 5  # in a row, at each URL
+    backoff_s: float = 1.0  # before the second attempt; doubles each time
+    longest_wait_s: float = 120.0  # a server that asks for more (Retry-After) is left for the next mirror
+
+
+DEFAULT_PATIENCE = Patience()
+
+
+def download(
+    urls: Sequence[str],
+    target: str | Path,
+    *,
+    sha256: str | None = None,
+    size_bytes: int | None = None,
+    progress: Progress | None = None,
+    patience: Patience = DEFAULT_PATIENCE,
+) -> Path:
+    """Fetch one file from the first of its mirrors that delivers it.
+
+    A target that already has the promised sha256 is returned without a request. With a sha256 the download
+    goes on where an earlier call stopped, from any mirror; without one it resumes only within this call, and
+    only from a server that proves by its ETag that the file is still the same.
+    Units: progress counts bytes.
+    Raises: DownloadError when no URL delivers; it tells what went wrong at each.
+    """
+    target = Path(target)
+    if sha256 is not None and target.is_file() and sha256_of_file(target, error=DownloadError) == sha256:
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _check_space(target, size_bytes)
+        with (
+            _client(patience) as client,
+            open_partial(target, size_bytes=size_bytes, sha256=sha256) as partial,
+        ):
+            transfer = _Transfer(client=client, partial=partial, progress=progress, patience=patience)
+            transfer.fetch_from_first(urls)
+            partial.take_name(target)
+    except OSError as cause:
+        raise DownloadError(
+            f"{target} should have been written, got: {cause}; free some space or choose another folder."
+        ) from cause
+    return target
+
+
+class _TryAgainError(DownloadError):
+    """This attempt failed, the next may not."""
+
+    def __init__(self, message: str, *, wait_s: float | None = None) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s  # what the server asked for
+
+
+@dataclass(kw_only=True)
+class _Transfer:
+    """One file on its way, and whose bytes are there already."""
+
+    client: httpx.Client
+    partial: PartialFile
+    progress: Progress | None
+    patience: Patience
+    origin: tuple[str, str] | None = None  # URL and strong ETag of the bytes that are there
+
+    def fetch_from_first(self, urls: Sequence[str]) -> None:
+        """Try the mirrors in order until one has delivered the promised bytes."""
+        failures = []
+        for url in urls:
+            try:
+                self.fetch(url)
+                problem = self.partial.problem()
+                if problem is not None and self.partial.is_resumed:  # perhaps the older part is to blame
+                    self.partial.start_over()
+                    self.fetch(url)
+                    problem = self.partial.problem()
+            except DownloadError as failure:
+                failures.append(f"{url}: {failure}")
+                continue
+            if problem is None:
+                return
+            self.partial.start_over()  # wrong bytes are no start for anyone
+            failures.append(f"{url}: {problem}")
+        is_kept = self.partial.sha256 is not None and self.partial.n_bytes > 0
+        raise DownloadError(
+            f"{self.partial.path.name.removesuffix(PARTIAL_SUFFIX)} should come from one of {len(urls)} "
+            f"address(es), found: {'; '.join(failures)}. Check the connection (HTTPS_PROXY and SSL_CERT_FILE "
+            f"are respected), then run this again{': what arrived is kept' if is_kept else ''}."
+        )
+
+    def fetch(self, url: str) -> None:
+        """Ask one URL until it has delivered or patience ends."""
+        patience, n_failures = self.patience, 0
+        while True:
+            n_before = self.partial.n_bytes
+            try:
+                self.attempt(url)
+                return
+            except _TryAgainError as trouble:
+                has_moved = self.partial.n_bytes - n_before >= GOOD_PROGRESS_BYTES
+                n_failures = 1 if has_moved else n_failures + 1
+                if n_failures >= patience.attempts:
+                    raise DownloadError(f"{trouble} ({n_failures} attempts)") from trouble
+                if trouble.wait_s is not None and trouble.wait_s > patience.longest_wait_s:
+                    raise DownloadError(f"{trouble}, and asks to wait {trouble.wait_s:.0f} s") from trouble
+                backoff_s = min(patience.backoff_s * 2 ** (n_failures - 1), patience.longest_wait_s)
+                time.sleep(backoff_s if trouble.wait_s is None else trouble.wait_s)
+
+    def attempt(self, url: str) -> None:
+        """One request for what is missing; its bytes go to the end of the partial file."""
+        partial = self.partial
+        is_same_origin = self.origin is not None and self.origin[0] == url
+        if partial.sha256 is None and not is_same_origin:
+            partial.start_over()  # nothing would prove that the parts belong together
+        offset = partial.n_bytes
+        if offset > 0 and offset == partial.size_bytes:
+            return  # all there, not yet checked
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        if offset and is_same_origin and self.origin is not None:
+            headers["If-Range"] = self.origin[1]
+        try:
+            with _follow(self.client, url, headers) as response:
+                n_total = self.check_answer(response, url, offset)
+                self.receive(response, n_total)
+        except httpx.InvalidURL as cause:  # httpx reads a redirect's address before we do
+            raise DownloadError(f"the server redirects to what is no valid address ({cause})") from cause
+        except httpx.TransportError as cause:
+            raise _TryAgainError(f"the connection failed ({str(cause) or type(cause).__name__})") from cause
+        n_promised = n_total if partial.size_bytes is None else partial.size_bytes
+        if n_promised is not None and partial.n_bytes < n_promised:
+            raise _TryAgainError(f"the connection ended after {partial.n_bytes:,} of {n_promised:,} bytes")
+
+    def check_answer(self, response: httpx.Response, url: str, offset: int) -> int | None:
+        """Refuse what cannot be the file; return the whole file's size in bytes, if the server tells it."""
+        status = response.status_code
+        said = f"the server answered {status} {httpx.codes.get_reason_phrase(status)}".rstrip()
+        if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and offset:
+            self.partial.start_over()
+            raise _TryAgainError(f"{said} to a request from byte {offset:,} on")
+        if status in TRY_AGAIN_STATUS:
+            raise _TryAgainError(said, wait_s=_retry_after_s(response.headers.get("retry-after")))
+        if status != HTTPStatus.OK and not (status == HTTPStatus.PARTIAL_CONTENT and offset):
+            raise DownloadError(said)
+        _check_content(response, url)
+        etag = response.headers.get("etag", "W/")
+        origin = None if etag.startswith("W/") else (url, etag)  # a weak ETag does not prove equal bytes
+        n_total = _as_int(response.headers.get("content-length"))
+        if status == HTTPStatus.PARTIAL_CONTENT:
+            n_total = self.check_range(response.headers.get("content-range", ""), offset, origin)
+        n_promised = self.partial.size_bytes
+        if n_total is not None and n_promised is not None and n_total != n_promised:
+            raise DownloadError(f"the file has {n_total:,} bytes there, {n_promised:,} were promised")
+        if status == HTTPStatus.OK:  # the whole file, whether the rest of it was asked for or not
+            self.partial.start_over()
+        self.partial.is_resumed = self.partial.n_bytes > 0
+        self.origin = origin
+        return n_total
+
+    def check_range(self, content_range: str, offset: int, origin: tuple[str, str] | None) -> int | None:
+        """Is this the rest of the same file? If not, the next attempt starts from nothing."""
+        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range.strip())
+        is_same = self.partial.sha256 is not None or origin == self.origin
+        if found is None or int(found[1]) != offset or not is_same:
+            self.partial.start_over()
+            raise _TryAgainError(
+                f"the server should go on at byte {offset:,} of the same file, but sent "
+                f"{content_range or 'no range'!r}{'' if is_same else ' of a changed one'}"
+            )
+        return _as_int(found[2])
+
+    def receive(self, response: httpx.Response, n_total: int | None) -> None:
+        """Write the body, and no more of it than was promised."""
+        n_expected = self.partial.size_bytes if n_total is None else n_total
+        n_done = self.partial.n_bytes
+        for piece in response.iter_raw():
+            n_done += len(piece)
+            if n_expected is not None and n_done > n_expected:
+                self.partial.start_over()
+                raise DownloadError(f"more bytes came than the {n_expected:,} that were promised")
+            self.partial.file.write(piece)
+            if self.progress is not None:
+                self.progress(n_done, n_expected)
+
+
+def _client(patience: Patience) -> httpx.Client:
+    try:
+        return httpx.Client(
+            timeout=patience.timeout_s,
+            follow_redirects=False,  # _follow checks each hop
+            headers={"User-Agent": "scratchlm", "Accept-Encoding": "identity"},  # bytes as they lie there
+        )
+    except (OSError, ValueError, ImportError, httpx.InvalidURL) as cause:
+        raise DownloadError(
+            f"the environment's network settings should be usable, got: {cause}; "
+            "check SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY and ALL_PROXY."
+        ) from cause
+
+
+@contextlib.contextmanager
+def _follow(client: httpx.Client, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+    """The answer behind at most MAX_REDIRECTS redirects, none of which leads to less safety."""
+    here = _checked_url(url, None)
+    for _ in range(MAX_REDIRECTS + 1):
+        with client.stream("GET", here, headers=headers) as response:
+            if not response.has_redirect_location:
+                yield response
+                return
+            here = _checked_url(response.headers["location"], here)
+    raise DownloadError(f"more than {MAX_REDIRECTS} redirects, the last one to {here}")
+
+
+def _checked_url(location: str, origin: httpx.URL | None) -> httpx.URL:
+    try:
+        url = httpx.URL(location) if origin is None else origin.join(location)
+    except httpx.InvalidURL as cause:
+        raise DownloadError(f"{location!r} is no valid address ({cause})") from cause
+    if url.scheme not in ("http", "https") or not url.host:
+        raise DownloadError(f"{str(url)!r} is no http(s) address")
+    if origin is not None and origin.scheme == "https" and url.scheme != "https":
+        raise DownloadError(f"the server redirects from https to plain http, {url}")
+    return url
+
+
+def _check_content(response: httpx.Response, url: str) -> None:
+    encoding = response.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise DownloadError(f"the body came encoded ({encoding}), plain bytes were asked for")
+    is_page = response.headers.get("content-type", "").startswith("text/html")
+    if is_page and not url.endswith((".html", ".htm")):
+        raise DownloadError("the answer is a web page and not the file, perhaps a login or a hotel's portal")
+
+
+def _retry_after_s(value: str | None) -> float | None:
+    """Seconds out of a Retry-After header, which holds seconds or a date (RFC 9110, section 10.2.3)."""
+    if value is None:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _as_int(value: str | None) -> int | None:
+    return int(value) if value is not None and value.isascii() and value.isdigit() else None
+
+
+def _check_space(target: Path, size_bytes: int | None) -> None:
+    n_free = shutil.disk_usage(target.parent).free
+    if size_bytes is not None and n_free < size_bytes:
+        raise DownloadError(
+            f"{target} needs {size_bytes:,} bytes, found {n_free:,} free on its disk; free some space or set "
+            "SCRATCHLM_HOME to a folder on another disk."
+        )

@@ -1,0 +1,75 @@
+"""Every error that a user, a file or a network can cause.
+
+A message has three parts: what was expected, what was found, what to do next. The command line prints it as
+one line and ends with the class's `exit_code`; a Python caller may also catch the nearest built-in class.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ScratchLMError(Exception):
+    """The base of all errors we raise: catch this one to catch them all."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        # KeyError would show the repr of its argument, with quotes; a message is a sentence, not a key.
+        return " ".join(str(part) for part in self.args)
+
+
+class ConfigError(ScratchLMError, ValueError):
+    """A setting, flag or recipe is misspelt, out of range or at odds with another."""
+
+    exit_code = 2
+
+
+class DataError(ScratchLMError, ValueError):
+    """Text, a table or a data set cannot be used as it is."""
+
+    exit_code = 3
+
+
+class TokenizerError(ScratchLMError, ValueError):
+    """Text cannot become ids, ids cannot become text, or a tokenizer file is damaged."""
+
+    exit_code = 3
+
+
+class UnknownWordError(TokenizerError, KeyError):
+    """A word tokenizer without an unknown token met a word outside its vocabulary."""
+
+
+class CheckpointError(ScratchLMError, ValueError):
+    """A model folder, checkpoint or weight file is missing, damaged or of another shape."""
+
+    exit_code = 3
+
+
+class ServiceError(ScratchLMError, RuntimeError):
+    """A service that we asked did not answer, or not in its protocol."""
+
+    exit_code = 4
+
+
+class DownloadError(ServiceError):
+    """A download failed, or brought other bytes than promised."""
+
+
+class MissingDependencyError(ScratchLMError, ImportError):
+    """An optional package is not installed; the message holds the command that installs it."""
+
+    exit_code = 5
+
+
+class NonFiniteLossError(ScratchLMError, ArithmeticError):
+    """The loss or a gradient became NaN or infinite; training stopped before the update."""
+
+    exit_code = 6
+
+
+class OutOfMemoryError(ScratchLMError, MemoryError):
+    """The model, batch or cache does not fit in memory."""
+
+    exit_code = 6

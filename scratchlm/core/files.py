@@ -1,0 +1,190 @@
+"""Files that appear whole or not at all, and readers that name what is wrong.
+
+A writer fills a hidden neighbour of its target, makes the disk keep it (fsync), then renames: at any instant
+the target is either the old one, the new one, or absent. Nothing here ever unpickles or executes anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scratchlm.core.errors import DataError, ScratchLMError
+
+PARTIAL_MARK = ".partial-"  # in the name of every unfinished file or folder
+
+
+def write_bytes(path: str | Path, data: bytes, *, error: type[ScratchLMError] = DataError) -> None:
+    """Write a file, whole or not at all.
+
+    Raises: `error` when the disk is full, the folder is missing or may not be written.
+    """
+    target = Path(path)
+    partial = target.with_name(f".{target.name}{PARTIAL_MARK}{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+        fsync_folder(target.parent)
+    except OSError as cause:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise _cannot_write(target, cause, error) from cause
+
+
+def write_text(path: str | Path, text: str, *, error: type[ScratchLMError] = DataError) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    write_bytes(path, text.encode("utf-8"), error=error)
+
+
+def write_json(path: str | Path, value: Any, *, error: type[ScratchLMError] = DataError) -> None:
+    """Write JSON that people can read, whole or not at all; NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", error=error)
+
+
+@contextlib.contextmanager
+def new_folder(path: str | Path, *, error: type[ScratchLMError] = DataError) -> Iterator[Path]:
+    """Fill a folder that appears whole or not at all; an older folder of that name is replaced.
+
+    Yields the hidden folder to fill. When the block ends well, everything in it is fsynced and it takes the
+    target's name; when the block raises, it is removed and the target stays as it was.
+    Raises: `error` when the disk is full or the parent may not be written.
+    """
+    target = Path(path)
+    partial = target.with_name(f".{target.name}{PARTIAL_MARK}{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield partial
+        for file in partial.rglob("*"):
+            fsync_folder(file) if file.is_dir() else _fsync_file(file)
+        fsync_folder(partial)
+        _replace_folder(partial, target)
+        fsync_folder(target.parent)
+    except OSError as cause:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise _cannot_write(target, cause, error) from cause
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def remove_partials(folder: str | Path) -> None:
+    """Delete what killed writers left behind in a folder: hidden neighbours with the partial mark."""
+    for leftover in Path(folder).glob(f".*{PARTIAL_MARK}*"):
+        shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+
+
+def read_utf8(path: str | Path, *, error: type[ScratchLMError] = DataError) -> str:
+    """Text of a UTF-8 file, a byte-order mark at its start dropped, line ends untouched.
+
+    Raises: `error` naming the file, and the byte offset where it stops being UTF-8.
+    """
+    data = read_bytes(path, error=error)
+    try:
+        return data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as cause:
+        raise error(
+            f"{path} must be UTF-8 text, found byte 0x{data[cause.start]:02x} at byte offset {cause.start} "
+            f"({cause.reason}); convert it first, e.g. `iconv -f WINDOWS-1252 -t UTF-8`."
+        ) from cause
+
+
+def read_bytes(path: str | Path, *, error: type[ScratchLMError] = DataError) -> bytes:
+    """All bytes of a file.
+
+    Raises: `error` when it is missing, a folder, or may not be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as cause:
+        raise error(f"{path} should be a readable file, got: {cause.strerror}; check the path.") from cause
+
+
+def read_json(path: str | Path, *, error: type[ScratchLMError] = DataError) -> Any:
+    """The value of a JSON file; NaN, repeated keys and bottomless nesting are refused.
+
+    Raises: `error` naming the file and, where known, line and column.
+    """
+    return parse_json(read_utf8(path, error=error), where=str(path), error=error)
+
+
+def parse_json(text: str, *, where: str, error: type[ScratchLMError] = DataError) -> Any:
+    """The value of a JSON text, as strictly as `read_json`; `where` names its origin in messages."""
+
+    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) != len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise error(f"{where} must name each key once, found {twice!r} twice; remove one of them.")
+        return value
+
+    def no_constant(name: str) -> Any:
+        raise error(f"{where} must hold finite numbers, found {name}; the file is damaged or foreign.")
+
+    try:
+        return json.loads(text, object_pairs_hook=unique_keys, parse_constant=no_constant)
+    except json.JSONDecodeError as cause:
+        raise error(
+            f"{where} must be JSON, found {cause.msg} at line {cause.lineno}, column {cause.colno}; "
+            "repair it or take it from a backup."
+        ) from cause
+    except RecursionError as cause:
+        raise error(f"{where} must be JSON of ordinary depth, found thousands of nested levels.") from cause
+
+
+def sha256_of_file(path: str | Path, *, error: type[ScratchLMError] = DataError) -> str:
+    """Hex sha256 of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    except OSError as cause:
+        raise error(f"{path} should be a readable file, got: {cause.strerror}; check the path.") from cause
+    return digest.hexdigest()
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the disk keep a folder's list of names; systems that cannot (Windows) are left alone."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fsync_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _replace_folder(partial: Path, target: Path) -> None:
+    """Put partial in target's place; a folder cannot be renamed over a full one, so the old one steps aside."""
+    if not target.exists():
+        partial.rename(target)
+        return
+    aside = target.with_name(f".{target.name}{PARTIAL_MARK}old-{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    target.rename(aside)
+    partial.rename(target)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _cannot_write(target: Path, cause: OSError, error: type[ScratchLMError]) -> ScratchLMError:
+    return error(
+        f"{target} should have been written, got: {cause.strerror or cause}; nothing was left half-written. "
+        "Free some space or choose another folder."
+    )

@@ -1,0 +1,60 @@
+"""What the layers expect of each other: anything with these methods will do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from scratchlm.core.batch import Batch
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Text to token ids and back."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids: every id is in range(vocab_size)."""
+        ...
+
+    @property
+    def end_of_text_id(self) -> int | None:
+        """The id that separates documents, or None when the vocabulary has none."""
+        ...
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The special tokens' strings and ids, e.g. `{"<|endoftext|>": 50256}`."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of everything that decides the ids: equal fingerprints mean equal ids for any text."""
+        ...
+
+    def encode(self, text: str, *, allowed_special: Collection[str] = ()) -> list[int]:
+        """Ids of the text. A special token's string becomes its id only when it is named in allowed_special."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of the ids."""
+        ...
+
+    def save(self, path: str | Path) -> None:
+        """Write `tokenizer.json`, whole or not at all."""
+        ...
+
+
+class Task(Protocol):
+    """What differs between pre-training, classification and instruction tuning."""
+
+    def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The batch's losses added up over its targets, in nats: a scalar with a gradient."""
+        ...
+
+    def metrics(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
+        """Figures of the model over a loader; always holds `loss`, in nats per target."""
+        ...

@@ -1,0 +1,44 @@
+"""Randomness that can be written down and taken up again."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scratchlm.core.errors import CheckpointError
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch's, NumPy's and Python's global generators; only commands and tests call this."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator of its own, so that drawing from it disturbs nobody else."""
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+def rng_state() -> dict[str, Tensor]:
+    """The state of torch's generators, CPU and every CUDA device: what dropout draws from."""
+    state = {"rng.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state |= {f"rng.cuda.{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
+    return state
+
+
+def restore_rng_state(state: dict[str, Tensor]) -> None:
+    """Put back what `rng_state` returned; states of devices that are not here are left out.
+
+    Raises: CheckpointError when the CPU's state is missing.
+    """
+    if "rng.cpu" not in state:
+        raise CheckpointError("the training state must hold rng.cpu, found none; the file is not ours.")
+    torch.set_rng_state(state["rng.cpu"])
+    for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        if f"rng.cuda.{i}" in state:
+            torch.cuda.set_rng_state(state[f"rng.cuda.{i}"], device=i)

@@ -1,0 +1,121 @@
+"""Labelled texts into training, validation and test: whole groups only, and classes of equal size on demand.
+
+Every decision is a hash of the text and a seed. It does not change with the Python version, with the order of
+the rows, or with rows that are added later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scratchlm.core.errors import ConfigError, DataError
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelSplit:
+    """Which rows train, validate and test."""
+
+    train: Indices
+    val: Indices
+    test: Indices
+
+
+def split_by_group(
+    groups: Sequence[str],
+    labels: Sequence[str],
+    *,
+    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    seed: int = 123,
+) -> LabelSplit:
+    """Send every group whole to one part, chosen by a hash of its name and the seed.
+
+    The parts' sizes are near their fractions, not equal to them: that is the price for groups that stay where
+    they are when rows are added. `groups` are names as `group_near_duplicates` gives them.
+    Raises: ConfigError for fractions that are not positive or do not add up to 1; DataError when a part has
+        no row of some class.
+    """
+    check_fractions(fractions)
+    if len(groups) != len(labels):
+        raise DataError(f"each row needs a group and a label, found {len(groups)} and {len(labels)}.")
+    place_of = {group: _place(group, seed) for group in set(groups)}
+    places = np.array([place_of[group] for group in groups])
+    train_end, val_end = fractions[0], fractions[0] + fractions[1]
+    split = LabelSplit(
+        train=np.flatnonzero(places < train_end),
+        val=np.flatnonzero((places >= train_end) & (places < val_end)),
+        test=np.flatnonzero(places >= val_end),
+    )
+    for name, indices in (("train", split.train), ("val", split.val), ("test", split.test)):
+        missing = sorted(set(labels) - {labels[i] for i in indices})
+        if missing:
+            raise DataError(
+                f"each part of the split needs rows of every class, found none of {missing[0]!r} in {name} "
+                f"({len(indices)} rows in {len(set(groups))} groups); give more data or another seed."
+            )
+    return split
+
+
+def balance(
+    labels: Sequence[str],
+    indices: Sequence[int] | Indices,
+    *,
+    seed: int = 123,
+    keys: Sequence[str] | None = None,
+) -> Indices:
+    """As many rows of each class as the smallest has among `indices`, in their order.
+
+    Which rows of a larger class stay is decided by a hash of their key (the text, best) and the seed; without
+    keys their number stands in, and then adding rows may change the choice.
+    Raises: DataError when a class has no row among the indices.
+    """
+    indices = np.asarray(indices, dtype=np.int64)
+    counts = class_counts(labels, indices)
+    missing = sorted(set(labels) - counts.keys())
+    if missing or not counts:
+        raise DataError(
+            f"balancing needs rows of every class, found none of {missing[0] if missing else 'any'!r}; "
+            "give more data."
+        )
+    n_each = min(counts.values())
+    by_hash = sorted(indices, key=lambda i: (_place(keys[i] if keys is not None else str(i), seed), i))
+    taken: Counter[str] = Counter()
+    kept = []
+    for i in by_hash:
+        taken[labels[i]] += 1
+        if taken[labels[i]] <= n_each:
+            kept.append(i)
+    keep = set(kept)
+    return np.array([i for i in indices if i in keep], dtype=np.int64)
+
+
+def class_counts(labels: Sequence[str], indices: Sequence[int] | Indices | None = None) -> dict[str, int]:
+    """How many rows each class has, the classes in alphabetical order."""
+    chosen: Any = range(len(labels)) if indices is None else indices
+    return dict(sorted(Counter(labels[i] for i in chosen).items()))
+
+
+def check_fractions(fractions: tuple[float, float, float]) -> None:
+    """Refuse fractions that are no split.
+
+    Raises: ConfigError unless there are three, all positive, that add up to 1.
+    """
+    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
+        raise ConfigError(
+            f"fractions must be three positive numbers that add up to 1, got {fractions}; (0.7, 0.1, 0.2) is "
+            "usual."
+        )
+
+
+def _place(key: str, seed: int) -> float:
+    """A number in [0, 1) that depends on nothing but key and seed."""
+    digest = hashlib.sha256(f"{seed} {key}".encode("utf-8", "surrogatepass")).digest()
+    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53

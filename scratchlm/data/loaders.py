@@ -1,0 +1,135 @@
+"""Which examples come together in a batch, and in which order: a pure function of seed and epoch.
+
+Nothing here keeps a generator's state. Batch 17 of epoch 3 is the same whether the sixteen before it were
+built or not, so a run that resumes needs to remember two whole numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scratchlm.core.batch import Batch
+from scratchlm.core.errors import ConfigError, DataError
+
+BATCHES_PER_POOL = 50  # bucketing sorts this many batches' examples at a time: enough alike, still well mixed
+
+
+class Examples(Protocol):
+    """Something that can be put into batches; an attribute `lengths` (tokens of each) allows bucketing."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int] | NDArray[Any]) -> Batch:
+        """The examples of those numbers as one batch."""
+        ...
+
+
+def sample_order(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The numbers 0..n-1 in an order that looks random and depends on nothing but n, seed and epoch.
+
+    Each number gets a 64-bit key and the keys are sorted. The key is a hash of (seed, epoch, number), so no
+    library's generator can change it; the hash is one-to-one, so keys never tie.
+    Source: the key's mixing steps are those of SplitMix64 (Steele, Lea, Flood 2014, figure 16).
+    Example:
+        >>> sample_order(8, seed=0, epoch=0).tolist()
+        [2, 1, 5, 0, 3, 4, 6, 7]
+    """
+    digest = hashlib.sha256(f"scratchlm order {seed} {epoch}".encode()).digest()
+    keys = np.arange(n, dtype=np.uint64)
+    keys = keys * np.uint64(0x9E3779B97F4A7C15) + np.uint64(int.from_bytes(digest[:8], "big"))
+    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.argsort(keys ^ (keys >> np.uint64(31)), kind="stable").astype(np.int64)
+
+
+class BatchLoader:
+    """Batches of examples, epoch after epoch.
+
+    shuffle gives each epoch its own order; without it the order is that of the examples. drop_last leaves out
+    a last batch that is not full. bucket_by_length puts examples of similar length together, so that little
+    of a batch is padding; with shuffle the batches themselves come in a random order.
+
+    Raises: ConfigError for a batch_size below 1 or bucketing examples without lengths; DataError when there
+        is not one batch.
+    Example:
+        >>> from scratchlm.data.windows import TokenWindows
+        >>> loader = BatchLoader(TokenWindows(range(9), context_length=2), batch_size=2, shuffle=False)
+        >>> [batch.inputs.tolist() for batch in loader.epoch(0, start=1)]
+        [[[4, 5], [6, 7]]]
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        bucket_by_length: bool = False,
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {batch_size}.")
+        if bucket_by_length and not hasattr(examples, "lengths"):
+            raise ConfigError(
+                f"bucket_by_length needs examples with lengths, got {type(examples).__name__}; switch it off."
+            )
+        self.examples = examples
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.bucket_by_length = bucket_by_length
+        if len(self) == 0:
+            raise DataError(
+                f"a loader needs at least one batch, found {len(examples)} examples for batches of "
+                f"{batch_size}; give more data or a smaller batch_size."
+            )
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        full, rest = divmod(len(self.examples), self.batch_size)
+        return full if self.drop_last or rest == 0 else full + 1
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.epoch(0)
+
+    def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from number `start` on; the earlier ones are never built.
+
+        Raises: ConfigError when start lies outside the epoch.
+        """
+        if not 0 <= start <= len(self):
+            raise ConfigError(f"start must lie in 0..{len(self)}, the batches of an epoch, got {start}.")
+        return (self.examples.batch(indices) for indices in self.indices(number)[start:])
+
+    def indices(self, number: int) -> list[NDArray[np.int64]]:
+        """Which examples make up each batch of an epoch, in order."""
+        n = len(self.examples)
+        order = sample_order(n, seed=self.seed, epoch=number) if self.shuffle else np.arange(n)
+        if self.drop_last:
+            order = order[: n - n % self.batch_size]
+        if self.bucket_by_length:
+            return self._bucketed(order, number)
+        return _in_rows(order, self.batch_size)
+
+    def _bucketed(self, order: NDArray[np.int64], number: int) -> list[NDArray[np.int64]]:
+        lengths = np.asarray(self.examples.lengths)  # type: ignore[attr-defined]
+        pools = _in_rows(order, self.batch_size * BATCHES_PER_POOL) if self.shuffle else [order]
+        batches = [
+            batch
+            for pool in pools
+            for batch in _in_rows(pool[np.argsort(lengths[pool], kind="stable")], self.batch_size)
+        ]
+        if not self.shuffle:
+            return batches
+        return [batches[i] for i in sample_order(len(batches), seed=self.seed, epoch=number)]
+
+
+def _in_rows(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    return [order[start : start + size] for start in range(0, len(order), size)]

@@ -1,0 +1,127 @@
+"""Encode a stream of texts with several processes, in order and with little of it in memory at any time.
+
+The parent reads and the workers encode; only a few jobs are under way at once, so that memory does not grow
+with the text. Workers are started afresh (`spawn`, the same on every system) and load the tokenizer from its
+file.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scratchlm.core.errors import DataError
+from scratchlm.tokenizers.files import load_tokenizer
+
+if TYPE_CHECKING:
+    from scratchlm.core.protocols import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Texts to encode one after the other; where `joins` is True, end-of-text goes before the text."""
+
+    side: str  # which file the ids belong to
+    texts: tuple[str, ...]
+    joins: tuple[bool, ...]
+    n_documents: int  # how many begin in this job
+    n_bytes: int
+
+
+def encode_jobs(
+    jobs: Iterable[Job],
+    tokenizer: Tokenizer,
+    *,
+    tokenizer_file: Path,
+    dtype: np.dtype[np.generic],
+    n_workers: int,
+) -> Generator[tuple[Job, NDArray[np.generic]], None, None]:
+    """Each job with its ids, in the order of the jobs; one worker means this process.
+
+    Raises: DataError when a worker dies; whatever the tokenizer raises.
+    """
+    if n_workers == 1:
+        for job in jobs:
+            yield job, encode_job(job, tokenizer, dtype)
+        return
+    engine: Literal["python", "tiktoken"] = getattr(tokenizer, "engine", "python")  # as in this process
+    pool = ProcessPoolExecutor(
+        n_workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(str(tokenizer_file), engine, dtype.str),
+    )
+    under_way: deque[tuple[Job, Future[NDArray[np.generic]]]] = deque()
+    try:
+        for job in jobs:
+            under_way.append((job, pool.submit(_encode_in_worker, job)))
+            if len(under_way) > 2 * n_workers:  # enough that no worker waits, few enough for memory
+                done, ids = under_way.popleft()
+                yield done, ids.result()
+        while under_way:
+            done, ids = under_way.popleft()
+            yield done, ids.result()
+    except BrokenProcessPool as cause:
+        raise DataError(
+            "encoding with several processes needs them to stay alive, found one dead: memory ran out, or "
+            "the calling script lacks `if __name__ == '__main__':`; add that line or set workers=1."
+        ) from cause
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def encode_job(job: Job, tokenizer: Tokenizer, dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
+    """The ids of a job's texts in one array; a special token's string in a text never becomes its id."""
+    ids: list[int] = []
+    for text, joins in zip(job.texts, job.joins):
+        if joins:
+            ids.append(_end_of_text_id(tokenizer))
+        ids.extend(tokenizer.encode(text))
+    return np.array(ids, dtype=dtype)
+
+
+def _end_of_text_id(tokenizer: Tokenizer) -> int:
+    if tokenizer.end_of_text_id is None:
+        raise DataError(
+            "joining documents needs an end-of-text token between them, found none in the tokenizer; train "
+            "it with <|endoftext|> or give one document only."
+        )
+    return tokenizer.end_of_text_id
+
+
+# What a worker process keeps between jobs; the parent never fills it.
+_worker: dict[str, tuple[Tokenizer, np.dtype[np.generic]]] = {}
+
+
+def _start_worker(tokenizer_file: str, engine: Literal["python", "tiktoken"], dtype: str) -> None:
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; the parent decides what happens
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker["state"] = (load_tokenizer(tokenizer_file, engine=engine), np.dtype(dtype))
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed tells nobody; without this its workers would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _encode_in_worker(job: Job) -> NDArray[np.generic]:
+    tokenizer, dtype = _worker["state"]
+    return encode_job(job, tokenizer, dtype)

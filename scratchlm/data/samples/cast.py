@@ -1,0 +1,126 @@
+"""Who plays in a story: a hero, a friend, and the words that stand for them.
+
+Hero and friend never share a pronoun, so that `he` and `she` always say who is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+
+from scratchlm.data.samples import world
+from scratchlm.data.samples.dice import Dice
+
+PRONOUNS = {  # he -> he, him, his, himself
+    "he": ("he", "him", "his", "himself"),
+    "she": ("she", "her", "her", "herself"),
+}
+CHILD_FOODS = (
+    "pancakes",
+    "apples",
+    "soup",
+    "cake",
+    "cherries",
+    "bread and jam",
+    "rice pudding",
+    "pears",
+    "plums",
+)
+ACTORS = tuple(animal for animal in world.ANIMALS.values() if animal.name != "bee")
+SMALL = 12  # animals of this size rank and below are little
+BIG = 19  # and from here on they are big
+
+
+@dataclass(frozen=True)
+class Character:
+    """Somebody in a story; `animal` is None for a child."""
+
+    name: str
+    he: str
+    trait: str
+    food: str
+    animal: world.Animal | None
+
+    @property
+    def kind(self) -> str:
+        """What the character is: `girl`, `boy` or the animal's name."""
+        if self.animal:
+            return self.animal.name
+        return "boy" if self.he == "he" else "girl"
+
+    def flags(self, prefix: str) -> set[str]:
+        """What story lines may ask about the character, e.g. `animal` and `noise`."""
+        if self.animal is None:
+            return {prefix + "child"}
+        flags = {prefix + "animal"} | {prefix + skill for skill in self.animal.skills}
+        return flags | {prefix + "noise"} if self.animal.sound else flags
+
+    def slots(self, prefix: str, dice: Dice) -> dict[str, str]:
+        """The character's words for story lines, their names led by `prefix`."""
+        words = dict(zip(("he", "him", "his", "himself"), PRONOUNS[self.he], strict=True))
+        words |= {
+            "kind": self.kind,
+            "trait": self.trait,
+            "food": self.food,
+            "size": dice.pick(("little", "young")),
+        }
+        words |= {"kinds": self.kind + "s", "home": "at home", "colour": "", "noise": ""}
+        words |= {"isfood": is_or_are(self.food), "wasfood": was_or_were(self.food)}
+        if self.animal:
+            words |= {"kinds": self.animal.plural, "home": self.animal.home, "colour": self.animal.colour}
+            words |= {"noise": self.animal.sound, "size": _size(self.animal, dice)}
+        return {prefix + name: word for name, word in words.items()}
+
+
+def make_hero(dice: Dice, *, must_be_animal: bool, barred: Set[str]) -> Character:
+    """A child or an animal with a name; an animal with a barred skill would need no help."""
+    he = dice.pick(("he", "she"))
+    able = [actor for actor in ACTORS if not barred & actor.skills and _can_be(actor, he)]
+    return _character(he, dice.pick(able) if must_be_animal or dice.chance(55) else None, dice)
+
+
+def make_friend(hero: Character, dice: Dice, *, wanted: Set[str]) -> Character:
+    """Somebody of the other pronoun and of another kind; where skills are `wanted`, it has one of them."""
+    he = "she" if hero.he == "he" else "he"
+    able = [
+        actor
+        for actor in ACTORS
+        if actor != hero.animal and _can_be(actor, he) and (wanted <= {"animal"} or wanted & actor.skills)
+    ]
+    return _character(he, dice.pick(able) if wanted or dice.chance(70) else None, dice)
+
+
+def is_or_are(food: str) -> str:
+    """The verb for a food: bread is, carrots are."""
+    return "are" if food.endswith("s") and food != "grass" else "is"
+
+
+def was_or_were(food: str) -> str:
+    """The verb for a food in the past: bread was, carrots were."""
+    return "were" if is_or_are(food) == "are" else "was"
+
+
+def animal_slots(animal: world.Animal, prefix: str) -> dict[str, str]:
+    """The words for an animal without a name of its own."""
+    words = {"food": animal.food, "home": animal.home, "colour": animal.colour, "noise": animal.sound}
+    return {prefix + name: word for name, word in words.items()}
+
+
+def _character(he: str, animal: world.Animal | None, dice: Dice) -> Character:
+    if animal is None:
+        name, food = dice.pick(world.BOYS if he == "he" else world.GIRLS), dice.pick(CHILD_FOODS)
+    else:
+        name = dice.pick(world.HIS_ANIMAL_NAMES if he == "he" else world.HER_ANIMAL_NAMES)
+        food = animal.food
+    return Character(name, he, dice.pick(world.TRAITS), food, animal)
+
+
+def _can_be(animal: world.Animal, he: str) -> bool:
+    """Cows and hens are never he."""
+    return he == "she" or animal.name not in ("cow", "hen")
+
+
+def _size(animal: world.Animal, dice: Dice) -> str:
+    if animal.size <= SMALL:
+        return dice.pick(("little", "small", "young"))
+    return dice.pick(("big", "large", "strong")) if animal.size >= BIG else dice.pick(("young", "friendly"))

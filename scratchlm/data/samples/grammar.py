@@ -1,0 +1,177 @@
+"""Sentence patterns: `{slot}` is filled in, `[one|two|]` is a choice, and `a` becomes `an` where it must.
+
+A *sheet* is a text file of patterns. A plot, or a set of messages, is one sheet:
+
+    # a comment
+    order: intro want | try help? | ending       paragraphs of beats; `?` is left out now and then
+    let thing = kite | red ball                  chosen once per text
+    let one, two = red | blue | green            two different ones
+    let in/to = in town/to town | at sea/to sea  values that belong together
+    == want                                      a beat; each line under it is one way to say it
+    {H} wanted a {thing} [so much|very badly].
+    @animal @!rainy {H} sniffed at the {thing}.  only for texts with the flag `animal`, without `rainy`
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+
+from scratchlm.data.samples.dice import Dice
+
+_TOKEN = re.compile(r"[\[\]|]|\{\w+\}|[^\[\]|{}]+")
+# A vowel letter asks for `an`, but not where it sounds like w or y; a silent h does too.
+_ARTICLE = re.compile(r"\b(a) (?=(?!once\b|one\b|uni[cfqtv]|us[eu])(?:[aeiou]|hour\b|honest))", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in a pattern that a value will fill; `{He}` takes the value of `he` with a capital."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A place in a pattern with several wordings."""
+
+    options: tuple[Pattern, ...]
+
+
+Pattern = tuple["str | Slot | Choice", ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One pattern of a beat, and the flags that a text must have or lack for it."""
+
+    pattern: Pattern
+    needs: frozenset[str] = frozenset()
+    lacks: frozenset[str] = frozenset()
+
+    def fits(self, flags: Set[str]) -> bool:
+        """Whether a text with these flags may use the line."""
+        return self.needs <= flags and not self.lacks & flags
+
+
+@dataclass(frozen=True)
+class Let:
+    """Slots that are chosen once per text: several names share one choice (/) or take different ones (,)."""
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[Pattern, ...], ...]
+    is_paired: bool
+
+
+@dataclass
+class Sheet:
+    """A parsed sheet: settings by name, choices in order, lines by beat."""
+
+    settings: dict[str, str] = field(default_factory=dict)
+    lets: list[Let] = field(default_factory=list)
+    beats: dict[str, list[Line]] = field(default_factory=dict)
+
+
+@cache
+def parse(text: str) -> Pattern:
+    """A pattern from its text."""
+    tokens = _TOKEN.findall(text)
+    assert "".join(tokens) == text, f"stray brace in pattern: {text}"
+    tokens.reverse()
+    pattern = _sequence(tokens)
+    assert not tokens, f"unbalanced bracket in pattern: {text}"
+    return pattern
+
+
+def _sequence(tokens: list[str]) -> Pattern:
+    parts: list[str | Slot | Choice] = []
+    while tokens and tokens[-1] not in "|]":
+        token = tokens.pop()
+        if token == "[":  # noqa: S105 - a bracket, not a password
+            options = [_sequence(tokens)]
+            while tokens and tokens.pop() == "|":
+                options.append(_sequence(tokens))
+            parts.append(Choice(tuple(options)))
+        else:
+            parts.append(Slot(token[1:-1]) if token[0] == "{" else token)
+    return tuple(parts)
+
+
+def expand(pattern: Pattern, slots: Mapping[str, str], dice: Dice) -> str:
+    """One text of a pattern, as it stands: no capital, no `an` yet."""
+    pieces: list[str] = []
+    for part in pattern:
+        if isinstance(part, str):
+            pieces.append(part)
+        elif isinstance(part, Choice):
+            pieces.append(expand(dice.pick(part.options), slots, dice))
+        elif part.name in slots:
+            pieces.append(slots[part.name])
+        else:
+            value = slots[part.name[0].lower() + part.name[1:]]
+            pieces.append(value[0].upper() + value[1:])
+    return "".join(pieces)
+
+
+def tidy(text: str) -> str:
+    """A sentence with `an` before vowels, single spaces and a capital at its start.
+
+    Example:
+        >>> tidy('a owl  saw a hen.')
+        'An owl saw a hen.'
+    """
+    text = _ARTICLE.sub(r"\1n ", re.sub(" {2,}", " ", text.strip()))
+    start = 1 if text.startswith('"') else 0
+    return text[:start] + text[start : start + 1].upper() + text[start + 1 :]
+
+
+def bind(lets: list[Let], slots: dict[str, str], dice: Dice) -> None:
+    """Choose a value for every `let`, in order, into slots; later ones may use earlier ones."""
+    for let in lets:
+        if let.is_paired:
+            values = dice.pick(let.rows)
+        else:
+            values = tuple(row[0] for row in dice.sample(let.rows, len(let.names)))
+        for name, value in zip(let.names, values, strict=True):
+            slots[name] = expand(value, slots, dice)
+
+
+@cache
+def load_sheet(path: str) -> Sheet:
+    """A sheet of this package, by its path within it."""
+    text = resources.files(__package__).joinpath(path).read_text(encoding="utf-8")
+    sheet, lines = Sheet(), list[Line]()
+    for row in text.splitlines():
+        if not row.strip() or row.startswith("#"):
+            continue
+        if row.startswith("== "):
+            lines = sheet.beats.setdefault(row[3:].strip(), [])
+        elif row.startswith("let "):
+            sheet.lets.append(_let(row[4:]))
+        elif setting := re.match(r"(order|weather|hero|friend): *(.+)", row):
+            sheet.settings[setting[1]] = setting[2]
+        else:
+            lines.append(_line(row))
+    return sheet
+
+
+def _let(row: str) -> Let:
+    names, _, values = row.partition("=")
+    is_paired = "/" in names
+    rows = (value.strip().split("/") if is_paired else [value.strip()] for value in values.split(" | "))
+    return Let(
+        names=tuple(name.strip() for name in re.split("[,/]", names)),
+        rows=tuple(tuple(parse(cell.strip()) for cell in cells) for cells in rows),
+        is_paired=is_paired,
+    )
+
+
+def _line(row: str) -> Line:
+    needs, lacks = set[str](), set[str]()
+    while row.startswith("@"):
+        flag, _, row = row[1:].partition(" ")
+        (lacks if flag.startswith("!") else needs).add(flag.lstrip("!"))
+    return Line(parse(row.strip()), frozenset(needs), frozenset(lacks))

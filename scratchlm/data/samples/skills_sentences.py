@@ -1,0 +1,184 @@
+"""Skills on sentences: rewriting them, and finding or counting their words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from scratchlm.data.samples.dice import Dice
+from scratchlm.data.samples.skill import Exercise, asked
+from scratchlm.data.samples.word_lists import LISTS, SORTABLE, listed
+from scratchlm.data.samples.world import ANIMALS, BOYS, COLOURS, GIRLS
+
+N_DRAWS = 420
+_STATES = listed(
+    "happy sad wet cold hungry tired big small old young hot brave kind shy clever quiet sleepy busy"
+)
+_ABILITIES = listed("swim sing dance fly jump read climb run cook whistle skate write")
+_THINGS = listed(
+    "hat kite ball scarf drum bell book spoon basket blanket lantern cup boat ribbon coat map box"
+)
+_DEEDS = listed("lost found wanted liked saw took had made bought forgot opened painted")
+_ORDERS = (
+    "open close clean|the door|the window|the gate|the box",
+    "give|me some water|me the book|us the ball|her a cup|him the map",
+    "help|me|us|your brother|the old man|the hen",
+    "bring|me my hat|us some bread|the basket|your friend|the milk",
+    "come|here|home|with me|to the farm|back soon",
+    "wait|for me|here|at the bridge|for your sister|a moment",
+    "wash|your hands|the cup|the plates|your feet",
+    "look|at the map|at the sky|under the bed|behind the door",
+    "tell|me a story|us your name|him the truth|her a secret",
+    "sit|down|next to me|on the chair|by the fire",
+    "feed|the cat|the horses|the hens|the dog",
+    "read|the letter|this book|the first page|it again",
+)
+
+
+def _subject(dice: Dice) -> str:
+    """Somebody or something a sentence can be about."""
+    if dice.chance(50):
+        return dice.pick(GIRLS + BOYS)
+    animal = dice.pick(list(ANIMALS))
+    return f"The {dice.pick(COLOURS)} {dice.pick(_THINGS)}" if dice.chance(25) else f"The {animal}"
+
+
+def _statement(dice: Dice) -> tuple[str, str, str]:
+    """Who, is or can, and what: parts of a short sentence."""
+    who = _subject(dice)
+    is_a_thing = who.count(" ") == 2
+    if is_a_thing:
+        return who, "is", dice.pick(("wet", "old", "big", "small", "cold"))
+    return (who, "is", dice.pick(_STATES)) if dice.chance(60) else (who, "can", dice.pick(_ABILITIES))
+
+
+def _inside(who: str) -> str:
+    """The subject as it is written within a sentence."""
+    return "t" + who[1:] if who.startswith("The ") else who
+
+
+def make_question(dice: Dice) -> Iterator[Exercise]:
+    """The cow is wet. Is the cow wet?"""
+    wordings = (
+        "Make it a question.||{sentence}",
+        "Turn this sentence into a question.||{sentence}",
+        "Ask if this is so.||{sentence}",
+    )
+    for _ in range(N_DRAWS):
+        who, verb, what = _statement(dice)
+        answer = f"{verb.capitalize()} {_inside(who)} {what}?"
+        sentence = f"{who} {verb} {what}."
+        yield from asked([dice.pick(wordings)], answer, argument=sentence, sentence=sentence)
+
+
+def make_negative(dice: Dice) -> Iterator[Exercise]:
+    """The cow is wet. The cow is not wet."""
+    wordings = (
+        "Make it negative.||{sentence}",
+        "Say that this is not so.||{sentence}",
+        "Add the word not.||{sentence}",
+    )
+    for _ in range(N_DRAWS):
+        who, verb, what = _statement(dice)
+        sentence = f"{who} {verb} {what}."
+        not_so = "is not" if verb == "is" else "cannot"
+        yield from asked(
+            [dice.pick(wordings)], f"{who} {not_so} {what}.", argument=sentence, sentence=sentence
+        )
+
+
+def make_polite(_: Dice) -> Iterator[Exercise]:
+    """Open the door. Please open the door."""
+    wordings = (
+        "Make it polite.||{order}",
+        "Say it politely.||{order}",
+        "Write this with the word please.||{order}",
+    )
+    for row in _ORDERS:
+        verbs, *rests = row.split("|")
+        for verb in verbs.split():
+            for rest in rests:
+                order = f"{verb} {rest}."
+                yield from asked(
+                    wordings, f"Please {order}", argument=order, order=order[0].upper() + order[1:]
+                )
+
+
+def he_to_she(dice: Dice) -> Iterator[Exercise]:
+    """He lost his hat. She lost her hat."""
+    wordings = ("Change he to she.||{sentence}", "Write this about a girl.||{sentence}")
+    back = ("Change she to he.||{sentence}", "Write this about a boy.||{sentence}")
+    for _ in range(N_DRAWS):
+        deed, thing = dice.pick(_DEEDS), dice.pick(_THINGS)
+        thing = f"{dice.pick(COLOURS)} {thing}" if dice.chance(40) else thing
+        about_him, about_her = f"He {deed} his {thing}.", f"She {deed} her {thing}."
+        if dice.chance(50):
+            yield from asked([dice.pick(wordings)], about_her, argument=about_him, sentence=about_him)
+        else:
+            yield from asked([dice.pick(back)], about_him, argument=about_her, sentence=about_her)
+
+
+def capital_letter(dice: Dice) -> Iterator[Exercise]:
+    """the dog ran home. The dog ran home."""
+    wordings = (
+        "Start the sentence with a capital letter.||{sentence}",
+        "Correct the first letter.||{sentence}",
+        "Write it with a capital letter.||{sentence}",
+    )
+    for _ in range(N_DRAWS):
+        sentence = _short_sentence(dice)
+        lower = sentence[0].lower() + sentence[1:]
+        yield from asked([dice.pick(wordings)], sentence, argument=lower, sentence=lower)
+
+
+def first_word(dice: Dice) -> Iterator[Exercise]:
+    """red hat moon: red."""
+    wordings = (
+        "What is the first word?||{given}",
+        "Write only the first word.||{given}",
+        "Which word comes first?||{given}",
+    )
+    return _pick_word(dice, wordings, 0)
+
+
+def last_word(dice: Dice) -> Iterator[Exercise]:
+    """red hat moon: moon."""
+    wordings = (
+        "What is the last word?||{given}",
+        "Write only the last word.||{given}",
+        "Which word comes last?||{given}",
+    )
+    return _pick_word(dice, wordings, -1)
+
+
+def _pick_word(dice: Dice, wordings: tuple[str, ...], place: int) -> Iterator[Exercise]:
+    for _ in range(N_DRAWS):
+        given = dice.sample(SORTABLE, 2 + dice.below(4))
+        yield from asked([dice.pick(wordings)], given[place], argument=" ".join(given), given=" ".join(given))
+
+
+def count_words(dice: Dice) -> Iterator[Exercise]:
+    """red hat moon: three."""
+    wordings = (
+        "How many words are there?||{given}",
+        "Count the words.||{given}",
+        "How many words do you see?||{given}",
+    )
+    for _ in range(N_DRAWS):
+        given = dice.sample(SORTABLE, 1 + dice.below(5))
+        answer = LISTS["number"][len(given) - 1]
+        yield from asked([dice.pick(wordings)], answer, argument=" ".join(given), given=" ".join(given))
+
+
+def _short_sentence(dice: Dice) -> str:
+    """A sentence of four to six words that starts with `The`, `He`, `She` or `My`."""
+    start = dice.pick(
+        (
+            "He",
+            "She",
+            f"The {dice.pick(list(ANIMALS))}",
+            f"My {dice.pick(('brother', 'sister', 'friend', 'uncle'))}",
+        )
+    )
+    return (
+        f"{start} {dice.pick(_DEEDS)} a {dice.pick(COLOURS).replace('orange', 'red')} {dice.pick(_THINGS)}."
+    )

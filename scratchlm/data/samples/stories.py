@@ -1,0 +1,184 @@
+"""Stories in simple English, grown from plots, for a model to learn to write from.
+
+A plot is a sheet in `plots/`: beats in order, each with many wordings. A story picks a plot, a cast, weather
+and places, and words each beat anew. Every finished sentence belongs by its hash to one side, training or
+validation; a story of one side takes only sentences of that side. So no sentence of the validation stories
+can have been trained on, and a low validation loss means grammar, not memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from typing import Literal
+
+from scratchlm.core.errors import ConfigError
+from scratchlm.data.samples import world
+from scratchlm.data.samples.cast import ACTORS, animal_slots, make_friend, make_hero
+from scratchlm.data.samples.dice import Dice
+from scratchlm.data.samples.grammar import Line, Sheet, bind, expand, load_sheet, tidy
+from scratchlm.data.samples.overlap import sentences
+from scratchlm.data.samples.word_lists import listed
+
+Split = Literal["train", "val"]
+
+DEFAULT_N = {"train": 2000, "val": 200}  # stories; about 1.5 MB and 0.15 MB
+PLOTS = listed(
+    "lost_thing out_of_reach lost_young gift sharing night_noise garden learn race broken newcomer hungry "
+    "storm sick_friend treasure rainy_plan"
+)
+VAL_SHARE = 20  # of a hundred sentences; more wordings than this reach, fewer would leave validation too poor
+MIN_WORDS, MAX_WORDS = 80, 250
+_TRIES = 40  # wordings of one beat before the story is begun anew
+
+DAYS = {  # weather -> (when it was, what it was like)
+    "sunny": (
+        "one sunny morning",
+        "one warm afternoon",
+        "one bright morning",
+        "on a sunny day",
+        "one fine summer day",
+        "on a warm spring morning",
+        "early one morning",
+    ),
+    "windy": ("one windy day", "one windy afternoon", "on a windy morning", "one windy autumn day"),
+    "cloudy": (
+        "one cloudy day",
+        "one cool morning",
+        "one quiet afternoon",
+        "one grey day",
+        "on a cool autumn day",
+    ),
+    "rainy": ("one rainy day", "one wet morning", "on a rainy morning", "one rainy Sunday"),
+    "snowy": ("one snowy morning", "one cold winter day", "on a cold day in winter", "one frosty morning"),
+    "night": (
+        "one dark night",
+        "late one night",
+        "one cold night",
+        "on a quiet night",
+        "one night in autumn",
+    ),
+}
+WEATHER_WORDS = {
+    "sunny": "a sunny day",
+    "windy": "a windy day",
+    "cloudy": "a cloudy day",
+    "rainy": "a rainy day",
+    "snowy": "a cold winter day",
+    "night": "a dark night",
+}
+
+
+def sample_stories(*, seed: int = 0, n: int | None = None, split: Split = "train") -> list[str]:
+    """Stories of 80 to 250 words, paragraphs parted by an empty line; see `SAMPLE_NOTICE`.
+
+    The same seed gives the same stories everywhere. Training and validation stories of any two seeds share no
+    sentence. Without `n` there are 2,000 for training (about 1.5 MB) and 200 for validation.
+    Raises: ConfigError for a negative n or an unknown split.
+    Example:
+        >>> sample_stories(seed=1, n=2) == sample_stories(seed=1, n=2)
+        True
+    """
+    if split not in DEFAULT_N:
+        raise ConfigError(f"split must be 'train' or 'val', got {split!r}; choose one of them.")
+    n = DEFAULT_N[split] if n is None else n
+    if n < 0:
+        raise ConfigError(f"n must be 0 or more stories, got {n}; choose a number such as 2000.")
+    dice = Dice(seed, "stories", split)
+    return [_story(split, dice) for _ in range(n)]
+
+
+def side_of(sentence: str) -> Split:
+    """The side on which a sentence may appear, decided by its hash alone."""
+    bucket = int.from_bytes(hashlib.blake2b(sentence.encode(), digest_size=4).digest(), "big") % 100
+    return "val" if bucket < VAL_SHARE else "train"
+
+
+def _story(split: Split, dice: Dice) -> str:
+    while True:
+        story = _try_story(split, dice)
+        if story is not None and MIN_WORDS <= len(story.split()) <= MAX_WORDS:
+            return story
+
+
+def _try_story(split: Split, dice: Dice) -> str | None:
+    """One story, or None when a beat found no wording for this side."""
+    sheet = _plot(dice.pick(PLOTS))
+    setting = _setting(sheet, dice)
+    if setting is None:
+        return None
+    slots, flags = setting
+    told: set[str] = set()
+    paragraphs = []
+    for beats in sheet.settings["order"].split("|"):
+        words = []
+        for beat in beats.split():
+            if beat.endswith("?") and not dice.chance(60):
+                continue
+            text = _tell(sheet.beats[beat.rstrip("?")], slots, flags, split, told, dice)
+            if text is not None:
+                words.append(text)
+            elif not beat.endswith("?"):
+                return None
+        paragraphs.append(" ".join(words))
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def _tell(
+    lines: list[Line], slots: dict[str, str], flags: set[str], split: Split, told: set[str], dice: Dice
+) -> str | None:
+    """One wording of a beat whose sentences all belong to the split and are new to this story."""
+    fitting = [line for line in lines if line.fits(flags)]
+    for _ in range(_TRIES):
+        text = tidy(expand(dice.pick(fitting).pattern, slots, dice))
+        parts = sentences(text)
+        if all(side_of(part) == split and part not in told for part in parts):
+            told.update(parts)
+            return text
+    return None
+
+
+def _setting(sheet: Sheet, dice: Dice) -> tuple[dict[str, str], set[str]] | None:
+    """Weather, cast, places and things of one story as slots and flags; None when they contradict."""
+    weather = dice.pick(sheet.settings["weather"].split())
+    wanted = set(sheet.settings.get("friend", "").split())
+    hero = make_hero(dice, must_be_animal=sheet.settings.get("hero") == "animal", barred=wanted)
+    friend = make_friend(hero, dice, wanted=wanted)
+    slots = {
+        "H": hero.name,
+        "F": friend.name,
+        "trait2": dice.pick([trait for trait in world.VIRTUES if trait != hero.trait]),
+    }
+    slots |= {"day": dice.pick(DAYS[weather]), "day2": "that day", "weather_word": WEATHER_WORDS[weather]}
+    slots |= hero.slots("", dice) | friend.slots("f", dice)
+    flags = {weather} | hero.flags("") | friend.flags("f")
+    others = [animal for animal in ACTORS if animal not in (hero.animal, friend.animal)]
+    mother = dice.pick(
+        [animal for animal in others if animal.young and animal.young != "tadpole" and animal.sound]
+    )
+    noisy = dice.pick([animal for animal in others if animal.sound])
+    slots |= animal_slots(mother, "y") | {
+        "young": mother.young,
+        "ykind": mother.name,
+        "yhome_name": mother.home_name,
+    }
+    slots |= animal_slots(noisy, "a") | {"a_kind": noisy.name}
+    other = dice.pick(others)
+    slots |= animal_slots(other, "o") | {"other": other.name}
+    bind(sheet.lets, slots, dice)
+    if hero.animal and (
+        set(slots.get("skill", "").split()) & hero.animal.skills or slots.get("owner") == hero.kind
+    ):
+        return None  # nobody needs to learn what they can do anyway, or to ask for what they have
+    owner = world.ANIMALS.get(slots.get("owner", ""), other)
+    slots |= animal_slots(owner, "o")
+    if owner.sound:
+        flags.add("onoise")
+    return slots, flags
+
+
+@cache
+def _plot(name: str) -> Sheet:
+    """A plot with the beats and choices that all plots share; its own come first."""
+    shared, own = load_sheet("plots/common.txt"), load_sheet(f"plots/{name}.txt")
+    return Sheet(settings=own.settings, lets=shared.lets + own.lets, beats=shared.beats | own.beats)

@@ -1,0 +1,313 @@
+"""Tokenise text once, into files that are memory-mapped from then on.
+
+A token folder holds `train.bin` and `val.bin` (token ids, little-endian uint16 or uint32), the
+`tokenizer.json` that made them, and `header.json`. Its name is a fingerprint of the text's content, the
+tokenizer and the split, so the same request finds it again and any other request makes another. It appears
+whole or not at all.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scratchlm.core.errors import ConfigError, DataError, TokenizerError
+from scratchlm.core.files import PARTIAL_MARK, new_folder, read_json, sha256_of_file, write_json
+from scratchlm.data.document_split import SplitBy
+from scratchlm.data.parallel_encoding import Job, encode_jobs
+from scratchlm.data.routing import SIDES, Route, survey_sources
+from scratchlm.data.sources import Piece, find_sources, read_pieces, source_kind
+from scratchlm.tokenizers.files import load_tokenizer
+
+if TYPE_CHECKING:
+    from scratchlm.core.protocols import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+HEADER_FILE = "header.json"
+FORMAT = "scratchlm-tokens"
+FORMAT_VERSION = 1
+PARALLEL_FROM_BYTES = 8 << 20  # below this, starting processes costs more than they save
+MAX_WORKERS = 8  # unless asked for: a worker takes about 70 MB, and all together should stay below 1 GB
+_LEFTOVER_AGE_S = 3600.0  # an unfinished folder that nobody wrote to for so long belongs to a dead process
+
+Progress = Callable[[int, int], None]  # bytes of text done, bytes of text in all
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedTokens:
+    """Token ids of both sides of a split, memory-mapped, and what is known about the text behind them."""
+
+    train: NDArray[Any]
+    val: NDArray[Any]
+    n_documents: int
+    train_n_bytes: int  # of UTF-8 text, for bits per byte
+    val_n_bytes: int
+    skipped_lines: int
+    fingerprint: str
+    folder: Path
+
+
+def prepare_tokens(
+    paths: str | Path | Sequence[str | Path],
+    tokenizer: Tokenizer,
+    *,
+    cache_folder: str | Path,
+    val_fraction: float = 0.1,
+    split_by: SplitBy = "auto",
+    text_field: str = "text",
+    workers: int | None = None,
+    skip_bad_lines: bool = False,
+    progress: Progress | None = None,
+) -> PreparedTokens:
+    """The sources' token ids, split for training and validation: from the cache, or tokenised now.
+
+    Documents are joined with end-of-text. `workers` processes encode (None: one per core, at most 8); small
+    inputs stay in this process. val_fraction 0 leaves validation empty. `paths` may also be one token folder.
+    Units: progress(done, total) counts bytes of text.
+    Raises: DataError as `read_pieces` and `split_documents` do, for several documents without an end-of-text
+    token, and for a token folder of another tokenizer; ConfigError for settings that mean nothing.
+    """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers must be at least 1, got {workers}; leave it out for one per core.")
+    given = _as_token_folder(paths)
+    if given is not None:
+        return _open_for(given, tokenizer)
+    files = find_sources(paths)
+    request = {
+        "format_version": FORMAT_VERSION,
+        "tokenizer_fingerprint": tokenizer.fingerprint,
+        "source_sha256": _source_fingerprint(files),
+        "split_by": split_by,
+        "val_fraction": val_fraction,
+        "text_field": text_field,
+        "skip_bad_lines": skip_bad_lines,
+    }
+    fingerprint = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+    folder = Path(cache_folder) / f"tokens-{fingerprint[:16]}"
+    if folder.exists():
+        try:
+            return open_tokens(folder)
+        except DataError as damage:
+            logger.warning("tokenising again, because %s", damage)
+
+    read = functools.partial(read_pieces, files, text_field=text_field, skip_bad_lines=skip_bad_lines)
+    _build(
+        folder,
+        read,
+        tokenizer,
+        header=request | {"fingerprint": fingerprint},
+        workers=workers,
+        progress=progress,
+    )
+    return open_tokens(folder)
+
+
+def _build(
+    folder: Path,
+    read: Callable[..., Iterator[Piece]],
+    tokenizer: Tokenizer,
+    *,
+    header: dict[str, Any],
+    workers: int | None,
+    progress: Progress | None,
+) -> None:
+    """Read everything twice: once to plan the split, once to encode."""
+    n_skipped = itertools.count()
+    survey = survey_sources(read(on_skip=lambda complaint: _warn_first(next(n_skipped), complaint)))
+    header |= {"n_documents": len(survey.sizes), "skipped_lines": next(n_skipped)}
+    if header["skipped_lines"]:
+        logger.warning("skipped %d lines that could not be used", header["skipped_lines"])
+    route = Route.plan(survey, split_by=header["split_by"], val_fraction=header["val_fraction"])
+    _remove_leftovers(folder.parent)
+    with new_folder(folder) as partial:
+        n_written = _write_folder(
+            partial,
+            route.jobs(read(on_skip=lambda _: None)),
+            tokenizer,
+            header,
+            n_workers=_n_workers(workers, survey.n_bytes),
+            report=lambda done: progress(done, survey.n_bytes) if progress is not None else None,
+        )
+        if n_written != survey.n_bytes:
+            raise DataError(
+                f"the sources must not change while they are read, found {survey.n_bytes} bytes of text "
+                f"first and {n_written} then; try again."
+            )
+
+
+def _warn_first(number: int, complaint: str) -> None:
+    if number == 0:
+        logger.warning("skipping lines such as this: %s", complaint)
+
+
+def open_tokens(folder: str | Path) -> PreparedTokens:
+    """Open a finished token folder; its arrays are read from disk only where they are used.
+
+    Raises: DataError when a file is missing, damaged, cut short or of an unknown format.
+    """
+    folder = Path(folder)
+    header = read_json(folder / HEADER_FILE)
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise DataError(
+            f"{folder / HEADER_FILE} should describe token shards, found something else; remove it."
+        )
+    if header.get("format_version") != FORMAT_VERSION:
+        raise DataError(
+            f"{folder} should be token shards of format {FORMAT_VERSION}, found "
+            f"{header.get('format_version')!r}; tokenise the text again."
+        )
+    try:
+        sides = {side: _open_side(folder, header[side], np.dtype(header["dtype"])) for side in SIDES}
+        return PreparedTokens(
+            train=sides["train"],
+            val=sides["val"],
+            n_documents=header["n_documents"],
+            train_n_bytes=header["train"]["n_bytes"],
+            val_n_bytes=header["val"]["n_bytes"],
+            skipped_lines=header["skipped_lines"],
+            fingerprint=header["fingerprint"],
+            folder=folder,
+        )
+    except (KeyError, TypeError) as cause:
+        raise DataError(
+            f"{folder / HEADER_FILE} should name {cause}, found it missing; tokenise again."
+        ) from cause
+
+
+def _open_side(folder: Path, entry: dict[str, Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    path = folder / str(entry["file"])
+    size_bytes = path.stat().st_size if path.is_file() else -1
+    if size_bytes != entry["n_tokens"] * dtype.itemsize:
+        raise DataError(
+            f"{path} should hold {entry['n_tokens']} tokens in {entry['n_tokens'] * dtype.itemsize} bytes, "
+            f"found {size_bytes if size_bytes >= 0 else 'no'} bytes; tokenise the text again."
+        )
+    if sha256_of_file(path) != entry["sha256"]:
+        raise DataError(f"{path} should match its checksum, found other bytes; tokenise the text again.")
+    if entry["n_tokens"] == 0:  # an empty file cannot be mapped
+        return np.zeros(0, dtype=dtype)
+    return np.memmap(path, dtype=dtype, mode="r")
+
+
+def _as_token_folder(paths: str | Path | Sequence[str | Path]) -> Path | None:
+    only = paths if isinstance(paths, (str, Path)) else paths[0] if len(paths) == 1 else None
+    return Path(only) if only is not None and (Path(only) / HEADER_FILE).is_file() else None
+
+
+def _open_for(folder: Path, tokenizer: Tokenizer) -> PreparedTokens:
+    tokens = open_tokens(folder)
+    if read_json(folder / HEADER_FILE).get("tokenizer_fingerprint") != tokenizer.fingerprint:
+        raise DataError(
+            f"{folder} should hold ids of the tokenizer in use, found another tokenizer's; use its "
+            "tokenizer.json or tokenise the text again."
+        )
+    return tokens
+
+
+def _source_fingerprint(files: Sequence[Path]) -> str:
+    """What the files hold and in which order, wherever they lie and whatever they are called."""
+    contents = [[source_kind(path), path.suffix == ".gz", sha256_of_file(path)] for path in files]
+    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
+
+
+def _write_folder(
+    folder: Path,
+    jobs: Iterator[Job],
+    tokenizer: Tokenizer,
+    header: dict[str, Any],
+    *,
+    n_workers: int,
+    report: Callable[[int], None],
+) -> int:
+    """Encode the jobs into the folder; the header, written last, says what the files must hold.
+
+    Returns the bytes of text that were encoded.
+    """
+    tokenizer_file = folder / "tokenizer.json"
+    tokenizer.save(tokenizer_file)
+    if n_workers > 1 and not _loads_as_saved(tokenizer, tokenizer_file):
+        logger.info("workers cannot load this tokenizer from its file; encoding in one process")
+        n_workers = 1
+    dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
+    written = {side: _Written(file=f"{side}.bin") for side in SIDES}
+    n_done = 0
+    with ExitStack() as stack:
+        files = {side: stack.enter_context((folder / written[side].file).open("wb")) for side in SIDES}
+        encoded = encode_jobs(
+            jobs, tokenizer, tokenizer_file=tokenizer_file, dtype=dtype, n_workers=n_workers
+        )
+        stack.callback(encoded.close)
+        for job, ids in encoded:
+            data = ids.tobytes()
+            files[job.side].write(data)
+            written[job.side].count(job, ids, data)
+            n_done += job.n_bytes
+            report(n_done)
+    entries = {side: written[side].entry() for side in SIDES}
+    write_json(folder / HEADER_FILE, {"format": FORMAT, "dtype": dtype.str} | header | entries)
+    return n_done
+
+
+def _loads_as_saved(tokenizer: Tokenizer, tokenizer_file: Path) -> bool:
+    try:
+        return load_tokenizer(tokenizer_file).fingerprint == tokenizer.fingerprint
+    except TokenizerError:  # a tokenizer of the caller's own making, in a form of its own
+        return False
+
+
+@dataclass(slots=True)
+class _Written:
+    """What went into one .bin file so far."""
+
+    file: str
+    n_tokens: int = 0
+    n_documents: int = 0
+    n_bytes: int = 0
+    digest: Any = field(default_factory=hashlib.sha256)
+
+    def count(self, job: Job, ids: NDArray[Any], data: bytes) -> None:
+        self.n_tokens += len(ids)
+        self.n_documents += job.n_documents
+        self.n_bytes += job.n_bytes
+        self.digest.update(data)
+
+    def entry(self) -> dict[str, Any]:
+        return {
+            "file": self.file,
+            "n_tokens": self.n_tokens,
+            "n_documents": self.n_documents,
+            "n_bytes": self.n_bytes,
+            "sha256": self.digest.hexdigest(),
+        }
+
+
+def _n_workers(workers: int | None, n_bytes: int) -> int:
+    if n_bytes < PARALLEL_FROM_BYTES:
+        return 1
+    if workers is not None:
+        return workers
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(n_cores, MAX_WORKERS)
+
+
+def _remove_leftovers(cache_folder: Path) -> None:
+    """Free the space of builds that were killed; one that is still being written to is left alone."""
+    for leftover in cache_folder.glob(f".tokens-*{PARTIAL_MARK}*"):
+        ages_s = [time.time() - path.stat().st_mtime for path in (leftover, *leftover.glob("*"))]
+        if min(ages_s) > _LEFTOVER_AGE_S:
+            shutil.rmtree(leftover, ignore_errors=True)

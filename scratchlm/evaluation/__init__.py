@@ -1,0 +1,1 @@
+"""Models to numbers, and numbers to a report."""

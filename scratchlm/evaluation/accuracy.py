@@ -1,0 +1,92 @@
+"""How often a classifier is right, and where it goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scratchlm.core.errors import DataError
+from scratchlm.evaluation.intervals import wilson_interval
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassScores:
+    """One class's figures; a ratio with nothing below the line is 0, as in scikit-learn."""
+
+    label: str
+    precision: float  # of those called this class, the share that is
+    recall: float  # of those that are this class, the share found
+    f1: float  # harmonic mean of the two
+    support: int  # how many are this class
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassificationScores:
+    """A classifier's figures over some items."""
+
+    classes: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]  # rows: the true class, columns: the predicted one
+
+    @property
+    def n(self) -> int:
+        """How many items were scored."""
+        return sum(map(sum, self.confusion))
+
+    @property
+    def n_right(self) -> int:
+        """How many were right."""
+        return sum(self.confusion[i][i] for i in range(len(self.classes)))
+
+    @property
+    def accuracy(self) -> float:
+        """The share that was right."""
+        return self.n_right / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The accuracy's 95 % interval."""
+        return wilson_interval(self.n_right, self.n)
+
+    @property
+    def macro_f1(self) -> float:
+        """The classes' mean F1: a rare class weighs as much as a common one."""
+        return float(np.mean([scores.f1 for scores in self.per_class]))
+
+    @property
+    def per_class(self) -> tuple[ClassScores, ...]:
+        """Precision, recall and F1 of each class."""
+        matrix = np.asarray(self.confusion)
+        scores = []
+        for i, label in enumerate(self.classes):
+            hits, called, support = int(matrix[i, i]), int(matrix[:, i].sum()), int(matrix[i].sum())
+            scores.append(
+                ClassScores(
+                    label=label,
+                    precision=hits / called if called else 0.0,
+                    recall=hits / support if support else 0.0,
+                    f1=2 * hits / (called + support) if called + support else 0.0,
+                    support=support,
+                )
+            )
+        return tuple(scores)
+
+
+def score_classes(
+    true: Sequence[int], predicted: Sequence[int], *, classes: Sequence[str]
+) -> ClassificationScores:
+    """Compare predicted with true class numbers.
+
+    Source: agrees with scikit-learn's `confusion_matrix` and `precision_recall_fscore_support`.
+    Raises: DataError when the lists differ in length or are empty.
+    """
+    if len(true) != len(predicted) or len(true) == 0:
+        raise DataError(
+            f"scoring needs a prediction per item, got {len(predicted)} for {len(true)}; check the data."
+        )
+    matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    np.add.at(matrix, (np.asarray(true), np.asarray(predicted)), 1)
+    return ClassificationScores(
+        classes=tuple(classes), confusion=tuple(tuple(row) for row in matrix.tolist())
+    )

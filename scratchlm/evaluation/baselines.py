@@ -1,0 +1,49 @@
+"""What a simple rule reaches on the same split: a classifier that cannot beat it has learnt nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from scratchlm.core.errors import DataError, MissingDependencyError
+
+WORD_OR_MARK = r"(?u)\b\w+\b|[^\w\s]"  # scikit-learn's default drops one-letter words and punctuation
+
+
+def majority_accuracy(train_labels: Sequence[str], test_labels: Sequence[str]) -> float:
+    """Accuracy of always answering with the training set's most frequent label.
+
+    Raises: DataError when either side is empty.
+    """
+    if not train_labels or not test_labels:
+        raise DataError("a baseline needs training and test labels, found none; check the split.")
+    counts = Counter(train_labels)
+    favourite = min(counts, key=lambda label: (-counts[label], label))
+    return sum(label == favourite for label in test_labels) / len(test_labels)
+
+
+def tfidf_accuracy(
+    train_texts: Sequence[str],
+    train_labels: Sequence[str],
+    test_texts: Sequence[str],
+    test_labels: Sequence[str],
+) -> float:
+    """Accuracy of logistic regression on TF-IDF of words and word pairs, fitted on the training side only.
+
+    Source: scikit-learn's `TfidfVectorizer` and `LogisticRegression`, with classes weighted equally.
+    Raises: MissingDependencyError when scikit-learn is not installed.
+    """
+    try:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+    except ImportError as cause:
+        raise MissingDependencyError(
+            "the TF-IDF baseline needs scikit-learn, found none; run `pip install 'scratchlm[eval]'`."
+        ) from cause
+    pipeline = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORD_OR_MARK),
+        LogisticRegression(C=10.0, max_iter=1000, class_weight="balanced"),
+    )
+    pipeline.fit(list(train_texts), list(train_labels))
+    return float(pipeline.score(list(test_texts), list(test_labels)))

@@ -1,0 +1,240 @@
+"""Numbers and tokens as a reader wants to see them; what is missing or not finite becomes a dash."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from datetime import datetime
+from typing import Any, TypeGuard
+
+from markupsafe import Markup
+
+MISSING = "–"
+# Characters that HTML may not hold, and the invisible ones that would turn around the text after them.
+NOT_PRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether there is a finite number to show.
+
+    Example:
+        >>> [is_number(value) for value in (3, 0.5, None, float("nan"), "3")]
+        [True, True, False, False, False]
+    """
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def count(value: Any) -> str:
+    """A whole number with its thousands parted.
+
+    Example:
+        >>> count(1234567)
+        '1,234,567'
+    """
+    return f"{round(value):,}" if is_number(value) else MISSING
+
+
+def short_count(value: Any) -> str:
+    """A number of three figures with a word for its size, for a sentence.
+
+    Example:
+        >>> short_count(950), short_count(12_340), short_count(1_234_567), short_count(124_412_160)
+        ('950', '12.3 thousand', '1.23 million', '124 million')
+    """
+    if not is_number(value):
+        return MISSING
+    for size, word in ((1e9, "billion"), (1e6, "million"), (1e4, "thousand")):
+        if abs(value) >= size:
+            unit = min(size, 1e3) if word == "thousand" else size
+            return f"{_three_figures(value / unit)} {word}"
+    return f"{round(value):,}"
+
+
+def axis_count(value: Any) -> str:
+    """A number as short as a tick label must be.
+
+    Example:
+        >>> axis_count(400), axis_count(1200), axis_count(2_500_000)
+        ('400', '1.2k', '2.5M')
+    """
+    if not is_number(value):
+        return MISSING
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{round(value)}"
+
+
+def decimal(value: Any, digits: int = 2) -> str:
+    """A number with a fixed count of decimals.
+
+    Example:
+        >>> decimal(2.3456), decimal(float("nan"))
+        ('2.35', '–')
+    """
+    return f"{value:,.{digits}f}" if is_number(value) else MISSING
+
+
+def percent(value: Any, digits: int = 1) -> str:
+    """A share of one in percent; only exactly 0 and 1 are shown as 0% and 100%.
+
+    Example:
+        >>> percent(0.974), percent(1), percent(0.99999), percent(0.00001)
+        ('97.4%', '100%', '>99.9%', '<0.1%')
+    """
+    if not is_number(value):
+        return MISSING
+    if value in (0, 1):
+        return f"{value:.0%}"
+    smallest = 10.0**-digits / 100
+    if 0 < value < smallest:
+        return f"<{smallest:.{digits}%}"
+    if 1 - smallest < value < 1:
+        return f">{1 - smallest:.{digits}%}"
+    return f"{value:.{digits}%}"
+
+
+def duration(seconds: Any) -> str:
+    """A span of time.
+
+    Example:
+        >>> duration(0.84), duration(41.23), duration(125), duration(3790)
+        ('0.84 s', '41.2 s', '2 min 05 s', '1 h 03 min')
+    """
+    if not is_number(seconds):
+        return MISSING
+    if seconds < 10:
+        return f"{seconds:.2g} s" if 0 < seconds < 1 else f"{seconds:.1f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def interval_text(low: Any, high: Any) -> str:
+    """The ends of an interval of shares; nothing when an end is missing.
+
+    Example:
+        >>> interval_text(0.9373, 0.99), interval_text(None, 0.9)
+        ('93.7–99.0%', '')
+    """
+    return f"{decimal(100 * low, 1)}–{decimal(100 * high, 1)}%" if is_number(low) and is_number(high) else ""
+
+
+def file_size(n_bytes: Any) -> str:
+    """An amount of memory, in decimal units.
+
+    Example:
+        >>> file_size(1_430_000_000), file_size(512)
+        ('1.43 GB', '512 bytes')
+    """
+    if not is_number(n_bytes):
+        return MISSING
+    for size, word in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if n_bytes >= size:
+            return f"{_three_figures(n_bytes / size)} {word}"
+    return f"{round(n_bytes)} bytes"
+
+
+def moment(iso: Any) -> str:
+    """A date and time for people; text that is no ISO date is passed on as it is.
+
+    Example:
+        >>> moment("2026-11-22T19:11:05+00:00"), moment("yesterday")
+        ('22 November 2026, 19:11 UTC', 'yesterday')
+    """
+    try:
+        when = datetime.fromisoformat(str(iso).replace("Z", "+00:00"))
+    except ValueError:
+        return str(iso)
+    zone = f" {when.tzname()}" if when.tzinfo else ""
+    return f"{when.day} {when:%B %Y, %H:%M}{zone}"
+
+
+def visible(token: Any, longest: int = 0) -> str:
+    """A token with its white space made visible, cut to `longest` characters (0: never).
+
+    Example:
+        >>> visible(" the"), visible(chr(10)), visible(""), visible("antidisestablish", 6)
+        ('·the', '⏎', '∅', 'antid…')
+    """
+    text = str(token).replace(" ", "·").replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", "⇥") or "∅"
+    return text[: longest - 1] + "…" if 0 < longest < len(text) else text
+
+
+def cut(text: Any, longest: int = 2000) -> str:
+    """A long text without its end, which says how much is missing.
+
+    Example:
+        >>> cut("abcdefgh", 5)
+        'abcde … (3 more characters)'
+    """
+    text = str(text)
+    return f"{text[:longest]} … ({len(text) - longest:,} more characters)" if len(text) > longest else text
+
+
+def setting(value: Any) -> str:
+    """A setting as a recipe would write it.
+
+    Example:
+        >>> setting(True), setting([1, 2]), setting("tiny"), setting(0.001), setting(None)
+        ('true', '[1, 2]', 'tiny', '0.001', 'not set')
+    """
+    if value is None:
+        return "not set"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def shade(value: Any) -> int:
+    """The step of a colour scale, 0 to 10, for a share of one.
+
+    Example:
+        >>> shade(0), shade(0.44), shade(1)
+        (0, 4, 10)
+    """
+    return min(10, max(0, round(10 * value))) if is_number(value) else 0
+
+
+def printable(value: Any) -> Any:
+    """What every value passes on its way into the page: control characters become visible, NaN a dash.
+
+    Example:
+        >>> printable(chr(0) + "a" + chr(0xD800)), printable(None)
+        ('␀a\ufffd', '–')
+    """
+    if isinstance(value, Markup):
+        return value
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return MISSING
+    if isinstance(value, str):
+        return NOT_PRINTABLE.sub(_picture, value)
+    return value
+
+
+def _picture(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else "\ufffd"
+
+
+def _three_figures(value: float) -> str:
+    digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
+    return f"{value:.{digits}f}"
+
+
+FILTERS = {
+    "axis_count": axis_count,
+    "count": count,  # Jinja's own `count` is `length`, which keeps its name
+    "cut": cut,
+    "decimal": decimal,
+    "duration": duration,
+    "file_size": file_size,
+    "moment": moment,
+    "percent": percent,
+    "setting": setting,
+    "shade": shade,
+    "short_count": short_count,
+    "visible": visible,
+}

@@ -1,0 +1,1 @@
+"""Base models to specialists: classifiers and assistants."""

@@ -1,0 +1,60 @@
+"""What fine-tuning starts from: a trained model, or one with random weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from scratchlm.checkpoints.store import build_model, load_model
+from scratchlm.core.errors import CheckpointError, ConfigError
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.model.config import CONFIGS, named_config
+from scratchlm.model.gpt import GPTModel
+from scratchlm.tokenizers.bpe_training import train_bpe
+
+RANDOM = "random:"  # `random:small` is a model of that size with fresh weights
+RANDOM_VOCAB_SIZE = 2048  # of the tokenizer that a random base learns from the training texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A model to fine-tune, and how it got here."""
+
+    model: GPTModel
+    tokenizer: Tokenizer
+    name: str
+    is_random: bool
+
+
+def load_base(
+    name: str, *, training_texts: Iterable[str], device: torch.device, drop_rate: float | None = None
+) -> Base:
+    """The base of that name: a model folder or run folder, or `random:SIZE`.
+
+    A random base draws from torch's global generator, and its BPE tokenizer learns from the training texts.
+    `drop_rate` replaces the dropout that the base was made with.
+    Raises: ConfigError for an unknown size; CheckpointError for a folder without a good language model.
+    """
+    if name.startswith(RANDOM):
+        size = name.removeprefix(RANDOM)
+        if size not in CONFIGS:
+            raise ConfigError(
+                f"a random base must be one of {', '.join(RANDOM + s for s in CONFIGS)}, got {name!r}."
+            )
+        tokenizer: Tokenizer = train_bpe(training_texts, RANDOM_VOCAB_SIZE)
+        changes = {} if drop_rate is None else {"drop_rate": drop_rate}
+        model = GPTModel(named_config(size, vocab_size=tokenizer.vocab_size, **changes))
+        return Base(model=model.to(device), tokenizer=tokenizer, name=name, is_random=True)
+    loaded = load_model(name)
+    if loaded.task.get("kind") == "classification":
+        raise CheckpointError(
+            f"{loaded.folder} should be a language model, found a classifier; give the model it was made from."
+        )
+    model = loaded.model
+    if drop_rate is not None:
+        config = dataclasses.replace(loaded.config, drop_rate=drop_rate)
+        model = build_model(config, model.state_dict(), where=loaded.folder)
+    return Base(model=model.to(device), tokenizer=loaded.tokenizer, name=name, is_random=False)

@@ -1,0 +1,138 @@
+"""Small steps from scores to the next token: each takes logits and gives new ones, or the choice.
+
+They compose in any order and never change what they are given. A token ruled out has the score -inf.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.generation.config import GenerationConfig
+
+
+def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
+    """Sharpen the odds (below 1) or flatten them (above 1).
+
+    Shapes: logits (B, V) -> (B, V).
+    Raises: ConfigError when the temperature is not above 0; `sample_next` knows 0 as "the likeliest".
+    """
+    if not temperature > 0:
+        raise ConfigError(f"temperature must be above 0 here, got {temperature}; take the argmax for 0.")
+    # The best score becomes 0 first: a tiny temperature then sends the others to -inf and nothing to NaN.
+    from_best = logits - logits.max(dim=-1, keepdim=True).values  # (B, V)
+    return from_best / max(temperature, torch.finfo(logits.dtype).tiny)
+
+
+def keep_top_k(logits: Tensor, k: int) -> Tensor:
+    """Keep each row's k most likely tokens; the rest become -inf.
+
+    Shapes: logits (B, V) -> (B, V). Exactly k survive; among equal scores the smaller ids do.
+    Source: Fan et al. 2018, section 5.
+    Example:
+        >>> keep_top_k(torch.tensor([[1.0, 3.0, 2.0, 2.0]]), 2).tolist()
+        [[-inf, 3.0, 2.0, -inf]]
+    """
+    if k < 1:
+        raise ConfigError(f"k must be at least 1, got {k}; leave the filter out to keep every token.")
+    if k >= logits.shape[-1]:
+        return logits.clone()
+    # A search for the k-th best is linear in V; sorting all of it is not.
+    threshold = logits.topk(k, dim=-1).values[..., -1:]  # (B, 1)
+    is_above, is_tied = logits > threshold, logits == threshold  # (B, V)
+    n_tied_kept = k - is_above.sum(dim=-1, keepdim=True)  # (B, 1)
+    keep = is_above | (is_tied & (is_tied.cumsum(dim=-1) <= n_tied_kept))
+    return logits.masked_fill(~keep, -math.inf)
+
+
+def keep_top_p(logits: Tensor, p: float) -> Tensor:
+    """Keep the fewest tokens that together have probability p (the "nucleus"); the rest become -inf.
+
+    Shapes: logits (B, V) -> (B, V). At least one survives; among equal scores the smaller ids do.
+    Source: Holtzman et al. 2020, section 3.1.
+    """
+    if not 0 < p <= 1:
+        raise ConfigError(f"p must be above 0 and at most 1, got {p}; 0.9 is usual.")
+    if p == 1:  # rounding in the sum below could drop the least likely tokens
+        return logits.clone()
+    best_first, order = logits.sort(dim=-1, descending=True, stable=True)  # (B, V)
+    probs = best_first.softmax(dim=-1)  # (B, V)
+    before = probs.cumsum(dim=-1) - probs  # (B, V), what the likelier tokens have together
+    is_dropped = before >= p  # nothing is likelier than the first, so it always stays
+    return logits.masked_fill(is_dropped.gather(-1, order.argsort(dim=-1)), -math.inf)
+
+
+def keep_min_p(logits: Tensor, p: float) -> Tensor:
+    """Keep tokens at least p times as likely as the likeliest; the rest become -inf.
+
+    Shapes: logits (B, V) -> (B, V). At least one survives.
+    Source: Nguyen et al. 2024, section 3.
+    """
+    if not 0 < p <= 1:
+        raise ConfigError(f"p must be above 0 and at most 1, got {p}; 0.05 is usual.")
+    best = logits.max(dim=-1, keepdim=True).values  # (B, 1)
+    return logits.masked_fill(logits < best + math.log(p), -math.inf)
+
+
+def penalize_repetition(logits: Tensor, seen: Sequence[Sequence[int]], penalty: float) -> Tensor:
+    """Make tokens that a row already holds less likely: divide positive scores, multiply negative ones.
+
+    Shapes: logits (B, V), seen: B sequences of ids -> (B, V).
+    Source: Keskar et al. 2019, section 4.1, as Hugging Face applies it.
+    """
+    if len(seen) != logits.shape[0]:
+        raise DataError(
+            f"seen needs one sequence per row, got {len(seen)} for {logits.shape[0]} rows; add them."
+        )
+    penalized = logits.clone()
+    for row, ids in enumerate(seen):
+        present = torch.tensor(sorted(set(ids)), dtype=torch.long, device=logits.device)
+        scores = logits[row, present]
+        penalized[row, present] = torch.where(scores > 0, scores / penalty, scores * penalty)
+    return penalized
+
+
+def filter_logits(logits: Tensor, config: GenerationConfig, seen: Sequence[Sequence[int]]) -> Tensor:
+    """All filters that the config asks for, in its order.
+
+    Shapes: logits (B, V), seen: B sequences of ids -> (B, V).
+    """
+    if config.repetition_penalty is not None:
+        logits = penalize_repetition(logits, seen, config.repetition_penalty)
+    if not config.is_greedy:
+        logits = apply_temperature(logits, config.temperature)
+    if config.top_k is not None:
+        logits = keep_top_k(logits, config.top_k)
+    if config.top_p is not None:
+        logits = keep_top_p(logits, config.top_p)
+    if config.min_p is not None:
+        logits = keep_min_p(logits, config.min_p)
+    return logits
+
+
+def sample_next(logits: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
+    """Draw one token per row with the odds its scores give it; without generators, take the likeliest.
+
+    Each row draws from its own generator, so that its choice does not depend on its neighbours.
+
+    Shapes: logits (B, V), B generators -> ids (B,).
+    Raises: DataError when a row's scores hold NaN, or when rows and generators differ in number.
+    """
+    if logits.isnan().any():
+        raise DataError(
+            "next-token scores must be numbers, found NaN; the weights are damaged or overflowed."
+        )
+    if generators is None:
+        return logits.argmax(dim=-1)
+    if len(generators) != logits.shape[0]:
+        raise DataError(
+            f"every row needs a generator, got {len(generators)} for {logits.shape[0]} rows; "
+            "repeat one to share it."
+        )
+    probs = logits.softmax(dim=-1)  # (B, V)
+    drawn = [torch.multinomial(row, 1, generator=g) for row, g in zip(probs, generators, strict=True)]
+    return torch.cat(drawn)

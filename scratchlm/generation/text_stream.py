@@ -1,0 +1,52 @@
+"""Ids to text while they arrive, one at a time."""
+
+from __future__ import annotations
+
+from typing import Protocol, cast
+
+from scratchlm.core.protocols import Tokenizer
+
+
+class StreamDecoder(Protocol):
+    """Turns ids into text one by one; the pieces together are the text of all ids."""
+
+    def push(self, token_id: int, /) -> str:
+        """Take in one id; give back the text that is certain."""
+        ...
+
+    def flush(self) -> str:
+        """What is left when no more ids come."""
+        ...
+
+
+class RedecodingStream:
+    """A stream decoder for any tokenizer: decodes everything again and gives back what is new.
+
+    A replacement character at the end waits: the next id may bring the bytes that complete it. The work grows
+    with the square of the length, so tokenizers that can do better have a `stream_decoder` of their own.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._n_given = 0
+
+    def push(self, token_id: int, /) -> str:
+        """Take in one id; give back the text that is certain."""
+        self._ids.append(token_id)
+        return self._new_part(self._tokenizer.decode(self._ids).rstrip("\ufffd"))
+
+    def flush(self) -> str:
+        """What is left when no more ids come."""
+        return self._new_part(self._tokenizer.decode(self._ids))
+
+    def _new_part(self, text: str) -> str:
+        piece = text[self._n_given :]
+        self._n_given = max(self._n_given, len(text))
+        return piece
+
+
+def stream_decoder(tokenizer: Tokenizer) -> StreamDecoder:
+    """The tokenizer's own stream decoder, or one that works with any tokenizer."""
+    make_own = getattr(tokenizer, "stream_decoder", None)
+    return RedecodingStream(tokenizer) if make_own is None else cast(StreamDecoder, make_own())

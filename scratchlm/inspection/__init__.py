@@ -1,0 +1,1 @@
+"""What happens inside a model while it reads: attention, and how sure it was of every token."""

@@ -1,0 +1,38 @@
+"""Who looks at whom: the attention weights of one pass, for every layer and head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scratchlm.model.attention import MultiHeadAttention
+from scratchlm.model.gpt import GPTModel
+from scratchlm.model.modes import evaluation_mode
+
+
+def attention_maps(model: GPTModel, ids: Tensor, *, attention_mask: Tensor | None = None) -> Tensor:
+    """Attention weights of one pass: `maps[layer, row, head, i, j]` is how much token i takes from token j.
+
+    Each attention layer's input is caught on its way in and the weights are computed from it by the formula,
+    whatever kernel the model runs with: fused kernels never hold the weights.
+
+    Shapes: ids (B, T), attention_mask (B, T) -> (L, B, H, T, T) for L layers; the last dimension sums to 1.
+    Raises: DataError as the model does.
+    """
+    maps: list[Tensor] = []
+
+    def catch(attention: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        assert isinstance(attention, MultiHeadAttention)
+        maps.append(attention.attention_weights(args[0], visible=kwargs.get("visible")))
+
+    layers = [module for module in model.modules() if isinstance(module, MultiHeadAttention)]
+    hooks = [layer.register_forward_pre_hook(catch, with_kwargs=True) for layer in layers]
+    try:
+        with evaluation_mode(model):
+            model.hidden_states(ids, attention_mask=attention_mask)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.stack(maps)

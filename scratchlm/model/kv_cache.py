@@ -1,0 +1,124 @@
+"""The key-value cache: what attention need not compute again for tokens it has already read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from scratchlm.core.errors import DataError
+from scratchlm.model.config import GPTConfig, as_config
+
+
+class LayerCache:
+    """One block's keys and values of the tokens read so far, in memory set aside once.
+
+    Growing a tensor by one token copies all of it; writing into a buffer copies one token. The buffer is made
+    at the first use, so that it has the number type and the device of the keys it is given.
+
+    Shapes: keys and values (B, H, capacity, D), of which the first `length` positions are filled.
+    """
+
+    def __init__(self, batch_size: int, capacity: int) -> None:
+        self.batch_size = batch_size
+        self.capacity = capacity
+        self.length = 0
+        self._keys: Tensor | None = None
+        self._values: Tensor | None = None
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Take in the keys and values of T new tokens and give back those of all S + T tokens.
+
+        Shapes: keys, values (B, H, T, D) -> two views (B, H, S+T, D).
+        Raises: DataError when they are more than the cache was made for, or of another batch size.
+        """
+        n_rows, n_heads, n_new, head_dim = keys.shape
+        end = self.length + n_new
+        if end > self.capacity or n_rows != self.batch_size:
+            raise DataError(
+                f"the cache has room for {self.capacity} tokens of {self.batch_size} rows, got {end} "
+                f"tokens of {n_rows} rows; make a larger KVCache, or a new one for another batch."
+            )
+        if self._keys is None or self._values is None:
+            self._keys = keys.new_empty(n_rows, n_heads, self.capacity, head_dim)
+            self._values = values.new_empty(n_rows, n_heads, self.capacity, head_dim)
+        self._keys[:, :, self.length : end] = keys
+        self._values[:, :, self.length : end] = values
+        self.length = end
+        return self._keys[:, :, :end], self._values[:, :, :end]
+
+    def keep_rows(self, rows: Sequence[int]) -> None:
+        """Keep these rows, in this order."""
+        self.batch_size = len(rows)
+        if self._keys is not None and self._values is not None:
+            self._keys = self._picked(self._keys, rows)
+            self._values = self._picked(self._values, rows)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory set aside, in bytes."""
+        return 0 if self._keys is None else 2 * self._keys.numel() * self._keys.element_size()
+
+    def _picked(self, buffer: Tensor, rows: Sequence[int]) -> Tensor:
+        picked = buffer.new_empty(len(rows), *buffer.shape[1:])
+        picked[:, :, : self.length] = buffer[list(rows), :, : self.length]  # what is not filled is not copied
+        return picked
+
+
+class KVCache:
+    """What a model remembers of a batch, so that the next token costs one token's work instead of all.
+
+    Give the same cache to consecutive calls; each call hands over only the new tokens. For inference only: it
+    is written in place, which autograd cannot look through.
+
+    Units: `length` and `capacity` are tokens, `size_bytes` is bytes.
+    Raises: DataError when batch_size or capacity is not positive.
+    Example:
+        >>> KVCache(GPTConfig(context_length=8), batch_size=1).capacity
+        8
+    """
+
+    def __init__(
+        self, config: GPTConfig | Mapping[str, Any], batch_size: int, *, capacity: int | None = None
+    ) -> None:
+        config = as_config(config)
+        self.capacity = config.context_length if capacity is None else capacity
+        if batch_size < 1 or self.capacity < 1:
+            raise DataError(
+                f"a cache needs at least 1 row and room for 1 token, got batch_size={batch_size} and "
+                f"capacity={self.capacity}; leave capacity out to take the context length."
+            )
+        self.layers = [LayerCache(batch_size, self.capacity) for _ in range(config.n_layers)]
+
+    @property
+    def length(self) -> int:
+        """How many tokens per row it remembers, padding included."""
+        return self.layers[0].length
+
+    @property
+    def batch_size(self) -> int:
+        """How many rows it holds."""
+        return self.layers[0].batch_size
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory set aside so far, in bytes; none before the first use."""
+        return sum(layer.size_bytes for layer in self.layers)
+
+    def crop(self, length: int) -> None:
+        """Forget all but the first `length` tokens; the memory is kept for new ones.
+
+        Raises: DataError when it does not remember that many.
+        """
+        if not 0 <= length <= self.length:
+            raise DataError(
+                f"a cache can be cropped to 0 to {self.length} tokens, got {length}; it grows by reading."
+            )
+        for layer in self.layers:
+            layer.length = length
+
+    def keep_rows(self, rows: Sequence[int]) -> None:
+        """Keep these rows, in this order; a row may come twice, as beam search wants."""
+        for layer in self.layers:
+            layer.keep_rows(rows)

@@ -1,0 +1,42 @@
+"""Layer normalisation: keep every token's numbers at one scale."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scratchlm.model.config import KernelKind
+
+
+class LayerNorm(nn.Module):
+    """Give each token's vector mean 0 and variance 1, then let training stretch and move every coordinate.
+
+    Without it the residual stream grows from block to block and deep models do not train. `kernels="manual"`
+    writes the formula out; "torch" computes the same in one call.
+
+    Shapes: x (..., E) -> (..., E); scale and shift (E,).
+    Source: Ba et al. 2016, equation 4, with the variance divided by E as in GPT-2.
+    Example:
+        >>> LayerNorm(3)(torch.tensor([1.0, 2.0, 3.0])).mean().item()
+        0.0
+    """
+
+    def __init__(self, emb_dim: int, *, kernels: KernelKind = "torch") -> None:
+        super().__init__()
+        self.eps = 1e-5  # GPT-2's value: keeps a constant vector from dividing by zero
+        self.kernels = kernels
+        self.scale = nn.Parameter(torch.ones(emb_dim))
+        self.shift = nn.Parameter(torch.zeros(emb_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise over the last dimension."""
+        if self.kernels == "torch":
+            return F.layer_norm(x, self.scale.shape, self.scale, self.shift, self.eps)
+        mean = x.mean(dim=-1, keepdim=True)  # (..., 1)
+        variance = x.var(dim=-1, keepdim=True, unbiased=False)  # (..., 1)
+        return self.scale * ((x - mean) / torch.sqrt(variance + self.eps)) + self.shift
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows."""
+        return f"{self.scale.numel()}, kernels={self.kernels!r}"

@@ -1,0 +1,1 @@
+"""Complete named runs, one TOML file each."""

@@ -1,0 +1,146 @@
+"""Run a recipe: stage after stage, skipping what is complete and continuing what was interrupted."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scratchlm.core.device import memory_bytes
+from scratchlm.core.errors import ConfigError
+from scratchlm.core.files import read_json, remove_partials, write_json, write_text
+from scratchlm.evaluation.report import render_report
+from scratchlm.recipes.recipe import Recipe, Stage, differing_settings, load_recipe, save_recipe
+from scratchlm.recipes.report_data import report_data
+from scratchlm.recipes.stages import STAGES, StageRun
+from scratchlm.training.callbacks import Callback, StepRecord
+
+EXTENDABLE = {  # settings of a stage that a resumed run may change: how long, and how often to look and save
+    "max_steps", "epochs", "max_minutes", "patience",
+    "eval_every_steps", "eval_batches", "sample_every_steps", "checkpoint_every_steps", "keep_checkpoints",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """A finished run."""
+
+    out: Path
+    report: Path
+    seconds: float  # over all stages, whenever they ran
+    figures: dict[Stage, dict[str, Any]]
+    was_complete: bool  # was there nothing left to do?
+
+
+class PeakMemory:
+    """A callback that remembers the most memory the process held at any step."""
+
+    def __init__(self) -> None:
+        self.bytes = memory_bytes()
+
+    def on_step(self, record: StepRecord) -> None:
+        """Look at the step's memory."""
+        self.bytes = max(self.bytes, record.memory_bytes)
+
+    def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
+        """Nothing to remember."""
+
+    def on_sample(self, step: int, prompt: str, text: str) -> None:
+        """Nothing to remember."""
+
+    def on_checkpoint(self, step: int, folder: Path) -> None:
+        """Nothing to remember."""
+
+
+def run_recipe(
+    name: str,
+    recipe: Recipe,
+    out: Path,
+    *,
+    device: torch.device,
+    callbacks_for: Callable[[Stage], Sequence[Callback]] = lambda stage: (),
+    fresh: bool = False,
+    extend: bool = False,
+    notify: Callable[[str], None] = lambda message: None,
+) -> RunResult:
+    """Run every stage that is not complete yet, then write `report.html`.
+
+    `fresh` deletes an earlier run in `out` first; `extend` lets it go on with another end (see EXTENDABLE).
+    Raises: ConfigError when `out` holds a run with other settings, or files of something else; the stages' errors.
+    """
+    recipe.check()
+    prepare_folder(out, recipe, fresh=fresh, extend=extend)
+    done_at_start = [stage for stage in recipe.stages if _figures_file(out, stage).exists()]
+    figures: dict[Stage, dict[str, Any]] = {}
+    for number, stage in enumerate(recipe.stages, start=1):
+        file = _figures_file(out, stage)
+        if stage in done_at_start:
+            notify(f"[{number}/{len(recipe.stages)}] {stage}: complete")
+            figures[stage] = read_json(file)
+            continue
+        notify(f"[{number}/{len(recipe.stages)}] {stage}")
+        memory = PeakMemory()
+        run = StageRun(
+            recipe=recipe, out=out, device=device, callbacks=[memory, *callbacks_for(stage)], notify=notify
+        )
+        started_at_s = time.perf_counter()
+        found = STAGES[stage](run)
+        facts = {"stage_seconds": time.perf_counter() - started_at_s, "peak_memory_bytes": memory.bytes}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {**found, **facts, "finished_at": datetime.now(timezone.utc).isoformat()})
+        figures[stage] = read_json(file)
+    report = out / "report.html"
+    was_complete = len(done_at_start) == len(recipe.stages) and report.exists()
+    if not was_complete:
+        write_text(report, render_report(report_data(name, recipe, out, figures, device=device)))
+    return RunResult(
+        out=out,
+        report=report,
+        seconds=sum(stage["stage_seconds"] for stage in figures.values()),
+        figures=figures,
+        was_complete=was_complete,
+    )
+
+
+def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> None:
+    """Make the run folder ready: new, taken up again, or emptied with `fresh`.
+
+    Raises: ConfigError when it holds a run with other settings, or something that is no run.
+    """
+    if out.is_file():
+        raise ConfigError(f"{out} should be a folder for the run, found a file; choose another --out.")
+    saved = out / "recipe.toml"
+    if out.is_dir() and any(out.iterdir()) and not saved.exists():
+        raise ConfigError(f"{out} should be empty or a run folder, found other files; choose another --out.")
+    if saved.exists() and fresh:
+        shutil.rmtree(out)
+    if saved.exists():
+        _, earlier = load_recipe(str(saved))
+        differing = [name for name in differing_settings(earlier, recipe) if name != "description"]
+        if differing and not (extend and all(name.rpartition(".")[2] in EXTENDABLE for name in differing)):
+            raise ConfigError(
+                f"{out} holds a run with other settings ({', '.join(differing[:5])}); continue it with its own "
+                f"(`scratchlm run {out}`), start over with --fresh, or choose another --out."
+            )
+        for stage in {name.partition(".")[0] for name in differing}:
+            (out / "figures" / f"{stage}.json").unlink(missing_ok=True)  # it is not complete any more
+        save_recipe(recipe, saved)
+        remove_partials(out)
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise ConfigError(
+            f"{out} should become the run folder, got: {cause.strerror}; choose another --out."
+        ) from cause
+    save_recipe(recipe, saved)
+
+
+def _figures_file(out: Path, stage: Stage) -> Path:
+    return out / "figures" / f"{stage}.json"

@@ -1,0 +1,283 @@
+"""The stages of a run: each takes the recipe to a trained model and a page of figures (plain JSON values)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scratchlm.checkpoints.store import resolve_model
+from scratchlm.core.errors import MissingDependencyError
+from scratchlm.core.files import write_text
+from scratchlm.data.classification import LabelledText, read_labelled
+from scratchlm.data.instructions import (
+    InstructionSplit,
+    read_instructions,
+    split_held_out,
+    split_instructions,
+)
+from scratchlm.data.prompts import template
+from scratchlm.data.samples.instructions import sample_instructions
+from scratchlm.data.samples.messages import sample_messages
+from scratchlm.data.samples.overlap import overlap_report
+from scratchlm.data.samples.stories import sample_stories
+from scratchlm.evaluation.baselines import majority_accuracy, tfidf_accuracy
+from scratchlm.finetuning.base import load_base
+from scratchlm.finetuning.classification import ClassifyResult, finetune_classifier
+from scratchlm.finetuning.instruction import Answer, answer_all, finetune_instructions, score_answers
+from scratchlm.model.gpt import GPTModel
+from scratchlm.recipes.recipe import SAMPLES, Recipe, Stage
+from scratchlm.training.callbacks import Callback
+from scratchlm.training.history import History
+from scratchlm.training.pretraining import PretrainSettings, pretrain
+
+MAX_SHOWN_MISTAKES = 12  # most confident mistakes kept in a classifier's figures
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRun:
+    """What every stage needs to run."""
+
+    recipe: Recipe
+    out: Path  # the run folder
+    device: torch.device
+    callbacks: Sequence[Callback]
+    notify: Callable[[str], None]
+
+    def folder(self, stage: Stage) -> Path:
+        """Where a stage keeps its checkpoints: pre-training, or the only stage, in the run folder itself."""
+        is_main = stage == "pretrain" or len(self.recipe.stages) == 1
+        return self.out if is_main else self.out / stage
+
+    @property
+    def base(self) -> str:
+        """The model that classifier and assistant start from."""
+        return self.recipe.base or str(resolve_model(self.out))
+
+
+def run_pretrain(run: StageRun) -> dict[str, Any]:
+    """Pre-train a model; its figures."""
+    recipe = run.recipe
+    text, val_text, overlap = recipe.data.text, recipe.data.val_text, None
+    if text == (SAMPLES,):
+        train_file, val_file, overlap = _write_sample_stories(run.out / "data")
+        text, val_text = (str(train_file),), (str(val_file),)
+    settings = PretrainSettings(
+        data=text,
+        val_data=val_text,
+        text=recipe.data,
+        tokenizer=recipe.tokenizer,
+        model=recipe.model,
+        training=recipe.pretrain,
+        sample_prompt=recipe.sample_prompt,
+    )
+    result = pretrain(
+        settings,
+        run.folder("pretrain"),
+        device=run.device,
+        callbacks=run.callbacks,
+        extra_tokenizer_texts=_fine_tuning_texts(recipe),
+        resume=True,
+        notify=run.notify,
+    )
+    return {
+        "step": result.step,
+        "train_loss": result.train_loss,
+        "val_loss": result.final.loss,
+        "perplexity": result.final.perplexity,
+        "bits_per_byte": result.final.bits_per_byte,
+        "scored_tokens": result.final.n_tokens,
+        "tokens": result.tokens,
+        "tokens_per_s": result.tokens / result.seconds if result.seconds else 0.0,
+        "seconds": result.seconds,
+        "resumed_from": result.resumed_from,
+        "parameters": result.n_parameters,
+        "vocab_size": result.tokenizer.vocab_size,
+        "train_tokens": len(result.data.train),
+        "val_tokens": len(result.data.val),
+        "documents": result.data.n_documents,
+        "bytes_per_token": result.data.val_n_bytes / max(1, len(result.data.val)),
+        "overlap": overlap,
+    }
+
+
+def run_classify(run: StageRun) -> dict[str, Any]:
+    """Fine-tune a classifier; its figures, beside those of simple baselines on the same split."""
+    rows = read_messages(run.recipe.data.messages)
+    result = finetune_classifier(
+        rows,
+        run.recipe.classify,
+        run.folder("classify"),
+        base=run.base,
+        device=run.device,
+        callbacks=run.callbacks,
+        resume=True,
+        notify=run.notify,
+    )
+    return classify_figures(rows, result)
+
+
+def classify_figures(rows: Sequence[LabelledText], result: ClassifyResult) -> dict[str, Any]:
+    """A classifier's result as plain values, its baselines computed."""
+    texts, labels = [row.text for row in rows], [row.label for row in rows]
+    train_texts, train_labels = ([column[i] for i in result.split.train] for column in (texts, labels))
+    test_texts, test_labels = ([column[i] for i in result.split.test] for column in (texts, labels))
+    try:
+        tfidf: float | None = tfidf_accuracy(train_texts, train_labels, test_texts, test_labels)
+    except MissingDependencyError:
+        tfidf = None  # shown as "not run", with the command that installs it
+    low, high = result.scores.interval
+    wrong = [
+        {"text": p.text, "label": label, "predicted": p.label, "probability": p.probability}
+        for p, label in zip(result.predictions, test_labels)
+        if p.label != label
+    ]
+    raw = result.scores_raw
+    return {
+        "rows": result.rows,
+        "groups": result.groups,
+        "duplicates": result.rows - result.groups,
+        "classes": list(result.classes),
+        "train_n": len(train_texts),
+        "val_n": len(result.split.val),
+        "test_n": len(test_texts),
+        "test_accuracy": result.scores.accuracy,
+        "low": low,
+        "high": high,
+        "macro_f1": result.scores.macro_f1,
+        "test_accuracy_raw": None if raw is None else raw.accuracy,
+        "raw_test_n": None if raw is None else raw.n,
+        "baseline_majority": majority_accuracy(train_labels, test_labels),
+        "baseline_tfidf": tfidf,
+        "per_class": [asdict(scores) for scores in result.scores.per_class],
+        "confusion": [list(row) for row in result.scores.confusion],
+        "mistakes": sorted(wrong, key=lambda m: -float(str(m["probability"])))[:MAX_SHOWN_MISTAKES],
+        "n_mistakes": len(wrong),
+        "step": result.progress.step,
+        "seconds": result.progress.elapsed_s,
+        "resumed_from": result.resumed_from,
+        "trained_parameters": result.n_trained,
+        "truncated": result.n_truncated,
+    }
+
+
+def run_instruct(run: StageRun) -> dict[str, Any]:
+    """Fine-tune an assistant; its figures, beside what an untrained and the base model score."""
+    split, kinds = read_entries(run.recipe.data.instructions)
+    settings = run.recipe.instruct
+    result = finetune_instructions(
+        split,
+        settings,
+        run.folder("instruct"),
+        base=run.base,
+        device=run.device,
+        callbacks=run.callbacks,
+        resume=True,
+        notify=run.notify,
+    )
+    chosen = template(settings.template)
+    training_texts = [chosen.full(entry) for entry in split.train]
+    start = load_base(run.base, training_texts=training_texts, device=run.device)
+    untrained = GPTModel(start.model.config).to(run.device)
+    others = {
+        name: score_answers(
+            answer_all(split.test, model, start.tokenizer, chosen, max_new_tokens=settings.max_new_tokens)
+        )
+        for name, model in (("untrained", untrained), ("base", start.model))
+    }
+    low, high = result.scores.interval
+    return {
+        "rows": len(split.train) + len(split.val) + len(split.test),
+        "train_n": len(split.train),
+        "test_n": result.scores.n,
+        "val_loss": result.progress.val_loss,
+        "exact_match": result.scores.exact_match,
+        "low": low,
+        "high": high,
+        "token_f1": result.scores.token_f1,
+        "empty": result.scores.n_empty,
+        "untrained_exact_match": others["untrained"].exact_match,
+        "base_exact_match": others["base"].exact_match,
+        "by_skill": _by("skill", [answer.entry.skill for answer in result.answers], result.answers),
+        "by_kind": _by("kind", kinds, result.answers),
+        "answers": [
+            {
+                "instruction": answer.entry.instruction,
+                "input": answer.entry.input,
+                "reference": answer.entry.output,
+                "answer": answer.text,
+                "correct": answer.is_exact,
+                "skill": answer.entry.skill,
+            }
+            for answer in result.answers
+        ],
+        "step": result.progress.step,
+        "seconds": result.progress.elapsed_s,
+        "resumed_from": result.resumed_from,
+        "truncated": result.n_truncated,
+    }
+
+
+STAGES: dict[Stage, Callable[[StageRun], dict[str, Any]]] = {
+    "pretrain": run_pretrain,
+    "classify": run_classify,
+    "instruct": run_instruct,
+}
+
+
+def read_messages(names: Sequence[str]) -> list[LabelledText]:
+    """Labelled texts from files, or the built-in sample."""
+    return sample_messages() if tuple(names) == (SAMPLES,) else read_labelled(list(names))
+
+
+def read_entries(names: Sequence[str]) -> tuple[InstructionSplit, list[str]]:
+    """Instruction entries split for training, and of which kind each test entry is ("" for files).
+
+    The sample says itself what is held out; files are cut in the book's way.
+    """
+    if tuple(names) == (SAMPLES,):
+        sample = sample_instructions()
+        entries = [*sample.train, *sample.test]
+        held_out = [False] * len(sample.train) + [True] * len(sample.test)
+        return split_held_out(entries, held_out), list(sample.held_out)
+    split = split_instructions([entry for name in names for entry in read_instructions(name)])
+    return split, [""] * len(split.test)
+
+
+def history_of(folder: Path) -> list[dict[str, Any]]:
+    """A stage's steps and evaluations, for its curves."""
+    return History(folder / "metrics.jsonl").records()
+
+
+def _write_sample_stories(folder: Path) -> tuple[Path, Path, dict[str, Any]]:
+    """The sample stories as files that people can read, one JSON object with a `text` a line."""
+    train, val = sample_stories(split="train"), sample_stories(split="val")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = folder / "stories-train.jsonl", folder / "stories-val.jsonl"
+    for path, stories in zip(paths, (train, val)):
+        write_text(path, "".join(json.dumps({"text": story}, ensure_ascii=False) + "\n" for story in stories))
+    return *paths, asdict(overlap_report(train, val))
+
+
+def _fine_tuning_texts(recipe: Recipe) -> Iterator[str]:
+    """What later stages train on: the tokenizer should know its words, test sides left out."""
+    if "instruct" in recipe.stages:
+        chosen = template(recipe.instruct.template)
+        split, _ = read_entries(recipe.data.instructions)
+        yield from (chosen.full(entry) for entry in split.train)
+
+
+def _by(key: str, names: Iterable[str], answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    """Exact match of each group of answers."""
+    groups: dict[str, list[bool]] = {}
+    for name, answer in zip(names, answers):
+        groups.setdefault(name, []).append(answer.is_exact)
+    return [
+        {key: name, "n": len(group), "exact_match": sum(group) / len(group)}
+        for name, group in sorted(groups.items())
+        if name
+    ]

@@ -1,0 +1,1 @@
+"""Models to people: the Python door, chat, web."""

@@ -1,0 +1,118 @@
+"""A trained model as one object: load it, write with it, classify with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, overload
+
+from scratchlm.checkpoints.store import load_model
+from scratchlm.core.config import from_dict
+from scratchlm.core.device import pick_device
+from scratchlm.core.errors import ConfigError
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.data.instructions import Instruction
+from scratchlm.data.prompts import template
+from scratchlm.finetuning.classification import Prediction, predict
+from scratchlm.finetuning.instruction import answer_all
+from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.generate import generate
+from scratchlm.model.config import GPTConfig
+from scratchlm.model.gpt import GPTModel
+
+
+class LanguageModel:
+    """Model, tokenizer, config and task together, as `scratchlm.load` returns them.
+
+    `model` is the plain nn.Module: ids (B, T) -> logits (B, T, V).
+    """
+
+    def __init__(
+        self, model: GPTModel, tokenizer: Tokenizer, *, task: dict[str, object], folder: Path
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.task = task
+        self.folder = folder
+
+    @property
+    def config(self) -> GPTConfig:
+        """The model's size."""
+        return self.model.config
+
+    @property
+    def kind(self) -> str:
+        """`classification`, `instruction`, or `language model`."""
+        return str(self.task.get("kind", "language model"))
+
+    @overload
+    def generate(self, prompt: str, *, stream: Literal[False] = False, **settings: object) -> str: ...
+
+    @overload
+    def generate(self, prompt: str, *, stream: Literal[True], **settings: object) -> Iterator[str]: ...
+
+    def generate(self, prompt: str, *, stream: bool = False, **settings: object) -> str | Iterator[str]:
+        """Continue a prompt; returns the new text, or with `stream` its pieces as they come.
+
+        `settings` are the fields of GenerationConfig: max_new_tokens, temperature, top_k, top_p, seed, ...
+        An answer stops at end-of-text unless `stop_ids` says otherwise.
+        Raises: ConfigError for an unknown or impossible setting, and for a classifier.
+        """
+        if self.kind == "classification":
+            raise ConfigError("generate needs a language model, found a classifier; use classify.")
+        config = self.generation_config(**settings)
+        steps = generate(self.model, [self.tokenizer.encode(prompt)], config, tokenizer=self.tokenizer)
+        pieces = (step.text for step in steps)
+        return pieces if stream else "".join(pieces)
+
+    def classify(self, texts: Sequence[str]) -> list[Prediction]:
+        """Label and probability of each text, in order.
+
+        Raises: ConfigError when the model is no classifier; DataError for an empty text.
+        """
+        if self.kind != "classification":
+            raise ConfigError(
+                f"classify needs a classifier, found a {self.kind}; use `scratchlm finetune classify`."
+            )
+        max_length = self.task["max_length"]
+        assert isinstance(max_length, int)
+        return predict(texts, self.model, self.tokenizer, self.class_names, max_length)
+
+    @property
+    def class_names(self) -> list[str]:
+        """A classifier's classes, in the order of its scores; [] for any other model."""
+        classes = self.task.get("classes", [])
+        assert isinstance(classes, list)
+        return classes
+
+    def ask(self, instruction: str, *, input: str = "", max_new_tokens: int = 128) -> str:  # noqa: A002
+        """An assistant's answer, asked in the template it was trained with.
+
+        Raises: ConfigError when the model was not tuned on instructions.
+        """
+        if self.kind != "instruction":
+            raise ConfigError(
+                f"ask needs an assistant, found a {self.kind}; use `scratchlm finetune instruct`."
+            )
+        entry = Instruction(instruction=instruction, input=input, output="")
+        chosen = template(str(self.task["template"]))
+        return answer_all([entry], self.model, self.tokenizer, chosen, max_new_tokens=max_new_tokens)[0].text
+
+    def generation_config(self, **settings: object) -> GenerationConfig:
+        """Settings completed with what this model's tokenizer knows: where a text ends and begins.
+
+        Raises: ConfigError for an unknown setting, with the nearest known one.
+        """
+        end = self.tokenizer.end_of_text_id
+        known = {"stop_ids": () if end is None else (end,), "start_id": end}
+        return from_dict(GenerationConfig, {**known, **settings}, where="generate")
+
+
+def load(path: str | Path, *, device: str = "auto") -> LanguageModel:
+    """Open any MODEL: a model folder, or a run folder's newest good checkpoint (`RUN/best` for its best).
+
+    Raises: CheckpointError when there is no good model there.
+    """
+    loaded = load_model(path)
+    model = loaded.model.to(pick_device(device))
+    return LanguageModel(model, loaded.tokenizer, task=loaded.task, folder=loaded.folder)

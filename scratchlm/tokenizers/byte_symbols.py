@@ -1,0 +1,50 @@
+"""A printable symbol for each of the 256 bytes, as GPT-2's files and `tokenizer.json` spell their tokens.
+
+A token is a string of bytes, often not valid UTF-8 and often with a space in front. To write such tokens in a
+text file, GPT-2 gives every byte one visible character: printable Latin-1 bytes stand for themselves, the
+other 68 bytes get the characters from U+0100 on. So a space (byte 32) is written as Ġ and a newline as Ċ.
+"""
+
+from __future__ import annotations
+
+from scratchlm.core.errors import TokenizerError
+
+_PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+_HIDDEN = tuple(byte for byte in range(256) if byte not in _PRINTABLE)
+
+# GPT-2 numbers its byte tokens in this order: id 0 is "!", id 220 is the space.
+BYTES_IN_ID_ORDER = tuple(bytes([byte]) for byte in _PRINTABLE + _HIDDEN)
+
+_SYMBOL_OF_BYTE = {byte: chr(byte) for byte in _PRINTABLE}
+_SYMBOL_OF_BYTE |= {byte: chr(256 + i) for i, byte in enumerate(_HIDDEN)}
+_BYTE_OF_SYMBOL = {ord(symbol): byte for byte, symbol in _SYMBOL_OF_BYTE.items()}
+
+
+def to_symbols(token: bytes) -> str:
+    """Spell a token's bytes in printable symbols.
+
+    Example:
+        >>> to_symbols(b" the")
+        'Ġthe'
+    """
+    return token.decode("latin-1").translate(_SYMBOL_OF_BYTE)
+
+
+def from_symbols(symbols: str, *, where: str) -> bytes:
+    """The bytes that a token's printable symbols stand for; `where` names the file in an error.
+
+    Raises: TokenizerError when a character is none of the 256 symbols.
+
+    Example:
+        >>> from_symbols("Ġthe", where="an example")
+        b' the'
+    """
+    try:
+        return bytes(map(_BYTE_OF_SYMBOL.__getitem__, map(ord, symbols)))
+    except KeyError:
+        position = next(i for i, symbol in enumerate(symbols) if ord(symbol) not in _BYTE_OF_SYMBOL)
+        raise TokenizerError(
+            f"{where} must spell tokens in GPT-2's 256 byte symbols, found {symbols[position]!r} at "
+            f"character {position} of token {symbols!r}; the file is damaged or belongs to another kind of "
+            "tokenizer."
+        ) from None

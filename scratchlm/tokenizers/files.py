@@ -1,0 +1,69 @@
+"""Reading any `tokenizer.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from scratchlm.core.errors import TokenizerError
+from scratchlm.core.files import read_json
+from scratchlm.tokenizers.bpe import BPETokenizer
+from scratchlm.tokenizers.huggingface_json import BPEParts, bpe_from_json, words_from_json
+from scratchlm.tokenizers.word import LosslessWordTokenizer, StrictWordTokenizer, WordTokenizer
+
+WordTokenizers = StrictWordTokenizer | WordTokenizer | LosslessWordTokenizer
+_WORD_CLASSES = {kind.__name__: kind for kind in (StrictWordTokenizer, WordTokenizer, LosslessWordTokenizer)}
+
+
+def load_tokenizer(
+    path: str | Path, *, engine: Literal["python", "tiktoken"] = "python"
+) -> BPETokenizer | WordTokenizers:
+    """The tokenizer that a `tokenizer.json`, or the folder that holds it, describes.
+
+    Reads what our tokenizers save, and byte-level BPE files of Hugging Face, with equal ids.
+    engine: for BPE, who runs the merges; see BPETokenizer.
+    Raises: TokenizerError naming the file and what is damaged, or which setting of it we do not have.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "tokenizer.json"
+    value = read_json(path, error=TokenizerError)
+    model = value.get("model") if isinstance(value, dict) else None
+    if not isinstance(model, dict):
+        raise TokenizerError(f"{path} must be a tokenizer.json, found no model in it; check the path.")
+    kind = model.get("type", "BPE" if "merges" in model else None)  # GPT-2's own file does not name the type
+    if kind not in ("BPE", "WordLevel"):
+        raise TokenizerError(
+            f"{path} must hold a BPE or WordLevel model, found {kind!r}; use the `tokenizers` package for it."
+        )
+    parts = (
+        bpe_from_json(value, where=str(path)) if kind == "BPE" else words_from_json(value, where=str(path))
+    )
+    try:
+        return _build_bpe(parts, engine) if isinstance(parts, BPEParts) else _build_words(*parts)
+    except TokenizerError as cause:
+        raise TokenizerError(f"{path}: {cause}") from cause
+
+
+def _build_bpe(parts: BPEParts, engine: Literal["python", "tiktoken"]) -> BPETokenizer:
+    return BPETokenizer(
+        parts.merges,
+        vocab=parts.vocab,
+        special_tokens=parts.special_tokens,
+        pattern=parts.pattern,
+        engine=engine,
+    )
+
+
+def _build_words(class_name: str, vocab: dict[str, int], special_tokens: dict[str, int]) -> WordTokenizers:
+    if class_name not in _WORD_CLASSES:
+        raise TokenizerError(
+            f"a word tokenizer must be one of {', '.join(_WORD_CLASSES)}, found {class_name!r}; "
+            "the file comes from another version."
+        )
+    tokenizer = _WORD_CLASSES[class_name](vocab)
+    if tokenizer.special_tokens != special_tokens:
+        raise TokenizerError(
+            f"added_tokens must be {tokenizer.special_tokens}, found {special_tokens}; the file is damaged."
+        )
+    return tokenizer

@@ -1,0 +1,65 @@
+"""GPT-2's own tokenizer, from the two files that OpenAI published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from scratchlm.core.errors import TokenizerError
+from scratchlm.core.files import read_json, read_utf8
+from scratchlm.tokenizers.bpe import BPETokenizer
+from scratchlm.tokenizers.byte_symbols import from_symbols
+from scratchlm.tokenizers.merging import Merge
+from scratchlm.tokenizers.special_tokens import END_OF_TEXT
+
+
+def load_gpt2_tokenizer(
+    encoder_json: str | Path, vocab_bpe: str | Path, *, engine: Literal["python", "tiktoken"] = "python"
+) -> BPETokenizer:
+    """GPT-2's 50,257 tokens: 256 bytes, 50,000 merges and <|endoftext|>.
+
+    encoder_json: `encoder.json` (elsewhere `vocab.json`), every token's id. vocab_bpe: `vocab.bpe`
+    (`merges.txt`).
+    Raises: TokenizerError naming file and place when one is missing, damaged or of another tokenizer than the
+    other.
+    Source: OpenAI's GPT-2 release; ids equal tiktoken's "gpt2".
+    """
+    vocab = _read_vocab(Path(encoder_json))
+    end_of_text = END_OF_TEXT.encode()
+    special_tokens = {END_OF_TEXT: vocab.pop(end_of_text)} if end_of_text in vocab else {}
+    merges = _read_merges(Path(vocab_bpe))
+    if len(vocab) != 256 + len(merges):
+        raise TokenizerError(
+            f"{encoder_json} and {vocab_bpe} must belong together, found {len(vocab)} tokens, but "
+            f"{len(merges)} merges and 256 bytes make {256 + len(merges)}; one of them is cut short: fetch "
+            "both again."
+        )
+    try:
+        return BPETokenizer(merges, vocab=vocab, special_tokens=special_tokens, engine=engine)
+    except TokenizerError as cause:
+        raise TokenizerError(f"{encoder_json}, {vocab_bpe}: {cause}") from cause
+
+
+def _read_vocab(path: Path) -> dict[bytes, int]:
+    value = read_json(path, error=TokenizerError)
+    if not isinstance(value, dict):
+        raise TokenizerError(
+            f"{path} must map tokens to ids, found a {type(value).__name__}; fetch it again."
+        )
+    return {from_symbols(symbols, where=str(path)): id_ for symbols, id_ in value.items()}
+
+
+def _read_merges(path: Path) -> list[Merge]:
+    """One merge a line, `Ġ t`; the first line may be a `#version` line."""
+    merges = []
+    for number, line in enumerate(read_utf8(path, error=TokenizerError).split("\n"), start=1):
+        if (number == 1 and line.startswith("#version")) or not line.strip():
+            continue
+        where = f"{path}, line {number},"
+        parts = line.rstrip("\r").split(" ")
+        if len(parts) != 2 or not all(parts):
+            raise TokenizerError(
+                f"{where} must hold two tokens with one space between, found {line!r}; fetch the file again."
+            )
+        merges.append((from_symbols(parts[0], where=where), from_symbols(parts[1], where=where)))
+    return merges

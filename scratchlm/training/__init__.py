@@ -1,0 +1,1 @@
+"""Batches to a better model: one engine for every task."""

@@ -1,0 +1,228 @@
+"""Pre-training from text files to a run folder: the model learns to predict the next token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from scratchlm.checkpoints.store import resolve_model
+from scratchlm.core.assets import cache_folder
+from scratchlm.core.batch import Batch
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.core.seed import seed_everything
+from scratchlm.data.loaders import BatchLoader
+from scratchlm.data.shards import PreparedTokens, prepare_tokens
+from scratchlm.data.windows import TokenWindows
+from scratchlm.evaluation.loss import TextLoss, mean_loss, text_loss
+from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.generate import generate_ids
+from scratchlm.model.gpt import GPTModel
+from scratchlm.model.loss import cross_entropy_sum
+from scratchlm.tokenizers.files import load_tokenizer
+from scratchlm.training.callbacks import Callback
+from scratchlm.training.config import TrainingConfig
+from scratchlm.training.settings import (
+    ModelSettings,
+    TextSettings,
+    TokenizerSettings,
+    resolve_texts,
+    train_tokenizer,
+)
+from scratchlm.training.tensorboard import TensorBoard
+from scratchlm.training.trainer import RunFolder, Trainer
+
+FINAL_EVALUATION_TOKENS = 1 << 18  # of a longer validation text only the beginning is scored at the end
+
+
+class PretrainingTask:
+    """Predict the next token at every position."""
+
+    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
+
+    def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The batch's losses added up over its targets, in nats; smoothed only while training."""
+        logits = model(batch.inputs, attention_mask=batch.attention_mask)  # (B, T, V)
+        smoothing = self.label_smoothing if model.training else 0.0
+        loss_sum, _ = cross_entropy_sum(logits, batch.targets, label_smoothing=smoothing)
+        return loss_sum
+
+    def metrics(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
+        """Mean loss over a loader, in nats per target."""
+        return {"loss": mean_loss(model, loader, self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainSettings:
+    """Everything a pre-training run depends on."""
+
+    data: tuple[str, ...] = ()  # files, folders, globs or known names
+    val_data: tuple[str, ...] = ()  # validation text of its own, instead of a part of data
+    text: TextSettings = field(default_factory=TextSettings)
+    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=1.0))
+    sample_prompt: str = "Once upon a time"  # what text samples during training begin with
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainResult:
+    """What a finished pre-training run reached, and over how much it was measured."""
+
+    folder: Path  # the run folder
+    checkpoint: Path  # the model folder to use
+    step: int
+    train_loss: float | None  # nats per token, last step
+    final: TextLoss  # over the validation text, or its first FINAL_EVALUATION_TOKENS tokens
+    tokens: int  # that went through the model
+    seconds: float  # of training
+    resumed_from: int | None
+    n_parameters: int
+    data: PreparedTokens
+    tokenizer: Tokenizer
+
+
+def pretrain(
+    settings: PretrainSettings,
+    out: Path,
+    *,
+    device: torch.device,
+    callbacks: Sequence[Callback] = (),
+    extra_tokenizer_texts: Iterable[str] = (),
+    resume: bool = False,
+    notify: Callable[[str], None] = lambda message: None,
+) -> PretrainResult:
+    """Text to tokenizer to tokens to a trained model in the run folder `out`.
+
+    Seeds torch's global generator with `settings.training.seed`, since initial weights and dropout draw from it.
+    With `resume`, what an interrupted call left in `out` is taken up again; the result is the same, bit for bit
+    on the CPU, as without the interruption.
+    Raises: the readers', tokenizers' and Trainer's errors.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = _tokenizer_of_run(settings, out, extra_tokenizer_texts, notify)
+    data = _tokens(settings, tokenizer, notify)
+    config = settings.model.resolve(vocab_size=tokenizer.vocab_size)
+    training, context = settings.training, config.context_length
+    train_windows = TokenWindows(data.train, context_length=context, stride=settings.text.stride)
+    train = _loader(train_windows, training, shuffle=True)
+    val = _loader(TokenWindows(data.val, context_length=context), training, shuffle=False)
+    seed_everything(settings.training.seed)
+    model = GPTModel(config).to(device)
+    notify(
+        f"{model.n_parameters():,} parameters, {len(data.train):,} training and {len(data.val):,} validation tokens"
+    )
+    with TensorBoard(out / "tensorboard") as tensorboard:
+        trainer = Trainer(
+            model,
+            PretrainingTask(label_smoothing=settings.training.label_smoothing),
+            settings.training,
+            run=RunFolder(path=out, tokenizer=tokenizer, facts={"data_fingerprint": data.fingerprint}),
+            callbacks=[tensorboard, *callbacks],
+            sample=text_sampler(tokenizer, settings.sample_prompt, seed=settings.training.seed),
+        )
+        progress = trainer.fit(train, val, resume=resume)
+    return PretrainResult(
+        folder=out,
+        checkpoint=resolve_model(out),
+        step=progress.step,
+        train_loss=progress.train_loss,
+        final=validation_loss(model, data, tokenizer),
+        tokens=progress.tokens,
+        seconds=progress.elapsed_s,
+        resumed_from=trainer.resumed_from,
+        n_parameters=model.n_parameters(),
+        data=data,
+        tokenizer=tokenizer,
+    )
+
+
+def validation_loss(model: GPTModel, data: PreparedTokens, tokenizer: Tokenizer) -> TextLoss:
+    """Loss over the validation text, or the first FINAL_EVALUATION_TOKENS tokens of a longer one."""
+    ids = data.val[:FINAL_EVALUATION_TOKENS]
+    is_whole = len(ids) == len(data.val)
+    n_bytes = data.val_n_bytes if is_whole else len(tokenizer.decode(ids.tolist()).encode("utf-8"))
+    return text_loss(model, ids, n_bytes=n_bytes, start_id=tokenizer.end_of_text_id)
+
+
+def text_sampler(
+    tokenizer: Tokenizer, prompt: str, *, seed: int, max_new_tokens: int = 60
+) -> Callable[[nn.Module, int], tuple[str, str]]:
+    """A function that continues the same prompt whenever training asks, with randomness of its own."""
+    prompt_ids = tokenizer.encode(prompt)
+    end = tokenizer.end_of_text_id
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        temperature=0.8,
+        top_k=min(50, tokenizer.vocab_size),
+        stop_ids=() if end is None else (end,),
+        start_id=end,
+        seed=seed,
+    )
+
+    def sample(model: nn.Module, step: int) -> tuple[str, str]:  # noqa: ARG001
+        assert isinstance(model, GPTModel)
+        return prompt, generate_ids(model, [prompt_ids], config, tokenizer=tokenizer)[0].text
+
+    return sample
+
+
+def _tokenizer_of_run(
+    settings: PretrainSettings, out: Path, extra_texts: Iterable[str], notify: Callable[[str], None]
+) -> Tokenizer:
+    """The run's tokenizer: learnt at the first start, read back at every later one."""
+    path = out / "tokenizer.json"
+    if path.exists():
+        return load_tokenizer(path)
+    started_at_s = time.perf_counter()
+    text = settings.text
+    tokenizer = train_tokenizer(
+        settings.tokenizer, resolve_texts(settings.data), text, extra_texts=extra_texts
+    )
+    tokenizer.save(path)
+    notify(f"tokenizer of {tokenizer.vocab_size:,} tokens in {time.perf_counter() - started_at_s:.1f} s")
+    return tokenizer
+
+
+def _tokens(
+    settings: PretrainSettings, tokenizer: Tokenizer, notify: Callable[[str], None]
+) -> PreparedTokens:
+    text, cache = settings.text, cache_folder() / "tokens"
+
+    def prepared(names: Sequence[str], val_fraction: float) -> PreparedTokens:
+        return prepare_tokens(
+            resolve_texts(names),
+            tokenizer,
+            cache_folder=cache,
+            val_fraction=val_fraction,
+            split_by=text.split_by,
+            text_field=text.text_field,
+            skip_bad_lines=text.skip_bad_lines,
+        )
+
+    data = prepared(settings.data, 0.0 if settings.val_data else text.val_fraction)
+    if data.skipped_lines:
+        notify(f"skipped {data.skipped_lines:,} lines that do not parse")
+    if not settings.val_data:
+        return data
+    held_out = prepared(settings.val_data, 0.0)
+    return PreparedTokens(
+        train=data.train,
+        val=held_out.train,
+        n_documents=data.n_documents + held_out.n_documents,
+        train_n_bytes=data.train_n_bytes,
+        val_n_bytes=held_out.train_n_bytes,
+        skipped_lines=data.skipped_lines + held_out.skipped_lines,
+        fingerprint=f"{data.fingerprint}+{held_out.fingerprint}",
+        folder=data.folder,
+    )
+
+
+def _loader(windows: TokenWindows, training: TrainingConfig, *, shuffle: bool) -> BatchLoader:
+    batch_size = min(training.batch_size, len(windows))
+    return BatchLoader(windows, batch_size=batch_size, seed=training.seed, shuffle=shuffle, drop_last=shuffle)

@@ -1,0 +1,38 @@
+"""The learning rate over a run: up quickly, then down."""
+
+from __future__ import annotations
+
+import math
+
+from scratchlm.training.config import TrainingConfig
+
+DECAY_SHARE = 0.2  # of a warmup-stable-decay run: the last fifth falls (Hägele et al. 2024, section 3)
+
+
+def learning_rate(config: TrainingConfig, *, step: int, n_steps: int) -> float:
+    """The learning rate of a step, counted from 1 to n_steps.
+
+    Warm-up is linear; then `cosine` and `linear` fall to `final_learning_rate` times the peak at the last step,
+    `constant` stays, and `warmup-stable-decay` stays until the last fifth of the run and then falls linearly.
+    Source: cosine from Loshchilov & Hutter 2017, equation 5, one cycle.
+
+    Example:
+        >>> config = TrainingConfig(max_steps=10, learning_rate=1.0, warmup_steps=2, final_learning_rate=0.0)
+        >>> [round(learning_rate(config, step=s, n_steps=10), 2) for s in (1, 2, 6, 10)]
+        [0.5, 1.0, 0.5, 0.0]
+    """
+    peak, warmup = config.learning_rate, min(config.warmup_steps, n_steps)
+    if step < warmup:
+        return peak * step / warmup
+    floor = peak * config.final_learning_rate
+    if config.schedule == "constant":
+        return peak
+    if config.schedule == "warmup-stable-decay":
+        decay_steps = max(1, round(n_steps * DECAY_SHARE))
+        progress = max(0.0, (step - (n_steps - decay_steps)) / decay_steps)
+    else:
+        progress = (step - warmup) / max(1, n_steps - warmup)
+    progress = min(1.0, progress)
+    if config.schedule == "cosine":
+        return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+    return peak + (floor - peak) * progress

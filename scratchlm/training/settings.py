@@ -1,0 +1,130 @@
+"""What a user says about text, tokenizer and model size; each resolves to the real thing."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from scratchlm.core.assets import ASSETS, asset_path
+from scratchlm.core.errors import DataError
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.data.document_split import SplitBy, split_documents
+from scratchlm.data.sources import Document, find_sources, read_documents, read_pieces
+from scratchlm.model.config import GPTConfig, named_config
+from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.files import load_tokenizer
+from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
+from scratchlm.tokenizers.special_tokens import END_OF_TEXT, UNKNOWN
+from scratchlm.tokenizers.word import WordTokenizer, build_vocab, split_words
+
+TOKENIZER_TEXT_BYTES = 32 << 20  # a vocabulary changes little after so much text
+SizeName = Literal["tiny", "small", "gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSettings:
+    """How text files become documents and sides."""
+
+    val_fraction: float = 0.1  # share of the text kept for validation
+    split_by: SplitBy = "auto"  # whole documents, or the contiguous tail of one
+    stride: int | None = None  # tokens between training windows; None = context_length, so none overlap
+    text_field: str = "text"  # where .jsonl and .parquet keep the text
+    skip_bad_lines: bool = False  # count and report lines that do not parse, instead of stopping
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerSettings:
+    """Which tokenizer a new model gets."""
+
+    kind: Literal["bpe", "gpt2", "word"] = "bpe"  # bpe, word: learnt from the training text; gpt2: OpenAI's
+    vocab_size: int = 2048  # tokens that a learnt vocabulary may have
+    path: str | None = None  # a finished tokenizer.json instead
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """A named size, and what to change in it; the vocabulary size follows the tokenizer."""
+
+    size: SizeName = "tiny"
+    context_length: int | None = None  # most tokens the model reads at once
+    emb_dim: int | None = None  # width of the residual stream
+    n_heads: int | None = None  # attention heads per block; must divide emb_dim
+    n_layers: int | None = None  # transformer blocks
+    drop_rate: float | None = None  # share of activations that dropout zeroes while training
+    qkv_bias: bool | None = None  # a bias on queries, keys and values
+    tie_embeddings: bool | None = None  # one matrix reads tokens and predicts them
+    init: Literal["torch", "gpt2"] | None = None  # torch's default weights, or GPT-2's
+    attention: Literal["sdpa", "manual"] | None = None  # torch's fused attention, or written out
+
+    def resolve(self, *, vocab_size: int) -> GPTConfig:
+        """The model config these settings mean.
+
+        Raises: ConfigError for values that do not fit each other.
+        """
+        changes = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "size"}
+        given = {name: value for name, value in changes.items() if value is not None}
+        return named_config(self.size, vocab_size=vocab_size, **given)
+
+
+def resolve_texts(names: Sequence[str]) -> list[str | Path]:
+    """Paths as they are; a known asset's id, or its file name without suffix, becomes the path of its copy here.
+
+    Raises: DataError for nothing given, and for a known name that is not on this machine yet.
+    """
+    if not names:
+        raise DataError("text is needed, found none named; give files, folders or known names with --data.")
+    return [name if Path(name).exists() else _asset_or_path(name) for name in names]
+
+
+def _asset_or_path(name: str) -> str | Path:
+    for asset in ASSETS:
+        if name in (asset.id, Path(asset.id).stem) and asset.id.startswith("text/"):
+            return asset_path(asset.id)
+    return name  # the reader of paths says what is wrong with it
+
+
+def train_tokenizer(
+    settings: TokenizerSettings,
+    paths: Sequence[str | Path],
+    text: TextSettings,
+    *,
+    extra_texts: Iterable[str] = (),
+) -> Tokenizer:
+    """The tokenizer that the settings ask for; a learnt one sees only the training side of the text.
+
+    `extra_texts` are seen too: what the model will be fine-tuned on, so that its words are no strangers.
+    Raises: TokenizerError, DataError as the readers do.
+    """
+    if settings.path is not None:
+        return load_tokenizer(settings.path)
+    if settings.kind == "gpt2":
+        return load_gpt2_tokenizer(asset_path("gpt2_bpe/encoder.json"), asset_path("gpt2_bpe/vocab.bpe"))
+    texts = itertools.chain(training_texts(paths, text), extra_texts)
+    if settings.kind == "word":
+        words = itertools.chain.from_iterable(map(split_words, texts))
+        return WordTokenizer(build_vocab(words, special_tokens=(END_OF_TEXT, UNKNOWN)))
+    return train_bpe(texts, settings.vocab_size)
+
+
+def training_texts(paths: Sequence[str | Path], text: TextSettings) -> Iterator[str]:
+    """The beginning of the training side, TOKENIZER_TEXT_BYTES at most: enough to learn a vocabulary from."""
+    n_bytes = sum(path.stat().st_size for path in find_sources(paths))
+    if n_bytes > TOKENIZER_TEXT_BYTES or text.val_fraction == 0:
+        pieces = read_pieces(
+            find_sources(paths), text_field=text.text_field, skip_bad_lines=text.skip_bad_lines
+        )
+        seen = 0
+        for piece in pieces:
+            yield piece.text
+            seen += len(piece.text)
+            if seen > TOKENIZER_TEXT_BYTES:
+                return
+        return
+    documents: list[Document] = list(
+        read_documents(paths, text_field=text.text_field, skip_bad_lines=text.skip_bad_lines)
+    )
+    train, _ = split_documents(documents, val_fraction=text.val_fraction, split_by=text.split_by)
+    yield from (document.text for document in train)

@@ -1,0 +1,45 @@
+"""The run's curves and samples for TensorBoard: `tensorboard --logdir runs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from torch.utils.tensorboard import SummaryWriter
+
+from scratchlm.training.callbacks import StepRecord
+
+
+class TensorBoard:
+    """Write curves and samples for TensorBoard; a context manager, so that the file is closed."""
+
+    def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:
+        self._writer = SummaryWriter(str(folder), purge_step=purge_step)
+
+    def on_step(self, record: StepRecord) -> None:
+        """Training loss, learning rate, gradient norm and speed."""
+        self._writer.add_scalar("train/loss", record.train_loss, record.step)
+        self._writer.add_scalar("train/learning_rate", record.learning_rate, record.step)
+        self._writer.add_scalar("train/grad_norm", record.grad_norm, record.step)
+        self._writer.add_scalar("train/tokens_per_s", record.tokens_per_s, record.step)
+
+    def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
+        """Every figure of the evaluation."""
+        for name, value in metrics.items():
+            self._writer.add_scalar(f"validation/{name.removeprefix('val_')}", value, step)
+
+    def on_sample(self, step: int, prompt: str, text: str) -> None:
+        """The text as it reads."""
+        self._writer.add_text("sample", f"{prompt}{text}", step)
+
+    def on_checkpoint(self, step: int, folder: Path) -> None:
+        """Have the curves on disk whenever the weights are."""
+        self._writer.flush()
+
+    def __enter__(self) -> TensorBoard:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()

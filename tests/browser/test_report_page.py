@@ -1,0 +1,214 @@
+"""The report in a real browser: quiet, without network, without sideways scrolling, in light and in dark."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scratchlm.evaluation.report import render_report
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.browser
+
+HOSTILE = "<script>alert(1)</script>\u202e<img src=https://example.org/x onerror=alert(2)> 👩‍👧 " + "W" * 200
+PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
+
+
+def poison(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: poison(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [poison(item) for item in value]
+    return HOSTILE if isinstance(value, str) else value
+
+
+@pytest.fixture(scope="module")
+def data() -> dict[str, Any]:
+    path = Path(__file__).parent.parent / "evaluation" / "test_report_data.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("Chromium is not installed; on Debian: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        with_browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        yield with_browser
+        with_browser.close()
+
+
+class Visit:
+    """One page in one window, with everything it said and asked for."""
+
+    def __init__(
+        self, browser: Any, file: Path, *, size: dict[str, int], colour_scheme: str = "light"
+    ) -> None:
+        self.context = browser.new_context(viewport=size, color_scheme=colour_scheme, reduced_motion="reduce")
+        self.page = self.context.new_page()
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.said.append("dialog"), dialog.dismiss()))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(file.as_uri())
+
+    def __enter__(self) -> Visit:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.context.close()
+
+    def overflow(self) -> int:
+        return self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+    def ground(self) -> str:
+        return self.page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+
+@pytest.fixture
+def report(data, tmp_path) -> Path:
+    file = tmp_path / "report.html"
+    file.write_text(render_report(data), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+@pytest.mark.parametrize("hostile", [False, True], ids=["plain", "hostile"])
+def test_the_page_is_quiet_asks_for_nothing_and_fits_its_window(browser, data, tmp_path, size, hostile):
+    file = tmp_path / "report.html"
+    file.write_text(render_report(poison(data) if hostile else data), encoding="utf-8")
+    with Visit(browser, file, size=size) as visit:
+        for details in visit.page.query_selector_all("details"):
+            details.evaluate("element => { element.open = true; }")
+        visit.page.wait_for_timeout(100)
+        assert visit.said == []
+        assert [url for url in visit.asked if not url.startswith(("file:", "data:"))] == []
+        assert visit.overflow() <= 0
+
+
+def test_hostile_text_is_shown_as_text(browser, data, tmp_path):
+    file = tmp_path / "report.html"
+    file.write_text(render_report(poison(data)), encoding="utf-8")
+    with Visit(browser, file, size=DESKTOP) as visit:
+        visit.page.hover("#passage .tok >> nth=1")
+        assert "<script>alert(1)</script>" in visit.page.inner_text("h1")
+        assert "<script>" in visit.page.inner_text("#alternatives")
+        assert visit.page.locator("img").count() == 0
+        assert visit.said == []
+
+
+def test_dark_mode_follows_the_system_and_the_button_overrides_it(browser, report):
+    with (
+        Visit(browser, report, size=DESKTOP) as light,
+        Visit(browser, report, size=DESKTOP, colour_scheme="dark") as dark,
+    ):
+        assert light.ground() != dark.ground()
+        night = dark.ground()
+        light.page.click("#theme")
+        assert light.ground() == night
+        light.page.reload()
+        assert light.ground() == night, "the choice is kept"
+
+
+def test_curves_follow_the_dark_page(browser, report):
+    colour = "getComputedStyle(document.querySelector('.plot .s-val')).stroke"
+    with (
+        Visit(browser, report, size=DESKTOP) as light,
+        Visit(browser, report, size=DESKTOP, colour_scheme="dark") as dark,
+    ):
+        assert light.page.evaluate(colour) != dark.page.evaluate(colour)
+
+
+def test_pointing_at_a_curve_tells_what_was_measured_there(browser, report):
+    with Visit(browser, report, size=DESKTOP) as visit:
+        plot = visit.page.locator("[data-plot=pretrain] svg:visible")
+        plot.scroll_into_view_if_needed()
+        box = plot.bounding_box()
+        readout = visit.page.locator("[data-readout=pretrain]")
+        assert readout.inner_text().startswith("step 600")
+        visit.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        step = int(readout.inner_text().split()[1])
+        assert 250 <= step <= 350
+
+
+def test_the_slider_shows_one_moment_and_all_shows_them_all(browser, report, data):
+    with Visit(browser, report, size=PHONE) as visit:
+        moments = visit.page.locator("#samples > li:visible")
+        assert moments.count() == 1
+        visit.page.locator("#moment").focus()
+        visit.page.keyboard.press("Home")
+        assert visit.page.locator("#samples > li:visible h4").inner_text() == "Step 1"
+        visit.page.click("#all")
+        assert moments.count() == len({sample["step"] for sample in data["pretrain"]["samples"]})
+
+
+def test_arrow_keys_walk_through_the_tokens(browser, report, data):
+    with Visit(browser, report, size=DESKTOP) as visit:
+        chosen = visit.page.locator("#passage .chosen")
+        chosen.focus()
+        visit.page.keyboard.press("Home")
+        visit.page.keyboard.press("ArrowRight")
+        assert visit.page.locator("#passage .tok").nth(1).get_attribute("aria-selected") == "true"
+        assert "·was" in visit.page.inner_text("#alternatives")
+
+
+def test_choosing_a_token_shows_what_it_looks_at(browser, report, data):
+    with Visit(browser, report, size=PHONE) as visit:
+        visit.page.locator("#strip .tok").first.click()
+        assert "100%" in visit.page.inner_text("#attention-readout"), (
+            "the first token can only look at itself"
+        )
+
+
+def test_answers_can_be_filtered(browser, report, data):
+    with Visit(browser, report, size=DESKTOP) as visit:
+        visit.page.click("#filter [data-show=wrong]")
+        n_wrong = sum(not answer["correct"] for answer in data["instruct"]["answers"])
+        assert visit.page.locator("#answers > li:visible").count() == n_wrong
+
+
+def test_everything_can_be_read_without_the_script(browser, report, data):
+    context = browser.new_context(java_script_enabled=False, viewport=PHONE)
+    page = context.new_page()
+    page.goto(report.as_uri())
+    n_moments = len({sample["step"] for sample in data["pretrain"]["samples"]})
+    assert page.locator("#samples > li:visible").count() == n_moments
+    assert page.locator("button:visible").count() == 0, "no button that would do nothing"
+    context.close()
+
+
+def test_text_in_curves_never_overlaps(browser, report):
+    overlaps = """() => {
+      const hits = [];
+      for (const svg of document.querySelectorAll('.plot svg')) {
+        const texts = [...svg.querySelectorAll('text')]
+          .map((text) => [text.textContent, text.getBoundingClientRect()]);
+        const boxes = texts.filter(([, box]) => box.width);
+        boxes.forEach(([a, r], i) => boxes.slice(i + 1).forEach(([b, s]) => {
+          const isBeside = r.left >= s.right - 1 || s.left >= r.right - 1;
+          const isAbove = r.top >= s.bottom - 2 || s.top >= r.bottom - 2;
+          if (!isBeside && !isAbove) hits.push([a, b]);
+        }));
+      }
+      return hits;
+    }"""
+    for size in (PHONE, DESKTOP):
+        with Visit(browser, report, size=size) as visit:
+            assert visit.page.evaluate(overlaps) == []
+
+
+def test_no_table_of_a_plain_run_is_cut_on_a_desktop(browser, report):
+    cut = """() => [...document.querySelectorAll('.scroll')]
+      .filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.getAttribute('aria-label'))"""
+    with Visit(browser, report, size=DESKTOP) as visit:
+        assert visit.page.evaluate(cut) == []

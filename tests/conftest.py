@@ -1,0 +1,29 @@
+"""What tests share: tiny models, tiny text, and the way to real data when it is there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with GPT-2's BPE files, the SMS collection and public-domain text; skips where it is absent."""
+    named = os.environ.get("SCRATCHLM_TEST_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if not (folder / "gpt2_bpe" / "vocab.bpe").is_file():
+        pytest.skip(f"real data not found in {folder}; set SCRATCHLM_TEST_DATA to a folder that holds it")
+    return folder
+
+
+@pytest.fixture
+def tiny_corpus() -> str:
+    """A little English with punctuation, numbers and line ends."""
+    return (
+        "The cat sat on the mat. The dog, who had 12 bones, sat on the log!\n"
+        "Wasn't it odd? They'd say: \"We're cats; we've mats.\" -- and so on...\n\n"
+    ) * 40

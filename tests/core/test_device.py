@@ -1,0 +1,39 @@
+"""Which processor to compute on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from scratchlm.core.device import memory_bytes, pick_device
+from scratchlm.core.errors import ConfigError
+
+
+def test_auto_takes_the_best_there_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert pick_device() == torch.device("cpu")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device() == torch.device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("auto") == torch.device("cuda")
+    assert pick_device("cuda:1") == torch.device("cuda:1")
+
+
+def test_a_device_that_is_not_here_is_an_error_and_never_a_silent_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="'cuda' is not available here, found: cpu; use --device auto"):
+        pick_device("cuda")
+
+
+def test_an_unknown_device_is_an_error():
+    with pytest.raises(ConfigError, match="got 'gpu'"):
+        pick_device("gpu")
+
+
+def test_memory_grows_with_what_is_held():
+    before = memory_bytes()
+    held = torch.ones(50_000_000)  # 200 MB, written to, so that it is resident
+    assert memory_bytes() - before > 150_000_000
+    del held

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scratchlm.core.batch import IGNORE_INDEX
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.data.instruction import InstructionExamples
+from scratchlm.data.instructions import Instruction, read_instructions
+from scratchlm.data.prompts import PromptTemplate, template
+from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
+
+BARE = PromptTemplate(name="bare", before_instruction="", before_input="", before_answer="")
+PLAIN = template("plain")
+END = 256
+
+
+def entry(instruction: str, output: str, input_: str = "") -> Instruction:
+    return Instruction(instruction=instruction, input=input_, output=output)
+
+
+def books_collate(rows: list[list[int]], pad_id: int) -> tuple[list[list[int]], list[list[int]]]:
+    """What the book's collate function does, in plain Python: pad, shift, keep the first pad as target."""
+    width = max(len(row) for row in rows)
+    inputs, targets = [], []
+    for row in rows:
+        padded = row + [pad_id] * (width + 1 - len(row))
+        inputs.append(padded[:-1])
+        targets.append(padded[1 : len(row) + 1] + [IGNORE_INDEX] * (width - len(row)))
+    return inputs, targets
+
+
+def test_with_loss_on_the_prompt_a_batch_is_the_books(byte_tokenizer):
+    entries = [entry("ab", "cde"), entry("f", "g"), entry("hi", "j")]
+    examples = InstructionExamples(entries, byte_tokenizer, template=BARE, mask_instruction=False)
+    batch = examples.batch([0, 1, 2])
+    rows = [list(b"abcde"), list(b"fg"), list(b"hij")]
+    inputs, targets = books_collate(rows, END)
+    assert batch.inputs.tolist() == inputs
+    assert batch.targets.tolist() == targets
+    assert batch.attention_mask.sum(dim=1).tolist() == [5, 2, 3]
+
+
+def test_loss_falls_on_the_answer_and_its_end_only(byte_tokenizer):
+    examples = InstructionExamples(
+        [entry("hi", "yo"), entry("long question", "z")], byte_tokenizer, template=PLAIN
+    )
+    batch = examples.batch([0])
+    assert byte_tokenizer.decode(batch.inputs[0].tolist()) == "Q: hi\nA: yo"
+    carried = batch.targets[0][batch.targets[0] != IGNORE_INDEX].tolist()
+    assert carried == [*b" yo", END]
+    first = int((batch.targets[0] != IGNORE_INDEX).nonzero()[0])
+    assert byte_tokenizer.decode(batch.inputs[0, : first + 1].tolist()) == PLAIN.prompt(entry("hi", "yo"))
+
+
+def test_padding_carries_no_loss_and_is_not_real(byte_tokenizer):
+    examples = InstructionExamples(
+        [entry("hi", "yo"), entry("long question", "z")], byte_tokenizer, template=PLAIN
+    )
+    batch = examples.batch(np.array([0, 1]))
+    assert (batch.targets[~batch.attention_mask] == IGNORE_INDEX).all()
+    assert (batch.targets == END).sum(dim=1).tolist() == [1, 1]
+    assert batch.n_targets == len(" yo") + 1 + len(" z") + 1
+    assert examples.lengths.tolist() == batch.attention_mask.sum(dim=1).tolist()
+
+
+@given(st.lists(st.tuples(st.text(min_size=1), st.text()), min_size=1, max_size=5), st.booleans())
+def test_each_target_is_the_token_after_its_input(byte_tokenizer, pairs, masks):
+    entries = [entry(instruction, output) for instruction, output in pairs]
+    examples = InstructionExamples(entries, byte_tokenizer, template=PLAIN, mask_instruction=masks)
+    batch = examples.batch(range(len(entries)))
+    following = torch.cat([batch.inputs[:, 1:], torch.full((len(entries), 1), END)], dim=1)
+    carries = batch.targets != IGNORE_INDEX
+    assert torch.equal(batch.targets[carries], following[carries])
+    assert carries.any(dim=1).all()
+
+
+def test_long_entries_are_cut_and_counted(byte_tokenizer, caplog):
+    entries = [entry("a", "b" * 20), entry("a", "b"), entry("a" * 20, "b")]
+    with caplog.at_level(logging.INFO):
+        examples = InstructionExamples(entries, byte_tokenizer, template=PLAIN, max_length=12)
+    assert examples.n_truncated == 2
+    assert examples.n_left_out == 1  # its prompt alone fills the 12 tokens
+    assert len(examples) == 2
+    assert examples.batch([0]).inputs.shape == (1, 12)
+    assert END not in examples.batch([0]).targets  # the end was cut off, and nothing pretends otherwise
+    assert "left out 1 of 3 entries" in caplog.text
+
+
+def test_an_entry_whose_prompt_just_leaves_one_target_stays(byte_tokenizer):
+    n_prompt = len(PLAIN.prompt(entry("a", "b")))
+    examples = InstructionExamples([entry("a", "b")], byte_tokenizer, template=PLAIN, max_length=n_prompt)
+    assert examples.batch([0]).n_targets == 1
+    with pytest.raises(DataError, match="all 1 prompts to fill"):
+        InstructionExamples([entry("a", "b")], byte_tokenizer, template=PLAIN, max_length=n_prompt - 1)
+
+
+def test_text_never_becomes_a_special_token(byte_tokenizer):
+    examples = InstructionExamples([entry("<|endoftext|>", "<|endoftext|>")], byte_tokenizer, template=PLAIN)
+    assert END not in examples.batch([0]).inputs
+    assert (examples.batch([0]).targets == END).sum() == 1
+
+
+def test_settings_and_data_that_mean_nothing_are_refused(byte_tokenizer, monkeypatch):
+    with pytest.raises(DataError, match="needs entries, found none"):
+        InstructionExamples([], byte_tokenizer, template=PLAIN)
+    with pytest.raises(ConfigError, match="max_length must be at least 1"):
+        InstructionExamples([entry("a", "b")], byte_tokenizer, template=PLAIN, max_length=0)
+    monkeypatch.setattr(type(byte_tokenizer), "end_of_text_id", None)
+    with pytest.raises(ConfigError, match="needs an end-of-text token"):
+        InstructionExamples([entry("a", "b")], byte_tokenizer, template=PLAIN)
+
+
+def test_on_the_books_data_the_ids_are_those_of_the_whole_text(real_data):
+    tokenizer = load_gpt2_tokenizer(
+        real_data / "gpt2_bpe" / "encoder.json", real_data / "gpt2_bpe" / "vocab.bpe"
+    )
+    entries = read_instructions(real_data / "instruction" / "instruction-data.json")
+    alpaca = template("alpaca")
+    examples = InstructionExamples(entries, tokenizer, template=alpaca, mask_instruction=False)
+    for i in range(0, len(entries), 8):
+        indices = range(i, min(i + 8, len(entries)))
+        inputs, targets = books_collate([tokenizer.encode(alpaca.full(entries[j])) for j in indices], 50256)
+        batch = examples.batch(indices)
+        assert batch.inputs.tolist() == inputs
+        assert batch.targets.tolist() == targets

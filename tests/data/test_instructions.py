@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.data.instructions import Instruction, read_instructions, split_held_out, split_instructions
+
+ENTRIES = [Instruction(instruction=f"Do {i}.", input="", output=str(i)) for i in range(200)]
+
+
+def test_json_and_jsonl_give_the_same_entries(tmp_path):
+    values = [
+        {"instruction": "Rewrite.", "input": "a  b", "output": "a b", "skill": "rewriting", "id": 7},
+        {"instruction": "Greet.", "output": ""},
+        {"instruction": "Greet.", "input": None, "output": "Höi"},
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(values), encoding="utf-8")
+    lines = "\n\n".join(json.dumps(value, ensure_ascii=False) for value in values)
+    (tmp_path / "a.jsonl").write_text(lines, encoding="utf-8")
+    expected = [
+        Instruction(instruction="Rewrite.", input="a  b", output="a b", skill="rewriting"),
+        Instruction(instruction="Greet.", input="", output=""),
+        Instruction(instruction="Greet.", input="", output="Höi"),
+    ]
+    assert read_instructions(tmp_path / "a.json") == expected
+    assert read_instructions(tmp_path / "a.jsonl") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", '[{"instruction": "a", "output": "b"}, 5]', "entry 2 must be an object"),
+        (
+            "a.json",
+            '[{"instruction": "a"}]',
+            "entry 1 must have text under 'output', found only 'instruction'",
+        ),
+        (
+            "a.json",
+            '[{"instruction": " ", "output": "b"}]',
+            "entry 1 must have text under 'instruction', found ' '",
+        ),
+        ("a.json", '[{"instruction": "a", "output": 4}]', "entry 1 must have text under 'output', found 4"),
+        ("a.json", '[{"instruction": "a", "input": [], "output": ""}]', "under 'input'"),
+        ("a.json", '{"instruction": "a", "output": "b"}', "must be a JSON list of entries, found dict"),
+        ("a.json", "[]", "should hold instruction entries, found none"),
+        ("a.json", "[", "must be JSON, found"),
+        ("a.jsonl", '{"instruction": "a", "output": "b"}\n{"instr', "line 2 must be one JSON object"),
+        ("a.jsonl", '\n{"output": "b"}', "line 2 must have text under 'instruction', found only 'output'"),
+        ("a.jsonl", "", "should hold instruction entries, found none"),
+    ],
+)
+def test_an_entry_that_does_not_fit_is_named_by_its_number(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_instructions(tmp_path / name)
+    assert name in str(caught.value)
+
+
+def test_the_books_file_splits_as_in_the_book(real_data):
+    entries = read_instructions(real_data / "instruction" / "instruction-data.json")
+    split = split_instructions(entries)
+    assert (len(split.train), len(split.test), len(split.val)) == (935, 110, 55)  # chapter 7
+    assert [*split.train, *split.test, *split.val] == entries
+    assert sum(entry.input == "" for entry in entries) == 775
+
+
+def test_splits_that_leave_a_part_empty_are_refused():
+    with pytest.raises(ConfigError, match="leave something for validation"):
+        split_instructions(ENTRIES, train_fraction=0.9, test_fraction=0.1)
+    with pytest.raises(DataError, match="found 3 for training, 1 for validation and 0 for test out of 4"):
+        split_instructions(ENTRIES[:4])
+    with pytest.raises(DataError, match="0 for test"):
+        split_held_out(ENTRIES, [False] * 200)
+    with pytest.raises(DataError, match="200 entries and 1 marks"):
+        split_held_out(ENTRIES, [True])
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        split_held_out(ENTRIES, [False] * 200, val_fraction=0)
+
+
+@given(st.integers(0, 50))
+def test_marked_entries_test_and_adding_others_moves_nothing(seed):
+    marks = [i % 10 == 0 for i in range(200)]
+    split = split_held_out(ENTRIES, marks, val_fraction=0.2, seed=seed)
+    assert split.test == ENTRIES[::10]
+    assert sorted(map(repr, [*split.train, *split.val, *split.test])) == sorted(map(repr, ENTRIES))
+    new = Instruction(instruction="New.", input="", output="")
+    longer = split_held_out([new, *ENTRIES], [False, *marks], val_fraction=0.2, seed=seed)
+    assert [entry for entry in longer.val if entry != new] == split.val
+
+
+def test_equal_entries_never_sit_in_both_training_and_validation():
+    split = split_held_out(ENTRIES * 2, [i == 0 for i in range(400)], val_fraction=0.3)
+    assert not set(split.train) & set(split.val)

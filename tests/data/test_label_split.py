@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.data.classification import read_labelled
+from scratchlm.data.label_split import balance, class_counts, split_by_group
+from scratchlm.data.near_duplicates import group_near_duplicates
+
+GROUPS = [f"message {i % 400}" for i in range(1000)]
+LABELS = ["spam" if i % 400 % 3 == 0 else "ham" for i in range(1000)]
+
+
+def parts(groups: list[str], labels: list[str], **settings) -> dict[str, str]:
+    """Which part each group went to."""
+    split = split_by_group(groups, labels, **settings)
+    return {
+        groups[i]: name
+        for name, indices in (("train", split.train), ("val", split.val), ("test", split.test))
+        for i in indices
+    }
+
+
+@given(st.integers(0, 100))
+def test_parts_are_disjoint_complete_and_hold_whole_groups(seed):
+    split = split_by_group(GROUPS, LABELS, seed=seed)
+    everything = np.concatenate([split.train, split.val, split.test])
+    assert sorted(everything.tolist()) == list(range(1000))
+    of_group = [{GROUPS[i] for i in indices} for indices in (split.train, split.val, split.test)]
+    assert not of_group[0] & of_group[1]
+    assert not of_group[0] & of_group[2]
+    assert not of_group[1] & of_group[2]
+
+
+@given(st.permutations(range(60)), st.integers(1, 30))
+def test_neither_order_nor_new_rows_move_a_group(order, n_new):
+    groups = [f"text {i}" for i in range(300)]
+    labels = ["ham", "spam"] * 150
+    before = parts(groups, labels)
+    changed = [groups[i] for i in order] + groups[60:] + [f"new {i}" for i in range(n_new)]
+    after = parts(changed, [labels[i] for i in order] + labels[60:] + ["ham"] * n_new)
+    assert {group: after[group] for group in groups} == before
+
+
+def test_sizes_are_near_the_fractions_and_seeds_differ():
+    groups = [str(i) for i in range(5000)]
+    labels = ["ham", "spam"] * 2500
+    split = split_by_group(groups, labels)
+    assert abs(len(split.train) - 3500) < 100
+    assert abs(len(split.val) - 500) < 70
+    assert parts(groups, labels) != parts(groups, labels, seed=124)
+
+
+def test_another_process_with_another_hash_seed_splits_alike():
+    code = (
+        "from scratchlm.data.label_split import split_by_group, balance\n"
+        "groups = [f'text {i}' for i in range(100)]; labels = ['ham', 'spam', 'ham', 'ham'] * 25\n"
+        "split = split_by_group(groups, labels, seed=9)\n"
+        "print(split.test.tolist(), balance(labels, split.train, seed=9, keys=groups).tolist())"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    assert len(outputs) == 1
+
+
+def test_a_part_without_a_class_is_an_error():
+    with pytest.raises(DataError, match="rows of every class, found none of 'spam' in"):
+        split_by_group([str(i) for i in range(100)], ["spam"] + ["ham"] * 99)
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.5, 0.5), (1.0, 0.0, 0.0), (0.7, 0.3)])
+def test_fractions_that_are_no_split_are_refused(fractions):
+    with pytest.raises(ConfigError, match="three positive numbers that add up to 1"):
+        split_by_group(GROUPS, LABELS, fractions=fractions)
+
+
+@given(st.lists(st.sampled_from(["ham", "spam", "unsure"]), min_size=1), st.integers(0, 9))
+def test_balanced_classes_are_as_large_as_the_smallest(labels, seed):
+    kept = balance(labels, range(len(labels)), seed=seed)
+    smallest = min(class_counts(labels).values())
+    assert set(class_counts(labels, kept).values()) == {smallest}
+    assert class_counts(labels, kept).keys() == set(labels)
+    assert kept.tolist() == sorted(set(kept.tolist()))
+
+
+def test_balancing_by_text_keeps_its_choice_when_rows_come_in_another_order():
+    texts = [f"text {i}" for i in range(50)]
+    labels = ["spam" if i < 10 else "ham" for i in range(50)]
+    kept = {texts[i] for i in balance(labels, range(50), keys=texts)}
+    kept_reversed = {texts[::-1][i] for i in balance(labels[::-1], range(50), keys=texts[::-1])}
+    assert kept == kept_reversed
+    assert len(kept) == 20
+
+
+def test_balancing_without_a_class_is_an_error():
+    with pytest.raises(DataError, match="found none of 'spam'"):
+        balance(["ham", "spam"], [0])
+    with pytest.raises(DataError, match="rows of every class"):
+        balance([], [])
+
+
+def test_the_sms_collection_splits_without_leaks(real_data):
+    rows = read_labelled(real_data / "sms_spam_collection" / "SMSSpamCollection")
+    labels = [row.label for row in rows]
+    groups = group_near_duplicates([row.text for row in rows])
+    split = split_by_group(groups, labels)
+    assert not {groups[i] for i in split.train} & {groups[i] for i in split.test}
+    test = balance(labels, split.test, keys=groups)
+    assert class_counts(labels, test)["ham"] == class_counts(labels, test)["spam"] > 120

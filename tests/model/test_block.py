@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from scratchlm.model import TransformerBlock
+
+
+def test_both_halves_add_to_the_stream(tiny_config, generator):
+    block = TransformerBlock(tiny_config).eval()
+    x = torch.randn(2, 5, 16, generator=generator)
+    after_attention = x + block.att(block.norm1(x))
+    torch.testing.assert_close(block(x), after_attention + block.ff(block.norm2(after_attention)))
+
+
+def test_silenced_halves_leave_the_stream_as_it_is(tiny_config, generator):
+    block = TransformerBlock(tiny_config).eval()
+    torch.nn.init.zeros_(block.att.out_proj.weight)
+    torch.nn.init.zeros_(block.att.out_proj.bias)
+    torch.nn.init.zeros_(block.ff.layers[2].weight)
+    torch.nn.init.zeros_(block.ff.layers[2].bias)
+    x = torch.randn(2, 5, 16, generator=generator)
+    assert torch.equal(block(x), x)
+
+
+def test_the_books_dictionary_and_both_names_of_its_dropout_are_known():
+    block = TransformerBlock({"emb_dim": 8, "n_heads": 2, "context_length": 4, "drop_rate": 0.3})
+    assert block.drop_resid is block.drop_shortcut
+    assert block.drop_shortcut.p == 0.3
+
+
+@pytest.mark.parametrize("silenced", ["att.out_proj", "ff.layers.2"])
+def test_dropout_acts_on_each_half_in_training_only(tiny_config, generator, silenced):
+    """With one half silenced and attention's own dropout off, what varies is the other half's dropout."""
+    torch.manual_seed(0)
+    block = TransformerBlock(tiny_config)
+    block.att.dropout.p = 0.0
+    torch.nn.init.zeros_(block.get_submodule(silenced).weight)
+    torch.nn.init.zeros_(block.get_submodule(silenced).bias)
+    x = torch.randn(2, 5, 16, generator=generator)
+    assert not torch.allclose(block(x), block(x))
+    block.eval()
+    assert torch.equal(block(x), block(x))

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from scratchlm.core.config import from_dict, to_dict
+from scratchlm.core.errors import ConfigError
+from scratchlm.model.config import CONFIGS, GPTConfig, as_config, named_config
+
+BOOKS_DICT = {  # GPT_CONFIG_124M of the book, chapter 4
+    "vocab_size": 50257,
+    "context_length": 1024,
+    "emb_dim": 768,
+    "n_heads": 12,
+    "n_layers": 12,
+    "drop_rate": 0.1,
+    "qkv_bias": False,
+}
+
+
+def test_the_books_dictionary_is_the_default():
+    assert GPTConfig(**BOOKS_DICT) == as_config(BOOKS_DICT) == GPTConfig()
+
+
+def test_a_misspelt_field_is_a_type_error_and_in_a_dictionary_names_the_nearest():
+    with pytest.raises(TypeError, match="n_head"):
+        GPTConfig(n_head=4)
+    with pytest.raises(ConfigError, match="did you mean 'n_heads'"):
+        as_config({"n_head": 4})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"emb_dim": 10, "n_heads": 3}, r"emb_dim=10 and n_heads=3; choose n_heads among the divisors of 10"),
+        ({"n_layers": 0}, "n_layers must be a whole number of at least 1, got 0"),
+        ({"vocab_size": -5}, "vocab_size must be a whole number of at least 1, got -5"),
+        ({"context_length": 2.5}, "context_length must be a whole number of at least 1, got 2.5"),
+        ({"emb_dim": "768"}, "emb_dim must be a whole number of at least 1, got '768'"),
+        ({"n_heads": True}, "n_heads must be a whole number of at least 1, got True"),
+        ({"drop_rate": 1.0}, "drop_rate must be at least 0 and below 1, got 1.0"),
+        ({"drop_rate": float("nan")}, "drop_rate must be at least 0 and below 1, got nan"),
+        ({"drop_rate": "0.1"}, "drop_rate must be a number, got '0.1'"),
+        ({"qkv_bias": 1}, "qkv_bias must be True or False, got 1"),
+        ({"tie_embeddings": None}, "tie_embeddings must be True or False, got None"),
+        ({"init": "xavier"}, "init must be one of torch, gpt2, got 'xavier'"),
+        ({"attention": "flash"}, "attention must be one of sdpa, manual, got 'flash'"),
+        ({"kernels": "cuda"}, "kernels must be one of torch, manual, got 'cuda'"),
+    ],
+)
+def test_a_bad_value_says_what_was_expected_and_found(changes, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        GPTConfig(**changes)
+
+
+def test_a_config_survives_the_way_through_a_plain_dictionary():
+    config = named_config("small", drop_rate=0)
+    assert from_dict(GPTConfig, to_dict(config), where="model") == config
+
+
+def test_head_dim_is_the_share_of_one_head():
+    assert GPTConfig(emb_dim=1600, n_heads=25).head_dim == 64
+
+
+def test_every_named_size_fits_and_can_be_changed():
+    for name, config in CONFIGS.items():
+        assert named_config(name) == config
+    assert named_config("tiny", vocab_size=300).vocab_size == 300
+
+
+def test_an_unknown_size_names_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'gpt2-large'"):
+        named_config("gpt2-larg")
+
+
+def test_reading_a_config_does_not_import_torch():
+    """A recipe, or `--help`, names model sizes; importing torch takes seconds."""
+    code = "import sys, scratchlm.model.config, scratchlm.generation.config; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

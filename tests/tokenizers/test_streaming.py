@@ -1,0 +1,50 @@
+"""Text from ids that arrive one by one."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scratchlm.core.errors import TokenizerError
+from scratchlm.tokenizers.bpe import BPETokenizer
+from scratchlm.tokenizers.word import LosslessWordTokenizer, StrictWordTokenizer, WordTokenizer, build_vocab
+
+BYTES_ONLY = BPETokenizer([], special_tokens=["<|endoftext|>"])
+VOCAB = build_vocab(["a", "b", ",", ":", "--", "'", " ", "\n"], special_tokens=["<|unk|>"])
+
+
+@settings(deadline=None, database=None, max_examples=300)
+@given(st.lists(st.integers(0, 256), max_size=30))
+def test_streamed_text_equals_text_decoded_at_once(ids):
+    decoder = BYTES_ONLY.stream_decoder()
+    streamed = "".join(map(decoder.push, ids)) + decoder.flush()
+    assert streamed == BYTES_ONLY.decode(ids)
+
+
+def test_a_character_appears_when_its_last_byte_is_there():
+    decoder = BYTES_ONLY.stream_decoder()
+    assert [decoder.push(id_) for id_ in BYTES_ONLY.encode("é😀!")] == ["", "é", "", "", "", "😀", "!"]
+    assert decoder.flush() == ""
+
+
+def test_text_that_stops_inside_a_character_ends_with_a_replacement():
+    decoder = BYTES_ONLY.stream_decoder()
+    decoder.push(BYTES_ONLY.encode("é")[0])
+    assert decoder.flush() == "\ufffd"
+    assert decoder.push(BYTES_ONLY.encode("a")[0]) == "a"
+
+
+def test_an_unknown_id_is_an_error_in_a_stream_too():
+    with pytest.raises(TokenizerError, match="found 300"):
+        BYTES_ONLY.stream_decoder().push(300)
+
+
+@pytest.mark.parametrize("kind", [StrictWordTokenizer, WordTokenizer, LosslessWordTokenizer])
+@settings(deadline=None, database=None, max_examples=200)
+@given(ids=st.lists(st.integers(0, len(VOCAB) - 1), max_size=12))
+def test_streamed_words_equal_words_decoded_at_once(kind, ids):
+    # Tokens of white space occur in the lossless vocabulary only; the others never learn any.
+    tokenizer = kind(VOCAB)
+    if kind is not LosslessWordTokenizer:
+        ids = [id_ for id_ in ids if not tokenizer.int_to_str[id_].isspace()]
+    decoder = tokenizer.stream_decoder()
+    assert "".join(map(decoder.push, ids)) + decoder.flush() == tokenizer.decode(ids)
