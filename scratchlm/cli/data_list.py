@@ -52,7 +52,5 @@ def list_assets(command: DataList, console: Console) -> dict[str, Any]:  # noqa:
                 str(row["id"]), here, f"{row['size_bytes']:,}", str(row["licence"]), str(row["purpose"])
             )
         Console(highlight=False).print(table)
-        print(
-            "`scratchlm data fetch NAME` downloads one into the cache; SCRATCHLM_ASSETS names a folder to look in first."
-        )
+        print("`scratchlm data fetch NAME` downloads one; SCRATCHLM_ASSETS names a folder to look in first.")
     return {"assets": rows}

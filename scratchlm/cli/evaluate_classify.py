@@ -53,9 +53,8 @@ def evaluate(command: EvaluateClassify, console: Console) -> dict[str, Any]:  # 
     if not command.json:
         print(f"{scores.accuracy:.2%} of {scores.n:,} right (95 % interval {low:.1%} to {high:.1%})")
         for row in scores.per_class:
-            print(
-                f"  {row.label}: precision {row.precision:.3f}, recall {row.recall:.3f}, F1 {row.f1:.3f}, {row.support:,} texts"
-            )
+            figures = f"precision {row.precision:.3f}, recall {row.recall:.3f}, F1 {row.f1:.3f}"
+            print(f"  {row.label}: {figures}, {row.support:,} texts")
         print(f"  confusion (rows: true, columns: predicted): {scores.confusion}")
     return {
         "accuracy": scores.accuracy,

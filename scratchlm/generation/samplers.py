@@ -63,7 +63,8 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     probs = best_first.softmax(dim=-1)  # (B, V)
     before = probs.cumsum(dim=-1) - probs  # (B, V), what the likelier tokens have together
     is_dropped = before >= p  # nothing is likelier than the first, so it always stays
-    return logits.masked_fill(is_dropped.gather(-1, order.argsort(dim=-1)), -math.inf)
+    by_id = torch.zeros_like(is_dropped).scatter(-1, order, is_dropped)  # (B, V), back in the order of ids
+    return logits.masked_fill(by_id, -math.inf)
 
 
 def keep_min_p(logits: Tensor, p: float) -> Tensor:

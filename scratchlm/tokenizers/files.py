@@ -31,7 +31,7 @@ def load_tokenizer(
     model = value.get("model") if isinstance(value, dict) else None
     if not isinstance(model, dict):
         raise TokenizerError(f"{path} must be a tokenizer.json, found no model in it; check the path.")
-    kind = model.get("type", "BPE" if "merges" in model else None)  # GPT-2's own file does not name the type
+    kind = model.get("type", "BPE" if "merges" in model else None)  # old files do not name the type
     if kind not in ("BPE", "WordLevel"):
         raise TokenizerError(
             f"{path} must hold a BPE or WordLevel model, found {kind!r}; use the `tokenizers` package for it."

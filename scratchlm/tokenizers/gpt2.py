@@ -18,10 +18,9 @@ def load_gpt2_tokenizer(
 ) -> BPETokenizer:
     """GPT-2's 50,257 tokens: 256 bytes, 50,000 merges and <|endoftext|>.
 
-    encoder_json: `encoder.json` (elsewhere `vocab.json`), every token's id. vocab_bpe: `vocab.bpe`
-    (`merges.txt`).
-    Raises: TokenizerError naming file and place when one is missing, damaged or of another tokenizer than the
-    other.
+    encoder_json: every token's id; elsewhere the file is called `vocab.json`.
+    vocab_bpe: the merges in their order; elsewhere `merges.txt`.
+    Raises: TokenizerError naming file and place when one is missing or damaged, or they do not belong together.
     Source: OpenAI's GPT-2 release; ids equal tiktoken's "gpt2".
     """
     vocab = _read_vocab(Path(encoder_json))

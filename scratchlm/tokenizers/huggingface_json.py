@@ -174,7 +174,7 @@ def _special_tokens(value: Mapping[str, Any], where: str) -> dict[str, int]:
 
 
 def _merge(pair: Any, number: int, where: str) -> Merge:
-    """A merge is `["Ġ", "t"]`, or `"Ġ t"` in files of before 2024."""
+    """A merge is `["Ġ", "t"]`, or `"Ġ t"` in older files."""
     parts = pair.split(" ") if isinstance(pair, str) else pair
     if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(p, str) and p for p in parts):
         raise TokenizerError(

@@ -26,9 +26,7 @@ class StreamDecoder:
 
     def flush(self) -> str:
         """The end of the text: U+FFFD when it stops inside a character, else nothing. Then start afresh."""
-        rest = self._decoder.decode(b"", final=True)
-        self._decoder.reset()
-        return rest
+        return self._decoder.decode(b"", final=True)
 
 
 class WordStreamDecoder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import math
@@ -12,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from scratchlm.checkpoints.store import (
@@ -33,7 +31,6 @@ from scratchlm.core.errors import (
     ConfigError,
     DataError,
     NonFiniteLossError,
-    OutOfMemoryError,
 )
 from scratchlm.core.protocols import Task, Tokenizer
 from scratchlm.core.seed import restore_rng_state, rng_state
@@ -43,6 +40,7 @@ from scratchlm.training.callbacks import Callback, StepRecord
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.history import History
 from scratchlm.training.interrupts import StoppedBySignal, StopRequest, stop_requests
+from scratchlm.training.memory import memory_errors_explained
 from scratchlm.training.optim import Optimizers
 from scratchlm.training.schedule import learning_rate
 
@@ -378,20 +376,3 @@ def _until(stop: StopRequest, batches: Iterable[Batch]) -> Iterator[Batch]:
         if stop.is_made:
             raise _Interrupted
         yield batch
-
-
-@contextlib.contextmanager
-def memory_errors_explained(config: TrainingConfig) -> Iterator[None]:
-    """Turn torch's several ways of saying "no memory left" into OutOfMemoryError with advice."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as cause:
-        is_memory = isinstance(cause, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(
-            cause
-        )
-        if not is_memory:
-            raise
-        raise OutOfMemoryError(
-            f"a step should fit in memory, found none left at batch_size={config.batch_size}; halve batch_size and "
-            "double accumulate (the result is the same), or choose a smaller model or context_length."
-        ) from cause

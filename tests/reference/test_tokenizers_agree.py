@@ -88,7 +88,7 @@ def generate_text(generator: random.Random) -> str:
 
 
 def _random_unicode(generator: random.Random) -> str:
-    # Characters that no Unicode version has assigned yet are left out: whether they count as letters depends on
+    # Characters that this Python's Unicode has not assigned are left out: whether they are letters depends on
     # how new the tables of `regex` and of tiktoken are. Surrogates are no text; test_bpe.py has them.
     characters = []
     while len(characters) < 6:

@@ -92,8 +92,9 @@ def _sequence(tokens: list[str]) -> Pattern:
         token = tokens.pop()
         if token == "[":  # noqa: S105 - a bracket, not a password
             options = [_sequence(tokens)]
-            while tokens and tokens.pop() == "|":
+            while (mark := tokens.pop() if tokens else "") == "|":
                 options.append(_sequence(tokens))
+            assert mark == "]", "a choice is not closed"
             parts.append(Choice(tuple(options)))
         else:
             parts.append(Slot(token[1:-1]) if token[0] == "{" else token)

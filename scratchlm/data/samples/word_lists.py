@@ -55,7 +55,7 @@ REGULAR_VERBS = listed(
     "finish follow greet guess happen help hunt jump kick kiss knock land laugh learn lick lift "
     "listen look melt mend miss open paint pick plant play point pull push rain reach rest roll row "
     "sail shout sign smell snow sort start stay talk thank touch turn visit wait walk want wash watch "
-    "whisper whistle wish wonder work yell"
+    "whisper wish wonder work yell"
 )
 E_VERBS = listed(
     "bake believe care chase close dance decide hope invite like live love move notice place save "

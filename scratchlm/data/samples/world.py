@@ -48,10 +48,10 @@ ANIMALS = _animals(
     ("cat", "cats", "fish", "in a basket", "black", 12, "meow", "kitten", "climb"),
     ("fox", "foxes", "berries", "in a den", "red", 14, "", "", ""),
     ("dog", "dogs", "bones", "in a kennel", "brown", 16, "woof", "puppy", ""),
-    ("goat", "goats", "leaves", "on a hill", "white", 19, "", "", "climb big"),
+    ("goat", "goats", "leaves", "on a hill", "white", 19, "", "", "climb"),
     ("sheep", "sheep", "clover", "in a meadow", "white", 20, "baa", "lamb", ""),
     ("pig", "pigs", "turnips", "in a sty", "pink", 21, "oink", "piglet", ""),
-    ("bear", "bears", "honey", "in a cave", "brown", 25, "growl", "cub", "climb big"),
+    ("bear", "bears", "honey", "in a cave", "brown", 25, "growl", "cub", "big"),
     ("cow", "cows", "grass", "in a barn", "white", 27, "moo", "calf", "big"),
     ("horse", "horses", "oats", "in a stable", "brown", 29, "neigh", "foal", "big"),
 )

@@ -137,8 +137,8 @@ def test_the_same_question_never_has_two_answers(sample):
 
 # Independent checkers: the rules of English and of counting, written here without the package's tables.
 
-IRREGULAR_PLURALS = dict(
-    pair.split()
+IRREGULAR_PLURALS = {
+    pair.split()[0]: pair.split()[1]
     for pair in [
         "mouse mice",
         "child children",
@@ -159,7 +159,7 @@ IRREGULAR_PLURALS = dict(
         "shelf shelves",
         "potato potatoes",
     ]
-)
+}
 
 
 def plural_of(noun):
@@ -176,8 +176,8 @@ def test_plurals_are_right(by_skill):
         assert entry.output == plural_of(match[1] if match else subject(entry)), entry
 
 
-IRREGULAR_PASTS = dict(
-    pair.split()
+IRREGULAR_PASTS = {
+    pair.split()[0]: pair.split()[1]
     for pair in [
         "go went",
         "see saw",
@@ -226,7 +226,7 @@ IRREGULAR_PASTS = dict(
         "dig dug",
         "draw drew",
     ]
-)
+}
 
 
 def past_of(verb):

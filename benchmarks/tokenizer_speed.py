@@ -1,7 +1,7 @@
 """Tokenizers side by side: ours, tiktoken and Hugging Face `tokenizers`, on the same text in the same
 process.
 
-    python -m benchmarks.tokenizers --data ../shared/data --json tokenizers.json
+    python -m benchmarks.tokenizer_speed --data ../shared/data --json tokenizers.json
 
 (Run as a module: as a script, this file's folder would hide the `tokenizers` package behind this file.)
 

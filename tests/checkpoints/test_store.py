@@ -1,0 +1,188 @@
+"""Model folders: what comes back is what went in, and damage never goes unnoticed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from scratchlm.checkpoints.store import (
+    TrainingState,
+    best_checkpoint,
+    checkpoint_folder,
+    list_checkpoints,
+    load_model,
+    load_training_state,
+    newest_good_checkpoint,
+    resolve_model,
+    save_model,
+    verify,
+)
+from scratchlm.core.errors import CheckpointError
+from scratchlm.model.config import GPTConfig
+from scratchlm.model.gpt import GPTModel
+from scratchlm.tokenizers.bpe_training import train_bpe
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_bpe(["the cat sat on the mat " * 20], 270)
+
+
+def make_model(tokenizer, *, tie=True):
+    torch.manual_seed(0)
+    return GPTModel(
+        GPTConfig(
+            vocab_size=tokenizer.vocab_size, context_length=8, emb_dim=8, n_heads=2, n_layers=2, tie_embeddings=tie
+        )
+    ).eval()
+
+
+@pytest.mark.parametrize("tie", [True, False])
+def test_a_loaded_model_gives_the_same_logits(tokenizer, tmp_path, tie):
+    model = make_model(tokenizer, tie=tie)
+    save_model(tmp_path / "m", model, tokenizer)
+    loaded = load_model(tmp_path / "m")
+    ids = torch.randint(0, tokenizer.vocab_size, (2, 8), generator=torch.Generator().manual_seed(1))
+    assert torch.equal(loaded.model(ids), model(ids))
+    assert loaded.config == model.config
+    assert loaded.tokenizer.encode("the mat") == tokenizer.encode("the mat")
+    assert (loaded.model.out_head.weight is loaded.model.tok_emb.weight) == tie
+
+
+def test_a_tied_head_is_written_once(tokenizer, tmp_path):
+    tied = save_model(tmp_path / "tied", make_model(tokenizer), tokenizer)
+    untied = save_model(tmp_path / "untied", make_model(tokenizer, tie=False), tokenizer)
+    difference = (untied / "model.safetensors").stat().st_size - (tied / "model.safetensors").stat().st_size
+    assert difference >= tokenizer.vocab_size * 8 * 4
+
+
+def test_a_classifier_head_of_another_width_is_restored(tokenizer, tmp_path):
+    model = make_model(tokenizer)
+    model.out_head = torch.nn.Linear(8, 3)
+    save_model(tmp_path / "m", model, tokenizer, task={"kind": "classification", "classes": ["a", "b", "c"]})
+    loaded = load_model(tmp_path / "m")
+    assert torch.equal(loaded.model.out_head.weight, model.out_head.weight)
+    assert torch.equal(loaded.model.out_head.bias, model.out_head.bias)
+    assert loaded.task["classes"] == ["a", "b", "c"]
+
+
+def test_every_weight_of_a_loaded_model_can_be_trained(tokenizer, tmp_path):
+    save_model(tmp_path / "m", make_model(tokenizer), tokenizer)
+    model = load_model(tmp_path / "m").model
+    model(torch.tensor([[1, 2, 3]])).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+FILES = ["config.json", "model.safetensors", "tokenizer.json", "manifest.json"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "remove"])
+def test_a_damaged_file_is_a_checkpoint_error_that_names_it(tokenizer, tmp_path, name, damage):
+    folder = save_model(tmp_path / "m", make_model(tokenizer), tokenizer)
+    file = folder / name
+    data = file.read_bytes()
+    if damage == "remove":
+        file.unlink()
+    else:
+        middle = len(data) // 2
+        damaged = {
+            "flip": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
+            "truncate": data[:middle],
+            "empty": b"",
+        }
+        file.write_bytes(damaged[damage])
+    if name == "manifest.json" and damage == "flip":
+        file.write_bytes(data.replace(b'"sha256": "', b'"sha256": "0', 1))
+    with pytest.raises(CheckpointError, match=r"manifest\.json" if name == "manifest.json" else name):
+        load_model(folder)
+
+
+def test_a_manifest_cannot_point_outside_its_folder(tokenizer, tmp_path):
+    folder = save_model(tmp_path / "m", make_model(tokenizer), tokenizer)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["../secret"] = {"sha256": "0", "size_bytes": 1}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match=r"\.\./secret"):
+        verify(folder)
+
+
+def test_weights_of_another_config_are_refused_by_name(tokenizer, tmp_path):
+    small = save_model(tmp_path / "a", make_model(tokenizer), tokenizer)
+    config = json.loads((small / "config.json").read_text())
+    config["emb_dim"] = 16
+    (small / "config.json").write_text(json.dumps(config))
+    manifest = json.loads((small / "manifest.json").read_text())
+    manifest["files"].pop("config.json")
+    (small / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="do not belong together"):
+        load_model(small)
+
+
+def test_a_failed_write_leaves_the_old_folder_as_it_was(tokenizer, tmp_path, monkeypatch):
+    folder = save_model(tmp_path / "m", make_model(tokenizer), tokenizer, facts={"step": 1})
+
+    def full_disk(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("scratchlm.checkpoints.store.save_file", full_disk)
+    with pytest.raises(CheckpointError, match="No space left"):
+        save_model(folder, make_model(tokenizer), tokenizer, facts={"step": 2})
+    assert verify(folder)["step"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_training_state_comes_back_exactly(tokenizer, tmp_path):
+    state = TrainingState(
+        tensors={"optimizer.x.exp_avg": torch.rand(3), "rng.cpu": torch.get_rng_state()},
+        values={"progress": {"step": 3, "val_loss": 1 / 3}},
+    )
+    save_model(tmp_path / "m", make_model(tokenizer), tokenizer, training_state=state)
+    back = load_training_state(tmp_path / "m")
+    assert back.values == state.values
+    assert all(torch.equal(back.tensors[name], tensor) for name, tensor in state.tensors.items())
+
+
+def run_with_checkpoints(tmp_path, tokenizer, losses):
+    for step, loss in losses.items():
+        save_model(
+            checkpoint_folder(tmp_path, step), make_model(tokenizer), tokenizer, facts={"step": step, "val_loss": loss}
+        )
+    return tmp_path
+
+
+def test_a_run_folder_stands_for_its_newest_good_checkpoint(tokenizer, tmp_path):
+    run = run_with_checkpoints(tmp_path, tokenizer, {5: 2.0, 10: 1.0, 20: 3.0})
+    assert resolve_model(run).name == "step-00000020"
+    assert resolve_model(run / "best").name == "step-00000010"
+    (checkpoint_folder(run, 20) / "config.json").write_text("{}")
+    folder, damaged = newest_good_checkpoint(run)
+    assert folder.name == "step-00000010"
+    assert "step-00000020" in damaged[0]
+    assert best_checkpoint(run)[0].name == "step-00000010"
+
+
+def test_unfinished_folders_are_never_taken_for_checkpoints(tokenizer, tmp_path):
+    run = run_with_checkpoints(tmp_path, tokenizer, {5: 2.0})
+    shutil.copytree(checkpoint_folder(run, 5), run / "checkpoints" / ".step-00000009.partial-77")
+    assert [folder.name for folder in list_checkpoints(run)] == ["step-00000005"]
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [(lambda p: None, "nothing"), (lambda p: p.mkdir(), "a folder without one"), (lambda p: p.write_text(""), "a file")],
+)
+def test_a_path_without_a_model_says_what_was_found(tmp_path, make, found):
+    path = tmp_path / "x"
+    make(path)
+    with pytest.raises(CheckpointError, match=f"found {found}"):
+        load_model(path)
+
+
+def test_a_run_without_checkpoints_says_so(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(CheckpointError, match="should hold a good checkpoint, found none"):
+        load_model(tmp_path)

@@ -1,0 +1,106 @@
+"""Accuracy, intervals, word overlap and baselines against reference libraries."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scratchlm.core.errors import DataError
+from scratchlm.evaluation.accuracy import score_classes
+from scratchlm.evaluation.baselines import majority_accuracy, tfidf_accuracy
+from scratchlm.evaluation.intervals import bootstrap_interval, wilson_interval
+from scratchlm.evaluation.text_scores import exact_match, normalize_answer, token_f1
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 20])
+def test_scores_agree_with_scikit_learn(n_classes):
+    metrics = pytest.importorskip("sklearn.metrics")
+    random = np.random.Generator(np.random.PCG64(n_classes))
+    true = random.integers(0, n_classes, size=200)
+    predicted = np.where(random.random(200) < 0.6, true, random.integers(0, n_classes, size=200))
+    labels = list(range(n_classes))
+    scores = score_classes(true.tolist(), predicted.tolist(), classes=[str(label) for label in labels])
+    assert np.array_equal(scores.confusion, metrics.confusion_matrix(true, predicted, labels=labels))
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        true, predicted, labels=labels, zero_division=0
+    )
+    assert [row.precision for row in scores.per_class] == pytest.approx(precision)
+    assert [row.recall for row in scores.per_class] == pytest.approx(recall)
+    assert [row.f1 for row in scores.per_class] == pytest.approx(f1)
+    assert [row.support for row in scores.per_class] == support.tolist()
+    assert scores.accuracy == pytest.approx(metrics.accuracy_score(true, predicted))
+    assert scores.macro_f1 == pytest.approx(np.mean(f1))
+
+
+def test_a_class_that_is_never_predicted_scores_zero():
+    scores = score_classes([0, 0, 1], [0, 0, 0], classes=["ham", "spam"])
+    assert (scores.per_class[1].precision, scores.per_class[1].recall, scores.per_class[1].f1) == (0.0, 0.0, 0.0)
+
+
+def test_scoring_nothing_is_an_error():
+    with pytest.raises(DataError):
+        score_classes([], [], classes=["a", "b"])
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (0, 10), (7, 10), (95, 100), (300, 300), (281, 300)])
+def test_wilson_interval_agrees_with_scipy(right, n):
+    stats = pytest.importorskip("scipy.stats")
+    expected = stats.binomtest(right, n).proportion_ci(confidence_level=0.95, method="wilson")
+    assert wilson_interval(right, n) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_bootstrap_interval_agrees_with_scipy():
+    stats = pytest.importorskip("scipy.stats")
+    values = np.random.Generator(np.random.PCG64(1)).normal(5, 2, size=120)
+    low, high = bootstrap_interval(values.tolist(), n_resamples=4000)
+    expected = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=2).confidence_interval
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.03)
+
+
+def test_intervals_of_nothing_are_errors():
+    with pytest.raises(DataError):
+        wilson_interval(0, 0)
+    with pytest.raises(DataError):
+        bootstrap_interval([])
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "same"),
+    [
+        ("cold", "cold", True),
+        (" Cold.\n", "cold", True),
+        ("the  cat", "The cat!", True),
+        ("ice cold", "cold", False),
+        ("", "", False),
+        ("   ", "...", False),
+        ("don't", "dont", False),
+    ],
+)
+def test_exact_match_folds_only_what_changes_no_answer(answer, reference, same):
+    assert exact_match(answer, reference) is same
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_token_f1_is_symmetric_and_between_zero_and_one(one, other):
+    value = token_f1(one, other)
+    assert 0.0 <= value <= 1.0
+    assert value == token_f1(other, one)
+
+
+@given(st.text(alphabet="abc ", min_size=1, max_size=20).filter(lambda text: text.strip()))
+def test_a_text_overlaps_fully_with_itself(text):
+    assert token_f1(text, text) == 1.0
+    assert normalize_answer(normalize_answer(text)) == normalize_answer(text)
+
+
+def test_majority_baseline_takes_the_training_sides_commonest_label():
+    assert majority_accuracy(["ham", "ham", "spam"], ["spam", "ham", "spam", "spam"]) == 0.25
+
+
+def test_tfidf_baseline_learns_what_words_tell():
+    pytest.importorskip("sklearn")
+    train = ["win a prize now", "free cash prize", "see you at home", "dinner at home tonight"] * 5
+    labels = ["spam", "spam", "ham", "ham"] * 5
+    assert tfidf_accuracy(train, labels, ["a cash prize", "home for dinner"], ["spam", "ham"]) == 1.0
