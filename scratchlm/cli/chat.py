@@ -28,10 +28,10 @@ class Chat(Common):
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Parse and run."""
-    return run_command(Chat, chat, args, prog=prog)
+    return run_command(Chat, _act, args, prog=prog)
 
 
-def chat(command: Chat, console: Console) -> dict[str, Any]:
+def _act(command: Chat, console: Console) -> dict[str, Any]:
     """Question, answer, question, ...; returns the `--json` keys."""
     if command.model is None:
         raise ConfigError("chat needs an assistant, found no --model; name its folder.")

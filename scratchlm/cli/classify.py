@@ -32,10 +32,10 @@ class Classify(Common):
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Parse and run; a lone "-" is a text to tyro once "--" stands before it."""
-    return run_command(Classify, classify, args, prog=prog)
+    return run_command(Classify, _act, args, prog=prog)
 
 
-def classify(command: Classify, console: Console) -> dict[str, Any]:
+def _act(command: Classify, console: Console) -> dict[str, Any]:
     """Label and print; returns the `--json` keys."""
     if command.model is None:
         raise ConfigError("classify needs a classifier, found no --model; name its folder.")

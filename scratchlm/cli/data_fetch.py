@@ -28,10 +28,10 @@ class DataFetch(Common):
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Parse and run."""
-    return run_command(DataFetch, fetch, args, prog=prog)
+    return run_command(DataFetch, _act, args, prog=prog)
 
 
-def fetch(command: DataFetch, console: Console) -> dict[str, Any]:
+def _act(command: DataFetch, console: Console) -> dict[str, Any]:
     """Say what will be fetched, fetch it; returns the `--json` keys."""
     if not command.names and not command.all:
         raise ConfigError(

@@ -24,10 +24,10 @@ class DataList(Common):
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Parse and run."""
-    return run_command(DataList, list_assets, args, prog=prog)
+    return run_command(DataList, _act, args, prog=prog)
 
 
-def list_assets(command: DataList, console: Console) -> dict[str, Any]:  # noqa: ARG001
+def _act(command: DataList, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Print the table; returns the `--json` keys."""
     rows = []
     for asset in ASSETS:

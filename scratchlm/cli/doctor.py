@@ -32,10 +32,10 @@ class Doctor(Common):
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Parse and run."""
-    return run_command(Doctor, examine, args, prog=prog)
+    return run_command(Doctor, _act, args, prog=prog)
 
 
-def examine(command: Doctor, console: Console) -> dict[str, Any]:  # noqa: ARG001
+def _act(command: Doctor, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Look around and print; returns the `--json` keys."""
     memory = psutil.virtual_memory()
     found: dict[str, Any] = {

@@ -29,10 +29,10 @@ class EvaluateClassify(Common):
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Parse and run."""
-    return run_command(EvaluateClassify, evaluate, args, prog=prog)
+    return run_command(EvaluateClassify, _act, args, prog=prog)
 
 
-def evaluate(command: EvaluateClassify, console: Console) -> dict[str, Any]:  # noqa: ARG001
+def _act(command: EvaluateClassify, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Measure and print; returns the `--json` keys."""
     if command.model is None or not command.data:
         missing = "--model" if command.model is None else "--data"

@@ -32,10 +32,10 @@ class EvaluateLoss(Common):
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Parse and run."""
-    return run_command(EvaluateLoss, evaluate, args, prog=prog)
+    return run_command(EvaluateLoss, _act, args, prog=prog)
 
 
-def evaluate(command: EvaluateLoss, console: Console) -> dict[str, Any]:  # noqa: ARG001
+def _act(command: EvaluateLoss, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Measure and print; returns the `--json` keys."""
     if command.model is None or not command.data:
         missing = "--model" if command.model is None else "--data"

@@ -48,10 +48,10 @@ def main(args: Sequence[str], *, prog: str) -> int:
     default = FinetuneClassify()
     if earlier is not None:
         default = FinetuneClassify(base=earlier.base, data=earlier.data.messages, settings=earlier.classify)
-    return run_command(FinetuneClassify, finetune, args, prog=prog, default=default)
+    return run_command(FinetuneClassify, _act, args, prog=prog, default=default)
 
 
-def finetune(command: FinetuneClassify, console: Console) -> dict[str, Any]:
+def _act(command: FinetuneClassify, console: Console) -> dict[str, Any]:
     """Train, test and say what came out; returns the `--json` keys."""
     if command.base is None:
         raise ConfigError(

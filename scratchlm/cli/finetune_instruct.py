@@ -49,10 +49,10 @@ def main(args: Sequence[str], *, prog: str) -> int:
         default = FinetuneInstruct(
             base=earlier.base, data=earlier.data.instructions, settings=earlier.instruct
         )
-    return run_command(FinetuneInstruct, finetune, args, prog=prog, default=default)
+    return run_command(FinetuneInstruct, _act, args, prog=prog, default=default)
 
 
-def finetune(command: FinetuneInstruct, console: Console) -> dict[str, Any]:
+def _act(command: FinetuneInstruct, console: Console) -> dict[str, Any]:
     """Train, test and say what came out; returns the `--json` keys."""
     if command.base is None:
         raise ConfigError(

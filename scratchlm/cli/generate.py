@@ -14,7 +14,7 @@ from rich.console import Console
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import ConfigError
 from scratchlm.generation.config import GenerationConfig
-from scratchlm.generation.generate import generate as generate_steps
+from scratchlm.generation.generate import generate
 from scratchlm.serving.language_model import load
 
 
@@ -40,10 +40,10 @@ class Generate(Common):
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Parse and run."""
-    return run_command(Generate, generate, args, prog=prog)
+    return run_command(Generate, _act, args, prog=prog)
 
 
-def generate(command: Generate, console: Console) -> dict[str, Any]:  # noqa: ARG001
+def _act(command: Generate, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Write the continuation as it comes; returns the `--json` keys."""
     if command.model is None or not command.prompt:
         missing = "--model" if command.model is None else "--prompt"
@@ -65,7 +65,7 @@ def generate(command: Generate, console: Console) -> dict[str, Any]:  # noqa: AR
     streams = not command.json and len(prompts) == 1
     if streams:
         print(prompts[0], end="", flush=True)
-    for step in generate_steps(lm.model, prompt_ids, config, tokenizer=lm.tokenizer):
+    for step in generate(lm.model, prompt_ids, config, tokenizer=lm.tokenizer):
         texts[step.row] += step.text
         if step.id is not None:
             ids[step.row].append(step.id)

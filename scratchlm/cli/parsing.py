@@ -30,7 +30,7 @@ class Common:
     device: DeviceName = "auto"  # where to compute
 
 
-def parse(cls: type[C], args: Sequence[str], *, prog: str, default: C | None = None) -> C:
+def parse_command(cls: type[C], args: Sequence[str], *, prog: str, default: C | None = None) -> C:
     """Build the command's dataclass from its arguments.
 
     Raises: ConfigError with the parser's complaint in one line, naming the nearest flag for a misspelt one.
@@ -64,7 +64,7 @@ def run_command(
 
     Everything that is not the result, progress and notes, goes to standard error.
     """
-    command = parse(cls, args, prog=prog, default=default)
+    command = parse_command(cls, args, prog=prog, default=default)
     console = Console(stderr=True, highlight=False)
     logging.basicConfig(level=logging.WARNING, format="scratchlm: %(message)s", stream=sys.stderr, force=True)
     try:

@@ -61,10 +61,10 @@ def main(args: Sequence[str], *, prog: str) -> int:
             tokenizer=base.tokenizer,
             model=base.model,
         )
-    return run_command(Pretrain, pretrain, args, prog=prog, default=default)
+    return run_command(Pretrain, _act, args, prog=prog, default=default)
 
 
-def pretrain(command: Pretrain, console: Console) -> dict[str, Any]:
+def _act(command: Pretrain, console: Console) -> dict[str, Any]:
     """Train and say what came out; returns the `--json` keys."""
     model = command.model
     if command.config is not None:

@@ -35,10 +35,10 @@ class TokenizerCompare(Common):
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Parse and run."""
-    return run_command(TokenizerCompare, compare, args, prog=prog)
+    return run_command(TokenizerCompare, _act, args, prog=prog)
 
 
-def compare(command: TokenizerCompare, console: Console) -> dict[str, Any]:
+def _act(command: TokenizerCompare, console: Console) -> dict[str, Any]:
     """Cut and print; returns the `--json` keys."""
     if command.text is None:
         raise ConfigError("compare needs a text, found none; give it in quotes, or - to read standard input.")

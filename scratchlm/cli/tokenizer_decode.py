@@ -28,10 +28,10 @@ class TokenizerDecode(Common):
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Parse and run."""
-    return run_command(TokenizerDecode, decode, args, prog=prog)
+    return run_command(TokenizerDecode, _act, args, prog=prog)
 
 
-def decode(command: TokenizerDecode, console: Console) -> dict[str, Any]:  # noqa: ARG001
+def _act(command: TokenizerDecode, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Decode and print; returns the `--json` keys."""
     ids = list(command.ids)
     if not ids:

@@ -29,10 +29,10 @@ class TokenizerEncode(Common):
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Parse and run."""
-    return run_command(TokenizerEncode, encode, args, prog=prog)
+    return run_command(TokenizerEncode, _act, args, prog=prog)
 
 
-def encode(command: TokenizerEncode, console: Console) -> dict[str, Any]:  # noqa: ARG001
+def _act(command: TokenizerEncode, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Encode and print; returns the `--json` keys."""
     if command.text is None:
         raise ConfigError("encode needs a text, found none; give it in quotes, or - to read standard input.")

@@ -31,10 +31,10 @@ class TokenizerTrain(Common):
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Parse and run."""
-    return run_command(TokenizerTrain, train, args, prog=prog)
+    return run_command(TokenizerTrain, _act, args, prog=prog)
 
 
-def train(command: TokenizerTrain, console: Console) -> dict[str, Any]:
+def _act(command: TokenizerTrain, console: Console) -> dict[str, Any]:
     """Train and write; returns the `--json` keys."""
     if not command.data:
         raise ConfigError("training a tokenizer needs text, found none; name files or folders with --data.")

@@ -81,7 +81,8 @@ def _convert(hint: Any, value: Any, *, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     is_bool_for_number = isinstance(value, bool) and hint is not bool
-    if isinstance(hint, type) and isinstance(value, hint) and not is_bool_for_number:
+    is_plain = origin is None and isinstance(hint, type)  # on Python 3.10 tuple[str, ...] is a type too
+    if hint is Any or (is_plain and isinstance(value, hint) and not is_bool_for_number):
         return value
     wanted = getattr(hint, "__name__", str(hint))
     raise ConfigError(f"{where} must be {wanted}, got {value!r} ({type(value).__name__}).")

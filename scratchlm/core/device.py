@@ -22,10 +22,16 @@ def pick_device(name: str = "auto") -> torch.device:
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
     if name.partition(":")[0] not in available:
         raise ConfigError(f"device must be one of auto, cpu, cuda, mps, got {name!r}; choose one of them.")
-    if not available[name.partition(":")[0]]:
+    try:
+        device = torch.device(name)
+    except RuntimeError as cause:
+        raise ConfigError(
+            f"device must be a kind and a number such as cuda:0, got {name!r}; correct it."
+        ) from cause
+    if not available[device.type]:
         here = ", ".join(kind for kind, is_here in available.items() if is_here)
         raise ConfigError(f"device {name!r} is not available here, found: {here}; use --device auto.")
-    return torch.device(name)
+    return device
 
 
 def memory_bytes() -> int:

@@ -15,7 +15,7 @@ from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.context import ContextWindow
 from scratchlm.generation.samplers import filter_logits, sample_next
 from scratchlm.generation.stopping import FinishedBy, StopTextGate
-from scratchlm.generation.text_stream import StreamDecoder, stream_decoder
+from scratchlm.generation.text_stream import TextStream, stream_decoder
 from scratchlm.model.gpt import GPTModel
 
 logger = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class _Row:
     index: int
     ids: list[int]  # the prompt and what was added
     generator: torch.Generator | None
-    decoder: StreamDecoder | None
+    decoder: TextStream | None
     gate: StopTextGate
     n_new: int = 0
     finished_by: FinishedBy | None = field(default=None)

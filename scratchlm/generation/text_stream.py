@@ -7,7 +7,7 @@ from typing import Protocol, cast
 from scratchlm.core.protocols import Tokenizer
 
 
-class StreamDecoder(Protocol):
+class TextStream(Protocol):
     """Turns ids into text one by one; the pieces together are the text of all ids."""
 
     def push(self, token_id: int, /) -> str:
@@ -46,7 +46,7 @@ class RedecodingStream:
         return piece
 
 
-def stream_decoder(tokenizer: Tokenizer) -> StreamDecoder:
+def stream_decoder(tokenizer: Tokenizer) -> TextStream:
     """The tokenizer's own stream decoder, or one that works with any tokenizer."""
     make_own = getattr(tokenizer, "stream_decoder", None)
-    return RedecodingStream(tokenizer) if make_own is None else cast(StreamDecoder, make_own())
+    return RedecodingStream(tokenizer) if make_own is None else cast(TextStream, make_own())

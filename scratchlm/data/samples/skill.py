@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from scratchlm.data.samples.grammar import tidy
+
 
 @dataclass(frozen=True)
 class Exercise:
@@ -36,3 +38,13 @@ def asked(
     for wording in wordings:
         instruction, _, given = wording.format(**slots).partition("||")
         yield Exercise(instruction.strip(), given.strip(), answer, argument, is_fact, keep_out)
+
+
+def with_article(noun: str) -> str:
+    """The noun with `a` or `an`.
+
+    Example:
+        >>> with_article("owl")
+        'an owl'
+    """
+    return tidy(f"a {noun}").replace("A", "a", 1)

@@ -1,4 +1,4 @@
-"""Skills on short passages: who, where, what, yes or no. The answer stands in the input."""
+"""Skills on short passages: who, where, what, yes or no. What is asked for stands in the input."""
 
 from __future__ import annotations
 
