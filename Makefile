@@ -6,6 +6,7 @@ PYTHON ?= python3 python3.13 python3.12 python3.11 python3.10
 .DEFAULT_GOAL := help
 
 RECIPE ?= quickstart
+BENCHES ?= $(sort $(basename $(notdir $(wildcard benchmarks/*.py))))
 ARGS ?=
 WORKERS ?= 2
 PYTEST_ARGS ?=
@@ -65,7 +66,7 @@ format: $(TEST_READY)
 	$(PY) -m ruff check --fix .
 
 bench: $(TEST_READY)
-	@for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+	@for name in $(BENCHES); do echo "== $$name"; $(PY) -m scratchlm bench $$name || exit 1; done
 
 setup: $(TEST_READY)
 

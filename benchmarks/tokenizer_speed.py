@@ -1,9 +1,9 @@
 """Tokenizers side by side: ours, tiktoken and Hugging Face `tokenizers`, on the same text in the same
 process.
 
-    python -m benchmarks.tokenizer_speed --data ../shared/data --json tokenizers.json
+    python -m benchmarks.tokenizer_speed --data FOLDER --json tokenizers.json
 
-(Run as a module: as a script, this file's folder would hide the `tokenizers` package behind this file.)
+FOLDER is laid out as SCRATCHLM_ASSETS is (gpt2_bpe/, text/), with books as .txt files in text/gutenberg/.
 
 Encoding: GPT-2's merges on tiny Shakespeare. "First" is with an empty cache, "again" the same text once more.
 Training: to 4,096 tokens on tiny Shakespeare and on 20 MB. The 20 MB are the Gutenberg books and Shakespeare
@@ -45,11 +45,13 @@ Rows = list[dict[str, Any]]
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Measure our tokenizers beside tiktoken and Hugging Face's.")
     parser.add_argument(
-        "--data", type=Path, default=Path("../shared/data"), help="folder with gpt2_bpe and text"
+        "--data", type=Path, default=os.environ.get("SCRATCHLM_ASSETS"), help="folder with gpt2_bpe and text"
     )
     parser.add_argument("--rounds", type=int, default=5, help="rounds; the best one of each contender counts")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args(arguments)
+    if options.data is None:
+        parser.error("name the folder of data with --data, or set SCRATCHLM_ASSETS")
     os.environ["RAYON_NUM_THREADS"] = "2"  # Hugging Face's threads; read when its first batch starts
 
     shakespeare = (options.data / "text" / "tinyshakespeare.txt").read_text(encoding="utf-8")

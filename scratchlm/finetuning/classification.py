@@ -288,7 +288,11 @@ class _Run:
             batch_size = min(settings.batch_size, len(examples))
             # Never bucketed by length while training: spam is longer than ham, so batches would be of one class.
             return BatchLoader(
-                examples, batch_size=batch_size, seed=settings.seed, shuffle=shuffle, bucket_by_length=not shuffle
+                examples,
+                batch_size=batch_size,
+                seed=settings.seed,
+                shuffle=shuffle,
+                bucket_by_length=not shuffle,
             )
 
         train = loader(train_indices.tolist(), shuffle=True)

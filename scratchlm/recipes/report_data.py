@@ -65,14 +65,9 @@ def report_data(
         data["pretrain"] |= {
             "samples": History(out / "samples.jsonl").records(),
             "model": to_dict(load_model(out).config),
-            "train_documents": found_documents(figures["pretrain"]),
+            "val_tokens": figures["pretrain"]["scored_tokens"],
         }
     return data
-
-
-def found_documents(figures: Mapping[str, Any]) -> int:
-    """How many documents there were on both sides."""
-    return int(figures["documents"])
 
 
 def curves(folder: Path) -> list[dict[str, Any]]:

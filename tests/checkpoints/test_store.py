@@ -35,7 +35,12 @@ def make_model(tokenizer, *, tie=True):
     torch.manual_seed(0)
     return GPTModel(
         GPTConfig(
-            vocab_size=tokenizer.vocab_size, context_length=8, emb_dim=8, n_heads=2, n_layers=2, tie_embeddings=tie
+            vocab_size=tokenizer.vocab_size,
+            context_length=8,
+            emb_dim=8,
+            n_heads=2,
+            n_layers=2,
+            tie_embeddings=tie,
         )
     ).eval()
 
@@ -149,7 +154,10 @@ def test_training_state_comes_back_exactly(tokenizer, tmp_path):
 def run_with_checkpoints(tmp_path, tokenizer, losses):
     for step, loss in losses.items():
         save_model(
-            checkpoint_folder(tmp_path, step), make_model(tokenizer), tokenizer, facts={"step": step, "val_loss": loss}
+            checkpoint_folder(tmp_path, step),
+            make_model(tokenizer),
+            tokenizer,
+            facts={"step": step, "val_loss": loss},
         )
     return tmp_path
 
@@ -173,7 +181,11 @@ def test_unfinished_folders_are_never_taken_for_checkpoints(tokenizer, tmp_path)
 
 @pytest.mark.parametrize(
     ("make", "found"),
-    [(lambda p: None, "nothing"), (lambda p: p.mkdir(), "a folder without one"), (lambda p: p.write_text(""), "a file")],
+    [
+        (lambda p: None, "nothing"),
+        (lambda p: p.mkdir(), "a folder without one"),
+        (lambda p: p.write_text(""), "a file"),
+    ],
 )
 def test_a_path_without_a_model_says_what_was_found(tmp_path, make, found):
     path = tmp_path / "x"

@@ -31,7 +31,14 @@ def tiny_run(small_tokenizer, tmp_path):
 
     def build(folder: Path | None = None, *, drop_rate: float = 0.1, seed: int = 3, **settings):
         config = TrainingConfig(
-            **{"max_steps": 12, "batch_size": 4, "learning_rate": 1e-2, "warmup_steps": 2, "seed": seed, **settings}
+            **{
+                "max_steps": 12,
+                "batch_size": 4,
+                "learning_rate": 1e-2,
+                "warmup_steps": 2,
+                "seed": seed,
+                **settings,
+            }
         )
         seed_everything(config.seed)
         model = GPTModel(
@@ -49,7 +56,10 @@ def tiny_run(small_tokenizer, tmp_path):
         ids = small_tokenizer.encode(TEXT)
         n_val = 80
         train = BatchLoader(
-            TokenWindows(ids[:-n_val], context_length=8), batch_size=config.batch_size, seed=seed, drop_last=True
+            TokenWindows(ids[:-n_val], context_length=8),
+            batch_size=config.batch_size,
+            seed=seed,
+            drop_last=True,
         )
         val = BatchLoader(TokenWindows(ids[-n_val:], context_length=8), batch_size=4, shuffle=False)
         run = RunFolder(path=folder, tokenizer=small_tokenizer) if folder else None

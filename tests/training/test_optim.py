@@ -15,7 +15,9 @@ from scratchlm.training.optim import Optimizers
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return GPTModel(GPTConfig(vocab_size=20, context_length=6, emb_dim=8, n_heads=2, n_layers=1, drop_rate=0.0))
+    return GPTModel(
+        GPTConfig(vocab_size=20, context_length=6, emb_dim=8, n_heads=2, n_layers=1, drop_rate=0.0)
+    )
 
 
 def backward(model):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from scratchlm.training.config import TrainingConfig
@@ -27,7 +29,7 @@ def test_every_schedule_climbs_linearly_to_the_peak(schedule):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_no_schedule_rises_after_the_warm_up(schedule):
     values = rates(schedule)[9:]
-    assert all(later <= earlier + 1e-12 for earlier, later in zip(values, values[1:]))
+    assert all(later <= earlier + 1e-12 for earlier, later in itertools.pairwise(values))
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "warmup-stable-decay"])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from scratchlm.data.samples.dice import Dice
 from scratchlm.data.samples.grammar import tidy
-from scratchlm.data.samples.skill import Exercise, asked
+from scratchlm.data.samples.skill import Exercise, asked, with_article
 from scratchlm.data.samples.word_lists import listed
 from scratchlm.data.samples.world import BOYS, COLOURS, GIRLS, TRAITS
 
@@ -37,19 +37,20 @@ def _people(dice: Dice) -> tuple[str, str]:
 
 
 def _a_thing(dice: Dice) -> str:
-    return tidy(f"x a {dice.pick(COLOURS)} {dice.pick(_THINGS)}")[2:]
+    return with_article(f"{dice.pick(COLOURS)} {dice.pick(_THINGS)}")
 
 
 def where_to(dice: Dice) -> Iterator[Exercise]:
-    """Mia went to the farm. Tom went up the hill. Where did Tom go? Up the hill."""
+    """One day, Mia went to the farm, and Tom went up the hill. Where did Tom go? He went up the hill."""
     wordings = ("Where did {name} go?||{passage}", "Tell me where {name} went.||{passage}")
     for _ in range(N_DRAWS):
         names, places = _people(dice), dice.sample(_PLACES, 2)
-        passage = f"{names[0]} went {places[0]}. {names[1]} went {places[1]}."
+        passage = f"One day, {names[0]} went {places[0]}, and {names[1]} went {places[1]}."
         which = dice.below(2)
+        answer = f"{'She' if names[which] in GIRLS else 'He'} went {places[which]}."
         yield from asked(
             [dice.pick(wordings)],
-            places[which],
+            answer,
             argument=f"{passage} {which}",
             keep_out=f"{names[which]} {places[which]}",
             name=names[which],
@@ -58,15 +59,15 @@ def where_to(dice: Dice) -> Iterator[Exercise]:
 
 
 def who_went(dice: Dice) -> Iterator[Exercise]:
-    """Mia went to the farm. Tom went up the hill. Who went up the hill? Tom."""
+    """One day, Mia went to the farm, and Tom went up the hill. Who went up the hill? It was Tom."""
     wordings = ("Who went {place}?||{passage}", "Which of them went {place}?||{passage}")
     for _ in range(N_DRAWS):
         names, places = _people(dice), dice.sample(_PLACES, 2)
-        passage = f"{names[0]} went {places[0]}. {names[1]} went {places[1]}."
+        passage = f"One day, {names[0]} went {places[0]}, and {names[1]} went {places[1]}."
         which = dice.below(2)
         yield from asked(
             [dice.pick(wordings)],
-            names[which],
+            f"It was {names[which]}.",
             argument=f"{passage} {which}",
             keep_out=f"{names[which]} {places[which]}",
             place=places[which],
@@ -75,15 +76,16 @@ def who_went(dice: Dice) -> Iterator[Exercise]:
 
 
 def what_wanted(dice: Dice) -> Iterator[Exercise]:
-    """Mia was a shy girl. She wanted a red hat. What did Mia want? A red hat."""
+    """There was a shy girl named Mia. She wanted a red hat. What did Mia want? She wanted a red hat."""
     wordings = ("What did {name} want?||{passage}", "What did {he} want?||{passage}")
     for _ in range(N_DRAWS):
         name, thing = dice.pick(GIRLS + BOYS), _a_thing(dice)
         he, kind = ("she", "girl") if name in GIRLS else ("he", "boy")
-        passage = f"{name} was a {dice.pick(TRAITS)} {kind}. {he.capitalize()} wanted {thing}."
+        answer = f"{he.capitalize()} wanted {thing}."
+        passage = f"There was a {dice.pick(TRAITS)} {kind} named {name}. {answer}"
         yield from asked(
             [dice.pick(wordings)],
-            thing,
+            answer,
             argument=passage,
             keep_out=f"{name} {thing.split()[-1]}",
             name=name,
@@ -93,32 +95,33 @@ def what_wanted(dice: Dice) -> Iterator[Exercise]:
 
 
 def what_colour(dice: Dice) -> Iterator[Exercise]:
-    """Tom had a blue cup. What colour was the cup? Blue."""
+    """One day, Tom had a blue cup, and Mia had a red hat. What colour was the cup? The cup was blue."""
     wordings = ("What colour was the {thing}?||{passage}", "Which colour did the {thing} have?||{passage}")
     for _ in range(N_DRAWS):
         names, (one, two), (thing, other) = _people(dice), dice.sample(COLOURS, 2), dice.sample(_THINGS, 2)
-        passage = tidy(f"{names[0]} had a {one} {thing}. {names[1]} had a {two} {other}.")
-        asked_thing, answer = dice.pick(((thing, one), (other, two)))
+        passage = tidy(f"One day, {names[0]} had a {one} {thing}, and {names[1]} had a {two} {other}.")
+        asked_thing, colour = dice.pick(((thing, one), (other, two)))
         yield from asked(
             [dice.pick(wordings)],
-            answer,
+            f"The {asked_thing} was {colour}.",
             argument=f"{passage} {asked_thing}",
-            keep_out=f"{answer} {asked_thing}",
+            keep_out=f"{colour} {asked_thing}",
             thing=asked_thing,
             passage=passage,
         )
 
 
 def yes_or_no(dice: Dice) -> Iterator[Exercise]:
-    """Mia had a red hat. Did Mia have a red hat? Yes."""
+    """One day, Mia had a red hat. Did Mia have a blue cup? No, Mia had a red hat."""
     wordings = ("Did {name} have {thing}?||{passage}", "Is it true that {name} had {thing}?||{passage}")
     for _ in range(N_DRAWS):
         name, thing = dice.pick(GIRLS + BOYS), _a_thing(dice)
         other = _a_thing(dice)
         if other.split()[-1] == thing.split()[-1]:
             continue
-        passage = f"{name} had {thing}."
-        claim, answer = (thing, "Yes.") if dice.chance(50) else (other, "No.")
+        passage = f"One day, {name} had {thing}."
+        claim, truth = (thing, "Yes") if dice.chance(50) else (other, "No")
+        answer = f"{truth}, {name} had {thing}."
         yield from asked(
             [dice.pick(wordings)],
             answer,

@@ -131,41 +131,42 @@ def capital_letter(dice: Dice) -> Iterator[Exercise]:
 
 
 def first_word(dice: Dice) -> Iterator[Exercise]:
-    """red hat moon: red."""
+    """moon tree cow: the first word is moon."""
     wordings = (
-        "What is the first word?||{given}",
-        "Write only the first word.||{given}",
-        "Which word comes first?||{given}",
+        "What is the first word of: {given}",
+        "Find the first word: {given}",
+        "Which word comes first: {given}",
     )
-    return _pick_word(dice, wordings, 0)
+    return _find_word(dice, wordings, place=0, name="first")
 
 
 def last_word(dice: Dice) -> Iterator[Exercise]:
-    """red hat moon: moon."""
+    """moon tree cow: the last word is cow."""
     wordings = (
-        "What is the last word?||{given}",
-        "Write only the last word.||{given}",
-        "Which word comes last?||{given}",
+        "What is the last word of: {given}",
+        "Find the last word: {given}",
+        "Which word comes last: {given}",
     )
-    return _pick_word(dice, wordings, -1)
+    return _find_word(dice, wordings, place=-1, name="last")
 
 
-def _pick_word(dice: Dice, wordings: tuple[str, ...], place: int) -> Iterator[Exercise]:
+def _find_word(dice: Dice, wordings: tuple[str, ...], *, place: int, name: str) -> Iterator[Exercise]:
     for _ in range(N_DRAWS):
-        given = dice.sample(SORTABLE, 2 + dice.below(4))
-        yield from asked([dice.pick(wordings)], given[place], argument=" ".join(given), given=" ".join(given))
+        given = dice.sample(SORTABLE, 2 + dice.below(3))
+        answer = f"The {name} word is {given[place]}."
+        yield from asked([dice.pick(wordings)], answer, argument=" ".join(given), given=" ".join(given))
 
 
 def count_words(dice: Dice) -> Iterator[Exercise]:
-    """red hat moon: three."""
+    """moon tree cow: there are three words."""
     wordings = (
-        "How many words are there?||{given}",
-        "Count the words.||{given}",
-        "How many words do you see?||{given}",
+        "How many words are there: {given}",
+        "Count the words: {given}",
+        "How many words do you see: {given}",
     )
     for _ in range(N_DRAWS):
-        given = dice.sample(SORTABLE, 1 + dice.below(5))
-        answer = LISTS["number"][len(given) - 1]
+        given = dice.sample(SORTABLE, 2 + dice.below(4))
+        answer = f"There are {LISTS['number'][len(given) - 1]} words."
         yield from asked([dice.pick(wordings)], answer, argument=" ".join(given), given=" ".join(given))
 
 

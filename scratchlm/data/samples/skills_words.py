@@ -76,7 +76,11 @@ def past_tense(_: Dice) -> Iterator[Exercise]:
 
 def a_or_an(_: Dice) -> Iterator[Exercise]:
     """It is an owl; it is a hen."""
-    wordings = ("Put a or an before the word {noun}.", "Is it a or an? The word is {noun}.", "Add a or an to {noun}.")
+    wordings = (
+        "Put a or an before the word {noun}.",
+        "Is it a or an? The word is {noun}.",
+        "Add a or an to {noun}.",
+    )
     nouns = words.REGULAR_NOUNS + words.ES_NOUNS + words.IES_NOUNS + words.NOUNS_WITH_AN
     for noun in dict.fromkeys(nouns):
         yield from asked(wordings, f"It is {with_article(noun)}.", argument=noun, keep_out=noun, noun=noun)
@@ -99,8 +103,16 @@ def sort_words(dice: Dice) -> Iterator[Exercise]:
 
 def next_in_list(_: Dice) -> Iterator[Exercise]:
     """After Monday comes Tuesday."""
-    after = ("What comes after {member}?", "Which {kind} comes after {member}?", "Name the {kind} after {member}.")
-    before = ("What comes before {member}?", "Which {kind} comes before {member}?", "Name the {kind} before {member}.")
+    after = (
+        "What comes after {member}?",
+        "Which {kind} comes after {member}?",
+        "Name the {kind} after {member}.",
+    )
+    before = (
+        "What comes before {member}?",
+        "Which {kind} comes before {member}?",
+        "Name the {kind} before {member}.",
+    )
     for kind, members in words.LISTS.items():
         for one, two in pairwise(members):
             answer = f"After {one} comes {two}."

@@ -10,6 +10,26 @@ from scratchlm.data.samples.instructions import SKILLS, sample_instructions
 
 VOWELS = "aeiou"
 NUMBERS = ["zero", "one", "two", "three", "four", "five"]
+FACT_SKILLS = [
+    "opposite",
+    "next_in_list",
+    "category",
+    "food",
+    "home",
+    "sound",
+    "young",
+    "colour",
+    "true_or_not",
+]
+RULE_SKILLS = [
+    "sort_words",
+    "first_word",
+    "count_words",
+    "make_question",
+    "make_polite",
+    "he_to_she",
+    "what_wanted",
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +45,15 @@ def by_skill(sample):
     return found
 
 
-def subject(entry):
-    """The last word that the entry asks about: the input's, or the instruction's."""
-    return re.findall(r"[\w-]+", entry.input or entry.instruction)[-1]
+def held_out(sample, skill, why):
+    pairs = zip(sample.test, sample.held_out, strict=True)
+    return [entry for entry, reason in pairs if entry.skill == skill and reason == why]
 
 
 def test_seed_zero_gives_the_same_bytes_on_every_python(sample):
     rows = [[e.skill, e.instruction, e.input, e.output] for e in sample.train + sample.test]
     text = json.dumps([rows, sample.held_out])
-    # Made by this generator and compared by hand on Python 3.10, 3.11, 3.12 and 3.13; any edit of a skill changes it.
+    # Made by this generator and compared by hand on Python 3.10 to 3.13; any edit of a skill changes it.
     assert hashlib.sha256(text.encode()).hexdigest() == "INSTRUCTIONS"
 
 
@@ -44,7 +64,7 @@ def test_there_is_enough_to_train_and_to_test_in_every_skill(sample):
     train, test = (Counter(e.skill for e in part) for part in (sample.train, sample.test))
     assert set(train) == set(test) == set(SKILLS)
     assert min(train.values()) >= 50
-    assert min(test.values()) >= 8
+    assert min(test.values()) >= 5
 
 
 def test_no_question_of_the_test_was_trained_on_and_none_comes_twice(sample):
@@ -61,43 +81,28 @@ def test_each_test_entry_says_why_it_is_new(sample):
     assert sample.held_out.count("word") >= 50
 
 
-@pytest.mark.parametrize("skill", ["plural", "past_tense", "a_or_an", "repeat"])
+@pytest.mark.parametrize("skill", ["plural", "past_tense", "a_or_an"])
 def test_a_held_out_word_never_occurs_in_the_training_of_its_skill(sample, skill):
-    trained = {
-        word for e in sample.train if e.skill == skill for word in re.findall(r"\w+", f"{e.input} {e.output}")
-    }
-    pairs = zip(sample.test, sample.held_out, strict=True)
-    held_out = [e for e, why in pairs if e.skill == skill and why == "word"]
-    assert held_out
-    assert not {e.output.split()[-1] for e in held_out} & trained
+    def words(entry):
+        return set(re.findall(r"\w+", f"{entry.instruction} {entry.input} {entry.output}"))
+
+    trained = set().union(*(words(e) for e in sample.train if e.skill == skill))
+    kept_out = held_out(sample, skill, "word")
+    assert kept_out
+    assert all(re.findall(r"\w+", entry.output)[-1] not in trained for entry in kept_out)
 
 
 @pytest.mark.parametrize("skill", ["where_to", "who_went"])
 def test_a_held_out_pair_of_name_and_place_is_never_asked_about_in_training(sample, skill):
     def pair(entry):
-        name = (
-            entry.output
-            if skill == "who_went"
-            else re.search(r"[A-Z]\w+(?= (?:go|went))", entry.instruction)[0]
-        )
-        return name, re.search(rf"{name} went ([\w ]+)\.", entry.input)[1]
+        asked = entry.output if skill == "who_went" else entry.instruction
+        name = next(n for n in the_world.GIRLS + the_world.BOYS if re.search(rf"\b{n}\b", asked))
+        return name, re.search(rf"{name} went (.+?)(?:, and|\.)", entry.input)[1]
 
     trained = {pair(e) for e in sample.train if e.skill == skill}
-    pairs = zip(sample.test, sample.held_out, strict=True)
-    assert not {pair(e) for e, why in pairs if e.skill == skill and why == "word"} & trained
-
-
-FACT_SKILLS = [
-    "opposite",
-    "next_in_list",
-    "category",
-    "food",
-    "home",
-    "sound",
-    "young",
-    "colour",
-    "true_or_not",
-]
+    kept_out = held_out(sample, skill, "word")
+    assert kept_out
+    assert not {pair(e) for e in kept_out} & trained
 
 
 @pytest.mark.parametrize("skill", FACT_SKILLS)
@@ -108,9 +113,7 @@ def test_a_fact_in_the_test_was_told_in_training_in_other_words(sample, skill):
             assert told[entry.output] >= 2, entry
 
 
-@pytest.mark.parametrize(
-    "skill", ["sort_words", "swap", "first_word", "make_question", "he_to_she", "count_words"]
-)
+@pytest.mark.parametrize("skill", RULE_SKILLS)
 def test_what_a_rule_is_tested_on_was_not_trained_on_in_other_words(sample, skill):
     def argument(entry):
         text = entry.input or entry.instruction.rpartition(": ")[2]
@@ -124,7 +127,8 @@ def test_answers_are_short_and_clean(sample):
     for entry in sample.train + sample.test:
         assert entry.output == entry.output.strip() != ""
         assert len(entry.output.split()) <= 9
-        assert entry.instruction[0].isupper() or entry.instruction[0] == "{"
+        assert entry.output[-1] in ".?"
+        assert entry.instruction[0].isupper()
         assert not re.search(r"  |[{}|]", entry.instruction + entry.input + entry.output)
 
 
@@ -172,8 +176,8 @@ def plural_of(noun):
 
 def test_plurals_are_right(by_skill):
     for entry in by_skill["plural"]:
-        match = re.match(r"One (\w+), many what", entry.instruction)
-        assert entry.output == plural_of(match[1] if match else subject(entry)), entry
+        noun = re.findall(r"\w+", entry.input or entry.instruction)[-1]
+        assert entry.output == f"One {noun}, two {plural_of(noun)}."
 
 
 IRREGULAR_PASTS = {
@@ -244,42 +248,43 @@ def past_of(verb):
 
 def test_past_tenses_are_right(by_skill):
     for entry in by_skill["past_tense"]:
-        match = re.match(r"Today I (\w+)\.", entry.instruction)
-        assert entry.output == past_of(match[1] if match else subject(entry)), entry
+        today = re.match(r"Today I (\w+)\.", entry.instruction)
+        verb = today[1] if today else re.findall(r"\w+", entry.input or entry.instruction)[-1]
+        assert entry.output == f"Yesterday I {past_of(verb)}."
 
 
 def test_articles_are_right(by_skill):
     for entry in by_skill["a_or_an"]:
-        noun = subject(entry)
-        assert entry.output == ("an " if noun[0] in VOWELS else "a ") + noun
+        noun = re.findall(r"\w+", entry.instruction)[-1]
+        assert entry.output == f"It is {'an' if noun[0] in VOWELS else 'a'} {noun}."
+
+
+def given_words(entry):
+    return re.findall(r"\w+", entry.instruction.partition(": ")[2])
 
 
 def test_sorted_words_are_sorted_and_the_same_words(by_skill):
     for entry in by_skill["sort_words"]:
-        given = (entry.input or entry.instruction.rpartition(": ")[2]).split(", ")
-        assert entry.output.split(", ") == sorted(given)
+        assert entry.output == "First " + ", then ".join(sorted(given_words(entry))) + "."
 
 
-def test_repeated_swapped_picked_and_counted_words_are_right(by_skill):
-    for entry in by_skill["repeat"]:
-        times = 3 if "three" in entry.instruction else 2
-        noun = entry.input or entry.instruction.split()[1]
-        assert entry.output.split() == [noun] * times
-    for entry in by_skill["swap"]:
-        given = entry.input or entry.instruction.rpartition(": ")[2]
-        assert entry.output.split() == given.split()[::-1]
+def test_found_and_counted_words_are_right(by_skill):
     for entry in by_skill["first_word"]:
-        assert entry.output == entry.input.split()[0]
+        assert entry.output == f"The first word is {given_words(entry)[0]}."
     for entry in by_skill["last_word"]:
-        assert entry.output == entry.input.split()[-1]
+        assert entry.output == f"The last word is {given_words(entry)[-1]}."
     for entry in by_skill["count_words"]:
-        assert entry.output == NUMBERS[len(entry.input.split())]
+        assert entry.output == f"There are {NUMBERS[len(given_words(entry))]} words."
 
 
 def test_opposites_go_both_ways(by_skill):
-    pairs = {(subject(e), e.output) for e in by_skill["opposite"]}
+    pairs = {
+        re.fullmatch(r"The opposite of (\w+) is (\w+)\.", e.output).groups() for e in by_skill["opposite"]
+    }
     assert {(b, a) for a, b in pairs} == pairs
     assert len({a for a, _ in pairs}) == len(pairs)
+    for entry in by_skill["opposite"]:
+        assert entry.output.split()[3] == re.findall(r"\w+", entry.instruction)[-1]
 
 
 def test_rewritten_sentences_keep_their_words(by_skill):
@@ -304,55 +309,54 @@ def test_he_becomes_she_and_back(by_skill):
 
 
 def test_reading_answers_stand_in_the_passage(by_skill):
-    for skill in ("where_to", "who_went", "what_wanted", "what_colour"):
-        for entry in by_skill[skill]:
-            assert entry.output in entry.input
     for entry in by_skill["where_to"]:
-        name = re.search(r"[A-Z]\w+(?= (?:go|went))", entry.instruction)[0]
-        assert f"{name} went {entry.output}." in entry.input
+        he, place = re.fullmatch(r"(He|She) went (.+)\.", entry.output).groups()
+        name = re.search(rf"(\w+) went {place}[,.]", entry.input)[1]
+        assert name in entry.instruction
+        assert (he == "She") == (name in the_world.GIRLS)
     for entry in by_skill["who_went"]:
+        name = re.fullmatch(r"It was (\w+)\.", entry.output)[1]
         place = re.search(r"went (.+)\?", entry.instruction)[1]
-        assert f"{entry.output} went {place}." in entry.input
+        assert re.search(rf"{name} went {place}[,.]", entry.input)
+    for entry in by_skill["what_wanted"]:
+        assert entry.input.endswith(f" {entry.output}")
     for entry in by_skill["what_colour"]:
-        thing = re.search(r"the (\w+)(?: have)?\?", entry.instruction)[1]
-        assert re.search(rf"\b{entry.output} {thing}\b", entry.input)
+        thing, colour = re.fullmatch(r"The (\w+) was (\w+)\.", entry.output).groups()
+        assert f"the {thing}" in entry.instruction
+        assert re.search(rf"\b{colour} {thing}\b", entry.input)
     for entry in by_skill["yes_or_no"]:
         claim = re.search(r"(?:have|had) (.+)\?", entry.instruction)[1]
-        assert entry.output == ("Yes." if claim in entry.input else "No.")
+        truth, fact = entry.output.split(", ")
+        assert truth == ("Yes" if claim in entry.input else "No")
+        assert fact in entry.input
 
 
 def test_yes_and_no_are_about_as_frequent(by_skill):
     for skill in ("yes_or_no", "true_or_not"):
-        share = sum(e.output == "Yes." for e in by_skill[skill]) / len(by_skill[skill])
+        share = sum(e.output.startswith("Yes") for e in by_skill[skill]) / len(by_skill[skill])
         assert 0.4 < share < 0.6
+
+
+def animals_named(text):
+    return [word for word in re.findall(r"\w+", text) if word in the_world.ANIMALS]
 
 
 def test_comparisons_agree_with_the_size_ranks(by_skill):
     for entry in by_skill["compare_sizes"]:
-        names = [
-            n for n in re.findall(r"\w+", f"{entry.instruction} {entry.input}") if n in the_world.ANIMALS
-        ]
-        pick = max if "bigger" in entry.instruction else min
-        assert entry.output.split()[-1] == pick(names, key=lambda name: the_world.ANIMALS[name].size)
-
-
-def test_the_odd_one_is_of_another_kind_and_the_rest_of_one(by_skill):
-    kind_of = {member: kind for kind, members in the_world.CATEGORIES.items() for member in members}
-    for entry in by_skill["odd_one_out"]:
-        rest = [kind_of[word] for word in entry.input.split(", ") if word != entry.output]
-        assert len(rest) == 2
-        assert len(set(rest)) == 1
-        assert kind_of[entry.output] != rest[0]
+        word = "bigger" if "bigger" in entry.instruction else "smaller"
+        names = animals_named(f"{entry.instruction} {entry.input}")
+        name = (max if word == "bigger" else min)(names, key=lambda name: the_world.ANIMALS[name].size)
+        assert entry.output == f"The {name} is {word}."
 
 
 def test_a_claim_about_an_animal_is_judged_by_the_tables(by_skill):
     for entry in by_skill["true_or_not"]:
-        text = f"{entry.instruction} {entry.input}"
-        name = next(n for n in re.findall(r"\w+", text) if n in the_world.ANIMALS)
-        animal = the_world.ANIMALS[name]
-        facts = (f"eats? {animal.food}", f"lives? {animal.home}", f"says? {animal.sound}")
-        is_true = any(re.search(rf"\b{fact}\b", text) for fact in facts)
-        assert entry.output == ("Yes." if is_true else "No."), entry
+        animal = the_world.ANIMALS[animals_named(entry.instruction)[0]]
+        facts = {f"eats {animal.food}", f"lives {animal.home}", f"says {animal.sound}"}
+        truth, _, said = entry.output.partition(", ")
+        assert re.fullmatch(r"an? \w+ (.+)\.", said)[1] in facts
+        claim = re.search(r"\b(eat|live|say)s? (.+)[?.]$", entry.instruction)
+        assert truth == ("Yes" if f"{claim[1]}s {claim[2]}" in facts else "No")
 
 
 def test_every_category_member_has_one_kind():
