@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+from scratchlm.core import seed
+from scratchlm.model import GPTConfig, GPTModel
+from scratchlm.tokenizers import BPETokenizer, train_bpe
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -27,3 +32,28 @@ def tiny_corpus() -> str:
         "The cat sat on the mat. The dog, who had 12 bones, sat on the log!\n"
         "Wasn't it odd? They'd say: \"We're cats; we've mats.\" -- and so on...\n\n"
     ) * 40
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> BPETokenizer:
+    """BPE of 300 tokens, learnt from a few lines."""
+    return train_bpe(["The cat sat on the mat and the dog sat on the log. " * 40], 300)
+
+
+@pytest.fixture
+def tiny_config() -> GPTConfig:
+    return GPTConfig(
+        vocab_size=61, context_length=12, emb_dim=16, n_heads=4, n_layers=2, drop_rate=0.1, qkv_bias=True
+    )
+
+
+@pytest.fixture
+def tiny_model(tiny_config: GPTConfig) -> GPTModel:
+    """In evaluation mode, with torch's initialisation, whose logits differ clearly from token to token."""
+    torch.manual_seed(0)
+    return GPTModel(tiny_config).eval()
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return seed.generator(0)

@@ -6,6 +6,7 @@ Command modules are imported only when asked for, so that `scratchlm --help` doe
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from types import FrameType
 from scratchlm import __version__
 from scratchlm.cli.commands import COMMANDS, Entry
 from scratchlm.core.config import nearest
-from scratchlm.core.errors import ConfigError, ScratchLMError
+from scratchlm.core.errors import ConfigError, DataError, ScratchLMError
 
 USAGE_EXIT_CODE = 2
 
@@ -28,19 +29,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     wants_debug = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
     signal.signal(signal.SIGTERM, _on_sigterm)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows \\xfc, and goes on
     try:
-        return _run(args)
+        return _run_to_the_last_byte(args)
     except ScratchLMError as error:
-        if wants_debug:
-            traceback.print_exc()
-        print(f"scratchlm: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
+        return _complain(str(error), exit_code=error.exit_code, with_traceback=wants_debug)
     except KeyboardInterrupt:
         print("scratchlm: stopped.", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader, e.g. `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except OSError as error:  # e.g. standard output is a full disk
+        _drop_output()
+        what = f"{error.filename} should be usable" if error.filename else "output should have been written"
+        message = f"{what}, got: {error.strerror or error}; free some space or check the path."
+        return _complain(message, exit_code=DataError.exit_code, with_traceback=wants_debug)
+
+
+def _run_to_the_last_byte(args: list[str]) -> int:
+    """Run, and write what is still buffered: a full disk must not show only after the exit code is decided."""
+    try:
+        return _run(args)
+    finally:
+        if sys.stdout is not None:  # closed by the caller: `>&-`
+            sys.stdout.flush()
+
+
+def _complain(message: str, *, exit_code: int, with_traceback: bool) -> int:
+    """An error as one line on standard error, after its traceback when that is asked for."""
+    if with_traceback:
+        traceback.print_exc()
+    print(f"scratchlm: error: {' '.join(message.split())}", file=sys.stderr)
+    return exit_code
+
+
+def _drop_output() -> None:
+    """Let Python's own flush at exit write to nowhere, when standard output can take no more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(args: list[str]) -> int:
@@ -62,9 +93,8 @@ def _find(args: list[str]) -> tuple[tuple[str, ...], Entry, list[str]]:
         if len(words) == length and words in COMMANDS:
             return words, COMMANDS[words], args[length:]
     group = [words[1] for words in COMMANDS if len(words) == 2 and words[0] == args[0]]
-    if group and (len(args) == 1 or args[1] in ("-h", "--help")):
-        print(overview(args[0]))
-        raise SystemExit(0 if len(args) == 2 else USAGE_EXIT_CODE)
+    if group and len(args) == 1:
+        raise ConfigError(f"`scratchlm {args[0]}` needs one of its parts: {', '.join(group)}; name one.")
     if group:
         raise ConfigError(f"`scratchlm {args[0]}` has no part {args[1]!r}; {nearest(args[1], group)}")
     known = {words[0] for words in COMMANDS}

@@ -176,7 +176,7 @@ def leak_free_split(
 
     def one_per_group(indices: Sequence[int]) -> list[int]:
         first: dict[str, int] = {}
-        for i in sorted(indices, key=lambda i: (texts[i], i)):  # not by row order: rows may be reordered
+        for i in sorted(indices, key=lambda i: (texts[i], labels[i])):  # not by row order: rows may be reordered
             first.setdefault(groups[i], int(i))
         return sorted(first.values())
 

@@ -26,6 +26,7 @@ class TrainingConfig:
     warmup_steps: int = 20  # steps from zero to the peak
     final_learning_rate: float = 0.1  # where the decay ends, as a fraction of the peak
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon: for the blocks' matrices, AdamW for the rest
+    muon_learning_rate: float = 0.02  # the peak for the matrices that Muon updates; follows the same schedule
     weight_decay: float = 0.1  # on matrices only, never on biases and norms
     beta1: float = 0.9  # memory of AdamW's mean of gradients
     beta2: float = 0.99  # memory of AdamW's mean of squared gradients
@@ -47,6 +48,7 @@ class TrainingConfig:
             "batch_size",
             "accumulate",
             "learning_rate",
+            "muon_learning_rate",
             "patience",
         ):
             value = getattr(self, name)

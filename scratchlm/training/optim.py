@@ -20,6 +20,7 @@ class Optimizers:
     """
 
     def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
+        self.config = config
         self.names = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.names:
             raise ConfigError(
@@ -43,17 +44,18 @@ class Optimizers:
             self.parts.append(
                 torch.optim.Muon(
                     by_muon.values(),
-                    lr=config.learning_rate,
+                    lr=config.muon_learning_rate,
                     weight_decay=config.weight_decay,
-                    adjust_lr_fn="match_rms_adamw",  # so that one learning rate suits both parts
                 )
             )
 
     def set_learning_rate(self, value: float) -> None:
-        """Use this learning rate from the next step on."""
+        """Use this learning rate from the next step on; Muon's is the same share of its own peak."""
         for part in self.parts:
+            is_muon = isinstance(part, torch.optim.Muon)
+            scale = self.config.muon_learning_rate / self.config.learning_rate if is_muon else 1.0
             for group in part.param_groups:
-                group["lr"] = value
+                group["lr"] = value * scale
 
     def step(self) -> None:
         """Update the weights, then forget the gradients."""

@@ -177,16 +177,13 @@ def _tokenizer_of_run(
 ) -> Tokenizer:
     """The run's tokenizer: learnt at the first start, read back at every later one."""
     path = out / "tokenizer.json"
-    if path.exists():
-        return load_tokenizer(path)
-    started_at_s = time.perf_counter()
-    text = settings.text
-    tokenizer = train_tokenizer(
-        settings.tokenizer, resolve_texts(settings.data), text, extra_texts=extra_texts
-    )
-    tokenizer.save(path)
-    notify(f"tokenizer of {tokenizer.vocab_size:,} tokens in {time.perf_counter() - started_at_s:.1f} s")
-    return tokenizer
+    if not path.exists():
+        started_at_s = time.perf_counter()
+        texts = resolve_texts(settings.data)
+        tokenizer = train_tokenizer(settings.tokenizer, texts, settings.text, extra_texts=extra_texts)
+        tokenizer.save(path)
+        notify(f"tokenizer of {tokenizer.vocab_size:,} tokens in {time.perf_counter() - started_at_s:.1f} s")
+    return load_tokenizer(path, engine="tiktoken")  # the same ids, sooner: a corpus can be large
 
 
 def _tokens(
