@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.standard_input import read_lines
 from scratchlm.core.errors import ConfigError
 from scratchlm.serving.language_model import load
 
@@ -41,10 +42,11 @@ def _act(command: Chat, console: Console) -> dict[str, Any]:
             f"chat needs an assistant, found a {lm.kind}; make one with `scratchlm finetune instruct`."
         )
     turns = []
+    lines = read_lines()
     while True:
-        if sys.stdin.isatty():
+        if sys.stdin is not None and sys.stdin.isatty():
             console.print("you> ", end="", style="bold")
-        line = sys.stdin.readline().strip()
+        line = next(lines, "").strip()
         if not line:
             break
         answer = lm.ask(line, max_new_tokens=command.max_new_tokens)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +12,7 @@ import tyro
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.standard_input import read_lines
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.serving.language_model import load
 
@@ -31,7 +31,7 @@ class Classify(Common):
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run; a lone "-" is a text to tyro once "--" stands before it."""
+    """Parse and run."""
     return run_command(Classify, _act, args, prog=prog)
 
 
@@ -48,7 +48,7 @@ def _act(command: Classify, console: Console) -> dict[str, Any]:
     n_cut = 0
     for texts in _batches(command.texts):
         for prediction in lm.classify(texts):
-            n_cut += prediction.is_truncated
+            n_cut += int(prediction.is_truncated)
             if command.json:
                 results.append(
                     {
@@ -70,7 +70,7 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
     if tuple(texts) != ("-",):
         yield list(texts)
         return
-    lines = (line.rstrip("\r\n") for line in sys.stdin)
+    lines = read_lines()
     number = 0
     while batch := list(islice(lines, LINES_AT_ONCE)):
         for line in batch:

@@ -64,5 +64,5 @@ def _act(command: EvaluateClassify, console: Console) -> dict[str, Any]:  # noqa
         "macro_f1": scores.macro_f1,
         "per_class": [asdict(row) for row in scores.per_class],
         "confusion": scores.confusion,
-        "truncated": sum(prediction.is_truncated for prediction in predictions),
+        "truncated": sum(int(prediction.is_truncated) for prediction in predictions),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.standard_input import read_text
 from scratchlm.core.errors import ConfigError
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate
@@ -55,7 +55,7 @@ def _act(command: Generate, console: Console) -> dict[str, Any]:  # noqa: ARG001
         raise ConfigError(
             f"generate needs a language model, found a classifier in {lm.folder}; use classify."
         )
-    prompts = [sys.stdin.read() if prompt == "-" else prompt for prompt in command.prompt]
+    prompts = [read_text() if prompt == "-" else prompt for prompt in command.prompt]
     names = {field.name for field in dataclasses.fields(GenerationConfig)}
     given = {name: value for name, value in vars(command).items() if name in names and value is not None}
     config = lm.generation_config(**given, stop_texts=command.stop)
@@ -63,16 +63,16 @@ def _act(command: Generate, console: Console) -> dict[str, Any]:  # noqa: ARG001
     ids: list[list[int]] = [[] for _ in prompts]
     texts = [""] * len(prompts)
     streams = not command.json and len(prompts) == 1
-    if streams:
-        print(prompts[0], end="", flush=True)
+    shown = prompts[0]  # printed with the first token: a prompt that is refused prints nothing
     for step in generate(lm.model, prompt_ids, config, tokenizer=lm.tokenizer):
         texts[step.row] += step.text
         if step.id is not None:
             ids[step.row].append(step.id)
         if streams:
-            print(step.text, end="", flush=True)
+            print(f"{shown}{step.text}", end="", flush=True)
+            shown = ""
     if streams:
-        print()
+        print(shown)
     elif not command.json:
         for prompt, text in zip(prompts, texts):
             print(f"{prompt}{text}\n")

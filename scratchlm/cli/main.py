@@ -20,8 +20,6 @@ from scratchlm.cli.commands import COMMANDS, Entry
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError, DataError, ScratchLMError
 
-USAGE_EXIT_CODE = 2
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (DESIGN: 0, 2, 3, 4, 5, 6, 130, 143)."""
@@ -31,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _on_sigterm)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows \\xfc, and goes on
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a terminal that is not UTF-8 shows \xfc, and goes on
     try:
         return _run_to_the_last_byte(args)
     except ScratchLMError as error:
@@ -81,6 +81,9 @@ def _run(args: list[str]) -> int:
     if args[0] in ("-V", "--version"):
         print(f"scratchlm {__version__}")
         return 0
+    if args[1:] in (["-h"], ["--help"]) and _parts(args[0]):
+        print(overview(args[0]))
+        return 0
     words, entry, rest = _find(args)
     module = importlib.import_module(entry.module)
     return int(module.main(rest, prog=f"scratchlm {' '.join(words)}"))
@@ -92,15 +95,20 @@ def _find(args: list[str]) -> tuple[tuple[str, ...], Entry, list[str]]:
         words = tuple(args[:length])
         if len(words) == length and words in COMMANDS:
             return words, COMMANDS[words], args[length:]
-    group = [words[1] for words in COMMANDS if len(words) == 2 and words[0] == args[0]]
-    if group and len(args) == 1:
-        raise ConfigError(f"`scratchlm {args[0]}` needs one of its parts: {', '.join(group)}; name one.")
-    if group:
-        raise ConfigError(f"`scratchlm {args[0]}` has no part {args[1]!r}; {nearest(args[1], group)}")
+    parts = _parts(args[0])
+    if parts and len(args) == 1:
+        raise ConfigError(f"`scratchlm {args[0]}` needs one of its parts: {', '.join(parts)}; name one.")
+    if parts:
+        raise ConfigError(f"`scratchlm {args[0]}` has no part {args[1]!r}; {nearest(args[1], parts)}")
     known = {words[0] for words in COMMANDS}
     raise ConfigError(
         f"scratchlm has no command {args[0]!r}; {nearest(args[0], known)} `scratchlm --help` lists them all."
     )
+
+
+def _parts(group: str) -> list[str]:
+    """The second words of the commands that begin with this one: `classify` and `instruct` for `finetune`."""
+    return [words[1] for words in COMMANDS if len(words) == 2 and words[0] == group]
 
 
 def overview(group: str | None = None) -> str:
@@ -127,8 +135,8 @@ def _on_sigterm(signal_number: int, frame: FrameType | None) -> None:  # noqa: A
 
 
 def print_json(value: object) -> None:
-    """One JSON object on standard output; NaN would not be JSON, so it is refused."""
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    """One JSON object on standard output, in ASCII that every locale can print; NaN would not be JSON: refused."""
+    print(json.dumps(value, allow_nan=False))
 
 
 if __name__ == "__main__":

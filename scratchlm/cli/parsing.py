@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 
 from scratchlm.cli.main import print_json
-from scratchlm.core.device import DeviceName
+from scratchlm.core.device import DeviceName, set_threads
 from scratchlm.core.errors import ConfigError
 from scratchlm.training.interrupts import StoppedBySignal
 
@@ -28,6 +28,7 @@ class Common:
 
     json: bool = False  # print exactly one JSON object on standard output, nothing else there
     device: DeviceName = "auto"  # where to compute
+    threads: int | None = None  # CPU threads; 1 is much faster than 2 while another program keeps a core busy
 
 
 def parse_command(cls: type[C], args: Sequence[str], *, prog: str, default: C | None = None) -> C:
@@ -67,10 +68,12 @@ def run_command(
     command = parse_command(cls, args, prog=prog, default=default)
     console = Console(stderr=True, highlight=False)
     logging.basicConfig(level=logging.WARNING, format="scratchlm: %(message)s", stream=sys.stderr, force=True)
+    if command.threads is not None:
+        set_threads(command.threads)
     try:
         result = action(command, console)
     except StoppedBySignal as stop:
-        console.print(f"scratchlm: {stop}", markup=False)
+        console.print(f"scratchlm: {stop}", markup=False, soft_wrap=True)
         return stop.exit_code
     if command.json:
         print_json(result)
@@ -78,16 +81,19 @@ def run_command(
 
 
 def _one_line(box: str) -> str:
-    """The words of tyro's framed complaint: its title and first sentences, without frame and help text."""
-    lines = []
-    for raw in box.splitlines():
-        line = re.sub(r"^[╭╰│─\s]+|[╮╯│─\s]+$", "", raw).strip()
-        if line.startswith(("For full helptext", "Argument helptext", "Full helptext")):
-            break
-        if line and not line.endswith("options"):
-            lines.append(line)
-    titles = ("Unrecognized options", "Value error", "Required options", "Parsing error")
-    if len(lines) > 1 and lines[0].rstrip(":") in titles:
-        lines = lines[1:]
-    text = " ".join(lines)
+    """The words of tyro's framed complaint, and the nearest flags, without frame and help text."""
+    lines = [re.sub(r"^[╭╰│]\s*|\s*[╮╯│]$", "", raw.strip()).strip() for raw in box.splitlines()]
+    sections: list[list[str]] = [[]]
+    for line in [line for line in lines if line][1:]:  # below the title
+        if re.fullmatch(r"[─-]{10,}", line):
+            sections.append([])
+        else:
+            sections[-1].append(line)
+    sections = [section for section in sections if section] or [["the arguments could not be read"]]
+    said = sections[0][: sections[0].index("Got errors:")] if "Got errors:" in sections[0] else sections[0]
+    text = " ".join(said).rstrip(".")
+    words = [line.split(" ")[0] for section in sections[1:] for line in section]
+    flags = list(dict.fromkeys(word for word in words if word.startswith("--")))
+    if flags and text.startswith("Unrecognized options"):
+        text += f"; did you mean {' or '.join(flags)}?"
     return text if len(text) <= 400 else f"{text[:400]}..."

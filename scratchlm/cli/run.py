@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from contextlib import ExitStack
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,8 @@ from rich.console import Console
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import TrainingProgress
 from scratchlm.core.device import pick_device
-from scratchlm.recipes.recipe import Recipe, Stage, builtin_recipes, load_recipe
+from scratchlm.core.errors import ScratchLMError
+from scratchlm.recipes.recipe import Recipe, Stage, load_recipe
 from scratchlm.recipes.run import RunResult, run_recipe
 from scratchlm.training.callbacks import Callback
 
@@ -79,7 +81,7 @@ def execute(
     extend: bool = False,
 ) -> RunResult:
     """Run a recipe with progress on the console."""
-    with ExitStack() as open_bars:
+    with _traces_removed_unless_begun(out), ExitStack() as open_bars:
 
         def callbacks_for(stage: Stage) -> list[Callback]:
             open_bars.pop_all().close()
@@ -95,6 +97,18 @@ def execute(
             extend=extend,
             notify=lambda message: console.print(message, markup=False, soft_wrap=True),
         )
+
+
+@contextmanager
+def _traces_removed_unless_begun(out: Path) -> Iterator[None]:
+    """A new run that fails before its first step leaves nothing behind, so that the corrected command just works."""
+    is_new = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    try:
+        yield
+    except ScratchLMError:
+        if is_new and out.is_dir() and not any(out.rglob("metrics.jsonl")):
+            shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:
@@ -148,8 +162,3 @@ def instruct_line(f: dict[str, Any]) -> str:
         f"(95 % interval {f['low']:.1%} to {f['high']:.1%}), token F1 {f['token_f1']:.3f}; "
         f"untrained {f['untrained_exact_match']:.1%}, base model {f['base_exact_match']:.1%}"
     )
-
-
-def recipe_list() -> str:
-    """The built-in recipes, a line each."""
-    return "\n".join(f"  {name}: {description}" for name, description in builtin_recipes().items())

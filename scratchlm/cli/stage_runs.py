@@ -16,6 +16,7 @@ from scratchlm.recipes.run import RunResult
 from scratchlm.training.config import TrainingConfig
 
 T = TypeVar("T", bound=TrainingConfig)
+DATA = {"pretrain": "text", "classify": "messages", "instruct": "instructions"}  # which data --data is
 
 
 def run_stage(
@@ -33,6 +34,12 @@ def run_stage(
     Raises: ConfigError when `out` holds a run already and neither resume nor fresh says what to do with it.
     """
     folder = out or (newest_run(kind) if resume else free_run(kind))
+    if not getattr(recipe.data, DATA[kind]):
+        raise ConfigError(f"{kind} needs data, found none; name files or folders with --data.")
+    if fresh and recipe.base is not None and Path(recipe.base).resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(
+            f"--fresh would delete {folder}, and with it the base {recipe.base}; choose another --out."
+        )
     is_run = (folder / "recipe.toml").exists()
     if is_run and not (resume or fresh):
         raise ConfigError(
@@ -50,6 +57,10 @@ def resumed_recipe(kind: str, args: list[str]) -> Recipe | None:
     """The recipe that a `--resume` continues, read before parsing: its settings are the flags' defaults."""
     if "--resume" not in args:
         return None
+    if _value_of("--recipe", args) is not None:
+        raise ConfigError(
+            "--resume continues a run with its own settings, found --recipe too; drop one of them."
+        )
     out = _value_of("--out", args)
     folder = Path(out) if out else newest_run(kind)
     if not (folder / "recipe.toml").exists():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.standard_input import read_text
 from scratchlm.cli.tokenizers_by_name import tokenizer_named
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer
@@ -42,7 +42,7 @@ def _act(command: TokenizerCompare, console: Console) -> dict[str, Any]:
     """Cut and print; returns the `--json` keys."""
     if command.text is None:
         raise ConfigError("compare needs a text, found none; give it in quotes, or - to read standard input.")
-    text = sys.stdin.read() if command.text == "-" else command.text
+    text = read_text() if command.text == "-" else command.text
     rows = []
     for name in command.tokenizers or DEFAULT:
         try:

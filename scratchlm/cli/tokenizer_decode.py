@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.standard_input import read_text
 from scratchlm.cli.tokenizers_by_name import tokenizer_named
 from scratchlm.core.errors import ConfigError
 
@@ -35,11 +35,11 @@ def _act(command: TokenizerDecode, console: Console) -> dict[str, Any]:  # noqa:
     """Decode and print; returns the `--json` keys."""
     ids = list(command.ids)
     if not ids:
-        words = sys.stdin.read().replace(",", " ").replace("[", " ").replace("]", " ").split()
+        words = read_text().replace(",", " ").replace("[", " ").replace("]", " ").split()
         wrong = [word for word in words if not word.isdecimal()]
         if wrong or not words:
             raise ConfigError(
-                f"decode needs whole numbers, found {wrong[0] if wrong else 'nothing'!r}; give ids."
+                f"decode needs whole numbers, found {repr(wrong[0]) if wrong else 'nothing'}; give ids."
             )
         ids = [int(word) for word in words]
     text = tokenizer_named(command.tokenizer).decode(ids)

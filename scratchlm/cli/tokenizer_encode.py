@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.standard_input import read_text
 from scratchlm.cli.tokenizers_by_name import tokenizer_named
 from scratchlm.core.errors import ConfigError
 
@@ -37,7 +37,7 @@ def _act(command: TokenizerEncode, console: Console) -> dict[str, Any]:  # noqa:
     if command.text is None:
         raise ConfigError("encode needs a text, found none; give it in quotes, or - to read standard input.")
     tokenizer = tokenizer_named(command.tokenizer)
-    text = sys.stdin.read() if command.text == "-" else command.text
+    text = read_text() if command.text == "-" else command.text
     allowed = tuple(tokenizer.special_tokens) if command.allow_special else ()
     ids = tokenizer.encode(text, allowed_special=allowed)
     tokens = [tokenizer.decode([token_id]) for token_id in ids]

@@ -34,6 +34,16 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def set_threads(n: int) -> None:
+    """Compute with so many CPU threads; a sum split over another number of threads rounds differently.
+
+    Raises: ConfigError for less than one.
+    """
+    if n < 1:
+        raise ConfigError(f"threads must be at least 1, got {n}; leave it out for one per core.")
+    torch.set_num_threads(n)
+
+
 def memory_bytes() -> int:
     """Memory this process holds now (resident set), in bytes."""
     return int(psutil.Process().memory_info().rss)

@@ -232,6 +232,11 @@ class ClassificationExamples:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def strata(self) -> NDArray[np.int64]:
+        """Each text's class: batches of similar length should still hold every class."""
+        return self._labels
+
     def batch(self, indices: Sequence[int] | NDArray[Any]) -> Batch:
         """The texts of those numbers as one batch."""
         rows = [self._rows[index] for index in indices]

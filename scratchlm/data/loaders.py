@@ -20,7 +20,10 @@ BATCHES_PER_POOL = 50  # bucketing sorts this many batches' examples at a time: 
 
 
 class Examples(Protocol):
-    """Something that can be put into batches; an attribute `lengths` (tokens of each) allows bucketing."""
+    """Something that can be put into batches; an attribute `lengths` (tokens of each) allows bucketing.
+
+    An attribute `strata` (a class number of each) keeps classes mixed while bucketing.
+    """
 
     def __len__(self) -> int: ...
 
@@ -52,7 +55,9 @@ class BatchLoader:
 
     shuffle gives each epoch its own order; without it the order is that of the examples. drop_last leaves out
     a last batch that is not full. bucket_by_length puts examples of similar length together, so that little
-    of a batch is padding; with shuffle the batches themselves come in a random order.
+    of a batch is padding; with shuffle the batches themselves come in a random order. Examples with `strata` (a class
+    number each) keep their mixture: every batch has about the share of each class that the whole has, though one
+    class may be longer than another.
 
     Raises: ConfigError for a batch_size below 1 or bucketing examples without lengths; DataError when there
         is not one batch.
@@ -118,17 +123,31 @@ class BatchLoader:
             return self._bucketed(order, number)
         return _in_rows(order, self.batch_size)
 
+    def _strata(self, pool: NDArray[np.int64]) -> NDArray[Any]:
+        strata = getattr(self.examples, "strata", None)
+        return np.zeros(len(pool), dtype=np.int64) if strata is None else np.asarray(strata)[pool]
+
     def _bucketed(self, order: NDArray[np.int64], number: int) -> list[NDArray[np.int64]]:
         lengths = np.asarray(self.examples.lengths)  # type: ignore[attr-defined]
         pools = _in_rows(order, self.batch_size * BATCHES_PER_POOL) if self.shuffle else [order]
         batches = [
             batch
             for pool in pools
-            for batch in _in_rows(pool[np.argsort(lengths[pool], kind="stable")], self.batch_size)
+            for batch in _in_rows(pool[_by_length(lengths[pool], self._strata(pool))], self.batch_size)
         ]
         if not self.shuffle:
             return batches
         return [batches[i] for i in sample_order(len(batches), seed=self.seed, epoch=number)]
+
+
+def _by_length(lengths: NDArray[Any], strata: NDArray[Any]) -> NDArray[np.int64]:
+    """Positions from short to long, each stratum at its own pace: all reach their longest at the end."""
+    place = np.empty(len(lengths))  # rank within the stratum, as a share of it
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
+        ranked = members[np.argsort(lengths[members], kind="stable")]
+        place[ranked] = (np.arange(len(ranked)) + 0.5) / len(ranked)
+    return np.argsort(place, kind="stable")
 
 
 def _in_rows(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:

@@ -176,7 +176,9 @@ def leak_free_split(
 
     def one_per_group(indices: Sequence[int]) -> list[int]:
         first: dict[str, int] = {}
-        for i in sorted(indices, key=lambda i: (texts[i], labels[i])):  # not by row order: rows may be reordered
+        for i in sorted(
+            indices, key=lambda i: (texts[i], labels[i])
+        ):  # not by row order: rows may be reordered
             first.setdefault(groups[i], int(i))
         return sorted(first.values())
 
@@ -286,13 +288,8 @@ class _Run:
                 classes=self.classes,
             )
             batch_size = min(settings.batch_size, len(examples))
-            # Never bucketed by length while training: spam is longer than ham, so batches would be of one class.
             return BatchLoader(
-                examples,
-                batch_size=batch_size,
-                seed=settings.seed,
-                shuffle=shuffle,
-                bucket_by_length=not shuffle,
+                examples, batch_size=batch_size, seed=settings.seed, shuffle=shuffle, bucket_by_length=True
             )
 
         train = loader(train_indices.tolist(), shuffle=True)

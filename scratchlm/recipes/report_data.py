@@ -132,8 +132,9 @@ def _look_inside(loaded: LoadedModel, prompt: str) -> dict[str, Any]:
     """A generation coloured by probability, the attention of one head over it, and the prompt in tokens."""
     tokenizer, model = loaded.tokenizer, loaded.model
     end = tokenizer.end_of_text_id
-    prompt_ids = tokenizer.encode(prompt)
-    room = model.config.context_length - len(prompt_ids)
+    context = model.config.context_length
+    prompt_ids = tokenizer.encode(prompt)[: context - 1] or [end or 0]  # a token of the answer must fit too
+    room = context - len(prompt_ids)
     config = GenerationConfig(
         max_new_tokens=max(1, min(80, room)), temperature=0.8, seed=1, stop_ids=() if end is None else (end,)
     )

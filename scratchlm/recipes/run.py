@@ -14,7 +14,7 @@ import torch
 
 from scratchlm.core.device import memory_bytes
 from scratchlm.core.errors import ConfigError
-from scratchlm.core.files import read_json, remove_partials, write_json, write_text
+from scratchlm.core.files import PARTIAL_MARK, read_json, remove_partials, write_json, write_text
 from scratchlm.evaluation.report import render_report
 from scratchlm.recipes.recipe import Recipe, Stage, differing_settings, load_recipe, save_recipe
 from scratchlm.recipes.report_data import report_data
@@ -116,7 +116,8 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
     if out.is_file():
         raise ConfigError(f"{out} should be a folder for the run, found a file; choose another --out.")
     saved = out / "recipe.toml"
-    if out.is_dir() and any(out.iterdir()) and not saved.exists():
+    is_used = out.is_dir() and any(PARTIAL_MARK not in path.name for path in out.iterdir())
+    if is_used and not saved.exists():
         raise ConfigError(f"{out} should be empty or a run folder, found other files; choose another --out.")
     if saved.exists() and fresh:
         shutil.rmtree(out)
@@ -128,9 +129,12 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
                 f"{out} holds a run with other settings ({', '.join(differing[:5])}); continue it with its own "
                 f"(`scratchlm run {out}`), start over with --fresh, or choose another --out."
             )
+        if differing:  # the old report first: whenever this is killed, it must not pass for the new run's
+            (out / "report.html").unlink(missing_ok=True)
         for stage in {name.partition(".")[0] for name in differing}:
             (out / "figures" / f"{stage}.json").unlink(missing_ok=True)  # it is not complete any more
-        save_recipe(recipe, saved)
+        if recipe != earlier:
+            save_recipe(recipe, saved)
         remove_partials(out)
         return
     try:
@@ -139,6 +143,7 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
         raise ConfigError(
             f"{out} should become the run folder, got: {cause.strerror}; choose another --out."
         ) from cause
+    remove_partials(out)
     save_recipe(recipe, saved)
 
 

@@ -49,6 +49,7 @@ class TrainingConfig:
             "accumulate",
             "learning_rate",
             "muon_learning_rate",
+            "eval_batches",
             "patience",
         ):
             value = getattr(self, name)

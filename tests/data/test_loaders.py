@@ -138,3 +138,30 @@ def test_settings_that_mean_nothing_are_refused():
         BatchLoader(Numbers(3), batch_size=4, drop_last=True)
     with pytest.raises(ConfigError, match=r"start must lie in 0\.\.2"):
         BatchLoader(Numbers(4), batch_size=2).epoch(0, start=3)
+
+
+class Classed:
+    """Texts of two classes, one of them much longer than the other."""
+
+    lengths = np.array([5 + i % 7 for i in range(90)] + [50 + i % 9 for i in range(30)])
+    strata = np.array([0] * 90 + [1] * 30)
+
+    def __len__(self):
+        return 120
+
+    def batch(self, indices):
+        raise AssertionError("only the order is looked at")
+
+
+def test_buckets_keep_the_mixture_of_classes_though_one_is_longer():
+    loader = BatchLoader(Classed(), batch_size=12, bucket_by_length=True, seed=3)
+    shares = [(Classed.strata[batch] == 1).mean() for batch in loader.indices(0)]
+    assert len(shares) == 10
+    assert all(0.15 <= share <= 0.35 for share in shares)  # a quarter of all
+
+
+def test_buckets_with_classes_still_hold_similar_lengths_within_each_class():
+    loader = BatchLoader(Classed(), batch_size=12, bucket_by_length=True, seed=3)
+    for batch in loader.indices(0):
+        short = Classed.lengths[batch[Classed.strata[batch] == 0]]
+        assert short.max() - short.min() <= 2  # of lengths 5 to 11

@@ -139,7 +139,7 @@ def test_the_order_of_the_rows_does_not_matter(order):
 
 def test_a_text_that_comes_with_two_labels_is_judged_by_the_same_one_in_any_order(messages):
     rows = messages + [
-        LabelledText(text=row.text, label={"spam": "ham", "ham": "spam"}[row.label]) for row in messages
+        LabelledText(text=row.text, label={"spam": "ham", "ham": "spam"}[row.label]) for row in messages[::3]
     ]
     turned = rows[::-1]
     one, other = ({(r[i].text, r[i].label) for i in split_of(r).test} for r in (rows, turned))

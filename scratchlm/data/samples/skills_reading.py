@@ -41,13 +41,13 @@ def _a_thing(dice: Dice) -> str:
 
 
 def where_to(dice: Dice) -> Iterator[Exercise]:
-    """One day, Mia went to the farm, and Tom went up the hill. Where did Tom go? He went up the hill."""
+    """One day, Mia went to the farm, and Tom went up the hill. Where did Tom go? Tom went up the hill."""
     wordings = ("Where did {name} go?||{passage}", "Tell me where {name} went.||{passage}")
     for _ in range(N_DRAWS):
         names, places = _people(dice), dice.sample(_PLACES, 2)
         passage = f"One day, {names[0]} went {places[0]}, and {names[1]} went {places[1]}."
         which = dice.below(2)
-        answer = f"{'She' if names[which] in GIRLS else 'He'} went {places[which]}."
+        answer = f"{names[which]} went {places[which]}."
         yield from asked(
             [dice.pick(wordings)],
             answer,
@@ -112,7 +112,7 @@ def what_colour(dice: Dice) -> Iterator[Exercise]:
 
 
 def yes_or_no(dice: Dice) -> Iterator[Exercise]:
-    """One day, Mia had a red hat. Did Mia have a blue cup? No, Mia had a red hat."""
+    """One day, Mia had a red hat. Did Mia have a blue cup? Mia had a red hat, so no."""
     wordings = ("Did {name} have {thing}?||{passage}", "Is it true that {name} had {thing}?||{passage}")
     for _ in range(N_DRAWS):
         name, thing = dice.pick(GIRLS + BOYS), _a_thing(dice)
@@ -120,8 +120,8 @@ def yes_or_no(dice: Dice) -> Iterator[Exercise]:
         if other.split()[-1] == thing.split()[-1]:
             continue
         passage = f"One day, {name} had {thing}."
-        claim, truth = (thing, "Yes") if dice.chance(50) else (other, "No")
-        answer = f"{truth}, {name} had {thing}."
+        claim, truth = (thing, "yes") if dice.chance(50) else (other, "no")
+        answer = f"{name} had {thing}, so {truth}."
         yield from asked(
             [dice.pick(wordings)],
             answer,

@@ -19,19 +19,22 @@ _THINGS = listed(
 )
 _DEEDS = listed("lost found wanted liked saw took had made bought forgot opened painted")
 _ORDERS = (
-    "open close clean|the door|the window|the gate|the box",
-    "give|me some water|me the book|us the ball|her a cup|him the map",
-    "help|me|us|your brother|the old man|the hen",
-    "bring|me my hat|us some bread|the basket|your friend|the milk",
-    "come|here|home|with me|to the farm|back soon",
-    "wait|for me|here|at the bridge|for your sister|a moment",
-    "wash|your hands|the cup|the plates|your feet",
-    "look|at the map|at the sky|under the bed|behind the door",
-    "tell|me a story|us your name|him the truth|her a secret",
-    "sit|down|next to me|on the chair|by the fire",
-    "feed|the cat|the horses|the hens|the dog",
-    "read|the letter|this book|the first page|it again",
+    "Open the door",
+    "Close the window",
+    "Wash your hands",
+    "Help me",
+    "Help your brother",
+    "Come with me",
+    "Come home",
+    "Wait for me",
+    "Wait at the bridge",
+    "Look at the sky",
+    "Tell me a story",
+    "Sit next to me",
+    "Feed the hens",
+    "Give me some water",
 )
+_ORDERS_FOR = ("Bring me", "Give me", "Show me", "Find", "Take", "Look at", "Paint", "Give her", "Bring him")
 
 
 def _subject(dice: Dice) -> str:
@@ -86,21 +89,19 @@ def make_negative(dice: Dice) -> Iterator[Exercise]:
         )
 
 
-def make_polite(_: Dice) -> Iterator[Exercise]:
+def make_polite(dice: Dice) -> Iterator[Exercise]:
     """Open the door. Please open the door."""
     wordings = (
         "Make it polite.||{order}",
         "Say it politely.||{order}",
         "Write this with the word please.||{order}",
     )
-    for row in _ORDERS:
-        verbs, *rests = row.split("|")
-        for verb in verbs.split():
-            for rest in rests:
-                order = f"{verb} {rest}."
-                yield from asked(
-                    wordings, f"Please {order}", argument=order, order=order[0].upper() + order[1:]
-                )
+    for _ in range(N_DRAWS):
+        order = f"{dice.pick(_ORDERS_FOR)} the {dice.pick(COLOURS)} {dice.pick(_THINGS)}."
+        if dice.chance(30):
+            order = f"{dice.pick(_ORDERS)}."
+        answer = f"Please {order[0].lower()}{order[1:]}"
+        yield from asked([dice.pick(wordings)], answer, argument=order, order=order)
 
 
 def he_to_she(dice: Dice) -> Iterator[Exercise]:

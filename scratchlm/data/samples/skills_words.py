@@ -126,8 +126,11 @@ def category(_: Dice) -> Iterator[Exercise]:
     wordings = ("What kind of thing is {a}?", "What is {a}?", "Which group does {a} belong to?")
     for kind, members in CATEGORIES.items():
         for member in members:
-            a = with_article(member)
+            a = member if kind in _WITHOUT_ARTICLE else with_article(member)
             yield from asked(wordings, tidy(f"{a} is {kind}."), argument=member, is_fact=True, a=a)
+
+
+_WITHOUT_ARTICLE = ("a colour", "a drink")  # red and milk are no `a red` and `a milk`
 
 
 def compare_sizes(dice: Dice) -> Iterator[Exercise]:

@@ -64,7 +64,7 @@ def colour(_: Dice) -> Iterator[Exercise]:
 
 
 def true_or_not(dice: Dice) -> Iterator[Exercise]:
-    """Does a cow eat honey? No, a cow eats grass."""
+    """Does a cow eat honey? A cow eats grass, so no: with the fact said first, the verdict is easy."""
     wordings = (
         "Does {a} {base} {claim}?",
         "Is it true that {a} {verb} {claim}?",
@@ -74,10 +74,10 @@ def true_or_not(dice: Dice) -> Iterator[Exercise]:
         known = {animal.name: value for animal in ANIMALS.values() if (value := getattr(animal, fact))}
         for name, value in known.items():
             wrong = dice.pick([other for other in known.values() if other != value])
-            for truth, claim in (("Yes", value), ("No", wrong)):
+            for truth, claim in (("yes", value), ("no", wrong)):
                 a = with_article(name)
                 slots = {"a": a, "verb": verb, "base": verb.removesuffix("s"), "claim": claim}
-                answer = f"{truth}, {a} {verb} {value}."
+                answer = tidy(f"{a} {verb} {value}, so {truth}.")
                 yield from asked(wordings, answer, argument=f"{name} {claim}", is_fact=True, **slots)
 
 

@@ -100,5 +100,5 @@ CATEGORIES = {  # kind of thing -> its members
     "a tool": ("hammer", "spade", "rake", "saw", "axe", "brush", "needle", "shovel"),
     "a flower": ("rose", "daisy", "tulip", "sunflower", "poppy", "lily", "violet"),
     "a drink": ("milk", "water", "tea", "juice", "lemonade", "cocoa"),
-    "music": ("drum", "flute", "fiddle", "trumpet", "harp", "guitar"),
+    "an instrument": ("drum", "flute", "fiddle", "trumpet", "harp", "guitar"),
 }  # fmt: skip

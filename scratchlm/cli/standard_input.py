@@ -1,0 +1,44 @@
+"""Standard input as text: whole, or line by line."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from scratchlm.core.errors import DataError
+
+
+def read_text() -> str:
+    """All of standard input.
+
+    Raises: DataError when it is closed or no text.
+    """
+    with _complaints():
+        return sys.stdin.read()
+
+
+def read_lines() -> Iterator[str]:
+    """The lines of standard input without their ends, as they come.
+
+    Raises: DataError when it is closed or no text.
+    """
+    while True:
+        with _complaints():
+            line = sys.stdin.readline()
+        if not line:
+            return
+        yield line.rstrip("\r\n")
+
+
+@contextlib.contextmanager
+def _complaints() -> Iterator[None]:
+    if sys.stdin is None:  # closed by the caller: `<&-`
+        raise DataError("standard input should hold text, found it closed; pipe the text in.")
+    try:
+        yield
+    except UnicodeDecodeError as cause:
+        raise DataError(
+            f"standard input must be {cause.encoding} text, found byte 0x{cause.object[cause.start]:02x} "
+            f"({cause.reason}); convert it first, e.g. `iconv -f WINDOWS-1252 -t UTF-8`."
+        ) from cause

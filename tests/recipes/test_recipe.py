@@ -1,0 +1,125 @@
+"""Recipes: readable files, checked before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from scratchlm.core.config import from_dict
+from scratchlm.core.errors import ConfigError
+from scratchlm.recipes.recipe import (
+    Recipe,
+    builtin_recipes,
+    differing_settings,
+    load_recipe,
+    recipe_values,
+    save_recipe,
+)
+from scratchlm.recipes.run import EXTENDABLE
+
+
+@pytest.mark.parametrize("name", builtin_recipes())
+def test_every_builtin_recipe_is_complete_and_says_what_it_does(name):
+    short, recipe = load_recipe(name)
+    recipe.check()
+    assert short == name
+    assert builtin_recipes()[name] == recipe.description != ""
+
+
+def test_the_default_recipe_is_among_them():
+    assert {"quickstart", "shakespeare"} <= builtin_recipes().keys()
+
+
+@pytest.mark.parametrize("name", builtin_recipes())
+def test_a_recipe_saved_and_loaded_back_is_the_same(name, tmp_path):
+    _, recipe = load_recipe(name)
+    (tmp_path / "run").mkdir()
+    save_recipe(recipe, tmp_path / "run" / "recipe.toml")
+    for path in (tmp_path / "run", tmp_path / "run" / "recipe.toml"):
+        assert load_recipe(str(path)) == ("run", recipe)
+
+
+def test_a_file_of_ones_own_is_a_recipe_by_its_name(tmp_path):
+    (tmp_path / "mine.toml").write_text('[pretrain]\nmax_steps = 3\n[data]\ntext = ["a.txt"]\n')
+    short, recipe = load_recipe(str(tmp_path / "mine.toml"))
+    assert short == "mine"
+    assert recipe.pretrain.max_steps == 3
+    assert recipe.data.text == ("a.txt",)
+    assert recipe_values(str(tmp_path / "mine.toml"))[1]["pretrain"] == {"max_steps": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[modell]\n", r"mine has no setting 'modell'; did you mean 'model'\?"),
+        ("[model]\nn_layer = 2\n", r"mine.model has no setting 'n_layer'; did you mean 'n_layers'\?"),
+        ("[pretrain]\nmax_step = 2\n", r"mine.pretrain has no setting 'max_step'; did you mean 'max_steps'\?"),
+        ('stages = ["pretrian"]\n', r"mine.stages\[0\] must be one of 'pretrain'"),
+        ('[model]\nsize = "huge"\n', "mine.model.size must be"),
+        ('[pretrain]\nbatch_size = "8"\n', "mine.pretrain.batch_size must be int, got '8'"),
+        ("[pretrain]\nmax_steps = 0\n", "max_steps must be above zero"),
+        ("model = 3\n", "mine.model must be a table"),
+        ("[model\n", "must be a TOML recipe, found"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named_with_the_nearest(tmp_path, text, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(str(path))
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'quickstart'"):
+        load_recipe("quikstart")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"gone\.toml should be a readable file"):
+        load_recipe(str(tmp_path / "gone.toml"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stages": []}, "stages must name each stage once"),
+        ({"stages": ["pretrain", "pretrain"]}, "stages must name each stage once"),
+        ({"stages": ["classify"]}, "needs a base"),
+        ({"data": {"text": []}}, r"the stage pretrain needs data.*data\.text"),
+        ({"data": {"messages": []}}, r"the stage classify needs data.*--data\.messages"),
+        ({"data": {"instructions": []}}, r"the stage instruct needs data.*data\.instructions"),
+    ],
+)
+def test_a_recipe_that_cannot_run_is_refused(recipe_of, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        recipe_of(**changes).check()
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "classify", "instruct"])
+def test_every_stage_needs_an_end(recipe_of, stage):
+    recipe = recipe_of()
+    endless = dataclasses.replace(getattr(recipe, stage), max_steps=None)
+    with pytest.raises(ConfigError, match=rf"the stage {stage} needs an end.*\[{stage}\]"):
+        dataclasses.replace(recipe, **{stage: endless}).check()
+
+
+def test_what_no_stage_uses_may_be_missing(recipe_of):
+    recipe_of(stages=["pretrain"], data={"messages": [], "instructions": []}).check()
+    recipe_of(stages=["classify"], base="random:tiny", data={"text": []}).check()
+
+
+def test_differences_are_named_with_dots(recipe_of):
+    one = recipe_of()
+    assert differing_settings(one, recipe_of()) == []
+    other = recipe_of(model={"n_layers": 2}, pretrain={"max_steps": 9}, sample_prompt="x")
+    assert sorted(differing_settings(one, other)) == ["model.n_layers", "pretrain.max_steps", "sample_prompt"]
+
+
+def test_what_may_be_extended_are_settings_of_every_stage(recipe_of):
+    for stage in ("pretrain", "classify", "instruct"):
+        assert {field.name for field in dataclasses.fields(getattr(recipe_of(), stage))} >= EXTENDABLE
+
+
+def test_an_empty_table_is_the_defaults():
+    assert from_dict(Recipe, {}, where="empty") == Recipe()

@@ -1,0 +1,153 @@
+"""The Python door: load, generate, classify, ask."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import scratchlm
+from scratchlm.checkpoints.store import checkpoint_folder, save_model
+from scratchlm.core.errors import CheckpointError, ConfigError, DataError
+from scratchlm.core.seed import seed_everything
+from scratchlm.finetuning.heads import replace_head
+from scratchlm.model.config import GPTConfig
+from scratchlm.model.gpt import GPTModel
+from scratchlm.serving.language_model import LanguageModel, load
+from scratchlm.tokenizers.bpe_training import train_bpe
+
+CORPUS = "once upon a time a cat sat on a mat and a dog saw the cat and the mat " * 3
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_bpe([CORPUS], 290)
+
+
+@pytest.fixture
+def saved(tokenizer, tmp_path):
+    """A function that saves a tiny model of a kind and returns its folder."""
+
+    def save(kind=None, *, folder=tmp_path / "model", **task):
+        seed_everything(3)
+        model = GPTModel(
+            GPTConfig(
+                vocab_size=tokenizer.vocab_size, context_length=64, emb_dim=16, n_heads=2, n_layers=1, init="gpt2"
+            )
+        )
+        if kind == "classification":
+            replace_head(model, len(task["classes"]))
+        return save_model(folder, model, tokenizer, task={"kind": kind, **task} if kind else None)
+
+    return save
+
+
+@pytest.fixture
+def classifier(saved):
+    return load(saved("classification", classes=["ham", "spam"], max_length=12))
+
+
+def test_load_brings_model_tokenizer_config_and_task_together(saved, tokenizer):
+    lm = load(saved(), device="cpu")
+    assert isinstance(lm, LanguageModel)
+    assert lm.kind == "language model"
+    assert lm.task == {}
+    assert lm.class_names == []
+    assert lm.config.vocab_size == tokenizer.vocab_size
+    ids = torch.tensor([lm.tokenizer.encode("a cat")])
+    assert lm.model(ids).shape == (*ids.shape, tokenizer.vocab_size)
+    assert not lm.model.training
+
+
+def test_the_package_offers_load_itself(saved):
+    assert scratchlm.load(saved()).generate("a cat", max_new_tokens=2)
+
+
+def test_a_run_folder_means_its_newest_checkpoint(saved, tmp_path):
+    run = tmp_path / "run"
+    for step in (2, 10):
+        saved(folder=checkpoint_folder(run, step))
+    assert load(run).folder == checkpoint_folder(run, 10)
+
+
+def test_a_folder_without_a_model_is_an_error(tmp_path):
+    with pytest.raises(CheckpointError, match="found a folder without one"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.9, "seed": 4}, {"temperature": 1.5, "top_k": 20, "seed": 1}])
+def test_streamed_pieces_add_up_to_the_whole_text(saved, settings):
+    lm = load(saved())
+    whole = lm.generate("once upon", max_new_tokens=20, **settings)
+    pieces = list(lm.generate("once upon", max_new_tokens=20, stream=True, **settings))
+    assert "".join(pieces) == whole
+    assert len(pieces) > 1
+
+
+def test_the_seed_decides_and_nothing_else_does(saved):
+    lm = load(saved())
+    settings = {"max_new_tokens": 30, "temperature": 1.0}
+    first = lm.generate("a dog", seed=1, **settings)
+    torch.rand(5)
+    assert lm.generate("a dog", seed=1, **settings) == first
+    assert lm.generate("a dog", seed=2, **settings) != first
+
+
+def test_an_empty_prompt_begins_a_text(saved):
+    assert load(saved()).generate("", max_new_tokens=5)
+
+
+def test_end_of_text_ends_an_answer_unless_stop_ids_say_otherwise(saved):
+    lm = load(saved())
+    with torch.no_grad():  # end-of-text becomes the likeliest token everywhere
+        lm.model.final_norm.scale.zero_()
+        lm.model.final_norm.shift.copy_(lm.model.out_head.weight[lm.tokenizer.end_of_text_id] * 100)
+    assert lm.generate("a cat", max_new_tokens=5) == ""
+    assert "<|endoftext|>" in lm.generate("a cat", max_new_tokens=5, stop_ids=())
+
+
+def test_an_unknown_setting_names_the_nearest_and_does_so_at_once(saved):
+    lm = load(saved())
+    with pytest.raises(ConfigError, match="did you mean 'temperature'"):
+        lm.generate("a cat", temprature=0.5, stream=True)  # an iterator never asked for its first piece
+
+
+def test_an_impossible_setting_is_named(saved):
+    with pytest.raises(ConfigError, match="max_new_tokens"):
+        load(saved()).generate("a cat", max_new_tokens=-1)
+
+
+def test_a_classifier_labels_texts_in_their_order(classifier):
+    texts = ["the mat", "a cat sat on a mat and a dog saw the cat and the mat", "dog"]
+    found = classifier.classify(texts)
+    assert [p.text for p in found] == texts
+    assert {p.label for p in found} <= {"ham", "spam"}
+    assert [p.is_truncated for p in found] == [False, True, False]
+    assert classifier.classify([texts[2]])[0].probability == pytest.approx(found[2].probability, abs=1e-6)
+    assert classifier.classify([]) == []
+
+
+def test_an_empty_text_cannot_be_classified(classifier):
+    with pytest.raises(DataError, match="must not be empty"):
+        classifier.classify(["fine", ""])
+
+
+def test_a_classifier_does_not_write(classifier):
+    with pytest.raises(ConfigError, match="generate needs a language model, found a classifier; use classify"):
+        classifier.generate("a cat")
+
+
+def test_a_language_model_neither_classifies_nor_answers(saved):
+    lm = load(saved())
+    with pytest.raises(ConfigError, match="classify needs a classifier, found a language model"):
+        lm.classify(["a cat"])
+    with pytest.raises(ConfigError, match="ask needs an assistant, found a language model"):
+        lm.ask("say hello")
+
+
+def test_an_assistant_is_asked_in_its_own_template(saved):
+    lm = load(saved("instruction", template="plain"))
+    answer = lm.ask("say", input="cat", max_new_tokens=6)
+    continued = lm.generate("Q: say\ncat\nA:", max_new_tokens=6)
+    assert answer == continued.removeprefix(" ")
+    with pytest.raises(ConfigError, match="classify needs a classifier"):
+        lm.classify(["a cat"])

@@ -1,0 +1,48 @@
+"""Training settings that mean nothing are refused before anything starts."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from scratchlm.core.errors import ConfigError
+from scratchlm.training.config import TrainingConfig
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["max_steps", "epochs", "max_minutes", "batch_size", "accumulate", "learning_rate", "patience", "eval_batches"],
+)
+@pytest.mark.parametrize("value", [0, -1, math.nan])
+def test_what_must_be_positive_is(name, value):
+    with pytest.raises(ConfigError, match=f"{name} must be above zero, got {value}"):
+        TrainingConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["warmup_steps", "weight_decay", "max_grad_norm", "eval_every_steps", "sample_every_steps", "seed"],
+)
+def test_what_may_be_zero_may_not_be_negative(name):
+    TrainingConfig(**{name: 0})
+    with pytest.raises(ConfigError, match=f"{name} must not be negative, got -1"):
+        TrainingConfig(**{name: -1})
+
+
+@pytest.mark.parametrize("name", ["final_learning_rate", "beta1", "beta2", "label_smoothing"])
+@pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
+def test_shares_lie_between_0_and_1(name, value):
+    with pytest.raises(ConfigError, match=f"{name} must lie between 0 and 1, got {value}"):
+        TrainingConfig(**{name: value})
+
+
+def test_a_run_keeps_at_least_one_checkpoint():
+    with pytest.raises(ConfigError, match="keep_checkpoints must be at least 1, got 0"):
+        TrainingConfig(keep_checkpoints=0)
+
+
+@pytest.mark.parametrize("end", [{"max_steps": 1}, {"epochs": 0.5}, {"max_minutes": 1.0}])
+def test_any_of_three_settings_is_an_end(end):
+    assert TrainingConfig(**end).has_end
+    assert not TrainingConfig().has_end

@@ -1,0 +1,34 @@
+"""Out-of-memory errors become advice; other errors stay what they are."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from scratchlm.core.errors import OutOfMemoryError
+from scratchlm.training.config import TrainingConfig
+from scratchlm.training.memory import memory_errors_explained
+
+CONFIG = TrainingConfig(batch_size=32)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_every_way_of_running_out_names_the_batch_size_and_a_way_out(error):
+    with pytest.raises(OutOfMemoryError, match=r"batch_size=32; halve batch_size") as caught:
+        with memory_errors_explained(CONFIG):
+            raise error
+    assert caught.value.__cause__ is error
+    assert caught.value.exit_code == 6
+
+
+def test_other_runtime_errors_are_left_alone():
+    with pytest.raises(RuntimeError, match="shapes") as caught, memory_errors_explained(CONFIG):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    assert not isinstance(caught.value, OutOfMemoryError)
