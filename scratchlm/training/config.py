@@ -66,6 +66,9 @@ class TrainingConfig:
         for name in ("final_learning_rate", "beta1", "beta2", "label_smoothing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie between 0 and 1, got {getattr(self, name)}.")
+        for name in ("beta1", "beta2"):
+            if getattr(self, name) == 1:
+                raise ConfigError(f"{name} must be below 1, got 1: such a mean never changes; 0.9 is usual.")
         if self.keep_checkpoints < 1:
             raise ConfigError(
                 f"keep_checkpoints must be at least 1, got {self.keep_checkpoints}; a run needs one."

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,72 +52,107 @@ CLASSIFY = (
 )
 ENDLESS = f"pretrain --data text.txt {MODEL} --batch-size 4 --max-steps 10000000 --checkpoint-every-steps 0 --out out"
 
-# Runs a command that kills itself at its n-th fsync: each is a moment at which a file is half-written or new.
+# A process that has imported everything and computed nothing: it forks a child per command, told to it as a line of
+# JSON, and answers with the child's process id and then with its exit status. Importing torch once, not each time.
+LAUNCHER = """
+import importlib, json, os, sys
+from scratchlm.cli.main import main
+for name in ("pretrain", "finetune_classify", "run"):
+    importlib.import_module(f"scratchlm.cli.{name}")
+for line in sys.stdin:
+    order = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.chdir(order["here"])
+        os.environ["SCRATCHLM_HOME"] = os.path.join(order["here"], "home")
+        for stream, name in ((sys.stdout, "stdout"), (sys.stderr, "stderr")):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
+        exec(order["first"])
+        code = main(order["args"])
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+# Code for a child to run first: it then kills itself as soon as something is true at an fsync. Each fsync is a moment
+# at which a file or a folder is half-written, or new and not yet in its place.
 KILLED_AT_FSYNC = """
-import os, signal, sys
-last, argv = int(sys.argv[1]), sys.argv[2:]
+import glob, signal
 real, seen = os.fsync, 0
 def fsync(descriptor):
     global seen
     seen += 1
-    if seen == last:
+    if {is_time}:
         os.kill(os.getpid(), signal.SIGKILL)
     real(descriptor)
 os.fsync = fsync
-from scratchlm.cli.main import main
-sys.exit(main(argv))
 """
-# Runs a command whose checkpoints take a minute to write.
 SLOW_TO_SAVE = """
-import sys, time
-import scratchlm.training.trainer as trainer
-trainer.save_model = lambda *args, **kwargs: (print("saving", file=sys.stderr, flush=True), time.sleep(60))
-from scratchlm.cli.main import main
-sys.exit(main(sys.argv[1:]))
+import time
+import scratchlm.training.trainer
+scratchlm.training.trainer.save_model = lambda *args, **kwargs: (open("saving", "w").close(), time.sleep(60))
 """
 
 
 @dataclass(frozen=True)
 class Commands:
-    """Runs scratchlm in processes of their own, in one working folder."""
+    """Runs scratchlm in processes of their own, one at a time, in one working folder."""
 
     here: Path
+    launcher: subprocess.Popen[str]
 
-    def start(self, command: str, *program: str) -> subprocess.Popen[str]:
-        """Begin a command, and do not wait for it."""
-        return subprocess.Popen(
-            [sys.executable, *(program or ("-m", "scratchlm")), *command.split()],
-            cwd=self.here,
-            env={**os.environ, "SCRATCHLM_HOME": str(self.here / "home"), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(self, command: str, *, first: str = "") -> int:
+        """Begin a command, after some code in its process; returns its process id."""
+        assert self.launcher.stdin is not None
+        order = {"here": str(self.here), "args": command.split(), "first": first}
+        self.launcher.stdin.write(json.dumps(order) + "\n")
+        self.launcher.stdin.flush()
+        return int(self._answer())
 
-    def finish(self, command: str) -> dict[str, Any]:
+    def wait(self) -> int:
+        """The exit code of the command that was started, negative for a signal; its output lies in files."""
+        return int(self._answer())
+
+    def finish(self, command: str, *, first: str = "") -> dict[str, Any]:
         """Run a command with --json to its good end; returns what it printed."""
-        process = self.start(f"{command} --json")
-        out, err = process.communicate(timeout=PATIENCE_S)
-        assert process.returncode == 0, err
-        found = json.loads(out)
+        self.start(f"{command} --json", first=first)
+        code = self.wait()
+        assert code == 0, self.stderr
+        found = json.loads((self.here / "stdout").read_text())
         assert isinstance(found, dict)
         return found
 
     def kill_when(self, command: str, is_time: Callable[[], bool]) -> None:
         """Run a command and kill it, without a chance to tidy up, as soon as it is time."""
         process = self.start(command)
-        self.wait_until(is_time, process)
-        process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL, "it had ended before it could be killed"
+        self.wait_until(is_time)
+        os.kill(process, signal.SIGKILL)
+        assert self.wait() == -signal.SIGKILL, "it had ended before it could be killed"
 
-    def wait_until(self, is_time: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    def wait_until(self, is_time: Callable[[], bool]) -> None:
         """Look every millisecond; a process that ends first, or never gets there, fails the test."""
         give_up_at_s = time.monotonic() + PATIENCE_S
         while not is_time():
-            assert process.poll() is None, process.communicate()[1]
+            assert not self._has_answer(0.001), self.stderr
             assert time.monotonic() < give_up_at_s, "it never got there"
-            time.sleep(0.001)
+
+    @property
+    def stderr(self) -> str:
+        """What the last command said on standard error."""
+        return (self.here / "stderr").read_text()
+
+    def _has_answer(self, timeout_s: float) -> bool:
+        return bool(select.select([self.launcher.stdout], [], [], timeout_s)[0])
+
+    def _answer(self) -> str:
+        assert self._has_answer(PATIENCE_S), "the launcher does not answer"
+        assert self.launcher.stdout is not None
+        # Unbuffered, so that select and readline agree on what has been read.
+        answer = b""
+        while not answer.endswith(b"\n"):
+            answer += os.read(self.launcher.stdout.fileno(), 1)
+        return answer.decode()
 
     def has_lines(self, file: str, n: int) -> Callable[[], bool]:
         """Has a log grown to so many lines?"""
@@ -123,8 +160,30 @@ class Commands:
         return lambda: path.exists() and path.read_bytes().count(b"\n") >= n
 
 
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[subprocess.Popen[str]]:
+    """The process that begins the others."""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }  # a pool does not survive fork
+    with subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
 @pytest.fixture
-def commands(tmp_path: Path) -> Commands:
+def commands(tmp_path: Path, launcher: subprocess.Popen[str]) -> Commands:
     """A working folder with `text.txt`, `messages.tsv` and `entries.json`."""
     draw = random.Random(0)
 
@@ -137,7 +196,7 @@ def commands(tmp_path: Path) -> Commands:
     (tmp_path / "messages.tsv").write_text("".join(spam + ham))
     entries = [{"instruction": f"Say {words(2)}", "output": words(1)} for _ in range(60)]
     (tmp_path / "entries.json").write_text(json.dumps(entries))
-    return Commands(here=tmp_path)
+    return Commands(here=tmp_path, launcher=launcher)
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -191,43 +250,31 @@ def test_killed_three_times_it_ends_as_the_undisturbed_run(commands):
     assert_same_training(commands.here / "out", commands.here / "undisturbed")
 
 
-def fsyncs_of(command: str, commands: Commands) -> int:
-    """How many moments there are: the command is run once, counting."""
-    counting = KILLED_AT_FSYNC.replace("sys.exit(main(argv))", "main(argv); print(seen)")
-    out, err = commands.start(f"0 {command}", "-c", counting).communicate(timeout=PATIENCE_S)
-    assert out, err
-    return int(out.splitlines()[-1])
-
-
 @pytest.mark.slow
 def test_killed_while_writing_any_file_it_ends_as_the_undisturbed_run(commands):
-    """Every fsync from the recipe to the report is a moment to die; a third of them, spread evenly, is tried."""
+    """Every fsync from the recipe to the report is a moment to die."""
     short = f"pretrain --data text.txt {MODEL} --batch-size 4 --max-steps 6 --checkpoint-every-steps 3 --out"
-    n_moments = fsyncs_of(f"{short} undisturbed", commands)
+    counting = KILLED_AT_FSYNC.format(is_time="open('moments', 'w').write(str(seen)) == 0")
+    commands.finish(f"{short} undisturbed", first=counting)
+    n_moments = int((commands.here / "moments").read_text())
     assert n_moments > 20
-    for moment in range(1, n_moments + 1, 3):
-        out = f"out{moment}"
-        process = commands.start(f"{moment} {short} {out}", "-c", KILLED_AT_FSYNC)
-        process.communicate(timeout=PATIENCE_S)
-        assert process.returncode == -signal.SIGKILL
-        has_recipe = (commands.here / out / "recipe.toml").exists()
-        commands.finish(f"{short} {out} {'--resume' if has_recipe else ''}")
-        assert_same_training(commands.here / out, commands.here / "undisturbed")
-        leftovers = [path for path in (commands.here / out).rglob("*") if ".partial-" in path.name]
-        assert leftovers == [], moment
+    for moment in range(1, n_moments + 1):
+        shutil.rmtree(commands.here / "home")  # its token shards are made anew, and are moments too
+        run = commands.here / f"out{moment}"
+        commands.start(f"{short} {run.name}", first=KILLED_AT_FSYNC.format(is_time=f"seen == {moment}"))
+        assert commands.wait() == -signal.SIGKILL
+        has_begun = (run / "recipe.toml").exists()
+        commands.finish(f"{short} {run.name} {'--resume' if has_begun else ''}")
+        assert_same_training(run, commands.here / "undisturbed")
 
 
 def test_killed_while_a_checkpoint_is_written_it_resumes_from_the_one_before(commands):
     short = (
         f"pretrain --data text.txt {MODEL} --batch-size 4 --max-steps 6 --checkpoint-every-steps 3 --out out"
     )
-    is_writing = KILLED_AT_FSYNC.replace(
-        "if seen == last:",
-        "if [p for p in __import__('glob').glob('out/checkpoints/.step-00000006.partial-*')]:",
-    )
-    process = commands.start(f"0 {short}", "-c", is_writing)
-    _, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == -signal.SIGKILL, err
+    is_writing = "glob.glob('out/checkpoints/.step-00000006.partial-*')"
+    commands.start(short, first=KILLED_AT_FSYNC.format(is_time=is_writing))
+    assert commands.wait() == -signal.SIGKILL, commands.stderr
     assert [folder.name for folder in checkpoints(commands.here / "out")] == ["step-00000003"]
     resumed = commands.finish("pretrain --out out --resume")
     assert (resumed["resumed_from"], resumed["step"]) == (3, 6)
@@ -251,16 +298,11 @@ def test_a_classifier_killed_twice_ends_as_the_undisturbed_one(commands):
 
 @pytest.mark.slow
 def test_a_whole_life_killed_in_every_stage_ends_as_the_undisturbed_one(commands):
-    life = (
-        (
-            f"run quickstart {MODEL} --pretrain.max-steps 40 --pretrain.checkpoint-every-steps 10 --pretrain.batch-size 4 "
-            "--classify.max-steps 40 --classify.checkpoint-every-steps 10 --classify.batch-size 4 "
-            "--instruct.max-steps 40 --instruct.checkpoint-every-steps 10 --instruct.batch-size 4 "
-            "--instruct.max-new-tokens 4 --model.context-length 128 --tokenizer.vocab-size 400"
-        )
-        .replace("--model.context-length 32 ", "")
-        .replace("--tokenizer.vocab-size 300 ", "")
+    stages = " ".join(
+        f"--{stage}.max-steps 40 --{stage}.checkpoint-every-steps 10 --{stage}.batch-size 4"
+        for stage in ("pretrain", "classify", "instruct")
     )
+    life = f"run quickstart {stages} {MODEL} --instruct.max-new-tokens 4 --model.context-length 128"
     undisturbed = commands.finish(f"{life} --out undisturbed")
     for log in ("metrics.jsonl", "classify/metrics.jsonl", "instruct/metrics.jsonl"):
         commands.kill_when(f"{life} --out out", commands.has_lines(f"out/{log}", 25))
@@ -282,11 +324,8 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(command
     before, newest = checkpoints(commands.here / "out")[-2:]
     weights = newest / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    process = commands.start("pretrain --out out --resume --json")
-    out, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, err
-    assert str(weights.relative_to(commands.here)) in err
-    resumed = json.loads(out)
+    resumed = commands.finish("pretrain --out out --resume")
+    assert str(weights.relative_to(commands.here)) in commands.stderr
     assert resumed["resumed_from"] == int(before.name.removeprefix("step-"))
     assert resumed["val_loss"] == undisturbed["val_loss"]
 
@@ -294,32 +333,44 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(command
 # --- SIGINT and SIGTERM ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_polite_stop_saves_and_leaves_within_ten_seconds(commands, number, code):
     process = commands.start(ENDLESS)
-    commands.wait_until(commands.has_lines("out/metrics.jsonl", 5), process)
+    commands.wait_until(commands.has_lines("out/metrics.jsonl", 5))
     asked_at_s = time.monotonic()
-    process.send_signal(number)
-    out, err = process.communicate(timeout=PATIENCE_S)
+    os.kill(process, number)
+    assert commands.wait() == code
     assert time.monotonic() - asked_at_s < 10
-    assert (process.returncode, out) == (code, "")
-    assert "Traceback" not in err
+    assert (commands.here / "stdout").read_text() == ""
+    assert "Traceback" not in commands.stderr
     [checkpoint] = checkpoints(commands.here / "out")
     step = int(checkpoint.name.removeprefix("step-"))
-    assert err.splitlines()[-1] == f"scratchlm: stopped after step {step}; resume from out."
+    assert commands.stderr.splitlines()[-1] == f"scratchlm: stopped after step {step}; resume from out."
     assert max(record["step"] for record in records(commands.here / "out/metrics.jsonl")) == step
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_the_program_itself_and_not_only_a_fork_of_it(commands):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scratchlm", *ENDLESS.split()],
+        cwd=commands.here,
+        env={**os.environ, "SCRATCHLM_HOME": str(commands.here / "home")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    commands.wait_until(commands.has_lines("out/metrics.jsonl", 5))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == 130
+    assert checkpoints(commands.here / "out")
 
 
 @pytest.mark.slow
 def test_what_was_stopped_politely_ends_as_the_undisturbed_run(commands):
     undisturbed = commands.finish(f"{PRETRAIN} --out undisturbed")
     process = commands.start(f"{PRETRAIN} --out out")
-    commands.wait_until(commands.has_lines("out/metrics.jsonl", 33), process)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130
+    commands.wait_until(commands.has_lines("out/metrics.jsonl", 33))
+    os.kill(process, signal.SIGINT)
+    assert commands.wait() == 130
     resumed = commands.finish("pretrain --out out --resume")
     assert resumed["val_loss"] == undisturbed["val_loss"]
     assert records(commands.here / "out/metrics.jsonl") == records(
@@ -328,14 +379,11 @@ def test_what_was_stopped_politely_ends_as_the_undisturbed_run(commands):
 
 
 def test_a_second_ctrl_c_leaves_at_once(commands):
-    process = commands.start(ENDLESS, "-c", SLOW_TO_SAVE)
-    commands.wait_until(commands.has_lines("out/metrics.jsonl", 3), process)
-    process.send_signal(signal.SIGINT)
-    assert process.stderr is not None
-    while "saving" not in process.stderr.readline():
-        pass
+    process = commands.start(ENDLESS, first=SLOW_TO_SAVE)
+    commands.wait_until(commands.has_lines("out/metrics.jsonl", 3))
+    os.kill(process, signal.SIGINT)
+    commands.wait_until((commands.here / "saving").exists)
     asked_at_s = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130
+    os.kill(process, signal.SIGINT)
+    assert commands.wait() == 130
     assert time.monotonic() - asked_at_s < 5

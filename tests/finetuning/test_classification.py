@@ -238,7 +238,11 @@ def test_a_saved_base_learns_to_tell_messages_apart_and_counts_what_it_saw(messa
 
 def test_the_books_split_is_tried_with_a_model_of_its_own(messages, base_folder, tmp_path):
     result = finetune_classifier(
-        messages, quick(compare_raw_split=True, max_steps=3), tmp_path / "run", base=str(base_folder), device=CPU
+        messages,
+        quick(compare_raw_split=True, max_steps=3),
+        tmp_path / "run",
+        base=str(base_folder),
+        device=CPU,
     )
     assert result.scores_raw is not None
     assert result.scores_raw.n == 150 - 105 - 15  # 75 of each class, cut 70 / 10 / 20
@@ -263,7 +267,11 @@ def test_an_interrupted_classifier_resumes_bit_for_bit(messages, base_folder, tm
 
 def test_a_random_base_learns_its_tokenizer_from_the_training_side(messages, tmp_path):
     result = finetune_classifier(
-        messages, quick(max_steps=2, batch_size=4, train=None), tmp_path / "run", base="random:tiny", device=CPU
+        messages,
+        quick(max_steps=2, batch_size=4, train=None),
+        tmp_path / "run",
+        base="random:tiny",
+        device=CPU,
     )
     saved = load_model(tmp_path / "run")
     assert saved.config.emb_dim == 128

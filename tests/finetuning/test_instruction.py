@@ -177,7 +177,9 @@ def test_a_random_base_learns_the_words_of_the_entries(tmp_path):
 
 def test_an_unknown_template_names_the_nearest(base_folder, tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'alpaca'"):
-        finetune_instructions(SPLIT, quick(template="alpacca"), tmp_path / "r", base=str(base_folder), device=CPU)
+        finetune_instructions(
+            SPLIT, quick(template="alpacca"), tmp_path / "r", base=str(base_folder), device=CPU
+        )
 
 
 def test_cut_entries_are_counted(base_folder, tmp_path):

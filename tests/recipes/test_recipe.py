@@ -54,7 +54,10 @@ def test_a_file_of_ones_own_is_a_recipe_by_its_name(tmp_path):
     [
         ("[modell]\n", r"mine has no setting 'modell'; did you mean 'model'\?"),
         ("[model]\nn_layer = 2\n", r"mine.model has no setting 'n_layer'; did you mean 'n_layers'\?"),
-        ("[pretrain]\nmax_step = 2\n", r"mine.pretrain has no setting 'max_step'; did you mean 'max_steps'\?"),
+        (
+            "[pretrain]\nmax_step = 2\n",
+            r"mine.pretrain has no setting 'max_step'; did you mean 'max_steps'\?",
+        ),
         ('stages = ["pretrian"]\n', r"mine.stages\[0\] must be one of 'pretrain'"),
         ('[model]\nsize = "huge"\n', "mine.model.size must be"),
         ('[pretrain]\nbatch_size = "8"\n', "mine.pretrain.batch_size must be int, got '8'"),

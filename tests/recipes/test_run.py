@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from html.parser import HTMLParser
@@ -27,7 +28,21 @@ def without_clocks(figures):
 
 def snapshot(folder):
     """Every file with its time and content."""
-    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()
+    }
+
+
+@contextlib.contextmanager
+def killed_before_the_report(monkeypatch):
+    """Within the block a run ends when it would write its report."""
+
+    def kill(data):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "render_report", kill)
+        yield
 
 
 class Loads(HTMLParser):
@@ -38,7 +53,9 @@ class Loads(HTMLParser):
         self.urls = []
 
     def handle_starttag(self, tag, attrs):
-        loading = {"src", "srcset", "poster", "data"} | ({"href"} if tag in ("link", "image", "use") else set())
+        loading = {"src", "srcset", "poster", "data"} | (
+            {"href"} if tag in ("link", "image", "use") else set()
+        )
         self.urls += [value for name, value in attrs if name.removeprefix("xlink:") in loading]
 
 
@@ -79,7 +96,9 @@ def test_figures_are_those_of_the_saved_models_and_files(finished, data_files):
     assert classify["low"] <= classify["test_accuracy"] <= classify["high"]
     assert classify["baseline_majority"] == 0.5
     assert (instruct["rows"], instruct["train_n"], instruct["test_n"]) == (40, 34, 4)
-    answers = [json.loads(line) for line in (result.out / "instruct" / "answers.jsonl").read_text().splitlines()]
+    answers = [
+        json.loads(line) for line in (result.out / "instruct" / "answers.jsonl").read_text().splitlines()
+    ]
     assert [a["model_response"] for a in answers] == [a["answer"] for a in instruct["answers"]]
     assert instruct["exact_match"] == sum(a["correct"] for a in instruct["answers"]) / 4
 
@@ -135,8 +154,7 @@ def test_a_stage_that_was_stopped_goes_on_and_the_figures_are_the_same(
 
 def test_a_kill_before_the_report_leaves_only_the_report_to_write(recipe_of, run_it, tmp_path, monkeypatch):
     recipe, out = recipe_of(**PRETRAIN_ONLY), tmp_path / "run"
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run_module, "render_report", lambda data: (_ for _ in ()).throw(KeyboardInterrupt))
+    with killed_before_the_report(monkeypatch), pytest.raises(KeyboardInterrupt):
         run_it(recipe, out)
     figures = snapshot(out / "figures")
     result = run_it(recipe, out)
@@ -151,8 +169,7 @@ def test_a_report_of_a_shorter_run_does_not_outlive_its_extension(recipe_of, run
     run_it(recipe_of(**PRETRAIN_ONLY), out)
     old = (out / "report.html").read_bytes()
     longer = recipe_of(**PRETRAIN_ONLY, pretrain={"max_steps": 8})
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run_module, "render_report", lambda data: (_ for _ in ()).throw(KeyboardInterrupt))
+    with killed_before_the_report(monkeypatch), pytest.raises(KeyboardInterrupt):
         run_it(longer, out, extend=True)
     result = run_it(longer, out, extend=True)
     assert result.figures["pretrain"]["step"] == 8
@@ -179,7 +196,8 @@ def test_other_settings_are_refused_by_name_and_nothing_is_touched(finished, rec
 
 
 @pytest.mark.parametrize(
-    "change", [{"pretrain": {"learning_rate": 1.0}}, {"pretrain": {"max_steps": 9, "batch_size": 2}}, {"base": "x"}]
+    "change",
+    [{"pretrain": {"learning_rate": 1.0}}, {"pretrain": {"max_steps": 9, "batch_size": 2}}, {"base": "x"}],
 )
 def test_extending_allows_another_end_and_nothing_else(finished, recipe_of, change):
     _, result = finished
@@ -232,7 +250,7 @@ def test_a_file_is_no_run_folder(recipe_of, tmp_path):
 
 
 def test_a_recipe_that_cannot_run_leaves_no_folder(recipe_of, run_it, tmp_path):
-    with pytest.raises(ConfigError, match="data.messages"):
+    with pytest.raises(ConfigError, match=r"data\.messages"):
         run_it(recipe_of(data={"messages": []}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -242,7 +260,9 @@ def test_a_recipe_that_cannot_run_leaves_no_folder(recipe_of, run_it, tmp_path):
 
 def test_a_single_stage_lives_in_the_run_folder_itself(recipe_of, run_it, tmp_path):
     result = run_it(
-        recipe_of(stages=["classify"], base="random:tiny", classify={"max_steps": 1, "compare_raw_split": False}),
+        recipe_of(
+            stages=["classify"], base="random:tiny", classify={"max_steps": 1, "compare_raw_split": False}
+        ),
         tmp_path / "run",
     )
     assert load_model(tmp_path / "run").task["kind"] == "classification"
@@ -264,5 +284,7 @@ def test_seconds_are_those_of_all_stages(finished):
 
 @pytest.mark.parametrize("prompt", ["", "ann has a very long story to tell, 0123456789"])
 def test_any_prompt_can_be_reported_on(recipe_of, run_it, tmp_path, prompt):
-    recipe = recipe_of(**PRETRAIN_ONLY, sample_prompt=prompt, model={"context_length": 8}, pretrain={"max_steps": 1})
+    recipe = recipe_of(
+        **PRETRAIN_ONLY, sample_prompt=prompt, model={"context_length": 8}, pretrain={"max_steps": 1}
+    )
     assert run_it(recipe, tmp_path / "run").report.exists()

@@ -31,7 +31,12 @@ def saved(tokenizer, tmp_path):
         seed_everything(3)
         model = GPTModel(
             GPTConfig(
-                vocab_size=tokenizer.vocab_size, context_length=64, emb_dim=16, n_heads=2, n_layers=1, init="gpt2"
+                vocab_size=tokenizer.vocab_size,
+                context_length=64,
+                emb_dim=16,
+                n_heads=2,
+                n_layers=1,
+                init="gpt2",
             )
         )
         if kind == "classification":
@@ -74,7 +79,9 @@ def test_a_folder_without_a_model_is_an_error(tmp_path):
         load(tmp_path)
 
 
-@pytest.mark.parametrize("settings", [{}, {"temperature": 0.9, "seed": 4}, {"temperature": 1.5, "top_k": 20, "seed": 1}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"temperature": 0.9, "seed": 4}, {"temperature": 1.5, "top_k": 20, "seed": 1}]
+)
 def test_streamed_pieces_add_up_to_the_whole_text(saved, settings):
     lm = load(saved())
     whole = lm.generate("once upon", max_new_tokens=20, **settings)
@@ -132,7 +139,9 @@ def test_an_empty_text_cannot_be_classified(classifier):
 
 
 def test_a_classifier_does_not_write(classifier):
-    with pytest.raises(ConfigError, match="generate needs a language model, found a classifier; use classify"):
+    with pytest.raises(
+        ConfigError, match="generate needs a language model, found a classifier; use classify"
+    ):
         classifier.generate("a cat")
 
 

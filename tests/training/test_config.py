@@ -12,7 +12,16 @@ from scratchlm.training.config import TrainingConfig
 
 @pytest.mark.parametrize(
     "name",
-    ["max_steps", "epochs", "max_minutes", "batch_size", "accumulate", "learning_rate", "patience", "eval_batches"],
+    [
+        "max_steps",
+        "epochs",
+        "max_minutes",
+        "batch_size",
+        "accumulate",
+        "learning_rate",
+        "patience",
+        "eval_batches",
+    ],
 )
 @pytest.mark.parametrize("value", [0, -1, math.nan])
 def test_what_must_be_positive_is(name, value):
@@ -35,6 +44,12 @@ def test_what_may_be_zero_may_not_be_negative(name):
 def test_shares_lie_between_0_and_1(name, value):
     with pytest.raises(ConfigError, match=f"{name} must lie between 0 and 1, got {value}"):
         TrainingConfig(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["beta1", "beta2"])
+def test_a_memory_that_never_changes_is_refused(name):
+    with pytest.raises(ConfigError, match=f"{name} must be below 1"):
+        TrainingConfig(**{name: 1.0})
 
 
 def test_a_run_keeps_at_least_one_checkpoint():

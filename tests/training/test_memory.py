@@ -21,9 +21,9 @@ CONFIG = TrainingConfig(batch_size=32)
     ],
 )
 def test_every_way_of_running_out_names_the_batch_size_and_a_way_out(error):
-    with pytest.raises(OutOfMemoryError, match=r"batch_size=32; halve batch_size") as caught:
-        with memory_errors_explained(CONFIG):
-            raise error
+    advice = r"batch_size=32; halve batch_size"
+    with pytest.raises(OutOfMemoryError, match=advice) as caught, memory_errors_explained(CONFIG):
+        raise error
     assert caught.value.__cause__ is error
     assert caught.value.exit_code == 6
 

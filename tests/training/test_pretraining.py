@@ -42,7 +42,13 @@ def quick(corpus):
     """A function that makes settings for a run of a moment."""
 
     def make(*, training=None, **changes):
-        steps = {"max_steps": 4, "batch_size": 4, "warmup_steps": 1, "learning_rate": 1e-2, **(training or {})}
+        steps = {
+            "max_steps": 4,
+            "batch_size": 4,
+            "warmup_steps": 1,
+            "learning_rate": 1e-2,
+            **(training or {}),
+        }
         defaults = {"data": (corpus,), "tokenizer": TokenizerSettings(vocab_size=300), "model": SMALL}
         return PretrainSettings(training=TrainingConfig(**steps), **{**defaults, **changes})
 
@@ -99,7 +105,10 @@ def test_a_run_leaves_a_model_that_loads_and_figures_that_are_measured(quick, tm
     assert result.n_parameters == loaded.model.n_parameters()
     assert loaded.manifest["data_fingerprint"] == result.data.fingerprint
     again = text_loss(
-        loaded.model, result.data.val, n_bytes=result.data.val_n_bytes, start_id=loaded.tokenizer.end_of_text_id
+        loaded.model,
+        result.data.val,
+        n_bytes=result.data.val_n_bytes,
+        start_id=loaded.tokenizer.end_of_text_id,
     )
     assert result.final == again
     assert result.final.n_tokens == len(result.data.val)
@@ -154,7 +163,9 @@ def test_an_interrupted_run_goes_on_to_the_same_model(quick, tmp_path, stop_step
 
 def test_a_resumed_run_keeps_its_tokenizer_whatever_the_extra_texts(quick, tmp_path):
     first = pretrain(quick(), tmp_path / "run", device=CPU)
-    again = pretrain(quick(), tmp_path / "run", device=CPU, extra_tokenizer_texts=["new words"] * 9, resume=True)
+    again = pretrain(
+        quick(), tmp_path / "run", device=CPU, extra_tokenizer_texts=["new words"] * 9, resume=True
+    )
     assert again.tokenizer.fingerprint == first.tokenizer.fingerprint
     assert again.final == first.final
 
@@ -162,7 +173,7 @@ def test_a_resumed_run_keeps_its_tokenizer_whatever_the_extra_texts(quick, tmp_p
 def test_gpt2s_tokenizer_serves_a_small_model(quick, tmp_path, real_data, monkeypatch):
     monkeypatch.setenv("SCRATCHLM_ASSETS", str(real_data))
     settings = quick(
-        data=("the-verdict",), tokenizer=TokenizerSettings(kind="gpt2"), training={"max_steps": 1},
+        data=("the-verdict",), tokenizer=TokenizerSettings(kind="gpt2"), text=TextSettings(val_fraction=0.02), training={"max_steps": 1},
         model=ModelSettings(context_length=16, emb_dim=4, n_heads=1, n_layers=1),
     )  # fmt: skip
     result = pretrain(settings, tmp_path / "run", device=CPU)
@@ -187,7 +198,8 @@ def test_what_happens_is_told(quick, tmp_path):
 def test_skipped_lines_are_told(quick, tmp_path):
     path = tmp_path / "lines.jsonl"
     path.write_text(
-        "".join(json.dumps({"text": f"{TEXT * 3} {i}"}) + "\n" for i in range(20)) + "{broken\n", encoding="utf-8"
+        "".join(json.dumps({"text": f"{TEXT * 3} {i}"}) + "\n" for i in range(20)) + "{broken\n",
+        encoding="utf-8",
     )
     told = []
     settings = quick(data=(str(path),), text=TextSettings(skip_bad_lines=True, val_fraction=0.3))

@@ -43,7 +43,9 @@ def test_a_named_size_follows_the_tokenizer():
 
 
 def test_only_what_is_said_changes():
-    config = ModelSettings(size="tiny", n_layers=2, drop_rate=0.0, tie_embeddings=False).resolve(vocab_size=10)
+    config = ModelSettings(size="tiny", n_layers=2, drop_rate=0.0, tie_embeddings=False).resolve(
+        vocab_size=10
+    )
     assert (config.n_layers, config.drop_rate, config.tie_embeddings) == (2, 0.0, False)
     assert config.n_heads == CONFIGS["tiny"].n_heads
 
@@ -57,7 +59,10 @@ def test_sizes_that_do_not_fit_are_refused():
 
 
 def test_paths_stay_as_they_are(tmp_path, tail_file):
-    assert resolve_texts([str(tail_file), str(tmp_path / "*.txt")]) == [str(tail_file), str(tmp_path / "*.txt")]
+    assert resolve_texts([str(tail_file), str(tmp_path / "*.txt")]) == [
+        str(tail_file),
+        str(tmp_path / "*.txt"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["the-verdict", "text/the-verdict.txt"])
@@ -110,7 +115,10 @@ def test_a_long_text_is_read_up_to_a_limit(tmp_path, monkeypatch):
 def test_extra_texts_are_seen_too(tail_file):
     plain = train_tokenizer(TokenizerSettings(vocab_size=320), [tail_file], TextSettings())
     more = train_tokenizer(
-        TokenizerSettings(vocab_size=320), [tail_file], TextSettings(), extra_texts=["Question: Answer: "] * 50
+        TokenizerSettings(vocab_size=320),
+        [tail_file],
+        TextSettings(),
+        extra_texts=["Question: Answer: "] * 50,
     )
     assert len(more.encode("Question: ")) < len(plain.encode("Question: "))
 
