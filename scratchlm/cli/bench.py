@@ -7,14 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import scratchlm
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Run `benchmarks/NAME.py` with the remaining arguments; without a name list what there is."""
-    folder = Path(scratchlm.__file__).resolve().parent.parent / "benchmarks"
+    folder = Path(__file__).resolve().parents[2] / "benchmarks"
     known = {path.stem: path for path in sorted(folder.glob("*.py"))} if folder.is_dir() else {}
     if not args or args[0] in ("-h", "--help"):
         print(f"usage: {prog} NAME [flags of that benchmark]\n\nExample: {prog} tokenizer_speed --help\n")

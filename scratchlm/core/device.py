@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Literal
 
 import psutil
 import torch
 
 from scratchlm.core.errors import ConfigError
+
+if sys.platform != "win32":  # Windows has no such module
+    import resource
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -42,6 +46,14 @@ def set_threads(n: int) -> None:
     if n < 1:
         raise ConfigError(f"threads must be at least 1, got {n}; leave it out for one per core.")
     torch.set_num_threads(n)
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process has held so far (resident set), in bytes; on Windows what it holds now."""
+    if sys.platform == "win32":
+        return memory_bytes()
+    unit_bytes = 1 if sys.platform == "darwin" else 1024
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit_bytes
 
 
 def memory_bytes() -> int:

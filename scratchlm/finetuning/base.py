@@ -26,7 +26,12 @@ class Base:
     model: GPTModel
     tokenizer: Tokenizer
     name: str
-    is_random: bool
+    sha256: str | None  # of the weights it was loaded from; None for random ones
+
+    @property
+    def is_random(self) -> bool:
+        """Are its weights fresh?"""
+        return self.sha256 is None
 
 
 def load_base(
@@ -47,7 +52,7 @@ def load_base(
         tokenizer: Tokenizer = train_bpe(training_texts, RANDOM_VOCAB_SIZE)
         changes = {} if drop_rate is None else {"drop_rate": drop_rate}
         model = GPTModel(named_config(size, vocab_size=tokenizer.vocab_size, **changes))
-        return Base(model=model.to(device), tokenizer=tokenizer, name=name, is_random=True)
+        return Base(model=model.to(device), tokenizer=tokenizer, name=name, sha256=None)
     loaded = load_model(name)
     if loaded.task.get("kind") == "classification":
         raise CheckpointError(
@@ -57,4 +62,9 @@ def load_base(
     if drop_rate is not None:
         config = dataclasses.replace(loaded.config, drop_rate=drop_rate)
         model = build_model(config, model.state_dict(), where=loaded.folder)
-    return Base(model=model.to(device), tokenizer=loaded.tokenizer, name=name, is_random=False)
+    return Base(
+        model=model.to(device),
+        tokenizer=loaded.tokenizer,
+        name=name,
+        sha256=loaded.manifest["files"]["model.safetensors"]["sha256"],
+    )

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.batch import Batch
+from scratchlm.core.errors import DataError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.classification import ClassificationExamples, LabelledText
@@ -22,7 +22,6 @@ from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.near_duplicates import group_near_duplicates
 from scratchlm.data.sms_spam import book_split
 from scratchlm.evaluation.accuracy import ClassificationScores, score_classes
-from scratchlm.evaluation.loss import mean_loss
 from scratchlm.finetuning.base import load_base
 from scratchlm.finetuning.freeze import TrainPart, freeze_all_but
 from scratchlm.finetuning.heads import class_logits, replace_head
@@ -30,8 +29,9 @@ from scratchlm.model.gpt import GPTModel
 from scratchlm.model.modes import evaluation_mode
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import TrainingConfig
-from scratchlm.training.tensorboard import TensorBoard
-from scratchlm.training.trainer import Progress, RunFolder, Trainer
+from scratchlm.training.progress import Progress, RunFolder
+from scratchlm.training.tensorboard import TensorBoard, next_step
+from scratchlm.training.trainer import Trainer
 
 Balance = Literal["weights", "subsample", "none"]
 
@@ -74,6 +74,7 @@ class ClassifyResult:
     predictions: list[Prediction]  # for split.test, in its order
     progress: Progress
     resumed_from: int | None
+    earlier_s: float  # training time before this call, when it resumed a run
     n_trained: int  # trainable numbers
     n_truncated: int
 
@@ -99,15 +100,17 @@ class ClassificationTask:
     def metrics(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
         """Mean loss and accuracy over a loader."""
         assert isinstance(model, GPTModel)
-        batches = list(loader)
         device = next(model.parameters()).device
-        n_right = 0
+        loss_sum, n_right, n = 0.0, 0, 0
         with evaluation_mode(model):
-            for batch in (batch.to(device) for batch in batches):
-                guesses = class_logits(model, batch.inputs, batch.attention_mask).argmax(dim=1)
-                n_right += int((guesses == batch.targets).sum())
-        n = sum(batch.n_targets for batch in batches)
-        return {"loss": mean_loss(model, batches, self), "accuracy": n_right / n}
+            for batch in (batch.to(device) for batch in loader):
+                logits = class_logits(model, batch.inputs, batch.attention_mask)  # (B, C)
+                loss_sum += F.cross_entropy(logits, batch.targets, reduction="sum").item()
+                n_right += int((logits.argmax(dim=1) == batch.targets).sum())
+                n += batch.n_targets
+        if n == 0:
+            raise DataError("accuracy needs a labelled text, found none; check the split.")
+        return {"loss": loss_sum / n, "accuracy": n_right / n}
 
 
 def finetune_classifier(
@@ -140,11 +143,12 @@ def finetune_classifier(
     predictions = predict(
         [texts[i] for i in split.test], fitted.model, fitted.tokenizer, classes, fitted.max_length
     )
-    scores_raw = None
+    scores_raw, earlier_s = None, fitted.earlier_s
     if settings.compare_raw_split:
         notify("once more on the book's split, which lets near-duplicates stand on both sides")
         raw_split = book_split(labels, seed=settings.split_seed)
         raw = train_one(raw_split, out / "raw-split", callbacks, resume=resume)
+        earlier_s += raw.earlier_s
         scores_raw = _score(
             raw, [texts[i] for i in raw_split.test], [labels[i] for i in raw_split.test], classes
         )
@@ -159,6 +163,7 @@ def finetune_classifier(
         predictions=predictions,
         progress=fitted.progress,
         resumed_from=fitted.resumed_from,
+        earlier_s=earlier_s,
         n_trained=fitted.n_trained,
         n_truncated=fitted.n_truncated,
     )
@@ -224,7 +229,7 @@ def predict(
                     text=texts[i],
                     label=classes[best],
                     probability=row[best],
-                    is_truncated=whole_lengths[i] > max_length,
+                    is_truncated=bool(whole_lengths[i] > max_length),
                 )
     return [predictions[i] for i in range(len(texts))]
 
@@ -245,6 +250,7 @@ class _Fitted:
     max_length: int
     progress: Progress
     resumed_from: int | None
+    earlier_s: float
     n_trained: int
     n_truncated: int
 
@@ -274,7 +280,7 @@ class _Run:
         replace_head(base.model, len(self.classes))
         n_trained = freeze_all_but(base.model, settings.train or ("all" if base.is_random else "last-block"))
         context = base.model.config.context_length
-        max_length = min(settings.max_length or context, context)
+        max_length = context if settings.max_length is None else min(settings.max_length, context)
         train_indices = split.train
         if settings.balance == "subsample":
             train_indices = balance(self.labels, split.train, seed=settings.split_seed, keys=self.texts)
@@ -302,8 +308,12 @@ class _Run:
             label_smoothing=settings.label_smoothing,
         )
         saved_task = {"kind": "classification", "classes": list(self.classes), "max_length": max_length}
-        facts = {"data_fingerprint": self._fingerprint(train_indices.tolist()), "base": self.base}
-        with TensorBoard(out / "tensorboard") as tensorboard:
+        facts = {
+            "data_fingerprint": self._fingerprint(train_indices.tolist()),
+            "base": self.base,
+            "base_sha256": base.sha256,
+        }
+        with TensorBoard(out / "tensorboard", purge_step=next_step(out)) as tensorboard:
             trainer = Trainer(
                 base.model,
                 task,
@@ -312,13 +322,13 @@ class _Run:
                 callbacks=[tensorboard, *callbacks],
             )
             progress = trainer.fit(train, loader(split.val.tolist(), shuffle=False), resume=resume)
-        resolve_model(out)
         return _Fitted(
             model=base.model,
             tokenizer=base.tokenizer,
             max_length=max_length,
             progress=progress,
             resumed_from=trainer.resumed_from,
+            earlier_s=trainer.earlier_s,
             n_trained=n_trained,
             n_truncated=train.examples.n_truncated,
         )

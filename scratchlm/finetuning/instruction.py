@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from scratchlm.core.errors import DataError
+from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import write_text
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.core.seed import seed_everything
@@ -27,8 +27,9 @@ from scratchlm.model.gpt import GPTModel
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.pretraining import PretrainingTask
-from scratchlm.training.tensorboard import TensorBoard
-from scratchlm.training.trainer import Progress, RunFolder, Trainer
+from scratchlm.training.progress import Progress, RunFolder
+from scratchlm.training.tensorboard import TensorBoard, next_step
+from scratchlm.training.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,15 @@ class InstructSettings(TrainingConfig):
     max_length: int | None = None  # tokens of prompt and answer; None = as many as the model can read
     drop_rate: float | None = None  # dropout while fine-tuning; None = the base's
     max_new_tokens: int = 64  # of an answer, when the test entries are answered
+
+    def __post_init__(self) -> None:
+        TrainingConfig.__post_init__(self)
+        template(self.template)
+        if self.max_new_tokens < 1 or (self.max_length is not None and self.max_length < 1):
+            raise ConfigError(
+                f"max_new_tokens and max_length must be at least 1, got {self.max_new_tokens} and {self.max_length}; "
+                "raise them."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +90,7 @@ class InstructResult:
     scores: AnswerScores
     progress: Progress
     resumed_from: int | None
+    earlier_s: float  # training time before this call, when it resumed a run
     n_truncated: int
 
 
@@ -106,7 +117,7 @@ def finetune_instructions(
     texts = (chosen.full(entry) for entry in split.train)
     start = load_base(base, training_texts=texts, device=device, drop_rate=settings.drop_rate)
     context = start.model.config.context_length
-    max_length = min(settings.max_length or context, context)
+    max_length = context if settings.max_length is None else min(settings.max_length, context)
 
     def loader(entries: Sequence[Instruction], *, shuffle: bool) -> BatchLoader:
         examples = InstructionExamples(
@@ -125,8 +136,8 @@ def finetune_instructions(
     assert isinstance(train.examples, InstructionExamples)
     notify(f"{len(split.train):,} entries train, {len(split.val):,} validate, {len(split.test):,} test")
     saved_task = {"kind": "instruction", "template": chosen.name}
-    facts = {"data_fingerprint": _fingerprint(split.train), "base": base}
-    with TensorBoard(out / "tensorboard") as tensorboard:
+    facts = {"data_fingerprint": _fingerprint(split.train), "base": base, "base_sha256": start.sha256}
+    with TensorBoard(out / "tensorboard", purge_step=next_step(out)) as tensorboard:
         trainer = Trainer(
             start.model,
             PretrainingTask(label_smoothing=settings.label_smoothing),
@@ -145,6 +156,7 @@ def finetune_instructions(
         scores=score_answers(answers),
         progress=progress,
         resumed_from=trainer.resumed_from,
+        earlier_s=trainer.earlier_s,
         n_truncated=train.examples.n_truncated,
     )
 

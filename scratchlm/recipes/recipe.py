@@ -62,6 +62,17 @@ class Recipe:
         """
         if not self.stages or len(set(self.stages)) != len(self.stages):
             raise ConfigError(f"stages must name each stage once and at least one, got {self.stages}.")
+        if "pretrain" in self.stages[1:]:
+            raise ConfigError(
+                f"pretrain must be the first stage, got {', '.join(self.stages)}; reorder stages."
+            )
+        if SAMPLES in self.data.text and self.data.val_text:
+            raise ConfigError(
+                "the sample text brings its own validation side, found val_text beside it; remove it."
+            )
+        for key in ("text", "messages", "instructions"):
+            if SAMPLES in (names := getattr(self.data, key)) and len(names) > 1:
+                raise ConfigError(f"data.{key} must be {SAMPLES!r} alone or files, got both; choose one.")
         if self.base is None and "pretrain" not in self.stages:
             raise ConfigError(
                 "a run without the stage pretrain needs a base, found none; name a model with base."

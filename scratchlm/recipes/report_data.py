@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -54,17 +55,18 @@ def report_data(
             "scratchlm": __version__,
         },
         "settings": to_dict(recipe),
-        "next": next_commands(recipe, out),
+        "next": next_commands(recipe, run),
     }
     for stage, found in figures.items():
         data[stage] = {**found, "history": curves(run.folder(stage))}
     if "instruct" in data:
         data["instruct"]["answers"] = _some_answers(data["instruct"]["answers"])
     if "pretrain" in data:
-        data |= _look_inside(load_model(out), recipe.sample_prompt)
+        loaded = load_model(out)
+        data |= _look_inside(loaded, recipe.sample_prompt)
         data["pretrain"] |= {
             "samples": History(out / "samples.jsonl").records(),
-            "model": to_dict(load_model(out).config),
+            "model": to_dict(loaded.config),
             "val_tokens": figures["pretrain"]["scored_tokens"],
         }
     return data
@@ -92,34 +94,38 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def next_commands(recipe: Recipe, out: Path) -> list[dict[str, str]]:
-    """What to try after this run; every command works as it stands."""
+def next_commands(recipe: Recipe, run: StageRun) -> list[dict[str, str]]:
+    """What to try after this run."""
+
+    def quoted(stage: Stage) -> str:
+        return shlex.quote(str(run.folder(stage)))
+
     commands = []
     if "pretrain" in recipe.stages:
-        prompt = recipe.sample_prompt
+        prompt = shlex.quote(recipe.sample_prompt or "Once upon a time")
         commands += [
             {
-                "command": f'scratchlm generate --model {out} --prompt "{prompt}" --temperature 0.8',
+                "command": f"scratchlm generate --model {quoted('pretrain')} --prompt {prompt} --temperature 0.8",
                 "what": "let the model continue a text of yours",
-            }
+            },
+            {
+                "command": f"scratchlm run {shlex.quote(str(run.out))} --out runs/wider --model.emb-dim 192",
+                "what": "the same run with a wider model: does it write better?",
+            },
         ]
-    if "classify" in recipe.stages and len(recipe.stages) > 1:
+    if "classify" in recipe.stages:
         commands += [
             {
-                "command": f'scratchlm classify --model {out / "classify"} "You have won a free prize, reply now"',
-                "what": "ask the classifier about a message",
+                "command": f'scratchlm classify --model {quoted("classify")} "You have won a prize, reply now"',
+                "what": "ask the classifier about a text",
             }
         ]
-    if "instruct" in recipe.stages and len(recipe.stages) > 1:
+    if "instruct" in recipe.stages:
         commands += [
-            {"command": f"scratchlm chat --model {out / 'instruct'}", "what": "talk to the assistant"}
+            {"command": f"scratchlm chat --model {quoted('instruct')}", "what": "talk to the assistant"}
         ]
     return [
         *commands,
-        {
-            "command": f"scratchlm run {out} --out {out}-wider --model.emb-dim 192",
-            "what": "the same run with a wider model: does it write better?",
-        },
         {
             "command": "scratchlm pretrain --data YOUR_FOLDER --out runs/mine",
             "what": "train on text of your own",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -12,14 +13,16 @@ from typing import Any
 
 import torch
 
-from scratchlm.core.device import memory_bytes
+from scratchlm.checkpoints.store import list_checkpoints
+from scratchlm.core.device import peak_memory_bytes
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import PARTIAL_MARK, read_json, remove_partials, write_json, write_text
 from scratchlm.evaluation.report import render_report
 from scratchlm.recipes.recipe import Recipe, Stage, differing_settings, load_recipe, save_recipe
 from scratchlm.recipes.report_data import report_data
-from scratchlm.recipes.stages import STAGES, StageRun
-from scratchlm.training.callbacks import Callback, StepRecord
+from scratchlm.recipes.stages import STAGES, StageRun, check_inputs
+from scratchlm.training.callbacks import Callback
+from scratchlm.training.interrupts import StoppedBySignal
 
 EXTENDABLE = {  # settings of a stage that a resumed run may change: how long, and how often to look and save
     "max_steps", "epochs", "max_minutes", "patience",
@@ -36,26 +39,6 @@ class RunResult:
     seconds: float  # over all stages, whenever they ran
     figures: dict[Stage, dict[str, Any]]
     was_complete: bool  # was there nothing left to do?
-
-
-class PeakMemory:
-    """A callback that remembers the most memory the process held at any step."""
-
-    def __init__(self) -> None:
-        self.bytes = memory_bytes()
-
-    def on_step(self, record: StepRecord) -> None:
-        """Look at the step's memory."""
-        self.bytes = max(self.bytes, record.memory_bytes)
-
-    def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
-        """Nothing to remember."""
-
-    def on_sample(self, step: int, prompt: str, text: str) -> None:
-        """Nothing to remember."""
-
-    def on_checkpoint(self, step: int, folder: Path) -> None:
-        """Nothing to remember."""
 
 
 def run_recipe(
@@ -76,7 +59,9 @@ def run_recipe(
     """
     recipe.check()
     prepare_folder(out, recipe, fresh=fresh, extend=extend)
-    done_at_start = [stage for stage in recipe.stages if _figures_file(out, stage).exists()]
+    done_at_start = [stage for stage in recipe.stages if _is_complete(recipe, out, stage)]
+    if len(done_at_start) < len(recipe.stages):
+        check_inputs(recipe)
     figures: dict[Stage, dict[str, Any]] = {}
     for number, stage in enumerate(recipe.stages, start=1):
         file = _figures_file(out, stage)
@@ -85,13 +70,18 @@ def run_recipe(
             figures[stage] = read_json(file)
             continue
         notify(f"[{number}/{len(recipe.stages)}] {stage}")
-        memory = PeakMemory()
-        run = StageRun(
-            recipe=recipe, out=out, device=device, callbacks=[memory, *callbacks_for(stage)], notify=notify
-        )
+        run = StageRun(recipe=recipe, out=out, device=device, callbacks=callbacks_for(stage), notify=notify)
         started_at_s = time.perf_counter()
-        found = STAGES[stage](run)
-        facts = {"stage_seconds": time.perf_counter() - started_at_s, "peak_memory_bytes": memory.bytes}
+        try:
+            found = STAGES[stage](run)
+        except StoppedBySignal as stop:
+            raise StoppedBySignal(
+                stop.signal_number, f"stopped in stage {stage} after saving; `scratchlm run {out}` continues."
+            ) from stop
+        facts = {
+            "stage_seconds": time.perf_counter() - started_at_s + found["earlier_seconds"],
+            "peak_memory_bytes": peak_memory_bytes(),
+        }
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, {**found, **facts, "finished_at": datetime.now(timezone.utc).isoformat()})
         figures[stage] = read_json(file)
@@ -120,11 +110,14 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
     if is_used and not saved.exists():
         raise ConfigError(f"{out} should be empty or a run folder, found other files; choose another --out.")
     if saved.exists() and fresh:
-        shutil.rmtree(out)
+        _remove_run(out, recipe)
     if saved.exists():
         _, earlier = load_recipe(str(saved))
         differing = [name for name in differing_settings(earlier, recipe) if name != "description"]
-        if differing and not (extend and all(name.rpartition(".")[2] in EXTENDABLE for name in differing)):
+        is_extension = extend and len(recipe.stages) == 1  # later stages would be of the shorter run's model
+        if differing and not (
+            is_extension and all(name.rpartition(".")[2] in EXTENDABLE for name in differing)
+        ):
             raise ConfigError(
                 f"{out} holds a run with other settings ({', '.join(differing[:5])}); continue it with its own "
                 f"(`scratchlm run {out}`), start over with --fresh, or choose another --out."
@@ -145,6 +138,28 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
         ) from cause
     remove_partials(out)
     save_recipe(recipe, saved)
+
+
+def _remove_run(out: Path, recipe: Recipe) -> None:
+    """Delete a run folder, in one step as others see it.
+
+    Raises: ConfigError when the new run needs something that lies in it.
+    """
+    used = [recipe.base or "", *recipe.data.text, *recipe.data.messages, *recipe.data.instructions]
+    inside = [name for name in used if name and Path(name).resolve().is_relative_to(out.resolve())]
+    if inside:
+        raise ConfigError(f"--fresh would delete {inside[0]}, which this run needs; choose another --out.")
+    aside = out.with_name(f".{out.name}{PARTIAL_MARK}old-{os.getpid()}")
+    out.rename(aside)
+    shutil.rmtree(aside)
+
+
+def _is_complete(recipe: Recipe, out: Path, stage: Stage) -> bool:
+    """Has the stage its figures, and a checkpoint they belong to?"""
+    run = StageRun(
+        recipe=recipe, out=out, device=torch.device("cpu"), callbacks=(), notify=lambda message: None
+    )
+    return _figures_file(out, stage).exists() and bool(list_checkpoints(run.folder(stage)))
 
 
 def _figures_file(out: Path, stage: Stage) -> Path:

@@ -13,6 +13,7 @@ import torch
 from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.errors import MissingDependencyError
 from scratchlm.core.files import write_text
+from scratchlm.core.seed import seed_everything
 from scratchlm.data.classification import LabelledText, read_labelled
 from scratchlm.data.instructions import (
     InstructionSplit,
@@ -31,9 +32,11 @@ from scratchlm.finetuning.classification import ClassifyResult, finetune_classif
 from scratchlm.finetuning.instruction import Answer, answer_all, finetune_instructions, score_answers
 from scratchlm.model.gpt import GPTModel
 from scratchlm.recipes.recipe import SAMPLES, Recipe, Stage
+from scratchlm.tokenizers.word import StrictWordTokenizer, WordTokenizer
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.history import History
 from scratchlm.training.pretraining import PretrainSettings, pretrain
+from scratchlm.training.settings import resolve_texts
 
 MAX_SHOWN_MISTAKES = 12  # most confident mistakes kept in a classifier's figures
 
@@ -84,16 +87,20 @@ def run_pretrain(run: StageRun) -> dict[str, Any]:
         resume=True,
         notify=run.notify,
     )
+    keeps_text = not isinstance(result.tokenizer, (WordTokenizer, StrictWordTokenizer))
     return {
         "step": result.step,
         "train_loss": result.train_loss,
         "val_loss": result.final.loss,
         "perplexity": result.final.perplexity,
-        "bits_per_byte": result.final.bits_per_byte,
+        "bits_per_byte": result.final.bits_per_byte
+        if keeps_text
+        else None,  # words lose spaces: not comparable
         "scored_tokens": result.final.n_tokens,
         "tokens": result.tokens,
-        "tokens_per_s": result.tokens / result.seconds if result.seconds else 0.0,
+        "tokens_per_s": result.tokens_per_s,
         "seconds": result.seconds,
+        "earlier_seconds": result.earlier_s,
         "resumed_from": result.resumed_from,
         "parameters": result.n_parameters,
         "vocab_size": result.tokenizer.vocab_size,
@@ -161,7 +168,9 @@ def classify_figures(rows: Sequence[LabelledText], result: ClassifyResult) -> di
         "seconds": result.progress.elapsed_s,
         "resumed_from": result.resumed_from,
         "trained_parameters": result.n_trained,
+        "earlier_seconds": result.earlier_s,
         "truncated": result.n_truncated,
+        "truncated_test": sum(prediction.is_truncated for prediction in result.predictions),
     }
 
 
@@ -181,6 +190,7 @@ def run_instruct(run: StageRun) -> dict[str, Any]:
     )
     chosen = template(settings.template)
     training_texts = [chosen.full(entry) for entry in split.train]
+    seed_everything(settings.seed)  # a random base is then the one that was tuned
     start = load_base(run.base, training_texts=training_texts, device=run.device)
     untrained = GPTModel(start.model.config).to(run.device)
     others = {
@@ -218,6 +228,7 @@ def run_instruct(run: StageRun) -> dict[str, Any]:
         "step": result.progress.step,
         "seconds": result.progress.elapsed_s,
         "resumed_from": result.resumed_from,
+        "earlier_seconds": result.earlier_s,
         "truncated": result.n_truncated,
     }
 
@@ -229,9 +240,24 @@ STAGES: dict[Stage, Callable[[StageRun], dict[str, Any]]] = {
 }
 
 
+def check_inputs(recipe: Recipe) -> None:
+    """Read what the later stages need before the first one starts: a typo should not cost a pre-training.
+
+    Raises: the readers' errors.
+    """
+    if "classify" in recipe.stages:
+        read_messages(recipe.data.messages)
+    if "instruct" in recipe.stages:
+        read_entries(recipe.data.instructions)
+
+
 def read_messages(names: Sequence[str]) -> list[LabelledText]:
     """Labelled texts from files, or the built-in sample."""
-    return sample_messages() if tuple(names) == (SAMPLES,) else read_labelled(list(names))
+    return (
+        sample_messages()
+        if tuple(names) == (SAMPLES,)
+        else read_labelled(resolve_texts(names, kind="sms_spam_collection"))
+    )
 
 
 def read_entries(names: Sequence[str]) -> tuple[InstructionSplit, list[str]]:
@@ -244,7 +270,9 @@ def read_entries(names: Sequence[str]) -> tuple[InstructionSplit, list[str]]:
         entries = [*sample.train, *sample.test]
         held_out = [False] * len(sample.train) + [True] * len(sample.test)
         return split_held_out(entries, held_out), list(sample.held_out)
-    split = split_instructions([entry for name in names for entry in read_instructions(name)])
+    split = split_instructions(
+        [entry for name in resolve_texts(names, kind="instruction") for entry in read_instructions(name)]
+    )
     return split, [""] * len(split.test)
 
 

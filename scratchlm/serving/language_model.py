@@ -72,7 +72,7 @@ class LanguageModel:
         """
         if self.kind != "classification":
             raise ConfigError(
-                f"classify needs a classifier, found a {self.kind}; use `scratchlm finetune classify`."
+                f"classify needs a classifier, found a model of kind {self.kind!r}; name the classifier's folder."
             )
         max_length = self.task["max_length"]
         assert isinstance(max_length, int)
@@ -92,7 +92,7 @@ class LanguageModel:
         """
         if self.kind != "instruction":
             raise ConfigError(
-                f"ask needs an assistant, found a {self.kind}; use `scratchlm finetune instruct`."
+                f"ask needs an assistant, found a model of kind {self.kind!r}; name the assistant's folder."
             )
         entry = Instruction(instruction=instruction, input=input, output="")
         chosen = template(str(self.task["template"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -26,6 +26,7 @@ from scratchlm.model.loss import cross_entropy_sum
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import TrainingConfig
+from scratchlm.training.progress import RunFolder
 from scratchlm.training.settings import (
     ModelSettings,
     TextSettings,
@@ -33,8 +34,8 @@ from scratchlm.training.settings import (
     resolve_texts,
     train_tokenizer,
 )
-from scratchlm.training.tensorboard import TensorBoard
-from scratchlm.training.trainer import RunFolder, Trainer
+from scratchlm.training.tensorboard import TensorBoard, next_step
+from scratchlm.training.trainer import Trainer
 
 FINAL_EVALUATION_TOKENS = 1 << 18  # of a longer validation text only the beginning is scored at the end
 
@@ -80,8 +81,10 @@ class PretrainResult:
     train_loss: float | None  # nats per token, last step
     final: TextLoss  # over the validation text, or its first FINAL_EVALUATION_TOKENS tokens
     tokens: int  # that went through the model
-    seconds: float  # of training
+    seconds: float  # of training, over all starts
+    tokens_per_s: float  # in steps: without evaluation, sampling and checkpoints
     resumed_from: int | None
+    earlier_s: float  # training time before this call, when it resumed a run
     n_parameters: int
     data: PreparedTokens
     tokenizer: Tokenizer
@@ -105,7 +108,7 @@ def pretrain(
     Raises: the readers', tokenizers' and Trainer's errors.
     """
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer_of_run(settings, out, extra_tokenizer_texts, notify)
+    tokenizer = _tokenizer_of_run(settings, out, extra_tokenizer_texts, notify, resume=resume)
     data = _tokens(settings, tokenizer, notify)
     config = settings.model.resolve(vocab_size=tokenizer.vocab_size)
     training, context = settings.training, config.context_length
@@ -117,7 +120,7 @@ def pretrain(
     notify(
         f"{model.n_parameters():,} parameters, {len(data.train):,} training and {len(data.val):,} validation tokens"
     )
-    with TensorBoard(out / "tensorboard") as tensorboard:
+    with TensorBoard(out / "tensorboard", purge_step=next_step(out)) as tensorboard:
         trainer = Trainer(
             model,
             PretrainingTask(label_smoothing=settings.training.label_smoothing),
@@ -135,7 +138,9 @@ def pretrain(
         final=validation_loss(model, data, tokenizer),
         tokens=progress.tokens,
         seconds=progress.elapsed_s,
+        tokens_per_s=progress.tokens / progress.steps_s if progress.steps_s else 0.0,
         resumed_from=trainer.resumed_from,
+        earlier_s=trainer.earlier_s,
         n_parameters=model.n_parameters(),
         data=data,
         tokenizer=tokenizer,
@@ -173,14 +178,20 @@ def text_sampler(
 
 
 def _tokenizer_of_run(
-    settings: PretrainSettings, out: Path, extra_texts: Iterable[str], notify: Callable[[str], None]
+    settings: PretrainSettings,
+    out: Path,
+    extra_texts: Iterable[str],
+    notify: Callable[[str], None],
+    *,
+    resume: bool,
 ) -> Tokenizer:
     """The run's tokenizer: learnt at the first start, read back at every later one."""
     path = out / "tokenizer.json"
-    if not path.exists():
+    if not (resume and path.exists()):
         started_at_s = time.perf_counter()
         texts = resolve_texts(settings.data)
-        tokenizer = train_tokenizer(settings.tokenizer, texts, settings.text, extra_texts=extra_texts)
+        text = replace(settings.text, val_fraction=0.0) if settings.val_data else settings.text
+        tokenizer = train_tokenizer(settings.tokenizer, texts, text, extra_texts=extra_texts)
         tokenizer.save(path)
         notify(f"tokenizer of {tokenizer.vocab_size:,} tokens in {time.perf_counter() - started_at_s:.1f} s")
     return load_tokenizer(path, engine="tiktoken")  # the same ids, sooner: a corpus can be large

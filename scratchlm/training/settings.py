@@ -69,19 +69,22 @@ class ModelSettings:
         return named_config(self.size, vocab_size=vocab_size, **given)
 
 
-def resolve_texts(names: Sequence[str]) -> list[str | Path]:
-    """Paths as they are; a known asset's id, or its file name without suffix, becomes the path of its copy here.
+def resolve_texts(names: Sequence[str], *, kind: str = "text") -> list[str | Path]:
+    """Paths as they are; a known asset's id, file name without suffix or folder becomes the path of its copy here.
 
+    `kind` is the folder of assets to look in: `text`, `sms_spam_collection` or `instruction`.
     Raises: DataError for nothing given, and for a known name that is not on this machine yet.
     """
     if not names:
-        raise DataError("text is needed, found none named; give files, folders or known names with --data.")
-    return [name if Path(name).exists() else _asset_or_path(name) for name in names]
+        raise DataError("data is needed, found none named; give files, folders or known names with --data.")
+    return [name if Path(name).exists() else _asset_or_path(name, kind) for name in names]
 
 
-def _asset_or_path(name: str) -> str | Path:
-    for asset in ASSETS:
-        if name in (asset.id, Path(asset.id).stem) and asset.id.startswith("text/"):
+def _asset_or_path(name: str, kind: str) -> str | Path:
+    assets = [asset for asset in ASSETS if asset.id.startswith(f"{kind}/")]
+    for asset in assets:
+        is_whole_kind = name == kind and len(assets) == 1
+        if is_whole_kind or name in (asset.id, Path(asset.id).stem):
             return asset_path(asset.id)
     return name  # the reader of paths says what is wrong with it
 

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from scratchlm.checkpoints.store import (
     TrainingState,
     build_model,
     checkpoint_folder,
+    list_checkpoints,
     load_tensors,
     load_training_state,
     newest_good_checkpoint,
     prune_checkpoints,
     save_model,
+    verify,
 )
 from scratchlm.core.batch import Batch
 from scratchlm.core.config import to_dict
@@ -32,46 +34,23 @@ from scratchlm.core.errors import (
     DataError,
     NonFiniteLossError,
 )
-from scratchlm.core.protocols import Task, Tokenizer
+from scratchlm.core.protocols import Task
 from scratchlm.core.seed import restore_rng_state, rng_state
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.model.gpt import GPTModel
+from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.training.callbacks import Callback, StepRecord
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.history import History
 from scratchlm.training.interrupts import StoppedBySignal, StopRequest, stop_requests
 from scratchlm.training.memory import memory_errors_explained
 from scratchlm.training.optim import Optimizers
+from scratchlm.training.progress import Progress, RunFolder
 from scratchlm.training.schedule import learning_rate
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass
-class Progress:
-    """Where a run stands: all that a resumed run must know beside weights, optimizer and RNG."""
-
-    step: int = 0  # updates done
-    batches: int = 0  # batches taken from the training loader, over all epochs
-    tokens: int = 0  # real tokens that went through the model
-    elapsed_s: float = 0.0
-    evaluated_step: int = -1  # the last step that was evaluated
-    sampled_step: int = -1  # the last step that wrote a text sample
-    train_loss: float | None = None  # of the last step
-    val_loss: float | None = None  # of the last evaluation
-    best_val_loss: float | None = None
-    best_step: int | None = None
-    n_worse: int = 0  # evaluations since the best
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunFolder:
-    """Where a run writes, and what it writes beside the weights so that a checkpoint can be used on its own."""
-
-    path: Path
-    tokenizer: Tokenizer
-    task: Mapping[str, Any] | None = None  # goes into task.json
-    facts: Mapping[str, Any] | None = None  # goes into the manifest, e.g. the data's fingerprint
+ORIGIN = ("data_fingerprint", "base_sha256")  # facts of a checkpoint that a resumed run must share
 
 
 class Trainer:
@@ -105,6 +84,7 @@ class Trainer:
         self.optimizers = Optimizers(model, config)
         self.progress = Progress()
         self.resumed_from: int | None = None
+        self.earlier_s = 0.0  # training time of the starts before this one
         self._started_at_s = 0.0  # such that now - started = training time over all starts of the run
         self._saved: tuple[int, int] | None = None  # (step, evaluated_step) of the newest checkpoint
 
@@ -120,6 +100,10 @@ class Trainer:
             )
         if resume:
             self._resume(n_batches=len(train))
+        elif self.run and list_checkpoints(self.run.path):
+            raise CheckpointError(
+                f"{self.run.path} should be new, found an earlier run's checkpoints; resume it or choose another."
+            )
         self._started_at_s = time.perf_counter() - self.progress.elapsed_s
         batches = self._batches_from(train, self.progress.batches)
         self.model.train()
@@ -165,6 +149,7 @@ class Trainer:
         progress.tokens += n_tokens
         now_s = time.perf_counter()
         progress.elapsed_s = now_s - self._started_at_s
+        progress.steps_s += now_s - step_started_at_s
         self._tell_step(
             StepRecord(
                 step=step,
@@ -335,6 +320,7 @@ class Trainer:
         if folder is None:  # killed before the first checkpoint
             self._wind_back(-1)
             return
+        self._check_same_origin(folder)
         state = load_training_state(folder)
         self._check_same_order(state.values, folder, n_batches=n_batches)
         weights = load_tensors(folder / "model.safetensors")
@@ -342,10 +328,25 @@ class Trainer:
         self.model.load_state_dict(loaded.state_dict())
         self.optimizers.restore(state.tensors)
         self.progress = Progress(**state.values["progress"])
-        self.resumed_from = self.progress.step
+        self.resumed_from, self.earlier_s = self.progress.step, self.progress.elapsed_s
         self._saved = (self.progress.step, self.progress.evaluated_step)
         self._wind_back(self.progress.step)
         restore_rng_state(state.tensors)
+
+    def _check_same_origin(self, folder: Path) -> None:
+        """Data, base and tokenizer must be those of the first start, whatever paths they have now."""
+        assert self.run is not None
+        earlier, now = verify(folder), self.run.facts or {}
+        for name in ORIGIN:
+            if earlier.get(name) != now.get(name):
+                raise CheckpointError(
+                    f"{folder} was trained with another {name} ({earlier.get(name)}), found {now.get(name)} now; "
+                    "put the earlier files back, or start over."
+                )
+        if load_tokenizer(folder / "tokenizer.json").fingerprint != self.run.tokenizer.fingerprint:
+            raise CheckpointError(
+                f"{folder} was trained with another tokenizer than the one here; start over."
+            )
 
     def _check_same_order(self, values: Mapping[str, Any], folder: Path, *, n_batches: int) -> None:
         """The sample order must be the one of the first start, or the position in it means nothing."""

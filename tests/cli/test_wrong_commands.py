@@ -262,7 +262,7 @@ CASES: list[tuple[str, Callable[[Place], None], str, int, tuple[str, ...]]] = [
         nothing,
         "classify --model {base} hello",
         2,
-        ("classifier", "language model", "finetune classify"),
+        ("classifier", "language model"),
     ),
     (
         "generate with a classifier",

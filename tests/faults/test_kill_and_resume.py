@@ -343,6 +343,24 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(command
     assert resumed["val_loss"] == undisturbed["val_loss"]
 
 
+def test_a_disk_that_fills_up_while_saving_keeps_the_checkpoint_before(commands):
+    short = f"pretrain --data text.txt {MODEL} --batch-size 4 --max-steps 6 --checkpoint-every-steps 3 --out"
+    is_writing = "glob.glob('out/checkpoints/.step-00000006.partial-*')"
+    no_space = KILLED_AT_FSYNC.replace(
+        "os.kill(os.getpid(), signal.SIGKILL)", "raise OSError(28, 'No space left')"
+    )
+    commands.start(f"{short} out", first=no_space.format(is_time=is_writing))
+    assert commands.wait() == 3, commands.stderr
+    last_line = commands.stderr.splitlines()[-1]
+    assert last_line.startswith("scratchlm: error: out/checkpoints/")
+    assert "should have been written, got: No space left" in last_line
+    assert "Traceback" not in commands.stderr
+    assert [path.name for path in (commands.here / "out/checkpoints").iterdir()] == ["step-00000003"]
+    resumed = commands.finish("pretrain --out out --resume")
+    assert resumed["val_loss"] == commands.finish(f"{short} undisturbed")["val_loss"]
+    assert_same_training(commands.here / "out", commands.here / "undisturbed")
+
+
 # --- SIGINT and SIGTERM ----------------------------------------------------------------------------------------
 
 
@@ -358,7 +376,9 @@ def test_a_polite_stop_saves_and_leaves_within_ten_seconds(commands, number, cod
     assert "Traceback" not in commands.stderr
     [checkpoint] = checkpoints(commands.here / "out")
     step = int(checkpoint.name.removeprefix("step-"))
-    assert commands.stderr.splitlines()[-1] == f"scratchlm: stopped after step {step}; resume from out."
+    last_line = commands.stderr.splitlines()[-1]
+    assert last_line.startswith("scratchlm: stopped")
+    assert "out" in last_line.split(";")[1]  # where to go on
     assert max(record["step"] for record in records(commands.here / "out/metrics.jsonl")) == step
 
 

@@ -12,11 +12,12 @@ import pytest
 from scratchlm.checkpoints.store import load_model
 from scratchlm.core.errors import ConfigError
 from scratchlm.recipes import run as run_module
-from scratchlm.recipes.recipe import load_recipe
+from scratchlm.recipes.recipe import DataSettings, Recipe, load_recipe
 from scratchlm.recipes.run import prepare_folder
 from scratchlm.training.interrupts import StoppedBySignal
 
 CLOCKS = {
+    "earlier_seconds",
     "seconds", "stage_seconds", "tokens_per_s", "peak_memory_bytes", "finished_at", "resumed_from"
 }  # fmt: skip
 PRETRAIN_ONLY = {"stages": ["pretrain"], "data": {"messages": [], "instructions": []}}
@@ -288,3 +289,13 @@ def test_any_prompt_can_be_reported_on(recipe_of, run_it, tmp_path, prompt):
         **PRETRAIN_ONLY, sample_prompt=prompt, model={"context_length": 8}, pretrain={"max_steps": 1}
     )
     assert run_it(recipe, tmp_path / "run").report.exists()
+
+
+def test_fresh_never_deletes_what_the_new_run_needs(tmp_path):
+    out = tmp_path / "run"
+    recipe = Recipe(stages=("classify",), base=str(out), data=DataSettings(messages=("m.tsv",)))
+    out.mkdir()
+    (out / "recipe.toml").write_text("")
+    with pytest.raises(ConfigError, match="would delete"):
+        prepare_folder(out, recipe, fresh=True, extend=False)
+    assert (out / "recipe.toml").exists()

@@ -15,7 +15,8 @@ from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_training import train_bpe
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.pretraining import PretrainingTask
-from scratchlm.training.trainer import RunFolder, Trainer
+from scratchlm.training.progress import RunFolder
+from scratchlm.training.trainer import Trainer
 
 TEXT = "the cat sat on the mat and the dog sat on the log while a bird sang in the tree " * 30
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -291,3 +292,22 @@ def test_memory_errors_say_what_to_do(tiny_run):
     trainer.task.loss_sum = fail
     with pytest.raises(OutOfMemoryError, match="halve batch_size"):
         trainer.fit(train)
+
+
+def test_resuming_with_other_data_or_another_base_is_refused(tiny_run, tmp_path):
+    """The same number of batches does not make it the same text."""
+    trainer, train, val = tiny_run(tmp_path, max_steps=4)
+    trainer.run = replace(trainer.run, facts={"data_fingerprint": "one"})
+    trainer.fit(train, val)
+    other, train, val = tiny_run(tmp_path, max_steps=8)
+    other.run = replace(other.run, facts={"data_fingerprint": "two"})
+    with pytest.raises(CheckpointError, match=r"another data_fingerprint \(one\), found two"):
+        other.fit(train, val, resume=True)
+
+
+def test_a_new_run_does_not_mix_with_an_earlier_one(tiny_run, tmp_path):
+    trainer, train, val = tiny_run(tmp_path, max_steps=4)
+    trainer.fit(train, val)
+    again, train, val = tiny_run(tmp_path, max_steps=4)
+    with pytest.raises(CheckpointError, match="should be new"):
+        again.fit(train, val)

@@ -1,0 +1,38 @@
+"""Where a run stands, and where it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scratchlm.core.protocols import Tokenizer
+
+
+@dataclass
+class Progress:
+    """Where a run stands: all that a resumed run must know beside weights, optimizer and RNG."""
+
+    step: int = 0  # updates done
+    batches: int = 0  # batches taken from the training loader, over all epochs
+    tokens: int = 0  # real tokens that went through the model
+    elapsed_s: float = 0.0
+    steps_s: float = 0.0  # of it, time spent in steps: without evaluation, sampling and checkpoints
+    evaluated_step: int = -1  # the last step that was evaluated
+    sampled_step: int = -1  # the last step that wrote a text sample
+    train_loss: float | None = None  # of the last step
+    val_loss: float | None = None  # of the last evaluation
+    best_val_loss: float | None = None
+    best_step: int | None = None
+    n_worse: int = 0  # evaluations since the best
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """Where a run writes, and what it writes beside the weights so that a checkpoint can be used on its own."""
+
+    path: Path
+    tokenizer: Tokenizer
+    task: Mapping[str, Any] | None = None  # goes into task.json
+    facts: Mapping[str, Any] | None = None  # goes into the manifest, e.g. the data's fingerprint
