@@ -14,22 +14,24 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.run import classify_line, without_lists
 from scratchlm.cli.stage_runs import resumed_recipe, run_stage, with_end
 from scratchlm.core.errors import ConfigError
+from scratchlm.finetuning.base import RANDOM
 from scratchlm.finetuning.classification import ClassifySettings
 from scratchlm.recipes.recipe import DataSettings, Recipe
 
 KIND = "classify"
 DEFAULTS = ClassifySettings(
-    batch_size=32, learning_rate=1e-3, eval_every_steps=25, checkpoint_every_steps=100
+    batch_size=32, learning_rate=3e-4, eval_every_steps=25, checkpoint_every_steps=100
 )
 DEFAULT_EPOCHS = 5.0  # as many as the book trains
+RANDOM_EPOCHS = 2.0  # fresh weights all learn, and begin to memorise after two passes over the SMS messages
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneClassify(Common):
     """Fine-tune a classifier on labelled texts: SMS-style .tsv, .csv with text and label columns, or .jsonl.
 
-    Without max_steps, epochs or max_minutes it trains 5 epochs. The test texts share no near-duplicate with
-    the training texts.
+    Without max_steps, epochs or max_minutes it trains 5 epochs, from random weights 2. The test texts share no
+    near-duplicate with the training texts.
 
     Example: scratchlm finetune classify --base runs/quickstart --data SMSSpamCollection --out runs/spam
     """
@@ -57,11 +59,12 @@ def _act(command: FinetuneClassify, console: Console) -> dict[str, Any]:
         raise ConfigError(
             "a classifier needs a base model, found none; name it with --base (e.g. random:small)."
         )
+    epochs = RANDOM_EPOCHS if command.base.startswith(RANDOM) else DEFAULT_EPOCHS
     recipe = Recipe(
         stages=("classify",),
         base=command.base,
         data=DataSettings(messages=command.data),
-        classify=with_end(command.settings, epochs=DEFAULT_EPOCHS),
+        classify=with_end(command.settings, epochs=epochs),
     )
     result = run_stage(
         KIND,

@@ -14,6 +14,7 @@ from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import CONFIGS, named_config
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.training.memory import memory_errors_explained
 
 RANDOM = "random:"  # `random:small` is a model of that size with fresh weights
 RANDOM_VOCAB_SIZE = 2048  # of the tokenizer that a random base learns from the training texts
@@ -51,8 +52,9 @@ def load_base(
             )
         tokenizer: Tokenizer = train_bpe(training_texts, RANDOM_VOCAB_SIZE)
         changes = {} if drop_rate is None else {"drop_rate": drop_rate}
-        model = GPTModel(named_config(size, vocab_size=tokenizer.vocab_size, **changes))
-        return Base(model=model.to(device), tokenizer=tokenizer, name=name, sha256=None)
+        with memory_errors_explained("choose a smaller random base"):
+            model = GPTModel(named_config(size, vocab_size=tokenizer.vocab_size, **changes)).to(device)
+        return Base(model=model, tokenizer=tokenizer, name=name, sha256=None)
     loaded = load_model(name)
     if loaded.task.get("kind") == "classification":
         raise CheckpointError(

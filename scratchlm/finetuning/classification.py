@@ -131,9 +131,13 @@ def finetune_classifier(
     Raises: the readers' and Trainer's errors.
     """
     texts, labels = [row.text for row in rows], [row.label for row in rows]
+    classes = tuple(sorted(set(labels)))
+    if len(classes) < 2:
+        raise DataError(
+            f"a classifier needs at least 2 classes, found {', '.join(classes) or 'no text'}; add others."
+        )
     groups = group_near_duplicates(texts)
     split = leak_free_split(texts, labels, groups, seed=settings.split_seed)
-    classes = tuple(sorted(set(labels)))
     notify(
         f"{len(rows):,} rows in {len(set(groups)):,} groups ({len(rows) - len(set(groups)):,} near-duplicates): "
         f"{len(split.train):,} train, {len(split.val):,} validate, {len(split.test):,} test"

@@ -58,9 +58,11 @@ def run_recipe(
     Raises: ConfigError when `out` holds a run with other settings, or files of something else; the stages' errors.
     """
     recipe.check()
+    if fresh:
+        check_inputs(recipe)  # before the earlier run is deleted
     prepare_folder(out, recipe, fresh=fresh, extend=extend)
     done_at_start = [stage for stage in recipe.stages if _is_complete(recipe, out, stage)]
-    if len(done_at_start) < len(recipe.stages):
+    if len(done_at_start) < len(recipe.stages) and not fresh:
         check_inputs(recipe)
     figures: dict[Stage, dict[str, Any]] = {}
     for number, stage in enumerate(recipe.stages, start=1):
@@ -129,6 +131,7 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
         if recipe != earlier:
             save_recipe(recipe, saved)
         remove_partials(out)
+        remove_partials(out / "figures")
         return
     try:
         out.mkdir(parents=True, exist_ok=True)

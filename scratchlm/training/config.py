@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,6 +43,12 @@ class TrainingConfig:
     seed: int = 0  # of initial weights, sample order and dropout
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(TrainingConfig):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and math.isinf(value):
+                raise ConfigError(f"{field.name} must be a finite number, got {value}; choose one.")
+        if self.seed >= 2**63:
+            raise ConfigError(f"seed must be below 2**63, got {self.seed}; choose a smaller one.")
         for name in (
             "max_steps",
             "epochs",

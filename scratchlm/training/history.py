@@ -41,7 +41,12 @@ class History:
             if not line:
                 continue
             try:
-                records.append(json.loads(line))
+                record = json.loads(line)
+                if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+                    raise DataError(
+                        f"{self.path}, line {number} must be a record with a step; remove that line."
+                    )
+                records.append(record)
             except json.JSONDecodeError as cause:
                 if number == len(lines):  # no line end: the writer was killed in the middle
                     break

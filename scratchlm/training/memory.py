@@ -8,11 +8,10 @@ from collections.abc import Iterator
 import torch
 
 from scratchlm.core.errors import OutOfMemoryError
-from scratchlm.training.config import TrainingConfig
 
 
 @contextlib.contextmanager
-def memory_errors_explained(config: TrainingConfig) -> Iterator[None]:
+def memory_errors_explained(advice: str) -> Iterator[None]:
     """Turn torch's several ways of saying "no memory left" into OutOfMemoryError with advice."""
     try:
         yield
@@ -22,7 +21,4 @@ def memory_errors_explained(config: TrainingConfig) -> Iterator[None]:
         )
         if not is_memory:
             raise
-        raise OutOfMemoryError(
-            f"a step should fit in memory, found none left at batch_size={config.batch_size}; halve batch_size and "
-            "double accumulate (the result is the same), or choose a smaller model or context_length."
-        ) from cause
+        raise OutOfMemoryError(f"there should be enough memory, found none left; {advice}.") from cause

@@ -26,6 +26,7 @@ from scratchlm.model.loss import cross_entropy_sum
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import TrainingConfig
+from scratchlm.training.memory import memory_errors_explained
 from scratchlm.training.progress import RunFolder
 from scratchlm.training.settings import (
     ModelSettings,
@@ -116,7 +117,8 @@ def pretrain(
     train = _loader(train_windows, training, shuffle=True)
     val = _loader(TokenWindows(data.val, context_length=context), training, shuffle=False)
     seed_everything(settings.training.seed)
-    model = GPTModel(config).to(device)
+    with memory_errors_explained("choose a smaller model"):
+        model = GPTModel(config).to(device)
     notify(
         f"{model.n_parameters():,} parameters, {len(data.train):,} training and {len(data.val):,} validation tokens"
     )

@@ -50,6 +50,7 @@ from scratchlm.training.schedule import learning_rate
 
 logger = logging.getLogger(__name__)
 
+SMALLER_BATCH = "halve batch_size and double accumulate (the result is the same), or choose a smaller model"
 ORIGIN = ("data_fingerprint", "base_sha256")  # facts of a checkpoint that a resumed run must share
 
 
@@ -137,7 +138,7 @@ class Trainer:
             raise DataError(
                 f"step {step} needs a target, found none in {named[0][0]}; check masking and max_length."
             )
-        with memory_errors_explained(self.config):
+        with memory_errors_explained(SMALLER_BATCH):
             loss = self._backward(named, n_targets, step=step)
             grad_norm = self.optimizers.clip_gradients(self.config.max_grad_norm)
             if not math.isfinite(grad_norm):
@@ -178,9 +179,9 @@ class Trainer:
 
     def _not_finite(self, what: str, value: float, *, step: int, where: str) -> NonFiniteLossError:
         self.optimizers.zero_grad()
-        kept = f"the last good checkpoint in {self.run.path} is untouched; " if self.run else ""
+        kept = f"what {self.run.path} holds is untouched; " if self.run else ""
         return NonFiniteLossError(
-            f"the {what} of step {step} must be finite, found {value} at {where}; no update was made, "
+            f"the {what} of step {step} must be finite, found {value} at {where}; training stopped there, "
             f"{kept}lower the learning rate or look at that batch."
         )
 

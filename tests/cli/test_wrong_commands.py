@@ -369,8 +369,6 @@ CASES: list[tuple[str, Callable[[Place], None], str, int, tuple[str, ...]]] = [
     ),
 ]
 
-NOT_YET = {"one class": pytest.mark.xfail(strict=True, reason="replace_head raises ConfigError: exit code 2")}
-
 
 @pytest.fixture
 def run_case(life, monkeypatch, capsys):
@@ -393,7 +391,7 @@ def run_case(life, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("set_up", "command", "code", "words"),
-    [pytest.param(*case[1:], id=case[0], marks=NOT_YET.get(case[0], ())) for case in CASES],
+    [pytest.param(*case[1:], id=case[0]) for case in CASES],
 )
 def test_a_mistake_gives_its_exit_code_and_one_line_that_helps(run_case, set_up, command, code, words):
     found_code, out, err = run_case(set_up, command)

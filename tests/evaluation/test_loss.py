@@ -53,7 +53,8 @@ def test_text_loss_counts_every_token_once_with_the_context_of_its_window(model,
 
 def test_text_loss_does_not_depend_on_the_batch_size(model, ids):
     losses = {
-        size: text_loss(model, ids, n_bytes=100, start_id=0, stride=2, batch_size=size).loss for size in (1, 5, 64)
+        size: text_loss(model, ids, n_bytes=100, start_id=0, stride=2, batch_size=size).loss
+        for size in (1, 5, 64)
     }
     assert max(losses.values()) - min(losses.values()) < 1e-6
 

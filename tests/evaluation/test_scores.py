@@ -36,7 +36,11 @@ def test_scores_agree_with_scikit_learn(n_classes):
 
 def test_a_class_that_is_never_predicted_scores_zero():
     scores = score_classes([0, 0, 1], [0, 0, 0], classes=["ham", "spam"])
-    assert (scores.per_class[1].precision, scores.per_class[1].recall, scores.per_class[1].f1) == (0.0, 0.0, 0.0)
+    assert (scores.per_class[1].precision, scores.per_class[1].recall, scores.per_class[1].f1) == (
+        0.0,
+        0.0,
+        0.0,
+    )
 
 
 def test_scoring_nothing_is_an_error():
@@ -44,7 +48,9 @@ def test_scoring_nothing_is_an_error():
         score_classes([], [], classes=["a", "b"])
 
 
-@pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (0, 10), (7, 10), (95, 100), (300, 300), (281, 300)])
+@pytest.mark.parametrize(
+    ("right", "n"), [(0, 1), (1, 1), (0, 10), (7, 10), (95, 100), (300, 300), (281, 300)]
+)
 def test_wilson_interval_agrees_with_scipy(right, n):
     stats = pytest.importorskip("scipy.stats")
     expected = stats.binomtest(right, n).proportion_ci(confidence_level=0.95, method="wilson")
@@ -55,7 +61,9 @@ def test_bootstrap_interval_agrees_with_scipy():
     stats = pytest.importorskip("scipy.stats")
     values = np.random.Generator(np.random.PCG64(1)).normal(5, 2, size=120)
     low, high = bootstrap_interval(values.tolist(), n_resamples=4000)
-    expected = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=2).confidence_interval
+    expected = stats.bootstrap(
+        (values,), np.mean, n_resamples=4000, method="percentile", rng=2
+    ).confidence_interval
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.03)
 
 

@@ -147,7 +147,9 @@ def test_a_classifier_does_not_write(classifier):
 
 def test_a_language_model_neither_classifies_nor_answers(saved):
     lm = load(saved())
-    with pytest.raises(ConfigError, match="classify needs a classifier, found a model of kind 'language model'"):
+    with pytest.raises(
+        ConfigError, match="classify needs a classifier, found a model of kind 'language model'"
+    ):
         lm.classify(["a cat"])
     with pytest.raises(ConfigError, match="ask needs an assistant, found a model of kind 'language model'"):
         lm.ask("say hello")
