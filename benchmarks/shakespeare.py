@@ -17,6 +17,7 @@ import argparse
 import importlib.util
 import json
 import math
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -62,13 +63,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run_nanogpt(checkout: Path, data: Path, folder: Path) -> dict[str, Any]:
     """Train nanoGPT as its README says, on our file; its loss on the last tenth."""
-    text = data.read_text(encoding="utf-8")
-    characters = sorted(set(text))
-    ids = np.array([characters.index(c) for c in text], dtype=np.uint16)
-    cut = int(len(ids) * 0.9)
     prepared = checkout / "data" / "shakespeare_char"
-    ids[:cut].tofile(prepared / "train.bin")
-    ids[cut:].tofile(prepared / "val.bin")
+    shutil.copyfile(data, prepared / "input.txt")  # found there, it is not downloaded
+    subprocess.run([sys.executable, "prepare.py"], cwd=prepared, check=True)
+    text = data.read_text(encoding="utf-8")
+    cut = int(len(text) * 0.9)
+    ids = np.concatenate([np.fromfile(prepared / f"{side}.bin", dtype=np.uint16) for side in ("train", "val")])
     out = folder / "nanogpt"
     command = [
         sys.executable, "train.py", "config/train_shakespeare_char.py", *NANOGPT_FLAGS,
