@@ -116,7 +116,7 @@ def next_commands(recipe: Recipe, run: StageRun) -> list[dict[str, str]]:
     if "classify" in recipe.stages:
         commands += [
             {
-                "command": f'scratchlm classify --model {quoted("classify")} "You have won a prize, reply now"',
+                "command": f'scratchlm classify --model {quoted("classify")} "Congratulations, you won a holiday! Text CLAIM to 00193 now"',
                 "what": "ask the classifier about a text",
             }
         ]
