@@ -68,7 +68,9 @@ def run_nanogpt(checkout: Path, data: Path, folder: Path) -> dict[str, Any]:
     subprocess.run([sys.executable, "prepare.py"], cwd=prepared, check=True)
     text = data.read_text(encoding="utf-8")
     cut = int(len(text) * 0.9)
-    ids = np.concatenate([np.fromfile(prepared / f"{side}.bin", dtype=np.uint16) for side in ("train", "val")])
+    ids = np.concatenate(
+        [np.fromfile(prepared / f"{side}.bin", dtype=np.uint16) for side in ("train", "val")]
+    )
     out = folder / "nanogpt"
     command = [
         sys.executable, "train.py", "config/train_shakespeare_char.py", *NANOGPT_FLAGS,
