@@ -26,6 +26,7 @@ from scratchlm.recipes.stages import StageRun, history_of
 from scratchlm.training.history import History
 
 MAX_ATTENTION_TOKENS = 24  # more would not fit on a phone
+EXAMPLE_MESSAGE = "Congratulations, you won a holiday! Text CLAIM to 00193 now"
 MAX_ANSWERS = 60  # shown in the report; all are in answers.jsonl
 
 
@@ -116,7 +117,7 @@ def next_commands(recipe: Recipe, run: StageRun) -> list[dict[str, str]]:
     if "classify" in recipe.stages:
         commands += [
             {
-                "command": f'scratchlm classify --model {quoted("classify")} "Congratulations, you won a holiday! Text CLAIM to 00193 now"',
+                "command": f"scratchlm classify --model {quoted('classify')} {shlex.quote(EXAMPLE_MESSAGE)}",
                 "what": "ask the classifier about a text",
             }
         ]
