@@ -118,7 +118,7 @@ def _catches_import_error(handler: ast.ExceptHandler) -> bool:
 
 def places_of_this_machine(source) -> list[str]:
     """Paths that exist for the authors only."""
-    marks = ("../shared", "shared/data", "/work/", "/home/", "/root/", "/Users/")
+    marks = ("../shared", "shared/data", *(f"/{top}/" for top in ("work", "home", "root", "Users")))
     return [f"{source.module} mentions {mark}" for mark in marks if mark in source.text]
 
 
