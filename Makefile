@@ -6,7 +6,7 @@ PYTHON ?= python3 python3.13 python3.12 python3.11 python3.10
 .DEFAULT_GOAL := help
 
 RECIPE ?= quickstart
-BENCHES ?= $(sort $(basename $(notdir $(wildcard benchmarks/*.py))))
+BENCHES ?= tokenizer_speed
 ARGS ?=
 WORKERS ?= 2
 PYTEST_ARGS ?=
@@ -41,7 +41,7 @@ help:
 	@echo "make test-slow  the slow tests"
 	@echo "make check      what a commit must pass: format, lint, types, fast tests, examples in docstrings"
 	@echo "make format     mend the format and what lint can mend"
-	@echo "make bench      run the measurements in benchmarks/"
+	@echo "make bench      run a measurement (BENCHES='tokenizer_speed' ARGS='--data FOLDER'; others: scratchlm bench)"
 	@echo "make clean      remove what was built and cached (make clean-all: also $(VENV)); runs/ stays"
 
 run: $(RUN_READY)
@@ -66,7 +66,7 @@ format: $(TEST_READY)
 	$(PY) -m ruff check --fix .
 
 bench: $(TEST_READY)
-	@for name in $(BENCHES); do echo "== $$name"; $(PY) -m scratchlm bench $$name || exit 1; done
+	@for name in $(BENCHES); do echo "== $$name"; $(PY) -m scratchlm bench $$name $(ARGS) || exit 1; done
 
 setup: $(TEST_READY)
 
