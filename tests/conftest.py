@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,25 @@ def tiny_model(tiny_config: GPTConfig) -> GPTModel:
 @pytest.fixture
 def generator() -> torch.Generator:
     return seed.generator(0)
+
+
+class StopAt:
+    """A callback that sends this process SIGINT after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step(self, record) -> None:
+        if record.step == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def on_evaluation(self, step, metrics) -> None: ...
+
+    def on_sample(self, step, prompt, text) -> None: ...
+
+    def on_checkpoint(self, step, folder) -> None: ...
+
+
+@pytest.fixture
+def stop_at() -> type[StopAt]:
+    return StopAt

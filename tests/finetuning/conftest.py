@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import signal
 
 import pytest
 import torch
@@ -64,25 +62,3 @@ def messages():
     rows = [*((text, "spam") for text in spam), *((text, "ham") for text in ham)]
     rows += [(text.upper() + "!!", label) for text, label in rows[65:75]]
     return [LabelledText(text=text, label=label) for text, label in rows]
-
-
-class StopAt:
-    """A callback that sends this process SIGINT after a step."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step(self, record):
-        if record.step == self.step:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    def on_evaluation(self, step, metrics): ...
-
-    def on_sample(self, step, prompt, text): ...
-
-    def on_checkpoint(self, step, folder): ...
-
-
-@pytest.fixture
-def stop_at():
-    return StopAt

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 
 import pytest
 import torch
@@ -102,24 +100,7 @@ def finished(recipe_of, run_it, tmp_path_factory):
     return recipe, run_it(recipe, tmp_path_factory.mktemp("runs") / "finished")
 
 
-class StopAt:
-    """A callback that sends this process SIGINT after a step."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step(self, record):
-        if record.step == self.step:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    def on_evaluation(self, step, metrics): ...
-
-    def on_sample(self, step, prompt, text): ...
-
-    def on_checkpoint(self, step, folder): ...
-
-
 @pytest.fixture
-def stop_in():
+def stop_in(stop_at):
     """A function for `callbacks_for` that stops a stage after a step."""
-    return lambda stage, step: lambda now: [StopAt(step)] if now == stage else []
+    return lambda stage, step: lambda now: [stop_at(step)] if now == stage else []

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
 
 import pytest
 import torch
@@ -53,21 +51,6 @@ def quick(corpus):
         return PretrainSettings(training=TrainingConfig(**steps), **{**defaults, **changes})
 
     return make
-
-
-class StopAt:
-    def __init__(self, step):
-        self.step = step
-
-    def on_step(self, record):
-        if record.step == self.step:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    def on_evaluation(self, step, metrics): ...
-
-    def on_sample(self, step, prompt, text): ...
-
-    def on_checkpoint(self, step, folder): ...
 
 
 def test_the_task_counts_unmasked_targets_only(tiny_run):
@@ -146,11 +129,11 @@ def test_a_long_validation_text_is_scored_at_its_beginning_and_the_figure_says_h
 
 
 @pytest.mark.parametrize("stop_step", [1, 3])
-def test_an_interrupted_run_goes_on_to_the_same_model(quick, tmp_path, stop_step):
+def test_an_interrupted_run_goes_on_to_the_same_model(quick, tmp_path, stop_step, stop_at):
     settings = quick(training={"checkpoint_every_steps": 2, "eval_every_steps": 2, "sample_every_steps": 2})
     undisturbed = pretrain(settings, tmp_path / "a", device=CPU)
     with pytest.raises(StoppedBySignal):
-        pretrain(settings, tmp_path / "b", device=CPU, callbacks=[StopAt(stop_step)])
+        pretrain(settings, tmp_path / "b", device=CPU, callbacks=[stop_at(stop_step)])
     torch.rand(3)
     resumed = pretrain(settings, tmp_path / "b", device=CPU, resume=True)
     assert resumed.resumed_from == stop_step
