@@ -1,0 +1,179 @@
+"""The bonus class of chapter 2: a byte-pair tokenizer that one trains, loads and saves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+from scratchlm.core.errors import ConfigError, TokenizerError
+from scratchlm.core.files import read_json, write_json
+from scratchlm.tokenizers.bpe import BPETokenizer
+from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.byte_symbols import from_symbols, to_symbols
+from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
+from scratchlm.tokenizers.special_tokens import END_OF_TEXT
+
+N_BASE_IDS = 257  # the book's: 256 characters and a second sign for the space
+_SPACE_ID, _UNUSED_ID = 256, 32  # the space is its own sign, so the character's id 32 is never used
+_UNUSED = "<|unused|>"
+_SPECIAL = re.compile(r"<\|.+\|>", re.DOTALL)
+
+
+class BPETokenizerSimple:
+    """Our BPETokenizer with the book's methods, and its numbering: bytes, space at 256, special tokens, merges.
+
+    What differs from the book's: it works on bytes, so no character is unknown and decoding gives back every
+    line end and space; merges stay within a word and its leading space, as GPT-2's do, so training finds other
+    merges than the book's (as many); a special token that is not allowed is ordinary text, never an error;
+    tables are spelt in GPT-2's byte symbols, also the line end.
+
+    Raises: TokenizerError when it is used before `train` or one of the `load` methods.
+    Example:
+        >>> tokenizer = BPETokenizerSimple()
+        >>> tokenizer.train("low lower lowest", vocab_size=260)
+        >>> tokenizer.encode("low"), tokenizer.decode([259, 256, 259])
+        ([259], 'low low')
+    """
+
+    def __init__(self) -> None:
+        self._trained: BPETokenizer | None = None
+
+    @property
+    def vocab(self) -> dict[int, str]:
+        """Each id's token, spelt in GPT-2's byte symbols; empty before training."""
+        if self._trained is None:
+            return {}
+        names = {id_: to_symbols(token) for token, id_ in self._trained.vocab.items()}
+        names |= {id_: token for token, id_ in self._trained.special_tokens.items()}
+        return dict(sorted(names.items()))
+
+    @property
+    def inverse_vocab(self) -> dict[str, int]:
+        """Each token's id."""
+        return {token: id_ for id_, token in self.vocab.items()}
+
+    @property
+    def bpe_merges(self) -> dict[tuple[int, int], int]:
+        """Which two ids become which one, in the order learned."""
+        if self._trained is None:
+            return {}
+        id_of = self._trained.vocab
+        return {(id_of[left], id_of[right]): id_of[left + right] for left, right in self._trained.merges}
+
+    @property
+    def bpe_ranks(self) -> dict[tuple[str, str], int]:
+        """The same merges as pairs of tokens and their place in the order."""
+        merges = [] if self._trained is None else self._trained.merges
+        return {(to_symbols(left), to_symbols(right)): rank for rank, (left, right) in enumerate(merges)}
+
+    def train(
+        self, text: str, vocab_size: int, allowed_special: Collection[str] | None = frozenset({END_OF_TEXT})
+    ) -> None:
+        """Learn merges from a text until the vocabulary has that size.
+
+        Raises: ConfigError when vocab_size has no room for the 257 base ids and the special tokens.
+        """
+        special = sorted(allowed_special or ())
+        if vocab_size < N_BASE_IDS + len(special):
+            raise ConfigError(
+                f"vocab_size must hold {N_BASE_IDS} base ids and {len(special)} special tokens, got "
+                f"{vocab_size}; choose at least {N_BASE_IDS + len(special)}."
+            )
+        merges = train_bpe([text], vocab_size - 1, special_tokens=special).merges
+        vocab = {bytes([byte]): byte for byte in range(256)} | {b" ": _SPACE_ID}
+        special_tokens = {_UNUSED: _UNUSED_ID}
+        special_tokens |= {token: N_BASE_IDS + i for i, token in enumerate(special)}
+        first_merge = N_BASE_IDS + len(special)
+        vocab |= {left + right: first_merge + rank for rank, (left, right) in enumerate(merges)}
+        self._trained = BPETokenizer(merges, vocab=vocab, special_tokens=special_tokens)
+
+    def encode(self, text: str, allowed_special: Collection[str] | None = None) -> list[int]:
+        """Ids of the text; special tokens count only when they are allowed.
+
+        Raises: TokenizerError (a ValueError, as in the book) when one is allowed that is not in the vocabulary.
+        """
+        return self._ready().encode(text, allowed_special=allowed_special or ())
+
+    def decode(self, token_ids: Iterable[SupportsIndex]) -> str:
+        """Text of the ids."""
+        return self._ready().decode(token_ids)
+
+    def get_special_token_id(self, token: str) -> int | None:
+        """The id of a token of the vocabulary, None when there is no such token."""
+        return self.inverse_vocab.get(token)
+
+    def load_vocab_and_merges_from_openai(self, vocab_path: str | Path, bpe_merges_path: str | Path) -> None:
+        """Become GPT-2's tokenizer, from its `encoder.json` and `vocab.bpe`."""
+        self._trained = load_gpt2_tokenizer(vocab_path, bpe_merges_path)
+
+    def save_vocab_and_merges(self, vocab_path: str | Path, bpe_merges_path: str | Path) -> None:
+        """Write the book's two JSON files: id to token, and the merges as pairs of ids."""
+        self._ready()
+        merges = [{"pair": list(pair), "new_id": new_id} for pair, new_id in self.bpe_merges.items()]
+        write_json(vocab_path, {str(id_): token for id_, token in self.vocab.items()}, error=TokenizerError)
+        write_json(bpe_merges_path, merges, error=TokenizerError)
+
+    def load_vocab_and_merges(self, vocab_path: str | Path, bpe_merges_path: str | Path) -> None:
+        """Read what `save_vocab_and_merges` wrote.
+
+        Raises: TokenizerError for damaged files, and for those of the book's own class, whose tokens are
+            characters and not bytes.
+        """
+        names = _read_names(Path(vocab_path))
+        merges = _read_merge_ids(Path(bpe_merges_path))
+        special_tokens = {name: id_ for id_, name in names.items() if _SPECIAL.fullmatch(name)}
+        tokens = {
+            id_: from_symbols(name, where=str(vocab_path))
+            for id_, name in names.items()
+            if name not in special_tokens
+        }
+        unknown = sorted({id_ for pair in merges for id_ in pair} - set(tokens))
+        if unknown:
+            raise TokenizerError(
+                f"{bpe_merges_path} must merge ids of {vocab_path}, found {unknown[0]}; the two files do not "
+                "belong together."
+            )
+        self._trained = BPETokenizer(
+            [(tokens[left], tokens[right]) for left, right in merges],
+            vocab={token: id_ for id_, token in tokens.items()},
+            special_tokens=special_tokens,
+        )
+
+    def _ready(self) -> BPETokenizer:
+        if self._trained is None:
+            raise TokenizerError(
+                "the tokenizer needs a vocabulary, found none; call train() or one of the load methods first."
+            )
+        return self._trained
+
+
+def _read_names(path: Path) -> dict[int, str]:
+    value = read_json(path, error=TokenizerError)
+    is_fine = isinstance(value, dict) and all(
+        id_.isascii() and id_.isdigit() and len(id_) < 10 and isinstance(name, str)
+        for id_, name in value.items()
+    )
+    if not is_fine:
+        raise TokenizerError(
+            f"{path} must map ids to tokens, found something else; save the tokenizer again."
+        )
+    return {int(id_): name for id_, name in value.items()}
+
+
+def _read_merge_ids(path: Path) -> list[tuple[int, int]]:
+    value = read_json(path, error=TokenizerError)
+    if not isinstance(value, list) or not all(_is_merge(entry) for entry in value):
+        raise TokenizerError(
+            f'{path} must be a list of {{"pair": [id, id], "new_id": id}}, found something else; save the '
+            "tokenizer again."
+        )
+    return [(entry["pair"][0], entry["pair"][1]) for entry in value]
+
+
+def _is_merge(entry: Any) -> bool:
+    if not isinstance(entry, dict) or type(entry.get("new_id")) is not int:
+        return False
+    pair = entry.get("pair")
+    return isinstance(pair, list) and len(pair) == 2 and all(type(id_) is int for id_ in pair)

@@ -1,0 +1,134 @@
+"""Chapter 4, the GPT model: its parts, the dummy that shows the plan, and the simplest generation.
+
+The parts are our own classes; they compute with torch's fused kernels, equal to the book's formulas up to
+rounding, and are created in the book's order, so that a seed gives the book's weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.generate import generate_ids
+from scratchlm.generation.samplers import sample_next
+from scratchlm.model.block import TransformerBlock
+from scratchlm.model.config import GPTConfig, as_config
+from scratchlm.model.feed_forward import FeedForward
+from scratchlm.model.gelu import GELU
+from scratchlm.model.gpt import GPTModel
+from scratchlm.model.layer_norm import LayerNorm
+
+__all__ = [
+    "GELU",
+    "DummyGPTModel",
+    "DummyLayerNorm",
+    "DummyTransformerBlock",
+    "FeedForward",
+    "GPTModel",
+    "LayerNorm",
+    "TransformerBlock",
+    "generate_text_simple",
+    "generate_text_simple_cached",
+]
+
+
+class DummyTransformerBlock(nn.Module):
+    """The place where a block will stand; it changes nothing."""
+
+    def __init__(self, cfg: GPTConfig | Mapping[str, Any]) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Hand on what came in."""
+        return x
+
+
+class DummyLayerNorm(nn.Module):
+    """The place where a normalisation will stand; it changes nothing."""
+
+    def __init__(self, normalized_shape: int, eps: float = 1e-5) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Hand on what came in."""
+        return x
+
+
+class DummyGPTModel(nn.Module):
+    """The plan of a GPT with nothing between embeddings and head.
+
+    Shapes: in_idx (B, T) -> logits (B, T, V).
+    """
+
+    def __init__(self, cfg: GPTConfig | Mapping[str, Any]) -> None:
+        super().__init__()
+        config = as_config(cfg)
+        self.tok_emb = nn.Embedding(config.vocab_size, config.emb_dim)
+        self.pos_emb = nn.Embedding(config.context_length, config.emb_dim)
+        self.drop_emb = nn.Dropout(config.drop_rate)
+        self.trf_blocks = nn.Sequential(*(DummyTransformerBlock(config) for _ in range(config.n_layers)))
+        self.final_norm = DummyLayerNorm(config.emb_dim)
+        self.out_head = nn.Linear(config.emb_dim, config.vocab_size, bias=False)
+
+    def forward(self, in_idx: Tensor) -> Tensor:
+        """Score every next token by what it is and where it stands alone."""
+        positions = torch.arange(in_idx.shape[1], device=in_idx.device)  # (T,)
+        x = self.drop_emb(self.tok_emb(in_idx) + self.pos_emb(positions))  # (B, T, E)
+        logits: Tensor = self.out_head(self.final_norm(self.trf_blocks(x)))
+        return logits
+
+
+def generate_text_simple(model: nn.Module, idx: Tensor, max_new_tokens: int, context_size: int) -> Tensor:
+    """Append the likeliest token, again and again; reads the last `context_size` ids each time.
+
+    Any model that turns ids into logits will do, and it is used in the mode it is in, dropout included, as in
+    the book. Our own `scratchlm.generation` is faster and looks after that.
+
+    Shapes: idx (B, T) -> (B, T + max_new_tokens).
+    """
+    for _ in range(max_new_tokens):
+        chosen = sample_next(next_logits(model, idx, context_size), None)  # (B,)
+        idx = torch.cat([idx, chosen[:, None]], dim=1)
+    return idx
+
+
+def generate_text_simple_cached(
+    model: GPTModel,
+    idx: Tensor,
+    max_new_tokens: int,
+    context_size: int | None = None,
+    use_cache: bool = True,
+) -> Tensor:
+    """The same ids, remembering keys and values; the model is used without dropout and keeps its mode.
+
+    A `context_size` below the model's own makes old tokens fall out of sight at each step, which leaves
+    nothing to remember: then it reads anew each time. Beyond the model's context the book's fails; this one
+    goes on with the last tokens.
+
+    Shapes: idx (B, T) -> (B, T + max_new_tokens).
+    """
+    longest = idx.shape[1] + max_new_tokens
+    if context_size is not None and context_size < min(longest, model.config.context_length):
+        was_training = model.training
+        try:
+            return generate_text_simple(model.eval(), idx, max_new_tokens, context_size)
+        finally:
+            model.train(was_training)
+    config = GenerationConfig(max_new_tokens=max_new_tokens, use_cache=use_cache)
+    results = generate_ids(model, idx.tolist(), config)
+    new = torch.tensor([result.ids for result in results], dtype=idx.dtype, device=idx.device)
+    return torch.cat([idx, new], dim=1)
+
+
+def next_logits(model: nn.Module, idx: Tensor, context_size: int) -> Tensor:
+    """The model's scores for the token after the last `context_size` ids.
+
+    Shapes: idx (B, T) -> (B, V).
+    """
+    with torch.no_grad():
+        logits: Tensor = model(idx[:, -context_size:])
+    return logits[:, -1]

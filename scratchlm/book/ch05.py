@@ -1,0 +1,282 @@
+"""Chapter 5, pre-training: losses, the training loop, sampling, and GPT-2's weights.
+
+The book's loop steps an optimizer that the caller made, prints as it goes, and lets dropout, shuffling and
+evaluation all draw from torch's one global generator. Every figure of the chapter depends on that order of
+draws, and our Trainer keeps them apart on purpose; so the loop stands here once more, for the figures' sake.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from scratchlm.book.ch04 import generate_text_simple, next_logits
+from scratchlm.book.gpt2_weights import assign, download_file
+from scratchlm.core.errors import ConfigError
+from scratchlm.generation.samplers import apply_temperature, keep_top_k, sample_next
+from scratchlm.model.loss import cross_entropy_sum
+from scratchlm.model.modes import evaluation_mode
+from scratchlm.tokenizers.special_tokens import END_OF_TEXT
+
+if TYPE_CHECKING:
+    from scratchlm.core.protocols import Tokenizer
+
+__all__ = [
+    "assign",
+    "calc_loss_batch",
+    "calc_loss_loader",
+    "download_file",
+    "evaluate_model",
+    "generate",
+    "generate_and_print_sample",
+    "plot_losses",
+    "text_to_token_ids",
+    "token_ids_to_text",
+    "train_model_simple",
+]
+
+Loader = DataLoader[tuple[Tensor, Tensor]]
+N_SAMPLE_TOKENS = 50  # what the book prints after each epoch
+
+
+def text_to_token_ids(text: str, tokenizer: Tokenizer) -> Tensor:
+    """Ids of a text as a batch of one row; `<|endoftext|>` in it counts as the special token.
+
+    Shapes: -> (1, T).
+    """
+    return torch.tensor(tokenizer.encode(text, allowed_special={END_OF_TEXT})).unsqueeze(0)
+
+
+def token_ids_to_text(token_ids: Tensor, tokenizer: Tokenizer) -> str:
+    """Text of a batch of one row.
+
+    Shapes: token_ids (1, T).
+    """
+    return tokenizer.decode(token_ids.squeeze(0).tolist())
+
+
+def calc_loss_batch(
+    input_batch: Tensor, target_batch: Tensor, model: nn.Module, device: torch.device | str
+) -> Tensor:
+    """The batch's mean loss, with its gradient.
+
+    Shapes: input_batch, target_batch (B, T) -> a scalar.
+    Units: nats per target; targets of -100 carry none.
+    """
+    loss_sum, n_targets = cross_entropy_sum(model(input_batch.to(device)), target_batch.to(device))
+    return loss_sum / n_targets
+
+
+def calc_loss_loader(
+    data_loader: Loader, model: nn.Module, device: torch.device | str, num_batches: int | None = None
+) -> float:
+    """The mean of the batches' mean losses, over the first `num_batches` or all.
+
+    A last batch that is smaller weighs as much as a full one: that is the book's figure. The true mean is
+    `scratchlm.evaluation.loss.mean_loss`. The model is used in the mode it is in.
+
+    Units: nats; nan for a loader without a batch.
+    """
+    n_batches = len(data_loader) if num_batches is None else min(num_batches, len(data_loader))
+    if n_batches == 0:
+        return float("nan")
+    batches = itertools.islice(data_loader, n_batches)
+    losses = [calc_loss_batch(inputs, targets, model, device).item() for inputs, targets in batches]
+    return sum(losses) / n_batches
+
+
+def evaluate_model(
+    model: nn.Module,
+    train_loader: Loader,
+    val_loader: Loader,
+    device: torch.device | str,
+    eval_iter: int,
+) -> tuple[float, float]:
+    """Training and validation loss over `eval_iter` batches each; the model is in training mode afterwards.
+
+    A loader that shuffles draws its order from torch's global generator, so evaluating more or less often
+    changes the training that follows.
+    """
+    with evaluation_mode(model):
+        train_loss = calc_loss_loader(train_loader, model, device, num_batches=eval_iter)
+        val_loss = calc_loss_loader(val_loader, model, device, num_batches=eval_iter)
+    model.train()
+    return train_loss, val_loss
+
+
+def generate_and_print_sample(
+    model: nn.Module, tokenizer: Tokenizer, device: torch.device | str, start_context: str
+) -> None:
+    """Print 50 tokens after a beginning, on one line; the model is in training mode afterwards.
+
+    A model without learnt positions is asked for its config's context length; the book's fails there.
+    """
+    config = getattr(model, "config", None)  # a reader's own GPTModel has none
+    context_size = config.context_length if config else int(model.get_parameter("pos_emb.weight").shape[0])
+    ids = text_to_token_ids(start_context, tokenizer).to(device)
+    with evaluation_mode(model):
+        ids = generate_text_simple(model, ids, N_SAMPLE_TOKENS, context_size)
+    _say(token_ids_to_text(ids, tokenizer).replace("\n", " "))
+    model.train()
+
+
+def train_model_simple(
+    model: nn.Module,
+    train_loader: Loader,
+    val_loader: Loader,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device | str,
+    num_epochs: int,
+    eval_freq: int,
+    eval_iter: int,
+    start_context: str,
+    tokenizer: Tokenizer,
+) -> tuple[list[float], list[float], list[int]]:
+    """Train, print the losses every `eval_freq` steps and a sample after each epoch.
+
+    Step 0 is printed after the first update. Gives the training losses, the validation losses, and how many
+    tokens had been seen at each of them.
+    """
+    return run_training(
+        model,
+        train_loader,
+        val_loader,
+        optimizer,
+        device,
+        n_epochs=num_epochs,
+        eval_freq=eval_freq,
+        eval_iter=eval_iter,
+        start_context=start_context,
+        tokenizer=tokenizer,
+    )
+
+
+def run_training(
+    model: nn.Module,
+    train_loader: Loader,
+    val_loader: Loader,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device | str,
+    *,
+    n_epochs: int,
+    eval_freq: int,
+    eval_iter: int,
+    start_context: str,
+    tokenizer: Tokenizer,
+    step_word: str = "Step",
+    before_step: Callable[[int], None] | None = None,
+    before_update: Callable[[int], None] | None = None,
+) -> tuple[list[float], list[float], list[int]]:
+    """The loop of chapter 5 and appendix D, which differ by what happens before a step and before its update.
+
+    Steps count from 0. It is no Trainer because the book's figures need its order of random draws; see the
+    top of this file.
+    """
+    train_losses: list[float] = []
+    val_losses: list[float] = []
+    tokens_at: list[int] = []
+    n_tokens, step = 0, -1
+    for epoch in range(1, n_epochs + 1):
+        model.train()
+        for inputs, targets in train_loader:
+            step += 1
+            if before_step is not None:
+                before_step(step)
+            optimizer.zero_grad()
+            calc_loss_batch(inputs, targets, model, device).backward()  # type: ignore[no-untyped-call]
+            if before_update is not None:
+                before_update(step)
+            optimizer.step()
+            n_tokens += inputs.numel()
+            if step % eval_freq == 0:
+                train_loss, val_loss = evaluate_model(model, train_loader, val_loader, device, eval_iter)
+                train_losses.append(train_loss)
+                val_losses.append(val_loss)
+                tokens_at.append(n_tokens)
+                _say(
+                    f"Ep {epoch} ({step_word} {step:06d}): "
+                    f"Train loss {train_loss:.3f}, Val loss {val_loss:.3f}"
+                )
+        generate_and_print_sample(model, tokenizer, device, start_context)
+    return train_losses, val_losses, tokens_at
+
+
+def _generate(
+    model: nn.Module,
+    idx: Tensor,
+    max_new_tokens: int,
+    context_size: int,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    eos_id: int | None = None,
+) -> Tensor:
+    """Append sampled tokens; temperature 0 takes the likeliest. Draws from torch's global generator.
+
+    What differs from the book's: it works for several rows. A row that has come to `eos_id` is filled with it
+    until all have; a single row stops before it, as in the book. Exactly `top_k` tokens are kept, also when
+    scores tie, and more than there are means all of them.
+
+    Shapes: idx (B, T) -> (B, T + at most max_new_tokens).
+    Raises: ConfigError for a negative temperature, which the book takes for 0.
+    """
+    if temperature < 0:
+        raise ConfigError(f"temperature must be at least 0, got {temperature}; 0 takes the likeliest token.")
+    is_finished = torch.zeros(idx.shape[0], dtype=torch.bool, device=idx.device)  # (B,)
+    for _ in range(max_new_tokens):
+        logits = next_logits(model, idx, context_size)  # (B, V)
+        if top_k is not None:
+            logits = keep_top_k(logits, top_k)
+        if temperature > 0:
+            # Not sample_next: rows that share the global generator are drawn in one call, as in the book.
+            probs = apply_temperature(logits, temperature).softmax(dim=-1)  # (B, V)
+            chosen = torch.multinomial(probs, num_samples=1).squeeze(1)  # (B,)
+        else:
+            chosen = sample_next(logits, None)  # (B,)
+        if eos_id is not None:
+            is_finished |= chosen == eos_id
+            if is_finished.all():
+                break
+            chosen = chosen.masked_fill(is_finished, eos_id)
+        idx = torch.cat([idx, chosen[:, None]], dim=1)
+    return idx
+
+
+# Under the book's name; a public `def generate` has its one home in scratchlm.generation.
+_generate.__name__ = _generate.__qualname__ = "generate"
+generate = _generate
+
+
+def plot_losses(
+    epochs_seen: Sequence[float] | Tensor,
+    tokens_seen: Sequence[int],
+    train_losses: Sequence[float],
+    val_losses: Sequence[float],
+) -> None:
+    """Draw both losses over epochs and tokens, save `loss-plot.pdf` in the current folder, and show it."""
+    from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator
+
+    figure, over_epochs = pyplot.subplots(figsize=(5, 3))
+    over_epochs.plot(epochs_seen, train_losses, label="Training loss")
+    over_epochs.plot(epochs_seen, val_losses, linestyle="-.", label="Validation loss")
+    over_epochs.set_xlabel("Epochs")
+    over_epochs.set_ylabel("Loss")
+    over_epochs.legend(loc="upper right")
+    over_epochs.xaxis.set_major_locator(MaxNLocator(integer=True))
+    over_tokens = over_epochs.twiny()
+    over_tokens.plot(tokens_seen, train_losses, alpha=0)  # not seen: it gives the second axis its range
+    over_tokens.set_xlabel("Tokens seen")
+    figure.tight_layout()
+    pyplot.savefig("loss-plot.pdf")
+    pyplot.show()
+
+
+def _say(line: str) -> None:
+    """The book's functions print, and so do these."""
+    sys.stdout.write(line + "\n")
