@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import Any
 from scratchlm.core.errors import DataError, ScratchLMError
 
 PARTIAL_MARK = ".partial-"  # in the name of every unfinished file or folder
+MAX_JSON_DIGITS = 300  # of a whole number; Python itself refuses 4,300, and takes long before
 
 
 def write_bytes(path: str | Path, data: bytes, *, error: type[ScratchLMError] = DataError) -> None:
@@ -25,19 +27,32 @@ def write_bytes(path: str | Path, data: bytes, *, error: type[ScratchLMError] = 
 
     Raises: `error` when the disk is full, the folder is missing or may not be written.
     """
+    with new_file(path, error=error) as partial:
+        partial.write_bytes(data)
+
+
+@contextlib.contextmanager
+def new_file(path: str | Path, *, error: type[ScratchLMError] = DataError) -> Iterator[Path]:
+    """Fill a file that appears whole or not at all, for writers that want a path.
+
+    Yields the hidden neighbour to write. When the block ends well, it is fsynced and takes the target's name;
+    when the block raises, it is removed and the target stays as it was.
+    Raises: `error` when the disk is full, the folder is missing or may not be written.
+    """
     target = Path(path)
     partial = target.with_name(f".{target.name}{PARTIAL_MARK}{os.getpid()}")
     try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield partial
+        _fsync_file(partial)
         partial.replace(target)
         fsync_folder(target.parent)
     except OSError as cause:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise _cannot_write(target, cause, error) from cause
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: str | Path, text: str, *, error: type[ScratchLMError] = DataError) -> None:
@@ -122,18 +137,31 @@ def parse_json(text: str, *, where: str, error: type[ScratchLMError] = DataError
     """The value of a JSON text, as strictly as `read_json`; `where` names its origin in messages."""
 
     def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = dict(pairs)
-        if len(value) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise error(f"{where} must name each key once, found {twice!r} twice; remove one of them.")
+        value: dict[str, Any] = {}
+        for key, item in pairs:
+            if key in value:
+                raise error(f"{where} must name each key once, found {key!r:.100} twice; remove one of them.")
+            value[key] = item
         return value
 
     def no_constant(name: str) -> Any:
-        raise error(f"{where} must hold finite numbers, found {name}; the file is damaged or foreign.")
+        raise error(f"{where} must hold finite numbers, found {name:.40}; the file is damaged or foreign.")
+
+    def finite(digits: str) -> float:
+        number = float(digits)  # 1e999 is a number in JSON and infinity here
+        return number if math.isfinite(number) else no_constant(digits)
+
+    def whole(digits: str) -> int:
+        return int(digits) if len(digits) <= MAX_JSON_DIGITS else no_constant(digits)
 
     try:
-        return json.loads(text, object_pairs_hook=unique_keys, parse_constant=no_constant)
+        return json.loads(
+            text,
+            object_pairs_hook=unique_keys,
+            parse_constant=no_constant,
+            parse_float=finite,
+            parse_int=whole,
+        )
     except json.JSONDecodeError as cause:
         raise error(
             f"{where} must be JSON, found {cause.msg} at line {cause.lineno}, column {cause.colno}; "
