@@ -28,23 +28,29 @@ _PLAIN_TEXT = re.compile("[\x00-\x7f\u2010-\u2027]*")
 _SAFE_CUT = re.compile(r"\S(?=[ \n])")
 _CHUNK_CHARS = 1 << 14  # small, so that one accented letter sends only its neighbourhood down the slower path
 
+# A pattern comes from a file: `(a{9999}){9999}` is short, and compiled it fills the memory of any machine.
+_MAX_PATTERN_CHARS = 10_000
+_MAX_REPEATS = 10_000  # all counts of a pattern multiplied; GPT-4's has one, {1,3}
+_COUNT = re.compile(r"\{\s*(\d*)\s*,?\s*(\d*)\s*\}")
+
 
 class PreTokenizer:
     """Cuts text by a pattern; GPT-2's own pattern takes a fast path, tested equal to the plain one.
 
     What a pattern does not match becomes a piece as well: the pieces always join up to the text.
     Which characters are letters and numbers is decided by the Unicode version of the `regex` package.
-    Raises: ConfigError when the pattern is no regular expression.
+    Raises: ConfigError when the pattern is no regular expression, or would fill the memory.
     """
 
     def __init__(self, pattern: str = GPT2_PATTERN) -> None:
         self.pattern = pattern
         self._is_gpt2 = pattern == GPT2_PATTERN
+        _check_size(pattern)
         try:
             self._compiled = regex.compile(pattern)
-        except regex.error as cause:
+        except (regex.error, RecursionError) as cause:
             raise ConfigError(
-                f"the pattern must be a regular expression, got {pattern!r} ({cause}); correct it."
+                f"the pattern must be a regular expression, got {pattern!r:.500} ({cause}); correct it."
             ) from cause
 
     def pieces(self, text: str) -> Iterator[list[str]]:
@@ -77,6 +83,21 @@ class PreTokenizer:
             end = match.end()
         pieces.append(text[end:])
         return [piece for piece in pieces if piece]
+
+
+def _check_size(pattern: str) -> None:
+    n_repeats = 1
+    if len(pattern) <= _MAX_PATTERN_CHARS:
+        for match in _COUNT.finditer(pattern):
+            n_repeats *= max(int(digits[:9] or 1) or 1 for digits in match.groups())
+            if n_repeats > _MAX_REPEATS:
+                break
+        else:
+            return
+    raise ConfigError(
+        f"the pattern must have at most {_MAX_PATTERN_CHARS:,} characters and repeat at most {_MAX_REPEATS:,} "
+        f"times, got {pattern!r:.100} ({len(pattern):,} characters); shorten it or lower the counts in braces."
+    )
 
 
 def check_unicode(text: str) -> None:
