@@ -25,7 +25,9 @@ def attention_maps(model: GPTModel, ids: Tensor, *, attention_mask: Tensor | Non
 
     def catch(attention: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         assert isinstance(attention, MultiHeadAttention)
-        maps.append(attention.attention_weights(args[0], visible=kwargs.get("visible")))
+        maps.append(
+            attention.attention_weights(args[0], visible=kwargs.get("visible"), cos_sin=kwargs.get("cos_sin"))
+        )
 
     layers = [module for module in model.modules() if isinstance(module, MultiHeadAttention)]
     hooks = [layer.register_forward_pre_hook(catch, with_kwargs=True) for layer in layers]

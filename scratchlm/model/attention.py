@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.model.config import AttentionKind
 from scratchlm.model.kv_cache import LayerCache
+from scratchlm.model.rms_norm import RMSNorm
+from scratchlm.model.rotary import rotate
 
 
 class MultiHeadAttention(nn.Module):
@@ -23,9 +25,14 @@ class MultiHeadAttention(nn.Module):
     `implementation="manual"` writes the formula out, "sdpa" calls torch's fused kernel, which never builds
     the (T, T) matrix of weights; both agree to rounding.
 
-    Shapes: x (B, T, d_in) -> (B, T, d_out); inside, d_out is cut into H heads of D = d_out / H.
-    Raises: ConfigError when the heads do not divide d_out; DataError when x is longer than context_length.
-    Source: Vaswani et al. 2017, section 3.2.2, with GPT-2's causal mask.
+    Of the Llama family: with `n_kv_heads` below `num_heads`, groups of queries share one head of keys and
+    values, which makes the cache smaller; `qk_norm_eps` puts an RMSNorm on every head's queries and keys.
+
+    Shapes: x (B, T, d_in) -> (B, T, out_dim), which is d_out unless given; inside, d_out is cut into H heads
+        of D = d_out / H.
+    Raises: ConfigError when the heads do not divide d_out, or n_kv_heads not num_heads; DataError when x is
+        longer than context_length.
+    Source: Vaswani et al. 2017, section 3.2.2, with GPT-2's causal mask; Ainslie et al. 2023 for the groups.
     """
 
     def __init__(
@@ -38,6 +45,10 @@ class MultiHeadAttention(nn.Module):
         qkv_bias: bool = False,
         *,
         implementation: AttentionKind = "sdpa",
+        n_kv_heads: int | None = None,
+        out_dim: int | None = None,
+        out_bias: bool = True,
+        qk_norm_eps: float | None = None,
     ) -> None:
         super().__init__()
         if num_heads < 1 or d_out % num_heads != 0:
@@ -45,55 +56,91 @@ class MultiHeadAttention(nn.Module):
                 f"d_out must split evenly into heads, got d_out={d_out} and num_heads={num_heads}; "
                 f"choose num_heads among the divisors of {d_out}."
             )
+        n_kv_heads = num_heads if n_kv_heads is None else n_kv_heads
+        if n_kv_heads < 1 or num_heads % n_kv_heads != 0:
+            raise ConfigError(
+                f"num_heads must split evenly into groups, got num_heads={num_heads} and "
+                f"n_kv_heads={n_kv_heads}; choose n_kv_heads among the divisors of {num_heads}."
+            )
         if implementation not in ("sdpa", "manual"):
             raise ConfigError(f"implementation must be sdpa or manual, got {implementation!r}; choose one.")
         self.d_out = d_out
         self.num_heads = num_heads
+        self.n_kv_heads = n_kv_heads
         self.head_dim = d_out // num_heads
         self.context_length = context_length
         self.implementation = implementation
         # Created in the book's order: with its seed, its weights.
         self.W_query = nn.Linear(d_in, d_out, bias=qkv_bias)
-        self.W_key = nn.Linear(d_in, d_out, bias=qkv_bias)
-        self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
-        self.out_proj = nn.Linear(d_out, d_out)
+        self.W_key = nn.Linear(d_in, n_kv_heads * self.head_dim, bias=qkv_bias)
+        self.W_value = nn.Linear(d_in, n_kv_heads * self.head_dim, bias=qkv_bias)
+        self.out_proj = nn.Linear(d_out, d_out if out_dim is None else out_dim, bias=out_bias)
         self.dropout = nn.Dropout(dropout)
+        self.query_norm = None if qk_norm_eps is None else RMSNorm(self.head_dim, eps=qk_norm_eps)
+        self.key_norm = None if qk_norm_eps is None else RMSNorm(self.head_dim, eps=qk_norm_eps)
 
-    def forward(self, x: Tensor, *, visible: Tensor | None = None, cache: LayerCache | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        visible: Tensor | None = None,
+        cache: LayerCache | None = None,
+        cos_sin: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         """Mix the tokens of each row.
 
         Shapes: x (B, T, d_in); visible as `visible_keys` makes it, or None for plain causal attention; cache
-            with S earlier tokens of the same rows -> (B, T, d_out).
+            with S earlier tokens of the same rows; cos_sin of `rotation` for rotary positions
+            -> (B, T, out_dim).
         """
-        queries = self._split_heads(self.W_query(x))  # (B, H, T, D)
-        keys = self._split_heads(self.W_key(x))  # (B, H, T, D)
+        queries, keys = self._queries_and_keys(x, cos_sin)  # (B, H, T, D)
         values = self._split_heads(self.W_value(x))  # (B, H, T, D)
         if cache is not None:
             keys, values = cache.append(keys, values)  # (B, H, S+T, D)
         self._check_length(keys.shape[2])
         if self.implementation == "manual":
-            mixed = self.dropout(self._weights(queries, keys, visible)) @ values  # (B, H, T, D)
+            weights = self.dropout(self._weights(queries, keys, visible))  # (B, H, T, S+T)
+            mixed = weights @ self._for_every_query(values)  # (B, H, T, D)
         else:
             mixed = self._fused(queries, keys, values, visible)  # (B, H, T, D)
-        gathered: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))  # (B, T, d_out)
+        gathered: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))  # (B, T, out_dim)
         return gathered
 
-    def attention_weights(self, x: Tensor, *, visible: Tensor | None = None) -> Tensor:
+    def attention_weights(
+        self, x: Tensor, *, visible: Tensor | None = None, cos_sin: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
         """How much each token looks at each other, per head; every row sums to 1.
 
         Shapes: x (B, T, d_in) -> (B, H, T, T).
         """
         self._check_length(x.shape[1])
-        return self._weights(self._split_heads(self.W_query(x)), self._split_heads(self.W_key(x)), visible)
+        queries, keys = self._queries_and_keys(x, cos_sin)  # (B, H, T, D)
+        return self._weights(queries, keys, visible)
+
+    def _queries_and_keys(self, x: Tensor, cos_sin: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        queries = self._split_heads(self.W_query(x))  # (B, H, T, D)
+        keys = self._split_heads(self.W_key(x))  # (B, H, T, D)
+        if self.query_norm is not None and self.key_norm is not None:
+            queries, keys = self.query_norm(queries), self.key_norm(keys)
+        if cos_sin is not None:
+            queries, keys = rotate(queries, cos_sin), rotate(keys, cos_sin)
+        return queries, keys
 
     def _split_heads(self, x: Tensor) -> Tensor:
+        """As many heads as x is wide: keys and values may have fewer than queries."""
         n_rows, n_tokens, _ = x.shape
-        return x.view(n_rows, n_tokens, self.num_heads, self.head_dim).transpose(1, 2)  # (B, H, T, D)
+        return x.view(n_rows, n_tokens, -1, self.head_dim).transpose(1, 2)  # (B, H, T, D)
+
+    def _for_every_query(self, shared: Tensor) -> Tensor:
+        """Keys or values once for each head of queries; the heads of a group are neighbours."""
+        n_sharing = self.num_heads // self.n_kv_heads
+        return shared if n_sharing == 1 else shared.repeat_interleave(n_sharing, dim=1)  # (B, H, S+T, D)
 
     def _weights(self, queries: Tensor, keys: Tensor, visible: Tensor | None) -> Tensor:
         n_new, n_all = queries.shape[2], keys.shape[2]
         if visible is None:
             visible = _causal(n_new, n_all, queries.device)  # (T, S+T)
+        keys = self._for_every_query(keys)
         scores = queries @ keys.transpose(2, 3) / math.sqrt(self.head_dim)  # (B, H, T, S+T)
         return scores.masked_fill(~visible, -math.inf).softmax(dim=-1)
 
@@ -110,6 +157,7 @@ class MultiHeadAttention(nn.Module):
             attn_mask=visible,
             dropout_p=self.dropout.p if self.training else 0.0,
             is_causal=visible is None and n_new > 1,
+            enable_gqa=self.n_kv_heads < self.num_heads,
         )
 
     def _check_length(self, n_tokens: int) -> None:

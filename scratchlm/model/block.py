@@ -12,6 +12,8 @@ from scratchlm.model.config import GPTConfig, as_config
 from scratchlm.model.feed_forward import FeedForward
 from scratchlm.model.kv_cache import LayerCache
 from scratchlm.model.layer_norm import LayerNorm
+from scratchlm.model.rms_norm import RMSNorm
+from scratchlm.model.swiglu import SwiGLU
 
 
 class TransformerBlock(nn.Module):
@@ -29,16 +31,20 @@ class TransformerBlock(nn.Module):
         config = as_config(cfg)
         self.att = MultiHeadAttention(
             d_in=config.emb_dim,
-            d_out=config.emb_dim,
+            d_out=config.n_heads * config.head_dim,
             context_length=config.context_length,
             dropout=config.drop_rate,
             num_heads=config.n_heads,
             qkv_bias=config.qkv_bias,
             implementation=config.attention,
+            n_kv_heads=config.n_kv_heads,
+            out_dim=config.emb_dim,
+            out_bias=config.linear_bias,
+            qk_norm_eps=config.norm_eps if config.qk_norm else None,
         )
-        self.ff = FeedForward(config)
-        self.norm1 = LayerNorm(config.emb_dim, kernels=config.kernels)
-        self.norm2 = LayerNorm(config.emb_dim, kernels=config.kernels)
+        self.ff = SwiGLU(config) if config.feed_forward == "swiglu" else FeedForward(config)
+        self.norm1 = norm_layer(config)
+        self.norm2 = norm_layer(config)
         self.drop_shortcut = nn.Dropout(config.drop_rate)
 
     @property
@@ -46,8 +52,22 @@ class TransformerBlock(nn.Module):
         """The name that the book's package gives to `drop_shortcut`."""
         return self.drop_shortcut
 
-    def forward(self, x: Tensor, *, visible: Tensor | None = None, cache: LayerCache | None = None) -> Tensor:
-        """Gather, add, digest, add; `visible` and `cache` are attention's."""
-        x = x + self.drop_shortcut(self.att(self.norm1(x), visible=visible, cache=cache))
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        visible: Tensor | None = None,
+        cache: LayerCache | None = None,
+        cos_sin: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Gather, add, digest, add; `visible`, `cache` and `cos_sin` are attention's."""
+        gathered = self.att(self.norm1(x), visible=visible, cache=cache, cos_sin=cos_sin)
+        x = x + self.drop_shortcut(gathered)
         x = x + self.drop_shortcut(self.ff(self.norm2(x)))
         return x
+
+
+def norm_layer(config: GPTConfig) -> LayerNorm | RMSNorm:
+    """The normalisation that the config names."""
+    kind = RMSNorm if config.norm == "rms" else LayerNorm
+    return kind(config.emb_dim, eps=config.norm_eps, kernels=config.kernels)

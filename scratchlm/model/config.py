@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,16 +12,46 @@ from typing import Any, Literal
 from scratchlm.core.config import from_dict, nearest
 from scratchlm.core.errors import ConfigError
 
+WIDENING = 4  # GPT-2: inside the feed-forward layer, four times the width of the residual stream
+
 AttentionKind = Literal["sdpa", "manual"]
 InitKind = Literal["torch", "gpt2"]
 KernelKind = Literal["torch", "manual"]
+NormKind = Literal["layer", "rms"]
+PositionKind = Literal["learned", "rotary"]
+FeedForwardKind = Literal["gelu", "gelu_exact", "swiglu"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RopeScaling:
+    """How Llama 3 slows rotary positions down, to read longer texts than it was first trained on.
+
+    Raises: ConfigError for a factor that is not positive, or a high_freq_factor not above low_freq_factor.
+    Source: the published config of Llama 3.1 (`rope_type: llama3`).
+    """
+
+    factor: float = 8.0  # how much slower the slow waves turn
+    low_freq_factor: float = 1.0  # waves longer than original_context_length / this are slowed in full
+    high_freq_factor: float = 4.0  # waves shorter than original_context_length / this stay as they are
+    original_context_length: int = 8192  # tokens, in the first training
+
+    def __post_init__(self) -> None:
+        for name in ("factor", "low_freq_factor", "high_freq_factor"):
+            _check_positive(f"rope_scaling.{name}", getattr(self, name))
+        _check_count("rope_scaling.original_context_length", self.original_context_length)
+        if self.high_freq_factor <= self.low_freq_factor:
+            raise ConfigError(
+                f"rope_scaling.high_freq_factor must be above low_freq_factor, got {self.high_freq_factor} "
+                f"and {self.low_freq_factor}; Llama 3 has 4 and 1."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GPTConfig:
     """The size of a GPT. A misspelt field is a TypeError, a bad value a ConfigError.
 
-    The defaults are GPT-2's smallest model as the book builds it, so the book's dictionary fits as it is.
+    The defaults are GPT-2's smallest model as the book builds it, so the book's dictionary fits as it is. The
+    last group of fields turns the same model into one of the Llama family.
 
     Raises: ConfigError naming the field, its value and what would do.
     Example:
@@ -39,34 +70,71 @@ class GPTConfig:
     init: InitKind = "torch"  # "torch": torch's defaults, as in the book; "gpt2": small normal weights
     attention: AttentionKind = "sdpa"  # "sdpa": torch's fused attention; "manual": written out
     kernels: KernelKind = "torch"  # the same choice for LayerNorm and GELU; the results agree
+    norm: NormKind = "layer"  # "rms": scale only, as Llama has it
+    norm_eps: float = 1e-5  # keeps a constant vector from dividing by zero
+    positions: PositionKind = "learned"  # "rotary": queries and keys are turned instead, as in Llama
+    rope_base: float = 10000.0  # rotary: the slowest wave turns about once in 2 pi times as many tokens
+    rope_scaling: RopeScaling | None = None  # rotary: Llama 3's stretching to long texts
+    feed_forward: FeedForwardKind = (
+        "gelu"  # "gelu": tanh form, as GPT-2; "gelu_exact"; "swiglu": gated, as Llama
+    )
+    ff_dim: int | None = None  # width inside the feed-forward layer; None = 4 * emb_dim
+    n_kv_heads: int | None = None  # heads of keys and values, shared by groups of queries; None = n_heads
+    head_size: int | None = None  # width of one head; None = emb_dim / n_heads
+    qk_norm: bool = False  # an RMSNorm on every head's queries and keys, as in Qwen 3
+    linear_bias: bool = True  # a bias on attention's output and in the feed-forward layer
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}; change it.")
+            _check_count(name, getattr(self, name))
+        for name in ("ff_dim", "n_kv_heads", "head_size"):
+            if getattr(self, name) is not None:
+                _check_count(name, getattr(self, name))
+        _check_positive("norm_eps", self.norm_eps)
+        _check_positive("rope_base", self.rope_base)
         if isinstance(self.drop_rate, bool) or not isinstance(self.drop_rate, (int, float)):
             raise ConfigError(f"drop_rate must be a number, got {self.drop_rate!r}; 0.1 is usual.")
         if not 0 <= self.drop_rate < 1:
             raise ConfigError(
                 f"drop_rate must be at least 0 and below 1, got {self.drop_rate}; 0.1 is usual."
             )
-        for name in ("qkv_bias", "tie_embeddings"):
+        for name in ("qkv_bias", "tie_embeddings", "qk_norm", "linear_bias"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be True or False, got {getattr(self, name)!r}; choose one.")
         _check_choice("init", self.init, ("torch", "gpt2"))
         _check_choice("attention", self.attention, ("sdpa", "manual"))
         _check_choice("kernels", self.kernels, ("torch", "manual"))
-        if self.emb_dim % self.n_heads != 0:
+        _check_choice("norm", self.norm, ("layer", "rms"))
+        _check_choice("positions", self.positions, ("learned", "rotary"))
+        _check_choice("feed_forward", self.feed_forward, ("gelu", "gelu_exact", "swiglu"))
+        if self.head_size is None and self.emb_dim % self.n_heads != 0:
             raise ConfigError(
                 f"emb_dim must split evenly into heads, got emb_dim={self.emb_dim} and "
                 f"n_heads={self.n_heads}; choose n_heads among the divisors of {self.emb_dim}."
+            )
+        if self.n_heads % (self.n_kv_heads or self.n_heads) != 0:
+            raise ConfigError(
+                f"n_heads must split evenly into groups, got n_heads={self.n_heads} and "
+                f"n_kv_heads={self.n_kv_heads}; choose n_kv_heads among the divisors of {self.n_heads}."
+            )
+        if self.positions == "rotary" and self.head_dim % 2 != 0:
+            raise ConfigError(
+                f"rotary positions need an even head size, got {self.head_dim}; change emb_dim or n_heads."
+            )
+        if self.positions == "learned" and self.rope_scaling is not None:
+            raise ConfigError(
+                'rope_scaling needs positions="rotary", got positions="learned"; leave one of them out.'
             )
 
     @property
     def head_dim(self) -> int:
         """Width of one attention head."""
-        return self.emb_dim // self.n_heads
+        return self.head_size or self.emb_dim // self.n_heads
+
+    @property
+    def feed_forward_dim(self) -> int:
+        """Width inside the feed-forward layer."""
+        return self.ff_dim or WIDENING * self.emb_dim
 
 
 def as_config(cfg: GPTConfig | Mapping[str, Any]) -> GPTConfig:
@@ -88,6 +156,16 @@ def named_config(name: str, **changes: Any) -> GPTConfig:
     if name not in CONFIGS:
         raise ConfigError(f"a model size must be a known name, got {name!r}; {nearest(name, CONFIGS)}")
     return dataclasses.replace(CONFIGS[name], **changes)
+
+
+def _check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}; change it.")
+
+
+def _check_positive(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ConfigError(f"{name} must be a positive number, got {value!r}; change it.")
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

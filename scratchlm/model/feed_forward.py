@@ -10,13 +10,11 @@ from torch import Tensor, nn
 from scratchlm.model.config import GPTConfig, as_config
 from scratchlm.model.gelu import GELU
 
-WIDENING = 4  # GPT-2: the hidden layer is four times as wide as the residual stream
-
 
 class FeedForward(nn.Module):
     """Think about each token by itself: widen, bend, narrow again.
 
-    Shapes: x (B, T, E) -> (B, T, E); inside (B, T, F) with F = 4 E.
+    Shapes: x (B, T, E) -> (B, T, E); inside (B, T, F), where F is 4 E unless the config says otherwise.
     Source: Vaswani et al. 2017, section 3.3, with GPT-2's GELU in place of ReLU.
     """
 
@@ -24,9 +22,9 @@ class FeedForward(nn.Module):
         super().__init__()
         config = as_config(cfg)
         self.layers = nn.Sequential(
-            nn.Linear(config.emb_dim, WIDENING * config.emb_dim),  # (B, T, F)
-            GELU(kernels=config.kernels),
-            nn.Linear(WIDENING * config.emb_dim, config.emb_dim),  # (B, T, E)
+            nn.Linear(config.emb_dim, config.feed_forward_dim, bias=config.linear_bias),  # (B, T, F)
+            GELU(kernels=config.kernels, exact=config.feed_forward == "gelu_exact"),
+            nn.Linear(config.feed_forward_dim, config.emb_dim, bias=config.linear_bias),  # (B, T, E)
         )
 
     def forward(self, x: Tensor) -> Tensor:

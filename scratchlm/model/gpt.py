@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from scratchlm.core.errors import DataError
 from scratchlm.model.attention import visible_keys
-from scratchlm.model.block import TransformerBlock
+from scratchlm.model.block import TransformerBlock, norm_layer
 from scratchlm.model.config import GPTConfig, as_config
 from scratchlm.model.kv_cache import KVCache
-from scratchlm.model.layer_norm import LayerNorm
+from scratchlm.model.rotary import rotation
 
 WEIGHT_STD = 0.02  # GPT-2 initialisation, std of every weight matrix
 
@@ -37,10 +37,11 @@ class GPTModel(nn.Module):
         self.config = config = as_config(cfg)
         # Created in the book's order: with its seed, its weights.
         self.tok_emb = nn.Embedding(config.vocab_size, config.emb_dim)
-        self.pos_emb = nn.Embedding(config.context_length, config.emb_dim)
+        if config.positions == "learned":
+            self.pos_emb = nn.Embedding(config.context_length, config.emb_dim)
         self.drop_emb = nn.Dropout(config.drop_rate)
         self.trf_blocks = nn.Sequential(*(TransformerBlock(config) for _ in range(config.n_layers)))
-        self.final_norm = LayerNorm(config.emb_dim, kernels=config.kernels)
+        self.final_norm = norm_layer(config)
         # A tied head borrows its matrix, so none is made: for GPT-2 it would be 154 MB.
         device = "meta" if config.tie_embeddings else None
         self.out_head = nn.Linear(config.emb_dim, config.vocab_size, bias=False, device=device)
@@ -78,10 +79,15 @@ class GPTModel(nn.Module):
             real = attention_mask.bool()
             visible = visible_keys(real, ids.shape[1])  # (B, 1, T, S+T)
             positions = (real.cumsum(dim=1) - 1).clamp(min=0)[:, n_cached:]  # (B, T)
-        x = self.drop_emb(self._look_up(ids) + self.pos_emb(positions))  # (B, T, E)
+        x, cos_sin = self._look_up(ids), None  # (B, T, E)
+        if self.config.positions == "rotary":
+            cos_sin = rotation(self.config, positions)  # two of (T, D) or (B, 1, T, D)
+        else:
+            x = x + self.pos_emb(positions)
+        x = self.drop_emb(x)
         layer_caches = [None] * len(self.trf_blocks) if cache is None else cache.layers
         for block, layer_cache in zip(self.trf_blocks, layer_caches, strict=True):
-            x = block(x, visible=visible, cache=layer_cache)
+            x = block(x, visible=visible, cache=layer_cache, cos_sin=cos_sin)
         states: Tensor = self.final_norm(x)
         return states
 
@@ -138,7 +144,7 @@ class GPTModel(nn.Module):
             if isinstance(module, (nn.Linear, nn.Embedding)) and not (
                 module is self.out_head and self.config.tie_embeddings
             ):
-                adds_to_stream = name.endswith(("att.out_proj", "ff.layers.2"))
+                adds_to_stream = name.endswith(("att.out_proj", "ff.layers.2", "ff.down"))
                 nn.init.normal_(module.weight, std=residual_std if adds_to_stream else WEIGHT_STD)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)

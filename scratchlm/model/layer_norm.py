@@ -22,9 +22,9 @@ class LayerNorm(nn.Module):
         0.0
     """
 
-    def __init__(self, emb_dim: int, *, kernels: KernelKind = "torch") -> None:
+    def __init__(self, emb_dim: int, *, eps: float = 1e-5, kernels: KernelKind = "torch") -> None:
         super().__init__()
-        self.eps = 1e-5  # GPT-2's value: keeps a constant vector from dividing by zero
+        self.eps = eps  # GPT-2's value is 1e-5: keeps a constant vector from dividing by zero
         self.kernels = kernels
         self.scale = nn.Parameter(torch.ones(emb_dim))
         self.shift = nn.Parameter(torch.zeros(emb_dim))

@@ -58,6 +58,13 @@ class ModelSettings:
     tie_embeddings: bool | None = None  # one matrix reads tokens and predicts them
     init: Literal["torch", "gpt2"] | None = None  # torch's default weights, or GPT-2's
     attention: Literal["sdpa", "manual"] | None = None  # torch's fused attention, or written out
+    norm: Literal["layer", "rms"] | None = None  # LayerNorm as GPT-2, or RMSNorm as Llama
+    positions: Literal["learned", "rotary"] | None = None  # an added vector as GPT-2, or turning as Llama
+    feed_forward: Literal["gelu", "gelu_exact", "swiglu"] | None = None  # GPT-2's, with exact GELU, or Llama's
+    ff_dim: int | None = None  # width inside the feed-forward layer
+    n_kv_heads: int | None = None  # heads of keys and values, shared by groups of queries
+    qk_norm: bool | None = None  # an RMSNorm on every head's queries and keys, as in Qwen 3
+    linear_bias: bool | None = None  # a bias on attention's output and in the feed-forward layer
 
     def resolve(self, *, vocab_size: int) -> GPTConfig:
         """The model config these settings mean.

@@ -8,7 +8,7 @@ import pytest
 
 from scratchlm.core.config import from_dict, to_dict
 from scratchlm.core.errors import ConfigError
-from scratchlm.model.config import CONFIGS, GPTConfig, as_config, named_config
+from scratchlm.model.config import CONFIGS, GPTConfig, RopeScaling, as_config, named_config
 
 BOOKS_DICT = {  # GPT_CONFIG_124M of the book, chapter 4
     "vocab_size": 50257,
@@ -49,6 +49,13 @@ def test_a_misspelt_field_is_a_type_error_and_in_a_dictionary_names_the_nearest(
         ({"init": "xavier"}, "init must be one of torch, gpt2, got 'xavier'"),
         ({"attention": "flash"}, "attention must be one of sdpa, manual, got 'flash'"),
         ({"kernels": "cuda"}, "kernels must be one of torch, manual, got 'cuda'"),
+        ({"norm": "batch"}, "norm must be one of layer, rms, got 'batch'"),
+        ({"norm_eps": 0}, "norm_eps must be a positive number, got 0"),
+        ({"rope_base": float("inf")}, "rope_base must be a positive number, got inf"),
+        ({"ff_dim": 0}, "ff_dim must be a whole number of at least 1, got 0"),
+        ({"n_kv_heads": 5}, "n_heads=12 and n_kv_heads=5; choose n_kv_heads among the divisors of 12"),
+        ({"head_size": 7, "positions": "rotary"}, "rotary positions need an even head size, got 7"),
+        ({"rope_scaling": RopeScaling()}, 'rope_scaling needs positions="rotary"'),
     ],
 )
 def test_a_bad_value_says_what_was_expected_and_found(changes, message):
@@ -81,3 +88,19 @@ def test_reading_a_config_does_not_import_torch():
     code = "import sys, scratchlm.model.config, scratchlm.generation.config; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_nested_rope_scaling_survives_the_way_through_a_plain_dictionary():
+    config = GPTConfig(positions="rotary", rope_scaling=RopeScaling(factor=32.0))
+    assert from_dict(GPTConfig, to_dict(config), where="model") == config
+
+
+def test_rope_scaling_needs_its_two_borders_in_order():
+    with pytest.raises(
+        ConfigError, match=r"high_freq_factor must be above low_freq_factor, got 1\.0 and 4\.0"
+    ):
+        RopeScaling(low_freq_factor=4.0, high_freq_factor=1.0)
+
+
+def test_a_head_may_be_wider_than_its_share_of_the_stream():
+    assert GPTConfig(emb_dim=30, n_heads=4, head_size=16).head_dim == 16

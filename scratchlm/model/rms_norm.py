@@ -1,0 +1,40 @@
+"""RMSNorm: layer normalisation without the mean."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scratchlm.model.config import KernelKind
+
+
+class RMSNorm(nn.Module):
+    """Divide every token's vector by its root mean square, then let training stretch every coordinate.
+
+    Cheaper than LayerNorm and as good: what keeps deep models stable is the common length, not the zero mean.
+    `kernels="manual"` writes the formula out; "torch" computes the same in one call.
+
+    Shapes: x (..., E) -> (..., E); scale (E,).
+    Source: Zhang and Sennrich 2019, equation 4; Llama's place for it.
+    Example:
+        >>> RMSNorm(2)(torch.tensor([3.0, -3.0])).tolist()
+        [0.9999994039535522, -0.9999994039535522]
+    """
+
+    def __init__(self, emb_dim: int, *, eps: float = 1e-5, kernels: KernelKind = "torch") -> None:
+        super().__init__()
+        self.eps = eps
+        self.kernels = kernels
+        self.scale = nn.Parameter(torch.ones(emb_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise over the last dimension."""
+        if self.kernels == "torch":
+            return F.rms_norm(x, self.scale.shape, self.scale, self.eps)
+        mean_square = x.square().mean(dim=-1, keepdim=True)  # (..., 1)
+        return self.scale * (x * torch.rsqrt(mean_square + self.eps))
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows."""
+        return f"{self.scale.numel()}, eps={self.eps}, kernels={self.kernels!r}"
