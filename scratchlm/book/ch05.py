@@ -17,7 +17,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from scratchlm.book.ch04 import generate_text_simple, next_logits
-from scratchlm.book.gpt2_weights import assign, download_file
+from scratchlm.book.gpt2_weights import (
+    assign,
+    download_and_load_gpt2,
+    download_file,
+    load_gpt2_params_from_tf_ckpt,
+    load_weights_into_gpt,
+)
 from scratchlm.core.errors import ConfigError
 from scratchlm.generation.samplers import apply_temperature, keep_top_k, sample_next
 from scratchlm.model.loss import cross_entropy_sum
@@ -31,10 +37,13 @@ __all__ = [
     "assign",
     "calc_loss_batch",
     "calc_loss_loader",
+    "download_and_load_gpt2",
     "download_file",
     "evaluate_model",
     "generate",
     "generate_and_print_sample",
+    "load_gpt2_params_from_tf_ckpt",
+    "load_weights_into_gpt",
     "plot_losses",
     "text_to_token_ids",
     "token_ids_to_text",

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from scratchlm.core.assets import ASSETS
+from scratchlm.checkpoints.openai import load_params_into, params_from_bundle
+from scratchlm.checkpoints.tensorflow_bundle import open_bundle
+from scratchlm.core.assets import ASSETS, fetch_asset
 from scratchlm.core.download import download
-from scratchlm.core.errors import CheckpointError
+from scratchlm.core.errors import CheckpointError, ConfigError
+from scratchlm.core.files import read_json
+from scratchlm.model.gpt import GPTModel
+
+SIZES = ("124M", "355M", "774M", "1558M")
+FILES = (
+    "checkpoint",
+    "encoder.json",
+    "hparams.json",
+    "model.ckpt.data-00000-of-00001",
+    "model.ckpt.index",
+    "model.ckpt.meta",
+    "vocab.bpe",
+)
 
 
 def assign(left: Tensor, right: Any) -> nn.Parameter:
@@ -25,6 +45,47 @@ def assign(left: Tensor, right: Any) -> nn.Parameter:
             "build the model with the config that the weights are for."
         )
     return nn.Parameter(values)
+
+
+def load_weights_into_gpt(gpt: GPTModel, params: Mapping[str, Any]) -> None:
+    """Copy GPT-2's arrays, in the book's nested form, into a model built with `qkv_bias=True`.
+
+    The head of an untied model gets a copy of the token embedding, as in the book.
+    Raises: CheckpointError listing every array that is missing, unexpected or of another shape.
+    """
+    load_params_into(gpt, params)
+
+
+def load_gpt2_params_from_tf_ckpt(ckpt_path: str | Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays of a TensorFlow checkpoint in the book's nested form; TensorFlow is not needed.
+
+    ckpt_path: the files' common beginning, such as `gpt2/124M/model.ckpt`.
+    Raises: CheckpointError for files that are missing or damaged.
+    """
+    return params_from_bundle(open_bundle(ckpt_path), int(settings["n_layer"]))
+
+
+def download_and_load_gpt2(model_size: str, models_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """GPT-2's settings and weights as OpenAI published them, from `models_dir/model_size`.
+
+    Only files that are missing there are fetched, each checked against its sha256; with all seven in place no
+    server is asked. A failure is an error, where the book's prints and carries on.
+
+    Raises: ConfigError (a ValueError, as in the book) for an unknown size; DownloadError when a file cannot be
+        had; CheckpointError for damaged ones.
+    """
+    if model_size not in SIZES:
+        raise ConfigError(f"model_size must be one of {', '.join(SIZES)}, got {model_size!r}; choose one.")
+    folder = Path(models_dir) / model_size
+    for name in FILES:
+        if not (folder / name).is_file():
+            _place_asset(f"gpt2/{model_size}/{name}", folder / name)
+    settings = read_json(folder / "hparams.json", error=CheckpointError)
+    if not isinstance(settings, dict) or type(settings.get("n_layer")) is not int:
+        raise CheckpointError(
+            f"{folder / 'hparams.json'} must hold n_layer, found {settings!r}; delete it to fetch it again."
+        )
+    return settings, load_gpt2_params_from_tf_ckpt(folder / "model.ckpt", settings)
 
 
 def download_file(url: str, destination: str | Path, backup_url: str | None = None) -> None:
@@ -42,3 +103,24 @@ def download_file(url: str, destination: str | Path, backup_url: str | None = No
         download(urls, destination)
     else:
         download(urls, destination, sha256=known.sha256, size_bytes=known.size_bytes)
+
+
+def _place_asset(asset_id: str, target: Path) -> None:
+    """Fetch an asset and let it stand at the target too: as a second name of the file, else as a copy."""
+    sys.stdout.write(f"Fetching {asset_id}\n")
+    source = fetch_asset(asset_id)
+    partial = target.with_name(target.name + ".partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)
+        try:
+            os.link(source, partial)
+        except OSError:  # another disk, or one without links
+            shutil.copyfile(source, partial)
+        partial.replace(target)
+    except OSError as cause:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{target} should have been written, got: {cause}; free some space or choose another folder."
+        ) from cause

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from scratchlm.checkpoints.names import misfits
 from scratchlm.core.config import from_dict, to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import new_folder, read_json, remove_partials, sha256_of_file, write_json
@@ -30,6 +31,8 @@ from scratchlm.tokenizers.files import load_tokenizer
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+NEEDED_FILES = {"config.json", "model.safetensors", "tokenizer.json"}
+MAX_NAME = 200  # characters of a file's name
 STEP_FOLDER = re.compile(r"step-(\d{8})")
 
 
@@ -132,32 +135,53 @@ def build_model(config: GPTConfig, state: Mapping[str, Tensor], *, where: Path) 
     """A GPT of that config with these weights; the output head is as wide as the weights say.
 
     Weights are assigned, not copied, so that loading needs the file's size in memory once.
-    Raises: CheckpointError naming the missing, unknown or misshapen weights.
+    Raises: CheckpointError listing every weight that is missing, unexpected or of another shape.
     """
-    with torch.device("meta"):
-        model = GPTModel(config)
-        head = state.get("out_head.weight")
-        if head is not None and (head.shape[0] != config.vocab_size or "out_head.bias" in state):
-            model.out_head = nn.Linear(config.emb_dim, head.shape[0], bias="out_head.bias" in state)
+    weights = {name: tensor for name, tensor in state.items() if not name.endswith("att.mask")}
+    head = weights.get("out_head.weight")
+    model = _empty_model(config, n_weights=len(weights), where=str(where))
+    if head is not None and head.dim() == 2:
+        has_bias = "out_head.bias" in weights
+        if head.shape[0] != config.vocab_size or has_bias:
+            with torch.device("meta"):
+                model.out_head = nn.Linear(config.emb_dim, head.shape[0], bias=has_bias)
     is_tied = head is None and config.tie_embeddings
-    weights = dict(state)
-    if is_tied and "tok_emb.weight" in state:
-        weights["out_head.weight"] = state["tok_emb.weight"]
+    if is_tied and "tok_emb.weight" in weights:
+        weights["out_head.weight"] = weights["tok_emb.weight"]
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items() if not name.endswith("att.mask")}
-    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-    if wrong:
-        name = wrong[0]
-        raise CheckpointError(
-            f"{where} must fit its config.json: {name} should be {expected.get(name, 'absent')}, "
-            f"found {found.get(name, 'absent')} ({len(wrong)} such weights); the two files do not belong together."
-        )
+    misfits(expected, {name: tuple(tensor.shape) for name, tensor in weights.items()}, where=str(where))
     model.load_state_dict({name: weights[name] for name in expected}, assign=True)
     if is_tied:
         model.out_head.weight = model.tok_emb.weight
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model
+
+
+def expected_shapes(config: GPTConfig, *, n_weights: int, where: str) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every weight of a GPT of that config; nothing is set aside for the numbers.
+
+    n_weights: how many the file has; a config with more blocks than that cannot belong to it.
+    Raises: CheckpointError for sizes that no file can hold.
+    """
+    state = _empty_model(config, n_weights=n_weights, where=where).state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def _empty_model(config: GPTConfig, *, n_weights: int, where: str) -> GPTModel:
+    if config.n_layers > n_weights:
+        raise CheckpointError(
+            f"{where} should hold the weights of {config.n_layers} blocks, found {n_weights} weights; "
+            "weights and config do not belong together."
+        )
+    try:
+        with torch.device("meta"):
+            return GPTModel(config)
+    except (TypeError, RuntimeError, OverflowError) as cause:  # sizes beyond what torch counts
+        raise CheckpointError(
+            f"{where} should fit a model that can exist, found emb_dim={config.emb_dim}, "
+            f"vocab_size={config.vocab_size} ({type(cause).__name__}); the config is damaged."
+        ) from cause
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -176,9 +200,19 @@ def verify(folder: Path) -> dict[str, Any]:
             f"{folder / MANIFEST} must be of format version {FORMAT_VERSION} and list its files; "
             "it was written by another program or version."
         )
+    unlisted = sorted(NEEDED_FILES - files.keys())
+    if unlisted:
+        raise CheckpointError(
+            f"{folder / MANIFEST} must list {', '.join(unlisted)}, found no entry; use another checkpoint."
+        )
     for name, facts in files.items():
+        if not isinstance(facts, dict) or Path(name).name != name or len(name) > MAX_NAME or "\0" in name:
+            raise CheckpointError(
+                f"{folder / MANIFEST} must list plain file names with sha256 and size_bytes, found "
+                f"{name!r:.80}; it is damaged: use another checkpoint."
+            )
         file = folder / name
-        if Path(name).name != name or not file.is_file():
+        if not file.is_file():
             raise CheckpointError(
                 f"{folder} should hold {name}, found none; restore it or use another checkpoint."
             )
@@ -288,13 +322,16 @@ def own_weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not (tied and name == "out_head.weight")}
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write tensors as safetensors; the caller's folder is not yet visible, so no rename is needed.
 
     Raises: CheckpointError when the disk is full.
     """
     try:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)
+        own = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        save_file(own, path, metadata=None if metadata is None else dict(metadata))
     except (OSError, SafetensorError) as cause:
         raise CheckpointError(
             f"{path.name} should have been written, got: {cause}; free some space."

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 
-from scratchlm.checkpoints.store import build_model, load_model
+from scratchlm.checkpoints.imports import open_model
+from scratchlm.checkpoints.store import LoadedModel, build_model
 from scratchlm.core.errors import CheckpointError, ConfigError
+from scratchlm.core.files import sha256_of_file
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import CONFIGS, named_config
 from scratchlm.model.gpt import GPTModel
@@ -38,7 +41,7 @@ class Base:
 def load_base(
     name: str, *, training_texts: Iterable[str], device: torch.device, drop_rate: float | None = None
 ) -> Base:
-    """The base of that name: a model folder or run folder, or `random:SIZE`.
+    """The base of that name: a model folder, a run folder, a foreign model, or `random:SIZE`.
 
     A random base draws from torch's global generator, and its BPE tokenizer learns from the training texts.
     `drop_rate` replaces the dropout that the base was made with.
@@ -55,7 +58,7 @@ def load_base(
         with memory_errors_explained("choose a smaller random base"):
             model = GPTModel(named_config(size, vocab_size=tokenizer.vocab_size, **changes)).to(device)
         return Base(model=model, tokenizer=tokenizer, name=name, sha256=None)
-    loaded = load_model(name)
+    loaded = open_model(name)
     if loaded.task.get("kind") == "classification":
         raise CheckpointError(
             f"{loaded.folder} should be a language model, found a classifier; give the model it was made from."
@@ -68,5 +71,13 @@ def load_base(
         model=model.to(device),
         tokenizer=loaded.tokenizer,
         name=name,
-        sha256=loaded.manifest["files"]["model.safetensors"]["sha256"],
+        sha256=_sha256_of_weights(loaded),
     )
+
+
+def _sha256_of_weights(loaded: LoadedModel) -> str:
+    """Of our folder's weights as its manifest tells; of a foreign model's files, read again."""
+    if "files" in loaded.manifest:
+        return str(loaded.manifest["files"]["model.safetensors"]["sha256"])
+    hashes = [sha256_of_file(file, error=CheckpointError) for file in loaded.manifest["weights"]]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()

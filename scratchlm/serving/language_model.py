@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, overload
 
-from scratchlm.checkpoints.store import load_model
+from scratchlm.checkpoints.imports import open_model
 from scratchlm.core.config import from_dict
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError
@@ -61,7 +61,9 @@ class LanguageModel:
         if self.kind == "classification":
             raise ConfigError("generate needs a language model, found a classifier; use classify.")
         config = self.generation_config(**settings)
-        steps = generate(self.model, [self.tokenizer.encode(prompt)], config, tokenizer=self.tokenizer)
+        start = getattr(self.tokenizer, "begin_of_text_id", None)
+        ids = ([] if start is None else [start]) + self.tokenizer.encode(prompt)
+        steps = generate(self.model, [ids], config, tokenizer=self.tokenizer)
         pieces = (step.text for step in steps)
         return pieces if stream else "".join(pieces)
 
@@ -109,10 +111,11 @@ class LanguageModel:
 
 
 def load(path: str | Path, *, device: str = "auto") -> LanguageModel:
-    """Open any MODEL: a model folder, or a run folder's newest good checkpoint (`RUN/best` for its best).
+    """Open any MODEL: a model folder, a run folder's newest good checkpoint (`RUN/best` for its best), or a
+    foreign model: a Hugging Face folder, OpenAI's checkpoint, a file of weights.
 
     Raises: CheckpointError when there is no good model there.
     """
-    loaded = load_model(path)
+    loaded = open_model(path)
     model = loaded.model.to(pick_device(device))
     return LanguageModel(model, loaded.tokenizer, task=loaded.task, folder=loaded.folder)

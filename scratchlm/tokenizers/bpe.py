@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +17,18 @@ from typing import Any, Literal, SupportsIndex
 from scratchlm.core.errors import ConfigError, TokenizerError
 from scratchlm.core.files import write_json
 from scratchlm.tokenizers.byte_symbols import BYTES_IN_ID_ORDER
-from scratchlm.tokenizers.huggingface_json import bpe_to_json
+from scratchlm.tokenizers.huggingface_json import BPEVariant, bpe_to_json
 from scratchlm.tokenizers.lookup import look_up
 from scratchlm.tokenizers.merging import Merge, MergeTable
 from scratchlm.tokenizers.pretokenizer import GPT2_PATTERN, PreTokenizer, check_unicode
-from scratchlm.tokenizers.special_tokens import END_OF_TEXT, check_allowed, split_on_special
+from scratchlm.tokenizers.special_tokens import END_NAMES, check_allowed, split_on_special
 from scratchlm.tokenizers.streaming import StreamDecoder
 from scratchlm.tokenizers.tiktoken_engine import MAX_CHUNK_CHARS, build_encoding
 
 # The ids of pieces seen before: of Shakespeare's 297,833 pieces 15,057 differ. About 16 MB when full.
 _CACHE_PIECES = 1 << 16
 _CACHE_PIECE_CHARS = 64  # longer pieces hardly ever come back
+_NEVER_IN_UTF8 = {bytes([byte]) for byte in (0xC0, 0xC1, *range(0xF5, 0x100))}  # a vocabulary may lack them
 
 
 class BPETokenizer:
@@ -36,6 +38,7 @@ class BPETokenizer:
     vocab: the id of every token; left out, the bytes come first in GPT-2's order, then one id for each merge.
     special_tokens: strings with their ids, or strings alone, which get the ids after the last token.
     pattern: how text is cut before merging; see pretokenizer.py.
+    splits_digits, ignores_merges, normalization, begin_of_text: what later families do otherwise; see BPEVariant.
     engine: "python" runs the code on these pages, "tiktoken" the same rules in Rust; the ids are equal.
 
     Raises: TokenizerError when the tables do not fit together; ConfigError for a bad pattern or engine.
@@ -58,6 +61,10 @@ class BPETokenizer:
         special_tokens: Mapping[str, int] | Iterable[str] = (),
         pattern: str = GPT2_PATTERN,
         engine: Literal["python", "tiktoken"] = "python",
+        splits_digits: bool = False,
+        ignores_merges: bool = False,
+        normalization: str | None = None,
+        begin_of_text: str | None = None,
     ) -> None:
         if engine not in ("python", "tiktoken"):
             raise ConfigError(f'engine must be "python" or "tiktoken", got {engine!r}; choose one of them.')
@@ -70,8 +77,10 @@ class BPETokenizer:
         self._special_tokens = dict(special_tokens)
         self._bytes_of_id = _check_ids(self.vocab, self._special_tokens)
         self._table = MergeTable(self.merges, self.vocab)
-        self._id_of_byte = [self.vocab[bytes([byte])] for byte in range(256)]
-        self._pretokenizer = PreTokenizer(pattern)
+        self._id_of_byte = [self.vocab.get(bytes([byte]), -1) for byte in range(256)]
+        self._pretokenizer = PreTokenizer(pattern, splits_digits=splits_digits)
+        self.variant = BPEVariant(pattern, splits_digits, ignores_merges, normalization, begin_of_text)
+        _check_variant(self.variant, self._special_tokens, engine)
         self._cache: dict[str, list[int]] = {}
         self._encoding = build_encoding(self.merges, self.vocab, pattern) if engine == "tiktoken" else None
         self.engine = engine
@@ -89,7 +98,13 @@ class BPETokenizer:
     @property
     def end_of_text_id(self) -> int | None:
         """The id that separates documents, or None."""
-        return self._special_tokens.get(END_OF_TEXT)
+        return next((self._special_tokens[name] for name in END_NAMES if name in self._special_tokens), None)
+
+    @property
+    def begin_of_text_id(self) -> int | None:
+        """The id that the model expects before every text, or None; `encode` leaves it to the caller."""
+        token = self.variant.begin_of_text
+        return None if token is None else self._special_tokens[token]
 
     @property
     def pattern(self) -> str:
@@ -112,7 +127,7 @@ class BPETokenizer:
             if is_special:
                 ids.append(self._special_tokens[part])
             elif self._encoding is None:
-                self._encode_part(part, ids)
+                self._encode_part(self._normalized(part), ids)
             else:
                 self._encode_part_by_tiktoken(part, ids)
         return ids
@@ -145,6 +160,9 @@ class BPETokenizer:
         """Write a `tokenizer.json` that Hugging Face's `tokenizers` loads with equal ids."""
         write_json(path, self._to_json(), error=TokenizerError)
 
+    def _normalized(self, text: str) -> str:
+        return text if self.variant.normalization is None else unicodedata.normalize("NFC", text)
+
     def _encode_part(self, text: str, ids: list[int]) -> None:
         cache = self._cache
         for pieces in self._pretokenizer.pieces(text):
@@ -155,7 +173,9 @@ class BPETokenizer:
                     ids += self._encode_piece(piece)
 
     def _encode_piece(self, piece: str) -> list[int]:
-        merged = self._table.apply([self._id_of_byte[byte] for byte in piece.encode("utf-8")])
+        text = piece.encode("utf-8")
+        whole = self.vocab.get(text) if self.variant.ignores_merges else None
+        merged = self._table.apply([self._id_of_byte[byte] for byte in text]) if whole is None else [whole]
         if len(piece) <= _CACHE_PIECE_CHARS:
             if len(self._cache) >= _CACHE_PIECES:
                 self._cache.clear()
@@ -171,10 +191,25 @@ class BPETokenizer:
                 self._encode_part(chunk, ids)
 
     def _to_json(self) -> dict[str, Any]:
-        return bpe_to_json(self.merges, self.vocab, self._special_tokens, self.pattern)
+        return bpe_to_json(self.merges, self.vocab, self._special_tokens, self.variant)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}}  # worker processes fill their own
+
+
+def _check_variant(variant: BPEVariant, special_tokens: Mapping[str, int], engine: str) -> None:
+    if variant.normalization not in (None, "NFC"):
+        raise ConfigError(
+            f'normalization must be None or "NFC", got {variant.normalization!r}; choose one of them.'
+        )
+    if variant.begin_of_text is not None and variant.begin_of_text not in special_tokens:
+        raise TokenizerError(
+            f"begin_of_text must be one of the special tokens, found {variant.begin_of_text!r}; add it to them."
+        )
+    if engine == "tiktoken" and (variant.splits_digits or variant.ignores_merges or variant.normalization):
+        raise ConfigError(
+            'engine="tiktoken" runs GPT-2\'s rules only, found a tokenizer with others; use engine="python".'
+        )
 
 
 def number_tokens(merges: Sequence[Merge]) -> dict[bytes, int]:
@@ -210,7 +245,7 @@ def _check_ids(vocab: Mapping[bytes, int], special_tokens: Mapping[str, int]) ->
             )
         bytes_of_id[id_] = token
     for token in BYTES_IN_ID_ORDER:
-        if token not in vocab:
+        if token not in vocab and token not in _NEVER_IN_UTF8:
             raise TokenizerError(
                 f"the vocabulary must hold all 256 single bytes, found none for {token!r}; train with the "
                 "full byte alphabet (initial_alphabet=ByteLevel.alphabet())."

@@ -50,8 +50,8 @@ def _build_bpe(parts: BPEParts, engine: Literal["python", "tiktoken"]) -> BPETok
         parts.merges,
         vocab=parts.vocab,
         special_tokens=parts.special_tokens,
-        pattern=parts.pattern,
         engine=engine,
+        **parts.variant._asdict(),
     )
 
 

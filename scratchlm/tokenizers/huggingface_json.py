@@ -7,7 +7,7 @@ byte-level BPE of anyone; a setting that would change ids and that we do not hav
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scratchlm.core.errors import TokenizerError
@@ -16,7 +16,18 @@ from scratchlm.tokenizers.merging import Merge
 from scratchlm.tokenizers.pretokenizer import GPT2_PATTERN
 from scratchlm.tokenizers.special_tokens import UNKNOWN
 
+_DIGITS = {"type": "Digits", "individual_digits": True}
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+
+
+class BPEVariant(NamedTuple):
+    """Where later families' byte-level BPE differs from GPT-2's."""
+
+    pattern: str = GPT2_PATTERN  # how text is cut before merging
+    splits_digits: bool = False  # every digit is a piece of its own, as in SmolLM 2
+    ignores_merges: bool = False  # a piece that is a token is that token, as in Llama 3
+    normalization: str | None = None  # "NFC": letters with accents are put together first, as in Qwen
+    begin_of_text: str | None = None  # the special token that their templates put first, as in Llama 3
 
 
 class BPEParts(NamedTuple):
@@ -25,11 +36,14 @@ class BPEParts(NamedTuple):
     merges: list[Merge]
     vocab: dict[bytes, int]
     special_tokens: dict[str, int]
-    pattern: str
+    variant: BPEVariant
 
 
 def bpe_to_json(
-    merges: Sequence[Merge], vocab: Mapping[bytes, int], special_tokens: Mapping[str, int], pattern: str
+    merges: Sequence[Merge],
+    vocab: Mapping[bytes, int],
+    special_tokens: Mapping[str, int],
+    variant: BPEVariant,
 ) -> dict[str, Any]:
     """The value to write as `tokenizer.json`.
 
@@ -43,10 +57,13 @@ def bpe_to_json(
                 f"tokenizer.json spells every token once, found the special token {special!r} equal to the "
                 "spelling of an ordinary token; rename it."
             )
-    pre_tokenizer: dict[str, Any] = _BYTE_LEVEL
-    if pattern != GPT2_PATTERN:
-        cut = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-        pre_tokenizer = {"type": "Sequence", "pretokenizers": [cut, _BYTE_LEVEL | {"use_regex": False}]}
+    steps: list[dict[str, Any]] = [_DIGITS] if variant.splits_digits else []
+    if variant.pattern == GPT2_PATTERN:
+        steps.append(_BYTE_LEVEL)
+    else:
+        cut = {"type": "Split", "pattern": {"Regex": variant.pattern}, "behavior": "Isolated"}
+        steps += [cut | {"invert": False}, _BYTE_LEVEL | {"use_regex": False}]
+    pre_tokenizer = steps[0] if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps}
     model = {
         "type": "BPE",
         "dropout": None,
@@ -55,11 +72,16 @@ def bpe_to_json(
         "end_of_word_suffix": None,
         "fuse_unk": False,
         "byte_fallback": False,
-        "ignore_merges": False,
+        "ignore_merges": variant.ignores_merges,
         "vocab": _by_id(symbols | dict(special_tokens)),
         "merges": [[to_symbols(left), to_symbols(right)] for left, right in merges],
     }
-    return _document(model, special_tokens, pre_tokenizer, decoder=_BYTE_LEVEL)
+    document = _document(model, special_tokens, pre_tokenizer, decoder=_BYTE_LEVEL)
+    if variant.normalization is not None:
+        document["normalizer"] = {"type": variant.normalization}
+    if (token := variant.begin_of_text) is not None:
+        document["post_processor"] = _begins_with(token, special_tokens[token])
+    return document
 
 
 def bpe_from_json(value: Mapping[str, Any], *, where: str) -> BPEParts:
@@ -69,18 +91,16 @@ def bpe_from_json(value: Mapping[str, Any], *, where: str) -> BPEParts:
     """
     model = _get(value, "model", dict, where)
     for holder, key, allowed in (
-        (value, "normalizer", (None,)),
         (model, "dropout", (None, 0.0)),
         (model, "continuing_subword_prefix", (None, "")),
         (model, "end_of_word_suffix", (None, "")),
         (model, "byte_fallback", (None, False)),
-        (model, "ignore_merges", (None, False)),
+        (model, "ignore_merges", (None, False, True)),
     ):
         if holder.get(key) not in allowed:
             raise _unsupported(where, key, holder[key])
-    for key in ("post_processor", "decoder"):
-        if value.get(key) is not None and _get(value, key, dict, where).get("type") != "ByteLevel":
-            raise _unsupported(where, key, value[key])
+    if value.get("decoder") is not None and _get(value, "decoder", dict, where).get("type") != "ByteLevel":
+        raise _unsupported(where, "decoder", value["decoder"])
     special_tokens = _special_tokens(value, where)
     symbols = _get(model, "vocab", dict, where)
     for token, id_ in special_tokens.items():
@@ -93,7 +113,15 @@ def bpe_from_json(value: Mapping[str, Any], *, where: str) -> BPEParts:
         from_symbols(token, where=where): id_ for token, id_ in symbols.items() if token not in special_tokens
     }
     merges = [_merge(pair, number, where) for number, pair in enumerate(_get(model, "merges", list, where))]
-    return BPEParts(merges, vocab, special_tokens, _pattern(value.get("pre_tokenizer"), where))
+    pattern, splits_digits = _cuts(value.get("pre_tokenizer"), where)
+    variant = BPEVariant(
+        pattern,
+        splits_digits=splits_digits,
+        ignores_merges=model.get("ignore_merges") is True,
+        normalization=_normalization(value.get("normalizer"), where),
+        begin_of_text=_begin_of_text(value.get("post_processor"), special_tokens, where),
+    )
+    return BPEParts(merges, vocab, special_tokens, variant)
 
 
 def words_to_json(
@@ -183,22 +211,63 @@ def _merge(pair: Any, number: int, where: str) -> Merge:
     return from_symbols(parts[0], where=where), from_symbols(parts[1], where=where)
 
 
-def _pattern(pre_tokenizer: Any, where: str) -> str:
-    """GPT-2's pattern, or that of a Split in front of the byte level."""
-    steps: Iterable[Any] = [pre_tokenizer]
+def _cuts(pre_tokenizer: Any, where: str) -> tuple[str, bool]:
+    """GPT-2's pattern, or that of a Split in front of the byte level; and whether digits are cut off first."""
+    steps: list[Any] = [pre_tokenizer]
     if isinstance(pre_tokenizer, dict) and pre_tokenizer.get("type") == "Sequence":
         steps = _get(pre_tokenizer, "pretokenizers", list, where)
-    match list(steps):
+    splits_digits = len(steps) > 1 and steps[0] == _DIGITS
+    match steps[1:] if splits_digits else steps:
         case [{"type": "ByteLevel", "add_prefix_space": False} as last] if (
             last.get("use_regex", True) is True
         ):
-            return GPT2_PATTERN
+            return GPT2_PATTERN, splits_digits
         case [
             {"type": "Split", "pattern": {"Regex": str(pattern)}, "behavior": "Isolated", "invert": False},
             {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
         ]:
-            return pattern
+            return pattern, splits_digits
     raise _unsupported(where, "pre_tokenizer", pre_tokenizer)
+
+
+def _normalization(normalizer: Any, where: str) -> str | None:
+    if normalizer is None:
+        return None
+    if normalizer != {"type": "NFC"}:
+        raise _unsupported(where, "normalizer", normalizer)
+    return "NFC"
+
+
+def _begins_with(token: str, id_: int) -> dict[str, Any]:
+    """The template that puts a special token before every text."""
+    first = {"SpecialToken": {"id": token, "type_id": 0}}
+    a, b = ({"Sequence": {"id": name, "type_id": n}} for n, name in enumerate("AB"))
+    return {
+        "type": "TemplateProcessing",
+        "single": [first, a],
+        "pair": [first, a, {"SpecialToken": {"id": token, "type_id": 1}}, b],
+        "special_tokens": {token: {"id": token, "ids": [id_], "tokens": [token]}},
+    }
+
+
+def _begin_of_text(post_processor: Any, special_tokens: Mapping[str, int], where: str) -> str | None:
+    """The special token that a template puts before every text, or None."""
+    steps: list[Any] = [] if post_processor is None else [post_processor]
+    if isinstance(post_processor, dict) and post_processor.get("type") == "Sequence":
+        steps = _get(post_processor, "processors", list, where)
+    first: str | None = None
+    for step in steps:
+        match step:
+            case {"type": "ByteLevel"} | {"type": "TemplateProcessing", "single": [{"Sequence": _}]}:
+                pass  # changes offsets only, or nothing
+            case {
+                "type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": str(token)}}, {"Sequence": _}],
+            } if token in special_tokens:
+                first = token
+            case _:
+                raise _unsupported(where, "post_processor", post_processor)
+    return first
 
 
 def _get(holder: Mapping[str, Any], key: str, kind: type, where: str) -> Any:

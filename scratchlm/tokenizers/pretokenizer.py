@@ -31,19 +31,22 @@ _CHUNK_CHARS = 1 << 14  # small, so that one accented letter sends only its neig
 # A pattern comes from a file: `(a{9999}){9999}` is short, and compiled it fills the memory of any machine.
 _MAX_PATTERN_CHARS = 10_000
 _MAX_REPEATS = 10_000  # all counts of a pattern multiplied; GPT-4's has one, {1,3}
+_DIGIT = regex.compile(r"(\p{N})")
 _COUNT = re.compile(r"\{\s*(\d*)\s*,?\s*(\d*)\s*\}")
 
 
 class PreTokenizer:
     """Cuts text by a pattern; GPT-2's own pattern takes a fast path, tested equal to the plain one.
 
+    With `splits_digits` every digit is cut off first, and the pattern sees what lies between.
     What a pattern does not match becomes a piece as well: the pieces always join up to the text.
     Which characters are letters and numbers is decided by the Unicode version of the `regex` package.
     Raises: ConfigError when the pattern is no regular expression, or would fill the memory.
     """
 
-    def __init__(self, pattern: str = GPT2_PATTERN) -> None:
+    def __init__(self, pattern: str = GPT2_PATTERN, *, splits_digits: bool = False) -> None:
         self.pattern = pattern
+        self.splits_digits = splits_digits
         self._is_gpt2 = pattern == GPT2_PATTERN
         _check_size(pattern)
         try:
@@ -60,6 +63,16 @@ class PreTokenizer:
             >>> list(PreTokenizer().pieces("They'll see  42!"))
             [['They', "'ll", ' see', ' ', ' 42', '!']]
         """
+        if self.splits_digits:
+            for part in _DIGIT.split(text):  # every second part is a digit
+                if _DIGIT.fullmatch(part):
+                    yield [part]
+                else:
+                    yield from self._pieces_between_digits(part)
+            return
+        yield from self._pieces_between_digits(text)
+
+    def _pieces_between_digits(self, text: str) -> Iterator[list[str]]:
         if not self._is_gpt2:
             yield self._matches_and_gaps(text)
             return

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from scratchlm.core.errors import TokenizerError
 
 END_OF_TEXT = "<|endoftext|>"
+END_NAMES = (END_OF_TEXT, "<|end_of_text|>", "</s>")  # what families call the mark between documents
 UNKNOWN = "<|unk|>"
 
 

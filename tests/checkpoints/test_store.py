@@ -21,6 +21,7 @@ from scratchlm.checkpoints.store import (
     verify,
 )
 from scratchlm.core.errors import CheckpointError
+from scratchlm.core.files import sha256_of_file
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_training import train_bpe
@@ -121,7 +122,10 @@ def test_weights_of_another_config_are_refused_by_name(tokenizer, tmp_path):
     config["emb_dim"] = 16
     (small / "config.json").write_text(json.dumps(config))
     manifest = json.loads((small / "manifest.json").read_text())
-    manifest["files"].pop("config.json")
+    manifest["files"]["config.json"] = {
+        "sha256": sha256_of_file(small / "config.json"),
+        "size_bytes": (small / "config.json").stat().st_size,
+    }
     (small / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(CheckpointError, match="do not belong together"):
         load_model(small)

@@ -78,10 +78,10 @@ def _set(*path_and_value):
 DAMAGES = {
     "no model": (_set("model", None), "found no model"),
     "another model": (_set("model", "type", "Unigram"), "found 'Unigram'"),
-    "a normalizer": (_set("normalizer", {"type": "NFC"}), "normalizer"),
+    "a normalizer": (_set("normalizer", {"type": "NFKC"}), "normalizer"),
     "dropout": (_set("model", "dropout", 0.1), "dropout = 0.1"),
     "prefix": (_set("model", "continuing_subword_prefix", "##"), "continuing_subword_prefix"),
-    "ignored merges": (_set("model", "ignore_merges", True), "ignore_merges"),
+    "ignored merges": (_set("model", "ignore_merges", "yes"), "ignore_merges"),
     "bytes as fallback": (_set("model", "byte_fallback", True), "byte_fallback"),
     "a prefix space": (_set("pre_tokenizer", "add_prefix_space", True), "pre_tokenizer"),
     "no pre-tokenizer": (_set("pre_tokenizer", None), "pre_tokenizer"),

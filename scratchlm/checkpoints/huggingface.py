@@ -1,0 +1,197 @@
+"""Hugging Face model folders: read as our model, and written so that transformers loads them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scratchlm.checkpoints.huggingface_config import (
+    ARCHITECTURES,
+    config_from_huggingface,
+    config_to_huggingface,
+)
+from scratchlm.checkpoints.names import GPT2, GPT2_LINEAR, LLAMA, NameTable, to_ours, to_theirs
+from scratchlm.checkpoints.store import build_model, expected_shapes, own_weights, save_tensors
+from scratchlm.checkpoints.weight_files import open_weights
+from scratchlm.core.errors import CheckpointError, ConfigError
+from scratchlm.core.files import new_folder, read_json, write_json
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.model.config import GPTConfig
+from scratchlm.model.gpt import GPTModel
+
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+
+def find_weights(folder: Path) -> Path:
+    """The folder's weights: the first of the names that transformers writes.
+
+    Raises: CheckpointError when there are none.
+    """
+    for name in WEIGHT_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(
+        f"{folder} should hold one of {', '.join(WEIGHT_FILES)}, found none; fetch the folder again."
+    )
+
+
+def read_huggingface(folder: Path, weights: Path) -> tuple[GPTModel, dict[str, Any]]:
+    """Model and task of a folder with transformers' `config.json`; float32, whatever the file's number type.
+
+    Raises: CheckpointError for a family or setting that we do not have, and for damaged files, listing every
+        weight that is missing, unexpected or of another shape.
+    """
+    values = read_json(folder / "config.json", error=CheckpointError)
+    config = config_from_huggingface(values, where=str(folder / "config.json"))
+    model = model_from_huggingface(config, open_weights(weights), where=weights)
+    return model, _task(values, model)
+
+
+def model_from_huggingface(config: GPTConfig, theirs: Mapping[str, Tensor], *, where: Path) -> GPTModel:
+    """A GPT of that config with weights under Hugging Face's names, in Conv1D's or Linear's layout.
+
+    Raises: CheckpointError listing every weight that is missing, unexpected or of another shape.
+    """
+    shapes = expected_shapes(config, n_weights=len(theirs), where=str(where))
+    has_no_qkv_bias = config.positions == "learned" and not config.qkv_bias
+    if has_no_qkv_bias:  # GPT-2's files always have it; then all zeros
+        biased = dataclasses.replace(config, qkv_bias=True)
+        shapes = expected_shapes(biased, n_weights=len(theirs), where=str(where))
+    if "score.weight" in theirs:
+        shapes["out_head.weight"] = (len(theirs["score.weight"]), config.emb_dim)
+    elif "lm_head.weight" not in theirs and config.tie_embeddings:
+        del shapes["out_head.weight"]
+    state = to_ours(_table(config, theirs), theirs, shapes, where=str(where))
+    if "score.weight" not in theirs and config.tie_embeddings and "out_head.weight" in state:
+        if not torch.equal(state["out_head.weight"], state["tok_emb.weight"]):
+            raise CheckpointError(
+                f"{where} must hold one matrix for tokens and head, as its config says, found two different "
+                "ones; set tie_word_embeddings to false in config.json."
+            )
+        del state["out_head.weight"]
+    if has_no_qkv_bias:
+        biases = [name for name in state if ".att.W_" in name and name.endswith(".bias")]
+        if any(state[name].any() for name in biases):
+            config = dataclasses.replace(config, qkv_bias=True)
+        else:
+            state = {name: tensor for name, tensor in state.items() if name not in biases}
+    return build_model(config, state, where=where)
+
+
+def export_huggingface(
+    folder: str | Path, model: GPTModel, tokenizer: Tokenizer, *, task: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a folder that transformers' Auto classes load with equal logits, whole or not at all.
+
+    A classifier's bias moves into the shift of the last LayerNorm, because transformers' classifiers have none.
+    Raises: ConfigError for a model that fits none of transformers' families; CheckpointError when the disk is
+        full.
+    """
+    target = Path(folder)
+    task = dict(task or {})
+    values = config_to_huggingface(model.config)
+    state = {name: tensor.detach().cpu() for name, tensor in own_weights(model).items()}
+    is_classifier = task.get("kind") == "classification"
+    values |= _architecture(values["model_type"], tokenizer, task)
+    if is_classifier:
+        _move_head_bias(state)
+        values["tie_word_embeddings"] = False
+    if model.config.positions == "learned" and not model.config.qkv_bias:
+        state |= {
+            f"trf_blocks.{i}.att.{part}.bias": torch.zeros(model.config.emb_dim)
+            for i in range(model.config.n_layers)
+            for part in ("W_query", "W_key", "W_value")
+        }
+    table = GPT2 if values["model_type"] == "gpt2" else LLAMA
+    theirs = to_theirs(table, state, model.config.n_layers)
+    if is_classifier:
+        theirs["score.weight"] = theirs.pop("lm_head.weight")
+    with new_folder(target, error=CheckpointError) as partial:
+        write_json(partial / "config.json", values, error=CheckpointError)
+        save_tensors(partial / "model.safetensors", theirs, metadata={"format": "pt"})
+        tokenizer.save(partial / "tokenizer.json")
+        write_json(partial / "tokenizer_config.json", _tokenizer_config(model.config, tokenizer))
+        write_json(partial / "generation_config.json", _token_ids(tokenizer), error=CheckpointError)
+        if task:
+            write_json(partial / "task.json", task, error=CheckpointError)
+    return target
+
+
+def _table(config: GPTConfig, theirs: Mapping[str, Tensor]) -> NameTable:
+    if config.positions == "rotary":
+        return LLAMA
+    first = next((name for name in theirs if name.endswith("h.0.attn.c_attn.weight")), None)
+    is_linear = first is not None and tuple(theirs[first].shape) == (3 * config.emb_dim, config.emb_dim)
+    return GPT2_LINEAR if is_linear else GPT2
+
+
+def _task(values: Mapping[str, Any], model: GPTModel) -> dict[str, Any]:
+    """What a classifier's config says of its classes; {} for a language model."""
+    if not any("SequenceClassification" in str(name) for name in values.get("architectures") or ()):
+        return {}
+    n_classes = model.out_head.out_features
+    names = values.get("id2label")
+    names = names if isinstance(names, dict) else {}
+    classes = [str(names.get(str(i), f"LABEL_{i}")) for i in range(n_classes)]
+    return {"kind": "classification", "classes": classes, "max_length": model.config.context_length}
+
+
+def _architecture(kind: str, tokenizer: Tokenizer, task: Mapping[str, Any]) -> dict[str, Any]:
+    name = ARCHITECTURES[kind]
+    values = {**_token_ids(tokenizer), "dtype": "float32", "torch_dtype": "float32"}
+    if task.get("kind") != "classification":
+        head = "LMHeadModel" if kind == "gpt2" else "ForCausalLM"
+        return {**values, "architectures": [f"{name}{head}"]}
+    classes = list(task["classes"])
+    return {
+        **values,
+        "architectures": [f"{name}ForSequenceClassification"],
+        "id2label": {str(i): label for i, label in enumerate(classes)},
+        "label2id": {label: i for i, label in enumerate(classes)},
+        "problem_type": "single_label_classification",
+    }
+
+
+def _move_head_bias(state: dict[str, Tensor]) -> None:
+    """head(x) + bias = head(x + d) for a d that head maps to the bias; d goes into the last norm's shift."""
+    bias = state.pop("out_head.bias", None)
+    if bias is None or not bias.any():
+        return
+    if "final_norm.shift" not in state:
+        raise ConfigError(
+            "a classifier of the Llama family must have no bias in its head, found one; transformers has no "
+            "place for it: keep it as a model folder."
+        )
+    weight = state["out_head.weight"].double()
+    moved = torch.linalg.pinv(weight) @ bias.double()  # (E,), exact while the classes' rows are independent
+    state["final_norm.shift"] = (state["final_norm.shift"].double() + moved).to(bias.dtype)
+
+
+def _token_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    end = tokenizer.end_of_text_id
+    if end is None:
+        return {}
+    start = getattr(tokenizer, "begin_of_text_id", None)
+    return {"bos_token_id": end if start is None else start, "eos_token_id": end, "pad_token_id": end}
+
+
+def _tokenizer_config(config: GPTConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": config.context_length,
+        "clean_up_tokenization_spaces": False,
+    }
+    spelling = {id_: token for token, id_ in tokenizer.special_tokens.items()}
+    for name, id_ in _token_ids(tokenizer).items():
+        values[name.removesuffix("_id")] = spelling[id_]
+    return values

@@ -1,0 +1,276 @@
+"""What others call our weights: a table for each family, and one loop each way.
+
+A row says the other program's name, ours, and how the numbers lie. `{i}` stands for the block's number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from scratchlm.core.errors import CheckpointError
+
+MAX_LISTED = 12  # names in one message
+
+
+class Layout(Enum):
+    """How a foreign array becomes ours."""
+
+    AS_IS = "as it is"
+    TRANSPOSED = "(in, out) becomes (out, in)"  # TensorFlow's and Conv1D's matrices
+    THREE_COLUMNS = "(in, 3 out) becomes three of (out, in)"  # queries, keys and values side by side
+    THREE_ROWS = "(3 out, ...) becomes three of (out, ...)"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One foreign weight, and ours that it holds."""
+
+    theirs: str
+    ours: tuple[str, ...]
+    layout: Layout = Layout.AS_IS
+
+
+@dataclass(frozen=True)
+class NameTable:
+    """A family's weights: those of the whole model, and those of every block."""
+
+    whole: tuple[Row, ...]
+    block: tuple[Row, ...]
+    prefixes: tuple[str, ...] = ("",)  # the first is written, all are read
+    unprefixed: frozenset[str] = frozenset()  # foreign names that never have the prefix
+    ignored: re.Pattern[str] = field(default=re.compile(r"(?!)"))  # holds nothing learnt, such as a mask
+
+    def rows(self, n_layers: int) -> Iterator[Row]:
+        """Every row, block by block."""
+        yield from self.whole
+        for i in range(n_layers):
+            for row in self.block:
+                yield Row(
+                    row.theirs.replace("{i}", str(i)),
+                    tuple(name.replace("{i}", str(i)) for name in row.ours),
+                    row.layout,
+                )
+
+
+def _attention(part: str) -> tuple[str, str, str]:
+    block = "trf_blocks.{i}.att."
+    return (f"{block}W_query.{part}", f"{block}W_key.{part}", f"{block}W_value.{part}")
+
+
+def _gpt2(matrix: Layout, three: Layout) -> NameTable:
+    """Hugging Face's names; its Conv1D keeps matrices as (in, out), some copies have them as (out, in)."""
+    block = "trf_blocks.{i}."
+    return NameTable(
+        whole=(
+            Row("wte.weight", ("tok_emb.weight",)),
+            Row("wpe.weight", ("pos_emb.weight",)),
+            Row("ln_f.weight", ("final_norm.scale",)),
+            Row("ln_f.bias", ("final_norm.shift",)),
+            Row("lm_head.weight", ("out_head.weight",)),
+            Row("score.weight", ("out_head.weight",)),
+        ),
+        block=(
+            Row("h.{i}.ln_1.weight", (f"{block}norm1.scale",)),
+            Row("h.{i}.ln_1.bias", (f"{block}norm1.shift",)),
+            Row("h.{i}.attn.c_attn.weight", _attention("weight"), three),
+            Row("h.{i}.attn.c_attn.bias", _attention("bias"), Layout.THREE_ROWS),
+            Row("h.{i}.attn.c_proj.weight", (f"{block}att.out_proj.weight",), matrix),
+            Row("h.{i}.attn.c_proj.bias", (f"{block}att.out_proj.bias",)),
+            Row("h.{i}.ln_2.weight", (f"{block}norm2.scale",)),
+            Row("h.{i}.ln_2.bias", (f"{block}norm2.shift",)),
+            Row("h.{i}.mlp.c_fc.weight", (f"{block}ff.layers.0.weight",), matrix),
+            Row("h.{i}.mlp.c_fc.bias", (f"{block}ff.layers.0.bias",)),
+            Row("h.{i}.mlp.c_proj.weight", (f"{block}ff.layers.2.weight",), matrix),
+            Row("h.{i}.mlp.c_proj.bias", (f"{block}ff.layers.2.bias",)),
+        ),
+        prefixes=("transformer.", ""),
+        unprefixed=frozenset({"lm_head.weight", "score.weight"}),
+        ignored=re.compile(r"(.*\.)?h\.\d+\.attn\.(bias|masked_bias)"),
+    )
+
+
+GPT2 = _gpt2(Layout.TRANSPOSED, Layout.THREE_COLUMNS)
+GPT2_LINEAR = _gpt2(Layout.AS_IS, Layout.THREE_ROWS)
+
+OPENAI = NameTable(  # of the TensorFlow checkpoints; the book's nested form joined by slashes
+    whole=(
+        Row("wte", ("tok_emb.weight",)),
+        Row("wpe", ("pos_emb.weight",)),
+        Row("ln_f/g", ("final_norm.scale",)),
+        Row("ln_f/b", ("final_norm.shift",)),
+    ),
+    block=(
+        Row("h{i}/ln_1/g", ("trf_blocks.{i}.norm1.scale",)),
+        Row("h{i}/ln_1/b", ("trf_blocks.{i}.norm1.shift",)),
+        Row("h{i}/attn/c_attn/w", _attention("weight"), Layout.THREE_COLUMNS),
+        Row("h{i}/attn/c_attn/b", _attention("bias"), Layout.THREE_ROWS),
+        Row("h{i}/attn/c_proj/w", ("trf_blocks.{i}.att.out_proj.weight",), Layout.TRANSPOSED),
+        Row("h{i}/attn/c_proj/b", ("trf_blocks.{i}.att.out_proj.bias",)),
+        Row("h{i}/ln_2/g", ("trf_blocks.{i}.norm2.scale",)),
+        Row("h{i}/ln_2/b", ("trf_blocks.{i}.norm2.shift",)),
+        Row("h{i}/mlp/c_fc/w", ("trf_blocks.{i}.ff.layers.0.weight",), Layout.TRANSPOSED),
+        Row("h{i}/mlp/c_fc/b", ("trf_blocks.{i}.ff.layers.0.bias",)),
+        Row("h{i}/mlp/c_proj/w", ("trf_blocks.{i}.ff.layers.2.weight",), Layout.TRANSPOSED),
+        Row("h{i}/mlp/c_proj/b", ("trf_blocks.{i}.ff.layers.2.bias",)),
+    ),
+    prefixes=("model/", ""),
+)
+
+_LAYER, _BLOCK = "layers.{i}.", "trf_blocks.{i}."
+LLAMA = NameTable(  # Llama, Mistral, Qwen 2 and 3, SmolLM 2
+    whole=(
+        Row("embed_tokens.weight", ("tok_emb.weight",)),
+        Row("norm.weight", ("final_norm.scale",)),
+        Row("lm_head.weight", ("out_head.weight",)),
+        Row("score.weight", ("out_head.weight",)),
+    ),
+    block=(
+        Row(f"{_LAYER}input_layernorm.weight", (f"{_BLOCK}norm1.scale",)),
+        *(
+            Row(f"{_LAYER}self_attn.{theirs}_proj.{part}", (f"{_BLOCK}att.{ours}.{part}",))
+            for theirs, ours in (("q", "W_query"), ("k", "W_key"), ("v", "W_value"), ("o", "out_proj"))
+            for part in ("weight", "bias")
+        ),
+        Row(f"{_LAYER}self_attn.q_norm.weight", (f"{_BLOCK}att.query_norm.scale",)),
+        Row(f"{_LAYER}self_attn.k_norm.weight", (f"{_BLOCK}att.key_norm.scale",)),
+        Row(f"{_LAYER}post_attention_layernorm.weight", (f"{_BLOCK}norm2.scale",)),
+        *(
+            Row(f"{_LAYER}mlp.{name}_proj.{part}", (f"{_BLOCK}ff.{name}.{part}",))
+            for name in ("gate", "up", "down")
+            for part in ("weight", "bias")
+        ),
+    ),
+    prefixes=("model.", ""),
+    unprefixed=frozenset({"lm_head.weight", "score.weight"}),
+    ignored=re.compile(r".*rotary_emb\.inv_freq"),
+)
+
+
+def to_ours(
+    table: NameTable, theirs: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], *, where: str
+) -> dict[str, Tensor]:
+    """Foreign weights under our names, as float32 of their own memory; read one by one, each at most once.
+
+    expected: the shapes of the model they are for; what it does not have is unexpected in the file.
+    Raises: CheckpointError listing every weight that is missing, unexpected or of another shape.
+    """
+    prefix = next(
+        (p for p in table.prefixes if any(p + row.theirs in theirs for row in table.whole)), table.prefixes[0]
+    )
+    n_layers = 1 + max(
+        (int(match[1]) for name in expected if (match := _BLOCK_NUMBER.match(name))), default=-1
+    )
+    ours: dict[str, Tensor] = {}
+    used: set[str] = set()
+    misshapen: list[str] = []
+    for row in table.rows(n_layers):
+        name = row.theirs if row.theirs in table.unprefixed else prefix + row.theirs
+        wanted = [ours_name for ours_name in row.ours if ours_name in expected]
+        if not wanted or name not in theirs:
+            continue
+        used.add(name)
+        foreign = theirs[name]
+        parts = _split(foreign, row)
+        shapes = [expected[ours_name] for ours_name in wanted]
+        if len(wanted) != len(row.ours) or [tuple(part.shape) for part in parts] != shapes:
+            misshapen.append(f"{name} {tuple(foreign.shape)}")
+            parts = [torch.empty(0)] * len(row.ours)
+        for ours_name, part in zip(row.ours, parts, strict=True):
+            ours[ours_name] = part.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        del foreign, parts
+    missing = sorted(expected.keys() - ours.keys())
+    unexpected = sorted(name for name in theirs.keys() - used if not table.ignored.fullmatch(name))
+    _complain(where, missing, unexpected, misshapen)
+    return ours
+
+
+_BLOCK_NUMBER = re.compile(r"trf_blocks\.(\d+)\.")
+
+
+def to_theirs(table: NameTable, ours: Mapping[str, Tensor], n_layers: int) -> dict[str, Tensor]:
+    """Our weights under the family's names and in its layout; weights that the family lacks are an error.
+
+    Where several rows hold the same weight, as a language model's and a classifier's head, the first one is
+    written; the caller renames it.
+    """
+    theirs: dict[str, Tensor] = {}
+    used: set[str] = set()
+    for row in table.rows(n_layers):
+        if not all(name in ours for name in row.ours) or used & set(row.ours):
+            continue
+        used |= set(row.ours)
+        name = row.theirs if row.theirs in table.unprefixed else table.prefixes[0] + row.theirs
+        theirs[name] = _join([ours[part] for part in row.ours], row.layout)
+    left = sorted(ours.keys() - used)
+    if left:
+        raise CheckpointError(
+            f"every weight needs a name in the target format, found none for {first_names(left)}; "
+            "this model has parts that the format does not know."
+        )
+    return theirs
+
+
+def misfits(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], *, where: str
+) -> None:
+    """Compare the weights a model wants with those that a file has.
+
+    Raises: CheckpointError listing every one that is missing, unexpected or of another shape.
+    """
+    misshapen = [
+        f"{name} {found[name]} instead of {expected[name]}"
+        for name in sorted(expected.keys() & found.keys())
+        if expected[name] != found[name]
+    ]
+    _complain(
+        where, sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys()), misshapen
+    )
+
+
+def first_names(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(f"{name:.120}" for name in names[:MAX_LISTED]) + more
+
+
+def _complain(where: str, missing: list[str], unexpected: list[str], misshapen: list[str]) -> None:
+    problems = [
+        f"{what}: {first_names(names)}"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{where} must hold the weights of its config, found {'; '.join(problems)}; "
+            "weights and config do not belong together, or a file is cut short."
+        )
+
+
+def _split(array: Tensor, row: Row) -> list[Tensor]:
+    change: Callable[[Tensor], list[Tensor]] = {
+        Layout.AS_IS: lambda a: [a],
+        Layout.TRANSPOSED: lambda a: [a.T],
+        Layout.THREE_COLUMNS: lambda a: [part.T for part in a.chunk(3, dim=1)],
+        Layout.THREE_ROWS: lambda a: list(a.chunk(3, dim=0)),
+    }[row.layout]
+    if row.layout is not Layout.AS_IS and array.dim() == 3 and array.shape[0] == 1:
+        array = array[0]  # TensorFlow's one-dimensional convolution
+    if (row.layout in (Layout.TRANSPOSED, Layout.THREE_COLUMNS) and array.dim() != 2) or array.dim() == 0:
+        return [array]
+    return change(array)
+
+
+def _join(parts: list[Tensor], layout: Layout) -> Tensor:
+    if layout is Layout.AS_IS:
+        return parts[0]
+    if layout is Layout.TRANSPOSED:
+        return parts[0].T.contiguous()
+    if layout is Layout.THREE_COLUMNS:
+        return torch.cat([part.T for part in parts], dim=1)
+    return torch.cat(parts, dim=0)

@@ -1,0 +1,144 @@
+"""Named tensors in the files of others, read one at a time so that memory holds each once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from scratchlm.checkpoints.numpy_archive import read_npz
+from scratchlm.checkpoints.torch_file import read_torch_file
+from scratchlm.core.errors import CheckpointError
+from scratchlm.core.files import read_json
+
+TORCH_SUFFIXES = (".bin", ".pth", ".pt")
+SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".npz")
+_INSIDE = (
+    "model_state_dict",
+    "state_dict",
+    "model",
+)  # where training scripts keep the weights beside the optimizer
+
+
+class SafetensorsFile(Mapping[str, Tensor]):
+    """The tensors of a `.safetensors` file by name.
+
+    The file is mapped anew for every tensor: pages of a mapping that stays count as this process's memory.
+
+    Raises: CheckpointError when it is missing, truncated or no safetensors.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with safe_open(path, framework="pt") as file:
+                self._names = list(file.keys())
+        except (OSError, SafetensorError) as cause:
+            raise self._damaged(cause) from cause
+
+    def __getitem__(self, name: str) -> Tensor:
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                tensor: Tensor = file.get_tensor(name)
+        except (OSError, SafetensorError) as cause:
+            raise self._damaged(cause) from cause
+        return tensor
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def _damaged(self, cause: Exception) -> CheckpointError:
+        return CheckpointError(
+            f"{self.path} must be a safetensors file, got: {cause}; fetch it again or use another copy."
+        )
+
+
+class ShardedWeights(Mapping[str, Tensor]):
+    """The tensors of several files, told by an index such as `model.safetensors.index.json`.
+
+    Raises: CheckpointError when the index is damaged, names a file outside its folder, or a file lacks what the
+        index says it holds.
+    """
+
+    def __init__(self, index: Path) -> None:
+        value = read_json(index, error=CheckpointError)
+        weight_map = value.get("weight_map") if isinstance(value, dict) else None
+        if not isinstance(weight_map, dict) or not all(isinstance(f, str) for f in weight_map.values()):
+            raise CheckpointError(
+                f"{index} must map weights to files under weight_map, found none; fetch it again."
+            )
+        self.files = sorted(set(weight_map.values()))
+        for name in self.files:
+            if not name or Path(name).name != name or "\\" in name or len(name) > 200:
+                raise CheckpointError(
+                    f"{index} must name files beside it, found {name!r:.200}; take another copy."
+                )
+        shards = {name: open_weights(index.parent / name) for name in self.files}
+        for weight, file in weight_map.items():
+            if weight not in shards[file]:
+                raise CheckpointError(
+                    f"{index.parent / file} must hold {weight:.200}, as {index.name} says, found it missing; "
+                    "fetch the file again."
+                )
+        self._shard_of = {weight: shards[file] for weight, file in weight_map.items()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._shard_of[name][name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shard_of)
+
+    def __len__(self) -> int:
+        return len(self._shard_of)
+
+
+def open_weights(path: Path) -> Mapping[str, Tensor]:
+    """The named tensors of a `.safetensors`, `.bin`, `.pth`, `.pt` or `.npz` file, or of an index of several.
+
+    A torch file may hold the weights beside an optimizer, as the book's checkpoints do.
+    Raises: CheckpointError for a file that is missing, damaged, of another kind, or holds anything but tensors
+        under its names.
+    """
+    if path.name.endswith(".index.json"):
+        return ShardedWeights(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path} should hold weights, found no such file; check the path.")
+    if path.suffix == ".safetensors":
+        return SafetensorsFile(path)
+    if path.suffix == ".npz":
+        return {name: torch.from_numpy(array) for name, array in read_npz(path).items()}
+    if path.suffix in TORCH_SUFFIXES:
+        return _state_dict(read_torch_file(path), path)
+    raise CheckpointError(
+        f"{path} must be one of {', '.join(SUFFIXES)}, found {path.suffix or 'no suffix'}; rename or convert it."
+    )
+
+
+def _state_dict(value: Any, path: Path) -> dict[str, Tensor]:
+    if isinstance(value, dict):
+        for key in _INSIDE:
+            if isinstance(value.get(key), dict):
+                value = value[key]
+                break
+    if not isinstance(value, dict) or not value:
+        raise CheckpointError(
+            f"{path} must hold a state dict, found {type(value).__name__}; "
+            "save model.state_dict(), not the model."
+        )
+    for name, tensor in value.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise CheckpointError(
+                f"{path} must hold tensors by name, found {type(tensor).__name__} under {name!r:.80}; "
+                "save model.state_dict() alone."
+            )
+    return {name.removeprefix("_orig_mod.").removeprefix("module."): t for name, t in value.items()}
