@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from scratchlm.checkpoints.gguf import read_gguf
 from scratchlm.checkpoints.huggingface import find_weights, model_from_huggingface, read_huggingface
 from scratchlm.checkpoints.openai import (
     HEAD_SIZE,
@@ -49,14 +50,21 @@ def import_model(path: str | Path, *, context_length: int | None = None) -> Load
     """Open a model of another program: its weights as float32, each read once.
 
     Reads a Hugging Face folder (GPT-2, Llama, Mistral, Qwen 2 and 3, SmolLM 2), a folder with OpenAI's
-    TensorFlow checkpoint, and `.safetensors`, `.bin`, `.pth` or `.npz` files with Hugging Face's, OpenAI's or
-    the book's names. The tokenizer is the one beside it; for GPT-2's vocabulary without one, GPT-2's own.
+    TensorFlow checkpoint, a `.gguf` file, and `.safetensors`, `.bin`, `.pth` or `.npz` files with Hugging
+    Face's, OpenAI's or the book's names. The tokenizer is the one beside it; for GPT-2's vocabulary without
+    one, GPT-2's own.
 
     context_length: read fewer positions than the file has; learned positions are cropped.
     Raises: CheckpointError naming what is missing, damaged or unknown; TokenizerError for the tokenizer's files;
         ConfigError for a context_length beyond the model's.
     """
     source = Path(path)
+    if source.suffix == ".gguf" and source.is_file():
+        loaded = read_gguf(source)
+        if context_length is None:
+            return loaded
+        model = crop_context(loaded.model, context_length).eval()
+        return dataclasses.replace(loaded, model=model, config=model.config)
     folder = source if source.is_dir() else source.parent
     task: dict[str, Any] = {}
     if source.is_dir() and _tensorflow_prefix(source) is not None:
@@ -109,8 +117,17 @@ def crop_context(model: GPTModel, context_length: int) -> GPTModel:
 def _is_foreign(path: Path) -> bool:
     if path.is_file():
         return True
-    is_ours = (path / MANIFEST).is_file() or (path / "checkpoints").is_dir()
-    return not is_ours and ((path / "config.json").is_file() or _tensorflow_prefix(path) is not None)
+    if (path / MANIFEST).is_file() or (path / "checkpoints").is_dir():
+        return False
+    return _tensorflow_prefix(path) is not None or _has_model_type(path / "config.json")
+
+
+def _has_model_type(config: Path) -> bool:
+    """Is it a config.json of transformers, and not of a model folder whose manifest is lost?"""
+    if not config.is_file():
+        return False
+    value = read_json(config, error=CheckpointError)
+    return isinstance(value, dict) and "model_type" in value
 
 
 def _tensorflow_prefix(folder: Path) -> Path | None:

@@ -34,6 +34,7 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
     ("evaluate", "classify"): Entry(
         "scratchlm.cli.evaluate_classify", "accuracy of a classifier on labelled texts"
     ),
+    ("convert",): Entry("scratchlm.cli.convert", "a model for other programs, and back"),
     ("bench",): Entry("scratchlm.cli.bench", "measure speed beside a peer"),
     ("doctor",): Entry("scratchlm.cli.doctor", "versions, devices, caches, and what is missing"),
 }

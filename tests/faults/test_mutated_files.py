@@ -11,6 +11,7 @@ import io
 import json
 import random
 import resource
+import shutil
 import struct
 import sys
 import time
@@ -23,8 +24,11 @@ import numpy as np
 import pytest
 import torch
 
+from scratchlm.checkpoints.huggingface import export_huggingface
+from scratchlm.checkpoints.imports import open_model
 from scratchlm.checkpoints.numpy_archive import read_npz
 from scratchlm.checkpoints.store import load_model, load_tensors, save_model, save_tensors
+from scratchlm.checkpoints.tensorflow_bundle import open_bundle
 from scratchlm.checkpoints.torch_file import read_torch_file
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError, ScratchLMError
 from scratchlm.core.files import parse_json
@@ -38,6 +42,7 @@ from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 SEED = 20_260
 N_FAST, N_SLOW = 500, 10_000
 MAX_SECONDS = 2.0
+TENSORFLOW_GOLDEN = Path(__file__).parents[1] / "checkpoints" / "tensorflow_golden"
 FORBIDDEN_EVENTS = (
     "os.system",
     "os.exec",
@@ -221,8 +226,67 @@ def a_pickle(folder: Path) -> Format:
     return Format(folder / "data.pkl", lambda: read_torch_file(folder / "a.pth"), pack)
 
 
+def a_config(folder: Path) -> Format:
+    model = tiny_folder(folder / "m")
+    return Format(model / "config.json", lambda: load_model(model), lambda: believe(model, "config.json"))
+
+
+def a_foreign_folder(folder: Path, name: str) -> Format:
+    loaded = load_model(tiny_folder(folder / "m"))
+    theirs = export_huggingface(folder / "hf", loaded.model, loaded.tokenizer)
+    return Format(theirs / name, lambda: open_model(theirs))
+
+
+def a_foreign_config(folder: Path) -> Format:
+    return a_foreign_folder(folder, "config.json")
+
+
+def foreign_weights(folder: Path) -> Format:
+    return a_foreign_folder(folder, "model.safetensors")
+
+
+def a_shard_index(folder: Path) -> Format:
+    good = a_foreign_folder(folder, "model.safetensors")
+    names = list(load_tensors(good.path))
+    index = good.path.with_name("model.safetensors.index.json")
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(names, "part.safetensors")}))
+    good.path.rename(good.path.with_name("part.safetensors"))
+    return Format(index, good.read)
+
+
+def a_bundle(folder: Path, suffix: str, *, verify: bool) -> Format:
+    for file in TENSORFLOW_GOLDEN.glob("gpt2.ckpt.*"):
+        shutil.copy(file, folder / file.name)
+
+    def read() -> None:
+        bundle = open_bundle(folder / "gpt2.ckpt", verify=verify)
+        for name in bundle:
+            bundle[name]
+
+    return Format(folder / f"gpt2.ckpt.{suffix}", read)
+
+
+def a_bundle_index(folder: Path) -> Format:
+    return a_bundle(folder, "index", verify=True)
+
+
+def a_bundle_index_without_checksums(folder: Path) -> Format:
+    return a_bundle(folder, "index", verify=False)
+
+
+def bundle_data(folder: Path) -> Format:
+    return a_bundle(folder, "data-00000-of-00001", verify=True)
+
+
 FORMATS = (
     a_safetensors,
+    a_config,
+    a_foreign_config,
+    foreign_weights,
+    a_shard_index,
+    a_bundle_index,
+    a_bundle_index_without_checksums,
+    bundle_data,
     a_manifest,
     a_task,
     a_model_tokenizer,

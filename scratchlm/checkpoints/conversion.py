@@ -1,0 +1,271 @@
+"""From one format to another: written beside the target, read back, compared, and only then given its name."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from scratchlm.checkpoints.gguf import GGUFType, export_gguf, read_gguf
+from scratchlm.checkpoints.gguf_weights import architecture
+from scratchlm.checkpoints.huggingface import export_huggingface, find_weights, read_huggingface
+from scratchlm.checkpoints.modelfile import PromptFrame, chat_template, modelfile
+from scratchlm.checkpoints.store import LoadedModel, build_model, load_model, save_model
+from scratchlm.checkpoints.torch_file import read_torch_file, write_torch_file
+from scratchlm.core.errors import CheckpointError, ConfigError
+from scratchlm.core.files import new_file, new_folder, write_text
+from scratchlm.model.config import WIDENING
+from scratchlm.model.gpt import GPTModel
+from scratchlm.tokenizers.files import load_tokenizer
+
+TargetName = Literal["native", "hf", "gguf", "book"]
+DType = Literal["f32", "f16", "bf16", "q8_0"]
+BOOK_NORM_EPS = 1e-5
+MODEL_FOLDER_MARKS = ("manifest.json", "config.json")  # what a folder must hold to be replaced
+N_PROMPTS, PROMPT_TOKENS = 4, 32
+SAME_SHARE, PACKED_SHARE = (
+    1e-5,
+    0.1,
+)  # largest difference, in parts of the largest logit: same numbers; fewer bits
+_TORCH_DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """What was written."""
+
+    out: Path
+    max_logit_difference: float | None  # between the source and the written model; None = not compared
+    others: tuple[Path, ...] = ()  # files beside it
+
+
+class _Target(NamedTuple):
+    """How a format is written at a path, and how the result becomes a model of ours again."""
+
+    write: Callable[[Path, LoadedModel, DType | None, PromptFrame], None]
+    read: Callable[[Path, LoadedModel], LoadedModel]
+    is_folder: bool
+    suffix: str  # of its name; "" = any
+
+
+def convert(
+    source: LoadedModel,
+    target: str | Path,
+    *,
+    to: TargetName,
+    dtype: DType | None = None,
+    frame: PromptFrame | None = None,
+    verify: bool = True,
+    overwrite: bool = False,
+) -> Conversion:
+    """Write a model in another format, read it back, and compare its logits with the source's.
+
+    dtype: how numbers are stored; left out, as they are, in GGUF as f32. `frame` goes into GGUF's Modelfile.
+    Raises: ConfigError when the format cannot hold that model or dtype, or the target's name does not fit;
+        CheckpointError when the target exists, cannot be written, or reads back as another model.
+    """
+    if to not in TARGETS:
+        raise ConfigError(f"--to must be one of {', '.join(TARGETS)}, got {to!r}; choose one.")
+    way, target = TARGETS[to], Path(target)
+    if to != "gguf" and dtype is not None and dtype not in _TORCH_DTYPES:
+        raise ConfigError(
+            f"{to} holds {', '.join(_TORCH_DTYPES)}, got {dtype}; choose one, or take --to gguf."
+        )
+    if target.suffix != way.suffix and way.suffix:
+        raise ConfigError(f"the target of --to {to} must end in {way.suffix}, got {target}; rename it.")
+    frame = frame or PromptFrame()
+    beside = _modelfile_beside(source, target, frame) if to == "gguf" else {}
+    _check_target(source, target, is_folder=way.is_folder, overwrite=overwrite)
+    for other in beside:
+        _check_target(source, other, is_folder=False, overwrite=overwrite)
+    difference = None
+    with contextlib.ExitStack() as stack:
+        partial = stack.enter_context(_partial(target, is_folder=way.is_folder))
+        way.write(partial, source, dtype, frame)
+        if verify:
+            is_packed = dtype not in (None, "f32")
+            difference = _compare(source, way.read(partial, source), where=target, is_packed=is_packed)
+    for other, text in beside.items():
+        write_text(other, text, error=CheckpointError)
+    return Conversion(out=target, max_logit_difference=difference, others=tuple(beside))
+
+
+def book_state(model: GPTModel) -> dict[str, Tensor]:
+    """A state dict that the book's own GPTModel loads strictly: its names, its masks, the head always there.
+
+    Raises: ConfigError for a model that the book's code cannot be.
+    """
+    config = model.config
+    if (
+        architecture(config) != "gpt2"
+        or config.feed_forward_dim != WIDENING * config.emb_dim
+        or config.norm_eps != BOOK_NORM_EPS
+    ):
+        raise ConfigError(
+            "the book's GPTModel is a GPT-2 with a feed-forward layer of four times its width and norm_eps=1e-5, "
+            f"got ff_dim={config.feed_forward_dim}, emb_dim={config.emb_dim}, norm_eps={config.norm_eps}; "
+            "convert it to another format."
+        )
+    n = config.context_length
+    mask = torch.triu(torch.ones(n, n), diagonal=1)  # 1 where a token would look into the future
+    masks = {f"trf_blocks.{i}.att.mask": mask for i in range(config.n_layers)}
+    return {name: tensor.detach() for name, tensor in model.state_dict().items()} | masks
+
+
+def largest_logit_difference(one: GPTModel, other: GPTModel) -> tuple[float, float]:
+    """How far two models' logits are apart on fixed prompts, and the largest logit of the first.
+
+    Raises: CheckpointError when they do not read the same ids or score the same number of tokens.
+    """
+    n_ids, n_tokens = one.config.vocab_size, min(PROMPT_TOKENS, one.config.context_length)
+    if other.config.vocab_size != n_ids or other.config.context_length < n_tokens:
+        raise CheckpointError(
+            f"both models must know {n_ids} ids and read {n_tokens} tokens, found one of "
+            f"{other.config.vocab_size} ids and {other.config.context_length} tokens."
+        )
+    draw = torch.Generator().manual_seed(0)
+    prompts = torch.randint(0, n_ids, (N_PROMPTS, n_tokens), generator=draw)  # (B, T)
+    with torch.no_grad():
+        ours, theirs = (_as_float32(model)(prompts) for model in (one, other))  # (B, T, V)
+    if ours.shape != theirs.shape:
+        raise CheckpointError(
+            f"both models must score alike, found {ours.shape[-1]} and {theirs.shape[-1]} scores."
+        )
+    return (ours - theirs).abs().max().item(), ours.abs().max().item()
+
+
+def _compare(source: LoadedModel, written: LoadedModel, *, where: Path, is_packed: bool) -> float:
+    difference, scale = largest_logit_difference(source.model, written.model)
+    limit = (PACKED_SHARE if is_packed else SAME_SHARE) * max(1.0, scale)
+    if not difference <= limit:  # NaN is not
+        raise CheckpointError(
+            f"{where} should give its source's logits to {limit:.3g}, found a difference of {difference:.3g}; "
+            "nothing was written. Choose a dtype with more bits."
+        )
+    fingerprints = [getattr(loaded.tokenizer, "fingerprint", None) for loaded in (source, written)]
+    if fingerprints[0] != fingerprints[1]:
+        raise CheckpointError(
+            f"{where} should hold its source's tokenizer, read back another; nothing was written."
+        )
+    return difference
+
+
+def _check_target(source: LoadedModel, target: Path, *, is_folder: bool, overwrite: bool) -> None:
+    here, there = source.folder.resolve(), target.resolve()
+    files = [Path(file).resolve() for file in source.manifest.get("weights", ())]
+    if there in (here, *here.parents, *files):
+        raise ConfigError(f"the target must not be the source or hold it, got {target}; choose another name.")
+    if not target.exists() and not target.is_symlink():
+        return
+    if not overwrite:
+        raise CheckpointError(
+            f"{target} should not exist yet, found {'a folder' if target.is_dir() else 'a file'}; choose another "
+            "name, or replace it with --overwrite."
+        )
+    if target.is_dir() != is_folder or (
+        is_folder
+        and any(target.iterdir())
+        and not any((target / mark).is_file() for mark in MODEL_FOLDER_MARKS)
+    ):
+        raise CheckpointError(
+            f"{target} should be an older {'model folder' if is_folder else 'file'} to be replaced, found something "
+            "else; choose another name."
+        )
+
+
+@contextlib.contextmanager
+def _partial(target: Path, *, is_folder: bool) -> Iterator[Path]:
+    opened = (
+        new_folder(target, error=CheckpointError) if is_folder else new_file(target, error=CheckpointError)
+    )
+    with opened as partial:
+        yield partial
+
+
+def _modelfile_beside(source: LoadedModel, target: Path, frame: PromptFrame) -> Mapping[Path, str]:
+    end = getattr(source.tokenizer, "end_of_text_id", None)
+    stops = [] if end is None else [source.tokenizer.decode([end])]
+    text = modelfile(target.name, frame=frame, context_length=source.config.context_length, stops=stops)
+    return {target.with_name("Modelfile"): text}
+
+
+def _as_float32(model: GPTModel) -> GPTModel:
+    """The model, or a copy of it, with float32 weights on the CPU."""
+    is_ready = all(p.dtype == torch.float32 and p.device.type == "cpu" for p in model.parameters())
+    return (model if is_ready else copy.deepcopy(model).float().cpu()).eval()
+
+
+def _stored_as(model: GPTModel, dtype: DType | None) -> GPTModel:
+    wanted = None if dtype is None else _TORCH_DTYPES[dtype]
+    if wanted is None or all(parameter.dtype == wanted for parameter in model.parameters()):
+        return model
+    stored = copy.deepcopy(model).to(wanted)
+    for name, parameter in stored.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise ConfigError(
+                f"{dtype} must hold every weight, found {name} beyond its range; choose another dtype."
+            )
+    return stored
+
+
+def _write_native(path: Path, source: LoadedModel, dtype: DType | None, _frame: PromptFrame) -> None:
+    is_ours = "format_version" in source.manifest
+    own = ("format", "format_version", "versions", "files")
+    facts = {key: value for key, value in source.manifest.items() if is_ours and key not in own}
+    save_model(path, _stored_as(source.model, dtype), source.tokenizer, task=source.task, facts=facts)
+
+
+def _read_native(path: Path, _source: LoadedModel) -> LoadedModel:
+    return load_model(path)
+
+
+def _write_huggingface(path: Path, source: LoadedModel, dtype: DType | None, _frame: PromptFrame) -> None:
+    export_huggingface(path, _stored_as(source.model, dtype), source.tokenizer, task=source.task)
+
+
+def _read_huggingface(path: Path, _source: LoadedModel) -> LoadedModel:
+    model, task = read_huggingface(path, find_weights(path))
+    return LoadedModel(
+        model=model.eval(),
+        config=model.config,
+        tokenizer=load_tokenizer(path),
+        task=task,
+        manifest={},
+        folder=path,
+    )
+
+
+def _write_gguf(path: Path, source: LoadedModel, dtype: DType | None, frame: PromptFrame) -> None:
+    packing: GGUFType = "f32" if dtype is None else dtype
+    chat = chat_template(frame) if frame != PromptFrame() else None
+    export_gguf(path, source.model, source.tokenizer, dtype=packing, task=source.task, chat_template=chat)
+
+
+def _read_gguf(path: Path, _source: LoadedModel) -> LoadedModel:
+    return read_gguf(path)
+
+
+def _write_book(path: Path, source: LoadedModel, dtype: DType | None, _frame: PromptFrame) -> None:
+    write_torch_file(path, book_state(_stored_as(source.model, dtype)))
+
+
+def _read_book(path: Path, source: LoadedModel) -> LoadedModel:
+    """A `.pth` holds weights only; config and tokenizer are the source's."""
+    model = build_model(source.config, read_torch_file(path), where=path).eval()
+    return LoadedModel(
+        model=model, config=source.config, tokenizer=source.tokenizer, task={}, manifest={}, folder=path
+    )
+
+
+TARGETS: dict[str, _Target] = {
+    "native": _Target(_write_native, _read_native, is_folder=True, suffix=""),
+    "hf": _Target(_write_huggingface, _read_huggingface, is_folder=True, suffix=""),
+    "gguf": _Target(_write_gguf, _read_gguf, is_folder=False, suffix=".gguf"),
+    "book": _Target(_write_book, _read_book, is_folder=False, suffix=".pth"),
+}

@@ -1,0 +1,135 @@
+"""A BPE tokenizer inside a GGUF file, so that the file alone is enough to write text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from scratchlm.core.errors import CheckpointError, ConfigError
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.tokenizers.bpe import BPETokenizer
+from scratchlm.tokenizers.byte_symbols import from_symbols, to_symbols
+from scratchlm.tokenizers.huggingface_json import BPEVariant
+from scratchlm.tokenizers.pretokenizer import GPT2_PATTERN
+
+_NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # llama.h, enum llama_token_type
+_LLAMA3_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_QWEN_PATTERN = _LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
+# llama.cpp knows ways of cutting text by name only (llama-vocab.cpp). It normalises nothing, so that text for
+# Qwen must come as NFC, as nearly all text does.
+_VARIANTS = (
+    ("gpt-2", BPEVariant(GPT2_PATTERN)),
+    ("default", BPEVariant(GPT2_PATTERN)),
+    ("smollm", BPEVariant(GPT2_PATTERN, splits_digits=True)),
+    ("llama-bpe", BPEVariant(_LLAMA3_PATTERN, ignores_merges=True)),
+    ("dbrx", BPEVariant(_LLAMA3_PATTERN)),
+    ("qwen2", BPEVariant(_QWEN_PATTERN, normalization="NFC")),
+    ("qwen2", BPEVariant(_QWEN_PATTERN)),
+)
+_BEGINS_BY_DEFAULT = ("llama-bpe",)  # a begin-of-text token is added unless the file says otherwise
+
+
+def tokenizer_settings(tokenizer: Tokenizer, *, vocab_size: int) -> dict[str, Any]:
+    """The `tokenizer.ggml.` settings, without that beginning; ids that no token has are filled up.
+
+    Raises: ConfigError for a tokenizer that is not byte-level BPE, cuts text in a way that llama.cpp does not
+        know, or has no token that ends a text; or for a model with fewer ids than the tokenizer.
+    """
+    if not isinstance(tokenizer, BPETokenizer):
+        raise ConfigError(
+            f"GGUF needs a BPETokenizer, got {type(tokenizer).__name__}; llama.cpp has no such tokenizer."
+        )
+    variant = tokenizer.variant._replace(begin_of_text=None)
+    names = [name for name, known in _VARIANTS if known == variant]
+    if not names:
+        raise ConfigError(
+            f"GGUF needs a tokenizer that cuts text as GPT-2, SmolLM, Llama 3 or Qwen, got {variant!r:.200}; "
+            "llama.cpp could not cut text in the same way."
+        )
+    end = tokenizer.end_of_text_id
+    if end is None:
+        raise ConfigError(
+            "GGUF needs a tokenizer with <|endoftext|>, found none: llama.cpp would take id 11 for the end of a text; "
+            "train the tokenizer with that special token."
+        )
+    if vocab_size < tokenizer.vocab_size:
+        raise ConfigError(
+            f"the model must know every id of its tokenizer, got {vocab_size} and {tokenizer.vocab_size} ids; "
+            "they do not belong together."
+        )
+    tokens = [f"[unused {id_}]" for id_ in range(vocab_size)]
+    types = [_UNUSED] * vocab_size
+    for token, id_ in tokenizer.vocab.items():
+        tokens[id_], types[id_] = to_symbols(token), _NORMAL
+    for special, id_ in tokenizer.special_tokens.items():
+        tokens[id_], types[id_] = special, _CONTROL
+    begin = tokenizer.begin_of_text_id
+    return {
+        "model": "gpt2",
+        "pre": names[0],
+        "tokens": tokens,
+        "token_type": types,
+        "merges": [f"{to_symbols(left)} {to_symbols(right)}" for left, right in tokenizer.merges],
+        "bos_token_id": end if begin is None else begin,  # GPT-2: one token begins and ends a text
+        "eos_token_id": end,
+        "add_bos_token": begin is not None,
+    }
+
+
+def tokenizer_from_settings(metadata: Mapping[str, Any], *, where: str) -> BPETokenizer:
+    """The tokenizer in a GGUF file's settings.
+
+    Raises: CheckpointError when it is not byte-level BPE with a pattern known here; TokenizerError when its
+        tables do not fit together.
+    """
+    kind, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "default")
+    variants = dict(reversed(_VARIANTS))
+    if kind != "gpt2" or not isinstance(pre, str) or pre not in variants:
+        raise CheckpointError(
+            f"{where} should hold a tokenizer of the kind gpt2 that cuts text as {', '.join(variants)}, found "
+            f"{kind!r:.40} and {pre!r:.40}; use a file with another tokenizer."
+        )
+    variant = variants[pre]
+    if metadata.get("scratchlm.normalization") == "none":
+        variant = variant._replace(normalization=None)
+    tokens = _texts(metadata, "tokens", where)
+    types = metadata.get("tokenizer.ggml.token_type", [_NORMAL] * len(tokens))
+    if not isinstance(types, list) or len(types) != len(tokens):
+        raise CheckpointError(f"{where} must give each of its {len(tokens)} tokens a type; get it again.")
+    n_used = len(tokens)
+    while n_used and types[n_used - 1] == _UNUSED:
+        n_used -= 1
+    vocab: dict[bytes, int] = {}
+    special_tokens: dict[str, int] = {}
+    for id_, (token, type_) in enumerate(zip(tokens[:n_used], types)):
+        if type_ in (_CONTROL, _USER_DEFINED):
+            special_tokens[token] = id_
+        else:
+            vocab[from_symbols(token, where=where)] = id_
+    merges = []
+    for merge in _texts(metadata, "merges", where):
+        left, _, right = merge.partition(" ")
+        merges.append((from_symbols(left, where=where), from_symbols(right, where=where)))
+    begin = metadata.get("tokenizer.ggml.bos_token_id")
+    adds_begin = metadata.get("tokenizer.ggml.add_bos_token", pre in _BEGINS_BY_DEFAULT)
+    begins = [special for special, id_ in special_tokens.items() if adds_begin is True and id_ == begin]
+    return BPETokenizer(
+        merges,
+        vocab=vocab,
+        special_tokens=special_tokens,
+        pattern=variant.pattern,
+        splits_digits=variant.splits_digits,
+        ignores_merges=variant.ignores_merges,
+        normalization=variant.normalization,
+        begin_of_text=begins[0] if begins else None,
+    )
+
+
+def _texts(metadata: Mapping[str, Any], key: str, where: str) -> list[str]:
+    found = metadata.get(f"tokenizer.ggml.{key}", [])
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise CheckpointError(f"{where} must hold tokenizer.ggml.{key} as texts, found others; get it again.")
+    return found

@@ -1,0 +1,76 @@
+"""`scratchlm convert`: a model for other programs, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from scratchlm.checkpoints.conversion import DType, TargetName, convert
+from scratchlm.checkpoints.imports import open_model
+from scratchlm.checkpoints.modelfile import PromptFrame
+from scratchlm.cli.parsing import Common, run_command
+from scratchlm.core.errors import ConfigError
+from scratchlm.data.prompts import template
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert(Common):
+    """Write a model in another format, then read it back and compare.
+
+    native: a model folder of ours. hf: a folder for Hugging Face's transformers. gguf: a file for llama.cpp and Ollama,
+    with a Modelfile beside it. book: the weights as a .pth that the book's own GPTModel loads.
+    Example: scratchlm convert runs/quickstart quickstart.gguf --to gguf --dtype q8_0
+    """
+
+    source: tyro.conf.Positional[Path | None] = (
+        None  # a model folder, run folder, Hugging Face folder, weights file or .gguf
+    )
+    target: tyro.conf.Positional[Path | None] = None  # where to write
+    to: TargetName | None = None  # the format
+    dtype: DType | None = None  # how numbers are stored; default: as they are (gguf: f32); q8_0 for gguf only
+    verify: bool = True  # read the result back and compare logits
+    overwrite: bool = False  # replace an older target
+
+
+def main(args: Sequence[str], *, prog: str) -> int:
+    """Parse and run."""
+    return run_command(Convert, _act, args, prog=prog)
+
+
+def _act(command: Convert, console: Console) -> dict[str, Any]:  # noqa: ARG001
+    """Convert and print what was compared; returns the `--json` keys."""
+    if command.source is None or command.target is None or command.to is None:
+        raise ConfigError(
+            "convert needs a source, a target and --to, found one missing; e.g. scratchlm convert runs/quickstart "
+            "quickstart.gguf --to gguf"
+        )
+    loaded = open_model(command.source)
+    done = convert(
+        loaded,
+        command.target,
+        to=command.to,
+        dtype=command.dtype,
+        frame=_frame(loaded.task),
+        verify=command.verify,
+        overwrite=command.overwrite,
+    )
+    if not command.json:
+        print(f"wrote {', '.join(map(str, (done.out, *done.others)))}")
+        told = done.max_logit_difference
+        print(
+            "not compared (--no-verify)" if told is None else f"largest difference between logits: {told:.3g}"
+        )
+    return {"max_logit_difference": done.max_logit_difference, "out": str(done.out)}
+
+
+def _frame(task: Mapping[str, Any]) -> PromptFrame:
+    """The text around a question that the model was trained with; nothing for a base model."""
+    if "template" not in task:
+        return PromptFrame()
+    chosen = template(str(task["template"]))
+    return PromptFrame(before=chosen.before_instruction, after=chosen.before_answer)

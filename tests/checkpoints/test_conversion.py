@@ -1,0 +1,271 @@
+"""Conversions keep what the format can hold, check themselves, and never leave half a target."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from scratchlm.checkpoints import conversion
+from scratchlm.checkpoints.conversion import TARGETS, book_state, convert, largest_logit_difference
+from scratchlm.checkpoints.gguf import read_gguf
+from scratchlm.checkpoints.modelfile import PromptFrame
+from scratchlm.checkpoints.store import LoadedModel, load_model, save_model
+from scratchlm.core.errors import CheckpointError, ConfigError
+from scratchlm.model.config import GPTConfig
+from scratchlm.model.gpt import GPTModel
+from scratchlm.tokenizers.bpe_training import train_bpe
+
+LLAMA = {
+    "norm": "rms",
+    "positions": "rotary",
+    "feed_forward": "swiglu",
+    "linear_bias": False,
+    "n_kv_heads": 2,
+    "ff_dim": 64,
+}
+KINDS = {
+    "gpt2": {"qkv_bias": True},
+    "gpt2 tied": {"tie_embeddings": True, "qkv_bias": True},
+    "llama": LLAMA,
+    "llama tied": LLAMA | {"tie_embeddings": True},
+    "qwen3": LLAMA | {"qk_norm": True, "head_size": 16},
+}
+NAMES = {"native": "out", "hf": "out", "gguf": "out.gguf", "book": "out.pth"}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_bpe(["the cat sat on the mat " * 20], 262, special_tokens=["<|endoftext|>"])
+
+
+@pytest.fixture
+def make_source(tmp_path, tokenizer):
+    def make(kind: str = "gpt2", **changes) -> LoadedModel:
+        torch.manual_seed(0)
+        sizes = {"vocab_size": 262, "context_length": 16, "emb_dim": 32, "n_heads": 4, "n_layers": 2}
+        model = GPTModel(GPTConfig(**(sizes | KINDS[kind] | changes)))
+        return load_model(
+            save_model(tmp_path / "source", model, tokenizer, task={"kind": "none"}, facts={"step": 7})
+        )
+
+    return make
+
+
+@pytest.fixture
+def out(tmp_path):
+    (tmp_path / "made").mkdir()
+    return tmp_path / "made"
+
+
+def assert_same_bits(one: GPTModel, other: GPTModel) -> None:
+    ours, theirs = one.state_dict(), other.state_dict()
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert ours[name].dtype == theirs[name].dtype
+        assert torch.equal(ours[name], theirs[name]), name
+
+
+@pytest.mark.parametrize("to", TARGETS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_format_gives_the_source_s_logits(make_source, out, kind, to):
+    source = make_source(kind)
+    if to == "book" and "gpt2" not in kind:
+        with pytest.raises(ConfigError, match="the book's GPTModel"):
+            convert(source, out / NAMES[to], to=to)
+        assert list(out.iterdir()) == []
+        return
+    done = convert(source, out / NAMES[to], to=to)
+    assert done.max_logit_difference == 0
+    assert done.out == out / NAMES[to]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_journey_through_all_formats_keeps_every_bit(make_source, out, kind):
+    source = make_source(kind)
+    for name, to in (("a", "native"), ("b", "hf"), ("c", "native"), ("d.gguf", "gguf"), ("e", "native")):
+        convert(source, out / name, to=to)
+        source_of_next = TARGETS[to].read(out / name, source)
+        assert_same_bits(source.model, source_of_next.model)
+        assert source_of_next.tokenizer.fingerprint == source.tokenizer.fingerprint
+        source = source_of_next
+
+
+def test_a_native_copy_keeps_task_and_facts(make_source, out):
+    convert(make_source(), out / "copy", to="native")
+    copy = load_model(out / "copy")
+    assert copy.task == {"kind": "none"}
+    assert copy.manifest["step"] == 7
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16"])
+@pytest.mark.parametrize("to", TARGETS)
+def test_fewer_bits_are_stored_and_the_difference_is_told(make_source, out, to, dtype):
+    done = convert(make_source(), out / NAMES[to], to=to, dtype=dtype)
+    assert 0 < done.max_logit_difference < 0.05
+    full = convert(make_source(), out / f"full{NAMES[to]}", to=to, overwrite=True)
+    size = sum(file.stat().st_size for file in [done.out, *done.out.rglob("*")])
+    assert size < sum(file.stat().st_size for file in [full.out, *full.out.rglob("*")])
+
+
+def test_q8_0_is_told_apart_from_the_source(make_source, out):
+    assert 0 < convert(make_source(), out / "a.gguf", to="gguf", dtype="q8_0").max_logit_difference < 0.1
+
+
+@pytest.mark.parametrize("to", ["native", "hf", "book"])
+def test_q8_0_is_for_gguf_only(make_source, out, to):
+    with pytest.raises(ConfigError, match="take --to gguf"):
+        convert(make_source(), out / NAMES[to], to=to, dtype="q8_0")
+
+
+def test_a_weight_beyond_float16_is_an_error(make_source, out):
+    source = make_source()
+    with torch.no_grad():
+        source.model.tok_emb.weight[0, 0] = 1e6
+    with pytest.raises(ConfigError, match=r"tok_emb\.weight beyond its range"):
+        convert(source, out / "a", to="native", dtype="f16")
+    assert list(out.iterdir()) == []
+
+
+def test_the_book_s_file_has_the_book_s_names_and_masks(make_source, out):
+    source = make_source("gpt2 tied")
+    convert(source, out / "a.pth", to="book")
+    state = torch.load(out / "a.pth", weights_only=True)
+    linear = [
+        f"{name}.{end}"
+        for name in ("ff.layers.0", "ff.layers.2", "att.out_proj")
+        for end in ("weight", "bias")
+    ]
+    norms = [f"{name}.{end}" for name in ("norm1", "norm2") for end in ("scale", "shift")]
+    heads = [f"att.W_{name}.{end}" for name in ("query", "key", "value") for end in ("weight", "bias")]
+    expected = {f"trf_blocks.{i}.{name}" for i in range(2) for name in [*linear, *norms, *heads, "att.mask"]}
+    expected |= {
+        "tok_emb.weight",
+        "pos_emb.weight",
+        "final_norm.scale",
+        "final_norm.shift",
+        "out_head.weight",
+    }
+    assert set(state) == expected
+    assert torch.equal(state["out_head.weight"], source.model.tok_emb.weight)
+    # chapter 3: self.register_buffer("mask", torch.triu(torch.ones(n, n), diagonal=1))
+    assert torch.equal(state["trf_blocks.1.att.mask"], torch.triu(torch.ones(16, 16), diagonal=1))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"norm_eps": 1e-6}, {"ff_dim": 64}, {"feed_forward": "gelu_exact"}], ids=str
+)
+def test_a_gpt2_that_the_book_cannot_build_is_an_error(changes):
+    sizes = {"vocab_size": 8, "context_length": 4, "emb_dim": 8, "n_heads": 2, "n_layers": 1}
+    with pytest.raises(ConfigError):
+        book_state(GPTModel(GPTConfig(**sizes, **changes)))
+
+
+def test_gguf_gets_a_modelfile_with_the_frame(make_source, out):
+    done = convert(make_source(), out / "a.gguf", to="gguf", frame=PromptFrame(before="Q: ", after="\nA:"))
+    assert done.others == (out / "Modelfile",)
+    text = (out / "Modelfile").read_text()
+    assert text.startswith('FROM ./a.gguf\nTEMPLATE """Q: {{ .Prompt }}\nA:"""\n')
+    assert 'PARAMETER stop "<|endoftext|>"' in text
+    assert b"tokenizer.chat_template" in (out / "a.gguf").read_bytes()
+
+
+def test_no_verify_compares_nothing(make_source, out, monkeypatch):
+    monkeypatch.setattr(conversion, "_compare", lambda *a, **k: pytest.fail("compared"))
+    assert convert(make_source(), out / "a.gguf", to="gguf", verify=False).max_logit_difference is None
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_an_existing_target_stays_unless_told_otherwise(make_source, out, to):
+    source = make_source()
+    convert(source, out / NAMES[to], to=to)
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    with pytest.raises(CheckpointError, match="--overwrite"):
+        convert(source, out / NAMES[to], to=to)
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+    assert convert(source, out / NAMES[to], to=to, overwrite=True).max_logit_difference == 0
+
+
+def test_overwrite_never_replaces_a_folder_that_is_no_model(make_source, out):
+    (out / "letters").mkdir()
+    (out / "letters" / "to_mother.txt").write_text("Dear mother")
+    with pytest.raises(CheckpointError, match="choose another name"):
+        convert(make_source(), out / "letters", to="native", overwrite=True)
+    assert (out / "letters" / "to_mother.txt").read_text() == "Dear mother"
+
+
+@pytest.mark.parametrize(("to", "name"), [("native", "a"), ("gguf", "a.gguf")])
+def test_overwrite_never_replaces_another_kind_of_thing(make_source, out, to, name):
+    if to == "native":
+        (out / name).write_text("a file")
+    else:
+        (out / name).mkdir()
+    with pytest.raises(CheckpointError, match="something else"):
+        convert(make_source(), out / name, to=to, overwrite=True)
+
+
+def test_a_model_is_never_written_over_itself_or_its_parents(make_source, tmp_path):
+    source = make_source()
+    for target in (tmp_path / "source", tmp_path):
+        with pytest.raises(ConfigError, match="must not be the source"):
+            convert(source, target, to="hf", overwrite=True)
+    assert load_model(tmp_path / "source").config == source.config
+
+
+@pytest.mark.parametrize(("to", "name"), [("gguf", "a"), ("gguf", "a.bin"), ("book", "a.gguf")])
+def test_a_file_s_name_must_tell_its_format(make_source, out, to, name):
+    with pytest.raises(ConfigError, match="must end in"):
+        convert(make_source(), out / name, to=to)
+
+
+def test_an_unknown_format_is_an_error(make_source, out):
+    with pytest.raises(ConfigError, match="--to must be one of native, hf, gguf, book"):
+        convert(make_source(), out / "a", to="onnx")
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_a_result_that_differs_is_not_left_behind(make_source, out, to, monkeypatch):
+    way = TARGETS[to]
+
+    def spoilt(path, source):
+        loaded = way.read(path, source)
+        with torch.no_grad():
+            loaded.model.final_norm.scale.mul_(3.0)
+        return loaded
+
+    monkeypatch.setitem(TARGETS, to, way._replace(read=spoilt))
+    with pytest.raises(CheckpointError, match="nothing was written"):
+        convert(make_source(), out / NAMES[to], to=to)
+    assert list(out.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing(make_source, out, monkeypatch):
+    import gguf
+
+    def no_space(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gguf.GGUFWriter, "write_tensor_data", no_space)
+    with pytest.raises(CheckpointError, match="No space left"):
+        convert(make_source(), out / "a.gguf", to="gguf")
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("to", ["native", "book"])
+def test_a_classifier_keeps_its_head(make_source, out, to):
+    source = make_source()
+    source.model.out_head = torch.nn.Linear(32, 2)
+    assert convert(source, out / NAMES[to], to=to).max_logit_difference == 0
+
+
+def test_a_read_file_can_be_written_again(make_source, out):
+    convert(make_source("llama"), out / "a.gguf", to="gguf", dtype="f16")
+    once = read_gguf(out / "a.gguf")
+    (out / "second").mkdir()
+    assert convert(once, out / "second" / "a.gguf", to="gguf", dtype="f16").max_logit_difference == 0
+
+
+def test_models_of_different_sizes_cannot_be_compared():
+    sizes = {"context_length": 4, "emb_dim": 8, "n_heads": 2, "n_layers": 1}
+    one, other = (GPTModel(GPTConfig(vocab_size=n, **sizes)) for n in (8, 9))
+    with pytest.raises(CheckpointError, match="must know 8 ids"):
+        largest_logit_difference(one, other)

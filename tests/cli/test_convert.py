@@ -1,0 +1,107 @@
+"""`scratchlm convert`: models that other programs open, told in one line or one object."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+
+from scratchlm.checkpoints.gguf import read_gguf
+from scratchlm.checkpoints.store import load_model
+from scratchlm.cli.main import main
+
+
+@pytest.fixture
+def run(capsys):
+    def run_one(command: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main(shlex.split(command))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run_one
+
+
+@pytest.fixture
+def run_json(run):
+    def run_one(command: str) -> dict:
+        code, out, err = run(f"{command} --json")
+        assert code == 0, err
+        (line,) = out.splitlines()
+        return json.loads(line)
+
+    return run_one
+
+
+@pytest.mark.parametrize(
+    ("to", "name"), [("native", "a"), ("hf", "a"), ("gguf", "a.gguf"), ("book", "a.pth")]
+)
+def test_json_has_the_difference_and_the_place(life, run_json, tmp_path, to, name):
+    result = run_json(f"convert {life['base']} {tmp_path / name} --to {to}")
+    assert result == {"max_logit_difference": 0.0, "out": str(tmp_path / name)}
+    assert (tmp_path / name).exists()
+
+
+def test_a_person_is_told_what_was_written_and_compared(life, run, tmp_path):
+    code, out, _ = run(f"convert {life['base']} {tmp_path / 'a.gguf'} --to gguf --dtype f16")
+    assert code == 0
+    first, second = out.splitlines()
+    assert first == f"wrote {tmp_path / 'a.gguf'}, {tmp_path / 'Modelfile'}"
+    assert 0 < float(second.removeprefix("largest difference between logits: ")) < 0.1
+
+
+def test_without_comparison_there_is_no_number(life, run, run_json, tmp_path):
+    assert run_json(f"convert {life['base']} {tmp_path / 'a'} --to native --no-verify") == {
+        "max_logit_difference": None,
+        "out": str(tmp_path / "a"),
+    }
+    _, out, _ = run(f"convert {life['base']} {tmp_path / 'b'} --to native --no-verify")
+    assert out.splitlines()[-1] == "not compared (--no-verify)"
+
+
+@pytest.mark.parametrize(("to", "name"), [("hf", "a"), ("gguf", "a.gguf")])
+def test_what_was_written_is_a_source_too(life, run_json, tmp_path, to, name):
+    run_json(f"convert {life['base']} {tmp_path / name} --to {to}")
+    run_json(f"convert {tmp_path / name} {tmp_path / 'b'} --to native")
+    source, copy = load_model(life["base"]), load_model(tmp_path / "b")
+    weights = source.model.state_dict()
+    assert all(copy.model.state_dict()[name].equal(tensor) for name, tensor in weights.items())
+
+
+def test_an_assistant_brings_its_template(life, run_json, tmp_path):
+    run_json(f"convert {life['assistant']} {tmp_path / 'a.gguf'} --to gguf")
+    assert 'TEMPLATE """Q: {{ .Prompt }}\nA:"""' in (tmp_path / "Modelfile").read_text()
+    assert read_gguf(tmp_path / "a.gguf").task["template"] == "plain"
+
+
+def test_a_base_model_just_continues(life, run_json, tmp_path):
+    run_json(f"convert {life['base']} {tmp_path / 'a.gguf'} --to gguf")
+    assert 'TEMPLATE """{{ .Prompt }}"""' in (tmp_path / "Modelfile").read_text()
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        ("convert", 2, "needs a source, a target and --to"),
+        ("convert {base} a.gguf", 2, "needs a source, a target and --to"),
+        ("convert {base} a.gguf --to ggml", 2, "invalid choice"),
+        ("convert {base} a.bin --to gguf", 2, "must end in .gguf"),
+        ("convert {base} a --to native --dtype q8_0", 2, "take --to gguf"),
+        ("convert {base} {base} --to native --overwrite", 2, "must not be the source"),
+        ("convert nowhere a.gguf --to gguf", 3, "nowhere"),
+        ("convert nowhere.gguf a --to native", 3, "nowhere.gguf"),
+        ("convert {base} there.gguf --to gguf", 3, "--overwrite"),
+        ("convert {classifier} a.gguf --to gguf", 3, "a head for another task"),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_exit_code(life, run, tmp_path, monkeypatch, command, code, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.gguf").write_text("older")
+    before = sorted(tmp_path.iterdir())
+    found, out, err = run(command.format(base=life["base"], classifier=life["classifier"]))
+    assert found == code, err
+    assert out == ""
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert sorted(tmp_path.iterdir()) == before

@@ -1,0 +1,212 @@
+"""Our GGUF in llama.cpp itself: it loads, splits text into the same ids, and writes the same tokens."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import unicodedata
+
+import pytest
+import torch
+
+from scratchlm.checkpoints.gguf import export_gguf, read_gguf
+from scratchlm.checkpoints.modelfile import PromptFrame, chat_template
+from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.generate import generate_ids
+from scratchlm.model.config import GPTConfig, RopeScaling
+from scratchlm.model.gpt import GPTModel
+from scratchlm.tokenizers import BPETokenizer, load_gpt2_tokenizer
+from scratchlm.tokenizers.bpe_training import train_bpe
+
+pytest.importorskip("xllamacpp")
+
+# In a process of its own: llama.cpp's server threads keep an interpreter from ending.
+# The cache in float32 and no flash attention: otherwise keys and values are rounded to float16.
+SCRIPT = """
+import json, os, sys, urllib.request
+import xllamacpp as llama
+
+job = json.load(sys.stdin)
+params = llama.CommonParams()
+params.model.path, params.n_ctx, params.n_parallel, params.warmup = job["path"], job["n_ctx"], 1, False
+params.n_gpu_layers, params.cpuparams.n_threads, params.verbosity = 0, 1, -1
+params.cache_type_k = params.cache_type_v = llama.ggml_type.GGML_TYPE_F32
+params.flash_attn_type = llama.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+server = llama.Server(params)
+
+def ask(path, body):
+    head = {"Content-Type": "application/json"}
+    request = urllib.request.Request(server.listening_address + path, json.dumps(body).encode(), head)
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
+result = {"ids": [ask("/tokenize", {"content": t, "parse_special": False})["tokens"] for t in job["texts"]]}
+greedy = {"n_predict": job["n_new"], "temperature": 0, "top_k": 1, "ignore_eos": False, "return_tokens": True}
+odds = {"n_predict": 1, "temperature": 0, "n_probs": 20}
+first = [ask("/completion", {"prompt": p, **odds}) for p in job["prompts"]]
+result["log_probs"] = [
+    [(o["id"], o["logprob"]) for shown in one.get("completion_probabilities", [])[:1] for o in shown["top_logprobs"]]
+    for one in first
+]
+result["written"] = [ask("/completion", {"prompt": p, **greedy})["tokens"] for p in job["prompts"]]
+if job["question"]:
+    body = {"messages": [{"role": "user", "content": job["question"]}]}
+    result["prompt"] = ask("/apply-template", body)["prompt"]
+print(json.dumps(result))
+sys.stdout.flush()
+os._exit(0)
+"""
+TEXTS = [
+    "Hello, do you like tea?",
+    "They're sure I'd've said we'll see it's Bob's; DON'T 'tis 'S 'Ll",
+    "0 12 345 6789 1,234.50 ½ ³ Ⅷ ٣٤",
+    "  two  three   spaces    ",
+    " leading, trailing ",
+    "tabs\tand\nlines\n\n\nand \r\n more \n ",
+    "naïve café Straße Ελλάδα русский 日本語 한국어 हिन्दी עברית ไทย",
+    "👍🏽 👩‍👩‍👧 e\u0301 \u00a0 \u2003 \u200b \ufeff",
+    "def f(x):\n    return x**2  # ok!?",
+    "<|endoftext|> is text here",
+    "",
+]
+LLAMA = {"norm": "rms", "positions": "rotary", "feed_forward": "swiglu", "linear_bias": False, "ff_dim": 96}
+KINDS = {
+    "gpt2": {},
+    "gpt2 tied, with biases": {"qkv_bias": True, "tie_embeddings": True},
+    "llama": LLAMA,
+    "llama grouped, tied": LLAMA | {"n_kv_heads": 2, "tie_embeddings": True},
+    "llama 3": LLAMA
+    | {"n_kv_heads": 2, "rope_base": 500000.0, "rope_scaling": RopeScaling(original_context_length=32)},
+    "qwen2": LLAMA | {"n_kv_heads": 2, "qkv_bias": True},
+    "qwen3": LLAMA | {"n_kv_heads": 1, "qk_norm": True, "head_size": 32, "norm_eps": 1e-6},
+}
+N_NEW = 50
+PROMPTS = [[5, 6, 7, 200, 31], [260, 33, 258]]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    text = "The cat sat on the mat. They've 123 bones! Wasn't it odd? café, naïve\n\n  and so on 12 34 "
+    return train_bpe([text * 40], 320, special_tokens=["<|endoftext|>"])
+
+
+def make_model(kind: str, vocab_size: int) -> GPTModel:
+    """Random, and wide awake: torch's initialisation lets every token sway the next."""
+    torch.manual_seed(1)
+    sizes = {"vocab_size": vocab_size, "context_length": 64, "emb_dim": 64, "n_heads": 4, "n_layers": 2}
+    return GPTModel(GPTConfig(**(sizes | KINDS[kind]))).eval()
+
+
+def in_llama_cpp(path, *, prompts=(), texts=(), question="") -> dict:
+    job = {
+        "path": str(path),
+        "n_ctx": 64,
+        "n_new": N_NEW,
+        "prompts": prompts,
+        "texts": texts,
+        "question": question,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def greedy(model: GPTModel, prompts: list[list[int]], *, end: int) -> list[list[int]]:
+    """Up to the end-of-text, which llama.cpp counts among what it wrote."""
+    config = GenerationConfig(max_new_tokens=N_NEW)
+    written = [list(generate_ids(model, [prompt], config)[0].ids) for prompt in prompts]
+    return [ids[: ids.index(end) + 1] if end in ids else ids for ids in written]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["f32", "f16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_llama_cpp_writes_the_same_tokens(tmp_path, tokenizer, kind, dtype):
+    """Float16 weights are compared with our own model of the same weights."""
+    model = make_model(kind, tokenizer.vocab_size)
+    path = export_gguf(tmp_path / "a.gguf", model, tokenizer, dtype=dtype)
+    if dtype != "f32":
+        model = read_gguf(path).model
+    expected = greedy(model, PROMPTS, end=tokenizer.end_of_text_id)
+    assert N_NEW in map(len, expected)  # not every text ends early
+    assert in_llama_cpp(path, prompts=PROMPTS)["written"] == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "limit"), [("f32", 5e-4), ("f16", 2e-3), ("bf16", 1e-2), ("q8_0", 2e-2)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_llama_cpp_gives_the_same_odds(tmp_path, tokenizer, kind, dtype, limit):
+    """Limits are parts of the largest logit: llama.cpp looks GELU up in a float16 table, and rounds activations
+    to the kind of the weights. For the Llama family in float32 it is 1e-6."""
+    path = export_gguf(tmp_path / "a.gguf", make_model(kind, tokenizer.vocab_size), tokenizer, dtype=dtype)
+    model = read_gguf(path).model
+    logits_after = {i: model(torch.tensor([[i, i + 1, i + 2]]))[0, -1] for i in range(60)}
+    # llama.cpp reports no odds of a token that is only part of a character
+    shown = [i for i, logits in logits_after.items() if tokenizer.token_bytes(int(logits.argmax())).isalnum()]
+    prompts = [[i, i + 1, i + 2] for i in shown[:3]]
+    assert prompts
+    log_probs = in_llama_cpp(path, prompts=prompts)["log_probs"]
+    for (start, *_), theirs in zip(prompts, log_probs, strict=True):
+        ours = logits_after[start].log_softmax(dim=-1)
+        difference = max(abs(ours[id_].item() - log_prob) for id_, log_prob in theirs)
+        assert difference < limit * logits_after[start].abs().max()
+
+
+@pytest.mark.slow
+def test_llama_cpp_splits_text_as_our_trained_tokenizer_does(tmp_path, tokenizer):
+    path = export_gguf(tmp_path / "a.gguf", make_model("gpt2", tokenizer.vocab_size + 3), tokenizer)
+    assert in_llama_cpp(path, texts=TEXTS)["ids"] == [tokenizer.encode(text) for text in TEXTS]
+
+
+@pytest.mark.slow
+def test_llama_cpp_splits_text_as_gpt2_does(tmp_path, real_data):
+    folder = real_data / "gpt2_bpe"
+    tokenizer = load_gpt2_tokenizer(folder / "encoder.json", folder / "vocab.bpe")
+    path = export_gguf(tmp_path / "a.gguf", make_model("gpt2", tokenizer.vocab_size), tokenizer)
+    assert read_gguf(path).tokenizer.fingerprint == tokenizer.fingerprint
+    assert in_llama_cpp(path, texts=TEXTS)["ids"] == [tokenizer.encode(text) for text in TEXTS]
+
+
+CUTS = (  # of Llama 3 and Qwen, which cut numbers differently
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+FAMILIES = {
+    "SmolLM": {"splits_digits": True},
+    "Llama 3": {"pattern": CUTS.replace("DIGITS", r"\p{N}{1,3}"), "ignores_merges": True},
+    "Llama 3 with merges": {"pattern": CUTS.replace("DIGITS", r"\p{N}{1,3}")},
+    "Qwen": {"pattern": CUTS.replace("DIGITS", r"\p{N}"), "normalization": "NFC"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_llama_cpp_splits_text_as_other_families_do(tmp_path, family):
+    text = "The cat's 1234 5678 DON'T\n\n  and\tso on 12 34 (or) [not] "
+    pattern = FAMILIES[family].get("pattern")
+    trained = train_bpe([text * 40], 300, **({} if pattern is None else {"pattern": pattern}))
+    tokenizer = BPETokenizer(trained.merges, special_tokens=["<|endoftext|>"], **FAMILIES[family])
+    path = export_gguf(tmp_path / "a.gguf", make_model("llama", tokenizer.vocab_size), tokenizer)
+    texts = [unicodedata.normalize("NFC", text) for text in TEXTS]
+    assert in_llama_cpp(path, texts=texts)["ids"] == [tokenizer.encode(text) for text in texts]
+
+
+@pytest.mark.slow
+def test_llama_cpp_asks_in_the_words_of_the_template(tmp_path, tokenizer):
+    frame = PromptFrame(before="### Instruction:\n", after="\n\n### Response:\n")
+    path = export_gguf(
+        tmp_path / "a.gguf",
+        make_model("gpt2", tokenizer.vocab_size),
+        tokenizer,
+        chat_template=chat_template(frame),
+    )
+    asked = in_llama_cpp(path, question="Say hi")["prompt"]
+    assert asked == "### Instruction:\nSay hi\n\n### Response:\n"
