@@ -81,4 +81,4 @@ def greedy(model: Any, ids: list[int], n_tokens: int) -> list[int]:
             do_sample=False,
             pad_token_id=0,
         )
-    return new[0, len(ids) :].tolist()
+    return [int(id_) for id_ in new[0, len(ids) :]]

@@ -85,6 +85,7 @@ def convert(
     for other in beside:
         _check_target(source, other, is_folder=False, overwrite=overwrite)
     difference = None
+    _make_parent(target)
     with contextlib.ExitStack() as stack:
         partial = stack.enter_context(_partial(target, is_folder=way.is_folder))
         way.write(partial, source, dtype, frame)
@@ -94,6 +95,15 @@ def convert(
     for other, text in beside.items():
         write_text(other, text, error=CheckpointError)
     return Conversion(out=target, max_logit_difference=difference, others=tuple(beside))
+
+
+def _make_parent(target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise CheckpointError(
+            f"{target.parent} should be a folder to write in, got: {cause}; choose another place."
+        ) from cause
 
 
 def book_state(model: GPTModel) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,12 @@ from rich.console import Console
 from scratchlm.checkpoints.conversion import DType, TargetName, convert
 from scratchlm.checkpoints.imports import open_model
 from scratchlm.checkpoints.modelfile import PromptFrame
+from scratchlm.checkpoints.store import LoadedModel
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.prompts import template
+from scratchlm.finetuning.lora import merge_lora
+from scratchlm.finetuning.peft_adapter import ADAPTER_CONFIG, import_peft
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,7 @@ class Convert(Common):
     target: tyro.conf.Positional[Path | None] = None  # where to write
     to: TargetName | None = None  # the format
     dtype: DType | None = None  # how numbers are stored; default: as they are (gguf: f32); q8_0 for gguf only
+    base: Path | None = None  # for an adapter folder of peft: the model that it corrects
     verify: bool = True  # read the result back and compare logits
     overwrite: bool = False  # replace an older target
 
@@ -49,7 +54,9 @@ def _act(command: Convert, console: Console) -> dict[str, Any]:  # noqa: ARG001
             "convert needs a source, a target and --to, found one missing; e.g. scratchlm convert runs/quickstart "
             "quickstart.gguf --to gguf"
         )
-    loaded = open_model(command.source)
+    loaded = (
+        _with_adapter(command) if (command.source / ADAPTER_CONFIG).is_file() else open_model(command.source)
+    )
     done = convert(
         loaded,
         command.target,
@@ -66,6 +73,20 @@ def _act(command: Convert, console: Console) -> dict[str, Any]:  # noqa: ARG001
             "not compared (--no-verify)" if told is None else f"largest difference between logits: {told:.3g}"
         )
     return {"max_logit_difference": done.max_logit_difference, "out": str(done.out)}
+
+
+def _with_adapter(command: Convert) -> LoadedModel:
+    """The base model with an adapter folder's corrections added to its weights."""
+    assert command.source is not None
+    if command.base is None:
+        raise ConfigError(
+            f"{command.source} is a LoRA adapter and corrects another model, found no --base; name that model, "
+            "e.g. --base path/to/gpt2"
+        )
+    loaded = open_model(command.base)
+    import_peft(loaded.model, command.source)
+    merge_lora(loaded.model)
+    return dataclasses.replace(loaded, config=loaded.model.config)
 
 
 def _frame(task: Mapping[str, Any]) -> PromptFrame:

@@ -6,10 +6,13 @@ import json
 import shlex
 
 import pytest
+import torch
 
 from scratchlm.checkpoints.gguf import read_gguf
 from scratchlm.checkpoints.store import load_model
 from scratchlm.cli.main import main
+from scratchlm.finetuning.lora import lora_parameters, replace_linear_with_lora
+from scratchlm.finetuning.peft_adapter import export_peft
 
 
 @pytest.fixture
@@ -105,3 +108,21 @@ def test_a_mistake_is_one_line_with_its_exit_code(life, run, tmp_path, monkeypat
     assert message in err
     assert len(err.strip().splitlines()) == 1
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_adapter_is_added_to_its_base(life, run, run_json, tmp_path):
+    base = load_model(life["base"])
+    for parameter in base.model.parameters():
+        parameter.requires_grad_(False)
+    replace_linear_with_lora(base.model.trf_blocks, 2, 4)
+    for parameter in lora_parameters(base.model):
+        torch.nn.init.normal_(parameter, std=0.1)
+    adapter = export_peft(tmp_path / "adapter", base.model)
+    run_json(f"convert {adapter} {tmp_path / 'merged'} --to native --base {life['base']}")
+    ids = torch.arange(12)[None]
+    with torch.no_grad():
+        merged = load_model(tmp_path / "merged").model(ids)
+        torch.testing.assert_close(merged, base.model.eval()(ids), atol=1e-4, rtol=1e-4)
+    code, _, err = run(f"convert {adapter} {tmp_path / 'b'} --to native")
+    assert code == 2
+    assert "corrects another model, found no --base" in err

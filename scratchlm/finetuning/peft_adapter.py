@@ -1,0 +1,222 @@
+"""LoRA corrections as a folder of Hugging Face's `peft`, and back.
+
+The folder holds `adapter_config.json` and `adapter_model.safetensors`, under the names of transformers' modules.
+Its GPT-2 has one matrix where we have three (queries, keys, values), so our three corrections become one of
+three times the rank, whose output part holds a block for each.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scratchlm.checkpoints.names import GPT2, LLAMA, NameTable, first_names
+from scratchlm.checkpoints.store import save_tensors
+from scratchlm.checkpoints.weight_files import open_weights
+from scratchlm.core.errors import CheckpointError, ConfigError
+from scratchlm.core.files import new_folder, read_json, write_json
+from scratchlm.finetuning.lora import LinearWithLoRA
+from scratchlm.model.gpt import GPTModel
+
+ADAPTER_CONFIG = "adapter_config.json"
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+_PREFIX = "base_model.model."
+_PART = re.compile(r"(.+)\.lora_([AB])(?:\.default)?\.weight")
+
+
+def export_peft(folder: str | Path, model: GPTModel, *, base: str | None = None) -> Path:
+    """Write the model's LoRA corrections as an adapter folder, whole or not at all.
+
+    base: name or folder of the model that they correct, for `peft.AutoPeftModel`.
+    Raises: ConfigError for a model without corrections; CheckpointError when only some of a joint matrix have
+        one, or of different rank or scale, which the format cannot say.
+    """
+    table = _table(model)
+    tensors: dict[str, Tensor] = {}
+    ranks: dict[str, int] = {}
+    alphas: dict[str, float] = {}
+    for name, ours in _modules(table, model):
+        layers = [_module(model, path) for path in ours]
+        with_lora = [layer for layer in layers if isinstance(layer, LinearWithLoRA)]
+        if not with_lora:
+            continue
+        kinds = {(layer.lora.rank, layer.lora.scaling) for layer in with_lora}
+        if len(with_lora) != len(layers) or len(kinds) != 1:
+            raise CheckpointError(
+                f"the corrections of {', '.join(ours)} become one in this format, found {len(with_lora)} of "
+                f"{len(layers)}, of {len(kinds)} kinds; give all of them the same rank and scale."
+            )
+        rank, scaling = kinds.pop()
+        tensors[f"{_PREFIX}{name}.lora_A.weight"] = torch.cat([layer.lora.A.T for layer in with_lora])
+        tensors[f"{_PREFIX}{name}.lora_B.weight"] = _diagonal([layer.lora.B.T for layer in with_lora])
+        ranks[name] = rank * len(layers)
+        alphas[name] = scaling * ranks[name]
+    if not tensors:
+        raise ConfigError(
+            "the model should have LoRA layers, found none; call replace_linear_with_lora first."
+        )
+    target = Path(folder)
+    with new_folder(target, error=CheckpointError) as partial:
+        save_tensors(partial / _WEIGHTS[0], tensors, metadata={"format": "pt"})
+        write_json(partial / ADAPTER_CONFIG, _config(ranks, alphas, table, base), error=CheckpointError)
+    return target
+
+
+def import_peft(model: GPTModel, folder: str | Path) -> int:
+    """Give the model the corrections of an adapter folder, in place; says how many linear layers got one.
+
+    Raises: CheckpointError for an adapter of another kind than LoRA, for one of another model, and for damaged
+        files, naming what does not fit.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    weights = open_weights(_find_weights(folder))
+    table = _table(model)
+    places = dict(_modules(table, model))
+    found: dict[str, dict[str, Tensor]] = {}
+    for key in weights:
+        match = _PART.fullmatch(key.removeprefix(_PREFIX))
+        if match is None or match[1] not in places:
+            raise CheckpointError(
+                f"{folder} should correct modules of this model, found {key:.200}; take the model it was "
+                "trained for."
+            )
+        found.setdefault(match[1], {})[match[2]] = weights[key].float()
+    fitting = [_fit(model, places[name], parts, config, name, folder) for name, parts in found.items()]
+    for corrections in fitting:
+        for path, layer in corrections.items():
+            parent = _module(model, path.rpartition(".")[0])
+            setattr(parent, path.rpartition(".")[2], layer)
+    return sum(map(len, fitting))
+
+
+def _fit(
+    model: GPTModel,
+    ours: tuple[str, ...],
+    parts: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    name: str,
+    folder: Path,
+) -> dict[str, LinearWithLoRA]:
+    """The corrected layers in place of `ours`, which share the first matrix."""
+    layers = [_module(model, path) for path in ours]
+    if any(not isinstance(layer, nn.Linear) for layer in layers):
+        raise CheckpointError(
+            f"{name} should not have a correction yet, found one; merge it or load the model anew."
+        )
+    linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    n_out = sum(layer.out_features for layer in linears)
+    rank = parts["A"].shape[0] if "A" in parts and parts["A"].dim() == 2 else 0
+    shapes = {side: tuple(part.shape) for side, part in parts.items()}
+    if rank < 1 or shapes != {"A": (rank, linears[0].in_features), "B": (n_out, rank)}:
+        raise CheckpointError(
+            f"{folder} should hold lora_A (rank, {linears[0].in_features}) and lora_B ({n_out}, rank) for "
+            f"{name}, found {shapes}; take the model it was trained for."
+        )
+    scaling = _scaling(config, name, rank)
+    corrected: dict[str, LinearWithLoRA] = {}
+    heights = [layer.out_features for layer in linears]
+    for path, linear, rows in zip(ours, linears, torch.split(parts["B"], heights), strict=True):
+        layer = LinearWithLoRA(linear, rank, scaling * rank)
+        with torch.no_grad():
+            layer.lora.A.copy_(parts["A"].T)
+            layer.lora.B.copy_(rows.T)
+        corrected[path] = layer
+    return corrected
+
+
+def _scaling(config: Mapping[str, Any], name: str, rank: int) -> float:
+    patterns = config.get("alpha_pattern") or {}
+    alpha = next(
+        (value for key, value in patterns.items() if name == key or name.endswith(f".{key}")),
+        config.get("lora_alpha", 8),
+    )
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
+        raise CheckpointError(f"{ADAPTER_CONFIG} must hold numbers as lora_alpha, found {alpha!r:.80}.")
+    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    config = read_json(folder / ADAPTER_CONFIG, error=CheckpointError)
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        kind = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
+        raise CheckpointError(f"{folder / ADAPTER_CONFIG} must be of a LoRA adapter, found {kind!r:.80}.")
+    for key, allowed in (("bias", "none"), ("use_dora", False), ("modules_to_save", None)):
+        if config.get(key, allowed) not in (allowed, None):
+            raise CheckpointError(
+                f"{folder / ADAPTER_CONFIG} has {key} = {config[key]!r:.80}, which would change the results and "
+                "which we do not have; merge the adapter with peft."
+            )
+    if not isinstance(config.get("alpha_pattern") or {}, dict):
+        raise CheckpointError(f"{folder / ADAPTER_CONFIG} must hold alpha_pattern as a table.")
+    return config
+
+
+def _config(
+    ranks: Mapping[str, int], alphas: Mapping[str, float], table: NameTable, base: str | None
+) -> dict[str, Any]:
+    first = next(iter(ranks))
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": ranks[first],
+        "lora_alpha": alphas[first],
+        "rank_pattern": {name: rank for name, rank in ranks.items() if rank != ranks[first]},
+        "alpha_pattern": {name: alpha for name, alpha in alphas.items() if alpha != alphas[first]},
+        "target_modules": list(ranks),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": table is GPT2,
+        "inference_mode": True,
+        "use_rslora": False,
+        "use_dora": False,
+    }
+
+
+def _find_weights(folder: Path) -> Path:
+    for name in _WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(f"{folder} should hold {first_names(list(_WEIGHTS))}, found none; fetch it again.")
+
+
+def _diagonal(blocks: list[Tensor]) -> Tensor:
+    """One matrix with the blocks along its diagonal, zeros elsewhere."""
+    joined = blocks[0].new_zeros(sum(len(b) for b in blocks), sum(b.shape[1] for b in blocks))
+    row = column = 0
+    for block in blocks:
+        joined[row : row + len(block), column : column + block.shape[1]] = block
+        row, column = row + len(block), column + block.shape[1]
+    return joined
+
+
+def _table(model: GPTModel) -> NameTable:
+    return LLAMA if model.config.positions == "rotary" else GPT2
+
+
+def _modules(table: NameTable, model: GPTModel) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """transformers' names of linear layers, and ours that they hold; the head has the same name in all."""
+    for row in table.rows(model.config.n_layers):
+        is_matrix = row.theirs.endswith(".weight") and row.theirs != "score.weight"
+        ours = tuple(name.removesuffix(".weight") for name in row.ours)
+        if is_matrix and all(_is_linear(model, path) for path in ours):
+            prefix = "" if row.theirs in table.unprefixed else table.prefixes[0]
+            yield (prefix + row.theirs).removesuffix(".weight"), ours
+
+
+def _module(model: nn.Module, path: str) -> nn.Module:
+    return model.get_submodule(path)
+
+
+def _is_linear(model: nn.Module, path: str) -> bool:
+    try:
+        return isinstance(model.get_submodule(path), (nn.Linear, LinearWithLoRA))
+    except AttributeError:
+        return False

@@ -1,0 +1,150 @@
+"""LoRA starts as nothing, learns beside frozen weights, and can be folded into them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from scratchlm.core.errors import ConfigError
+from scratchlm.finetuning.lora import (
+    LinearWithLoRA,
+    LoRALayer,
+    lora_parameters,
+    merge_lora,
+    replace_linear_with_lora,
+)
+from scratchlm.model.config import GPTConfig
+from scratchlm.model.gpt import GPTModel
+
+IDS = torch.tensor([[1, 2, 3, 4], [9, 8, 7, 6]])
+
+
+def make_model(**changes) -> GPTModel:
+    sizes = {"vocab_size": 61, "context_length": 12, "emb_dim": 16, "n_heads": 4, "n_layers": 2}
+    torch.manual_seed(0)
+    return GPTModel(GPTConfig(**sizes, drop_rate=0.0, qkv_bias=True, **changes)).eval()
+
+
+def with_trained_lora(model: GPTModel, **settings) -> GPTModel:
+    """Corrections whose B is no longer zero, of a size that changes the logits clearly."""
+    model.requires_grad_(False)
+    replace_linear_with_lora(model, rank=4, alpha=8, **settings)
+    for parameter in lora_parameters(model):
+        nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def test_a_fresh_correction_is_zero_and_changes_nothing():
+    model = make_model()
+    before = model(IDS)
+    replace_linear_with_lora(model, rank=4, alpha=8)
+    assert torch.equal(model(IDS), before)
+
+
+def test_a_is_drawn_as_torch_draws_a_linear_weight():
+    torch.manual_seed(3)
+    layer = LoRALayer(6, 5, rank=2, alpha=1)
+    torch.manual_seed(3)
+    expected = nn.init.kaiming_uniform_(torch.empty(6, 2), a=math.sqrt(5))
+    assert torch.equal(layer.A, expected)
+    assert torch.equal(layer.B, torch.zeros(2, 5))
+
+
+@pytest.mark.parametrize(("scaling", "factor"), [("alpha/rank", 2.0), ("alpha", 8.0)])
+def test_the_correction_is_scaled_by_alpha_over_rank_or_alpha(scaling, factor):
+    layer = LoRALayer(6, 5, rank=4, alpha=8, scaling=scaling)
+    nn.init.normal_(layer.B)
+    x = torch.randn(3, 7, 6)
+    torch.testing.assert_close(layer(x), factor * (x @ layer.A @ layer.B))
+    torch.testing.assert_close(layer(x), x @ layer.product().mT)
+
+
+def test_layers_are_given_corrections_depth_first_in_the_models_order():
+    model = make_model()
+    torch.manual_seed(1)
+    replace_linear_with_lora(model, rank=2, alpha=2)
+    torch.manual_seed(1)
+    first, last = model.trf_blocks[0].att.W_query, model.out_head
+    shapes = [(m.linear.in_features, 2) for m in model.modules() if isinstance(m, LinearWithLoRA)]
+    drawn = [nn.init.kaiming_uniform_(torch.empty(shape), a=math.sqrt(5)) for shape in shapes]
+    assert len(drawn) == 13
+    assert torch.equal(first.lora.A, drawn[0])
+    assert torch.equal(last.lora.A, drawn[-1])
+
+
+def test_only_the_corrections_of_a_frozen_model_learn():
+    model = make_model()
+    model.requires_grad_(False)
+    replace_linear_with_lora(model, rank=2, alpha=2)
+    learning = [p for p in model.parameters() if p.requires_grad]
+    assert {id(p) for p in learning} == {id(p) for p in lora_parameters(model)}
+    before = model.trf_blocks[0].ff.layers[0].linear.weight.clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss = model(IDS).logsumexp(-1).mean()
+    loss.backward()
+    optimizer.step()
+    assert torch.equal(model.trf_blocks[0].ff.layers[0].linear.weight, before)
+    assert model(IDS).logsumexp(-1).mean() < loss
+
+
+@pytest.mark.parametrize("scaling", ["alpha/rank", "alpha"])
+def test_a_merged_model_computes_the_same(scaling):
+    model = with_trained_lora(make_model(), scaling=scaling)
+    expected, plain = model(IDS), make_model()(IDS)
+    assert (expected - plain).abs().max() > 0.1
+    assert merge_lora(model) == 13
+    assert not any(isinstance(module, LoRALayer) for module in model.modules())
+    assert (model(IDS) - expected).abs().max() < 1e-6
+    assert model.state_dict().keys() == make_model().state_dict().keys()
+
+
+def test_merging_leaves_the_embedding_of_a_tied_model_alone():
+    model = make_model(tie_embeddings=True, init="gpt2")
+    embedding = model.tok_emb.weight.clone()
+    expected = with_trained_lora(model)(IDS)
+    merge_lora(model)
+    assert torch.equal(model.tok_emb.weight, embedding)
+    assert (model(IDS) - expected).abs().max() < 1e-6
+    assert not model.config.tie_embeddings
+    twin = GPTModel(model.config).eval()
+    twin.load_state_dict(model.state_dict())
+    assert torch.equal(twin(IDS), model(IDS))
+
+
+def test_a_merged_layer_learns_or_not_as_before():
+    model = make_model()
+    model.requires_grad_(False)
+    model.final_norm.requires_grad_(True)
+    replace_linear_with_lora(model, rank=2, alpha=2)
+    merge_lora(model)
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == {
+        "final_norm.scale",
+        "final_norm.shift",
+    }
+
+
+def test_a_model_without_corrections_has_nothing_to_merge():
+    model = make_model()
+    assert merge_lora(model) == 0
+    assert list(lora_parameters(model)) == []
+
+
+def test_corrections_have_the_layers_number_format():
+    layer = LinearWithLoRA(nn.Linear(4, 3).double(), rank=2, alpha=2)
+    assert layer(torch.zeros(1, 4).double()).dtype == torch.float64
+
+
+def test_wrong_settings_are_refused():
+    with pytest.raises(ConfigError, match="at least 1, got 0"):
+        LoRALayer(4, 3, rank=0, alpha=1)
+    with pytest.raises(ConfigError, match="got 'beta'"):
+        LoRALayer(4, 3, rank=2, alpha=1, scaling="beta")
+    with pytest.raises(ConfigError, match="found none"):
+        replace_linear_with_lora(nn.ReLU(), rank=2, alpha=1)
+    model = make_model()
+    replace_linear_with_lora(model, rank=2, alpha=1)
+    with pytest.raises(ConfigError, match="call merge_lora first"):
+        replace_linear_with_lora(model, rank=2, alpha=1)

@@ -1,0 +1,147 @@
+"""Adapter folders against peft itself: the same logits, both ways."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import torch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+peft = pytest.importorskip("peft")
+transformers = pytest.importorskip("transformers")
+
+from benchmarks.foreign_models import VOCAB_SIZE, random_model, save  # noqa: E402
+from scratchlm.checkpoints.imports import import_model  # noqa: E402
+from scratchlm.core.errors import CheckpointError, ConfigError  # noqa: E402
+from scratchlm.finetuning.lora import LinearWithLoRA, merge_lora, replace_linear_with_lora  # noqa: E402
+from scratchlm.finetuning.peft_adapter import export_peft, import_peft  # noqa: E402
+from scratchlm.tokenizers.bpe_training import train_bpe  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft's own
+
+TOLERANCE = 1e-4  # largest difference of any logit, float32
+TARGETS = {
+    "gpt2": ["c_attn", "c_proj", "c_fc"],
+    "llama 2": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "down_proj"],
+    "qwen 3": ["q_proj", "v_proj"],
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_bpe(["the cat sat on the mat and the dog sat by the door"] * 3, VOCAB_SIZE)
+
+
+@pytest.fixture(scope="module")
+def ids():
+    return torch.randint(0, 270, (3, 30), generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture(params=TARGETS)
+def pair(request, tokenizer, tmp_path):
+    """transformers' model and ours with the same weights, and the family."""
+    theirs = random_model(request.param)
+    return theirs, import_model(save(theirs, tmp_path / "base", tokenizer)).model, request.param
+
+
+def shake(model) -> None:
+    """Corrections are zero at first; give them something to say."""
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name or name.endswith(".lora.B"):
+            torch.nn.init.normal_(parameter, std=0.2)
+
+
+def differences(ours, theirs, ids) -> float:
+    with torch.no_grad():
+        return (ours.eval()(ids) - theirs.eval()(ids).logits).abs().max().item()
+
+
+@pytest.mark.parametrize("use_rslora", [False, True])
+def test_an_adapter_that_peft_trained_gives_its_logits(pair, ids, tmp_path, use_rslora):
+    theirs, ours, family = pair
+    before = differences(ours, theirs, ids)
+    settings = peft.LoraConfig(
+        r=3, lora_alpha=7, target_modules=TARGETS[family], use_rslora=use_rslora, task_type="CAUSAL_LM",
+        fan_in_fan_out=family == "gpt2",
+    )  # fmt: skip
+    adapted = peft.get_peft_model(theirs, settings)
+    shake(adapted)
+    adapted.save_pretrained(tmp_path / "adapter")
+    assert import_peft(ours, tmp_path / "adapter") > 0
+    assert differences(ours, adapted, ids) <= TOLERANCE
+    merge_lora(ours)
+    assert differences(ours, adapted, ids) <= TOLERANCE
+    assert before <= TOLERANCE
+    with torch.no_grad():
+        assert (ours(ids) - adapted.get_base_model()(ids).logits).abs().max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("scaling", ["alpha/rank", "alpha"])
+def test_our_adapter_gives_the_same_logits_in_peft(pair, ids, tmp_path, scaling):
+    theirs, ours, _ = pair
+    replace_linear_with_lora(ours.trf_blocks, 4, 2, scaling=scaling)
+    shake(ours)
+    folder = export_peft(tmp_path / "adapter", ours)
+    adapted = peft.PeftModel.from_pretrained(theirs, folder)
+    assert differences(ours, adapted, ids) <= TOLERANCE
+
+
+def test_out_and_in_again_computes_the_same(pair, ids, tmp_path, tokenizer):
+    theirs, ours, _ = pair
+    replace_linear_with_lora(ours.trf_blocks, 4, 2)
+    shake(ours)
+    with torch.no_grad():
+        expected = ours.eval()(ids)
+    again = import_model(save(theirs, tmp_path / "again", tokenizer)).model
+    import_peft(again, export_peft(tmp_path / "adapter", ours))
+    with torch.no_grad():
+        torch.testing.assert_close(again(ids), expected, atol=1e-4, rtol=0)
+
+
+def edited(folder, **changes):
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"peft_type": "IA3"}, "must be of a LoRA adapter, found 'IA3'"),
+        ({"use_dora": True}, "use_dora = True"),
+        ({"bias": "all"}, "bias = 'all'"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"lora_alpha": "big"}, "must hold numbers as lora_alpha"),
+        ({"alpha_pattern": [1]}, "alpha_pattern as a table"),
+    ],
+)
+def test_an_adapter_of_another_kind_is_refused(changes, message, tokenizer, tmp_path):
+    model = import_model(save(random_model("llama 2"), tmp_path / "base", tokenizer)).model
+    replace_linear_with_lora(model.trf_blocks, 2, 2)
+    folder = edited(export_peft(tmp_path / "adapter", model), **changes)
+    fresh = import_model(tmp_path / "base").model
+    with pytest.raises(CheckpointError, match=message):
+        import_peft(fresh, folder)
+    assert not any(isinstance(module, LinearWithLoRA) for module in fresh.modules())
+
+
+def test_an_adapter_of_another_model_is_refused_and_changes_nothing(tokenizer, tmp_path):
+    model = import_model(save(random_model("llama 2"), tmp_path / "base", tokenizer)).model
+    replace_linear_with_lora(model.trf_blocks, 2, 2)
+    folder = export_peft(tmp_path / "adapter", model)
+    for family, message in (("gpt2", "should correct modules of this model"), ("qwen 3", "found {'A'")):
+        other = import_model(save(random_model(family), tmp_path / family, tokenizer)).model
+        with pytest.raises(CheckpointError, match=message):
+            import_peft(other, folder)
+        assert not any(isinstance(module, LinearWithLoRA) for module in other.modules())
+
+
+def test_a_model_without_corrections_is_told_so(tokenizer, tmp_path):
+    model = import_model(save(random_model("gpt2"), tmp_path / "base", tokenizer)).model
+    with pytest.raises(ConfigError, match="should have LoRA layers, found none"):
+        export_peft(tmp_path / "adapter", model)
+    model.trf_blocks[0].att.W_query = LinearWithLoRA(model.trf_blocks[0].att.W_query, 2, 2)
+    with pytest.raises(CheckpointError, match="become one in this format, found 1 of 3"):
+        export_peft(tmp_path / "adapter", model)

@@ -1,0 +1,103 @@
+"""The DPO loss against a calculation by hand, and how it behaves."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.finetuning.preference import dpo_losses, response_log_probs
+
+LOGITS = torch.tensor(
+    [[[0.0, 1.0, 2.0], [1.0, 1.0, 1.0], [3.0, 0.0, 0.0], [9.0, 9.0, 9.0]]] * 2, dtype=torch.float64
+)
+IDS = torch.tensor([[0, 2, 1, 0], [1, 1, 0, 2]])
+MASK = torch.tensor([[False, False, True, True], [False, True, True, False]])
+NATS = st.floats(-50, 0)
+
+
+def log_prob(scores: list[float], taken: int) -> float:
+    return scores[taken] - math.log(sum(math.exp(score) for score in scores))
+
+
+def by_hand(row: int, mask: list[bool]) -> list[float]:
+    logits, ids = LOGITS[row].tolist(), IDS[row].tolist()
+    return [log_prob(logits[i - 1], ids[i]) for i in range(1, 4) if mask[i]]
+
+
+@pytest.mark.parametrize("mask", [None, MASK])
+def test_an_answers_log_probability_is_the_sum_of_its_ids(mask):
+    rows = [[True] * 4] * 2 if mask is None else mask.tolist()
+    expected = [by_hand(row, rows[row]) for row in range(2)]
+    assert response_log_probs(LOGITS, IDS, mask).tolist() == pytest.approx([sum(row) for row in expected])
+    assert response_log_probs(LOGITS, IDS, mask, per_token=True).tolist() == pytest.approx(
+        [sum(row) / len(row) for row in expected]
+    )
+
+
+def test_what_the_mask_leaves_out_changes_nothing():
+    changed = LOGITS.clone()
+    changed[0, 0] = torch.tensor([7.0, -3.0, 0.0])
+    changed[:, 3] = 0.5  # predicts what comes after the row
+    assert torch.equal(response_log_probs(changed, IDS, MASK)[0], response_log_probs(LOGITS, IDS, MASK)[0])
+
+
+def test_a_row_without_an_answer_has_no_mean():
+    nothing = torch.zeros_like(MASK)
+    nothing[:, 0] = True  # the first id is never predicted
+    assert response_log_probs(LOGITS, IDS, nothing).tolist() == [0.0, 0.0]
+    with pytest.raises(DataError, match="found one without"):
+        response_log_probs(LOGITS, IDS, nothing, per_token=True)
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(DataError, match=r"got \(2, 4, 3\), \(2, 3\) and None"):
+        response_log_probs(LOGITS, IDS[:, 1:])
+    with pytest.raises(DataError, match="cut them alike"):
+        response_log_probs(LOGITS, IDS, MASK[:, 1:])
+
+
+@settings(deadline=None)
+@given(st.lists(NATS, min_size=4, max_size=4), st.floats(0.01, 2))
+def test_the_loss_is_the_papers_equation_7(values, beta):
+    policy_w, policy_l, reference_w, reference_l = values
+    margin = beta * (policy_w - reference_w) - beta * (policy_l - reference_l)
+    tensors = [torch.tensor([value], dtype=torch.float64) for value in values]
+    losses, chosen, rejected = dpo_losses(*tensors, beta=beta)
+    expected = math.log1p(math.exp(-margin)) if margin > 0 else -margin + math.log1p(math.exp(margin))
+    assert losses.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert chosen.item() - rejected.item() == pytest.approx(margin / beta, rel=1e-9, abs=1e-9)
+
+
+def test_a_policy_that_is_its_reference_has_a_loss_of_log_2():
+    chosen, rejected = torch.randn(5), torch.randn(5)
+    losses = dpo_losses(chosen, rejected, chosen, rejected, beta=0.3).losses
+    torch.testing.assert_close(losses, torch.full((5,), math.log(2)))
+
+
+def test_a_step_makes_the_chosen_answer_likelier_and_the_rejected_less():
+    chosen, rejected = torch.tensor([-3.0], requires_grad=True), torch.tensor([-2.0], requires_grad=True)
+    found = dpo_losses(chosen, rejected, torch.tensor([-3.0]), torch.tensor([-2.0]), beta=0.5)
+    found.losses.sum().backward()
+    assert chosen.grad.item() == pytest.approx(-0.25)  # -beta * sigmoid(0)
+    assert rejected.grad.item() == pytest.approx(0.25)
+    assert not found.chosen_log_ratios.requires_grad
+    assert not found.rejected_log_ratios.requires_grad
+
+
+def test_far_apart_answers_give_finite_losses_and_gradients():
+    chosen = torch.tensor([-1e4, 0.0], requires_grad=True)
+    losses = dpo_losses(chosen, torch.tensor([0.0, -1e4]), torch.zeros(2), torch.zeros(2), beta=1.0).losses
+    losses.sum().backward()
+    assert losses.tolist() == [1e4, 0.0]
+    assert chosen.grad.tolist() == [-1.0, 0.0]
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0, math.nan])
+def test_beta_must_be_above_zero(beta):
+    with pytest.raises(ConfigError, match="above 0"):
+        dpo_losses(*[torch.zeros(1)] * 4, beta=beta)
