@@ -7,7 +7,6 @@ draws, and our Trainer keeps them apart on purpose; so the loop stands here once
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from scratchlm.book.batch_means import mean_over_batches
 from scratchlm.book.ch04 import generate_text_simple, next_logits
 from scratchlm.book.gpt2_weights import (
     assign,
@@ -92,12 +92,9 @@ def calc_loss_loader(
 
     Units: nats; nan for a loader without a batch.
     """
-    n_batches = len(data_loader) if num_batches is None else min(num_batches, len(data_loader))
-    if n_batches == 0:
-        return float("nan")
-    batches = itertools.islice(data_loader, n_batches)
-    losses = [calc_loss_batch(inputs, targets, model, device).item() for inputs, targets in batches]
-    return sum(losses) / n_batches
+    return mean_over_batches(
+        data_loader, lambda inputs, targets: calc_loss_batch(inputs, targets, model, device), num_batches
+    )
 
 
 def evaluate_model(

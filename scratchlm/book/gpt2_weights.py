@@ -19,6 +19,7 @@ from scratchlm.core.assets import ASSETS, fetch_asset
 from scratchlm.core.download import download
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import read_json
+from scratchlm.core.gpt2_assets import GPT2_ASSETS
 from scratchlm.model.gpt import GPTModel
 
 SIZES = ("124M", "355M", "774M", "1558M")
@@ -97,7 +98,10 @@ def download_file(url: str, destination: str | Path, backup_url: str | None = No
 
     Raises: DownloadError when no address delivers.
     """
-    known = next((asset for asset in ASSETS if url in asset.urls and asset.archive is None), None)
+    known = next(
+        (a for a in (*ASSETS, *GPT2_ASSETS) if url in a.urls and a.archive is None and a.sha256 is not None),
+        None,
+    )
     urls = [url] if backup_url is None else [url, backup_url]
     if known is None:
         download(urls, destination)

@@ -22,10 +22,11 @@ from scratchlm.checkpoints.openai import (
 from scratchlm.checkpoints.store import MANIFEST, LoadedModel, build_model, load_model
 from scratchlm.checkpoints.tensorflow_bundle import open_bundle
 from scratchlm.checkpoints.weight_files import SUFFIXES, open_weights
-from scratchlm.core.assets import asset_path
+from scratchlm.core.assets import asset_path, find_file
 from scratchlm.core.config import from_dict
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
 from scratchlm.core.files import read_json
+from scratchlm.core.gpt2_assets import GPT2_SIZES, gpt2_files, gpt2_size
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import CONFIGS, GPTConfig
 from scratchlm.model.gpt import GPTModel
@@ -33,16 +34,21 @@ from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 
 GPT2_VOCAB_SIZE = 50257
+_PUBLISHED = {name.lower() for size in GPT2_SIZES for name in size.names}
 _OUR_BLOCK = re.compile(r"trf_blocks\.(\d{1,5})\.")
 _THEIR_BLOCK = re.compile(r"(?:transformer\.)?h\.(\d{1,5})\.")
 
 
 def open_model(path: str | Path) -> LoadedModel:
-    """Open any MODEL: a model folder, a run folder, or a foreign folder or file that `import_model` reads.
+    """Open any MODEL: a model folder, a run folder, a foreign folder or file that `import_model` reads, or the
+    name of published weights that were fetched, such as `gpt2-small`.
 
     The model is in evaluation mode, on the CPU.
-    Raises: CheckpointError naming the file that is missing, damaged or of a kind that we do not have.
+    Raises: CheckpointError naming the file that is missing, damaged or of a kind that we do not have; DataError
+        for published weights that are not here, with the command that fetches them.
     """
+    if not Path(path).exists() and str(path).lower() in _PUBLISHED:
+        return import_model(_fetched_weights(str(path)))
     return import_model(path) if _is_foreign(Path(path)) else load_model(path)
 
 
@@ -112,6 +118,17 @@ def crop_context(model: GPTModel, context_length: int) -> GPTModel:
         del state["out_head.weight"]
     config = dataclasses.replace(model.config, context_length=context_length)
     return build_model(config, {name: t.detach() for name, t in state.items()}, where=Path("the model"))
+
+
+def _fetched_weights(name: str) -> Path:
+    """Where published weights lie: as Hugging Face's folder, or else as OpenAI's checkpoint."""
+    size = gpt2_size(name)
+    for source in ("hf", "openai"):
+        files = gpt2_files(size, source)
+        if all(find_file(asset.id) is not None for asset in files):
+            paths = [asset_path(asset.id) for asset in files]
+            return next((path for path in paths if path.name == "model.safetensors"), paths[0].parent)
+    return asset_path(gpt2_files(size, "hf")[-1].id)  # which says how to fetch it
 
 
 def _is_foreign(path: Path) -> bool:

@@ -22,6 +22,8 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
     ),
     ("data", "list"): Entry("scratchlm.cli.data_list", "known data sets, and which are here"),
     ("data", "fetch"): Entry("scratchlm.cli.data_fetch", "download a known data set, with checks"),
+    ("weights", "list"): Entry("scratchlm.cli.weights_list", "known pretrained weights, and which are here"),
+    ("weights", "fetch"): Entry("scratchlm.cli.weights_fetch", "download pretrained weights, with checks"),
     ("pretrain",): Entry("scratchlm.cli.pretrain", "teach a new model to write"),
     ("finetune", "classify"): Entry("scratchlm.cli.finetune_classify", "make a classifier out of a model"),
     ("finetune", "instruct"): Entry("scratchlm.cli.finetune_instruct", "make an assistant out of a model"),
@@ -35,6 +37,7 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
         "scratchlm.cli.evaluate_classify", "accuracy of a classifier on labelled texts"
     ),
     ("convert",): Entry("scratchlm.cli.convert", "a model for other programs, and back"),
+    ("verify",): Entry("scratchlm.cli.verify", "the book's figures, recomputed here"),
     ("bench",): Entry("scratchlm.cli.bench", "measure speed beside a peer"),
     ("doctor",): Entry("scratchlm.cli.doctor", "versions, devices, caches, and what is missing"),
 }

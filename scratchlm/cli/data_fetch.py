@@ -40,7 +40,7 @@ def _act(command: DataFetch, console: Console) -> dict[str, Any]:
     assets = list(ASSETS) if command.all else [asset for name in command.names for asset in find_assets(name)]
     fetched = []
     for asset in assets:
-        console.print(f"{asset.id}: {asset.size_bytes:,} bytes, {asset.licence}", markup=False)
+        console.print(f"{asset.id}: {asset.size}, {asset.licence}", markup=False)
         with Progress(
             *Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn(), console=console
         ) as bar:

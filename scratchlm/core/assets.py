@@ -2,6 +2,10 @@
 
 An asset's id is its relative path, in `$SCRATCHLM_ASSETS` (looked in first: a class without network copies
 files there) and in the cache, `$SCRATCHLM_HOME`. Using an asset never downloads it; only `fetch_asset` does.
+`$SCRATCHLM_MIRROR` is an address under which assets lie by their ids, asked before any other.
+
+Where no source tells a file's sha256, its structure is checked, and the sha256 first seen is written beside it:
+from then on the file must have it.
 """
 
 from __future__ import annotations
@@ -10,10 +14,12 @@ import contextlib
 import functools
 import hashlib
 import os
+import re
+import shutil
+import urllib.parse
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
@@ -21,100 +27,24 @@ import platformdirs
 from scratchlm.core.config import nearest
 from scratchlm.core.download import Progress, download
 from scratchlm.core.errors import ConfigError, DataError, DownloadError
-from scratchlm.core.files import sha256_of_file, write_bytes
+from scratchlm.core.file_structure import structure_problem
+from scratchlm.core.files import new_file, read_utf8, sha256_of_file, write_bytes, write_text
+from scratchlm.core.gpt2_assets import GPT2_ASSETS
+from scratchlm.core.known_assets import ASSETS, Archive, Asset
 
-GITHUB_RAW = "https://raw.githubusercontent.com"
-BOOK_COMMIT = f"{GITHUB_RAW}/rasbt/LLMs-from-scratch/28c65cdfbc3338e2e040016eea4b7fdf556e4d57"
-CHAR_RNN_COMMIT = f"{GITHUB_RAW}/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e"
-OPENAI_ENCODINGS = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main"
+__all__ = [
+    "ASSETS",
+    "Archive",
+    "Asset",
+    "asset_path",
+    "cache_folder",
+    "fetch_asset",
+    "find_assets",
+    "find_file",
+    "recorded_sha256",
+]
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Archive:
-    """The zip file that holds an asset as one of its members."""
-
-    member: str
-    size_bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Asset:
-    """One outside file: a promise about its bytes, and the addresses that may keep it."""
-
-    id: str  # relative path, in every folder of assets
-    urls: tuple[str, ...]  # the origin, then mirrors
-    size_bytes: int
-    sha256: str
-    licence: str
-    purpose: str
-    archive: Archive | None = None  # what the URLs deliver, when it is not the file itself
-
-
-ASSETS = (
-    Asset(
-        id="gpt2_bpe/encoder.json",
-        urls=(
-            f"{OPENAI_ENCODINGS}/encoder.json",
-            f"{BOOK_COMMIT}/ch02/02_bonus_bytepair-encoder/gpt2_model/encoder.json",
-        ),
-        size_bytes=1_042_301,
-        sha256="196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
-        licence="Modified MIT (OpenAI, GPT-2)",
-        purpose="GPT-2's vocabulary of 50,257 tokens",
-    ),
-    Asset(
-        id="gpt2_bpe/vocab.bpe",
-        urls=(
-            f"{OPENAI_ENCODINGS}/vocab.bpe",
-            f"{BOOK_COMMIT}/ch02/02_bonus_bytepair-encoder/gpt2_model/vocab.bpe",
-        ),
-        size_bytes=456_318,
-        sha256="1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
-        licence="Modified MIT (OpenAI, GPT-2)",
-        purpose="GPT-2's 50,000 byte-pair merges",
-    ),
-    Asset(
-        id="sms_spam_collection/SMSSpamCollection",
-        urls=(
-            "https://archive.ics.uci.edu/static/public/228/sms+spam+collection.zip",
-            "https://f001.backblazeb2.com/file/LLMs-from-scratch/sms%2Bspam%2Bcollection.zip",
-        ),
-        size_bytes=477_907,
-        sha256="7d039a24a6083ed9ef0f806ebad56bbb976e3aeb8de05669173bfdc4996c239d",
-        licence="CC BY 4.0 (Almeida, Gomez Hidalgo, Yamakami 2011; UCI data set 228, DOI 10.24432/C5CC84)",
-        purpose="5,574 text messages marked ham or spam, for classification fine-tuning",
-        archive=Archive(
-            member="SMSSpamCollection",
-            size_bytes=203_415,
-            sha256="1587ea43e58e82b14ff1f5425c88e17f8496bfcdb67a583dbff9eefaf9963ce3",
-        ),
-    ),
-    Asset(
-        id="instruction/instruction-data.json",
-        urls=(f"{BOOK_COMMIT}/ch07/01_main-chapter-code/instruction-data.json",),
-        size_bytes=203_524,
-        sha256="7e09a9af353722ca15c18bc580f093f9c39d3178335a75177319cb1e1d163944",
-        licence="Apache-2.0 (Sebastian Raschka)",
-        purpose="the book's 1,100 instructions with answers, for instruction fine-tuning",
-    ),
-    Asset(
-        id="text/the-verdict.txt",
-        urls=(f"{BOOK_COMMIT}/ch02/01_main-chapter-code/the-verdict.txt",),
-        size_bytes=20_479,
-        sha256="b41e41a68f0398a3154ae69e2e4c0e2694e17fe0d66730536837f1b01935b31f",
-        licence="public domain (Edith Wharton, 1908)",
-        purpose="the short story that the book trains on",
-    ),
-    Asset(
-        id="text/tinyshakespeare.txt",
-        urls=(f"{CHAR_RNN_COMMIT}/data/tinyshakespeare/input.txt",),
-        size_bytes=1_115_394,
-        sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-        licence="public domain (William Shakespeare)",
-        purpose="40,000 lines of plays, for pre-training at laptop size",
-    ),
-)
+RECORD_SUFFIX = ".sha256"  # beside a file that is trusted on first use; `sha256sum -c` reads it
 
 
 def find_assets(name: str) -> list[Asset]:
@@ -125,7 +55,7 @@ def find_assets(name: str) -> list[Asset]:
         >>> [asset.id for asset in find_assets("gpt2_bpe")]
         ['gpt2_bpe/encoder.json', 'gpt2_bpe/vocab.bpe']
     """
-    found = [asset for asset in ASSETS if asset.id == name or asset.id.startswith(name.rstrip("/") + "/")]
+    found = [asset for asset in _known() if asset.id == name or asset.id.startswith(name.rstrip("/") + "/")]
     if not found:
         raise ConfigError(f"there should be an asset {name!r}; {nearest(name, set(_names()))}")
     return found
@@ -137,54 +67,127 @@ def cache_folder() -> Path:
     return Path(named).expanduser() if named else platformdirs.user_cache_path("scratchlm", appauthor=False)
 
 
+def find_file(name: str) -> Path | None:
+    """Where an asset's file lies on this machine, its bytes not looked at; None when it is not here.
+
+    Raises: ConfigError for an unknown id.
+    """
+    asset = _asset(name)
+    return next((folder / asset.id for folder in _folders() if (folder / asset.id).is_file()), None)
+
+
 def asset_path(name: str) -> Path:
     """Where an asset lies on this machine, its bytes checked; nothing is downloaded.
 
     Raises: ConfigError for an unknown id; DataError when it is not here, with the command that fetches it, or
     when its bytes are not the promised ones.
     """
-    asset = _asset(name)
-    for folder in _folders():
-        if (folder / asset.id).is_file():
-            return _checked(folder / asset.id, asset)
+    asset, path = _asset(name), find_file(name)
+    if path is not None:
+        return _checked(path, asset)
     looked_in = " and ".join(str(folder) for folder in _folders())
     raise DataError(
         f"{asset.id} ({asset.purpose}) should be on this machine, not found in {looked_in}; run "
-        f"`scratchlm data fetch {asset.id}` ({asset.size_bytes:,} bytes), or put the file at that place "
+        f"`{asset.fetch_command}` ({asset.size}), or put the file at that place "
         "in a folder of your own and set SCRATCHLM_ASSETS to the folder."
     )
 
 
-def fetch_asset(name: str, *, progress: Progress | None = None) -> Path:
+def fetch_asset(name: str, *, target: Path | None = None, progress: Progress | None = None) -> Path:
     """Make sure that an asset is on this machine, downloading it into the cache if need be.
 
-    A damaged file in the cache is replaced; one in `$SCRATCHLM_ASSETS` is someone else's, and an error.
-    Raises: ConfigError for an unknown id; DataError for a damaged file in `$SCRATCHLM_ASSETS`; DownloadError
-    when no address delivers the promised bytes.
+    target: have it there instead; copied if it is on this machine already.
+    A damaged file in the cache or at `target` is replaced; one in `$SCRATCHLM_ASSETS` is someone else's, and an
+    error. Raises: ConfigError for an unknown id; DataError for a damaged file in `$SCRATCHLM_ASSETS`;
+    DownloadError when no address delivers the promised bytes.
     """
     asset = _asset(name)
-    target = cache_folder() / asset.id
-    for folder in _folders():
-        if folder != cache_folder() and (folder / asset.id).is_file():
-            return _checked(folder / asset.id, asset)
-    if target.is_file():
+    found = _found_whole(asset, target)
+    if target is None and found is not None:
+        return found
+    goal = cache_folder() / asset.id if target is None else target
+    if found is None:
+        _download(asset, goal, progress)
+    elif found != goal:
+        with new_file(_with_folder(goal), error=DownloadError) as partial:
+            shutil.copyfile(found, partial)
+    return _remembered(goal, asset)
+
+
+def _with_folder(goal: Path) -> Path:
+    try:
+        goal.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise DownloadError(
+            f"{goal.parent} should be a folder to write into, got: {cause}; choose another."
+        ) from cause
+    return goal
+
+
+def recorded_sha256(path: Path) -> str | None:
+    """The sha256 that a file had when it was first fetched, if that was written down."""
+    record = path.with_name(path.name + RECORD_SUFFIX)
+    if not record.is_file():
+        return None
+    found = re.match(r"([0-9a-f]{64})  ", read_utf8(record))
+    if found is None:
+        raise DataError(f"{record} should begin with a sha256, found something else; delete it.")
+    return found[1]
+
+
+def _found_whole(asset: Asset, target: Path | None) -> Path | None:
+    """A right file at the target, in `$SCRATCHLM_ASSETS` or in the cache."""
+    if target is not None and target.is_file():
         with contextlib.suppress(DataError):
-            return _checked(target, asset)
-    if asset.archive is None:
-        return download(
-            asset.urls, target, sha256=asset.sha256, size_bytes=asset.size_bytes, progress=progress
-        )
-    archive_path = target.with_name(target.name + ".zip")
+            return _remembered(target, asset)
+    for folder in _folders():
+        path = folder / asset.id
+        if folder != cache_folder() and path.is_file():
+            return _checked(path, asset)
+        if path.is_file():
+            with contextlib.suppress(DataError):
+                return _remembered(path, asset)
+    return None
+
+
+def _remembered(path: Path, asset: Asset) -> Path:
+    """Check a file of ours; one that is trusted on first use gets its sha256 written beside it."""
+    _checked(path, asset)
+    if asset.sha256 is None and recorded_sha256(path) is None:
+        write_text(path.with_name(path.name + RECORD_SUFFIX), f"{sha256_of_file(path)}  {path.name}\n")
+    return path
+
+
+def _download(asset: Asset, goal: Path, progress: Progress | None) -> None:
+    """Get the file from the first address that has it, the named mirror before the known ones."""
+    sha256 = asset.sha256 or recorded_sha256(goal) or recorded_sha256(cache_folder() / asset.id)
+    check = functools.partial(structure_problem, name=goal.name)
+    urls = _mirrored(asset) + (asset.urls if asset.archive is None else ())
+    try:
+        if urls:
+            download(urls, goal, sha256=sha256, size_bytes=asset.size_bytes, check=check, progress=progress)
+            return
+    except DownloadError:
+        if asset.archive is None:
+            raise
+    assert asset.archive is not None
+    archive_path = goal.with_name(goal.name + ".zip")
+    archive = asset.archive
     download(
-        asset.urls,
-        archive_path,
-        sha256=asset.archive.sha256,
-        size_bytes=asset.archive.size_bytes,
-        progress=progress,
+        asset.urls, archive_path, sha256=archive.sha256, size_bytes=archive.size_bytes, progress=progress
     )
-    write_bytes(target, _read_member(archive_path, asset.archive.member, asset))
+    write_bytes(goal, _read_member(archive_path, archive.member, asset))
     archive_path.unlink()
-    return target
+
+
+def _mirrored(asset: Asset) -> tuple[str, ...]:
+    """The asset's address at `$SCRATCHLM_MIRROR`, if that is set."""
+    base = os.environ.get("SCRATCHLM_MIRROR", "").strip()
+    if not base:
+        return ()
+    if not base.startswith(("http://", "https://")):
+        raise ConfigError(f"SCRATCHLM_MIRROR should begin with http:// or https://, got {base!r}; change it.")
+    return (f"{base.rstrip('/')}/{urllib.parse.quote(asset.id)}",)
 
 
 def _read_member(archive: Path, member: str, asset: Asset) -> bytes:
@@ -210,21 +213,25 @@ def _read_member(archive: Path, member: str, asset: Asset) -> bytes:
         problem = f"a damaged archive ({cause})"
     raise DownloadError(
         f"{archive} should hold {member!r} of {asset.size_bytes:,} bytes with sha256 {asset.sha256}, found "
-        f"{problem}; delete it and run `scratchlm data fetch {asset.id}` again."
+        f"{problem}; delete it and run `{asset.fetch_command}` again."
     )
 
 
+def _known() -> tuple[Asset, ...]:
+    return (*ASSETS, *GPT2_ASSETS)
+
+
 def _names() -> Iterator[str]:
-    for asset in ASSETS:
+    for asset in _known():
         yield asset.id
         yield asset.id.partition("/")[0]
 
 
 def _asset(name: str) -> Asset:
-    for asset in ASSETS:
+    for asset in _known():
         if asset.id == name:
             return asset
-    raise ConfigError(f"there should be an asset {name!r}; {nearest(name, (a.id for a in ASSETS))}")
+    raise ConfigError(f"there should be an asset {name!r}; {nearest(name, (a.id for a in _known()))}")
 
 
 def _folders() -> list[Path]:
@@ -239,11 +246,22 @@ def _folders() -> list[Path]:
 
 def _checked(path: Path, asset: Asset) -> Path:
     status = path.stat()
+    expected = asset.sha256 or recorded_sha256(path)
+    if expected is None:
+        is_sized = asset.size_bytes in (None, status.st_size)
+        problem = structure_problem(path, name=path.name) if is_sized else f"it has {status.st_size:,} bytes"
+        if problem is not None:
+            raise DataError(
+                f"{path} should be {asset.purpose} ({asset.size}), but {problem}; delete it and run "
+                f"`{asset.fetch_command}`."
+            )
+        return path
     digest = _remembered_sha256(path, status.st_size, status.st_mtime_ns)
-    if digest != asset.sha256:
+    if digest != expected:
+        origin = "" if asset.sha256 else f" as {path.name}{RECORD_SUFFIX} says"
         raise DataError(
-            f"{path} should have sha256 {asset.sha256} and {asset.size_bytes:,} bytes, found {digest} and "
-            f"{status.st_size:,} bytes; delete it and run `scratchlm data fetch {asset.id}`."
+            f"{path} should have sha256 {expected}{origin} and {asset.size}, found {digest} and "
+            f"{status.st_size:,} bytes; delete it and run `{asset.fetch_command}`."
         )
     return path
 

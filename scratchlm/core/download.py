@@ -2,15 +2,18 @@
 
 Bytes gather in `NAME.partial` beside the target. Only when size and sha256 are as promised does the file take
 its name, so a target that exists is a target that is right. A cut connection, Ctrl-C or a flat battery costs
-little: the next attempt asks the server for the rest only.
+little: the next attempt asks the server for the rest only. Several processes that ask for one file share one
+download.
 """
 
 from __future__ import annotations
 
 import contextlib
 import email.utils
+import os
 import re
 import shutil
+import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,12 +24,13 @@ import httpx
 
 from scratchlm.core.errors import DownloadError
 from scratchlm.core.files import sha256_of_file
-from scratchlm.core.partial_file import PARTIAL_SUFFIX, PartialFile, open_partial
+from scratchlm.core.partial_file import PARTIAL_SUFFIX, Origin, PartialFile, open_partial
 
 Progress = Callable[[int, "int | None"], None]  # bytes so far, bytes in all (None: the server does not say)
 
 MAX_REDIRECTS = 5
 TRY_AGAIN_STATUS = {408, 425, 429, 500, 502, 503, 504}  # RFC 9110 and 6585: the same request may work later
+HUGGING_FACE_HOST = "huggingface.co"  # the only one that ever sees $HF_TOKEN
 GOOD_PROGRESS_BYTES = 1 << 20  # an attempt that brought this much was no failure, however it ended
 
 
@@ -38,6 +42,7 @@ class Patience:
     attempts: int = 5  # in a row, at each URL
     backoff_s: float = 1.0  # before the second attempt; doubles each time
     longest_wait_s: float = 120.0  # a server that asks for more (Retry-After) is left for the next mirror
+    other_process_s: float = 24 * 3600.0  # while another living process downloads the same file
 
 
 DEFAULT_PATIENCE = Patience()
@@ -49,28 +54,38 @@ def download(
     *,
     sha256: str | None = None,
     size_bytes: int | None = None,
+    check: Callable[[Path], str | None] | None = None,
     progress: Progress | None = None,
     patience: Patience = DEFAULT_PATIENCE,
 ) -> Path:
     """Fetch one file from the first of its mirrors that delivers it.
 
-    A target that already has the promised sha256 is returned without a request. With a sha256 the download
-    goes on where an earlier call stopped, from any mirror; without one it resumes only within this call, and
-    only from a server that proves by its ETag that the file is still the same.
+    A target that already has the promised sha256 is returned without a request, and so is one that another
+    process has finished while we waited for it. With a sha256 the download goes on where an earlier call
+    stopped, from any mirror; without one only at the same address, and only if the server proves by its ETag
+    that the file is still the same.
+
+    check: looks at the whole file before it takes its name, and tells what is wrong with it.
     Units: progress counts bytes.
     Raises: DownloadError when no URL delivers; it tells what went wrong at each.
     """
     target = Path(target)
-    if sha256 is not None and target.is_file() and sha256_of_file(target, error=DownloadError) == sha256:
+    if sha256 is not None and _is_right(target, sha256):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _check_space(target, size_bytes)
         with (
             _client(patience) as client,
-            open_partial(target, size_bytes=size_bytes, sha256=sha256) as partial,
+            open_partial(
+                target, size_bytes=size_bytes, sha256=sha256, check=check, wait_s=patience.other_process_s
+            ) as partial,
         ):
-            transfer = _Transfer(client=client, partial=partial, progress=progress, patience=patience)
+            if partial.has_waited and _is_right(target, sha256):
+                return target
+            transfer = _Transfer(
+                client=client, partial=partial, progress=progress, patience=patience, origin=partial.origin()
+            )
             transfer.fetch_from_first(urls)
             partial.take_name(target)
     except OSError as cause:
@@ -78,6 +93,11 @@ def download(
             f"{target} should have been written, got: {cause}; free some space or choose another folder."
         ) from cause
     return target
+
+
+def _is_right(target: Path, sha256: str | None) -> bool:
+    """Is the file there, with the promised bytes if any are promised?"""
+    return target.is_file() and sha256 in (None, sha256_of_file(target, error=DownloadError))
 
 
 class _TryAgainError(DownloadError):
@@ -96,11 +116,15 @@ class _Transfer:
     partial: PartialFile
     progress: Progress | None
     patience: Patience
-    origin: tuple[str, str] | None = None  # URL and strong ETag of the bytes that are there
+    origin: Origin | None = None  # of the bytes that are there
 
     def fetch_from_first(self, urls: Sequence[str]) -> None:
         """Try the mirrors in order until one has delivered the promised bytes."""
         failures = []
+        if (
+            self.partial.sha256 is None and self.origin is not None
+        ):  # only there its bytes can be gone on with
+            urls = sorted(urls, key=lambda url: self.origin is None or url != self.origin[0])
         for url in urls:
             try:
                 self.fetch(url)
@@ -116,7 +140,8 @@ class _Transfer:
                 return
             self.partial.start_over()  # wrong bytes are no start for anyone
             failures.append(f"{url}: {problem}")
-        is_kept = self.partial.sha256 is not None and self.partial.n_bytes > 0
+        is_provable = self.partial.sha256 is not None or self.origin is not None
+        is_kept = is_provable and self.partial.n_bytes > 0
         raise DownloadError(
             f"{self.partial.path.name.removesuffix(PARTIAL_SUFFIX)} should come from one of {len(urls)} "
             f"address(es), found: {'; '.join(failures)}. Check the connection (HTTPS_PROXY and SSL_CERT_FILE "
@@ -155,15 +180,24 @@ class _Transfer:
             headers["If-Range"] = self.origin[1]
         try:
             with _follow(self.client, url, headers) as response:
+                is_proven = partial.sha256 is not None or self.has_same_etag(response)
+                if is_proven and _is_all_there(response, offset):
+                    return
                 n_total = self.check_answer(response, url, offset)
                 self.receive(response, n_total)
         except httpx.InvalidURL as cause:  # httpx reads a redirect's address before we do
             raise DownloadError(f"the server redirects to what is no valid address ({cause})") from cause
         except httpx.TransportError as cause:
+            if _is_certificate_refused(cause):
+                raise DownloadError(f"the server's certificate is not to be trusted ({cause})") from cause
             raise _TryAgainError(f"the connection failed ({str(cause) or type(cause).__name__})") from cause
         n_promised = n_total if partial.size_bytes is None else partial.size_bytes
         if n_promised is not None and partial.n_bytes < n_promised:
             raise _TryAgainError(f"the connection ended after {partial.n_bytes:,} of {n_promised:,} bytes")
+
+    def has_same_etag(self, response: httpx.Response) -> bool:
+        """Does the server still have the file whose bytes are there?"""
+        return self.origin is not None and response.headers.get("etag") == self.origin[1]
 
     def check_answer(self, response: httpx.Response, url: str, offset: int) -> int | None:
         """Refuse what cannot be the file; return the whole file's size in bytes, if the server tells it."""
@@ -189,9 +223,10 @@ class _Transfer:
             self.partial.start_over()
         self.partial.is_resumed = self.partial.n_bytes > 0
         self.origin = origin
+        self.partial.note_origin(origin)
         return n_total
 
-    def check_range(self, content_range: str, offset: int, origin: tuple[str, str] | None) -> int | None:
+    def check_range(self, content_range: str, offset: int, origin: Origin | None) -> int | None:
         """Is this the rest of the same file? If not, the next attempt starts from nothing."""
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range.strip())
         is_same = self.partial.sha256 is not None or origin == self.origin
@@ -234,9 +269,10 @@ def _client(patience: Patience) -> httpx.Client:
 @contextlib.contextmanager
 def _follow(client: httpx.Client, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
     """The answer behind at most MAX_REDIRECTS redirects, none of which leads to less safety."""
-    here = _checked_url(url, None)
+    start = here = _checked_url(url, None)
     for _ in range(MAX_REDIRECTS + 1):
-        with client.stream("GET", here, headers=headers) as response:
+        token = _token_header() if _may_see_token(start) and _may_see_token(here) else {}
+        with client.stream("GET", here, headers=headers | token) as response:
             if not response.has_redirect_location:
                 yield response
                 return
@@ -254,6 +290,33 @@ def _checked_url(location: str, origin: httpx.URL | None) -> httpx.URL:
     if origin is not None and origin.scheme == "https" and url.scheme != "https":
         raise DownloadError(f"the server redirects from https to plain http, {url}")
     return url
+
+
+def _may_see_token(url: httpx.URL) -> bool:
+    return url.scheme == "https" and url.host == HUGGING_FACE_HOST and url.port is None
+
+
+def _token_header() -> dict[str, str]:
+    token = os.environ.get("HF_TOKEN", "").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise DownloadError("HF_TOKEN should hold printable ASCII only; set it again or unset it")
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _is_certificate_refused(failure: BaseException) -> bool:
+    """Did the connection fail because nobody vouches for the server? Then asking again is no use."""
+    cause: BaseException | None = failure
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _is_all_there(response: httpx.Response, offset: int) -> bool:
+    """Asked for what follows the last byte, the server says that nothing does."""
+    is_refused = response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+    return is_refused and offset > 0 and response.headers.get("content-range") == f"bytes */{offset}"
 
 
 def _check_content(response: httpx.Response, url: str) -> None:

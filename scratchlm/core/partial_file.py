@@ -1,22 +1,32 @@
-"""The file beside a download's target: bytes gather in it until they are the promised ones."""
+"""The file beside a download's target: bytes gather in it until they are the promised ones.
+
+One process at a time fills it. Others wait: the system's lock on it ends with its owner, also a killed one.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from scratchlm.core.errors import DownloadError
-from scratchlm.core.files import fsync_folder, sha256_of_file
+from scratchlm.core.errors import DataError, DownloadError
+from scratchlm.core.files import fsync_folder, read_json, sha256_of_file, write_json
 
 if sys.platform != "win32":
     import fcntl
 
 PARTIAL_SUFFIX = ".partial"
+ORIGIN_SUFFIX = ".origin"  # of the partial file's name
+LOCK_POLL_S = 0.1
+
+Origin = tuple[str, str]  # a URL and the strong ETag that its server gave: equal ETags prove equal bytes
+_log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -27,7 +37,14 @@ class PartialFile:
     file: BinaryIO
     size_bytes: int | None
     sha256: str | None
+    check: Callable[[Path], str | None] | None = None  # tells what else is wrong with the whole file
+    has_waited: bool = False  # another process had it when we came
     is_resumed: bool = False  # holds bytes from before the latest request
+
+    @property
+    def origin_path(self) -> Path:
+        """Where the origin of the bytes is noted, when no sha256 can prove them later."""
+        return self.path.with_name(self.path.name + ORIGIN_SUFFIX)
 
     @property
     def n_bytes(self) -> int:
@@ -44,12 +61,27 @@ class PartialFile:
         self.file.flush()
         if self.size_bytes is not None and self.n_bytes != self.size_bytes:
             return f"{self.n_bytes:,} bytes came, {self.size_bytes:,} were promised"
-        if self.sha256 is None:
+        if self.sha256 is not None:
+            digest = sha256_of_file(self.path, error=DownloadError)
+            if digest != self.sha256:
+                return f"the bytes have sha256 {digest}, promised was {self.sha256}"
+        return None if self.check is None else self.check(self.path)
+
+    def origin(self) -> Origin | None:
+        """Whose bytes an earlier process left here, if it could tell."""
+        try:
+            noted = read_json(self.origin_path)
+        except DataError:
             return None
-        digest = sha256_of_file(self.path, error=DownloadError)
-        return (
-            None if digest == self.sha256 else f"the bytes have sha256 {digest}, promised was {self.sha256}"
-        )
+        url, etag = (noted.get("url"), noted.get("etag")) if isinstance(noted, dict) else (None, None)
+        return (url, etag) if isinstance(url, str) and isinstance(etag, str) else None
+
+    def note_origin(self, origin: Origin | None) -> None:
+        """Remember whose bytes these are, for a process that has to go on with them."""
+        if origin is None or self.sha256 is not None:
+            self.origin_path.unlink(missing_ok=True)
+        elif origin != self.origin():
+            write_json(self.origin_path, {"url": origin[0], "etag": origin[1]}, error=DownloadError)
 
     def take_name(self, target: Path) -> None:
         """Become the target, after the disk has every byte."""
@@ -58,47 +90,71 @@ class PartialFile:
         if sys.platform == "win32":
             self.file.close()  # an open file cannot be renamed there
         self.path.replace(target)
+        self.origin_path.unlink(missing_ok=True)
         fsync_folder(target.parent)
 
 
 @contextlib.contextmanager
-def open_partial(target: Path, *, size_bytes: int | None, sha256: str | None) -> Iterator[PartialFile]:
+def open_partial(
+    target: Path,
+    *,
+    size_bytes: int | None,
+    sha256: str | None,
+    check: Callable[[Path], str | None] | None = None,
+    wait_s: float = 0.0,
+) -> Iterator[PartialFile]:
     """Open a target's partial file, alone; what an earlier download left in it is kept if it can be proven.
 
-    Only a sha256 can prove it. An empty partial file does not stay behind.
-    Raises: DownloadError when another process is filling it.
+    Only a sha256 can prove it, or a server that still has the ETag noted beside it. An empty partial file does
+    not stay behind.
+    Units: wait_s in seconds, how long another process may go on filling it.
+    Raises: DownloadError when another process is still filling it after that.
     """
     path = target.with_name(target.name + PARTIAL_SUFFIX)
-    with _open_locked(path) as file:
-        partial = PartialFile(path=path, file=file, size_bytes=size_bytes, sha256=sha256)
-        if sha256 is None or (size_bytes is not None and partial.n_bytes > size_bytes):
+    file, has_waited = _open_locked(path, wait_s=wait_s)
+    with file:
+        partial = PartialFile(
+            path=path, file=file, size_bytes=size_bytes, sha256=sha256, check=check, has_waited=has_waited
+        )
+        is_provable = sha256 is not None or partial.origin() is not None
+        if not is_provable or (size_bytes is not None and partial.n_bytes > size_bytes):
             partial.start_over()
         partial.is_resumed = partial.n_bytes > 0
         try:
             yield partial
         finally:
             if not file.closed and partial.n_bytes == 0:
+                partial.origin_path.unlink(missing_ok=True)
                 if sys.platform == "win32":
                     file.close()
                 path.unlink(missing_ok=True)
 
 
-def _open_locked(path: Path) -> BinaryIO:
+def _open_locked(path: Path, *, wait_s: float) -> tuple[BinaryIO, bool]:
+    """The file, locked, and whether another process had the lock first."""
+    deadline_s, has_waited = time.monotonic() + wait_s, False
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
         file = os.fdopen(descriptor, "r+b")
         if sys.platform == "win32":
-            return file
+            return file, False
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as cause:
             file.close()
-            raise DownloadError(
-                f"{path} should be ours to fill, found another process downloading it; "
-                "wait until that one is done, then run this again."
-            ) from cause
+            if time.monotonic() >= deadline_s:
+                raise DownloadError(
+                    f"{path} should be ours to fill, found another process downloading it; "
+                    "wait until that one is done, then run this again."
+                ) from cause
+            if not has_waited:
+                _log.warning("another process is downloading %s: waiting for it", path.stem)
+            has_waited = True
+            time.sleep(LOCK_POLL_S)
+            continue
         except OSError:  # a file system without locks: the sha256 then finds two writers out
-            return file
+            return file, has_waited
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            return file
+            return file, has_waited
         file.close()  # between open and lock another process finished it: it bears its final name now
+        has_waited = True

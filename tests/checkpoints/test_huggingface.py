@@ -17,7 +17,7 @@ from benchmarks.foreign_models import FAMILIES, VOCAB_SIZE, greedy, random_model
 from scratchlm.checkpoints.huggingface import export_huggingface  # noqa: E402
 from scratchlm.checkpoints.imports import import_model, open_model  # noqa: E402
 from scratchlm.checkpoints.store import load_model, save_model  # noqa: E402
-from scratchlm.core.errors import CheckpointError, ConfigError  # noqa: E402
+from scratchlm.core.errors import CheckpointError, ConfigError, DataError  # noqa: E402
 from scratchlm.finetuning.heads import class_logits, replace_head  # noqa: E402
 from scratchlm.generation.config import GenerationConfig  # noqa: E402
 from scratchlm.generation.generate import generate  # noqa: E402
@@ -262,3 +262,18 @@ def test_a_model_folder_and_a_foreign_one_open_by_the_same_name(tokenizer, tmp_p
     with pytest.raises(CheckpointError, match="should be a model folder"):
         open_model(tmp_path / "nothing")
     assert dataclasses.asdict(loaded.config)["init"] == "gpt2"
+
+
+def test_published_weights_open_by_their_name_once_they_were_fetched(
+    tokenizer, prompts, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SCRATCHLM_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("SCRATCHLM_ASSETS", str(tmp_path / "assets"))
+    (tmp_path / "assets").mkdir()
+    with pytest.raises(DataError, match="scratchlm weights fetch gpt2-medium --source hf"):
+        open_model("gpt2-medium")
+    theirs = random_model("gpt2")
+    folder = save(theirs, tmp_path / "cache" / "gpt2" / "774M", tokenizer)  # its hash is not published
+    for name in ("gpt2-large", "774M"):
+        assert_agrees(open_model(name).model, theirs, prompts)
+    assert folder.is_dir()

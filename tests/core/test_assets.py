@@ -12,7 +12,17 @@ import httpx
 import pytest
 
 from scratchlm.core import assets as assets_module
-from scratchlm.core.assets import ASSETS, Archive, Asset, asset_path, cache_folder, fetch_asset, find_assets
+from scratchlm.core.assets import (
+    ASSETS,
+    Archive,
+    Asset,
+    asset_path,
+    cache_folder,
+    fetch_asset,
+    find_assets,
+    find_file,
+    recorded_sha256,
+)
 from scratchlm.core.errors import ConfigError, DataError, DownloadError
 
 DATA = b"label\ttext\n" * 1000
@@ -23,6 +33,7 @@ def folders(tmp_path, monkeypatch):
     """A cache of our own; no folder of assets unless a test sets one."""
     monkeypatch.setenv("SCRATCHLM_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("SCRATCHLM_ASSETS", raising=False)
+    monkeypatch.delenv("SCRATCHLM_MIRROR", raising=False)
     return tmp_path
 
 
@@ -41,6 +52,7 @@ def known(monkeypatch, server):
         )
         asset = dataclasses.replace(asset, **changes)
         monkeypatch.setattr(assets_module, "ASSETS", (asset,))
+        monkeypatch.setattr(assets_module, "GPT2_ASSETS", ())
         return asset
 
     return replace
@@ -248,3 +260,127 @@ def test_the_cache_is_the_systems_own_unless_named(monkeypatch):
     monkeypatch.setenv("SCRATCHLM_HOME", "~/elsewhere")
     assert cache_folder().is_absolute()
     assert cache_folder().name == "elsewhere"
+
+
+def test_a_file_without_a_published_sha256_is_trusted_on_first_use_and_held_to_it(known, server, answers):
+    asset = known(sha256=None, size_bytes=None)
+    server.routes["/file.txt"] = [answers.body(DATA), answers.body(b"other" + DATA)]
+    path = fetch_asset(asset.id)
+    digest = hashlib.sha256(DATA).hexdigest()
+    assert (path.parent / "file.txt.sha256").read_text() == f"{digest}  file.txt\n"
+    assert recorded_sha256(path) == digest
+    assert asset_path(asset.id) == path
+    path.unlink()
+    with pytest.raises(DownloadError, match=f"promised was {digest}"):
+        fetch_asset(asset.id)
+    assert not path.exists()
+
+
+def test_a_change_after_the_first_use_is_found(known, server, answers):
+    asset = known(sha256=None, size_bytes=None)
+    server.routes["/file.txt"] = [answers.body(DATA)]
+    path = fetch_asset(asset.id)
+    path.write_bytes(b"?" + DATA)
+    with pytest.raises(DataError, match=r"as file\.txt\.sha256 says"):
+        asset_path(asset.id)
+    assert fetch_asset(asset.id).read_bytes() == DATA
+    assert len(server.requests) == 2
+
+
+def test_a_file_that_someone_put_there_is_remembered_when_it_is_asked_for(known, server, folders):
+    asset = known(sha256=None, size_bytes=len(DATA))
+    path = folders / "home" / "some" / "file.txt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(DATA)
+    assert fetch_asset(asset.id) == path
+    assert recorded_sha256(path) == hashlib.sha256(DATA).hexdigest()
+    assert server.requests == []
+
+
+def test_a_damaged_record_is_named(known, folders):
+    asset = known(sha256=None)
+    path = folders / "home" / "some" / "file.txt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(DATA)
+    path.with_name("file.txt.sha256").write_text("nothing")
+    with pytest.raises(DataError, match=r"file\.txt\.sha256 should begin with a sha256"):
+        asset_path(asset.id)
+
+
+@pytest.mark.parametrize("data", [DATA[:-1], b"<html>".ljust(len(DATA))])
+def test_without_a_sha256_size_and_structure_still_count(known, folders, data):
+    asset = known(sha256=None, size_bytes=len(DATA))
+    path = folders / "home" / "some" / "file.txt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"it has 10,999 bytes|it is a web page"):
+        asset_path(asset.id)
+
+
+def test_the_named_mirror_is_asked_before_the_known_addresses(known, server, answers, monkeypatch):
+    asset = known()
+    server.routes["/class/some/file.txt"] = [answers.body(DATA)]
+    monkeypatch.setenv("SCRATCHLM_MIRROR", server.url("/class/"))
+    assert fetch_asset(asset.id).read_bytes() == DATA
+    assert [path for path, _ in server.requests] == ["/class/some/file.txt"]
+
+
+def test_a_mirror_that_lacks_the_file_leaves_it_to_the_known_addresses(known, server, answers, monkeypatch):
+    asset = known()
+    server.routes["/file.txt"] = [answers.body(DATA)]
+    monkeypatch.setenv("SCRATCHLM_MIRROR", server.url("/class"))
+    assert fetch_asset(asset.id).read_bytes() == DATA
+    assert [path for path, _ in server.requests] == ["/class/some/file.txt", "/file.txt"]
+
+
+def test_a_mirror_serves_the_file_itself_where_the_origin_has_an_archive(
+    zipped, server, answers, monkeypatch
+):
+    asset = zipped([("file.txt", DATA)])
+    monkeypatch.setenv("SCRATCHLM_MIRROR", server.url("/class"))
+    assert fetch_asset(asset.id).read_bytes() == DATA  # the mirror lacks it: out of the archive
+    (cache_folder() / asset.id).unlink()
+    server.routes["/class/some/file.txt"] = [answers.body(DATA)]
+    assert fetch_asset(asset.id).read_bytes() == DATA
+    assert server.requests[-1][0] == "/class/some/file.txt"
+
+
+def test_a_mirror_that_is_no_address_is_an_error(known, monkeypatch):
+    known()
+    monkeypatch.setenv("SCRATCHLM_MIRROR", "file:///etc")
+    with pytest.raises(ConfigError, match="SCRATCHLM_MIRROR should begin with http"):
+        fetch_asset("some/file.txt")
+
+
+def test_a_file_may_be_wanted_elsewhere(known, server, answers, folders):
+    asset = known()
+    server.routes["/file.txt"] = [answers.body(DATA)]
+    goal = folders / "own" / "file.txt"
+    assert fetch_asset(asset.id, target=goal) == goal
+    assert goal.read_bytes() == DATA
+    assert fetch_asset(asset.id, target=goal) == goal
+    assert len(server.requests) == 1
+    assert not cache_folder().exists()
+    goal.write_bytes(b"damaged")
+    assert fetch_asset(asset.id, target=goal).read_bytes() == DATA
+
+
+def test_what_is_here_already_is_copied_and_not_downloaded_again(known, server, folders, monkeypatch):
+    asset = known()
+    (folders / "class" / "some").mkdir(parents=True)
+    (folders / "class" / "some" / "file.txt").write_bytes(DATA)
+    monkeypatch.setenv("SCRATCHLM_ASSETS", str(folders / "class"))
+    goal = fetch_asset(asset.id, target=folders / "own" / "file.txt")
+    assert goal.read_bytes() == DATA
+    assert server.requests == []
+    goal.write_bytes(b"mine")
+    assert (folders / "class" / "some" / "file.txt").read_bytes() == DATA
+
+
+def test_looking_for_a_file_does_not_read_it(known, folders):
+    asset = known()
+    assert find_file(asset.id) is None
+    path = folders / "home" / "some" / "file.txt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"anything")
+    assert find_file(asset.id) == path

@@ -387,7 +387,7 @@ def test_two_processes_never_write_to_one_partial_file(server, target):
         open_partial(target, size_bytes=None, sha256=SHA256),
         pytest.raises(DownloadError, match="another process downloading it"),
     ):
-        download([server.url("/f")], target, **PROMISE)
+        download([server.url("/f")], target, **PROMISE, patience=Patience(other_process_s=0.2))
     assert server.requests == []
 
 

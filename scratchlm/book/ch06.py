@@ -1,0 +1,302 @@
+"""Chapter 6, fine-tuning for classification: the SMS messages as a table, and the spam classifier's training.
+
+The loss and the accuracy are read at the last position, padding or not, as the book does it; our own
+classifier (`scratchlm.finetuning.classification`) masks padding and reads the last real token.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from scratchlm.book.batch_means import mean_over_batches
+from scratchlm.book.spam_archive import download_and_unzip_spam_data
+from scratchlm.core.errors import ConfigError, DataError, MissingDependencyError
+from scratchlm.data.classification import read_labelled
+from scratchlm.model.loss import cross_entropy_sum
+from scratchlm.model.modes import evaluation_mode
+
+if TYPE_CHECKING:
+    from scratchlm.core.protocols import Tokenizer
+
+__all__ = [
+    "SpamDataset",
+    "calc_accuracy_loader",
+    "calc_loss_batch",
+    "calc_loss_loader",
+    "classify_review",
+    "create_balanced_dataset",
+    "download_and_unzip_spam_data",
+    "evaluate_model",
+    "plot_values",
+    "random_split",
+    "train_classifier_simple",
+]
+
+Loader = DataLoader[tuple[Tensor, Tensor]]
+SHUFFLE_SEED = 123  # of both draws from the table
+END_OF_TEXT_ID = 50256  # GPT-2's <|endoftext|>, with which the book pads
+
+
+def create_balanced_dataset(df: Any) -> Any:
+    """All spam rows of a table and as many ham rows, drawn by pandas with seed 123; ham stands first.
+
+    Raises: MissingDependencyError without pandas; DataError when there is less ham than spam.
+    """
+    try:
+        import pandas as pd
+    except ImportError as cause:
+        raise MissingDependencyError(
+            "the chapter's table needs pandas, which is not installed; run `pip install 'scratchlm[book]'`."
+        ) from cause
+    spam, ham = df[df["Label"] == "spam"], df[df["Label"] == "ham"]
+    if len(ham) < len(spam):
+        raise DataError(
+            f"balancing takes as many ham rows as spam rows, found {len(ham)} ham and {len(spam)} spam; "
+            "check the column Label."
+        )
+    return pd.concat([ham.sample(len(spam), random_state=SHUFFLE_SEED), spam])
+
+
+def random_split(df: Any, train_frac: float, validation_frac: float) -> tuple[Any, Any, Any]:
+    """Shuffle a table with seed 123 and cut it in three: training, validation, and what is left for the test.
+
+    Copies of one message may come to lie on both sides; `data.label_split.split_by_group` keeps them together.
+
+    Raises: ConfigError for fractions below 0 or above 1 in all.
+    """
+    if min(train_frac, validation_frac) < 0 or train_frac + validation_frac > 1 + 1e-9:
+        raise ConfigError(
+            f"the fractions must be at least 0 and together at most 1, got {train_frac} and {validation_frac}."
+        )
+    shuffled = df.sample(frac=1, random_state=SHUFFLE_SEED).reset_index(drop=True)
+    train_end = int(len(shuffled) * train_frac)
+    val_end = train_end + int(len(shuffled) * validation_frac)
+    return shuffled[:train_end], shuffled[train_end:val_end], shuffled[val_end:]
+
+
+class SpamDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Messages of a .csv file with the columns Text and Label (0 or 1), all padded to one length.
+
+    `max_length` None is the longest message's length; a given one also cuts longer messages at their end.
+    Reading the file needs no pandas; only the attribute `data`, the file as a table, does.
+
+    Shapes: an item is (max_length,) ids and a label of no dimension.
+    Raises: DataError for a file that does not fit.
+    """
+
+    def __init__(
+        self,
+        csv_file: str | Path,
+        tokenizer: Tokenizer,
+        max_length: int | None = None,
+        pad_token_id: int = END_OF_TEXT_ID,
+    ) -> None:
+        self._path = Path(csv_file)
+        rows = read_labelled(self._path)
+        self._labels = [_class_number(row.label, self._path) for row in rows]
+        encoded = [tokenizer.encode(row.text) for row in rows]
+        self.max_length = max(map(len, encoded)) if max_length is None else max_length
+        self.encoded_texts = [
+            ids[: self.max_length] + [pad_token_id] * (self.max_length - len(ids)) for ids in encoded
+        ]
+
+    @property
+    def data(self) -> Any:
+        """The file as a pandas table.
+
+        Raises: MissingDependencyError without pandas.
+        """
+        try:
+            import pandas as pd
+        except ImportError as cause:
+            raise MissingDependencyError(
+                "a data set's table needs pandas, which is not installed; run `pip install 'scratchlm[book]'`."
+            ) from cause
+        return pd.read_csv(self._path)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return (
+            torch.tensor(self.encoded_texts[index], dtype=torch.long),
+            torch.tensor(self._labels[index], dtype=torch.long),
+        )
+
+
+def calc_loss_batch(
+    input_batch: Tensor, target_batch: Tensor, model: nn.Module, device: torch.device | str
+) -> Tensor:
+    """The batch's mean loss at its last position, with its gradient.
+
+    Shapes: input_batch (B, T), target_batch (B,) -> a scalar.
+    Units: nats per message.
+    """
+    logits = model(input_batch.to(device))[:, -1, :]  # (B, C)
+    loss_sum, n_targets = cross_entropy_sum(logits, target_batch.to(device))
+    return loss_sum / n_targets
+
+
+def calc_loss_loader(
+    data_loader: Loader, model: nn.Module, device: torch.device | str, num_batches: int | None = None
+) -> float:
+    """The mean of the batches' mean losses, over the first `num_batches` or all.
+
+    A last batch that is smaller weighs as much as a full one: that is the book's figure. The model is used in
+    the mode it is in.
+
+    Units: nats; nan for a loader without a batch.
+    """
+    return mean_over_batches(
+        data_loader, lambda inputs, targets: calc_loss_batch(inputs, targets, model, device), num_batches
+    )
+
+
+def calc_accuracy_loader(
+    data_loader: Loader, model: nn.Module, device: torch.device | str, num_batches: int | None = None
+) -> float:
+    """The share of messages whose likeliest class is the right one; the model is in evaluation mode afterwards.
+
+    Nan for a loader without a batch, where the book's divides by zero.
+    """
+    n_batches = len(data_loader) if num_batches is None else min(num_batches, len(data_loader))
+    n_right, n_seen = 0, 0
+    model.eval()
+    with torch.no_grad():
+        for inputs, targets in itertools.islice(data_loader, max(n_batches, 0)):
+            predicted = model(inputs.to(device))[:, -1, :].argmax(dim=-1)  # (B,)
+            n_right += int((predicted == targets.to(device)).sum())
+            n_seen += len(targets)
+    return n_right / n_seen if n_seen else float("nan")
+
+
+def evaluate_model(
+    model: nn.Module,
+    train_loader: Loader,
+    val_loader: Loader,
+    device: torch.device | str,
+    eval_iter: int,
+) -> tuple[float, float]:
+    """Training and validation loss over `eval_iter` batches each; the model is in training mode afterwards."""
+    with evaluation_mode(model):
+        train_loss = calc_loss_loader(train_loader, model, device, num_batches=eval_iter)
+        val_loss = calc_loss_loader(val_loader, model, device, num_batches=eval_iter)
+    model.train()
+    return train_loss, val_loss
+
+
+def train_classifier_simple(
+    model: nn.Module,
+    train_loader: Loader,
+    val_loader: Loader,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device | str,
+    num_epochs: int,
+    eval_freq: int,
+    eval_iter: int,
+) -> tuple[list[float], list[float], list[float], list[float], int]:
+    """Train, print the losses every `eval_freq` steps and the accuracies after each epoch.
+
+    Step 0 is printed after the first update. Losses and accuracies are over `eval_iter` batches. Gives both
+    losses, both accuracies, and how many messages have been seen. As in chapter 5 the order of random draws is
+    the book's, which is why this is no Trainer.
+    """
+    train_losses: list[float] = []
+    val_losses: list[float] = []
+    train_accs: list[float] = []
+    val_accs: list[float] = []
+    n_examples, step = 0, -1
+    for epoch in range(1, num_epochs + 1):
+        model.train()
+        for inputs, targets in train_loader:
+            step += 1
+            optimizer.zero_grad()
+            calc_loss_batch(inputs, targets, model, device).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            n_examples += len(inputs)
+            if step % eval_freq == 0:
+                train_loss, val_loss = evaluate_model(model, train_loader, val_loader, device, eval_iter)
+                train_losses.append(train_loss)
+                val_losses.append(val_loss)
+                _say(f"Ep {epoch} (Step {step:06d}): Train loss {train_loss:.3f}, Val loss {val_loss:.3f}")
+        train_accs.append(calc_accuracy_loader(train_loader, model, device, num_batches=eval_iter))
+        val_accs.append(calc_accuracy_loader(val_loader, model, device, num_batches=eval_iter))
+        _say(
+            f"Training accuracy: {train_accs[-1] * 100:.2f}% | Validation accuracy: {val_accs[-1] * 100:.2f}%"
+        )
+    return train_losses, val_losses, train_accs, val_accs, n_examples
+
+
+def plot_values(
+    epochs_seen: Sequence[float] | Tensor,
+    examples_seen: Sequence[float] | Tensor,
+    train_values: Sequence[float],
+    val_values: Sequence[float],
+    label: str = "loss",
+) -> None:
+    """Draw two curves over epochs and examples, save `LABEL-plot.pdf` in the current folder, and show it."""
+    from matplotlib import pyplot
+
+    figure, over_epochs = pyplot.subplots(figsize=(5, 3))
+    over_epochs.plot(epochs_seen, train_values, label=f"Training {label}")
+    over_epochs.plot(epochs_seen, val_values, linestyle="-.", label=f"Validation {label}")
+    over_epochs.set_xlabel("Epochs")
+    over_epochs.set_ylabel(label.capitalize())
+    over_epochs.legend()
+    over_examples = over_epochs.twiny()
+    over_examples.plot(examples_seen, train_values, alpha=0)  # not seen: it gives the second axis its range
+    over_examples.set_xlabel("Examples seen")
+    figure.tight_layout()
+    pyplot.savefig(f"{label}-plot.pdf")
+    pyplot.show()
+
+
+def classify_review(
+    text: str,
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    device: torch.device | str,
+    max_length: int | None = None,
+    pad_token_id: int = END_OF_TEXT_ID,
+) -> str:
+    """`spam` or `not spam`, by the scores at the last position; the model is in evaluation mode afterwards.
+
+    `max_length` None reads the text unpadded, where the book's fails. A text longer than the model's context
+    is cut, and a `max_length` beyond it pads up to the context only, where the book's fails too.
+
+    Raises: DataError for a text without a token when nothing is padded.
+    """
+    config = getattr(model, "config", None)  # a reader's own GPTModel has none
+    n_context = config.context_length if config else int(model.get_parameter("pos_emb.weight").shape[0])
+    length = n_context if max_length is None else min(max_length, n_context)
+    ids = tokenizer.encode(text)[:length]
+    if max_length is not None:
+        ids = ids + [pad_token_id] * (length - len(ids))
+    if not ids:
+        raise DataError(f"a text to classify needs at least one token, found {text!r}; give some text.")
+    model.eval()
+    with torch.no_grad():
+        logits = model(torch.tensor([ids], device=device))[:, -1, :]  # (1, C)
+    return "spam" if logits.argmax(dim=-1).item() == 1 else "not spam"
+
+
+def _class_number(label: str, path: Path) -> int:
+    if label not in ("0", "1"):
+        raise DataError(
+            f"{path} should hold the labels 0 and 1, found {label!r}; map the column first, "
+            'e.g. `df["Label"].map({"ham": 0, "spam": 1})`.'
+        )
+    return int(label)
+
+
+def _say(line: str) -> None:
+    """The book's functions print, and so do these."""
+    sys.stdout.write(line + "\n")

@@ -1,0 +1,180 @@
+"""Chapter 7, fine-tuning to follow instructions: entries, prompts and padded batches, and a judge of answers."""
+
+from __future__ import annotations
+
+import itertools
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from scratchlm.book.gpt2_weights import download_file
+from scratchlm.book.ollama import check_if_running, generate_model_scores, query_model
+from scratchlm.core.batch import IGNORE_INDEX
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.files import read_bytes, read_json, write_bytes
+from scratchlm.data.instructions import Instruction
+from scratchlm.data.padding import pad_right
+from scratchlm.data.prompts import TEMPLATES
+
+if TYPE_CHECKING:
+    import torch
+
+    from scratchlm.core.protocols import Tokenizer
+
+__all__ = [
+    "InstructionDataset",
+    "check_if_running",
+    "custom_collate_draft_1",
+    "custom_collate_draft_2",
+    "custom_collate_fn",
+    "download_and_load_file",
+    "format_input",
+    "generate_model_scores",
+    "query_model",
+]
+
+END_OF_TEXT_ID = 50256  # GPT-2's <|endoftext|>, with which the book pads
+Row: TypeAlias = "Sequence[int]"
+RowWithPrompt: TypeAlias = "tuple[int, Sequence[int]]"  # how many ids are the prompt's, all ids
+
+
+def download_and_load_file(file_path: str | Path, url: str) -> Any:
+    """What a JSON file holds; when it is not there yet, it is fetched first. The address may be `file:` too.
+
+    Raises: DownloadError when the address does not deliver; DataError for what is no JSON.
+    """
+    path = Path(file_path)
+    if not path.exists():
+        if urllib.parse.urlsplit(url).scheme == "file":
+            source = Path(urllib.request.url2pathname(urllib.parse.urlsplit(url).path))
+            write_bytes(path, read_bytes(source))
+        else:
+            download_file(url, path)
+    return read_json(path)
+
+
+def format_input(entry: Mapping[str, str]) -> str:
+    """An entry's instruction and input in Alpaca's form, without the mark that calls for the answer.
+
+    An entry without an input needs no such key, where the book's fails.
+    """
+    return TEMPLATES["alpaca"].request(_instruction(entry))
+
+
+class InstructionDataset(Dataset[Any]):
+    """Entries as ids: prompt, the mark that calls for the answer, and the answer.
+
+    `mask_instruction=True` gives pairs instead, how many of the ids are the prompt's and the ids, for
+    `custom_collate_fn(mask_instruction=True)`. The text of a special token is read as text, where the book's
+    fails.
+    """
+
+    def __init__(
+        self, data: Sequence[Mapping[str, str]], tokenizer: Tokenizer, *, mask_instruction: bool = False
+    ) -> None:
+        self.data = data
+        self.mask_instruction = mask_instruction
+        alpaca = TEMPLATES["alpaca"]
+        entries = [_instruction(entry) for entry in data]
+        self.encoded_texts = [tokenizer.encode(alpaca.full(entry)) for entry in entries]
+        self.n_prompt_ids = (
+            [
+                _n_shared(tokenizer.encode(alpaca.prompt(entry)), ids)
+                for entry, ids in zip(entries, self.encoded_texts)
+            ]
+            if mask_instruction
+            else []
+        )
+
+    def __len__(self) -> int:
+        return len(self.encoded_texts)
+
+    def __getitem__(self, index: int) -> list[int] | tuple[int, list[int]]:
+        ids = self.encoded_texts[index]
+        return (self.n_prompt_ids[index], ids) if self.mask_instruction else ids
+
+
+def custom_collate_draft_1(
+    batch: Sequence[Row], pad_token_id: int = END_OF_TEXT_ID, device: torch.device | str = "cpu"
+) -> Tensor:
+    """The chapter's first step: rows filled up to the longest.
+
+    Shapes: -> (B, T).
+    """
+    padded, _ = pad_right([_row(ids) for ids in batch], value=pad_token_id)
+    return padded.to(device)
+
+
+def custom_collate_draft_2(
+    batch: Sequence[Row], pad_token_id: int = END_OF_TEXT_ID, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Its second step: targets too, one id later, and all of the padding is a target.
+
+    Shapes: -> inputs (B, T), targets (B, T).
+    """
+    targets, _ = pad_right([_row([*ids[1:], pad_token_id]) for ids in batch], value=pad_token_id)
+    return custom_collate_draft_1(batch, pad_token_id, device), targets.to(device)
+
+
+def custom_collate_fn(
+    batch: Sequence[Row] | Sequence[RowWithPrompt],
+    pad_token_id: int = END_OF_TEXT_ID,
+    ignore_index: int = IGNORE_INDEX,
+    allowed_max_length: int | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    mask_instruction: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Inputs and targets of a batch; the end-of-text after each row is a target, the padding behind it is not.
+
+    The instruction is a target too, as in the book. `mask_instruction=True` takes the prompt's ids out, up to
+    the answer's first; the book's exercise 7.2 keeps the line that announces the answer. An end-of-text inside
+    a row stays a target, where the book masks every one but the first. A row cut to `allowed_max_length` may
+    lose its end-of-text.
+
+    Shapes: -> inputs (B, T), targets (B, T).
+    Raises: ConfigError when rows and `mask_instruction` do not fit each other.
+    """
+    if any(_is_pair(item) is not mask_instruction for item in batch):
+        raise ConfigError(
+            f"mask_instruction={mask_instruction} should be said to the data set as well, found rows "
+            f"{'without' if mask_instruction else 'with'} the length of their prompt; say it to both or neither."
+        )
+    if mask_instruction:
+        pairs = cast("Sequence[RowWithPrompt]", batch)
+    else:
+        pairs = [(0, ids) for ids in cast("Sequence[Row]", batch)]
+    shifted = [_row([*ids[1:], pad_token_id]) for _, ids in pairs]
+    for (n_prompt, _), row in zip(pairs, shifted):
+        row[: max(n_prompt - 1, 0)] = ignore_index  # the prompt's last id already predicts the answer
+    inputs, _ = pad_right([_row(ids) for _, ids in pairs], value=pad_token_id)  # (B, T)
+    targets, _ = pad_right(shifted, value=ignore_index)  # (B, T)
+    return inputs[:, :allowed_max_length].to(device), targets[:, :allowed_max_length].to(device)
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, tuple) and len(item) == 2 and not isinstance(item[1], int)
+
+
+def _row(ids: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.asarray(ids, dtype=np.int64)
+
+
+def _instruction(entry: Mapping[str, str]) -> Instruction:
+    if "instruction" not in entry:
+        raise DataError(f"an entry must have an instruction, found the keys {', '.join(entry) or 'none'}.")
+    return Instruction(
+        instruction=entry["instruction"], input=entry.get("input", ""), output=entry.get("output", "")
+    )
+
+
+def _n_shared(prompt: Sequence[int], whole: Sequence[int]) -> int:
+    """How many ids the prompt and the whole begin with alike: an id that also holds answer is the answer's."""
+    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(prompt, whole))
+    return sum(1 for _ in alike)

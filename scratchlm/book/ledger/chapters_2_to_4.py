@@ -1,0 +1,161 @@
+"""Chapters 2 to 4 recomputed: tokens, attention, and the model before it has learnt anything."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from scratchlm.book import ch02, ch03, ch04
+from scratchlm.core.assets import asset_path
+from scratchlm.core.errors import UnknownWordError
+from scratchlm.model.config import CONFIGS, GPTConfig, named_config
+from scratchlm.tokenizers.bpe import BPETokenizer
+from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
+from scratchlm.tokenizers.special_tokens import END_OF_TEXT, UNKNOWN
+from scratchlm.tokenizers.word import build_vocab, split_words
+
+SEED = 123  # the book's, everywhere
+GISBURN = '"It\'s the last he painted, you know," Mrs. Gisburn said with pardonable pride.'
+TEA = "Hello, do you like tea? <|endoftext|> In the sunlit terraces of the palace."
+UNKNOWN_PLACE = "Hello, do you like tea? <|endoftext|> In the sunlit terracesof someunknownPlace."
+HELLO_I_AM = [15496, 11, 314, 716]
+JOURNEY = [  # "Your journey starts with one step", three numbers a word
+    [0.43, 0.15, 0.89],
+    [0.55, 0.87, 0.66],
+    [0.57, 0.85, 0.64],
+    [0.22, 0.58, 0.33],
+    [0.77, 0.25, 0.10],
+    [0.05, 0.80, 0.55],
+]
+
+
+@functools.cache
+def the_verdict() -> str:
+    """The short story of chapter 2."""
+    return asset_path("text/the-verdict.txt").read_text(encoding="utf-8")
+
+
+@functools.cache
+def gpt2_bpe() -> BPETokenizer:
+    """GPT-2's tokenizer."""
+    return load_gpt2_tokenizer(asset_path("gpt2_bpe/encoder.json"), asset_path("gpt2_bpe/vocab.bpe"))
+
+
+def word_vocabulary(*special_tokens: str) -> dict[str, int]:
+    """The story's words, numbered."""
+    return build_vocab(the_verdict(), special_tokens=special_tokens)
+
+
+def v1() -> Any:
+    """The tokenizer that knows the story's words and no others."""
+    return ch02.SimpleTokenizerV1(word_vocabulary())
+
+
+def v2() -> Any:
+    """The tokenizer that has a token for the words it does not know."""
+    return ch02.SimpleTokenizerV2(word_vocabulary(END_OF_TEXT, UNKNOWN))
+
+
+def error_for_an_unknown_word() -> str:
+    """What SimpleTokenizerV1 says to "Hello"."""
+    try:
+        v1().encode("Hello, do you like tea. Is this-- a test?")
+    except KeyError as error:
+        is_named = isinstance(error, UnknownWordError) and "'Hello'" in str(error)
+        return f"KeyError: {'Hello' if is_named else error}"
+    return "no error"
+
+
+def first_batch() -> list[Any]:
+    """The first inputs and targets that the loader gives."""
+    loader = ch02.create_dataloader_v1(the_verdict(), batch_size=1, max_length=4, stride=1, shuffle=False)
+    inputs, targets = next(iter(loader))
+    return [inputs.tolist(), targets.tolist()]
+
+
+def simple_bpe_merges() -> int:
+    """How many merges the chapter's own BPE learns."""
+    tokenizer = ch02.BPETokenizerSimple()
+    tokenizer.train(the_verdict(), vocab_size=1000, allowed_special={END_OF_TEXT})
+    return len(tokenizer.bpe_merges)
+
+
+def context_vectors(name: str) -> list[list[float]]:
+    """What an attention layer makes of the journey's six words."""
+    torch.manual_seed(SEED)
+    if name == "causal":
+        layer: torch.nn.Module = ch03.CausalAttention(3, 2, 6, 0.0)
+    else:
+        layer = ch03.MultiHeadAttention(3, 2, 6, 0.0, num_heads=2)
+    with torch.no_grad():
+        vectors: torch.Tensor = layer(torch.tensor([JOURNEY, JOURNEY]))
+    rows: list[list[float]] = vectors[0].tolist()
+    return rows
+
+
+def n_parameters(size: str) -> list[int]:
+    """How many numbers a model consists of, with an output head of its own and without."""
+    with torch.device("meta"):
+        model = ch04.GPTModel(named_config(size))
+    untied = sum(p.numel() for p in model.parameters())
+    return [untied, untied - model.out_head.weight.numel()]
+
+
+def megabytes() -> list[float]:
+    """The four sizes in memory."""
+    sizes = [name for name in CONFIGS if name.startswith("gpt2-")]
+    return [round(n_parameters(size)[0] * 4 / 1024**2, 2) for size in sizes]
+
+
+def block_parameters() -> list[int]:
+    """How many numbers one block's two halves consist of."""
+    with torch.device("meta"):
+        block = ch04.TransformerBlock(named_config("gpt2-small"))
+    return [sum(p.numel() for p in half.parameters()) for half in (block.ff, block.att)]
+
+
+def untrained_model(context_length: int) -> Any:
+    """The 124M model as seed 123 makes it."""
+    torch.manual_seed(SEED)
+    return ch04.GPTModel(GPTConfig(context_length=context_length)).eval()
+
+
+@functools.cache
+def untrained_ids() -> list[int]:
+    """How the untrained model goes on after "Hello, I am"."""
+    model = untrained_model(1024)
+    ids: torch.Tensor = ch04.generate_text_simple(model, torch.tensor([HELLO_I_AM]), 10, 1024)
+    row: list[int] = ids[0].tolist()
+    return row
+
+
+FIGURES: dict[str, Callable[[], Any]] = {
+    "ch02.characters": lambda: len(the_verdict()),
+    "ch02.word-tokens": lambda: len(split_words(the_verdict())),
+    "ch02.vocabulary-v1": lambda: len(word_vocabulary()),
+    "ch02.vocabulary-v2": lambda: len(word_vocabulary(END_OF_TEXT, UNKNOWN)),
+    "ch02.v1-encode": lambda: v1().encode(GISBURN),
+    "ch02.v1-decode": lambda: v1().decode(v1().encode(GISBURN)),
+    "ch02.v1-unknown-word": error_for_an_unknown_word,
+    "ch02.v2-encode": lambda: v2().encode(TEA),
+    "ch02.v2-decode": lambda: v2().decode(v2().encode(TEA)),
+    "ch02.bpe-encode": lambda: gpt2_bpe().encode(UNKNOWN_PLACE, allowed_special={END_OF_TEXT}),
+    "ch02.bpe-exercise": lambda: gpt2_bpe().encode("Akwirw ier"),
+    "ch02.bpe-tokens": lambda: len(gpt2_bpe().encode(the_verdict())),
+    "ch02.first-batch": first_batch,
+    "ch02.bpe-merges": simple_bpe_merges,
+    "ch03.causal-attention": lambda: context_vectors("causal")[-1],
+    "ch03.multi-head-first": lambda: context_vectors("multi-head")[0],
+    "ch03.multi-head-last": lambda: context_vectors("multi-head")[-1],
+    "ch04.parameters-small": lambda: n_parameters("gpt2-small"),
+    "ch04.parameters-medium": lambda: n_parameters("gpt2-medium"),
+    "ch04.parameters-large": lambda: n_parameters("gpt2-large"),
+    "ch04.parameters-xl": lambda: n_parameters("gpt2-xl"),
+    "ch04.megabytes": megabytes,
+    "ch04.block-parameters": block_parameters,
+    "ch04.untrained-ids": untrained_ids,
+    "ch04.untrained-text": lambda: gpt2_bpe().decode(untrained_ids()[:10]),
+}

@@ -1,0 +1,118 @@
+"""Chapter 7's judge: a larger model that runs under Ollama gives each answer 0 to 100 points."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+import psutil
+
+from scratchlm.core.errors import ServiceError
+from scratchlm.data.instructions import Instruction
+from scratchlm.data.prompts import TEMPLATES
+
+CHAT_URL = "http://localhost:11434/api/chat"
+TIMEOUT_S = 30.0  # without one byte of the answer
+OPTIONS = {"seed": 123, "temperature": 0, "num_ctx": 2048}  # the book's, so that the judge repeats itself
+
+
+class ModelScores(list[int]):
+    """The points of the answers whose judgement was a whole number, in order, and what the others got instead."""
+
+    def __init__(self, points: Sequence[int], unreadable: Sequence[tuple[int, str]]) -> None:
+        super().__init__(points)
+        self.unreadable = tuple(unreadable)  # the entry's place, the judge's words
+
+
+def check_if_running(process_name: str) -> bool:
+    """Has any process of this machine the text in its name? That is no proof that it answers."""
+    return any(process_name in (process.info["name"] or "") for process in psutil.process_iter(["name"]))
+
+
+def query_model(prompt: str, model: str = "llama3", url: str = CHAT_URL) -> str:
+    """The reply of a model that runs under Ollama, as repeatable as its fixed seed and temperature 0 make it.
+
+    Raises: ServiceError when nothing answers, and for an answer that is an error, no chat or not complete.
+    """
+    payload = {"model": model, "messages": [{"role": "user", "content": prompt}], "options": OPTIONS}
+    try:
+        with httpx.stream("POST", url, json=payload, timeout=TIMEOUT_S) as response:
+            if response.status_code != HTTPStatus.OK:
+                said = response.read().decode("utf-8", errors="replace")
+                raise ServiceError(
+                    f"{url} should answer, found {response.status_code}: {said:.300}; "
+                    f"fetch the model with `ollama pull {model}`."
+                )
+            return "".join(_stretches(response.iter_lines(), url))
+    except (httpx.HTTPError, httpx.InvalidURL) as cause:
+        raise ServiceError(
+            f"Ollama should answer at {url}, found: {str(cause) or type(cause).__name__}; "
+            f"start it with `ollama serve` and fetch the model with `ollama pull {model}`."
+        ) from cause
+
+
+def generate_model_scores(
+    json_data: Sequence[Mapping[str, Any]], json_key: str, model: str = "llama3", *, url: str = CHAT_URL
+) -> ModelScores:
+    """The judge's points for the answers under `json_key`, as a list of whole numbers.
+
+    A judgement that is no whole number is printed and gives no points, as in the book; at the end it is said
+    how many there were, and `.unreadable` keeps them. The request's wording is ours, so the points are
+    comparable with each other and only roughly with the book's.
+
+    Raises: ServiceError when the judge does not answer.
+    """
+    points: list[int] = []
+    unreadable: list[tuple[int, str]] = []
+    for place, entry in enumerate(json_data):
+        reply = query_model(_request(entry, json_key), model, url)
+        try:
+            points.append(int(reply))
+        except ValueError:
+            sys.stdout.write(f"Could not convert score: {reply}\n")
+            unreadable.append((place, reply))
+    if unreadable:
+        sys.stdout.write(
+            f"{len(unreadable)} of {len(json_data)} judgements were no whole number and are not among the scores\n"
+        )
+    return ModelScores(points, unreadable)
+
+
+def _request(entry: Mapping[str, Any], json_key: str) -> str:
+    task = Instruction(instruction=entry["instruction"], input=entry.get("input", ""), output="")
+    return (
+        f"A model was given this task:\n\n{TEMPLATES['alpaca'].request(task)}\n\n"
+        f"The reference answer is:\n\n{entry['output']}\n\n"
+        f"The model answered:\n\n{entry[json_key]}\n\n"
+        "How good is the model's answer, from 0 (useless) to 100 (as good as can be)? "
+        "Reply with one whole number and nothing else."
+    )
+
+
+def _stretches(lines: Iterator[str], url: str) -> Iterator[str]:
+    """The pieces of text in a streamed chat: one JSON object a line, the last one marked as done."""
+    is_done = False
+    for line in lines:
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as cause:
+            raise ServiceError(
+                f"{url} should stream JSON objects, found {line[:100]!r}; is that address Ollama's /api/chat?"
+            ) from cause
+        if isinstance(value, dict) and "error" in value:
+            raise ServiceError(f"{url} should answer, found the error {value['error']!s:.300}; see its log.")
+        message = value.get("message", {"content": ""}) if isinstance(value, dict) else None
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            raise ServiceError(
+                f"{url} should stream chat messages, found {line[:100]!r}; is that address Ollama's /api/chat?"
+            )
+        is_done = is_done or bool(value.get("done"))
+        yield message["content"]
+    if not is_done:
+        raise ServiceError(f"{url} should mark the end of its answer, the stream stopped before; ask again.")

@@ -1,0 +1,104 @@
+"""Does a file look like what its name says? A check for downloads whose exact bytes nobody has published."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+from scratchlm.core.errors import DataError
+from scratchlm.core.files import parse_json, read_json
+
+TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)  # the last eight bytes of a LevelDB table
+TABLE_FOOTER_BYTES = 48
+LONGEST_HEADER_BYTES = 100_000_000  # safetensors' own limit
+ITEM_BYTES = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
+    **dict.fromkeys(("U32", "I32", "F32"), 4),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
+}
+PAGE_BEGINNINGS = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<script")
+TEXT_BEGINNINGS = {"checkpoint": b"model_checkpoint_path:", "vocab.bpe": b"#version"}
+
+
+def structure_problem(path: Path, *, name: str) -> str | None:
+    """What shows that this file is not what its name says, or None when nothing does.
+
+    path: where the bytes lie now; name: what the file is to be called.
+    """
+    with path.open("rb") as file:
+        beginning = file.read(1024)
+    if not beginning:
+        return "it is empty"
+    if beginning.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(PAGE_BEGINNINGS):
+        return "it is a web page, perhaps a login or a hotel's portal"
+    expected = TEXT_BEGINNINGS.get(name)
+    if expected is not None and not beginning.startswith(expected):
+        return f"it begins with {beginning[:24]!r}, expected {expected!r}"
+    if name.endswith(".json"):
+        return _json_problem(path)
+    if name.endswith(".index"):
+        return _table_problem(path)
+    if name.endswith(".safetensors"):
+        return _safetensors_problem(path)
+    return None
+
+
+def _json_problem(path: Path) -> str | None:
+    try:
+        read_json(path)
+    except DataError as cause:
+        return f"it is no JSON: {cause}"
+    return None
+
+
+def _table_problem(path: Path) -> str | None:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) < TABLE_FOOTER_BYTES:
+            return "it is shorter than the end of a LevelDB table"
+        file.seek(-len(TABLE_MAGIC), os.SEEK_END)
+        return None if file.read() == TABLE_MAGIC else "it does not end as a LevelDB table does"
+
+
+def _safetensors_problem(path: Path) -> str | None:
+    """The header lies within the file, and its tensors fill the rest without gap or overlap."""
+    size_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        prefix = file.read(8)
+        n_header = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+        if not 2 <= n_header <= min(LONGEST_HEADER_BYTES, size_bytes - 8):
+            return f"its header should lie within {size_bytes:,} bytes, {n_header:,} were announced"
+        header = file.read(n_header)
+    try:
+        tensors = parse_json(header.decode("utf-8"), where=str(path))
+    except (UnicodeDecodeError, DataError) as cause:
+        return f"its header is no JSON: {cause}"
+    if not isinstance(tensors, dict):
+        return "its header is no table of tensors"
+    spans = [_span(entry) for name, entry in tensors.items() if name != "__metadata__"]
+    end = 0
+    for span in sorted(spans, key=lambda span: span or (-1, -1)):
+        if span is None or span[0] != end:
+            return "its tensors do not follow each other"
+        end = span[1]
+    n_data = size_bytes - 8 - n_header
+    return None if end == n_data else f"its tensors take {end:,} bytes, found {n_data:,}"
+
+
+def _span(entry: Any) -> tuple[int, int] | None:
+    """Where a tensor begins and ends, or None when its entry contradicts itself."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
+        return None
+    offsets, shape = _counts(entry.get("data_offsets")), _counts(entry.get("shape"))
+    if entry["dtype"] not in ITEM_BYTES or offsets is None or shape is None or len(offsets) != 2:
+        return None
+    begin, end = offsets
+    return (begin, end) if end - begin == math.prod(shape) * ITEM_BYTES[entry["dtype"]] else None
+
+
+def _counts(value: Any) -> list[int] | None:
+    is_valid = isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+    return value if is_valid else None

@@ -1,0 +1,263 @@
+"""The figures that the book prints in chapter 7, its batches, and its judge against a small server."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import os
+import threading
+
+import psutil
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from scratchlm.book import ch05, ch07
+from scratchlm.core.errors import ConfigError, DataError, DownloadError, ServiceError
+from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
+
+ROWS = ([0, 1, 2, 3, 4], [5, 6], [7, 8, 9])  # the chapter's toy batch
+EOT = 50256
+NO = -100
+
+
+@pytest.fixture(scope="session")
+def gpt2(real_data):
+    folder = real_data / "gpt2_bpe"
+    return load_gpt2_tokenizer(folder / "encoder.json", folder / "vocab.bpe", engine="tiktoken")
+
+
+@pytest.fixture(scope="session")
+def entries(real_data):
+    return json.loads((real_data / "instruction" / "instruction-data.json").read_text(encoding="utf-8"))
+
+
+def test_the_first_draft_pads_the_books_batch():
+    assert ch07.custom_collate_draft_1(ROWS).tolist() == [
+        [0, 1, 2, 3, 4],
+        [5, 6, EOT, EOT, EOT],
+        [7, 8, 9, EOT, EOT],
+    ]
+
+
+def test_the_second_draft_has_targets_with_padding():
+    inputs, targets = ch07.custom_collate_draft_2(ROWS)
+    assert torch.equal(inputs, ch07.custom_collate_draft_1(ROWS))
+    assert targets.tolist() == [[1, 2, 3, 4, EOT], [6, EOT, EOT, EOT, EOT], [8, 9, EOT, EOT, EOT]]
+
+
+def test_the_books_batch_masks_the_padding_but_its_first():
+    inputs, targets = ch07.custom_collate_fn(ROWS)
+    assert torch.equal(inputs, ch07.custom_collate_draft_1(ROWS))
+    assert targets.tolist() == [[1, 2, 3, 4, EOT], [6, EOT, NO, NO, NO], [8, 9, EOT, NO, NO]]
+
+
+def test_padding_mask_and_length_can_be_others():
+    inputs, targets = ch07.custom_collate_fn(ROWS, 1, -7, 2)
+    assert inputs.tolist() == [[0, 1], [5, 6], [7, 8]]
+    assert targets.tolist() == [[1, 2], [6, 1], [8, 9]]
+    _, targets = ch07.custom_collate_fn(ROWS, 1, -7)
+    assert targets[1].tolist() == [6, 1, -7, -7, -7]
+
+
+def test_an_end_of_text_inside_a_row_stays_a_target():
+    _, targets = ch07.custom_collate_fn([[1, EOT, 2], [3, 4, 5]])
+    assert targets[0].tolist() == [EOT, 2, EOT]
+
+
+def test_a_masked_instruction_leaves_answer_and_end():
+    inputs, targets = ch07.custom_collate_fn([(3, ROWS[0]), (1, ROWS[1])], mask_instruction=True)
+    assert inputs.tolist() == [[0, 1, 2, 3, 4], [5, 6, EOT, EOT, EOT]]
+    assert targets.tolist() == [[NO, NO, 3, 4, EOT], [6, EOT, NO, NO, NO]]
+
+
+def test_data_set_and_batch_must_agree_on_the_mask():
+    with pytest.raises(ConfigError, match="found rows without"):
+        ch07.custom_collate_fn(ROWS, mask_instruction=True)
+    with pytest.raises(ConfigError, match="found rows with the length"):
+        ch07.custom_collate_fn([(3, ROWS[0])])
+
+
+def test_an_entry_becomes_alpacas_prompt():
+    head = (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the "
+        "request.\n\n### Instruction:\nSay it."
+    )
+    assert ch07.format_input({"instruction": "Say it.", "input": "", "output": "x"}) == head
+    assert ch07.format_input({"instruction": "Say it."}) == head
+    assert ch07.format_input({"instruction": "Say it.", "input": "it"}) == head + "\n\n### Input:\nit"
+    with pytest.raises(DataError, match="found the keys output"):
+        ch07.format_input({"output": "x"})
+
+
+def test_an_item_is_prompt_mark_and_answer(tiny_tokenizer):
+    entry = {"instruction": "Say it.", "input": "it", "output": "The cat <|endoftext|>"}
+    data = ch07.InstructionDataset([entry], tiny_tokenizer)
+    text = ch07.format_input(entry) + "\n\n### Response:\nThe cat <|endoftext|>"
+    assert (len(data), data[0]) == (1, tiny_tokenizer.encode(text))
+    assert data.encoded_texts == [data[0]]
+
+
+@pytest.mark.parametrize("output", ["The cat", "  The cat", ""])
+def test_the_mask_ends_where_the_answer_begins(tiny_tokenizer, output):
+    entry = {"instruction": "Say it.", "input": "", "output": output}
+    ((n_prompt, ids),) = ch07.InstructionDataset([entry], tiny_tokenizer, mask_instruction=True)
+    prompt = tiny_tokenizer.decode(ids[:n_prompt])
+    assert (ch07.format_input(entry) + "\n\n### Response:\n").startswith(prompt)
+    assert tiny_tokenizer.decode(ids[n_prompt:]).strip() == output.strip()
+
+
+@pytest.mark.slow  # encodes 990 entries
+def test_the_loaders_have_the_books_batches(gpt2, entries):
+    n_train, n_test = int(len(entries) * 0.85), int(len(entries) * 0.1)
+    train, val = entries[:n_train], entries[n_train + n_test :]
+    assert (len(train), n_test, len(val)) == (935, 110, 55)
+    collate = functools.partial(ch07.custom_collate_fn, device="cpu", allowed_max_length=1024)
+    torch.manual_seed(123)
+    data = ch07.InstructionDataset(train, gpt2)
+    loader = DataLoader(data, batch_size=8, collate_fn=collate, shuffle=True, drop_last=True)
+    val_loader = DataLoader(ch07.InstructionDataset(val, gpt2), batch_size=8, collate_fn=collate)
+    shapes = [list(inputs.shape) for inputs, _ in loader]
+    assert shapes[:3] == [[8, 61], [8, 76], [8, 73]]
+    assert (len(shapes), len(val_loader)) == (116, 7)
+
+
+def test_the_collated_batches_train_with_chapter_5s_loss(tiny_model):
+    inputs, targets = ch07.custom_collate_fn(ROWS, pad_token_id=60)
+    loss = ch05.calc_loss_batch(inputs, targets, tiny_model, "cpu")
+    expected = [
+        -tiny_model(inputs)[row, place].log_softmax(-1)[targets[row, place]]
+        for row in range(3)
+        for place in range(len(ROWS[row]))
+    ]
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
+
+
+def test_a_file_that_is_there_is_read_and_one_that_is_not_fetched(tmp_path):
+    source, target = tmp_path / "a b.json", tmp_path / "copy.json"
+    source.write_text('[{"instruction": "x"}]')
+    for _ in range(2):
+        assert ch07.download_and_load_file(target, source.as_uri()) == [{"instruction": "x"}]
+        source.unlink(missing_ok=True)  # the second time it is not needed
+    target.write_text("{")
+    with pytest.raises(DataError, match="line 1"):
+        ch07.download_and_load_file(target, "nowhere")
+    with pytest.raises(DownloadError, match="no http"):
+        ch07.download_and_load_file(tmp_path / "other.json", "nowhere:a")
+    with pytest.raises(DataError, match="readable file"):
+        ch07.download_and_load_file(tmp_path / "other.json", source.as_uri())
+
+
+def test_a_running_process_is_found_by_part_of_its_name(monkeypatch):
+    name = psutil.Process(os.getpid()).name()
+    assert ch07.check_if_running(name[:5])
+    assert not ch07.check_if_running("no process is called this")
+    nameless = type("Nameless", (), {"info": {"name": None}})()
+    monkeypatch.setattr(psutil, "process_iter", lambda attrs: [nameless])
+    assert not ch07.check_if_running("ollama")
+
+
+class Judge:
+    """Answers as Ollama's /api/chat, or with the bytes given."""
+
+    def __init__(self) -> None:
+        self.replies: list[object] = []
+        self.asked: list[dict] = []
+        judge = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                size = int(self.headers["Content-Length"])
+                judge.asked.append(json.loads(self.rfile.read(size)))
+                reply = judge.replies.pop(0)
+                status, body = reply if isinstance(reply, tuple) else (200, chat(reply))
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: object) -> None: ...
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/api/chat"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+
+def chat(text: str) -> bytes:
+    """A streamed reply, one character a line, in the shape of Ollama's."""
+    lines = [{"message": {"role": "assistant", "content": piece}, "done": False} for piece in text]
+    lines.append({"message": {"role": "assistant", "content": ""}, "done": True, "eval_count": len(text)})
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+@pytest.fixture
+def judge():
+    started = Judge()
+    yield started
+    started.server.shutdown()
+    started.server.server_close()
+
+
+def test_a_reply_is_put_together_from_the_stream(judge):
+    judge.replies = ["Llamas eat grass – mostly.\n\nAnd hay."]
+    assert ch07.query_model("What?", "llama3", judge.url) == "Llamas eat grass – mostly.\n\nAnd hay."
+    assert judge.asked == [
+        {
+            "model": "llama3",
+            "messages": [{"role": "user", "content": "What?"}],
+            "options": {"seed": 123, "temperature": 0, "num_ctx": 2048},
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "found"),
+    [
+        (404, b'{"error": "model not found"}', "404: .*model not found.*ollama pull llama3"),
+        (200, b'{"error": "out of memory"}\n', "the error out of memory"),
+        (200, b"<html>\n", "JSON objects, found '<html>'"),
+        (200, b"[]\n", "chat messages"),
+        (200, b'{"message": {"content": 3}}\n', "chat messages"),
+        (200, chat("cut off")[:-60].rpartition(b"\n")[0], "stopped before"),
+        (200, b"", "stopped before"),
+    ],
+)
+def test_what_is_no_reply_is_a_service_error(judge, status, body, found):
+    judge.replies = [(status, body)]
+    with pytest.raises(ServiceError, match=found):
+        ch07.query_model("What?", url=judge.url)
+
+
+def test_nobody_there_is_a_service_error(judge):
+    judge.server.shutdown()
+    judge.server.server_close()
+    with pytest.raises(ServiceError, match="ollama serve"):
+        ch07.query_model("What?", url=judge.url)
+    with pytest.raises(ServiceError, match="ollama serve"):
+        ch07.query_model("What?", url="no address")
+
+
+def test_scores_are_the_whole_numbers_and_the_rest_is_counted(judge, capsys):
+    data = [
+        {"instruction": f"task {i}", "input": "", "output": f"right {i}", "answer": f"mine {i}"}
+        for i in range(4)
+    ]
+    judge.replies = ["85", "about 40", " 95\n", ""]
+    scores = ch07.generate_model_scores(data, "answer", url=judge.url)
+    assert scores == [85, 95]
+    assert isinstance(scores, list)
+    assert scores.unreadable == ((1, "about 40"), (3, ""))
+    assert capsys.readouterr().out == (
+        "Could not convert score: about 40\nCould not convert score: \n"
+        "2 of 4 judgements were no whole number and are not among the scores\n"
+    )
+    asked = judge.asked[0]["messages"][0]["content"]
+    assert all(part in asked for part in (ch07.format_input(data[0]), "right 0", "mine 0"))
+
+
+def test_an_unreachable_judge_gives_no_scores(judge):
+    judge.replies = ["85", (500, b"oh")]
+    data = [{"instruction": "a", "output": "b", "answer": "c"}] * 2
+    with pytest.raises(ServiceError, match="500: oh"):
+        ch07.generate_model_scores(data, "answer", "llama3", url=judge.url)

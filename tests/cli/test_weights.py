@@ -1,0 +1,142 @@
+"""`weights list` and `weights fetch`: known weights, from a folder of this machine instead of the network."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import struct
+
+import pytest
+
+from scratchlm.cli.main import main
+from scratchlm.core import assets as assets_module
+from scratchlm.core import gpt2_assets as gpt2_assets_module
+from scratchlm.core.download import Patience, download
+from scratchlm.core.gpt2_assets import FILES, GPT2_ASSETS
+
+HEADER = b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
+CONTENTS = {
+    "model.safetensors": struct.pack("<Q", len(HEADER)) + HEADER + bytes(4),
+    "checkpoint": b'model_checkpoint_path: "model.ckpt"\n',
+    "model.ckpt.index": bytes(48) + struct.pack("<Q", 0xDB4775248B80FB57),
+    "vocab.bpe": b"#version: 0.2\n",
+}
+
+
+def content(asset_id: str) -> bytes:
+    return CONTENTS.get(asset_id.rpartition("/")[2], b'{"id": "%s"}' % asset_id.encode())
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of assets with every file of GPT-2, small; no address of the table answers."""
+    table = tuple(
+        dataclasses.replace(
+            asset,
+            urls=("http://127.0.0.1:9/nothing",),
+            size_bytes=asset.size_bytes and len(content(asset.id)),
+            sha256=asset.sha256 and hashlib.sha256(content(asset.id)).hexdigest(),
+        )
+        for asset in GPT2_ASSETS
+    )
+    for module in (assets_module, gpt2_assets_module):
+        monkeypatch.setattr(module, "GPT2_ASSETS", table)
+    monkeypatch.setattr(assets_module, "download", functools.partial(download, patience=Patience(attempts=1)))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("SCRATCHLM_MIRROR", raising=False)
+    for asset in table:
+        path = tmp_path / "class" / asset.id
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content(asset.id))
+    monkeypatch.setenv("SCRATCHLM_ASSETS", str(tmp_path / "class"))
+    return tmp_path / "class"
+
+
+def said(capsys, *args: str) -> dict:
+    assert main([*args, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_list_names_every_size_in_both_forms(capsys, folder):
+    rows = said(capsys, "weights", "list")["weights"]
+    assert [(row["name"], row["source"]) for row in rows] == [
+        (name, source)
+        for name in ("gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl")
+        for source in ("hf", "openai")
+    ]
+    assert all(row["here"] and row["path"] == str(folder / "gpt2" / row["names"][-1]) for row in rows)
+
+
+def test_the_list_says_what_is_not_here_and_what_nobody_has_published(capsys):
+    rows = said(capsys, "weights", "list")["weights"]
+    assert not any(row["here"] or row["path"] for row in rows)
+    by_name = {(row["name"], row["source"]): row for row in rows}
+    assert by_name["gpt2-small", "hf"]["size_bytes"] == 548_105_171 + 665
+    assert by_name["gpt2-large", "hf"]["size_bytes"] is None
+    assert main(["weights", "list"]) == 0
+    shown = capsys.readouterr().out
+    assert "gpt2, 124M" in shown
+    assert "unknown" in shown
+
+
+@pytest.mark.parametrize("name", ["gpt2-small", "gpt2", "124M"])
+def test_weights_from_the_folder_of_assets_cost_no_request(capsys, folder, name):
+    fetched = said(capsys, "weights", "fetch", name)["fetched"]
+    assert [row["path"] for row in fetched] == [
+        str(folder / "gpt2" / "124M" / file) for file in ("config.json", "model.safetensors")
+    ]
+    assert {row["verified"] for row in fetched} == {"published sha256"}
+
+
+def test_dir_has_the_layout_of_the_book(capsys, folder, tmp_path):
+    assert main(["weights", "fetch", "355M", "--source", "openai", "--dir", "gpt2"]) == 0
+    made = tmp_path / "work" / "gpt2" / "355M"
+    assert {path.name for path in made.iterdir() if path.suffix != ".sha256"} == set(FILES["openai"])
+    for file in FILES["openai"]:
+        assert (made / file).read_bytes() == content(file if file in CONTENTS else f"gpt2/355M/{file}")
+    printed = capsys.readouterr()
+    assert "gpt2/355M/model.ckpt.index" in printed.out.splitlines()
+    assert "no published sha256 is known" in printed.err
+
+
+def test_trust_on_first_use_is_told(capsys, folder, tmp_path):
+    fetched = said(capsys, "weights", "fetch", "gpt2-large", "--dir", "gpt2")["fetched"]
+    assert {row["verified"] for row in fetched} == {"first use"}
+    weights = next(row for row in fetched if row["id"].endswith(".safetensors"))
+    assert weights["sha256"] == hashlib.sha256(CONTENTS["model.safetensors"]).hexdigest()
+    record = tmp_path / "work" / "gpt2" / "774M" / "model.safetensors.sha256"
+    assert record.read_text().split() == [weights["sha256"], "model.safetensors"]
+
+
+def test_several_names_are_fetched_in_turn(capsys, folder):
+    fetched = said(capsys, "weights", "fetch", "gpt2-small", "gpt2-xl")["fetched"]
+    assert [row["id"].split("/")[1] for row in fetched] == ["124M", "124M", "1558M", "1558M"]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        ([], 2, "fetch needs a name"),
+        (["gpt3"], 2, "did you mean 'gpt2'"),
+        (["gpt2", "--source", "torrent"], 2, "torrent"),
+    ],
+)
+def test_a_wrong_command_is_one_line(capsys, args, code, message):
+    assert main(["weights", "fetch", *args]) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_no_address_that_answers_is_a_download_error(capsys, folder, monkeypatch):
+    monkeypatch.delenv("SCRATCHLM_ASSETS")
+    assert main(["weights", "fetch", "gpt2"]) == 4
+    assert "http://127.0.0.1:9/nothing" in capsys.readouterr().err
+
+
+def test_help_tells_of_the_mirror(capsys):
+    with pytest.raises(SystemExit):
+        main(["weights", "fetch", "--help"])
+    assert "SCRATCHLM_MIRROR=http://host/path" in capsys.readouterr().out

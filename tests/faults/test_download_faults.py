@@ -1,0 +1,469 @@
+"""`weights fetch` against a mirror with fourteen faults, and killed at any moment: a file is right or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from scratchlm.cli.main import main
+from scratchlm.core import assets as assets_module
+from scratchlm.core import gpt2_assets as gpt2_assets_module
+from scratchlm.core.download import Patience, download
+from scratchlm.core.gpt2_assets import GPT2_ASSETS
+
+HASTY = Patience(timeout_s=0.5, attempts=3, backoff_s=0.01, longest_wait_s=2)
+
+
+def safetensors(n_numbers: int) -> bytes:
+    """A small file of one tensor."""
+    entry = {"dtype": "F32", "shape": [n_numbers], "data_offsets": [0, 4 * n_numbers]}
+    header = json.dumps({"wte.weight": entry}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(range(256)) * (n_numbers // 64)
+
+
+WEIGHTS = safetensors(16_384)  # 64 KiB
+CONFIG = b'{"model_type": "gpt2"}'
+INDEX = bytes(100) + struct.pack("<Q", 0xDB4775248B80FB57)
+CONTENTS = {
+    "config.json": CONFIG,
+    "model.safetensors": WEIGHTS,
+    "checkpoint": b'model_checkpoint_path: "model.ckpt"\n',
+    "encoder.json": b'{"!": 0}',
+    "hparams.json": b'{"n_layer": 12}',
+    "model.ckpt.data-00000-of-00001": bytes(range(256)) * 256,
+    "model.ckpt.index": INDEX,
+    "model.ckpt.meta": b"\n\x05graph",
+    "vocab.bpe": b"#version: 0.2\n",
+}
+FILES = {asset.id: CONTENTS[asset.id.rpartition("/")[2]] for asset in GPT2_ASSETS}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves /mirror/<id> and /origin/<id> with ranges and ETags, unless a fault is prepared for the path."""
+
+    def do_GET(self) -> None:
+        n_earlier = sum(path == self.path for path, _ in self.server.requests)
+        self.server.requests.append((self.path, dict(self.headers)))
+        fault = self.server.faults.get(self.path)
+        if fault is None or fault(self, n_earlier) == "as usual":
+            self.serve()
+
+    def serve(self, *, data: bytes | None = None) -> None:
+        if data is None:
+            data = self.server.files.get(self.path.lstrip("/").partition("/")[2])
+        if data is None or self.path.startswith(self.server.missing):
+            return self.say(404)
+        etag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+        asked = self.headers.get("Range")
+        if asked is None or self.headers.get("If-Range") not in (None, etag):
+            return self.say(200, data, ETag=etag)
+        start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        if start >= len(data):
+            return self.say(416, ETag=etag, Content_Range=f"bytes */{len(data)}")
+        where = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        return self.say(206, data[start:], ETag=etag, Content_Range=where)
+
+    def say(self, status: int, data: bytes = b"", *, n_sent: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[:n_sent])
+        self.wfile.flush()
+        self.close_connection = True
+
+    def log_message(self, *args: object) -> None:
+        """Stay quiet."""
+
+
+class Server(ThreadingHTTPServer):
+    """The mirror and the origin; remembers what was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files, self.faults, self.requests = dict(FILES), {}, []
+        self.missing = "/nowhere"  # what lies below this is a 404
+        self.may_go_on = threading.Event()
+        self.scheme = "http"
+
+    def url(self, path: str) -> str:
+        return f"{self.scheme}://127.0.0.1:{self.server_address[1]}{path}"
+
+    def ranges(self, path: str) -> list[str | None]:
+        return [headers.get("Range") for asked, headers in self.requests if asked == path]
+
+    def handle_error(self, *args: object) -> None:
+        """A client that leaves early is part of the tests."""
+
+
+@contextlib.contextmanager
+def running(server: Server):
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.may_go_on.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A cache of our own, and no settings of this machine."""
+    for name in ("SCRATCHLM_ASSETS", "SCRATCHLM_MIRROR", "HF_TOKEN", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SCRATCHLM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    earlier = signal.getsignal(signal.SIGTERM)
+    yield tmp_path / "home" / "gpt2"
+    signal.signal(signal.SIGTERM, earlier)
+
+
+@pytest.fixture
+def server(place, monkeypatch):
+    """The mirror before an origin of this machine; promises fit what they serve."""
+    with running(Server()) as server:
+        monkeypatch.setenv("SCRATCHLM_MIRROR", server.url("/mirror"))
+        know(monkeypatch, server)
+        yield server
+
+
+def known_here(server: Server):
+    """The table of weights, with its addresses and promises fitted to the server's small files."""
+    return tuple(
+        dataclasses.replace(
+            asset,
+            urls=(server.url(f"/origin/{asset.id}"),),
+            size_bytes=asset.size_bytes and len(FILES[asset.id]),
+            sha256=asset.sha256 and hashlib.sha256(FILES[asset.id]).hexdigest(),
+        )
+        for asset in GPT2_ASSETS
+    )
+
+
+def know(monkeypatch, server: Server) -> None:
+    for module in (assets_module, gpt2_assets_module):
+        monkeypatch.setattr(module, "GPT2_ASSETS", known_here(server))
+    monkeypatch.setattr(assets_module, "download", functools.partial(download, patience=HASTY))
+
+
+def once(fault):
+    """The fault at the first request only."""
+    return lambda handler, n_earlier: fault(handler) if n_earlier == 0 else "as usual"
+
+
+def always(fault):
+    return lambda handler, n_earlier: fault(handler)
+
+
+def cut(handler, n_sent=20_000):
+    handler.say(200, WEIGHTS, n_sent=n_sent, ETag=f'"{hashlib.sha256(WEIGHTS).hexdigest()[:16]}"')
+
+
+def reset(handler):
+    cut(handler)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.close()
+
+
+def stall(handler):
+    cut(handler)
+    handler.server.may_go_on.wait(3)
+
+
+def ignore_ranges(handler, n_earlier):
+    cut(handler) if n_earlier == 0 else handler.say(200, WEIGHTS)
+
+
+def shift_ranges(handler, n_earlier):
+    if n_earlier == 0:
+        return cut(handler)
+    if n_earlier > 1:
+        return "as usual"
+    start = 20_100
+    where = f"bytes {start}-{len(WEIGHTS) - 1}/{len(WEIGHTS)}"
+    return handler.say(206, WEIGHTS[start:], Content_Range=where)
+
+
+def wrong_bytes(handler):
+    handler.say(200, b"x" * len(WEIGHTS))
+
+
+def login_page(handler):
+    handler.say(200, b"<!DOCTYPE html><title>Sign in</title>", Content_Type="text/html")
+
+
+def login_page_in_disguise(handler):
+    handler.say(200, b"\n<html>".ljust(len(WEIGHTS)), Content_Type="application/octet-stream")
+
+
+RECOVERS = {  # what the mirror does at the first request; asked again, it delivers
+    "500 then fine": once(lambda handler: handler.say(500)),
+    "429 with Retry-After": once(lambda handler: handler.say(429, Retry_After="0")),
+    "reset in the middle": once(reset),
+    "short body": once(cut),
+    "stall": once(stall),
+    "range ignored": ignore_ranges,
+    "wrong range offset": shift_ranges,
+}
+REFUSED = {  # what the mirror does at every request
+    "404": always(lambda handler: handler.say(404)),
+    "500": always(lambda handler: handler.say(500)),
+    "429 for an hour": always(lambda handler: handler.say(429, Retry_After="3600")),
+    "always short": always(cut),
+    "redirect loop": always(lambda handler: handler.say(302, Location=handler.path)),
+    "another scheme": always(lambda handler: handler.say(302, Location="file:///etc/hostname")),
+    "wrong bytes": always(wrong_bytes),
+    "login page": always(login_page),
+    "login page in disguise": always(login_page_in_disguise),
+}
+SIZES = pytest.mark.parametrize(
+    ("name", "folder"), [("gpt2-small", "124M"), ("gpt2-large", "774M")], ids=["sha256 known", "unknown"]
+)
+
+
+@SIZES
+@pytest.mark.parametrize("fault", RECOVERS)
+def test_a_passing_fault_costs_time_but_not_the_file(server, place, fault, name, folder):
+    server.faults[f"/mirror/gpt2/{folder}/model.safetensors"] = RECOVERS[fault]
+    server.missing = "/origin"
+    assert main(["weights", "fetch", name]) == 0
+    assert (place / folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert not list(place.rglob("*.partial*"))
+
+
+@SIZES
+@pytest.mark.parametrize("fault", REFUSED)
+def test_a_lasting_fault_leaves_no_file(server, place, fault, name, folder, capsys):
+    server.faults[f"/mirror/gpt2/{folder}/model.safetensors"] = REFUSED[fault]
+    server.missing = "/origin"
+    assert main(["weights", "fetch", name]) == 4
+    assert not (place / folder / "model.safetensors").exists()
+    assert not (place / folder / "model.safetensors.sha256").exists()
+    said = capsys.readouterr().err
+    assert server.url("/mirror/") in said
+    assert "Traceback" not in said
+
+
+@SIZES
+@pytest.mark.parametrize("fault", REFUSED)
+def test_a_lasting_fault_of_the_mirror_leaves_the_work_to_the_origin(server, place, fault, name, folder):
+    server.faults[f"/mirror/gpt2/{folder}/model.safetensors"] = REFUSED[fault]
+    assert main(["weights", "fetch", name]) == 0
+    assert (place / folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+@SIZES
+def test_a_dead_first_address_leaves_the_work_to_the_next(server, place, monkeypatch, name, folder):
+    monkeypatch.setenv("SCRATCHLM_MIRROR", "http://127.0.0.1:9/mirror")
+    assert main(["weights", "fetch", name]) == 0
+    assert (place / folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.ckpt.index", "checkpoint", "vocab.bpe"])
+def test_a_login_page_under_any_name_is_refused(server, place, file):
+    source = "hf" if file == "config.json" else "openai"
+    server.faults[f"/mirror/gpt2/774M/{file}"] = always(login_page_in_disguise)
+    server.missing = "/origin"
+    assert main(["weights", "fetch", "gpt2-large", "--source", source]) == 4
+    assert not (place / "774M" / file).exists()
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate for 127.0.0.1 that nobody vouches for."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate; it is not installed")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=127.0.0.1",
+    ]
+    extension = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run([*command, *extension], check=True, capture_output=True)
+    return key, cert
+
+
+@pytest.fixture
+def https_server(place, certificate, monkeypatch):
+    key, cert = certificate
+    server = Server()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.scheme = "https"
+    with running(server):
+        monkeypatch.setenv("SCRATCHLM_MIRROR", server.url("/mirror"))
+        know(monkeypatch, server)
+        yield server
+
+
+def test_a_server_that_nobody_vouches_for_is_refused(https_server, place, capsys):
+    assert main(["weights", "fetch", "gpt2-small"]) == 4
+    assert "certificate is not to be trusted" in capsys.readouterr().err
+    assert https_server.requests == []
+    assert not [path for path in place.rglob("*") if path.is_file()]
+
+
+def test_a_certificate_that_the_user_trusts_is_accepted(https_server, place, certificate, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[1]))
+    assert main(["weights", "fetch", "gpt2-small"]) == 0
+    assert (place / "124M" / "model.safetensors").read_bytes() == WEIGHTS
+
+
+RUNNER = """
+import dataclasses, functools, json, sys
+from scratchlm.cli.main import main
+from scratchlm.core import assets, gpt2_assets
+from scratchlm.core.download import Patience, download
+
+promises = json.loads(sys.argv[1])
+table = tuple(
+    dataclasses.replace(asset, urls=tuple(promises[asset.id][0]), size_bytes=promises[asset.id][1],
+                        sha256=promises[asset.id][2])
+    for asset in gpt2_assets.GPT2_ASSETS
+)
+assets.GPT2_ASSETS = gpt2_assets.GPT2_ASSETS = table
+assets.download = functools.partial(download, patience=Patience(timeout_s=30, attempts=3, backoff_s=0.05))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def start(server: Server, *args: str) -> subprocess.Popen[str]:
+    """The command in a process of its own, on the same table."""
+    promises = {a.id: (a.urls, a.size_bytes, a.sha256) for a in known_here(server)}
+    return subprocess.Popen(
+        [sys.executable, "-c", RUNNER, json.dumps(promises), *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_until(is_so, *, timeout_s: float = 60.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+
+
+def hold(handler):
+    """Send a part, then wait for the test."""
+    cut(handler)
+    handler.server.may_go_on.wait(60)
+
+
+@pytest.mark.slow
+@SIZES
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_killed_fetch_goes_on_where_it_was(server, place, number, name, folder):
+    path, target = f"/mirror/gpt2/{folder}/model.safetensors", place / folder / "model.safetensors"
+    partial = target.with_name("model.safetensors.partial")
+    server.faults[path] = once(hold)
+    process = start(server, "weights", "fetch", name)
+    wait_until(lambda: server.ranges(path) and partial.exists() and partial.stat().st_size > 0)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    assert not target.exists()
+    n_kept = partial.stat().st_size
+    assert 0 < n_kept <= 20_000
+    assert main(["weights", "fetch", name]) == 0
+    assert target.read_bytes() == WEIGHTS
+    assert server.ranges(path) == [None, f"bytes={n_kept}-"]
+    assert not list(place.rglob("*.partial*"))
+
+
+@pytest.mark.slow
+@SIZES
+def test_of_several_processes_one_downloads_and_the_others_wait(server, place, name, folder):
+    path = f"/mirror/gpt2/{folder}/config.json"
+
+    def hold_the_first(handler):
+        handler.server.may_go_on.wait(60)
+        return "as usual"
+
+    server.faults[path] = once(hold_the_first)
+    processes = [start(server, "weights", "fetch", name) for _ in range(2)]
+    is_waiting = threading.Event()
+    said = ["", ""]
+
+    def listen(i: int) -> None:
+        for line in processes[i].stderr:
+            said[i] += line
+            if "another process is downloading" in line:
+                is_waiting.set()
+
+    listeners = [threading.Thread(target=listen, args=(i,)) for i in range(2)]
+    for listener in listeners:
+        listener.start()
+    assert is_waiting.wait(60)
+    server.may_go_on.set()
+    assert [process.wait(timeout=60) for process in processes] == [0, 0], said
+    for listener, process in zip(listeners, processes, strict=True):
+        listener.join()
+        process.stdout.close()
+        process.stderr.close()
+    assert len(server.ranges(path)) == 1
+    assert len(server.ranges(f"/mirror/gpt2/{folder}/model.safetensors")) == 1
+    assert (place / folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+@pytest.mark.slow
+@SIZES
+def test_what_a_killed_process_held_is_taken_over_by_the_one_that_waits(server, place, name, folder):
+    path, target = f"/mirror/gpt2/{folder}/model.safetensors", place / folder / "model.safetensors"
+    partial = target.with_name("model.safetensors.partial")
+    server.faults[path] = once(hold)
+    first = start(server, "weights", "fetch", name)
+    wait_until(lambda: server.ranges(path) and partial.exists() and partial.stat().st_size > 0)
+    second = start(server, "weights", "fetch", name)
+    is_waiting = threading.Event()
+
+    def listen() -> None:
+        for line in second.stderr:
+            if "another process is downloading" in line:
+                is_waiting.set()
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    assert is_waiting.wait(60)
+    n_kept = partial.stat().st_size
+    first.kill()
+    first.communicate(timeout=60)
+    assert second.wait(timeout=60) == 0
+    listener.join()
+    second.stdout.close()
+    second.stderr.close()
+    assert server.ranges(path) == [None, f"bytes={n_kept}-"]
+    assert target.read_bytes() == WEIGHTS
