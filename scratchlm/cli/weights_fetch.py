@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from scratchlm.cli.parsing import Common, run_command
-from scratchlm.core.assets import Asset, fetch_asset, find_assets, recorded_sha256
+from scratchlm.core.assets import Asset, fetch_asset, find_assets, find_file, recorded_sha256
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.gpt2_assets import Source, gpt2_files, gpt2_size
 
@@ -47,14 +47,14 @@ def _act(command: WeightsFetch, console: Console) -> dict[str, Any]:
         raise ConfigError("fetch needs a name, found none; `scratchlm weights list` shows them.")
     fetched = []
     for size in [gpt2_size(name) for name in command.names]:
-        # Hugging Face's weights come without OpenAI's tokenizer files, which a model needs.
-        tokenizer = find_assets("gpt2_bpe") if command.source == "hf" and command.dir is None else []
-        for asset in (*tokenizer, *gpt2_files(size, command.source)):
+        for asset in gpt2_files(size, command.source):
             target = None if command.dir is None else command.dir / asset.id.removeprefix("gpt2/")
             row = _fetch(asset, target, console)
             fetched.append(row)
             if not command.json:
                 print(row["path"])
+    if command.source == "hf" and any(find_file(asset.id) is None for asset in find_assets("gpt2_bpe")):
+        console.print("The tokenizer is not here yet: `scratchlm data fetch gpt2_bpe`", markup=False)
     return {"fetched": fetched}
 
 

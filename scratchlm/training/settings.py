@@ -60,7 +60,9 @@ class ModelSettings:
     attention: Literal["sdpa", "manual"] | None = None  # torch's fused attention, or written out
     norm: Literal["layer", "rms"] | None = None  # LayerNorm as GPT-2, or RMSNorm as Llama
     positions: Literal["learned", "rotary"] | None = None  # an added vector as GPT-2, or turning as Llama
-    feed_forward: Literal["gelu", "gelu_exact", "swiglu"] | None = None  # GPT-2's, with exact GELU, or Llama's
+    feed_forward: Literal["gelu", "gelu_exact", "swiglu"] | None = (
+        None  # GPT-2's, with exact GELU, or Llama's
+    )
     ff_dim: int | None = None  # width inside the feed-forward layer
     n_kv_heads: int | None = None  # heads of keys and values, shared by groups of queries
     qk_norm: bool | None = None  # an RMSNorm on every head's queries and keys, as in Qwen 3
