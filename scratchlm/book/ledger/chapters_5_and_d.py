@@ -15,8 +15,6 @@ from torch import Tensor
 from scratchlm.book import appendix_d, ch02, ch05
 from scratchlm.book.ledger.chapters_2_to_4 import SEED, gpt2_bpe, the_verdict, untrained_model
 from scratchlm.checkpoints.imports import open_model
-from scratchlm.core.assets import asset_path, find_assets
-from scratchlm.core.errors import DataError
 from scratchlm.generation.samplers import keep_top_k
 from scratchlm.model.gpt import GPTModel
 
@@ -130,11 +128,7 @@ def toy_top_3() -> list[float]:
 @functools.lru_cache(maxsize=1)  # one at a time: the largest takes 6 GB
 def openai_model(size: str) -> GPTModel:
     """OpenAI's weights, from whichever form of them is here."""
-    for asset in find_assets(f"gpt2/{size}"):
-        if asset.id.endswith(("model.safetensors", "model.ckpt.index")):
-            with contextlib.suppress(DataError):
-                return open_model(asset_path(asset.id).parent).model.eval()
-    raise DataError(f"gpt2/{size} should be on this machine; run `scratchlm weights fetch`.")
+    return open_model(size).model
 
 
 def openai_sample() -> str:

@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from scratchlm.book import appendix_e, ch05, ch06, ch07
+from scratchlm.book.ledger.bonus_table import SETTINGS, accuracies
 from scratchlm.book.ledger.chapters_2_to_4 import SEED, gpt2_bpe
 from scratchlm.book.ledger.chapters_5_and_d import CPU, openai_model
 from scratchlm.core.assets import asset_path
@@ -44,8 +45,8 @@ def messages() -> Any:
     return pd.read_csv(path, sep="\t", header=None, names=["Label", "Text"])
 
 
-def spam_datasets() -> tuple[Any, Any, Any]:
-    """The chapter's three data sets: training, validation, test."""
+def spam_datasets(length: int | None = None) -> tuple[Any, Any, Any]:
+    """The chapter's three data sets: training, validation, test; rows of that length, or the longest's."""
     table = ch06.create_balanced_dataset(messages())
     table["Label"] = table["Label"].map({"ham": 0, "spam": 1})
     parts = ch06.random_split(table, 0.7, 0.1)
@@ -56,7 +57,7 @@ def spam_datasets() -> tuple[Any, Any, Any]:
                 writer = csv.writer(file)
                 writer.writerow(["Label", "Text"])
                 writer.writerows(zip(part["Label"], part["Text"]))
-        train = ch06.SpamDataset(paths[0], gpt2_bpe(), max_length=None)
+        train = ch06.SpamDataset(paths[0], gpt2_bpe(), max_length=length)
         rest = [ch06.SpamDataset(path, gpt2_bpe(), max_length=train.max_length) for path in paths[1:]]
     return train, rest[0], rest[1]
 
@@ -151,7 +152,14 @@ def _classifier(model: GPTModel) -> GPTModel:
     return model
 
 
+def bonus_row(number: int) -> list[float]:
+    """Training, validation and test accuracy in % of a row of the table of additional experiments."""
+    setting = SETTINGS[number]
+    return accuracies(setting, lambda: spam_datasets(1024 if setting.pad == "model" else None))
+
+
 FIGURES: dict[str, Callable[[], Any]] = {
+    **{f"ch06.bonus-{number:02d}": functools.partial(bonus_row, number) for number in SETTINGS},
     "ch06.balanced-rows": lambda: len(ch06.create_balanced_dataset(messages())),
     "ch06.batches": lambda: [len(loader) for loader in spam_loaders()],
     "ch06.max-length": lambda: spam_datasets()[0].max_length,

@@ -1,0 +1,32 @@
+"""The seed's script and its notebook: one text, and it runs from top to bottom."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_notebook_is_the_script():
+    maker = runpy.run_path(str(ROOT / "dev" / "make_notebook.py"))
+    notebook = (ROOT / "llm_from_scratch.ipynb").read_text(encoding="utf-8")
+    assert notebook == maker["as_notebook"](), "run `python dev/make_notebook.py`"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_script_runs_from_top_to_bottom_without_assets(tmp_path):
+    environment = {"PATH": "", "SCRATCHLM_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "llm_from_scratch.py")],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=880, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Ep 1 (Step 000000): Train loss" in done.stdout
+    assert "test accuracy:" in done.stdout
+    assert "word for word" in done.stdout
