@@ -249,8 +249,8 @@ print(f"test accuracy: {ch06.calc_accuracy_loader(spam_test, model, device):.1%}
 # ## Chapter 7: an assistant that follows instructions
 #
 # A task and its answer in one text; the padding after it counts for nothing. A model of a million numbers that has
-# read for a minute answers in the right form, and often with the wrong thing: `scratchlm run quickstart` trains a better
-# one in a few minutes, `--full` one of 124 million.
+# read for a minute answers in the right form, and often with the wrong thing: `scratchlm run quickstart` trains a
+# better one in a few minutes, `--full` one of 124 million.
 
 # %%
 if FULL:
