@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from scratchlm.checkpoints.gguf import GGUFType, export_gguf, read_gguf
 from scratchlm.checkpoints.gguf_weights import architecture
 from scratchlm.checkpoints.huggingface import export_huggingface, find_weights, read_huggingface
 from scratchlm.checkpoints.modelfile import PromptFrame, chat_template, modelfile
+from scratchlm.checkpoints.onnx import ONNXModel, export_onnx
 from scratchlm.checkpoints.store import LoadedModel, build_model, load_model, save_model
 from scratchlm.checkpoints.torch_file import read_torch_file, write_torch_file
 from scratchlm.core.errors import CheckpointError, ConfigError
@@ -24,7 +26,7 @@ from scratchlm.model.config import WIDENING
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.files import load_tokenizer
 
-TargetName = Literal["native", "hf", "gguf", "book"]
+TargetName = Literal["native", "hf", "gguf", "book", "onnx"]
 DType = Literal["f32", "f16", "bf16", "q8_0"]
 BOOK_NORM_EPS = 1e-5
 MODEL_FOLDER_MARKS = ("manifest.json", "config.json")  # what a folder must hold to be replaced
@@ -273,9 +275,22 @@ def _read_book(path: Path, source: LoadedModel) -> LoadedModel:
     )
 
 
+def _write_onnx(path: Path, source: LoadedModel, dtype: DType | None, _frame: PromptFrame) -> None:
+    if dtype not in (None, "f32"):
+        raise ConfigError(f"ONNX is written as f32, got {dtype}; leave --dtype out.")
+    export_onnx(path, source.model)
+
+
+def _read_onnx(path: Path, source: LoadedModel) -> LoadedModel:
+    """Only its scores can be compared; everything else is the source's."""
+    model = cast(GPTModel, ONNXModel(path, source.config))
+    return dataclasses.replace(source, model=model, folder=path)
+
+
 TARGETS: dict[str, _Target] = {
     "native": _Target(_write_native, _read_native, is_folder=True, suffix=""),
     "hf": _Target(_write_huggingface, _read_huggingface, is_folder=True, suffix=""),
     "gguf": _Target(_write_gguf, _read_gguf, is_folder=False, suffix=".gguf"),
     "book": _Target(_write_book, _read_book, is_folder=False, suffix=".pth"),
+    "onnx": _Target(_write_onnx, _read_onnx, is_folder=False, suffix=".onnx"),
 }

@@ -27,7 +27,8 @@ class Convert(Common):
     """Write a model in another format, then read it back and compare.
 
     native: a model folder of ours. hf: a folder for Hugging Face's transformers. gguf: a file for llama.cpp and Ollama,
-    with a Modelfile beside it. book: the weights as a .pth that the book's own GPTModel loads.
+    with a Modelfile beside it. book: the weights as a .pth that the book's own GPTModel loads. onnx: a graph
+    from ids to logits.
     Example: scratchlm convert runs/quickstart quickstart.gguf --to gguf --dtype q8_0
     """
 

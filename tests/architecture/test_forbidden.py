@@ -20,7 +20,10 @@ UNSAFE_CALLS = {  # the end of a dotted name
 }
 WRITES_FOR_OTHERS = {"scratchlm.checkpoints.torch_file": "torch.save"}  # the book's readers want a .pth
 UNSAFE_KEYWORDS = {"shell": True, "verify": False, "allow_pickle": True, "weights_only": False}
-OPTIONAL = {"pyarrow", "sklearn", "playwright", "gguf", "pandas"}  # of the extras: may be missing
+OPTIONAL = {  # of the extras: may be missing
+    *("pyarrow", "sklearn", "playwright", "gguf", "pandas"),
+    *("onnx", "onnxscript", "onnxruntime"),
+}
 SLOW_TO_IMPORT = {
     "matplotlib",
     "tensorboard",

@@ -1,0 +1,114 @@
+"""ONNX, the file that onnxruntime and many other engines run: ids in, logits out, no key-value cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scratchlm.checkpoints.store import build_model, own_weights
+from scratchlm.core.errors import CheckpointError, ConfigError, MissingDependencyError
+from scratchlm.core.files import new_file
+from scratchlm.model.config import GPTConfig
+from scratchlm.model.gpt import GPTModel
+
+MAX_BYTES = 2_000_000_000  # of weights: a protobuf message holds at most 2 GB
+
+
+class ONNXModel(nn.Module):
+    """An ONNX file run by onnxruntime, to be compared with the model it came from.
+
+    Shapes: ids (B, T) -> logits (B, T, V).
+    Raises: CheckpointError for a file that onnxruntime does not load; MissingDependencyError without it.
+    """
+
+    def __init__(self, path: str | Path, config: GPTConfig) -> None:
+        super().__init__()
+        runtime = _library("onnxruntime")
+        self.config = config
+        refusals = _refusals(runtime)
+        try:
+            self._session = runtime.InferenceSession(
+                Path(path).read_bytes(), providers=["CPUExecutionProvider"]
+            )
+        except refusals as cause:
+            raise CheckpointError(
+                f"{path} should be an ONNX file, got: {str(cause)[:300]}; convert it again."
+            ) from cause
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Run the file's graph."""
+        (logits,) = self._session.run(None, {"ids": ids.numpy()})
+        return torch.from_numpy(logits)
+
+
+def export_onnx(path: str | Path, model: GPTModel) -> Path:
+    """Write the model's graph and weights as one file, for any batch and any length up to its context.
+
+    Raises: ConfigError for a model of more than 2 GB, which one file cannot hold, and for a context of one
+        token; MissingDependencyError without the `onnx` packages; CheckpointError when the disk is full.
+    """
+    _library("onnx"), _library("onnxscript")
+    weights = {name: tensor.detach().float().cpu() for name, tensor in own_weights(model).items()}
+    n_bytes = sum(4 * tensor.numel() for tensor in weights.values())
+    context_length = model.config.context_length
+    if n_bytes > MAX_BYTES or context_length < 2:
+        raise ConfigError(
+            f"ONNX holds models of at most {MAX_BYTES:,} bytes with a context of 2 tokens or more, got "
+            f"{n_bytes:,} bytes and {context_length}; take --to gguf or hf."
+        )
+    # The fused kernel asks whether there is more than one token, which the exporter cannot follow.
+    config = dataclasses.replace(model.config, attention="manual")
+    plain = build_model(config, weights, where=Path("the model")).eval()
+    example = torch.zeros(2, 2, dtype=torch.long)
+    sizes = {"ids": {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens", max=context_length)}}
+    with new_file(path, error=CheckpointError) as partial, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, about its internals
+        program = torch.onnx.export(
+            plain,
+            (example,),
+            dynamo=True,
+            input_names=["ids"],
+            output_names=["logits"],
+            dynamic_shapes=sizes,
+            verbose=False,
+        )
+        assert program is not None
+        program.save(str(partial))
+    return Path(path)
+
+
+def _refusals(runtime: Any) -> tuple[type[Exception], ...]:
+    """What onnxruntime raises for files that it does not run; its errors have no common ancestor of their own."""
+    names = (
+        "Fail",
+        "InvalidArgument",
+        "InvalidGraph",
+        "InvalidProtobuf",
+        "NotImplemented",
+        "RuntimeException",
+    )
+    state = runtime.capi.onnxruntime_pybind11_state
+    return (OSError, RuntimeError, ValueError, *(getattr(state, name) for name in names))
+
+
+def _library(name: str) -> Any:
+    try:
+        if name == "onnxruntime":
+            import onnxruntime
+
+            return onnxruntime
+        if name == "onnxscript":
+            import onnxscript
+
+            return onnxscript
+        import onnx
+    except ImportError as cause:
+        raise MissingDependencyError(
+            f"ONNX files need the package {name}, which is not installed; run `pip install 'scratchlm[onnx]'`."
+        ) from cause
+    return onnx
