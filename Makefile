@@ -51,7 +51,7 @@ test: $(TEST_READY)
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow and $(NEVER_HERE)"
 
 test-slow: $(TEST_READY)
-	$(PYTEST) -n $(WORKERS) --dist loadfile -m "slow and $(NEVER_HERE)"
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m "slow and $(NEVER_HERE)"
 
 check: lint
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow and not browser and $(NEVER_HERE)"
