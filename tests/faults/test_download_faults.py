@@ -25,7 +25,7 @@ from scratchlm.cli.main import main
 from scratchlm.core import assets as assets_module
 from scratchlm.core import gpt2_assets as gpt2_assets_module
 from scratchlm.core.download import Patience, download
-from scratchlm.core.gpt2_assets import GPT2_ASSETS
+from scratchlm.core.gpt2_assets import GPT2_ASSETS, gpt2_files, gpt2_size
 
 HASTY = Patience(timeout_s=0.5, attempts=3, backoff_s=0.01, longest_wait_s=2)
 
@@ -241,6 +241,23 @@ REFUSED = {  # what the mirror does at every request
 SIZES = pytest.mark.parametrize(
     ("name", "folder"), [("gpt2-small", "124M"), ("gpt2-large", "774M")], ids=["sha256 known", "unknown"]
 )
+
+
+@pytest.mark.parametrize("source", ["hf", "openai"])
+@pytest.mark.parametrize("name", ["gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl"])
+def test_every_size_comes_whole_from_a_mirror_and_a_broken_download_goes_on(server, place, name, source):
+    size = gpt2_size(name)
+    ids = [asset.id for asset in gpt2_files(size, source)]
+    largest = max(ids, key=lambda asset_id: len(FILES[asset_id]))
+    data = FILES[largest]
+    etag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+    server.faults[f"/mirror/{largest}"] = once(
+        lambda handler: handler.say(200, data, n_sent=20_000, ETag=etag)
+    )
+    assert main(["weights", "fetch", name, "--source", source]) == 0
+    for asset_id in ids:
+        assert (place.parent / asset_id).read_bytes() == FILES[asset_id]
+    assert server.ranges(f"/mirror/{largest}") == [None, "bytes=20000-"]
 
 
 @SIZES
