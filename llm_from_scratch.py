@@ -152,7 +152,7 @@ if FULL:
     settings, params = ch05.download_and_load_gpt2(model_size="124M", models_dir="gpt2")
     config |= {"context_length": 1024, "qkv_bias": True, "drop_rate": 0.0}
     context_length = 1024
-    model = ch05.GPTModel(config)
+    model = ch04.GPTModel(config)
     ch05.load_weights_into_gpt(model, params)
     model.to(device).eval()
     torch.manual_seed(123)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import runpy
 import subprocess
 import sys
@@ -30,3 +32,22 @@ def test_the_script_runs_from_top_to_bottom_without_assets(tmp_path):
     assert "Ep 1 (Step 000000): Train loss" in done.stdout
     assert "test accuracy:" in done.stdout
     assert "word for word" in done.stdout
+
+
+def test_every_name_that_the_script_takes_from_a_chapter_is_there():
+    """Also those that only --full reaches, which no test can run."""
+    tree = ast.parse((ROOT / "llm_from_scratch.py").read_text(encoding="utf-8"))
+    used = {
+        (node.value.id, node.attr)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id.startswith(("ch0", "appendix_"))
+    }
+    assert len(used) > 20
+    missing = [
+        f"{chapter}.{name}"
+        for chapter, name in sorted(used)
+        if not hasattr(importlib.import_module(f"scratchlm.book.{chapter}"), name)
+    ]
+    assert missing == []
