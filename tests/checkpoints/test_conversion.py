@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+
 import pytest
 import torch
 
@@ -30,7 +33,11 @@ KINDS = {
     "llama tied": LLAMA | {"tie_embeddings": True},
     "qwen3": LLAMA | {"qk_norm": True, "head_size": 16},
 }
-NAMES = {"native": "out", "hf": "out", "gguf": "out.gguf", "book": "out.pth"}
+NAMES = {"native": "out", "hf": "out", "gguf": "out.gguf", "book": "out.pth", "onnx": "out.onnx"}
+KEEPERS = [
+    to for to in TARGETS if to != "onnx"
+]  # hold the very weights; ONNX holds a graph that scores alike
+ONNX_TOLERANCE = 1e-5  # largest difference of any logit, float32
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +72,7 @@ def assert_same_bits(one: GPTModel, other: GPTModel) -> None:
         assert torch.equal(ours[name], theirs[name]), name
 
 
-@pytest.mark.parametrize("to", TARGETS)
+@pytest.mark.parametrize("to", KEEPERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_format_gives_the_source_s_logits(make_source, out, kind, to):
     source = make_source(kind)
@@ -97,8 +104,23 @@ def test_a_native_copy_keeps_task_and_facts(make_source, out):
     assert copy.manifest["step"] == 7
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_onnx_gives_the_source_s_logits(make_source, out, kind):
+    done = convert(make_source(kind), out / "a.onnx", to="onnx")
+    assert done.max_logit_difference <= ONNX_TOLERANCE
+    assert [file.name for file in out.iterdir()] == ["a.onnx"]
+
+
 @pytest.mark.parametrize("dtype", ["f16", "bf16"])
-@pytest.mark.parametrize("to", TARGETS)
+def test_onnx_is_written_in_full_precision_only(make_source, out, dtype):
+    with pytest.raises(ConfigError, match="leave --dtype out"):
+        convert(make_source(), out / "a.onnx", to="onnx", dtype=dtype)
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16"])
+@pytest.mark.parametrize("to", KEEPERS)
 def test_fewer_bits_are_stored_and_the_difference_is_told(make_source, out, to, dtype):
     done = convert(make_source(), out / NAMES[to], to=to, dtype=dtype)
     assert 0 < done.max_logit_difference < 0.05
@@ -174,7 +196,7 @@ def test_no_verify_compares_nothing(make_source, out, monkeypatch):
     assert convert(make_source(), out / "a.gguf", to="gguf", verify=False).max_logit_difference is None
 
 
-@pytest.mark.parametrize("to", TARGETS)
+@pytest.mark.parametrize("to", [*KEEPERS, pytest.param("onnx", marks=pytest.mark.slow)])
 def test_an_existing_target_stays_unless_told_otherwise(make_source, out, to):
     source = make_source()
     convert(source, out / NAMES[to], to=to)
@@ -182,7 +204,8 @@ def test_an_existing_target_stays_unless_told_otherwise(make_source, out, to):
     with pytest.raises(CheckpointError, match="--overwrite"):
         convert(source, out / NAMES[to], to=to)
     assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
-    assert convert(source, out / NAMES[to], to=to, overwrite=True).max_logit_difference == 0
+    replaced = convert(source, out / NAMES[to], to=to, overwrite=True)
+    assert replaced.max_logit_difference <= (ONNX_TOLERANCE if to == "onnx" else 0)
 
 
 def test_overwrite_never_replaces_a_folder_that_is_no_model(make_source, out):
@@ -218,11 +241,11 @@ def test_a_file_s_name_must_tell_its_format(make_source, out, to, name):
 
 
 def test_an_unknown_format_is_an_error(make_source, out):
-    with pytest.raises(ConfigError, match="--to must be one of native, hf, gguf, book"):
-        convert(make_source(), out / "a", to="onnx")
+    with pytest.raises(ConfigError, match="--to must be one of native, hf, gguf, book, onnx"):
+        convert(make_source(), out / "a", to="tflite")
 
 
-@pytest.mark.parametrize("to", TARGETS)
+@pytest.mark.parametrize("to", KEEPERS)
 def test_a_result_that_differs_is_not_left_behind(make_source, out, to, monkeypatch):
     way = TARGETS[to]
 
@@ -235,6 +258,22 @@ def test_a_result_that_differs_is_not_left_behind(make_source, out, to, monkeypa
     monkeypatch.setitem(TARGETS, to, way._replace(read=spoilt))
     with pytest.raises(CheckpointError, match="nothing was written"):
         convert(make_source(), out / NAMES[to], to=to)
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_an_onnx_graph_that_scores_differently_is_not_left_behind(make_source, out, monkeypatch):
+    way = TARGETS["onnx"]
+
+    def other_weights(path, source, dtype, frame):
+        other = copy.deepcopy(source.model)
+        with torch.no_grad():
+            other.final_norm.scale.mul_(3.0)
+        way.write(path, dataclasses.replace(source, model=other), dtype, frame)
+
+    monkeypatch.setitem(TARGETS, "onnx", way._replace(write=other_weights))
+    with pytest.raises(CheckpointError, match="nothing was written"):
+        convert(make_source(), out / "a.onnx", to="onnx")
     assert list(out.iterdir()) == []
 
 
