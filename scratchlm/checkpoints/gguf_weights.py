@@ -58,6 +58,11 @@ def architecture(config: GPTConfig) -> str:
 
     Raises: ConfigError naming the settings, when llama.cpp has no such architecture.
     """
+    if not config.is_causal:
+        raise ConfigError(
+            "other programs' GPT-2 and Llama are causal, got a model whose tokens see the future "
+            "(is_causal=False); keep it as a model folder."
+        )
     is_gpt2 = (
         config.norm == "layer"
         and config.positions == "learned"

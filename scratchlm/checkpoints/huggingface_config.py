@@ -147,6 +147,7 @@ def _as_gpt2(config: GPTConfig) -> dict[str, Any]:
         head_size=(None, config.emb_dim // config.n_heads),
         qk_norm=False,
         linear_bias=True,
+        is_causal=True,
     )
     return {
         "model_type": "gpt2",
@@ -166,7 +167,7 @@ def _as_gpt2(config: GPTConfig) -> dict[str, Any]:
 
 
 def _as_llama(config: GPTConfig) -> dict[str, Any]:
-    _fits(config, "Llama", norm="rms", feed_forward="swiglu")
+    _fits(config, "Llama", norm="rms", feed_forward="swiglu", is_causal=True)
     if config.qk_norm:
         kind = "qwen3"
         _fits(config, "Qwen 3", linear_bias=False, qkv_bias=False)

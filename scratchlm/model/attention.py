@@ -49,6 +49,7 @@ class MultiHeadAttention(nn.Module):
         out_dim: int | None = None,
         out_bias: bool = True,
         qk_norm_eps: float | None = None,
+        is_causal: bool = True,
     ) -> None:
         super().__init__()
         if num_heads < 1 or d_out % num_heads != 0:
@@ -70,6 +71,7 @@ class MultiHeadAttention(nn.Module):
         self.head_dim = d_out // num_heads
         self.context_length = context_length
         self.implementation = implementation
+        self.is_causal = is_causal
         # Created in the book's order: with its seed, its weights.
         self.W_query = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_key = nn.Linear(d_in, n_kv_heads * self.head_dim, bias=qkv_bias)
@@ -86,13 +88,16 @@ class MultiHeadAttention(nn.Module):
         visible: Tensor | None = None,
         cache: LayerCache | None = None,
         cos_sin: tuple[Tensor, Tensor] | None = None,
+        read_at: Tensor | None = None,
     ) -> Tensor:
         """Mix the tokens of each row.
 
         Shapes: x (B, T, d_in); visible as `visible_keys` makes it, or None for plain causal attention; cache
-            with S earlier tokens of the same rows; cos_sin of `rotation` for rotary positions
-            -> (B, T, out_dim).
+            with S earlier tokens of the same rows; cos_sin of `rotation` for rotary positions; read_at (B,), the
+            one position of each row whose answer is wanted -> (B, T, out_dim), or (B, 1, out_dim) with read_at.
         """
+        if read_at is not None:
+            return self._read_one(x, read_at, visible, cos_sin)
         queries, keys = self._queries_and_keys(x, cos_sin)  # (B, H, T, D)
         values = self._split_heads(self.W_value(x))  # (B, H, T, D)
         if cache is not None:
@@ -117,6 +122,72 @@ class MultiHeadAttention(nn.Module):
         queries, keys = self._queries_and_keys(x, cos_sin)  # (B, H, T, D)
         return self._weights(queries, keys, visible)
 
+    def _read_one(
+        self,
+        x: Tensor,
+        read_at: Tensor,
+        visible: Tensor | None,
+        cos_sin: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
+        """Only the question at read_at is asked.
+
+        Then keys and values need not be computed for every token: q (W x) is (W^T q) x, so the question goes
+        through the key matrix once, and the mixture of tokens through the value matrix once. Turned or
+        normalised keys do not allow it, nor do shared ones or corrected matrices; they are computed as usual.
+
+        Shapes: x (B, T, d_in), read_at (B,) -> (B, 1, out_dim).
+        """
+        self._check_length(x.shape[1])
+        may_look = self._visible_from(read_at, x.shape[1], visible)  # (B, 1, 1, T)
+        is_plain = type(self.W_key) is nn.Linear and type(self.W_value) is nn.Linear  # not corrected by LoRA
+        if not is_plain or cos_sin or self.query_norm or self.n_kv_heads < self.num_heads:
+            return self._read_with_keys(x, read_at, may_look, cos_sin)
+        d_in = x.shape[-1]
+        query = self.W_query(take_positions(x, read_at)).view(len(x), self.num_heads, self.head_dim)
+        key_matrix = self.W_key.weight.view(self.num_heads, self.head_dim, d_in)  # (H, D, d_in)
+        value_matrix = self.W_value.weight.view(self.num_heads, self.head_dim, d_in)
+        questions = (query.transpose(0, 1) @ key_matrix).transpose(0, 1)  # (B, H, d_in)
+        scores = questions @ x.mT  # (B, H, T)
+        if self.W_key.bias is not None:
+            key_bias = self.W_key.bias.view(self.num_heads, self.head_dim)
+            scores = scores + (query * key_bias).sum(dim=-1, keepdim=True)
+        scores = scores / math.sqrt(self.head_dim)
+        weights = scores.masked_fill(~may_look.squeeze(1), -math.inf).softmax(dim=-1)
+        weights = self.dropout(weights)
+        tokens = (weights @ x).transpose(0, 1)  # (H, B, d_in)
+        mixed = (tokens @ value_matrix.mT).transpose(0, 1)  # (B, H, D)
+        if self.W_value.bias is not None:
+            shares = weights.sum(dim=-1, keepdim=True)  # 1, but for dropout
+            mixed = mixed + shares * self.W_value.bias.view(self.num_heads, self.head_dim)
+        gathered: Tensor = self.out_proj(mixed.flatten(1)[:, None])  # (B, 1, out_dim)
+        return gathered
+
+    def _read_with_keys(
+        self,
+        x: Tensor,
+        read_at: Tensor,
+        may_look: Tensor,
+        cos_sin: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
+        queries, keys = self._queries_and_keys(x, cos_sin)  # (B, H, T, D)
+        values = self._split_heads(self.W_value(x))
+        rows = torch.arange(len(x), device=x.device)
+        query = queries[rows, :, read_at][:, :, None]  # (B, H, 1, D)
+        if self.implementation == "manual":
+            mixed = self.dropout(self._weights(query, keys, may_look)) @ self._for_every_query(values)
+        else:
+            mixed = self._fused(query, keys, values, may_look)  # (B, H, 1, D)
+        gathered: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))  # (B, 1, out_dim)
+        return gathered
+
+    def _visible_from(self, read_at: Tensor, n_tokens: int, visible: Tensor | None) -> Tensor:
+        """Which tokens the one at read_at may look at: (B, 1, 1, T)."""
+        if visible is not None:
+            return visible[torch.arange(len(read_at), device=read_at.device), :, read_at][:, :, None]
+        places = torch.arange(n_tokens, device=read_at.device)  # (T,)
+        may_look = places <= read_at[:, None] if self.is_causal else places >= 0 * read_at[:, None]
+        return may_look[:, None, None]
+
     def _queries_and_keys(self, x: Tensor, cos_sin: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         queries = self._split_heads(self.W_query(x))  # (B, H, T, D)
         keys = self._split_heads(self.W_key(x))  # (B, H, T, D)
@@ -139,7 +210,7 @@ class MultiHeadAttention(nn.Module):
     def _weights(self, queries: Tensor, keys: Tensor, visible: Tensor | None) -> Tensor:
         n_new, n_all = queries.shape[2], keys.shape[2]
         if visible is None:
-            visible = _causal(n_new, n_all, queries.device)  # (T, S+T)
+            visible = self._all_visible(n_new, n_all, queries.device)  # (T, S+T)
         keys = self._for_every_query(keys)
         scores = queries @ keys.transpose(2, 3) / math.sqrt(self.head_dim)  # (B, H, T, S+T)
         return scores.masked_fill(~visible, -math.inf).softmax(dim=-1)
@@ -149,16 +220,20 @@ class MultiHeadAttention(nn.Module):
         # is_causal lets the kernel skip the future without a mask, but it aligns the upper left corner: right
         # only when nothing is cached. A single new token is the last one and may see everything.
         if visible is None and 1 < n_new < n_all:
-            visible = _causal(n_new, n_all, queries.device)  # (T, S+T)
+            visible = self._all_visible(n_new, n_all, queries.device)  # (T, S+T)
         return F.scaled_dot_product_attention(
             queries,
             keys,
             values,
             attn_mask=visible,
             dropout_p=self.dropout.p if self.training else 0.0,
-            is_causal=visible is None and n_new > 1,
+            is_causal=self.is_causal and visible is None and n_new > 1,
             enable_gqa=self.n_kv_heads < self.num_heads,
         )
+
+    def _all_visible(self, n_new: int, n_all: int, device: torch.device) -> Tensor:
+        everything = torch.ones(n_new, n_all, dtype=torch.bool, device=device)
+        return everything.tril(n_all - n_new) if self.is_causal else everything
 
     def _check_length(self, n_tokens: int) -> None:
         if n_tokens > self.context_length:
@@ -175,19 +250,9 @@ class MultiHeadAttention(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def visible_keys(attention_mask: Tensor, n_new: int) -> Tensor:
-    """Which tokens each of the last n_new tokens may look at: real ones, not in its future.
+def take_positions(x: Tensor, read_at: Tensor) -> Tensor:
+    """One position of each row.
 
-    A padding token also sees itself: nobody reads its output, but a softmax over nothing would be NaN.
-
-    Shapes: attention_mask (B, S+T), True at real tokens -> (B, 1, T, S+T), True where the query may look.
+    Shapes: x (B, T, E), read_at (B,) -> (B, 1, E).
     """
-    n_all = attention_mask.shape[1]
-    causal = _causal(n_new, n_all, attention_mask.device)  # (T, S+T)
-    itself = causal & ~_causal(n_new, n_all, attention_mask.device, shift=-1)  # (T, S+T)
-    return ((attention_mask[:, None, :] & causal) | itself)[:, None]  # (B, 1, T, S+T)
-
-
-def _causal(n_new: int, n_all: int, device: torch.device, *, shift: int = 0) -> Tensor:
-    """Row t is the token at position n_all - n_new + t; True up to its own position plus shift."""
-    return torch.ones(n_new, n_all, dtype=torch.bool, device=device).tril(n_all - n_new + shift)
+    return x[torch.arange(len(x), device=x.device), read_at][:, None]

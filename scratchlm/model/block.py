@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from scratchlm.model.attention import MultiHeadAttention
+from scratchlm.model.attention import MultiHeadAttention, take_positions
 from scratchlm.model.config import GPTConfig, as_config
 from scratchlm.model.feed_forward import FeedForward
 from scratchlm.model.kv_cache import LayerCache
@@ -41,6 +41,7 @@ class TransformerBlock(nn.Module):
             out_dim=config.emb_dim,
             out_bias=config.linear_bias,
             qk_norm_eps=config.norm_eps if config.qk_norm else None,
+            is_causal=config.is_causal,
         )
         self.ff = SwiGLU(config) if config.feed_forward == "swiglu" else FeedForward(config)
         self.norm1 = norm_layer(config)
@@ -59,9 +60,14 @@ class TransformerBlock(nn.Module):
         visible: Tensor | None = None,
         cache: LayerCache | None = None,
         cos_sin: tuple[Tensor, Tensor] | None = None,
+        read_at: Tensor | None = None,
     ) -> Tensor:
-        """Gather, add, digest, add; `visible`, `cache` and `cos_sin` are attention's."""
-        gathered = self.att(self.norm1(x), visible=visible, cache=cache, cos_sin=cos_sin)
+        """Gather, add, digest, add; the keyword arguments are attention's.
+
+        Shapes: x (B, T, E) -> (B, T, E), or (B, 1, E) when read_at names one position of each row.
+        """
+        gathered = self.att(self.norm1(x), visible=visible, cache=cache, cos_sin=cos_sin, read_at=read_at)
+        x = x if read_at is None else take_positions(x, read_at)
         x = x + self.drop_shortcut(gathered)
         x = x + self.drop_shortcut(self.ff(self.norm2(x)))
         return x

@@ -83,6 +83,7 @@ class GPTConfig:
     head_size: int | None = None  # width of one head; None = emb_dim / n_heads
     qk_norm: bool = False  # an RMSNorm on every head's queries and keys, as in Qwen 3
     linear_bias: bool = True  # a bias on attention's output and in the feed-forward layer
+    is_causal: bool = True  # off = tokens see the future too; for classifiers, such a model cannot write
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
@@ -98,7 +99,7 @@ class GPTConfig:
             raise ConfigError(
                 f"drop_rate must be at least 0 and below 1, got {self.drop_rate}; 0.1 is usual."
             )
-        for name in ("qkv_bias", "tie_embeddings", "qk_norm", "linear_bias"):
+        for name in ("qkv_bias", "tie_embeddings", "qk_norm", "linear_bias", "is_causal"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be True or False, got {getattr(self, name)!r}; choose one.")
         _check_choice("init", self.init, ("torch", "gpt2"))

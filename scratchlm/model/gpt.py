@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from scratchlm.core.errors import DataError
-from scratchlm.model.attention import visible_keys
+from scratchlm.model.attention import take_positions
 from scratchlm.model.block import TransformerBlock, norm_layer
 from scratchlm.model.config import GPTConfig, as_config
 from scratchlm.model.kv_cache import KVCache
 from scratchlm.model.rotary import rotation
+from scratchlm.model.visibility import text_positions, visible_keys
 
 WEIGHT_STD = 0.02  # GPT-2 initialisation, std of every weight matrix
+
+
+class _Sight(NamedTuple):
+    """What every block is told besides the tokens' states."""
+
+    visible: Tensor | None  # (B, 1, T, S+T); None: every token sees what causality allows
+    positions: Tensor  # (T,) or (B, T)
+    cos_sin: tuple[Tensor, Tensor] | None  # of rotary positions, (T, D) or (B, 1, T, D)
 
 
 class GPTModel(nn.Module):
@@ -68,26 +77,60 @@ class GPTModel(nn.Module):
         """What the model has made of each token, just before `out_head`.
 
         Apply `out_head` to the positions you need: over a large vocabulary it is the dearest layer.
-        Padding may stand on either side: positions count real tokens only.
+        Padding may stand on either side: positions count real tokens only. A mask of whole numbers keeps the texts of
+        a packed row apart: 0 is padding, tokens of one number are one text, whose positions begin at 0.
 
         Shapes: as `forward`, but -> (B, T, E).
         """
         n_cached = 0 if cache is None else cache.length
+        if cache is not None and not self.config.is_causal:
+            raise DataError(
+                "a model whose tokens see the future reads whole texts only, got a cache for continuing one; "
+                "generate with a causal model."
+            )
         self._check(ids, attention_mask, n_cached)
-        visible, positions = None, torch.arange(n_cached, n_cached + ids.shape[1], device=ids.device)  # (T,)
-        if attention_mask is not None:
-            real = attention_mask.bool()
-            visible = visible_keys(real, ids.shape[1])  # (B, 1, T, S+T)
-            positions = (real.cumsum(dim=1) - 1).clamp(min=0)[:, n_cached:]  # (B, T)
-        x, cos_sin = self._look_up(ids), None  # (B, T, E)
-        if self.config.positions == "rotary":
-            cos_sin = rotation(self.config, positions)  # two of (T, D) or (B, 1, T, D)
-        else:
-            x = x + self.pos_emb(positions)
-        x = self.drop_emb(x)
+        sight = self._sight(ids.shape[1], attention_mask, n_cached, ids.device)
+        x = self._embed(ids, sight.positions)  # (B, T, E)
         layer_caches = [None] * len(self.trf_blocks) if cache is None else cache.layers
         for block, layer_cache in zip(self.trf_blocks, layer_caches, strict=True):
-            x = block(x, visible=visible, cache=layer_cache, cos_sin=cos_sin)
+            x = block(x, visible=sight.visible, cache=layer_cache, cos_sin=sight.cos_sin)
+        states: Tensor = self.final_norm(x)
+        return states
+
+    def trunk_states(self, ids: Tensor, n_blocks: int, *, attention_mask: Tensor | None = None) -> Tensor:
+        """What the first n_blocks have made of each token: as long as they are frozen, always the same.
+
+        Shapes: ids (B, T), attention_mask (B, T) -> (B, T, E).
+        """
+        self._check(ids, attention_mask, 0)
+        sight = self._sight(ids.shape[1], attention_mask, 0, ids.device)
+        x = self._embed(ids, sight.positions)  # (B, T, E)
+        for block in list(self.trf_blocks)[:n_blocks]:
+            x = block(x, visible=sight.visible, cos_sin=sight.cos_sin)
+        return x
+
+    def states_above(
+        self,
+        trunk: Tensor,
+        n_blocks: int,
+        *,
+        attention_mask: Tensor | None = None,
+        read_at: Tensor | None = None,
+    ) -> Tensor:
+        """The rest of the way, from `trunk_states` to what stands before `out_head`.
+
+        With read_at, one position of each row is read: the last block then asks one question a row instead of
+        T, which gives the same numbers as reading everything and taking that position.
+
+        Shapes: trunk (B, T, E), attention_mask (B, T), read_at (B,) -> (B, T, E), or (B, 1, E) with read_at.
+        """
+        sight = self._sight(trunk.shape[1], attention_mask, 0, trunk.device)
+        x = trunk
+        for i, block in enumerate(list(self.trf_blocks)[n_blocks:], start=n_blocks + 1):
+            asked = read_at if i == len(self.trf_blocks) else None
+            x = block(x, visible=sight.visible, cos_sin=sight.cos_sin, read_at=asked)
+        if read_at is not None and n_blocks == len(self.trf_blocks):
+            x = take_positions(x, read_at)  # (B, 1, E)
         states: Tensor = self.final_norm(x)
         return states
 
@@ -109,6 +152,26 @@ class GPTModel(nn.Module):
             self.out_head.weight.shape == self.tok_emb.weight.shape
         )
         return self.config.tie_embeddings and is_language_head
+
+    def _sight(
+        self, n_tokens: int, attention_mask: Tensor | None, n_cached: int, device: torch.device
+    ) -> _Sight:
+        """Who sees whom, and who stands where."""
+        visible, positions = None, torch.arange(n_cached, n_cached + n_tokens, device=device)  # (T,)
+        if attention_mask is not None:
+            visible = visible_keys(
+                attention_mask, n_tokens, is_causal=self.config.is_causal
+            )  # (B, 1, T, S+T)
+            positions = text_positions(attention_mask)[:, n_cached:]  # (B, T)
+        is_rotary = self.config.positions == "rotary"
+        return _Sight(visible, positions, rotation(self.config, positions) if is_rotary else None)
+
+    def _embed(self, ids: Tensor, positions: Tensor) -> Tensor:
+        x = self._look_up(ids)  # (B, T, E)
+        if self.config.positions == "learned":
+            x = x + self.pos_emb(positions)
+        embedded: Tensor = self.drop_emb(x)
+        return embedded
 
     def _look_up(self, ids: Tensor) -> Tensor:
         try:

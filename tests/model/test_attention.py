@@ -5,8 +5,8 @@ import torch
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.model import MultiHeadAttention
-from scratchlm.model.attention import visible_keys
 from scratchlm.model.kv_cache import LayerCache
+from scratchlm.model.visibility import visible_keys
 
 IMPLEMENTATIONS = ("manual", "sdpa")
 
@@ -81,15 +81,47 @@ def test_weights_times_values_are_what_forward_computes(generator):
     torch.testing.assert_close(attention.out_proj(mixed.transpose(1, 2).flatten(2)), attention(x))
 
 
-def test_real_tokens_see_real_tokens_up_to_themselves_and_padding_sees_itself():
-    visible = visible_keys(torch.tensor([[False, False, True, True], [True, True, True, False]]), 4)
-    assert visible[0, 0].int().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
-    assert visible[1, 0].int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"n_kv_heads": 2}, {"qk_norm_eps": 1e-5}, {"is_causal": False}],
+    ids=["plain", "groups", "norms", "all"],
+)
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_reading_one_position_equals_reading_all_and_taking_it(implementation, changes, is_padded, generator):
+    torch.manual_seed(3)
+    attention = MultiHeadAttention(6, 8, 10, 0.0, 4, True, implementation=implementation, **changes)
+    x = torch.randn(3, 7, 6, generator=generator)
+    mask = torch.tensor([[True] * 7, [True] * 5 + [False] * 2, [False] * 3 + [True] * 4])
+    is_causal = changes.get("is_causal", True)
+    visible = visible_keys(mask, 7, is_causal=is_causal) if is_padded else None
+    read_at = torch.tensor([6, 4, 3])
+    results = []
+    for read in (None, read_at):
+        attention.zero_grad()
+        leaf = x.clone().requires_grad_()
+        out = attention(leaf, visible=visible, read_at=read)
+        out = out[torch.arange(3), read_at][:, None] if read is None else out
+        out.square().sum().backward()
+        gradients = [p.grad for p in (*attention.W_query.parameters(), *attention.W_value.parameters())]
+        results.append((out, leaf.grad, attention.W_key.weight.grad, *gradients))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-6)
 
 
-def test_visible_keys_of_the_last_tokens_are_the_last_rows():
-    mask = torch.tensor([[False, True, True, True, True]])
-    assert torch.equal(visible_keys(mask, 2), visible_keys(mask, 5)[:, :, -2:])
+def test_without_causality_every_token_sees_every_real_one(generator):
+    results = []
+    x = torch.randn(2, 6, 6, generator=generator)
+    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    for implementation in IMPLEMENTATIONS:
+        torch.manual_seed(5)
+        attention = MultiHeadAttention(6, 8, 10, 0.0, 2, implementation=implementation, is_causal=False)
+        results.append([attention(x), attention(x, visible=visible_keys(mask, 6, is_causal=False))])
+        assert torch.all(attention.attention_weights(x) > 0)
+    torch.testing.assert_close(*results)
+    with torch.no_grad():
+        changed = x.clone()
+        changed[:, 5] += 1
+        assert not torch.allclose(attention(changed)[:, 0], attention(x)[:, 0])
 
 
 def test_longer_than_the_context_is_an_error_with_both_counts():

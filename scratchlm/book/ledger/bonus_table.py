@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from scratchlm.book.ledger.chapters_2_to_4 import SEED
 from scratchlm.book.ledger.chapters_5_and_d import openai_model
+from scratchlm.checkpoints.store import build_model
 from scratchlm.finetuning.heads import class_logits
 from scratchlm.finetuning.lora import replace_linear_with_lora
 from scratchlm.model.config import named_config
@@ -125,8 +128,6 @@ def list_batches(dataset: Any, setting: Setting, *, shuffle: bool) -> Iterator[t
 
 def logits_of(model: GPTModel, inputs: Tensor, setting: Setting) -> Tensor:
     """Scores of the two classes, read where the row says: (B, 2)."""
-    if not setting.is_causal:
-        return _all_see_all(model, inputs)[:, -1]
     if setting.position == "last-real":
         states = model.hidden_states(inputs)  # padding is seen as text, only the place differs
         last = (inputs != PAD_ID).sum(dim=1).clamp(min=1) - 1
@@ -143,17 +144,14 @@ def _groups(batches: Iterator[Any], n: int) -> Iterator[list[Any]]:
         yield group
 
 
-def _all_see_all(model: GPTModel, inputs: Tensor) -> Tensor:
-    n_tokens = inputs.shape[1]
-    visible = torch.ones(1, 1, n_tokens, n_tokens, dtype=torch.bool, device=inputs.device)
-    x = model.drop_emb(model.tok_emb(inputs) + model.pos_emb(torch.arange(n_tokens, device=inputs.device)))
-    for block in model.trf_blocks:
-        x = block(x, visible=visible)
-    return torch.as_tensor(model.out_head(model.final_norm(x)))
-
-
 def _model(setting: Setting) -> GPTModel:
     if setting.is_pretrained:
-        return openai_model(setting.size)
+        model = openai_model(setting.size)
+        config = dataclasses.replace(model.config, is_causal=setting.is_causal)
+        return (
+            model if setting.is_causal else build_model(config, model.state_dict(), where=Path(setting.size))
+        )
     torch.manual_seed(SEED)
-    return GPTModel(named_config(CONFIG_OF[setting.size], qkv_bias=True, drop_rate=0.0))
+    return GPTModel(
+        named_config(CONFIG_OF[setting.size], qkv_bias=True, drop_rate=0.0, is_causal=setting.is_causal)
+    )

@@ -69,6 +69,7 @@ def test_positions_read_different_tokens(messages):
         read = {
             p: logits_of(model, inputs, Setting(position=p)) for p in ("last", "last-real", "first", "mean")
         }
+        model.trf_blocks.apply(lambda module: setattr(module, "is_causal", False))
         seeing_all = logits_of(model, inputs, Setting(is_causal=False))
     torch.testing.assert_close(read["last"], scores[:, -1])
     torch.testing.assert_close(read["last-real"], scores[:, 4])
