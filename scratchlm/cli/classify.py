@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
@@ -14,20 +17,24 @@ from rich.console import Console
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.standard_input import read_lines
 from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.finetuning.classification_task import Prediction
 from scratchlm.serving.language_model import load
 
 LINES_AT_ONCE = 4096  # of standard input: full batches, bounded memory
+SHOWN_NUMBERS = 10  # of texts that were cut
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classify(Common):
-    """Label texts with a classifier: a label and its probability per text.
+    """Label texts with a classifier: a label and its probability per text, in the order of the texts.
 
     Example: scratchlm classify --model runs/quickstart/classify "You have won a prize, reply now"
     """
 
     texts: tyro.conf.Positional[tuple[str, ...]] = ()  # the texts; "-" reads one per line from standard input
     model: Path | None = None  # a classifier's model folder or run folder
+    format: Literal["text", "csv", "jsonl"] = "text"  # label, probability and text by tabs; or for programs
+    batch_size: int = 64  # texts of one forward pass
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
@@ -43,27 +50,53 @@ def _act(command: Classify, console: Console) -> dict[str, Any]:
         raise ConfigError(
             "classify needs a text, found none; give texts, or - to read lines from standard input."
         )
+    if command.batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, got {command.batch_size}; 64 is usual.")
     lm = load(command.model, device=command.device)
-    results = []
-    n_cut = 0
+    results: list[dict[str, Any]] = []
+    cut: list[int] = []  # numbers of texts that were too long
+    n_texts = 0
     for texts in _batches(command.texts):
-        for prediction in lm.classify(texts):
-            n_cut += int(prediction.is_truncated)
-            if command.json:
-                results.append(
-                    {
-                        "text": prediction.text,
-                        "label": prediction.label,
-                        "probability": prediction.probability,
-                    }
-                )
-            else:
-                print(f"{prediction.label}\t{prediction.probability:.4f}\t{prediction.text}")
-    if n_cut:
+        predictions = lm.classify(texts, batch_size=command.batch_size)
+        cut += [number for number, p in enumerate(predictions, start=n_texts + 1) if p.is_truncated]
+        rows = [_row(prediction) for prediction in predictions]
+        if command.json:
+            results += rows
+        else:
+            _print(rows, command.format, has_header=n_texts == 0)
+        n_texts += len(texts)
+    if cut:
+        shown = ", ".join(map(str, cut[:SHOWN_NUMBERS])) + (", ..." if len(cut) > SHOWN_NUMBERS else "")
         console.print(
-            f"{n_cut} texts were longer than the model reads; their first part was judged.", markup=False
+            f"{len(cut):,} of {n_texts:,} texts were longer than the model reads (number {shown}); of those only "
+            f"the first {lm.task['max_length']:,} tokens were judged.",
+            markup=False,
+            soft_wrap=True,
         )
-    return {"results": results, "truncated": n_cut}
+    return {"results": results, "truncated": len(cut)}
+
+
+def _row(prediction: Prediction) -> dict[str, Any]:
+    return {
+        "text": prediction.text,
+        "label": prediction.label,
+        "probability": prediction.probability,
+        "truncated": prediction.is_truncated,
+    }
+
+
+def _print(rows: Sequence[dict[str, Any]], form: str, *, has_header: bool) -> None:
+    if form == "csv":
+        table = csv.DictWriter(sys.stdout, ["text", "label", "probability", "truncated"], lineterminator="\n")
+        if has_header:
+            table.writeheader()
+        table.writerows(rows)
+        return
+    for row in rows:
+        if form == "jsonl":
+            print(json.dumps(row, ensure_ascii=False))
+        else:
+            print(f"{row['label']}\t{row['probability']:.4f}\t{row['text']}")
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.classification import read_labelled
-from scratchlm.finetuning.classification import score_predictions
+from scratchlm.finetuning.classification_task import score_predictions
 from scratchlm.serving.language_model import load
 
 

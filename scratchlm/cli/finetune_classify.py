@@ -15,7 +15,7 @@ from scratchlm.cli.run import classify_line, without_lists
 from scratchlm.cli.stage_runs import resumed_recipe, run_stage, with_end
 from scratchlm.core.errors import ConfigError
 from scratchlm.finetuning.base import RANDOM
-from scratchlm.finetuning.classification import ClassifySettings
+from scratchlm.finetuning.classifier_training import ClassifySettings
 from scratchlm.recipes.recipe import DataSettings, Recipe
 
 KIND = "classify"

@@ -20,6 +20,9 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.training.interrupts import StoppedBySignal
 
 C = TypeVar("C", bound="Common")
+OTHER_NAMES = {
+    "--grad-accumulation": "--accumulate"
+}  # flags under the names that other programs have for them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,7 @@ def parse_command(cls: type[C], args: Sequence[str], *, prog: str, default: C | 
         with contextlib.redirect_stderr(complaint):
             command = tyro.cli(
                 cls,
-                args=list(args),
+                args=[_our_name(arg) for arg in args],
                 prog=prog,
                 default=default,
                 config=(tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs),
@@ -51,6 +54,13 @@ def parse_command(cls: type[C], args: Sequence[str], *, prog: str, default: C | 
         if stop.code in (0, None):
             raise
         raise ConfigError(f"{_one_line(complaint.getvalue())} (`{prog} --help` shows every flag)") from stop
+
+
+def _our_name(arg: str) -> str:
+    flag, equals, value = arg.partition("=")
+    section, dots, name = flag.removeprefix("--").rpartition(".")  # --classify.grad-accumulation too
+    ours = OTHER_NAMES.get(f"--{name.replace('_', '-')}")
+    return arg if ours is None else f"--{section}{dots}{ours.removeprefix('--')}{equals}{value}"
 
 
 def run_command(

@@ -111,6 +111,9 @@ def _traces_removed_unless_begun(out: Path) -> Iterator[None]:
         raise
 
 
+LONG_LISTS = ("answers", "mistakes", "curves", "reliability")  # in a stage's figures
+
+
 def with_seed(recipe: Recipe, seed: int) -> Recipe:
     """The recipe with the same seed in every stage."""
     return dataclasses.replace(
@@ -123,7 +126,7 @@ def with_seed(recipe: Recipe, seed: int) -> Recipe:
 
 def without_lists(figures: dict[str, Any]) -> dict[str, Any]:
     """A stage's figures without the long lists that the report is for."""
-    return {key: value for key, value in figures.items() if key not in ("answers", "mistakes")}
+    return {key: value for key, value in figures.items() if key not in LONG_LISTS}
 
 
 def _print_result(result: RunResult) -> None:
@@ -151,8 +154,40 @@ def classify_line(f: dict[str, Any]) -> str:
     return (
         f"classifier: {f['test_accuracy']:.2%} of {f['test_n']} held-out texts right "
         f"(95 % interval {f['low']:.1%} to {f['high']:.1%}){raw}; TF-IDF + logistic regression {simple}, "
-        f"always the commonest class {f['baseline_majority']:.2%}"
+        f"always the commonest class {f['baseline_majority']:.2%}{_further_lines(f)}"
     )
+
+
+def _further_lines(f: dict[str, Any]) -> str:
+    """What else was measured, a line each; figures of older runs have less."""
+    lines = []
+    if f.get("calibration_error") is not None:
+        auc = f["roc_auc"]
+        area = (
+            ""
+            if auc is None
+            else f", area under the ROC curve {auc:.4f}, average precision {f['average_precision']:.4f}"
+        )
+        lines.append(
+            f"probabilities: off by {f['calibration_error']:.1%} on average (calibration error){area}"
+        )
+    if f.get("threshold"):
+        lines.append(
+            f"threshold: {f['threshold']['label']} from a probability of {f['threshold']['probability']:.3f} on"
+        )
+    if seeds := f.get("seeds"):
+        lines.append(
+            f"{seeds['n']} seeds: {seeds['mean']:.2%} +- {seeds['deviation']:.2%} "
+            f"(95 % interval of the mean {seeds['low']:.1%} to {seeds['high']:.1%})"
+        )
+    lines += [
+        f"from {run['n_texts']:,} texts: {run['accuracy']:.2%}" for run in f.get("learning_curve") or ()
+    ]
+    if f.get("trunk_texts"):
+        lines.append(
+            f"the frozen blocks ran once on {f['trunk_texts']:,} different texts, {f['trunk_seconds']:.1f} s"
+        )
+    return "".join(f"\n  {line}" for line in lines)
 
 
 def instruct_line(f: dict[str, Any]) -> str:

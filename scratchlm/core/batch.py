@@ -15,12 +15,15 @@ class Batch:
     """Some examples for one forward pass.
 
     Shapes: inputs (B, T) ids; targets (B, T) ids for language modelling or (B,) class numbers, IGNORE_INDEX
-    where no loss is wanted; attention_mask (B, T), True at real tokens, or None when nothing is padding.
+    where no loss is wanted; attention_mask (B, T), True at real tokens, or None when nothing is padding; states
+    (B, T, E), what the model's first n_blocks made of the inputs earlier, when they need not be run again.
     """
 
     inputs: Tensor
     targets: Tensor
     attention_mask: Tensor | None = None
+    states: Tensor | None = None
+    n_blocks: int = 0
 
     @property
     def n_targets(self) -> int:
@@ -34,9 +37,13 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        mask = self.attention_mask
+        moved = {
+            name: None if tensor is None else tensor.to(device, non_blocking=True)
+            for name, tensor in (("attention_mask", self.attention_mask), ("states", self.states))
+        }
         return Batch(
             inputs=self.inputs.to(device, non_blocking=True),
             targets=self.targets.to(device, non_blocking=True),
-            attention_mask=None if mask is None else mask.to(device, non_blocking=True),
+            n_blocks=self.n_blocks,
+            **moved,
         )

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scratchlm.core.batch import Batch
+from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import read_utf8
 from scratchlm.data.padding import pad_right
@@ -145,10 +145,12 @@ def _row(text: Any, label: Any, path: Path, number: int) -> LabelledText:
 class ClassificationExamples:
     """Token rows with class numbers, padded on the right to the longest row of a batch.
 
-    max_length cuts longer rows and keeps their first tokens (the book's way) or their last; n_truncated
-    counts them. pad_to gives every batch the same width instead.
+    max_length cuts longer rows and keeps their first tokens (the book's way) or their last; is_truncated says
+    which, n_truncated how many. pad_to gives every batch the same width instead. hides_padding=False lets the
+    model take padding for text, as the book does: batches then have no mask. Texts whose class has the number
+    ignore_index carry no loss.
 
-    Shapes: batch -> inputs (B, T), targets (B,) in range(C), attention_mask (B, T), True at real tokens
+    Shapes: batch -> inputs (B, T), targets (B,) in range(C), attention_mask (B, T), True at real tokens, or None
     Raises: DataError for no rows, an empty row, or fewer than two classes, a label outside range(C);
         ConfigError for a max_length below 1 or a pad_to below the longest row.
     """
@@ -163,6 +165,8 @@ class ClassificationExamples:
         classes: Sequence[str] | None = None,
         keep: Literal["first", "last"] = "first",
         pad_to: int | None = None,
+        hides_padding: bool = True,
+        ignore_index: int = IGNORE_INDEX,
     ) -> None:
         if classes is None:
             classes = [str(number) for number in range(max(labels, default=0) + 1)]
@@ -176,9 +180,12 @@ class ClassificationExamples:
         self._rows = [np.asarray(row, dtype=np.int64)[cut] for row in ids]
         self._labels = np.asarray(labels, dtype=np.int64)
         self.lengths: NDArray[np.int64] = np.array([len(row) for row in self._rows], dtype=np.int64)
-        self.n_truncated = sum(len(row) < len(whole) for row, whole in zip(self._rows, ids))
+        self.is_truncated = [len(row) < len(whole) for row, whole in zip(self._rows, ids)]
+        self.n_truncated = sum(self.is_truncated)
         self.pad_id = pad_id
         self.pad_to = pad_to
+        self.hides_padding = hides_padding
+        self.ignore_index = ignore_index
         if pad_to is not None and pad_to < self.lengths.max():
             raise ConfigError(
                 f"pad_to must reach the longest text, got {pad_to} for {self.lengths.max()} tokens; raise it "
@@ -199,6 +206,8 @@ class ClassificationExamples:
         classes: Sequence[str] | None = None,
         keep: Literal["first", "last"] = "first",
         pad_to: int | None = None,
+        hides_padding: bool = True,
+        ignore_index: int = IGNORE_INDEX,
     ) -> ClassificationExamples:
         """Encode texts and number their labels.
 
@@ -227,6 +236,8 @@ class ClassificationExamples:
             classes=names,
             keep=keep,
             pad_to=pad_to,
+            hides_padding=hides_padding,
+            ignore_index=ignore_index,
         )
 
     def __len__(self) -> int:
@@ -242,7 +253,15 @@ class ClassificationExamples:
         rows = [self._rows[index] for index in indices]
         inputs, is_real = pad_right(rows, value=self.pad_id, width=self.pad_to)  # (B, T)
         targets = torch.from_numpy(self._labels[np.asarray(indices)])  # (B,)
-        return Batch(inputs=inputs, targets=targets, attention_mask=is_real)
+        targets = targets.masked_fill(targets == self.ignore_index, IGNORE_INDEX)
+        return Batch(inputs=inputs, targets=targets, attention_mask=is_real if self.hides_padding else None)
+
+    def row(self, index: int) -> NDArray[np.int64]:
+        """The ids of one text as the model takes them: with its padding where that is not hidden."""
+        row = self._rows[index]
+        if self.hides_padding or self.pad_to is None:
+            return row
+        return np.pad(row, (0, self.pad_to - len(row)), constant_values=self.pad_id)
 
 
 def _check_rows(ids: Sequence[Sequence[int]], labels: Sequence[int], classes: Sequence[str]) -> None:

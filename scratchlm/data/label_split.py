@@ -97,6 +97,55 @@ def balance(
     return np.array([i for i in indices if i in keep], dtype=np.int64)
 
 
+def repeat_to_balance(labels: Sequence[str], indices: Sequence[int] | Indices) -> Indices:
+    """The rows, those of smaller classes repeated in turn until every class has as many as the largest.
+
+    Raises: DataError for no rows.
+    """
+    indices = np.asarray(indices, dtype=np.int64)
+    counts = class_counts(labels, indices)
+    if not counts:
+        raise DataError("balancing needs rows, found none; give more data.")
+    most = max(counts.values())
+    repeated = [
+        np.resize(np.array([i for i in indices if labels[i] == label], dtype=np.int64), most)
+        for label in counts
+    ]
+    return np.sort(np.concatenate(repeated), kind="stable")
+
+
+def share_of(
+    labels: Sequence[str],
+    indices: Sequence[int] | Indices,
+    share: float,
+    *,
+    seed: int = 123,
+    keys: Sequence[str],
+) -> Indices:
+    """A share of each class's rows, at least one of each: a smaller share's rows are among a larger one's.
+
+    Raises: ConfigError for a share outside (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise ConfigError(f"a share of the rows must be above 0 and at most 1, got {share}.")
+    indices = np.asarray(indices, dtype=np.int64)
+    kept = []
+    for label in class_counts(labels, indices):
+        rows = sorted((i for i in indices if labels[i] == label), key=lambda i: (_place(keys[i], seed), i))
+        kept += rows[: max(1, round(share * len(rows)))]
+    return np.array(sorted(kept), dtype=np.int64)
+
+
+def split_fingerprint(texts: Sequence[str], labels: Sequence[str], split: LabelSplit) -> str:
+    """Which labelled texts stand where, in any order of the rows: equal fingerprints mean the same split."""
+    lines = sorted(
+        f"{name}\t{labels[i]}\t{texts[i]}"
+        for name, rows in (("train", split.train), ("val", split.val), ("test", split.test))
+        for i in rows
+    )
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def class_counts(labels: Sequence[str], indices: Sequence[int] | Indices | None = None) -> dict[str, int]:
     """How many rows each class has, the classes in alphabetical order."""
     chosen: Any = range(len(labels)) if indices is None else indices

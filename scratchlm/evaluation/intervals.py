@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -45,3 +46,59 @@ def bootstrap_interval(
     draws = np.random.Generator(np.random.PCG64(seed)).integers(0, len(array), size=(n_resamples, len(array)))
     low, high = np.quantile(array[draws].mean(axis=1), [0.025, 0.975])
     return float(low), float(high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanOverRuns:
+    """A figure over several trainings that differ in their seed only."""
+
+    mean: float
+    deviation: float  # standard deviation of single runs
+    low: float  # 95 % interval of the mean
+    high: float
+    n: int
+
+
+def mean_over_runs(values: Sequence[float]) -> MeanOverRuns:
+    """Mean, spread and 95 % interval of a few runs' figures.
+
+    The interval is Student's t: with three runs 4.3 standard errors to either side, with thirty 2.05.
+    Source: agrees with `scipy.stats.t.interval`.
+    Raises: DataError for fewer than two values.
+
+    Example:
+        >>> runs = mean_over_runs([0.95, 0.96, 0.97])
+        >>> print(f"{runs.mean:.2f} {runs.deviation:.2f} {runs.low:.3f} {runs.high:.3f}")
+        0.96 0.01 0.935 0.985
+    """
+    if len(values) < 2:
+        raise DataError(f"a spread needs at least 2 runs, found {len(values)}; train with more seeds.")
+    array = np.asarray(values, dtype=np.float64)
+    mean, deviation = float(array.mean()), float(array.std(ddof=1))
+    half = student_t_975(len(array) - 1) * deviation / math.sqrt(len(array))
+    return MeanOverRuns(mean=mean, deviation=deviation, low=mean - half, high=mean + half, n=len(array))
+
+
+def student_t_975(degrees: int) -> float:
+    """The 97.5 % point of Student's t distribution with that many degrees of freedom, by bisection of its integral."""
+    if degrees < 1:
+        raise DataError(f"Student's t needs at least 1 degree of freedom, got {degrees}; add a run.")
+    low, high = 0.0, 20.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _student_t_below(middle, degrees) < 0.975 else (low, middle)
+    return (low + high) / 2
+
+
+def _student_t_below(t: float, degrees: int) -> float:
+    """P(T <= t) for t >= 0: closed sums over sines and cosines (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(degrees))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    is_odd = degrees % 2
+    term = cosine if is_odd else 1.0
+    total = term if degrees > 1 else 0.0
+    for k in range(3 if is_odd else 2, degrees, 2):
+        term *= cosine**2 * (k - 1) / k
+        total += term
+    within = 2 / math.pi * (angle + sine * total) if is_odd else sine * total
+    return 0.5 + within / 2

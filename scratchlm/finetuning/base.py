@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -38,15 +39,14 @@ class Base:
         return self.sha256 is None
 
 
-def load_base(
-    name: str, *, training_texts: Iterable[str], device: torch.device, drop_rate: float | None = None
-) -> Base:
+def load_base(name: str, *, training_texts: Iterable[str], device: torch.device, **changes: Any) -> Base:
     """The base of that name: a model folder, a run folder, a foreign model, or `random:SIZE`.
 
     A random base draws from torch's global generator, and its BPE tokenizer learns from the training texts.
-    `drop_rate` replaces the dropout that the base was made with.
+    `changes` replace fields of the base's config, such as drop_rate; None leaves one as it is.
     Raises: ConfigError for an unknown size; CheckpointError for a folder without a good language model.
     """
+    changes = {key: value for key, value in changes.items() if value is not None}
     if name.startswith(RANDOM):
         size = name.removeprefix(RANDOM)
         if size not in CONFIGS:
@@ -54,7 +54,6 @@ def load_base(
                 f"a random base must be one of {', '.join(RANDOM + s for s in CONFIGS)}, got {name!r}."
             )
         tokenizer: Tokenizer = train_bpe(training_texts, RANDOM_VOCAB_SIZE)
-        changes = {} if drop_rate is None else {"drop_rate": drop_rate}
         with memory_errors_explained("choose a smaller random base"):
             model = GPTModel(named_config(size, vocab_size=tokenizer.vocab_size, **changes)).to(device)
         return Base(model=model, tokenizer=tokenizer, name=name, sha256=None)
@@ -64,8 +63,7 @@ def load_base(
             f"{loaded.folder} should be a language model, found a classifier; give the model it was made from."
         )
     model = loaded.model
-    if drop_rate is not None:
-        config = dataclasses.replace(loaded.config, drop_rate=drop_rate)
+    if (config := dataclasses.replace(loaded.config, **changes)) != loaded.config:
         model = build_model(config, model.state_dict(), where=loaded.folder)
     return Base(
         model=model.to(device),

@@ -8,15 +8,15 @@ from torch import nn
 
 from scratchlm.model.gpt import GPTModel
 
-TrainPart = Literal["head", "last-block", "last-two-blocks", "all"]
-N_BLOCKS: dict[TrainPart, int] = {"head": 0, "last-block": 1, "last-two-blocks": 2}
+TrainPart = Literal["head", "last-layer", "last-block", "last-two-blocks", "all"]
+N_BLOCKS: dict[TrainPart, int] = {"head": 0, "last-layer": 0, "last-block": 1, "last-two-blocks": 2}
 
 
 def freeze_all_but(model: GPTModel, part: TrainPart) -> int:
     """Leave only a part trainable, in place; returns how many numbers that are.
 
-    `head` is the output head alone; `last-block` and `last-two-blocks` add the final norm and those blocks, as
-    the book does; `all` is everything.
+    `head` is the output head alone, which the book's table calls `last-layer`; `last-block` and `last-two-blocks`
+    add the final norm and those blocks, as the book does; `all` is everything.
     """
     for parameter in model.parameters():
         parameter.requires_grad_(part == "all")

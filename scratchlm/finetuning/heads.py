@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from scratchlm.core.errors import ConfigError
+from scratchlm.model.attention import take_positions
 from scratchlm.model.gpt import GPTModel
+
+Position = Literal["last", "last-real", "first", "mean"]
 
 
 def replace_head(model: GPTModel, n_classes: int) -> None:
@@ -25,17 +30,64 @@ def replace_head(model: GPTModel, n_classes: int) -> None:
         nn.init.zeros_(model.out_head.bias)
 
 
-def class_logits(model: GPTModel, inputs: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """The scores of each class, read where the model has seen the whole text: at the last real token.
+def class_logits(
+    model: GPTModel, inputs: Tensor, attention_mask: Tensor | None = None, *, position: Position = "last-real"
+) -> Tensor:
+    """The scores of each class, read at one position of each text: usually where the model has seen all of it.
+
+    `last-real` is the last token that is not padding, `last` the last column, `first` the first token, `mean` the
+    average over all that is not hidden by the mask.
 
     Shapes: inputs (B, T), attention_mask (B, T) -> (B, C).
     """
-    states = model.hidden_states(inputs, attention_mask=attention_mask)  # (B, T, E)
-    rows = torch.arange(len(inputs), device=inputs.device)
-    if attention_mask is None:
-        last = torch.full_like(rows, inputs.shape[1] - 1)
+    trunk = model.trunk_states(inputs, 0, attention_mask=attention_mask)  # (B, T, E)
+    return logits_above(model, trunk, 0, attention_mask=attention_mask, position=position)
+
+
+def logits_above(
+    model: GPTModel,
+    trunk: Tensor,
+    n_blocks: int,
+    *,
+    attention_mask: Tensor | None = None,
+    position: Position = "last-real",
+    is_plain: bool = False,
+) -> Tensor:
+    """The same from what the first n_blocks made; is_plain computes every position of the last block.
+
+    Shapes: trunk (B, T, E), attention_mask (B, T) -> (B, C).
+    """
+    if position == "mean":
+        states = model.states_above(trunk, n_blocks, attention_mask=attention_mask)  # (B, T, E)
+        pooled = _mean(states, attention_mask)
     else:
-        positions = torch.arange(inputs.shape[1], device=inputs.device)  # (T,)
-        last = (positions * attention_mask).argmax(dim=1)  # (B,), also right when padding stands on the left
-    logits: Tensor = model.out_head(states[rows, last])  # (B, C)
+        read_at = read_positions(trunk, attention_mask, position)
+        if is_plain:
+            states = model.states_above(trunk, n_blocks, attention_mask=attention_mask)
+            pooled = take_positions(states, read_at).squeeze(1)
+        else:
+            states = model.states_above(trunk, n_blocks, attention_mask=attention_mask, read_at=read_at)
+            pooled = states.squeeze(1)
+    logits: Tensor = model.out_head(pooled)  # (B, C)
     return logits
+
+
+def read_positions(rows: Tensor, attention_mask: Tensor | None, position: Position) -> Tensor:
+    """Where each row is read.
+
+    Shapes: rows (B, T, ...), attention_mask (B, T) -> (B,).
+    """
+    last_column = torch.full((len(rows),), rows.shape[1] - 1, device=rows.device)
+    if attention_mask is None:
+        return torch.zeros_like(last_column) if position == "first" else last_column
+    columns = torch.arange(rows.shape[1], device=rows.device)  # (T,)
+    if position == "first":
+        return attention_mask.int().argmax(dim=1)
+    return (columns * attention_mask).argmax(dim=1)  # also right when padding stands on the left
+
+
+def _mean(states: Tensor, attention_mask: Tensor | None) -> Tensor:
+    if attention_mask is None:
+        return states.mean(dim=1)
+    weights = attention_mask.to(states.dtype)[:, :, None]  # (B, T, 1)
+    return (states * weights).sum(dim=1) / weights.sum(dim=1)

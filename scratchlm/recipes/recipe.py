@@ -14,7 +14,7 @@ import tomli_w
 from scratchlm.core.config import from_dict, nearest, to_dict
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import read_utf8, write_text
-from scratchlm.finetuning.classification import ClassifySettings
+from scratchlm.finetuning.classifier_training import ClassifySettings
 from scratchlm.finetuning.instruction import InstructSettings
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.settings import ModelSettings, TextSettings, TokenizerSettings

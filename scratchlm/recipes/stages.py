@@ -21,6 +21,7 @@ from scratchlm.data.instructions import (
     split_held_out,
     split_instructions,
 )
+from scratchlm.data.label_split import split_fingerprint
 from scratchlm.data.prompts import template
 from scratchlm.data.samples.instructions import sample_instructions
 from scratchlm.data.samples.messages import sample_messages
@@ -28,6 +29,9 @@ from scratchlm.data.samples.overlap import overlap_report
 from scratchlm.data.samples.stories import sample_stories
 from scratchlm.data.sources import find_sources
 from scratchlm.evaluation.baselines import majority_accuracy, tfidf_accuracy
+from scratchlm.evaluation.calibration import expected_calibration_error, reliability
+from scratchlm.evaluation.intervals import mean_over_runs
+from scratchlm.evaluation.ranking import rank_classes
 from scratchlm.finetuning.base import load_base
 from scratchlm.finetuning.classification import ClassifyResult, finetune_classifier
 from scratchlm.finetuning.instruction import Answer, answer_all, finetune_instructions, score_answers
@@ -165,14 +169,46 @@ def classify_figures(rows: Sequence[LabelledText], result: ClassifyResult) -> di
         "confusion": [list(row) for row in result.scores.confusion],
         "mistakes": sorted(wrong, key=lambda m: -float(str(m["probability"])))[:MAX_SHOWN_MISTAKES],
         "n_mistakes": len(wrong),
+        **_probability_figures(result, test_labels),
+        "threshold": None if result.threshold is None else asdict(result.threshold),
+        "by_seed": [asdict(run) for run in result.by_seed],
+        "seeds": None if len(result.by_seed) < 2 else _over_seeds(result),
+        "learning_curve": [asdict(run) for run in result.by_share],
+        "split_fingerprint": split_fingerprint(texts, labels, result.split),
         "step": result.progress.step,
         "seconds": result.progress.elapsed_s,
+        "trunk_seconds": result.trunk_s,
+        "trunk_texts": result.n_cached,
         "resumed_from": result.resumed_from,
         "trained_parameters": result.n_trained,
         "earlier_seconds": result.earlier_s,
         "truncated": result.n_truncated,
         "truncated_test": sum(prediction.is_truncated for prediction in result.predictions),
     }
+
+
+def _probability_figures(result: ClassifyResult, test_labels: Sequence[str]) -> dict[str, Any]:
+    """What the probabilities are worth: calibration, and how well they rank texts."""
+    number = {label: i for i, label in enumerate(result.classes)}
+    true = [number[label] for label in test_labels]
+    probabilities = [prediction.probabilities for prediction in result.predictions]
+    bins = reliability(
+        [p.probability for p in result.predictions],
+        [p.label == t for p, t in zip(result.predictions, test_labels)],
+    )
+    ranking = rank_classes(true, probabilities, classes=result.classes)
+    return {
+        "calibration_error": expected_calibration_error(bins),
+        "reliability": [asdict(one) for one in bins],
+        "roc_auc": ranking.roc_auc,
+        "average_precision": ranking.average_precision,
+        "curves": [asdict(curve) for curve in ranking.curves],
+    }
+
+
+def _over_seeds(result: ClassifyResult) -> dict[str, Any]:
+    """Mean and spread of the accuracy over the seeds."""
+    return asdict(mean_over_runs([run.accuracy for run in result.by_seed]))
 
 
 def run_instruct(run: StageRun) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 from scratchlm.checkpoints.imports import open_model
 from scratchlm.core.config import from_dict
@@ -13,8 +13,9 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.instructions import Instruction
 from scratchlm.data.prompts import template
-from scratchlm.finetuning.classification import Prediction, predict
+from scratchlm.finetuning.classification_task import Prediction, Threshold, predict
 from scratchlm.finetuning.instruction import answer_all
+from scratchlm.finetuning.reading import Reading
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate
 from scratchlm.model.config import GPTConfig
@@ -27,9 +28,7 @@ class LanguageModel:
     `model` is the plain nn.Module: ids (B, T) -> logits (B, T, V).
     """
 
-    def __init__(
-        self, model: GPTModel, tokenizer: Tokenizer, *, task: dict[str, object], folder: Path
-    ) -> None:
+    def __init__(self, model: GPTModel, tokenizer: Tokenizer, *, task: dict[str, Any], folder: Path) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.task = task
@@ -67,7 +66,7 @@ class LanguageModel:
         pieces = (step.text for step in steps)
         return pieces if stream else "".join(pieces)
 
-    def classify(self, texts: Sequence[str]) -> list[Prediction]:
+    def classify(self, texts: Sequence[str], *, batch_size: int = 64) -> list[Prediction]:
         """Label and probability of each text, in order.
 
         Raises: ConfigError when the model is no classifier; DataError for an empty text.
@@ -76,9 +75,16 @@ class LanguageModel:
             raise ConfigError(
                 f"classify needs a classifier, found a model of kind {self.kind!r}; name the classifier's folder."
             )
-        max_length = self.task["max_length"]
-        assert isinstance(max_length, int)
-        return predict(texts, self.model, self.tokenizer, self.class_names, max_length)
+        threshold = self.task.get("threshold")
+        return predict(
+            texts,
+            self.model,
+            self.tokenizer,
+            self.class_names,
+            Reading.from_task(self.task),
+            batch_size=batch_size,
+            threshold=None if threshold is None else from_dict(Threshold, threshold, where="task.json"),
+        )
 
     @property
     def class_names(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import inspect
 import io
@@ -267,6 +268,38 @@ def test_classify_reads_lines_and_keeps_their_order(life, run_json):
     lines = [f"line {number} {'long ' * (number % 7)}end" for number in range(80)]
     found = run_json(f"classify --model {life['classifier']} -", stdin="\n".join(lines) + "\n")
     assert [row["text"] for row in found["results"]] == lines
+
+
+def test_classify_writes_csv_and_json_lines_in_the_order_of_the_texts(life, run):
+    texts = ['win a "prize", now', "the cat " * 50, "see you at home"]
+    command = f"classify --model {life['classifier']} --batch-size 2 -"
+    code, out, err = run(f"{command} --format csv", stdin="\n".join(texts) + "\n")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert (code, [row["text"] for row in rows]) == (0, texts)
+    assert [row["truncated"] for row in rows] == ["False", "True", "False"]
+    assert "1 of 3 texts were longer than the model reads (number 2)" in err
+    code, out, _ = run(f"{command} --format jsonl", stdin="\n".join(texts) + "\n")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["text"] for line in lines] == texts
+    assert [(line["label"], str(line["truncated"])) for line in lines] == [
+        (row["label"], row["truncated"]) for row in rows
+    ]
+
+
+def test_a_classifier_is_trained_by_the_table_of_the_book(life, run_json):
+    found = run_json(
+        f"finetune classify --base {life['base']} --data {life['messages.tsv']} --out run {QUICK_CLASSIFIER} "
+        "--train last-layer --position last --pad longest --no-causal-mask --ignore-index 50256 "
+        "--grad-accumulation 2 --seeds 2 --learning-curve 0.5 --choose-threshold"
+    )
+    assert found["seeds"]["n"] == 2
+    assert len(found["learning_curve"]) == 2
+    assert 0 <= found["calibration_error"] <= 1
+    assert found["threshold"]["label"] == "spam"
+    settings = load_recipe("run")[1].classify
+    assert (settings.accumulate, settings.pad, settings.train) == (2, "longest", "last-layer")
+    said = run_json("classify --model run", "see you at home")
+    assert said["results"][0]["label"] in ("ham", "spam")
 
 
 def test_classify_without_a_line_has_no_results(life, run_json):

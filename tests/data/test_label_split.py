@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.classification import read_labelled
-from scratchlm.data.label_split import balance, class_counts, split_by_group
+from scratchlm.data.label_split import (
+    LabelSplit,
+    balance,
+    class_counts,
+    repeat_to_balance,
+    share_of,
+    split_by_group,
+    split_fingerprint,
+)
 from scratchlm.data.near_duplicates import group_near_duplicates
 
 GROUPS = [f"message {i % 400}" for i in range(1000)]
@@ -122,3 +130,35 @@ def test_the_sms_collection_splits_without_leaks(real_data):
     assert not {groups[i] for i in split.train} & {groups[i] for i in split.test}
     test = balance(labels, split.test, keys=groups)
     assert class_counts(labels, test)["ham"] == class_counts(labels, test)["spam"] > 120
+
+
+def test_smaller_classes_are_repeated_until_all_are_as_large():
+    labels = ["a"] * 5 + ["b"] * 2 + ["c"]
+    found = repeat_to_balance(labels, [0, 1, 2, 4, 5, 6, 7])
+    assert class_counts(labels, found) == {"a": 4, "b": 4, "c": 4}
+    assert set(found.tolist()) == {0, 1, 2, 4, 5, 6, 7}
+    with pytest.raises(DataError, match="found none"):
+        repeat_to_balance(labels, [])
+
+
+def test_a_share_holds_every_class_and_grows_with_its_size():
+    labels = ["a"] * 50 + ["b"] * 6
+    keys = [f"text {i}" for i in range(56)]
+    shares = [share_of(labels, range(56), share, keys=keys).tolist() for share in (0.1, 0.5, 1.0)]
+    assert [len(rows) for rows in shares] == [6, 28, 56]
+    assert all("b" in {labels[i] for i in rows} for rows in shares)
+    assert set(shares[0]) < set(shares[1]) < set(shares[2])
+    with pytest.raises(ConfigError, match="at most 1"):
+        share_of(labels, range(56), 1.5, keys=keys)
+
+
+SHA256 = "16ffa4c6"  # printf 'test\\ta\\tthree\\ntrain\\ta\\tone\\nval\\tb\\ttwo' | sha256sum
+
+
+def test_a_splits_fingerprint_ignores_the_order_of_rows():
+    texts, labels = ["one", "two", "three"], ["a", "b", "a"]
+    split = LabelSplit(train=np.array([0]), val=np.array([1]), test=np.array([2]))
+    turned = LabelSplit(train=np.array([2]), val=np.array([1]), test=np.array([0]))
+    assert split_fingerprint(texts, labels, split) == split_fingerprint(texts[::-1], labels[::-1], turned)
+    assert split_fingerprint(texts, labels, split) != split_fingerprint(texts, labels, turned)
+    assert split_fingerprint(texts, labels, split)[:8] == SHA256

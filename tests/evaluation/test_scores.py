@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from scratchlm.core.errors import DataError
 from scratchlm.evaluation.accuracy import score_classes
 from scratchlm.evaluation.baselines import majority_accuracy, tfidf_accuracy
-from scratchlm.evaluation.intervals import bootstrap_interval, wilson_interval
+from scratchlm.evaluation.intervals import (
+    bootstrap_interval,
+    mean_over_runs,
+    student_t_975,
+    wilson_interval,
+)
 from scratchlm.evaluation.text_scores import exact_match, normalize_answer, token_f1
 
 
@@ -112,3 +117,22 @@ def test_tfidf_baseline_learns_what_words_tell():
     train = ["win a prize now", "free cash prize", "see you at home", "dinner at home tonight"] * 5
     labels = ["spam", "spam", "ham", "ham"] * 5
     assert tfidf_accuracy(train, labels, ["a cash prize", "home for dinner"], ["spam", "ham"]) == 1.0
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 7, 10, 29, 30, 199])
+def test_students_points_are_scipys(degrees):
+    from scipy import stats
+
+    assert student_t_975(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-12)
+
+
+def test_a_few_runs_have_scipys_interval():
+    from scipy import stats
+
+    values = [0.91, 0.95, 0.93, 0.97]
+    runs = mean_over_runs(values)
+    low, high = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
+    assert (runs.low, runs.high) == pytest.approx((low, high))
+    assert runs.deviation == pytest.approx(np.std(values, ddof=1))
+    with pytest.raises(DataError, match="at least 2 runs"):
+        mean_over_runs([0.9])

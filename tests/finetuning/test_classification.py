@@ -1,33 +1,28 @@
-"""Classifiers: the task, the split that near-copies cannot flatter, predictions, and the whole way there."""
+"""Classifiers: the split that near-copies cannot flatter, and the whole way from texts to a tested model."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratchlm.checkpoints.store import load_model, save_model
-from scratchlm.core.batch import Batch
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
-from scratchlm.data.classification import ClassificationExamples, LabelledText
+from scratchlm.data.classification import LabelledText
 from scratchlm.data.label_split import class_counts
-from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.near_duplicates import group_near_duplicates
-from scratchlm.finetuning import classification
-from scratchlm.finetuning.classification import (
-    ClassificationTask,
-    ClassifySettings,
-    finetune_classifier,
-    leak_free_split,
-    predict,
-)
-from scratchlm.finetuning.heads import class_logits, replace_head
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.finetuning import classifier_training
+from scratchlm.finetuning.classification import finetune_classifier, leak_free_split
+from scratchlm.finetuning.classification_task import ClassificationTask, predict
+from scratchlm.finetuning.classifier_training import SIDE_RUNS, ClassifySettings
+from scratchlm.finetuning.heads import replace_head
+from scratchlm.finetuning.reading import Reading
+from scratchlm.serving.language_model import load
 from scratchlm.training.interrupts import StoppedBySignal
 
 CPU = torch.device("cpu")
@@ -38,60 +33,7 @@ QUICK = {
 
 
 def quick(**changes):
-    return ClassifySettings(**{**QUICK, **changes})
-
-
-@pytest.fixture
-def classifier(tiny_model):
-    replace_head(tiny_model, 2)
-    return tiny_model
-
-
-@pytest.fixture
-def batch():
-    generator = torch.Generator().manual_seed(4)
-    return Batch(
-        inputs=torch.randint(0, 300, (5, 6), generator=generator), targets=torch.tensor([0, 1, 1, 1, 0])
-    )
-
-
-# --- the task
-
-
-def test_each_text_is_weighed_by_its_class_while_training(classifier, batch):
-    for module in classifier.modules():
-        module.training = False
-    classifier.training = True  # training, but with dropout off, so that the loss can be had twice
-    weights = torch.tensor([0.5, 3.0])
-    loss = ClassificationTask(class_weights=weights).loss_sum(classifier, batch)
-    log_probs = class_logits(classifier, batch.inputs, None).log_softmax(dim=1)
-    by_hand = -sum(float(weights[t]) * log_probs[i, t] for i, t in enumerate(batch.targets.tolist()))
-    torch.testing.assert_close(loss, by_hand)
-    logits = class_logits(classifier, batch.inputs, None)
-    torch_mean = F.cross_entropy(logits, batch.targets, weight=weights)  # divides by the weights' sum
-    torch.testing.assert_close(loss / weights[batch.targets].sum(), torch_mean)
-
-
-def test_an_evaluation_knows_neither_class_weights_nor_smoothing(classifier, batch):
-    classifier.eval()
-    task = ClassificationTask(class_weights=torch.tensor([0.1, 9.0]), label_smoothing=0.3)
-    plain = F.cross_entropy(class_logits(classifier, batch.inputs, None), batch.targets, reduction="sum")
-    torch.testing.assert_close(task.loss_sum(classifier, batch), plain)
-
-
-def test_metrics_count_every_text_once_whatever_its_batch(classifier, base_tokenizer, messages):
-    examples = ClassificationExamples.from_texts(
-        [row.text for row in messages], [row.label for row in messages], base_tokenizer, max_length=48
-    )
-    loader = BatchLoader(examples, batch_size=64, shuffle=False)  # the last batch is smaller
-    metrics = ClassificationTask().metrics(classifier.train(), loader)
-    classifier.eval()
-    one_by_one = [examples.batch([i]) for i in range(len(examples))]
-    with torch.no_grad():
-        logits = torch.cat([class_logits(classifier, b.inputs, b.attention_mask) for b in one_by_one])
-    targets = torch.cat([b.targets for b in one_by_one])
-    assert metrics["accuracy"] == pytest.approx(float((logits.argmax(1) == targets).float().mean()))
-    assert metrics["loss"] == pytest.approx(float(F.cross_entropy(logits, targets)), rel=1e-5)
+    return ClassifySettings(**(QUICK | changes))
 
 
 # --- the split
@@ -169,50 +111,6 @@ def test_too_few_texts_for_three_sides_are_refused():
         split_of(rows)
 
 
-# --- predictions
-
-
-def test_predictions_keep_the_order_and_do_not_depend_on_the_batch(classifier, base_tokenizer, messages):
-    texts = [row.text * (1 + i % 3) for i, row in enumerate(messages[:20])]
-    classes = ("ham", "spam")
-    together = predict(texts, classifier, base_tokenizer, classes, 48, batch_size=7)
-    assert [p.text for p in together] == texts
-    for text, prediction in zip(texts, together):
-        alone = predict([text], classifier, base_tokenizer, classes, 48)[0]
-        assert alone.label == prediction.label
-        assert alone.probability == pytest.approx(prediction.probability, abs=1e-5)
-        assert 0.5 <= prediction.probability <= 1
-
-
-def test_a_text_longer_than_the_model_reads_is_marked(classifier, base_tokenizer):
-    texts = ["win", "a prize now " * 30, "see you"]
-    found = predict(texts, classifier, base_tokenizer, ("ham", "spam"), 10)
-    assert [p.is_truncated for p in found] == [False, True, False]
-
-
-def test_no_texts_give_no_predictions(classifier, base_tokenizer):
-    assert predict([], classifier, base_tokenizer, ("ham", "spam"), 10) == []
-
-
-def test_an_empty_text_is_refused(classifier, base_tokenizer):
-    with pytest.raises(DataError, match="text 1 must not be empty"):
-        predict(["fine", "  "], classifier, base_tokenizer, ("ham", "spam"), 10)
-
-
-NOISE = st.text(alphabet=st.sampled_from("ab <|>endoftx \n"), max_size=20)
-
-
-@settings(max_examples=60, deadline=None)
-@given(before=NOISE, after=NOISE)
-def test_a_message_never_becomes_a_special_token(before, after):
-    tokenizer = train_bpe(["ab <|endoftext|> end of text"], 280)
-    text = f"{before}<|endoftext|>{after}"
-    examples = ClassificationExamples.from_texts([text, "b"], ["x", "y"], tokenizer, max_length=400)
-    batch = examples.batch([0, 1])
-    assert not (batch.inputs[batch.attention_mask] == tokenizer.end_of_text_id).any()
-    assert tokenizer.decode(batch.inputs[0][batch.attention_mask[0]].tolist()) == text
-
-
 # --- the whole way
 
 
@@ -232,7 +130,9 @@ def test_a_saved_base_learns_to_tell_messages_apart_and_counts_what_it_saw(messa
     saved = load_model(out)
     assert saved.task == {"kind": "classification", "classes": ["ham", "spam"], "max_length": 48}
     assert saved.manifest["base"] == str(base_folder)
-    again = predict([p.text for p in result.predictions], saved.model, saved.tokenizer, result.classes, 48)
+    reading = Reading.from_task(saved.task)
+    texts = [p.text for p in result.predictions]
+    again = predict(texts, saved.model, saved.tokenizer, result.classes, reading)
     assert [p.label for p in again] == [p.label for p in result.predictions]
 
 
@@ -295,8 +195,9 @@ def test_an_unknown_random_size_is_refused(messages, tmp_path):
         finetune_classifier(messages, quick(), tmp_path / "run", base="random:huge", device=CPU)
 
 
-def test_a_classifier_is_no_base(messages, classifier, base_tokenizer, tmp_path):
-    folder = save_model(tmp_path / "c", classifier, base_tokenizer, task={"kind": "classification"})
+def test_a_classifier_is_no_base(messages, tiny_model, base_tokenizer, tmp_path):
+    replace_head(tiny_model, 2)
+    folder = save_model(tmp_path / "c", tiny_model, base_tokenizer, task={"kind": "classification"})
     with pytest.raises(CheckpointError, match="found a classifier"):
         finetune_classifier(messages, quick(), tmp_path / "run", base=str(folder), device=CPU)
 
@@ -314,7 +215,7 @@ def test_three_classes_keep_their_names(messages, base_folder, tmp_path):
     assert result.scores.interval[0] < result.scores.accuracy
 
 
-@pytest.mark.parametrize("balance", ["weights", "subsample", "none"])
+@pytest.mark.parametrize("balance", ["weights", "sampling", "subsample", "none"])
 def test_classes_are_balanced_in_the_way_that_was_asked_for(
     messages, base_folder, tmp_path, monkeypatch, balance
 ):
@@ -325,14 +226,15 @@ def test_classes_are_balanced_in_the_way_that_was_asked_for(
             seen.append(arguments["class_weights"])
             super().__init__(**arguments)
 
-    monkeypatch.setattr(classification, "ClassificationTask", Spy)
+    monkeypatch.setattr(classifier_training, "ClassificationTask", Spy)
     told = []
     result = finetune_classifier(
         messages, quick(max_steps=1, balance=balance), tmp_path / "run", base=str(base_folder), device=CPU,
         notify=told.append,
     )  # fmt: skip
     counts = class_counts([row.label for row in messages], result.split.train)
-    n_learning = 2 * min(counts.values()) if balance == "subsample" else sum(counts.values())
+    n_each = {"subsample": min(counts.values()), "sampling": max(counts.values())}
+    n_learning = 2 * n_each[balance] if balance in n_each else sum(counts.values())
     assert f"learn from {n_learning:,} texts" in told[-1]
     if balance != "weights":
         assert seen == [None]
@@ -364,3 +266,142 @@ def test_metrics_hold_validation_accuracy(messages, base_folder, tmp_path):
     evaluations = [r for r in map(json.loads, lines) if r["kind"] == "evaluation"]
     assert [r["step"] for r in evaluations] == [0, 20]
     assert all(0 <= r["val_accuracy"] <= 1 and math.isfinite(r["val_loss"]) for r in evaluations)
+
+
+# --- many ways to train one
+
+
+def weights_of(folder):
+    return load_model(folder).model.state_dict()
+
+
+WAYS = {
+    "head": {"train": "head"},
+    "last layer, first token": {"train": "last-layer", "position": "first"},
+    "last block": {"train": "last-block"},
+    "two blocks, mean": {"train": "last-two-blocks", "position": "mean"},
+    "the book's padding": {"train": "last-block", "position": "last", "pad": "longest"},
+    "padded mean": {"train": "last-block", "position": "mean", "pad": 40},
+    "whole context": {"train": "head", "position": "last", "pad": "model"},
+    "no causal mask": {"train": "last-block", "causal_mask": False},
+    "all": {"train": "all"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_frozen_part_run_once_gives_the_plain_weights(messages, base_folder, tmp_path, way):
+    chosen = quick(max_steps=12, drop_rate=0.0, learning_rate=5e-4, **WAYS[way])  # ten times the book's
+    results = [
+        finetune_classifier(
+            messages,
+            dataclasses.replace(chosen, trunk_cache=is_cached),
+            tmp_path / str(is_cached),
+            base=str(base_folder),
+            device=CPU,
+        )
+        for is_cached in (False, True)
+    ]
+    plain, cached = (weights_of(tmp_path / str(is_cached)) for is_cached in (False, True))
+    for name, tensor in plain.items():
+        torch.testing.assert_close(cached[name], tensor, rtol=0, atol=1e-5, msg=name)
+    assert [p.label for p in results[0].predictions] == [p.label for p in results[1].predictions]
+    assert results[0].n_cached == 0
+    assert (results[1].n_cached > 0) == (way != "all")
+
+
+@pytest.mark.parametrize("way", ["head", "the book's padding", "padded mean", "no causal mask"])
+def test_a_saved_classifier_reads_as_it_was_trained(messages, base_folder, tmp_path, way):
+    result = finetune_classifier(
+        messages, quick(max_steps=10, **WAYS[way]), tmp_path / "run", base=str(base_folder), device=CPU
+    )
+    again = load(tmp_path / "run").classify([p.text for p in result.predictions])
+    assert [p.label for p in again] == [p.label for p in result.predictions]
+    for one, other in zip(again, result.predictions):
+        assert one.probability == pytest.approx(other.probability, abs=1e-5)
+
+
+def test_dropout_keeps_the_cache_away_and_says_so(messages, base_folder, tmp_path):
+    told = []
+    result = finetune_classifier(
+        messages, quick(max_steps=1, train="last-block", drop_rate=0.1), tmp_path / "run",
+        base=str(base_folder), device=CPU, notify=told.append,
+    )  # fmt: skip
+    assert result.n_cached == 0
+    assert any("--drop-rate 0" in line for line in told)
+
+
+def test_dropout_is_off_above_frozen_blocks_unless_asked_for(messages, base_folder, tmp_path):
+    finetune_classifier(
+        messages, quick(max_steps=1, train="last-block"), tmp_path / "run", base=str(base_folder), device=CPU
+    )
+    assert load_model(base_folder).config.drop_rate == 0.1
+    assert load_model(tmp_path / "run").config.drop_rate == 0.0
+
+
+def test_more_seeds_share_the_cache_and_are_never_run_twice(messages, base_folder, tmp_path, monkeypatch):
+    chosen = quick(max_steps=8, train="last-block", seeds=3, learning_curve=(0.2, 0.5))
+    arguments = {"base": str(base_folder), "device": CPU, "resume": True}
+    one = finetune_classifier(messages, quick(max_steps=8, train="last-block"), tmp_path / "one", **arguments)
+    result = finetune_classifier(messages, chosen, tmp_path / "run", **arguments)
+    assert [run.seed for run in result.by_seed] == [0, 1, 2]
+    assert result.by_seed[0].accuracy == result.scores.accuracy == one.scores.accuracy
+    assert [run.n_texts for run in result.by_share] == sorted(run.n_texts for run in result.by_share)
+    assert result.by_share[-1].n_texts == len(result.split.train)
+    assert result.n_cached == one.n_cached  # every text once, however many trainings
+    assert len((tmp_path / "run" / SIDE_RUNS).read_text().splitlines()) == 4
+    monkeypatch.setattr(classifier_training.ClassifierTrainings, "_balanced", _only_once())
+    assert finetune_classifier(messages, chosen, tmp_path / "run", **arguments).by_seed == result.by_seed
+
+
+def _only_once():
+    calls = []
+    plain = classifier_training.ClassifierTrainings._balanced
+
+    def balanced(self, indices):
+        calls.append(1)
+        assert len(calls) == 1, "a side run that was finished is run again"
+        return plain(self, indices)
+
+    return balanced
+
+
+def test_a_threshold_is_chosen_on_validation_texts_and_saved(messages, base_folder, tmp_path):
+    result = finetune_classifier(
+        messages,
+        quick(max_steps=4, choose_threshold=True),
+        tmp_path / "run",
+        base=str(base_folder),
+        device=CPU,
+    )
+    assert result.threshold is not None
+    assert result.threshold.label == "spam"
+    saved = load_model(tmp_path / "run")
+    assert saved.task["threshold"] == dataclasses.asdict(result.threshold)
+    again = load(tmp_path / "run").classify([p.text for p in result.predictions])
+    assert [p.label for p in again] == [p.label for p in result.predictions]
+
+
+def test_a_class_that_carries_no_loss_is_not_learnt(messages, base_folder, tmp_path):
+    result = finetune_classifier(
+        messages, quick(max_steps=30, ignore_index=1, balance="none"), tmp_path / "run",
+        base=str(base_folder), device=CPU,
+    )  # fmt: skip
+    assert {p.label for p in result.predictions} == {"ham"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pad": 49}, "1 to 48 tokens"),
+        ({"pad": 0}, "1 to 48 tokens"),
+        ({"max_length": 0}, "at least 1"),
+        ({"seeds": 0}, "at least 1"),
+        ({"learning_curve": (1.5,)}, "between 0 and 1"),
+    ],
+    ids=str,
+)
+def test_impossible_settings_are_refused(messages, base_folder, tmp_path, changes, said):
+    with pytest.raises(ConfigError, match=said):
+        finetune_classifier(
+            messages, quick(max_steps=1, **changes), tmp_path / "run", base=str(base_folder), device=CPU
+        )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scratchlm.core.batch import Batch
-from scratchlm.finetuning.classification import ClassificationTask
+from scratchlm.finetuning.classification_task import ClassificationTask
 from scratchlm.finetuning.freeze import freeze_all_but
 from scratchlm.finetuning.heads import replace_head
 

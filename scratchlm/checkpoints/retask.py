@@ -1,0 +1,40 @@
+"""A saved model's task, changed afterwards: what is known only once the training is over."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scratchlm.checkpoints.store import MANIFEST
+from scratchlm.core.errors import CheckpointError
+from scratchlm.core.files import new_folder, read_json, sha256_of_file, write_json
+
+TASK = "task.json"
+
+
+def rewrite_task(folder: Path, task: Mapping[str, Any]) -> None:
+    """Give a model folder another task, whole or not at all; the other files are linked, not copied, where possible.
+
+    Raises: CheckpointError when the folder may not be written.
+    """
+    manifest = read_json(folder / MANIFEST, error=CheckpointError)
+    with new_folder(folder, error=CheckpointError) as partial:
+        for file in folder.iterdir():
+            if file.name not in (TASK, MANIFEST):
+                _link(file, partial / file.name)
+        write_json(partial / TASK, dict(task), error=CheckpointError)
+        facts = {"sha256": sha256_of_file(partial / TASK), "size_bytes": (partial / TASK).stat().st_size}
+        files = {**manifest["files"], TASK: facts}
+        write_json(
+            partial / MANIFEST, {**manifest, "files": dict(sorted(files.items()))}, error=CheckpointError
+        )
+
+
+def _link(file: Path, target: Path) -> None:
+    try:
+        os.link(file, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(file, target)

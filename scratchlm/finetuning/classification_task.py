@@ -1,0 +1,181 @@
+"""What a classifier is judged and trained by: its loss, its predictions, and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scratchlm.core.batch import Batch
+from scratchlm.core.errors import DataError
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.data.loaders import BatchLoader
+from scratchlm.evaluation.accuracy import ClassificationScores, score_classes
+from scratchlm.finetuning.heads import Position, logits_above
+from scratchlm.finetuning.reading import Reading
+from scratchlm.finetuning.trunk_cache import TrunkCache, TrunkExamples
+from scratchlm.model.gpt import GPTModel
+from scratchlm.model.modes import evaluation_mode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold:
+    """From which probability on a text is said to be of a class; the other class has the rest."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a classifier says about a text."""
+
+    text: str
+    label: str
+    probability: float  # of that label
+    is_truncated: bool = False  # was the text longer than the model reads?
+    probabilities: tuple[float, ...] = ()  # of every class, in their order
+
+
+class ClassificationTask:
+    """Say which class a text belongs to, from the state of one of its tokens.
+
+    A batch that brings `states` starts above the blocks that made them. is_plain runs the last block at every
+    position instead of the one that is read; the results agree.
+    """
+
+    def __init__(
+        self,
+        *,
+        class_weights: Tensor | None = None,
+        label_smoothing: float = 0.0,
+        position: Position = "last-real",
+        is_plain: bool = False,
+    ) -> None:
+        self.class_weights = class_weights
+        self.label_smoothing = label_smoothing
+        self.position = position
+        self.is_plain = is_plain
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The scores of each class.
+
+        Shapes: -> (B, C).
+        """
+        assert isinstance(model, GPTModel)
+        mask, trunk = batch.attention_mask, batch.states
+        if trunk is None:
+            trunk = model.trunk_states(batch.inputs, 0, attention_mask=mask)  # (B, T, E)
+        return logits_above(
+            model, trunk, batch.n_blocks, attention_mask=mask, position=self.position, is_plain=self.is_plain
+        )
+
+    def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Cross-entropy added up over the texts, in nats, each text weighed by its class while training."""
+        logits = self.logits(model, batch)  # (B, C)
+        weights = self.class_weights if model.training else None
+        smoothing = self.label_smoothing if model.training else 0.0
+        weights = None if weights is None else weights.to(logits.device)
+        return F.cross_entropy(
+            logits, batch.targets, weight=weights, reduction="sum", label_smoothing=smoothing
+        )
+
+    def metrics(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
+        """Mean loss and accuracy over a loader."""
+        device = next(model.parameters()).device
+        loss_sum, n_right, n = 0.0, 0, 0
+        with evaluation_mode(model):
+            for batch in (batch.to(device) for batch in loader):
+                logits = self.logits(model, batch)  # (B, C)
+                loss_sum += F.cross_entropy(logits, batch.targets, reduction="sum").item()
+                n_right += int((logits.argmax(dim=1) == batch.targets).sum())
+                n += batch.n_targets
+        if n == 0:
+            raise DataError("accuracy needs a labelled text, found none; check the split.")
+        return {"loss": loss_sum / n, "accuracy": n_right / n}
+
+
+def predict(
+    texts: Sequence[str],
+    model: GPTModel,
+    tokenizer: Tokenizer,
+    classes: Sequence[str],
+    reading: Reading,
+    *,
+    batch_size: int = 64,
+    threshold: Threshold | None = None,
+    cache: TrunkCache | None = None,
+) -> list[Prediction]:
+    """Label texts, in batches of similar length; the order stays that of the texts.
+
+    Raises: DataError for an empty text.
+    """
+    if not texts:
+        return []
+    examples = reading.examples(texts, [classes[0]] * len(texts), tokenizer, classes)
+    is_truncated = examples.is_truncated
+    loader = BatchLoader(
+        examples if cache is None else TrunkExamples(examples, cache),
+        batch_size=batch_size,
+        shuffle=False,
+        bucket_by_length=True,
+    )
+    device = next(model.parameters()).device
+    task = ClassificationTask(position=reading.position)
+    predictions: dict[int, Prediction] = {}
+    with evaluation_mode(model):
+        for indices, batch in zip(loader.indices(0), loader):
+            probs = task.logits(model, batch.to(device)).float().softmax(dim=1)  # (B, C)
+            for i, row in zip(indices.tolist(), probs.tolist()):
+                best = _decide(row, classes, threshold)
+                predictions[i] = Prediction(
+                    text=texts[i],
+                    label=classes[best],
+                    probability=row[best],
+                    is_truncated=bool(is_truncated[i]),
+                    probabilities=tuple(row),
+                )
+    return [predictions[i] for i in range(len(texts))]
+
+
+def score_predictions(
+    predictions: Sequence[Prediction], labels: Sequence[str], classes: Sequence[str]
+) -> ClassificationScores:
+    """Compare predictions with the true labels."""
+    number = {label: i for i, label in enumerate(classes)}
+    guessed = [number[prediction.label] for prediction in predictions]
+    return score_classes([number[label] for label in labels], guessed, classes=classes)
+
+
+def best_threshold(
+    predictions: Sequence[Prediction], labels: Sequence[str], classes: Sequence[str]
+) -> Threshold:
+    """The probability of the second class at which most texts are judged right; among equals the one nearest to 1/2.
+
+    Raises: DataError for other than two classes.
+    """
+    if len(classes) != 2:
+        raise DataError(
+            f"a threshold is chosen between two classes, found {len(classes)}; leave choose_threshold off."
+        )
+    scored = sorted(
+        (prediction.probabilities[1], label == classes[1]) for prediction, label in zip(predictions, labels)
+    )
+    n_right = sum(is_second for _, is_second in scored)  # a threshold of 0 calls every text the second class
+    best, best_right = 0.0, n_right
+    for i, (probability, is_second) in enumerate(scored):
+        n_right += -1 if is_second else 1  # this text is now below the threshold
+        above = scored[i + 1][0] if i + 1 < len(scored) else 1.0
+        between = (probability + above) / 2
+        if probability < above and (n_right, -abs(between - 0.5)) > (best_right, -abs(best - 0.5)):
+            best, best_right = between, n_right
+    return Threshold(label=classes[1], probability=best)
+
+
+def _decide(probs: Sequence[float], classes: Sequence[str], threshold: Threshold | None) -> int:
+    if threshold is None:
+        return max(range(len(probs)), key=probs.__getitem__)
+    chosen = list(classes).index(threshold.label)
+    return chosen if probs[chosen] >= threshold.probability else 1 - chosen

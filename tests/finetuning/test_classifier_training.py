@@ -1,0 +1,31 @@
+"""Trainings that share texts: what is balanced how, and what a step of them costs is tested with the whole way."""
+
+from __future__ import annotations
+
+import torch
+
+from scratchlm.data.label_split import LabelSplit
+from scratchlm.finetuning.classifier_training import ClassifierTrainings, ClassifySettings
+
+CPU = torch.device("cpu")
+
+
+def test_trainings_of_one_base_share_what_its_blocks_made(messages, base_folder, tmp_path):
+    settings = ClassifySettings(
+        max_steps=2, batch_size=8, eval_every_steps=0, checkpoint_every_steps=0, train="last-block"
+    )
+    texts, labels = [row.text for row in messages], [row.label for row in messages]
+    trainings = ClassifierTrainings(
+        texts, labels, ("ham", "spam"), settings, base=str(base_folder), device=CPU, out=tmp_path
+    )
+    rows = torch.arange(len(texts)).numpy()
+    split = LabelSplit(train=rows[50:120], val=rows[40:50], test=rows[30:40])
+    one = trainings.train(split, None)
+    n_cached = trainings.n_cached
+    other = trainings.train(split, None, seed=5)
+    assert one.cache is other.cache
+    assert trainings.n_cached == n_cached == len({texts[i] for i in (*split.train, *split.val)})
+    assert [p.text for p in trainings.predict(other, split.test)] == [texts[i] for i in split.test]
+    assert not torch.equal(one.base.model.out_head.weight, other.base.model.out_head.weight)
+    trainings.close()
+    assert len(one.cache) == 0
