@@ -156,9 +156,8 @@ def main() -> None:
         texts, names, tokenizer, CLASSES
     )
     real = Reading(max_length=width).examples(texts, names, tokenizer, CLASSES)
-    print(
-        f"{len(parts[0])} / {len(parts[1])} / {len(parts[2])} messages, {width} wide, {real.lengths.mean():.1f} real tokens on average"
-    )
+    sizes = " / ".join(str(len(part)) for part in parts)
+    print(f"{sizes} messages, {width} wide, {real.lengths.mean():.1f} real tokens on average")
 
     n_book = arguments.book_epochs or arguments.epochs
     measured_s, accuracies, book = run_book(padded, labels, parts, arguments.size, n_book)
@@ -179,8 +178,8 @@ def main() -> None:
             examples, labels, parts, arguments.size, arguments.epochs, position
         )
         print(
-            f"cached trunk, {name}: {all_s:.0f} s, of which {filled_s:.0f} s fill the cache; {book_s / all_s:.1f} times "
-            f"as fast; accuracies {shown(accuracies)}",
+            f"cached trunk, {name}: {all_s:.0f} s, of which {filled_s:.0f} s fill the cache; "
+            f"{book_s / all_s:.1f} times as fast; accuracies {shown(accuracies)}",
             flush=True,
         )
 
