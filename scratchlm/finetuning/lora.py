@@ -7,11 +7,12 @@ finished model is no slower than before.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import typing
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from scratchlm.core.errors import ConfigError
 from scratchlm.finetuning.targets import EVERY_LINEAR, Place, chosen_places, widths
 
+M = TypeVar("M", bound=nn.Module)
 Scaling = Literal["alpha/rank", "alpha/sqrt(rank)", "alpha"]
 
 
@@ -194,6 +196,13 @@ def merge_lora(model: nn.Module) -> int:
             setattr(parent, name, child.linear)
             n_merged += 1
     return n_merged
+
+
+def merged_copy(model: M) -> M:
+    """The same model with merged weights, as others should load it; the one given stays as it is."""
+    copied = copy.deepcopy(model)
+    merge_lora(copied)
+    return copied
 
 
 def _scale(alpha: float, rank: int, scaling: Scaling) -> float:
