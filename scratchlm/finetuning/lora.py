@@ -172,8 +172,9 @@ def places_to_correct(model: nn.Module, targets: Sequence[str]) -> list[Place]:
 def lora_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
     """The corrections' own parameters: what an optimizer should be given, and what is worth saving."""
     for module in model.modules():
-        if isinstance(module, LoRALayer):
-            yield from module.parameters()
+        if isinstance(module, LinearWithLoRA):
+            own = module.named_parameters()
+            yield from (parameter for name, parameter in own if not name.startswith("linear."))
 
 
 def merge_lora(model: nn.Module) -> int:
