@@ -75,6 +75,10 @@ class PreferSettings(TrainingConfig):
             name for name in ("lora_alpha", "lora_scaling", "lora_dropout", "lora_targets")
             if getattr(self, name) != plain[name].default
         ]  # fmt: skip
+        if self.loss != "simpo" and self.simpo_margin != plain["simpo_margin"].default:
+            raise ConfigError(
+                f"simpo_margin belongs to the loss simpo, got {self.simpo_margin} with {self.loss}; choose simpo."
+            )
         if self.lora_rank is None and changed:
             raise ConfigError(f"{changed[0]} needs LoRA, found no lora_rank; set it, 8 or 16 is usual.")
 
@@ -101,6 +105,8 @@ class PreferResult:
     template: str
     before: dict[str, float]  # PreferenceTask.metrics of the base on the test pairs
     after: dict[str, float]  # of the tuned model
+    test_n: int  # pairs that these figures are over
+    beta: float
     answers: list[Answer]  # to the test requests; the reference is the chosen answer
     progress: Progress
     resumed_from: int | None
@@ -142,7 +148,8 @@ def finetune_preferences(
         name: PreferenceExamples(pairs, start.tokenizer, template=chosen, max_length=max_length)
         for name, pairs in (("train", split.train), ("val", split.val), ("test", split.test))
     }
-    notify(", ".join(f"{len(examples):,} pairs {name}" for name, examples in parts.items()))
+    n_train, n_val, n_test = map(len, parts.values())
+    notify(f"{n_train:,} pairs train, {n_val:,} validate, {n_test:,} test")
     if task.needs_reference:
         for examples in parts.values():
             ask_reference(model, examples, batch_size=settings.batch_size)
@@ -184,6 +191,8 @@ def finetune_preferences(
         template=chosen.name,
         before=before,
         after=after,
+        test_n=len(parts["test"]),
+        beta=task.beta,
         answers=answers,
         progress=progress,
         resumed_from=trainer.resumed_from,
