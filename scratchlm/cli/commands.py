@@ -27,6 +27,7 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
     ("pretrain",): Entry("scratchlm.cli.pretrain", "teach a new model to write"),
     ("finetune", "classify"): Entry("scratchlm.cli.finetune_classify", "make a classifier out of a model"),
     ("finetune", "instruct"): Entry("scratchlm.cli.finetune_instruct", "make an assistant out of a model"),
+    ("finetune", "prefer"): Entry("scratchlm.cli.finetune_prefer", "tune an assistant on pairs of answers"),
     ("generate",): Entry("scratchlm.cli.generate", "continue a prompt"),
     ("classify",): Entry("scratchlm.cli.classify", "label texts"),
     ("chat",): Entry("scratchlm.cli.chat", "ask an assistant, line by line"),

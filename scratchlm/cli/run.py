@@ -121,6 +121,7 @@ def with_seed(recipe: Recipe, seed: int) -> Recipe:
         pretrain=dataclasses.replace(recipe.pretrain, seed=seed),
         classify=dataclasses.replace(recipe.classify, seed=seed),
         instruct=dataclasses.replace(recipe.instruct, seed=seed),
+        prefer=dataclasses.replace(recipe.prefer, seed=seed),
     )
 
 
@@ -143,6 +144,8 @@ def _print_result(result: RunResult) -> None:
         print(classify_line(figures["classify"]))
     if "instruct" in figures:
         print(instruct_line(figures["instruct"]))
+    if "prefer" in figures:
+        print(prefer_line(figures["prefer"]))
     print(f"report: {result.report}  ({result.seconds:.0f} s)")
 
 
@@ -196,4 +199,14 @@ def instruct_line(f: dict[str, Any]) -> str:
         f"assistant: {f['exact_match']:.1%} of {f['test_n']} held-out entries answered exactly "
         f"(95 % interval {f['low']:.1%} to {f['high']:.1%}), token F1 {f['token_f1']:.3f}; "
         f"untrained {f['untrained_exact_match']:.1%}, base model {f['base_exact_match']:.1%}"
+    )
+
+
+def prefer_line(f: dict[str, Any]) -> str:
+    """What preference tuning changed, in a sentence."""
+    moved = "" if f["kl"] is None else f", {f['kl']:.4f} nats per token from the reference"
+    return (
+        f"preferences ({f['loss']}): the chosen answer gains more in {f['test_accuracy']:.1%} of {f['test_n']} "
+        f"held-out pairs (95 % interval {f['low']:.1%} to {f['high']:.1%}) and is the likelier one in "
+        f"{f['likelier']:.1%} (before: {f['base_likelier']:.1%}); reward margin {f['reward_margin']:.3f}{moved}"
     )

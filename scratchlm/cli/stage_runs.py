@@ -1,4 +1,4 @@
-"""What `pretrain`, `finetune classify` and `finetune instruct` share: each is a run of one stage."""
+"""What `pretrain` and the `finetune` commands share: each is a run of one stage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from scratchlm.recipes.run import RunResult
 from scratchlm.training.config import TrainingConfig
 
 T = TypeVar("T", bound=TrainingConfig)
-DATA = {"pretrain": "text", "classify": "messages", "instruct": "instructions"}  # which data --data is
+DATA = {  # which data --data is
+    "pretrain": "text",
+    "classify": "messages",
+    "instruct": "instructions",
+    "prefer": "preferences",
+}
 
 
 def run_stage(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ class Base:
     tokenizer: Tokenizer
     name: str
     sha256: str | None  # of the weights it was loaded from; None for random ones
+    task: dict[str, Any] = field(default_factory=dict)  # what it was fine-tuned for: {} for a language model
 
     @property
     def is_random(self) -> bool:
@@ -70,6 +71,7 @@ def load_base(name: str, *, training_texts: Iterable[str], device: torch.device,
         tokenizer=loaded.tokenizer,
         name=name,
         sha256=_sha256_of_weights(loaded),
+        task=loaded.task,
     )
 
 

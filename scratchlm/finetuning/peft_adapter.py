@@ -2,7 +2,8 @@
 
 The folder holds `adapter_config.json` and `adapter_model.safetensors`, under the names of transformers' modules.
 Its GPT-2 has one matrix where we have three (queries, keys, values), so our three corrections become one of
-three times the rank, whose output part holds a block for each.
+three times the rank, whose output part holds a block for each. A file of ours says in `base.json` which weights
+it corrects.
 """
 
 from __future__ import annotations
@@ -21,58 +22,90 @@ from scratchlm.checkpoints.store import save_tensors
 from scratchlm.checkpoints.weight_files import open_weights
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import new_folder, read_json, write_json
+from scratchlm.finetuning.base_weights import check_base, save_base
+from scratchlm.finetuning.dora import LinearWithDoRA, row_lengths
 from scratchlm.finetuning.lora import LinearWithLoRA
+from scratchlm.finetuning.targets import is_linear, widths
 from scratchlm.model.gpt import GPTModel
 
 ADAPTER_CONFIG = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _PREFIX = "base_model.model."
-_PART = re.compile(r"(.+)\.lora_([AB])(?:\.default)?\.weight")
+_PART = re.compile(r"(.+)\.lora_(A|B|magnitude_vector)(?:\.default)?(?:\.weight)?")
 
 
 def export_peft(folder: str | Path, model: GPTModel, *, base: str | None = None) -> Path:
-    """Write the model's LoRA corrections as an adapter folder, whole or not at all.
+    """Write the model's corrections, and nothing else, as an adapter folder, whole or not at all.
 
     base: name or folder of the model that they correct, for `peft.AutoPeftModel`.
-    Raises: ConfigError for a model without corrections; CheckpointError when only some of a joint matrix have
-        one, or of different rank or scale, which the format cannot say.
+    Raises: ConfigError for a model without corrections, or with merged ones; CheckpointError when those of a
+        joint matrix are of different kind, rank or scale, which the format cannot say.
     """
     table = _table(model)
     tensors: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     alphas: dict[str, float] = {}
+    dropouts: set[float] = set()
+    corrected: list[LinearWithLoRA] = []
     for name, ours in _modules(table, model):
         layers = [_module(model, path) for path in ours]
-        with_lora = [layer for layer in layers if isinstance(layer, LinearWithLoRA)]
-        if not with_lora:
+        own = [layer for layer in layers if isinstance(layer, LinearWithLoRA)]
+        if not own:
             continue
-        kinds = {(layer.lora.rank, layer.lora.scaling) for layer in with_lora}
-        if len(with_lora) != len(layers) or len(kinds) != 1:
+        kinds = {(type(layer), layer.lora.rank, layer.lora.scaling) for layer in own}
+        if len(kinds) != 1:
             raise CheckpointError(
-                f"the corrections of {', '.join(ours)} become one in this format, found {len(with_lora)} of "
-                f"{len(layers)}, of {len(kinds)} kinds; give all of them the same rank and scale."
+                f"the corrections of {', '.join(ours)} become one in this format, found {len(kinds)} kinds; give all "
+                "of them the same rank and scale."
             )
-        rank, scaling = kinds.pop()
-        tensors[f"{_PREFIX}{name}.lora_A.weight"] = torch.cat([layer.lora.A.T for layer in with_lora])
-        tensors[f"{_PREFIX}{name}.lora_B.weight"] = _diagonal([layer.lora.B.T for layer in with_lora])
-        ranks[name] = rank * len(layers)
+        _, rank, scaling = kinds.pop()
+        tensors |= {f"{_PREFIX}{name}.lora_{part}": tensor for part, tensor in _joined(layers).items()}
+        ranks[name] = rank * len(own)
         alphas[name] = scaling * ranks[name]
+        dropouts |= {layer.lora.dropout for layer in own}
+        corrected += own
     if not tensors:
         raise ConfigError(
             "the model should have LoRA layers, found none; call replace_linear_with_lora first."
         )
+    has_dora = {isinstance(layer, LinearWithDoRA) for layer in corrected}
+    if len(has_dora) != 1:
+        raise CheckpointError("an adapter is either LoRA or DoRA, found both; write two adapters.")
     target = Path(folder)
     with new_folder(target, error=CheckpointError) as partial:
         save_tensors(partial / _WEIGHTS[0], tensors, metadata={"format": "pt"})
-        write_json(partial / ADAPTER_CONFIG, _config(ranks, alphas, table, base), error=CheckpointError)
+        config = _config(ranks, alphas, table, base, use_dora=has_dora.pop(), dropout=max(dropouts))
+        write_json(partial / ADAPTER_CONFIG, config, error=CheckpointError)
+        save_base(partial, model)
     return target
+
+
+def _joined(layers: list[nn.Module]) -> dict[str, Tensor]:
+    """The corrections of layers that share one matrix over there; of a layer without, zeros."""
+    corrected = [layer for layer in layers if isinstance(layer, LinearWithLoRA)]
+    blocks = [
+        layer.lora.B.T
+        if isinstance(layer, LinearWithLoRA)
+        else corrected[0].lora.B.new_zeros(widths(layer)[1], 0)
+        for layer in layers
+    ]
+    parts = {
+        "A.weight": torch.cat([layer.lora.A.T for layer in corrected]),
+        "B.weight": _diagonal(blocks),
+    }
+    if isinstance(corrected[0], LinearWithDoRA):
+        lengths = [
+            layer.magnitude if isinstance(layer, LinearWithDoRA) else row_lengths(layer) for layer in layers
+        ]
+        parts["magnitude_vector"] = torch.cat(lengths)
+    return parts
 
 
 def import_peft(model: GPTModel, folder: str | Path) -> int:
     """Give the model the corrections of an adapter folder, in place; says how many linear layers got one.
 
-    Raises: CheckpointError for an adapter of another kind than LoRA, for one of another model, and for damaged
-        files, naming what does not fit.
+    Raises: CheckpointError for an adapter of another kind than LoRA or DoRA, for one of another model or of
+        other weights, and for damaged files, naming what does not fit; the model is then as before.
     """
     folder = Path(folder)
     config = _read_config(folder)
@@ -89,6 +122,7 @@ def import_peft(model: GPTModel, folder: str | Path) -> int:
             )
         found.setdefault(match[1], {})[match[2]] = weights[key].float()
     fitting = [_fit(model, places[name], parts, config, name, folder) for name, parts in found.items()]
+    check_base(folder, model)
     for corrections in fitting:
         for path, layer in corrections.items():
             parent = _module(model, path.rpartition(".")[0])
@@ -105,30 +139,47 @@ def _fit(
     folder: Path,
 ) -> dict[str, LinearWithLoRA]:
     """The corrected layers in place of `ours`, which share the first matrix."""
-    layers = [_module(model, path) for path in ours]
-    if any(not isinstance(layer, nn.Linear) for layer in layers):
+    linears = [_module(model, path) for path in ours]
+    if any(isinstance(layer, LinearWithLoRA) for layer in linears):
         raise CheckpointError(
             f"{name} should not have a correction yet, found one; merge it or load the model anew."
         )
-    linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    n_out = sum(layer.out_features for layer in linears)
+    n_in, heights = widths(linears[0])[0], [widths(layer)[1] for layer in linears]
+    n_out = sum(heights)
     rank = parts["A"].shape[0] if "A" in parts and parts["A"].dim() == 2 else 0
     shapes = {side: tuple(part.shape) for side, part in parts.items()}
-    if rank < 1 or shapes != {"A": (rank, linears[0].in_features), "B": (n_out, rank)}:
+    expected: dict[str, tuple[int, ...]] = {"A": (rank, n_in), "B": (n_out, rank)}
+    if config.get("use_dora"):
+        expected["magnitude_vector"] = (n_out,)
+    if rank < 1 or shapes != expected:
+        also = f" and lora_magnitude_vector ({n_out},)" if config.get("use_dora") else ""
         raise CheckpointError(
-            f"{folder} should hold lora_A (rank, {linears[0].in_features}) and lora_B ({n_out}, rank) for "
+            f"{folder} should hold lora_A (rank, {n_in}) and lora_B ({n_out}, rank){also} for "
             f"{name}, found {shapes}; take the model it was trained for."
         )
-    scaling = _scaling(config, name, rank)
+    alpha, dropout = _scaling(config, name, rank) * rank, _dropout(config)
+    kind = LinearWithDoRA if config.get("use_dora") else LinearWithLoRA
     corrected: dict[str, LinearWithLoRA] = {}
-    heights = [layer.out_features for layer in linears]
-    for path, linear, rows in zip(ours, linears, torch.split(parts["B"], heights), strict=True):
-        layer = LinearWithLoRA(linear, rank, scaling * rank)
+    first = 0
+    for path, linear, height in zip(ours, linears, heights, strict=True):
+        layer = kind(linear, rank, alpha, dropout=dropout)
         with torch.no_grad():
             layer.lora.A.copy_(parts["A"].T)
-            layer.lora.B.copy_(rows.T)
-        corrected[path] = layer
+            layer.lora.B.copy_(parts["B"][first : first + height].T)
+            if isinstance(layer, LinearWithDoRA):
+                layer.magnitude.copy_(parts["magnitude_vector"][first : first + height])
+        corrected[path] = layer.train(linear.training)
+        first += height
     return corrected
+
+
+def _dropout(config: Mapping[str, Any]) -> float:
+    share = config.get("lora_dropout") or 0.0
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
+        raise CheckpointError(
+            f"{ADAPTER_CONFIG} must hold lora_dropout from 0 to below 1, found {share!r:.80}."
+        )
+    return float(share)
 
 
 def _scaling(config: Mapping[str, Any], name: str, rank: int) -> float:
@@ -147,7 +198,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
         raise CheckpointError(f"{folder / ADAPTER_CONFIG} must be of a LoRA adapter, found {kind!r:.80}.")
-    for key, allowed in (("bias", "none"), ("use_dora", False), ("modules_to_save", None)):
+    if not isinstance(config.get("use_dora", False), bool):
+        raise CheckpointError(f"{folder / ADAPTER_CONFIG} must hold true or false as use_dora.")
+    for key, allowed in (("bias", "none"), ("modules_to_save", None)):
         if config.get(key, allowed) not in (allowed, None):
             raise CheckpointError(
                 f"{folder / ADAPTER_CONFIG} has {key} = {config[key]!r:.80}, which would change the results and "
@@ -159,7 +212,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _config(
-    ranks: Mapping[str, int], alphas: Mapping[str, float], table: NameTable, base: str | None
+    ranks: Mapping[str, int],
+    alphas: Mapping[str, float],
+    table: NameTable,
+    base: str | None,
+    *,
+    use_dora: bool,
+    dropout: float,
 ) -> dict[str, Any]:
     first = next(iter(ranks))
     return {
@@ -171,12 +230,12 @@ def _config(
         "rank_pattern": {name: rank for name, rank in ranks.items() if rank != ranks[first]},
         "alpha_pattern": {name: alpha for name, alpha in alphas.items() if alpha != alphas[first]},
         "target_modules": list(ranks),
-        "lora_dropout": 0.0,
+        "lora_dropout": dropout,
         "bias": "none",
         "fan_in_fan_out": table is GPT2,
         "inference_mode": True,
         "use_rslora": False,
-        "use_dora": False,
+        "use_dora": use_dora,
     }
 
 
@@ -217,6 +276,7 @@ def _module(model: nn.Module, path: str) -> nn.Module:
 
 def _is_linear(model: nn.Module, path: str) -> bool:
     try:
-        return isinstance(model.get_submodule(path), (nn.Linear, LinearWithLoRA))
+        module = model.get_submodule(path)
     except AttributeError:
         return False
+    return is_linear(module) or isinstance(module, LinearWithLoRA)

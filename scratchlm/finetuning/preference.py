@@ -1,18 +1,27 @@
-"""Direct preference optimization: learn from pairs of answers which one people like better.
+"""Learn from pairs of answers which one people like better: the losses, each a formula of log-probabilities.
 
-No reward model and no reinforcement learning: the policy, which learns, is compared with a frozen copy of
-itself, the reference. The loss falls when the policy makes the chosen answer likelier, or the rejected one less
-likely, than the reference does; beta says how dearly a change is paid.
+No reward model and no reinforcement learning. DPO compares the policy, which learns, with a frozen copy of
+itself, the reference: the loss falls when the policy makes the chosen answer likelier, or the rejected one less
+likely, than the reference does; beta says how dearly a change is paid. IPO and cDPO change the formula so that
+pairs which are noisy or too easy do not pull for ever; ORPO and SimPO do without a reference.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Literal, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import ConfigError, DataError
+
+LossKind = Literal["dpo", "cdpo", "ipo", "orpo", "simpo"]
+NEEDS_REFERENCE: frozenset[LossKind] = frozenset({"dpo", "cdpo", "ipo"})
+USUAL_BETA: dict[LossKind, float] = {"dpo": 0.1, "cdpo": 0.1, "ipo": 0.1, "orpo": 0.1, "simpo": 2.0}
+LARGEST_MEAN = -1e-6  # nats; the odds of an answer that is certain would be infinite
 
 
 class PreferenceLosses(NamedTuple):
@@ -44,13 +53,35 @@ def response_log_probs(
             f"logits, ids and mask must be (B, T, V), (B, T) and (B, T), got {tuple(logits.shape)}, "
             f"{tuple(ids.shape)} and {None if mask is None else tuple(mask.shape)}; cut them alike."
         )
-    log_probs = F.log_softmax(logits[:, :-1], dim=-1)  # (B, T-1, V)
-    taken = log_probs.gather(dim=-1, index=ids[:, 1:, None]).squeeze(-1)  # (B, T-1)
-    is_answer = taken.new_ones(taken.shape) if mask is None else mask[:, 1:].to(taken.dtype)
-    sums = (taken * is_answer).sum(dim=-1)  # (B,)
+    targets = ids if mask is None else ids.masked_fill(~mask.bool(), IGNORE_INDEX)
+    targets = targets[:, 1:]  # (B, T-1)
+    return over_answers(target_log_probs(logits[:, :-1], targets), targets, per_token=per_token)
+
+
+def target_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
+    """The log-probability of each target, and 0 where there is none.
+
+    Shapes: logits (..., V), targets (...), IGNORE_INDEX for no target -> (...), with gradient.
+    Units: nats. Half-precision logits are turned into float32 first.
+    """
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    nats = F.cross_entropy(
+        logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
+    )
+    return -nats.view(targets.shape)
+
+
+def over_answers(log_probs: Tensor, targets: Tensor, *, per_token: bool) -> Tensor:
+    """An answer's log-probability: the sum over its targets, or with `per_token` their mean.
+
+    Shapes: log_probs and targets (B, T) -> (B,).
+    Raises: DataError when a mean is asked for and a row has no target.
+    """
+    sums = log_probs.sum(dim=-1)  # (B,)
     if not per_token:
         return sums
-    counts = is_answer.sum(dim=-1)  # (B,)
+    counts = (targets != IGNORE_INDEX).sum(dim=-1)  # (B,)
     if not bool((counts > 0).all()):
         raise DataError(
             "every row must have an id of its answer, found one without; raise allowed_max_length, or leave "
@@ -66,17 +97,90 @@ def dpo_losses(
     reference_rejected: Tensor,
     *,
     beta: float = 0.1,
+    label_smoothing: float = 0.0,
 ) -> PreferenceLosses:
     """The loss of each pair, from the four log-probabilities of its answers.
 
+    `label_smoothing` is the share of pairs that were labelled the wrong way round: conservative DPO.
+
     Shapes: all (B,).
     Units: nats; log 2 for a policy that is still the reference.
-    Raises: ConfigError for a beta that is not above 0.
-    Source: Rafailov et al. 2023, "Direct Preference Optimization", equation 7.
+    Raises: ConfigError for a beta that is not above 0, or a label_smoothing outside [0, 0.5).
+    Source: Rafailov et al. 2023, "Direct Preference Optimization", equation 7; conservative DPO from Mitchell
+        2023, "A note on DPO with noisy preferences & relationship to IPO", equation 3.
     """
-    if not beta > 0:
-        raise ConfigError(f"beta must be above 0, got {beta}; 0.1 to 0.5 are usual.")
+    _check(beta, label_smoothing)
     chosen = policy_chosen - reference_chosen  # (B,)
     rejected = policy_rejected - reference_rejected  # (B,)
-    losses = -F.logsigmoid(beta * (chosen - rejected))
+    rewards = beta * (chosen - rejected)
+    losses = -F.logsigmoid(rewards)
+    if label_smoothing:
+        losses = (1 - label_smoothing) * losses - label_smoothing * F.logsigmoid(-rewards)
     return PreferenceLosses(losses, chosen.detach(), rejected.detach())
+
+
+def ipo_losses(chosen: Tensor, rejected: Tensor, *, beta: float = 0.1) -> Tensor:
+    """The loss of each pair, from the log-ratios of its answers: their difference should be 1 / (2 beta), no more.
+
+    DPO rewards an ever wider margin; on a pair that everybody judges alike, that has no end.
+
+    Shapes: (B,) each -> (B,).
+    Units: nats squared; 1 / (4 beta^2) for a policy that is still the reference.
+    Raises: ConfigError for a beta that is not above 0.
+    Source: Azar et al. 2023, "A General Theoretical Paradigm to Understand Learning from Human Preferences",
+        equation 17, whose tau is our beta.
+    """
+    _check(beta)
+    return (chosen - rejected - 1 / (2 * beta)) ** 2
+
+
+def orpo_losses(chosen: Tensor, rejected: Tensor, *, beta: float = 0.1) -> Tensor:
+    """The loss of each pair, from its answers' mean log-probabilities: write the chosen one, and prefer it.
+
+    The first part is the loss of ordinary fine-tuning on the chosen answer; beta weighs the second, which
+    falls as the odds of the chosen answer grow over those of the rejected one.
+
+    Shapes: (B,) each -> (B,).
+    Units: nats.
+    Raises: ConfigError for a beta that is not above 0.
+    Source: Hong et al. 2024, "ORPO: Monolithic Preference Optimization without Reference Model", equations 3
+        to 7, whose lambda is our beta.
+    """
+    _check(beta)
+    return -chosen - beta * F.logsigmoid(log_odds(chosen) - log_odds(rejected))
+
+
+def log_odds(log_probs: Tensor) -> Tensor:
+    """log(p / (1 - p)) of p = exp(log_probs), without losing digits near p = 1."""
+    log_probs = log_probs.clamp(max=LARGEST_MEAN)
+    is_likely = log_probs > -math.log(2)
+    rare, likely = log_probs.clamp(max=-math.log(2)), log_probs.clamp(min=-math.log(2))
+    log_rest = torch.where(is_likely, torch.log(-torch.expm1(likely)), torch.log1p(-torch.exp(rare)))
+    return log_probs - log_rest
+
+
+def simpo_losses(chosen: Tensor, rejected: Tensor, *, beta: float = 2.0, margin: float = 1.0) -> Tensor:
+    """The loss of each pair, from its answers' mean log-probabilities: the chosen one's should win by a margin.
+
+    Means, so that the policy cannot win by writing longer or shorter answers.
+
+    Shapes: (B,) each -> (B,).
+    Units: nats.
+    Raises: ConfigError for a beta that is not above 0 or a negative margin.
+    Source: Meng et al. 2024, "SimPO: Simple Preference Optimization with a Reference-Free Reward", equation 6,
+        whose gamma is our margin.
+    """
+    _check(beta)
+    if not margin >= 0:
+        raise ConfigError(f"SimPO's margin must be at least 0, got {margin}; half of beta is usual.")
+    return -F.logsigmoid(beta * (chosen - rejected) - margin)
+
+
+def _check(beta: float, label_smoothing: float = 0.0) -> None:
+    if not beta > 0:
+        raise ConfigError(f"beta must be above 0, got {beta}; 0.1 to 0.5 are usual.")
+    if not 0 <= label_smoothing < 0.5:
+        raise ConfigError(
+            f"label_smoothing must be at least 0 and below 0.5, got {label_smoothing}: at 0.5 either answer would "
+            "be as good; 0.1 is usual."
+        )

@@ -16,6 +16,7 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import read_utf8, write_text
 from scratchlm.finetuning.classifier_training import ClassifySettings
 from scratchlm.finetuning.instruction import InstructSettings
+from scratchlm.finetuning.preference_tuning import PreferSettings
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.settings import ModelSettings, TextSettings, TokenizerSettings
 
@@ -24,7 +25,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # the same library, before it joined Python
 
-Stage = Literal["pretrain", "classify", "instruct"]
+Stage = Literal["pretrain", "classify", "instruct", "prefer"]
 SAMPLES = "sample"  # data of this name is the built-in sample data
 
 
@@ -36,6 +37,7 @@ class DataSettings(TextSettings):
     val_text: tuple[str, ...] = ()  # validation text of its own, instead of a part of text
     messages: tuple[str, ...] = ()  # labelled texts for the classifier
     instructions: tuple[str, ...] = ()  # entries for the assistant
+    preferences: tuple[str, ...] = ()  # pairs of answers for preference tuning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +46,7 @@ class Recipe:
 
     description: str = ""
     stages: tuple[Stage, ...] = ("pretrain", "classify", "instruct")
-    base: str | None = (
-        None  # what classifier and assistant start from; None = the model pre-trained in this run
-    )
+    base: str | None = None  # what fine-tuning starts from; None = the model pre-trained in this run
     sample_prompt: str = "Once upon a time"  # what text samples begin with
     data: DataSettings = field(default_factory=DataSettings)
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
@@ -54,6 +54,7 @@ class Recipe:
     pretrain: TrainingConfig = field(default_factory=TrainingConfig)
     classify: ClassifySettings = field(default_factory=ClassifySettings)
     instruct: InstructSettings = field(default_factory=InstructSettings)
+    prefer: PreferSettings = field(default_factory=PreferSettings)
 
     def check(self) -> None:
         """Make sure that every stage has what it needs.
@@ -70,9 +71,14 @@ class Recipe:
             raise ConfigError(
                 "the sample text brings its own validation side, found val_text beside it; remove it."
             )
-        for key in ("text", "messages", "instructions"):
+        for key in ("text", "messages", "instructions", "preferences"):
             if SAMPLES in (names := getattr(self.data, key)) and len(names) > 1:
                 raise ConfigError(f"data.{key} must be {SAMPLES!r} alone or files, got both; choose one.")
+        if "prefer" in self.stages and "instruct" in self.stages[self.stages.index("prefer") :]:
+            raise ConfigError(
+                f"prefer must come after instruct, whose assistant it tunes, got {', '.join(self.stages)}; reorder "
+                "stages."
+            )
         if self.base is None and "pretrain" not in self.stages:
             raise ConfigError(
                 "a run without the stage pretrain needs a base, found none; name a model with base."
@@ -81,8 +87,14 @@ class Recipe:
             "pretrain": self.data.text,
             "classify": self.data.messages,
             "instruct": self.data.instructions,
+            "prefer": self.data.preferences,
         }
-        keys = {"pretrain": "text", "classify": "messages", "instruct": "instructions"}
+        keys = {
+            "pretrain": "text",
+            "classify": "messages",
+            "instruct": "instructions",
+            "prefer": "preferences",
+        }
         for stage in self.stages:
             if not wanted[stage]:
                 raise ConfigError(

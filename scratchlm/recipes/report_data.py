@@ -62,6 +62,8 @@ def report_data(
         data[stage] = {**found, "history": curves(run.folder(stage))}
     if "instruct" in data:
         data["instruct"]["answers"] = _some_answers(data["instruct"]["answers"])
+    if "prefer" in data:
+        data["prefer"]["answers"] = data["prefer"]["answers"][:MAX_ANSWERS]
     if "pretrain" in data:
         loaded = load_model(out)
         data |= _look_inside(loaded, recipe.sample_prompt)
@@ -124,6 +126,10 @@ def next_commands(recipe: Recipe, run: StageRun) -> list[dict[str, str]]:
     if "instruct" in recipe.stages:
         commands += [
             {"command": f"scratchlm chat --model {quoted('instruct')}", "what": "talk to the assistant"}
+        ]
+    if "prefer" in recipe.stages:
+        commands += [
+            {"command": f"scratchlm chat --model {quoted('prefer')}", "what": "talk to the tuned assistant"}
         ]
     return [
         *commands,

@@ -148,7 +148,8 @@ def _remove_run(out: Path, recipe: Recipe) -> None:
 
     Raises: ConfigError when the new run needs something that lies in it.
     """
-    used = [recipe.base or "", *recipe.data.text, *recipe.data.messages, *recipe.data.instructions]
+    data = recipe.data
+    used = [recipe.base or "", *data.text, *data.messages, *data.instructions, *data.preferences]
     inside = [name for name in used if name and Path(name).resolve().is_relative_to(out.resolve())]
     if inside:
         raise ConfigError(f"--fresh would delete {inside[0]}, which this run needs; choose another --out.")

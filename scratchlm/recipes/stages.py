@@ -35,7 +35,9 @@ from scratchlm.evaluation.ranking import rank_classes
 from scratchlm.finetuning.base import load_base
 from scratchlm.finetuning.classification import ClassifyResult, finetune_classifier
 from scratchlm.finetuning.instruction import Answer, answer_all, finetune_instructions, score_answers
+from scratchlm.finetuning.preference_tuning import finetune_preferences
 from scratchlm.model.gpt import GPTModel
+from scratchlm.recipes.preference_figures import prefer_figures, read_pairs
 from scratchlm.recipes.recipe import SAMPLES, Recipe, Stage
 from scratchlm.tokenizers.word import StrictWordTokenizer, WordTokenizer
 from scratchlm.training.callbacks import Callback
@@ -270,10 +272,27 @@ def run_instruct(run: StageRun) -> dict[str, Any]:
     }
 
 
+def run_prefer(run: StageRun) -> dict[str, Any]:
+    """Tune the run's assistant, or the base, on preferences; its figures before and after."""
+    split, n_equal = read_pairs(run.recipe.data.preferences)
+    result = finetune_preferences(
+        split,
+        run.recipe.prefer,
+        run.folder("prefer"),
+        base=str(run.folder("instruct")) if "instruct" in run.recipe.stages else run.base,
+        device=run.device,
+        callbacks=run.callbacks,
+        resume=True,
+        notify=run.notify,
+    )
+    return prefer_figures(split, n_equal, run.recipe.prefer, result)
+
+
 STAGES: dict[Stage, Callable[[StageRun], dict[str, Any]]] = {
     "pretrain": run_pretrain,
     "classify": run_classify,
     "instruct": run_instruct,
+    "prefer": run_prefer,
 }
 
 
@@ -288,6 +307,8 @@ def check_inputs(recipe: Recipe) -> None:
         read_messages(recipe.data.messages)
     if "instruct" in recipe.stages:
         read_entries(recipe.data.instructions)
+    if "prefer" in recipe.stages:
+        read_pairs(recipe.data.preferences)
 
 
 def read_messages(names: Sequence[str]) -> list[LabelledText]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scratchlm.core.protocols import Tokenizer
+from scratchlm.model.gpt import GPTModel
 
 
 @dataclass
@@ -36,3 +37,6 @@ class RunFolder:
     tokenizer: Tokenizer
     task: Mapping[str, Any] | None = None  # goes into task.json
     facts: Mapping[str, Any] | None = None  # goes into the manifest, e.g. the data's fingerprint
+    # The model as others should load it, when that is not the one that learns: with LoRA, merged weights. What
+    # learns is then saved in the training state, and what does not must be the same at every start.
+    saved_form: Callable[[GPTModel], GPTModel] | None = None

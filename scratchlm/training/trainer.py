@@ -45,6 +45,7 @@ from scratchlm.training.history import History
 from scratchlm.training.interrupts import StoppedBySignal, StopRequest, stop_requests
 from scratchlm.training.memory import memory_errors_explained
 from scratchlm.training.optim import Optimizers
+from scratchlm.training.partial_weights import learning_weights, restore_learning_weights
 from scratchlm.training.progress import Progress, RunFolder
 from scratchlm.training.schedule import learning_rate
 
@@ -285,8 +286,10 @@ class Trainer:
         if self.run is None or self._saved == moment:
             return
         self.progress.elapsed_s = time.perf_counter() - self._started_at_s
+        form = self.run.saved_form
+        own = {} if form is None else learning_weights(self.optimizers.names)
         state = TrainingState(
-            tensors={**self.optimizers.state(), **rng_state()},
+            tensors={**self.optimizers.state(), **rng_state(), **own},
             values={
                 "progress": asdict(self.progress),
                 "config": to_dict(self.config),
@@ -300,9 +303,8 @@ class Trainer:
             **(self.run.facts or {}),
         }
         folder = checkpoint_folder(self.run.path, self.progress.step)
-        save_model(
-            folder, self.model, self.run.tokenizer, task=self.run.task, training_state=state, facts=facts
-        )
+        model = self.model if form is None else form(self.model)
+        save_model(folder, model, self.run.tokenizer, task=self.run.task, training_state=state, facts=facts)
         prune_checkpoints(self.run.path, keep=self.config.keep_checkpoints)
         self._saved = moment
         for callback in self.callbacks:
@@ -324,9 +326,12 @@ class Trainer:
         self._check_same_origin(folder)
         state = load_training_state(folder)
         self._check_same_order(state.values, folder, n_batches=n_batches)
-        weights = load_tensors(folder / "model.safetensors")
-        loaded = build_model(self.model.config, weights, where=folder / "model.safetensors")
-        self.model.load_state_dict(loaded.state_dict())
+        if self.run.saved_form is None:
+            weights = load_tensors(folder / "model.safetensors")
+            loaded = build_model(self.model.config, weights, where=folder / "model.safetensors")
+            self.model.load_state_dict(loaded.state_dict())
+        else:
+            restore_learning_weights(self.optimizers.names, state.tensors, where=folder)
         self.optimizers.restore(state.tensors)
         self.progress = Progress(**state.values["progress"])
         self.resumed_from, self.earlier_s = self.progress.step, self.progress.elapsed_s

@@ -53,8 +53,10 @@ def test_a_is_drawn_as_torch_draws_a_linear_weight():
     assert torch.equal(layer.B, torch.zeros(2, 5))
 
 
-@pytest.mark.parametrize(("scaling", "factor"), [("alpha/rank", 2.0), ("alpha", 8.0)])
-def test_the_correction_is_scaled_by_alpha_over_rank_or_alpha(scaling, factor):
+@pytest.mark.parametrize(
+    ("scaling", "factor"), [("alpha/rank", 2.0), ("alpha/sqrt(rank)", 4.0), ("alpha", 8.0)]
+)
+def test_the_correction_is_scaled_as_asked(scaling, factor):
     layer = LoRALayer(6, 5, rank=4, alpha=8, scaling=scaling)
     nn.init.normal_(layer.B)
     x = torch.randn(3, 7, 6)
@@ -132,6 +134,98 @@ def test_a_model_without_corrections_has_nothing_to_merge():
     assert list(lora_parameters(model)) == []
 
 
+def lora_layers(model: nn.Module) -> list[LinearWithLoRA]:
+    return [module for module in model.modules() if isinstance(module, LinearWithLoRA)]
+
+
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_what_was_merged_can_be_taken_out_again(is_tied):
+    model = make_model(tie_embeddings=is_tied, init="gpt2" if is_tied else "torch")
+    plain = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    expected = with_trained_lora(model)(IDS)
+    for _ in range(3):
+        for layer in lora_layers(model):
+            layer.merge()
+            layer.merge()  # a second time changes nothing
+        assert (model(IDS) - expected).abs().max() < 1e-6
+        assert model.trf_blocks[0].att.W_query.is_merged
+        for layer in lora_layers(model):
+            layer.unmerge()
+            layer.unmerge()
+    assert (model(IDS) - expected).abs().max() < 1e-6
+    for name, tensor in model.state_dict().items():
+        if ".lora." not in name:
+            assert (tensor - plain[name.replace(".linear.", ".")]).abs().max() < 1e-6, name
+    assert torch.equal(model.tok_emb.weight, plain["tok_emb.weight"])
+
+
+def test_layers_that_were_merged_already_are_put_back_as_they_are():
+    model = with_trained_lora(make_model())
+    expected = model(IDS)
+    lora_layers(model)[0].merge()
+    merge_lora(model)
+    assert (model(IDS) - expected).abs().max() < 1e-6
+
+
+def test_corrections_go_where_the_targets_say_and_nowhere_else():
+    model = make_model()
+    names = replace_linear_with_lora(model, rank=2, alpha=2, targets=("W_query", "trf_blocks.1.att.W_value"))
+    assert names == ["trf_blocks.0.att.W_query", "trf_blocks.1.att.W_query", "trf_blocks.1.att.W_value"]
+    assert [name for name, module in model.named_modules() if isinstance(module, LinearWithLoRA)] == names
+
+
+def test_a_target_that_fits_nothing_leaves_the_model_alone():
+    model = make_model()
+    with pytest.raises(ConfigError, match="did you mean 'W_query'"):
+        replace_linear_with_lora(model, rank=2, alpha=2, targets=("W_key", "W_qeury"))
+    assert not lora_layers(model)
+
+
+def test_dropout_blanks_the_corrections_input_while_training_only():
+    layer = LinearWithLoRA(nn.Linear(200, 3), rank=2, alpha=2, dropout=0.5)
+    nn.init.normal_(layer.lora.B)
+    x = torch.ones(1, 200)
+    torch.manual_seed(4)
+    trained = layer(x)
+    torch.manual_seed(4)
+    kept = nn.functional.dropout(x, 0.5)
+    torch.testing.assert_close(
+        trained, layer.linear(x) + layer.lora.scaling * (kept @ layer.lora.A @ layer.lora.B)
+    )
+    layer.eval()
+    torch.testing.assert_close(layer(x), layer.linear(x) + x @ layer.lora.product().mT)
+
+
+class EightBit(nn.Module):
+    """A layer whose weight is whole numbers and a scale: like one of a quantized base."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        scale = linear.weight.detach().abs().amax(dim=1, keepdim=True) / 127
+        self.register_buffer("scale", scale.half())
+        self.register_buffer("whole", (linear.weight.detach() / scale).round().to(torch.int8))
+
+    def forward(self, x):
+        return x @ (self.whole.float() * self.scale.float()).mT
+
+
+def test_a_base_of_another_kind_gets_a_correction_but_cannot_be_merged():
+    model = make_model().requires_grad_(False)
+    for block in model.trf_blocks:
+        block.att.W_query = EightBit(block.att.W_query)
+    plain = model(IDS)
+    assert len(replace_linear_with_lora(model, rank=2, alpha=2, targets=("W_query",))) == 2
+    assert torch.equal(model(IDS), plain)
+    assert all(parameter.dtype == torch.float32 for parameter in lora_parameters(model))
+    for parameter in lora_parameters(model):
+        nn.init.normal_(parameter)
+    model(IDS).sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in lora_parameters(model))
+    with pytest.raises(ConfigError, match="found EightBit"):
+        merge_lora(model)
+
+
 def test_corrections_have_the_layers_number_format():
     layer = LinearWithLoRA(nn.Linear(4, 3).double(), rank=2, alpha=2)
     assert layer(torch.zeros(1, 4).double()).dtype == torch.float64
@@ -140,6 +234,10 @@ def test_corrections_have_the_layers_number_format():
 def test_wrong_settings_are_refused():
     with pytest.raises(ConfigError, match="at least 1, got 0"):
         LoRALayer(4, 3, rank=0, alpha=1)
+    with pytest.raises(ConfigError, match=r"below 1, got 1\.0"):
+        LoRALayer(4, 3, rank=2, alpha=1, dropout=1.0)
+    with pytest.raises(ConfigError, match="found ReLU"):
+        LinearWithLoRA(nn.ReLU(), rank=2, alpha=1)
     with pytest.raises(ConfigError, match="got 'beta'"):
         LoRALayer(4, 3, rank=2, alpha=1, scaling="beta")
     with pytest.raises(ConfigError, match="found none"):

@@ -15,6 +15,7 @@ transformers = pytest.importorskip("transformers")
 from benchmarks.foreign_models import VOCAB_SIZE, random_model, save  # noqa: E402
 from scratchlm.checkpoints.imports import import_model  # noqa: E402
 from scratchlm.core.errors import CheckpointError, ConfigError  # noqa: E402
+from scratchlm.finetuning.dora import LinearWithDoRA, replace_linear_with_dora  # noqa: E402
 from scratchlm.finetuning.lora import LinearWithLoRA, merge_lora, replace_linear_with_lora  # noqa: E402
 from scratchlm.finetuning.peft_adapter import export_peft, import_peft  # noqa: E402
 from scratchlm.tokenizers.bpe_training import train_bpe  # noqa: E402
@@ -78,7 +79,27 @@ def test_an_adapter_that_peft_trained_gives_its_logits(pair, ids, tmp_path, use_
         assert (ours(ids) - adapted.get_base_model()(ids).logits).abs().max() <= TOLERANCE
 
 
-@pytest.mark.parametrize("scaling", ["alpha/rank", "alpha"])
+def test_a_dora_adapter_that_peft_trained_gives_its_logits(pair, ids, tmp_path):
+    theirs, ours, family = pair
+    settings = peft.LoraConfig(
+        r=3, lora_alpha=7, target_modules=TARGETS[family], use_dora=True, task_type="CAUSAL_LM",
+        fan_in_fan_out=family == "gpt2",
+    )  # fmt: skip
+    adapted = peft.get_peft_model(theirs, settings)
+    shake(adapted)
+    for name, parameter in adapted.named_parameters():
+        if "magnitude" in name:
+            with torch.no_grad():
+                parameter.mul_(1 + 0.3 * torch.randn_like(parameter))
+    adapted.save_pretrained(tmp_path / "adapter")
+    assert import_peft(ours, tmp_path / "adapter") > 0
+    assert any(isinstance(module, LinearWithDoRA) for module in ours.modules())
+    assert differences(ours, adapted, ids) <= TOLERANCE
+    merge_lora(ours)
+    assert differences(ours, adapted, ids) <= TOLERANCE
+
+
+@pytest.mark.parametrize("scaling", ["alpha/rank", "alpha/sqrt(rank)", "alpha"])
 def test_our_adapter_gives_the_same_logits_in_peft(pair, ids, tmp_path, scaling):
     theirs, ours, _ = pair
     replace_linear_with_lora(ours.trf_blocks, 4, 2, scaling=scaling)
@@ -110,7 +131,9 @@ def edited(folder, **changes):
     ("changes", "message"),
     [
         ({"peft_type": "IA3"}, "must be of a LoRA adapter, found 'IA3'"),
-        ({"use_dora": True}, "use_dora = True"),
+        ({"use_dora": True}, r"and lora_magnitude_vector \(\d+,\)"),
+        ({"use_dora": "yes"}, "true or false as use_dora"),
+        ({"lora_dropout": 1.5}, "lora_dropout from 0 to below 1, found 1.5"),
         ({"bias": "all"}, "bias = 'all'"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"lora_alpha": "big"}, "must hold numbers as lora_alpha"),
@@ -142,6 +165,50 @@ def test_a_model_without_corrections_is_told_so(tokenizer, tmp_path):
     model = import_model(save(random_model("gpt2"), tmp_path / "base", tokenizer)).model
     with pytest.raises(ConfigError, match="should have LoRA layers, found none"):
         export_peft(tmp_path / "adapter", model)
-    model.trf_blocks[0].att.W_query = LinearWithLoRA(model.trf_blocks[0].att.W_query, 2, 2)
-    with pytest.raises(CheckpointError, match="become one in this format, found 1 of 3"):
+
+
+def test_what_the_format_cannot_say_is_refused(tokenizer, tmp_path):
+    model = import_model(save(random_model("gpt2"), tmp_path / "base", tokenizer)).model
+    attention = model.trf_blocks[0].att
+    attention.W_query = LinearWithLoRA(attention.W_query, 2, 2)
+    attention.W_value = LinearWithLoRA(attention.W_value, 3, 2)
+    with pytest.raises(CheckpointError, match="become one in this format, found 2 kinds"):
         export_peft(tmp_path / "adapter", model)
+    attention.W_value = LinearWithLoRA(attention.W_value.linear, 2, 2)
+    attention.out_proj = LinearWithDoRA(attention.out_proj, 2, 2)
+    with pytest.raises(CheckpointError, match="either LoRA or DoRA, found both"):
+        export_peft(tmp_path / "adapter", model)
+    attention.out_proj = attention.out_proj.linear
+    attention.W_value.merge()
+    with pytest.raises(ConfigError, match=r"found trf_blocks\.0\.att\.W_value merged"):
+        export_peft(tmp_path / "adapter", model)
+    assert not (tmp_path / "adapter").exists()
+
+
+@pytest.mark.parametrize("replace", [replace_linear_with_lora, replace_linear_with_dora])
+def test_corrections_of_some_layers_only_give_the_same_logits_in_peft(pair, ids, tmp_path, replace):
+    """GPT-2's joint matrix has a correction for queries and values then, and zeros for keys."""
+    theirs, ours, _ = pair
+    before = differences(ours, theirs, ids)
+    replace(ours, 4, 3, scaling="alpha/sqrt(rank)", targets=("W_query", "W_value"))
+    shake(ours)
+    folder = export_peft(tmp_path / "adapter", ours)
+    adapted = peft.PeftModel.from_pretrained(theirs, folder)
+    assert before <= TOLERANCE
+    assert differences(ours, adapted, ids) <= TOLERANCE
+    again = import_model(tmp_path / "base").model
+    import_peft(again, folder)
+    assert differences(again, adapted, ids) <= TOLERANCE
+
+
+def test_an_adapter_of_other_weights_is_refused_and_changes_nothing(tokenizer, tmp_path):
+    model = import_model(save(random_model("gpt2"), tmp_path / "base", tokenizer)).model
+    replace_linear_with_lora(model.trf_blocks, 2, 2)
+    folder = export_peft(tmp_path / "adapter", model)
+    assert import_peft(import_model(tmp_path / "base").model, folder) == 18  # 3 blocks of 6
+    other = import_model(tmp_path / "base").model
+    with torch.no_grad():
+        other.final_norm.scale[0] += 1e-3
+    with pytest.raises(CheckpointError, match="load the base that the adapter was trained on"):
+        import_peft(other, folder)
+    assert not any(isinstance(module, LinearWithLoRA) for module in other.modules())

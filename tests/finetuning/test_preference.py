@@ -9,8 +9,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.finetuning.preference import dpo_losses, response_log_probs
+from scratchlm.finetuning.preference import (
+    dpo_losses,
+    ipo_losses,
+    log_odds,
+    orpo_losses,
+    over_answers,
+    response_log_probs,
+    simpo_losses,
+    target_log_probs,
+)
 
 LOGITS = torch.tensor(
     [[[0.0, 1.0, 2.0], [1.0, 1.0, 1.0], [3.0, 0.0, 0.0], [9.0, 9.0, 9.0]]] * 2, dtype=torch.float64
@@ -101,3 +111,104 @@ def test_far_apart_answers_give_finite_losses_and_gradients():
 def test_beta_must_be_above_zero(beta):
     with pytest.raises(ConfigError, match="above 0"):
         dpo_losses(*[torch.zeros(1)] * 4, beta=beta)
+
+
+# --- conservative DPO, IPO, ORPO, SimPO
+
+
+def of(*values):
+    return [torch.tensor([value], dtype=torch.float64, requires_grad=True) for value in values]
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+@settings(deadline=None)
+@given(st.lists(NATS, min_size=4, max_size=4), st.floats(0.01, 0.49))
+def test_label_smoothing_mixes_the_pair_with_its_reverse(values, share):
+    right = dpo_losses(*of(*values)).losses.item()
+    wrong = dpo_losses(*of(values[1], values[0], values[3], values[2])).losses.item()
+    smoothed = dpo_losses(*of(*values), label_smoothing=share).losses.item()
+    assert smoothed == pytest.approx((1 - share) * right + share * wrong, rel=1e-9)
+
+
+def test_label_smoothing_has_its_best_margin_where_the_odds_are_those_of_the_labels():
+    """With a share e of wrong labels, the best policy's reward margin is log((1 - e) / e); more costs again."""
+    best = math.log(0.9 / 0.1) / 0.1
+    chosen, *rest = of(best, 0.0, 0.0, 0.0)
+    dpo_losses(chosen, *rest, label_smoothing=0.1).losses.backward()
+    assert chosen.grad.item() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_label_smoothing_of_half_or_more_is_refused():
+    with pytest.raises(ConfigError, match=r"below 0\.5, got 0\.5"):
+        dpo_losses(*[torch.zeros(1)] * 4, label_smoothing=0.5)
+
+
+@settings(deadline=None)
+@given(NATS, NATS, st.floats(0.05, 2))
+def test_ipo_is_the_papers_equation_17_and_has_its_best_where_the_ratios_differ_by_half_over_beta(w, r, beta):
+    assert ipo_losses(*of(w, r), beta=beta).item() == pytest.approx((w - r - 0.5 / beta) ** 2)
+    assert ipo_losses(*of(r + 0.5 / beta, r), beta=beta).item() == pytest.approx(0.0, abs=1e-18 + 1e-12)
+
+
+@settings(deadline=None)
+@given(st.floats(-8, -0.01), st.floats(-8, -0.01), st.floats(0.05, 2))
+def test_orpo_is_the_loss_of_the_chosen_answer_and_the_odds_ratio(w, r, beta):
+    odds = [math.exp(x) / (1 - math.exp(x)) for x in (w, r)]
+    expected = -w - beta * math.log(sigmoid(math.log(odds[0] / odds[1])))
+    assert orpo_losses(*of(w, r), beta=beta).item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_odds_are_finite_and_have_gradients_for_any_probability(dtype):
+    log_probs = torch.tensor(
+        [-200.0, -20.0, -math.log(2), -1e-3, -1e-5, 0.0], dtype=dtype, requires_grad=True
+    )
+    found = log_odds(log_probs)
+    found.sum().backward()
+    expected = [x - math.log(-math.expm1(x)) for x in (-200.0, -20.0, -math.log(2), -1e-3, -1e-5, -1e-6)]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=dtype))
+    assert log_probs.grad.isfinite().all()
+
+
+@settings(deadline=None)
+@given(st.floats(-8, 0), st.floats(-8, 0), st.floats(0.1, 4), st.floats(0, 3))
+def test_simpo_is_the_papers_equation_6(w, r, beta, margin):
+    expected = -math.log(sigmoid(beta * w - beta * r - margin))
+    assert simpo_losses(*of(w, r), beta=beta, margin=margin).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_simpos_margin_may_not_be_negative():
+    with pytest.raises(ConfigError, match=r"at least 0, got -1\.0"):
+        simpo_losses(*of(0.0, 0.0), margin=-1.0)
+
+
+@pytest.mark.parametrize("losses", [ipo_losses, orpo_losses, simpo_losses])
+def test_every_loss_pulls_the_chosen_answer_up_and_the_rejected_one_down(losses):
+    chosen, rejected = of(-1.0, -1.0)
+    losses(chosen, rejected).backward()
+    assert chosen.grad.item() < 0 < rejected.grad.item()
+
+
+@pytest.mark.parametrize("losses", [ipo_losses, orpo_losses, simpo_losses])
+def test_every_loss_wants_a_beta_above_zero(losses):
+    with pytest.raises(ConfigError, match="above 0"):
+        losses(*of(-1.0, -1.0), beta=0.0)
+
+
+def test_places_without_a_target_count_nowhere():
+    targets = IDS.masked_fill(~MASK, IGNORE_INDEX)[:, 1:]
+    found = target_log_probs(LOGITS[:, :-1], targets)
+    assert (found[targets == IGNORE_INDEX] == 0).all()
+    expected = response_log_probs(LOGITS, IDS, MASK)
+    torch.testing.assert_close(over_answers(found, targets, per_token=False), expected)
+
+
+def test_half_precision_logits_are_summed_in_float32():
+    logits = torch.randn(2, 3, 5).bfloat16()
+    targets = torch.tensor([[1, 2, 3], [4, 0, 1]])
+    found = target_log_probs(logits, targets)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, target_log_probs(logits.float(), targets))

@@ -33,7 +33,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def data_files(tmp_path_factory):
-    """Paths of a text, a table of messages and a list of instructions."""
+    """Paths of a text, a table of messages, a list of instructions and one of preferences."""
     folder = tmp_path_factory.mktemp("data")
     story = " ".join(f"{name} has a {thing}." for name in NAMES for thing in THINGS)
     (folder / "text.txt").write_text(story, encoding="utf-8")
@@ -46,6 +46,12 @@ def data_files(tmp_path_factory):
         for name in NAMES[:8] for thing in THINGS[:5]
     ]  # fmt: skip
     (folder / "entries.json").write_text(json.dumps(entries), encoding="utf-8")
+    pairs = [
+        {"prompt": f"who has the {thing}", "chosen": f"{name} has", "rejected": name}
+        for name in NAMES[:8] for thing in THINGS[:5]
+    ]  # fmt: skip
+    pairs.insert(3, {"prompt": "who is it", "chosen": "ann", "rejected": "ann"})
+    (folder / "pairs.json").write_text(json.dumps(pairs), encoding="utf-8")
     return folder
 
 
@@ -64,12 +70,14 @@ def values(data_files):
                 "text": [str(data_files / "text.txt")],
                 "messages": [str(data_files / "messages.tsv")],
                 "instructions": [str(data_files / "entries.json")],
+                "preferences": [str(data_files / "pairs.json")],
             },
             "tokenizer": {"vocab_size": 300},
             "model": {"context_length": 32, "emb_dim": 16, "n_heads": 2, "n_layers": 1},
             "pretrain": {**training, "sample_every_steps": 3},
             "classify": {**training, "train": "all"},
             "instruct": {**training, "template": "plain", "max_new_tokens": 4},
+            "prefer": {**training, "max_new_tokens": 4},
         }
         for name, change in changes.items():
             plain[name] = {**plain[name], **change} if isinstance(change, dict) else change

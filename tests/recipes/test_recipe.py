@@ -91,6 +91,8 @@ def test_a_missing_file_is_named(tmp_path):
         ({"stages": ["classify"]}, "needs a base"),
         ({"data": {"text": []}}, r"the stage pretrain needs data.*data\.text"),
         ({"data": {"messages": []}}, r"the stage classify needs data.*--data\.messages"),
+        ({"stages": ["prefer"], "base": "x", "data": {"preferences": []}}, r"needs data.*data\.preferences"),
+        ({"stages": ["pretrain", "prefer", "instruct"]}, "prefer must come after instruct"),
         ({"data": {"instructions": []}}, r"the stage instruct needs data.*data\.instructions"),
     ],
 )
@@ -120,7 +122,7 @@ def test_differences_are_named_with_dots(recipe_of):
 
 
 def test_what_may_be_extended_are_settings_of_every_stage(recipe_of):
-    for stage in ("pretrain", "classify", "instruct"):
+    for stage in ("pretrain", "classify", "instruct", "prefer"):
         assert {field.name for field in dataclasses.fields(getattr(recipe_of(), stage))} >= EXTENDABLE
 
 

@@ -1,0 +1,157 @@
+"""Pairs of answers as batches: the model reads the request with either answer, and is asked how likely each is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scratchlm.core.batch import IGNORE_INDEX, Batch
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.data.padding import pad_right
+from scratchlm.data.preferences import Preference
+from scratchlm.data.prompts import PromptTemplate
+
+if TYPE_CHECKING:
+    from scratchlm.core.protocols import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreferenceBatch(Batch):
+    """Some pairs for one forward pass: P chosen answers, then the P rejected ones in the same order.
+
+    The loss is one of pairs, so n_targets counts pairs.
+
+    Shapes: inputs, targets, attention_mask (2 P, T), targets IGNORE_INDEX outside the answers;
+        reference (2 P, T): what the reference thought of each target, 0 where there is none; None when
+        nobody asked it.
+    Units: the reference's log-probabilities in nats.
+    """
+
+    reference: Tensor | None = None
+
+    @property
+    def n_targets(self) -> int:
+        """How many pairs carry loss: all of them."""
+        return len(self.inputs) // 2
+
+    def to(self, device: torch.device | str) -> PreferenceBatch:
+        """The same batch on another device."""
+        mask, reference = self.attention_mask, self.reference
+        return PreferenceBatch(
+            inputs=self.inputs.to(device, non_blocking=True),
+            targets=self.targets.to(device, non_blocking=True),
+            attention_mask=None if mask is None else mask.to(device, non_blocking=True),
+            reference=None if reference is None else reference.to(device, non_blocking=True),
+        )
+
+
+class _Row(NamedTuple):
+    """One answer behind its request: token ids, and for each the token after it where that is of the answer."""
+
+    inputs: NDArray[np.int64]
+    targets: NDArray[np.int64]
+
+    @property
+    def has_target(self) -> bool:
+        return bool((self.targets != IGNORE_INDEX).any())
+
+
+class PreferenceExamples:
+    """Requests with two answers as token rows; loss falls on the answers and their end-of-text.
+
+    Pairs are told apart by their answers alone, so a pair is left out when max_length leaves nothing of an
+    answer, or the same of both (n_left_out counts them; n_truncated the pairs of which something was cut). An
+    answer's text never becomes a special token.
+
+    Shapes: batch of P pairs -> inputs, targets, attention_mask (2 P, T)
+    Raises: ConfigError for a tokenizer without end-of-text or a max_length below 1; DataError for no pairs, or
+        when all of them are left out.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Preference],
+        tokenizer: Tokenizer,
+        *,
+        template: PromptTemplate,
+        max_length: int | None = None,
+    ) -> None:
+        if max_length is not None and max_length < 1:
+            raise ConfigError(f"max_length must be at least 1 token, got {max_length}; raise it.")
+        if tokenizer.end_of_text_id is None:
+            raise ConfigError(
+                "preference tuning needs an end-of-text token, since where an answer stops is part of it, found "
+                "none in the tokenizer; train it with <|endoftext|>."
+            )
+        if not pairs:
+            raise DataError("preference tuning needs pairs, found none; check the file and the split.")
+        self.pad_id = tokenizer.end_of_text_id
+        self.n_truncated = 0
+        self._rows: list[tuple[_Row, _Row]] = []
+        for pair in pairs:
+            prompt = tokenizer.encode(template.prompt(pair.with_answer("")))
+            answers = [
+                tokenizer.encode(template.answer(pair.with_answer(a))) for a in (pair.chosen, pair.rejected)
+            ]
+            chosen, rejected = (self._row(prompt, answer, max_length) for answer in answers)
+            longest = len(prompt) + max(map(len, answers))
+            self.n_truncated += max_length is not None and longest > max_length
+            is_same = np.array_equal(chosen.targets, rejected.targets)
+            if chosen.has_target and rejected.has_target and not is_same:
+                self._rows.append((chosen, rejected))
+        self.n_left_out = len(pairs) - len(self._rows)
+        self._report(len(pairs), max_length)
+        self.lengths: NDArray[np.int64] = np.array([max(len(r.inputs) for r in two) for two in self._rows])
+        self._reference: list[tuple[NDArray[np.float32], ...]] | None = None
+
+    def _row(self, prompt: Sequence[int], answer: Sequence[int], max_length: int | None) -> _Row:
+        ids = np.array([*prompt, *answer, self.pad_id], dtype=np.int64)
+        targets = ids[1:].copy()
+        targets[: max(0, len(prompt) - 1)] = IGNORE_INDEX  # the last prompt token already predicts the answer
+        return _Row(ids[:-1][:max_length], targets[:max_length])
+
+    def _report(self, n_pairs: int, max_length: int | None) -> None:
+        if not self._rows:
+            raise DataError(
+                f"preference tuning needs answers that differ within max_length, found none in {n_pairs} pairs cut "
+                f"to {max_length} tokens; raise max_length or use a shorter template."
+            )
+        if self.n_left_out:
+            logger.warning(
+                "left out %d of %d pairs: max_length %s leaves no answer, or the same of both",
+                self.n_left_out,
+                n_pairs,
+                max_length,
+            )
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take_reference(self, log_probs: Sequence[tuple[NDArray[np.float32], ...]]) -> None:
+        """Keep what the reference thinks of each pair's targets, (chosen, rejected), for all batches to come."""
+        for two, rows in zip(log_probs, self._rows, strict=True):
+            assert [len(values) for values in two] == [len(row.targets) for row in rows]
+        self._reference = list(log_probs)
+
+    def batch(self, indices: Sequence[int] | NDArray[Any]) -> PreferenceBatch:
+        """The pairs of those numbers as one batch, padded on the right to the longest answer."""
+        rows = [self._rows[i][side] for side in (0, 1) for i in indices]
+        inputs, is_real = pad_right([row.inputs for row in rows], value=self.pad_id)  # (2 P, T)
+        targets, _ = pad_right([row.targets for row in rows], value=IGNORE_INDEX)  # (2 P, T)
+        reference = None
+        if self._reference is not None:
+            values = [self._reference[i][side] for side in (0, 1) for i in indices]
+            padded = np.zeros(inputs.shape, dtype=np.float32)
+            for row, own in zip(padded, values):
+                row[: len(own)] = own
+            reference = torch.from_numpy(padded)  # (2 P, T)
+        return PreferenceBatch(inputs=inputs, targets=targets, attention_mask=is_real, reference=reference)

@@ -1,0 +1,80 @@
+"""Which base an adapter belongs to: a fingerprint of the weights under the corrections."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from scratchlm.checkpoints.store import own_weights
+from scratchlm.core.errors import CheckpointError, ConfigError
+from scratchlm.core.files import read_json, write_json
+from scratchlm.finetuning.lora import LinearWithLoRA
+
+BASE_FILE = "base.json"  # in an adapter's folder; other programs leave it alone
+_KEY = "weights_sha256"
+
+
+def base_weights(model: nn.Module) -> dict[str, Tensor]:
+    """A model's weights by their usual names, as if it had no corrections; a shared one appears once.
+
+    Raises: ConfigError while a correction is merged into its weight.
+    """
+    corrected = {name: m for name, m in model.named_modules() if isinstance(m, LinearWithLoRA)}
+    merged = [name for name, layer in corrected.items() if layer.is_merged]
+    if merged:
+        raise ConfigError(
+            f"the base's weights can be read while no correction is merged, found {merged[0]} merged; call "
+            "unmerge first."
+        )
+    weights: dict[str, Tensor] = {}
+    for name, tensor in own_weights(model).items():
+        layer = next((path for path in corrected if name.startswith(f"{path}.")), None)
+        if layer is None:
+            weights[name] = tensor
+        elif name.startswith(f"{layer}.linear."):
+            weights[f"{layer}.{name.removeprefix(f'{layer}.linear.')}"] = tensor
+    embedding, head = weights.get("tok_emb.weight"), weights.get("out_head.weight")
+    if embedding is not None and head is not None and torch.equal(embedding, head):
+        del weights["out_head.weight"]  # tied, whether as one tensor or as two equal ones
+    return weights
+
+
+def base_fingerprint(model: nn.Module) -> str:
+    """Hex sha256 of a model's weights without its corrections: the same for the same numbers, whatever file they
+    came from.
+
+    Raises: ConfigError while a correction is merged.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(base_weights(model).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        numbers = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(numbers.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_base(folder: Path, model: nn.Module) -> None:
+    """Note in an adapter's folder which base it was trained on."""
+    write_json(folder / BASE_FILE, {_KEY: base_fingerprint(model)}, error=CheckpointError)
+
+
+def check_base(folder: Path, model: nn.Module) -> None:
+    """Refuse an adapter that was trained on other weights; one that does not say, as peft's, is believed.
+
+    Raises: CheckpointError for another base, or a damaged note about it.
+    """
+    if not (folder / BASE_FILE).exists():
+        return
+    noted = read_json(folder / BASE_FILE, error=CheckpointError)
+    expected = noted.get(_KEY) if isinstance(noted, dict) else None
+    if not isinstance(expected, str):
+        raise CheckpointError(f"{folder / BASE_FILE} must hold {_KEY}, found none; take the adapter anew.")
+    found = base_fingerprint(model)
+    if found != expected:
+        raise CheckpointError(
+            f"{folder} corrects a base of weights {expected[:12]}..., found a model of weights {found[:12]}...; load "
+            "the base that the adapter was trained on."
+        )

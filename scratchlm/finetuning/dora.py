@@ -1,0 +1,115 @@
+"""DoRA: LoRA for a matrix's direction, and one number per output for its length.
+
+Full fine-tuning changes how long a weight row is and where it points independently of each other; LoRA ties the
+two. DoRA takes them apart: the corrected row is scaled to length 1 and then to a length that is learnt by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from scratchlm.core.errors import ConfigError
+from scratchlm.finetuning.lora import LinearWithLoRA, Scaling, places_to_correct
+from scratchlm.finetuning.targets import EVERY_LINEAR
+
+
+class LinearWithDoRA(LinearWithLoRA):
+    """A linear layer whose weight rows point where W + B A points and are as long as `magnitude` says.
+
+    At first that is W itself. No gradient flows through the rows' present length, as the paper proposes to
+    save memory. Everything else is as in LinearWithLoRA: merging, adapters, dropout.
+
+    Shapes: x (..., in) -> (..., out); magnitude (out,).
+    Raises: ConfigError for a layer other than `nn.Linear`, whose rows have no length to be read.
+    Source: Liu et al. 2024, "DoRA: Weight-Decomposed Low-Rank Adaptation", equation 5 and section 4.3.
+    """
+
+    def __init__(
+        self,
+        linear: nn.Module,
+        rank: int,
+        alpha: float,
+        *,
+        scaling: Scaling = "alpha/rank",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(linear, rank, alpha, scaling=scaling, dropout=dropout)
+        self.magnitude = nn.Parameter(row_lengths(linear))
+        self._stretch: Tensor | None = None  # of each row, while the correction is merged
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layer's output, corrected."""
+        output: Tensor = self.linear(x)
+        if self.is_merged:
+            return output
+        bias = self._plain().bias
+        directed = output + self.lora(x) if bias is None else output - bias + self.lora(x)
+        stretched: Tensor = self._stretches() * directed
+        return stretched if bias is None else stretched + bias
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Put the corrected rows into the layer's weight, which becomes a new one."""
+        if not self.is_merged:
+            self._stretch = self._stretches()[:, None]  # (out, 1)
+            self._set_weight(self._stretch * (self._plain().weight + self.lora.product()))
+            self.is_merged = True
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Take the correction out of the weight again: within rounding, what it was before."""
+        if self.is_merged:
+            assert self._stretch is not None
+            self._set_weight(self._plain().weight / self._stretch - self.lora.product())
+            self._stretch, self.is_merged = None, False
+
+    def _stretches(self) -> Tensor:
+        """What each row of W + B A is multiplied with, (out,)."""
+        rows = self._plain().weight.detach() + self.lora.product().detach()
+        stretches: Tensor = self.magnitude / rows.norm(dim=1)
+        return stretches
+
+    def _plain(self) -> nn.Linear:
+        assert isinstance(self.linear, nn.Linear)
+        return self.linear
+
+    def _set_weight(self, weight: Tensor) -> None:
+        self._plain().weight = nn.Parameter(weight, requires_grad=self._plain().weight.requires_grad)
+
+
+def replace_linear_with_dora(
+    model: nn.Module,
+    rank: int,
+    alpha: float,
+    *,
+    scaling: Scaling = "alpha/rank",
+    dropout: float = 0.0,
+    targets: Sequence[str] = EVERY_LINEAR,
+) -> list[str]:
+    """As `replace_linear_with_lora`, but the layers learn their rows' lengths by themselves.
+
+    Raises: ConfigError as there, and for layers that are not `nn.Linear`.
+    """
+    places = places_to_correct(model, targets)
+    layers = [LinearWithDoRA(p.linear, rank, alpha, scaling=scaling, dropout=dropout) for p in places]
+    for place, layer in zip(places, layers):
+        setattr(place.parent, place.attribute, layer)
+    return [place.name for place in places]
+
+
+@torch.no_grad()
+def row_lengths(linear: nn.Module) -> Tensor:
+    """How long each row of a linear layer's weight is.
+
+    Shapes: -> (out,).
+    Raises: ConfigError for a layer other than `nn.Linear`.
+    """
+    if not isinstance(linear, nn.Linear):
+        raise ConfigError(
+            f"DoRA needs nn.Linear layers, whose rows have a length, found {type(linear).__name__}; use LoRA."
+        )
+    lengths: Tensor = linear.weight.norm(dim=1)
+    return lengths

@@ -1,0 +1,194 @@
+"""Preference tuning as a task of the one Trainer, and what the reference thinks, asked once for all epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from scratchlm.core.batch import IGNORE_INDEX, Batch
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.data.loaders import BatchLoader
+from scratchlm.data.preference import PreferenceBatch, PreferenceExamples
+from scratchlm.finetuning.preference import (
+    NEEDS_REFERENCE,
+    USUAL_BETA,
+    LossKind,
+    dpo_losses,
+    ipo_losses,
+    orpo_losses,
+    over_answers,
+    simpo_losses,
+    target_log_probs,
+)
+from scratchlm.model.gpt import GPTModel
+from scratchlm.model.modes import evaluation_mode
+
+
+class PreferenceTask:
+    """Make chosen answers likelier than rejected ones; a target is a pair.
+
+    beta: how dearly a change is paid; None = what is usual for the loss. per_token: an answer's mean
+    log-probability instead of the sum, as the book's DPO has it; ORPO and SimPO always do. margin: SimPO's.
+    Raises: ConfigError for a setting that the loss does not have.
+    """
+
+    def __init__(
+        self,
+        kind: LossKind = "dpo",
+        *,
+        beta: float | None = None,
+        label_smoothing: float = 0.0,
+        per_token: bool = False,
+        margin: float = 1.0,
+    ) -> None:
+        if (label_smoothing > 0) != (kind == "cdpo"):
+            raise ConfigError(
+                f"label_smoothing belongs to the loss cdpo, got {label_smoothing} with {kind}; choose cdpo with a "
+                "label_smoothing such as 0.1, or another loss with 0."
+            )
+        self.kind = kind
+        self.beta = USUAL_BETA[kind] if beta is None else beta
+        self.label_smoothing = label_smoothing
+        self.margin = margin
+        self.needs_reference = kind in NEEDS_REFERENCE
+        self.per_token = per_token or not self.needs_reference
+        self.losses(*[torch.zeros(1)] * 4)  # refuses impossible settings now
+
+    def losses(
+        self, chosen: Tensor, rejected: Tensor, reference_chosen: Tensor, reference_rejected: Tensor
+    ) -> Tensor:
+        """The loss of each pair, from its answers' log-probabilities; the reference's are 0 where none is needed.
+
+        Shapes: (B,) each -> (B,).
+        """
+        ratios = chosen - reference_chosen, rejected - reference_rejected  # (B,) each
+        if self.kind == "ipo":
+            return ipo_losses(*ratios, beta=self.beta)
+        if self.kind == "orpo":
+            return orpo_losses(*ratios, beta=self.beta)
+        if self.kind == "simpo":
+            return simpo_losses(*ratios, beta=self.beta, margin=self.margin)
+        found = dpo_losses(
+            chosen,
+            rejected,
+            reference_chosen,
+            reference_rejected,
+            beta=self.beta,
+            label_smoothing=self.label_smoothing,
+        )
+        return found.losses
+
+    def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The losses of the batch's pairs added up: a scalar with a gradient."""
+        pairs = self._pairs(batch)
+        own, reference = self._answers(batch_log_probs(model, pairs), pairs)
+        return self.losses(*own, *reference).sum()
+
+    def metrics(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
+        """Figures over all pairs of a loader.
+
+        `loss` per pair; `chosen_reward`, `rejected_reward` and their difference `reward_margin`, a reward being
+        beta times an answer's log-ratio (its mean log-probability where there is no reference); `accuracy`, the
+        share of pairs whose chosen answer has the larger reward, a tie counting half; `likelier`, the share
+        whose chosen answer the model finds likelier than the rejected one, whatever the reference thinks.
+        With a reference also `kl`: how far the model has moved from it on these answers.
+
+        Units: kl in nats per token. It is the mean of r - 1 - log r over the answers' tokens, r being the
+            model's probability over the reference's: never negative, 0 for the reference itself, and its KL
+            divergence from the model where the answers are its own.
+        Source: Schulman 2020, "Approximating KL Divergence", the estimator k3.
+        Raises: DataError for a loader without a pair.
+        """
+        device = next(model.parameters()).device
+        sums = dict.fromkeys(("loss", "chosen_reward", "rejected_reward", "accuracy", "likelier", "kl"), 0.0)
+        n_pairs = n_tokens = 0
+        with evaluation_mode(model):
+            for batch in loader:
+                pairs = self._pairs(batch).to(device)
+                log_probs = batch_log_probs(model, pairs)
+                own, reference = self._answers(log_probs, pairs)
+                rewards = [self.beta * (mine - theirs) for mine, theirs in zip(own, reference)]
+                sums["loss"] += self.losses(*own, *reference).sum().item()
+                sums["chosen_reward"] += rewards[0].sum().item()
+                sums["rejected_reward"] += rewards[1].sum().item()
+                sums["accuracy"] += _wins(*rewards)
+                sums["likelier"] += _wins(*own)
+                if pairs.reference is not None:
+                    log_ratio = (log_probs - pairs.reference)[pairs.targets != IGNORE_INDEX].double()
+                    sums["kl"] += (log_ratio.expm1() - log_ratio).sum().item()
+                n_pairs += pairs.n_targets
+                n_tokens += int((pairs.targets != IGNORE_INDEX).sum())
+        if n_pairs == 0:
+            raise DataError("preference figures need a pair, found none; check masking and max_length.")
+        found = {name: value / n_pairs for name, value in sums.items() if name != "kl"}
+        found["reward_margin"] = found["chosen_reward"] - found["rejected_reward"]
+        return {**found, "kl": sums["kl"] / n_tokens} if self.needs_reference else found
+
+    def _pairs(self, batch: Batch) -> PreferenceBatch:
+        """The batch as what it must be.
+
+        Raises: DataError when the loss needs a reference that nobody asked.
+        """
+        assert isinstance(batch, PreferenceBatch), "preference tuning takes PreferenceExamples"
+        if self.needs_reference and batch.reference is None:
+            raise DataError(
+                f"the loss {self.kind} needs the reference's log-probabilities, found none; call ask_reference first."
+            )
+        return batch
+
+    def _answers(
+        self, log_probs: Tensor, batch: PreferenceBatch
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """What model and reference think of (chosen, rejected): (P,) each."""
+        theirs = batch.reference if self.needs_reference else None
+        reference = torch.zeros_like(log_probs) if theirs is None else theirs.to(log_probs.dtype)
+        own, other = (
+            over_answers(of, batch.targets, per_token=self.per_token).chunk(2)
+            for of in (log_probs, reference)
+        )
+        return own, other
+
+
+def batch_log_probs(model: nn.Module, batch: Batch) -> Tensor:
+    """The log-probability of every target of a batch, 0 elsewhere; the output head sees only what has a target.
+
+    Shapes: -> (B, T), with gradient.
+    Units: nats.
+    """
+    assert isinstance(model, GPTModel)
+    states = model.hidden_states(batch.inputs, attention_mask=batch.attention_mask)  # (B, T, E)
+    is_target = batch.targets != IGNORE_INDEX  # (B, T)
+    log_probs = target_log_probs(model.out_head(states[is_target]), batch.targets[is_target])  # (N,)
+    return log_probs.new_zeros(batch.targets.shape).masked_scatter(is_target, log_probs)  # (B, T)
+
+
+def ask_reference(model: nn.Module, examples: PreferenceExamples, *, batch_size: int) -> None:
+    """Let a model say how likely it finds every answer's tokens, and keep that with the examples.
+
+    Once, before training, without gradients or dropout, pairs of similar length together: the reference is then
+    needed no more, and takes neither time nor memory while the policy learns.
+    """
+    device = next(model.parameters()).device
+    loader = BatchLoader(examples, batch_size=batch_size, shuffle=False, bucket_by_length=True)
+    found: dict[int, tuple[NDArray[np.float32], ...]] = {}
+    with evaluation_mode(model):
+        for indices in loader.indices(0):
+            batch = examples.batch(indices)
+            log_probs = batch_log_probs(model, batch.to(device)).float().cpu().numpy()  # (2 P, T)
+            assert batch.attention_mask is not None
+            lengths = batch.attention_mask.sum(dim=1).tolist()
+            rows = [row[:length].copy() for row, length in zip(log_probs, lengths)]
+            found |= {
+                int(i): (chosen, rejected)
+                for i, chosen, rejected in zip(indices, rows[: len(indices)], rows[len(indices) :])
+            }
+    examples.take_reference([found[i] for i in range(len(examples))])
+
+
+def _wins(one: Tensor, other: Tensor) -> float:
+    """In how many rows one is larger, a tie counting half."""
+    return float((one > other).sum() + 0.5 * (one == other).sum())

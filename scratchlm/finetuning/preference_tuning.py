@@ -1,0 +1,236 @@
+"""Preference tuning from pairs of answers to a run folder: an assistant that answers as people like it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from scratchlm.core.errors import ConfigError
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.core.seed import seed_everything
+from scratchlm.data.loaders import BatchLoader
+from scratchlm.data.preference import PreferenceExamples
+from scratchlm.data.preferences import Preference, PreferenceSplit
+from scratchlm.data.prompts import PromptTemplate, template
+from scratchlm.finetuning.base import load_base
+from scratchlm.finetuning.instruction import Answer, answer_all, save_answers
+from scratchlm.finetuning.lora import Scaling, merge_lora, merged_copy, replace_linear_with_lora
+from scratchlm.finetuning.peft_adapter import export_peft
+from scratchlm.finetuning.preference import LossKind
+from scratchlm.finetuning.preference_task import PreferenceTask, ask_reference
+from scratchlm.finetuning.targets import EVERY_LINEAR_IN_BLOCKS
+from scratchlm.model.gpt import GPTModel
+from scratchlm.training.callbacks import Callback
+from scratchlm.training.config import TrainingConfig
+from scratchlm.training.progress import Progress, RunFolder
+from scratchlm.training.tensorboard import TensorBoard, next_step
+from scratchlm.training.trainer import Trainer
+
+DEFAULT_TEMPLATE = "alpaca"
+ADAPTER_FOLDER = "adapter"  # in the run folder, beside the checkpoints
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferSettings(TrainingConfig):
+    """How to tune on preferences: the training settings, and what only preferences have.
+
+    `label_smoothing` is here the share of pairs that may be labelled the wrong way round, for the loss cdpo.
+    """
+
+    loss: LossKind = "dpo"
+    beta: float | None = None  # how dearly a change is paid; None = 0.1, and 2 for simpo
+    per_token: bool = (
+        False  # average an answer's log-probabilities, as the book does; orpo and simpo always do
+    )
+    simpo_margin: float = 1.0  # by how much simpo wants the chosen answer's reward to win
+    template: str | None = None  # the text around the request; None = the base's own, or alpaca
+    max_length: int | None = None  # tokens of prompt and answer; None = as many as the model can read
+    drop_rate: float = 0.0  # dropout while tuning; the reference is asked without
+    lora_rank: int | None = (
+        None  # learn corrections of this rank and leave the base frozen; None = all weights
+    )
+    lora_alpha: float | None = None  # None = the rank, a scale of 1
+    lora_scaling: Scaling = "alpha/rank"
+    lora_dropout: float = 0.0
+    lora_targets: tuple[str, ...] = EVERY_LINEAR_IN_BLOCKS  # names of the layers to correct
+    max_new_tokens: int = 64  # of an answer, when the test requests are answered
+
+    def __post_init__(self) -> None:
+        TrainingConfig.__post_init__(self)
+        self.task()
+        if self.template is not None:
+            template(self.template)
+        lengths = [self.max_new_tokens, *(n for n in (self.max_length, self.lora_rank) if n is not None)]
+        if min(lengths) < 1:
+            raise ConfigError(
+                f"max_new_tokens, max_length and lora_rank must be at least 1, got {min(lengths)}; raise it."
+            )
+        plain = PreferSettings.__dataclass_fields__
+        changed = [
+            name for name in ("lora_alpha", "lora_scaling", "lora_dropout", "lora_targets")
+            if getattr(self, name) != plain[name].default
+        ]  # fmt: skip
+        if self.loss != "simpo" and self.simpo_margin != plain["simpo_margin"].default:
+            raise ConfigError(
+                f"simpo_margin belongs to the loss simpo, got {self.simpo_margin} with {self.loss}; choose simpo."
+            )
+        if self.lora_rank is None and changed:
+            raise ConfigError(f"{changed[0]} needs LoRA, found no lora_rank; set it, 8 or 16 is usual.")
+
+    def task(self) -> PreferenceTask:
+        """What these settings make the Trainer do.
+
+        Raises: ConfigError for settings of another loss than the chosen one.
+        """
+        return PreferenceTask(
+            self.loss,
+            beta=self.beta,
+            label_smoothing=self.label_smoothing,
+            per_token=self.per_token,
+            margin=self.simpo_margin,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferResult:
+    """What preference tuning reached, on pairs that it never saw."""
+
+    folder: Path
+    adapter: Path | None  # the LoRA adapter's folder
+    template: str
+    before: dict[str, float]  # PreferenceTask.metrics of the base on the test pairs
+    after: dict[str, float]  # of the tuned model
+    test_n: int  # pairs that these figures are over
+    beta: float
+    answers: list[Answer]  # to the test requests; the reference is the chosen answer
+    progress: Progress
+    resumed_from: int | None
+    earlier_s: float  # training time before this call, when it resumed a run
+    n_trained: int  # numbers that learnt
+    n_truncated: int  # training pairs of which something was cut
+    n_left_out: int  # training pairs of which nothing was left to compare
+
+
+def finetune_preferences(
+    split: PreferenceSplit,
+    settings: PreferSettings,
+    out: Path,
+    *,
+    base: str,
+    device: torch.device,
+    callbacks: Sequence[Callback] = (),
+    resume: bool = False,
+    notify: Callable[[str], None] = lambda message: None,
+) -> PreferResult:
+    """Pairs of answers and a base model to a tested assistant in the run folder `out`.
+
+    The base itself is the reference. It is asked once, before anything learns, so that it is not needed in
+    memory afterwards; a resumed run asks it again and gets the same answers. With `lora_rank` only corrections
+    learn: the checkpoints hold merged weights, and the corrections alone are written to `out/adapter`.
+    Seeds torch's global generator with `settings.seed`.
+    Raises: the readers' and Trainer's errors.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    seed_everything(settings.seed)
+    words = template(settings.template or DEFAULT_TEMPLATE)
+    texts = (words.full(pair.with_answer(pair.chosen)) for pair in split.train)
+    start = load_base(base, training_texts=texts, device=device, drop_rate=settings.drop_rate)
+    chosen = template(settings.template or str(start.task.get("template", DEFAULT_TEMPLATE)))
+    model, task = start.model, settings.task()
+    context = model.config.context_length
+    max_length = context if settings.max_length is None else min(settings.max_length, context)
+    parts = {
+        name: PreferenceExamples(pairs, start.tokenizer, template=chosen, max_length=max_length)
+        for name, pairs in (("train", split.train), ("val", split.val), ("test", split.test))
+    }
+    n_train, n_val, n_test = map(len, parts.values())
+    notify(f"{n_train:,} pairs train, {n_val:,} validate, {n_test:,} test")
+    if task.needs_reference:
+        for examples in parts.values():
+            ask_reference(model, examples, batch_size=settings.batch_size)
+    loaders = {
+        name: BatchLoader(
+            examples,
+            batch_size=min(settings.batch_size, len(examples)),
+            seed=settings.seed,
+            shuffle=name == "train",
+            bucket_by_length=True,
+        )
+        for name, examples in parts.items()
+    }
+    before = task.metrics(model, loaders["test"])
+    if settings.lora_rank is not None:
+        _add_corrections(model, settings)
+    n_trained = model.n_parameters(trainable_only=True)
+    notify(f"{n_trained:,} of {model.n_parameters():,} parameters learn")
+    run = RunFolder(
+        path=out,
+        tokenizer=start.tokenizer,
+        task={"kind": "instruction", "template": chosen.name},
+        facts={"data_fingerprint": _fingerprint(split.train), "base": base, "base_sha256": start.sha256},
+        saved_form=None if settings.lora_rank is None else merged_copy,
+    )
+    with TensorBoard(out / "tensorboard", purge_step=next_step(out)) as tensorboard:
+        trainer = Trainer(model, task, settings, run=run, callbacks=[tensorboard, *callbacks])
+        progress = trainer.fit(loaders["train"], loaders["val"], resume=resume)
+    after = task.metrics(model, loaders["test"])
+    adapter = None
+    if settings.lora_rank is not None:
+        adapter = export_peft(out / ADAPTER_FOLDER, model, base=base)
+        merge_lora(model)
+    answers = _answer(split.test, model, start.tokenizer, chosen, max_new_tokens=settings.max_new_tokens)
+    save_answers(answers, out / "answers.jsonl")
+    return PreferResult(
+        folder=out,
+        adapter=adapter,
+        template=chosen.name,
+        before=before,
+        after=after,
+        test_n=len(parts["test"]),
+        beta=task.beta,
+        answers=answers,
+        progress=progress,
+        resumed_from=trainer.resumed_from,
+        earlier_s=trainer.earlier_s,
+        n_trained=n_trained,
+        n_truncated=parts["train"].n_truncated,
+        n_left_out=parts["train"].n_left_out,
+    )
+
+
+def _add_corrections(model: GPTModel, settings: PreferSettings) -> None:
+    """Freeze the base and let corrections learn beside it."""
+    assert settings.lora_rank is not None
+    model.requires_grad_(False)
+    replace_linear_with_lora(
+        model,
+        settings.lora_rank,
+        settings.lora_rank if settings.lora_alpha is None else settings.lora_alpha,
+        scaling=settings.lora_scaling,
+        dropout=settings.lora_dropout,
+        targets=settings.lora_targets,
+    )
+
+
+def _answer(
+    pairs: Sequence[Preference],
+    model: GPTModel,
+    tokenizer: Tokenizer,
+    chosen: PromptTemplate,
+    *,
+    max_new_tokens: int,
+) -> list[Answer]:
+    """The model's own answers to the requests."""
+    entries = [pair.with_answer(pair.chosen) for pair in pairs]
+    return answer_all(entries, model, tokenizer, chosen, max_new_tokens=max_new_tokens)
+
+
+def _fingerprint(pairs: Sequence[Preference]) -> str:
+    """Which pairs were trained on, in any order."""
+    rows = sorted(json.dumps([p.instruction, p.input, p.chosen, p.rejected]) for p in pairs)
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()

@@ -1,0 +1,115 @@
+"""Preference files: both kinds of entries, what is left out, and a word about every broken one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.data.preferences import Preference, read_preferences, split_preferences
+
+PROMPT = {"prompt": "Name a colour.", "chosen": "Red.", "rejected": "Seven."}
+BOOK = {
+    "instruction": "Say it politely.", "input": "Give me tea.", "output": "Tea, please.",
+    "rejected": "Tea. Now.", "chosen": "May I have some tea?",
+}  # fmt: skip
+
+
+def written(tmp_path, content, name="pairs.json"):
+    path = tmp_path / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_both_kinds_of_entries_are_read(tmp_path):
+    found = read_preferences(written(tmp_path, [PROMPT, BOOK]))
+    assert found.n_equal == 0
+    assert found.pairs == [
+        Preference(instruction="Name a colour.", input="", chosen="Red.", rejected="Seven."),
+        Preference(
+            instruction="Say it politely.", input="Give me tea.", chosen="May I have some tea?",
+            rejected="Tea. Now.",
+        ),
+    ]  # fmt: skip
+
+
+def test_lines_are_read_like_a_list(tmp_path):
+    lines = f"{json.dumps(PROMPT)}\n\n{json.dumps(BOOK)}\n"
+    as_list = read_preferences(written(tmp_path, [PROMPT, BOOK]))
+    assert read_preferences(written(tmp_path, lines, "pairs.jsonl")) == as_list
+
+
+def test_pairs_of_equal_answers_are_left_out_and_counted(tmp_path):
+    found = read_preferences(written(tmp_path, [PROMPT, {**PROMPT, "rejected": "Red."}, BOOK]))
+    assert (len(found.pairs), found.n_equal) == (2, 1)
+    with pytest.raises(DataError, match="found 1 with chosen equal to rejected"):
+        read_preferences(written(tmp_path, [{**PROMPT, "rejected": "Red."}]))
+
+
+def without(entry, key):
+    return {name: value for name, value in entry.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            without(PROMPT, "rejected"),
+            r"entry 2 must have text under 'rejected', found only 'prompt', 'chosen'",
+        ),
+        (without(BOOK, "chosen"), r"entry 2 must have text under 'chosen'"),
+        (without(PROMPT, "prompt"), r"either 'prompt' or 'instruction', found only 'chosen', 'rejected'"),
+        ({**PROMPT, "instruction": "x"}, r"either 'prompt' or 'instruction', found both"),
+        ({**PROMPT, "prompt": "  "}, r"text under 'prompt', found '  '"),
+        ({**PROMPT, "chosen": ""}, r"text under 'chosen', found ''"),
+        ({**PROMPT, "chosen": ["Red."]}, r"text under 'chosen', found \['Red\.'\]"),
+        ({**BOOK, "input": 5}, r"text under 'input', found 5"),
+        ("Red.", r"entry 2 must be an object with a request, chosen and rejected, found 'Red\.'"),
+        ({}, "found only no key"),
+    ],
+)
+def test_a_broken_entry_is_named_with_what_it_holds(tmp_path, entry, message):
+    with pytest.raises(DataError, match=message):
+        read_preferences(written(tmp_path, [PROMPT, entry]))
+    if isinstance(entry, dict):
+        lines = f"{json.dumps(PROMPT)}\n{json.dumps(entry)}"
+        with pytest.raises(DataError, match=message.replace("entry 2", "line 2")):
+            read_preferences(written(tmp_path, lines, "pairs.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "should hold preference entries, found none"),
+        ("{}", "must be a JSON list of entries, found dict"),
+        ('[{"prompt": 1,]', "must be JSON"),
+    ],
+)
+def test_a_file_without_entries_is_named(tmp_path, content, message):
+    with pytest.raises(DataError, match=message):
+        read_preferences(written(tmp_path, content))
+
+
+def pairs(n):
+    return [Preference(instruction=str(i), input="", chosen="a", rejected="b") for i in range(n)]
+
+
+def test_the_split_is_the_books():
+    split = split_preferences(pairs(1100))
+    assert (len(split.train), len(split.test), len(split.val)) == (935, 110, 55)
+    assert [*split.train, *split.test, *split.val] == pairs(1100)
+
+
+def test_a_part_without_pairs_is_refused():
+    with pytest.raises(DataError, match="7 for training, 2 for validation and 0 for test out of 9"):
+        split_preferences(pairs(9))
+    assert len(split_preferences(pairs(10)).test) == 1
+    with pytest.raises(ConfigError, match="must be positive"):
+        split_preferences(pairs(20), train_fraction=0.9)
+
+
+def test_a_request_becomes_an_instruction_with_either_answer():
+    [pair] = pairs(1)
+    entry = pair.with_answer("c")
+    assert (entry.instruction, entry.input, entry.output) == ("0", "", "c")

@@ -1,0 +1,87 @@
+"""DoRA starts as nothing, scales rows as the paper's equation says, and can be merged and taken out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from scratchlm.core.errors import ConfigError
+from scratchlm.finetuning.dora import LinearWithDoRA, replace_linear_with_dora, row_lengths
+from scratchlm.finetuning.lora import lora_parameters, merge_lora
+
+IDS = torch.tensor([[1, 2, 3, 4], [9, 8, 7, 6]])
+
+
+def trained(has_bias: bool = True) -> LinearWithDoRA:
+    torch.manual_seed(0)
+    layer = LinearWithDoRA(nn.Linear(6, 5, bias=has_bias), rank=2, alpha=3)
+    nn.init.normal_(layer.lora.B)
+    with torch.no_grad():
+        layer.magnitude.mul_(1 + torch.rand(5))
+    return layer
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_the_output_is_the_papers_equation_5(has_bias):
+    layer, x = trained(has_bias), torch.randn(4, 6)
+    rows = layer.linear.weight + (layer.lora.scaling * layer.lora.A @ layer.lora.B).T
+    weight = layer.magnitude[:, None] * rows / rows.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(layer(x), nn.functional.linear(x, weight, layer.linear.bias))
+    torch.testing.assert_close(row_lengths(nn.Linear(6, 5)).shape, torch.Size([5]))
+
+
+def test_no_gradient_flows_through_the_rows_length():
+    layer, x = trained(), torch.randn(4, 6)
+    layer(x).sum().backward()
+    found = layer.lora.B.grad.clone()
+    stretch = (layer.magnitude / (layer.linear.weight + layer.lora.product()).norm(dim=1)).detach()
+    layer.zero_grad()
+    (stretch * layer.lora(x)).sum().backward()
+    torch.testing.assert_close(found, layer.lora.B.grad)
+
+
+def test_a_fresh_correction_changes_nothing(tiny_model):
+    tiny_model.eval()
+    before = tiny_model(IDS)
+    names = replace_linear_with_dora(tiny_model, 2, 2)
+    assert len(names) == 19
+    torch.testing.assert_close(tiny_model(IDS), before, atol=1e-6, rtol=0)
+
+
+def test_merging_and_unmerging_keep_what_the_model_computes(tiny_model):
+    tiny_model.eval().requires_grad_(False)
+    plain = tiny_model.trf_blocks[0].att.W_query.weight.clone()
+    replace_linear_with_dora(tiny_model, 2, 2, targets=("trf_blocks.*",))
+    torch.manual_seed(0)
+    for parameter in lora_parameters(tiny_model):
+        with torch.no_grad():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    expected = tiny_model(IDS)
+    layers = [module for module in tiny_model.modules() if isinstance(module, LinearWithDoRA)]
+    for _ in range(2):
+        for layer in layers:
+            layer.merge()
+        assert (tiny_model(IDS) - expected).abs().max() < 1e-6
+        for layer in layers:
+            layer.unmerge()
+        assert (tiny_model(IDS) - expected).abs().max() < 1e-6
+    assert (tiny_model.trf_blocks[0].att.W_query.linear.weight - plain).abs().max() < 1e-6
+    assert merge_lora(tiny_model) == 18
+    assert (tiny_model(IDS) - expected).abs().max() < 1e-6
+
+
+def test_the_lengths_learn_beside_the_corrections(tiny_model):
+    tiny_model.requires_grad_(False)
+    replace_linear_with_dora(tiny_model, 2, 2, targets=("W_query",))
+    learning = {id(parameter) for parameter in tiny_model.parameters() if parameter.requires_grad}
+    assert learning == {id(parameter) for parameter in lora_parameters(tiny_model)}
+    assert tiny_model.n_parameters(trainable_only=True) == 3 * (16 * 2 + 2 * 16 + 16)
+
+
+def test_a_layer_without_rows_is_refused():
+    class Quantized(nn.Module):
+        in_features, out_features = 3, 4
+
+    with pytest.raises(ConfigError, match="found Quantized; use LoRA"):
+        LinearWithDoRA(Quantized(), 2, 2)
