@@ -17,7 +17,7 @@ from scratchlm.core.errors import DataError
 from scratchlm.evaluation.report import render_report
 from scratchlm.evaluation.report.claims import claims, classifier_bars
 from scratchlm.evaluation.report.life import life_steps, summary
-from scratchlm.evaluation.report.page import TEMPLATES
+from scratchlm.evaluation.report.shell import TEMPLATES
 from scratchlm.evaluation.report.views import attention_view, confusion_view, samples_by_step
 
 HOSTILE = (

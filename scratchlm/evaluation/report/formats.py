@@ -105,6 +105,8 @@ def duration(seconds: Any) -> str:
     if not is_number(seconds):
         return MISSING
     if seconds < 10:
+        if 0 < seconds < 0.001:
+            return "<1 ms"  # not `2.1e-60 s`
         return f"{seconds:.2g} s" if 0 < seconds < 1 else f"{seconds:.1f} s"
     if seconds < 59.95:
         return f"{seconds:.1f} s"

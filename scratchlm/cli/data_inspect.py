@@ -1,0 +1,99 @@
+"""`scratchlm data inspect`: an X-ray of a dataset, before a model learns from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+
+from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.tokenizers_by_name import tokenizer_named
+from scratchlm.cli.xray_view import show_xray
+from scratchlm.core.assets import find_file
+from scratchlm.core.errors import ConfigError
+from scratchlm.core.files import write_text
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.data.xray.inspecting import MOST_COMPARED, inspect_data
+from scratchlm.evaluation.report.xray_page import render_xray
+from scratchlm.training.settings import resolve_texts
+
+ASSET_FOLDERS = ("text", "sms_spam_collection", "instruction")
+GPT2_FILES = ("gpt2_bpe/encoder.json", "gpt2_bpe/vocab.bpe")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataInspect(Common):
+    """Lengths, balance, copies, odd characters, tokens that carry loss; several FILEs are splits, checked for leaks.
+
+    Example: scratchlm data inspect train.tsv test.tsv --context-length 120 --html xray.html
+    """
+
+    files: tyro.conf.Positional[tuple[str, ...]] = ()  # each a split: a file, folder, glob or known name
+    kind: Literal["auto", "text", "classification", "instruction", "preference", "shards"] = "auto"
+    tokenizer: str | None = (
+        None  # gpt2, a tokenizer.json or a model folder; default: gpt2 if its files are here
+    )
+    context_length: int | None = None  # tokens; counts what does not fit
+    template: str = "alpaca"  # the prompts of instruction data, as `finetune instruct --template` has them
+    text_field: str = "text"  # of .jsonl and .parquet text
+    compare_at_most: int = MOST_COMPARED  # texts among which near-duplicates are looked for
+    show: int = 3  # instruction rows shown token by token
+    html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None  # also write a page
+
+
+def main(args: Sequence[str], *, prog: str) -> int:
+    """Parse and run."""
+    return run_command(DataInspect, _act, args, prog=prog)
+
+
+def _act(command: DataInspect, console: Console) -> dict[str, Any]:
+    """Inspect, print, and write the page; returns the `--json` keys."""
+    if not command.files:
+        raise ConfigError(
+            "inspect needs a file, found none; name one, or several to look for leaks between them."
+        )
+    tokenizer = _tokenizer(command.tokenizer, console)
+    figures = inspect_data(
+        [_resolved(name) for name in command.files],
+        kind=command.kind,
+        tokenizer=tokenizer,
+        context_length=command.context_length,
+        template_name=command.template,
+        text_field=command.text_field,
+        most_compared=command.compare_at_most,
+        n_shown=command.show,
+    )
+    if not command.json:
+        show_xray(figures, Console(highlight=False))
+    if command.html is not None:
+        write_text(command.html, render_xray(figures))
+        console.print(f"page: {command.html}", markup=False, soft_wrap=True)
+        figures["html"] = str(command.html)
+    return figures
+
+
+def _resolved(name: str) -> str | Path:
+    """A path as it is; a known data set's name becomes the path of its copy here."""
+    for kind in ASSET_FOLDERS:
+        (found,) = resolve_texts([name], kind=kind)
+        if found != name:
+            return found
+    return name
+
+
+def _tokenizer(name: str | None, console: Console) -> Tokenizer | None:
+    """The one asked for, else GPT-2's where its files are; without them lengths are in words, and this says so."""
+    if name is not None:
+        return tokenizer_named(name)
+    if all(find_file(file) is not None for file in GPT2_FILES):
+        return tokenizer_named("gpt2")
+    console.print(
+        "No tokenizer: lengths are in words. `scratchlm data fetch gpt2_bpe` gets GPT-2's, --tokenizer names another.",
+        markup=False,
+        soft_wrap=True,
+    )
+    return None

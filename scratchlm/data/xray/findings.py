@@ -1,0 +1,162 @@
+"""What the figures mean for training, in sentences: what must be repaired, what to know, or that all is well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+Figures = Mapping[str, Any]
+Level = Literal["bad", "look", "good"]
+
+MANY_OF_ONE_CLASS = 0.8  # from here on, accuracy alone says little
+LONGER_IS_BETTER = 0.6  # share of pairs; from here on, a model can learn "longer" instead of "better"
+
+
+def findings(figures: Figures) -> list[dict[str, str]]:
+    """Sentences with their level, the worst first: `bad` spoils training or its test, `look` is good to know.
+
+    Example:
+        >>> findings({"kind": "text", "unit": "paragraphs", "rows": 3, "splits": []})
+        [{'level': 'good', 'text': 'Nothing odd was found.'}]
+    """
+    parts = (_readability, _classes, _copies, _leaks, _fit, _loss, _pairs, _characters)
+    found = [(level, text) for part in parts for level, text in part(figures)]
+    order = ("bad", "look", "good")
+    told = sorted(found, key=lambda item: order.index(item[0])) or [("good", "Nothing odd was found.")]
+    return [{"level": level, "text": text} for level, text in told]
+
+
+def _readability(figures: Figures) -> Iterator[tuple[Level, str]]:
+    for split in figures["splits"]:
+        if split.get("refused"):
+            yield "bad", f"Training refuses this file as it is: {split['refused']}"
+        content = split.get("bytes") or {}
+        if content.get("invalid_utf8"):
+            yield (
+                "bad",
+                f"{split['path']} holds {content['invalid_utf8']:,} bytes that are no UTF-8, the first at offset "
+                f"{content['first_invalid']:,}; convert it, e.g. `iconv -f WINDOWS-1252 -t UTF-8`.",
+            )
+        if content.get("zero"):
+            yield "bad", f"{split['path']} holds {content['zero']:,} zero bytes; it may not be text at all."
+        if content.get("byte_order_mark"):
+            yield "look", f"{split['path']} begins with a byte-order mark, which readers here drop."
+        ends = {name: content[name] for name in ("lf", "crlf", "cr") if content.get(name)}
+        if set(ends) - {"lf"}:
+            told = ", ".join(f"{n:,} {name.upper()}" for name, n in ends.items())
+            yield (
+                "look",
+                f"{split['path']} has line ends of {told}: a model learns each kind apart; LF alone is best.",
+            )
+    n_unusable = figures.get("unusable", {}).get("n", 0)
+    if n_unusable:
+        first = next(iter(figures["unusable"]["complaints"]), "")
+        yield "bad", f"{n_unusable:,} rows cannot be used and are in no figure here, the first: {first}."
+
+
+def _classes(figures: Figures) -> Iterator[tuple[Level, str]]:
+    classes = figures.get("classes")
+    if not classes:
+        return
+    if len(classes) == 1:
+        yield "bad", f"All rows are {classes[0]['label']!r}: a classifier needs at least two classes."
+    elif figures["majority"] >= MANY_OF_ONE_CLASS:
+        yield (
+            "look",
+            f"Always answering {classes[0]['label']!r} is right {figures['majority']:.1%} of the time: compare "
+            "balanced accuracy, or balance the classes.",
+        )
+
+
+def _copies(figures: Figures) -> Iterator[tuple[Level, str]]:
+    unit = figures["unit"]
+    if figures.get("exact_duplicates"):
+        yield (
+            "look",
+            f"{figures['exact_duplicates']:,} of {figures['rows']:,} {unit} repeat an earlier one exactly; "
+            f"{figures['distinct_texts']:,} are distinct.",
+        )
+    near = figures.get("near_duplicates")
+    if near and figures["kind"] in ("instruction", "preference") and near["repeats_exact"]:
+        yield (
+            "look",
+            f"{near['repeats_exact']:,} {unit} ask, word for word, what an earlier one asks.",
+        )
+    if near and near["repeats_not_exact"]:
+        among = "" if near["compared"] == figures["rows"] else f" among the first {near['compared']:,}"
+        yield (
+            "look",
+            f"{near['repeats_not_exact']:,} more{among} are near-duplicates, alike but for case, punctuation, numbers "
+            "or a tenth of their letters: keep each group of copies on one side of a split.",
+        )
+    if near and near["conflicts"]:
+        yield "bad", f"{near['conflicts']:,} groups of near-duplicates bear different labels."
+
+
+def _leaks(figures: Figures) -> Iterator[tuple[Level, str]]:
+    for pair in figures.get("overlaps") or []:
+        n = max(pair["exact"], pair["near"] or 0)
+        if n:
+            near = (
+                ""
+                if pair["near"] is None
+                else f", {pair['near']:,} of the {pair['compared']:,} compared at least nearly"
+            )
+            yield (
+                "bad",
+                f"Leak: of the {pair['rows']:,} rows in {pair['second']}, {pair['exact']:,} stand in {pair['first']} "
+                f"word for word{near}; a test on them measures memory.",
+            )
+
+
+def _fit(figures: Figures) -> Iterator[tuple[Level, str]]:
+    cut = figures.get("truncation")
+    if not cut or not cut["longer"]:
+        return
+    told = f"{cut['longer']:,} {figures['unit']} ({cut['share_longer']:.1%}) are longer than {cut['context_length']:,} "
+    if figures["kind"] in ("text", "shards"):
+        yield (
+            "look",
+            f"{told}{figures['length_unit']}: pre-training cuts them into windows and loses none of it.",
+        )
+    else:
+        yield (
+            "look",
+            f"{told}{figures['length_unit']}: {cut['cut']:,} of them ({cut['share_cut']:.1%}) would be cut off.",
+        )
+
+
+def _loss(figures: Figures) -> Iterator[tuple[Level, str]]:
+    loss = figures.get("loss")
+    if loss and loss["left_out"]:
+        yield (
+            "bad",
+            f"{loss['left_out']:,} of {figures['rows']:,} entries are left out of training: their prompt alone fills "
+            "the context.",
+        )
+
+
+def _pairs(figures: Figures) -> Iterator[tuple[Level, str]]:
+    pairs = figures.get("pairs")
+    if not pairs:
+        return
+    if pairs["equal"]:
+        yield "bad", f"{pairs['equal']:,} pairs have the same text as chosen and as rejected answer."
+    share = pairs["chosen_longer"] / figures["rows"]
+    if share >= LONGER_IS_BETTER:
+        yield (
+            "look",
+            f"The chosen answer is the longer one in {share:.0%} of pairs: a model may learn length.",
+        )
+
+
+def _characters(figures: Figures) -> Iterator[tuple[Level, str]]:
+    for fault in figures.get("faults") or []:
+        yield "look", f"{fault['meaning']}: {fault['n']:,} places in {fault['rows']:,} {figures['unit']}."
+    special = figures.get("special_tokens") or []
+    if special:
+        named = ", ".join(f"{row['token']} {row['n']:,} times" for row in special[:5])
+        yield (
+            "look",
+            f"special-token strings in the text ({named}): training reads them as plain text, never as the token.",
+        )

@@ -1,0 +1,88 @@
+"""How long the texts are, and what a context of a given length would cut off."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from typing import Any
+
+import numpy as np
+
+MOST_BINS = 30
+SHARE_IN_BINS = 0.995  # the rest, the very long ones, share the last bin
+
+
+class Lengths:
+    """Collects one number per text; eight bytes each, so that millions fit.
+
+    Units: tokens, or words where no tokenizer is at hand
+    """
+
+    def __init__(self) -> None:
+        self._values = array("q")
+
+    def add(self, length: int) -> None:
+        """One more text."""
+        self._values.append(length)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def summary(self) -> dict[str, Any] | None:
+        """Total, mean, quantiles and histogram; None of no texts."""
+        if not self._values:
+            return None
+        values = np.frombuffer(self._values, dtype=np.int64)
+        low, median, p95, p99, high = (
+            int(q) for q in np.quantile(values, (0, 0.5, 0.95, 0.99, 1), method="lower")
+        )
+        return {
+            "n": len(values),
+            "total": int(values.sum()),
+            "mean": float(values.mean()),
+            "min": low,
+            "median": median,
+            "p95": p95,
+            "p99": p99,
+            "max": high,
+            "histogram": histogram(values),
+        }
+
+    def truncation(self, context_length: int) -> dict[str, Any]:
+        """How many texts are longer than the context, and how much of all text would be cut."""
+        values = np.frombuffer(self._values, dtype=np.int64)
+        over = np.maximum(values - context_length, 0)
+        return {
+            "context_length": context_length,
+            "longer": int((over > 0).sum()),
+            "share_longer": float((over > 0).mean()) if len(values) else 0.0,
+            "cut": int(over.sum()),
+            "share_cut": float(over.sum() / max(1, values.sum())),
+        }
+
+
+def histogram(values: Any) -> dict[str, Any]:
+    """Counts in bins of one round width from 0; the last bin holds everything from its edge on.
+
+    `edges` has one number per bin, its lower end; a text of length n lies in the last bin whose edge is <= n.
+
+    Example:
+        >>> histogram([1, 2, 2, 7])
+        {'width': 1, 'edges': [0, 1, 2, 3, 4, 5, 6, 7], 'counts': [0, 1, 2, 0, 0, 0, 0, 1], 'is_open': False}
+    """
+    values = np.asarray(values)
+    reach = int(np.quantile(values, SHARE_IN_BINS, method="higher"))
+    width = _round_width((reach + 1) / MOST_BINS)
+    n_bins = reach // width + 1
+    is_open = int(values.max()) >= n_bins * width
+    counts = np.bincount(np.minimum(values // width, n_bins - 1 + is_open), minlength=n_bins + is_open)
+    edges = [i * width for i in range(n_bins + is_open)]
+    return {"width": width, "edges": edges, "counts": [int(n) for n in counts], "is_open": is_open}
+
+
+def _round_width(at_least: float) -> int:
+    """The smallest of 1, 2, 5, 10, 20, 50 ... that is no smaller."""
+    if at_least <= 1:
+        return 1
+    size = 10 ** math.floor(math.log10(at_least))
+    return next(int(step * size) for step in (1, 2, 5, 10) if step * size >= at_least)

@@ -1,0 +1,258 @@
+"""Rows of every kind of data, read so that a bad one is counted and the others still come.
+
+Training's own readers stop at the first bad row, which is right for training. `refusal` asks them as well, so
+that an X-ray also says whether training would take the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scratchlm.core.errors import DataError
+from scratchlm.data.classification import read_labelled
+from scratchlm.data.instructions import Instruction, read_instructions
+from scratchlm.data.sources import find_sources, read_pieces, source_kind
+from scratchlm.data.xray.byte_faults import ByteFaults, decoded_leniently
+from scratchlm.data.xray.detect import DataKind
+
+N_COMPLAINTS = 5  # kept as words; all are counted
+LONGEST_PARAGRAPH_CHARS = 1 << 20
+# Other names that data sets have for our fields: Dolly's, and those of preference data.
+FIELD_NAMES: dict[str, tuple[str, ...]] = {
+    "instruction": ("instruction", "prompt"),
+    "input": ("input", "context"),
+    "output": ("output", "response"),
+    "chosen": ("chosen",),
+    "rejected": ("rejected",),
+    "text": ("text",),
+    "label": ("label",),
+}
+NEEDED: dict[DataKind, tuple[str, ...]] = {
+    "classification": ("text", "label"),
+    "instruction": ("instruction", "output"),
+    "preference": ("chosen", "rejected"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataRow:
+    """One row of any kind: its fields by our names, and where it stands."""
+
+    where: str
+    fields: Mapping[str, str]
+
+    @property
+    def text(self) -> str:
+        """All that a model would read of it."""
+        return "\n".join(text for name, text in self.fields.items() if name != "label" and text)
+
+    @property
+    def key(self) -> str:
+        """What must not stand in training and in test alike: the question, where there is one."""
+        asked = [self.fields.get(name, "") for name in ("instruction", "input")]
+        return "\n".join(part for part in asked if part) or self.text
+
+    @property
+    def entry(self) -> Instruction:
+        """An instruction row as training has it."""
+        return Instruction(
+            instruction=self.fields.get("instruction", ""),
+            input=self.fields.get("input", ""),
+            output=self.fields.get("output", ""),
+        )
+
+
+@dataclass(slots=True)
+class Reading:
+    """What reading has met so far, beside the rows."""
+
+    faults: ByteFaults = field(default_factory=ByteFaults)
+    n_unusable: int = 0
+    complaints: list[str] = field(default_factory=list)
+
+    def complain(self, complaint: str) -> None:
+        """Count a row that cannot be used."""
+        self.n_unusable += 1
+        if len(self.complaints) < N_COMPLAINTS:
+            self.complaints.append(complaint)
+
+
+def read_rows(
+    path: str | Path, kind: DataKind, reading: Reading, *, text_field: str = "text"
+) -> Iterator[DataRow]:
+    """Every usable row; the others are counted in `reading`.
+
+    A row of text is a document of .jsonl or .parquet, or a paragraph of a plain-text file: what stands between
+    empty lines.
+    Raises: DataError when a file cannot be read at all.
+    """
+    path = Path(path)
+    if kind == "text":
+        yield from _text_rows(path, reading, text_field)
+        return
+    for where, value in _records(path, reading):
+        row = _row(where, value, kind, reading)
+        if row is not None:
+            yield row
+
+
+def refusal(path: str | Path, kind: DataKind) -> str | None:
+    """What training's own reader says against the file; None when it takes it, or when there is no such reader."""
+    try:
+        if kind == "classification":
+            read_labelled(path)
+        elif kind == "instruction":
+            read_instructions(path)
+    except DataError as complaint:
+        return str(complaint)
+    return None
+
+
+def _text_rows(path: Path, reading: Reading, text_field: str) -> Iterator[DataRow]:
+    for file in find_sources(path):
+        if source_kind(file) == "text":
+            yield from _paragraphs(file, decoded_leniently(file, reading.faults))
+            continue
+        if source_kind(file) == "jsonl":
+            for _ in decoded_leniently(file, reading.faults):
+                pass  # only its bytes are looked at here; read_pieces tells documents apart
+        pieces = read_pieces([file], text_field=text_field, skip_bad_lines=True, on_skip=reading.complain)
+        parts: list[str] = []
+        for piece in pieces:
+            parts.append(piece.text)
+            if piece.ends_document:
+                yield DataRow(where=piece.origin, fields={"text": "".join(parts)})
+                parts.clear()
+
+
+def _paragraphs(path: Path, stretches: Iterable[str]) -> Iterator[DataRow]:
+    """The runs of lines between empty lines; one longer than memory likes is cut at a line end."""
+    lines: list[str] = []
+    n_chars, first = 0, 1
+    for number, line in enumerate(_lines(stretches), start=1):
+        if line.strip():
+            first = first if lines else number
+            lines.append(line)
+            n_chars += len(line)
+        if lines and (not line.strip() or n_chars >= LONGEST_PARAGRAPH_CHARS):
+            yield DataRow(where=f"{path} line {first}", fields={"text": "".join(lines).rstrip("\r\n")})
+            lines, n_chars = [], 0
+    if lines:
+        yield DataRow(where=f"{path} line {first}", fields={"text": "".join(lines).rstrip("\r\n")})
+
+
+def _lines(stretches: Iterable[str]) -> Iterator[str]:
+    """Lines with their ends; `\\n` alone ends one, and one without an end in sight is cut."""
+    held = ""
+    for stretch in stretches:
+        *whole, held = (held + stretch).split("\n")
+        for line in whole:
+            yield line + "\n"
+        while len(held) >= LONGEST_PARAGRAPH_CHARS:
+            yield held[:LONGEST_PARAGRAPH_CHARS]
+            held = held[LONGEST_PARAGRAPH_CHARS:]
+    if held:
+        yield held
+
+
+def _records(path: Path, reading: Reading) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each row of a file of rows, as fields by the file's names."""
+    stretches = decoded_leniently(path, reading.faults)
+    match Path(path.name.removesuffix(".gz")).suffix.lower():
+        case ".json":
+            yield from _json_records(path, "".join(stretches), reading)
+        case ".jsonl":
+            for number, line in enumerate(_lines(stretches), start=1):
+                if line.strip():
+                    yield from _json_records(path, line, reading, number=number)
+        case ".csv":
+            yield from _csv_records(path, stretches, reading)
+        case _:
+            yield from _tsv_records(path, stretches, reading)
+
+
+def _json_records(
+    path: Path, text: str, reading: Reading, *, number: int | None = None
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The objects of a JSON list, or of one line of JSONL, whose number it bears."""
+    where = str(path) if number is None else f"{path} line {number}"
+    try:
+        value = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as cause:
+        reading.complain(f"{where} should be JSON, found: {cause}")
+        return
+    values = value if number is None and isinstance(value, list) else [value]
+    for entry, item in enumerate(values, start=1):
+        at = where if number is not None else f"{path} entry {entry}"
+        if isinstance(item, dict):
+            yield at, item
+        else:
+            reading.complain(f"{at} should be an object, found {type(item).__name__}")
+
+
+def _csv_records(
+    path: Path, stretches: Iterable[str], reading: Reading
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    reader = csv.reader(_lines(stretches))
+    names: list[str] | None = None
+    try:
+        for cells in reader:
+            where = f"{path} line {reader.line_num}"
+            if names is None:
+                names = cells
+            elif cells and len(cells) != len(names):
+                reading.complain(f"{where} should have {len(names)} cells, found {len(cells)}")
+            elif cells:
+                yield where, dict(zip(names, cells))
+    except csv.Error as cause:
+        reading.complain(f"{path} line {reader.line_num} should be well-formed CSV, found: {cause}")
+
+
+def _tsv_records(
+    path: Path, stretches: Iterable[str], reading: Reading
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    names = ("label", "text")
+    for number, line in enumerate(_lines(stretches), start=1):
+        cells = line.rstrip("\r\n").split("\t", maxsplit=1)
+        if number == 1 and sorted(cell.strip().casefold() for cell in cells) == ["label", "text"]:
+            names = tuple(cell.strip().casefold() for cell in cells)  # type: ignore[assignment]
+        elif len(cells) == 2:
+            yield f"{path} line {number}", dict(zip(names, cells))
+        else:
+            reading.complain(f"{path} line {number} should be label<TAB>text, found no tab")
+
+
+def _row(where: str, value: Mapping[str, Any], kind: DataKind, reading: Reading) -> DataRow | None:
+    """A record's fields by our names; None, with a complaint, when one that is needed is missing or empty."""
+    by_name = {str(name).strip().casefold(): content for name, content in value.items()}
+    fields: dict[str, str] = {}
+    for ours in _fields_of(kind):
+        theirs = next((name for name in FIELD_NAMES[ours] if name in by_name), None)
+        content = by_name[theirs] if theirs is not None else ""
+        if ours == "label" and isinstance(content, int) and not isinstance(content, bool):
+            content = str(content)
+        if content is None and ours not in NEEDED[kind]:
+            content = ""
+        may_be_empty = ours not in NEEDED[kind] or ours in ("output", "chosen", "rejected")
+        if not isinstance(content, str) or (theirs is None and ours in NEEDED[kind]):
+            found = f"{type(content).__name__}" if theirs is not None else "no such field"
+            reading.complain(f"{where} should have text under {ours!r}, found {found}")
+            return None
+        if not may_be_empty and not content.strip():
+            reading.complain(f"{where} should have text under {ours!r}, found nothing in it")
+            return None
+        fields[ours] = content.strip() if ours == "label" else content
+    return DataRow(where=where, fields=fields)
+
+
+def _fields_of(kind: DataKind) -> tuple[str, ...]:
+    return {
+        "classification": ("label", "text"),
+        "instruction": ("instruction", "input", "output"),
+        "preference": ("instruction", "input", "chosen", "rejected"),
+    }[kind]

@@ -1,0 +1,200 @@
+"""Characters that do not belong into training text: traces of a wrong decoding, invisible marks, foreign tokens.
+
+A model learns what it is shown. If quotes arrive as `â€™`, it will write `â€™`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+EXCERPT_CHARS = 24  # shown on each side of what was found
+N_EXAMPLES = 3  # kept of each kind
+
+# What Windows-1252 shows for the bytes 0x80-0x9f; the five that it does not use pass through as they are.
+_CP1252 = {
+    character: byte
+    for byte in range(0x80, 0xA0)
+    for character in (chr(byte), bytes([byte]).decode("cp1252", errors="ignore"))
+    if character
+} | {chr(byte): byte for byte in range(0xA0, 0x100)}
+_FOLLOWING = "".join(re.escape(character) for character, byte in _CP1252.items() if byte < 0xC0)
+# Accents and typographic marks count alone; other letters only in a row, since `voilà »` and `ÉTÉ»` are good French.
+_MOJIBAKE = re.compile(
+    f"(?:[ÂÃ][{_FOLLOWING}]|â[{_FOLLOWING}]{{2}}|ð[{_FOLLOWING}]{{3}}"
+    f"|(?:[Ä-ß][{_FOLLOWING}]){{2,}}|(?:[à-ï][{_FOLLOWING}]{{2}}){{2,}})+"
+)
+
+
+class Finding(NamedTuple):
+    """One place in a text: where it is, and what stands there."""
+
+    start: int
+    stop: int
+    note: str = ""  # e.g. what the text should have been
+
+
+def _matches(pattern: str) -> Callable[[str], Iterator[Finding]]:
+    compiled = re.compile(pattern)
+    return lambda text: (
+        Finding(*found.span(), note=_named(found[0][0])) for found in compiled.finditer(text)
+    )
+
+
+def _named(character: str) -> str:
+    """A character that cannot be seen, by its number and its name; `&` needs neither."""
+    if "!" <= character <= "~":
+        return ""
+    in_windows = (
+        bytes([ord(character)]).decode("cp1252", errors="ignore") if "\x80" <= character <= "\x9f" else ""
+    )
+    name = f"in Windows-1252 {in_windows}" if in_windows else unicodedata.name(character, "").lower()
+    return f"U+{ord(character):04X} {name}".strip()
+
+
+def _mojibake(text: str) -> Iterator[Finding]:
+    """UTF-8 that somebody read as Windows-1252 or Latin-1: only what reads well when put right counts."""
+    for found in _MOJIBAKE.finditer(text):
+        repaired = repaired_mojibake(found[0])
+        if repaired is not None:
+            yield Finding(*found.span(), note=f"should be {repaired!r}")
+
+
+def repaired_mojibake(text: str) -> str | None:
+    """What a text was before its UTF-8 bytes were read as Windows-1252; None when they never were.
+
+    Example:
+        >>> repaired_mojibake("Ã©"), repaired_mojibake("â€™"), repaired_mojibake("é")
+        ('é', '’', None)
+    """
+    try:
+        return bytes(_CP1252.get(character, ord(character)) for character in text).decode("utf-8")
+    except (UnicodeDecodeError, ValueError):
+        return None
+
+
+# Each kind: its name, what it means for a model, and how to find it.
+FAULTS: dict[str, tuple[str, Callable[[str], Iterator[Finding]]]] = {
+    "mojibake": ("UTF-8 read as Windows-1252 or Latin-1", _mojibake),
+    "replacement": (
+        "replacement characters: an earlier program could not decode what stood there",
+        _matches("\ufffd+"),
+    ),
+    "c1_control": (
+        "control characters U+0080 to U+009F: mostly Windows quotes and dashes read as Latin-1",
+        _matches("[\x80-\x9f]+"),
+    ),
+    "control": (
+        "control characters below U+0020, other than tab and line ends",
+        _matches("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+"),
+    ),
+    "carriage_return": ("carriage returns inside texts", _matches("\r+")),
+    "zero_width": (
+        "invisible characters: zero-width marks, soft hyphens, byte-order marks inside text",
+        _matches("[\u00ad\u180e\u200b\u2060-\u2064\ufeff]+"),
+    ),
+    "bidirectional": (
+        "marks that turn the direction of the text around them",
+        _matches("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+"),
+    ),
+    "unusual_space": (
+        "spaces that are not the space bar's: no-break, thin, ideographic",
+        _matches("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\u2028\u2029]+"),
+    ),
+    "private_use": (
+        "characters with no agreed meaning: private use, half surrogate pairs, noncharacters",
+        _matches("[\ud800-\udfff\ue000-\uf8ff\ufdd0-\ufdef\ufffe\uffff\U000f0000-\U0010ffff]+"),
+    ),
+    "html_entity": (
+        "HTML's spelling of characters",
+        _matches(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{1,7}|#[xX][0-9a-fA-F]{1,6});"),
+    ),
+}
+_UNSUSPICIOUS = re.compile(r"[\t\n -%'-~]*")  # plain ASCII without an ampersand: none of the above
+
+# Strings by which chat templates and tokenizers mark turns and ends; in plain data they are foreign matter.
+SPECIAL_STRINGS = (
+    *("<s>", "</s>", "<bos>", "<eos>", "<pad>", "<unk>", "<mask>", "<sep>", "<cls>"),
+    *("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<start_of_turn>", "<end_of_turn>"),
+    *("[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]", "[BOS]", "[EOS]"),
+)
+
+
+def special_token_pattern(more: Iterable[str] = ()) -> re.Pattern[str]:
+    """Finds special-token strings: `<|...|>`, the well-known ones, and `more`, e.g. a tokenizer's own."""
+    known = sorted({*SPECIAL_STRINGS, *more}, key=lambda text: (-len(text), text))  # the longest wins
+    return re.compile(r"<\|[A-Za-z0-9_/. -]{1,40}\|>|" + "|".join(re.escape(text) for text in known if text))
+
+
+@dataclass(slots=True)
+class Sighting:
+    """How often one kind of thing was seen, and where first."""
+
+    n: int = 0  # places
+    n_rows: int = 0  # texts with at least one
+    examples: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, text: str, findings: list[Finding], where: str) -> None:
+        """Count one text's findings."""
+        self.n += len(findings)
+        self.n_rows += 1
+        if len(self.examples) < N_EXAMPLES:
+            first = findings[0]
+            self.examples.append(
+                {
+                    "where": where,
+                    "before": text[max(0, first.start - EXCERPT_CHARS) : first.start],
+                    "found": text[first.start : min(first.stop, first.start + EXCERPT_CHARS)],
+                    "after": text[first.stop : first.stop + EXCERPT_CHARS],
+                    "note": first.note,
+                }
+            )
+
+
+class TextFaults:
+    """Counts what does not belong, text by text.
+
+    special: more strings to look for, e.g. the tokenizer's special tokens.
+    """
+
+    def __init__(self, special: Iterable[str] = ()) -> None:
+        self.faults = {name: Sighting() for name in FAULTS}
+        self.special: dict[str, Sighting] = {}
+        self._special_pattern = special_token_pattern(special)
+
+    def add(self, text: str, where: str) -> None:
+        """Look through one text."""
+        if not _UNSUSPICIOUS.fullmatch(text):
+            unexplained = text
+            for name, (_, find) in FAULTS.items():
+                findings = list(find(unexplained))
+                if findings:
+                    self.faults[name].add(text, findings, where)
+                if name == "mojibake":  # what it explains is no control character or odd space as well
+                    for start, stop, _ in findings:
+                        unexplained = unexplained[:start] + " " * (stop - start) + unexplained[stop:]
+        by_token: dict[str, list[Finding]] = {}
+        for found in self._special_pattern.finditer(text):
+            by_token.setdefault(found[0], []).append(Finding(*found.span()))
+        for token, findings in by_token.items():
+            self.special.setdefault(token, Sighting()).add(text, findings, where)
+
+    def figures(self) -> dict[str, Any]:
+        """`faults` and `special_tokens`, the frequent first; what was never seen is left out."""
+        faults = [
+            {"name": name, "meaning": FAULTS[name][0], **_told(seen)}
+            for name, seen in self.faults.items()
+            if seen.n
+        ]
+        special = [{"token": token, **_told(seen)} for token, seen in self.special.items()]
+        return {
+            "faults": sorted(faults, key=lambda row: -row["n"]),
+            "special_tokens": sorted(special, key=lambda row: (-row["n"], row["token"])),
+        }
+
+
+def _told(seen: Sighting) -> dict[str, Any]:
+    return {"n": seen.n, "rows": seen.n_rows, "examples": seen.examples}
