@@ -28,7 +28,7 @@ from scratchlm.data.sms_spam import book_split
 from scratchlm.finetuning.classification_task import ClassificationTask
 from scratchlm.finetuning.freeze import freeze_all_but
 from scratchlm.finetuning.heads import Position, replace_head
-from scratchlm.finetuning.reading import Reading
+from scratchlm.finetuning.reading import TextReading
 from scratchlm.finetuning.trunk_cache import TrunkCache, TrunkExamples, n_frozen_blocks
 from scratchlm.model.config import named_config
 from scratchlm.model.gpt import GPTModel
@@ -152,10 +152,10 @@ def main() -> None:
     labels = torch.tensor([CLASSES.index(name) for name in names])
     tokenizer = gpt2_tokenizer()
     width = max(len(tokenizer.encode(texts[i])) for i in parts[0])
-    padded = Reading(max_length=width, width=width, position="last").examples(
+    padded = TextReading(max_length=width, width=width, position="last").examples(
         texts, names, tokenizer, CLASSES
     )
-    real = Reading(max_length=width).examples(texts, names, tokenizer, CLASSES)
+    real = TextReading(max_length=width).examples(texts, names, tokenizer, CLASSES)
     sizes = " / ".join(str(len(part)) for part in parts)
     print(f"{sizes} messages, {width} wide, {real.lengths.mean():.1f} real tokens on average")
 

@@ -14,7 +14,7 @@ from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.evaluation.accuracy import ClassificationScores, score_classes
 from scratchlm.finetuning.heads import Position, logits_above
-from scratchlm.finetuning.reading import Reading
+from scratchlm.finetuning.reading import TextReading
 from scratchlm.finetuning.trunk_cache import TrunkCache, TrunkExamples
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.modes import evaluation_mode
@@ -102,7 +102,7 @@ def predict(
     model: GPTModel,
     tokenizer: Tokenizer,
     classes: Sequence[str],
-    reading: Reading,
+    reading: TextReading,
     *,
     batch_size: int = 64,
     threshold: Threshold | None = None,

@@ -27,8 +27,13 @@ from scratchlm.finetuning.base import RANDOM, Base, load_base
 from scratchlm.finetuning.classification_task import ClassificationTask, Prediction, Threshold, predict
 from scratchlm.finetuning.freeze import TrainPart, freeze_all_but
 from scratchlm.finetuning.heads import Position, replace_head
-from scratchlm.finetuning.reading import Padding, Reading, plan_reading
+from scratchlm.finetuning.lora import merge_lora, merged_copy
+from scratchlm.finetuning.lora_settings import ADAPTER_FOLDER, USUAL_RANK, LoRASettings
+from scratchlm.finetuning.peft_adapter import export_peft
+from scratchlm.finetuning.reading import Padding, TextReading, plan_reading
+from scratchlm.finetuning.targets import EVERY_LINEAR
 from scratchlm.finetuning.trunk_cache import TrunkCache, TrunkExamples, n_frozen_blocks
+from scratchlm.model.gpt import GPTModel
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.history import History
@@ -41,10 +46,11 @@ RAW_SPLIT, SIDE_RUNS = "raw-split", "side_runs.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifySettings(TrainingConfig):
+class ClassifySettings(TrainingConfig, LoRASettings):
     """How to train a classifier: the training settings, and what only classifiers have."""
 
-    train: TrainPart | None = None  # which part learns; None = all of a random base, else the last block
+    train: TrainPart | None = None  # what learns; None = all of a random base, else the last block, or LoRA
+    lora_targets: tuple[str, ...] = EVERY_LINEAR  # the head's correction too, as the book has it
     position: Position = "last-real"  # the token at which a text is judged; "mean" = the average of all
     pad: Padding | int = "none"  # pad texts so that the model sees it: to the longest, the context, N tokens
     causal_mask: bool = True  # off = a token also sees those after it
@@ -66,6 +72,11 @@ class ClassifySettings(TrainingConfig):
 
     def __post_init__(self) -> None:
         TrainingConfig.__post_init__(self)
+        if self.train == "lora" and self.lora_rank is None:
+            object.__setattr__(self, "lora_rank", USUAL_RANK)
+        self.check_lora()
+        if self.train not in (None, "lora") and self.lora_rank is not None:
+            raise ConfigError(f"lora_rank goes with train=lora, got train={self.train}; drop one of them.")
         if self.seeds < 1 or self.trunk_cache_mb < 0 or (self.max_length is not None and self.max_length < 1):
             raise ConfigError(
                 f"seeds and max_length must be at least 1 and trunk_cache_mb not negative, got {self.seeds}, "
@@ -91,7 +102,7 @@ class Fitted:
     """A trained classifier, and how the training went."""
 
     base: Base  # with the trained model
-    reading: Reading
+    reading: TextReading
     progress: Progress
     resumed_from: int | None
     earlier_s: float
@@ -144,8 +155,9 @@ class ClassifierTrainings:
         seed_everything(settings.seed)
         indices = self._balanced(split.train).tolist()
         part = settings.train or ("all" if self.base.startswith(RANDOM) else "last-block")
+        part = "lora" if settings.lora_rank is not None else part
         drop_rate = settings.drop_rate
-        if drop_rate is None and part != "all" and settings.trunk_cache:
+        if drop_rate is None and part not in ("all", "lora") and settings.trunk_cache:
             drop_rate = 0.0
         base = load_base(
             self.base,
@@ -156,7 +168,7 @@ class ClassifierTrainings:
         )
         model = base.model
         replace_head(model, len(self.classes))
-        n_trained = freeze_all_but(model, part)
+        n_trained = self._free(model, part)
         reading = self._reading(base, indices)
         cache = self._cache(base, reading, settings)
 
@@ -182,8 +194,13 @@ class ClassifierTrainings:
                 "base": self.base,
                 "base_sha256": base.sha256,
             }
-            run = RunFolder(path=out, tokenizer=base.tokenizer, task=saved_task, facts=facts)
+            form = merged_copy if part == "lora" else None
+            run = RunFolder(path=out, tokenizer=base.tokenizer, task=saved_task, facts=facts, saved_form=form)
         progress, trainer = self._fit(base, task, settings, (train, val), run, callbacks, resume=resume)
+        if part == "lora":
+            if run is not None and not base.is_random:
+                export_peft(run.path / ADAPTER_FOLDER, model, base=self.base)
+            merge_lora(model)
         return Fitted(
             base=base,
             reading=reading,
@@ -261,7 +278,18 @@ class ClassifierTrainings:
             trainer = Trainer(base.model, task, settings, run=run, callbacks=[tensorboard, *callbacks])
             return trainer.fit(*loaders, resume=resume), trainer
 
-    def _reading(self, base: Base, indices: list[int]) -> Reading:
+    def _free(self, model: GPTModel, part: TrainPart) -> int:
+        """Let a part of the model learn; returns how many numbers that are.
+
+        With corrections the new head learns by its own, as in the book, or whole when it gets none.
+        """
+        if part != "lora":
+            return freeze_all_but(model, part)
+        if "out_head" not in self.settings.add_corrections(model):
+            model.out_head.requires_grad_(True)
+        return model.n_parameters(trainable_only=True)
+
+    def _reading(self, base: Base, indices: list[int]) -> TextReading:
         settings, lengths = self.settings, [1]
         if settings.pad == "longest":
             lengths = [len(base.tokenizer.encode(self.texts[i])) for i in indices]
@@ -273,7 +301,7 @@ class ClassifierTrainings:
             max_length=settings.max_length,
         )
 
-    def _cache(self, base: Base, reading: Reading, settings: ClassifySettings) -> TrunkCache | None:
+    def _cache(self, base: Base, reading: TextReading, settings: ClassifySettings) -> TrunkCache | None:
         """What the frozen blocks make of texts; None when none are, or dropout makes it different each time."""
         n_blocks = n_frozen_blocks(base.model)
         if not settings.trunk_cache or n_blocks == 0:

@@ -8,11 +8,12 @@ from torch import nn
 
 from scratchlm.model.gpt import GPTModel
 
-TrainPart = Literal["head", "last-layer", "last-block", "last-two-blocks", "all"]
-N_BLOCKS: dict[TrainPart, int] = {"head": 0, "last-layer": 0, "last-block": 1, "last-two-blocks": 2}
+WeightPart = Literal["head", "last-layer", "last-block", "last-two-blocks", "all"]
+TrainPart = Literal[WeightPart, "lora"]  # lora: corrections beside frozen weights, see lora_settings.py
+N_BLOCKS: dict[str, int] = {"head": 0, "last-layer": 0, "last-block": 1, "last-two-blocks": 2}
 
 
-def freeze_all_but(model: GPTModel, part: TrainPart) -> int:
+def freeze_all_but(model: GPTModel, part: WeightPart) -> int:
     """Leave only a part trainable, in place; returns how many numbers that are.
 
     `head` is the output head alone, which the book's table calls `last-layer`; `last-block` and `last-two-blocks`

@@ -16,7 +16,7 @@ Padding = Literal["none", "longest", "model"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class TextReading:
     """What training and prediction must do alike.
 
     With a width, every text is padded to it with end-of-text tokens and the model takes them for text, as in
@@ -62,7 +62,7 @@ class Reading:
         return task
 
     @classmethod
-    def from_task(cls, task: Mapping[str, Any]) -> Reading:
+    def from_task(cls, task: Mapping[str, Any]) -> TextReading:
         """From a classifier's `task.json`.
 
         Raises: CheckpointError for values that no classifier of ours has.
@@ -86,7 +86,7 @@ def plan_reading(
     pad: Padding | int = "none",
     position: Position = "last-real",
     max_length: int | None = None,
-) -> Reading:
+) -> TextReading:
     """The reading for texts of these lengths (in tokens), as the settings ask.
 
     `longest` is the width of the longest training text, `model` that of the model's context.
@@ -94,7 +94,7 @@ def plan_reading(
     """
     limit = context_length if max_length is None else min(max_length, context_length)
     if pad == "none":
-        return Reading(max_length=limit, position=position)
+        return TextReading(max_length=limit, position=position)
     if isinstance(pad, int) and not 1 <= pad <= context_length:
         raise ConfigError(
             f"pad must be longest, model, none or 1 to {context_length} tokens, as many as the model reads, "
@@ -102,4 +102,4 @@ def plan_reading(
         )
     widths = {"longest": min(max(lengths), limit), "model": limit}
     width = pad if isinstance(pad, int) else widths[pad]
-    return Reading(max_length=min(limit, width), position=position, width=width)
+    return TextReading(max_length=min(limit, width), position=position, width=width)

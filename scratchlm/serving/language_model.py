@@ -15,7 +15,7 @@ from scratchlm.data.instructions import Instruction
 from scratchlm.data.prompts import template
 from scratchlm.finetuning.classification_task import Prediction, Threshold, predict
 from scratchlm.finetuning.instruction import answer_all
-from scratchlm.finetuning.reading import Reading
+from scratchlm.finetuning.reading import TextReading
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate
 from scratchlm.model.config import GPTConfig
@@ -81,7 +81,7 @@ class LanguageModel:
             self.model,
             self.tokenizer,
             self.class_names,
-            Reading.from_task(self.task),
+            TextReading.from_task(self.task),
             batch_size=batch_size,
             threshold=None if threshold is None else from_dict(Threshold, threshold, where="task.json"),
         )

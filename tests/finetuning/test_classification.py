@@ -21,7 +21,8 @@ from scratchlm.finetuning.classification import finetune_classifier, leak_free_s
 from scratchlm.finetuning.classification_task import ClassificationTask, predict
 from scratchlm.finetuning.classifier_training import SIDE_RUNS, ClassifySettings
 from scratchlm.finetuning.heads import replace_head
-from scratchlm.finetuning.reading import Reading
+from scratchlm.finetuning.lora_settings import ADAPTER_FOLDER
+from scratchlm.finetuning.reading import TextReading
 from scratchlm.serving.language_model import load
 from scratchlm.training.interrupts import StoppedBySignal
 
@@ -130,7 +131,7 @@ def test_a_saved_base_learns_to_tell_messages_apart_and_counts_what_it_saw(messa
     saved = load_model(out)
     assert saved.task == {"kind": "classification", "classes": ["ham", "spam"], "max_length": 48}
     assert saved.manifest["base"] == str(base_folder)
-    reading = Reading.from_task(saved.task)
+    reading = TextReading.from_task(saved.task)
     texts = [p.text for p in result.predictions]
     again = predict(texts, saved.model, saved.tokenizer, result.classes, reading)
     assert [p.label for p in again] == [p.label for p in result.predictions]
@@ -318,6 +319,58 @@ def test_a_saved_classifier_reads_as_it_was_trained(messages, base_folder, tmp_p
     assert [p.label for p in again] == [p.label for p in result.predictions]
     for one, other in zip(again, result.predictions):
         assert one.probability == pytest.approx(other.probability, abs=1e-5)
+
+
+def test_lora_leaves_the_base_frozen_and_saves_merged_weights_and_an_adapter(messages, base_folder, tmp_path):
+    result = finetune_classifier(
+        messages, quick(train="lora", lora_rank=4), tmp_path / "run", base=str(base_folder), device=CPU
+    )
+    layers = [
+        module for module in load_model(base_folder).model.modules() if isinstance(module, torch.nn.Linear)
+    ]
+    in_blocks = sum(4 * (layer.in_features + layer.out_features) for layer in layers[:-1])
+    assert result.n_trained == in_blocks + 4 * (16 + 2)  # the head of two classes too, as in the book
+    assert result.scores.accuracy >= 0.9
+    start, end = load_model(base_folder).model, load_model(tmp_path / "run").model
+    assert torch.equal(start.tok_emb.weight, end.tok_emb.weight)
+    assert not torch.equal(start.trf_blocks[0].att.W_query.weight, end.trf_blocks[0].att.W_query.weight)
+    again = load(tmp_path / "run").classify([p.text for p in result.predictions])
+    assert [p.label for p in again] == [p.label for p in result.predictions]
+    assert (tmp_path / "run" / ADAPTER_FOLDER / "adapter_model.safetensors").is_file()
+
+
+def test_an_interrupted_lora_run_resumes_bit_for_bit(messages, base_folder, tmp_path, stop_at):
+    chosen = quick(max_steps=6, checkpoint_every_steps=3, train="lora", lora_rank=2, lora_dropout=0.1)
+    arguments = {"base": str(base_folder), "device": CPU, "resume": True}
+    undisturbed = finetune_classifier(messages, chosen, tmp_path / "a", **arguments)
+    with pytest.raises(StoppedBySignal):
+        finetune_classifier(messages, chosen, tmp_path / "b", callbacks=[stop_at(4)], **arguments)
+    resumed = finetune_classifier(messages, chosen, tmp_path / "b", **arguments)
+    assert resumed.resumed_from == 4
+    assert resumed.predictions == undisturbed.predictions
+    for name, tensor in weights_of(tmp_path / "a").items():
+        assert torch.equal(tensor, weights_of(tmp_path / "b")[name]), name
+
+
+def test_corrections_elsewhere_let_the_head_learn_whole(messages, base_folder, tmp_path):
+    result = finetune_classifier(
+        messages, quick(max_steps=1, lora_rank=1, lora_targets=("W_query",), train=None), tmp_path / "run",
+        base=str(base_folder), device=CPU,
+    )  # fmt: skip
+    assert result.n_trained == 3 * (16 + 16) + 2 * 16 + 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train": "head", "lora_rank": 4},
+        {"lora_alpha": 8.0, "train": None},
+        {"train": "lora", "lora_rank": 0},
+    ],
+)
+def test_settings_of_lora_without_lora_are_refused(changes):
+    with pytest.raises(ConfigError, match="lora_rank"):
+        quick(**changes)
 
 
 def test_dropout_keeps_the_cache_away_and_says_so(messages, base_folder, tmp_path):

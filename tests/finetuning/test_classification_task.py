@@ -20,7 +20,7 @@ from scratchlm.finetuning.classification_task import (
     predict,
 )
 from scratchlm.finetuning.heads import class_logits, replace_head
-from scratchlm.finetuning.reading import Reading
+from scratchlm.finetuning.reading import TextReading
 from scratchlm.tokenizers.bpe_training import train_bpe
 
 
@@ -83,10 +83,10 @@ def test_metrics_count_every_text_once_whatever_its_batch(classifier, base_token
 def test_predictions_keep_the_order_and_do_not_depend_on_the_batch(classifier, base_tokenizer, messages):
     texts = [row.text * (1 + i % 3) for i, row in enumerate(messages[:20])]
     classes = ("ham", "spam")
-    together = predict(texts, classifier, base_tokenizer, classes, Reading(max_length=48), batch_size=7)
+    together = predict(texts, classifier, base_tokenizer, classes, TextReading(max_length=48), batch_size=7)
     assert [p.text for p in together] == texts
     for text, prediction in zip(texts, together):
-        alone = predict([text], classifier, base_tokenizer, classes, Reading(max_length=48))[0]
+        alone = predict([text], classifier, base_tokenizer, classes, TextReading(max_length=48))[0]
         assert alone.label == prediction.label
         assert alone.probability == pytest.approx(prediction.probability, abs=1e-5)
         assert 0.5 <= prediction.probability <= 1
@@ -94,17 +94,17 @@ def test_predictions_keep_the_order_and_do_not_depend_on_the_batch(classifier, b
 
 def test_a_text_longer_than_the_model_reads_is_marked(classifier, base_tokenizer):
     texts = ["win", "a prize now " * 30, "see you"]
-    found = predict(texts, classifier, base_tokenizer, ("ham", "spam"), Reading(max_length=10))
+    found = predict(texts, classifier, base_tokenizer, ("ham", "spam"), TextReading(max_length=10))
     assert [p.is_truncated for p in found] == [False, True, False]
 
 
 def test_no_texts_give_no_predictions(classifier, base_tokenizer):
-    assert predict([], classifier, base_tokenizer, ("ham", "spam"), Reading(max_length=10)) == []
+    assert predict([], classifier, base_tokenizer, ("ham", "spam"), TextReading(max_length=10)) == []
 
 
 def test_an_empty_text_is_refused(classifier, base_tokenizer):
     with pytest.raises(DataError, match="text 1 must not be empty"):
-        predict(["fine", "  "], classifier, base_tokenizer, ("ham", "spam"), Reading(max_length=10))
+        predict(["fine", "  "], classifier, base_tokenizer, ("ham", "spam"), TextReading(max_length=10))
 
 
 NOISE = st.text(alphabet=st.sampled_from("ab <|>endoftx \n"), max_size=20)
@@ -149,11 +149,16 @@ def test_no_threshold_judges_more_texts_right_than_the_chosen_one(rows):
 
 def test_a_threshold_decides_between_two_classes(classifier, base_tokenizer):
     texts = ["see you", "win a prize"]
-    plain = predict(texts, classifier, base_tokenizer, ("ham", "spam"), Reading(max_length=10))
+    plain = predict(texts, classifier, base_tokenizer, ("ham", "spam"), TextReading(max_length=10))
     for probability, label in ((0.0, "spam"), (1.0, "ham")):
         threshold = Threshold(label="spam", probability=probability)
         found = predict(
-            texts, classifier, base_tokenizer, ("ham", "spam"), Reading(max_length=10), threshold=threshold
+            texts,
+            classifier,
+            base_tokenizer,
+            ("ham", "spam"),
+            TextReading(max_length=10),
+            threshold=threshold,
         )
         assert [p.label for p in found] == [label, label]
         assert [p.probabilities for p in found] == [p.probabilities for p in plain]

@@ -5,25 +5,25 @@ from __future__ import annotations
 import pytest
 
 from scratchlm.core.errors import CheckpointError, ConfigError
-from scratchlm.finetuning.reading import Reading, plan_reading
+from scratchlm.finetuning.reading import TextReading, plan_reading
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, Reading(max_length=64)),
-        ({"max_length": 10}, Reading(max_length=10)),
-        ({"max_length": 100}, Reading(max_length=64)),
-        ({"pad": "longest"}, Reading(max_length=30, width=30)),
-        ({"pad": "longest", "max_length": 20}, Reading(max_length=20, width=20)),
-        ({"pad": "model", "position": "last"}, Reading(max_length=64, width=64, position="last")),
-        ({"pad": 12, "position": "mean"}, Reading(max_length=12, width=12, position="mean")),
+        ({}, TextReading(max_length=64)),
+        ({"max_length": 10}, TextReading(max_length=10)),
+        ({"max_length": 100}, TextReading(max_length=64)),
+        ({"pad": "longest"}, TextReading(max_length=30, width=30)),
+        ({"pad": "longest", "max_length": 20}, TextReading(max_length=20, width=20)),
+        ({"pad": "model", "position": "last"}, TextReading(max_length=64, width=64, position="last")),
+        ({"pad": 12, "position": "mean"}, TextReading(max_length=12, width=12, position="mean")),
     ],
     ids=str,
 )
 def test_settings_become_a_reading(settings, expected):
     assert plan_reading([5, 30, 7], context_length=64, **settings) == expected
-    assert Reading.from_task(expected.to_task()) == expected
+    assert TextReading.from_task(expected.to_task()) == expected
 
 
 @pytest.mark.parametrize("pad", [0, -1, 65])
@@ -35,12 +35,12 @@ def test_a_width_must_fit_the_model(pad):
 @pytest.mark.parametrize("task", [{}, {"max_length": "9"}, {"max_length": 9, "position": "middle"}], ids=str)
 def test_a_damaged_task_is_an_error(task):
     with pytest.raises(CheckpointError, match="max_length, position and width"):
-        Reading.from_task(task)
+        TextReading.from_task(task)
 
 
 def test_padding_is_seen_unless_the_last_real_token_is_looked_for(base_tokenizer):
     for position, is_hidden in (("last", False), ("mean", False), ("last-real", True)):
-        reading = Reading(max_length=9, width=9, position=position)
+        reading = TextReading(max_length=9, width=9, position=position)
         batch = reading.examples(["win", "see you"], ["a", "b"], base_tokenizer, ("a", "b")).batch([0, 1])
         assert (batch.attention_mask is not None) == is_hidden
         assert batch.inputs.shape == (2, 9)

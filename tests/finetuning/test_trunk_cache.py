@@ -10,7 +10,7 @@ from scratchlm.finetuning import trunk_cache
 from scratchlm.finetuning.classification_task import ClassificationTask
 from scratchlm.finetuning.freeze import freeze_all_but
 from scratchlm.finetuning.heads import replace_head
-from scratchlm.finetuning.reading import Reading
+from scratchlm.finetuning.reading import TextReading
 from scratchlm.finetuning.trunk_cache import TrunkCache, TrunkExamples, n_frozen_blocks
 
 TEXTS = ["win a prize now", "see you at home tonight", "win", "win a prize now", "say: see you"]
@@ -25,7 +25,7 @@ def model(tiny_model):
 
 @pytest.fixture
 def examples(base_tokenizer):
-    return Reading(max_length=20).examples(TEXTS, LABELS, base_tokenizer, ("a", "b"))
+    return TextReading(max_length=20).examples(TEXTS, LABELS, base_tokenizer, ("a", "b"))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_scores_above_the_cache_are_the_plain_ones(
 
 
 def test_a_padded_width_is_kept(model, base_tokenizer):
-    reading = Reading(max_length=16, width=16, position="last")
+    reading = TextReading(max_length=16, width=16, position="last")
     examples = reading.examples(TEXTS, LABELS, base_tokenizer, ("a", "b"))
     cache = TrunkCache(model, 2, position="last")
     batch = TrunkExamples(examples, cache).batch([0, 2])
@@ -82,7 +82,7 @@ def test_no_text_runs_twice(model, examples, base_tokenizer):
     assert cache.fill(examples) == 4
     assert cache.fill(examples) == 0
     n_tokens = cache.n_tokens
-    more = Reading(max_length=20).examples([TEXTS[0], "home"], ["a", "b"], base_tokenizer, ("a", "b"))
+    more = TextReading(max_length=20).examples([TEXTS[0], "home"], ["a", "b"], base_tokenizer, ("a", "b"))
     assert cache.fill(more) == 1
     assert cache.n_tokens == n_tokens + len(base_tokenizer.encode("home"))
 
