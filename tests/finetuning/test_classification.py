@@ -150,9 +150,12 @@ def test_the_books_split_is_tried_with_a_model_of_its_own(messages, base_folder,
     assert load_model(tmp_path / "run" / "raw-split").manifest["step"] == 3
 
 
+@pytest.mark.parametrize("how", [{"drop_rate": 0.2}, {"drop_rate": 0.0}, {"trunk_cache_mb": 0}], ids=str)
 @pytest.mark.parametrize("stop_step", [1, 4])
-def test_an_interrupted_classifier_resumes_bit_for_bit(messages, base_folder, tmp_path, stop_at, stop_step):
-    chosen = quick(max_steps=6, checkpoint_every_steps=3, train="last-block", drop_rate=0.2)
+def test_an_interrupted_classifier_resumes_bit_for_bit(
+    messages, base_folder, tmp_path, stop_at, stop_step, how
+):
+    chosen = quick(max_steps=6, checkpoint_every_steps=3, train="last-block", **how)
     arguments = {"base": str(base_folder), "device": CPU, "resume": True}
     undisturbed = finetune_classifier(messages, chosen, tmp_path / "a", **arguments)
     with pytest.raises(StoppedBySignal):

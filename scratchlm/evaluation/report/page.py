@@ -10,6 +10,7 @@ from scratchlm.evaluation.report import claims, life, views
 from scratchlm.evaluation.report.formats import is_number
 from scratchlm.evaluation.report.plots import accuracy_plot, loss_plot
 from scratchlm.evaluation.report.shell import render_page
+from scratchlm.evaluation.report.unit_plots import ranking_plot, reliability_plot
 
 
 def render_report(data: Mapping[str, Any]) -> str:
@@ -27,6 +28,7 @@ def render_report(data: Mapping[str, Any]) -> str:
     plots = _plots(data)
     attention = views.attention_view(data["attention"]) if data.get("attention") else None
     coloured = views.coloured_view(data["coloured"]) if data.get("coloured") else None
+    classify = data.get("classify") or {}
     return render_page(
         "page.html.jinja",
         page_data=views.page_data(plots=plots, attention=attention, coloured=coloured),
@@ -37,6 +39,9 @@ def render_report(data: Mapping[str, Any]) -> str:
         plots=plots,
         attention=attention,
         coloured=coloured,
+        reliability=reliability_plot(classify.get("reliability")),
+        roc=ranking_plot(classify.get("curves"), "roc"),
+        precision_recall=ranking_plot(classify.get("curves"), "precision_recall"),
     )
 
 
