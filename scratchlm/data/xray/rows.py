@@ -7,6 +7,7 @@ that an X-ray also says whether training would take the file.
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from scratchlm.core.errors import DataError
+from scratchlm.data.ag_news import is_ag_news, news_item
 from scratchlm.data.classification import read_labelled
+from scratchlm.data.imdb import read_imdb
 from scratchlm.data.instructions import Instruction, read_instructions
 from scratchlm.data.sources import find_sources, read_pieces, source_kind
 from scratchlm.data.xray.byte_faults import ByteFaults, decoded_leniently
@@ -162,8 +165,14 @@ def _lines(stretches: Iterable[str]) -> Iterator[str]:
 
 def _records(path: Path, reading: Reading) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each row of a file of rows, as fields by the file's names."""
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    if suffix == ".tar":
+        reading.faults.n_bytes = path.stat().st_size
+        for number, (text, label) in enumerate(read_imdb(path), start=1):
+            yield f"{path} review {number}", {"text": text, "label": label}
+        return
     stretches = decoded_leniently(path, reading.faults)
-    match Path(path.name.removesuffix(".gz")).suffix.lower():
+    match suffix:
         case ".json":
             yield from _json_records(path, "".join(stretches), reading)
         case ".jsonl":
@@ -198,12 +207,21 @@ def _json_records(
 def _csv_records(
     path: Path, stretches: Iterable[str], reading: Reading
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    reader = csv.reader(_lines(stretches))
+    stretches = iter(stretches)
+    head = next(stretches, "")
+    reader = csv.reader(_lines(itertools.chain([head], stretches)))
     names: list[str] | None = None
+    is_news = is_ag_news(head)
     try:
         for cells in reader:
             where = f"{path} line {reader.line_num}"
-            if names is None:
+            if is_news and cells:
+                text, label = news_item(cells) or (None, None)
+                yield (
+                    where,
+                    {"text": text, "label": label},
+                )  # None is complained about, as in every kind of row
+            elif names is None:
                 names = cells
             elif cells and len(cells) != len(names):
                 reading.complain(f"{where} should have {len(names)} cells, found {len(cells)}")
