@@ -40,6 +40,7 @@ class DataInspect(Common):
     context_length: int | None = None  # tokens; counts what does not fit
     template: str = "alpaca"  # the prompts of instruction data, as `finetune instruct --template` has them
     text_field: str = "text"  # of .jsonl and .parquet text
+    document_separator: str = ""  # what stands between documents of plain text, e.g. <|endoftext|>
     compare_at_most: int = MOST_COMPARED  # texts among which near-duplicates are looked for
     show: int = 3  # instruction rows shown token by token
     html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None  # also write a page
@@ -64,6 +65,7 @@ def _act(command: DataInspect, console: Console) -> dict[str, Any]:
         context_length=command.context_length,
         template_name=command.template,
         text_field=command.text_field,
+        document_separator=command.document_separator,
         most_compared=command.compare_at_most,
         n_shown=command.show,
     )

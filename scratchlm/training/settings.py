@@ -33,6 +33,7 @@ class TextSettings:
     split_by: SplitBy = "auto"  # whole documents, or the contiguous tail of one
     stride: int | None = None  # tokens between training windows; None = context_length, so none overlap
     text_field: str = "text"  # where .jsonl and .parquet keep the text
+    document_separator: str = ""  # what stands between the documents of a plain-text file, e.g. <|endoftext|>
     skip_bad_lines: bool = False  # count and report lines that do not parse, instead of stopping
 
 
@@ -133,7 +134,10 @@ def training_texts(paths: Sequence[str | Path], text: TextSettings) -> Iterator[
     n_bytes = sum(path.stat().st_size for path in find_sources(paths))
     if n_bytes > TOKENIZER_TEXT_BYTES or text.val_fraction == 0:
         pieces = read_pieces(
-            find_sources(paths), text_field=text.text_field, skip_bad_lines=text.skip_bad_lines
+            find_sources(paths),
+            text_field=text.text_field,
+            document_separator=text.document_separator,
+            skip_bad_lines=text.skip_bad_lines,
         )
         seen = 0
         for piece in pieces:
@@ -143,7 +147,12 @@ def training_texts(paths: Sequence[str | Path], text: TextSettings) -> Iterator[
                 return
         return
     documents: list[Document] = list(
-        read_documents(paths, text_field=text.text_field, skip_bad_lines=text.skip_bad_lines)
+        read_documents(
+            paths,
+            text_field=text.text_field,
+            document_separator=text.document_separator,
+            skip_bad_lines=text.skip_bad_lines,
+        )
     )
     train, _ = split_documents(documents, val_fraction=text.val_fraction, split_by=text.split_by)
     yield from (document.text for document in train)

@@ -19,7 +19,7 @@ from scratchlm.data.ag_news import is_ag_news, news_item
 from scratchlm.data.classification import read_labelled
 from scratchlm.data.imdb import read_imdb
 from scratchlm.data.instructions import Instruction, read_instructions
-from scratchlm.data.sources import find_sources, read_pieces, source_kind
+from scratchlm.data.sources import find_sources, read_pieces, separated_documents, source_kind
 from scratchlm.data.xray.byte_faults import ByteFaults, decoded_leniently
 from scratchlm.data.xray.detect import DataKind
 
@@ -86,17 +86,22 @@ class Reading:
 
 
 def read_rows(
-    path: str | Path, kind: DataKind, reading: Reading, *, text_field: str = "text"
+    path: str | Path,
+    kind: DataKind,
+    reading: Reading,
+    *,
+    text_field: str = "text",
+    document_separator: str = "",
 ) -> Iterator[DataRow]:
     """Every usable row; the others are counted in `reading`.
 
-    A row of text is a document of .jsonl or .parquet, or a paragraph of a plain-text file: what stands between
-    empty lines.
+    A row of text is a document of .jsonl or .parquet, or of a plain-text file whose document_separator is named;
+    without one it is a paragraph: what stands between empty lines.
     Raises: DataError when a file cannot be read at all.
     """
     path = Path(path)
     if kind == "text":
-        yield from _text_rows(path, reading, text_field)
+        yield from _text_rows(path, reading, text_field, document_separator)
         return
     for where, value in _records(path, reading):
         row = _row(where, value, kind, reading)
@@ -116,10 +121,15 @@ def refusal(path: str | Path, kind: DataKind) -> str | None:
     return None
 
 
-def _text_rows(path: Path, reading: Reading, text_field: str) -> Iterator[DataRow]:
+def _text_rows(path: Path, reading: Reading, text_field: str, document_separator: str) -> Iterator[DataRow]:
     for file in find_sources(path):
         if source_kind(file) == "text":
-            yield from _paragraphs(file, decoded_leniently(file, reading.faults))
+            stretches = decoded_leniently(file, reading.faults)
+            if not document_separator:
+                yield from _paragraphs(file, stretches)
+                continue
+            for number, text in enumerate(separated_documents(stretches, document_separator), start=1):
+                yield DataRow(where=f"{file} document {number}", fields={"text": text})
             continue
         if source_kind(file) == "jsonl":
             for _ in decoded_leniently(file, reading.faults):

@@ -97,10 +97,16 @@ def test_fineweb_is_parquet_with_text_beside_other_columns(tmp_path):
     assert inspect_data([path])["rows"] == 2
 
 
-def test_the_separators_of_tiny_stories_are_told(tmp_path):
+def test_tiny_stories_come_apart_at_their_separator_and_without_it_are_told(tmp_path):
     path = tmp_path / "valid.txt"
     path.write_text("u don't have to be scared.\n<|endoftext|>\nOnce upon a time.\n<|endoftext|>\n")
+    stories = ["u don't have to be scared.", "Once upon a time."]
+    assert [d.text for d in read_documents(path, document_separator="<|endoftext|>")] == stories
+    figures = inspect_data([path], document_separator="<|endoftext|>")
+    assert (figures["rows"], figures["unit"], figures["special_tokens"]) == (2, "documents", [])
+    assert figures["splits"][0]["stream"]["documents"] == 2
     figures = inspect_data([path])
+    assert "--document-separator" in json.dumps(figures["findings"])
     assert figures["special_tokens"][0]["token"] == "<|endoftext|>"
     assert figures["special_tokens"][0]["n"] == 2
     assert json.dumps(figures["findings"]).count("<|endoftext|> 2 times") == 1
