@@ -22,6 +22,7 @@ from scratchlm.evaluation.report.xray_page import render_xray
 from scratchlm.training.settings import resolve_texts
 
 ASSET_FOLDERS = ("text", "sms_spam_collection", "instruction")
+Kind = Literal["auto", "text", "classification", "instruction", "preference", "shards"]
 GPT2_FILES = ("gpt2_bpe/encoder.json", "gpt2_bpe/vocab.bpe")
 
 
@@ -33,10 +34,8 @@ class DataInspect(Common):
     """
 
     files: tyro.conf.Positional[tuple[str, ...]] = ()  # each a split: a file, folder, glob or known name
-    kind: Literal["auto", "text", "classification", "instruction", "preference", "shards"] = "auto"
-    tokenizer: str | None = (
-        None  # gpt2, a tokenizer.json or a model folder; default: gpt2 if its files are here
-    )
+    kind: Kind = "auto"  # what the data is for; auto looks at names and first rows
+    tokenizer: str | None = None  # gpt2, tokenizer.json or model folder; gpt2 where its files are here
     context_length: int | None = None  # tokens; counts what does not fit
     template: str = "alpaca"  # the prompts of instruction data, as `finetune instruct --template` has them
     text_field: str = "text"  # of .jsonl and .parquet text
