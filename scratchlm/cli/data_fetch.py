@@ -19,11 +19,11 @@ from scratchlm.core.errors import ConfigError
 class DataFetch(Common):
     """Download known data sets into the cache: resumed when interrupted, checked before they appear.
 
-    Example: scratchlm data fetch gpt2_bpe
+    Example: scratchlm data fetch gpt2_bpe wikitext_2
     """
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()  # ids or folders of `scratchlm data list`
-    all: bool = False  # every data set that is known
+    all: bool = False  # every small one (of at most 2 MB); larger ones are fetched by name
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
@@ -35,7 +35,7 @@ def _act(command: DataFetch, console: Console) -> dict[str, Any]:
     """Say what will be fetched, fetch it; returns the `--json` keys."""
     if not command.names and not command.all:
         raise ConfigError(
-            "fetch needs a name, found none; `scratchlm data list` shows them, --all takes every one."
+            "fetch needs a name, found none; `scratchlm data list` shows them, --all takes every small one."
         )
     assets = list(ASSETS) if command.all else [asset for name in command.names for asset in find_assets(name)]
     fetched = []

@@ -22,6 +22,7 @@ from scratchlm.evaluation.report.xray_page import render_xray
 from scratchlm.training.settings import resolve_texts
 
 ASSET_FOLDERS = ("text", "sms_spam_collection", "instruction")
+Kind = Literal["auto", "text", "classification", "instruction", "preference", "shards"]
 GPT2_FILES = ("gpt2_bpe/encoder.json", "gpt2_bpe/vocab.bpe")
 
 
@@ -33,13 +34,12 @@ class DataInspect(Common):
     """
 
     files: tyro.conf.Positional[tuple[str, ...]] = ()  # each a split: a file, folder, glob or known name
-    kind: Literal["auto", "text", "classification", "instruction", "preference", "shards"] = "auto"
-    tokenizer: str | None = (
-        None  # gpt2, a tokenizer.json or a model folder; default: gpt2 if its files are here
-    )
+    kind: Kind = "auto"  # what the data is for; auto looks at names and first rows
+    tokenizer: str | None = None  # gpt2, tokenizer.json or model folder; gpt2 where its files are here
     context_length: int | None = None  # tokens; counts what does not fit
     template: str = "alpaca"  # the prompts of instruction data, as `finetune instruct --template` has them
     text_field: str = "text"  # of .jsonl and .parquet text
+    document_separator: str = ""  # what stands between documents of plain text, e.g. <|endoftext|>
     compare_at_most: int = MOST_COMPARED  # texts among which near-duplicates are looked for
     show: int = 3  # instruction rows shown token by token
     html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None  # also write a page
@@ -64,6 +64,7 @@ def _act(command: DataInspect, console: Console) -> dict[str, Any]:
         context_length=command.context_length,
         template_name=command.template,
         text_field=command.text_field,
+        document_separator=command.document_separator,
         most_compared=command.compare_at_most,
         n_shown=command.show,
     )

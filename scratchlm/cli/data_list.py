@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from scratchlm.cli.parsing import Common, run_command
-from scratchlm.core.assets import ASSETS, asset_path
+from scratchlm.core.assets import ASSETS, Asset, asset_path, find_file
 from scratchlm.core.errors import DataError
+from scratchlm.core.known_datasets import DATASETS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,30 +27,30 @@ def main(args: Sequence[str], *, prog: str) -> int:
     return run_command(DataList, _act, args, prog=prog)
 
 
+def _row(asset: Asset) -> dict[str, Any]:
+    try:
+        # A file of two gigabytes is not read to its end for a list; whoever uses it checks it.
+        path = asset_path(asset.id) if asset in ASSETS else find_file(asset.id)
+    except DataError:
+        path = None
+    return {
+        "id": asset.id,
+        "size_bytes": asset.size_bytes,
+        "sha256": asset.sha256,
+        "licence": asset.licence,
+        "purpose": asset.purpose,
+        "path": None if path is None else str(path),
+    }
+
+
 def _act(command: DataList, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Print the table; returns the `--json` keys."""
-    rows = []
-    for asset in ASSETS:
-        try:
-            path: str | None = str(asset_path(asset.id))
-        except DataError:
-            path = None
-        rows.append(
-            {
-                "id": asset.id,
-                "size_bytes": asset.size_bytes,
-                "licence": asset.licence,
-                "purpose": asset.purpose,
-                "path": path,
-            }
-        )
+    rows = [_row(asset) for asset in (*ASSETS, *DATASETS)]
     if not command.json:
-        table = Table("name", "here", "bytes", "licence", "for")
         for row in rows:
-            here = "yes" if row["path"] else "no"
-            table.add_row(
-                str(row["id"]), here, f"{row['size_bytes']:,}", str(row["licence"]), str(row["purpose"])
-            )
-        Console(highlight=False).print(table)
+            size = "size unknown" if row["size_bytes"] is None else f"{row['size_bytes']:,} bytes"
+            known = "sha256 known" if row["sha256"] else "sha256 unknown"
+            print(f"{row['id']}  ({'here' if row['path'] else 'not here'}, {size}, {known})")
+            print(f"    {row['purpose']}\n    licence: {row['licence']}")
         print("`scratchlm data fetch NAME` downloads one; SCRATCHLM_ASSETS names a folder to look in first.")
     return {"assets": rows}

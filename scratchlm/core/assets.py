@@ -31,6 +31,7 @@ from scratchlm.core.file_structure import structure_problem
 from scratchlm.core.files import new_file, read_utf8, sha256_of_file, write_bytes, write_text
 from scratchlm.core.gpt2_assets import GPT2_ASSETS
 from scratchlm.core.known_assets import ASSETS, Archive, Asset
+from scratchlm.core.known_datasets import DATASETS
 
 __all__ = [
     "ASSETS",
@@ -218,7 +219,7 @@ def _read_member(archive: Path, member: str, asset: Asset) -> bytes:
 
 
 def _known() -> tuple[Asset, ...]:
-    return (*ASSETS, *GPT2_ASSETS)
+    return (*ASSETS, *DATASETS, *GPT2_ASSETS)
 
 
 def _names() -> Iterator[str]:

@@ -13,6 +13,7 @@ from scratchlm.core.files import parse_json, read_json
 
 TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)  # the last eight bytes of a LevelDB table
 TABLE_FOOTER_BYTES = 48
+PARQUET_MAGIC = b"PAR1"
 LONGEST_HEADER_BYTES = 100_000_000  # safetensors' own limit
 ITEM_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
@@ -44,6 +45,8 @@ def structure_problem(path: Path, *, name: str) -> str | None:
         return _table_problem(path)
     if name.endswith(".safetensors"):
         return _safetensors_problem(path)
+    if name.endswith(".parquet"):
+        return _parquet_problem(path)
     return None
 
 
@@ -61,6 +64,17 @@ def _table_problem(path: Path) -> str | None:
             return "it is shorter than the end of a LevelDB table"
         file.seek(-len(TABLE_MAGIC), os.SEEK_END)
         return None if file.read() == TABLE_MAGIC else "it does not end as a LevelDB table does"
+
+
+def _parquet_problem(path: Path) -> str | None:
+    """A parquet file begins and ends with the same four letters; one that was cut short has lost the last."""
+    with path.open("rb") as file:
+        beginning = file.read(len(PARQUET_MAGIC))
+        file.seek(-min(len(PARQUET_MAGIC), file.seek(0, os.SEEK_END)), os.SEEK_END)
+        ending = file.read()
+    return (
+        None if beginning == ending == PARQUET_MAGIC else "it does not begin and end as a parquet file does"
+    )
 
 
 def _safetensors_problem(path: Path) -> str | None:

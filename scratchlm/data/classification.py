@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import read_utf8
+from scratchlm.data.ag_news import is_ag_news, read_ag_news
+from scratchlm.data.imdb import read_imdb
 from scratchlm.data.padding import pad_right
 
 if TYPE_CHECKING:
@@ -38,7 +40,8 @@ def read_labelled(paths: str | Path | Sequence[str | Path]) -> list[LabelledText
     """Every labelled text of one or more files, in order.
 
     Read by suffix: .tsv is `label<TAB>text` without quoting, a header row optional; .csv has a header that
-    names the columns text and label in any case, quoted as usual; .jsonl has objects with "text" and "label".
+    names the columns text and label in any case, quoted as usual, or is AG News as published, which has none;
+    .jsonl has objects with "text" and "label"; .tar.gz is the archive of IMDb's reviews, both sides.
     Any other file is taken for .tsv, the form of the SMS Spam Collection.
     Raises: DataError naming the file and line for a row that does not fit, and for a file without rows.
     """
@@ -46,6 +49,9 @@ def read_labelled(paths: str | Path | Sequence[str | Path]) -> list[LabelledText
         paths = [paths]
     rows: list[LabelledText] = []
     for path in map(Path, paths):
+        if path.name.lower().endswith(".tar.gz"):
+            rows += [LabelledText(text=text, label=label) for text, label in read_imdb(path)]
+            continue
         content = read_utf8(path)
         match path.suffix.lower():
             case ".csv":
@@ -82,6 +88,8 @@ def _read_tsv(content: str, path: Path) -> list[LabelledText]:
 
 
 def _read_csv(content: str, path: Path) -> list[LabelledText]:
+    if is_ag_news(content):
+        return [_row(text, label, path, number) for text, label, number in read_ag_news(content, path)]
     reader = csv.reader(io.StringIO(content, newline=""), strict=True)
     rows: list[LabelledText] = []
     columns: tuple[int, int] | None = None

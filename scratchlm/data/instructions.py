@@ -12,6 +12,8 @@ from typing import Any
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import parse_json, read_utf8
 
+DOLLY_NAMES = (("input", "context"), ("output", "response"))  # ours, and those of databricks-dolly-15k
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Instruction:
@@ -36,7 +38,8 @@ def read_instructions(path: str | Path) -> list[Instruction]:
     """The entries of an Alpaca file: a JSON list, or JSONL by the suffix .jsonl.
 
     Each entry has the texts `instruction` and `output`, and optionally `input` and `skill`; other keys are
-    left alone. An output may be empty (the right answer is then to say nothing), an instruction may not.
+    left alone. Dolly's names, `context` for input and `response` for output, do as well. An output may be
+    empty (the right answer is then to say nothing), an instruction may not.
     Raises: DataError naming the file and the entry's number (its line in JSONL), both from 1.
     """
     path = Path(path)
@@ -131,6 +134,9 @@ def _entry(value: Any, where: str) -> Instruction:
         raise DataError(
             f"{where} must be an object with instruction and output, found {value!r:.60}; repair it."
         )
+    value = value | {
+        ours: value[dolly] for ours, dolly in DOLLY_NAMES if dolly in value and ours not in value
+    }
     texts: dict[str, str] = {}
     for key in ("instruction", "input", "output", "skill"):
         text = value.get(key)

@@ -70,6 +70,7 @@ def prepare_tokens(
     val_fraction: float = 0.1,
     split_by: SplitBy = "auto",
     text_field: str = "text",
+    document_separator: str = "",
     workers: int | None = None,
     skip_bad_lines: bool = False,
     progress: Progress | None = None,
@@ -96,7 +97,7 @@ def prepare_tokens(
         "val_fraction": val_fraction,
         "text_field": text_field,
         "skip_bad_lines": skip_bad_lines,
-    }
+    } | ({"document_separator": document_separator} if document_separator else {})
     fingerprint = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
     folder = Path(cache_folder) / f"tokens-{fingerprint[:16]}"
     if folder.exists():
@@ -105,7 +106,13 @@ def prepare_tokens(
         except DataError as damage:
             logger.warning("tokenising again, because %s", damage)
 
-    read = functools.partial(read_pieces, files, text_field=text_field, skip_bad_lines=skip_bad_lines)
+    read = functools.partial(
+        read_pieces,
+        files,
+        text_field=text_field,
+        document_separator=document_separator,
+        skip_bad_lines=skip_bad_lines,
+    )
     _build(
         folder,
         read,

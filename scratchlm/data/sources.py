@@ -1,7 +1,8 @@
 """Where text comes from: files, folders and globs of .txt, .md, .jsonl and .parquet, gzipped or not.
 
 Text is read in pieces, so that a file larger than memory is no special case. A plain-text file is one
-document; a line of .jsonl or a row of .parquet is one document. Line ends are left as they are.
+document, unless a separator is named; a line of .jsonl or a row of .parquet is one document. Line ends are left
+as they are.
 """
 
 from __future__ import annotations
@@ -89,12 +90,17 @@ def read_documents(
     paths: str | Path | Sequence[str | Path],
     *,
     text_field: str = "text",
+    document_separator: str = "",
     skip_bad_lines: bool = False,
     on_skip: Callable[[str], None] | None = None,
 ) -> Iterator[Document]:
     """Every document of the sources, one at a time; see `read_pieces` for settings and errors."""
     pieces = read_pieces(
-        find_sources(paths), text_field=text_field, skip_bad_lines=skip_bad_lines, on_skip=on_skip
+        find_sources(paths),
+        text_field=text_field,
+        document_separator=document_separator,
+        skip_bad_lines=skip_bad_lines,
+        on_skip=on_skip,
     )
     texts: list[str] = []
     for piece in pieces:
@@ -108,11 +114,14 @@ def read_pieces(
     files: Iterable[Path],
     *,
     text_field: str = "text",
+    document_separator: str = "",
     skip_bad_lines: bool = False,
     on_skip: Callable[[str], None] | None = None,
 ) -> Iterator[Piece]:
     """Every document of the files in pieces of bounded size, cut where GPT-2's ids do not change.
 
+    document_separator: what stands between the documents of one plain-text file, as `<|endoftext|>` in
+    TinyStories; it is no part of them, nor are the line ends beside it. Without one a file is one document.
     skip_bad_lines leaves out lines and rows that hold no usable text; each one's complaint goes to on_skip,
     or else their number is logged. Lines of nothing but white space in a .jsonl are no documents.
     Raises: DataError for text that is not UTF-8 (file and byte offset), an empty file, a damaged gzip or
@@ -121,7 +130,7 @@ def read_pieces(
     for path in files:
         kind = source_kind(path)
         if kind == "text":
-            yield from _text_file(path)
+            yield from _text_file(path, document_separator)
             continue
         records = _jsonl_records(path) if kind == "jsonl" else _parquet_records(path, text_field)
         n_documents, complaints = 0, 0
@@ -186,13 +195,39 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         ) from cause
 
 
-def _text_file(path: Path) -> Iterator[Piece]:
+def _text_file(path: Path, separator: str) -> Iterator[Piece]:
+    if separator:
+        n_documents = 0
+        for text in separated_documents(_decoded(path), separator):
+            n_documents += 1
+            yield from _cut([text], f"{path} document {n_documents}")
+        if n_documents == 0:
+            raise DataError(f"{path} should hold text, found nothing but {separator!r}; remove it.")
+        return
     has_text = False
     for piece in _cut(_decoded(path), str(path)):
         has_text = has_text or piece.text.strip() != ""
         if piece.ends_document and not has_text:
             raise DataError(f"{path} should hold text, found an empty file or only white space; remove it.")
         yield piece
+
+
+def separated_documents(stretches: Iterable[str], separator: str) -> Iterator[str]:
+    """The texts between separators, without line ends around them; empty ones are no documents."""
+    held: list[str] = []  # what belongs to a document whose end has not come yet
+    for stretch in stretches:
+        tail = held.pop() if held else ""  # may end with the beginning of a separator
+        *whole, rest = (tail + stretch).split(separator)
+        for text in whole:
+            document = "".join([*held, text])
+            held = []
+            if document.strip():
+                yield document.strip("\r\n")
+        n_safe = max(0, len(rest) - len(separator) + 1)
+        held += [rest[:n_safe], rest[n_safe:]]
+    document = "".join(held)
+    if document.strip():
+        yield document.strip("\r\n")
 
 
 def _decoded(path: Path) -> Iterator[str]:

@@ -212,6 +212,7 @@ def _tokens(
             val_fraction=val_fraction,
             split_by=text.split_by,
             text_field=text.text_field,
+            document_separator=text.document_separator,
             skip_bad_lines=text.skip_bad_lines,
         )
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from scratchlm.core.assets import ASSETS, asset_path
 from scratchlm.core.errors import DataError
+from scratchlm.core.known_datasets import DATASETS
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.document_split import SplitBy, split_documents
 from scratchlm.data.sources import Document, find_sources, read_documents, read_pieces
@@ -32,6 +33,7 @@ class TextSettings:
     split_by: SplitBy = "auto"  # whole documents, or the contiguous tail of one
     stride: int | None = None  # tokens between training windows; None = context_length, so none overlap
     text_field: str = "text"  # where .jsonl and .parquet keep the text
+    document_separator: str = ""  # what stands between the documents of a plain-text file, e.g. <|endoftext|>
     skip_bad_lines: bool = False  # count and report lines that do not parse, instead of stopping
 
 
@@ -81,7 +83,8 @@ class ModelSettings:
 def resolve_texts(names: Sequence[str], *, kind: str = "text") -> list[str | Path]:
     """Paths as they are; a known asset's id, file name without suffix or folder becomes the path of its copy here.
 
-    `kind` is the folder of assets to look in: `text`, `sms_spam_collection` or `instruction`.
+    `kind` is the folder of small assets to look in: `text`, `sms_spam_collection` or `instruction`. The larger data
+    sets are known by id, id without suffix, or folder where that holds one file: `dolly`, `ag_news/train`.
     Raises: DataError for nothing given, and for a known name that is not on this machine yet.
     """
     if not names:
@@ -94,6 +97,11 @@ def _asset_or_path(name: str, kind: str) -> str | Path:
     for asset in assets:
         is_whole_kind = name == kind and len(assets) == 1
         if is_whole_kind or name in (asset.id, Path(asset.id).stem):
+            return asset_path(asset.id)
+    folders = [asset.id.partition("/")[0] for asset in DATASETS]
+    for asset, folder in zip(DATASETS, folders):
+        is_whole_folder = name == folder and folders.count(folder) == 1
+        if is_whole_folder or name in (asset.id, str(Path(asset.id).with_suffix(""))):
             return asset_path(asset.id)
     return name  # the reader of paths says what is wrong with it
 
@@ -126,7 +134,10 @@ def training_texts(paths: Sequence[str | Path], text: TextSettings) -> Iterator[
     n_bytes = sum(path.stat().st_size for path in find_sources(paths))
     if n_bytes > TOKENIZER_TEXT_BYTES or text.val_fraction == 0:
         pieces = read_pieces(
-            find_sources(paths), text_field=text.text_field, skip_bad_lines=text.skip_bad_lines
+            find_sources(paths),
+            text_field=text.text_field,
+            document_separator=text.document_separator,
+            skip_bad_lines=text.skip_bad_lines,
         )
         seen = 0
         for piece in pieces:
@@ -136,7 +147,12 @@ def training_texts(paths: Sequence[str | Path], text: TextSettings) -> Iterator[
                 return
         return
     documents: list[Document] = list(
-        read_documents(paths, text_field=text.text_field, skip_bad_lines=text.skip_bad_lines)
+        read_documents(
+            paths,
+            text_field=text.text_field,
+            document_separator=text.document_separator,
+            skip_bad_lines=text.skip_bad_lines,
+        )
     )
     train, _ = split_documents(documents, val_fraction=text.val_fraction, split_by=text.split_by)
     yield from (document.text for document in train)

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from scratchlm.data.xray import inspect_data
 from scratchlm.evaluation.report import render_report
+from scratchlm.evaluation.report.xray_page import render_xray
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
@@ -94,6 +96,23 @@ def test_the_page_is_quiet_asks_for_nothing_and_fits_its_window(browser, data, t
         assert visit.said == []
         assert [url for url in visit.asked if not url.startswith(("file:", "data:"))] == []
         assert visit.overflow() <= 0
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_the_page_of_a_data_set_is_as_quiet_and_fits_as_well(browser, tmp_path, size, tiny_tokenizer):
+    rows = [{"instruction": f"{HOSTILE} {i}", "input": "cat", "output": "the cat sat"} for i in range(9)]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    figures = inspect_data([tmp_path / "a.json"], tokenizer=tiny_tokenizer, context_length=300)
+    file = tmp_path / "xray.html"
+    file.write_text(render_xray(figures), encoding="utf-8")
+    with Visit(browser, file, size=size) as visit:
+        for details in visit.page.query_selector_all("details"):
+            details.evaluate("element => { element.open = true; }")
+        visit.page.wait_for_timeout(100)
+        assert visit.said == []
+        assert [url for url in visit.asked if not url.startswith(("file:", "data:"))] == []
+        assert visit.overflow() <= 0
+        assert visit.page.locator("img").count() == 0
 
 
 def test_hostile_text_is_shown_as_text(browser, data, tmp_path):

@@ -116,3 +116,9 @@ def test_a_web_page_is_never_the_file(problem, page, name):
 def test_any_bytes_get_an_answer(problem, data, name):
     found = problem(data, name)
     assert found is None or isinstance(found, str)
+
+
+def test_a_parquet_file_that_was_cut_short_is_found(problem):
+    assert problem(b"PAR1" + bytes(40) + b"PAR1", "a.parquet") is None
+    assert "does not begin and end as a parquet file" in problem(b"PAR1" + bytes(40), "a.parquet")
+    assert "does not begin and end" in problem(b"PA", "a.parquet")

@@ -363,3 +363,16 @@ def test_a_build_that_is_killed_leaves_nothing_that_is_used_and_no_worker_behind
     assert again.communicate()[0].splitlines()[-1].startswith("False ")
     assert again.returncode == 0
     assert len(list((large_text / "cache").glob("tokens-*"))) == 1
+
+
+def test_a_separator_makes_documents_and_another_fingerprint(tmp_path, small_bpe):
+    path = tmp_path / "a.txt"
+    path.write_text("".join(f"Story number {i} of the cat.\n<|endoftext|>\n" for i in range(30)))
+    whole = prepare_tokens(path, small_bpe, cache_folder=tmp_path / "cache")
+    stories = prepare_tokens(
+        path, small_bpe, cache_folder=tmp_path / "cache", document_separator="<|endoftext|>", val_fraction=0.2
+    )
+    assert (whole.n_documents, stories.n_documents) == (1, 30)
+    assert whole.fingerprint != stories.fingerprint
+    ids = [*stories.train.tolist(), *stories.val.tolist()]
+    assert ids.count(small_bpe.end_of_text_id) == 30 - 2  # between the documents of each side

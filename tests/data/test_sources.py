@@ -7,10 +7,12 @@ import logging
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scratchlm.core.errors import DataError, MissingDependencyError
 from scratchlm.data import sources
-from scratchlm.data.sources import find_sources, read_documents, read_pieces
+from scratchlm.data.sources import find_sources, read_documents, read_pieces, separated_documents
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 
 
@@ -240,3 +242,27 @@ def test_pieces_have_the_same_gpt2_ids_as_the_whole(real_data, monkeypatch):
     assert len(pieces) > 30
     ids = [i for piece in pieces for i in tokenizer.encode(piece.text)]
     assert ids == tokenizer.encode(path.read_text(encoding="utf-8"))
+
+
+@given(
+    st.lists(st.text(st.sampled_from("ab<|\n "), max_size=12), max_size=8),
+    st.integers(1, 9),
+    st.sampled_from(["<|end|>", "--", "<"]),
+)
+def test_documents_between_separators_are_those_of_a_plain_split(parts, size, separator):
+    whole = separator.join(parts)
+    stretches = [whole[start : start + size] for start in range(0, len(whole), size)]
+    expected = [text.strip("\r\n") for text in whole.split(separator) if text.strip()]
+    assert list(separated_documents(stretches, separator)) == expected
+
+
+def test_a_file_with_separators_holds_many_documents(tmp_path):
+    path = tmp_path / "valid.txt"
+    path.write_text("u don't have to be scared.\n<|endoftext|>\n\nOnce upon\n\na time.\n<|endoftext|>\n")
+    found = list(read_documents(path, document_separator="<|endoftext|>"))
+    assert [document.text for document in found] == ["u don't have to be scared.", "Once upon\n\na time."]
+    assert found[1].origin == f"{path} document 2"
+    assert len(list(read_documents(path))) == 1
+    path.write_text("<|endoftext|>\n<|endoftext|>")
+    with pytest.raises(DataError, match="found nothing but '<|endoftext|>'".replace("|", r"\|")):
+        list(read_documents(path, document_separator="<|endoftext|>"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.data.ag_news import is_ag_news
 from scratchlm.data.shards import HEADER_FILE
 from scratchlm.data.xray.byte_faults import ByteFaults, decoded_leniently
 
@@ -34,15 +35,19 @@ def detect_kind(path: str | Path) -> DataKind:
     if not path.is_file():
         return "text"  # a folder or a glob; whether it is there, and holds text, its reader says
     suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
-    if suffix == ".parquet":
-        return "text"
+    if suffix in (".parquet", ".tar"):
+        return "text" if suffix == ".parquet" else "classification"  # IMDb's archive of reviews
     head = _head(path)
     if suffix == ".json":
         return kind_of_keys(_first_of_json(path), where=str(path))
     if suffix == ".jsonl":
         return kind_of_keys(_first_of_jsonl(head), where=str(path))
     if suffix == ".csv":
-        return kind_of_keys(dict.fromkeys(_csv_header(head)), where=str(path))
+        return (
+            "classification"
+            if is_ag_news(head)
+            else kind_of_keys(dict.fromkeys(_csv_header(head)), where=str(path))
+        )
     return "classification" if suffix == ".tsv" or _is_labelled(head) else "text"
 
 

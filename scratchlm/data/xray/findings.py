@@ -8,6 +8,7 @@ from typing import Any, Literal
 Figures = Mapping[str, Any]
 Level = Literal["bad", "look", "good"]
 
+SEPARATOR_HINT = " If one stands between documents, name it with --document-separator."
 MANY_OF_ONE_CLASS = 0.8  # from here on, accuracy alone says little
 LONGER_IS_BETTER = 0.6  # share of pairs; from here on, a model can learn "longer" instead of "better"
 
@@ -158,5 +159,6 @@ def _characters(figures: Figures) -> Iterator[tuple[Level, str]]:
         named = ", ".join(f"{row['token']} {row['n']:,} times" for row in special[:5])
         yield (
             "look",
-            f"special-token strings in the text ({named}): training reads them as plain text, never as the token.",
+            f"special-token strings in the text ({named}): training reads them as plain text, never as the token."
+            + (SEPARATOR_HINT if figures["kind"] == "text" else ""),
         )

@@ -35,6 +35,7 @@ def inspect_data(
     context_length: int | None = None,
     template_name: str = "alpaca",
     text_field: str = "text",
+    document_separator: str = "",
     most_compared: int = MOST_COMPARED,
     n_shown: int = 3,
 ) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def inspect_data(
         return figures | {"findings": findings(figures)}
     xray = _XRay([str(path) for path in paths], found, tokenizer, most_compared=most_compared)
     for split, path in enumerate(paths):
-        xray.read(split, path, text_field=text_field)
+        xray.read(split, path, text_field=text_field, document_separator=document_separator)
     figures = xray.figures(prompts, context_length=context_length, n_shown=n_shown)
     return figures | {"findings": findings(figures)}
 
@@ -105,15 +106,17 @@ class _XRay:
         self.splits: list[dict[str, Any]] = []
         self.entries: list[Instruction] = []
         self.n_characters = 0
+        self.has_paragraphs = False
         self.n_longer_chosen = self.n_equal_pairs = 0
         self.unusable = Reading()
 
-    def read(self, split: int, path: str | Path, *, text_field: str) -> None:
+    def read(self, split: int, path: str | Path, *, text_field: str, document_separator: str) -> None:
         """Show every row of one split to every collector."""
         reading = Reading()
         labels: Counter[str] = Counter()
         n_rows = 0
-        for row in read_rows(path, self.kind, reading, text_field=text_field):
+        fields = {"text_field": text_field, "document_separator": document_separator}
+        for row in read_rows(path, self.kind, reading, **fields):
             n_rows += 1
             self._look_at(row, split)
             if "label" in row.fields:
@@ -134,16 +137,17 @@ class _XRay:
                 "unusable": reading.n_unusable,
                 "bytes": _told_bytes(reading.faults),
                 "classes": dict(labels.most_common()) if labels else None,
-                **self._as_training_reads(path, text_field),
+                **self._as_training_reads(path, fields),
             }
         )
+        self.has_paragraphs |= not document_separator
 
     def figures(self, prompts: PromptTemplate, *, context_length: int | None, n_shown: int) -> dict[str, Any]:
         """Everything, under the keys that `--json` shows."""
         figures: dict[str, Any] = {
             "kind": self.kind,
             "rows": sum(split["rows"] for split in self.splits),
-            "unit": _unit(self.kind, self.splits),
+            "unit": _unit(self.kind, self.splits, has_paragraphs=self.has_paragraphs),
             "splits": self.splits,
             "unusable": {"n": self.unusable.n_unusable, "complaints": self.unusable.complaints},
             "characters": self.n_characters,
@@ -166,9 +170,9 @@ class _XRay:
             figures["pairs"] = {"chosen_longer": self.n_longer_chosen, "equal": self.n_equal_pairs}
         return figures | self.copies.figures() | self.faults.figures()
 
-    def _as_training_reads(self, path: str | Path, text_field: str) -> dict[str, Any]:
+    def _as_training_reads(self, path: str | Path, fields: dict[str, str]) -> dict[str, Any]:
         if self.kind == "text":
-            return stream_figures(path, self.tokenizer, text_field=text_field)
+            return stream_figures(path, self.tokenizer, **fields)
         return {"refused": refusal(path, self.kind)}
 
     def _look_at(self, row: DataRow, split: int) -> None:
@@ -214,10 +218,12 @@ _PARTS: dict[DataKind, tuple[str, ...]] = {
 }
 
 
-def _unit(kind: DataKind, splits: Sequence[dict[str, Any]]) -> str:
+def _unit(kind: DataKind, splits: Sequence[dict[str, Any]], *, has_paragraphs: bool) -> str:
     """What one row is."""
     if kind != "text":
         return "rows"
+    if not has_paragraphs:
+        return "documents"
     names = [split["path"].removesuffix(".gz").lower() for split in splits]
     is_records = [name.endswith((".jsonl", ".parquet")) for name in names]
     return "documents" if all(is_records) else "texts" if any(is_records) else "paragraphs"

@@ -7,6 +7,7 @@ that an X-ray also says whether training would take the file.
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from scratchlm.core.errors import DataError
+from scratchlm.data.ag_news import is_ag_news, news_item
 from scratchlm.data.classification import read_labelled
+from scratchlm.data.imdb import read_imdb
 from scratchlm.data.instructions import Instruction, read_instructions
-from scratchlm.data.sources import find_sources, read_pieces, source_kind
+from scratchlm.data.sources import find_sources, read_pieces, separated_documents, source_kind
 from scratchlm.data.xray.byte_faults import ByteFaults, decoded_leniently
 from scratchlm.data.xray.detect import DataKind
 
@@ -83,17 +86,22 @@ class Reading:
 
 
 def read_rows(
-    path: str | Path, kind: DataKind, reading: Reading, *, text_field: str = "text"
+    path: str | Path,
+    kind: DataKind,
+    reading: Reading,
+    *,
+    text_field: str = "text",
+    document_separator: str = "",
 ) -> Iterator[DataRow]:
     """Every usable row; the others are counted in `reading`.
 
-    A row of text is a document of .jsonl or .parquet, or a paragraph of a plain-text file: what stands between
-    empty lines.
+    A row of text is a document of .jsonl or .parquet, or of a plain-text file whose document_separator is named;
+    without one it is a paragraph: what stands between empty lines.
     Raises: DataError when a file cannot be read at all.
     """
     path = Path(path)
     if kind == "text":
-        yield from _text_rows(path, reading, text_field)
+        yield from _text_rows(path, reading, text_field, document_separator)
         return
     for where, value in _records(path, reading):
         row = _row(where, value, kind, reading)
@@ -113,10 +121,15 @@ def refusal(path: str | Path, kind: DataKind) -> str | None:
     return None
 
 
-def _text_rows(path: Path, reading: Reading, text_field: str) -> Iterator[DataRow]:
+def _text_rows(path: Path, reading: Reading, text_field: str, document_separator: str) -> Iterator[DataRow]:
     for file in find_sources(path):
         if source_kind(file) == "text":
-            yield from _paragraphs(file, decoded_leniently(file, reading.faults))
+            stretches = decoded_leniently(file, reading.faults)
+            if not document_separator:
+                yield from _paragraphs(file, stretches)
+                continue
+            for number, text in enumerate(separated_documents(stretches, document_separator), start=1):
+                yield DataRow(where=f"{file} document {number}", fields={"text": text})
             continue
         if source_kind(file) == "jsonl":
             for _ in decoded_leniently(file, reading.faults):
@@ -162,8 +175,14 @@ def _lines(stretches: Iterable[str]) -> Iterator[str]:
 
 def _records(path: Path, reading: Reading) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each row of a file of rows, as fields by the file's names."""
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    if suffix == ".tar":
+        reading.faults.n_bytes = path.stat().st_size
+        for number, (text, label) in enumerate(read_imdb(path), start=1):
+            yield f"{path} review {number}", {"text": text, "label": label}
+        return
     stretches = decoded_leniently(path, reading.faults)
-    match Path(path.name.removesuffix(".gz")).suffix.lower():
+    match suffix:
         case ".json":
             yield from _json_records(path, "".join(stretches), reading)
         case ".jsonl":
@@ -198,12 +217,21 @@ def _json_records(
 def _csv_records(
     path: Path, stretches: Iterable[str], reading: Reading
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    reader = csv.reader(_lines(stretches))
+    stretches = iter(stretches)
+    head = next(stretches, "")
+    reader = csv.reader(_lines(itertools.chain([head], stretches)))
     names: list[str] | None = None
+    is_news = is_ag_news(head)
     try:
         for cells in reader:
             where = f"{path} line {reader.line_num}"
-            if names is None:
+            if is_news and cells:
+                text, label = news_item(cells) or (None, None)
+                yield (
+                    where,
+                    {"text": text, "label": label},
+                )  # None is complained about, as in every kind of row
+            elif names is None:
                 names = cells
             elif cells and len(cells) != len(names):
                 reading.complain(f"{where} should have {len(names)} cells, found {len(cells)}")

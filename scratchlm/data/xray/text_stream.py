@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from scratchlm.core.protocols import Tokenizer
 
 
-def stream_figures(path: str | Path, tokenizer: Tokenizer | None, *, text_field: str) -> dict[str, Any]:
+def stream_figures(
+    path: str | Path, tokenizer: Tokenizer | None, *, text_field: str, document_separator: str = ""
+) -> dict[str, Any]:
     """Documents, characters, bytes and tokens of one split; `refused` holds what pre-training says against it.
 
     Tokens are those of the texts alone; pre-training adds one end-of-text after each document.
@@ -20,7 +22,11 @@ def stream_figures(path: str | Path, tokenizer: Tokenizer | None, *, text_field:
     n_documents = n_characters = n_bytes = n_tokens = 0
     try:
         for piece in read_pieces(
-            find_sources(path), text_field=text_field, skip_bad_lines=True, on_skip=lambda _: None
+            find_sources(path),
+            text_field=text_field,
+            document_separator=document_separator,
+            skip_bad_lines=True,
+            on_skip=lambda _: None,
         ):
             n_documents += piece.ends_document
             n_characters += len(piece.text)
