@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from scratchlm.core.errors import ConfigError
-from scratchlm.finetuning.lora import LinearWithLoRA, Scaling, places_to_correct
+from scratchlm.finetuning.lora import LinearWithLoRA, Scaling, places_to_correct, plain_linear
 from scratchlm.finetuning.targets import EVERY_LINEAR
 
 
@@ -45,7 +45,7 @@ class LinearWithDoRA(LinearWithLoRA):
         output: Tensor = self.linear(x)
         if self.is_merged:
             return output
-        bias = self._plain().bias
+        bias = plain_linear(self).bias
         directed = output + self.lora(x) if bias is None else output - bias + self.lora(x)
         stretched: Tensor = self._stretches() * directed
         return stretched if bias is None else stretched + bias
@@ -55,7 +55,7 @@ class LinearWithDoRA(LinearWithLoRA):
         """Put the corrected rows into the layer's weight, which becomes a new one."""
         if not self.is_merged:
             self._stretch = self._stretches()[:, None]  # (out, 1)
-            self._set_weight(self._stretch * (self._plain().weight + self.lora.product()))
+            self._set_weight(self._stretch * (plain_linear(self).weight + self.lora.product()))
             self.is_merged = True
 
     @torch.no_grad()
@@ -63,21 +63,19 @@ class LinearWithDoRA(LinearWithLoRA):
         """Take the correction out of the weight again: within rounding, what it was before."""
         if self.is_merged:
             assert self._stretch is not None
-            self._set_weight(self._plain().weight / self._stretch - self.lora.product())
+            self._set_weight(plain_linear(self).weight / self._stretch - self.lora.product())
             self._stretch, self.is_merged = None, False
 
     def _stretches(self) -> Tensor:
         """What each row of W + B A is multiplied with, (out,)."""
-        rows = self._plain().weight.detach() + self.lora.product().detach()
+        rows = plain_linear(self).weight.detach() + self.lora.product().detach()
         stretches: Tensor = self.magnitude / rows.norm(dim=1)
         return stretches
 
-    def _plain(self) -> nn.Linear:
-        assert isinstance(self.linear, nn.Linear)
-        return self.linear
-
     def _set_weight(self, weight: Tensor) -> None:
-        self._plain().weight = nn.Parameter(weight, requires_grad=self._plain().weight.requires_grad)
+        plain_linear(self).weight = nn.Parameter(
+            weight, requires_grad=plain_linear(self).weight.requires_grad
+        )
 
 
 def replace_linear_with_dora(

@@ -125,13 +125,21 @@ class LinearWithLoRA(nn.Module):
             self.is_merged = False
 
     def _shift_weight(self, change: Tensor) -> None:
-        linear = self.linear
-        if not isinstance(linear, nn.Linear):
-            raise ConfigError(
-                f"a correction can be added to the weight of an nn.Linear, found {type(linear).__name__}; leave it "
-                "beside the layer, or load the base in floating point."
-            )
+        linear = plain_linear(self)
         linear.weight = nn.Parameter(linear.weight + change, requires_grad=linear.weight.requires_grad)
+
+
+def plain_linear(layer: LinearWithLoRA) -> nn.Linear:
+    """The layer under a correction, whose weight can take a sum.
+
+    Raises: ConfigError for a layer other than `nn.Linear`, such as a quantized one.
+    """
+    if not isinstance(layer.linear, nn.Linear):
+        raise ConfigError(
+            f"a correction can be added to the weight of an nn.Linear, found {type(layer.linear).__name__}; leave it "
+            "beside the layer, or load the base in floating point."
+        )
+    return layer.linear
 
 
 def replace_linear_with_lora(
@@ -184,14 +192,18 @@ def merge_lora(model: nn.Module) -> int:
     names again. An output head that shares its weight with the embedding gets its own, since the correction
     is the head's only; the model's config then says so. To take corrections out again, call `merge` and
     `unmerge` of the layers themselves.
+    Raises: ConfigError for a correction of a layer other than `nn.Linear`; nothing is changed then.
     """
+    for module in model.modules():
+        if isinstance(module, LinearWithLoRA):
+            plain_linear(module)
     n_merged = 0
     shared = _shared_weights(model)
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if not isinstance(child, LinearWithLoRA):
                 continue
-            if id(getattr(child.linear, "weight", None)) in shared:
+            if id(plain_linear(child).weight) in shared:
                 _say_untied(parent)
             child.merge()
             setattr(parent, name, child.linear)

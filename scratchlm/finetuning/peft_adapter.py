@@ -157,20 +157,39 @@ def _fit(
             f"{folder} should hold lora_A (rank, {n_in}) and lora_B ({n_out}, rank){also} for "
             f"{name}, found {shapes}; take the model it was trained for."
         )
-    alpha, dropout = _scaling(config, name, rank) * rank, _dropout(config)
+    scale, dropout = _scaling(config, name, rank), _dropout(config)
     kind = LinearWithDoRA if config.get("use_dora") else LinearWithLoRA
+    blocks = list(torch.split(parts["B"], heights))
+    lengths = torch.split(parts.get("magnitude_vector", torch.zeros(n_out)), heights)
     corrected: dict[str, LinearWithLoRA] = {}
-    first = 0
-    for path, linear, height in zip(ours, linears, heights, strict=True):
-        layer = kind(linear, rank, alpha, dropout=dropout)
+    for path, linear, block, own, length in zip(ours, linears, blocks, _own_ranks(blocks), lengths):
+        if len(own) == 0 and kind is LinearWithLoRA:
+            continue
+        layer = kind(linear, max(1, len(own)), scale * max(1, len(own)), dropout=dropout)
         with torch.no_grad():
-            layer.lora.A.copy_(parts["A"].T)
-            layer.lora.B.copy_(parts["B"][first : first + height].T)
+            if len(own):
+                layer.lora.A.copy_(parts["A"][own].T)
+                layer.lora.B.copy_(block[:, own].T)
             if isinstance(layer, LinearWithDoRA):
-                layer.magnitude.copy_(parts["magnitude_vector"][first : first + height])
+                layer.magnitude.copy_(length)
         corrected[path] = layer.train(linear.training)
-        first += height
     return corrected
+
+
+def _own_ranks(blocks: list[Tensor]) -> list[Tensor]:
+    """Which of the joint ranks each layer needs: its own, when the blocks lie along a diagonal as we write them.
+
+    Then what was written comes back as it was, and no layer computes with another's ranks. Otherwise, all need all.
+    """
+    rank = blocks[0].shape[1]
+    used = [(block != 0).any(dim=0) for block in blocks]  # (R,) each
+    needed = [one for one in used if bool(one.any())]
+    is_diagonal = (
+        len(blocks) > 1
+        and len({int(one.sum()) for one in needed}) == 1
+        and bool((torch.stack(needed).sum(dim=0) == 1).all())
+    )
+    return [one.nonzero()[:, 0] if is_diagonal else torch.arange(rank) for one in used]
 
 
 def _dropout(config: Mapping[str, Any]) -> float:

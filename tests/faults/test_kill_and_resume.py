@@ -56,7 +56,7 @@ ENDLESS = f"pretrain --data text.txt {MODEL} --batch-size 4 --max-steps 10000000
 LAUNCHER = """
 import importlib, json, os, sys
 from scratchlm.cli.main import main
-for name in ("pretrain", "finetune_classify", "run"):
+for name in ("pretrain", "finetune_classify", "finetune_prefer", "run"):
     importlib.import_module(f"scratchlm.cli.{name}")
 for line in sys.stdin:
     order = json.loads(line)
@@ -204,6 +204,8 @@ def commands(tmp_path: Path, launcher: subprocess.Popen[bytes]) -> Iterator[Comm
     (tmp_path / "messages.tsv").write_text("".join(spam + ham))
     entries = [{"instruction": f"Say {words(2)}", "output": words(1)} for _ in range(60)]
     (tmp_path / "entries.json").write_text(json.dumps(entries))
+    pairs = [{"prompt": f"Say {words(2)}", "chosen": words(1), "rejected": words(2)} for _ in range(60)]
+    (tmp_path / "pairs.json").write_text(json.dumps(pairs))
     found = Commands(tmp_path, launcher)
     yield found
     if found.running is not None:  # the test failed; the next one needs the launcher
@@ -307,6 +309,28 @@ def test_a_classifier_killed_twice_ends_as_the_undisturbed_one(commands):
         assert resumed[key] == undisturbed[key]
     for part in ("", "raw-split"):
         assert_same_training(commands.here / "out" / part, commands.here / "undisturbed" / part)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", ["", "--lora-rank 2 --lora-dropout 0.1"], ids=["all weights", "corrections"])
+def test_preference_tuning_killed_twice_ends_as_the_undisturbed_run(commands, lora):
+    commands.finish(f"{PRETRAIN} --out base --max-steps 5")
+    prefer = (
+        f"finetune prefer --base base --data pairs.json --template plain --drop-rate 0.1 --max-steps 60 {lora} "
+        "--batch-size 4 --eval-every-steps 10 --checkpoint-every-steps 8 --max-new-tokens 4"
+    )
+    undisturbed = commands.finish(f"{prefer} --out undisturbed")
+    commands.kill_when(f"{prefer} --out out", commands.has_lines("out/metrics.jsonl", 20))
+    commands.kill_when("finetune prefer --out out --resume", commands.has_lines("out/metrics.jsonl", 45))
+    resumed = commands.finish("finetune prefer --out out --resume")
+    for key in ("step", "test_loss", "reward_margin", "kl", "base_likelier", "likelier"):
+        assert resumed[key] == undisturbed[key]
+    assert_same_training(commands.here / "out", commands.here / "undisturbed")
+    if lora:
+        adapters = [
+            commands.here / name / "adapter" / "adapter_model.safetensors" for name in ("out", "undisturbed")
+        ]
+        assert adapters[0].read_bytes() == adapters[1].read_bytes()
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ CPU = torch.device("cpu")
 def test_a_saved_base_comes_back_with_its_own_tokenizer(base_folder, base_tokenizer, tiny_model):
     base = load_base(str(base_folder), training_texts=[], device=CPU)
     assert not base.is_random
+    assert base.task == {}
     assert base.tokenizer.fingerprint == base_tokenizer.fingerprint
     for name, tensor in tiny_model.state_dict().items():
         assert torch.equal(tensor, base.model.state_dict()[name])
@@ -56,3 +57,9 @@ def test_a_saved_classifier_is_refused_by_name(tiny_model, base_tokenizer, tmp_p
 def test_a_path_without_a_model_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"nowhere should be a model folder.*found nothing"):
         load_base(str(tmp_path / "nowhere"), training_texts=[], device=CPU)
+
+
+def test_an_assistants_task_comes_with_it(tiny_model, base_tokenizer, tmp_path):
+    task = {"kind": "instruction", "template": "plain"}
+    folder = save_model(tmp_path / "assistant", tiny_model, base_tokenizer, task=task)
+    assert load_base(str(folder), training_texts=[], device=CPU).task == task

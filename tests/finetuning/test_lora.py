@@ -222,8 +222,10 @@ def test_a_base_of_another_kind_gets_a_correction_but_cannot_be_merged():
         nn.init.normal_(parameter)
     model(IDS).sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in lora_parameters(model))
+    model.out_head = LinearWithLoRA(model.out_head, rank=2, alpha=2)
     with pytest.raises(ConfigError, match="found EightBit"):
         merge_lora(model)
+    assert len(lora_layers(model)) == 3  # not one was merged
 
 
 def test_corrections_have_the_layers_number_format():

@@ -117,6 +117,8 @@ def test_out_and_in_again_computes_the_same(pair, ids, tmp_path, tokenizer):
         expected = ours.eval()(ids)
     again = import_model(save(theirs, tmp_path / "again", tokenizer)).model
     import_peft(again, export_peft(tmp_path / "adapter", ours))
+    for name, parameter in ours.state_dict().items():
+        assert torch.equal(again.state_dict()[name], parameter), name
     with torch.no_grad():
         torch.testing.assert_close(again(ids), expected, atol=1e-4, rtol=0)
 
@@ -199,6 +201,9 @@ def test_corrections_of_some_layers_only_give_the_same_logits_in_peft(pair, ids,
     again = import_model(tmp_path / "base").model
     import_peft(again, folder)
     assert differences(again, adapted, ids) <= TOLERANCE
+    corrected = {name: m for name, m in again.named_modules() if isinstance(m, LinearWithLoRA)}
+    assert {name.rpartition(".")[2] for name in corrected} >= {"W_query", "W_value"}
+    assert all(m.lora.rank == 4 for name, m in corrected.items() if not name.endswith("W_key"))
 
 
 def test_an_adapter_of_other_weights_is_refused_and_changes_nothing(tokenizer, tmp_path):

@@ -59,7 +59,9 @@ def test_figures_are_counts_shares_and_both_models_numbers(tuned):
 
 def test_the_report_tells_of_it(tuned):
     _, result = tuned
-    assert "chat --model" in result.report.read_text(encoding="utf-8")
+    page = result.report.read_text(encoding="utf-8")
+    assert 'id="prefer"' in page
+    assert f"chat --model {result.out / 'prefer'}" in page
 
 
 def test_stopped_and_run_again_it_gives_the_same_figures(tuned, run_it, tmp_path, stop_in):

@@ -52,12 +52,23 @@ def assistant_bars(instruct: Data) -> list[Bar]:
     )
 
 
+def preference_bars(prefer: Data) -> list[Bar]:
+    """In how many pairs the chosen answer wins: measured from where the model began, and by itself."""
+    return _bars(
+        prefer,
+        ("test_accuracy", "Gains more than the rejected one", "after preference tuning"),
+        ("likelier", "Is likelier than the rejected one", "after preference tuning"),
+        ("base_likelier", "Is likelier than the rejected one", "before preference tuning"),
+    )
+
+
 def claims(data: Data) -> list[Claim]:
     """Every figure the page rests on: over how many items, with which interval, and what to keep in mind."""
     return [
         *_pretrain_claims(data.get("pretrain") or {}),
         *_classify_claims(data.get("classify") or {}),
         *_instruct_claims(data.get("instruct") or {}),
+        *_prefer_claims(data.get("prefer") or {}),
     ]
 
 
@@ -128,6 +139,17 @@ def _instruct_claims(stage: Data) -> list[Claim]:
     shared = "How many words answer and reference share: kinder than exact match, and blind to their order."
     return _share_claims(
         stage, ("exact_match", "Exact match", over, strict), ("token_f1", "Token F1", over, shared)
+    )
+
+
+def _prefer_claims(stage: Data) -> list[Claim]:
+    over = _over(stage, "test_n", "pairs")
+    gain = "Tuning raised the chosen answer's likelihood more than the rejected one's; a tie counts half."
+    alone = "The model itself finds the chosen answer likelier, whatever it thought before."
+    return _share_claims(
+        stage,
+        ("test_accuracy", "Preference accuracy", over, gain),
+        ("likelier", "Chosen answer likelier", over, alone),
     )
 
 

@@ -64,9 +64,12 @@ def summary(data: Data) -> str:
         tokens = pretrain.get("train_tokens")
         source = f"{short_count(tokens)} tokens of text" if is_number(tokens) else "plain text"
         parts.append(f"{model} learned to write from {source}")
-    after = [
-        words for stage, words in ((classify, "sort messages"), (instruct, "follow instructions")) if stage
-    ]
+    known = (
+        (classify, "sort messages"),
+        (instruct, "follow instructions"),
+        (data.get("prefer"), "answer as people like it"),
+    )
+    after = [words for stage, words in known if stage]
     if after and parts:
         parts.append("then became a specialist that can " + " and another that can ".join(after))
     elif after:

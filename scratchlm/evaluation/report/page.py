@@ -48,7 +48,8 @@ def render_report(data: Mapping[str, Any]) -> str:
 def _plots(data: Mapping[str, Any]) -> dict[str, Any]:
     """Every learning curve the data has a history for; None where there is none."""
     histories = {
-        name: (data.get(name) or {}).get("history") or [] for name in ("pretrain", "classify", "instruct")
+        name: (data.get(name) or {}).get("history") or []
+        for name in ("pretrain", "classify", "instruct", "prefer")
     }
     vocab_size = (data.get("tokenizer") or {}).get("vocab_size")
     blind_loss = math.log(vocab_size) if is_number(vocab_size) and vocab_size > 1 else None
@@ -57,4 +58,5 @@ def _plots(data: Mapping[str, Any]) -> dict[str, Any]:
         "classify_loss": loss_plot(histories["classify"], name="classify_loss"),
         "classify_accuracy": accuracy_plot(histories["classify"], name="classify_accuracy"),
         "instruct": loss_plot(histories["instruct"], name="instruct"),
+        "prefer": loss_plot(histories["prefer"], name="prefer"),
     }
