@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from scratchlm.core.errors import CheckpointError
 
 MAX_MEMBERS = 65_536  # GPT-2 XL with its optimizer has about 2,000
-MAX_INFLATED_BYTES = 64 << 20  # for a compressed member: it has to fit in memory, and bombs are compressed
+MAX_INFLATED_BYTES = 56 << 20  # for a compressed member: it has to fit in memory, and bombs are compressed
+_PIECE_BYTES = 1 << 20  # unpacked at once
 _MAX_INFLATION = 1_100  # deflate cannot pack more than 1,032 bytes into one
 _STORED, _DEFLATED = 0, 8
 _END = struct.Struct("<4s4H2IH")
@@ -87,12 +88,19 @@ class ZipMembers:
 
         Raises: CheckpointError when it is absent, larger than max_bytes, or differs from its checksum or size.
         """
+        return self.unpacked(name, max_bytes=max_bytes).tobytes()
+
+    def unpacked(self, name: str, *, max_bytes: int = MAX_INFLATED_BYTES) -> NDArray[np.uint8]:
+        """The same as an array of its own, which is in memory once.
+
+        Raises: CheckpointError as `read`.
+        """
         member = self._get(name)
         if member.size_bytes > max_bytes:
             raise self._wrong(f"claims {member.size_bytes:,} bytes for {name!r}, {max_bytes:,} are the most")
-        packed = self.data[member.offset : member.offset + member.packed_bytes].tobytes()
-        data = packed if member.is_stored else self._inflate(member, packed)
-        self._check_crc(member, zlib.crc32(data))
+        packed = self.data[member.offset : member.offset + member.packed_bytes]
+        data = np.array(packed) if member.is_stored else self._inflate(member, packed)
+        self._check_crc(member, zlib.crc32(data.data))
         return data
 
     def _get(self, name: str) -> ZipMember:
@@ -100,13 +108,21 @@ class ZipMembers:
             raise self._wrong(f"lacks the member {name!r}")
         return self.members[name]
 
-    def _inflate(self, member: ZipMember, packed: bytes) -> bytes:
+    def _inflate(self, member: ZipMember, packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Piece by piece into an array of the promised size; a byte more or less is an error."""
         unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+        data, at, left = np.empty(member.size_bytes, np.uint8), 0, packed.tobytes()
         try:
-            data = unpacker.decompress(packed, member.size_bytes + 1)
+            while not unpacker.eof:
+                piece = unpacker.decompress(left, _PIECE_BYTES)
+                left = unpacker.unconsumed_tail
+                if at + len(piece) > len(data) or not (piece or left or unpacker.eof):
+                    break
+                data[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
+                at += len(piece)
         except zlib.error as cause:
             raise self._wrong(f"cannot be unpacked at {member.name!r} ({cause})") from cause
-        if len(data) != member.size_bytes or not unpacker.eof:
+        if at != len(data) or not unpacker.eof:
             raise self._wrong(f"holds other than the promised {member.size_bytes:,} bytes in {member.name!r}")
         return data
 
