@@ -17,13 +17,12 @@ import os
 import re
 import shutil
 import urllib.parse
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
 
+from scratchlm.core.archive_members import read_member
 from scratchlm.core.config import nearest
 from scratchlm.core.download import Progress, download
 from scratchlm.core.errors import ConfigError, DataError, DownloadError
@@ -191,30 +190,16 @@ def _mirrored(asset: Asset) -> tuple[str, ...]:
 
 
 def _read_member(archive: Path, member: str, asset: Asset) -> bytes:
-    """The asset's bytes out of a zip file, by exact name, size and sha256.
-
-    Nothing else in the archive is touched, and no name inside it ever becomes a path.
-    """
-    problem = f"no {member!r}"
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            for info in opened.infolist():
-                if info.filename != member:
-                    continue
-                is_encrypted = bool(info.flag_bits & 1)
-                if is_encrypted or info.file_size != asset.size_bytes:
-                    problem = f"{member!r} {'encrypted' if is_encrypted else f'of {info.file_size:,} bytes'}"
-                    continue
-                data = opened.read(info)  # no more than the size just checked
-                if hashlib.sha256(data).hexdigest() == asset.sha256:
-                    return data
-                problem = f"{member!r} with sha256 {hashlib.sha256(data).hexdigest()}"
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError) as cause:
-        problem = f"a damaged archive ({cause})"
-    raise DownloadError(
-        f"{archive} should hold {member!r} of {asset.size_bytes:,} bytes with sha256 {asset.sha256}, found "
-        f"{problem}; delete it and run `{asset.fetch_command}` again."
-    )
+    """The asset's bytes out of a zip file, by exact name, size and sha256."""
+    assert asset.size_bytes is not None
+    data = read_member(archive, member, max_bytes=asset.size_bytes)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != asset.sha256:
+        raise DownloadError(
+            f"{archive} should hold {member!r} with sha256 {asset.sha256}, found {digest}; delete it and run "
+            f"`{asset.fetch_command}` again."
+        )
+    return data
 
 
 def _known() -> tuple[Asset, ...]:
