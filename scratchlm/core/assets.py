@@ -10,9 +10,9 @@ from then on the file must have it.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 Check = Callable[[Path], "str | None"]
+_log = logging.getLogger(__name__)
 RECORD_SUFFIX = ".sha256"  # beside a file that is trusted on first use; `sha256sum -c` reads it
 
 
@@ -141,15 +142,19 @@ def recorded_sha256(path: Path) -> str | None:
 def _found_whole(asset: Asset, target: Path | None, check: Check | None) -> Path | None:
     """A right file at the target, in `$SCRATCHLM_ASSETS` or in the cache."""
     if target is not None and target.is_file():
-        with contextlib.suppress(DataError):
+        try:
             return _remembered(target, asset, check)
+        except DataError as cause:
+            _log.warning("%s is not what it should be and is fetched again (%s)", target, cause)
     for folder in _folders():
         path = folder / asset.id
         if folder != cache_folder() and path.is_file():
             return _checked(path, asset, check)
         if path.is_file():
-            with contextlib.suppress(DataError):
+            try:
                 return _remembered(path, asset, check)
+            except DataError as cause:
+                _log.warning("%s is not what it should be and is fetched again (%s)", path, cause)
     return None
 
 
