@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, SupportsIndex
 
 from scratchlm.core.errors import ConfigError, TokenizerError
-from scratchlm.core.files import read_json, write_json
+from scratchlm.core.files import MAX_TOKENIZER_BYTES, read_json, write_json
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.bpe_training import train_bpe
 from scratchlm.tokenizers.byte_symbols import from_symbols, to_symbols
@@ -150,7 +150,7 @@ class BPETokenizerSimple:
 
 
 def _read_names(path: Path) -> dict[int, str]:
-    value = read_json(path, error=TokenizerError)
+    value = read_json(path, max_bytes=MAX_TOKENIZER_BYTES, error=TokenizerError)
     is_fine = isinstance(value, dict) and all(
         id_.isascii() and id_.isdigit() and len(id_) < 10 and isinstance(name, str)
         for id_, name in value.items()
@@ -163,7 +163,7 @@ def _read_names(path: Path) -> dict[int, str]:
 
 
 def _read_merge_ids(path: Path) -> list[tuple[int, int]]:
-    value = read_json(path, error=TokenizerError)
+    value = read_json(path, max_bytes=MAX_TOKENIZER_BYTES, error=TokenizerError)
     if not isinstance(value, list) or not all(_is_merge(entry) for entry in value):
         raise TokenizerError(
             f'{path} must be a list of {{"pair": [id, id], "new_id": id}}, found something else; save the '

@@ -56,7 +56,7 @@ def download_and_load_file(file_path: str | Path, url: str) -> Any:
             write_bytes(path, read_bytes(source))
         else:
             download_file(url, path)
-    return read_json(path)
+    return read_json(path, max_bytes=None)
 
 
 def format_input(entry: Mapping[str, str]) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,25 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scratchlm.checkpoints.gpt2_fetching import fetch_gpt2_file
 from scratchlm.checkpoints.openai import load_params_into, params_from_bundle
 from scratchlm.checkpoints.tensorflow_bundle import open_bundle
-from scratchlm.core.assets import ASSETS, fetch_asset
-from scratchlm.core.download import download
+from scratchlm.core.assets import ASSETS
+from scratchlm.core.download import Progress, download
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import read_json
-from scratchlm.core.gpt2_assets import GPT2_ASSETS
+from scratchlm.core.gpt2_assets import GPT2_ASSETS, GPT2_SIZES, gpt2_files, gpt2_size
 from scratchlm.model.gpt import GPTModel
 
-SIZES = ("124M", "355M", "774M", "1558M")
-FILES = (
-    "checkpoint",
-    "encoder.json",
-    "hparams.json",
-    "model.ckpt.data-00000-of-00001",
-    "model.ckpt.index",
-    "model.ckpt.meta",
-    "vocab.bpe",
-)
+SIZES = tuple(size.folder for size in GPT2_SIZES)
 
 
 def assign(left: Tensor, right: Any) -> nn.Parameter:
@@ -69,8 +58,9 @@ def load_gpt2_params_from_tf_ckpt(ckpt_path: str | Path, settings: Mapping[str, 
 def download_and_load_gpt2(model_size: str, models_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """GPT-2's settings and weights as OpenAI published them, from `models_dir/model_size`.
 
-    Only files that are missing there are fetched, each checked against its sha256; with all seven in place no
-    server is asked. A failure is an error, where the book's prints and carries on.
+    Files that are there are checked, by sha256 or structure: only those that are missing or wrong are fetched, and
+    with all seven in place no server is asked. A failure is an error, where the book's prints and carries on. In a
+    terminal it shows how far each download is.
 
     Raises: ConfigError (a ValueError, as in the book) for an unknown size; DownloadError when a file cannot be
         had; CheckpointError for damaged ones.
@@ -78,9 +68,9 @@ def download_and_load_gpt2(model_size: str, models_dir: str | Path) -> tuple[dic
     if model_size not in SIZES:
         raise ConfigError(f"model_size must be one of {', '.join(SIZES)}, got {model_size!r}; choose one.")
     folder = Path(models_dir) / model_size
-    for name in FILES:
-        if not (folder / name).is_file():
-            _place_asset(f"gpt2/{model_size}/{name}", folder / name)
+    for asset in gpt2_files(gpt2_size(model_size), "openai"):
+        target = folder / asset.id.rpartition("/")[2]
+        fetch_gpt2_file(asset, target=target, progress=_progress_in_a_terminal(asset.id))
     settings = read_json(folder / "hparams.json", error=CheckpointError)
     if not isinstance(settings, dict) or type(settings.get("n_layer")) is not int:
         raise CheckpointError(
@@ -103,28 +93,25 @@ def download_file(url: str, destination: str | Path, backup_url: str | None = No
         None,
     )
     urls = [url] if backup_url is None else [url, backup_url]
+    progress = _progress_in_a_terminal(Path(destination).name)
     if known is None:
-        download(urls, destination)
+        download(urls, destination, progress=progress)
     else:
-        download(urls, destination, sha256=known.sha256, size_bytes=known.size_bytes)
+        download(urls, destination, sha256=known.sha256, size_bytes=known.size_bytes, progress=progress)
 
 
-def _place_asset(asset_id: str, target: Path) -> None:
-    """Fetch an asset and let it stand at the target too: as a second name of the file, else as a copy."""
-    sys.stdout.write(f"Fetching {asset_id}\n")
-    source = fetch_asset(asset_id)
-    partial = target.with_name(target.name + ".partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.unlink(missing_ok=True)
-        try:
-            os.link(source, partial)
-        except OSError:  # another disk, or one without links
-            shutil.copyfile(source, partial)
-        partial.replace(target)
-    except OSError as cause:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"{target} should have been written, got: {cause}; free some space or choose another folder."
-        ) from cause
+def _progress_in_a_terminal(name: str) -> Progress | None:
+    """Shows how much has come, in one line that is written over; nothing where nobody looks."""
+    if not sys.stdout.isatty():
+        return None
+    shown = ""
+
+    def show(done: int, total: int | None) -> None:
+        nonlocal shown
+        text = f"{done >> 20:,} MB" if not total else f"{done / total:.0%}"
+        if text != shown:
+            sys.stdout.write(f"\r{name}: {text:>9}" + ("\n" if done == total else ""))
+            sys.stdout.flush()
+            shown = text
+
+    return show

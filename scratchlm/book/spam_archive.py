@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-import zipfile
-import zlib
 from pathlib import Path
 
+from scratchlm.core.archive_members import read_member
 from scratchlm.core.assets import find_assets
 from scratchlm.core.download import download
-from scratchlm.core.errors import DownloadError
 from scratchlm.core.files import write_bytes
 
 MEMBER = "SMSSpamCollection"
@@ -25,7 +23,7 @@ def download_and_unzip_spam_data(
     Of the archive only the messages are taken, not the readme beside them, so `extracted_path` is created and
     stays empty, unless `data_file_path` lies in it as in the book.
 
-    Raises: DownloadError when the address does not deliver, or no zip file with the messages.
+    Raises: DownloadError when the address does not deliver, or no sound zip file with the messages.
     """
     target = Path(data_file_path)
     if target.exists():
@@ -36,25 +34,8 @@ def download_and_unzip_spam_data(
         download([url], zip_path, sha256=asset.archive.sha256, size_bytes=asset.archive.size_bytes)
     else:
         download([url], zip_path)
-    data = _messages(Path(zip_path))
+    data = read_member(Path(zip_path), MEMBER, max_bytes=MAX_BYTES)
     Path(extracted_path).mkdir(parents=True, exist_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(target, data)
     sys.stdout.write(f"File downloaded and saved as {target}\n")
-
-
-def _messages(archive: Path) -> bytes:
-    """The member with the messages, by its name and no larger than is sensible."""
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            info = opened.getinfo(MEMBER)
-            if info.file_size <= MAX_BYTES:
-                return opened.read(info)  # no more than the size just checked
-            problem = f"one of {info.file_size:,} bytes"
-    except KeyError:
-        problem = "no such file"
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as cause:
-        problem = f"a damaged archive ({cause})"
-    raise DownloadError(
-        f"{archive} should be a zip file with {MEMBER} in it, found {problem}; delete it and check the address."
-    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,11 @@ from torch import Tensor
 from scratchlm.checkpoints.zip_members import map_file
 from scratchlm.core.errors import CheckpointError
 
-MAX_GGUF_ENTRIES = 65_536  # settings, and tensors; Llama 3 with 405 billion weights has 1,138 tensors
-MAX_TEXT_BYTES = 16 << 20  # of one text; chat templates are the longest, some 10 kB
+MAX_GGUF_ENTRIES = 16_384  # settings, and tensors; Llama 3 with 405 billion weights has 1,138 tensors
+MAX_TEXT_BYTES = 1 << 20  # of one text; chat templates are the longest, some 10 kB
+MAX_ITEMS = 800_000  # in all arrays: Llama 3 has 128,256 tokens, as many kinds of token, and 280,147 merges
+MAX_SETTINGS_MEMORY = 48 << 20  # bytes, and as many again as the file has: Llama 3's take 30 MB
+_ITEM_MEMORY = 40  # bytes that Python takes for a number in a list; a text tells its own
 Q8_BLOCK = 32  # numbers that share a scale in Q8_0
 _MAX_DIMENSIONS = 4
 _SCALARS = {
@@ -38,6 +42,7 @@ _SCALARS = {
     12: "<d",
 }
 _TEXT, _ARRAY = 8, 9
+_COUNT = struct.Struct("<Q")
 _SMALLEST_TEXT = 8  # bytes of an empty text: its length
 
 
@@ -95,6 +100,9 @@ class GGUFFile:
         self._at = 0
         if bytes(self._data[:4]) != b"GGUF":
             raise self.wrong(f"found the first bytes {bytes(self._data[:4])!r} instead of b'GGUF'")
+        self._view = self._data.data
+        self._items_left = MAX_ITEMS
+        self._memory_left = MAX_SETTINGS_MEMORY + len(self._data)
         self._at = 4
         version = self._scalar("<I")
         if version not in (2, 3):
@@ -167,21 +175,32 @@ class GGUFFile:
             raise self.wrong(f"found a setting of the unknown kind {kind}")
         item = self._scalar("<I")
         if item == _TEXT:
-            return [self._text() for _ in range(self._count(self._left() // _SMALLEST_TEXT))]
+            n_texts = self._count(self._left() // _SMALLEST_TEXT)
+            self._spend(n_items=n_texts)
+            return [self._text() for _ in range(n_texts)]
         if item not in _SCALARS:
             raise self.wrong(f"found an array of the kind {item}")
         size = struct.calcsize(_SCALARS[item])
         n_items = self._count(self._left() // size)
+        self._spend(n_items=n_items, memory=n_items * _ITEM_MEMORY)
         return np.frombuffer(self._take(n_items * size), dtype=np.dtype(_SCALARS[item])).tolist()
 
     def _scalar(self, form: str) -> Any:
         return struct.unpack(form, self._take(struct.calcsize(form)))[0]
 
     def _text(self) -> str:
-        return self._take(self._count(MAX_TEXT_BYTES)).decode("utf-8", errors="surrogateescape")
+        text = str(self._take(self._count(MAX_TEXT_BYTES)), "utf-8", "surrogateescape")
+        self._spend(memory=sys.getsizeof(text) + 8)
+        return text
+
+    def _spend(self, *, n_items: int = 0, memory: int = 0) -> None:
+        self._items_left -= n_items
+        self._memory_left -= memory
+        if self._items_left < 0 or self._memory_left < 0:
+            raise self.wrong(f"found more settings by byte {self._at} than the largest vocabulary needs")
 
     def _count(self, most: int) -> int:
-        count: int = self._scalar("<Q")
+        count: int = _COUNT.unpack(self._take(8))[0]
         if count > most:
             raise self.wrong(f"found a count of {count} at byte {self._at - 8}, {most} being possible")
         return count
@@ -189,8 +208,8 @@ class GGUFFile:
     def _left(self) -> int:
         return max(0, len(self._data) - self._at - 8)  # behind the count that comes next
 
-    def _take(self, n_bytes: int) -> bytes:
+    def _take(self, n_bytes: int) -> memoryview:
         if n_bytes > len(self._data) - self._at:
             raise self.wrong(f"found its end at byte {len(self._data)} in the middle of the header")
         self._at += n_bytes
-        return bytes(self._data[self._at - n_bytes : self._at])
+        return self._view[self._at - n_bytes : self._at]

@@ -20,8 +20,9 @@ from scratchlm.core.files import read_bytes
 MAGIC = 0xDB4775248B80FB57
 FOOTER_BYTES = 48
 _TRAILER_BYTES = 5  # kind of compression, checksum
-_MAX_UNPACKED = 32 << 20  # bytes of keys and values: an index of GPT-2 has 40,000
-_MAX_FILE = 64 << 20
+_MAX_UNPACKED = 8 << 20  # bytes of keys and values: an index of GPT-2 has 40,000
+_MAX_FILE = 8 << 20
+_MAX_ENTRIES = 65_536  # GPT-2 XL has 580, with its optimizer 1,740
 
 
 def read_table(path: Path, *, verify: bool = True) -> dict[bytes, bytes]:
@@ -53,6 +54,8 @@ def read_table(path: Path, *, verify: bool = True) -> dict[bytes, bytes]:
             if entries and key <= next(reversed(entries)):
                 raise _damaged(where, f"the key {key!r:.80} out of order")
             entries[key] = item
+            if len(entries) > _MAX_ENTRIES:
+                raise _damaged(where, f"more than {_MAX_ENTRIES:,} keys")
     return entries
 
 

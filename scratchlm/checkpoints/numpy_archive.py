@@ -24,7 +24,7 @@ def read_npz(path: str | Path, *, verify: bool = True) -> dict[str, NDArray[Any]
     """The arrays of a file that `numpy.savez` or `numpy.savez_compressed` wrote, by name.
 
     Arrays stored as they are look into the mapped file, so a large file costs memory only as it is used;
-    changing them does not change the file. Compressed ones are unpacked, one of at most 64 MiB at a time.
+    changing them does not change the file. Compressed ones are unpacked, 56 MiB of them at the most.
     `verify` compares each stored array with its checksum, which reads the file once.
     Raises: CheckpointError naming the file, the array and what is wrong with it: damaged, too large, or holding
         Python objects, which only pickle could read.
@@ -50,7 +50,7 @@ def read_npz(path: str | Path, *, verify: bool = True) -> dict[str, NDArray[Any]
                     f"{where} makes {n_unpacked:,} compressed bytes, {MAX_INFLATED_BYTES:,} are the most; save the "
                     "arrays with numpy.savez, which does not compress."
                 )
-            data = np.frombuffer(bytearray(archive.read(name)), dtype=np.uint8)
+            data = archive.unpacked(name)
         arrays[name.removesuffix(".npy")] = _array(data, where)
     return arrays
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from scratchlm.core.errors import CheckpointError
 
-MAX_STEPS = 2_000_000  # one tensor takes about 40; GPT-2 XL with its optimizer takes 70,000
+MAX_STEPS = 500_000  # one tensor takes about 40; GPT-2 XL with its optimizer takes 70,000
 MAX_CALLS = 100_000  # as many tensors and ordered dicts
 MAX_NESTING = 64
-MAX_ITEMS = 2_000_000  # of the value, counting shared parts each time they appear
+MAX_ITEMS = 500_000  # of the value, counting shared parts each time they appear
 _KEYS = (str, int, float, bool, bytes, type(None))
 
 _CONSTANTS = {b"N": None, b"\x88": True, b"\x89": False}

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from scratchlm.checkpoints.names import misfits
 from scratchlm.core.config import from_dict, to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError
+from scratchlm.core.file_structure import safetensors_header_problem
 from scratchlm.core.files import new_folder, read_json, remove_partials, sha256_of_file, write_json
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import GPTConfig
@@ -344,11 +345,12 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     Raises: CheckpointError when it is missing, truncated or not safetensors.
     """
     try:
-        tensors: dict[str, Tensor] = load_file(path)
+        problem = safetensors_header_problem(path)
+        tensors: dict[str, Tensor] = {} if problem is not None else load_file(path)
     except (OSError, SafetensorError) as cause:
-        raise CheckpointError(
-            f"{path} must be a safetensors file, got: {cause}; use another checkpoint."
-        ) from cause
+        problem = str(cause)
+    if problem is not None:
+        raise CheckpointError(f"{path} must be a safetensors file, but {problem}; use another checkpoint.")
     return tensors
 
 

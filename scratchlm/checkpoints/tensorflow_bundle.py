@@ -52,8 +52,17 @@ class TensorFlowBundle(Mapping[str, NDArray[Any]]):
         checksum.
     """
 
-    def __init__(self, prefix: Path, entries: Mapping[str, _Entry], *, header: _Header, verify: bool) -> None:
+    def __init__(
+        self,
+        prefix: Path,
+        entries: Mapping[str, _Entry],
+        *,
+        header: _Header,
+        verify: bool,
+        data: Path | None = None,
+    ) -> None:
         self.prefix = prefix
+        self._data = data
         self._entries = dict(entries)
         self._header = header
         self._verify = verify
@@ -69,7 +78,7 @@ class TensorFlowBundle(Mapping[str, NDArray[Any]]):
             )
         if entry.size == 0:
             return np.zeros(entry.shape, kind)
-        path = _shard_path(self.prefix, entry.shard, self._header.n_shards)
+        path = self._data or _shard_path(self.prefix, entry.shard, self._header.n_shards)
         try:
             raw = np.memmap(path, np.uint8, "r", entry.offset, (entry.size,))
         except (OSError, ValueError) as cause:
@@ -98,6 +107,11 @@ class TensorFlowBundle(Mapping[str, NDArray[Any]]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def n_bytes(self) -> int:
+        """How many bytes of the data files the tensors take."""
+        return sum(entry.size for entry in self._entries.values())
+
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape, without reading it."""
         return self._entries[name].shape
@@ -109,10 +123,11 @@ class _Header:
     is_big_endian: bool = False
 
 
-def open_bundle(prefix: str | Path, *, verify: bool = True) -> TensorFlowBundle:
+def open_bundle(prefix: str | Path, *, verify: bool = True, data: Path | None = None) -> TensorFlowBundle:
     """The checkpoint whose files begin with `prefix`, such as `gpt2/124M/model.ckpt`.
 
     verify: check the index now, and every tensor when it is read, against their checksums.
+    data: where the only data file lies, if it does not have its name yet.
     Raises: CheckpointError naming the file that is missing or damaged, and what is wrong with it.
     """
     prefix = Path(prefix)
@@ -126,8 +141,25 @@ def open_bundle(prefix: str | Path, *, verify: bool = True) -> TensorFlowBundle:
         except UnicodeDecodeError as cause:
             raise _damaged(str(index), f"a name that is no text, {key!r:.80}") from cause
         entries[name] = _read_entry(value, f"{index}, entry {name:.200},", header)
-    _check_places(prefix, entries, header)
-    return TensorFlowBundle(prefix, entries, header=header, verify=verify)
+    if data is not None and header.n_shards != 1:
+        raise _damaged(str(index), f"{header.n_shards} data files where there is one")
+    _check_places(prefix, entries, header, data)
+    return TensorFlowBundle(prefix, entries, header=header, verify=verify, data=data)
+
+
+def data_problem(data: Path, *, prefix: Path) -> str | None:
+    """What shows that a data file is not the one that the index beside `prefix` tells of, or None.
+
+    Reads all of it: each tensor has a checksum.
+    """
+    try:
+        bundle = open_bundle(prefix, data=data)
+        for name in bundle:
+            bundle[name]
+    except CheckpointError as cause:
+        return f"it does not fit its index: {cause}"
+    n_bytes, n_there = bundle.n_bytes, data.stat().st_size
+    return None if n_bytes == n_there else f"its index tells of {n_bytes:,} bytes, found {n_there:,}"
 
 
 def _read_header(value: bytes | None, where: str) -> _Header:
@@ -176,7 +208,7 @@ def _read_shape(value: bytes, where: str) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _check_places(prefix: Path, entries: Mapping[str, _Entry], header: _Header) -> None:
+def _check_places(prefix: Path, entries: Mapping[str, _Entry], header: _Header, data: Path | None) -> None:
     """Every tensor lies within its data file, and no two share a byte."""
     by_place = sorted(
         ((entry.shard, entry.offset, entry.size, name) for name, entry in entries.items() if entry.size),
@@ -184,7 +216,7 @@ def _check_places(prefix: Path, entries: Mapping[str, _Entry], header: _Header) 
     sizes: dict[int, int] = {}
     last_shard, end = -1, 0
     for shard, offset, size, name in by_place:
-        path = _shard_path(prefix, shard, header.n_shards)
+        path = data or _shard_path(prefix, shard, header.n_shards)
         if shard not in sizes:
             try:
                 sizes[shard] = path.stat().st_size

@@ -23,7 +23,7 @@ from scratchlm.checkpoints.zip_members import ZipMembers, map_file
 from scratchlm.core.errors import CheckpointError
 from scratchlm.core.files import new_file
 
-MAX_PICKLE_BYTES = 32 << 20  # names and shapes only: GPT-2 XL with its optimizer needs 0.2 MB
+MAX_PICKLE_BYTES = 8 << 20  # names and shapes only: GPT-2 XL with its optimizer needs 0.2 MB
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _DTYPES = {
     "FloatStorage": torch.float32,

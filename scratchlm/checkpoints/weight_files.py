@@ -13,10 +13,12 @@ from torch import Tensor
 from scratchlm.checkpoints.numpy_archive import read_npz
 from scratchlm.checkpoints.torch_file import read_torch_file
 from scratchlm.core.errors import CheckpointError
+from scratchlm.core.file_structure import safetensors_header_problem
 from scratchlm.core.files import read_json
 
 TORCH_SUFFIXES = (".bin", ".pth", ".pt")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".npz")
+MAPPED_BYTES = 32 << 20  # opening a file of many tensors takes longer than reading one of them
 _INSIDE = (
     "model_state_dict",
     "state_dict",
@@ -27,25 +29,36 @@ _INSIDE = (
 class SafetensorsFile(Mapping[str, Tensor]):
     """The tensors of a `.safetensors` file by name.
 
-    The file is mapped anew for every tensor: pages of a mapping that stays count as this process's memory.
+    The file is mapped anew after every 32 MB: pages of a mapping that stays count as this process's memory. It is
+    mapped anew too for a tensor that is asked for again, since tensors of one mapping share their numbers.
 
     Raises: CheckpointError when it is missing, truncated or no safetensors.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file: Any = None
+        self._n_mapped = 0  # bytes read through the mapping that is open
+        self._given: set[str] = set()  # tensors of that mapping
         try:
-            with safe_open(path, framework="pt") as file:
-                self._names = list(file.keys())
+            problem = safetensors_header_problem(path)
+            self._names = {} if problem is not None else dict.fromkeys(self._open().keys())
         except (OSError, SafetensorError) as cause:
             raise self._damaged(cause) from cause
+        if problem is not None:
+            raise self._damaged(problem)
 
     def __getitem__(self, name: str) -> Tensor:
         try:
-            with safe_open(self.path, framework="pt") as file:
-                tensor: Tensor = file.get_tensor(name)
+            if self._file is None or name in self._given:
+                self._open()
+            tensor: Tensor = self._file.get_tensor(name)
         except (OSError, SafetensorError) as cause:
             raise self._damaged(cause) from cause
+        self._given.add(name)
+        self._n_mapped += tensor.nbytes
+        if self._n_mapped >= MAPPED_BYTES:
+            self._file = None
         return tensor
 
     def __contains__(self, name: object) -> bool:
@@ -57,7 +70,12 @@ class SafetensorsFile(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._names)
 
-    def _damaged(self, cause: Exception) -> CheckpointError:
+    def _open(self) -> Any:
+        self._file = None  # before the next is mapped
+        self._file, self._n_mapped, self._given = safe_open(self.path, framework="pt"), 0, set()
+        return self._file
+
+    def _damaged(self, cause: object) -> CheckpointError:
         return CheckpointError(
             f"{self.path} must be a safetensors file, got: {cause}; fetch it again or use another copy."
         )

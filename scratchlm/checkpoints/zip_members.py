@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from scratchlm.core.archive_members import MAX_INFLATION, MAX_MEMBERS, names_problem
 from scratchlm.core.errors import CheckpointError
 
-MAX_MEMBERS = 65_536  # GPT-2 XL with its optimizer has about 2,000
-MAX_INFLATED_BYTES = 64 << 20  # for a compressed member: it has to fit in memory, and bombs are compressed
-_MAX_INFLATION = 1_100  # deflate cannot pack more than 1,032 bytes into one
+MAX_INFLATED_BYTES = 56 << 20  # for a compressed member: it has to fit in memory, and bombs are compressed
+_PIECE_BYTES = 1 << 20  # unpacked at once
 _STORED, _DEFLATED = 0, 8
 _END = struct.Struct("<4s4H2IH")
 _END_64 = struct.Struct("<4sQ2H2I4Q")
@@ -57,9 +57,11 @@ class ZipMembers:
         try:
             start, size, n_members = self._find_directory()
             used = [(start, start + size)]
-            for name, entry in self._entries(start, size, n_members):
-                if name in self.members:
-                    raise self._wrong(f"names {name!r} twice")
+            entries = list(self._entries(start, size, n_members))
+            problem = names_problem(((name, entry[-1]) for name, entry in entries), are_files=False)
+            if problem is not None:
+                raise self._wrong(f"holds {problem}")
+            for name, entry in entries:
                 self.members[name], header_at = self._member(name, entry)
                 used.append((header_at, self.members[name].offset + self.members[name].packed_bytes))
         except (struct.error, UnicodeDecodeError) as cause:
@@ -87,12 +89,19 @@ class ZipMembers:
 
         Raises: CheckpointError when it is absent, larger than max_bytes, or differs from its checksum or size.
         """
+        return self.unpacked(name, max_bytes=max_bytes).tobytes()
+
+    def unpacked(self, name: str, *, max_bytes: int = MAX_INFLATED_BYTES) -> NDArray[np.uint8]:
+        """The same as an array of its own, which is in memory once.
+
+        Raises: CheckpointError as `read`.
+        """
         member = self._get(name)
         if member.size_bytes > max_bytes:
             raise self._wrong(f"claims {member.size_bytes:,} bytes for {name!r}, {max_bytes:,} are the most")
-        packed = self.data[member.offset : member.offset + member.packed_bytes].tobytes()
-        data = packed if member.is_stored else self._inflate(member, packed)
-        self._check_crc(member, zlib.crc32(data))
+        packed = self.data[member.offset : member.offset + member.packed_bytes]
+        data = np.array(packed) if member.is_stored else self._inflate(member, packed)
+        self._check_crc(member, zlib.crc32(data.data))
         return data
 
     def _get(self, name: str) -> ZipMember:
@@ -100,13 +109,21 @@ class ZipMembers:
             raise self._wrong(f"lacks the member {name!r}")
         return self.members[name]
 
-    def _inflate(self, member: ZipMember, packed: bytes) -> bytes:
+    def _inflate(self, member: ZipMember, packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Piece by piece into an array of the promised size; a byte more or less is an error."""
         unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+        data, at, left = np.empty(member.size_bytes, np.uint8), 0, packed.tobytes()
         try:
-            data = unpacker.decompress(packed, member.size_bytes + 1)
+            while not unpacker.eof:
+                piece = unpacker.decompress(left, _PIECE_BYTES)
+                left = unpacker.unconsumed_tail
+                if at + len(piece) > len(data) or not (piece or left or unpacker.eof):
+                    break
+                data[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
+                at += len(piece)
         except zlib.error as cause:
             raise self._wrong(f"cannot be unpacked at {member.name!r} ({cause})") from cause
-        if len(data) != member.size_bytes or not unpacker.eof:
+        if at != len(data) or not unpacker.eof:
             raise self._wrong(f"holds other than the promised {member.size_bytes:,} bytes in {member.name!r}")
         return data
 
@@ -142,30 +159,43 @@ class ZipMembers:
         return start, size, n_members
 
     def _entries(self, start: int, size: int, n_members: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Each entry's name and (flags, method, crc32, packed size, size, place of the local header)."""
+        """Each entry's name and (flags, method, crc32, packed size, size, local header's place, attributes)."""
         directory, at = self._bytes(start, size), 0
         for _ in range(n_members):
-            mark, _, _, flags, method, _, _, crc, packed, full, n_name, n_extra, n_comment, *_, header_at = (
-                _ENTRY.unpack_from(directory, at)
-            )
+            (
+                mark,
+                _,
+                _,
+                flags,
+                method,
+                _,
+                _,
+                crc,
+                packed,
+                full,
+                n_name,
+                n_extra,
+                n_comment,
+                *_,
+                kind,
+                header_at,
+            ) = _ENTRY.unpack_from(directory, at)
             at += _ENTRY.size
             name, extra = directory[at : at + n_name], directory[at + n_name : at + n_name + n_extra]
             at += n_name + n_extra + n_comment
             if mark != b"PK\x01\x02" or at > size:
                 raise self._wrong("has a damaged directory entry")
             full, packed, header_at = _large_sizes(extra, [full, packed, header_at])
-            yield name.decode("utf-8"), (flags, method, crc, packed, full, header_at)
+            yield name.decode("utf-8"), (flags, method, crc, packed, full, header_at, kind)
         if at != size:
             raise self._wrong(f"has {size - at} bytes too many in its directory")
 
     def _member(self, name: str, entry: tuple[int, ...]) -> tuple[ZipMember, int]:
-        flags, method, crc, packed, full, header_at = entry
-        if not name or name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"):
-            raise self._wrong(f"holds a member with the unsafe name {name!r}")
+        flags, method, crc, packed, full, header_at, _ = entry
         if flags & 1 or method not in (_STORED, _DEFLATED):
             raise self._wrong(f"encrypts {name!r}, or packs it by method {method}, which we do not have")
         is_stored = method == _STORED
-        if (is_stored and packed != full) or full > packed * _MAX_INFLATION:
+        if (is_stored and packed != full) or full > packed * MAX_INFLATION:
             raise self._wrong(f"promises {full:,} bytes of {name!r} out of {packed:,}, which cannot be")
         local = _LOCAL.unpack(self._bytes(header_at, _LOCAL.size))
         offset = header_at + _LOCAL.size + local[9] + local[10]

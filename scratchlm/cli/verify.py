@@ -11,6 +11,7 @@ from rich.console import Console
 from scratchlm.book.ledger.table import choose, read_table
 from scratchlm.book.ledger.verifying import Finding, verify_entries
 from scratchlm.cli.parsing import Common, run_command
+from scratchlm.core.errors import ConfigError
 
 DIFFERS_EXIT_CODE = 1  # nothing is wrong with the command or a file, but a figure is not the book's
 MARKS = {"agrees": "agrees ", "differs": "DIFFERS", "not run": "not run"}
@@ -20,7 +21,8 @@ MARKS = {"agrees": "agrees ", "differs": "DIFFERS", "not run": "not run"}
 class Verify(Common):
     """Recompute the book's figures here: each with its value, what is expected, and a verdict.
 
-    What needs weights or texts that are not on this machine is not run, and says how to get them.
+    What needs weights or texts that are not on this machine is not run, and says how to get them. It computes on
+    the CPU, where the same seed draws the same numbers everywhere.
     Example: scratchlm verify --chapter 4
     """
 
@@ -45,6 +47,11 @@ def main(args: Sequence[str], *, prog: str) -> int:
 
 def _act(command: Verify, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Judge and print entry by entry; returns the `--json` keys."""
+    if command.device not in ("auto", "cpu"):
+        raise ConfigError(
+            f"verify computes on the CPU, whose random numbers the figures are of, got --device {command.device}; "
+            "leave it out."
+        )
     entries = choose(read_table(), chapters=command.chapter)
     if command.quick:
         entries = [entry for entry in entries if entry.effort == "seconds"]

@@ -11,8 +11,9 @@ import tyro
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
+from scratchlm.checkpoints.gpt2_fetching import fetch_gpt2_file
 from scratchlm.cli.parsing import Common, run_command
-from scratchlm.core.assets import Asset, fetch_asset, find_assets, find_file, recorded_sha256
+from scratchlm.core.assets import Asset, find_assets, find_file, recorded_sha256
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.gpt2_assets import Source, gpt2_files, gpt2_size
 
@@ -68,13 +69,13 @@ def _fetch(asset: Asset, target: Path | None, console: Console) -> dict[str, Any
         def show(done: int, total: int | None) -> None:
             bar.update(task, completed=done, total=total)
 
-        path = fetch_asset(asset.id, target=target, progress=show)
+        path = fetch_gpt2_file(asset, target=target, progress=show)
     sha256 = asset.sha256 or recorded_sha256(path)
     if asset.sha256 is None:
         remembered = "from now on only these bytes are accepted" if sha256 else "nothing could be compared"
         console.print(
-            f"{asset.id}: no published sha256 is known, so only its structure could be checked; its sha256 is "
-            f"{sha256 or 'not recorded'}, {remembered}.",
+            f"{asset.id}: no published sha256 is known, so only its structure and its own checksums could be "
+            f"checked; its sha256 is {sha256 or 'not recorded'}, {remembered}.",
             markup=False,
             soft_wrap=True,
         )

@@ -10,20 +10,19 @@ from then on the file must have it.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
+import logging
 import os
 import re
 import shutil
 import urllib.parse
-import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import platformdirs
 
+from scratchlm.core.archive_members import read_member
 from scratchlm.core.config import nearest
 from scratchlm.core.download import Progress, download
 from scratchlm.core.errors import ConfigError, DataError, DownloadError
@@ -45,6 +44,8 @@ __all__ = [
     "recorded_sha256",
 ]
 
+Check = Callable[[Path], "str | None"]
+_log = logging.getLogger(__name__)
 RECORD_SUFFIX = ".sha256"  # beside a file that is trusted on first use; `sha256sum -c` reads it
 
 
@@ -94,25 +95,28 @@ def asset_path(name: str) -> Path:
     )
 
 
-def fetch_asset(name: str, *, target: Path | None = None, progress: Progress | None = None) -> Path:
+def fetch_asset(
+    name: str, *, target: Path | None = None, progress: Progress | None = None, check: Check | None = None
+) -> Path:
     """Make sure that an asset is on this machine, downloading it into the cache if need be.
 
     target: have it there instead; copied if it is on this machine already.
+    check: looks at a file whose sha256 is not known before it is believed, and tells what is wrong with it.
     A damaged file in the cache or at `target` is replaced; one in `$SCRATCHLM_ASSETS` is someone else's, and an
     error. Raises: ConfigError for an unknown id; DataError for a damaged file in `$SCRATCHLM_ASSETS`;
     DownloadError when no address delivers the promised bytes.
     """
     asset = _asset(name)
-    found = _found_whole(asset, target)
+    found = _found_whole(asset, target, check)
     if target is None and found is not None:
         return found
     goal = cache_folder() / asset.id if target is None else target
     if found is None:
-        _download(asset, goal, progress)
+        _download(asset, goal, progress, check)
     elif found != goal:
         with new_file(_with_folder(goal), error=DownloadError) as partial:
             shutil.copyfile(found, partial)
-    return _remembered(goal, asset)
+    return _remembered(goal, asset, check)
 
 
 def _with_folder(goal: Path) -> Path:
@@ -136,37 +140,43 @@ def recorded_sha256(path: Path) -> str | None:
     return found[1]
 
 
-def _found_whole(asset: Asset, target: Path | None) -> Path | None:
+def _found_whole(asset: Asset, target: Path | None, check: Check | None) -> Path | None:
     """A right file at the target, in `$SCRATCHLM_ASSETS` or in the cache."""
     if target is not None and target.is_file():
-        with contextlib.suppress(DataError):
-            return _remembered(target, asset)
+        try:
+            return _remembered(target, asset, check)
+        except DataError as cause:
+            _log.warning("%s is not what it should be and is fetched again (%s)", target, cause)
     for folder in _folders():
         path = folder / asset.id
         if folder != cache_folder() and path.is_file():
-            return _checked(path, asset)
+            return _checked(path, asset, check)
         if path.is_file():
-            with contextlib.suppress(DataError):
-                return _remembered(path, asset)
+            try:
+                return _remembered(path, asset, check)
+            except DataError as cause:
+                _log.warning("%s is not what it should be and is fetched again (%s)", path, cause)
     return None
 
 
-def _remembered(path: Path, asset: Asset) -> Path:
+def _remembered(path: Path, asset: Asset, check: Check | None = None) -> Path:
     """Check a file of ours; one that is trusted on first use gets its sha256 written beside it."""
-    _checked(path, asset)
+    _checked(path, asset, check)
     if asset.sha256 is None and recorded_sha256(path) is None:
         write_text(path.with_name(path.name + RECORD_SUFFIX), f"{sha256_of_file(path)}  {path.name}\n")
     return path
 
 
-def _download(asset: Asset, goal: Path, progress: Progress | None) -> None:
+def _download(asset: Asset, goal: Path, progress: Progress | None, check: Check | None) -> None:
     """Get the file from the first address that has it, the named mirror before the known ones."""
     sha256 = asset.sha256 or recorded_sha256(goal) or recorded_sha256(cache_folder() / asset.id)
-    check = functools.partial(structure_problem, name=goal.name)
+    is_right = functools.partial(_problem, asset=asset, check=check if sha256 is None else None)
     urls = _mirrored(asset) + (asset.urls if asset.archive is None else ())
     try:
         if urls:
-            download(urls, goal, sha256=sha256, size_bytes=asset.size_bytes, check=check, progress=progress)
+            download(
+                urls, goal, sha256=sha256, size_bytes=asset.size_bytes, check=is_right, progress=progress
+            )
             return
     except DownloadError:
         if asset.archive is None:
@@ -192,30 +202,16 @@ def _mirrored(asset: Asset) -> tuple[str, ...]:
 
 
 def _read_member(archive: Path, member: str, asset: Asset) -> bytes:
-    """The asset's bytes out of a zip file, by exact name, size and sha256.
-
-    Nothing else in the archive is touched, and no name inside it ever becomes a path.
-    """
-    problem = f"no {member!r}"
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            for info in opened.infolist():
-                if info.filename != member:
-                    continue
-                is_encrypted = bool(info.flag_bits & 1)
-                if is_encrypted or info.file_size != asset.size_bytes:
-                    problem = f"{member!r} {'encrypted' if is_encrypted else f'of {info.file_size:,} bytes'}"
-                    continue
-                data = opened.read(info)  # no more than the size just checked
-                if hashlib.sha256(data).hexdigest() == asset.sha256:
-                    return data
-                problem = f"{member!r} with sha256 {hashlib.sha256(data).hexdigest()}"
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError) as cause:
-        problem = f"a damaged archive ({cause})"
-    raise DownloadError(
-        f"{archive} should hold {member!r} of {asset.size_bytes:,} bytes with sha256 {asset.sha256}, found "
-        f"{problem}; delete it and run `{asset.fetch_command}` again."
-    )
+    """The asset's bytes out of a zip file, by exact name, size and sha256."""
+    assert asset.size_bytes is not None
+    data = read_member(archive, member, max_bytes=asset.size_bytes)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != asset.sha256:
+        raise DownloadError(
+            f"{archive} should hold {member!r} with sha256 {asset.sha256}, found {digest}; delete it and run "
+            f"`{asset.fetch_command}` again."
+        )
+    return data
 
 
 def _known() -> tuple[Asset, ...]:
@@ -245,12 +241,18 @@ def _folders() -> list[Path]:
     return [folder, cache_folder()]
 
 
-def _checked(path: Path, asset: Asset) -> Path:
+def _problem(path: Path, *, asset: Asset, check: Check | None) -> str | None:
+    """What shows that these are not the asset's bytes, beside a sha256."""
+    problem = structure_problem(path, name=asset.id.rpartition("/")[2], settings=asset.settings)
+    return problem if problem is not None or check is None else check(path)
+
+
+def _checked(path: Path, asset: Asset, check: Check | None = None) -> Path:
     status = path.stat()
     expected = asset.sha256 or recorded_sha256(path)
     if expected is None:
         is_sized = asset.size_bytes in (None, status.st_size)
-        problem = structure_problem(path, name=path.name) if is_sized else f"it has {status.st_size:,} bytes"
+        problem = _problem(path, asset=asset, check=check) if is_sized else f"it has {status.st_size:,} bytes"
         if problem is not None:
             raise DataError(
                 f"{path} should be {asset.purpose} ({asset.size}), but {problem}; delete it and run "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -34,7 +35,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
     Raises: ConfigError naming `where` and the field for an unknown name (with the nearest known one), a value
     of the wrong type, or a missing field that has no default.
     """
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     arguments: dict[str, Any] = {}
     for name, value in values.items():
@@ -55,6 +56,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}."
+
+
+@functools.lru_cache(maxsize=256)
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)  # compiles each annotation's text, which no opening of a file should do
 
 
 def _convert(hint: Any, value: Any, *, where: str) -> Any:

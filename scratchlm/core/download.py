@@ -72,6 +72,7 @@ def download(
     target = Path(target)
     if sha256 is not None and _is_right(target, sha256):
         return target
+    was_there = target.is_file()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _check_space(target, size_bytes)
@@ -81,7 +82,9 @@ def download(
                 target, size_bytes=size_bytes, sha256=sha256, check=check, wait_s=patience.other_process_s
             ) as partial,
         ):
-            if partial.has_waited and _is_right(target, sha256):
+            # Another process may have finished it between our look at it and our lock.
+            is_news = partial.has_waited or not was_there or sha256 is not None
+            if is_news and _is_right(target, sha256):
                 return target
             transfer = _Transfer(
                 client=client, partial=partial, progress=progress, patience=patience, origin=partial.origin()

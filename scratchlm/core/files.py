@@ -19,6 +19,8 @@ from typing import Any
 from scratchlm.core.errors import DataError, ScratchLMError
 
 PARTIAL_MARK = ".partial-"  # in the name of every unfinished file or folder
+MAX_SETTINGS_BYTES = 4 << 20  # of JSON with settings or figures; the index of 405 billion weights has 0.1 MB
+MAX_TOKENIZER_BYTES = 24 << 20  # Llama 3's tokenizer.json has 17 MB and about a million values
 MAX_JSON_DIGITS = 300  # of a whole number; Python itself refuses 4,300, and takes long before
 
 
@@ -99,12 +101,15 @@ def remove_partials(folder: str | Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
-def read_utf8(path: str | Path, *, error: type[ScratchLMError] = DataError) -> str:
+def read_utf8(
+    path: str | Path, *, max_bytes: int | None = None, error: type[ScratchLMError] = DataError
+) -> str:
     """Text of a UTF-8 file, a byte-order mark at its start dropped, line ends untouched.
 
-    Raises: `error` naming the file, and the byte offset where it stops being UTF-8.
+    Raises: `error` naming the file, and the byte offset where it stops being UTF-8; and when it is larger than
+        max_bytes.
     """
-    data = read_bytes(path, error=error)
+    data = read_bytes(path, max_bytes=max_bytes, error=error)
     try:
         return data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as cause:
@@ -114,23 +119,46 @@ def read_utf8(path: str | Path, *, error: type[ScratchLMError] = DataError) -> s
         ) from cause
 
 
-def read_bytes(path: str | Path, *, error: type[ScratchLMError] = DataError) -> bytes:
+def read_bytes(
+    path: str | Path, *, max_bytes: int | None = None, error: type[ScratchLMError] = DataError
+) -> bytes:
     """All bytes of a file.
 
-    Raises: `error` when it is missing, a folder, or may not be read.
+    Raises: `error` when it is missing, a folder, or may not be read; and when it is larger than max_bytes.
     """
     try:
+        size_bytes = Path(path).stat().st_size
+        if max_bytes is not None and size_bytes > max_bytes:
+            raise error(
+                f"{path} should have at most {max_bytes:,} bytes, found {size_bytes:,}; it is not what its name "
+                "says, take another copy."
+            )
         return Path(path).read_bytes()
     except OSError as cause:
         raise error(f"{path} should be a readable file, got: {cause.strerror}; check the path.") from cause
 
 
-def read_json(path: str | Path, *, error: type[ScratchLMError] = DataError) -> Any:
+def read_json(
+    path: str | Path,
+    *,
+    max_bytes: int | None = MAX_SETTINGS_BYTES,
+    error: type[ScratchLMError] = DataError,
+) -> Any:
     """The value of a JSON file; NaN, repeated keys and bottomless nesting are refused.
 
+    max_bytes: a larger file is refused, and one with more than a value in 20 of these bytes: a few characters can
+        ask for a hundred bytes of memory. None for the user's own data.
     Raises: `error` naming the file and, where known, line and column.
     """
-    return parse_json(read_utf8(path, error=error), where=str(path), error=error)
+    text = read_utf8(path, max_bytes=max_bytes, error=error)
+    if max_bytes is not None:
+        n_values = text.count(",") + text.count("{") + text.count("[")  # no fewer than there are
+        if n_values > max_bytes // 20:
+            raise error(
+                f"{path} should hold at most {max_bytes // 20:,} values, found about {n_values:,}; it is not what "
+                "its name says, take another copy."
+            )
+    return parse_json(text, where=str(path), error=error)
 
 
 def parse_json(text: str, *, where: str, error: type[ScratchLMError] = DataError) -> Any:

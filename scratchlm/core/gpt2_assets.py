@@ -41,6 +41,9 @@ class GPT2Size:
     repository: str  # at huggingface.co/openai-community
     revision: str
     n_parameters: int
+    emb_dim: int
+    n_heads: int
+    n_layers: int
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,6 +58,9 @@ GPT2_SIZES = (
         repository="gpt2",
         revision="607a30d783dfa663caf39e06633721c8d4cfcd7e",
         n_parameters=124_439_808,
+        emb_dim=768,
+        n_heads=12,
+        n_layers=12,
     ),
     GPT2Size(
         name="gpt2-medium",
@@ -62,6 +68,9 @@ GPT2_SIZES = (
         repository="gpt2-medium",
         revision="6dcaa7a952f72f9298047fd5137cd6e4f05f41da",
         n_parameters=354_823_168,
+        emb_dim=1024,
+        n_heads=16,
+        n_layers=24,
     ),
     GPT2Size(
         name="gpt2-large",
@@ -69,6 +78,9 @@ GPT2_SIZES = (
         repository="gpt2-large",
         revision="32b71b12589c2f8d625668d2335a01cac3249519",
         n_parameters=774_030_080,
+        emb_dim=1280,
+        n_heads=20,
+        n_layers=36,
     ),
     GPT2Size(
         name="gpt2-xl",
@@ -76,6 +88,9 @@ GPT2_SIZES = (
         repository="gpt2-xl",
         revision="15ea56dee5df4983c59b2538573817e1667135e2",
         n_parameters=1_557_611_200,
+        emb_dim=1600,
+        n_heads=25,
+        n_layers=48,
     ),
 )
 
@@ -127,6 +142,15 @@ def _addresses(size: GPT2Size, source: Source, file: str) -> tuple[str, ...]:
     return (f"https://huggingface.co/{place}",)
 
 
+def _settings(size: GPT2Size, file: str) -> tuple[tuple[str, int], ...]:
+    """What the size's settings must say, under the names that OpenAI and Hugging Face both use."""
+    if file not in ("config.json", "hparams.json"):
+        return ()
+    n_tokens = "vocab_size" if file == "config.json" else "n_vocab"
+    sizes = {"n_embd": size.emb_dim, "n_head": size.n_heads, "n_layer": size.n_layers}
+    return tuple({n_tokens: 50257, "n_ctx": 1024, **sizes}.items())
+
+
 def _asset(size: GPT2Size, source: Source, file: str) -> Asset:
     size_bytes, sha256 = _PROMISES.get(f"{size.folder}/{file}", (None, None))
     form = "Hugging Face's safetensors" if source == "hf" else "OpenAI's TensorFlow checkpoint"
@@ -137,6 +161,7 @@ def _asset(size: GPT2Size, source: Source, file: str) -> Asset:
         sha256=sha256,
         licence=LICENCE,
         purpose=f"{size.name} as {form}",
+        settings=_settings(size, file),
         command=f"scratchlm weights fetch {size.name} --source {source}",
     )
 

@@ -30,6 +30,7 @@ class Asset:
     licence: str
     purpose: str
     archive: Archive | None = None  # what the URLs deliver, when it is not the file itself
+    settings: tuple[tuple[str, int], ...] = ()  # what must stand in it, if it is a JSON table
     command: str = ""  # what fetches it; empty: `scratchlm data fetch` with its id
 
     @property

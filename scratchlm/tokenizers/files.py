@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from scratchlm.core.errors import TokenizerError
-from scratchlm.core.files import read_json
+from scratchlm.core.files import MAX_TOKENIZER_BYTES, read_json
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.huggingface_json import BPEParts, bpe_from_json, words_from_json
 from scratchlm.tokenizers.word import LosslessWordTokenizer, StrictWordTokenizer, WordTokenizer
@@ -27,7 +27,7 @@ def load_tokenizer(
     path = Path(path)
     if path.is_dir():
         path = path / "tokenizer.json"
-    value = read_json(path, error=TokenizerError)
+    value = read_json(path, max_bytes=MAX_TOKENIZER_BYTES, error=TokenizerError)
     model = value.get("model") if isinstance(value, dict) else None
     if not isinstance(model, dict):
         raise TokenizerError(f"{path} must be a tokenizer.json, found no model in it; check the path.")

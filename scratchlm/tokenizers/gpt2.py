@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from scratchlm.core.errors import TokenizerError
-from scratchlm.core.files import read_json, read_utf8
+from scratchlm.core.files import MAX_TOKENIZER_BYTES, read_json, read_utf8
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.byte_symbols import from_symbols
 from scratchlm.tokenizers.merging import Merge
@@ -40,7 +40,7 @@ def load_gpt2_tokenizer(
 
 
 def _read_vocab(path: Path) -> dict[bytes, int]:
-    value = read_json(path, error=TokenizerError)
+    value = read_json(path, max_bytes=MAX_TOKENIZER_BYTES, error=TokenizerError)
     if not isinstance(value, dict):
         raise TokenizerError(
             f"{path} must map tokens to ids, found a {type(value).__name__}; fetch it again."
@@ -51,7 +51,9 @@ def _read_vocab(path: Path) -> dict[bytes, int]:
 def _read_merges(path: Path) -> list[Merge]:
     """One merge a line, `Ġ t`; the first line may be a `#version` line."""
     merges = []
-    for number, line in enumerate(read_utf8(path, error=TokenizerError).split("\n"), start=1):
+    for number, line in enumerate(
+        read_utf8(path, max_bytes=MAX_TOKENIZER_BYTES, error=TokenizerError).split("\n"), start=1
+    ):
         if (number == 1 and line.startswith("#version")) or not line.strip():
             continue
         where = f"{path}, line {number},"

@@ -281,7 +281,7 @@ def serve():
 
 
 def test_the_messages_are_taken_out_of_the_zip_file(serve, tmp_path, capsys):
-    url = serve(zipped(SMSSpamCollection="ham\thello\n", readme="about", **{"../evil": "x"}))
+    url = serve(zipped(SMSSpamCollection="ham\thello\n", readme="about"))
     folder = tmp_path / "sms_spam_collection"
     target = folder / "SMSSpamCollection.tsv"
     for _ in range(2):  # the second time nothing is asked for
@@ -293,7 +293,15 @@ def test_the_messages_are_taken_out_of_the_zip_file(serve, tmp_path, capsys):
     )
 
 
-@pytest.mark.parametrize(("body", "found"), [(b"no zip", "damaged"), (zipped(readme="a"), "no such file")])
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b"no zip", "damaged"),
+        (zipped(readme="a"), "no 'SMSSpamCollection'"),
+        (zipped(SMSSpamCollection="ham\thello\n", **{"../evil": "x"}), "unsafe name"),
+        (zipped(SMSSpamCollection="ham\thello\n", smsspamcollection="x"), "case alone"),
+    ],
+)
 def test_what_holds_no_messages_is_an_error(serve, tmp_path, body, found):
     with pytest.raises(DownloadError, match=found):
         ch06.download_and_unzip_spam_data(

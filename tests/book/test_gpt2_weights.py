@@ -2,64 +2,99 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import hashlib
 import json
+import sys
 
+import numpy as np
 import pytest
 
 from scratchlm.book import gpt2_weights
+from scratchlm.core import assets as assets_module
+from scratchlm.core import gpt2_assets as gpt2_assets_module
+from scratchlm.core.download import Patience, download
 from scratchlm.core.errors import CheckpointError, ConfigError, DownloadError
+from scratchlm.core.gpt2_assets import FILES, GPT2_ASSETS
+from tests.checkpoints.tensorflow_writer import bundle
 
-SETTINGS = {"n_vocab": 61, "n_ctx": 12, "n_embd": 16, "n_head": 4, "n_layer": 2}
+ARRAYS = {"model/wte": np.arange(12, dtype="<f4").reshape(3, 4), "model/h35/ln_1/g": np.ones(4, "<f4")}
+INDEX, DATA = bundle(ARRAYS)
+CONTENTS = {
+    "checkpoint": b'model_checkpoint_path: "model.ckpt"\n',
+    "encoder.json": b'{"!": 0}',
+    "hparams.json": json.dumps(
+        {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 1280, "n_head": 20, "n_layer": 36}
+    ).encode(),
+    "model.ckpt.data-00000-of-00001": DATA,
+    "model.ckpt.index": INDEX,
+    "model.ckpt.meta": b"\n\x05graph",
+    "vocab.bpe": b"#version: 0.2\n",
+}
 
 
 @pytest.fixture
-def fetched(tmp_path, monkeypatch) -> list[str]:
-    """Assets come out of a folder instead of the network, and the arrays are the file's path."""
-    asked: list[str] = []
-
-    def fetch(asset_id: str):
-        asked.append(asset_id)
-        path = tmp_path / "cache" / asset_id
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(SETTINGS))
-        return path
-
-    monkeypatch.setattr(gpt2_weights, "fetch_asset", fetch)
-    monkeypatch.setattr(gpt2_weights, "open_bundle", lambda prefix: prefix)
-    monkeypatch.setattr(gpt2_weights, "params_from_bundle", lambda bundle, n: {"blocks": [{}] * n})
-    return asked
-
-
-def test_only_missing_files_are_fetched(tmp_path, fetched, capsys):
-    folder = tmp_path / "gpt2" / "124M"
+def origin(tmp_path, monkeypatch):
+    """The files of 774M in a folder of assets, small; no address of the table answers."""
+    table = tuple(
+        dataclasses.replace(
+            asset,
+            urls=("http://127.0.0.1:9/nothing",),
+            size_bytes=None,
+            sha256=asset.sha256
+            and hashlib.sha256(CONTENTS.get(asset.id.rpartition("/")[2], b"")).hexdigest(),
+        )
+        for asset in GPT2_ASSETS
+    )
+    for module in (assets_module, gpt2_assets_module):
+        monkeypatch.setattr(module, "GPT2_ASSETS", table)
+    monkeypatch.setattr(assets_module, "download", functools.partial(download, patience=Patience(attempts=1)))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("SCRATCHLM_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "class" / "gpt2" / "774M"
     folder.mkdir(parents=True)
-    (folder / "vocab.bpe").write_text("mine")
-    settings, params = gpt2_weights.download_and_load_gpt2("124M", tmp_path / "gpt2")
-    assert (settings, len(params["blocks"])) == (SETTINGS, 2)
-    assert fetched == [f"gpt2/124M/{name}" for name in gpt2_weights.FILES if name != "vocab.bpe"]
-    assert sorted(path.name for path in folder.iterdir()) == sorted(gpt2_weights.FILES)
-    assert (folder / "vocab.bpe").read_text() == "mine"
-    gpt2_weights.download_and_load_gpt2("124M", tmp_path / "gpt2")
-    assert len(fetched) == 6  # nothing was asked for again
+    for name, data in CONTENTS.items():
+        (folder / name).write_bytes(data)
+    monkeypatch.setenv("SCRATCHLM_ASSETS", str(tmp_path / "class"))
+    return folder
 
 
-def test_without_links_files_are_copied(tmp_path, fetched, monkeypatch, capsys):
-    def no_links(*_):
-        raise OSError("no links here")
+def test_all_seven_files_come_and_are_the_books_form(tmp_path, origin):
+    settings, params = gpt2_weights.download_and_load_gpt2("774M", tmp_path / "gpt2")
+    assert settings == json.loads(CONTENTS["hparams.json"])
+    np.testing.assert_array_equal(params["wte"], ARRAYS["model/wte"])
+    assert params["blocks"][35]["ln_1"]["g"].tolist() == [1, 1, 1, 1]
+    made = {path.name for path in (tmp_path / "gpt2" / "774M").iterdir() if path.suffix != ".sha256"}
+    assert made == set(FILES["openai"])
 
-    monkeypatch.setattr(gpt2_weights.os, "link", no_links)
-    gpt2_weights.download_and_load_gpt2("355M", tmp_path)
-    assert json.loads((tmp_path / "355M" / "hparams.json").read_text()) == SETTINGS
+
+def test_with_all_files_in_place_no_server_is_asked(tmp_path, origin, monkeypatch):
+    gpt2_weights.download_and_load_gpt2("774M", tmp_path / "gpt2")
+    monkeypatch.delenv("SCRATCHLM_ASSETS")
+    gpt2_weights.download_and_load_gpt2("774M", tmp_path / "gpt2")
 
 
-def test_a_failed_download_is_an_error_and_leaves_no_file(tmp_path, monkeypatch, capsys):
-    def fail(asset_id):
-        raise DownloadError("no network")
+@pytest.mark.parametrize("name", CONTENTS)
+@pytest.mark.parametrize("is_remembered", [True, False], ids=["remembered", "put there"])
+def test_a_wrong_file_that_is_there_is_fetched_again_with_a_message(
+    tmp_path, origin, caplog, name, is_remembered
+):
+    folder = tmp_path / "gpt2" / "774M"
+    if is_remembered:
+        gpt2_weights.download_and_load_gpt2("774M", tmp_path / "gpt2")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(b"?" * len(CONTENTS[name]))
+    gpt2_weights.download_and_load_gpt2("774M", tmp_path / "gpt2")
+    assert (folder / name).read_bytes() == CONTENTS[name]
+    assert f"{folder / name} is not what it should be and is fetched again" in caplog.text
 
-    monkeypatch.setattr(gpt2_weights, "fetch_asset", fail)
-    with pytest.raises(DownloadError, match="no network"):
-        gpt2_weights.download_and_load_gpt2("124M", tmp_path)
-    assert list(tmp_path.iterdir()) == []
+
+def test_a_failed_download_is_an_error_and_leaves_no_file(tmp_path, origin, monkeypatch):
+    monkeypatch.delenv("SCRATCHLM_ASSETS")
+    with pytest.raises(DownloadError, match=r"127\.0\.0\.1:9"):
+        gpt2_weights.download_and_load_gpt2("774M", tmp_path / "gpt2")
+    assert not [path for path in (tmp_path / "gpt2").rglob("*") if path.is_file()]
 
 
 def test_an_unknown_size_is_refused(tmp_path):
@@ -67,9 +102,21 @@ def test_an_unknown_size_is_refused(tmp_path):
         gpt2_weights.download_and_load_gpt2("125M", tmp_path)
 
 
-def test_damaged_settings_are_refused(tmp_path, fetched, capsys):
-    folder = tmp_path / "124M"
-    folder.mkdir()
-    (folder / "hparams.json").write_text("[]")
+def test_settings_without_the_number_of_blocks_are_refused(tmp_path, origin, monkeypatch):
+    monkeypatch.setattr(gpt2_weights, "read_json", lambda path, error: [])
     with pytest.raises(CheckpointError, match="must hold n_layer"):
-        gpt2_weights.download_and_load_gpt2("124M", tmp_path)
+        gpt2_weights.download_and_load_gpt2("774M", tmp_path)
+
+
+def test_progress_is_shown_in_a_terminal_only(capsys, monkeypatch):
+    assert gpt2_weights._progress_in_a_terminal("file") is None
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    show = gpt2_weights._progress_in_a_terminal("file")
+    for done in (0, 50, 50, 100):
+        show(done, 100)
+    assert capsys.readouterr().out.split("\r") == [
+        "",
+        "file:        0%",
+        "file:       50%",
+        "file:      100%\n",
+    ]

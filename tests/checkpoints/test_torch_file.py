@@ -263,7 +263,7 @@ HOSTILE = {
     "newer protocol": (b"\x80\x09.", "protocol 9"),
     "instance": (b"\x80\x02(ios\nsystem\n.", "do not obey"),
     "extension": (b"\x80\x02\x82\x01.", "do not obey"),
-    "too many steps": (b"\x80\x02" + b"N0" * 1_000_001 + b"N.", "more than 2,000,000 steps"),
+    "too many steps": (b"\x80\x02" + b"N0" * 1_000_001 + b"N.", "more than 500,000 steps"),
     "too many calls": (
         b"\x80\x02" + ODICT + b"q\x00" + b"0h\x00)R" * 100_001 + b".",
         "more than 100,000 calls",

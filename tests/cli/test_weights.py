@@ -8,6 +8,7 @@ import hashlib
 import json
 import struct
 
+import numpy as np
 import pytest
 
 from scratchlm.cli.main import main
@@ -15,17 +16,24 @@ from scratchlm.core import assets as assets_module
 from scratchlm.core import gpt2_assets as gpt2_assets_module
 from scratchlm.core.download import Patience, download
 from scratchlm.core.gpt2_assets import FILES, GPT2_ASSETS
+from tests.checkpoints.tensorflow_writer import bundle
 
 HEADER = b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
+INDEX, DATA = bundle({"model/wte": np.arange(6, dtype="<f4")})
+SETTINGS = {asset.id: dict(asset.settings) for asset in GPT2_ASSETS if asset.settings}
 CONTENTS = {
     "model.safetensors": struct.pack("<Q", len(HEADER)) + HEADER + bytes(4),
     "checkpoint": b'model_checkpoint_path: "model.ckpt"\n',
-    "model.ckpt.index": bytes(48) + struct.pack("<Q", 0xDB4775248B80FB57),
+    "model.ckpt.index": INDEX,
+    "model.ckpt.data-00000-of-00001": DATA,
+    "model.ckpt.meta": b"\n\x05graph",
     "vocab.bpe": b"#version: 0.2\n",
 }
 
 
 def content(asset_id: str) -> bytes:
+    if asset_id in SETTINGS:
+        return json.dumps(SETTINGS[asset_id]).encode()
     return CONTENTS.get(asset_id.rpartition("/")[2], b'{"id": "%s"}' % asset_id.encode())
 
 

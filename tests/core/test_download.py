@@ -408,3 +408,25 @@ def test_a_certificate_file_that_is_not_there_is_named(server, target, monkeypat
     monkeypatch.setenv("SSL_CERT_FILE", str(target.parent / "no.pem"))
     with pytest.raises(DownloadError, match="SSL_CERT_FILE"):
         download([server.url("/f")], target, **PROMISE)
+
+
+@pytest.mark.parametrize("promise", [PROMISE, {}], ids=["sha256 known", "unknown"])
+def test_what_another_process_finished_just_before_our_lock_is_not_fetched_again(
+    server, target, monkeypatch, promise
+):
+    def finished_by_another(path, **settings):
+        path.write_bytes(DATA)
+        return open_partial(path, **settings)
+
+    monkeypatch.setattr(download_module, "open_partial", finished_by_another)
+    download([server.url("/f")], target, **promise)
+    assert server.requests == []
+    assert_only_the_target_is_there(target)
+
+
+def test_an_older_file_of_unknown_hash_is_fetched_anew(server, answers, target):
+    target.parent.mkdir()
+    target.write_bytes(b"old")
+    server.routes["/f"] = [answers.body(DATA)]
+    download([server.url("/f")], target)
+    assert_only_the_target_is_there(target)

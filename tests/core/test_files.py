@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from scratchlm.core.errors import CheckpointError, DataError
 from scratchlm.core.files import (
+    MAX_SETTINGS_BYTES,
     PARTIAL_MARK,
     new_folder,
     parse_json,
@@ -196,3 +197,19 @@ def test_sha256_is_that_of_the_bytes_also_past_one_piece(tmp_path):
     data = os.urandom((1 << 20) + 7)
     write_bytes(tmp_path / "a", data)
     assert sha256_of_file(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+
+
+def test_settings_larger_than_any_real_ones_are_refused(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(" " * (MAX_SETTINGS_BYTES + 1))
+    with pytest.raises(DataError, match="at most 4,194,304 bytes, found 4,194,305"):
+        read_json(path)
+    assert len(read_utf8(path)) == MAX_SETTINGS_BYTES + 1  # the user's own text has no limit
+
+
+def test_a_file_of_too_many_values_is_refused_before_it_is_parsed(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text("[" + "0," * 300_000 + "0]")
+    with pytest.raises(DataError, match="at most 209,715 values"):
+        read_json(path)
+    assert len(read_json(path, max_bytes=None)) == 300_001

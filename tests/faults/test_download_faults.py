@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 
 from scratchlm.cli.main import main
@@ -26,6 +28,7 @@ from scratchlm.core import assets as assets_module
 from scratchlm.core import gpt2_assets as gpt2_assets_module
 from scratchlm.core.download import Patience, download
 from scratchlm.core.gpt2_assets import GPT2_ASSETS, gpt2_files, gpt2_size
+from tests.checkpoints.tensorflow_writer import bundle
 
 HASTY = Patience(timeout_s=0.5, attempts=3, backoff_s=0.01, longest_wait_s=2)
 
@@ -38,20 +41,22 @@ def safetensors(n_numbers: int) -> bytes:
 
 
 WEIGHTS = safetensors(16_384)  # 64 KiB
-CONFIG = b'{"model_type": "gpt2"}'
-INDEX = bytes(100) + struct.pack("<Q", 0xDB4775248B80FB57)
+INDEX, DATA = bundle({"model/wte": np.arange(16_384, dtype="<f4"), "model/wpe": np.ones((4, 8), "<f4")})
 CONTENTS = {
-    "config.json": CONFIG,
     "model.safetensors": WEIGHTS,
     "checkpoint": b'model_checkpoint_path: "model.ckpt"\n',
     "encoder.json": b'{"!": 0}',
-    "hparams.json": b'{"n_layer": 12}',
-    "model.ckpt.data-00000-of-00001": bytes(range(256)) * 256,
+    "model.ckpt.data-00000-of-00001": DATA,
     "model.ckpt.index": INDEX,
     "model.ckpt.meta": b"\n\x05graph",
     "vocab.bpe": b"#version: 0.2\n",
 }
-FILES = {asset.id: CONTENTS[asset.id.rpartition("/")[2]] for asset in GPT2_ASSETS}
+FILES = {
+    asset.id: json.dumps(dict(asset.settings)).encode()
+    if asset.settings
+    else CONTENTS[asset.id.rpartition("/")[2]]
+    for asset in GPT2_ASSETS
+}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -305,6 +310,49 @@ def test_a_login_page_under_any_name_is_refused(server, place, file):
     server.missing = "/origin"
     assert main(["weights", "fetch", "gpt2-large", "--source", source]) == 4
     assert not (place / "774M" / file).exists()
+
+
+WRONG = {  # of the right length, or nearly; none of these files has a sha256 that is known
+    "config.json": b'{"error": "rate limit exceeded"}',
+    "hparams.json": b'{"error": "rate limit exceeded"}',
+    "model.ckpt.data-00000-of-00001": random.Random(1).randbytes(len(DATA)),
+    "model.ckpt.index": random.Random(2).randbytes(len(INDEX)),
+    "model.ckpt.meta": random.Random(3).randbytes(100),
+    "model.safetensors": random.Random(4).randbytes(len(WEIGHTS)),
+}
+
+
+@pytest.mark.parametrize("file", WRONG)
+def test_wrong_bytes_are_refused_where_no_hash_is_known(server, place, file, capsys):
+    source = "hf" if file in ("config.json", "model.safetensors") else "openai"
+    server.faults[f"/mirror/gpt2/774M/{file}"] = always(lambda handler: handler.say(200, WRONG[file]))
+    server.missing = "/origin"
+    assert main(["weights", "fetch", "gpt2-large", "--source", source]) == 4
+    assert not (place / "774M" / file).exists()
+    assert not (place / "774M" / f"{file}.sha256").exists()
+    assert main(["weights", "fetch", "gpt2-large", "--source", source]) == 4  # nothing of it was kept
+    server.faults.clear()
+    assert main(["weights", "fetch", "gpt2-large", "--source", source]) == 0
+    assert (place / "774M" / file).read_bytes() == FILES[f"gpt2/774M/{file}"]
+
+
+@pytest.mark.parametrize("at", [0, 30_000, len(DATA) - 1])
+def test_one_wrong_bit_of_the_weights_is_found_by_the_index(server, place, at, capsys):
+    data = bytearray(DATA)
+    data[at] ^= 1
+    path = "/mirror/gpt2/774M/model.ckpt.data-00000-of-00001"
+    server.faults[path] = always(lambda handler: handler.say(200, bytes(data)))
+    server.missing = "/origin"
+    assert main(["weights", "fetch", "gpt2-large", "--source", "openai", "--dir", "gpt2"]) == 4
+    assert "does not fit its index" in capsys.readouterr().err
+
+
+def test_settings_of_another_size_are_refused(server, place, capsys):
+    other = FILES["gpt2/1558M/hparams.json"]
+    server.faults["/mirror/gpt2/774M/hparams.json"] = always(lambda handler: handler.say(200, other))
+    server.missing = "/origin"
+    assert main(["weights", "fetch", "gpt2-large", "--source", "openai"]) == 4
+    assert "n_embd = 1600, 1280 was expected" in capsys.readouterr().err
 
 
 @pytest.fixture

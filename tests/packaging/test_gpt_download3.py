@@ -22,6 +22,7 @@ def load():
 def test_its_names_are_ours():
     module = load()
     assert module.download_and_load_gpt2 is ch05.download_and_load_gpt2
+    assert module.download_file is ch05.download_file
     assert module.load_gpt2_params_from_tf_ckpt is ch05.load_gpt2_params_from_tf_ckpt
 
 

@@ -69,9 +69,11 @@ def error_for_an_unknown_word() -> str:
     return "no error"
 
 
-def first_batch() -> list[Any]:
+def first_batch(*, batch_size: int, stride: int) -> list[Any]:
     """The first inputs and targets that the loader gives."""
-    loader = ch02.create_dataloader_v1(the_verdict(), batch_size=1, max_length=4, stride=1, shuffle=False)
+    loader = ch02.create_dataloader_v1(
+        the_verdict(), batch_size=batch_size, max_length=4, stride=stride, shuffle=False
+    )
     inputs, targets = next(iter(loader))
     return [inputs.tolist(), targets.tolist()]
 
@@ -83,17 +85,26 @@ def simple_bpe_merges() -> int:
     return len(tokenizer.bpe_merges)
 
 
-def context_vectors(name: str) -> list[list[float]]:
+def context_vectors(make: Callable[[], torch.nn.Module], *, seed: int = SEED) -> list[list[float]]:
     """What an attention layer makes of the journey's six words."""
-    torch.manual_seed(SEED)
-    if name == "causal":
-        layer: torch.nn.Module = ch03.CausalAttention(3, 2, 6, 0.0)
-    else:
-        layer = ch03.MultiHeadAttention(3, 2, 6, 0.0, num_heads=2)
+    torch.manual_seed(seed)
+    layer = make()
+    words = torch.tensor(JOURNEY)
+    is_for_one_text = isinstance(layer, (ch03.SelfAttention_v1, ch03.SelfAttention_v2))
     with torch.no_grad():
-        vectors: torch.Tensor = layer(torch.tensor([JOURNEY, JOURNEY]))
-    rows: list[list[float]] = vectors[0].tolist()
+        vectors = layer(words) if is_for_one_text else layer(torch.stack([words, words]))[0]
+    rows: list[list[float]] = vectors.tolist()
     return rows
+
+
+def causal_vectors() -> list[list[float]]:
+    """Those of one causal head."""
+    return context_vectors(lambda: ch03.CausalAttention(3, 2, 6, 0.0))
+
+
+def multi_head_vectors() -> list[list[float]]:
+    """Those of two heads in one layer."""
+    return context_vectors(lambda: ch03.MultiHeadAttention(3, 2, 6, 0.0, num_heads=2))
 
 
 def n_parameters(size: str) -> list[int]:
@@ -145,11 +156,18 @@ FIGURES: dict[str, Callable[[], Any]] = {
     "ch02.bpe-encode": lambda: gpt2_bpe().encode(UNKNOWN_PLACE, allowed_special={END_OF_TEXT}),
     "ch02.bpe-exercise": lambda: gpt2_bpe().encode("Akwirw ier"),
     "ch02.bpe-tokens": lambda: len(gpt2_bpe().encode(the_verdict())),
-    "ch02.first-batch": first_batch,
+    "ch02.first-batch": lambda: first_batch(batch_size=1, stride=1),
+    "ch02.batch-of-8": lambda: first_batch(batch_size=8, stride=4),
     "ch02.bpe-merges": simple_bpe_merges,
-    "ch03.causal-attention": lambda: context_vectors("causal")[-1],
-    "ch03.multi-head-first": lambda: context_vectors("multi-head")[0],
-    "ch03.multi-head-last": lambda: context_vectors("multi-head")[-1],
+    "ch03.self-attention-v1": lambda: context_vectors(lambda: ch03.SelfAttention_v1(3, 2)),
+    "ch03.self-attention-v2": lambda: context_vectors(lambda: ch03.SelfAttention_v2(3, 2), seed=789),
+    "ch03.causal-attention-all": causal_vectors,
+    "ch03.multi-head-wrapper": lambda: context_vectors(
+        lambda: ch03.MultiHeadAttentionWrapper(3, 2, 6, 0.0, num_heads=2)
+    ),
+    "ch03.causal-attention": lambda: causal_vectors()[-1],
+    "ch03.multi-head-first": lambda: multi_head_vectors()[0],
+    "ch03.multi-head-last": lambda: multi_head_vectors()[-1],
     "ch04.parameters-small": lambda: n_parameters("gpt2-small"),
     "ch04.parameters-medium": lambda: n_parameters("gpt2-medium"),
     "ch04.parameters-large": lambda: n_parameters("gpt2-large"),

@@ -9,8 +9,10 @@ from typing import Any
 
 from scratchlm.book.ledger import chapters_2_to_4, chapters_5_and_d, chapters_6_to_e
 from scratchlm.book.ledger.table import REASONS, Entry, Verdict
-from scratchlm.core.assets import asset_path, find_assets
-from scratchlm.core.errors import DataError, MissingDependencyError, OutOfMemoryError
+from scratchlm.core.assets import asset_path
+from scratchlm.core.errors import DataError, ScratchLMError
+from scratchlm.core.gpt2_assets import FILES, gpt2_files, gpt2_size
+from scratchlm.training.memory import memory_errors_explained
 
 FIGURES: dict[str, Callable[[], Any]] = {
     **chapters_2_to_4.FIGURES,
@@ -59,8 +61,9 @@ def verify_entries(entries: Iterable[Entry], *, with_hours: bool = False) -> Ite
             continue
         started_at_s = time.perf_counter()
         try:
-            value = FIGURES[entry.id]()
-        except (MissingDependencyError, OutOfMemoryError) as cause:
+            with memory_errors_explained("close other programs, or choose entries with --chapter"):
+                value = FIGURES[entry.id]()
+        except ScratchLMError as cause:  # one figure that cannot be had must not hide the others
             yield Finding(entry=entry, verdict="not run", reason=str(cause))
             continue
         elapsed_s = time.perf_counter() - started_at_s
@@ -76,17 +79,17 @@ def _why_not(entry: Entry, *, with_hours: bool) -> str | None:
     """Why an entry cannot run here, or None when it can."""
     for need in entry.needs:
         if not _is_here(need):
-            return f"{need} is not on this machine; `{_fetching(need)}` fetches it"
+            return f"{need} is not on this machine in full; `{_fetching(need)}` fetches it"
     if entry.effort == "hours" and not with_hours:
         return "it takes hours on two CPU cores; --slow runs it"
     return None
 
 
 def _is_here(need: str) -> bool:
-    """Is the asset here? For a folder of weights either of its two forms will do."""
+    """Is the asset here? For a folder of weights either of its two forms will do, with every file of it."""
     if need.startswith("gpt2/"):
-        forms = ("model.safetensors", "model.ckpt.index")
-        return any(_is_file_here(asset.id) for asset in find_assets(need) if asset.id.endswith(forms))
+        size = gpt2_size(need.partition("/")[2])
+        return any(all(_is_file_here(asset.id) for asset in gpt2_files(size, source)) for source in FILES)
     return _is_file_here(need)
 
 

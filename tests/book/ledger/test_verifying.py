@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import torch
 
 from scratchlm.book.ledger import verifying
 from scratchlm.book.ledger.table import Entry, read_table
 from scratchlm.book.ledger.verifying import FIGURES, verify_entries
+from scratchlm.core.errors import CheckpointError
+from scratchlm.core.file_structure import TABLE_MAGIC
 
 ENTRIES = {e.id: e for e in read_table()}
 NOTHING_NEEDED = [e for e in ENTRIES.values() if not e.needs and e.effort == "seconds"]
@@ -38,6 +43,51 @@ def test_absent_weights_name_the_command_that_fetches_them(real_assets):
     [finding] = verify_entries([ENTRIES["ch05.gpt2-losses"]])
     assert finding.verdict == "not run"
     assert "`scratchlm weights fetch gpt2-small`" in finding.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("model.ckpt.index", bytes(40) + TABLE_MAGIC),
+        ("config.json", json.dumps({"n_layer": 24}).encode()),
+    ],
+)
+def test_a_half_fetched_form_of_the_weights_is_absent(real_assets, tmp_path, name, data):
+    """The small files of a size come first: none of them proves that the large one is there."""
+    path = tmp_path / "gpt2" / "774M" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    entry = Entry(id="ch05.gpt2-losses", what="x", provenance="x", expected=1, needs=("gpt2/774M",))
+    [finding] = verify_entries([entry])
+    assert finding.verdict == "not run"
+    assert "`scratchlm weights fetch gpt2-large`" in finding.reason
+
+
+def _raise(error: Exception):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (CheckpointError("the file should be whole, found half; fetch it again."), "fetch it again"),
+        (MemoryError(), "enough memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "enough memory"),
+    ],
+)
+def test_a_figure_that_fails_is_not_run_and_the_next_one_is(monkeypatch, error, reason):
+    monkeypatch.setitem(FIGURES, "ch03.causal-attention", lambda: _raise(error))
+    monkeypatch.setitem(FIGURES, "ch04.parameters-small", lambda: [163_009_536, 124_412_160])
+    failed, next_one = verify_entries([ENTRIES["ch03.causal-attention"], ENTRIES["ch04.parameters-small"]])
+    assert (failed.verdict, reason in failed.reason) == ("not run", True)
+    assert next_one.verdict == "agrees"
+
+
+def test_a_fault_of_ours_is_not_hidden(monkeypatch):
+    monkeypatch.setitem(FIGURES, "ch03.causal-attention", lambda: _raise(RuntimeError("shapes differ")))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        list(verify_entries([ENTRIES["ch03.causal-attention"]]))
 
 
 def test_a_wrong_value_differs_and_gives_the_known_reasons(monkeypatch):
