@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import CONFIGS, named_config
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.special_tokens import END_OF_TEXT
 from scratchlm.training.memory import memory_errors_explained
 
 RANDOM = "random:"  # `random:small` is a model of that size with fresh weights
@@ -39,11 +40,17 @@ class Base:
 
 
 def load_base(
-    name: str, *, training_texts: Iterable[str], device: torch.device, drop_rate: float | None = None
+    name: str,
+    *,
+    training_texts: Iterable[str],
+    device: torch.device,
+    drop_rate: float | None = None,
+    role_tokens: Sequence[str] = (),
 ) -> Base:
     """The base of that name: a model folder, a run folder, a foreign model, or `random:SIZE`.
 
-    A random base draws from torch's global generator, and its BPE tokenizer learns from the training texts.
+    A random base draws from torch's global generator, and its BPE tokenizer learns from the training texts,
+    with `role_tokens` as special tokens.
     `drop_rate` replaces the dropout that the base was made with.
     Raises: ConfigError for an unknown size; CheckpointError for a folder without a good language model.
     """
@@ -53,7 +60,9 @@ def load_base(
             raise ConfigError(
                 f"a random base must be one of {', '.join(RANDOM + s for s in CONFIGS)}, got {name!r}."
             )
-        tokenizer: Tokenizer = train_bpe(training_texts, RANDOM_VOCAB_SIZE)
+        tokenizer: Tokenizer = train_bpe(
+            training_texts, RANDOM_VOCAB_SIZE, special_tokens=(END_OF_TEXT, *role_tokens)
+        )
         changes = {} if drop_rate is None else {"drop_rate": drop_rate}
         with memory_errors_explained("choose a smaller random base"):
             model = GPTModel(named_config(size, vocab_size=tokenizer.vocab_size, **changes)).to(device)
