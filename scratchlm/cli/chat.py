@@ -51,9 +51,9 @@ def _act(command: Chat, console: Console) -> dict[str, Any]:
     if command.memory is not None and command.memory < 0:
         raise ConfigError(f"memory must be at least 0 exchanges, got {command.memory}; raise it.")
     memory = command.memory
-    if memory is None and not lm.knows_conversations:
+    stands_alone = memory is None and not lm.knows_conversations
+    if stands_alone:
         memory = 0
-        console.print("each question stands alone: trained on single questions (--memory N reminds it)")
     turns: list[dict[str, str]] = []
     lines = read_lines()
     while True:
@@ -62,6 +62,10 @@ def _act(command: Chat, console: Console) -> dict[str, Any]:
         line = next(lines, "").strip()
         if not line:
             break
+        if stands_alone and len(turns) == 1:
+            console.print(
+                "note: trained on single questions, it forgets the earlier ones (--memory N reminds it)"
+            )
         said = [(turn["instruction"], turn["answer"]) for turn in turns]
         answer = lm.ask(
             line,

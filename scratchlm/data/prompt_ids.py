@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from scratchlm.data.instructions import Instruction
-from scratchlm.data.prompts import Piece, PromptTemplate
+from scratchlm.data.prompts import PromptPiece, PromptTemplate
 
 if TYPE_CHECKING:
     from scratchlm.core.protocols import Tokenizer
 
 
-def encode_pieces(pieces: Iterable[Piece], tokenizer: Tokenizer) -> list[int]:
+def encode_pieces(pieces: Iterable[PromptPiece], tokenizer: Tokenizer) -> list[int]:
     """Ids of the pieces. A mark that the tokenizer lacks is ordinary text, and joins the text beside it.
 
     Text never becomes a special token, whatever it says.

@@ -17,17 +17,17 @@ from scratchlm.data.instructions import Instruction
 from scratchlm.tokenizers.special_tokens import split_on_special
 
 
-class Piece(NamedTuple):
+class PromptPiece(NamedTuple):
     """A stretch of what a model reads: a role mark of the template, or text."""
 
     text: str
     is_mark: bool = False
 
 
-class Part(NamedTuple):
+class PromptPart(NamedTuple):
     """The pieces before an answer, and the answer's text."""
 
-    prompt: list[Piece]
+    prompt: list[PromptPiece]
     answer: str
 
 
@@ -75,25 +75,25 @@ class PromptTemplate:
         """Prompt and answer: what a model is trained on, but for the end of the answer."""
         return self.prompt(entry) + self.answer(entry)
 
-    def parts(self, entry: Instruction) -> Iterator[Part]:
+    def parts(self, entry: Instruction) -> Iterator[PromptPart]:
         """The exchanges of an entry as pieces, the last one's answer at the end."""
         opening = self._opening(entry.system)
         for request, answer in entry.history:
-            yield Part(
-                [*opening, Piece(request), *self._frame(self.before_answer)], self.answer_lead + answer
+            yield PromptPart(
+                [*opening, PromptPiece(request), *self._frame(self.before_answer)], self.answer_lead + answer
             )
             opening = self._frame(self.next_instruction)
-        given = [*self._frame(self.before_input), Piece(entry.input)] if entry.input else []
-        prompt = [*opening, Piece(entry.instruction), *given, *self._frame(self.before_answer)]
-        yield Part(prompt, self.answer(entry))
+        given = [*self._frame(self.before_input), PromptPiece(entry.input)] if entry.input else []
+        prompt = [*opening, PromptPiece(entry.instruction), *given, *self._frame(self.before_answer)]
+        yield PromptPart(prompt, self.answer(entry))
 
-    def _opening(self, system: str) -> list[Piece]:
+    def _opening(self, system: str) -> list[PromptPiece]:
         if not system:
             return self._frame(self.before_instruction)
-        return [*self._frame(self.before_system), Piece(system), *self._frame(self.after_system)]
+        return [*self._frame(self.before_system), PromptPiece(system), *self._frame(self.after_system)]
 
-    def _frame(self, text: str) -> list[Piece]:
-        return [Piece(part, is_mark) for part, is_mark in split_on_special(text, self.marks)]
+    def _frame(self, text: str) -> list[PromptPiece]:
+        return [PromptPiece(part, is_mark) for part, is_mark in split_on_special(text, self.marks)]
 
 
 TEMPLATES: dict[str, PromptTemplate] = {

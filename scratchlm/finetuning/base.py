@@ -52,7 +52,8 @@ def load_base(
     A random base draws from torch's global generator, and its BPE tokenizer learns from the training texts,
     with `role_tokens` as special tokens.
     `drop_rate` replaces the dropout that the base was made with.
-    Raises: ConfigError for an unknown size; CheckpointError for a folder without a good language model.
+    Raises: ConfigError for an unknown size; CheckpointError for a folder without a good language model, or with the
+        tokenizer of another one.
     """
     if name.startswith(RANDOM):
         size = name.removeprefix(RANDOM)
@@ -71,6 +72,11 @@ def load_base(
     if loaded.task.get("kind") == "classification":
         raise CheckpointError(
             f"{loaded.folder} should be a language model, found a classifier; give the model it was made from."
+        )
+    if loaded.tokenizer.vocab_size > loaded.config.vocab_size:
+        raise CheckpointError(
+            f"{loaded.folder} should hold a model and its own tokenizer, found {loaded.config.vocab_size} ids in the "
+            f"model and {loaded.tokenizer.vocab_size} in the tokenizer; put the tokenizer it was trained with there."
         )
     model = loaded.model
     if drop_rate is not None:

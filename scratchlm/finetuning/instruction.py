@@ -102,6 +102,12 @@ def finetune_instructions(
         drop_rate=settings.drop_rate,
         role_tokens=chosen.marks,
     )
+    unknown = [mark for mark in chosen.marks if mark not in start.tokenizer.special_tokens]
+    if unknown:
+        notify(
+            f"the tokenizer of {base} does not know {', '.join(unknown)}: they are ordinary text, which a message can "
+            "imitate, and cost several tokens each"
+        )
     context = start.model.config.context_length
     max_length = context if settings.max_length is None else min(settings.max_length, context)
 

@@ -17,7 +17,7 @@ from scratchlm.data.prompt_ids import (
     encode_prompt,
     forget_to_fit,
 )
-from scratchlm.data.prompts import TEMPLATES, Piece, template
+from scratchlm.data.prompts import TEMPLATES, PromptPiece, template
 from scratchlm.tokenizers.bpe_training import train_bpe
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT
 
@@ -86,7 +86,7 @@ def test_the_prompt_is_what_training_puts_before_the_answer(with_marks, name):
 
 
 def test_text_joins_text_so_that_merges_go_across(without_marks):
-    pieces = [Piece("us"), Piece("er "), Piece("<|user|>", is_mark=True), Piece("a")]
+    pieces = [PromptPiece("us"), PromptPiece("er "), PromptPiece("<|user|>", is_mark=True), PromptPiece("a")]
     assert encode_pieces(pieces, without_marks) == without_marks.encode("user <|user|>a")
     assert encode_pieces([], without_marks) == []
 

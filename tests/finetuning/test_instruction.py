@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scratchlm.checkpoints.store import load_model
+from scratchlm.checkpoints.store import load_model, save_model
 from scratchlm.core.batch import IGNORE_INDEX
-from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.errors import CheckpointError, ConfigError, DataError
 from scratchlm.data.conversations import Exchange
 from scratchlm.data.instruction import InstructionExamples
 from scratchlm.data.instructions import Instruction, InstructionSplit
@@ -211,3 +211,35 @@ def test_an_epoch_without_any_answer_is_an_error(base_folder, tmp_path):
             InstructionSplit(train=long, val=long, test=long), quick(), tmp_path / "r",
             base=str(base_folder), device=CPU,
         )  # fmt: skip
+
+
+def test_role_marks_that_the_base_does_not_know_are_told(base_folder, tmp_path):
+    told = []
+    finetune_instructions(
+        SPLIT, quick(max_steps=1, template="phi3"), tmp_path / "run", base=str(base_folder), device=CPU,
+        notify=told.append,
+    )  # fmt: skip
+    assert any(
+        "does not know <|user|>, <|assistant|>, <|system|>: they are ordinary text" in line for line in told
+    )
+
+
+def test_a_base_with_the_tokenizer_of_another_model_is_an_error(tiny_model, tmp_path):
+    larger = train_bpe(
+        [" ".join(e.instruction + e.input + e.output for e in ENTRIES) * 3 + "abcdefgh " * 9], 310
+    )
+    assert larger.vocab_size > tiny_model.config.vocab_size
+    with pytest.raises(CheckpointError, match=r"found 300 ids in the model and 3\d\d in the tokenizer"):
+        finetune_instructions(
+            SPLIT, quick(max_steps=1), tmp_path / "run", device=CPU,
+            base=str(save_model(tmp_path / "base", tiny_model, larger)),
+        )  # fmt: skip
+
+
+def test_a_run_resumed_on_a_base_of_another_tokenizer_is_refused(base_folder, tiny_model, tmp_path):
+    arguments = {"device": CPU, "resume": True}
+    finetune_instructions(SPLIT, quick(max_steps=1), tmp_path / "run", base=str(base_folder), **arguments)
+    other = train_bpe(["say hot cold " * 5], 300)
+    base = save_model(tmp_path / "other", tiny_model, other)
+    with pytest.raises(CheckpointError, match="another tokenizer"):
+        finetune_instructions(SPLIT, quick(max_steps=2), tmp_path / "run", base=str(base), **arguments)
