@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Every token of a packed row is compared with all others of it, its neighbours' in vain: 4 layers of width 256 trained
+# on 2,800 tokens a CPU second in rows of 470, on 3,200 in rows of 240.
+PACKED_ROW_TOKENS = 256
+
 
 class InstructionExamples:
     """Prompt, answer and its end as token rows; each target is the token after its input.
@@ -32,8 +36,8 @@ class InstructionExamples:
     end (n_truncated counts them); an entry that has no target left is left out (n_left_out counts them). A special
     token's string in an entry never becomes its id.
 
-    packing=True puts the entries of a batch one after the other into rows of at most max_length tokens; the
-    mask of whole numbers keeps them apart, so each is read as if alone.
+    packing=True puts the entries of a batch one after the other into rows of 256 tokens, or three times the longest's,
+    and max_length at most; the mask of whole numbers keeps them apart, so each is read as if alone.
 
     Shapes: batch -> inputs (B, T), targets (B, T), attention_mask (B, T), True at real tokens; packed: rows of
         several entries, and in the mask the number of the entry within its row, 0 at padding
@@ -82,8 +86,10 @@ class InstructionExamples:
                 self._targets.append(targets)
         self.n_left_out = len(entries) - len(self._inputs)
         self.lengths: NDArray[np.int64] = np.array([len(row) for row in self._inputs], dtype=np.int64)
-        self._row_length = max_length or int(self.lengths.sum())
         self._report(len(entries), max_length)
+        longest = int(self.lengths.max())
+        wanted = max(PACKED_ROW_TOKENS, 3 * longest)
+        self._row_length = wanted if max_length is None else min(max_length, wanted)
 
     def _report(self, n_entries: int, max_length: int | None) -> None:
         if not self._inputs:

@@ -18,8 +18,8 @@ def pack_rows(lengths: Sequence[int] | NDArray[Any], *, capacity: int) -> list[l
     """Which texts share a row of at most `capacity` tokens: few rows, about equally full.
 
     First-fit-decreasing says how few rows do: longest first, each into the first row that has room. The texts are
-    then dealt out over as many rows, longest first, each to the emptiest, so that all rows end at about the same
-    place. Nothing but the lengths decides.
+    then dealt out over as many rows, or up to twice as many, longest first, each to the emptiest, so that all rows end
+    at about the same place; the number of rows with the least padding wins. Nothing but the lengths decides.
 
     Units: tokens.
     Raises: DataError for a text longer than the capacity.
@@ -34,8 +34,11 @@ def pack_rows(lengths: Sequence[int] | NDArray[Any], *, capacity: int) -> list[l
             f"a packed row takes texts of at most {capacity} tokens, found one of {lengths[longest_first[0]]}; cut it."
         )
     rows, used = _first_fit(longest_first, lengths, capacity)
-    even, even_used = _emptiest_first(longest_first, lengths, len(rows))
-    rows = even if max(even_used, default=0) <= max(used, default=0) else rows
+    n_fewest, n_positions = len(rows), len(rows) * max(used, default=0)
+    for n_rows in range(max(1, n_fewest), min(2 * n_fewest, len(lengths)) + 1):
+        even, used = _emptiest_first(longest_first, lengths, n_rows)
+        if max(used) <= capacity and n_rows * max(used) < n_positions:
+            rows, n_positions = even, n_rows * max(used)
     return sorted(sorted(row) for row in rows)
 
 

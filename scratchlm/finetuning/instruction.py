@@ -38,9 +38,7 @@ class InstructSettings(TrainingConfig):
     system: str = ""  # system prompt of the entries that have none of their own; stored with the model
     mask_instruction: bool = True  # learn the answers only; off = the prompts too, as the book does
     last_turn_only: bool = False  # of a conversation learn the last answer only, not all of them
-    packing: bool = (
-        False  # several entries in one row instead of batches of similar length: no padding at all
-    )
+    packing: bool = False  # several entries in a row, instead of batches of similar length
     split: SplitKind = "book"  # in file order 85/10/5 %, or leak-free: near-duplicates on one side
     drop_duplicates: bool = False  # leave out entries that nearly repeat an earlier one
     augment: int = 0  # copies of each training entry in which the instruction begins in other words

@@ -20,12 +20,18 @@ def test_every_text_is_in_one_row_and_no_row_overflows(lengths, capacity):
 
 
 @given(LENGTHS, st.integers(40, 100))
-def test_rows_are_few(lengths, capacity):
-    n_rows = len(pack_rows(lengths, capacity=capacity))
-    fewest = -(-sum(lengths) // capacity)
-    assert n_rows <= 11 / 9 * max(fewest, sum(length > capacity / 2 for length in lengths)) + 1 or (
-        n_rows <= 2 * fewest  # any first-fit fills all rows but one more than half
-    )
+def test_rows_are_few_and_never_worse_than_first_fit(lengths, capacity):
+    rows = pack_rows(lengths, capacity=capacity)
+    first_fit: list[int] = []
+    for length in sorted(lengths, reverse=True):
+        place = next((i for i, used in enumerate(first_fit) if used + length <= capacity), None)
+        if place is None:
+            first_fit.append(length)
+        else:
+            first_fit[place] += length
+    assert len(rows) <= 2 * len(first_fit)
+    n_positions = len(rows) * max(sum(lengths[i] for i in row) for row in rows)
+    assert n_positions <= len(first_fit) * max(first_fit)
 
 
 def test_rows_end_at_about_the_same_place():
