@@ -64,7 +64,8 @@ def _act(command: Chat, console: Console) -> dict[str, Any]:
             break
         if stands_alone and len(turns) == 1:
             console.print(
-                "note: trained on single questions, it forgets the earlier ones (--memory N reminds it)"
+                "note: trained on single questions, it forgets the earlier ones (--memory N reminds it)",
+                soft_wrap=True,
             )
         said = [(turn["instruction"], turn["answer"]) for turn in turns]
         answer = lm.ask(
