@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from scratchlm.tokenizers.word import StrictWordTokenizer, WordTokenizer
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.history import History
 from scratchlm.training.pretraining import PretrainSettings, pretrain
-from scratchlm.training.settings import resolve_texts
+from scratchlm.training.settings import TokenizerSettings, resolve_texts
 
 MAX_SHOWN_MISTAKES = 12  # most confident mistakes kept in a classifier's figures
 
@@ -69,7 +69,7 @@ def run_pretrain(run: StageRun) -> dict[str, Any]:
         data=text,
         val_data=val_text,
         text=recipe.data,
-        tokenizer=recipe.tokenizer,
+        tokenizer=_with_role_marks(recipe),
         model=recipe.model,
         training=recipe.pretrain,
         sample_prompt=recipe.sample_prompt,
@@ -286,6 +286,16 @@ def _write_sample_stories(folder: Path) -> tuple[Path, Path, dict[str, Any]]:
     for path, stories in zip(paths, (train, val)):
         write_text(path, "".join(json.dumps({"text": story}, ensure_ascii=False) + "\n" for story in stories))
     return *paths, asdict(overlap_report(train, val))
+
+
+def _with_role_marks(recipe: Recipe) -> TokenizerSettings:
+    """A tokenizer that is learnt here knows the role marks that the assistant will be asked with."""
+    settings = recipe.tokenizer
+    is_learnt = settings.kind == "bpe" and settings.path is None
+    if "instruct" not in recipe.stages or not is_learnt:
+        return settings
+    marks = template(recipe.instruct.template).marks
+    return replace(settings, special_tokens=tuple(dict.fromkeys((*settings.special_tokens, *marks))))
 
 
 def _fine_tuning_texts(recipe: Recipe) -> Iterator[str]:
