@@ -18,13 +18,20 @@ from scratchlm.serving.language_model import load
 
 @dataclass(frozen=True, kw_only=True)
 class Chat(Common):
-    """Ask an assistant in the terminal; an empty line or Ctrl-D ends it. Each question stands alone.
+    """Talk to an assistant in the terminal; an empty line or Ctrl-D ends it.
+
+    It is asked in the template it was trained with. An assistant that was trained on conversations is reminded of
+    all that was said, as far as its context reaches; one that knows single questions only, of nothing.
 
     Example: scratchlm chat --model runs/quickstart/instruct
     """
 
     model: Path | None = None  # an assistant's model folder or run folder
     max_new_tokens: int = 128  # per answer
+    system: str | None = (
+        None  # what the assistant is told about itself; default: what it was told in training
+    )
+    memory: int | None = None  # earlier exchanges to remind it of; default: all that fit, or 0 (see above)
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
@@ -41,7 +48,13 @@ def _act(command: Chat, console: Console) -> dict[str, Any]:
         raise ConfigError(
             f"chat needs an assistant, found a {lm.kind}; make one with `scratchlm finetune instruct`."
         )
-    turns = []
+    if command.memory is not None and command.memory < 0:
+        raise ConfigError(f"memory must be at least 0 exchanges, got {command.memory}; raise it.")
+    memory = command.memory
+    stands_alone = memory is None and not lm.knows_conversations
+    if stands_alone:
+        memory = 0
+    turns: list[dict[str, str]] = []
     lines = read_lines()
     while True:
         if sys.stdin is not None and sys.stdin.isatty():
@@ -49,7 +62,18 @@ def _act(command: Chat, console: Console) -> dict[str, Any]:
         line = next(lines, "").strip()
         if not line:
             break
-        answer = lm.ask(line, max_new_tokens=command.max_new_tokens)
+        if stands_alone and len(turns) == 1:
+            console.print(
+                "note: trained on single questions, it forgets the earlier ones (--memory N reminds it)",
+                soft_wrap=True,
+            )
+        said = [(turn["instruction"], turn["answer"]) for turn in turns]
+        answer = lm.ask(
+            line,
+            system=command.system,
+            history=said[len(said) - memory :] if memory is not None and memory < len(said) else said,
+            max_new_tokens=command.max_new_tokens,
+        )
         turns.append({"instruction": line, "answer": answer})
         if not command.json:
             print(answer, flush=True)

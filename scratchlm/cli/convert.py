@@ -94,5 +94,6 @@ def _frame(task: Mapping[str, Any]) -> PromptFrame:
     """The text around a question that the model was trained with; nothing for a base model."""
     if "template" not in task:
         return PromptFrame()
-    chosen = template(str(task["template"]))
-    return PromptFrame(before=chosen.before_instruction, after=chosen.before_answer)
+    chosen, system = template(str(task["template"])), str(task.get("system", ""))
+    opening = chosen.before_system + system + chosen.after_system if system else chosen.before_instruction
+    return PromptFrame(before=opening, after=chosen.before_answer)

@@ -26,7 +26,7 @@ DEFAULT_EPOCHS = 2.0  # as many as the book trains
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneInstruct(Common):
-    """Fine-tune an assistant on entries of instruction, input and output (Alpaca JSON or JSONL).
+    """Fine-tune an assistant on entries of instruction, input and output, or on conversations (JSON or JSONL).
 
     Without max_steps, epochs or max_minutes it trains 2 epochs.
 
@@ -76,5 +76,9 @@ def _act(command: FinetuneInstruct, console: Console) -> dict[str, Any]:
     figures = result.figures["instruct"]
     if not command.json:
         print(instruct_line(figures))
+        print(
+            f"training: {figures['tokens_per_s']:,.0f} real tokens/s, {figures['padding_share']:.1%} of the positions "
+            f"are padding; {figures['truncated']} entries cut, {figures['left_out']} left out"
+        )
         print(f"{result.out}  (answers: {result.out / 'answers.jsonl'}, report: {result.report})")
     return {"out": str(result.out), "report": str(result.report), **without_lists(figures)}

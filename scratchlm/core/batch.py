@@ -15,8 +15,9 @@ class Batch:
     """Some examples for one forward pass.
 
     Shapes: inputs (B, T) ids; targets (B, T) ids for language modelling or (B,) class numbers, IGNORE_INDEX
-    where no loss is wanted; attention_mask (B, T), True at real tokens, or None when nothing is padding; states
-    (B, T, E), what the model's first n_blocks made of the inputs earlier, when they need not be run again.
+    where no loss is wanted; attention_mask (B, T), True at real tokens, or None when nothing is padding. In packed rows
+    it holds whole numbers: 0 at padding, else which text of the row the token belongs to. states (B, T, E), what the
+    model's first n_blocks made of the inputs earlier, when they need not be run again.
     """
 
     inputs: Tensor
@@ -33,7 +34,7 @@ class Batch:
     @property
     def n_tokens(self) -> int:
         """How many real tokens go through the model; padding does not count."""
-        return self.inputs.numel() if self.attention_mask is None else int(self.attention_mask.sum())
+        return self.inputs.numel() if self.attention_mask is None else int((self.attention_mask != 0).sum())
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""

@@ -11,18 +11,35 @@ from typing import Any
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import parse_json, read_utf8
+from scratchlm.data.conversations import Exchange, is_conversation, read_conversation
 
 DOLLY_NAMES = (("input", "context"), ("output", "response"))  # ours, and those of databricks-dolly-15k
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Instruction:
-    """A task in words, perhaps an input to it, and the answer wanted; `skill` names its kind where known."""
+    """A task in words, perhaps an input to it, and the answer wanted; `skill` names its kind where known.
+
+    In a conversation of several turns it is the last exchange; `history` holds those before it.
+    """
 
     instruction: str
     input: str
     output: str
     skill: str = ""
+    system: str = ""  # what the assistant is told about itself; "" = nothing
+    history: tuple[Exchange, ...] = ()
+
+    @property
+    def n_exchanges(self) -> int:
+        """Requests with their answers, the last one included."""
+        return len(self.history) + 1
+
+    @property
+    def key(self) -> list[object]:
+        """All of its texts, for hashes: an entry of one exchange has three, as it always had."""
+        more = [self.system, [list(exchange) for exchange in self.history]]
+        return [self.instruction, self.input, self.output, *(more if self.system or self.history else [])]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,11 +52,12 @@ class InstructionSplit:
 
 
 def read_instructions(path: str | Path) -> list[Instruction]:
-    """The entries of an Alpaca file: a JSON list, or JSONL by the suffix .jsonl.
+    """The entries of a file of instructions: a JSON list, or JSONL by the suffix .jsonl.
 
-    Each entry has the texts `instruction` and `output`, and optionally `input` and `skill`; other keys are
-    left alone. Dolly's names, `context` for input and `response` for output, do as well. An output may be
+    Each entry has the texts `instruction` and `output`, and optionally `input`, `system` and `skill` (Alpaca); other
+    keys are left alone. Dolly's names, `context` for input and `response` for output, do as well. An output may be
     empty (the right answer is then to say nothing), an instruction may not.
+    Or it is a conversation: `messages` of role and content, or ShareGPT's `conversations` of from and value.
     Raises: DataError naming the file and the entry's number (its line in JSONL), both from 1.
     """
     path = Path(path)
@@ -118,7 +136,7 @@ def _checked(
 
 def _place(entry: Instruction, seed: int) -> float:
     """A number in [0, 1) that depends on nothing but the entry's texts and the seed."""
-    key = json.dumps([seed, entry.instruction, entry.input, entry.output])
+    key = json.dumps([seed, *entry.key])
     return (int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 11) / 2**53
 
 
@@ -134,13 +152,20 @@ def _entry(value: Any, where: str) -> Instruction:
         raise DataError(
             f"{where} must be an object with instruction and output, found {value!r:.60}; repair it."
         )
+    if is_conversation(value) and "instruction" not in value:
+        system, exchanges = read_conversation(value, where=where)
+        last, skill = exchanges[-1], value.get("skill", "")
+        return Instruction(
+            instruction=last.request, input="", output=last.answer, skill=skill if isinstance(skill, str) else "",
+            system=system, history=exchanges[:-1],
+        )  # fmt: skip
     value = value | {
         ours: value[dolly] for ours, dolly in DOLLY_NAMES if dolly in value and ours not in value
     }
     texts: dict[str, str] = {}
-    for key in ("instruction", "input", "output", "skill"):
+    for key in ("instruction", "input", "output", "system", "skill"):
         text = value.get(key)
-        is_optional = key in ("input", "skill")
+        is_optional = key in ("input", "system", "skill")
         if text is None and is_optional:
             text = ""
         if not isinstance(text, str) or (key == "instruction" and not text.strip()):
@@ -149,4 +174,10 @@ def _entry(value: Any, where: str) -> Instruction:
                 f"{where} must have text under {key!r}, found {found}; fill it or remove the entry."
             )
         texts[key] = text
-    return Instruction(**texts)
+    return Instruction(
+        instruction=texts["instruction"],
+        input=texts["input"],
+        output=texts["output"],
+        system=texts["system"],
+        skill=texts["skill"],
+    )

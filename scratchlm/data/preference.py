@@ -16,6 +16,7 @@ from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.padding import pad_right
 from scratchlm.data.preferences import Preference
+from scratchlm.data.prompt_ids import encode_exchanges
 from scratchlm.data.prompts import PromptTemplate
 
 if TYPE_CHECKING:
@@ -98,12 +99,12 @@ class PreferenceExamples:
         self.n_truncated = 0
         self._rows: list[tuple[_Row, _Row]] = []
         for pair in pairs:
-            prompt = tokenizer.encode(template.prompt(pair.with_answer("")))
-            answers = [
-                tokenizer.encode(template.answer(pair.with_answer(a))) for a in (pair.chosen, pair.rejected)
+            two = [
+                next(encode_exchanges(pair.with_answer(answer), template, tokenizer))
+                for answer in (pair.chosen, pair.rejected)
             ]
-            chosen, rejected = (self._row(prompt, answer, max_length) for answer in answers)
-            longest = len(prompt) + max(map(len, answers))
+            chosen, rejected = (self._row(prompt, answer, max_length) for prompt, answer in two)
+            longest = max(len(prompt) + len(answer) - 1 for prompt, answer in two)
             self.n_truncated += max_length is not None and longest > max_length
             is_same = np.array_equal(chosen.targets, rejected.targets)
             if chosen.has_target and rejected.has_target and not is_same:
@@ -114,7 +115,7 @@ class PreferenceExamples:
         self._reference: list[tuple[NDArray[np.float32], ...]] | None = None
 
     def _row(self, prompt: Sequence[int], answer: Sequence[int], max_length: int | None) -> _Row:
-        ids = np.array([*prompt, *answer, self.pad_id], dtype=np.int64)
+        ids = np.array([*prompt, *answer], dtype=np.int64)  # the answer's last id ends it
         targets = ids[1:].copy()
         targets[: max(0, len(prompt) - 1)] = IGNORE_INDEX  # the last prompt token already predicts the answer
         return _Row(ids[:-1][:max_length], targets[:max_length])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import CONFIGS, named_config
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.special_tokens import END_OF_TEXT
 from scratchlm.training.memory import memory_errors_explained
 
 RANDOM = "random:"  # `random:small` is a model of that size with fresh weights
@@ -40,12 +41,21 @@ class Base:
         return self.sha256 is None
 
 
-def load_base(name: str, *, training_texts: Iterable[str], device: torch.device, **changes: Any) -> Base:
+def load_base(
+    name: str,
+    *,
+    training_texts: Iterable[str],
+    device: torch.device,
+    role_tokens: Sequence[str] = (),
+    **changes: Any,
+) -> Base:
     """The base of that name: a model folder, a run folder, a foreign model, or `random:SIZE`.
 
-    A random base draws from torch's global generator, and its BPE tokenizer learns from the training texts.
+    A random base draws from torch's global generator, and its BPE tokenizer learns from the training texts,
+    with `role_tokens` as special tokens.
     `changes` replace fields of the base's config, such as drop_rate; None leaves one as it is.
-    Raises: ConfigError for an unknown size; CheckpointError for a folder without a good language model.
+    Raises: ConfigError for an unknown size; CheckpointError for a folder without a good language model, or with the
+        tokenizer of another one.
     """
     changes = {key: value for key, value in changes.items() if value is not None}
     if name.startswith(RANDOM):
@@ -54,7 +64,9 @@ def load_base(name: str, *, training_texts: Iterable[str], device: torch.device,
             raise ConfigError(
                 f"a random base must be one of {', '.join(RANDOM + s for s in CONFIGS)}, got {name!r}."
             )
-        tokenizer: Tokenizer = train_bpe(training_texts, RANDOM_VOCAB_SIZE)
+        tokenizer: Tokenizer = train_bpe(
+            training_texts, RANDOM_VOCAB_SIZE, special_tokens=(END_OF_TEXT, *role_tokens)
+        )
         with memory_errors_explained("choose a smaller random base"):
             model = GPTModel(named_config(size, vocab_size=tokenizer.vocab_size, **changes)).to(device)
         return Base(model=model, tokenizer=tokenizer, name=name, sha256=None)
@@ -62,6 +74,11 @@ def load_base(name: str, *, training_texts: Iterable[str], device: torch.device,
     if loaded.task.get("kind") == "classification":
         raise CheckpointError(
             f"{loaded.folder} should be a language model, found a classifier; give the model it was made from."
+        )
+    if loaded.tokenizer.vocab_size > loaded.config.vocab_size:
+        raise CheckpointError(
+            f"{loaded.folder} should hold a model and its own tokenizer, found {loaded.config.vocab_size} ids in the "
+            f"model and {loaded.tokenizer.vocab_size} in the tokenizer; put the tokenizer it was trained with there."
         )
     model = loaded.model
     if (config := dataclasses.replace(loaded.config, **changes)) != loaded.config:

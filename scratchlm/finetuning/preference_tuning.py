@@ -11,20 +11,18 @@ from pathlib import Path
 import torch
 
 from scratchlm.core.errors import ConfigError
-from scratchlm.core.protocols import Tokenizer
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.preference import PreferenceExamples
 from scratchlm.data.preferences import Preference, PreferenceSplit
-from scratchlm.data.prompts import PromptTemplate, template
+from scratchlm.data.prompts import template
+from scratchlm.finetuning.answers import Answer, answer_into_file
 from scratchlm.finetuning.base import load_base
-from scratchlm.finetuning.instruction import Answer, answer_all, save_answers
-from scratchlm.finetuning.lora import Scaling, merge_lora, merged_copy, replace_linear_with_lora
+from scratchlm.finetuning.lora import merge_lora, merged_copy
+from scratchlm.finetuning.lora_settings import ADAPTER_FOLDER, LoRASettings
 from scratchlm.finetuning.peft_adapter import export_peft
 from scratchlm.finetuning.preference import LossKind
 from scratchlm.finetuning.preference_task import PreferenceTask, ask_reference
-from scratchlm.finetuning.targets import EVERY_LINEAR_IN_BLOCKS
-from scratchlm.model.gpt import GPTModel
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.progress import Progress, RunFolder
@@ -32,11 +30,10 @@ from scratchlm.training.tensorboard import TensorBoard, next_step
 from scratchlm.training.trainer import Trainer
 
 DEFAULT_TEMPLATE = "alpaca"
-ADAPTER_FOLDER = "adapter"  # in the run folder, beside the checkpoints
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreferSettings(TrainingConfig):
+class PreferSettings(TrainingConfig, LoRASettings):
     """How to tune on preferences: the training settings, and what only preferences have.
 
     `label_smoothing` is here the share of pairs that may be labelled the wrong way round, for the loss cdpo.
@@ -51,13 +48,6 @@ class PreferSettings(TrainingConfig):
     template: str | None = None  # the text around the request; None = the base's own, or alpaca
     max_length: int | None = None  # tokens of prompt and answer; None = as many as the model can read
     drop_rate: float = 0.0  # dropout while tuning; the reference is asked without
-    lora_rank: int | None = (
-        None  # learn corrections of this rank and leave the base frozen; None = all weights
-    )
-    lora_alpha: float | None = None  # None = the rank, a scale of 1
-    lora_scaling: Scaling = "alpha/rank"
-    lora_dropout: float = 0.0
-    lora_targets: tuple[str, ...] = EVERY_LINEAR_IN_BLOCKS  # names of the layers to correct
     max_new_tokens: int = 64  # of an answer, when the test requests are answered
 
     def __post_init__(self) -> None:
@@ -65,22 +55,17 @@ class PreferSettings(TrainingConfig):
         self.task()
         if self.template is not None:
             template(self.template)
-        lengths = [self.max_new_tokens, *(n for n in (self.max_length, self.lora_rank) if n is not None)]
+        lengths = [self.max_new_tokens, *(n for n in (self.max_length,) if n is not None)]
         if min(lengths) < 1:
             raise ConfigError(
-                f"max_new_tokens, max_length and lora_rank must be at least 1, got {min(lengths)}; raise it."
+                f"max_new_tokens and max_length must be at least 1, got {min(lengths)}; raise it."
             )
+        self.check_lora()
         plain = PreferSettings.__dataclass_fields__
-        changed = [
-            name for name in ("lora_alpha", "lora_scaling", "lora_dropout", "lora_targets")
-            if getattr(self, name) != plain[name].default
-        ]  # fmt: skip
         if self.loss != "simpo" and self.simpo_margin != plain["simpo_margin"].default:
             raise ConfigError(
                 f"simpo_margin belongs to the loss simpo, got {self.simpo_margin} with {self.loss}; choose simpo."
             )
-        if self.lora_rank is None and changed:
-            raise ConfigError(f"{changed[0]} needs LoRA, found no lora_rank; set it, 8 or 16 is usual.")
 
     def task(self) -> PreferenceTask:
         """What these settings make the Trainer do.
@@ -165,7 +150,7 @@ def finetune_preferences(
     }
     before = task.metrics(model, loaders["test"])
     if settings.lora_rank is not None:
-        _add_corrections(model, settings)
+        settings.add_corrections(model)
     n_trained = model.n_parameters(trainable_only=True)
     notify(f"{n_trained:,} of {model.n_parameters():,} parameters learn")
     run = RunFolder(
@@ -183,8 +168,15 @@ def finetune_preferences(
     if settings.lora_rank is not None:
         adapter = export_peft(out / ADAPTER_FOLDER, model, base=base)
         merge_lora(model)
-    answers = _answer(split.test, model, start.tokenizer, chosen, max_new_tokens=settings.max_new_tokens)
-    save_answers(answers, out / "answers.jsonl")
+    answers = answer_into_file(
+        [pair.with_answer(pair.chosen) for pair in split.test],
+        model,
+        start.tokenizer,
+        chosen,
+        out / "answers.jsonl",
+        step=progress.step,
+        max_new_tokens=settings.max_new_tokens,
+    )
     return PreferResult(
         folder=out,
         adapter=adapter,
@@ -201,33 +193,6 @@ def finetune_preferences(
         n_truncated=parts["train"].n_truncated,
         n_left_out=parts["train"].n_left_out,
     )
-
-
-def _add_corrections(model: GPTModel, settings: PreferSettings) -> None:
-    """Freeze the base and let corrections learn beside it."""
-    assert settings.lora_rank is not None
-    model.requires_grad_(False)
-    replace_linear_with_lora(
-        model,
-        settings.lora_rank,
-        settings.lora_rank if settings.lora_alpha is None else settings.lora_alpha,
-        scaling=settings.lora_scaling,
-        dropout=settings.lora_dropout,
-        targets=settings.lora_targets,
-    )
-
-
-def _answer(
-    pairs: Sequence[Preference],
-    model: GPTModel,
-    tokenizer: Tokenizer,
-    chosen: PromptTemplate,
-    *,
-    max_new_tokens: int,
-) -> list[Answer]:
-    """The model's own answers to the requests."""
-    entries = [pair.with_answer(pair.chosen) for pair in pairs]
-    return answer_all(entries, model, tokenizer, chosen, max_new_tokens=max_new_tokens)
 
 
 def _fingerprint(pairs: Sequence[Preference]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,8 @@ from scratchlm.core.errors import MissingDependencyError
 from scratchlm.core.files import write_text
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.classification import LabelledText, read_labelled
-from scratchlm.data.instructions import (
-    InstructionSplit,
-    read_instructions,
-    split_held_out,
-    split_instructions,
-)
 from scratchlm.data.label_split import split_fingerprint
 from scratchlm.data.prompts import template
-from scratchlm.data.samples.instructions import sample_instructions
 from scratchlm.data.samples.messages import sample_messages
 from scratchlm.data.samples.overlap import overlap_report
 from scratchlm.data.samples.stories import sample_stories
@@ -32,18 +25,20 @@ from scratchlm.evaluation.baselines import majority_accuracy, tfidf_accuracy
 from scratchlm.evaluation.calibration import expected_calibration_error, reliability
 from scratchlm.evaluation.intervals import mean_over_runs
 from scratchlm.evaluation.ranking import rank_classes
+from scratchlm.finetuning.answers import Answer, answer_all, score_answers
 from scratchlm.finetuning.base import load_base
 from scratchlm.finetuning.classification import ClassifyResult, finetune_classifier
-from scratchlm.finetuning.instruction import Answer, answer_all, finetune_instructions, score_answers
+from scratchlm.finetuning.instruction import finetune_instructions
 from scratchlm.finetuning.preference_tuning import finetune_preferences
 from scratchlm.model.gpt import GPTModel
+from scratchlm.recipes.entries import read_entries
 from scratchlm.recipes.preference_figures import prefer_figures, read_pairs
 from scratchlm.recipes.recipe import SAMPLES, Recipe, Stage
 from scratchlm.tokenizers.word import StrictWordTokenizer, WordTokenizer
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.history import History
 from scratchlm.training.pretraining import PretrainSettings, pretrain
-from scratchlm.training.settings import resolve_texts
+from scratchlm.training.settings import TokenizerSettings, resolve_texts
 
 MAX_SHOWN_MISTAKES = 12  # most confident mistakes kept in a classifier's figures
 
@@ -80,7 +75,7 @@ def run_pretrain(run: StageRun) -> dict[str, Any]:
         data=text,
         val_data=val_text,
         text=recipe.data,
-        tokenizer=recipe.tokenizer,
+        tokenizer=_with_role_marks(recipe),
         model=recipe.model,
         training=recipe.pretrain,
         sample_prompt=recipe.sample_prompt,
@@ -215,8 +210,17 @@ def _over_seeds(result: ClassifyResult) -> dict[str, Any]:
 
 def run_instruct(run: StageRun) -> dict[str, Any]:
     """Fine-tune an assistant; its figures, beside what an untrained and the base model score."""
-    split, kinds = read_entries(run.recipe.data.instructions)
     settings = run.recipe.instruct
+    entries = read_entries(run.recipe.data.instructions, settings)
+    split, n_duplicates, n_leaked = (
+        entries.for_training(settings),
+        entries.count_duplicates(),
+        entries.count_leaks(),
+    )
+    run.notify(
+        f"{n_duplicates:,} entries nearly repeat an earlier one, {entries.n_dropped:,} of them dropped; "
+        f"{n_leaked:,} of {len(split.test):,} test entries ask nearly what a training entry asks"
+    )
     result = finetune_instructions(
         split,
         settings,
@@ -230,7 +234,7 @@ def run_instruct(run: StageRun) -> dict[str, Any]:
     chosen = template(settings.template)
     training_texts = [chosen.full(entry) for entry in split.train]
     seed_everything(settings.seed)  # a random base is then the one that was tuned
-    start = load_base(run.base, training_texts=training_texts, device=run.device)
+    start = load_base(run.base, training_texts=training_texts, device=run.device, role_tokens=chosen.marks)
     untrained = GPTModel(start.model.config).to(run.device)
     others = {
         name: score_answers(
@@ -240,7 +244,7 @@ def run_instruct(run: StageRun) -> dict[str, Any]:
     }
     low, high = result.scores.interval
     return {
-        "rows": len(split.train) + len(split.val) + len(split.test),
+        "rows": sum(map(len, (entries.split.train, entries.split.val, entries.split.test))),
         "train_n": len(split.train),
         "test_n": result.scores.n,
         "val_loss": result.progress.val_loss,
@@ -252,7 +256,7 @@ def run_instruct(run: StageRun) -> dict[str, Any]:
         "untrained_exact_match": others["untrained"].exact_match,
         "base_exact_match": others["base"].exact_match,
         "by_skill": _by("skill", [answer.entry.skill for answer in result.answers], result.answers),
-        "by_kind": _by("kind", kinds, result.answers),
+        "by_kind": _by("kind", entries.kinds, result.answers),
         "answers": [
             {
                 "instruction": answer.entry.instruction,
@@ -268,7 +272,14 @@ def run_instruct(run: StageRun) -> dict[str, Any]:
         "seconds": result.progress.elapsed_s,
         "resumed_from": result.resumed_from,
         "earlier_seconds": result.earlier_s,
+        "trained_parameters": result.n_trained,
         "truncated": result.n_truncated,
+        "left_out": result.n_left_out,
+        "duplicates": n_duplicates,
+        "dropped": entries.n_dropped,
+        "leaked_test": n_leaked,
+        "padding_share": result.padding_share,
+        "tokens_per_s": result.tokens_per_s,
     }
 
 
@@ -306,7 +317,7 @@ def check_inputs(recipe: Recipe) -> None:
     if "classify" in recipe.stages:
         read_messages(recipe.data.messages)
     if "instruct" in recipe.stages:
-        read_entries(recipe.data.instructions)
+        read_entries(recipe.data.instructions, recipe.instruct)
     if "prefer" in recipe.stages:
         read_pairs(recipe.data.preferences)
 
@@ -318,22 +329,6 @@ def read_messages(names: Sequence[str]) -> list[LabelledText]:
         if tuple(names) == (SAMPLES,)
         else read_labelled(resolve_texts(names, kind="sms_spam_collection"))
     )
-
-
-def read_entries(names: Sequence[str]) -> tuple[InstructionSplit, list[str]]:
-    """Instruction entries split for training, and of which kind each test entry is ("" for files).
-
-    The sample says itself what is held out; files are cut in the book's way.
-    """
-    if tuple(names) == (SAMPLES,):
-        sample = sample_instructions()
-        entries = [*sample.train, *sample.test]
-        held_out = [False] * len(sample.train) + [True] * len(sample.test)
-        return split_held_out(entries, held_out), list(sample.held_out)
-    split = split_instructions(
-        [entry for name in resolve_texts(names, kind="instruction") for entry in read_instructions(name)]
-    )
-    return split, [""] * len(split.test)
 
 
 def history_of(folder: Path) -> list[dict[str, Any]]:
@@ -351,11 +346,21 @@ def _write_sample_stories(folder: Path) -> tuple[Path, Path, dict[str, Any]]:
     return *paths, asdict(overlap_report(train, val))
 
 
+def _with_role_marks(recipe: Recipe) -> TokenizerSettings:
+    """A tokenizer that is learnt here knows the role marks that the assistant will be asked with."""
+    settings = recipe.tokenizer
+    is_learnt = settings.kind == "bpe" and settings.path is None
+    if "instruct" not in recipe.stages or not is_learnt:
+        return settings
+    marks = template(recipe.instruct.template).marks
+    return replace(settings, special_tokens=tuple(dict.fromkeys((*settings.special_tokens, *marks))))
+
+
 def _fine_tuning_texts(recipe: Recipe) -> Iterator[str]:
     """What later stages train on: the tokenizer should know its words, test sides left out."""
     if "instruct" in recipe.stages:
         chosen = template(recipe.instruct.template)
-        split, _ = read_entries(recipe.data.instructions)
+        split = read_entries(recipe.data.instructions, recipe.instruct).for_training(recipe.instruct)
         yield from (chosen.full(entry) for entry in split.train)
 
 

@@ -11,10 +11,12 @@ from scratchlm.core.config import from_dict
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.protocols import Tokenizer
+from scratchlm.data.conversations import Exchange
 from scratchlm.data.instructions import Instruction
+from scratchlm.data.prompt_ids import forget_to_fit
 from scratchlm.data.prompts import template
+from scratchlm.finetuning.answers import answer_all
 from scratchlm.finetuning.classification_task import Prediction, Threshold, predict
-from scratchlm.finetuning.instruction import answer_all
 from scratchlm.finetuning.reading import TextReading
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate
@@ -93,18 +95,41 @@ class LanguageModel:
         assert isinstance(classes, list)
         return classes
 
-    def ask(self, instruction: str, *, input: str = "", max_new_tokens: int = 128) -> str:  # noqa: A002
+    def ask(
+        self,
+        instruction: str,
+        *,
+        input: str = "",  # noqa: A002
+        system: str | None = None,
+        history: Sequence[tuple[str, str]] = (),
+        max_new_tokens: int = 128,
+    ) -> str:
         """An assistant's answer, asked in the template it was trained with.
 
+        `system` is what it is told about itself; None is what it was told in training. `history` holds the earlier
+        requests and answers of a conversation; the oldest are forgotten when the context is too short for all.
         Raises: ConfigError when the model was not tuned on instructions.
         """
         if self.kind != "instruction":
             raise ConfigError(
                 f"ask needs an assistant, found a model of kind {self.kind!r}; name the assistant's folder."
             )
-        entry = Instruction(instruction=instruction, input=input, output="")
         chosen = template(str(self.task["template"]))
+        entry = Instruction(
+            instruction=instruction,
+            input=input,
+            output="",
+            system=str(self.task.get("system", "")) if system is None else system,
+            history=tuple(Exchange(*exchange) for exchange in history),
+        )
+        room = self.config.context_length - max_new_tokens
+        entry = forget_to_fit(entry, chosen, self.tokenizer, n_tokens=room)
         return answer_all([entry], self.model, self.tokenizer, chosen, max_new_tokens=max_new_tokens)[0].text
+
+    @property
+    def knows_conversations(self) -> bool:
+        """Was this assistant trained on conversations of several turns?"""
+        return bool(self.task.get("exchanges", 1) != 1)
 
     def generation_config(self, **settings: object) -> GenerationConfig:
         """Settings completed with what this model's tokenizer knows: where a text ends and begins.

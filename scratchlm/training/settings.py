@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from scratchlm.core.assets import ASSETS, asset_path
-from scratchlm.core.errors import DataError
+from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.known_datasets import DATASETS
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.document_split import SplitBy, split_documents
@@ -44,6 +44,16 @@ class TokenizerSettings:
     kind: Literal["bpe", "gpt2", "word"] = "bpe"  # bpe, word: learnt from the training text; gpt2: OpenAI's
     vocab_size: int = 2048  # tokens that a learnt vocabulary may have
     path: str | None = None  # a finished tokenizer.json instead
+    special_tokens: tuple[
+        str, ...
+    ] = ()  # beside end-of-text, for a learnt bpe: role marks of a chat template
+
+    def __post_init__(self) -> None:
+        if self.special_tokens and (self.kind != "bpe" or self.path is not None):
+            raise ConfigError(
+                f"special_tokens are for a tokenizer that is learnt as bpe, got {self.special_tokens} for "
+                f"{self.path or self.kind!r}; leave them out."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +136,7 @@ def train_tokenizer(
     if settings.kind == "word":
         words = itertools.chain.from_iterable(map(split_words, texts))
         return WordTokenizer(build_vocab(words, special_tokens=(END_OF_TEXT, UNKNOWN)))
-    return train_bpe(texts, settings.vocab_size)
+    return train_bpe(texts, settings.vocab_size, special_tokens=(END_OF_TEXT, *settings.special_tokens))
 
 
 def training_texts(paths: Sequence[str | Path], text: TextSettings) -> Iterator[str]:

@@ -29,6 +29,11 @@ def test_padding_is_no_token():
     assert Batch(inputs=INPUTS, targets=INPUTS, attention_mask=mask).n_tokens == 5
 
 
+def test_texts_of_a_packed_row_count_once_each_token():
+    mask = torch.tensor([[1, 2, 2], [7, 7, 0]])
+    assert Batch(inputs=INPUTS, targets=INPUTS, attention_mask=mask).n_tokens == 5
+
+
 def test_moving_keeps_everything():
     mask = INPUTS != 0
     moved = Batch(inputs=INPUTS, targets=INPUTS + 1, attention_mask=mask).to("meta")

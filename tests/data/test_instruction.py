@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.data.conversations import Exchange
 from scratchlm.data.instruction import InstructionExamples
-from scratchlm.data.instructions import Instruction, read_instructions
+from scratchlm.data.instructions import Instruction, read_instructions, split_instructions
+from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.prompts import PromptTemplate, template
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 
@@ -129,3 +131,113 @@ def test_on_the_books_data_the_ids_are_those_of_the_whole_text(real_data):
         batch = examples.batch(indices)
         assert batch.inputs.tolist() == inputs
         assert batch.targets.tolist() == targets
+
+
+# --- packing
+
+
+def test_a_packed_batch_holds_the_same_tokens_and_targets(byte_tokenizer):
+    entries = [entry("a" * (i % 5 + 1), "b" * (i % 3)) for i in range(12)]
+    plain, packed = (
+        InstructionExamples(entries, byte_tokenizer, template=PLAIN, packing=packing, max_length=40)
+        for packing in (False, True)
+    )
+    for indices in ([0, 1, 2, 3], [7], range(12)):
+        one, other = plain.batch(indices), packed.batch(indices)
+        assert (one.n_tokens, one.n_targets) == (other.n_tokens, other.n_targets)
+        texts = sorted(row[mask].tolist() for row, mask in zip(one.inputs, one.attention_mask))
+        found = [
+            row[mask == number].tolist()
+            for row, mask in zip(other.inputs, other.attention_mask)
+            for number in range(1, int(mask.max()) + 1)
+        ]
+        assert sorted(found) == texts
+        assert (other.targets[other.attention_mask == 0] == IGNORE_INDEX).all()
+        assert other.inputs.shape[1] <= 40
+
+
+def test_the_last_target_of_one_text_is_its_end_not_the_next_text(byte_tokenizer):
+    packed = InstructionExamples(
+        [entry("a", "b"), entry("c", "d")], byte_tokenizer, template=PLAIN, packing=True
+    )
+    batch = packed.batch([0, 1])
+    assert batch.inputs.shape[0] == 1
+    last_of_first = int((batch.attention_mask[0] == 1).sum()) - 1
+    assert batch.targets[0, last_of_first] == END
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_share_of_padding_is_that_of_the_batches(byte_tokenizer, packing):
+    entries = [entry("a" * (i * 7 % 11), "b") for i in range(20)]
+    examples = InstructionExamples(entries, byte_tokenizer, template=PLAIN, packing=packing, max_length=30)
+    loader = BatchLoader(examples, batch_size=6, seed=1)
+    masks = [batch.attention_mask != 0 for batch in loader]
+    expected = 1 - sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks)
+    assert examples.padding_share(loader.indices(0)) == pytest.approx(expected)
+
+
+def padding_of(entries, tokenizer, *, packing, buckets, max_length):
+    alpaca = template("alpaca")
+    examples = InstructionExamples(
+        entries, tokenizer, template=alpaca, packing=packing, max_length=max_length
+    )
+    loader = BatchLoader(examples, batch_size=8, seed=123, bucket_by_length=buckets)
+    return examples.padding_share(loader.indices(0))
+
+
+@pytest.mark.parametrize(("packing", "max_length"), [(False, 1024), (True, 1024), (True, 128)])
+def test_on_the_books_data_a_fifth_of_its_batches_is_padding_and_hardly_any_of_ours(
+    real_data, packing, max_length
+):
+    bpe = real_data / "gpt2_bpe"
+    tokenizer = load_gpt2_tokenizer(bpe / "encoder.json", bpe / "vocab.bpe")
+    train = split_instructions(read_instructions(real_data / "instruction" / "instruction-data.json")).train
+    assert len(train) == 935
+    books = padding_of(train, tokenizer, packing=False, buckets=False, max_length=1024)
+    assert books == pytest.approx(0.19, abs=0.01)  # the book's shuffled batches of 8
+    ours = padding_of(train, tokenizer, packing=packing, buckets=not packing, max_length=max_length)
+    assert ours < 0.05
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_hardly_any_padding_with_lengths_drawn_at_random(byte_tokenizer, packing):
+    lengths = np.random.default_rng(0).integers(1, 300, size=800)
+    entries = [entry("a" * int(n), "b") for n in lengths]
+    padded = padding_of(entries, byte_tokenizer, packing=False, buckets=False, max_length=512)
+    ours = padding_of(entries, byte_tokenizer, packing=packing, buckets=not packing, max_length=2048)
+    assert padded > 0.2
+    assert ours < 0.05
+
+
+# --- conversations
+
+CHAT = Instruction(instruction="two", input="", output="2", system="count", history=(Exchange("one", "1"),))
+
+
+def learnt(batch):
+    return batch.targets[0][batch.targets[0] != IGNORE_INDEX].tolist()
+
+
+def test_every_answer_of_a_conversation_carries_loss(byte_tokenizer):
+    batch = InstructionExamples([CHAT], byte_tokenizer, template=PLAIN).batch([0])
+    assert learnt(batch) == [*b" 1", END, *b" 2", END]
+    text = byte_tokenizer.decode(batch.inputs[0].tolist())
+    assert text == "count\nQ: one\nA: 1\nQ: two\nA: 2"
+
+
+def test_or_only_the_last_one(byte_tokenizer):
+    examples = InstructionExamples([CHAT], byte_tokenizer, template=PLAIN, last_turn_only=True)
+    assert learnt(examples.batch([0])) == [*b" 2", END]
+    unmasked = InstructionExamples(
+        [CHAT], byte_tokenizer, template=PLAIN, last_turn_only=True, mask_instruction=False
+    )
+    assert learnt(unmasked.batch([0])) == [*b"\nQ: two\nA: 2", END]
+
+
+def test_a_conversation_cut_before_its_last_answer_keeps_the_earlier_ones(byte_tokenizer):
+    long = Instruction(instruction="x" * 50, input="", output="2", history=(Exchange("one", "1"),))
+    examples = InstructionExamples([long], byte_tokenizer, template=PLAIN, max_length=30)
+    assert (examples.n_truncated, examples.n_left_out) == (1, 0)
+    assert learnt(examples.batch([0])) == [*b" 1", END]
+    with pytest.raises(DataError, match="all 1 prompts"):
+        InstructionExamples([long], byte_tokenizer, template=PLAIN, max_length=30, last_turn_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -9,20 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scratchlm.checkpoints.store import load_model
+from scratchlm.checkpoints.store import load_model, save_model
 from scratchlm.core.batch import IGNORE_INDEX
-from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.errors import CheckpointError, ConfigError, DataError
+from scratchlm.data.conversations import Exchange
 from scratchlm.data.instruction import InstructionExamples
 from scratchlm.data.instructions import Instruction, InstructionSplit
 from scratchlm.data.prompts import TEMPLATES, template
 from scratchlm.finetuning import instruction
-from scratchlm.finetuning.instruction import (
-    Answer,
-    InstructSettings,
-    answer_all,
-    finetune_instructions,
-    score_answers,
-)
+from scratchlm.finetuning.instruction import InstructSettings, finetune_instructions
 from scratchlm.tokenizers.bpe_training import train_bpe
 from scratchlm.training.interrupts import StoppedBySignal
 
@@ -42,50 +38,6 @@ def quick(**changes):
             "checkpoint_every_steps": 0, "template": "plain", "max_new_tokens": 8, "drop_rate": 0.0, **changes,
         }
     )  # fmt: skip
-
-
-def entry(output, text="say"):
-    return Instruction(instruction=text, input="", output=output)
-
-
-# --- answers and scores
-
-
-def test_answers_keep_the_order_of_the_entries(tiny_model, base_tokenizer):
-    entries = [entry("x", text="say " + "something " * (i * 5 % 7)) for i in range(9)]
-    chosen = template("plain")
-    together = answer_all(entries, tiny_model, base_tokenizer, chosen, max_new_tokens=5, batch_size=4)
-    assert [answer.entry for answer in together] == entries
-    alone = [answer_all([e], tiny_model, base_tokenizer, chosen, max_new_tokens=5)[0].text for e in entries]
-    assert [answer.text for answer in together] == alone
-
-
-def test_an_answer_stops_at_end_of_text(tiny_model, base_tokenizer):
-    with torch.no_grad():  # whatever comes in, end-of-text is the likeliest next token
-        tiny_model.final_norm.scale.zero_()
-        tiny_model.final_norm.shift.copy_(tiny_model.tok_emb.weight[base_tokenizer.end_of_text_id])
-    answers = answer_all(ENTRIES[:2], tiny_model, base_tokenizer, template("plain"), max_new_tokens=6)
-    assert [answer.text for answer in answers] == ["", ""]
-    assert score_answers(answers).n_empty == 2
-
-
-def test_scores_count_an_empty_answer_as_wrong():
-    answers = [
-        Answer(entry=entry("cold"), text="Cold."),
-        Answer(entry=entry("the red hen"), text="the red fox"),
-        Answer(entry=entry("dry"), text="  \n"),
-        Answer(entry=entry("up"), text=""),
-    ]
-    scores = score_answers(answers)
-    assert (scores.n, scores.n_empty) == (4, 2)
-    assert scores.exact_match == 0.25
-    assert scores.token_f1 == pytest.approx((1 + 2 / 3 + 0 + 0) / 4)
-    assert scores.interval[0] < 0.25 < scores.interval[1]
-
-
-def test_scoring_nothing_is_an_error():
-    with pytest.raises(DataError, match="found none"):
-        score_answers([])
 
 
 NOISE = st.text(alphabet=st.sampled_from("ab <|>endoftx\n"), max_size=15)
@@ -117,8 +69,14 @@ def test_a_small_mapping_is_learnt_exactly_and_saved_for_judges(base_folder, tmp
     assert result.progress.val_loss < 0.1
     saved = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
     assert saved[0] == {
-        "instruction": "say", "input": "night", "output": "day", "model_response": "day", "skill": "opposites",
-    }  # fmt: skip
+        "step": 150,
+        "prompt": "Q: say\nnight\nA:",
+        "instruction": "say",
+        "input": "night",
+        "output": "day",
+        "model_response": "day",
+        "skill": "opposites",
+    }
     assert len(saved) == len(SPLIT.test)
     assert json.loads((load_model(out).folder / "task.json").read_text()) == {
         "kind": "instruction", "template": "plain",
@@ -189,3 +147,99 @@ def test_cut_entries_are_counted(base_folder, tmp_path):
         split, quick(max_steps=1), tmp_path / "run", base=str(base_folder), device=CPU
     )
     assert result.n_truncated == 1
+
+
+# --- packing, conversations and role marks
+
+
+def test_packed_and_bucketed_training_learn_the_same(base_folder, tmp_path):
+    for packing in (True, False):
+        out = tmp_path / str(packing)
+        chosen = quick(packing=packing, batch_size=6)
+        result = finetune_instructions(SPLIT, chosen, out, base=str(base_folder), device=CPU)
+        assert result.scores.exact_match == 1.0
+        assert 0 <= result.padding_share < 0.2
+        assert result.tokens_per_s > 0
+
+
+def test_a_packed_run_resumes_bit_for_bit(base_folder, tmp_path, stop_at):
+    chosen = quick(max_steps=6, batch_size=5, drop_rate=0.2, checkpoint_every_steps=2, packing=True)
+    arguments = {"base": str(base_folder), "device": CPU, "resume": True}
+    finetune_instructions(SPLIT, chosen, tmp_path / "a", **arguments)
+    with pytest.raises(StoppedBySignal):
+        finetune_instructions(SPLIT, chosen, tmp_path / "b", callbacks=[stop_at(3)], **arguments)
+    finetune_instructions(SPLIT, chosen, tmp_path / "b", **arguments)
+    one, other = (load_model(tmp_path / name).model.state_dict() for name in "ab")
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+CHATS = [
+    Instruction(instruction="again", input="", output=one, history=(Exchange(f"say {other}", other),))
+    for one, other in PAIRS
+]
+
+
+def test_conversations_are_learnt_and_remembered_with_their_system_prompt(tmp_path):
+    split = InstructionSplit(
+        **{
+            part: [dataclasses.replace(e, system="be brief") for e in CHATS]
+            for part in ("train", "val", "test")
+        }
+    )
+    chosen = quick(template="chatml", system="be brief", max_steps=100, batch_size=6, learning_rate=3e-3)
+    result = finetune_instructions(split, chosen, tmp_path / "run", base="random:tiny", device=CPU)
+    assert result.scores.exact_match == 1.0  # which word it is, only the first turn tells
+    loaded = load_model(tmp_path / "run")
+    assert loaded.task == {"kind": "instruction", "template": "chatml", "system": "be brief", "exchanges": 2}
+    assert {"<|im_start|>", "<|im_end|>"} <= loaded.tokenizer.special_tokens.keys()
+
+
+def test_an_entry_that_fills_the_context_with_its_prompt_is_counted(base_folder, tmp_path):
+    long = Instruction(instruction="word " * 60, input="", output="up")
+    split = InstructionSplit(train=[*ENTRIES, long], val=ENTRIES[:2], test=ENTRIES[:2])
+    result = finetune_instructions(
+        split, quick(max_steps=1), tmp_path / "run", base=str(base_folder), device=CPU
+    )
+    assert (result.n_left_out, result.n_truncated) == (1, 1)
+
+
+def test_an_epoch_without_any_answer_is_an_error(base_folder, tmp_path):
+    long = [Instruction(instruction="word " * 60, input="", output="up")]
+    with pytest.raises(DataError, match="found all 1 prompts to fill 48 tokens"):
+        finetune_instructions(
+            InstructionSplit(train=long, val=long, test=long), quick(), tmp_path / "r",
+            base=str(base_folder), device=CPU,
+        )  # fmt: skip
+
+
+def test_role_marks_that_the_base_does_not_know_are_told(base_folder, tmp_path):
+    told = []
+    finetune_instructions(
+        SPLIT, quick(max_steps=1, template="phi3"), tmp_path / "run", base=str(base_folder), device=CPU,
+        notify=told.append,
+    )  # fmt: skip
+    assert any(
+        "does not know <|user|>, <|assistant|>, <|system|>: they are ordinary text" in line for line in told
+    )
+
+
+def test_a_base_with_the_tokenizer_of_another_model_is_an_error(tiny_model, tmp_path):
+    larger = train_bpe(
+        [" ".join(e.instruction + e.input + e.output for e in ENTRIES) * 3 + "abcdefgh " * 9], 310
+    )
+    assert larger.vocab_size > tiny_model.config.vocab_size
+    with pytest.raises(CheckpointError, match=r"found 300 ids in the model and 3\d\d in the tokenizer"):
+        finetune_instructions(
+            SPLIT, quick(max_steps=1), tmp_path / "run", device=CPU,
+            base=str(save_model(tmp_path / "base", tiny_model, larger)),
+        )  # fmt: skip
+
+
+def test_a_run_resumed_on_a_base_of_another_tokenizer_is_refused(base_folder, tiny_model, tmp_path):
+    arguments = {"device": CPU, "resume": True}
+    finetune_instructions(SPLIT, quick(max_steps=1), tmp_path / "run", base=str(base_folder), **arguments)
+    other = train_bpe(["say hot cold " * 5], 300)
+    base = save_model(tmp_path / "other", tiny_model, other)
+    with pytest.raises(CheckpointError, match="another tokenizer"):
+        finetune_instructions(SPLIT, quick(max_steps=2), tmp_path / "run", base=str(base), **arguments)

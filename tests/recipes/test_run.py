@@ -299,3 +299,12 @@ def test_fresh_never_deletes_what_the_new_run_needs(tmp_path):
     with pytest.raises(ConfigError, match="would delete"):
         prepare_folder(out, recipe, fresh=True, extend=False)
     assert (out / "recipe.toml").exists()
+
+
+def test_the_role_marks_of_the_assistant_are_special_tokens_from_the_start(recipe_of, run_it, tmp_path):
+    recipe = recipe_of(
+        stages=["pretrain", "instruct"], instruct={"template": "chatml"}, model={"context_length": 64}
+    )
+    result = run_it(recipe, tmp_path / "run")
+    for folder in (result.out, result.out / "instruct"):
+        assert {"<|im_start|>", "<|im_end|>"} <= load_model(folder).tokenizer.special_tokens.keys()

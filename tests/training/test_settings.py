@@ -141,3 +141,12 @@ def test_a_finished_tokenizer_is_taken_as_it_is(tail_file, tmp_path):
     first.save(tmp_path / "tokenizer.json")
     given = TokenizerSettings(path=str(tmp_path / "tokenizer.json"), vocab_size=9999)
     assert train_tokenizer(given, [tail_file], TextSettings()).fingerprint == first.fingerprint
+
+
+def test_role_marks_become_special_tokens_of_a_learnt_vocabulary_only(tail_file):
+    chosen = TokenizerSettings(vocab_size=300, special_tokens=("<|user|>",))
+    tokenizer = train_tokenizer(chosen, [tail_file], TextSettings())
+    assert list(tokenizer.special_tokens) == ["<|endoftext|>", "<|user|>"]
+    assert tokenizer.vocab_size <= 300
+    with pytest.raises(ConfigError, match="special_tokens are for a tokenizer that is learnt as bpe"):
+        TokenizerSettings(kind="gpt2", special_tokens=("<|user|>",))

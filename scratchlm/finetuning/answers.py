@@ -1,0 +1,153 @@
+"""What an assistant answers to test entries, how right that is, and the file that keeps it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scratchlm.core.errors import DataError
+from scratchlm.core.files import write_text
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.data.instructions import Instruction
+from scratchlm.data.prompt_ids import answer_end_id, encode_prompt
+from scratchlm.data.prompts import PromptTemplate
+from scratchlm.evaluation.intervals import wilson_interval
+from scratchlm.evaluation.text_scores import exact_match, token_f1
+from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.generate import generate_ids
+from scratchlm.model.gpt import GPTModel
+from scratchlm.training.history import History
+
+ANSWERS_AT_ONCE = 32  # as many are lost at most when a run is killed while it answers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A test entry and what the model said to it."""
+
+    entry: Instruction
+    text: str
+
+    @property
+    def is_exact(self) -> bool:
+        """Does it say what the reference says?"""
+        return exact_match(self.text, self.entry.output)
+
+    @property
+    def f1(self) -> float:
+        """How far its words overlap with the reference's."""
+        return token_f1(self.text, self.entry.output)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerScores:
+    """Figures over some answers."""
+
+    n: int
+    exact_match: float
+    interval: tuple[float, float]  # of exact_match, 95 %
+    token_f1: float
+    n_empty: int  # answers without a word
+
+
+def answer_all(
+    entries: Sequence[Instruction],
+    model: GPTModel,
+    tokenizer: Tokenizer,
+    chosen: PromptTemplate,
+    *,
+    max_new_tokens: int,
+    batch_size: int = 64,
+) -> list[Answer]:
+    """The model's greedy answer to each entry, up to its end; the order stays that of the entries."""
+    ends = {answer_end_id(chosen, tokenizer), tokenizer.end_of_text_id} - {None}
+    stop_ids = tuple(sorted(end for end in ends if end is not None))
+    config = GenerationConfig(max_new_tokens=max_new_tokens, stop_ids=stop_ids)
+    prompts = [encode_prompt(entry, chosen, tokenizer) for entry in entries]
+    order = sorted(range(len(entries)), key=lambda i: len(prompts[i]))  # batches of similar length
+    texts: dict[int, str] = {}
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        results = generate_ids(model, [prompts[i] for i in rows], config, tokenizer=tokenizer)
+        texts |= {i: result.text.removeprefix(chosen.answer_lead) for i, result in zip(rows, results)}
+    return [Answer(entry=entry, text=texts[i]) for i, entry in enumerate(entries)]
+
+
+def answer_into_file(
+    entries: Sequence[Instruction],
+    model: GPTModel,
+    tokenizer: Tokenizer,
+    chosen: PromptTemplate,
+    path: Path,
+    *,
+    step: int,
+    max_new_tokens: int,
+) -> list[Answer]:
+    """Answers as `answer_all` gives them, each written to the file as soon as it is there.
+
+    The file holds a JSON line an answer, in the order of the entries: prompt, reference (`output`) and answer
+    (`model_response`), in the form that judges read, and the training step of the model that gave it. What the
+    file already holds of this step is not asked again, so a run that was killed goes on with the rest; half a
+    last line and answers of another step go.
+    """
+    history = History(path)
+    kept = _already_given(history.records(), entries, chosen, step)
+    if path.exists():
+        write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
+    answers = [
+        Answer(entry=entry, text=str(record["model_response"])) for entry, record in zip(entries, kept)
+    ]
+    while len(answers) < len(entries):
+        start = len(answers)
+        stop = (start // ANSWERS_AT_ONCE + 1) * ANSWERS_AT_ONCE  # the same groups, wherever a run was killed
+        for answer in answer_all(
+            entries[start:stop], model, tokenizer, chosen, max_new_tokens=max_new_tokens
+        ):
+            history.append(_record(answer, chosen, step))
+            answers.append(answer)
+    return answers
+
+
+def score_answers(answers: Sequence[Answer]) -> AnswerScores:
+    """Exact match and word overlap over all answers; an empty answer counts as wrong, never as missing.
+
+    Raises: DataError for no answers.
+    """
+    if not answers:
+        raise DataError("scoring needs answers, found none; check the test entries.")
+    n_exact = sum(answer.is_exact for answer in answers)
+    return AnswerScores(
+        n=len(answers),
+        exact_match=n_exact / len(answers),
+        interval=wilson_interval(n_exact, len(answers)),
+        token_f1=sum(answer.f1 for answer in answers) / len(answers),
+        n_empty=sum(not answer.text.strip() for answer in answers),
+    )
+
+
+def _record(answer: Answer, chosen: PromptTemplate, step: int) -> dict[str, Any]:
+    return {
+        "step": step,
+        "prompt": chosen.prompt(answer.entry),
+        "instruction": answer.entry.instruction,
+        "input": answer.entry.input,
+        "output": answer.entry.output,
+        "model_response": answer.text,
+        "skill": answer.entry.skill,
+    }
+
+
+def _already_given(
+    records: Sequence[dict[str, Any]], entries: Sequence[Instruction], chosen: PromptTemplate, step: int
+) -> list[dict[str, Any]]:
+    """The file's answers from the beginning on, as long as they are this model's to these entries."""
+    kept: list[dict[str, Any]] = []
+    for entry, record in zip(entries, records):
+        expected = _record(Answer(entry=entry, text=str(record.get("model_response"))), chosen, step)
+        if record != expected:
+            break
+        kept.append(record)
+    return kept
