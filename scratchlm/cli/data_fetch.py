@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -13,17 +14,28 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.assets import ASSETS, fetch_asset, find_assets
 from scratchlm.core.errors import ConfigError
+from scratchlm.data.hub import export_hub_dataset, parse_columns
+
+HUB = "hf:"  # before the name of a data set of the Hugging Face hub
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataFetch(Common):
     """Download known data sets into the cache: resumed when interrupted, checked before they appear.
 
+    hf:NAME writes a data set of the Hugging Face hub as a .jsonl file that training takes; name its columns.
+
     Example: scratchlm data fetch gpt2_bpe wikitext_2
     """
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()  # ids or folders of `scratchlm data list`
     all: bool = False  # every small one (of at most 2 MB); larger ones are fetched by name
+    columns: tuple[str, ...] = ()  # of hf:NAME: OURS=THEIRS, e.g. text=sentence label
+    split: str = "train"  # of hf:NAME
+    config: str | None = None  # of hf:NAME: which of its configurations
+    revision: str | None = None  # of hf:NAME: a commit, so that everybody gets the same bytes
+    most_rows: int | None = None  # of hf:NAME: stop after so many
+    out: Path | None = None  # of hf:NAME: the .jsonl file to write
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
@@ -37,6 +49,8 @@ def _act(command: DataFetch, console: Console) -> dict[str, Any]:
         raise ConfigError(
             "fetch needs a name, found none; `scratchlm data list` shows them, --all takes every small one."
         )
+    if any(name.startswith(HUB) for name in command.names):
+        return _fetch_from_hub(command, console)
     assets = list(ASSETS) if command.all else [asset for name in command.names for asset in find_assets(name)]
     fetched = []
     for asset in assets:
@@ -54,3 +68,28 @@ def _act(command: DataFetch, console: Console) -> dict[str, Any]:
         if not command.json:
             print(path)
     return {"fetched": fetched}
+
+
+def _fetch_from_hub(command: DataFetch, console: Console) -> dict[str, Any]:
+    """One data set of the hub, into one file; returns the `--json` keys."""
+    if len(command.names) != 1 or command.out is None:
+        raise ConfigError(
+            f"a data set of the hub is fetched alone and into a file, found {len(command.names)} names and "
+            f"--out {command.out}; e.g. `scratchlm data fetch hf:NAME --columns text label --out data.jsonl`."
+        )
+    name = command.names[0].removeprefix(HUB)
+    with Progress(*Progress.get_default_columns(), console=console) as bar:
+        task = bar.add_task(f"{name} ({command.split})", total=command.most_rows)
+        n_rows = export_hub_dataset(
+            name,
+            command.out,
+            columns=parse_columns(command.columns),
+            split=command.split,
+            config=command.config,
+            revision=command.revision,
+            most_rows=command.most_rows,
+            progress=lambda n: bar.update(task, completed=n),
+        )
+    if not command.json:
+        print(f"{command.out}  ({n_rows:,} rows; its licence is that of the data set's card)")
+    return {"fetched": [{"id": command.names[0], "path": str(command.out), "rows": n_rows}]}

@@ -102,7 +102,7 @@ def test_the_page_is_quiet_asks_for_nothing_and_fits_its_window(browser, data, t
 def test_the_page_of_a_data_set_is_as_quiet_and_fits_as_well(browser, tmp_path, size, tiny_tokenizer):
     rows = [{"instruction": f"{HOSTILE} {i}", "input": "cat", "output": "the cat sat"} for i in range(9)]
     (tmp_path / "a.json").write_text(json.dumps(rows))
-    figures = inspect_data([tmp_path / "a.json"], tokenizer=tiny_tokenizer, context_length=300)
+    figures = inspect_data([tmp_path / "a.json"], tokenizer=tiny_tokenizer, context_length=2000)
     file = tmp_path / "xray.html"
     file.write_text(render_xray(figures), encoding="utf-8")
     with Visit(browser, file, size=size) as visit:

@@ -68,7 +68,7 @@ def kind_of_keys(row: Mapping[str, Any], *, where: str) -> DataKind:
     keys = {str(key).strip().casefold() for key in row}
     if {"chosen", "rejected"} <= keys:
         return "preference"
-    if "instruction" in keys and keys & {"output", "response"}:
+    if ("instruction" in keys and keys & {"output", "response"}) or keys & {"messages", "conversations"}:
         return "instruction"
     if {"text", "label"} <= keys:
         return "classification"

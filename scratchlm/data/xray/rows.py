@@ -48,6 +48,7 @@ class DataRow:
 
     where: str
     fields: Mapping[str, str]
+    as_trained: Instruction | None = None  # an instruction row as training's own reader has it
 
     @property
     def text(self) -> str:
@@ -62,8 +63,8 @@ class DataRow:
 
     @property
     def entry(self) -> Instruction:
-        """An instruction row as training has it."""
-        return Instruction(
+        """An instruction row as training has it, or would have it if it took the file."""
+        return self.as_trained or Instruction(
             instruction=self.fields.get("instruction", ""),
             input=self.fields.get("input", ""),
             output=self.fields.get("output", ""),
@@ -103,6 +104,9 @@ def read_rows(
     if kind == "text":
         yield from _text_rows(path, reading, text_field, document_separator)
         return
+    if kind == "instruction" and refusal(path, kind) is None:
+        yield from _trained_entries(path, reading)
+        return
     for where, value in _records(path, reading):
         row = _row(where, value, kind, reading)
         if row is not None:
@@ -119,6 +123,15 @@ def refusal(path: str | Path, kind: DataKind) -> str | None:
     except DataError as complaint:
         return str(complaint)
     return None
+
+
+def _trained_entries(path: Path, reading: Reading) -> Iterator[DataRow]:
+    """The entries as training's own reader has them, whatever forms it knows."""
+    for _ in decoded_leniently(path, reading.faults):
+        pass  # only its bytes are looked at here
+    for number, entry in enumerate(read_instructions(path), start=1):
+        fields = {"instruction": entry.instruction, "input": entry.input, "output": entry.output}
+        yield DataRow(where=f"{path} entry {number}", fields=fields, as_trained=entry)
 
 
 def _text_rows(path: Path, reading: Reading, text_field: str, document_separator: str) -> Iterator[DataRow]:

@@ -1,0 +1,132 @@
+"""Any data set of the Hugging Face hub, through their `datasets` library, as a .jsonl file that readers here take.
+
+The library is optional and slow to import, so it is imported only here and only when asked for. Rows are streamed:
+nothing is kept but the file that is written.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from scratchlm.core.errors import ConfigError, DataError, DownloadError, MissingDependencyError
+from scratchlm.core.files import new_file
+
+OUR_COLUMNS = ("text", "label", "instruction", "input", "output", "prompt", "chosen", "rejected")
+
+
+def parse_columns(pairs: tuple[str, ...]) -> dict[str, str]:
+    """`ours=theirs` as a table; a name alone means that both call the column so.
+
+    Raises: ConfigError for no pair, a name of ours that no reader knows, or one given twice.
+    Example:
+        >>> parse_columns(("text=sentence", "label"))
+        {'text': 'sentence', 'label': 'label'}
+    """
+    columns: dict[str, str] = {}
+    for pair in pairs:
+        ours, _, theirs = pair.partition("=")
+        if ours not in OUR_COLUMNS or ours in columns:
+            raise ConfigError(
+                f"a column must be OURS=THEIRS with OURS once among {', '.join(OUR_COLUMNS)}, got {pair!r}; e.g. "
+                "text=sentence."
+            )
+        columns[ours] = theirs or ours
+    if not columns:
+        raise ConfigError(
+            "a data set of the hub needs its columns named, found none; e.g. --columns text=sentence."
+        )
+    return columns
+
+
+def export_hub_dataset(
+    name: str,
+    target: str | Path,
+    *,
+    columns: Mapping[str, str],
+    split: str = "train",
+    config: str | None = None,
+    revision: str | None = None,
+    most_rows: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Write the named columns of a data set's rows, one JSON object a line; gives back how many rows there were.
+
+    columns: our name of each field -> the data set's. Numbered classes become their names.
+    Raises: MissingDependencyError without `datasets`; DownloadError when the data set, its split or its
+        configuration is not to be had; DataError for a column that is not there or holds no text.
+    """
+    rows = _load(name, config=config, split=split, revision=revision)
+    class_names = {theirs: _class_names(rows, theirs) for theirs in columns.values()}
+    n_rows = 0
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(target) as partial, partial.open("w", encoding="utf-8") as file:
+        for row in itertools.islice(_rows(rows, name), most_rows):
+            n_rows += 1
+            fields = {
+                ours: _field(row, theirs, class_names[theirs], f"{name} row {n_rows}")
+                for ours, theirs in columns.items()
+            }
+            file.write(json.dumps(fields, ensure_ascii=False) + "\n")
+            if progress is not None:
+                progress(n_rows)
+        if n_rows == 0:
+            raise DataError(
+                f"{name} should hold rows in its split {split!r}, found none; name another --split."
+            )
+    return n_rows
+
+
+def _load(name: str, *, config: str | None, split: str, revision: str | None) -> Any:
+    try:
+        import datasets
+    except ImportError as cause:
+        raise MissingDependencyError(
+            f"{name!r} of the Hugging Face hub needs their library, which is not installed: pip install "
+            "'datasets>=4'"
+        ) from cause
+    try:
+        return datasets.load_dataset(name, config, split=split, revision=revision, streaming=True)
+    except (OSError, ValueError) as cause:  # not there, no network; no such split or configuration
+        raise _not_to_be_had(name, cause) from cause
+
+
+def _rows(rows: Any, name: str) -> Iterator[Mapping[str, Any]]:
+    try:
+        yield from rows
+    except OSError as cause:
+        raise _not_to_be_had(name, cause) from cause
+
+
+def _not_to_be_had(name: str, cause: Exception) -> DownloadError:
+    return DownloadError(
+        f"{name!r} should be a data set of the Hugging Face hub, with that split and configuration, got: {cause}; "
+        "check the name on huggingface.co/datasets, and the network."
+    )
+
+
+def _class_names(rows: Any, column: str) -> list[str] | None:
+    """The names of numbered classes, where the data set tells them."""
+    feature = (rows.features or {}).get(column)
+    names = getattr(feature, "names", None)
+    return list(names) if names else None
+
+
+def _field(row: Mapping[str, Any], column: str, class_names: list[str] | None, where: str) -> str:
+    if column not in row:
+        raise DataError(
+            f"{where} must have the column {column!r}, found {', '.join(map(repr, row))}; name another with --columns."
+        )
+    value = row[column]
+    if isinstance(value, int) and not isinstance(value, bool):
+        is_named = class_names is not None and 0 <= value < len(class_names)
+        return class_names[value] if class_names is not None and is_named else str(value)
+    if not isinstance(value, str):
+        raise DataError(
+            f"{where} must have text or a class in {column!r}, found {type(value).__name__}; name another column."
+        )
+    return value
