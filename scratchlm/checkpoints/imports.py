@@ -240,7 +240,7 @@ def _task_beside(path: Path, model: GPTModel) -> dict[str, Any]:
         classes = [str(number) for number in range(n_scores)]
         about = {"classes": classes, "max_length": model.config.context_length}
         return {"kind": "classification", **about} if is_classifier else {}
-    task = read_json(file, error=CheckpointError)
+    task: dict[str, Any] = read_json(file, error=CheckpointError)
     is_about_it = isinstance(task, dict) and (task.get("kind") == "classification") == is_classifier
     if not is_about_it or (is_classifier and len(task.get("classes", ())) != n_scores):
         raise CheckpointError(

@@ -19,7 +19,7 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.prompts import template
 from scratchlm.finetuning.lora import merge_lora
-from scratchlm.finetuning.peft_adapter import ADAPTER_CONFIG, import_peft
+from scratchlm.finetuning.peft_adapter import ADAPTER_CONFIG, import_peft, is_classifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,13 @@ def _with_adapter(command: Convert) -> LoadedModel:
     loaded = open_model(command.base)
     import_peft(loaded.model, command.source)
     merge_lora(loaded.model)
-    return dataclasses.replace(loaded, config=loaded.model.config)
+    if not is_classifier(loaded.model):
+        return dataclasses.replace(loaded, config=loaded.model.config)
+    classes = [
+        f"LABEL_{i}" for i in range(loaded.model.out_head.out_features)
+    ]  # an adapter does not name them
+    task = {"kind": "classification", "classes": classes, "max_length": loaded.model.config.context_length}
+    return dataclasses.replace(loaded, config=loaded.model.config, task=task)
 
 
 def _frame(task: Mapping[str, Any]) -> PromptFrame:

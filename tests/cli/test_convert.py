@@ -12,6 +12,7 @@ from scratchlm.checkpoints.gguf import read_gguf
 from scratchlm.checkpoints.imports import open_model
 from scratchlm.checkpoints.store import load_model
 from scratchlm.cli.main import main
+from scratchlm.finetuning.heads import class_logits, replace_head
 from scratchlm.finetuning.lora import lora_parameters, replace_linear_with_lora
 from scratchlm.finetuning.peft_adapter import export_peft
 
@@ -160,6 +161,21 @@ def test_a_mistake_is_one_line_with_its_exit_code(life, run, tmp_path, monkeypat
     assert message in err
     assert len(err.strip().splitlines()) == 1
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_classifiers_adapter_makes_a_classifier_of_its_base(life, run_json, tmp_path):
+    base = load_model(life["base"]).model
+    torch.manual_seed(2)
+    replace_head(base, 3)
+    replace_linear_with_lora(base.trf_blocks, 2, 4)
+    adapter = export_peft(tmp_path / "adapter", base)
+    run_json(f"convert {adapter} {tmp_path / 'made'} --to native --base {life['base']}")
+    made = load_model(tmp_path / "made")
+    assert made.task["classes"] == ["LABEL_0", "LABEL_1", "LABEL_2"]
+    ids = torch.arange(12)[None]
+    with torch.no_grad():
+        expected, found = (class_logits(model.eval(), ids, None) for model in (base, made.model))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
 def test_an_adapter_is_added_to_its_base(life, run, run_json, tmp_path):
