@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ from scratchlm.checkpoints.modelfile import PromptFrame, chat_template, modelfil
 from scratchlm.checkpoints.onnx import ONNXModel, export_onnx
 from scratchlm.checkpoints.store import LoadedModel, build_model, load_model, save_model
 from scratchlm.checkpoints.torch_file import read_torch_file, write_torch_file
+from scratchlm.core.config import to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError
-from scratchlm.core.files import new_file, new_folder, write_text
+from scratchlm.core.files import as_json, new_file, new_folder, write_text
 from scratchlm.model.config import WIDENING
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.files import load_tokenizer
@@ -54,6 +56,9 @@ class _Target(NamedTuple):
     read: Callable[[Path, LoadedModel], LoadedModel]
     is_folder: bool
     suffix: str  # of its name; "" = any
+    beside: Callable[[LoadedModel, Path, PromptFrame], Mapping[Path, str]] = (
+        lambda *_: {}
+    )  # texts in other files
 
 
 def convert(
@@ -82,10 +87,11 @@ def convert(
     if target.suffix != way.suffix and way.suffix:
         raise ConfigError(f"the target of --to {to} must end in {way.suffix}, got {target}; rename it.")
     frame = frame or PromptFrame()
-    beside = _modelfile_beside(source, target, frame) if to == "gguf" else {}
     _check_target(source, target, is_folder=way.is_folder, overwrite=overwrite)
-    for other in beside:
-        _check_target(source, other, is_folder=False, overwrite=overwrite)
+    beside = way.beside(source, target, frame)
+    for other, text in beside.items():
+        if not _holds(other, text):
+            _check_target(source, other, is_folder=False, overwrite=overwrite)
     difference = None
     _make_parent(target)
     with contextlib.ExitStack() as stack:
@@ -204,7 +210,28 @@ def _modelfile_beside(source: LoadedModel, target: Path, frame: PromptFrame) -> 
     end = getattr(source.tokenizer, "end_of_text_id", None)
     stops = [] if end is None else [source.tokenizer.decode([end])]
     text = modelfile(target.name, frame=frame, context_length=source.config.context_length, stops=stops)
-    return {target.with_name("Modelfile"): text}
+    place = target.with_name("Modelfile")
+    is_of_another = place.is_file() and _first_line(place) != text.partition("\n")[0]
+    return {place.with_name(f"Modelfile.{target.stem}") if is_of_another else place: text}
+
+
+def _first_line(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode("utf-8")
+
+
+def _settings_beside(source: LoadedModel, target: Path, _frame: PromptFrame) -> Mapping[Path, str]:
+    """What a file of weights does not say: a reader of it looks for these beside it."""
+    with tempfile.TemporaryDirectory() as folder:
+        source.tokenizer.save(Path(folder) / "tokenizer.json")
+        tokenizer = (Path(folder) / "tokenizer.json").read_text(encoding="utf-8")
+    texts = {"config.json": as_json(to_dict(source.config)), "tokenizer.json": tokenizer}
+    if source.task:
+        texts["task.json"] = as_json(dict(source.task))
+    return {target.with_name(name): text for name, text in texts.items()}
 
 
 def _as_float32(model: GPTModel) -> GPTModel:
@@ -290,7 +317,7 @@ def _read_onnx(path: Path, source: LoadedModel) -> LoadedModel:
 TARGETS: dict[str, _Target] = {
     "native": _Target(_write_native, _read_native, is_folder=True, suffix=""),
     "hf": _Target(_write_huggingface, _read_huggingface, is_folder=True, suffix=""),
-    "gguf": _Target(_write_gguf, _read_gguf, is_folder=False, suffix=".gguf"),
-    "book": _Target(_write_book, _read_book, is_folder=False, suffix=".pth"),
+    "gguf": _Target(_write_gguf, _read_gguf, is_folder=False, suffix=".gguf", beside=_modelfile_beside),
+    "book": _Target(_write_book, _read_book, is_folder=False, suffix=".pth", beside=_settings_beside),
     "onnx": _Target(_write_onnx, _read_onnx, is_folder=False, suffix=".onnx"),
 }

@@ -104,7 +104,7 @@ def export_huggingface(
     is_classifier = task.get("kind") == "classification"
     values |= _architecture(values["model_type"], tokenizer, task)
     if is_classifier:
-        _move_head_bias(state)
+        move_head_bias(state)
         values["tie_word_embeddings"] = False
     if model.config.positions == "learned" and not model.config.qkv_bias:
         state |= {
@@ -162,7 +162,7 @@ def _architecture(kind: str, tokenizer: Tokenizer, task: Mapping[str, Any]) -> d
     }
 
 
-def _move_head_bias(state: dict[str, Tensor]) -> None:
+def move_head_bias(state: dict[str, Tensor]) -> None:
     """head(x) + bias = head(x + d) for a d that head maps to the bias; d goes into the last norm's shift."""
     bias = state.pop("out_head.bias", None)
     if bias is None or not bias.any():

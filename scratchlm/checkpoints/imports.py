@@ -69,8 +69,7 @@ def import_model(path: str | Path, *, context_length: int | None = None) -> Load
         loaded = read_gguf(source)
         if context_length is None:
             return loaded
-        model = crop_context(loaded.model, context_length).eval()
-        return dataclasses.replace(loaded, model=model, config=model.config)
+        return cropped(loaded, context_length)
     folder = source if source.is_dir() else source.parent
     task: dict[str, Any] = {}
     if source.is_dir() and _tensorflow_prefix(source) is not None:
@@ -83,15 +82,13 @@ def import_model(path: str | Path, *, context_length: int | None = None) -> Load
     else:
         kind, weights = "weights file", [source]
         model, task = _read_file(source)
-    if context_length is not None:
-        model = crop_context(model, context_length)
     tokenizer = _tokenizer(folder, model.config)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise CheckpointError(
             f"{source} should have a row for each of its tokenizer's {tokenizer.vocab_size} ids, found "
             f"{model.config.vocab_size}; the files do not belong together."
         )
-    return LoadedModel(
+    loaded = LoadedModel(
         model=model.eval(),
         config=model.config,
         tokenizer=tokenizer,
@@ -99,6 +96,19 @@ def import_model(path: str | Path, *, context_length: int | None = None) -> Load
         manifest={"format": kind, "weights": [str(file) for file in weights]},
         folder=folder,
     )
+    return loaded if context_length is None else cropped(loaded, context_length)
+
+
+def cropped(loaded: LoadedModel, context_length: int) -> LoadedModel:
+    """The same model for shorter texts, and its task with it.
+
+    Raises: ConfigError when it cannot read that many tokens.
+    """
+    model = crop_context(loaded.model, context_length).eval()
+    task = dict(loaded.task)
+    if isinstance(task.get("max_length"), int):
+        task["max_length"] = min(task["max_length"], context_length)
+    return dataclasses.replace(loaded, model=model, config=model.config, task=task)
 
 
 def crop_context(model: GPTModel, context_length: int) -> GPTModel:
@@ -166,7 +176,8 @@ def _read_file(path: Path) -> tuple[GPTModel, dict[str, Any]]:
     weights = open_weights(path)
     if "tok_emb.weight" in weights:
         config = _config_beside(path) or _config_of_our_weights(weights, path)
-        return _build_ours(config, weights, path), {}
+        model = _build_ours(config, weights, path)
+        return model, _task_beside(path, model)
     if any(name.removeprefix("model/") == "wte" for name in weights):
         return _from_openai_arrays(weights), {}
     beside = path.parent / "config.json"
@@ -215,6 +226,28 @@ def _config_beside(path: Path) -> GPTConfig | None:
         return from_dict(GPTConfig, values, where=str(file))
     except ConfigError as cause:
         raise CheckpointError(str(cause)) from cause
+
+
+def _task_beside(path: Path, model: GPTModel) -> dict[str, Any]:
+    """What the model was made for: as a task.json beside the file says, or as its head shows.
+
+    A head that is not as wide as the vocabulary scores classes. A file of weights does not name them, so they are
+    called by their numbers.
+    """
+    file, n_scores = path.parent / "task.json", model.out_head.out_features
+    is_classifier = n_scores != model.config.vocab_size
+    if not file.is_file():
+        classes = [str(number) for number in range(n_scores)]
+        about = {"classes": classes, "max_length": model.config.context_length}
+        return {"kind": "classification", **about} if is_classifier else {}
+    task: dict[str, Any] = read_json(file, error=CheckpointError)
+    is_about_it = isinstance(task, dict) and (task.get("kind") == "classification") == is_classifier
+    if not is_about_it or (is_classifier and len(task.get("classes", ())) != n_scores):
+        raise CheckpointError(
+            f"{file} should be about {path.name}, whose head has {n_scores} scores, found the task {task!r:.80}; "
+            "move it away from there."
+        )
+    return task
 
 
 def _config_of_our_weights(weights: Mapping[str, Tensor], path: Path) -> GPTConfig:

@@ -12,14 +12,14 @@ import tyro
 from rich.console import Console
 
 from scratchlm.checkpoints.conversion import DType, TargetName, convert
-from scratchlm.checkpoints.imports import open_model
+from scratchlm.checkpoints.imports import cropped, open_model
 from scratchlm.checkpoints.modelfile import PromptFrame
 from scratchlm.checkpoints.store import LoadedModel
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.prompts import template
 from scratchlm.finetuning.lora import merge_lora
-from scratchlm.finetuning.peft_adapter import ADAPTER_CONFIG, import_peft
+from scratchlm.finetuning.peft_adapter import ADAPTER_CONFIG, import_peft, is_classifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,9 @@ class Convert(Common):
     """Write a model in another format, then read it back and compare.
 
     native: a model folder of ours. hf: a folder for Hugging Face's transformers. gguf: a file for llama.cpp and Ollama,
-    with a Modelfile beside it. book: the weights as a .pth that the book's own GPTModel loads. onnx: a graph
-    from ids to logits.
+    with a Modelfile beside it (Modelfile.NAME if the folder has another model's). book: the weights as a .pth that the
+    book's own GPTModel loads, with config.json and tokenizer.json beside it, so that it can be opened again. onnx: a
+    graph from ids to logits.
     Example: scratchlm convert runs/quickstart quickstart.gguf --to gguf --dtype q8_0
     """
 
@@ -39,6 +40,7 @@ class Convert(Common):
     to: TargetName | None = None  # the format
     dtype: DType | None = None  # how numbers are stored; default: as they are (gguf: f32); q8_0 for gguf only
     base: Path | None = None  # for an adapter folder of peft: the model that it corrects
+    context_length: int | None = None  # read at most so many tokens: learned positions beyond are left out
     verify: bool = True  # read the result back and compare logits
     overwrite: bool = False  # replace an older target
 
@@ -58,6 +60,8 @@ def _act(command: Convert, console: Console) -> dict[str, Any]:  # noqa: ARG001
     loaded = (
         _with_adapter(command) if (command.source / ADAPTER_CONFIG).is_file() else open_model(command.source)
     )
+    if command.context_length is not None:
+        loaded = cropped(loaded, command.context_length)
     done = convert(
         loaded,
         command.target,
@@ -87,7 +91,13 @@ def _with_adapter(command: Convert) -> LoadedModel:
     loaded = open_model(command.base)
     import_peft(loaded.model, command.source)
     merge_lora(loaded.model)
-    return dataclasses.replace(loaded, config=loaded.model.config)
+    if not is_classifier(loaded.model):
+        return dataclasses.replace(loaded, config=loaded.model.config)
+    classes = [
+        f"LABEL_{i}" for i in range(loaded.model.out_head.out_features)
+    ]  # an adapter does not name them
+    task = {"kind": "classification", "classes": classes, "max_length": loaded.model.config.context_length}
+    return dataclasses.replace(loaded, config=loaded.model.config, task=task)
 
 
 def _frame(task: Mapping[str, Any]) -> PromptFrame:

@@ -64,7 +64,12 @@ def write_text(path: str | Path, text: str, *, error: type[ScratchLMError] = Dat
 
 def write_json(path: str | Path, value: Any, *, error: type[ScratchLMError] = DataError) -> None:
     """Write JSON that people can read, whole or not at all; NaN and infinity are refused."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", error=error)
+    write_text(path, as_json(value), error=error)
+
+
+def as_json(value: Any) -> str:
+    """JSON that people can read; NaN and infinity are refused."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ Source = Literal["hf", "openai"]
 
 OPENAI_MODELS = "https://openaipublic.blob.core.windows.net/gpt-2/models"
 BOOK_MIRROR = "https://f001.backblazeb2.com/file/LLMs-from-scratch/gpt2"
+HUGGING_FACE_MIRROR = "https://hf-mirror.com"  # the same paths, for networks that do not reach the origin
 FILES: dict[Source, tuple[str, ...]] = {
     "hf": ("config.json", "model.safetensors"),
     "openai": (
@@ -139,7 +140,7 @@ def _addresses(size: GPT2Size, source: Source, file: str) -> tuple[str, ...]:
     if source == "openai":
         return (f"{OPENAI_MODELS}/{size.folder}/{file}", f"{BOOK_MIRROR}/{size.folder}/{file}")
     place = f"openai-community/{size.repository}/resolve/{size.revision}/{file}"
-    return (f"https://huggingface.co/{place}",)
+    return (f"https://huggingface.co/{place}", f"{HUGGING_FACE_MIRROR}/{place}")
 
 
 def _settings(size: GPT2Size, file: str) -> tuple[tuple[str, int], ...]:

@@ -42,26 +42,29 @@ def base_weights(model: nn.Module) -> dict[str, Tensor]:
     return weights
 
 
-def base_fingerprint(model: nn.Module) -> str:
+def base_fingerprint(model: nn.Module, *, has_head: bool = True) -> str:
     """Hex sha256 of a model's weights without its corrections: the same for the same numbers, whatever file they
-    came from.
+    came from. Without the head, which a classifier replaces, when has_head is False.
 
     Raises: ConfigError while a correction is merged.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(base_weights(model).items()):
+        if name.startswith("out_head.") and not has_head:
+            continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         numbers = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(numbers.numpy().tobytes())
     return digest.hexdigest()
 
 
-def save_base(folder: Path, model: nn.Module) -> None:
+def save_base(folder: Path, model: nn.Module, *, has_head: bool = True) -> None:
     """Note in an adapter's folder which base it was trained on."""
-    write_json(folder / BASE_FILE, {_KEY: base_fingerprint(model)}, error=CheckpointError)
+    noted = {_KEY: base_fingerprint(model, has_head=has_head)}
+    write_json(folder / BASE_FILE, noted, error=CheckpointError)
 
 
-def check_base(folder: Path, model: nn.Module) -> None:
+def check_base(folder: Path, model: nn.Module, *, has_head: bool = True) -> None:
     """Refuse an adapter that was trained on other weights; one that does not say, as peft's, is believed.
 
     Raises: CheckpointError for another base, or a damaged note about it.
@@ -72,7 +75,7 @@ def check_base(folder: Path, model: nn.Module) -> None:
     expected = noted.get(_KEY) if isinstance(noted, dict) else None
     if not isinstance(expected, str):
         raise CheckpointError(f"{folder / BASE_FILE} must hold {_KEY}, found none; take the adapter anew.")
-    found = base_fingerprint(model)
+    found = base_fingerprint(model, has_head=has_head)
     if found != expected:
         raise CheckpointError(
             f"{folder} corrects a base of weights {expected[:12]}..., found a model of weights {found[:12]}...; load "

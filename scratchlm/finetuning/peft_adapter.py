@@ -4,6 +4,9 @@ The folder holds `adapter_config.json` and `adapter_model.safetensors`, under th
 Its GPT-2 has one matrix where we have three (queries, keys, values), so our three corrections become one of
 three times the rank, whose output part holds a block for each. A file of ours says in `base.json` which weights
 it corrects.
+
+A classifier's adapter brings its head along as `score`, which has no bias there. Ours then moves into the shift of
+the last LayerNorm, as in `export_huggingface`, and the norm is brought along too.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scratchlm.checkpoints.huggingface import move_head_bias
 from scratchlm.checkpoints.names import GPT2, LLAMA, NameTable, first_names
 from scratchlm.checkpoints.store import save_tensors
 from scratchlm.checkpoints.weight_files import open_weights
@@ -30,6 +34,8 @@ from scratchlm.model.gpt import GPTModel
 
 ADAPTER_CONFIG = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+HEAD, SCORE = "out_head.weight", "score.weight"
+SAVED_MODULES = {"score", "classifier", "ln_f", "norm"}  # peft names the first two for every classifier
 _PREFIX = "base_model.model."
 _PART = re.compile(r"(.+)\.lora_(A|B|magnitude_vector)(?:\.default)?(?:\.weight)?")
 
@@ -37,6 +43,7 @@ _PART = re.compile(r"(.+)\.lora_(A|B|magnitude_vector)(?:\.default)?(?:\.weight)
 def export_peft(folder: str | Path, model: GPTModel, *, base: str | None = None) -> Path:
     """Write the model's corrections, and nothing else, as an adapter folder, whole or not at all.
 
+    A classifier, whose head is not as wide as the vocabulary, becomes an adapter of the kind SEQ_CLS with its head.
     base: name or folder of the model that they correct, for `peft.AutoPeftModel`.
     Raises: ConfigError for a model without corrections, or with merged ones; CheckpointError when those of a
         joint matrix are of different kind, rank or scale, which the format cannot say.
@@ -71,13 +78,24 @@ def export_peft(folder: str | Path, model: GPTModel, *, base: str | None = None)
     has_dora = {isinstance(layer, LinearWithDoRA) for layer in corrected}
     if len(has_dora) != 1:
         raise CheckpointError("an adapter is either LoRA or DoRA, found both; write two adapters.")
+    config = _config(ranks, alphas, table, base, use_dora=has_dora.pop(), dropout=max(dropouts))
+    has_classes = is_classifier(model)
+    if has_classes:
+        saved = _saved_modules(model, table)
+        tensors |= {_PREFIX + name: tensor for name, tensor in saved.items()}
+        modules = dict.fromkeys(name.rpartition(".")[0].rpartition(".")[2] for name in saved)
+        config |= {"task_type": "SEQ_CLS", "modules_to_save": list(modules)}
     target = Path(folder)
     with new_folder(target, error=CheckpointError) as partial:
         save_tensors(partial / _WEIGHTS[0], tensors, metadata={"format": "pt"})
-        config = _config(ranks, alphas, table, base, use_dora=has_dora.pop(), dropout=max(dropouts))
         write_json(partial / ADAPTER_CONFIG, config, error=CheckpointError)
-        save_base(partial, model)
+        save_base(partial, model, has_head=not has_classes)
     return target
+
+
+def is_classifier(model: GPTModel) -> bool:
+    """Does its head score classes, and not the tokens of a vocabulary?"""
+    return _plain_head(model)[0].shape[0] != model.config.vocab_size
 
 
 def _joined(layers: list[nn.Module]) -> dict[str, Tensor]:
@@ -104,6 +122,7 @@ def _joined(layers: list[nn.Module]) -> dict[str, Tensor]:
 def import_peft(model: GPTModel, folder: str | Path) -> int:
     """Give the model the corrections of an adapter folder, in place; says how many linear layers got one.
 
+    An adapter of the kind SEQ_CLS also replaces the model's head by its own, for a score per class.
     Raises: CheckpointError for an adapter of another kind than LoRA or DoRA, for one of another model or of
         other weights, and for damaged files, naming what does not fit; the model is then as before.
     """
@@ -112,8 +131,11 @@ def import_peft(model: GPTModel, folder: str | Path) -> int:
     weights = open_weights(_find_weights(folder))
     table = _table(model)
     places = dict(_modules(table, model))
+    saved = _fit_saved(model, weights, config, table, folder)
     found: dict[str, dict[str, Tensor]] = {}
     for key in weights:
+        if key in saved:
+            continue
         match = _PART.fullmatch(key.removeprefix(_PREFIX))
         if match is None or match[1] not in places:
             raise CheckpointError(
@@ -122,12 +144,77 @@ def import_peft(model: GPTModel, folder: str | Path) -> int:
             )
         found.setdefault(match[1], {})[match[2]] = weights[key].float()
     fitting = [_fit(model, places[name], parts, config, name, folder) for name, parts in found.items()]
-    check_base(folder, model)
+    check_base(folder, model, has_head=config.get("task_type") != "SEQ_CLS")
     for corrections in fitting:
         for path, layer in corrections.items():
             parent = _module(model, path.rpartition(".")[0])
             setattr(parent, path.rpartition(".")[2], layer)
+    for ours, tensor in saved.values():
+        if ours == HEAD:
+            n_classes, width = tensor.shape
+            model.out_head = nn.Linear(width, n_classes, bias=False, device=model.tok_emb.weight.device)
+        with torch.no_grad():
+            model.get_parameter(ours).copy_(tensor)
     return sum(map(len, fitting))
+
+
+def _plain_head(model: GPTModel) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of the head, its correction added if it has one.
+
+    Shapes: (C, E) and (C,).
+    """
+    head: nn.Module = model.out_head
+    if not isinstance(head, LinearWithLoRA):
+        return model.out_head.weight.detach(), model.out_head.bias
+    weight, bias = head.linear.weight, head.linear.bias
+    assert isinstance(weight, Tensor)
+    assert bias is None or isinstance(bias, Tensor)
+    return (weight + head.lora.product()).detach(), bias
+
+
+def _saved_modules(model: GPTModel, table: NameTable) -> dict[str, Tensor]:
+    """The head without its bias, and the norm that took the bias up."""
+    weight, bias = _plain_head(model)
+    saved = {SCORE: weight}
+    if bias is None or not bias.any():
+        return saved
+    state = {HEAD: weight, "out_head.bias": bias.detach()}
+    state |= {f"final_norm.{name}": tensor.detach() for name, tensor in model.final_norm.state_dict().items()}
+    move_head_bias(state)
+    names = {ours: theirs for theirs, ours in _norm_names(model, table).items()}
+    return saved | {names[ours]: state[ours] for ours in names}
+
+
+def _norm_names(model: GPTModel, table: NameTable) -> dict[str, str]:
+    """transformers' names of the last norm's weights, and ours."""
+    rows = [row for row in table.rows(model.config.n_layers) if row.ours[0].startswith("final_norm.")]
+    return {table.prefixes[0] + row.theirs: row.ours[0] for row in rows}
+
+
+def _fit_saved(
+    model: GPTModel, weights: Mapping[str, Tensor], config: Mapping[str, Any], table: NameTable, folder: Path
+) -> dict[str, tuple[str, Tensor]]:
+    """What replaces weights of the model, by the adapter's names: our name of the weight, and the numbers."""
+    places = {SCORE: HEAD, **_norm_names(model, table)}
+    saved = {
+        key: (places[name], weights[key].float())
+        for key in weights
+        if (name := key.removeprefix(_PREFIX).replace(".modules_to_save.default", "")) in places
+    }
+    if bool(saved) != bool(config.get("modules_to_save")):
+        raise CheckpointError(
+            f"{folder} should hold what modules_to_save names, found {config.get('modules_to_save')!r:.80} and "
+            f"{sorted(saved)!r:.200}; fetch it again."
+        )
+    for key, (ours, tensor) in saved.items():
+        width = model.config.emb_dim
+        is_fitting = tensor.dim() == 2 and tensor.shape[1] == width and len(tensor) >= 2
+        if not (is_fitting if ours == HEAD else tensor.shape == (width,)):
+            raise CheckpointError(
+                f"{folder} should hold {key} for a width of {width}, found {tuple(tensor.shape)}; take the model "
+                "it was trained for."
+            )
+    return saved
 
 
 def _fit(
@@ -219,12 +306,18 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / ADAPTER_CONFIG} must be of a LoRA adapter, found {kind!r:.80}.")
     if not isinstance(config.get("use_dora", False), bool):
         raise CheckpointError(f"{folder / ADAPTER_CONFIG} must hold true or false as use_dora.")
-    for key, allowed in (("bias", "none"), ("modules_to_save", None)):
+    for key, allowed in (("bias", "none"),):
         if config.get(key, allowed) not in (allowed, None):
             raise CheckpointError(
                 f"{folder / ADAPTER_CONFIG} has {key} = {config[key]!r:.80}, which would change the results and "
                 "which we do not have; merge the adapter with peft."
             )
+    others = set(config.get("modules_to_save") or ()) - SAVED_MODULES
+    if others or (config.get("modules_to_save") and config.get("task_type") != "SEQ_CLS"):
+        raise CheckpointError(
+            f"{folder / ADAPTER_CONFIG} should replace a classifier's head at most, found modules_to_save = "
+            f"{config['modules_to_save']!r:.80}; merge the adapter with peft."
+        )
     if not isinstance(config.get("alpha_pattern") or {}, dict):
         raise CheckpointError(f"{folder / ADAPTER_CONFIG} must hold alpha_pattern as a table.")
     return config
@@ -284,7 +377,8 @@ def _modules(table: NameTable, model: GPTModel) -> Iterator[tuple[str, tuple[str
     for row in table.rows(model.config.n_layers):
         is_matrix = row.theirs.endswith(".weight") and row.theirs != "score.weight"
         ours = tuple(name.removesuffix(".weight") for name in row.ours)
-        if is_matrix and all(_is_linear(model, path) for path in ours):
+        is_other_head = ours == ("out_head",) and is_classifier(model)  # goes along whole, as the score
+        if is_matrix and not is_other_head and all(_is_linear(model, path) for path in ours):
             prefix = "" if row.theirs in table.unprefixed else table.prefixes[0]
             yield (prefix + row.theirs).removesuffix(".weight"), ours
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import scratchlm
 from scratchlm.checkpoints.gguf import export_gguf
 from scratchlm.checkpoints.imports import import_model, open_model
 from scratchlm.core.errors import CheckpointError
@@ -144,3 +145,37 @@ def test_a_tokenizer_with_more_ids_than_the_model_is_refused(folder, tokenizer):
     torch.save(small.state_dict(), folder / "model.pth")
     with pytest.raises(CheckpointError, match="should have a row for each of its tokenizer's"):
         open_model(folder / "model.pth")
+
+
+def classifier_of(model: GPTModel) -> GPTModel:
+    """As the book's chapter 6 makes it: the head replaced by one for two classes."""
+    torch.manual_seed(123)
+    model.out_head = torch.nn.Linear(model.config.emb_dim, 2)
+    return model
+
+
+def test_the_books_classifier_is_a_classifier_whose_classes_are_numbers(folder, model):
+    torch.save(classifier_of(model).state_dict(), folder / "review_classifier.pth")
+    loaded = open_model(folder / "review_classifier.pth")
+    assert loaded.task == {"kind": "classification", "classes": ["0", "1"], "max_length": 16}
+    assert loaded.model.out_head.bias.equal(model.out_head.bias)
+
+
+def test_the_books_classifier_classifies(folder, model):
+    torch.save(classifier_of(model).state_dict(), folder / "review_classifier.pth")
+    (prediction,) = scratchlm.load(folder / "review_classifier.pth").classify(["the cat sat"])
+    assert prediction.label in ("0", "1")
+
+
+def test_a_task_beside_the_file_names_the_classes(folder, model):
+    torch.save(classifier_of(model).state_dict(), folder / "a.pth")
+    task = {"kind": "classification", "classes": ["ham", "spam"], "max_length": 12}
+    (folder / "task.json").write_text(json.dumps(task))
+    assert open_model(folder / "a.pth").task == task
+
+
+def test_a_task_that_belongs_to_another_file_is_refused(folder, model):
+    torch.save(model.state_dict(), folder / "a.pth")
+    (folder / "task.json").write_text(json.dumps({"kind": "classification", "classes": ["ham", "spam"]}))
+    with pytest.raises(CheckpointError, match="move it away"):
+        open_model(folder / "a.pth")

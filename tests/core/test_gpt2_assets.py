@@ -28,6 +28,7 @@ def test_addresses_are_pinned_and_promises_well_formed(asset):
     assert all(url.startswith("https://") and url.endswith(f"/{file}") for url in asset.urls)
     if "huggingface.co" in asset.urls[0]:
         assert re.search(r"/openai-community/gpt2[a-z-]*/resolve/[0-9a-f]{40}/", asset.urls[0])
+        assert asset.urls[1] == asset.urls[0].replace("huggingface.co", "hf-mirror.com")
     else:
         assert asset.urls[0].startswith("https://openaipublic.blob.core.windows.net/gpt-2/models/")
         assert asset.urls[1] == f"https://f001.backblazeb2.com/file/LLMs-from-scratch/gpt2/{folder}/{file}"

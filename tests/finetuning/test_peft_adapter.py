@@ -16,6 +16,7 @@ from benchmarks.foreign_models import VOCAB_SIZE, random_model, save  # noqa: E4
 from scratchlm.checkpoints.imports import import_model  # noqa: E402
 from scratchlm.core.errors import CheckpointError, ConfigError  # noqa: E402
 from scratchlm.finetuning.dora import LinearWithDoRA, replace_linear_with_dora  # noqa: E402
+from scratchlm.finetuning.heads import class_logits, replace_head  # noqa: E402
 from scratchlm.finetuning.lora import LinearWithLoRA, merge_lora, replace_linear_with_lora  # noqa: E402
 from scratchlm.finetuning.peft_adapter import export_peft, import_peft  # noqa: E402
 from scratchlm.tokenizers.bpe_training import train_bpe  # noqa: E402
@@ -138,6 +139,8 @@ def edited(folder, **changes):
         ({"lora_dropout": 1.5}, "lora_dropout from 0 to below 1, found 1.5"),
         ({"bias": "all"}, "bias = 'all'"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"modules_to_save": ["score"]}, "modules_to_save"),
+        ({"modules_to_save": ["score"], "task_type": "SEQ_CLS"}, "should hold what modules_to_save names"),
         ({"lora_alpha": "big"}, "must hold numbers as lora_alpha"),
         ({"alpha_pattern": [1]}, "alpha_pattern as a table"),
     ],
@@ -217,3 +220,55 @@ def test_an_adapter_of_other_weights_is_refused_and_changes_nothing(tokenizer, t
     with pytest.raises(CheckpointError, match="load the base that the adapter was trained on"):
         import_peft(other, folder)
     assert not any(isinstance(module, LinearWithLoRA) for module in other.modules())
+
+
+def sequence_classifier(base_folder, n_classes: int):
+    """transformers' classifier on a language model's trunk, with a head drawn at random."""
+    torch.manual_seed(4)
+    return transformers.AutoModelForSequenceClassification.from_pretrained(
+        base_folder, num_labels=n_classes, pad_token_id=299
+    ).eval()
+
+
+def class_differences(ours, theirs, ids) -> float:
+    with torch.no_grad():
+        return (class_logits(ours.eval(), ids, None) - theirs.eval()(ids).logits).abs().max().item()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama 2"])
+def test_a_default_classifier_adapter_of_peft_gives_its_scores(family, ids, tokenizer, tmp_path):
+    base = save(random_model(family), tmp_path / "base", tokenizer)
+    settings = peft.LoraConfig(r=3, lora_alpha=7, task_type="SEQ_CLS", fan_in_fan_out=family == "gpt2")
+    adapted = peft.get_peft_model(sequence_classifier(base, 3), settings)
+    shake(adapted)
+    adapted.save_pretrained(tmp_path / "adapter")
+    ours = import_model(base).model
+    assert import_peft(ours, tmp_path / "adapter") > 0
+    assert ours.out_head.out_features == 3
+    assert class_differences(ours, adapted, ids) <= TOLERANCE
+    merge_lora(ours)
+    assert class_differences(ours, adapted, ids) <= TOLERANCE
+
+
+@pytest.mark.parametrize("has_head_correction", [False, True])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_our_classifier_adapter_gives_the_same_scores_in_peft(
+    ids, tokenizer, tmp_path, has_head_correction, has_bias
+):
+    base = save(random_model("gpt2"), tmp_path / "base", tokenizer)
+    ours = import_model(base).model
+    replace_head(ours, 2)
+    torch.nn.init.constant_(ours.out_head.bias, 0.7 if has_bias else 0.0)
+    replace_linear_with_lora(ours if has_head_correction else ours.trf_blocks, 4, 2)
+    shake(ours)
+    folder = export_peft(tmp_path / "adapter", ours)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["task_type"] == "SEQ_CLS"
+    assert config["modules_to_save"] == (["score", "ln_f"] if has_bias else ["score"])
+    adapted = peft.PeftModel.from_pretrained(sequence_classifier(base, 2), folder)
+    assert class_differences(ours, adapted, ids) <= TOLERANCE
+    again = import_model(base).model
+    import_peft(again, folder)
+    with torch.no_grad():
+        difference = class_logits(again.eval(), ids, None) - class_logits(ours.eval(), ids, None)
+    assert difference.abs().max() <= TOLERANCE
