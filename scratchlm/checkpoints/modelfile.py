@@ -17,6 +17,13 @@ class PromptFrame:
 
     before: str = ""
     after: str = ""  # the end of every prompt: now it is the model's turn
+    answer_lead: str = ""  # what the model's answers begin with
+    answer_end: str = "\n\n"  # what ends them
+    next_before: str | None = None  # stands for `before` from the second question on; None = the same
+    before_system: str = ""
+    after_system: str | None = (
+        None  # from the system prompt to the first question; None = a blank line and `before`
+    )
 
     @property
     def turn_mark(self) -> str:
@@ -44,7 +51,9 @@ def modelfile(gguf_name: str, *, frame: PromptFrame, context_length: int, stops:
             raise ConfigError(
                 f'a Modelfile needs a template without """ or double braces, got {text!r:.80}; rename the marks.'
             )
-    all_stops = list(dict.fromkeys(text for text in (*stops, frame.turn_mark) if text))
+    all_stops = list(
+        dict.fromkeys(text for text in (*stops, frame.answer_end.strip(), frame.turn_mark) if text)
+    )
     for text in (gguf_name, *all_stops):
         if '"' in text or "\n" in text:
             raise ConfigError(
@@ -62,12 +71,25 @@ def modelfile(gguf_name: str, *, frame: PromptFrame, context_length: int, stops:
 def chat_template(frame: PromptFrame) -> str:
     """The frame as the Jinja text by which llama.cpp turns a conversation into a prompt.
 
-    Every question gets the frame; earlier answers stand between them as they are.
+    Every question gets the frame; a system message stands first, earlier answers between the questions.
     """
-    before, after = (json.dumps(text, ensure_ascii=False) for text in (frame.before, frame.after))
+    parts = {
+        "before": frame.before,
+        "after": frame.after,
+        "lead": frame.answer_lead,
+        "end": frame.answer_end,
+        "next": frame.before if frame.next_before is None else frame.next_before,
+        "before_system": frame.before_system,
+        "after_system": f"\n\n{frame.before}" if frame.after_system is None else frame.after_system,
+    }
+    show = {name: f"{{{{ {json.dumps(text, ensure_ascii=False)} }}}}" for name, text in parts.items()}
+    content = "{{ message['content'] }}"
     return (
         "{%- for message in messages -%}"
-        "{%- if message['role'] == 'assistant' -%}{{ message['content'] }}{{ \"\\n\\n\" }}"
-        f"{{%- else -%}}{{{{ {before} }}}}{{{{ message['content'] }}}}{{{{ {after} }}}}"
+        f"{{%- if message['role'] == 'assistant' -%}}{show['lead']}{content}{show['end']}"
+        f"{{%- elif message['role'] == 'system' -%}}{show['before_system']}{content}{show['after_system']}"
+        f"{{%- else -%}}{{%- if loop.first -%}}{show['before']}"
+        f"{{%- elif messages[loop.index0 - 1]['role'] != 'system' -%}}{show['next']}{{%- endif -%}}"
+        f"{content}{show['after']}"
         "{%- endif -%}{%- endfor -%}"
     )

@@ -28,9 +28,7 @@ class Chat(Common):
 
     model: Path | None = None  # an assistant's model folder or run folder
     max_new_tokens: int = 128  # per answer
-    system: str | None = (
-        None  # what the assistant is told about itself; default: what it was told in training
-    )
+    system: str | None = None  # what the assistant is told about itself; None = as in training
     memory: int | None = None  # earlier exchanges to remind it of; default: all that fit, or 0 (see above)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from scratchlm.checkpoints.modelfile import PromptFrame
 from scratchlm.checkpoints.store import LoadedModel
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import ConfigError
+from scratchlm.data.prompt_ids import answer_end_id
 from scratchlm.data.prompts import template
 from scratchlm.finetuning.lora import merge_lora
 from scratchlm.finetuning.peft_adapter import ADAPTER_CONFIG, import_peft, is_classifier
@@ -67,7 +68,7 @@ def _act(command: Convert, console: Console) -> dict[str, Any]:  # noqa: ARG001
         command.target,
         to=command.to,
         dtype=command.dtype,
-        frame=_frame(loaded.task),
+        frame=_frame(loaded),
         verify=command.verify,
         overwrite=command.overwrite,
     )
@@ -100,10 +101,18 @@ def _with_adapter(command: Convert) -> LoadedModel:
     return dataclasses.replace(loaded, config=loaded.model.config, task=task)
 
 
-def _frame(task: Mapping[str, Any]) -> PromptFrame:
+def _frame(loaded: LoadedModel) -> PromptFrame:
     """The text around a question that the model was trained with; nothing for a base model."""
-    if "template" not in task:
+    if "template" not in loaded.task:
         return PromptFrame()
-    chosen, system = template(str(task["template"])), str(task.get("system", ""))
-    opening = chosen.before_system + system + chosen.after_system if system else chosen.before_instruction
-    return PromptFrame(before=opening, after=chosen.before_answer)
+    chosen, system = template(str(loaded.task["template"])), str(loaded.task.get("system", ""))
+    end = answer_end_id(chosen, loaded.tokenizer)
+    return PromptFrame(
+        before=chosen.before_system + system + chosen.after_system if system else chosen.before_instruction,
+        after=chosen.before_answer,
+        answer_lead=chosen.answer_lead,
+        answer_end="" if end is None else loaded.tokenizer.decode([end]),
+        next_before=chosen.next_instruction,
+        before_system=chosen.before_system,
+        after_system=chosen.after_system,
+    )

@@ -51,7 +51,7 @@ def augment(entries: Sequence[Instruction], n_copies: int, *, seed: int) -> list
     Example:
         >>> hot = Instruction(instruction="Name the opposite.", input="hot", output="cold")
         >>> [copy.instruction for copy in augment([hot], 1, seed=1)]
-        ['Name the opposite.', 'Your task is to name the opposite.']
+        ['Name the opposite.', 'I need you to name the opposite.']
     """
     most = min(len(REQUESTS), len(QUESTIONS))
     if not 0 <= n_copies <= most:

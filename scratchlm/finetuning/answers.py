@@ -95,11 +95,10 @@ def answer_into_file(
     """
     history = History(path)
     kept = _already_given(history.records(), entries, chosen, step)
-    if path.exists():
-        write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
     answers = [
         Answer(entry=entry, text=str(record["model_response"])) for entry, record in zip(entries, kept)
     ]
+    save_answers(answers, chosen, path, step=step)  # without half a line at its end
     while len(answers) < len(entries):
         start = len(answers)
         stop = (start // ANSWERS_AT_ONCE + 1) * ANSWERS_AT_ONCE  # the same groups, wherever a run was killed
@@ -109,6 +108,12 @@ def answer_into_file(
             history.append(_record(answer, chosen, step))
             answers.append(answer)
     return answers
+
+
+def save_answers(answers: Sequence[Answer], chosen: PromptTemplate, path: Path, *, step: int) -> None:
+    """Answers that are all there already, in the form of `answer_into_file`."""
+    lines = (json.dumps(_record(answer, chosen, step), ensure_ascii=False) + "\n" for answer in answers)
+    write_text(path, "".join(lines))
 
 
 def score_answers(answers: Sequence[Answer]) -> AnswerScores:

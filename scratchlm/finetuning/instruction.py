@@ -37,7 +37,7 @@ SplitKind = Literal["book", "leak-free"]
 class InstructSettings(TrainingConfig, LoRASettings):
     """How to train an assistant: the training settings, and what only assistants have."""
 
-    template: str = "alpaca"  # the text around instruction and input; stored with the model
+    template: str = "alpaca"  # or plain, phi3, chatml, llama3: text around a request; stored with the model
     system: str = ""  # system prompt of the entries that have none of their own; stored with the model
     mask_instruction: bool = True  # learn the answers only; off = the prompts too, as the book does
     last_turn_only: bool = False  # of a conversation learn the last answer only, not all of them

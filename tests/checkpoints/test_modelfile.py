@@ -6,6 +6,7 @@ import pytest
 
 from scratchlm.checkpoints.modelfile import PromptFrame, chat_template, modelfile
 from scratchlm.core.errors import ConfigError
+from scratchlm.data.conversations import Exchange
 from scratchlm.data.instructions import Instruction
 from scratchlm.data.prompts import TEMPLATES
 
@@ -73,3 +74,35 @@ def test_a_frame_that_a_modelfile_cannot_spell_is_an_error(text):
 def test_a_stop_that_a_modelfile_cannot_spell_is_an_error(stop):
     with pytest.raises(ConfigError, match="one line without quotes"):
         modelfile("a.gguf", frame=PromptFrame(), context_length=8, stops=[stop])
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_conversation_reads_as_in_training(name):
+    chosen = TEMPLATES[name]
+    frame = PromptFrame(
+        before=chosen.before_instruction,
+        after=chosen.before_answer,
+        answer_lead=chosen.answer_lead,
+        answer_end=chosen.answer_end,
+        next_before=chosen.next_instruction,
+        before_system=chosen.before_system,
+        after_system=chosen.after_system,
+    )
+    for system in ("Be brief.", ""):
+        messages = [{"role": "system", "content": system}] if system else []
+        messages += [
+            {"role": role, "content": content}
+            for role, content in (("user", "one"), ("assistant", "1"), ("user", "two"))
+        ]
+        entry = Instruction(
+            instruction="two", input="", output="", system=system, history=(Exchange("one", "1"),)
+        )
+        assert jinja2.Template(chat_template(frame)).render(messages=messages) == chosen.prompt(entry)
+
+
+def test_the_mark_that_ends_an_answer_is_a_stop():
+    frame = PromptFrame(before="Q: ", after="\nA:", answer_end="<|im_end|>")
+    text = modelfile("a.gguf", frame=frame, context_length=64, stops=["<|endoftext|>"])
+    assert [line.split('"')[1] for line in text.splitlines() if "stop" in line] == [
+        "<|endoftext|>", "<|im_end|>", "Q:",
+    ]  # fmt: skip

@@ -10,6 +10,7 @@ from scratchlm.checkpoints.store import checkpoint_folder, save_model
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
 from scratchlm.core.seed import seed_everything
 from scratchlm.finetuning.heads import replace_head
+from scratchlm.generation.generate import generate_ids
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.serving.language_model import LanguageModel, load
@@ -162,3 +163,27 @@ def test_an_assistant_is_asked_in_its_own_template(saved):
     assert answer == continued.removeprefix(" ")
     with pytest.raises(ConfigError, match="classify needs a classifier"):
         lm.classify(["a cat"])
+
+
+def test_an_assistant_is_reminded_of_the_conversation_in_its_template(saved):
+    lm = load(saved("instruction", template="plain", system="be a cat", exchanges=2))
+    assert lm.knows_conversations
+    answer = lm.ask("say mat", history=[("say cat", "cat")], max_new_tokens=6)
+    end = lm.tokenizer.end_of_text_id
+    ids = [
+        *lm.tokenizer.encode("be a cat\nQ: say cat\nA:"), *lm.tokenizer.encode(" cat"), end,
+        *lm.tokenizer.encode("\nQ: say mat\nA:"),
+    ]  # fmt: skip
+    config = lm.generation_config(max_new_tokens=6)
+    assert answer == generate_ids(lm.model, [ids], config, tokenizer=lm.tokenizer)[0].text.removeprefix(" ")
+    without = lm.ask("say mat", system="", max_new_tokens=6)
+    assert without == lm.generate("Q: say mat\nA:", max_new_tokens=6).removeprefix(" ")
+
+
+def test_a_conversation_too_long_for_the_context_loses_its_beginning(saved, caplog):
+    lm = load(saved("instruction", template="plain"))
+    assert not lm.knows_conversations
+    long = [(f"say cat {i}", "a cat and the mat") for i in range(20)]
+    answer = lm.ask("say", history=long, max_new_tokens=8)
+    assert answer in [lm.ask("say", history=long[-n:], max_new_tokens=8) for n in (1, 2, 3)]
+    assert "are not seen" not in caplog.text  # whole exchanges went, not the beginning of one
