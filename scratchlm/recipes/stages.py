@@ -37,7 +37,7 @@ from scratchlm.finetuning.classification import ClassifyResult, finetune_classif
 from scratchlm.finetuning.instruction import Answer, answer_all, finetune_instructions, score_answers
 from scratchlm.model.gpt import GPTModel
 from scratchlm.recipes.recipe import SAMPLES, Recipe, Stage
-from scratchlm.tokenizers.word import StrictWordTokenizer, WordTokenizer
+from scratchlm.tokenizers.word import loses_text
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.history import History
 from scratchlm.training.pretraining import PretrainSettings, pretrain
@@ -92,15 +92,12 @@ def run_pretrain(run: StageRun) -> dict[str, Any]:
         resume=True,
         notify=run.notify,
     )
-    keeps_text = not isinstance(result.tokenizer, (WordTokenizer, StrictWordTokenizer))
     return {
         "step": result.step,
         "train_loss": result.train_loss,
         "val_loss": result.final.loss,
         "perplexity": result.final.perplexity,
-        "bits_per_byte": result.final.bits_per_byte
-        if keeps_text
-        else None,  # words lose spaces: not comparable
+        "bits_per_byte": None if loses_text(result.tokenizer) else result.final.bits_per_byte,
         "scored_tokens": result.final.n_tokens,
         "tokens": result.tokens,
         "tokens_per_s": result.tokens_per_s,
