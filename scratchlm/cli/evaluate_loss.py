@@ -13,8 +13,9 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.assets import cache_folder
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.shards import prepare_tokens
-from scratchlm.evaluation.loss import text_loss
+from scratchlm.evaluation.loss import say_bits_per_byte, text_loss
 from scratchlm.serving.language_model import load
+from scratchlm.tokenizers.word import loses_text
 from scratchlm.training.settings import resolve_texts
 
 
@@ -53,15 +54,16 @@ def _act(command: EvaluateLoss, console: Console) -> dict[str, Any]:  # noqa: AR
         start_id=lm.tokenizer.end_of_text_id,
         stride=command.stride,
     )
+    bits_per_byte = None if loses_text(lm.tokenizer) else result.bits_per_byte
     if not command.json:
         print(
-            f"{result.loss:.4f} nats per token, perplexity {result.perplexity:.2f}, {result.bits_per_byte:.4f} bits "
-            f"per byte, over {result.n_tokens:,} tokens of {result.n_bytes:,} bytes"
+            f"{result.loss:.4f} nats per token, perplexity {result.perplexity:.2f}, "
+            f"{say_bits_per_byte(bits_per_byte)}, over {result.n_tokens:,} tokens of {result.n_bytes:,} bytes"
         )
     return {
         "loss": result.loss,
         "perplexity": result.perplexity,
-        "bits_per_byte": result.bits_per_byte,
+        "bits_per_byte": bits_per_byte,
         "tokens": result.n_tokens,
         "bytes": result.n_bytes,
     }

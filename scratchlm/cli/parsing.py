@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 import tyro
 from rich.console import Console
 
+from scratchlm.cli.arguments import MARK, ready_to_parse, without_marks
 from scratchlm.cli.main import print_json
 from scratchlm.core.device import DeviceName, set_threads
 from scratchlm.core.errors import ConfigError
@@ -39,21 +40,24 @@ def parse_command(cls: type[C], args: Sequence[str], *, prog: str, default: C | 
 
     Raises: ConfigError with the parser's complaint in one line, naming the nearest flag for a misspelt one.
     """
+    words = ready_to_parse(cls, [_our_name(arg) for arg in args])
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
             command = tyro.cli(
                 cls,
-                args=[_our_name(arg) for arg in args],
+                args=words,
                 prog=prog,
                 default=default,
                 config=(tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs),
             )
-            return cast(C, command)
+            return without_marks(cast(C, command))
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise ConfigError(f"{_one_line(complaint.getvalue())} (`{prog} --help` shows every flag)") from stop
+        raise ConfigError(
+            f"{_one_line(complaint.getvalue().replace(MARK, ''))} (`{prog} --help` shows every flag)"
+        ) from stop
 
 
 def _our_name(arg: str) -> str:

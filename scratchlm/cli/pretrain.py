@@ -13,6 +13,7 @@ from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.stage_runs import recipe_argument, resumed_recipe, run_stage, with_end
+from scratchlm.evaluation.loss import say_bits_per_byte
 from scratchlm.recipes.recipe import DataSettings, Recipe
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.settings import ModelSettings, SizeName, TextSettings, TokenizerSettings
@@ -91,6 +92,6 @@ def _act(command: Pretrain, console: Console) -> dict[str, Any]:
     if not command.json:
         print(
             f"{result.out}: step {figures['step']}, validation {figures['val_loss']:.4f} nats per token, "
-            f"{figures['bits_per_byte']:.4f} bits per byte; report: {result.report}"
+            f"{say_bits_per_byte(figures['bits_per_byte'])}; report: {result.report}"
         )
     return {"out": str(result.out), "report": str(result.report), **figures}

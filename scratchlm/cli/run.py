@@ -17,6 +17,7 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import TrainingProgress
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ScratchLMError
+from scratchlm.evaluation.loss import say_bits_per_byte
 from scratchlm.recipes.recipe import Recipe, Stage, load_recipe
 from scratchlm.recipes.run import RunResult, run_recipe
 from scratchlm.training.callbacks import Callback
@@ -137,7 +138,7 @@ def _print_result(result: RunResult) -> None:
     if "pretrain" in figures:
         f = figures["pretrain"]
         print(
-            f"language model: {f['val_loss']:.3f} nats per token, {f['bits_per_byte']:.3f} bits per byte "
+            f"language model: {f['val_loss']:.3f} nats per token, {say_bits_per_byte(f['bits_per_byte'])} "
             f"on {f['scored_tokens']:,} validation tokens"
         )
     if "classify" in figures:

@@ -60,6 +60,11 @@ class TextLoss:
         return self.loss_sum / math.log(2) / self.n_bytes
 
 
+def say_bits_per_byte(bits: float | None) -> str:
+    """The figure in words; None belongs to a tokenizer that loses part of the text, such as one of words."""
+    return "bits per byte not comparable" if bits is None else f"{bits:.4f} bits per byte"
+
+
 def text_loss(
     model: GPTModel,
     ids: npt.NDArray[np.integer] | list[int],

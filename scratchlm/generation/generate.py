@@ -81,7 +81,7 @@ def generate(
             index=i,
             ids=ids,
             generator=generators[i],
-            decoder=None if tokenizer is None else stream_decoder(tokenizer),
+            decoder=None if tokenizer is None else stream_decoder(tokenizer, after=list(prompts[i])),
             gate=StopTextGate(config.stop_texts),
         )
         for i, ids in enumerate(checked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, cast
 
 from scratchlm.core.protocols import Tokenizer
@@ -26,10 +27,10 @@ class RedecodingStream:
     with the square of the length, so tokenizers that can do better have a `stream_decoder` of their own.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, after: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._ids: list[int] = []
-        self._n_given = 0
+        self._ids = list(after)
+        self._n_given = len(tokenizer.decode(self._ids)) if after else 0
 
     def push(self, token_id: int, /) -> str:
         """Take in one id; give back the text that is certain."""
@@ -46,7 +47,17 @@ class RedecodingStream:
         return piece
 
 
-def stream_decoder(tokenizer: Tokenizer) -> TextStream:
-    """The tokenizer's own stream decoder, or one that works with any tokenizer."""
+def stream_decoder(tokenizer: Tokenizer, *, after: Sequence[int] = ()) -> TextStream:
+    """The tokenizer's own stream decoder, or one that works with any tokenizer.
+
+    `after` is what is shown already, a prompt: between two words the space belongs to the second one, so a word
+    tokenizer must know what its first new word follows.
+    """
     make_own = getattr(tokenizer, "stream_decoder", None)
-    return RedecodingStream(tokenizer) if make_own is None else cast(TextStream, make_own())
+    if make_own is None:
+        return RedecodingStream(tokenizer, after=after)
+    stream = cast(TextStream, make_own())
+    follow = getattr(stream, "follow", None)
+    if follow is not None:
+        follow(after)
+    return stream

@@ -34,7 +34,7 @@ from scratchlm.model.gpt import GPTModel
 from scratchlm.recipes.entries import read_entries
 from scratchlm.recipes.preference_figures import prefer_figures, read_pairs
 from scratchlm.recipes.recipe import SAMPLES, Recipe, Stage
-from scratchlm.tokenizers.word import StrictWordTokenizer, WordTokenizer
+from scratchlm.tokenizers.word import loses_text
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.history import History
 from scratchlm.training.pretraining import PretrainSettings, pretrain
@@ -89,15 +89,12 @@ def run_pretrain(run: StageRun) -> dict[str, Any]:
         resume=True,
         notify=run.notify,
     )
-    keeps_text = not isinstance(result.tokenizer, (WordTokenizer, StrictWordTokenizer))
     return {
         "step": result.step,
         "train_loss": result.train_loss,
         "val_loss": result.final.loss,
         "perplexity": result.final.perplexity,
-        "bits_per_byte": result.final.bits_per_byte
-        if keeps_text
-        else None,  # words lose spaces: not comparable
+        "bits_per_byte": None if loses_text(result.tokenizer) else result.final.bits_per_byte,
         "scored_tokens": result.final.n_tokens,
         "tokens": result.tokens,
         "tokens_per_s": result.tokens_per_s,

@@ -36,6 +36,10 @@ class WordStreamDecoder:
         self._decode = decode
         self._last: list[int] = []
 
+    def follow(self, ids: Sequence[int]) -> None:
+        """Go on after these ids, which are shown already: the next word gets its space from the last of them."""
+        self._last = list(ids[-1:])
+
     def push(self, id_: int) -> str:
         """The word, with the space between it and the word before."""
         known = len(self._decode(self._last))

@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from scratchlm.core.errors import TokenizerError, UnknownWordError
 from scratchlm.core.files import write_json
@@ -22,6 +22,9 @@ from scratchlm.tokenizers.lookup import look_up
 from scratchlm.tokenizers.pretokenizer import check_unicode
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT, UNKNOWN, check_allowed, split_on_special
 from scratchlm.tokenizers.streaming import WordStreamDecoder
+
+if TYPE_CHECKING:
+    from scratchlm.core.protocols import Tokenizer
 
 # Source: "Build a Large Language Model (From Scratch)", chapter 2.
 SPLIT_PATTERN = r"""[,.:;?_!"()']|--|\s"""
@@ -196,6 +199,11 @@ class LosslessWordTokenizer(_WordVocabulary):
 
     def _join(self, words: Sequence[str]) -> str:
         return "".join(words)
+
+
+def loses_text(tokenizer: Tokenizer) -> bool:
+    """Does decoding give back less than was encoded? Then bits per byte of text mean nothing."""
+    return isinstance(tokenizer, (WordTokenizer, StrictWordTokenizer))
 
 
 def _id_of(word: str, str_to_int: Mapping[str, int]) -> int:

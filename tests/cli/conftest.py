@@ -123,3 +123,37 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Life:
     for outcome in made.values():
         assert outcome.code == 0, outcome.err
     return Life(folder=folder, made=made)
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run one command in this process; returns exit code, standard output and standard error."""
+
+    def run_one(command: str, *more: str, stdin: str | bytes | None = None) -> tuple[int, str, str]:
+        if stdin is not None:
+            content = stdin if isinstance(stdin, bytes) else stdin.encode()
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
+        capsys.readouterr()
+        try:
+            code = main([*command.split(), *more])
+        except SystemExit as stop:  # how --help ends
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run_one
+
+
+@pytest.fixture
+def run_json(run):
+    """Run one command with --json; returns the one object that it printed."""
+
+    def run_one(command: str, *more: str, stdin: str | bytes | None = None) -> dict:
+        code, out, err = run(command, *more, "--json", stdin=stdin)
+        assert code == 0, err
+        assert out.count("\n") == 1
+        value = json.loads(out)
+        assert isinstance(value, dict)
+        return value
+
+    return run_one

@@ -28,37 +28,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK_CLASSIFIER = "--max-steps 1 --batch-size 8 --no-compare-raw-split"
 
 
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Run one command in this process; returns exit code, standard output and standard error."""
-
-    def run_one(command: str, *more: str, stdin: str | bytes | None = None) -> tuple[int, str, str]:
-        if stdin is not None:
-            content = stdin if isinstance(stdin, bytes) else stdin.encode()
-            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
-        capsys.readouterr()
-        try:
-            code = main([*command.split(), *more])
-        except SystemExit as stop:  # how --help ends
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_one
-
-
-@pytest.fixture
-def run_json(run):
-    """Run one command with --json; returns the one object that it printed."""
-
-    def run_one(command: str, *more: str, stdin: str | bytes | None = None) -> dict:
-        code, out, err = run(command, *more, "--json", stdin=stdin)
-        assert code == 0, err
-        return only_object(out)
-
-    return run_one
-
-
 def only_object(out: str) -> dict:
     """What --json printed: one JSON object on one line, nothing else."""
     assert out.count("\n") == 1

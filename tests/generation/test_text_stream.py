@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from scratchlm.generation.text_stream import RedecodingStream, stream_decoder
+from scratchlm.tokenizers.word import WordTokenizer, build_vocab
 
 
 def test_pieces_together_are_the_whole_text(make_tokenizer):
@@ -35,3 +36,14 @@ def test_a_space_that_a_word_tokenizer_takes_back_does_not_repeat_text():
 
     stream = RedecodingStream(JoinsWords())
     assert [stream.push(i) for i in range(3)] == ["Hello", ",", " you"]
+
+
+def test_text_after_a_prompt_begins_where_the_prompt_ended():
+    tokenizer = WordTokenizer(build_vocab("the king , another", special_tokens=["<|unk|>"]))
+    prompt = tokenizer.encode("the king")
+    for make in (RedecodingStream, stream_decoder):
+        stream = make(tokenizer, after=prompt)
+        new = tokenizer.encode(", another king")
+        text = "".join(stream.push(i) for i in new) + stream.flush()
+        assert text == ", another king"
+        assert make(tokenizer, after=prompt).push(prompt[0]) == " the"

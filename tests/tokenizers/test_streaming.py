@@ -48,3 +48,14 @@ def test_streamed_words_equal_words_decoded_at_once(kind, ids):
         ids = [id_ for id_ in ids if not tokenizer.int_to_str[id_].isspace()]
     decoder = tokenizer.stream_decoder()
     assert "".join(map(decoder.push, ids)) + decoder.flush() == tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("kind", [StrictWordTokenizer, WordTokenizer, LosslessWordTokenizer])
+def test_words_that_follow_others_get_the_space_between_them(kind):
+    tokenizer = kind(VOCAB)
+    for shown, new in (["a"], ["b", ","]), (["a", "b"], [":", "a"]), ([], ["a", "b"]):
+        shown_ids, new_ids = ([VOCAB[word] for word in words] for words in (shown, new))
+        decoder = tokenizer.stream_decoder()
+        decoder.follow(shown_ids)
+        text = "".join(map(decoder.push, new_ids)) + decoder.flush()
+        assert tokenizer.decode(shown_ids) + text == tokenizer.decode(shown_ids + new_ids)

@@ -1,0 +1,125 @@
+"""Arguments made ready for the parser, which would keep only the last of a flag given twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, cast
+
+from scratchlm.core.errors import ConfigError
+
+T = TypeVar("T")
+Kind = Literal["list", "value", "switch"]  # takes any number of values, one, or none
+MARK = "\ue000"  # a private character before a value that begins with "-", so that it is not taken for a flag
+FLAG = re.compile(r"(--[A-Za-z][\w.-]*)(=.*)?", re.DOTALL)
+NUMBER = re.compile(r"-[0-9.]+(e[+-]?[0-9]+)?", re.IGNORECASE)
+
+
+@dataclass
+class _Given:
+    """A flag as it stands on the command line, and what follows it up to the next flag."""
+
+    flag: str  # "" for what stands before the first flag
+    values: list[str]
+    is_joined: bool  # `--flag=value`
+
+    def words(self) -> list[str]:
+        """As it stood."""
+        if self.is_joined:
+            return [f"{self.flag}={self.values[0]}", *self.values[1:]]
+        return [self.flag, *self.values] if self.flag else self.values
+
+
+def ready_to_parse(cls: type, args: Sequence[str]) -> list[str]:
+    """The arguments with repeated lists in one: `--data a --data b` becomes `--data a b`.
+
+    A value that begins with a dash, such as the prompt in `--prompt "- milk"`, is marked; `without_marks` takes
+    the marks off again.
+    Raises: ConfigError for a flag of one value that is given twice.
+    """
+    kinds = flag_kinds(cls)
+    kept: dict[str, _Given] = {}
+    for number, given in enumerate(_split(args, kinds)):
+        kind = kinds.get(_plain(given.flag), "switch")
+        name = _plain(given.flag) if kind != "switch" else f"{number}"  # switches may be repeated
+        if name not in kept:
+            kept[name] = given
+        elif kind == "list":
+            kept[name].values += given.values
+        else:
+            found = " and ".join([*kept[name].values[:1], *given.values[:1]])
+            raise ConfigError(
+                f"{given.flag} takes one value and must stand once, found it twice ({found}); keep one of them."
+            )
+    return [word for given in kept.values() for word in given.words()]
+
+
+def _split(args: Sequence[str], kinds: dict[str, Kind]) -> list[_Given]:
+    found = [_Given("", [], False)]
+    for arg in args:
+        flag = FLAG.fullmatch(arg)
+        if flag or arg == "-h":
+            name, value = flag.groups() if flag else (arg, None)
+            found.append(_Given(name, [] if value is None else [_marked(value[1:])], value is not None))
+            continue
+        takes_value = kinds.get(_plain(found[-1].flag), "switch") != "switch"
+        is_value = (takes_value and not found[-1].values) or re.search(r"\s", arg)
+        found[-1].values.append(_marked(arg) if is_value else arg)
+    return found
+
+
+def flag_kinds(cls: type) -> dict[str, Kind]:
+    """The flags of a command's dataclass, the dotted ones of nested dataclasses too, and what each takes."""
+    kinds: dict[str, Kind] = {}
+    hints = typing.get_type_hints(cls, include_extras=True)
+    for field in dataclasses.fields(cls):
+        hint, name = hints[field.name], f"--{field.name}"
+        extras = getattr(hint, "__metadata__", ())
+        hint = typing.get_args(hint)[0] if extras else hint
+        if dataclasses.is_dataclass(hint):
+            is_inlined = any(getattr(extra, "name", None) == "" for extra in extras)
+            prefix = "--" if is_inlined else f"{name}."
+            kinds |= {
+                _plain(prefix + key.removeprefix("--")): kind
+                for key, kind in flag_kinds(cast(type, hint)).items()
+            }
+        else:
+            kinds[_plain(name)] = _kind(hint)
+    return kinds
+
+
+def _kind(hint: Any) -> Kind:
+    is_union = typing.get_origin(hint) in (Union, types.UnionType)
+    choices = typing.get_args(hint) if is_union else (hint,)
+    if any(typing.get_origin(choice) in (tuple, list) for choice in choices):
+        return "list"
+    return "switch" if hint is bool else "value"
+
+
+def _plain(flag: str) -> str:
+    return flag.replace("_", "-")
+
+
+def _marked(value: str) -> str:
+    needs_mark = value.startswith(("-", MARK)) and value != "-" and not NUMBER.fullmatch(value)
+    return MARK + value if needs_mark else value
+
+
+def without_marks(value: T) -> T:
+    """The parsed command, or one of its values, as the user wrote it."""
+    if isinstance(value, str):
+        return cast(T, value.removeprefix(MARK))
+    if isinstance(value, Path):
+        return cast(T, Path(str(value).removeprefix(MARK)))
+    if isinstance(value, tuple):
+        return cast(T, tuple(map(without_marks, value)))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        old = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+        new = {name: without_marks(one) for name, one in old.items()}
+        return value if new == old else dataclasses.replace(value, **new)
+    return value

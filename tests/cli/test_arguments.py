@@ -1,0 +1,76 @@
+"""Arguments before they are parsed: nothing that the user wrote is dropped."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import pytest
+
+from scratchlm.cli.arguments import flag_kinds, ready_to_parse
+from scratchlm.cli.commands import COMMANDS
+from scratchlm.cli.generate import Generate
+from scratchlm.cli.parsing import Common, parse_command
+from scratchlm.cli.pretrain import Pretrain
+from scratchlm.cli.run import Run
+from scratchlm.core.errors import ConfigError
+
+
+def command_classes():
+    for words, entry in COMMANDS.items():
+        for _, found in inspect.getmembers(importlib.import_module(entry.module), inspect.isclass):
+            if issubclass(found, Common) and found.__module__ == entry.module:
+                yield pytest.param(found, id=" ".join(words))
+
+
+@pytest.mark.parametrize("cls", [*command_classes()])
+def test_a_list_given_in_parts_is_the_list_given_at_once(cls):
+    for flag, kind in flag_kinds(cls).items():
+        if kind == "list":
+            assert ready_to_parse(cls, [flag, "a", "--json", flag, "b", f"{flag}=c"]) == [
+                *(flag, "a", "b", "c"),
+                "--json",
+            ]
+
+
+@pytest.mark.parametrize("cls", [*command_classes()])
+def test_a_single_value_given_twice_is_an_error_that_names_it(cls):
+    for flag, kind in flag_kinds(cls).items():
+        if kind == "value":
+            for second in ([flag, "b"], [f"{flag}=b"], [flag.replace("-", "_").replace("__", "--", 1), "b"]):
+                with pytest.raises(ConfigError, match=r"must stand once, found it twice \(a and b\)"):
+                    ready_to_parse(cls, [flag, "a", *second])
+
+
+def parsed(cls, *args):
+    return parse_command(cls, args, prog="scratchlm")
+
+
+def test_flags_of_nested_settings_are_known_by_their_dotted_names():
+    assert flag_kinds(Run)["--data.text"] == "list"
+    assert flag_kinds(Run)["--classify.max-steps"] == "value"
+    assert flag_kinds(Pretrain)["--max-steps"] == "value"
+    assert flag_kinds(Pretrain)["--tokenizer.vocab-size"] == "value"
+
+
+def test_repeated_lists_reach_the_command():
+    assert parsed(Generate, "--prompt", "a", "--stop", "x", "--prompt", "b", "--stop=y").prompt == ("a", "b")
+    assert parsed(Pretrain, "--data", "a", "--data", "b", "c").data == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("prompt", ["-a", "- milk\n- eggs", "-5", "--- title", "-- he said", "-"])
+def test_a_value_may_begin_with_a_dash(prompt):
+    assert parsed(Generate, "--prompt", prompt).prompt == (prompt,)
+    assert parsed(Generate, f"--prompt={prompt}", "--json").prompt == (prompt,)
+
+
+def test_a_flag_is_still_a_flag_after_one_that_takes_a_value():
+    with pytest.raises(ConfigError, match="Unrecognized options: --max-stpes"):
+        parsed(Generate, "--prompt", "a", "--max-stpes", "3")
+    with pytest.raises(ConfigError):
+        parsed(Generate, "--model", "--json")
+    assert parsed(Generate, "--seed", "-1").seed == -1
+
+
+def test_switches_may_be_repeated():
+    assert parsed(Generate, "--json", "--json").json

@@ -1,0 +1,27 @@
+"""Pre-training from the command line: tokenizers of every kind, data of every kind."""
+
+from __future__ import annotations
+
+import pytest
+
+TINY = (
+    "--model.n-layers 1 --model.emb-dim 16 --model.n-heads 2 --model.context-length 16 --batch-size 4 "
+    "--max-steps 2 --device cpu"
+)
+
+
+@pytest.mark.parametrize("kind", ["word"])
+def test_a_model_of_words_trains_and_says_that_its_bytes_do_not_count(life, run, run_json, kind):
+    code, out, err = run(f"pretrain --data {life['text.txt']} --out run {TINY} --tokenizer.kind {kind}")
+    assert code == 0, err
+    assert "bits per byte not comparable" in out
+
+    measure = f"evaluate loss --model run --data {life['text.txt']}"
+    assert run_json(measure)["bits_per_byte"] is None
+    assert "bits per byte not comparable" in run(measure)[1]
+
+    found = run_json("generate --model run --max-new-tokens 3 --prompt", "The cat")
+    assert found["text"].startswith(" ")
+    assert (
+        run("generate --model run --max-new-tokens 3 --prompt", "The cat")[1] == f"The cat{found['text']}\n"
+    )
