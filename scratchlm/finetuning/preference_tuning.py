@@ -124,7 +124,9 @@ def finetune_preferences(
     seed_everything(settings.seed)
     words = template(settings.template or DEFAULT_TEMPLATE)
     texts = (words.full(pair.with_answer(pair.chosen)) for pair in split.train)
-    start = load_base(base, training_texts=texts, device=device, drop_rate=settings.drop_rate)
+    start = load_base(
+        base, training_texts=texts, device=device, drop_rate=settings.drop_rate, role_tokens=words.marks
+    )
     chosen = template(settings.template or str(start.task.get("template", DEFAULT_TEMPLATE)))
     model, task = start.model, settings.task()
     context = model.config.context_length
@@ -153,10 +155,11 @@ def finetune_preferences(
         settings.add_corrections(model)
     n_trained = model.n_parameters(trainable_only=True)
     notify(f"{n_trained:,} of {model.n_parameters():,} parameters learn")
+    kept: dict[str, object] = {key: start.task[key] for key in ("system", "exchanges") if key in start.task}
     run = RunFolder(
         path=out,
         tokenizer=start.tokenizer,
-        task={"kind": "instruction", "template": chosen.name},
+        task={"kind": "instruction", "template": chosen.name, **kept},
         facts={"data_fingerprint": _fingerprint(split.train), "base": base, "base_sha256": start.sha256},
         saved_form=None if settings.lora_rank is None else merged_copy,
     )
