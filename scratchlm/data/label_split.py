@@ -39,29 +39,50 @@ def split_by_group(
     """Send every group whole to one part, chosen by a hash of its name and the seed.
 
     The parts' sizes are near their fractions, not equal to them: that is the price for groups that stay where
-    they are when rows are added. `groups` are names as `group_near_duplicates` gives them.
-    Raises: ConfigError for fractions that are not positive or do not add up to 1; DataError when a part has
-        no row of some class.
+    they are when rows are added. Where chance leaves a part without a class, the class's group that came nearest to
+    that part goes there. `groups` are names as `group_near_duplicates` gives them.
+    Raises: ConfigError for fractions that are not positive or do not add up to 1; DataError when a class has too
+        few groups for three parts.
     """
     check_fractions(fractions)
     if len(groups) != len(labels):
         raise DataError(f"each row needs a group and a label, found {len(groups)} and {len(labels)}.")
-    place_of = {group: _place(group, seed) for group in set(groups)}
-    places = np.array([place_of[group] for group in groups])
-    train_end, val_end = fractions[0], fractions[0] + fractions[1]
-    split = LabelSplit(
-        train=np.flatnonzero(places < train_end),
-        val=np.flatnonzero((places >= train_end) & (places < val_end)),
-        test=np.flatnonzero(places >= val_end),
-    )
-    for name, indices in (("train", split.train), ("val", split.val), ("test", split.test)):
-        missing = sorted(set(labels) - {labels[i] for i in indices})
+    part_of = _parts_of_groups(groups, labels, fractions, seed)
+    parts = np.array([part_of[group] for group in groups])
+    train, val, test = (np.flatnonzero(parts == part) for part in range(3))
+    for name, indices in (("train", train), ("val", val), ("test", test)):
+        missing = sorted(set(labels) - {labels[int(i)] for i in indices})
         if missing:
             raise DataError(
                 f"each part of the split needs rows of every class, found none of {missing[0]!r} in {name} "
-                f"({len(indices)} rows in {len(set(groups))} groups); give more data or another seed."
+                f"({len(indices)} rows in {len(set(groups))} groups); give more data of that class."
             )
-    return split
+    return LabelSplit(train=train, val=val, test=test)
+
+
+def _parts_of_groups(
+    groups: Sequence[str], labels: Sequence[str], fractions: tuple[float, float, float], seed: int
+) -> dict[str, int]:
+    """0, 1 or 2 for each group: by its place, or by need."""
+    bounds = (0.0, fractions[0], fractions[0] + fractions[1], 1.0)
+    place_of = {group: _place(group, seed) for group in set(groups)}
+    part_of = {
+        group: min(2, sum(place >= bound for bound in bounds[1:3])) for group, place in place_of.items()
+    }
+    groups_of: dict[str, set[str]] = {}
+    for group, label in zip(groups, labels):
+        groups_of.setdefault(label, set()).add(group)
+    for _, own in sorted(groups_of.items()):
+        for part in range(3):
+            counts = Counter(part_of[group] for group in own)
+            if counts[part]:
+                continue
+            spare = [group for group in own if counts[part_of[group]] > 1]
+            low, high = bounds[part], bounds[part + 1]
+            distances = [(max(low - place_of[g], place_of[g] - high, 0.0), g) for g in spare]
+            if distances:
+                part_of[min(distances)[1]] = part
+    return part_of
 
 
 def balance(

@@ -162,3 +162,20 @@ def test_a_splits_fingerprint_ignores_the_order_of_rows():
     assert split_fingerprint(texts, labels, split) == split_fingerprint(texts[::-1], labels[::-1], turned)
     assert split_fingerprint(texts, labels, split) != split_fingerprint(texts, labels, turned)
     assert split_fingerprint(texts, labels, split)[:8] == SHA256
+
+
+def test_small_classes_reach_every_part():
+    labels = [f"class {k}" for k in range(40) for _ in range(4)]
+    groups = [f"text {i}" for i in range(len(labels))]
+    for seed in range(20):
+        split = split_by_group(groups, labels, seed=seed)
+        for part in (split.train, split.val, split.test):
+            assert {labels[i] for i in part} == set(labels)
+        order = list(range(len(labels)))[::-1]
+        turned = split_by_group([groups[i] for i in order], [labels[i] for i in order], seed=seed)
+        assert {groups[order[i]] for i in turned.test} == {groups[i] for i in split.test}
+
+
+def test_a_class_of_two_groups_is_refused():
+    with pytest.raises(DataError, match="every class, found none of 'b'"):
+        split_by_group(["1", "2", "3", "4", "5", "6"], ["a", "a", "a", "a", "b", "b"])

@@ -54,6 +54,12 @@ def base_folder(tiny_model, base_tokenizer, tmp_path):
     return save_model(tmp_path / "base", tiny_model, base_tokenizer)
 
 
+@pytest.fixture(scope="session")
+def words():
+    """A thousand made-up words."""
+    return WORDS
+
+
 @pytest.fixture
 def messages():
     """70 spam and 110 ham messages, told apart by their first words; 10 rows are near-copies of others."""

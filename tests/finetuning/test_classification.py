@@ -219,6 +219,50 @@ def test_three_classes_keep_their_names(messages, base_folder, tmp_path):
     assert result.scores.interval[0] < result.scores.accuracy
 
 
+@pytest.mark.slow
+def test_twenty_classes_are_told_apart_and_scored_as_scikit_learn_does(words, base_folder, tmp_path):
+    metrics = pytest.importorskip("sklearn.metrics")
+    rows = [
+        LabelledText(
+            text=f"{words[20 * k]} {words[(7 * i + k) % 400 + 400]} {words[i + 100]}", label=f"topic {k:02d}"
+        )
+        for k in range(20)
+        for i in range(30)
+    ]
+    result = finetune_classifier(
+        rows, quick(max_steps=250, drop_rate=0.0), tmp_path / "run", base=str(base_folder), device=CPU
+    )
+    assert len(result.classes) == len(result.scores.per_class) == 20
+    assert result.scores.accuracy >= 0.9
+    true = [rows[i].label for i in result.split.test]
+    said = [p.label for p in result.predictions]
+    assert result.scores.accuracy == pytest.approx(metrics.accuracy_score(true, said))
+    assert result.scores.macro_f1 == pytest.approx(metrics.f1_score(true, said, average="macro"))
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        true, said, labels=list(result.classes), zero_division=0
+    )
+    for one, *theirs in zip(result.scores.per_class, precision, recall, f1, support):
+        assert [one.precision, one.recall, one.f1, one.support] == pytest.approx(theirs)
+
+
+@pytest.mark.parametrize("balance", ["weights", "sampling", "subsample"])
+def test_a_rare_class_is_found_when_classes_are_balanced(messages, words, base_folder, tmp_path, balance):
+    spam = [row for row in messages if row.label == "spam"][:24]
+    ham = [
+        LabelledText(text=f"see you at home {words[i]} {words[(3 * i) % 999]}", label="ham")
+        for i in range(400)
+    ]
+    result = finetune_classifier(
+        spam + ham, quick(balance=balance, drop_rate=0.0), tmp_path / "run", base=str(base_folder), device=CPU
+    )
+    counts = class_counts([row.label for row in spam + ham], result.split.train)
+    assert counts["ham"] > 8 * counts["spam"]
+    by_label = {one.label: one for one in result.scores.per_class}
+    assert by_label["spam"].support == by_label["ham"].support  # the test side is balanced
+    assert by_label["spam"].recall == 1
+    assert result.scores.accuracy >= 0.9
+
+
 @pytest.mark.parametrize("balance", ["weights", "sampling", "subsample", "none"])
 def test_classes_are_balanced_in_the_way_that_was_asked_for(
     messages, base_folder, tmp_path, monkeypatch, balance
