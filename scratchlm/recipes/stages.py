@@ -27,6 +27,7 @@ from scratchlm.data.samples.instructions import sample_instructions
 from scratchlm.data.samples.messages import sample_messages
 from scratchlm.data.samples.overlap import overlap_report
 from scratchlm.data.samples.stories import sample_stories
+from scratchlm.data.shards import token_folder
 from scratchlm.data.sources import find_sources
 from scratchlm.evaluation.baselines import majority_accuracy, tfidf_accuracy
 from scratchlm.evaluation.calibration import expected_calibration_error, reliability
@@ -280,7 +281,9 @@ def check_inputs(recipe: Recipe) -> None:
     Raises: the readers' errors.
     """
     if "pretrain" in recipe.stages and SAMPLES not in recipe.data.text:
-        find_sources(resolve_texts(recipe.data.text))
+        paths = resolve_texts(recipe.data.text)
+        if token_folder(paths) is None:
+            find_sources(paths)
     if "classify" in recipe.stages:
         read_messages(recipe.data.messages)
     if "instruct" in recipe.stages:

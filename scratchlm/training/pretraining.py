@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.assets import cache_folder
 from scratchlm.core.batch import Batch
+from scratchlm.core.errors import DataError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.loaders import BatchLoader
@@ -113,6 +114,7 @@ def pretrain(
     data = _tokens(settings, tokenizer, notify)
     config = settings.model.resolve(vocab_size=tokenizer.vocab_size)
     training, context = settings.training, config.context_length
+    _check_lengths(settings, data, context)
     train_windows = TokenWindows(data.train, context_length=context, stride=settings.text.stride)
     train = _loader(train_windows, training, shuffle=True)
     val = _loader(TokenWindows(data.val, context_length=context), training, shuffle=False)
@@ -231,6 +233,26 @@ def _tokens(
         fingerprint=f"{data.fingerprint}+{held_out.fingerprint}",
         folder=data.folder,
     )
+
+
+def _check_lengths(settings: PretrainSettings, data: PreparedTokens, context: int) -> None:
+    """Each side must fill a window.
+
+    Raises: DataError naming the side that does not, both counts, and the settings that help.
+    """
+    more_validation = (
+        "give more with --val-data" if settings.val_data else "raise --val-fraction, name --val-data"
+    )
+    sides = (
+        ("training", len(data.train), "give more text with --data"),
+        ("validation", len(data.val), more_validation),
+    )
+    for side, n_tokens, advice in sides:
+        if n_tokens < context + 1:
+            raise DataError(
+                f"the {side} text must have at least {context + 1:,} tokens, one more than context_length, found "
+                f"{n_tokens:,}; {advice}, or choose a smaller context_length (--model.context-length)."
+            )
 
 
 def _loader(windows: TokenWindows, training: TrainingConfig, *, shuffle: bool) -> BatchLoader:

@@ -12,6 +12,7 @@ from scratchlm.core.assets import ASSETS, asset_path
 from scratchlm.core.errors import DataError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.document_split import SplitBy, split_documents
+from scratchlm.data.shards import token_folder
 from scratchlm.data.sources import Document, find_sources, read_documents, read_pieces
 from scratchlm.model.config import GPTConfig, named_config
 from scratchlm.tokenizers.bpe_training import train_bpe
@@ -107,13 +108,21 @@ def train_tokenizer(
 ) -> Tokenizer:
     """The tokenizer that the settings ask for; a learnt one sees only the training side of the text.
 
-    `extra_texts` are seen too: what the model will be fine-tuned on, so that its words are no strangers.
+    `extra_texts` are seen too: what the model will be fine-tuned on, so that its words are no strangers. Token
+    shards have a tokenizer already: the one that made them, saved beside them unless `path` names it.
     Raises: TokenizerError, DataError as the readers do.
     """
     if settings.path is not None:
         return load_tokenizer(settings.path)
     if settings.kind == "gpt2":
         return load_gpt2_tokenizer(asset_path("gpt2_bpe/encoder.json"), asset_path("gpt2_bpe/vocab.bpe"))
+    if (shards := token_folder(paths)) is not None:
+        if not (shards / "tokenizer.json").is_file():
+            raise DataError(
+                f"{shards} holds token shards and needs the tokenizer that made them, found no tokenizer.json "
+                "beside them; name it with --tokenizer.path."
+            )
+        return load_tokenizer(shards / "tokenizer.json")
     texts = itertools.chain(training_texts(paths, text), extra_texts)
     if settings.kind == "word":
         words = itertools.chain.from_iterable(map(split_words, texts))
