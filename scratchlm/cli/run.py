@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
-from scratchlm.cli.progress import TrainingProgress
+from scratchlm.cli.progress import TrainingProgress, work_progress
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ScratchLMError
 from scratchlm.evaluation.loss import say_bits_per_byte
@@ -97,6 +97,7 @@ def execute(
             fresh=fresh,
             extend=extend,
             notify=lambda message: console.print(message, markup=False, soft_wrap=True),
+            progress=work_progress(console),
         )
 
 

@@ -17,6 +17,7 @@ from scratchlm.checkpoints.store import list_checkpoints
 from scratchlm.core.device import peak_memory_bytes
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import PARTIAL_MARK, read_json, remove_partials, write_json, write_text
+from scratchlm.core.protocols import ShowsProgress, no_progress
 from scratchlm.evaluation.report import render_report
 from scratchlm.recipes.recipe import Recipe, Stage, differing_settings, load_recipe, save_recipe
 from scratchlm.recipes.report_data import report_data
@@ -51,6 +52,7 @@ def run_recipe(
     fresh: bool = False,
     extend: bool = False,
     notify: Callable[[str], None] = lambda message: None,
+    progress: ShowsProgress = no_progress,
 ) -> RunResult:
     """Run every stage that is not complete yet, then write `report.html`.
 
@@ -72,7 +74,14 @@ def run_recipe(
             figures[stage] = read_json(file)
             continue
         notify(f"[{number}/{len(recipe.stages)}] {stage}")
-        run = StageRun(recipe=recipe, out=out, device=device, callbacks=callbacks_for(stage), notify=notify)
+        run = StageRun(
+            recipe=recipe,
+            out=out,
+            device=device,
+            callbacks=callbacks_for(stage),
+            notify=notify,
+            progress=progress,
+        )
         started_at_s = time.perf_counter()
         try:
             found = STAGES[stage](run)

@@ -13,6 +13,7 @@ import torch
 from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.errors import MissingDependencyError
 from scratchlm.core.files import write_text
+from scratchlm.core.protocols import ShowsProgress, no_progress
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.classification import LabelledText, read_labelled
 from scratchlm.data.instructions import (
@@ -56,6 +57,7 @@ class StageRun:
     device: torch.device
     callbacks: Sequence[Callback]
     notify: Callable[[str], None]
+    progress: ShowsProgress = no_progress  # shows the work before training
 
     def folder(self, stage: Stage) -> Path:
         """Where a stage keeps its checkpoints: pre-training, or the only stage, in the run folder itself."""
@@ -92,6 +94,7 @@ def run_pretrain(run: StageRun) -> dict[str, Any]:
         extra_tokenizer_texts=_fine_tuning_texts(recipe),
         resume=True,
         notify=run.notify,
+        progress=run.progress,
     )
     return {
         "step": result.step,

@@ -14,7 +14,7 @@ from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.assets import cache_folder
 from scratchlm.core.batch import Batch
 from scratchlm.core.errors import DataError
-from scratchlm.core.protocols import Tokenizer
+from scratchlm.core.protocols import ShowsProgress, Tokenizer, no_progress
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.shards import PreparedTokens, prepare_tokens
@@ -101,6 +101,7 @@ def pretrain(
     extra_tokenizer_texts: Iterable[str] = (),
     resume: bool = False,
     notify: Callable[[str], None] = lambda message: None,
+    progress: ShowsProgress = no_progress,
 ) -> PretrainResult:
     """Text to tokenizer to tokens to a trained model in the run folder `out`.
 
@@ -110,8 +111,8 @@ def pretrain(
     Raises: the readers', tokenizers' and Trainer's errors.
     """
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer_of_run(settings, out, extra_tokenizer_texts, notify, resume=resume)
-    data = _tokens(settings, tokenizer, notify)
+    tokenizer = _tokenizer_of_run(settings, out, extra_tokenizer_texts, notify, progress, resume=resume)
+    data = _tokens(settings, tokenizer, notify, progress)
     config = settings.model.resolve(vocab_size=tokenizer.vocab_size)
     training, context = settings.training, config.context_length
     _check_lengths(settings, data, context)
@@ -133,16 +134,16 @@ def pretrain(
             callbacks=[tensorboard, *callbacks],
             sample=text_sampler(tokenizer, settings.sample_prompt, seed=settings.training.seed),
         )
-        progress = trainer.fit(train, val, resume=resume)
+        trained = trainer.fit(train, val, resume=resume)
     return PretrainResult(
         folder=out,
         checkpoint=resolve_model(out),
-        step=progress.step,
-        train_loss=progress.train_loss,
+        step=trained.step,
+        train_loss=trained.train_loss,
         final=validation_loss(model, data, tokenizer),
-        tokens=progress.tokens,
-        seconds=progress.elapsed_s,
-        tokens_per_s=progress.tokens / progress.steps_s if progress.steps_s else 0.0,
+        tokens=trained.tokens,
+        seconds=trained.elapsed_s,
+        tokens_per_s=trained.tokens / trained.steps_s if trained.steps_s else 0.0,
         resumed_from=trainer.resumed_from,
         earlier_s=trainer.earlier_s,
         n_parameters=model.n_parameters(),
@@ -186,6 +187,7 @@ def _tokenizer_of_run(
     out: Path,
     extra_texts: Iterable[str],
     notify: Callable[[str], None],
+    progress: ShowsProgress,
     *,
     resume: bool,
 ) -> Tokenizer:
@@ -195,27 +197,35 @@ def _tokenizer_of_run(
         started_at_s = time.perf_counter()
         texts = resolve_texts(settings.data)
         text = replace(settings.text, val_fraction=0.0) if settings.val_data else settings.text
-        tokenizer = train_tokenizer(settings.tokenizer, texts, text, extra_texts=extra_texts)
+        with progress("learning a vocabulary") as report:
+            tokenizer = train_tokenizer(
+                settings.tokenizer, texts, text, extra_texts=extra_texts, progress=report
+            )
         tokenizer.save(path)
         notify(f"tokenizer of {tokenizer.vocab_size:,} tokens in {time.perf_counter() - started_at_s:.1f} s")
     return load_tokenizer(path, engine="tiktoken")  # the same ids, sooner: a corpus can be large
 
 
 def _tokens(
-    settings: PretrainSettings, tokenizer: Tokenizer, notify: Callable[[str], None]
+    settings: PretrainSettings,
+    tokenizer: Tokenizer,
+    notify: Callable[[str], None],
+    progress: ShowsProgress,
 ) -> PreparedTokens:
     text, cache = settings.text, cache_folder() / "tokens"
 
     def prepared(names: Sequence[str], val_fraction: float) -> PreparedTokens:
-        return prepare_tokens(
-            resolve_texts(names),
-            tokenizer,
-            cache_folder=cache,
-            val_fraction=val_fraction,
-            split_by=text.split_by,
-            text_field=text.text_field,
-            skip_bad_lines=text.skip_bad_lines,
-        )
+        with progress("tokenising") as report:
+            return prepare_tokens(
+                resolve_texts(names),
+                tokenizer,
+                cache_folder=cache,
+                val_fraction=val_fraction,
+                split_by=text.split_by,
+                text_field=text.text_field,
+                skip_bad_lines=text.skip_bad_lines,
+                progress=report,
+            )
 
     data = prepared(settings.data, 0.0 if settings.val_data else text.val_fraction)
     if data.skipped_lines:

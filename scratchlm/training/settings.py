@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -105,6 +105,7 @@ def train_tokenizer(
     text: TextSettings,
     *,
     extra_texts: Iterable[str] = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> Tokenizer:
     """The tokenizer that the settings ask for; a learnt one sees only the training side of the text.
 
@@ -127,7 +128,7 @@ def train_tokenizer(
     if settings.kind == "word":
         words = itertools.chain.from_iterable(map(split_words, texts))
         return WordTokenizer(build_vocab(words, special_tokens=(END_OF_TEXT, UNKNOWN)))
-    return train_bpe(texts, settings.vocab_size)
+    return train_bpe(texts, settings.vocab_size, progress=progress)
 
 
 def training_texts(paths: Sequence[str | Path], text: TextSettings) -> Iterator[str]:
