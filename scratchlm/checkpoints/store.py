@@ -7,6 +7,7 @@ A model folder holds `config.json`, `model.safetensors`, `tokenizer.json`, `task
 
 from __future__ import annotations
 
+import logging
 import platform
 import re
 import shutil
@@ -29,6 +30,8 @@ from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.files import load_tokenizer
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -232,6 +235,7 @@ def verify(folder: Path) -> dict[str, Any]:
 def resolve_model(path: str | Path) -> Path:
     """The model folder behind a path: itself, or a run folder's checkpoint (`RUN`, `RUN/last`, `RUN/best`).
 
+    Damaged checkpoints that are passed over are named in a warning.
     Raises: CheckpointError when there is no model there, with what was looked for.
     """
     wanted = Path(path)
@@ -251,6 +255,8 @@ def resolve_model(path: str | Path) -> Path:
     if folder is None:
         told = f" ({damaged[0]})" if damaged else ""
         raise CheckpointError(f"{run} should hold a good checkpoint, found none{told}; train it first.")
+    for complaint in damaged:
+        logger.warning("skipping a damaged checkpoint: %s", complaint)
     return folder
 
 

@@ -44,9 +44,13 @@ def ready_to_parse(cls: type, args: Sequence[str]) -> list[str]:
     """
     kinds = flag_kinds(cls)
     kept: dict[str, _Given] = {}
-    for number, given in enumerate(_split(args, kinds)):
+    for number, given in enumerate(_split(args)):
         kind = kinds.get(_plain(given.flag), "switch")
         name = _plain(given.flag) if kind != "switch" else f"{number}"  # switches may be repeated
+        given.values = [
+            _marked(value) if (i == 0 and kind != "switch") or re.search(r"\s", value) else value
+            for i, value in enumerate(given.values)
+        ]
         if name not in kept:
             kept[name] = given
         elif kind == "list":
@@ -59,17 +63,48 @@ def ready_to_parse(cls: type, args: Sequence[str]) -> list[str]:
     return [word for given in kept.values() for word in given.words()]
 
 
-def _split(args: Sequence[str], kinds: dict[str, Kind]) -> list[_Given]:
+def take_name(cls: type, args: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The one word that belongs to no flag, wherever it stands, and the other arguments.
+
+    A flag that takes a list takes every word up to the next flag.
+    Raises: ConfigError for two such words.
+    """
+    kinds = flag_kinds(cls)
+    n_taken = {"switch": 0, "value": 1, "list": len(args)}
+    names: list[str] = []
+    rest: list[str] = []
+    for given in _split(args):
+        n_values = n_taken[kinds.get(_plain(given.flag), "switch")]
+        names += given.values[n_values:]
+        given.values = given.values[:n_values]
+        rest += given.words()
+    if len(names) > 1:
+        raise ConfigError(f"one name is expected, found {' and '.join(names)}; name one.")
+    return (names[0] if names else None), rest
+
+
+def value_of(flag: str, args: Sequence[str]) -> str | None:
+    """What a flag of one value is set to, before anything is parsed."""
+    for position, arg in enumerate(args):
+        if _plain(arg) == flag and position + 1 < len(args):
+            return args[position + 1]
+        name, equals, value = arg.partition("=")
+        if equals and _plain(name) == flag:
+            return value
+    return None
+
+
+def _split(args: Sequence[str]) -> list[_Given]:
     found = [_Given("", [], False)]
     for arg in args:
         flag = FLAG.fullmatch(arg)
-        if flag or arg == "-h":
-            name, value = flag.groups() if flag else (arg, None)
-            found.append(_Given(name, [] if value is None else [_marked(value[1:])], value is not None))
-            continue
-        takes_value = kinds.get(_plain(found[-1].flag), "switch") != "switch"
-        is_value = (takes_value and not found[-1].values) or re.search(r"\s", arg)
-        found[-1].values.append(_marked(arg) if is_value else arg)
+        if flag is not None:
+            name, value = flag.groups()
+            found.append(_Given(name, [] if value is None else [value[1:]], value is not None))
+        elif arg == "-h":
+            found.append(_Given(arg, [], False))
+        else:
+            found[-1].values.append(arg)
     return found
 
 

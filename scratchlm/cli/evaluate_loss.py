@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.progress import work_progress
 from scratchlm.core.assets import cache_folder
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.shards import prepare_tokens
@@ -36,7 +37,7 @@ def main(args: Sequence[str], *, prog: str) -> int:
     return run_command(EvaluateLoss, _act, args, prog=prog)
 
 
-def _act(command: EvaluateLoss, console: Console) -> dict[str, Any]:  # noqa: ARG001
+def _act(command: EvaluateLoss, console: Console) -> dict[str, Any]:
     """Measure and print; returns the `--json` keys."""
     if command.model is None or not command.data:
         missing = "--model" if command.model is None else "--data"
@@ -44,9 +45,14 @@ def _act(command: EvaluateLoss, console: Console) -> dict[str, Any]:  # noqa: AR
     lm = load(command.model, device=command.device)
     if lm.kind == "classification":
         raise ConfigError(f"evaluate loss needs a language model, found a classifier in {lm.folder}.")
-    tokens = prepare_tokens(
-        resolve_texts(command.data), lm.tokenizer, cache_folder=cache_folder() / "tokens", val_fraction=0.0
-    )
+    with work_progress(console)("tokenising") as report:
+        tokens = prepare_tokens(
+            resolve_texts(command.data),
+            lm.tokenizer,
+            cache_folder=cache_folder() / "tokens",
+            val_fraction=0.0,
+            progress=report,
+        )
     result = text_loss(
         lm.model,
         tokens.train,

@@ -40,6 +40,7 @@ class FinetuneClassify(Common):
     data: tuple[str, ...] = ()  # files of labelled texts
     out: Path | None = None  # the run folder; default: runs/classify, runs/classify-2, ...
     resume: bool = False  # continue an interrupted run with its own settings
+    seed: tyro.conf.Suppress[None] = None  # the training settings have it
     fresh: bool = False  # delete what is in the run folder and start over
     settings: Annotated[ClassifySettings, tyro.conf.arg(name="")] = field(default_factory=lambda: DEFAULTS)
 

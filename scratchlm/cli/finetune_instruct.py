@@ -37,6 +37,7 @@ class FinetuneInstruct(Common):
     data: tuple[str, ...] = ()  # files of entries
     out: Path | None = None  # the run folder; default: runs/instruct, runs/instruct-2, ...
     resume: bool = False  # continue an interrupted run with its own settings
+    seed: tyro.conf.Suppress[None] = None  # the training settings have it
     fresh: bool = False  # delete what is in the run folder and start over
     settings: Annotated[InstructSettings, tyro.conf.arg(name="")] = field(default_factory=lambda: DEFAULTS)
 

@@ -18,6 +18,7 @@ from scratchlm.cli.arguments import MARK, ready_to_parse, without_marks
 from scratchlm.cli.main import print_json
 from scratchlm.core.device import DeviceName, set_threads
 from scratchlm.core.errors import ConfigError
+from scratchlm.core.seed import check_seed, seed_everything
 from scratchlm.training.interrupts import StoppedBySignal
 
 C = TypeVar("C", bound="Common")
@@ -32,6 +33,7 @@ class Common:
 
     json: bool = False  # print exactly one JSON object on standard output, nothing else there
     device: DeviceName = "auto"  # where to compute
+    seed: int | None = None  # of everything that is drawn at random
     threads: int | None = None  # CPU threads; 1 is much faster than 2 while another program keeps a core busy
 
 
@@ -84,6 +86,8 @@ def run_command(
     logging.basicConfig(level=logging.WARNING, format="scratchlm: %(message)s", stream=sys.stderr, force=True)
     if command.threads is not None:
         set_threads(command.threads)
+    if command.seed is not None:
+        seed_everything(check_seed(command.seed))
     try:
         result = action(command, console)
     except StoppedBySignal as stop:

@@ -37,6 +37,7 @@ class Pretrain(Common):
     recipe: str | None = None  # take the settings of this recipe, e.g. shakespeare
     config: SizeName | None = None  # the model's size: short for --model.size
     resume: bool = False  # continue an interrupted run with its own settings
+    seed: tyro.conf.Suppress[None] = None  # the training settings have it
     fresh: bool = False  # delete what is in the run folder and start over
     sample_prompt: str = "Once upon a time"  # what text samples during training begin with
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)

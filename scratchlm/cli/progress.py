@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
+from scratchlm.core.protocols import ShowsProgress
 from scratchlm.training.callbacks import StepRecord
 
 SPEED_MEMORY = 0.9  # how much of the shown speed is the earlier steps'
+
+
+def work_progress(console: Console) -> ShowsProgress:
+    """A bar for the work before training, such as tokenising; only a terminal shows it, and it goes away after."""
+
+    @contextmanager
+    def show(what: str, /) -> Iterator[Callable[[int, int], None]]:
+        bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        with bar:
+            task = bar.add_task(what, total=None)  # moves to and fro until there is something to count
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    return show
 
 
 class TrainingProgress:

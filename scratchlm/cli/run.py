@@ -13,8 +13,9 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from scratchlm.cli.arguments import take_name, value_of
 from scratchlm.cli.parsing import Common, run_command
-from scratchlm.cli.progress import TrainingProgress
+from scratchlm.cli.progress import TrainingProgress, work_progress
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ScratchLMError
 from scratchlm.evaluation.loss import say_bits_per_byte
@@ -37,14 +38,17 @@ class Run(Common):
 
     out: Path | None = None  # the run folder; default: runs/RECIPE
     fresh: bool = False  # delete what is in the run folder and start over
-    seed: int | None = None  # one seed for all stages
+    seed: int | None = None  # one seed for all stages; --pretrain.seed and the like count before it
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Read the recipe first: its values are the flags' defaults."""
-    name, rest = (args[0], args[1:]) if args and not args[0].startswith("-") else (DEFAULT_RECIPE, args)
+    named, rest = take_name(Run, args)
+    name = named or DEFAULT_RECIPE
     short, recipe = load_recipe(name)
+    if (seed := value_of("--seed", rest)) is not None and seed.isdecimal():
+        recipe = with_seed(recipe, int(seed))  # before parsing: a stage's own --pretrain.seed still counts
     is_run_folder = Path(name).is_dir()
     default = Run(settings=recipe, out=Path(name) if is_run_folder else None)
 
@@ -57,8 +61,7 @@ def main(args: Sequence[str], *, prog: str) -> int:
 def run(name: str, command: Run, console: Console) -> dict[str, Any]:
     """Run the recipe and say what came out; returns the `--json` keys."""
     out = command.out or Path("runs") / name
-    recipe = command.settings if command.seed is None else with_seed(command.settings, command.seed)
-    result = execute(name, recipe, out, command.device, console, fresh=command.fresh)
+    result = execute(name, command.settings, out, command.device, console, fresh=command.fresh)
     if not command.json:
         _print_result(result)
     return {
@@ -97,6 +100,7 @@ def execute(
             fresh=fresh,
             extend=extend,
             notify=lambda message: console.print(message, markup=False, soft_wrap=True),
+            progress=work_progress(console),
         )
 
 

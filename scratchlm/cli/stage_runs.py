@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
+from scratchlm.cli.arguments import value_of
 from scratchlm.cli.run import execute
 from scratchlm.core.errors import ConfigError
 from scratchlm.recipes.recipe import Recipe, load_recipe
@@ -62,11 +63,11 @@ def resumed_recipe(kind: str, args: list[str]) -> Recipe | None:
     """The recipe that a `--resume` continues, read before parsing: its settings are the flags' defaults."""
     if "--resume" not in args:
         return None
-    if _value_of("--recipe", args) is not None:
+    if value_of("--recipe", args) is not None:
         raise ConfigError(
             "--resume continues a run with its own settings, found --recipe too; drop one of them."
         )
-    out = _value_of("--out", args)
+    out = value_of("--out", args)
     folder = Path(out) if out else newest_run(kind)
     if not (folder / "recipe.toml").exists():
         raise ConfigError(
@@ -77,7 +78,7 @@ def resumed_recipe(kind: str, args: list[str]) -> Recipe | None:
 
 def recipe_argument(args: list[str]) -> Recipe | None:
     """The recipe named with `--recipe`, read before parsing: its settings are the flags' defaults."""
-    name = _value_of("--recipe", args)
+    name = value_of("--recipe", args)
     return None if name is None else load_recipe(name)[1]
 
 
@@ -107,12 +108,3 @@ def _run_names(kind: str) -> Iterator[Path]:
     while True:
         yield Path("runs") / f"{kind}-{number}"
         number += 1
-
-
-def _value_of(flag: str, args: list[str]) -> str | None:
-    for position, arg in enumerate(args):
-        if arg == flag and position + 1 < len(args):
-            return args[position + 1]
-        if arg.startswith(f"{flag}="):
-            return arg.removeprefix(f"{flag}=")
-    return None

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.progress import work_progress
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.sources import read_documents
 from scratchlm.tokenizers.bpe_training import train_bpe
@@ -39,9 +40,9 @@ def _act(command: TokenizerTrain, console: Console) -> dict[str, Any]:
     if not command.data:
         raise ConfigError("training a tokenizer needs text, found none; name files or folders with --data.")
     started_at_s = time.perf_counter()
-    console.print("reading and counting ...", markup=False)
     texts = (document.text for document in read_documents(resolve_texts(command.data)))
-    tokenizer = train_bpe(texts, command.vocab_size)
+    with work_progress(console)("learning a vocabulary") as report:
+        tokenizer = train_bpe(texts, command.vocab_size, progress=report)
     tokenizer.save(command.out)
     seconds = time.perf_counter() - started_at_s
     if not command.json:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -58,3 +59,17 @@ class Task(Protocol):
     def metrics(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
         """Figures of the model over a loader; always holds `loss`, in nats per target."""
         ...
+
+
+class ShowsProgress(Protocol):
+    """Somebody who watches long work: `with show("tokenising") as report`, then report(done, total) as it goes."""
+
+    def __call__(self, what: str, /) -> AbstractContextManager[Callable[[int, int], None]]:
+        """Begin to show the work of that name; it ends with the block."""
+        ...
+
+
+@contextmanager
+def no_progress(what: str, /) -> Iterator[Callable[[int, int], None]]:  # noqa: ARG001
+    """Nobody watches."""
+    yield lambda done, total: None

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scratchlm.core.errors import CheckpointError
+from scratchlm.core.errors import CheckpointError, ConfigError
 
 
 def seed_everything(seed: int) -> None:
@@ -16,6 +16,16 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def check_seed(seed: int) -> int:
+    """The seed itself, if generators take it.
+
+    Raises: ConfigError for one below 0 or beyond 63 bits.
+    """
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed}; choose another.")
+    return seed
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:

@@ -85,7 +85,7 @@ def prepare_tokens(
     """
     if workers is not None and workers < 1:
         raise ConfigError(f"workers must be at least 1, got {workers}; leave it out for one per core.")
-    given = _as_token_folder(paths)
+    given = token_folder(paths)
     if given is not None:
         return _open_for(given, tokenizer)
     files = find_sources(paths)
@@ -211,9 +211,19 @@ def _open_side(folder: Path, entry: dict[str, Any], dtype: np.dtype[Any]) -> NDA
     return np.memmap(path, dtype=dtype, mode="r")
 
 
-def _as_token_folder(paths: str | Path | Sequence[str | Path]) -> Path | None:
-    only = paths if isinstance(paths, (str, Path)) else paths[0] if len(paths) == 1 else None
-    return Path(only) if only is not None and (Path(only) / HEADER_FILE).is_file() else None
+def token_folder(paths: str | Path | Sequence[str | Path]) -> Path | None:
+    """The folder of token shards that the paths name; None when they name text.
+
+    Raises: DataError when shards stand beside other paths.
+    """
+    folders = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    shards = [folder for folder in folders if (folder / HEADER_FILE).is_file()]
+    if shards and len(folders) > 1:
+        raise DataError(
+            f"token shards must be the only data, found {shards[0]} and {len(folders) - 1} more; name it alone, "
+            "or name the texts it was made of."
+        )
+    return shards[0] if shards else None
 
 
 def _open_for(folder: Path, tokenizer: Tokenizer) -> PreparedTokens:

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
-from scratchlm.checkpoints.store import list_checkpoints
+from scratchlm.checkpoints.store import list_checkpoints, verify
 from scratchlm.core.device import peak_memory_bytes
-from scratchlm.core.errors import ConfigError
+from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import PARTIAL_MARK, read_json, remove_partials, write_json, write_text
+from scratchlm.core.protocols import ShowsProgress, no_progress
 from scratchlm.evaluation.report import render_report
 from scratchlm.recipes.recipe import Recipe, Stage, differing_settings, load_recipe, save_recipe
 from scratchlm.recipes.report_data import report_data
@@ -51,6 +52,7 @@ def run_recipe(
     fresh: bool = False,
     extend: bool = False,
     notify: Callable[[str], None] = lambda message: None,
+    progress: ShowsProgress = no_progress,
 ) -> RunResult:
     """Run every stage that is not complete yet, then write `report.html`.
 
@@ -72,7 +74,14 @@ def run_recipe(
             figures[stage] = read_json(file)
             continue
         notify(f"[{number}/{len(recipe.stages)}] {stage}")
-        run = StageRun(recipe=recipe, out=out, device=device, callbacks=callbacks_for(stage), notify=notify)
+        run = StageRun(
+            recipe=recipe,
+            out=out,
+            device=device,
+            callbacks=callbacks_for(stage),
+            notify=notify,
+            progress=progress,
+        )
         started_at_s = time.perf_counter()
         try:
             found = STAGES[stage](run)
@@ -159,11 +168,18 @@ def _remove_run(out: Path, recipe: Recipe) -> None:
 
 
 def _is_complete(recipe: Recipe, out: Path, stage: Stage) -> bool:
-    """Has the stage its figures, and a checkpoint they belong to?"""
+    """Has the stage its figures, and the checkpoint they belong to, undamaged?"""
     run = StageRun(
         recipe=recipe, out=out, device=torch.device("cpu"), callbacks=(), notify=lambda message: None
     )
-    return _figures_file(out, stage).exists() and bool(list_checkpoints(run.folder(stage)))
+    checkpoints = list_checkpoints(run.folder(stage))
+    if not checkpoints or not _figures_file(out, stage).exists():
+        return False
+    try:
+        verify(checkpoints[-1])
+    except CheckpointError:  # the stage goes on from the one before, or says that there is none
+        return False
+    return True
 
 
 def _figures_file(out: Path, stage: Stage) -> Path:

@@ -13,6 +13,7 @@ import torch
 from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.errors import MissingDependencyError
 from scratchlm.core.files import write_text
+from scratchlm.core.protocols import ShowsProgress, no_progress
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.classification import LabelledText, read_labelled
 from scratchlm.data.label_split import split_fingerprint
@@ -20,6 +21,7 @@ from scratchlm.data.prompts import template
 from scratchlm.data.samples.messages import sample_messages
 from scratchlm.data.samples.overlap import overlap_report
 from scratchlm.data.samples.stories import sample_stories
+from scratchlm.data.shards import token_folder
 from scratchlm.data.sources import find_sources
 from scratchlm.evaluation.baselines import majority_accuracy, tfidf_accuracy
 from scratchlm.evaluation.calibration import expected_calibration_error, reliability
@@ -52,6 +54,7 @@ class StageRun:
     device: torch.device
     callbacks: Sequence[Callback]
     notify: Callable[[str], None]
+    progress: ShowsProgress = no_progress  # shows the work before training
 
     def folder(self, stage: Stage) -> Path:
         """Where a stage keeps its checkpoints: pre-training, or the only stage, in the run folder itself."""
@@ -88,6 +91,7 @@ def run_pretrain(run: StageRun) -> dict[str, Any]:
         extra_tokenizer_texts=_fine_tuning_texts(recipe),
         resume=True,
         notify=run.notify,
+        progress=run.progress,
     )
     return {
         "step": result.step,
@@ -310,7 +314,9 @@ def check_inputs(recipe: Recipe) -> None:
     Raises: the readers' errors.
     """
     if "pretrain" in recipe.stages and SAMPLES not in recipe.data.text:
-        find_sources(resolve_texts(recipe.data.text))
+        paths = resolve_texts(recipe.data.text)
+        if token_folder(paths) is None:
+            find_sources(paths)
     if "classify" in recipe.stages:
         read_messages(recipe.data.messages)
     if "instruct" in recipe.stages:

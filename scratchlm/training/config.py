@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scratchlm.core.errors import ConfigError
+from scratchlm.core.seed import check_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,7 @@ class TrainingConfig:
             value = getattr(self, field.name)
             if isinstance(value, float) and math.isinf(value):
                 raise ConfigError(f"{field.name} must be a finite number, got {value}; choose one.")
-        if self.seed >= 2**63:
-            raise ConfigError(f"seed must be below 2**63, got {self.seed}; choose a smaller one.")
+        check_seed(self.seed)
         for name in (
             "max_steps",
             "epochs",
@@ -65,7 +65,7 @@ class TrainingConfig:
                 raise ConfigError(f"{name} must be above zero, got {value}; choose a positive number.")
         for name in (
             "warmup_steps", "weight_decay", "max_grad_norm", "eval_every_steps", "sample_every_steps",
-            "checkpoint_every_steps", "seed",
+            "checkpoint_every_steps",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ConfigError(

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.assets import cache_folder
 from scratchlm.core.batch import Batch
-from scratchlm.core.protocols import Tokenizer
+from scratchlm.core.errors import DataError
+from scratchlm.core.protocols import ShowsProgress, Tokenizer, no_progress
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.shards import PreparedTokens, prepare_tokens
@@ -100,6 +101,7 @@ def pretrain(
     extra_tokenizer_texts: Iterable[str] = (),
     resume: bool = False,
     notify: Callable[[str], None] = lambda message: None,
+    progress: ShowsProgress = no_progress,
 ) -> PretrainResult:
     """Text to tokenizer to tokens to a trained model in the run folder `out`.
 
@@ -109,10 +111,11 @@ def pretrain(
     Raises: the readers', tokenizers' and Trainer's errors.
     """
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer_of_run(settings, out, extra_tokenizer_texts, notify, resume=resume)
-    data = _tokens(settings, tokenizer, notify)
+    tokenizer = _tokenizer_of_run(settings, out, extra_tokenizer_texts, notify, progress, resume=resume)
+    data = _tokens(settings, tokenizer, notify, progress)
     config = settings.model.resolve(vocab_size=tokenizer.vocab_size)
     training, context = settings.training, config.context_length
+    _check_lengths(settings, data, context)
     train_windows = TokenWindows(data.train, context_length=context, stride=settings.text.stride)
     train = _loader(train_windows, training, shuffle=True)
     val = _loader(TokenWindows(data.val, context_length=context), training, shuffle=False)
@@ -131,16 +134,16 @@ def pretrain(
             callbacks=[tensorboard, *callbacks],
             sample=text_sampler(tokenizer, settings.sample_prompt, seed=settings.training.seed),
         )
-        progress = trainer.fit(train, val, resume=resume)
+        trained = trainer.fit(train, val, resume=resume)
     return PretrainResult(
         folder=out,
         checkpoint=resolve_model(out),
-        step=progress.step,
-        train_loss=progress.train_loss,
+        step=trained.step,
+        train_loss=trained.train_loss,
         final=validation_loss(model, data, tokenizer),
-        tokens=progress.tokens,
-        seconds=progress.elapsed_s,
-        tokens_per_s=progress.tokens / progress.steps_s if progress.steps_s else 0.0,
+        tokens=trained.tokens,
+        seconds=trained.elapsed_s,
+        tokens_per_s=trained.tokens / trained.steps_s if trained.steps_s else 0.0,
         resumed_from=trainer.resumed_from,
         earlier_s=trainer.earlier_s,
         n_parameters=model.n_parameters(),
@@ -184,6 +187,7 @@ def _tokenizer_of_run(
     out: Path,
     extra_texts: Iterable[str],
     notify: Callable[[str], None],
+    progress: ShowsProgress,
     *,
     resume: bool,
 ) -> Tokenizer:
@@ -193,28 +197,36 @@ def _tokenizer_of_run(
         started_at_s = time.perf_counter()
         texts = resolve_texts(settings.data)
         text = replace(settings.text, val_fraction=0.0) if settings.val_data else settings.text
-        tokenizer = train_tokenizer(settings.tokenizer, texts, text, extra_texts=extra_texts)
+        with progress("learning a vocabulary") as report:
+            tokenizer = train_tokenizer(
+                settings.tokenizer, texts, text, extra_texts=extra_texts, progress=report
+            )
         tokenizer.save(path)
         notify(f"tokenizer of {tokenizer.vocab_size:,} tokens in {time.perf_counter() - started_at_s:.1f} s")
     return load_tokenizer(path, engine="tiktoken")  # the same ids, sooner: a corpus can be large
 
 
 def _tokens(
-    settings: PretrainSettings, tokenizer: Tokenizer, notify: Callable[[str], None]
+    settings: PretrainSettings,
+    tokenizer: Tokenizer,
+    notify: Callable[[str], None],
+    progress: ShowsProgress,
 ) -> PreparedTokens:
     text, cache = settings.text, cache_folder() / "tokens"
 
     def prepared(names: Sequence[str], val_fraction: float) -> PreparedTokens:
-        return prepare_tokens(
-            resolve_texts(names),
-            tokenizer,
-            cache_folder=cache,
-            val_fraction=val_fraction,
-            split_by=text.split_by,
-            text_field=text.text_field,
-            document_separator=text.document_separator,
-            skip_bad_lines=text.skip_bad_lines,
-        )
+        with progress("tokenising") as report:
+            return prepare_tokens(
+                resolve_texts(names),
+                tokenizer,
+                cache_folder=cache,
+                val_fraction=val_fraction,
+                split_by=text.split_by,
+                text_field=text.text_field,
+                document_separator=text.document_separator,
+                skip_bad_lines=text.skip_bad_lines,
+                progress=report,
+            )
 
     data = prepared(settings.data, 0.0 if settings.val_data else text.val_fraction)
     if data.skipped_lines:
@@ -232,6 +244,26 @@ def _tokens(
         fingerprint=f"{data.fingerprint}+{held_out.fingerprint}",
         folder=data.folder,
     )
+
+
+def _check_lengths(settings: PretrainSettings, data: PreparedTokens, context: int) -> None:
+    """Each side must fill a window.
+
+    Raises: DataError naming the side that does not, both counts, and the settings that help.
+    """
+    more_validation = (
+        "give more with --val-data" if settings.val_data else "raise --val-fraction, name --val-data"
+    )
+    sides = (
+        ("training", len(data.train), "give more text with --data"),
+        ("validation", len(data.val), more_validation),
+    )
+    for side, n_tokens, advice in sides:
+        if n_tokens < context + 1:
+            raise DataError(
+                f"the {side} text must have at least {context + 1:,} tokens, one more than context_length, found "
+                f"{n_tokens:,}; {advice}, or choose a smaller context_length (--model.context-length)."
+            )
 
 
 def _loader(windows: TokenWindows, training: TrainingConfig, *, shuffle: bool) -> BatchLoader:

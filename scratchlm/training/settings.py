@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.known_datasets import DATASETS
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.document_split import SplitBy, split_documents
+from scratchlm.data.shards import token_folder
 from scratchlm.data.sources import Document, find_sources, read_documents, read_pieces
 from scratchlm.model.config import GPTConfig, named_config
 from scratchlm.tokenizers.bpe_training import train_bpe
@@ -122,21 +123,31 @@ def train_tokenizer(
     text: TextSettings,
     *,
     extra_texts: Iterable[str] = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> Tokenizer:
     """The tokenizer that the settings ask for; a learnt one sees only the training side of the text.
 
-    `extra_texts` are seen too: what the model will be fine-tuned on, so that its words are no strangers.
+    `extra_texts` are seen too: what the model will be fine-tuned on, so that its words are no strangers. Token
+    shards have a tokenizer already: the one that made them, saved beside them unless `path` names it.
     Raises: TokenizerError, DataError as the readers do.
     """
     if settings.path is not None:
         return load_tokenizer(settings.path)
     if settings.kind == "gpt2":
         return load_gpt2_tokenizer(asset_path("gpt2_bpe/encoder.json"), asset_path("gpt2_bpe/vocab.bpe"))
+    if (shards := token_folder(paths)) is not None:
+        if not (shards / "tokenizer.json").is_file():
+            raise DataError(
+                f"{shards} holds token shards and needs the tokenizer that made them, found no tokenizer.json "
+                "beside them; name it with --tokenizer.path."
+            )
+        return load_tokenizer(shards / "tokenizer.json")
     texts = itertools.chain(training_texts(paths, text), extra_texts)
     if settings.kind == "word":
         words = itertools.chain.from_iterable(map(split_words, texts))
         return WordTokenizer(build_vocab(words, special_tokens=(END_OF_TEXT, UNKNOWN)))
-    return train_bpe(texts, settings.vocab_size, special_tokens=(END_OF_TEXT, *settings.special_tokens))
+    special_tokens = (END_OF_TEXT, *settings.special_tokens)
+    return train_bpe(texts, settings.vocab_size, special_tokens=special_tokens, progress=progress)
 
 
 def training_texts(paths: Sequence[str | Path], text: TextSettings) -> Iterator[str]:

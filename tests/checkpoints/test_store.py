@@ -177,6 +177,15 @@ def test_a_run_folder_stands_for_its_newest_good_checkpoint(tokenizer, tmp_path)
     assert best_checkpoint(run)[0].name == "step-00000010"
 
 
+@pytest.mark.parametrize("choice", ["", "best"])
+def test_a_damaged_checkpoint_that_is_passed_over_is_named(tokenizer, tmp_path, caplog, choice):
+    run = run_with_checkpoints(tmp_path, tokenizer, {10: 2.0, 20: 1.0})
+    (checkpoint_folder(run, 20) / "config.json").write_text("{}")
+    assert load_model(run / choice).folder.name == "step-00000010"
+    assert "skipping a damaged checkpoint" in caplog.text
+    assert "step-00000020" in caplog.text
+
+
 def test_unfinished_folders_are_never_taken_for_checkpoints(tokenizer, tmp_path):
     run = run_with_checkpoints(tmp_path, tokenizer, {5: 2.0})
     shutil.copytree(checkpoint_folder(run, 5), run / "checkpoints" / ".step-00000009.partial-77")

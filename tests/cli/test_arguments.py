@@ -7,7 +7,7 @@ import inspect
 
 import pytest
 
-from scratchlm.cli.arguments import flag_kinds, ready_to_parse
+from scratchlm.cli.arguments import flag_kinds, ready_to_parse, take_name, value_of
 from scratchlm.cli.commands import COMMANDS
 from scratchlm.cli.generate import Generate
 from scratchlm.cli.parsing import Common, parse_command
@@ -74,3 +74,35 @@ def test_a_flag_is_still_a_flag_after_one_that_takes_a_value():
 
 def test_switches_may_be_repeated():
     assert parsed(Generate, "--json", "--json").json
+
+
+# --- the recipe of `run`
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["mine", "--out", "x", "--json", "--data.text", "a", "b"],
+        ["--out", "x", "mine", "--json", "--data.text", "a", "b"],
+        ["--out=x", "--json", "mine", "--data.text", "a", "b"],
+        ["--data.text", "a", "b", "--out", "x", "--json", "mine"],
+    ],
+)
+def test_a_name_may_stand_anywhere_but_in_a_list(args):
+    name, rest = take_name(Run, args)
+    assert name == "mine"
+    command = parsed(Run, *rest)
+    assert (str(command.out), command.json, command.settings.data.text) == ("x", True, ("a", "b"))
+
+
+def test_no_name_and_two_names():
+    assert take_name(Run, ["--json", "--out", "x"]) == (None, ["--json", "--out", "x"])
+    assert take_name(Run, ["--sample-prompt", "-a b", "mine"]) == ("mine", ["--sample-prompt", "-a b"])
+    with pytest.raises(ConfigError, match="found mine and yours"):
+        take_name(Run, ["mine", "--json", "yours"])
+
+
+@pytest.mark.parametrize("args", [["--out", "a"], ["--out=a"], ["--json", "--out", "a", "--out", "b"]])
+def test_the_value_of_a_flag_can_be_looked_up(args):
+    assert value_of("--out", args) == "a"
+    assert value_of("--outer", args) is None

@@ -75,6 +75,15 @@ def test_every_example_can_be_parsed(words):
     assert isinstance(command, command_class)
 
 
+@pytest.mark.parametrize("words", [words for words in COMMANDS if words != BENCH], ids=" ".join)
+def test_every_command_takes_a_seed_and_refuses_one_that_is_none(run, words):
+    name = " ".join(words)
+    assert re.search(r"--seed (\{None\}\|)?INT", run(f"{name} --help")[1])
+    code, _, err = run(f"{name} --seed -1")
+    assert code == 2
+    assert "seed must be a whole number" in err
+
+
 def test_the_example_of_bench_names_a_benchmark_that_exists(run):
     example = example_of(run("bench --help")[1])
     assert (REPOSITORY / "benchmarks" / f"{example[2]}.py").is_file()
@@ -385,6 +394,15 @@ def test_a_seed_changes_the_run(tiny_recipe, run_json):
     command = f"run {tiny_recipe} --stages pretrain"
     losses = [run_json(f"{command} --out out{seed} --seed {seed}")["pretrain"]["val_loss"] for seed in (0, 1)]
     assert losses[0] != losses[1]
+
+
+def test_a_stages_own_seed_counts_before_the_seed_of_all(tiny_recipe, run_json):
+    assert (
+        run_json(f"run --out out --seed 5 {tiny_recipe} --stages pretrain --pretrain.seed 4")["recipe"]
+        == "tiny"
+    )
+    recipe = load_recipe("out")[1]
+    assert (recipe.pretrain.seed, recipe.classify.seed, recipe.instruct.seed) == (4, 5, 5)
 
 
 def test_finetuning_takes_the_next_free_folder(life, run_json):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 TINY = (
@@ -25,3 +28,10 @@ def test_a_model_of_words_trains_and_says_that_its_bytes_do_not_count(life, run,
     assert (
         run("generate --model run --max-new-tokens 3 --prompt", "The cat")[1] == f"The cat{found['text']}\n"
     )
+
+
+def test_token_shards_are_data_too(life, run_json):
+    made = run_json(f"pretrain --data {life['text.txt']} --out first {TINY} --tokenizer.vocab-size 300")
+    [shards] = Path(os.environ["SCRATCHLM_HOME"]).glob("tokens/tokens-*")
+    again = run_json(f"pretrain --data {shards} --tokenizer.path first/tokenizer.json --out second {TINY}")
+    assert again["val_loss"] == made["val_loss"]

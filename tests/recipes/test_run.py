@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from scratchlm.checkpoints.store import load_model
-from scratchlm.core.errors import ConfigError
+from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.recipes import run as run_module
 from scratchlm.recipes.recipe import DataSettings, Recipe, load_recipe
 from scratchlm.recipes.run import prepare_folder
@@ -308,3 +308,29 @@ def test_the_role_marks_of_the_assistant_are_special_tokens_from_the_start(recip
     result = run_it(recipe, tmp_path / "run")
     for folder in (result.out, result.out / "instruct"):
         assert {"<|im_start|>", "<|im_end|>"} <= load_model(folder).tokenizer.special_tokens.keys()
+
+
+# --- a run whose checkpoint was damaged afterwards
+
+
+def damage_newest_checkpoint(run_folder):
+    weights = sorted(run_folder.glob("checkpoints/step-*"))[-1] / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+
+
+def test_a_damaged_newest_checkpoint_is_made_again_from_the_one_before(recipe_of, run_it, tmp_path):
+    recipe = recipe_of(**PRETRAIN_ONLY)
+    first = run_it(recipe, tmp_path / "run")
+    damage_newest_checkpoint(tmp_path / "run")
+    again = run_it(recipe, tmp_path / "run")
+    assert not again.was_complete
+    assert again.figures["pretrain"]["resumed_from"] == 4
+    assert without_clocks(again.figures) == without_clocks(first.figures)
+
+
+def test_a_run_with_only_damaged_checkpoints_is_not_complete(recipe_of, run_it, tmp_path):
+    recipe = recipe_of(**PRETRAIN_ONLY, pretrain={"max_steps": 1})
+    run_it(recipe, tmp_path / "run")
+    damage_newest_checkpoint(tmp_path / "run")
+    with pytest.raises(CheckpointError, match="found only damaged ones"):
+        run_it(recipe, tmp_path / "run")

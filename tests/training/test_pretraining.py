@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from scratchlm.checkpoints.store import load_model
 from scratchlm.core.batch import IGNORE_INDEX, Batch
-from scratchlm.core.errors import ConfigError
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.data.shards import prepare_tokens
 from scratchlm.evaluation.loss import text_loss
+from scratchlm.tokenizers.bpe_training import train_bpe
 from scratchlm.training import pretraining
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.interrupts import StoppedBySignal
@@ -210,3 +213,63 @@ def test_samples_do_not_disturb_training(tiny_run, small_tokenizer):
 def test_an_empty_prompt_samples_a_whole_text(tiny_run, small_tokenizer):
     trainer, _, _ = tiny_run()
     assert text_sampler(small_tokenizer, "", seed=1)(trainer.model, 0)[1]
+
+
+# --- sides that are too short
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"text": TextSettings(val_fraction=0.999)}, ("the training text", "--data")),
+        ({"text": TextSettings(val_fraction=0.001)}, ("the validation text", "--val-fraction", "--val-data")),
+    ],
+)
+def test_a_text_too_short_for_a_window_is_named_by_its_side(quick, tmp_path, changes, words):
+    with pytest.raises(DataError) as error:
+        pretrain(quick(**changes), tmp_path / "run", device=CPU)
+    for word in (*words, "at least 17 tokens"):
+        assert word in str(error.value)
+
+
+def test_validation_text_of_its_own_that_is_too_short_is_named(quick, tmp_path):
+    (tmp_path / "val.txt").write_text("the cat")
+    with pytest.raises(DataError, match=r"the validation text must have .* give more with --val-data"):
+        pretrain(quick(val_data=(str(tmp_path / "val.txt"),)), tmp_path / "run", device=CPU)
+
+
+# --- token shards
+
+
+@pytest.fixture
+def shards(corpus, tmp_path):
+    """A folder of token shards, and the tokenizer.json that made them."""
+    tokenizer = train_bpe([TEXT * 10], 300)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    tokens = prepare_tokens(corpus, tokenizer, cache_folder=tmp_path / "shards")
+    return str(tokens.folder), str(tmp_path / "tokenizer.json")
+
+
+def test_training_on_shards_is_training_on_the_text_they_were_made_of(quick, corpus, shards, tmp_path):
+    folder, path = shards
+    named = TokenizerSettings(path=path)
+    losses = [
+        pretrain(quick(data=(data,), tokenizer=tokenizer), tmp_path / name, device=CPU).train_loss
+        for name, data, tokenizer in (
+            ("text", corpus, named), ("named", folder, named), ("beside", folder, TokenizerSettings())
+        )
+    ]  # fmt: skip
+    assert losses[0] == losses[1] == losses[2]
+
+
+def test_shards_without_their_tokenizer_say_how_to_name_it(quick, shards, tmp_path):
+    (Path(shards[0]) / "tokenizer.json").unlink()
+    with pytest.raises(
+        DataError, match=r"found no tokenizer.json beside them; name it with --tokenizer.path"
+    ):
+        pretrain(quick(data=shards[:1]), tmp_path / "run", device=CPU)
+
+
+def test_shards_beside_other_data_are_refused(quick, corpus, shards, tmp_path):
+    with pytest.raises(DataError, match="token shards must be the only data"):
+        pretrain(quick(data=(corpus, shards[0])), tmp_path / "run", device=CPU)
