@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.generation.samplers import sample_next
+from scratchlm.model import gpt
 from scratchlm.model.block import TransformerBlock
 from scratchlm.model.config import GPTConfig, as_config
 from scratchlm.model.feed_forward import FeedForward
 from scratchlm.model.gelu import GELU
-from scratchlm.model.gpt import GPTModel
+from scratchlm.model.kv_cache import KVCache
 from scratchlm.model.layer_norm import LayerNorm
 
 __all__ = [
@@ -82,6 +83,19 @@ class DummyGPTModel(nn.Module):
         return logits
 
 
+class GPTModel(gpt.GPTModel):
+    """Our GPT, whose ids may also be handed in under the book's name for them: `model(in_idx=ids)`."""
+
+    def forward(
+        self, in_idx: Tensor, *, attention_mask: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        """Score every possible next token after each position.
+
+        Shapes: in_idx (B, T) -> logits (B, T, V).
+        """
+        return super().forward(in_idx, attention_mask=attention_mask, cache=cache)
+
+
 def generate_text_simple(model: nn.Module, idx: Tensor, max_new_tokens: int, context_size: int) -> Tensor:
     """Append the likeliest token, again and again; reads the last `context_size` ids each time.
 
@@ -97,7 +111,7 @@ def generate_text_simple(model: nn.Module, idx: Tensor, max_new_tokens: int, con
 
 
 def generate_text_simple_cached(
-    model: GPTModel,
+    model: gpt.GPTModel,
     idx: Tensor,
     max_new_tokens: int,
     context_size: int | None = None,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from scratchlm.book.alpaca import encode_plain
 from scratchlm.book.batch_means import mean_over_batches
 from scratchlm.book.spam_archive import download_and_unzip_spam_data
 from scratchlm.core.errors import ConfigError, DataError, MissingDependencyError
@@ -102,7 +103,7 @@ class SpamDataset(Dataset[tuple[Tensor, Tensor]]):
         self._path = Path(csv_file)
         rows = read_labelled(self._path)
         self._labels = [_class_number(row.label, self._path) for row in rows]
-        encoded = [tokenizer.encode(row.text) for row in rows]
+        encoded = [encode_plain(tokenizer, row.text) for row in rows]
         self.max_length = max(map(len, encoded)) if max_length is None else max_length
         self.encoded_texts = [
             ids[: self.max_length] + [pad_token_id] * (self.max_length - len(ids)) for ids in encoded
@@ -277,7 +278,7 @@ def classify_review(
     config = getattr(model, "config", None)  # a reader's own GPTModel has none
     n_context = config.context_length if config else int(model.get_parameter("pos_emb.weight").shape[0])
     length = n_context if max_length is None else min(max_length, n_context)
-    ids = tokenizer.encode(text)[:length]
+    ids = encode_plain(tokenizer, text)[:length]
     if max_length is not None:
         ids = ids + [pad_token_id] * (length - len(ids))
     if not ids:

@@ -1,4 +1,8 @@
-"""Chapter 7, fine-tuning to follow instructions: entries, prompts and padded batches, and a judge of answers."""
+"""Chapter 7, fine-tuning to follow instructions: entries, prompts and padded batches, and a judge of answers.
+
+The functions of its bonus notebook on preferences are here too, but for their `custom_collate_fn`, whose name the
+chapter uses already: that one is in `scratchlm.book.dpo`.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,21 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from scratchlm.book.alpaca import as_instruction, encode_plain, format_input
+from scratchlm.book.dpo import (
+    PreferenceDataset,
+    compute_dpo_loss,
+    compute_dpo_loss_batch,
+    compute_dpo_loss_loader,
+    compute_logprobs,
+    evaluate_dpo_loss_loader,
+    train_model_dpo_simple,
+)
 from scratchlm.book.gpt2_weights import download_file
 from scratchlm.book.ollama import check_if_running, generate_model_scores, query_model
 from scratchlm.core.batch import IGNORE_INDEX
-from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import read_bytes, read_json, write_bytes
-from scratchlm.data.instructions import Instruction
 from scratchlm.data.padding import pad_right
 from scratchlm.data.prompts import TEMPLATES
 
@@ -29,14 +42,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "InstructionDataset",
+    "PreferenceDataset",
     "check_if_running",
+    "compute_dpo_loss",
+    "compute_dpo_loss_batch",
+    "compute_dpo_loss_loader",
+    "compute_logprobs",
     "custom_collate_draft_1",
     "custom_collate_draft_2",
     "custom_collate_fn",
     "download_and_load_file",
+    "evaluate_dpo_loss_loader",
     "format_input",
     "generate_model_scores",
     "query_model",
+    "train_model_dpo_simple",
 ]
 
 END_OF_TEXT_ID = 50256  # GPT-2's <|endoftext|>, with which the book pads
@@ -59,20 +79,12 @@ def download_and_load_file(file_path: str | Path, url: str) -> Any:
     return read_json(path, max_bytes=None)
 
 
-def format_input(entry: Mapping[str, str]) -> str:
-    """An entry's instruction and input in Alpaca's form, without the mark that calls for the answer.
-
-    An entry without an input needs no such key, where the book's fails.
-    """
-    return TEMPLATES["alpaca"].request(_instruction(entry))
-
-
 class InstructionDataset(Dataset[Any]):
     """Entries as ids: prompt, the mark that calls for the answer, and the answer.
 
     `mask_instruction=True` gives pairs instead, how many of the ids are the prompt's and the ids, for
     `custom_collate_fn(mask_instruction=True)`. The text of a special token is read as text, where the book's
-    fails.
+    fails; also by an encoding of tiktoken.
     """
 
     def __init__(
@@ -81,11 +93,11 @@ class InstructionDataset(Dataset[Any]):
         self.data = data
         self.mask_instruction = mask_instruction
         alpaca = TEMPLATES["alpaca"]
-        entries = [_instruction(entry) for entry in data]
-        self.encoded_texts = [tokenizer.encode(alpaca.full(entry)) for entry in entries]
+        entries = [as_instruction(entry) for entry in data]
+        self.encoded_texts = [encode_plain(tokenizer, alpaca.full(entry)) for entry in entries]
         self.n_prompt_ids = (
             [
-                _n_shared(tokenizer.encode(alpaca.prompt(entry)), ids)
+                _n_shared(encode_plain(tokenizer, alpaca.prompt(entry)), ids)
                 for entry, ids in zip(entries, self.encoded_texts)
             ]
             if mask_instruction
@@ -164,14 +176,6 @@ def _is_pair(item: Any) -> bool:
 
 def _row(ids: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.asarray(ids, dtype=np.int64)
-
-
-def _instruction(entry: Mapping[str, str]) -> Instruction:
-    if "instruction" not in entry:
-        raise DataError(f"an entry must have an instruction, found the keys {', '.join(entry) or 'none'}.")
-    return Instruction(
-        instruction=entry["instruction"], input=entry.get("input", ""), output=entry.get("output", "")
-    )
 
 
 def _n_shared(prompt: Sequence[int], whole: Sequence[int]) -> int:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from scratchlm.book.alpaca import encode_plain, format_input
 from scratchlm.book.ch05 import generate_and_print_sample
-from scratchlm.book.ch07 import format_input
 from scratchlm.data.padding import pad_right
 from scratchlm.data.prompts import TEMPLATES
 from scratchlm.finetuning.preference import dpo_losses, response_log_probs
@@ -50,9 +50,9 @@ class PreferenceDataset(Dataset[dict[str, list[int]]]):
         lead = TEMPLATES["alpaca"].before_answer
         self.encoded_texts = [
             {
-                "prompt": tokenizer.encode(format_input(entry)),
-                "chosen": tokenizer.encode(format_input(entry) + lead + entry["chosen"]),
-                "rejected": tokenizer.encode(format_input(entry) + lead + entry["rejected"]),
+                "prompt": encode_plain(tokenizer, format_input(entry)),
+                "chosen": encode_plain(tokenizer, format_input(entry) + lead + entry["chosen"]),
+                "rejected": encode_plain(tokenizer, format_input(entry) + lead + entry["rejected"]),
             }
             for entry in data
         ]

@@ -60,9 +60,9 @@ def generate_model_scores(
 ) -> ModelScores:
     """The judge's points for the answers under `json_key`, as a list of whole numbers.
 
-    A judgement that is no whole number is printed and gives no points, as in the book; at the end it is said
-    how many there were, and `.unreadable` keeps them. The request's wording is ours, so the points are
-    comparable with each other and only roughly with the book's.
+    A judgement that is no whole number is printed and gives no points, as in the book; at the end it is said how many
+    scores there are of how many entries, and `.unreadable` keeps the others. The request's wording is ours, so
+    the points are comparable with each other and only roughly with the book's.
 
     Raises: ServiceError when the judge does not answer.
     """
@@ -77,7 +77,7 @@ def generate_model_scores(
             unreadable.append((place, reply))
     if unreadable:
         sys.stdout.write(
-            f"{len(unreadable)} of {len(json_data)} judgements were no whole number and are not among the scores\n"
+            f"Number of scores: {len(points)} of {len(json_data)}; the other judgements were no whole number\n"
         )
     return ModelScores(points, unreadable)
 

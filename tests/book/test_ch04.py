@@ -7,7 +7,7 @@ import torch
 
 from scratchlm import model as ours
 from scratchlm.book import ch04
-from scratchlm.model import GPTConfig, named_config
+from scratchlm.model import GPTConfig, gpt, named_config
 
 GPT_CONFIG_124M = {  # the book's dictionary
     "vocab_size": 50257,
@@ -52,7 +52,7 @@ def test_half_blocks_have_the_books_number_of_parameters():
 
 
 def test_the_parts_are_the_models_own():
-    for name in ("GELU", "FeedForward", "GPTModel", "LayerNorm", "TransformerBlock"):
+    for name in ("GELU", "FeedForward", "LayerNorm", "TransformerBlock"):
         assert getattr(ch04, name) is getattr(ours, name)
 
 
@@ -121,3 +121,24 @@ def test_any_model_that_gives_logits_can_generate():
     torch.manual_seed(0)
     dummy = ch04.DummyGPTModel(GPTConfig(vocab_size=9, context_length=4, emb_dim=8, n_heads=2, n_layers=1))
     assert ch04.generate_text_simple(dummy, torch.tensor([[1], [2]]), 6, 4).shape == (2, 7)
+
+
+def test_ids_may_be_named_as_in_the_book():
+    torch.manual_seed(0)
+    config = GPTConfig(vocab_size=9, context_length=4, emb_dim=8, n_heads=2, n_layers=1)
+    model = ch04.GPTModel(config).eval()
+    ids = torch.tensor([[1, 2, 3]])
+    assert model(in_idx=ids).equal(model(ids))
+    assert isinstance(model, gpt.GPTModel)
+
+
+def test_the_books_model_is_ours_weight_for_weight():
+    config = GPTConfig(vocab_size=9, context_length=4, emb_dim=8, n_heads=2, n_layers=2)
+    models = []
+    for make in (ch04.GPTModel, gpt.GPTModel):
+        torch.manual_seed(5)
+        models.append(make(config).eval())
+    book, ours = models
+    assert book.state_dict().keys() == ours.state_dict().keys()
+    ids = torch.tensor([[1, 2, 3]])
+    assert book(ids).equal(ours(ids))

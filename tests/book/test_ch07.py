@@ -250,7 +250,7 @@ def test_scores_are_the_whole_numbers_and_the_rest_is_counted(judge, capsys):
     assert scores.unreadable == ((1, "about 40"), (3, ""))
     assert capsys.readouterr().out == (
         "Could not convert score: about 40\nCould not convert score: \n"
-        "2 of 4 judgements were no whole number and are not among the scores\n"
+        "Number of scores: 2 of 4; the other judgements were no whole number\n"
     )
     asked = judge.asked[0]["messages"][0]["content"]
     assert all(part in asked for part in (ch07.format_input(data[0]), "right 0", "mine 0"))

@@ -1,0 +1,40 @@
+"""Chapter 7's entries as text in Alpaca's form, and as ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from scratchlm.core.errors import DataError
+from scratchlm.data.instructions import Instruction
+from scratchlm.data.prompts import TEMPLATES
+
+if TYPE_CHECKING:
+    from scratchlm.core.protocols import Tokenizer
+
+
+def format_input(entry: Mapping[str, str]) -> str:
+    """An entry's instruction and input in Alpaca's form, without the mark that calls for the answer.
+
+    An entry without an input needs no such key, where the book's fails.
+    """
+    return TEMPLATES["alpaca"].request(as_instruction(entry))
+
+
+def as_instruction(entry: Mapping[str, str]) -> Instruction:
+    """An entry of the book's JSON file as ours.
+
+    Raises: DataError when it has no instruction.
+    """
+    if "instruction" not in entry:
+        raise DataError(f"an entry must have an instruction, found the keys {', '.join(entry) or 'none'}.")
+    return Instruction(
+        instruction=entry["instruction"], input=entry.get("input", ""), output=entry.get("output", "")
+    )
+
+
+def encode_plain(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The text's ids, a special token's text read as text: an encoding of tiktoken must be asked for that."""
+    encode = getattr(tokenizer, "encode_ordinary", tokenizer.encode)
+    ids: list[int] = encode(text)
+    return ids
