@@ -43,6 +43,7 @@ class FinetunePrefer(Common):
     data: tuple[str, ...] = ()  # files of pairs
     out: Path | None = None  # the run folder; default: runs/prefer, runs/prefer-2, ...
     resume: bool = False  # continue an interrupted run with its own settings
+    seed: tyro.conf.Suppress[None] = None  # the training settings have it
     fresh: bool = False  # delete what is in the run folder and start over
     settings: Annotated[PreferSettings, tyro.conf.arg(name="")] = field(default_factory=lambda: DEFAULTS)
 

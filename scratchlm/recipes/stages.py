@@ -206,7 +206,8 @@ def _probability_figures(result: ClassifyResult, test_labels: Sequence[str]) -> 
 
 def _over_seeds(result: ClassifyResult) -> dict[str, Any]:
     """Mean and spread of the accuracy over the seeds."""
-    return asdict(mean_over_runs([run.accuracy for run in result.by_seed]))
+    runs = mean_over_runs([run.accuracy for run in result.by_seed])
+    return asdict(runs) | {"low": max(0.0, runs.low), "high": min(1.0, runs.high)}  # of a share
 
 
 def run_instruct(run: StageRun) -> dict[str, Any]:

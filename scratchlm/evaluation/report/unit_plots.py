@@ -14,7 +14,7 @@ from scratchlm.evaluation.report.formats import is_number, percent
 from scratchlm.evaluation.report.svg import ROLES, page_svg
 
 WIDTH, HEIGHT = 350, 270  # CSS pixels: half a column, or a phone
-LEFT, RIGHT, TOP, BOTTOM = 44, 14, 10, 38
+LEFT, RIGHT, TOP, BOTTOM = 44, 14, 26, 38
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 LARGEST_DOT = 13.0  # points: the bin with most answers
 
@@ -85,7 +85,7 @@ def _draw(
             **style,
         )  # fmt: skip
         axes.annotate(
-            y_name, (0, 1), xycoords="axes fraction", xytext=(4, -3), textcoords="offset points", ha="left", va="top",
+            y_name, (0, 1), xycoords="axes fraction", xytext=(0, 9), textcoords="offset points", ha="left", va="bottom",
             **style,
         )  # fmt: skip
         file = io.StringIO()
