@@ -113,6 +113,7 @@ def run_pretrain(run: StageRun) -> dict[str, Any]:
         "train_tokens": len(result.data.train),
         "val_tokens": len(result.data.val),
         "documents": result.data.n_documents,
+        "skipped_lines": result.data.skipped_lines,
         "bytes_per_token": result.data.val_n_bytes / max(1, len(result.data.val)),
         "overlap": overlap,
     }

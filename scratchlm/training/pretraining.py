@@ -112,7 +112,7 @@ def pretrain(
     """
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer_of_run(settings, out, extra_tokenizer_texts, notify, progress, resume=resume)
-    data = _tokens(settings, tokenizer, notify, progress)
+    data = _tokens(settings, tokenizer, progress)
     config = settings.model.resolve(vocab_size=tokenizer.vocab_size)
     training, context = settings.training, config.context_length
     _check_lengths(settings, data, context)
@@ -206,12 +206,7 @@ def _tokenizer_of_run(
     return load_tokenizer(path, engine="tiktoken")  # the same ids, sooner: a corpus can be large
 
 
-def _tokens(
-    settings: PretrainSettings,
-    tokenizer: Tokenizer,
-    notify: Callable[[str], None],
-    progress: ShowsProgress,
-) -> PreparedTokens:
+def _tokens(settings: PretrainSettings, tokenizer: Tokenizer, progress: ShowsProgress) -> PreparedTokens:
     text, cache = settings.text, cache_folder() / "tokens"
 
     def prepared(names: Sequence[str], val_fraction: float) -> PreparedTokens:
@@ -228,8 +223,6 @@ def _tokens(
             )
 
     data = prepared(settings.data, 0.0 if settings.val_data else text.val_fraction)
-    if data.skipped_lines:
-        notify(f"skipped {data.skipped_lines:,} lines that do not parse")
     if not settings.val_data:
         return data
     held_out = prepared(settings.val_data, 0.0)
