@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 from scratchlm.checkpoints.imports import open_model
 from scratchlm.core.config import from_dict
 from scratchlm.core.device import pick_device
-from scratchlm.core.errors import ConfigError
+from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.instructions import Instruction
 from scratchlm.data.prompts import template
@@ -69,12 +69,21 @@ class LanguageModel:
     def classify(self, texts: Sequence[str], *, batch_size: int = 64) -> list[Prediction]:
         """Label and probability of each text, in order.
 
-        Raises: ConfigError when the model is no classifier; DataError for an empty text.
+        Raises: ConfigError when the model is no classifier; DataError for an empty text, and for anything but a
+        list of texts.
         """
         if self.kind != "classification":
             raise ConfigError(
                 f"classify needs a classifier, found a model of kind {self.kind!r}; name the classifier's folder."
             )
+        if isinstance(texts, str):
+            raise DataError(f"classify needs a list of texts, got one text; write classify([{texts!r:.40}]).")
+        for number, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise DataError(
+                    f"classify needs a list of texts, got {text!r:.40} ({type(text).__name__}) as number {number}; "
+                    "give each as a str."
+                )
         threshold = self.task.get("threshold")
         return predict(
             texts,
