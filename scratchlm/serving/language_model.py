@@ -44,6 +44,11 @@ class LanguageModel:
         """`classification`, `instruction`, or `language model`."""
         return str(self.task.get("kind", "language model"))
 
+    def specialist_beside(self, stage: str) -> Path | None:
+        """The model that a stage of this model's run made, `RUN/classify` or `RUN/instruct`; None without one."""
+        run = self.folder.parent.parent  # of RUN/checkpoints/step-...
+        return run / stage if (run / stage / "checkpoints").is_dir() else None
+
     @overload
     def generate(self, prompt: str, *, stream: Literal[False] = False, **settings: object) -> str: ...
 
@@ -74,7 +79,8 @@ class LanguageModel:
         """
         if self.kind != "classification":
             raise ConfigError(
-                f"classify needs a classifier, found a model of kind {self.kind!r}; name the classifier's folder."
+                f"classify needs a classifier, found a model of kind {self.kind!r}; "
+                f"name {self.specialist_beside('classify') or 'the folder of a classifier'}."
             )
         if isinstance(texts, str):
             raise DataError(f"classify needs a list of texts, got one text; write classify([{texts!r:.40}]).")
@@ -109,7 +115,8 @@ class LanguageModel:
         """
         if self.kind != "instruction":
             raise ConfigError(
-                f"ask needs an assistant, found a model of kind {self.kind!r}; name the assistant's folder."
+                f"ask needs an assistant, found a model of kind {self.kind!r}; "
+                f"name {self.specialist_beside('instruct') or 'the folder of an assistant'}."
             )
         entry = Instruction(instruction=instruction, input=input, output="")
         chosen = template(str(self.task["template"]))

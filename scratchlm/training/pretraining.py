@@ -117,6 +117,11 @@ def pretrain(
     training, context = settings.training, config.context_length
     _check_lengths(settings, data, context)
     train_windows = TokenWindows(data.train, context_length=context, stride=settings.text.stride)
+    if training.batch_size > len(train_windows):
+        notify(
+            f"batch_size {training.batch_size} is more than the {len(train_windows)} windows of the training text: "
+            "each batch holds them all"
+        )
     train = _loader(train_windows, training, shuffle=True)
     val = _loader(TokenWindows(data.val, context_length=context), training, shuffle=False)
     seed_everything(settings.training.seed)

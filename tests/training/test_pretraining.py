@@ -274,3 +274,11 @@ def test_shards_without_their_tokenizer_say_how_to_name_it(quick, shards, tmp_pa
 def test_shards_beside_other_data_are_refused(quick, corpus, shards, tmp_path):
     with pytest.raises(DataError, match="token shards must be the only data"):
         pretrain(quick(data=(corpus, shards[0])), tmp_path / "run", device=CPU)
+
+
+def test_a_batch_larger_than_the_data_is_told(quick, tmp_path):
+    told = []
+    pretrain(
+        quick(training={"batch_size": 5000, "max_steps": 1}), tmp_path / "run", device=CPU, notify=told.append
+    )
+    assert any(message.startswith("batch_size 5000 is more than the") for message in told)
