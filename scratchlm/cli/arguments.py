@@ -66,7 +66,7 @@ def ready_to_parse(cls: type, args: Sequence[str]) -> list[str]:
 def take_name(cls: type, args: Sequence[str]) -> tuple[str | None, list[str]]:
     """The one word that belongs to no flag, wherever it stands, and the other arguments.
 
-    A flag that takes a list takes every word up to the next flag.
+    A flag that takes a list takes every word up to the next flag, and so does one that nobody knows.
     Raises: ConfigError for two such words.
     """
     kinds = flag_kinds(cls)
@@ -74,7 +74,7 @@ def take_name(cls: type, args: Sequence[str]) -> tuple[str | None, list[str]]:
     names: list[str] = []
     rest: list[str] = []
     for given in _split(args):
-        n_values = n_taken[kinds.get(_plain(given.flag), "switch")]
+        n_values = n_taken[kinds.get(_plain(given.flag), "list" if given.flag else "switch")]
         names += given.values[n_values:]
         given.values = given.values[:n_values]
         rest += given.words()
@@ -125,6 +125,8 @@ def flag_kinds(cls: type) -> dict[str, Kind]:
             }
         else:
             kinds[_plain(name)] = _kind(hint)
+            if hint is bool:
+                kinds[_plain(f"--no-{field.name}")] = "switch"
     return kinds
 
 

@@ -43,9 +43,9 @@ def _act(command: Chat, console: Console) -> dict[str, Any]:
         raise ConfigError("chat needs an assistant, found no --model; name its folder.")
     lm = load(command.model, device=command.device)
     if lm.kind != "instruction":
-        raise ConfigError(
-            f"chat needs an assistant, found a {lm.kind}; make one with `scratchlm finetune instruct`."
-        )
+        beside = lm.specialist_beside("instruct")
+        advice = f"name {beside}" if beside else "make one with `scratchlm finetune instruct`"
+        raise ConfigError(f"chat needs an assistant, found a {lm.kind}; {advice}.")
     if command.memory is not None and command.memory < 0:
         raise ConfigError(f"memory must be at least 0 exchanges, got {command.memory}; raise it.")
     memory = command.memory

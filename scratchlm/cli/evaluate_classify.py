@@ -39,7 +39,10 @@ def _act(command: EvaluateClassify, console: Console) -> dict[str, Any]:  # noqa
         raise ConfigError(f"evaluate classify needs a classifier and labelled texts, found no {missing}.")
     lm = load(command.model, device=command.device)
     if lm.kind != "classification":
-        raise ConfigError(f"evaluate classify needs a classifier, found a {lm.kind} in {lm.folder}.")
+        raise ConfigError(
+            f"evaluate classify needs a classifier, found a {lm.kind} in {lm.folder}; "
+            f"name {lm.specialist_beside('classify') or 'the folder of a classifier'}."
+        )
     rows = read_labelled(list(command.data))
     classes = [str(name) for name in lm.class_names]
     unseen = sorted({row.label for row in rows} - set(classes))

@@ -29,6 +29,8 @@ class EvaluateLoss(Common):
 
     model: Path | None = None  # a model folder or run folder
     data: tuple[str, ...] = ()  # text files, folders, globs, or known names
+    text_field: str = "text"  # where .jsonl and .parquet keep the text
+    skip_bad_lines: bool = False  # count and report lines that do not parse, instead of stopping
     stride: int | None = None  # tokens between windows; default: half the context
 
 
@@ -51,6 +53,8 @@ def _act(command: EvaluateLoss, console: Console) -> dict[str, Any]:
             lm.tokenizer,
             cache_folder=cache_folder() / "tokens",
             val_fraction=0.0,
+            text_field=command.text_field,
+            skip_bad_lines=command.skip_bad_lines,
             progress=report,
         )
     result = text_loss(
@@ -72,4 +76,5 @@ def _act(command: EvaluateLoss, console: Console) -> dict[str, Any]:
         "bits_per_byte": bits_per_byte,
         "tokens": result.n_tokens,
         "bytes": result.n_bytes,
+        "skipped_lines": tokens.skipped_lines,
     }

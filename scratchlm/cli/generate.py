@@ -17,6 +17,8 @@ from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate
 from scratchlm.serving.language_model import load
 
+DRAWING = ("top_k", "top_p", "min_p", "seed")  # settings that matter only when tokens are drawn
+
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(Common):
@@ -43,7 +45,7 @@ def main(args: Sequence[str], *, prog: str) -> int:
     return run_command(Generate, _act, args, prog=prog)
 
 
-def _act(command: Generate, console: Console) -> dict[str, Any]:  # noqa: ARG001
+def _act(command: Generate, console: Console) -> dict[str, Any]:
     """Write the continuation as it comes; returns the `--json` keys."""
     if command.model is None or not command.prompt:
         missing = "--model" if command.model is None else "--prompt"
@@ -59,6 +61,9 @@ def _act(command: Generate, console: Console) -> dict[str, Any]:  # noqa: ARG001
     names = {field.name for field in dataclasses.fields(GenerationConfig)}
     given = {name: value for name, value in vars(command).items() if name in names and value is not None}
     config = lm.generation_config(**given, stop_texts=command.stop)
+    if config.is_greedy and (idle := [f"--{name.replace('_', '-')}" for name in DRAWING if name in given]):
+        told = f"temperature 0 always takes the likeliest token: {', '.join(idle)} without effect"
+        console.print(told, markup=False, soft_wrap=True)
     prompt_ids = [lm.tokenizer.encode(prompt) for prompt in prompts]
     ids: list[list[int]] = [[] for _ in prompts]
     texts = [""] * len(prompts)

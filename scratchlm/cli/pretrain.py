@@ -11,8 +11,11 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from scratchlm.cli.arguments import value_of
 from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.run import refuse_idle_vocab_size
 from scratchlm.cli.stage_runs import recipe_argument, resumed_recipe, run_stage, with_end
+from scratchlm.core.errors import ConfigError
 from scratchlm.evaluation.loss import say_bits_per_byte
 from scratchlm.recipes.recipe import DataSettings, Recipe
 from scratchlm.training.config import TrainingConfig
@@ -63,7 +66,17 @@ def main(args: Sequence[str], *, prog: str) -> int:
             tokenizer=base.tokenizer,
             model=base.model,
         )
-    return run_command(Pretrain, _act, args, prog=prog, default=default)
+
+    def action(command: Pretrain, console: Console) -> dict[str, Any]:
+        refuse_idle_vocab_size(args, command.tokenizer)
+        if command.config is not None and (size := value_of("--model.size", args)) is not None:
+            raise ConfigError(
+                f"--config is short for --model.size, found --config {command.config} and --model.size {size}; "
+                "drop one of them."
+            )
+        return _act(command, console)
+
+    return run_command(Pretrain, action, args, prog=prog, default=default)
 
 
 def _act(command: Pretrain, console: Console) -> dict[str, Any]:

@@ -17,11 +17,13 @@ from scratchlm.cli.arguments import take_name, value_of
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import TrainingProgress, work_progress
 from scratchlm.core.device import pick_device
-from scratchlm.core.errors import ScratchLMError
+from scratchlm.core.errors import ConfigError, ScratchLMError
 from scratchlm.evaluation.loss import say_bits_per_byte
 from scratchlm.recipes.recipe import Recipe, Stage, load_recipe
 from scratchlm.recipes.run import RunResult, run_recipe
+from scratchlm.recipes.stages import stage_folder
 from scratchlm.training.callbacks import Callback
+from scratchlm.training.settings import TokenizerSettings
 
 DEFAULT_RECIPE = "quickstart"
 
@@ -53,9 +55,24 @@ def main(args: Sequence[str], *, prog: str) -> int:
     default = Run(settings=recipe, out=Path(name) if is_run_folder else None)
 
     def action(command: Run, console: Console) -> dict[str, Any]:
+        refuse_idle_vocab_size(rest, command.settings.tokenizer)
         return run(short, command, console)
 
     return run_command(Run, action, rest, prog=f"{prog} {name}" if args else prog, default=default)
+
+
+def refuse_idle_vocab_size(args: Sequence[str], tokenizer: TokenizerSettings) -> None:
+    """A vocabulary size asked for beside a tokenizer that is not learnt to a size would change nothing.
+
+    Raises: ConfigError for such flags.
+    """
+    if value_of("--tokenizer.vocab-size", args) is None or (tokenizer.kind == "bpe" and not tokenizer.path):
+        return
+    found = f"--tokenizer.path {tokenizer.path}" if tokenizer.path else f"--tokenizer.kind {tokenizer.kind}"
+    raise ConfigError(
+        f"--tokenizer.vocab-size needs a BPE tokenizer that is learnt here, found {found}, which decides its "
+        "size itself; drop one of the two."
+    )
 
 
 def run(name: str, command: Run, console: Console) -> dict[str, Any]:
@@ -70,7 +87,10 @@ def run(name: str, command: Run, console: Console) -> dict[str, Any]:
         "report": str(result.report),
         "seconds": result.seconds,
         "was_complete": result.was_complete,
-        **{stage: without_lists(figures) for stage, figures in result.figures.items()},
+        **{
+            stage: {"out": str(stage_folder(out, stage, command.settings.stages)), **without_lists(figures)}
+            for stage, figures in result.figures.items()
+        },
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterator
 
@@ -35,6 +36,8 @@ def read_lines() -> Iterator[str]:
 def _complaints() -> Iterator[None]:
     if sys.stdin is None:  # closed by the caller: `<&-`
         raise DataError("standard input should hold text, found it closed; pipe the text in.")
+    if getattr(sys.stdin, "errors", "strict") != "strict" and isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="strict")  # in the C locale Python would let broken bytes through
     try:
         yield
     except UnicodeDecodeError as cause:

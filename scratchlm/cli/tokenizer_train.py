@@ -27,6 +27,8 @@ class TokenizerTrain(Common):
 
     data: tuple[str, ...] = ()  # text files, folders, globs, or known names
     vocab_size: int = 4096  # tokens, special ones included
+    text_field: str = "text"  # where .jsonl and .parquet keep the text
+    skip_bad_lines: bool = False  # count and report lines that do not parse, instead of stopping
     out: Path = Path("tokenizer.json")  # the file to write
 
 
@@ -40,11 +42,26 @@ def _act(command: TokenizerTrain, console: Console) -> dict[str, Any]:
     if not command.data:
         raise ConfigError("training a tokenizer needs text, found none; name files or folders with --data.")
     started_at_s = time.perf_counter()
-    texts = (document.text for document in read_documents(resolve_texts(command.data)))
+    complaints: list[str] = []
+    documents = read_documents(
+        resolve_texts(command.data),
+        text_field=command.text_field,
+        skip_bad_lines=command.skip_bad_lines,
+        on_skip=complaints.append,
+    )
+    texts = (document.text for document in documents)
     with work_progress(console)("learning a vocabulary") as report:
         tokenizer = train_bpe(texts, command.vocab_size, progress=report)
     tokenizer.save(command.out)
+    if complaints:
+        told = f"skipped {len(complaints):,} lines that could not be used; the first: {complaints[0]}"
+        console.print(told, markup=False, soft_wrap=True)
     seconds = time.perf_counter() - started_at_s
     if not command.json:
         print(f"{command.out}: {tokenizer.vocab_size:,} tokens in {seconds:.1f} s")
-    return {"out": str(command.out), "vocab_size": tokenizer.vocab_size, "seconds": seconds}
+    return {
+        "out": str(command.out),
+        "vocab_size": tokenizer.vocab_size,
+        "seconds": seconds,
+        "skipped_lines": len(complaints),
+    }

@@ -124,6 +124,20 @@ def read_utf8(
         ) from cause
 
 
+def check_characters(text: str, *, where: str) -> str:
+    """The text itself, when UTF-8 can hold it: JSON can spell half a surrogate pair, which no file can.
+
+    Raises: DataError with the place.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as cause:
+        raise DataError(
+            f"{where} must be Unicode text, found a lone surrogate at character {cause.start}; repair it."
+        ) from cause
+    return text
+
+
 def read_bytes(
     path: str | Path, *, max_bytes: int | None = None, error: type[ScratchLMError] = DataError
 ) -> bytes:

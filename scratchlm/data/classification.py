@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.core.files import read_utf8
+from scratchlm.core.files import check_characters, read_utf8
 from scratchlm.data.ag_news import is_ag_news, read_ag_news
 from scratchlm.data.imdb import read_imdb
 from scratchlm.data.padding import pad_right
@@ -147,6 +147,7 @@ def _row(text: Any, label: Any, path: Path, number: int) -> LabelledText:
                 f"{path} line {number} must have a {name} that is not empty, found {value!r}; fill it or "
                 "remove it."
             )
+        check_characters(value, where=f"{path} line {number}, {name},")
     return LabelledText(text=text, label=label.strip())
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.core.files import parse_json, read_utf8
+from scratchlm.core.files import check_characters, parse_json, read_utf8
 from scratchlm.data.conversations import Exchange, is_conversation, read_conversation
 
 DOLLY_NAMES = (("input", "context"), ("output", "response"))  # ours, and those of databricks-dolly-15k
@@ -173,7 +173,7 @@ def _entry(value: Any, where: str) -> Instruction:
             raise DataError(
                 f"{where} must have text under {key!r}, found {found}; fill it or remove the entry."
             )
-        texts[key] = text
+        texts[key] = check_characters(text, where=f"{where}, {key},")
     return Instruction(
         instruction=texts["instruction"],
         input=texts["input"],

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import json
 import logging
 import os
@@ -102,9 +101,12 @@ def prepare_tokens(
     folder = Path(cache_folder) / f"tokens-{fingerprint[:16]}"
     if folder.exists():
         try:
-            return open_tokens(folder)
+            tokens = open_tokens(folder)
         except DataError as damage:
             logger.warning("tokenising again, because %s", damage)
+        else:
+            _warn_of_skipped_lines(folder)
+            return tokens
 
     read = functools.partial(
         read_pieces,
@@ -121,6 +123,7 @@ def prepare_tokens(
         workers=workers,
         progress=progress,
     )
+    _warn_of_skipped_lines(folder)
     return open_tokens(folder)
 
 
@@ -134,11 +137,9 @@ def _build(
     progress: Progress | None,
 ) -> None:
     """Read everything twice: once to plan the split, once to encode."""
-    n_skipped = itertools.count()
-    survey = survey_sources(read(on_skip=lambda complaint: _warn_first(next(n_skipped), complaint)))
-    header |= {"n_documents": len(survey.sizes), "skipped_lines": next(n_skipped)}
-    if header["skipped_lines"]:
-        logger.warning("skipped %d lines that could not be used", header["skipped_lines"])
+    skipped = _Skipped()
+    survey = survey_sources(read(on_skip=skipped.count))
+    header |= {"n_documents": len(survey.sizes), "skipped_lines": skipped.n, "first_skipped": skipped.first}
     route = Route.plan(survey, split_by=header["split_by"], val_fraction=header["val_fraction"])
     _remove_leftovers(folder.parent)
     with new_folder(folder) as partial:
@@ -157,9 +158,27 @@ def _build(
             )
 
 
-def _warn_first(number: int, complaint: str) -> None:
-    if number == 0:
-        logger.warning("skipping lines such as this: %s", complaint)
+@dataclass(slots=True)
+class _Skipped:
+    """How many lines were left out, and what was wrong with the first."""
+
+    n: int = 0
+    first: str = ""
+
+    def count(self, complaint: str) -> None:
+        self.first = self.first or complaint
+        self.n += 1
+
+
+def _warn_of_skipped_lines(folder: Path) -> None:
+    """Told once per request, also when the tokens come from the cache."""
+    header = read_json(folder / HEADER_FILE)
+    if header["skipped_lines"]:
+        logger.warning(
+            "skipped %d lines that could not be used; the first: %s",
+            header["skipped_lines"],
+            header.get("first_skipped") or "not known",
+        )
 
 
 def open_tokens(folder: str | Path) -> PreparedTokens:

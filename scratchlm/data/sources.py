@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 from scratchlm.core.errors import DataError, MissingDependencyError
+from scratchlm.core.files import check_characters
 
 logger = logging.getLogger(__name__)
 
@@ -341,13 +342,7 @@ def _usable_text(value: Any, origin: str, text_field: str) -> str:
         raise DataError(
             f"{origin} must have text in {text_field!r}, found {found}; fill it or remove the line."
         )
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as cause:  # JSON can spell half a surrogate pair, which no UTF-8 file can hold
-        raise DataError(
-            f"{origin} must be Unicode text, found a lone surrogate at character {cause.start}; repair it."
-        ) from cause
-    return text
+    return check_characters(text, where=origin)
 
 
 def _no_text_field(origin: str, text_field: str, fields: list[str]) -> DataError:

@@ -177,6 +177,8 @@ class ClassifierTrainings:
             return reading.examples(texts, labels, base.tokenizer, self.classes, **how)
 
         examples = examples_of(indices, ignore_index=settings.ignore_index)
+        if settings.batch_size > len(indices):
+            self.notify(f"batch_size {settings.batch_size} is more than the {len(indices)} training texts")
         self.notify(f"{n_trained:,} of {model.n_parameters():,} parameters learn from {len(indices):,} texts")
         task = ClassificationTask(
             class_weights=self._class_weights(indices),

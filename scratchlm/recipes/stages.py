@@ -58,13 +58,17 @@ class StageRun:
 
     def folder(self, stage: Stage) -> Path:
         """Where a stage keeps its checkpoints: pre-training, or the only stage, in the run folder itself."""
-        is_main = stage == "pretrain" or len(self.recipe.stages) == 1
-        return self.out if is_main else self.out / stage
+        return stage_folder(self.out, stage, self.recipe.stages)
 
     @property
     def base(self) -> str:
         """The model that classifier and assistant start from."""
         return self.recipe.base or str(resolve_model(self.out))
+
+
+def stage_folder(out: Path, stage: Stage, stages: Sequence[Stage]) -> Path:
+    """Where a stage keeps its checkpoints: pre-training, or the only stage, in the run folder itself."""
+    return out if stage == "pretrain" or len(stages) == 1 else out / stage
 
 
 def run_pretrain(run: StageRun) -> dict[str, Any]:
@@ -110,6 +114,7 @@ def run_pretrain(run: StageRun) -> dict[str, Any]:
         "train_tokens": len(result.data.train),
         "val_tokens": len(result.data.val),
         "documents": result.data.n_documents,
+        "skipped_lines": result.data.skipped_lines,
         "bytes_per_token": result.data.val_n_bytes / max(1, len(result.data.val)),
         "overlap": overlap,
     }

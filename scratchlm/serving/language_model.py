@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 from scratchlm.checkpoints.imports import open_model
 from scratchlm.core.config import from_dict
 from scratchlm.core.device import pick_device
-from scratchlm.core.errors import ConfigError
+from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.conversations import Exchange
 from scratchlm.data.instructions import Instruction
@@ -46,6 +46,11 @@ class LanguageModel:
         """`classification`, `instruction`, or `language model`."""
         return str(self.task.get("kind", "language model"))
 
+    def specialist_beside(self, stage: str) -> Path | None:
+        """The model that a stage of this model's run made, `RUN/classify` or `RUN/instruct`; None without one."""
+        run = self.folder.parent.parent  # of RUN/checkpoints/step-...
+        return run / stage if (run / stage / "checkpoints").is_dir() else None
+
     @overload
     def generate(self, prompt: str, *, stream: Literal[False] = False, **settings: object) -> str: ...
 
@@ -71,12 +76,22 @@ class LanguageModel:
     def classify(self, texts: Sequence[str], *, batch_size: int = 64) -> list[Prediction]:
         """Label and probability of each text, in order.
 
-        Raises: ConfigError when the model is no classifier; DataError for an empty text.
+        Raises: ConfigError when the model is no classifier; DataError for an empty text, and for anything but a
+        list of texts.
         """
         if self.kind != "classification":
             raise ConfigError(
-                f"classify needs a classifier, found a model of kind {self.kind!r}; name the classifier's folder."
+                f"classify needs a classifier, found a model of kind {self.kind!r}; "
+                f"name {self.specialist_beside('classify') or 'the folder of a classifier'}."
             )
+        if isinstance(texts, str):
+            raise DataError(f"classify needs a list of texts, got one text; write classify([{texts!r:.40}]).")
+        for number, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise DataError(
+                    f"classify needs a list of texts, got {text!r:.40} ({type(text).__name__}) as number {number}; "
+                    "give each as a str."
+                )
         threshold = self.task.get("threshold")
         return predict(
             texts,
@@ -112,7 +127,8 @@ class LanguageModel:
         """
         if self.kind != "instruction":
             raise ConfigError(
-                f"ask needs an assistant, found a model of kind {self.kind!r}; name the assistant's folder."
+                f"ask needs an assistant, found a model of kind {self.kind!r}; "
+                f"name {self.specialist_beside('instruct') or 'the folder of an assistant'}."
             )
         chosen = template(str(self.task["template"]))
         entry = Instruction(

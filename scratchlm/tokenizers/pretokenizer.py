@@ -116,9 +116,11 @@ def _check_size(pattern: str) -> None:
 def check_unicode(text: str) -> None:
     """Make sure that text has bytes at all.
 
-    Raises: TokenizerError with the position of a lone surrogate, half of a UTF-16 pair that no UTF-8 can
-    hold.
+    Raises: TokenizerError for anything but a str, and with the position of a lone surrogate, half of a UTF-16
+    pair that no UTF-8 can hold.
     """
+    if not isinstance(text, str):
+        raise TokenizerError(f"a tokenizer needs text, got {text!r:.60} ({type(text).__name__}); give a str.")
     if text.isascii():
         return
     try:

@@ -114,6 +114,7 @@ class _WordVocabulary:
         raise NotImplementedError
 
     def _words(self, text: str, allowed_special: Collection[str]) -> Iterable[str]:
+        check_unicode(text)
         for part, is_special in split_on_special(text, check_allowed(allowed_special, self.special_tokens)):
             yield from [part] if is_special else split_words(part, keep_space=self._keeps_space)
 

@@ -112,11 +112,16 @@ def pretrain(
     """
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer_of_run(settings, out, extra_tokenizer_texts, notify, progress, resume=resume)
-    data = _tokens(settings, tokenizer, notify, progress)
+    data = _tokens(settings, tokenizer, progress)
     config = settings.model.resolve(vocab_size=tokenizer.vocab_size)
     training, context = settings.training, config.context_length
     _check_lengths(settings, data, context)
     train_windows = TokenWindows(data.train, context_length=context, stride=settings.text.stride)
+    if training.batch_size > len(train_windows):
+        notify(
+            f"batch_size {training.batch_size} is more than the {len(train_windows)} windows of the training text: "
+            "each batch holds them all"
+        )
     train = _loader(train_windows, training, shuffle=True)
     val = _loader(TokenWindows(data.val, context_length=context), training, shuffle=False)
     seed_everything(settings.training.seed)
@@ -206,12 +211,7 @@ def _tokenizer_of_run(
     return load_tokenizer(path, engine="tiktoken")  # the same ids, sooner: a corpus can be large
 
 
-def _tokens(
-    settings: PretrainSettings,
-    tokenizer: Tokenizer,
-    notify: Callable[[str], None],
-    progress: ShowsProgress,
-) -> PreparedTokens:
+def _tokens(settings: PretrainSettings, tokenizer: Tokenizer, progress: ShowsProgress) -> PreparedTokens:
     text, cache = settings.text, cache_folder() / "tokens"
 
     def prepared(names: Sequence[str], val_fraction: float) -> PreparedTokens:
@@ -229,8 +229,6 @@ def _tokens(
             )
 
     data = prepared(settings.data, 0.0 if settings.val_data else text.val_fraction)
-    if data.skipped_lines:
-        notify(f"skipped {data.skipped_lines:,} lines that do not parse")
     if not settings.val_data:
         return data
     held_out = prepared(settings.val_data, 0.0)

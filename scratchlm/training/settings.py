@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -12,9 +13,10 @@ from scratchlm.core.assets import ASSETS, asset_path
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.known_datasets import DATASETS
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.data.document_split import SplitBy, split_documents
+from scratchlm.data.document_split import SplitBy
+from scratchlm.data.routing import Route, survey_sources
 from scratchlm.data.shards import token_folder
-from scratchlm.data.sources import Document, find_sources, read_documents, read_pieces
+from scratchlm.data.sources import find_sources, read_pieces
 from scratchlm.model.config import GPTConfig, named_config
 from scratchlm.tokenizers.bpe_training import train_bpe
 from scratchlm.tokenizers.files import load_tokenizer
@@ -151,29 +153,23 @@ def train_tokenizer(
 
 
 def training_texts(paths: Sequence[str | Path], text: TextSettings) -> Iterator[str]:
-    """The beginning of the training side, TOKENIZER_TEXT_BYTES at most: enough to learn a vocabulary from."""
-    n_bytes = sum(path.stat().st_size for path in find_sources(paths))
-    if n_bytes > TOKENIZER_TEXT_BYTES or text.val_fraction == 0:
-        pieces = read_pieces(
-            find_sources(paths),
-            text_field=text.text_field,
-            document_separator=text.document_separator,
-            skip_bad_lines=text.skip_bad_lines,
-        )
-        seen = 0
-        for piece in pieces:
-            yield piece.text
-            seen += len(piece.text)
-            if seen > TOKENIZER_TEXT_BYTES:
-                return
-        return
-    documents: list[Document] = list(
-        read_documents(
-            paths,
-            text_field=text.text_field,
-            document_separator=text.document_separator,
-            skip_bad_lines=text.skip_bad_lines,
-        )
+    """The beginning of the training side, about TOKENIZER_TEXT_BYTES: enough to learn a vocabulary from.
+
+    Everything is read twice, a piece at a time: once to find the split, which is the one that training uses.
+    """
+    read = functools.partial(
+        read_pieces,
+        find_sources(paths),
+        text_field=text.text_field,
+        document_separator=text.document_separator,
+        skip_bad_lines=text.skip_bad_lines,
+        on_skip=lambda complaint: None,  # told when the text becomes tokens
     )
-    train, _ = split_documents(documents, val_fraction=text.val_fraction, split_by=text.split_by)
-    yield from (document.text for document in train)
+    route = Route.plan(survey_sources(read()), split_by=text.split_by, val_fraction=text.val_fraction)
+    n_bytes = 0
+    for job in route.jobs(read()):
+        for piece in job.texts if job.side == "train" else ():
+            if n_bytes >= TOKENIZER_TEXT_BYTES:
+                return
+            yield piece
+            n_bytes += len(piece.encode("utf-8"))

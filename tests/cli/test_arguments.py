@@ -106,3 +106,8 @@ def test_no_name_and_two_names():
 def test_the_value_of_a_flag_can_be_looked_up(args):
     assert value_of("--out", args) == "a"
     assert value_of("--outer", args) is None
+
+
+def test_a_name_may_follow_a_switch_that_is_off():
+    assert take_name(Run, ["--classify.no-compare-raw-split", "mine"])[0] == "mine"
+    assert take_name(Run, ["--model.n-layer", "3"])[0] is None  # the parser will name the nearest flag

@@ -227,6 +227,22 @@ def test_the_same_seed_gives_the_same_text(life, run_json):
     assert first["ids"] != other["ids"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "idle"),
+    [
+        ("--top-k 3 --seed 1", "--top-k, --seed"),
+        ("--top-p 0.9 --min-p 0.1", "--top-p, --min-p"),
+        ("--top-k 3 --seed 1 --temperature 1", None),
+        ("", None),
+    ],
+)
+def test_settings_without_effect_are_named(life, run, flags, idle):
+    code, _, err = run(f"generate --model {life['base']} --max-new-tokens 1 {flags} --prompt cat")
+    assert code == 0
+    told = "" if idle is None else f"temperature 0 always takes the likeliest token: {idle} without effect"
+    assert err.strip() == told
+
+
 def test_generate_shows_the_prompt_and_its_continuation(life, run, run_json):
     command = f"generate --model {life['base']} --max-new-tokens 5"
     found = run_json(f"{command} --prompt", "the cat")
@@ -367,12 +383,25 @@ max_new_tokens = 3
     return "tiny.toml"
 
 
-def test_run_prints_the_keys_of_the_design_and_says_complete_the_second_time(tiny_recipe, run, run_json):
+def test_run_prints_the_keys_of_the_design_and_says_complete_the_second_time(
+    life, tiny_recipe, run, run_json
+):
     first = run_json(f"run {tiny_recipe}")
     assert first.keys() >= {"recipe", "out", "report", "seconds", "pretrain", "classify", "instruct"}
     assert first["pretrain"].keys() >= {"val_loss", "bits_per_byte"}
     assert "test_accuracy" in first["classify"]
     assert "exact_match" in first["instruct"]
+    assert [first[stage]["out"] for stage in ("pretrain", "classify", "instruct")] == [
+        str(Path("runs/tiny", part)) for part in ("", "classify", "instruct")
+    ]
+    for command, stage in (
+        ("classify cat", "classify"),
+        (f"evaluate classify --data {life['messages.tsv']}", "classify"),
+        ("chat", "instruct"),
+    ):
+        code, _, err = run(f"{command} --model runs/tiny")
+        assert code == 2
+        assert f"name {Path('runs/tiny', stage)}" in err
     assert (first["recipe"], first["out"]) == ("tiny", str(Path("runs/tiny")))
     assert Path(first["report"]).read_text().startswith("<!")
 

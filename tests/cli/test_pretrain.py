@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -35,3 +36,25 @@ def test_token_shards_are_data_too(life, run_json):
     [shards] = Path(os.environ["SCRATCHLM_HOME"]).glob("tokens/tokens-*")
     again = run_json(f"pretrain --data {shards} --tokenizer.path first/tokenizer.json --out second {TINY}")
     assert again["val_loss"] == made["val_loss"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"pretrain --out run {TINY} --tokenizer.vocab-size 300",
+        "evaluate loss --model {base}",
+        "tokenizer train --vocab-size 300",
+    ],
+)
+def test_a_bad_line_can_be_skipped_wherever_text_is_read(life, run, command):
+    rows = [json.dumps({"body": f"the cat sat on mat {i}. " * 5}) for i in range(40)]
+    Path("rows.jsonl").write_text("\n".join([*rows, "{broken"]))
+    command = f"{command.replace('{base}', life['base'])} --data rows.jsonl --text-field body --json"
+    code, _, err = run(command)
+    assert code == 3
+    assert "--skip-bad-lines" in err
+    code, out, err = run(f"{command} --skip-bad-lines")
+    assert code == 0, err
+    assert json.loads(out)["skipped_lines"] == 1
+    assert err.count("skipped 1 lines") == 1
+    assert "rows.jsonl line 41" in err

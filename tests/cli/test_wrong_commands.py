@@ -129,6 +129,27 @@ INSTRUCT = "finetune instruct --base {base} --out out --max-steps 1 --template p
 
 # id, how it is set up, the command, its exit code, words that the message must hold
 CASES: list[tuple[str, Callable[[Place], None], str, int, tuple[str, ...]]] = [
+    (
+        "size given twice",
+        nothing,
+        f"{PRETRAIN} x.txt --config small --model.size tiny",
+        2,
+        ("--config small", "--model.size tiny", "drop one"),
+    ),
+    (
+        "vocabulary size of GPT-2's tokenizer",
+        nothing,
+        "pretrain --out out --data x.txt --tokenizer.kind gpt2 --tokenizer.vocab-size 300",
+        2,
+        ("--tokenizer.vocab-size", "--tokenizer.kind gpt2", "drop one"),
+    ),
+    (
+        "vocabulary size of a finished tokenizer",
+        nothing,
+        "run quickstart --out out --tokenizer.path t.json --tokenizer.vocab-size=300",
+        2,
+        ("--tokenizer.vocab-size", "--tokenizer.path t.json", "drop one"),
+    ),
     ("unknown command", nothing, "bake", 2, ("'bake'", "pretrain", "--help")),
     ("misspelt command", nothing, "pretran", 2, ("'pretran'", "did you mean 'pretrain'")),
     ("misspelt part", nothing, "finetune clasify", 2, ("'clasify'", "did you mean 'classify'")),

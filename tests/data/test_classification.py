@@ -181,3 +181,15 @@ def test_ids_and_numbers_are_checked_too():
         ClassificationExamples([[1], [3]], [1, 0], pad_id=0, max_length=0)
     with pytest.raises(ConfigError, match="first or last, got 'middle'"):
         ClassificationExamples([[1], [3]], [1, 0], pad_id=0, keep="middle")
+
+
+@pytest.mark.parametrize(
+    "row", ['{"text": "a \\ud800 b", "label": "ham"}', '{"text": "a", "label": "\\udfff"}']
+)
+def test_half_a_surrogate_pair_is_named_by_file_and_line(tmp_path, row):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "fine", "label": "ham"}\n' + row)
+    with pytest.raises(
+        DataError, match=r"rows.jsonl line 2, (text|label), must be Unicode text, found a lone"
+    ):
+        read_labelled(path)

@@ -96,3 +96,10 @@ def test_marked_entries_test_and_adding_others_moves_nothing(seed):
 def test_equal_entries_never_sit_in_both_training_and_validation():
     split = split_held_out(ENTRIES * 2, [i == 0 for i in range(400)], val_fraction=0.3)
     assert not set(split.train) & set(split.val)
+
+
+def test_half_a_surrogate_pair_is_named_by_file_and_entry(tmp_path):
+    path = tmp_path / "entries.json"
+    path.write_text('[{"instruction": "a", "output": "b"}, {"instruction": "a", "output": "\\ud800"}]')
+    with pytest.raises(DataError, match=r"entries.json entry 2, output, must be Unicode text, found a lone"):
+        read_instructions(path)

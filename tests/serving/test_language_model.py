@@ -139,6 +139,19 @@ def test_an_empty_text_cannot_be_classified(classifier):
         classifier.classify(["fine", ""])
 
 
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("WIN", r"needs a list of texts, got one text; write classify\(\['WIN'\]\)"),
+        (["a", 1], r"got 1 \(int\) as number 1"),
+        ([None], r"got None \(NoneType\) as number 0"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused(classifier, texts, message):
+    with pytest.raises(DataError, match=message):
+        classifier.classify(texts)
+
+
 def test_a_classifier_does_not_write(classifier):
     with pytest.raises(
         ConfigError, match="generate needs a language model, found a classifier; use classify"

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from scratchlm.core.errors import ConfigError, TokenizerError
 from scratchlm.tokenizers import pretokenizer
+from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.pretokenizer import GPT2_PATTERN, PreTokenizer, check_unicode
+from scratchlm.tokenizers.word import LosslessWordTokenizer, WordTokenizer
 
 REFERENCE = regex.compile(GPT2_PATTERN)
 # Characters that take different branches of the pattern, and every kind of white space.
@@ -86,3 +88,10 @@ def test_assigned_letters_and_numbers_follow_the_unicode_standard():
         kind = unicodedata.category(chr(code))[0]
         expected = [chr(code)] if kind in "LN" else []
         assert regex.findall(r"[\p{L}\p{N}]", chr(code)) == expected or kind == "C"
+
+
+@pytest.mark.parametrize("wrong", [123, None, b"bytes", ["text"]])
+def test_what_is_no_text_is_our_error(wrong):
+    for tokenizer in (BPETokenizer([]), WordTokenizer({"a": 0}), LosslessWordTokenizer({"a": 0})):
+        with pytest.raises(TokenizerError, match="a tokenizer needs text, got"):
+            tokenizer.encode(wrong)

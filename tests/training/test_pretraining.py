@@ -182,17 +182,18 @@ def test_what_happens_is_told(quick, tmp_path):
     assert "training and" in told[1]
 
 
-def test_skipped_lines_are_told(quick, tmp_path):
+def test_skipped_lines_are_told_once(quick, tmp_path, caplog):
     path = tmp_path / "lines.jsonl"
     path.write_text(
         "".join(json.dumps({"text": f"{TEXT * 3} {i}"}) + "\n" for i in range(20)) + "{broken\n",
         encoding="utf-8",
     )
-    told = []
     settings = quick(data=(str(path),), text=TextSettings(skip_bad_lines=True, val_fraction=0.3))
-    result = pretrain(settings, tmp_path / "run", device=CPU, notify=told.append)
+    result = pretrain(settings, tmp_path / "run", device=CPU)
     assert result.data.skipped_lines == 1
-    assert any("skipped 1 lines" in message for message in told)
+    [told] = [message for message in caplog.messages if "skip" in message]
+    assert told.startswith("skipped 1 lines that could not be used; the first:")
+    assert "line 21" in told
 
 
 def test_a_size_that_does_not_fit_is_refused_before_training(quick, tmp_path):
@@ -273,3 +274,11 @@ def test_shards_without_their_tokenizer_say_how_to_name_it(quick, shards, tmp_pa
 def test_shards_beside_other_data_are_refused(quick, corpus, shards, tmp_path):
     with pytest.raises(DataError, match="token shards must be the only data"):
         pretrain(quick(data=(corpus, shards[0])), tmp_path / "run", device=CPU)
+
+
+def test_a_batch_larger_than_the_data_is_told(quick, tmp_path):
+    told = []
+    pretrain(
+        quick(training={"batch_size": 5000, "max_steps": 1}), tmp_path / "run", device=CPU, notify=told.append
+    )
+    assert any(message.startswith("batch_size 5000 is more than the") for message in told)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+
 import pytest
 
 from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.data.document_split import split_documents
+from scratchlm.data.sources import read_documents
 from scratchlm.model.config import CONFIGS
 from scratchlm.tokenizers.word import WordTokenizer
 from scratchlm.training import settings
@@ -110,6 +115,29 @@ def test_a_long_text_is_read_up_to_a_limit(tmp_path, monkeypatch):
     (tmp_path / "later.txt").write_text("never seen", encoding="utf-8")
     seen = "".join(training_texts([path, tmp_path / "later.txt"], TextSettings()))
     assert "never" not in seen
+
+
+@pytest.mark.parametrize("limit", [1000, 1 << 20])
+@pytest.mark.parametrize("suffix", [".txt", ".txt.gz"])
+def test_no_length_lets_the_validation_side_in(tmp_path, monkeypatch, limit, suffix):
+    monkeypatch.setattr(settings, "TOKENIZER_TEXT_BYTES", limit)
+    for i in range(40):
+        content = f"document number{i} here\n".encode() * 4
+        (tmp_path / f"{i}{suffix}").write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
+    documents = list(read_documents([tmp_path]))
+    train, _ = split_documents(documents, val_fraction=0.3)
+    allowed = [document.text for document in train]
+    seen = list(training_texts([tmp_path], TextSettings(val_fraction=0.3)))
+    assert seen == allowed[: len(seen)]
+    assert len(seen) == len(allowed) or sum(map(len, seen)) >= limit
+
+
+def test_a_compressed_text_counts_as_long_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "TOKENIZER_TEXT_BYTES", 5000)
+    lines = "".join(json.dumps({"text": f"the same words {i}"}) + "\n" for i in range(2000))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    assert (tmp_path / "a.jsonl.gz").stat().st_size > 5000
+    assert 5000 <= sum(map(len, training_texts([tmp_path / "a.jsonl.gz"], TextSettings()))) < 5100
 
 
 def test_extra_texts_are_seen_too(tail_file):
