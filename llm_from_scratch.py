@@ -9,12 +9,19 @@
 # written for this project. `python llm_from_scratch.py --full` downloads what the book uses (OpenAI's GPT-2 weights,
 # the SMS Spam Collection, the instruction data), and asks Llama 3 for marks where Ollama is running.
 #
-# In a notebook (Colab too), install first: `pip install scratchlm[all]`.
+# On a fresh Colab machine the first cell installs the package; elsewhere: `pip install scratchlm[all]`.
+
+# %%
+import importlib.util
+import subprocess
+import sys
+
+if "google.colab" in sys.modules and importlib.util.find_spec("scratchlm") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "scratchlm[all]"], check=True)
 
 # %%
 import csv
 import functools
-import sys
 import tempfile
 from pathlib import Path
 
@@ -22,7 +29,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from scratchlm import gpt2_tokenizer
-from scratchlm.book import appendix_e, ch02, ch03, ch04, ch05, ch06, ch07
+from scratchlm.book import appendix_d, appendix_e, ch02, ch03, ch04, ch05, ch06, ch07
 from scratchlm.core.assets import fetch_asset
 from scratchlm.data.samples.instructions import sample_instructions
 from scratchlm.data.samples.messages import sample_messages
@@ -142,6 +149,29 @@ drawn = ch05.generate(
     model, encoded, max_new_tokens=40, context_size=context_length, top_k=25, temperature=0.8
 )
 print(ch05.token_ids_to_text(drawn, tokenizer))
+
+# %% [markdown]
+# ## Appendix D: a steadier training
+#
+# The learning rate rises from almost nothing, then falls along a cosine, and no gradient may be longer than 1. A new
+# model shows it, without the network on a few windows only.
+
+# %%
+torch.manual_seed(123)
+steadier = ch04.GPTModel(config).to(device)
+some_windows = train_set if FULL else torch.utils.data.Subset(train_set, range(min(200, len(train_set))))
+steady_loader = DataLoader(some_windows, batch_size=batch_size, shuffle=True, drop_last=True)
+n_epochs = 15 if FULL else 1
+optimizer = torch.optim.AdamW(steadier.parameters(), lr=0.001 if FULL else 0.002, weight_decay=0.1)
+*_, learning_rates = appendix_d.train_model(
+    steadier, steady_loader, val_loader, optimizer, device,
+    n_epochs=n_epochs, eval_freq=5, eval_iter=1, start_context=start_context, tokenizer=tokenizer,
+    warmup_steps=int(0.2 * n_epochs * len(steady_loader)), initial_lr=1e-5, min_lr=1e-5,
+)  # fmt: skip
+print(
+    f"learning rate: {learning_rates[0]:.5f}, at most {max(learning_rates):.5f}, {learning_rates[-1]:.5f} at the end"
+)
+print(f"highest gradient of the last step: {appendix_d.find_highest_gradient(steadier):.3f}")
 
 # %% [markdown]
 # OpenAI's own weights fit the same model: with them it writes as GPT-2 does. The chapters after this one begin with

@@ -49,11 +49,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def random_model(family: str, *, seed: int = 0) -> Any:
-    """A transformers model with random weights, biases and norms too, so that no swap stays hidden."""
+def random_model(family: str, *, seed: int = 0, **changes: Any) -> Any:
+    """A transformers model with random weights, biases and norms too, so that no swap stays hidden.
+
+    changes: settings of transformers' config, other than the family's.
+    """
     kind, settings = FAMILIES[family]
     torch.manual_seed(seed)
-    config = getattr(transformers, f"{kind}Config")(**settings)
+    config = getattr(transformers, f"{kind}Config")(**{**settings, **changes})
     head = "LMHeadModel" if kind == "GPT2" else "ForCausalLM"
     model = getattr(transformers, f"{kind}{head}")(config).eval()
     with torch.no_grad():

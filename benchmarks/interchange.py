@@ -3,8 +3,9 @@
     python -m benchmarks.interchange             # prints the table
     python -m benchmarks.interchange --markdown guide/proof_table.md
 
-Models are small and random, biases and norms too; the peer is transformers, and llama.cpp for GGUF. A row is one
-family and one path; `tokens` says how many of 50 greedy tokens are equal.
+Models are small and random, biases and norms too; the peer is transformers, and llama.cpp for GGUF, peft for
+adapters, onnxruntime for ONNX. A row is one family and one path; it says how many of 50 greedy tokens are equal, where
+the path ends in a model that writes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +26,7 @@ import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import peft
 import transformers
 
 from benchmarks.foreign_models import FAMILIES, VOCAB_SIZE, greedy, random_model, save
@@ -32,18 +35,40 @@ from scratchlm.checkpoints.conversion import convert
 from scratchlm.checkpoints.gguf import read_gguf
 from scratchlm.checkpoints.huggingface import export_huggingface
 from scratchlm.checkpoints.imports import import_model, open_model
+from scratchlm.checkpoints.onnx import ONNXModel
 from scratchlm.checkpoints.openai import model_from_params
 from scratchlm.checkpoints.store import save_model
 from scratchlm.core.protocols import Tokenizer
+from scratchlm.finetuning.heads import class_logits
+from scratchlm.finetuning.peft_adapter import export_peft, import_peft
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_training import train_bpe
+from tests.checkpoints.tensorflow_golden import arrays as golden
+from tests.checkpoints.tensorflow_writer import write_bundle
 
 TOLERANCE = 1e-4  # largest difference of any logit, float32
 N_GREEDY = 50
 N_PROMPTS, PROMPT_TOKENS, GREEDY_PROMPT = 4, 40, 10
 CONTEXT = 64  # that llama.cpp is given
+BESIDES = ("gpt2", "llama 2", "qwen 3")  # whose classifiers, adapters and graphs are compared as well
+WIDE: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_embd": 64, "n_head": 4, "initializer_range": 0.1},
+    "llama 2": {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_attention_heads": 4,
+        "initializer_range": 0.1,
+    },
+    "qwen 3": {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_attention_heads": 4,
+        "initializer_range": 0.1,
+    },
+}
+GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "checkpoints" / "tensorflow_golden"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +80,7 @@ class Row:
     difference: (
         float  # largest of any logit on random prompts; llama.cpp: of the likeliest 20 log-probabilities
     )
-    n_equal: int  # greedy tokens equal from the first on
+    n_equal: int | None  # greedy tokens equal from the first on; None: it does not write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +142,85 @@ def as_params(case: Case) -> GPTModel:
     return model_from_params(arrays, n_heads=case.theirs.config.n_head)
 
 
+def openai_arrays(case: Case) -> dict[str, Any]:
+    """The arrays under the names of OpenAI's checkpoint, `model/h0/attn/c_attn/w` and so on."""
+    arrays: dict[str, Any] = {}
+    for name, array in state(case.theirs).items():
+        parts = name.removeprefix("transformer.").split(".")
+        if parts[0] == "lm_head":
+            continue
+        if parts[0] == "h":
+            parts[:2] = [f"h{parts[1]}"]
+        if parts[0] in ("wte", "wpe"):
+            parts = parts[:1]
+        elif parts[-1] == "weight":
+            parts[-1] = "g" if parts[-2].startswith("ln_") else "w"
+        else:
+            parts[-1] = "b"
+        is_matrix = parts[-1] == "w"
+        arrays["model/" + "/".join(parts)] = (
+            array[None] if is_matrix else array
+        )  # (1, in, out), as OpenAI has it
+    return arrays
+
+
+def as_tensorflow(case: Case) -> GPTModel:
+    """A TensorFlow checkpoint as OpenAI's folders hold it, index and data with their checksums."""
+    folder = case.folder / "tensorflow"
+    folder.mkdir(parents=True)
+    write_bundle(folder / "model.ckpt", openai_arrays(case))
+    config = case.theirs.config
+    sizes = {"n_ctx": config.n_positions, "n_embd": config.n_embd, "n_head": config.n_head}
+    settings = {"n_vocab": config.vocab_size, "n_layer": config.n_layer, **sizes}
+    (folder / "hparams.json").write_text(json.dumps(settings), encoding="utf-8")
+    case.tokenizer.save(folder / "tokenizer.json")
+    return import_model(folder).model
+
+
+def as_tensorflows_own(case: Case) -> GPTModel:
+    """The checkpoint that TensorFlow itself wrote, in tests/checkpoints; `case.theirs` has its numbers."""
+    folder = case.folder / "golden"
+    folder.mkdir(parents=True)
+    for file in GOLDEN.glob("gpt2.ckpt.*"):
+        shutil.copy(file, folder / file.name)
+    settings = {"n_vocab": golden.V, "n_ctx": golden.T, "n_embd": golden.E, "n_head": golden.N_HEADS}
+    (folder / "hparams.json").write_text(
+        json.dumps({**settings, "n_layer": golden.N_LAYERS}), encoding="utf-8"
+    )
+    case.tokenizer.save(folder / "tokenizer.json")
+    return import_model(folder).model
+
+
+def golden_model() -> Any:
+    """transformers' GPT-2 with the numbers that the golden checkpoint holds."""
+    config = transformers.GPT2Config(
+        vocab_size=golden.V,
+        n_positions=golden.T,
+        n_embd=golden.E,
+        n_head=golden.N_HEADS,
+        n_layer=golden.N_LAYERS,
+    )
+    model = transformers.GPT2LMHeadModel(config).eval()
+    weights = model.state_dict()
+    for name, array in golden.gpt2().items():
+        parts = name.removeprefix("model/").split("/")
+        if parts[0][0] == "h":
+            parts[:1] = ["h", parts[0][1:]]
+        if parts[0] in ("wte", "wpe"):
+            parts.append("weight")
+        else:
+            parts[-1] = "bias" if parts[-1] == "b" else "weight"
+        weights["transformer." + ".".join(parts)].copy_(torch.from_numpy(np.squeeze(array)))
+    return model
+
+
+def as_one_file(case: Case) -> GPTModel:
+    """A single `.safetensors` file, with Hugging Face's settings beside it."""
+    return import_model(
+        save(case.theirs, case.folder / "one_file", case.tokenizer) / "model.safetensors"
+    ).model
+
+
 def as_native(case: Case) -> GPTModel:
     """Our own folder."""
     loaded = import_model(save(case.theirs, case.folder / "for_native", case.tokenizer))
@@ -124,13 +228,9 @@ def as_native(case: Case) -> GPTModel:
 
 
 def as_book_file(case: Case) -> GPTModel:
-    """The book's `.pth`, with its masks, and our settings beside it."""
+    """The book's `.pth`, with its masks, and the settings that convert writes beside it."""
     loaded = import_model(save(case.theirs, case.folder / "for_book", case.tokenizer))
-    done = convert(loaded, case.folder / "book" / "model.pth", to="book")
-    save_model(case.folder / "settings", loaded.model, loaded.tokenizer)
-    for name in ("config.json", "tokenizer.json"):
-        (done.out.parent / name).write_bytes((case.folder / "settings" / name).read_bytes())
-    return import_model(done.out).model
+    return import_model(convert(loaded, case.folder / "book" / "model.pth", to="book").out).model
 
 
 def as_npz(case: Case) -> GPTModel:
@@ -152,11 +252,15 @@ WAYS_IN: dict[str, Callable[[Case], GPTModel]] = {
     "Hugging Face folder": as_folder,
     "Hugging Face shards": as_shards,
     "pytorch_model.bin": as_bin,
+    "one .safetensors": as_one_file,
     ".npz": as_npz,
     "model folder": as_native,
     "GGUF f32": as_gguf,
 }
-GPT2_WAYS_IN: dict[str, Callable[[Case], GPTModel]] = {"OpenAI's arrays": as_params}
+GPT2_WAYS_IN: dict[str, Callable[[Case], GPTModel]] = {
+    "OpenAI's arrays": as_params,
+    "TensorFlow checkpoint": as_tensorflow,
+}
 BOOK_WAYS_IN: dict[str, Callable[[Case], GPTModel]] = {"the book's .pth": as_book_file}
 
 
@@ -207,13 +311,70 @@ def in_llama(case: Case, dtype: str, prompts: torch.Tensor) -> Row:
     )
 
 
+def as_classifier(case: Case, prompts: torch.Tensor) -> Iterator[Row]:
+    """transformers' sequence classifier in, and ours out; scores at the last token."""
+    folder = save(case.theirs, case.folder / "for_classifier", case.tokenizer)
+    torch.manual_seed(1)
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=3, pad_token_id=VOCAB_SIZE - 1
+    ).eval()
+    loaded = import_model(save(theirs, case.folder / "classifier", case.tokenizer))
+    yield scored(case, "sequence classifier ->", loaded.model, theirs, prompts)
+    out = export_huggingface(case.folder / "classifier_out", loaded.model, case.tokenizer, task=loaded.task)
+    reloaded = transformers.AutoModelForSequenceClassification.from_pretrained(out).eval()
+    yield scored(case, "-> sequence classifier", loaded.model, reloaded, prompts)
+
+
+def scored(case: Case, path: str, ours: GPTModel, theirs: Any, prompts: torch.Tensor) -> Row:
+    """A row on classes' scores."""
+    with torch.no_grad():
+        difference = (
+            (class_logits(ours.eval(), prompts, None) - theirs.eval()(prompts).logits).abs().max().item()
+        )
+    return Row(family=case.family, path=path, difference=difference, n_equal=None)
+
+
+def through_peft(case: Case, prompts: torch.Tensor) -> Iterator[Row]:
+    """peft's adapter in, and ours out, for a language model and for a classifier."""
+    folder = save(case.theirs, case.folder / "for_peft", case.tokenizer)
+    is_gpt2 = case.family.startswith("gpt2")
+    for kind, is_classifier in (("CAUSAL_LM", False), ("SEQ_CLS", True)):
+        auto = (
+            transformers.AutoModelForSequenceClassification
+            if is_classifier
+            else transformers.AutoModelForCausalLM
+        )
+        extra = {"num_labels": 3, "pad_token_id": VOCAB_SIZE - 1} if is_classifier else {}
+        compare = scored if is_classifier else compared
+        torch.manual_seed(2)
+        settings = peft.LoraConfig(r=3, lora_alpha=7, task_type=kind, fan_in_fan_out=is_gpt2)
+        theirs = peft.get_peft_model(auto.from_pretrained(folder, **extra).eval(), settings)
+        for name, parameter in theirs.named_parameters():
+            if ".lora_B." in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+        theirs.save_pretrained(case.folder / f"adapter_{kind}")
+        ours = import_model(folder).model
+        import_peft(ours, case.folder / f"adapter_{kind}")
+        yield compare(case, f"peft {kind} ->", ours, theirs, prompts)
+        out = export_peft(case.folder / f"our_adapter_{kind}", ours)
+        torch.manual_seed(2)
+        again = peft.PeftModel.from_pretrained(auto.from_pretrained(folder, **extra).eval(), out)
+        yield compare(case, f"-> peft {kind}", ours, again, prompts)
+
+
+def as_onnx(case: Case, prompts: torch.Tensor) -> Row:
+    """Our graph in onnxruntime beside transformers' model."""
+    loaded = import_model(save(case.theirs, case.folder / "for_onnx", case.tokenizer))
+    done = convert(loaded, case.folder / "onnx" / "model.onnx", to="onnx")
+    graph = ONNXModel(done.out, loaded.config)
+    with torch.no_grad():
+        difference = (graph(prompts) - case.theirs(prompts).logits).abs().max().item()
+    return Row(family=case.family, path="-> ONNX", difference=difference, n_equal=None)
+
+
 def rows(folder: Path) -> Iterator[Row]:
     """The whole table, row by row."""
-    tokenizer = train_bpe(
-        ["the cat sat on the mat and the dog sat by the door of 12 rooms, wasn't it?"] * 3,
-        VOCAB_SIZE - 10,
-        special_tokens=["<|endoftext|>"],
-    )
+    tokenizer = tokenizer_of(VOCAB_SIZE - 10)
     prompts = torch.randint(
         0, tokenizer.vocab_size, (N_PROMPTS, PROMPT_TOKENS), generator=torch.Generator().manual_seed(3)
     )
@@ -241,6 +402,30 @@ def rows(folder: Path) -> Iterator[Row]:
         if _fits_gguf(family):
             yield in_llama(case, "f32", prompts)
             yield in_llama(case, "f16", prompts)
+        if family in WIDE:  # blocks of 32 numbers share a scale
+            wide = random_model(family, **WIDE[family])
+            yield in_llama(
+                Case(family=family, theirs=wide, tokenizer=tokenizer, folder=case.folder / "wide"),
+                "q8_0",
+                prompts,
+            )
+        if family in BESIDES:
+            yield as_onnx(case, prompts)
+            yield from as_classifier(case, prompts)
+            yield from through_peft(case, prompts)
+    case = Case(
+        family="gpt2", theirs=golden_model(), tokenizer=tokenizer_of(golden.V), folder=folder / "golden"
+    )
+    short = prompts[:, : golden.T] % golden.V  # too few positions to write 50 tokens
+    with torch.no_grad():
+        difference = (as_tensorflows_own(case)(short) - case.theirs(short).logits).abs().max().item()
+    yield Row(family="gpt2", path="TensorFlow's own file ->", difference=difference, n_equal=None)
+
+
+def tokenizer_of(vocab_size: int) -> Tokenizer:
+    """A byte-pair encoding of so many tokens at the most."""
+    text = "the cat sat on the mat and the dog sat by the door of 12 rooms, wasn't it?"
+    return train_bpe([text] * 3, vocab_size, special_tokens=["<|endoftext|>"])
 
 
 def _fits_gguf(family: str) -> bool:
@@ -255,7 +440,9 @@ def as_markdown(table: list[Row]) -> str:
         "|---|---|---|---|",
     ]
     for row in table:
-        lines.append(f"| {row.family} | {row.path} | {row.difference:.1e} | {row.n_equal} |")
+        lines.append(
+            f"| {row.family} | {row.path} | {row.difference:.1e} | {'' if row.n_equal is None else row.n_equal} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -265,9 +452,10 @@ def is_missed(row: Row) -> bool:
     llama.cpp looks GELU up in a table of float16, and with float16 weights rounds the activations too: with
     float32 weights the tokens must be equal, with float16 ones nothing is promised.
     """
+    is_other_text = row.n_equal is not None and row.n_equal < N_GREEDY
     if "llama.cpp" in row.path:
-        return "f32" in row.path and row.n_equal < N_GREEDY
-    return row.difference > TOLERANCE or row.n_equal < N_GREEDY
+        return "f32" in row.path and is_other_text
+    return row.difference > TOLERANCE or is_other_text
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import tyro
 from rich.console import Console
 
-from scratchlm.cli.arguments import MARK, ready_to_parse, without_marks
+from scratchlm.cli.arguments import MARK, given_twice, ready_to_parse, without_marks
 from scratchlm.cli.main import print_json
 from scratchlm.core.device import DeviceName, set_threads
 from scratchlm.core.errors import ConfigError
@@ -84,6 +84,8 @@ def run_command(
     command = parse_command(cls, args, prog=prog, default=default)
     console = Console(stderr=True, highlight=False)
     logging.basicConfig(level=logging.WARNING, format="scratchlm: %(message)s", stream=sys.stderr, force=True)
+    for note in given_twice(cls, [_our_name(arg) for arg in args]):
+        console.print(f"scratchlm: {note}", markup=False, soft_wrap=True)
     if command.threads is not None:
         set_threads(command.threads)
     if command.seed is not None:

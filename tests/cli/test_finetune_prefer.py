@@ -92,8 +92,6 @@ def test_a_mistake_is_one_line_that_helps_and_leaves_no_folder(prefer, life, fla
     Path("empty.json").write_text("[]")
     Path("columns.json").write_text('[{"prompt": "a", "good": "b", "bad": "c"}]')
     Path("equal.json").write_text(json.dumps([entry(0, rejected="the cat sat")]))
-    if flags.startswith("--base"):  # a flag of one value stands once
-        prefer = prefer.replace(f"--base {life['assistant']} ", "")
     outcome = scratchlm(f"{prefer} {flags.format(classifier=life['classifier'])}")
     assert (outcome.code, outcome.out) == (code, "")
     [line] = [line for line in outcome.err.splitlines() if line.startswith("scratchlm: error: ")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import runpy
 import subprocess
 import sys
@@ -31,6 +32,7 @@ def test_the_script_runs_from_top_to_bottom_without_assets(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Ep 1 (Step 000000): Train loss" in done.stdout
     assert "test accuracy:" in done.stdout
+    assert "learning rate: 0.00001, at most 0.00200" in done.stdout
     assert "word for word" in done.stdout
 
 
@@ -51,3 +53,14 @@ def test_every_name_that_the_script_takes_from_a_chapter_is_there():
         if not hasattr(importlib.import_module(f"scratchlm.book.{chapter}"), name)
     ]
     assert missing == []
+
+
+def test_the_notebook_installs_the_package_before_it_is_used():
+    """Colab's machine is fresh: the first cell of code must not need us."""
+    cells = json.loads((ROOT / "llm_from_scratch.ipynb").read_text(encoding="utf-8"))["cells"]
+    first, second = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"][:2]
+    assert "scratchlm[all]" in first
+    assert "google.colab" in first
+    assert "import scratchlm" not in first
+    assert "from scratchlm" not in first
+    assert "from scratchlm" in second
