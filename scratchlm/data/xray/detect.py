@@ -30,7 +30,7 @@ def detect_kind(path: str | Path) -> DataKind:
     Raises: DataError for a path that is missing, or whose JSON or CSV holds none of the known keys.
     """
     path = Path(path)
-    if token_folder(path) is not None:
+    if folder_of_tokens(path) is not None:
         return "shards"
     if not path.is_file():
         return "text"  # a folder or a glob; whether it is there, and holds text, its reader says
@@ -51,7 +51,7 @@ def detect_kind(path: str | Path) -> DataKind:
     return "classification" if suffix == ".tsv" or _is_labelled(head) else "text"
 
 
-def token_folder(path: Path) -> Path | None:
+def folder_of_tokens(path: Path) -> Path | None:
     """The token folder that a path names: itself, or the folder of its `train.bin` or `header.json`."""
     folder = path.parent if path.name == HEADER_FILE or path.suffix == ".bin" else path
     return folder if (folder / HEADER_FILE).is_file() else None

@@ -12,7 +12,7 @@ from scratchlm.data.instructions import Instruction
 from scratchlm.data.prompts import PromptTemplate, template
 from scratchlm.data.xray.byte_faults import ByteFaults
 from scratchlm.data.xray.copies import Copies
-from scratchlm.data.xray.detect import DataKind, checked_kind, detect_kind, token_folder
+from scratchlm.data.xray.detect import DataKind, checked_kind, detect_kind, folder_of_tokens
 from scratchlm.data.xray.findings import findings
 from scratchlm.data.xray.lengths import Lengths
 from scratchlm.data.xray.loss_view import loss_figures
@@ -81,7 +81,7 @@ def _kind_of_all(paths: Sequence[str | Path], kind: str) -> DataKind:
 
 
 def _one_token_folder(paths: Sequence[str | Path], context_length: int | None) -> dict[str, Any]:
-    folders = {token_folder(Path(path)) for path in paths}
+    folders = {folder_of_tokens(Path(path)) for path in paths}
     folder = folders.pop()
     if folders or folder is None:
         raise DataError(
