@@ -64,7 +64,7 @@ def _act(command: Generate, console: Console) -> dict[str, Any]:
     if config.is_greedy and (idle := [f"--{name.replace('_', '-')}" for name in DRAWING if name in given]):
         told = f"temperature 0 always takes the likeliest token: {', '.join(idle)} without effect"
         console.print(told, markup=False, soft_wrap=True)
-    prompt_ids = [lm.tokenizer.encode(prompt) for prompt in prompts]
+    prompt_ids = [lm.encode_prompt(prompt) for prompt in prompts]
     ids: list[list[int]] = [[] for _ in prompts]
     texts = [""] * len(prompts)
     streams = not command.json and len(prompts) == 1

@@ -59,7 +59,8 @@ def split_by_group(
         if missing:
             raise DataError(
                 f"each part of the split needs rows of every class, found none of {missing[0]!r} in {name} "
-                f"({len(indices)} rows in {len(set(groups))} groups); give more data or another seed."
+                f"({len(indices)} rows in {len(set(groups))} groups); give more data or another seed"
+                " (--split-seed)."
             )
     return split
 

@@ -175,3 +175,18 @@ def test_an_assistant_is_asked_in_its_own_template(saved):
     assert answer == continued.removeprefix(" ")
     with pytest.raises(ConfigError, match="classify needs a classifier"):
         lm.classify(["a cat"])
+
+
+def test_stop_is_not_taken_for_stop_ids(saved):
+    with pytest.raises(
+        ConfigError, match=r"no setting 'stop', found stop='x'; texts that end it are stop_texts"
+    ):
+        load(saved(), device="cpu").generate("a cat", stop="x")
+
+
+def test_a_prompt_begins_as_the_model_learnt_it(saved, monkeypatch):
+    lm = load(saved(), device="cpu")
+    plain = lm.encode_prompt("a cat")
+    assert plain == lm.tokenizer.encode("a cat")
+    monkeypatch.setattr(type(lm.tokenizer), "begin_of_text_id", 7)
+    assert lm.encode_prompt("a cat") == [7, *plain]
