@@ -268,6 +268,19 @@ def test_generate_puts_the_token_that_begins_text_before_a_prompt(life, run_json
     assert run_json(command)["prompt_ids"] == [7, *plain]
 
 
+def test_generate_shows_the_best_of_the_beams(life, run, run_json):
+    command = f"generate --model {life['base']} --max-new-tokens 4 --beams 3 --prompt"
+    found = run_json(command, "the cat")
+    scores = [beam["score"] for beam in found["beams"]]
+    assert scores == sorted(scores, reverse=True)
+    assert found["text"] == found["beams"][0]["text"]
+    assert run(command, "the cat")[1] == f"the cat{found['text']}\n"
+    assert run_json(command, "the cat", "a dog")["text"][0] == found["text"]
+    code, _, err = run(f"{command} cat --temperature 0.5")
+    assert code == 2
+    assert "beam search draws nothing at random" in err
+
+
 def test_generate_reads_a_prompt_from_standard_input(life, run_json):
     command = f"generate --model {life['base']} --max-new-tokens 3 --prompt"
     assert run_json(f"{command} -", stdin="the cat") == run_json(command, "the cat")
