@@ -201,6 +201,17 @@ def test_tokenizer_encode_prints_ids_and_tokens(life, run_json):
     assert decoded["text"] == "the cat"
 
 
+@pytest.mark.parametrize(("kind", "kept"), [("bpe", True), ("word", False), ("lossless-word", True)])
+def test_tokenizers_of_every_kind_can_be_trained(life, run, run_json, kind, kept):
+    made = run_json(f"tokenizer train --data {life['text.txt']} --kind {kind} --out t.json")
+    ids = run_json("tokenizer encode --tokenizer t.json", "the  cat sat")["ids"]
+    assert max(ids) < made["vocab_size"]
+    assert (run_json("tokenizer decode --tokenizer t.json", *map(str, ids))["text"] == "the  cat sat") is kept
+    code, _, err = run(f"tokenizer train --data {life['text.txt']} --kind {kind} --vocab-size 300")
+    assert code == (0 if kind == "bpe" else 2)
+    assert ("drop one" in err) == (kind != "bpe")
+
+
 @pytest.mark.parametrize("flags", ["--json", ""])
 def test_a_terminal_that_is_not_utf8_is_no_obstacle(life, monkeypatch, flags):
     shown = io.BytesIO()

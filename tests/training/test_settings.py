@@ -17,6 +17,7 @@ from scratchlm.training.settings import (
     ModelSettings,
     TextSettings,
     TokenizerSettings,
+    learn_tokenizer,
     resolve_texts,
     train_tokenizer,
     training_texts,
@@ -169,3 +170,16 @@ def test_a_finished_tokenizer_is_taken_as_it_is(tail_file, tmp_path):
     first.save(tmp_path / "tokenizer.json")
     given = TokenizerSettings(path=str(tmp_path / "tokenizer.json"), vocab_size=9999)
     assert train_tokenizer(given, [tail_file], TextSettings()).fingerprint == first.fingerprint
+
+
+def test_a_lossless_word_tokenizer_learns_words_spaces_and_letters(tail_file):
+    tokenizer = train_tokenizer(TokenizerSettings(kind="lossless-word"), [tail_file], TextSettings())
+    text = "the  cat\tsat on Tom's mat".replace("T", "t").replace("\t", " ").replace("'", ".")
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.end_of_text_id is not None
+
+
+@pytest.mark.parametrize("kind", ["bpe", "word", "lossless-word"])
+def test_no_text_is_no_vocabulary(kind):
+    with pytest.raises(DataError, match="training a tokenizer needs text"):
+        learn_tokenizer(kind, [], vocab_size=300)
