@@ -8,7 +8,6 @@ A model folder holds `config.json`, `model.safetensors`, `tokenizer.json`, `task
 from __future__ import annotations
 
 import logging
-import platform
 import re
 import shutil
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.file_structure import safetensors_header_problem
 from scratchlm.core.files import new_folder, read_json, remove_partials, sha256_of_file, write_json
 from scratchlm.core.protocols import Tokenizer
+from scratchlm.core.provenance import device_name, versions
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.files import load_tokenizer
@@ -89,6 +89,7 @@ def save_model(
             "format_version": FORMAT_VERSION,
             **(facts or {}),
             "versions": versions(),
+            "device": device_name(next(model.parameters()).device),
             "files": {
                 file.name: {"sha256": sha256_of_file(file), "size_bytes": file.stat().st_size}
                 for file in sorted(partial.iterdir())
@@ -358,16 +359,6 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     if problem is not None:
         raise CheckpointError(f"{path} must be a safetensors file, but {problem}; use another checkpoint.")
     return tensors
-
-
-def versions() -> dict[str, str]:
-    """What numbers can depend on: library versions, threads and system."""
-    return {
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "threads": str(torch.get_num_threads()),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
 
 
 def _read_config(folder: Path) -> GPTConfig:

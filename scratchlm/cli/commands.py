@@ -14,7 +14,7 @@ class Entry(NamedTuple):
 
 COMMANDS: dict[tuple[str, ...], Entry] = {
     ("run",): Entry("scratchlm.cli.run", "one complete named run, from text to report"),
-    ("tokenizer", "train"): Entry("scratchlm.cli.tokenizer_train", "learn a BPE vocabulary from text"),
+    ("tokenizer", "train"): Entry("scratchlm.cli.tokenizer_train", "learn a vocabulary from text"),
     ("tokenizer", "encode"): Entry("scratchlm.cli.tokenizer_encode", "text to token ids"),
     ("tokenizer", "decode"): Entry("scratchlm.cli.tokenizer_decode", "token ids to text"),
     ("tokenizer", "compare"): Entry(

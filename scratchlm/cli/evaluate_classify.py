@@ -14,6 +14,7 @@ from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.classification import read_labelled
 from scratchlm.finetuning.classification_task import score_predictions
 from scratchlm.serving.language_model import load
+from scratchlm.training.settings import resolve_texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class EvaluateClassify(Common):
     """
 
     model: Path | None = None  # a classifier's model folder or run folder
-    data: tuple[str, ...] = ()  # files of labelled texts
+    data: tuple[str, ...] = ()  # files, folders or globs of labelled texts, or a known name
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
@@ -43,7 +44,7 @@ def _act(command: EvaluateClassify, console: Console) -> dict[str, Any]:  # noqa
             f"evaluate classify needs a classifier, found a {lm.kind} in {lm.folder}; "
             f"name {lm.specialist_beside('classify') or 'the folder of a classifier'}."
         )
-    rows = read_labelled(list(command.data))
+    rows = read_labelled(resolve_texts(command.data, kind="sms_spam_collection"))
     classes = [str(name) for name in lm.class_names]
     unseen = sorted({row.label for row in rows} - set(classes))
     if unseen:

@@ -37,7 +37,7 @@ class FinetuneClassify(Common):
     """
 
     base: str | None = None  # the model to start from: a folder, or random:SIZE for fresh weights
-    data: tuple[str, ...] = ()  # files of labelled texts
+    data: tuple[str, ...] = ()  # files, folders or globs of labelled texts, or a known name
     out: Path | None = None  # the run folder; default: runs/classify, runs/classify-2, ...
     resume: bool = False  # continue an interrupted run with its own settings
     seed: tyro.conf.Suppress[None] = None  # the training settings have it

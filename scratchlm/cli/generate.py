@@ -13,9 +13,10 @@ from rich.console import Console
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.standard_input import read_text
 from scratchlm.core.errors import ConfigError
+from scratchlm.generation.beam import beam_search
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate
-from scratchlm.serving.language_model import load
+from scratchlm.serving.language_model import LanguageModel, load
 
 DRAWING = ("top_k", "top_p", "min_p", "seed")  # settings that matter only when tokens are drawn
 
@@ -35,6 +36,10 @@ class Generate(Common):
     top_p: float | None = None  # choose among the fewest tokens that together have this probability
     min_p: float | None = None  # choose among tokens at least this fraction as likely as the likeliest
     repetition_penalty: float | None = None  # above 1 makes tokens that are already there less likely
+    beams: int | None = None  # follow so many beginnings at once and show the likeliest text (beam search)
+    length_penalty: float = (
+        1.0  # of beams; 0 favours short texts, 1 compares means per token, above long texts
+    )
     stop: tuple[str, ...] = ()  # end at one of these texts
     overflow: str = "crop"  # a prompt beyond the context: crop keeps its end, error refuses it
     seed: int | None = None  # same seed, same prompt: same text
@@ -61,10 +66,16 @@ def _act(command: Generate, console: Console) -> dict[str, Any]:
     names = {field.name for field in dataclasses.fields(GenerationConfig)}
     given = {name: value for name, value in vars(command).items() if name in names and value is not None}
     config = lm.generation_config(**given, stop_texts=command.stop)
-    if config.is_greedy and (idle := [f"--{name.replace('_', '-')}" for name in DRAWING if name in given]):
+    if (
+        command.beams is None
+        and config.is_greedy
+        and (idle := [f"--{name.replace('_', '-')}" for name in DRAWING if name in given])
+    ):
         told = f"temperature 0 always takes the likeliest token: {', '.join(idle)} without effect"
         console.print(told, markup=False, soft_wrap=True)
-    prompt_ids = [lm.tokenizer.encode(prompt) for prompt in prompts]
+    prompt_ids = [lm.encode_prompt(prompt) for prompt in prompts]
+    if command.beams is not None:
+        return _search(command, lm, prompts, prompt_ids, config)
     ids: list[list[int]] = [[] for _ in prompts]
     texts = [""] * len(prompts)
     streams = not command.json and len(prompts) == 1
@@ -84,3 +95,35 @@ def _act(command: Generate, console: Console) -> dict[str, Any]:
     if len(prompts) == 1:
         return {"prompt_ids": prompt_ids[0], "ids": ids[0], "text": texts[0]}
     return {"prompt_ids": prompt_ids, "ids": ids, "text": texts}
+
+
+def _search(
+    command: Generate,
+    lm: LanguageModel,
+    prompts: list[str],
+    prompt_ids: list[list[int]],
+    config: GenerationConfig,
+) -> dict[str, Any]:
+    """Show the best of the beams, which is known only at the end; returns the same keys, and all beams."""
+    assert command.beams is not None
+    found = [
+        beam_search(
+            lm.model,
+            ids,
+            config,
+            n_beams=command.beams,
+            length_penalty=command.length_penalty,
+            tokenizer=lm.tokenizer,
+        )
+        for ids in prompt_ids
+    ]
+    if not command.json:
+        for prompt, beams in zip(prompts, found):
+            print(f"{prompt}{beams[0].text}" + ("\n" if len(prompts) > 1 else ""))
+    result: dict[str, list[Any]] = {
+        "prompt_ids": prompt_ids,
+        "ids": [beams[0].ids for beams in found],
+        "text": [beams[0].text for beams in found],
+        "beams": [[dataclasses.asdict(beam) for beam in beams] for beams in found],
+    }
+    return {key: values[0] for key, values in result.items()} if len(prompts) == 1 else result

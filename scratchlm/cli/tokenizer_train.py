@@ -1,4 +1,4 @@
-"""`scratchlm tokenizer train`: learn a BPE vocabulary from text."""
+"""`scratchlm tokenizer train`: learn a vocabulary from text."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.sources import read_documents
-from scratchlm.tokenizers.bpe_training import train_bpe
-from scratchlm.training.settings import resolve_texts
+from scratchlm.training.settings import LearntKind, learn_tokenizer, resolve_texts
+
+DEFAULT_VOCAB_SIZE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerTrain(Common):
-    """Learn a byte-level BPE vocabulary and write it as a Hugging Face tokenizer.json.
+    """Learn a vocabulary, byte-level BPE or whole words, and write it as a Hugging Face tokenizer.json.
 
     Example: scratchlm tokenizer train --data my_books/ --vocab-size 4096 --out tokenizer.json
     """
 
     data: tuple[str, ...] = ()  # text files, folders, globs, or known names
-    vocab_size: int = 4096  # tokens, special ones included
+    kind: LearntKind = "bpe"  # word: the book's, spaces and unknown words are lost; lossless-word keeps all
+    vocab_size: int | None = None  # tokens of bpe, special ones included; default: 4,096
     text_field: str = "text"  # where .jsonl and .parquet keep the text
     skip_bad_lines: bool = False  # count and report lines that do not parse, instead of stopping
     out: Path = Path("tokenizer.json")  # the file to write
@@ -41,6 +43,10 @@ def _act(command: TokenizerTrain, console: Console) -> dict[str, Any]:
     """Train and write; returns the `--json` keys."""
     if not command.data:
         raise ConfigError("training a tokenizer needs text, found none; name files or folders with --data.")
+    if command.kind != "bpe" and command.vocab_size is not None:
+        raise ConfigError(
+            f"--vocab-size needs --kind bpe, found --kind {command.kind}, which keeps every word there is; drop one."
+        )
     started_at_s = time.perf_counter()
     complaints: list[str] = []
     documents = read_documents(
@@ -51,7 +57,9 @@ def _act(command: TokenizerTrain, console: Console) -> dict[str, Any]:
     )
     texts = (document.text for document in documents)
     with work_progress(console)("learning a vocabulary") as report:
-        tokenizer = train_bpe(texts, command.vocab_size, progress=report)
+        tokenizer = learn_tokenizer(
+            command.kind, texts, vocab_size=command.vocab_size or DEFAULT_VOCAB_SIZE, progress=report
+        )
     tokenizer.save(command.out)
     if complaints:
         told = f"skipped {len(complaints):,} lines that could not be used; the first: {complaints[0]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 import logging
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+SUFFIXES = (".tsv", ".csv", ".jsonl")  # of files that folders and globs are searched for
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelledText:
     """A text and the name of the class it belongs to."""
@@ -37,7 +41,7 @@ class LabelledText:
 
 
 def read_labelled(paths: str | Path | Sequence[str | Path]) -> list[LabelledText]:
-    """Every labelled text of one or more files, in order.
+    """Every labelled text of one or more files, in order; of a folder or glob, those with a known suffix.
 
     Read by suffix: .tsv is `label<TAB>text` without quoting, a header row optional; .csv has a header that
     names the columns text and label in any case, quoted as usual, or is AG News as published, which has none;
@@ -48,10 +52,14 @@ def read_labelled(paths: str | Path | Sequence[str | Path]) -> list[LabelledText
     if isinstance(paths, (str, Path)):
         paths = [paths]
     rows: list[LabelledText] = []
+<<<<<<< HEAD
     for path in map(Path, paths):
         if path.name.lower().endswith(".tar.gz"):
             rows += [LabelledText(text=text, label=label) for text, label in read_imdb(path)]
             continue
+=======
+    for path in [file for name in paths for file in _expand(Path(name))]:
+>>>>>>> wt-fix2
         content = read_utf8(path)
         match path.suffix.lower():
             case ".csv":
@@ -66,6 +74,20 @@ def read_labelled(paths: str | Path | Sequence[str | Path]) -> list[LabelledText
     if not rows:
         raise DataError("labelled texts need at least one file, found no path at all; name one.")
     return rows
+
+
+def _expand(path: Path) -> list[Path]:
+    """The files of a folder or glob; a path of its own is a file, whatever its suffix."""
+    is_glob = not path.exists() and glob.has_magic(str(path))
+    if not (path.is_dir() or is_glob):
+        return [path]
+    inside = path.rglob("*") if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207
+    files = sorted(file for file in inside if file.is_file() and file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise DataError(
+            f"{path} should hold labelled texts, found no file that ends in {', '.join(SUFFIXES)}; name the file."
+        )
+    return files
 
 
 def _read_tsv(content: str, path: Path) -> list[LabelledText]:

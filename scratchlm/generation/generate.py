@@ -74,7 +74,7 @@ def generate(
         raise ConfigError(
             f"randomness must come from one place, got seed={config.seed} and a generator; drop one."
         )
-    checked = [_checked_prompt(i, prompt, model, config) for i, prompt in enumerate(prompts)]
+    checked = [checked_prompt(i, prompt, model, config) for i, prompt in enumerate(prompts)]
     generators = _row_generators(checked, config, generator)
     rows = [
         _Row(
@@ -181,9 +181,11 @@ def _choose(
     return chosen.tolist(), probs.tolist()
 
 
-def _checked_prompt(
-    index: int, prompt: Sequence[int], model: GPTModel, config: GenerationConfig
-) -> list[int]:
+def checked_prompt(index: int, prompt: Sequence[int], model: GPTModel, config: GenerationConfig) -> list[int]:
+    """A prompt's ids, `start_id` for an empty one, after a look at what the model can take.
+
+    Raises: DataError as `generate` does.
+    """
     try:
         ids = [int(token_id) for token_id in prompt]
     except TypeError as cause:

@@ -67,11 +67,14 @@ class LanguageModel:
         if self.kind == "classification":
             raise ConfigError("generate needs a language model, found a classifier; use classify.")
         config = self.generation_config(**settings)
-        start = getattr(self.tokenizer, "begin_of_text_id", None)
-        ids = ([] if start is None else [start]) + self.tokenizer.encode(prompt)
-        steps = generate(self.model, [ids], config, tokenizer=self.tokenizer)
+        steps = generate(self.model, [self.encode_prompt(prompt)], config, tokenizer=self.tokenizer)
         pieces = (step.text for step in steps)
         return pieces if stream else "".join(pieces)
+
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """Ids of a prompt as the model learnt to see text begin: some vocabularies put a token before it."""
+        start = getattr(self.tokenizer, "begin_of_text_id", None)
+        return ([] if start is None else [start]) + self.tokenizer.encode(prompt)
 
     def classify(self, texts: Sequence[str], *, batch_size: int = 64) -> list[Prediction]:
         """Label and probability of each text, in order.
@@ -152,6 +155,11 @@ class LanguageModel:
 
         Raises: ConfigError for an unknown setting, with the nearest known one.
         """
+        if "stop" in settings:
+            raise ConfigError(
+                f"generate has no setting 'stop', found stop={settings['stop']!r}; texts that end it are "
+                'stop_texts=("...",), ids are stop_ids=(...,).'
+            )
         end = self.tokenizer.end_of_text_id
         known = {"stop_ids": () if end is None else (end,), "start_id": end}
         return from_dict(GenerationConfig, {**known, **settings}, where="generate")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,9 +23,10 @@ from scratchlm.tokenizers.bpe_training import train_bpe
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT, UNKNOWN
-from scratchlm.tokenizers.word import WordTokenizer, build_vocab, split_words
+from scratchlm.tokenizers.word import LosslessWordTokenizer, WordTokenizer, build_vocab, split_words
 
 TOKENIZER_TEXT_BYTES = 32 << 20  # a vocabulary changes little after so much text
+LearntKind = Literal["bpe", "word", "lossless-word"]  # words: all there are; lossless: spaces and letters too
 SizeName = Literal["tiny", "small", "gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl"]
 
 
@@ -44,7 +46,7 @@ class TextSettings:
 class TokenizerSettings:
     """Which tokenizer a new model gets."""
 
-    kind: Literal["bpe", "gpt2", "word"] = "bpe"  # bpe, word: learnt from the training text; gpt2: OpenAI's
+    kind: LearntKind | Literal["gpt2"] = "bpe"  # gpt2: OpenAI's; the others are learnt from the training text
     vocab_size: int = 2048  # tokens that a learnt vocabulary may have
     path: str | None = None  # a finished tokenizer.json instead
     special_tokens: tuple[
@@ -145,11 +147,39 @@ def train_tokenizer(
             )
         return load_tokenizer(shards / "tokenizer.json")
     texts = itertools.chain(training_texts(paths, text), extra_texts)
-    if settings.kind == "word":
-        words = itertools.chain.from_iterable(map(split_words, texts))
+    return learn_tokenizer(settings.kind, texts, vocab_size=settings.vocab_size, progress=progress)
+
+
+def learn_tokenizer(
+    kind: LearntKind,
+    texts: Iterable[str],
+    *,
+    vocab_size: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tokenizer:
+    """A tokenizer of that kind; vocab_size is for BPE, the words are as many as the texts have.
+
+    Raises: ConfigError, DataError and TokenizerError as `train_bpe` does.
+    """
+    if kind == "bpe":
+        return train_bpe(texts, vocab_size, progress=progress)
+    words: set[str] = set()
+    for text in texts:
+        words.update(split_words(text, keep_space=kind == "lossless-word"))
+        if kind == "lossless-word":
+            words.update(text)  # its letters spell words that are not known
+    if not words:
+        raise DataError("training a tokenizer needs text, found none; check the paths.")
+    if kind == "lossless-word":
+        words.update(string.printable)  # a prompt may hold a letter that the training text lacks
+    if kind == "word":
         return WordTokenizer(build_vocab(words, special_tokens=(END_OF_TEXT, UNKNOWN)))
+<<<<<<< HEAD
     special_tokens = (END_OF_TEXT, *settings.special_tokens)
     return train_bpe(texts, settings.vocab_size, special_tokens=special_tokens, progress=progress)
+=======
+    return LosslessWordTokenizer(build_vocab(words, special_tokens=(END_OF_TEXT,)))
+>>>>>>> wt-fix2
 
 
 def training_texts(paths: Sequence[str | Path], text: TextSettings) -> Iterator[str]:

@@ -58,6 +58,12 @@ def test_a_loaded_model_gives_the_same_logits(tokenizer, tmp_path, tie):
     assert (loaded.model.out_head.weight is loaded.model.tok_emb.weight) == tie
 
 
+def test_the_manifest_tells_what_numbers_can_depend_on(tokenizer, tmp_path):
+    manifest = verify(save_model(tmp_path / "m", make_model(tokenizer), tokenizer))
+    assert manifest["device"] == "cpu"
+    assert manifest["versions"].keys() >= {"python", "torch", "numpy", "threads", "system"}
+
+
 def test_a_tied_head_is_written_once(tokenizer, tmp_path):
     tied = save_model(tmp_path / "tied", make_model(tokenizer), tokenizer)
     untied = save_model(tmp_path / "untied", make_model(tokenizer, tie=False), tokenizer)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from scratchlm.cli.main import main
 from scratchlm.cli.parsing import Common, parse_command
 from scratchlm.cli.run import Run
 from scratchlm.recipes.recipe import load_recipe
+from scratchlm.tokenizers.bpe import BPETokenizer
 
 BENCH = ("bench",)  # passes its arguments on to a script of the source checkout
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -170,6 +172,15 @@ def test_evaluate_classify_prints_its_figures(life, run_json):
     assert 0 <= found["low"] <= found["accuracy"] <= found["high"] <= 1
 
 
+def test_evaluate_classify_knows_folders_and_known_names(life, run, run_json):
+    shutil.copy(life["messages.tsv"], "messages.tsv")
+    command = f"evaluate classify --model {life['classifier']} --data"
+    assert [run_json(f"{command} {name}")["n"] for name in (".", "*.tsv")] == [120, 120]
+    code, _, err = run(f"{command} sms_spam_collection")  # not on this machine
+    assert code == 3
+    assert "scratchlm data fetch" in err
+
+
 def test_evaluate_classify_works_on_short_texts(life, run_json):
     Path("short.tsv").write_text("ham\thome\nspam\tprize\n")
     found = run_json(f"evaluate classify --model {life['classifier']} --data short.tsv")
@@ -188,6 +199,17 @@ def test_tokenizer_encode_prints_ids_and_tokens(life, run_json):
     assert "".join(found["tokens"]) == "the cat"
     decoded = run_json(f"tokenizer decode --tokenizer {life['base']}", *map(str, found["ids"]))
     assert decoded["text"] == "the cat"
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("bpe", True), ("word", False), ("lossless-word", True)])
+def test_tokenizers_of_every_kind_can_be_trained(life, run, run_json, kind, kept):
+    made = run_json(f"tokenizer train --data {life['text.txt']} --kind {kind} --out t.json")
+    ids = run_json("tokenizer encode --tokenizer t.json", "the  cat sat")["ids"]
+    assert max(ids) < made["vocab_size"]
+    assert (run_json("tokenizer decode --tokenizer t.json", *map(str, ids))["text"] == "the  cat sat") is kept
+    code, _, err = run(f"tokenizer train --data {life['text.txt']} --kind {kind} --vocab-size 300")
+    assert code == (0 if kind == "bpe" else 2)
+    assert ("drop one" in err) == (kind != "bpe")
 
 
 @pytest.mark.parametrize("flags", ["--json", ""])
@@ -248,6 +270,26 @@ def test_generate_shows_the_prompt_and_its_continuation(life, run, run_json):
     found = run_json(f"{command} --prompt", "the cat")
     assert run(f"{command} --prompt", "the cat")[1] == f"the cat{found['text']}\n"
     assert run(f"generate --model {life['base']} --max-new-tokens 0 --prompt", "the cat")[1] == "the cat\n"
+
+
+def test_generate_puts_the_token_that_begins_text_before_a_prompt(life, run_json, monkeypatch):
+    command = f"generate --model {life['base']} --max-new-tokens 1 --prompt cat"
+    plain = run_json(command)["prompt_ids"]
+    monkeypatch.setattr(BPETokenizer, "begin_of_text_id", 7)
+    assert run_json(command)["prompt_ids"] == [7, *plain]
+
+
+def test_generate_shows_the_best_of_the_beams(life, run, run_json):
+    command = f"generate --model {life['base']} --max-new-tokens 4 --beams 3 --prompt"
+    found = run_json(command, "the cat")
+    scores = [beam["score"] for beam in found["beams"]]
+    assert scores == sorted(scores, reverse=True)
+    assert found["text"] == found["beams"][0]["text"]
+    assert run(command, "the cat")[1] == f"the cat{found['text']}\n"
+    assert run_json(command, "the cat", "a dog")["text"][0] == found["text"]
+    code, _, err = run(f"{command} cat --temperature 0.5")
+    assert code == 2
+    assert "beam search draws nothing at random" in err
 
 
 def test_generate_reads_a_prompt_from_standard_input(life, run_json):

@@ -31,6 +31,11 @@ def test_a_model_of_words_trains_and_says_that_its_bytes_do_not_count(life, run,
     )
 
 
+def test_a_lossless_model_of_words_counts_bytes(life, run_json):
+    found = run_json(f"pretrain --data {life['text.txt']} --out run {TINY} --tokenizer.kind lossless-word")
+    assert found["bits_per_byte"] > 0
+
+
 def test_token_shards_are_data_too(life, run_json):
     made = run_json(f"pretrain --data {life['text.txt']} --out first {TINY} --tokenizer.vocab-size 300")
     [shards] = Path(os.environ["SCRATCHLM_HOME"]).glob("tokens/tokens-*")

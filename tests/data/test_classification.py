@@ -193,3 +193,15 @@ def test_half_a_surrogate_pair_is_named_by_file_and_line(tmp_path, row):
         DataError, match=r"rows.jsonl line 2, (text|label), must be Unicode text, found a lone"
     ):
         read_labelled(path)
+
+
+def test_folders_and_globs_stand_for_their_files(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "a.tsv").write_text("ham\tone\n")
+    (tmp_path / "deep" / "b.csv").write_text("label,text\nspam,two\n")
+    (tmp_path / "readme.md").write_text("no rows here")
+    assert [row.text for row in read_labelled(tmp_path)] == ["one", "two"]
+    assert [row.text for row in read_labelled(tmp_path / "*.tsv")] == ["one"]
+    assert [row.text for row in read_labelled(str(tmp_path / "**" / "*"))] == ["one", "two"]
+    with pytest.raises(DataError, match=r"found no file that ends in .tsv, .csv, .jsonl"):
+        read_labelled(tmp_path / "*.md")

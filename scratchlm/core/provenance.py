@@ -1,0 +1,36 @@
+"""What numbers can depend on, to be written down beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import platform
+
+import torch
+
+LIBRARIES = (
+    "numpy",
+    "safetensors",
+    "tiktoken",
+    "tokenizers",
+)  # beside torch: they make ids, files and numbers
+
+
+def versions() -> dict[str, str]:
+    """Library versions, threads and system; an optional library that is not here is left out."""
+    libraries = {}
+    for name in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            libraries[name] = importlib.metadata.version(name)
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        **libraries,
+        "threads": str(torch.get_num_threads()),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """The kind of processor, and a GPU's name."""
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type

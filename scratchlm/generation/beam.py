@@ -1,0 +1,164 @@
+"""Beam search: follow the likeliest few beginnings at once, and keep the text that is likeliest as a whole."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scratchlm.core.errors import ConfigError
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.context import ContextWindow
+from scratchlm.generation.generate import checked_prompt
+from scratchlm.generation.samplers import penalize_repetition
+from scratchlm.generation.stopping import FinishedBy, StopTextGate
+from scratchlm.generation.text_stream import stream_decoder
+from scratchlm.model.gpt import GPTModel
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Beam:
+    """One of the continuations that were followed to their end."""
+
+    ids: list[int]  # new tokens; a stop id is not among them
+    log_prob: float  # nats: the log-probabilities of all new tokens added up, a stop id's included
+    score: float  # log_prob / (number of those tokens) ** length_penalty: what beams are compared by
+    text: str  # "" without a tokenizer; ends before a stop text
+    finished_by: FinishedBy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Path:
+    """A beginning that is being followed."""
+
+    row: int  # of the window's rows
+    new: list[int]
+    log_prob: float
+
+
+def beam_search(
+    model: GPTModel,
+    prompt: Sequence[int],
+    config: GenerationConfig,
+    *,
+    n_beams: int,
+    length_penalty: float = 1.0,
+    tokenizer: Tokenizer | None = None,
+) -> list[Beam]:
+    """Continue a prompt in the n_beams likeliest ways that were found, the best one first.
+
+    Greedy choice takes the likeliest next token and never looks back; here a beginning that looks worse at first
+    may win. Each step extends every beginning by every token and keeps the best n_beams. An ending counts when
+    it is among those. The search is over when no beginning is better than the worst of n_beams endings, or at
+    max_new_tokens. Nothing is drawn at random, so the temperature must be 0; repetition_penalty applies.
+
+    length_penalty: 0 compares whole probabilities, which favours short texts; 1 compares the mean per token.
+    Raises: ConfigError for n_beams below 1, a temperature or a filter of sampling, or stop texts without a
+        tokenizer; DataError for a prompt as in `generate`.
+    Source: beam search as transformers does it with early_stopping=False.
+    """
+    _check(config, n_beams, tokenizer)
+    prompt_ids = checked_prompt(0, prompt, model, config)
+    window = ContextWindow(model, use_cache=config.use_cache, n_expected=config.max_new_tokens)
+    paths = [_Path(row=0, new=[], log_prob=0.0)]
+    ended: list[Beam] = []
+    for n_new in range(1, config.max_new_tokens + 1):
+        candidates = _extend(window, paths, prompt_ids, config, n_kept=2 * n_beams)
+        paths = []
+        for rank, candidate in enumerate(candidates):
+            ending = _ending(candidate, config, prompt_ids, tokenizer)
+            if ending is not None:
+                if rank < n_beams:
+                    ended.append(_beam(candidate, ending, config, prompt_ids, tokenizer, length_penalty))
+            elif len(paths) < n_beams:
+                paths.append(candidate)
+        ended = heapq.nlargest(n_beams, ended, key=lambda beam: beam.score)
+        if not paths:
+            break
+        best_score = paths[0].log_prob / n_new**length_penalty
+        if len(ended) == n_beams and ended[-1].score >= best_score:
+            break
+        window.keep_rows([path.row for path in paths])
+        paths = [_Path(row=i, new=path.new, log_prob=path.log_prob) for i, path in enumerate(paths)]
+    if len(ended) < n_beams and config.max_new_tokens == 0:
+        return [Beam(ids=[], log_prob=0.0, score=0.0, text="", finished_by="length")]
+    return ended
+
+
+def _extend(
+    window: ContextWindow, paths: list[_Path], prompt: list[int], config: GenerationConfig, *, n_kept: int
+) -> list[_Path]:
+    """The likeliest ways to add one token to any of the paths, best first."""
+    rows = [prompt + path.new for path in paths]
+    log_probs = window.next_logits(rows).log_softmax(dim=-1)  # (B, V)
+    if config.repetition_penalty is not None:
+        log_probs = penalize_repetition(log_probs, rows, config.repetition_penalty)
+    so_far = log_probs.new_tensor([path.log_prob for path in paths])  # (B,)
+    totals = (log_probs + so_far[:, None]).flatten()  # (B * V,)
+    best, places = totals.topk(min(n_kept, len(totals)))
+    vocab_size = log_probs.shape[1]
+    return [
+        _Path(
+            row=place // vocab_size, new=[*paths[place // vocab_size].new, place % vocab_size], log_prob=total
+        )
+        for total, place in zip(best.tolist(), places.tolist(), strict=True)
+    ]
+
+
+def _ending(
+    path: _Path, config: GenerationConfig, prompt: list[int], tokenizer: Tokenizer | None
+) -> FinishedBy | None:
+    """What ends a path with its last token, if anything does."""
+    if path.new[-1] in config.stop_ids:
+        return "stop_id"
+    if config.stop_texts and _text(path.new, config, prompt, tokenizer)[1]:
+        return "stop_text"
+    return "length" if len(path.new) == config.max_new_tokens else None
+
+
+def _beam(
+    path: _Path,
+    ending: FinishedBy,
+    config: GenerationConfig,
+    prompt: list[int],
+    tokenizer: Tokenizer | None,
+    length_penalty: float,
+) -> Beam:
+    ids = path.new[:-1] if ending == "stop_id" else path.new
+    return Beam(
+        ids=ids,
+        log_prob=path.log_prob,
+        score=path.log_prob / len(path.new) ** length_penalty,
+        text=_text(ids, config, prompt, tokenizer)[0],
+        finished_by=ending,
+    )
+
+
+def _text(
+    ids: Sequence[int], config: GenerationConfig, prompt: list[int], tokenizer: Tokenizer | None
+) -> tuple[str, bool]:
+    """The text of new ids up to a stop text, and whether there was one."""
+    if tokenizer is None:
+        return "", False
+    decoder, gate = stream_decoder(tokenizer, after=prompt), StopTextGate(config.stop_texts)
+    text = "".join(gate.push(decoder.push(token_id)) for token_id in ids)
+    text += gate.push(decoder.flush()) + gate.flush()
+    return text, gate.found is not None
+
+
+def _check(config: GenerationConfig, n_beams: int, tokenizer: Tokenizer | None) -> None:
+    if isinstance(n_beams, bool) or not isinstance(n_beams, int) or n_beams < 1:
+        raise ConfigError(f"n_beams must be a whole number of at least 1, got {n_beams!r}; 4 is usual.")
+    filters = ("top_k", "top_p", "min_p", "seed")
+    idle = [name for name in filters if getattr(config, name) is not None]
+    if not config.is_greedy or idle:
+        found = f"temperature={config.temperature}" if not config.is_greedy else ", ".join(idle)
+        raise ConfigError(
+            f"beam search draws nothing at random, got {found}; leave that out, or sample without beams."
+        )
+    if config.stop_texts and tokenizer is None:
+        raise ConfigError(
+            f"stop_texts need a tokenizer to be recognised, got {config.stop_texts!r} and no tokenizer; "
+            "pass tokenizer=, or use stop_ids."
+        )
