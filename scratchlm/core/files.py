@@ -21,6 +21,7 @@ from scratchlm.core.errors import DataError, ScratchLMError
 PARTIAL_MARK = ".partial-"  # in the name of every unfinished file or folder
 MAX_SETTINGS_BYTES = 4 << 20  # of JSON with settings or figures; the index of 405 billion weights has 0.1 MB
 MAX_TOKENIZER_BYTES = 24 << 20  # Llama 3's tokenizer.json has 17 MB and about a million values
+MAX_JSON_KEYS = 262_144  # of such a file: Llama 3 has 128,256 tokens, Qwen 3 151,936
 MAX_JSON_DIGITS = 300  # of a whole number; Python itself refuses 4,300, and takes long before
 
 
@@ -172,10 +173,11 @@ def read_json(
     text = read_utf8(path, max_bytes=max_bytes, error=error)
     if max_bytes is not None:
         n_values = text.count(",") + text.count("{") + text.count("[")  # no fewer than there are
-        if n_values > max_bytes // 20:
+        n_keys = text.count(":")  # likewise
+        if n_values > max_bytes // 20 or n_keys > MAX_JSON_KEYS:
             raise error(
-                f"{path} should hold at most {max_bytes // 20:,} values, found about {n_values:,}; it is not what "
-                "its name says, take another copy."
+                f"{path} should hold at most {max_bytes // 20:,} values and {MAX_JSON_KEYS:,} keys, found about "
+                f"{n_values:,} and {n_keys:,}; it is not what its name says, take another copy."
             )
     return parse_json(text, where=str(path), error=error)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Literal
 
 from scratchlm.core.errors import TokenizerError
-from scratchlm.core.files import MAX_TOKENIZER_BYTES, read_json, read_utf8
+from scratchlm.core.files import MAX_SETTINGS_BYTES, read_json, read_utf8
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.byte_symbols import from_symbols
 from scratchlm.tokenizers.merging import Merge
@@ -26,7 +27,7 @@ def load_gpt2_tokenizer(
     vocab = _read_vocab(Path(encoder_json))
     end_of_text = END_OF_TEXT.encode()
     special_tokens = {END_OF_TEXT: vocab.pop(end_of_text)} if end_of_text in vocab else {}
-    merges = _read_merges(Path(vocab_bpe))
+    merges = _read_merges(Path(vocab_bpe), most=len(vocab))
     if len(vocab) != 256 + len(merges):
         raise TokenizerError(
             f"{encoder_json} and {vocab_bpe} must belong together, found {len(vocab)} tokens, but "
@@ -40,7 +41,7 @@ def load_gpt2_tokenizer(
 
 
 def _read_vocab(path: Path) -> dict[bytes, int]:
-    value = read_json(path, max_bytes=MAX_TOKENIZER_BYTES, error=TokenizerError)
+    value = read_json(path, max_bytes=MAX_SETTINGS_BYTES, error=TokenizerError)
     if not isinstance(value, dict):
         raise TokenizerError(
             f"{path} must map tokens to ids, found a {type(value).__name__}; fetch it again."
@@ -48,12 +49,15 @@ def _read_vocab(path: Path) -> dict[bytes, int]:
     return {from_symbols(symbols, where=str(path)): id_ for symbols, id_ in value.items()}
 
 
-def _read_merges(path: Path) -> list[Merge]:
-    """One merge a line, `Ġ t`; the first line may be a `#version` line."""
-    merges = []
-    for number, line in enumerate(
-        read_utf8(path, max_bytes=MAX_TOKENIZER_BYTES, error=TokenizerError).split("\n"), start=1
-    ):
+def _read_merges(path: Path, *, most: int) -> list[Merge]:
+    """One merge a line, `Ġ t`; the first line may be a `#version` line. Each merge makes a token: more than `most`
+    are too many, and what follows is not read."""
+    merges: list[Merge] = []
+    text = read_utf8(path, max_bytes=MAX_SETTINGS_BYTES, error=TokenizerError)
+    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
+        line = line.removesuffix("\n")
+        if len(merges) == most:
+            break
         if (number == 1 and line.startswith("#version")) or not line.strip():
             continue
         where = f"{path}, line {number},"

@@ -142,6 +142,34 @@ def tokenizer_of_as_many_as_allowed(folder: Path) -> Made:
     return json_file(folder, "tokenizer.json", EMPTY_TABLES[:1_800_000] + "{}]", load_tokenizer)
 
 
+def tokenizer_of_many_keys(folder: Path) -> Made:
+    text = "{" + ",".join(f'"{i}":0' for i in range(1_000_000)) + "}"
+    return json_file(folder, "tokenizer.json", text, load_tokenizer)
+
+
+def tokenizer_of_as_many_keys_as_allowed(folder: Path) -> Made:
+    text = "{" + ",".join(f'"{i}":0' for i in range(262_000)) + "}"
+    return json_file(folder, "tokenizer.json", text, load_tokenizer)
+
+
+def merges_as_long_as_allowed(folder: Path) -> Made:
+    (folder / "encoder.json").write_text(json.dumps({"a": 0, "b": 1}))
+    return json_file(
+        folder,
+        "vocab.bpe",
+        "a b\n" * (1 << 20),
+        lambda path: load_gpt2_tokenizer(folder / "encoder.json", path),
+    )
+
+
+def encoder_of_as_many_keys_as_allowed(folder: Path) -> Made:
+    (folder / "vocab.bpe").write_text("#version: 0.2\n")
+    text = "{" + ",".join(f'"{i}":{i}' for i in range(200_000)) + "}"
+    return json_file(
+        folder, "encoder.json", text, lambda path: load_gpt2_tokenizer(path, folder / "vocab.bpe")
+    )
+
+
 def merges_of_many_lines(folder: Path) -> Made:
     (folder / "encoder.json").write_text("{}")
     return json_file(
@@ -216,6 +244,7 @@ FAST = (
     gguf_empty_texts,
     gguf_numbers,
     gguf_settings,
+    encoder_of_as_many_keys_as_allowed,
     manifest_of_empty_tables,
     many_small_arrays,
     merges_of_many_lines,
@@ -236,8 +265,11 @@ SLOW = (
     safetensors_checked,
     safetensors_loaded,
     safetensors_opened,
+    merges_as_long_as_allowed,
     table_of_many_keys,
     tokenizer_of_as_many_as_allowed,
+    tokenizer_of_as_many_keys_as_allowed,
+    tokenizer_of_many_keys,
 )
 
 
