@@ -52,14 +52,10 @@ def read_labelled(paths: str | Path | Sequence[str | Path]) -> list[LabelledText
     if isinstance(paths, (str, Path)):
         paths = [paths]
     rows: list[LabelledText] = []
-<<<<<<< HEAD
-    for path in map(Path, paths):
+    for path in [file for name in paths for file in _expand(Path(name))]:
         if path.name.lower().endswith(".tar.gz"):
             rows += [LabelledText(text=text, label=label) for text, label in read_imdb(path)]
             continue
-=======
-    for path in [file for name in paths for file in _expand(Path(name))]:
->>>>>>> wt-fix2
         content = read_utf8(path)
         match path.suffix.lower():
             case ".csv":

@@ -55,12 +55,8 @@ def split_by_group(
         if missing:
             raise DataError(
                 f"each part of the split needs rows of every class, found none of {missing[0]!r} in {name} "
-<<<<<<< HEAD
-                f"({len(indices)} rows in {len(set(groups))} groups); give more data of that class."
-=======
-                f"({len(indices)} rows in {len(set(groups))} groups); give more data or another seed"
+                f"({len(indices)} rows in {len(set(groups))} groups); give more data of that class, or another seed"
                 " (--split-seed)."
->>>>>>> wt-fix2
             )
     return LabelSplit(train=train, val=val, test=test)
 

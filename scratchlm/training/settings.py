@@ -147,7 +147,13 @@ def train_tokenizer(
             )
         return load_tokenizer(shards / "tokenizer.json")
     texts = itertools.chain(training_texts(paths, text), extra_texts)
-    return learn_tokenizer(settings.kind, texts, vocab_size=settings.vocab_size, progress=progress)
+    return learn_tokenizer(
+        settings.kind,
+        texts,
+        vocab_size=settings.vocab_size,
+        special_tokens=settings.special_tokens,
+        progress=progress,
+    )
 
 
 def learn_tokenizer(
@@ -155,14 +161,15 @@ def learn_tokenizer(
     texts: Iterable[str],
     *,
     vocab_size: int,
+    special_tokens: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Tokenizer:
-    """A tokenizer of that kind; vocab_size is for BPE, the words are as many as the texts have.
+    """A tokenizer of that kind; vocab_size and special_tokens are for BPE, the words are as many as the texts have.
 
     Raises: ConfigError, DataError and TokenizerError as `train_bpe` does.
     """
     if kind == "bpe":
-        return train_bpe(texts, vocab_size, progress=progress)
+        return train_bpe(texts, vocab_size, special_tokens=(END_OF_TEXT, *special_tokens), progress=progress)
     words: set[str] = set()
     for text in texts:
         words.update(split_words(text, keep_space=kind == "lossless-word"))
@@ -174,12 +181,7 @@ def learn_tokenizer(
         words.update(string.printable)  # a prompt may hold a letter that the training text lacks
     if kind == "word":
         return WordTokenizer(build_vocab(words, special_tokens=(END_OF_TEXT, UNKNOWN)))
-<<<<<<< HEAD
-    special_tokens = (END_OF_TEXT, *settings.special_tokens)
-    return train_bpe(texts, settings.vocab_size, special_tokens=special_tokens, progress=progress)
-=======
     return LosslessWordTokenizer(build_vocab(words, special_tokens=(END_OF_TEXT,)))
->>>>>>> wt-fix2
 
 
 def training_texts(paths: Sequence[str | Path], text: TextSettings) -> Iterator[str]:

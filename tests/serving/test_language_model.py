@@ -178,7 +178,6 @@ def test_an_assistant_is_asked_in_its_own_template(saved):
         lm.classify(["a cat"])
 
 
-<<<<<<< HEAD
 def test_an_assistant_is_reminded_of_the_conversation_in_its_template(saved):
     lm = load(saved("instruction", template="plain", system="be a cat", exchanges=2))
     assert lm.knows_conversations
@@ -201,7 +200,8 @@ def test_a_conversation_too_long_for_the_context_loses_its_beginning(saved, capl
     answer = lm.ask("say", history=long, max_new_tokens=8)
     assert answer in [lm.ask("say", history=long[-n:], max_new_tokens=8) for n in (1, 2, 3)]
     assert "are not seen" not in caplog.text  # whole exchanges went, not the beginning of one
-=======
+
+
 def test_stop_is_not_taken_for_stop_ids(saved):
     with pytest.raises(
         ConfigError, match=r"no setting 'stop', found stop='x'; texts that end it are stop_texts"
@@ -215,4 +215,3 @@ def test_a_prompt_begins_as_the_model_learnt_it(saved, monkeypatch):
     assert plain == lm.tokenizer.encode("a cat")
     monkeypatch.setattr(type(lm.tokenizer), "begin_of_text_id", 7)
     assert lm.encode_prompt("a cat") == [7, *plain]
->>>>>>> wt-fix2

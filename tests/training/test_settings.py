@@ -172,7 +172,6 @@ def test_a_finished_tokenizer_is_taken_as_it_is(tail_file, tmp_path):
     assert train_tokenizer(given, [tail_file], TextSettings()).fingerprint == first.fingerprint
 
 
-<<<<<<< HEAD
 def test_role_marks_become_special_tokens_of_a_learnt_vocabulary_only(tail_file):
     chosen = TokenizerSettings(vocab_size=300, special_tokens=("<|user|>",))
     tokenizer = train_tokenizer(chosen, [tail_file], TextSettings())
@@ -180,7 +179,8 @@ def test_role_marks_become_special_tokens_of_a_learnt_vocabulary_only(tail_file)
     assert tokenizer.vocab_size <= 300
     with pytest.raises(ConfigError, match="special_tokens are for a tokenizer that is learnt as bpe"):
         TokenizerSettings(kind="gpt2", special_tokens=("<|user|>",))
-=======
+
+
 def test_a_lossless_word_tokenizer_learns_words_spaces_and_letters(tail_file):
     tokenizer = train_tokenizer(TokenizerSettings(kind="lossless-word"), [tail_file], TextSettings())
     text = "the  cat\tsat on Tom's mat".replace("T", "t").replace("\t", " ").replace("'", ".")
@@ -192,4 +192,3 @@ def test_a_lossless_word_tokenizer_learns_words_spaces_and_letters(tail_file):
 def test_no_text_is_no_vocabulary(kind):
     with pytest.raises(DataError, match="training a tokenizer needs text"):
         learn_tokenizer(kind, [], vocab_size=300)
->>>>>>> wt-fix2
