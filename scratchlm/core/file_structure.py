@@ -66,13 +66,14 @@ def safetensors_header_problem(path: Path) -> str | None:
 
 
 def _json_problem(path: Path, settings: Iterable[tuple[str, int]]) -> str | None:
+    expected = dict(settings)
     try:
         value = read_json(path)
     except DataError as cause:
         return f"it is no JSON: {cause}"
-    if not isinstance(value, dict):
+    if expected and not isinstance(value, dict):  # a data set may be a list
         return "it is no table of settings"
-    for name, number in settings:
+    for name, number in expected.items():
         if value.get(name) != number:
             return f"it says {name} = {value.get(name, 'nothing')!s:.40}, {number} was expected"
     return None
