@@ -120,6 +120,10 @@ def test_a_data_set_may_be_a_list(problem):
     assert problem(b'[{"instruction": "a"}]', "instruction-data.json") is None
 
 
+def test_a_data_set_may_be_larger_than_settings_are(problem):
+    assert problem(b"[" + b"1," * (3 << 20) + b"1]", "alpaca_data.json") is None
+
+
 @pytest.mark.parametrize(
     "page", [b"<!DOCTYPE html>", b"\xef\xbb\xbf\n <HTML>", b"<?xml version='1.0'?><Error/>"]
 )
