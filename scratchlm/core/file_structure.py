@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scratchlm.core.errors import DataError
-from scratchlm.core.files import parse_json, read_json
+from scratchlm.core.files import MAX_SETTINGS_BYTES, parse_json, read_json
 
 TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)  # the last eight bytes of a LevelDB table
 TABLE_FOOTER_BYTES = 48
@@ -69,13 +69,14 @@ def safetensors_header_problem(path: Path) -> str | None:
 
 
 def _json_problem(path: Path, settings: Iterable[tuple[str, int]]) -> str | None:
+    expected = dict(settings)
     try:
-        value = read_json(path)
+        value = read_json(path, max_bytes=MAX_SETTINGS_BYTES if expected else None)
     except DataError as cause:
         return f"it is no JSON: {cause}"
-    if not isinstance(value, dict):
+    if expected and not isinstance(value, dict):  # a data set may be a list
         return "it is no table of settings"
-    for name, number in settings:
+    for name, number in expected.items():
         if value.get(name) != number:
             return f"it says {name} = {value.get(name, 'nothing')!s:.40}, {number} was expected"
     return None

@@ -94,12 +94,34 @@ def test_safetensors_that_contradict_themselves_are_found(problem, data):
         ("model.ckpt.meta", b"\n\x02ab\x12\x01c", b"\n\x02ab\x12\x03c"),
         ("model.ckpt.meta", b"\x12\x80\x01" + bytes(128), b"\x12\x80\x01" + bytes(127)),
         ("model.ckpt.meta", b"\x3a\x00", b"\x42\x00"),
-        ("hparams.json", b'{"n_layer": 12}', b"[12]"),
     ],
 )
 def test_each_kind_of_file_is_known_by_its_structure(problem, name, good, bad):
     assert problem(good, name) is None
     assert problem(bad, name) is not None
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b'{"n_layer": 12, "more": []}', None),
+        (b'{"n_layer": 24}', "n_layer = 24, 12 was expected"),
+        (b'{"error": "slow down"}', "n_layer = nothing, 12 was expected"),
+        (b"[12]", "no table of settings"),
+    ],
+)
+def test_settings_must_say_what_is_known_of_them(tmp_path, data, found):
+    (tmp_path / "hparams.json").write_bytes(data)
+    problem = structure_problem(tmp_path / "hparams.json", name="hparams.json", settings=[("n_layer", 12)])
+    assert problem is None if found is None else found in problem
+
+
+def test_a_data_set_may_be_a_list(problem):
+    assert problem(b'[{"instruction": "a"}]', "instruction-data.json") is None
+
+
+def test_a_data_set_may_be_larger_than_settings_are(problem):
+    assert problem(b"[" + b"1," * (3 << 20) + b"1]", "alpaca_data.json") is None
 
 
 @pytest.mark.parametrize(
