@@ -36,11 +36,10 @@ class _Given:
 
 
 def ready_to_parse(cls: type, args: Sequence[str]) -> list[str]:
-    """The arguments with repeated lists in one: `--data a --data b` becomes `--data a b`.
+    """The arguments with repeated lists in one: `--data a --data b` becomes `--data a b`; of a repeated value the last.
 
     A value that begins with a dash, such as the prompt in `--prompt "- milk"`, is marked; `without_marks` takes
     the marks off again.
-    Raises: ConfigError for a flag of one value that is given twice.
     """
     kinds = flag_kinds(cls)
     kept: dict[str, _Given] = {}
@@ -51,16 +50,25 @@ def ready_to_parse(cls: type, args: Sequence[str]) -> list[str]:
             _marked(value) if (i == 0 and kind != "switch") or re.search(r"\s", value) else value
             for i, value in enumerate(given.values)
         ]
-        if name not in kept:
-            kept[name] = given
-        elif kind == "list":
+        if kind == "list" and name in kept:
             kept[name].values += given.values
         else:
-            found = " and ".join([*kept[name].values[:1], *given.values[:1]])
-            raise ConfigError(
-                f"{given.flag} takes one value and must stand once, found it twice ({found}); keep one of them."
-            )
+            kept[name] = given
     return [word for given in kept.values() for word in given.words()]
+
+
+def given_twice(cls: type, args: Sequence[str]) -> list[str]:
+    """What to tell of flags of one value that stand there more than once: the last of them counts."""
+    kinds = flag_kinds(cls)
+    values: dict[str, list[str]] = {}
+    for given in _split(args):
+        if kinds.get(_plain(given.flag)) == "value":
+            values.setdefault(_plain(given.flag), []).append(" ".join(given.values[:1]))
+    return [
+        f"{flag} was given {len(found)} times, the last counts: {found[-1]}"
+        for flag, found in values.items()
+        if len(set(found)) > 1
+    ]
 
 
 def take_name(cls: type, args: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import tyro
 from rich.console import Console
 
-from scratchlm.cli.arguments import MARK, ready_to_parse, without_marks
+from scratchlm.cli.arguments import MARK, given_twice, ready_to_parse, without_marks
 from scratchlm.cli.main import print_json
 from scratchlm.core.device import DeviceName, set_threads
 from scratchlm.core.errors import ConfigError
@@ -84,6 +84,8 @@ def run_command(
     command = parse_command(cls, args, prog=prog, default=default)
     console = Console(stderr=True, highlight=False)
     logging.basicConfig(level=logging.WARNING, format="scratchlm: %(message)s", stream=sys.stderr, force=True)
+    for note in given_twice(cls, [_our_name(arg) for arg in args]):
+        console.print(f"scratchlm: {note}", markup=False, soft_wrap=True)
     if command.threads is not None:
         set_threads(command.threads)
     if command.seed is not None:
@@ -98,6 +100,12 @@ def run_command(
     return 0
 
 
+def _sorted_choices(found: re.Match[str]) -> str:
+    """tyro lists the choices in the order of a set, and None for a flag that may be left out."""
+    choices = sorted(choice for choice in found[1].split(", ") if choice != "'None'")
+    return f"Expected one of {', '.join(choices)}"
+
+
 def _one_line(box: str) -> str:
     """The words of tyro's framed complaint, and the nearest flags, without frame and help text."""
     lines = [re.sub(r"^[╭╰│]\s*|\s*[╮╯│]$", "", raw.strip()).strip() for raw in box.splitlines()]
@@ -109,7 +117,7 @@ def _one_line(box: str) -> str:
             sections[-1].append(line)
     sections = [section for section in sections if section] or [["the arguments could not be read"]]
     said = sections[0][: sections[0].index("Got errors:")] if "Got errors:" in sections[0] else sections[0]
-    text = " ".join(said).rstrip(".")
+    text = re.sub(r"Expected one of \(([^()]*)\)", _sorted_choices, " ".join(said).rstrip("."))
     words = [line.split(" ")[0] for section in sections[1:] for line in section]
     flags = list(dict.fromkeys(word for word in words if word.startswith("--")))
     if flags and text.startswith("Unrecognized options"):

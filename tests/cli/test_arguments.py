@@ -7,7 +7,7 @@ import inspect
 
 import pytest
 
-from scratchlm.cli.arguments import flag_kinds, ready_to_parse, take_name, value_of
+from scratchlm.cli.arguments import flag_kinds, given_twice, ready_to_parse, take_name, value_of
 from scratchlm.cli.commands import COMMANDS
 from scratchlm.cli.generate import Generate
 from scratchlm.cli.parsing import Common, parse_command
@@ -34,12 +34,15 @@ def test_a_list_given_in_parts_is_the_list_given_at_once(cls):
 
 
 @pytest.mark.parametrize("cls", [*command_classes()])
-def test_a_single_value_given_twice_is_an_error_that_names_it(cls):
+def test_of_a_value_given_twice_the_last_counts_and_it_is_told(cls):
     for flag, kind in flag_kinds(cls).items():
         if kind == "value":
             for second in ([flag, "b"], [f"{flag}=b"], [flag.replace("-", "_").replace("__", "--", 1), "b"]):
-                with pytest.raises(ConfigError, match=r"must stand once, found it twice \(a and b\)"):
-                    ready_to_parse(cls, [flag, "a", *second])
+                assert "a" not in ready_to_parse(cls, [flag, "a", *second])
+                assert given_twice(cls, [flag, "a", *second]) == [
+                    f"{flag} was given 2 times, the last counts: b"
+                ]
+            assert given_twice(cls, [flag, "a", flag, "a"]) == []
 
 
 def parsed(cls, *args):
