@@ -45,6 +45,7 @@ class Recipe:
     """One complete run; the sections are tables of the TOML file and dotted flags of the command line."""
 
     description: str = ""
+    needs: str = ""  # what the user must bring, in words; told when it is missing
     stages: tuple[Stage, ...] = ("pretrain", "classify", "instruct")
     base: str | None = None  # what fine-tuning starts from; None = the model pre-trained in this run
     sample_prompt: str = "Once upon a time"  # what text samples begin with
@@ -99,7 +100,7 @@ class Recipe:
             if not wanted[stage]:
                 raise ConfigError(
                     f"the stage {stage} needs data, found none; name it with data.{keys[stage]} "
-                    f"(`--data.{keys[stage]} PATH`)."
+                    f"(`--data.{keys[stage]} PATH`){'; it needs ' + self.needs if self.needs else ''}."
                 )
             if not getattr(self, stage).has_end:
                 raise ConfigError(

@@ -124,7 +124,9 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
         _remove_run(out, recipe)
     if saved.exists():
         _, earlier = load_recipe(str(saved))
-        differing = [name for name in differing_settings(earlier, recipe) if name != "description"]
+        differing = [
+            name for name in differing_settings(earlier, recipe) if name not in ("description", "needs")
+        ]
         is_extension = extend and len(recipe.stages) == 1  # later stages would be of the shorter run's model
         if differing and not (
             is_extension and all(name.rpartition(".")[2] in EXTENDABLE for name in differing)

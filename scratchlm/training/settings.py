@@ -26,6 +26,7 @@ from scratchlm.tokenizers.special_tokens import END_OF_TEXT, UNKNOWN
 from scratchlm.tokenizers.word import LosslessWordTokenizer, WordTokenizer, build_vocab, split_words
 
 TOKENIZER_TEXT_BYTES = 32 << 20  # a vocabulary changes little after so much text
+KAGGLE = "kaggle:"  # `kaggle:OWNER/SLUG` is a data set there; never fetched for anybody
 LearntKind = Literal["bpe", "word", "lossless-word"]  # words: all there are; lossless: spaces and letters too
 SizeName = Literal["tiny", "small", "gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl"]
 
@@ -108,6 +109,13 @@ def resolve_texts(names: Sequence[str], *, kind: str = "text") -> list[str | Pat
 
 
 def _asset_or_path(name: str, kind: str) -> str | Path:
+    if name.startswith(KAGGLE):
+        handle = name.removeprefix(KAGGLE)
+        raise DataError(
+            f"data must be on this machine, found {name}, which Kaggle gives to its users under its own terms; "
+            'fetch it with your account (`pip install kagglehub`, then `python -c "import kagglehub; '
+            f"print(kagglehub.dataset_download('{handle}'))\"`), check its licence, and name the folder it prints."
+        )
     assets = [asset for asset in ASSETS if asset.id.startswith(f"{kind}/")]
     for asset in assets:
         is_whole_kind = name == kind and len(assets) == 1

@@ -9,6 +9,7 @@ import pytest
 from scratchlm.core.config import from_dict
 from scratchlm.core.errors import ConfigError
 from scratchlm.recipes.recipe import (
+    DataSettings,
     Recipe,
     builtin_recipes,
     differing_settings,
@@ -22,9 +23,20 @@ from scratchlm.recipes.run import EXTENDABLE
 @pytest.mark.parametrize("name", builtin_recipes())
 def test_every_builtin_recipe_is_complete_and_says_what_it_does(name):
     short, recipe = load_recipe(name)
+    if recipe.needs:
+        recipe = dataclasses.replace(recipe, data=DataSettings(text=("brought.txt",)))
     recipe.check()
     assert short == name
     assert builtin_recipes()[name] == recipe.description != ""
+
+
+def test_a_recipe_without_a_text_of_its_own_says_what_to_bring():
+    recipe = load_recipe("harry-potter")[1]
+    assert recipe.data.text == ()
+    with pytest.raises(
+        ConfigError, match=r"--data.text PATH`\); it needs your own copy of the books: they are under"
+    ):
+        recipe.check()
 
 
 def test_the_default_recipe_is_among_them():

@@ -192,3 +192,8 @@ def test_a_lossless_word_tokenizer_learns_words_spaces_and_letters(tail_file):
 def test_no_text_is_no_vocabulary(kind):
     with pytest.raises(DataError, match="training a tokenizer needs text"):
         learn_tokenizer(kind, [], vocab_size=300)
+
+
+def test_a_data_set_on_kaggle_is_fetched_by_its_user():
+    with pytest.raises(DataError, match=r"dataset_download\('owner/books'\).*check its licence"):
+        resolve_texts(["kaggle:owner/books"])
