@@ -92,14 +92,12 @@ def take_name(cls: type, args: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 def value_of(flag: str, args: Sequence[str]) -> str | None:
-    """What a flag of one value is set to, before anything is parsed."""
-    for position, arg in enumerate(args):
-        if _plain(arg) == flag and position + 1 < len(args):
-            return args[position + 1]
-        name, equals, value = arg.partition("=")
-        if equals and _plain(name) == flag:
-            return value
-    return None
+    """What a flag of one value is set to, before anything is parsed; given twice, the last time."""
+    found = None
+    for given in _split(args):
+        if _plain(given.flag) == flag and given.values:
+            found = given.values[0]
+    return found
 
 
 def _split(args: Sequence[str]) -> list[_Given]:

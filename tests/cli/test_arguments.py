@@ -105,7 +105,7 @@ def test_no_name_and_two_names():
         take_name(Run, ["mine", "--json", "yours"])
 
 
-@pytest.mark.parametrize("args", [["--out", "a"], ["--out=a"], ["--json", "--out", "a", "--out", "b"]])
+@pytest.mark.parametrize("args", [["--out", "a"], ["--out=a"], ["--json", "--out", "b", "--out=a"]])
 def test_the_value_of_a_flag_can_be_looked_up(args):
     assert value_of("--out", args) == "a"
     assert value_of("--outer", args) is None
