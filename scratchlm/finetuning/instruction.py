@@ -134,6 +134,8 @@ def finetune_instructions(
 
     train = loader(split.train, shuffle=True)
     assert isinstance(train.examples, InstructionExamples)
+    if settings.batch_size > len(train.examples):
+        notify(f"batch_size {settings.batch_size} is more than the {len(train.examples)} training entries")
     notify(f"{len(split.train):,} entries train, {len(split.val):,} validate, {len(split.test):,} test")
     saved_task: dict[str, object] = {"kind": "instruction", "template": chosen.name}
     n_exchanges = max(entry.n_exchanges for entry in split.train)

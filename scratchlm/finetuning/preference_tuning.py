@@ -137,6 +137,8 @@ def finetune_preferences(
     }
     n_train, n_val, n_test = map(len, parts.values())
     notify(f"{n_train:,} pairs train, {n_val:,} validate, {n_test:,} test")
+    if settings.batch_size > n_train:
+        notify(f"batch_size {settings.batch_size} is more than the {n_train} training pairs")
     if task.needs_reference:
         for examples in parts.values():
             ask_reference(model, examples, batch_size=settings.batch_size)

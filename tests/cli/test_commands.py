@@ -476,6 +476,21 @@ def test_a_stages_own_seed_counts_before_the_seed_of_all(tiny_recipe, run_json):
     assert (recipe.pretrain.seed, recipe.classify.seed, recipe.instruct.seed) == (4, 5, 5)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "classify --no-compare-raw-split --data {messages.tsv}",
+        "instruct --template plain --max-new-tokens 1 --data {entries.json}",
+    ],
+)
+def test_a_batch_larger_than_the_data_is_told(life, run, command):
+    for name in ("messages.tsv", "entries.json"):
+        command = command.replace(f"{{{name}}}", life[name])
+    code, _, err = run(f"finetune {command} --base {life['base']} --max-steps 1 --batch-size 5000")
+    assert code == 0, err
+    assert "batch_size 5000 is more than the" in err
+
+
 def test_finetuning_takes_the_next_free_folder(life, run_json):
     command = f"finetune classify --base {life['base']} --data {life['messages.tsv']} {QUICK_CLASSIFIER}"
     assert [run_json(command)["out"] for _ in range(2)] == [

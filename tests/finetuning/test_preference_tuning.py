@@ -210,3 +210,16 @@ def test_answers_that_are_cut_away_are_counted_and_no_answer_left_is_an_error(ba
 def test_impossible_settings_are_refused(base_folder, tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         tune(base_folder, tmp_path / "run", **changes)
+
+
+def test_a_batch_larger_than_the_data_is_told(base_folder, tmp_path):
+    told = []
+    finetune_preferences(
+        SPLIT,
+        quick(max_steps=1, batch_size=5000),
+        tmp_path / "run",
+        base=str(base_folder),
+        device=CPU,
+        notify=told.append,
+    )
+    assert "batch_size 5000 is more than the 26 training pairs" in told
