@@ -47,7 +47,9 @@ class TextSettings:
 class TokenizerSettings:
     """Which tokenizer a new model gets."""
 
-    kind: LearntKind | Literal["gpt2"] = "bpe"  # gpt2: OpenAI's; the others are learnt from the training text
+    kind: Literal["bpe", "word", "lossless-word", "gpt2"] = (
+        "bpe"  # gpt2: OpenAI's; the others are learnt from the training text
+    )
     vocab_size: int = 2048  # tokens that a learnt vocabulary may have
     path: str | None = None  # a finished tokenizer.json instead
     special_tokens: tuple[

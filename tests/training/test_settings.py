@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from scratchlm.core.config import from_dict
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.document_split import split_documents
 from scratchlm.data.sources import read_documents
@@ -197,3 +198,10 @@ def test_no_text_is_no_vocabulary(kind):
 def test_a_data_set_on_kaggle_is_fetched_by_its_user():
     with pytest.raises(DataError, match=r"dataset_download\('owner/books'\).*check its licence"):
         resolve_texts(["kaggle:owner/books"])
+
+
+def test_a_kind_that_there_is_not_is_told_with_those_there_are():
+    with pytest.raises(
+        ConfigError, match=r"kind must be one of 'bpe', 'word', 'lossless-word', 'gpt2', got 'bppe'"
+    ):
+        from_dict(TokenizerSettings, {"kind": "bppe"}, where="tokenizer")
