@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import io
 import time
+from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -34,6 +36,7 @@ from scratchlm.model.config import named_config
 from scratchlm.model.gpt import GPTModel
 
 SEED, BATCH_ROWS, LEARNING_RATE, WEIGHT_DECAY = 123, 8, 5e-5, 0.1  # the book's
+WIDTH = 120  # tokens: the longest training text of the book's split
 EVAL_FREQ, EVAL_ITER = 50, 5
 CLASSES = ("ham", "spam")
 
@@ -72,58 +75,78 @@ def loaders(inputs: Tensor, labels: Tensor, parts: list[list[int]]) -> list[Data
     ]
 
 
-def train(model: nn.Module, three: list[DataLoader[tuple[Tensor, ...]]], n_epochs: int) -> list[float]:
-    """The book's loop, and the accuracies on all of the three parts afterwards."""
+def train(
+    model: nn.Module,
+    three: list[DataLoader[tuple[Tensor, ...]]],
+    n_epochs: int,
+    after_epoch: Callable[[int], None] = lambda epoch: None,
+) -> list[float]:
+    """The book's loop, an epoch at a call, and as there the accuracies on all three parts afterwards."""
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     torch.manual_seed(SEED)
-    with redirect_stdout(io.StringIO()):
-        ch06.train_classifier_simple(
-            model, three[0], three[1], optimizer, "cpu", n_epochs, eval_freq=EVAL_FREQ, eval_iter=EVAL_ITER
-        )
+    for epoch in range(1, n_epochs + 1):
+        with redirect_stdout(io.StringIO()):
+            ch06.train_classifier_simple(
+                model, three[0], three[1], optimizer, "cpu", 1, eval_freq=EVAL_FREQ, eval_iter=EVAL_ITER
+            )
+        after_epoch(epoch)
     return [ch06.calc_accuracy_loader(loader, model, "cpu") for loader in three]
 
 
-def run_book(
-    examples: ClassificationExamples, labels: Tensor, parts: list[list[int]], size: str, n_epochs: int
-):
-    """The book's procedure; seconds, accuracies, and the trained weights."""
-    model = classifier(size, attention="manual", kernels="manual")
-    inputs = torch.stack([torch.from_numpy(examples.row(i)) for i in range(len(examples))])  # (N, 120)
-    started_at_s = time.perf_counter()
-    accuracies = train(model, loaders(inputs, labels, parts), n_epochs)
-    return time.perf_counter() - started_at_s, accuracies, model
+@dataclass(frozen=True)
+class Outcome:
+    """A training: what filling the cache, the epochs and the tests at the end took, and how good the model is."""
+
+    filled_s: float
+    epochs_s: float
+    tested_s: float
+    accuracies: list[float]
+    early: dict[str, Tensor]  # the learning weights after the epoch that is compared
 
 
-def run_cached(
+def run(
     examples: ClassificationExamples,
     labels: Tensor,
     parts: list[list[int]],
+    *,
     size: str,
     n_epochs: int,
-    position: Position,
-):
-    """The same loop above a cached trunk; seconds of the cache and in all, accuracies, and the trained weights."""
-    model = classifier(size)
-    numbers = torch.arange(len(examples))[:, None]
-    started_at_s = time.perf_counter()
-    cache = TrunkCache(model, n_frozen_blocks(model), position=position)
-    cached = TrunkExamples(examples, cache)
-    filled_s = time.perf_counter() - started_at_s
-    accuracies = train(CachedClassifier(model, cached, position), loaders(numbers, labels, parts), n_epochs)
-    return filled_s, time.perf_counter() - started_at_s, accuracies, model
+    compared_epoch: int,
+    position: Position | None,
+) -> Outcome:
+    """Train as the book does (position None), or above a cached trunk, read at a position."""
+    is_book = position is None
+    model = classifier(size, attention="manual", kernels="manual") if is_book else classifier(size)
+    early: dict[str, Tensor] = {}
+    trained_at_s = [0.0]
+
+    def after_epoch(epoch: int) -> None:
+        trained_at_s.append(time.perf_counter())
+        if epoch == compared_epoch:
+            early.update({n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad})
+
+    started_at_s = filled_at_s = time.perf_counter()
+    if position is None:
+        inputs = torch.stack([torch.from_numpy(examples.row(i)) for i in range(len(examples))])  # (N, 120)
+        accuracies = train(model, loaders(inputs, labels, parts), n_epochs, after_epoch)
+    else:
+        cached = TrunkExamples(examples, TrunkCache(model, n_frozen_blocks(model), position=position))
+        filled_at_s = time.perf_counter()
+        numbers = torch.arange(len(examples))[:, None]
+        wrapped = CachedClassifier(model, cached, position)
+        accuracies = train(wrapped, loaders(numbers, labels, parts), n_epochs, after_epoch)
+    tested_s = time.perf_counter() - trained_at_s[-1]
+    return Outcome(filled_at_s - started_at_s, trained_at_s[-1] - filled_at_s, tested_s, accuracies, early)
 
 
-def largest_difference(one: GPTModel, other: GPTModel) -> tuple[float, float]:
-    """Between two models' learning weights: all but the keys' bias, and the keys' bias.
+def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> tuple[float, float]:
+    """Between two trainings' weights: all but the keys' bias, and the keys' bias.
 
     A key's bias adds the same to all scores of a softmax, so its gradient is rounding noise around zero, which
     Adam makes large: it moves at random and changes nothing.
     """
-    theirs = dict(other.named_parameters())
-    differences = {
-        name: (p - theirs[name]).abs().max().item() for name, p in one.named_parameters() if p.requires_grad
-    }
+    differences = {name: (p - other[name]).abs().max().item() for name, p in one.items()}
     of_keys = max(d for name, d in differences.items() if name.endswith("W_key.bias"))
     return max(d for name, d in differences.items() if not name.endswith("W_key.bias")), of_keys
 
@@ -139,49 +162,54 @@ def main() -> None:
     parser.add_argument(
         "--book-epochs", type=int, help="fewer for the book's procedure, whose time is then multiplied"
     )
-    parser.add_argument("--rows", type=int, help="only so many messages, to try it out")
+    parser.add_argument("--share", type=float, default=1.0, help="of the messages, to try it out")
     arguments = parser.parse_args()
     rows = read_labelled(arguments.data)
     split = book_split([row.label for row in rows])
     parts, chosen = [], []
     for part in (split.train, split.val, split.test):
-        part = part[: arguments.rows] if arguments.rows else part
+        part = part[: round(arguments.share * len(part))]
         parts.append(list(range(len(chosen), len(chosen) + len(part))))
         chosen += [rows[i] for i in part]
     texts, names = [row.text for row in chosen], [row.label for row in chosen]
     labels = torch.tensor([CLASSES.index(name) for name in names])
     tokenizer = gpt2_tokenizer()
-    width = max(len(tokenizer.encode(texts[i])) for i in parts[0])
-    padded = TextReading(max_length=width, width=width, position="last").examples(
+    padded = TextReading(max_length=WIDTH, width=WIDTH, position="last").examples(
         texts, names, tokenizer, CLASSES
     )
-    real = TextReading(max_length=width).examples(texts, names, tokenizer, CLASSES)
+    real = TextReading(max_length=WIDTH).examples(texts, names, tokenizer, CLASSES)
     sizes = " / ".join(str(len(part)) for part in parts)
-    print(f"{sizes} messages, {width} wide, {real.lengths.mean():.1f} real tokens on average")
+    print(f"{sizes} messages, {WIDTH} wide, {real.lengths.mean():.1f} real tokens on average", flush=True)
 
     n_book = arguments.book_epochs or arguments.epochs
-    measured_s, accuracies, book = run_book(padded, labels, parts, arguments.size, n_book)
-    book_s = measured_s * arguments.epochs / n_book
-    told = (
-        ""
-        if n_book == arguments.epochs
-        else f" ({measured_s:.0f} s for {n_book} of {arguments.epochs} epochs)"
-    )
-    print(f"the book's procedure: {book_s:.0f} s{told}, accuracies {shown(accuracies)}", flush=True)
-    _, _, _, ours = run_cached(padded, labels, parts, arguments.size, n_book, "last")
-    difference, of_keys = largest_difference(ours, book)
+    common = {"size": arguments.size, "compared_epoch": n_book}
+    book = run(padded, labels, parts, n_epochs=n_book, position=None, **common)
+    book_s = book.epochs_s * arguments.epochs / n_book + book.tested_s
+    told = "" if n_book == arguments.epochs else f", {n_book} of {arguments.epochs} epochs measured"
     print(
-        f"after {n_book} epochs weights differ by {difference:.1e} at most (keys' bias, without effect: {of_keys:.1e})"
+        f"the book's procedure: {book_s:.0f} s{told}, of which {book.tested_s:.0f} s are the accuracies at the end; "
+        f"{shown(book.accuracies)}",
+        flush=True,
     )
-    for name, examples, position in (("padded", padded, "last"), ("real lengths", real, "last-real")):
-        filled_s, all_s, accuracies, _ = run_cached(
-            examples, labels, parts, arguments.size, arguments.epochs, position
-        )
+    ways: tuple[tuple[str, ClassificationExamples, Position], ...] = (
+        ("padded", padded, "last"),
+        ("real lengths, last real token", real, "last-real"),
+    )
+    for name, examples, position in ways:
+        ours = run(examples, labels, parts, n_epochs=arguments.epochs, position=position, **common)
+        ours_s = ours.filled_s + ours.epochs_s + ours.tested_s
         print(
-            f"cached trunk, {name}: {all_s:.0f} s, of which {filled_s:.0f} s fill the cache; "
-            f"{book_s / all_s:.1f} times as fast; accuracies {shown(accuracies)}",
+            f"cached trunk, {name}: {ours_s:.1f} s, of which {ours.filled_s:.1f} s fill the cache; "
+            f"{book_s / ours_s:.1f} times as fast; {shown(ours.accuracies)}",
             flush=True,
         )
+        if position == "last":
+            difference, of_keys = largest_difference(ours.early, book.early)
+            print(
+                f"  after {n_book} epochs its weights differ by {difference:.1e} at most "
+                f"(keys' bias, without effect: {of_keys:.1e})",
+                flush=True,
+            )
 
 
 def shown(accuracies: list[float]) -> str:
