@@ -24,7 +24,10 @@ def test_the_notebook_is_the_script():
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_script_runs_from_top_to_bottom_without_assets(tmp_path):
-    environment = {"PATH": "", "SCRATCHLM_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)}
+    # One thread, as all tests have: two of them beside another busy process only wait for each other.
+    environment = {
+        "PATH": "", "SCRATCHLM_HOME": str(tmp_path / "home"), "HOME": str(tmp_path), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
     done = subprocess.run(
         [sys.executable, str(ROOT / "llm_from_scratch.py")],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=880, check=False,
