@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -58,6 +58,27 @@ class Task(Protocol):
 
     def metrics(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
         """Figures of the model over a loader; always holds `loss`, in nats per target."""
+        ...
+
+
+class Judge(Protocol):
+    """Somebody who is asked in words and replies in words: a model behind a service, or one in this process."""
+
+    @property
+    def name(self) -> str:
+        """How a user names it, e.g. `ollama:llama3`."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Name and everything else that decides its replies (options, address, weights): the key of a cache."""
+        ...
+
+    def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The whole reply to a conversation of `{"role": ..., "content": ...}`; may be called by several threads.
+
+        Raises: ServiceError when there is no whole reply, after the judge's own retries.
+        """
         ...
 
 
