@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.training.config import TrainingConfig
+from scratchlm.training.muon import Muon
 
 
 class Optimizers:
     """One or two torch optimizers that act as one, over a model's trainable weights.
 
-    Matrices are decayed, biases and norms are not. With `muon`, the blocks' matrices go to `torch.optim.Muon`
+    Matrices are decayed, biases and norms are not. With `muon`, the blocks' matrices go to `Muon`
     and embeddings, head, biases and norms to AdamW.
     Source: AdamW from Loshchilov & Hutter 2019; Muon from Jordan et al. 2024, which says to leave embeddings
     and the output head to AdamW.
@@ -41,18 +42,13 @@ class Optimizers:
             adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
             self.parts.append(adamw)
         if by_muon:
-            self.parts.append(
-                torch.optim.Muon(
-                    by_muon.values(),
-                    lr=config.muon_learning_rate,
-                    weight_decay=config.weight_decay,
-                )
-            )
+            muon = Muon(by_muon.values(), lr=config.muon_learning_rate, weight_decay=config.weight_decay)
+            self.parts.append(muon)
 
     def set_learning_rate(self, value: float) -> None:
         """Use this learning rate from the next step on; Muon's is the same share of its own peak."""
         for part in self.parts:
-            is_muon = isinstance(part, torch.optim.Muon)
+            is_muon = isinstance(part, Muon)
             scale = self.config.muon_learning_rate / self.config.learning_rate if is_muon else 1.0
             for group in part.param_groups:
                 group["lr"] = value * scale

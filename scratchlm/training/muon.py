@@ -1,0 +1,85 @@
+"""Muon: a matrix's step turns and stretches all directions alike, however small their share of the gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: the steepest quintic that stays near 1
+N_ITERATIONS = 5
+EPSILON = 1e-7  # a gradient of zeros stays zero
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Push all singular values of each matrix towards 1 and keep its directions: roughly U V^T of U S V^T.
+
+    Five steps of a Newton-Schulz iteration, for a whole stack of matrices at once. The values end between 0.7
+    and 1.2, which serves as well as exactly 1.
+    Shapes: (N, rows, columns) -> the same.
+    Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
+    """
+    is_tall = matrices.shape[-2] > matrices.shape[-1]
+    x = (matrices.mT if is_tall else matrices).to(_kernel_dtype(matrices))
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(EPSILON)  # no singular value above 1
+    a, b, c = COEFFICIENTS
+    for _ in range(N_ITERATIONS):
+        gram = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if is_tall else x).to(matrices.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose matrices are orthogonalized before each step.
+
+    `torch.optim.Muon` does the same matrix by matrix; here matrices of one shape go together, which halves the
+    optimizer's time for small models. Both agree up to the rounding of the iteration.
+    Source: Jordan et al. 2024; Nesterov momentum 0.95, the step scaled by the root of rows / columns where that is
+    above 1, weight decay as in AdamW.
+    """
+
+    def __init__(
+        self, params: Iterable[nn.Parameter], *, lr: float, weight_decay: float = 0.1, momentum: float = 0.95
+    ) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every matrix that has a gradient."""
+        assert closure is None, "Muon takes one step for one gradient"
+        for group in self.param_groups:
+            stacks: dict[tuple[Any, ...], list[Tensor]] = {}
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    stacks.setdefault((*weight.shape, weight.dtype, weight.device), []).append(weight)
+            for weights in stacks.values():
+                self._step_together(weights, group)
+
+    def _step_together(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        momenta = [self._momentum(weight) for weight in weights]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov: look one step further
+        rows, columns = weights[0].shape
+        updates = list(orthogonalize(torch.stack(ahead)).unbind())
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(weights, updates, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
+
+    def _momentum(self, weight: Tensor) -> Tensor:
+        state = self.state[weight]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(weight)
+        momentum: Tensor = state["momentum_buffer"]
+        return momentum
+
+
+def _kernel_dtype(matrices: Tensor) -> torch.dtype:
+    """bfloat16 but for processors that multiply float32 faster: the iteration forgives its rounding."""
+    if matrices.device.type != "cpu":
+        return torch.bfloat16
+    has_kernels: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    is_fast = has_kernels and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if is_fast else matrices.dtype
