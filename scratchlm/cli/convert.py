@@ -6,20 +6,23 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
 
-from scratchlm.checkpoints.conversion import DType, TargetName, convert
+from scratchlm.checkpoints.conversion import Conversion, DType, TargetName, convert
 from scratchlm.checkpoints.imports import cropped, open_model
 from scratchlm.checkpoints.modelfile import PromptFrame
 from scratchlm.checkpoints.store import LoadedModel
 from scratchlm.cli.parsing import Common, run_command
-from scratchlm.core.errors import ConfigError
+from scratchlm.core.errors import CheckpointError, ConfigError
+from scratchlm.core.files import read_json
 from scratchlm.data.prompt_ids import answer_end_id
 from scratchlm.data.prompts import template
+from scratchlm.finetuning.adapter_copy import copy_adapter
 from scratchlm.finetuning.lora import merge_lora
+from scratchlm.finetuning.lora_settings import ADAPTER_FOLDER
 from scratchlm.finetuning.peft_adapter import ADAPTER_CONFIG, import_peft, is_classifier
 
 
@@ -30,7 +33,7 @@ class Convert(Common):
     native: a model folder of ours. hf: a folder for Hugging Face's transformers. gguf: a file for llama.cpp and Ollama,
     with a Modelfile beside it (Modelfile.NAME if the folder has another model's). book: the weights as a .pth that the
     book's own GPTModel loads, with config.json and tokenizer.json beside it, so that it can be opened again. onnx: a
-    graph from ids to logits.
+    graph from ids to logits. peft: the LoRA corrections alone, as the folder that Hugging Face's peft reads.
     Example: scratchlm convert runs/quickstart quickstart.gguf --to gguf --dtype q8_0
     """
 
@@ -38,9 +41,11 @@ class Convert(Common):
         None  # a model folder, run folder, Hugging Face folder, weights file or .gguf
     )
     target: tyro.conf.Positional[Path | None] = None  # where to write
-    to: TargetName | None = None  # the format
+    to: TargetName | Literal["peft"] | None = None  # the format
     dtype: DType | None = None  # how numbers are stored; default: as they are (gguf: f32); q8_0 for gguf only
-    base: Path | None = None  # for an adapter folder of peft: the model that it corrects
+    base: Path | None = (
+        None  # for an adapter folder of peft: the model that it corrects; default: the one it names
+    )
     context_length: int | None = None  # read at most so many tokens: learned positions beyond are left out
     verify: bool = True  # read the result back and compare logits
     overwrite: bool = False  # replace an older target
@@ -58,20 +63,24 @@ def _act(command: Convert, console: Console) -> dict[str, Any]:  # noqa: ARG001
             "convert needs a source, a target and --to, found one missing; e.g. scratchlm convert runs/quickstart "
             "quickstart.gguf --to gguf"
         )
-    loaded = (
-        _with_adapter(command) if (command.source / ADAPTER_CONFIG).is_file() else open_model(command.source)
-    )
-    if command.context_length is not None:
-        loaded = cropped(loaded, command.context_length)
-    done = convert(
-        loaded,
-        command.target,
-        to=command.to,
-        dtype=command.dtype,
-        frame=_frame(loaded),
-        verify=command.verify,
-        overwrite=command.overwrite,
-    )
+    adapter = _adapter_folder(command.source, wanted=command.to == "peft")
+    if command.to == "peft":
+        done = _to_peft(command, adapter)
+    else:
+        loaded = (
+            open_model(command.source) if adapter is None else _with_adapter(adapter, _base(command, adapter))
+        )
+        if command.context_length is not None:
+            loaded = cropped(loaded, command.context_length)
+        done = convert(
+            loaded,
+            command.target,
+            to=command.to,
+            dtype=command.dtype,
+            frame=_frame(loaded),
+            verify=command.verify,
+            overwrite=command.overwrite,
+        )
     if not command.json:
         print(f"wrote {', '.join(map(str, (done.out, *done.others)))}")
         told = done.max_logit_difference
@@ -81,16 +90,55 @@ def _act(command: Convert, console: Console) -> dict[str, Any]:  # noqa: ARG001
     return {"max_logit_difference": done.max_logit_difference, "out": str(done.out)}
 
 
-def _with_adapter(command: Convert) -> LoadedModel:
-    """The base model with an adapter folder's corrections added to its weights."""
+def _adapter_folder(source: Path, *, wanted: bool) -> Path | None:
+    """The adapter that `source` is; with `wanted`, also the one that a run with LoRA left in it."""
+    places = (source, source / ADAPTER_FOLDER) if wanted else (source,)
+    return next((place for place in places if (place / ADAPTER_CONFIG).is_file()), None)
+
+
+def _base(command: Convert, adapter: Path) -> Path:
+    """The model that an adapter corrects: `--base`, or the one that its settings name where that is here."""
+    if command.base is not None:
+        return command.base
+    settings = read_json(adapter / ADAPTER_CONFIG, error=CheckpointError)
+    named = settings.get("base_model_name_or_path") if isinstance(settings, dict) else None
+    if isinstance(named, str) and named and Path(named).exists():
+        return Path(named)
+    raise ConfigError(
+        f"{adapter} is a LoRA adapter and corrects another model, found no --base (it names {named!r:.200}); "
+        "name that model, e.g. --base path/to/gpt2"
+    )
+
+
+def _to_peft(command: Convert, adapter: Path | None) -> Conversion:
+    """The corrections alone, proven by the logits of the base with the old folder and with the new one."""
     assert command.source is not None
-    if command.base is None:
+    assert command.target is not None
+    if adapter is None:
         raise ConfigError(
-            f"{command.source} is a LoRA adapter and corrects another model, found no --base; name that model, "
-            "e.g. --base path/to/gpt2"
+            f"--to peft needs a LoRA adapter, found none in {command.source}; fine-tune with --lora-rank N from a "
+            "saved base, or choose another format."
         )
-    loaded = open_model(command.base)
-    import_peft(loaded.model, command.source)
+    without_effect = {"--dtype": command.dtype, "--context-length": command.context_length}
+    given = [flag for flag, value in without_effect.items() if value is not None]
+    if given:
+        raise ConfigError(f"--to peft writes the corrections as they are, got {given[0]}; leave it out.")
+    base = _base(command, adapter)
+    difference = copy_adapter(
+        adapter,
+        command.target,
+        load_base=lambda: open_model(base).model,
+        base=str(base),
+        verify=command.verify,
+        overwrite=command.overwrite,
+    )
+    return Conversion(out=command.target, max_logit_difference=difference)
+
+
+def _with_adapter(adapter: Path, base: Path) -> LoadedModel:
+    """The base model with an adapter folder's corrections added to its weights."""
+    loaded = open_model(base)
+    import_peft(loaded.model, adapter)
     merge_lora(loaded.model)
     if not is_classifier(loaded.model):
         return dataclasses.replace(loaded, config=loaded.model.config)

@@ -139,7 +139,11 @@ def test_a_base_model_just_continues(life, run_json, tmp_path):
     [
         ("convert", 2, "needs a source, a target and --to"),
         ("convert {base} a.gguf", 2, "needs a source, a target and --to"),
-        ("convert {base} a.gguf --to ggml", 2, "Expected one of 'book', 'gguf', 'hf', 'native', 'onnx' ("),
+        (
+            "convert {base} a.gguf --to ggml",
+            2,
+            "Expected one of 'book', 'gguf', 'hf', 'native', 'onnx', 'peft' (",
+        ),
         ("convert {base} a --to native --context-length 4000", 2, "context_length must be 1 to"),
         ("convert {base} a --to native --context-length 0", 2, "context_length must be 1 to"),
         ("convert {base} a.bin --to gguf", 2, "must end in .gguf"),
@@ -194,3 +198,23 @@ def test_an_adapter_is_added_to_its_base(life, run, run_json, tmp_path):
     code, _, err = run(f"convert {adapter} {tmp_path / 'b'} --to native")
     assert code == 2
     assert "corrects another model, found no --base" in err
+    named = run_json(f"convert {adapter} {tmp_path / 'lora'} --to peft --base {life['base']}")
+    assert named["max_logit_difference"] < 1e-6
+    run_json(f"convert {tmp_path / 'lora'} {tmp_path / 'again'} --to native")  # it knows its base now
+    with torch.no_grad():
+        torch.testing.assert_close(load_model(tmp_path / "again").model(ids), merged, atol=1e-5, rtol=1e-5)
+
+
+def test_a_runs_adapter_is_found_and_a_run_without_one_is_told(life, run, run_json, tmp_path):
+    base = load_model(life["base"])
+    replace_linear_with_lora(base.model.trf_blocks, 2, 4)
+    export_peft(tmp_path / "run" / "adapter", base.model, base=str(life["base"]))
+    assert run_json(f"convert {tmp_path / 'run'} {tmp_path / 'out'} --to peft")["out"] == str(
+        tmp_path / "out"
+    )
+    code, _, err = run(f"convert {life['base']} {tmp_path / 'b'} --to peft")
+    assert code == 2
+    assert "needs a LoRA adapter, found none" in err
+    code, _, err = run(f"convert {tmp_path / 'run'} {tmp_path / 'c'} --to peft --dtype f16")
+    assert code == 2
+    assert "got --dtype" in err

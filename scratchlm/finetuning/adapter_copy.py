@@ -1,0 +1,79 @@
+"""An adapter folder written anew, and proven: the base with the copy scores as the base with the original."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from scratchlm.checkpoints.conversion import SAME_SHARE, largest_logit_difference
+from scratchlm.core.errors import CheckpointError
+from scratchlm.core.files import new_folder
+from scratchlm.finetuning.base_weights import save_base
+from scratchlm.finetuning.peft_adapter import ADAPTER_CONFIG, export_peft, import_peft, is_classifier
+from scratchlm.model.gpt import GPTModel
+
+
+def copy_adapter(
+    source: str | Path,
+    target: str | Path,
+    *,
+    load_base: Callable[[], GPTModel],
+    base: str,
+    verify: bool = True,
+    overwrite: bool = False,
+) -> float | None:
+    """Write `source`'s corrections as a folder of peft; the largest difference between logits, None if not compared.
+
+    `load_base` gives the model they correct, twice; `base` is the name that goes into the copy.
+    Raises: CheckpointError when the target exists, is the source, cannot be written, or reads back as other
+        corrections, and for an adapter that is damaged or of another base.
+    """
+    source, target = Path(source), Path(target)
+    _check_target(source, target, overwrite=overwrite)
+    model = load_base()
+    import_peft(model, source)
+    difference = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise CheckpointError(
+            f"{target.parent} should be a folder to write in, got: {cause}; choose another place."
+        ) from cause
+    with tempfile.TemporaryDirectory(dir=target.parent) as work:
+        written = export_peft(Path(work) / "adapter", model, base=base)
+        again = load_base()
+        save_base(
+            written, again, has_head=not is_classifier(model)
+        )  # a head's bias moved into the model's norm
+        if verify:
+            import_peft(again, written)
+            difference, scale = largest_logit_difference(model, again)
+            limit = SAME_SHARE * max(1.0, scale)
+            if not difference <= limit:  # NaN is not
+                raise CheckpointError(
+                    f"{target} should give its source's logits to {limit:.3g}, found a difference of "
+                    f"{difference:.3g}; nothing was written."
+                )
+        with new_folder(target, error=CheckpointError) as partial:
+            for file in sorted(written.iterdir()):
+                shutil.move(str(file), partial / file.name)
+    return difference
+
+
+def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
+    if target.resolve() in (source.resolve(), *source.resolve().parents):
+        raise CheckpointError(
+            f"the target must not be the source or hold it, got {target}; choose another name."
+        )
+    if not target.exists():
+        return
+    if not overwrite:
+        raise CheckpointError(
+            f"{target} should not exist yet, found something; choose another name, or replace it with --overwrite."
+        )
+    if not target.is_dir() or (any(target.iterdir()) and not (target / ADAPTER_CONFIG).is_file()):
+        raise CheckpointError(
+            f"{target} should be an older adapter folder to be replaced, found something else; choose another name."
+        )

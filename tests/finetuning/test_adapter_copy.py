@@ -1,0 +1,95 @@
+"""Copies of adapter folders: proven by logits, whole or not at all, never over something else."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+
+from scratchlm.core.errors import CheckpointError
+from scratchlm.finetuning import adapter_copy
+from scratchlm.finetuning.adapter_copy import copy_adapter
+from scratchlm.finetuning.heads import replace_head
+from scratchlm.finetuning.lora import lora_parameters, replace_linear_with_lora
+from scratchlm.finetuning.peft_adapter import export_peft, import_peft
+from scratchlm.model.config import GPTConfig
+from scratchlm.model.gpt import GPTModel
+
+
+@pytest.fixture
+def base():
+    torch.manual_seed(0)
+    return GPTModel(GPTConfig(vocab_size=40, context_length=12, emb_dim=16, n_heads=2, n_layers=2)).eval()
+
+
+@pytest.fixture
+def adapter(base, tmp_path):
+    return export_peft(tmp_path / "adapter", corrected(base), base="somewhere/else")
+
+
+def corrected(base, *, n_classes=None):
+    model = copy.deepcopy(base)
+    if n_classes:
+        replace_head(model, n_classes)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    replace_linear_with_lora(model.trf_blocks, 2, 4)
+    for parameter in lora_parameters(model):
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model.eval()
+
+
+def copied(base, source, target, **more):
+    return copy_adapter(source, target, load_base=lambda: copy.deepcopy(base), base="runs/base", **more)
+
+
+def test_the_copy_corrects_as_the_original_and_names_the_base(base, adapter, tmp_path):
+    assert copied(base, adapter, tmp_path / "new" / "copy") < 1e-6
+    settings = json.loads((tmp_path / "new" / "copy" / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == "runs/base"
+    ids = torch.arange(12)[None]
+    results = []
+    for folder in (adapter, tmp_path / "new" / "copy"):
+        model = copy.deepcopy(base)
+        import_peft(model, folder)
+        results.append(model(ids))
+    torch.testing.assert_close(*results)
+    assert (results[0] - base(ids)).abs().max() > 0.01
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["copy"]
+
+
+def test_a_classifiers_adapter_goes_along_with_its_head(base, tmp_path):
+    source = export_peft(tmp_path / "adapter", corrected(base, n_classes=3))
+    assert copied(base, source, tmp_path / "copy") < 1e-5
+
+
+def test_an_adapter_of_other_weights_is_refused_and_nothing_is_written(base, adapter, tmp_path):
+    with torch.no_grad():
+        base.trf_blocks[0].att.W_query.weight.add_(0.5)
+    with pytest.raises(CheckpointError):
+        copied(base, adapter, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_copy_that_reads_back_otherwise_is_not_kept(base, adapter, tmp_path, monkeypatch):
+    monkeypatch.setattr(adapter_copy, "largest_logit_difference", lambda one, other: (0.5, 1.0))
+    with pytest.raises(CheckpointError, match=r"found a difference of 0\.5; nothing was written"):
+        copied(base, adapter, tmp_path / "copy")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["adapter"]
+    monkeypatch.undo()
+    assert copied(base, adapter, tmp_path / "copy", verify=False) is None
+
+
+def test_an_older_target_is_replaced_only_when_asked_and_only_an_adapter(base, adapter, tmp_path):
+    copied(base, adapter, tmp_path / "copy")
+    with pytest.raises(CheckpointError, match="--overwrite"):
+        copied(base, adapter, tmp_path / "copy")
+    copied(base, adapter, tmp_path / "copy", overwrite=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(CheckpointError, match="something else"):
+        copied(base, adapter, tmp_path / "mine", overwrite=True)
+    with pytest.raises(CheckpointError, match="must not be the source"):
+        copied(base, adapter, adapter, overwrite=True)
