@@ -23,7 +23,8 @@ from scratchlm.data.prompts import template
 from scratchlm.finetuning.adapter_copy import copy_adapter
 from scratchlm.finetuning.lora import merge_lora
 from scratchlm.finetuning.lora_settings import ADAPTER_FOLDER
-from scratchlm.finetuning.peft_adapter import ADAPTER_CONFIG, import_peft, is_classifier
+from scratchlm.finetuning.peft_adapter import ADAPTER_CONFIG, import_peft
+from scratchlm.finetuning.peft_head import is_classifier
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from scratchlm.checkpoints.conversion import SAME_SHARE, largest_logit_differenc
 from scratchlm.core.errors import CheckpointError
 from scratchlm.core.files import new_folder
 from scratchlm.finetuning.base_weights import save_base
-from scratchlm.finetuning.peft_adapter import ADAPTER_CONFIG, export_peft, import_peft, is_classifier
+from scratchlm.finetuning.peft_adapter import ADAPTER_CONFIG, export_peft, import_peft
+from scratchlm.finetuning.peft_head import is_classifier
 from scratchlm.model.gpt import GPTModel
 
 

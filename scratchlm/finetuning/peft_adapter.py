@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scratchlm.checkpoints.huggingface import move_head_bias
 from scratchlm.checkpoints.names import GPT2, LLAMA, NameTable, first_names
 from scratchlm.checkpoints.store import save_tensors
 from scratchlm.checkpoints.weight_files import open_weights
@@ -29,14 +28,19 @@ from scratchlm.core.files import new_folder, read_json, write_json
 from scratchlm.finetuning.base_weights import check_base, save_base
 from scratchlm.finetuning.dora import LinearWithDoRA, row_lengths
 from scratchlm.finetuning.lora import LinearWithLoRA
+from scratchlm.finetuning.peft_head import (
+    PREFIX,
+    fit_saved_modules,
+    is_classifier,
+    put_saved_modules,
+    saved_modules,
+)
 from scratchlm.finetuning.targets import is_linear, widths
 from scratchlm.model.gpt import GPTModel
 
 ADAPTER_CONFIG = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-HEAD, SCORE = "out_head.weight", "score.weight"
 SAVED_MODULES = {"score", "classifier", "ln_f", "norm"}  # peft names the first two for every classifier
-_PREFIX = "base_model.model."
 _PART = re.compile(r"(.+)\.lora_(A|B|magnitude_vector)(?:\.default)?(?:\.weight)?")
 
 
@@ -66,7 +70,7 @@ def export_peft(folder: str | Path, model: GPTModel, *, base: str | None = None)
                 "of them the same rank and scale."
             )
         _, rank, scaling = kinds.pop()
-        tensors |= {f"{_PREFIX}{name}.lora_{part}": tensor for part, tensor in _joined(layers).items()}
+        tensors |= {f"{PREFIX}{name}.lora_{part}": tensor for part, tensor in _joined(layers).items()}
         ranks[name] = rank * len(own)
         alphas[name] = scaling * ranks[name]
         dropouts |= {layer.lora.dropout for layer in own}
@@ -81,8 +85,8 @@ def export_peft(folder: str | Path, model: GPTModel, *, base: str | None = None)
     config = _config(ranks, alphas, table, base, use_dora=has_dora.pop(), dropout=max(dropouts))
     has_classes = is_classifier(model)
     if has_classes:
-        saved = _saved_modules(model, table)
-        tensors |= {_PREFIX + name: tensor for name, tensor in saved.items()}
+        saved = saved_modules(model, table)
+        tensors |= {PREFIX + name: tensor for name, tensor in saved.items()}
         modules = dict.fromkeys(name.rpartition(".")[0].rpartition(".")[2] for name in saved)
         config |= {"task_type": "SEQ_CLS", "modules_to_save": list(modules)}
     target = Path(folder)
@@ -91,11 +95,6 @@ def export_peft(folder: str | Path, model: GPTModel, *, base: str | None = None)
         write_json(partial / ADAPTER_CONFIG, config, error=CheckpointError)
         save_base(partial, model, has_head=not has_classes)
     return target
-
-
-def is_classifier(model: GPTModel) -> bool:
-    """Does its head score classes, and not the tokens of a vocabulary?"""
-    return _plain_head(model)[0].shape[0] != model.config.vocab_size
 
 
 def _joined(layers: list[nn.Module]) -> dict[str, Tensor]:
@@ -131,12 +130,12 @@ def import_peft(model: GPTModel, folder: str | Path) -> int:
     weights = open_weights(_find_weights(folder))
     table = _table(model)
     places = dict(_modules(table, model))
-    saved = _fit_saved(model, weights, config, table, folder)
+    saved = fit_saved_modules(model, weights, config, table, folder)
     found: dict[str, dict[str, Tensor]] = {}
     for key in weights:
         if key in saved:
             continue
-        match = _PART.fullmatch(key.removeprefix(_PREFIX))
+        match = _PART.fullmatch(key.removeprefix(PREFIX))
         if match is None or match[1] not in places:
             raise CheckpointError(
                 f"{folder} should correct modules of this model, found {key:.200}; take the model it was "
@@ -149,72 +148,8 @@ def import_peft(model: GPTModel, folder: str | Path) -> int:
         for path, layer in corrections.items():
             parent = _module(model, path.rpartition(".")[0])
             setattr(parent, path.rpartition(".")[2], layer)
-    for ours, tensor in saved.values():
-        if ours == HEAD:
-            n_classes, width = tensor.shape
-            model.out_head = nn.Linear(width, n_classes, bias=False, device=model.tok_emb.weight.device)
-        with torch.no_grad():
-            model.get_parameter(ours).copy_(tensor)
+    put_saved_modules(model, dict(saved.values()))
     return sum(map(len, fitting))
-
-
-def _plain_head(model: GPTModel) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of the head, its correction added if it has one.
-
-    Shapes: (C, E) and (C,).
-    """
-    head: nn.Module = model.out_head
-    if not isinstance(head, LinearWithLoRA):
-        return model.out_head.weight.detach(), model.out_head.bias
-    weight, bias = head.linear.weight, head.linear.bias
-    assert isinstance(weight, Tensor)
-    assert bias is None or isinstance(bias, Tensor)
-    return (weight + head.lora.product()).detach(), bias
-
-
-def _saved_modules(model: GPTModel, table: NameTable) -> dict[str, Tensor]:
-    """The head without its bias, and the norm that took the bias up."""
-    weight, bias = _plain_head(model)
-    saved = {SCORE: weight}
-    if bias is None or not bias.any():
-        return saved
-    state = {HEAD: weight, "out_head.bias": bias.detach()}
-    state |= {f"final_norm.{name}": tensor.detach() for name, tensor in model.final_norm.state_dict().items()}
-    move_head_bias(state)
-    names = {ours: theirs for theirs, ours in _norm_names(model, table).items()}
-    return saved | {names[ours]: state[ours] for ours in names}
-
-
-def _norm_names(model: GPTModel, table: NameTable) -> dict[str, str]:
-    """transformers' names of the last norm's weights, and ours."""
-    rows = [row for row in table.rows(model.config.n_layers) if row.ours[0].startswith("final_norm.")]
-    return {table.prefixes[0] + row.theirs: row.ours[0] for row in rows}
-
-
-def _fit_saved(
-    model: GPTModel, weights: Mapping[str, Tensor], config: Mapping[str, Any], table: NameTable, folder: Path
-) -> dict[str, tuple[str, Tensor]]:
-    """What replaces weights of the model, by the adapter's names: our name of the weight, and the numbers."""
-    places = {SCORE: HEAD, **_norm_names(model, table)}
-    saved = {
-        key: (places[name], weights[key].float())
-        for key in weights
-        if (name := key.removeprefix(_PREFIX).replace(".modules_to_save.default", "")) in places
-    }
-    if bool(saved) != bool(config.get("modules_to_save")):
-        raise CheckpointError(
-            f"{folder} should hold what modules_to_save names, found {config.get('modules_to_save')!r:.80} and "
-            f"{sorted(saved)!r:.200}; fetch it again."
-        )
-    for key, (ours, tensor) in saved.items():
-        width = model.config.emb_dim
-        is_fitting = tensor.dim() == 2 and tensor.shape[1] == width and len(tensor) >= 2
-        if not (is_fitting if ours == HEAD else tensor.shape == (width,)):
-            raise CheckpointError(
-                f"{folder} should hold {key} for a width of {width}, found {tuple(tensor.shape)}; take the model "
-                "it was trained for."
-            )
-    return saved
 
 
 def _fit(
