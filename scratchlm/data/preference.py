@@ -16,7 +16,7 @@ from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.padding import pad_right
 from scratchlm.data.preferences import Preference
-from scratchlm.data.prompt_ids import encode_exchanges
+from scratchlm.data.prompt_ids import encode_answer
 from scratchlm.data.prompts import PromptTemplate
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class PreferenceExamples:
         self._rows: list[tuple[_Row, _Row]] = []
         for pair in pairs:
             two = [
-                next(encode_exchanges(pair.with_answer(answer), template, tokenizer))
+                encode_answer(pair.with_answer(answer), template, tokenizer)
                 for answer in (pair.chosen, pair.rejected)
             ]
             chosen, rejected = (self._row(prompt, answer, max_length) for prompt, answer in two)

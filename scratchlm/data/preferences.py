@@ -9,6 +9,7 @@ from typing import Any
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import parse_json, read_utf8
+from scratchlm.data.conversations import Exchange, read_conversation
 from scratchlm.data.instructions import Instruction
 
 ANSWERS = ("chosen", "rejected")
@@ -16,16 +17,27 @@ ANSWERS = ("chosen", "rejected")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preference:
-    """A task in words, perhaps an input to it, the answer people like better, and the other one."""
+    """A task in words, perhaps an input to it, the answer people like better, and the other one.
+
+    In a conversation of several turns it is the last request; `history` holds the exchanges before it.
+    """
 
     instruction: str
     input: str
     chosen: str
     rejected: str
+    system: str = ""  # what the assistant is told about itself; "" = nothing
+    history: tuple[Exchange, ...] = ()
 
     def with_answer(self, output: str) -> Instruction:
         """The task with one of the answers, for a prompt template."""
-        return Instruction(instruction=self.instruction, input=self.input, output=output)
+        return Instruction(
+            instruction=self.instruction,
+            input=self.input,
+            output=output,
+            system=self.system,
+            history=self.history,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +61,9 @@ def read_preferences(path: str | Path) -> PreferenceEntries:
     """The pairs of a preference file: a JSON list, or JSONL by the suffix .jsonl.
 
     Each entry has the texts `chosen` and `rejected`, and the request as `prompt`, or as `instruction` with an
-    optional `input`; other keys are left alone, such as the `output` that the book's entries also have. A pair
-    of equal answers says nothing about what people like: it is left out and counted.
+    optional `input`; other keys are left alone, such as the `output` that the book's entries also have. Or both
+    answers are lists of messages: whole conversations that differ in the last answer, or only what follows the
+    messages of `prompt`. A pair of equal answers says nothing about what people like: it is left out and counted.
     Raises: DataError naming the file and the entry's number (its line in JSONL), both from 1; DataError for a
         file without a pair.
     """
@@ -114,6 +127,8 @@ def _entry(value: Any, where: str) -> Preference:
         raise DataError(
             f"{where} must be an object with a request, chosen and rejected, found {value!r:.60}; repair it."
         )
+    if holds_messages(value):
+        return read_message_pair(value, where=where)
     requests = [key for key in ("prompt", "instruction") if value.get(key) is not None]
     if len(requests) != 1:
         found = "both" if requests else f"only {', '.join(map(repr, value)) or 'no key'}"
@@ -136,3 +151,60 @@ def _text(value: Mapping[str, Any], key: str, where: str) -> str:
         found = f"{text!r:.60}" if key in value else f"only {', '.join(map(repr, value))}"
         raise DataError(f"{where} must have text under {key!r}, found {found}; fill it or remove the entry.")
     return text
+
+
+def holds_messages(value: Mapping[str, Any]) -> bool:
+    """Are an entry's answers lists of messages, and not texts?"""
+    return any(isinstance(value.get(key), list) for key in ANSWERS)
+
+
+def read_message_pair(value: Mapping[str, Any], *, where: str) -> Preference:
+    """A pair whose answers are lists of messages, as TRL and UltraFeedback write them.
+
+    Raises: DataError naming `where` for messages out of order, or two answers to different conversations.
+    """
+    both = []
+    for key in ANSWERS:
+        messages = [*_before(value, key, where), *_messages(value, key, where)]
+        both.append(read_conversation({"messages": messages}, where=f"{where}, {key}"))
+    chosen, rejected = both
+    *history, last = chosen.exchanges
+    *other_history, other_last = rejected.exchanges
+    if (chosen.system, history, last.request) != (rejected.system, other_history, other_last.request):
+        raise DataError(
+            f"{where} must have two answers to one conversation, found different messages before them in chosen and "
+            "rejected; repair it."
+        )
+    return Preference(
+        instruction=last.request,
+        input="",
+        chosen=last.answer,
+        rejected=other_last.answer,
+        system=chosen.system,
+        history=tuple(history),
+    )
+
+
+def _messages(value: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    messages = value.get(key)
+    if not isinstance(messages, list) or not messages:
+        raise DataError(
+            f"{where} must have a list of messages under {key!r} as under the other answer, found {messages!r:.60}; "
+            "write both alike."
+        )
+    return messages
+
+
+def _before(value: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    """The messages of `prompt`, where the answer's own list does not begin with them."""
+    prompt, first = value.get("prompt"), _messages(value, key, where)[0]
+    is_whole = not isinstance(first, dict) or first.get("role") != "assistant"
+    if prompt is None or is_whole:
+        return []
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    if not isinstance(prompt, list):
+        raise DataError(
+            f"{where} must have text or a list of messages under 'prompt', found {prompt!r:.60}; repair it."
+        )
+    return prompt

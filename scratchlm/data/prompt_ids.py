@@ -47,10 +47,17 @@ def encode_exchanges(
         yield encode_pieces(prompt, tokenizer), [*tokenizer.encode(answer), *([] if end is None else [end])]
 
 
+def encode_answer(
+    entry: Instruction, chosen: PromptTemplate, tokenizer: Tokenizer
+) -> tuple[list[int], list[int]]:
+    """Ids of all that stands before the entry's own answer, earlier exchanges included, and those of the answer."""
+    *earlier, (last, own) = encode_exchanges(entry, chosen, tokenizer)
+    return [id_ for prompt, answer in earlier for id_ in (*prompt, *answer)] + last, own
+
+
 def encode_prompt(entry: Instruction, chosen: PromptTemplate, tokenizer: Tokenizer) -> list[int]:
     """What generation starts from: all ids up to the entry's own answer."""
-    *earlier, (last, _) = encode_exchanges(entry, chosen, tokenizer)
-    return [id_ for prompt, answer in earlier for id_ in (*prompt, *answer)] + last
+    return encode_answer(entry, chosen, tokenizer)[0]
 
 
 def forget_to_fit(

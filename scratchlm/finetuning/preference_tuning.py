@@ -202,5 +202,5 @@ def finetune_preferences(
 
 def _fingerprint(pairs: Sequence[Preference]) -> str:
     """Which pairs were trained on, in any order."""
-    rows = sorted(json.dumps([p.instruction, p.input, p.chosen, p.rejected]) for p in pairs)
+    rows = sorted(json.dumps([*p.with_answer(p.chosen).key, p.rejected]) for p in pairs)
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()

@@ -47,6 +47,52 @@ def test_pairs_of_equal_answers_are_left_out_and_counted(tmp_path):
         read_preferences(written(tmp_path, [{**PROMPT, "rejected": "Red."}]))
 
 
+def said(*texts, system=None):
+    roles = ("user", "assistant")
+    messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]
+    return [{"role": "system", "content": system}, *messages] if system else messages
+
+
+def test_lists_of_messages_are_read_in_every_form_they_come_in(tmp_path):
+    whole = {
+        "prompt": "ignored, since both lists hold it",
+        "chosen": said("Hi", "Hello.", "A colour?", "Red.", system="Be brief."),
+        "rejected": said("Hi", "Hello.", "A colour?", "Seven.", system="Be brief."),
+    }
+    apart = {
+        "prompt": said("Hi", "Hello.", "A colour?", system="Be brief."),
+        "chosen": [{"role": "assistant", "content": "Red."}],
+        "rejected": [{"role": "assistant", "content": "Seven."}],
+    }
+    (one, other) = read_preferences(written(tmp_path, [whole, apart])).pairs
+    assert one == other
+    assert (one.instruction, one.chosen, one.rejected, one.system) == (
+        "A colour?",
+        "Red.",
+        "Seven.",
+        "Be brief.",
+    )
+    assert [tuple(exchange) for exchange in one.history] == [("Hi", "Hello.")]
+    short = {**apart, "prompt": "A colour?"}
+    (pair,) = read_preferences(written(tmp_path, [short])).pairs
+    assert pair == Preference(instruction="A colour?", input="", chosen="Red.", rejected="Seven.")
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"chosen": said("A", "B"), "rejected": said("C", "D")}, "entry 1 must have two answers to one conversation"),
+        ({"chosen": said("A", "B"), "rejected": "D"}, "entry 1 must have a list of messages under 'rejected'"),
+        ({"chosen": said("A"), "rejected": said("A")}, "entry 1, chosen must end with the assistant's answer"),
+        ({"prompt": 3, "chosen": said("A", "B")[1:], "rejected": said("A", "C")[1:]}, "under 'prompt', found 3"),
+        ({"chosen": said("A", "B")[1:], "rejected": said("A", "C")[1:]}, "message 1 must be the user's"),
+    ],
+)  # fmt: skip
+def test_a_broken_list_of_messages_is_named(tmp_path, entry, message):
+    with pytest.raises(DataError, match=message):
+        read_preferences(written(tmp_path, [entry]))
+
+
 def without(entry, key):
     return {name: value for name, value in entry.items() if name != key}
 
@@ -63,7 +109,10 @@ def without(entry, key):
         ({**PROMPT, "instruction": "x"}, r"either 'prompt' or 'instruction', found both"),
         ({**PROMPT, "prompt": "  "}, r"text under 'prompt', found '  '"),
         ({**PROMPT, "chosen": ""}, r"text under 'chosen', found ''"),
-        ({**PROMPT, "chosen": ["Red."]}, r"text under 'chosen', found \['Red\.'\]"),
+        (
+            {**PROMPT, "chosen": ["Red."]},
+            r"chosen, message 1 must be an object with role and content, found 'Red\.'",
+        ),
         ({**BOOK, "input": 5}, r"text under 'input', found 5"),
         ("Red.", r"entry 2 must be an object with a request, chosen and rejected, found 'Red\.'"),
         ({}, "found only no key"),

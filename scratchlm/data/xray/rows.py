@@ -19,6 +19,7 @@ from scratchlm.data.ag_news import is_ag_news, news_item
 from scratchlm.data.classification import read_labelled
 from scratchlm.data.imdb import read_imdb
 from scratchlm.data.instructions import Instruction, read_instructions
+from scratchlm.data.preferences import holds_messages, read_message_pair
 from scratchlm.data.sources import find_sources, read_pieces, separated_documents, source_kind
 from scratchlm.data.xray.byte_faults import ByteFaults, decoded_leniently
 from scratchlm.data.xray.detect import DataKind
@@ -271,6 +272,8 @@ def _tsv_records(
 def _row(where: str, value: Mapping[str, Any], kind: DataKind, reading: Reading) -> DataRow | None:
     """A record's fields by our names; None, with a complaint, when one that is needed is missing or empty."""
     by_name = {str(name).strip().casefold(): content for name, content in value.items()}
+    if kind == "preference" and holds_messages(by_name):
+        return _message_row(where, by_name, reading)
     fields: dict[str, str] = {}
     for ours in _fields_of(kind):
         theirs = next((name for name in FIELD_NAMES[ours] if name in by_name), None)
@@ -288,6 +291,19 @@ def _row(where: str, value: Mapping[str, Any], kind: DataKind, reading: Reading)
             reading.complain(f"{where} should have text under {ours!r}, found nothing in it")
             return None
         fields[ours] = content.strip() if ours == "label" else content
+    return DataRow(where=where, fields=fields)
+
+
+def _message_row(where: str, value: Mapping[str, Any], reading: Reading) -> DataRow | None:
+    """A pair of conversations; all that was said before the answers counts as the request."""
+    try:
+        pair = read_message_pair(value, where=where)
+    except DataError as cause:
+        reading.complain(str(cause))
+        return None
+    before = [pair.system, *itertools.chain.from_iterable(pair.history), pair.instruction]
+    asked = "\n".join(filter(None, before))
+    fields = {"instruction": asked, "input": "", "chosen": pair.chosen, "rejected": pair.rejected}
     return DataRow(where=where, fields=fields)
 
 

@@ -65,6 +65,27 @@ def test_dollys_names_are_understood(tmp_path):
     assert row.entry.output == "yes"
 
 
+def test_preferences_of_messages_are_rows_with_all_that_was_said_as_the_request(tmp_path):
+    def said(*texts):
+        return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+
+    path = tmp_path / "pairs.jsonl"
+    good = {
+        "chosen": said("Hi", "Hello.", "A colour?", "Red."),
+        "rejected": said("Hi", "Hello.", "A colour?", "7"),
+    }
+    bad = {"chosen": said("A", "B"), "rejected": said("C", "D")}
+    path.write_text(f"{json.dumps(good)}\n{json.dumps(bad)}\n", encoding="utf-8")
+    (row,), reading = read(path, "preference")
+    assert row.fields == {
+        "instruction": "Hi\nHello.\nA colour?",
+        "input": "",
+        "chosen": "Red.",
+        "rejected": "7",
+    }
+    assert any("two answers to one conversation" in complaint for complaint in reading.complaints)
+
+
 def test_preference_rows_need_two_answers(tmp_path):
     path = tmp_path / "a.json"
     rows = [
@@ -80,7 +101,7 @@ def test_preference_rows_need_two_answers(tmp_path):
         {"instruction": "Hi", "input": "", "chosen": "A", "rejected": "B"},
     ]
     assert found[0].key == "Hi"
-    assert "'chosen', found list" in reading.complaints[0]
+    assert "entry 3, chosen, message 1 must be an object" in reading.complaints[0]
     assert "entry 4 should be an object, found str" in reading.complaints[1]
 
 
