@@ -105,7 +105,7 @@ def _copies(figures: Figures, console: Console) -> None:
     distinct, repeats = count(figures["distinct_texts"]), count(figures["exact_duplicates"])
     line = f"Copies: {distinct} distinct texts, {repeats} exact repeats"
     if near:
-        line += f"; {near['groups']:,} groups of near-duplicates among {near['compared']:,} compared"
+        line += f"; {near['groups']:,} different ones among {near['compared']:,} compared, near-duplicates counted once"
     _say(console, "", line)
     for row in (near or {}).get("largest", []):
         spelt = "" if row["spellings"] == 1 else f", {row['spellings']} spellings"
