@@ -23,7 +23,7 @@ from scratchlm.recipes.run import EXTENDABLE
 @pytest.mark.parametrize("name", builtin_recipes())
 def test_every_builtin_recipe_is_complete_and_says_what_it_does(name):
     short, recipe = load_recipe(name)
-    if recipe.needs:
+    if recipe.needs and not recipe.data.messages:
         recipe = dataclasses.replace(recipe, data=DataSettings(text=("brought.txt",)))
     recipe.check()
     assert short == name
@@ -40,7 +40,25 @@ def test_a_recipe_without_a_text_of_its_own_says_what_to_bring():
 
 
 def test_the_default_recipe_is_among_them():
-    assert {"quickstart", "shakespeare"} <= builtin_recipes().keys()
+    known = {"quickstart", "book", "shakespeare", "harry-potter", "tinystories", "gpt2-124m"}
+    assert known <= builtin_recipes().keys()
+
+
+def test_the_books_recipe_has_the_books_settings():
+    recipe = load_recipe("book")[1]
+    assert recipe.base == "gpt2-small"
+    for stage in (recipe.classify, recipe.instruct):
+        assert (stage.batch_size, stage.learning_rate, stage.weight_decay) == (8, 5e-5, 0.1)
+    assert (recipe.classify.epochs, recipe.instruct.epochs) == (5, 2)
+    assert not recipe.instruct.mask_instruction
+
+
+def test_the_large_recipe_is_gpt2_of_124_million():
+    recipe = load_recipe("gpt2-124m")[1]
+    config = recipe.model.resolve(vocab_size=50257)
+    assert (config.n_layers, config.emb_dim, config.context_length) == (12, 768, 1024)
+    tokens = recipe.pretrain.batch_size * recipe.pretrain.accumulate * config.context_length
+    assert tokens == 2**19  # half a million a step
 
 
 @pytest.mark.parametrize("name", builtin_recipes())
