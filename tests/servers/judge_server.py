@@ -4,7 +4,7 @@
         server.url               # Ollama's address; server.openai_url is the other's
         server.faults = [reset(after=2), says("about 85")]  # of the next chats, in order of arrival; None is no fault
         server.asked             # every chat so far: .path .body .headers .messages
-        server.most_at_once      # chats that were open at the same time
+        server.n_open, .most_at_once  # chats that are open now; that were at the same time
 
 A reply is a function of the request's messages; it may be called by several threads. Faults are used up one a chat;
 `server.every_time` is a fault of all chats whose turn in `faults` is over. Models that are not in `server.models`
@@ -45,6 +45,7 @@ class Fault:
     between_s: float = 0.0  # before each piece but the first
     after: int | None = None  # so many pieces go out before what follows
     end: str = "done"  # then: `done`, `reset`, `cut` (a clean end without its mark), `stall`, `error`
+    reason: str = "stop"  # why the reply ended, in that mark
     body: bytes | None = None  # instead of everything, with status
 
 
@@ -90,6 +91,11 @@ def error_inside(message: str, *, after: int = 1) -> Fault:
     return Fault(after=after, end="error", message=message)
 
 
+def ends_by(reason: str) -> Fault:
+    """The whole reply, but its end says `length`, or `content_filter`."""
+    return Fault(reason=reason)
+
+
 def garbage(body: bytes = b"<html>hello</html>\n", *, status: int = 200) -> Fault:
     """Bytes of no protocol."""
     return Fault(body=body, status=status)
@@ -101,7 +107,7 @@ class Asked:
 
     path: str
     body: dict[str, Any]
-    headers: dict[str, str]
+    headers: dict[str, str]  # names in lower case
 
     @property
     def messages(self) -> list[dict[str, str]]:
@@ -137,7 +143,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path not in ("/api/chat", "/v1/chat/completions"):
             self.send_json("404 page not found", status=404)
             return
-        fault = self.server.next_fault(Asked(self.path, body, dict(self.headers)))
+        fault = self.server.next_fault(
+            Asked(self.path, body, {name.lower(): value for name, value in self.headers.items()})
+        )
         try:
             self.answer(body, fault)
         except OSError:
@@ -188,7 +196,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault.end == "error":
             self.send_chunk(chat.line(chat.error(fault.message, 500)))
         if fault.end == "done":
-            for piece in chat.ending():
+            for piece in chat.ending(fault.reason):
                 self.send_chunk(piece)
         self.wfile.write(b"0\r\n\r\n")
 
@@ -221,13 +229,16 @@ class Ollama:
 
     def __init__(self, model: str, text: str, piece_size: int, body: dict[str, Any]) -> None:
         self.model, self.text, self.piece_size = model, text, piece_size
+        n_characters = sum(len(message["content"]) for message in body["messages"])
+        num_ctx = (body.get("options") or {}).get("num_ctx", 4096)
+        self.n_prompt = min(10 + n_characters // 4, num_ctx)  # what does not fit is left out, as Ollama does
 
     def pieces(self) -> Iterator[bytes]:
         for piece in _cut_up(self.text, self.piece_size):
             yield self.line(self.message(piece) | {"done": False})
 
-    def ending(self) -> Iterator[bytes]:
-        yield self.line(self.message("") | self.figures())
+    def ending(self, reason: str) -> Iterator[bytes]:
+        yield self.line(self.message("") | self.figures() | {"done_reason": reason})
 
     def whole(self) -> dict[str, object]:
         return self.message(self.text) | self.figures()
@@ -242,7 +253,7 @@ class Ollama:
             "done": True,
             "total_duration": 4_883_583_458,
             "load_duration": 1_334_875,
-            "prompt_eval_count": 26,
+            "prompt_eval_count": self.n_prompt,
             "prompt_eval_duration": 342_546_000,
             "eval_count": len(self.text),
             "eval_duration": 4_535_599_000,
@@ -275,8 +286,8 @@ class OpenAI:
         for piece in _cut_up(self.text, self.piece_size):
             yield self.line(self.chunk({"content": piece}))
 
-    def ending(self) -> Iterator[bytes]:
-        yield self.line(self.chunk({}, finish_reason="stop"))
+    def ending(self, reason: str) -> Iterator[bytes]:
+        yield self.line(self.chunk({}, finish_reason=reason))
         if self.wants_usage:
             yield self.line(self.frame("chat.completion.chunk") | {"choices": [], "usage": self.usage()})
         yield b"data: [DONE]\n\n"
@@ -329,7 +340,7 @@ class JudgeServer(ThreadingHTTPServer):
         self.asked: list[Asked] = []
         self.most_at_once = 0
         self.released = threading.Event()  # ends every wait
-        self._n_open = 0
+        self.n_open = 0
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -344,14 +355,14 @@ class JudgeServer(ThreadingHTTPServer):
     def next_fault(self, asked: Asked) -> Fault:
         with self._lock:
             self.asked.append(asked)
-            self._n_open += 1
-            self.most_at_once = max(self.most_at_once, self._n_open)
+            self.n_open += 1
+            self.most_at_once = max(self.most_at_once, self.n_open)
             fault = self.faults.pop(0) if self.faults else self.every_time
             return Fault() if fault is None else fault
 
     def leave(self) -> None:
         with self._lock:
-            self._n_open -= 1
+            self.n_open -= 1
 
     def __enter__(self) -> JudgeServer:
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)

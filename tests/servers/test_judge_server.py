@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import httpx
 import pytest
 
@@ -24,29 +26,29 @@ def ollama_chat(server, **settings):
 
 def test_ollamas_client_reads_the_stream(server):
     ollama = pytest.importorskip("ollama")
-    client = ollama.Client(server.url)
-    parts = list(client.chat("llama3", ASK, stream=True))
-    assert "".join(part.message.content for part in parts) == TEXT
-    assert (parts[-1].done, parts[-1].done_reason, parts[-1].eval_count) == (True, "stop", len(TEXT))
-    assert client.chat("llama3", ASK).message.content == TEXT
-    assert sorted(found.model for found in client.list().models) == ["gpt-4o-mini:latest", "llama3:latest"]
-    with pytest.raises(ollama.ResponseError, match="model 'llama9' not found") as caught:
-        client.chat("llama9", ASK)
+    with contextlib.closing(ollama.Client(server.url)) as client:
+        parts = list(client.chat("llama3", ASK, stream=True))
+        assert "".join(part.message.content for part in parts) == TEXT
+        assert (parts[-1].done, parts[-1].done_reason, parts[-1].eval_count) == (True, "stop", len(TEXT))
+        assert client.chat("llama3", ASK).message.content == TEXT
+        assert [found.model for found in client.list().models] == ["gpt-4o-mini:latest", "llama3:latest"]
+        with pytest.raises(ollama.ResponseError, match="model 'llama9' not found") as caught:
+            client.chat("llama9", ASK)
     assert caught.value.status_code == 404
 
 
 def test_openais_client_reads_the_stream(server):
     openai = pytest.importorskip("openai")
-    client = openai.OpenAI(base_url=server.openai_url, api_key="none", max_retries=0)
-    ask = client.chat.completions.create
-    parts = list(ask(model="llama3", messages=ASK, stream=True, stream_options={"include_usage": True}))
-    assert "".join(part.choices[0].delta.content or "" for part in parts if part.choices) == TEXT
-    assert parts[-2].choices[0].finish_reason == "stop"
-    assert parts[-1].usage.completion_tokens == len(TEXT)
-    assert ask(model="llama3", messages=ASK).choices[0].message.content == TEXT
-    assert [found.id for found in client.models.list()] == ["gpt-4o-mini", "llama3"]
-    with pytest.raises(openai.NotFoundError, match="does not exist"):
-        ask(model="llama9", messages=ASK)
+    with openai.OpenAI(base_url=server.openai_url, api_key="none", max_retries=0) as client:
+        ask = client.chat.completions.create
+        parts = list(ask(model="llama3", messages=ASK, stream=True, stream_options={"include_usage": True}))
+        assert "".join(part.choices[0].delta.content or "" for part in parts if part.choices) == TEXT
+        assert parts[-2].choices[0].finish_reason == "stop"
+        assert parts[-1].usage.completion_tokens == len(TEXT)
+        assert ask(model="llama3", messages=ASK).choices[0].message.content == TEXT
+        assert [found.id for found in client.models.list()] == ["gpt-4o-mini", "llama3"]
+        with pytest.raises(openai.NotFoundError, match="does not exist"):
+            ask(model="llama9", messages=ASK)
 
 
 def test_it_remembers_who_asked_what(server):
