@@ -119,10 +119,11 @@ def _check_status(response: httpx.Response, *, who: str, model: str) -> None:
 
 
 def chat_pieces(parts: Iterable[Any], *, who: str, num_ctx: int | None = None) -> Pieces:
-    """The pieces of text in a streamed chat, whose parts have Ollama's fields behind `get`, up to the part that is marked as done.
+    """The pieces of text in a streamed chat, up to the part that is marked as done.
 
-    Raises: ServiceError when there is no such part, when it says that a limit and not the model ended the reply,
-    or when the request filled all of num_ctx: Ollama then leaves out the middle of it without a word.
+    `parts` have Ollama's fields behind `get`: its client's objects, or the JSON itself.
+    Raises: ServiceError when no part is marked so, when a limit and not the model ended the reply, and when the
+        request filled all of num_ctx: Ollama then leaves a part of it out without a word.
     """
     for part in parts:
         message = part.get("message")
