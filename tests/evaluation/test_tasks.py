@@ -26,9 +26,10 @@ CHOICES = ("on", "the mat and the dog", "été", "log. The cat")
 
 
 @pytest.fixture(scope="module")
-def model():
+def model(tiny_tokenizer):
     torch.manual_seed(3)
-    return GPTModel(GPTConfig(vocab_size=300, context_length=40, emb_dim=16, n_heads=2, n_layers=1)).eval()
+    size = {"context_length": 40, "emb_dim": 32, "n_heads": 2, "n_layers": 2}
+    return GPTModel(GPTConfig(vocab_size=tiny_tokenizer.vocab_size, **size)).eval()
 
 
 def log_prob(model, tokenizer, context, continuation):
