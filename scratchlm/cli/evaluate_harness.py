@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.progress import work_progress
 from scratchlm.core.errors import ConfigError
 from scratchlm.evaluation.harness import run_harness
 from scratchlm.serving.language_model import load
@@ -39,7 +40,7 @@ def main(args: Sequence[str], *, prog: str) -> int:
     return run_command(EvaluateHarness, _act, args, prog=prog)
 
 
-def _act(command: EvaluateHarness, console: Console) -> dict[str, Any]:  # noqa: ARG001
+def _act(command: EvaluateHarness, console: Console) -> dict[str, Any]:
     """Ask and print; returns the `--json` keys."""
     if command.model is None or not command.tasks:
         missing = "--model" if command.model is None else "--tasks"
@@ -56,10 +57,12 @@ def _act(command: EvaluateHarness, console: Console) -> dict[str, Any]:  # noqa:
             limit=command.limit,
             n_fewshot=command.fewshot,
             batch_size=command.batch_size,
+            show=work_progress(console),
         )
     if not command.json:
         for row in scores:
             error = "" if row.stderr is None else f" ± {row.stderr:.4f} (one standard error)"
             used = "" if row.filter == "none" else f", filter {row.filter}"
-            print(f"{row.task}: {row.metric} {row.value:.4f}{error}, {row.n:,} questions{used}")
+            value = "not a number" if row.value is None else f"{row.value:.4f}"
+            print(f"{row.task}: {row.metric} {value}{error}, {row.n:,} questions{used}")
     return {"scores": [asdict(row) for row in scores]}

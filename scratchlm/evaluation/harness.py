@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scratchlm.core.errors import ConfigError, DownloadError, MissingDependencyError
-from scratchlm.core.protocols import Tokenizer
+from scratchlm.core.protocols import ShowsProgress, Tokenizer, no_progress
 from scratchlm.evaluation.likelihood import (
     EncodedPair,
     continuation_likelihoods,
@@ -41,7 +42,7 @@ class HarnessScore:
     task: str
     metric: str
     filter: str  # how answers were prepared; "none" for as they are
-    value: float
+    value: float | None  # None: the harness made no finite number of it
     stderr: float | None
     n: int  # questions asked
 
@@ -49,8 +50,18 @@ class HarnessScore:
 class HarnessAnswers:
     """The three questions that the harness asks a model; `harness_model` joins them with its base class."""
 
-    def __init__(self, model: GPTModel, tokenizer: Tokenizer, *, batch_size: int = 16) -> None:
+    def __init__(
+        self,
+        model: GPTModel,
+        tokenizer: Tokenizer,
+        *,
+        batch_size: int = 16,
+        show: ShowsProgress = no_progress,
+    ) -> None:
         super().__init__()
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {batch_size}; 16 is the default.")
+        self._show = show
         self._gpt = model
         self._tokenizer = tokenizer
         self._batch_size = batch_size
@@ -58,14 +69,17 @@ class HarnessAnswers:
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """How likely is each continuation after its context, and would the model write it?"""
         pairs = [encode_pair(self._tokenizer, *request.args) for request in requests]
-        found = continuation_likelihoods(self._gpt, pairs, batch_size=self._batch_size)
+        with self._show("scoring continuations") as report:
+            found = continuation_likelihoods(self._gpt, pairs, batch_size=self._batch_size, progress=report)
         return [(one.log_prob, one.is_greedy) for one in found]
 
     def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
         """How likely is each whole text, every token counted once?"""
         windows = [list(self._windows(request.args[0])) for request in requests]
         flat = [window for text in windows for window in text]
-        found = iter(continuation_likelihoods(self._gpt, flat, batch_size=self._batch_size))
+        with self._show("scoring texts") as report:
+            scores = continuation_likelihoods(self._gpt, flat, batch_size=self._batch_size, progress=report)
+        found = iter(scores)
         return [sum(next(found).log_prob for _ in text) for text in windows]
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
@@ -74,17 +88,18 @@ class HarnessAnswers:
         for i, request in enumerate(requests):
             groups.setdefault(json.dumps(request.args[1], sort_keys=True, default=str), []).append(i)
         texts: dict[int, str] = {}
-        for rows in groups.values():
-            config = self._generation_config(requests[rows[0]].args[1])
-            room = self._gpt.config.context_length - config.max_new_tokens
-            prompts = {i: self._prompt(requests[i].args[0])[-room:] for i in rows}
-            rows = sorted(rows, key=lambda i, prompts=prompts: -len(prompts[i]))  # type: ignore[misc]
-            for first in range(0, len(rows), self._batch_size):
-                some = rows[first : first + self._batch_size]
-                written = generate_ids(
-                    self._gpt, [prompts[i] for i in some], config, tokenizer=self._tokenizer
-                )
-                texts |= {i: one.text for i, one in zip(some, written)}
+        with self._show("writing answers") as report:
+            for rows in groups.values():
+                config = self._generation_config(requests[rows[0]].args[1])
+                room = self._gpt.config.context_length - config.max_new_tokens
+                prompts = {i: self._prompt(requests[i].args[0])[-room:] for i in rows}
+                order = sorted(rows, key=lambda i, prompts=prompts: -len(prompts[i]))  # type: ignore[misc]
+                for first in range(0, len(order), self._batch_size):
+                    some = order[first : first + self._batch_size]
+                    chosen = [prompts[i] for i in some]
+                    written = generate_ids(self._gpt, chosen, config, tokenizer=self._tokenizer)
+                    texts |= {i: one.text for i, one in zip(some, written)}
+                    report(len(texts), len(requests))
         return [texts[i] for i in range(len(requests))]
 
     def _prompt(self, text: str) -> list[int]:
@@ -145,7 +160,9 @@ class HarnessAnswers:
         )
 
 
-def harness_model(model: GPTModel, tokenizer: Tokenizer, *, batch_size: int = 16) -> Any:
+def harness_model(
+    model: GPTModel, tokenizer: Tokenizer, *, batch_size: int = 16, show: ShowsProgress = no_progress
+) -> Any:
     """A model of ours as an `lm_eval.api.model.LM`, for callers who drive the harness themselves.
 
     Raises: MissingDependencyError without lm-eval.
@@ -154,7 +171,7 @@ def harness_model(model: GPTModel, tokenizer: Tokenizer, *, batch_size: int = 16
         from lm_eval.api.model import LM
     except ImportError as cause:
         raise _missing() from cause
-    return type("HarnessModel", (HarnessAnswers, LM), {})(model, tokenizer, batch_size=batch_size)
+    return type("HarnessModel", (HarnessAnswers, LM), {})(model, tokenizer, batch_size=batch_size, show=show)
 
 
 def run_harness(
@@ -166,6 +183,7 @@ def run_harness(
     limit: int | None = None,
     n_fewshot: int | None = None,
     batch_size: int = 16,
+    show: ShowsProgress = no_progress,
 ) -> list[HarnessScore]:
     """Ask a model the tasks of these names, patterns, groups or .yaml files.
 
@@ -185,7 +203,7 @@ def run_harness(
     names = [name for task in tasks for name in _known(task, manager)]
     try:
         found = simple_evaluate(
-            model=harness_model(model, tokenizer, batch_size=batch_size),
+            model=harness_model(model, tokenizer, batch_size=batch_size, show=show),
             tasks=names,
             num_fewshot=n_fewshot,
             limit=limit,
@@ -221,15 +239,18 @@ def _scores(found: dict[str, Any]) -> Iterator[HarnessScore]:
             metric, comma, used = key.partition(",")
             if not comma or metric.endswith("_stderr") or not isinstance(value, (int, float)):
                 continue
-            error = figures.get(f"{metric}_stderr,{used}")
             yield HarnessScore(
                 task=task,
                 metric=metric,
                 filter=used,
-                value=float(value),
-                stderr=float(error) if isinstance(error, (int, float)) else None,
+                value=_finite(value),
+                stderr=_finite(figures.get(f"{metric}_stderr,{used}")),
                 n=int(n),
             )
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def _missing() -> MissingDependencyError:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,9 @@ import torch
 from scratchlm.checkpoints.huggingface import export_huggingface
 from scratchlm.checkpoints.store import save_model
 from scratchlm.core.errors import ConfigError, MissingDependencyError
-from scratchlm.evaluation.harness import HarnessAnswers, harness_model, run_harness
+from scratchlm.evaluation.harness import HarnessAnswers, _known, harness_model, run_harness
+from scratchlm.evaluation.task_items import read_task_items
+from scratchlm.evaluation.tasks import score_choices, score_cloze
 from scratchlm.model import GPTConfig, GPTModel
 
 HAS_HARNESS = importlib.util.find_spec("lm_eval") is not None
@@ -186,15 +189,99 @@ def test_the_command_asks_own_tasks_and_prints_one_object(model, tasks, tiny_tok
 
 @needs_harness
 @pytest.mark.slow
-def test_an_unknown_task_is_told_with_the_nearest_name(tasks, tiny_tokenizer, tmp_path, model):
-    native = save_model(tmp_path / "native", model, tiny_tokenizer)
-    flags = f"--model {native} --tasks own_choise --include-path {tasks}"
-    command = [sys.executable, "-m", "scratchlm", "evaluate", "harness", *flags.split()]
+def test_an_unknown_task_is_told_with_the_nearest_name(tasks):
+    manager = importlib.import_module("lm_eval.tasks").TaskManager(
+        include_path=str(tasks), include_defaults=False
+    )
+    assert _known("own_c*", manager) == ["own_choice", "own_cloze"]
+    assert _known(str(tasks / "own_choice.yaml"), manager) == [str(tasks / "own_choice.yaml")]
+    with pytest.raises(ConfigError, match="did you mean own_choice"):
+        _known("own_choise", manager)
+
+
+PAIRS = [f"{one} {other}" for one in PROMPTS for other in PROMPTS]
+PUBLISHED = {  # the harness's own tasks, on a file of the published form
+    "lambada/lambada_openai.yaml": ("test", [{"text": f"{prompt} mat"} for prompt in PAIRS]),
+    "hellaswag/hellaswag.yaml": (
+        "validation",
+        [
+            {
+                "activity_label": "Sleeping",
+                "ctx_a": prompt,
+                "ctx_b": "the dog",
+                "ctx": f"{prompt} the dog",
+                "endings": ["on the [step] mat", "on the log", "and the cat", "the dog"],
+                "label": f"{i % 4}",
+            }
+            for i, prompt in enumerate(PAIRS)
+        ],
+    ),
+    "arc/arc_easy.yaml": (
+        "test",
+        [
+            {
+                "question": f"{prompt}?",
+                "choices": {"text": ["the mat", "été", "dog and cat"], "label": ["A", "B", "C"]},
+                "answerKey": "ABC"[i % 3],
+            }
+            for i, prompt in enumerate(PAIRS)
+        ],
+    ),
+}
+
+
+@needs_harness
+@pytest.mark.slow
+def test_files_in_published_forms_score_as_the_harnesss_own_tasks_do(model, tiny_tokenizer, tmp_path):
+    native, folder = save_model(tmp_path / "native", model, tiny_tokenizer), tmp_path / "tasks"
+    folder.mkdir()
+    theirs = Path(importlib.util.find_spec("lm_eval").origin).parent / "tasks"
+    expected = {}
+    for path, (split, rows) in PUBLISHED.items():
+        name = f"own_{Path(path).stem}"
+        data = folder / f"{name}.jsonl"
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        splits = dict.fromkeys(("training_split", "validation_split", "test_split"), "null") | {
+            f"{split}_split": split
+        }
+        lines = [f"include: {theirs / path}", f"task: {name}", "dataset_path: json", "dataset_name: null"]
+        lines += [f"dataset_kwargs:\n  data_files:\n    {split}: {data}"]
+        lines += [f"{key}: {value}" for key, value in splits.items()]
+        kind, items = read_task_items(data)
+        score = score_cloze if kind == "cloze" else score_choices
+        result = score(model, tiny_tokenizer, items)
+        expected[name, "acc"] = result.share()
+        if kind == "choice":
+            expected[name, "acc_norm"] = result.share("accuracy_characters")
+            expected[name, "brier_score"] = pytest.approx(brier_score(result.items), rel=1e-5)
+            metrics = [
+                "acc",
+                "acc_norm",
+                "brier_score\n    aggregation: brier_score\n    higher_is_better: false",
+            ]
+            lines += ["metric_list:", *(f"  - metric: {metric}" for metric in metrics)]
+        else:
+            expected[name, "perplexity"] = pytest.approx(result.perplexity, rel=1e-5)
+        (folder / f"{name}.yaml").write_text("\n".join(lines) + "\n")
+    names = [f"own_{Path(path).stem}" for path in PUBLISHED]
+    flags = ["--tasks", *names, "--include-path", str(folder), "--json"]
+    command = [sys.executable, "-m", "scratchlm", "evaluate", "harness", "--model", str(native), *flags]
     done = subprocess.run(
         command, env=offline(tmp_path), capture_output=True, text=True, check=False, timeout=250
     )
-    assert done.returncode == 2
-    assert "own_choice" in done.stderr
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = {(row["task"], row["metric"]): row["value"] for row in json.loads(done.stdout)["scores"]}
+    assert found == expected
+
+
+def brier_score(rows):
+    """How far the choices' probabilities are from the answer: unlike accuracy it moves with every log probability."""
+    scores = []
+    for row in rows:
+        probs = torch.tensor(row["log_probs"]).softmax(dim=0)
+        probs[row["answer"]] -= 1
+        scores.append((probs**2).sum().item())
+    return sum(scores) / len(scores)
 
 
 def test_without_the_harness_the_command_that_installs_it_is_told(model, tiny_tokenizer, monkeypatch):
