@@ -14,7 +14,7 @@ from scratchlm.cli.progress import work_progress
 from scratchlm.core.assets import cache_folder
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import ShowsProgress
-from scratchlm.data.shards import prepare_tokens
+from scratchlm.data.shards import prepare_tokens, token_folder
 from scratchlm.data.sources import find_sources, read_documents, read_pieces
 from scratchlm.evaluation.diversity import Diversity, diversity
 from scratchlm.evaluation.memorization import Memorization, memorization, word_rows
@@ -74,6 +74,12 @@ def _act(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
         raise ConfigError(f"evaluate memorization needs a model and its training text, found no {missing}.")
     if command.n_samples < 1:
         raise ConfigError(f"n_samples must be at least 1, got {command.n_samples}; 20 is the default.")
+    paths = resolve_texts(command.data)
+    if token_folder(paths) is not None:
+        raise DataError(
+            f"words are compared with the training text itself, found token shards in {command.data[0]}; name the "
+            "texts they were made of."
+        )
     lm = load(command.model, device=command.device)
     if lm.kind == "classification":
         raise ConfigError(f"evaluate memorization needs a language model, found a classifier in {lm.folder}.")
@@ -85,7 +91,7 @@ def _act(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
     sets = {"generated": texts}
     if command.reference is not None:
         sets["reference"] = _pieces_like(texts, command.reference, lm, text_field=command.text_field)
-    measured = _measured(command, sets, lm, show)
+    measured = _measured(command, paths, sets, lm, show)
     figures = {name: _figures(*found) for name, found in measured.items()}
     by_token, by_word, _ = measured["generated"]
     items = [
@@ -165,10 +171,13 @@ def _pieces_like(texts: Sequence[str], path: Path, lm: LanguageModel, *, text_fi
 
 
 def _measured(
-    command: EvaluateMemorization, sets: dict[str, list[str]], lm: LanguageModel, show: ShowsProgress
+    command: EvaluateMemorization,
+    paths: Sequence[str | Path],
+    sets: dict[str, list[str]],
+    lm: LanguageModel,
+    show: ShowsProgress,
 ) -> dict[str, tuple[Memorization, Memorization, Diversity]]:
     """Each set of texts by tokens, by words, and against itself."""
-    paths = resolve_texts(command.data)
     with show("tokenising") as report:
         tokens = prepare_tokens(
             paths,

@@ -23,6 +23,7 @@ from scratchlm.evaluation.task_items import (
 )
 from scratchlm.evaluation.tasks import Measure, TaskResult, score_choices, score_cloze, score_generation
 from scratchlm.serving.language_model import load
+from scratchlm.tokenizers.word import loses_text
 
 IN_WORDS: dict[Measure, str] = {
     "accuracy": "right",
@@ -73,6 +74,9 @@ def _act(command: EvaluateTask, console: Console) -> dict[str, Any]:
     kind, items = read_task_items(
         command.data, kind=None if command.kind == "auto" else command.kind, limit=command.limit
     )
+    if loses_text(lm.tokenizer):
+        told = "this vocabulary of words takes all words that it does not know for one: read the figures with care"
+        console.print(told, markup=False, soft_wrap=True)
     with work_progress(console)(f"{kind} questions") as report:
         settings: dict[str, Any] = {"batch_size": command.batch_size, "progress": report}
         if kind == "cloze":

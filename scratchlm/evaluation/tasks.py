@@ -22,6 +22,7 @@ from scratchlm.evaluation.text_scores import exact_match
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.model.gpt import GPTModel
+from scratchlm.tokenizers.word import loses_text
 
 Progress = Callable[[int, int], None]
 Measure = Literal["accuracy", "accuracy_characters", "accuracy_bytes", "accuracy_folded"]
@@ -58,7 +59,8 @@ def score_cloze(
 ) -> TaskResult:
     """Does the model find the last word by itself, and how surprised is it by that word?
 
-    A word is right when each of its tokens is the likeliest one. The perplexity is per word, not per token.
+    A word is right when each of its tokens is the likeliest one; a word that the vocabulary does not know is never
+    right, although the model may expect an unknown one. The perplexity is per word, not per token.
     Source: Paperno et al. 2016 (LAMBADA); figures as lm-evaluation-harness's `lambada_openai`.
     Raises: DataError for no items, or one that cannot be encoded.
     """
@@ -67,8 +69,14 @@ def score_cloze(
     found = continuation_likelihoods(model, pairs, batch_size=batch_size, progress=progress)
     losses = [-one.log_prob for one in found]
     low, high = bootstrap_interval(losses)
+    is_right = [one.is_greedy for one in found]
+    if loses_text(tokenizer):
+        is_known = [
+            tokenizer.decode(pair.continuation).split() == [i.target.strip()] for pair, i in zip(pairs, items)
+        ]
+        is_right = [right and known for right, known in zip(is_right, is_known)]
     return TaskResult(
-        rights={"accuracy": sum(one.is_greedy for one in found)},
+        rights={"accuracy": sum(is_right)},
         n=len(items),
         chance=None,
         n_cropped=sum(one.n_cropped > 0 for one in found),

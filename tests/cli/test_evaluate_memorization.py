@@ -61,3 +61,12 @@ def test_what_is_wrong_is_told(life, command, run, tmp_path):
         f"evaluate memorization --model {life['classifier']} --data {life['text.txt']} --n-samples 1"
     )
     assert (code, "classifier" in err) == (2, True)
+
+
+def test_token_shards_hold_no_words(life, run, run_json):
+    run_json(
+        f"evaluate loss --model {life['base']} --data {life['text.txt']}"
+    )  # leaves its tokens in the cache
+    (shards,) = Path("../home/tokens").glob("tokens-*")
+    code, _, err = run(f"evaluate memorization --model {life['base']} --data {shards}")
+    assert (code, "found token shards" in err) == (3, True)

@@ -14,6 +14,7 @@ from scratchlm.evaluation.tasks import score_choices, score_cloze, score_generat
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.model import GPTConfig, GPTModel
+from scratchlm.tokenizers.word import WordTokenizer
 
 CONTEXTS = [
     "The cat sat",
@@ -124,3 +125,17 @@ def test_impossible_tasks_are_errors_that_name_the_question(model, tiny_tokenize
         score_generation(model, tiny_tokenizer, [item], max_new_tokens=40)
     with pytest.raises(DataError, match="file line 7: a continuation needs a token"):
         score_cloze(model, tiny_tokenizer, [ClozeItem(context="The ca", target="t", origin="file line 7")])
+
+
+def test_an_unknown_word_is_never_right_though_the_model_expects_one():
+    tokenizer = WordTokenizer({"a": 0, "b": 1, "<|unk|>": 2})
+    model = GPTModel(GPTConfig(vocab_size=3, context_length=8, emb_dim=4, n_heads=1, n_layers=1)).eval()
+    with torch.no_grad():  # it says <|unk|> whatever it reads
+        model.final_norm.scale.zero_()
+        model.final_norm.shift.fill_(1.0)
+        model.out_head.weight.copy_(torch.tensor([[0.0], [0.0], [1.0]]).expand(3, 4))
+    unknown, known = (ClozeItem(context="a b", target=f" {word}", origin="") for word in ("zebra", "b"))
+    assert score_cloze(model, tokenizer, [unknown, known]).rights == {"accuracy": 0}
+    with torch.no_grad():
+        model.out_head.weight.copy_(torch.tensor([[0.0], [1.0], [0.0]]).expand(3, 4))
+    assert score_cloze(model, tokenizer, [unknown, known]).rights == {"accuracy": 1}
