@@ -38,6 +38,13 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
     ("evaluate", "classify"): Entry(
         "scratchlm.cli.evaluate_classify", "accuracy of a classifier on labelled texts"
     ),
+    ("evaluate", "task"): Entry(
+        "scratchlm.cli.evaluate_task", "cloze, multiple choice or exact answers of a file"
+    ),
+    ("evaluate", "harness"): Entry("scratchlm.cli.evaluate_harness", "the tasks of lm-evaluation-harness"),
+    ("evaluate", "memorization"): Entry(
+        "scratchlm.cli.evaluate_memorization", "how much of its writing a model recites from training"
+    ),
     ("convert",): Entry("scratchlm.cli.convert", "a model for other programs, and back"),
     ("verify",): Entry("scratchlm.cli.verify", "the book's figures, recomputed here"),
     ("bench",): Entry("scratchlm.cli.bench", "measure speed beside a peer"),

@@ -13,25 +13,29 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.assets import cache_folder
 from scratchlm.core.errors import ConfigError
-from scratchlm.data.shards import prepare_tokens
-from scratchlm.evaluation.loss import say_bits_per_byte, text_loss
-from scratchlm.serving.language_model import load
+from scratchlm.core.protocols import ShowsProgress
+from scratchlm.data.shards import PreparedTokens, prepare_tokens
+from scratchlm.evaluation.loss import TextLoss, perplexity_of, say_bits_per_byte, stride_for, text_loss
+from scratchlm.serving.language_model import LanguageModel, load
 from scratchlm.tokenizers.word import loses_text
 from scratchlm.training.settings import resolve_texts
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateLoss(Common):
-    """Loss, perplexity and bits per byte of a text, with a sliding window; every token is counted once.
+    """Loss, perplexity, bits per byte and per character of texts, with a sliding window; every token is counted once.
+
+    Each file, folder or name given is a text of its own and gets a row of its own; the figures are over all of them.
 
     Example: scratchlm evaluate loss --model runs/books --data chapter.txt --stride 64
     """
 
     model: Path | None = None  # a model folder or run folder
-    data: tuple[str, ...] = ()  # text files, folders, globs, or known names
+    data: tuple[str, ...] = ()  # text files, folders, globs, known names, or folders of token shards
     text_field: str = "text"  # where .jsonl and .parquet keep the text
     skip_bad_lines: bool = False  # count and report lines that do not parse, instead of stopping
     stride: int | None = None  # tokens between windows; default: half the context
+    batch_size: int = 16  # windows at a time; changes the speed only
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
@@ -47,9 +51,37 @@ def _act(command: EvaluateLoss, console: Console) -> dict[str, Any]:
     lm = load(command.model, device=command.device)
     if lm.kind == "classification":
         raise ConfigError(f"evaluate loss needs a language model, found a classifier in {lm.folder}.")
-    with work_progress(console)("tokenising") as report:
-        tokens = prepare_tokens(
-            resolve_texts(command.data),
+    stride = stride_for(lm.model, command.stride)
+    show = work_progress(console)
+    texts = [_tokens(command, path, lm, show) for path in resolve_texts(command.data)]
+    parts = [_measure(command, name, tokens, lm, show) for name, tokens in zip(command.data, texts)]
+    whole = TextLoss.together(parts)
+    result = _figures(whole, lm)
+    if not command.json:
+        context = lm.config.context_length
+        print(
+            f"windows of {context} tokens, {stride} apart: nearly every token has {context - stride} before it"
+        )
+        if len(parts) > 1:
+            for name, part in zip(command.data, parts):
+                print(f"{name}: {_say(part, lm)}")
+            print(f"all {len(parts)}: {_say(whole, lm)}")
+        else:
+            print(_say(whole, lm))
+    return result | {
+        "stride": stride,
+        "context_length": lm.config.context_length,
+        "skipped_lines": sum(tokens.skipped_lines for tokens in texts),
+        "files": [{"data": name} | _figures(part, lm) for name, part in zip(command.data, parts)],
+    }
+
+
+def _tokens(
+    command: EvaluateLoss, path: str | Path, lm: LanguageModel, show: ShowsProgress
+) -> PreparedTokens:
+    with show("tokenising") as report:
+        return prepare_tokens(
+            path,
             lm.tokenizer,
             cache_folder=cache_folder() / "tokens",
             val_fraction=0.0,
@@ -57,24 +89,51 @@ def _act(command: EvaluateLoss, console: Console) -> dict[str, Any]:
             skip_bad_lines=command.skip_bad_lines,
             progress=report,
         )
-    result = text_loss(
-        lm.model,
-        tokens.train,
-        n_bytes=tokens.train_n_bytes,
-        start_id=lm.tokenizer.end_of_text_id,
-        stride=command.stride,
-    )
-    bits_per_byte = None if loses_text(lm.tokenizer) else result.bits_per_byte
-    if not command.json:
-        print(
-            f"{result.loss:.4f} nats per token, perplexity {result.perplexity:.2f}, "
-            f"{say_bits_per_byte(bits_per_byte)}, over {result.n_tokens:,} tokens of {result.n_bytes:,} bytes"
+
+
+def _measure(
+    command: EvaluateLoss, name: str, tokens: PreparedTokens, lm: LanguageModel, show: ShowsProgress
+) -> TextLoss:
+    with show(f"reading {name}") as report:
+        return text_loss(
+            lm.model,
+            tokens.train,
+            n_bytes=tokens.train_n_bytes,
+            n_characters=tokens.train_n_characters,
+            start_id=lm.tokenizer.end_of_text_id,
+            stride=command.stride,
+            batch_size=command.batch_size,
+            progress=report,
         )
+
+
+def _figures(part: TextLoss, lm: LanguageModel) -> dict[str, Any]:
+    """The keys of one text; bits mean nothing where the tokenizer drops part of it."""
+    is_comparable = not loses_text(lm.tokenizer)
+    interval = part.interval
     return {
-        "loss": result.loss,
-        "perplexity": result.perplexity,
-        "bits_per_byte": bits_per_byte,
-        "tokens": result.n_tokens,
-        "bytes": result.n_bytes,
-        "skipped_lines": tokens.skipped_lines,
+        "loss": part.loss,
+        "perplexity": part.perplexity,
+        "bits_per_byte": part.bits_per_byte if is_comparable else None,
+        "bits_per_character": part.bits_per_character if is_comparable else None,
+        "tokens": part.n_tokens,
+        "bytes": part.n_bytes,
+        "characters": part.n_characters,
+        "interval": None if interval is None else list(interval),
+        "perplexity_interval": None if interval is None else [perplexity_of(end) for end in interval],
     }
+
+
+def _say(part: TextLoss, lm: LanguageModel) -> str:
+    figures = _figures(part, lm)
+    bits = say_bits_per_byte(figures["bits_per_byte"])
+    if figures["bits_per_character"] is not None:
+        bits += f", {figures['bits_per_character']:.4f} per character"
+    sure = "too short for an interval"
+    if part.interval is not None:
+        low, high = part.interval
+        sure = f"95 % interval {low:.4f} to {high:.4f} over other such text"
+    return (
+        f"{part.loss:.4f} nats per token ({sure}), perplexity {part.perplexity:.2f}, {bits}, "
+        f"over {part.n_tokens:,} tokens of {part.n_bytes:,} bytes"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import tyro
@@ -14,6 +14,7 @@ from scratchlm.cli.standard_input import read_text
 from scratchlm.cli.tokenizers_by_name import tokenizer_named
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer
+from scratchlm.tokenizers.measures import tokenizer_measures
 from scratchlm.tokenizers.word import LosslessWordTokenizer, WordTokenizer, build_vocab
 
 WORD_KINDS = ("word", "lossless-word")
@@ -56,8 +57,7 @@ def _act(command: TokenizerCompare, console: Console) -> dict[str, Any]:
         row: dict[str, Any] = {
             "tokenizer": name,
             "vocab_size": tokenizer.vocab_size,
-            "n_tokens": len(ids),
-            "bytes_per_token": len(text.encode("utf-8", "surrogatepass")) / max(1, len(ids)),
+            **asdict(tokenizer_measures(tokenizer, text, ids=ids)),
             "tokens": [tokenizer.decode([token_id]) for token_id in ids],
             "round_trip": tokenizer.decode(ids) == text,
         }
@@ -65,8 +65,17 @@ def _act(command: TokenizerCompare, console: Console) -> dict[str, Any]:
         if not command.json:
             kept = "text comes back" if row["round_trip"] else "text does not come back unchanged"
             print(f"{name}: {len(ids)} tokens, {row['bytes_per_token']:.2f} bytes each, {kept}")
+            print(f"  {_say(row)}")
             print("  " + "|".join(str(token) for token in row["tokens"]))
     return {"text": text, "tokenizers": rows}
+
+
+def _say(row: dict[str, Any]) -> str:
+    used = f"{row['vocabulary_used']:.2%} of {row['vocab_size']:,} entries used"
+    if row["fertility"] is None:
+        return used
+    kept = f"{row['words_kept']:.1%} of words and {row['characters_kept']:.1%} of characters kept"
+    return f"{row['fertility']:.2f} tokens per word, {kept}, {used}"
 
 
 def _named(name: str, text: str) -> Tokenizer:

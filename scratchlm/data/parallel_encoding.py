@@ -39,6 +39,7 @@ class Job:
     joins: tuple[bool, ...]
     n_documents: int  # how many begin in this job
     n_bytes: int
+    n_characters: int = 0
 
 
 def encode_jobs(

@@ -105,11 +105,13 @@ class _JobBuilder:
     joins: list[bool] = field(default_factory=list)
     n_documents: int = 0
     n_bytes: int = 0
+    n_characters: int = 0
 
     def add(self, text: str, *, is_start: bool, joins: bool) -> None:
         self.texts.append(text)
         self.joins.append(joins)
         self.n_documents += is_start
+        self.n_characters += len(text)
         self.n_bytes += len(text) if text.isascii() else len(text.encode("utf-8"))
 
     def build(self) -> Job:
@@ -119,4 +121,5 @@ class _JobBuilder:
             joins=tuple(self.joins),
             n_documents=self.n_documents,
             n_bytes=self.n_bytes,
+            n_characters=self.n_characters,
         )

@@ -59,6 +59,7 @@ class PreparedTokens:
     skipped_lines: int
     fingerprint: str
     folder: Path
+    train_n_characters: int | None = None  # None: the folder is of a version that did not count them
 
 
 def prepare_tokens(
@@ -208,6 +209,7 @@ def open_tokens(folder: str | Path) -> PreparedTokens:
             skipped_lines=header["skipped_lines"],
             fingerprint=header["fingerprint"],
             folder=folder,
+            train_n_characters=header["train"].get("n_characters"),
         )
     except (KeyError, TypeError) as cause:
         raise DataError(
@@ -314,12 +316,14 @@ class _Written:
     n_tokens: int = 0
     n_documents: int = 0
     n_bytes: int = 0
+    n_characters: int = 0
     digest: Any = field(default_factory=hashlib.sha256)
 
     def count(self, job: Job, ids: NDArray[Any], data: bytes) -> None:
         self.n_tokens += len(ids)
         self.n_documents += job.n_documents
         self.n_bytes += job.n_bytes
+        self.n_characters += job.n_characters
         self.digest.update(data)
 
     def entry(self) -> dict[str, Any]:
@@ -328,6 +332,7 @@ class _Written:
             "n_tokens": self.n_tokens,
             "n_documents": self.n_documents,
             "n_bytes": self.n_bytes,
+            "n_characters": self.n_characters,
             "sha256": self.digest.hexdigest(),
         }
 

@@ -22,7 +22,7 @@ WRITES_FOR_OTHERS = {"scratchlm.checkpoints.torch_file": "torch.save"}  # the bo
 UNSAFE_KEYWORDS = {"shell": True, "verify": False, "allow_pickle": True, "weights_only": False}
 OPTIONAL = {  # of the extras: may be missing
     *("pyarrow", "sklearn", "playwright", "gguf", "pandas"),
-    *("onnx", "onnxscript", "onnxruntime", "datasets"),
+    *("onnx", "onnxscript", "onnxruntime", "datasets", "lm_eval"),
     *("ollama", "openai"),
 }
 SLOW_TO_IMPORT = {

@@ -46,7 +46,7 @@ COMMANDS = {
     ("command", "works"),
     [
         ("pretrain", ["learning a vocabulary", "tokenising"]),
-        ("evaluate loss", ["tokenising"]),
+        ("evaluate loss", ["tokenising", "reading"]),
         ("tokenizer train", ["learning a vocabulary"]),
     ],
 )

@@ -376,3 +376,11 @@ def test_a_separator_makes_documents_and_another_fingerprint(tmp_path, small_bpe
     assert whole.fingerprint != stories.fingerprint
     ids = [*stories.train.tolist(), *stories.val.tolist()]
     assert ids.count(small_bpe.end_of_text_id) == 30 - 2  # between the documents of each side
+
+
+def test_characters_are_counted_beside_bytes(tmp_path, tiny_tokenizer):
+    (tmp_path / "text.txt").write_text("Thé cat sat. " * 50, encoding="utf-8")
+    tokens = prepare_tokens(
+        tmp_path / "text.txt", tiny_tokenizer, cache_folder=tmp_path / "cache", val_fraction=0.0
+    )
+    assert (tokens.train_n_characters, tokens.train_n_bytes) == (650, 700)

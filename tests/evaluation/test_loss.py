@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from scratchlm.checkpoints.huggingface import export_huggingface
+from scratchlm.checkpoints.imports import crop_context
 from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.evaluation.loss import mean_loss, text_loss
+from scratchlm.evaluation.loss import TextLoss, _strided_windows, mean_loss, text_loss
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.pretraining import PretrainingTask
@@ -100,3 +104,86 @@ def test_a_text_without_tokens_is_an_error(model):
 def test_a_stride_beyond_the_context_is_an_error(model, ids):
     with pytest.raises(ConfigError, match="stride"):
         text_loss(model, ids, n_bytes=1, start_id=0, stride=9)
+
+
+def test_the_figures_of_a_batch_of_one_and_of_many_differ_by_less_than_a_millionth(tiny_model):
+    ids = np.random.Generator(np.random.PCG64(1)).integers(0, 61, size=2000)
+    sums = [text_loss(tiny_model, ids, n_bytes=1, start_id=0, batch_size=size).loss for size in (1, 7, 128)]
+    assert max(sums) - min(sums) < 1e-6
+
+
+@pytest.mark.parametrize("stride", [1, 5, 11])
+def test_the_loss_equals_the_strided_recipe_of_transformers(tiny_config, tmp_path, tiny_tokenizer, stride):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    ours = GPTModel(dataclasses.replace(tiny_config, vocab_size=300)).eval()
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        export_huggingface(tmp_path / "hf", ours, tiny_tokenizer)
+    ).eval()
+    ids = torch.randint(0, 300, (1, 100), generator=torch.Generator().manual_seed(1))
+    nll_sum, n_tokens, prev_end, length = 0.0, 0, 0, tiny_config.context_length
+    for begin in range(0, ids.shape[1], stride):  # huggingface.co/docs/transformers/perplexity
+        end = min(begin + length, ids.shape[1])
+        targets = ids[:, begin:end].clone()
+        targets[:, : -(end - prev_end)] = -100
+        with torch.no_grad():
+            nll = theirs(ids[:, begin:end], labels=targets).loss.item()
+        # The guide takes one token too few from every window but the first: only there does the shift lose one.
+        n_counted = int((targets[:, 1:] != -100).sum())
+        nll_sum, n_tokens, prev_end = nll_sum + nll * n_counted, n_tokens + n_counted, end
+        if end == ids.shape[1]:
+            break
+    # A window of theirs holds the last token's target too, so it reads one token less than it is long.
+    ours = crop_context(ours, length - 1)
+    result = text_loss(ours, ids[0].numpy(), n_bytes=1, start_id=None, stride=stride)
+    assert result.n_tokens == n_tokens
+    assert result.loss == pytest.approx(nll_sum / n_tokens, abs=1e-6)
+
+
+def test_a_memory_mapped_text_is_never_copied_whole(model, tmp_path):
+    path = tmp_path / "ids.bin"
+    np.zeros(4_000_000, dtype=np.uint16).tofile(path)
+    ids = np.memmap(path, dtype=np.uint16, mode="r")
+    tracemalloc.start()  # numpy tells it of its arrays
+    try:
+        windows = _strided_windows(ids, start_id=0, context=64, stride=64, batch_size=16)
+        n_predicted = sum(int((targets != IGNORE_INDEX).sum()) for _, targets in windows)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert n_predicted == len(ids)
+    assert peak_bytes < ids.nbytes / 10
+
+
+def test_texts_together_weigh_every_token_the_same(model, ids):
+    parts = [text_loss(model, ids[:n], n_bytes=n, n_characters=n, start_id=0) for n in (10, 50)]
+    whole = TextLoss.together(parts)
+    assert whole.loss == pytest.approx((10 * parts[0].loss + 50 * parts[1].loss) / 60)
+    assert (whole.n_bytes, whole.n_characters) == (60, 60)
+    assert whole.bits_per_character == pytest.approx(whole.bits_per_byte)
+
+
+def test_the_interval_needs_windows_and_then_holds_the_figure(model, ids):
+    assert text_loss(model, ids[:20], n_bytes=1, start_id=0, stride=8).interval is None
+    result = text_loss(model, np.tile(ids, 10), n_bytes=1, start_id=0, stride=8)
+    low, high = result.interval
+    assert low < result.loss < high
+
+
+def test_progress_counts_every_token_once(model, ids):
+    seen = []
+    text_loss(
+        model,
+        ids,
+        n_bytes=1,
+        start_id=0,
+        batch_size=2,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen[-1] == (61, 61)
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+
+
+def test_a_batch_of_nothing_is_an_error(model, ids):
+    with pytest.raises(ConfigError, match="batch_size"):
+        text_loss(model, ids, n_bytes=1, start_id=0, batch_size=0)

@@ -12,6 +12,7 @@ from scratchlm.evaluation.accuracy import score_classes
 from scratchlm.evaluation.baselines import majority_accuracy, tfidf_accuracy
 from scratchlm.evaluation.intervals import (
     bootstrap_interval,
+    bootstrap_ratio_interval,
     mean_over_runs,
     student_t_975,
     wilson_interval,
@@ -70,6 +71,31 @@ def test_bootstrap_interval_agrees_with_scipy():
         (values,), np.mean, n_resamples=4000, method="percentile", rng=2
     ).confidence_interval
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.03)
+
+
+def test_the_interval_of_a_ratio_agrees_with_scipy():
+    stats = pytest.importorskip("scipy.stats")
+    draw = np.random.Generator(np.random.PCG64(1))
+    counts = draw.integers(20, 60, size=200).astype(float)
+    sums = counts * draw.normal(3, 0.5, size=200)
+    low, high = bootstrap_ratio_interval(sums, counts, n_resamples=4000)
+    expected = stats.bootstrap(
+        (sums, counts),
+        lambda sums, counts, axis: sums.sum(axis=axis) / counts.sum(axis=axis),
+        paired=True,
+        n_resamples=4000,
+        method="percentile",
+        rng=2,
+    ).confidence_interval
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.01)
+    assert bootstrap_ratio_interval(sums[:9], counts[:9]) is None
+
+
+def test_blocks_beyond_a_thousand_are_joined_with_their_neighbours():
+    draw = np.random.Generator(np.random.PCG64(1))
+    counts, sums = draw.integers(20, 60, size=1000).astype(float), draw.normal(3, 0.5, size=1000)
+    cut = bootstrap_ratio_interval(np.repeat(sums / 3, 3), np.repeat(counts / 3, 3))
+    assert cut == pytest.approx(bootstrap_ratio_interval(sums, counts))
 
 
 def test_intervals_of_nothing_are_errors():

@@ -1,0 +1,227 @@
+"""`scratchlm evaluate memorization`: does a model write, or does it recite its training text?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.progress import work_progress
+from scratchlm.core.assets import cache_folder
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.protocols import ShowsProgress
+from scratchlm.data.shards import prepare_tokens, token_folder
+from scratchlm.data.sources import find_sources, read_documents, read_pieces
+from scratchlm.evaluation.diversity import Diversity, diversity
+from scratchlm.evaluation.memorization import Memorization, memorization, word_rows
+from scratchlm.generation.generate import generate
+from scratchlm.serving.language_model import LanguageModel, load
+from scratchlm.training.settings import resolve_texts
+
+IN_WORDS = {
+    "longest_tokens": "longest stretch that training has, in tokens",
+    "mean_longest_tokens": "the same, mean over the texts",
+    "longest_words": "longest stretch that training has, in words",
+    "mean_longest_words": "the same, mean over the texts",
+    "novel_5grams_tokens": "5-grams of tokens that training lacks",
+    "novel_5grams_words": "5-grams of words that training lacks",
+    "distinct_1": "different words, of all words",
+    "distinct_2": "different pairs of words, of all pairs",
+    "distinct_3": "different triples of words, of all triples",
+    "repeated_4": "4-grams of words that stood in the same text before",
+    "longest_repeat": "longest run of words that one text has twice, mean",
+}
+SHARES = ("novel_5grams_tokens", "novel_5grams_words", "distinct_1", "distinct_2", "distinct_3", "repeated_4")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateMemorization(Common):
+    """How much of a model's writing stands in its training text word for word, and how much it repeats itself.
+
+    Samples are drawn with a seed (0 unless --seed says otherwise), or read from --texts. With --reference, held-out
+    text that people wrote is measured beside them, in pieces of the same length: real text shares phrases with other
+    real text too, and only more than that is reciting.
+
+    Example: scratchlm evaluate memorization --model runs/books --data books/ --reference held_out.txt
+    """
+
+    model: Path | None = None  # a model folder or run folder
+    data: tuple[str, ...] = ()  # the training text: files, folders, globs or known names
+    texts: Path | None = None  # texts to measure instead of new samples: .txt is one, .jsonl one a line
+    reference: Path | None = None  # held-out text that people wrote, as a yardstick
+    text_field: str = "text"  # where .jsonl and .parquet keep the text
+    n_samples: int = 20  # how many to draw
+    prompt: tuple[str, ...] = ()  # what they begin with, in turn; default: the beginning of a document
+    max_new_tokens: int = 200  # per sample; end-of-text ends it earlier
+    temperature: float = 1.0  # 1: the model's own odds; 0: always the likeliest token
+    top_k: int | None = None  # choose among this many likeliest tokens
+    top_p: float | None = None  # choose among the fewest tokens that together have this probability
+
+
+def main(args: Sequence[str], *, prog: str) -> int:
+    """Parse and run."""
+    return run_command(EvaluateMemorization, _act, args, prog=prog)
+
+
+def _act(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
+    """Draw, compare and print; returns the `--json` keys."""
+    if command.model is None or not command.data:
+        missing = "--model" if command.model is None else "--data"
+        raise ConfigError(f"evaluate memorization needs a model and its training text, found no {missing}.")
+    if command.n_samples < 1:
+        raise ConfigError(f"n_samples must be at least 1, got {command.n_samples}; 20 is the default.")
+    paths = resolve_texts(command.data)
+    if token_folder(paths) is not None:
+        raise DataError(
+            f"words are compared with the training text itself, found token shards in {command.data[0]}; name the "
+            "texts they were made of."
+        )
+    lm = load(command.model, device=command.device)
+    if lm.kind == "classification":
+        raise ConfigError(f"evaluate memorization needs a language model, found a classifier in {lm.folder}.")
+    show = work_progress(console)
+    if command.texts is None:
+        texts = _drawn(command, lm, show)
+    else:
+        texts = [document.text for document in read_documents(command.texts, text_field=command.text_field)]
+    sets = {"generated": texts}
+    if command.reference is not None:
+        sets["reference"] = _pieces_like(texts, command.reference, lm, text_field=command.text_field)
+    measured = _measured(command, paths, sets, lm, show)
+    figures = {name: _figures(*found) for name, found in measured.items()}
+    by_token, by_word, _ = measured["generated"]
+    items = [
+        {
+            "text": text,
+            "longest_tokens": tokens.length,
+            "longest_words": words.length,
+            "passage": " ".join(text.split()[words.sample_start :][: words.length]),
+            "novel_5grams_words": novel,
+        }
+        for text, tokens, words, novel in zip(texts, by_token.overlaps, by_word.overlaps, by_word.novel)
+    ]
+    longest = max(items, key=lambda item: int(item["longest_words"] or 0))
+    if not command.json:
+        _show(figures, {name: len(some) for name, some in sets.items()})
+        if longest["passage"]:
+            print(f"the longest stretch of words that training has:\n  {longest['passage']:.400}")
+    return {
+        "generated": figures["generated"],
+        "reference": figures.get("reference"),
+        "samples": len(texts),
+        "reference_samples": len(sets.get("reference", [])),
+        "items": items,
+    }
+
+
+def _drawn(command: EvaluateMemorization, lm: LanguageModel, show: ShowsProgress) -> list[str]:
+    """New samples, without their prompts; the same seed draws the same ones."""
+    prompts = [lm.encode_prompt(prompt) for prompt in command.prompt or ("",)]
+    prompts = [prompts[i % len(prompts)] for i in range(command.n_samples)]
+    if not all(prompts) and lm.tokenizer.end_of_text_id is None:
+        raise ConfigError(
+            "this vocabulary has no token that a document begins with, found no --prompt; give one."
+        )
+    config = lm.generation_config(
+        max_new_tokens=command.max_new_tokens,
+        temperature=command.temperature,
+        top_k=command.top_k,
+        top_p=command.top_p,
+        seed=command.seed or 0,
+    )
+    texts = [""] * len(prompts)
+    with show("drawing samples") as report:
+        for n_done, step in enumerate(generate(lm.model, prompts, config, tokenizer=lm.tokenizer), start=1):
+            texts[step.row] += step.text
+            report(n_done, len(prompts) * command.max_new_tokens)
+    if not any(text.split() for text in texts):
+        raise DataError(
+            f"samples should hold words, found {len(texts)} empty ones: the model ends its texts at once; give it a "
+            "--prompt, or train it longer."
+        )
+    return texts
+
+
+def _pieces_like(texts: Sequence[str], path: Path, lm: LanguageModel, *, text_field: str) -> list[str]:
+    """Pieces of a real text, as long as the texts in tokens, one after the other as far as it reaches.
+
+    Raises: DataError when it has no room for the first one.
+    """
+    ids = [
+        token
+        for document in read_documents(path, text_field=text_field)
+        for token in lm.tokenizer.encode(document.text)
+    ]
+    pieces: list[str] = []
+    begin = 0
+    for length in (len(lm.tokenizer.encode(text)) for text in texts):
+        if begin + length > len(ids):
+            break
+        pieces.append(lm.tokenizer.decode(ids[begin : begin + length]))
+        begin += length
+    if not pieces:
+        raise DataError(
+            f"{path} should be at least as long as one sample, found {len(ids)} tokens; name a longer text."
+        )
+    return pieces
+
+
+def _measured(
+    command: EvaluateMemorization,
+    paths: Sequence[str | Path],
+    sets: dict[str, list[str]],
+    lm: LanguageModel,
+    show: ShowsProgress,
+) -> dict[str, tuple[Memorization, Memorization, Diversity]]:
+    """Each set of texts by tokens, by words, and against itself."""
+    with show("tokenising") as report:
+        tokens = prepare_tokens(
+            paths,
+            lm.tokenizer,
+            cache_folder=cache_folder() / "tokens",
+            val_fraction=0.0,
+            text_field=command.text_field,
+            progress=report,
+        )
+    together = [text for texts in sets.values() for text in texts]
+    pieces = read_pieces(find_sources(paths), text_field=command.text_field)
+    with show("reading words"):
+        words, training_words = word_rows(together, ((piece.text, piece.ends_document) for piece in pieces))
+    measured = {}
+    for name, texts in sets.items():
+        mine, words = words[: len(texts)], words[len(texts) :]
+        with show(f"comparing {name}") as report:
+            by_token = memorization(
+                [lm.tokenizer.encode(text) for text in texts], tokens.train, progress=report
+            )
+            by_word = memorization(mine, training_words, progress=report)
+        measured[name] = (by_token, by_word, diversity(texts))
+    return measured
+
+
+def _figures(by_token: Memorization, by_word: Memorization, varied: Diversity) -> dict[str, float | None]:
+    return {
+        "longest_tokens": by_token.longest,
+        "mean_longest_tokens": by_token.mean_longest,
+        "longest_words": by_word.longest,
+        "mean_longest_words": by_word.mean_longest,
+        "novel_5grams_tokens": by_token.novel_share,
+        "novel_5grams_words": by_word.novel_share,
+        **asdict(varied),
+    }
+
+
+def _show(figures: dict[str, dict[str, float | None]], counts: dict[str, int]) -> None:
+    print(f"{'':54}" + "".join(f"{f'{name} ({counts[name]})':>18}" for name in figures))
+    for key, words in IN_WORDS.items():
+        print(f"{words:54}" + "".join(f"{_say(key, column[key]):>18}" for column in figures.values()))
+
+
+def _say(key: str, value: float | None) -> str:
+    if value is None:
+        return "too short"
+    return f"{value:.1%}" if key in SHARES else f"{value:,.1f}".removesuffix(".0")

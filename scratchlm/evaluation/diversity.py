@@ -1,0 +1,59 @@
+"""Does a model repeat itself? Within one text, and over several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scratchlm.core.errors import DataError
+from scratchlm.evaluation.ngrams import longest_repeat
+
+REPEATED_N = 4  # the n-grams whose repetition is counted, as in Welleck et al.
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diversity:
+    """How varied some texts are, counted in words between white space; None where all texts are too short."""
+
+    distinct_1: float | None  # different words over all words, over all texts
+    distinct_2: float | None
+    distinct_3: float | None
+    repeated_4: float | None  # of a text's 4-grams, the share that stood there before; mean over texts
+    longest_repeat: float  # the longest run of words that one text has twice; mean over texts
+
+
+def diversity(texts: Sequence[str]) -> Diversity:
+    """Figures of repetition for texts of similar length: longer ones repeat more, so compare like with like.
+
+    Source: distinct-n of Li et al. 2016; repeated 4-grams as seq-rep-4 of Welleck et al. 2020.
+    Raises: DataError for no texts.
+    Example:
+        >>> figures = diversity(["a b c a b c a b"])
+        >>> figures.distinct_1, figures.repeated_4, figures.longest_repeat
+        (0.375, 0.4, 5.0)
+    """
+    if not texts:
+        raise DataError("diversity needs at least one text, found none; generate some first.")
+    rows = [text.split() for text in texts]
+    repeated = [1 - len(set(grams)) / len(grams) for row in rows if (grams := _grams(row, REPEATED_N))]
+    return Diversity(
+        distinct_1=_distinct(rows, 1),
+        distinct_2=_distinct(rows, 2),
+        distinct_3=_distinct(rows, 3),
+        repeated_4=sum(repeated) / len(repeated) if repeated else None,
+        longest_repeat=sum(longest_repeat(_numbered(row)) for row in rows) / len(rows),
+    )
+
+
+def _distinct(rows: Sequence[list[str]], n: int) -> float | None:
+    grams = [gram for row in rows for gram in _grams(row, n)]
+    return len(set(grams)) / len(grams) if grams else None
+
+
+def _grams(words: list[str], n: int) -> list[tuple[str, ...]]:
+    return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+
+
+def _numbered(words: list[str]) -> list[int]:
+    number_of: dict[str, int] = {}
+    return [number_of.setdefault(word, len(number_of)) for word in words]

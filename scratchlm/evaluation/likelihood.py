@@ -1,0 +1,131 @@
+"""How likely a model finds given words after given words: the measure behind cloze and multiple-choice tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.model.gpt import GPTModel
+from scratchlm.model.modes import evaluation_mode
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedPair:
+    """A continuation to be scored, and what stands before it."""
+
+    context: tuple[int, ...]  # at least one token
+    continuation: tuple[int, ...]  # at least one token
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Likelihood:
+    """How a model likes a continuation."""
+
+    log_prob: float  # nats, of the whole continuation: 0 is certain, always below
+    is_greedy: bool  # would the model write exactly this when it takes the likeliest token each time?
+    n_tokens: int
+    n_cropped: int  # tokens at the beginning of the context that the model did not see, for want of room
+
+
+def start_tokens(tokenizer: Tokenizer) -> list[int]:
+    """What stands before every text for this vocabulary: one token or none."""
+    start = getattr(tokenizer, "begin_of_text_id", None)
+    return [] if start is None else [start]
+
+
+def encode_pair(tokenizer: Tokenizer, context: str, continuation: str) -> EncodedPair:
+    """Cut a text into the ids of its context and those of its continuation.
+
+    The whole text is encoded and cut where the context alone would end, so that the tokens are those of running text.
+    White space at the context's end goes to the continuation, where tokenizers of GPT-2's kind keep it. An empty
+    context becomes end-of-text.
+
+    Source: lm-evaluation-harness, `TemplateLM._encode_pair`.
+    Raises: DataError when no token is left for the continuation, and for an empty context with a vocabulary that
+        has no token to begin with.
+    """
+    before = start_tokens(tokenizer)
+    body = context.rstrip()
+    continuation = context[len(body) :] + continuation
+    if not body and not before:
+        end = tokenizer.end_of_text_id
+        if end is None:
+            raise DataError(
+                "a continuation needs something before it, found an empty context and a vocabulary without "
+                "end-of-text; put a word before it."
+            )
+        before = [end]
+    context_ids = before + (tokenizer.encode(body) if body else [])
+    whole_ids = before + tokenizer.encode(body + continuation)
+    if len(whole_ids) <= len(context_ids):
+        raise DataError(
+            f"a continuation needs a token of its own, found none in {continuation!r:.60} after "
+            f"{body[-40:]!r}; leave a space between the two."
+        )
+    return EncodedPair(context=tuple(context_ids), continuation=tuple(whole_ids[len(context_ids) :]))
+
+
+def continuation_likelihoods(
+    model: GPTModel,
+    pairs: Sequence[EncodedPair],
+    *,
+    batch_size: int = 16,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Likelihood]:
+    """Score every continuation, several at once, the longest first.
+
+    Rows are padded on the right, where causal attention never looks, so the batch changes nothing but the speed.
+    What does not fit into the model falls away at the context's beginning and is counted.
+
+    Units: progress(done, total) counts pairs.
+    Raises: DataError for a continuation longer than the model reads; ConfigError for a batch size below 1.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, got {batch_size}; 16 is the default.")
+    room = model.config.context_length
+    for pair in pairs:
+        if not pair.context or not 0 < len(pair.continuation) <= room:
+            raise DataError(
+                f"a pair needs a context and a continuation of 1 to {room} tokens, got {len(pair.context)} and "
+                f"{len(pair.continuation)}; shorten it, or take a model with a longer context."
+            )
+    order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i].context) - len(pairs[i].continuation))
+    found: dict[int, Likelihood] = {}
+    with evaluation_mode(model):
+        for first in range(0, len(order), batch_size):
+            rows = order[first : first + batch_size]
+            found |= zip(rows, _score_batch(model, [pairs[i] for i in rows]))
+            if progress is not None:
+                progress(len(found), len(pairs))
+    return [found[i] for i in range(len(pairs))]
+
+
+def _score_batch(model: GPTModel, pairs: Sequence[EncodedPair]) -> list[Likelihood]:
+    device = next(model.parameters()).device
+    room = model.config.context_length + 1  # the last token is predicted, not read
+    kept = [(pair.context + pair.continuation)[-room:] for pair in pairs]
+    width = max(map(len, kept)) - 1
+    inputs = torch.zeros(len(pairs), width, dtype=torch.long)
+    for row, ids in enumerate(kept):
+        inputs[row, : len(ids) - 1] = torch.tensor(ids[:-1])
+    states = model.hidden_states(inputs.to(device))  # (B, T, E)
+    scores = []
+    for row, (ids, pair) in enumerate(zip(kept, pairs)):
+        n = len(pair.continuation)
+        wanted = torch.tensor(pair.continuation, device=device)  # (N,)
+        logits = model.out_head(states[row, len(ids) - 1 - n : len(ids) - 1]).float()  # (N, V)
+        losses = F.cross_entropy(logits, wanted, reduction="none").cpu().double()
+        scores.append(
+            Likelihood(
+                log_prob=-losses.sum().item(),
+                is_greedy=bool((logits.argmax(dim=-1) == wanted).all()),
+                n_tokens=n,
+                n_cropped=len(pair.context) + n - len(ids),
+            )
+        )
+    return scores

@@ -1,0 +1,176 @@
+"""Does a model write, or does it recite? How much of its text stands in the training text word for word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scratchlm.core.errors import DataError
+from scratchlm.evaluation.ngrams import Hashes, NGrams, is_among
+
+Ids = npt.NDArray[Any]
+IDS_AT_ONCE = 1 << 21  # of the training text; 17 bytes of memory for each, whatever the text's size
+NOVEL_N = 5  # the n-grams whose novelty is counted
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overlap:
+    """The longest stretch of a sample that the training text has, too."""
+
+    length: int  # 0: not even one id
+    sample_start: int
+    training_start: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memorization:
+    """What some samples share with the training text."""
+
+    overlaps: tuple[Overlap, ...]  # the longest of each sample, in order
+    novel: tuple[
+        float | None, ...
+    ]  # of each sample, the share of 5-grams that training lacks; None: too short
+    novel_share: float | None  # the same over all samples' 5-grams
+
+    @property
+    def longest(self) -> int:
+        """The longest stretch of any sample."""
+        return max(overlap.length for overlap in self.overlaps)
+
+    @property
+    def mean_longest(self) -> float:
+        """The mean of the samples' longest stretches."""
+        return sum(overlap.length for overlap in self.overlaps) / len(self.overlaps)
+
+
+def memorization(
+    samples: Sequence[npt.ArrayLike],
+    training: Ids,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Memorization:
+    """Compare samples with a training text of any length, which may be memory-mapped and is read in stretches.
+
+    Both are rows of ids, of tokens or of words (`word_rows`). The longest stretch is exact: it is compared id by id.
+
+    Units: progress(done, total) counts ids of the training text.
+    Source: McCoy et al. 2023, "How much do language models copy from their training data?" (novel n-grams).
+    Raises: DataError for no samples or no training text.
+    """
+    rows = [np.asarray(sample, dtype=np.int64) for sample in samples]
+    if not rows or len(training) == 0:
+        raise DataError(
+            f"memorization compares samples with a training text, found {len(rows)} samples and "
+            f"{len(training)} ids of training; give both."
+        )
+    grams = [NGrams(row) for row in rows]
+    best = [Overlap(length=0, sample_start=0, training_start=0)] * len(rows)
+    five_grams = np.unique(np.concatenate([one.all(NOVEL_N) for one in grams]))
+    is_known = np.zeros(len(five_grams), dtype=np.bool_)
+    for begin, stretch in _stretches(training, overlap=max(map(len, rows))):
+        text = NGrams(stretch)
+        is_known |= np.isin(five_grams, np.unique(_kept(text.all(NOVEL_N), five_grams)))
+        for i, found in enumerate(_longest(grams, rows, text, stretch)):
+            if found.length > best[i].length:
+                best[i] = Overlap(
+                    length=found.length,
+                    sample_start=found.sample_start,
+                    training_start=begin + found.training_start,
+                )
+        if progress is not None:
+            progress(min(begin + len(stretch), len(training)), len(training))
+    known = five_grams[is_known]
+    is_new = [~is_among(one.all(NOVEL_N), known) for one in grams]
+    n_grams = sum(map(len, is_new))
+    return Memorization(
+        overlaps=tuple(best),
+        novel=tuple(float(new.mean()) if len(new) else None for new in is_new),
+        novel_share=sum(int(new.sum()) for new in is_new) / n_grams if n_grams else None,
+    )
+
+
+def word_rows(samples: Sequence[str], training: Iterable[tuple[str, bool]]) -> tuple[list[Ids], Ids]:
+    """Texts as rows of word numbers: words are what stands between white space.
+
+    training: the text in pieces, each with whether a document ends after it. Words that no sample has are all 0, and so
+    is the border between documents: nothing matches there.
+    """
+    number_of: dict[str, int] = {}
+    rows = [
+        np.array([number_of.setdefault(word, len(number_of) + 1) for word in text.split()], dtype=np.int64)
+        for text in samples
+    ]
+    pieces = [
+        np.array(
+            [number_of.get(word, 0) for word in text.split()] + ([0] if ends_document else []), dtype=np.int32
+        )
+        for text, ends_document in training
+    ]
+    return rows, np.concatenate([np.zeros(0, dtype=np.int32), *pieces])
+
+
+def _stretches(training: Ids, *, overlap: int) -> Iterator[tuple[int, Ids]]:
+    """The training text in parts; each goes on into the next by the longest sample, so that no match is cut."""
+    for begin in range(0, len(training), IDS_AT_ONCE):
+        yield begin, np.asarray(training[begin : begin + IDS_AT_ONCE + overlap])
+
+
+def _kept(numbers: Hashes, wanted: Hashes) -> Hashes:
+    return numbers[is_among(numbers, wanted)]
+
+
+def _longest(grams: Sequence[NGrams], rows: Sequence[Ids], text: NGrams, stretch: Ids) -> Iterator[Overlap]:
+    """Each sample's longest match in one stretch.
+
+    Lengths 1, 2, 4, ... are tried for all samples together. At each, only the places of the training text stay where
+    some sample's n-gram begins: a longer match can begin nowhere else. Between the last length that a sample has
+    and the first that it lacks, halving finds the longest.
+    """
+    places = {0: np.arange(text.n_ids)}  # length -> where some sample's n-gram of that length begins
+    matched = [0] * len(grams)
+    length = 1
+    while True:
+        starts = _fitting(places[length // 2], length, text)
+        numbers = text.at(starts, length)
+        wanted = [one.all(length) for one in grams]
+        is_match = is_among(numbers, np.unique(np.concatenate(wanted)))
+        if not is_match.any():
+            break
+        places[length] = starts[is_match]
+        found = np.unique(numbers[is_match])
+        matched = [length if is_among(mine, found).any() else old for mine, old in zip(wanted, matched)]
+        length *= 2
+    for one, row, low in zip(grams, rows, matched):
+        high = min(2 * low, one.n_ids + 1) if low else 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            is_there = _match(one, text, places[_power_below(middle)], middle) is not None
+            low, high = (middle, high) if is_there else (low, middle)
+        place = _match(one, text, places[_power_below(low)], low) if low else (0, 0)
+        assert place is not None
+        assert np.array_equal(row[place[0] : place[0] + low], stretch[place[1] : place[1] + low])
+        yield Overlap(length=low, sample_start=place[0], training_start=place[1])
+
+
+def _match(one: NGrams, text: NGrams, starts: npt.NDArray[np.intp], n: int) -> tuple[int, int] | None:
+    """The first places, in sample and training text, of an n-gram that both have."""
+    starts = _fitting(starts, n, text)
+    mine, theirs = one.all(n), text.at(starts, n)
+    is_shared = is_among(theirs, np.unique(mine))
+    if not is_shared.any():
+        return None
+    first = int(is_shared.argmax())
+    return int((mine == theirs[first]).argmax()), int(starts[first])
+
+
+def _fitting(starts: npt.NDArray[np.intp], n: int, text: NGrams) -> npt.NDArray[np.intp]:
+    return starts[starts + n <= text.n_ids]
+
+
+def _power_below(n: int) -> int:
+    """The largest power of two that is not above n."""
+    return 1 << (n.bit_length() - 1)

@@ -1,0 +1,80 @@
+"""All n-grams of a long row of ids as numbers, for any n, fast enough to look for them in millions of tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Hashes = npt.NDArray[np.uint64]
+_BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
+_INVERSE = pow(_BASE, -1, 1 << 64)
+
+
+class NGrams:
+    """One number per n-gram of a row: equal n-grams have equal numbers, and others practically never do.
+
+    The number of an n-gram is the sum of id * BASE^place, modulo 2^64, divided by BASE^start: with running sums made
+    once, each n costs one subtraction and one multiplication per place. Two different n-grams share a number by an
+    accident of about one in 2^64 a pair.
+    Source: Rabin and Karp 1987.
+
+    Example:
+        >>> grams = NGrams([7, 8, 7, 8, 9])
+        >>> [bool(grams.all(2)[0] == number) for number in grams.all(2)]
+        [True, False, True, False]
+    """
+
+    def __init__(self, ids: npt.ArrayLike) -> None:
+        values = _scrambled(np.asarray(ids).astype(np.uint64))
+        self.n_ids = len(values)
+        self._sums = np.zeros(self.n_ids + 1, dtype=np.uint64)
+        np.cumsum(values * _powers(_BASE, self.n_ids), out=self._sums[1:])
+        self._inverses = _powers(_INVERSE, self.n_ids)
+
+    def all(self, n: int) -> Hashes:
+        """The numbers of all n-grams from the first place to the last; none when the row is shorter."""
+        n_grams = max(0, self.n_ids - n + 1)
+        return (self._sums[n : n + n_grams] - self._sums[:n_grams]) * self._inverses[:n_grams]
+
+    def at(self, starts: npt.NDArray[np.intp], n: int) -> Hashes:
+        """The numbers of the n-grams that begin at some places; each must fit."""
+        return (self._sums[starts + n] - self._sums[starts]) * self._inverses[starts]
+
+
+def is_among(numbers: Hashes, wanted: Hashes) -> npt.NDArray[np.bool_]:
+    """Which of many numbers are among a few? `wanted` is sorted; fast for millions among thousands."""
+    if len(wanted) == 0:
+        return np.zeros(len(numbers), dtype=np.bool_)
+    places = np.minimum(np.searchsorted(wanted, numbers), len(wanted) - 1)
+    return np.asarray(wanted[places] == numbers)
+
+
+def longest_repeat(ids: npt.ArrayLike) -> int:
+    """The length of the longest n-gram that occurs at least twice in a row of ids; the two may overlap.
+
+    When an n-gram occurs twice, so does each part of it: the longest is found by halving the range.
+    """
+    grams = NGrams(ids)
+    low, high = 0, grams.n_ids  # n-grams of length low occur twice, those of length high do not
+    while high - low > 1:
+        middle = (low + high) // 2
+        numbers = grams.all(middle)
+        low, high = (middle, high) if len(np.unique(numbers)) < len(numbers) else (low, middle)
+    return low
+
+
+def _powers(base: int, n: int) -> Hashes:
+    """base^0, base^1, ..., modulo 2^64."""
+    factors = np.full(n, base, dtype=np.uint64)
+    factors[:1] = 1
+    return np.cumprod(factors, dtype=np.uint64)
+
+
+def _scrambled(values: npt.NDArray[Any]) -> Hashes:
+    """Small ids as numbers that use all 64 bits (the finaliser of SplitMix64, Steele et al. 2014)."""
+    values = (values + np.uint64(1)) * np.uint64(_BASE)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(values ^ (values >> np.uint64(31)))

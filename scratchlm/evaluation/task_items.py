@@ -1,0 +1,180 @@
+"""Benchmark files in their published forms, read into three kinds of question.
+
+Cloze: `{"text": ...}`, the last word is asked for (LAMBADA). Choice: `{"ctx", "endings", "label"}` (HellaSwag),
+`{"question", "choices": {"text", "label"}, "answerKey"}` (ARC), or plainly `{"prompt" or "question", "choices": [...],
+"answer": index or text}`. Generation: `{"prompt" or "question", "answer": text or list of texts}`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from scratchlm.core.errors import DataError
+from scratchlm.core.files import parse_json, read_json, read_utf8
+
+TaskKind = Literal["cloze", "choice", "generation"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClozeItem:
+    """A text whose last word is to be found."""
+
+    context: str
+    target: str  # the last word and the white space before it
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChoiceItem:
+    """A question with several answers, one of them right."""
+
+    context: str
+    delimiter: str  # what stands between the context and a choice
+    choices: tuple[str, ...]
+    answer: int
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerationItem:
+    """A prompt, and the answers that are right."""
+
+    prompt: str
+    answers: tuple[str, ...]
+    origin: str
+
+
+TaskItem = ClozeItem | ChoiceItem | GenerationItem
+
+
+def read_task_items(
+    path: str | Path, *, kind: TaskKind | None = None, limit: int | None = None
+) -> tuple[TaskKind, list[TaskItem]]:
+    """A file's questions, and of which kind they are; the first row tells when none is named.
+
+    limit: how many to read from the beginning; None reads all.
+    Raises: DataError naming file and line for a row that is not of the kind or lacks something, and for no rows.
+    """
+    items: list[TaskItem] = []
+    for value, origin in _rows(Path(path)):
+        if limit is not None and len(items) == limit:
+            break
+        if not isinstance(value, dict):
+            raise DataError(f"{origin} must be a JSON object, found {type(value).__name__}; repair the file.")
+        kind = kind or _kind_of(value, origin)
+        items.append(_READERS[kind](value, origin))
+    if kind is None or not items:
+        raise DataError(f"{path} should hold questions, found none; check the file and --limit.")
+    return kind, items
+
+
+def _rows(path: Path) -> Iterator[tuple[Any, str]]:
+    if path.suffix == ".json":
+        values = read_json(path, max_bytes=None)
+        if not isinstance(values, list):
+            raise DataError(f"{path} must be a list of objects, found {type(values).__name__}; use .jsonl.")
+        yield from ((value, f"{path} item {number}") for number, value in enumerate(values, start=1))
+        return
+    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
+        if line.strip():
+            yield parse_json(line, where=f"{path} line {number}"), f"{path} line {number}"
+
+
+def _kind_of(value: Mapping[str, Any], origin: str) -> TaskKind:
+    if "endings" in value or "choices" in value:
+        return "choice"
+    if ("prompt" in value or "question" in value) and "answer" in value:
+        return "generation"
+    if "text" in value:
+        return "cloze"
+    raise DataError(
+        f"{origin} must hold text, or choices or endings, or prompt and answer; found "
+        f"{', '.join(map(repr, value)) or 'nothing'}; see `scratchlm evaluate task --help`."
+    )
+
+
+def _cloze(value: Mapping[str, Any], origin: str) -> ClozeItem:
+    found = re.fullmatch(r"(.*\S)(\s+\S+)", _text(value, "text", origin).rstrip(), re.DOTALL)
+    if found is None:
+        raise DataError(f"{origin} must have at least two words in 'text', found fewer; remove the line.")
+    return ClozeItem(context=found[1], target=found[2], origin=origin)
+
+
+def _choice(value: Mapping[str, Any], origin: str) -> ChoiceItem:
+    if "endings" in value:
+        choices, context = _texts(value, "endings", origin), _hellaswag_context(value, origin)
+        choices, wanted = tuple(map(_without_brackets, choices)), value.get("label")
+        labels = tuple(str(i) for i in range(len(choices)))
+    elif isinstance(value.get("choices"), dict):
+        context = f"Question: {_text(value, 'question', origin)}\nAnswer:"
+        choices = _texts(value["choices"], "text", origin)
+        labels, wanted = _texts(value["choices"], "label", origin), value.get("answerKey")
+        if len(labels) != len(choices):
+            raise DataError(f"{origin} must label every choice, found {len(labels)} for {len(choices)}.")
+    else:
+        is_asked = "prompt" not in value
+        context = _text(value, "question" if is_asked else "prompt", origin)
+        context = f"Question: {context}\nAnswer:" if is_asked else context
+        choices, wanted = _texts(value, "choices", origin), value.get("answer")
+        labels = choices if isinstance(wanted, str) else tuple(str(i) for i in range(len(choices)))
+    wanted = str(wanted) if isinstance(wanted, (int, str)) and not isinstance(wanted, bool) else ""
+    if len(choices) < 2 or wanted not in labels:
+        raise DataError(
+            f"{origin} must have two or more choices and name the right one, found {len(choices)} and the answer "
+            f"{wanted!r}; it may be one of {', '.join(labels)!r:.80}. Sets for contests come without answers."
+        )
+    delimiter = "" if not context or context[-1].isspace() else " "
+    return ChoiceItem(
+        context=context, delimiter=delimiter, choices=choices, answer=labels.index(wanted), origin=origin
+    )
+
+
+def _hellaswag_context(value: Mapping[str, Any], origin: str) -> str:
+    """As lm-evaluation-harness builds it: the activity, a colon, the first sentence, the begun second one."""
+    if isinstance(value.get("ctx_a"), str) and isinstance(value.get("ctx_b"), str):
+        context = f"{value['ctx_a']} {value['ctx_b'].capitalize()}"
+    else:
+        context = _text(value, "ctx", origin)
+    activity = value.get("activity_label")
+    return _without_brackets(f"{activity}: {context}" if isinstance(activity, str) else context)
+
+
+def _without_brackets(text: str) -> str:
+    """WikiHow's marks, such as [header], were left in the data set's texts."""
+    return re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". ")).replace("  ", " ")
+
+
+def _generation(value: Mapping[str, Any], origin: str) -> GenerationItem:
+    is_list = isinstance(value.get("answer"), list)
+    answers = _texts(value, "answer", origin) if is_list else (_text(value, "answer", origin),)
+    prompt = _text(value, "prompt" if "prompt" in value else "question", origin)
+    if not answers:
+        raise DataError(f"{origin} must have an answer, found an empty list; remove the line.")
+    return GenerationItem(prompt=prompt, answers=answers, origin=origin)
+
+
+def _text(value: Mapping[str, Any], key: str, origin: str) -> str:
+    text = value.get(key)
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(
+            f"{origin} must have text in {key!r}, found {text!r:.40}; fill it or remove the line."
+        )
+    return text
+
+
+def _texts(value: Mapping[str, Any], key: str, origin: str) -> tuple[str, ...]:
+    texts = value.get(key)
+    if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise DataError(f"{origin} must have a list of texts in {key!r}, found {texts!r:.60}; correct it.")
+    return tuple(texts)
+
+
+_READERS: dict[TaskKind, Callable[[Mapping[str, Any], str], TaskItem]] = {
+    "cloze": _cloze,
+    "choice": _choice,
+    "generation": _generation,
+}

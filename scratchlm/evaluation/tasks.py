@@ -1,0 +1,212 @@
+"""Benchmarks without a judge: the last word, the right choice, the exact answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.evaluation.intervals import bootstrap_interval, wilson_interval
+from scratchlm.evaluation.likelihood import (
+    EncodedPair,
+    continuation_likelihoods,
+    encode_pair,
+    start_tokens,
+)
+from scratchlm.evaluation.loss import perplexity_of
+from scratchlm.evaluation.task_items import ChoiceItem, ClozeItem, GenerationItem
+from scratchlm.evaluation.text_scores import exact_match
+from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.generate import generate_ids
+from scratchlm.model.gpt import GPTModel
+from scratchlm.tokenizers.word import loses_text
+
+Progress = Callable[[int, int], None]
+Measure = Literal["accuracy", "accuracy_characters", "accuracy_bytes", "accuracy_folded"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskResult:
+    """A model's figures on one task, and what it did with each question."""
+
+    rights: dict[Measure, int]  # how many questions are right by each measure; `accuracy` is always there
+    n: int
+    chance: float | None  # accuracy of blind guessing, where there is something to guess among
+    n_cropped: int  # questions whose beginning the model could not see
+    items: tuple[dict[str, Any], ...]  # one row per question, in order
+    perplexity: float | None = None  # of the words asked for
+    perplexity_interval: tuple[float, float] | None = None
+
+    def share(self, measure: Measure = "accuracy") -> float:
+        """The share that is right."""
+        return self.rights[measure] / self.n
+
+    def interval(self, measure: Measure = "accuracy") -> tuple[float, float]:
+        """The share's 95 % interval."""
+        return wilson_interval(self.rights[measure], self.n)
+
+
+def score_cloze(
+    model: GPTModel,
+    tokenizer: Tokenizer,
+    items: Sequence[ClozeItem],
+    *,
+    batch_size: int = 16,
+    progress: Progress | None = None,
+) -> TaskResult:
+    """Does the model find the last word by itself, and how surprised is it by that word?
+
+    A word is right when each of its tokens is the likeliest one; a word that the vocabulary does not know is never
+    right, although the model may expect an unknown one. The perplexity is per word, not per token.
+    Source: Paperno et al. 2016 (LAMBADA); figures as lm-evaluation-harness's `lambada_openai`.
+    Raises: DataError for no items, or one that cannot be encoded.
+    """
+    _need_items(items)
+    pairs = [_pair(tokenizer, item.context, item.target, item.origin) for item in items]
+    found = continuation_likelihoods(model, pairs, batch_size=batch_size, progress=progress)
+    losses = [-one.log_prob for one in found]
+    low, high = bootstrap_interval(losses)
+    is_right = [one.is_greedy for one in found]
+    if loses_text(tokenizer):
+        is_known = [
+            tokenizer.decode(pair.continuation).split() == [i.target.strip()] for pair, i in zip(pairs, items)
+        ]
+        is_right = [right and known for right, known in zip(is_right, is_known)]
+    return TaskResult(
+        rights={"accuracy": sum(is_right)},
+        n=len(items),
+        chance=None,
+        n_cropped=sum(one.n_cropped > 0 for one in found),
+        perplexity=perplexity_of(math.fsum(losses) / len(losses)),
+        perplexity_interval=(perplexity_of(low), perplexity_of(high)),
+        items=tuple(
+            {
+                "origin": item.origin,
+                "target": item.target.strip(),
+                "right": one.is_greedy,
+                "log_prob": one.log_prob,
+            }
+            for item, one in zip(items, found)
+        ),
+    )
+
+
+def score_choices(
+    model: GPTModel,
+    tokenizer: Tokenizer,
+    items: Sequence[ChoiceItem],
+    *,
+    batch_size: int = 16,
+    progress: Progress | None = None,
+) -> TaskResult:
+    """Which choice does the model find likeliest after the question?
+
+    Long choices are unlikely for their length alone, so there are three accuracies: by the whole choice's log
+    probability, by that per character, and by that per UTF-8 byte.
+    Source: `acc`, `acc_norm` and `acc_bytes` of lm-evaluation-harness; of equal choices the first is taken.
+    Raises: DataError for no items, or one that cannot be encoded.
+    """
+    _need_items(items)
+    pairs = [
+        _pair(tokenizer, item.context, item.delimiter + choice, item.origin)
+        for item in items
+        for choice in item.choices
+    ]
+    found = iter(continuation_likelihoods(model, pairs, batch_size=batch_size, progress=progress))
+    rights: dict[Measure, int] = {"accuracy": 0, "accuracy_characters": 0, "accuracy_bytes": 0}
+    rows, n_cropped = [], 0
+    for item in items:
+        mine = [next(found) for _ in item.choices]
+        n_cropped += any(one.n_cropped for one in mine)
+        log_probs = [one.log_prob for one in mine]
+        chosen: dict[Measure, int] = {
+            "accuracy": _first_best(log_probs),
+            "accuracy_characters": _first_best([p / len(c) for p, c in zip(log_probs, item.choices)]),
+            "accuracy_bytes": _first_best([p / len(c.encode()) for p, c in zip(log_probs, item.choices)]),
+        }
+        for measure, choice in chosen.items():
+            rights[measure] += choice == item.answer
+        rows.append({"origin": item.origin, "answer": item.answer, "chosen": chosen, "log_probs": log_probs})
+    return TaskResult(
+        rights=rights,
+        n=len(items),
+        chance=math.fsum(1 / len(item.choices) for item in items) / len(items),
+        n_cropped=n_cropped,
+        items=tuple(rows),
+    )
+
+
+def score_generation(
+    model: GPTModel,
+    tokenizer: Tokenizer,
+    items: Sequence[GenerationItem],
+    *,
+    max_new_tokens: int = 64,
+    stop_texts: Sequence[str] = ("\n",),
+    batch_size: int = 16,
+    progress: Progress | None = None,
+) -> TaskResult:
+    """Does the model, always taking the likeliest token, write exactly the answer?
+
+    It writes until a stop text, end-of-text or max_new_tokens. White space around the answer is no part of it;
+    `accuracy_folded` also forgives case and punctuation at the ends. Prompts keep room for the answer: what does
+    not fit falls away at the beginning and is counted.
+    Raises: DataError for no items, and for a model that has no room for max_new_tokens; ConfigError for
+        impossible settings.
+    """
+    _need_items(items)
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, got {batch_size}; 16 is the default.")
+    room = model.config.context_length - max_new_tokens
+    if room < 1:
+        raise DataError(
+            f"answers need room beside the prompt, got {max_new_tokens} new tokens for a model that reads "
+            f"{model.config.context_length}; lower max_new_tokens."
+        )
+    end = tokenizer.end_of_text_id
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        stop_texts=tuple(stop_texts),
+        stop_ids=() if end is None else (end,),
+        start_id=end,
+    )
+    prompts = [start_tokens(tokenizer) + tokenizer.encode(item.prompt) for item in items]
+    order = sorted(range(len(items)), key=lambda i: -len(prompts[i]))
+    texts: dict[int, str] = {}
+    for first in range(0, len(order), batch_size):
+        rows = order[first : first + batch_size]
+        written = generate_ids(model, [prompts[i][-room:] for i in rows], config, tokenizer=tokenizer)
+        texts |= {i: one.text for i, one in zip(rows, written)}
+        if progress is not None:
+            progress(len(texts), len(items))
+    strict = [texts[i].strip() in {answer.strip() for answer in item.answers} for i, item in enumerate(items)]
+    folded = [any(exact_match(texts[i], answer) for answer in item.answers) for i, item in enumerate(items)]
+    return TaskResult(
+        rights={"accuracy": sum(strict), "accuracy_folded": sum(folded)},
+        n=len(items),
+        chance=None,
+        n_cropped=sum(len(prompt) > room for prompt in prompts),
+        items=tuple(
+            {"origin": item.origin, "written": texts[i], "answers": list(item.answers), "right": strict[i]}
+            for i, item in enumerate(items)
+        ),
+    )
+
+
+def _pair(tokenizer: Tokenizer, context: str, continuation: str, origin: str) -> EncodedPair:
+    try:
+        return encode_pair(tokenizer, context, continuation)
+    except DataError as cause:
+        raise DataError(f"{origin}: {cause}") from cause
+
+
+def _need_items(items: Sequence[object]) -> None:
+    if not items:
+        raise DataError("a task needs at least one question, found none; check the file.")
+
+
+def _first_best(values: Sequence[float]) -> int:
+    return max(range(len(values)), key=lambda i: (values[i], -i))

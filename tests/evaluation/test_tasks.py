@@ -1,0 +1,141 @@
+"""Scores of tasks: right by construction, right against sums by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from scratchlm.core.errors import DataError
+from scratchlm.evaluation.likelihood import continuation_likelihoods, encode_pair
+from scratchlm.evaluation.task_items import ChoiceItem, ClozeItem, GenerationItem
+from scratchlm.evaluation.tasks import score_choices, score_cloze, score_generation
+from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.generate import generate_ids
+from scratchlm.model import GPTConfig, GPTModel
+from scratchlm.tokenizers.word import WordTokenizer
+
+CONTEXTS = [
+    "The cat sat",
+    "the dog and",
+    "on the log.",
+    "The mat",
+    "sat on the mat and the dog sat on the log",
+]
+CHOICES = ("on", "the mat and the dog", "été", "log. The cat")
+
+
+@pytest.fixture(scope="module")
+def model(tiny_tokenizer):
+    torch.manual_seed(3)
+    size = {"context_length": 40, "emb_dim": 32, "n_heads": 2, "n_layers": 2}
+    return GPTModel(GPTConfig(vocab_size=tiny_tokenizer.vocab_size, **size)).eval()
+
+
+def log_prob(model, tokenizer, context, continuation):
+    return continuation_likelihoods(model, [encode_pair(tokenizer, context, continuation)])[0].log_prob
+
+
+def test_choices_are_scored_whole_per_character_and_per_byte(model, tiny_tokenizer):
+    items = [
+        ChoiceItem(context=context, delimiter=" ", choices=CHOICES, answer=i % 4, origin=f"{i}")
+        for i, context in enumerate(CONTEXTS)
+    ]
+    result = score_choices(model, tiny_tokenizer, items, batch_size=3)
+    rights = {"accuracy": 0, "accuracy_characters": 0, "accuracy_bytes": 0}
+    for item in items:
+        scores = [log_prob(model, tiny_tokenizer, item.context, f" {choice}") for choice in CHOICES]
+        sizes = {
+            "accuracy": [1] * 4,
+            "accuracy_characters": [len(choice) for choice in CHOICES],
+            "accuracy_bytes": [len(choice.encode()) for choice in CHOICES],
+        }
+        for name, lengths in sizes.items():
+            per_unit = [score / length for score, length in zip(scores, lengths)]
+            rights[name] += per_unit.index(max(per_unit)) == item.answer
+    assert result.rights == rights
+    assert (result.n, result.chance, result.n_cropped) == (5, 0.25, 0)
+    low, high = result.interval()
+    assert low <= result.share() <= high
+
+
+def test_blind_guessing_depends_on_how_many_choices_each_question_has(model, tiny_tokenizer):
+    items = [ChoiceItem(context="a", delimiter=" ", choices=CHOICES[:n], answer=0, origin="") for n in (2, 4)]
+    assert score_choices(model, tiny_tokenizer, items).chance == pytest.approx(3 / 8)
+
+
+def test_the_perplexity_of_a_cloze_task_is_per_word(model, tiny_tokenizer):
+    items = [ClozeItem(context=context, target=" doggy", origin="") for context in CONTEXTS]
+    result = score_cloze(model, tiny_tokenizer, items)
+    losses = [-log_prob(model, tiny_tokenizer, context, " doggy") for context in CONTEXTS]
+    assert result.perplexity == pytest.approx(math.exp(sum(losses) / len(losses)))
+    low, high = result.perplexity_interval
+    assert low <= result.perplexity <= high
+
+
+def written_by(model, tokenizer, prompt, n):
+    config = GenerationConfig(max_new_tokens=n)
+    return generate_ids(model, [tokenizer.encode(prompt)], config, tokenizer=tokenizer)[0]
+
+
+def test_the_word_that_the_model_writes_itself_is_right(model, tiny_tokenizer):
+    items, n_greedy = [], 0
+    for context in CONTEXTS:
+        for n in (1, 2, 3):
+            text = written_by(model, tiny_tokenizer, context, n).text
+            pair = encode_pair(tiny_tokenizer, context, text)
+            own = tuple(written_by(model, tiny_tokenizer, context, len(pair.continuation)).ids)
+            n_greedy += own == pair.continuation
+            items.append(ClozeItem(context=context, target=text, origin=""))
+    assert n_greedy > 0
+    assert score_cloze(model, tiny_tokenizer, items).rights["accuracy"] == n_greedy
+
+
+def test_a_generated_answer_must_be_exact_or_exact_after_folding(model, tiny_tokenizer):
+    prompt = "The cat"
+    text = written_by(model, tiny_tokenizer, prompt, 8).text
+    answers = [(text,), (f"  {text}\n",), (f"{text.swapcase()}",), ("something else",), ("no", text)]
+    items = [GenerationItem(prompt=prompt, answers=answer, origin="") for answer in answers]
+    result = score_generation(model, tiny_tokenizer, items, max_new_tokens=8, stop_texts=(), batch_size=2)
+    assert [row["right"] for row in result.items] == [True, True, False, False, True]
+    assert result.rights == {"accuracy": 3, "accuracy_folded": 4}
+
+
+def test_an_answer_ends_at_the_stop_text(model, tiny_tokenizer):
+    text = written_by(model, tiny_tokenizer, "The cat", 8).text
+    item = GenerationItem(prompt="The cat", answers=(text[:1],), origin="")
+    result = score_generation(model, tiny_tokenizer, [item], max_new_tokens=8, stop_texts=(text[1],))
+    assert result.items[0]["written"] == text[: text.index(text[1])]
+
+
+def test_long_prompts_keep_their_end_and_are_counted(model, tiny_tokenizer):
+    long = "the cat and the dog " * 20
+    item = GenerationItem(prompt=long, answers=("x",), origin="")
+    assert score_generation(model, tiny_tokenizer, [item], max_new_tokens=5).n_cropped == 1
+    cloze = [ClozeItem(context=long, target=" dog", origin="")]
+    assert score_cloze(model, tiny_tokenizer, cloze).n_cropped == 1
+
+
+def test_impossible_tasks_are_errors_that_name_the_question(model, tiny_tokenizer):
+    with pytest.raises(DataError, match="at least one question"):
+        score_cloze(model, tiny_tokenizer, [])
+    item = GenerationItem(prompt="a", answers=("b",), origin="")
+    with pytest.raises(DataError, match="lower max_new_tokens"):
+        score_generation(model, tiny_tokenizer, [item], max_new_tokens=40)
+    with pytest.raises(DataError, match="file line 7: a continuation needs a token"):
+        score_cloze(model, tiny_tokenizer, [ClozeItem(context="The ca", target="t", origin="file line 7")])
+
+
+def test_an_unknown_word_is_never_right_though_the_model_expects_one():
+    tokenizer = WordTokenizer({"a": 0, "b": 1, "<|unk|>": 2})
+    model = GPTModel(GPTConfig(vocab_size=3, context_length=8, emb_dim=4, n_heads=1, n_layers=1)).eval()
+    with torch.no_grad():  # it says <|unk|> whatever it reads
+        model.final_norm.scale.zero_()
+        model.final_norm.shift.fill_(1.0)
+        model.out_head.weight.copy_(torch.tensor([[0.0], [0.0], [1.0]]).expand(3, 4))
+    unknown, known = (ClozeItem(context="a b", target=f" {word}", origin="") for word in ("zebra", "b"))
+    assert score_cloze(model, tokenizer, [unknown, known]).rights == {"accuracy": 0}
+    with torch.no_grad():
+        model.out_head.weight.copy_(torch.tensor([[0.0], [1.0], [0.0]]).expand(3, 4))
+    assert score_cloze(model, tokenizer, [unknown, known]).rights == {"accuracy": 1}
