@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from scratchlm.core.errors import ConfigError, DataError
@@ -50,7 +51,7 @@ class Header:
 
 
 class Journal:
-    """The file while it grows: lines are added by any thread, each on the disk when `add` returns."""
+    """The file while it grows: any thread adds lines, each on the disk when `add` returns; a context manager."""
 
     def __init__(self, path: Path, header: Header) -> None:
         """Begin the file, or go on with what a killed run left, without half a last line.
@@ -93,6 +94,14 @@ class Journal:
         """Keep what is there."""
         with self._lock:
             self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def _append(self, record: Mapping[str, Any]) -> None:
         with self._lock:

@@ -18,37 +18,37 @@ def in_parallel(
 ) -> Generator[tuple[int, Outcome], None, None]:
     """Each job's place and outcome, as they come. An exception of a job is raised here.
 
-    When the caller leaves early, by Ctrl-C for one, no further job is begun, and those under way get two seconds; a
-    judge that is silent for longer does not hold the process.
+    A job is begun when an outcome has been taken, so no more are under way than there are workers. When the caller
+    leaves early, by Ctrl-C for one, those under way get two seconds; a judge that is silent for longer does not hold
+    the process.
     """
-    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
+    todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[int, Outcome | None, BaseException | None]] = queue.SimpleQueue()
-    is_stopped = threading.Event()
-    for place in range(len(jobs)):
-        todo.put(place)
 
     def serve() -> None:
-        while not is_stopped.is_set():
-            try:
-                place = todo.get_nowait()
-            except queue.Empty:
-                return
+        while (place := todo.get()) is not None:
             try:
                 done.put((place, work(jobs[place]), None))
             except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
                 done.put((place, None, error))
 
-    threads = [threading.Thread(target=serve, daemon=True) for _ in range(min(n_workers, len(jobs)))]
+    n_threads = min(n_workers, len(jobs))
+    threads = [threading.Thread(target=serve, daemon=True) for _ in range(n_threads)]
     try:
-        for thread in threads:
+        for place, thread in enumerate(threads):
             thread.start()
-        for _ in jobs:
+            todo.put(place)
+        for n_begun in range(n_threads, n_threads + len(jobs)):
             place, outcome, error = done.get()
             if error is not None:
                 raise error
             yield place, outcome  # type: ignore[misc]  # no error: there is an outcome
+            if n_begun < len(jobs):
+                todo.put(n_begun)
     finally:
-        is_stopped.set()
+        for _ in threads:
+            todo.put(None)
         end_s = time.monotonic() + PATIENCE_S
         for thread in threads:
-            thread.join(max(0.0, end_s - time.monotonic()))
+            if thread.ident is not None:
+                thread.join(max(0.0, end_s - time.monotonic()))
