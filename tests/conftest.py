@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from scratchlm.core import seed
 from scratchlm.model import GPTConfig, GPTModel
 from scratchlm.tokenizers import BPETokenizer, train_bpe
+from tests.servers.judge_server import JudgeServer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -80,3 +82,13 @@ class StopAt:
 @pytest.fixture
 def stop_at() -> type[StopAt]:
     return StopAt
+
+
+@pytest.fixture
+def judge_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeServer]:
+    """Speaks Ollama's and OpenAI's protocols; no proxy, address or key of this machine gets in the way."""
+    for name in ("OLLAMA_HOST", "OLLAMA_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with JudgeServer() as running:
+        yield running

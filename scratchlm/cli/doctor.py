@@ -19,7 +19,12 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.assets import ASSETS, asset_path, cache_folder
 from scratchlm.core.errors import DataError
 
-OPTIONAL = {"pyarrow": "hub", "sklearn": "eval"}  # module: the extra that brings it
+OPTIONAL = {
+    "pyarrow": "hub",
+    "sklearn": "eval",
+    "ollama": "eval",
+    "openai": "eval",
+}  # module: the extra that brings it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ download.
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import os
 import re
 import shutil
@@ -25,11 +24,11 @@ import httpx
 from scratchlm.core.errors import DownloadError
 from scratchlm.core.files import sha256_of_file
 from scratchlm.core.partial_file import PARTIAL_SUFFIX, Origin, PartialFile, open_partial
+from scratchlm.core.retry_after import TRY_AGAIN_STATUS, retry_after_s
 
 Progress = Callable[[int, "int | None"], None]  # bytes so far, bytes in all (None: the server does not say)
 
 MAX_REDIRECTS = 5
-TRY_AGAIN_STATUS = {408, 425, 429, 500, 502, 503, 504}  # RFC 9110 and 6585: the same request may work later
 HUGGING_FACE_HOST = "huggingface.co"  # the only one that ever sees $HF_TOKEN
 GOOD_PROGRESS_BYTES = 1 << 20  # an attempt that brought this much was no failure, however it ended
 
@@ -210,7 +209,7 @@ class _Transfer:
             self.partial.start_over()
             raise _TryAgainError(f"{said} to a request from byte {offset:,} on")
         if status in TRY_AGAIN_STATUS:
-            raise _TryAgainError(said, wait_s=_retry_after_s(response.headers.get("retry-after")))
+            raise _TryAgainError(said, wait_s=retry_after_s(response.headers.get("retry-after")))
         if status != HTTPStatus.OK and not (status == HTTPStatus.PARTIAL_CONTENT and offset):
             raise DownloadError(said)
         _check_content(response, url)
@@ -329,18 +328,6 @@ def _check_content(response: httpx.Response, url: str) -> None:
     is_page = response.headers.get("content-type", "").startswith("text/html")
     if is_page and not url.endswith((".html", ".htm")):
         raise DownloadError("the answer is a web page and not the file, perhaps a login or a hotel's portal")
-
-
-def _retry_after_s(value: str | None) -> float | None:
-    """Seconds out of a Retry-After header, which holds seconds or a date (RFC 9110, section 10.2.3)."""
-    if value is None:
-        return None
-    if value.strip().isdigit():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
 
 
 def _as_int(value: str | None) -> int | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from scratchlm.checkpoints.fingerprint import weights_fingerprint
 from scratchlm.checkpoints.store import own_weights
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import read_json, write_json
@@ -48,14 +48,10 @@ def base_fingerprint(model: nn.Module, *, has_head: bool = True) -> str:
 
     Raises: ConfigError while a correction is merged.
     """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(base_weights(model).items()):
-        if name.startswith("out_head.") and not has_head:
-            continue
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        numbers = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(numbers.numpy().tobytes())
-    return digest.hexdigest()
+    weights = base_weights(model)
+    return weights_fingerprint(
+        {name: tensor for name, tensor in weights.items() if has_head or not name.startswith("out_head.")}
+    )
 
 
 def save_base(folder: Path, model: nn.Module, *, has_head: bool = True) -> None:

@@ -1,0 +1,123 @@
+"""A judge in this process: a model that scratchlm can open."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from scratchlm.checkpoints.fingerprint import weights_fingerprint
+from scratchlm.checkpoints.imports import open_model
+from scratchlm.checkpoints.store import own_weights
+from scratchlm.core.device import pick_device
+from scratchlm.core.errors import ConfigError, DataError, ServiceError
+from scratchlm.data.conversations import Exchange
+from scratchlm.data.instructions import Instruction
+from scratchlm.data.prompt_ids import answer_end_id, encode_prompt
+from scratchlm.data.prompts import PromptTemplate, template
+from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.generate import generate_ids
+
+MAX_NEW_TOKENS = 256  # of a reply
+
+
+class LocalJudge:
+    """A model folder, run folder or foreign model, asked in the template it was trained with; greedy, so it repeats.
+
+    A plain language model is given the bare words of the conversation, and what follows them is its reply.
+    Threads wait for each other: it replies to one at a time.
+    Raises: CheckpointError when there is no model; ConfigError for a classifier.
+    """
+
+    def __init__(
+        self, path: str | Path, *, device: str = "auto", max_new_tokens: int = MAX_NEW_TOKENS
+    ) -> None:
+        loaded = open_model(path)
+        kind = str(loaded.task.get("kind", "language model"))
+        if kind == "classification":
+            raise ConfigError(
+                f"a judge must be able to write, found a classifier in {loaded.folder}; name a language model."
+            )
+        self.path = str(path)
+        self.max_new_tokens = max_new_tokens
+        self._fingerprint = weights_fingerprint(own_weights(loaded.model))
+        self._model = loaded.model.to(pick_device(device))
+        self._tokenizer = loaded.tokenizer
+        self._template: PromptTemplate | None = (
+            template(str(loaded.task["template"])) if kind == "instruction" else None
+        )
+        self._system = str(loaded.task.get("system", ""))
+        self._one_at_a_time = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """`local:PATH`."""
+        return f"local:{self.path}"
+
+    @property
+    def identity(self) -> str:
+        """Kind, fingerprint of weights and tokenizer, template and length; wherever the folder lies."""
+        chosen = "none" if self._template is None else self._template.name
+        return (
+            f"local weights={self._fingerprint} tokenizer={self._tokenizer.fingerprint} template={chosen} "
+            f"max_new_tokens={self.max_new_tokens}"
+        )
+
+    def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The whole reply.
+
+        Raises: ServiceError when request and reply do not fit the context, and when the reply does not end within
+            max_new_tokens; DataError for a conversation that does not end with the user.
+        """
+        ids = self._prompt_ids(messages)
+        room = self._model.config.context_length - len(ids)
+        if room < 1:
+            raise ServiceError(
+                f"{self.name} reads {self._model.config.context_length} tokens, found a request of {len(ids)}; "
+                "use a judge with a longer context, or ask about shorter answers."
+            )
+        limit = min(room, self.max_new_tokens)
+        config = GenerationConfig(max_new_tokens=limit, stop_ids=self._stop_ids)
+        with self._one_at_a_time:
+            [result] = generate_ids(self._model, [ids], config, tokenizer=self._tokenizer)
+        if result.finished_by == "length":
+            raise ServiceError(
+                f"{self.name} should end its reply within {limit} tokens, found {result.text!r:.60}... after as "
+                "many; use a judge that has learnt to stop, or give it more room."
+            )
+        return result.text if self._template is None else result.text.removeprefix(self._template.answer_lead)
+
+    @property
+    def _stop_ids(self) -> tuple[int, ...]:
+        ends = {self._tokenizer.end_of_text_id}
+        if self._template is not None:
+            ends.add(answer_end_id(self._template, self._tokenizer))
+        return tuple(sorted(end for end in ends if end is not None))
+
+    def _prompt_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        if not messages or messages[-1]["role"] != "user":
+            raise DataError(
+                f"a judge's conversation must end with the user's message, got {[m['role'] for m in messages]}; add it."
+            )
+        if self._template is None:
+            start = getattr(self._tokenizer, "begin_of_text_id", None)
+            words = "\n\n".join(message["content"] for message in messages)
+            return ([] if start is None else [start]) + self._tokenizer.encode(words)
+        return encode_prompt(self._as_instruction(messages), self._template, self._tokenizer)
+
+    def _as_instruction(self, messages: Sequence[Mapping[str, str]]) -> Instruction:
+        system = [message["content"] for message in messages if message["role"] == "system"]
+        turns = [message for message in messages if message["role"] != "system"]
+        roles = [message["role"] for message in turns]
+        if roles != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
+            raise DataError(
+                f"a judge's conversation must go user, assistant, user, ..., got {roles}; put it in that order."
+            )
+        texts = [message["content"] for message in turns]
+        return Instruction(
+            instruction=texts[-1],
+            input="",
+            output="",
+            system="\n\n".join(system) or self._system,
+            history=tuple(Exchange(*pair) for pair in zip(texts[:-1:2], texts[1:-1:2])),
+        )
