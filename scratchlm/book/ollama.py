@@ -14,10 +14,10 @@ import psutil
 from scratchlm.core.errors import ServiceError
 from scratchlm.data.instructions import Instruction
 from scratchlm.data.prompts import TEMPLATES
+from scratchlm.evaluation.judges.addresses import ollama_address
+from scratchlm.evaluation.judges.ollama import OLLAMA_OPTIONS, chat_pieces, ollama_answers
 
-CHAT_URL = "http://localhost:11434/api/chat"
 TIMEOUT_S = 30.0  # without one byte of the answer
-OPTIONS = {"seed": 123, "temperature": 0, "num_ctx": 2048}  # the book's, so that the judge repeats itself
 
 
 class ModelScores(list[int]):
@@ -29,16 +29,27 @@ class ModelScores(list[int]):
 
 
 def check_if_running(process_name: str) -> bool:
-    """Has any process of this machine the text in its name? That is no proof that it answers."""
+    """Does Ollama answer, where `OLLAMA_HOST` says or at port 11434 of this machine?
+
+    The book looks for a process of that name, which may hang, or serve another port, or be on another machine.
+    Here the port is asked. Only for a name without "ollama" in it the processes are looked through.
+    """
+    if "ollama" in process_name.lower():
+        return ollama_answers()
     return any(process_name in (process.info["name"] or "") for process in psutil.process_iter(["name"]))
 
 
-def query_model(prompt: str, model: str = "llama3", url: str = CHAT_URL) -> str:
+def query_model(prompt: str, model: str = "llama3", url: str | None = None) -> str:
     """The reply of a model that runs under Ollama, as repeatable as its fixed seed and temperature 0 make it.
 
-    Raises: ServiceError when nothing answers, and for an answer that is an error, no chat or not complete.
+    Without `url` it is the book's, http://localhost:11434/api/chat, or where `OLLAMA_HOST` says. It is asked once, as
+    in the book; `scratchlm.evaluation.judges` has a judge that comes back.
+
+    Raises: ServiceError when nothing answers, for an answer that is an error, no chat or not complete, and when the
+        request does not fit the context.
     """
-    payload = {"model": model, "messages": [{"role": "user", "content": prompt}], "options": OPTIONS}
+    url = f"{ollama_address()}/api/chat" if url is None else url
+    payload = {"model": model, "messages": [{"role": "user", "content": prompt}], "options": OLLAMA_OPTIONS}
     try:
         with httpx.stream("POST", url, json=payload, timeout=TIMEOUT_S) as response:
             if response.status_code != HTTPStatus.OK:
@@ -47,7 +58,8 @@ def query_model(prompt: str, model: str = "llama3", url: str = CHAT_URL) -> str:
                     f"{url} should answer, found {response.status_code}: {said:.300}; "
                     f"fetch the model with `ollama pull {model}`."
                 )
-            return "".join(_stretches(response.iter_lines(), url))
+            parts = _parts(response.iter_lines(), url)
+            return "".join(chat_pieces(parts, who=url, num_ctx=OLLAMA_OPTIONS["num_ctx"]))
     except (httpx.HTTPError, httpx.InvalidURL) as cause:
         raise ServiceError(
             f"Ollama should answer at {url}, found: {str(cause) or type(cause).__name__}; "
@@ -56,7 +68,7 @@ def query_model(prompt: str, model: str = "llama3", url: str = CHAT_URL) -> str:
 
 
 def generate_model_scores(
-    json_data: Sequence[Mapping[str, Any]], json_key: str, model: str = "llama3", *, url: str = CHAT_URL
+    json_data: Sequence[Mapping[str, Any]], json_key: str, model: str = "llama3", *, url: str | None = None
 ) -> ModelScores:
     """The judge's points for the answers under `json_key`, as a list of whole numbers.
 
@@ -93,9 +105,8 @@ def _request(entry: Mapping[str, Any], json_key: str) -> str:
     )
 
 
-def _stretches(lines: Iterator[str], url: str) -> Iterator[str]:
-    """The pieces of text in a streamed chat: one JSON object a line, the last one marked as done."""
-    is_done = False
+def _parts(lines: Iterator[str], url: str) -> Iterator[dict[str, Any]]:
+    """The parts of a streamed chat, one JSON object a line, as Ollama's own client has them: the book needs none."""
     for line in lines:
         if not line.strip():
             continue
@@ -105,14 +116,10 @@ def _stretches(lines: Iterator[str], url: str) -> Iterator[str]:
             raise ServiceError(
                 f"{url} should stream JSON objects, found {line[:100]!r}; is that address Ollama's /api/chat?"
             ) from cause
-        if isinstance(value, dict) and "error" in value:
-            raise ServiceError(f"{url} should answer, found the error {value['error']!s:.300}; see its log.")
-        message = value.get("message", {"content": ""}) if isinstance(value, dict) else None
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+        if not isinstance(value, dict) or not isinstance(value.get("message", {}), dict):
             raise ServiceError(
                 f"{url} should stream chat messages, found {line[:100]!r}; is that address Ollama's /api/chat?"
             )
-        is_done = is_done or bool(value.get("done"))
-        yield message["content"]
-    if not is_done:
-        raise ServiceError(f"{url} should mark the end of its answer, the stream stopped before; ask again.")
+        if "error" in value:
+            raise ServiceError(f"{url} should answer, found the error {value['error']!s:.300}; see its log.")
+        yield value

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import http.server
 import json
 import os
-import threading
 
 import psutil
 import pytest
@@ -16,6 +14,7 @@ from torch.utils.data import DataLoader
 from scratchlm.book import ch05, ch07
 from scratchlm.core.errors import ConfigError, DataError, DownloadError, ServiceError
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
+from tests.servers import judge_server as faults
 
 ROWS = ([0, 1, 2, 3, 4], [5, 6], [7, 8, 9])  # the chapter's toy batch
 EOT = 50256
@@ -155,54 +154,21 @@ def test_a_running_process_is_found_by_part_of_its_name(monkeypatch):
     assert not ch07.check_if_running("no process is called this")
     nameless = type("Nameless", (), {"info": {"name": None}})()
     monkeypatch.setattr(psutil, "process_iter", lambda attrs: [nameless])
+    assert not ch07.check_if_running("anything")
+
+
+def test_ollama_runs_when_its_port_answers(judge_server, monkeypatch):
+    monkeypatch.setenv("OLLAMA_HOST", judge_server.url)
+    assert ch07.check_if_running("ollama")
+    judge_server.stop()
     assert not ch07.check_if_running("ollama")
 
 
-class Judge:
-    """Answers as Ollama's /api/chat, or with the bytes given."""
-
-    def __init__(self) -> None:
-        self.replies: list[object] = []
-        self.asked: list[dict] = []
-        judge = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                size = int(self.headers["Content-Length"])
-                judge.asked.append(json.loads(self.rfile.read(size)))
-                reply = judge.replies.pop(0)
-                status, body = reply if isinstance(reply, tuple) else (200, chat(reply))
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args: object) -> None: ...
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/api/chat"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-
-def chat(text: str) -> bytes:
-    """A streamed reply, one character a line, in the shape of Ollama's."""
-    lines = [{"message": {"role": "assistant", "content": piece}, "done": False} for piece in text]
-    lines.append({"message": {"role": "assistant", "content": ""}, "done": True, "eval_count": len(text)})
-    return "".join(json.dumps(line) + "\n" for line in lines).encode()
-
-
-@pytest.fixture
-def judge():
-    started = Judge()
-    yield started
-    started.server.shutdown()
-    started.server.server_close()
-
-
-def test_a_reply_is_put_together_from_the_stream(judge):
-    judge.replies = ["Llamas eat grass – mostly.\n\nAnd hay."]
-    assert ch07.query_model("What?", "llama3", judge.url) == "Llamas eat grass – mostly.\n\nAnd hay."
-    assert judge.asked == [
+def test_a_reply_is_put_together_from_the_stream(judge_server):
+    judge_server.reply = lambda messages: "Llamas eat grass – mostly.\n\nAnd hay."
+    url = f"{judge_server.url}/api/chat"
+    assert ch07.query_model("What?", "llama3", url) == "Llamas eat grass – mostly.\n\nAnd hay."
+    assert [asked.body for asked in judge_server.asked] == [
         {
             "model": "llama3",
             "messages": [{"role": "user", "content": "What?"}],
@@ -211,40 +177,56 @@ def test_a_reply_is_put_together_from_the_stream(judge):
     ]
 
 
+def test_without_an_address_the_environments_is_asked(judge_server, monkeypatch):
+    monkeypatch.setenv("OLLAMA_HOST", judge_server.url.removeprefix("http://"))
+    assert ch07.query_model("What?") == "85"
+    assert ch07.generate_model_scores([{"instruction": "a", "output": "b", "answer": "c"}], "answer") == [85]
+
+
 @pytest.mark.parametrize(
-    ("status", "body", "found"),
+    ("fault", "found"),
     [
-        (404, b'{"error": "model not found"}', "404: .*model not found.*ollama pull llama3"),
-        (200, b'{"error": "out of memory"}\n', "the error out of memory"),
-        (200, b"<html>\n", "JSON objects, found '<html>'"),
-        (200, b"[]\n", "chat messages"),
-        (200, b'{"message": {"content": 3}}\n', "chat messages"),
-        (200, chat("cut off")[:-60].rpartition(b"\n")[0], "stopped before"),
-        (200, b"", "stopped before"),
+        (
+            faults.refuses(404, "model 'llama3' not found"),
+            "404: .*model 'llama3' not found.*ollama pull llama3",
+        ),
+        (faults.error_inside("out of memory"), "the error out of memory"),
+        (faults.garbage(b"<html>\n"), "JSON objects, found '<html>'"),
+        (faults.garbage(b"[]\n"), "chat messages"),
+        (faults.garbage(b'{"message": 3}\n'), "chat messages"),
+        (faults.garbage(b'{"message": {"content": 3}}\n'), "chat messages"),
+        (faults.cut(after=1), "stopped before"),
+        (faults.garbage(b""), "stopped before"),
+        (faults.reset(after=1), "should answer at"),
+        (faults.ends_by("length"), "ended by 'length'"),
     ],
 )
-def test_what_is_no_reply_is_a_service_error(judge, status, body, found):
-    judge.replies = [(status, body)]
+def test_what_is_no_reply_is_a_service_error(judge_server, fault, found):
+    judge_server.faults = [fault]
     with pytest.raises(ServiceError, match=found):
-        ch07.query_model("What?", url=judge.url)
+        ch07.query_model("What?", url=f"{judge_server.url}/api/chat")
 
 
-def test_nobody_there_is_a_service_error(judge):
-    judge.server.shutdown()
-    judge.server.server_close()
+def test_a_request_beyond_the_context_is_a_service_error(judge_server):
+    with pytest.raises(ServiceError, match="fills all 2048 tokens"):
+        ch07.query_model("What? " * 4000, url=f"{judge_server.url}/api/chat")
+
+
+def test_nobody_there_is_a_service_error(judge_server):
+    judge_server.stop()
     with pytest.raises(ServiceError, match="ollama serve"):
-        ch07.query_model("What?", url=judge.url)
+        ch07.query_model("What?", url=f"{judge_server.url}/api/chat")
     with pytest.raises(ServiceError, match="ollama serve"):
         ch07.query_model("What?", url="no address")
 
 
-def test_scores_are_the_whole_numbers_and_the_rest_is_counted(judge, capsys):
+def test_scores_are_the_whole_numbers_and_the_rest_is_counted(judge_server, capsys):
     data = [
         {"instruction": f"task {i}", "input": "", "output": f"right {i}", "answer": f"mine {i}"}
         for i in range(4)
     ]
-    judge.replies = ["85", "about 40", " 95\n", ""]
-    scores = ch07.generate_model_scores(data, "answer", url=judge.url)
+    judge_server.faults = [faults.says(reply) for reply in ("85", "about 40", " 95\n", "")]
+    scores = ch07.generate_model_scores(data, "answer", url=f"{judge_server.url}/api/chat")
     assert scores == [85, 95]
     assert isinstance(scores, list)
     assert scores.unreadable == ((1, "about 40"), (3, ""))
@@ -252,12 +234,12 @@ def test_scores_are_the_whole_numbers_and_the_rest_is_counted(judge, capsys):
         "Could not convert score: about 40\nCould not convert score: \n"
         "Number of scores: 2 of 4; the other judgements were no whole number\n"
     )
-    asked = judge.asked[0]["messages"][0]["content"]
+    asked = judge_server.asked[0].messages[0]["content"]
     assert all(part in asked for part in (ch07.format_input(data[0]), "right 0", "mine 0"))
 
 
-def test_an_unreachable_judge_gives_no_scores(judge):
-    judge.replies = ["85", (500, b"oh")]
+def test_a_judge_in_trouble_gives_no_scores(judge_server):
+    judge_server.faults = [None, faults.refuses(500, "oh")]
     data = [{"instruction": "a", "output": "b", "answer": "c"}] * 2
-    with pytest.raises(ServiceError, match="500: oh"):
-        ch07.generate_model_scores(data, "answer", "llama3", url=judge.url)
+    with pytest.raises(ServiceError, match=r"500: .*oh"):
+        ch07.generate_model_scores(data, "answer", "llama3", url=f"{judge_server.url}/api/chat")

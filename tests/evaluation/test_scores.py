@@ -16,7 +16,7 @@ from scratchlm.evaluation.intervals import (
     student_t_975,
     wilson_interval,
 )
-from scratchlm.evaluation.text_scores import exact_match, normalize_answer, token_f1
+from scratchlm.evaluation.text_scores import edit_distance, exact_match, normalize_answer, rouge_l, token_f1
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 20])
@@ -136,3 +136,62 @@ def test_a_few_runs_have_scipys_interval():
     assert runs.deviation == pytest.approx(np.std(values, ddof=1))
     with pytest.raises(DataError, match="at least 2 runs"):
         mean_over_runs([0.9])
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "f"),
+    [
+        ("police killed the gunman", "police kill the gunman", 3 / 4),  # Lin 2004, section 3.1
+        ("the gunman kill police", "police kill the gunman", 2 / 4),
+        ("the gunman police killed", "police killed the gunman", 2 / 4),
+        ("cold", "cold", 1.0),
+        ("Cold!", "cold", 1.0),
+        ("hot", "cold", 0.0),
+        ("", "cold", 0.0),
+        ("", "", 0.0),
+        ("a b c d", "b d", 2 * 2 / 6),
+    ],
+)
+def test_rouge_l_is_that_of_its_paper(answer, reference, f):
+    assert rouge_l(answer, reference) == pytest.approx(f)
+
+
+@given(st.text("ab _-x9 \n", max_size=60), st.text("ab _-x9 \n", max_size=60))
+def test_rouge_l_agrees_with_rouge_score(answer, reference):
+    scorer = pytest.importorskip("rouge_score.rouge_scorer", reason="rouge-score is not installed")
+    expected = scorer.RougeScorer(["rougeL"], use_stemmer=False).score(reference, answer)["rougeL"].fmeasure
+    assert rouge_l(answer, reference) == pytest.approx(expected)
+
+
+def plain_distance(one: str, other: str) -> int:
+    """The table of Wagner and Fischer 1974, cell by cell."""
+    above = list(range(len(other) + 1))
+    for i, a in enumerate(one, start=1):
+        row = [i]
+        for j, b in enumerate(other, start=1):
+            row.append(min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a != b)))
+        above = row
+    return above[-1]
+
+
+@given(st.text("abc\u00e9", max_size=80), st.text("abc\u00e9", max_size=80))
+def test_edit_distance_agrees_with_the_plain_table(one, other):
+    longest = max(len(one), len(other), 1)
+    assert edit_distance(one, other) == pytest.approx(plain_distance(one, other) / longest)
+    assert edit_distance(one, other) == edit_distance(other, one)
+
+
+@given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
+def test_a_detour_is_never_shorter(one, other, third):
+    def n_edits(a, b):
+        return round(edit_distance(a, b) * max(len(a), len(b)))
+
+    assert n_edits(one, third) <= n_edits(one, other) + n_edits(other, third)
+    assert (edit_distance(one, other) == 0.0) == (one == other)
+
+
+def test_long_answers_are_compared_too():
+    random = np.random.Generator(np.random.PCG64(5))
+    one, other = ("".join(random.choice(list("abcdefgh "), size=2000)) for _ in range(2))
+    assert edit_distance(one, other) == pytest.approx(plain_distance(one, other) / 2000)
+    assert edit_distance(one, one + "!") == pytest.approx(1 / 2001)
