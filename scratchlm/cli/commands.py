@@ -38,6 +38,12 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
     ("evaluate", "classify"): Entry(
         "scratchlm.cli.evaluate_classify", "accuracy of a classifier on labelled texts"
     ),
+    ("evaluate", "judge"): Entry(
+        "scratchlm.cli.evaluate_judge", "scores of answers by a judge, with controls and intervals"
+    ),
+    ("evaluate", "compare"): Entry(
+        "scratchlm.cli.evaluate_compare", "is one model better than another on the same items?"
+    ),
     ("convert",): Entry("scratchlm.cli.convert", "a model for other programs, and back"),
     ("verify",): Entry("scratchlm.cli.verify", "the book's figures, recomputed here"),
     ("bench",): Entry("scratchlm.cli.bench", "measure speed beside a peer"),

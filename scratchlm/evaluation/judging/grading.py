@@ -96,4 +96,6 @@ class JudgeGrader:
 
 def _reminder(question: Question, reply: str) -> Sequence[dict[str, str]]:
     quoted = reply if len(reply) <= MAX_QUOTED else f"{reply[:MAX_QUOTED]} [...]"
+    if not quoted.strip():
+        quoted = "(no words)"  # Ollama's client leaves empty content out, and some services refuse it
     return [{"role": "assistant", "content": quoted}, {"role": "user", "content": question.reminder}]

@@ -66,6 +66,7 @@ class Journal:
         if records:
             check_same(records[0], header, path)
         self.known = replies_of(records, path)
+        self._has_replies = len(records) > 1
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab")
@@ -84,6 +85,7 @@ class Journal:
     def add(self, key: str, reply: str) -> None:
         """Keep a reply."""
         self._append({"kind": "reply", "call": key, "reply": reply})
+        self._has_replies = True
 
     def finish(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Write the whole file anew, in order, and close it."""
@@ -102,6 +104,8 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if error is not None and not self._has_replies:
+            self._path.unlink(missing_ok=True)  # a file that says nothing yet
 
     def _append(self, record: Mapping[str, Any]) -> None:
         with self._lock:

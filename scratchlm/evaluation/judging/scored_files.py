@@ -27,6 +27,11 @@ class ScoredItems:
     without: frozenset[str]  # ids of items that have none: unparsed or failed
     measured_by: tuple[str, str, str]  # identity, protocol, prompt
 
+    @property
+    def ids(self) -> frozenset[str]:
+        """All of the file's items, with a score or without."""
+        return self.without | set(self.scores)
+
 
 def read_scored(path: Path, *, answer_key: str = ANSWER_KEY) -> ScoredItems:
     """The scores of a judge's result file, or of an answers file, which the offline judge scores at once.

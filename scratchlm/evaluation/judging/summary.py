@@ -99,8 +99,11 @@ def summarise(
     grades: Sequence[Grade], controls: Sequence[ControlResult], *, protocol: JudgingProtocol
 ) -> Judgement:
     """Counts, mean, median, standard deviation and 95 % bootstrap interval of the grades."""
-    scores = [grade.score for grade in grades if grade.score is not None]
-    n_out = len(grades) - len(scores)
+    known = [grade.score for grade in grades if grade.score is not None]
+    n_out = len(grades) - len(known)
+    scores = (
+        known if n_out == 0 or _count(grades, "scored") else []
+    )  # empty answers alone say nothing of the others
     low, high = bootstrap_interval(scores) if scores else (None, None)
     return Judgement(
         protocol=protocol.name,
@@ -115,8 +118,8 @@ def summarise(
         high=high,
         median=statistics.median(scores) if scores else None,
         deviation=statistics.stdev(scores) if len(scores) > 1 else None,
-        least=(sum(scores) + n_out * protocol.low) / len(grades),
-        most=(sum(scores) + n_out * protocol.high) / len(grades),
+        least=(sum(known) + n_out * protocol.low) / len(grades),
+        most=(sum(known) + n_out * protocol.high) / len(grades),
         controls=tuple(controls),
         doubts=tuple(doubts(controls, protocol)),
         figures=_figures(grades),

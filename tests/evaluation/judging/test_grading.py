@@ -160,6 +160,13 @@ def test_a_judge_is_not_shown_a_long_reply_again_in_full(scripted_judge, grader_
     assert len(grade.replies[0].text) == 100_000
 
 
+@pytest.mark.parametrize("reply", ["", " \n"])
+def test_a_judge_that_said_nothing_is_not_shown_an_empty_message(scripted_judge, grader_of, make_item, reply):
+    judge = scripted_judge(lambda messages: reply if len(messages) == 1 else honest(messages))
+    assert grader_of(judge).grade(make_item()).score == 77
+    assert all(message["content"].strip() for message in judge.asked[1])
+
+
 def test_an_empty_answer_is_not_asked_about_and_scores_the_lowest(scripted_judge, grader_of, make_item):
     judge = scripted_judge(honest)
     grade = grader_of(judge).grade(make_item(" \n"))

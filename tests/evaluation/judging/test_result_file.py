@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 
@@ -70,6 +71,15 @@ def test_a_reply_after_the_end_is_dropped(path):
     journal.close()
     journal.add("k1", "85")
     assert len(read_whole_lines(path)) == 1
+
+
+@pytest.mark.parametrize("n_replies", [0, 1])
+def test_a_judgement_that_failed_leaves_a_file_only_for_a_reply(path, n_replies):
+    with contextlib.suppress(ZeroDivisionError), Journal(path, HEADER) as journal:
+        for _ in range(n_replies):
+            journal.add("k1", "85")
+        raise ZeroDivisionError
+    assert path.exists() is (n_replies > 0)
 
 
 def test_what_a_killed_writer_left_beside_is_removed(path):

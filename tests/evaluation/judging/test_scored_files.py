@@ -76,7 +76,7 @@ def test_a_task_that_stands_there_twice_is_two_items(judged, make_item):
 def test_unequal_items_are_refused_unless_asked_for(judged, make_item):
     a = read_scored(judged("a.jsonl", [make_item(number=i) for i in range(5)]))
     b = read_scored(judged("b.jsonl", [make_item(number=i) for i in range(1, 7)]))
-    with pytest.raises(DataError, match="found 1 only in .* and 2 only in .*--shared-only compares the 4"):
+    with pytest.raises(DataError, match=r"found 1 only in .* and 2 only in .*--shared-only compares the 4"):
         in_common(a, b, shared_only=False)
     assert len(in_common(a, b, shared_only=True)[0]) == 4
 

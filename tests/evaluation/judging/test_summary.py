@@ -47,6 +47,13 @@ def test_nothing_scored_is_no_mean():
     )  # fmt: skip
 
 
+def test_empty_answers_alone_are_no_mean_of_the_others():
+    grades = [Grade(status="empty", score=0.0)] * 2
+    assert summarise(grades, [], protocol=SCORE).mean == 0
+    result = summarise([*grades, Grade(status="unparsed", score=None)], [], protocol=SCORE)
+    assert (result.mean, result.most) == (None, pytest.approx(100 / 3))
+
+
 def test_the_offline_judges_figures_have_intervals():
     grades = [
         Grade(status="scored", score=100.0 * x, figures=(("exact_match", x),)) for x in (0.0, 1.0, 1.0, 1.0)
