@@ -102,7 +102,10 @@ def _show_figures(console: Console, judgement: Judgement) -> None:
         return
     table = Table("figure", "mean", "95 % interval")
     for name, figure in judgement.figures.items():
-        table.add_row(name.replace("_", " "), f"{figure.mean:.3f}", f"{figure.low:.3f} to {figure.high:.3f}")
+        note = " (0 is the same text)" if name == "edit_distance" else ""
+        table.add_row(
+            name.replace("_", " ") + note, f"{figure.mean:.3f}", f"{figure.low:.3f} to {figure.high:.3f}"
+        )
     console.print(table)
 
 

@@ -13,9 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from scratchlm.checkpoints.store import save_model
 from scratchlm.evaluation.judges.naming import judge_named
 from scratchlm.evaluation.judging.reply_store import ReplyStore
+from scratchlm.model import GPTConfig, GPTModel
 from tests.servers import judge_server as faults
 from tests.servers.judge_server import JudgeServer
 
@@ -307,17 +310,60 @@ def test_500_hostile_answers_get_no_score_from_a_judge_that_repeats_them(run_jso
     assert (found["scored"], found["unparsed"]) == (0, 500)
 
 
-def test_a_model_of_ours_is_a_judge_like_any_other(run, run_json, life):
-    """One of four layers' width cannot judge: what it says is no score, and is told as such."""
+@pytest.fixture
+def our_judge(tmp_path, tiny_tokenizer):
+    """A model folder whose every reply is the one character `text`: that follows everything, and the end follows it."""
+
+    def make(text: str) -> Path:
+        config = GPTConfig(
+            vocab_size=tiny_tokenizer.vocab_size,
+            context_length=2048,
+            emb_dim=16,
+            n_heads=2,
+            n_layers=1,
+            drop_rate=0.0,
+        )
+        model = GPTModel(config)
+        (number,) = tiny_tokenizer.encode(text)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.zero_()
+            model.final_norm.scale.fill_(1.0)
+            model.tok_emb.weight[:, 0] = 1.0
+            model.tok_emb.weight[number] = torch.eye(16)[1]
+            model.out_head.weight[number, 0] = 1.0
+            model.out_head.weight[tiny_tokenizer.end_of_text_id, 1] = 1.0
+        return save_model(tmp_path / "judge", model, tiny_tokenizer)
+
+    return make
+
+
+@pytest.mark.parametrize(("text", "n_scored"), [("7", 6), ("x", 0)])
+def test_a_model_of_ours_is_a_judge_like_any_other(run_json, our_judge, text, n_scored):
+    write_answers(Path("answers.json"), 6)
+    command = f"evaluate judge --answers answers.json --judge local:{our_judge(text)} --device cpu --control-items 1"
+    found = run_json(command)
+    assert (found["scored"], found["unparsed"], found["failed"]) == (n_scored, 6 - n_scored, 0)
+    assert found["mean"] == (7 if n_scored else None)
+    assert found["unreliable"] is True  # seven of a hundred for the reference, or nothing
+    assert run_json(command) == found
+
+
+def test_a_model_of_ours_that_cannot_read_the_question_says_why(run, life):
     write_answers(Path("answers.json"), 3)
-    command = (
-        f"evaluate judge --answers answers.json --judge local:{life['assistant']} --no-controls --device cpu"
+    code, out, err = run(
+        f"evaluate judge --answers answers.json --judge local:{life['assistant']} --device cpu"
     )
-    code, out, err = run(f"{command} --json")
-    if code == 0:
-        assert json.loads(out)["scored"] + json.loads(out)["unparsed"] + json.loads(out)["failed"] == 3
-    else:
-        assert (code, "local:" in err) == (4, True)
+    assert (code, out) == (4, "")
+    assert "reads 32 tokens" in err
+
+
+def test_a_terminal_sees_a_bar_with_the_time_left(run, judge, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes standard error for a terminal
+    code, _, err = run(judge)
+    assert code == 0
+    assert "judging" in err
+    assert "0:00:0" in err
 
 
 def test_the_offline_judge_needs_nothing(run, run_json):

@@ -7,8 +7,9 @@ from white space around it and upper or lower case, exactly
 
 (on the 1 to 10 scale /10). Everything else, prose with a number in it, two numbers, NaN, -5, 85.5, is no score.
 
-A score that the judge only copied out of what it read is none either. So a number whose digits stand anywhere in the
-item's own texts is not taken; the judge is asked once more, for a line with a code that stands in none of them,
+A score that the judge only copied out of what it read is none either. So a number whose digits stand one after the
+other in one of the item's own texts, whatever is between them, is not taken; the judge is asked once more, for a line
+with a code that stands in none of the texts,
 
     Score for item CODE: N        or, shorter,        CODE: N
 
@@ -70,21 +71,18 @@ def read_coded_list(reply: str, *, code: str, n: int) -> list[bool] | None:
 
 
 def stands_in(number: int, texts: Sequence[str]) -> bool:
-    """Do the number's digits stand in a text, also as a part of a longer number, or with invisible signs between?
+    """Do the number's digits stand one after the other in a text, whatever is between them?
 
     Example:
-        >>> stands_in(100, ["It costs 1100 crowns."]), stands_in(85, ["It costs 1100 crowns."])
-        (True, False)
+        >>> stands_in(100, ["It costs 1100 crowns."]), stands_in(100, ["1, 0 and 0"]), stands_in(85, ["58"])
+        (True, True, False)
     """
-    return any(str(number) in _folded(text) for text in texts)
+    return any(str(number) in _digits(text) for text in texts)
 
 
-def _folded(text: str) -> str:
-    """Full-width and circled digits as plain ones, invisible characters away."""
-    plain = unicodedata.normalize("NFKC", text)
-    return "".join(
-        str(unicodedata.decimal(c)) if c.isdecimal() else c for c in plain if unicodedata.category(c) != "Cf"
-    )
+def _digits(text: str) -> str:
+    """All decimal digits of a text as 0-9, also full-width, circled and of other scripts; nothing else."""
+    return "".join(str(unicodedata.decimal(c)) for c in unicodedata.normalize("NFKC", text) if c.isdecimal())
 
 
 def _matched(reply: str, pattern: str, low: int, high: int) -> int | None:

@@ -115,11 +115,8 @@ def test_500_hostile_answers_never_get_a_score_from_their_own_text(
 ):
     grader = grader_of(scripted_judge(echo))
     grades = [grader.grade(make_item(answer)) for answer in hostile_answers(500)]
-    scored = [grade for grade in grades if grade.status == "scored"]
-    # "9 8 1 0 0" without its spaces is 98: no copy, but made by the judge, as is any number that it makes up
-    made_up = {"number without signs", "invisible signs removed"}
-    assert scored == [] or echo in [ECHOES[name] for name in made_up]
-    assert {grade.status for grade in grades} - {"scored"} <= {"unparsed"}
+    assert {grade.status for grade in grades} <= {"unparsed", "empty"}
+    assert sum(grade.status == "unparsed" for grade in grades) > 490
 
 
 def test_500_hostile_answers_get_an_honest_judges_score(scripted_judge, grader_of, make_item):
