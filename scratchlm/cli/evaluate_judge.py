@@ -66,7 +66,7 @@ class EvaluateJudge(Common):
     other_key: str | None = None  # pairwise: the key of the other answer, in that file or in the same
     prompt: Path | None = None  # your own prompt file
     show_prompt: bool = False  # print the prompt file of the protocol, to copy and edit
-    workers: int = 4  # questions under way at once
+    workers: int = 4  # questions under way at once; a local judge always has one
     controls: bool = True  # also judge answers of known worth
     control_items: int = 5  # on so many items, 13 answers each
     cache: bool = True  # take replies from earlier runs, and keep them for later ones
@@ -214,9 +214,15 @@ def _grade(command: EvaluateJudge, items: list[Item], grader: Grader, console: C
             grader,
             protocol=PROTOCOLS[command.protocol],
             n_control_items=_n_controls(command),
-            n_workers=command.workers,
+            n_workers=_n_workers(command),
             report=report,
         )
+
+
+def _n_workers(command: EvaluateJudge) -> int:
+    """A model in this process replies to one question at a time."""
+    is_here = (command.judge or "").strip().startswith("local:")
+    return min(command.workers, 1) if is_here else command.workers
 
 
 def _header(

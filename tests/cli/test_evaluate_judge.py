@@ -508,3 +508,40 @@ def test_a_run_that_is_asked_to_stop_keeps_what_is_there(server, number, code):
     assert len(Path("stopped.jsonl").read_bytes().split(b"\n")) >= 7
     if number == signal.SIGINT:
         assert "the same command goes on" in err
+
+
+@pytest.mark.slow
+def test_a_model_of_ours_can_be_stopped_while_it_writes(our_judge):
+    """Its thread must not be left behind: torch would abort the process (exit 134) instead of ending with 130."""
+    write_answers(Path("answers.json"), 40)
+    folder = our_judge("7")
+    command = [
+        sys.executable,
+        "-m",
+        "scratchlm",
+        "evaluate",
+        "judge",
+        "--answers",
+        "answers.json",
+        "--no-cache",
+    ]
+    more = [
+        "--judge",
+        f"local:{folder}",
+        "--device",
+        "cpu",
+        "--control-items",
+        "40",
+        "--out",
+        "stopped.jsonl",
+    ]
+    process = subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end_s = time.monotonic() + 60
+    while time.monotonic() < end_s and process.poll() is None:
+        if Path("stopped.jsonl").exists() and Path("stopped.jsonl").read_bytes().count(b"\n") > 5:
+            break
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "the same command goes on" in err

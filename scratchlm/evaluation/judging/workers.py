@@ -20,8 +20,13 @@ def in_parallel(
 
     A job is begun when an outcome has been taken, so no more are under way than there are workers. When the caller
     leaves early, by Ctrl-C for one, those under way get two seconds; a judge that is silent for longer does not hold
-    the process.
+    the process. One worker is the caller's own thread: Ctrl-C then ends even a model that computes in this process,
+    whose thread could not be left behind (torch aborts a process that ends around it).
     """
+    if n_workers == 1:
+        for place, job in enumerate(jobs):
+            yield place, work(job)
+        return
     todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[int, Outcome | None, BaseException | None]] = queue.SimpleQueue()
 

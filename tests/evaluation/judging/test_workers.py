@@ -19,6 +19,13 @@ def test_every_job_is_done_once(n_workers):
     ]
 
 
+def test_one_worker_is_the_callers_own_thread():
+    (thread,) = {
+        outcome for _, outcome in in_parallel(lambda job: threading.current_thread(), range(3), n_workers=1)
+    }
+    assert thread is threading.current_thread()
+
+
 def test_no_job_is_no_work():
     assert list(in_parallel(str, [], n_workers=2)) == []
 
