@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import PARTIAL_MARK, fsync_folder, parse_json, read_bytes, write_text
+
+if sys.platform != "win32":
+    import fcntl
 
 FORMAT = "scratchlm judge 1"
 
@@ -56,29 +60,25 @@ class Journal:
     def __init__(self, path: Path, header: Header) -> None:
         """Begin the file, or go on with what a killed run left, without half a last line.
 
-        Raises: ConfigError for a file of another judgement, or of something else; DataError for a damaged one.
+        Raises: ConfigError for a file of another judgement, of something else, or that another run is writing;
+            DataError for a damaged one.
         """
         self._path = path
         self._lock = threading.Lock()
+        self._file = _open_alone(path)
+        try:
+            records = read_whole_lines(path)
+            if records:
+                check_same(records[0], header, path)
+            self.known = replies_of(records, path)
+            self._has_replies = len(records) > 1
+            os.truncate(path, _whole_size(read_bytes(path)) if records else 0)
+        except BaseException:
+            self._file.close()
+            raise
         for leftover in path.parent.glob(f".{path.name}{PARTIAL_MARK}*"):
             leftover.unlink(missing_ok=True)
-        records = read_whole_lines(path) if path.exists() else []
-        if records:
-            check_same(records[0], header, path)
-        self.known = replies_of(records, path)
-        self._has_replies = len(records) > 1
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab")
-        except OSError as cause:
-            raise DataError(
-                f"{path} should be writable, got: {cause.strerror}; choose another --out."
-            ) from cause
-        if records:
-            size = _whole_size(read_bytes(path))
-            os.truncate(path, size)
-        else:
-            os.truncate(path, 0)
+        if not records:
             self._append(header.record())
             fsync_folder(path.parent)
 
@@ -191,11 +191,36 @@ def check_same(record: Mapping[str, Any], header: Header, path: Path) -> None:
 def remove_results(path: Path) -> None:
     """Forget an earlier judgement.
 
-    Raises: ConfigError for a file of something else, which is left alone.
+    Raises: ConfigError for a file of something else, or that another run is writing; both are left alone.
     """
     if path.exists():
-        read_whole_lines(path)
+        with _open_alone(path):
+            read_whole_lines(path)
         path.unlink()
+
+
+def _open_alone(path: Path) -> BinaryIO:
+    """The file, to be added to; no other process has it, where the system knows locks."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as cause:
+        raise DataError(f"{path} should be writable, got: {cause.strerror}; choose another --out.") from cause
+    if sys.platform == "win32":
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as cause:
+        file.close()
+        raise ConfigError(
+            f"{path} should be ours to write, found another run at it; wait for its end, or name another --out."
+        ) from cause
+    except OSError:  # a file system without locks
+        return file
+    if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        return file
+    file.close()  # between open and lock another run finished it
+    return _open_alone(path)
 
 
 def _whole_size(content: bytes) -> int:

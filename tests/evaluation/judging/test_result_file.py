@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import sys
 
 import pytest
 
@@ -110,6 +111,18 @@ def test_a_file_of_something_else_is_never_overwritten(path, content):
         with pytest.raises(ConfigError, match="found something else"):
             act()
     assert path.read_text(encoding="latin-1") == content
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_two_runs_never_write_one_file(path):
+    with Journal(path, HEADER) as journal:
+        journal.add("k1", "85")
+        for act in (lambda: Journal(path, HEADER), lambda: remove_results(path)):
+            with pytest.raises(ConfigError, match="another run at it"):
+                act()
+        journal.add("k2", "86")
+    with Journal(path, HEADER) as again:
+        assert again.known == {"k1": "85", "k2": "86"}
 
 
 def test_an_earlier_judgement_can_be_forgotten(path):
