@@ -231,7 +231,10 @@ class Ollama:
         self.model, self.text, self.piece_size = model, text, piece_size
         n_characters = sum(len(message["content"]) for message in body["messages"])
         num_ctx = (body.get("options") or {}).get("num_ctx", 4096)
-        self.n_prompt = min(10 + n_characters // 4, num_ctx)  # what does not fit is left out, as Ollama does
+        n_tokens = 10 + n_characters // 4
+        self.n_prompt = (
+            n_tokens if n_tokens < num_ctx else 4 + (num_ctx - 4) // 2
+        )  # the rest is left out, as there
 
     def pieces(self) -> Iterator[bytes]:
         for piece in _cut_up(self.text, self.piece_size):

@@ -25,6 +25,7 @@ before: then the address is right and it may only be restarting.
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import threading
 import time
@@ -34,6 +35,8 @@ from http import HTTPStatus
 
 from scratchlm.core.errors import ConfigError, ServiceError
 from scratchlm.core.retry_after import TRY_AGAIN_STATUS
+
+logger = logging.getLogger(__name__)
 
 Pieces = Generator[str, None, None]  # a reply as it comes
 
@@ -107,7 +110,9 @@ class PatientAsker:
                 if is_hopeless or n_attempts >= self.patience.attempts:
                     tried = "" if is_hopeless else f" Asked {n_attempts} times."
                     raise ServiceError(f"{trouble}{tried}") from trouble
-                time.sleep(self._wait_s(trouble, n_attempts))
+                wait_s = self._wait_s(trouble, n_attempts)
+                logger.info("%s Asked again in %.1f s.", trouble, wait_s)
+                time.sleep(wait_s)
             else:
                 self.has_replied = True
                 return reply

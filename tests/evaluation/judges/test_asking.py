@@ -131,14 +131,14 @@ def test_waits_double_up_to_the_longest(monkeypatch):
 
 def test_slow_first_words_are_waited_for(judge_of, judge_server):
     judge_server.faults = [faults.slow_first(0.7)]
-    patience = dataclasses.replace(QUICK, between_s=0.2)
+    patience = dataclasses.replace(QUICK, between_s=0.5)
     assert judge_of(patience).ask(ASK) == "85"
     assert len(judge_server.asked) == 1
 
 
 def test_first_words_that_do_not_come_are_given_up(judge_of, judge_server):
     judge_server.faults = [faults.slow_first(20)]
-    patience = dataclasses.replace(QUICK, connect_s=0.1, first_s=0.2)
+    patience = dataclasses.replace(QUICK, connect_s=0.1, first_s=0.9)
     assert judge_of(patience).ask(ASK) == "85"
     assert len(judge_server.asked) == 2
 

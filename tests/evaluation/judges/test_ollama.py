@@ -84,12 +84,35 @@ def test_bytes_of_no_protocol_are_an_error_at_once(judge, judge_server, body):
     assert judge.ask(ASK) == "85"
 
 
-def test_a_request_that_fills_the_context_was_not_all_read(judge, judge_server):
+def test_a_request_that_does_not_fit_the_context_is_not_judged(judge, judge_server):
     long = [{"role": "user", "content": "word " * 4000}]
-    with pytest.raises(ServiceError, match=r"fills all 2048 tokens.*--num-ctx"):
+    with pytest.raises(ServiceError, match=r"cut to 1026 tokens to fit num_ctx=2048; raise --num-ctx"):
         judge.ask(long)
     assert len(judge_server.asked) == 1
     assert OllamaJudge("llama3", base_url=judge_server.url, num_ctx=8192, patience=QUICK).ask(long) == "85"
+
+
+@pytest.mark.parametrize(
+    ("n_prompt", "num_ctx", "is_cut"),
+    [
+        (16386, 32768, True),  # the measured ones of Ollama's issues
+        (16387, 32768, True),
+        (32770, 65536, True),
+        (65530, 65536, False),
+        (2050, 4096, True),
+        (2048, 2048, True),  # as older versions cut
+        (26, 2048, False),
+        (1024, 2048, False),
+        (1029, 2048, False),
+    ],
+)
+def test_a_cut_request_is_known_by_its_number_of_tokens(n_prompt, num_ctx, is_cut):
+    end = {"message": {"content": "85"}, "done": True, "prompt_eval_count": n_prompt}
+    if is_cut:
+        with pytest.raises(ServiceError, match=f"cut to {n_prompt} tokens"):
+            list(chat_pieces([end], who="it", num_ctx=num_ctx))
+    else:
+        assert list(chat_pieces([end], who="it", num_ctx=num_ctx)) == ["85"]
 
 
 def test_thoughts_are_no_part_of_a_reply():
