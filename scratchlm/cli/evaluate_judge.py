@@ -45,23 +45,13 @@ class EvaluateJudge(Common):
     Example: scratchlm evaluate judge --answers answers.json --judge ollama:llama3
     """
 
-    answers: Path | None = (
-        None  # JSON or JSONL of instruction, input, output and answer, or an assistant's run folder
-    )
-    judge: str | None = (
-        None  # ollama:MODEL, openai:MODEL, local:PATH of a model folder, or offline (words only)
-    )
-    base_url: str | None = (
-        None  # the judge's address; else OLLAMA_HOST or OPENAI_BASE_URL, else the usual one
-    )
-    out: Path | None = (
-        None  # the file of results; default: beside the answers, named after judge and protocol
-    )
+    answers: Path | None = None  # JSON or JSONL of instruction, input, output and answer; or a run folder
+    judge: str | None = None  # ollama:MODEL, openai:MODEL, local:PATH of a model, or offline (words only)
+    base_url: str | None = None  # the judge's address; else OLLAMA_HOST, OPENAI_BASE_URL, or the usual one
+    out: Path | None = None  # the file of results; default: beside the answers, named after the judge
     fresh: bool = False  # begin anew where there are results already
     answer_key: str = ANSWER_KEY  # the entries' key of the answer
-    protocol: ProtocolName = (
-        "score"  # 0 to 100; 1 to 10 by a rubric; two answers in both orders; yes/no questions
-    )
+    protocol: ProtocolName = "score"  # 0-100; rubric 1-10; two answers in both orders; yes/no questions
     other_answers: Path | None = None  # pairwise: the file of the other model's answers
     other_key: str | None = None  # pairwise: the key of the other answer, in that file or in the same
     prompt: Path | None = None  # your own prompt file
@@ -71,9 +61,7 @@ class EvaluateJudge(Common):
     control_items: int = 5  # on so many items, 13 answers each
     cache: bool = True  # take replies from earlier runs, and keep them for later ones
     num_ctx: int | None = None  # ollama: how many tokens the judge can read
-    patience: JudgePatience = (
-        DEFAULT_JUDGE_PATIENCE  # how long to wait for the judge, and how often to come back
-    )
+    patience: JudgePatience = DEFAULT_JUDGE_PATIENCE  # how long to wait for the judge
     calibrate: Path | None = None  # earlier scores for the same answers: how far do they agree?
     calibrate_key: str = SCORE_KEY  # the key of the score, where they are entries
 

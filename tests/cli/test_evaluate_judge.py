@@ -411,6 +411,12 @@ def test_a_prompt_of_ones_own_is_used(run, run_json, judge, server):
     assert run_json("evaluate judge --show-prompt --protocol checklist")["prompt"].startswith("# Questions")
 
 
+def test_the_help_explains_every_flag_of_its_own(run):
+    """A comment that the formatter moves to another line is lost to the help."""
+    text = " ".join(run("evaluate judge --help")[1].replace("│", " ").split())
+    assert re.findall(r"(--[a-z-]+) \S+ \(default:", text.split("patience options")[0]) == []
+
+
 @pytest.mark.parametrize(
     ("more", "code", "complaint"),
     [
