@@ -45,6 +45,12 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
     ("evaluate", "memorization"): Entry(
         "scratchlm.cli.evaluate_memorization", "how much of its writing a model recites from training"
     ),
+    ("evaluate", "judge"): Entry(
+        "scratchlm.cli.evaluate_judge", "scores of answers by a judge, with controls and intervals"
+    ),
+    ("evaluate", "compare"): Entry(
+        "scratchlm.cli.evaluate_compare", "is one model better than another on the same items?"
+    ),
     ("convert",): Entry("scratchlm.cli.convert", "a model for other programs, and back"),
     ("verify",): Entry("scratchlm.cli.verify", "the book's figures, recomputed here"),
     ("bench",): Entry("scratchlm.cli.bench", "measure speed beside a peer"),

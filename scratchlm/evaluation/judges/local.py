@@ -64,10 +64,10 @@ class LocalJudge:
         )
 
     def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The whole reply.
+        """The whole reply; one that does not end within max_new_tokens is kept, marked as cut off, so that no number
+        at its end passes for a whole one.
 
-        Raises: ServiceError when request and reply do not fit the context, and when the reply does not end within
-            max_new_tokens; DataError for a conversation that does not end with the user.
+        Raises: ServiceError when the request does not fit the context; DataError for a conversation that does not end with the user.
         """
         ids = self._prompt_ids(messages)
         room = self._model.config.context_length - len(ids)
@@ -80,12 +80,9 @@ class LocalJudge:
         config = GenerationConfig(max_new_tokens=limit, stop_ids=self._stop_ids)
         with self._one_at_a_time:
             [result] = generate_ids(self._model, [ids], config, tokenizer=self._tokenizer)
-        if result.finished_by == "length":
-            raise ServiceError(
-                f"{self.name} should end its reply within {limit} tokens, found {result.text!r:.60}... after as "
-                "many; use a judge that has learnt to stop, or give it more room."
-            )
-        return result.text if self._template is None else result.text.removeprefix(self._template.answer_lead)
+        lead = "" if self._template is None else self._template.answer_lead
+        end = f" [cut off after {limit} tokens]" if result.finished_by == "length" else ""
+        return result.text.removeprefix(lead) + end
 
     @property
     def _stop_ids(self) -> tuple[int, ...]:

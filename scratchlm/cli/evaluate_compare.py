@@ -1,0 +1,55 @@
+"""`scratchlm evaluate compare`: is one model better than another on the same items?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from scratchlm.cli.judgement_view import show_comparison
+from scratchlm.cli.parsing import Common, run_command
+from scratchlm.core.errors import ConfigError
+from scratchlm.evaluation.judging.items import ANSWER_KEY
+from scratchlm.evaluation.judging.scored_files import in_common, read_scored
+from scratchlm.evaluation.paired import compare_paired
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateCompare(Common):
+    """Compare two result files of `evaluate judge`, or two files of answers, which are scored by their words.
+
+    Paired: item by item, with the 95 % bootstrap interval of the mean difference and a sign test. When either sees
+    only chance, the two cannot be told apart.
+
+    Example: scratchlm evaluate compare before.jsonl after.jsonl
+    """
+
+    files: tyro.conf.Positional[tuple[Path, ...]] = ()  # A and B
+    shared_only: bool = False  # compare what both have a score for, where one lacks some
+    answer_key: str = ANSWER_KEY  # of files of answers: the key of the answer
+
+
+def main(args: Sequence[str], *, prog: str) -> int:
+    """Parse and run."""
+    return run_command(EvaluateCompare, _act, args, prog=prog)
+
+
+def _act(command: EvaluateCompare, console: Console) -> dict[str, Any]:  # noqa: ARG001
+    """Compare and print; returns the `--json` keys."""
+    if len(command.files) != 2:
+        raise ConfigError(
+            f"evaluate compare needs two files, found {len(command.files)}; e.g. evaluate compare a.jsonl b.jsonl."
+        )
+    a, b = (read_scored(path, answer_key=command.answer_key) for path in command.files)
+    scores_a, scores_b = in_common(a, b, shared_only=command.shared_only)
+    result = compare_paired(scores_a, scores_b)
+    n_left_out = len(a.ids | b.ids) - result.n
+    if not command.json:
+        show_comparison(result, name_a=str(a.path), name_b=str(b.path))
+        if n_left_out:
+            print(f"{n_left_out:,} items are left out: not in both, or without a score in one")
+    return {**asdict(result), "verdict": result.verdict, "left_out": n_left_out}

@@ -1,0 +1,240 @@
+"""`scratchlm evaluate judge`: what a judge, or the words alone, make of a model's answers."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from scratchlm.cli.judgement_view import show_judgement
+from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.progress import work_progress
+from scratchlm.core.assets import cache_folder
+from scratchlm.core.errors import ConfigError
+from scratchlm.core.files import read_utf8
+from scratchlm.core.protocols import Judge
+from scratchlm.evaluation.judges.asking import DEFAULT_JUDGE_PATIENCE, JudgePatience
+from scratchlm.evaluation.judges.naming import judge_named
+from scratchlm.evaluation.judging.agreement import Agreement, agreement
+from scratchlm.evaluation.judging.grading import Grader, JudgeGrader
+from scratchlm.evaluation.judging.items import ANSWER_KEY, Item, fingerprint, read_items, with_others
+from scratchlm.evaluation.judging.measuring import Graded, file_records, grade_all
+from scratchlm.evaluation.judging.offline import OFFLINE, OfflineGrader
+from scratchlm.evaluation.judging.prompt_files import packaged_prompt, read_prompt
+from scratchlm.evaluation.judging.protocols import PROTOCOLS
+from scratchlm.evaluation.judging.reply_store import ReplyCache, ReplyStore
+from scratchlm.evaluation.judging.result_file import Header, Journal, remove_results
+from scratchlm.evaluation.judging.scored_files import SCORE_KEY, read_earlier_scores
+from scratchlm.training.interrupts import StoppedBySignal
+
+ProtocolName = Literal["score", "rubric", "pairwise", "checklist"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateJudge(Common):
+    """Scores of a model's answers by a judge, as a measurement: every answer counted, mean with its 95 % interval.
+
+    Each reply is kept in the file of results; the same command goes on after any stop and asks nothing twice. Beside
+    the answers the judge gets controls of known worth: what it makes of them says what its scores are worth.
+
+    Example: scratchlm evaluate judge --answers answers.json --judge ollama:llama3
+    """
+
+    answers: Path | None = None  # JSON or JSONL of instruction, input, output and answer; or a run folder
+    judge: str | None = None  # ollama:MODEL, openai:MODEL, local:PATH of a model, or offline (words only)
+    base_url: str | None = None  # the judge's address; else OLLAMA_HOST, OPENAI_BASE_URL, or the usual one
+    out: Path | None = None  # the file of results; default: beside the answers, named after the judge
+    fresh: bool = False  # begin anew where there are results already
+    answer_key: str = ANSWER_KEY  # the entries' key of the answer
+    protocol: ProtocolName = "score"  # 0-100; rubric 1-10; two answers in both orders; yes/no questions
+    other_answers: Path | None = None  # pairwise: the file of the other model's answers
+    other_key: str | None = None  # pairwise: the key of the other answer, in that file or in the same
+    prompt: Path | None = None  # your own prompt file
+    show_prompt: bool = False  # print the prompt file of the protocol, to copy and edit
+    workers: int = 4  # questions under way at once; a local judge always has one
+    controls: bool = True  # also judge answers of known worth
+    control_items: int = 5  # on so many items, 13 answers each
+    cache: bool = True  # take replies from earlier runs, and keep them for later ones
+    num_ctx: int | None = None  # ollama: how many tokens the judge can read
+    patience: JudgePatience = DEFAULT_JUDGE_PATIENCE  # how long to wait for the judge
+    calibrate: Path | None = None  # earlier scores for the same answers: how far do they agree?
+    calibrate_key: str = SCORE_KEY  # the key of the score, where they are entries
+
+
+def main(args: Sequence[str], *, prog: str) -> int:
+    """Parse and run."""
+    return run_command(EvaluateJudge, _act, args, prog=prog)
+
+
+def _act(command: EvaluateJudge, console: Console) -> dict[str, Any]:
+    """Judge and print; returns the `--json` keys."""
+    if command.show_prompt:
+        text = (
+            packaged_prompt(command.protocol)
+            if command.prompt is None
+            else read_utf8(command.prompt, error=ConfigError)
+        )
+        if not command.json:
+            print(text, end="")
+        return {"protocol": command.protocol, "prompt": text}
+    if command.answers is None or command.judge is None:
+        missing = "--answers" if command.answers is None else "--judge"
+        raise ConfigError(
+            f"evaluate judge needs answers and a judge, found no {missing}; e.g. --answers answers.json --judge "
+            "offline."
+        )
+    items = _items(command, command.answers)
+    earlier = _earlier_scores(command, items)
+    graded, out = _graded(command, command.judge, items, console)
+    agreed = None
+    if earlier is not None:
+        agreed = agreement([grade.score for _, grade in graded.items], earlier)
+    if not command.json:
+        show_judgement(graded.judgement, name=command.judge, agreed=agreed)
+        if out is not None:
+            print(f"every reply: {out}")
+    return _result(command, graded, agreed, out)
+
+
+def _result(
+    command: EvaluateJudge, graded: Graded, agreed: Agreement | None, out: Path | None
+) -> dict[str, Any]:
+    return {
+        "judge": command.judge,
+        "out": None if out is None else str(out),
+        **graded.judgement.record(),
+        "control_items": _n_controls(command),
+        "calibration": None if agreed is None else agreed.record(),
+    }
+
+
+def _items(command: EvaluateJudge, answers: Path) -> list[Item]:
+    is_pair = command.protocol == "pairwise"
+    if is_pair != (command.other_answers is not None or command.other_key is not None):
+        raise ConfigError(
+            "--other-answers or --other-key should be there for pairwise and only then, found protocol "
+            f"{command.protocol!r}; say --protocol pairwise and name the other answers."
+        )
+    if command.other_answers is None:
+        return read_items(answers, answer_key=command.answer_key, other_key=command.other_key)
+    others = read_items(command.other_answers, answer_key=command.other_key or command.answer_key)
+    return with_others(read_items(answers, answer_key=command.answer_key), others)
+
+
+def _earlier_scores(command: EvaluateJudge, items: list[Item]) -> list[float | None] | None:
+    """Read before the judge is asked, so that a mistake in the file costs nothing."""
+    if command.calibrate is None:
+        return None
+    return read_earlier_scores(
+        command.calibrate, items, key=command.calibrate_key, answer_key=command.answer_key
+    )
+
+
+def _n_controls(command: EvaluateJudge) -> int:
+    return command.control_items if command.controls else 0
+
+
+def _graded(
+    command: EvaluateJudge, judge_name: str, items: list[Item], console: Console
+) -> tuple[Graded, Path | None]:
+    """Everything through the judge, with the file of results that belongs to it; the offline judge needs none."""
+    if judge_name == OFFLINE:
+        return _graded_offline(command, items, console)
+    prompt = read_prompt(command.protocol, command.prompt)
+    judge = _judge(command, judge_name)
+    header = _header(command, judge.name, judge.identity, prompt.sha256, items)
+    out = command.out or _default_out(command, judge)
+    if command.fresh:
+        remove_results(out)
+    cache = ReplyCache(cache_folder() / "judge_replies") if command.cache else None
+    with Journal(out, header) as journal:
+        replies = ReplyStore(judge, known=journal.known, journal=journal, cache=cache)
+        try:
+            graded = _grade(
+                command, items, JudgeGrader(replies, PROTOCOLS[command.protocol], prompt), console
+            )
+        except KeyboardInterrupt:
+            raise StoppedBySignal(
+                signal.SIGINT,
+                f"stopped; every reply so far is kept in {out}, the same command goes on from there.",
+            ) from None
+        journal.finish(file_records(header, graded))
+    return graded, out
+
+
+def _judge(command: EvaluateJudge, name: str) -> Judge:
+    """The judge, with the settings that its kind has."""
+    if name.strip().startswith("local:"):
+        patience = None if command.patience == DEFAULT_JUDGE_PATIENCE else command.patience
+        return judge_named(name, base_url=command.base_url, patience=patience, device=command.device)
+    return judge_named(
+        name, base_url=command.base_url, patience=command.patience, seed=command.seed, num_ctx=command.num_ctx
+    )
+
+
+def _graded_offline(
+    command: EvaluateJudge, items: list[Item], console: Console
+) -> tuple[Graded, Path | None]:
+    if command.protocol != "score" or command.prompt is not None or command.base_url is not None:
+        raise ConfigError(
+            "the offline judge compares words and asks nobody, found a setting for judges that are asked; leave out "
+            "--protocol, --prompt and --base-url, or name another judge."
+        )
+    graded = _grade(command, items, OfflineGrader(), console)
+    if command.out is not None:
+        header = _header(command, OFFLINE, OFFLINE, "", items)
+        if command.fresh:
+            remove_results(command.out)
+        with Journal(command.out, header) as journal:
+            journal.finish(file_records(header, graded))
+    return graded, command.out
+
+
+def _grade(command: EvaluateJudge, items: list[Item], grader: Grader, console: Console) -> Graded:
+    with work_progress(console)("judging") as report:
+        return grade_all(
+            items,
+            grader,
+            protocol=PROTOCOLS[command.protocol],
+            n_control_items=_n_controls(command),
+            n_workers=_n_workers(command),
+            report=report,
+        )
+
+
+def _n_workers(command: EvaluateJudge) -> int:
+    """A model in this process replies to one question at a time."""
+    is_here = (command.judge or "").strip().startswith("local:")
+    return min(command.workers, 1) if is_here else command.workers
+
+
+def _header(
+    command: EvaluateJudge, name: str, identity: str, prompt_sha256: str, items: list[Item]
+) -> Header:
+    return Header(
+        judge=name,
+        identity=identity,
+        protocol=command.protocol,
+        prompt_sha256=prompt_sha256,
+        answers_sha256=fingerprint(items),
+        n_items=len(items),
+    )
+
+
+def _default_out(command: EvaluateJudge, judge: Judge) -> Path:
+    """`answers-by-ollama-llama3-score.jsonl` beside the answers, or in their run folder; another key is named too."""
+    assert command.answers is not None
+    folder = command.answers if command.answers.is_dir() else command.answers.parent
+    stem = "answers" if command.answers.is_dir() else command.answers.stem
+    keys = [key for key in (command.answer_key, command.other_key) if key not in (None, ANSWER_KEY)]
+    stem = "-".join([stem, *(_plain(str(key)) for key in keys)])
+    return folder / f"{stem}-by-{_plain(judge.name)}-{command.protocol}.jsonl"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")

@@ -1,0 +1,149 @@
+"""What is judged: tasks with their reference and the answer that a model gave, read from a file of answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.files import check_characters, parse_json, read_utf8
+
+ANSWER_KEY = "model_response"  # the book's name
+FILES_IN_A_RUN = (
+    "answers.jsonl",
+    "instruct/answers.jsonl",
+)  # where a run folder keeps its assistant's answers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """One task, the answer wanted, and the answer under test; `other` is a second one to compare it with."""
+
+    instruction: str
+    input: str
+    reference: str
+    answer: str
+    other: str | None = None
+
+    @property
+    def task(self) -> str:
+        """Instruction and input as one text."""
+        return f"{self.instruction}\n\n{self.input}" if self.input.strip() else self.instruction
+
+    @property
+    def id(self) -> str:
+        """The same for the same task and reference, whoever answered."""
+        texts = json.dumps([self.instruction, self.input, self.reference])
+        return hashlib.sha256(texts.encode()).hexdigest()[:16]
+
+    @property
+    def is_empty(self) -> bool:
+        """Does the answer, or the one it is compared with, say nothing at all?"""
+        return not self.answer.strip() or (self.other is not None and not self.other.strip())
+
+
+def read_items(path: str | Path, *, answer_key: str = ANSWER_KEY, other_key: str | None = None) -> list[Item]:
+    """The entries of a file of answers: a JSON list, JSONL by the suffix .jsonl, or a run folder that has one.
+
+    Each entry has the texts `instruction` and `output`, optionally `input`, and the answer under `answer_key`. An
+    answer may be empty, or null, which means the same; it may not be missing.
+    Raises: DataError naming the file and the entry's number (its line in JSONL), both from 1.
+    """
+    path = _file_of(Path(path))
+    content = read_utf8(path)
+    if path.suffix.lower() == ".jsonl":
+        places = [
+            (f"{path} line {number}", line)
+            for number, line in enumerate(content.split("\n"), start=1)
+            if line.strip()
+        ]
+        values = [(where, parse_json(line, where=where)) for where, line in places]
+    else:
+        entries = parse_json(content, where=str(path))
+        if not isinstance(entries, list):
+            raise DataError(
+                f"{path} must be a JSON list of entries, found {type(entries).__name__}; put the entries in [ ], "
+                "or name the file .jsonl when each line is one."
+            )
+        values = [(f"{path} entry {number}", value) for number, value in enumerate(entries, start=1)]
+    if not values:
+        raise DataError(f"{path} should hold answers, found none; check the file.")
+    return [_item(value, where, answer_key=answer_key, other_key=other_key) for where, value in values]
+
+
+def with_others(items: Sequence[Item], others: Sequence[Item]) -> list[Item]:
+    """Items whose `other` is the answer to the same task in a second file, which must be in the same order.
+
+    Raises: DataError where the files part.
+    """
+    if len(items) != len(others):
+        raise DataError(
+            f"both files should answer the same tasks, found {len(items)} and {len(others)} entries; "
+            "answer the same test entries with both models."
+        )
+    for number, (item, other) in enumerate(zip(items, others), start=1):
+        if item.id != other.id:
+            raise DataError(
+                f"both files should answer the same tasks in the same order, found {item.instruction!r:.60} and "
+                f"{other.instruction!r:.60} as entry {number}; bring them into one order."
+            )
+    return [replace(item, other=other.answer) for item, other in zip(items, others)]
+
+
+def fingerprint(items: Sequence[Item]) -> str:
+    """Hex sha256 of all texts: another answer, reference or order gives another one."""
+    texts = [[item.instruction, item.input, item.reference, item.answer, item.other] for item in items]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+
+
+def _file_of(path: Path) -> Path:
+    """The file itself, or that of a run folder."""
+    if not path.is_dir():
+        return path
+    for name in FILES_IN_A_RUN:
+        if (path / name).is_file():
+            return path / name
+    raise ConfigError(
+        f"a folder of answers should be a run with {' or '.join(FILES_IN_A_RUN)}, found neither in {path}; "
+        "name the file, or fine-tune an assistant first."
+    )
+
+
+def _item(value: Any, where: str, *, answer_key: str, other_key: str | None) -> Item:
+    if not isinstance(value, dict):
+        raise DataError(
+            f"{where} must be an object with instruction and output, found {value!r:.60}; repair it."
+        )
+    instruction = _text(value, "instruction", where)
+    if not instruction.strip():
+        raise DataError(
+            f"{where} must have text under 'instruction', found none; fill it or remove the entry."
+        )
+    return Item(
+        instruction=instruction,
+        input=_text(value, "input", where) if value.get("input") is not None else "",
+        reference=_text(value, "output", where),
+        answer=_answer(value, answer_key, where),
+        other=None if other_key is None else _answer(value, other_key, where),
+    )
+
+
+def _answer(value: Mapping[str, Any], key: str, where: str) -> str:
+    if key not in value:
+        known = ", ".join(map(repr, value)) or "no key"
+        raise DataError(
+            f"{where} must have an answer under {key!r}, found only {known}; name the right one with --answer-key."
+        )
+    return "" if value[key] is None else _text(value, key, where)
+
+
+def _text(value: Mapping[str, Any], key: str, where: str) -> str:
+    text = value.get(key)
+    if not isinstance(text, str):
+        found = f"{text!r:.60}" if key in value else f"only {', '.join(map(repr, value)) or 'no key'}"
+        raise DataError(f"{where} must have text under {key!r}, found {found}; fill it or remove the entry.")
+    return check_characters(text, where=f"{where}, {key},")

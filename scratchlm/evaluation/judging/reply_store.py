@@ -1,0 +1,117 @@
+"""Every reply a judge ever gave, kept whole: in the file of results, where a killed run goes on, and in a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Protocol
+
+from scratchlm.core.errors import DataError
+from scratchlm.core.files import read_json, write_text
+from scratchlm.core.protocols import Judge
+
+
+class KeepsReplies(Protocol):
+    """Where a reply is written down as soon as it is there."""
+
+    def add(self, key: str, reply: str) -> None:
+        """Keep a reply, on the disk when this returns."""
+        ...
+
+
+class ReplyCache:
+    """Replies of all runs in a folder, a small file each. Asked at temperature 0, a judge repeats itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(self, key: str) -> str | None:
+        """The reply under a key, or None. A damaged file is as good as none: the judge is asked and it is replaced."""
+        path = self._path(key)
+        if not path.is_file():
+            return None
+        try:
+            value = read_json(path, max_bytes=None)
+        except DataError:
+            return None
+        reply = value.get("reply") if isinstance(value, dict) and value.get("key") == key else None
+        return reply if isinstance(reply, str) else None
+
+    def add(self, key: str, reply: str) -> None:
+        """Keep a reply."""
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps({"key": key, "reply": reply}) + "\n")
+
+    def _path(self, key: str) -> Path:
+        return self._folder / key[:2] / f"{key}.json"
+
+
+class ReplyStore:
+    """A judge that is never asked the same twice: its replies come from this run's file, from the cache, or from it.
+
+    May be used by several threads; one that asks what another is just asking waits for that reply.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        *,
+        known: Mapping[str, str] | None = None,
+        journal: KeepsReplies | None = None,
+        cache: ReplyCache | None = None,
+    ) -> None:
+        self._judge = judge
+        self._journal = journal
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._replies: dict[str, Future[str]] = {}
+        self.n_asked = 0  # calls of the judge by this process
+        for key, reply in (known or {}).items():
+            self._replies[key] = Future()
+            self._replies[key].set_result(reply)
+
+    def key(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Hex sha256 of who is asked and the whole conversation, in which prompt and answer stand."""
+        conversation = [[message["role"], message["content"]] for message in messages]
+        return hashlib.sha256(json.dumps([self._judge.identity, conversation]).encode()).hexdigest()
+
+    def ask(self, messages: Sequence[Mapping[str, str]]) -> tuple[str, str]:
+        """The reply's key and the reply.
+
+        Raises: ServiceError when the judge gives none; the next one who asks the same tries again.
+        """
+        key = self.key(messages)
+        with self._lock:
+            future = self._replies.get(key)
+            is_mine = future is None
+            if future is None:
+                future = self._replies[key] = Future()
+        if not is_mine:
+            return key, future.result()
+        try:
+            reply = self._fetched(key, messages)
+        except BaseException as error:
+            with self._lock:
+                del self._replies[key]
+            future.set_exception(error)
+            raise
+        future.set_result(reply)
+        return key, reply
+
+    def _fetched(self, key: str, messages: Sequence[Mapping[str, str]]) -> str:
+        reply = self._cache.get(key) if self._cache is not None else None
+        is_new = reply is None
+        if reply is None:
+            with self._lock:
+                self.n_asked += 1
+            reply = self._judge.ask(messages)
+        if self._journal is not None:
+            self._journal.add(key, reply)
+        if is_new and self._cache is not None:
+            self._cache.add(key, reply)
+        return reply

@@ -1,0 +1,85 @@
+"""Two models on the same items: is the difference between their scores more than chance?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scratchlm.core.errors import DataError
+from scratchlm.evaluation.intervals import bootstrap_interval
+
+LEVEL = 0.05  # of the sign test; the interval has 95 %
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedComparison:
+    """B beside A, item by item."""
+
+    n: int
+    mean_a: float
+    mean_b: float
+    difference: float  # B - A
+    low: float  # 95 % paired-bootstrap interval of the difference
+    high: float
+    higher: int  # items where B scores higher than A
+    equal: int
+    lower: int
+    p_value: float  # two-sided sign test
+
+    @property
+    def verdict(self) -> str:
+        """`A`, `B`, or `cannot be told apart`, unless the interval is on one side of 0 and the sign test says the same.
+
+        The interval alone would trust five items, the sign test alone would not see by how much.
+        """
+        if self.p_value < LEVEL and self.low > 0 and self.higher > self.lower:
+            return "B"
+        if self.p_value < LEVEL and self.high < 0 and self.lower > self.higher:
+            return "A"
+        return "cannot be told apart"
+
+
+def compare_paired(a: Sequence[float], b: Sequence[float]) -> PairedComparison:
+    """Paired bootstrap of the mean difference, and the sign test, over scores of the same items in the same order.
+
+    Raises: DataError for lists of unequal length, or none.
+
+    Example:
+        >>> compare_paired([50, 60, 70], [51, 59, 70]).verdict
+        'cannot be told apart'
+    """
+    if len(a) != len(b) or not a:
+        raise DataError(
+            f"a comparison needs both scores of each item, found {len(a)} and {len(b)}; score the same items with both."
+        )
+    differences = [float(y) - float(x) for x, y in zip(a, b)]
+    low, high = bootstrap_interval(differences)
+    higher, lower = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    n = len(differences)
+    return PairedComparison(
+        n=n,
+        mean_a=math.fsum(a) / n,
+        mean_b=math.fsum(b) / n,
+        difference=math.fsum(differences) / n,
+        low=low,
+        high=high,
+        higher=higher,
+        equal=n - higher - lower,
+        lower=lower,
+        p_value=sign_test(higher, lower),
+    )
+
+
+def sign_test(n_up: int, n_down: int) -> float:
+    """How likely is a split at least as uneven when either side is as likely? Two-sided; 1 without any difference.
+
+    Source: agrees with `scipy.stats.binomtest(n_up, n_up + n_down, 0.5).pvalue`.
+
+    Example:
+        >>> sign_test(9, 1)
+        0.021484375
+    """
+    n = n_up + n_down
+    tail: int = sum(math.comb(n, k) for k in range(min(n_up, n_down) + 1))
+    return float(min(1.0, 2 * tail / (1 << n)))
