@@ -229,7 +229,7 @@ class Ollama:
 
     def __init__(self, model: str, text: str, piece_size: int, body: dict[str, Any]) -> None:
         self.model, self.text, self.piece_size = model, text, piece_size
-        n_characters = sum(len(message["content"]) for message in body["messages"])
+        n_characters = sum(len(message.get("content", "")) for message in body["messages"])
         num_ctx = (body.get("options") or {}).get("num_ctx", 4096)
         n_tokens = 10 + n_characters // 4
         self.n_prompt = (

@@ -67,7 +67,8 @@ class LocalJudge:
         """The whole reply; one that does not end within max_new_tokens is kept, marked as cut off, so that no number
         at its end passes for a whole one.
 
-        Raises: ServiceError when the request does not fit the context; DataError for a conversation that does not end with the user.
+        Raises: ServiceError when the request does not fit the context; DataError for a conversation that does not
+            end with the user.
         """
         ids = self._prompt_ids(messages)
         room = self._model.config.context_length - len(ids)
