@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from scratchlm.evaluation.report import claims, life, views
+from scratchlm.evaluation.report.canvas import Drawing
+from scratchlm.evaluation.report.curves import Plot
 from scratchlm.evaluation.report.formats import is_number
 from scratchlm.evaluation.report.plots import accuracy_plot, loss_plot
 from scratchlm.evaluation.report.shell import render_page
@@ -45,7 +47,19 @@ def render_report(data: Mapping[str, Any]) -> str:
     )
 
 
-def _plots(data: Mapping[str, Any]) -> dict[str, Any]:
+def report_drawings(data: Mapping[str, Any]) -> list[Drawing]:
+    """The plots of the page, to be saved as files."""
+    classify = data.get("classify") or {}
+    others = (
+        reliability_plot(classify.get("reliability")),
+        ranking_plot(classify.get("curves"), "roc"),
+        ranking_plot(classify.get("curves"), "precision_recall"),
+    )
+    curves = [plot.drawing for plot in _plots(data).values() if plot is not None]
+    return [*curves, *(drawing for drawing in others if drawing is not None)]
+
+
+def _plots(data: Mapping[str, Any]) -> dict[str, Plot | None]:
     """Every learning curve the data has a history for; None where there is none."""
     histories = {
         name: (data.get(name) or {}).get("history") or []
