@@ -44,6 +44,7 @@ class Series:
     width: float = 2.2
     alpha: float = 1.0
     dashes: Any = "solid"
+    is_faint: bool = False  # drawn where there is room for it: it does not decide how far the axis goes
 
 
 def curve_plot(
@@ -84,9 +85,11 @@ def rows_by_step(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
     return sorted((row for row in history if is_number(row.get("step"))), key=lambda row: float(row["step"]))
 
 
-def bucket_means(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[list[tuple[float, float]], int]:
-    """At most MAX_POINTS (step, value) pairs, each a mean of neighbours: a long history stays honest."""
-    per_point = max(1, math.ceil(len(rows) / MAX_POINTS))
+def bucket_means(
+    rows: Sequence[Mapping[str, Any]], key: str, most: int = MAX_POINTS
+) -> tuple[list[tuple[float, float]], int]:
+    """At most `most` (step, value) pairs, each a mean of neighbours: a long history stays honest."""
+    per_point = max(1, math.ceil(len(rows) / most))
     points = []
     for start in range(0, len(rows), per_point):
         part = rows[start : start + per_point]
@@ -122,7 +125,7 @@ def _draw_lines(
             marker="o" if line.dots else "",
             markersize=5 if is_wide else 4,
             solid_capstyle="round",
-            clip_on=False,
+            clip_on=line.is_faint,
         )
     steps = [step for line in lines for step in line.steps]
     low, high = min(steps), max(steps)
@@ -130,7 +133,7 @@ def _draw_lines(
         low, high = low - 1, high + 1
     elif 0 < low <= 0.05 * high:
         low = 0
-    values = [value for line in lines for value in line.values]
+    values = [value for line in lines if not line.is_faint for value in line.values]
     if reference is not None:
         axes.axhline(reference, color=colours["muted"], linewidth=1, linestyle=(0, (4, 4)))
         axes.annotate(
