@@ -38,6 +38,7 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
     ("evaluate", "classify"): Entry(
         "scratchlm.cli.evaluate_classify", "accuracy of a classifier on labelled texts"
     ),
+    ("report",): Entry("scratchlm.cli.report", "a page of one run, or of several beside each other"),
     ("convert",): Entry("scratchlm.cli.convert", "a model for other programs, and back"),
     ("verify",): Entry("scratchlm.cli.verify", "the book's figures, recomputed here"),
     ("bench",): Entry("scratchlm.cli.bench", "measure speed beside a peer"),
