@@ -24,13 +24,8 @@ def working_in(folder: Path) -> Iterator[None]:
     A mark that a killed process left behind is told by its process, which is gone, and is replaced.
     Raises: ConfigError when another process is at work there.
     """
-    other = running_process(folder)
-    if other is not None and other != os.getpid():
-        raise ConfigError(
-            f"{folder} should be free, found process {other} at work in it; wait for it, stop it, or choose another "
-            "folder."
-        )
-    is_nested = other is not None
+    refuse_busy(folder)
+    is_nested = running_process(folder) is not None
     if not is_nested:
         write_text(folder / MARK, json.dumps(_this_process()) + "\n")
     try:
@@ -38,6 +33,19 @@ def working_in(folder: Path) -> Iterator[None]:
     finally:
         if not is_nested:
             (folder / MARK).unlink(missing_ok=True)
+
+
+def refuse_busy(folder: Path) -> None:
+    """Make sure that no other process is at work in a folder, which need not exist.
+
+    Raises: ConfigError naming the process.
+    """
+    other = running_process(folder)
+    if other is not None and other != os.getpid():
+        raise ConfigError(
+            f"{folder} should be free, found process {other} at work in it; wait for it, stop it, or choose another "
+            "folder."
+        )
 
 
 def running_process(folder: Path) -> int | None:
