@@ -23,6 +23,7 @@ UNSAFE_KEYWORDS = {"shell": True, "verify": False, "allow_pickle": True, "weight
 OPTIONAL = {  # of the extras: may be missing
     *("pyarrow", "sklearn", "playwright", "gguf", "pandas"),
     *("onnx", "onnxscript", "onnxruntime", "datasets"),
+    *("wandb", "mlflow", "trackio"),
 }
 SLOW_TO_IMPORT = {
     "matplotlib",
