@@ -68,7 +68,18 @@ class AnswerFile:
         if not self.is_judged:
             return {}
         low, high = self.scale
-        keys = ("mean", "low", "high", "scored", "unparsed", "failed", "empty", "unreliable", "protocol")
+        keys = (
+            "mean",
+            "low",
+            "high",
+            "scored",
+            "unparsed",
+            "failed",
+            "empty",
+            "unreliable",
+            "doubts",
+            "protocol",
+        )
         return {
             "judge": self.judge,
             "min": low,
@@ -128,10 +139,12 @@ def judge_words(replies: Sequence[Mapping[str, Any]]) -> str:
 
 def _judged(entry: Mapping[str, Any]) -> Given:
     score = entry.get("score")
+    exact = (entry.get("figures") or {}).get("exact_match")  # the offline judge's
     words = [judge_words(entry.get("replies") or []), str(entry.get("problem") or "")]
     return Given(
         text=_answer(entry),
         score=float(score) if is_number(score) else None,
+        right=exact == 1 if is_number(exact) else None,
         words="\n\n".join(word for word in words if word),
         status=str(entry.get("status") or "scored"),
     )

@@ -188,6 +188,12 @@ def test_items_are_in_the_data_and_only_the_first_few_in_the_page(runs):
     assert page.count('<li class="item">') == 10
 
 
+def test_an_unreliable_judge_is_told_with_the_reason(runs):
+    assert "unreliable" not in render_comparison({"runs": runs})
+    runs[2]["judged"] |= {"unreliable": True, "doubts": ["an empty answer got 55 of 100"]}
+    assert "unreliable: an empty answer got 55 of 100." in render_comparison({"runs": runs})
+
+
 def test_without_items_the_page_has_no_script_for_them(runs):
     page = render_comparison({"runs": runs[:2]})
     assert "item-list" not in page

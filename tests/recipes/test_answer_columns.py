@@ -77,6 +77,12 @@ def test_a_judgement_keeps_every_status_and_the_judges_words(write):
     assert (told["mean"], told["unparsed"], told["unreliable"], told["max"]) == (40.0, 1, True, 100.0)
 
 
+def test_the_offline_judges_figures_tell_what_is_exact(write):
+    items = [judged("scored", 80, figures={"exact_match": exact}) for exact in (1.0, 0.0)]
+    column = read_answer_file(write(HEADER, *items, RESULT)).column("judged", run=0)
+    assert [one.right for one in column.given] == [True, False]
+
+
 def test_half_a_last_line_is_left_out(write):
     path = write(ENTRY, ENTRY, end='\n{"instruction": "Sa')
     assert len(read_answer_file(path).entries) == 2

@@ -19,7 +19,7 @@ from scratchlm.core.files import new_file
 from scratchlm.evaluation.report.svg import ROLES, page_svg
 
 WIDE, NARROW = (760, 330), (350, 270)  # CSS pixels: a desktop column, and half a column or a phone
-HEADING = 58  # CSS pixels above a plot in a file, for the title and the key that the page writes as text
+TITLE, KEY = 34, 24  # CSS pixels above a plot in a file, for what the page writes as text
 FILE_DPI = 200  # of a PNG; one CSS pixel is a 72nd of an inch
 
 # What each role looks like on white paper: the light colours of the page.
@@ -72,17 +72,22 @@ class Drawing:
         """
         width, height = self.size
         left, right, top, bottom = self.margins
-        margins = (left + 12, right + 12, top + HEADING, bottom + 12)
-        with _figure(self.name, (width + 24, height + HEADING + 12), margins) as (figure, axes):
+        heading = TITLE + (KEY if self.keys else 0)
+        margins = (left + 12, right + 12, top + heading, bottom + 12)
+        whole = (width + 24, height + heading + 12)
+        with _figure(self.name, whole, margins) as (figure, axes):
             self.draw(axes, PRINTED, self.size == WIDE)
-            figure.text(0.02, 0.985, self.title, va="top", fontsize=14, color=PRINTED["ink"], weight="bold")
+            figure.text(
+                0.02, 1 - 8 / whole[1], self.title, va="top", fontsize=14, color=PRINTED["ink"], weight="bold"
+            )
             lines = [
                 Line2D([], [], color=PRINTED[role], linestyle=dashes, linewidth=2)
                 for role, _, dashes in self.keys
             ]
             if lines:
                 figure.legend(
-                    lines, [words for _, words, _ in self.keys], loc="upper left", bbox_to_anchor=(0.01, 0.93),
+                    lines, [words for _, words, _ in self.keys],
+                    loc="upper left", bbox_to_anchor=(0.01, 1 - TITLE / whole[1]),
                     ncols=min(4, len(lines)), frameon=False, fontsize=11, labelcolor=PRINTED["ink"],
                 )  # fmt: skip
             kind = path.suffix.removeprefix(".")

@@ -120,7 +120,9 @@
     const boxes = make("div", undefined, "columns");
     const reference = make("div", undefined, "reference");
     reference.append(make("p", "Reference", "whose"), paragraph(item.r, "model"));
-    boxes.append(reference, ...item.a.map((answer, k) => box(item, answer, k)));
+    if (columns.length > 1) element.append(reference); // above; a single answer stands beside it
+    else boxes.append(reference);
+    boxes.append(...item.a.map((answer, k) => box(item, answer, k)));
     element.append(boxes);
     return element;
   };
