@@ -45,7 +45,6 @@ def report_data(
         "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "sample_data": uses_samples,
         "sample_notice": SAMPLE_NOTICE,
-        "seconds": sum(stage["stage_seconds"] for stage in figures.values()),
         "stages": [
             {
                 "name": stage,
@@ -65,6 +64,11 @@ def report_data(
         "settings": to_dict(recipe),
         "next": next_commands(recipe, run),
     }
+    missing = [stage for stage in recipe.stages if stage not in figures]
+    if missing:
+        data["unfinished"] = {"stage": missing[0], "command": f"scratchlm run {shlex.quote(str(out))}"}
+    else:
+        data["seconds"] = sum(found["stage_seconds"] for found in figures.values())
     for stage in recipe.stages:
         history = curves(run.folder(stage))
         if stage in figures or history:

@@ -12,8 +12,9 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
+from scratchlm.checkpoints.store import MANIFEST
 from scratchlm.core.errors import ConfigError
-from scratchlm.core.files import PARTIAL_MARK, as_json, new_folder, write_text
+from scratchlm.core.files import PARTIAL_MARK, as_json, new_folder, read_json, write_text
 from scratchlm.evaluation.report.beside import figure_rows, setting_rows
 from scratchlm.evaluation.report.canvas import Drawing
 from scratchlm.evaluation.report.comparison_page import comparison_drawings, render_comparison
@@ -90,12 +91,25 @@ def write_report(
 
 
 def whole_run(run: FoundRun, device: torch.device) -> dict[str, Any]:
-    """What the page of a single run shows, worked out from its folder as at the end of the run."""
+    """What the page of a single run shows, worked out from its folder as at the end of the run.
+
+    The machine may be another one by now: of that, the page shows what the run's own checkpoint recorded.
+    """
     name, recipe = load_recipe(str(run.path))
     figures: dict[Stage, dict[str, Any]] = {
         stage: run.figures[stage] for stage in recipe.stages if stage in run.figures
     }
-    return report_data(name, recipe, run.path, figures, device=device)
+    told = report_data(name, recipe, run.path, figures, device=device)
+    del told["machine"], told["versions"]
+    ends = [str(found["finished_at"]) for found in figures.values() if found.get("finished_at")]
+    if ends:
+        told["created_at"] = max(ends)
+    checkpoints = run.checkpoints()
+    if checkpoints:
+        manifest = read_json(checkpoints[-1] / MANIFEST)
+        told["machine"] = {"device": manifest.get("device")}
+        told["versions"] = manifest.get("versions") or {}
+    return told
 
 
 def tables(comparison: Comparison) -> dict[str, Table]:

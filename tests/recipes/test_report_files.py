@@ -90,7 +90,20 @@ def test_an_interrupted_run_has_a_page_too(recipe_of, run_it, stop_in, tmp_path)
     write_report([run], tmp_path / "out", formats=("html",))
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "interrupted" in page
+    assert "This run has not come to the end of its stage classify" in page
+    assert "The whole run took" not in page, "nobody knows how long it will take"
     assert "Spotting spam" in page
+
+
+def test_a_later_report_tells_of_the_machine_of_the_run_and_not_of_this_one(sources):
+    run = sources[0]
+    newest = run.checkpoints()[-1] / "manifest.json"
+    manifest = json.loads(newest.read_text())
+    newest.write_text(json.dumps({**manifest, "device": "an older machine", "versions": {"torch": "1.0"}}))
+    told = whole_run(run, torch.device("cpu"))
+    assert told["machine"] == {"device": "an older machine"}
+    assert told["versions"] == {"torch": "1.0"}
+    assert told["created_at"] == run.figures["instruct"]["finished_at"]
 
 
 def test_an_earlier_report_is_replaced_whole(sources, tmp_path):
