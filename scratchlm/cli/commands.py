@@ -51,6 +51,11 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
     ("evaluate", "compare"): Entry(
         "scratchlm.cli.evaluate_compare", "is one model better than another on the same items?"
     ),
+    ("report",): Entry("scratchlm.cli.report", "a page of one run, or of several beside each other"),
+    ("runs", "list"): Entry("scratchlm.cli.runs_list", "what is in the runs folder"),
+    ("runs", "show"): Entry("scratchlm.cli.runs_show", "one run: settings, figures, checkpoints"),
+    ("runs", "compare"): Entry("scratchlm.cli.runs_compare", "runs beside each other, in the terminal"),
+    ("runs", "rm"): Entry("scratchlm.cli.runs_rm", "delete runs, after asking"),
     ("convert",): Entry("scratchlm.cli.convert", "a model for other programs, and back"),
     ("verify",): Entry("scratchlm.cli.verify", "the book's figures, recomputed here"),
     ("bench",): Entry("scratchlm.cli.bench", "measure speed beside a peer"),

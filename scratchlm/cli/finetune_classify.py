@@ -17,6 +17,7 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.finetuning.base import RANDOM
 from scratchlm.finetuning.classifier_training import ClassifySettings
 from scratchlm.recipes.recipe import DataSettings, Recipe
+from scratchlm.training.trackers import TrackerName
 
 KIND = "classify"
 DEFAULTS = ClassifySettings(
@@ -42,6 +43,7 @@ class FinetuneClassify(Common):
     resume: bool = False  # continue an interrupted run with its own settings
     seed: tyro.conf.Suppress[None] = None  # the training settings have it
     fresh: bool = False  # delete what is in the run folder and start over
+    track: TrackerName | None = None  # tell wandb, mlflow or trackio too; TensorBoard needs no flag
     settings: Annotated[ClassifySettings, tyro.conf.arg(name="")] = field(default_factory=lambda: DEFAULTS)
 
 
@@ -75,6 +77,7 @@ def _act(command: FinetuneClassify, console: Console) -> dict[str, Any]:
         fresh=command.fresh,
         device=command.device,
         console=console,
+        track=command.track,
     )
     figures = result.figures["classify"]
     if not command.json:

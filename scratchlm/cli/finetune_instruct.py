@@ -16,6 +16,7 @@ from scratchlm.cli.stage_runs import resumed_recipe, run_stage, with_end
 from scratchlm.core.errors import ConfigError
 from scratchlm.finetuning.instruction import InstructSettings
 from scratchlm.recipes.recipe import DataSettings, Recipe
+from scratchlm.training.trackers import TrackerName
 
 KIND = "instruct"
 DEFAULTS = InstructSettings(
@@ -39,6 +40,7 @@ class FinetuneInstruct(Common):
     resume: bool = False  # continue an interrupted run with its own settings
     seed: tyro.conf.Suppress[None] = None  # the training settings have it
     fresh: bool = False  # delete what is in the run folder and start over
+    track: TrackerName | None = None  # tell wandb, mlflow or trackio too; TensorBoard needs no flag
     settings: Annotated[InstructSettings, tyro.conf.arg(name="")] = field(default_factory=lambda: DEFAULTS)
 
 
@@ -73,6 +75,7 @@ def _act(command: FinetuneInstruct, console: Console) -> dict[str, Any]:
         fresh=command.fresh,
         device=command.device,
         console=console,
+        track=command.track,
     )
     figures = result.figures["instruct"]
     if not command.json:

@@ -16,6 +16,7 @@ from scratchlm.cli.stage_runs import resumed_recipe, run_stage, with_end
 from scratchlm.core.errors import ConfigError
 from scratchlm.finetuning.preference_tuning import PreferSettings
 from scratchlm.recipes.recipe import DataSettings, Recipe, Stage
+from scratchlm.training.trackers import TrackerName
 
 KIND: Stage = "prefer"
 DEFAULTS = PreferSettings(
@@ -45,6 +46,7 @@ class FinetunePrefer(Common):
     resume: bool = False  # continue an interrupted run with its own settings
     seed: tyro.conf.Suppress[None] = None  # the training settings have it
     fresh: bool = False  # delete what is in the run folder and start over
+    track: TrackerName | None = None  # tell wandb, mlflow or trackio too; TensorBoard needs no flag
     settings: Annotated[PreferSettings, tyro.conf.arg(name="")] = field(default_factory=lambda: DEFAULTS)
 
 
@@ -77,6 +79,7 @@ def _act(command: FinetunePrefer, console: Console) -> dict[str, Any]:
         fresh=command.fresh,
         device=command.device,
         console=console,
+        track=command.track,
     )
     figures = result.figures[KIND]
     if not command.json:

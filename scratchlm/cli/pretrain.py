@@ -20,6 +20,7 @@ from scratchlm.evaluation.loss import say_bits_per_byte
 from scratchlm.recipes.recipe import DataSettings, Recipe
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.settings import ModelSettings, SizeName, TextSettings, TokenizerSettings
+from scratchlm.training.trackers import TrackerName
 
 KIND = "pretrain"
 DEFAULT_STEPS = 1000
@@ -42,6 +43,7 @@ class Pretrain(Common):
     resume: bool = False  # continue an interrupted run with its own settings
     seed: tyro.conf.Suppress[None] = None  # the training settings have it
     fresh: bool = False  # delete what is in the run folder and start over
+    track: TrackerName | None = None  # tell wandb, mlflow or trackio too; TensorBoard needs no flag
     sample_prompt: str = "Once upon a time"  # what text samples during training begin with
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
     training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(
@@ -101,6 +103,7 @@ def _act(command: Pretrain, console: Console) -> dict[str, Any]:
         fresh=command.fresh,
         device=command.device,
         console=console,
+        track=command.track,
     )
     figures = result.figures["pretrain"]
     if not command.json:

@@ -16,14 +16,17 @@ from rich.console import Console
 from scratchlm.cli.arguments import take_name, value_of
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import TrainingProgress, work_progress
+from scratchlm.core.config import to_dict
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError, ScratchLMError
 from scratchlm.evaluation.loss import say_bits_per_byte
+from scratchlm.evaluation.report.views import flat_settings
 from scratchlm.recipes.recipe import Recipe, Stage, load_recipe
 from scratchlm.recipes.run import RunResult, run_recipe
 from scratchlm.recipes.stages import stage_folder
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.settings import TokenizerSettings
+from scratchlm.training.trackers import TrackerName, check_tracker, tracked
 
 DEFAULT_RECIPE = "quickstart"
 
@@ -40,6 +43,7 @@ class Run(Common):
 
     out: Path | None = None  # the run folder; default: runs/RECIPE
     fresh: bool = False  # delete what is in the run folder and start over
+    track: TrackerName | None = None  # tell wandb, mlflow or trackio too; TensorBoard needs no flag
     seed: int | None = None  # one seed for all stages; --pretrain.seed and the like count before it
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
 
@@ -78,7 +82,9 @@ def refuse_idle_vocab_size(args: Sequence[str], tokenizer: TokenizerSettings) ->
 def run(name: str, command: Run, console: Console) -> dict[str, Any]:
     """Run the recipe and say what came out; returns the `--json` keys."""
     out = command.out or Path("runs") / name
-    result = execute(name, command.settings, out, command.device, console, fresh=command.fresh)
+    result = execute(
+        name, command.settings, out, command.device, console, fresh=command.fresh, track=command.track
+    )
     if not command.json:
         _print_result(result)
     return {
@@ -103,13 +109,21 @@ def execute(
     *,
     fresh: bool = False,
     extend: bool = False,
+    track: TrackerName | None = None,
 ) -> RunResult:
-    """Run a recipe with progress on the console."""
+    """Run a recipe with progress on the console, and `track` told of it if there is one."""
+    if track is not None:
+        check_tracker(track)
     with _traces_removed_unless_begun(out), ExitStack() as open_bars:
 
         def callbacks_for(stage: Stage) -> list[Callback]:
-            open_bars.pop_all().close()
-            return [open_bars.enter_context(TrainingProgress(console, stage))]
+            open_bars.close()
+            callbacks: list[Callback] = [open_bars.enter_context(TrainingProgress(console, stage))]
+            if track is not None:
+                told = dict(flat_settings(to_dict(recipe)))
+                training = tracked(track, run=f"{out.name}/{stage}", settings=told, folder=out)
+                callbacks.append(open_bars.enter_context(training))
+            return callbacks
 
         return run_recipe(
             name,

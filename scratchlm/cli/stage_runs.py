@@ -15,6 +15,7 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.recipes.recipe import Recipe, load_recipe
 from scratchlm.recipes.run import RunResult
 from scratchlm.training.config import TrainingConfig
+from scratchlm.training.trackers import TrackerName
 
 T = TypeVar("T", bound=TrainingConfig)
 DATA = {  # which data --data is
@@ -34,6 +35,7 @@ def run_stage(
     fresh: bool,
     device: str,
     console: Console,
+    track: TrackerName | None = None,
 ) -> RunResult:
     """Run a one-stage recipe in `out`, or in the next free `runs/KIND`, `runs/KIND-2`, ...
 
@@ -56,7 +58,7 @@ def run_stage(
         raise ConfigError(
             f"--resume needs a run to continue, found none in {folder}; name its folder with --out."
         )
-    return execute(kind, recipe, folder, device, console, fresh=fresh, extend=resume)
+    return execute(kind, recipe, folder, device, console, fresh=fresh, extend=resume, track=track)
 
 
 def resumed_recipe(kind: str, args: list[str]) -> Recipe | None:

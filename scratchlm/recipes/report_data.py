@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from scratchlm import __version__
-from scratchlm.checkpoints.store import LoadedModel, load_model
+from scratchlm.checkpoints.store import LoadedModel, list_checkpoints, load_model
 from scratchlm.core.config import to_dict
 from scratchlm.data.samples import SAMPLE_NOTICE
 from scratchlm.generation.config import GenerationConfig
@@ -33,7 +33,10 @@ MAX_ANSWERS = 60  # shown in the report; all are in answers.jsonl
 def report_data(
     name: str, recipe: Recipe, out: Path, figures: Mapping[Stage, dict[str, Any]], *, device: torch.device
 ) -> dict[str, Any]:
-    """The report's values: `scratchlm.evaluation.report.render_report` describes them."""
+    """The report's values: `scratchlm.evaluation.report.render_report` describes them.
+
+    A stage that has no figures yet, since its run was interrupted, is told by its curves and samples.
+    """
     run = StageRun(recipe=recipe, out=out, device=device, callbacks=(), notify=lambda message: None)
     uses_samples = SAMPLES in (*recipe.data.text, *recipe.data.messages, *recipe.data.instructions)
     data: dict[str, Any] = {
@@ -42,12 +45,15 @@ def report_data(
         "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "sample_data": uses_samples,
         "sample_notice": SAMPLE_NOTICE,
-        "seconds": sum(stage["stage_seconds"] for stage in figures.values()),
         "stages": [
-            {"name": stage, "seconds": found["stage_seconds"], "status": "complete"}
-            for stage, found in figures.items()
+            {
+                "name": stage,
+                "seconds": figures[stage]["stage_seconds"] if stage in figures else None,
+                "status": "complete" if stage in figures else "interrupted",
+            }
+            for stage in recipe.stages
         ],
-        "peak_memory_bytes": max(found["peak_memory_bytes"] for found in figures.values()),
+        "peak_memory_bytes": max((found["peak_memory_bytes"] for found in figures.values()), default=None),
         "machine": machine(device),
         "versions": {
             "python": platform.python_version(),
@@ -58,20 +64,27 @@ def report_data(
         "settings": to_dict(recipe),
         "next": next_commands(recipe, run),
     }
-    for stage, found in figures.items():
-        data[stage] = {**found, "history": curves(run.folder(stage))}
-    if "instruct" in data:
+    missing = [stage for stage in recipe.stages if stage not in figures]
+    if missing:
+        data["unfinished"] = {"stage": missing[0], "command": f"scratchlm run {shlex.quote(str(out))}"}
+    else:
+        data["seconds"] = sum(found["stage_seconds"] for found in figures.values())
+    for stage in recipe.stages:
+        history = curves(run.folder(stage))
+        if stage in figures or history:
+            data[stage] = {**figures.get(stage, {}), "history": history}
+    if "instruct" in figures:
         data["instruct"]["answers"] = _some_answers(data["instruct"]["answers"])
-    if "prefer" in data:
+    if "prefer" in figures:
         data["prefer"]["answers"] = data["prefer"]["answers"][:MAX_ANSWERS]
     if "pretrain" in data:
-        loaded = load_model(out)
-        data |= _look_inside(loaded, recipe.sample_prompt)
-        data["pretrain"] |= {
-            "samples": History(out / "samples.jsonl").records(),
-            "model": to_dict(loaded.config),
-            "val_tokens": figures["pretrain"]["scored_tokens"],
-        }
+        data["pretrain"]["samples"] = History(out / "samples.jsonl").records()
+        if "pretrain" in figures:
+            data["pretrain"]["val_tokens"] = figures["pretrain"]["scored_tokens"]
+        if list_checkpoints(out):
+            loaded = load_model(out)
+            data |= _look_inside(loaded, recipe.sample_prompt)
+            data["pretrain"]["model"] = to_dict(loaded.config)
     return data
 
 

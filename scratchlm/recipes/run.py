@@ -17,6 +17,7 @@ from scratchlm.checkpoints.store import list_checkpoints, verify
 from scratchlm.core.device import peak_memory_bytes
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import PARTIAL_MARK, read_json, remove_partials, write_json, write_text
+from scratchlm.core.process_mark import refuse_busy, working_in
 from scratchlm.core.protocols import ShowsProgress, no_progress
 from scratchlm.evaluation.report import render_report
 from scratchlm.recipes.recipe import Recipe, Stage, differing_settings, load_recipe, save_recipe
@@ -57,12 +58,39 @@ def run_recipe(
     """Run every stage that is not complete yet, then write `report.html`.
 
     `fresh` deletes an earlier run in `out` first; `extend` lets it go on with another end (see EXTENDABLE).
-    Raises: ConfigError when `out` holds a run with other settings, or files of something else; the stages' errors.
+    Raises: ConfigError when `out` holds a run with other settings, or files of something else, or another process is
+        at work there; the stages' errors.
     """
     recipe.check()
     if fresh:
         check_inputs(recipe)  # before the earlier run is deleted
+    refuse_busy(out)
     prepare_folder(out, recipe, fresh=fresh, extend=extend)
+    with working_in(out):
+        return _run_stages(
+            name,
+            recipe,
+            out,
+            device=device,
+            callbacks_for=callbacks_for,
+            fresh=fresh,
+            notify=notify,
+            progress=progress,
+        )
+
+
+def _run_stages(
+    name: str,
+    recipe: Recipe,
+    out: Path,
+    *,
+    device: torch.device,
+    callbacks_for: Callable[[Stage], Sequence[Callback]],
+    fresh: bool,
+    notify: Callable[[str], None],
+    progress: ShowsProgress,
+) -> RunResult:
+    """Every stage that is not complete yet, then the report."""
     done_at_start = [stage for stage in recipe.stages if _is_complete(recipe, out, stage)]
     if len(done_at_start) < len(recipe.stages) and not fresh:
         check_inputs(recipe)

@@ -24,6 +24,7 @@ OPTIONAL = {  # of the extras: may be missing
     *("pyarrow", "sklearn", "playwright", "gguf", "pandas"),
     *("onnx", "onnxscript", "onnxruntime", "datasets", "lm_eval"),
     *("ollama", "openai"),
+    *("wandb", "mlflow", "trackio"),
 }
 SLOW_TO_IMPORT = {
     "matplotlib",

@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 import matplotlib
 import pytest
 
-from scratchlm.evaluation.report.plots import MAX_POINTS, accuracy_plot, loss_plot
+from scratchlm.evaluation.report.curves import MAX_POINTS
+from scratchlm.evaluation.report.plots import accuracy_plot, loss_plot
 from scratchlm.evaluation.report.svg import ROLES
 
 

@@ -18,7 +18,7 @@ CURVES = [{"label": "spam", "roc": [[0, 0], [0, 0.9], [1, 1]], "precision_recall
 
 
 def test_empty_bins_have_no_dot_and_full_ones_are_larger():
-    drawn = str(reliability_plot(BINS))
+    drawn = str(reliability_plot(BINS).narrow())
     assert drawn.startswith("<svg")
     assert "f-val" in drawn
     assert not re.search(r"#[0-9a-f]{6}|style=", drawn)
@@ -28,7 +28,7 @@ def test_empty_bins_have_no_dot_and_full_ones_are_larger():
 
 @pytest.mark.parametrize("kind", ["roc", "precision_recall"])
 def test_two_classes_have_a_curve_and_three_have_none(kind):
-    assert "s-val" in str(ranking_plot(CURVES, kind))
+    assert "s-val" in str(ranking_plot(CURVES, kind).narrow())
     assert ranking_plot(CURVES * 3, kind) is None
     assert ranking_plot([{"label": "spam", kind: []}], kind) is None
 

@@ -18,6 +18,7 @@ class Bar:
     high: float | None = None
     note: str = ""
     is_ours: bool = False
+    role: str = ""  # whose colour it has, when runs are compared
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,7 +63,8 @@ def summary(data: Data) -> str:
         model = f"A GPT with {short_count(size)} parameters" if is_number(size) else "A GPT"
         tokens = pretrain.get("train_tokens")
         source = f"{short_count(tokens)} tokens of text" if is_number(tokens) else "plain text"
-        parts.append(f"{model} learned to write from {source}")
+        is_learning = (data.get("unfinished") or {}).get("stage") == "pretrain"
+        parts.append(f"{model} {'is learning' if is_learning else 'learned'} to write from {source}")
     known = (
         (classify, "sort messages"),
         (instruct, "follow instructions"),

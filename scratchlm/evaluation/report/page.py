@@ -7,16 +7,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from scratchlm.evaluation.report import claims, life, views
+from scratchlm.evaluation.report.canvas import Drawing
+from scratchlm.evaluation.report.curves import Plot
 from scratchlm.evaluation.report.formats import is_number
+from scratchlm.evaluation.report.items import Paired, browser_data
 from scratchlm.evaluation.report.plots import accuracy_plot, loss_plot
 from scratchlm.evaluation.report.shell import render_page
 from scratchlm.evaluation.report.unit_plots import ranking_plot, reliability_plot
 
 
-def render_report(data: Mapping[str, Any]) -> str:
+def render_report(data: Mapping[str, Any], paired: Paired | None = None) -> str:
     """Tell a run's whole story on one page: what was done, with what, and how well it went.
 
-    Every part of `data` is optional; a stage that is missing is shown as not run.
+    Every part of `data` is optional; a stage that is missing is shown as not run. `paired` holds all answers, to be
+    searched item by item.
 
     Raises: DataError when a figure contradicts itself: an attention or confusion matrix of the wrong size, or
         a share outside 0 to 1.
@@ -29,9 +33,14 @@ def render_report(data: Mapping[str, Any]) -> str:
     attention = views.attention_view(data["attention"]) if data.get("attention") else None
     coloured = views.coloured_view(data["coloured"]) if data.get("coloured") else None
     classify = data.get("classify") or {}
+    items = None if paired is None or not paired.items else browser_data(paired)
     return render_page(
         "page.html.jinja",
-        page_data=views.page_data(plots=plots, attention=attention, coloured=coloured),
+        scripts=("page.js",) if items is None else ("page.js", "items.js"),
+        page_data=views.page_data(plots=plots, attention=attention, coloured=coloured)
+        | ({} if items is None else {"items": items}),
+        paired=None if items is None else paired,
+        differences=[],
         data=data,
         life=life,
         claims=claims,
@@ -45,7 +54,19 @@ def render_report(data: Mapping[str, Any]) -> str:
     )
 
 
-def _plots(data: Mapping[str, Any]) -> dict[str, Any]:
+def report_drawings(data: Mapping[str, Any]) -> list[Drawing]:
+    """The plots of the page, to be saved as files."""
+    classify = data.get("classify") or {}
+    others = (
+        reliability_plot(classify.get("reliability")),
+        ranking_plot(classify.get("curves"), "roc"),
+        ranking_plot(classify.get("curves"), "precision_recall"),
+    )
+    curves = [plot.drawing for plot in _plots(data).values() if plot is not None]
+    return [*curves, *(drawing for drawing in others if drawing is not None)]
+
+
+def _plots(data: Mapping[str, Any]) -> dict[str, Plot | None]:
     """Every learning curve the data has a history for; None where there is none."""
     histories = {
         name: (data.get(name) or {}).get("history") or []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ from scratchlm.evaluation.report.formats import FILTERS, printable
 TEMPLATES = Path(__file__).with_name("templates")
 
 
-def render_page(template: str, *, page_data: Mapping[str, Any], **values: Any) -> str:
+def render_page(
+    template: str, *, page_data: Mapping[str, Any], scripts: Sequence[str] = ("page.js",), **values: Any
+) -> str:
     """One self-contained HTML document of a template that extends `shell.html.jinja`.
 
-    `page_data` is what the script needs; every other value is the template's own.
+    `page_data` is what the scripts need, which go into the page as one; every other value is the template's own.
     """
-    css, script = _asset("page.css"), _asset("page.js")
+    css, script = _asset("page.css"), Markup("\n").join(_asset(name) for name in scripts)
     return (
         _environment()
         .get_template(template)

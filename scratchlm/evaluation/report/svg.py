@@ -11,7 +11,10 @@ from __future__ import annotations
 import re
 
 # Stand-ins, never seen by a reader: the page's CSS gives each role its colour in light and in dark mode.
-ROLES = {"ink": "#000001", "muted": "#000002", "grid": "#000003", "train": "#000004", "val": "#000005"}
+ROLES = {
+    "ink": "#000001", "muted": "#000002", "grid": "#000003", "train": "#000004", "val": "#000005",
+    "run1": "#000006", "run2": "#000007", "run3": "#000008", "run4": "#000009", "run5": "#00000a", "run6": "#00000b",
+}  # fmt: skip
 
 _NAME_OF = {colour: name for name, colour in ROLES.items()}
 _UNSEEN = re.compile(

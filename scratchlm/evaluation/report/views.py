@@ -34,11 +34,21 @@ def samples_by_step(samples: Sequence[Data]) -> Shown:
         written = text[len(prompt) :] if prompt and text.startswith(prompt) else text
         steps.setdefault(sample.get("step"), []).append({"prompt": prompt, "text": written})
     groups = [{"step": step, "texts": texts} for step, texts in steps.items()]
-    if len(groups) <= MAX_SAMPLE_STEPS:
-        return Shown(items=groups, n_left_out=0)
-    last = len(groups) - 1
-    kept = sorted({round(i * last / (MAX_SAMPLE_STEPS - 1)) for i in range(MAX_SAMPLE_STEPS)})
-    return Shown(items=[groups[i] for i in kept], n_left_out=len(groups) - len(kept))
+    kept = even_choice(groups, MAX_SAMPLE_STEPS)
+    return Shown(items=kept, n_left_out=len(groups) - len(kept))
+
+
+def even_choice(items: Sequence[Any], most: int) -> list[Any]:
+    """At most `most` items at even distances, the first and the last among them.
+
+    Example:
+        >>> even_choice(range(9), 3), even_choice("ab", 3)
+        ([0, 4, 8], ['a', 'b'])
+    """
+    if len(items) <= most:
+        return list(items)
+    last = len(items) - 1
+    return [items[i] for i in sorted({round(k * last / (most - 1)) for k in range(most)})]
 
 
 def first_few(items: Sequence[Any], most: int = MAX_LISTED) -> Shown:

@@ -1,0 +1,70 @@
+"""`scratchlm report`: one run at length, or several beside each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from scratchlm.cli.parsing import Common, run_command
+from scratchlm.core.device import pick_device
+from scratchlm.core.errors import ConfigError
+from scratchlm.recipes.comparison_data import find_source
+from scratchlm.recipes.report_files import Format, PlotFormat, write_report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Common):
+    """Write a report of one run, or of several beside each other: a page that needs no network, JSON and CSV tables.
+
+    RUN is a run folder, the name of one in the runs folder, or a file of answers: one that `scratchlm evaluate judge
+    --out` wrote, or one in the book's form.
+
+    Example: scratchlm report runs/small runs/wider --out reports/width --plots png svg
+    """
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()  # what to show
+    out: Path | None = None  # the report's folder; default: reports/ and the names of the runs
+    format: tuple[Format, ...] = ("html", "json", "csv")  # what to write
+    plots: tuple[PlotFormat, ...] = ()  # write each plot as a file too: png, svg or both
+    runs_dir: Path = Path("runs")  # where runs are looked for by name
+
+
+def main(args: Sequence[str], *, prog: str) -> int:
+    """Parse and run."""
+    return run_command(Report, _act, args, prog=prog)
+
+
+def _act(command: Report, console: Console) -> dict[str, Any]:  # noqa: ARG001
+    """Write the report and say where; returns the `--json` keys."""
+    if not command.runs:
+        raise ConfigError(
+            "report needs a run, found none; name run folders or files of answers, e.g. runs/quickstart."
+        )
+    sources = [find_source(name, command.runs_dir) for name in command.runs]
+    names = [source.path.resolve().name.removesuffix(source.path.suffix) for source in sources]
+    out = command.out or Path("reports") / re.sub(r"[^\w.+-]", "_", "+".join(names))[:100]
+    written = write_report(
+        sources, out, formats=command.format, plots=command.plots, device=pick_device(command.device)
+    )
+    if not command.json:
+        paired = written.comparison.paired
+        items = f", {len(paired.items):,} items" if paired.items else ""
+        print(
+            f"{len(sources)} {'run' if len(sources) == 1 else 'runs'}{items}: {len(written.files)} files in {out}"
+        )
+        for file in written.files:
+            if file.name == "report.html":
+                print(f"page: {file}")
+    return {
+        "out": str(out),
+        "runs": [run["label"] for run in written.comparison.data["runs"]],
+        "items": len(written.comparison.paired.items),
+        "shared_items": written.comparison.paired.n_shared,
+        "files": [str(file) for file in written.files],
+    }

@@ -1,0 +1,90 @@
+"""`scratchlm runs compare`: figures side by side and settings that differ, in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.run_words import in_columns
+from scratchlm.core.errors import ConfigError
+from scratchlm.evaluation.report.beside import figure_rows, setting_rows
+from scratchlm.evaluation.report.claims import Claim
+from scratchlm.evaluation.report.formats import MISSING, setting
+from scratchlm.evaluation.report.items import Difference, differences
+from scratchlm.recipes.comparison_data import collect, find_source
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsCompare(Common):
+    """Compare runs in the terminal: figures with their intervals, answers to the same items, settings that differ.
+
+    `scratchlm report` shows the same and more on a page.
+
+    Example: scratchlm runs compare small wider
+    """
+
+    runs: Annotated[
+        tuple[str, ...], tyro.conf.Positional
+    ] = ()  # run folders, names of runs, or files of answers
+    all_settings: bool = False  # those that are the same, too
+    runs_dir: Path = Path("runs")  # the folder with the runs
+
+
+def main(args: Sequence[str], *, prog: str) -> int:
+    """Parse and run."""
+    return run_command(RunsCompare, _act, args, prog=prog)
+
+
+def _act(command: RunsCompare, console: Console) -> dict[str, Any]:  # noqa: ARG001
+    """Compare and print; returns the `--json` keys."""
+    if len(command.runs) < 2:
+        raise ConfigError(f"runs compare needs at least two runs, found {len(command.runs)}; name another.")
+    comparison = collect([find_source(name, command.runs_dir) for name in command.runs])
+    runs = comparison.data["runs"]
+    labels = [str(run["label"]) for run in runs]
+    figures, settings = figure_rows(runs), setting_rows(runs)
+    between = differences(comparison.paired)
+    shown = [row for row in settings if row.differs or command.all_settings]
+    if not command.json:
+        for line in in_columns([["", *labels], *([row.name, *map(_cell, row.cells)] for row in figures)]):
+            print(line)
+        for one in between:
+            print(_sentence(one))
+        n_same = len(settings) - sum(row.differs for row in settings)
+        print(f"\nsettings that differ ({n_same} are the same)" if not command.all_settings else "\nsettings")
+        for line in in_columns([["", *labels], *([row.name, *map(_value, row.values)] for row in shown)]):
+            print(line)
+    return {
+        "runs": [{key: run.get(key) for key in ("label", "path", "what", "state")} for run in runs],
+        "figures": [
+            {"name": row.name, "cells": [None if cell is None else asdict(cell) for cell in row.cells]}
+            for row in figures
+        ],
+        "differences": [{**asdict(one), "is_clear": one.is_clear} for one in between],
+        "settings": [asdict(row) for row in shown],
+    }
+
+
+def _cell(claim: Claim | None) -> str:
+    if claim is None:
+        return MISSING
+    return f"{claim.value} [{claim.interval}]" if claim.interval else claim.value
+
+
+def _value(value: Any) -> str:
+    return MISSING if value is None else setting(value)
+
+
+def _sentence(one: Difference) -> str:
+    better = one.one if one.mean > 0 else one.other
+    verdict = f"{better} scores higher" if one.is_clear else "they cannot be told apart"
+    return (
+        f"{one.one} - {one.other}: {one.mean:+.3g} ({one.low:+.3g} to {one.high:+.3g}) in {one.score_name} "
+        f"over {one.n:,} items that both answered: {verdict}"
+    )

@@ -1,0 +1,77 @@
+"""`scratchlm runs list`: what is in the runs folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.run_words import age, headline, in_columns, main_figures
+from scratchlm.evaluation.report.formats import MISSING, count, file_size
+from scratchlm.recipes.found_runs import FoundRun, find_runs
+
+MAX_TOLD = 90  # characters of what is wrong with a folder; `runs show` tells all
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsList(Common):
+    """List the runs: what each is, whether it is complete, its steps and main figures, its size and age.
+
+    Folders that are damaged or hold something else are named with what is wrong.
+
+    Example: scratchlm runs list
+    """
+
+    runs_dir: Path = Path("runs")  # the folder with the runs
+
+
+def main(args: Sequence[str], *, prog: str) -> int:
+    """Parse and run."""
+    return run_command(RunsList, _act, args, prog=prog)
+
+
+def _act(command: RunsList, console: Console) -> dict[str, Any]:  # noqa: ARG001
+    """Look and print; returns the `--json` keys."""
+    runs = find_runs(command.runs_dir)
+    if not command.json:
+        _print(runs, command.runs_dir)
+    return {"runs_dir": str(command.runs_dir), "runs": [_told(run) for run in runs]}
+
+
+def _print(runs: Sequence[FoundRun], runs_dir: Path) -> None:
+    if not runs:
+        print(f"no runs in {runs_dir}; `scratchlm run` makes one.")
+        return
+    now_s = time.time()
+    rows = [["name", "state", "made by", "step", "figures", "size", "age"]]
+    for run in runs:
+        told = headline(run) if run.is_run else run.problem
+        figures = told if len(told) <= MAX_TOLD else f"{told[: MAX_TOLD - 1]}…"
+        rows.append(
+            [
+                run.name, run.state, run.what or MISSING, count(run.step), figures,
+                file_size(run.size_bytes), age(now_s - run.changed_at),
+            ]
+        )  # fmt: skip
+    for line in in_columns(rows, right=(3, 5, 6)):
+        print(line)
+
+
+def _told(run: FoundRun) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "path": str(run.path),
+        "state": run.state,
+        "problem": run.problem,
+        "made_by": run.what,
+        "stages": list(run.stages),
+        "step": run.step,
+        "figures": main_figures(run),
+        "size_bytes": run.size_bytes,
+        "changed_at": run.changed_at,
+    }

@@ -1,0 +1,118 @@
+"""`scratchlm runs rm`: delete runs, after asking."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from scratchlm.cli.parsing import Common, run_command
+from scratchlm.core.errors import ConfigError
+from scratchlm.core.files import PARTIAL_MARK
+from scratchlm.evaluation.report.formats import file_size
+from scratchlm.recipes.found_runs import FoundRun, find_runs, look_at_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsRm(Common):
+    """Delete runs of the runs folder with their checkpoints. It asks first, unless --yes is given.
+
+    What is no run, a link, or a run that a process is working on is left alone.
+
+    Example: scratchlm runs rm first-try second-try
+    """
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()  # names of runs in the runs folder
+    yes: bool = False  # do not ask
+    runs_dir: Path = Path("runs")  # the folder with the runs
+
+
+def main(args: Sequence[str], *, prog: str) -> int:
+    """Parse and run."""
+    return run_command(RunsRm, _act, args, prog=prog)
+
+
+def _act(command: RunsRm, console: Console) -> dict[str, Any]:
+    """Check all, ask once, delete; returns the `--json` keys."""
+    if not command.runs:
+        raise ConfigError("runs rm needs the name of a run, found none; `scratchlm runs list` names them.")
+    runs = [_deletable(name, command.runs_dir) for name in dict.fromkeys(command.runs)]
+    size = file_size(sum(run.size_bytes for run in runs))
+    bases = _built_on(runs, command.runs_dir)
+    for line in bases:
+        console.print(f"scratchlm: {line}", markup=False, soft_wrap=True)
+    if not command.yes:
+        if command.json or not sys.stdin.isatty():
+            raise ConfigError(
+                f"deleting {len(runs)} runs ({size}) needs a yes, found nobody to ask; add --yes."
+            )
+        console.print(
+            f"Delete {', '.join(str(run.path) for run in runs)} ({size})? [y/N] ", end="", markup=False
+        )
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            print("nothing was deleted.")
+            return {"deleted": [], "size_bytes": 0}
+    for run in runs:
+        _delete(run.path)
+        if not command.json:
+            print(f"deleted {run.path}")
+    return {"deleted": [str(run.path) for run in runs], "size_bytes": sum(run.size_bytes for run in runs)}
+
+
+def _deletable(name: str, runs_dir: Path) -> FoundRun:
+    """The run of that name.
+
+    Raises: ConfigError when it is no run, lies elsewhere, is a link, or is being worked on.
+    """
+    path = Path(name) if Path(name).parent != Path() else runs_dir / name
+    if path.is_symlink():
+        raise ConfigError(f"{path} should be a run folder, found a link to one; delete the link yourself.")
+    if not path.is_dir():
+        raise ConfigError(
+            f"{path} should be a run folder, found {'a file' if path.exists() else 'nothing'}; "
+            "`scratchlm runs list` names those there are."
+        )
+    if path.resolve().parent != runs_dir.resolve():
+        raise ConfigError(
+            f"{path} should lie in {runs_dir}, found it in {path.resolve().parent}; name that folder with --runs-dir."
+        )
+    run = look_at_run(path)
+    if run.state == "foreign":
+        raise ConfigError(f"{path} should be a run folder, found none ({run.problem}); delete it yourself.")
+    if run.state == "running":
+        raise ConfigError(f"{path} should be a run that has ended, found one in progress; stop it first.")
+    return run
+
+
+def _built_on(runs: Sequence[FoundRun], runs_dir: Path) -> list[str]:
+    """What to say of other runs that started from one that is about to go."""
+    going = {run.path.resolve() for run in runs}
+    said = []
+    for other in find_runs(runs_dir):
+        base = other.settings.get("base")
+        if other.path.resolve() in going or not isinstance(base, str):
+            continue
+        of = {Path(base).resolve(), *Path(base).resolve().parents} & going
+        said += [
+            f"{other.path} started from {path}; resuming it needs that"
+            for path in of
+            if other.state != "complete"
+        ]
+    return said
+
+
+def _delete(path: Path) -> None:
+    """Delete a folder; others see it go at once. Links in it go, what they point to stays."""
+    aside = path.with_name(f".{path.name}{PARTIAL_MARK}old-{os.getpid()}")
+    try:
+        path.rename(aside)
+        shutil.rmtree(aside)
+    except OSError as cause:
+        raise ConfigError(f"{path} should be deletable, got: {cause.strerror}; check who owns it.") from cause

@@ -1,0 +1,97 @@
+"""`scratchlm runs show`: one run's settings, figures and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from scratchlm.checkpoints.store import verify
+from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.run import without_lists
+from scratchlm.cli.run_words import in_columns
+from scratchlm.core.errors import CheckpointError, ConfigError
+from scratchlm.evaluation.report.beside import figure_rows, setting_rows
+from scratchlm.evaluation.report.formats import decimal, file_size, setting
+from scratchlm.recipes.comparison_data import run_data
+from scratchlm.recipes.found_runs import FoundRun, the_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsShow(Common):
+    """Show one run: what it was made with, what it came to, and whether its checkpoints are whole.
+
+    Example: scratchlm runs show quickstart
+    """
+
+    run: Annotated[str | None, tyro.conf.Positional] = (
+        None  # a run folder, or the name of one in the runs folder
+    )
+    runs_dir: Path = Path("runs")  # the folder with the runs
+
+
+def main(args: Sequence[str], *, prog: str) -> int:
+    """Parse and run."""
+    return run_command(RunsShow, _act, args, prog=prog)
+
+
+def _act(command: RunsShow, console: Console) -> dict[str, Any]:  # noqa: ARG001
+    """Look, check the checkpoints, and print; returns the `--json` keys."""
+    if command.run is None:
+        raise ConfigError("runs show needs a run, found none; `scratchlm runs list` names those there are.")
+    run = the_run(command.run, command.runs_dir)
+    checkpoints = [_checked(folder) for folder in run.checkpoints()]
+    if not command.json:
+        _print(run, checkpoints)
+    return {
+        "name": run.name,
+        "path": str(run.path),
+        "state": run.state,
+        "made_by": run.what,
+        "stages": list(run.stages),
+        "step": run.step,
+        "size_bytes": run.size_bytes,
+        "changed_at": run.changed_at,
+        "settings": dict(run.settings),
+        "figures": {stage: without_lists(figures) for stage, figures in run.figures.items()},
+        "checkpoints": checkpoints,
+    }
+
+
+def _checked(folder: Path) -> dict[str, Any]:
+    """A checkpoint, and whether every file in it is what its manifest says."""
+    try:
+        manifest = verify(folder)
+    except CheckpointError as error:
+        return {"path": str(folder), "is_good": False, "problem": str(error), "step": None, "val_loss": None}
+    return {
+        "path": str(folder),
+        "is_good": True,
+        "problem": "",
+        "step": manifest.get("step"),
+        "val_loss": manifest.get("val_loss"),
+    }
+
+
+def _print(run: FoundRun, checkpoints: Sequence[dict[str, Any]]) -> None:
+    data = run_data(run)
+    print(f"{run.path}: {run.what}, {run.state}, {file_size(run.size_bytes)}")
+    figures = figure_rows([data])
+    if figures:
+        print("\nfigures")
+        cells = [(row.name, row.cells[0]) for row in figures]
+        for line in in_columns([[name, c.value, c.interval, f"over {c.over}"] for name, c in cells if c]):
+            print(f"  {line}")
+    print("\ncheckpoints")
+    for one in checkpoints:
+        loss = f", validation loss {decimal(one['val_loss'], 4)}" if one["val_loss"] is not None else ""
+        print(f"  {one['path']}: {f'whole{loss}' if one['is_good'] else one['problem']}")
+    if not checkpoints:
+        print("  none")
+    print("\nsettings")
+    for line in in_columns([[row.name, setting(row.values[0])] for row in setting_rows([data])]):
+        print(f"  {line}")

@@ -1,0 +1,112 @@
+"""The page of several runs beside each other: their data in, one self-contained HTML document out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scratchlm.core.errors import ConfigError
+from scratchlm.evaluation.report import beside
+from scratchlm.evaluation.report.canvas import Drawing
+from scratchlm.evaluation.report.curves import Plot
+from scratchlm.evaluation.report.items import Paired, browser_data, differences
+from scratchlm.evaluation.report.overlay_plots import look_of, overlay_plot
+from scratchlm.evaluation.report.score_plots import score_plot
+from scratchlm.evaluation.report.shell import render_page
+
+MAX_RUNS = 12  # more lines in a plot than anybody can tell apart
+
+CURVES = (  # name of the plot, stage, key of its history, key while training, heading, is it a share?
+    ("pretrain", "pretrain", "val_loss", "train_loss", "Pre-training: validation loss", False),
+    ("classify_loss", "classify", "val_loss", "train_loss", "Classifier: validation loss", False),
+    ("classify_accuracy", "classify", "val_accuracy", None, "Classifier: validation accuracy", True),
+    ("instruct", "instruct", "val_loss", "train_loss", "Instruction tuning: validation loss", False),
+    ("prefer", "prefer", "val_loss", "train_loss", "Preference tuning: validation loss", False),
+)
+SHARES = (  # stage, key, heading, what it says
+    ("classify", "test_accuracy", "Classifier accuracy", "Share of held-out texts sorted correctly."),
+    ("instruct", "exact_match", "Exact match", "Share of answers that equal the reference exactly."),
+    (
+        "prefer",
+        "test_accuracy",
+        "Preference accuracy",
+        "Share of pairs in which the chosen answer gains more.",
+    ),
+)
+
+
+def render_comparison(data: Mapping[str, Any], paired: Paired | None = None) -> str:
+    """Show runs beside each other: curves overlaid, figures with intervals, samples, answers, settings that differ.
+
+    `data["runs"]` holds for each run its `label` and what `render_report` takes; `paired` the answers item by item.
+    Raises: ConfigError for no run or more than MAX_RUNS; DataError for a figure that contradicts itself.
+    """
+    runs: Sequence[Mapping[str, Any]] = data["runs"]
+    if not 1 <= len(runs) <= MAX_RUNS:
+        raise ConfigError(f"a comparison shows 1 to {MAX_RUNS} runs, found {len(runs)}; name fewer.")
+    plots = comparison_plots(runs)
+    has_items = paired is not None and bool(paired.items)
+    return render_page(
+        "comparison.html.jinja",
+        scripts=("page.js", "items.js") if has_items else ("page.js",),
+        page_data={
+            "plots": {name: plot.points for name, plot in plots.items()},
+            **({"items": browser_data(paired)} if paired is not None and has_items else {}),
+        },
+        data=data,
+        runs=runs,
+        looks=[look_of(number) for number in range(len(runs))],
+        figures=beside.figure_rows(runs),
+        bars=[
+            (heading, words, rows)
+            for stage, key, heading, words in SHARES
+            if (rows := beside.share_bars(runs, stage, key, lambda number: look_of(number)[0]))
+        ],
+        curves=[(plots[name], heading) for name, _, _, _, heading, _ in CURVES if name in plots],
+        judged=[(run, drawing) for run, drawing in zip(runs, score_drawings(runs)) if drawing is not None],
+        samples=beside.samples_beside(runs),
+        skills=beside.skill_rows(runs),
+        settings=beside.setting_rows(runs),
+        paired=paired if has_items else None,
+        differences=differences(paired) if paired is not None and has_items else [],
+        vocabularies={(run.get("pretrain") or {}).get("vocab_size") for run in runs if run.get("pretrain")}
+        - {None},
+    )
+
+
+def comparison_plots(runs: Sequence[Mapping[str, Any]]) -> dict[str, Plot]:
+    """The overlaid curves that there are, by name."""
+    plots = {}
+    for name, stage, key, training_key, title, is_share in CURVES:
+        histories = [(str(run.get("label")), (run.get(stage) or {}).get("history") or []) for run in runs]
+        plot = overlay_plot(
+            histories, key, name=name, title=title, training_key=training_key, is_share=is_share
+        )
+        if plot is not None:
+            plots[name] = plot
+    return plots
+
+
+def score_drawings(runs: Sequence[Mapping[str, Any]]) -> list[Drawing | None]:
+    """Each run's spread of a judge's scores; None where no judge has scored it."""
+    drawings = []
+    for number, run in enumerate(runs):
+        judged = run.get("judged") or {}
+        low, high = judged.get("low"), judged.get("high")
+        drawings.append(
+            score_plot(
+                judged.get("scores") or [],
+                name=f"scores-{number + 1}",
+                role=look_of(number)[0],
+                title=f"{run.get('label')}: scores by {judged.get('judge')}",
+                scale=(float(judged.get("min", 0)), float(judged.get("max", 100))),
+                interval=None if low is None or high is None else (low, high),
+            )
+        )
+    return drawings
+
+
+def comparison_drawings(runs: Sequence[Mapping[str, Any]]) -> list[Drawing]:
+    """The plots of the page, to be saved as files."""
+    curves = [plot.drawing for plot in comparison_plots(runs).values()]
+    return [*curves, *(drawing for drawing in score_drawings(runs) if drawing is not None)]

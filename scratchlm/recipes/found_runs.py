@@ -1,0 +1,182 @@
+"""Run folders as they are found: complete, interrupted, damaged, or something else altogether."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from scratchlm.checkpoints.store import list_checkpoints
+from scratchlm.core.errors import ConfigError, DataError, ScratchLMError
+from scratchlm.core.files import PARTIAL_MARK, read_json
+from scratchlm.core.process_mark import running_process
+from scratchlm.recipes.recipe import recipe_values
+from scratchlm.recipes.stages import stage_folder
+
+State: TypeAlias = Literal["complete", "interrupted", "running", "damaged", "foreign"]
+KINDS: dict[str, str] = {
+    "pretrain": "pretrain",
+    "classify": "finetune classify",
+    "instruct": "finetune instruct",
+    "prefer": "finetune prefer",
+}
+TAIL_BYTES = 1 << 16  # of metrics.jsonl, to find its last line without reading all of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundRun:
+    """One folder of a runs folder, and what can be told of it without opening its models."""
+
+    path: Path
+    state: State
+    problem: str = ""  # what is damaged or foreign
+    stages: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the recipe's plain values
+    figures: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # of the stages that have ended
+    step: int | None = None  # the last one recorded, of the last stage that has begun
+    size_bytes: int = 0
+    changed_at: float = 0.0  # seconds since 1970
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name or str(self.path)
+
+    @property
+    def is_run(self) -> bool:
+        """Is there a run that can be shown?"""
+        return self.state in ("complete", "interrupted", "running")
+
+    @property
+    def what(self) -> str:
+        """The command that made it, as far as the folder tells."""
+        if len(self.stages) == 1:
+            return KINDS.get(self.stages[0], self.stages[0])
+        return f"run ({', '.join(self.stages)})" if self.stages else ""
+
+    def folder(self, stage: str) -> Path:
+        """Where a stage keeps its checkpoints."""
+        return stage_folder(self.path, stage, self.stages)  # type: ignore[arg-type]
+
+    def checkpoints(self) -> list[Path]:
+        """All checkpoint folders, stage by stage, oldest first."""
+        folders = dict.fromkeys(self.folder(stage) for stage in self.stages)
+        return [checkpoint for folder in folders for checkpoint in list_checkpoints(folder)]
+
+
+def find_runs(runs_dir: Path) -> list[FoundRun]:
+    """Every folder in a runs folder, whatever it holds, by name; hidden ones and files are none.
+
+    Raises: ConfigError when there is no such folder.
+    """
+    if not runs_dir.is_dir():
+        raise ConfigError(
+            f"{runs_dir} should be the folder with the runs, found {'a file' if runs_dir.exists() else 'nothing'}; "
+            "name it with --runs-dir."
+        )
+    folders = [path for path in runs_dir.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return [look_at_run(path) for path in sorted(folders)]
+
+
+def look_at_run(path: Path) -> FoundRun:
+    """What a folder is. A folder that is damaged or no run is told of, never an error."""
+    if not (path / "recipe.toml").is_file():
+        return FoundRun(
+            path=path, state="foreign", problem="no run: recipe.toml is missing", **_on_disk(path)
+        )
+    try:
+        _, settings = recipe_values(str(path))
+        stages = _stages(settings)
+        figures = {stage: _figures(path, stage) for stage in stages}
+        step = next(
+            (
+                step
+                for stage in reversed(stages)
+                if (step := _last_step(stage_folder(path, stage, stages) / "metrics.jsonl")) is not None  # type: ignore[arg-type]
+            ),
+            None,
+        )
+    except ScratchLMError as error:
+        return FoundRun(path=path, state="damaged", problem=str(error), **_on_disk(path))
+    ended = {stage: found for stage, found in figures.items() if found is not None}
+    run = FoundRun(
+        path=path, state="interrupted", stages=stages, settings=settings, figures=ended, step=step, **_on_disk(path)
+    )  # fmt: skip
+    return FoundRun(**{**run.__dict__, "state": _state(run)})
+
+
+def the_run(name: str, runs_dir: Path = Path("runs")) -> FoundRun:
+    """The run of that path, or of that name in the runs folder.
+
+    Raises: ConfigError when there is none, or it is damaged or foreign.
+    """
+    path = Path(name)
+    if not path.exists() and (runs_dir / name).exists():
+        path = runs_dir / name
+    if not path.is_dir():
+        raise ConfigError(f"{name} should be a run folder, found {'a file' if path.exists() else 'nothing'}; "
+                          f"`scratchlm runs list --runs-dir {runs_dir}` names those there are.")  # fmt: skip
+    run = look_at_run(path)
+    if not run.is_run:
+        raise ConfigError(f"{path} should be a run folder, found {run.state}: {run.problem}; name another.")
+    return run
+
+
+def _state(run: FoundRun) -> State:
+    if running_process(run.path) is not None:
+        return "running"
+    is_complete = all(stage in run.figures and list_checkpoints(run.folder(stage)) for stage in run.stages)
+    return "complete" if is_complete else "interrupted"
+
+
+def _stages(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    stages = settings.get("stages", list(KINDS)[:3])
+    if not isinstance(stages, list) or not stages or not all(stage in KINDS for stage in stages):
+        raise DataError(f"stages must be a list of {', '.join(KINDS)}, found {stages!r}; repair recipe.toml.")
+    return tuple(stages)
+
+
+def _figures(path: Path, stage: str) -> dict[str, Any] | None:
+    """What a stage came to; None while it has not ended."""
+    file = path / "figures" / f"{stage}.json"
+    if not file.exists():
+        return None
+    figures = read_json(file, max_bytes=None)
+    if not isinstance(figures, dict):
+        raise DataError(f"{file} must be a table of figures, found {type(figures).__name__}; run it again.")
+    return figures
+
+
+def _last_step(file: Path) -> int | None:
+    """The step of the last whole line of a history."""
+    if not file.is_file():
+        return None
+    with file.open("rb") as stream:
+        stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, stream.tell() - TAIL_BYTES))
+        lines = stream.read().decode("utf-8", errors="replace").split("\n")
+    for line in reversed(lines[:-1]):  # what follows the last line end is half a line, or nothing
+        try:
+            step = json.loads(line).get("step")
+        except (ValueError, AttributeError):
+            return None
+        return step if isinstance(step, int) else None
+    return None
+
+
+def _on_disk(path: Path) -> dict[str, Any]:
+    """How much a folder takes, and when it last changed; links are not followed."""
+    size, changed = 0, path.lstat().st_mtime
+    for folder, _, names in os.walk(path, followlinks=False):
+        for name in names:
+            try:
+                facts = os.lstat(os.path.join(folder, name))  # noqa: PTH118  (thousands of files)
+            except OSError:  # a checkpoint that is being replaced
+                continue
+            size += facts.st_size
+            if PARTIAL_MARK not in name:
+                changed = max(changed, facts.st_mtime)
+    return {"size_bytes": size, "changed_at": changed}
