@@ -66,7 +66,7 @@ def _act(command: RunsCompare, console: Console) -> dict[str, Any]:  # noqa: ARG
             {"name": row.name, "cells": [None if cell is None else asdict(cell) for cell in row.cells]}
             for row in figures
         ],
-        "differences": [{**asdict(one), "is_clear": one.is_clear} for one in between],
+        "differences": [asdict(one) for one in between],
         "settings": [asdict(row) for row in shown],
     }
 

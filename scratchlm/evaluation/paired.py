@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from scratchlm.core.errors import DataError
 from scratchlm.evaluation.intervals import bootstrap_interval
 
+TIED = "cannot be told apart"
 LEVEL = 0.05  # of the sign test; the interval has 95 %
 
 
@@ -37,7 +38,12 @@ class PairedComparison:
             return "B"
         if self.p_value < LEVEL and self.high < 0 and self.lower > self.higher:
             return "A"
-        return "cannot be told apart"
+        return TIED
+
+    @property
+    def is_told_apart(self) -> bool:
+        """Does one of the two score higher by more than chance?"""
+        return self.verdict != TIED
 
 
 def compare_paired(a: Sequence[float], b: Sequence[float]) -> PairedComparison:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scratchlm.evaluation.intervals import bootstrap_interval
+from scratchlm.evaluation.paired import compare_paired
 from scratchlm.evaluation.report.formats import cut, is_number, printable
 
 LONGEST = 4000  # characters of one text on the page; files hold all of it
@@ -64,11 +64,7 @@ class Difference:
     mean: float  # `one` minus `other`, in points of the scale
     low: float  # ends of its 95 % paired-bootstrap interval
     high: float
-
-    @property
-    def is_clear(self) -> bool:
-        """Is there a difference that chance alone would rarely make?"""
-        return self.low > 0 or self.high < 0
+    is_clear: bool  # is it more than chance alone would often make, by the interval and by the sign test?
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,17 +121,25 @@ def differences(paired: Paired) -> list[Difference]:
         for i, one in enumerate(paired.columns[:j]):
             if one.scale != other.scale:
                 continue
-            pairs = [(item.answers[j], item.answers[i]) for item in paired.items]
-            gaps = [
-                a.score - b.score for a, b in pairs if a and b and is_number(a.score) and is_number(b.score)
+            scores = [(item.answers[i], item.answers[j]) for item in paired.items]
+            both = [
+                (a.score, b.score)
+                for a, b in scores
+                if a
+                and b
+                and a.score is not None
+                and b.score is not None
+                and is_number(a.score)
+                and is_number(b.score)
             ]
-            if len(gaps) < 2:
+            if len(both) < 2:
                 continue
-            low, high = bootstrap_interval(gaps)
+            compared = compare_paired([a for a, _ in both], [b for _, b in both])
             found.append(
                 Difference(
                     one=other.label, other=one.label, score_name=one.score_name,
-                    n=len(gaps), mean=sum(gaps) / len(gaps), low=low, high=high,
+                    n=compared.n, mean=compared.difference, low=compared.low, high=compared.high,
+                    is_clear=compared.is_told_apart,
                 )
             )  # fmt: skip
     return found
