@@ -174,9 +174,10 @@ def read_json(
     if max_bytes is not None:
         n_values = text.count(",") + text.count("{") + text.count("[")  # no fewer than there are
         n_keys = text.count(":")  # likewise
-        if n_values > max_bytes // 20 or n_keys > MAX_JSON_KEYS:
+        most_keys = min(MAX_JSON_KEYS, max_bytes // 26)  # a key takes 220 bytes while it is read
+        if n_values > max_bytes // 20 or n_keys > most_keys:
             raise error(
-                f"{path} should hold at most {max_bytes // 20:,} values and {MAX_JSON_KEYS:,} keys, found about "
+                f"{path} should hold at most {max_bytes // 20:,} values and {most_keys:,} keys, found about "
                 f"{n_values:,} and {n_keys:,}; it is not what its name says, take another copy."
             )
     return parse_json(text, where=str(path), error=error)

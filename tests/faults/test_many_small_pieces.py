@@ -164,7 +164,7 @@ def merges_as_long_as_allowed(folder: Path) -> Made:
 
 def encoder_of_as_many_keys_as_allowed(folder: Path) -> Made:
     (folder / "vocab.bpe").write_text("#version: 0.2\n")
-    text = "{" + ",".join(f'"{i}":{i}' for i in range(200_000)) + "}"
+    text = "{" + ",".join(f'"{i}":{i}' for i in range(160_000)) + "}"
     return json_file(
         folder, "encoder.json", text, lambda path: load_gpt2_tokenizer(path, folder / "vocab.bpe")
     )
