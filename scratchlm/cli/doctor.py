@@ -24,6 +24,13 @@ OPTIONAL = {
     "sklearn": "eval",
     "ollama": "eval",
     "openai": "eval",
+    "gguf": "gguf",
+    "onnx": "onnx",
+    "pandas": "book",
+    "lm_eval": "harness",
+    "wandb": "track",
+    "mlflow": "track",
+    "trackio": "track",
 }  # module: the extra that brings it
 
 
