@@ -1,0 +1,93 @@
+"""What the `finetune` commands share: their first flags, resuming, and a recipe of one stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+from rich.console import Console
+
+from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.run import without_lists
+from scratchlm.cli.stage_runs import DATA, resumed_recipe, run_stage, with_end
+from scratchlm.core.errors import ConfigError
+from scratchlm.recipes.recipe import DataSettings, Recipe, Stage
+from scratchlm.recipes.run import RunResult
+from scratchlm.training.config import TrainingConfig
+from scratchlm.training.trackers import TrackerName
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning(Common):
+    """Flags that every way of fine-tuning has; its own training settings come after them, as `settings`."""
+
+    base: str | None = None  # the model to start from: a folder, or random:SIZE for fresh weights
+    data: tuple[str, ...] = ()  # files, folders or globs of examples, or a known name
+    out: Path | None = None  # the run folder; default: runs/STAGE, runs/STAGE-2, ...
+    resume: bool = False  # continue an interrupted run with its own settings
+    seed: tyro.conf.Suppress[None] = None  # the training settings have it
+    fresh: bool = False  # delete what is in the run folder and start over
+    track: TrackerName | None = None  # tell wandb, mlflow or trackio too; TensorBoard needs no flag
+
+
+F = TypeVar("F", bound=FineTuning)
+
+
+def finetuning_command(
+    cls: type[F],
+    stage: Stage,
+    action: Callable[[F, Console], dict[str, Any]],
+    args: Sequence[str],
+    *,
+    prog: str,
+) -> int:
+    """Parse with the defaults of the run to be resumed, if there is one, and act."""
+    earlier = resumed_recipe(stage, list(args))
+    default = cls()
+    if earlier is not None:
+        kept = {
+            "base": earlier.base,
+            "data": getattr(earlier.data, DATA[stage]),
+            "settings": getattr(earlier, stage),
+        }
+        default = cls(**kept)
+    return run_command(cls, action, args, prog=prog, default=default)
+
+
+def run_finetuning(
+    command: FineTuning,
+    stage: Stage,
+    settings: TrainingConfig,
+    console: Console,
+    *,
+    epochs: float,
+    who: str,
+    example: str,
+) -> RunResult:
+    """Run the one stage; `who` needs a base such as `example`, and trains so many epochs unless told otherwise.
+
+    Raises: ConfigError without a base; what `run_stage` raises.
+    """
+    if command.base is None:
+        raise ConfigError(f"{who} needs a base model, found none; name it with --base (e.g. {example}).")
+    data: dict[str, Any] = {DATA[stage]: command.data}
+    own: dict[str, Any] = {stage: with_end(settings, epochs=epochs)}
+    recipe = Recipe(stages=(stage,), base=command.base, data=DataSettings(**data), **own)
+    return run_stage(
+        stage,
+        recipe,
+        out=command.out,
+        resume=command.resume,
+        fresh=command.fresh,
+        device=command.device,
+        console=console,
+        track=command.track,
+    )
+
+
+def stage_json(result: RunResult, stage: Stage) -> dict[str, Any]:
+    """The `--json` keys: where the run and its report lie, and the stage's figures."""
+    return {"out": str(result.out), "report": str(result.report), **without_lists(result.figures[stage])}

@@ -1,0 +1,46 @@
+"""What the finetune commands share: the same first flags, a base or a clear word, settings of the resumed run."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+
+import pytest
+
+from scratchlm.cli.finetuning import FineTuning
+from scratchlm.cli.main import main
+
+COMMANDS = {
+    "classify": "FinetuneClassify",
+    "instruct": "FinetuneInstruct",
+    "prefer": "FinetunePrefer",
+}
+
+
+@pytest.mark.parametrize("stage", COMMANDS)
+def test_each_command_begins_with_the_shared_flags_and_adds_its_settings(stage):
+    command = getattr(importlib.import_module(f"scratchlm.cli.finetune_{stage}"), COMMANDS[stage])
+    shared = [field.name for field in dataclasses.fields(FineTuning)]
+    assert [field.name for field in dataclasses.fields(command)] == [*shared, "settings"]
+
+
+@pytest.mark.parametrize("stage", COMMANDS)
+def test_without_a_base_each_says_which_one_would_do(stage, capsys):
+    assert main(["finetune", stage, "--data", "some.json"]) == 2
+    message = capsys.readouterr().err
+    assert "needs a base model, found none; name it with --base (e.g. " in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize("stage", COMMANDS)
+def test_without_data_each_asks_for_it(stage, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["finetune", stage, "--base", "random:tiny"]) == 2
+    assert f"{stage} needs data, found none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", COMMANDS)
+def test_resuming_what_was_never_started_is_told(stage, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["finetune", stage, "--resume", "--out", "runs/none"]) == 2
+    assert "--resume needs a run to continue, found none in runs/none" in capsys.readouterr().err
