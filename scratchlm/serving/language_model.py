@@ -18,6 +18,7 @@ from scratchlm.data.prompts import template
 from scratchlm.finetuning.answers import answer_all
 from scratchlm.finetuning.classification_task import Prediction, Threshold, predict
 from scratchlm.finetuning.reading import TextReading
+from scratchlm.generation.beam import beam_search
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate
 from scratchlm.model.config import GPTConfig
@@ -52,21 +53,31 @@ class LanguageModel:
         return run / stage if (run / stage / "checkpoints").is_dir() else None
 
     @overload
-    def generate(self, prompt: str, *, stream: Literal[False] = False, **settings: object) -> str: ...
+    def generate(
+        self, prompt: str, *, stream: Literal[False] = False, beams: int | None = None, **settings: object
+    ) -> str: ...
 
     @overload
     def generate(self, prompt: str, *, stream: Literal[True], **settings: object) -> Iterator[str]: ...
 
-    def generate(self, prompt: str, *, stream: bool = False, **settings: object) -> str | Iterator[str]:
+    def generate(
+        self, prompt: str, *, stream: bool = False, beams: int | None = None, **settings: object
+    ) -> str | Iterator[str]:
         """Continue a prompt; returns the new text, or with `stream` its pieces as they come.
 
         `settings` are the fields of GenerationConfig: max_new_tokens, temperature, top_k, top_p, seed, ...
-        An answer stops at end-of-text unless `stop_ids` says otherwise.
+        An answer stops at end-of-text unless `stop_ids` says otherwise. With `beams`, the text that is likeliest as a
+        whole among so many beginnings: it is known only at the end, so there is nothing to stream.
         Raises: ConfigError for an unknown or impossible setting, and for a classifier.
         """
         if self.kind == "classification":
             raise ConfigError("generate needs a language model, found a classifier; use classify.")
         config = self.generation_config(**settings)
+        if beams is not None:
+            if stream:
+                raise ConfigError("beams end together, found stream=True with them; leave one of them out.")
+            ids = self.encode_prompt(prompt)
+            return beam_search(self.model, ids, config, n_beams=beams, tokenizer=self.tokenizer)[0].text
         steps = generate(self.model, [self.encode_prompt(prompt)], config, tokenizer=self.tokenizer)
         pieces = (step.text for step in steps)
         return pieces if stream else "".join(pieces)

@@ -10,6 +10,7 @@ from scratchlm.checkpoints.store import checkpoint_folder, save_model
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
 from scratchlm.core.seed import seed_everything
 from scratchlm.finetuning.heads import replace_head
+from scratchlm.generation.beam import beam_search
 from scratchlm.generation.generate import generate_ids
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
@@ -111,6 +112,20 @@ def test_end_of_text_ends_an_answer_unless_stop_ids_say_otherwise(saved):
         lm.model.final_norm.shift.copy_(lm.model.out_head.weight[lm.tokenizer.end_of_text_id] * 100)
     assert lm.generate("a cat", max_new_tokens=5) == ""
     assert "<|endoftext|>" in lm.generate("a cat", max_new_tokens=5, stop_ids=())
+
+
+def test_one_beam_is_the_greedy_text_and_more_are_at_least_as_likely(saved):
+    lm = load(saved())
+    assert lm.generate("once", beams=1, max_new_tokens=8) == lm.generate("once", max_new_tokens=8)
+    ids = lm.encode_prompt("once")
+    config = lm.generation_config(max_new_tokens=8)
+    best = beam_search(lm.model, ids, config, n_beams=4, tokenizer=lm.tokenizer)[0]
+    assert lm.generate("once", beams=4, max_new_tokens=8) == best.text
+
+
+def test_beams_cannot_be_streamed(saved):
+    with pytest.raises(ConfigError, match="beams end together, found stream=True"):
+        load(saved()).generate("once", beams=2, stream=True)
 
 
 def test_an_unknown_setting_names_the_nearest_and_does_so_at_once(saved):
