@@ -58,7 +58,9 @@ class LanguageModel:
     ) -> str: ...
 
     @overload
-    def generate(self, prompt: str, *, stream: Literal[True], **settings: object) -> Iterator[str]: ...
+    def generate(
+        self, prompt: str, *, stream: Literal[True], beams: int | None = None, **settings: object
+    ) -> Iterator[str]: ...
 
     def generate(
         self, prompt: str, *, stream: bool = False, beams: int | None = None, **settings: object
