@@ -86,8 +86,8 @@ def finetune_classifier(
         fitted = trainings.train(split, out, callbacks, resume=resume)
         threshold = None
         if settings.choose_threshold:
-            val_labels = [labels[i] for i in split.val]
-            threshold = best_threshold(trainings.predict(fitted, split.val), val_labels, classes)
+            val = validation_texts(texts, labels, groups, seed=settings.split_seed)
+            threshold = best_threshold(trainings.predict(fitted, val), [labels[i] for i in val], classes)
             trainings.keep_threshold(out, threshold)
         predictions = trainings.predict(fitted, split.test, threshold=threshold)
         scores = score_predictions(predictions, [labels[i] for i in split.test], classes)
@@ -139,17 +139,25 @@ def leak_free_split(
     Raises: DataError when a side lacks a class.
     """
     whole = split_by_group(groups, labels, seed=seed)
-
-    def one_per_group(indices: Sequence[int]) -> list[int]:
-        first: dict[str, int] = {}
-        for i in sorted(
-            indices, key=lambda i: (texts[i], labels[i])
-        ):  # not by row order: rows may be reordered
-            first.setdefault(groups[i], int(i))
-        return sorted(first.values())
-
     val, test = (
-        balance(labels, one_per_group(side.tolist()), seed=seed, keys=texts)
+        balance(labels, _one_per_group(side.tolist(), texts, labels, groups), seed=seed, keys=texts)
         for side in (whole.val, whole.test)
     )
     return LabelSplit(train=whole.train, val=val, test=test)
+
+
+def validation_texts(
+    texts: Sequence[str], labels: Sequence[str], groups: Sequence[str], *, seed: int
+) -> list[int]:
+    """The first text of every group on the validation side of the leak-free split, however many each class has."""
+    whole = split_by_group(groups, labels, seed=seed)
+    return _one_per_group(whole.val.tolist(), texts, labels, groups)
+
+
+def _one_per_group(
+    indices: Sequence[int], texts: Sequence[str], labels: Sequence[str], groups: Sequence[str]
+) -> list[int]:
+    first: dict[str, int] = {}
+    for i in sorted(indices, key=lambda i: (texts[i], labels[i])):  # not by row order: rows may be reordered
+        first.setdefault(groups[i], int(i))
+    return sorted(first.values())

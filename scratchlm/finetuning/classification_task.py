@@ -152,9 +152,10 @@ def score_predictions(
 def best_threshold(
     predictions: Sequence[Prediction], labels: Sequence[str], classes: Sequence[str]
 ) -> Threshold:
-    """The probability of the second class at which most texts are judged right; among equals the one nearest to 1/2.
+    """The probability of the second class at which the two classes' shares of right texts add up to most.
 
-    Raises: DataError for other than two classes.
+    So a rare class weighs as much as a common one. Among equals it is the one nearest to 1/2.
+    Raises: DataError for other than two classes, and when one of them has no text.
     """
     if len(classes) != 2:
         raise DataError(
@@ -163,14 +164,21 @@ def best_threshold(
     scored = sorted(
         (prediction.probabilities[1], label == classes[1]) for prediction, label in zip(predictions, labels)
     )
-    n_right = sum(is_second for _, is_second in scored)  # a threshold of 0 calls every text the second class
-    best, best_right = 0.0, n_right
+    n_second = sum(is_second for _, is_second in scored)
+    n_first = len(scored) - n_second
+    if n_first == 0 or n_second == 0:
+        raise DataError(
+            f"a threshold needs texts of both classes, found {n_first} and {n_second}; leave choose_threshold off."
+        )
+    weight = {False: n_second, True: n_first}  # whole numbers, so that equals are equal
+    right = n_second * weight[True]  # a threshold of 0 calls every text the second class
+    best, best_right = 0.0, right
     for i, (probability, is_second) in enumerate(scored):
-        n_right += -1 if is_second else 1  # this text is now below the threshold
+        right += -weight[True] if is_second else weight[False]  # this text is now below the threshold
         above = scored[i + 1][0] if i + 1 < len(scored) else 1.0
         between = (probability + above) / 2
-        if probability < above and (n_right, -abs(between - 0.5)) > (best_right, -abs(best - 0.5)):
-            best, best_right = between, n_right
+        if probability < above and (right, -abs(between - 0.5)) > (best_right, -abs(best - 0.5)):
+            best, best_right = between, right
     return Threshold(label=classes[1], probability=best)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -136,15 +138,32 @@ def said(probability: float) -> Prediction:
         max_size=12,
     )
 )
-def test_no_threshold_judges_more_texts_right_than_the_chosen_one(rows):
+def test_no_threshold_judges_both_classes_better_than_the_chosen_one(rows):
+    rows = [*rows, (0.3, "a"), (0.3, "b")]  # both are there
     predictions, labels = [said(p) for p, _ in rows], [label for _, label in rows]
     chosen = best_threshold(predictions, labels, ("a", "b"))
 
-    def n_right(threshold):
-        return sum(("b" if p >= threshold else "a") == label for p, label in rows)
+    def right(threshold):
+        decided = ["b" if p >= threshold else "a" for p, _ in rows]
+        shares = [
+            Fraction(sum(d == label == name for d, label in zip(decided, labels)), labels.count(name))
+            for name in "ab"
+        ]
+        return sum(shares)
 
     tried = [-1.0, 2.0, *(p + shift for p, _ in rows for shift in (-1e-9, 0.0, 1e-9))]
-    assert n_right(chosen.probability) >= max(n_right(t) for t in tried if 0 <= t <= 1)
+    assert right(chosen.probability) >= max(right(t) for t in tried if 0 <= t <= 1)
+
+
+def test_a_rare_class_weighs_as_much_as_a_common_one():
+    rows = [*((0.2, "a") for _ in range(90)), *((0.6, "a") for _ in range(10)), (0.4, "b"), (0.9, "b")]
+    predictions, labels = [said(p) for p, _ in rows], [label for _, label in rows]
+    assert best_threshold(predictions, labels, ("a", "b")).probability == pytest.approx(0.3)
+
+
+def test_a_threshold_without_texts_of_one_class_is_refused():
+    with pytest.raises(DataError, match="needs texts of both classes, found 1 and 0"):
+        best_threshold([said(0.5)], ["a"], ("a", "b"))
 
 
 def test_a_threshold_decides_between_two_classes(classifier, base_tokenizer):
