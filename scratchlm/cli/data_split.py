@@ -1,0 +1,83 @@
+"""`scratchlm data split`: labelled texts to train, validate and test on, as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from scratchlm.cli.parsing import Common, run_command
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.files import new_folder, write_text
+from scratchlm.data.label_split import class_counts
+from scratchlm.data.near_duplicates import group_near_duplicates
+from scratchlm.finetuning.classification import leak_free_split
+from scratchlm.recipes.stages import read_messages
+
+SIDES = ("train", "val", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSplit(Common):
+    """Write the leak-free split of labelled texts as train.jsonl, val.jsonl and test.jsonl.
+
+    It is the split that `finetune classify` makes: near-duplicates stay on one side, validation and test hold one text
+    of each group and as many of each class. So train.jsonl can be pre-trained on, or given to another
+    program, and the test texts stay unseen. Each line has `text` and `label`.
+
+    Example: scratchlm data split --data SMSSpamCollection --out sms
+    """
+
+    data: tuple[str, ...] = ()  # files, folders or globs of labelled texts, or a known name
+    out: Path | None = None  # the folder to write
+    split_seed: int = 123  # decides which groups train, validate and test; as in finetune classify
+
+
+def main(args: Sequence[str], *, prog: str) -> int:
+    """Parse and run."""
+    return run_command(DataSplit, _act, args, prog=prog)
+
+
+def _act(command: DataSplit, console: Console) -> dict[str, Any]:  # noqa: ARG001
+    """Split, write and count; returns the `--json` keys."""
+    if not command.data or command.out is None:
+        missing = "--data" if not command.data else "--out"
+        raise ConfigError(f"data split needs labelled texts and a folder to write, found no {missing}.")
+    out = command.out
+    others = (
+        []
+        if not out.exists()
+        else sorted(path.name for path in out.iterdir())
+        if out.is_dir()
+        else [out.name]
+    )
+    if set(others) - {f"{side}.jsonl" for side in SIDES}:
+        raise DataError(
+            f"{out} should be new or an earlier split, found {', '.join(others)!s:.200}; choose another --out."
+        )
+    rows = read_messages(command.data)
+    texts, labels = [row.text for row in rows], [row.label for row in rows]
+    groups = group_near_duplicates(texts)
+    split = leak_free_split(texts, labels, groups, seed=command.split_seed)
+    figures: dict[str, Any] = {
+        "out": str(out),
+        "rows": len(rows),
+        "groups": len(set(groups)),
+        "duplicates": len(rows) - len(set(groups)),
+    }
+    with new_folder(out) as partial:
+        for side in SIDES:
+            indices = getattr(split, side)
+            lines = (json.dumps({"text": texts[i], "label": labels[i]}, ensure_ascii=False) for i in indices)
+            write_text(partial / f"{side}.jsonl", "".join(f"{line}\n" for line in lines))
+            figures[side] = class_counts(labels, indices)
+    if not command.json:
+        print(f"{len(rows):,} rows in {figures['groups']:,} groups of near-identical texts")
+        for side in SIDES:
+            counts = ", ".join(f"{n:,} {name}" for name, n in figures[side].items())
+            print(f"{out / side}.jsonl: {counts}")
+    return figures
