@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -60,6 +62,12 @@ def show_comparison(result: PairedComparison, *, name_a: str, name_b: str) -> No
     names = {"A": "A scores higher than B.", "B": "B scores higher than A."}
     said = names.get(result.verdict, "A and B cannot be told apart on these items.")
     _say(console, said, style="bold")
+
+
+def show_doubts(doubts: Sequence[str], *, of: str) -> None:
+    """Say of whom the controls make the scores unreliable; nothing without doubts."""
+    if doubts:
+        _say(Console(highlight=False), f"{of}{_doubted(doubts)}", style="bold red")
 
 
 def _say(console: Console, line: str, *, style: str = "") -> None:
@@ -146,11 +154,14 @@ def _show_controls(console: Console, judgement: Judgement) -> None:
     console.print(table)
 
 
+def _doubted(doubts: Sequence[str]) -> str:
+    more = f"; and {len(doubts) - 3} more" if len(doubts) > 3 else ""
+    return f"UNRELIABLE: {'; '.join(doubts[:3])}{more}"
+
+
 def _verdict(judgement: Judgement) -> str:
     if judgement.is_unreliable:
-        shown = "; ".join(judgement.doubts[:3])
-        more = f"; and {len(judgement.doubts) - 3} more" if len(judgement.doubts) > 3 else ""
-        return f"UNRELIABLE: {shown}{more}"
+        return _doubted(judgement.doubts)
     if judgement.mean is None:
         return "no score"
     checked = ", controls passed" if judgement.controls else ", controls left out"

@@ -93,6 +93,44 @@ def test_an_item_without_a_score_in_one_is_unequal_too(judged, make_item):
         in_common(a, b, shared_only=False)
 
 
+def test_an_item_without_a_score_that_the_other_file_lacks_is_unequal_too(judged, make_item):
+    items = [make_item(number=i) for i in range(5)]
+    a, path = read_scored(judged("a.jsonl", items[:4])), judged("b.jsonl", items)
+    records = lines_of(path)
+    records[5] |= {"status": "unparsed", "score": None}
+    write_lines(path, records)
+    b = read_scored(path)
+    assert a.scores.keys() == b.scores.keys()
+    for first, second in ((a, b), (b, a)):
+        with pytest.raises(DataError, match="found 1 in one of .* only; --shared-only compares the 4"):
+            in_common(first, second, shared_only=False)
+        assert len(in_common(first, second, shared_only=True)[0]) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"id": None}, "line 2 must be an item with its id"),
+        ({"score": "80"}, "line 2 must have a number or null as its score, found '80'"),
+        ({"score": True}, "line 2 must have a number"),
+    ],
+)
+def test_a_damaged_item_is_named_with_its_line(judged, make_item, change, complaint):
+    path = judged("a.jsonl", [make_item()])
+    records = lines_of(path)
+    records[1] |= change
+    write_lines(path, records)
+    with pytest.raises(DataError, match=complaint):
+        read_scored(path)
+
+
+def test_a_header_without_its_end_is_a_judgement_that_stopped(judged, make_item):
+    path = judged("a.jsonl", [make_item()])
+    path.write_text(path.read_text().split("\n")[0])
+    with pytest.raises(DataError, match="found one that stopped"):
+        read_scored(path)
+
+
 def test_nothing_in_common_is_no_comparison(judged, make_item):
     a, b = (
         read_scored(judged("a.jsonl", [make_item()])),
@@ -147,6 +185,7 @@ def test_another_judges_results_are_earlier_scores_of_the_same_answers_only(judg
         ("[80, true]", "entry 2 must be a number or null, found True"),
         ('[80, "90"]', "entry 2 must be a number"),
         ("[80, NaN]", "finite"),
+        ("[80, null]", "2 scores or more, found 1"),
         ('[{"score": 1}, {"points": 2}]', "entry 2 must have a score under 'score', found points"),
         ('[{"score": 1}, {"score": 2, "instruction": "Other."}]', "entry 2 should score the same answers"),
     ],
