@@ -45,14 +45,14 @@ Pieces = Generator[str, None, None]  # a reply as it comes
 class JudgePatience:
     """How long to wait for a judge, and how often to come back. Raises: ConfigError for what is not above 0."""
 
-    connect_s: float = 10.0
+    connect_s: float = 10.0  # seconds for the connection
     first_s: float = 300.0  # until the first words: a large model is first read from disk
     between_s: float = 60.0  # until the next words
     whole_s: float = 900.0  # for all of one reply
-    attempts: int = 5  # in all
+    attempts: int = 5  # how often a question is asked, the first time included, before it counts as failed
     backoff_s: float = 1.0  # before the second attempt; doubles each time
     longest_wait_s: float = 120.0  # a server that asks for more is not waited for
-    max_reply_bytes: int = 1 << 20  # a judgement is some hundred bytes; ten times a 100 KB reply is none
+    max_reply_bytes: int = 1 << 20  # a longer reply is an error; a judgement is some hundred bytes
 
     def __post_init__(self) -> None:
         for setting in fields(self):

@@ -175,13 +175,13 @@ def replies_of(records: Iterable[Mapping[str, Any]], path: Path) -> dict[str, st
 
 
 def check_same(record: Mapping[str, Any], header: Header, path: Path) -> None:
-    """Is it the same judgement?
+    """Is it the same judgement? The judge is known by its identity; its name may be another path to the same model.
 
     Raises: ConfigError naming what differs.
     """
     expected = header.record()
     for key, value in expected.items():
-        if record.get(key) != value:
+        if key != "judge" and record.get(key) != value:
             raise ConfigError(
                 f"{path} should be of the same judgement, found {key.replace('_', ' ')} {record.get(key)!r:.80} "
                 f"where this one has {value!r:.80}; name another --out, or say --fresh to begin anew."

@@ -92,7 +92,15 @@ def test_what_a_killed_writer_left_beside_is_removed(path):
     assert sorted(file.name for file in path.parent.iterdir()) == [".other.jsonl.partial-1", path.name]
 
 
-@pytest.mark.parametrize("field", ["judge", "identity", "protocol", "prompt_sha256", "answers_sha256"])
+def test_the_same_judge_under_another_name_goes_on(path):
+    """A model folder's path from here and from elsewhere: its weights say that it is the same."""
+    with Journal(path, HEADER) as journal:
+        journal.add("k1", "85")
+    with Journal(path, dataclasses.replace(HEADER, judge="fake:/elsewhere/a")) as again:
+        assert again.known == {"k1": "85"}
+
+
+@pytest.mark.parametrize("field", ["identity", "protocol", "prompt_sha256", "answers_sha256"])
 def test_another_judgement_is_refused_and_left_alone(path, field):
     Journal(path, HEADER).close()
     before = path.read_bytes()

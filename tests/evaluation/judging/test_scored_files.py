@@ -102,7 +102,7 @@ def test_an_item_without_a_score_that_the_other_file_lacks_is_unequal_too(judged
     b = read_scored(path)
     assert a.scores.keys() == b.scores.keys()
     for first, second in ((a, b), (b, a)):
-        with pytest.raises(DataError, match="found 1 in one of .* only; --shared-only compares the 4"):
+        with pytest.raises(DataError, match=r"found 1 in one of .* only; --shared-only compares the 4"):
             in_common(first, second, shared_only=False)
         assert len(in_common(first, second, shared_only=True)[0]) == 4
 
