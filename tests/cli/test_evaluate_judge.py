@@ -272,6 +272,21 @@ def test_failed_items_are_counted_and_asked_again_the_next_time(run, run_json, j
     assert (found["scored"], found["failed"], len(server.asked) - n_asked) == (12, 0, 2)
 
 
+def test_a_judge_that_goes_away_in_the_middle_ends_with_4_and_loses_nothing(run, run_json, judge, server):
+    write_answers(Path("answers.json"), 40)
+    server.faults = [None] * 7
+    server.every_time = faults.reset(after=0)
+    code, out, err = run(f"{judge} --workers 1")
+    assert (code, out) == (4, "")
+    assert "no reply to 20 questions in a row" in err
+    server.stop()  # and it does not listen either when the command is started again
+    code, _, err = run(f"{judge} --workers 1")
+    assert code == 4
+    assert "no reply to 20 questions in a row" in err
+    [results] = Path().glob("answers-by-*.jsonl")
+    assert len(results.read_text().splitlines()) == 1 + 7
+
+
 def test_a_connection_that_breaks_once_costs_nothing(run_json, judge, server):
     server.faults = [faults.reset(after=1), None, faults.cut(after=0), faults.refuses(503)]
     assert run_json(judge)["failed"] == 0

@@ -1,8 +1,8 @@
 """How a judge is asked over a network: how long we wait, how often we come back, how much we listen to.
 
 What each fault leads to. "Again" is asked again after 1, 2, 4, ... seconds until the attempts are used up, which is
-a ServiceError. "Error" is a ServiceError at once. "Doubt" is an error at once, but again if this judge has replied
-before: then the address is right and it may only be restarting.
+a SilentJudgeError. "Error" is a ServiceError at once. "Doubt" is a SilentJudgeError at once, but again if this judge
+has replied before: then the address is right and it may only be restarting.
 
 | fault | outcome |
 |---|---|
@@ -79,6 +79,10 @@ class PassingTroubleError(ServiceError):
         self.wait_s = wait_s  # what the server asked for
 
 
+class SilentJudgeError(ServiceError):
+    """All attempts are used up: nobody is there, or nothing whole comes."""
+
+
 class DoubtfulAddressError(ServiceError):
     """Nobody is there, or somebody else: no use to ask again, unless it went well before."""
 
@@ -109,7 +113,7 @@ class PatientAsker:
                 is_hopeless = isinstance(trouble, DoubtfulAddressError) and not self.has_replied
                 if is_hopeless or n_attempts >= self.patience.attempts:
                     tried = "" if is_hopeless else f" Asked {n_attempts} times."
-                    raise ServiceError(f"{trouble}{tried}") from trouble
+                    raise SilentJudgeError(f"{trouble}{tried}") from trouble
                 wait_s = self._wait_s(trouble, n_attempts)
                 logger.info("%s Asked again in %.1f s.", trouble, wait_s)
                 time.sleep(wait_s)
