@@ -120,6 +120,10 @@ def _show_pairs(console: Console, judgement: Judgement) -> None:
         return
     _say(
         console,
+        "a pair won in both orders scores 100, lost 0; 50 is even, or a judge that only sees the order",
+    )
+    _say(
+        console,
         f"in both orders alike: {pairs.wins:,} won, {pairs.ties:,} tied, {pairs.losses:,} lost; {pairs.split:,} differ "
         "with the order",
     )

@@ -167,11 +167,16 @@ def replies_of(records: Iterable[Mapping[str, Any]], path: Path) -> dict[str, st
     replies: dict[str, str] = {}
     for number, record in enumerate(records, start=1):
         lines = [record] if record.get("kind") == "reply" else record.get("replies", [])
-        for line in lines:
-            if not (isinstance(line.get("call"), str) and isinstance(line.get("reply"), str)):
-                raise DataError(f"{path} line {number} must hold replies with their call; remove that line.")
-            replies[line["call"]] = line["reply"]
+        if not isinstance(lines, list) or not all(map(_is_reply, lines)):
+            raise DataError(
+                f"{path} line {number} must hold replies with their call, found {lines!r:.60}; remove that line."
+            )
+        replies |= {line["call"]: line["reply"] for line in lines}
     return replies
+
+
+def _is_reply(line: Any) -> bool:
+    return isinstance(line, dict) and isinstance(line.get("call"), str) and isinstance(line.get("reply"), str)
 
 
 def check_same(record: Mapping[str, Any], header: Header, path: Path) -> None:

@@ -74,6 +74,14 @@ def test_a_reply_after_the_end_is_dropped(path):
     assert len(read_whole_lines(path)) == 1
 
 
+@pytest.mark.parametrize("replies", ["x", None, {}, [1], [{"call": "k1"}], [{"call": 1, "reply": "85"}]])
+def test_replies_that_are_none_are_named_with_their_line(path, replies):
+    Journal(path, HEADER).close()
+    path.write_text(json_line(HEADER.record()) + json_line({"kind": "item", "replies": replies}))
+    with pytest.raises(DataError, match="line 2 must hold replies with their call"):
+        Journal(path, HEADER)
+
+
 @pytest.mark.parametrize("n_replies", [0, 1])
 def test_a_judgement_that_failed_leaves_a_file_only_for_a_reply(path, n_replies):
     with contextlib.suppress(ZeroDivisionError), Journal(path, HEADER) as journal:
