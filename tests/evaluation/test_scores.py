@@ -56,6 +56,12 @@ def test_scoring_nothing_is_an_error():
         score_classes([], [], classes=["a", "b"])
 
 
+@pytest.mark.parametrize(("true", "predicted"), [([0, -1], [0, 1]), ([0, 1], [-1, 1]), ([2], [0])])
+def test_a_number_that_no_class_has_is_not_counted_as_another(true, predicted):
+    with pytest.raises(DataError, match="class numbers from 0 to 1"):
+        score_classes(true, predicted, classes=["ham", "spam"])
+
+
 @pytest.mark.parametrize(
     ("right", "n"), [(0, 1), (1, 1), (0, 10), (7, 10), (95, 100), (300, 300), (281, 300)]
 )
