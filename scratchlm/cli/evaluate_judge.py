@@ -169,7 +169,7 @@ def _graded(
                 signal.SIGINT,
                 f"stopped; every reply so far is kept in {out}, the same command goes on from there.",
             ) from None
-        journal.finish(file_records(header, graded))
+        journal.finish(file_records(header, graded, known=journal.known))
     return graded, out
 
 

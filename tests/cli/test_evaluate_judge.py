@@ -223,6 +223,21 @@ def test_nothing_is_asked_again_by_the_same_command_or_by_another_run(run_json, 
     assert len(server.asked) == 2 * n_asked
 
 
+def test_replies_that_another_command_has_no_use_for_stay_in_the_file(run_json, judge, server):
+    first = run_json(f"{judge} --no-cache")
+    whole, n_asked = Path(first["out"]).read_bytes(), len(server.asked)
+    without = run_json(f"{judge} --no-cache --no-controls")
+    assert without["controls"] == []
+    assert (
+        len(Path(first["out"]).read_text().splitlines()) > 14
+    )  # header, items, result, and the others' replies
+    assert run_json(f"{judge} --no-cache --no-controls") == without
+    assert run_json(f"evaluate compare {first['out']} {first['out']}")["n"] == 12
+    assert run_json(f"{judge} --no-cache") == first
+    assert len(server.asked) == n_asked
+    assert Path(first["out"]).read_bytes() == whole
+
+
 @pytest.mark.parametrize("change", ["answers", "prompt", "seed"])
 def test_results_of_another_judgement_are_refused_until_fresh_is_said(run, judge, change):
     assert run(judge)[0] == 0

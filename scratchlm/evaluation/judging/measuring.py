@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from scratchlm.core.errors import ConfigError, ServiceError
@@ -17,6 +18,7 @@ from scratchlm.evaluation.judging.summary import Judgement, summarise
 from scratchlm.evaluation.judging.workers import in_parallel
 
 GIVE_UP_AFTER = 5  # items without any reply before the first that has one: the judge is down, or is none
+NO_REPLIES: Mapping[str, str] = MappingProxyType({})
 SILENT_IN_A_ROW = 20  # items after which a judge that did reply has gone away; each has cost all attempts
 
 
@@ -83,8 +85,14 @@ def grade_all(
     )
 
 
-def file_records(header: Header, graded: Graded) -> Iterator[dict[str, Any]]:
-    """The lines of the finished file, in order."""
+def file_records(
+    header: Header, graded: Graded, *, known: Mapping[str, str] = NO_REPLIES
+) -> Iterator[dict[str, Any]]:
+    """The lines of the finished file, in order.
+
+    `known` are replies of an earlier run. Those that this one had no use for, to controls that are left out now for
+    one, stay in the file: they have been paid for.
+    """
     yield header.record()
     for number, (item, grade) in enumerate(graded.items, start=1):
         other = {} if item.other is None else {"other_response": item.other}
@@ -98,6 +106,10 @@ def file_records(header: Header, graded: Graded) -> Iterator[dict[str, Any]]:
             "kind": "control", "name": control.name, "id": control.item.id, "answer": control.item.answer,
             **_of_grade(grade),
         }  # fmt: skip
+    grades = [grade for _, grade in (*graded.items, *graded.controls)]
+    used = {reply.call for grade in grades for reply in grade.replies}
+    for call in sorted(known.keys() - used):
+        yield {"kind": "reply", "call": call, "reply": known[call]}
     yield {"kind": "result", **graded.judgement.record()}
 
 
