@@ -188,8 +188,8 @@ def check_same(record: Mapping[str, Any], header: Header, path: Path) -> None:
     for key, value in expected.items():
         if key != "judge" and record.get(key) != value:
             raise ConfigError(
-                f"{path} should be of the same judgement, found {key.replace('_', ' ')} {record.get(key)!r:.80} "
-                f"where this one has {value!r:.80}; name another --out, or say --fresh to begin anew."
+                f"{path} should be of the same judgement, found {key.replace('_', ' ')} {record.get(key)!r:.400} "
+                f"where this one has {value!r:.400}; name another --out, or say --fresh to begin anew."
             )
 
 

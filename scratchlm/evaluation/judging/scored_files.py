@@ -85,8 +85,8 @@ def in_common(a: ScoredItems, b: ScoredItems, *, shared_only: bool) -> tuple[lis
     for name, of_a, of_b in zip(SAME_FOR_BOTH, a.measured_by, b.measured_by):
         if of_a != of_b:
             raise ConfigError(
-                f"both files should be measured alike, found {name.replace('_', ' ')} {of_a!r:.60} in {a.path} and "
-                f"{of_b!r:.60} in {b.path}; judge both with the same judge and prompt."
+                f"both files should be measured alike, found {name.replace('_', ' ')} {of_a!r:.400} in {a.path} and "
+                f"{of_b!r:.400} in {b.path}; judge both with the same judge and prompt."
             )
     shared = [one for one in a.scores if one in b.scores]
     n_only_a, n_only_b = len(a.scores) - len(shared), len(b.scores) - len(shared)

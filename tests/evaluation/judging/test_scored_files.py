@@ -147,6 +147,15 @@ def test_two_judges_scores_are_not_compared(judged, make_item):
         in_common(a, b, shared_only=True)
 
 
+def test_judges_that_differ_at_the_end_of_a_long_identity_are_shown_whole(tmp_path, judged, make_item):
+    long = "ollama:a-model-with-a-long-name:latest at http://judge.example.org:11434 seed=123 num_ctx="
+    a, b = (judged(f"{n}.jsonl", [make_item()], identity=f"{long}{n}") for n in (2048, 4096))
+    with pytest.raises(ConfigError, match=r"num_ctx=2048' in .* and .*num_ctx=4096' in"):
+        in_common(read_scored(a), read_scored(b), shared_only=True)
+    with pytest.raises(ConfigError, match=r"num_ctx=2048' where this one has .*num_ctx=4096'"):
+        judged("2048.jsonl", [make_item()], identity=f"{long}4096")
+
+
 def test_a_judgement_that_stopped_is_not_compared(judged, make_item):
     path = judged("a.jsonl", [make_item()])
     write_lines(path, lines_of(path)[:-1])
