@@ -121,10 +121,15 @@ def _result(
 
 def _items(command: EvaluateJudge, answers: Path) -> list[Item]:
     is_pair = command.protocol == "pairwise"
-    if is_pair != (command.other_answers is not None or command.other_key is not None):
+    has_other = command.other_answers is not None or command.other_key is not None
+    if is_pair and not has_other:
         raise ConfigError(
-            "--other-answers or --other-key should be there for pairwise and only then, found protocol "
-            f"{command.protocol!r}; say --protocol pairwise and name the other answers."
+            "pairwise needs a second answer to each task, found neither --other-answers nor --other-key; name one."
+        )
+    if has_other and not is_pair:
+        raise ConfigError(
+            f"a second answer is for pairwise only, found protocol {command.protocol!r}; say --protocol pairwise, or "
+            "leave out --other-answers and --other-key."
         )
     if command.other_answers is None:
         return read_items(answers, answer_key=command.answer_key, other_key=command.other_key)

@@ -521,8 +521,16 @@ def test_a_prompt_of_ones_own_is_used(run, run_json, judge, server):
         ("--answers answers.json --judge offline --num-ctx 9", 2, "found --num-ctx"),
         ("--answers answers.json --judge offline --patience.attempts 2", 2, "found --patience"),
         ("--answers answers.json --judge ollama:llama3 --num-ctx 0", 2, "at least 1 token"),
-        ("--answers answers.json --judge offline --protocol pairwise", 2, "--other-answers"),
-        ("--answers answers.json --judge offline --other-key other", 2, "only then"),
+        (
+            "--answers answers.json --judge offline --protocol pairwise",
+            2,
+            "found neither --other-answers nor",
+        ),
+        (
+            "--answers answers.json --judge offline --other-key other",
+            2,
+            "say --protocol pairwise, or leave out",
+        ),
         ("--answers answers.json --judge offline --answer-key nothing", 3, "found only"),
         ("--answers answers.json --judge offline --workers 0", 2, "at least 1"),
         ("--answers answers.json --judge offline --out answers.json", 2, "found something else"),
