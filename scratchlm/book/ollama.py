@@ -16,7 +16,12 @@ from scratchlm.data.instructions import Instruction
 from scratchlm.data.prompts import TEMPLATES
 from scratchlm.evaluation.judges.addresses import ollama_address
 from scratchlm.evaluation.judges.ollama import OLLAMA_OPTIONS, chat_pieces, ollama_answers
+from scratchlm.evaluation.judging.items import Item
+from scratchlm.evaluation.judging.prompt_files import read_prompt
+from scratchlm.evaluation.judging.protocols import PROTOCOLS
+from scratchlm.evaluation.judging.replies import read_number
 
+SCORE = PROTOCOLS["score"]
 TIMEOUT_S = 30.0  # without one byte of the answer
 
 
@@ -72,9 +77,10 @@ def generate_model_scores(
 ) -> ModelScores:
     """The judge's points for the answers under `json_key`, as a list of whole numbers.
 
-    A judgement that is no whole number is printed and gives no points, as in the book; at the end it is said how many
-    scores there are of how many entries, and `.unreadable` keeps the others. The request's wording is ours, so
-    the points are comparable with each other and only roughly with the book's.
+    A judgement that is no whole number from 0 to 100 is printed and gives no points, as in the book; at the end it is
+    said how many scores there are of how many entries, and `.unreadable` keeps the others. The question is that of
+    `scratchlm evaluate judge`, in our own words: the points are comparable with each other, and roughly with the
+    book's. That command also asks again, tests the judge with controls, and gives the mean an interval.
 
     Raises: ServiceError when the judge does not answer.
     """
@@ -82,11 +88,12 @@ def generate_model_scores(
     unreadable: list[tuple[int, str]] = []
     for place, entry in enumerate(json_data):
         reply = query_model(_request(entry, json_key), model, url)
-        try:
-            points.append(int(reply))
-        except ValueError:
+        score = read_number(reply, low=SCORE.low, high=SCORE.high)
+        if score is None:
             sys.stdout.write(f"Could not convert score: {reply}\n")
             unreadable.append((place, reply))
+        else:
+            points.append(score)
     if unreadable:
         sys.stdout.write(
             f"Number of scores: {len(points)} of {len(json_data)}; the other judgements were no whole number\n"
@@ -96,13 +103,14 @@ def generate_model_scores(
 
 def _request(entry: Mapping[str, Any], json_key: str) -> str:
     task = Instruction(instruction=entry["instruction"], input=entry.get("input", ""), output="")
-    return (
-        f"A model was given this task:\n\n{TEMPLATES['alpaca'].request(task)}\n\n"
-        f"The reference answer is:\n\n{entry['output']}\n\n"
-        f"The model answered:\n\n{entry[json_key]}\n\n"
-        "How good is the model's answer, from 0 (useless) to 100 (as good as can be)? "
-        "Reply with one whole number and nothing else."
+    item = Item(
+        instruction=TEMPLATES["alpaca"].request(task),
+        input="",
+        reference=entry["output"],
+        answer=entry[json_key],
     )
+    [question] = SCORE.ask(read_prompt(SCORE.name), item)
+    return question.text
 
 
 def _parts(lines: Iterator[str], url: str) -> Iterator[dict[str, Any]]:

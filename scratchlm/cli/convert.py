@@ -44,11 +44,9 @@ class Convert(Common):
     target: tyro.conf.Positional[Path | None] = None  # where to write
     to: TargetName | Literal["peft"] | None = None  # the format
     dtype: DType | None = None  # how numbers are stored; default: as they are (gguf: f32); q8_0 for gguf only
-    base: Path | None = (
-        None  # for an adapter folder of peft: the model that it corrects; default: the one it names
-    )
+    base: Path | None = None  # of an adapter of peft: the model that it corrects; default: the one it names
     context_length: int | None = None  # read at most so many tokens: learned positions beyond are left out
-    verify: bool = True  # read the result back and compare logits
+    no_verify: bool = False  # do not read the result back and compare its logits
     overwrite: bool = False  # replace an older target
 
 
@@ -79,7 +77,7 @@ def _act(command: Convert, console: Console) -> dict[str, Any]:  # noqa: ARG001
             to=command.to,
             dtype=command.dtype,
             frame=_frame(loaded),
-            verify=command.verify,
+            verify=not command.no_verify,
             overwrite=command.overwrite,
         )
     if not command.json:
@@ -130,7 +128,7 @@ def _to_peft(command: Convert, adapter: Path | None) -> Conversion:
         command.target,
         load_base=lambda: open_model(base).model,
         base=str(base),
-        verify=command.verify,
+        verify=not command.no_verify,
         overwrite=command.overwrite,
     )
     return Conversion(out=command.target, max_logit_difference=difference)

@@ -10,7 +10,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from scratchlm.cli.judgement_view import show_comparison
+from scratchlm.cli.judgement_view import show_comparison, show_doubts
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import ConfigError
 from scratchlm.evaluation.judging.items import ANSWER_KEY
@@ -28,7 +28,9 @@ class EvaluateCompare(Common):
     Example: scratchlm evaluate compare before.jsonl after.jsonl
     """
 
-    files: tyro.conf.Positional[tuple[Path, ...]] = ()  # A and B
+    files: tyro.conf.Positional[
+        tuple[Path, ...]
+    ] = ()  # A and B: result files, files of answers, or run folders
     shared_only: bool = False  # compare what both have a score for, where one lacks some
     answer_key: str = ANSWER_KEY  # of files of answers: the key of the answer
 
@@ -51,5 +53,14 @@ def _act(command: EvaluateCompare, console: Console) -> dict[str, Any]:  # noqa:
     if not command.json:
         show_comparison(result, name_a=str(a.path), name_b=str(b.path))
         if n_left_out:
-            print(f"{n_left_out:,} items are left out: not in both, or without a score in one")
-    return {**asdict(result), "verdict": result.verdict, "left_out": n_left_out}
+            print(
+                f"left out: {n_left_out:,} of {len(a.ids | b.ids):,} items, not in both or without a score in one"
+            )
+        for name, scored in (("A", a), ("B", b)):
+            show_doubts(scored.doubts, of=f"{name} is ")
+    return {
+        **asdict(result),
+        "verdict": result.verdict,
+        "left_out": n_left_out,
+        "unreliable": {"A": list(a.doubts), "B": list(b.doubts)},
+    }

@@ -15,7 +15,7 @@ from scratchlm.cli.judgement_view import show_judgement
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.assets import cache_folder
-from scratchlm.core.errors import ConfigError
+from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import read_utf8
 from scratchlm.core.protocols import Judge
 from scratchlm.evaluation.judges.asking import DEFAULT_JUDGE_PATIENCE, JudgePatience
@@ -45,10 +45,11 @@ class EvaluateJudge(Common):
     Example: scratchlm evaluate judge --answers answers.json --judge ollama:llama3
     """
 
+    seed: int | None = None  # ollama, openai: the judge's own; default: 123, the book's
     answers: Path | None = None  # JSON or JSONL of instruction, input, output and answer; or a run folder
     judge: str | None = None  # ollama:MODEL, openai:MODEL, local:PATH of a model, or offline (words only)
     base_url: str | None = None  # the judge's address; else OLLAMA_HOST, OPENAI_BASE_URL, or the usual one
-    out: Path | None = None  # the file of results; default: beside the answers, named after the judge
+    out: Path | None = None  # the file of results; default: beside the answers (offline: no file)
     fresh: bool = False  # begin anew where there are results already
     answer_key: str = ANSWER_KEY  # the entries' key of the answer
     protocol: ProtocolName = "score"  # 0-100; rubric 1-10; two answers in both orders; yes/no questions
@@ -57,10 +58,10 @@ class EvaluateJudge(Common):
     prompt: Path | None = None  # your own prompt file
     show_prompt: bool = False  # print the prompt file of the protocol, to copy and edit
     workers: int = 4  # questions under way at once; a local judge always has one
-    controls: bool = True  # also judge answers of known worth
-    control_items: int = 5  # on so many items, 13 answers each
-    cache: bool = True  # take replies from earlier runs, and keep them for later ones
-    num_ctx: int | None = None  # ollama: how many tokens the judge can read
+    no_controls: bool = False  # leave out the answers of known worth that test the judge
+    control_items: int = 5  # how many items get such answers, 13 to each
+    no_cache: bool = False  # ask again what earlier runs have asked, and keep no replies for later ones
+    num_ctx: int | None = None  # ollama: tokens of question and reply that the judge can hold; default: 2048
     patience: JudgePatience = DEFAULT_JUDGE_PATIENCE  # how long to wait for the judge
     calibrate: Path | None = None  # earlier scores for the same answers: how far do they agree?
     calibrate_key: str = SCORE_KEY  # the key of the score, where they are entries
@@ -91,13 +92,18 @@ def _act(command: EvaluateJudge, console: Console) -> dict[str, Any]:
     items = _items(command, command.answers)
     earlier = _earlier_scores(command, items)
     graded, out = _graded(command, command.judge, items, console)
-    agreed = None
+    agreed, problem = None, None
     if earlier is not None:
-        agreed = agreement([grade.score for _, grade in graded.items], earlier)
+        try:
+            agreed = agreement([grade.score for _, grade in graded.items], earlier)
+        except DataError as error:  # the judgement itself is paid for: it is shown first
+            problem = error
     if not command.json:
         show_judgement(graded.judgement, name=command.judge, agreed=agreed)
         if out is not None:
             print(f"every reply: {out}")
+    if problem is not None:
+        raise problem
     return _result(command, graded, agreed, out)
 
 
@@ -115,10 +121,15 @@ def _result(
 
 def _items(command: EvaluateJudge, answers: Path) -> list[Item]:
     is_pair = command.protocol == "pairwise"
-    if is_pair != (command.other_answers is not None or command.other_key is not None):
+    has_other = command.other_answers is not None or command.other_key is not None
+    if is_pair and not has_other:
         raise ConfigError(
-            "--other-answers or --other-key should be there for pairwise and only then, found protocol "
-            f"{command.protocol!r}; say --protocol pairwise and name the other answers."
+            "pairwise needs a second answer to each task, found neither --other-answers nor --other-key; name one."
+        )
+    if has_other and not is_pair:
+        raise ConfigError(
+            f"a second answer is for pairwise only, found protocol {command.protocol!r}; say --protocol pairwise, or "
+            "leave out --other-answers and --other-key."
         )
     if command.other_answers is None:
         return read_items(answers, answer_key=command.answer_key, other_key=command.other_key)
@@ -136,7 +147,7 @@ def _earlier_scores(command: EvaluateJudge, items: list[Item]) -> list[float | N
 
 
 def _n_controls(command: EvaluateJudge) -> int:
-    return command.control_items if command.controls else 0
+    return command.control_items if not command.no_controls else 0
 
 
 def _graded(
@@ -151,7 +162,7 @@ def _graded(
     out = command.out or _default_out(command, judge)
     if command.fresh:
         remove_results(out)
-    cache = ReplyCache(cache_folder() / "judge_replies") if command.cache else None
+    cache = None if command.no_cache else ReplyCache(cache_folder() / "judge_replies")
     with Journal(out, header) as journal:
         replies = ReplyStore(judge, known=journal.known, journal=journal, cache=cache)
         try:
@@ -163,7 +174,7 @@ def _graded(
                 signal.SIGINT,
                 f"stopped; every reply so far is kept in {out}, the same command goes on from there.",
             ) from None
-        journal.finish(file_records(header, graded))
+        journal.finish(file_records(header, graded, known=journal.known))
     return graded, out
 
 
@@ -171,7 +182,13 @@ def _judge(command: EvaluateJudge, name: str) -> Judge:
     """The judge, with the settings that its kind has."""
     if name.strip().startswith("local:"):
         patience = None if command.patience == DEFAULT_JUDGE_PATIENCE else command.patience
-        return judge_named(name, base_url=command.base_url, patience=patience, device=command.device)
+        return judge_named(
+            name,
+            base_url=command.base_url,
+            patience=patience,
+            num_ctx=command.num_ctx,
+            device=command.device,
+        )
     return judge_named(
         name, base_url=command.base_url, patience=command.patience, seed=command.seed, num_ctx=command.num_ctx
     )
@@ -180,10 +197,17 @@ def _judge(command: EvaluateJudge, name: str) -> Judge:
 def _graded_offline(
     command: EvaluateJudge, items: list[Item], console: Console
 ) -> tuple[Graded, Path | None]:
-    if command.protocol != "score" or command.prompt is not None or command.base_url is not None:
+    is_told = {
+        "--protocol": command.protocol != "score",
+        "--prompt": command.prompt is not None,
+        "--base-url": command.base_url is not None,
+        "--num-ctx": command.num_ctx is not None,
+        "--patience": command.patience != DEFAULT_JUDGE_PATIENCE,
+    }
+    if any(is_told.values()):
+        found = " and ".join(flag for flag, is_there in is_told.items() if is_there)
         raise ConfigError(
-            "the offline judge compares words and asks nobody, found a setting for judges that are asked; leave out "
-            "--protocol, --prompt and --base-url, or name another judge."
+            f"the offline judge compares words and asks nobody, found {found}; leave that out, or name another judge."
         )
     graded = _grade(command, items, OfflineGrader(), console)
     if command.out is not None:

@@ -46,9 +46,7 @@ class EvaluateTask(Common):
 
     model: Path | None = None  # a model folder or run folder
     data: Path | None = None  # a .jsonl file, one question a line, or a .json list
-    kind: Literal["auto", "cloze", "choice", "generation"] = (
-        "auto"  # auto: what the first question looks like
-    )
+    kind: Literal["auto", "cloze", "choice", "generation"] = "auto"  # auto: as the first question looks
     limit: int | None = None  # only so many questions, from the beginning
     batch_size: int = 16  # texts at a time; changes the speed only
     max_new_tokens: int = 64  # of a generation task

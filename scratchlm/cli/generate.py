@@ -37,9 +37,7 @@ class Generate(Common):
     min_p: float | None = None  # choose among tokens at least this fraction as likely as the likeliest
     repetition_penalty: float | None = None  # above 1 makes tokens that are already there less likely
     beams: int | None = None  # follow so many beginnings at once and show the likeliest text (beam search)
-    length_penalty: float = (
-        1.0  # of beams; 0 favours short texts, 1 compares means per token, above long texts
-    )
+    length_penalty: float = 1.0  # of beams: 0 favours short texts, 1 compares means, more long ones
     stop: tuple[str, ...] = ()  # end at one of these texts
     overflow: str = "crop"  # a prompt beyond the context: crop keeps its end, error refuses it
     seed: int | None = None  # same seed, same prompt: same text

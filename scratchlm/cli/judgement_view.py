@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -39,8 +41,7 @@ def show_agreement(console: Console, agreed: Agreement) -> None:
     for name in ("pearson", "spearman", "kendall"):
         found: Correlation = getattr(agreed, name)
         value = "none: all scores are equal" if found.value is None else f"{found.value:.3f}"
-        interval = "" if found.low is None or found.high is None else f"{found.low:.3f} to {found.high:.3f}"
-        table.add_row(name.capitalize(), value, interval)
+        table.add_row(name.capitalize(), value, _ends(found.low, found.high))
     console.print(table)
 
 
@@ -53,13 +54,19 @@ def show_comparison(result: PairedComparison, *, name_a: str, name_b: str) -> No
     console.print(table)
     _say(
         console,
-        f"B - A: {result.difference:+.2f} (95 % interval {result.low:+.2f} to {result.high:+.2f}); B is higher on "
+        f"B - A: {result.difference:+.2f} ({_interval_of_difference(result)}); B is higher on "
         f"{result.higher:,} items, equal on {result.equal:,}, lower on {result.lower:,} (sign test p = "
         f"{result.p_value:.3g})",
     )
     names = {"A": "A scores higher than B.", "B": "B scores higher than A."}
     said = names.get(result.verdict, "A and B cannot be told apart on these items.")
     _say(console, said, style="bold")
+
+
+def show_doubts(doubts: Sequence[str], *, of: str) -> None:
+    """Say of whom the controls make the scores unreliable; nothing without doubts."""
+    if doubts:
+        _say(Console(highlight=False), f"{of}{_doubted(doubts)}", style="bold red")
 
 
 def _say(console: Console, line: str, *, style: str = "") -> None:
@@ -71,7 +78,7 @@ def _headline(judgement: Judgement, name: str) -> str:
     if judgement.mean is None:
         return f"{name}: no score for any of {judgement.n_items:,} answers"
     return (
-        f"{name}: {judgement.mean:.2f} on {low}..{high} (95 % interval {judgement.low:.2f} to {judgement.high:.2f}) "
+        f"{name}: {judgement.mean:.2f} on {low}..{high} ({_interval(judgement.low, judgement.high)}) "
         f"over {judgement.n_counted:,} of {judgement.n_items:,} answers"
     )
 
@@ -103,9 +110,7 @@ def _show_figures(console: Console, judgement: Judgement) -> None:
     table = Table("figure", "mean", "95 % interval")
     for name, figure in judgement.figures.items():
         note = " (0 is the same text)" if name == "edit_distance" else ""
-        table.add_row(
-            name.replace("_", " ") + note, f"{figure.mean:.3f}", f"{figure.low:.3f} to {figure.high:.3f}"
-        )
+        table.add_row(name.replace("_", " ") + note, f"{figure.mean:.3f}", _ends(figure.low, figure.high))
     console.print(table)
 
 
@@ -113,6 +118,10 @@ def _show_pairs(console: Console, judgement: Judgement) -> None:
     pairs = judgement.pairs
     if pairs is None:
         return
+    _say(
+        console,
+        "a pair won in both orders scores 100, lost 0; 50 is even, or a judge that only sees the order",
+    )
     _say(
         console,
         f"in both orders alike: {pairs.wins:,} won, {pairs.ties:,} tied, {pairs.losses:,} lost; {pairs.split:,} differ "
@@ -146,12 +155,36 @@ def _show_controls(console: Console, judgement: Judgement) -> None:
     console.print(table)
 
 
+def _interval_of_difference(result: PairedComparison) -> str:
+    return (
+        "one item has no interval"
+        if result.n < 2
+        else f"95 % interval {result.low:+.2f} to {result.high:+.2f}"
+    )
+
+
+def _ends(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return (
+        "one answer has no interval"
+        if low is None or high is None
+        else f"95 % interval {low:.2f} to {high:.2f}"
+    )
+
+
+def _doubted(doubts: Sequence[str]) -> str:
+    more = f"; and {len(doubts) - 3} more" if len(doubts) > 3 else ""
+    return f"UNRELIABLE: {'; '.join(doubts[:3])}{more}"
+
+
 def _verdict(judgement: Judgement) -> str:
     if judgement.is_unreliable:
-        shown = "; ".join(judgement.doubts[:3])
-        more = f"; and {len(judgement.doubts) - 3} more" if len(judgement.doubts) > 3 else ""
-        return f"UNRELIABLE: {shown}{more}"
+        return _doubted(judgement.doubts)
     if judgement.mean is None:
         return "no score"
     checked = ", controls passed" if judgement.controls else ", controls left out"
-    return f"score {judgement.mean:.2f} [{judgement.low:.2f}, {judgement.high:.2f}]{checked}"
+    ends = "" if judgement.low is None else f" [{judgement.low:.2f}, {judgement.high:.2f}]"
+    return f"score {judgement.mean:.2f}{ends}{checked}"

@@ -79,11 +79,16 @@ def score_classes(
     """Compare predicted with true class numbers.
 
     Source: agrees with scikit-learn's `confusion_matrix` and `precision_recall_fscore_support`.
-    Raises: DataError when the lists differ in length or are empty.
+    Raises: DataError when the lists differ in length or are empty, or hold a number that no class has.
     """
     if len(true) != len(predicted) or len(true) == 0:
         raise DataError(
             f"scoring needs a prediction per item, got {len(predicted)} for {len(true)}; check the data."
+        )
+    outside = [number for number in (*true, *predicted) if not 0 <= number < len(classes)]
+    if outside:
+        raise DataError(
+            f"scoring needs class numbers from 0 to {len(classes) - 1}, got {outside[0]}; check the labels."
         )
     matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(matrix, (np.asarray(true), np.asarray(predicted)), 1)

@@ -14,6 +14,7 @@ from scratchlm.core.errors import DataError
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
 MIN_BLOCKS = 10  # fewer say next to nothing of how much blocks differ
 MAX_BLOCKS = 1000  # more cost memory and change nothing; neighbours are joined
+MAX_DRAWN = 1 << 20  # values drawn at once: 8 MB of places
 
 
 def wilson_interval(n_right: int, n: int) -> tuple[float, float]:
@@ -41,13 +42,19 @@ def bootstrap_interval(
     """The 95 % percentile-bootstrap interval of a mean.
 
     Source: Efron 1979.
+    Bounds: memory for about a million draws at once, however many values there are.
     Raises: DataError for no values.
     """
     if len(values) == 0:
         raise DataError("a mean needs at least one value, found none; nothing was scored.")
     array = np.asarray(values, dtype=np.float64)
-    draws = np.random.Generator(np.random.PCG64(seed)).integers(0, len(array), size=(n_resamples, len(array)))
-    low, high = np.quantile(array[draws].mean(axis=1), [0.025, 0.975])
+    random = np.random.Generator(np.random.PCG64(seed))
+    n_at_once = max(1, MAX_DRAWN // len(array))
+    means = np.empty(n_resamples)
+    for first in range(0, n_resamples, n_at_once):
+        part = means[first : first + n_at_once]
+        part[:] = array[random.integers(0, len(array), size=(len(part), len(array)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -87,5 +87,8 @@ def sign_test(n_up: int, n_down: int) -> float:
         0.021484375
     """
     n = n_up + n_down
-    tail: int = sum(math.comb(n, k) for k in range(min(n_up, n_down) + 1))
+    ways = tail = 1  # to choose 0 of n
+    for k in range(min(n_up, n_down)):
+        ways = ways * (n - k) // (k + 1)
+        tail += ways
     return float(min(1.0, 2 * tail / (1 << n)))

@@ -57,12 +57,10 @@ class ClassifySettings(TrainingConfig, LoRASettings):
     max_length: int | None = None  # tokens of a text that are read; None = as many as the model can
     balance: Balance = "weights"  # weigh classes equally in the loss, repeat or drop rows, or neither
     ignore_index: int = IGNORE_INDEX  # number of a class that carries no loss while training
-    drop_rate: float | None = (
-        None  # dropout; None = 0 below frozen blocks, which then run once, else the base's
-    )
-    trunk_cache: bool = (
-        True  # run frozen blocks once per text, and the last one where it is read; same result
-    )
+    # dropout; None = 0 below frozen blocks, which then run once, else the base's
+    drop_rate: float | None = None
+    # off = run frozen blocks anew each time, not once per text; the result is the same
+    trunk_cache: bool = True
     trunk_cache_mb: int = 2048  # of that in memory; what comes after lies in a file in the run folder
     seeds: int = 1  # train so many times, with seed, seed + 1, ...; the first is the one that is kept
     learning_curve: tuple[float, ...] = ()  # also train on these shares of the training texts, e.g. 0.1 0.3

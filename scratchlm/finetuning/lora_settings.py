@@ -20,8 +20,8 @@ class LoRASettings:
 
     lora_rank: int | None = None  # learn corrections of this rank and leave the base frozen; None = no LoRA
     lora_alpha: float | None = None  # None = the rank, a scale of 1
-    lora_scaling: Scaling = "alpha/rank"
-    lora_dropout: float = 0.0
+    lora_scaling: Scaling = "alpha/rank"  # what corrections are multiplied by; alpha: as the book does
+    lora_dropout: float = 0.0  # share of their inputs that is zeroed while training
     lora_targets: tuple[str, ...] = EVERY_LINEAR_IN_BLOCKS  # names of the layers to correct
 
     def check_lora(self) -> None:

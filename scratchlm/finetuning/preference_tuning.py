@@ -39,11 +39,9 @@ class PreferSettings(TrainingConfig, LoRASettings):
     `label_smoothing` is here the share of pairs that may be labelled the wrong way round, for the loss cdpo.
     """
 
-    loss: LossKind = "dpo"
+    loss: LossKind = "dpo"  # what is made small: the book's, or one of its relatives
     beta: float | None = None  # how dearly a change is paid; None = 0.1, and 2 for simpo
-    per_token: bool = (
-        False  # average an answer's log-probabilities, as the book does; orpo and simpo always do
-    )
+    per_token: bool = False  # an answer's mean log-probability, as in the book; orpo, simpo: always
     simpo_margin: float = 1.0  # by how much simpo wants the chosen answer's reward to win
     template: str | None = None  # the text around the request; None = the base's own, or alpaca
     max_length: int | None = None  # tokens of prompt and answer; None = as many as the model can read

@@ -25,6 +25,7 @@ class TrainingConfig:
     batch_size: int = 16  # examples in one forward pass
     accumulate: int = 1  # forward passes per step
     learning_rate: float = 1e-3  # the peak
+    # how the learning rate goes down after the peak
     schedule: Literal["cosine", "linear", "constant", "warmup-stable-decay"] = "cosine"
     warmup_steps: int = 20  # steps from zero to the peak
     final_learning_rate: float = 0.1  # where the decay ends, as a fraction of the peak

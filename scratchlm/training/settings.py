@@ -47,9 +47,8 @@ class TextSettings:
 class TokenizerSettings:
     """Which tokenizer a new model gets."""
 
-    kind: Literal["bpe", "word", "lossless-word", "gpt2"] = (
-        "bpe"  # gpt2: OpenAI's; the others are learnt from the training text
-    )
+    # gpt2: OpenAI's; the others are learnt from the training text
+    kind: Literal["bpe", "word", "lossless-word", "gpt2"] = "bpe"
     vocab_size: int = 2048  # tokens that a learnt vocabulary may have
     path: str | None = None  # a finished tokenizer.json instead
     special_tokens: tuple[
@@ -68,7 +67,7 @@ class TokenizerSettings:
 class ModelSettings:
     """A named size, and what to change in it; the vocabulary size follows the tokenizer."""
 
-    size: SizeName = "tiny"
+    size: SizeName = "tiny"  # every width and depth at once; what follows changes single ones
     context_length: int | None = None  # most tokens the model reads at once
     emb_dim: int | None = None  # width of the residual stream
     n_heads: int | None = None  # attention heads per block; must divide emb_dim
@@ -80,9 +79,8 @@ class ModelSettings:
     attention: Literal["sdpa", "manual"] | None = None  # torch's fused attention, or written out
     norm: Literal["layer", "rms"] | None = None  # LayerNorm as GPT-2, or RMSNorm as Llama
     positions: Literal["learned", "rotary"] | None = None  # an added vector as GPT-2, or turning as Llama
-    feed_forward: Literal["gelu", "gelu_exact", "swiglu"] | None = (
-        None  # GPT-2's, with exact GELU, or Llama's
-    )
+    # GPT-2's, with exact GELU, or Llama's
+    feed_forward: Literal["gelu", "gelu_exact", "swiglu"] | None = None
     ff_dim: int | None = None  # width inside the feed-forward layer
     n_kv_heads: int | None = None  # heads of keys and values, shared by groups of queries
     qk_norm: bool | None = None  # an RMSNorm on every head's queries and keys, as in Qwen 3

@@ -13,6 +13,9 @@ from torch.utils.data import DataLoader
 
 from scratchlm.book import ch05, ch07
 from scratchlm.core.errors import ConfigError, DataError, DownloadError, ServiceError
+from scratchlm.evaluation.judging.items import Item
+from scratchlm.evaluation.judging.prompt_files import read_prompt
+from scratchlm.evaluation.judging.protocols import PROTOCOLS
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 from tests.servers import judge_server as faults
 
@@ -236,6 +239,21 @@ def test_scores_are_the_whole_numbers_and_the_rest_is_counted(judge_server, caps
     )
     asked = judge_server.asked[0].messages[0]["content"]
     assert all(part in asked for part in (ch07.format_input(data[0]), "right 0", "mine 0"))
+
+
+def test_the_book_and_the_command_ask_in_the_same_words_and_read_alike(judge_server, capsys):
+    data = [{"instruction": f"task {i}", "output": f"right {i}", "answer": f"mine {i}"} for i in range(3)]
+    judge_server.faults = [faults.says(reply) for reply in ("-5", "1000", "80/100")]
+    assert ch07.generate_model_scores(data, "answer", url=f"{judge_server.url}/api/chat") == [80]
+    assert capsys.readouterr().out.count("Could not convert score") == 2
+    item = Item(
+        instruction=ch07.format_input(data[0]),
+        input="",
+        reference=data[0]["output"],
+        answer=data[0]["answer"],
+    )
+    [question] = PROTOCOLS["score"].ask(read_prompt("score"), item)
+    assert judge_server.asked[0].messages == question.messages
 
 
 def test_a_judge_in_trouble_gives_no_scores(judge_server):

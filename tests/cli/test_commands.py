@@ -60,6 +60,19 @@ def test_every_command_explains_itself_with_an_example(run, words):
     assert f"Example: scratchlm {' '.join(words)}" in " ".join(out.split())
 
 
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_flag_is_explained(run, words, monkeypatch):
+    """A comment that the formatter moves to another line is lost to the help."""
+    monkeypatch.setenv("COLUMNS", "400")
+    words_of_help = re.sub("[│─╭╮╰╯]", " ", run(f"{' '.join(words)} --help")[1]).split()
+    assert (
+        re.findall(
+            r"(?<!short for )(--[a-z][a-z.-]*)(?: \S+)? \((?:default:|required)", " ".join(words_of_help)
+        )
+        == []
+    )
+
+
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words != BENCH], ids=" ".join)
 def test_every_example_can_be_parsed(words):
     module = importlib.import_module(COMMANDS[words].module)

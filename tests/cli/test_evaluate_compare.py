@@ -50,7 +50,26 @@ def test_unequal_items_are_refused_unless_asked_for(run, run_json):
     assert "--shared-only compares the 18" in err
     found = run_json(f"evaluate compare {a} {b} --shared-only")
     assert (found["n"], found["left_out"]) == (18, 2)
-    assert "2 items are left out" in run(f"evaluate compare {a} {b} --shared-only")[1]
+    assert "left out: 2 of 20 items" in run(f"evaluate compare {a} {b} --shared-only")[1]
+
+
+def test_an_unreliable_judgement_is_still_unreliable_beside_another(run, run_json):
+    """Every answer is its own reference's twin, so the control "another's reference" scores two words of three."""
+    Path("a.json").write_text(
+        json.dumps(
+            [
+                {"instruction": f"Say {i}.", "output": f"it is word{i}", "model_response": f"it is word{i}"}
+                for i in range(10)
+            ]
+        )
+    )
+    assert run("evaluate judge --answers a.json --judge offline --out a.jsonl")[0] == 0
+    found = run_json("evaluate compare a.jsonl a.json")
+    assert found["unreliable"]["B"] == []
+    assert "another's reference" in found["unreliable"]["A"][0]
+    out = run("evaluate compare a.jsonl a.json")[1]
+    assert 'A is UNRELIABLE: the control "another\'s reference" scored 66.7' in out
+    assert "B is UNRELIABLE" not in out
 
 
 @pytest.mark.parametrize(

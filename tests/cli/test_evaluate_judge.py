@@ -131,10 +131,9 @@ def test_pairs_are_shown_in_both_orders(run, run_json, judge):
     # of 12: right alone in 3 and 9, both right in 0 and 6, the other alone in 2, 4, 8, 10, neither in 1, 5, 7, 11
     assert (pairs["wins"], pairs["ties"], pairs["losses"], pairs["split"]) == (2, 6, 4, 0)
     assert (found["mean"], pairs["first_chosen"]) == (pytest.approx(100 * 5 / 12), 0.5)
-    assert (
-        "position: the answer shown first was chosen 50%"
-        in run(f"{judge} --protocol pairwise --other-key other")[1]
-    )
+    out = run(f"{judge} --protocol pairwise --other-key other")[1]
+    assert "position: the answer shown first was chosen 50%" in out
+    assert "won in both orders scores 100, lost 0; 50 is even" in out
 
 
 def test_pairs_may_come_from_two_files(run_json, judge):
@@ -224,6 +223,21 @@ def test_nothing_is_asked_again_by_the_same_command_or_by_another_run(run_json, 
     assert len(server.asked) == 2 * n_asked
 
 
+def test_replies_that_another_command_has_no_use_for_stay_in_the_file(run_json, judge, server):
+    first = run_json(f"{judge} --no-cache")
+    whole, n_asked = Path(first["out"]).read_bytes(), len(server.asked)
+    without = run_json(f"{judge} --no-cache --no-controls")
+    assert without["controls"] == []
+    assert (
+        len(Path(first["out"]).read_text().splitlines()) > 14
+    )  # header, items, result, and the others' replies
+    assert run_json(f"{judge} --no-cache --no-controls") == without
+    assert run_json(f"evaluate compare {first['out']} {first['out']}")["n"] == 12
+    assert run_json(f"{judge} --no-cache") == first
+    assert len(server.asked) == n_asked
+    assert Path(first["out"]).read_bytes() == whole
+
+
 @pytest.mark.parametrize("change", ["answers", "prompt", "seed"])
 def test_results_of_another_judgement_are_refused_until_fresh_is_said(run, judge, change):
     assert run(judge)[0] == 0
@@ -270,6 +284,21 @@ def test_failed_items_are_counted_and_asked_again_the_next_time(run, run_json, j
     n_asked = len(server.asked)
     found = run_json(f"{judge} --workers 1")
     assert (found["scored"], found["failed"], len(server.asked) - n_asked) == (12, 0, 2)
+
+
+def test_a_judge_that_goes_away_in_the_middle_ends_with_4_and_loses_nothing(run, run_json, judge, server):
+    write_answers(Path("answers.json"), 40)
+    server.faults = [None] * 7
+    server.every_time = faults.reset(after=0)
+    code, out, err = run(f"{judge} --workers 1")
+    assert (code, out) == (4, "")
+    assert "no reply to 20 questions in a row" in err
+    server.stop()  # and it does not listen either when the command is started again
+    code, _, err = run(f"{judge} --workers 1")
+    assert code == 4
+    assert "no reply to 20 questions in a row" in err
+    [results] = Path().glob("answers-by-*.jsonl")
+    assert len(results.read_text().splitlines()) == 1 + 7
 
 
 def test_a_connection_that_breaks_once_costs_nothing(run_json, judge, server):
@@ -338,6 +367,36 @@ def our_judge(tmp_path, tiny_tokenizer):
     return make
 
 
+@pytest.fixture
+def our_assistant(tmp_path, tiny_tokenizer):
+    """An assistant's folder that reads 2048 tokens and replies with a digit of its own for each question."""
+    torch.manual_seed(0)
+    config = GPTConfig(
+        vocab_size=tiny_tokenizer.vocab_size,
+        context_length=2048,
+        emb_dim=16,
+        n_heads=2,
+        n_layers=1,
+        drop_rate=0.0,
+    )
+    model = GPTModel(config)
+    digits = [tiny_tokenizer.encode(digit)[0] for digit in "0123456789"]
+    with torch.no_grad():
+        model.tok_emb.weight[:, 0] = model.pos_emb.weight[:, 0] = 0.0
+        for name, weight in model.named_parameters():
+            if "out_proj" in name or "layers.2" in name:  # what a block adds: nothing to the first number,
+                weight[0] = 0.0
+        model.tok_emb.weight[digits, 0] = 100.0  # which says: this was a digit,
+        others = [number for number in range(config.vocab_size) if number not in digits]
+        model.out_head.weight[others] = 0.0
+        model.out_head.weight[:, 0] = 0.0
+        model.out_head.weight[tiny_tokenizer.end_of_text_id, 0] = 100.0  # and then the reply ends
+        model.out_head.weight[digits] *= 50.0
+    return save_model(
+        tmp_path / "assistant", model, tiny_tokenizer, task={"kind": "instruction", "template": "alpaca"}
+    )
+
+
 @pytest.mark.parametrize(("text", "n_scored"), [("7", 6), ("x", 0)])
 def test_a_model_of_ours_is_a_judge_like_any_other(run_json, our_judge, text, n_scored):
     write_answers(Path("answers.json"), 6)
@@ -379,6 +438,18 @@ def test_the_offline_judge_needs_nothing(run, run_json):
     assert len(Path("words.jsonl").read_text().splitlines()) == 1 + 12 + 5 * 13 + 1
 
 
+def test_a_single_answer_has_a_mean_and_no_interval(run, run_json, judge):
+    write_answers(Path("answers.json"), 1)
+    found = run_json(judge)
+    assert (found["mean"], found["low"], found["high"], found["deviation"]) == (88, None, None, None)
+    out = run(judge)[1]
+    assert "88.00 on 0..100 (one answer has no interval) over 1 of 1" in out
+    assert "score 88.00, controls passed" in out
+    figures = run_json("evaluate judge --answers answers.json --judge offline")["figures"]
+    assert (figures["rouge_l"]["low"], figures["rouge_l"]["high"]) == (None, None)
+    assert "one item has no interval" in run("evaluate compare answers.json answers.json")[1]
+
+
 def test_an_assistants_run_folder_has_answers(run_json, life):
     assert (
         run_json(f"evaluate judge --answers {life['assistant']} --judge offline --no-controls")["items"] > 0
@@ -391,6 +462,33 @@ def test_earlier_scores_are_held_beside(run, run_json, judge):
     assert found["n"] == 11
     assert found["pearson"]["low"] < found["pearson"]["value"] < found["pearson"]["high"]
     assert "Spearman" in run(f"{judge} --no-controls --calibrate human.json")[1]
+
+
+def test_the_correlations_of_two_score_lists_in_the_books_form_equal_scipys(run_json, judge):
+    stats = pytest.importorskip("scipy.stats", reason="SciPy is the reference; it comes with scikit-learn")
+    earlier = [88, 20, 7, 88, 60, 30, 12, 7, 50, 99, 0, 20]
+    Path("gpt4-model-1-response.json").write_text(json.dumps(earlier))
+    found = run_json(f"{judge} --no-controls --calibrate gpt4-model-1-response.json")
+    lines = map(json.loads, Path(found["out"]).read_text().splitlines())
+    ours = [line["score"] for line in lines if line["kind"] == "item"]
+    for name, scipys in (
+        ("pearson", stats.pearsonr),
+        ("spearman", stats.spearmanr),
+        ("kendall", stats.kendalltau),
+    ):
+        assert found["calibration"][name]["value"] == pytest.approx(
+            scipys(ours, earlier).statistic, abs=1e-12
+        )
+
+
+def test_a_judgement_that_cannot_be_calibrated_is_shown_all_the_same(run, judge, server):
+    """The judge has been asked and paid: that its words are no scores is what the user wants to see."""
+    Path("human.json").write_text(json.dumps(list(range(12))))
+    server.reply = lambda messages: "Well."
+    code, out, err = run(f"{judge} --calibrate human.json")
+    assert code == 3
+    assert "12 unparsed" in out
+    assert "2 answers or more that both scored, found 0" in err
 
 
 def test_a_wrong_calibration_file_costs_no_call(run, judge, server):
@@ -411,12 +509,6 @@ def test_a_prompt_of_ones_own_is_used(run, run_json, judge, server):
     assert run_json("evaluate judge --show-prompt --protocol checklist")["prompt"].startswith("# Questions")
 
 
-def test_the_help_explains_every_flag_of_its_own(run):
-    """A comment that the formatter moves to another line is lost to the help."""
-    text = " ".join(run("evaluate judge --help")[1].replace("│", " ").split())
-    assert re.findall(r"(--[a-z-]+) \S+ \(default:", text.split("patience options")[0]) == []
-
-
 @pytest.mark.parametrize(
     ("more", "code", "complaint"),
     [
@@ -424,18 +516,32 @@ def test_the_help_explains_every_flag_of_its_own(run):
         ("--answers answers.json", 2, "found no --judge"),
         ("--answers nothing.json --judge offline", 3, "nothing.json"),
         ("--answers answers.json --judge llama3", 2, "ollama:MODEL"),
+        ("--answers answers.json --judge oflin", 2, "(offline asks nobody)"),
         ("--answers answers.json --judge offline --protocol rubric", 2, "compares words"),
-        ("--answers answers.json --judge offline --protocol pairwise", 2, "--other-answers"),
-        ("--answers answers.json --judge offline --other-key other", 2, "only then"),
+        ("--answers answers.json --judge offline --num-ctx 9", 2, "found --num-ctx"),
+        ("--answers answers.json --judge offline --patience.attempts 2", 2, "found --patience"),
+        ("--answers answers.json --judge ollama:llama3 --num-ctx 0", 2, "at least 1 token"),
+        (
+            "--answers answers.json --judge offline --protocol pairwise",
+            2,
+            "found neither --other-answers nor",
+        ),
+        (
+            "--answers answers.json --judge offline --other-key other",
+            2,
+            "say --protocol pairwise, or leave out",
+        ),
         ("--answers answers.json --judge offline --answer-key nothing", 3, "found only"),
         ("--answers answers.json --judge offline --workers 0", 2, "at least 1"),
         ("--answers answers.json --judge offline --out answers.json", 2, "found something else"),
         ("--answers answers.json --judge offline --out answers.json --fresh", 2, "found something else"),
         ("--answers answers.json --judge local:nowhere", 3, "nowhere"),
+        ("--answers answers.json --judge offline --calibrate earlier.json", 3, "2 scores or more, found 1"),
     ],
 )
 def test_a_wrong_command_is_one_line_that_helps(run, more, code, complaint):
     write_answers(Path("answers.json"))
+    Path("earlier.json").write_text(json.dumps([90] + [None] * 11))
     before = Path("answers.json").read_bytes()
     found, out, err = run(f"evaluate judge {more}")
     assert (found, out, err.count("\n")) == (code, "", 1)
@@ -498,6 +604,43 @@ def test_a_run_that_was_killed_five_times_ends_with_the_same_file_and_asks_nothi
     assert process.returncode == 0
     assert len(server.asked) - n_before == n_questions - len(kept)
     assert Path("killed.jsonl").read_bytes() == Path("undisturbed.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+def test_an_assistant_of_ours_that_judged_and_was_killed_five_times_ends_with_the_same_file(our_assistant):
+    write_answers(Path("answers.json"), 40)
+    command = [sys.executable, "-m", "scratchlm", "evaluate", "judge", "--answers", "answers.json", "--judge"]
+    command += [f"local:{our_assistant}", "--device", "cpu", "--threads", "1", "--no-cache", "--out"]
+
+    def begun(name: str) -> subprocess.Popen[str]:
+        return subprocess.Popen([*command, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def n_lines() -> int:
+        return Path("killed.jsonl").read_bytes().count(b"\n") if Path("killed.jsonl").exists() else 0
+
+    undisturbed = begun("undisturbed.jsonl")
+    assert (undisturbed.communicate()[1], undisturbed.returncode) == ("", 0)
+    draw = random.Random(7)
+    kept: list[int] = []
+    for _ in range(5):
+        n_before, process = n_lines(), begun("killed.jsonl")
+        end_s, wanted = time.monotonic() + 60, n_before + draw.randint(1, 15)
+        while n_lines() < wanted and process.poll() is None and time.monotonic() < end_s:
+            time.sleep(0.001)
+        time.sleep(draw.random() * 0.02)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL  # it was at work
+        kept.append(n_lines())
+    calls = [json.loads(line).get("call") for line in Path("killed.jsonl").read_bytes().split(b"\n")[:-1]]
+    assert kept == sorted(set(kept)), "each attempt went on from the one before"
+    assert len(calls) == len(set(calls)), "no reply stands there twice"
+    process = begun("killed.jsonl")
+    assert (process.communicate()[1], process.returncode) == ("", 0)
+    assert Path("killed.jsonl").read_bytes() == Path("undisturbed.jsonl").read_bytes()
+    result = json.loads(Path("killed.jsonl").read_text().splitlines()[-1])
+    assert result["scored"] > 20
+    assert result["deviation"] > 0
 
 
 @pytest.mark.slow

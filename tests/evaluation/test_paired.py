@@ -11,7 +11,9 @@ from scratchlm.evaluation.paired import compare_paired, sign_test
 stats = pytest.importorskip("scipy.stats", reason="SciPy is the reference; it comes with scikit-learn")
 
 
-@pytest.mark.parametrize(("up", "down"), [(0, 0), (1, 0), (9, 1), (5, 5), (40, 61), (700, 300)])
+@pytest.mark.parametrize(
+    ("up", "down"), [(0, 0), (1, 0), (9, 1), (5, 5), (40, 61), (700, 300), (50_300, 49_700)]
+)
 def test_the_sign_test_agrees_with_scipy(up, down):
     expected = stats.binomtest(up, up + down, 0.5).pvalue if up + down else 1.0
     assert sign_test(up, down) == pytest.approx(expected, rel=1e-9)

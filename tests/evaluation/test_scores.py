@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -54,6 +56,12 @@ def test_scoring_nothing_is_an_error():
         score_classes([], [], classes=["a", "b"])
 
 
+@pytest.mark.parametrize(("true", "predicted"), [([0, -1], [0, 1]), ([0, 1], [-1, 1]), ([2], [0])])
+def test_a_number_that_no_class_has_is_not_counted_as_another(true, predicted):
+    with pytest.raises(DataError, match="class numbers from 0 to 1"):
+        score_classes(true, predicted, classes=["ham", "spam"])
+
+
 @pytest.mark.parametrize(
     ("right", "n"), [(0, 1), (1, 1), (0, 10), (7, 10), (95, 100), (300, 300), (281, 300)]
 )
@@ -71,6 +79,20 @@ def test_bootstrap_interval_agrees_with_scipy():
         (values,), np.mean, n_resamples=4000, method="percentile", rng=2
     ).confidence_interval
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.03)
+
+
+def test_the_interval_of_many_values_needs_little_memory_and_is_the_same():
+    values = np.random.Generator(np.random.PCG64(3)).normal(5, 2, size=20_000)
+    draws = np.random.Generator(np.random.PCG64(0)).integers(0, len(values), size=(200, len(values)))
+    at_once = np.quantile(values[draws].mean(axis=1), [0.025, 0.975])
+    tracemalloc.start()
+    try:
+        found = bootstrap_interval(values.tolist(), n_resamples=200)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == tuple(at_once)
+    assert peak < draws.nbytes  # 32 MB; with 2000 resamples 320
 
 
 def test_the_interval_of_a_ratio_agrees_with_scipy():

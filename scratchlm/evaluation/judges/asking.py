@@ -1,8 +1,8 @@
 """How a judge is asked over a network: how long we wait, how often we come back, how much we listen to.
 
 What each fault leads to. "Again" is asked again after 1, 2, 4, ... seconds until the attempts are used up, which is
-a ServiceError. "Error" is a ServiceError at once. "Doubt" is an error at once, but again if this judge has replied
-before: then the address is right and it may only be restarting.
+a SilentJudgeError. "Error" is a ServiceError at once. "Doubt" is a SilentJudgeError at once, but again if this judge
+has replied before: then the address is right and it may only be restarting.
 
 | fault | outcome |
 |---|---|
@@ -45,14 +45,14 @@ Pieces = Generator[str, None, None]  # a reply as it comes
 class JudgePatience:
     """How long to wait for a judge, and how often to come back. Raises: ConfigError for what is not above 0."""
 
-    connect_s: float = 10.0
+    connect_s: float = 10.0  # seconds for the connection
     first_s: float = 300.0  # until the first words: a large model is first read from disk
     between_s: float = 60.0  # until the next words
     whole_s: float = 900.0  # for all of one reply
-    attempts: int = 5  # in all
+    attempts: int = 5  # how often a question is asked, the first time included, before it counts as failed
     backoff_s: float = 1.0  # before the second attempt; doubles each time
     longest_wait_s: float = 120.0  # a server that asks for more is not waited for
-    max_reply_bytes: int = 1 << 20  # a judgement is some hundred bytes; ten times a 100 KB reply is none
+    max_reply_bytes: int = 1 << 20  # a longer reply is an error; a judgement is some hundred bytes
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -77,6 +77,10 @@ class PassingTroubleError(ServiceError):
     def __init__(self, message: str, *, wait_s: float | None = None) -> None:
         super().__init__(message)
         self.wait_s = wait_s  # what the server asked for
+
+
+class SilentJudgeError(ServiceError):
+    """All attempts are used up: nobody is there, or nothing whole comes."""
 
 
 class DoubtfulAddressError(ServiceError):
@@ -109,7 +113,7 @@ class PatientAsker:
                 is_hopeless = isinstance(trouble, DoubtfulAddressError) and not self.has_replied
                 if is_hopeless or n_attempts >= self.patience.attempts:
                     tried = "" if is_hopeless else f" Asked {n_attempts} times."
-                    raise ServiceError(f"{trouble}{tried}") from trouble
+                    raise SilentJudgeError(f"{trouble}{tried}") from trouble
                 wait_s = self._wait_s(trouble, n_attempts)
                 logger.info("%s Asked again in %.1f s.", trouble, wait_s)
                 time.sleep(wait_s)

@@ -39,7 +39,9 @@ def judge_named(
     if kind not in JUDGE_KINDS or not model.strip():
         forms = ", ".join(form for _, form, _ in JUDGE_KINDS.values())
         hint = "name the model, as in ollama:llama3." if kind in JUDGE_KINDS else nearest(kind, JUDGE_KINDS)
-        raise ConfigError(f"a judge must be one of {forms}; got {spec!r}: {hint}")
+        raise ConfigError(
+            f"a judge that is asked must be one of {forms} (offline asks nobody); got {spec!r}: {hint}"
+        )
     make, _, takes = JUDGE_KINDS[kind]
     settings = {
         "base_url": base_url,

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from scratchlm.core.errors import MissingDependencyError, ServiceError
+from scratchlm.core.errors import ConfigError, MissingDependencyError, ServiceError
 from scratchlm.core.retry_after import retry_after_s
 from scratchlm.evaluation.judges.addresses import ollama_address
 from scratchlm.evaluation.judges.asking import (
@@ -42,7 +42,8 @@ NO_CHAT = (
 class OllamaJudge:
     """A model under Ollama: `POST /api/chat`, streamed, at temperature 0 with a fixed seed.
 
-    Raises: ConfigError for an address that is none; MissingDependencyError without the `ollama` package.
+    Raises: ConfigError for an address that is none, or a context of no token; MissingDependencyError without the
+        `ollama` package.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class OllamaJudge:
         num_ctx: int = OLLAMA_OPTIONS["num_ctx"],
         patience: JudgePatience = DEFAULT_JUDGE_PATIENCE,
     ) -> None:
+        if num_ctx < 1:
+            raise ConfigError(f"num_ctx must be at least 1 token, got {num_ctx}; leave it out for 2048.")
         self.model = model
         self.address = ollama_address(base_url)
         self.options = OLLAMA_OPTIONS | {"seed": seed, "num_ctx": num_ctx}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from scratchlm.core.errors import ServiceError
+from scratchlm.evaluation.judges.asking import SilentJudgeError
 from scratchlm.evaluation.judging.items import Item
 from scratchlm.evaluation.judging.prompt_files import JudgePrompt
 from scratchlm.evaluation.judging.protocols import JudgingProtocol, Question
@@ -49,6 +50,7 @@ class Grade:
     score: float | None
     replies: tuple[Reply, ...] = ()
     problem: str = ""  # of a failed item: what the service said
+    is_silent: bool = False  # of a failed item: nobody was there, the fault is not the question's
     figures: tuple[tuple[str, float], ...] = ()  # further scores of the offline judge, 0 to 1
 
 
@@ -76,7 +78,13 @@ class JudgeGrader:
         try:
             points = [self._points(question, given) for question in self._protocol.ask(self._prompt, item)]
         except ServiceError as error:
-            return Grade(status="failed", score=None, replies=tuple(given), problem=str(error))
+            return Grade(
+                status="failed",
+                score=None,
+                replies=tuple(given),
+                problem=str(error),
+                is_silent=isinstance(error, SilentJudgeError),
+            )
         known = [point for point in points if point is not None]
         if len(known) < len(points):
             return Grade(status="unparsed", score=None, replies=tuple(given))

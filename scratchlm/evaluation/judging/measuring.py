@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from scratchlm.core.errors import ConfigError, ServiceError
@@ -17,6 +18,8 @@ from scratchlm.evaluation.judging.summary import Judgement, summarise
 from scratchlm.evaluation.judging.workers import in_parallel
 
 GIVE_UP_AFTER = 5  # items without any reply before the first that has one: the judge is down, or is none
+NO_REPLIES: Mapping[str, str] = MappingProxyType({})
+SILENT_IN_A_ROW = 20  # items after which a judge that did reply has gone away; each has cost all attempts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,8 @@ def grade_all(
     """Every item's grade, and the controls'; n_control_items=0 leaves the controls out.
 
     An item whose judge does not reply is failed, and the others go on.
-    Raises: ServiceError when the first five items asked, or all, get no reply.
+    Raises: ServiceError when the first five items asked, or all, get no reply, and when a judge is silent twenty
+        times in a row.
     """
     if n_workers < 1 or n_control_items < 0:
         raise ConfigError(
@@ -53,7 +57,7 @@ def grade_all(
     controls = controls_for(items, n_items=n_control_items)
     jobs = [*((item, False) for item in items), *((control.item, True) for control in controls)]
     grades: list[Grade | None] = [None] * len(jobs)
-    has_reply, n_failed = False, 0
+    has_reply, n_failed, n_silent = False, 0, 0
     report(0, len(jobs))
     with closing(
         in_parallel(lambda job: grader.grade(job[0], ask_if_empty=job[1]), jobs, n_workers=n_workers)
@@ -62,13 +66,17 @@ def grade_all(
             grades[place] = grade
             has_reply = has_reply or grade.status in ("scored", "unparsed")
             n_failed += grade.status == "failed"
+            if grade.status != "empty":
+                n_silent = n_silent + 1 if grade.is_silent else 0
             if not has_reply and n_failed >= GIVE_UP_AFTER:
-                raise _judge_is_down(n_failed, grade)
+                raise _judge_is_down(f"to any of {n_failed} questions", grade)
+            if n_silent >= SILENT_IN_A_ROW:
+                raise _judge_is_down(f"to {n_silent} questions in a row", grade)
             report(n_done, len(jobs))
     done = [grade for grade in grades if grade is not None]
     asked = [grade for grade in done if grade.status != "empty"]
     if asked and all(grade.status == "failed" for grade in asked):
-        raise _judge_is_down(len(asked), asked[-1])
+        raise _judge_is_down(f"to any of {len(asked)} questions", asked[-1])
     item_grades, control_grades = done[: len(items)], done[len(items) :]
     return Graded(
         items=tuple(zip(items, item_grades)),
@@ -77,8 +85,14 @@ def grade_all(
     )
 
 
-def file_records(header: Header, graded: Graded) -> Iterator[dict[str, Any]]:
-    """The lines of the finished file, in order."""
+def file_records(
+    header: Header, graded: Graded, *, known: Mapping[str, str] = NO_REPLIES
+) -> Iterator[dict[str, Any]]:
+    """The lines of the finished file, in order.
+
+    `known` are replies of an earlier run. Those that this one had no use for, to controls that are left out now for
+    one, stay in the file: they have been paid for.
+    """
     yield header.record()
     for number, (item, grade) in enumerate(graded.items, start=1):
         other = {} if item.other is None else {"other_response": item.other}
@@ -92,6 +106,10 @@ def file_records(header: Header, graded: Graded) -> Iterator[dict[str, Any]]:
             "kind": "control", "name": control.name, "id": control.item.id, "answer": control.item.answer,
             **_of_grade(grade),
         }  # fmt: skip
+    grades = [grade for _, grade in (*graded.items, *graded.controls)]
+    used = {reply.call for grade in grades for reply in grade.replies}
+    for call in sorted(known.keys() - used):
+        yield {"kind": "reply", "call": call, "reply": known[call]}
     yield {"kind": "result", **graded.judgement.record()}
 
 
@@ -102,8 +120,8 @@ def _of_grade(grade: Grade) -> dict[str, Any]:
     return {"status": grade.status, "score": grade.score, **problem, **figures, "replies": replies}
 
 
-def _judge_is_down(n_failed: int, grade: Grade) -> ServiceError:
+def _judge_is_down(to_what: str, grade: Grade) -> ServiceError:
     return ServiceError(
-        f"the judge should reply, found no reply to any of {n_failed} questions; the last: {grade.problem} "
+        f"the judge should reply, found no reply {to_what}; the last: {grade.problem} "
         "Once it replies, the same command goes on."
     )

@@ -167,24 +167,29 @@ def replies_of(records: Iterable[Mapping[str, Any]], path: Path) -> dict[str, st
     replies: dict[str, str] = {}
     for number, record in enumerate(records, start=1):
         lines = [record] if record.get("kind") == "reply" else record.get("replies", [])
-        for line in lines:
-            if not (isinstance(line.get("call"), str) and isinstance(line.get("reply"), str)):
-                raise DataError(f"{path} line {number} must hold replies with their call; remove that line.")
-            replies[line["call"]] = line["reply"]
+        if not isinstance(lines, list) or not all(map(_is_reply, lines)):
+            raise DataError(
+                f"{path} line {number} must hold replies with their call, found {lines!r:.60}; remove that line."
+            )
+        replies |= {line["call"]: line["reply"] for line in lines}
     return replies
 
 
+def _is_reply(line: Any) -> bool:
+    return isinstance(line, dict) and isinstance(line.get("call"), str) and isinstance(line.get("reply"), str)
+
+
 def check_same(record: Mapping[str, Any], header: Header, path: Path) -> None:
-    """Is it the same judgement?
+    """Is it the same judgement? The judge is known by its identity; its name may be another path to the same model.
 
     Raises: ConfigError naming what differs.
     """
     expected = header.record()
     for key, value in expected.items():
-        if record.get(key) != value:
+        if key != "judge" and record.get(key) != value:
             raise ConfigError(
-                f"{path} should be of the same judgement, found {key.replace('_', ' ')} {record.get(key)!r:.80} "
-                f"where this one has {value!r:.80}; name another --out, or say --fresh to begin anew."
+                f"{path} should be of the same judgement, found {key.replace('_', ' ')} {record.get(key)!r:.400} "
+                f"where this one has {value!r:.400}; name another --out, or say --fresh to begin anew."
             )
 
 

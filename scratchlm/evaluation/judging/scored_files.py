@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ class ScoredItems:
     scores: dict[str, float]
     without: frozenset[str]  # ids of items that have none: unparsed or failed
     measured_by: tuple[str, str, str]  # identity, protocol, prompt
+    doubts: tuple[str, ...] = ()  # why its controls make it unreliable
 
     @property
     def ids(self) -> frozenset[str]:
@@ -40,16 +41,26 @@ def read_scored(path: Path, *, answer_key: str = ANSWER_KEY) -> ScoredItems:
     Raises: DataError for a file that is neither, and for a judgement that is not finished.
     """
     records = result_records(path)
+    doubts: tuple[str, ...] = ()
     if records is not None:
-        items = [record for record in records if record.get("kind") == "item"]
-        if records[-1].get("kind") != "result":
+        if not records or records[-1].get("kind") != "result":
             raise DataError(
                 f"{path} should be a finished judgement, found one that stopped; start its command again first."
             )
-        ids = _numbered([str(record["id"]) for record in items])
-        scores = {one: record["score"] for one, record in zip(ids, items) if record["score"] is not None}
-        header = records[0]
-        measured_by = (str(header["identity"]), str(header["protocol"]), str(header["prompt_sha256"]))
+        items = [
+            (f"{path} line {number}", record)
+            for number, record in enumerate(records, start=1)
+            if record.get("kind") == "item"
+        ]
+        ids = _numbered([_id(record, where) for where, record in items])
+        found = {one: _item_score(record, where) for one, (where, record) in zip(ids, items)}
+        scores = {one: score for one, score in found.items() if score is not None}
+        header, doubts = records[0], _doubts(records[-1])
+        measured_by = (
+            str(header.get("identity")),
+            str(header.get("protocol")),
+            str(header.get("prompt_sha256")),
+        )
     else:
         answers = read_items(path, answer_key=answer_key)
         grader = OfflineGrader()
@@ -57,21 +68,25 @@ def read_scored(path: Path, *, answer_key: str = ANSWER_KEY) -> ScoredItems:
         scores = {one: grader.grade(item).score or 0.0 for one, item in zip(ids, answers)}
         measured_by = (OFFLINE, SCORE_KEY, "")
     return ScoredItems(
-        path=path, scores=scores, without=frozenset(set(ids) - set(scores)), measured_by=measured_by
+        path=path,
+        scores=scores,
+        without=frozenset(set(ids) - set(scores)),
+        measured_by=measured_by,
+        doubts=doubts,
     )
 
 
 def in_common(a: ScoredItems, b: ScoredItems, *, shared_only: bool) -> tuple[list[float], list[float]]:
     """Both files' scores of the same items, in the order of the first.
 
-    Raises: ConfigError when they were measured differently; DataError when an item has a score in one only and
-        shared_only is off, or when none has both.
+    Raises: ConfigError when they were measured differently; DataError when an item stands, or has a score, in one
+        only and shared_only is off, or when none has both scores.
     """
     for name, of_a, of_b in zip(SAME_FOR_BOTH, a.measured_by, b.measured_by):
         if of_a != of_b:
             raise ConfigError(
-                f"both files should be measured alike, found {name.replace('_', ' ')} {of_a!r:.60} in {a.path} and "
-                f"{of_b!r:.60} in {b.path}; judge both with the same judge and prompt."
+                f"both files should be measured alike, found {name.replace('_', ' ')} {of_a!r:.400} in {a.path} and "
+                f"{of_b!r:.400} in {b.path}; judge both with the same judge and prompt."
             )
     shared = [one for one in a.scores if one in b.scores]
     n_only_a, n_only_b = len(a.scores) - len(shared), len(b.scores) - len(shared)
@@ -79,6 +94,12 @@ def in_common(a: ScoredItems, b: ScoredItems, *, shared_only: bool) -> tuple[lis
         raise DataError(
             f"both files should have a score for the same items, found {n_only_a} only in {a.path} and {n_only_b} only "
             f"in {b.path}; --shared-only compares the {len(shared)} in both."
+        )
+    n_apart = len(a.ids ^ b.ids)  # without a score where they stand
+    if n_apart and not shared_only:
+        raise DataError(
+            f"both files should be about the same items, found {n_apart} in one of {a.path} and {b.path} only; "
+            f"--shared-only compares the {len(shared)} with both scores."
         )
     if not shared:
         raise DataError(
@@ -113,7 +134,11 @@ def read_earlier_scores(
         )
     for number, (value, item) in enumerate(zip(values, items), start=1):
         _check_same_answer(value, item, answer_key, f"{path} entry {number}")
-    return [_score(value, key, f"{path} entry {number}") for number, value in enumerate(values, start=1)]
+    scores = [_score(value, key, f"{path} entry {number}") for number, value in enumerate(values, start=1)]
+    n_scores = sum(score is not None for score in scores)
+    if n_scores < 2:
+        raise DataError(f"{path} should hold 2 scores or more, found {n_scores}; a correlation needs two.")
+    return scores
 
 
 def result_records(path: Path) -> list[dict[str, Any]] | None:
@@ -126,6 +151,24 @@ def result_records(path: Path) -> list[dict[str, Any]] | None:
 def _first_line(path: Path) -> str:
     with path.open(encoding="utf-8", errors="replace") as file:
         return file.readline(1000)
+
+
+def _id(record: Mapping[str, Any], where: str) -> str:
+    if not isinstance(record.get("id"), str):
+        raise DataError(f"{where} must be an item with its id, found {record.get('id')!r:.60}; judge again.")
+    return str(record["id"])
+
+
+def _item_score(record: Mapping[str, Any], where: str) -> float | None:
+    score = record.get("score")
+    if score is not None and not _is_finite(score):
+        raise DataError(f"{where} must have a number or null as its score, found {score!r:.60}; judge again.")
+    return None if score is None else float(score)
+
+
+def _doubts(result: Mapping[str, Any]) -> tuple[str, ...]:
+    found = result.get("doubts")
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def _numbered(ids: Sequence[str]) -> list[str]:
@@ -158,6 +201,10 @@ def _score(value: Any, key: str, where: str) -> float | None:
         value = value[key]
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if not _is_finite(value):
         raise DataError(f"{where} must be a number or null, found {value!r:.60}; correct it.")
     return float(value)
+
+
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)

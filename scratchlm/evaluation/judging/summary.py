@@ -18,8 +18,8 @@ class FigureMean:
     """One of the offline judge's figures over all answers, 0 to 1, with its 95 % interval."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None  # None for a single answer
+    high: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Judgement:
     failed: int
     empty: int
     mean: float | None  # None when nothing was scored
-    low: float | None  # 95 % bootstrap interval of the mean
+    low: float | None  # 95 % bootstrap interval of the mean; None below two answers
     high: float | None
     median: float | None
     deviation: float | None  # standard deviation of the items; None below two
@@ -104,7 +104,7 @@ def summarise(
     scores = (
         known if n_out == 0 or _count(grades, "scored") else []
     )  # empty answers alone say nothing of the others
-    low, high = bootstrap_interval(scores) if scores else (None, None)
+    low, high = _interval(scores)
     return Judgement(
         protocol=protocol.name,
         scale=(protocol.low, protocol.high),
@@ -131,6 +131,11 @@ def _count(grades: Sequence[Grade], status: str) -> int:
     return sum(grade.status == status for grade in grades)
 
 
+def _interval(values: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
+    """One value says nothing of how much the next would differ."""
+    return bootstrap_interval(values) if len(values) > 1 else (None, None)
+
+
 def _figures(grades: Sequence[Grade]) -> dict[str, FigureMean]:
     values: dict[str, list[float]] = {}
     for grade in grades:
@@ -138,7 +143,7 @@ def _figures(grades: Sequence[Grade]) -> dict[str, FigureMean]:
             values.setdefault(name, []).append(value)
     means = {}
     for name, column in values.items():
-        low, high = bootstrap_interval(column)
+        low, high = _interval(column)
         means[name] = FigureMean(mean=statistics.fmean(column), low=low, high=high)
     return means
 

@@ -42,7 +42,8 @@ def test_a_local_judge_is_opened_at_once(tmp_path):
     ],
 )
 def test_what_names_no_judge_lists_the_forms(spec, hint):
-    with pytest.raises(ConfigError, match=f"ollama:MODEL, openai:MODEL, local:PATH; got {spec!r}: {hint}"):
+    forms = r"ollama:MODEL, openai:MODEL, local:PATH \(offline asks nobody\)"
+    with pytest.raises(ConfigError, match=f"{forms}; got {spec!r}: {hint}"):
         judge_named(spec)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 import time
@@ -9,6 +10,7 @@ import time
 import pytest
 
 from scratchlm.core.errors import ConfigError, ServiceError
+from scratchlm.evaluation.judges.asking import SilentJudgeError
 from scratchlm.evaluation.judging.grading import JudgeGrader
 from scratchlm.evaluation.judging.items import fingerprint
 from scratchlm.evaluation.judging.measuring import file_records, grade_all
@@ -121,6 +123,43 @@ def test_failures_after_a_reply_do_not_stop_a_run(scripted_judge, grader_of, mak
     items = [make_item("Thing a."), *(make_item(f"Thing {i}.", number=i) for i in range(1, 9))]
     result = grade_all(items, grader_of(judge), protocol=SCORE, n_control_items=0).judgement
     assert (result.scored, result.failed, result.controls) == (1, 8, ())
+
+
+@pytest.mark.parametrize(("error", "n_asked"), [(SilentJudgeError, 21), (ServiceError, 60)])
+def test_a_judge_that_goes_away_is_not_asked_for_ever(scripted_judge, grader_of, make_item, error, n_asked):
+    """Nobody there twenty times in a row ends the run; a question that does not fit the context is its own fault."""
+
+    def says(messages):
+        if "Thing 0." in messages[0]["content"]:
+            return "13"
+        raise error("the judge is gone.")
+
+    judge = scripted_judge(says)
+    items = [
+        make_item(f"Thing {i}." if i < 60 else "", number=i) for i in [0, *range(1, 10), 60, *range(10, 60)]
+    ]
+    with (
+        contextlib.nullcontext()
+        if error is ServiceError
+        else pytest.raises(
+            ServiceError,
+            match=r"no reply to 20 questions in a row; the last: the judge is gone. Once it replies",
+        )
+    ):
+        result = grade_all(items, grader_of(judge), protocol=SCORE, n_control_items=0).judgement
+        assert (result.scored, result.failed) == (1, 59)
+    assert len(judge.asked) == n_asked
+
+
+def test_a_silence_that_ends_is_no_end(scripted_judge, grader_of, make_item):
+    def says(messages):
+        if re.search(r"Thing \d*0\.", messages[0]["content"]):
+            return "13"
+        raise SilentJudgeError("the judge is gone.")
+
+    items = [make_item(f"Thing {i}.", number=i) for i in range(60)]
+    result = grade_all(items, grader_of(scripted_judge(says)), protocol=SCORE, n_control_items=0).judgement
+    assert (result.scored, result.failed) == (6, 54)
 
 
 def test_nothing_but_empty_answers_needs_no_judge(scripted_judge, grader_of, make_item):

@@ -74,6 +74,14 @@ def test_a_reply_after_the_end_is_dropped(path):
     assert len(read_whole_lines(path)) == 1
 
 
+@pytest.mark.parametrize("replies", ["x", None, {}, [1], [{"call": "k1"}], [{"call": 1, "reply": "85"}]])
+def test_replies_that_are_none_are_named_with_their_line(path, replies):
+    Journal(path, HEADER).close()
+    path.write_text(json_line(HEADER.record()) + json_line({"kind": "item", "replies": replies}))
+    with pytest.raises(DataError, match="line 2 must hold replies with their call"):
+        Journal(path, HEADER)
+
+
 @pytest.mark.parametrize("n_replies", [0, 1])
 def test_a_judgement_that_failed_leaves_a_file_only_for_a_reply(path, n_replies):
     with contextlib.suppress(ZeroDivisionError), Journal(path, HEADER) as journal:
@@ -92,7 +100,15 @@ def test_what_a_killed_writer_left_beside_is_removed(path):
     assert sorted(file.name for file in path.parent.iterdir()) == [".other.jsonl.partial-1", path.name]
 
 
-@pytest.mark.parametrize("field", ["judge", "identity", "protocol", "prompt_sha256", "answers_sha256"])
+def test_the_same_judge_under_another_name_goes_on(path):
+    """A model folder's path from here and from elsewhere: its weights say that it is the same."""
+    with Journal(path, HEADER) as journal:
+        journal.add("k1", "85")
+    with Journal(path, dataclasses.replace(HEADER, judge="fake:/elsewhere/a")) as again:
+        assert again.known == {"k1": "85"}
+
+
+@pytest.mark.parametrize("field", ["identity", "protocol", "prompt_sha256", "answers_sha256"])
 def test_another_judgement_is_refused_and_left_alone(path, field):
     Journal(path, HEADER).close()
     before = path.read_bytes()

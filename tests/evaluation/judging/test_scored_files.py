@@ -93,6 +93,44 @@ def test_an_item_without_a_score_in_one_is_unequal_too(judged, make_item):
         in_common(a, b, shared_only=False)
 
 
+def test_an_item_without_a_score_that_the_other_file_lacks_is_unequal_too(judged, make_item):
+    items = [make_item(number=i) for i in range(5)]
+    a, path = read_scored(judged("a.jsonl", items[:4])), judged("b.jsonl", items)
+    records = lines_of(path)
+    records[5] |= {"status": "unparsed", "score": None}
+    write_lines(path, records)
+    b = read_scored(path)
+    assert a.scores.keys() == b.scores.keys()
+    for first, second in ((a, b), (b, a)):
+        with pytest.raises(DataError, match=r"found 1 in one of .* only; --shared-only compares the 4"):
+            in_common(first, second, shared_only=False)
+        assert len(in_common(first, second, shared_only=True)[0]) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"id": None}, "line 2 must be an item with its id"),
+        ({"score": "80"}, "line 2 must have a number or null as its score, found '80'"),
+        ({"score": True}, "line 2 must have a number"),
+    ],
+)
+def test_a_damaged_item_is_named_with_its_line(judged, make_item, change, complaint):
+    path = judged("a.jsonl", [make_item()])
+    records = lines_of(path)
+    records[1] |= change
+    write_lines(path, records)
+    with pytest.raises(DataError, match=complaint):
+        read_scored(path)
+
+
+def test_a_header_without_its_end_is_a_judgement_that_stopped(judged, make_item):
+    path = judged("a.jsonl", [make_item()])
+    path.write_text(path.read_text().split("\n")[0])
+    with pytest.raises(DataError, match="found one that stopped"):
+        read_scored(path)
+
+
 def test_nothing_in_common_is_no_comparison(judged, make_item):
     a, b = (
         read_scored(judged("a.jsonl", [make_item()])),
@@ -107,6 +145,15 @@ def test_two_judges_scores_are_not_compared(judged, make_item):
     b = read_scored(judged("b.jsonl", [make_item()], identity="another"))
     with pytest.raises(ConfigError, match="found identity 'offline'"):
         in_common(a, b, shared_only=True)
+
+
+def test_judges_that_differ_at_the_end_of_a_long_identity_are_shown_whole(tmp_path, judged, make_item):
+    long = "ollama:a-model-with-a-long-name:latest at http://judge.example.org:11434 seed=123 num_ctx="
+    a, b = (judged(f"{n}.jsonl", [make_item()], identity=f"{long}{n}") for n in (2048, 4096))
+    with pytest.raises(ConfigError, match=r"num_ctx=2048' in .* and .*num_ctx=4096' in"):
+        in_common(read_scored(a), read_scored(b), shared_only=True)
+    with pytest.raises(ConfigError, match=r"num_ctx=2048' where this one has .*num_ctx=4096'"):
+        judged("2048.jsonl", [make_item()], identity=f"{long}4096")
 
 
 def test_a_judgement_that_stopped_is_not_compared(judged, make_item):
@@ -147,6 +194,7 @@ def test_another_judges_results_are_earlier_scores_of_the_same_answers_only(judg
         ("[80, true]", "entry 2 must be a number or null, found True"),
         ('[80, "90"]', "entry 2 must be a number"),
         ("[80, NaN]", "finite"),
+        ("[80, null]", "2 scores or more, found 1"),
         ('[{"score": 1}, {"points": 2}]', "entry 2 must have a score under 'score', found points"),
         ('[{"score": 1}, {"score": 2, "instruction": "Other."}]', "entry 2 should score the same answers"),
     ],
