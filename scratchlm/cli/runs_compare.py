@@ -56,10 +56,12 @@ def _act(command: RunsCompare, console: Console) -> dict[str, Any]:  # noqa: ARG
             print(line)
         for one in between:
             print(_sentence(one))
-        n_same = len(settings) - sum(row.differs for row in settings)
-        print(f"\nsettings that differ ({n_same} are the same)" if not command.all_settings else "\nsettings")
-        for line in in_columns([["", *labels], *([row.name, *map(_value, row.values)] for row in shown)]):
-            print(line)
+        if settings:  # files of answers have none
+            n_same = len(settings) - len(shown)
+            print("\nsettings" if command.all_settings else f"\nsettings that differ ({n_same} do not)")
+        if shown:
+            for line in in_columns([["", *labels], *([row.name, *map(_value, row.values)] for row in shown)]):
+                print(line)
     return {
         "runs": [{key: run.get(key) for key in ("label", "path", "what", "state")} for run in runs],
         "figures": [

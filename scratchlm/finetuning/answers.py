@@ -14,7 +14,7 @@ from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.instructions import Instruction
 from scratchlm.data.prompt_ids import answer_end_id, encode_prompt
 from scratchlm.data.prompts import PromptTemplate
-from scratchlm.evaluation.intervals import wilson_interval
+from scratchlm.evaluation.intervals import bootstrap_interval, wilson_interval
 from scratchlm.evaluation.text_scores import exact_match, token_f1
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
@@ -50,6 +50,7 @@ class AnswerScores:
     exact_match: float
     interval: tuple[float, float]  # of exact_match, 95 %
     token_f1: float
+    f1_interval: tuple[float, float]  # of token_f1, 95 %
     n_empty: int  # answers without a word
 
 
@@ -124,11 +125,13 @@ def score_answers(answers: Sequence[Answer]) -> AnswerScores:
     if not answers:
         raise DataError("scoring needs answers, found none; check the test entries.")
     n_exact = sum(answer.is_exact for answer in answers)
+    f1 = [answer.f1 for answer in answers]
     return AnswerScores(
         n=len(answers),
         exact_match=n_exact / len(answers),
         interval=wilson_interval(n_exact, len(answers)),
-        token_f1=sum(answer.f1 for answer in answers) / len(answers),
+        token_f1=sum(f1) / len(f1),
+        f1_interval=bootstrap_interval(f1),
         n_empty=sum(not answer.text.strip() for answer in answers),
     )
 

@@ -16,6 +16,7 @@ ANSWER_KEY = "model_response"  # the book's name
 FILES_IN_A_RUN = (
     "answers.jsonl",
     "instruct/answers.jsonl",
+    "prefer/answers.jsonl",
 )  # where a run folder keeps its assistant's answers
 
 

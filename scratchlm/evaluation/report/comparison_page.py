@@ -62,7 +62,11 @@ def render_comparison(data: Mapping[str, Any], paired: Paired | None = None) -> 
             for stage, key, heading, words in SHARES
             if (rows := beside.share_bars(runs, stage, key, lambda number: look_of(number)[0]))
         ],
-        curves=[(plots[name], heading) for name, _, _, _, heading, _ in CURVES if name in plots],
+        curves=[
+            (plots[name], heading, _drawn(runs, stage))
+            for name, stage, _, _, heading, _ in CURVES
+            if name in plots
+        ],
         judged=[(run, drawing) for run, drawing in zip(runs, score_drawings(runs)) if drawing is not None],
         samples=beside.samples_beside(runs),
         skills=beside.skill_rows(runs),
@@ -72,6 +76,15 @@ def render_comparison(data: Mapping[str, Any], paired: Paired | None = None) -> 
         vocabularies={(run.get("pretrain") or {}).get("vocab_size") for run in runs if run.get("pretrain")}
         - {None},
     )
+
+
+def _drawn(runs: Sequence[Mapping[str, Any]], stage: str) -> list[tuple[str, tuple[str, Any]]]:
+    """The runs that have a history of that stage, each with its look: the key of a plot."""
+    return [
+        (str(run.get("label")), look_of(number))
+        for number, run in enumerate(runs)
+        if (run.get(stage) or {}).get("history")
+    ]
 
 
 def comparison_plots(runs: Sequence[Mapping[str, Any]]) -> dict[str, Plot]:
