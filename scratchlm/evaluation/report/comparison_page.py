@@ -11,7 +11,7 @@ from scratchlm.evaluation.report.canvas import Drawing
 from scratchlm.evaluation.report.curves import Plot
 from scratchlm.evaluation.report.items import Paired, browser_data, differences
 from scratchlm.evaluation.report.overlay_plots import look_of, overlay_plot
-from scratchlm.evaluation.report.score_plots import score_plot
+from scratchlm.evaluation.report.score_plots import score_plot, tallest_bar
 from scratchlm.evaluation.report.shell import render_page
 
 MAX_RUNS = 12  # more lines in a plot than anybody can tell apart
@@ -102,9 +102,11 @@ def comparison_plots(runs: Sequence[Mapping[str, Any]]) -> dict[str, Plot]:
 
 def score_drawings(runs: Sequence[Mapping[str, Any]]) -> list[Drawing | None]:
     """Each run's spread of a judge's scores; None where no judge has scored it."""
+    judgements = [run.get("judged") or {} for run in runs]
+    scales = [(float(judged.get("min", 0)), float(judged.get("max", 100))) for judged in judgements]
+    bars = [tallest_bar(judged.get("scores") or [], scale) for judged, scale in zip(judgements, scales)]
     drawings = []
-    for number, run in enumerate(runs):
-        judged = run.get("judged") or {}
+    for number, (run, judged) in enumerate(zip(runs, judgements)):
         low, high = judged.get("low"), judged.get("high")
         drawings.append(
             score_plot(
@@ -112,7 +114,8 @@ def score_drawings(runs: Sequence[Mapping[str, Any]]) -> list[Drawing | None]:
                 name=f"scores-{number + 1}",
                 role=look_of(number)[0],
                 title=f"{run.get('label')}: scores by {judged.get('judge')}",
-                scale=(float(judged.get("min", 0)), float(judged.get("max", 100))),
+                scale=scales[number],
+                tallest=max(bar for bar, scale in zip(bars, scales) if scale == scales[number]),
                 interval=None if low is None or high is None else (low, high),
             )
         )
