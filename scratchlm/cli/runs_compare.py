@@ -57,8 +57,7 @@ def _act(command: RunsCompare, console: Console) -> dict[str, Any]:  # noqa: ARG
         for one in between:
             print(_sentence(one))
         if settings:  # files of answers have none
-            n_same = len(settings) - len(shown)
-            print("\nsettings" if command.all_settings else f"\nsettings that differ ({n_same} do not)")
+            print(f"\n{_settings_heading(len(shown), len(settings), command)}")
         if shown:
             for line in in_columns([["", *labels], *([row.name, *map(_value, row.values)] for row in shown)]):
                 print(line)
@@ -71,6 +70,12 @@ def _act(command: RunsCompare, console: Console) -> dict[str, Any]:  # noqa: ARG
         "differences": [asdict(one) for one in between],
         "settings": [asdict(row) for row in shown],
     }
+
+
+def _settings_heading(n_shown: int, n: int, command: RunsCompare) -> str:
+    if command.all_settings:
+        return "settings"
+    return f"settings that differ ({n - n_shown} do not)" if n_shown else f"none of {n} settings differs"
 
 
 def _cell(claim: Claim | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -211,3 +212,15 @@ def test_a_second_command_may_not_join_a_run_in_progress(runs, run, monkeypatch)
     code, _, err = run("run runs/base")
     assert code == 2
     assert "found process 12345 at work in it" in err
+
+
+def test_compare_says_so_when_no_setting_differs_and_has_none_for_files(runs, run):
+    shutil.copytree(runs / "one", runs / "again")
+    _, out, _ = run("runs compare one again")
+    assert re.search(r"\nnone of \d+ settings differs\n$", out)
+    entries = [json.loads(line) for line in (runs / "one" / "answers.jsonl").read_text().splitlines()]
+    for name in ("a.json", "b.json"):
+        Path(name).write_text(json.dumps(entries))
+    _, out, _ = run("runs compare a.json b.json")
+    assert "cannot be told apart" in out
+    assert "settings" not in out

@@ -254,3 +254,11 @@ def test_every_plot_of_the_page_can_be_a_file(runs):
 def test_none_and_too_many_runs_are_refused(n_runs):
     with pytest.raises(ConfigError, match=f"shows 1 to {MAX_RUNS} runs, found {n_runs}"):
         render_comparison({"runs": [{"label": "a"}] * n_runs})
+
+
+def test_one_file_of_judged_answers_is_not_told_as_a_comparison(runs):
+    page = render_comparison({"runs": runs[2:]}, paired())
+    assert "beside each other</h2>" not in page
+    assert "<b>report</b>" in page
+    assert "How the judge's scores are spread" in page
+    assert "Figures beside each other</h2>" in render_comparison({"runs": runs})
