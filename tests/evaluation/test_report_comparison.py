@@ -260,5 +260,5 @@ def test_one_file_of_judged_answers_is_not_told_as_a_comparison(runs):
     page = render_comparison({"runs": runs[2:]}, paired())
     assert "beside each other</h2>" not in page
     assert "<b>report</b>" in page
-    assert "How the judge's scores are spread" in page
+    assert "How the judge&#39;s scores are spread" in page
     assert "Figures beside each other</h2>" in render_comparison({"runs": runs})
