@@ -22,8 +22,8 @@ from scratchlm.evaluation.likelihood import (
     encode_pair,
     start_tokens,
 )
+from scratchlm.generation.batches import texts_in_batches
 from scratchlm.generation.config import GenerationConfig
-from scratchlm.generation.generate import generate_ids
 from scratchlm.model.gpt import GPTModel
 
 MOST_NEW_TOKENS = 256  # of an answer whose task names no length; the harness's own default
@@ -92,14 +92,17 @@ class HarnessAnswers:
             for rows in groups.values():
                 config = self._generation_config(requests[rows[0]].args[1])
                 room = self._gpt.config.context_length - config.max_new_tokens
-                prompts = {i: self._prompt(requests[i].args[0])[-room:] for i in rows}
-                order = sorted(rows, key=lambda i, prompts=prompts: -len(prompts[i]))  # type: ignore[misc]
-                for first in range(0, len(order), self._batch_size):
-                    some = order[first : first + self._batch_size]
-                    chosen = [prompts[i] for i in some]
-                    written = generate_ids(self._gpt, chosen, config, tokenizer=self._tokenizer)
-                    texts |= {i: one.text for i, one in zip(some, written)}
-                    report(len(texts), len(requests))
+                prompts = [self._prompt(requests[i].args[0])[-room:] for i in rows]
+                n_before = len(texts)
+                written = texts_in_batches(
+                    self._gpt,
+                    prompts,
+                    config,
+                    tokenizer=self._tokenizer,
+                    batch_size=self._batch_size,
+                    progress=lambda done, _, n=n_before: report(n + done, len(requests)),  # type: ignore[misc]
+                )
+                texts |= dict(zip(rows, written))
         return [texts[i] for i in range(len(requests))]
 
     def _prompt(self, text: str) -> list[int]:

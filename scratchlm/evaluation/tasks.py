@@ -19,8 +19,8 @@ from scratchlm.evaluation.likelihood import (
 from scratchlm.evaluation.loss import perplexity_of
 from scratchlm.evaluation.task_items import ChoiceItem, ClozeItem, GenerationItem
 from scratchlm.evaluation.text_scores import exact_match
+from scratchlm.generation.batches import texts_in_batches
 from scratchlm.generation.config import GenerationConfig
-from scratchlm.generation.generate import generate_ids
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.word import loses_text
 
@@ -162,8 +162,6 @@ def score_generation(
         impossible settings.
     """
     _need_items(items)
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1, got {batch_size}; 16 is the default.")
     if max_new_tokens < 1:
         raise ConfigError(f"max_new_tokens must be at least 1, got {max_new_tokens}; 64 is the default.")
     room = model.config.context_length - max_new_tokens
@@ -180,14 +178,14 @@ def score_generation(
         start_id=end,
     )
     prompts = [start_tokens(tokenizer) + tokenizer.encode(item.prompt) for item in items]
-    order = sorted(range(len(items)), key=lambda i: -len(prompts[i]))
-    texts: dict[int, str] = {}
-    for first in range(0, len(order), batch_size):
-        rows = order[first : first + batch_size]
-        written = generate_ids(model, [prompts[i][-room:] for i in rows], config, tokenizer=tokenizer)
-        texts |= {i: one.text for i, one in zip(rows, written)}
-        if progress is not None:
-            progress(len(texts), len(items))
+    texts = texts_in_batches(
+        model,
+        [prompt[-room:] for prompt in prompts],
+        config,
+        tokenizer=tokenizer,
+        batch_size=batch_size,
+        progress=progress,
+    )
     strict = [texts[i].strip() in {answer.strip() for answer in item.answers} for i, item in enumerate(items)]
     folded = [any(exact_match(texts[i], answer) for answer in item.answers) for i, item in enumerate(items)]
     return TaskResult(
