@@ -15,7 +15,14 @@ from scratchlm.core.assets import cache_folder
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.protocols import ShowsProgress
 from scratchlm.data.shards import PreparedTokens, prepare_tokens
-from scratchlm.evaluation.loss import TextLoss, perplexity_of, say_bits_per_byte, stride_for, text_loss
+from scratchlm.evaluation.loss import (
+    TextLoss,
+    perplexity_of,
+    say_bits_per_byte,
+    say_perplexity,
+    stride_for,
+    text_loss,
+)
 from scratchlm.serving.language_model import LanguageModel, load
 from scratchlm.tokenizers.word import loses_text
 from scratchlm.training.settings import resolve_texts
@@ -59,9 +66,7 @@ def _act(command: EvaluateLoss, console: Console) -> dict[str, Any]:
     result = _figures(whole, lm)
     if not command.json:
         context = lm.config.context_length
-        print(
-            f"windows of {context} tokens, {stride} apart: nearly every token has {context - stride} before it"
-        )
+        print(f"windows of {context} tokens, {stride} apart: {_seen(context - stride)}")
         if len(parts) > 1:
             for name, part in zip(command.data, parts):
                 print(f"{name}: {_say(part, lm)}")
@@ -124,6 +129,13 @@ def _figures(part: TextLoss, lm: LanguageModel) -> dict[str, Any]:
     }
 
 
+def _seen(n: int) -> str:
+    """What stands before a token that is counted."""
+    if n == 0:
+        return "each window begins with nothing before it"
+    return f"after the first window, every token that is counted has at least {n} before it"
+
+
 def _say(part: TextLoss, lm: LanguageModel) -> str:
     figures = _figures(part, lm)
     bits = say_bits_per_byte(figures["bits_per_byte"])
@@ -134,6 +146,6 @@ def _say(part: TextLoss, lm: LanguageModel) -> str:
         low, high = part.interval
         sure = f"95 % interval {low:.4f} to {high:.4f} over other such text"
     return (
-        f"{part.loss:.4f} nats per token ({sure}), perplexity {part.perplexity:.2f}, {bits}, "
+        f"{part.loss:.4f} nats per token ({sure}), perplexity {say_perplexity(part.perplexity)}, {bits}, "
         f"over {part.n_tokens:,} tokens of {part.n_bytes:,} bytes"
     )

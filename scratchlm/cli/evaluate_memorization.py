@@ -54,6 +54,7 @@ class EvaluateMemorization(Common):
     texts: Path | None = None  # texts to measure instead of new samples: .txt is one, .jsonl one a line
     reference: Path | None = None  # held-out text that people wrote, as a yardstick
     text_field: str = "text"  # where .jsonl and .parquet keep the text
+    skip_bad_lines: bool = False  # leave out lines that do not parse, instead of stopping
     n_samples: int = 20  # how many to draw
     prompt: tuple[str, ...] = ()  # what they begin with, in turn; default: the beginning of a document
     max_new_tokens: int = 200  # per sample; end-of-text ends it earlier
@@ -74,6 +75,10 @@ def _act(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
         raise ConfigError(f"evaluate memorization needs a model and its training text, found no {missing}.")
     if command.n_samples < 1:
         raise ConfigError(f"n_samples must be at least 1, got {command.n_samples}; 20 is the default.")
+    if command.max_new_tokens < 1:
+        raise ConfigError(
+            f"max_new_tokens must be at least 1, got {command.max_new_tokens}; 200 is the default."
+        )
     paths = resolve_texts(command.data)
     if token_folder(paths) is not None:
         raise DataError(
@@ -87,10 +92,11 @@ def _act(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
     if command.texts is None:
         texts = _drawn(command, lm, show)
     else:
-        texts = [document.text for document in read_documents(command.texts, text_field=command.text_field)]
+        texts = _read(command, command.texts)
     sets = {"generated": texts}
     if command.reference is not None:
-        sets["reference"] = _pieces_like(texts, command.reference, lm, text_field=command.text_field)
+        held_out = _read(command, command.reference)
+        sets["reference"] = _pieces_like(texts, held_out, lm, name=str(command.reference))
     measured = _measured(command, paths, sets, lm, show)
     figures = {name: _figures(*found) for name, found in measured.items()}
     by_token, by_word, _ = measured["generated"]
@@ -116,6 +122,11 @@ def _act(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
         "reference_samples": len(sets.get("reference", [])),
         "items": items,
     }
+
+
+def _read(command: EvaluateMemorization, path: Path) -> list[str]:
+    documents = read_documents(path, text_field=command.text_field, skip_bad_lines=command.skip_bad_lines)
+    return [document.text for document in documents]
 
 
 def _drawn(command: EvaluateMemorization, lm: LanguageModel, show: ShowsProgress) -> list[str]:
@@ -146,16 +157,12 @@ def _drawn(command: EvaluateMemorization, lm: LanguageModel, show: ShowsProgress
     return texts
 
 
-def _pieces_like(texts: Sequence[str], path: Path, lm: LanguageModel, *, text_field: str) -> list[str]:
+def _pieces_like(texts: Sequence[str], held_out: Sequence[str], lm: LanguageModel, *, name: str) -> list[str]:
     """Pieces of a real text, as long as the texts in tokens, one after the other as far as it reaches.
 
     Raises: DataError when it has no room for the first one.
     """
-    ids = [
-        token
-        for document in read_documents(path, text_field=text_field)
-        for token in lm.tokenizer.encode(document.text)
-    ]
+    ids = [token for text in held_out for token in lm.tokenizer.encode(text)]
     pieces: list[str] = []
     begin = 0
     for length in (len(lm.tokenizer.encode(text)) for text in texts):
@@ -165,7 +172,7 @@ def _pieces_like(texts: Sequence[str], path: Path, lm: LanguageModel, *, text_fi
         begin += length
     if not pieces:
         raise DataError(
-            f"{path} should be at least as long as one sample, found {len(ids)} tokens; name a longer text."
+            f"{name} should be at least as long as one sample, found {len(ids)} tokens; name a longer text."
         )
     return pieces
 
@@ -185,10 +192,13 @@ def _measured(
             cache_folder=cache_folder() / "tokens",
             val_fraction=0.0,
             text_field=command.text_field,
+            skip_bad_lines=command.skip_bad_lines,
             progress=report,
         )
     together = [text for texts in sets.values() for text in texts]
-    pieces = read_pieces(find_sources(paths), text_field=command.text_field)
+    pieces = read_pieces(
+        find_sources(paths), text_field=command.text_field, skip_bad_lines=command.skip_bad_lines
+    )
     with show("reading words"):
         words, training_words = word_rows(together, ((piece.text, piece.ends_document) for piece in pieces))
     measured = {}

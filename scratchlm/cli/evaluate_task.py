@@ -14,6 +14,7 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import write_text
+from scratchlm.evaluation.loss import say_perplexity
 from scratchlm.evaluation.task_items import (
     ChoiceItem,
     ClozeItem,
@@ -104,16 +105,20 @@ def _act(command: EvaluateTask, console: Console) -> dict[str, Any]:
 
 
 def _show(kind: TaskKind, result: TaskResult) -> None:
-    print(f"{kind}, {result.n:,} questions")
+    print(f"{kind}, {_questions(result.n)}")
     chance = "" if result.chance is None else f"; chance is {result.chance:.1%}"
     for measure in result.rights:
         low, high = result.interval(measure)
         told = f"{result.share(measure):.1%} {IN_WORDS[measure]}"
         print(f"  {told} (95 % interval {low:.1%} to {high:.1%}{chance})")
-    if result.perplexity is not None and result.perplexity_interval is not None:
-        low, high = result.perplexity_interval
-        print(f"  perplexity {result.perplexity:,.2f} per word asked for ({low:,.2f} to {high:,.2f})")
+    if result.perplexity is not None:
+        sure = "too few questions for an interval"
+        if result.perplexity_interval is not None:
+            sure = "95 % interval {} to {}".format(*map(say_perplexity, result.perplexity_interval))
+        print(f"  perplexity {say_perplexity(result.perplexity)} per word asked for ({sure})")
     if result.n_cropped:
-        print(
-            f"  {result.n_cropped:,} questions are longer than the model reads: their beginnings were cut off"
-        )
+        print(f"  {_questions(result.n_cropped)} longer than the model reads: what stands first was cut off")
+
+
+def _questions(n: int) -> str:
+    return f"{n:,} question{'' if n == 1 else 's'}"

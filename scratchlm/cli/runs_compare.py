@@ -56,10 +56,11 @@ def _act(command: RunsCompare, console: Console) -> dict[str, Any]:  # noqa: ARG
             print(line)
         for one in between:
             print(_sentence(one))
-        n_same = len(settings) - sum(row.differs for row in settings)
-        print(f"\nsettings that differ ({n_same} are the same)" if not command.all_settings else "\nsettings")
-        for line in in_columns([["", *labels], *([row.name, *map(_value, row.values)] for row in shown)]):
-            print(line)
+        if settings:  # files of answers have none
+            print(f"\n{_settings_heading(len(shown), len(settings), command)}")
+        if shown:
+            for line in in_columns([["", *labels], *([row.name, *map(_value, row.values)] for row in shown)]):
+                print(line)
     return {
         "runs": [{key: run.get(key) for key in ("label", "path", "what", "state")} for run in runs],
         "figures": [
@@ -69,6 +70,12 @@ def _act(command: RunsCompare, console: Console) -> dict[str, Any]:  # noqa: ARG
         "differences": [asdict(one) for one in between],
         "settings": [asdict(row) for row in shown],
     }
+
+
+def _settings_heading(n_shown: int, n: int, command: RunsCompare) -> str:
+    if command.all_settings:
+        return "settings"
+    return f"settings that differ ({n - n_shown} do not)" if n_shown else f"none of {n} settings differs"
 
 
 def _cell(claim: Claim | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from scratchlm.tokenizers.measures import tokenizer_measures
 from scratchlm.tokenizers.word import LosslessWordTokenizer, WordTokenizer, build_vocab
 
 WORD_KINDS = ("word", "lossless-word")
+MAX_SHOWN = 200  # tokens of a text; --json has them all
+NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 DEFAULT = (*WORD_KINDS, "gpt2")
 
 
@@ -64,18 +67,30 @@ def _act(command: TokenizerCompare, console: Console) -> dict[str, Any]:
         rows.append(row)
         if not command.json:
             kept = "text comes back" if row["round_trip"] else "text does not come back unchanged"
-            print(f"{name}: {len(ids)} tokens, {row['bytes_per_token']:.2f} bytes each, {kept}")
+            size = "" if row["bytes_per_token"] is None else f"{row['bytes_per_token']:.2f} bytes each, "
+            print(f"{name}: {len(ids):,} tokens, {size}{kept}")
             print(f"  {_say(row)}")
-            print("  " + "|".join(str(token) for token in row["tokens"]))
+            print(f"  {_pieces(row['tokens'])}")
     return {"text": text, "tokenizers": rows}
 
 
 def _say(row: dict[str, Any]) -> str:
-    used = f"{row['vocabulary_used']:.2%} of {row['vocab_size']:,} entries used"
+    used = f"{row['n_used']:,} of {row['vocab_size']:,} entries used"
     if row["fertility"] is None:
         return used
     kept = f"{row['words_kept']:.1%} of words and {row['characters_kept']:.1%} of characters kept"
     return f"{row['fertility']:.2f} tokens per word, {kept}, {used}"
+
+
+def _pieces(tokens: Sequence[str]) -> str:
+    """The tokens in one line, whatever characters they hold; of a long text only the first."""
+    shown = "|".join(NOT_IN_A_LINE.sub(_escaped, token) for token in tokens[:MAX_SHOWN])
+    left = len(tokens) - MAX_SHOWN
+    return f"{shown}| ... and {left:,} more" if left > 0 else shown
+
+
+def _escaped(character: re.Match[str]) -> str:
+    return character[0].encode("unicode_escape").decode()
 
 
 def _named(name: str, text: str) -> Tokenizer:

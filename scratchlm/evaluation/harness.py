@@ -9,12 +9,12 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scratchlm.core.errors import ConfigError, DownloadError, MissingDependencyError
+from scratchlm.core.errors import ConfigError, DataError, DownloadError, MissingDependencyError
 from scratchlm.core.protocols import ShowsProgress, Tokenizer, no_progress
 from scratchlm.evaluation.likelihood import (
     EncodedPair,
@@ -22,8 +22,8 @@ from scratchlm.evaluation.likelihood import (
     encode_pair,
     start_tokens,
 )
+from scratchlm.generation.batches import texts_in_batches
 from scratchlm.generation.config import GenerationConfig
-from scratchlm.generation.generate import generate_ids
 from scratchlm.model.gpt import GPTModel
 
 MOST_NEW_TOKENS = 256  # of an answer whose task names no length; the harness's own default
@@ -92,14 +92,17 @@ class HarnessAnswers:
             for rows in groups.values():
                 config = self._generation_config(requests[rows[0]].args[1])
                 room = self._gpt.config.context_length - config.max_new_tokens
-                prompts = {i: self._prompt(requests[i].args[0])[-room:] for i in rows}
-                order = sorted(rows, key=lambda i, prompts=prompts: -len(prompts[i]))  # type: ignore[misc]
-                for first in range(0, len(order), self._batch_size):
-                    some = order[first : first + self._batch_size]
-                    chosen = [prompts[i] for i in some]
-                    written = generate_ids(self._gpt, chosen, config, tokenizer=self._tokenizer)
-                    texts |= {i: one.text for i, one in zip(some, written)}
-                    report(len(texts), len(requests))
+                prompts = [self._prompt(requests[i].args[0])[-room:] for i in rows]
+                n_before = len(texts)
+                written = texts_in_batches(
+                    self._gpt,
+                    prompts,
+                    config,
+                    tokenizer=self._tokenizer,
+                    batch_size=self._batch_size,
+                    progress=lambda done, _, n=n_before: report(n + done, len(requests)),  # type: ignore[misc]
+                )
+                texts |= dict(zip(rows, written))
         return [texts[i] for i in range(len(requests))]
 
     def _prompt(self, text: str) -> list[int]:
@@ -189,17 +192,21 @@ def run_harness(
 
     include_path: a folder with tasks of your own. limit: only so many questions of each task. n_fewshot: solved
     examples before each question; None is what the task says.
-    Raises: MissingDependencyError without lm-eval; ConfigError for an unknown task; DownloadError when a task's data is
-        neither here nor to be had.
+    Raises: MissingDependencyError without lm-eval; ConfigError for an unknown task or a limit below 1; DataError for a
+        task file that the harness cannot use; DownloadError when a task's data is neither here nor to be had.
     """
     try:
         from lm_eval import simple_evaluate
         from lm_eval.tasks import TaskManager
     except ImportError as cause:
         raise _missing() from cause
+    for name, value, least in (("limit", limit, 1), ("n_fewshot", n_fewshot, 0)):
+        if value is not None and value < least:
+            raise ConfigError(f"{name} must be at least {least}, got {value}; leave it out for the default.")
     if include_path is not None and not Path(include_path).is_dir():
         raise ConfigError(f"include_path must be a folder of tasks, found none at {include_path}; check it.")
     manager = TaskManager(include_path=None if include_path is None else str(include_path))
+    manager.load = _told_in_our_words(manager.load)
     names = [name for task in tasks for name in _known(task, manager)]
     try:
         found = simple_evaluate(
@@ -216,6 +223,23 @@ def run_harness(
             "datasets library where there is a network, or name a task with data of your own."
         ) from cause
     return list(_scores(found))
+
+
+def _told_in_our_words(load: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The harness's loading of tasks, which lets anything out that a task file can do wrong."""
+
+    def guarded(tasks: Any) -> Any:
+        try:
+            return load(tasks)
+        except OSError:  # data that is not here
+            raise
+        except Exception as cause:  # other people's templates and settings
+            raise DataError(
+                f"a task file must be one that lm-evaluation-harness can use, got {type(cause).__name__}: {cause}; "
+                "correct the .yaml file, or its data."
+            ) from cause
+
+    return guarded
 
 
 def _known(name: str, manager: Any) -> list[str]:

@@ -106,6 +106,18 @@ def perplexity_of(loss: float) -> float:
     return math.exp(min(loss, 700.0))  # exp(710) is beyond a float
 
 
+def say_perplexity(value: float) -> str:
+    """The figure in words: where decimals say nothing, without them, and of a huge one only its size.
+
+    Example:
+        >>> say_perplexity(2.0826), say_perplexity(33_814.54), say_perplexity(6_886_768_999.11)
+        ('2.08', '33,815', '6.9e+09')
+    """
+    if value >= 1e7:
+        return f"{value:.1e}"
+    return f"{value:,.2f}" if value < 1000 else f"{value:,.0f}"
+
+
 def say_bits_per_byte(bits: float | None) -> str:
     """The figure in words; None belongs to a tokenizer that loses part of the text, such as one of words."""
     return "bits per byte not comparable" if bits is None else f"{bits:.4f} bits per byte"

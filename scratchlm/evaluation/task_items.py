@@ -115,6 +115,11 @@ def _choice(value: Mapping[str, Any], origin: str) -> ChoiceItem:
         labels, wanted = _texts(value["choices"], "label", origin), value.get("answerKey")
         if len(labels) != len(choices):
             raise DataError(f"{origin} must label every choice, found {len(labels)} for {len(choices)}.")
+    elif "choices" not in value:
+        raise DataError(
+            f"{origin} must have choices or endings, found {', '.join(map(repr, value)) or 'nothing'}; a file holds "
+            "questions of one kind, that of --kind or of its first line."
+        )
     else:
         is_asked = "prompt" not in value
         context = _text(value, "question" if is_asked else "prompt", origin)
@@ -122,6 +127,10 @@ def _choice(value: Mapping[str, Any], origin: str) -> ChoiceItem:
         choices, wanted = _texts(value, "choices", origin), value.get("answer")
         labels = choices if isinstance(wanted, str) else tuple(str(i) for i in range(len(choices)))
     wanted = str(wanted) if isinstance(wanted, (int, str)) and not isinstance(wanted, bool) else ""
+    if labels is choices and choices.count(wanted) > 1:
+        raise DataError(
+            f"{origin} must name the right choice, found {wanted!r:.40} twice among them; give its place, from 0."
+        )
     if len(choices) < 2 or wanted not in labels:
         raise DataError(
             f"{origin} must have two or more choices and name the right one, found {len(choices)} and the answer "

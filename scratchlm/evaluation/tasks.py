@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.evaluation.intervals import bootstrap_interval, wilson_interval
+from scratchlm.evaluation.intervals import MIN_BLOCKS, bootstrap_interval, wilson_interval
 from scratchlm.evaluation.likelihood import (
     EncodedPair,
     continuation_likelihoods,
@@ -19,8 +19,8 @@ from scratchlm.evaluation.likelihood import (
 from scratchlm.evaluation.loss import perplexity_of
 from scratchlm.evaluation.task_items import ChoiceItem, ClozeItem, GenerationItem
 from scratchlm.evaluation.text_scores import exact_match
+from scratchlm.generation.batches import texts_in_batches
 from scratchlm.generation.config import GenerationConfig
-from scratchlm.generation.generate import generate_ids
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.word import loses_text
 
@@ -38,7 +38,7 @@ class TaskResult:
     n_cropped: int  # questions whose beginning the model could not see
     items: tuple[dict[str, Any], ...]  # one row per question, in order
     perplexity: float | None = None  # of the words asked for
-    perplexity_interval: tuple[float, float] | None = None
+    perplexity_interval: tuple[float, float] | None = None  # None for fewer than ten questions, too
 
     def share(self, measure: Measure = "accuracy") -> float:
         """The share that is right."""
@@ -65,10 +65,14 @@ def score_cloze(
     Raises: DataError for no items, or one that cannot be encoded.
     """
     _need_items(items)
-    pairs = [_pair(tokenizer, item.context, item.target, item.origin) for item in items]
+    room = model.config.context_length
+    pairs = [_pair(tokenizer, item.context, item.target, item.origin, room=room) for item in items]
     found = continuation_likelihoods(model, pairs, batch_size=batch_size, progress=progress)
     losses = [-one.log_prob for one in found]
-    low, high = bootstrap_interval(losses)
+    interval = None
+    if len(losses) >= MIN_BLOCKS:  # a bootstrap of a few questions would look surer than it is
+        low, high = bootstrap_interval(losses)
+        interval = (perplexity_of(low), perplexity_of(high))
     is_right = [one.is_greedy for one in found]
     if loses_text(tokenizer):
         is_known = [
@@ -81,15 +85,15 @@ def score_cloze(
         chance=None,
         n_cropped=sum(one.n_cropped > 0 for one in found),
         perplexity=perplexity_of(math.fsum(losses) / len(losses)),
-        perplexity_interval=(perplexity_of(low), perplexity_of(high)),
+        perplexity_interval=interval,
         items=tuple(
             {
                 "origin": item.origin,
                 "target": item.target.strip(),
-                "right": one.is_greedy,
+                "right": right,
                 "log_prob": one.log_prob,
             }
-            for item, one in zip(items, found)
+            for item, one, right in zip(items, found, is_right)
         ),
     )
 
@@ -111,7 +115,7 @@ def score_choices(
     """
     _need_items(items)
     pairs = [
-        _pair(tokenizer, item.context, item.delimiter + choice, item.origin)
+        _pair(tokenizer, item.context, item.delimiter + choice, item.origin, room=model.config.context_length)
         for item in items
         for choice in item.choices
     ]
@@ -158,8 +162,8 @@ def score_generation(
         impossible settings.
     """
     _need_items(items)
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1, got {batch_size}; 16 is the default.")
+    if max_new_tokens < 1:
+        raise ConfigError(f"max_new_tokens must be at least 1, got {max_new_tokens}; 64 is the default.")
     room = model.config.context_length - max_new_tokens
     if room < 1:
         raise DataError(
@@ -174,14 +178,14 @@ def score_generation(
         start_id=end,
     )
     prompts = [start_tokens(tokenizer) + tokenizer.encode(item.prompt) for item in items]
-    order = sorted(range(len(items)), key=lambda i: -len(prompts[i]))
-    texts: dict[int, str] = {}
-    for first in range(0, len(order), batch_size):
-        rows = order[first : first + batch_size]
-        written = generate_ids(model, [prompts[i][-room:] for i in rows], config, tokenizer=tokenizer)
-        texts |= {i: one.text for i, one in zip(rows, written)}
-        if progress is not None:
-            progress(len(texts), len(items))
+    texts = texts_in_batches(
+        model,
+        [prompt[-room:] for prompt in prompts],
+        config,
+        tokenizer=tokenizer,
+        batch_size=batch_size,
+        progress=progress,
+    )
     strict = [texts[i].strip() in {answer.strip() for answer in item.answers} for i, item in enumerate(items)]
     folded = [any(exact_match(texts[i], answer) for answer in item.answers) for i, item in enumerate(items)]
     return TaskResult(
@@ -196,11 +200,17 @@ def score_generation(
     )
 
 
-def _pair(tokenizer: Tokenizer, context: str, continuation: str, origin: str) -> EncodedPair:
+def _pair(tokenizer: Tokenizer, context: str, continuation: str, origin: str, *, room: int) -> EncodedPair:
     try:
-        return encode_pair(tokenizer, context, continuation)
+        pair = encode_pair(tokenizer, context, continuation)
     except DataError as cause:
         raise DataError(f"{origin}: {cause}") from cause
+    if len(pair.continuation) > room:
+        raise DataError(
+            f"{origin}: what is asked for must fit into the {room} tokens that the model reads, found "
+            f"{len(pair.continuation)}; remove the line, or take a model with a longer context."
+        )
+    return pair
 
 
 def _need_items(items: Sequence[object]) -> None:

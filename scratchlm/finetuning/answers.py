@@ -14,10 +14,10 @@ from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.instructions import Instruction
 from scratchlm.data.prompt_ids import answer_end_id, encode_prompt
 from scratchlm.data.prompts import PromptTemplate
-from scratchlm.evaluation.intervals import wilson_interval
+from scratchlm.evaluation.intervals import bootstrap_interval, wilson_interval
 from scratchlm.evaluation.text_scores import exact_match, token_f1
+from scratchlm.generation.batches import texts_in_batches
 from scratchlm.generation.config import GenerationConfig
-from scratchlm.generation.generate import generate_ids
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.history import History
 
@@ -50,6 +50,7 @@ class AnswerScores:
     exact_match: float
     interval: tuple[float, float]  # of exact_match, 95 %
     token_f1: float
+    f1_interval: tuple[float, float]  # of token_f1, 95 %
     n_empty: int  # answers without a word
 
 
@@ -67,13 +68,10 @@ def answer_all(
     stop_ids = tuple(sorted(end for end in ends if end is not None))
     config = GenerationConfig(max_new_tokens=max_new_tokens, stop_ids=stop_ids)
     prompts = [encode_prompt(entry, chosen, tokenizer) for entry in entries]
-    order = sorted(range(len(entries)), key=lambda i: len(prompts[i]))  # batches of similar length
-    texts: dict[int, str] = {}
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        results = generate_ids(model, [prompts[i] for i in rows], config, tokenizer=tokenizer)
-        texts |= {i: result.text.removeprefix(chosen.answer_lead) for i, result in zip(rows, results)}
-    return [Answer(entry=entry, text=texts[i]) for i, entry in enumerate(entries)]
+    texts = texts_in_batches(model, prompts, config, tokenizer=tokenizer, batch_size=batch_size)
+    return [
+        Answer(entry=entry, text=text.removeprefix(chosen.answer_lead)) for entry, text in zip(entries, texts)
+    ]
 
 
 def answer_into_file(
@@ -124,11 +122,13 @@ def score_answers(answers: Sequence[Answer]) -> AnswerScores:
     if not answers:
         raise DataError("scoring needs answers, found none; check the test entries.")
     n_exact = sum(answer.is_exact for answer in answers)
+    f1 = [answer.f1 for answer in answers]
     return AnswerScores(
         n=len(answers),
         exact_match=n_exact / len(answers),
         interval=wilson_interval(n_exact, len(answers)),
-        token_f1=sum(answer.f1 for answer in answers) / len(answers),
+        token_f1=sum(f1) / len(f1),
+        f1_interval=bootstrap_interval(f1),
         n_empty=sum(not answer.text.strip() for answer in answers),
     )
 

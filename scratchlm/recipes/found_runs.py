@@ -121,7 +121,8 @@ def the_run(name: str, runs_dir: Path = Path("runs")) -> FoundRun:
                           f"`scratchlm runs list --runs-dir {runs_dir}` names those there are.")  # fmt: skip
     run = look_at_run(path)
     if not run.is_run:
-        raise ConfigError(f"{path} should be a run folder, found {run.state}: {run.problem}; name another.")
+        found = f"it damaged: {run.problem.rstrip('.')}" if run.state == "damaged" else run.problem
+        raise ConfigError(f"{path} should be a run folder, found {found}; or name another run.")
     return run
 
 

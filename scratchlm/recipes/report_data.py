@@ -138,11 +138,13 @@ def next_commands(recipe: Recipe, run: StageRun) -> list[dict[str, str]]:
         ]
     if "instruct" in recipe.stages:
         commands += [
-            {"command": f"scratchlm chat --model {quoted('instruct')}", "what": "talk to the assistant"}
+            {"command": f"scratchlm chat --model {quoted('instruct')}", "what": "talk to the assistant"},
+            _judging(shlex.quote(str(run.out))),
         ]
     if "prefer" in recipe.stages:
         commands += [
-            {"command": f"scratchlm chat --model {quoted('prefer')}", "what": "talk to the tuned assistant"}
+            {"command": f"scratchlm chat --model {quoted('prefer')}", "what": "talk to the tuned assistant"},
+            _judging(quoted("prefer")),
         ]
     return [
         *commands,
@@ -152,6 +154,13 @@ def next_commands(recipe: Recipe, run: StageRun) -> list[dict[str, str]]:
         },
         {"command": "tensorboard --logdir runs", "what": "all curves, live"},
     ]
+
+
+def _judging(answers: str) -> dict[str, str]:
+    return {
+        "command": f"scratchlm evaluate judge --answers {answers} --judge ollama:llama3",
+        "what": "let Llama 3 in Ollama score the answers, as the book does",
+    }
 
 
 def _look_inside(loaded: LoadedModel, prompt: str) -> dict[str, Any]:

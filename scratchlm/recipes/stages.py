@@ -97,11 +97,14 @@ def run_pretrain(run: StageRun) -> dict[str, Any]:
         notify=run.notify,
         progress=run.progress,
     )
+    val_loss_low, val_loss_high = result.final.interval or (None, None)
     return {
         "step": result.step,
         "train_loss": result.train_loss,
         "val_loss": result.final.loss,
         "perplexity": result.final.perplexity,
+        "val_loss_low": val_loss_low,
+        "val_loss_high": val_loss_high,
         "bits_per_byte": None if loses_text(result.tokenizer) else result.final.bits_per_byte,
         "scored_tokens": result.final.n_tokens,
         "tokens": result.tokens,
@@ -259,6 +262,8 @@ def run_instruct(run: StageRun) -> dict[str, Any]:
         "low": low,
         "high": high,
         "token_f1": result.scores.token_f1,
+        "token_f1_low": result.scores.f1_interval[0],
+        "token_f1_high": result.scores.f1_interval[1],
         "empty": result.scores.n_empty,
         "untrained_exact_match": others["untrained"].exact_match,
         "base_exact_match": others["base"].exact_match,

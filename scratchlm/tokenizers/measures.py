@@ -18,11 +18,14 @@ class TokenizerMeasures:
     """A tokenizer's figures on one text."""
 
     n_tokens: int
-    bytes_per_token: float  # of the text as UTF-8; more means shorter rows of ids
+    n_used: int  # entries of the vocabulary that the text needs
+    bytes_per_token: (
+        float | None
+    )  # of the text as UTF-8; more means shorter rows of ids; None without a token
     fertility: float | None  # tokens per word between white space; 1 is the least, None without a word
     characters_kept: float  # the share of characters that are still there after encoding and decoding
     words_kept: float | None  # the share of words likewise; None without a word
-    vocabulary_used: float  # the share of the vocabulary that the text needs
+    vocabulary_used: float  # the same as a share of the vocabulary
 
 
 def tokenizer_measures(tokenizer: Tokenizer, text: str, *, ids: list[int] | None = None) -> TokenizerMeasures:
@@ -45,7 +48,8 @@ def tokenizer_measures(tokenizer: Tokenizer, text: str, *, ids: list[int] | None
     words = text.split()
     return TokenizerMeasures(
         n_tokens=len(ids),
-        bytes_per_token=len(text.encode("utf-8", "surrogatepass")) / max(1, len(ids)),
+        n_used=len(set(ids)),
+        bytes_per_token=len(text.encode("utf-8", "surrogatepass")) / len(ids) if ids else None,
         fertility=len(ids) / len(words) if words else None,
         characters_kept=_share_kept(text, decoded),
         words_kept=_share_kept(words, decoded.split()) if words else None,

@@ -70,3 +70,19 @@ def test_token_shards_hold_no_words(life, run, run_json):
     (shards,) = Path("../home/tokens").glob("tokens-*")
     code, _, err = run(f"evaluate memorization --model {life['base']} --data {shards}")
     assert (code, "found token shards" in err) == (3, True)
+
+
+def test_no_new_tokens_are_no_samples(command, run):
+    code, _, err = run(f"{command} --max-new-tokens 0")
+    assert (code, "max_new_tokens must be at least 1" in err) == (2, True)
+
+
+def test_bad_lines_are_left_out_when_that_is_said(life, run, run_json, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    text = "The cat sat on the mat and the dog sat on the log"
+    rows.write_text(json.dumps({"text": text}) + "\n{broken\n")
+    words = f"evaluate memorization --model {life['base']} --data {rows} --texts {rows}"
+    code, _, err = run(words)
+    assert (code, "--skip-bad-lines" in err) == (3, True)
+    found = run_json(f"{words} --skip-bad-lines")
+    assert (found["samples"], found["generated"]["longest_words"]) == (1, 13)

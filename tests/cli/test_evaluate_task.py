@@ -59,3 +59,11 @@ def test_what_is_wrong_is_told(life, run, file):
     assert run(f"{base} --data {file(CHOICE)} --kind cloze")[0] == 3
     code, _, err = run(f"evaluate task --model {life['classifier']} --data {file(CHOICE)}")
     assert (code, "classifier" in err) == (2, True)
+
+
+def test_few_questions_are_told_as_few(life, run, file):
+    code, out, _ = run(f"evaluate task --model {life['base']} --data {file({'text': 'The ' * 60 + 'dog'})}")
+    assert code == 0
+    assert "1 question\n" in out
+    assert "too few questions for an interval" in out
+    assert "1 question longer than the model reads" in out

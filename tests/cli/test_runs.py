@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -188,13 +189,13 @@ def test_report_reads_a_file_of_answers_beside_a_run(runs, run_json):
     [
         ("report", 2, "needs a run, found none"),
         ("report missing", 2, "found nothing"),
-        ("report broken", 2, "found damaged"),
+        ("report broken", 2, "found it damaged"),
         ("report one one", 2, "named once"),
         ("report one --out runs", 2, "should be new, empty or an earlier report"),
         ("report one --plots gif", 2, "gif"),
         ("runs list --runs-dir missing", 2, "found nothing"),
         ("runs show", 2, "needs a run"),
-        ("runs show notes", 2, "found foreign"),
+        ("runs show notes", 2, "found no run: recipe.toml is missing"),
         ("runs rm", 2, "needs the name of a run"),
         ("runs", 2, "needs one of its parts"),
     ],
@@ -211,3 +212,15 @@ def test_a_second_command_may_not_join_a_run_in_progress(runs, run, monkeypatch)
     code, _, err = run("run runs/base")
     assert code == 2
     assert "found process 12345 at work in it" in err
+
+
+def test_compare_says_so_when_no_setting_differs_and_has_none_for_files(runs, run):
+    shutil.copytree(runs / "one", runs / "again")
+    _, out, _ = run("runs compare one again")
+    assert re.search(r"\nnone of \d+ settings differs\n$", out)
+    entries = [json.loads(line) for line in (runs / "one" / "answers.jsonl").read_text().splitlines()]
+    for name in ("a.json", "b.json"):
+        Path(name).write_text(json.dumps(entries))
+    _, out, _ = run("runs compare a.json b.json")
+    assert "cannot be told apart" in out
+    assert "settings" not in out

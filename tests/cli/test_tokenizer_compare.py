@@ -26,3 +26,22 @@ def test_a_vocabulary_of_words_loses_white_space(life, run_json):
 def test_an_empty_text_is_an_error(life, run):
     code, _, err = run("tokenizer compare", "", "--tokenizers", life["base"])
     assert (code, "empty" in err) == (3, True)
+
+
+def test_a_text_without_tokens_has_no_bytes_per_token(run, run_json):
+    words = ("tokenizer compare", "  ", "--tokenizers", "word")
+    (row,) = run_json(*words)["tokenizers"]
+    assert (row["n_tokens"], row["n_used"], row["bytes_per_token"]) == (0, 0, None)
+    assert "word: 0 tokens, text does not come back unchanged\n  0 of 2 entries used" in run(*words)[1]
+
+
+def test_tokens_stay_in_one_line_and_long_texts_are_cut(run, run_json):
+    words = ("tokenizer compare", "a\n\x1b[31m b" + " c" * 300, "--tokenizers", "lossless-word")
+    code, out, _ = run(*words)
+    assert code == 0
+    assert "\x1b" not in out
+    tokens = out.splitlines()[-1]
+    assert tokens.startswith("  a|\\n|")
+    n_tokens = len(run_json(*words)["tokenizers"][0]["tokens"])
+    assert n_tokens > 600
+    assert tokens.endswith(f"... and {n_tokens - 200} more")

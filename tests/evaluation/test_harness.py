@@ -15,7 +15,7 @@ import torch
 
 from scratchlm.checkpoints.huggingface import export_huggingface
 from scratchlm.checkpoints.store import save_model
-from scratchlm.core.errors import ConfigError, MissingDependencyError
+from scratchlm.core.errors import ConfigError, DataError, MissingDependencyError
 from scratchlm.evaluation.harness import HarnessAnswers, _known, harness_model, run_harness
 from scratchlm.evaluation.task_items import read_task_items
 from scratchlm.evaluation.tasks import score_choices, score_cloze
@@ -328,3 +328,21 @@ def test_answers_come_back_in_the_order_of_the_questions(model, tiny_tokenizer):
         SimpleNamespace(args=(prompt, {"max_gen_toks": 3 + i % 2})) for i, prompt in enumerate(PROMPTS)
     ]
     assert answers.generate_until(requests) == [answers.generate_until([one])[0] for one in requests]
+
+
+@needs_harness
+@pytest.mark.slow
+def test_impossible_numbers_and_broken_task_files_are_told(model, tiny_tokenizer, tasks):
+    def ask(*names, **settings):
+        run_harness(model, tiny_tokenizer, names, include_path=tasks, **settings)
+
+    with pytest.raises(ConfigError, match="limit must be at least 1, got 0"):
+        ask("own_choice", limit=0)
+    with pytest.raises(ConfigError, match="n_fewshot must be at least 0, got -1"):
+        ask("own_choice", n_fewshot=-1)
+    whole = (tasks / "own_choice.yaml").read_text()
+    (tasks / "broken.yaml").write_text(
+        whole.replace("own_choice", "broken").replace("{{prompt}}", "{{nothing}}")
+    )
+    with pytest.raises(DataError, match="UndefinedError"):
+        ask(str(tasks / "broken.yaml"))

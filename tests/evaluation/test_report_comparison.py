@@ -96,7 +96,7 @@ def test_figures_of_all_runs_stand_beside_each_other_with_their_intervals(runs):
     assert (score[2].value, score[2].interval, score[2].over) == (
         "71.5",
         "69.0–74.0",
-        "3 answers (2 unparsed)",
+        "3 answers (2 more unparsed)",
     )
 
 
@@ -112,10 +112,46 @@ def test_only_settings_of_stages_that_ran_are_compared():
     }
     rows = {row.name: (row.values, row.differs) for row in setting_rows([pretraining, tuning])}
     assert rows == {
-        "model.n_layers": ([2, None], True),
-        "classify.lr": ([None, 1], True),
-        "data.messages": ([None, ["m"]], True),
+        "model.n_layers": ([2, None], False),  # one value: nothing to differ from
+        "classify.lr": ([None, 1], False),
+        "data.messages": ([None, ["m"]], False),
     }
+
+
+def test_a_setting_that_an_older_run_of_the_same_stage_lacks_differs():
+    new, old = (
+        {"stages_planned": ["classify"], "settings": {"classify": settings, "data": {"messages": ["m"]}}}
+        for settings in ({"lr": 1, "pad": "none"}, {"lr": 1})
+    )
+    rows = {row.name: row.differs for row in setting_rows([new, old, {"label": "a file of answers"}])}
+    assert rows == {"classify.lr": False, "classify.pad": True, "data.messages": False}
+
+
+def test_the_key_of_a_plot_names_the_runs_that_are_drawn(runs):
+    del runs[1]["classify"]
+    text = render_comparison({"title": "t", "runs": runs})
+    keys = {
+        part.split('data-plot="')[1].split('"')[0]: [
+            run["label"] for run in runs if f">{run['label']}<" in key
+        ]
+        for part in text.split('<figure class="curve">')[1:]
+        for key in [part.split("</ul>")[0]]
+    }
+    assert keys["pretrain"] == ["small", "wide"]
+    assert keys["classify_accuracy"] == ["small"]
+
+
+def test_the_losses_interval_is_told_per_token_and_per_byte():
+    stage = {"val_loss": 2.0, "bits_per_byte": 1.0, "val_loss_low": 1.9, "val_loss_high": 2.2}
+    rows = {row.name: row.cells[0] for row in figure_rows([{"pretrain": stage}])}
+    assert rows["Validation loss"].interval == "1.900–2.200"
+    assert rows["Bits per byte"].interval == "0.950–1.100"
+
+
+def test_a_score_says_over_how_many_answers_its_mean_is():
+    judged = {"judge": "j", "mean": 50.0, "scored": 7, "empty": 2, "unparsed": 1}
+    (row,) = figure_rows([{"judged": judged}])
+    assert row.cells[0].over == "9 answers (2 empty, 1 more unparsed)"
 
 
 def test_a_setting_differs_when_any_run_has_another_value(runs):
@@ -218,3 +254,11 @@ def test_every_plot_of_the_page_can_be_a_file(runs):
 def test_none_and_too_many_runs_are_refused(n_runs):
     with pytest.raises(ConfigError, match=f"shows 1 to {MAX_RUNS} runs, found {n_runs}"):
         render_comparison({"runs": [{"label": "a"}] * n_runs})
+
+
+def test_one_file_of_judged_answers_is_not_told_as_a_comparison(runs):
+    page = render_comparison({"runs": runs[2:]}, paired())
+    assert "beside each other</h2>" not in page
+    assert "<b>report</b>" in page
+    assert "How the judge&#39;s scores are spread" in page
+    assert "Figures beside each other</h2>" in render_comparison({"runs": runs})

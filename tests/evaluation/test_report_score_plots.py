@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 from matplotlib.figure import Figure
 
 from scratchlm.evaluation.report.canvas import PRINTED
+from scratchlm.evaluation.report.comparison_page import score_drawings
 from scratchlm.evaluation.report.score_plots import score_plot
 
 
@@ -37,3 +38,19 @@ def test_another_scale_is_drawn_as_it_is():
 
 def test_no_scores_give_no_plot():
     assert score_plot([], name="s", role="run1") is None
+
+
+def test_equal_bars_of_plots_beside_each_other_are_equally_high():
+    def top(drawing):
+        axes = Figure().add_subplot()
+        drawing.draw(axes, PRINTED, False)
+        return axes.get_ylim()[1]
+
+    few, many, other = (
+        {"judge": "j", "min": least, "max": most, "scores": scores}
+        for least, most, scores in ((0, 100, [5] * 3), (0, 100, [5] * 40), (1, 10, [5] * 7))
+    )
+    drawings = score_drawings([{"judged": few}, {"judged": many}, {"label": "a run"}, {"judged": other}])
+    assert drawings[2] is None
+    assert top(drawings[0]) == top(drawings[1]) > 40
+    assert top(drawings[3]) < 8

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from scratchlm.core.errors import DataError
+from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.evaluation.likelihood import continuation_likelihoods, encode_pair
 from scratchlm.evaluation.task_items import ChoiceItem, ClozeItem, GenerationItem
 from scratchlm.evaluation.tasks import score_choices, score_cloze, score_generation
@@ -66,7 +66,7 @@ def test_blind_guessing_depends_on_how_many_choices_each_question_has(model, tin
 
 
 def test_the_perplexity_of_a_cloze_task_is_per_word(model, tiny_tokenizer):
-    items = [ClozeItem(context=context, target=" doggy", origin="") for context in CONTEXTS]
+    items = [ClozeItem(context=context, target=" doggy", origin="") for context in CONTEXTS * 2]
     result = score_cloze(model, tiny_tokenizer, items)
     losses = [-log_prob(model, tiny_tokenizer, context, " doggy") for context in CONTEXTS]
     assert result.perplexity == pytest.approx(math.exp(sum(losses) / len(losses)))
@@ -139,3 +139,30 @@ def test_an_unknown_word_is_never_right_though_the_model_expects_one():
     with torch.no_grad():
         model.out_head.weight.copy_(torch.tensor([[0.0], [1.0], [0.0]]).expand(3, 4))
     assert score_cloze(model, tokenizer, [unknown, known]).rights == {"accuracy": 1}
+
+
+def test_what_is_written_down_of_each_question_adds_up_to_the_accuracy():
+    tokenizer = WordTokenizer({"a": 0, "b": 1, "<|unk|>": 2})
+    model = GPTModel(GPTConfig(vocab_size=3, context_length=8, emb_dim=4, n_heads=1, n_layers=1)).eval()
+    with torch.no_grad():  # it says <|unk|> whatever it reads
+        model.final_norm.scale.zero_()
+        model.final_norm.shift.fill_(1.0)
+        model.out_head.weight.copy_(torch.tensor([[0.0], [0.0], [1.0]]).expand(3, 4))
+    result = score_cloze(model, tokenizer, [ClozeItem(context="a b", target=" zebra", origin="")])
+    assert sum(row["right"] for row in result.items) == result.rights["accuracy"] == 0
+
+
+def test_a_few_questions_have_no_interval_of_their_perplexity(model, tiny_tokenizer):
+    item = ClozeItem(context="The cat sat", target=" on", origin="file line 1")
+    assert score_cloze(model, tiny_tokenizer, [item] * 9).perplexity_interval is None
+    low, high = score_cloze(model, tiny_tokenizer, [item] * 10).perplexity_interval
+    assert low == pytest.approx(high)
+
+
+def test_what_cannot_be_asked_is_told_with_its_line(model, tiny_tokenizer):
+    long = ClozeItem(context="The cat", target=" " + "xyz" * 40, origin="file line 3")
+    with pytest.raises(DataError, match="file line 3: what is asked for must fit into the 40 tokens"):
+        score_cloze(model, tiny_tokenizer, [long])
+    item = GenerationItem(prompt="The cat", answers=("sat",), origin="")
+    with pytest.raises(ConfigError, match="max_new_tokens must be at least 1, got 0"):
+        score_generation(model, tiny_tokenizer, [item], max_new_tokens=0)

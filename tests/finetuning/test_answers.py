@@ -57,6 +57,7 @@ def test_scores_count_an_empty_answer_as_wrong():
     assert scores.exact_match == 0.25
     assert scores.token_f1 == pytest.approx((1 + 2 / 3 + 0 + 0) / 4)
     assert scores.interval[0] < 0.25 < scores.interval[1]
+    assert scores.f1_interval[0] < scores.token_f1 < scores.f1_interval[1]
 
 
 def test_scoring_nothing_is_an_error():

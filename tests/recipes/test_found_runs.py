@@ -99,7 +99,14 @@ def test_a_run_is_found_by_path_and_by_name(run_copy):
 def test_what_is_no_run_is_refused_with_its_reason(run_copy, tmp_path):
     with pytest.raises(ConfigError, match=r"should be a run folder, found nothing"):
         the_run("missing", run_copy.parent)
-    with pytest.raises(ConfigError, match=r"found foreign: no run: recipe\.toml is missing"):
+    with pytest.raises(ConfigError, match=r"found no run: recipe\.toml is missing; or"):
         the_run(str(tmp_path))
     with pytest.raises(ConfigError, match="should be the folder with the runs, found nothing"):
         find_runs(tmp_path / "missing")
+
+
+def test_a_damaged_run_is_told_in_one_sentence(run_copy):
+    (run_copy / "recipe.toml").write_text("stages = [")
+    with pytest.raises(ConfigError, match="should be a run folder, found it damaged: ") as caught:
+        the_run(str(run_copy))
+    assert ".;" not in str(caught.value)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.evaluation.judging.items import read_items
 from scratchlm.recipes.comparison_data import collect, find_source
 from scratchlm.recipes.found_runs import look_at_run
+from scratchlm.recipes.recipe import load_recipe
+from scratchlm.recipes.report_data import next_commands
 from scratchlm.recipes.report_files import as_csv, plain, tables, whole_run, write_report
+from scratchlm.recipes.stages import StageRun
 from scratchlm.training.interrupts import StoppedBySignal
 
 
@@ -77,6 +83,7 @@ def test_one_run_is_told_as_at_its_end_with_all_its_answers(finished, tmp_path):
     for anchor in ("tokens", "pretrain", "attention", "classify", "instruct", "honesty", "run", "next"):
         assert (f'<section id="{anchor}"' in page) == (f'<section id="{anchor}"' in own), anchor
     assert "Item by item" in page
+    assert f"scratchlm evaluate judge --answers {result.out} --judge ollama:llama3" in page
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["report.html"]
 
 
@@ -142,3 +149,31 @@ def test_a_damaged_history_is_named(sources, tmp_path):
     (sources[0].path / "metrics.jsonl").write_text("{broken\n{}\n")
     with pytest.raises(DataError, match=r"metrics\.jsonl, line 1 must be JSON"):
         write_report(sources, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("stages", "judged"),
+    [
+        (("classify", "instruct"), ["runs/book"]),
+        (("pretrain", "instruct", "prefer"), ["runs/book", "runs/book/prefer"]),
+        (("pretrain", "classify"), []),
+    ],
+)
+def test_runs_with_answers_name_the_judge_among_the_next_commands(stages, judged, tmp_path):
+    recipe = dataclasses.replace(load_recipe("book")[1], stages=stages)
+    run = StageRun(
+        recipe=recipe, out=Path("runs/book"), device=torch.device("cpu"), callbacks=(), notify=print
+    )
+    commands = [shown["command"] for shown in next_commands(recipe, run)]
+    assert [command for command in commands if "evaluate judge" in command] == [
+        f"scratchlm evaluate judge --answers {folder} --judge ollama:llama3" for folder in judged
+    ]
+    assert load_recipe("book")[1].stages == ("classify", "instruct")
+
+
+@pytest.mark.parametrize("folder", ["", "instruct", "prefer"])
+def test_the_judge_finds_the_answers_of_each_kind_of_run(folder, tmp_path):
+    (tmp_path / folder).mkdir(exist_ok=True)
+    row = {"instruction": "Say hi.", "input": "", "output": "hi", "model_response": "hello"}
+    (tmp_path / folder / "answers.jsonl").write_text(json.dumps(row) + "\n")
+    assert [item.answer for item in read_items(tmp_path)] == ["hello"]

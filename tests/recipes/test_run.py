@@ -102,6 +102,9 @@ def test_figures_are_those_of_the_saved_models_and_files(finished, data_files):
     ]
     assert [a["model_response"] for a in answers] == [a["answer"] for a in instruct["answers"]]
     assert instruct["exact_match"] == sum(a["correct"] for a in instruct["answers"]) / 4
+    assert instruct["token_f1_low"] <= instruct["token_f1"] <= instruct["token_f1_high"]
+    if pretrain["val_loss_low"] is not None:  # a short text has too few windows
+        assert pretrain["val_loss_low"] <= pretrain["val_loss"] <= pretrain["val_loss_high"]
 
 
 def test_figures_are_kept_as_files(finished):

@@ -16,6 +16,7 @@ ANSWER_KEY = "model_response"  # the book's name
 FILES_IN_A_RUN = (
     "answers.jsonl",
     "instruct/answers.jsonl",
+    "prefer/answers.jsonl",
 )  # where a run folder keeps its assistant's answers
 
 
@@ -108,7 +109,7 @@ def _file_of(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     raise ConfigError(
-        f"a folder of answers should be a run with {' or '.join(FILES_IN_A_RUN)}, found neither in {path}; "
+        f"a folder of answers should be a run with {' or '.join(FILES_IN_A_RUN)}, found none of them in {path}; "
         "name the file, or fine-tune an assistant first."
     )
 

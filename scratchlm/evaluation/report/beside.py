@@ -11,6 +11,8 @@ from scratchlm.evaluation.report.claims import Bar, Claim, claims
 from scratchlm.evaluation.report.formats import count, decimal, is_number
 from scratchlm.evaluation.report.views import MAX_SAMPLE_STEPS, Shown, even_choice, flat_settings
 
+STAGES = {"pretrain", "classify", "instruct", "prefer"}
+DATA_OF = {"data.messages": "classify", "data.instructions": "instruct", "data.preferences": "prefer"}
 MEANINGLESS = {"description", "needs"}  # settings that change nothing
 
 
@@ -64,13 +66,19 @@ def share_bars(runs: Sequence[Data], stage: str, key: str, look: Callable[[int],
 
 
 def setting_rows(runs: Sequence[Data]) -> list[SettingRow]:
-    """Every setting of a stage that some run has; of a stage that a run has not, it has no settings."""
+    """Every setting of a stage that some run has; runs without that stage have none, and differ in nothing there."""
     tables = [dict(flat_settings(_own_settings(run))) for run in runs]
     names = list(dict.fromkeys(name for table in tables for name in table))
     rows = []
     for name in names:
         values = [table.get(name) for table in tables]
-        rows.append(SettingRow(name=name, values=values, differs=any(v != values[0] for v in values[1:])))
+        stage = _stage_of(name)
+        used = [
+            value
+            for value, run in zip(values, runs)
+            if run.get("settings") and (stage is None or stage in (run.get("stages_planned") or ()))
+        ]
+        rows.append(SettingRow(name=name, values=values, differs=any(value != used[0] for value in used[1:])))
     return rows
 
 
@@ -108,10 +116,20 @@ def skill_rows(runs: Sequence[Data]) -> list[tuple[str, list[Mapping[str, Any] |
     return list(found.items())
 
 
+def _stage_of(name: str) -> str | None:
+    """The stage that a setting is for; None for what is everybody's."""
+    section = name.partition(".")[0]
+    if section in STAGES:
+        return section
+    if section in ("model", "tokenizer", "sample_prompt", "data"):
+        return DATA_OF.get(name, "pretrain")
+    return None
+
+
 def _own_settings(run: Data) -> dict[str, Any]:
     """The settings that the run's stages used: sections of other stages and empty lists of data say nothing."""
     stages = run.get("stages_planned") or ()
-    others = {"pretrain", "classify", "instruct", "prefer"} - set(stages)
+    others = STAGES - set(stages)
     if "pretrain" not in stages:
         others |= {"model", "tokenizer", "sample_prompt"}
     own = {
@@ -128,8 +146,10 @@ def _judge_claims(run: Data) -> list[Claim]:
         return []
     low, high = judged.get("low"), judged.get("high")
     ends = f"{decimal(low, 1)}–{decimal(high, 1)}" if is_number(low) and is_number(high) else ""
-    missing = [f"{count(judged[key])} {key}" for key in ("unparsed", "failed", "empty") if judged.get(key)]
+    counted = sum(judged[key] for key in ("scored", "empty") if is_number(judged.get(key)))
+    aside = {"empty": "empty", "unparsed": "more unparsed", "failed": "more failed"}
+    parts = [f"{count(judged[key])} {words}" for key, words in aside.items() if judged.get(key)]
     note = f"By {judged.get('judge') or 'a judge'}, on a scale to {judged.get('max', 100):g}."
-    over = f"{count(judged.get('scored'))} answers{' (' + ', '.join(missing) + ')' if missing else ''}"
+    over = f"{count(counted)} answers{' (' + ', '.join(parts) + ')' if parts else ''}"
     name = f"Score by {judged.get('judge') or 'a judge'}"
     return [Claim(name=name, value=decimal(judged["mean"], 1), over=over, interval=ends, note=note)]

@@ -110,10 +110,25 @@ def _pretrain_claims(stage: Data) -> list[Claim]:
         ),
     )
     return [
-        Claim(name=name, value=f"{decimal(stage[key], 3)}{unit}", over=over, interval="", note=note)
+        Claim(
+            name=name,
+            value=f"{decimal(stage[key], 3)}{unit}",
+            over=over,
+            interval=_loss_interval(stage, key),
+            note=note,
+        )
         for key, name, unit, note in named
         if is_number(stage.get(key))
     ]
+
+
+def _loss_interval(stage: Data, key: str) -> str:
+    """The loss's interval, in the units of the figure; nothing when the run did not record it."""
+    low, high, loss = stage.get("val_loss_low"), stage.get("val_loss_high"), stage.get("val_loss")
+    if not (is_number(low) and is_number(high) and is_number(loss) and loss > 0):
+        return ""
+    scale = stage[key] / loss
+    return f"{decimal(low * scale, 3)}–{decimal(high * scale, 3)}"
 
 
 def _classify_claims(stage: Data) -> list[Claim]:
@@ -155,10 +170,16 @@ def _prefer_claims(stage: Data) -> list[Claim]:
 
 
 def _share_claims(stage: Data, *named: tuple[str, str, str, str]) -> list[Claim]:
-    """Claims about shares of one; the interval of a stage belongs to the first of them."""
-    ends = interval_text(stage.get("low"), stage.get("high"))
+    """Claims about shares of one; `low` and `high` of a stage belong to the first of them."""
+    ends = [("low", "high"), *((f"{key}_low", f"{key}_high") for key, *_ in named[1:])]
     return [
-        Claim(name=name, value=percent(stage[key]), over=over, interval="" if i else ends, note=note)
+        Claim(
+            name=name,
+            value=percent(stage[key]),
+            over=over,
+            note=note,
+            interval=interval_text(stage.get(ends[i][0]), stage.get(ends[i][1])),
+        )
         for i, (key, name, over, note) in enumerate(named)
         if is_number(stage.get(key))
     ]

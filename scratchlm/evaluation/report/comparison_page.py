@@ -11,7 +11,7 @@ from scratchlm.evaluation.report.canvas import Drawing
 from scratchlm.evaluation.report.curves import Plot
 from scratchlm.evaluation.report.items import Paired, browser_data, differences
 from scratchlm.evaluation.report.overlay_plots import look_of, overlay_plot
-from scratchlm.evaluation.report.score_plots import score_plot
+from scratchlm.evaluation.report.score_plots import score_plot, tallest_bar
 from scratchlm.evaluation.report.shell import render_page
 
 MAX_RUNS = 12  # more lines in a plot than anybody can tell apart
@@ -62,7 +62,11 @@ def render_comparison(data: Mapping[str, Any], paired: Paired | None = None) -> 
             for stage, key, heading, words in SHARES
             if (rows := beside.share_bars(runs, stage, key, lambda number: look_of(number)[0]))
         ],
-        curves=[(plots[name], heading) for name, _, _, _, heading, _ in CURVES if name in plots],
+        curves=[
+            (plots[name], heading, _drawn(runs, stage))
+            for name, stage, _, _, heading, _ in CURVES
+            if name in plots
+        ],
         judged=[(run, drawing) for run, drawing in zip(runs, score_drawings(runs)) if drawing is not None],
         samples=beside.samples_beside(runs),
         skills=beside.skill_rows(runs),
@@ -72,6 +76,15 @@ def render_comparison(data: Mapping[str, Any], paired: Paired | None = None) -> 
         vocabularies={(run.get("pretrain") or {}).get("vocab_size") for run in runs if run.get("pretrain")}
         - {None},
     )
+
+
+def _drawn(runs: Sequence[Mapping[str, Any]], stage: str) -> list[tuple[str, tuple[str, Any]]]:
+    """The runs that have a history of that stage, each with its look: the key of a plot."""
+    return [
+        (str(run.get("label")), look_of(number))
+        for number, run in enumerate(runs)
+        if (run.get(stage) or {}).get("history")
+    ]
 
 
 def comparison_plots(runs: Sequence[Mapping[str, Any]]) -> dict[str, Plot]:
@@ -89,9 +102,11 @@ def comparison_plots(runs: Sequence[Mapping[str, Any]]) -> dict[str, Plot]:
 
 def score_drawings(runs: Sequence[Mapping[str, Any]]) -> list[Drawing | None]:
     """Each run's spread of a judge's scores; None where no judge has scored it."""
+    judgements = [run.get("judged") or {} for run in runs]
+    scales = [(float(judged.get("min", 0)), float(judged.get("max", 100))) for judged in judgements]
+    bars = [tallest_bar(judged.get("scores") or [], scale) for judged, scale in zip(judgements, scales)]
     drawings = []
-    for number, run in enumerate(runs):
-        judged = run.get("judged") or {}
+    for number, (run, judged) in enumerate(zip(runs, judgements)):
         low, high = judged.get("low"), judged.get("high")
         drawings.append(
             score_plot(
@@ -99,7 +114,8 @@ def score_drawings(runs: Sequence[Mapping[str, Any]]) -> list[Drawing | None]:
                 name=f"scores-{number + 1}",
                 role=look_of(number)[0],
                 title=f"{run.get('label')}: scores by {judged.get('judge')}",
-                scale=(float(judged.get("min", 0)), float(judged.get("max", 100))),
+                scale=scales[number],
+                tallest=max(bar for bar, scale in zip(bars, scales) if scale == scales[number]),
                 interval=None if low is None or high is None else (low, high),
             )
         )

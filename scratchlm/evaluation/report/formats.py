@@ -182,12 +182,12 @@ def setting(value: Any) -> str:
     """A setting as a recipe would write it.
 
     Example:
-        >>> setting(True), setting([1, 2]), setting("tiny"), setting(0.001), setting(None)
-        ('true', '[1, 2]', 'tiny', '0.001', 'not set')
+        >>> setting(True), setting([1, 2]), setting("tiny"), setting(0.001), setting(""), setting(None)
+        ('true', '[1, 2]', 'tiny', '0.001', '""', 'not set')
     """
     if value is None:
         return "not set"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return value if value and isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def shade(value: Any) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -23,11 +25,15 @@ def score_plot(
     title: str = "",
     scale: tuple[float, float] = (0.0, 100.0),
     interval: tuple[float, float] | None = None,
+    tallest: int | None = None,
 ) -> Drawing | None:
-    """Bars of how many answers got which score; a line marks the mean, a band its 95 % interval; None without any."""
+    """Bars of how many answers got which score; a line marks the mean, a band its 95 % interval; None without any.
+
+    tallest: the highest bar of all plots that stand beside this one, so that equal bars are equally high.
+    """
     if not scores:
         return None
-    counts, edges = np.histogram(np.clip(scores, *scale), bins=N_BINS, range=scale)
+    counts, edges = _histogram(scores, scale)
     mean = float(np.mean(scores))
     place = (mean - scale[0]) / (scale[1] - scale[0])
 
@@ -44,7 +50,7 @@ def score_plot(
         )  # fmt: skip
         quiet(axes, colours, label_size=11, pad=5)
         axes.set_xlim(*scale)
-        axes.set_ylim(0, 1.06 * max(counts))
+        axes.set_ylim(0, 1.06 * max(*counts, tallest or 0))
         top = axes.get_ylim()[1]
         locator = MaxNLocator(nbins=4, steps=[1, 2, 5, 10], integer=True)
         ticks = [tick for tick in locator.tick_values(0, top) if 0 <= tick <= top]
@@ -54,3 +60,14 @@ def score_plot(
         return {}
 
     return Drawing(name=name, draw=draw, margins=MARGINS, size=NARROW, title=title)
+
+
+def tallest_bar(scores: Sequence[float], scale: tuple[float, float]) -> int:
+    """How many answers the highest bar of these scores stands for; 0 without any."""
+    return int(_histogram(scores, scale)[0].max())
+
+
+def _histogram(
+    scores: Sequence[float], scale: tuple[float, float]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    return np.histogram(np.clip(scores, *scale), bins=N_BINS, range=scale)

@@ -38,7 +38,7 @@ def test_a_run_folder_gives_its_answers(tmp_path, folder):
 
 
 def test_a_folder_without_answers_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="found neither"):
+    with pytest.raises(ConfigError, match="found none of them"):
         read_items(tmp_path)
 
 

@@ -1,0 +1,41 @@
+"""Continuing many prompts: the batch changes nothing, and the order is that of the prompts."""
+
+from __future__ import annotations
+
+import pytest
+
+from scratchlm.core.errors import ConfigError
+from scratchlm.generation.batches import texts_in_batches
+from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.generate import generate_ids
+
+CONFIG = GenerationConfig(max_new_tokens=4)
+
+
+def test_each_prompt_gets_what_it_gets_alone_in_its_place(tiny_model):
+    prompts = [[1, 2, 3, 4, 5], [6], [7, 8], [9, 1, 2], [3]]
+    tokenizer = Spelling()
+    alone = [generate_ids(tiny_model, [ids], CONFIG, tokenizer=tokenizer)[0].text for ids in prompts]
+    seen = []
+    for size in (1, 2, 5):
+        found = texts_in_batches(
+            tiny_model, prompts, CONFIG, tokenizer=tokenizer, batch_size=size,
+            progress=lambda done, total: seen.append((done, total)),
+        )  # fmt: skip
+        assert found == alone
+    assert seen == [(n, 5) for n in (1, 2, 3, 4, 5, 2, 4, 5, 5)]
+
+
+def test_no_prompts_are_no_texts_and_a_batch_of_nothing_is_an_error(tiny_model):
+    assert texts_in_batches(tiny_model, [], CONFIG, tokenizer=Spelling(), batch_size=3) == []
+    with pytest.raises(ConfigError, match="batch_size must be at least 1, got 0"):
+        texts_in_batches(tiny_model, [[1]], CONFIG, tokenizer=Spelling(), batch_size=0)
+
+
+class Spelling:
+    """Ids as words, so that every difference shows."""
+
+    end_of_text_id = None
+
+    def decode(self, ids):
+        return "".join(f" {token}" for token in ids)
