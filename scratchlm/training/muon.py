@@ -12,31 +12,33 @@ from torch import Tensor, nn
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: the steepest quintic that stays near 1
 N_ITERATIONS = 5
 EPSILON = 1e-7  # a gradient of zeros stays zero
+STACKED_WIDTH = 128  # wider matrices keep a processor busy one by one, and in a stack 10 % less well
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
     """Push all singular values of each matrix towards 1 and keep its directions: roughly U V^T of U S V^T.
 
-    Five steps of a Newton-Schulz iteration, for a whole stack of matrices at once. The values end between 0.7
+    Five steps of a Newton-Schulz iteration, for one matrix or a whole stack at once. The values end between 0.7
     and 1.2, which serves as well as exactly 1.
-    Shapes: (N, rows, columns) -> the same.
+    Shapes: (rows, columns) or (N, rows, columns) -> the same.
     Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
     """
     is_tall = matrices.shape[-2] > matrices.shape[-1]
     x = (matrices.mT if is_tall else matrices).to(_kernel_dtype(matrices))
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(EPSILON)  # no singular value above 1
     a, b, c = COEFFICIENTS
+    added = torch.addmm if x.ndim == 2 else torch.baddbmm  # added(m, n, o) = beta m + alpha n o
     for _ in range(N_ITERATIONS):
-        gram = torch.bmm(x, x.mT)
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        gram = x @ x.mT
+        x = added(x, added(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if is_tall else x).to(matrices.dtype)
 
 
 class Muon(torch.optim.Optimizer):
     """Momentum whose matrices are orthogonalized before each step.
 
-    `torch.optim.Muon` does the same matrix by matrix; here matrices of one shape go together, which halves the
-    optimizer's time for small models. Both agree up to the rounding of the iteration.
+    `torch.optim.Muon` does the same matrix by matrix; here narrow matrices of one shape go together, which halves
+    the optimizer's time for small models. Both agree up to the rounding of the iteration.
     Source: Jordan et al. 2024; Nesterov momentum 0.95, the step scaled by the root of rows / columns where that is
     above 1, weight decay as in AdamW.
     """
@@ -64,7 +66,10 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov: look one step further
         rows, columns = weights[0].shape
-        updates = list(orthogonalize(torch.stack(ahead)).unbind())
+        if min(rows, columns) <= STACKED_WIDTH:
+            updates = list(orthogonalize(torch.stack(ahead)).unbind())
+        else:
+            updates = [orthogonalize(matrix) for matrix in ahead]
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(weights, updates, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
 

@@ -41,7 +41,9 @@ def test_steps_equal_torchs_muon_up_to_the_rounding_of_bfloat16():
         )
 
 
-def test_steps_equal_torchs_muon_in_float32(monkeypatch):
+@pytest.mark.parametrize("stacked", [0, 128])
+def test_steps_equal_torchs_muon_in_float32(monkeypatch, stacked):
+    monkeypatch.setattr(muon_module, "STACKED_WIDTH", stacked)
     monkeypatch.setattr(muon_module, "_kernel_dtype", lambda matrices: matrices.dtype)
     monkeypatch.setattr(
         torch.Tensor, "bfloat16", lambda tensor: tensor.clone()
