@@ -17,7 +17,6 @@ from scratchlm.evaluation.accuracy import ClassificationScores
 from scratchlm.finetuning.classification_task import (
     Prediction,
     Threshold,
-    best_threshold,
     score_predictions,
 )
 from scratchlm.finetuning.classifier_training import RAW_SPLIT, ClassifierTrainings, ClassifySettings, SideRun
@@ -84,20 +83,21 @@ def finetune_classifier(
     )
     try:
         fitted = trainings.train(split, out, callbacks, resume=resume)
-        threshold = None
-        if settings.choose_threshold:
-            val = validation_texts(texts, labels, groups, seed=settings.split_seed)
-            threshold = best_threshold(trainings.predict(fitted, val), [labels[i] for i in val], classes)
+        val = validation_texts(texts, labels, groups, seed=settings.split_seed)
+        threshold = trainings.threshold(fitted, val)
+        if threshold is not None:
             trainings.keep_threshold(out, threshold)
         predictions = trainings.predict(fitted, split.test, threshold=threshold)
         scores = score_predictions(predictions, [labels[i] for i in split.test], classes)
         main = SideRun(seed=settings.seed, n_texts=len(split.train), accuracy=scores.accuracy)
         by_seed = (
             main,
-            *(trainings.on_the_side(split, seed=settings.seed + i) for i in range(1, settings.seeds)),
+            *(trainings.on_the_side(split, val, seed=settings.seed + i) for i in range(1, settings.seeds)),
         )
         shares = sorted(settings.learning_curve)
-        by_share = (*(trainings.on_the_side(split, share=share) for share in shares), main) if shares else ()
+        by_share = (
+            (*(trainings.on_the_side(split, val, share=share) for share in shares), main) if shares else ()
+        )
         scores_raw, earlier_s = None, fitted.earlier_s
         if settings.compare_raw_split:
             notify("once more on the book's split, which lets near-duplicates stand on both sides")
@@ -105,7 +105,9 @@ def finetune_classifier(
             raw = trainings.train(raw_split, out / RAW_SPLIT, callbacks, resume=resume)
             earlier_s += raw.earlier_s
             raw_labels = [labels[i] for i in raw_split.test]
-            scores_raw = score_predictions(trainings.predict(raw, raw_split.test), raw_labels, classes)
+            raw_threshold = trainings.threshold(raw, raw_split.val)
+            said = trainings.predict(raw, raw_split.test, threshold=raw_threshold)
+            scores_raw = score_predictions(said, raw_labels, classes)
     finally:
         trainings.close()
     return ClassifyResult(

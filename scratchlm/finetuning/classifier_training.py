@@ -24,7 +24,13 @@ from scratchlm.data.classification import ClassificationExamples
 from scratchlm.data.label_split import LabelSplit, balance, class_counts, repeat_to_balance, share_of
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.finetuning.base import RANDOM, Base, load_base
-from scratchlm.finetuning.classification_task import ClassificationTask, Prediction, Threshold, predict
+from scratchlm.finetuning.classification_task import (
+    ClassificationTask,
+    Prediction,
+    Threshold,
+    best_threshold,
+    predict,
+)
 from scratchlm.finetuning.freeze import TrainPart, freeze_all_but
 from scratchlm.finetuning.heads import Position, replace_head
 from scratchlm.finetuning.lora import merge_lora, merged_copy
@@ -232,6 +238,12 @@ class ClassifierTrainings:
             cache=fitted.cache,
         )
 
+    def threshold(self, fitted: Fitted, val: Sequence[int] | np.ndarray[Any, Any]) -> Threshold | None:
+        """The threshold that suits these validation texts best; None when none is wanted."""
+        if not self.settings.choose_threshold:
+            return None
+        return best_threshold(self.predict(fitted, val), [self.labels[i] for i in val], self.classes)
+
     def keep_threshold(self, out: Path, threshold: Threshold) -> None:
         """Save the threshold with the newest checkpoint of a run folder: predictions use it from now on."""
         folder = resolve_model(out)
@@ -239,11 +251,12 @@ class ClassifierTrainings:
         rewrite_task(folder, {**task, "threshold": dataclasses.asdict(threshold)})
 
     def on_the_side(
-        self, split: LabelSplit, *, seed: int | None = None, share: float | None = None
+        self, split: LabelSplit, val: Sequence[int], *, seed: int | None = None, share: float | None = None
     ) -> SideRun:
         """Train with another seed or on a share of the texts, keep only the accuracy, and never do it twice.
 
-        What was finished before a run was killed is read from its folder.
+        A threshold, where one is wanted, is chosen anew on the texts `val`. What was finished before a run was killed
+        is read from its folder.
         """
         seed = self.settings.seed if seed is None else seed
         train = split.train
@@ -255,7 +268,7 @@ class ClassifierTrainings:
                 return SideRun(seed=seed, n_texts=len(train), accuracy=record["accuracy"])
         self.notify(f"on the side: seed {seed}, {len(train):,} texts")
         fitted = self.train(dataclasses.replace(split, train=train), None, seed=seed)
-        said = self.predict(fitted, split.test)
+        said = self.predict(fitted, split.test, threshold=self.threshold(fitted, val))
         n_right = sum(p.label == self.labels[i] for p, i in zip(said, split.test))
         run = SideRun(seed=seed, n_texts=len(train), accuracy=n_right / len(said))
         history.append({"step": fitted.progress.step, **dataclasses.asdict(run)})

@@ -481,6 +481,28 @@ def test_a_threshold_is_chosen_on_validation_texts_and_saved(messages, base_fold
     assert [p.label for p in again] == [p.label for p in result.predictions]
 
 
+def test_runs_beside_the_main_one_choose_a_threshold_of_their_own(
+    messages, base_folder, tmp_path, monkeypatch
+):
+    chosen = []
+    plain = classifier_training.best_threshold
+
+    def best(predictions, labels, classes):
+        chosen.append(len(labels))
+        return plain(predictions, labels, classes)
+
+    monkeypatch.setattr(classifier_training, "best_threshold", best)
+    finetune_classifier(
+        messages,
+        quick(max_steps=2, choose_threshold=True, seeds=2, learning_curve=(0.5,), compare_raw_split=True),
+        tmp_path / "run",
+        base=str(base_folder),
+        device=CPU,
+    )
+    assert len(chosen) == 4  # itself, another seed, half of the texts, the book's split
+    assert chosen[0] == chosen[1] == chosen[2]
+
+
 def test_a_class_that_carries_no_loss_is_not_learnt(messages, base_folder, tmp_path):
     result = finetune_classifier(
         messages, quick(max_steps=30, ignore_index=1, balance="none"), tmp_path / "run",
