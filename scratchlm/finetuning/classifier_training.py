@@ -70,9 +70,7 @@ class ClassifySettings(TrainingConfig, LoRASettings):
     trunk_cache_mb: int = 2048  # of that in memory; what comes after lies in a file in the run folder
     seeds: int = 1  # train so many times, with seed, seed + 1, ...; the first is the one that is kept
     learning_curve: tuple[float, ...] = ()  # also train on these shares of the training texts, e.g. 0.1 0.3
-    choose_threshold: bool = (
-        False  # of two classes: the probability that judges both best on validation texts
-    )
+    choose_threshold: bool = False  # of two classes: the probability that suits the validation texts best
     compare_raw_split: bool = True  # also train and test once on the book's split, for comparison
     split_seed: int = 123  # decides which groups of texts train, validate and test
 
