@@ -125,7 +125,7 @@ def test_rm_leaves_alone_what_links_point_to(runs, run_json, tmp_path):
         ("missing", "found nothing"),
         ("..", "should lie in runs"),
         ("runs", "should be a run folder, found nothing"),
-        ("../work/runs/one/../../elsewhere", "should lie in runs"),
+        ("runs/one/../../elsewhere", "should lie in runs"),
         ("linked", "found a link"),
     ],
 )
