@@ -23,7 +23,7 @@ from scratchlm.checkpoints.store import LoadedModel, build_model, load_model, sa
 from scratchlm.checkpoints.torch_file import read_torch_file, write_torch_file
 from scratchlm.core.config import to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError
-from scratchlm.core.files import as_json, new_file, new_folder, write_text
+from scratchlm.core.files import as_json, make_parent, new_file, new_folder, write_text
 from scratchlm.model.config import WIDENING
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.files import load_tokenizer
@@ -93,7 +93,7 @@ def convert(
         if not _holds(other, text):
             _check_target(source, other, is_folder=False, overwrite=overwrite)
     difference = None
-    _make_parent(target)
+    make_parent(target, error=CheckpointError)
     with contextlib.ExitStack() as stack:
         partial = stack.enter_context(_partial(target, is_folder=way.is_folder))
         way.write(partial, source, dtype, frame)
@@ -103,15 +103,6 @@ def convert(
     for other, text in beside.items():
         write_text(other, text, error=CheckpointError)
     return Conversion(out=target, max_logit_difference=difference, others=tuple(beside))
-
-
-def _make_parent(target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as cause:
-        raise CheckpointError(
-            f"{target.parent} should be a folder to write in, got: {cause}; choose another place."
-        ) from cause
 
 
 def book_state(model: GPTModel) -> dict[str, Tensor]:

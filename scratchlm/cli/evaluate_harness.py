@@ -46,8 +46,7 @@ def _act(command: EvaluateHarness, console: Console) -> dict[str, Any]:
         missing = "--model" if command.model is None else "--tasks"
         raise ConfigError(f"evaluate harness needs a model and tasks, found no {missing}.")
     lm = load(command.model, device=command.device)
-    if lm.kind == "classification":
-        raise ConfigError(f"evaluate harness needs a language model, found a classifier in {lm.folder}.")
+    lm.check_writes("evaluate harness")
     with contextlib.redirect_stdout(sys.stderr):  # the harness prints, and standard output is for the result
         scores = run_harness(
             lm.model,

@@ -56,8 +56,7 @@ def _act(command: EvaluateLoss, console: Console) -> dict[str, Any]:
         missing = "--model" if command.model is None else "--data"
         raise ConfigError(f"evaluate loss needs a model and a text, found no {missing}.")
     lm = load(command.model, device=command.device)
-    if lm.kind == "classification":
-        raise ConfigError(f"evaluate loss needs a language model, found a classifier in {lm.folder}.")
+    lm.check_writes("evaluate loss")
     stride = stride_for(lm.model, command.stride)
     show = work_progress(console)
     texts = [_tokens(command, path, lm, show) for path in resolve_texts(command.data)]

@@ -86,8 +86,7 @@ def _act(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
             "texts they were made of."
         )
     lm = load(command.model, device=command.device)
-    if lm.kind == "classification":
-        raise ConfigError(f"evaluate memorization needs a language model, found a classifier in {lm.folder}.")
+    lm.check_writes("evaluate memorization")
     show = work_progress(console)
     if command.texts is None:
         texts = _drawn(command, lm, show)

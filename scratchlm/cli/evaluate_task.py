@@ -68,8 +68,7 @@ def _act(command: EvaluateTask, console: Console) -> dict[str, Any]:
     if command.limit is not None and command.limit < 1:
         raise ConfigError(f"limit must be at least 1, got {command.limit}; leave it out for all questions.")
     lm = load(command.model, device=command.device)
-    if lm.kind == "classification":
-        raise ConfigError(f"evaluate task needs a language model, found a classifier in {lm.folder}.")
+    lm.check_writes("evaluate task")
     kind, items = read_task_items(
         command.data, kind=None if command.kind == "auto" else command.kind, limit=command.limit
     )

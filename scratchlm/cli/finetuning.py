@@ -4,33 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
-import tyro
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import run_command
 from scratchlm.cli.run import without_lists
-from scratchlm.cli.stage_runs import DATA, resumed_recipe, run_stage, with_end
+from scratchlm.cli.stage_runs import DATA, RunFlags, resumed_recipe, run_stage, with_end
 from scratchlm.core.errors import ConfigError
 from scratchlm.recipes.recipe import DataSettings, Recipe, Stage
 from scratchlm.recipes.run import RunResult
 from scratchlm.training.config import TrainingConfig
-from scratchlm.training.trackers import TrackerName
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTuning(Common):
+class FineTuning(RunFlags):
     """Flags that every way of fine-tuning has; its own training settings come after them, as `settings`."""
 
     base: str | None = None  # the model to start from: a folder, or random:SIZE for fresh weights
     data: tuple[str, ...] = ()  # files, folders or globs of examples, or a known name
-    out: Path | None = None  # the run folder; default: runs/STAGE, runs/STAGE-2, ...
-    resume: bool = False  # continue an interrupted run with its own settings
-    seed: tyro.conf.Suppress[None] = None  # the training settings have it
-    fresh: bool = False  # delete what is in the run folder and start over
-    track: TrackerName | None = None  # tell wandb, mlflow or trackio too; TensorBoard needs no flag
 
 
 F = TypeVar("F", bound=FineTuning)
@@ -76,16 +68,7 @@ def run_finetuning(
     data: dict[str, Any] = {DATA[stage]: command.data}
     own: dict[str, Any] = {stage: with_end(settings, epochs=epochs)}
     recipe = Recipe(stages=(stage,), base=command.base, data=DataSettings(**data), **own)
-    return run_stage(
-        stage,
-        recipe,
-        out=command.out,
-        resume=command.resume,
-        fresh=command.fresh,
-        device=command.device,
-        console=console,
-        track=command.track,
-    )
+    return run_stage(stage, recipe, command, console)
 
 
 def stage_json(result: RunResult, stage: Stage) -> dict[str, Any]:

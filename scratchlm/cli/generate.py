@@ -56,10 +56,7 @@ def _act(command: Generate, console: Console) -> dict[str, Any]:
             f"generate needs a model and a prompt, found no {missing}; see `scratchlm generate --help`."
         )
     lm = load(command.model, device=command.device)
-    if lm.kind == "classification":
-        raise ConfigError(
-            f"generate needs a language model, found a classifier in {lm.folder}; use classify."
-        )
+    lm.check_writes("generate", advice="; use classify")
     prompts = [read_text() if prompt == "-" else prompt for prompt in command.prompt]
     names = {field.name for field in dataclasses.fields(GenerationConfig)}
     given = {name: value for name, value in vars(command).items() if name in names and value is not None}

@@ -5,29 +5,27 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 
 from scratchlm.cli.arguments import value_of
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import run_command
 from scratchlm.cli.run import refuse_idle_vocab_size
-from scratchlm.cli.stage_runs import recipe_argument, resumed_recipe, run_stage, with_end
+from scratchlm.cli.stage_runs import RunFlags, recipe_argument, resumed_recipe, run_stage, with_end
 from scratchlm.core.errors import ConfigError
 from scratchlm.evaluation.loss import say_bits_per_byte
 from scratchlm.recipes.recipe import DataSettings, Recipe
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.settings import ModelSettings, SizeName, TextSettings, TokenizerSettings
-from scratchlm.training.trackers import TrackerName
 
 KIND = "pretrain"
 DEFAULT_STEPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrain(Common):
+class Pretrain(RunFlags):
     """Pre-train a language model on text: files, folders, globs, .jsonl, .parquet, or a known name.
 
     Without max_steps, epochs or max_minutes it trains 1,000 steps.
@@ -37,13 +35,8 @@ class Pretrain(Common):
 
     data: tuple[str, ...] = ()  # text files, folders, globs, or names from `scratchlm data list`
     val_data: tuple[str, ...] = ()  # validation text of its own, instead of a part of data
-    out: Path | None = None  # the run folder; default: runs/pretrain, runs/pretrain-2, ...
     recipe: str | None = None  # take the settings of this recipe, e.g. shakespeare
     config: SizeName | None = None  # the model's size: short for --model.size
-    resume: bool = False  # continue an interrupted run with its own settings
-    seed: tyro.conf.Suppress[None] = None  # the training settings have it
-    fresh: bool = False  # delete what is in the run folder and start over
-    track: TrackerName | None = None  # tell wandb, mlflow or trackio too; TensorBoard needs no flag
     sample_prompt: str = "Once upon a time"  # what text samples during training begin with
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
     training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(
@@ -95,16 +88,7 @@ def _act(command: Pretrain, console: Console) -> dict[str, Any]:
         model=model,
         pretrain=with_end(command.training, max_steps=DEFAULT_STEPS),
     )
-    result = run_stage(
-        KIND,
-        recipe,
-        out=command.out,
-        resume=command.resume,
-        fresh=command.fresh,
-        device=command.device,
-        console=console,
-        track=command.track,
-    )
+    result = run_stage(KIND, recipe, command, console)
     figures = result.figures["pretrain"]
     if not command.json:
         print(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import tyro
 from rich.console import Console
 
 from scratchlm.cli.arguments import value_of
+from scratchlm.cli.parsing import Common
 from scratchlm.cli.run import execute
 from scratchlm.core.errors import ConfigError
 from scratchlm.recipes.recipe import Recipe, load_recipe
@@ -26,39 +29,46 @@ DATA = {  # which data --data is
 }
 
 
-def run_stage(
-    kind: str,
-    recipe: Recipe,
-    *,
-    out: Path | None,
-    resume: bool,
-    fresh: bool,
-    device: str,
-    console: Console,
-    track: TrackerName | None = None,
-) -> RunResult:
-    """Run a one-stage recipe in `out`, or in the next free `runs/KIND`, `runs/KIND-2`, ...
+@dataclass(frozen=True, kw_only=True)
+class RunFlags(Common):
+    """The flags of every command that is a run of one stage."""
+
+    out: Path | None = None  # the run folder; default: runs/STAGE, runs/STAGE-2, ...
+    resume: bool = False  # continue an interrupted run with its own settings
+    seed: tyro.conf.Suppress[None] = None  # the training settings have it
+    fresh: bool = False  # delete what is in the run folder and start over
+    track: TrackerName | None = None  # tell wandb, mlflow or trackio too; TensorBoard needs no flag
+
+
+def run_stage(kind: str, recipe: Recipe, flags: RunFlags, console: Console) -> RunResult:
+    """Run a one-stage recipe in `--out`, or in the next free `runs/KIND`, `runs/KIND-2`, ...
 
     Raises: ConfigError when `out` holds a run already and neither resume nor fresh says what to do with it.
     """
-    folder = out or (newest_run(kind) if resume else free_run(kind))
+    folder = flags.out or (newest_run(kind) if flags.resume else free_run(kind))
     if not getattr(recipe.data, DATA[kind]):
         raise ConfigError(f"{kind} needs data, found none; name files or folders with --data.")
-    if fresh and recipe.base is not None and Path(recipe.base).resolve().is_relative_to(folder.resolve()):
+    if (
+        flags.fresh
+        and recipe.base is not None
+        and Path(recipe.base).resolve().is_relative_to(folder.resolve())
+    ):
         raise ConfigError(
             f"--fresh would delete {folder}, and with it the base {recipe.base}; choose another --out."
         )
     is_run = (folder / "recipe.toml").exists()
-    if is_run and not (resume or fresh):
+    if is_run and not (flags.resume or flags.fresh):
         raise ConfigError(
             f"{folder} should be a new folder, found a run in it; add --resume to continue it, --fresh to start "
             "over, or choose another --out."
         )
-    if resume and not is_run:
+    if flags.resume and not is_run:
         raise ConfigError(
             f"--resume needs a run to continue, found none in {folder}; name its folder with --out."
         )
-    return execute(kind, recipe, folder, device, console, fresh=fresh, extend=resume, track=track)
+    return execute(
+        kind, recipe, folder, flags.device, console, fresh=flags.fresh, extend=flags.resume, track=flags.track
+    )
 
 
 def resumed_recipe(kind: str, args: list[str]) -> Recipe | None:

@@ -73,6 +73,20 @@ def as_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def make_parent(path: str | Path, *, error: type[ScratchLMError] = DataError) -> None:
+    """Make the folder that a file or folder is to stand in, and those above it.
+
+    Raises: `error` when that cannot be.
+    """
+    parent = Path(path).parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise error(
+            f"{parent} should be a folder to write in, got: {cause}; choose another place."
+        ) from cause
+
+
 @contextlib.contextmanager
 def new_folder(path: str | Path, *, error: type[ScratchLMError] = DataError) -> Iterator[Path]:
     """Fill a folder that appears whole or not at all; an older folder of that name is replaced.

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.core.files import check_characters, parse_json, read_utf8
+from scratchlm.core.files import check_characters
 from scratchlm.data.conversations import Exchange, is_conversation, read_conversation
+from scratchlm.data.json_entries import read_json_entries
 
 DOLLY_NAMES = (("input", "context"), ("output", "response"))  # ours, and those of databricks-dolly-15k
 
@@ -61,21 +62,7 @@ def read_instructions(path: str | Path) -> list[Instruction]:
     Raises: DataError naming the file and the entry's number (its line in JSONL), both from 1.
     """
     path = Path(path)
-    content = read_utf8(path)
-    if path.suffix.lower() == ".jsonl":
-        entries = [
-            _entry(_parse_line(line, f"{path} line {number}"), f"{path} line {number}")
-            for number, line in enumerate(content.split("\n"), start=1)
-            if line.strip()
-        ]
-    else:
-        values = parse_json(content, where=str(path))
-        if not isinstance(values, list):
-            raise DataError(
-                f"{path} must be a JSON list of entries, found {type(values).__name__}; put the entries in [ "
-                "], or name the file .jsonl when each line is one."
-            )
-        entries = [_entry(value, f"{path} entry {number}") for number, value in enumerate(values, start=1)]
+    entries = [_entry(value, where) for value, where in read_json_entries(path, parse_line=_parse_line)]
     if not entries:
         raise DataError(f"{path} should hold instruction entries, found none; check the file.")
     return entries

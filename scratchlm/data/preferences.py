@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.core.files import parse_json, read_utf8
 from scratchlm.data.conversations import Exchange, read_conversation
 from scratchlm.data.instructions import Instruction
+from scratchlm.data.json_entries import read_json_entries
 
 ANSWERS = ("chosen", "rejected")
 
@@ -68,7 +68,7 @@ def read_preferences(path: str | Path) -> PreferenceEntries:
         file without a pair.
     """
     path = Path(path)
-    entries = [_entry(value, where) for value, where in _values(path)]
+    entries = [_entry(value, where) for value, where in read_json_entries(path)]
     if not entries:
         raise DataError(f"{path} should hold preference entries, found none; check the file.")
     pairs = [entry for entry in entries if entry.chosen != entry.rejected]
@@ -104,22 +104,6 @@ def split_preferences(
             f"validation and {len(split.test)} for test out of {len(pairs)}; give at least 10 or other fractions."
         )
     return split
-
-
-def _values(path: Path) -> list[tuple[Any, str]]:
-    """Every entry as parsed, with the words that name its place."""
-    content = read_utf8(path)
-    if path.suffix.lower() == ".jsonl":
-        lines = enumerate(content.split("\n"), start=1)
-        named = [(line, f"{path} line {number}") for number, line in lines if line.strip()]
-        return [(parse_json(line, where=where), where) for line, where in named]
-    values = parse_json(content, where=str(path))
-    if not isinstance(values, list):
-        raise DataError(
-            f"{path} must be a JSON list of entries, found {type(values).__name__}; put the entries in [ ], or "
-            "name the file .jsonl when each line is one."
-        )
-    return [(value, f"{path} entry {number}") for number, value in enumerate(values, start=1)]
 
 
 def _entry(value: Any, where: str) -> Preference:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scratchlm.checkpoints.conversion import SAME_SHARE, largest_logit_difference
 from scratchlm.core.errors import CheckpointError
-from scratchlm.core.files import new_folder
+from scratchlm.core.files import make_parent, new_folder
 from scratchlm.finetuning.base_weights import save_base
 from scratchlm.finetuning.peft_adapter import ADAPTER_CONFIG, export_peft, import_peft
 from scratchlm.finetuning.peft_head import is_classifier
@@ -36,12 +36,7 @@ def copy_adapter(
     model = load_base()
     import_peft(model, source)
     difference = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as cause:
-        raise CheckpointError(
-            f"{target.parent} should be a folder to write in, got: {cause}; choose another place."
-        ) from cause
+    make_parent(target, error=CheckpointError)
     with tempfile.TemporaryDirectory(dir=target.parent) as work:
         written = export_peft(Path(work) / "adapter", model, base=base)
         again = load_base()

@@ -83,7 +83,11 @@ def finetune_classifier(
     )
     try:
         fitted = trainings.train(split, out, callbacks, resume=resume)
-        val = validation_texts(texts, labels, groups, seed=settings.split_seed)
+        val = (
+            validation_texts(texts, labels, groups, seed=settings.split_seed)
+            if settings.choose_threshold
+            else []
+        )
         threshold = trainings.threshold(fitted, val)
         if threshold is not None:
             trainings.keep_threshold(out, threshold)

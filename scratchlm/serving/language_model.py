@@ -47,6 +47,14 @@ class LanguageModel:
         """`classification`, `instruction`, or `language model`."""
         return str(self.task.get("kind", "language model"))
 
+    def check_writes(self, who: str, *, advice: str = "") -> None:
+        """Make sure that this model can do what `who` needs: predict tokens, and not classes.
+
+        Raises: ConfigError for a classifier.
+        """
+        if self.kind == "classification":
+            raise ConfigError(f"{who} needs a language model, found a classifier in {self.folder}{advice}.")
+
     def specialist_beside(self, stage: str) -> Path | None:
         """The model that a stage of this model's run made, `RUN/classify` or `RUN/instruct`; None without one."""
         run = self.folder.parent.parent  # of RUN/checkpoints/step-...

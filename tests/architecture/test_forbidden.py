@@ -6,6 +6,8 @@ import ast
 
 import pytest
 
+from tests.architecture.conftest import PACKAGE
+
 UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
 UNSAFE_BUILTINS = {"eval", "exec", "compile", "__import__"}
 UNSAFE_CALLS = {  # the end of a dotted name
@@ -26,6 +28,9 @@ OPTIONAL = {  # of the extras: may be missing
     *("ollama", "openai"),
     *("wandb", "mlflow", "trackio"),
 }
+HOMES = tuple(
+    f"/{top}/" for top in ("work", "home", "root", "Users")
+)  # where people and machines keep their files
 SLOW_TO_IMPORT = {
     "matplotlib",
     "tensorboard",
@@ -124,7 +129,7 @@ def _catches_import_error(handler: ast.ExceptHandler) -> bool:
 
 def places_of_this_machine(source) -> list[str]:
     """Paths that exist for the authors only."""
-    marks = ("../shared", "shared/data", *(f"/{top}/" for top in ("work", "home", "root", "Users")))
+    marks = ("../shared", "shared/data", *HOMES)
     return [f"{source.module} mentions {mark}" for mark in marks if mark in source.text]
 
 
@@ -205,6 +210,19 @@ def test_the_rule_finds_an_import_that_belongs_to_the_top(example, text):
 )
 def test_the_rule_lets_optional_and_lazy_imports_pass(example, text, module):
     assert late_imports(example(text, module)) == []
+
+
+def test_no_test_or_measurement_names_a_path_of_a_machine():
+    project = PACKAGE.parent
+    files = [file for folder in ("tests", "benchmarks") for file in sorted((project / folder).rglob("*.py"))]
+    assert len(files) > 100
+    wrongs = [
+        f"{file.relative_to(project)} mentions {mark}"
+        for file in files
+        for mark in HOMES
+        if mark in file.read_text(encoding="utf-8")
+    ]
+    assert wrongs == [], "\n".join(wrongs)
 
 
 def test_the_rule_finds_a_path_of_this_machine(example):

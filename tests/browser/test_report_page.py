@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from scratchlm.data.xray import inspect_data
 from scratchlm.evaluation.report import render_report
 from scratchlm.evaluation.report.xray_page import render_xray
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
 
 HOSTILE = "<script>alert(1)</script>\u202e<img src=https://example.org/x onerror=alert(2)> 👩‍👧 " + "W" * 200
@@ -33,19 +31,6 @@ def poison(value: Any) -> Any:
 def data() -> dict[str, Any]:
     path = Path(__file__).parent.parent / "evaluation" / "test_report_data.json"
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("Chromium is not installed; on Debian: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        with_browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-background-networking"]
-        )
-        yield with_browser
-        with_browser.close()
 
 
 class Visit:

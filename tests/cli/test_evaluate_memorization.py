@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from scratchlm.core.assets import cache_folder
+
 
 @pytest.fixture
 def command(life):
@@ -67,7 +69,7 @@ def test_token_shards_hold_no_words(life, run, run_json):
     run_json(
         f"evaluate loss --model {life['base']} --data {life['text.txt']}"
     )  # leaves its tokens in the cache
-    (shards,) = Path("../home/tokens").glob("tokens-*")
+    (shards,) = (cache_folder() / "tokens").glob("tokens-*")
     code, _, err = run(f"evaluate memorization --model {life['base']} --data {shards}")
     assert (code, "found token shards" in err) == (3, True)
 

@@ -23,15 +23,19 @@ def give_gradients(weights, seed):
         weight.grad = torch.randn(weight.shape, generator=generator)
 
 
+def take_steps(*sides):
+    for step in range(5):
+        for weights, optimizer in sides:
+            give_gradients(weights, step)
+            optimizer.step()
+
+
 def test_steps_equal_torchs_muon_up_to_the_rounding_of_bfloat16():
     ours, theirs = weights_of(0), weights_of(0)
     start = [weight.detach().clone() for weight in ours]
     optimizer = Muon(ours, lr=0.02, weight_decay=0.1)
     reference = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1)
-    for step in range(5):
-        for weights, part in ((ours, optimizer), (theirs, reference)):
-            give_gradients(weights, step)
-            part.step()
+    take_steps((ours, optimizer), (theirs, reference))
     for weight, other, first in zip(ours, theirs, start):
         moved = (other - first).norm()
         assert (weight - other).norm() < 0.02 * moved  # both round in bfloat16, in another order
@@ -51,10 +55,7 @@ def test_steps_equal_torchs_muon_in_float32(monkeypatch, stacked):
     ours, theirs = weights_of(0), weights_of(0)
     optimizer = Muon(ours, lr=0.02, weight_decay=0.1)
     reference = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1)
-    for step in range(5):
-        for weights, part in ((ours, optimizer), (theirs, reference)):
-            give_gradients(weights, step)
-            part.step()
+    take_steps((ours, optimizer), (theirs, reference))
     for weight, other in zip(ours, theirs):
         torch.testing.assert_close(weight, other, atol=1e-4, rtol=0)
 

@@ -29,7 +29,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, fields
 from http import HTTPStatus
 
@@ -91,13 +91,19 @@ class DoubtfulAddressError(ServiceError):
 class PatientAsker:
     """Asks one judge until there is a whole reply; may be used by several threads.
 
-    `who` names the judge and its address in messages. Bounds: one `ask` takes at most
-    `attempts` x (`connect_s` + `whole_s`) and the waits between.
+    `who` names the judge and its address in messages, `options` are what else decides a reply. Bounds: one `ask`
+    takes at most `attempts` x (`connect_s` + `whole_s`) and the waits between.
     """
 
     who: str
+    options: Mapping[str, object] = field(default_factory=dict)
     patience: JudgePatience = DEFAULT_JUDGE_PATIENCE
     has_replied: bool = field(default=False, init=False)  # so the address is right
+
+    @property
+    def identity(self) -> str:
+        """Name, address and options."""
+        return " ".join([self.who, *(f"{name}={value}" for name, value in self.options.items())])
 
     def ask(self, open_reply: Callable[[], Pieces]) -> str:
         """The whole reply. `open_reply` sends the request and yields the reply's pieces, or raises ServiceError.

@@ -61,7 +61,7 @@ class OllamaJudge:
         self.address = ollama_address(base_url)
         self.options = OLLAMA_OPTIONS | {"seed": seed, "num_ctx": num_ctx}
         self._who = f"{self.name} at {self.address}"
-        self._asker = PatientAsker(who=self._who, patience=patience)
+        self._asker = PatientAsker(who=self._who, options=self.options, patience=patience)
         try:
             import ollama
         except ImportError as cause:
@@ -82,7 +82,7 @@ class OllamaJudge:
     @property
     def identity(self) -> str:
         """Name, address and options."""
-        return " ".join([self._who, *(f"{name}={value}" for name, value in self.options.items())])
+        return self._asker.identity
 
     def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The whole reply; a reasoning model's thoughts are not part of it.

@@ -53,7 +53,7 @@ class OpenAIJudge:
         self.address = openai_address(base_url)
         self.options = {"seed": seed, "temperature": 0}
         self._who = f"{self.name} at {self.address}"
-        self._asker = PatientAsker(who=self._who, patience=patience)
+        self._asker = PatientAsker(who=self._who, options=self.options, patience=patience)
         key = os.environ.get("OPENAI_API_KEY", "").strip()
         if not key and self.address == OPENAI_URL:
             raise ConfigError(
@@ -74,7 +74,7 @@ class OpenAIJudge:
     @property
     def identity(self) -> str:
         """Name, address and options."""
-        return " ".join([self._who, *(f"{name}={value}" for name, value in self.options.items())])
+        return self._asker.identity
 
     def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The whole reply; a reasoning model's thoughts are not part of it.

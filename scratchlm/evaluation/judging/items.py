@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.core.files import check_characters, parse_json, read_utf8
+from scratchlm.core.files import check_characters
+from scratchlm.data.json_entries import read_json_entries
 
 ANSWER_KEY = "model_response"  # the book's name
 FILES_IN_A_RUN = (
@@ -55,25 +56,10 @@ def read_items(path: str | Path, *, answer_key: str = ANSWER_KEY, other_key: str
     Raises: DataError naming the file and the entry's number (its line in JSONL), both from 1.
     """
     path = _file_of(Path(path))
-    content = read_utf8(path)
-    if path.suffix.lower() == ".jsonl":
-        places = [
-            (f"{path} line {number}", line)
-            for number, line in enumerate(content.split("\n"), start=1)
-            if line.strip()
-        ]
-        values = [(where, parse_json(line, where=where)) for where, line in places]
-    else:
-        entries = parse_json(content, where=str(path))
-        if not isinstance(entries, list):
-            raise DataError(
-                f"{path} must be a JSON list of entries, found {type(entries).__name__}; put the entries in [ ], "
-                "or name the file .jsonl when each line is one."
-            )
-        values = [(f"{path} entry {number}", value) for number, value in enumerate(entries, start=1)]
+    values = read_json_entries(path)
     if not values:
         raise DataError(f"{path} should hold answers, found none; check the file.")
-    return [_item(value, where, answer_key=answer_key, other_key=other_key) for where, value in values]
+    return [_item(value, where, answer_key=answer_key, other_key=other_key) for value, where in values]
 
 
 def with_others(items: Sequence[Item], others: Sequence[Item]) -> list[Item]:

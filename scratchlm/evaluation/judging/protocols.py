@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scratchlm.evaluation.judging.fences import code_for, fenced
@@ -73,16 +73,7 @@ def _ask_for_number(low: int, high: int) -> Callable[[JudgePrompt, Item], list[Q
             return None if number is None else float(number)
 
         values = _blocks(item, code) | {"answer": fenced("model's answer", item.answer, code=code)}
-        return [
-            Question(
-                order="",
-                system=prompt.system,
-                text=fill_in(prompt.question, values),
-                reminder=fill_in(prompt.reminder, {"reply_code": reply_code}),
-                read=read,
-                read_again=read_again,
-            )
-        ]
+        return [_question(prompt, values, {"reply_code": reply_code}, read, read_again)]
 
     return ask
 
@@ -110,14 +101,7 @@ def _pair(prompt: JudgePrompt, item: Item, *, order: str, first: str, second: st
         "answer_b": fenced("answer B", second, code=code),
         "reply_code": reply_code,
     }
-    return Question(
-        order=order,
-        system=prompt.system,
-        text=fill_in(prompt.question, values),
-        reminder=fill_in(prompt.reminder, {"reply_code": reply_code}),
-        read=read,
-        read_again=read,
-    )
+    return _question(prompt, values, {"reply_code": reply_code}, read, read, order=order)
 
 
 def _ask_a_list(prompt: JudgePrompt, item: Item) -> list[Question]:
@@ -136,16 +120,27 @@ def _ask_a_list(prompt: JudgePrompt, item: Item) -> list[Question]:
         "reply_lines": reply_lines,
         "reply_code": reply_code,
     }
-    return [
-        Question(
-            order="",
-            system=prompt.system,
-            text=fill_in(prompt.question, values),
-            reminder=fill_in(prompt.reminder, {"reply_lines": reply_lines}),
-            read=read,
-            read_again=read,
-        )
-    ]
+    return [_question(prompt, values, {"reply_lines": reply_lines}, read, read)]
+
+
+def _question(
+    prompt: JudgePrompt,
+    values: Mapping[str, str],
+    reminded: Mapping[str, str],
+    read: Callable[[str], float | None],
+    read_again: Callable[[str], float | None],
+    *,
+    order: str = "",
+) -> Question:
+    """The prompt's texts with these values, and how replies to the question and to its reminder are read."""
+    return Question(
+        order=order,
+        system=prompt.system,
+        text=fill_in(prompt.question, values),
+        reminder=fill_in(prompt.reminder, reminded),
+        read=read,
+        read_again=read_again,
+    )
 
 
 def _blocks(item: Item, code: str) -> dict[str, str]:
