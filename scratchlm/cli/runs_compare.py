@@ -16,7 +16,7 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.evaluation.report.beside import figure_rows, setting_rows
 from scratchlm.evaluation.report.claims import Claim
 from scratchlm.evaluation.report.formats import MISSING, setting
-from scratchlm.evaluation.report.items import Difference, differences
+from scratchlm.evaluation.report.items import Difference
 from scratchlm.recipes.comparison_data import collect, find_source
 
 
@@ -49,7 +49,7 @@ def _act(command: RunsCompare, console: Console) -> dict[str, Any]:  # noqa: ARG
     runs = comparison.data["runs"]
     labels = [str(run["label"]) for run in runs]
     figures, settings = figure_rows(runs), setting_rows(runs)
-    between = differences(comparison.paired)
+    between = comparison.paired.differences
     shown = [row for row in settings if row.differs or command.all_settings]
     if not command.json:
         for line in in_columns([["", *labels], *([row.name, *map(_cell, row.cells)] for row in figures)]):

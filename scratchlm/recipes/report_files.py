@@ -18,7 +18,7 @@ from scratchlm.core.files import PARTIAL_MARK, as_json, new_folder, read_json, w
 from scratchlm.evaluation.report.beside import figure_rows, setting_rows
 from scratchlm.evaluation.report.canvas import Drawing
 from scratchlm.evaluation.report.comparison_page import comparison_drawings, render_comparison
-from scratchlm.evaluation.report.items import Paired, differences
+from scratchlm.evaluation.report.items import Paired
 from scratchlm.evaluation.report.page import render_report, report_drawings
 from scratchlm.recipes.comparison_data import Comparison, Source, collect
 from scratchlm.recipes.found_runs import FoundRun
@@ -76,7 +76,7 @@ def write_report(
             "format": "scratchlm report 1",
             **(comparison.data if told is None else {**comparison.data, "report": told}),
             "items": [asdict(item) for item in comparison.paired.items],
-            "differences": [asdict(one) for one in differences(comparison.paired)],
+            "differences": [asdict(one) for one in comparison.paired.differences],
         }
         files.append(_written(out / "report.json", as_json(plain(content))))
     if "csv" in formats:
@@ -142,7 +142,7 @@ def tables(comparison: Comparison) -> dict[str, Table]:
             ("one", "other", "score", "n", "difference", "low", "high"),
             [
                 [one.one, one.other, one.score_name, one.n, one.mean, one.low, one.high]
-                for one in differences(paired)
+                for one in paired.differences
             ],
         ),
     }

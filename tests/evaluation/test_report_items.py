@@ -10,7 +10,6 @@ from scratchlm.evaluation.report.items import (
     Column,
     Given,
     browser_data,
-    differences,
     pair_items,
 )
 
@@ -46,13 +45,13 @@ def test_a_model_that_was_not_asked_has_no_answer():
 
 def test_scores_on_different_scales_are_never_compared():
     paired = pair_items([column("a", [1, 0, 1]), column("b", [50, 60, 70], score="score by x", most=100)])
-    assert differences(paired) == []
+    assert paired.differences == []
     assert [item.spread for item in paired.items] == [None] * 3
     assert paired.scales == [("token F1", 1.0), ("score by x", 100)]
 
 
 def test_unscored_answers_are_left_out_of_differences_and_counted():
-    (one,) = differences(pair_items([column("a", [0.1, 0.2, None, 0.4]), column("b", [0.3, None, 0.5, 0.4])]))
+    (one,) = pair_items([column("a", [0.1, 0.2, None, 0.4]), column("b", [0.3, None, 0.5, 0.4])]).differences
     assert (one.one, one.other, one.n) == ("b", "a", 2)
     assert one.mean == pytest.approx(0.1)
 
@@ -60,8 +59,8 @@ def test_unscored_answers_are_left_out_of_differences_and_counted():
 def test_a_difference_is_clear_only_when_its_interval_leaves_zero_out():
     draw = np.random.default_rng(0)
     noise = draw.normal(0, 0.1, size=(2, 200))
-    near = differences(pair_items([column("a", list(0.5 + noise[0])), column("b", list(0.5 + noise[1]))]))[0]
-    far = differences(pair_items([column("a", list(0.5 + noise[0])), column("b", list(0.6 + noise[1]))]))[0]
+    near = pair_items([column("a", list(0.5 + noise[0])), column("b", list(0.5 + noise[1]))]).differences[0]
+    far = pair_items([column("a", list(0.5 + noise[0])), column("b", list(0.6 + noise[1]))]).differences[0]
     assert not near.is_clear
     assert near.low < near.mean < near.high
     assert far.is_clear

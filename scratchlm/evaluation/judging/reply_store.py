@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from scratchlm.core.errors import DataError
-from scratchlm.core.files import read_json, write_text
+from scratchlm.core.files import make_parent, read_json, write_text
 from scratchlm.core.protocols import Judge
 
 
@@ -44,7 +44,7 @@ class ReplyCache:
     def add(self, key: str, reply: str) -> None:
         """Keep a reply."""
         path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(path)
         write_text(path, json.dumps({"key": key, "reply": reply}) + "\n")
 
     def _path(self, key: str) -> Path:

@@ -9,7 +9,7 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.evaluation.report import beside
 from scratchlm.evaluation.report.canvas import Drawing
 from scratchlm.evaluation.report.curves import Plot
-from scratchlm.evaluation.report.items import Paired, browser_data, differences
+from scratchlm.evaluation.report.items import Paired, browser_data
 from scratchlm.evaluation.report.overlay_plots import look_of, overlay_plot
 from scratchlm.evaluation.report.score_plots import score_plot, tallest_bar
 from scratchlm.evaluation.report.shell import render_page
@@ -72,7 +72,7 @@ def render_comparison(data: Mapping[str, Any], paired: Paired | None = None) -> 
         skills=beside.skill_rows(runs),
         settings=beside.setting_rows(runs),
         paired=paired if has_items else None,
-        differences=differences(paired) if paired is not None and has_items else [],
+        differences=paired.differences if paired is not None and has_items else [],
         vocabularies={(run.get("pretrain") or {}).get("vocab_size") for run in runs if run.get("pretrain")}
         - {None},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,6 +80,11 @@ class Paired:
         """The scales in use, each once."""
         return list(dict.fromkeys(column.scale for column in self.columns))
 
+    @functools.cached_property
+    def differences(self) -> list[Difference]:
+        """Every two models on the same scale that share at least two scored items; worked out once."""
+        return _differences(self)
+
     @property
     def n_shared(self) -> int:
         """Items that every model was asked."""
@@ -114,7 +120,7 @@ def pair_items(columns: Sequence[Column]) -> Paired:
     return Paired(columns=list(columns), items=items)
 
 
-def differences(paired: Paired) -> list[Difference]:
+def _differences(paired: Paired) -> list[Difference]:
     """Every two models on the same scale that share at least two scored items."""
     found = []
     for j, other in enumerate(paired.columns):
