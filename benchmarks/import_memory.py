@@ -3,6 +3,8 @@
     python -m benchmarks.import_memory           # 124M, made at random: needs 2 GB of disk and 1 GB of memory
     python -m benchmarks.import_memory --xl      # 1558M as well: needs 13 GB of disk and 8 GB of memory
 
+Each file is made, opened and deleted before the next one.
+
 Linux only: it reads the high-water mark in /proc. Limits: 124M peaks at no more than 1.3 times the file's size above
 what Python and torch take themselves; 1558M loads within 8 GB in all.
 """
@@ -23,7 +25,6 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from safetensors.numpy import save_file
 
 from scratchlm.checkpoints.store import own_weights
 from scratchlm.model.config import GPTConfig, named_config
@@ -48,13 +49,9 @@ print(json.dumps({"before": before, "peak": peak(), "n": sum(p.numel() for p in 
 """
 
 
-def empty_model(size: str) -> tuple[GPTConfig, dict[str, torch.Size]]:
-    """The size's settings as OpenAI's weights need them, and the shape of each weight."""
-    values = {"qkv_bias": True, "tie_embeddings": True, "drop_rate": 0.0, "init": "gpt2"}
-    config = named_config(SIZES[size], **values)
-    with torch.device("meta"):
-        model = GPTModel(config)
-    return config, {name: tensor.shape for name, tensor in own_weights(model).items()}
+def openai_config(size: str) -> GPTConfig:
+    """The size's settings as OpenAI's weights need them."""
+    return named_config(SIZES[size], qkv_bias=True, tie_embeddings=True, drop_rate=0.0, init="gpt2")
 
 
 def numbers(n: int, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -98,17 +95,27 @@ def make_tensorflow(folder: Path, config: GPTConfig) -> Path:
 
 
 def make_safetensors(folder: Path, config: GPTConfig) -> Path:
-    """Hugging Face's folder, with its names and layout."""
-    tensors: dict[str, Any] = {}
-    for seed, (name, shape) in enumerate(openai_shapes(config).items()):
+    """Hugging Face's folder, with its names and layout; written array by array, as the library's writer does not."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in openai_shapes(config).items():
         parts = name.removeprefix("model/").split("/")
         parts[:1] = ["h", parts[0][1:]] if parts[0][0] == "h" else parts[:1]
         if parts[0] in ("wte", "wpe"):
             parts.append("weight")
         else:
             parts[-1] = "bias" if parts[-1] == "b" else "weight"
-        tensors[".".join(parts)] = numbers(math.prod(shape), seed).reshape([n for n in shape if n != 1])
-    save_file(tensors, folder / "model.safetensors")
+        shapes[".".join(parts)] = tuple(n for n in shape if n != 1)
+    header, at = {}, 0
+    for name, shape in shapes.items():
+        end = at + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": (at, end)}
+        at = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for seed, shape in enumerate(shapes.values()):
+            numbers(math.prod(shape), seed).tofile(file)
     values = {
         "model_type": "gpt2",
         "architectures": ["GPT2LMHeadModel"],
@@ -123,8 +130,9 @@ def make_safetensors(folder: Path, config: GPTConfig) -> Path:
 
 
 def make_book(folder: Path, config: GPTConfig) -> Path:
-    """The book's `.pth`; made in memory, so for 124M only."""
-    _, shapes = empty_model("124M")
+    """The book's `.pth`; made in memory."""
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in own_weights(GPTModel(config)).items()}
     state = {
         name: torch.from_numpy(numbers(math.prod(shape), i).reshape(shape))
         for i, (name, shape) in enumerate(shapes.items())
@@ -136,22 +144,19 @@ def make_book(folder: Path, config: GPTConfig) -> Path:
     return folder / "model.pth"
 
 
-FORMS: Mapping[str, Mapping[str, Callable[[Path, GPTConfig], Path]]] = {
-    "124M": {
-        "safetensors": make_safetensors,
-        "TensorFlow checkpoint": make_tensorflow,
-        "the book's .pth": make_book,
-    },
-    "1558M": {"TensorFlow checkpoint": make_tensorflow},  # safetensors would be made in memory as a whole
+FORMS: Mapping[str, Callable[[Path, GPTConfig], Path]] = {
+    "safetensors": make_safetensors,
+    "TensorFlow checkpoint": make_tensorflow,
+    "the book's .pth": make_book,
 }
 
 
 def measure(size: str, form: str, folder: Path) -> dict[str, Any]:
     """Make one form of one size, open it in a fresh process, and delete it."""
-    config, _ = empty_model(size)
+    config = openai_config(size)
     place = folder / size
     place.mkdir()
-    source = FORMS[size][form](place, config)
+    source = FORMS[form](place, config)
     n_file = max(file.stat().st_size for file in place.iterdir())
     done = subprocess.run(
         [sys.executable, "-c", OPEN, str(source)], capture_output=True, text=True, check=False
@@ -192,7 +197,7 @@ def main() -> int:
                     f"{size} needs {disk:,} bytes of disk and {memory:,} of memory, found {found}\n"
                 )
                 return 2
-            for form in FORMS[size]:
+            for form in FORMS:
                 rows.append(measure(size, form, Path(folder)))
                 sys.stdout.write(json.dumps(rows[-1]) + "\n")
     return 0 if all(row["is_within"] for row in rows) else 1
