@@ -196,7 +196,6 @@ pretrained = {name: tensor.clone() for name, tensor in model.state_dict().items(
 # The same model with a new head of two outputs; the last token has read the whole message.
 
 # %%
-work = Path(tempfile.mkdtemp(prefix="llm-from-scratch-"))
 if FULL:
     import pandas as pd
 
@@ -212,17 +211,17 @@ else:
     parts = [rows[:560], rows[560:640], rows[640:]]
 
 spam_sets = []
-for name, part in zip(("train", "validation", "test"), parts):
-    with (work / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["Label", "Text"])
-        writer.writerows(part)
-    longest = spam_sets[0].max_length if spam_sets else None
-    spam_sets.append(
-        ch06.SpamDataset(
-            work / f"{name}.csv", tokenizer, max_length=longest, pad_token_id=tokenizer.end_of_text_id
+with tempfile.TemporaryDirectory() as folder:  # the data sets read their files at once
+    for name, part in zip(("train", "validation", "test"), parts):
+        path = Path(folder) / f"{name}.csv"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["Label", "Text"])
+            writer.writerows(part)
+        longest = spam_sets[0].max_length if spam_sets else None
+        spam_sets.append(
+            ch06.SpamDataset(path, tokenizer, max_length=longest, pad_token_id=tokenizer.end_of_text_id)
         )
-    )
 torch.manual_seed(123)
 spam_train = DataLoader(spam_sets[0], batch_size=8, shuffle=True, drop_last=True)
 spam_val = DataLoader(spam_sets[1], batch_size=8)
