@@ -52,9 +52,20 @@ def _act(command: Verify, console: Console) -> dict[str, Any]:  # noqa: ARG001
             f"verify computes on the CPU, whose random numbers the figures are of, got --device {command.device}; "
             "leave it out."
         )
+    if command.seed is not None:
+        raise ConfigError(
+            f"verify draws with the seeds that the book names, got --seed {command.seed}; leave it out."
+        )
+    if command.quick and command.slow:
+        raise ConfigError("--quick leaves out what takes long and --slow adds it, got both; say one of them.")
     entries = choose(read_table(), chapters=command.chapter)
     if command.quick:
         entries = [entry for entry in entries if entry.effort == "seconds"]
+        if not entries:
+            raise ConfigError(
+                f"--quick should leave some figures, found none in {', '.join(command.chapter)} that takes "
+                "seconds; leave --quick out."
+            )
     if command.list:
         if not command.json:
             for entry in entries:

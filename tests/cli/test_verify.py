@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from scratchlm.book.ledger.table import Entry, read_table
 from scratchlm.book.ledger.verifying import FIGURES
 from scratchlm.cli.main import main
 
@@ -24,3 +27,34 @@ def test_a_figure_that_differs_exits_1(capsys, monkeypatch):
 def test_another_device_than_the_cpu_is_refused_not_ignored(capsys):
     assert main(["verify", "--chapter", "E", "--device", "cuda"]) == 2
     assert "computes on the CPU" in capsys.readouterr().err
+
+
+def test_a_text_is_shown_as_one_line_in_the_same_marks_on_both_sides(capsys, monkeypatch):
+    expected = next(e.expected for e in read_table() if e.id == "ch05.gpt2-sample")
+    entry = Entry(id="ch04.untrained-text", what="x", provenance="x", expected=expected)
+    monkeypatch.setattr("scratchlm.cli.verify.read_table", lambda: [entry])
+    monkeypatch.setitem(FIGURES, entry.id, lambda: expected)
+    assert main(["verify"]) == 0
+    assert f"value {expected!r}, expected {expected!r}  (" in capsys.readouterr().out.splitlines()[1]
+
+
+def test_a_training_that_ends_in_nan_differs_and_is_still_json(capsys, monkeypatch):
+    entry = Entry(id="ch05.train-loss-after", what="x", provenance="x", below=1.0)
+    monkeypatch.setattr("scratchlm.cli.verify.read_table", lambda: [entry])
+    monkeypatch.setitem(FIGURES, entry.id, lambda: float("nan"))
+    assert main(["verify", "--json"]) == 1
+    [found] = json.loads(capsys.readouterr().out)["entries"]
+    assert (found["value"], found["verdict"]) == ("nan", "differs")
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        (["--quick", "--slow"], "got both"),
+        (["--quick", "--chapter", "D"], "found none in D"),
+        (["--seed", "5"], "got --seed 5"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(capsys, flags, found):
+    assert main(["verify", *flags]) == 2
+    assert found in capsys.readouterr().err

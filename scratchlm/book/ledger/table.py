@@ -67,7 +67,7 @@ class Entry:
             return f"below {self.below:g}"
         if self.band is not None:
             return f"{self.band[0]:g} to {self.band[1]:g}"
-        return str(self.expected)
+        return repr(self.expected)  # a text in its quotation marks, as the value beside it is shown
 
     def agrees(self, value: Any) -> bool:
         """Is the value what the book prints, within the tolerance?"""

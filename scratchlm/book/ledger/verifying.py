@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 from scratchlm.book.ledger import chapters_2_to_4, chapters_5_and_d, chapters_6_to_e
 from scratchlm.book.ledger.table import REASONS, Entry, Verdict
-from scratchlm.core.assets import asset_path
+from scratchlm.core.assets import asset_path, find_file
 from scratchlm.core.errors import DataError, ScratchLMError
 from scratchlm.core.gpt2_assets import FILES, gpt2_files, gpt2_size
 from scratchlm.training.memory import memory_errors_explained
@@ -37,7 +38,7 @@ class Finding:
             "id": self.entry.id,
             "chapter": self.entry.chapter,
             "what": self.entry.what,
-            "value": self.value,
+            "value": _for_json(self.value),
             "expected": self.entry.shown_expectation()
             if self.entry.expected is None
             else self.entry.expected,
@@ -78,7 +79,12 @@ def verify_entries(entries: Iterable[Entry], *, with_hours: bool = False) -> Ite
 def _why_not(entry: Entry, *, with_hours: bool) -> str | None:
     """Why an entry cannot run here, or None when it can."""
     for need in entry.needs:
-        if not _is_here(need):
+        if not need.startswith("gpt2/") and find_file(need) is not None:
+            try:
+                asset_path(need)
+            except DataError as damaged:
+                return str(damaged)
+        elif not _is_here(need):
             return f"{need} is not on this machine in full; `{_fetching(need)}` fetches it"
     if entry.effort == "hours" and not with_hours:
         return "it takes hours on two CPU cores; --slow runs it"
@@ -91,6 +97,13 @@ def _is_here(need: str) -> bool:
         size = gpt2_size(need.partition("/")[2])
         return any(all(_is_file_here(asset.id) for asset in gpt2_files(size, source)) for source in FILES)
     return _is_file_here(need)
+
+
+def _for_json(value: Any) -> Any:
+    """The value with its nan and infinity as words: JSON has no such numbers."""
+    if isinstance(value, (list, tuple)):
+        return [_for_json(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_file_here(name: str) -> bool:

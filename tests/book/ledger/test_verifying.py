@@ -39,6 +39,16 @@ def test_what_is_absent_is_not_run_and_says_how_to_fetch_it(no_assets):
     assert "`scratchlm data fetch text/the-verdict.txt`" in finding.reason
 
 
+def test_a_damaged_file_is_called_damaged_not_absent(no_assets, monkeypatch, tmp_path):
+    """Fetching would not mend it: a folder of the reader's own is not written to."""
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "the-verdict.txt").write_text("half of it", encoding="utf-8")
+    monkeypatch.setenv("SCRATCHLM_ASSETS", str(tmp_path))
+    [finding] = verify_entries([ENTRIES["ch02.word-tokens"]])
+    assert (finding.verdict, "not on this machine" in finding.reason) == ("not run", False)
+    assert str(tmp_path / "text" / "the-verdict.txt") in finding.reason
+
+
 def test_absent_weights_name_the_command_that_fetches_them(real_assets):
     [finding] = verify_entries([ENTRIES["ch05.gpt2-losses"]])
     assert finding.verdict == "not run"
