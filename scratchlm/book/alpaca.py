@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scratchlm.core.errors import DataError
 from scratchlm.data.instructions import Instruction
@@ -22,15 +22,26 @@ def format_input(entry: Mapping[str, str]) -> str:
 
 
 def as_instruction(entry: Mapping[str, str]) -> Instruction:
-    """An entry of the book's JSON file as ours.
+    """An entry of the book's JSON file as ours; a number is its digits, as in the book.
 
-    Raises: DataError when it has no instruction.
+    Raises: DataError when it has no instruction, or something else than texts and numbers.
     """
     if "instruction" not in entry:
         raise DataError(f"an entry must have an instruction, found the keys {', '.join(entry) or 'none'}.")
     return Instruction(
-        instruction=entry["instruction"], input=entry.get("input", ""), output=entry.get("output", "")
+        instruction=_text(entry, "instruction"),
+        input="" if entry.get("input") is None else _text(entry, "input"),
+        output=_text(entry, "output"),
     )
+
+
+def _text(entry: Mapping[str, Any], key: str) -> str:
+    value = entry.get(key, "")
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise DataError(
+            f"an entry's {key} must be text, found {value!r:.100}; mend the entry or leave it out."
+        )
+    return str(value)
 
 
 def encode_plain(tokenizer: Tokenizer, text: str) -> list[int]:

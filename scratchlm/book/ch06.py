@@ -49,7 +49,7 @@ END_OF_TEXT_ID = 50256  # GPT-2's <|endoftext|>, with which the book pads
 def create_balanced_dataset(df: Any) -> Any:
     """All spam rows of a table and as many ham rows, drawn by pandas with seed 123; ham stands first.
 
-    Raises: MissingDependencyError without pandas; DataError when there is less ham than spam.
+    Raises: MissingDependencyError without pandas; DataError without a column Label, and for less ham than spam.
     """
     try:
         import pandas as pd
@@ -57,6 +57,10 @@ def create_balanced_dataset(df: Any) -> Any:
         raise MissingDependencyError(
             "the chapter's table needs pandas, which is not installed; run `pip install 'scratchlm[book]'`."
         ) from cause
+    if "Label" not in df:
+        raise DataError(
+            f"the table must have a column Label, found {', '.join(map(str, df.columns)) or 'none'}; name its columns."
+        )
     spam, ham = df[df["Label"] == "spam"], df[df["Label"] == "ham"]
     if len(ham) < len(spam):
         raise DataError(
@@ -90,7 +94,7 @@ class SpamDataset(Dataset[tuple[Tensor, Tensor]]):
     Reading the file needs no pandas; only the attribute `data`, the file as a table, does.
 
     Shapes: an item is (max_length,) ids and a label of no dimension.
-    Raises: DataError for a file that does not fit.
+    Raises: DataError for a file that does not fit; ConfigError for a max_length below 1.
     """
 
     def __init__(
@@ -100,6 +104,7 @@ class SpamDataset(Dataset[tuple[Tensor, Tensor]]):
         max_length: int | None = None,
         pad_token_id: int = END_OF_TEXT_ID,
     ) -> None:
+        _check_length(max_length)
         self._path = Path(csv_file)
         rows = read_labelled(self._path)
         self._labels = [_class_number(row.label, self._path) for row in rows]
@@ -273,8 +278,9 @@ def classify_review(
     `max_length` None reads the text unpadded, where the book's fails. A text longer than the model's context
     is cut, and a `max_length` beyond it pads up to the context only, where the book's fails too.
 
-    Raises: DataError for a text without a token when nothing is padded.
+    Raises: DataError for a text without a token when nothing is padded; ConfigError for a max_length below 1.
     """
+    _check_length(max_length)
     config = getattr(model, "config", None)  # a reader's own GPTModel has none
     n_context = config.context_length if config else int(model.get_parameter("pos_emb.weight").shape[0])
     length = n_context if max_length is None else min(max_length, n_context)
@@ -287,6 +293,11 @@ def classify_review(
     with torch.no_grad():
         logits = model(torch.tensor([ids], device=device))[:, -1, :]  # (1, C)
     return "spam" if logits.argmax(dim=-1).item() == 1 else "not spam"
+
+
+def _check_length(max_length: int | None) -> None:
+    if max_length is not None and max_length < 1:
+        raise ConfigError(f"max_length must be at least 1, got {max_length}; None sets no length.")
 
 
 def _class_number(label: str, path: Path) -> int:

@@ -151,8 +151,12 @@ def custom_collate_fn(
     lose its end-of-text.
 
     Shapes: -> inputs (B, T), targets (B, T).
-    Raises: ConfigError when rows and `mask_instruction` do not fit each other.
+    Raises: ConfigError when rows and `mask_instruction` do not fit each other, and for an allowed_max_length below 1.
     """
+    if allowed_max_length is not None and allowed_max_length < 1:
+        raise ConfigError(
+            f"allowed_max_length must be at least 1, got {allowed_max_length}; None cuts nothing."
+        )
     if any(_is_pair(item) is not mask_instruction for item in batch):
         raise ConfigError(
             f"mask_instruction={mask_instruction} should be said to the data set as well, found rows "

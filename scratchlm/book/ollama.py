@@ -11,9 +11,8 @@ from typing import Any
 import httpx
 import psutil
 
-from scratchlm.core.errors import ServiceError
-from scratchlm.data.instructions import Instruction
-from scratchlm.data.prompts import TEMPLATES
+from scratchlm.book.alpaca import format_input
+from scratchlm.core.errors import DataError, ServiceError
 from scratchlm.evaluation.judges.addresses import ollama_address
 from scratchlm.evaluation.judges.ollama import OLLAMA_OPTIONS, chat_pieces, ollama_answers
 from scratchlm.evaluation.judging.items import Item
@@ -82,7 +81,7 @@ def generate_model_scores(
     `scratchlm evaluate judge`, in our own words: the points are comparable with each other, and roughly with the
     book's. That command also asks again, tests the judge with controls, and gives the mean an interval.
 
-    Raises: ServiceError when the judge does not answer.
+    Raises: ServiceError when the judge does not answer; DataError for an entry without an answer or a reference.
     """
     points: list[int] = []
     unreadable: list[tuple[int, str]] = []
@@ -102,12 +101,13 @@ def generate_model_scores(
 
 
 def _request(entry: Mapping[str, Any], json_key: str) -> str:
-    task = Instruction(instruction=entry["instruction"], input=entry.get("input", ""), output="")
+    for key in ("output", json_key):
+        if key not in entry:
+            raise DataError(
+                f"an entry to judge must have the key {key!r}, found {', '.join(entry)}; write the answers there first."
+            )
     item = Item(
-        instruction=TEMPLATES["alpaca"].request(task),
-        input="",
-        reference=entry["output"],
-        answer=entry[json_key],
+        instruction=format_input(entry), input="", reference=str(entry["output"]), answer=str(entry[json_key])
     )
     [question] = SCORE.ask(read_prompt(SCORE.name), item)
     return question.text

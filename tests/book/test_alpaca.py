@@ -45,3 +45,19 @@ def test_the_books_data_sets_take_an_encoding_of_tiktoken(encoding, tmp_path):
 def test_an_entry_without_an_instruction_is_an_error():
     with pytest.raises(DataError, match="must have an instruction, found the keys input"):
         as_instruction({"input": "a"})
+
+
+def test_a_missing_input_may_be_null_and_a_number_is_its_digits():
+    entry = {"instruction": "Double it.", "input": 4, "output": 8}
+    assert format_input(entry).endswith("Double it.\n\n### Input:\n4")
+    assert as_instruction(entry).output == "8"
+    assert as_instruction({"instruction": "Double it.", "input": None}).input == ""
+
+
+@pytest.mark.parametrize(
+    "changed", [{"instruction": None}, {"input": ["a"]}, {"output": None}, {"output": True}]
+)
+def test_what_is_no_text_is_an_error_that_names_it(changed):
+    entry = {"instruction": "Say a.", "input": "", "output": "a"} | changed
+    with pytest.raises(DataError, match=f"entry's {next(iter(changed))} must be text, found"):
+        as_instruction(entry)

@@ -96,6 +96,23 @@ def test_less_ham_than_spam_cannot_be_balanced():
         ch06.random_split(few, 0.8, 0.4)
 
 
+def test_a_table_without_labels_is_an_error_that_names_its_columns():
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(DataError, match="a column Label, found label, Text"):
+        ch06.create_balanced_dataset(pandas.DataFrame({"label": ["spam"], "Text": ["a"]}))
+
+
+@pytest.mark.parametrize("length", [0, -1])
+def test_a_length_below_1_is_refused(tmp_path, tiny_tokenizer, classifier, length):
+    """Python would take -1 for "all but the last token"."""
+    path = tmp_path / "train.csv"
+    path.write_text("Label,Text\n1,hello\n0,by\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"at least 1, got {length}"):
+        ch06.SpamDataset(path, tiny_tokenizer, max_length=length)
+    with pytest.raises(ConfigError, match=f"at least 1, got {length}"):
+        ch06.classify_review("hello", classifier, tiny_tokenizer, "cpu", max_length=length)
+
+
 def test_messages_are_padded_to_the_longest_or_cut(tmp_path, tiny_tokenizer):
     path = write_csv(tmp_path / "a.csv", [(0, "The cat"), (1, 'sat on, "the" mat\nand the log')])
     data = ch06.SpamDataset(path, tiny_tokenizer, pad_token_id=7)

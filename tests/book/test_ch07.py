@@ -63,6 +63,13 @@ def test_padding_mask_and_length_can_be_others():
     assert targets[1].tolist() == [6, 1, -7, -7, -7]
 
 
+@pytest.mark.parametrize("length", [0, -3])
+def test_a_length_below_1_is_refused(length):
+    """Python would cut -3 ids off the end."""
+    with pytest.raises(ConfigError, match=f"at least 1, got {length}"):
+        ch07.custom_collate_fn([[1, 2, 3]], allowed_max_length=length)
+
+
 def test_an_end_of_text_inside_a_row_stays_a_target():
     _, targets = ch07.custom_collate_fn([[1, EOT, 2], [3, 4, 5]])
     assert targets[0].tolist() == [EOT, 2, EOT]
@@ -254,6 +261,14 @@ def test_the_book_and_the_command_ask_in_the_same_words_and_read_alike(judge_ser
     )
     [question] = PROTOCOLS["score"].ask(read_prompt("score"), item)
     assert judge_server.asked[0].messages == question.messages
+
+
+@pytest.mark.parametrize("missing", ["output", "model_response"])
+def test_an_entry_that_cannot_be_judged_is_an_error(missing):
+    entry = {"instruction": "Say a.", "output": "a", "model_response": "a"}
+    del entry[missing]
+    with pytest.raises(DataError, match=f"must have the key '{missing}'"):
+        ch07.generate_model_scores([entry], "model_response")
 
 
 def test_a_judge_in_trouble_gives_no_scores(judge_server):
