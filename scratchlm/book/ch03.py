@@ -28,16 +28,16 @@ __all__ = [
 def _mix(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Scaled dot-product attention without a mask.
 
-    Shapes: (T, D) each -> (T, D).
+    Shapes: (..., T, D) each -> (..., T, D).
     """
-    scores = queries @ keys.T / math.sqrt(keys.shape[-1])  # (T, T)
-    return scores.softmax(dim=-1) @ values  # (T, D)
+    scores = queries @ keys.mT / math.sqrt(keys.shape[-1])  # (..., T, T)
+    return scores.softmax(dim=-1) @ values  # (..., T, D)
 
 
 class SelfAttention_v1(nn.Module):  # noqa: N801 - the book's name
-    """Every token gathers from all tokens, with three plain matrices as weights.
+    """Every token gathers from all tokens, with three plain matrices as weights; a batch works too.
 
-    Shapes: x (T, d_in) -> (T, d_out).
+    Shapes: x (..., T, d_in) -> (..., T, d_out).
     """
 
     def __init__(self, d_in: int, d_out: int) -> None:
@@ -54,7 +54,7 @@ class SelfAttention_v1(nn.Module):  # noqa: N801 - the book's name
 class SelfAttention_v2(nn.Module):  # noqa: N801 - the book's name
     """The same with Linear layers, whose initial weights are better scaled.
 
-    Shapes: x (T, d_in) -> (T, d_out).
+    Shapes: x (..., T, d_in) -> (..., T, d_out).
     """
 
     def __init__(self, d_in: int, d_out: int, qkv_bias: bool = False) -> None:

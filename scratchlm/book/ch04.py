@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scratchlm.core.errors import ConfigError
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.generation.samplers import sample_next
@@ -142,7 +143,12 @@ def next_logits(model: nn.Module, idx: Tensor, context_size: int) -> Tensor:
     """The model's scores for the token after the last `context_size` ids.
 
     Shapes: idx (B, T) -> (B, V).
+    Raises: ConfigError for a context_size below 1.
     """
+    if context_size < 1:
+        raise ConfigError(
+            f"context_size must be at least 1, got {context_size}; the config's context_length is usual."
+        )
     with torch.no_grad():
         logits: Tensor = model(idx[:, -context_size:])
     return logits[:, -1]

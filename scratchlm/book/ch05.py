@@ -59,7 +59,8 @@ def text_to_token_ids(text: str, tokenizer: Tokenizer) -> Tensor:
 
     Shapes: -> (1, T).
     """
-    return torch.tensor(tokenizer.encode(text, allowed_special={END_OF_TEXT})).unsqueeze(0)
+    ids = tokenizer.encode(text, allowed_special={END_OF_TEXT})
+    return torch.tensor(ids, dtype=torch.long).unsqueeze(0)
 
 
 def token_ids_to_text(token_ids: Tensor, tokenizer: Tokenizer) -> str:

@@ -50,9 +50,14 @@ def load_gpt2_params_from_tf_ckpt(ckpt_path: str | Path, settings: Mapping[str, 
     """The arrays of a TensorFlow checkpoint in the book's nested form; TensorFlow is not needed.
 
     ckpt_path: the files' common beginning, such as `gpt2/124M/model.ckpt`.
-    Raises: CheckpointError for files that are missing or damaged.
+    Raises: CheckpointError for files that are missing or damaged; ConfigError for settings without n_layer.
     """
-    return params_from_bundle(open_bundle(ckpt_path), int(settings["n_layer"]))
+    n_layers = settings.get("n_layer")
+    if type(n_layers) is not int:
+        raise ConfigError(
+            f"settings must hold n_layer, as the file hparams.json does, found {n_layers!r}; read them from there."
+        )
+    return params_from_bundle(open_bundle(ckpt_path), n_layers)
 
 
 def download_and_load_gpt2(model_size: str, models_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:

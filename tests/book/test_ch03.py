@@ -108,3 +108,10 @@ def test_what_does_not_fit_is_refused():
                 num_heads=2,
                 **({"context_length": 6, "dropout": 0.0} if kind is ch03.MultiHeadAttention else {}),
             )
+
+
+@pytest.mark.parametrize("kind", [ch03.SelfAttention_v1, ch03.SelfAttention_v2])
+@pytest.mark.filterwarnings("error")
+def test_a_batch_of_texts_is_each_text_for_itself(kind):
+    layer, batch = kind(3, 2), torch.rand(2, 4, 3)
+    torch.testing.assert_close(layer(batch), torch.stack([layer(text) for text in batch]))

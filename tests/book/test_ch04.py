@@ -7,6 +7,7 @@ import torch
 
 from scratchlm import model as ours
 from scratchlm.book import ch04
+from scratchlm.core.errors import ConfigError
 from scratchlm.model import GPTConfig, gpt, named_config
 
 GPT_CONFIG_124M = {  # the book's dictionary
@@ -142,3 +143,10 @@ def test_the_books_model_is_ours_weight_for_weight():
     assert book.state_dict().keys() == ours.state_dict().keys()
     ids = torch.tensor([[1, 2, 3]])
     assert book(ids).equal(ours(ids))
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_context_size_below_1_is_refused(tiny_model, size):
+    """Python would take 0 for everything and -1 for "all but the first"."""
+    with pytest.raises(ConfigError, match=f"at least 1, got {size}"):
+        ch04.generate_text_simple(tiny_model, torch.tensor([[1, 2]]), 1, size)

@@ -278,3 +278,8 @@ def test_the_losses_before_training_are_the_books(real_data, monkeypatch):
     with torch.no_grad():
         losses = [ch05.calc_loss_loader(data, model, "cpu") for data in (train_loader, val_loader)]
     assert losses == pytest.approx([10.987583, 10.981106], abs=5e-6)
+
+
+def test_a_text_without_tokens_is_a_row_of_whole_numbers(tiny_tokenizer):
+    ids = ch05.text_to_token_ids("", tiny_tokenizer)
+    assert (ids.dtype, tuple(ids.shape)) == (torch.long, (1, 0))

@@ -120,3 +120,8 @@ def test_progress_is_shown_in_a_terminal_only(capsys, monkeypatch):
         "file:       50%",
         "file:      100%\n",
     ]
+
+
+def test_settings_without_the_number_of_blocks_are_an_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"n_layer, as the file hparams\.json does, found None"):
+        gpt2_weights.load_gpt2_params_from_tf_ckpt(tmp_path / "model.ckpt", {"n_layers": 12})
