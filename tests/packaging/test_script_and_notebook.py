@@ -32,7 +32,7 @@ def test_the_script_runs_from_top_to_bottom_without_assets(tmp_path):
     temporary.mkdir()
     environment = {
         "PATH": "", "SCRATCHLM_HOME": str(tmp_path / "home"), "HOME": str(tmp_path), "OMP_NUM_THREADS": "1",
-        "TMPDIR": str(temporary),
+        "TMPDIR": str(temporary), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "torch"),
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, str(ROOT / "llm_from_scratch.py")],
