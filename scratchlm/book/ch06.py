@@ -91,7 +91,7 @@ class SpamDataset(Dataset[tuple[Tensor, Tensor]]):
     """Messages of a .csv file with the columns Text and Label (0 or 1), all padded to one length.
 
     `max_length` None is the longest message's length; a given one also cuts longer messages at their end.
-    Reading the file needs no pandas; only the attribute `data`, the file as a table, does.
+    The file is read once, without pandas; only the attribute `data`, the messages as a table, needs that.
 
     Shapes: an item is (max_length,) ids and a label of no dimension.
     Raises: DataError for a file that does not fit; ConfigError for a max_length below 1.
@@ -105,9 +105,9 @@ class SpamDataset(Dataset[tuple[Tensor, Tensor]]):
         pad_token_id: int = END_OF_TEXT_ID,
     ) -> None:
         _check_length(max_length)
-        self._path = Path(csv_file)
-        rows = read_labelled(self._path)
-        self._labels = [_class_number(row.label, self._path) for row in rows]
+        rows = read_labelled(csv_file)
+        self._texts = [row.text for row in rows]
+        self._labels = [_class_number(row.label, Path(csv_file)) for row in rows]
         encoded = [encode_plain(tokenizer, row.text) for row in rows]
         self.max_length = max(map(len, encoded)) if max_length is None else max_length
         self.encoded_texts = [
@@ -116,7 +116,7 @@ class SpamDataset(Dataset[tuple[Tensor, Tensor]]):
 
     @property
     def data(self) -> Any:
-        """The file as a pandas table.
+        """The messages as a pandas table with the columns Label and Text.
 
         Raises: MissingDependencyError without pandas.
         """
@@ -126,7 +126,7 @@ class SpamDataset(Dataset[tuple[Tensor, Tensor]]):
             raise MissingDependencyError(
                 "a data set's table needs pandas, which is not installed; run `pip install 'scratchlm[book]'`."
             ) from cause
-        return pd.read_csv(self._path)
+        return pd.DataFrame({"Label": self._labels, "Text": self._texts})
 
     def __len__(self) -> int:
         return len(self._labels)

@@ -102,6 +102,17 @@ def test_a_table_without_labels_is_an_error_that_names_its_columns():
         ch06.create_balanced_dataset(pandas.DataFrame({"label": ["spam"], "Text": ["a"]}))
 
 
+def test_a_data_set_has_its_table_when_the_file_is_gone(tmp_path, tiny_tokenizer):
+    pandas = pytest.importorskip("pandas")
+    path = tmp_path / "train.csv"
+    path.write_text("Label,Text\n1,hello\n0,NA\n", encoding="utf-8")
+    found = ch06.SpamDataset(path, tiny_tokenizer)
+    path.unlink()
+    pandas.testing.assert_frame_equal(
+        found.data, pandas.DataFrame({"Label": [1, 0], "Text": ["hello", "NA"]})
+    )
+
+
 @pytest.mark.parametrize("length", [0, -1])
 def test_a_length_below_1_is_refused(tmp_path, tiny_tokenizer, classifier, length):
     """Python would take -1 for "all but the last token"."""
