@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from scratchlm.core.errors import ConfigError
 from scratchlm.data.label_split import LabelSplit
 from scratchlm.finetuning.classifier_training import ClassifierTrainings, ClassifySettings
 
@@ -29,3 +31,9 @@ def test_trainings_of_one_base_share_what_its_blocks_made(messages, base_folder,
     assert not torch.equal(one.base.model.out_head.weight, other.base.model.out_head.weight)
     trainings.close()
     assert len(one.cache) == 0
+
+
+@pytest.mark.parametrize("drop_rate", [-0.1, 1.0, float("nan")])
+def test_dropout_that_cannot_be_is_refused_before_any_text_is_read(drop_rate):
+    with pytest.raises(ConfigError, match="drop_rate must be at least 0 and below 1"):
+        ClassifySettings(drop_rate=drop_rate)
