@@ -326,7 +326,8 @@ class ClassifierTrainings:
         if base.model.config.drop_rate > 0:
             self.notify("dropout runs the frozen blocks in every epoch; --drop-rate 0 runs them once")
             return None
-        key = f"{base.sha256 or settings.seed} {reading}"
+        # Fresh weights differ by seed, and by vocabulary, which they learnt from their own training texts.
+        key = f"{base.sha256 or (settings.seed, base.tokenizer.fingerprint)} {reading}"
         if key not in self._caches:
             self._caches[key] = TrunkCache(
                 base.model,
