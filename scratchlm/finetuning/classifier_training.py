@@ -329,6 +329,7 @@ class ClassifierTrainings:
         # Fresh weights differ by seed, and by vocabulary, which they learnt from their own training texts.
         key = f"{base.sha256 or (settings.seed, base.tokenizer.fingerprint)} {reading}"
         if key not in self._caches:
+            self.close()  # trainings come one after the other, so the budget is that of one cache
             self._caches[key] = TrunkCache(
                 base.model,
                 n_blocks,

@@ -53,6 +53,7 @@ def test_fresh_weights_of_another_vocabulary_have_a_cache_of_their_own(messages,
     more = trainings.train(LabelSplit(train=rows[50:120], val=rows[40:50], test=rows[30:40]), None)
     assert few.base.tokenizer.fingerprint != more.base.tokenizer.fingerprint
     assert few.cache is not more.cache
+    assert len(few.cache) == 0, "one cache at a time keeps within the budget"
     said = trainings.predict(more, range(30, 40))
     trainings.close()
     plain = predict(texts[30:40], more.base.model, more.base.tokenizer, ("ham", "spam"), more.reading)
