@@ -136,21 +136,38 @@ def main() -> None:
     parser.add_argument(
         "--data", required=True, nargs="+", help="the file SMSSpamCollection, or others like it"
     )
-    parser.add_argument("--rows", type=int, nargs="*", default=[1, 2, 3, 4, 16, 17, 19], choices=sorted(ROWS))
+    usual = [1, 2, 3, 4, 16, 17, 19]
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=usual, choices=sorted(ROWS), metavar="ROW",
+        help="numbers of the book's rows, 1 to 19; default: " + " ".join(map(str, usual)),
+    )  # fmt: skip
     parser.add_argument(
         "--base", help="the model of all rows but those with random weights; default: the table's"
     )
     parser.add_argument("--random-base", help="of the rows with random weights, e.g. random:small")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=float, default=BOOK.epochs)
-    parser.add_argument("--learning-rate", type=float, default=BOOK.learning_rate)
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=3,
+        help="trainings of each row, with seed 0, 1, ... (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--epochs", type=float, default=BOOK.epochs, help="passes over the texts (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--learning-rate", type=float, default=BOOK.learning_rate, help="the peak (default: %(default)s)"
+    )
     arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error(f"--seeds must be at least 1, got {arguments.seeds}; 3 is usual")
     rows = read_labelled(arguments.data)
     texts, labels = [row.text for row in rows], [row.label for row in rows]
     changes = {"epochs": arguments.epochs, "learning_rate": arguments.learning_rate}
     if arguments.random_base:
         ROWS[10] = (ROWS[10][0], arguments.random_base, ROWS[10][2])
     results = []
+    if arguments.base:
+        print(f"Rows that the book starts from OpenAI's weights start from {arguments.base} here.\n")
     print("| row | what | test accuracy | 95 % interval | seconds a run |\n|---|---|---|---|---|")
     for number in arguments.rows:
         result = run_row(number, texts, labels, base=arguments.base, n_seeds=arguments.seeds, changes=changes)
@@ -165,9 +182,8 @@ def main() -> None:
             flush=True,
         )
     n_test = results[0].n_test
-    print(
-        f"\n{n_test} test messages: one of them is {1 / n_test:.2%}. Over {arguments.seeds} seeds, can be told apart:"
-    )
+    seeds = "1 seed" if arguments.seeds == 1 else f"{arguments.seeds} seeds"
+    print(f"\n{n_test} test messages: one of them is {1 / n_test:.2%}. Over {seeds}, can be told apart:")
     apart = [
         f"{one.number} and {other.number}"
         for i, one in enumerate(results)

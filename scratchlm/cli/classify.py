@@ -21,6 +21,7 @@ from scratchlm.finetuning.classification_task import Prediction
 from scratchlm.serving.language_model import load
 
 LINES_AT_ONCE = 4096  # of standard input: full batches, bounded memory
+COLUMNS = ("text", "label", "probability", "truncated")
 SHOWN_NUMBERS = 10  # of texts that were cut
 
 
@@ -50,12 +51,18 @@ def _act(command: Classify, console: Console) -> dict[str, Any]:
         raise ConfigError(
             "classify needs a text, found none; give texts, or - to read lines from standard input."
         )
+    if "-" in command.texts and len(command.texts) > 1:
+        raise ConfigError(
+            "classify takes texts, or - alone to read lines from standard input, found both; drop one of them."
+        )
     if command.batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {command.batch_size}; 64 is usual.")
     lm = load(command.model, device=command.device)
     results: list[dict[str, Any]] = []
     cut: list[int] = []  # numbers of texts that were too long
     n_texts = 0
+    if command.format == "csv" and not command.json:
+        csv.writer(sys.stdout, lineterminator="\n").writerow(COLUMNS)  # of no texts at all, too
     for texts in _batches(command.texts):
         predictions = lm.classify(texts, batch_size=command.batch_size)
         cut += [number for number, p in enumerate(predictions, start=n_texts + 1) if p.is_truncated]
@@ -63,7 +70,7 @@ def _act(command: Classify, console: Console) -> dict[str, Any]:
         if command.json:
             results += rows
         else:
-            _print(rows, command.format, has_header=n_texts == 0)
+            _print(rows, command.format)
         n_texts += len(texts)
     if cut:
         shown = ", ".join(map(str, cut[:SHOWN_NUMBERS])) + (", ..." if len(cut) > SHOWN_NUMBERS else "")
@@ -85,12 +92,9 @@ def _row(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _print(rows: Sequence[dict[str, Any]], form: str, *, has_header: bool) -> None:
+def _print(rows: Sequence[dict[str, Any]], form: str) -> None:
     if form == "csv":
-        table = csv.DictWriter(sys.stdout, ["text", "label", "probability", "truncated"], lineterminator="\n")
-        if has_header:
-            table.writeheader()
-        table.writerows(rows)
+        csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n").writerows(rows)
         return
     for row in rows:
         if form == "jsonl":

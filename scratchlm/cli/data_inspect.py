@@ -56,9 +56,12 @@ def _act(command: DataInspect, console: Console) -> dict[str, Any]:
         raise ConfigError(
             "inspect needs a file, found none; name one, or several to look for leaks between them."
         )
+    paths = [_resolved(name) for name in command.files]
+    if command.html is not None:
+        _check_page(command.html, paths)
     tokenizer = _tokenizer(command.tokenizer, console)
     figures = inspect_data(
-        [_resolved(name) for name in command.files],
+        paths,
         kind=command.kind,
         tokenizer=tokenizer,
         context_length=command.context_length,
@@ -75,6 +78,13 @@ def _act(command: DataInspect, console: Console) -> dict[str, Any]:
         console.print(f"page: {command.html}", markup=False, soft_wrap=True)
         figures["html"] = str(command.html)
     return figures
+
+
+def _check_page(page: Path, paths: Sequence[str | Path]) -> None:
+    """Refuse, before the work, a page that cannot be written or would take the place of the data itself."""
+    if page.is_dir() or any(Path(path).exists() and Path(path).resolve() == page.resolve() for path in paths):
+        found = "a folder" if page.is_dir() else "the data to be inspected"
+        raise ConfigError(f"--html must name a file to write, found {found}: {page}; choose another name.")
 
 
 def _resolved(name: str) -> str | Path:

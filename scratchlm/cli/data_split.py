@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +43,18 @@ def main(args: Sequence[str], *, prog: str) -> int:
     return run_command(DataSplit, _act, args, prog=prog)
 
 
+def _check_apart(data: Sequence[str], out: Path) -> None:
+    """Refuse a folder whose files are the data, which would be replaced, or that a later run would take for data."""
+    place = out.resolve()
+    for name in data:
+        for found in map(Path, glob.glob(name, recursive=True) or [name]):  # noqa: PTH207
+            path = found.resolve()
+            if found.exists() and (path == place or place in path.parents or path in place.parents):
+                raise ConfigError(
+                    f"--out must be a folder apart from the data, found {out} for {found}; choose another --out."
+                )
+
+
 def _act(command: DataSplit, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Split, write and count; returns the `--json` keys."""
     if not command.data or command.out is None:
@@ -59,8 +72,13 @@ def _act(command: DataSplit, console: Console) -> dict[str, Any]:  # noqa: ARG00
         raise DataError(
             f"{out} should be new or an earlier split, found {', '.join(others)!s:.200}; choose another --out."
         )
+    _check_apart(command.data, out)
     rows = read_messages(command.data)
     texts, labels = [row.text for row in rows], [row.label for row in rows]
+    if len(set(labels)) < 2:
+        raise DataError(
+            f"a split for classifiers needs at least 2 classes, found only {labels[0]!r}; add others."
+        )
     groups = group_near_duplicates(texts)
     split = leak_free_split(texts, labels, groups, seed=command.split_seed)
     figures: dict[str, Any] = {

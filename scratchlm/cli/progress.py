@@ -75,6 +75,8 @@ class TrainingProgress:
 
     def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
         """Show the validation figures."""
+        if self._last is not None and step < self._last.step:  # another training has begun
+            self._last = self._tokens_per_s = None
         self._val = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics.items())
         if not self._is_live:
             record = self._last

@@ -9,27 +9,31 @@ from collections.abc import Iterator
 
 from scratchlm.core.errors import DataError
 
+BYTE_ORDER_MARK = "\ufeff"
+
 
 def read_text() -> str:
-    """All of standard input.
+    """All of standard input, without the byte-order mark that Windows' programs begin with.
 
     Raises: DataError when it is closed or no text.
     """
     with _complaints():
-        return sys.stdin.read()
+        return sys.stdin.read().removeprefix(BYTE_ORDER_MARK)
 
 
 def read_lines() -> Iterator[str]:
-    """The lines of standard input without their ends, as they come.
+    """The lines of standard input without their ends, as they come, and without a byte-order mark before the first.
 
     Raises: DataError when it is closed or no text.
     """
+    mark = BYTE_ORDER_MARK
     while True:
         with _complaints():
-            line = sys.stdin.readline()
+            line = sys.stdin.readline().removeprefix(mark)
         if not line:
             return
         yield line.rstrip("\r\n")
+        mark = ""
 
 
 @contextlib.contextmanager

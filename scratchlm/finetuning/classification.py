@@ -17,6 +17,7 @@ from scratchlm.evaluation.accuracy import ClassificationScores
 from scratchlm.finetuning.classification_task import (
     Prediction,
     Threshold,
+    check_two_classes,
     score_predictions,
 )
 from scratchlm.finetuning.classifier_training import RAW_SPLIT, ClassifierTrainings, ClassifySettings, SideRun
@@ -71,6 +72,8 @@ def finetune_classifier(
         raise DataError(
             f"a classifier needs at least 2 classes, found {', '.join(classes) or 'no text'}; add others."
         )
+    if settings.choose_threshold:
+        check_two_classes(classes)  # now, not after the training
     groups = group_near_duplicates(texts)
     split = leak_free_split(texts, labels, groups, seed=settings.split_seed)
     notify(

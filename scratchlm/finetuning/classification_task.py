@@ -149,6 +149,17 @@ def score_predictions(
     return score_classes([number[label] for label in labels], guessed, classes=classes)
 
 
+def check_two_classes(classes: Sequence[str]) -> None:
+    """Refuse to look for a threshold where there is no second class alone.
+
+    Raises: DataError for other than two classes.
+    """
+    if len(classes) != 2:
+        raise DataError(
+            f"a threshold is chosen between two classes, found {len(classes)}; leave choose_threshold off."
+        )
+
+
 def best_threshold(
     predictions: Sequence[Prediction], labels: Sequence[str], classes: Sequence[str]
 ) -> Threshold:
@@ -157,10 +168,7 @@ def best_threshold(
     So a rare class weighs as much as a common one. Among equals it is the one nearest to 1/2.
     Raises: DataError for other than two classes, and when one of them has no text.
     """
-    if len(classes) != 2:
-        raise DataError(
-            f"a threshold is chosen between two classes, found {len(classes)}; leave choose_threshold off."
-        )
+    check_two_classes(classes)
     scored = sorted(
         (prediction.probabilities[1], label == classes[1]) for prediction, label in zip(predictions, labels)
     )

@@ -86,6 +86,10 @@ class ClassifySettings(TrainingConfig, LoRASettings):
                 f"seeds and max_length must be at least 1 and trunk_cache_mb not negative, got {self.seeds}, "
                 f"{self.max_length} and {self.trunk_cache_mb}; change them."
             )
+        if self.drop_rate is not None and not 0 <= self.drop_rate < 1:
+            raise ConfigError(
+                f"drop_rate must be at least 0 and below 1, got {self.drop_rate}; 0.1 is usual."
+            )
         if not all(0 < share < 1 for share in self.learning_curve):
             raise ConfigError(
                 f"learning_curve must be shares between 0 and 1, got {self.learning_curve}; 0.1 0.3 is usual."
@@ -322,8 +326,10 @@ class ClassifierTrainings:
         if base.model.config.drop_rate > 0:
             self.notify("dropout runs the frozen blocks in every epoch; --drop-rate 0 runs them once")
             return None
-        key = f"{base.sha256 or settings.seed} {reading}"
+        # Fresh weights differ by seed, and by vocabulary, which they learnt from their own training texts.
+        key = f"{base.sha256 or (settings.seed, base.tokenizer.fingerprint)} {reading}"
         if key not in self._caches:
+            self.close()  # trainings come one after the other, so the budget is that of one cache
             self._caches[key] = TrunkCache(
                 base.model,
                 n_blocks,

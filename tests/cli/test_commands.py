@@ -355,6 +355,25 @@ def test_classify_without_a_line_has_no_results(life, run_json):
     assert run_json(f"classify --model {life['classifier']} -", stdin="")["results"] == []
 
 
+def test_the_table_of_the_book_refuses_no_seed_at_all(life, run, monkeypatch):
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    code, out, err = run(f"bench finetune-table --data {life['messages.tsv']} --rows 10 --seeds 0")
+    assert (code, out) == (2, "")
+    assert "--seeds must be at least 1, got 0" in err
+
+
+def test_classify_without_a_line_still_names_the_columns_of_csv(life, run):
+    code, out, _ = run(f"classify --model {life['classifier']} --format csv -", stdin="")
+    assert (code, out) == (0, "text,label,probability,truncated\n")
+
+
+def test_classify_takes_a_dash_for_standard_input_or_not_at_all(life, run):
+    code, out, err = run(f"classify --model {life['classifier']} - more", stdin="hello\n")
+    assert (code, out) == (2, "")
+    assert "texts, or - alone to read lines from standard input, found both" in err
+
+
 def test_classify_names_an_empty_line(life, run):
     code, out, err = run(f"classify --model {life['classifier']} -", stdin="hello\n\nyou\n")
     assert (code, out) == (3, "")

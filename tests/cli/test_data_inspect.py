@@ -103,6 +103,8 @@ def test_known_names_and_gpt2s_tokenizer_come_from_the_assets(run, real_data, mo
         (("messages.tsv", "--template", "alpca"), 2, "template must be one of"),
         (("messages.tsv", "--kind", "preference"), 3, "should hold rows of preference, found none"),
         (("messages.tsv", "--html", "missing/page.html"), 3, "should have been written"),
+        (("messages.tsv", "--html", "./messages.tsv"), 2, "--html must name a file to write, found the data"),
+        (("messages.tsv", "--html", "."), 2, "--html must name a file to write, found a folder"),
     ],
 )
 def test_mistakes_are_one_line(run, messages, monkeypatch, args, code, words):
@@ -110,3 +112,17 @@ def test_mistakes_are_one_line(run, messages, monkeypatch, args, code, words):
     found, _, err = run(*args)
     assert found == code
     assert words in err.splitlines()[-1]
+
+
+def test_a_page_never_takes_the_place_of_the_data(run, messages):
+    before = messages.read_bytes()
+    assert run(str(messages), "--html", str(messages))[0] == 2
+    assert messages.read_bytes() == before
+
+
+def test_an_empty_table_is_said_to_hold_nothing(run, tmp_path):
+    path = tmp_path / "empty.csv"
+    path.write_text("")
+    code, _, err = run(str(path))
+    assert code == 3
+    assert "found the keys (none)" in err

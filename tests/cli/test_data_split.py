@@ -51,3 +51,26 @@ def test_an_earlier_split_is_replaced_and_anything_else_stays(messages, tmp_path
 def test_what_is_missing_is_named(words, missing, capsys):
     assert main(["data", "split", *words]) == 2
     assert f"found no {missing}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("data", ["own/train.jsonl", "own", "own/*.jsonl", "."])
+def test_the_data_itself_is_never_replaced(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "own" / "train.jsonl"
+    mine.parent.mkdir()
+    rows = [{"text": row.text, "label": row.label} for row in sample_messages()]
+    mine.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    before = mine.read_bytes()
+    assert main(["data", "split", "--data", data, "--out", "own"]) == 2
+    assert "--out must be a folder apart from the data" in capsys.readouterr().err
+    assert mine.read_bytes() == before
+
+
+def test_one_class_is_refused(tmp_path, capsys):
+    path = tmp_path / "one.tsv"
+    path.write_text(
+        "".join(f"ham\tmessage of the {word}\n" for word in ["sun", "moon", "star", "sea", "hill", "cat"])
+    )
+    assert main(["data", "split", "--data", str(path), "--out", str(tmp_path / "split")]) == 3
+    assert "at least 2 classes, found only 'ham'" in capsys.readouterr().err
+    assert not (tmp_path / "split").exists()

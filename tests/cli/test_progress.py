@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from scratchlm.cli.progress import work_progress
+from scratchlm.cli.progress import TrainingProgress, work_progress
+from scratchlm.training.callbacks import StepRecord
 
 
 def shown(*, is_terminal: bool) -> str:
@@ -59,3 +60,19 @@ def test_reading_commands_show_their_work(life, run, monkeypatch, command, works
     assert code == 0, err
     for work in works:
         assert work in err
+
+
+def test_a_second_training_begins_without_the_figures_of_the_first():
+    stream = io.StringIO()
+    progress = TrainingProgress(Console(file=stream, width=200), "classify")
+    progress.on_step(
+        StepRecord(
+            step=3, n_steps=3, epoch=0, tokens=90, train_loss=0.664, learning_rate=1e-3, grad_norm=1.0,
+            tokens_per_s=6006.0, elapsed_s=1.0, memory_bytes=2**30,
+        )
+    )  # fmt: skip
+    progress.on_evaluation(3, {"val_loss": 0.278})
+    progress.on_evaluation(0, {"val_loss": 0.699})
+    last, first = stream.getvalue().splitlines()
+    assert "step 3/3  loss 0.664  val loss 0.278  6,006 tokens/s" in last
+    assert first == "classify: step 0  val loss 0.699"

@@ -32,3 +32,11 @@ def test_utf8_is_read_in_the_c_locale(reader):
     done = read_in_own_process(reader, "café\nund\n".encode(), "C")
     assert done.returncode == 0, done.stderr
     assert b"caf\\xe9" in done.stdout
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_the_byte_order_mark_of_windows_is_no_text(reader):
+    done = read_in_own_process(reader, "\ufeffone\r\n\ufefftwo\r\n".encode(), "C.UTF-8")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith((b"'one", b"['one'"))
+    assert b"\\ufefftwo" in done.stdout, "only the first is a mark"

@@ -527,3 +527,12 @@ def test_impossible_settings_are_refused(messages, base_folder, tmp_path, change
         finetune_classifier(
             messages, quick(max_steps=1, **changes), tmp_path / "run", base=str(base_folder), device=CPU
         )
+
+
+def test_a_threshold_of_three_classes_is_refused_before_the_training(base_folder, tmp_path):
+    rows = [LabelledText(text=f"text {'ab'[i % 2]} {'x' * i}", label=f"class {i % 3}") for i in range(60)]
+    with pytest.raises(DataError, match="between two classes, found 3; leave choose_threshold off"):
+        finetune_classifier(
+            rows, quick(choose_threshold=True), tmp_path / "run", base=str(base_folder), device=CPU
+        )
+    assert not (tmp_path / "run").exists()

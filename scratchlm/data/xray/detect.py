@@ -126,7 +126,8 @@ def _first_of_jsonl(head: str) -> Mapping[str, Any]:
 
 
 def _csv_header(head: str) -> list[str]:
-    return [cell.strip().strip('"') for cell in head.split("\n", maxsplit=1)[0].split(",")]
+    cells = [cell.strip().strip('"') for cell in head.split("\n", maxsplit=1)[0].split(",")]
+    return cells if any(cells) else []
 
 
 def _is_labelled(head: str) -> bool:

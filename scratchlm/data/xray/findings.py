@@ -43,7 +43,7 @@ def _readability(figures: Figures) -> Iterator[tuple[Level, str]]:
         if content.get("byte_order_mark"):
             yield "look", f"{split['path']} begins with a byte-order mark, which readers here drop."
         ends = {name: content[name] for name in ("lf", "crlf", "cr") if content.get(name)}
-        if set(ends) - {"lf"}:
+        if set(ends) - {"lf"} and figures["kind"] == "text":  # readers of rows drop them
             told = ", ".join(f"{n:,} {name.upper()}" for name, n in ends.items())
             yield (
                 "look",

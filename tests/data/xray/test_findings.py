@@ -28,7 +28,7 @@ def split(**faults):
         ),
         (split(zero=2), "bad", "2 zero bytes"),
         (split(byte_order_mark=True), "look", "byte-order mark"),
-        (split(crlf=5), "look", "1 LF, 5 CRLF"),
+        (split(crlf=5) | {"kind": "text"}, "look", "1 LF, 5 CRLF"),
         ({"unusable": {"n": 2, "complaints": ["line 3 is odd"]}}, "bad", "2 rows cannot be used"),
         ({"classes": [{"label": "ham"}], "majority": 1.0}, "bad", "All rows are 'ham'"),
         (
@@ -86,3 +86,7 @@ def test_the_worst_comes_first_and_no_news_is_good_news():
     told = findings(BARE | {"exact_duplicates": 1, "distinct_texts": 9, "loss": {"left_out": 1}})
     assert [finding["level"] for finding in told] == ["bad", "look"]
     assert findings(BARE) == [{"level": "good", "text": "Nothing odd was found."}]
+
+
+def test_line_ends_between_rows_are_nothing_that_a_model_learns():
+    assert findings(BARE | split(crlf=5)) == [{"level": "good", "text": "Nothing odd was found."}]
