@@ -249,8 +249,8 @@ def resolve_model(path: str | Path) -> Path:
     if not (run / "checkpoints").is_dir():
         found = "a file" if wanted.is_file() else "a folder without one" if wanted.is_dir() else "nothing"
         raise CheckpointError(
-            f"{wanted} should be a model folder (with {MANIFEST}) or a run folder (with checkpoints/), "
-            f"found {found}; check the path."
+            f"{wanted} should be a model folder (with {MANIFEST}), a run folder (with checkpoints/) or one of another "
+            f"program (with config.json or model.ckpt.index), found {found}; check the path."
         )
     folder, damaged = best_checkpoint(run) if choice == "best" else newest_good_checkpoint(run)
     if folder is None:

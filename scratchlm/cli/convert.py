@@ -63,6 +63,11 @@ def _act(command: Convert, console: Console) -> dict[str, Any]:  # noqa: ARG001
             "quickstart.gguf --to gguf"
         )
     adapter = _adapter_folder(command.source, wanted=command.to == "peft")
+    if command.base is not None and adapter is None and command.to != "peft":
+        raise ConfigError(
+            f"--base is of a source that is a LoRA adapter, found no {ADAPTER_CONFIG} in {command.source}; leave "
+            "--base out, or name the adapter's folder."
+        )
     if command.to == "peft":
         done = _to_peft(command, adapter)
     else:

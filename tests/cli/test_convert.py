@@ -198,6 +198,9 @@ def test_an_adapter_is_added_to_its_base(life, run, run_json, tmp_path):
     code, _, err = run(f"convert {adapter} {tmp_path / 'b'} --to native")
     assert code == 2
     assert "corrects another model, found no --base" in err
+    code, _, err = run(f"convert {life['base']} {tmp_path / 'c'} --to native --base {life['base']}")
+    assert (code, (tmp_path / "c").exists()) == (2, False)
+    assert "--base is of a source that is a LoRA adapter, found no adapter_config.json" in err
     named = run_json(f"convert {adapter} {tmp_path / 'lora'} --to peft --base {life['base']}")
     assert named["max_logit_difference"] < 1e-6
     run_json(f"convert {tmp_path / 'lora'} {tmp_path / 'again'} --to native")  # it knows its base now
