@@ -79,11 +79,16 @@ def train(
     model: nn.Module,
     three: list[DataLoader[tuple[Tensor, ...]]],
     n_epochs: int,
-    after_epoch: Callable[[int], None] = lambda epoch: None,
+    after_epoch: Callable[[int], None],
+    *,
+    is_book: bool,
 ) -> list[float]:
-    """The book's loop, an epoch at a call, and as there the accuracies on all three parts afterwards."""
+    """The book's loop, an epoch at a call, and as there the accuracies on all three parts afterwards.
+
+    The optimizer is the book's, or AdamW as `scratchlm finetune` has it: the same steps, fused.
+    """
     learning = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learning, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(learning, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=not is_book)
     torch.manual_seed(SEED)
     for epoch in range(1, n_epochs + 1):
         with redirect_stdout(io.StringIO()):
@@ -129,13 +134,13 @@ def run(
     started_at_s = filled_at_s = time.perf_counter()
     if position is None:
         inputs = torch.stack([torch.from_numpy(examples.row(i)) for i in range(len(examples))])  # (N, 120)
-        accuracies = train(model, loaders(inputs, labels, parts), n_epochs, after_epoch)
+        accuracies = train(model, loaders(inputs, labels, parts), n_epochs, after_epoch, is_book=True)
     else:
         cached = TrunkExamples(examples, TrunkCache(model, n_frozen_blocks(model), position=position))
         filled_at_s = time.perf_counter()
         numbers = torch.arange(len(examples))[:, None]
         wrapped = CachedClassifier(model, cached, position)
-        accuracies = train(wrapped, loaders(numbers, labels, parts), n_epochs, after_epoch)
+        accuracies = train(wrapped, loaders(numbers, labels, parts), n_epochs, after_epoch, is_book=False)
     tested_s = time.perf_counter() - trained_at_s[-1]
     return Outcome(filled_at_s - started_at_s, trained_at_s[-1] - filled_at_s, tested_s, accuracies, early)
 

@@ -29,13 +29,17 @@ def as_instruction(entry: Mapping[str, str]) -> Instruction:
     if "instruction" not in entry:
         raise DataError(f"an entry must have an instruction, found the keys {', '.join(entry) or 'none'}.")
     return Instruction(
-        instruction=_text(entry, "instruction"),
-        input="" if entry.get("input") is None else _text(entry, "input"),
-        output=_text(entry, "output"),
+        instruction=text_of(entry, "instruction"),
+        input="" if entry.get("input") is None else text_of(entry, "input"),
+        output=text_of(entry, "output"),
     )
 
 
-def _text(entry: Mapping[str, Any], key: str) -> str:
+def text_of(entry: Mapping[str, Any], key: str) -> str:
+    """What an entry holds under a key, a number as its digits; nothing when it lacks the key.
+
+    Raises: DataError for anything but a text or a number.
+    """
     value = entry.get(key, "")
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise DataError(

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from scratchlm.book.alpaca import encode_plain, format_input
+from scratchlm.book.alpaca import encode_plain, format_input, text_of
 from scratchlm.book.ch05 import generate_and_print_sample
+from scratchlm.core.errors import DataError
 from scratchlm.data.padding import pad_right
 from scratchlm.data.prompts import TEMPLATES
 from scratchlm.finetuning.preference import dpo_losses, response_log_probs
@@ -43,7 +44,10 @@ N_LINE_ENDS = 2  # ids between the request and the mark that calls for the answe
 
 
 class PreferenceDataset(Dataset[dict[str, list[int]]]):
-    """Entries with a chosen and a rejected answer as ids: the request alone, and with either answer."""
+    """Entries with a chosen and a rejected answer as ids: the request alone, and with either answer.
+
+    Raises: DataError for an entry without either answer, or that holds no text.
+    """
 
     def __init__(self, data: Sequence[Mapping[str, str]], tokenizer: Tokenizer) -> None:
         self.data = data
@@ -51,8 +55,8 @@ class PreferenceDataset(Dataset[dict[str, list[int]]]):
         self.encoded_texts = [
             {
                 "prompt": encode_plain(tokenizer, format_input(entry)),
-                "chosen": encode_plain(tokenizer, format_input(entry) + lead + entry["chosen"]),
-                "rejected": encode_plain(tokenizer, format_input(entry) + lead + entry["rejected"]),
+                "chosen": encode_plain(tokenizer, format_input(entry) + lead + _answer(entry, "chosen")),
+                "rejected": encode_plain(tokenizer, format_input(entry) + lead + _answer(entry, "rejected")),
             }
             for entry in data
         ]
@@ -62,6 +66,15 @@ class PreferenceDataset(Dataset[dict[str, list[int]]]):
 
     def __getitem__(self, index: int) -> dict[str, list[int]]:
         return self.encoded_texts[index]
+
+
+def _answer(entry: Mapping[str, str], key: str) -> str:
+    if key not in entry:
+        raise DataError(
+            f"an entry must have a chosen and a rejected answer, found the keys {', '.join(entry) or 'none'}; "
+            f"add {key}."
+        )
+    return text_of(entry, key)
 
 
 def custom_collate_fn(

@@ -26,6 +26,7 @@ from scratchlm.core.errors import DataError
 from scratchlm.data.classification import ClassificationExamples
 from scratchlm.data.padding import pad_right
 from scratchlm.finetuning.heads import Position, read_positions
+from scratchlm.finetuning.packed_linear import packed_linears
 from scratchlm.model.attention import take_positions
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.modes import evaluation_mode
@@ -99,7 +100,9 @@ class TrunkCache:
         n_kept = sum(1 if self.keeps_one else len(row) for row in rows.values())
         store = self._new_store(n_kept)  # (tokens, E)
         start = 0
-        with evaluation_mode(self.model):
+        trunk = self.model.trf_blocks[: self.n_blocks]
+        packed = packed_linears(trunk, n_rows=FILL_TOKENS, budget_bytes=self._budget_bytes)
+        with evaluation_mode(self.model), packed:
             for keys in _by_tokens(order, [len(rows[key]) for key in order]):
                 for key, states in zip(keys, self._states([rows[key] for key in keys]), strict=True):
                     place = store[start : start + len(states)]

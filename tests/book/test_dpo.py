@@ -42,6 +42,16 @@ def test_an_entry_is_encoded_with_either_answer(tiny_tokenizer):
     assert (len(data), data[0]) == (1, {key: tiny_tokenizer.encode(text) for key, text in texts.items()})
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [({"rejected": None}, "rejected must be text"), ({}, "found the keys .*; add rejected")],
+)
+def test_an_entry_without_both_answers_is_an_error(changed, words, tiny_tokenizer):
+    entry = {"instruction": "Say it.", "input": "", "output": "The", "chosen": "The cat"} | changed
+    with pytest.raises(DataError, match=words):
+        dpo.PreferenceDataset([entry], tiny_tokenizer)
+
+
 def test_both_answers_are_padded_to_one_width_and_masked():
     found = dpo.custom_collate_fn(BATCH, pad_token_id=0)
     assert found["chosen"].tolist() == [[1, 2, 8, 8, 5, 6, 0], [3, 8, 8, 9, 0, 0, 0]]

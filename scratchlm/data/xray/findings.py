@@ -153,7 +153,9 @@ def _pairs(figures: Figures) -> Iterator[tuple[Level, str]]:
 
 def _characters(figures: Figures) -> Iterator[tuple[Level, str]]:
     for fault in figures.get("faults") or []:
-        yield "look", f"{fault['meaning']}: {fault['n']:,} places in {fault['rows']:,} {figures['unit']}."
+        places, unit = "places" if fault["n"] != 1 else "place", figures["unit"]
+        rows = unit if fault["rows"] != 1 else unit.removesuffix("s")
+        yield "look", f"{fault['meaning']}: {fault['n']:,} {places} in {fault['rows']:,} {rows}."
     special = figures.get("special_tokens") or []
     if special:
         named = ", ".join(f"{row['token']} {row['n']:,} times" for row in special[:5])

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scratchlm.core.errors import DataError
+from scratchlm.core.files import check_characters
 from scratchlm.data.ag_news import is_ag_news, news_item
 from scratchlm.data.classification import read_labelled
 from scratchlm.data.imdb import read_imdb
@@ -110,7 +111,7 @@ def read_rows(
         return
     for where, value in _records(path, reading):
         row = _row(where, value, kind, reading)
-        if row is not None:
+        if row is not None and _is_unicode(row, reading):
             yield row
 
 
@@ -292,6 +293,17 @@ def _row(where: str, value: Mapping[str, Any], kind: DataKind, reading: Reading)
             return None
         fields[ours] = content.strip() if ours == "label" else content
     return DataRow(where=where, fields=fields)
+
+
+def _is_unicode(row: DataRow, reading: Reading) -> bool:
+    """Can a tokenizer read it? JSON can spell half a character, which training's readers refuse too."""
+    try:
+        for name, text in row.fields.items():
+            check_characters(text, where=f"{row.where}, {name},")
+    except DataError as cause:
+        reading.complain(str(cause))
+        return False
+    return True
 
 
 def _message_row(where: str, value: Mapping[str, Any], reading: Reading) -> DataRow | None:

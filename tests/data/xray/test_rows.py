@@ -48,6 +48,20 @@ def test_a_bad_row_is_counted_and_the_others_still_come(tmp_path, name):
     assert refusal(path, "classification") is not None
 
 
+def test_half_a_character_is_a_row_that_cannot_be_used(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "one", "label": "ham"}\n{"text": "two \\ud83d", "label": "ham"}\n')
+    found, reading = read(path, "classification")
+    assert [row.fields["text"] for row in found] == ["one"]
+    [complaint] = reading.complaints
+    assert complaint.startswith(f"{path} line 2, text, must be Unicode text, found a lone surrogate")
+    path.write_text(
+        '{"instruction": "Say it", "output": "\\ud83d"}\n{"instruction": "Say it", "output": "yes"}\n'
+    )
+    found, reading = read(path, "instruction")
+    assert ([row.fields["output"] for row in found], reading.n_unusable) == (["yes"], 1)
+
+
 def test_a_number_is_a_label_and_a_missing_field_is_named(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "one", "label": 3}\n{"text": "two"}\n{"text": "x", "label": true}\n')

@@ -1,0 +1,100 @@
+"""Packed weights: the same numbers up to rounding, only where they fit, and nothing left behind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from scratchlm.finetuning import packed_linear
+from scratchlm.finetuning.packed_linear import can_pack, packed_linears
+from scratchlm.model import GPTConfig, GPTModel
+from scratchlm.model.gelu import GELU
+
+needs_kernel = pytest.mark.skipif(not can_pack(), reason="this torch has no oneDNN kernel for packed weights")
+MANY = 1 << 30
+
+
+def test_this_torch_has_the_kernel():
+    """On x86 every version that we allow has it; without it the cache would fill as slowly as before."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch is built without oneDNN")
+    assert can_pack()
+
+
+@needs_kernel
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("shape", [(3, 48), (2, 7, 48), (1, 512, 48)])
+def test_the_result_is_that_of_the_plain_layer(has_bias, shape):
+    torch.manual_seed(0)
+    layer, x = nn.Linear(48, 32, bias=has_bias), torch.randn(shape)
+    with torch.no_grad():
+        plain = layer(x)
+        with packed_linears(layer, n_rows=512, budget_bytes=MANY) as n_packed:
+            assert n_packed == 1
+            torch.testing.assert_close(layer(x), plain, atol=1e-6, rtol=1e-5)
+        assert layer(x).equal(plain)
+
+
+@needs_kernel
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_gelu_behind_a_layer_is_applied_once(exact):
+    torch.manual_seed(0)
+    layers, x = nn.Sequential(nn.Linear(48, 64), GELU(exact=exact), nn.Linear(64, 8)), 3 * torch.randn(5, 48)
+    with torch.no_grad():
+        plain = layers(x)
+        with packed_linears(layers, n_rows=5, budget_bytes=MANY):
+            torch.testing.assert_close(layers(x), plain, atol=2e-6, rtol=1e-5)
+        assert layers(x).equal(plain)
+
+
+@needs_kernel
+@pytest.mark.parametrize("feed_forward", ["gelu", "gelu_exact", "swiglu"])
+def test_a_whole_trunk_makes_the_same_of_texts(feed_forward):
+    torch.manual_seed(0)
+    config = GPTConfig(
+        vocab_size=50, context_length=16, emb_dim=32, n_heads=4, n_layers=3, drop_rate=0.0, qkv_bias=True,
+        feed_forward=feed_forward,
+    )  # fmt: skip
+    model, ids = GPTModel(config).eval(), torch.randint(0, 50, (4, 12))
+    with torch.no_grad():
+        plain = model.trunk_states(ids, 2)
+        with packed_linears(model.trf_blocks[:2], n_rows=48, budget_bytes=MANY) as n_packed:
+            assert n_packed >= 2 * 6
+            torch.testing.assert_close(model.trunk_states(ids, 2), plain, atol=2e-6, rtol=1e-5)
+
+
+@needs_kernel
+def test_nothing_is_left_behind_also_after_an_error():
+    layers = nn.Sequential(nn.Linear(4, 4), GELU(), nn.Linear(4, 4))
+
+    def fail():
+        with packed_linears(layers, n_rows=8, budget_bytes=MANY):
+            assert all("forward" in vars(layer) for layer in layers)
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        fail()
+    assert not any("forward" in vars(layer) for layer in layers)
+
+
+@needs_kernel
+def test_only_what_fits_and_what_the_kernel_knows_is_packed():
+    class OwnLinear(nn.Linear):
+        """A layer with a forward pass of its own, as LoRA's."""
+
+    layers = nn.Sequential(
+        nn.Linear(8, 8).double(), OwnLinear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+    )
+    with packed_linears(layers, n_rows=8, budget_bytes=2 * 8 * 8 * 4) as n_packed:
+        assert n_packed == 2
+        assert ["forward" in vars(layer) for layer in layers] == [False, False, True, True, False]
+
+
+def test_without_the_kernel_all_is_as_always(monkeypatch):
+    monkeypatch.setattr(packed_linear, "can_pack", lambda: False)
+    layer, x = nn.Linear(4, 4), torch.randn(2, 4)
+    plain = layer(x)
+    with packed_linears(layer, n_rows=8, budget_bytes=MANY) as n_packed:
+        assert n_packed == 0
+        assert layer(x).equal(plain)
