@@ -155,12 +155,13 @@ def _characters(figures: Figures) -> Iterator[tuple[Level, str]]:
     for fault in figures.get("faults") or []:
         places, unit = "places" if fault["n"] != 1 else "place", figures["unit"]
         rows = unit if fault["rows"] != 1 else unit.removesuffix("s")
-        yield "look", f"{fault['meaning']}: {fault['n']:,} {places} in {fault['rows']:,} {rows}."
+        meaning = fault["meaning"][0].upper() + fault["meaning"][1:]
+        yield "look", f"{meaning}: {fault['n']:,} {places} in {fault['rows']:,} {rows}."
     special = figures.get("special_tokens") or []
     if special:
         named = ", ".join(f"{row['token']} {row['n']:,} times" for row in special[:5])
         yield (
             "look",
-            f"special-token strings in the text ({named}): training reads them as plain text, never as the token."
+            f"Special-token strings in the text ({named}): training reads them as plain text, never as the token."
             + (SEPARATOR_HINT if figures["kind"] == "text" else ""),
         )

@@ -66,8 +66,8 @@ def split(**faults):
         ({"loss": {"left_out": 3}}, "bad", "3 of 10 entries are left out of training"),
         ({"pairs": {"equal": 1, "chosen_longer": 0}}, "bad", "1 pairs have the same text"),
         ({"pairs": {"equal": 0, "chosen_longer": 8}}, "look", "the longer one in 80% of pairs"),
-        ({"faults": [{"meaning": "odd signs", "n": 7, "rows": 2}]}, "look", "odd signs: 7 places in 2 rows"),
-        ({"faults": [{"meaning": "odd signs", "n": 1, "rows": 1}]}, "look", "odd signs: 1 place in 1 row."),
+        ({"faults": [{"meaning": "odd signs", "n": 7, "rows": 2}]}, "look", "Odd signs: 7 places in 2 rows"),
+        ({"faults": [{"meaning": "odd signs", "n": 1, "rows": 1}]}, "look", "Odd signs: 1 place in 1 row."),
         ({"special_tokens": [{"token": "<s>", "n": 2}]}, "look", "<s> 2 times"),
     ],
 )
