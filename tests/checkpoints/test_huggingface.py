@@ -282,3 +282,14 @@ def test_published_weights_open_by_their_name_once_they_were_fetched(
     for name in ("gpt2-large", "774M"):
         assert_agrees(open_model(name).model, theirs, prompts)
     assert folder.is_dir()
+
+
+def test_an_export_never_replaces_a_folder_of_other_things(tokenizer, tmp_path):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "to_mother.txt").write_text("Dear mother")
+    model = GPTModel(GPTConfig(vocab_size=300, context_length=8, emb_dim=8, n_heads=2, n_layers=1))
+    with pytest.raises(CheckpointError, match=r"something else in it \(to_mother\.txt\)"):
+        export_huggingface(tmp_path / "letters", model, tokenizer)
+    assert (tmp_path / "letters" / "to_mother.txt").read_text() == "Dear mother"
+    export_huggingface(tmp_path / "a", model, tokenizer)
+    export_huggingface(tmp_path / "a", model, tokenizer)  # an older model may go
