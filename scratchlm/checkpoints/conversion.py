@@ -19,11 +19,19 @@ from scratchlm.checkpoints.gguf_weights import architecture
 from scratchlm.checkpoints.huggingface import export_huggingface, find_weights, read_huggingface
 from scratchlm.checkpoints.modelfile import PromptFrame, chat_template, modelfile
 from scratchlm.checkpoints.onnx import ONNXModel, export_onnx
-from scratchlm.checkpoints.store import LoadedModel, build_model, load_model, save_model
+from scratchlm.checkpoints.store import (
+    MANIFEST,
+    MODEL_FOLDER_FILES,
+    LoadedModel,
+    build_model,
+    load_model,
+    save_model,
+)
 from scratchlm.checkpoints.torch_file import read_torch_file, write_torch_file
+from scratchlm.checkpoints.weight_files import SUFFIXES
 from scratchlm.core.config import to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError
-from scratchlm.core.files import as_json, make_parent, new_file, new_folder, write_text
+from scratchlm.core.files import as_json, check_replaceable, make_parent, new_file, new_folder, write_text
 from scratchlm.model.config import WIDENING
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.files import load_tokenizer
@@ -92,6 +100,13 @@ def convert(
     for other, text in beside.items():
         if not _holds(other, text):
             _check_target(source, other, is_folder=False, overwrite=overwrite)
+            if to == "book":
+                _check_readers(other, target)
+    if to == "book" and not source.task and target.with_name("task.json").exists():
+        raise CheckpointError(
+            f"{target} should have no task beside it, found {target.with_name('task.json')} of another model; "
+            "choose another folder."
+        )
     difference = None
     make_parent(target, error=CheckpointError)
     with contextlib.ExitStack() as stack:
@@ -170,6 +185,11 @@ def _check_target(source: LoadedModel, target: Path, *, is_folder: bool, overwri
     files = [Path(file).resolve() for file in source.manifest.get("weights", ())]
     if there in (here, *here.parents, *files):
         raise ConfigError(f"the target must not be the source or hold it, got {target}; choose another name.")
+    if is_folder and not _is_one_file(source) and here in there.parents:
+        raise ConfigError(
+            f"the target must not lie in the source, which may be replaced or deleted as a whole, got {target}; "
+            "choose a place outside of it."
+        )
     if not target.exists() and not target.is_symlink():
         return
     if not overwrite:
@@ -177,6 +197,8 @@ def _check_target(source: LoadedModel, target: Path, *, is_folder: bool, overwri
             f"{target} should not exist yet, found {'a folder' if target.is_dir() else 'a file'}; choose another "
             "name, or replace it with --overwrite."
         )
+    if is_folder:
+        check_replaceable(target, MODEL_FOLDER_FILES, kind="model folder", error=CheckpointError)
     if target.is_dir() != is_folder or (
         is_folder
         and any(target.iterdir())
@@ -185,6 +207,25 @@ def _check_target(source: LoadedModel, target: Path, *, is_folder: bool, overwri
         raise CheckpointError(
             f"{target} should be an older {'model folder' if is_folder else 'file'} to be replaced, found something "
             "else; choose another name."
+        )
+
+
+def _is_one_file(source: LoadedModel) -> bool:
+    """Is the source a single file? Then the folder that it lies in is not its own."""
+    return source.manifest.get("format") in ("GGUF", "weights file")
+
+
+def _check_readers(settings: Path, target: Path) -> None:
+    """Refuse to write settings beside weights that would be read with them: they belong to one model."""
+    others = sorted(
+        file.name
+        for file in (settings.parent.iterdir() if settings.parent.is_dir() else ())
+        if file.name != target.name and (file.suffix in SUFFIXES or file.name == MANIFEST)
+    )
+    if others:
+        raise CheckpointError(
+            f"{settings} should be of {target.name} alone, found {', '.join(others[:3])!s:.120} beside it, which "
+            "would be read with these settings; choose another folder."
         )
 
 

@@ -16,10 +16,16 @@ from scratchlm.checkpoints.huggingface_config import (
     config_to_huggingface,
 )
 from scratchlm.checkpoints.names import GPT2, GPT2_LINEAR, LLAMA, NameTable, to_ours, to_theirs
-from scratchlm.checkpoints.store import build_model, expected_shapes, own_weights, save_tensors
+from scratchlm.checkpoints.store import (
+    MODEL_FOLDER_FILES,
+    build_model,
+    expected_shapes,
+    own_weights,
+    save_tensors,
+)
 from scratchlm.checkpoints.weight_files import open_weights
 from scratchlm.core.errors import CheckpointError, ConfigError
-from scratchlm.core.files import new_folder, read_json, write_json
+from scratchlm.core.files import check_replaceable, new_folder, read_json, write_json
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
@@ -94,10 +100,12 @@ def export_huggingface(
     """Write a folder that transformers' Auto classes load with equal logits, whole or not at all.
 
     A classifier's bias moves into the shift of the last LayerNorm, because transformers' classifiers have none.
+    An older folder of a model is replaced.
     Raises: ConfigError for a model that fits none of transformers' families; CheckpointError when the disk is
-        full.
+        full, and for a folder that holds anything but a model.
     """
     target = Path(folder)
+    check_replaceable(target, MODEL_FOLDER_FILES, kind="model folder", error=CheckpointError)
     task = dict(task or {})
     values = config_to_huggingface(model.config)
     state = {name: tensor.detach().cpu() for name, tensor in own_weights(model).items()}

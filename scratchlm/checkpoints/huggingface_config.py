@@ -221,7 +221,7 @@ def _essence(config: GPTConfig) -> tuple[object, ...]:
         config.vocab_size, config.context_length, config.emb_dim, config.n_heads, config.n_layers,
         config.tie_embeddings, config.norm, config.norm_eps, config.positions, config.rope_base,
         config.rope_scaling, config.feed_forward, config.feed_forward_dim, config.head_dim, config.qk_norm,
-        config.linear_bias, config.n_kv_heads or config.n_heads, config.drop_rate,
+        config.linear_bias, config.n_kv_heads or config.n_heads, config.drop_rate, config.is_causal,
     )  # fmt: skip
 
 

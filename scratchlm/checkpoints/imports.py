@@ -18,6 +18,7 @@ from scratchlm.checkpoints.openai import (
     model_from_bundle,
     model_from_params,
     published_config,
+    put_array,
 )
 from scratchlm.checkpoints.store import MANIFEST, LoadedModel, build_model, load_model
 from scratchlm.checkpoints.tensorflow_bundle import open_bundle
@@ -198,7 +199,7 @@ def _build_ours(config: GPTConfig, weights: Mapping[str, Tensor], path: Path) ->
 
 
 def _from_openai_arrays(weights: Mapping[str, Tensor]) -> GPTModel:
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = {"blocks": []}
     blocks: dict[int, dict[str, Any]] = {}
     for name in weights:
         parts = name.removeprefix("model/").split("/")
@@ -207,9 +208,9 @@ def _from_openai_arrays(weights: Mapping[str, Tensor]) -> GPTModel:
             target, parts = blocks.setdefault(int(match[1]), {}), parts[1:]
         elif parts[0] == "ln_f":
             parts = parts[1:]
-        for key in parts[:-1]:
-            target = target.setdefault(key, {})
-        target[parts[-1]] = weights[name].numpy()
+        tensor = weights[name]  # NumPy has no bfloat16
+        array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        put_array(target, parts, array, name=name)
     params["blocks"] = [blocks.get(i, {}) for i in range(1 + max(blocks, default=-1))]
     return model_from_params(params)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,18 +87,31 @@ def params_from_bundle(bundle: Mapping[str, NDArray[Any]], n_layers: int) -> dic
     for name in bundle:
         path = name.removeprefix("model/")
         target = params
+        parts = path.removeprefix("ln_f/").split("/")
         if match := _BLOCK.match(path):
             if int(match[1]) >= n_layers:
                 raise CheckpointError(
                     f"the checkpoint should have {n_layers} blocks, found {name}; take the hparams.json that "
                     "belongs to it."
                 )
-            target, path = params["blocks"][int(match[1])], path[match.end() :]
-        *inner, last = path.removeprefix("ln_f/").split("/")
-        for key in inner:
-            target = target.setdefault(key, {})
-        target[last] = np.squeeze(bundle[name])
+            target, parts = params["blocks"][int(match[1])], path[match.end() :].split("/")
+        put_array(target, parts, np.squeeze(bundle[name]), name=name)
     return params
+
+
+def put_array(target: dict[str, Any], parts: Sequence[str], array: NDArray[Any], *, name: str) -> None:
+    """Put an array into the book's nested form, under the parts of its name.
+
+    Raises: CheckpointError for a name that is another's or lies beneath one, of which no GPT-2 has any.
+    """
+    place: Any = target
+    for key in parts[:-1]:
+        place = place.setdefault(key, {}) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or not parts or parts[-1] in place:
+        raise CheckpointError(
+            f"the weights should be GPT-2's, found {name!r:.200} where another array is; take another copy."
+        )
+    place[parts[-1]] = array
 
 
 def load_params_into(model: GPTModel, params: Mapping[str, Any]) -> None:

@@ -36,6 +36,15 @@ logger = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 NEEDED_FILES = {"config.json", "model.safetensors", "tokenizer.json"}
+MODEL_FOLDER_FILES = (  # that we write into a model folder, our own or Hugging Face's
+    *sorted(NEEDED_FILES),
+    MANIFEST,
+    "task.json",
+    "training_state.json",
+    "training_state.safetensors",
+    "tokenizer_config.json",
+    "generation_config.json",
+)
 MAX_NAME = 200  # characters of a file's name
 STEP_FOLDER = re.compile(r"step-(\d{8})")
 

@@ -191,7 +191,7 @@ def _read_entry(value: bytes, where: str, header: _Header) -> _Entry:
     kind = _NUMBER_TYPES.get(entry.number_type)
     if kind is not None and not is_sliced and math.prod(shape) * np.dtype(kind).itemsize != entry.size:
         raise _damaged(where, f"{entry.size} bytes for the shape {shape}")
-    if any(size >= 1 << 40 for size in shape):
+    if math.prod(filter(None, shape)) >= 1 << 40:  # of an empty tensor, too
         raise _damaged(where, f"the shape {shape}")
     return entry
 

@@ -97,9 +97,10 @@ class ShardedWeights(Mapping[str, Tensor]):
             )
         self.files = sorted(set(weight_map.values()))
         for name in self.files:
-            if not name or Path(name).name != name or "\\" in name or len(name) > 200:
+            is_beside = Path(name).name == name and "\\" not in name and 0 < len(name) <= 200
+            if not is_beside or name.endswith(".index.json"):  # an index of an index could go on forever
                 raise CheckpointError(
-                    f"{index} must name files beside it, found {name!r:.200}; take another copy."
+                    f"{index} must name files of weights beside it, found {name!r:.200}; take another copy."
                 )
         shards = {name: open_weights(index.parent / name) for name in self.files}
         for weight, file in weight_map.items():

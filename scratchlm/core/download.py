@@ -153,13 +153,16 @@ class _Transfer:
     def fetch(self, url: str) -> None:
         """Ask one URL until it has delivered or patience ends."""
         patience, n_failures = self.patience, 0
+        n_most = (
+            self.partial.n_bytes
+        )  # that were ever there: to lose bytes and fetch them again is no progress
         while True:
-            n_before = self.partial.n_bytes
             try:
                 self.attempt(url)
                 return
             except _TryAgainError as trouble:
-                has_moved = self.partial.n_bytes - n_before >= GOOD_PROGRESS_BYTES
+                has_moved = self.partial.n_bytes - n_most >= GOOD_PROGRESS_BYTES
+                n_most = max(n_most, self.partial.n_bytes)
                 n_failures = 1 if has_moved else n_failures + 1
                 if n_failures >= patience.attempts:
                     raise DownloadError(f"{trouble} ({n_failures} attempts)") from trouble

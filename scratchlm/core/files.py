@@ -12,7 +12,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,25 @@ def new_folder(path: str | Path, *, error: type[ScratchLMError] = DataError) -> 
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def check_replaceable(
+    folder: str | Path, names: Collection[str], *, kind: str, error: type[ScratchLMError] = DataError
+) -> None:
+    """Refuse to replace a folder that holds more than files of these names: the rest is someone's work.
+
+    A folder that is not there, or empty, may be taken. `kind` says in the message what an older one would be.
+    Raises: `error` naming what else is in it.
+    """
+    target = Path(folder)
+    if not target.is_dir():
+        return
+    others = sorted(path.name for path in target.iterdir() if path.name not in names or path.is_dir())
+    if others:
+        raise error(
+            f"{target} should be an older {kind} to be replaced, found something else in it "
+            f"({', '.join(others[:3])!s:.120}); choose another name."
+        )
 
 
 def remove_partials(folder: str | Path) -> None:

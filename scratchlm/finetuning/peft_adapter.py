@@ -25,7 +25,7 @@ from scratchlm.checkpoints.store import save_tensors
 from scratchlm.checkpoints.weight_files import open_weights
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import new_folder, read_json, write_json
-from scratchlm.finetuning.base_weights import check_base, save_base
+from scratchlm.finetuning.base_weights import BASE_FILE, check_base, save_base
 from scratchlm.finetuning.dora import LinearWithDoRA, row_lengths
 from scratchlm.finetuning.lora import LinearWithLoRA
 from scratchlm.finetuning.peft_head import (
@@ -40,6 +40,7 @@ from scratchlm.model.gpt import GPTModel
 
 ADAPTER_CONFIG = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+ADAPTER_FILES = (ADAPTER_CONFIG, *_WEIGHTS, BASE_FILE)  # that an adapter's folder holds
 SAVED_MODULES = {"score", "classifier", "ln_f", "norm"}  # peft names the first two for every classifier
 _PART = re.compile(r"(.+)\.lora_(A|B|magnitude_vector)(?:\.default)?(?:\.weight)?")
 

@@ -308,3 +308,47 @@ def test_models_of_different_sizes_cannot_be_compared():
     one, other = (GPTModel(GPTConfig(vocab_size=n, **sizes)) for n in (8, 9))
     with pytest.raises(CheckpointError, match="must know 8 ids"):
         largest_logit_difference(one, other)
+
+
+def test_overwrite_never_replaces_a_model_folder_with_other_work_in_it(make_source, out):
+    convert(make_source(), out / "a", to="hf")
+    (out / "a" / "notes").mkdir()
+    (out / "a" / "notes" / "to_mother.txt").write_text("Dear mother")
+    with pytest.raises(CheckpointError, match=r"found something else in it \(notes\)"):
+        convert(make_source(), out / "a", to="hf", overwrite=True)
+    assert (out / "a" / "notes" / "to_mother.txt").read_text() == "Dear mother"
+
+
+@pytest.mark.parametrize("to", ["native", "hf"])
+def test_a_folder_is_never_written_into_its_source(make_source, tmp_path, to):
+    with pytest.raises(ConfigError, match="must not lie in the source"):
+        convert(make_source(), tmp_path / "source" / "sub", to=to)
+    assert not (tmp_path / "source" / "sub").exists()
+
+
+def test_a_single_file_s_folder_is_not_its_own(make_source, out):
+    convert(make_source(), out / "a.gguf", to="gguf")
+    assert convert(read_gguf(out / "a.gguf"), out / "back", to="native").max_logit_difference == 0
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_book_s_settings_never_become_another_model_s(make_source, out, overwrite):
+    source = make_source()
+    convert(source, out / "hf", to="hf")
+    before = {file: file.read_bytes() for file in (out / "hf").iterdir()}
+    for config in (True, False):  # a missing one would be read with the weights that lie there, too
+        if not config:
+            (out / "hf" / "config.json").unlink()
+            (out / "hf" / "tokenizer.json").unlink()
+            before = {file: file.read_bytes() for file in (out / "hf").iterdir()}
+        with pytest.raises(CheckpointError, match=r"config\.json should"):
+            convert(source, out / "hf" / "w.pth", to="book", overwrite=overwrite)
+        assert {file: file.read_bytes() for file in (out / "hf").iterdir()} == before
+
+
+def test_a_book_file_without_a_task_is_not_put_beside_one(make_source, out):
+    source = make_source()
+    convert(source, out / "a.pth", to="book")
+    assert (out / "task.json").is_file()
+    with pytest.raises(CheckpointError, match="of another model"):
+        convert(dataclasses.replace(source, task={}), out / "a.pth", to="book", overwrite=True)

@@ -223,7 +223,8 @@ def test_a_llama_with_what_we_lack_is_refused(changes, message, tokenizer, tmp_p
 @pytest.mark.parametrize(
     ("weight_map", "message"),
     [
-        ({"a": "../model.safetensors"}, "must name files beside it"),
+        ({"a": "../model.safetensors"}, "must name files of weights beside it"),
+        ({"a": "model.safetensors.index.json"}, "must name files of weights beside it"),  # itself, forever
         ({"a": "missing.safetensors"}, "found no such file"),
         ({"a": 3}, "found none"),
         (None, "found none"),
@@ -282,3 +283,26 @@ def test_published_weights_open_by_their_name_once_they_were_fetched(
     for name in ("gpt2-large", "774M"):
         assert_agrees(open_model(name).model, theirs, prompts)
     assert folder.is_dir()
+
+
+def random_ours():
+    return GPTModel(GPTConfig(vocab_size=300, context_length=8, emb_dim=8, n_heads=2, n_layers=1))
+
+
+def test_an_export_never_replaces_a_folder_of_other_things(tokenizer, tmp_path):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "to_mother.txt").write_text("Dear mother")
+    model = random_ours()
+    with pytest.raises(CheckpointError, match=r"something else in it \(to_mother\.txt\)"):
+        export_huggingface(tmp_path / "letters", model, tokenizer)
+    assert (tmp_path / "letters" / "to_mother.txt").read_text() == "Dear mother"
+    export_huggingface(tmp_path / "a", model, tokenizer)
+    export_huggingface(tmp_path / "a", model, tokenizer)  # an older model may go
+
+
+def test_a_record_of_ours_that_sees_the_future_is_not_believed(tokenizer, tmp_path):
+    folder = export_huggingface(tmp_path / "a", random_ours(), tokenizer)
+    values = json.loads((folder / "config.json").read_text())
+    values["scratchlm_config"]["is_causal"] = False
+    (folder / "config.json").write_text(json.dumps(values))
+    assert open_model(folder).config.is_causal

@@ -148,3 +148,36 @@ def test_arrays_in_an_npz_are_the_same_model(folder, theirs):
     np.savez(folder / "gpt2.npz", **gpt2())
     loaded = import_model(folder / "gpt2.npz")  # eight wide: one head is the guess, so compare the embedding
     assert torch.equal(loaded.model.tok_emb.weight, torch.from_numpy(gpt2()["model/wte"]))
+
+
+COLLISIONS = [
+    ["wte", "wte/x"],
+    ["wte/x", "wte"],
+    ["model/wte", "wte"],
+    ["model/h0/attn", "model/h0/attn/w", "wte"],
+    ["wte", "blocks"],
+    ["wte", "blocks/x"],
+]
+
+
+@pytest.mark.parametrize("names", COLLISIONS)
+def test_names_that_lie_beneath_others_are_refused(names):
+    with pytest.raises(CheckpointError, match="where another array is"):
+        params_from_bundle({name: np.zeros((3, 4), np.float32) for name in names}, 2)
+
+
+@pytest.mark.parametrize("names", [*COLLISIONS, ["wte", "h0"], ["wte", "wpe", "ln_f"]])
+def test_an_npz_of_such_names_is_refused(names, tmp_path):
+    np.savez(tmp_path / "x.npz", **{name: np.zeros((3, 4), np.float32) for name in names})
+    with pytest.raises(CheckpointError, match="where another array is"):
+        import_model(tmp_path / "x.npz")
+
+
+def test_openai_s_names_in_a_file_of_bfloat16_are_read(folder, tmp_path):
+    whole = import_model(folder)
+    bundle = open_bundle(next(iter(folder.glob("*.index"))).with_suffix(""))
+    tensors = {name: torch.from_numpy(np.array(bundle[name])).bfloat16() for name in bundle}
+    torch.save(tensors, folder / "w.pth")
+    again = import_model(folder / "w.pth").model.state_dict()
+    for name, tensor in whole.model.state_dict().items():
+        assert again[name].equal(tensor.bfloat16().float())

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scratchlm.checkpoints import tensorflow_bundle
 from scratchlm.checkpoints.tensorflow_bundle import open_bundle
 from scratchlm.core.errors import CheckpointError
 from tests.checkpoints.tensorflow_golden.arrays import BFLOAT16, gpt2, kinds
@@ -123,3 +124,26 @@ def test_random_damage_ends_in_our_error_or_in_arrays(copy, verify):
             bundle = open_bundle(prefix, verify=verify)
             for name in bundle:
                 bundle[name]
+
+
+def varint(number: int) -> bytes:
+    out = b""
+    while number >= 128:
+        out, number = out + bytes([number % 128 | 128]), number >> 7
+    return out + bytes([number])
+
+
+def test_an_empty_tensor_of_an_endless_shape_is_refused(tmp_path):
+    def entry(shape):
+        sizes = [b"\x08" + varint(n) for n in shape]
+        dimensions = b"".join(b"\x12" + varint(len(size)) + size for size in sizes)
+        return b"\x08\x01\x12" + varint(len(dimensions)) + dimensions  # float32, of that shape, of 0 bytes
+
+    header = tensorflow_bundle._Header()
+    found = {"a": tensorflow_bundle._read_entry(entry((0, 5)), "x", header)}
+    assert tensorflow_bundle.TensorFlowBundle(tmp_path, found, header=header, verify=True)["a"].shape == (
+        0,
+        5,
+    )
+    with pytest.raises(CheckpointError, match="the shape"):
+        tensorflow_bundle._read_entry(entry((0, 1 << 39, 1 << 39)), "x", header)

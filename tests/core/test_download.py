@@ -266,6 +266,15 @@ def test_a_body_that_always_breaks_off_ends_in_an_error_and_keeps_the_part(serve
     assert not target.exists()
 
 
+def test_a_server_that_always_begins_anew_is_not_asked_forever(server, answers, target, monkeypatch):
+    monkeypatch.setattr(download_module, "GOOD_PROGRESS_BYTES", 10_000)
+    cuts = [answers.cut(DATA, 20_000), answers.cut(DATA, 60_000)]  # it knows no ranges: 200 each time
+    server.routes["/f"] = [*cuts * 5, answers.body(DATA)]
+    with pytest.raises(DownloadError, match=r"\(3 attempts\)"):
+        download([server.url("/f")], target, **PROMISE, patience=HASTY)
+    assert len(server.requests) == 4  # two that brought more than was there, two that did not
+
+
 def test_a_body_without_a_length_is_checked_against_the_promise(server, answers, target):
     def until_closed(handler):
         handler.send_response(200)

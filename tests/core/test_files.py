@@ -19,6 +19,7 @@ from scratchlm.core.errors import CheckpointError, DataError
 from scratchlm.core.files import (
     MAX_SETTINGS_BYTES,
     PARTIAL_MARK,
+    check_replaceable,
     new_folder,
     parse_json,
     read_bytes,
@@ -213,3 +214,17 @@ def test_a_file_of_too_many_values_is_refused_before_it_is_parsed(tmp_path):
     with pytest.raises(DataError, match="at most 209,715 values and 161,319 keys"):
         read_json(path)
     assert len(read_json(path, max_bytes=None)) == 300_001
+
+
+def test_a_folder_is_replaceable_when_it_holds_nothing_but_its_files(tmp_path):
+    check_replaceable(tmp_path / "none", ["a.json"], kind="model folder")
+    (tmp_path / "a.json").write_text("{}")
+    check_replaceable(tmp_path, ["a.json"], kind="model folder")
+    (tmp_path / "b.txt").write_text("dear")
+    with pytest.raises(CheckpointError, match=r"older model folder to be replaced, .* in it \(b\.txt\)"):
+        check_replaceable(tmp_path, ["a.json"], kind="model folder", error=CheckpointError)
+    (tmp_path / "b.txt").unlink()
+    (tmp_path / "a.json").unlink()
+    (tmp_path / "a.json").mkdir()  # a folder of a file's name
+    with pytest.raises(DataError, match=r"a\.json"):
+        check_replaceable(tmp_path, ["a.json"], kind="model folder")

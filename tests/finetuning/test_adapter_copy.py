@@ -93,3 +93,13 @@ def test_an_older_target_is_replaced_only_when_asked_and_only_an_adapter(base, a
         copied(base, adapter, tmp_path / "mine", overwrite=True)
     with pytest.raises(CheckpointError, match="must not be the source"):
         copied(base, adapter, adapter, overwrite=True)
+
+
+def test_an_adapter_folder_with_other_work_in_it_is_not_replaced(base, adapter, tmp_path):
+    copied(base, adapter, tmp_path / "copy")
+    (tmp_path / "copy" / "letter.txt").write_text("dear")
+    with pytest.raises(CheckpointError, match=r"something else in it \(letter\.txt\)"):
+        copied(base, adapter, tmp_path / "copy", overwrite=True)
+    assert (tmp_path / "copy" / "letter.txt").read_text() == "dear"
+    with pytest.raises(CheckpointError, match="must not lie in the source"):
+        copied(base, adapter, adapter / "sub")
