@@ -255,6 +255,11 @@ def resolve_model(path: str | Path) -> Path:
         run, choice = wanted.parent, wanted.name
     else:
         run, choice = wanted, "last"
+    if not (run / "checkpoints").is_dir() and (wanted / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"{wanted} should be a whole model, found an adapter, which only corrects one; join it with its base "
+            f"first: scratchlm convert {wanted} FOLDER --to native."
+        )
     if not (run / "checkpoints").is_dir():
         found = "a file" if wanted.is_file() else "a folder without one" if wanted.is_dir() else "nothing"
         raise CheckpointError(

@@ -153,9 +153,7 @@ class _Transfer:
     def fetch(self, url: str) -> None:
         """Ask one URL until it has delivered or patience ends."""
         patience, n_failures = self.patience, 0
-        n_most = (
-            self.partial.n_bytes
-        )  # that were ever there: to lose bytes and fetch them again is no progress
+        n_most = self.partial.n_bytes  # ever there: to lose bytes and fetch them again is no progress
         while True:
             try:
                 self.attempt(url)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import DataError
+from scratchlm.core.files import check_characters
 
 ROLES = {  # what data sets call the speakers -> what we call them
     "system": "system",
@@ -42,7 +43,7 @@ def read_conversation(value: Mapping[str, Any], *, where: str) -> Conversation:
 
     A system message may stand first; then user and assistant take turns, and the assistant has the last word.
     Raises: DataError naming `where` and the message's number for an unknown role, a turn out of order, or a
-        message without text.
+        message without text, or with half a surrogate pair in it.
     Example:
         >>> told = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
         >>> read_conversation({"messages": told}, where="here").exchanges
@@ -78,7 +79,7 @@ def _message(message: Any, keys: tuple[str, str], *, where: str) -> tuple[str, s
         raise DataError(
             f"{where} must have text under {text_key!r}, found {text!r:.60}; fill it or remove the conversation."
         )
-    return ROLES[role], text
+    return ROLES[role], check_characters(text, where=f"{where}, {text_key},")
 
 
 def _check_turns(turns: Sequence[tuple[str, str]], *, where: str, n_before: int) -> None:

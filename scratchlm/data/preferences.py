@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.files import check_characters
 from scratchlm.data.conversations import Exchange, read_conversation
 from scratchlm.data.instructions import Instruction
 from scratchlm.data.json_entries import read_json_entries
@@ -123,6 +124,7 @@ def _entry(value: Any, where: str) -> Preference:
     given = value.get("input")
     if given is not None and not isinstance(given, str):
         raise DataError(f"{where} must have text under 'input', found {given!r:.60}; fill or remove it.")
+    check_characters(given or "", where=f"{where}, input,")
     chosen, rejected = (_text(value, key, where) for key in ANSWERS)
     return Preference(
         instruction=_text(value, requests[0], where), input=given or "", chosen=chosen, rejected=rejected
@@ -134,7 +136,7 @@ def _text(value: Mapping[str, Any], key: str, where: str) -> str:
     if not isinstance(text, str) or not text.strip():
         found = f"{text!r:.60}" if key in value else f"only {', '.join(map(repr, value))}"
         raise DataError(f"{where} must have text under {key!r}, found {found}; fill it or remove the entry.")
-    return text
+    return check_characters(text, where=f"{where}, {key},")
 
 
 def holds_messages(value: Mapping[str, Any]) -> bool:

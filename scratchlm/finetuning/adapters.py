@@ -9,9 +9,9 @@ from pathlib import Path
 from torch import nn
 
 from scratchlm.core.config import nearest
-from scratchlm.core.errors import ConfigError
+from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.finetuning.lora import LinearWithLoRA, home_of
-from scratchlm.finetuning.peft_adapter import import_peft
+from scratchlm.finetuning.peft_adapter import has_own_head, import_peft
 from scratchlm.model.gpt import GPTModel
 
 
@@ -45,10 +45,16 @@ class Adapters:
     def load(self, name: str, folder: str | Path) -> int:
         """Read an adapter folder under a name; says how many layers it corrects. What is in use stays so.
 
-        Raises: ConfigError for a name that is taken; CheckpointError for a damaged folder or one of another base.
+        Raises: ConfigError for a name that is taken; CheckpointError for a damaged folder, one of another base, and a
+            classifier's, whose head would replace that of all others.
         """
         if name in self._layers:
             raise ConfigError(f"an adapter's name must be new, got {name!r} again; remove the other first.")
+        if has_own_head(folder):
+            raise CheckpointError(
+                f"{folder} should correct a language model's layers only, found a classifier's adapter, which brings a "
+                "head of its own; load it with import_peft into a model of its own."
+            )
         with self.using(None):
             n_layers = import_peft(self.model, folder)
             self._layers[name] = _take_off(self.model)

@@ -89,20 +89,20 @@ def answer_into_file(
     The file holds a JSON line an answer, in the order of the entries: prompt, reference (`output`) and answer
     (`model_response`), in the form that judges read, and the training step of the model that gave it. What the
     file already holds of this step is not asked again, so a run that was killed goes on with the rest; half a
-    last line and answers of another step go.
+    last line, answers of another step, and those of a group that is not complete go: its prompts are continued
+    together, and with other company a score may round the other way.
     """
     history = History(path)
     kept = _already_given(history.records(), entries, chosen, step)
+    if len(kept) < len(entries):
+        kept = kept[: len(kept) // ANSWERS_AT_ONCE * ANSWERS_AT_ONCE]
     answers = [
         Answer(entry=entry, text=str(record["model_response"])) for entry, record in zip(entries, kept)
     ]
     save_answers(answers, chosen, path, step=step)  # without half a line at its end
     while len(answers) < len(entries):
-        start = len(answers)
-        stop = (start // ANSWERS_AT_ONCE + 1) * ANSWERS_AT_ONCE  # the same groups, wherever a run was killed
-        for answer in answer_all(
-            entries[start:stop], model, tokenizer, chosen, max_new_tokens=max_new_tokens
-        ):
+        group = entries[len(answers) : len(answers) + ANSWERS_AT_ONCE]
+        for answer in answer_all(group, model, tokenizer, chosen, max_new_tokens=max_new_tokens):
             history.append(_record(answer, chosen, step))
             answers.append(answer)
     return answers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +90,26 @@ def load_base(
         sha256=_sha256_of_weights(loaded),
         task=loaded.task,
     )
+
+
+def readable_length(base: Base, wanted: int | None, notify: Callable[[str], None]) -> int:
+    """How many tokens of a text the base reads: as many as wanted, or as it can; fewer than wanted are told."""
+    context = base.model.config.context_length
+    if wanted is None:
+        return context
+    if wanted > context:
+        notify(f"max_length {wanted} is more than {base.name} reads at once: {context} tokens are read")
+    return min(wanted, context)
+
+
+def tell_unknown_marks(base: Base, marks: Sequence[str], notify: Callable[[str], None]) -> None:
+    """Say which role marks of a template the base's tokenizer does not know."""
+    unknown = [mark for mark in marks if mark not in base.tokenizer.special_tokens]
+    if unknown:
+        notify(
+            f"the tokenizer of {base.name} does not know {', '.join(unknown)}: they are ordinary text, which a "
+            "message can imitate, and cost several tokens each"
+        )
 
 
 def _sha256_of_weights(loaded: LoadedModel) -> str:

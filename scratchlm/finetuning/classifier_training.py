@@ -76,6 +76,7 @@ class ClassifySettings(TrainingConfig, LoRASettings):
 
     def __post_init__(self) -> None:
         TrainingConfig.__post_init__(self)
+        self.check_writes_no_samples()
         if self.train == "lora" and self.lora_rank is None:
             object.__setattr__(self, "lora_rank", USUAL_RANK)
         self.check_lora()

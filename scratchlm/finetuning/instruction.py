@@ -20,7 +20,7 @@ from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.prompts import template
 from scratchlm.finetuning.answer_loss import InstructionTask
 from scratchlm.finetuning.answers import Answer, AnswerScores, answer_into_file, score_answers
-from scratchlm.finetuning.base import load_base
+from scratchlm.finetuning.base import load_base, readable_length, tell_unknown_marks
 from scratchlm.finetuning.lora import merge_lora, merged_copy
 from scratchlm.finetuning.lora_settings import ADAPTER_FOLDER, LoRASettings
 from scratchlm.finetuning.peft_adapter import export_peft
@@ -51,6 +51,7 @@ class InstructSettings(TrainingConfig, LoRASettings):
 
     def __post_init__(self) -> None:
         TrainingConfig.__post_init__(self)
+        self.check_writes_no_samples()
         template(self.template)
         augment((), self.augment, seed=self.seed)
         self.check_lora()
@@ -105,14 +106,8 @@ def finetune_instructions(
         drop_rate=settings.drop_rate,
         role_tokens=chosen.marks,
     )
-    unknown = [mark for mark in chosen.marks if mark not in start.tokenizer.special_tokens]
-    if unknown:
-        notify(
-            f"the tokenizer of {base} does not know {', '.join(unknown)}: they are ordinary text, which a message can "
-            "imitate, and cost several tokens each"
-        )
-    context = start.model.config.context_length
-    max_length = context if settings.max_length is None else min(settings.max_length, context)
+    tell_unknown_marks(start, chosen.marks, notify)
+    max_length = readable_length(start, settings.max_length, notify)
 
     def loader(entries: Sequence[Instruction], *, shuffle: bool) -> BatchLoader:
         examples = InstructionExamples(
@@ -141,7 +136,7 @@ def finetune_instructions(
     n_exchanges = max(entry.n_exchanges for entry in split.train)
     saved_task |= {"system": settings.system} if settings.system else {}
     saved_task |= {"exchanges": n_exchanges} if n_exchanges > 1 else {}
-    facts = {"data_fingerprint": _fingerprint(split.train), "base": base, "base_sha256": start.sha256}
+    facts = {"data_fingerprint": _fingerprint(split), "base": base, "base_sha256": start.sha256}
     has_lora = settings.lora_rank is not None
     if has_lora:
         settings.add_corrections(start.model)
@@ -190,7 +185,7 @@ def finetune_instructions(
     )
 
 
-def _fingerprint(entries: Sequence[Instruction]) -> str:
-    """Which entries were trained on, in any order."""
-    rows = sorted(json.dumps(e.key) for e in entries)
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+def _fingerprint(split: InstructionSplit) -> str:
+    """Which entries train and validate, and in which order: it decides the batches."""
+    texts = [[entry.key for entry in part] for part in (split.train, split.val)]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()

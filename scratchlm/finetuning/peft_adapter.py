@@ -42,6 +42,12 @@ ADAPTER_CONFIG = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 ADAPTER_FILES = (ADAPTER_CONFIG, *_WEIGHTS, BASE_FILE)  # that an adapter's folder holds
 SAVED_MODULES = {"score", "classifier", "ln_f", "norm"}  # peft names the first two for every classifier
+_ALLOWED: dict[str, tuple[object, ...]] = {  # settings of peft, and the values that correct the base as it is
+    "bias": ("none",),
+    "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),  # others change the base's weights
+    "use_qalora": (False,),
+    "alora_invocation_tokens": (),
+}
 _PART = re.compile(r"(.+)\.lora_(A|B|magnitude_vector)(?:\.default)?(?:\.weight)?")
 
 
@@ -96,6 +102,14 @@ def export_peft(folder: str | Path, model: GPTModel, *, base: str | None = None)
         write_json(partial / ADAPTER_CONFIG, config, error=CheckpointError)
         save_base(partial, model, has_head=not has_classes)
     return target
+
+
+def has_own_head(folder: str | Path) -> bool:
+    """Does an adapter folder bring modules that replace the base's own, as a classifier's does?
+
+    Raises: CheckpointError for an adapter of another kind than LoRA or DoRA.
+    """
+    return bool(_read_config(Path(folder)).get("modules_to_save"))
 
 
 def _joined(layers: list[nn.Module]) -> dict[str, Tensor]:
@@ -242,8 +256,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / ADAPTER_CONFIG} must be of a LoRA adapter, found {kind!r:.80}.")
     if not isinstance(config.get("use_dora", False), bool):
         raise CheckpointError(f"{folder / ADAPTER_CONFIG} must hold true or false as use_dora.")
-    for key, allowed in (("bias", "none"),):
-        if config.get(key, allowed) not in (allowed, None):
+    for key, allowed in _ALLOWED.items():
+        if config.get(key) is not None and config[key] not in allowed:
             raise CheckpointError(
                 f"{folder / ADAPTER_CONFIG} has {key} = {config[key]!r:.80}, which would change the results and "
                 "which we do not have; merge the adapter with peft."

@@ -6,6 +6,7 @@ and out of it again on its way in, so that the base's own norm stays as it was.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from scratchlm.checkpoints.huggingface import move_head_bias
 from scratchlm.checkpoints.names import NameTable
 from scratchlm.core.errors import CheckpointError
-from scratchlm.finetuning.lora import LinearWithLoRA
+from scratchlm.finetuning.lora import LinearWithLoRA, plain_linear
 from scratchlm.model.gpt import GPTModel
 
 HEAD, SCORE = "out_head.weight", "score.weight"
@@ -37,10 +38,10 @@ def _plain_head(model: GPTModel) -> tuple[Tensor, Tensor | None]:
     head: nn.Module = model.out_head
     if not isinstance(head, LinearWithLoRA):
         return model.out_head.weight.detach(), model.out_head.bias
-    weight, bias = head.linear.weight, head.linear.bias
-    assert isinstance(weight, Tensor)
-    assert bias is None or isinstance(bias, Tensor)
-    return (weight + head.lora.product()).detach(), bias
+    merged = copy.deepcopy(head)  # LoRA's sum or DoRA's rows, as the correction itself has it
+    merged.merge()
+    linear = plain_linear(merged)
+    return linear.weight.detach(), linear.bias
 
 
 def saved_modules(model: GPTModel, table: NameTable) -> dict[str, Tensor]:

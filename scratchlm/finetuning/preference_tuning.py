@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -15,9 +16,9 @@ from scratchlm.core.seed import seed_everything
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.preference import PreferenceExamples
 from scratchlm.data.preferences import Preference, PreferenceSplit
-from scratchlm.data.prompts import template
+from scratchlm.data.prompts import PromptTemplate, template
 from scratchlm.finetuning.answers import Answer, answer_into_file
-from scratchlm.finetuning.base import load_base
+from scratchlm.finetuning.base import load_base, readable_length, tell_unknown_marks
 from scratchlm.finetuning.lora import merge_lora, merged_copy
 from scratchlm.finetuning.lora_settings import ADAPTER_FOLDER, LoRASettings
 from scratchlm.finetuning.peft_adapter import export_peft
@@ -50,6 +51,7 @@ class PreferSettings(TrainingConfig, LoRASettings):
 
     def __post_init__(self) -> None:
         TrainingConfig.__post_init__(self)
+        self.check_writes_no_samples()
         self.task()
         if self.template is not None:
             template(self.template)
@@ -84,7 +86,7 @@ class PreferResult:
     """What preference tuning reached, on pairs that it never saw."""
 
     folder: Path
-    adapter: Path | None  # the LoRA adapter's folder
+    adapter: Path | None  # the LoRA adapter's folder; None without LoRA, and on a base of fresh weights
     template: str
     before: dict[str, float]  # PreferenceTask.metrics of the base on the test pairs
     after: dict[str, float]  # of the tuned model
@@ -127,8 +129,9 @@ def finetune_preferences(
     )
     chosen = template(settings.template or str(start.task.get("template", DEFAULT_TEMPLATE)))
     model, task = start.model, settings.task()
-    context = model.config.context_length
-    max_length = context if settings.max_length is None else min(settings.max_length, context)
+    tell_unknown_marks(start, chosen.marks, notify)
+    split = _told(split, system=str(start.task.get("system", "")))
+    max_length = readable_length(start, settings.max_length, notify)
     parts = {
         name: PreferenceExamples(pairs, start.tokenizer, template=chosen, max_length=max_length)
         for name, pairs in (("train", split.train), ("val", split.val), ("test", split.test))
@@ -155,12 +158,18 @@ def finetune_preferences(
         settings.add_corrections(model)
     n_trained = model.n_parameters(trainable_only=True)
     notify(f"{n_trained:,} of {model.n_parameters():,} parameters learn")
-    kept: dict[str, object] = {key: start.task[key] for key in ("system", "exchanges") if key in start.task}
+    kept: dict[str, object] = {"system": start.task["system"]} if start.task.get("system") else {}
+    n_exchanges = max(int(start.task.get("exchanges", 1)), *(len(pair.history) + 1 for pair in split.train))
+    kept |= {"exchanges": n_exchanges} if n_exchanges > 1 else {}
     run = RunFolder(
         path=out,
         tokenizer=start.tokenizer,
         task={"kind": "instruction", "template": chosen.name, **kept},
-        facts={"data_fingerprint": _fingerprint(split.train), "base": base, "base_sha256": start.sha256},
+        facts={
+            "data_fingerprint": _fingerprint(split, chosen),
+            "base": base,
+            "base_sha256": start.sha256,
+        },
         saved_form=None if settings.lora_rank is None else merged_copy,
     )
     with TensorBoard(out / "tensorboard", purge_step=next_step(out)) as tensorboard:
@@ -169,7 +178,8 @@ def finetune_preferences(
     after = task.metrics(model, loaders["test"])
     adapter = None
     if settings.lora_rank is not None:
-        adapter = export_peft(out / ADAPTER_FOLDER, model, base=base)
+        if not start.is_random:  # nobody could find the weights that they correct
+            adapter = export_peft(out / ADAPTER_FOLDER, model, base=base)
         merge_lora(model)
     answers = answer_into_file(
         [pair.with_answer(pair.chosen) for pair in split.test],
@@ -198,7 +208,22 @@ def finetune_preferences(
     )
 
 
-def _fingerprint(pairs: Sequence[Preference]) -> str:
-    """Which pairs were trained on, in any order."""
-    rows = sorted(json.dumps([*p.with_answer(p.chosen).key, p.rejected]) for p in pairs)
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+def _told(split: PreferenceSplit, *, system: str) -> PreferenceSplit:
+    """The pairs with the base's system prompt, which `chat` will ask with, where they have none of their own."""
+    if not system:
+        return split
+    train, val, test = (
+        [pair if pair.system else dataclasses.replace(pair, system=system) for pair in part]
+        for part in (split.train, split.val, split.test)
+    )
+    return PreferenceSplit(train=train, val=val, test=test)
+
+
+def _fingerprint(split: PreferenceSplit, words: PromptTemplate) -> str:
+    """Which pairs train and validate, in which words, and in which order: it decides the batches."""
+
+    def texts(pairs: Sequence[Preference]) -> list[list[object]]:
+        return [[*pair.with_answer(pair.chosen).key, pair.rejected] for pair in pairs]
+
+    parts = [words.name, texts(split.train), texts(split.val)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

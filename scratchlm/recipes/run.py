@@ -24,12 +24,8 @@ from scratchlm.recipes.recipe import Recipe, Stage, differing_settings, load_rec
 from scratchlm.recipes.report_data import report_data
 from scratchlm.recipes.stages import STAGES, StageRun, check_inputs
 from scratchlm.training.callbacks import Callback
+from scratchlm.training.config import EXTENDABLE
 from scratchlm.training.interrupts import StoppedBySignal
-
-EXTENDABLE = {  # settings of a stage that a resumed run may change: how long, and how often to look and save
-    "max_steps", "epochs", "max_minutes", "patience",
-    "eval_every_steps", "eval_batches", "sample_every_steps", "checkpoint_every_steps", "keep_checkpoints",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

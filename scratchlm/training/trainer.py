@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from scratchlm.data.loaders import BatchLoader
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.training.callbacks import Callback, StepRecord
-from scratchlm.training.config import TrainingConfig
+from scratchlm.training.config import EXTENDABLE, TrainingConfig
 from scratchlm.training.history import History
 from scratchlm.training.interrupts import StoppedBySignal, StopRequest, stop_requests
 from scratchlm.training.memory import memory_errors_explained
@@ -325,7 +325,7 @@ class Trainer:
             return
         self._check_same_origin(folder)
         state = load_training_state(folder)
-        self._check_same_order(state.values, folder, n_batches=n_batches)
+        self._check_same_settings(state.values, folder, n_batches=n_batches)
         if self.run.saved_form is None:
             weights = load_tensors(folder / "model.safetensors")
             loaded = build_model(self.model.config, weights, where=folder / "model.safetensors")
@@ -354,14 +354,19 @@ class Trainer:
                 f"{folder} was trained with another tokenizer than the one here; start over."
             )
 
-    def _check_same_order(self, values: Mapping[str, Any], folder: Path, *, n_batches: int) -> None:
-        """The sample order must be the one of the first start, or the position in it means nothing."""
-        earlier = {**values["config"], "n_batches": values["n_batches"]}
-        now = {**to_dict(self.config), "n_batches": n_batches}
-        for name in ("seed", "batch_size", "accumulate", "optimizer", "n_batches"):
-            if earlier.get(name) != now.get(name):
+    def _check_same_settings(self, values: Mapping[str, Any], folder: Path, *, n_batches: int) -> None:
+        """Whatever decides the weights and the sample order must be as at the first start, or the run is neither.
+
+        A setting that an earlier version did not know counts as its default; None is not written down.
+        """
+        names = dict.fromkeys(field.name for field in fields(self.config))
+        usual = to_dict(type(self.config)())
+        earlier = {**names, **usual, **values["config"], "n_batches": values["n_batches"]}
+        now = {**names, **to_dict(self.config), "n_batches": n_batches}
+        for name in sorted(now.keys() - EXTENDABLE):
+            if earlier[name] != now[name]:
                 raise CheckpointError(
-                    f"{folder} was trained with {name}={earlier.get(name)}, found {now.get(name)} now; "
+                    f"{folder} was trained with {name}={earlier[name]}, found {now[name]} now; "
                     "resume with the same setting and data, or start over."
                 )
 

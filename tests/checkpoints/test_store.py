@@ -217,3 +217,9 @@ def test_a_run_without_checkpoints_says_so(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(CheckpointError, match="should hold a good checkpoint, found none"):
         load_model(tmp_path)
+
+
+def test_an_adapter_alone_is_named_with_the_way_to_a_model(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"found an adapter, .*scratchlm convert .* FOLDER --to native"):
+        resolve_model(tmp_path)

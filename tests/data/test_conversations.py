@@ -67,3 +67,10 @@ def test_files_may_mix_single_entries_and_conversations(tmp_path):
     (tmp_path / "b.jsonl").write_text(json.dumps(values[0]) + "\n" + json.dumps(said(("user", "a"))))
     with pytest.raises(DataError, match=r"b.jsonl line 2 must end with the assistant's answer"):
         read_instructions(tmp_path / "b.jsonl")
+
+
+def test_half_a_surrogate_pair_is_named_with_its_message():
+    with pytest.raises(
+        DataError, match="here, message 2, content, must be Unicode text, found a lone surrogate"
+    ):
+        read_conversation(said(("user", "a"), ("assistant", "b\udfff")), where="here")

@@ -162,3 +162,11 @@ def test_a_request_becomes_an_instruction_with_either_answer():
     [pair] = pairs(1)
     entry = pair.with_answer("c")
     assert (entry.instruction, entry.input, entry.output) == ("0", "", "c")
+
+
+@pytest.mark.parametrize("key", ["instruction", "input", "chosen", "rejected"])
+def test_half_a_surrogate_pair_is_named_by_file_and_entry(tmp_path, key):
+    entry = {"instruction": "a", "input": "b", "chosen": "c", "rejected": "d", key: "x\ud800"}
+    path = written(tmp_path, [entry])
+    with pytest.raises(DataError, match=rf"entry 1, {key}, must be Unicode text, found a lone surrogate"):
+        read_preferences(path)

@@ -12,6 +12,7 @@ from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.seed import seed_everything
 from scratchlm.finetuning.adapters import Adapters
 from scratchlm.finetuning.dora import replace_linear_with_dora
+from scratchlm.finetuning.heads import replace_head
 from scratchlm.finetuning.lora import lora_parameters, replace_linear_with_lora
 from scratchlm.finetuning.peft_adapter import export_peft
 
@@ -125,3 +126,16 @@ def test_a_corrected_model_is_no_base(tiny_model):
     replace_linear_with_lora(tiny_model, 2, 2)
     with pytest.raises(ConfigError, match="should have no corrections, found some"):
         Adapters(tiny_model)
+
+
+def test_a_classifiers_adapter_is_refused_and_the_base_keeps_its_head(adapters, tiny_model, tmp_path):
+    """Its head would stay behind in the base, and all other adapters would score classes."""
+    classifier = copy.deepcopy(tiny_model)
+    replace_head(classifier, 3)
+    replace_linear_with_lora(classifier.trf_blocks, 2, 2)
+    export_peft(tmp_path / "classes", classifier)
+    before = tiny_model(IDS)
+    with pytest.raises(CheckpointError, match="found a classifier's adapter, which brings a head of its own"):
+        adapters.load("classes", tmp_path / "classes")
+    assert torch.equal(tiny_model(IDS), before)
+    assert "classes" not in adapters.names

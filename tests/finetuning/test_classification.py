@@ -386,8 +386,11 @@ def test_lora_leaves_the_base_frozen_and_saves_merged_weights_and_an_adapter(mes
     assert (tmp_path / "run" / ADAPTER_FOLDER / "adapter_model.safetensors").is_file()
 
 
-def test_an_interrupted_lora_run_resumes_bit_for_bit(messages, base_folder, tmp_path, stop_at):
-    chosen = quick(max_steps=6, checkpoint_every_steps=3, train="lora", lora_rank=2, lora_dropout=0.1)
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_an_interrupted_lora_run_resumes_bit_for_bit(messages, base_folder, tmp_path, stop_at, kind):
+    chosen = quick(
+        max_steps=6, checkpoint_every_steps=3, train="lora", lora_rank=2, lora_dropout=0.1, lora_kind=kind
+    )
     arguments = {"base": str(base_folder), "device": CPU, "resume": True}
     undisturbed = finetune_classifier(messages, chosen, tmp_path / "a", **arguments)
     with pytest.raises(StoppedBySignal):

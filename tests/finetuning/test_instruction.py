@@ -243,3 +243,23 @@ def test_a_run_resumed_on_a_base_of_another_tokenizer_is_refused(base_folder, ti
     base = save_model(tmp_path / "other", tiny_model, other)
     with pytest.raises(CheckpointError, match="another tokenizer"):
         finetune_instructions(SPLIT, quick(max_steps=2), tmp_path / "run", base=str(base), **arguments)
+
+
+@pytest.mark.parametrize(
+    "split",
+    [dataclasses.replace(SPLIT, train=ENTRIES[::-1]), dataclasses.replace(SPLIT, val=ENTRIES[:4])],
+    ids=["order", "validation"],
+)
+def test_a_run_resumed_on_other_entries_or_in_another_order_is_refused(base_folder, tmp_path, split):
+    arguments = {"device": CPU, "resume": True, "base": str(base_folder)}
+    finetune_instructions(SPLIT, quick(max_steps=1), tmp_path / "run", **arguments)
+    with pytest.raises(CheckpointError, match="another data_fingerprint"):
+        finetune_instructions(split, quick(max_steps=2), tmp_path / "run", **arguments)
+
+
+@pytest.mark.parametrize("changes", [{"template": "phi3"}, {"label_smoothing": 0.1}, {"drop_rate": 0.3}])
+def test_a_run_resumed_with_other_settings_is_refused(base_folder, tmp_path, changes):
+    arguments = {"device": CPU, "resume": True, "base": str(base_folder)}
+    finetune_instructions(SPLIT, quick(max_steps=1), tmp_path / "run", **arguments)
+    with pytest.raises(CheckpointError, match=f"was trained with {next(iter(changes))}="):
+        finetune_instructions(SPLIT, quick(max_steps=2, **changes), tmp_path / "run", **arguments)

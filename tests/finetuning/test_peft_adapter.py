@@ -138,6 +138,10 @@ def edited(folder, **changes):
         ({"use_dora": "yes"}, "true or false as use_dora"),
         ({"lora_dropout": 1.5}, "lora_dropout from 0 to below 1, found 1.5"),
         ({"bias": "all"}, "bias = 'all'"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights = 'pissa_niter_4'"),  # shifts the base
+        ({"init_lora_weights": "olora"}, "init_lora_weights = 'olora'"),
+        ({"use_qalora": True}, "use_qalora = True"),
+        ({"alora_invocation_tokens": [5]}, "alora_invocation_tokens"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"modules_to_save": ["score"]}, "modules_to_save"),
         ({"modules_to_save": ["score"], "task_type": "SEQ_CLS"}, "should hold what modules_to_save names"),
@@ -250,16 +254,17 @@ def test_a_default_classifier_adapter_of_peft_gives_its_scores(family, ids, toke
     assert class_differences(ours, adapted, ids) <= TOLERANCE
 
 
+@pytest.mark.parametrize("replace", [replace_linear_with_lora, replace_linear_with_dora])
 @pytest.mark.parametrize("has_head_correction", [False, True])
 @pytest.mark.parametrize("has_bias", [False, True])
 def test_our_classifier_adapter_gives_the_same_scores_in_peft(
-    ids, tokenizer, tmp_path, has_head_correction, has_bias
+    ids, tokenizer, tmp_path, has_head_correction, has_bias, replace
 ):
     base = save(random_model("gpt2"), tmp_path / "base", tokenizer)
     ours = import_model(base).model
     replace_head(ours, 2)
     torch.nn.init.constant_(ours.out_head.bias, 0.7 if has_bias else 0.0)
-    replace_linear_with_lora(ours if has_head_correction else ours.trf_blocks, 4, 2)
+    replace(ours if has_head_correction else ours.trf_blocks, 4, 2)
     shake(ours)
     folder = export_peft(tmp_path / "adapter", ours)
     config = json.loads((folder / "adapter_config.json").read_text())

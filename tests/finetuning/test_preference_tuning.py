@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from scratchlm.checkpoints.store import load_model, newest_good_checkpoint, save_model
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
+from scratchlm.data.conversations import Exchange
 from scratchlm.data.preferences import Preference, PreferenceSplit
 from scratchlm.finetuning.adapters import Adapters
 from scratchlm.finetuning.preference import USUAL_BETA
@@ -117,7 +119,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(base_folder, tmp_path, stop_
 
 def test_a_run_is_not_resumed_with_other_corrections(base_folder, tmp_path):
     tune(base_folder, tmp_path / "run", max_steps=1, lora_rank=2)
-    with pytest.raises(CheckpointError, match=r"should hold the weights that learn here.*\(36 differ\)"):
+    with pytest.raises(CheckpointError, match="was trained with lora_rank=2, found 3 now"):
         tune(base_folder, tmp_path / "run", max_steps=2, lora_rank=3, resume=True)
 
 
@@ -130,7 +132,37 @@ def test_a_run_is_not_resumed_on_another_base(base_folder, tmp_path, tiny_model,
         tune(other, tmp_path / "run", max_steps=2, lora_rank=2, resume=True)
 
 
+def test_a_run_is_not_resumed_with_its_pairs_in_another_order_or_other_validation_pairs(
+    base_folder, tmp_path
+):
+    tune(base_folder, tmp_path / "run", max_steps=1)
+    turned = PreferenceSplit(train=SPLIT.train[::-1], val=SPLIT.val, test=SPLIT.test)
+    other = PreferenceSplit(train=SPLIT.train, val=SPLIT.test, test=SPLIT.test)
+    for split in (turned, other):
+        with pytest.raises(CheckpointError, match="was trained with another data_fingerprint"):
+            tune(base_folder, tmp_path / "run", max_steps=2, split=split, resume=True)
+
+
+def test_a_run_is_not_resumed_when_the_bases_own_template_is_another(tiny_model, base_tokenizer, tmp_path):
+    for name in ("plain", "phi3"):
+        task = {"kind": "instruction", "template": name}
+        save_model(tmp_path / name, tiny_model, base_tokenizer, task=task)
+    tune(tmp_path / "plain", tmp_path / "run", max_steps=1, template=None)
+    with pytest.raises(CheckpointError, match="was trained with another data_fingerprint"):
+        tune(tmp_path / "phi3", tmp_path / "run", max_steps=2, template=None, resume=True)
+
+
 # --- corrections only
+
+
+def test_dora_learns_too_and_its_adapter_on_the_base_is_the_saved_model(base_folder, tmp_path):
+    result = tune(base_folder, tmp_path / "run", lora_rank=2, lora_kind="dora")
+    assert result.after["accuracy"] == 1.0
+    ids, base = torch.tensor([[5, 6, 7, 8, 9]]), load_model(base_folder).model
+    adapters = Adapters(base)
+    adapters.load("tuned", result.adapter)
+    with adapters.using("tuned"):
+        assert (base(ids) - load_model(tmp_path / "run").model(ids)).abs().max() < 1e-5
 
 
 def test_corrections_alone_learn_and_the_checkpoint_holds_merged_weights(base_folder, tmp_path):
@@ -177,7 +209,43 @@ def test_an_assistants_own_template_is_used_unless_another_is_named(tiny_model, 
 def test_a_random_base_can_be_tuned(tmp_path):
     result = tune("random:tiny", tmp_path / "run", max_steps=1, max_new_tokens=1, lora_rank=2, template=None)
     assert result.template == "alpaca"
+    assert result.adapter is None  # nobody could find the weights that it corrects
+    assert not (tmp_path / "run" / "adapter").exists()
     assert load_model(tmp_path / "run").manifest["base"] == "random:tiny"
+
+
+def test_pairs_are_tuned_under_the_system_prompt_that_chat_will_ask_with(
+    tiny_model, base_tokenizer, tmp_path
+):
+    task = {"kind": "instruction", "template": "plain", "system": "be good"}
+    assistant = save_model(tmp_path / "assistant", tiny_model, base_tokenizer, task=task)
+    own = dataclasses.replace(SPLIT.test[0], system="be bad")
+    split = dataclasses.replace(SPLIT, test=[own, *SPLIT.test[1:]])
+    result = tune(assistant, tmp_path / "run", max_steps=1, split=split)
+    assert [answer.entry.system for answer in result.answers] == ["be bad"] + ["be good"] * (
+        len(split.test) - 1
+    )
+    assert load_model(tmp_path / "run").task["system"] == "be good"
+    seen = {
+        json.loads(line)["prompt"] for line in (tmp_path / "run" / "answers.jsonl").read_text().splitlines()
+    }
+    assert all(prompt.startswith("be ") for prompt in seen)
+
+
+def test_an_assistant_tuned_on_conversations_knows_conversations(base_folder, tmp_path):
+    told = [dataclasses.replace(pair, history=(Exchange("say", "now"),)) for pair in SPLIT.train]
+    tune(base_folder, tmp_path / "run", max_steps=1, split=dataclasses.replace(SPLIT, train=told))
+    assert load_model(tmp_path / "run").task["exchanges"] == 2
+
+
+def test_unknown_role_marks_and_a_length_that_the_base_cannot_read_are_told(base_folder, tmp_path):
+    told = []
+    finetune_preferences(
+        SPLIT, quick(max_steps=1, template="phi3", max_length=5000), tmp_path / "run", base=str(base_folder),
+        device=CPU, notify=told.append,
+    )  # fmt: skip
+    assert f"max_length 5000 is more than {base_folder} reads at once: 48 tokens are read" in told
+    assert any("does not know <|user|>, <|assistant|>, <|system|>" in line for line in told)
 
 
 # --- faults

@@ -17,7 +17,7 @@ from scratchlm.recipes.recipe import (
     recipe_values,
     save_recipe,
 )
-from scratchlm.recipes.run import EXTENDABLE
+from scratchlm.training.config import EXTENDABLE
 
 
 @pytest.mark.parametrize("name", builtin_recipes())

@@ -7,6 +7,9 @@ import math
 import pytest
 
 from scratchlm.core.errors import ConfigError
+from scratchlm.finetuning.classifier_training import ClassifySettings
+from scratchlm.finetuning.instruction import InstructSettings
+from scratchlm.finetuning.preference_tuning import PreferSettings
 from scratchlm.training.config import TrainingConfig
 
 
@@ -61,3 +64,10 @@ def test_a_run_keeps_at_least_one_checkpoint():
 def test_any_of_three_settings_is_an_end(end):
     assert TrainingConfig(**end).has_end
     assert not TrainingConfig().has_end
+
+
+@pytest.mark.parametrize("kind", [ClassifySettings, InstructSettings, PreferSettings])
+def test_fine_tuning_refuses_text_samples_which_it_does_not_write(kind):
+    TrainingConfig(sample_every_steps=5)
+    with pytest.raises(ConfigError, match="sample_every_steps is of pre-training, got 5"):
+        kind(sample_every_steps=5)

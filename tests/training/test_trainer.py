@@ -21,6 +21,7 @@ from scratchlm.core.errors import (
     OutOfMemoryError,
 )
 from scratchlm.evaluation.loss import mean_loss
+from scratchlm.training import trainer as trainer_module
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.interrupts import StoppedBySignal
 from scratchlm.training.pretraining import PretrainingTask
@@ -155,6 +156,35 @@ def test_resuming_with_another_sample_order_is_refused(tiny_run, tmp_path):
     other, train, val = tiny_run(tmp_path, max_steps=8, batch_size=2)
     with pytest.raises(CheckpointError, match="batch_size=4, found 2"):
         other.fit(train, val, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("learning_rate", 0.5), ("weight_decay", 0.0), ("schedule", "linear"), ("beta2", 0.9)]
+)
+def test_resuming_with_a_setting_that_decides_the_weights_is_refused(tiny_run, tmp_path, name, value):
+    trainer, train, val = tiny_run(tmp_path, max_steps=4)
+    trainer.fit(train, val)
+    other, train, val = tiny_run(tmp_path, max_steps=8, **{name: value})
+    with pytest.raises(CheckpointError, match=f"was trained with {name}=.*, found {value} now"):
+        other.fit(train, val, resume=True)
+
+
+def test_a_run_goes_on_with_another_end_and_other_looks_and_with_settings_that_were_not_known_then(
+    tiny_run, tmp_path, monkeypatch
+):
+    trainer, train, val = tiny_run(tmp_path, max_steps=4)
+    trainer.fit(train, val)
+    real = trainer_module.load_training_state
+
+    def of_an_earlier_version(folder):
+        state = real(folder)
+        del state.values["config"]["muon_learning_rate"]
+        return state
+
+    monkeypatch.setattr(trainer_module, "load_training_state", of_an_earlier_version)
+    longer, train, val = tiny_run(tmp_path, max_steps=6, eval_every_steps=1, keep_checkpoints=5)
+    assert longer.fit(train, val, resume=True).step == 6
+    assert longer.resumed_from == 4
 
 
 def test_resuming_a_finished_run_changes_nothing(tiny_run, tmp_path):
