@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from scratchlm.core.seed import seed_everything
 from scratchlm.data.classification import ClassificationExamples
 from scratchlm.data.label_split import LabelSplit, balance, class_counts, repeat_to_balance, share_of
 from scratchlm.data.loaders import BatchLoader
-from scratchlm.finetuning.base import RANDOM, Base, load_base
+from scratchlm.finetuning.base import RANDOM, Base, load_base, readable_length
 from scratchlm.finetuning.classification_task import (
     ClassificationTask,
     Prediction,
@@ -41,7 +42,7 @@ from scratchlm.finetuning.targets import EVERY_LINEAR
 from scratchlm.finetuning.trunk_cache import TrunkCache, TrunkExamples, n_frozen_blocks
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.callbacks import Callback
-from scratchlm.training.config import TrainingConfig
+from scratchlm.training.config import EXTENDABLE, TrainingConfig
 from scratchlm.training.history import History
 from scratchlm.training.progress import Progress, RunFolder
 from scratchlm.training.tensorboard import TensorBoard, next_step
@@ -49,6 +50,7 @@ from scratchlm.training.trainer import Trainer
 
 Balance = Literal["weights", "sampling", "subsample", "none"]
 RAW_SPLIT, SIDE_RUNS = "raw-split", "side_runs.jsonl"
+BESIDE = {"trunk_cache_mb", "seeds", "learning_curve", "choose_threshold", "compare_raw_split"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,11 @@ class ClassifySettings(TrainingConfig, LoRASettings):
     choose_threshold: bool = False  # of two classes: the probability that suits the validation texts best
     compare_raw_split: bool = True  # also train and test once on the book's split, for comparison
     split_seed: int = 123  # decides which groups of texts train, validate and test
+
+    @property
+    def extendable(self) -> frozenset[str]:
+        """Also what stands beside the training that is kept."""
+        return EXTENDABLE | BESIDE
 
     def __post_init__(self) -> None:
         TrainingConfig.__post_init__(self)
@@ -201,7 +208,7 @@ class ClassifierTrainings:
         if out is not None:
             saved_task = {"kind": "classification", "classes": list(self.classes), **reading.to_task()}
             facts = {
-                "data_fingerprint": self._fingerprint(indices),
+                "data_fingerprint": self._fingerprint(indices, split.val.tolist()),
                 "base": self.base,
                 "base_sha256": base.sha256,
             }
@@ -316,7 +323,7 @@ class ClassifierTrainings:
             context_length=base.model.config.context_length,
             pad=settings.pad,
             position=settings.position,
-            max_length=settings.max_length,
+            max_length=readable_length(base, settings.max_length, self.notify),
         )
 
     def _cache(self, base: Base, reading: TextReading, settings: ClassifySettings) -> TrunkCache | None:
@@ -378,7 +385,7 @@ class ClassifierTrainings:
         n = sum(counts.values())
         return torch.tensor([n / (len(counts) * counts[label]) for label in self.classes])
 
-    def _fingerprint(self, indices: Sequence[int]) -> str:
-        """Which texts with which labels were trained on, in any order."""
-        rows = sorted(f"{self.labels[i]}\t{self.texts[i]}" for i in indices)
-        return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogatepass")).hexdigest()
+    def _fingerprint(self, *parts: Sequence[int]) -> str:
+        """Which texts with which labels train and validate, and in which order: it decides the batches."""
+        rows = [[[self.labels[i], self.texts[i]] for i in part] for part in parts]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

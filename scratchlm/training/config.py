@@ -10,10 +10,10 @@ from typing import Literal
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.seed import check_seed
 
-EXTENDABLE = {  # settings that a resumed run may change: how long, and how often to look and save
+EXTENDABLE = frozenset({  # settings that a resumed run may change: how long, and how often to look and save
     "max_steps", "epochs", "max_minutes", "patience",
     "eval_every_steps", "eval_batches", "sample_every_steps", "checkpoint_every_steps", "keep_checkpoints",
-}  # fmt: skip
+})  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +92,11 @@ class TrainingConfig:
     def has_end(self) -> bool:
         """Do the settings say when to stop?"""
         return not (self.max_steps is None and self.epochs is None and self.max_minutes is None)
+
+    @property
+    def extendable(self) -> frozenset[str]:
+        """The settings that a resumed run may change, because the weights on the way do not depend on them."""
+        return EXTENDABLE
 
     def check_writes_no_samples(self) -> None:
         """Refuse text samples where none would be written: fine-tuning answers or judges its test entries instead.

@@ -40,7 +40,7 @@ from scratchlm.data.loaders import BatchLoader
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.training.callbacks import Callback, StepRecord
-from scratchlm.training.config import EXTENDABLE, TrainingConfig
+from scratchlm.training.config import TrainingConfig
 from scratchlm.training.history import History
 from scratchlm.training.interrupts import StoppedBySignal, StopRequest, stop_requests
 from scratchlm.training.memory import memory_errors_explained
@@ -363,7 +363,7 @@ class Trainer:
         usual = to_dict(type(self.config)())
         earlier = {**names, **usual, **values["config"], "n_batches": values["n_batches"]}
         now = {**names, **to_dict(self.config), "n_batches": n_batches}
-        for name in sorted(now.keys() - EXTENDABLE):
+        for name in sorted(now.keys() - self.config.extendable):
             if earlier[name] != now[name]:
                 raise CheckpointError(
                     f"{folder} was trained with {name}={earlier[name]}, found {now[name]} now; "

@@ -169,6 +169,33 @@ def test_an_interrupted_classifier_resumes_bit_for_bit(
         assert torch.equal(tensor, other[name]), name
 
 
+def test_only_what_stands_beside_the_kept_training_may_change_when_it_goes_on(
+    messages, base_folder, tmp_path, stop_at
+):
+    chosen = quick(max_steps=4, checkpoint_every_steps=2, train="last-block", balance="none")
+    arguments = {"base": str(base_folder), "device": CPU, "resume": True}
+    with pytest.raises(StoppedBySignal):
+        finetune_classifier(messages, chosen, tmp_path / "run", callbacks=[stop_at(2)], **arguments)
+    turned = messages[::-1]
+    for other, found in (
+        (dataclasses.replace(chosen, position="mean"), "position"),
+        (chosen, "data_fingerprint"),
+    ):
+        with pytest.raises(CheckpointError, match=found):
+            finetune_classifier(turned if other is chosen else messages, other, tmp_path / "run", **arguments)
+    beside = dataclasses.replace(chosen, choose_threshold=True, trunk_cache_mb=1, compare_raw_split=False)
+    assert finetune_classifier(messages, beside, tmp_path / "run", **arguments).resumed_from == 2
+
+
+def test_a_length_beyond_the_base_is_told(messages, base_folder, tmp_path):
+    told = []
+    finetune_classifier(
+        messages, quick(max_steps=1, max_length=9999), tmp_path / "run", base=str(base_folder), device=CPU,
+        notify=told.append,
+    )  # fmt: skip
+    assert any("max_length 9999 is more than" in line for line in told)
+
+
 def test_a_random_base_learns_its_tokenizer_from_the_training_side(messages, tmp_path):
     result = finetune_classifier(
         messages,
