@@ -47,8 +47,7 @@ class Convert(Common):
     base: Path | None = None  # of an adapter of peft: the model that it corrects; default: the one it names
     context_length: int | None = None  # read at most so many tokens: learned positions beyond are left out
     no_verify: bool = False  # do not read the result back and compare its logits
-    overwrite: bool = (
-        False  # replace an older target; a folder only if nothing but a model or adapter is in it
+    overwrite: bool = False  # replace an older target, if nothing but a model is in it
     )
 
 
