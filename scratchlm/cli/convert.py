@@ -48,7 +48,6 @@ class Convert(Common):
     context_length: int | None = None  # read at most so many tokens: learned positions beyond are left out
     no_verify: bool = False  # do not read the result back and compare its logits
     overwrite: bool = False  # replace an older target, if nothing but a model is in it
-    )
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
