@@ -198,15 +198,12 @@ def _check_target(source: LoadedModel, target: Path, *, is_folder: bool, overwri
             "name, or replace it with --overwrite."
         )
     if is_folder:
-        check_replaceable(target, MODEL_FOLDER_FILES, kind="model folder", error=CheckpointError)
-    if target.is_dir() != is_folder or (
-        is_folder
-        and any(target.iterdir())
-        and not any((target / mark).is_file() for mark in MODEL_FOLDER_MARKS)
-    ):
+        check_replaceable(
+            target, MODEL_FOLDER_FILES, kind="model folder", marks=MODEL_FOLDER_MARKS, error=CheckpointError
+        )
+    elif target.is_dir():
         raise CheckpointError(
-            f"{target} should be an older {'model folder' if is_folder else 'file'} to be replaced, found something "
-            "else; choose another name."
+            f"{target} should be an older file to be replaced, found something else; choose another name."
         )
 
 

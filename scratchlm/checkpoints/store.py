@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+ADAPTER_CONFIG = "adapter_config.json"  # of a folder in the form of peft: corrections, no model
 NEEDED_FILES = {"config.json", "model.safetensors", "tokenizer.json"}
 MODEL_FOLDER_FILES = (  # that we write into a model folder, our own or Hugging Face's
     *sorted(NEEDED_FILES),
@@ -255,7 +256,7 @@ def resolve_model(path: str | Path) -> Path:
         run, choice = wanted.parent, wanted.name
     else:
         run, choice = wanted, "last"
-    if not (run / "checkpoints").is_dir() and (wanted / "adapter_config.json").is_file():
+    if not (run / "checkpoints").is_dir() and (wanted / ADAPTER_CONFIG).is_file():
         raise CheckpointError(
             f"{wanted} should be a whole model, found an adapter, which only corrects one; join it with its base "
             f"first: scratchlm convert {wanted} FOLDER --to native."

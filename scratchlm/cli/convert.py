@@ -14,7 +14,7 @@ from rich.console import Console
 from scratchlm.checkpoints.conversion import Conversion, DType, TargetName, convert
 from scratchlm.checkpoints.imports import cropped, open_model
 from scratchlm.checkpoints.modelfile import PromptFrame
-from scratchlm.checkpoints.store import LoadedModel
+from scratchlm.checkpoints.store import ADAPTER_CONFIG, LoadedModel
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import read_json
@@ -23,7 +23,7 @@ from scratchlm.data.prompts import template
 from scratchlm.finetuning.adapter_copy import copy_adapter
 from scratchlm.finetuning.lora import merge_lora
 from scratchlm.finetuning.lora_settings import ADAPTER_FOLDER
-from scratchlm.finetuning.peft_adapter import ADAPTER_CONFIG, import_peft
+from scratchlm.finetuning.peft_adapter import import_peft
 from scratchlm.finetuning.peft_head import is_classifier
 
 

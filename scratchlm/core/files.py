@@ -116,21 +116,29 @@ def new_folder(path: str | Path, *, error: type[ScratchLMError] = DataError) -> 
 
 
 def check_replaceable(
-    folder: str | Path, names: Collection[str], *, kind: str, error: type[ScratchLMError] = DataError
+    folder: str | Path,
+    names: Collection[str],
+    *,
+    kind: str,
+    marks: Collection[str] = (),
+    error: type[ScratchLMError] = DataError,
 ) -> None:
     """Refuse to replace a folder that holds more than files of these names: the rest is someone's work.
 
-    A folder that is not there, or empty, may be taken. `kind` says in the message what an older one would be.
-    Raises: `error` naming what else is in it.
+    A place where nothing is, and an empty folder, may be taken. `kind` says in the message what an older one would be,
+    `marks` names files of which it has at least one.
+    Raises: `error` naming what else is in it, or when it is no folder.
     """
     target = Path(folder)
-    if not target.is_dir():
+    if not target.exists() and not target.is_symlink():
         return
-    others = sorted(path.name for path in target.iterdir() if path.name not in names or path.is_dir())
-    if others:
+    held = sorted(target.iterdir()) if target.is_dir() else None
+    others = [path.name for path in held or () if path.name not in names or path.is_dir()]
+    lacks_mark = bool(held and marks) and not any((target / mark).is_file() for mark in marks)
+    if others or held is None or lacks_mark:
+        told = f" in it ({', '.join(others[:3])!s:.120})" if others else ""
         raise error(
-            f"{target} should be an older {kind} to be replaced, found something else in it "
-            f"({', '.join(others[:3])!s:.120}); choose another name."
+            f"{target} should be an older {kind} to be replaced, found something else{told}; choose another name."
         )
 
 

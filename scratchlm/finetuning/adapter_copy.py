@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scratchlm.checkpoints.conversion import SAME_SHARE, largest_logit_difference
+from scratchlm.checkpoints.store import ADAPTER_CONFIG
 from scratchlm.core.errors import CheckpointError
 from scratchlm.core.files import check_replaceable, make_parent, new_folder
 from scratchlm.finetuning.base_weights import save_base
-from scratchlm.finetuning.peft_adapter import ADAPTER_CONFIG, ADAPTER_FILES, export_peft, import_peft
+from scratchlm.finetuning.peft_adapter import ADAPTER_FILES, export_peft, import_peft
 from scratchlm.finetuning.peft_head import is_classifier
 from scratchlm.model.gpt import GPTModel
 
@@ -73,8 +74,6 @@ def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
         raise CheckpointError(
             f"{target} should not exist yet, found something; choose another name, or replace it with --overwrite."
         )
-    check_replaceable(target, ADAPTER_FILES, kind="adapter folder", error=CheckpointError)
-    if not target.is_dir() or (any(target.iterdir()) and not (target / ADAPTER_CONFIG).is_file()):
-        raise CheckpointError(
-            f"{target} should be an older adapter folder to be replaced, found something else; choose another name."
-        )
+    check_replaceable(
+        target, ADAPTER_FILES, kind="adapter folder", marks=(ADAPTER_CONFIG,), error=CheckpointError
+    )

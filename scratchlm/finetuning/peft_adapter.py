@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from scratchlm.checkpoints.names import GPT2, LLAMA, NameTable, first_names
-from scratchlm.checkpoints.store import save_tensors
+from scratchlm.checkpoints.store import ADAPTER_CONFIG, save_tensors
 from scratchlm.checkpoints.weight_files import open_weights
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import new_folder, read_json, write_json
@@ -38,7 +38,6 @@ from scratchlm.finetuning.peft_head import (
 from scratchlm.finetuning.targets import is_linear, widths
 from scratchlm.model.gpt import GPTModel
 
-ADAPTER_CONFIG = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 ADAPTER_FILES = (ADAPTER_CONFIG, *_WEIGHTS, BASE_FILE)  # that an adapter's folder holds
 SAVED_MODULES = {"score", "classifier", "ln_f", "norm"}  # peft names the first two for every classifier
