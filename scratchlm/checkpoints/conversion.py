@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 import torch
-from torch import Tensor
 
+from scratchlm.checkpoints.book import book_state_dict
 from scratchlm.checkpoints.gguf import GGUFType, export_gguf, read_gguf
-from scratchlm.checkpoints.gguf_weights import architecture
 from scratchlm.checkpoints.huggingface import export_huggingface, find_weights, read_huggingface
 from scratchlm.checkpoints.modelfile import PromptFrame, chat_template, modelfile
+from scratchlm.checkpoints.names import BOOK_LLAMA, to_ours
 from scratchlm.checkpoints.onnx import ONNXModel, export_onnx
 from scratchlm.checkpoints.store import (
     MANIFEST,
@@ -32,13 +32,11 @@ from scratchlm.checkpoints.weight_files import SUFFIXES
 from scratchlm.core.config import to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import as_json, check_replaceable, make_parent, new_file, new_folder, write_text
-from scratchlm.model.config import WIDENING
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.files import load_tokenizer
 
 TargetName = Literal["native", "hf", "gguf", "book", "onnx"]
 DType = Literal["f32", "f16", "bf16", "q8_0"]
-BOOK_NORM_EPS = 1e-5
 MODEL_FOLDER_MARKS = ("manifest.json", "config.json")  # what a folder must hold to be replaced
 N_PROMPTS, PROMPT_TOKENS = 4, 32
 SAME_SHARE, PACKED_SHARE = (
@@ -118,28 +116,6 @@ def convert(
     for other, text in beside.items():
         write_text(other, text, error=CheckpointError)
     return Conversion(out=target, max_logit_difference=difference, others=tuple(beside))
-
-
-def book_state(model: GPTModel) -> dict[str, Tensor]:
-    """A state dict that the book's own GPTModel loads strictly: its names, its masks, the head always there.
-
-    Raises: ConfigError for a model that the book's code cannot be.
-    """
-    config = model.config
-    if (
-        architecture(config) != "gpt2"
-        or config.feed_forward_dim != WIDENING * config.emb_dim
-        or config.norm_eps != BOOK_NORM_EPS
-    ):
-        raise ConfigError(
-            "the book's GPTModel is a GPT-2 with a feed-forward layer of four times its width and norm_eps=1e-5, "
-            f"got ff_dim={config.feed_forward_dim}, emb_dim={config.emb_dim}, norm_eps={config.norm_eps}; "
-            "convert it to another format."
-        )
-    n = config.context_length
-    mask = torch.triu(torch.ones(n, n), diagonal=1)  # 1 where a token would look into the future
-    masks = {f"trf_blocks.{i}.att.mask": mask for i in range(config.n_layers)}
-    return {name: tensor.detach() for name, tensor in model.state_dict().items()} | masks
 
 
 def largest_logit_difference(one: GPTModel, other: GPTModel) -> tuple[float, float]:
@@ -320,12 +296,16 @@ def _read_gguf(path: Path, _source: LoadedModel) -> LoadedModel:
 
 
 def _write_book(path: Path, source: LoadedModel, dtype: DType | None, _frame: PromptFrame) -> None:
-    write_torch_file(path, book_state(_stored_as(source.model, dtype)))
+    write_torch_file(path, book_state_dict(_stored_as(source.model, dtype)))
 
 
 def _read_book(path: Path, source: LoadedModel) -> LoadedModel:
     """A `.pth` holds weights only; config and tokenizer are the source's."""
-    model = build_model(source.config, read_torch_file(path), where=path).eval()
+    state = read_torch_file(path)
+    if source.config.positions == "rotary":
+        shapes = {name: tuple(tensor.shape) for name, tensor in source.model.state_dict().items()}
+        state = to_ours(BOOK_LLAMA, state, shapes, where=str(path))
+    model = build_model(source.config, state, where=path).eval()
     return LoadedModel(
         model=model, config=source.config, tokenizer=source.tokenizer, task={}, manifest={}, folder=path
     )

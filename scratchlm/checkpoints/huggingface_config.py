@@ -159,9 +159,9 @@ def _as_gpt2(config: GPTConfig) -> dict[str, Any]:
         "n_layer": config.n_layers,
         "n_inner": config.ff_dim,
         "activation_function": "gelu_new" if config.feed_forward == "gelu" else "gelu",
-        "resid_pdrop": config.drop_rate,
-        "embd_pdrop": config.drop_rate,
-        "attn_pdrop": config.drop_rate,
+        "resid_pdrop": config.drop_rate_of("drop_rate_shortcut"),
+        "embd_pdrop": config.drop_rate_of("drop_rate_emb"),
+        "attn_pdrop": config.drop_rate_of("drop_rate_attn"),
         "layer_norm_epsilon": config.norm_eps,
     }
 
@@ -197,7 +197,7 @@ def _as_llama(config: GPTConfig) -> dict[str, Any]:
         "intermediate_size": config.feed_forward_dim,
         "head_dim": config.head_dim,
         "hidden_act": "silu",
-        "attention_dropout": config.drop_rate,
+        "attention_dropout": config.drop_rate_of("drop_rate_attn"),
         "rms_norm_eps": config.norm_eps,
         "rope_parameters": {**rope, "rope_theta": config.rope_base},
         "rope_theta": config.rope_base,  # for transformers 4, as the next
@@ -221,7 +221,8 @@ def _essence(config: GPTConfig) -> tuple[object, ...]:
         config.vocab_size, config.context_length, config.emb_dim, config.n_heads, config.n_layers,
         config.tie_embeddings, config.norm, config.norm_eps, config.positions, config.rope_base,
         config.rope_scaling, config.feed_forward, config.feed_forward_dim, config.head_dim, config.qk_norm,
-        config.linear_bias, config.n_kv_heads or config.n_heads, config.drop_rate, config.is_causal,
+        config.linear_bias, config.n_kv_heads or config.n_heads, config.drop_rate_of("drop_rate_shortcut"),
+        config.is_causal,
     )  # fmt: skip
 
 

@@ -151,6 +151,35 @@ LLAMA = NameTable(  # Llama, Mistral, Qwen 2 and 3, SmolLM 2
     ignored=re.compile(r".*rotary_emb\.inv_freq"),
 )
 
+OURS = NameTable(whole=(), block=())  # and those of the book's GPTModel
+
+BOOK_LLAMA = NameTable(  # the Llama 2, Llama 3 and Qwen 3 that the book builds in its bonus chapters
+    whole=(
+        Row("tok_emb.weight", ("tok_emb.weight",)),
+        Row("final_norm.weight", ("final_norm.scale",)),
+        Row("final_norm.scale", ("final_norm.scale",)),
+        Row("out_head.weight", ("out_head.weight",)),
+    ),
+    block=(
+        *(
+            Row(f"{_BLOCK}att.{name}.{part}", (f"{_BLOCK}att.{name}.{part}",))
+            for name in ("W_query", "W_key", "W_value", "out_proj")
+            for part in ("weight", "bias")
+        ),
+        Row(f"{_BLOCK}att.q_norm.scale", (f"{_BLOCK}att.query_norm.scale",)),
+        Row(f"{_BLOCK}att.k_norm.scale", (f"{_BLOCK}att.key_norm.scale",)),
+        *(
+            Row(f"{_BLOCK}norm{i}.{part}", (f"{_BLOCK}norm{i}.scale",))  # of nn.RMSNorm, of the book's own
+            for i in (1, 2)
+            for part in ("weight", "scale")
+        ),
+        Row(f"{_BLOCK}ff.fc1.weight", (f"{_BLOCK}ff.gate.weight",)),
+        Row(f"{_BLOCK}ff.fc2.weight", (f"{_BLOCK}ff.up.weight",)),
+        Row(f"{_BLOCK}ff.fc3.weight", (f"{_BLOCK}ff.down.weight",)),
+    ),
+    ignored=re.compile(r"(?:.*\.)?(?:mask|cos|sin)"),
+)
+
 
 def to_ours(
     table: NameTable, theirs: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], *, where: str

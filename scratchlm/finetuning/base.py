@@ -15,7 +15,7 @@ from scratchlm.checkpoints.store import LoadedModel, build_model
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import sha256_of_file
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.model.config import CONFIGS, named_config
+from scratchlm.model.config import CONFIGS, DROP_RATES, named_config
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_training import train_bpe
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT
@@ -58,6 +58,8 @@ def load_base(
         tokenizer of another one.
     """
     changes = {key: value for key, value in changes.items() if value is not None}
+    if "drop_rate" in changes:
+        changes |= dict.fromkeys(DROP_RATES)  # it is asked for everywhere
     if name.startswith(RANDOM):
         size = name.removeprefix(RANDOM)
         if size not in CONFIGS:

@@ -331,7 +331,7 @@ class ClassifierTrainings:
         n_blocks = n_frozen_blocks(base.model)
         if not settings.trunk_cache or n_blocks == 0:
             return None
-        if base.model.config.drop_rate > 0:
+        if base.model.config.has_dropout:
             self.notify("dropout runs the frozen blocks in every epoch; --drop-rate 0 runs them once")
             return None
         # Fresh weights differ by seed, and by vocabulary, which they learnt from their own training texts.

@@ -33,7 +33,7 @@ class TransformerBlock(nn.Module):
             d_in=config.emb_dim,
             d_out=config.n_heads * config.head_dim,
             context_length=config.context_length,
-            dropout=config.drop_rate,
+            dropout=config.drop_rate_of("drop_rate_attn"),
             num_heads=config.n_heads,
             qkv_bias=config.qkv_bias,
             implementation=config.attention,
@@ -46,7 +46,7 @@ class TransformerBlock(nn.Module):
         self.ff = SwiGLU(config) if config.feed_forward == "swiglu" else FeedForward(config)
         self.norm1 = norm_layer(config)
         self.norm2 = norm_layer(config)
-        self.drop_shortcut = nn.Dropout(config.drop_rate)
+        self.drop_shortcut = nn.Dropout(config.drop_rate_of("drop_rate_shortcut"))
 
     @property
     def drop_resid(self) -> nn.Dropout:

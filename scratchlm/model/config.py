@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from typing import Any, Literal
 from scratchlm.core.config import from_dict, nearest
 from scratchlm.core.errors import ConfigError
 
+DROP_RATES = ("drop_rate_emb", "drop_rate_attn", "drop_rate_shortcut")  # of one place each
+LIKENESS_OF_A_TYPO = 0.8  # n_head is 0.92 of n_heads, kv_window_size at most 0.6 of any field
 WIDENING = 4  # GPT-2: inside the feed-forward layer, four times the width of the residual stream
 
 AttentionKind = Literal["sdpa", "manual"]
@@ -65,6 +68,9 @@ class GPTConfig:
     n_heads: int = 12  # attention heads per block; must divide emb_dim
     n_layers: int = 12  # transformer blocks
     drop_rate: float = 0.1  # share of activations that dropout zeroes while training
+    drop_rate_emb: float | None = None  # dropout of the embeddings alone; None = drop_rate
+    drop_rate_attn: float | None = None  # dropout of the attention weights alone; None = drop_rate
+    drop_rate_shortcut: float | None = None  # dropout of what is added to the stream; None = drop_rate
     qkv_bias: bool = False  # a bias on queries, keys and values; GPT-2's published weights have one
     tie_embeddings: bool = False  # one matrix reads tokens and predicts them; then take init="gpt2"
     init: InitKind = "torch"  # "torch": torch's defaults, as in the book; "gpt2": small normal weights
@@ -93,12 +99,9 @@ class GPTConfig:
                 _check_count(name, getattr(self, name))
         _check_positive("norm_eps", self.norm_eps)
         _check_positive("rope_base", self.rope_base)
-        if isinstance(self.drop_rate, bool) or not isinstance(self.drop_rate, (int, float)):
-            raise ConfigError(f"drop_rate must be a number, got {self.drop_rate!r}; 0.1 is usual.")
-        if not 0 <= self.drop_rate < 1:
-            raise ConfigError(
-                f"drop_rate must be at least 0 and below 1, got {self.drop_rate}; 0.1 is usual."
-            )
+        _check_share("drop_rate", self.drop_rate)
+        for name in DROP_RATES:
+            _check_share(name, self.drop_rate_of(name))
         for name in ("qkv_bias", "tie_embeddings", "qk_norm", "linear_bias", "is_causal"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be True or False, got {getattr(self, name)!r}; choose one.")
@@ -127,6 +130,16 @@ class GPTConfig:
                 'rope_scaling needs positions="rotary", got positions="learned"; leave one of them out.'
             )
 
+    def drop_rate_of(self, name: str) -> float:
+        """The dropout of one place, named as in DROP_RATES."""
+        own: float | None = getattr(self, name)
+        return self.drop_rate if own is None else own
+
+    @property
+    def has_dropout(self) -> bool:
+        """Does training zero any activations?"""
+        return any(self.drop_rate_of(name) > 0 for name in DROP_RATES)
+
     @property
     def head_dim(self) -> int:
         """Width of one attention head."""
@@ -138,12 +151,26 @@ class GPTConfig:
         return self.ff_dim or WIDENING * self.emb_dim
 
 
-def as_config(cfg: GPTConfig | Mapping[str, Any]) -> GPTConfig:
-    """The config itself, or one made from a dictionary such as the book's; missing fields take the defaults.
+def as_config(cfg: GPTConfig | Mapping[str, Any], *, only: Collection[str] | None = None) -> GPTConfig:
+    """The config itself, or one made from a dictionary such as the book's.
 
-    Raises: ConfigError for an unknown key, with the nearest known one, and for a bad value.
+    A dictionary may hold more than a model reads, such as `kv_window_size` or the data's settings: other keys
+    are left alone, as in the book, and missing ones take the defaults. `only` names the fields that a part of
+    a model reads.
+
+    Raises: ConfigError for a key that looks like a missing field misspelt, and for a bad value.
     """
-    return cfg if isinstance(cfg, GPTConfig) else from_dict(GPTConfig, cfg, where="model")
+    if isinstance(cfg, GPTConfig):
+        return cfg
+    fields = {field.name for field in dataclasses.fields(GPTConfig)}
+    for name in cfg.keys() - fields:
+        close = difflib.get_close_matches(name, fields - cfg.keys(), n=1, cutoff=LIKENESS_OF_A_TYPO)
+        if close:
+            raise ConfigError(f"model has no setting {name!r}; did you mean {close[0]!r}?")
+    values = {name: cfg[name] for name in cfg if name in (fields if only is None else only)}
+    if only is not None and "n_heads" not in only:
+        values["n_heads"] = 1  # the part has no heads, so any width will do
+    return from_dict(GPTConfig, values, where="model")
 
 
 def named_config(name: str, **changes: Any) -> GPTConfig:
@@ -167,6 +194,13 @@ def _check_count(name: str, value: object) -> None:
 def _check_positive(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise ConfigError(f"{name} must be a positive number, got {value!r}; change it.")
+
+
+def _check_share(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigError(f"{name} must be a number, got {value!r}; 0.1 is usual.")
+    if not 0 <= value < 1:
+        raise ConfigError(f"{name} must be at least 0 and below 1, got {value}; 0.1 is usual.")
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

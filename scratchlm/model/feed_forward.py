@@ -20,7 +20,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, cfg: GPTConfig | Mapping[str, Any]) -> None:
         super().__init__()
-        config = as_config(cfg)
+        config = as_config(cfg, only=("emb_dim", "ff_dim", "linear_bias", "feed_forward", "kernels"))
         self.layers = nn.Sequential(
             nn.Linear(config.emb_dim, config.feed_forward_dim, bias=config.linear_bias),  # (B, T, F)
             GELU(kernels=config.kernels, exact=config.feed_forward == "gelu_exact"),

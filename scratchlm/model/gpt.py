@@ -48,7 +48,7 @@ class GPTModel(nn.Module):
         self.tok_emb = nn.Embedding(config.vocab_size, config.emb_dim)
         if config.positions == "learned":
             self.pos_emb = nn.Embedding(config.context_length, config.emb_dim)
-        self.drop_emb = nn.Dropout(config.drop_rate)
+        self.drop_emb = nn.Dropout(config.drop_rate_of("drop_rate_emb"))
         self.trf_blocks = nn.Sequential(*(TransformerBlock(config) for _ in range(config.n_layers)))
         self.final_norm = norm_layer(config)
         # A tied head borrows its matrix, so none is made: for GPT-2 it would be 154 MB.

@@ -22,7 +22,7 @@ class SwiGLU(nn.Module):
 
     def __init__(self, cfg: GPTConfig | Mapping[str, Any]) -> None:
         super().__init__()
-        config = as_config(cfg)
+        config = as_config(cfg, only=("emb_dim", "ff_dim", "linear_bias"))
         self.gate = nn.Linear(config.emb_dim, config.feed_forward_dim, bias=config.linear_bias)
         self.up = nn.Linear(config.emb_dim, config.feed_forward_dim, bias=config.linear_bias)
         self.down = nn.Linear(config.feed_forward_dim, config.emb_dim, bias=config.linear_bias)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from scratchlm.checkpoints import conversion
-from scratchlm.checkpoints.conversion import TARGETS, book_state, convert, largest_logit_difference
+from scratchlm.checkpoints.conversion import TARGETS, convert, largest_logit_difference
 from scratchlm.checkpoints.gguf import read_gguf
 from scratchlm.checkpoints.modelfile import PromptFrame
 from scratchlm.checkpoints.store import LoadedModel, load_model, save_model
@@ -31,7 +31,7 @@ KINDS = {
     "gpt2 tied": {"tie_embeddings": True, "qkv_bias": True},
     "llama": LLAMA,
     "llama tied": LLAMA | {"tie_embeddings": True},
-    "qwen3": LLAMA | {"qk_norm": True, "head_size": 16},
+    "qwen3": LLAMA | {"norm_eps": 1e-6, "qk_norm": True, "head_size": 16},
 }
 NAMES = {"native": "out", "hf": "out", "gguf": "out.gguf", "book": "out.pth", "onnx": "out.onnx"}
 KEEPERS = [
@@ -76,11 +76,6 @@ def assert_same_bits(one: GPTModel, other: GPTModel) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_format_gives_the_source_s_logits(make_source, out, kind, to):
     source = make_source(kind)
-    if to == "book" and "gpt2" not in kind:
-        with pytest.raises(ConfigError, match="the book's GPTModel"):
-            convert(source, out / NAMES[to], to=to)
-        assert list(out.iterdir()) == []
-        return
     done = convert(source, out / NAMES[to], to=to)
     assert done.max_logit_difference == 0
     assert done.out == out / NAMES[to]
@@ -171,15 +166,6 @@ def test_the_book_s_file_has_the_book_s_names_and_masks(make_source, out):
     assert torch.equal(state["out_head.weight"], source.model.tok_emb.weight)
     # chapter 3: self.register_buffer("mask", torch.triu(torch.ones(n, n), diagonal=1))
     assert torch.equal(state["trf_blocks.1.att.mask"], torch.triu(torch.ones(16, 16), diagonal=1))
-
-
-@pytest.mark.parametrize(
-    "changes", [{"norm_eps": 1e-6}, {"ff_dim": 64}, {"feed_forward": "gelu_exact"}], ids=str
-)
-def test_a_gpt2_that_the_book_cannot_build_is_an_error(changes):
-    sizes = {"vocab_size": 8, "context_length": 4, "emb_dim": 8, "n_heads": 2, "n_layers": 1}
-    with pytest.raises(ConfigError):
-        book_state(GPTModel(GPTConfig(**sizes, **changes)))
 
 
 def test_gguf_gets_a_modelfile_with_the_frame(make_source, out):

@@ -41,3 +41,8 @@ def test_dropout_acts_on_each_half_in_training_only(tiny_config, generator, sile
     assert not torch.allclose(block(x), block(x))
     block.eval()
     assert torch.equal(block(x), block(x))
+
+
+def test_attention_and_shortcut_may_have_dropouts_of_their_own():
+    block = TransformerBlock({"emb_dim": 8, "n_heads": 2, "drop_rate_attn": 0.2, "drop_rate_shortcut": 0.3})
+    assert (block.att.dropout.p, block.drop_shortcut.p) == (0.2, 0.3)

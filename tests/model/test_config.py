@@ -32,6 +32,21 @@ def test_a_misspelt_field_is_a_type_error_and_in_a_dictionary_names_the_nearest(
         as_config({"n_head": 4})
 
 
+def test_a_dictionary_may_hold_keys_of_others():
+    assert as_config({**BOOKS_DICT, "kv_window_size": 48, "hidden_dim": 64, "dtype": None}) == GPTConfig()
+
+
+def test_a_part_reads_only_its_own_fields_of_a_dictionary():
+    part = as_config({"emb_dim": 30, "vocab_size": "many"}, only=("emb_dim", "ff_dim"))
+    assert (part.emb_dim, part.vocab_size) == (30, GPTConfig().vocab_size)  # 12 heads do not divide 30
+
+
+def test_each_place_may_have_a_dropout_of_its_own():
+    config = GPTConfig(drop_rate=0.0, drop_rate_attn=0.3)
+    rates = [config.drop_rate_of(name) for name in ("drop_rate_emb", "drop_rate_attn", "drop_rate_shortcut")]
+    assert (rates, config.has_dropout, GPTConfig(drop_rate=0.0).has_dropout) == ([0.0, 0.3, 0.0], True, False)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -44,6 +59,7 @@ def test_a_misspelt_field_is_a_type_error_and_in_a_dictionary_names_the_nearest(
         ({"drop_rate": 1.0}, "drop_rate must be at least 0 and below 1, got 1.0"),
         ({"drop_rate": float("nan")}, "drop_rate must be at least 0 and below 1, got nan"),
         ({"drop_rate": "0.1"}, "drop_rate must be a number, got '0.1'"),
+        ({"drop_rate_attn": 1.5}, "drop_rate_attn must be at least 0 and below 1, got 1.5"),
         ({"qkv_bias": 1}, "qkv_bias must be True or False, got 1"),
         ({"tie_embeddings": None}, "tie_embeddings must be True or False, got None"),
         ({"init": "xavier"}, "init must be one of torch, gpt2, got 'xavier'"),

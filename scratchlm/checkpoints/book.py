@@ -1,0 +1,50 @@
+"""A model's weights as the book's own classes hold them: their names, their buffers, the head always there."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor
+
+from scratchlm.checkpoints.gguf_weights import architecture
+from scratchlm.checkpoints.names import BOOK_LLAMA, to_theirs
+from scratchlm.core.errors import ConfigError
+from scratchlm.model.config import WIDENING
+from scratchlm.model.gpt import GPTModel
+
+EPS, QWEN_EPS = 1e-5, 1e-6  # fixed in the book's classes
+_NORM = re.compile(r"(final_norm|norm[12])\.weight")  # Llama's norms have a weight, Qwen's a scale
+
+
+def book_state_dict(model: GPTModel) -> dict[str, Tensor]:
+    """A state dict that the book's class for such a model loads strictly.
+
+    The class is chapter 4's `GPTModel` for a GPT-2 (its masks are included), `Llama3Model` for a Llama, and
+    `Qwen3Model` for a model with Qwen's norm_eps of 1e-6.
+
+    Raises: ConfigError for a model that the book's class cannot compute.
+    """
+    config = model.config
+    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    if architecture(config) == "gpt2":
+        _check(model, "GPTModel", norm_eps=EPS, feed_forward_dim=WIDENING * config.emb_dim)
+        n = config.context_length
+        mask = torch.triu(torch.ones(n, n), diagonal=1)  # 1 where a token would look into the future
+        return state | {f"trf_blocks.{i}.att.mask": mask for i in range(config.n_layers)}
+    if config.norm_eps == QWEN_EPS:
+        _check(model, "Qwen3Model", qkv_bias=False, rope_scaling=None)
+        theirs = to_theirs(BOOK_LLAMA, state, config.n_layers)
+        return {_NORM.sub(r"\1.scale", name): tensor for name, tensor in theirs.items()}
+    width = config.emb_dim // config.n_heads
+    _check(model, "Llama3Model", norm_eps=EPS, qkv_bias=False, qk_norm=False, head_dim=width)
+    return to_theirs(BOOK_LLAMA, state, config.n_layers)
+
+
+def _check(model: GPTModel, name: str, **wanted: object) -> None:
+    for field, value in wanted.items():
+        found = getattr(model.config, field)
+        if found != value:
+            raise ConfigError(
+                f"the book's {name} has {field}={value}, got a model with {found}; convert it to another format."
+            )
