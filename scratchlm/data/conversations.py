@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import DataError
 from scratchlm.core.files import check_characters
+from scratchlm.data.row_fields import RowFields
+from scratchlm.data.row_notes import RowNotes
 
-ROLES = {  # what data sets call the speakers -> what we call them
+ROLES = {  # what data sets call the speakers, in small letters -> what we call them
     "system": "system",
+    "developer": "system",
     "user": "user",
-    "human": "user",  # ShareGPT
+    "human": "user",
+    "prompter": "user",
     "assistant": "assistant",
-    "gpt": "assistant",  # ShareGPT
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "ai": "assistant",
+    "function_call": "call",
+    "tool_call": "call",
+    "tool": "tool",
+    "tool_response": "tool",
+    "function": "tool",
+    "function_response": "tool",
+    "observation": "tool",
+    "ipython": "tool",
 }
-KEYS = {"messages": ("role", "content"), "conversations": ("from", "value")}  # of a list -> of its messages
+ROLE_KEYS = ("role", "from", "speaker")
+TEXT_KEYS = ("content", "value", "text")
+CALL_KEYS = ("tool_calls", "function_call")
+PAIR_KEYS = ("input", "output")  # Capybara's: a request and its answer in one object
+TEXT_PARTS = ("text", "input_text", "output_text")  # types of a message's parts that are text
+BETWEEN = "\n\n"  # messages of one speaker in a row
 
 
 class Exchange(NamedTuple):
@@ -27,71 +51,193 @@ class Exchange(NamedTuple):
 
 
 class Conversation(NamedTuple):
-    """What an assistant is told about itself, "" for nothing, and the exchanges in order."""
+    """The system prompt, "" for none, and the exchanges in order."""
 
     system: str
     exchanges: tuple[Exchange, ...]
 
 
-def is_conversation(value: Mapping[str, Any]) -> bool:
-    """Does this entry of a data file hold a list of messages?"""
-    return any(key in value for key in KEYS)
+class Turn(NamedTuple):
+    """One message: who speaks (system, user, assistant, call or tool) and the text."""
+
+    role: str
+    text: str
+
+    @property
+    def is_answer(self) -> bool:
+        """Does the model write this, rather than read it?"""
+        return self.role in ("assistant", "call")
 
 
-def read_conversation(value: Mapping[str, Any], *, where: str) -> Conversation:
-    """The exchanges of `{"messages": [{"role": ..., "content": ...}]}`, or ShareGPT's `conversations`.
+def read_turns(value: Any, *, where: str, notes: RowNotes, may_be_texts: bool = False) -> list[Turn]:
+    """The messages of a list, in any of the forms that data sets use.
 
-    A system message may stand first; then user and assistant take turns, and the assistant has the last word.
-    Raises: DataError naming `where` and the message's number for an unknown role, a turn out of order, or a
-        message without text, or with half a surrogate pair in it.
+    Objects with role and content, ShareGPT's with from and value, Capybara's with input and output; pairs of request
+    and answer; with may_be_texts also plain texts, of which the user's is the first. The list may itself be written as
+    JSON text.
+    Raises: DataError naming `where` and the message's number for an unknown role, for content that is no text, such as
+        an image, and for half a surrogate pair.
+    """
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with contextlib.suppress(ValueError, RecursionError):  # the error below shows the text
+            value = json.loads(value)
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, list):
+        raise DataError(
+            f"{where} must be a list of messages, got {value!r:.60}; correct it or remove the row."
+        )
+    turns: list[Turn] = []
+    for number, message in enumerate(value, start=1):
+        if may_be_texts and isinstance(message, str):
+            text = check_characters(message, where=f"{where}, message {number}")
+            turns.append(Turn("assistant" if len(turns) % 2 else "user", text))
+            continue
+        turns += _turns_of(message, where=f"{where}, message {number}", notes=notes)
+    return turns
+
+
+def conversation_of(
+    turns: Sequence[Turn], *, system: str = "", where: str, notes: RowNotes
+) -> Conversation | None:
+    """Turns as exchanges of a request and an answer; None, with a note, when there is no such exchange.
+
+    What of the turns does not fit is joined to its neighbour or left out, and counted in `notes`.
     Example:
-        >>> told = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
-        >>> read_conversation({"messages": told}, where="here").exchanges
+        >>> turns = [Turn("user", "Hi"), Turn("assistant", "Hello")]
+        >>> conversation_of(turns, where="here", notes=RowNotes()).exchanges
         (Exchange(request='Hi', answer='Hello'),)
     """
-    key = next(key for key in KEYS if key in value)
-    messages = value[key]
-    if not isinstance(messages, list) or not messages:
-        raise DataError(
-            f"{where} must have a list of messages under {key!r}, found {messages!r:.60}; fill it or remove "
-            "the entry."
-        )
-    said = [
-        _message(message, KEYS[key], where=f"{where}, message {number}")
-        for number, message in enumerate(messages, start=1)
+    opening = list(itertools.takewhile(lambda turn: turn.role == "system", turns))
+    texts = dict.fromkeys(text for text in (system, *(turn.text for turn in opening)) if text.strip())
+    if len(texts) > 1:
+        notes.add("several system prompts are joined", where=where)
+    sides = [
+        (is_answer, list(group))
+        for is_answer, group in itertools.groupby(turns[len(opening) :], key=lambda turn: turn.is_answer)
     ]
-    system = said[0][1] if said[0][0] == "system" else ""
-    turns = said[1:] if system else said
-    _check_turns(turns, where=where, n_before=len(said) - len(turns))
-    texts = [text for _, text in turns]
-    return Conversation(system, tuple(map(Exchange, texts[::2], texts[1::2])))
+    if sides and sides[0][0]:
+        notes.add("the assistant speaks first: that message is left out", where=where)
+        del sides[0]
+    if len(sides) % 2 and len(sides) > 1:
+        notes.add("the last request has no answer and is left out", where=where)
+    said = [_joined(group, where=where, notes=notes) for _, group in sides[: len(sides) // 2 * 2]]
+    if not any(text.strip() for text in said[::2]):
+        lack = "no request has text" if said else "no request has an answer"
+        notes.add(f"{lack}: the row is left out", where=where)
+        return None
+    return Conversation(BETWEEN.join(texts), tuple(map(Exchange, said[::2], said[1::2])))
 
 
-def _message(message: Any, keys: tuple[str, str], *, where: str) -> tuple[str, str]:
-    """Role, in our words, and text of one message."""
-    role_key, text_key = keys
-    if not isinstance(message, dict) or not {role_key, text_key} <= message.keys():
-        raise DataError(f"{where} must be an object with {role_key} and {text_key}, found {message!r:.60}.")
-    role, text = message[role_key], message[text_key]
-    if not isinstance(role, str) or role not in ROLES:
-        raise DataError(f"{where} must have a known role, found {role!r}; {nearest(str(role), ROLES)}")
-    if not isinstance(text, str) or not text.strip():
-        raise DataError(
-            f"{where} must have text under {text_key!r}, found {text!r:.60}; fill it or remove the conversation."
+def note_empty_texts(exchanges: Sequence[Exchange], *, where: str, notes: RowNotes) -> None:
+    """Say that a request or an answer is empty."""
+    for name, texts in (
+        ("a request", [e.request for e in exchanges]),
+        ("an answer", [e.answer for e in exchanges]),
+    ):
+        if not all(text.strip() for text in texts):
+            notes.add(f"{name} is empty, and is trained on as it is", where=where)
+
+
+def answer_turns(row: RowFields, ours: str, *, notes: RowNotes) -> list[Turn]:
+    """The field that holds an answer, a text or a list of messages."""
+    if row.holds_list(ours):
+        return read_turns(row[ours], where=f"{row.where}, {ours}", notes=notes)
+    return [Turn("assistant", row.text(ours, is_needed=True))]
+
+
+def _joined(group: Sequence[Turn], *, where: str, notes: RowNotes) -> str:
+    """The text of one side: all that is read, or all that is answered, before the other one speaks."""
+    roles = [turn.role for turn in group]
+    if any(role in ("call", "tool") for role in roles):
+        notes.add("tools are used: their calls and results are read as text in tags", where=where)
+    if "system" in roles:
+        notes.add(
+            "a system message stands among the turns and is read as part of the request there", where=where
         )
-    return ROLES[role], check_characters(text, where=f"{where}, {text_key},")
+    if roles.count("user") > 1 or roles.count("assistant") > 1:
+        notes.add("one side speaks twice in a row: its messages are joined by an empty line", where=where)
+    text = group[0].text
+    for before, turn in itertools.pairwise(group):
+        between = "\n" if turn.role == "call" or turn.role == before.role == "tool" else BETWEEN
+        text += (between if text and turn.text else "") + turn.text
+    return text
 
 
-def _check_turns(turns: Sequence[tuple[str, str]], *, where: str, n_before: int) -> None:
-    for i, (role, _) in enumerate(turns):
-        expected = ("user", "assistant")[i % 2]
-        if role != expected:
+def _turns_of(message: Any, *, where: str, notes: RowNotes) -> Iterator[Turn]:
+    """One element of a list of messages."""
+    if isinstance(message, list) and len(message) == 2 and all(isinstance(text, str) for text in message):
+        message = dict(zip(PAIR_KEYS, message))
+    fields = (
+        {str(name).strip().casefold(): value for name, value in message.items()}
+        if isinstance(message, Mapping)
+        else {}
+    )
+    if set(PAIR_KEYS) <= fields.keys():
+        for role, name in zip(("user", "assistant"), PAIR_KEYS):
+            yield Turn(role, _text(fields[name], where=f"{where}, {name}"))
+        used = set(PAIR_KEYS)
+    else:
+        role_key, text_key = (
+            next((key for key in keys if key in fields), "") for keys in (ROLE_KEYS, TEXT_KEYS)
+        )
+        call_key = next((key for key in CALL_KEYS if fields.get(key)), "")
+        if not role_key or not (text_key or call_key):
             raise DataError(
-                f"{where}, message {i + 1 + n_before} must be the {expected}'s, found the {role}'s; user and "
-                "assistant take turns, the user begins, and a system message stands first or nowhere."
+                f"{where} must be an object with role and content, got {message!r:.60}; correct it."
             )
-    if not turns or len(turns) % 2:
-        raise DataError(
-            f"{where} must end with the assistant's answer, found {len(turns)} messages of user and assistant; "
-            "add the answer or drop the last request."
+        used = {role_key, text_key, call_key, "tool_call_id"}
+        speaker = fields[role_key]
+        role = ROLES.get(speaker.strip().casefold(), "") if isinstance(speaker, str) else ""
+        if not role:
+            raise DataError(
+                f"{where} must have a known role, got {speaker!r:.60}; {nearest(str(speaker), ROLES)}"
+            )
+        text = _text(fields.get(text_key), where=f"{where}, {text_key}")
+        tag = {"call": "tool_call", "tool": "tool_response"}.get(role)
+        yield Turn(role, _tagged(tag, text) if tag else text)
+        if call_key:
+            for call in _calls(fields[call_key]):
+                yield Turn("call", _tagged("tool_call", check_characters(call, where=f"{where}, {call_key}")))
+    notes.leave_unused(f"{key} of messages" for key, value in fields.items() if key not in used and value)
+
+
+def _text(content: Any, *, where: str) -> str:
+    """A message's text: itself, its parts a line each, or nothing for null."""
+    if content is None:
+        return ""
+    if isinstance(content, list):
+        return "\n".join(
+            _part(part, where=f"{where}, part {number}") for number, part in enumerate(content, start=1)
         )
+    if not isinstance(content, str):
+        raise DataError(f"{where} must be text, got {content!r:.60}; correct it or remove the row.")
+    return check_characters(content, where=where)
+
+
+def _part(part: Any, *, where: str) -> str:
+    if isinstance(part, str):
+        return check_characters(part, where=where)
+    kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
+    if kind not in TEXT_PARTS or not isinstance(part, Mapping):
+        raise DataError(
+            f"{where} must be text, which is all that these models read, got {kind!r:.40}; remove the row."
+        )
+    return _text(part.get("text"), where=where)
+
+
+def _calls(calls: Any) -> Iterator[str]:
+    """Each tool call as JSON of its name and arguments."""
+    for call in calls if isinstance(calls, list) else [calls]:
+        function = call.get("function", call) if isinstance(call, Mapping) else call
+        if isinstance(function, Mapping):
+            arguments = function.get("arguments")
+            with contextlib.suppress(ValueError, RecursionError):  # OpenAI writes them as a text that is JSON
+                arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+            function = {"name": function.get("name"), "arguments": arguments}
+        yield json.dumps(function, ensure_ascii=False)
+
+
+def _tagged(tag: str, text: str) -> str:
+    """Text in the tags of Hermes and Qwen, unless it already stands in them."""
+    return text if text.lstrip().startswith(f"<{tag}>") else f"<{tag}>\n{text}\n</{tag}>"

@@ -10,11 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.core.files import check_characters
-from scratchlm.data.conversations import Exchange, is_conversation, read_conversation
+from scratchlm.data.conversations import (
+    Exchange,
+    Turn,
+    answer_turns,
+    conversation_of,
+    note_empty_texts,
+    read_turns,
+)
 from scratchlm.data.json_entries import read_json_entries
-
-DOLLY_NAMES = (("input", "context"), ("output", "response"))  # ours, and those of databricks-dolly-15k
+from scratchlm.data.row_fields import RowFields
+from scratchlm.data.row_notes import RowNotes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,20 +58,59 @@ class InstructionSplit:
     test: list[Instruction]
 
 
-def read_instructions(path: str | Path) -> list[Instruction]:
+def read_instructions(path: str | Path, *, notes: RowNotes | None = None) -> list[Instruction]:
     """The entries of a file of instructions: a JSON list, or JSONL by the suffix .jsonl.
 
-    Each entry has the texts `instruction` and `output`, and optionally `input`, `system` and `skill` (Alpaca); other
-    keys are left alone. Dolly's names, `context` for input and `response` for output, do as well. An output may be
-    empty (the right answer is then to say nothing), an instruction may not.
-    Or it is a conversation: `messages` of role and content, or ShareGPT's `conversations` of from and value.
-    Raises: DataError naming the file and the entry's number (its line in JSONL), both from 1.
+    `instruction_of` says what a row may look like. `notes` collects what was not taken as it stands; without it, that
+    is logged.
+    Raises: DataError naming the file and the row's number (its line in JSONL), both from 1, for a row of another
+        form; and for a file without an entry that can be trained on.
     """
     path = Path(path)
-    entries = [_entry(value, where) for value, where in read_json_entries(path, parse_line=_parse_line)]
+    told = RowNotes() if notes is None else notes
+    rows = read_json_entries(path, parse_line=_parse_line)
+    found = (instruction_of(value, where=where, notes=told) for value, where in rows)
+    entries = [entry for entry in found if entry is not None]
     if not entries:
-        raise DataError(f"{path} should hold instruction entries, found none; check the file.")
+        raise DataError(told.nothing_left(path, n_rows=len(rows), kind="instruction entries"))
+    if notes is None:
+        told.log()
     return entries
+
+
+def instruction_of(value: Any, *, where: str, notes: RowNotes) -> Instruction | None:
+    """One row of a file as an entry; None, with a note, when it holds no request with an answer.
+
+    A row holds a request and an answer, as texts or as lists of messages, and perhaps an input, a system prompt,
+    earlier turns (`history`) and a skill; or it holds a list of messages. Each field may have any of its names in
+    `row_fields.NAMES`. An answer may be empty: the right one is to say nothing.
+    Raises: DataError naming `where` for a row of another form.
+    """
+    row = RowFields(value, where=where, needs="instruction and output, or a list of messages")
+    turns, given = read_turns(row["history"] or [], where=f"{where}, history", notes=notes), ""
+    if row.holds_list("messages") or ("messages" in row and "instruction" not in row):
+        turns += read_turns(row["messages"], where=where, notes=notes, may_be_texts=True)
+    elif row.holds_list("instruction"):
+        turns += read_turns(row["instruction"], where=f"{where}, prompt", notes=notes)
+        turns += answer_turns(row, "output", notes=notes)
+    else:
+        request, given = row.request()
+        turns += [Turn("user", request), *answer_turns(row, "output", notes=notes)]
+    found = conversation_of(turns, system=row.text("system"), where=where, notes=notes)
+    skill = row["skill"] if isinstance(row["skill"], str) else ""
+    notes.leave_unused(row.unused({turn.text for turn in turns}))
+    if found is None:
+        return None
+    note_empty_texts(found.exchanges, where=where, notes=notes)
+    *history, last = found.exchanges
+    return Instruction(
+        instruction=last.request,
+        input=given,
+        output=last.answer,
+        skill=skill,
+        system=found.system,
+        history=tuple(history),
+    )
 
 
 def split_instructions(
@@ -132,39 +177,3 @@ def _parse_line(line: str, where: str) -> Any:
         return json.loads(line)
     except (json.JSONDecodeError, RecursionError) as cause:
         raise DataError(f"{where} must be one JSON object, found: {cause}; repair it.") from cause
-
-
-def _entry(value: Any, where: str) -> Instruction:
-    if not isinstance(value, dict):
-        raise DataError(
-            f"{where} must be an object with instruction and output, found {value!r:.60}; repair it."
-        )
-    if is_conversation(value) and "instruction" not in value:
-        system, exchanges = read_conversation(value, where=where)
-        last, skill = exchanges[-1], value.get("skill", "")
-        return Instruction(
-            instruction=last.request, input="", output=last.answer, skill=skill if isinstance(skill, str) else "",
-            system=system, history=exchanges[:-1],
-        )  # fmt: skip
-    value = value | {
-        ours: value[dolly] for ours, dolly in DOLLY_NAMES if dolly in value and ours not in value
-    }
-    texts: dict[str, str] = {}
-    for key in ("instruction", "input", "output", "system", "skill"):
-        text = value.get(key)
-        is_optional = key in ("input", "system", "skill")
-        if text is None and is_optional:
-            text = ""
-        if not isinstance(text, str) or (key == "instruction" and not text.strip()):
-            found = f"{text!r:.60}" if key in value else f"only {', '.join(map(repr, value)) or 'no key'}"
-            raise DataError(
-                f"{where} must have text under {key!r}, found {found}; fill it or remove the entry."
-            )
-        texts[key] = check_characters(text, where=f"{where}, {key},")
-    return Instruction(
-        instruction=texts["instruction"],
-        input=texts["input"],
-        output=texts["output"],
-        system=texts["system"],
-        skill=texts["skill"],
-    )

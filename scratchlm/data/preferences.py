@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.core.files import check_characters
-from scratchlm.data.conversations import Exchange, read_conversation
+from scratchlm.data.conversations import (
+    Exchange,
+    Turn,
+    answer_turns,
+    conversation_of,
+    note_empty_texts,
+    read_turns,
+)
 from scratchlm.data.instructions import Instruction
 from scratchlm.data.json_entries import read_json_entries
+from scratchlm.data.row_fields import RowFields
+from scratchlm.data.row_notes import RowNotes
 
 ANSWERS = ("chosen", "rejected")
+SPEAKERS = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ ]?")  # in the texts of Anthropic's HH-RLHF
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,27 +68,109 @@ class PreferenceSplit:
     test: list[Preference]
 
 
-def read_preferences(path: str | Path) -> PreferenceEntries:
+def read_preferences(path: str | Path, *, notes: RowNotes | None = None) -> PreferenceEntries:
     """The pairs of a preference file: a JSON list, or JSONL by the suffix .jsonl.
 
-    Each entry has the texts `chosen` and `rejected`, and the request as `prompt`, or as `instruction` with an
-    optional `input`; other keys are left alone, such as the `output` that the book's entries also have. Or both
-    answers are lists of messages: whole conversations that differ in the last answer, or only what follows the
-    messages of `prompt`. A pair of equal answers says nothing about what people like: it is left out and counted.
-    Raises: DataError naming the file and the entry's number (its line in JSONL), both from 1; DataError for a
-        file without a pair.
+    `preference_of` says what a row may look like. A pair of equal answers says nothing about what people like: it is
+    left out and counted. `notes` collects what else was not taken as it stands; without it, that is logged.
+    Raises: DataError naming the file and the row's number (its line in JSONL), both from 1, for a row of another
+        form; and for a file without a pair.
     """
     path = Path(path)
-    entries = [_entry(value, where) for value, where in read_json_entries(path)]
-    if not entries:
-        raise DataError(f"{path} should hold preference entries, found none; check the file.")
+    told = RowNotes() if notes is None else notes
+    rows = read_json_entries(path)
+    found = (preference_of(value, where=where, notes=told) for value, where in rows)
+    entries = [entry for entry in found if entry is not None]
     pairs = [entry for entry in entries if entry.chosen != entry.rejected]
+    if not entries:
+        raise DataError(told.nothing_left(path, n_rows=len(rows), kind="preference entries"))
     if not pairs:
         raise DataError(
-            f"{path} should hold pairs of different answers, found {len(entries)} with chosen equal to rejected; "
+            f"{path} must hold pairs of different answers, got {len(entries)} with chosen equal to rejected; "
             "check how the file was made."
         )
+    if notes is None:
+        told.log()
     return PreferenceEntries(pairs=pairs, n_equal=len(entries) - len(pairs))
+
+
+def preference_of(value: Any, *, where: str, notes: RowNotes) -> Preference | None:
+    """One row of a file as a pair; None, with a note, when it holds no two answers to one request.
+
+    A row has the texts `chosen` and `rejected`, and the request as text, perhaps with an input, a system prompt and
+    earlier turns (`history`), each under any of its names in `row_fields.NAMES`. Or both answers are messages: whole
+    conversations that differ in the last answer, or what follows the request. Or they are whole conversations as
+    texts, with "Human:" and "Assistant:" before each message.
+    Raises: DataError naming `where` for a row of another form.
+    """
+    row = RowFields(value, where=where, needs="a request, chosen and rejected")
+    answers = [_answer(row, ours, notes=notes) for ours in ANSWERS]
+    is_whole = not all(turns[0].is_answer for turns in answers)
+    before, given = ([], "") if is_whole else _request(row, notes=notes)
+    system = row.text("system")
+    notes.leave_unused(row.unused({turn.text for turns in answers for turn in turns}))
+    both = [conversation_of([*before, *turns], system=system, where=where, notes=notes) for turns in answers]
+    chosen, rejected = both
+    if chosen is None or rejected is None:
+        return None
+    *history, last = chosen.exchanges
+    *other_history, other_last = rejected.exchanges
+    if (chosen.system, history, last.request) != (rejected.system, other_history, other_last.request):
+        notes.add("chosen and rejected answer different requests: the row is left out", where=where)
+        return None
+    if not (last.answer.strip() and other_last.answer.strip()):
+        notes.add("the chosen or the rejected answer is empty: the row is left out", where=where)
+        return None
+    note_empty_texts(history, where=where, notes=notes)
+    return Preference(
+        instruction=last.request,
+        input=given,
+        chosen=last.answer,
+        rejected=other_last.answer,
+        system=chosen.system,
+        history=tuple(history),
+    )
+
+
+def _answer(row: RowFields, ours: str, *, notes: RowNotes) -> list[Turn]:
+    """The messages of one answer: it alone, or a whole conversation."""
+    other = next(name for name in ANSWERS if name != ours)
+    if row.holds_list(ours) != row.holds_list(other) and ours in row and other in row:
+        raise DataError(
+            f"{row.where} must have both answers as texts or both as messages, got {row['chosen']!r:.60} and "
+            f"{row['rejected']!r:.60}; write both alike."
+        )
+    has_request = "instruction" in row or "messages" in row
+    turns = answer_turns(row, ours, notes=notes)
+    if not row.holds_list(ours) and not has_request:
+        turns = _transcript(turns[0].text)
+    if not turns:
+        raise DataError(f"{row.where} must have an answer under {ours!r}, got no messages; remove the row.")
+    return turns
+
+
+def _request(row: RowFields, *, notes: RowNotes) -> tuple[list[Turn], str]:
+    """All that stands before the answers, and the input to the last request."""
+    history = read_turns(row["history"] or [], where=f"{row.where}, history", notes=notes)
+    for ours in ("messages", "instruction"):
+        if row.holds_list(ours):
+            return [*history, *read_turns(row[ours], where=f"{row.where}, {ours}", notes=notes)], ""
+    request, given = row.request()
+    turns = _transcript(request)
+    if len(turns) > 1 and turns[-1] == Turn("assistant", ""):  # the mark that calls for the answer
+        del turns[-1]
+    if turns[0].role == "user":
+        return [*history, *turns], given
+    return [*history, Turn("user", request)], given
+
+
+def _transcript(text: str) -> list[Turn]:
+    """The messages of a text in which each begins with "Human:" or "Assistant:"; another text is one answer."""
+    _, *parts = SPEAKERS.split(text.lstrip("\n"))
+    if not text.lstrip("\n").startswith("Human:"):
+        return [Turn("assistant", text)]
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return [Turn(roles[name], said.strip()) for name, said in zip(parts[::2], parts[1::2])]
 
 
 def split_preferences(
@@ -105,92 +197,3 @@ def split_preferences(
             f"validation and {len(split.test)} for test out of {len(pairs)}; give at least 10 or other fractions."
         )
     return split
-
-
-def _entry(value: Any, where: str) -> Preference:
-    if not isinstance(value, dict):
-        raise DataError(
-            f"{where} must be an object with a request, chosen and rejected, found {value!r:.60}; repair it."
-        )
-    if holds_messages(value):
-        return read_message_pair(value, where=where)
-    requests = [key for key in ("prompt", "instruction") if value.get(key) is not None]
-    if len(requests) != 1:
-        found = "both" if requests else f"only {', '.join(map(repr, value)) or 'no key'}"
-        raise DataError(
-            f"{where} must have its request under either 'prompt' or 'instruction', found {found}; rename the key "
-            "that holds it."
-        )
-    given = value.get("input")
-    if given is not None and not isinstance(given, str):
-        raise DataError(f"{where} must have text under 'input', found {given!r:.60}; fill or remove it.")
-    check_characters(given or "", where=f"{where}, input,")
-    chosen, rejected = (_text(value, key, where) for key in ANSWERS)
-    return Preference(
-        instruction=_text(value, requests[0], where), input=given or "", chosen=chosen, rejected=rejected
-    )
-
-
-def _text(value: Mapping[str, Any], key: str, where: str) -> str:
-    text = value.get(key)
-    if not isinstance(text, str) or not text.strip():
-        found = f"{text!r:.60}" if key in value else f"only {', '.join(map(repr, value))}"
-        raise DataError(f"{where} must have text under {key!r}, found {found}; fill it or remove the entry.")
-    return check_characters(text, where=f"{where}, {key},")
-
-
-def holds_messages(value: Mapping[str, Any]) -> bool:
-    """Are an entry's answers lists of messages, and not texts?"""
-    return any(isinstance(value.get(key), list) for key in ANSWERS)
-
-
-def read_message_pair(value: Mapping[str, Any], *, where: str) -> Preference:
-    """A pair whose answers are lists of messages, as TRL and UltraFeedback write them.
-
-    Raises: DataError naming `where` for messages out of order, or two answers to different conversations.
-    """
-    both = []
-    for key in ANSWERS:
-        messages = [*_before(value, key, where), *_messages(value, key, where)]
-        both.append(read_conversation({"messages": messages}, where=f"{where}, {key}"))
-    chosen, rejected = both
-    *history, last = chosen.exchanges
-    *other_history, other_last = rejected.exchanges
-    if (chosen.system, history, last.request) != (rejected.system, other_history, other_last.request):
-        raise DataError(
-            f"{where} must have two answers to one conversation, found different messages before them in chosen and "
-            "rejected; repair it."
-        )
-    return Preference(
-        instruction=last.request,
-        input="",
-        chosen=last.answer,
-        rejected=other_last.answer,
-        system=chosen.system,
-        history=tuple(history),
-    )
-
-
-def _messages(value: Mapping[str, Any], key: str, where: str) -> list[Any]:
-    messages = value.get(key)
-    if not isinstance(messages, list) or not messages:
-        raise DataError(
-            f"{where} must have a list of messages under {key!r} as under the other answer, found {messages!r:.60}; "
-            "write both alike."
-        )
-    return messages
-
-
-def _before(value: Mapping[str, Any], key: str, where: str) -> list[Any]:
-    """The messages of `prompt`, where the answer's own list does not begin with them."""
-    prompt, first = value.get("prompt"), _messages(value, key, where)[0]
-    is_whole = not isinstance(first, dict) or first.get("role") != "assistant"
-    if prompt is None or is_whole:
-        return []
-    if isinstance(prompt, str):
-        return [{"role": "user", "content": prompt}]
-    if not isinstance(prompt, list):
-        raise DataError(
-            f"{where} must have text or a list of messages under 'prompt', found {prompt!r:.60}; repair it."
-        )
-    return prompt

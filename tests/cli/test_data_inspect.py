@@ -101,7 +101,11 @@ def test_known_names_and_gpt2s_tokenizer_come_from_the_assets(run, real_data, mo
         (("none.txt",), 3, "none.txt should be a file, folder or glob, found nothing there"),
         (("messages.tsv", "--context-length", "0"), 2, "context_length must be at least 1"),
         (("messages.tsv", "--template", "alpca"), 2, "template must be one of"),
-        (("messages.tsv", "--kind", "preference"), 3, "should hold rows of preference, found none"),
+        (
+            ("messages.tsv", "--kind", "preference"),
+            3,
+            "must hold rows of preference, got none that can be used; name another --kind, or repair it: messages.tsv must be",
+        ),
         (("messages.tsv", "--html", "missing/page.html"), 3, "should have been written"),
         (("messages.tsv", "--html", "./messages.tsv"), 2, "--html must name a file to write, found the data"),
         (("messages.tsv", "--html", "."), 2, "--html must name a file to write, found a folder"),
@@ -125,4 +129,4 @@ def test_an_empty_table_is_said_to_hold_nothing(run, tmp_path):
     path.write_text("")
     code, _, err = run(str(path))
     assert code == 3
-    assert "found the keys (none)" in err
+    assert "got the fields (none)" in err

@@ -5,56 +5,162 @@ import json
 import pytest
 
 from scratchlm.core.errors import DataError
-from scratchlm.data.conversations import Exchange, read_conversation
+from scratchlm.data.conversations import Exchange, Turn, conversation_of, read_turns
 from scratchlm.data.instructions import Instruction, read_instructions
+from scratchlm.data.row_notes import RowNotes
 
 
-def said(*turns: tuple[str, str]) -> dict:
-    return {"messages": [{"role": role, "content": content} for role, content in turns]}
+def said(*turns: tuple[str, str]) -> list[dict]:
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+def turns_of(value, **settings):
+    return read_turns(value, where="f.json entry 3", notes=RowNotes(), **settings)
+
+
+def conversation(*turns: tuple[str, str], system: str = ""):
+    """The exchanges, and what is said about the row."""
+    notes = RowNotes()
+    found = conversation_of([Turn(*turn) for turn in turns], system=system, where="here", notes=notes)
+    return found, notes.sentences()
 
 
 def test_messages_become_exchanges():
-    found = read_conversation(
-        said(("system", "S"), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")), where="x"
+    turns = turns_of(
+        said(("system", "S"), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
     )
+    found, told = conversation(*turns)
     assert found.system == "S"
     assert found.exchanges == (Exchange("a", "b"), Exchange("c", "d"))
+    assert told == []
 
 
-def test_the_form_of_sharegpt_is_the_same_conversation():
-    ours = read_conversation(said(("system", "S"), ("user", "a"), ("assistant", "b")), where="x")
-    value = [("system", "S"), ("human", "a"), ("gpt", "b")]
-    theirs = {"conversations": [{"from": role, "value": text} for role, text in value]}
-    assert read_conversation(theirs, where="x") == ours
+@pytest.mark.parametrize(
+    "value",
+    [
+        said(("Human", "a"), ("Assistant", "b")),
+        said((" USER ", "a"), ("model", "b")),
+        [{"Role": "prompter", "Content": "a"}, {"role": "bot", "content": "b"}],
+        [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}],
+        [{"role": "user", "value": "a"}, {"speaker": "chatgpt", "text": "b"}],
+        [{"input": "a", "output": "b"}],
+        [["a", "b"]],
+        json.dumps(said(("user", "a"), ("assistant", "b"))),
+        [
+            {"role": "user", "content": [{"type": "text", "text": "a"}]},
+            {"role": "assistant", "content": ["b"]},
+        ],
+    ],
+)
+def test_every_form_of_a_list_of_messages_is_the_same_conversation(value):
+    assert turns_of(value) == [Turn("user", "a"), Turn("assistant", "b")]
+
+
+def test_plain_texts_take_turns_where_they_may_stand_for_messages():
+    assert turns_of(["a", "b"], may_be_texts=True) == [Turn("user", "a"), Turn("assistant", "b")]
+    with pytest.raises(DataError, match="message 1 must be an object with role and content, got 'a'"):
+        turns_of(["a", "b"])
+
+
+def test_the_parts_of_a_text_are_lines_of_it():
+    parts = [{"type": "text", "text": "a"}, {"type": "input_text", "text": "b"}]
+    assert turns_of([{"role": "user", "content": parts}]) == [Turn("user", "a\nb")]
+
+
+def test_tool_calls_are_answers_and_their_results_are_requests_in_tags():
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"x": 2}'}}
+    value = [
+        *said(("user", "2 plus 3?")),
+        {"role": "assistant", "content": None, "tool_calls": [call, call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "5"},
+        {"role": "tool", "tool_call_id": "c1", "content": "5"},
+        *said(("assistant", "It is 5.")),
+    ]
+    written = '<tool_call>\n{"name": "add", "arguments": {"x": 2}}\n</tool_call>'
+    result = "<tool_response>\n5\n</tool_response>"
+    found, told = conversation(*turns_of(value))
+    assert found.exchanges == (  # as the template of Qwen 2.5 writes them between its marks
+        Exchange("2 plus 3?", f"{written}\n{written}"),
+        Exchange(f"{result}\n{result}", "It is 5."),
+    )
+    assert told == ["In 1 row tools are used: their calls and results are read as text in tags (here)."]
+    sharegpt = [("human", "2 plus 3?"), ("function_call", "{}"), ("observation", result), ("gpt", "It is 5.")]
+    turns = turns_of([{"from": role, "value": text} for role, text in sharegpt])
+    assert [turn.text for turn in turns[1:3]] == ["<tool_call>\n{}\n</tool_call>", result]
+
+
+@pytest.mark.parametrize(
+    ("turns", "exchanges", "told"),
+    [
+        ([("assistant", "hi"), ("user", "a"), ("assistant", "b")], [("a", "b")], "the assistant speaks first"),
+        ([("user", "a"), ("assistant", "b"), ("user", "c")], [("a", "b")], "the last request has no answer"),
+        ([("user", "a"), ("user", "b"), ("assistant", "c")], [("a\n\nb", "c")], "one side speaks twice"),
+        ([("user", "a"), ("assistant", "b"), ("assistant", "c")], [("a", "b\n\nc")], "one side speaks twice"),
+        (
+            [("user", "a"), ("assistant", "b"), ("system", "s"), ("user", "c"), ("assistant", "d")],
+            [("a", "b"), ("s\n\nc", "d")], "a system message stands among the turns",
+        ),
+    ],
+)  # fmt: skip
+def test_turns_out_of_order_are_joined_or_left_out_and_counted(turns, exchanges, told):
+    found, [sentence] = conversation(*turns)
+    assert found.exchanges == tuple(exchanges)
+    assert sentence.startswith(f"In 1 row {told}")
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [[], [("user", "a")], [("system", "s")], [("assistant", "b")], [("user", " "), ("assistant", "b")]],
+)
+def test_a_conversation_without_a_request_that_is_answered_is_left_out(turns):
+    found, told = conversation(*turns)
+    assert found is None
+    assert told[-1].startswith("In 1 row no request has")
+    assert told[-1].endswith(": the row is left out (here).")
+
+
+def test_system_prompts_of_field_and_messages_are_both_kept():
+    turns = [("system", "T"), ("user", "a"), ("assistant", "b")]
+    found, told = conversation(*turns, system="S")
+    assert (found.system, told) == ("S\n\nT", ["In 1 row several system prompts are joined (here)."])
+    assert conversation(*turns, system="T") == conversation(*turns)
+    assert conversation(("system", ""), *turns[1:])[0].system == ""
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (said(("user", "a"), ("asistant", "b")), "message 2 must have a known role, found 'asistant'; did you mean"),
-        (said(("assistant", "a"), ("user", "b")), "message 1 must be the user's, found the assistant's; user and"),
-        (said(("user", "a"), ("user", "b")), "message 2 must be the assistant's, found the user's"),
-        (said(("system", "s"), ("user", "a"), ("system", "s")), "message 3 must be the assistant's, found the system"),
-        (said(("user", "a")), "must end with the assistant's answer, found 1 messages"),
-        (said(("system", "a")), "must end with the assistant's answer, found 0 messages"),
-        (said(("user", " "), ("assistant", "b")), "message 1 must have text under 'content', found ' '"),
-        (said(("user", "a"), ("assistant", None)), "message 2 must have text under 'content', found None"),
-        ({"messages": []}, "must have a list of messages under 'messages', found"),
-        ({"conversations": "a"}, "must have a list of messages under 'conversations', found 'a'"),
-        ({"messages": [{"from": "human", "value": "a"}]}, "message 1 must be an object with role and content"),
-        ({"messages": ["a"]}, "message 1 must be an object with role and content, found 'a'"),
+        (said(("user", "a"), ("asistant", "b")), "message 2 must have a known role, got 'asistant'; did you mean"),
+        (said(("user", "a"), (7, "b")), "message 2 must have a known role, got 7"),
+        (said(("user", 5)), "message 1, content must be text, got 5"),
+        ("a", "must be a list of messages, got 'a'"),
+        ("[{", "must be a list of messages, got '"),
+        ([{"role": "user"}], "message 1 must be an object with role and content, got {'role'"),
+        (["a"], "message 1 must be an object with role and content, got 'a'"),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}]}],
+            "message 1, content, part 2 must be text, which is all that these models read, got 'image_url'",
+        ),
+        ([{"role": "user", "content": [3]}], "message 1, content, part 1 must be text, .*, got 'int'"),
+        (said(("user", "b\udfff")), "message 1, content must be Unicode text, found a lone surrogate"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_its_place(value, message):
     with pytest.raises(DataError, match=message) as caught:
-        read_conversation(value, where="f.json entry 3")
+        turns_of(value)
     assert "f.json entry 3" in str(caught.value)
+
+
+def test_fields_of_messages_that_are_not_read_are_named():
+    notes = RowNotes()
+    read_turns([{"from": "human", "value": "a", "weight": 1, "name": None}], where="here", notes=notes)
+    assert notes.sentences() == ["Fields not used: weight of messages."]
 
 
 def test_files_may_mix_single_entries_and_conversations(tmp_path):
     values = [
         {"instruction": "a", "output": "b", "system": "S", "messages": "another column"},
-        said(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")),
+        {"messages": said(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))},
     ]
     expected = [
         Instruction(instruction="a", input="", output="b", system="S"),
@@ -64,13 +170,3 @@ def test_files_may_mix_single_entries_and_conversations(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, values)))
     assert read_instructions(tmp_path / "a.json") == expected
     assert read_instructions(tmp_path / "a.jsonl") == expected
-    (tmp_path / "b.jsonl").write_text(json.dumps(values[0]) + "\n" + json.dumps(said(("user", "a"))))
-    with pytest.raises(DataError, match=r"b.jsonl line 2 must end with the assistant's answer"):
-        read_instructions(tmp_path / "b.jsonl")
-
-
-def test_half_a_surrogate_pair_is_named_with_its_message():
-    with pytest.raises(
-        DataError, match="here, message 2, content, must be Unicode text, found a lone surrogate"
-    ):
-        read_conversation(said(("user", "a"), ("assistant", "b\udfff")), where="here")

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.data.instructions import Instruction, read_instructions, split_held_out, split_instructions
+from scratchlm.data.instructions import (
+    Instruction,
+    instruction_of,
+    read_instructions,
+    split_held_out,
+    split_instructions,
+)
+from scratchlm.data.row_notes import RowNotes
 
 ENTRIES = [Instruction(instruction=f"Do {i}.", input="", output=str(i)) for i in range(200)]
 
@@ -37,21 +44,21 @@ def test_json_and_jsonl_give_the_same_entries(tmp_path):
         (
             "a.json",
             '[{"instruction": "a"}]',
-            "entry 1 must have text under 'output', found only 'instruction'",
+            "entry 1 must have text under 'output', got only 'instruction'",
         ),
         (
             "a.json",
             '[{"instruction": " ", "output": "b"}]',
-            "entry 1 must have text under 'instruction', found ' '",
+            r"got none that can be used in 1 rows; .* In 1 row no request has text: the row is left out \(.*entry 1\)",
         ),
-        ("a.json", '[{"instruction": "a", "output": 4}]', "entry 1 must have text under 'output', found 4"),
+        ("a.json", '[{"instruction": "a", "output": 4}]', "entry 1 must have text under 'output', got 4"),
         ("a.json", '[{"instruction": "a", "input": [], "output": ""}]', "under 'input'"),
         ("a.json", '{"instruction": "a", "output": "b"}', "must be a JSON list of entries, found dict"),
-        ("a.json", "[]", "should hold instruction entries, found none"),
+        ("a.json", "[]", "must hold instruction entries, got none that can be used in 0 rows"),
         ("a.json", "[", "must be JSON, found"),
         ("a.jsonl", '{"instruction": "a", "output": "b"}\n{"instr', "line 2 must be one JSON object"),
-        ("a.jsonl", '\n{"output": "b"}', "line 2 must have text under 'instruction', found only 'output'"),
-        ("a.jsonl", "", "should hold instruction entries, found none"),
+        ("a.jsonl", '\n{"output": "b"}', "line 2 must have text under 'instruction', got only 'output'"),
+        ("a.jsonl", "", "must hold instruction entries, got none that can be used in 0 rows"),
     ],
 )
 def test_an_entry_that_does_not_fit_is_named_by_its_number(tmp_path, name, content, message):
@@ -103,3 +110,42 @@ def test_half_a_surrogate_pair_is_named_by_file_and_entry(tmp_path):
     path.write_text('[{"instruction": "a", "output": "b"}, {"instruction": "a", "output": "\\ud800"}]')
     with pytest.raises(DataError, match=r"entries.json entry 2, output, must be Unicode text, found a lone"):
         read_instructions(path)
+
+
+def test_what_is_left_out_is_collected_or_logged(tmp_path, caplog):
+    path = tmp_path / "entries.json"
+    rows = [{"prompt": "a", "completion": "", "id": 3}, {"prompt": "", "completion": "b", "id": 4}]
+    path.write_text(json.dumps(rows))
+    told = [
+        f"In 1 row an answer is empty, and is trained on as it is ({path} entry 1).",
+        f"In 1 row no request has text: the row is left out ({path} entry 2).",
+        "Fields not used: id.",
+    ]
+    notes = RowNotes()
+    assert read_instructions(path, notes=notes) == [Instruction(instruction="a", input="", output="")]
+    assert (notes.sentences(), caplog.messages) == (told, [])
+    read_instructions(path)
+    assert caplog.messages == told
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"question": "q", "answer": "a"}, {}),
+        ({"query": "q", "response": "a"}, {}),
+        ({"system_prompt": "S", "question": "q", "response": "a"}, {"system": "S"}),
+        ({"instruction": "q", "input": None, "output": "a", "text": "Below ... q a"}, {}),
+        ({"Instruction": "q", "Context": "i", "Response": "a"}, {"input": "i"}),
+        ({"instruction": "q", "output": "a", "history": [["b", "c"]]}, {"history": (("b", "c"),)}),
+        ({"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}]}, {}),
+        ({"prompt": [{"role": "user", "content": "q"}], "completion": "a"}, {}),
+        ({"prompt": "q", "completion": {"role": "assistant", "content": "a"}}, {}),
+        ({"system": "S", "messages": [["q", "a"]]}, {"system": "S"}),
+        ({"conversations": ["q", "a"], "source": "lima"}, {}),
+        ({"conversation": [{"input": "b", "output": "c"}, {"input": "q", "output": "a"}]}, {"history": (("b", "c"),)}),
+        ({"prompt": "q", "messages": [["q", "a"], ["q", "a"]]}, {"history": (("q", "a"),)}),
+    ],
+)  # fmt: skip
+def test_the_forms_of_published_sets_are_entries(row, expected):
+    entry = instruction_of(row, where="here", notes=RowNotes())
+    assert entry == Instruction(**{"instruction": "q", "input": "", "output": "a", **expected})

@@ -7,7 +7,9 @@ import json
 import pytest
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.data.preferences import Preference, read_preferences, split_preferences
+from scratchlm.data.conversations import Exchange
+from scratchlm.data.preferences import Preference, preference_of, read_preferences, split_preferences
+from scratchlm.data.row_notes import RowNotes
 
 PROMPT = {"prompt": "Name a colour.", "chosen": "Red.", "rejected": "Seven."}
 BOOK = {
@@ -43,7 +45,7 @@ def test_lines_are_read_like_a_list(tmp_path):
 def test_pairs_of_equal_answers_are_left_out_and_counted(tmp_path):
     found = read_preferences(written(tmp_path, [PROMPT, {**PROMPT, "rejected": "Red."}, BOOK]))
     assert (len(found.pairs), found.n_equal) == (2, 1)
-    with pytest.raises(DataError, match="found 1 with chosen equal to rejected"):
+    with pytest.raises(DataError, match="got 1 with chosen equal to rejected"):
         read_preferences(written(tmp_path, [{**PROMPT, "rejected": "Red."}]))
 
 
@@ -81,11 +83,11 @@ def test_lists_of_messages_are_read_in_every_form_they_come_in(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"chosen": said("A", "B"), "rejected": said("C", "D")}, "entry 1 must have two answers to one conversation"),
-        ({"chosen": said("A", "B"), "rejected": "D"}, "entry 1 must have a list of messages under 'rejected'"),
-        ({"chosen": said("A"), "rejected": said("A")}, "entry 1, chosen must end with the assistant's answer"),
-        ({"prompt": 3, "chosen": said("A", "B")[1:], "rejected": said("A", "C")[1:]}, "under 'prompt', found 3"),
-        ({"chosen": said("A", "B")[1:], "rejected": said("A", "C")[1:]}, "message 1 must be the user's"),
+        ({"chosen": said("A", "B"), "rejected": said("C", "D")}, "chosen and rejected answer different requests"),
+        ({"chosen": said("A", "B"), "rejected": "D"}, "entry 1 must have both answers as texts or both as mess"),
+        ({"chosen": said("A"), "rejected": said("A")}, "In 1 row no request has an answer: the row is left out"),
+        ({"prompt": 3, "chosen": said("A", "B")[1:], "rejected": said("A", "C")[1:]}, "under 'prompt', got 3"),
+        ({"chosen": said("A", "B")[1:], "rejected": said("A", "C")[1:]}, "text under 'instruction', got only"),
     ],
 )  # fmt: skip
 def test_a_broken_list_of_messages_is_named(tmp_path, entry, message):
@@ -102,20 +104,19 @@ def without(entry, key):
     [
         (
             without(PROMPT, "rejected"),
-            r"entry 2 must have text under 'rejected', found only 'prompt', 'chosen'",
+            r"entry 2 must have text under 'rejected', got only 'prompt', 'chosen'",
         ),
         (without(BOOK, "chosen"), r"entry 2 must have text under 'chosen'"),
-        (without(PROMPT, "prompt"), r"either 'prompt' or 'instruction', found only 'chosen', 'rejected'"),
-        ({**PROMPT, "instruction": "x"}, r"either 'prompt' or 'instruction', found both"),
-        ({**PROMPT, "prompt": "  "}, r"text under 'prompt', found '  '"),
-        ({**PROMPT, "chosen": ""}, r"text under 'chosen', found ''"),
+        (without(PROMPT, "prompt"), r"text under 'instruction', got only 'chosen', 'rejected'"),
+        ({**PROMPT, "chosen": 7}, r"text under 'chosen', got 7"),
         (
-            {**PROMPT, "chosen": ["Red."]},
-            r"chosen, message 1 must be an object with role and content, found 'Red\.'",
+            {**PROMPT, "chosen": ["Red."], "rejected": []},
+            r"chosen, message 1 must be an object with role and content, got 'Red\.'",
         ),
-        ({**BOOK, "input": 5}, r"text under 'input', found 5"),
-        ("Red.", r"entry 2 must be an object with a request, chosen and rejected, found 'Red\.'"),
-        ({}, "found only no key"),
+        ({**PROMPT, "chosen": [], "rejected": []}, "must have an answer under 'chosen', got no messages"),
+        ({**BOOK, "input": 5}, r"text under 'input', got 5"),
+        ("Red.", r"entry 2 must be an object with a request, chosen and rejected, got 'Red\.'"),
+        ({}, "got only no field"),
     ],
 )
 def test_a_broken_entry_is_named_with_what_it_holds(tmp_path, entry, message):
@@ -130,7 +131,7 @@ def test_a_broken_entry_is_named_with_what_it_holds(tmp_path, entry, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "should hold preference entries, found none"),
+        ("[]", "must hold preference entries, got none that can be used in 0 rows"),
         ("{}", "must be a JSON list of entries, found dict"),
         ('[{"prompt": 1,]', "must be JSON"),
     ],
@@ -138,6 +139,64 @@ def test_a_broken_entry_is_named_with_what_it_holds(tmp_path, entry, message):
 def test_a_file_without_entries_is_named(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         read_preferences(written(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"chosen": ""}, "the chosen or the rejected answer is empty"),
+        ({"rejected": " "}, "the chosen or the rejected answer is empty"),
+        ({"prompt": "  "}, "no request has text"),
+    ],
+)
+def test_a_pair_without_all_its_texts_is_left_out_and_counted(tmp_path, change, told):
+    notes = RowNotes()
+    path = written(tmp_path, [PROMPT, {**PROMPT, **change}])
+    assert len(read_preferences(path, notes=notes).pairs) == 1
+    assert notes.sentences() == [f"In 1 row {told}: the row is left out ({path} entry 2)."]
+
+
+HH = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: A colour?\n\nAssistant: "
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"chosen": HH + "Red.", "rejected": HH + "Seven."},  # Anthropic's
+        {"prompt": HH, "chosen": "Red.", "rejected": "Seven."},
+        {
+            "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."},
+                              {"from": "human", "value": "A colour?"}],
+            "chosen": {"from": "gpt", "value": "Red."},
+            "rejected": {"from": "gpt", "value": "Seven."},
+        },
+        {"question": "A colour?", "history": [["Hi", "Hello."]], "chosen": "Red.", "rejected": "Seven."},
+        {
+            "prompt": "Hi", "prompt_id": "7f", "messages": said("Hi", "Hello.", "A colour?", "Red."),
+            "chosen": said("Hi", "Hello.", "A colour?", "Red."),
+            "rejected": said("Hi", "Hello.", "A colour?", "Seven."),
+        },
+    ],
+)  # fmt: skip
+def test_the_forms_of_published_pairs_are_the_same_pair(row):
+    assert preference_of(row, where="here", notes=RowNotes()) == Preference(
+        instruction="A colour?",
+        input="",
+        chosen="Red.",
+        rejected="Seven.",
+        history=(Exchange("Hi", "Hello."),),
+    )
+
+
+def test_orca_pairs_keep_their_system_prompt():
+    row = {"system": "Be brief.", "question": "A colour?", "chosen": "Red.", "rejected": "Seven."}
+    pair = preference_of(row, where="here", notes=RowNotes())
+    assert (pair.system, pair.instruction) == ("Be brief.", "A colour?")
+
+
+def test_one_labelled_answer_is_refused_by_the_name_of_its_form(tmp_path):
+    with pytest.raises(DataError, match=r"one answer labelled good or bad \(KTO's form\), got label=False"):
+        read_preferences(written(tmp_path, [{"prompt": "a", "completion": "b", "label": False}]))
 
 
 def pairs(n):

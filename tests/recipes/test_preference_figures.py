@@ -89,7 +89,7 @@ def test_broken_pairs_are_found_before_anything_is_trained(recipe_of, run_it, tm
     broken = tmp_path / "pairs.json"
     broken.write_text('[{"prompt": "a", "good": "b", "bad": "c"}]')
     with pytest.raises(
-        DataError, match=r"entry 1 must have text under 'chosen', found only 'prompt', 'good', 'bad'"
+        DataError, match=r"entry 1 must have text under 'chosen', got only 'prompt', 'good', 'bad'"
     ):
         run_it(recipe_of(**STAGES, data={"preferences": [str(broken)]}), tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.ag_news import is_ag_news
+from scratchlm.data.row_fields import is_instruction
 from scratchlm.data.shards import HEADER_FILE
 from scratchlm.data.xray.byte_faults import ByteFaults, decoded_leniently
 
@@ -68,15 +69,16 @@ def kind_of_keys(row: Mapping[str, Any], *, where: str) -> DataKind:
     keys = {str(key).strip().casefold() for key in row}
     if {"chosen", "rejected"} <= keys:
         return "preference"
-    if ("instruction" in keys and keys & {"output", "response"}) or keys & {"messages", "conversations"}:
+    if is_instruction(row):
         return "instruction"
     if {"text", "label"} <= keys:
         return "classification"
     if "text" in keys:
         return "text"
     raise DataError(
-        f"{where} should hold rows with text, with text and label, with instruction and output, or with chosen and "
-        f"rejected, found the keys {', '.join(map(repr, row)) or '(none)'}; rename them, or name the kind with --kind."
+        f"{where} must hold rows with text, with text and label, with instruction and output, with messages, or with "
+        f"chosen and rejected, got the fields {', '.join(map(repr, row)) or '(none)'}; name the kind with --kind and "
+        "the fields with --columns."
     )
 
 

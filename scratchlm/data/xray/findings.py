@@ -31,6 +31,7 @@ def _readability(figures: Figures) -> Iterator[tuple[Level, str]]:
     for split in figures["splits"]:
         if split.get("refused"):
             yield "bad", f"Training refuses this file as it is: {split['refused']}"
+        yield from (("look", note) for note in split.get("notes") or ())
         content = split.get("bytes") or {}
         if content.get("invalid_utf8"):
             yield (

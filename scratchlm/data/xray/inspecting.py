@@ -121,11 +121,12 @@ class _XRay:
             self._look_at(row, split)
             if "label" in row.fields:
                 labels[row.fields["label"]] += 1
+        read_as_training = self._as_training_reads(path, fields)
         if n_rows == 0:
-            why = f": {reading.complaints[0]}" if reading.complaints else ""
+            why = read_as_training.get("refused") or next(iter(reading.complaints), "")
             raise DataError(
-                f"{path} should hold rows of {self.kind}, found none that can be used{why}; check the file, or name "
-                "another --kind."
+                f"{path} must hold rows of {self.kind}, got none that can be used; name another --kind, or repair it"
+                f"{': ' if why else '.'}{why}"
             )
         self.labels += labels
         self.unusable.n_unusable += reading.n_unusable
@@ -137,7 +138,8 @@ class _XRay:
                 "unusable": reading.n_unusable,
                 "bytes": _told_bytes(reading.faults),
                 "classes": dict(labels.most_common()) if labels else None,
-                **self._as_training_reads(path, fields),
+                "notes": reading.notes.sentences(),
+                **read_as_training,
             }
         )
         self.has_paragraphs |= not document_separator
@@ -183,7 +185,7 @@ class _XRay:
         sizes = {name: self._length(row.fields.get(name, "")) for name in self.parts}
         for name, size in sizes.items():
             self.parts[name].add(size)
-        if self.kind == "instruction":
+        if isinstance(row.entry, Instruction):
             self.entries.append(row.entry)
             if self.tokenizer is None:
                 self.lengths.add(sum(sizes.values()))

@@ -19,29 +19,15 @@ from scratchlm.core.files import check_characters
 from scratchlm.data.ag_news import is_ag_news, news_item
 from scratchlm.data.classification import read_labelled
 from scratchlm.data.imdb import read_imdb
-from scratchlm.data.instructions import Instruction, read_instructions
-from scratchlm.data.preferences import holds_messages, read_message_pair
+from scratchlm.data.instructions import Instruction, instruction_of, read_instructions
+from scratchlm.data.preferences import Preference, preference_of, read_preferences
+from scratchlm.data.row_notes import RowNotes
 from scratchlm.data.sources import find_sources, read_pieces, separated_documents, source_kind
 from scratchlm.data.xray.byte_faults import ByteFaults, decoded_leniently
 from scratchlm.data.xray.detect import DataKind
 
 N_COMPLAINTS = 5  # kept as words; all are counted
 LONGEST_PARAGRAPH_CHARS = 1 << 20
-# Other names that data sets have for our fields: Dolly's, and those of preference data.
-FIELD_NAMES: dict[str, tuple[str, ...]] = {
-    "instruction": ("instruction", "prompt"),
-    "input": ("input", "context"),
-    "output": ("output", "response"),
-    "chosen": ("chosen",),
-    "rejected": ("rejected",),
-    "text": ("text",),
-    "label": ("label",),
-}
-NEEDED: dict[DataKind, tuple[str, ...]] = {
-    "classification": ("text", "label"),
-    "instruction": ("instruction", "output"),
-    "preference": ("chosen", "rejected"),
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +36,7 @@ class DataRow:
 
     where: str
     fields: Mapping[str, str]
-    as_trained: Instruction | None = None  # an instruction row as training's own reader has it
+    entry: Instruction | Preference | None = None  # an instruction or a pair as training's own reader has it
 
     @property
     def text(self) -> str:
@@ -63,15 +49,6 @@ class DataRow:
         asked = [self.fields.get(name, "") for name in ("instruction", "input")]
         return "\n".join(part for part in asked if part) or self.text
 
-    @property
-    def entry(self) -> Instruction:
-        """An instruction row as training has it, or would have it if it took the file."""
-        return self.as_trained or Instruction(
-            instruction=self.fields.get("instruction", ""),
-            input=self.fields.get("input", ""),
-            output=self.fields.get("output", ""),
-        )
-
 
 @dataclass(slots=True)
 class Reading:
@@ -80,6 +57,7 @@ class Reading:
     faults: ByteFaults = field(default_factory=ByteFaults)
     n_unusable: int = 0
     complaints: list[str] = field(default_factory=list)
+    notes: RowNotes = field(default_factory=RowNotes)
 
     def complain(self, complaint: str) -> None:
         """Count a row that cannot be used."""
@@ -106,12 +84,9 @@ def read_rows(
     if kind == "text":
         yield from _text_rows(path, reading, text_field, document_separator)
         return
-    if kind == "instruction" and refusal(path, kind) is None:
-        yield from _trained_entries(path, reading)
-        return
     for where, value in _records(path, reading):
         row = _row(where, value, kind, reading)
-        if row is not None and _is_unicode(row, reading):
+        if row is not None:
             yield row
 
 
@@ -121,19 +96,12 @@ def refusal(path: str | Path, kind: DataKind) -> str | None:
         if kind == "classification":
             read_labelled(path)
         elif kind == "instruction":
-            read_instructions(path)
+            read_instructions(path, notes=RowNotes())
+        elif kind == "preference":
+            read_preferences(path, notes=RowNotes())
     except DataError as complaint:
         return str(complaint)
     return None
-
-
-def _trained_entries(path: Path, reading: Reading) -> Iterator[DataRow]:
-    """The entries as training's own reader has them, whatever forms it knows."""
-    for _ in decoded_leniently(path, reading.faults):
-        pass  # only its bytes are looked at here
-    for number, entry in enumerate(read_instructions(path), start=1):
-        fields = {"instruction": entry.instruction, "input": entry.input, "output": entry.output}
-        yield DataRow(where=f"{path} entry {number}", fields=fields, as_trained=entry)
 
 
 def _text_rows(path: Path, reading: Reading, text_field: str, document_separator: str) -> Iterator[DataRow]:
@@ -271,28 +239,43 @@ def _tsv_records(
 
 
 def _row(where: str, value: Mapping[str, Any], kind: DataKind, reading: Reading) -> DataRow | None:
-    """A record's fields by our names; None, with a complaint, when one that is needed is missing or empty."""
+    """A record's fields by our names; None when it cannot be used, with a complaint or a note."""
+    if kind in ("instruction", "preference"):
+        return _entry_row(where, value, kind, reading)
     by_name = {str(name).strip().casefold(): content for name, content in value.items()}
-    if kind == "preference" and holds_messages(by_name):
-        return _message_row(where, by_name, reading)
     fields: dict[str, str] = {}
-    for ours in _fields_of(kind):
-        theirs = next((name for name in FIELD_NAMES[ours] if name in by_name), None)
-        content = by_name[theirs] if theirs is not None else ""
-        if ours == "label" and isinstance(content, int) and not isinstance(content, bool):
+    for name in ("label", "text"):
+        content = by_name.get(name)
+        if name == "label" and isinstance(content, int) and not isinstance(content, bool):
             content = str(content)
-        if content is None and ours not in NEEDED[kind]:
-            content = ""
-        may_be_empty = ours not in NEEDED[kind] or ours in ("output", "chosen", "rejected")
-        if not isinstance(content, str) or (theirs is None and ours in NEEDED[kind]):
-            found = f"{type(content).__name__}" if theirs is not None else "no such field"
-            reading.complain(f"{where} should have text under {ours!r}, found {found}")
+        if not isinstance(content, str):
+            found = type(content).__name__ if name in by_name else "no such field"
+            reading.complain(f"{where} should have text under {name!r}, found {found}")
             return None
-        if not may_be_empty and not content.strip():
-            reading.complain(f"{where} should have text under {ours!r}, found nothing in it")
+        if not content.strip():
+            reading.complain(f"{where} should have text under {name!r}, found nothing in it")
             return None
-        fields[ours] = content.strip() if ours == "label" else content
-    return DataRow(where=where, fields=fields)
+        fields[name] = content.strip() if name == "label" else content
+    row = DataRow(where=where, fields=fields)
+    return row if _is_unicode(row, reading) else None
+
+
+def _entry_row(where: str, value: Mapping[str, Any], kind: DataKind, reading: Reading) -> DataRow | None:
+    """A row of instruction or preference data; all that was said before its answers counts as the request."""
+    read = instruction_of if kind == "instruction" else preference_of
+    try:
+        entry = read(value, where=where, notes=reading.notes)
+    except DataError as cause:
+        reading.complain(str(cause))
+        return None
+    if entry is None:
+        return None
+    before = [entry.system, *itertools.chain.from_iterable(entry.history), entry.instruction]
+    answers = {
+        name: getattr(entry, name) for name in ("output", "chosen", "rejected") if hasattr(entry, name)
+    }
+    fields = {"instruction": "\n".join(filter(None, before)), "input": entry.input, **answers}
+    return DataRow(where=where, fields=fields, entry=entry)
 
 
 def _is_unicode(row: DataRow, reading: Reading) -> bool:
@@ -304,24 +287,3 @@ def _is_unicode(row: DataRow, reading: Reading) -> bool:
         reading.complain(str(cause))
         return False
     return True
-
-
-def _message_row(where: str, value: Mapping[str, Any], reading: Reading) -> DataRow | None:
-    """A pair of conversations; all that was said before the answers counts as the request."""
-    try:
-        pair = read_message_pair(value, where=where)
-    except DataError as cause:
-        reading.complain(str(cause))
-        return None
-    before = [pair.system, *itertools.chain.from_iterable(pair.history), pair.instruction]
-    asked = "\n".join(filter(None, before))
-    fields = {"instruction": asked, "input": "", "chosen": pair.chosen, "rejected": pair.rejected}
-    return DataRow(where=where, fields=fields)
-
-
-def _fields_of(kind: DataKind) -> tuple[str, ...]:
-    return {
-        "classification": ("label", "text"),
-        "instruction": ("instruction", "input", "output"),
-        "preference": ("instruction", "input", "chosen", "rejected"),
-    }[kind]

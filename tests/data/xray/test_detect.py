@@ -59,10 +59,10 @@ def test_folders_are_text_and_token_folders_are_shards(tmp_path, tiny_tokenizer)
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("a.jsonl", '{"story": "x"}', "found the keys 'story'"),
-        ("a.csv", "v1,v2\nham,hi\n", "found the keys 'v1', 'v2'"),
+        ("a.jsonl", '{"story": "x"}', "got the fields 'story'"),
+        ("a.csv", "v1,v2\nham,hi\n", "got the fields 'v1', 'v2'"),
         ("a.json", "[1, 2", "should be JSON"),
-        ("a.json", "[]", r"found the keys \(none\)"),
+        ("a.json", "[]", r"got the fields \(none\)"),
     ],
 )
 def test_rows_of_no_known_kind_are_an_error_that_names_the_keys(tmp_path, name, content, complaint):

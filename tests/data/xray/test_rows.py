@@ -97,7 +97,9 @@ def test_preferences_of_messages_are_rows_with_all_that_was_said_as_the_request(
         "chosen": "Red.",
         "rejected": "7",
     }
-    assert any("two answers to one conversation" in complaint for complaint in reading.complaints)
+    assert reading.notes.sentences() == [
+        f"In 1 row chosen and rejected answer different requests: the row is left out ({path} line 2)."
+    ]
 
 
 def test_preference_rows_need_two_answers(tmp_path):
@@ -105,7 +107,7 @@ def test_preference_rows_need_two_answers(tmp_path):
     rows = [
         {"prompt": "Hi", "chosen": "Hello.", "rejected": "What?"},
         {"instruction": "Hi", "input": None, "output": "", "chosen": "A", "rejected": "B"},
-        {"prompt": "Hi", "chosen": [{"role": "user"}], "rejected": "B"},
+        {"prompt": "Hi", "chosen": [{"role": "user"}], "rejected": []},
         "text",
     ]
     path.write_text(json.dumps(rows))
@@ -157,4 +159,4 @@ def test_training_takes_good_files_and_says_why_not_of_bad_ones(tmp_path):
     good.write_text('[{"instruction": "a", "output": "b"}]')
     bad.write_text('[{"instruction": "", "output": "b"}]')
     assert refusal(good, "instruction") is None
-    assert "must have text under 'instruction'" in refusal(bad, "instruction")
+    assert "no request has text" in refusal(bad, "instruction")

@@ -1,0 +1,130 @@
+"""One row of instruction or preference data by our names for its fields, whatever its data set calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from typing import Any
+
+from scratchlm.core.errors import DataError
+from scratchlm.core.files import check_characters
+
+NAMES = {  # our name -> what data sets call it; the first that holds something is read
+    "messages": ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "data"),
+    "instruction": ("instruction", "prompt", "question", "query", "problem", "inputs", "input"),
+    "input": ("input", "context"),
+    "output": ("output", "response", "completion", "answer", "solution", "target", "targets"),
+    "system": ("system", "system_prompt", "system_message"),
+    "history": ("history",),
+    "skill": ("skill",),
+    "chosen": ("chosen",),
+    "rejected": ("rejected",),
+}  # fmt: skip
+
+
+TREE_FIELDS = {"message_tree_id", "parent_id", "replies"}  # OpenAssistant's
+
+
+def is_instruction(row: Mapping[str, Any]) -> bool:
+    """Do the row's fields look like a request and its answer, or like a conversation?"""
+    by_name = {str(name).strip().casefold(): value for name, value in row.items()}
+    has = {
+        ours: [name for name in NAMES[ours] if name in by_name]
+        for ours in ("instruction", "output", "messages")
+    }
+    is_conversation = any(name != "data" or isinstance(by_name[name], list) for name in has["messages"])
+    return bool(is_conversation or TREE_FIELDS & by_name.keys() or (has["instruction"] and has["output"]))
+
+
+class RowFields:
+    """The fields of a row, in any case of letters; keeps account of those that were read.
+
+    Raises: DataError for a row that is no object, and for kinds of row that nothing here can be trained on.
+    """
+
+    def __init__(self, row: Any, *, where: str, needs: str) -> None:
+        if not isinstance(row, Mapping):
+            raise DataError(f"{where} must be an object with {needs}, got {row!r:.60}; repair it.")
+        self.where = where
+        self._values: dict[str, Any] = {}
+        self._as_written: dict[str, str] = {}
+        for name in sorted(map(str, row), key=str.islower):  # of Text and text, text counts
+            self._as_written[name.strip().casefold()] = name
+            self._values[name.strip().casefold()] = row[name]
+        self._used: dict[str, str] = {}  # their name -> ours
+        self._refuse_by_name()
+
+    def __contains__(self, ours: str) -> bool:
+        return self._name(ours) is not None
+
+    def __getitem__(self, ours: str) -> Any:
+        """The field's value, which counts as used; None when there is none."""
+        name = self._name(ours)
+        if name is None:
+            return None
+        self._used[name] = ours
+        return self._values[name]
+
+    def holds_list(self, ours: str) -> bool:
+        """Is the field a list of messages, perhaps written as JSON text or only one of them, rather than text?"""
+        value = self._values.get(self._name(ours) or "")
+        is_json = isinstance(value, str) and value.lstrip().startswith('[{"')
+        return isinstance(value, list | Mapping) or is_json
+
+    def request(self) -> tuple[str, str]:
+        """Instruction and input as texts; where the instruction is empty, the input stands for it."""
+        request, given = self.text("instruction", is_needed=True), self.text("input")
+        return (request, given) if request.strip() or not given else (given, "")
+
+    def text(self, ours: str, *, is_needed: bool = False) -> str:
+        """The field's text; "" where it has none and needs none.
+
+        Raises: DataError for another value than text, and for a missing field that is needed.
+        """
+        name, value = self._name(ours), self[ours]
+        if value is None and not is_needed:
+            return ""
+        if not isinstance(value, str):
+            got = f"{value!r:.60}" if name is not None else f"only {self.named}"
+            advice = (
+                f"correct it, or name the field that holds it with --columns {ours}=FIELD"
+                if name is None
+                else "correct it or remove the row"
+            )
+            raise DataError(f"{self.where} must have text under {name or ours!r}, got {got}; {advice}.")
+        return check_characters(value, where=f"{self.where}, {name},")
+
+    @property
+    def named(self) -> str:
+        """The names of all fields, as they are written."""
+        return ", ".join(map(repr, self._as_written.values())) or "no field"
+
+    def unused(self, read: Container[str]) -> list[str]:
+        """The names of fields that were not read, and hold something that is not among the texts `read`."""
+        nothing: tuple[Any, ...] = (None, "", [], {})
+        return [
+            self._as_written[name]
+            for name, value in self._values.items()
+            if name not in self._used
+            and value not in nothing
+            and not (isinstance(value, str) and value in read)
+        ]
+
+    def _name(self, ours: str) -> str | None:
+        """What the row calls it; a null counts only where no other name has a value."""
+        names = [name for name in NAMES[ours] if name in self._values and self._used.get(name, ours) == ours]
+        return next((name for name in names if self._values[name] is not None), names[0] if names else None)
+
+    def _refuse_by_name(self) -> None:
+        """Stop at rows whose form is known and cannot be used as it is."""
+        names = self._values.keys()
+        if names & TREE_FIELDS:
+            raise DataError(
+                f"{self.where} belongs to a tree of messages (OpenAssistant's form), got the fields {self.named}; "
+                "write each path through the tree as one row with a list of 'messages' first."
+            )
+        if isinstance(self._values.get("label"), bool) and not names & {"chosen", "rejected"}:
+            raise DataError(
+                f"{self.where} is one answer labelled good or bad (KTO's form), got label={self._values['label']}; "
+                "preference tuning needs 'chosen' and 'rejected'; for instruction tuning keep the rows labelled true, "
+                "without 'label'."
+            )
