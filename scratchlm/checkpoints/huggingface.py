@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import ChainMap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,16 @@ def read_huggingface(folder: Path, weights: Path) -> tuple[GPTModel, dict[str, A
     Raises: CheckpointError for a family or setting that we do not have, and for damaged files, listing every
         weight that is missing, unexpected or of another shape.
     """
+    return model_of_folder(folder, open_weights(weights), where=weights)
+
+
+def model_of_folder(
+    folder: Path, weights: Mapping[str, Tensor], *, where: Path
+) -> tuple[GPTModel, dict[str, Any]]:
+    """The same with weights that are open already; `where` names them in messages."""
     values = read_json(folder / "config.json", error=CheckpointError)
     config = config_from_huggingface(values, where=str(folder / "config.json"))
-    model = model_from_huggingface(config, open_weights(weights), where=weights)
+    model = model_from_huggingface(config, weights, where=where)
     return model, _task(values, model)
 
 
@@ -77,7 +85,8 @@ def model_from_huggingface(config: GPTConfig, theirs: Mapping[str, Tensor], *, w
         shapes["out_head.weight"] = (len(theirs["score.weight"]), config.emb_dim)
     elif "lm_head.weight" not in theirs and config.tie_embeddings:
         del shapes["out_head.weight"]
-    state = to_ours(_table(config, theirs), theirs, shapes, where=str(where))
+    table = _table(config, theirs)
+    state = to_ours(table, _with_zero_biases(theirs, table, shapes), shapes, where=str(where))
     if "score.weight" not in theirs and config.tie_embeddings and "out_head.weight" in state:
         if not torch.equal(state["out_head.weight"], state["tok_emb.weight"]):
             raise CheckpointError(
@@ -133,6 +142,21 @@ def export_huggingface(
         if task:
             write_json(partial / "task.json", task, error=CheckpointError)
     return target
+
+
+def _with_zero_biases(
+    theirs: Mapping[str, Tensor], table: NameTable, shapes: Mapping[str, tuple[int, ...]]
+) -> Mapping[str, Tensor]:
+    """nanoGPT's `bias=False` leaves out every bias of GPT-2, LayerNorm's too: the same as zeros."""
+    if table is LLAMA or any(name.endswith(("ln_f.bias", "c_proj.bias")) for name in theirs):
+        return theirs
+    zeros = {
+        row.theirs: torch.zeros(sum(shapes[name][0] for name in row.ours))
+        for row in table.rows(sum(name.endswith("norm1.shift") for name in shapes))
+        if row.theirs.endswith(".bias")
+    }
+    prefix = next((p for p in table.prefixes if f"{p}wte.weight" in theirs), "")
+    return ChainMap(dict(theirs), {prefix + name: zero for name, zero in zeros.items()})
 
 
 def _table(config: GPTConfig, theirs: Mapping[str, Tensor]) -> NameTable:

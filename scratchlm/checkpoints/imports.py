@@ -10,34 +10,36 @@ from typing import Any
 
 from torch import Tensor
 
+from scratchlm.checkpoints.config_of_weights import config_of_weights, table_of
 from scratchlm.checkpoints.gguf import read_gguf
-from scratchlm.checkpoints.huggingface import find_weights, model_from_huggingface, read_huggingface
+from scratchlm.checkpoints.huggingface import (
+    find_weights,
+    model_from_huggingface,
+    model_of_folder,
+    read_huggingface,
+)
+from scratchlm.checkpoints.names import BOOK_LLAMA, GPT2, LLAMA, to_ours
 from scratchlm.checkpoints.openai import (
-    HEAD_SIZE,
     config_from_hparams,
     model_from_bundle,
     model_from_params,
-    published_config,
     put_array,
 )
-from scratchlm.checkpoints.store import MANIFEST, LoadedModel, build_model, load_model
+from scratchlm.checkpoints.store import MANIFEST, LoadedModel, build_model, expected_shapes, load_model
 from scratchlm.checkpoints.tensorflow_bundle import open_bundle
 from scratchlm.checkpoints.weight_files import SUFFIXES, open_weights
 from scratchlm.core.assets import asset_path, find_file
-from scratchlm.core.config import from_dict
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
 from scratchlm.core.files import read_json
 from scratchlm.core.gpt2_assets import GPT2_SIZES, gpt2_files, gpt2_size
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.model.config import CONFIGS, GPTConfig
+from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.files import load_tokenizer
+from scratchlm.tokenizers.files import META_FILE, load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 
-GPT2_VOCAB_SIZE = 50257
+GPT2_VOCAB_SIZE, PADDED_VOCAB_SIZE = 50257, 50304  # the second as nanoGPT rounds it up
 _PUBLISHED = {name.lower() for size in GPT2_SIZES for name in size.names}
-_OUR_BLOCK = re.compile(r"trf_blocks\.(\d{1,5})\.")
-_THEIR_BLOCK = re.compile(r"(?:transformer\.)?h\.(\d{1,5})\.")
 
 
 def open_model(path: str | Path) -> LoadedModel:
@@ -57,9 +59,9 @@ def import_model(path: str | Path, *, context_length: int | None = None) -> Load
     """Open a model of another program: its weights as float32, each read once.
 
     Reads a Hugging Face folder (GPT-2, Llama, Mistral, Qwen 2 and 3, SmolLM 2), a folder with OpenAI's
-    TensorFlow checkpoint, a `.gguf` file, and `.safetensors`, `.bin`, `.pth` or `.npz` files with Hugging
-    Face's, OpenAI's or the book's names. The tokenizer is the one beside it; for GPT-2's vocabulary without
-    one, GPT-2's own.
+    TensorFlow checkpoint, a `.gguf` file, nanoGPT's `ckpt.pt`, and `.safetensors`, `.bin`, `.pth`, `.ckpt` or
+    `.npz` files with Hugging Face's, OpenAI's or the book's names, those of its Llama and Qwen 3 too. The
+    tokenizer is the one beside it, or nanoGPT's `meta.pkl`; for GPT-2's vocabulary without one, GPT-2's own.
 
     context_length: read fewer positions than the file has; learned positions are cropped.
     Raises: CheckpointError naming what is missing, damaged or unknown; TokenizerError for the tokenizer's files;
@@ -73,6 +75,7 @@ def import_model(path: str | Path, *, context_length: int | None = None) -> Load
         return cropped(loaded, context_length)
     folder = source if source.is_dir() else source.parent
     task: dict[str, Any] = {}
+    saved: Mapping[str, Any] = {}
     if source.is_dir() and _tensorflow_prefix(source) is not None:
         kind, weights = "TensorFlow checkpoint", _data_files(source)
         bundle = open_bundle(_tensorflow_prefix(source) or source)
@@ -82,8 +85,8 @@ def import_model(path: str | Path, *, context_length: int | None = None) -> Load
         model, task = read_huggingface(source, weights[0])
     else:
         kind, weights = "weights file", [source]
-        model, task = _read_file(source)
-    tokenizer = _tokenizer(folder, model.config)
+        model, task, saved = _read_file(source)
+    tokenizer = _tokenizer(folder, model.config, saved)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise CheckpointError(
             f"{source} should have a row for each of its tokenizer's {tokenizer.vocab_size} ids, found "
@@ -167,24 +170,29 @@ def _data_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.ckpt.data-*"))
 
 
-def _read_file(path: Path) -> tuple[GPTModel, dict[str, Any]]:
-    """A model from one file of weights; what it does not say stands in a config.json beside it."""
+def _read_file(path: Path) -> tuple[GPTModel, dict[str, Any], Mapping[str, Any]]:
+    """Model and task from one file of weights, and what a training script saved beside them."""
     if path.suffix not in SUFFIXES:
         raise CheckpointError(
-            f"{path} should be a model folder or one of {', '.join(SUFFIXES)}, found {path.suffix or 'no suffix'};"
+            f"{path} must be a model folder or one of {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'};"
             " check the path."
         )
     weights = open_weights(path)
-    if "tok_emb.weight" in weights:
-        config = _config_beside(path) or _config_of_our_weights(weights, path)
-        model = _build_ours(config, weights, path)
-        return model, _task_beside(path, model)
     if any(name.removeprefix("model/") == "wte" for name in weights):
-        return _from_openai_arrays(weights), {}
-    beside = path.parent / "config.json"
-    if beside.is_file():
-        return read_huggingface(path.parent, path)
-    return model_from_huggingface(_config_of_gpt2_weights(weights, path), weights, where=path), {}
+        return _from_openai_arrays(weights), {}, {}
+    table, beside = table_of(weights, path), path.parent / "config.json"
+    if table in (GPT2, LLAMA) and _has_model_type(beside):
+        model, task = model_of_folder(path.parent, weights, where=path)
+        return model, task, weights.settings
+    config = config_of_weights(weights, path)
+    if table in (GPT2, LLAMA):
+        return model_from_huggingface(config, weights, where=path), {}, weights.settings
+    state: Mapping[str, Tensor] = weights
+    if table is BOOK_LLAMA:
+        shapes = expected_shapes(config, n_weights=len(weights), where=str(path))
+        state = to_ours(table, weights, shapes, where=str(path))
+    model = _build_ours(config, state, path)
+    return model, _task_beside(path, model), weights.settings
 
 
 def _build_ours(config: GPTConfig, weights: Mapping[str, Tensor], path: Path) -> GPTModel:
@@ -215,20 +223,6 @@ def _from_openai_arrays(weights: Mapping[str, Tensor]) -> GPTModel:
     return model_from_params(params)
 
 
-def _config_beside(path: Path) -> GPTConfig | None:
-    """Our own or Hugging Face's settings in a config.json beside the file."""
-    file = path.parent / "config.json"
-    if not file.is_file():
-        return None
-    values = read_json(file, error=CheckpointError)
-    if not isinstance(values, dict) or "emb_dim" not in values:
-        return None
-    try:
-        return from_dict(GPTConfig, values, where=str(file))
-    except ConfigError as cause:
-        raise CheckpointError(str(cause)) from cause
-
-
 def _task_beside(path: Path, model: GPTModel) -> dict[str, Any]:
     """What the model was made for: as a task.json beside the file says, or as its head shows.
 
@@ -251,75 +245,19 @@ def _task_beside(path: Path, model: GPTModel) -> dict[str, Any]:
     return task
 
 
-def _config_of_our_weights(weights: Mapping[str, Tensor], path: Path) -> GPTConfig:
-    """Everything but the number of heads can be read off the weights' shapes; that follows GPT-2's sizes."""
-    numbers = [int(match[1]) for name in weights if (match := _OUR_BLOCK.match(name))]
-    if "pos_emb.weight" not in weights or not numbers:
-        raise CheckpointError(
-            f"{path} should hold pos_emb.weight and blocks of a GPT, found none; put its config.json beside it."
-        )
-    token_rows, positions = weights["tok_emb.weight"], weights["pos_emb.weight"]
-    return _gpt2_sized(
-        token_rows,
-        positions,
-        n_layers=1 + max(numbers),
-        path=path,
-        qkv_bias="trf_blocks.0.att.W_query.bias" in weights,
-        tie_embeddings="out_head.weight" not in weights,
-    )
-
-
-def _config_of_gpt2_weights(weights: Mapping[str, Tensor], path: Path) -> GPTConfig:
-    names = {name.removeprefix("transformer."): name for name in weights}
-    numbers = [int(match[1]) for name in weights if (match := _THEIR_BLOCK.match(name))]
-    if "wte.weight" not in names or "wpe.weight" not in names or not numbers:
-        raise CheckpointError(
-            f"{path} should hold weights of GPT-2 or of this package, found {sorted(weights)[:3]}; put the "
-            "config.json of its folder beside it."
-        )
-    is_tied = "lm_head.weight" not in weights or weights["lm_head.weight"].equal(weights[names["wte.weight"]])
-    return _gpt2_sized(
-        weights[names["wte.weight"]],
-        weights[names["wpe.weight"]],
-        n_layers=1 + max(numbers),
-        path=path,
-        qkv_bias=True,
-        tie_embeddings=is_tied,
-    )
-
-
-def _gpt2_sized(
-    tokens: Tensor, positions: Tensor, *, n_layers: int, path: Path, qkv_bias: bool, tie_embeddings: bool
-) -> GPTConfig:
-    if tokens.dim() != 2 or positions.dim() != 2:
-        raise CheckpointError(f"{path} must hold two embedding matrices, found other shapes; it is damaged.")
-    emb_dim = tokens.shape[1]
-    known = {config.emb_dim: config.n_layers for config in CONFIGS.values() if config.vocab_size == 50257}
-    if known.get(emb_dim) != n_layers:
-        raise CheckpointError(
-            f"{path} does not say how many heads it has, and {n_layers} blocks of width {emb_dim} are none of "
-            "GPT-2's sizes; put a config.json with the book's settings (n_heads among them) beside it."
-        )
-    config = published_config(
-        vocab_size=tokens.shape[0],
-        context_length=positions.shape[0],
-        emb_dim=emb_dim,
-        n_heads=emb_dim // HEAD_SIZE,
-        n_layers=n_layers,
-    )
-    return dataclasses.replace(config, qkv_bias=qkv_bias, tie_embeddings=tie_embeddings)
-
-
-def _tokenizer(folder: Path, config: GPTConfig) -> Tokenizer:
+def _tokenizer(folder: Path, config: GPTConfig, saved: Mapping[str, Any]) -> Tokenizer:
     if (folder / "tokenizer.json").is_file():
         return load_tokenizer(folder / "tokenizer.json")
     for vocab, merges in (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")):
         if (folder / vocab).is_file() and (folder / merges).is_file():
             return load_gpt2_tokenizer(folder / vocab, folder / merges)
-    if config.vocab_size != GPT2_VOCAB_SIZE:
+    for place in (folder, _nanogpt_data(folder, saved)):
+        if place is not None and (place / META_FILE).is_file():
+            return load_tokenizer(place / META_FILE)
+    if not GPT2_VOCAB_SIZE <= config.vocab_size <= PADDED_VOCAB_SIZE:
         raise CheckpointError(
-            f"{folder} should hold tokenizer.json, or vocab.json and merges.txt, found neither; a model is of no "
-            "use without its tokenizer: put it beside the weights."
+            f"{folder} must hold the tokenizer of its {config.vocab_size} tokens, found no tokenizer.json, no "
+            f"vocab.json with merges.txt and no {META_FILE} of nanoGPT; put one of them beside the weights."
         )
     try:
         return load_gpt2_tokenizer(asset_path("gpt2_bpe/encoder.json"), asset_path("gpt2_bpe/vocab.bpe"))
@@ -327,3 +265,11 @@ def _tokenizer(folder: Path, config: GPTConfig) -> Tokenizer:
         raise CheckpointError(
             f"{folder} holds no tokenizer, and GPT-2's is not here either ({cause})"
         ) from cause
+
+
+def _nanogpt_data(folder: Path, saved: Mapping[str, Any]) -> Path | None:
+    """The data that nanoGPT trained a checkpoint on, in its own layout: `out-.../ckpt.pt`, `data/DATASET`."""
+    config = saved.get("config")
+    name = config.get("dataset") if isinstance(config, dict) else None
+    is_name = isinstance(name, str) and 0 < len(name) < 200 and Path(name).name == name and "\0" not in name
+    return folder.absolute().parent / "data" / str(name) if is_name else None

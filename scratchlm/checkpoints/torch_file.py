@@ -1,7 +1,7 @@
 """PyTorch's own files, `.pth`, `.pt` and `pytorch_model.bin`: read without running them, and written for others.
 
 Since PyTorch 1.6 such a file is a zip: `data.pkl` tells the structure, one member for each storage holds the
-numbers. We read the pickle with our own small machine (pickle_reader.py) and leave the numbers on disk, mapped
+numbers. We read the pickle with our own small machine (core/pickle_reader.py) and leave the numbers on disk, mapped
 into memory. Older files are pickles one after another with the numbers behind them; those work as well.
 """
 
@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scratchlm.checkpoints.pickle_reader import Allowed, PickleReader
 from scratchlm.checkpoints.zip_members import ZipMembers, map_file
 from scratchlm.core.errors import CheckpointError
 from scratchlm.core.files import new_file
+from scratchlm.core.pickle_reader import Allowed, PickleReader
 
 MAX_PICKLE_BYTES = 8 << 20  # names and shapes only: GPT-2 XL with its optimizer needs 0.2 MB
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -37,6 +37,7 @@ _DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+_DTYPES_WITHOUT_STORAGE = (torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2)
 _MAX_DIMENSIONS = 16
 
 
@@ -243,7 +244,7 @@ _ALLOWED = {name: Allowed(name, call=function) for name, function in _FUNCTIONS.
 _ALLOWED |= {f"torch {name}": Allowed(name, value=dtype) for name, dtype in _DTYPES.items()}
 _ALLOWED |= {
     f"torch {name}": Allowed(name, value=dtype)
-    for dtype in (*_DTYPES.values(), torch.uint16, torch.uint32, torch.uint64)
+    for dtype in (*_DTYPES.values(), *_DTYPES_WITHOUT_STORAGE)
     for name in [str(dtype).removeprefix("torch.")]
 }
 _ALLOWED |= {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,26 @@ from scratchlm.core.errors import CheckpointError
 from scratchlm.core.file_structure import safetensors_header_problem
 from scratchlm.core.files import read_json
 
-TORCH_SUFFIXES = (".bin", ".pth", ".pt")
+TORCH_SUFFIXES = (".bin", ".pth", ".pt", ".ckpt")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".npz")
 MAPPED_BYTES = 32 << 20  # opening a file of many tensors takes longer than reading one of them
-_INSIDE = (
+_INSIDE = (  # where training scripts keep the weights beside the optimizer
     "model_state_dict",
     "state_dict",
     "model",
-)  # where training scripts keep the weights beside the optimizer
+    "module",
+    "model_state",
+    "net",
+    "weights",
+)
+_MAX_NESTING = 4  # of these keys: {"checkpoint": {"model": {"state_dict": ...}}} is no training script's
+_WRAPPERS = re.compile(  # parts of names that torch.compile, DDP, FSDP, checkpointing and Fabric put in
+    r"(?:^|(?<=\.))(?:_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
+)
+_TOKENS = re.compile(  # the token embedding, and the attribute in which a larger module holds the model
+    r"((?:.*?\.)??)(?:tok_emb|(?:transformer\.)?wte|(?:model\.)?embed_tokens)\.weight"
+)
+_SCALES = re.compile(r".*(?:weight_scale|weight_scale_inv|scale_weight|input_scale|activation_scale)")
 
 
 class SafetensorsFile(Mapping[str, Tensor]):
@@ -102,7 +115,7 @@ class ShardedWeights(Mapping[str, Tensor]):
                 raise CheckpointError(
                     f"{index} must name files of weights beside it, found {name!r:.200}; take another copy."
                 )
-        shards = {name: open_weights(index.parent / name) for name in self.files}
+        shards = {name: _open(index.parent / name, {}) for name in self.files}
         for weight, file in weight_map.items():
             if weight not in shards[file]:
                 raise CheckpointError(
@@ -121,43 +134,104 @@ class ShardedWeights(Mapping[str, Tensor]):
         return len(self._shard_of)
 
 
-def open_weights(path: Path) -> Mapping[str, Tensor]:
-    """The named tensors of a `.safetensors`, `.bin`, `.pth`, `.pt` or `.npz` file, or of an index of several.
+class Weights(Mapping[str, Tensor]):
+    """A model's tensors by the names that its own code gives them, without those of the modules around it.
 
-    A torch file may hold the weights beside an optimizer, as the book's checkpoints do.
+    `settings` is what a training script saved beside them, such as nanoGPT's `model_args`; {} for other files.
+    Raises: CheckpointError for two tensors of one name, for two models in one file, and for a tensor whose
+        numbers mean nothing without scales that lie elsewhere.
+    """
+
+    def __init__(self, source: Mapping[str, Tensor], *, where: Path, settings: Mapping[str, Any]) -> None:
+        self.settings = settings
+        self._source, self._where = source, where
+        names = {name: _WRAPPERS.sub("", name) for name in source}
+        around = {match[1] for name in names.values() if (match := _TOKENS.fullmatch(name))}
+        if len(around) > 1:
+            raise CheckpointError(
+                f"{where} must hold one model, got {len(around)}: {', '.join(sorted(around))!s:.120}; save the "
+                "state_dict() of one of them."
+            )
+        prefix = next(iter(around), "")
+        self._theirs: dict[str, str] = {}
+        for name, short in names.items():
+            if self._theirs.setdefault(short.removeprefix(prefix), name) != name:
+                raise CheckpointError(
+                    f"{where} must hold each weight once, got {name:.120} and "
+                    f"{self._theirs[short.removeprefix(prefix)]:.120}; save the state_dict() of one model."
+                )
+        self._scales = next((name for name in source if _SCALES.fullmatch(name)), None)
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = self._source[self._theirs[name]]
+        kind = str(tensor.dtype).removeprefix("torch.")
+        is_scaled = kind.startswith("float8") and self._scales is not None
+        if is_scaled or tensor.is_complex() or kind in ("float8_e8m0fnu", "float4_e2m1fn_x2"):
+            scales = f" with scales in {self._scales:.120}" if is_scaled else ""
+            raise CheckpointError(
+                f"{self._where} holds {name:.120} as {kind}{scales}, which cannot be read; take a bfloat16 or GGUF "
+                "version of the model."
+            )
+        return tensor
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._theirs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._theirs)
+
+    def __len__(self) -> int:
+        return len(self._theirs)
+
+
+def open_weights(path: Path) -> Weights:
+    """The named tensors of a `.safetensors`, `.bin`, `.pth`, `.pt`, `.ckpt` or `.npz` file, or of an index of several.
+
+    A torch file may hold the weights beside an optimizer, as the book's, nanoGPT's and Lightning's checkpoints do.
     Raises: CheckpointError for a file that is missing, damaged, of another kind, or holds anything but tensors
         under its names.
     """
+    settings: dict[str, Any] = {}
+    return Weights(_open(path, settings), where=path, settings=settings)
+
+
+def _open(path: Path, settings: dict[str, Any]) -> Mapping[str, Tensor]:
+    """The tensors under the names in the file; what else a training script saved goes into `settings`."""
     if path.name.endswith(".index.json"):
         return ShardedWeights(path)
     if not path.is_file():
-        raise CheckpointError(f"{path} should hold weights, found no such file; check the path.")
+        raise CheckpointError(f"{path} must be a file of weights, found no such file; check the path.")
     if path.suffix == ".safetensors":
         return SafetensorsFile(path)
     if path.suffix == ".npz":
         return {name: torch.from_numpy(array) for name, array in read_npz(path).items()}
     if path.suffix in TORCH_SUFFIXES:
-        return _state_dict(read_torch_file(path), path)
+        value = read_torch_file(path)
+        state = _state_dict(value, path)
+        if state is not value:
+            settings.update(value)
+        return state
     raise CheckpointError(
-        f"{path} must be one of {', '.join(SUFFIXES)}, found {path.suffix or 'no suffix'}; rename or convert it."
+        f"{path} must be one of {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'}; rename or convert it."
     )
 
 
 def _state_dict(value: Any, path: Path) -> dict[str, Tensor]:
-    if isinstance(value, dict):
-        for key in _INSIDE:
-            if isinstance(value.get(key), dict):
-                value = value[key]
-                break
+    for _ in range(_MAX_NESTING):
+        inner = [
+            value[key] for key in _INSIDE if isinstance(value, dict) and isinstance(value.get(key), dict)
+        ]
+        if not inner:
+            break
+        value = inner[0]
     if not isinstance(value, dict) or not value:
         raise CheckpointError(
-            f"{path} must hold a state dict, found {type(value).__name__}; "
-            "save model.state_dict(), not the model."
+            f"{path} must hold a state dict, got {type(value).__name__}; save model.state_dict(), not the model."
         )
     for name, tensor in value.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise CheckpointError(
-                f"{path} must hold tensors by name, found {type(tensor).__name__} under {name!r:.80}; "
+                f"{path} must hold tensors by name, got {type(tensor).__name__} under {name!r:.80}; "
                 "save model.state_dict() alone."
             )
-    return {name.removeprefix("_orig_mod.").removeprefix("module."): t for name, t in value.items()}
+    return value

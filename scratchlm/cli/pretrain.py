@@ -26,7 +26,8 @@ DEFAULT_STEPS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrain(RunFlags):
-    """Pre-train a language model on text: files, folders, globs, .jsonl, .parquet, or a known name.
+    """Pre-train a language model on text: files, folders, globs, .jsonl, .parquet, a known name, or token shards
+    (ours, or a data folder of nanoGPT).
 
     Without max_steps, epochs or max_minutes it trains 1,000 steps.
 

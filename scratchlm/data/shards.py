@@ -15,7 +15,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from scratchlm.core.errors import ConfigError, DataError, TokenizerError
 from scratchlm.core.files import PARTIAL_MARK, new_folder, read_json, sha256_of_file, write_json
 from scratchlm.data.document_split import SplitBy
+from scratchlm.data.nanogpt import nanogpt_header, nanogpt_tokenizer
 from scratchlm.data.parallel_encoding import Job, encode_jobs
 from scratchlm.data.routing import SIDES, Route, survey_sources
 from scratchlm.data.sources import Piece, find_sources, read_pieces, source_kind
@@ -87,7 +88,7 @@ def prepare_tokens(
         raise ConfigError(f"workers must be at least 1, got {workers}; leave it out for one per core.")
     given = token_folder(paths)
     if given is not None:
-        return _open_for(given, tokenizer)
+        return open_tokens(given, tokenizer)
     files = find_sources(paths)
     request = {
         "format_version": FORMAT_VERSION,
@@ -182,12 +183,15 @@ def _warn_of_skipped_lines(folder: Path) -> None:
         )
 
 
-def open_tokens(folder: str | Path) -> PreparedTokens:
-    """Open a finished token folder; its arrays are read from disk only where they are used.
+def open_tokens(folder: str | Path, tokenizer: Tokenizer | None = None) -> PreparedTokens:
+    """Open a finished token folder, or nanoGPT's; its arrays are read from disk only where they are used.
 
-    Raises: DataError when a file is missing, damaged, cut short or of an unknown format.
+    tokenizer: the one that the ids must be of; left out, whichever the folder names.
+    Raises: DataError when a file is missing, damaged, cut short, of an unknown format or of another tokenizer.
     """
     folder = Path(folder)
+    if is_nanogpt(folder):
+        return _prepared(folder, nanogpt_header(folder, tokenizer or nanogpt_tokenizer(folder)))
     header = read_json(folder / HEADER_FILE)
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise DataError(
@@ -198,6 +202,35 @@ def open_tokens(folder: str | Path) -> PreparedTokens:
             f"{folder} should be token shards of format {FORMAT_VERSION}, found "
             f"{header.get('format_version')!r}; tokenise the text again."
         )
+    if tokenizer is not None and header.get("tokenizer_fingerprint") != tokenizer.fingerprint:
+        raise DataError(
+            f"{folder} must hold ids of the tokenizer in use, found another tokenizer's; use its tokenizer.json or "
+            "tokenise the text again."
+        )
+    return _prepared(folder, header)
+
+
+def tokenizer_of_tokens(folder: Path) -> Tokenizer:
+    """The tokenizer that made a token folder's ids.
+
+    Raises: DataError when a folder of ours does not hold it; TokenizerError when it is damaged.
+    """
+    if is_nanogpt(folder):
+        return nanogpt_tokenizer(folder)
+    if not (folder / "tokenizer.json").is_file():
+        raise DataError(
+            f"{folder} holds token shards and needs the tokenizer that made them, found no tokenizer.json beside "
+            "them; name it with --tokenizer.path."
+        )
+    return load_tokenizer(folder / "tokenizer.json")
+
+
+def is_nanogpt(folder: Path) -> bool:
+    """Is it a folder of nanoGPT's token files?"""
+    return (folder / "train.bin").is_file() and not (folder / HEADER_FILE).is_file()
+
+
+def _prepared(folder: Path, header: Mapping[str, Any]) -> PreparedTokens:
     try:
         sides = {side: _open_side(folder, header[side], np.dtype(header["dtype"])) for side in SIDES}
         return PreparedTokens(
@@ -211,9 +244,12 @@ def open_tokens(folder: str | Path) -> PreparedTokens:
             folder=folder,
             train_n_characters=header["train"].get("n_characters"),
         )
-    except (KeyError, TypeError) as cause:
+    except (KeyError, TypeError, AttributeError, ValueError) as cause:
+        if isinstance(cause, DataError):
+            raise
         raise DataError(
-            f"{folder / HEADER_FILE} should name {cause}, found it missing; tokenise again."
+            f"{folder / HEADER_FILE} must describe its files, got a wrong or missing value ({cause}); tokenise the "
+            "text again."
         ) from cause
 
 
@@ -233,28 +269,19 @@ def _open_side(folder: Path, entry: dict[str, Any], dtype: np.dtype[Any]) -> NDA
 
 
 def token_folder(paths: str | Path | Sequence[str | Path]) -> Path | None:
-    """The folder of token shards that the paths name; None when they name text.
+    """The folder of token shards that the paths name, ours or nanoGPT's; None when they name text.
 
     Raises: DataError when shards stand beside other paths.
     """
-    folders = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
-    shards = [folder for folder in folders if (folder / HEADER_FILE).is_file()]
-    if shards and len(folders) > 1:
+    named = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    folders = [path.parent if path.suffix == ".bin" else path for path in named]
+    shards = [folder for folder in folders if (folder / HEADER_FILE).is_file() or is_nanogpt(folder)]
+    if shards and len(set(folders)) > 1:
         raise DataError(
             f"token shards must be the only data, found {shards[0]} and {len(folders) - 1} more; name it alone, "
             "or name the texts it was made of."
         )
     return shards[0] if shards else None
-
-
-def _open_for(folder: Path, tokenizer: Tokenizer) -> PreparedTokens:
-    tokens = open_tokens(folder)
-    if read_json(folder / HEADER_FILE).get("tokenizer_fingerprint") != tokenizer.fingerprint:
-        raise DataError(
-            f"{folder} should hold ids of the tokenizer in use, found another tokenizer's; use its "
-            "tokenizer.json or tokenise the text again."
-        )
-    return tokens
 
 
 def _source_fingerprint(files: Sequence[Path]) -> str:

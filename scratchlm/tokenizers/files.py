@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from scratchlm.core.errors import TokenizerError
+from scratchlm.core.errors import CheckpointError, TokenizerError
 from scratchlm.core.files import MAX_TOKENIZER_BYTES, read_json
+from scratchlm.core.pickle_reader import PickleReader
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.huggingface_json import BPEParts, bpe_from_json, words_from_json
 from scratchlm.tokenizers.word import LosslessWordTokenizer, StrictWordTokenizer, WordTokenizer
 
+META_FILE = "meta.pkl"  # of nanoGPT's character-level data
+MAX_META_BYTES = 16 << 20
 WordTokenizers = StrictWordTokenizer | WordTokenizer | LosslessWordTokenizer
 _WORD_CLASSES = {kind.__name__: kind for kind in (StrictWordTokenizer, WordTokenizer, LosslessWordTokenizer)}
 
@@ -20,11 +23,14 @@ def load_tokenizer(
 ) -> BPETokenizer | WordTokenizers:
     """The tokenizer that a `tokenizer.json`, or the folder that holds it, describes.
 
-    Reads what our tokenizers save, and byte-level BPE files of Hugging Face, with equal ids.
+    Reads what our tokenizers save, byte-level BPE files of Hugging Face, with equal ids, and nanoGPT's
+    `meta.pkl`, whose pickle is not run.
     engine: for BPE, who runs the merges; see BPETokenizer.
     Raises: TokenizerError naming the file and what is damaged, or which setting of it we do not have.
     """
     path = Path(path)
+    if path.suffix == ".pkl":
+        return characters_of_nanogpt(path)
     if path.is_dir():
         path = path / "tokenizer.json"
     value = read_json(path, max_bytes=MAX_TOKENIZER_BYTES, error=TokenizerError)
@@ -41,6 +47,35 @@ def load_tokenizer(
     )
     try:
         return _build_bpe(parts, engine) if isinstance(parts, BPEParts) else _build_words(*parts)
+    except TokenizerError as cause:
+        raise TokenizerError(f"{path}: {cause}") from cause
+
+
+def characters_of_nanogpt(path: Path) -> LosslessWordTokenizer:
+    """The character tokenizer in nanoGPT's `meta.pkl`: a vocabulary of single characters.
+
+    Raises: TokenizerError for a file that is missing, damaged or of another kind; nothing in it runs.
+    """
+    try:
+        data = path.read_bytes() if path.stat().st_size <= MAX_META_BYTES else b""
+    except OSError as cause:
+        raise TokenizerError(f"{path} cannot be read ({cause.strerror}); check the path.") from cause
+    try:
+        reader = PickleReader(data, allowed={}, load_persistent=lambda _: None, where=str(path))
+        meta = reader.read()
+    except CheckpointError as cause:
+        raise TokenizerError(
+            f"{path} must be nanoGPT's meta.pkl, a pickle of plain values below {MAX_META_BYTES:,} bytes, got "
+            f"another file ({cause}); take the one that its prepare.py wrote."
+        ) from cause
+    ids = meta.get("stoi") if isinstance(meta, dict) else None
+    if not isinstance(ids, dict) or not all(isinstance(char, str) and len(char) == 1 for char in ids):
+        raise TokenizerError(
+            f"{path} must hold nanoGPT's stoi, an id for each character, got {str(meta)[:80]!r}; take the meta.pkl of "
+            "character-level data."
+        )
+    try:
+        return LosslessWordTokenizer(ids)
     except TokenizerError as cause:
         raise TokenizerError(f"{path}: {cause}") from cause
 

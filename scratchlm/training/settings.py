@@ -16,7 +16,7 @@ from scratchlm.core.known_datasets import DATASETS
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.document_split import SplitBy
 from scratchlm.data.routing import Route, survey_sources
-from scratchlm.data.shards import token_folder
+from scratchlm.data.shards import token_folder, tokenizer_of_tokens
 from scratchlm.data.sources import find_sources, read_pieces
 from scratchlm.model.config import GPTConfig, named_config
 from scratchlm.tokenizers.bpe_training import train_bpe
@@ -148,12 +148,7 @@ def train_tokenizer(
     if settings.kind == "gpt2":
         return load_gpt2_tokenizer(asset_path("gpt2_bpe/encoder.json"), asset_path("gpt2_bpe/vocab.bpe"))
     if (shards := token_folder(paths)) is not None:
-        if not (shards / "tokenizer.json").is_file():
-            raise DataError(
-                f"{shards} holds token shards and needs the tokenizer that made them, found no tokenizer.json "
-                "beside them; name it with --tokenizer.path."
-            )
-        return load_tokenizer(shards / "tokenizer.json")
+        return tokenizer_of_tokens(shards)
     texts = itertools.chain(training_texts(paths, text), extra_texts)
     return learn_tokenizer(
         settings.kind,

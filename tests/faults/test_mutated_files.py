@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import pickle
 import random
 import shutil
 import struct
@@ -199,6 +200,13 @@ def a_legacy_pth(folder: Path) -> Format:
     return Format(folder / "a.pth", lambda: read_torch_file(folder / "a.pth"))
 
 
+def nanogpts_meta(folder: Path) -> Format:
+    ids = {character: id_ for id_, character in enumerate("abcdefgh \n")}
+    meta = {"vocab_size": 10, "itos": {id_: c for c, id_ in ids.items()}, "stoi": ids}
+    (folder / "meta.pkl").write_bytes(pickle.dumps(meta))
+    return Format(folder / "meta.pkl", lambda: load_tokenizer(folder / "meta.pkl"))
+
+
 def a_pickle(folder: Path) -> Format:
     """The pickle inside a .pth, mutated where no checksum protects it."""
     torch.save(torch_value(), folder / "good.pth")
@@ -285,6 +293,7 @@ FORMATS = (
     a_compressed_npz,
     a_pth,
     a_legacy_pth,
+    nanogpts_meta,
     a_pickle,
 )
 

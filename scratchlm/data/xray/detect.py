@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.ag_news import is_ag_news
 from scratchlm.data.row_fields import is_instruction
-from scratchlm.data.shards import HEADER_FILE
+from scratchlm.data.shards import HEADER_FILE, is_nanogpt
 from scratchlm.data.xray.byte_faults import ByteFaults, decoded_leniently
 
 DataKind = Literal["text", "classification", "instruction", "preference", "shards"]
@@ -55,7 +55,7 @@ def detect_kind(path: str | Path) -> DataKind:
 def folder_of_tokens(path: Path) -> Path | None:
     """The token folder that a path names: itself, or the folder of its `train.bin` or `header.json`."""
     folder = path.parent if path.name == HEADER_FILE or path.suffix == ".bin" else path
-    return folder if (folder / HEADER_FILE).is_file() else None
+    return folder if (folder / HEADER_FILE).is_file() or is_nanogpt(folder) else None
 
 
 def kind_of_keys(row: Mapping[str, Any], *, where: str) -> DataKind:

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scratchlm.data.routing import SIDES
-from scratchlm.data.shards import PreparedTokens, open_tokens
+from scratchlm.data.shards import PreparedTokens, open_tokens, tokenizer_of_tokens
 from scratchlm.data.xray.lengths import Lengths
-from scratchlm.tokenizers.files import load_tokenizer
 
 IDS_AT_ONCE = 1 << 22
 N_FREQUENT = 20
@@ -25,8 +24,8 @@ def shard_figures(folder: Path, *, context_length: int | None) -> dict[str, Any]
     `rows` counts documents, `overlaps` those of the validation side that stand in the training side as well.
     Raises: DataError when the folder is damaged; TokenizerError when its tokenizer is.
     """
+    tokenizer = tokenizer_of_tokens(folder)
     prepared = open_tokens(folder)
-    tokenizer = load_tokenizer(folder / "tokenizer.json")
     sides: dict[str, NDArray[Any]] = {"train": prepared.train, "val": prepared.val}
     counts = _counts(prepared.train, tokenizer.vocab_size) + _counts(prepared.val, tokenizer.vocab_size)
     end = tokenizer.end_of_text_id

@@ -1,0 +1,98 @@
+"""Token files as nanoGPT's `prepare.py` leaves them: `train.bin` and `val.bin`, ids of 16 bits and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scratchlm.core.assets import asset_path
+from scratchlm.core.errors import DataError
+from scratchlm.core.files import sha256_of_file
+from scratchlm.data.routing import SIDES
+from scratchlm.tokenizers.bpe import BPETokenizer
+from scratchlm.tokenizers.files import META_FILE, load_tokenizer
+from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
+from scratchlm.tokenizers.word import LosslessWordTokenizer
+
+if TYPE_CHECKING:
+    from scratchlm.core.protocols import Tokenizer
+
+DTYPE = np.dtype("<u2")
+_IDS_AT_ONCE = 1 << 22
+
+
+def nanogpt_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of the ids: the characters in `meta.pkl` (read without running it), or else GPT-2's.
+
+    Raises: TokenizerError for a damaged meta.pkl; DataError when GPT-2's files are not here.
+    """
+    if (folder / META_FILE).is_file():
+        return load_tokenizer(folder / META_FILE)
+    return load_gpt2_tokenizer(asset_path("gpt2_bpe/encoder.json"), asset_path("gpt2_bpe/vocab.bpe"))
+
+
+def nanogpt_header(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
+    """What the header of token shards of ours says, counted here: both files are read once.
+
+    Raises: DataError for a file that is missing, empty or cut short, and for ids that the tokenizer does not have.
+    """
+    sides: dict[str, dict[str, Any]] = {}
+    n_documents = 0
+    for side in SIDES:
+        path = folder / f"{side}.bin"
+        n_bytes = path.stat().st_size if path.is_file() else 0
+        if n_bytes == 0 or n_bytes % DTYPE.itemsize:
+            raise DataError(
+                f"{path} must hold nanoGPT's token ids of {DTYPE.itemsize} bytes each, got {n_bytes} bytes; run its "
+                "prepare.py again."
+            )
+        counts = _counts(np.memmap(path, dtype=DTYPE, mode="r"))
+        highest = int(counts.nonzero()[0][-1])
+        if highest >= tokenizer.vocab_size:
+            raise DataError(
+                f"{path} must hold ids of the tokenizer in use, below {tokenizer.vocab_size}, got {highest}; name the "
+                f"tokenizer that made them with --tokenizer.path, such as the {META_FILE} of character-level data."
+            )
+        sides[side] = {
+            "file": path.name,
+            "n_tokens": n_bytes // DTYPE.itemsize,
+            "n_bytes": int(counts @ _bytes_per_token(tokenizer, len(counts))),
+            "sha256": sha256_of_file(path),
+        }
+        end = tokenizer.end_of_text_id
+        n_documents += 1 if end is None else int(counts[end])
+    hashes = [tokenizer.fingerprint, *(sides[side]["sha256"] for side in SIDES)]
+    return {
+        "dtype": DTYPE.str,
+        "n_documents": max(1, n_documents),
+        "skipped_lines": 0,
+        "tokenizer_fingerprint": tokenizer.fingerprint,
+        "fingerprint": hashlib.sha256("".join(hashes).encode()).hexdigest(),
+        **sides,
+    }
+
+
+def _counts(ids: NDArray[Any]) -> NDArray[np.int64]:
+    """How often each id occurs, a stretch of the file at a time."""
+    counts = np.zeros(1 << 16, dtype=np.int64)
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        counts += np.bincount(ids[start : start + _IDS_AT_ONCE], minlength=1 << 16)
+    return counts
+
+
+def _bytes_per_token(tokenizer: Tokenizer, n: int) -> NDArray[np.int64]:
+    """Length of each token's text in UTF-8; special tokens are no text."""
+    lengths = np.zeros(n, dtype=np.int64)
+    texts: dict[bytes, int] = {}
+    if isinstance(tokenizer, BPETokenizer):
+        texts = tokenizer.vocab
+    elif isinstance(tokenizer, LosslessWordTokenizer):
+        texts = {token.encode("utf-8", "surrogatepass"): id_ for token, id_ in tokenizer.str_to_int.items()}
+    for text, id_ in texts.items():
+        if id_ < n:
+            lengths[id_] = len(text)
+    return lengths
