@@ -74,7 +74,7 @@ def export_gguf(
             _write_tokenizer(writer, settings)
             if chat_template is not None:
                 writer.add_chat_template(chat_template)
-            if isinstance(tokenizer, BPETokenizer) and tokenizer.variant.normalization is None:
+            if isinstance(tokenizer, BPETokenizer) and not tokenizer.variant.normalizers:
                 writer.add_string("scratchlm.normalization", "none")
             writer.add_string("scratchlm.config", json.dumps(to_dict(config)))
             writer.add_string("scratchlm.task", json.dumps(dict(task or {})))

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.protocols import Tokenizer
+from scratchlm.tokenizers.added_tokens import AddedToken
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.byte_symbols import from_symbols, to_symbols
-from scratchlm.tokenizers.huggingface_json import BPEVariant
-from scratchlm.tokenizers.pretokenizer import GPT2_PATTERN
+from scratchlm.tokenizers.families import CL100K, GPT2, LLAMA3, QWEN2, SMOLLM
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # llama.h, enum llama_token_type
-_LLAMA3_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_QWEN_PATTERN = _LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
 # llama.cpp knows ways of cutting text by name only (llama-vocab.cpp). It normalises nothing, so that text for
 # Qwen must come as NFC, as nearly all text does.
 _VARIANTS = (
-    ("gpt-2", BPEVariant(GPT2_PATTERN)),
-    ("default", BPEVariant(GPT2_PATTERN)),
-    ("smollm", BPEVariant(GPT2_PATTERN, splits_digits=True)),
-    ("llama-bpe", BPEVariant(_LLAMA3_PATTERN, ignores_merges=True)),
-    ("dbrx", BPEVariant(_LLAMA3_PATTERN)),
-    ("qwen2", BPEVariant(_QWEN_PATTERN, normalization="NFC")),
-    ("qwen2", BPEVariant(_QWEN_PATTERN)),
+    ("gpt-2", GPT2),
+    ("default", GPT2),
+    ("smollm", SMOLLM),
+    ("llama-bpe", LLAMA3),
+    ("dbrx", CL100K),
+    ("qwen2", QWEN2),
+    ("qwen2", dataclasses.replace(QWEN2, normalizers=())),
 )
 _BEGINS_BY_DEFAULT = ("llama-bpe",)  # a begin-of-text token is added unless the file says otherwise
 
@@ -42,7 +38,7 @@ def tokenizer_settings(tokenizer: Tokenizer, *, vocab_size: int) -> dict[str, An
         raise ConfigError(
             f"GGUF needs a BPETokenizer, got {type(tokenizer).__name__}; llama.cpp has no such tokenizer."
         )
-    variant = tokenizer.variant._replace(begin_of_text=None)
+    variant = dataclasses.replace(tokenizer.variant, begin_of_text=None)
     names = [name for name, known in _VARIANTS if known == variant]
     if not names:
         raise ConfigError(
@@ -64,8 +60,8 @@ def tokenizer_settings(tokenizer: Tokenizer, *, vocab_size: int) -> dict[str, An
     types = [_UNUSED] * vocab_size
     for token, id_ in tokenizer.vocab.items():
         tokens[id_], types[id_] = to_symbols(token), _NORMAL
-    for special, id_ in tokenizer.special_tokens.items():
-        tokens[id_], types[id_] = special, _CONTROL
+    for added in tokenizer.added_tokens:
+        tokens[added.id], types[added.id] = added.content, _CONTROL if added.special else _USER_DEFINED
     begin = tokenizer.begin_of_text_id
     return {
         "model": "gpt2",
@@ -94,20 +90,17 @@ def tokenizer_from_settings(metadata: Mapping[str, Any], *, where: str) -> BPETo
         )
     variant = variants[pre]
     if metadata.get("scratchlm.normalization") == "none":
-        variant = variant._replace(normalization=None)
+        variant = dataclasses.replace(variant, normalizers=())
     tokens = _texts(metadata, "tokens", where)
     types = metadata.get("tokenizer.ggml.token_type", [_NORMAL] * len(tokens))
     if not isinstance(types, list) or len(types) != len(tokens):
         raise CheckpointError(f"{where} must give each of its {len(tokens)} tokens a type; get it again.")
-    n_used = len(tokens)
-    while n_used and types[n_used - 1] == _UNUSED:
-        n_used -= 1
     vocab: dict[bytes, int] = {}
-    special_tokens: dict[str, int] = {}
-    for id_, (token, type_) in enumerate(zip(tokens[:n_used], types)):
+    added_tokens: list[AddedToken] = []
+    for id_, (token, type_) in enumerate(zip(tokens, types)):
         if type_ in (_CONTROL, _USER_DEFINED):
-            special_tokens[token] = id_
-        else:
+            added_tokens.append(AddedToken(content=token, id=id_, special=type_ == _CONTROL))
+        elif type_ != _UNUSED:
             vocab[from_symbols(token, where=where)] = id_
     merges = []
     for merge in _texts(metadata, "merges", where):
@@ -115,17 +108,9 @@ def tokenizer_from_settings(metadata: Mapping[str, Any], *, where: str) -> BPETo
         merges.append((from_symbols(left, where=where), from_symbols(right, where=where)))
     begin = metadata.get("tokenizer.ggml.bos_token_id")
     adds_begin = metadata.get("tokenizer.ggml.add_bos_token", pre in _BEGINS_BY_DEFAULT)
-    begins = [special for special, id_ in special_tokens.items() if adds_begin is True and id_ == begin]
-    return BPETokenizer(
-        merges,
-        vocab=vocab,
-        special_tokens=special_tokens,
-        pattern=variant.pattern,
-        splits_digits=variant.splits_digits,
-        ignores_merges=variant.ignores_merges,
-        normalization=variant.normalization,
-        begin_of_text=begins[0] if begins else None,
-    )
+    begins = [token.content for token in added_tokens if adds_begin is True and token.id == begin]
+    variant = dataclasses.replace(variant, begin_of_text=begins[0] if begins else None)
+    return BPETokenizer(merges, vocab=vocab, added_tokens=added_tokens, variant=variant)
 
 
 def _texts(metadata: Mapping[str, Any], key: str, where: str) -> list[str]:

@@ -1,44 +1,52 @@
 """Byte-level byte-pair encoding (BPE): the tokenizer of GPT-2, which knows every text.
 
 Text is cut into pieces (pretokenizer.py), a piece's UTF-8 bytes are the first tokens, and learned merges join
-neighbours into longer tokens (merging.py). As all 256 bytes are tokens, nothing is unknown.
+neighbours into longer tokens (merging.py). Where all 256 bytes are tokens, nothing is unknown. Some
+families leave out bytes that hardly ever occur: such a byte is dropped, or the family's unknown token stands for it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
+import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex
 
 from scratchlm.core.errors import ConfigError, TokenizerError
 from scratchlm.core.files import write_json
-from scratchlm.tokenizers.byte_symbols import BYTES_IN_ID_ORDER
+from scratchlm.tokenizers.added_tokens import AddedToken, AddedTokenFinder
+from scratchlm.tokenizers.byte_symbols import BYTES_IN_ID_ORDER, from_symbols, is_spelt_in_symbols, to_symbols
 from scratchlm.tokenizers.huggingface_json import BPEVariant, bpe_to_json
 from scratchlm.tokenizers.lookup import look_up
 from scratchlm.tokenizers.merging import Merge, MergeTable
-from scratchlm.tokenizers.pretokenizer import GPT2_PATTERN, PreTokenizer, check_unicode
-from scratchlm.tokenizers.special_tokens import END_NAMES, check_allowed, split_on_special
+from scratchlm.tokenizers.pretokenizer import ByteLevel, PreTokenizer, check_unicode, steps_of
+from scratchlm.tokenizers.special_tokens import END_NAMES, check_allowed
 from scratchlm.tokenizers.streaming import StreamDecoder
 from scratchlm.tokenizers.tiktoken_engine import MAX_CHUNK_CHARS, build_encoding
 
 # The ids of pieces seen before: of Shakespeare's 297,833 pieces 15,057 differ. About 16 MB when full.
 _CACHE_PIECES = 1 << 16
 _CACHE_PIECE_CHARS = 64  # longer pieces hardly ever come back
-_NEVER_IN_UTF8 = {bytes([byte]) for byte in (0xC0, 0xC1, *range(0xF5, 0x100))}  # a vocabulary may lack them
+_MAX_IDS = 1 << 22  # of 4,194,304; the largest vocabularies in use have 262,144
+
+
+_MISSING = -1
+_GPT2 = BPEVariant()
 
 
 class BPETokenizer:
-    """Text to ids and back, without loss, for any text.
+    """Text to ids and back, without loss, for any text whose bytes are all in the vocabulary.
 
     merges: the pairs of tokens to join, in the order they were learned.
     vocab: the id of every token; left out, the bytes come first in GPT-2's order, then one id for each merge.
     special_tokens: strings with their ids, or strings alone, which get the ids after the last token.
-    pattern: how text is cut before merging; see pretokenizer.py.
-    splits_digits, ignores_merges, normalization, begin_of_text: what later families do otherwise; see BPEVariant.
+    added_tokens: further tokens that are found in the text as they are, with what else is known of them.
+    pattern: how text is cut before merging, in place of the variant's steps.
+    variant: what later families do otherwise; see BPEVariant.
     engine: "python" runs the code on these pages, "tiktoken" the same rules in Rust; the ids are equal.
 
     Raises: TokenizerError when the tables do not fit together; ConfigError for a bad pattern or engine.
@@ -59,12 +67,10 @@ class BPETokenizer:
         *,
         vocab: Mapping[bytes, int] | None = None,
         special_tokens: Mapping[str, int] | Iterable[str] = (),
-        pattern: str = GPT2_PATTERN,
+        added_tokens: Iterable[AddedToken] = (),
+        pattern: str | None = None,
+        variant: BPEVariant = _GPT2,
         engine: Literal["python", "tiktoken"] = "python",
-        splits_digits: bool = False,
-        ignores_merges: bool = False,
-        normalization: str | None = None,
-        begin_of_text: str | None = None,
     ) -> None:
         if engine not in ("python", "tiktoken"):
             raise ConfigError(f'engine must be "python" or "tiktoken", got {engine!r}; choose one of them.')
@@ -72,23 +78,30 @@ class BPETokenizer:
         self.vocab = number_tokens(self.merges) if vocab is None else dict(vocab)
         if not isinstance(special_tokens, Mapping):
             special_tokens = {token: len(self.vocab) + i for i, token in enumerate(special_tokens)}
-        for token in special_tokens:
-            check_unicode(token)
-        self._special_tokens = dict(special_tokens)
-        self._bytes_of_id = _check_ids(self.vocab, self._special_tokens)
+        specials = (AddedToken(content=text, id=id_, special=True) for text, id_ in special_tokens.items())
+        self.added_tokens = sorted((*specials, *added_tokens), key=lambda token: token.id)
+        self.variant = variant if pattern is None else replace(variant, steps=steps_of(pattern))
+        self._special_tokens = {token.content: token.id for token in self.added_tokens if token.special}
+        self._bytes_of_id = _check_ids(self.vocab, self.added_tokens)
         self._table = MergeTable(self.merges, self.vocab)
-        self._id_of_byte = [self.vocab.get(bytes([byte]), -1) for byte in range(256)]
-        self._pretokenizer = PreTokenizer(pattern, splits_digits=splits_digits)
-        self.variant = BPEVariant(pattern, splits_digits, ignores_merges, normalization, begin_of_text)
-        _check_variant(self.variant, self._special_tokens, engine)
+        self._pretokenizer = PreTokenizer(self.variant.steps)
+        self._finder = AddedTokenFinder(self.added_tokens, self.variant.normalizers)
+        self._first_ids = [self.vocab.get(bytes([byte]), _MISSING) for byte in range(256)]
+        self._unknown = self._find_unknown()
+        self._check_variant(engine)
         self._cache: dict[str, list[int]] = {}
-        self._encoding = build_encoding(self.merges, self.vocab, pattern) if engine == "tiktoken" else None
+        self._encoding = build_encoding(self.merges, self.vocab) if engine == "tiktoken" else None
         self.engine = engine
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, special tokens included."""
-        return len(self._bytes_of_id)
+        """The largest id plus one; see `unused_ids` for ids that no token has."""
+        return self._bytes_of_id.n_ids
+
+    @property
+    def unused_ids(self) -> list[int]:
+        """The ids below `vocab_size` that no token has; decoded, they are nothing."""
+        return [id_ for id_ in range(self.vocab_size) if id_ not in self._bytes_of_id]
 
     @property
     def special_tokens(self) -> dict[str, int]:
@@ -106,15 +119,12 @@ class BPETokenizer:
         token = self.variant.begin_of_text
         return None if token is None else self._special_tokens[token]
 
-    @property
-    def pattern(self) -> str:
-        """The regular expression that cuts text into pieces."""
-        return self._pretokenizer.pattern
-
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 of vocabulary, merges, special tokens and pattern; the engine does not matter."""
-        return hashlib.sha256(json.dumps(self._to_json(), sort_keys=True).encode()).hexdigest()
+        """Sha256 of all that decides the ids; the engine does not matter."""
+        steps = [replace(s, trim_offsets=True) if isinstance(s, ByteLevel) else s for s in self.variant.steps]
+        value = self._to_json(replace(self.variant, steps=tuple(steps), kept={}))
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
     def encode(self, text: str, *, allowed_special: Collection[str] = ()) -> list[int]:
         """Ids of the text.
@@ -123,11 +133,11 @@ class BPETokenizer:
         """
         check_unicode(text)
         ids: list[int] = []
-        for part, is_special in split_on_special(text, check_allowed(allowed_special, self._special_tokens)):
-            if is_special:
-                ids.append(self._special_tokens[part])
+        for part, id_ in self._finder.parts(text, check_allowed(allowed_special, self._special_tokens)):
+            if id_ is not None:
+                ids.append(id_)
             elif self._encoding is None:
-                self._encode_part(self._normalized(part), ids)
+                self._encode_part(part, ids)
             else:
                 self._encode_part_by_tiktoken(part, ids)
         return ids
@@ -158,10 +168,7 @@ class BPETokenizer:
 
     def save(self, path: str | Path) -> None:
         """Write a `tokenizer.json` that Hugging Face's `tokenizers` loads with equal ids."""
-        write_json(path, self._to_json(), error=TokenizerError)
-
-    def _normalized(self, text: str) -> str:
-        return text if self.variant.normalization is None else unicodedata.normalize("NFC", text)
+        write_json(path, self._to_json(self.variant), error=TokenizerError)
 
     def _encode_part(self, text: str, ids: list[int]) -> None:
         cache = self._cache
@@ -174,13 +181,36 @@ class BPETokenizer:
 
     def _encode_piece(self, piece: str) -> list[int]:
         text = piece.encode("utf-8")
-        whole = self.vocab.get(text) if self.variant.ignores_merges else None
-        merged = self._table.apply([self._id_of_byte[byte] for byte in text]) if whole is None else [whole]
+        whole = self.vocab.get(text) if self.variant.ignore_merges else None
+        merged = self._table.apply(self._byte_ids(text)) if whole is None else [whole]
         if len(piece) <= _CACHE_PIECE_CHARS:
             if len(self._cache) >= _CACHE_PIECES:
                 self._cache.clear()
             self._cache[piece] = merged
         return merged
+
+    def _byte_ids(self, text: bytes) -> list[int]:
+        """The first tokens of a piece, one for each byte, but for bytes that the vocabulary lacks."""
+        first = [self._first_ids[byte] for byte in text]
+        if _MISSING not in first:
+            return first
+        ids: list[int] = []
+        unknown: list[int] = []  # `tokenizers` writes them when the next known byte comes
+        for byte, id_ in zip(text, first):
+            if id_ != _MISSING:
+                ids += [*unknown, id_]
+                unknown = []
+            elif fallback := self._fallback(byte):
+                ids += fallback
+            elif not (unknown and self.variant.fuse_unk):
+                unknown += self._unknown
+        return ids + unknown
+
+    def _fallback(self, byte: int) -> list[int]:
+        """The tokens <0x..> for a missing byte: `tokenizers` spells the bytes of its printable symbol."""
+        names = [b"<0x%02X>" % part for part in to_symbols(bytes([byte])).encode()]
+        has_all = self.variant.byte_fallback and all(name in self.vocab for name in names)
+        return [self.vocab[name] for name in names] if has_all else []
 
     def _encode_part_by_tiktoken(self, text: str, ids: list[int]) -> None:
         assert self._encoding is not None
@@ -190,26 +220,38 @@ class BPETokenizer:
             else:
                 self._encode_part(chunk, ids)
 
-    def _to_json(self) -> dict[str, Any]:
-        return bpe_to_json(self.merges, self.vocab, self._special_tokens, self.variant)
+    def _to_json(self, variant: BPEVariant) -> dict[str, Any]:
+        return bpe_to_json(self.merges, self.vocab, self.added_tokens, variant)
+
+    def _find_unknown(self) -> list[int]:
+        """The id that stands for a byte that the vocabulary lacks, if there is one."""
+        name = self.variant.unk_token
+        if name is None or _MISSING not in self._first_ids:
+            return []
+        ids = {to_symbols(token): id_ for token, id_ in self.vocab.items()}
+        ids |= {token.content: token.id for token in self.added_tokens}
+        if name not in ids:
+            raise TokenizerError(
+                f"unk_token must be a token of the vocabulary, got {name!r}, which is none; add it, or leave unk_token "
+                "out to drop the bytes that the vocabulary lacks."
+            )
+        return [ids[name]]
+
+    def _check_variant(self, engine: str) -> None:
+        first = self.variant.begin_of_text
+        if first is not None and first not in self._special_tokens:
+            raise TokenizerError(
+                f"begin_of_text must be one of the special tokens, got {first!r}; add it to them."
+            )
+        is_gpt2 = replace(self.variant, begin_of_text=None) == _GPT2 and _MISSING not in self._first_ids
+        if engine == "tiktoken" and not is_gpt2:
+            raise ConfigError(
+                'engine="tiktoken" runs GPT-2\'s rules on all 256 bytes only, got a tokenizer with others; use '
+                'engine="python".'
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}}  # worker processes fill their own
-
-
-def _check_variant(variant: BPEVariant, special_tokens: Mapping[str, int], engine: str) -> None:
-    if variant.normalization not in (None, "NFC"):
-        raise ConfigError(
-            f'normalization must be None or "NFC", got {variant.normalization!r}; choose one of them.'
-        )
-    if variant.begin_of_text is not None and variant.begin_of_text not in special_tokens:
-        raise TokenizerError(
-            f"begin_of_text must be one of the special tokens, found {variant.begin_of_text!r}; add it to them."
-        )
-    if engine == "tiktoken" and (variant.splits_digits or variant.ignores_merges or variant.normalization):
-        raise ConfigError(
-            'engine="tiktoken" runs GPT-2\'s rules only, found a tokenizer with others; use engine="python".'
-        )
 
 
 def number_tokens(merges: Sequence[Merge]) -> dict[bytes, int]:
@@ -227,16 +269,30 @@ def number_tokens(merges: Sequence[Merge]) -> dict[bytes, int]:
     return vocab
 
 
-def _check_ids(vocab: Mapping[bytes, int], special_tokens: Mapping[str, int]) -> dict[int, bytes]:
-    """Id to bytes, once it is certain that every byte has a token and the ids are 0, 1, 2 ... without
-    holes."""
-    entries = [*vocab.items(), *((token.encode("utf-8"), id_) for token, id_ in special_tokens.items())]
-    bytes_of_id: dict[int, bytes] = {}
-    for token, id_ in entries:
-        if type(id_) is not int or not 0 <= id_ < len(entries):
+class _BytesOfId(dict[int, bytes]):
+    """The bytes of each id; an id that no token has stands for nothing, one beyond the last is a KeyError."""
+
+    n_ids = 0
+
+    def __missing__(self, id_: SupportsIndex) -> bytes:
+        number = operator.index(id_)  # a tensor of one number is no key of a dict, but it has an index
+        if not 0 <= number < self.n_ids:
+            raise KeyError(id_)
+        return self.get(number, b"")
+
+
+def _check_ids(vocab: Mapping[bytes, int], added_tokens: Sequence[AddedToken]) -> _BytesOfId:
+    """Id to bytes, once it is certain that each id belongs to one token.
+
+    An added token may be an ordinary one as well, when it is spelt like it and has its id.
+    """
+    bytes_of_id = _BytesOfId()
+    added = [(token.content.encode("utf-8"), token.id) for token in added_tokens if _is_fine(token, vocab)]
+    for token, id_ in (*vocab.items(), *added):
+        if type(id_) is not int or not 0 <= id_ < _MAX_IDS:
             raise TokenizerError(
-                f"ids must be whole numbers from 0 to {len(entries) - 1} for {len(entries)} tokens, found "
-                f"{id_!r} for {token!r}; the vocabulary is damaged or has holes."
+                f"ids must be whole numbers from 0 to {_MAX_IDS - 1}, found {id_!r} for {token!r}; the vocabulary is "
+                "damaged."
             )
         if id_ in bytes_of_id:
             raise TokenizerError(
@@ -244,15 +300,21 @@ def _check_ids(vocab: Mapping[bytes, int], special_tokens: Mapping[str, int]) ->
                 f"{token!r}; give one of them another id."
             )
         bytes_of_id[id_] = token
-    for token in BYTES_IN_ID_ORDER:
-        if token not in vocab and token not in _NEVER_IN_UTF8:
-            raise TokenizerError(
-                f"the vocabulary must hold all 256 single bytes, found none for {token!r}; train with the "
-                "full byte alphabet (initial_alphabet=ByteLevel.alphabet())."
-            )
-    for special in special_tokens:
-        if not special or special.encode("utf-8") in vocab:
-            raise TokenizerError(
-                f"a special token must not be empty or equal an ordinary token, found {special!r}; rename it."
-            )
+    bytes_of_id.n_ids = max(bytes_of_id, default=-1) + 1
     return bytes_of_id
+
+
+def _is_fine(token: AddedToken, vocab: Mapping[bytes, int]) -> bool:
+    """Whether an added token needs an entry of its own.
+
+    Raises: TokenizerError for an empty one, and for one that takes an ordinary token's place.
+    """
+    check_unicode(token.content)
+    same = from_symbols(token.content, where="") if is_spelt_in_symbols(token.content) else None
+    if same is not None and vocab.get(same) == token.id:
+        return False
+    if not token.content or token.content.encode("utf-8") in vocab:
+        raise TokenizerError(
+            f"a special token must not be empty or equal an ordinary token, found {token.content!r}; rename it."
+        )
+    return True

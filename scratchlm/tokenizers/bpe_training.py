@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.merge_learning import learn_merges
-from scratchlm.tokenizers.pretokenizer import GPT2_PATTERN, PreTokenizer, check_unicode
+from scratchlm.tokenizers.patterns import GPT2_PATTERN
+from scratchlm.tokenizers.pretokenizer import PreTokenizer, check_unicode, steps_of
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT, split_on_special
 
 _logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def count_pieces(
         >>> count_pieces(["the cat and the dog and the end"]).most_common(2)
         [(' and', 2), (' the', 2)]
     """
-    pretokenizer = PreTokenizer(pattern)
+    pretokenizer = PreTokenizer(steps_of(pattern))
     separators = frozenset(special_tokens)
     counts: Counter[str] = Counter()
     for text in [texts] if isinstance(texts, str) else texts:

@@ -48,3 +48,8 @@ def from_symbols(symbols: str, *, where: str) -> bytes:
             f"character {position} of token {symbols!r}; the file is damaged or belongs to another kind of "
             "tokenizer."
         ) from None
+
+
+def is_spelt_in_symbols(token: str) -> bool:
+    """Whether every character of a token stands for a byte."""
+    return all(ord(symbol) in _BYTE_OF_SYMBOL for symbol in token)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from scratchlm.core.errors import CheckpointError, TokenizerError
+from scratchlm.core.errors import CheckpointError, ConfigError, TokenizerError
 from scratchlm.core.files import MAX_TOKENIZER_BYTES, read_json
 from scratchlm.core.pickle_reader import PickleReader
 from scratchlm.tokenizers.bpe import BPETokenizer
@@ -46,7 +46,14 @@ def load_tokenizer(
         bpe_from_json(value, where=str(path)) if kind == "BPE" else words_from_json(value, where=str(path))
     )
     try:
-        return _build_bpe(parts, engine) if isinstance(parts, BPEParts) else _build_words(*parts)
+        if not isinstance(parts, BPEParts):
+            return _build_words(*parts)
+        merges, vocab, added_tokens, variant = parts
+        return BPETokenizer(merges, vocab=vocab, added_tokens=added_tokens, variant=variant, engine=engine)
+    except ConfigError as cause:
+        if engine == "tiktoken":
+            raise
+        raise TokenizerError(f"{path}: {cause}") from cause
     except TokenizerError as cause:
         raise TokenizerError(f"{path}: {cause}") from cause
 
@@ -78,16 +85,6 @@ def characters_of_nanogpt(path: Path) -> LosslessWordTokenizer:
         return LosslessWordTokenizer(ids)
     except TokenizerError as cause:
         raise TokenizerError(f"{path}: {cause}") from cause
-
-
-def _build_bpe(parts: BPEParts, engine: Literal["python", "tiktoken"]) -> BPETokenizer:
-    return BPETokenizer(
-        parts.merges,
-        vocab=parts.vocab,
-        special_tokens=parts.special_tokens,
-        engine=engine,
-        **parts.variant._asdict(),
-    )
 
 
 def _build_words(class_name: str, vocab: dict[str, int], special_tokens: dict[str, int]) -> WordTokenizers:

@@ -1,33 +1,45 @@
 """`tokenizer.json`, the file format of Hugging Face `tokenizers`: what our tokenizers become in it, and back.
 
 Such a file can describe many kinds of tokenizers. We write byte-level BPE and word-level ones, and read
-byte-level BPE of anyone; a setting that would change ids and that we do not have is an error, never ignored.
-`truncation` and `padding` are left to whoever builds batches.
+byte-level BPE of anyone; a part that would change ids and that we do not have is an error, never ignored.
+`truncation` and `padding` are kept for whoever builds batches; `encode` does neither, like transformers unless asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from scratchlm.core.errors import TokenizerError
-from scratchlm.tokenizers.byte_symbols import from_symbols, to_symbols
+from scratchlm.tokenizers.added_tokens import AddedToken
+from scratchlm.tokenizers.byte_symbols import from_symbols, is_spelt_in_symbols, to_symbols
+from scratchlm.tokenizers.json_steps import read_steps, unsupported, write_steps
 from scratchlm.tokenizers.merging import Merge
-from scratchlm.tokenizers.pretokenizer import GPT2_PATTERN
+from scratchlm.tokenizers.normalizers import NORMALIZERS, Normalizer
+from scratchlm.tokenizers.pretokenizer import STEPS, ByteLevel, Step
 from scratchlm.tokenizers.special_tokens import UNKNOWN
 
-_DIGITS = {"type": "Digits", "individual_digits": True}
-_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+_DECODER = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+_KEPT = ("truncation", "padding", "post_processor")
 
 
-class BPEVariant(NamedTuple):
-    """Where later families' byte-level BPE differs from GPT-2's."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BPEVariant:
+    """Where a family's byte-level BPE differs from GPT-2's."""
 
-    pattern: str = GPT2_PATTERN  # how text is cut before merging
-    splits_digits: bool = False  # every digit is a piece of its own, as in SmolLM 2
-    ignores_merges: bool = False  # a piece that is a token is that token, as in Llama 3
-    normalization: str | None = None  # "NFC": letters with accents are put together first, as in Qwen
-    begin_of_text: str | None = None  # the special token that their templates put first, as in Llama 3
+    normalizers: tuple[Normalizer, ...] = ()  # changes to the text before it is cut, such as NFC in Qwen
+    steps: tuple[Step, ...] = (ByteLevel(),)  # how text is cut before merging
+    ignore_merges: bool = False  # a piece that is a token is that token, as in Llama 3
+    unk_token: str | None = (
+        None  # stands for a byte that the vocabulary lacks; without it such a byte is dropped
+    )
+    fuse_unk: bool = False  # one unk_token for a run of such bytes
+    byte_fallback: bool = False  # tokens such as <0x0A> stand for such bytes, if there are any
+    begin_of_text: str | None = None  # the special token that the family's template puts first, as in Llama 3
+    kept: Mapping[str, Any] = field(
+        default_factory=dict, compare=False
+    )  # sections that `encode` does not use
 
 
 class BPEParts(NamedTuple):
@@ -35,93 +47,102 @@ class BPEParts(NamedTuple):
 
     merges: list[Merge]
     vocab: dict[bytes, int]
-    special_tokens: dict[str, int]
+    added_tokens: list[AddedToken]
     variant: BPEVariant
 
 
 def bpe_to_json(
     merges: Sequence[Merge],
     vocab: Mapping[bytes, int],
-    special_tokens: Mapping[str, int],
+    added_tokens: Sequence[AddedToken],
     variant: BPEVariant,
 ) -> dict[str, Any]:
     """The value to write as `tokenizer.json`.
 
-    Raises: TokenizerError when a special token is spelt like an ordinary one, which the format cannot tell
-    apart.
+    Raises: TokenizerError when an added token is spelt like an ordinary one with another id, which the format cannot
+        tell apart.
     """
     symbols = {to_symbols(token): id_ for token, id_ in vocab.items()}
-    for special in special_tokens:
-        if special in symbols:
+    for token in added_tokens:
+        if symbols.setdefault(token.content, token.id) != token.id:
             raise TokenizerError(
-                f"tokenizer.json spells every token once, found the special token {special!r} equal to the "
+                f"tokenizer.json spells every token once, found the added token {token.content!r} equal to the "
                 "spelling of an ordinary token; rename it."
             )
-    steps: list[dict[str, Any]] = [_DIGITS] if variant.splits_digits else []
-    if variant.pattern == GPT2_PATTERN:
-        steps.append(_BYTE_LEVEL)
-    else:
-        cut = {"type": "Split", "pattern": {"Regex": variant.pattern}, "behavior": "Isolated"}
-        steps += [cut | {"invert": False}, _BYTE_LEVEL | {"use_regex": False}]
-    pre_tokenizer = steps[0] if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps}
     model = {
         "type": "BPE",
         "dropout": None,
-        "unk_token": None,
+        "unk_token": variant.unk_token,
         "continuing_subword_prefix": None,
         "end_of_word_suffix": None,
-        "fuse_unk": False,
-        "byte_fallback": False,
-        "ignore_merges": variant.ignores_merges,
-        "vocab": _by_id(symbols | dict(special_tokens)),
+        "fuse_unk": variant.fuse_unk,
+        "byte_fallback": variant.byte_fallback,
+        "ignore_merges": variant.ignore_merges,
+        "vocab": _by_id(symbols),
         "merges": [[to_symbols(left), to_symbols(right)] for left, right in merges],
     }
-    document = _document(model, special_tokens, pre_tokenizer, decoder=_BYTE_LEVEL)
-    if variant.normalization is not None:
-        document["normalizer"] = {"type": variant.normalization}
-    if (token := variant.begin_of_text) is not None:
-        document["post_processor"] = _begins_with(token, special_tokens[token])
-    return document
+    pre_tokenizer = write_steps(variant.steps, section="pre_tokenizer")
+    document = _document(model, added_tokens, pre_tokenizer, decoder=_DECODER)
+    document["normalizer"] = write_steps(variant.normalizers, section="normalizer")
+    if (first := variant.begin_of_text) is not None:
+        document["post_processor"] = _begins_with(first, symbols[first])
+    return document | dict(variant.kept)
 
 
 def bpe_from_json(value: Mapping[str, Any], *, where: str) -> BPEParts:
     """The parts of a byte-level BPE tokenizer from the value of a `tokenizer.json`.
 
-    Raises: TokenizerError naming the file and the setting that is damaged or that we do not have.
+    Raises: TokenizerError naming the file and the part that is damaged or that we do not have.
     """
     model = _get(value, "model", dict, where)
-    for holder, key, allowed in (
-        (model, "dropout", (None, 0.0)),
-        (model, "continuing_subword_prefix", (None, "")),
-        (model, "end_of_word_suffix", (None, "")),
-        (model, "byte_fallback", (None, False)),
-        (model, "ignore_merges", (None, False, True)),
+    for key, allowed in (
+        ("dropout", (None, 0.0)),
+        ("continuing_subword_prefix", (None, "")),
+        ("end_of_word_suffix", (None, "")),
+        ("byte_fallback", (None, False, True)),
+        ("fuse_unk", (None, False, True)),
+        ("ignore_merges", (None, False, True)),
     ):
-        if holder.get(key) not in allowed:
-            raise _unsupported(where, key, holder[key])
-    if value.get("decoder") is not None and _get(value, "decoder", dict, where).get("type") != "ByteLevel":
-        raise _unsupported(where, "decoder", value["decoder"])
-    special_tokens = _special_tokens(value, where)
+        if model.get(key) not in allowed:
+            raise unsupported(where, key, model[key])
+    _check_decoder(value.get("decoder"), where)
     symbols = _get(model, "vocab", dict, where)
-    for token, id_ in special_tokens.items():
-        if symbols.get(token, id_) != id_:
-            raise TokenizerError(
-                f"{where} must give {token!r} one id, found {id_} and {symbols[token]!r}; the file is "
-                "damaged."
-            )
-    vocab = {
-        from_symbols(token, where=where): id_ for token, id_ in symbols.items() if token not in special_tokens
-    }
-    merges = [_merge(pair, number, where) for number, pair in enumerate(_get(model, "merges", list, where))]
-    pattern, splits_digits = _cuts(value.get("pre_tokenizer"), where)
-    variant = BPEVariant(
-        pattern,
-        splits_digits=splits_digits,
-        ignores_merges=model.get("ignore_merges") is True,
-        normalization=_normalization(value.get("normalizer"), where),
-        begin_of_text=_begin_of_text(value.get("post_processor"), special_tokens, where),
+    added_tokens = _added_tokens(value, symbols, where)
+    merges = _merges(_get(model, "merges", list, where), where)
+    steps: tuple[Step, ...] = read_steps(
+        value.get("pre_tokenizer"), STEPS, section="pre_tokenizer", where=where
     )
-    return BPEParts(merges, vocab, special_tokens, variant)
+    if not steps or not isinstance(steps[-1], ByteLevel):
+        raise unsupported(where, "pre_tokenizer", value.get("pre_tokenizer"))
+    unk_token = model.get("unk_token") or None
+    variant = BPEVariant(
+        normalizers=read_steps(value.get("normalizer"), NORMALIZERS, section="normalizer", where=where),
+        steps=steps,
+        ignore_merges=model.get("ignore_merges") is True,
+        unk_token=unk_token if unk_token is None else _get(model, "unk_token", str, where),
+        fuse_unk=model.get("fuse_unk") is True,
+        byte_fallback=model.get("byte_fallback") is True,
+        begin_of_text=_begin_of_text(value.get("post_processor"), where),
+        kept={key: value[key] for key in _KEPT if value.get(key) is not None},
+    )
+    return BPEParts(merges, _vocab(symbols, added_tokens, merges), added_tokens, variant)
+
+
+def _vocab(
+    symbols: Mapping[str, int], added_tokens: Sequence[AddedToken], merges: Sequence[Merge]
+) -> dict[bytes, int]:
+    """The ordinary tokens. An added token's string is one of them only where merges need it.
+
+    A token with characters that no byte has can never come out of a text; its id still stands for these characters.
+    """
+    added = {token.content for token in added_tokens}
+    needed = {part for left, right in merges for part in (left, right, left + right)} if added else set()
+    vocab: dict[bytes, int] = {}
+    for token, id_ in symbols.items():
+        text = from_symbols(token, where="") if is_spelt_in_symbols(token) else token.encode()
+        if token not in added or text in needed:
+            vocab[text] = id_
+    return vocab
 
 
 def words_to_json(
@@ -145,7 +166,8 @@ def words_to_json(
         "scratchlm": {"class": class_name},  # `tokenizers` passes over a key it does not know here
     }
     decoder = {"type": "Fuse"} if keep_space else None
-    return _document(model, special_tokens, {"type": "Sequence", "pretokenizers": cuts}, decoder=decoder)
+    added = [AddedToken(content=token, id=id_, special=True) for token, id_ in special_tokens.items()]
+    return _document(model, added, {"type": "Sequence", "pretokenizers": cuts}, decoder=decoder)
 
 
 def words_from_json(value: Mapping[str, Any], *, where: str) -> tuple[str, dict[str, int], dict[str, int]]:
@@ -158,23 +180,22 @@ def words_from_json(value: Mapping[str, Any], *, where: str) -> tuple[str, dict[
             f"{where} must say which of our word tokenizers it holds, found no model.scratchlm.class; "
             "word-level files of other programs cannot be read."
         )
-    return class_name, _get(model, "vocab", dict, where), _special_tokens(value, where)
+    vocab = _get(model, "vocab", dict, where)
+    return class_name, vocab, {token.content: token.id for token in _added_tokens(value, vocab, where)}
 
 
 def _document(
     model: Mapping[str, Any],
-    special_tokens: Mapping[str, int],
-    pre_tokenizer: Mapping[str, Any],
+    added_tokens: Sequence[AddedToken],
+    pre_tokenizer: Mapping[str, Any] | None,
     *,
     decoder: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    added = [{"id": id_, "content": token, **plain} for token, id_ in _by_id(special_tokens).items()]
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": added,
+        "added_tokens": [asdict(token) for token in sorted(added_tokens, key=lambda token: token.id)],
         "normalizer": None,
         "pre_tokenizer": pre_tokenizer,
         "post_processor": None,
@@ -187,55 +208,60 @@ def _by_id(ids: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(ids.items(), key=lambda item: item[1]))
 
 
-def _special_tokens(value: Mapping[str, Any], where: str) -> dict[str, int]:
-    special_tokens: dict[str, int] = {}
+def _added_tokens(value: Mapping[str, Any], symbols: Mapping[str, int], where: str) -> list[AddedToken]:
+    """The added tokens, numbered as `tokenizers` does: as in the vocabulary, else one after the other behind it.
+
+    Raises: TokenizerError when the file says something else of a token of the vocabulary.
+    """
+    tokens: dict[str, AddedToken] = {}
+    next_id = len(symbols)
     for entry in _get(value, "added_tokens", list, where) if value.get("added_tokens") is not None else []:
         if not isinstance(entry, dict):
             raise TokenizerError(
                 f"{where} must hold added_tokens as objects, found {entry!r}; the file is damaged."
             )
-        for key in ("single_word", "lstrip", "rstrip"):
-            if entry.get(key):
-                raise _unsupported(where, f"added_tokens: {key}", entry[key])
-        special_tokens[_get(entry, "content", str, where)] = _get(entry, "id", int, where)
-    return special_tokens
+        flags = {key: flag for key, flag in entry.items() if key not in ("content", "id")}
+        for key, flag in flags.items():
+            if key not in AddedToken.__slots__ or not isinstance(flag, bool):
+                raise unsupported(where, f"added_tokens: {key}", flag)
+        content, id_ = _get(entry, "content", str, where), _get(entry, "id", int, where)
+        if content in symbols and symbols[content] != id_:
+            raise TokenizerError(
+                f"{where} must give {content!r} one id, found {id_} and {symbols[content]!r}; the file is "
+                "damaged."
+            )
+        if content in tokens or not content:
+            continue
+        if content not in symbols:
+            id_, next_id = next_id, next_id + 1
+        tokens[content] = AddedToken(content=content, id=id_, **flags)
+    return list(tokens.values())
 
 
-def _merge(pair: Any, number: int, where: str) -> Merge:
-    """A merge is `["Ġ", "t"]`, or `"Ġ t"` in older files."""
-    parts = pair.split(" ") if isinstance(pair, str) else pair
-    if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(p, str) and p for p in parts):
-        raise TokenizerError(
-            f"{where} must hold pairs of tokens as merges, found {pair!r} at number {number}."
-        )
-    return from_symbols(parts[0], where=where), from_symbols(parts[1], where=where)
+def _merges(values: list[Any], where: str) -> list[Merge]:
+    """A merge is `["Ġ", "t"]`, or `"Ġ t"` in older files, where a line of merges.txt may have come along."""
+    merges = []
+    for number, pair in enumerate(values):
+        if isinstance(pair, str) and pair.startswith("#version"):
+            continue
+        parts = pair.split(" ") if isinstance(pair, str) else pair
+        if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(p, str) and p for p in parts):
+            raise TokenizerError(
+                f"{where} must hold pairs of tokens as merges, found {pair!r} at number {number}."
+            )
+        merges.append((from_symbols(parts[0], where=where), from_symbols(parts[1], where=where)))
+    return merges
 
 
-def _cuts(pre_tokenizer: Any, where: str) -> tuple[str, bool]:
-    """GPT-2's pattern, or that of a Split in front of the byte level; and whether digits are cut off first."""
-    steps: list[Any] = [pre_tokenizer]
-    if isinstance(pre_tokenizer, dict) and pre_tokenizer.get("type") == "Sequence":
-        steps = _get(pre_tokenizer, "pretokenizers", list, where)
-    splits_digits = len(steps) > 1 and steps[0] == _DIGITS
-    match steps[1:] if splits_digits else steps:
-        case [{"type": "ByteLevel", "add_prefix_space": False} as last] if (
-            last.get("use_regex", True) is True
-        ):
-            return GPT2_PATTERN, splits_digits
-        case [
-            {"type": "Split", "pattern": {"Regex": str(pattern)}, "behavior": "Isolated", "invert": False},
-            {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
-        ]:
-            return pattern, splits_digits
-    raise _unsupported(where, "pre_tokenizer", pre_tokenizer)
-
-
-def _normalization(normalizer: Any, where: str) -> str | None:
-    if normalizer is None:
-        return None
-    if normalizer != {"type": "NFC"}:
-        raise _unsupported(where, "normalizer", normalizer)
-    return "NFC"
+def _check_decoder(decoder: Any, where: str) -> None:
+    """Bytes are the only way back from ids to text; what joins the text afterwards changes nothing."""
+    steps = (
+        decoder.get("decoders") if isinstance(decoder, dict) and decoder.get("type") == "Sequence" else None
+    )
+    match steps if steps is not None else [decoder]:
+        case [None] | [{"type": "ByteLevel"}] | [{"type": "ByteLevel"}, {"type": "Fuse"}]:
+            return
+    raise unsupported(where, "decoder", decoder)
 
 
 def _begins_with(token: str, id_: int) -> dict[str, Any]:
@@ -250,23 +276,29 @@ def _begins_with(token: str, id_: int) -> dict[str, Any]:
     }
 
 
-def _begin_of_text(post_processor: Any, special_tokens: Mapping[str, int], where: str) -> str | None:
-    """The special token that a template puts before every text, or None."""
+def _begin_of_text(post_processor: Any, where: str) -> str | None:
+    """The special token that a template puts before every text, or None; what it puts behind is for whoever trains."""
     steps: list[Any] = [] if post_processor is None else [post_processor]
     if isinstance(post_processor, dict) and post_processor.get("type") == "Sequence":
         steps = _get(post_processor, "processors", list, where)
     first: str | None = None
     for step in steps:
         match step:
-            case {"type": "ByteLevel"} | {"type": "TemplateProcessing", "single": [{"Sequence": _}]}:
-                pass  # changes offsets only, or nothing
+            case {"type": "ByteLevel"} | {"type": "TemplateProcessing", "single": [{"Sequence": _}, *_]}:
+                pass  # changes offsets only, or puts nothing first
             case {
                 "type": "TemplateProcessing",
-                "single": [{"SpecialToken": {"id": str(token)}}, {"Sequence": _}],
-            } if token in special_tokens:
+                "single": [{"SpecialToken": {"id": str(token)}}, {"Sequence": _}, *_],
+            }:
+                first = token
+            case {
+                "type": "RobertaProcessing" | "BertProcessing",
+                "cls": [str(token), int()],
+                "sep": [str(), int()],
+            }:
                 first = token
             case _:
-                raise _unsupported(where, "post_processor", post_processor)
+                raise unsupported(where, "post_processor", post_processor)
     return first
 
 
@@ -278,10 +310,3 @@ def _get(holder: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
             "tokenizer.json."
         )
     return value
-
-
-def _unsupported(where: str, key: str, value: Any) -> TokenizerError:
-    return TokenizerError(
-        f"{where} must describe byte-level BPE as in GPT-2, found {key} = {value!r:.120}, which would "
-        "change the ids; use the `tokenizers` package for this file."
-    )

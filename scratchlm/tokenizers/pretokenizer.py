@@ -1,20 +1,18 @@
 """Cutting text into pieces that tokens never cross: words with the space in front, numbers, punctuation.
 
 Byte-pair merging happens inside a piece, so no token holds the end of one word and the start of the next.
+A family cuts in one or more steps, named as in Hugging Face's `tokenizer.json`; GPT-2's only step is ByteLevel.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-
-import regex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, get_args
 
 from scratchlm.core.errors import ConfigError, TokenizerError
-
-# Source: OpenAI's GPT-2, encoder.py. In words: an English contraction's end; letters, numbers or other signs
-# with at most one space in front; white space, which leaves its last character to the word that follows.
-GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+from scratchlm.tokenizers.patterns import GPT2_PATTERN, Pattern, compile_pattern
 
 # The same pieces for plain text, by Python's own `re`, which is twice as fast but knows no \p{L}.
 _PLAIN_PATTERN = re.compile(
@@ -28,33 +26,122 @@ _PLAIN_TEXT = re.compile("[\x00-\x7f\u2010-\u2027]*")
 _SAFE_CUT = re.compile(r"\S(?=[ \n])")
 _CHUNK_CHARS = 1 << 14  # small, so that one accented letter sends only its neighbourhood down the slower path
 
-# A pattern comes from a file: `(a{9999}){9999}` is short, and compiled it fills the memory of any machine.
-_MAX_PATTERN_CHARS = 10_000
-_MAX_REPEATS = 10_000  # all counts of a pattern multiplied; GPT-4's has one, {1,3}
-_DIGIT = regex.compile(r"(\p{N})")
-_COUNT = re.compile(r"\{\s*(\d*)\s*,?\s*(\d*)\s*\}")
+Behavior = Literal["Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Cut at the matches of a pattern, which then stand alone, join a neighbour, or go.
+
+    invert: what lies between the matches takes the part of the matches.
+    Raises: ConfigError for another behavior, and for a pattern that is no regular expression or would fill the memory.
+    """
+
+    pattern: Pattern
+    behavior: Behavior = "Isolated"
+    invert: bool = False
+
+    def __post_init__(self) -> None:
+        _ = self.pattern.compiled  # a broken pattern is reported now, not at the first text
+        if self.behavior not in get_args(Behavior):
+            raise ConfigError(
+                f"behavior must be one of {', '.join(get_args(Behavior))}, got {self.behavior!r:.40}; choose one."
+            )
+
+    def cut(self, piece: str) -> list[str]:
+        """The pieces of a piece.
+
+        Example:
+            >>> Split(Pattern(r"-"), "MergedWithNext").cut("a-b--c")
+            ['a', '-b', '-', '-c']
+        """
+        parts: list[tuple[str, bool]] = []  # (text, whether the pattern matches it)
+        end = 0
+        for match in self.pattern.compiled.finditer(piece):
+            if end < match.start():
+                parts.append((piece[end : match.start()], self.invert))
+            parts.append((match.group(), not self.invert))
+            end = match.end()
+        if end < len(piece):
+            parts.append((piece[end:], self.invert))
+        if self.behavior == "Isolated":
+            return [text for text, _ in parts if text]
+        if self.behavior == "Removed":
+            return [text for text, matches in parts if text and not matches]
+        if self.behavior == "MergedWithNext":  # MergedWithPrevious, read from the right
+            return [text for text in reversed(_joined(parts[::-1], self.behavior)) if text]
+        return [text for text in _joined(parts, self.behavior) if text]
+
+
+@dataclass(frozen=True, slots=True)
+class Digits:
+    """Cut numbers off: each digit a piece of its own, as in SmolLM 2, or each run of digits."""
+
+    individual_digits: bool
+
+    def cut(self, piece: str) -> list[str]:
+        """The pieces of a piece.
+
+        Example:
+            >>> Digits(individual_digits=True).cut("room 42")
+            ['room ', '4', '2']
+        """
+        pattern = r"\p{N}" if self.individual_digits else r"\p{N}+"
+        return Split(Pattern(pattern)).cut(piece)
+
+
+@dataclass(frozen=True, slots=True)
+class ByteLevel:
+    """The last step of every byte-level tokenizer: GPT-2's pattern, if use_regex says so.
+
+    add_prefix_space: a piece that does not begin with a space gets one.
+    trim_offsets: tells other programs where tokens lie in the text; the ids do not depend on it.
+    """
+
+    add_prefix_space: bool = False
+    use_regex: bool = True
+    trim_offsets: bool = field(default=True, compare=False)
+
+    REQUIRED: ClassVar = ("add_prefix_space",)  # programs differ in what they take for granted
+
+    def cut(self, piece: str) -> list[str]:
+        """The pieces of a piece."""
+        piece = self.prefixed(piece)
+        return compile_pattern(GPT2_PATTERN).findall(piece) if self.use_regex else [piece]
+
+    def prefixed(self, piece: str) -> str:
+        """The piece with the space that it may need in front."""
+        return f" {piece}" if self.add_prefix_space and not piece.startswith(" ") else piece
+
+
+Step = Split | Digits | ByteLevel
+STEPS: tuple[type[Step], ...] = (Split, Digits, ByteLevel)
+
+
+def steps_of(pattern: str) -> tuple[Step, ...]:
+    """The steps that cut by one pattern."""
+    if pattern == GPT2_PATTERN:
+        return (ByteLevel(),)
+    return (Split(Pattern(pattern)), ByteLevel(use_regex=False))
 
 
 class PreTokenizer:
-    """Cuts text by a pattern; GPT-2's own pattern takes a fast path, tested equal to the plain one.
+    """Cuts text in steps; GPT-2's own pattern takes a fast path, tested equal to the plain one.
 
-    With `splits_digits` every digit is cut off first, and the pattern sees what lies between.
-    What a pattern does not match becomes a piece as well: the pieces always join up to the text.
-    Which characters are letters and numbers is decided by the Unicode version of the `regex` package.
-    Raises: ConfigError when the pattern is no regular expression, or would fill the memory.
+    What a pattern does not match becomes a piece as well: unless a step removes or adds text, the pieces join up to it.
+    Raises: ConfigError when ByteLevel is not the last step, or stands among the others.
     """
 
-    def __init__(self, pattern: str = GPT2_PATTERN, *, splits_digits: bool = False) -> None:
-        self.pattern = pattern
-        self.splits_digits = splits_digits
-        self._is_gpt2 = pattern == GPT2_PATTERN
-        _check_size(pattern)
-        try:
-            self._compiled = regex.compile(pattern)
-        except (regex.error, RecursionError) as cause:
+    def __init__(self, steps: Sequence[Step] = (ByteLevel(),)) -> None:
+        *first, last = steps or (None,)
+        if not isinstance(last, ByteLevel) or any(isinstance(step, ByteLevel) for step in first):
             raise ConfigError(
-                f"the pattern must be a regular expression, got {pattern!r:.500} ({cause}); correct it."
-            ) from cause
+                f"a byte-level tokenizer must cut text by ByteLevel once, as its last step, got {steps!r:.200}; "
+                "the `tokenizers` package can run other orders."
+            )
+        self.steps = tuple(steps)
+        self._first, self._last = first, last
+        self._reference = compile_pattern(GPT2_PATTERN)
 
     def pieces(self, text: str) -> Iterator[list[str]]:
         r"""The pieces in order, a list for each chunk of the text, so that memory stays small.
@@ -63,54 +150,39 @@ class PreTokenizer:
             >>> list(PreTokenizer().pieces("They'll see  42!"))
             [['They', "'ll", ' see', ' ', ' 42', '!']]
         """
-        if self.splits_digits:
-            for part in _DIGIT.split(text):  # every second part is a digit
-                if _DIGIT.fullmatch(part):
-                    yield [part]
-                else:
-                    yield from self._pieces_between_digits(part)
+        parts = [text]
+        for step in self._first:
+            parts = [piece for part in parts for piece in step.cut(part)]
+        if not self._last.use_regex:
+            yield [self._last.prefixed(part) for part in parts]
             return
-        yield from self._pieces_between_digits(text)
-
-    def _pieces_between_digits(self, text: str) -> Iterator[list[str]]:
-        if not self._is_gpt2:
-            yield self._matches_and_gaps(text)
-            return
-        for chunk in self.chunks(text):
-            is_plain = chunk.isascii() or _PLAIN_TEXT.fullmatch(chunk) is not None
-            yield _PLAIN_PATTERN.findall(chunk) if is_plain else self._compiled.findall(chunk)
+        for part in parts:
+            for chunk in self.chunks(self._last.prefixed(part)):
+                is_plain = chunk.isascii() or _PLAIN_TEXT.fullmatch(chunk) is not None
+                yield _PLAIN_PATTERN.findall(chunk) if is_plain else self._reference.findall(chunk)
 
     def chunks(self, text: str) -> Iterator[str]:
         """Cut long text where GPT-2's pieces have a border; text without such a place stays whole."""
         start = 0
         while start < len(text):
-            cut = _SAFE_CUT.search(text, start + _CHUNK_CHARS) if self._is_gpt2 else None
+            cut = _SAFE_CUT.search(text, start + _CHUNK_CHARS)
             end = cut.end() if cut else len(text)
             yield text[start:end]
             start = end
 
-    def _matches_and_gaps(self, text: str) -> list[str]:
-        pieces, end = [], 0
-        for match in self._compiled.finditer(text):
-            pieces += [text[end : match.start()], match.group()]
-            end = match.end()
-        pieces.append(text[end:])
-        return [piece for piece in pieces if piece]
 
-
-def _check_size(pattern: str) -> None:
-    n_repeats = 1
-    if len(pattern) <= _MAX_PATTERN_CHARS:
-        for match in _COUNT.finditer(pattern):
-            n_repeats *= max(int(digits[:9] or 1) or 1 for digits in match.groups())
-            if n_repeats > _MAX_REPEATS:
-                break
+def _joined(parts: Sequence[tuple[str, bool]], behavior: Behavior) -> list[str]:
+    """Join matches to the part that was read before them, or runs of one kind."""
+    joined: list[str] = []
+    earlier = False
+    for text, matches in parts:
+        joins = matches == earlier if behavior == "Contiguous" else matches and not earlier
+        if joins and joined:
+            joined[-1] = text + joined[-1] if behavior == "MergedWithNext" else joined[-1] + text
         else:
-            return
-    raise ConfigError(
-        f"the pattern must have at most {_MAX_PATTERN_CHARS:,} characters and repeat at most {_MAX_REPEATS:,} "
-        f"times, got {pattern!r:.100} ({len(pattern):,} characters); shorten it or lower the counts in braces."
-    )
+            joined.append(text)
+        earlier = matches
+    return joined
 
 
 def check_unicode(text: str) -> None:

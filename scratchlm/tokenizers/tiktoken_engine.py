@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import tiktoken
 
 from scratchlm.core.errors import ConfigError
 from scratchlm.tokenizers.merging import Merge
-from scratchlm.tokenizers.pretokenizer import GPT2_PATTERN
+from scratchlm.tokenizers.patterns import GPT2_PATTERN
 
 # tiktoken 0.14 panics on a run of a million spaces (its regular expression's stack overflows); 100,000 are
 # fine.
@@ -16,19 +14,21 @@ from scratchlm.tokenizers.pretokenizer import GPT2_PATTERN
 MAX_CHUNK_CHARS = 100_000
 
 
-def build_encoding(merges: list[Merge], vocab: dict[bytes, int], pattern: str) -> tiktoken.Encoding:
-    """tiktoken's encoder over our own, already checked tables; nothing is downloaded.
+def build_encoding(merges: list[Merge], vocab: dict[bytes, int]) -> tiktoken.Encoding:
+    """tiktoken's encoder over our own, already checked tables, cutting text by GPT-2's pattern; nothing is downloaded.
 
     tiktoken has no list of merges: it joins the neighbours whose joined bytes have the lowest id.
-    Raises: ConfigError when the ids do not rise from merge to merge, or the pattern is not GPT-2's.
+    Raises: ConfigError when the ids do not rise from merge to merge, or a merge comes before one that makes its part.
     """
-    joined = [vocab[left + right] for left, right in merges]
-    if any(later <= earlier for earlier, later in pairwise(joined)) or pattern != GPT2_PATTERN:
-        raise ConfigError(
-            'engine="tiktoken" needs GPT-2\'s pattern and ids that rise in the order of the merges, found '
-            "others; "
-            'use engine="python".'
-        )
     ranks = {token: vocab[token] for token in map(bytes, zip(range(256)))}
-    ranks |= {left + right: id_ for (left, right), id_ in zip(merges, joined)}
-    return tiktoken.Encoding("scratchlm", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+    latest = -1
+    for left, right in merges:
+        id_ = vocab[left + right]
+        if id_ <= latest or left not in ranks or right not in ranks:
+            raise ConfigError(
+                'engine="tiktoken" needs merges in the order in which they were learned and ids that rise with them, '
+                f"got {left!r} and {right!r} out of order; "
+                'use engine="python".'
+            )
+        ranks[left + right] = latest = id_
+    return tiktoken.Encoding("scratchlm", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import re
 import struct
@@ -17,8 +18,10 @@ from scratchlm.checkpoints.gguf_reader import GGUFFile
 from scratchlm.core.errors import CheckpointError, ConfigError, MissingDependencyError
 from scratchlm.model.config import GPTConfig, RopeScaling
 from scratchlm.model.gpt import GPTModel
+from scratchlm.tokenizers.added_tokens import AddedToken
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.families import CL100K, LLAMA3, QWEN2, SMOLLM
 from scratchlm.tokenizers.word import WordTokenizer
 from tests.faults.reading import attack
 
@@ -210,31 +213,33 @@ def test_reading_needs_no_library(tmp_path, tokenizer, monkeypatch):
     assert read_gguf(path).config == make_model().config
 
 
-CUTS = (  # of Llama 3 and Qwen, which cut numbers differently
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+BEGIN = "<|begin_of_text|>"
 VARIANTS = {
-    "smollm": {"splits_digits": True},
-    "llama-bpe": {
-        "pattern": CUTS.replace("DIGITS", r"\p{N}{1,3}"),
-        "ignores_merges": True,
-        "begin_of_text": "<|begin_of_text|>",
-    },
-    "dbrx": {"pattern": CUTS.replace("DIGITS", r"\p{N}{1,3}")},
-    "qwen2": {"pattern": CUTS.replace("DIGITS", r"\p{N}"), "normalization": "NFC"},
-    "qwen2 ": {"pattern": CUTS.replace("DIGITS", r"\p{N}")},
+    "smollm": SMOLLM,
+    "llama-bpe": dataclasses.replace(LLAMA3, begin_of_text=BEGIN),
+    "dbrx": CL100K,
+    "qwen2": QWEN2,
+    "qwen2 ": dataclasses.replace(QWEN2, normalizers=()),
 }
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_each_family_s_tokenizer_comes_back_and_is_named_as_llama_cpp_does(tmp_path, tokenizer, name):
-    special = ["<|begin_of_text|>", "<|end_of_text|>"]
-    family = BPETokenizer(tokenizer.merges, special_tokens=special, **VARIANTS[name])
+    special = [BEGIN, "<|end_of_text|>"]
+    family = BPETokenizer(tokenizer.merges, special_tokens=special, variant=VARIANTS[name])
     path = export_gguf(tmp_path / "a.gguf", make_model("llama"), family)
     assert GGUFFile(path).metadata["tokenizer.ggml.pre"] == name.strip()
-    assert GGUFFile(path).metadata["tokenizer.ggml.add_bos_token"] == ("begin_of_text" in VARIANTS[name])
+    assert GGUFFile(path).metadata["tokenizer.ggml.add_bos_token"] == (name == "llama-bpe")
     assert read_gguf(path).tokenizer.fingerprint == family.fingerprint
+
+
+def test_added_words_missing_bytes_and_holes_come_back(tmp_path):
+    vocab = {bytes([byte]): byte for byte in range(256) if byte != 4}
+    added = [AddedToken(content="<think>", id=258), AddedToken(content="<|endoftext|>", id=256, special=True)]
+    original = BPETokenizer([], vocab=vocab, added_tokens=added, variant=SMOLLM)
+    again = read_gguf(export_gguf(tmp_path / "a.gguf", make_model("llama"), original)).tokenizer
+    assert again.fingerprint == original.fingerprint
+    assert again.unused_ids == [4, 257]
 
 
 # ---------------------------------------------------------------- damaged files

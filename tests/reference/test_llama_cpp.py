@@ -16,6 +16,7 @@ from scratchlm.model.config import GPTConfig, RopeScaling
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers import BPETokenizer, load_gpt2_tokenizer
 from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.families import CL100K, LLAMA3, QWEN2, SMOLLM
 
 pytest.importorskip("xllamacpp")
 
@@ -115,25 +116,15 @@ def test_llama_cpp_splits_text_as_gpt2_does(tmp_path, real_data):
     assert in_llama_cpp(path, texts=TEXTS)["ids"] == [tokenizer.encode(text) for text in TEXTS]
 
 
-CUTS = (  # of Llama 3 and Qwen, which cut numbers differently
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-FAMILIES = {
-    "SmolLM": {"splits_digits": True},
-    "Llama 3": {"pattern": CUTS.replace("DIGITS", r"\p{N}{1,3}"), "ignores_merges": True},
-    "Llama 3 with merges": {"pattern": CUTS.replace("DIGITS", r"\p{N}{1,3}")},
-    "Qwen": {"pattern": CUTS.replace("DIGITS", r"\p{N}"), "normalization": "NFC"},
-}
+FAMILIES = {"SmolLM": SMOLLM, "Llama 3": LLAMA3, "Llama 3 with merges": CL100K, "Qwen": QWEN2}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_llama_cpp_splits_text_as_other_families_do(tmp_path, family):
     text = "The cat's 1234 5678 DON'T\n\n  and\tso on 12 34 (or) [not] "
-    pattern = FAMILIES[family].get("pattern")
-    trained = train_bpe([text * 40], 300, **({} if pattern is None else {"pattern": pattern}))
-    tokenizer = BPETokenizer(trained.merges, special_tokens=["<|endoftext|>"], **FAMILIES[family])
+    trained = train_bpe([text * 40], 300)
+    tokenizer = BPETokenizer(trained.merges, special_tokens=["<|endoftext|>"], variant=FAMILIES[family])
     path = export_gguf(tmp_path / "a.gguf", make_model("llama", tokenizer.vocab_size), tokenizer)
     texts = [unicodedata.normalize("NFC", text) for text in TEXTS]
     assert in_llama_cpp(path, texts=texts)["ids"] == [tokenizer.encode(text) for text in texts]

@@ -58,7 +58,7 @@ def test_the_engine_can_be_chosen_when_loading(tmp_path):
 def test_a_special_token_spelt_like_an_ordinary_one_cannot_be_saved(tmp_path):
     # The token of the bytes " a" is spelt Ġa in the file, and so is this special token.
     tokenizer = BPETokenizer([(b" ", b"a")], special_tokens=["Ġa"])
-    with pytest.raises(TokenizerError, match="found the special token 'Ġa'"):
+    with pytest.raises(TokenizerError, match="found the added token 'Ġa'"):
         tokenizer.save(tmp_path / "tokenizer.json")
     assert list(tmp_path.iterdir()) == []
 
@@ -75,15 +75,32 @@ def _set(*path_and_value):
     return change
 
 
+def nested_sequence(depth):
+    value = {"type": "NFC"}
+    for _ in range(depth):
+        value = {"type": "Sequence", "normalizers": [value]}
+    return value
+
+
 DAMAGES = {
     "no model": (_set("model", None), "found no model"),
     "another model": (_set("model", "type", "Unigram"), "found 'Unigram'"),
-    "a normalizer": (_set("normalizer", {"type": "NFKC"}), "normalizer"),
+    "a normalizer": (_set("normalizer", {"type": "Nmt"}), "normalizer"),
     "dropout": (_set("model", "dropout", 0.1), "dropout = 0.1"),
     "prefix": (_set("model", "continuing_subword_prefix", "##"), "continuing_subword_prefix"),
     "ignored merges": (_set("model", "ignore_merges", "yes"), "ignore_merges"),
-    "bytes as fallback": (_set("model", "byte_fallback", True), "byte_fallback"),
-    "a prefix space": (_set("pre_tokenizer", "add_prefix_space", True), "pre_tokenizer"),
+    "bytes as fallback": (_set("model", "byte_fallback", 1.5), "byte_fallback"),
+    "a prefix space": (_set("pre_tokenizer", "add_prefix_space", "yes"), "pre_tokenizer"),
+    "a step of ours with more": (_set("pre_tokenizer", "lower", True), "pre_tokenizer"),
+    "a bad pattern": (
+        _set("normalizer", {"type": "Replace", "pattern": {"Regex": "("}, "content": ""}),
+        "regular expression",
+    ),
+    "steps without end": (_set("normalizer", nested_sequence(30)), "normalizer"),
+    "an unknown token that is none": (
+        lambda document: (document["model"]["vocab"].pop("ď"), document["model"].update(unk_token="<u>")),
+        "unk_token must be a token of the vocabulary, got '<u>'",
+    ),
     "no pre-tokenizer": (_set("pre_tokenizer", None), "pre_tokenizer"),
     "a template": (_set("post_processor", {"type": "TemplateProcessing"}), "post_processor"),
     "another decoder": (_set("decoder", {"type": "Metaspace"}), "decoder"),
@@ -96,11 +113,15 @@ DAMAGES = {
     "id too large": (_set("model", "vocab", "a", 10**9), "found 1000000000"),
     "id twice": (_set("model", "vocab", "a", 3), "each id must belong to one token"),
     "id no number": (_set("model", "vocab", "a", [1]), r"found \[1\]"),
-    "byte missing": (lambda document: document["model"]["vocab"].pop("!"), "from 0 to"),
+    "token of a merge missing": (
+        lambda document: document["model"]["vocab"].pop("t"),
+        "the vocabulary has no token b't'",
+    ),
     "special ids differ": (_set("added_tokens", 0, "id", 5), "must give '<|endoftext|>' one id"),
     "special without content": (_set("added_tokens", 0, "content", None), "must hold 'content' as str"),
     "special is no object": (_set("added_tokens", 0, "x"), "must hold added_tokens as objects"),
-    "special strips": (_set("added_tokens", 0, "lstrip", True), "lstrip"),
+    "special strips a little": (_set("added_tokens", 0, "lstrip", 0.5), "lstrip"),
+    "special has another flag": (_set("added_tokens", 0, "loud", True), "loud"),
 }
 
 

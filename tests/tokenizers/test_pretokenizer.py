@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scratchlm.core.errors import ConfigError, TokenizerError
 from scratchlm.tokenizers import pretokenizer
 from scratchlm.tokenizers.bpe import BPETokenizer
-from scratchlm.tokenizers.pretokenizer import GPT2_PATTERN, PreTokenizer, check_unicode
+from scratchlm.tokenizers.patterns import GPT2_PATTERN
+from scratchlm.tokenizers.pretokenizer import PreTokenizer, check_unicode, steps_of
 from scratchlm.tokenizers.word import LosslessWordTokenizer, WordTokenizer
 
 REFERENCE = regex.compile(GPT2_PATTERN)
@@ -22,7 +23,7 @@ TEXT = st.text(
 
 
 def pieces(text: str, pattern: str = GPT2_PATTERN) -> list[str]:
-    return [piece for chunk in PreTokenizer(pattern).pieces(text) for piece in chunk]
+    return [piece for chunk in PreTokenizer(steps_of(pattern)).pieces(text) for piece in chunk]
 
 
 @settings(deadline=None, database=None, max_examples=300)
@@ -68,7 +69,7 @@ def test_a_pattern_with_groups_still_yields_whole_matches():
 
 def test_a_broken_pattern_is_a_config_error():
     with pytest.raises(ConfigError, match="must be a regular expression"):
-        PreTokenizer("(")
+        PreTokenizer(steps_of("("))
 
 
 def test_contractions_numbers_and_spaces_are_cut_as_gpt2_does():
