@@ -11,7 +11,7 @@ from scratchlm.core.errors import ConfigError, TokenizerError
 from scratchlm.core.files import MAX_TOKENIZER_BYTES, read_json, write_json
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.bpe_training import train_bpe
-from scratchlm.tokenizers.byte_symbols import from_symbols, to_symbols
+from scratchlm.tokenizers.byte_symbols import BYTES_IN_ID_ORDER, from_symbols, to_symbols
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT
 
@@ -134,6 +134,11 @@ class BPETokenizerSimple:
             raise TokenizerError(
                 f"{bpe_merges_path} must merge ids of {vocab_path}, found {unknown[0]}; the two files do not "
                 "belong together."
+            )
+        missing = set(BYTES_IN_ID_ORDER) - set(tokens.values())
+        if missing:
+            raise TokenizerError(
+                f"{vocab_path} must hold all 256 single bytes, found none for {min(missing)!r}; save the tokenizer again."
             )
         self._trained = BPETokenizer(
             [(tokens[left], tokens[right]) for left, right in merges],
