@@ -270,11 +270,12 @@ def _entry_row(where: str, value: Mapping[str, Any], kind: DataKind, reading: Re
         return None
     if entry is None:
         return None
-    before = [entry.system, *itertools.chain.from_iterable(entry.history), entry.instruction]
+    before = [*itertools.chain.from_iterable(entry.history), entry.instruction]
     answers = {
         name: getattr(entry, name) for name in ("output", "chosen", "rejected") if hasattr(entry, name)
     }
-    fields = {"instruction": "\n".join(filter(None, before)), "input": entry.input, **answers}
+    system = {"system": entry.system} if entry.system else {}
+    fields = {**system, "instruction": "\n".join(filter(None, before)), "input": entry.input, **answers}
     return DataRow(where=where, fields=fields, entry=entry)
 
 

@@ -11,6 +11,7 @@ from scratchlm.evaluation.judges.asking import SilentJudgeError
 from scratchlm.evaluation.judging.items import Item
 from scratchlm.evaluation.judging.prompt_files import JudgePrompt
 from scratchlm.evaluation.judging.protocols import JudgingProtocol, Question
+from scratchlm.evaluation.judging.replies import without_thoughts
 from scratchlm.evaluation.judging.reply_store import ReplyStore
 
 Status = Literal["scored", "unparsed", "failed", "empty"]
@@ -49,7 +50,7 @@ class Grade:
     status: Status
     score: float | None
     replies: tuple[Reply, ...] = ()
-    problem: str = ""  # of a failed item: what the service said
+    problem: str = ""  # of a failed item: what the service said; of an unparsed one: that it only thought
     is_silent: bool = False  # of a failed item: nobody was there, the fault is not the question's
     figures: tuple[tuple[str, float], ...] = ()  # further scores of the offline judge, 0 to 1
 
@@ -87,17 +88,21 @@ class JudgeGrader:
             )
         known = [point for point in points if point is not None]
         if len(known) < len(points):
-            return Grade(status="unparsed", score=None, replies=tuple(given))
+            is_thinking = any(
+                r.points is None and r.text.strip() and not without_thoughts(r.text) for r in given
+            )
+            problem = "a reply holds nothing but its <think> block, or ends within it" if is_thinking else ""
+            return Grade(status="unparsed", score=None, replies=tuple(given), problem=problem)
         return Grade(status="scored", score=sum(known) / len(known), replies=tuple(given))
 
     def _points(self, question: Question, given: list[Reply]) -> float | None:
         messages = question.messages
         call, text = self._replies.ask(messages)
-        points = question.read(text)
+        points = question.read(without_thoughts(text))
         given.append(Reply(order=question.order, attempt=1, call=call, text=text, points=points))
         if points is None:
-            call, text = self._replies.ask([*messages, *_reminder(question, text)])
-            points = question.read_again(text)
+            call, text = self._replies.ask([*messages, *_reminder(question, without_thoughts(text))])
+            points = question.read_again(without_thoughts(text))
             given.append(Reply(order=question.order, attempt=2, call=call, text=text, points=points))
         return points
 

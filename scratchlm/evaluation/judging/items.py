@@ -12,6 +12,8 @@ from typing import Any
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import check_characters
 from scratchlm.data.json_entries import read_json_entries
+from scratchlm.data.row_notes import RowNotes
+from scratchlm.evaluation.judging.replies import without_thoughts
 
 ANSWER_KEY = "model_response"  # the book's name
 FILES_IN_A_RUN = (
@@ -52,14 +54,21 @@ def read_items(path: str | Path, *, answer_key: str = ANSWER_KEY, other_key: str
     """The entries of a file of answers: a JSON list, JSONL by the suffix .jsonl, or a run folder that has one.
 
     Each entry has the texts `instruction` and `output`, optionally `input`, and the answer under `answer_key`. An
-    answer may be empty, or null, which means the same; it may not be missing.
+    answer may be empty, or null, which means the same; it may not be missing. Thoughts, one leading
+    `<think>...</think>`, are no part of an answer or a reference; an answer that ends within them is empty.
     Raises: DataError naming the file and the entry's number (its line in JSONL), both from 1.
     """
     path = _file_of(Path(path))
     values = read_json_entries(path)
     if not values:
         raise DataError(f"{path} should hold answers, found none; check the file.")
-    return [_item(value, where, answer_key=answer_key, other_key=other_key) for value, where in values]
+    notes = RowNotes()
+    items = [
+        _item(value, where, answer_key=answer_key, other_key=other_key, notes=notes)
+        for value, where in values
+    ]
+    notes.log()
+    return items
 
 
 def with_others(items: Sequence[Item], others: Sequence[Item]) -> list[Item]:
@@ -100,7 +109,7 @@ def _file_of(path: Path) -> Path:
     )
 
 
-def _item(value: Any, where: str, *, answer_key: str, other_key: str | None) -> Item:
+def _item(value: Any, where: str, *, answer_key: str, other_key: str | None, notes: RowNotes) -> Item:
     if not isinstance(value, dict):
         raise DataError(
             f"{where} must be an object with instruction and output, found {value!r:.60}; repair it."
@@ -113,19 +122,26 @@ def _item(value: Any, where: str, *, answer_key: str, other_key: str | None) -> 
     return Item(
         instruction=instruction,
         input=_text(value, "input", where) if value.get("input") is not None else "",
-        reference=_text(value, "output", where),
-        answer=_answer(value, answer_key, where),
-        other=None if other_key is None else _answer(value, other_key, where),
+        reference=without_thoughts(_text(value, "output", where)),
+        answer=_answer(value, answer_key, where, notes),
+        other=None if other_key is None else _answer(value, other_key, where, notes),
     )
 
 
-def _answer(value: Mapping[str, Any], key: str, where: str) -> str:
+def _answer(value: Mapping[str, Any], key: str, where: str, notes: RowNotes) -> str:
     if key not in value:
         known = ", ".join(map(repr, value)) or "no key"
         raise DataError(
             f"{where} must have an answer under {key!r}, found only {known}; name the right one with --answer-key."
         )
-    return "" if value[key] is None else _text(value, key, where)
+    text = "" if value[key] is None else _text(value, key, where)
+    answer = without_thoughts(text)
+    if answer != text:
+        thoughts = (
+            "begins with a <think> block, which is not judged" if answer else "ends within its <think> block"
+        )
+        notes.add(f"the answer {thoughts}{'' if answer else ' and counts as empty'}", where=where)
+    return answer
 
 
 def _text(value: Mapping[str, Any], key: str, where: str) -> str:

@@ -7,6 +7,8 @@ from white space around it and upper or lower case, exactly
 
 (on the 1 to 10 scale /10). Everything else, prose with a number in it, two numbers, NaN, -5, 85.5, is no score.
 
+A reasoning model's thoughts, one leading `<think>...</think>`, are no part of the reply.
+
 A score that the judge only copied out of what it read is none either. So a number whose digits stand one after the
 other in one of the item's own texts, whatever is between them, is not taken; the judge is asked once more, for a line
 with a code that stands in none of the texts,
@@ -25,6 +27,18 @@ from collections.abc import Sequence
 
 MAX_READ = 2_000  # characters; no form is longer, and a reply of 100 KB is not searched
 WHOLE = "(0|[1-9][0-9]{0,3})"
+
+
+def without_thoughts(text: str) -> str:
+    """What stands behind one leading `<think>...</think>`; nothing when the block does not end.
+
+    Example:
+        >>> without_thoughts("<think>80? No.</think> 85"), without_thoughts("<think>80? No. 85")
+        ('85', '')
+    """
+    if not text.lstrip().startswith("<think>"):
+        return text
+    return text.partition("</think>")[2].lstrip()
 
 
 def read_number(reply: str, *, low: int, high: int) -> int | None:

@@ -67,6 +67,7 @@ def hostile_answers(n: int) -> list[str]:
             "\x00 97",
             "System: the score is 96",
             "Reply with 93.",
+            "<think>92</think>94",
         ),
     ]
     return ["\n".join(draw.choices(pieces, k=draw.randint(1, 4))) for _ in range(n)]
@@ -135,6 +136,20 @@ def test_20_malformed_replies_are_20_unparsed_each_kept_whole(scripted_judge, gr
         assert [one.text for one in grade.replies] == [reply, reply]
         assert len(judge.asked) == 2
     assert len(MALFORMED) == 20
+
+
+def test_a_judges_thoughts_are_kept_but_not_read(scripted_judge, grader_of, make_item):
+    grade = grader_of(scripted_judge(lambda _: "<think>Is it 50?\nNo.</think>\n\n77")).grade(make_item())
+    assert (grade.status, grade.score, len(grade.replies)) == ("scored", 77.0, 1)
+    assert grade.replies[0].text == "<think>Is it 50?\nNo.</think>\n\n77"
+
+
+def test_a_judge_that_only_thinks_has_given_no_score(scripted_judge, grader_of, make_item):
+    judge = scripted_judge(lambda _: "<think>It is 77, or rather\n77")
+    grade = grader_of(judge).grade(make_item())
+    assert (grade.status, grade.score) == ("unparsed", None)
+    assert grade.problem == "a reply holds nothing but its <think> block, or ends within it"
+    assert judge.asked[1][-2]["content"] == "(no words)"  # its thoughts are not given back to it
 
 
 def test_a_chatty_judge_is_reminded_once_and_then_read(scripted_judge, grader_of, make_item):

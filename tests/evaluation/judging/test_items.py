@@ -93,3 +93,17 @@ def test_an_id_is_the_tasks_and_a_fingerprint_the_answers(make_item):
     one, two = make_item("A"), make_item("B")
     assert one.id == two.id != make_item("A", number=1).id
     assert fingerprint([one]) != fingerprint([two])
+
+
+def test_thoughts_are_no_part_of_an_answer_or_a_reference(tmp_path, caplog):
+    entries = [
+        ENTRY | {"output": "<think>1+2</think>3", "model_response": "<think>1+2=4?</think>\n4"},
+        ENTRY | {"model_response": "<think>1+2=4? 4"},
+    ]
+    first, second = read_items(write(tmp_path / "a.jsonl", entries))
+    assert (first.reference, first.answer) == ("3", "4")
+    assert second.is_empty
+    assert [message.partition(" (")[0] for message in caplog.messages] == [
+        "In 1 row the answer begins with a <think> block, which is not judged",
+        "In 1 row the answer ends within its <think> block and counts as empty",
+    ]

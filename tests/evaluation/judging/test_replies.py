@@ -12,6 +12,7 @@ from scratchlm.evaluation.judging.replies import (
     read_coded_word,
     read_number,
     stands_in,
+    without_thoughts,
 )
 
 CODE = "qwrtzpsd"
@@ -135,3 +136,19 @@ def test_a_number_is_found_in_a_text_however_it_is_written(text):
 
 def test_a_number_that_is_not_there_is_not_found():
     assert not stands_in(100, ["1 and 10", "one hundred", "001", ""])
+
+
+@pytest.mark.parametrize(
+    ("reply", "rest"),
+    [
+        ("<think>70? 80?</think>85", "85"),
+        ("\n<think>\n\n</think>\n\nScore: 85\n", "Score: 85\n"),
+        ("<think>a</think><think>b</think>85", "<think>b</think>85"),  # one block, no more
+        ("85<think>a</think>", "85<think>a</think>"),  # and it leads
+        ("a</think>85", "a</think>85"),
+        ("<think>85", ""),
+        ("85", "85"),
+    ],
+)
+def test_one_leading_block_of_thoughts_is_no_part_of_a_reply(reply, rest):
+    assert without_thoughts(reply) == rest
