@@ -31,6 +31,7 @@ IN_WORDS: dict[Measure, str] = {
     "accuracy_characters": "right by log probability per character",
     "accuracy_bytes": "right by log probability per byte",
     "accuracy_folded": "right when case and outer punctuation are forgiven",
+    "accuracy_strict": "right and written behind ####",
 }
 
 
@@ -40,7 +41,8 @@ class EvaluateTask(Common):
 
     cloze: {"text"}, the last word is asked for, as in LAMBADA. choice: as in HellaSwag {"ctx", "endings", "label"}, as
     in ARC {"question", "choices": {"text", "label"}, "answerKey"}, or {"prompt", "choices": [...], "answer"}.
-    generation: {"prompt", "answer"}, the likeliest continuation must be the answer.
+    generation: {"prompt", "answer"}, the likeliest continuation must be the answer; of a number, or of a solution that
+    ends in "#### NUMBER" as GSM8K's, only the final number is compared.
 
     Example: scratchlm evaluate task --model runs/books --data hellaswag.jsonl --limit 500
     """
@@ -50,8 +52,10 @@ class EvaluateTask(Common):
     kind: Literal["auto", "cloze", "choice", "generation"] = "auto"  # auto: as the first question looks
     limit: int | None = None  # only so many questions, from the beginning
     batch_size: int = 16  # texts at a time; changes the speed only
-    max_new_tokens: int = 64  # of a generation task
-    stop: tuple[str, ...] = ("\n",)  # where an answer of a generation task ends
+    max_new_tokens: int | None = None  # of a generation task; None = 64, for numbers 256 or half the context
+    stop: tuple[str, ...] | None = (
+        None  # texts that end an answer; None = end of line, for numbers "Question:"
+    )
     out: Path | None = None  # write what was done with each question here, one JSON object a line
 
 

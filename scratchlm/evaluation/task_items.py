@@ -2,7 +2,8 @@
 
 Cloze: `{"text": ...}`, the last word is asked for (LAMBADA). Choice: `{"ctx", "endings", "label"}` (HellaSwag),
 `{"question", "choices": {"text", "label"}, "answerKey"}` (ARC), or plainly `{"prompt" or "question", "choices": [...],
-"answer": index or text}`. Generation: `{"prompt" or "question", "answer": text or list of texts}`.
+"answer": index or text}`. Generation: `{"prompt" or "question", "answer": text or list of texts}`; where the answer is
+a number, or a solution that ends in `#### NUMBER` (GSM8K), that number is asked for.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
 from scratchlm.core.errors import DataError
 from scratchlm.core.files import parse_json, read_json, read_utf8
+from scratchlm.evaluation.text_scores import marked_number
 
 TaskKind = Literal["cloze", "choice", "generation"]
 
@@ -41,11 +44,12 @@ class ChoiceItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationItem:
-    """A prompt, and the answers that are right."""
+    """A prompt, and the answers that are right; where `number` is given, that number as the final one."""
 
     prompt: str
     answers: tuple[str, ...]
     origin: str
+    number: Decimal | None = None
 
 
 TaskItem = ClozeItem | ChoiceItem | GenerationItem
@@ -158,12 +162,17 @@ def _without_brackets(text: str) -> str:
 
 
 def _generation(value: Mapping[str, Any], origin: str) -> GenerationItem:
+    if isinstance(value.get("answer"), (int, float)) and not isinstance(value["answer"], bool):
+        value = {**value, "answer": f"#### {Decimal(str(value['answer'])):f}"}
     is_list = isinstance(value.get("answer"), list)
     answers = _texts(value, "answer", origin) if is_list else (_text(value, "answer", origin),)
     prompt = _text(value, "prompt" if "prompt" in value else "question", origin)
     if not answers:
         raise DataError(f"{origin} must have an answer, found an empty list; remove the line.")
-    return GenerationItem(prompt=prompt, answers=answers, origin=origin)
+    number = None if is_list else marked_number(answers[0])
+    if number is not None and "prompt" not in value:
+        prompt = f"Question: {prompt}\nAnswer:"
+    return GenerationItem(prompt=prompt, answers=answers, origin=origin, number=number)
 
 
 def _text(value: Mapping[str, Any], key: str, origin: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 from scratchlm.core.errors import ConfigError, DataError
@@ -18,14 +19,14 @@ from scratchlm.evaluation.likelihood import (
 )
 from scratchlm.evaluation.loss import perplexity_of
 from scratchlm.evaluation.task_items import ChoiceItem, ClozeItem, GenerationItem
-from scratchlm.evaluation.text_scores import exact_match
+from scratchlm.evaluation.text_scores import exact_match, final_number, marked_number
 from scratchlm.generation.batches import texts_in_batches
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.word import loses_text
 
 Progress = Callable[[int, int], None]
-Measure = Literal["accuracy", "accuracy_characters", "accuracy_bytes", "accuracy_folded"]
+Measure = Literal["accuracy", "accuracy_characters", "accuracy_bytes", "accuracy_folded", "accuracy_strict"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,20 +149,27 @@ def score_generation(
     tokenizer: Tokenizer,
     items: Sequence[GenerationItem],
     *,
-    max_new_tokens: int = 64,
-    stop_texts: Sequence[str] = ("\n",),
+    max_new_tokens: int | None = None,
+    stop_texts: Sequence[str] | None = None,
     batch_size: int = 16,
     progress: Progress | None = None,
 ) -> TaskResult:
-    """Does the model, always taking the likeliest token, write exactly the answer?
+    """Does the model, always taking the likeliest token, write exactly the answer, or come to its number?
 
-    It writes until a stop text, end-of-text or max_new_tokens. White space around the answer is no part of it;
-    `accuracy_folded` also forgives case and punctuation at the ends. Prompts keep room for the answer: what does
-    not fit falls away at the beginning and is counted.
+    It writes until a stop text, end-of-text or max_new_tokens; by default to the end of the line, and 64 tokens. White
+    space around the answer is no part of it; `accuracy_folded` also forgives case and punctuation at the ends. Where a
+    number is asked for, the default is up to the next "Question:", and 256 tokens or half of the context: the final
+    number counts, and for `accuracy_strict` only one behind `####`. Prompts keep room for the answer: what does not
+    fit falls away at the beginning and is counted.
     Raises: DataError for no items, and for a model that has no room for max_new_tokens; ConfigError for
         impossible settings.
     """
     _need_items(items)
+    asks_number = any(item.number is not None for item in items)
+    if max_new_tokens is None:
+        max_new_tokens = min(256, model.config.context_length // 2) if asks_number else 64
+    if stop_texts is None:
+        stop_texts = ("Question:",) if asks_number else ("\n",)
     if max_new_tokens < 1:
         raise ConfigError(f"max_new_tokens must be at least 1, got {max_new_tokens}; 64 is the default.")
     room = model.config.context_length - max_new_tokens
@@ -186,18 +194,32 @@ def score_generation(
         batch_size=batch_size,
         progress=progress,
     )
-    strict = [texts[i].strip() in {answer.strip() for answer in item.answers} for i, item in enumerate(items)]
-    folded = [any(exact_match(texts[i], answer) for answer in item.answers) for i, item in enumerate(items)]
+    right = [_is_right(item, texts[i], final_number) for i, item in enumerate(items)]
+    rights: dict[Measure, int] = {"accuracy": sum(right)}
+    if asks_number:
+        rights["accuracy_strict"] = sum(
+            _is_right(item, texts[i], marked_number) for i, item in enumerate(items)
+        )
+    else:
+        rights["accuracy_folded"] = sum(
+            any(exact_match(texts[i], answer) for answer in item.answers) for i, item in enumerate(items)
+        )
     return TaskResult(
-        rights={"accuracy": sum(strict), "accuracy_folded": sum(folded)},
+        rights=rights,
         n=len(items),
         chance=None,
         n_cropped=sum(len(prompt) > room for prompt in prompts),
         items=tuple(
-            {"origin": item.origin, "written": texts[i], "answers": list(item.answers), "right": strict[i]}
+            {"origin": item.origin, "written": texts[i], "answers": list(item.answers), "right": right[i]}
             for i, item in enumerate(items)
         ),
     )
+
+
+def _is_right(item: GenerationItem, text: str, number_in: Callable[[str], Decimal | None]) -> bool:
+    if item.number is None:
+        return text.strip() in {answer.strip() for answer in item.answers}
+    return number_in(text) == item.number
 
 
 def _pair(tokenizer: Tokenizer, context: str, continuation: str, origin: str, *, room: int) -> EncodedPair:

@@ -6,6 +6,47 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
+
+_NUMBER = re.compile(
+    r"(?P<sign>(?<![\w)\]])[-\u2212] ?)?(?:[$€£¥](?P<late_sign>[-\u2212])?)?"
+    r"(?P<size>(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)|\d+)(?:\.\d+)?|(?<![\d.])\.\d+)"
+)
+_MARKED = re.compile(r"####(?P<answer>[^\n]*)")  # how GSM8K ends its solutions
+
+
+def marked_number(text: str) -> Decimal | None:
+    """The number behind the first `####`, as GSM8K's solutions end; None without one.
+
+    Example:
+        >>> marked_number("12 and 60 are 72 clips.\\n#### 72")
+        Decimal('72')
+    """
+    found = _MARKED.search(text)
+    return None if found is None else _last_number(found["answer"])
+
+
+def final_number(text: str) -> Decimal | None:
+    """The number that a solution comes to: the marked one, else the last in the text; None without a number.
+
+    Signs of currency, commas between thousands, units and the full stop behind are no part of it.
+    Source: lm-evaluation-harness's `gsm8k`, filters `strict-match` and `flexible-extract`; but numbers are compared as
+        values, so 72 and 72.00 are equal here.
+    Example:
+        >>> final_number("The answer is $1,234.50.") == final_number("#### 1234.5"), final_number("about -7 °C")
+        (True, Decimal('-7'))
+    """
+    marked = marked_number(text)
+    return _last_number(text) if marked is None else marked
+
+
+def _last_number(text: str) -> Decimal | None:
+    numbers = list(_NUMBER.finditer(text))
+    if not numbers:
+        return None
+    found = numbers[-1]
+    size = Decimal(found["size"].replace(",", ""))
+    return -size if found["sign"] or found["late_sign"] else size
 
 
 def normalize_answer(text: str) -> str:

@@ -67,6 +67,17 @@ def test_a_generation_row_may_have_several_answers(read):
     assert [item.answers for item in items] == [("2",), ("3", "three")]
 
 
+def test_a_solution_of_gsm8k_asks_for_its_final_number(read):
+    kind, items = read(
+        {"question": "How many?", "answer": "He has 7*10=<<7*10=70>>70.\n#### 1,070"},
+        {"question": "How many?", "answer": -7},
+        {"prompt": "Q: How many?\nA:", "answer": "#### 7"},
+    )
+    assert kind == "generation"
+    assert [item.number for item in items] == [1070, -7, 7]
+    assert [item.prompt for item in items] == ["Question: How many?\nAnswer:"] * 2 + ["Q: How many?\nA:"]
+
+
 def test_a_json_list_and_a_limit(tmp_path):
     path = tmp_path / "task.json"
     path.write_text(json.dumps([{"text": f"word number {i}"} for i in range(5)]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 
 import pytest
 import torch
@@ -100,6 +101,23 @@ def test_a_generated_answer_must_be_exact_or_exact_after_folding(model, tiny_tok
     result = score_generation(model, tiny_tokenizer, items, max_new_tokens=8, stop_texts=(), batch_size=2)
     assert [row["right"] for row in result.items] == [True, True, False, False, True]
     assert result.rights == {"accuracy": 3, "accuracy_folded": 4}
+
+
+def test_where_a_number_is_asked_for_only_the_final_one_is_compared(model, tiny_tokenizer, monkeypatch):
+    written = ["6 and 66 make 72.\n#### 72", "so 72.00 of them", "#### 72 or 73", "73", ""]
+    asked = {}
+
+    def texts_in_batches(model, prompts, config, **settings):
+        asked["config"] = config
+        return written[: len(prompts)]
+
+    monkeypatch.setattr("scratchlm.evaluation.tasks.texts_in_batches", texts_in_batches)
+    item = GenerationItem(prompt="The cat", answers=("#### 72",), origin="", number=Decimal(72))
+    result = score_generation(model, tiny_tokenizer, [item] * 5)
+    assert [row["right"] for row in result.items] == [True, True, False, False, False]
+    assert result.rights == {"accuracy": 2, "accuracy_strict": 1}
+    assert asked["config"].stop_texts == ("Question:",)
+    assert asked["config"].max_new_tokens == model.config.context_length // 2
 
 
 def test_an_answer_ends_at_the_stop_text(model, tiny_tokenizer):
