@@ -32,6 +32,7 @@ from scratchlm.core.assets import asset_path, find_file
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
 from scratchlm.core.files import read_json
 from scratchlm.core.gpt2_assets import GPT2_SIZES, gpt2_files, gpt2_size
+from scratchlm.core.partials import standing
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
@@ -50,9 +51,10 @@ def open_model(path: str | Path) -> LoadedModel:
     Raises: CheckpointError naming the file that is missing, damaged or of a kind that we do not have; DataError
         for published weights that are not here, with the command that fetches them.
     """
-    if not Path(path).exists() and str(path).lower() in _PUBLISHED:
+    found = standing(Path(path))
+    if not found.exists() and str(path).lower() in _PUBLISHED:
         return import_model(_fetched_weights(str(path)))
-    return import_model(path) if _is_foreign(Path(path)) else load_model(path)
+    return import_model(found) if _is_foreign(found) else load_model(found)
 
 
 def import_model(path: str | Path, *, context_length: int | None = None) -> LoadedModel:
@@ -67,7 +69,7 @@ def import_model(path: str | Path, *, context_length: int | None = None) -> Load
     Raises: CheckpointError naming what is missing, damaged or unknown; TokenizerError for the tokenizer's files;
         ConfigError for a context_length beyond the model's.
     """
-    source = Path(path)
+    source = standing(Path(path))
     if source.suffix == ".gguf" and source.is_file():
         loaded = read_gguf(source)
         if context_length is None:

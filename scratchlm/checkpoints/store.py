@@ -24,7 +24,8 @@ from scratchlm.checkpoints.names import misfits
 from scratchlm.core.config import from_dict, to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.file_structure import safetensors_header_problem
-from scratchlm.core.files import new_folder, read_json, remove_partials, sha256_of_file, write_json
+from scratchlm.core.files import new_folder, read_json, sha256_of_file, write_json
+from scratchlm.core.partials import remove_partials, standing, standing_in
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.core.provenance import device_name, versions
 from scratchlm.model.config import GPTConfig
@@ -249,7 +250,7 @@ def resolve_model(path: str | Path) -> Path:
     Damaged checkpoints that are passed over are named in a warning.
     Raises: CheckpointError when there is no model there, with what was looked for.
     """
-    wanted = Path(path)
+    wanted = standing(Path(path))
     if (wanted / MANIFEST).is_file():
         return wanted
     if wanted.name in ("best", "last") and (wanted.parent / "checkpoints").is_dir():
@@ -283,8 +284,8 @@ def checkpoint_folder(run: Path, step: int) -> Path:
 
 def list_checkpoints(run: Path) -> list[Path]:
     """The checkpoint folders of a run, oldest first; unfinished ones are hidden and not among them."""
-    folders = (run / "checkpoints").glob("step-*")
-    return sorted(folder for folder in folders if STEP_FOLDER.fullmatch(folder.name))
+    found = standing_in(run / "checkpoints")
+    return [found[name] for name in sorted(found) if STEP_FOLDER.fullmatch(name)]
 
 
 def newest_good_checkpoint(run: Path) -> tuple[Path | None, list[str]]:

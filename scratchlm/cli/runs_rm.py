@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import ConfigError
-from scratchlm.core.files import PARTIAL_MARK
+from scratchlm.core.partials import remove_folder
 from scratchlm.evaluation.report.formats import file_size
 from scratchlm.recipes.found_runs import FoundRun, find_runs, look_at_run
 
@@ -110,9 +108,7 @@ def _built_on(runs: Sequence[FoundRun], runs_dir: Path) -> list[str]:
 
 def _delete(path: Path) -> None:
     """Delete a folder; others see it go at once. Links in it go, what they point to stays."""
-    aside = path.with_name(f".{path.name}{PARTIAL_MARK}old-{os.getpid()}")
     try:
-        path.rename(aside)
-        shutil.rmtree(aside)
+        remove_folder(path)
     except OSError as cause:
         raise ConfigError(f"{path} should be deletable, got: {cause.strerror}; check who owns it.") from cause

@@ -1,7 +1,7 @@
 """Files that appear whole or not at all, and readers that name what is wrong.
 
-A writer fills a hidden neighbour of its target, makes the disk keep it (fsync), then renames: at any instant
-the target is either the old one, the new one, or absent. Nothing here ever unpickles or executes anything.
+A writer fills a hidden neighbour of its target, makes the disk keep it (fsync), then takes its name: at any instant
+the target is either the older one or the new one. Nothing here ever unpickles or executes anything.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from scratchlm.core.errors import DataError, ScratchLMError
+from scratchlm.core.partials import discard, fsync_folder, partial_beside, replace_folder
 
-PARTIAL_MARK = ".partial-"  # in the name of every unfinished file or folder
 MAX_SETTINGS_BYTES = 4 << 20  # of JSON with settings or figures; the index of 405 billion weights has 0.1 MB
 MAX_TOKENIZER_BYTES = 24 << 20  # Llama 3's tokenizer.json has 17 MB and about a million values
 MAX_JSON_KEYS = 262_144  # of such a file: Llama 3 has 128,256 tokens, Qwen 3 151,936
@@ -43,19 +42,18 @@ def new_file(path: str | Path, *, error: type[ScratchLMError] = DataError) -> It
     Raises: `error` when the disk is full, the folder is missing or may not be written.
     """
     target = Path(path)
-    partial = target.with_name(f".{target.name}{PARTIAL_MARK}{os.getpid()}")
-    try:
-        yield partial
-        _fsync_file(partial)
-        partial.replace(target)
-        fsync_folder(target.parent)
-    except OSError as cause:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise _cannot_write(target, cause, error) from cause
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with partial_beside(target) as partial:
+        try:
+            yield partial
+            _fsync_file(partial)
+            partial.replace(target)
+            fsync_folder(target.parent)
+        except OSError as cause:
+            discard(partial)
+            raise _cannot_write(target, cause, error) from cause
+        except BaseException:
+            discard(partial)
+            raise
 
 
 def write_text(path: str | Path, text: str, *, error: type[ScratchLMError] = DataError) -> None:
@@ -83,36 +81,36 @@ def make_parent(path: str | Path, *, error: type[ScratchLMError] = DataError) ->
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as cause:
         raise error(
-            f"{parent} should be a folder to write in, got: {cause}; choose another place."
+            f"{parent} must be a folder that can be written to: {cause.strerror or cause}; choose another place."
         ) from cause
 
 
 @contextlib.contextmanager
 def new_folder(path: str | Path, *, error: type[ScratchLMError] = DataError) -> Iterator[Path]:
-    """Fill a folder that appears whole or not at all; an older folder of that name is replaced.
+    """Fill a folder that appears whole or not at all; an older folder of that name is replaced at one instant.
 
     Yields the hidden folder to fill. When the block ends well, everything in it is fsynced and it takes the
-    target's name; when the block raises, it is removed and the target stays as it was.
+    target's name; when the block raises, it is removed and the target stays as it was. Where target is a link, the
+    folder it points to is replaced.
     Raises: `error` when the disk is full or the parent may not be written.
     """
-    target = Path(path)
-    partial = target.with_name(f".{target.name}{PARTIAL_MARK}{os.getpid()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        yield partial
-        for file in partial.rglob("*"):
-            fsync_folder(file) if file.is_dir() else _fsync_file(file)
-        fsync_folder(partial)
-        _replace_folder(partial, target)
-        fsync_folder(target.parent)
-    except OSError as cause:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise _cannot_write(target, cause, error) from cause
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    target = Path(path).resolve() if Path(path).is_symlink() else Path(path)
+    make_parent(target, error=error)
+    with partial_beside(target) as partial:
+        try:
+            discard(partial)
+            partial.mkdir()
+            yield partial
+            for file in partial.rglob("*"):
+                fsync_folder(file) if file.is_dir() else _fsync_file(file)
+            fsync_folder(partial)
+            replace_folder(partial, target)
+        except OSError as cause:
+            discard(partial)
+            raise _cannot_write(target, cause, error) from cause
+        except BaseException:
+            discard(partial)
+            raise
 
 
 def check_replaceable(
@@ -140,12 +138,6 @@ def check_replaceable(
         raise error(
             f"{target} should be an older {kind} to be replaced, found something else{told}; choose another name."
         )
-
-
-def remove_partials(folder: str | Path) -> None:
-    """Delete what killed writers left behind in a folder: hidden neighbours with the partial mark."""
-    for leftover in Path(folder).glob(f".*{PARTIAL_MARK}*"):
-        shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
 def read_utf8(
@@ -274,36 +266,13 @@ def sha256_of_file(path: str | Path, *, error: type[ScratchLMError] = DataError)
     return digest.hexdigest()
 
 
-def fsync_folder(folder: Path) -> None:
-    """Make the disk keep a folder's list of names; systems that cannot (Windows) are left alone."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _fsync_file(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
-def _replace_folder(partial: Path, target: Path) -> None:
-    """Put partial in target's place; a folder cannot be renamed over a full one, so the old one steps aside."""
-    if not target.exists():
-        partial.rename(target)
-        return
-    aside = target.with_name(f".{target.name}{PARTIAL_MARK}old-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    target.rename(aside)
-    partial.rename(target)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
 def _cannot_write(target: Path, cause: OSError, error: type[ScratchLMError]) -> ScratchLMError:
     return error(
-        f"{target} should have been written, got: {cause.strerror or cause}; nothing was left half-written. "
-        "Free some space or choose another folder."
+        f"{target} could not be written: {cause.strerror or cause}; what was there is untouched. Free some space or "
+        "choose another folder."
     )

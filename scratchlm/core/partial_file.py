@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from scratchlm.core.errors import DataError, DownloadError
-from scratchlm.core.files import fsync_folder, read_json, sha256_of_file, write_json
+from scratchlm.core.files import read_json, sha256_of_file, write_json
+from scratchlm.core.partials import fsync_folder
 
 if sys.platform != "win32":
     import fcntl

@@ -13,8 +13,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -25,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scratchlm.core.errors import ConfigError, DataError, TokenizerError
-from scratchlm.core.files import PARTIAL_MARK, new_folder, read_json, sha256_of_file, write_json
+from scratchlm.core.files import new_folder, read_json, sha256_of_file, write_json
+from scratchlm.core.partials import remove_partials
 from scratchlm.data.document_split import SplitBy
 from scratchlm.data.nanogpt import nanogpt_header, nanogpt_tokenizer
 from scratchlm.data.parallel_encoding import Job, encode_jobs
@@ -43,7 +42,6 @@ FORMAT = "scratchlm-tokens"
 FORMAT_VERSION = 1
 PARALLEL_FROM_BYTES = 8 << 20  # below this, starting processes costs more than they save
 MAX_WORKERS = 8  # unless asked for: a worker takes about 70 MB, and all together should stay below 1 GB
-_LEFTOVER_AGE_S = 3600.0  # an unfinished folder that nobody wrote to for so long belongs to a dead process
 
 Progress = Callable[[int, int], None]  # bytes of text done, bytes of text in all
 
@@ -143,7 +141,7 @@ def _build(
     survey = survey_sources(read(on_skip=skipped.count))
     header |= {"n_documents": len(survey.sizes), "skipped_lines": skipped.n, "first_skipped": skipped.first}
     route = Route.plan(survey, split_by=header["split_by"], val_fraction=header["val_fraction"])
-    _remove_leftovers(folder.parent)
+    remove_partials(folder.parent)  # of builds that were killed
     with new_folder(folder) as partial:
         n_written = _write_folder(
             partial,
@@ -371,11 +369,3 @@ def _n_workers(workers: int | None, n_bytes: int) -> int:
         return workers
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(n_cores, MAX_WORKERS)
-
-
-def _remove_leftovers(cache_folder: Path) -> None:
-    """Free the space of builds that were killed; one that is still being written to is left alone."""
-    for leftover in cache_folder.glob(f".tokens-*{PARTIAL_MARK}*"):
-        ages_s = [time.time() - path.stat().st_mtime for path in (leftover, *leftover.glob("*"))]
-        if min(ages_s) > _LEFTOVER_AGE_S:
-            shutil.rmtree(leftover, ignore_errors=True)

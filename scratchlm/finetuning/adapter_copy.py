@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from scratchlm.checkpoints.conversion import SAME_SHARE, largest_logit_difference
 from scratchlm.checkpoints.store import ADAPTER_CONFIG
 from scratchlm.core.errors import CheckpointError
-from scratchlm.core.files import check_replaceable, make_parent, new_folder
+from scratchlm.core.files import check_replaceable, new_folder
 from scratchlm.finetuning.base_weights import save_base
 from scratchlm.finetuning.peft_adapter import ADAPTER_FILES, export_peft, import_peft
 from scratchlm.finetuning.peft_head import is_classifier
@@ -37,15 +35,14 @@ def copy_adapter(
     model = load_base()
     import_peft(model, source)
     difference = None
-    make_parent(target, error=CheckpointError)
-    with tempfile.TemporaryDirectory(dir=target.parent) as work:
-        written = export_peft(Path(work) / "adapter", model, base=base)
+    with new_folder(target, error=CheckpointError) as partial:
+        export_peft(partial, model, base=base)
         again = load_base()
         save_base(
-            written, again, has_head=not is_classifier(model)
+            partial, again, has_head=not is_classifier(model)
         )  # a head's bias moved into the model's norm
         if verify:
-            import_peft(again, written)
+            import_peft(again, partial)
             difference, scale = largest_logit_difference(model, again)
             limit = SAME_SHARE * max(1.0, scale)
             if not difference <= limit:  # NaN is not
@@ -53,9 +50,6 @@ def copy_adapter(
                     f"{target} should give its source's logits to {limit:.3g}, found a difference of "
                     f"{difference:.3g}; nothing was written."
                 )
-        with new_folder(target, error=CheckpointError) as partial:
-            for file in sorted(written.iterdir()):
-                shutil.move(str(file), partial / file.name)
     return difference
 
 

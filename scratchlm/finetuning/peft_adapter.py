@@ -25,6 +25,7 @@ from scratchlm.checkpoints.store import ADAPTER_CONFIG, save_tensors
 from scratchlm.checkpoints.weight_files import open_weights
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import new_folder, read_json, write_json
+from scratchlm.core.partials import standing
 from scratchlm.finetuning.base_weights import BASE_FILE, check_base, save_base
 from scratchlm.finetuning.dora import LinearWithDoRA, row_lengths
 from scratchlm.finetuning.lora import LinearWithLoRA
@@ -108,7 +109,7 @@ def has_own_head(folder: str | Path) -> bool:
 
     Raises: CheckpointError for an adapter of another kind than LoRA or DoRA.
     """
-    return bool(_read_config(Path(folder)).get("modules_to_save"))
+    return bool(_read_config(standing(Path(folder))).get("modules_to_save"))
 
 
 def _joined(layers: list[nn.Module]) -> dict[str, Tensor]:
@@ -139,7 +140,7 @@ def import_peft(model: GPTModel, folder: str | Path) -> int:
     Raises: CheckpointError for an adapter of another kind than LoRA or DoRA, for one of another model or of
         other weights, and for damaged files, naming what does not fit; the model is then as before.
     """
-    folder = Path(folder)
+    folder = standing(Path(folder))
     config = _read_config(folder)
     weights = open_weights(_find_weights(folder))
     table = _table(model)

@@ -14,7 +14,8 @@ import torch
 
 from scratchlm.checkpoints.store import MANIFEST
 from scratchlm.core.errors import ConfigError
-from scratchlm.core.files import PARTIAL_MARK, as_json, new_folder, read_json, write_text
+from scratchlm.core.files import as_json, new_folder, read_json, write_text
+from scratchlm.core.partials import PARTIAL_MARK
 from scratchlm.evaluation.report.beside import figure_rows, setting_rows
 from scratchlm.evaluation.report.canvas import Drawing
 from scratchlm.evaluation.report.comparison_page import comparison_drawings, render_comparison

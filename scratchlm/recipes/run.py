@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +14,8 @@ import torch
 from scratchlm.checkpoints.store import list_checkpoints, verify
 from scratchlm.core.device import peak_memory_bytes
 from scratchlm.core.errors import CheckpointError, ConfigError
-from scratchlm.core.files import PARTIAL_MARK, read_json, remove_partials, write_json, write_text
+from scratchlm.core.files import read_json, write_json, write_text
+from scratchlm.core.partials import PARTIAL_MARK, remove_folder, remove_partials
 from scratchlm.core.process_mark import refuse_busy, working_in
 from scratchlm.core.protocols import ShowsProgress, no_progress
 from scratchlm.evaluation.report import render_report
@@ -188,9 +187,7 @@ def _remove_run(out: Path, recipe: Recipe) -> None:
     inside = [name for name in used if name and Path(name).resolve().is_relative_to(out.resolve())]
     if inside:
         raise ConfigError(f"--fresh would delete {inside[0]}, which this run needs; choose another --out.")
-    aside = out.with_name(f".{out.name}{PARTIAL_MARK}old-{os.getpid()}")
-    out.rename(aside)
-    shutil.rmtree(aside)
+    remove_folder(out)
 
 
 def _is_complete(recipe: Recipe, out: Path, stage: Stage) -> bool:

@@ -106,7 +106,7 @@ def test_known_names_and_gpt2s_tokenizer_come_from_the_assets(run, real_data, mo
             3,
             "must hold rows of preference, got none that can be used; name another --kind, or repair",
         ),
-        (("messages.tsv", "--html", "missing/page.html"), 3, "should have been written"),
+        (("messages.tsv", "--html", "missing/page.html"), 3, "could not be written"),
         (("messages.tsv", "--html", "./messages.tsv"), 2, "--html must name a file to write, found the data"),
         (("messages.tsv", "--html", "."), 2, "--html must name a file to write, found a folder"),
     ],

@@ -65,7 +65,7 @@ def test_the_same_drawing_gives_the_same_file(drawing, tmp_path, kind):
 
 
 def test_a_file_that_cannot_be_written_is_told(drawing, tmp_path):
-    with pytest.raises(DataError, match=r"nowhere/loss\.png should have been written"):
+    with pytest.raises(DataError, match=r"nowhere/loss\.png could not be written"):
         drawing.save(tmp_path / "nowhere" / "loss.png")
 
 

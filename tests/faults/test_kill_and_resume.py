@@ -377,7 +377,7 @@ def test_a_disk_that_fills_up_while_saving_keeps_the_checkpoint_before(commands)
     assert commands.wait() == 3, commands.stderr
     last_line = commands.stderr.splitlines()[-1]
     assert last_line.startswith("scratchlm: error: out/checkpoints/")
-    assert "should have been written, got: No space left" in last_line
+    assert "could not be written: No space left" in last_line
     assert "Traceback" not in commands.stderr
     assert [path.name for path in (commands.here / "out/checkpoints").iterdir()] == ["step-00000003"]
     resumed = commands.finish("pretrain --out out --resume")

@@ -21,7 +21,8 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.core.files import PARTIAL_MARK, fsync_folder, parse_json, read_bytes, write_text
+from scratchlm.core.files import parse_json, read_bytes, write_text
+from scratchlm.core.partials import fsync_folder, remove_partials
 
 if sys.platform != "win32":
     import fcntl
@@ -76,8 +77,7 @@ class Journal:
         except BaseException:
             self._file.close()
             raise
-        for leftover in path.parent.glob(f".{path.name}{PARTIAL_MARK}*"):
-            leftover.unlink(missing_ok=True)
+        remove_partials(path.parent, of=path.name)
         if not records:
             self._append(header.record())
             fsync_folder(path.parent)
