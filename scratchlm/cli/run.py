@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +17,7 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import TrainingProgress, work_progress
 from scratchlm.core.config import to_dict
 from scratchlm.core.device import pick_device
-from scratchlm.core.errors import ConfigError, ScratchLMError
+from scratchlm.core.errors import ConfigError
 from scratchlm.evaluation.loss import say_bits_per_byte
 from scratchlm.evaluation.report.views import flat_settings
 from scratchlm.recipes.recipe import Recipe, Stage, load_recipe
@@ -114,7 +113,7 @@ def execute(
     """Run a recipe with progress on the console, and `track` told of it if there is one."""
     if track is not None:
         check_tracker(track)
-    with _traces_removed_unless_begun(out), ExitStack() as open_bars:
+    with ExitStack() as open_bars:
 
         def callbacks_for(stage: Stage) -> list[Callback]:
             open_bars.close()
@@ -136,18 +135,6 @@ def execute(
             notify=lambda message: console.print(message, markup=False, soft_wrap=True),
             progress=work_progress(console),
         )
-
-
-@contextmanager
-def _traces_removed_unless_begun(out: Path) -> Iterator[None]:
-    """A new run that fails before its first step leaves nothing behind, so that the corrected command just works."""
-    is_new = not out.exists() or (out.is_dir() and not any(out.iterdir()))
-    try:
-        yield
-    except ScratchLMError:
-        if is_new and out.is_dir() and not any(out.rglob("metrics.jsonl")):
-            shutil.rmtree(out, ignore_errors=True)
-        raise
 
 
 LONG_LISTS = ("answers", "mistakes", "curves", "reliability")  # in a stage's figures

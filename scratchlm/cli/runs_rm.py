@@ -14,6 +14,7 @@ from rich.console import Console
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.partials import remove_folder
+from scratchlm.core.run_lock import run_lock, running_process
 from scratchlm.evaluation.report.formats import file_size
 from scratchlm.recipes.found_runs import FoundRun, find_runs, look_at_run
 
@@ -85,7 +86,7 @@ def _deletable(name: str, runs_dir: Path) -> FoundRun:
     if run.state == "foreign":
         raise ConfigError(f"{path} should be a run folder, found none ({run.problem}); delete it yourself.")
     if run.state == "running":
-        raise ConfigError(f"{path} should be a run that has ended, found one in progress; stop it first.")
+        raise ConfigError(f"{path} is in use by process {running_process(path)}; stop it first.")
     return run
 
 
@@ -109,6 +110,7 @@ def _built_on(runs: Sequence[FoundRun], runs_dir: Path) -> list[str]:
 def _delete(path: Path) -> None:
     """Delete a folder; others see it go at once. Links in it go, what they point to stays."""
     try:
-        remove_folder(path)
+        with run_lock(path):
+            remove_folder(path)
     except OSError as cause:
-        raise ConfigError(f"{path} should be deletable, got: {cause.strerror}; check who owns it.") from cause
+        raise ConfigError(f"{path} could not be deleted: {cause.strerror}; check who owns it.") from cause

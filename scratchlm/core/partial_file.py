@@ -18,9 +18,7 @@ from typing import BinaryIO
 from scratchlm.core.errors import DataError, DownloadError
 from scratchlm.core.files import read_json, sha256_of_file, write_json
 from scratchlm.core.partials import fsync_folder
-
-if sys.platform != "win32":
-    import fcntl
+from scratchlm.core.run_lock import lock_file
 
 PARTIAL_SUFFIX = ".partial"
 ORIGIN_SUFFIX = ".origin"  # of the partial file's name
@@ -139,22 +137,18 @@ def _open_locked(path: Path, *, wait_s: float) -> tuple[BinaryIO, bool]:
         file = os.fdopen(descriptor, "r+b")
         if sys.platform == "win32":
             return file, False
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as cause:
+        if not lock_file(file.fileno()):
             file.close()
             if time.monotonic() >= deadline_s:
                 raise DownloadError(
                     f"{path} should be ours to fill, found another process downloading it; "
                     "wait until that one is done, then run this again."
-                ) from cause
+                )
             if not has_waited:
                 _log.warning("another process is downloading %s: waiting for it", path.stem)
             has_waited = True
             time.sleep(LOCK_POLL_S)
             continue
-        except OSError:  # a file system without locks: the sha256 then finds two writers out
-            return file, has_waited
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return file, has_waited
         file.close()  # between open and lock another process finished it: it bears its final name now

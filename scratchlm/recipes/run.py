@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,11 +14,11 @@ import torch
 
 from scratchlm.checkpoints.store import list_checkpoints, verify
 from scratchlm.core.device import peak_memory_bytes
-from scratchlm.core.errors import CheckpointError, ConfigError
+from scratchlm.core.errors import CheckpointError, ConfigError, ScratchLMError
 from scratchlm.core.files import read_json, write_json, write_text
-from scratchlm.core.partials import PARTIAL_MARK, remove_folder, remove_partials
-from scratchlm.core.process_mark import refuse_busy, working_in
+from scratchlm.core.partials import PARTIAL_MARK, discard, remove_folder, remove_partials
 from scratchlm.core.protocols import ShowsProgress, no_progress
+from scratchlm.core.run_lock import LOCK_FILE, run_lock
 from scratchlm.evaluation.report import render_report
 from scratchlm.recipes.recipe import Recipe, Stage, differing_settings, load_recipe, save_recipe
 from scratchlm.recipes.report_data import report_data
@@ -59,19 +60,32 @@ def run_recipe(
     recipe.check()
     if fresh:
         check_inputs(recipe)  # before the earlier run is deleted
-    refuse_busy(out)
-    prepare_folder(out, recipe, fresh=fresh, extend=extend)
-    with working_in(out):
-        return _run_stages(
-            name,
-            recipe,
-            out,
-            device=device,
-            callbacks_for=callbacks_for,
-            fresh=fresh,
-            notify=notify,
-            progress=progress,
-        )
+    _refuse_foreign(out)
+    with run_lock(out), _traces_removed_unless_begun(out):
+        prepare_folder(out, recipe, fresh=fresh, extend=extend)
+        with run_lock(out):  # with fresh, out is another folder now
+            return _run_stages(
+                name,
+                recipe,
+                out,
+                device=device,
+                callbacks_for=callbacks_for,
+                fresh=fresh,
+                notify=notify,
+                progress=progress,
+            )
+
+
+@contextmanager
+def _traces_removed_unless_begun(out: Path) -> Iterator[None]:
+    """A new run that fails before its first step leaves nothing behind, so that the corrected command just works."""
+    is_new = not _is_used(out)
+    try:
+        yield
+    except ScratchLMError:
+        if is_new and not any(out.rglob("metrics.jsonl")):
+            discard(out)
+        raise
 
 
 def _run_stages(
@@ -137,12 +151,8 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
 
     Raises: ConfigError when it holds a run with other settings, or something that is no run.
     """
-    if out.is_file():
-        raise ConfigError(f"{out} should be a folder for the run, found a file; choose another --out.")
+    _refuse_foreign(out)
     saved = out / "recipe.toml"
-    is_used = out.is_dir() and any(PARTIAL_MARK not in path.name for path in out.iterdir())
-    if is_used and not saved.exists():
-        raise ConfigError(f"{out} should be empty or a run folder, found other files; choose another --out.")
     if saved.exists() and fresh:
         _remove_run(out, recipe)
     if saved.exists():
@@ -175,6 +185,22 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
         ) from cause
     remove_partials(out)
     save_recipe(recipe, saved)
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Refuse a folder that holds anything but a run.
+
+    Raises: ConfigError.
+    """
+    if out.is_file():
+        raise ConfigError(f"{out} must be a folder for the run, found a file; choose another --out.")
+    if _is_used(out) and not (out / "recipe.toml").exists():
+        raise ConfigError(f"{out} must be empty or a run folder, found other files; choose another --out.")
+
+
+def _is_used(out: Path) -> bool:
+    own = (LOCK_FILE, PARTIAL_MARK)
+    return out.is_dir() and not all(any(mark in path.name for mark in own) for path in out.iterdir())
 
 
 def _remove_run(out: Path, recipe: Recipe) -> None:

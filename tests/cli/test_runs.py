@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from scratchlm.core.process_mark import working_in
+from scratchlm.core.run_lock import run_lock
 
 
 @pytest.fixture
@@ -147,10 +150,10 @@ def test_rm_needs_a_yes_where_nobody_can_be_asked(runs, run):
 
 
 def test_rm_leaves_a_run_in_progress_alone(runs, run):
-    with working_in(runs / "one"):
+    with run_lock(runs / "one"):
         code, _, err = run("runs rm one two --yes")
     assert code == 2
-    assert "found one in progress" in err
+    assert f"is in use by process {os.getpid()}" in err
     assert (runs / "two").exists(), "either all go or none"
 
 
@@ -208,10 +211,18 @@ def test_wrong_commands_end_with_one_line_that_helps(runs, run, command, code, t
 
 
 def test_a_second_command_may_not_join_a_run_in_progress(runs, run, monkeypatch):
-    monkeypatch.setattr("scratchlm.core.process_mark.running_process", lambda folder: 12345)
-    code, _, err = run("run runs/base")
-    assert code == 2
-    assert "found process 12345 at work in it" in err
+    code = "import sys; from pathlib import Path; from scratchlm.core.run_lock import run_lock\n"
+    code += "with run_lock(Path('runs/base')): print('in', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"in\n"
+        for command in ("run runs/base", "runs rm base --yes"):
+            found, _, err = run(command)
+            assert found == 2
+            assert f"runs/base is in use by process {other.pid}; stop it" in err
+        other.kill()
+    assert run("run runs/base")[0] == 0
 
 
 def test_compare_says_so_when_no_setting_differs_and_has_none_for_files(runs, run):

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from scratchlm.core.errors import ConfigError
-from scratchlm.core.process_mark import working_in
+from scratchlm.core.run_lock import run_lock
 from scratchlm.recipes.found_runs import find_runs, look_at_run, the_run
 
 
@@ -37,7 +37,7 @@ def test_a_run_without_the_figures_of_its_last_stage_is_interrupted(run_copy):
 
 
 def test_a_run_that_a_process_works_on_is_running(run_copy):
-    with working_in(run_copy):
+    with run_lock(run_copy):
         assert look_at_run(run_copy).state == "running"
     assert look_at_run(run_copy).state == "complete"
 

@@ -1,0 +1,139 @@
+"""A lock on a run folder: one process at a time works there.
+
+The lock is the operating system's, on an open file in the folder: it ends with its process, however that ends. The
+file's text only says which process holds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from scratchlm.core.errors import ConfigError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+LOCK_FILE = ".lock"
+_WAIT_S, _POLL_S = 1.0, 0.05  # for a process that is just ending, or one that only asks who is at work
+_WINDOWS_BYTE = 1 << 20  # the locked byte, far behind the text: a locked byte cannot be read there
+_held: dict[str, int] = {}  # folders that this process has locked, and the open files
+
+
+@contextlib.contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Hold a folder, which is made if need be, for as long as the block takes. The same process may do so again.
+
+    Raises: ConfigError naming the process that holds it, or when the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        key, owner = str(folder.resolve()), os.getpid()
+        is_ours = key in _held and _is_at(_held[key], folder / LOCK_FILE)
+        descriptor = None if is_ours else _open_locked(folder)
+    except OSError as cause:
+        raise ConfigError(
+            f"{folder} must be a folder that can be written to: {cause.strerror}; choose another folder (--out)."
+        ) from cause
+    if descriptor is None:
+        yield
+        return
+    earlier = _held.get(key)  # of a folder of that name that this process has deleted
+    _held[key] = descriptor
+    try:
+        yield
+    finally:
+        if os.getpid() == owner:  # and not a child that was forked in the block
+            _held.pop(key)
+            _held.update({} if earlier is None else {key: earlier})
+            if _is_at(descriptor, folder / LOCK_FILE):
+                with contextlib.suppress(OSError):  # Windows deletes no open file
+                    (folder / LOCK_FILE).unlink()
+            os.close(descriptor)
+
+
+def running_process(folder: Path) -> int | None:
+    """The id of the process that holds a folder; None when none does."""
+    try:
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        if _held.get(str(folder.resolve())) is not None:
+            return os.getpid()
+        return None if lock_file(descriptor, is_shared=True) else _holder(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lock_file(descriptor: int, *, is_shared: bool = False) -> bool:
+    """Lock an open file until it is closed; False when another process holds it.
+
+    A file system that knows no locks counts as free.
+    """
+    try:
+        if sys.platform == "win32":
+            os.lseek(descriptor, _WINDOWS_BYTE, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _open_locked(folder: Path) -> int:
+    """The folder's lock file, open and locked, with this process's id in it."""
+    path, give_up_at_s = folder / LOCK_FILE, time.monotonic() + _WAIT_S
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        if lock_file(descriptor) and _is_at(descriptor, path):
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode())
+            return descriptor
+        holder = _holder(descriptor)
+        os.close(descriptor)
+        if time.monotonic() >= give_up_at_s:
+            raise ConfigError(
+                f"{folder} is in use by process {holder or '(unknown)'}; stop it or choose another folder."
+            )
+        time.sleep(_POLL_S)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Is the open file still the one of that name? Its folder may have been deleted and made anew meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
+
+
+def _holder(descriptor: int) -> int | None:
+    try:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return int(json.loads(os.read(descriptor, 1000))["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _forget_in_child() -> None:
+    """A child process must not keep its parent's locks alive."""
+    for descriptor in _held.values():
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
