@@ -24,6 +24,7 @@ ROLES = {  # what data sets call the speakers, in small letters -> what we call 
     "gpt": "assistant",
     "chatgpt": "assistant",
     "bot": "assistant",
+    "chatbot": "assistant",
     "model": "assistant",
     "ai": "assistant",
     "function_call": "call",
@@ -36,7 +37,7 @@ ROLES = {  # what data sets call the speakers, in small letters -> what we call 
     "ipython": "tool",
 }
 ROLE_KEYS = ("role", "from", "speaker")
-TEXT_KEYS = ("content", "value", "text")
+TEXT_KEYS = ("content", "value", "text", "parts")
 CALL_KEYS = ("tool_calls", "function_call")
 PAIR_KEYS = ("input", "output")  # Capybara's: a request and its answer in one object
 TEXT_PARTS = ("text", "input_text", "output_text")  # types of a message's parts that are text
@@ -142,7 +143,7 @@ def note_empty_texts(exchanges: Sequence[Exchange], *, where: str, notes: RowNot
 def answer_turns(row: RowFields, ours: str, *, notes: RowNotes) -> list[Turn]:
     """The field that holds an answer, a text or a list of messages."""
     if row.holds_list(ours):
-        return read_turns(row[ours], where=f"{row.where}, {ours}", notes=notes)
+        return read_turns(row[ours], where=row.place(ours), notes=notes)
     return [Turn("assistant", row.text(ours, is_needed=True))]
 
 

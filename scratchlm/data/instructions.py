@@ -87,11 +87,11 @@ def instruction_of(value: Any, *, where: str, notes: RowNotes) -> Instruction | 
     Raises: DataError naming `where` for a row of another form.
     """
     row = RowFields(value, where=where, needs="instruction and output, or a list of messages")
-    turns, given = read_turns(row["history"] or [], where=f"{where}, history", notes=notes), ""
+    turns, given = read_turns(row["history"] or [], where=row.place("history"), notes=notes), ""
     if row.holds_list("messages") or ("messages" in row and "instruction" not in row):
-        turns += read_turns(row["messages"], where=where, notes=notes, may_be_texts=True)
+        turns += read_turns(row["messages"], where=row.place("messages"), notes=notes, may_be_texts=True)
     elif row.holds_list("instruction"):
-        turns += read_turns(row["instruction"], where=f"{where}, prompt", notes=notes)
+        turns += read_turns(row["instruction"], where=row.place("instruction"), notes=notes)
         turns += answer_turns(row, "output", notes=notes)
     else:
         request, given = row.request()

@@ -151,10 +151,10 @@ def _answer(row: RowFields, ours: str, *, notes: RowNotes) -> list[Turn]:
 
 def _request(row: RowFields, *, notes: RowNotes) -> tuple[list[Turn], str]:
     """All that stands before the answers, and the input to the last request."""
-    history = read_turns(row["history"] or [], where=f"{row.where}, history", notes=notes)
+    history = read_turns(row["history"] or [], where=row.place("history"), notes=notes)
     for ours in ("messages", "instruction"):
         if row.holds_list(ours):
-            return [*history, *read_turns(row[ours], where=f"{row.where}, {ours}", notes=notes)], ""
+            return [*history, *read_turns(row[ours], where=row.place(ours), notes=notes)], ""
     request, given = row.request()
     turns = _transcript(request)
     if len(turns) > 1 and turns[-1] == Turn("assistant", ""):  # the mark that calls for the answer

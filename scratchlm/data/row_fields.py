@@ -9,7 +9,7 @@ from scratchlm.core.errors import DataError
 from scratchlm.core.files import check_characters
 
 NAMES = {  # our name -> what data sets call it; the first that holds something is read
-    "messages": ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "data"),
+    "messages": ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "contents", "data"),
     "instruction": ("instruction", "prompt", "question", "query", "problem", "inputs", "input"),
     "input": ("input", "context"),
     "output": ("output", "response", "completion", "answer", "solution", "target", "targets"),
@@ -21,6 +21,7 @@ NAMES = {  # our name -> what data sets call it; the first that holds something 
 }  # fmt: skip
 
 
+MEDIA_FIELDS = {"image", "images", "audio", "audios", "video", "videos"}
 TREE_FIELDS = {"message_tree_id", "parent_id", "replies"}  # OpenAssistant's
 
 
@@ -75,6 +76,10 @@ class RowFields:
         request, given = self.text("instruction", is_needed=True), self.text("input")
         return (request, given) if request.strip() or not given else (given, "")
 
+    def place(self, ours: str) -> str:
+        """Where the field stands, for messages."""
+        return f"{self.where}, {self._name(ours) or ours}"
+
     def text(self, ours: str, *, is_needed: bool = False) -> str:
         """The field's text; "" where it has none and needs none.
 
@@ -121,6 +126,12 @@ class RowFields:
             raise DataError(
                 f"{self.where} belongs to a tree of messages (OpenAssistant's form), got the fields {self.named}; "
                 "write each path through the tree as one row with a list of 'messages' first."
+            )
+        media = [name for name in sorted(names & MEDIA_FIELDS) if self._values[name]]
+        if media:
+            raise DataError(
+                f"{self.where} must be text alone, which is all that these models read, got a field {media[0]!r}; "
+                "remove such rows."
             )
         if isinstance(self._values.get("label"), bool) and not names & {"chosen", "rejected"}:
             raise DataError(

@@ -45,6 +45,7 @@ def test_messages_become_exchanges():
         [{"role": "user", "value": "a"}, {"speaker": "chatgpt", "text": "b"}],
         [{"input": "a", "output": "b"}],
         [["a", "b"]],
+        [{"role": "user", "parts": [{"text": "a"}]}, {"role": "model", "parts": [{"text": "b"}]}],
         json.dumps(said(("user", "a"), ("assistant", "b"))),
         [
             {"role": "user", "content": [{"type": "text", "text": "a"}]},
