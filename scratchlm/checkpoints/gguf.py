@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scratchlm.checkpoints.gguf_reader import MAX_GGUF_ENTRIES, Q8_BLOCK, GGUFFile
+from scratchlm.checkpoints.gguf_reader import MAX_GGUF_ENTRIES, GGUFFile, gguf_library
 from scratchlm.checkpoints.gguf_tokenizer import tokenizer_from_settings, tokenizer_settings
 from scratchlm.checkpoints.gguf_weights import ROPE_FACTORS, architecture, rope_factors, weights
 from scratchlm.checkpoints.store import LoadedModel, build_model, own_weights
 from scratchlm.core.config import from_dict, to_dict
-from scratchlm.core.errors import CheckpointError, ConfigError, MissingDependencyError, TokenizerError
+from scratchlm.core.errors import CheckpointError, ConfigError, TokenizerError
 from scratchlm.core.files import new_file, parse_json
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import GPTConfig, RopeScaling
@@ -65,7 +65,7 @@ def export_gguf(
             "convert it with --to native or book."
         )
     config = dataclasses.replace(config, tie_embeddings=head is None)
-    gguf = _library()
+    gguf = gguf_library()
     parts = list(weights(config))
     with new_file(path, error=CheckpointError) as partial:
         writer = gguf.GGUFWriter(partial, kind)
@@ -174,7 +174,7 @@ def _packing(gguf: Any, name: str, shape: tuple[int, ...], dtype: str) -> Any:
     if dtype == "f32" or len(shape) == 1 or name == "position_embd.weight":
         return kinds.F32
     if dtype == "q8_0":
-        return kinds.Q8_0 if shape[-1] % Q8_BLOCK == 0 else kinds.F16
+        return kinds.Q8_0 if shape[-1] % gguf.GGML_QUANT_SIZES[kinds.Q8_0][0] == 0 else kinds.F16
     return kinds.F16 if dtype == "f16" else kinds.BF16
 
 
@@ -303,13 +303,3 @@ def _get(file: GGUFFile, key: str, kind: type, default: Any = None) -> Any:
 def _shortest(number: float) -> float:
     """The shortest decimal that float32 rounds to this: 1e-05, not 9.999999747378752e-06."""
     return float(str(np.float32(number)))
-
-
-def _library() -> Any:
-    try:
-        import gguf
-    except ImportError as cause:
-        raise MissingDependencyError(
-            'GGUF files are written by the gguf package, which is not installed: pip install "scratchlm[gguf]"'
-        ) from cause
-    return gguf

@@ -1,6 +1,8 @@
 """The GGUF file format of llama.cpp and Ollama: settings, names of tensors, then the numbers, mapped from disk.
 
-A file comes from anywhere, so every count is checked against the bytes that are there before it is believed.
+A file comes from anywhere, so every count is checked against the bytes that are there before it is believed. The
+`gguf` package unpacks the numbers. Its reader is not used: it believes every count, and takes 2.1 s and 159 MB for
+the 49,152 tokens of SmolLM 2, where this one takes 0.1 s and 16 MB.
 """
 
 from __future__ import annotations
@@ -8,25 +10,22 @@ from __future__ import annotations
 import math
 import struct
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from scratchlm.checkpoints.zip_members import map_file
-from scratchlm.core.errors import CheckpointError
+from scratchlm.core.errors import CheckpointError, MissingDependencyError
 
 MAX_GGUF_ENTRIES = 16_384  # settings, and tensors; Llama 3 with 405 billion weights has 1,138 tensors
 MAX_TEXT_BYTES = 1 << 20  # of one text; chat templates are the longest, some 10 kB
 MAX_ITEMS = 800_000  # in all arrays: Llama 3 has 128,256 tokens, as many kinds of token, and 280,147 merges
 MAX_SETTINGS_MEMORY = 48 << 20  # bytes, and as many again as the file has: Llama 3's take 30 MB
 _ITEM_MEMORY = 40  # bytes that Python takes for a number in a list; a text tells its own
-Q8_BLOCK = 32  # numbers that share a scale in Q8_0
 _MAX_DIMENSIONS = 4
 _SCALARS = {
     0: "<B",
@@ -46,41 +45,12 @@ _COUNT = struct.Struct("<Q")
 _SMALLEST_TEXT = 8  # bytes of an empty text: its length
 
 
-def _from_q8(data: NDArray[np.uint8]) -> Tensor:
-    """Blocks of a float16 scale and 32 bytes to numbers."""
-    blocks = data.reshape(-1, 2 + Q8_BLOCK)
-    scales = blocks[:, :2].copy().view(np.float16).astype(np.float32)  # (n, 1)
-    return torch.from_numpy((blocks[:, 2:].view(np.int8).astype(np.float32) * scales).reshape(-1))
-
-
-def _viewed_as(dtype: torch.dtype) -> Callable[[NDArray[np.uint8]], Tensor]:
-    return lambda data: torch.from_numpy(data.copy()).view(dtype).float()
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """How numbers are packed: so many to a block of so many bytes."""
-
-    name: str
-    block: int
-    block_bytes: int
-    unpack: Callable[[NDArray[np.uint8]], Tensor]
-
-
-_KINDS = {  # llama.cpp's number of each kind: ggml.h, enum ggml_type
-    0: _Kind("F32", 1, 4, _viewed_as(torch.float32)),
-    1: _Kind("F16", 1, 2, _viewed_as(torch.float16)),
-    8: _Kind("Q8_0", Q8_BLOCK, 2 + Q8_BLOCK, _from_q8),
-    30: _Kind("BF16", 1, 2, _viewed_as(torch.bfloat16)),
-}
-
-
 @dataclass(frozen=True)
 class _Place:
     """Where a tensor's bytes are."""
 
     shape: tuple[int, ...]
-    kind: _Kind
+    kind: Any  # gguf.GGMLQuantizationType
     start: int
     n_bytes: int
 
@@ -90,12 +60,13 @@ class GGUFFile:
 
     Texts that are not UTF-8 keep their bytes as lone surrogates.
     Raises: CheckpointError naming the file and what is wrong with it, for anything but a sound file of version
-        2 or 3 with numbers of the kinds F32, F16, BF16 and Q8_0.
+        2 or 3; MissingDependencyError without the `gguf` package.
     Source: ggml's docs/gguf.md.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._library = gguf_library()
         self._data = map_file(self.path)
         self._at = 0
         if bytes(self._data[:4]) != b"GGUF":
@@ -127,13 +98,24 @@ class GGUFFile:
         return {name: place.shape for name, place in self._places.items()}
 
     def tensor(self, name: str) -> Tensor:
-        """A tensor's numbers as float32, in memory of its own."""
+        """A tensor's numbers as float32, in memory of its own.
+
+        Raises: CheckpointError naming the type, when the `gguf` package cannot unpack it.
+        """
         place = self._places[name]
         packed = self._data[place.start : place.start + place.n_bytes]
-        return place.kind.unpack(packed).reshape(place.shape)
+        try:
+            with np.errstate(all="ignore"):  # a scale may be anything
+                rows = packed.reshape(math.prod(place.shape[:-1]), -1)
+                numbers = self._library.quants.dequantize(rows, place.kind)
+        except NotImplementedError:
+            raise self.wrong(
+                f"found {name!r:.80} of the type {place.kind.name}, which cannot be unpacked"
+            ) from None
+        return torch.from_numpy(np.array(numbers, dtype=np.float32)).reshape(place.shape)
 
     def _directory(self, n_tensors: int) -> dict[str, _Place]:
-        found: dict[str, tuple[tuple[int, ...], _Kind, int]] = {}
+        found: dict[str, tuple[tuple[int, ...], Any, int]] = {}
         for _ in range(n_tensors):
             name = self._text()
             n_dimensions = self._scalar("<I")
@@ -141,10 +123,11 @@ class GGUFFile:
                 raise self.wrong(f"found the tensor {name!r:.80} twice or with {n_dimensions} dimensions")
             shape = tuple(self._scalar("<Q") for _ in range(n_dimensions))[::-1]
             number = self._scalar("<I")
-            if number not in _KINDS:
-                known = ", ".join(kind.name for kind in _KINDS.values())
-                raise self.wrong(f"found {name!r:.80} packed in the way number {number}; {known} can be read")
-            found[name] = (shape, _KINDS[number], self._scalar("<Q"))
+            try:
+                kind = self._library.GGMLQuantizationType(number)
+            except ValueError:
+                raise self.wrong(f"found {name!r:.80} of the unknown type {number}") from None
+            found[name] = (shape, kind, self._scalar("<Q"))
         alignment = self.metadata.get("general.alignment", 32)
         if type(alignment) is not int or alignment not in (1 << n for n in range(17)):
             raise self.wrong(f"found general.alignment {alignment!r:.40}")
@@ -157,11 +140,11 @@ class GGUFFile:
             end = place.start + place.n_bytes
         return places
 
-    def _place(self, name: str, shape: tuple[int, ...], kind: _Kind, offset: int, start: int) -> _Place:
-        n_numbers = math.prod(shape)
-        if n_numbers == 0 or shape[-1] % kind.block != 0:
+    def _place(self, name: str, shape: tuple[int, ...], kind: Any, offset: int, start: int) -> _Place:
+        n_numbers, (block, block_bytes) = math.prod(shape), self._library.GGML_QUANT_SIZES[kind]
+        if n_numbers == 0 or shape[-1] % block != 0:
             raise self.wrong(f"found {name!r:.80} of shape {shape}, which {kind.name} cannot hold")
-        n_bytes = n_numbers // kind.block * kind.block_bytes
+        n_bytes = n_numbers // block * block_bytes
         if start + offset + n_bytes > len(self._data):
             raise self.wrong(f"found {name!r:.80} reaching past the end of the file")
         return _Place(shape, kind, start + offset, n_bytes)
@@ -213,3 +196,17 @@ class GGUFFile:
             raise self.wrong(f"found its end at byte {len(self._data)} in the middle of the header")
         self._at += n_bytes
         return self._view[self._at - n_bytes : self._at]
+
+
+def gguf_library() -> Any:
+    """The `gguf` package, which is optional.
+
+    Raises: MissingDependencyError when it is not installed.
+    """
+    try:
+        import gguf
+    except ImportError as cause:
+        raise MissingDependencyError(
+            'GGUF files need the gguf package, which is not installed: pip install "scratchlm[gguf]"'
+        ) from cause
+    return gguf

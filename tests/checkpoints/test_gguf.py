@@ -68,6 +68,15 @@ def make_model(kind: str = "gpt2 of the book", **changes) -> GPTModel:
     return GPTModel(GPTConfig(**(sizes | KINDS[kind] | changes))).eval()
 
 
+def can_be_unpacked(type_: gguf.GGMLQuantizationType) -> bool:
+    try:
+        with np.errstate(all="ignore"):
+            gguf.quants.dequantize(np.zeros((1, gguf.GGML_QUANT_SIZES[type_][1]), dtype=np.uint8), type_)
+    except NotImplementedError:
+        return False
+    return True
+
+
 def ids() -> torch.Tensor:
     return torch.arange(20)[None] * 7
 
@@ -202,15 +211,39 @@ def test_a_model_with_fewer_ids_than_its_tokenizer_is_an_error(tmp_path, tokeniz
 
 
 def test_without_the_library_the_error_says_how_to_install_it(tmp_path, tokenizer, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "scratchlm\[gguf\]"'):
-        export_gguf(tmp_path / "a.gguf", make_model(), tokenizer)
-
-
-def test_reading_needs_no_library(tmp_path, tokenizer, monkeypatch):
     path = export_gguf(tmp_path / "a.gguf", make_model(), tokenizer)
     monkeypatch.setitem(sys.modules, "gguf", None)
-    assert read_gguf(path).config == make_model().config
+    for use in (lambda: export_gguf(tmp_path / "b.gguf", make_model(), tokenizer), lambda: read_gguf(path)):
+        with pytest.raises(MissingDependencyError, match=r'pip install "scratchlm\[gguf\]"'):
+            use()
+
+
+TYPES = [type_ for type_ in gguf.GGMLQuantizationType if can_be_unpacked(type_)]
+
+
+@pytest.mark.parametrize("type_", TYPES, ids=lambda type_: type_.name)
+def test_every_type_that_the_library_unpacks_is_read(tmp_path, type_):
+    """A tensor of any bytes: most of these types can be read by the library, but not written."""
+    block, block_bytes = gguf.GGML_QUANT_SIZES[type_]
+    packed = np.random.default_rng(0).integers(0, 256, (3, 2 * block_bytes), dtype=np.uint8)
+    path = tmp_path / "a.gguf"
+    start = header(1, 0, tensor("a", (2 * block, 3), 0, kind=int(type_)))
+    path.write_bytes(start + bytes(-len(start) % 32) + packed.tobytes())
+    (theirs,) = gguf.GGUFReader(path).tensors
+    with np.errstate(all="ignore"):
+        expected = gguf.quants.dequantize(theirs.data, type_)
+    found = GGUFFile(path).tensor("a")
+    assert found.shape == (3, 2 * block)
+    np.testing.assert_array_equal(found.numpy(), expected)
+
+
+def test_a_type_that_the_library_cannot_unpack_is_called_by_its_name(tmp_path):
+    path = tmp_path / "a.gguf"
+    path.write_bytes(
+        header(1, 0, tensor("a", (32,), 0, kind=int(gguf.GGMLQuantizationType.Q8_1))) + bytes(96)
+    )
+    with pytest.raises(CheckpointError, match="'a' of the type Q8_1, which cannot be unpacked"):
+        GGUFFile(path).tensor("a")
 
 
 BEGIN = "<|begin_of_text|>"
