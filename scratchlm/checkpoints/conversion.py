@@ -34,6 +34,7 @@ from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import as_json, check_replaceable, make_parent, new_file, new_folder, write_text
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.files import load_tokenizer
+from scratchlm.tokenizers.special_tokens import end_ids
 
 TargetName = Literal["native", "hf", "gguf", "book", "onnx"]
 DType = Literal["f32", "f16", "bf16", "q8_0"]
@@ -212,9 +213,14 @@ def _partial(target: Path, *, is_folder: bool) -> Iterator[Path]:
 
 
 def _modelfile_beside(source: LoadedModel, target: Path, frame: PromptFrame) -> Mapping[Path, str]:
-    end = getattr(source.tokenizer, "end_of_text_id", None)
-    stops = [] if end is None else [source.tokenizer.decode([end])]
-    text = modelfile(target.name, frame=frame, context_length=source.config.context_length, stops=stops)
+    stops = [source.tokenizer.decode([end]) for end in end_ids(source.tokenizer, source.task)]
+    own_template = "chat_template" in source.task and frame == PromptFrame()
+    text = modelfile(
+        target.name,
+        frame=None if own_template else frame,
+        context_length=source.config.context_length,
+        stops=stops,
+    )
     place = target.with_name("Modelfile")
     is_of_another = place.is_file() and _first_line(place) != text.partition("\n")[0]
     return {place.with_name(f"Modelfile.{target.stem}") if is_of_another else place: text}
@@ -269,8 +275,9 @@ def _read_native(path: Path, _source: LoadedModel) -> LoadedModel:
     return load_model(path)
 
 
-def _write_huggingface(path: Path, source: LoadedModel, dtype: DType | None, _frame: PromptFrame) -> None:
-    export_huggingface(path, _stored_as(source.model, dtype), source.tokenizer, task=source.task)
+def _write_huggingface(path: Path, source: LoadedModel, dtype: DType | None, frame: PromptFrame) -> None:
+    model, chat = _stored_as(source.model, dtype), _chat_template(source, frame)
+    export_huggingface(path, model, source.tokenizer, task=source.task, chat_template=chat)
 
 
 def _read_huggingface(path: Path, _source: LoadedModel) -> LoadedModel:
@@ -285,9 +292,14 @@ def _read_huggingface(path: Path, _source: LoadedModel) -> LoadedModel:
     )
 
 
+def _chat_template(source: LoadedModel, frame: PromptFrame) -> str | None:
+    """How the model wants conversations: as in training with us, or as its own files say."""
+    return chat_template(frame) if frame != PromptFrame() else source.task.get("chat_template")
+
+
 def _write_gguf(path: Path, source: LoadedModel, dtype: DType | None, frame: PromptFrame) -> None:
     packing: GGUFType = "f32" if dtype is None else dtype
-    chat = chat_template(frame) if frame != PromptFrame() else None
+    chat = _chat_template(source, frame)
     export_gguf(path, source.model, source.tokenizer, dtype=packing, task=source.task, chat_template=chat)
 
 

@@ -21,6 +21,7 @@ from scratchlm.checkpoints.gguf_reader import MAX_GGUF_ENTRIES, GGUFFile, gguf_l
 from scratchlm.checkpoints.gguf_tokenizer import tokenizer_from_settings, tokenizer_settings
 from scratchlm.checkpoints.gguf_weights import ROPE_FACTORS, architecture, rope_factors, weights
 from scratchlm.checkpoints.store import LoadedModel, build_model, own_weights
+from scratchlm.checkpoints.usage import check_usage, usage_of_gguf
 from scratchlm.core.config import from_dict, to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError, TokenizerError
 from scratchlm.core.files import new_file, parse_json
@@ -48,7 +49,7 @@ def export_gguf(
 
     dtype: how matrices are packed. Norms, biases and positions stay f32; with q8_0, rows that do not split into
         blocks of 32 become f16.
-    chat_template: Jinja text with which llama.cpp turns a conversation into a prompt.
+    chat_template: Jinja text with which llama.cpp turns a conversation into a prompt; left out, the task's.
     Raises: ConfigError for a model or tokenizer that llama.cpp does not know; CheckpointError for a head that is
         not of a language model; MissingDependencyError without the `gguf` package.
     """
@@ -56,7 +57,9 @@ def export_gguf(
         raise ConfigError(f"a GGUF dtype must be one of {', '.join(_FILE_TYPES)}, got {dtype!r}; choose one.")
     config = model.config
     kind = architecture(config)
-    settings = tokenizer_settings(tokenizer, vocab_size=config.vocab_size)
+    task = dict(task or {})
+    settings = tokenizer_settings(tokenizer, vocab_size=config.vocab_size, task=task)
+    chat_template = chat_template or task.get("chat_template")
     state = {name: tensor.detach() for name, tensor in own_weights(model).items()}
     head = state.get("out_head.weight")
     if "out_head.bias" in state or (head is not None and head.shape[0] != config.vocab_size):
@@ -77,7 +80,7 @@ def export_gguf(
             if isinstance(tokenizer, BPETokenizer) and not tokenizer.variant.normalizers:
                 writer.add_string("scratchlm.normalization", "none")
             writer.add_string("scratchlm.config", json.dumps(to_dict(config)))
-            writer.add_string("scratchlm.task", json.dumps(dict(task or {})))
+            writer.add_string("scratchlm.task", json.dumps(task))
             shapes = {name: tensor.to("meta") for name, tensor in state.items()}
             kinds = {}
             for part in parts:
@@ -115,7 +118,10 @@ def read_gguf(path: str | Path) -> LoadedModel:
         task = parse_json(_get(file, "scratchlm.task", str, "{}"), where=str(path), error=CheckpointError)
         if not isinstance(task, dict):
             raise file.wrong(f"found scratchlm.task {task!r:.40}")
+        check_usage(task, where=f"{path}: scratchlm.task")
         tokenizer = tokenizer_from_settings(file.metadata, where=str(path))
+        n_ids = config.vocab_size
+        task = usage_of_gguf(file.metadata, tokenizer, n_ids=n_ids, where=str(path)) | task
         model = build_model(config, _read_state(file, config), where=file.path)
     except (ConfigError, TokenizerError) as cause:
         raise CheckpointError(f"{path} cannot be read as a model: {cause}") from cause

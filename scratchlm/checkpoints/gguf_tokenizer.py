@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from scratchlm.checkpoints.usage import GGUF_ENDS, GGUF_TOKENS
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.tokenizers.added_tokens import AddedToken
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.byte_symbols import from_symbols, to_symbols
 from scratchlm.tokenizers.families import CL100K, GPT2, LLAMA3, QWEN2, SMOLLM
+from scratchlm.tokenizers.special_tokens import end_ids
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # llama.h, enum llama_token_type
 # llama.cpp knows ways of cutting text by name only (llama-vocab.cpp). It normalises nothing, so that text for
@@ -28,8 +30,10 @@ _VARIANTS = (
 _BEGINS_BY_DEFAULT = ("llama-bpe",)  # a begin-of-text token is added unless the file says otherwise
 
 
-def tokenizer_settings(tokenizer: Tokenizer, *, vocab_size: int) -> dict[str, Any]:
+def tokenizer_settings(tokenizer: Tokenizer, *, vocab_size: int, task: Mapping[str, Any]) -> dict[str, Any]:
     """The `tokenizer.ggml.` settings, without that beginning; ids that no token has are filled up.
+
+    The task's stop ids become the ends of a text, of a turn and of a message, of which GGUF has one each.
 
     Raises: ConfigError for a tokenizer that is not byte-level BPE, cuts text in a way that llama.cpp does not
         know, or has no token that ends a text; or for a model with fewer ids than the tokenizer.
@@ -45,8 +49,8 @@ def tokenizer_settings(tokenizer: Tokenizer, *, vocab_size: int) -> dict[str, An
             f"GGUF needs a tokenizer that cuts text as GPT-2, SmolLM, Llama 3 or Qwen, got {variant!r:.200}; "
             "llama.cpp could not cut text in the same way."
         )
-    end = tokenizer.end_of_text_id
-    if end is None:
+    ends = end_ids(tokenizer, task)
+    if not ends:
         raise ConfigError(
             "GGUF needs a tokenizer with <|endoftext|>, found none: llama.cpp would take id 11 for the end of a text; "
             "train the tokenizer with that special token."
@@ -62,6 +66,11 @@ def tokenizer_settings(tokenizer: Tokenizer, *, vocab_size: int) -> dict[str, An
         tokens[id_], types[id_] = to_symbols(token), _NORMAL
     for added in tokenizer.added_tokens:
         tokens[added.id], types[added.id] = added.content, _CONTROL if added.special else _USER_DEFINED
+    named = {
+        key: tokenizer.special_tokens[token]
+        for key, token in ((key, task.get("chat_tokens", {}).get(name)) for name, key in GGUF_TOKENS.items())
+        if token in tokenizer.special_tokens
+    }
     begin = tokenizer.begin_of_text_id
     return {
         "model": "gpt2",
@@ -69,8 +78,9 @@ def tokenizer_settings(tokenizer: Tokenizer, *, vocab_size: int) -> dict[str, An
         "tokens": tokens,
         "token_type": types,
         "merges": [f"{to_symbols(left)} {to_symbols(right)}" for left, right in tokenizer.merges],
-        "bos_token_id": end if begin is None else begin,  # GPT-2: one token begins and ends a text
-        "eos_token_id": end,
+        "bos_token_id": ends[0] if begin is None else begin,  # GPT-2: one token begins and ends a text
+        **named,
+        **dict(zip(GGUF_ENDS, ends)),
         "add_bos_token": begin is not None,
     }
 

@@ -24,12 +24,14 @@ from scratchlm.checkpoints.store import (
     own_weights,
     save_tensors,
 )
+from scratchlm.checkpoints.usage import TEMPLATE_FILE, USAGE_KEYS
 from scratchlm.checkpoints.weight_files import open_weights
 from scratchlm.core.errors import CheckpointError, ConfigError
-from scratchlm.core.files import check_replaceable, new_folder, read_json, write_json
+from scratchlm.core.files import check_replaceable, new_folder, read_json, write_json, write_text
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
+from scratchlm.tokenizers.special_tokens import end_ids
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -104,9 +106,16 @@ def model_from_huggingface(config: GPTConfig, theirs: Mapping[str, Tensor], *, w
 
 
 def export_huggingface(
-    folder: str | Path, model: GPTModel, tokenizer: Tokenizer, *, task: Mapping[str, Any] | None = None
+    folder: str | Path,
+    model: GPTModel,
+    tokenizer: Tokenizer,
+    *,
+    task: Mapping[str, Any] | None = None,
+    chat_template: str | None = None,
 ) -> Path:
     """Write a folder that transformers' Auto classes load with equal logits, whole or not at all.
+
+    chat_template: Jinja text with which transformers turns a conversation into a prompt; left out, the task's.
 
     A classifier's bias moves into the shift of the last LayerNorm, because transformers' classifiers have none.
     An older folder of a model is replaced.
@@ -137,9 +146,11 @@ def export_huggingface(
         write_json(partial / "config.json", values, error=CheckpointError)
         save_tensors(partial / "model.safetensors", theirs, metadata={"format": "pt"})
         tokenizer.save(partial / "tokenizer.json")
-        write_json(partial / "tokenizer_config.json", _tokenizer_config(model.config, tokenizer))
-        write_json(partial / "generation_config.json", _token_ids(tokenizer), error=CheckpointError)
-        if task:
+        write_json(partial / "tokenizer_config.json", _tokenizer_config(model.config, tokenizer, task))
+        write_json(partial / "generation_config.json", _token_ids(tokenizer, task), error=CheckpointError)
+        if chat_template := chat_template or task.get("chat_template"):
+            write_text(partial / TEMPLATE_FILE, chat_template, error=CheckpointError)
+        if task := {key: value for key, value in task.items() if key not in USAGE_KEYS}:
             write_json(partial / "task.json", task, error=CheckpointError)
     return target
 
@@ -180,7 +191,7 @@ def _task(values: Mapping[str, Any], model: GPTModel) -> dict[str, Any]:
 
 def _architecture(kind: str, tokenizer: Tokenizer, task: Mapping[str, Any]) -> dict[str, Any]:
     name = ARCHITECTURES[kind]
-    values = {**_token_ids(tokenizer), "dtype": "float32", "torch_dtype": "float32"}
+    values = {**_token_ids(tokenizer, task), "dtype": "float32", "torch_dtype": "float32"}
     if task.get("kind") != "classification":
         head = "LMHeadModel" if kind == "gpt2" else "ForCausalLM"
         return {**values, "architectures": [f"{name}{head}"]}
@@ -209,21 +220,30 @@ def move_head_bias(state: dict[str, Tensor]) -> None:
     state["final_norm.shift"] = (state["final_norm.shift"].double() + moved).to(bias.dtype)
 
 
-def _token_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    end = tokenizer.end_of_text_id
-    if end is None:
+def _token_ids(tokenizer: Tokenizer, task: Mapping[str, Any]) -> dict[str, int | list[int]]:
+    ends = end_ids(tokenizer, task)
+    if not ends:
         return {}
+    known, named = tokenizer.special_tokens, task.get("chat_tokens", {})
     start = getattr(tokenizer, "begin_of_text_id", None)
-    return {"bos_token_id": end if start is None else start, "eos_token_id": end, "pad_token_id": end}
+    return {
+        "bos_token_id": known.get(named.get("bos_token"), ends[0] if start is None else start),
+        "eos_token_id": ends[0] if len(ends) == 1 else list(ends),
+        "pad_token_id": known.get(named.get("pad_token"), ends[0]),
+    }
 
 
-def _tokenizer_config(config: GPTConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+def _tokenizer_config(config: GPTConfig, tokenizer: Tokenizer, task: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": config.context_length,
         "clean_up_tokenization_spaces": False,
     }
+    if named := task.get("chat_tokens"):
+        return {**values, **named}
     spelling = {id_: token for token, id_ in tokenizer.special_tokens.items()}
-    for name, id_ in _token_ids(tokenizer).items():
-        values[name.removesuffix("_id")] = spelling[id_]
+    for name, ids in _token_ids(tokenizer, task).items():
+        id_ = ids[0] if isinstance(ids, list) else ids
+        if id_ in spelling:
+            values[name.removesuffix("_id")] = spelling[id_]
     return values

@@ -27,6 +27,7 @@ from scratchlm.checkpoints.openai import (
 )
 from scratchlm.checkpoints.store import MANIFEST, LoadedModel, build_model, expected_shapes, load_model
 from scratchlm.checkpoints.tensorflow_bundle import open_bundle
+from scratchlm.checkpoints.usage import check_usage, usage_of_folder
 from scratchlm.checkpoints.weight_files import SUFFIXES, open_weights
 from scratchlm.core.assets import asset_path, find_file
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
@@ -89,11 +90,10 @@ def import_model(path: str | Path, *, context_length: int | None = None) -> Load
         kind, weights = "weights file", [source]
         model, task, saved = _read_file(source)
     tokenizer = _tokenizer(folder, model.config, saved)
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise CheckpointError(
-            f"{source} should have a row for each of its tokenizer's {tokenizer.vocab_size} ids, found "
-            f"{model.config.vocab_size}; the files do not belong together."
-        )
+    _check_ids(tokenizer, model.config.vocab_size, where=str(source))
+    if task.get("kind") != "classification":
+        task = usage_of_folder(folder, tokenizer, n_ids=model.config.vocab_size) | task
+        check_usage(task, where=str(source))
     loaded = LoadedModel(
         model=model.eval(),
         config=model.config,
@@ -134,6 +134,18 @@ def crop_context(model: GPTModel, context_length: int) -> GPTModel:
         del state["out_head.weight"]
     config = dataclasses.replace(model.config, context_length=context_length)
     return build_model(config, {name: t.detach() for name, t in state.items()}, where=Path("the model"))
+
+
+def _check_ids(tokenizer: Tokenizer, n_ids: int, *, where: str) -> None:
+    """Make sure that the model knows every ordinary token. Tokens that somebody added without enlarging the model, as
+    a [PAD] often is, may lie beyond: they are never chosen, and a text that holds one is an error where it is read.
+    """
+    added = {*tokenizer.special_tokens.values(), *(t.id for t in getattr(tokenizer, "added_tokens", ()))}
+    if not added.issuperset(range(n_ids, tokenizer.vocab_size)):
+        raise CheckpointError(
+            f"{where} must have a row for each of its tokenizer's {tokenizer.vocab_size} ids, got {n_ids}; the files "
+            "do not belong together."
+        )
 
 
 def _fetched_weights(name: str) -> Path:

@@ -32,9 +32,12 @@ class PromptFrame:
         return lines[-1] if lines else ""
 
 
-def modelfile(gguf_name: str, *, frame: PromptFrame, context_length: int, stops: Sequence[str] = ()) -> str:
+def modelfile(
+    gguf_name: str, *, frame: PromptFrame | None, context_length: int, stops: Sequence[str] = ()
+) -> str:
     '''The text of an Ollama Modelfile for a GGUF file that lies beside it.
 
+    frame: None for a file that has a chat template of its own, which Ollama then takes.
     stops: texts that end an answer, besides the frame's own mark of a new question.
     Raises: ConfigError when the frame or a stop holds what a Modelfile cannot spell.
     Source: Ollama's documentation of the Modelfile: FROM, TEMPLATE, PARAMETER.
@@ -46,14 +49,13 @@ def modelfile(gguf_name: str, *, frame: PromptFrame, context_length: int, stops:
         PARAMETER num_ctx 64
         PARAMETER stop "Q:"
     '''
-    for text in (frame.before, frame.after):
+    for text in () if frame is None else (frame.before, frame.after):
         if '"""' in text or "{{" in text or "}}" in text:
             raise ConfigError(
                 f'a Modelfile needs a template without """ or double braces, got {text!r:.80}; rename the marks.'
             )
-    all_stops = list(
-        dict.fromkeys(text for text in (*stops, frame.answer_end.strip(), frame.turn_mark) if text)
-    )
+    of_frame = () if frame is None else (frame.answer_end.strip(), frame.turn_mark)
+    all_stops = list(dict.fromkeys(text for text in (*stops, *of_frame) if text))
     for text in (gguf_name, *all_stops):
         if '"' in text or "\n" in text:
             raise ConfigError(
@@ -61,7 +63,7 @@ def modelfile(gguf_name: str, *, frame: PromptFrame, context_length: int, stops:
             )
     lines = [
         f"FROM ./{gguf_name}",
-        f'TEMPLATE """{frame.before}{TURN}{frame.after}"""',
+        *([] if frame is None else [f'TEMPLATE """{frame.before}{TURN}{frame.after}"""']),
         f"PARAMETER num_ctx {context_length}",
         *(f'PARAMETER stop "{text}"' for text in all_stops),
     ]

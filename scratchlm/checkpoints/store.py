@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from scratchlm.checkpoints.names import misfits
+from scratchlm.checkpoints.usage import TEMPLATE_FILE, check_usage
 from scratchlm.core.config import from_dict, to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.file_structure import safetensors_header_problem
@@ -46,6 +47,7 @@ MODEL_FOLDER_FILES = (  # that we write into a model folder, our own or Hugging 
     "training_state.safetensors",
     "tokenizer_config.json",
     "generation_config.json",
+    TEMPLATE_FILE,
 )
 MAX_NAME = 200  # characters of a file's name
 STEP_FOLDER = re.compile(r"step-(\d{8})")
@@ -120,6 +122,7 @@ def load_model(path: str | Path) -> LoadedModel:
     manifest = verify(folder)
     config = _read_config(folder)
     task = read_json(folder / "task.json", error=CheckpointError) if (folder / "task.json").exists() else {}
+    check_usage(task, where=str(folder / "task.json"))
     state = load_tensors(folder / "model.safetensors")
     model = build_model(config, state, where=folder / "model.safetensors")
     return LoadedModel(

@@ -55,6 +55,7 @@ def _act(command: EvaluateHarness, console: Console) -> dict[str, Any]:
             include_path=command.include_path,
             limit=command.limit,
             n_fewshot=command.fewshot,
+            stop_ids=lm.stop_ids,
             batch_size=command.batch_size,
             show=work_progress(console),
         )

@@ -87,6 +87,7 @@ def _act(command: EvaluateTask, console: Console) -> dict[str, Any]:
             result = score_choices(lm.model, lm.tokenizer, cast("list[ChoiceItem]", items), **settings)
         else:
             settings |= {"max_new_tokens": command.max_new_tokens, "stop_texts": command.stop}
+            settings["stop_ids"] = lm.stop_ids
             result = score_generation(lm.model, lm.tokenizer, cast("list[GenerationItem]", items), **settings)
     if command.out is not None:
         write_text(command.out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in result.items))

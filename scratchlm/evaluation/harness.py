@@ -25,6 +25,7 @@ from scratchlm.evaluation.likelihood import (
 from scratchlm.generation.batches import texts_in_batches
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.model.gpt import GPTModel
+from scratchlm.tokenizers.special_tokens import end_ids
 
 MOST_NEW_TOKENS = 256  # of an answer whose task names no length; the harness's own default
 LENGTH_NAMES = (
@@ -55,6 +56,7 @@ class HarnessAnswers:
         model: GPTModel,
         tokenizer: Tokenizer,
         *,
+        stop_ids: Sequence[int] | None = None,
         batch_size: int = 16,
         show: ShowsProgress = no_progress,
     ) -> None:
@@ -65,6 +67,7 @@ class HarnessAnswers:
         self._gpt = model
         self._tokenizer = tokenizer
         self._batch_size = batch_size
+        self._stop_ids = tuple(end_ids(tokenizer, {}) if stop_ids is None else stop_ids)
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """How likely is each continuation after its context, and would the model write it?"""
@@ -151,30 +154,36 @@ class HarnessAnswers:
             )
         if do_sample and not temperature:
             temperature = 1.0
-        end = self._tokenizer.end_of_text_id
         stops = [until] if isinstance(until, str) else list(until)
         return GenerationConfig(
             max_new_tokens=length,
             temperature=0.0 if do_sample is False else temperature,
             stop_texts=tuple(stop for stop in stops if stop),
-            stop_ids=() if end is None else (end,),
-            start_id=end,
+            stop_ids=self._stop_ids,
+            start_id=self._tokenizer.end_of_text_id,
             **filters,
         )
 
 
 def harness_model(
-    model: GPTModel, tokenizer: Tokenizer, *, batch_size: int = 16, show: ShowsProgress = no_progress
+    model: GPTModel,
+    tokenizer: Tokenizer,
+    *,
+    stop_ids: Sequence[int] | None = None,
+    batch_size: int = 16,
+    show: ShowsProgress = no_progress,
 ) -> Any:
     """A model of ours as an `lm_eval.api.model.LM`, for callers who drive the harness themselves.
 
+    stop_ids: the ids that end an answer; left out, end-of-text.
     Raises: MissingDependencyError without lm-eval.
     """
     try:
         from lm_eval.api.model import LM
     except ImportError as cause:
         raise _missing() from cause
-    return type("HarnessModel", (HarnessAnswers, LM), {})(model, tokenizer, batch_size=batch_size, show=show)
+    kind = type("HarnessModel", (HarnessAnswers, LM), {})
+    return kind(model, tokenizer, stop_ids=stop_ids, batch_size=batch_size, show=show)
 
 
 def run_harness(
@@ -185,13 +194,14 @@ def run_harness(
     include_path: str | Path | None = None,
     limit: int | None = None,
     n_fewshot: int | None = None,
+    stop_ids: Sequence[int] | None = None,
     batch_size: int = 16,
     show: ShowsProgress = no_progress,
 ) -> list[HarnessScore]:
     """Ask a model the tasks of these names, patterns, groups or .yaml files.
 
     include_path: a folder with tasks of your own. limit: only so many questions of each task. n_fewshot: solved
-    examples before each question; None is what the task says.
+    examples before each question; None is what the task says. stop_ids: what ends an answer; None is end-of-text.
     Raises: MissingDependencyError without lm-eval; ConfigError for an unknown task or a limit below 1; DataError for a
         task file that the harness cannot use; DownloadError when a task's data is neither here nor to be had.
     """
@@ -210,7 +220,7 @@ def run_harness(
     names = [name for task in tasks for name in _known(task, manager)]
     try:
         found = simple_evaluate(
-            model=harness_model(model, tokenizer, batch_size=batch_size, show=show),
+            model=harness_model(model, tokenizer, stop_ids=stop_ids, batch_size=batch_size, show=show),
             tasks=names,
             num_fewshot=n_fewshot,
             limit=limit,

@@ -23,6 +23,7 @@ from scratchlm.evaluation.text_scores import exact_match, final_number, marked_n
 from scratchlm.generation.batches import texts_in_batches
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.model.gpt import GPTModel
+from scratchlm.tokenizers.special_tokens import end_ids
 from scratchlm.tokenizers.word import loses_text
 
 Progress = Callable[[int, int], None]
@@ -151,14 +152,15 @@ def score_generation(
     *,
     max_new_tokens: int | None = None,
     stop_texts: Sequence[str] | None = None,
+    stop_ids: Sequence[int] | None = None,
     batch_size: int = 16,
     progress: Progress | None = None,
 ) -> TaskResult:
     """Does the model, always taking the likeliest token, write exactly the answer, or come to its number?
 
-    It writes until a stop text, end-of-text or max_new_tokens; by default to the end of the line, and 64 tokens. White
-    space around the answer is no part of it; `accuracy_folded` also forgives case and punctuation at the ends. Where a
-    number is asked for, the default is up to the next "Question:", and 256 tokens or half of the context: the final
+    It writes until a stop text, one of stop_ids (left out: end-of-text) or max_new_tokens; by default to the end of the
+    line, and 64 tokens. White space around the answer is no part of it; `accuracy_folded` also forgives case and
+    punctuation at the ends. Where a number is asked for, the default is up to the next "Question:", and 256 tokens or half of the context: the final
     number counts, and for `accuracy_strict` only one behind `####`. Prompts keep room for the answer: what does not
     fit falls away at the beginning and is counted.
     Raises: DataError for no items, and for a model that has no room for max_new_tokens; ConfigError for
@@ -178,12 +180,11 @@ def score_generation(
             f"answers need room beside the prompt, got {max_new_tokens} new tokens for a model that reads "
             f"{model.config.context_length}; lower max_new_tokens."
         )
-    end = tokenizer.end_of_text_id
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         stop_texts=tuple(stop_texts),
-        stop_ids=() if end is None else (end,),
-        start_id=end,
+        stop_ids=tuple(end_ids(tokenizer, {}) if stop_ids is None else stop_ids),
+        start_id=tokenizer.end_of_text_id,
     )
     prompts = [start_tokens(tokenizer) + tokenizer.encode(item.prompt) for item in items]
     texts = texts_in_batches(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.generation.config import GenerationConfig
-from scratchlm.generation.context import ContextWindow
+from scratchlm.generation.context import ContextWindow, ids_without_token
 from scratchlm.generation.generate import checked_prompt
 from scratchlm.generation.samplers import penalize_repetition
 from scratchlm.generation.stopping import FinishedBy, StopTextGate
@@ -60,7 +61,8 @@ def beam_search(
     """
     _check(config, n_beams, tokenizer)
     prompt_ids = checked_prompt(0, prompt, model, config)
-    window = ContextWindow(model, use_cache=config.use_cache, n_expected=config.max_new_tokens)
+    never = ids_without_token(model, tokenizer, stop_ids=config.stop_ids)
+    window = ContextWindow(model, use_cache=config.use_cache, n_expected=config.max_new_tokens, never=never)
     paths = [_Path(row=0, new=[], log_prob=0.0)]
     ended: list[Beam] = []
     for n_new in range(1, config.max_new_tokens + 1):
@@ -103,6 +105,7 @@ def _extend(
             row=place // vocab_size, new=[*paths[place // vocab_size].new, place % vocab_size], log_prob=total
         )
         for total, place in zip(best.tolist(), places.tolist(), strict=True)
+        if total > -math.inf
     ]
 
 

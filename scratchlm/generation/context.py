@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.kv_cache import KVCache
 from scratchlm.model.modes import evaluation_mode
@@ -20,16 +22,21 @@ class ContextWindow:
     anew: positions are absolute, so every token moves when the first one leaves, and no cache can be kept.
     """
 
-    def __init__(self, model: GPTModel, *, use_cache: bool, n_expected: int) -> None:
+    def __init__(
+        self, model: GPTModel, *, use_cache: bool, n_expected: int, never: Sequence[int] = ()
+    ) -> None:
         self._model = model
         self._use_cache = use_cache
         self._n_expected = n_expected  # how many tokens each row may grow by; sizes the cache
         self._cache: KVCache | None = None
         self._mask: Tensor | None = None  # (B, S), None when no row is padded
         self._device = next(model.parameters()).device
+        self._never = torch.tensor(never, dtype=torch.long, device=self._device)  # ids that may not be chosen
 
     def next_logits(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Scores for the token after each row; each row is the last call's row and one token more.
+
+        Ids that may not be chosen have the score -inf.
 
         Shapes: B rows of ids -> (B, V), float32.
         """
@@ -40,7 +47,7 @@ class ContextWindow:
             else:
                 states = self._read_all(rows)  # (B, T, E)
             logits: Tensor = self._model.out_head(states[:, -1])  # (B, V)
-            return logits.float()
+            return logits.float().index_fill(1, self._never, -math.inf)
 
     def keep_rows(self, rows: Sequence[int]) -> None:
         """Go on with these rows only, in this order."""
@@ -72,3 +79,16 @@ class ContextWindow:
         if self._mask is not None:
             self._mask = torch.cat([self._mask, self._mask.new_ones(len(rows), 1)], dim=1)  # (B, S+1)
         return self._model.hidden_states(ids, attention_mask=self._mask, cache=cache)
+
+
+def ids_without_token(
+    model: GPTModel, tokenizer: Tokenizer | None, *, stop_ids: Sequence[int] = ()
+) -> list[int]:
+    """Ids that a model scores and that stand for nothing: padding of the vocabulary, and holes in it.
+
+    An id that ends a text needs no token. Without a tokenizer nothing is known, and every id may be chosen.
+    """
+    if tokenizer is None:
+        return []
+    unused = {*getattr(tokenizer, "unused_ids", ()), *range(tokenizer.vocab_size, model.config.vocab_size)}
+    return sorted(id_ for id_ in unused - {*stop_ids} if id_ < model.config.vocab_size)

@@ -12,7 +12,7 @@ import torch
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.generation.config import GenerationConfig
-from scratchlm.generation.context import ContextWindow
+from scratchlm.generation.context import ContextWindow, ids_without_token
 from scratchlm.generation.samplers import filter_logits, sample_next
 from scratchlm.generation.stopping import FinishedBy, StopTextGate
 from scratchlm.generation.text_stream import TextStream, stream_decoder
@@ -59,7 +59,8 @@ def generate(
     generator.
 
     Once prompt and new tokens fill the context, the oldest tokens fall out of sight and each further token
-    costs a reading of the whole context. The model is used without dropout and keeps its training mode.
+    costs a reading of the whole context. The model is used without dropout and keeps its training mode. Ids for
+    which the tokenizer has no token are never chosen.
 
     Raises: DataError for an empty prompt without `start_id`, an id outside the vocabulary, or with
         `overflow="error"` a prompt longer than the context; ConfigError for stop texts without a tokenizer or
@@ -86,7 +87,7 @@ def generate(
         )
         for i, ids in enumerate(checked)
     ]
-    return _stream(model, rows, config)
+    return _stream(model, rows, config, never=ids_without_token(model, tokenizer, stop_ids=config.stop_ids))
 
 
 def generate_ids(
@@ -155,8 +156,10 @@ class _Row:
         return self.gate.push(self.decoder.flush()) + self.gate.flush()
 
 
-def _stream(model: GPTModel, rows: list[_Row], config: GenerationConfig) -> Iterator[Step]:
-    window = ContextWindow(model, use_cache=config.use_cache, n_expected=config.max_new_tokens)
+def _stream(
+    model: GPTModel, rows: list[_Row], config: GenerationConfig, *, never: Sequence[int]
+) -> Iterator[Step]:
+    window = ContextWindow(model, use_cache=config.use_cache, n_expected=config.max_new_tokens, never=never)
     while rows and config.max_new_tokens > 0:
         logits = window.next_logits([row.ids for row in rows])  # (B, V)
         chosen, probs = _choose(logits, rows, config)

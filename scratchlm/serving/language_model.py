@@ -23,6 +23,7 @@ from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
+from scratchlm.tokenizers.special_tokens import end_ids
 
 
 class LanguageModel:
@@ -46,6 +47,11 @@ class LanguageModel:
     def kind(self) -> str:
         """`classification`, `instruction`, or `language model`."""
         return str(self.task.get("kind", "language model"))
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """The ids that end a text, as the model's files say; end-of-text where they say nothing."""
+        return end_ids(self.tokenizer, self.task)
 
     def check_writes(self, who: str, *, advice: str = "") -> None:
         """Make sure that this model can do what `who` needs: predict tokens, and not classes.
@@ -76,8 +82,8 @@ class LanguageModel:
         """Continue a prompt; returns the new text, or with `stream` its pieces as they come.
 
         `settings` are the fields of GenerationConfig: max_new_tokens, temperature, top_k, top_p, seed, ...
-        An answer stops at end-of-text unless `stop_ids` says otherwise. With `beams`, the text that is likeliest as a
-        whole among so many beginnings: it is known only at the end, so there is nothing to stream.
+        An answer stops at one of the model's stop ids unless `stop_ids` names others. With `beams`, the text that is
+        likeliest as a whole among so many beginnings: it is known only at the end, so there is nothing to stream.
         Raises: ConfigError for an unknown or impossible setting, and for a classifier.
         """
         if self.kind == "classification":
@@ -181,8 +187,7 @@ class LanguageModel:
                 f"generate has no setting 'stop', found stop={settings['stop']!r}; texts that end it are "
                 'stop_texts=("...",), ids are stop_ids=(...,).'
             )
-        end = self.tokenizer.end_of_text_id
-        known = {"stop_ids": () if end is None else (end,), "start_id": end}
+        known = {"stop_ids": self.stop_ids, "start_id": self.tokenizer.end_of_text_id}
         return from_dict(GenerationConfig, {**known, **settings}, where="generate")
 
 

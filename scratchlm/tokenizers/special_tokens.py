@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from scratchlm.core.errors import TokenizerError
+
+if TYPE_CHECKING:
+    from scratchlm.core.protocols import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
 END_NAMES = (END_OF_TEXT, "<|end_of_text|>", "</s>")  # what families call the mark between documents
 UNKNOWN = "<|unk|>"
+
+
+def end_ids(tokenizer: Tokenizer, task: Mapping[str, Any]) -> tuple[int, ...]:
+    """The ids that end a text of a model, its own end first: what its files say, or else end-of-text."""
+    end = tokenizer.end_of_text_id
+    return tuple(task.get("stop_ids") or ([] if end is None else [end]))
 
 
 def check_allowed(allowed_special: Collection[str], special_tokens: Mapping[str, int]) -> frozenset[str]:

@@ -36,6 +36,7 @@ class Spelling:
     """Ids as words, so that every difference shows."""
 
     end_of_text_id = None
+    vocab_size = 61
 
     def decode(self, ids):
         return "".join(f" {token}" for token in ids)

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
 
+from scratchlm.generation.beam import beam_search
+from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.context import ContextWindow
-from scratchlm.model import GPTModel
+from scratchlm.generation.generate import generate_ids
+from scratchlm.model import GPTConfig, GPTModel
+from scratchlm.tokenizers import WordTokenizer
 
 
 def plain_next_logits(model: GPTModel, row: list[int]) -> torch.Tensor:
@@ -61,3 +67,74 @@ def test_every_module_keeps_its_mode(tiny_model):
     before = [module.training for module in tiny_model.modules()]
     ContextWindow(tiny_model, use_cache=True, n_expected=1).next_logits([[1]])
     assert [module.training for module in tiny_model.modules()] == before
+
+
+PADDED = 40  # ids that the model scores beyond the tokenizer's
+
+
+@pytest.fixture
+def padded_model(tiny_tokenizer) -> GPTModel:
+    """A model that likes ids without a token best."""
+    torch.manual_seed(0)
+    n_ids = tiny_tokenizer.vocab_size + PADDED
+    model = GPTModel(GPTConfig(vocab_size=n_ids, context_length=12, emb_dim=16, n_heads=4, n_layers=1)).eval()
+    with torch.no_grad():
+        model.out_head.weight[-PADDED:] *= 30
+    return model
+
+
+SETTINGS = [
+    {},
+    {"use_cache": False},
+    {"temperature": 1.0, "seed": 1},
+    {"temperature": 2.0, "seed": 2, "top_k": 5},
+    {"temperature": 1.0, "seed": 3, "top_p": 0.9},
+    {"temperature": 1.0, "seed": 4, "min_p": 0.5},
+    {"repetition_penalty": 1.3},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_an_id_without_a_token_is_never_chosen(padded_model, tiny_tokenizer, settings):
+    config = GenerationConfig(max_new_tokens=20, **settings)
+    prompts = [[1, 2, 3], [4], [5, 6, 7, 8, 9]]  # a batch, whose rows fill the context one after the other
+    without = generate_ids(padded_model, prompts, config)
+    assert (
+        max(id_ for row in without for id_ in row.ids) >= tiny_tokenizer.vocab_size
+    )  # else it proves nothing
+    found = generate_ids(padded_model, prompts, config, tokenizer=tiny_tokenizer)
+    assert max(id_ for row in found for id_ in row.ids) < tiny_tokenizer.vocab_size
+
+
+def test_no_beam_goes_through_an_id_without_a_token(padded_model, tiny_tokenizer):
+    config = GenerationConfig(max_new_tokens=6)
+    beams = beam_search(padded_model, [1, 2], config, n_beams=4, tokenizer=tiny_tokenizer)
+    assert len(beams) == 4
+    assert max(id_ for beam in beams for id_ in beam.ids) < tiny_tokenizer.vocab_size
+
+
+def test_beams_are_no_more_than_there_are_tokens(padded_model):
+    """With one token a beam has one way to go; ids without a token fill up nothing."""
+    tokenizer = WordTokenizer({"a": 0, "<|unk|>": 1, "<|endoftext|>": 2})
+    beams = beam_search(padded_model, [1], GenerationConfig(max_new_tokens=1), n_beams=5, tokenizer=tokenizer)
+    assert sorted(beam.ids for beam in beams) == [[0], [1], [2]]
+
+
+def test_an_id_that_ends_a_text_needs_no_token(padded_model, tiny_tokenizer):
+    best = generate_ids(padded_model, [[1, 2]], GenerationConfig(max_new_tokens=1))[0].ids
+    assert best[0] >= tiny_tokenizer.vocab_size
+    config = GenerationConfig(max_new_tokens=5, stop_ids=tuple(best))
+    [found] = generate_ids(padded_model, [[1, 2]], config, tokenizer=tiny_tokenizer)
+    assert found.finished_by == "stop_id"
+
+
+def test_a_hole_in_the_vocabulary_is_never_chosen(padded_model, tiny_tokenizer):
+    class WithHoles:
+        vocab_size = padded_model.config.vocab_size
+        unused_ids = range(50, vocab_size)
+        special_tokens: ClassVar[dict[str, int]] = {}
+        end_of_text_id = None
+        stream_decoder = tiny_tokenizer.stream_decoder
+
+    [found] = generate_ids(padded_model, [[1, 2]], GenerationConfig(max_new_tokens=8), tokenizer=WithHoles())
+    assert max(found.ids) < 50

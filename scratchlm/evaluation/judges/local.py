@@ -17,6 +17,7 @@ from scratchlm.data.prompt_ids import answer_end_id, encode_prompt
 from scratchlm.data.prompts import PromptTemplate, template
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
+from scratchlm.tokenizers.special_tokens import end_ids
 
 MAX_NEW_TOKENS = 256  # of a reply
 
@@ -46,6 +47,7 @@ class LocalJudge:
         self._template: PromptTemplate | None = (
             template(str(loaded.task["template"])) if kind == "instruction" else None
         )
+        self._task = loaded.task
         self._system = str(loaded.task.get("system", ""))
         self._one_at_a_time = threading.Lock()
 
@@ -87,10 +89,9 @@ class LocalJudge:
 
     @property
     def _stop_ids(self) -> tuple[int, ...]:
-        ends = {self._tokenizer.end_of_text_id}
-        if self._template is not None:
-            ends.add(answer_end_id(self._template, self._tokenizer))
-        return tuple(sorted(end for end in ends if end is not None))
+        ends = end_ids(self._tokenizer, self._task)
+        mark = None if self._template is None else answer_end_id(self._template, self._tokenizer)
+        return ends if mark is None else tuple({*ends, mark})
 
     def _prompt_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         if not messages or messages[-1]["role"] != "user":

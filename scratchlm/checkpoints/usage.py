@@ -1,0 +1,149 @@
+"""How a model is used, as its own files say: which ids end a text, and how a conversation is written for it.
+
+What they say becomes part of the model's task: `stop_ids`, `chat_template` (Jinja text), and `chat_tokens`, the
+special tokens by the names under which templates ask for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from scratchlm.core.errors import CheckpointError
+from scratchlm.core.files import read_json, read_utf8
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.tokenizers.special_tokens import end_ids
+
+USAGE_KEYS = ("stop_ids", "chat_template", "chat_tokens")
+MAX_TEMPLATE_BYTES = 1 << 20  # the longest known have 20 kB
+MAX_STOP_IDS = 1000
+TEMPLATE_FILE = "chat_template.jinja"
+TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_MARKS = (  # that end an assistant's turn, where a template writes them; llama.cpp knows them by name, too
+    "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>",
+    "<|endofturn|>", "<|end_of_role|>", "<|return|>", "<|eot|>", "<|eom|>", "<EOT>", "</s>",
+)  # fmt: skip
+GGUF_ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
+GGUF_TOKENS = {
+    "bos_token": "bos_token_id",
+    "eos_token": "eos_token_id",
+    "unk_token": "unknown_token_id",
+    "sep_token": "seperator_token_id",  # llama.cpp's spelling
+    "pad_token": "padding_token_id",
+}
+
+
+def usage_of_folder(folder: Path, tokenizer: Tokenizer, *, n_ids: int) -> dict[str, Any]:
+    """What a Hugging Face folder says of its model's use; n_ids is the number of ids that the model scores.
+
+    Raises: CheckpointError naming the file for a value that cannot be what it is called.
+    """
+    settings = {
+        name: _table(folder / name)
+        for name in (
+            "generation_config.json",
+            "config.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+        )
+    }
+    tokens: dict[str, str] = {}
+    for file in ("special_tokens_map.json", "tokenizer_config.json"):
+        for name in TOKEN_NAMES:
+            value = settings[file].get(name)
+            value = value.get("content") if isinstance(value, dict) else value
+            if value is not None:
+                tokens[name] = _text(value, where=f"{folder / file}: {name}")
+    stops: list[int] = []
+    for file in ("generation_config.json", "config.json"):
+        stops += _ids(settings[file].get("eos_token_id"), where=f"{folder / file}: eos_token_id")
+    if not stops and tokens.get("eos_token") in tokenizer.special_tokens:
+        stops = [tokenizer.special_tokens[tokens["eos_token"]]]
+    chat = settings["tokenizer_config.json"].get("chat_template")
+    where = f"{folder / 'tokenizer_config.json'}: chat_template"
+    if (folder / TEMPLATE_FILE).is_file():
+        where = str(folder / TEMPLATE_FILE)
+        chat = read_utf8(folder / TEMPLATE_FILE, max_bytes=MAX_TEMPLATE_BYTES, error=CheckpointError)
+    if isinstance(chat, list):  # several with names; "default" is for conversations without tools
+        named = {
+            entry.get("name"): entry.get("template")
+            for entry in chat
+            if isinstance(entry, dict) and isinstance(entry.get("name"), str)
+        }
+        chat = named.get("default")
+    chat = None if chat is None else _text(chat, where=where)
+    return _usage(tokenizer, stops, chat, tokens, n_ids=n_ids)
+
+
+def usage_of_gguf(
+    metadata: Mapping[str, Any], tokenizer: Tokenizer, *, n_ids: int, where: str
+) -> dict[str, Any]:
+    """What a GGUF file says of its model's use.
+
+    Raises: CheckpointError for a value that cannot be what it is called.
+    """
+    stops: list[int] = []
+    for key in GGUF_ENDS:
+        stops += _ids(metadata.get(f"tokenizer.ggml.{key}"), where=f"{where}: tokenizer.ggml.{key}")
+    names = {id_: token for token, id_ in tokenizer.special_tokens.items()}
+    ids = {name: metadata.get(f"tokenizer.ggml.{key}") for name, key in GGUF_TOKENS.items()}
+    tokens = {name: names[id_] for name, id_ in ids.items() if isinstance(id_, int) and id_ in names}
+    chat = metadata.get("tokenizer.chat_template")
+    chat = None if chat is None else _text(chat, where=f"{where}: tokenizer.chat_template")
+    return _usage(tokenizer, stops, chat, tokens, n_ids=n_ids)
+
+
+def check_usage(task: Mapping[str, Any], *, where: str) -> None:
+    """Look at what a task of our own says, which somebody may have edited.
+
+    Raises: CheckpointError for a value that cannot be what it is called.
+    """
+    _ids(task.get("stop_ids"), where=f"{where}: stop_ids")
+    _text(task.get("chat_template", ""), where=f"{where}: chat_template")
+    tokens = task.get("chat_tokens", {})
+    if not isinstance(tokens, dict):
+        raise _wrong(f"{where}: chat_tokens", "special tokens by name", tokens)
+    for name, token in tokens.items():
+        _text(token, where=f"{where}: chat_tokens: {name!s:.40}")
+
+
+def _usage(
+    tokenizer: Tokenizer, stops: Iterable[int], chat: str | None, tokens: Mapping[str, str], *, n_ids: int
+) -> dict[str, Any]:
+    """The part of a task that is not plain: nothing for a text that ends with end-of-text and no template."""
+    marks = [
+        mark for mark in _MARKS if chat is not None and mark in chat and mark in tokenizer.special_tokens
+    ]
+    ids = dict.fromkeys([*stops, *(tokenizer.special_tokens[mark] for mark in marks)])
+    own = [id_ for id_ in ids if id_ < n_ids]  # transformers writes GPT-2's 50256 for any vocabulary
+    usage: dict[str, Any] = {} if tuple(own) in ((), end_ids(tokenizer, {})) else {"stop_ids": own}
+    if chat is not None:
+        usage |= {"chat_template": chat, "chat_tokens": dict(tokens)}
+    return usage
+
+
+def _table(path: Path) -> dict[str, Any]:
+    value = read_json(path, error=CheckpointError) if path.is_file() else {}
+    if not isinstance(value, dict):
+        raise _wrong(str(path), "a table of settings", value)
+    return value
+
+
+def _ids(value: Any, *, where: str) -> list[int]:
+    ids = [] if value is None else value if isinstance(value, list) else [value]
+    if len(ids) > MAX_STOP_IDS or not all(type(id_) is int for id_ in ids):
+        raise _wrong(where, "the ids that end a text", value)
+    return [id_ for id_ in ids if id_ >= 0]  # -1: none
+
+
+def _text(value: Any, *, where: str) -> str:
+    if not isinstance(value, str) or len(value) > MAX_TEMPLATE_BYTES:
+        raise _wrong(where, f"a text of at most {MAX_TEMPLATE_BYTES:,} characters", value)
+    return value
+
+
+def _wrong(where: str, wanted: str, found: Any) -> CheckpointError:
+    return CheckpointError(
+        f"{where} must be {wanted}, got {found!r:.80}; correct the file or fetch it again."
+    )
