@@ -160,9 +160,9 @@ def score_generation(
 
     It writes until a stop text, one of stop_ids (left out: end-of-text) or max_new_tokens; by default to the end of the
     line, and 64 tokens. White space around the answer is no part of it; `accuracy_folded` also forgives case and
-    punctuation at the ends. Where a number is asked for, the default is up to the next "Question:", and 256 tokens or half of the context: the final
-    number counts, and for `accuracy_strict` only one behind `####`. Prompts keep room for the answer: what does not
-    fit falls away at the beginning and is counted.
+    punctuation at the ends. Where a number is asked for, the default is up to the next "Question:", and 256 tokens or
+    half of the context: the final number counts, and for `accuracy_strict` only one behind `####`. Prompts keep room
+    for the answer: what does not fit falls away at the beginning and is counted.
     Raises: DataError for no items, and for a model that has no room for max_new_tokens; ConfigError for
         impossible settings.
     """
