@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable
+import itertools
+import operator
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -13,12 +15,11 @@ from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.bpe_training import train_bpe
 from scratchlm.tokenizers.byte_symbols import BYTES_IN_ID_ORDER, from_symbols, to_symbols
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
-from scratchlm.tokenizers.special_tokens import END_OF_TEXT
+from scratchlm.tokenizers.special_tokens import END_OF_TEXT, check_allowed, split_on_special
 
 N_BASE_IDS = 257  # the book's: 256 characters and a second sign for the space
 _SPACE_ID, _UNUSED_ID = 256, 32  # the space is its own sign, so the character's id 32 is never used
 _UNUSED = "<|unused|>"
-_SPECIAL = re.compile(r"<\|.+\|>", re.DOTALL)
 
 
 class BPETokenizerSimple:
@@ -26,8 +27,8 @@ class BPETokenizerSimple:
 
     What differs from the book's: it works on bytes, so no character is unknown and decoding gives back every
     line end and space; merges stay within a word and its leading space, as GPT-2's do, so training finds other
-    merges than the book's (as many); a special token that is not allowed is ordinary text, never an error;
-    tables are spelt in GPT-2's byte symbols, also the line end.
+    merges than the book's (as many), and encoding applies them in the order learned; tables are spelt in GPT-2's
+    byte symbols, also the line end. A special token that is added to both dictionaries is one from then on.
 
     Raises: TokenizerError when it is used before `train` or one of the `load` methods.
     Example:
@@ -39,39 +40,17 @@ class BPETokenizerSimple:
 
     def __init__(self) -> None:
         self._trained: BPETokenizer | None = None
-
-    @property
-    def vocab(self) -> dict[int, str]:
-        """Each id's token, spelt in GPT-2's byte symbols; empty before training."""
-        if self._trained is None:
-            return {}
-        names = {id_: to_symbols(token) for token, id_ in self._trained.vocab.items()}
-        names |= {id_: token for token, id_ in self._trained.special_tokens.items()}
-        return dict(sorted(names.items()))
-
-    @property
-    def inverse_vocab(self) -> dict[str, int]:
-        """Each token's id."""
-        return {token: id_ for id_, token in self.vocab.items()}
-
-    @property
-    def bpe_merges(self) -> dict[tuple[int, int], int]:
-        """Which two ids become which one, in the order learned."""
-        if self._trained is None:
-            return {}
-        id_of = self._trained.vocab
-        return {(id_of[left], id_of[right]): id_of[left + right] for left, right in self._trained.merges}
-
-    @property
-    def bpe_ranks(self) -> dict[tuple[str, str], int]:
-        """The same merges as pairs of tokens and their place in the order."""
-        merges = [] if self._trained is None else self._trained.merges
-        return {(to_symbols(left), to_symbols(right)): rank for rank, (left, right) in enumerate(merges)}
+        self.vocab: dict[int, str] = {}  # each id's token, spelt in GPT-2's byte symbols
+        self.inverse_vocab: dict[str, int] = {}
+        self.bpe_merges: dict[
+            tuple[int, int], int
+        ] = {}  # which two ids become which one, in the order learned
+        self.bpe_ranks: dict[tuple[str, str], int] = {}  # the same as pairs of tokens, and their place
 
     def train(
         self, text: str, vocab_size: int, allowed_special: Collection[str] | None = frozenset({END_OF_TEXT})
     ) -> None:
-        """Learn merges from a text until the vocabulary has that size.
+        """Learn merges from a text until the vocabulary has that size, or no pair is left.
 
         Raises: ConfigError when vocab_size has no room for the 257 base ids and the special tokens.
         """
@@ -81,24 +60,72 @@ class BPETokenizerSimple:
                 f"vocab_size must hold {N_BASE_IDS} base ids and {len(special)} special tokens, got "
                 f"{vocab_size}; choose at least {N_BASE_IDS + len(special)}."
             )
-        merges = train_bpe([text], vocab_size - 1, special_tokens=special).merges
+        merges = train_bpe([text], vocab_size - 1, special_tokens=special).merges if text else ()
         vocab = {bytes([byte]): byte for byte in range(256)} | {b" ": _SPACE_ID}
         special_tokens = {_UNUSED: _UNUSED_ID}
         special_tokens |= {token: N_BASE_IDS + i for i, token in enumerate(special)}
         first_merge = N_BASE_IDS + len(special)
         vocab |= {left + right: first_merge + rank for rank, (left, right) in enumerate(merges)}
-        self._trained = BPETokenizer(merges, vocab=vocab, special_tokens=special_tokens)
+        self._become(BPETokenizer(merges, vocab=vocab, special_tokens=special_tokens))
 
     def encode(self, text: str, allowed_special: Collection[str] | None = None) -> list[int]:
-        """Ids of the text; special tokens count only when they are allowed.
+        """Ids of the text.
 
-        Raises: TokenizerError (a ValueError, as in the book) when one is allowed that is not in the vocabulary.
+        Raises: TokenizerError (a ValueError, as in the book) for a special token in the text that is not allowed, and
+            for an allowed one that is not in the vocabulary.
         """
-        return self._ready().encode(text, allowed_special=allowed_special or ())
+        tokenizer = self._ready()
+        is_any = bool(allowed_special) or "<|" in text
+        special = {token: id_ for token, id_ in self.inverse_vocab.items() if is_any and _is_special(token)}
+        allowed = check_allowed(allowed_special or (), special)
+        ids: list[int] = []
+        for part, is_special in split_on_special(text, special.keys() - {_UNUSED}):
+            if is_special and part not in allowed:
+                raise TokenizerError(
+                    f"the text holds the special token {part!r}, which is not allowed; "
+                    f"call encode with allowed_special={{{part!r}}}."
+                )
+            ids += [special[part]] if is_special else tokenizer.encode(part)
+        return ids
+
+    def tokenize_with_bpe(self, token: str) -> list[int]:
+        """Ids of one word, its leading space spelt as the symbol for it."""
+        return self._ready().encode(from_symbols(token, where="the word").decode("utf-8"))
 
     def decode(self, token_ids: Iterable[SupportsIndex]) -> str:
         """Text of the ids."""
-        return self._ready().decode(token_ids)
+        tokenizer = self._ready()
+        names = ((id_, self.vocab.get(operator.index(id_), "")) for id_ in token_ids)
+        data = b"".join(
+            name.encode() if _is_special(name) else tokenizer.decode_bytes([id_]) for id_, name in names
+        )
+        return data.decode("utf-8", errors="replace")
+
+    @staticmethod
+    def find_freq_pair(
+        token_ids: Sequence[int] | Sequence[Sequence[int]], mode: str = "most"
+    ) -> tuple[int, int] | None:
+        """The most or least frequent pair of neighbours in some ids, or in rows of ids; the first of equals.
+
+        None without a pair. Raises: ConfigError for another mode.
+        """
+        if mode not in ("most", "least"):
+            raise ConfigError(f"mode must be 'most' or 'least', got {mode!r}; choose one.")
+        pairs = Counter(pair for row in _rows(token_ids) for pair in itertools.pairwise(row))
+        return (max if mode == "most" else min)(pairs, key=pairs.__getitem__, default=None)
+
+    @staticmethod
+    def replace_pair(token_ids: Sequence[Any], pair_id: tuple[int, int], new_id: int) -> list[Any]:
+        """The ids, or rows of ids, with every occurrence of a pair replaced, from the left."""
+        replaced: list[list[int]] = []
+        for row in _rows(token_ids):
+            out: list[int] = []
+            for id_ in row:
+                out.append(id_)
+                if tuple(out[-2:]) == tuple(pair_id):
+                    out[-2:] = [new_id]
+            replaced.append(out)
+        return replaced if _is_rows(token_ids) else replaced[0]
 
     def get_special_token_id(self, token: str) -> int | None:
         """The id of a token of the vocabulary, None when there is no such token."""
@@ -106,7 +133,9 @@ class BPETokenizerSimple:
 
     def load_vocab_and_merges_from_openai(self, vocab_path: str | Path, bpe_merges_path: str | Path) -> None:
         """Become GPT-2's tokenizer, from its `encoder.json` and `vocab.bpe`."""
-        self._trained = load_gpt2_tokenizer(vocab_path, bpe_merges_path)
+        self._become(load_gpt2_tokenizer(vocab_path, bpe_merges_path))
+        for end in "\n\r":
+            self.inverse_vocab[end] = self.inverse_vocab[to_symbols(end.encode())]
 
     def save_vocab_and_merges(self, vocab_path: str | Path, bpe_merges_path: str | Path) -> None:
         """Write the book's two JSON files: id to token, and the merges as pairs of ids."""
@@ -123,7 +152,7 @@ class BPETokenizerSimple:
         """
         names = _read_names(Path(vocab_path))
         merges = _read_merge_ids(Path(bpe_merges_path))
-        special_tokens = {name: id_ for id_, name in names.items() if _SPECIAL.fullmatch(name)}
+        special_tokens = {name: id_ for id_, name in names.items() if _is_special(name)}
         tokens = {
             id_: from_symbols(name, where=str(vocab_path))
             for id_, name in names.items()
@@ -140,11 +169,24 @@ class BPETokenizerSimple:
             raise TokenizerError(
                 f"{vocab_path} must hold all 256 single bytes, found none for {min(missing)!r}; save the tokenizer again."
             )
-        self._trained = BPETokenizer(
+        trained = BPETokenizer(
             [(tokens[left], tokens[right]) for left, right in merges],
             vocab={token: id_ for id_, token in tokens.items()},
             special_tokens=special_tokens,
         )
+        self._become(trained)
+
+    def _become(self, trained: BPETokenizer) -> None:
+        names = {id_: to_symbols(token) for token, id_ in trained.vocab.items()}
+        names |= {id_: token for token, id_ in trained.special_tokens.items()}
+        id_of = trained.vocab
+        self._trained = trained
+        self.vocab = dict(sorted(names.items()))
+        self.inverse_vocab = {token: id_ for id_, token in self.vocab.items()}
+        self.bpe_merges = {(id_of[left], id_of[right]): id_of[left + right] for left, right in trained.merges}
+        self.bpe_ranks = {
+            (to_symbols(left), to_symbols(right)): rank for rank, (left, right) in enumerate(trained.merges)
+        }
 
     def _ready(self) -> BPETokenizer:
         if self._trained is None:
@@ -152,6 +194,18 @@ class BPETokenizerSimple:
                 "the tokenizer needs a vocabulary, found none; call train() or one of the load methods first."
             )
         return self._trained
+
+
+def _is_special(token: str) -> bool:
+    return token.startswith("<|") and token.endswith("|>")
+
+
+def _is_rows(token_ids: Sequence[Any]) -> bool:
+    return bool(token_ids) and isinstance(token_ids[0], Sequence)
+
+
+def _rows(token_ids: Sequence[Any]) -> Sequence[Sequence[int]]:
+    return token_ids if _is_rows(token_ids) else [token_ids]
 
 
 def _read_names(path: Path) -> dict[int, str]:

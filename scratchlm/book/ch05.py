@@ -8,7 +8,7 @@ draws, and our Trainer keeps them apart on purpose; so the loop stands here once
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,13 +17,14 @@ from torch.utils.data import DataLoader
 
 from scratchlm.book.batch_means import mean_over_batches
 from scratchlm.book.ch04 import generate_text_simple, next_logits
+from scratchlm.book.downloads import download_file
 from scratchlm.book.gpt2_weights import (
     assign,
     download_and_load_gpt2,
-    download_file,
     load_gpt2_params_from_tf_ckpt,
     load_weights_into_gpt,
 )
+from scratchlm.book.plots import plot_losses
 from scratchlm.core.errors import ConfigError
 from scratchlm.generation.samplers import apply_temperature, keep_top_k, sample_next
 from scratchlm.model.loss import cross_entropy_sum
@@ -257,31 +258,6 @@ def _generate(
 # Under the book's name; a public `def generate` has its one home in scratchlm.generation.
 _generate.__name__ = _generate.__qualname__ = "generate"
 generate = _generate
-
-
-def plot_losses(
-    epochs_seen: Sequence[float] | Tensor,
-    tokens_seen: Sequence[int],
-    train_losses: Sequence[float],
-    val_losses: Sequence[float],
-) -> None:
-    """Draw both losses over epochs and tokens, save `loss-plot.pdf` in the current folder, and show it."""
-    from matplotlib import pyplot
-    from matplotlib.ticker import MaxNLocator
-
-    figure, over_epochs = pyplot.subplots(figsize=(5, 3))
-    over_epochs.plot(epochs_seen, train_losses, label="Training loss")
-    over_epochs.plot(epochs_seen, val_losses, linestyle="-.", label="Validation loss")
-    over_epochs.set_xlabel("Epochs")
-    over_epochs.set_ylabel("Loss")
-    over_epochs.legend(loc="upper right")
-    over_epochs.xaxis.set_major_locator(MaxNLocator(integer=True))
-    over_tokens = over_epochs.twiny()
-    over_tokens.plot(tokens_seen, train_losses, alpha=0)  # not seen: it gives the second axis its range
-    over_tokens.set_xlabel("Tokens seen")
-    figure.tight_layout()
-    pyplot.savefig("loss-plot.pdf")
-    pyplot.show()
 
 
 def _say(line: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from scratchlm.book.alpaca import encode_plain
 from scratchlm.book.batch_means import mean_over_batches
-from scratchlm.book.spam_archive import download_and_unzip_spam_data
+from scratchlm.book.downloads import download_and_unzip_spam_data
+from scratchlm.book.plots import plot_values
 from scratchlm.core.errors import ConfigError, DataError, MissingDependencyError
 from scratchlm.data.classification import read_labelled
 from scratchlm.model.loss import cross_entropy_sum
@@ -239,30 +239,6 @@ def train_classifier_simple(
             f"Training accuracy: {train_accs[-1] * 100:.2f}% | Validation accuracy: {val_accs[-1] * 100:.2f}%"
         )
     return train_losses, val_losses, train_accs, val_accs, n_examples
-
-
-def plot_values(
-    epochs_seen: Sequence[float] | Tensor,
-    examples_seen: Sequence[float] | Tensor,
-    train_values: Sequence[float],
-    val_values: Sequence[float],
-    label: str = "loss",
-) -> None:
-    """Draw two curves over epochs and examples, save `LABEL-plot.pdf` in the current folder, and show it."""
-    from matplotlib import pyplot
-
-    figure, over_epochs = pyplot.subplots(figsize=(5, 3))
-    over_epochs.plot(epochs_seen, train_values, label=f"Training {label}")
-    over_epochs.plot(epochs_seen, val_values, linestyle="-.", label=f"Validation {label}")
-    over_epochs.set_xlabel("Epochs")
-    over_epochs.set_ylabel(label.capitalize())
-    over_epochs.legend()
-    over_examples = over_epochs.twiny()
-    over_examples.plot(examples_seen, train_values, alpha=0)  # not seen: it gives the second axis its range
-    over_examples.set_xlabel("Examples seen")
-    figure.tight_layout()
-    pyplot.savefig(f"{label}-plot.pdf")
-    pyplot.show()
 
 
 def classify_review(

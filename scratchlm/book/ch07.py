@@ -7,8 +7,6 @@ chapter uses already: that one is in `scratchlm.book.dpo`.
 from __future__ import annotations
 
 import itertools
-import urllib.parse
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -18,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from scratchlm.book.alpaca import as_instruction, encode_plain, format_input
+from scratchlm.book.downloads import download_file
 from scratchlm.book.dpo import (
     PreferenceDataset,
     compute_dpo_loss,
@@ -27,11 +26,10 @@ from scratchlm.book.dpo import (
     evaluate_dpo_loss_loader,
     train_model_dpo_simple,
 )
-from scratchlm.book.gpt2_weights import download_file
 from scratchlm.book.ollama import check_if_running, generate_model_scores, query_model
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import ConfigError
-from scratchlm.core.files import read_bytes, read_json, write_bytes
+from scratchlm.core.files import read_json
 from scratchlm.data.padding import pad_right
 from scratchlm.data.prompts import TEMPLATES
 
@@ -71,11 +69,7 @@ def download_and_load_file(file_path: str | Path, url: str) -> Any:
     """
     path = Path(file_path)
     if not path.exists():
-        if urllib.parse.urlsplit(url).scheme == "file":
-            source = Path(urllib.request.url2pathname(urllib.parse.urlsplit(url).path))
-            write_bytes(path, read_bytes(source))
-        else:
-            download_file(url, path)
+        download_file(url, path)
     return read_json(path, max_bytes=None)
 
 

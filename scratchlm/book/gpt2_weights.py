@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scratchlm.book.downloads import errors_of_the_book, progress_in_a_terminal
 from scratchlm.checkpoints.gpt2_fetching import fetch_gpt2_file
 from scratchlm.checkpoints.openai import load_params_into, params_from_bundle
 from scratchlm.checkpoints.tensorflow_bundle import open_bundle
-from scratchlm.core.assets import ASSETS
-from scratchlm.core.download import Progress, download
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import read_json
-from scratchlm.core.gpt2_assets import GPT2_ASSETS, GPT2_SIZES, gpt2_files, gpt2_size
+from scratchlm.core.gpt2_assets import GPT2_SIZES, gpt2_files, gpt2_size
 from scratchlm.model.gpt import GPTModel
 
 SIZES = tuple(size.folder for size in GPT2_SIZES)
@@ -75,48 +73,11 @@ def download_and_load_gpt2(model_size: str, models_dir: str | Path) -> tuple[dic
     folder = Path(models_dir) / model_size
     for asset in gpt2_files(gpt2_size(model_size), "openai"):
         target = folder / asset.id.rpartition("/")[2]
-        fetch_gpt2_file(asset, target=target, progress=_progress_in_a_terminal(asset.id))
+        with errors_of_the_book():
+            fetch_gpt2_file(asset, target=target, progress=progress_in_a_terminal(asset.id))
     settings = read_json(folder / "hparams.json", error=CheckpointError)
     if not isinstance(settings, dict) or type(settings.get("n_layer")) is not int:
         raise CheckpointError(
             f"{folder / 'hparams.json'} must hold n_layer, found {settings!r}; delete it to fetch it again."
         )
     return settings, load_gpt2_params_from_tf_ckpt(folder / "model.ckpt", settings)
-
-
-def download_file(url: str, destination: str | Path, backup_url: str | None = None) -> None:
-    """Fetch a file from its address, or from the backup's.
-
-    The file appears whole or not at all, and a failure is an error, where the book's prints and carries on. An
-    address of one of our assets comes with its sha256: then a file that is right already is left as it is
-    without asking the server, and a wrong one is replaced.
-
-    Raises: DownloadError when no address delivers.
-    """
-    known = next(
-        (a for a in (*ASSETS, *GPT2_ASSETS) if url in a.urls and a.archive is None and a.sha256 is not None),
-        None,
-    )
-    urls = [url] if backup_url is None else [url, backup_url]
-    progress = _progress_in_a_terminal(Path(destination).name)
-    if known is None:
-        download(urls, destination, progress=progress)
-    else:
-        download(urls, destination, sha256=known.sha256, size_bytes=known.size_bytes, progress=progress)
-
-
-def _progress_in_a_terminal(name: str) -> Progress | None:
-    """Shows how much has come, in one line that is written over; nothing where nobody looks."""
-    if not sys.stdout.isatty():
-        return None
-    shown = ""
-
-    def show(done: int, total: int | None) -> None:
-        nonlocal shown
-        text = f"{done >> 20:,} MB" if not total else f"{done / total:.0%}"
-        if text != shown:
-            sys.stdout.write(f"\r{name}: {text:>9}" + ("\n" if done == total else ""))
-            sys.stdout.flush()
-            shown = text
-
-    return show

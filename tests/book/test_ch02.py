@@ -148,9 +148,70 @@ def test_bpe_is_the_same_after_saving_and_loading(tmp_path):
     again.load_vocab_and_merges(tmp_path / "vocab.json", tmp_path / "merges.txt")
     assert again.vocab == tokenizer.vocab
     assert again.bpe_merges == tokenizer.bpe_merges
-    assert again.encode(text) == tokenizer.encode(text)
-    assert again.encode(text, allowed_special=SPECIAL)[-1] == 257
-    assert again.decode(again.encode(text)) == text
+    ids = again.encode(text, allowed_special=SPECIAL)
+    assert ids == tokenizer.encode(text, allowed_special=SPECIAL)
+    assert (ids[-1], again.decode(ids)) == (257, text)
+
+
+def test_a_special_token_in_a_text_must_be_allowed():
+    tokenizer = ch02.BPETokenizerSimple()
+    tokenizer.train("low lower", vocab_size=260)
+    with pytest.raises(ValueError, match=r"allowed_special=\{'<\|endoftext\|>'\}"):
+        tokenizer.encode("low<|endoftext|>")
+
+
+def test_a_special_token_added_to_the_dictionaries_is_one():
+    tokenizer = ch02.BPETokenizerSimple()
+    tokenizer.train("low lower", vocab_size=260)
+    tokenizer.vocab[260] = "<|pad|>"
+    tokenizer.inverse_vocab["<|pad|>"] = 260
+    ids = tokenizer.encode("low<|pad|>", allowed_special={"<|pad|>"})
+    assert (ids[-1], tokenizer.decode(ids)) == (260, "low<|pad|>")
+
+
+def test_gpt2s_line_ends_are_found_by_themselves_and_by_their_symbols(real_data):
+    tokenizer = ch02.BPETokenizerSimple()
+    folder = real_data / "gpt2_bpe"
+    tokenizer.load_vocab_and_merges_from_openai(folder / "encoder.json", folder / "vocab.bpe")
+    assert (tokenizer.inverse_vocab["\n"], tokenizer.inverse_vocab["Ċ"], tokenizer.vocab[198]) == (
+        198,
+        198,
+        "Ċ",
+    )
+    assert tokenizer.tokenize_with_bpe("Ġterraces") == tokenizer.encode(" terraces") == [8812, 2114]
+    assert tokenizer.encode("a\r\n\nb") == [64, 201, 198, 198, 65]
+
+
+@pytest.mark.parametrize(
+    ("ids", "mode", "pair"),
+    [
+        ([1, 2, 3, 1, 2], "most", (1, 2)),
+        ([1, 2, 1, 2, 3], "least", (2, 1)),
+        ([[1, 2], [2, 3], [2, 3]], "most", (2, 3)),
+        ([42], "most", None),
+        ([], "least", None),
+    ],
+)
+def test_the_frequent_pair_is_the_first_of_equals_and_never_spans_two_rows(ids, mode, pair):
+    assert ch02.BPETokenizerSimple.find_freq_pair(ids, mode=mode) == pair
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match="got 'best'"):
+        ch02.BPETokenizerSimple.find_freq_pair([1, 2], mode="best")
+
+
+def test_a_pair_is_replaced_from_the_left():
+    replace = ch02.BPETokenizerSimple.replace_pair
+    assert replace([1, 1, 1, 2, 1, 1], (1, 1), 9) == [9, 1, 2, 9]
+    assert replace([[1, 2], [2, 1, 2]], (1, 2), 9) == [[9], [2, 9]]
+
+
+def test_nothing_and_one_letter_leave_only_the_base_ids():
+    for text in ("", "H"):
+        tokenizer = ch02.BPETokenizerSimple()
+        tokenizer.train(text, vocab_size=270)
+        assert (len(tokenizer.vocab), tokenizer.decode(tokenizer.encode("Hi"))) == (258, "Hi")
 
 
 def test_each_bpe_merge_joins_two_ids_into_the_token_of_both():

@@ -6,7 +6,6 @@ import math
 import re
 from collections import Counter
 
-import matplotlib
 import pytest
 import torch
 import torch.nn.functional as F
@@ -214,19 +213,6 @@ def test_a_sample_needs_no_learnt_positions(tiny_tokenizer, capsys):
     model.config = GPTConfig(context_length=3)
     ch05.generate_and_print_sample(model, tiny_tokenizer, "cpu", "The cat")
     assert max(model.n_read) == 3
-
-
-def test_the_plot_is_saved_and_shown(tmp_path, monkeypatch):
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    shown = []
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pyplot, "show", lambda: shown.append(True))
-    ch05.plot_losses(torch.linspace(0, 2, 3), [16, 64, 112], [4.0, 3.0, 2.0], [4.1, 3.5, 3.0])
-    pyplot.close("all")
-    assert (tmp_path / "loss-plot.pdf").read_bytes().startswith(b"%PDF")
-    assert shown == [True]
 
 
 def test_assign_makes_a_new_parameter_of_the_same_shape():

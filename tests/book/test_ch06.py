@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
-import hashlib
-import http.server
-import io
 import math
 import re
-import threading
-import zipfile
 
-import matplotlib
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from scratchlm.book import ch06
-from scratchlm.core.assets import find_assets
-from scratchlm.core.errors import ConfigError, DataError, DownloadError
+from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.model import GPTConfig, GPTModel
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 
@@ -259,106 +251,3 @@ def test_a_text_is_cut_to_the_configs_context(tiny_tokenizer):
     )
     text = "The cat sat on the mat and the dog"
     assert ch06.classify_review(text, GPTModel(config), tiny_tokenizer, "cpu") in ("spam", "not spam")
-
-
-def test_the_plot_is_saved_under_its_label_and_shown(tmp_path, monkeypatch):
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    shown = []
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pyplot, "show", lambda: shown.append(True))
-    ch06.plot_values([0, 1, 2], torch.linspace(0, 24, 3), [0.5, 0.7, 0.9], [0.5, 0.6, 0.8], label="accuracy")
-    pyplot.close("all")
-    assert (tmp_path / "accuracy-plot.pdf").read_bytes().startswith(b"%PDF")
-    assert shown == [True]
-
-
-def zipped(**members: str) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, text in members.items():
-            archive.writestr(name, text)
-    return buffer.getvalue()
-
-
-@pytest.fixture
-def serve():
-    """Serve some bytes at a loopback address."""
-    servers = []
-
-    def start(body: bytes) -> str:
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args: object) -> None: ...
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        return f"http://127.0.0.1:{server.server_port}/sms.zip"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def test_the_messages_are_taken_out_of_the_zip_file(serve, tmp_path, capsys):
-    url = serve(zipped(SMSSpamCollection="ham\thello\n", readme="about"))
-    folder = tmp_path / "sms_spam_collection"
-    target = folder / "SMSSpamCollection.tsv"
-    for _ in range(2):  # the second time nothing is asked for
-        ch06.download_and_unzip_spam_data(url, tmp_path / "sms.zip", folder, target)
-    assert target.read_text() == "ham\thello\n"
-    assert [path.name for path in folder.iterdir()] == [target.name]
-    assert capsys.readouterr().out == (
-        f"File downloaded and saved as {target}\n{target} already exists. Skipping download and extraction.\n"
-    )
-
-
-@pytest.mark.parametrize(
-    ("body", "found"),
-    [
-        (b"no zip", "damaged"),
-        (zipped(readme="a"), "no 'SMSSpamCollection'"),
-        (zipped(SMSSpamCollection="ham\thello\n", **{"../evil": "x"}), "unsafe name"),
-        (zipped(SMSSpamCollection="ham\thello\n", smsspamcollection="x"), "case alone"),
-    ],
-)
-def test_what_holds_no_messages_is_an_error(serve, tmp_path, body, found):
-    with pytest.raises(DownloadError, match=found):
-        ch06.download_and_unzip_spam_data(
-            serve(body), tmp_path / "a.zip", tmp_path / "b", tmp_path / "b" / "c"
-        )
-    assert not (tmp_path / "b").exists()
-
-
-def test_a_download_that_fails_is_an_error(tmp_path):
-    with pytest.raises(DownloadError, match="no http"):
-        ch06.download_and_unzip_spam_data(
-            "nowhere:a", tmp_path / "a.zip", tmp_path / "b", tmp_path / "b" / "c"
-        )
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_real_zip_file_brings_the_real_messages(real_data, serve, tmp_path, capsys):
-    (asset,) = find_assets("sms_spam_collection/SMSSpamCollection")
-    url = serve((real_data / "sms_spam_collection" / "sms+spam+collection.zip").read_bytes())
-    target = tmp_path / "data" / "SMSSpamCollection.tsv"
-    ch06.download_and_unzip_spam_data(url, tmp_path / "sms.zip", tmp_path / "data", target)
-    assert hashlib.sha256(target.read_bytes()).hexdigest() == asset.sha256
-
-
-def test_other_bytes_under_a_known_address_are_an_error(serve, tmp_path, monkeypatch):
-    (asset,) = find_assets("sms_spam_collection/SMSSpamCollection")
-    url = serve(zipped(SMSSpamCollection="spam\tforged\n"))
-    known = dataclasses.replace(asset, urls=(url,))
-    monkeypatch.setattr("scratchlm.book.spam_archive.find_assets", lambda _: [known])
-    with pytest.raises(DownloadError, match="203,415 were promised"):
-        ch06.download_and_unzip_spam_data(url, tmp_path / "a.zip", tmp_path / "b", tmp_path / "b" / "c")
-    assert not (tmp_path / "b").exists()

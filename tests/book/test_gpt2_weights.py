@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -106,20 +105,6 @@ def test_settings_without_the_number_of_blocks_are_refused(tmp_path, origin, mon
     monkeypatch.setattr(gpt2_weights, "read_json", lambda path, error: [])
     with pytest.raises(CheckpointError, match="must hold n_layer"):
         gpt2_weights.download_and_load_gpt2("774M", tmp_path)
-
-
-def test_progress_is_shown_in_a_terminal_only(capsys, monkeypatch):
-    assert gpt2_weights._progress_in_a_terminal("file") is None
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    show = gpt2_weights._progress_in_a_terminal("file")
-    for done in (0, 50, 50, 100):
-        show(done, 100)
-    assert capsys.readouterr().out.split("\r") == [
-        "",
-        "file:        0%",
-        "file:       50%",
-        "file:      100%\n",
-    ]
 
 
 def test_settings_without_the_number_of_blocks_are_an_error(tmp_path):
