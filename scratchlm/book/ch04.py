@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scratchlm.checkpoints.book import book_state_dict
+from scratchlm.core.config import to_dict
 from scratchlm.core.errors import ConfigError
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
@@ -30,9 +32,13 @@ __all__ = [
     "DummyLayerNorm",
     "DummyTransformerBlock",
     "FeedForward",
+    "FeedForwardFast",
     "GPTModel",
+    "GPTModelFast",
     "LayerNorm",
     "TransformerBlock",
+    "TransformerBlockFast",
+    "book_state_dict",
     "generate_text_simple",
     "generate_text_simple_cached",
 ]
@@ -85,7 +91,11 @@ class DummyGPTModel(nn.Module):
 
 
 class GPTModel(gpt.GPTModel):
-    """Our GPT, whose ids may also be handed in under the book's name for them: `model(in_idx=ids)`."""
+    """Our GPT under the book's names: `model(in_idx=ids)`, and its settings as the dictionary `cfg`."""
+
+    def __init__(self, cfg: GPTConfig | Mapping[str, Any]) -> None:
+        super().__init__(cfg)
+        self.cfg: Mapping[str, Any] = cfg if isinstance(cfg, Mapping) else to_dict(cfg)
 
     def forward(
         self, in_idx: Tensor, *, attention_mask: Tensor | None = None, cache: KVCache | None = None
@@ -95,6 +105,10 @@ class GPTModel(gpt.GPTModel):
         Shapes: in_idx (B, T) -> logits (B, T, V).
         """
         return super().forward(in_idx, attention_mask=attention_mask, cache=cache)
+
+
+# The package's fast variants are our only ones: they already call torch's kernels.
+FeedForwardFast, TransformerBlockFast, GPTModelFast = FeedForward, TransformerBlock, GPTModel
 
 
 def generate_text_simple(model: nn.Module, idx: Tensor, max_new_tokens: int, context_size: int) -> Tensor:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scratchlm.core.archive_members import read_member
 from scratchlm.core.assets import ASSETS, asset_path, find_assets, find_file
-from scratchlm.core.download import Progress, download
+from scratchlm.core.download import HUGGING_FACE_HOST, Progress, download
 from scratchlm.core.errors import DownloadError
 from scratchlm.core.files import read_bytes, write_bytes
 from scratchlm.core.gpt2_assets import GPT2_ASSETS
@@ -122,3 +122,20 @@ def _known(url: str) -> Asset | None:
     """The asset that an address is of; the newest version of a file of the book's counts as ours."""
     pinned = url.replace(BOOK_MAIN, BOOK_COMMIT)
     return next((a for a in (*ASSETS, *GPT2_ASSETS) if pinned in a.urls and a.sha256 is not None), None)
+
+
+def download_from_huggingface(
+    repo_id: str, filename: str, local_dir: str | Path, revision: str = "main"
+) -> str:
+    """Fetch one file of a repository on Hugging Face into a folder, unless it is there.
+
+    Raises: DownloadError when it cannot be had.
+    """
+    target = Path(local_dir) / filename
+    if target.exists():
+        sys.stdout.write(f"File already exists: {target}\n")
+    else:
+        url = f"https://{HUGGING_FACE_HOST}/{repo_id}/resolve/{revision}/{filename}"
+        sys.stdout.write(f"Downloading {url} to {target}...\n")
+        download_file(url, target)
+    return str(target)

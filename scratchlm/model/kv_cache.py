@@ -48,6 +48,13 @@ class LayerCache:
         self.length = end
         return self._keys[:, :, :end], self._values[:, :, :end]
 
+    @property
+    def filled(self) -> tuple[Tensor, Tensor] | None:
+        """Keys and values of the tokens read so far, as views; None before the first use."""
+        if self._keys is None or self._values is None:
+            return None
+        return self._keys[:, :, : self.length], self._values[:, :, : self.length]
+
     def keep_rows(self, rows: Sequence[int]) -> None:
         """Keep these rows, in this order."""
         self.batch_size = len(rows)

@@ -1,0 +1,22 @@
+"""Chapter 4's model, read with a cache."""
+
+from __future__ import annotations
+
+from scratchlm.book import ch04
+from scratchlm.book.ch03 import MultiHeadAttention
+from scratchlm.book.ch04 import GELU, FeedForward, LayerNorm, TransformerBlock
+from scratchlm.book.kv_cache.utils import KVCache, ReadsWithCache
+
+__all__ = [
+    "GELU",
+    "FeedForward",
+    "GPTModel",
+    "KVCache",
+    "LayerNorm",
+    "MultiHeadAttention",
+    "TransformerBlock",
+]
+
+
+class GPTModel(ReadsWithCache, ch04.GPTModel):  # type: ignore[misc]
+    """Chapter 4's GPT, whose call takes a cache."""

@@ -1,0 +1,87 @@
+"""The package's cache, filled by ours, and the mixin that lets a model read with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from scratchlm.model import gpt, kv_cache
+from scratchlm.model.config import GPTConfig
+
+FIRST_ROOM = 256  # tokens; doubled when they are used up
+
+
+class KVCache:
+    """Keys and values of each layer; `get` gives what a model of ours has read, or what `update` put there.
+
+    Shapes: of each layer keys and values (B, H, S, D).
+    """
+
+    def __init__(self, n_layers: int, batch_size: int | None = None) -> None:
+        self.cache: list[Any] = [None] * n_layers
+        self._ours: kv_cache.KVCache | None = None
+
+    def get(self, layer_idx: int) -> Any:
+        """Keys and values of one layer, None before the first token."""
+        return self.cache[layer_idx]
+
+    def update(self, layer_idx: int, value: Any) -> None:
+        """Replace what a layer remembers, for a model of your own; models of ours do not read it."""
+        self.cache[layer_idx] = value
+
+    def get_all(self) -> list[Any]:
+        """Keys and values of every layer."""
+        return self.cache
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.cache = [None] * len(self.cache)
+        self._ours = None
+
+    def read(self, model: gpt.GPTModel, ids: Tensor) -> Tensor:
+        """Read more tokens, after those read before.
+
+        Shapes: ids (B, T) -> logits (B, T, V).
+        """
+        logits: Tensor = model.out_head(model.hidden_states(ids, cache=self._with_room(model.config, ids)))
+        self.cache = [layer.filled for layer in self._ours.layers] if self._ours else self.cache
+        return logits
+
+    def _with_room(self, config: GPTConfig, ids: Tensor) -> kv_cache.KVCache:
+        n_rows, n_tokens = ids.shape
+        n_tokens += self._ours.length if self._ours else 0
+        if self._ours is None or n_tokens > self._ours.capacity:
+            room = max(n_tokens, min(config.context_length, max(FIRST_ROOM, 2 * n_tokens)))
+            larger = kv_cache.KVCache(config, n_rows, capacity=room)
+            for new, old in zip(larger.layers, self._ours.layers if self._ours else ()):
+                new.append(*(old.filled or ()))
+            self._ours = larger
+        return self._ours
+
+
+class ReadsWithCache(gpt.GPTModel):
+    """A model whose call takes the package's cache, or keeps one of its own with `use_cache=True`.
+
+    Positions follow from the cache, so `reset_kv_cache` is needed for the model's own only. `start_pos` of the batched
+    variant is accepted: all rows of a cache have one length.
+    """
+
+    def forward(  # type: ignore[override]
+        self,
+        in_idx: Tensor,
+        use_cache: bool = False,
+        cache: KVCache | None = None,
+        start_pos: Tensor | None = None,
+    ) -> Tensor:
+        """Score every possible next token after each position.
+
+        Shapes: in_idx (B, T) -> logits (B, T, V).
+        """
+        if cache is None and use_cache:
+            cache = self._own_cache = getattr(self, "_own_cache", None) or KVCache(self.config.n_layers)
+        return super().forward(in_idx) if cache is None else cache.read(self, in_idx)
+
+    def reset_kv_cache(self, batch_size: int | None = None, device: Any = None) -> None:
+        """Forget what was read with `use_cache=True`."""
+        self._own_cache = None
