@@ -26,6 +26,7 @@ from scratchlm.book.llama_family import load_weights as load_weights_into_llama
 from scratchlm.core.errors import TokenizerError
 from scratchlm.core.files import MAX_TOKENIZER_BYTES, read_bytes
 from scratchlm.model.config import GPTConfig
+from scratchlm.tokenizers.families import LLAMA3_PATTERN
 
 __all__ = [
     "LLAMA32_CONFIG_1B",
@@ -49,10 +50,6 @@ __all__ = [
 
 NORM_EPS = 1e-5
 FIRST_SPECIAL_ID, FIRST_RESERVED_ID, N_RESERVED = 128_000, 128_002, 256
-PATTERN = (  # Meta's; our own engine reads it too
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 LLAMA32_CONFIG_1B: dict[str, Any] = {  # published by Meta
     "vocab_size": 128_256,
     "context_length": 131_072,
@@ -116,7 +113,7 @@ class Llama3Tokenizer:
         self.special = named | {f"<|reserved_{i}|>": FIRST_RESERVED_ID + i for i in reserved}
         self.model = tiktoken.Encoding(
             name=Path(model_path).name,
-            pat_str=PATTERN,
+            pat_str=LLAMA3_PATTERN,
             mergeable_ranks=_read_ranks(Path(model_path)),
             special_tokens=self.special,
         )
