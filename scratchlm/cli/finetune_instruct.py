@@ -23,7 +23,7 @@ DEFAULT_EPOCHS = 2.0  # as many as the book trains
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneInstruct(FineTuning):
-    """Fine-tune an assistant on entries of instruction, input and output, or on conversations (JSON or JSONL).
+    """Fine-tune an assistant on rows of instruction, input and output, or on conversations, in most published forms.
 
     Without max_steps, epochs or max_minutes it trains 2 epochs.
 

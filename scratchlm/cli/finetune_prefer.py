@@ -29,7 +29,7 @@ DEFAULT_EPOCHS = 1.0  # as many as the book trains
 class FinetunePrefer(FineTuning):
     """Tune a model on pairs of answers, of which people like one better (DPO and its variants).
 
-    Entries hold chosen and rejected, and the request as prompt or as instruction and input (JSON or JSONL).
+    Rows hold chosen and rejected and their request, as texts or as messages, in most published forms.
     Without max_steps, epochs or max_minutes it trains 1 epoch. With --lora-rank the base stays frozen, and the
     corrections are saved as adapter/ too.
 
