@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scratchlm.core.errors import DataError
 from scratchlm.data.conversations import Exchange, Turn, conversation_of, read_turns
@@ -107,6 +110,18 @@ def test_turns_out_of_order_are_joined_or_left_out_and_counted(turns, exchanges,
     found, [sentence] = conversation(*turns)
     assert found.exchanges == tuple(exchanges)
     assert sentence.startswith(f"In 1 row {told}")
+
+
+@given(st.lists(st.sampled_from(["system", "user", "assistant", "call", "tool"]), max_size=7))
+def test_every_text_is_in_an_exchange_or_said_to_be_left_out(roles):
+    texts = [f"<{number}>" for number in range(len(roles))]
+    found, told = conversation(*zip(roles, texts))
+    kept = (
+        "" if found is None else "".join([found.system, *(text for pair in found.exchanges for text in pair)])
+    )
+    lost = [text for text in texts if text not in kept]
+    assert [text for text in texts if text in kept] == re.findall("<[0-9]>", kept)  # each once, in its order
+    assert bool(lost) <= any("left out" in sentence for sentence in told)
 
 
 @pytest.mark.parametrize(
