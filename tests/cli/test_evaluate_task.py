@@ -52,6 +52,16 @@ def test_a_generation_file_is_answered(life, run_json, file):
     assert found["accuracy"] in (0, 1)
 
 
+def test_gsm8ks_solutions_are_compared_by_their_final_number(life, run, run_json, file, tmp_path):
+    data = file({"question": "How many?", "answer": "7*10=<<7*10=70>>70\n#### 70"})
+    out = tmp_path / "items.jsonl"
+    found = run_json(f"evaluate task --model {life['base']} --data {data} --out {out}")
+    assert {"accuracy", "accuracy_strict"} <= set(found)
+    (row,) = map(json.loads, out.read_text().splitlines())
+    assert row["answers"] == ["7*10=<<7*10=70>>70\n#### 70"]
+    assert "right and written behind ####" in run(f"evaluate task --model {life['base']} --data {data}")[1]
+
+
 def test_what_is_wrong_is_told(life, run, file):
     base = f"evaluate task --model {life['base']}"
     assert run(base)[0] == 2
