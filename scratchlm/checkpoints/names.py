@@ -205,7 +205,7 @@ def to_ours(
             continue
         used.add(name)
         foreign = theirs[name]
-        parts = _split(foreign, row)
+        parts = split(foreign, row)
         shapes = [expected[ours_name] for ours_name in wanted]
         if len(wanted) != len(row.ours) or [tuple(part.shape) for part in parts] != shapes:
             misshapen.append(f"{name} {tuple(foreign.shape)}")
@@ -281,7 +281,8 @@ def _complain(where: str, missing: list[str], unexpected: list[str], misshapen: 
         )
 
 
-def _split(array: Tensor, row: Row) -> list[Tensor]:
+def split(array: Tensor, row: Row) -> list[Tensor]:
+    """Our weights in a foreign array: one, or queries, keys and values."""
     change: Callable[[Tensor], list[Tensor]] = {
         Layout.AS_IS: lambda a: [a],
         Layout.TRANSPOSED: lambda a: [a.T],

@@ -10,8 +10,14 @@ from scratchlm.checkpoints.store import ADAPTER_CONFIG
 from scratchlm.core.errors import CheckpointError
 from scratchlm.core.files import check_replaceable, new_folder
 from scratchlm.finetuning.base_weights import save_base
-from scratchlm.finetuning.peft_adapter import ADAPTER_FILES, export_peft, import_peft
+from scratchlm.finetuning.peft_adapter import (
+    ADAPTER_FILES,
+    export_peft,
+    import_peft,
+    replaced_parts,
+)
 from scratchlm.finetuning.peft_head import is_classifier
+from scratchlm.finetuning.peft_settings import CLASSIFIER_HEADS
 from scratchlm.model.gpt import GPTModel
 
 
@@ -32,6 +38,12 @@ def copy_adapter(
     """
     source, target = Path(source), Path(target)
     _check_target(source, target, overwrite=overwrite)
+    replaced = set(replaced_parts(source)) - CLASSIFIER_HEADS - {"ln_f", "norm"}
+    if replaced:
+        raise CheckpointError(
+            f"{source} replaces {', '.join(sorted(replaced))} as well, which a copy would lose; add it to its model "
+            "with --to native or --to hf instead."
+        )
     model = load_base()
     import_peft(model, source)
     difference = None

@@ -11,7 +11,7 @@ from torch import nn
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.finetuning.lora import LinearWithLoRA, home_of
-from scratchlm.finetuning.peft_adapter import has_own_head, import_peft
+from scratchlm.finetuning.peft_adapter import import_peft, replaced_parts
 from scratchlm.model.gpt import GPTModel
 
 
@@ -50,10 +50,10 @@ class Adapters:
         """
         if name in self._layers:
             raise ConfigError(f"an adapter's name must be new, got {name!r} again; remove the other first.")
-        if has_own_head(folder):
+        if saved := replaced_parts(folder):
             raise CheckpointError(
-                f"{folder} should correct a language model's layers only, found a classifier's adapter, which brings a "
-                "head of its own; load it with import_peft into a model of its own."
+                f"{folder} must correct layers only to share the base, got one that replaces {', '.join(saved)}, "
+                "such as a classifier's with its own head; load it with import_peft into a model of its own."
             )
         with self.using(None):
             n_layers = import_peft(self.model, folder)

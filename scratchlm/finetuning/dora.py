@@ -19,8 +19,8 @@ from scratchlm.finetuning.targets import EVERY_LINEAR
 class LinearWithDoRA(LinearWithLoRA):
     """A linear layer whose weight rows point where W + B A points and are as long as `magnitude` says.
 
-    At first that is W itself. No gradient flows through the rows' present length, as the paper proposes to
-    save memory. Everything else is as in LinearWithLoRA: merging, adapters, dropout.
+    At first that is W itself, also where a row is zero. No gradient flows through the rows' present length, as the
+    paper proposes to save memory. Everything else is as in LinearWithLoRA: merging, adapters, dropout.
 
     Shapes: x (..., in) -> (..., out); magnitude (out,).
     Raises: ConfigError for a layer other than `nn.Linear`, whose rows have no length to be read.
@@ -38,7 +38,7 @@ class LinearWithDoRA(LinearWithLoRA):
     ) -> None:
         super().__init__(linear, rank, alpha, scaling=scaling, dropout=dropout)
         self.magnitude = nn.Parameter(row_lengths(linear))
-        self._stretch: Tensor | None = None  # of each row, while the correction is merged
+        self._plain: tuple[Tensor, ...] = ()  # the layer's own weight, while the correction is merged
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer's output, corrected."""
@@ -54,23 +54,23 @@ class LinearWithDoRA(LinearWithLoRA):
     def merge(self) -> None:
         """Put the corrected rows into the layer's weight, which becomes a new one."""
         if not self.is_merged:
-            self._stretch = self._stretches()[:, None]  # (out, 1)
-            self._set_weight(self._stretch * (plain_linear(self).weight + self.lora.product()))
-            self.is_merged = True
+            weight = plain_linear(self).weight
+            self._set_weight(self._stretches()[:, None] * (weight + self.lora.product()))
+            self._plain, self.is_merged = (weight.detach(),), True
 
     @torch.no_grad()
     def unmerge(self) -> None:
-        """Take the correction out of the weight again: within rounding, what it was before."""
+        """Take the correction out of the weight again: it is what it was before."""
         if self.is_merged:
-            assert self._stretch is not None
-            self._set_weight(plain_linear(self).weight / self._stretch - self.lora.product())
-            self._stretch, self.is_merged = None, False
+            self._set_weight(self._plain[0].to(plain_linear(self).weight))
+            self._plain, self.is_merged = (), False
 
     def _stretches(self) -> Tensor:
-        """What each row of W + B A is multiplied with, (out,)."""
+        """What each row of W + B A is multiplied with, (out,); 1 for a row of zeros, which points nowhere."""
         rows = plain_linear(self).weight.detach() + self.lora.product().detach()
-        stretches: Tensor = self.magnitude / rows.norm(dim=1)
-        return stretches
+        lengths = rows.norm(dim=1)
+        has_length = lengths >= torch.finfo(lengths.dtype).tiny  # peft divides by zero here
+        return torch.where(has_length, self.magnitude / lengths.where(has_length, 1.0), 1.0)
 
     def _set_weight(self, weight: Tensor) -> None:
         plain_linear(self).weight = nn.Parameter(

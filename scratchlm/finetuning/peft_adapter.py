@@ -11,7 +11,6 @@ the last LayerNorm, as in `export_huggingface`, and the norm is brought along to
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from scratchlm.checkpoints.names import GPT2, LLAMA, NameTable, first_names
 from scratchlm.checkpoints.store import ADAPTER_CONFIG, save_tensors
 from scratchlm.checkpoints.weight_files import open_weights
 from scratchlm.core.errors import CheckpointError, ConfigError
-from scratchlm.core.files import new_folder, read_json, write_json
+from scratchlm.core.files import new_folder, write_json
 from scratchlm.core.partials import standing
 from scratchlm.finetuning.base_weights import BASE_FILE, check_base, save_base
 from scratchlm.finetuning.dora import LinearWithDoRA, row_lengths
@@ -36,18 +35,13 @@ from scratchlm.finetuning.peft_head import (
     put_saved_modules,
     saved_modules,
 )
+from scratchlm.finetuning.peft_settings import PeftSettings
 from scratchlm.finetuning.targets import is_linear, widths
 from scratchlm.model.gpt import GPTModel
 
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 ADAPTER_FILES = (ADAPTER_CONFIG, *_WEIGHTS, BASE_FILE)  # that an adapter's folder holds
-SAVED_MODULES = {"score", "classifier", "ln_f", "norm"}  # peft names the first two for every classifier
-_ALLOWED: dict[str, tuple[object, ...]] = {  # settings of peft, and the values that correct the base as it is
-    "bias": ("none",),
-    "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),  # others change the base's weights
-    "use_qalora": (False,),
-    "alora_invocation_tokens": (),
-}
+_USUAL_TARGETS = (("q_proj", "v_proj"), ("c_attn",))  # of peft for the Llama family, for GPT-2
 _PART = re.compile(r"(.+)\.lora_(A|B|magnitude_vector)(?:\.default)?(?:\.weight)?")
 
 
@@ -104,12 +98,13 @@ def export_peft(folder: str | Path, model: GPTModel, *, base: str | None = None)
     return target
 
 
-def has_own_head(folder: str | Path) -> bool:
-    """Does an adapter folder bring modules that replace the base's own, as a classifier's does?
+def replaced_parts(folder: str | Path) -> list[str]:
+    """What an adapter folder replaces beside its corrections, such as a classifier's head, by peft's names.
 
     Raises: CheckpointError for an adapter of another kind than LoRA or DoRA.
     """
-    return bool(_read_config(standing(Path(folder))).get("modules_to_save"))
+    settings = PeftSettings(standing(Path(folder)))
+    return settings.saved + (["biases"] if settings.bias != "none" else [])
 
 
 def _joined(layers: list[nn.Module]) -> dict[str, Tensor]:
@@ -141,11 +136,12 @@ def import_peft(model: GPTModel, folder: str | Path) -> int:
         other weights, and for damaged files, naming what does not fit; the model is then as before.
     """
     folder = standing(Path(folder))
-    config = _read_config(folder)
+    settings = PeftSettings(folder)
     weights = open_weights(_find_weights(folder))
     table = _table(model)
     places = dict(_modules(table, model))
-    saved = fit_saved_modules(model, weights, config, table, folder)
+    settings.check_patterns(places)
+    saved = fit_saved_modules(model, weights, settings, table)
     found: dict[str, dict[str, Tensor]] = {}
     for key in weights:
         if key in saved:
@@ -153,56 +149,58 @@ def import_peft(model: GPTModel, folder: str | Path) -> int:
         match = _PART.fullmatch(key.removeprefix(PREFIX))
         if match is None or match[1] not in places:
             raise CheckpointError(
-                f"{folder} should correct modules of this model, found {key:.200}; take the model it was "
-                "trained for."
+                f"{folder} must correct linear modules of this model, got {key:.200}; take the model it was trained "
+                "for, or merge the adapter with peft and open the merged model."
             )
         found.setdefault(match[1], {})[match[2]] = weights[key].float()
-    fitting = [_fit(model, places[name], parts, config, name, folder) for name, parts in found.items()]
-    check_base(folder, model, has_head=config.get("task_type") != "SEQ_CLS")
+    wanted = settings.targets(places, usual=_USUAL_TARGETS[table is GPT2], head="lm_head")
+    if odd := sorted(wanted ^ found.keys()):
+        raise CheckpointError(
+            f"{folder} must hold corrections of the modules that its target_modules names, and of no others; "
+            f"{first_names(odd)} is in one of them only: take another copy of the adapter."
+        )
+    fitting = [_fit(model, places[name], parts, settings, name) for name, parts in found.items()]
+    check_base(folder, model, has_head=not settings.is_classifier)
     for corrections in fitting:
         for path, layer in corrections.items():
             parent = _module(model, path.rpartition(".")[0])
             setattr(parent, path.rpartition(".")[2], layer)
-    put_saved_modules(model, dict(saved.values()))
+    whole = {name: tensor for parts in saved.values() for name, tensor in parts.items()}
+    put_saved_modules(model, whole, has_own_matrix=bool(settings.saved))
     return sum(map(len, fitting))
 
 
 def _fit(
-    model: GPTModel,
-    ours: tuple[str, ...],
-    parts: Mapping[str, Tensor],
-    config: Mapping[str, Any],
-    name: str,
-    folder: Path,
+    model: GPTModel, ours: tuple[str, ...], parts: Mapping[str, Tensor], settings: PeftSettings, name: str
 ) -> dict[str, LinearWithLoRA]:
     """The corrected layers in place of `ours`, which share the first matrix."""
     linears = [_module(model, path) for path in ours]
     if any(isinstance(layer, LinearWithLoRA) for layer in linears):
         raise CheckpointError(
-            f"{name} should not have a correction yet, found one; merge it or load the model anew."
+            f"{name} must not have a correction yet, found one; merge it or load the model anew."
         )
     n_in, heights = widths(linears[0])[0], [widths(layer)[1] for layer in linears]
-    n_out = sum(heights)
-    rank = parts["A"].shape[0] if "A" in parts and parts["A"].dim() == 2 else 0
+    n_out, rank = sum(heights), settings.rank(name)
     shapes = {side: tuple(part.shape) for side, part in parts.items()}
     expected: dict[str, tuple[int, ...]] = {"A": (rank, n_in), "B": (n_out, rank)}
-    if config.get("use_dora"):
+    if settings.use_dora:
         expected["magnitude_vector"] = (n_out,)
-    if rank < 1 or shapes != expected:
-        also = f" and lora_magnitude_vector ({n_out},)" if config.get("use_dora") else ""
+    if shapes != expected:
+        also = f" and lora_magnitude_vector ({n_out},)" if settings.use_dora else ""
         raise CheckpointError(
-            f"{folder} should hold lora_A (rank, {n_in}) and lora_B ({n_out}, rank){also} for "
-            f"{name}, found {shapes}; take the model it was trained for."
+            f"{settings.where.parent} must hold lora_A ({rank}, {n_in}) and lora_B ({n_out}, {rank}){also} for "
+            f"{name}, as r and rank_pattern say, got {shapes}; take the model it was trained for."
         )
-    scale, dropout = _scaling(config, name, rank), _dropout(config)
-    kind = LinearWithDoRA if config.get("use_dora") else LinearWithLoRA
+    scale = settings.scale(name)
+    kind = LinearWithDoRA if settings.use_dora else LinearWithLoRA
     blocks = list(torch.split(parts["B"], heights))
     lengths = torch.split(parts.get("magnitude_vector", torch.zeros(n_out)), heights)
     corrected: dict[str, LinearWithLoRA] = {}
     for path, linear, block, own, length in zip(ours, linears, blocks, _own_ranks(blocks), lengths):
         if len(own) == 0 and kind is LinearWithLoRA:
             continue
-        layer = kind(linear, max(1, len(own)), scale * max(1, len(own)), dropout=dropout)
+        n_own = max(1, len(own))
+        layer = kind(linear, n_own, scale * n_own, dropout=settings.dropout)
         with torch.no_grad():
             if len(own):
                 layer.lora.A.copy_(parts["A"][own].T)
@@ -227,50 +225,6 @@ def _own_ranks(blocks: list[Tensor]) -> list[Tensor]:
         and bool((torch.stack(needed).sum(dim=0) == 1).all())
     )
     return [one.nonzero()[:, 0] if is_diagonal else torch.arange(rank) for one in used]
-
-
-def _dropout(config: Mapping[str, Any]) -> float:
-    share = config.get("lora_dropout") or 0.0
-    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
-        raise CheckpointError(
-            f"{ADAPTER_CONFIG} must hold lora_dropout from 0 to below 1, found {share!r:.80}."
-        )
-    return float(share)
-
-
-def _scaling(config: Mapping[str, Any], name: str, rank: int) -> float:
-    patterns = config.get("alpha_pattern") or {}
-    alpha = next(
-        (value for key, value in patterns.items() if name == key or name.endswith(f".{key}")),
-        config.get("lora_alpha", 8),
-    )
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
-        raise CheckpointError(f"{ADAPTER_CONFIG} must hold numbers as lora_alpha, found {alpha!r:.80}.")
-    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    config = read_json(folder / ADAPTER_CONFIG, error=CheckpointError)
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        kind = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
-        raise CheckpointError(f"{folder / ADAPTER_CONFIG} must be of a LoRA adapter, found {kind!r:.80}.")
-    if not isinstance(config.get("use_dora", False), bool):
-        raise CheckpointError(f"{folder / ADAPTER_CONFIG} must hold true or false as use_dora.")
-    for key, allowed in _ALLOWED.items():
-        if config.get(key) is not None and config[key] not in allowed:
-            raise CheckpointError(
-                f"{folder / ADAPTER_CONFIG} has {key} = {config[key]!r:.80}, which would change the results and "
-                "which we do not have; merge the adapter with peft."
-            )
-    others = set(config.get("modules_to_save") or ()) - SAVED_MODULES
-    if others or (config.get("modules_to_save") and config.get("task_type") != "SEQ_CLS"):
-        raise CheckpointError(
-            f"{folder / ADAPTER_CONFIG} should replace a classifier's head at most, found modules_to_save = "
-            f"{config['modules_to_save']!r:.80}; merge the adapter with peft."
-        )
-    if not isinstance(config.get("alpha_pattern") or {}, dict):
-        raise CheckpointError(f"{folder / ADAPTER_CONFIG} must hold alpha_pattern as a table.")
-    return config
 
 
 def _config(

@@ -85,3 +85,47 @@ def test_a_layer_without_rows_is_refused():
 
     with pytest.raises(ConfigError, match="found Quantized; use LoRA"):
         LinearWithDoRA(Quantized(), 2, 2)
+
+
+def layer_with_a_zero_row() -> LinearWithDoRA:
+    torch.manual_seed(0)
+    linear = nn.Linear(6, 5)
+    with torch.no_grad():
+        linear.weight[2] = 0.0
+    return LinearWithDoRA(linear, rank=2, alpha=3)
+
+
+def test_a_row_of_zeros_stays_one_at_first():
+    layer, x = layer_with_a_zero_row(), torch.randn(4, 6)
+    torch.testing.assert_close(layer(x), layer.linear(x))
+    assert layer(x)[:, 2].equal(layer.linear.bias[2].expand(4))
+
+
+def test_a_row_of_zeros_learns_like_the_others():
+    layer, x = layer_with_a_zero_row(), torch.randn(64, 6)
+    layer.linear.requires_grad_(False)
+    wanted = nn.functional.linear(x, torch.randn(5, 6), layer.linear.bias)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.02)
+    errors = []
+    for _ in range(150):
+        error = (layer(x) - wanted)[:, 2].square().mean()
+        optimizer.zero_grad()
+        error.backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in layer.parameters())
+        optimizer.step()
+        errors.append(error.item())
+    assert errors[-1] < 0.5 * errors[0]
+
+
+def test_rows_without_length_or_magnitude_are_merged_and_taken_out_exactly():
+    layer, x = layer_with_a_zero_row(), torch.randn(4, 6)
+    with torch.no_grad():
+        nn.init.normal_(layer.lora.B)
+        layer.lora.B[:, 2] = 0.0  # the row stays zero
+        layer.magnitude[3] = 0.0  # and this one is stretched to nothing
+    before, expected = layer.linear.weight.clone(), layer(x)
+    layer.merge()
+    torch.testing.assert_close(layer(x), expected)
+    assert layer.linear.weight.isfinite().all()
+    layer.unmerge()
+    assert layer.linear.weight.equal(before)

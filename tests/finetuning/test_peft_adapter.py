@@ -133,20 +133,23 @@ def edited(folder, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"peft_type": "IA3"}, "must be of a LoRA adapter, found 'IA3'"),
+        ({"peft_type": "IA3"}, "must be of a LoRA adapter, got 'IA3'"),
         ({"use_dora": True}, r"and lora_magnitude_vector \(\d+,\)"),
-        ({"use_dora": "yes"}, "true or false as use_dora"),
-        ({"lora_dropout": 1.5}, "lora_dropout from 0 to below 1, found 1.5"),
-        ({"bias": "all"}, "bias = 'all'"),
+        ({"use_dora": "yes"}, "true or false as use_dora, got 'yes'"),
+        ({"lora_dropout": 1.5}, "a number from 0 to below 1 as lora_dropout, got 1.5"),
+        ({"bias": "some"}, "bias = 'some'"),
         ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights = 'pissa_niter_4'"),  # shifts the base
         ({"init_lora_weights": "olora"}, "init_lora_weights = 'olora'"),
         ({"use_qalora": True}, "use_qalora = True"),
         ({"alora_invocation_tokens": [5]}, "alora_invocation_tokens"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
-        ({"modules_to_save": ["score"]}, "modules_to_save"),
-        ({"modules_to_save": ["score"], "task_type": "SEQ_CLS"}, "should hold what modules_to_save names"),
-        ({"lora_alpha": "big"}, "must hold numbers as lora_alpha"),
-        ({"alpha_pattern": [1]}, "alpha_pattern as a table"),
+        ({"modules_to_save": ["lm_head"]}, "must hold lm_head.weight, since"),
+        ({"modules_to_save": ["input_layernorm"]}, "must hold model.layers.0.input_layernorm.weight, since"),
+        (
+            {"modules_to_save": ["score"], "task_type": "SEQ_CLS"},
+            "must hold score.weight, since adapter_config.json has",
+        ),
+        ({"lora_alpha": "big"}, "must hold a number as lora_alpha, got 'big'"),
+        ({"alpha_pattern": [1]}, r"must hold a table as alpha_pattern, got \[1\]"),
     ],
 )
 def test_an_adapter_of_another_kind_is_refused(changes, message, tokenizer, tmp_path):
@@ -163,7 +166,7 @@ def test_an_adapter_of_another_model_is_refused_and_changes_nothing(tokenizer, t
     model = import_model(save(random_model("llama 2"), tmp_path / "base", tokenizer)).model
     replace_linear_with_lora(model.trf_blocks, 2, 2)
     folder = export_peft(tmp_path / "adapter", model)
-    for family, message in (("gpt2", "should correct modules of this model"), ("qwen 3", "found {'A'")):
+    for family, message in (("gpt2", "must correct linear modules of this model"), ("qwen 3", "got {'A'")):
         other = import_model(save(random_model(family), tmp_path / family, tokenizer)).model
         with pytest.raises(CheckpointError, match=message):
             import_peft(other, folder)
