@@ -13,20 +13,35 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from types import FrameType
 
 from scratchlm import __version__
 from scratchlm.cli.commands import COMMANDS, Entry
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError, DataError, ScratchLMError
+from scratchlm.training.interrupts import process_signals
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code (DESIGN: 0, 2, 3, 4, 5, 6, 130, 143)."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    """Run one command; returns its exit code (DESIGN: 0, 2, 3, 4, 5, 6, 130, 143).
+
+    A caller that passes argv keeps its own signal handlers afterwards; the program itself needs none any more.
+    """
+    earlier = process_signals.install()
+    try:
+        code = _main(list(sys.argv[1:] if argv is None else argv))
+    except SystemExit:
+        if process_signals.received is None:
+            raise
+        code = 0  # replaced by the signal's code below
+    finally:
+        if argv is not None:
+            process_signals.remove(earlier)
+    return code if process_signals.received is None else 128 + process_signals.received
+
+
+def _main(args: list[str]) -> int:
     wants_debug = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
-    signal.signal(signal.SIGTERM, _on_sigterm)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(
@@ -127,11 +142,6 @@ def overview(group: str | None = None) -> str:
             "Start with `scratchlm run`: it trains, fine-tunes and grades a small model on built-in data, offline.",
         ]
     )
-
-
-def _on_sigterm(signal_number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    """Outside training there is nothing to save: leave with the code that shells expect."""
-    raise SystemExit(128 + signal_number)
 
 
 def print_json(value: object) -> None:

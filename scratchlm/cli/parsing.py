@@ -19,7 +19,7 @@ from scratchlm.cli.main import print_json
 from scratchlm.core.device import DeviceName, set_threads
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.seed import check_seed, seed_everything
-from scratchlm.training.interrupts import StoppedBySignal
+from scratchlm.training.interrupts import StoppedBySignal, process_signals
 
 C = TypeVar("C", bound="Common")
 OTHER_NAMES = {
@@ -91,7 +91,8 @@ def run_command(
     if command.seed is not None:
         seed_everything(check_seed(command.seed))
     try:
-        result = action(command, console)
+        with process_signals.unwinding():
+            result = action(command, console)
     except StoppedBySignal as stop:
         console.print(f"scratchlm: {stop}", markup=False, soft_wrap=True)
         return stop.exit_code

@@ -1,13 +1,21 @@
-"""Ctrl-C and SIGTERM as a polite request: finish the step, save, leave."""
+"""SIGINT and SIGTERM: the process ends with 130 or 143 whenever they arrive, and training saves first."""
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
+import select
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
+
+Handlers = dict[signal.Signals, Any]  # what signal.signal takes and returns
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE_S = 10.0  # for a command to tidy up; code that swallows the exception does not keep the process alive
 
 
 class StopRequest:
@@ -35,6 +43,52 @@ class StoppedBySignal(BaseException):
         return 128 + self.signal_number
 
 
+class ProcessSignals:
+    """How a command's process answers SIGINT and SIGTERM outside training, where there is nothing to save.
+
+    While flags are parsed and modules imported, and after the command, the process ends at once: an exception would
+    be lost in whatever code it interrupts, such as `except:` in a library or a weak reference's callback. Inside
+    `unwinding` the first signal raises, so that files are closed and removed; GRACE_S later the process ends anyway.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None  # the signal that a command is being ended for
+        self._unwinds = False
+        self._watch = contextlib.ExitStack()
+
+    def install(self) -> Handlers:
+        """Answer signals from now on; returns the earlier handlers. Outside the main thread nothing happens."""
+        self.received = None
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        return {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
+
+    def remove(self, earlier: Handlers) -> None:
+        """Put the earlier handlers back, in a process that goes on after the command."""
+        self._watch.close()
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def unwinding(self) -> Iterator[None]:
+        """Within the block a signal raises KeyboardInterrupt (SIGINT) or SystemExit (SIGTERM)."""
+        self._unwinds = True
+        try:
+            yield
+        finally:
+            self._unwinds = False
+
+    def _on_signal(self, signal_number: int, frame: FrameType | None) -> None:
+        if self.received is not None or not self._unwinds:
+            os._exit(128 + signal_number)
+        self.received = signal_number
+        self._watch.enter_context(_second_signal_ends(signal_number, grace_s=GRACE_S))
+        raise KeyboardInterrupt if signal_number == signal.SIGINT else SystemExit(128 + signal_number)
+
+
+process_signals = ProcessSignals()
+
+
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
     """Within the block, the first SIGINT or SIGTERM only sets the request; a second one ends the process at once.
@@ -42,19 +96,52 @@ def stop_requests() -> Iterator[StopRequest]:
     Outside the main thread signals cannot be caught, and the request is never made.
     """
     request = StopRequest()
+    watch = contextlib.ExitStack()
 
     def on_signal(signal_number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         if request.is_made:
             os._exit(128 + signal_number)
         request.signal_number = signal_number
+        watch.enter_context(_second_signal_ends(signal_number, grace_s=None))
 
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    caught = (signal.SIGINT, signal.SIGTERM)
-    earlier = {number: signal.signal(number, on_signal) for number in caught}
+    earlier = {number: signal.signal(number, on_signal) for number in STOP_SIGNALS}
     try:
         yield request
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
+        watch.close()
+
+
+@contextlib.contextmanager
+def _second_signal_ends(first: int, *, grace_s: float | None) -> Iterator[None]:
+    """Within the block another signal ends the process, even while the main thread is deep in C code; so does time.
+
+    Python runs handlers between two bytecodes of the main thread only, and one backward pass of a large model is
+    one. What the interpreter writes to the wake-up descriptor at the instant of a signal reaches a thread sooner.
+    """
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    earlier = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+
+    def wait_for_it() -> None:
+        while select.select([readable], [], [], grace_s)[0]:
+            number = os.read(readable, 1)
+            if not number:  # the block is left
+                os.close(readable)
+                return
+            if number[0] in STOP_SIGNALS:
+                os._exit(128 + number[0])
+        os._exit(128 + first)
+
+    _thread.start_new_thread(
+        wait_for_it, ()
+    )  # threading's locks may be held by the code that was interrupted
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(earlier)
+        os.close(writable)

@@ -89,7 +89,7 @@ def prints(source) -> list[str]:
 
 def late_imports(source) -> list[str]:
     """Imports inside functions, and optional dependencies whose absence nobody would explain."""
-    is_lazy_by_design = source.room == "cli" or source.module == "scratchlm"
+    is_lazy_by_design = source.room in ("cli", "__main__") or source.module == "scratchlm"
     found = []
     inside_functions = {
         id(inner)
