@@ -64,3 +64,28 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
     ("bench",): Entry("scratchlm.cli.bench", "measure speed beside a peer"),
     ("doctor",): Entry("scratchlm.cli.doctor", "versions, devices, caches, and what is missing"),
 }
+
+_LESS_TEXT = "give less text at once (--data), or close other programs"
+_SMALLER_BATCH = "lower --batch-size, choose a smaller model, or close other programs"
+_TUNING = "lower --batch-size or --max-length, choose a smaller --base, or close other programs"
+OUT_OF_MEMORY: dict[tuple[str, ...], str] = {  # what to lower when memory runs out in a command
+    ("tokenizer", "train"): _LESS_TEXT,
+    ("data", "inspect"): _LESS_TEXT,
+    ("data", "split"): _LESS_TEXT,
+    (
+        "pretrain",
+    ): "lower --batch-size or --model.context-length, give less text (--data), or close other programs",
+    ("finetune", "classify"): _TUNING,
+    ("finetune", "instruct"): _TUNING,
+    ("finetune", "prefer"): _TUNING,
+    (
+        "generate",
+    ): "lower --max-new-tokens or --beams, give fewer prompts, choose a smaller model, or close other "
+    "programs",
+    ("chat",): "lower --max-new-tokens or --memory, choose a smaller model, or close other programs",
+    ("classify",): _SMALLER_BATCH,
+    ("evaluate", "loss"): _SMALLER_BATCH,
+    ("evaluate", "task"): _SMALLER_BATCH,
+    ("evaluate", "harness"): _SMALLER_BATCH,
+}
+OUT_OF_MEMORY_ELSEWHERE = "use a smaller model or less data, or close other programs"

@@ -15,9 +15,10 @@ import traceback
 from collections.abc import Sequence
 
 from scratchlm import __version__
-from scratchlm.cli.commands import COMMANDS, Entry
+from scratchlm.cli.commands import COMMANDS, OUT_OF_MEMORY, OUT_OF_MEMORY_ELSEWHERE, Entry
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError, DataError, ScratchLMError
+from scratchlm.core.memory import memory_errors_explained
 from scratchlm.training.interrupts import process_signals
 
 
@@ -100,8 +101,9 @@ def _run(args: list[str]) -> int:
         print(overview(args[0]))
         return 0
     words, entry, rest = _find(args)
-    module = importlib.import_module(entry.module)
-    return int(module.main(rest, prog=f"scratchlm {' '.join(words)}"))
+    with memory_errors_explained(OUT_OF_MEMORY.get(words, OUT_OF_MEMORY_ELSEWHERE)):
+        module = importlib.import_module(entry.module)
+        return int(module.main(rest, prog=f"scratchlm {' '.join(words)}"))
 
 
 def _find(args: list[str]) -> tuple[tuple[str, ...], Entry, list[str]]:

@@ -14,12 +14,12 @@ from scratchlm.checkpoints.imports import open_model
 from scratchlm.checkpoints.store import LoadedModel, build_model
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import sha256_of_file
+from scratchlm.core.memory import memory_errors_explained
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import CONFIGS, DROP_RATES, named_config
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_training import train_bpe
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT
-from scratchlm.training.memory import memory_errors_explained
 
 RANDOM = "random:"  # `random:small` is a model of that size with fresh weights
 RANDOM_VOCAB_SIZE = 2048  # of the tokenizer that a random base learns from the training texts

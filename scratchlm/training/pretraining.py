@@ -14,6 +14,7 @@ from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.assets import cache_folder
 from scratchlm.core.batch import Batch
 from scratchlm.core.errors import DataError
+from scratchlm.core.memory import memory_errors_explained
 from scratchlm.core.protocols import ShowsProgress, Tokenizer, no_progress
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.loaders import BatchLoader
@@ -27,7 +28,6 @@ from scratchlm.model.loss import cross_entropy_sum
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import TrainingConfig
-from scratchlm.training.memory import memory_errors_explained
 from scratchlm.training.progress import RunFolder
 from scratchlm.training.settings import (
     ModelSettings,

@@ -34,6 +34,7 @@ from scratchlm.core.errors import (
     DataError,
     NonFiniteLossError,
 )
+from scratchlm.core.memory import memory_errors_explained
 from scratchlm.core.protocols import Task
 from scratchlm.core.seed import restore_rng_state, rng_state
 from scratchlm.data.loaders import BatchLoader
@@ -43,7 +44,6 @@ from scratchlm.training.callbacks import Callback, StepRecord
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.history import History
 from scratchlm.training.interrupts import StoppedBySignal, StopRequest, stop_requests
-from scratchlm.training.memory import memory_errors_explained
 from scratchlm.training.optim import Optimizers
 from scratchlm.training.partial_weights import learning_weights, restore_learning_weights
 from scratchlm.training.progress import Progress, RunFolder

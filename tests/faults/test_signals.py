@@ -37,7 +37,7 @@ ENDLESS = {  # commands that would still be at work after a minute
     "evaluate loss": "evaluate loss --model base --data long.txt --stride 1",
 }
 N_SIGNALS = 200
-WITHIN_S = 60.0  # on a busy machine; a signal that is ignored would leave the command at work
+WITHIN_S = 240.0  # on a busy machine; a signal that is ignored would leave the command at work
 # The interpreter itself starts without us: there SIGTERM kills, and SIGINT fails its import of `site`.
 BEFORE_US = "Fatal Python error: init_import_site"
 
@@ -50,7 +50,7 @@ def here(tmp_path_factory):
     (folder / "text.txt").write_text("".join(lines[:300]))
     (folder / "long.txt").write_text("".join(lines))
     made = run(folder, f"pretrain --data text.txt {MODEL} --batch-size 4 --max-steps 2 --out base")
-    _, err = made.communicate(timeout=4 * WITHIN_S)
+    _, err = made.communicate(timeout=WITHIN_S)
     assert made.returncode == 0, err
     return folder
 
@@ -67,7 +67,7 @@ def run(folder: Path, command: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_signal_at_any_instant_ends_every_command_with_its_code(here, name):
     """Most signals come in the first second, with its parsing and imports; the others in the midst of work."""
@@ -113,5 +113,5 @@ def test_a_second_signal_ends_a_command_that_tidies_up(here):
         assert process.stdout.readline() == "tidying\n"
         asked_at_s = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(WITHIN_S) == 143
+        assert process.wait(60) == 143
     assert time.monotonic() - asked_at_s < 5

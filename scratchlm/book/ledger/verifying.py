@@ -13,7 +13,7 @@ from scratchlm.book.ledger.table import REASONS, Entry, Verdict
 from scratchlm.core.assets import asset_path, find_file
 from scratchlm.core.errors import DataError, ScratchLMError
 from scratchlm.core.gpt2_assets import FILES, gpt2_files, gpt2_size
-from scratchlm.training.memory import memory_errors_explained
+from scratchlm.core.memory import memory_errors_explained
 
 FIGURES: dict[str, Callable[[], Any]] = {
     **chapters_2_to_4.FIGURES,

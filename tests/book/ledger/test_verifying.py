@@ -81,9 +81,9 @@ def _raise(error: Exception):
     ("error", "reason"),
     [
         (CheckpointError("the file should be whole, found half; fetch it again."), "fetch it again"),
-        (MemoryError(), "enough memory"),
-        (torch.OutOfMemoryError("CUDA out of memory"), "enough memory"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "enough memory"),
+        (MemoryError(), "memory ran out"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "memory ran out"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "memory ran out"),
     ],
 )
 def test_a_figure_that_fails_is_not_run_and_the_next_one_is(monkeypatch, error, reason):

@@ -1,0 +1,46 @@
+"""When memory runs out: say so, and what to lower."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+from collections.abc import Iterator
+
+from scratchlm.core.errors import OutOfMemoryError, ScratchLMError
+
+# How torch (CPU, CUDA, MPS, oneDNN), the dynamic loader, Rust's readers and Python's threads say it in their own errors.
+IN_OTHER_WORDS = re.compile(
+    r"(can't|cannot|unable to|failed to|could not) (allocate|mmap|map segment|create a (memory|primitive))"
+    r"|(out of|not enough) memory|bad_alloc|alloc_failed|can't start new thread",
+    re.IGNORECASE,
+)
+
+
+@contextlib.contextmanager
+def memory_errors_explained(advice: str) -> Iterator[None]:
+    """Turn every way of saying "no memory left" into OutOfMemoryError with advice on what to lower."""
+    try:
+        yield
+    except Exception as cause:
+        if not is_out_of_memory(cause):
+            raise
+        found = " ".join(str(cause).split())[:200]
+        raise OutOfMemoryError(f"memory ran out{f' ({found})' if found else ''}; {advice}.") from cause
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this error, of whatever class, says that memory ran out and nobody has explained it yet.
+
+    One of ours counts when a foreign error of that kind caused it, such as a file that could not be mapped. A plain
+    MemoryError as its cause does not: parsers raise that for nesting that is too deep.
+    """
+    if isinstance(error, ScratchLMError):
+        cause = error.__cause__
+        is_ours = isinstance(error, OutOfMemoryError) or cause is None or type(cause) is MemoryError
+        return not is_ours and is_out_of_memory(cause)
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno == errno.ENOMEM
+    return bool(IN_OTHER_WORDS.search(str(error)))

@@ -1,0 +1,69 @@
+"""Out-of-memory errors become advice; other errors stay what they are."""
+
+from __future__ import annotations
+
+import errno
+
+import numpy as np
+import pytest
+import torch
+
+from scratchlm.core.errors import CheckpointError, OutOfMemoryError
+from scratchlm.core.memory import memory_errors_explained
+
+ADVICE = "halve batch_size"
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+def numpy_error() -> MemoryError:
+    with pytest.raises(MemoryError) as caught:
+        np.empty(1 << 60, dtype=np.uint8)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        numpy_error(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("unable to mmap 4096 bytes from file <x>: Cannot allocate memory (12)"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("can't start new thread"),
+        OSError(errno.ENOMEM, "Cannot allocate memory", "file"),
+        ImportError("libtorch.so: failed to map segment from shared object"),
+        ImportError("libtorch.so: cannot allocate memory in static TLS block"),
+        caused(CheckpointError("model.safetensors cannot be read"), OSError(errno.ENOMEM, "no memory")),
+    ],
+)
+def test_every_way_of_running_out_names_what_to_lower(error):
+    message = r"^memory ran out.*; halve batch_size\.$"
+    with pytest.raises(OutOfMemoryError, match=message) as caught, memory_errors_explained(ADVICE):
+        raise error
+    assert caught.value.__cause__ is error
+    assert caught.value.exit_code == 6
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        CheckpointError("damaged"),
+        caused(CheckpointError("a header that is no literal"), MemoryError("nested too deep")),
+        OutOfMemoryError("the inner advice"),
+        KeyError("cat"),
+    ],
+)
+def test_other_errors_are_left_alone(error):
+    with pytest.raises(type(error)) as caught, memory_errors_explained(ADVICE):
+        raise error
+    assert caught.value is error
