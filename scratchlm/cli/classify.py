@@ -17,6 +17,7 @@ from rich.console import Console
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.standard_input import read_lines
 from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.printable import csv_cell, printable_json
 from scratchlm.finetuning.classification_task import Prediction
 from scratchlm.serving.language_model import load
 
@@ -94,11 +95,12 @@ def _row(prediction: Prediction) -> dict[str, Any]:
 
 def _print(rows: Sequence[dict[str, Any]], form: str) -> None:
     if form == "csv":
-        csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n").writerows(rows)
+        cells = [{name: csv_cell(value) for name, value in row.items()} for row in rows]
+        csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n").writerows(cells)
         return
     for row in rows:
         if form == "jsonl":
-            print(json.dumps(row, ensure_ascii=False))
+            print(printable_json(json.dumps(row, ensure_ascii=False)))
         else:
             print(f"{row['label']}\t{row['probability']:.4f}\t{row['text']}")
 

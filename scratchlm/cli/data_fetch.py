@@ -9,6 +9,7 @@ from typing import Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from scratchlm.cli.parsing import Common, run_command
@@ -58,7 +59,7 @@ def _act(command: DataFetch, console: Console) -> dict[str, Any]:
         with Progress(
             *Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn(), console=console
         ) as bar:
-            task = bar.add_task(asset.id, total=asset.size_bytes)
+            task = bar.add_task(escape(asset.id), total=asset.size_bytes)
 
             def show(done: int, total: int | None, *, bar: Progress = bar, task: Any = task) -> None:
                 bar.update(task, completed=done, total=total)
@@ -79,7 +80,7 @@ def _fetch_from_hub(command: DataFetch, console: Console) -> dict[str, Any]:
         )
     name = command.names[0].removeprefix(HUB)
     with Progress(*Progress.get_default_columns(), console=console) as bar:
-        task = bar.add_task(f"{name} ({command.split})", total=command.most_rows)
+        task = bar.add_task(escape(f"{name} ({command.split})"), total=command.most_rows)
         n_rows = export_hub_dataset(
             name,
             command.out,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
+from scratchlm.cli import terminal
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.tokenizers_by_name import tokenizer_named
 from scratchlm.cli.xray_view import show_xray
@@ -72,7 +73,7 @@ def _act(command: DataInspect, console: Console) -> dict[str, Any]:
         n_shown=command.show,
     )
     if not command.json:
-        show_xray(figures, Console(highlight=False))
+        show_xray(figures, terminal.console())
     if command.html is not None:
         write_text(command.html, render_xray(figures))
         console.print(f"page: {command.html}", markup=False, soft_wrap=True)

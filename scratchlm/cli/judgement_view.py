@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from scratchlm.cli import terminal
 from scratchlm.evaluation.correlation import Correlation
 from scratchlm.evaluation.judging.agreement import Agreement
 from scratchlm.evaluation.judging.summary import Judgement
@@ -16,7 +17,7 @@ from scratchlm.evaluation.paired import PairedComparison
 
 def show_judgement(judgement: Judgement, *, name: str, agreed: Agreement | None) -> None:
     """Print the mean with its interval, the counts, the controls, and last whether the judge can be relied on."""
-    console = Console(highlight=False)
+    console = terminal.console()
     _say(console, _headline(judgement, name))
     _say(console, _counts(judgement))
     if judgement.median is not None:
@@ -47,7 +48,7 @@ def show_agreement(console: Console, agreed: Agreement) -> None:
 
 def show_comparison(result: PairedComparison, *, name_a: str, name_b: str) -> None:
     """Print both means, the difference with its interval, and last what can be said."""
-    console = Console(highlight=False)
+    console = terminal.console()
     table = Table("", "file", f"mean over {result.n:,} items")
     table.add_row("A", Text(name_a), f"{result.mean_a:.2f}")
     table.add_row("B", Text(name_b), f"{result.mean_b:.2f}")
@@ -66,7 +67,7 @@ def show_comparison(result: PairedComparison, *, name_a: str, name_b: str) -> No
 def show_doubts(doubts: Sequence[str], *, of: str) -> None:
     """Say of whom the controls make the scores unreliable; nothing without doubts."""
     if doubts:
-        _say(Console(highlight=False), f"{of}{_doubted(doubts)}", style="bold red")
+        _say(terminal.console(), f"{of}{_doubted(doubts)}", style="bold red")
 
 
 def _say(console: Console, line: str, *, style: str = "") -> None:

@@ -13,12 +13,15 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 
 from scratchlm import __version__
 from scratchlm.cli.commands import COMMANDS, OUT_OF_MEMORY, OUT_OF_MEMORY_ELSEWHERE, Entry
+from scratchlm.cli.printable_stream import PrintableStream
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError, DataError, ScratchLMError
 from scratchlm.core.memory import memory_errors_explained
+from scratchlm.core.printable import printable
 from scratchlm.training.interrupts import process_signals
 
 
@@ -29,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     earlier = process_signals.install()
     try:
-        code = _main(list(sys.argv[1:] if argv is None else argv))
+        with redirect_stdout(PrintableStream(sys.stdout)) if sys.stdout else nullcontext():
+            code = _main(list(sys.argv[1:] if argv is None else argv))
     except SystemExit:
         if process_signals.received is None:
             raise
@@ -77,8 +81,8 @@ def _run_to_the_last_byte(args: list[str]) -> int:
 def _complain(message: str, *, exit_code: int, with_traceback: bool) -> int:
     """An error as one line on standard error, after its traceback when that is asked for."""
     if with_traceback:
-        traceback.print_exc()
-    print(f"scratchlm: error: {' '.join(message.split())}", file=sys.stderr)
+        print(printable(traceback.format_exc()), file=sys.stderr)
+    print(f"scratchlm: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return exit_code
 
 

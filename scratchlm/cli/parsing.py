@@ -14,8 +14,10 @@ from typing import Any, TypeVar, cast
 import tyro
 from rich.console import Console
 
+from scratchlm.cli import terminal
 from scratchlm.cli.arguments import MARK, given_twice, ready_to_parse, without_marks
 from scratchlm.cli.main import print_json
+from scratchlm.cli.printable_stream import PrintableStream, behind
 from scratchlm.core.device import DeviceName, set_threads
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.seed import check_seed, seed_everything
@@ -45,7 +47,7 @@ def parse_command(cls: type[C], args: Sequence[str], *, prog: str, default: C | 
     words = ready_to_parse(cls, [_our_name(arg) for arg in args])
     complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(behind(sys.stdout)):
             command = tyro.cli(
                 cls,
                 args=words,
@@ -82,8 +84,9 @@ def run_command(
     Everything that is not the result, progress and notes, goes to standard error.
     """
     command = parse_command(cls, args, prog=prog, default=default)
-    console = Console(stderr=True, highlight=False)
-    logging.basicConfig(level=logging.WARNING, format="scratchlm: %(message)s", stream=sys.stderr, force=True)
+    console = terminal.console(stderr=True)
+    notes = PrintableStream(sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="scratchlm: %(message)s", stream=notes, force=True)
     for note in given_twice(cls, [_our_name(arg) for arg in args]):
         console.print(f"scratchlm: {note}", markup=False, soft_wrap=True)
     if command.threads is not None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -18,6 +17,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from scratchlm.core.protocols import ShowsProgress
 from scratchlm.training.callbacks import StepRecord
@@ -32,7 +32,7 @@ def work_progress(console: Console) -> ShowsProgress:
     def show(what: str, /) -> Iterator[Callable[[int, int], None]]:
         bar = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeRemainingColumn(),
@@ -90,7 +90,7 @@ class TrainingProgress:
         shown = " ".join(text.split())
         shown = shown if len(shown) <= 160 else f"{shown[:160]}..."
         self._console.print(
-            f"[dim]step {step}:[/dim] [bold]{escape(prompt)}[/bold] {escape(shown)}", soft_wrap=True
+            Text.assemble((f"step {step}:", "dim"), " ", (prompt, "bold"), " ", shown), soft_wrap=True
         )
 
     def on_checkpoint(self, step: int, folder: Path) -> None:
@@ -113,10 +113,10 @@ class TrainingProgress:
     def _start(self, record: StepRecord) -> None:
         self._bar = Progress(
             SpinnerColumn(),
-            TextColumn(self._name),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed}/{task.total}"),
-            TextColumn("{task.fields[status]}"),
+            TextColumn("{task.fields[status]}", markup=False),
             TimeRemainingColumn(),
             console=self._console,
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from scratchlm.checkpoints.gpt2_fetching import fetch_gpt2_file
@@ -64,7 +65,7 @@ def _fetch(asset: Asset, target: Path | None, console: Console) -> dict[str, Any
     with Progress(
         *Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn(), console=console
     ) as bar:
-        task = bar.add_task(asset.id, total=asset.size_bytes)
+        task = bar.add_task(escape(asset.id), total=asset.size_bytes)
 
         def show(done: int, total: int | None) -> None:
             bar.update(task, completed=done, total=total)

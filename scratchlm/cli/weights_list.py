@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from scratchlm.cli import terminal
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.assets import find_file
 from scratchlm.core.gpt2_assets import FILES, GPT2_SIZES, LICENCE, GPT2Size, Source, gpt2_files
@@ -61,6 +62,6 @@ def _act(command: WeightsList, console: Console) -> dict[str, Any]:  # noqa: ARG
                 "unknown" if row["size_bytes"] is None else f"{row['size_bytes']:,}",
                 f"{row['n_with_sha256']} of {len(row['files'])} files",
             )
-        Console(highlight=False).print(table)
+        terminal.console().print(table)
         print(f"Licence: {LICENCE}. `scratchlm weights fetch NAME --source hf|openai` downloads one.")
     return {"weights": rows}

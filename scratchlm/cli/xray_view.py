@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from scratchlm.evaluation.report.formats import count, cut, decimal, percent, printable
+from scratchlm.evaluation.report.formats import count, cut, decimal, percent
 
 BAR_CELLS = 40
 BLOCKS = " ▏▎▍▌▋▊▉█"
@@ -30,7 +30,7 @@ def show_xray(figures: Figures, console: Console) -> None:
     _say(console, "", "Findings")
     for finding in figures["findings"]:
         mark, style = LEVEL_MARKS[finding["level"]]
-        console.print(Text.assemble((f"{mark} ", style), _plain(finding["text"])), soft_wrap=True)
+        console.print(Text.assemble((f"{mark} ", style), finding["text"]), soft_wrap=True)
 
 
 def _head(figures: Figures, console: Console) -> None:
@@ -46,7 +46,7 @@ def _head(figures: Figures, console: Console) -> None:
         tokens = split.get("tokens") or stream.get("tokens")
         per_token = split.get("bytes_per_token") or stream.get("bytes_per_token")
         more = (count(tokens), decimal(per_token)) if has_tokens else ()
-        table.add_row(_plain(split["path"]), count(split["rows"]), count(n_bytes), *more)
+        table.add_row(split["path"], count(split["rows"]), count(n_bytes), *more)
     console.print(table)
     if figures.get("windows") is not None:
         _say(
@@ -93,7 +93,7 @@ def _classes(figures: Figures, console: Console) -> None:
     _say(console, "", "Classes")
     for row in figures["classes"]:
         console.print(
-            Text.assemble(f"{_plain(row['label'])[:24]:>24} ", (_bar(row["share"]), "cyan"))
+            Text.assemble(f"{row['label'][:24]:>24} ", (_bar(row["share"]), "cyan"))
             + f" {row['n']:,} ({percent(row['share'])})"
         )
 
@@ -109,9 +109,9 @@ def _copies(figures: Figures, console: Console) -> None:
     _say(console, "", line)
     for row in (near or {}).get("largest", []):
         spelt = "" if row["spellings"] == 1 else f", {row['spellings']} spellings"
-        _say(console, f"{row['n']:>5} times{spelt}: {_plain(cut(row['text'], 100))}")
+        _say(console, f"{row['n']:>5} times{spelt}: {cut(row['text'], 100)}")
     for row in (near or {}).get("conflict_examples", []):
-        _say(console, f"  labels {' and '.join(row['labels'])}: {_plain(cut(row['text'], 100))}")
+        _say(console, f"  labels {' and '.join(row['labels'])}: {cut(row['text'], 100)}")
 
 
 def _overlaps(figures: Figures, console: Console) -> None:
@@ -125,9 +125,7 @@ def _overlaps(figures: Figures, console: Console) -> None:
     )
     for pair in figures["overlaps"]:
         near = "not compared" if pair["near"] is None else f"{pair['near']:,} of {pair['compared']:,}"
-        table.add_row(
-            _plain(pair["second"]), _plain(pair["first"]), f"{pair['exact']:,} of {pair['rows']:,}", near
-        )
+        table.add_row(pair["second"], pair["first"], f"{pair['exact']:,} of {pair['rows']:,}", near)
     _say(console, "", "Leakage between splits")
     console.print(table)
 
@@ -146,7 +144,7 @@ def _odd(figures: Figures, console: Console) -> None:
         if first["note"]:
             there.append(f"  ({first['note']})")
         where = first["where"].rsplit("/", maxsplit=1)[-1]
-        table.add_row(_plain(name), count(row["n"]), count(row["rows"]), _plain(where), there)
+        table.add_row(name, count(row["n"]), count(row["rows"]), where, there)
     _say(console, "", "Odd characters and special-token strings")
     console.print(table)
 
@@ -179,7 +177,7 @@ def _loss(loss: Figures, console: Console) -> None:
                 text.append("«", style="dim")
             elif was_loss:
                 text.append("|" if token["loss"] else "»", style="dim")
-            text.append(_plain(token["text"]), style=LOSS_STYLES[i % 2] if token["loss"] else "dim")
+            text.append(token["text"], style=LOSS_STYLES[i % 2] if token["loss"] else "dim")
             was_loss = token["loss"]
         text.append("»" if was_loss else "", style="dim")
         text.append(f"  ({row['n_loss']} of {row['n_tokens']} tokens)", style="dim")
@@ -195,12 +193,7 @@ def _bar(share: float) -> str:
 
 
 def _shown(text: str) -> str:
-    return _plain(text).replace("\n", "⏎").replace("\t", "⇥")
-
-
-def _plain(text: str) -> str:
-    """Text that cannot steer the terminal."""
-    return str(printable(text))
+    return text.replace("\n", "⏎").replace("\t", "⇥")
 
 
 def _say(console: Console, *lines: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from scratchlm.core.errors import OutOfMemoryError, ScratchLMError
 
-# How torch (CPU, CUDA, MPS, oneDNN), the dynamic loader, Rust's readers and Python's threads say it in their own errors.
+# How torch, CUDA, MPS, oneDNN, the dynamic loader, readers in Rust and Python's threads say it.
 IN_OTHER_WORDS = re.compile(
     r"(can't|cannot|unable to|failed to|could not) (allocate|mmap|map segment|create a (memory|primitive))"
     r"|(out of|not enough) memory|bad_alloc|alloc_failed|can't start new thread",
@@ -37,8 +37,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, ScratchLMError):
         cause = error.__cause__
-        is_ours = isinstance(error, OutOfMemoryError) or cause is None or type(cause) is MemoryError
-        return not is_ours and is_out_of_memory(cause)
+        is_explained = isinstance(error, OutOfMemoryError) or type(cause) is MemoryError
+        return cause is not None and not is_explained and is_out_of_memory(cause)
     if isinstance(error, MemoryError):
         return True
     if isinstance(error, OSError) and error.errno is not None:

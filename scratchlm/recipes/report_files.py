@@ -16,6 +16,7 @@ from scratchlm.checkpoints.store import MANIFEST
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import as_json, new_folder, read_json, write_text
 from scratchlm.core.partials import PARTIAL_MARK
+from scratchlm.core.printable import csv_cell
 from scratchlm.evaluation.report.beside import figure_rows, setting_rows
 from scratchlm.evaluation.report.canvas import Drawing
 from scratchlm.evaluation.report.comparison_page import comparison_drawings, render_comparison
@@ -30,7 +31,6 @@ Format: TypeAlias = Literal["html", "json", "csv"]
 PlotFormat: TypeAlias = Literal["png", "svg"]
 Table: TypeAlias = tuple[Sequence[str], list[list[Any]]]  # names of the columns, and rows
 OURS = {"report.html", "report.json", "tables", "plots"}  # what a report folder holds
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # a table program would calculate such a cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,9 +179,7 @@ def plain(value: Any) -> Any:
 def _cell(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         value = " ".join(map(str, value))
-    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
-        return f"'{value}"
-    return value
+    return csv_cell(value)
 
 
 def _curves(runs: Iterable[Mapping[str, Any]]) -> Table:

@@ -28,6 +28,7 @@ OPTIONAL = {  # of the extras: may be missing
     *("ollama", "openai"),
     *("wandb", "mlflow", "trackio"),
 }
+OUTPUT_IS_MADE_IN = {"scratchlm.cli.main", "scratchlm.cli.terminal", "scratchlm.cli.printable_stream"}
 HOMES = tuple(
     f"/{top}/" for top in ("work", "home", "root", "Users")
 )  # where people and machines keep their files
@@ -87,6 +88,20 @@ def prints(source) -> list[str]:
     ]
 
 
+def unguarded_output(source) -> list[str]:
+    """Ways for a command to reach the terminal past `printable`: a console of its own, a stream of its own."""
+    if source.room != "cli" or source.module in OUTPUT_IS_MADE_IN:
+        return []
+    found = []
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Call):
+            name = dotted(node.func)
+            is_print = name == "print" and any(keyword.arg == "file" for keyword in node.keywords)
+            if is_print or name in {"Console", "rich.print", "os.write"} or name.endswith("buffer.write"):
+                found.append(f"{source.module}:{node.lineno} writes past scratchlm.cli.terminal: {name}")
+    return found
+
+
 def late_imports(source) -> list[str]:
     """Imports inside functions, and optional dependencies whose absence nobody would explain."""
     is_lazy_by_design = source.room in ("cli", "__main__") or source.module == "scratchlm"
@@ -133,7 +148,7 @@ def places_of_this_machine(source) -> list[str]:
     return [f"{source.module} mentions {mark}" for mark in marks if mark in source.text]
 
 
-@pytest.mark.parametrize("rule", [unsafe, prints, late_imports, places_of_this_machine])
+@pytest.mark.parametrize("rule", [unsafe, prints, unguarded_output, late_imports, places_of_this_machine])
 def test_the_package_keeps_the_rule(package, rule):
     wrongs = [wrong for source in package for wrong in rule(source)]
     assert wrongs == [], "\n" + "\n".join(wrongs)
@@ -176,6 +191,15 @@ def test_the_rule_lets_what_only_looks_unsafe_pass(example, text):
 def test_the_rule_finds_a_print_outside_the_command_line(example, text):
     assert prints(example(text)) != []
     assert prints(example(text, "scratchlm.cli.main")) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["console = Console(stderr=True)", "print(text, file=sys.stderr)", "sys.stdout.buffer.write(data)"],
+)
+def test_the_rule_finds_output_that_could_steer_a_terminal(example, text):
+    assert unguarded_output(example(text, "scratchlm.cli.chat")) != []
+    assert unguarded_output(example("print(text, end='', flush=True)", "scratchlm.cli.chat")) == []
 
 
 @pytest.mark.parametrize(

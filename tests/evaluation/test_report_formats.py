@@ -13,8 +13,8 @@ from scratchlm.evaluation.report.formats import (
     FILTERS,
     MISSING,
     duration,
+    for_page,
     percent,
-    printable,
     shade,
     short_count,
     visible,
@@ -53,18 +53,18 @@ def test_counts_change_their_unit_at_round_numbers(n, text):
 
 @given(st.text())
 def test_printable_text_holds_nothing_that_html_or_utf8_refuses(text):
-    clean = printable(text)
+    clean = for_page(text)
     clean.encode("utf-8")
     assert not any(ord(c) < 0x20 and c not in "\t\n" for c in clean)
 
 
 def test_direction_overrides_cannot_turn_the_page_around():
-    assert "\u202e" not in printable("abc\u202edef")
+    assert "\u202e" not in for_page("abc\u202edef")
 
 
 def test_markup_of_ours_passes_unchanged():
     svg = Markup("<svg></svg>")
-    assert printable(svg) is svg
+    assert for_page(svg) is svg
 
 
 def test_a_visible_token_shows_white_space_and_keeps_its_length_limit():

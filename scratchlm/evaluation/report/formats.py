@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from datetime import datetime
 from typing import Any, TypeGuard
 
 from markupsafe import Markup
 
+from scratchlm.core.printable import printable
+
 MISSING = "–"
-# Characters that HTML may not hold, and the invisible ones that would turn around the text after them.
-NOT_PRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
 
 
 def is_number(value: Any) -> TypeGuard[float]:
@@ -200,11 +199,11 @@ def shade(value: Any) -> int:
     return min(10, max(0, round(10 * value))) if is_number(value) else 0
 
 
-def printable(value: Any) -> Any:
+def for_page(value: Any) -> Any:
     """What every value passes on its way into the page: control characters become visible, NaN a dash.
 
     Example:
-        >>> printable(chr(0) + "a" + chr(0xD800)), printable(None)
+        >>> for_page(chr(0) + "a" + chr(0xD800)), for_page(None)
         ('␀a\ufffd', '–')
     """
     if isinstance(value, Markup):
@@ -212,13 +211,8 @@ def printable(value: Any) -> Any:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return MISSING
     if isinstance(value, str):
-        return NOT_PRINTABLE.sub(_picture, value)
+        return printable(value.replace("\r\n", "\n"))  # HTML knows no carriage returns
     return value
-
-
-def _picture(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else "\ufffd"
 
 
 def _three_figures(value: float) -> str:

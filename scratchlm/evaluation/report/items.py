@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scratchlm.evaluation.paired import compare_paired
-from scratchlm.evaluation.report.formats import cut, is_number, printable
+from scratchlm.evaluation.report.formats import cut, for_page, is_number
 
 LONGEST = 4000  # characters of one text on the page; files hold all of it
 PER_PAGE = 10  # items that the page shows at a time
@@ -155,7 +155,7 @@ def browser_data(paired: Paired) -> dict[str, Any]:
     """What the page's script shows items from: short keys, since there may be thousands."""
     return {
         "columns": [
-            {"label": printable(c.label), "score": printable(c.score_name), "max": c.score_max, "run": c.run}
+            {"label": for_page(c.label), "score": for_page(c.score_name), "max": c.score_max, "run": c.run}
             for c in paired.columns
         ],
         "perPage": PER_PAGE,
@@ -175,7 +175,7 @@ def browser_data(paired: Paired) -> dict[str, Any]:
 
 def shown(text: str) -> str:
     """A text as the page holds it: without characters that HTML may not hold, and not endless."""
-    return str(printable(cut(text, LONGEST)))
+    return str(for_page(cut(text, LONGEST)))
 
 
 def _short(answer: Given) -> dict[str, Any]:

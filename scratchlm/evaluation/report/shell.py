@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from scratchlm.evaluation.report.formats import FILTERS, printable
+from scratchlm.evaluation.report.formats import FILTERS, for_page
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -50,7 +50,7 @@ def _environment() -> Environment:
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=printable,
+        finalize=for_page,
     )
     environment.filters.update(FILTERS)
     return environment

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scratchlm.evaluation.report.checks import Data, check_share, check_square
-from scratchlm.evaluation.report.formats import printable
+from scratchlm.evaluation.report.formats import for_page
 
 MAX_SAMPLE_STEPS = 40
 MAX_TOKENS = 400  # of the coloured text
@@ -135,16 +135,16 @@ def page_data(*, plots: Mapping[str, Any], attention: Any, coloured: Any) -> dic
     found: dict[str, Any] = {"plots": {name: plot.points for name, plot in plots.items() if plot}}
     if attention:
         found["attention"] = {
-            "tokens": [printable(t) for t in attention["tokens"]],
+            "tokens": [for_page(t) for t in attention["tokens"]],
             "weights": attention["weights"],
         }
     if coloured:
         found["coloured"] = [
             {
-                "text": printable(token["text"]),
+                "text": for_page(token["text"]),
                 "probability": token["probability"],
                 "alternatives": [
-                    [printable(text), share] for text, share in list(token.get("alternatives") or [])[:6]
+                    [for_page(text), share] for text, share in list(token.get("alternatives") or [])[:6]
                 ],
             }
             for token in coloured["tokens"]
