@@ -31,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     A caller that passes argv keeps its own signal handlers afterwards; the program itself needs none any more.
     """
     earlier = process_signals.install()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows \xfc, and goes on
+            stream.reconfigure(errors="backslashreplace")
     try:
         with redirect_stdout(PrintableStream(sys.stdout)) if sys.stdout else nullcontext():
             code = _main(list(sys.argv[1:] if argv is None else argv))
@@ -47,11 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(args: list[str]) -> int:
     wants_debug = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # a terminal that is not UTF-8 shows \xfc, and goes on
     try:
         return _run_to_the_last_byte(args)
     except ScratchLMError as error:
