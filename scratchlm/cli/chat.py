@@ -12,6 +12,7 @@ from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.standard_input import read_lines
+from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.serving.language_model import load
 
@@ -31,6 +32,11 @@ class Chat(Common):
     system: str | None = None  # what the assistant is told about itself; None = as in training
     memory: int | None = None  # earlier exchanges to remind it of; default: all that fit, or 0 (see above)
 
+    def __post_init__(self) -> None:
+        check_at_least(1, max_new_tokens=self.max_new_tokens)
+        if self.memory is not None and self.memory < 0:
+            raise ConfigError(f"memory must be at least 0 exchanges, got {self.memory}; raise it.")
+
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Parse and run."""
@@ -46,8 +52,6 @@ def _act(command: Chat, console: Console) -> dict[str, Any]:
         beside = lm.specialist_beside("instruct")
         advice = f"name {beside}" if beside else "make one with `scratchlm finetune instruct`"
         raise ConfigError(f"chat needs an assistant, found a {lm.kind}; {advice}.")
-    if command.memory is not None and command.memory < 0:
-        raise ConfigError(f"memory must be at least 0 exchanges, got {command.memory}; raise it.")
     memory = command.memory
     stands_alone = memory is None and not lm.knows_conversations
     if stands_alone:

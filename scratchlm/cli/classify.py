@@ -16,6 +16,7 @@ from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.standard_input import read_lines
+from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.printable import csv_cell, printable_json
 from scratchlm.finetuning.classification_task import Prediction
@@ -38,6 +39,9 @@ class Classify(Common):
     format: Literal["text", "csv", "jsonl"] = "text"  # label, probability and text by tabs; or for programs
     batch_size: int = 64  # texts of one forward pass
 
+    def __post_init__(self) -> None:
+        check_at_least(1, batch_size=self.batch_size)
+
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Parse and run."""
@@ -56,8 +60,6 @@ def _act(command: Classify, console: Console) -> dict[str, Any]:
         raise ConfigError(
             "classify takes texts, or - alone to read lines from standard input, found both; drop one of them."
         )
-    if command.batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1, got {command.batch_size}; 64 is usual.")
     lm = load(command.model, device=command.device)
     results: list[dict[str, Any]] = []
     cut: list[int] = []  # numbers of texts that were too long

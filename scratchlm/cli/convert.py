@@ -16,6 +16,7 @@ from scratchlm.checkpoints.imports import cropped, open_model
 from scratchlm.checkpoints.modelfile import PromptFrame
 from scratchlm.checkpoints.store import ADAPTER_CONFIG, LoadedModel
 from scratchlm.cli.parsing import Common, run_command
+from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import read_json
 from scratchlm.data.prompt_ids import answer_end_id
@@ -48,6 +49,11 @@ class Convert(Common):
     context_length: int | None = None  # read at most so many tokens: learned positions beyond are left out
     no_verify: bool = False  # do not read the result back and compare its logits
     overwrite: bool = False  # replace an older target, if nothing but a model is in it
+
+    def __post_init__(self) -> None:
+        check_at_least(1, context_length=self.context_length)
+        if self.dtype == "q8_0" and self.to not in (None, "gguf"):
+            raise ConfigError(f"dtype q8_0 is for gguf only, got --to {self.to}; choose f32, f16 or bf16.")
 
 
 def main(args: Sequence[str], *, prog: str) -> int:

@@ -14,6 +14,7 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.assets import ASSETS, fetch_asset, find_assets
+from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.hub import export_hub_dataset, parse_columns
 
@@ -37,6 +38,9 @@ class DataFetch(Common):
     revision: str | None = None  # of hf:NAME: a commit, so that everybody gets the same bytes
     most_rows: int | None = None  # of hf:NAME: stop after so many
     out: Path | None = None  # of hf:NAME: the .jsonl file to write
+
+    def __post_init__(self) -> None:
+        check_at_least(1, most_rows=self.most_rows)
 
 
 def main(args: Sequence[str], *, prog: str) -> int:

@@ -15,6 +15,7 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.tokenizers_by_name import tokenizer_named
 from scratchlm.cli.xray_view import show_xray
 from scratchlm.core.assets import find_file
+from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import write_text
 from scratchlm.core.protocols import Tokenizer
@@ -44,6 +45,10 @@ class DataInspect(Common):
     compare_at_most: int = MOST_COMPARED  # texts among which near-duplicates are looked for
     show: int = 3  # instruction rows shown token by token
     html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None  # also write a page
+
+    def __post_init__(self) -> None:
+        check_at_least(1, context_length=self.context_length)
+        check_at_least(0, compare_at_most=self.compare_at_most, show=self.show)
 
 
 def main(args: Sequence[str], *, prog: str) -> int:

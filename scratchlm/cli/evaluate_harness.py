@@ -13,6 +13,7 @@ from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import work_progress
+from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.evaluation.harness import run_harness
 from scratchlm.serving.language_model import load
@@ -33,6 +34,10 @@ class EvaluateHarness(Common):
     limit: int | None = None  # only so many questions of each task
     fewshot: int | None = None  # solved examples before each question; default: what the task says
     batch_size: int = 16  # texts at a time; changes the speed only
+
+    def __post_init__(self) -> None:
+        check_at_least(1, limit=self.limit, batch_size=self.batch_size)
+        check_at_least(0, fewshot=self.fewshot)
 
 
 def main(args: Sequence[str], *, prog: str) -> int:

@@ -15,11 +15,12 @@ from scratchlm.cli.judgement_view import show_judgement
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.assets import cache_folder
+from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import read_utf8
 from scratchlm.core.protocols import Judge
 from scratchlm.evaluation.judges.asking import DEFAULT_JUDGE_PATIENCE, JudgePatience
-from scratchlm.evaluation.judges.naming import judge_named
+from scratchlm.evaluation.judges.naming import judge_named, judge_parts
 from scratchlm.evaluation.judging.agreement import Agreement, agreement
 from scratchlm.evaluation.judging.grading import Grader, JudgeGrader
 from scratchlm.evaluation.judging.items import ANSWER_KEY, Item, fingerprint, read_items, with_others
@@ -65,6 +66,12 @@ class EvaluateJudge(Common):
     patience: JudgePatience = DEFAULT_JUDGE_PATIENCE  # how long to wait for the judge
     calibrate: Path | None = None  # earlier scores for the same answers: how far do they agree?
     calibrate_key: str = SCORE_KEY  # the key of the score, where they are entries
+
+    def __post_init__(self) -> None:
+        check_at_least(1, workers=self.workers, num_ctx=self.num_ctx)
+        check_at_least(0, control_items=self.control_items)
+        if self.judge not in (None, OFFLINE):
+            judge_parts(self.judge)
 
 
 def main(args: Sequence[str], *, prog: str) -> int:

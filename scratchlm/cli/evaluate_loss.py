@@ -12,6 +12,7 @@ from rich.console import Console
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.assets import cache_folder
+from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.protocols import ShowsProgress
 from scratchlm.data.shards import PreparedTokens, prepare_tokens
@@ -43,6 +44,9 @@ class EvaluateLoss(Common):
     skip_bad_lines: bool = False  # count and report lines that do not parse, instead of stopping
     stride: int | None = None  # tokens between windows; default: half the context
     batch_size: int = 16  # windows at a time; changes the speed only
+
+    def __post_init__(self) -> None:
+        check_at_least(1, stride=self.stride, batch_size=self.batch_size)
 
 
 def main(args: Sequence[str], *, prog: str) -> int:

@@ -12,12 +12,14 @@ from rich.console import Console
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.assets import cache_folder
+from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import ShowsProgress
 from scratchlm.data.shards import prepare_tokens, token_folder
 from scratchlm.data.sources import find_sources, read_documents, read_pieces
 from scratchlm.evaluation.diversity import Diversity, diversity
 from scratchlm.evaluation.memorization import Memorization, memorization, word_rows
+from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate
 from scratchlm.serving.language_model import LanguageModel, load
 from scratchlm.training.settings import resolve_texts
@@ -62,6 +64,21 @@ class EvaluateMemorization(Common):
     top_k: int | None = None  # choose among this many likeliest tokens
     top_p: float | None = None  # choose among the fewest tokens that together have this probability
 
+    def __post_init__(self) -> None:
+        check_at_least(1, n_samples=self.n_samples, max_new_tokens=self.max_new_tokens)
+        GenerationConfig(**self.sampling)
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How samples are drawn: fields of GenerationConfig."""
+        return {
+            "max_new_tokens": self.max_new_tokens,
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "seed": self.seed or 0,
+        }
+
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Parse and run."""
@@ -73,12 +90,6 @@ def _act(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
     if command.model is None or not command.data:
         missing = "--model" if command.model is None else "--data"
         raise ConfigError(f"evaluate memorization needs a model and its training text, found no {missing}.")
-    if command.n_samples < 1:
-        raise ConfigError(f"n_samples must be at least 1, got {command.n_samples}; 20 is the default.")
-    if command.max_new_tokens < 1:
-        raise ConfigError(
-            f"max_new_tokens must be at least 1, got {command.max_new_tokens}; 200 is the default."
-        )
     paths = resolve_texts(command.data)
     if token_folder(paths) is not None:
         raise DataError(
@@ -136,13 +147,7 @@ def _drawn(command: EvaluateMemorization, lm: LanguageModel, show: ShowsProgress
         raise ConfigError(
             "this vocabulary has no token that a document begins with, found no --prompt; give one."
         )
-    config = lm.generation_config(
-        max_new_tokens=command.max_new_tokens,
-        temperature=command.temperature,
-        top_k=command.top_k,
-        top_p=command.top_p,
-        seed=command.seed or 0,
-    )
+    config = lm.generation_config(**command.sampling)
     texts = [""] * len(prompts)
     with show("drawing samples") as report:
         for n_done, step in enumerate(generate(lm.model, prompts, config, tokenizer=lm.tokenizer), start=1):

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import work_progress
+from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import write_text
 from scratchlm.evaluation.loss import say_perplexity
@@ -23,6 +24,7 @@ from scratchlm.evaluation.task_items import (
     read_task_items,
 )
 from scratchlm.evaluation.tasks import Measure, TaskResult, score_choices, score_cloze, score_generation
+from scratchlm.generation.config import GenerationConfig
 from scratchlm.serving.language_model import load
 from scratchlm.tokenizers.word import loses_text
 
@@ -58,6 +60,10 @@ class EvaluateTask(Common):
     )
     out: Path | None = None  # write what was done with each question here, one JSON object a line
 
+    def __post_init__(self) -> None:
+        check_at_least(1, limit=self.limit, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens)
+        GenerationConfig(stop_texts=self.stop)
+
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Parse and run."""
@@ -69,8 +75,6 @@ def _act(command: EvaluateTask, console: Console) -> dict[str, Any]:
     if command.model is None or command.data is None:
         missing = "--model" if command.model is None else "--data"
         raise ConfigError(f"evaluate task needs a model and a file of questions, found no {missing}.")
-    if command.limit is not None and command.limit < 1:
-        raise ConfigError(f"limit must be at least 1, got {command.limit}; leave it out for all questions.")
     lm = load(command.model, device=command.device)
     lm.check_writes("evaluate task")
     kind, items = read_task_items(

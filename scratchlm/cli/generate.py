@@ -13,7 +13,7 @@ from rich.console import Console
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.standard_input import read_text
 from scratchlm.core.errors import ConfigError
-from scratchlm.generation.beam import beam_search
+from scratchlm.generation.beam import beam_search, check_beams
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate
 from scratchlm.serving.language_model import LanguageModel, load
@@ -42,6 +42,17 @@ class Generate(Common):
     overflow: str = "crop"  # a prompt beyond the context: crop keeps its end, error refuses it
     seed: int | None = None  # same seed, same prompt: same text
 
+    def __post_init__(self) -> None:
+        config = GenerationConfig(**self.generation_settings())
+        if self.beams is not None:
+            check_beams(config, n_beams=self.beams, length_penalty=self.length_penalty)
+
+    def generation_settings(self) -> dict[str, Any]:
+        """The flags that are fields of GenerationConfig, as far as they are given."""
+        names = {field.name for field in dataclasses.fields(GenerationConfig)}
+        given = {name: value for name, value in vars(self).items() if name in names and value is not None}
+        return {**given, "stop_texts": self.stop}
+
 
 def main(args: Sequence[str], *, prog: str) -> int:
     """Parse and run."""
@@ -58,9 +69,8 @@ def _act(command: Generate, console: Console) -> dict[str, Any]:
     lm = load(command.model, device=command.device)
     lm.check_writes("generate", advice="; use classify")
     prompts = [read_text() if prompt == "-" else prompt for prompt in command.prompt]
-    names = {field.name for field in dataclasses.fields(GenerationConfig)}
-    given = {name: value for name, value in vars(command).items() if name in names and value is not None}
-    config = lm.generation_config(**given, stop_texts=command.stop)
+    given = command.generation_settings()
+    config = lm.generation_config(**given)
     if (
         command.beams is None
         and config.is_greedy

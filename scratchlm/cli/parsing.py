@@ -120,6 +120,7 @@ def _one_line(box: str) -> str:
         else:
             sections[-1].append(line)
     sections = [section for section in sections if section] or [["the arguments could not be read"]]
+    sections[0][0] = re.sub(r"^Error parsing \w+: ", "", sections[0][0])  # a class of ours: no name for users
     said = sections[0][: sections[0].index("Got errors:")] if "Got errors:" in sections[0] else sections[0]
     text = re.sub(r"Expected one of \(([^()]*)\)", _sorted_choices, " ".join(said).rstrip("."))
     words = [line.split(" ")[0] for section in sections[1:] for line in section]

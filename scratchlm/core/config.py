@@ -51,6 +51,21 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
     return cls(**arguments)
 
 
+def check_at_least(minimum: int, **settings: float | None) -> None:
+    """Refuse settings below a minimum, by name; None is a setting left out.
+
+    Raises: ConfigError.
+    Example:
+        >>> check_at_least(1, batch_size=0)
+        Traceback (most recent call last):
+        ...
+        scratchlm.core.errors.ConfigError: batch_size must be at least 1, got 0; raise it.
+    """
+    for name, value in settings.items():
+        if value is not None and not value >= minimum:
+            raise ConfigError(f"{name} must be at least {minimum}, got {value}; raise it.")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The half sentence that helps after a misspelt name."""
     known = sorted(known)

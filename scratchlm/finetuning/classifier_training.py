@@ -40,6 +40,7 @@ from scratchlm.finetuning.peft_adapter import export_peft
 from scratchlm.finetuning.reading import Padding, TextReading, plan_reading
 from scratchlm.finetuning.targets import EVERY_LINEAR
 from scratchlm.finetuning.trunk_cache import TrunkCache, TrunkExamples, n_frozen_blocks
+from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import EXTENDABLE, TrainingConfig
@@ -94,10 +95,7 @@ class ClassifySettings(TrainingConfig, LoRASettings):
                 f"seeds and max_length must be at least 1 and trunk_cache_mb not negative, got {self.seeds}, "
                 f"{self.max_length} and {self.trunk_cache_mb}; change them."
             )
-        if self.drop_rate is not None and not 0 <= self.drop_rate < 1:
-            raise ConfigError(
-                f"drop_rate must be at least 0 and below 1, got {self.drop_rate}; 0.1 is usual."
-            )
+        GPTConfig(drop_rate=self.drop_rate or 0.0)  # refuses what no model can have
         if not all(0 < share < 1 for share in self.learning_curve):
             raise ConfigError(
                 f"learning_curve must be shares between 0 and 1, got {self.learning_curve}; 0.1 0.3 is usual."

@@ -24,6 +24,7 @@ from scratchlm.finetuning.base import load_base, readable_length, tell_unknown_m
 from scratchlm.finetuning.lora import merge_lora, merged_copy
 from scratchlm.finetuning.lora_settings import ADAPTER_FOLDER, LoRASettings
 from scratchlm.finetuning.peft_adapter import export_peft
+from scratchlm.model.config import GPTConfig
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.progress import Progress, RunFolder
@@ -55,6 +56,7 @@ class InstructSettings(TrainingConfig, LoRASettings):
         template(self.template)
         augment((), self.augment, seed=self.seed)
         self.check_lora()
+        GPTConfig(drop_rate=self.drop_rate or 0.0)  # refuses what no model can have
         if self.max_new_tokens < 1 or (self.max_length is not None and self.max_length < 1):
             raise ConfigError(
                 f"max_new_tokens and max_length must be at least 1, got {self.max_new_tokens} and {self.max_length}; "

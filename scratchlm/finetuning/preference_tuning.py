@@ -24,6 +24,7 @@ from scratchlm.finetuning.lora_settings import ADAPTER_FOLDER, LoRASettings
 from scratchlm.finetuning.peft_adapter import export_peft
 from scratchlm.finetuning.preference import LossKind
 from scratchlm.finetuning.preference_task import PreferenceTask, ask_reference
+from scratchlm.model.config import GPTConfig
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.progress import Progress, RunFolder
@@ -61,6 +62,7 @@ class PreferSettings(TrainingConfig, LoRASettings):
                 f"max_new_tokens and max_length must be at least 1, got {min(lengths)}; raise it."
             )
         self.check_lora()
+        GPTConfig(drop_rate=self.drop_rate)  # refuses what no model can have
         plain = PreferSettings.__dataclass_fields__
         if self.loss != "simpo" and self.simpo_margin != plain["simpo_margin"].default:
             raise ConfigError(

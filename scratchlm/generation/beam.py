@@ -59,7 +59,12 @@ def beam_search(
         tokenizer; DataError for a prompt as in `generate`.
     Source: beam search as transformers does it with early_stopping=False.
     """
-    _check(config, n_beams, tokenizer)
+    check_beams(config, n_beams=n_beams, length_penalty=length_penalty)
+    if config.stop_texts and tokenizer is None:
+        raise ConfigError(
+            f"stop_texts need a tokenizer to be recognised, got {config.stop_texts!r} and no tokenizer; "
+            "pass tokenizer=, or use stop_ids."
+        )
     prompt_ids = checked_prompt(0, prompt, model, config)
     never = ids_without_token(model, tokenizer, stop_ids=config.stop_ids)
     window = ContextWindow(model, use_cache=config.use_cache, n_expected=config.max_new_tokens, never=never)
@@ -150,18 +155,19 @@ def _text(
     return text, gate.found is not None
 
 
-def _check(config: GenerationConfig, n_beams: int, tokenizer: Tokenizer | None) -> None:
+def check_beams(config: GenerationConfig, *, n_beams: int, length_penalty: float) -> None:
+    """Refuse settings that beam search cannot have.
+
+    Raises: ConfigError.
+    """
     if isinstance(n_beams, bool) or not isinstance(n_beams, int) or n_beams < 1:
         raise ConfigError(f"n_beams must be a whole number of at least 1, got {n_beams!r}; 4 is usual.")
+    if not math.isfinite(length_penalty):
+        raise ConfigError(f"length_penalty must be a finite number, got {length_penalty}; 1 is usual.")
     filters = ("top_k", "top_p", "min_p", "seed")
     idle = [name for name in filters if getattr(config, name) is not None]
     if not config.is_greedy or idle:
         found = f"temperature={config.temperature}" if not config.is_greedy else ", ".join(idle)
         raise ConfigError(
             f"beam search draws nothing at random, got {found}; leave that out, or sample without beams."
-        )
-    if config.stop_texts and tokenizer is None:
-        raise ConfigError(
-            f"stop_texts need a tokenizer to be recognised, got {config.stop_texts!r} and no tokenizer; "
-            "pass tokenizer=, or use stop_ids."
         )

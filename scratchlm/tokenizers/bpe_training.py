@@ -16,6 +16,18 @@ from scratchlm.tokenizers.special_tokens import END_OF_TEXT, split_on_special
 _logger = logging.getLogger(__name__)
 
 
+def check_vocab_size(vocab_size: int, *, n_special_tokens: int) -> None:
+    """Refuse a vocabulary without room for every byte.
+
+    Raises: ConfigError.
+    """
+    if vocab_size < 256 + n_special_tokens:
+        raise ConfigError(
+            f"vocab_size must hold 256 bytes and {n_special_tokens} special tokens, got {vocab_size}; "
+            f"choose at least {256 + n_special_tokens}."
+        )
+
+
 def train_bpe(
     texts: Iterable[str],
     vocab_size: int,
@@ -44,12 +56,8 @@ def train_bpe(
         [b'we', b'lo', b'ne', b' ne', b'st', b'<|endoftext|>']
     """
     special_tokens = list(special_tokens)
+    check_vocab_size(vocab_size, n_special_tokens=len(special_tokens))
     n_merges = vocab_size - 256 - len(special_tokens)
-    if n_merges < 0:
-        raise ConfigError(
-            f"vocab_size must hold 256 bytes and {len(special_tokens)} special tokens, got {vocab_size}; "
-            f"choose at least {256 + len(special_tokens)}."
-        )
     if len(set(special_tokens)) != len(special_tokens) or "" in special_tokens:
         raise ConfigError(
             f"special tokens must be distinct and not empty, got {special_tokens}; correct the list."

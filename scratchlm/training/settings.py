@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from scratchlm.core.assets import ASSETS, asset_path
+from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.known_datasets import DATASETS
 from scratchlm.core.protocols import Tokenizer
@@ -19,7 +20,7 @@ from scratchlm.data.routing import Route, survey_sources
 from scratchlm.data.shards import token_folder, tokenizer_of_tokens
 from scratchlm.data.sources import find_sources, read_pieces
 from scratchlm.model.config import GPTConfig, named_config
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_training import check_vocab_size, train_bpe
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT, UNKNOWN
@@ -42,6 +43,13 @@ class TextSettings:
     document_separator: str = ""  # what stands between the documents of a plain-text file, e.g. <|endoftext|>
     skip_bad_lines: bool = False  # count and report lines that do not parse, instead of stopping
 
+    def __post_init__(self) -> None:
+        check_at_least(1, stride=self.stride)
+        if not 0 <= self.val_fraction < 1:
+            raise ConfigError(
+                f"val_fraction must be at least 0 and below 1, got {self.val_fraction}; 0.1 is usual."
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerSettings:
@@ -56,6 +64,8 @@ class TokenizerSettings:
     ] = ()  # beside end-of-text, for a learnt bpe: role marks of a chat template
 
     def __post_init__(self) -> None:
+        if self.kind == "bpe" and self.path is None:
+            check_vocab_size(self.vocab_size, n_special_tokens=1 + len(self.special_tokens))
         if self.special_tokens and (self.kind != "bpe" or self.path is not None):
             raise ConfigError(
                 f"special_tokens are for a tokenizer that is learnt as bpe, got {self.special_tokens} for "
@@ -85,6 +95,9 @@ class ModelSettings:
     n_kv_heads: int | None = None  # heads of keys and values, shared by groups of queries
     qk_norm: bool | None = None  # an RMSNorm on every head's queries and keys, as in Qwen 3
     linear_bias: bool | None = None  # a bias on attention's output and in the feed-forward layer
+
+    def __post_init__(self) -> None:
+        self.resolve(vocab_size=1)  # refuses what no model can have, before any text is read
 
     def resolve(self, *, vocab_size: int) -> GPTConfig:
         """The model config these settings mean.

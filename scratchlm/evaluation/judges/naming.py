@@ -19,6 +19,21 @@ JUDGE_KINDS: dict[str, tuple[Callable[..., Judge], str, set[str]]] = {  # who, i
 }
 
 
+def judge_parts(spec: str) -> tuple[str, str]:
+    """The kind and the model that a judge's name is made of.
+
+    Raises: ConfigError for a name of no such form.
+    """
+    kind, _, model = spec.strip().partition(":")
+    if kind not in JUDGE_KINDS or not model.strip():
+        forms = ", ".join(form for _, form, _ in JUDGE_KINDS.values())
+        hint = "name the model, as in ollama:llama3." if kind in JUDGE_KINDS else nearest(kind, JUDGE_KINDS)
+        raise ConfigError(
+            f"a judge that is asked must be one of {forms} (offline asks nobody); got {spec!r}: {hint}"
+        )
+    return kind, model
+
+
 def judge_named(
     spec: str,
     *,
@@ -35,13 +50,7 @@ def judge_named(
     Raises: ConfigError for a name of no such form, and for a setting that its judge has no use for; what the
         judge itself raises when it is made.
     """
-    kind, _, model = spec.strip().partition(":")
-    if kind not in JUDGE_KINDS or not model.strip():
-        forms = ", ".join(form for _, form, _ in JUDGE_KINDS.values())
-        hint = "name the model, as in ollama:llama3." if kind in JUDGE_KINDS else nearest(kind, JUDGE_KINDS)
-        raise ConfigError(
-            f"a judge that is asked must be one of {forms} (offline asks nobody); got {spec!r}: {hint}"
-        )
+    kind, model = judge_parts(spec)
     make, _, takes = JUDGE_KINDS[kind]
     settings = {
         "base_url": base_url,
