@@ -300,17 +300,6 @@ def test_training_without_an_end_is_refused(tiny_run):
         Trainer(trainer.model, PretrainingTask(), TrainingConfig())
 
 
-def test_a_second_signal_ends_the_process_at_once(tiny_run, monkeypatch):
-    codes = []
-    monkeypatch.setattr(os, "_exit", codes.append)
-    trainer, train, val = tiny_run()
-    trainer.callbacks = [StopAt(1, signal.SIGTERM), StopAt(1, signal.SIGTERM)]
-    with pytest.raises(StoppedBySignal) as stop:
-        trainer.fit(train, val)
-    assert codes == [143]
-    assert stop.value.exit_code == 143
-
-
 def test_memory_errors_say_what_to_do(tiny_run):
     trainer, train, _ = tiny_run()
 
