@@ -62,7 +62,7 @@ class EvaluateTask(Common):
 
     def __post_init__(self) -> None:
         check_at_least(1, limit=self.limit, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens)
-        GenerationConfig(stop_texts=self.stop)
+        GenerationConfig(stop_texts=self.stop or ())
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
