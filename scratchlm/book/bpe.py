@@ -167,7 +167,7 @@ class BPETokenizerSimple:
         missing = set(BYTES_IN_ID_ORDER) - set(tokens.values())
         if missing:
             raise TokenizerError(
-                f"{vocab_path} must hold all 256 single bytes, found none for {min(missing)!r}; save the tokenizer again."
+                f"{vocab_path} must hold all 256 single bytes, found none for {min(missing)!r}; save it again."
             )
         trained = BPETokenizer(
             [(tokens[left], tokens[right]) for left, right in merges],
@@ -216,7 +216,7 @@ def _read_names(path: Path) -> dict[int, str]:
     )
     if not is_fine:
         raise TokenizerError(
-            f"{path} must map ids to tokens, found something else; save the tokenizer again."
+            f"{path} must map ids to tokens, found something else; save it again."
         )
     return {int(id_): name for id_, name in value.items()}
 
