@@ -215,9 +215,7 @@ def _read_names(path: Path) -> dict[int, str]:
         for id_, name in value.items()
     )
     if not is_fine:
-        raise TokenizerError(
-            f"{path} must map ids to tokens, found something else; save it again."
-        )
+        raise TokenizerError(f"{path} must map ids to tokens, found something else; save it again.")
     return {int(id_): name for id_, name in value.items()}
 
 
