@@ -16,7 +16,8 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.assets import ASSETS, fetch_asset, find_assets
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
-from scratchlm.data.hub import export_hub_dataset, parse_columns
+from scratchlm.data.hub import export_hub_dataset
+from scratchlm.data.rows import parse_columns
 
 HUB = "hf:"  # before the name of a data set of the Hugging Face hub
 
@@ -82,13 +83,18 @@ def _fetch_from_hub(command: DataFetch, console: Console) -> dict[str, Any]:
             f"a data set of the hub is fetched alone and into a file, found {len(command.names)} names and "
             f"--out {command.out}; e.g. `scratchlm data fetch hf:NAME --columns text label --out data.jsonl`."
         )
+    columns = parse_columns(command.columns)
+    if not columns:
+        raise ConfigError(
+            "a data set of the hub needs its columns named, got none; e.g. --columns text=sentence."
+        )
     name = command.names[0].removeprefix(HUB)
     with Progress(*Progress.get_default_columns(), console=console) as bar:
         task = bar.add_task(escape(f"{name} ({command.split})"), total=command.most_rows)
         n_rows = export_hub_dataset(
             name,
             command.out,
-            columns=parse_columns(command.columns),
+            columns=columns,
             split=command.split,
             config=command.config,
             revision=command.revision,

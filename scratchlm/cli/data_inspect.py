@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,7 @@ from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import write_text
 from scratchlm.core.protocols import Tokenizer
+from scratchlm.data.rows import RowSettings
 from scratchlm.data.xray.inspecting import MOST_COMPARED, inspect_data
 from scratchlm.evaluation.report.xray_page import render_xray
 from scratchlm.training.settings import resolve_texts
@@ -40,7 +41,7 @@ class DataInspect(Common):
     tokenizer: str | None = None  # gpt2, tokenizer.json or model folder; gpt2 where its files are here
     context_length: int | None = None  # tokens; counts what does not fit
     template: str = "alpaca"  # the prompts of instruction data, as `finetune instruct --template` has them
-    text_field: str = "text"  # of .jsonl and .parquet text
+    rows: Annotated[RowSettings, tyro.conf.arg(name="")] = field(default_factory=RowSettings)
     document_separator: str = ""  # what stands between documents of plain text, e.g. <|endoftext|>
     compare_at_most: int = MOST_COMPARED  # texts among which near-duplicates are looked for
     show: int = 3  # instruction rows shown token by token
@@ -72,7 +73,7 @@ def _act(command: DataInspect, console: Console) -> dict[str, Any]:
         tokenizer=tokenizer,
         context_length=command.context_length,
         template_name=command.template,
-        text_field=command.text_field,
+        settings=command.rows,
         document_separator=command.document_separator,
         most_compared=command.compare_at_most,
         n_shown=command.show,

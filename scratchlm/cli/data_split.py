@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
@@ -16,6 +17,7 @@ from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import new_folder, write_text
 from scratchlm.data.label_split import class_counts
 from scratchlm.data.near_duplicates import group_near_duplicates
+from scratchlm.data.rows import RowSettings
 from scratchlm.finetuning.classification import leak_free_split
 from scratchlm.recipes.stages import read_messages
 
@@ -34,6 +36,7 @@ class DataSplit(Common):
     """
 
     data: tuple[str, ...] = ()  # files, folders or globs of labelled texts, or a known name
+    rows: Annotated[RowSettings, tyro.conf.arg(name="")] = field(default_factory=RowSettings)
     out: Path | None = None  # the folder to write
     split_seed: int = 123  # decides which groups train, validate and test; as in finetune classify
 
@@ -73,7 +76,7 @@ def _act(command: DataSplit, console: Console) -> dict[str, Any]:  # noqa: ARG00
             f"{out} should be new or an earlier split, found {', '.join(others)!s:.200}; choose another --out."
         )
     _check_apart(command.data, out)
-    rows = read_messages(command.data)
+    rows = read_messages(command.data, command.rows)
     texts, labels = [row.text for row in rows], [row.label for row in rows]
     if len(set(labels)) < 2:
         raise DataError(

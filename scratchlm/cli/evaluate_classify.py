@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.classification import read_labelled
+from scratchlm.data.rows import RowSettings
 from scratchlm.finetuning.classification_task import score_predictions
 from scratchlm.serving.language_model import load
 from scratchlm.training.settings import resolve_texts
@@ -26,6 +28,7 @@ class EvaluateClassify(Common):
 
     model: Path | None = None  # a classifier's model folder or run folder
     data: tuple[str, ...] = ()  # files, folders or globs of labelled texts, or a known name
+    rows: Annotated[RowSettings, tyro.conf.arg(name="")] = field(default_factory=RowSettings)
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
@@ -44,7 +47,7 @@ def _act(command: EvaluateClassify, console: Console) -> dict[str, Any]:  # noqa
             f"evaluate classify needs a classifier, found a {lm.kind} in {lm.folder}; "
             f"name {lm.specialist_beside('classify') or 'the folder of a classifier'}."
         )
-    rows = read_labelled(resolve_texts(command.data, kind="sms_spam_collection"))
+    rows = read_labelled(resolve_texts(command.data, kind="sms_spam_collection"), command.rows)
     classes = [str(name) for name in lm.class_names]
     unseen = sorted({row.label for row in rows} - set(classes))
     if unseen:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
@@ -15,6 +16,7 @@ from scratchlm.core.assets import cache_folder
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.protocols import ShowsProgress
+from scratchlm.data.rows import RowSettings
 from scratchlm.data.shards import PreparedTokens, prepare_tokens
 from scratchlm.evaluation.loss import (
     TextLoss,
@@ -40,7 +42,7 @@ class EvaluateLoss(Common):
 
     model: Path | None = None  # a model folder or run folder
     data: tuple[str, ...] = ()  # text files, folders, globs, known names, or folders of token shards
-    text_field: str = "text"  # where .jsonl and .parquet keep the text
+    rows: Annotated[RowSettings, tyro.conf.arg(name="")] = field(default_factory=RowSettings)
     skip_bad_lines: bool = False  # count and report lines that do not parse, instead of stopping
     stride: int | None = None  # tokens between windows; default: half the context
     batch_size: int = 16  # windows at a time; changes the speed only
@@ -93,7 +95,7 @@ def _tokens(
             lm.tokenizer,
             cache_folder=cache_folder() / "tokens",
             val_fraction=0.0,
-            text_field=command.text_field,
+            rows=command.rows,
             skip_bad_lines=command.skip_bad_lines,
             progress=report,
         )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
@@ -15,6 +16,7 @@ from scratchlm.core.assets import cache_folder
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import ShowsProgress
+from scratchlm.data.rows import RowSettings
 from scratchlm.data.shards import prepare_tokens, token_folder
 from scratchlm.data.sources import find_sources, read_documents, read_pieces
 from scratchlm.evaluation.diversity import Diversity, diversity
@@ -55,7 +57,7 @@ class EvaluateMemorization(Common):
     data: tuple[str, ...] = ()  # the training text: files, folders, globs or known names
     texts: Path | None = None  # texts to measure instead of new samples: .txt is one, .jsonl one a line
     reference: Path | None = None  # held-out text that people wrote, as a yardstick
-    text_field: str = "text"  # where .jsonl and .parquet keep the text
+    rows: Annotated[RowSettings, tyro.conf.arg(name="")] = field(default_factory=RowSettings)
     skip_bad_lines: bool = False  # leave out lines that do not parse, instead of stopping
     n_samples: int = 20  # how many to draw
     prompt: tuple[str, ...] = ()  # what they begin with, in turn; default: the beginning of a document
@@ -135,7 +137,7 @@ def _act(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
 
 
 def _read(command: EvaluateMemorization, path: Path) -> list[str]:
-    documents = read_documents(path, text_field=command.text_field, skip_bad_lines=command.skip_bad_lines)
+    documents = read_documents(path, rows=command.rows, skip_bad_lines=command.skip_bad_lines)
     return [document.text for document in documents]
 
 
@@ -195,14 +197,12 @@ def _measured(
             lm.tokenizer,
             cache_folder=cache_folder() / "tokens",
             val_fraction=0.0,
-            text_field=command.text_field,
+            rows=command.rows,
             skip_bad_lines=command.skip_bad_lines,
             progress=report,
         )
     together = [text for texts in sets.values() for text in texts]
-    pieces = read_pieces(
-        find_sources(paths), text_field=command.text_field, skip_bad_lines=command.skip_bad_lines
-    )
+    pieces = read_pieces(find_sources(paths), rows=command.rows, skip_bad_lines=command.skip_bad_lines)
     with show("reading words"):
         words, training_words = word_rows(together, ((piece.text, piece.ends_document) for piece in pieces))
     measured = {}

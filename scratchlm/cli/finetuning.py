@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field, fields
+from typing import Annotated, Any, TypeVar
 
+import tyro
 from rich.console import Console
 
 from scratchlm.cli.parsing import run_command
 from scratchlm.cli.run import without_lists
 from scratchlm.cli.stage_runs import DATA, RunFlags, resumed_recipe, run_stage, with_end
 from scratchlm.core.errors import ConfigError
+from scratchlm.data.rows import ANSWERED, LABELLED, RowSettings
 from scratchlm.recipes.recipe import DataSettings, Recipe, Stage
 from scratchlm.recipes.run import RunResult
 from scratchlm.training.config import TrainingConfig
@@ -23,6 +25,7 @@ class FineTuning(RunFlags):
 
     base: str | None = None  # the model to start from: a folder, or random:SIZE for fresh weights
     data: tuple[str, ...] = ()  # files, folders or globs of examples, or a known name
+    rows: Annotated[RowSettings, tyro.conf.arg(name="")] = field(default_factory=RowSettings)
 
 
 F = TypeVar("F", bound=FineTuning)
@@ -43,6 +46,7 @@ def finetuning_command(
         kept = {
             "base": earlier.base,
             "data": getattr(earlier.data, DATA[stage]),
+            "rows": RowSettings(**{f.name: getattr(earlier.data, f.name) for f in fields(RowSettings)}),
             "settings": getattr(earlier, stage),
         }
         default = cls(**kept)
@@ -65,7 +69,13 @@ def run_finetuning(
     """
     if command.base is None:
         raise ConfigError(f"{who} needs a base model, found none; name it with --base (e.g. {example}).")
-    data: dict[str, Any] = {DATA[stage]: command.data}
+    used = LABELLED if stage == "classify" else ANSWERED
+    if command.rows != command.rows.only(*used):
+        raise ConfigError(
+            f"columns of {who} must be among {', '.join(used)}, got "
+            f"{', '.join(sorted(set(command.rows.renamed) - set(used)))}; drop the flag."
+        )
+    data: dict[str, Any] = {DATA[stage]: command.data, **asdict(command.rows)}
     own: dict[str, Any] = {stage: with_end(settings, epochs=epochs)}
     recipe = Recipe(stages=(stage,), base=command.base, data=DataSettings(**data), **own)
     return run_stage(stage, recipe, command, console)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.errors import ConfigError
+from scratchlm.data.rows import RowSettings
 from scratchlm.data.sources import read_documents
 from scratchlm.training.settings import LearntKind, learn_tokenizer, resolve_texts
 
@@ -29,7 +31,7 @@ class TokenizerTrain(Common):
     data: tuple[str, ...] = ()  # text files, folders, globs, or known names
     kind: LearntKind = "bpe"  # word: the book's, spaces and unknown words are lost; lossless-word keeps all
     vocab_size: int | None = None  # tokens of bpe, special ones included; default: 4,096
-    text_field: str = "text"  # where .jsonl and .parquet keep the text
+    rows: Annotated[RowSettings, tyro.conf.arg(name="")] = field(default_factory=RowSettings)
     skip_bad_lines: bool = False  # count and report lines that do not parse, instead of stopping
     out: Path = Path("tokenizer.json")  # the file to write
 
@@ -51,7 +53,7 @@ def _act(command: TokenizerTrain, console: Console) -> dict[str, Any]:
     complaints: list[str] = []
     documents = read_documents(
         resolve_texts(command.data),
-        text_field=command.text_field,
+        rows=command.rows,
         skip_bad_lines=command.skip_bad_lines,
         on_skip=complaints.append,
     )

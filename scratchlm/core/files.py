@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from scratchlm.core.errors import DataError, ScratchLMError
+from scratchlm.core.file_kinds import foreign_kind, not_text
 from scratchlm.core.partials import discard, fsync_folder, partial_beside, replace_folder
 
 MAX_SETTINGS_BYTES = 4 << 20  # of JSON with settings or figures; the index of 405 billion weights has 0.1 MB
@@ -152,14 +153,17 @@ def read_utf8(
     try:
         return data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as cause:
+        kind = foreign_kind(data)
+        if kind is not None:
+            raise error(f"{path} must be UTF-8 text, got {kind}; {not_text(kind)}.") from cause
         raise error(
             f"{path} must be UTF-8 text, found byte 0x{data[cause.start]:02x} at byte offset {cause.start} "
-            f"({cause.reason}); convert it first, e.g. `iconv -f WINDOWS-1252 -t UTF-8`."
+            f"({cause.reason}); save it as UTF-8."
         ) from cause
 
 
 def check_characters(text: str, *, where: str) -> str:
-    """The text itself, when UTF-8 can hold it: JSON can spell half a surrogate pair, which no file can.
+    """The text itself, when a text file can hold it: JSON can spell half a surrogate pair, and NUL.
 
     Raises: DataError with the place.
     """
@@ -169,6 +173,8 @@ def check_characters(text: str, *, where: str) -> str:
         raise DataError(
             f"{where} must be Unicode text, found a lone surrogate at character {cause.start}; repair it."
         ) from cause
+    if "\0" in text:
+        raise DataError(f"{where} must be text, found a NUL character at {text.index(chr(0))}; remove it.")
     return text
 
 
@@ -216,8 +222,11 @@ def read_json(
     return parse_json(text, where=str(path), error=error)
 
 
-def parse_json(text: str, *, where: str, error: type[ScratchLMError] = DataError) -> Any:
-    """The value of a JSON text, as strictly as `read_json`; `where` names its origin in messages."""
+def parse_json(text: str, *, where: str, finite: bool = True, error: type[ScratchLMError] = DataError) -> Any:
+    """The value of a JSON text, as strictly as `read_json`; `where` names its origin in messages.
+
+    finite=False allows NaN and infinity, which pandas writes for what is missing.
+    """
 
     def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value: dict[str, Any] = {}
@@ -230,7 +239,7 @@ def parse_json(text: str, *, where: str, error: type[ScratchLMError] = DataError
     def no_constant(name: str) -> Any:
         raise error(f"{where} must hold finite numbers, found {name:.40}; the file is damaged or foreign.")
 
-    def finite(digits: str) -> float:
+    def finite_float(digits: str) -> float:
         number = float(digits)  # 1e999 is a number in JSON and infinity here
         return number if math.isfinite(number) else no_constant(digits)
 
@@ -241,8 +250,8 @@ def parse_json(text: str, *, where: str, error: type[ScratchLMError] = DataError
         return json.loads(
             text,
             object_pairs_hook=unique_keys,
-            parse_constant=no_constant,
-            parse_float=finite,
+            parse_constant=no_constant if finite else None,
+            parse_float=finite_float if finite else None,
             parse_int=whole,
         )
     except json.JSONDecodeError as cause:

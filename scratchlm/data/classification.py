@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import glob
-import io
-import json
 import logging
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +16,16 @@ from numpy.typing import NDArray
 
 from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.core.files import check_characters, read_utf8
-from scratchlm.data.ag_news import is_ag_news, read_ag_news
-from scratchlm.data.imdb import read_imdb
+from scratchlm.core.files import check_characters
 from scratchlm.data.padding import pad_right
+from scratchlm.data.rows import RowSettings, SourceRow, find_key, find_row_files, read_rows
+from scratchlm.data.tables import LABEL_NAMES, TEXT_NAMES
 
 if TYPE_CHECKING:
     from scratchlm.core.protocols import Tokenizer
 
 logger = logging.getLogger(__name__)
-
-
-SUFFIXES = (".tsv", ".csv", ".jsonl")  # of files that folders and globs are searched for
+_WHOLE = re.compile(r"(-?\d+)\.0+", re.ASCII)  # a whole number, as a table with gaps writes it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,133 +36,70 @@ class LabelledText:
     label: str
 
 
-def read_labelled(paths: str | Path | Sequence[str | Path]) -> list[LabelledText]:
-    """Every labelled text of one or more files, in order; of a folder or glob, those with a known suffix.
+def read_labelled(
+    paths: str | Path | Sequence[str | Path], settings: RowSettings | None = None
+) -> list[LabelledText]:
+    """Every labelled text of one or more files, in order; of a folder or glob, the files with a known suffix.
 
-    Read by suffix: .tsv is `label<TAB>text` without quoting, a header row optional; .csv has a header that
-    names the columns text and label in any case, quoted as usual, or is AG News as published, which has none;
-    .jsonl has objects with "text" and "label"; .tar.gz is the archive of IMDb's reviews, both sides.
-    Any other file is taken for .tsv, the form of the SMS Spam Collection.
-    Raises: DataError naming the file and line for a row that does not fit, and for a file without rows.
+    Whatever `read_rows` reads will do: tables with or without a header, JSON, JSON lines, Parquet, each also zipped,
+    and two collections as they are published, AG News and the archive of IMDb's reviews.
+    Raises: DataError naming the file and row for a row without text or label, and for a file without rows.
     """
-    if isinstance(paths, (str, Path)):
-        paths = [paths]
-    rows: list[LabelledText] = []
-    for path in [file for name in paths for file in _expand(Path(name))]:
-        if path.name.lower().endswith(".tar.gz"):
-            rows += [LabelledText(text=text, label=label) for text, label in read_imdb(path)]
-            continue
-        content = read_utf8(path)
-        match path.suffix.lower():
-            case ".csv":
-                found = _read_csv(content, path)
-            case ".jsonl":
-                found = _read_jsonl(content, path)
-            case _:
-                found = _read_tsv(content, path)
+    paths = [paths] if isinstance(paths, (str, Path)) else paths
+    texts: list[LabelledText] = []
+    for path in [file for name in paths for file in find_row_files(name)]:
+        found = [labelled_text(row) for row in read_rows(path, settings)]
         if not found:
-            raise DataError(f"{path} should hold labelled texts, found none; check the file.")
-        rows += found
-    if not rows:
+            raise DataError(f"{path} must hold labelled texts, found none; check the file.")
+        texts += found
+    if not texts:
         raise DataError("labelled texts need at least one file, found no path at all; name one.")
-    return rows
+    return texts
 
 
-def _expand(path: Path) -> list[Path]:
-    """The files of a folder or glob; a path of its own is a file, whatever its suffix."""
-    is_glob = not path.exists() and glob.has_magic(str(path))
-    if not (path.is_dir() or is_glob):
-        return [path]
-    inside = path.rglob("*") if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207
-    files = sorted(file for file in inside if file.is_file() and file.suffix.lower() in SUFFIXES)
-    if not files:
-        raise DataError(
-            f"{path} should hold labelled texts, found no file that ends in {', '.join(SUFFIXES)}; name the file."
-        )
-    return files
+def labelled_text(row: SourceRow) -> LabelledText:
+    """The text and label of one row, under our names for them or others that are usual.
 
-
-def _read_tsv(content: str, path: Path) -> list[LabelledText]:
-    # Quote characters are text here: a CSV reader would join 5,574 SMS messages into 5,572.
-    lines = [line.removesuffix("\r") for line in content.rstrip("\r\n").split("\n")]
-    if lines == [""]:
-        return []
-    header = [cell.strip().casefold() for cell in lines[0].split("\t")]
-    has_header = sorted(header) == ["label", "text"]
-    text_column = header.index("text") if has_header else 1
-    rows = []
-    for number, line in enumerate(lines[has_header:], start=1 + has_header):
-        cells = line.split("\t", maxsplit=1) if text_column == 1 else line.rsplit("\t", maxsplit=1)
-        if len(cells) != 2:
-            raise DataError(
-                f"{path} line {number} must be label<TAB>text, found no tab in {line[:60]!r}; put one in."
-            )
-        rows.append(_row(cells[text_column], cells[1 - text_column], path, number))
-    return rows
-
-
-def _read_csv(content: str, path: Path) -> list[LabelledText]:
-    if is_ag_news(content):
-        return [_row(text, label, path, number) for text, label, number in read_ag_news(content, path)]
-    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
-    rows: list[LabelledText] = []
-    columns: tuple[int, int] | None = None
-    names: list[str] = []
-    try:
-        for cells in reader:
-            if columns is None:
-                names = [name.strip().casefold() for name in cells]
-                if names.count("text") != 1 or names.count("label") != 1:
-                    raise DataError(
-                        f"{path} must begin with a header that names the columns text and label, found "
-                        f"{', '.join(map(repr, cells)) or 'an empty line'}; add or rename them."
-                    )
-                columns = names.index("text"), names.index("label")
-            elif not cells:
-                continue  # a blank line, which CSV writers leave at the end
-            elif len(cells) != len(names):
-                raise DataError(
-                    f"{path} line {reader.line_num} must have {len(names)} cells as the header has, found "
-                    f"{len(cells)}; quote texts that hold commas or line ends."
-                )
-            else:
-                rows.append(_row(cells[columns[0]], cells[columns[1]], path, reader.line_num))
-    except csv.Error as cause:
-        raise DataError(
-            f"{path} line {reader.line_num} must be well-formed CSV, found: {cause}; check its quotes."
-        ) from cause
-    return rows
-
-
-def _read_jsonl(content: str, path: Path) -> list[LabelledText]:
-    rows = []
-    for number, line in enumerate(content.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as cause:
-            raise DataError(
-                f"{path} line {number} must be one JSON object, found: {cause}; repair it."
-            ) from cause
-        if not isinstance(value, dict) or not {"text", "label"} <= value.keys():
-            found = ", ".join(map(repr, value)) if isinstance(value, dict) else type(value).__name__
-            raise DataError(f'{path} line {number} must have "text" and "label", found {found}; add them.')
-        rows.append(_row(value["text"], value["label"], path, number))
-    return rows
-
-
-def _row(text: Any, label: Any, path: Path, number: int) -> LabelledText:
-    if isinstance(label, int) and not isinstance(label, bool):
-        label = str(label)  # many data sets number their classes
+    Raises: DataError naming the row when one of them is missing, empty or ambiguous.
+    """
+    text = _field(row, "text", TEXT_NAMES)
+    label = label_name(_field(row, "label", LABEL_NAMES))
     for name, value in (("text", text), ("label", label)):
         if not isinstance(value, str) or not value.strip():
-            raise DataError(
-                f"{path} line {number} must have a {name} that is not empty, found {value!r}; fill it or "
-                "remove it."
-            )
-        check_characters(value, where=f"{path} line {number}, {name},")
+            found = "nothing in it" if isinstance(value, str) else f"{value!r:.60}"
+            raise DataError(f"{row.where} must have a {name}, found {found}; fill it or remove the row.")
+        check_characters(value, where=f"{row.where}, {name},")
     return LabelledText(text=text, label=label.strip())
+
+
+def label_name(value: Any) -> Any:
+    """A label as text: numbers without a needless `.0`, Booleans as True and False; what is no label stays as it is.
+
+    So 1, 1.0 and "1" are one label, and so are true and "True".
+    Example:
+        >>> label_name(1.0), label_name("1.0"), label_name(True), label_name(None)
+        ('1', '1', 'True', None)
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, (bool, int, float)):
+        value = str(value)
+    return (
+        (_WHOLE.sub(r"\1", value) if _WHOLE.fullmatch(value.strip()) else value)
+        if isinstance(value, str)
+        else value
+    )
+
+
+def _field(row: SourceRow, ours: Literal["text", "label"], names: Sequence[str]) -> Any:
+    """The value under our name, else under the one other name that the row has of the usual ones."""
+    keys = [key for key in (find_key(row.value, name) for name in names) if key is not None]
+    if not keys or (len(keys) > 1 and keys[0].strip().casefold() != ours):
+        found = ", ".join(map(repr, keys or row.value)) or "no column"
+        raise DataError(
+            f"{row.where} must have one column for the {ours}, found {found}; name it with --{ours}-field."
+        )
+    return row.value[keys[0]]
 
 
 class ClassificationExamples:

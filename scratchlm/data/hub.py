@@ -12,34 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from scratchlm.core.errors import ConfigError, DataError, DownloadError, MissingDependencyError
+from scratchlm.core.errors import DataError, DownloadError, MissingDependencyError
 from scratchlm.core.files import new_file
-
-OUR_COLUMNS = ("text", "label", "instruction", "input", "output", "prompt", "chosen", "rejected")
-
-
-def parse_columns(pairs: tuple[str, ...]) -> dict[str, str]:
-    """`ours=theirs` as a table; a name alone means that both call the column so.
-
-    Raises: ConfigError for no pair, a name of ours that no reader knows, or one given twice.
-    Example:
-        >>> parse_columns(("text=sentence", "label"))
-        {'text': 'sentence', 'label': 'label'}
-    """
-    columns: dict[str, str] = {}
-    for pair in pairs:
-        ours, _, theirs = pair.partition("=")
-        if ours not in OUR_COLUMNS or ours in columns:
-            raise ConfigError(
-                f"a column must be OURS=THEIRS with OURS once among {', '.join(OUR_COLUMNS)}, got {pair!r}; e.g. "
-                "text=sentence."
-            )
-        columns[ours] = theirs or ours
-    if not columns:
-        raise ConfigError(
-            "a data set of the hub needs its columns named, found none; e.g. --columns text=sentence."
-        )
-    return columns
 
 
 def export_hub_dataset(
@@ -55,7 +29,7 @@ def export_hub_dataset(
 ) -> int:
     """Write the named columns of a data set's rows, one JSON object a line; gives back how many rows there were.
 
-    columns: our name of each field -> the data set's. Numbered classes become their names.
+    columns: our name of each field -> the data set's; at least one. Numbered classes become their names.
     Raises: MissingDependencyError without `datasets`; DownloadError when the data set, its split or its
         configuration is not to be had; DataError for a column that is not there or holds no text.
     """

@@ -18,9 +18,9 @@ from scratchlm.data.conversations import (
     note_empty_texts,
     read_turns,
 )
-from scratchlm.data.json_entries import read_json_entries
 from scratchlm.data.row_fields import RowFields
 from scratchlm.data.row_notes import RowNotes
+from scratchlm.data.rows import RowSettings, read_rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,8 +58,10 @@ class InstructionSplit:
     test: list[Instruction]
 
 
-def read_instructions(path: str | Path, *, notes: RowNotes | None = None) -> list[Instruction]:
-    """The entries of a file of instructions: a JSON list, or JSONL by the suffix .jsonl.
+def read_instructions(
+    path: str | Path, settings: RowSettings | None = None, *, notes: RowNotes | None = None
+) -> list[Instruction]:
+    """The entries of a file of instructions, in any form that `read_rows` reads.
 
     `instruction_of` says what a row may look like. `notes` collects what was not taken as it stands; without it, that
     is logged.
@@ -68,7 +70,7 @@ def read_instructions(path: str | Path, *, notes: RowNotes | None = None) -> lis
     """
     path = Path(path)
     told = RowNotes() if notes is None else notes
-    rows = read_json_entries(path, parse_line=_parse_line)
+    rows = list(read_rows(path, settings))
     found = (instruction_of(value, where=where, notes=told) for value, where in rows)
     entries = [entry for entry in found if entry is not None]
     if not entries:
@@ -170,10 +172,3 @@ def _place(entry: Instruction, seed: int) -> float:
     """A number in [0, 1) that depends on nothing but the entry's texts and the seed."""
     key = json.dumps([seed, *entry.key])
     return (int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 11) / 2**53
-
-
-def _parse_line(line: str, where: str) -> Any:
-    try:
-        return json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as cause:
-        raise DataError(f"{where} must be one JSON object, found: {cause}; repair it.") from cause

@@ -18,9 +18,9 @@ from scratchlm.data.conversations import (
     read_turns,
 )
 from scratchlm.data.instructions import Instruction
-from scratchlm.data.json_entries import read_json_entries
 from scratchlm.data.row_fields import RowFields
 from scratchlm.data.row_notes import RowNotes
+from scratchlm.data.rows import RowSettings, read_rows
 
 ANSWERS = ("chosen", "rejected")
 SPEAKERS = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ ]?")  # in the texts of Anthropic's HH-RLHF
@@ -68,8 +68,10 @@ class PreferenceSplit:
     test: list[Preference]
 
 
-def read_preferences(path: str | Path, *, notes: RowNotes | None = None) -> PreferenceEntries:
-    """The pairs of a preference file: a JSON list, or JSONL by the suffix .jsonl.
+def read_preferences(
+    path: str | Path, settings: RowSettings | None = None, *, notes: RowNotes | None = None
+) -> PreferenceEntries:
+    """The pairs of a preference file, in any form that `read_rows` reads.
 
     `preference_of` says what a row may look like. A pair of equal answers says nothing about what people like: it is
     left out and counted. `notes` collects what else was not taken as it stands; without it, that is logged.
@@ -78,7 +80,7 @@ def read_preferences(path: str | Path, *, notes: RowNotes | None = None) -> Pref
     """
     path = Path(path)
     told = RowNotes() if notes is None else notes
-    rows = read_json_entries(path)
+    rows = list(read_rows(path, settings))
     found = (preference_of(value, where=where, notes=told) for value, where in rows)
     entries = [entry for entry in found if entry is not None]
     pairs = [entry for entry in entries if entry.chosen != entry.rejected]

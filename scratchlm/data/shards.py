@@ -29,6 +29,7 @@ from scratchlm.data.document_split import SplitBy
 from scratchlm.data.nanogpt import nanogpt_header, nanogpt_tokenizer
 from scratchlm.data.parallel_encoding import Job, encode_jobs
 from scratchlm.data.routing import SIDES, Route, survey_sources
+from scratchlm.data.rows import RowSettings
 from scratchlm.data.sources import Piece, find_sources, read_pieces, source_kind
 from scratchlm.tokenizers.files import load_tokenizer
 
@@ -68,7 +69,7 @@ def prepare_tokens(
     cache_folder: str | Path,
     val_fraction: float = 0.1,
     split_by: SplitBy = "auto",
-    text_field: str = "text",
+    rows: RowSettings | None = None,
     document_separator: str = "",
     workers: int | None = None,
     skip_bad_lines: bool = False,
@@ -87,16 +88,21 @@ def prepare_tokens(
     given = token_folder(paths)
     if given is not None:
         return open_tokens(given, tokenizer)
-    files = find_sources(paths)
+    files, rows = find_sources(paths), rows or RowSettings()
+    more = {
+        "document_separator": document_separator,
+        "encoding": rows.encoding,
+        "delimiter": rows.delimiter,
+    }  # in the request only when they say something: older folders stay valid
     request = {
         "format_version": FORMAT_VERSION,
         "tokenizer_fingerprint": tokenizer.fingerprint,
         "source_sha256": _source_fingerprint(files),
         "split_by": split_by,
         "val_fraction": val_fraction,
-        "text_field": text_field,
+        "text_field": rows.text_column,
         "skip_bad_lines": skip_bad_lines,
-    } | ({"document_separator": document_separator} if document_separator else {})
+    } | {name: value for name, value in more.items() if value}
     fingerprint = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
     folder = Path(cache_folder) / f"tokens-{fingerprint[:16]}"
     if folder.exists():
@@ -111,7 +117,7 @@ def prepare_tokens(
     read = functools.partial(
         read_pieces,
         files,
-        text_field=text_field,
+        rows=rows,
         document_separator=document_separator,
         skip_bad_lines=skip_bad_lines,
     )

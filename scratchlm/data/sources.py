@@ -1,4 +1,4 @@
-"""Where text comes from: files, folders and globs of .txt, .md, .jsonl and .parquet, gzipped or not.
+"""Where text comes from: files, folders and globs of plain text and of rows with a text, gzipped or not.
 
 Text is read in pieces, so that a file larger than memory is no special case. A plain-text file is one
 document, unless a separator is named; a line of .jsonl or a row of .parquet is one document. Line ends are left
@@ -7,26 +7,24 @@ as they are.
 
 from __future__ import annotations
 
-import codecs
-import contextlib
 import glob
-import gzip
-import json
 import logging
 import re
-import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, Literal
 
-from scratchlm.core.errors import DataError, MissingDependencyError
+from scratchlm.core.errors import DataError
+from scratchlm.core.file_kinds import PARQUET_MAGIC
 from scratchlm.core.files import check_characters
+from scratchlm.data.parquet import read_parquet
+from scratchlm.data.rows import RowSettings, find_key, parsed_rows, suffix_of
+from scratchlm.data.text_files import decoded, head_of
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["text", "jsonl", "parquet"]
+Kind = Literal["text", "jsonl", "parquet", "table"]
 KINDS: dict[str, Kind] = {
     ".txt": "text",
     ".text": "text",
@@ -34,8 +32,13 @@ KINDS: dict[str, Kind] = {
     ".jsonl": "jsonl",
     ".parquet": "parquet",
 }
+NAMED_KINDS: dict[str, Kind] = {  # of files that are named themselves; in a folder they may be anything
+    ".json": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "table",
+    ".tsv": "table",
+}
 PIECE_CHARS = 1 << 20  # a piece is about this long and never longer than twice this
-_READ_BYTES = 1 << 20
 
 # GPT-2's pre-tokenizer always ends a word before the last white space of a run, so text cut there has the
 # same ids in two pieces as in one. A line end is preferred; any white space will do; without either the cut
@@ -65,9 +68,9 @@ def find_sources(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """The files that paths name: files, folders searched to the bottom, globs such as `books/*.txt`.
 
     The order is that of the arguments, sorted inside each folder or glob; a file reached twice is listed
-    once. In folders, hidden files and files of other kinds are left alone; a file named by itself must be of
-    a known kind.
-    Raises: DataError for a path that is missing, of an unknown kind, or holds no text file.
+    once. In folders, hidden files and files of other kinds are left alone; a file named by itself is read whatever
+    its name is.
+    Raises: DataError for a path that is missing, or holds no text file.
     """
     if isinstance(paths, (str, Path)):
         paths = [paths]
@@ -82,15 +85,14 @@ def find_sources(paths: str | Path | Sequence[str | Path]) -> list[Path]:
 
 def source_kind(path: Path) -> Kind | None:
     """How a file is read, by its name without `.gz`: no suffix is plain text, None is an unknown one."""
-    name = path.name.removesuffix(".gz")
-    suffix = Path(name).suffix.lower()
-    return KINDS.get(suffix) if suffix else "text"
+    suffix = suffix_of(path)
+    return (KINDS | NAMED_KINDS).get(suffix) if suffix else "text"
 
 
 def read_documents(
     paths: str | Path | Sequence[str | Path],
     *,
-    text_field: str = "text",
+    rows: RowSettings | None = None,
     document_separator: str = "",
     skip_bad_lines: bool = False,
     on_skip: Callable[[str], None] | None = None,
@@ -98,7 +100,7 @@ def read_documents(
     """Every document of the sources, one at a time; see `read_pieces` for settings and errors."""
     pieces = read_pieces(
         find_sources(paths),
-        text_field=text_field,
+        rows=rows,
         document_separator=document_separator,
         skip_bad_lines=skip_bad_lines,
         on_skip=on_skip,
@@ -114,26 +116,33 @@ def read_documents(
 def read_pieces(
     files: Iterable[Path],
     *,
-    text_field: str = "text",
+    rows: RowSettings | None = None,
     document_separator: str = "",
     skip_bad_lines: bool = False,
     on_skip: Callable[[str], None] | None = None,
 ) -> Iterator[Piece]:
     """Every document of the files in pieces of bounded size, cut where GPT-2's ids do not change.
 
+    rows: the column that holds the text, the encoding, and how tables are written.
     document_separator: what stands between the documents of one plain-text file, as `<|endoftext|>` in
     TinyStories; it is no part of them, nor are the line ends beside it. Without one a file is one document.
     skip_bad_lines leaves out lines and rows that hold no usable text; each one's complaint goes to on_skip,
     or else their number is logged. Lines of nothing but white space in a .jsonl are no documents.
-    Raises: DataError for text that is not UTF-8 (file and byte offset), an empty file, a damaged gzip or
-    parquet file, and, unless skipped, a line that does not parse or has no text (file and line number).
+    Raises: DataError for text in another encoding (file and byte offset), NUL characters, what is no text at all, an
+    empty file, a damaged gzip or parquet file, and, unless skipped, a row that does not parse or has no text (file and
+    line number).
     """
+    rows = rows or RowSettings()
+    text_field = rows.text_column
     for path in files:
-        kind = source_kind(path)
-        if kind == "text":
-            yield from _text_file(path, document_separator)
+        kind = source_kind(path) or "text"
+        if kind == "parquet" or (kind == "text" and head_of(path).startswith(PARQUET_MAGIC)):
+            records = read_parquet(path, columns=[text_field])
+        elif kind == "text":
+            yield from _text_file(path, document_separator, rows.encoding)
             continue
-        records = _jsonl_records(path) if kind == "jsonl" else _parquet_records(path, text_field)
+        else:
+            records = parsed_rows(path, rows)
         n_documents, complaints = 0, 0
         for value, origin in records:
             try:
@@ -156,7 +165,7 @@ def read_pieces(
 
 def _expand(path: Path) -> list[Path]:
     if path.is_dir():
-        files = [f for f in sorted(path.rglob("*")) if f.is_file() and source_kind(f) and f.suffix]
+        files = [f for f in sorted(path.rglob("*")) if f.is_file() and suffix_of(f) in KINDS]
         files = [f for f in files if not any(part.startswith(".") for part in f.relative_to(path).parts)]
         if not files:
             raise DataError(
@@ -165,11 +174,6 @@ def _expand(path: Path) -> list[Path]:
             )
         return files
     if path.exists():
-        if source_kind(path) is None:
-            raise DataError(
-                f"{path} should be one of {', '.join(KINDS)} (also with .gz), got {path.suffix!r}; convert "
-                "or rename it."
-            )
         return [path]
     if glob.has_magic(str(path)):
         matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
@@ -180,33 +184,17 @@ def _expand(path: Path) -> list[Path]:
     raise DataError(f"{path} should be a file, folder or glob, found nothing there; check the path.")
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """A file's bytes, unzipped when its name ends in .gz."""
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            yield cast(BinaryIO, file)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as cause:
-        raise DataError(
-            f"{path} should be a whole gzip file, got: {cause}; copy or download it again."
-        ) from cause
-    except OSError as cause:
-        raise DataError(
-            f"{path} should be a readable file, got: {cause.strerror or cause}; check it."
-        ) from cause
-
-
-def _text_file(path: Path, separator: str) -> Iterator[Piece]:
+def _text_file(path: Path, separator: str, encoding: str) -> Iterator[Piece]:
     if separator:
         n_documents = 0
-        for text in separated_documents(_decoded(path), separator):
+        for text in separated_documents(decoded(path, encoding), separator):
             n_documents += 1
             yield from _cut([text], f"{path} document {n_documents}")
         if n_documents == 0:
             raise DataError(f"{path} should hold text, found nothing but {separator!r}; remove it.")
         return
     has_text = False
-    for piece in _cut(_decoded(path), str(path)):
+    for piece in _cut(decoded(path, encoding), str(path)):
         has_text = has_text or piece.text.strip() != ""
         if piece.ends_document and not has_text:
             raise DataError(f"{path} should hold text, found an empty file or only white space; remove it.")
@@ -231,26 +219,6 @@ def separated_documents(stretches: Iterable[str], separator: str) -> Iterator[st
         yield document.strip("\r\n")
 
 
-def _decoded(path: Path) -> Iterator[str]:
-    """A UTF-8 file as text, a stretch at a time, a byte-order mark at its start dropped."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    n_read, is_start = 0, True
-    with _opened(path) as file:
-        while True:
-            data = file.read(_READ_BYTES)
-            n_pending = len(decoder.getstate()[0])  # the first bytes of a character that the last read cut
-            try:
-                text = decoder.decode(data, final=not data)
-            except UnicodeDecodeError as cause:
-                raise _not_utf8(str(path), cause, n_read - n_pending) from cause
-            if text:
-                yield text.removeprefix("\ufeff") if is_start else text
-                is_start = False
-            if not data:
-                return
-            n_read += len(data)
-
-
 def _cut(stretches: Iterable[str], origin: str) -> Iterator[Piece]:
     """One document's text in pieces; always at least one."""
     kept = ""
@@ -270,62 +238,6 @@ def _place_to_cut(text: str, start: int, stop: int) -> int:
     return found.end() if found else stop
 
 
-def _jsonl_records(path: Path) -> Iterator[tuple[Any, str]]:
-    """Each line's parsed value, or the DataError that says why there is none, and its origin."""
-    n_read = 0
-    with _opened(path) as file:
-        for number, line in enumerate(file, start=1):
-            origin = f"{path} line {number}"
-            if line.strip():
-                yield _parse_line(line, origin, n_read), origin
-            n_read += len(line)
-
-
-def _parse_line(line: bytes, origin: str, offset: int) -> Any:
-    try:
-        return json.loads(line.decode("utf-8").removeprefix("\ufeff"))
-    except UnicodeDecodeError as cause:
-        return _not_utf8(origin, cause, offset)
-    except json.JSONDecodeError as cause:
-        return DataError(
-            f"{origin} must be one JSON object, found {cause.msg} at column {cause.colno}; repair it, or "
-            "leave such lines out with --skip-bad-lines."
-        )
-    except RecursionError:
-        return DataError(f"{origin} must be JSON of ordinary depth, found thousands of levels; repair it.")
-
-
-def _parquet_records(path: Path, text_field: str) -> Iterator[tuple[Any, str]]:
-    """Each row as a dictionary with the text field, and its origin."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as cause:
-        raise MissingDependencyError(
-            f"{path} is a parquet file and needs pyarrow, which is not installed: pip install "
-            "'scratchlm[hub]'"
-        ) from cause
-    try:
-        with _opened(path) as file, contextlib.ExitStack() as stack:
-            if path.suffix == ".gz":  # parquet is read from its end, so it must be unzipped first
-                unzipped = stack.enter_context(tempfile.TemporaryFile())
-                while data := file.read(_READ_BYTES):
-                    unzipped.write(data)
-                unzipped.seek(0)
-                file = unzipped
-            table = pyarrow.parquet.ParquetFile(file)
-            columns = [text_field] if text_field in table.schema_arrow.names else []
-            if not columns:
-                raise _no_text_field(str(path), text_field, table.schema_arrow.names)
-            number = 0
-            for rows in table.iter_batches(batch_size=1024, columns=columns):
-                for row in rows.to_pylist():
-                    number += 1
-                    yield row, f"{path} row {number}"
-    except pyarrow.ArrowException as cause:
-        raise DataError(f"{path} should be a whole parquet file, got: {cause}; copy it again.") from cause
-
-
 def _usable_text(value: Any, origin: str, text_field: str) -> str:
     if isinstance(value, DataError):
         raise value
@@ -334,26 +246,16 @@ def _usable_text(value: Any, origin: str, text_field: str) -> str:
             f"{origin} must be a JSON object with the field {text_field!r}, found {type(value).__name__}; "
             "write each document as one object on one line."
         )
-    if text_field not in value:
-        raise _no_text_field(origin, text_field, list(value))
-    text = value[text_field]
+    key = find_key(value, text_field)
+    if key is None:
+        raise DataError(
+            f"{origin} must have the field {text_field!r}, found {', '.join(map(repr, value)) or 'no field'}; "
+            "name the one that holds the text (--text-field)."
+        )
+    text = value[key]
     if not isinstance(text, str) or not text.strip():
         found = "no text" if isinstance(text, str) else type(text).__name__
         raise DataError(
             f"{origin} must have text in {text_field!r}, found {found}; fill it or remove the line."
         )
     return check_characters(text, where=origin)
-
-
-def _no_text_field(origin: str, text_field: str, fields: list[str]) -> DataError:
-    return DataError(
-        f"{origin} must have the field {text_field!r}, found {', '.join(map(repr, fields)) or 'no field'}; "
-        "name the one that holds the text (text_field)."
-    )
-
-
-def _not_utf8(origin: str, cause: UnicodeDecodeError, offset: int) -> DataError:
-    return DataError(
-        f"{origin} must be UTF-8 text, found byte 0x{cause.object[cause.start]:02x} at byte offset "
-        f"{offset + cause.start} ({cause.reason}); convert it first, e.g. `iconv -f WINDOWS-1252 -t UTF-8`."
-    )

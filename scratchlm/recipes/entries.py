@@ -21,6 +21,7 @@ from scratchlm.data.instructions import (
     split_held_out,
     split_instructions,
 )
+from scratchlm.data.rows import ANSWERED, RowSettings
 from scratchlm.data.samples.instructions import sample_instructions
 from scratchlm.finetuning.instruction import InstructSettings
 from scratchlm.recipes.recipe import SAMPLES
@@ -52,7 +53,9 @@ class EntrySet:
         return count_leaks(self.split)
 
 
-def read_entries(names: Sequence[str], settings: InstructSettings) -> EntrySet:
+def read_entries(
+    names: Sequence[str], settings: InstructSettings, rows: RowSettings | None = None
+) -> EntrySet:
     """Instruction entries of files, or of the built-in sample, split for training.
 
     The sample says itself what is held out; files are split as the settings say.
@@ -61,7 +64,9 @@ def read_entries(names: Sequence[str], settings: InstructSettings) -> EntrySet:
     if tuple(names) == (SAMPLES,):
         return _sample_entries(settings)
     entries = [
-        entry for name in resolve_texts(names, kind="instruction") for entry in read_instructions(name)
+        entry
+        for name in resolve_texts(names, kind="instruction")
+        for entry in read_instructions(name, (rows or RowSettings()).only(*ANSWERED))
     ]
     n_read = len(entries)
     if settings.drop_duplicates:

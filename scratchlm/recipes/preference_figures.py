@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from scratchlm.data.preferences import PreferenceSplit, read_preferences, split_preferences
+from scratchlm.data.rows import ANSWERED, RowSettings
 from scratchlm.evaluation.intervals import wilson_interval
 from scratchlm.finetuning.preference_tuning import PreferResult, PreferSettings
 from scratchlm.training.settings import resolve_texts
 
 
-def read_pairs(names: Sequence[str]) -> tuple[PreferenceSplit, int]:
+def read_pairs(names: Sequence[str], rows: RowSettings | None = None) -> tuple[PreferenceSplit, int]:
     """Pairs from files, cut in the book's way, and how many said nothing because both answers are the same."""
-    found = [read_preferences(path) for path in resolve_texts(names, kind="preference")]
+    rows = (rows or RowSettings()).only(*ANSWERED)
+    found = [read_preferences(path, rows) for path in resolve_texts(names, kind="preference")]
     pairs = [pair for entries in found for pair in entries.pairs]
     return split_preferences(pairs), sum(entries.n_equal for entries in found)
 

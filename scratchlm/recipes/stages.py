@@ -18,6 +18,7 @@ from scratchlm.core.seed import seed_everything
 from scratchlm.data.classification import LabelledText, read_labelled
 from scratchlm.data.label_split import split_fingerprint
 from scratchlm.data.prompts import template
+from scratchlm.data.rows import LABELLED, RowSettings
 from scratchlm.data.samples.messages import sample_messages
 from scratchlm.data.samples.overlap import overlap_report
 from scratchlm.data.samples.stories import sample_stories
@@ -125,7 +126,7 @@ def run_pretrain(run: StageRun) -> dict[str, Any]:
 
 def run_classify(run: StageRun) -> dict[str, Any]:
     """Fine-tune a classifier; its figures, beside those of simple baselines on the same split."""
-    rows = read_messages(run.recipe.data.messages)
+    rows = read_messages(run.recipe.data.messages, run.recipe.data)
     result = finetune_classifier(
         rows,
         run.recipe.classify,
@@ -221,7 +222,7 @@ def _over_seeds(result: ClassifyResult) -> dict[str, Any]:
 def run_instruct(run: StageRun) -> dict[str, Any]:
     """Fine-tune an assistant; its figures, beside what an untrained and the base model score."""
     settings = run.recipe.instruct
-    entries = read_entries(run.recipe.data.instructions, settings)
+    entries = read_entries(run.recipe.data.instructions, settings, run.recipe.data)
     split, n_duplicates, n_leaked = (
         entries.for_training(settings),
         entries.count_duplicates(),
@@ -297,7 +298,7 @@ def run_instruct(run: StageRun) -> dict[str, Any]:
 
 def run_prefer(run: StageRun) -> dict[str, Any]:
     """Tune the run's assistant, or the base, on preferences; its figures before and after."""
-    split, n_equal = read_pairs(run.recipe.data.preferences)
+    split, n_equal = read_pairs(run.recipe.data.preferences, run.recipe.data)
     result = finetune_preferences(
         split,
         run.recipe.prefer,
@@ -329,19 +330,21 @@ def check_inputs(recipe: Recipe) -> None:
         if token_folder(paths) is None:
             find_sources(paths)
     if "classify" in recipe.stages:
-        read_messages(recipe.data.messages)
+        read_messages(recipe.data.messages, recipe.data)
     if "instruct" in recipe.stages:
-        read_entries(recipe.data.instructions, recipe.instruct)
+        read_entries(recipe.data.instructions, recipe.instruct, recipe.data)
     if "prefer" in recipe.stages:
-        read_pairs(recipe.data.preferences)
+        read_pairs(recipe.data.preferences, recipe.data)
 
 
-def read_messages(names: Sequence[str]) -> list[LabelledText]:
+def read_messages(names: Sequence[str], settings: RowSettings | None = None) -> list[LabelledText]:
     """Labelled texts from files, or the built-in sample."""
     return (
         sample_messages()
         if tuple(names) == (SAMPLES,)
-        else read_labelled(resolve_texts(names, kind="sms_spam_collection"))
+        else read_labelled(
+            resolve_texts(names, kind="sms_spam_collection"), (settings or RowSettings()).only(*LABELLED)
+        )
     )
 
 
@@ -374,7 +377,9 @@ def _fine_tuning_texts(recipe: Recipe) -> Iterator[str]:
     """What later stages train on: the tokenizer should know its words, test sides left out."""
     if "instruct" in recipe.stages:
         chosen = template(recipe.instruct.template)
-        split = read_entries(recipe.data.instructions, recipe.instruct).for_training(recipe.instruct)
+        split = read_entries(recipe.data.instructions, recipe.instruct, recipe.data).for_training(
+            recipe.instruct
+        )
         yield from (chosen.full(entry) for entry in split.train)
 
 

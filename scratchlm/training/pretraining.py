@@ -222,7 +222,7 @@ def _tokens(settings: PretrainSettings, tokenizer: Tokenizer, progress: ShowsPro
                 cache_folder=cache,
                 val_fraction=val_fraction,
                 split_by=text.split_by,
-                text_field=text.text_field,
+                rows=text,
                 document_separator=text.document_separator,
                 skip_bad_lines=text.skip_bad_lines,
                 progress=report,

@@ -17,6 +17,7 @@ from scratchlm.core.known_datasets import DATASETS
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.document_split import SplitBy
 from scratchlm.data.routing import Route, survey_sources
+from scratchlm.data.rows import RowSettings
 from scratchlm.data.shards import token_folder, tokenizer_of_tokens
 from scratchlm.data.sources import find_sources, read_pieces
 from scratchlm.model.config import GPTConfig, named_config
@@ -33,13 +34,12 @@ SizeName = Literal["tiny", "small", "gpt2-small", "gpt2-medium", "gpt2-large", "
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextSettings:
+class TextSettings(RowSettings):
     """How text files become documents and sides."""
 
     val_fraction: float = 0.1  # share of the text kept for validation
     split_by: SplitBy = "auto"  # whole documents, or the contiguous tail of one
     stride: int | None = None  # tokens between training windows; None = context_length, so none overlap
-    text_field: str = "text"  # where .jsonl and .parquet keep the text
     document_separator: str = ""  # what stands between the documents of a plain-text file, e.g. <|endoftext|>
     skip_bad_lines: bool = False  # count and report lines that do not parse, instead of stopping
 
@@ -208,7 +208,7 @@ def training_texts(paths: Sequence[str | Path], text: TextSettings) -> Iterator[
     read = functools.partial(
         read_pieces,
         find_sources(paths),
-        text_field=text.text_field,
+        rows=text,
         document_separator=text.document_separator,
         skip_bad_lines=text.skip_bad_lines,
         on_skip=lambda complaint: None,  # told when the text becomes tokens

@@ -11,7 +11,8 @@ import pytest
 from scratchlm.cli.main import main
 from scratchlm.core.errors import ConfigError, DataError, DownloadError, MissingDependencyError
 from scratchlm.data.classification import read_labelled
-from scratchlm.data.hub import export_hub_dataset, parse_columns
+from scratchlm.data.hub import export_hub_dataset
+from scratchlm.data.rows import parse_columns
 
 
 class Rows(list):
@@ -74,7 +75,7 @@ def test_columns_are_pairs_of_known_names():
         "instruction": "question",
         "output": "output",
     }
-    for wrong in ((), ("story=text",), ("text=a", "text=b")):
+    for wrong in (("answers",), ("story=text",), ("text=a", "text=b")):
         with pytest.raises(ConfigError, match="column"):
             parse_columns(wrong)
 

@@ -40,7 +40,7 @@ def test_json_and_jsonl_give_the_same_entries(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.json", '[{"instruction": "a", "output": "b"}, 5]', "entry 2 must be an object"),
+        ("a.json", '[{"instruction": "a", "output": "b"}, 5]', "entry 2 must be a JSON object, got int"),
         (
             "a.json",
             '[{"instruction": "a"}]',
@@ -53,10 +53,9 @@ def test_json_and_jsonl_give_the_same_entries(tmp_path):
         ),
         ("a.json", '[{"instruction": "a", "output": 4}]', "entry 1 must have text under 'output', got 4"),
         ("a.json", '[{"instruction": "a", "input": [], "output": ""}]', "under 'input'"),
-        ("a.json", '{"instruction": "a", "output": "b"}', "must be a JSON list of entries, found dict"),
         ("a.json", "[]", "must hold instruction entries, got none that can be used in 0 rows"),
         ("a.json", "[", "must be JSON, found"),
-        ("a.jsonl", '{"instruction": "a", "output": "b"}\n{"instr', "line 2 must be one JSON object"),
+        ("a.jsonl", '{"instruction": "a", "output": "b"}\n{"instr', "line 2 must be JSON, found"),
         ("a.jsonl", '\n{"output": "b"}', "line 2 must have text under 'instruction', got only 'output'"),
         ("a.jsonl", "", "must hold instruction entries, got none that can be used in 0 rows"),
     ],

@@ -115,7 +115,7 @@ def without(entry, key):
         ),
         ({**PROMPT, "chosen": [], "rejected": []}, "must have an answer under 'chosen', got no messages"),
         ({**BOOK, "input": 5}, r"text under 'input', got 5"),
-        ("Red.", r"entry 2 must be an object with a request, chosen and rejected, got 'Red\.'"),
+        ("Red.", r"entry 2 must be a JSON object, got str"),
         ({}, "got only no field"),
     ],
 )
@@ -132,7 +132,7 @@ def test_a_broken_entry_is_named_with_what_it_holds(tmp_path, entry, message):
     ("content", "message"),
     [
         ("[]", "must hold preference entries, got none that can be used in 0 rows"),
-        ("{}", "must be a JSON list of entries, found dict"),
+        ("{}", "got only no field"),
         ('[{"prompt": 1,]', "must be JSON"),
     ],
 )

@@ -7,16 +7,14 @@ and it goes on as the replacement character. An X-ray that stops at the first fa
 from __future__ import annotations
 
 import codecs
-import gzip
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scratchlm.core.errors import DataError
+from scratchlm.core.file_kinds import foreign_kind
+from scratchlm.data.text_files import READ_BYTES, encoding_of, head_of, opened
 
-READ_BYTES = 1 << 20
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")  # how `surrogateescape` passes a byte on that is no UTF-8
 _MARK = "\ufeff"
 
@@ -38,41 +36,43 @@ class ByteFaults:
     n_zero: int = 0
 
 
-def decoded_leniently(path: str | Path, faults: ByteFaults) -> Iterator[str]:
-    """A file's text in stretches, unzipped when its name ends in .gz; every fault is counted, none stops it.
+def decoded_leniently(path: str | Path, faults: ByteFaults, encoding: str = "") -> Iterator[str]:
+    """A file's text in stretches, unzipped when it is gzip; every fault is counted, none stops it.
 
-    Raises: DataError when the file cannot be opened, or is no whole gzip file.
+    encoding: of text that has no byte-order mark; "" = UTF-8.
+    Raises: DataError when the file cannot be opened, is no whole gzip file, or is no text at all.
     """
     path = Path(path)
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
+    name = encoding_of(path, head_of(path), encoding, lenient=True)
+    errors = "surrogateescape" if name == "utf-8" else "replace"
+    decoder = codecs.getincrementaldecoder(name)(errors=errors)
     n_decoded, held = 0, ""
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            while True:
-                data = file.read(READ_BYTES)
-                text = held + decoder.decode(data, final=not data)
-                held = (
-                    "\r" if text.endswith("\r") and data else ""
-                )  # its line feed may come with the next read
-                text = text.removesuffix(held) if held else text
-                is_start = faults.n_bytes == 0
-                faults.n_bytes += len(data)
-                n_decoded = _count(text, faults, n_decoded)
-                if is_start and text.startswith(_MARK):
-                    faults.has_byte_order_mark = True
-                    text = text.removeprefix(_MARK)
-                if text:
-                    yield _ESCAPED_BYTE.sub("\ufffd", text)
-                if not data:
-                    return
-    except (EOFError, gzip.BadGzipFile, zlib.error) as cause:
-        raise DataError(
-            f"{path} should be a whole gzip file, got: {cause}; copy or download it again."
-        ) from cause
-    except OSError as cause:
-        raise DataError(
-            f"{path} should be a readable file, got: {cause.strerror or cause}; check the path."
-        ) from cause
+    with opened(path) as file:
+        while True:
+            data = file.read(READ_BYTES)
+            text = held + decoder.decode(data, final=not data)
+            held = "\r" if text.endswith("\r") and data else ""  # its line feed may come with the next read
+            text = text.removesuffix(held) if held else text
+            is_start = faults.n_bytes == 0
+            faults.n_bytes += len(data)
+            n_decoded = _count(text, faults, n_decoded)
+            if is_start and text.startswith(_MARK):
+                faults.has_byte_order_mark = True
+                text = text.removeprefix(_MARK)
+            if text:
+                yield _ESCAPED_BYTE.sub("\ufffd", text)
+            if not data:
+                return
+
+
+def count_bytes(path: Path, faults: ByteFaults, encoding: str = "") -> None:
+    """Only look at a file's bytes; of a file that is no text, count them."""
+    kind = foreign_kind(head_of(path))
+    if kind is not None and not kind.startswith("text"):
+        faults.n_bytes += path.stat().st_size
+        return
+    for _ in decoded_leniently(path, faults, encoding):
+        pass
 
 
 def _count(text: str, faults: ByteFaults, offset: int) -> int:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.data.ag_news import is_ag_news
+from scratchlm.core.file_kinds import PARQUET_MAGIC, foreign_kind
 from scratchlm.data.row_fields import is_instruction
+from scratchlm.data.rows import SUFFIXES, RowSettings, looks_json, read_rows, suffix_of
 from scratchlm.data.shards import HEADER_FILE, is_nanogpt
+from scratchlm.data.tables import LABEL_NAMES, TEXT_NAMES, folded, table_form
+from scratchlm.data.text_files import head_of
 from scratchlm.data.xray.byte_faults import ByteFaults, decoded_leniently
 
 DataKind = Literal["text", "classification", "instruction", "preference", "shards"]
@@ -22,34 +24,33 @@ MOST_LABELS = 50
 LONGEST_LABEL_CHARS = 40
 
 
-def detect_kind(path: str | Path) -> DataKind:
-    """Decide by suffix and by the first rows.
+def detect_kind(path: str | Path, settings: RowSettings | None = None) -> DataKind:
+    """Decide by the first rows, and for plain text by its first lines.
 
-    A token folder is known by its header.json. JSON and CSV are known by their keys or columns; a file of any
-    other kind whose first lines are all `label<TAB>text`, with few labels, is taken for classification, as the
+    A token folder is known by its header.json. Rows are known by their keys or columns; a file of any
+    other name whose first lines are all `label<TAB>text`, with few labels, is taken for classification, as the
     SMS Spam Collection is. What is left is text: files, folders and globs.
-    Raises: DataError for a path that is missing, or whose JSON or CSV holds none of the known keys.
+    Raises: DataError for a path that is missing, or whose rows have none of the known keys.
     """
-    path = Path(path)
+    path, settings = Path(path), settings or RowSettings()
     if folder_of_tokens(path) is not None:
         return "shards"
     if not path.is_file():
         return "text"  # a folder or a glob; whether it is there, and holds text, its reader says
-    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
-    if suffix in (".parquet", ".tar"):
-        return "text" if suffix == ".parquet" else "classification"  # IMDb's archive of reviews
-    head = _head(path)
-    if suffix == ".json":
-        return kind_of_keys(_first_of_json(path), where=str(path))
-    if suffix == ".jsonl":
-        return kind_of_keys(_first_of_jsonl(head), where=str(path))
-    if suffix == ".csv":
-        return (
-            "classification"
-            if is_ag_news(head)
-            else kind_of_keys(dict.fromkeys(_csv_header(head)), where=str(path))
-        )
-    return "classification" if suffix == ".tsv" or _is_labelled(head) else "text"
+    head = head_of(path)
+    is_text = (foreign_kind(head) or "text").startswith("text")
+    if suffix_of(path) not in SUFFIXES and is_text and not looks_json(head):
+        start = next(decoded_leniently(path, ByteFaults(), settings.encoding), "")
+        return "classification" if _is_labelled(start) else "text"
+    try:
+        first = next(read_rows(path, settings, on_bad=lambda _: None, on_fault=lambda _: None), None)
+    except DataError:
+        if not head.startswith(PARQUET_MAGIC):
+            raise
+        return "text"  # a damaged one; its reader says so
+    if first is None and suffix_of(path) == ".tsv":
+        return "classification"  # with no row that is one; its reader says so
+    return kind_of_keys({} if first is None else first.value, where=str(path))
 
 
 def folder_of_tokens(path: Path) -> Path | None:
@@ -66,12 +67,12 @@ def kind_of_keys(row: Mapping[str, Any], *, where: str) -> DataKind:
         >>> kind_of_keys({"prompt": "", "chosen": "", "rejected": ""}, where="a.jsonl")
         'preference'
     """
-    keys = {str(key).strip().casefold() for key in row}
+    keys = {folded(str(key)) for key in row}
     if {"chosen", "rejected"} <= keys:
         return "preference"
     if is_instruction(row):
         return "instruction"
-    if {"text", "label"} <= keys:
+    if keys & set(TEXT_NAMES) and keys & set(LABEL_NAMES):
         return "classification"
     if "text" in keys:
         return "text"
@@ -95,45 +96,11 @@ def checked_kind(name: str) -> DataKind:
     )
 
 
-def _head(path: Path) -> str:
-    """The file's first stretch, as whole lines where it has any."""
-    stretches = decoded_leniently(path, ByteFaults())
-    try:
-        return next(stretches, "")
-    finally:
-        stretches.close()  # type: ignore[attr-defined]  # a generator: its file must not stay open
-
-
-def _first_of_json(path: Path) -> Mapping[str, Any]:
-    text = "".join(decoded_leniently(path, ByteFaults()))
-    try:
-        value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as cause:
-        raise DataError(
-            f"{path} should be JSON, found: {cause}; repair it or name its kind with --kind."
-        ) from cause
-    first = value[0] if isinstance(value, list) and value else value
-    return first if isinstance(first, dict) else {}
-
-
-def _first_of_jsonl(head: str) -> Mapping[str, Any]:
-    for line in head.split("\n"):
-        try:
-            value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            return value
-    return {}
-
-
-def _csv_header(head: str) -> list[str]:
-    cells = [cell.strip().strip('"') for cell in head.split("\n", maxsplit=1)[0].split(",")]
-    return cells if any(cells) else []
-
-
 def _is_labelled(head: str) -> bool:
-    """Every one of the first lines is a short label, a tab and a text, and few labels serve many lines."""
+    """A header names text and label, or all first lines are a short label, a tab and a text, with few labels."""
+    form = table_form(head)
+    if form.has_header:
+        return kind_of_keys(dict.fromkeys((*form.names, "text")), where="the header") == "classification"
     whole = head.split("\n")[: -1 if len(head) > 1 and not head.endswith("\n") and "\n" in head else None]
     lines = list(islice((line for line in whole if line.strip()), N_LINES_TRIED))
     labels = {line.split("\t", maxsplit=1)[0] for line in lines}

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.instructions import Instruction
 from scratchlm.data.prompts import PromptTemplate, template
+from scratchlm.data.rows import RowSettings
 from scratchlm.data.xray.byte_faults import ByteFaults
 from scratchlm.data.xray.copies import Copies
 from scratchlm.data.xray.detect import DataKind, checked_kind, detect_kind, folder_of_tokens
 from scratchlm.data.xray.findings import findings
 from scratchlm.data.xray.lengths import Lengths
 from scratchlm.data.xray.loss_view import loss_figures
-from scratchlm.data.xray.rows import DataRow, Reading, read_rows, refusal
+from scratchlm.data.xray.rows import DataRow, Reading, usable_rows
 from scratchlm.data.xray.text_faults import TextFaults
 from scratchlm.data.xray.text_stream import stream_figures
 from scratchlm.data.xray.token_shards import shard_figures
@@ -34,7 +35,7 @@ def inspect_data(
     tokenizer: Tokenizer | None = None,
     context_length: int | None = None,
     template_name: str = "alpaca",
-    text_field: str = "text",
+    settings: RowSettings | None = None,
     document_separator: str = "",
     most_compared: int = MOST_COMPARED,
     n_shown: int = 3,
@@ -56,21 +57,22 @@ def inspect_data(
             f"most_compared and n_shown must not be below 0, got {most_compared} and {n_shown}."
         )
     prompts = template(template_name)
-    found = _kind_of_all(paths, kind)
+    settings = settings or RowSettings()
+    found = _kind_of_all(paths, kind, settings)
     if found == "shards":
         figures = {"kind": found, **_one_token_folder(paths, context_length)}
         return figures | {"findings": findings(figures)}
     xray = _XRay([str(path) for path in paths], found, tokenizer, most_compared=most_compared)
     for split, path in enumerate(paths):
-        xray.read(split, path, text_field=text_field, document_separator=document_separator)
+        xray.read(split, path, settings, document_separator=document_separator)
     figures = xray.figures(prompts, context_length=context_length, n_shown=n_shown)
     return figures | {"findings": findings(figures)}
 
 
-def _kind_of_all(paths: Sequence[str | Path], kind: str) -> DataKind:
+def _kind_of_all(paths: Sequence[str | Path], kind: str, settings: RowSettings) -> DataKind:
     if kind != "auto":
         return checked_kind(kind)
-    kinds = [detect_kind(path) for path in paths]
+    kinds = [detect_kind(path, settings) for path in paths]
     for path, other in zip(paths, kinds):
         if other != kinds[0]:
             raise DataError(
@@ -110,18 +112,19 @@ class _XRay:
         self.n_longer_chosen = self.n_equal_pairs = 0
         self.unusable = Reading()
 
-    def read(self, split: int, path: str | Path, *, text_field: str, document_separator: str) -> None:
+    def read(self, split: int, path: str | Path, settings: RowSettings, *, document_separator: str) -> None:
         """Show every row of one split to every collector."""
         reading = Reading()
         labels: Counter[str] = Counter()
         n_rows = 0
-        fields = {"text_field": text_field, "document_separator": document_separator}
-        for row in read_rows(path, self.kind, reading, **fields):
+        for row in usable_rows(
+            path, self.kind, reading, settings=settings, document_separator=document_separator
+        ):
             n_rows += 1
             self._look_at(row, split)
             if "label" in row.fields:
                 labels[row.fields["label"]] += 1
-        read_as_training = self._as_training_reads(path, fields)
+        read_as_training = self._as_training_reads(path, reading, settings, document_separator)
         if n_rows == 0:
             why = read_as_training.get("refused") or next(iter(reading.complaints), "")
             raise DataError(
@@ -172,10 +175,12 @@ class _XRay:
             figures["pairs"] = {"chosen_longer": self.n_longer_chosen, "equal": self.n_equal_pairs}
         return figures | self.copies.figures() | self.faults.figures()
 
-    def _as_training_reads(self, path: str | Path, fields: dict[str, str]) -> dict[str, Any]:
+    def _as_training_reads(
+        self, path: str | Path, reading: Reading, settings: RowSettings, document_separator: str
+    ) -> dict[str, Any]:
         if self.kind == "text":
-            return stream_figures(path, self.tokenizer, **fields)
-        return {"refused": refusal(path, self.kind)}
+            return stream_figures(path, self.tokenizer, settings, document_separator=document_separator)
+        return {"refused": reading.refusal}
 
     def _look_at(self, row: DataRow, split: int) -> None:
         text = row.text

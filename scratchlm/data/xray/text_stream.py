@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scratchlm.core.errors import DataError
+from scratchlm.data.rows import RowSettings
 from scratchlm.data.sources import find_sources, read_pieces
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def stream_figures(
-    path: str | Path, tokenizer: Tokenizer | None, *, text_field: str, document_separator: str = ""
+    path: str | Path, tokenizer: Tokenizer | None, settings: RowSettings, *, document_separator: str = ""
 ) -> dict[str, Any]:
     """Documents, characters, bytes and tokens of one split; `refused` holds what pre-training says against it.
 
@@ -23,7 +24,7 @@ def stream_figures(
     try:
         for piece in read_pieces(
             find_sources(path),
-            text_field=text_field,
+            rows=settings,
             document_separator=document_separator,
             skip_bad_lines=True,
             on_skip=lambda _: None,

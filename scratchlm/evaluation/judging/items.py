@@ -11,8 +11,8 @@ from typing import Any
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import check_characters
-from scratchlm.data.json_entries import read_json_entries
 from scratchlm.data.row_notes import RowNotes
+from scratchlm.data.rows import read_rows
 from scratchlm.evaluation.judging.replies import without_thoughts
 
 ANSWER_KEY = "model_response"  # the book's name
@@ -51,7 +51,7 @@ class Item:
 
 
 def read_items(path: str | Path, *, answer_key: str = ANSWER_KEY, other_key: str | None = None) -> list[Item]:
-    """The entries of a file of answers: a JSON list, JSONL by the suffix .jsonl, or a run folder that has one.
+    """The entries of a file of answers, in any form that `read_rows` reads, or of a run folder that has one.
 
     Each entry has the texts `instruction` and `output`, optionally `input`, and the answer under `answer_key`. An
     answer may be empty, or null, which means the same; it may not be missing. Thoughts, one leading
@@ -59,14 +59,13 @@ def read_items(path: str | Path, *, answer_key: str = ANSWER_KEY, other_key: str
     Raises: DataError naming the file and the entry's number (its line in JSONL), both from 1.
     """
     path = _file_of(Path(path))
-    values = read_json_entries(path)
-    if not values:
-        raise DataError(f"{path} should hold answers, found none; check the file.")
     notes = RowNotes()
     items = [
         _item(value, where, answer_key=answer_key, other_key=other_key, notes=notes)
-        for value, where in values
+        for value, where in read_rows(path)
     ]
+    if not items:
+        raise DataError(f"{path} must hold answers, found none; check the file.")
     notes.log()
     return items
 
@@ -109,11 +108,9 @@ def _file_of(path: Path) -> Path:
     )
 
 
-def _item(value: Any, where: str, *, answer_key: str, other_key: str | None, notes: RowNotes) -> Item:
-    if not isinstance(value, dict):
-        raise DataError(
-            f"{where} must be an object with instruction and output, found {value!r:.60}; repair it."
-        )
+def _item(
+    value: Mapping[str, Any], where: str, *, answer_key: str, other_key: str | None, notes: RowNotes
+) -> Item:
     instruction = _text(value, "instruction", where)
     if not instruction.strip():
         raise DataError(

@@ -63,8 +63,8 @@ def test_the_size_of_a_read_never_changes_the_counts(tmp_path_factory, parts, re
 
 
 def test_a_missing_or_half_file_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="should be a readable file"):
+    with pytest.raises(DataError, match="must be a readable file"):
         read(tmp_path / "none.txt")
     (tmp_path / "half.gz").write_bytes(gzip.compress(b"word " * 1000)[:-12])
-    with pytest.raises(DataError, match="should be a whole gzip file"):
+    with pytest.raises(DataError, match="must be a whole gzip file"):
         read(tmp_path / "half.gz")

@@ -22,6 +22,9 @@ SMS = "ham\tSee you at six\nspam\tWIN a prize\nham\tok\n"
         ("a.txt", "one\tfield\nno tab here\n", "text"),
         ("a.txt", "".join(f"column{i}\tall differ\n" for i in range(100)), "text"),
         ("a.csv", 'Label,"Text"\nham,hello\n', "classification"),
+        ("a.csv", "v1,v2\nham,hello\n", "classification"),
+        ("a.txt", "Category;Message\nham;hello, you\n", "classification"),
+        ("a", '{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n', "classification"),
         ("a.json", json.dumps([{"instruction": "Add", "input": "", "output": "1"}]), "instruction"),
         ("a.jsonl", json.dumps({"instruction": "a", "context": "", "response": "b"}) + "\n", "instruction"),
         ("a.jsonl", json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n", "preference"),
@@ -60,8 +63,8 @@ def test_folders_are_text_and_token_folders_are_shards(tmp_path, tiny_tokenizer)
     ("name", "content", "complaint"),
     [
         ("a.jsonl", '{"story": "x"}', "got the fields 'story'"),
-        ("a.csv", "v1,v2\nham,hi\n", "got the fields 'v1', 'v2'"),
-        ("a.json", "[1, 2", "should be JSON"),
+        ("a.csv", "v7,v8\nham,hi there\nspam,hi you\nspam,go now\nham,a b", "got the fields 'v7', 'v8'"),
+        ("a.json", '[{"text": "a"}, {', "must be JSON"),
         ("a.json", "[]", r"got the fields \(none\)"),
     ],
 )

@@ -6,13 +6,14 @@ import pytest
 
 from scratchlm.data.classification import read_labelled
 from scratchlm.data.instructions import read_instructions
+from scratchlm.data.rows import RowSettings
 from scratchlm.data.xray import rows as rows_module
-from scratchlm.data.xray.rows import Reading, read_rows, refusal
+from scratchlm.data.xray.rows import Reading, usable_rows
 
 
 def read(path, kind, **settings):
     reading = Reading()
-    return list(read_rows(path, kind, reading, **settings)), reading
+    return list(usable_rows(path, kind, reading, **settings)), reading
 
 
 def test_sms_rows_are_those_that_training_reads(real_data):
@@ -45,7 +46,7 @@ def test_a_bad_row_is_counted_and_the_others_still_come(tmp_path, name):
     assert [(row.fields["text"], row.fields["label"]) for row in found] == [("one", "ham"), ("two", "spam")]
     assert (reading.n_unusable, len(reading.complaints)) == (2, 2)
     assert all(str(path) in complaint for complaint in reading.complaints)
-    assert refusal(path, "classification") is not None
+    assert reading.refusal == reading.complaints[0]
 
 
 def test_half_a_character_is_a_row_that_cannot_be_used(tmp_path):
@@ -64,11 +65,11 @@ def test_half_a_character_is_a_row_that_cannot_be_used(tmp_path):
 
 def test_a_number_is_a_label_and_a_missing_field_is_named(tmp_path):
     path = tmp_path / "a.jsonl"
-    path.write_text('{"text": "one", "label": 3}\n{"text": "two"}\n{"text": "x", "label": true}\n')
+    path.write_text('{"text": "one", "label": 3}\n{"text": "two"}\n{"text": "x", "label": null}\n')
     found, reading = read(path, "classification")
     assert [row.fields["label"] for row in found] == ["3"]
-    assert "'label', found no such field" in reading.complaints[0]
-    assert "'label', found bool" in reading.complaints[1]
+    assert "one column for the label, found 'text'; name it with --label-field" in reading.complaints[0]
+    assert "line 3 must have a label, found None" in reading.complaints[1]
 
 
 def test_dollys_names_are_understood(tmp_path):
@@ -118,7 +119,7 @@ def test_preference_rows_need_two_answers(tmp_path):
     ]
     assert found[0].key == "Hi"
     assert "entry 3, chosen, message 1 must be an object" in reading.complaints[0]
-    assert "entry 4 should be an object, found str" in reading.complaints[1]
+    assert "entry 4 must be a JSON object, got str" in reading.complaints[1]
 
 
 def test_plain_text_comes_in_paragraphs_with_their_lines(tmp_path):
@@ -144,7 +145,7 @@ def test_text_without_an_empty_line_is_cut_at_line_ends_and_nothing_is_lost(tmp_
 
 def test_documents_of_jsonl_and_parquet_are_rows(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"story": "one\\n\\ntwo"}\n{"story": ""}\n{"story": "three"}\n')
-    found, reading = read(tmp_path / "a.jsonl", "text", text_field="story")
+    found, reading = read(tmp_path / "a.jsonl", "text", settings=RowSettings(text_field="story"))
     assert [row.text for row in found] == ["one\n\ntwo", "three"]
     assert (reading.n_unusable, reading.faults.n_lf) == (1, 3)
     pyarrow = pytest.importorskip("pyarrow")
@@ -158,5 +159,7 @@ def test_training_takes_good_files_and_says_why_not_of_bad_ones(tmp_path):
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     good.write_text('[{"instruction": "a", "output": "b"}]')
     bad.write_text('[{"instruction": "", "output": "b"}]')
-    assert refusal(good, "instruction") is None
-    assert "no request has text" in refusal(bad, "instruction")
+    assert read(good, "instruction")[1].refusal is None
+    found, reading = read(bad, "instruction")
+    assert found == []
+    assert "no request has text" in reading.notes.sentences()[0]

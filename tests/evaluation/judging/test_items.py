@@ -58,7 +58,7 @@ def test_an_empty_answer_is_an_answer(tmp_path, answer):
         ({"instruction": "Add.", "model_response": ""}, "entry 2 must have text under 'output', found only"),
         (ENTRY | {"input": 3}, "entry 2 must have text under 'input'"),
         (ENTRY | {"model_response": "\ud800"}, "lone surrogate"),
-        ([], "entry 2 must be an object"),
+        ([], "entry 2 must be a JSON object, got list"),
     ],
 )
 def test_a_bad_entry_is_named_by_its_place(tmp_path, entry, complaint):
@@ -72,7 +72,9 @@ def test_a_line_that_is_no_json_is_named(tmp_path):
         read_items(tmp_path / "a.jsonl")
 
 
-@pytest.mark.parametrize(("content", "complaint"), [("[]", "found none"), ("{}", "must be a JSON list")])
+@pytest.mark.parametrize(
+    ("content", "complaint"), [("[]", "found none"), ("{}", "must have text under 'instruction'")]
+)
 def test_a_file_without_entries_is_refused(tmp_path, content, complaint):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(DataError, match=complaint):

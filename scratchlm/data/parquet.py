@@ -1,0 +1,54 @@
+"""Rows of Parquet files, by way of pyarrow, which is optional."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import tempfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from scratchlm.core.errors import DataError, MissingDependencyError
+from scratchlm.data.text_files import READ_BYTES, opened
+
+
+def read_parquet(path: Path, *, columns: Collection[str] = ()) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each row as a dictionary, a batch in memory at a time, and the words that name its place.
+
+    columns: read no others; () reads all.
+    Raises: MissingDependencyError without pyarrow; DataError for a damaged file, and one without those columns.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as cause:
+        raise MissingDependencyError(
+            f"{path} is a parquet file and needs pyarrow, which is not installed: pip install 'scratchlm[hub]'"
+        ) from cause
+    try:
+        with opened(path) as source, contextlib.ExitStack() as stack:
+            file: Any = source
+            if isinstance(file, gzip.GzipFile):  # parquet is read from its end, so it must be unzipped first
+                unzipped = stack.enter_context(tempfile.TemporaryFile())
+                while data := file.read(READ_BYTES):
+                    unzipped.write(data)
+                unzipped.seek(0)
+                file = unzipped
+            table = pyarrow.parquet.ParquetFile(file)
+            names = table.schema_arrow.names
+            chosen = [name for name in names if name in columns] or None
+            if columns and chosen is None:
+                raise DataError(
+                    f"{path} must have the field {', '.join(map(repr, columns))}, found "
+                    f"{', '.join(map(repr, names)) or 'none'}; name the one that holds the text (--text-field)."
+                )
+            number = 0
+            for batch in table.iter_batches(batch_size=1024, columns=chosen):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield row, f"{path} row {number}"
+    except (pyarrow.ArrowException, ValueError, OverflowError) as cause:
+        if isinstance(cause, DataError):
+            raise
+        raise DataError(f"{path} must be a whole parquet file, got: {cause}; copy it again.") from cause

@@ -1,0 +1,259 @@
+"""Tables of text: CSV and its relatives, with their delimiter, quoting and header recognised.
+
+A row is a dictionary by the header's names. Without a header the columns are `label` and `text` where the content
+shows which is which, else they are named by their number: 1, 2, ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.data.ag_news import news_item
+
+DELIMITERS = ("\t", ",", ";", "|")
+TEXT_NAMES = (
+    "text", "sentence", "message", "content", "sms", "review", "comment", "tweet", "body", "utterance", "email",
+    "comment_text", "review_text", "v2",
+)  # fmt: skip
+LABEL_NAMES = (
+    "label", "category", "class", "sentiment", "target", "intent", "topic", "tag", "polarity", "v1",
+)  # fmt: skip
+OTHER_NAMES = (
+    "instruction",
+    "input",
+    "output",
+    "response",
+    "prompt",
+    "chosen",
+    "rejected",
+    "question",
+    "answer",
+)
+KNOWN_NAMES = frozenset((*TEXT_NAMES, *LABEL_NAMES, *OTHER_NAMES))
+N_ROWS_TRIED = 500
+LONGEST_LABEL_CHARS = 60
+LONGEST_FIELD_CHARS = 2**31 - 1  # Python's own limit of 131,072 refuses long documents
+
+Cells = tuple[list[str], int]  # of one row, and the line it ends on
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableForm:
+    """How the text of a table is to be read."""
+
+    delimiter: str
+    is_quoted: bool  # else quote characters are text
+    names: tuple[str, ...]  # of the columns
+    has_header: bool
+    is_news: bool = False  # AG News as published
+
+
+def folded(name: str) -> str:
+    """A column's name as it is compared: without regard to case, spaces and hyphens."""
+    return "_".join(name.strip().casefold().replace("-", " ").split())
+
+
+def table_rows(
+    content: str, *, path: str, delimiter: str = "", fields: Collection[str] = ()
+) -> Iterator[tuple[dict[str, str] | DataError, str]]:
+    """Each row as a dictionary, or the DataError that says why there is none, and the words that name its place.
+
+    fields: names of columns that the user has given: a first row that holds one of them is a header.
+    """
+    form = table_form(content, delimiter=delimiter, fields=fields)
+    number = 0
+    try:
+        for index, (cells, number) in enumerate(_cells(content, form)):
+            where = f"{path} line {number}"
+            if index > 0 or not form.has_header:
+                yield _row(cells, form, where), where
+    except csv.Error as cause:
+        where = f"{path} line {number + 1}"
+        yield DataError(f"{where} must be well-formed CSV, got: {cause}; check its quotes."), where
+
+
+def table_form(content: str, *, delimiter: str = "", fields: Collection[str] = ()) -> TableForm:
+    """The delimiter, quoting and column names of a table, as its first rows show them.
+
+    Raises: ConfigError for a delimiter of more than one character.
+    """
+    delimiter = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
+    if len(delimiter) > 1 or delimiter in ('"', "\r", "\n"):
+        raise ConfigError(f"delimiter must be one character, or the word tab, got {delimiter!r}; change it.")
+    wanted = {folded(field) for field in fields if not field.isdigit()}
+    first_line = content[: 1 << 20].lstrip("\r\n").split("\n", maxsplit=1)[0]
+    candidates = [delimiter] if delimiter else [one for one in DELIMITERS if one in first_line]
+    if not candidates:  # one column, or no table at all
+        candidates = [","] if folded(first_line.strip('"')) in KNOWN_NAMES | wanted else ["\t"]
+    return max((_form(content, one, wanted) for one in candidates), key=lambda scored: scored[0])[1]
+
+
+def _form(content: str, delimiter: str, wanted: set[str]) -> tuple[tuple[object, ...], TableForm]:
+    """How the text would be read with this delimiter, and what speaks for it; the largest wins."""
+    is_quoted = delimiter != "\t" or _has_quoting(content, delimiter)
+    rows: list[list[str]] = []
+    with contextlib.suppress(csv.Error):  # which is told when the rows are read
+        form = TableForm(delimiter=delimiter, is_quoted=is_quoted, names=(), has_header=False)
+        rows.extend(cells for cells, _ in islice(_cells(content, form), N_ROWS_TRIED))
+    is_news = delimiter == "," and bool(rows) and news_item(rows[0]) is not None
+    has_header = not is_news and _is_header(rows, wanted)
+    if is_news:
+        names: tuple[str, ...] = ("label", "text")
+    elif has_header:
+        names = tuple(name.strip() or str(i) for i, name in enumerate(rows[0], start=1))
+    else:
+        names = _names_by_content(rows)
+    known = {folded(name) for name in names if has_header} & (KNOWN_NAMES | wanted)
+    is_even = len({len(row) for row in rows}) == 1
+    has_labels = _label_column(rows[has_header:]) is not None
+    score = (len(known) > 1 or is_news, delimiter == "\t", is_even, has_labels, len(names))
+    return score, TableForm(
+        delimiter=delimiter, is_quoted=is_quoted, names=names, has_header=has_header, is_news=is_news
+    )
+
+
+def _cells(content: str, form: TableForm) -> Iterator[Cells]:
+    if not form.is_quoted:
+        lines = content.rstrip("\r\n").split("\n")  # no other character ends a line of such a table
+        for number, line in enumerate(lines if lines != [""] else [], start=1):
+            yield line.removesuffix("\r").split(form.delimiter), number
+        return
+    csv.field_size_limit(LONGEST_FIELD_CHARS)
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=form.delimiter, strict=True)
+    for cells in reader:
+        if cells:  # else a blank line, which CSV writers leave at the end
+            yield cells, reader.line_num
+
+
+def _has_quoting(content: str, delimiter: str) -> bool:
+    """Do quote characters enclose cells, as CSV writers have it, or are they text, as in the SMS Spam Collection?
+
+    They enclose cells when every row is well-formed so, and the cells that are quoted are those that a writer quotes:
+    the ones that could not stand without, or all that are no number. Not so when the lines inside of one look like
+    rows: then two messages, one of which begins and the other ends with a quote mark, would become one.
+    """
+    if '"' not in content:
+        return False
+    csv.field_size_limit(LONGEST_FIELD_CHARS)
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    at, widths, n_plain_texts, n_idle_quotes = 0, set(), 0, 0
+    try:
+        for cells in reader:
+            widths.add(len(cells) or 1)
+            for cell in cells:
+                needs = any(mark in cell for mark in (delimiter, '"', "\n", "\r"))
+                if '"' not in cell and _looks_like_rows(cell, delimiter, len(cells)):
+                    return False
+                if content.startswith('"', at):
+                    n_idle_quotes += not needs
+                    at += len(cell) + cell.count('"') + 2
+                elif needs:  # no writer leaves a quote mark inside a plain cell
+                    return False
+                else:
+                    n_plain_texts += not _is_number(cell)
+                    at += len(cell)
+                at += content.startswith(delimiter, at)
+            at += 2 if content.startswith("\r\n", at) else 1
+    except csv.Error:
+        return False
+    return len(widths) == 1 and (n_idle_quotes == 0 or n_plain_texts == 0)
+
+
+def _looks_like_rows(cell: str, delimiter: str, width: int) -> bool:
+    rest = cell.split("\n")[1:]
+    return bool(rest) and all(line.count(delimiter) == width - 1 for line in rest)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_header(rows: Sequence[Sequence[str]], wanted: set[str]) -> bool:
+    """Does the first row name the columns?"""
+    if not rows:
+        return False
+    first, rest = [folded(cell) for cell in rows[0]], rows[1:]
+    if wanted:  # the user speaks of names, so there is a header
+        return True
+    n_known = len(set(first) & KNOWN_NAMES)
+    if n_known > 1 or (n_known == 1 and len(first) == 1):
+        return True
+    is_new = all(cell not in column for cell, column in zip(rows[0], map(set, zip(*rest))))
+    is_names = all(cell and len(cell) <= LONGEST_LABEL_CHARS and " " not in cell.strip() for cell in rows[0])
+    if not (is_new and is_names and len(set(first)) == len(first)):
+        return False
+    n_with_words = sum(any(" " in cell.strip() for cell in row) for row in rest)
+    return n_known == 1 or (_label_column(rest) is not None and n_with_words > 0.8 * len(rest))
+
+
+def _n_labels(values: Sequence[str]) -> int | None:
+    """How many labels a column has, when its values are few, short and repeated; None when they are no labels."""
+    distinct = {value.strip() for value in values}
+    are_labels = 1 < len(distinct) <= len(values) // 2 and max(map(len, distinct)) <= LONGEST_LABEL_CHARS
+    return len(distinct) if are_labels else None
+
+
+def _label_column(rows: Sequence[Sequence[str]]) -> int | None:
+    """The one column whose values are labels; None for no such column or several."""
+    width = min((len(row) for row in rows), default=0)
+    found = [i for i in range(width) if _n_labels([row[i] for row in rows]) is not None]
+    return found[0] if len(found) == 1 else None
+
+
+def _names_by_content(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Names for the columns of a table without a header: which is the label, which the text?"""
+    widths = {len(row) for row in rows}
+    if widths == {4} and all(row[1] in ("0", "1") and row[2] in ("", "*") for row in rows):
+        return ("source", "label", "mark", "text")  # CoLA as published
+    labels = _label_column(rows)
+    is_constant = len(widths) == 1 and len(rows) > 1
+    if not is_constant or max(widths) <= 2:  # two columns; further tabs belong to the text
+        n_last = _n_labels([row[-1] for row in rows])
+        is_last = n_last is not None and n_last < len({row[0].strip() for row in rows})
+        return ("text", "label") if is_last else ("label", "text")
+    names = [str(i) for i in range(1, max(widths) + 1)]
+    if labels is not None:
+        sizes = [sum(len(row[i]) for row in rows) * (i != labels) for i in range(len(names))]
+        names[labels], names[sizes.index(max(sizes))] = "label", "text"
+    return tuple(names)
+
+
+def _row(cells: list[str], form: TableForm, where: str) -> dict[str, str] | DataError:
+    names, shown = form.names, {"\t": "tab"}.get(form.delimiter, repr(form.delimiter))
+    if form.is_news:
+        item = news_item(cells)
+        if item is None:
+            return DataError(
+                f"{where} must be a topic from 1 to 4, a title and a description, as in AG News, got "
+                f"{', '.join(map(repr, cells))[:80]}; repair or remove it."
+            )
+        return {"text": item[0], "label": item[1]}
+    extra = len(cells) - len(names)
+    if extra > 0 and not form.is_quoted:  # further tabs belong to a text at the end, or at the beginning
+        if folded(names[-1]) in TEXT_NAMES:
+            cells = [*cells[: len(names) - 1], form.delimiter.join(cells[len(names) - 1 :])]
+        elif folded(names[0]) in TEXT_NAMES:
+            cells = [form.delimiter.join(cells[: extra + 1]), *cells[extra + 1 :]]
+    if len(cells) == 1 < len(names):
+        expected = ("<TAB>" if form.delimiter == "\t" else form.delimiter).join(names)
+        return DataError(f"{where} must be {expected}, found no {shown} in {cells[0]!r:.60}; put one in.")
+    if len(cells) != len(names):
+        return DataError(
+            f"{where} must have {len(names)} cells as the {'header' if form.has_header else 'first row'} has, got "
+            f"{len(cells)}; quote texts that hold a {shown} or a line end."
+        )
+    twice = [name for name, n in Counter(map(folded, names)).items() if n > 1]
+    if twice:
+        return DataError(f"{where} must have differently named columns, got {twice[0]!r} twice; rename one.")
+    return dict(zip(names, cells))

@@ -1,0 +1,179 @@
+"""Every form in which rows come: format by format, zipped or not, in every encoding, whatever the file's name."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+
+import pytest
+
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.data.rows import RowSettings, find_row_files, read_rows
+
+ROWS = [
+    {"label": label, "text": text}
+    for label, text in [
+        ("ham", "Grüße aus Köln, bis bald"),
+        ("spam", 'WIN "big" now; call | text'),
+        ("ham", "two\nlines of it"),
+        ("spam", "plain words"),
+    ]
+]
+
+
+def as_csv(delimiter: str) -> str:
+    held = io.StringIO(newline="")
+    writer = csv.DictWriter(held, fieldnames=["label", "text"], delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(ROWS)
+    return held.getvalue()
+
+
+LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
+COLUMNS = {name: [row[name] for row in ROWS] for name in ("label", "text")}
+TEXTS = {
+    "comma": as_csv(","),
+    "semicolon": as_csv(";"),
+    "tab": as_csv("\t"),
+    "bar": as_csv("|"),
+    "lines": LINES,
+    "lines with gaps": "\n" + LINES.replace("\n", "\r\n\r\n"),
+    "list": json.dumps(ROWS, ensure_ascii=False),
+    "indented list": json.dumps(ROWS, ensure_ascii=False, indent=2),
+    "columns": json.dumps(COLUMNS, ensure_ascii=False),
+    "indented columns": json.dumps(COLUMNS, ensure_ascii=False, indent=1),
+    "pandas columns": json.dumps({name: dict(enumerate(column)) for name, column in COLUMNS.items()}),
+    "pandas split": json.dumps(
+        {"columns": ["label", "text"], "index": [0, 1, 2, 3], "data": [list(row.values()) for row in ROWS]}
+    ),
+    "data": json.dumps({"version": 1, "data": ROWS}, ensure_ascii=False),
+    "train": json.dumps({"train": ROWS}, ensure_ascii=False, indent=4),
+    "nested columns": json.dumps({"train": COLUMNS}, ensure_ascii=False),
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-be", "windows-1252"])
+@pytest.mark.parametrize("form", TEXTS)
+def test_every_text_form_gives_the_same_rows(tmp_path, form, encoding):
+    data = TEXTS[form].encode(encoding)
+    settings = RowSettings(encoding=encoding if encoding in ("utf-16-be", "windows-1252") else "")
+    for name, content in (("rows", data), ("rows.csv", data), ("rows.txt", gzip.compress(data))):
+        (tmp_path / name).write_bytes(content)
+        assert [row.value for row in read_rows(tmp_path / name, settings)] == ROWS
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.parquet.gz", "rows", "rows.csv"])
+def test_parquet_gives_the_same_rows_whatever_its_name(tmp_path, name):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    held = io.BytesIO()
+    parquet.write_table(pyarrow.table(COLUMNS), held)
+    data = held.getvalue()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    assert [row.value for row in read_rows(tmp_path / name)] == ROWS
+
+
+def test_places_are_lines_entries_and_rows(tmp_path):
+    path = tmp_path / "a"
+    for form, place in [("lines with gaps", "line 8"), ("list", "entry 4"), ("train", "train, entry 4")]:
+        path.write_text(TEXTS[form], encoding="utf-8", newline="")
+        last = list(read_rows(path))[-1]
+        assert last.where.endswith(place), last.where
+
+
+def test_one_object_on_one_line_is_a_row_and_lists_of_messages_are_no_tables(tmp_path):
+    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    for value in ({"text": "a", "label": 1}, {"messages": said}, {"chosen": said, "rejected": said}):
+        (tmp_path / "a.jsonl").write_text(json.dumps(value))
+        assert [row.value for row in read_rows(tmp_path / "a.jsonl")] == [value]
+    (tmp_path / "a.json").write_text(json.dumps({"messages": [said, said]}))
+    assert [row.value for row in read_rows(tmp_path / "a.json")] == [{"messages": said}] * 2
+
+
+def test_several_lists_of_rows_in_one_file_are_refused_by_name(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"train": ROWS, "test": ROWS}))
+    with pytest.raises(DataError, match="must hold one list of rows, found 'train', 'test'"):
+        list(read_rows(tmp_path / "a.json"))
+
+
+def test_columns_are_renamed_by_name_in_any_case_or_by_number(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("Mood,Said\nham,hello there\n")
+    expected = {"text": "hello there", "label": "ham"}
+    for settings in (
+        RowSettings(text_field="said", label_field="mood"),
+        RowSettings(columns=("text=Said", "label=Mood")),
+        RowSettings(text_field="Said", columns=("label=mood",)),
+    ):
+        assert [row.value for row in read_rows(path, settings)] == [expected]
+    path.write_text("a1,ham,hello there\na2,ham,hello you\n")
+    found = list(read_rows(path, RowSettings(text_field="3", label_field="2")))
+    assert [row.value["text"] for row in found] == ["hello there", "hello you"]
+    with pytest.raises(DataError, match="line 2 must have a column 'story' for text, found"):
+        list(read_rows(path, RowSettings(text_field="story")))
+
+
+def test_settings_that_mean_nothing_are_refused_before_the_file(tmp_path):
+    for settings, message in [
+        (RowSettings(columns=("answers=x",)), "OURS=THEIRS with OURS once among text, label"),
+        (RowSettings(columns=("text=a", "text=b")), "OURS=THEIRS"),
+        (RowSettings(text_field="a", columns=("text=b",)), "must be named once, got 'b' and 'a'"),
+        (RowSettings(encoding="utf-9"), "must be a text encoding that Python knows, got 'utf-9'"),
+        (RowSettings(encoding="base64"), "must be a text encoding that Python knows, got 'base64'"),
+        (RowSettings(delimiter="ab"), "must be one character"),
+    ]:
+        (tmp_path / "a.csv").write_text("label,text\nham,hi\n")
+        with pytest.raises(ConfigError, match=message):
+            list(read_rows(tmp_path / "a.csv", settings))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json", "a.tsv", "a"])
+def test_what_is_no_table_is_called_by_its_name(tmp_path, name):
+    for data, kind in [
+        (b"%PDF-1.4\n%\xe2\xe3", "a PDF document"),
+        (bz2.compress(b"label,text"), "a bzip2 file"),
+        ("label\ttext\nham\thello\n".encode("utf-16-le"), "text in UTF-16-LE without a byte-order mark"),
+        (b"PK\x03\x04\x14\0xl/worksheets", "an Office document"),
+    ]:
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(DataError, match=f"must be text, got {kind}") as caught:
+            list(read_rows(tmp_path / name))
+        assert "iconv" not in str(caught.value)
+
+
+def test_bytes_of_another_encoding_are_named_with_place_and_flag(tmp_path):
+    (tmp_path / "a.csv").write_bytes("label,text\nham,Grüße\n".encode("latin-1"))
+    (tmp_path / "a.jsonl").write_bytes('{"text": "a"}\n{"text": "Grüße"}\n'.encode("latin-1"))
+    with pytest.raises(DataError, match=r"byte 0xfc at byte offset 17 .*--encoding windows-1252"):
+        list(read_rows(tmp_path / "a.csv"))
+    complaints: list[str] = []
+    assert len(list(read_rows(tmp_path / "a.jsonl", on_bad=complaints.append))) == 1
+    assert "line 2 must be UTF-8 text, found byte 0xfc" in complaints[0]
+    faults: list[str] = []
+    assert len(list(read_rows(tmp_path / "a.csv", on_fault=faults.append))) == 1
+    assert "0xfc" in faults[0]
+
+
+def test_a_nul_character_is_never_read_silently(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"label,text\nham,a\0b\n")
+    with pytest.raises(DataError, match="found a NUL character near byte offset 16"):
+        list(read_rows(tmp_path / "a.csv"))
+
+
+def test_bad_rows_are_counted_where_somebody_counts(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n[1]\n{"a": 2\n{"a": 3}\n')
+    complaints: list[str] = []
+    assert [row.value["a"] for row in read_rows(tmp_path / "a.jsonl", on_bad=complaints.append)] == [1, 3]
+    assert len(complaints) == 2
+    with pytest.raises(DataError, match="line 2 must be a JSON object, got list"):
+        list(read_rows(tmp_path / "a.jsonl"))
+
+
+def test_folders_hold_files_of_rows_by_their_suffix(tmp_path):
+    for name in ("b.csv.gz", "a.json", "c.md"):
+        (tmp_path / name).write_text("x")
+    assert [file.name for file in find_row_files(tmp_path)] == ["a.json", "b.csv.gz"]
+    assert find_row_files(tmp_path / "c.md") == [tmp_path / "c.md"]

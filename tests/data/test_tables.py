@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.data.tables import table_form, table_rows
+
+
+def rows_of(content: str, **how) -> list[dict[str, str]]:
+    found = [row for row, _ in table_rows(content, path="a", **how)]
+    assert not any(isinstance(row, DataError) for row in found), found
+    return found
+
+
+def written(rows, *, delimiter: str, quoting: int = csv.QUOTE_MINIMAL, end: str = "\r\n") -> str:
+    held = io.StringIO(newline="")
+    csv.writer(held, delimiter=delimiter, quoting=quoting, lineterminator=end).writerows(rows)
+    return held.getvalue()
+
+
+cells = st.text(
+    st.characters(codec="utf-8", exclude_characters="\0") | st.sampled_from("\",;|\t\n\r 'a"), max_size=12
+)
+texts = st.builds(lambda word, rest: word + rest, st.sampled_from(["win", "see", '"go', "a,b", "x;y"]), cells)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["ham", "spam"]), texts, cells), min_size=1, max_size=8),
+    st.sampled_from(",;|\t"),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    st.sampled_from(["\n", "\r\n"]),
+    st.booleans(),
+)
+def test_what_pythons_csv_writes_is_read_back(rows, delimiter, quoting, end, has_third):
+    names = ("label", "text", "note")[: 2 + has_third]
+    content = written(
+        [names, *(row[: 2 + has_third] for row in rows)], delimiter=delimiter, quoting=quoting, end=end
+    )
+    inner = [text.split("\n")[1:] for row in rows for text in row[1 : 2 + has_third] if '"' not in text]
+    if delimiter == "\t" and any(
+        lines and all(line.count("\t") == 1 + has_third for line in lines) for lines in inner
+    ):
+        return  # the lines inside of a cell look like rows of a table without quoting
+    assert rows_of(content) == [dict(zip(names, row)) for row in rows]
+
+
+one_line = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n\t"), min_size=1, max_size=12)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["ham", "spam"]), one_line), min_size=2, max_size=9))
+@example([("ham", '"quoted" at the start'), ("spam", 'and "inside" it')])
+@example([("ham", '"all of it"'), ("spam", "none of it")])
+@example([("ham", '"'), ("spam", '"')])
+def test_quote_marks_of_a_plain_tab_table_are_text(rows):
+    content = "".join(f"{label}\t{text}\n" for label, text in [*rows, ("ham", "a plain one")])
+    if '""' in content:
+        return  # doubled ones may be those of a CSV writer
+    assert [row["text"] for row in rows_of(content)] == [text for _, text in rows] + ["a plain one"]
+
+
+BODIES = ("see you, at six", "WIN a prize; now", "ok then", "call me | please", "a fifth one", "and the last")
+LABELS = ("ham", "spam", "ham", "ham", "spam", "ham")
+
+
+@pytest.mark.parametrize("delimiter", "\t,;|", ids=["tab", "comma", "semicolon", "bar"])
+@pytest.mark.parametrize(
+    ("header", "order"),
+    [
+        (("label", "text"), "lt"), (("text", "label"), "tl"), (("v1", "v2"), "lt"), (("Category", "Message"), "lt"),
+        (("sentence", "label"), "tl"), (("id", "LABEL", " Text "), "ilt"), (("label", "text", "source"), "lti"),
+        (("", "class", "content"), "ilt"), ((), "lt"), ((), "tl"), ((), "ilt"), ((), "itl"),
+    ],
+)  # fmt: skip
+def test_delimiter_and_header_are_recognised(delimiter, header, order):
+    columns = {"l": LABELS, "t": BODIES, "i": [f"{n}" for n in range(6)]}
+    rows = list(zip(*(columns[name] for name in order)))
+    content = written([header, *rows] if header else rows, delimiter=delimiter)
+    form = table_form(content)
+    assert (form.delimiter, form.has_header) == (delimiter, bool(header))
+    names = [name.strip() or str(i) for i, name in enumerate(header, start=1)] or [
+        {"l": "label", "t": "text", "i": str(i)}[name] for i, name in enumerate(order, start=1)
+    ]
+    assert rows_of(content) == [dict(zip(names, row)) for row in rows]
+
+
+def test_cola_as_published_is_known():
+    rows = [("gj04", "1", "", "Our friends won't buy this."), ("gj04", "0", "*", "They drank the pub.")] * 3
+    content = "".join("\t".join(row) + "\n" for row in rows)
+    assert [(row["label"], row["text"]) for row in rows_of(content)] == [(row[1], row[3]) for row in rows]
+
+
+def test_a_first_row_of_unknown_names_is_a_header_when_the_rows_below_say_so():
+    rows = [("mood", "utterance"), *zip(LABELS, BODIES)]
+    form = table_form(written(rows, delimiter=","))
+    assert (form.names, form.has_header) == (("mood", "utterance"), True)
+    assert not table_form(written(rows[1:], delimiter=",")).has_header
+
+
+def test_a_label_that_occurs_once_is_no_header():
+    form = table_form("unsure\tis this one or not\n" + "".join(f"{a}\t{b}\n" for a, b in zip(LABELS, BODIES)))
+    assert not form.has_header
+
+
+def test_named_fields_make_the_first_row_a_header_and_a_delimiter_may_be_named():
+    content = "a b;c d\nham;hi you, there\n"
+    assert rows_of(content, fields=["a b"]) == [{"a b": "ham", "c d": "hi you, there"}]
+    assert rows_of("x^y\nham^hi, you\n", fields=["x"], delimiter="^") == [{"x": "ham", "y": "hi, you"}]
+    assert rows_of("label,text\tnot\nham,a\tb\n", delimiter=",") == [{"label": "ham", "text\tnot": "a\tb"}]
+    assert table_form("ham\thi\n", delimiter="tab").delimiter == "\t"
+    with pytest.raises(ConfigError, match="one character, or the word tab, got '::'"):
+        table_form("a::b", delimiter="::")
+
+
+def test_a_field_may_be_longer_than_pythons_own_limit():
+    long = "word " * 100_000
+    assert rows_of(written([("label", "text"), ("ham", long)], delimiter=",")) == [
+        {"label": "ham", "text": long}
+    ]
+
+
+def test_a_table_of_one_column_is_one():
+    assert rows_of('text\n"one, two"\nthree\n') == [{"text": "one, two"}, {"text": "three"}]
+
+
+def test_bad_rows_keep_their_line_and_the_others_still_come():
+    found = list(table_rows('label,text\nham,"two\nlines"\nspam\nham,ok\n', path="a.csv"))
+    assert [where for _, where in found] == ["a.csv line 3", "a.csv line 4", "a.csv line 5"]
+    assert "must be label,text, found no ',' in 'spam'" in str(found[1][0])
