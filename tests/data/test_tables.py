@@ -37,6 +37,10 @@ texts = st.builds(lambda word, rest: word + rest, st.sampled_from(["win", "see",
     st.booleans(),
 )
 def test_what_pythons_csv_writes_is_read_back(rows, delimiter, quoting, end, has_third):
+    if (
+        end == "\n"
+    ):  # before Python 3.13 the writer leaves \r bare then, and no reader knows it from a line end
+        rows = [tuple(cell.replace("\r", "") for cell in row) for row in rows]
     names = ("label", "text", "note")[: 2 + has_third]
     content = written(
         [names, *(row[: 2 + has_third] for row in rows)], delimiter=delimiter, quoting=quoting, end=end
