@@ -240,7 +240,7 @@ def _place_to_cut(text: str, start: int, stop: int) -> int:
 
 def _usable_text(value: Any, origin: str, text_field: str) -> str:
     if isinstance(value, DataError):
-        raise value
+        raise DataError(f"{value} Such lines are left out with --skip-bad-lines.") from value
     if not isinstance(value, dict):
         raise DataError(
             f"{origin} must be a JSON object with the field {text_field!r}, found {type(value).__name__}; "

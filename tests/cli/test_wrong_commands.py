@@ -219,7 +219,13 @@ CASES: list[tuple[str, Callable[[Place], None], str, int, tuple[str, ...]]] = [
         ("old.txt", "byte offset 3", "0xe9"),
     ),
     ("folder without text", folder_of_pictures, f"{PRETRAIN} pictures", 3, ("pictures", ".txt")),
-    ("unknown kind of file", file("a.docx", "x"), f"{PRETRAIN} a.docx", 3, ("a.docx", ".jsonl")),
+    (
+        "no text at all",
+        file("a.docx", "PK\3\4 word/"),
+        f"{PRETRAIN} a.docx",
+        3,
+        ("a.docx", "Office document"),
+    ),
     (
         "jsonl with a bad line",
         file("t.jsonl", '{"text": "fine"}\n{"text": oops}\n'),
@@ -308,7 +314,13 @@ CASES: list[tuple[str, Callable[[Place], None], str, int, tuple[str, ...]]] = [
         3,
         ("m.tsv line 2", "tab"),
     ),
-    ("csv without header", file("m.csv", "a,b\n1,2\n"), f"{CLASSIFY} m.csv", 3, ("m.csv", "text and label")),
+    (
+        "csv without header",
+        file("m.csv", "a,b,c\n1,2,3\n"),
+        f"{CLASSIFY} m.csv",
+        3,
+        ("m.csv line 1", "--text-field"),
+    ),
     (
         "instructions broken",
         file("i.json", '[{"instruction": "a",\n "output" "b"}]'),
