@@ -37,7 +37,7 @@ from scratchlm.core.partials import standing
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.files import META_FILE, load_tokenizer
+from scratchlm.tokenizers.files import META_FILE, has_tokenizer, load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 
 GPT2_VOCAB_SIZE, PADDED_VOCAB_SIZE = 50257, 50304  # the second as nanoGPT rounds it up
@@ -260,11 +260,8 @@ def _task_beside(path: Path, model: GPTModel) -> dict[str, Any]:
 
 
 def _tokenizer(folder: Path, config: GPTConfig, saved: Mapping[str, Any]) -> Tokenizer:
-    if (folder / "tokenizer.json").is_file():
-        return load_tokenizer(folder / "tokenizer.json")
-    for vocab, merges in (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")):
-        if (folder / vocab).is_file() and (folder / merges).is_file():
-            return load_gpt2_tokenizer(folder / vocab, folder / merges)
+    if has_tokenizer(folder):
+        return load_tokenizer(folder)
     for place in (folder, _nanogpt_data(folder, saved)):
         if place is not None and (place / META_FILE).is_file():
             return load_tokenizer(place / META_FILE)

@@ -7,7 +7,7 @@ from pathlib import Path
 from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.assets import asset_path
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.tokenizers.files import load_tokenizer
+from scratchlm.tokenizers.files import has_tokenizer, load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 
 
@@ -20,6 +20,5 @@ def tokenizer_named(name: str) -> Tokenizer:
         return load_gpt2_tokenizer(asset_path("gpt2_bpe/encoder.json"), asset_path("gpt2_bpe/vocab.bpe"))
     path = Path(name)
     if path.is_dir():
-        in_folder = path / "tokenizer.json"
-        return load_tokenizer(in_folder if in_folder.exists() else resolve_model(path) / "tokenizer.json")
+        return load_tokenizer(path if has_tokenizer(path) else resolve_model(path) / "tokenizer.json")
     return load_tokenizer(path)

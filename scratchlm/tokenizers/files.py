@@ -1,4 +1,4 @@
-"""Reading any `tokenizer.json`."""
+"""Reading any tokenizer file or folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from scratchlm.core.errors import CheckpointError, ConfigError, TokenizerError
 from scratchlm.core.files import MAX_TOKENIZER_BYTES, read_json
 from scratchlm.core.pickle_reader import PickleReader
 from scratchlm.tokenizers.bpe import BPETokenizer
+from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 from scratchlm.tokenizers.huggingface_json import BPEParts, bpe_from_json, words_from_json
+from scratchlm.tokenizers.vocab_and_merges import MERGES_FILE, VOCAB_FILE, read_vocab_and_merges
 from scratchlm.tokenizers.word import LosslessWordTokenizer, StrictWordTokenizer, WordTokenizer
 
 META_FILE = "meta.pkl"  # of nanoGPT's character-level data
@@ -21,16 +23,22 @@ _WORD_CLASSES = {kind.__name__: kind for kind in (StrictWordTokenizer, WordToken
 def load_tokenizer(
     path: str | Path, *, engine: Literal["python", "tiktoken"] = "python"
 ) -> BPETokenizer | WordTokenizers:
-    """The tokenizer that a `tokenizer.json`, or the folder that holds it, describes.
+    """The tokenizer that a `tokenizer.json`, or a folder, describes.
 
-    Reads what our tokenizers save, byte-level BPE files of Hugging Face, with equal ids, and nanoGPT's
-    `meta.pkl`, whose pickle is not run.
+    Reads what our tokenizers save, byte-level BPE of Hugging Face, with equal ids (`tokenizer.json`, or a folder with
+    `vocab.json` and `merges.txt`), OpenAI's `encoder.json` with `vocab.bpe`, and nanoGPT's `meta.pkl`, whose pickle
+    is not run.
     engine: for BPE, who runs the merges; see BPETokenizer.
     Raises: TokenizerError naming the file and what is damaged, or which setting of it we do not have.
     """
     path = Path(path)
     if path.suffix == ".pkl":
         return characters_of_nanogpt(path)
+    if path.is_dir() and not (path / "tokenizer.json").is_file():
+        if (path / VOCAB_FILE).is_file() and (path / MERGES_FILE).is_file():
+            return _build(read_vocab_and_merges(path), where=path, engine=engine)
+        if (path / "encoder.json").is_file() and (path / "vocab.bpe").is_file():
+            return load_gpt2_tokenizer(path / "encoder.json", path / "vocab.bpe", engine=engine)
     if path.is_dir():
         path = path / "tokenizer.json"
     value = read_json(path, max_bytes=MAX_TOKENIZER_BYTES, error=TokenizerError)
@@ -45,6 +53,23 @@ def load_tokenizer(
     parts = (
         bpe_from_json(value, where=str(path)) if kind == "BPE" else words_from_json(value, where=str(path))
     )
+    return _build(parts, where=path, engine=engine)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether `load_tokenizer` finds the files of a tokenizer in a folder."""
+    pairs = ((VOCAB_FILE, MERGES_FILE), ("encoder.json", "vocab.bpe"))
+    return (folder / "tokenizer.json").is_file() or any(
+        (folder / vocab).is_file() and (folder / merges).is_file() for vocab, merges in pairs
+    )
+
+
+def _build(
+    parts: BPEParts | tuple[str, dict[str, int], dict[str, int]],
+    *,
+    where: Path,
+    engine: Literal["python", "tiktoken"],
+) -> BPETokenizer | WordTokenizers:
     try:
         if not isinstance(parts, BPEParts):
             return _build_words(*parts)
@@ -53,9 +78,9 @@ def load_tokenizer(
     except ConfigError as cause:
         if engine == "tiktoken":
             raise
-        raise TokenizerError(f"{path}: {cause}") from cause
+        raise TokenizerError(f"{where}: {cause}") from cause
     except TokenizerError as cause:
-        raise TokenizerError(f"{path}: {cause}") from cause
+        raise TokenizerError(f"{where}: {cause}") from cause
 
 
 def characters_of_nanogpt(path: Path) -> LosslessWordTokenizer:

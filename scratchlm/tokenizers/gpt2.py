@@ -27,7 +27,7 @@ def load_gpt2_tokenizer(
     vocab = _read_vocab(Path(encoder_json))
     end_of_text = END_OF_TEXT.encode()
     special_tokens = {END_OF_TEXT: vocab.pop(end_of_text)} if end_of_text in vocab else {}
-    merges = _read_merges(Path(vocab_bpe), most=len(vocab))
+    merges = read_merges(Path(vocab_bpe), most=len(vocab))
     if len(vocab) != 256 + len(merges):
         raise TokenizerError(
             f"{encoder_json} and {vocab_bpe} must belong together, found {len(vocab)} tokens, but "
@@ -49,9 +49,12 @@ def _read_vocab(path: Path) -> dict[bytes, int]:
     return {from_symbols(symbols, where=str(path)): id_ for symbols, id_ in value.items()}
 
 
-def _read_merges(path: Path, *, most: int) -> list[Merge]:
-    """One merge a line, `Ġ t`; the first line may be a `#version` line. Each merge makes a token: more than `most`
-    are too many, and what follows is not read."""
+def read_merges(path: Path, *, most: int) -> list[Merge]:
+    """The merges of a file with one a line, `Ġ t`, after a `#version` line that may be missing.
+
+    Each merge makes a token: more than `most` are too many, and what follows is not read.
+    Raises: TokenizerError naming the line that holds no two tokens.
+    """
     merges: list[Merge] = []
     text = read_utf8(path, max_bytes=MAX_SETTINGS_BYTES, error=TokenizerError)
     for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):

@@ -107,7 +107,7 @@ def bpe_from_json(value: Mapping[str, Any], *, where: str) -> BPEParts:
             raise unsupported(where, key, model[key])
     _check_decoder(value.get("decoder"), where)
     symbols = _get(model, "vocab", dict, where)
-    added_tokens = _added_tokens(value, symbols, where)
+    added_tokens = number_added_tokens(value.get("added_tokens"), symbols, where=where)
     merges = _merges(_get(model, "merges", list, where), where)
     steps: tuple[Step, ...] = read_steps(
         value.get("pre_tokenizer"), STEPS, section="pre_tokenizer", where=where
@@ -125,10 +125,10 @@ def bpe_from_json(value: Mapping[str, Any], *, where: str) -> BPEParts:
         begin_of_text=_begin_of_text(value.get("post_processor"), where),
         kept={key: value[key] for key in _KEPT if value.get(key) is not None},
     )
-    return BPEParts(merges, _vocab(symbols, added_tokens, merges), added_tokens, variant)
+    return BPEParts(merges, ordinary_tokens(symbols, added_tokens, merges), added_tokens, variant)
 
 
-def _vocab(
+def ordinary_tokens(
     symbols: Mapping[str, int], added_tokens: Sequence[AddedToken], merges: Sequence[Merge]
 ) -> dict[bytes, int]:
     """The ordinary tokens. An added token's string is one of them only where merges need it.
@@ -143,6 +143,38 @@ def _vocab(
         if token not in added or text in needed:
             vocab[text] = id_
     return vocab
+
+
+def number_added_tokens(entries: Any, symbols: Mapping[str, int], *, where: str) -> list[AddedToken]:
+    """The added tokens, numbered as `tokenizers` does: as in the vocabulary, else one after the other behind it.
+
+    entries: objects with content, id and flags, as the file lists them.
+
+    Raises: TokenizerError when the file says something else of a token of the vocabulary.
+    """
+    tokens: dict[str, AddedToken] = {}
+    next_id = len(symbols)
+    for entry in _get({"added_tokens": entries or []}, "added_tokens", list, where):
+        if not isinstance(entry, dict):
+            raise TokenizerError(
+                f"{where} must hold added_tokens as objects, found {entry!r}; the file is damaged."
+            )
+        flags = {key: flag for key, flag in entry.items() if key not in ("content", "id")}
+        for key, flag in flags.items():
+            if key not in AddedToken.__slots__ or not isinstance(flag, bool):
+                raise unsupported(where, f"added_tokens: {key}", flag)
+        content, id_ = _get(entry, "content", str, where), _get(entry, "id", int, where)
+        if content in symbols and symbols[content] != id_:
+            raise TokenizerError(
+                f"{where} must give {content!r} one id, found {id_} and {symbols[content]!r}; the file is "
+                "damaged."
+            )
+        if content in tokens or not content:
+            continue
+        if content not in symbols:
+            id_, next_id = next_id, next_id + 1
+        tokens[content] = AddedToken(content=content, id=id_, **flags)
+    return list(tokens.values())
 
 
 def words_to_json(
@@ -181,7 +213,14 @@ def words_from_json(value: Mapping[str, Any], *, where: str) -> tuple[str, dict[
             "word-level files of other programs cannot be read."
         )
     vocab = _get(model, "vocab", dict, where)
-    return class_name, vocab, {token.content: token.id for token in _added_tokens(value, vocab, where)}
+    return (
+        class_name,
+        vocab,
+        {
+            token.content: token.id
+            for token in number_added_tokens(value.get("added_tokens"), vocab, where=where)
+        },
+    )
 
 
 def _document(
@@ -206,36 +245,6 @@ def _document(
 
 def _by_id(ids: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(ids.items(), key=lambda item: item[1]))
-
-
-def _added_tokens(value: Mapping[str, Any], symbols: Mapping[str, int], where: str) -> list[AddedToken]:
-    """The added tokens, numbered as `tokenizers` does: as in the vocabulary, else one after the other behind it.
-
-    Raises: TokenizerError when the file says something else of a token of the vocabulary.
-    """
-    tokens: dict[str, AddedToken] = {}
-    next_id = len(symbols)
-    for entry in _get(value, "added_tokens", list, where) if value.get("added_tokens") is not None else []:
-        if not isinstance(entry, dict):
-            raise TokenizerError(
-                f"{where} must hold added_tokens as objects, found {entry!r}; the file is damaged."
-            )
-        flags = {key: flag for key, flag in entry.items() if key not in ("content", "id")}
-        for key, flag in flags.items():
-            if key not in AddedToken.__slots__ or not isinstance(flag, bool):
-                raise unsupported(where, f"added_tokens: {key}", flag)
-        content, id_ = _get(entry, "content", str, where), _get(entry, "id", int, where)
-        if content in symbols and symbols[content] != id_:
-            raise TokenizerError(
-                f"{where} must give {content!r} one id, found {id_} and {symbols[content]!r}; the file is "
-                "damaged."
-            )
-        if content in tokens or not content:
-            continue
-        if content not in symbols:
-            id_, next_id = next_id, next_id + 1
-        tokens[content] = AddedToken(content=content, id=id_, **flags)
-    return list(tokens.values())
 
 
 def _merges(values: list[Any], where: str) -> list[Merge]:

@@ -20,6 +20,13 @@ _MAX_REPEATS = 10_000  # all counts of a pattern multiplied; GPT-4's has one, {1
 _COUNT = re.compile(r"\{\s*(\d*)\s*,?\s*(\d*)\s*\}")
 
 
+_WORD = r"\p{L}\p{M}\p{N}\p{Pc}"  # \w of Oniguruma; of Python it also has the joiners of emoji
+_SAME_ESCAPES = "dDsSpPnrtfvaAzGux"  # letters that mean the same after a backslash
+_PARTS = re.compile(
+    r"\\[pP]\{[^}]*\}|\\.|\[:\^?\w+:\]|\[\^?|\]|\(\?[a-zA-Z~-]+|\{\d*(?:,\d*)?\}\+|&&|.", re.DOTALL
+)
+
+
 class Pattern(NamedTuple):
     """What a step looks for: a regular expression, or a string as it stands."""
 
@@ -55,12 +62,14 @@ class Pattern(NamedTuple):
 def compile_pattern(pattern: str) -> regex.Pattern[str]:
     """Compile a pattern of a tokenizer's file.
 
-    Which characters are letters and numbers is decided by the Unicode version of the `regex` package.
-    Raises: ConfigError when the pattern is no regular expression, or would fill the memory.
+    It means what it means to `tokenizers`, whose regular expressions are Oniguruma's. Which characters are letters and
+    numbers is decided by the Unicode version of the `regex` package.
+    Raises: ConfigError when the pattern is no regular expression, would fill the memory, or has a part that Python
+        cannot read in the same way.
     """
     _check_size(pattern)
     try:
-        return regex.compile(pattern)
+        return regex.compile(_in_python(pattern))
     except (regex.error, RecursionError) as cause:
         raise ConfigError(
             f"the pattern must be a regular expression, got {pattern!r:.500} ({cause}); correct it."
@@ -80,3 +89,43 @@ def _check_size(pattern: str) -> None:
         f"the pattern must have at most {_MAX_PATTERN_CHARS:,} characters and repeat at most {_MAX_REPEATS:,} "
         f"times, got {pattern!r:.100} ({len(pattern):,} characters); shorten it or lower the counts in braces."
     )
+
+
+def _in_python(pattern: str) -> str:
+    """A pattern of Oniguruma's, written for the `regex` package; refuses what only one of the two has."""
+    written: list[str] = []
+    in_set = False
+    for part in _PARTS.findall(pattern):
+        if part[0] == "\\" and len(part) == 2 and part[1].isalpha() and part[1] not in _SAME_ESCAPES:
+            replacement = _escape(part[1], in_set)
+        elif in_set:
+            replacement = None if part in ("[", "[^", "&&") else part  # a set within a set
+        elif part in ("^", "$"):  # of every line, not of the text
+            replacement = r"(?:\A|(?<=\n)(?!\Z))" if part == "^" else r"(?=\n|\Z)"
+        elif part.startswith("(?"):
+            replacement = part if part in ("(?i", "(?-i") else None
+        elif (
+            part[0] == "{" and part[-1] == "+"
+        ):  # in Python a repeat that gives nothing back, there one of repeats
+            low = part[1:-2].split(",")[0] or "0"
+            replacement = f"{{{low},}}" if low in ("0", "1") and part != "{0}+" else None
+        else:
+            replacement = part
+        if replacement is None:
+            raise ConfigError(
+                f"the pattern must mean the same in Python as in `tokenizers`, got {part!r} in {pattern!r:.200}, which "
+                "does not; write it in another way."
+            )
+        in_set = part.startswith("[") or in_set if part != "]" else False
+        written.append(replacement)
+    return "".join(written)
+
+
+def _escape(letter: str, in_set: bool) -> str | None:
+    if letter == "w":
+        return _WORD if in_set else f"[{_WORD}]"
+    if letter == "W" and not in_set:
+        return f"[^{_WORD}]"
+    if letter == "b" and not in_set:
+        return rf"(?:(?<=[{_WORD}])(?![{_WORD}])|(?<![{_WORD}])(?=[{_WORD}]))"
+    return None
