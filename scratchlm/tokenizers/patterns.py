@@ -20,7 +20,7 @@ _MAX_REPEATS = 10_000  # all counts of a pattern multiplied; GPT-4's has one, {1
 _COUNT = re.compile(r"\{\s*(\d*)\s*,?\s*(\d*)\s*\}")
 
 
-_WORD = r"\p{L}\p{M}\p{N}\p{Pc}"  # \w of Oniguruma; of Python it also has the joiners of emoji
+_WORD = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}"  # \w in Oniguruma; in Python it also has the joiners of emoji
 _SAME_ESCAPES = "dDsSpPnrtfvaAzGux"  # letters that mean the same after a backslash
 _PARTS = re.compile(
     r"\\[pP]\{[^}]*\}|\\.|\[:\^?\w+:\]|\[\^?|\]|\(\?[a-zA-Z~-]+|\{\d*(?:,\d*)?\}\+|&&|.", re.DOTALL
@@ -122,10 +122,8 @@ def _in_python(pattern: str) -> str:
 
 
 def _escape(letter: str, in_set: bool) -> str | None:
-    if letter == "w":
-        return _WORD if in_set else f"[{_WORD}]"
-    if letter == "W" and not in_set:
-        return f"[^{_WORD}]"
-    if letter == "b" and not in_set:
-        return rf"(?:(?<=[{_WORD}])(?![{_WORD}])|(?<![{_WORD}])(?=[{_WORD}]))"
-    return None
+    if in_set:
+        return _WORD if letter == "w" else None
+    word, other = f"[{_WORD}²³¹¼½¾]", f"[^{_WORD}²³¹¼½¾]"  # six more, outside a set
+    border = f"(?:(?<={word})(?!{word})|(?<!{word})(?={word}))"
+    return {"w": word, "W": other, "b": border}.get(letter)
