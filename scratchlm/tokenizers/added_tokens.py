@@ -55,7 +55,7 @@ class AddedTokenFinder:
     def parts(self, text: str, allowed: Collection[str]) -> Iterator[tuple[str, int | None]]:
         """Stretches of normalized text with None, and added tokens with their ids, in order."""
         if self._all_special and not allowed:
-            if text := normalize(text, self._normalizers):
+            if text and (text := normalize(text, self._normalizers)):
                 yield text, None
             return
         for part, id_ in _cut(text, self._raw, self._raw_pattern, allowed):

@@ -313,7 +313,7 @@ def _is_fine(token: AddedToken, vocab: Mapping[bytes, int]) -> bool:
     same = from_symbols(token.content, where="") if is_spelt_in_symbols(token.content) else None
     if same is not None and vocab.get(same) == token.id:
         return False
-    if not token.content or token.content.encode("utf-8") in vocab:
+    if not token.content or (same is not None and token.content.encode("utf-8") in vocab):
         raise TokenizerError(
             f"a special token must not be empty or equal an ordinary token, found {token.content!r}; rename it."
         )

@@ -14,9 +14,16 @@ LLAMA3_PATTERN = (  # GPT-4's cl100k pattern, but for possessive repeats, which 
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 QWEN2_PATTERN = LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+O200K_PATTERN = (  # of GPT-4o and gpt-oss: a word ends where capital letters begin
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    rf"|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 GPT2 = BPEVariant()
-SMOLLM = BPEVariant(steps=(Digits(individual_digits=True), ByteLevel()))
+SMOLLM = BPEVariant(steps=(Digits(individual_digits=True), ByteLevel()))  # and StarCoder
 CL100K = BPEVariant(steps=steps_of(LLAMA3_PATTERN))
 LLAMA3 = BPEVariant(steps=steps_of(LLAMA3_PATTERN), ignore_merges=True)
 QWEN2 = BPEVariant(steps=steps_of(QWEN2_PATTERN), normalizers=(NFC(),))
+O200K = BPEVariant(steps=steps_of(O200K_PATTERN))

@@ -139,8 +139,14 @@ def ordinary_tokens(
     needed = {part for left, right in merges for part in (left, right, left + right)} if added else set()
     vocab: dict[bytes, int] = {}
     for token, id_ in symbols.items():
-        text = from_symbols(token, where="") if is_spelt_in_symbols(token) else token.encode()
-        if token not in added or text in needed:
+        is_spelt = is_spelt_in_symbols(token)
+        text = from_symbols(token, where="") if is_spelt else token.encode()
+        if token not in added or (is_spelt and text in needed):
+            if text in vocab:
+                raise TokenizerError(
+                    f"a vocabulary must hold each token once, got {vocab[text]!r} and {id_!r} for {text!r}, once in "
+                    "byte symbols and once as it is; list the latter among the added tokens."
+                )
             vocab[text] = id_
     return vocab
 

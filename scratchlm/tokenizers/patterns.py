@@ -49,13 +49,11 @@ class Pattern(NamedTuple):
 
     @property
     def compiled(self) -> regex.Pattern[str]:
-        """The compiled expression; an empty string matches nothing, as in `tokenizers`.
+        """The compiled expression; an empty string matches at every place.
 
         Raises: ConfigError when the pattern is no regular expression, or would fill the memory.
         """
-        if self.is_regex:
-            return compile_pattern(self.text)
-        return compile_pattern(regex.escape(self.text) if self.text else "(?!)")
+        return compile_pattern(self.text if self.is_regex else regex.escape(self.text))
 
 
 @lru_cache(maxsize=64)
