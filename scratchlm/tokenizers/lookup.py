@@ -28,6 +28,6 @@ def _look_up_one(table: Mapping[int, T], id_: SupportsIndex, position: int) -> T
         return table[operator.index(id_)]
     except (KeyError, TypeError):
         raise TokenizerError(
-            f"ids must be whole numbers from 0 to {max(table, default=-1)}, got {id_!r} at position {position}; "
+            f"ids must be whole numbers from 0 to {max(table, default=-1)}, found {id_!r} at position {position}; "
             "were they made by another tokenizer, or is this a batch of several rows?"
         ) from None

@@ -90,7 +90,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "strip left": {"normalizer": {"type": "Strip", "strip_left": True, "strip_right": False}},
     "prepend": {"normalizer": {"type": "Prepend", "prepend": "_"}},
     "replace": {"normalizer": {"type": "Replace", "pattern": {"String": "a"}, "content": r"\1"}},
-    "replace nothing": {"normalizer": {"type": "Replace", "pattern": {"String": ""}, "content": "-"}},
     "replace a pattern": {"normalizer": {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}},
     "no change": normalizer(),
     "three changes": normalizer({"type": "NFD"}, {"type": "StripAccents"}, {"type": "Lowercase"}),
