@@ -300,7 +300,9 @@ def _check_ids(vocab: Mapping[bytes, int], added_tokens: Sequence[AddedToken]) -
                 f"{token!r}; give one of them another id."
             )
         bytes_of_id[id_] = token
-    bytes_of_id.n_ids = max(bytes_of_id, default=-1) + 1
+    if not bytes_of_id:
+        raise TokenizerError("a vocabulary must hold at least one token, got none; the file is cut short.")
+    bytes_of_id.n_ids = max(bytes_of_id) + 1
     return bytes_of_id
 
 

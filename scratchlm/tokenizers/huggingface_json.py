@@ -154,12 +154,13 @@ def ordinary_tokens(
 def number_added_tokens(entries: Any, symbols: Mapping[str, int], *, where: str) -> list[AddedToken]:
     """The added tokens, numbered as `tokenizers` does: as in the vocabulary, else one after the other behind it.
 
+    Where a hole in the vocabulary's ids would give a number out twice, the entry's own id counts.
     entries: objects with content, id and flags, as the file lists them.
 
     Raises: TokenizerError when the file says something else of a token of the vocabulary.
     """
     tokens: dict[str, AddedToken] = {}
-    next_id = len(symbols)
+    next_id, taken = len(symbols), set(symbols.values())
     for entry in _get({"added_tokens": entries or []}, "added_tokens", list, where):
         if not isinstance(entry, dict):
             raise TokenizerError(
@@ -177,7 +178,7 @@ def number_added_tokens(entries: Any, symbols: Mapping[str, int], *, where: str)
             )
         if content in tokens or not content:
             continue
-        if content not in symbols:
+        if content not in symbols and next_id not in taken:
             id_, next_id = next_id, next_id + 1
         tokens[content] = AddedToken(content=content, id=id_, **flags)
     return list(tokens.values())

@@ -59,7 +59,7 @@ def _variant(folder: Path, settings: dict[str, Any]) -> BPEVariant:
     if name in _BY_CLASS:
         return _BY_CLASS[name]
     model_type = _optional(folder / "config.json").get("model_type")
-    if name in _ANY_CLASS and (model_type is None or model_type in _BY_MODEL):
+    if name in _ANY_CLASS and (model_type is None or str(model_type) in _BY_MODEL):
         return GPT2 if model_type is None else _BY_MODEL[model_type]
     raise TokenizerError(
         f"{folder} must hold a tokenizer.json, or name one of the families {', '.join(_BY_CLASS)}, got tokenizer_class "
@@ -108,10 +108,10 @@ def _flags(token: Any) -> dict[str, Any]:
 def _check_complete(folder: Path, vocab: dict[bytes, int], merges: list[tuple[bytes, bytes]]) -> None:
     made = {left + right for left, right in merges}
     unmade = [token for token in vocab if len(token) > 1 and token not in made]
-    if len(unmade) > len(vocab) // 20:  # a few words that were added by hand are fine
+    if not vocab or len(unmade) > len(vocab) // 20:  # a few words that were added by hand are fine
         raise TokenizerError(
             f"{folder}/{VOCAB_FILE} and {MERGES_FILE} must belong together, but no merge makes {len(unmade)} of the "
-            f"{len(vocab)} tokens, such as {unmade[-1]!r}; one of them is cut short: get both again."
+            f"{len(vocab)} tokens; one of them is cut short: get both again."
         )
 
 
