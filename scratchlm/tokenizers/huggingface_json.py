@@ -160,7 +160,7 @@ def number_added_tokens(entries: Any, symbols: Mapping[str, int], *, where: str)
     Raises: TokenizerError when the file says something else of a token of the vocabulary.
     """
     tokens: dict[str, AddedToken] = {}
-    next_id, taken = len(symbols), set(symbols.values())
+    next_id, taken = len(symbols), {id_ for id_ in symbols.values() if isinstance(id_, int)}
     for entry in _get({"added_tokens": entries or []}, "added_tokens", list, where):
         if not isinstance(entry, dict):
             raise TokenizerError(
