@@ -62,11 +62,11 @@ class InstructionExamples:
         end = answer_end_id(template, tokenizer)
         if end is None:
             raise ConfigError(
-                "instruction tuning needs an end-of-text token to learn where answers stop, found none in "
-                "the tokenizer; train it with <|endoftext|>."
+                "instruction tuning needs an end-of-text token to learn where answers stop, and the tokenizer has "
+                "none; train it with <|endoftext|>."
             )
         if not entries:
-            raise DataError("instruction tuning needs entries, found none; check the file and the split.")
+            raise DataError("instruction tuning needs entries, got none; check the file and the split.")
         self.pad_id = end if tokenizer.end_of_text_id is None else tokenizer.end_of_text_id
         self.template = template
         self.packing = packing
@@ -94,7 +94,7 @@ class InstructionExamples:
     def _report(self, n_entries: int, max_length: int | None) -> None:
         if not self._inputs:
             raise DataError(
-                f"instruction tuning needs answers within max_length, found all {n_entries} prompts to fill "
+                f"instruction tuning needs answers within max_length, but each of the {n_entries} prompts fills "
                 f"{max_length} tokens alone; raise max_length or use a shorter template."
             )
         if self.n_left_out:

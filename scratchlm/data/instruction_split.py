@@ -64,8 +64,8 @@ def split_leak_free(entries: Sequence[Instruction], *, seed: int = 123) -> Instr
     empty = [name for name, part in parts.items() if not part]
     if empty:
         raise DataError(
-            f"a leak-free split needs entries in each part, found none for {empty[0]} out of {len(entries)}; give more "
-            "data, another seed, or take the split of the book."
+            f"a leak-free split needs entries in each part, got none for {empty[0]} out of {len(entries)}; give more "
+            "data, another seed, or the book's split (--split book)."
         )
     return InstructionSplit(**parts)
 

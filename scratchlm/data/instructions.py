@@ -146,7 +146,7 @@ def split_held_out(
     if not 0 < val_fraction < 1:
         raise ConfigError(f"val_fraction must lie between 0 and 1, got {val_fraction}; 0.05 is usual.")
     if len(entries) != len(held_out):
-        raise DataError(f"each entry needs one mark, found {len(entries)} entries and {len(held_out)} marks.")
+        raise DataError(f"each entry needs one mark, got {len(entries)} entries and {len(held_out)} marks.")
     rest = [entry for entry, is_held_out in zip(entries, held_out) if not is_held_out]
     is_val = [_place(entry, seed) < val_fraction for entry in rest]
     return _checked(
@@ -162,7 +162,7 @@ def _checked(
 ) -> InstructionSplit:
     if not (train and val and test):
         raise DataError(
-            f"a split needs entries in each part, found {len(train)} for training, {len(val)} for validation "
+            f"a split needs entries in each part, got {len(train)} for training, {len(val)} for validation "
             f"and {len(test)} for test out of {n}; give more data or other fractions."
         )
     return InstructionSplit(train=list(train), val=list(val), test=list(test))

@@ -90,11 +90,11 @@ class PreferenceExamples:
             raise ConfigError(f"max_length must be at least 1 token, got {max_length}; raise it.")
         if tokenizer.end_of_text_id is None:
             raise ConfigError(
-                "preference tuning needs an end-of-text token, since where an answer stops is part of it, found "
-                "none in the tokenizer; train it with <|endoftext|>."
+                "preference tuning needs an end-of-text token, since where an answer stops is part of it, and the "
+                "tokenizer has none; train it with <|endoftext|>."
             )
         if not pairs:
-            raise DataError("preference tuning needs pairs, found none; check the file and the split.")
+            raise DataError("preference tuning needs pairs, got none; check the file and the split.")
         self.pad_id = tokenizer.end_of_text_id
         self.n_truncated = 0
         self._rows: list[tuple[_Row, _Row]] = []
@@ -123,7 +123,7 @@ class PreferenceExamples:
     def _report(self, n_pairs: int, max_length: int | None) -> None:
         if not self._rows:
             raise DataError(
-                f"preference tuning needs answers that differ within max_length, found none in {n_pairs} pairs cut "
+                f"preference tuning needs answers that differ within max_length, got none in {n_pairs} pairs cut "
                 f"to {max_length} tokens; raise max_length or use a shorter template."
             )
         if self.n_left_out:

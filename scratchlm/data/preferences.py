@@ -195,7 +195,7 @@ def split_preferences(
     )
     if not (split.train and split.val and split.test):
         raise DataError(
-            f"a split needs pairs in each part, found {len(split.train)} for training, {len(split.val)} for "
+            f"a split needs pairs in each part, got {len(split.train)} for training, {len(split.val)} for "
             f"validation and {len(split.test)} for test out of {len(pairs)}; give at least 10 or other fractions."
         )
     return split

@@ -68,11 +68,11 @@ def read_task_items(
         if limit is not None and len(items) == limit:
             break
         if not isinstance(value, dict):
-            raise DataError(f"{origin} must be a JSON object, found {type(value).__name__}; repair the file.")
+            raise DataError(f"{origin} must be a JSON object, got {type(value).__name__}; repair the file.")
         kind = kind or _kind_of(value, origin)
         items.append(_READERS[kind](value, origin))
     if kind is None or not items:
-        raise DataError(f"{path} should hold questions, found none; check the file and --limit.")
+        raise DataError(f"{path} must hold questions, got none; check the file and --limit.")
     return kind, items
 
 
@@ -80,7 +80,7 @@ def _rows(path: Path) -> Iterator[tuple[Any, str]]:
     if path.suffix == ".json":
         values = read_json(path, max_bytes=None)
         if not isinstance(values, list):
-            raise DataError(f"{path} must be a list of objects, found {type(values).__name__}; use .jsonl.")
+            raise DataError(f"{path} must be a list of objects, got {type(values).__name__}; use .jsonl.")
         yield from ((value, f"{path} item {number}") for number, value in enumerate(values, start=1))
         return
     for number, line in enumerate(read_utf8(path).split("\n"), start=1):
@@ -104,7 +104,7 @@ def _kind_of(value: Mapping[str, Any], origin: str) -> TaskKind:
 def _cloze(value: Mapping[str, Any], origin: str) -> ClozeItem:
     found = re.fullmatch(r"(.*\S)(\s+\S+)", _text(value, "text", origin).rstrip(), re.DOTALL)
     if found is None:
-        raise DataError(f"{origin} must have at least two words in 'text', found fewer; remove the line.")
+        raise DataError(f"{origin} must have at least two words in 'text', got fewer; remove the line.")
     return ClozeItem(context=found[1], target=found[2], origin=origin)
 
 
@@ -118,10 +118,10 @@ def _choice(value: Mapping[str, Any], origin: str) -> ChoiceItem:
         choices = _texts(value["choices"], "text", origin)
         labels, wanted = _texts(value["choices"], "label", origin), value.get("answerKey")
         if len(labels) != len(choices):
-            raise DataError(f"{origin} must label every choice, found {len(labels)} for {len(choices)}.")
+            raise DataError(f"{origin} must label every choice, got {len(labels)} for {len(choices)}.")
     elif "choices" not in value:
         raise DataError(
-            f"{origin} must have choices or endings, found {', '.join(map(repr, value)) or 'nothing'}; a file holds "
+            f"{origin} must have choices or endings, got {', '.join(map(repr, value)) or 'nothing'}; a file holds "
             "questions of one kind, that of --kind or of its first line."
         )
     else:
@@ -133,11 +133,11 @@ def _choice(value: Mapping[str, Any], origin: str) -> ChoiceItem:
     wanted = str(wanted) if isinstance(wanted, (int, str)) and not isinstance(wanted, bool) else ""
     if labels is choices and choices.count(wanted) > 1:
         raise DataError(
-            f"{origin} must name the right choice, found {wanted!r:.40} twice among them; give its place, from 0."
+            f"{origin} must name the right choice, got {wanted!r:.40} twice among them; give its place, from 0."
         )
     if len(choices) < 2 or wanted not in labels:
         raise DataError(
-            f"{origin} must have two or more choices and name the right one, found {len(choices)} and the answer "
+            f"{origin} must have two or more choices and name the right one, got {len(choices)} and the answer "
             f"{wanted!r}; it may be one of {', '.join(labels)!r:.80}. Sets for contests come without answers."
         )
     delimiter = "" if not context or context[-1].isspace() else " "
@@ -168,7 +168,7 @@ def _generation(value: Mapping[str, Any], origin: str) -> GenerationItem:
     answers = _texts(value, "answer", origin) if is_list else (_text(value, "answer", origin),)
     prompt = _text(value, "prompt" if "prompt" in value else "question", origin)
     if not answers:
-        raise DataError(f"{origin} must have an answer, found an empty list; remove the line.")
+        raise DataError(f"{origin} must have an answer, got an empty list; remove the line.")
     number = None if is_list else marked_number(answers[0])
     if number is not None and "prompt" not in value:
         prompt = f"Question: {prompt}\nAnswer:"
@@ -178,16 +178,14 @@ def _generation(value: Mapping[str, Any], origin: str) -> GenerationItem:
 def _text(value: Mapping[str, Any], key: str, origin: str) -> str:
     text = value.get(key)
     if not isinstance(text, str) or not text.strip():
-        raise DataError(
-            f"{origin} must have text in {key!r}, found {text!r:.40}; fill it or remove the line."
-        )
+        raise DataError(f"{origin} must have text in {key!r}, got {text!r:.40}; fill it or remove the line.")
     return text
 
 
 def _texts(value: Mapping[str, Any], key: str, origin: str) -> tuple[str, ...]:
     texts = value.get(key)
     if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise DataError(f"{origin} must have a list of texts in {key!r}, found {texts!r:.60}; correct it.")
+        raise DataError(f"{origin} must have a list of texts in {key!r}, got {texts!r:.60}; correct it.")
     return tuple(texts)
 
 

@@ -120,7 +120,7 @@ def score_answers(answers: Sequence[Answer]) -> AnswerScores:
     Raises: DataError for no answers.
     """
     if not answers:
-        raise DataError("scoring needs answers, found none; check the test entries.")
+        raise DataError("scoring needs answers, got none; check the test entries.")
     n_exact = sum(answer.is_exact for answer in answers)
     f1 = [answer.f1 for answer in answers]
     return AnswerScores(

@@ -123,7 +123,7 @@ class PreferenceTask:
                 n_pairs += pairs.n_targets
                 n_tokens += int((pairs.targets != IGNORE_INDEX).sum())
         if n_pairs == 0:
-            raise DataError("preference figures need a pair, found none; check masking and max_length.")
+            raise DataError("preference figures need a pair, got none; check masking and max_length.")
         found = {name: value / n_pairs for name, value in sums.items() if name != "kl"}
         found["reward_margin"] = found["chosen_reward"] - found["rejected_reward"]
         return {**found, "kl": sums["kl"] / n_tokens} if self.needs_reference else found
@@ -136,7 +136,7 @@ class PreferenceTask:
         assert isinstance(batch, PreferenceBatch), "preference tuning takes PreferenceExamples"
         if self.needs_reference and batch.reference is None:
             raise DataError(
-                f"the loss {self.kind} needs the reference's log-probabilities, found none; call ask_reference first."
+                f"the loss {self.kind} needs the reference's log-probabilities, got none; call ask_reference first."
             )
         return batch
 

@@ -98,7 +98,7 @@ def test_an_entry_whose_prompt_just_leaves_one_target_stays(byte_tokenizer):
     n_prompt = len(PLAIN.prompt(entry("a", "b")))
     examples = InstructionExamples([entry("a", "b")], byte_tokenizer, template=PLAIN, max_length=n_prompt)
     assert examples.batch([0]).n_targets == 1
-    with pytest.raises(DataError, match="all 1 prompts to fill"):
+    with pytest.raises(DataError, match="each of the 1 prompts fills"):
         InstructionExamples([entry("a", "b")], byte_tokenizer, template=PLAIN, max_length=n_prompt - 1)
 
 
@@ -109,7 +109,7 @@ def test_text_never_becomes_a_special_token(byte_tokenizer):
 
 
 def test_settings_and_data_that_mean_nothing_are_refused(byte_tokenizer, monkeypatch):
-    with pytest.raises(DataError, match="needs entries, found none"):
+    with pytest.raises(DataError, match="needs entries, got none"):
         InstructionExamples([], byte_tokenizer, template=PLAIN)
     with pytest.raises(ConfigError, match="max_length must be at least 1"):
         InstructionExamples([entry("a", "b")], byte_tokenizer, template=PLAIN, max_length=0)
@@ -239,5 +239,5 @@ def test_a_conversation_cut_before_its_last_answer_keeps_the_earlier_ones(byte_t
     examples = InstructionExamples([long], byte_tokenizer, template=PLAIN, max_length=30)
     assert (examples.n_truncated, examples.n_left_out) == (1, 0)
     assert learnt(examples.batch([0])) == [*b" 1", END]
-    with pytest.raises(DataError, match="all 1 prompts"):
+    with pytest.raises(DataError, match="each of the 1 prompts fills"):
         InstructionExamples([long], byte_tokenizer, template=PLAIN, max_length=30, last_turn_only=True)

@@ -67,7 +67,7 @@ def test_leaks_are_counted():
 
 
 def test_a_part_without_entries_is_an_error():
-    with pytest.raises(DataError, match="needs entries in each part, found none for"):
+    with pytest.raises(DataError, match="needs entries in each part, got none for"):
         split_leak_free([entry("one"), entry("two")])
 
 

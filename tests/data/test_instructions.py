@@ -78,7 +78,7 @@ def test_the_books_file_splits_as_in_the_book(real_data):
 def test_splits_that_leave_a_part_empty_are_refused():
     with pytest.raises(ConfigError, match="leave something for validation"):
         split_instructions(ENTRIES, train_fraction=0.9, test_fraction=0.1)
-    with pytest.raises(DataError, match="found 3 for training, 1 for validation and 0 for test out of 4"):
+    with pytest.raises(DataError, match="got 3 for training, 1 for validation and 0 for test out of 4"):
         split_instructions(ENTRIES[:4])
     with pytest.raises(DataError, match="0 for test"):
         split_held_out(ENTRIES, [False] * 200)

@@ -69,9 +69,9 @@ def test_cut_pairs_are_counted_and_those_with_nothing_to_compare_left_out(tokeni
 
 
 def test_nothing_to_compare_is_an_error(tokenizer):
-    with pytest.raises(DataError, match="found none in 1 pairs cut to 3 tokens"):
+    with pytest.raises(DataError, match="got none in 1 pairs cut to 3 tokens"):
         examples(tokenizer, pair("a", "b"), max_length=3)
-    with pytest.raises(DataError, match="needs pairs, found none"):
+    with pytest.raises(DataError, match="needs pairs, got none"):
         examples(tokenizer)
 
 

@@ -111,21 +111,21 @@ def test_every_row_must_be_of_the_first_ones_kind(read):
 
 
 def test_no_rows_are_an_error(read):
-    with pytest.raises(DataError, match="found none"):
+    with pytest.raises(DataError, match="got none"):
         read()
 
 
 def test_a_row_of_another_kind_is_told_as_such(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"prompt": "x", "choices": ["a", "b"], "answer": 0}\n{"text": "a b"}\n')
-    with pytest.raises(DataError, match="line 2 must have choices or endings, found 'text'"):
+    with pytest.raises(DataError, match="line 2 must have choices or endings, got 'text'"):
         read_task_items(path)
 
 
 def test_a_text_that_two_choices_have_names_neither(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"prompt": "x", "choices": ["a", "a", "b"], "answer": "a"}\n')
-    with pytest.raises(DataError, match="found 'a' twice"):
+    with pytest.raises(DataError, match="got 'a' twice"):
         read_task_items(path)
     path.write_text('{"prompt": "x", "choices": ["a", "a", "b"], "answer": 1}\n')
     assert read_task_items(path)[1][0].answer == 1

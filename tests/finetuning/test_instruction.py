@@ -206,7 +206,7 @@ def test_an_entry_that_fills_the_context_with_its_prompt_is_counted(base_folder,
 
 def test_an_epoch_without_any_answer_is_an_error(base_folder, tmp_path):
     long = [Instruction(instruction="word " * 60, input="", output="up")]
-    with pytest.raises(DataError, match="found all 1 prompts to fill 48 tokens"):
+    with pytest.raises(DataError, match="each of the 1 prompts fills 48 tokens"):
         finetune_instructions(
             InstructionSplit(train=long, val=long, test=long), quick(), tmp_path / "r",
             base=str(base_folder), device=CPU,

@@ -209,7 +209,7 @@ def test_the_head_sees_only_what_has_a_target(policy, examples, monkeypatch):
 
 def test_a_loss_with_a_reference_does_not_go_without(policy, base_tokenizer):
     batch = examples_of(base_tokenizer).batch([0])
-    with pytest.raises(DataError, match="the loss dpo needs the reference's log-probabilities, found none"):
+    with pytest.raises(DataError, match="the loss dpo needs the reference's log-probabilities, got none"):
         PreferenceTask("dpo").loss_sum(policy, batch)
     assert PreferenceTask("orpo").loss_sum(policy, batch).isfinite()
 
@@ -222,7 +222,7 @@ def test_per_token_means_are_a_choice_for_dpo(policy, examples):
 
 
 def test_no_pair_has_no_figures(policy):
-    with pytest.raises(DataError, match="need a pair, found none"):
+    with pytest.raises(DataError, match="need a pair, got none"):
         PreferenceTask("dpo").metrics(policy, [])
 
 

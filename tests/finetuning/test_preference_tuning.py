@@ -256,7 +256,7 @@ def test_answers_that_are_cut_away_are_counted_and_no_answer_left_is_an_error(ba
     split = PreferenceSplit(train=[*PAIRS[:20], long], val=PAIRS[20:24], test=PAIRS[24:])
     result = tune(base_folder, tmp_path / "a", max_steps=1, split=split)
     assert (result.n_left_out, result.n_truncated) == (1, 1)
-    with pytest.raises(DataError, match="found none in 26 pairs cut to 2 tokens"):
+    with pytest.raises(DataError, match="got none in 26 pairs cut to 2 tokens"):
         tune(base_folder, tmp_path / "b", max_steps=1, max_length=2)
     assert newest_good_checkpoint(tmp_path / "b") == (None, [])
 
