@@ -122,9 +122,12 @@ def test_an_assistant_of_single_questions_is_not_reminded_unless_asked_to(run, l
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ({"messages": [{"role": "bot", "content": "x"}]}, "must have a known role, found 'bot'"),
-        ({"messages": [{"role": "assistant", "content": "x"}]}, "must be the user's, found the assistant's"),
-        ({"prompt": "x", "output": "y"}, "must have text under 'instruction', found only 'prompt', 'output'"),
+        ({"messages": [{"role": "alien", "content": "x"}]}, "must have a known role, got 'alien'"),
+        (
+            {"messages": [{"role": "assistant", "content": "x"}]},
+            "no request has an answer: the row is left out",
+        ),
+        ({"ask": "x", "output": "y"}, "must have text under 'instruction', got only 'ask', 'output'"),
     ],
 )
 def test_wrong_entries_are_one_line_of_complaint(run, life, tmp_path, line, message):
