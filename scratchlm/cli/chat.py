@@ -14,6 +14,7 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.standard_input import read_lines
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
+from scratchlm.data.assistant_prompt import chosen_template
 from scratchlm.serving.language_model import load
 
 
@@ -21,13 +22,15 @@ from scratchlm.serving.language_model import load
 class Chat(Common):
     """Talk to an assistant in the terminal; an empty line or Ctrl-D ends it.
 
-    It is asked in the template it was trained with. An assistant that was trained on conversations is reminded of
-    all that was said, as far as its context reaches; one that knows single questions only, of nothing.
+    It is asked in the template it was trained with: for an assistant of others, the chat template in its own files. An
+    assistant that knows conversations is reminded of all that was said, as far as its context reaches; one that was
+    trained on single questions only, of nothing.
 
     Example: scratchlm chat --model runs/quickstart/instruct
     """
 
-    model: Path | None = None  # an assistant's model folder or run folder
+    model: Path | None = None  # an assistant: a model folder, run folder, Hugging Face folder or .gguf file
+    template: str | None = None  # ask in one of our templates instead: alpaca, plain, phi3, chatml or llama3
     max_new_tokens: int = 128  # per answer
     system: str | None = None  # what the assistant is told about itself; None = as in training
     memory: int | None = None  # earlier exchanges to remind it of; default: all that fit, or 0 (see above)
@@ -36,6 +39,7 @@ class Chat(Common):
         check_at_least(1, max_new_tokens=self.max_new_tokens)
         if self.memory is not None and self.memory < 0:
             raise ConfigError(f"memory must be at least 0 exchanges, got {self.memory}; raise it.")
+        chosen_template({}, self.template)
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
@@ -48,10 +52,10 @@ def _act(command: Chat, console: Console) -> dict[str, Any]:
     if command.model is None:
         raise ConfigError("chat needs an assistant, found no --model; name its folder.")
     lm = load(command.model, device=command.device)
-    if lm.kind != "instruction":
+    if lm.kind == "classification" or chosen_template(lm.task, command.template) is None:
         beside = lm.specialist_beside("instruct")
         advice = f"name {beside}" if beside else "make one with `scratchlm finetune instruct`"
-        raise ConfigError(f"chat needs an assistant, found a {lm.kind}; {advice}.")
+        raise ConfigError(f"chat needs an assistant, found a {lm.kind}; {advice}, or choose a --template.")
     memory = command.memory
     stands_alone = memory is None and not lm.knows_conversations
     if stands_alone:
@@ -70,13 +74,19 @@ def _act(command: Chat, console: Console) -> dict[str, Any]:
                 soft_wrap=True,
             )
         said = [(turn["instruction"], turn["answer"]) for turn in turns]
-        answer = lm.ask(
+        pieces = lm.stream_answer(
             line,
             system=command.system,
             history=said[len(said) - memory :] if memory is not None and memory < len(said) else said,
+            template_name=command.template,
             max_new_tokens=command.max_new_tokens,
         )
+        answer = ""
+        for piece in pieces:
+            answer += piece
+            if not command.json:
+                print(piece, end="", flush=True)
         turns.append({"instruction": line, "answer": answer})
         if not command.json:
-            print(answer, flush=True)
+            print(flush=True)
     return {"turns": turns}

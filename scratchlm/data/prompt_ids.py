@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -58,15 +57,3 @@ def encode_answer(
 def encode_prompt(entry: Instruction, chosen: PromptTemplate, tokenizer: Tokenizer) -> list[int]:
     """What generation starts from: all ids up to the entry's own answer."""
     return encode_answer(entry, chosen, tokenizer)[0]
-
-
-def forget_to_fit(
-    entry: Instruction, chosen: PromptTemplate, tokenizer: Tokenizer, *, n_tokens: int
-) -> Instruction:
-    """The entry without its oldest exchanges, as few of them as make its prompt fit n_tokens.
-
-    When even the last request alone is too long, that request remains.
-    """
-    while entry.history and len(encode_prompt(entry, chosen, tokenizer)) > n_tokens:
-        entry = dataclasses.replace(entry, history=entry.history[1:])
-    return entry

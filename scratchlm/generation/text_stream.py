@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, cast
 
 from scratchlm.core.protocols import Tokenizer
@@ -61,3 +61,19 @@ def stream_decoder(tokenizer: Tokenizer, *, after: Sequence[int] = ()) -> TextSt
     if follow is not None:
         follow(after)
     return stream
+
+
+def without_lead(pieces: Iterator[str], lead: str) -> Iterator[str]:
+    """The pieces of a text without what it begins with, if it begins so.
+
+    Example:
+        >>> list(without_lead(iter(["A", ": y", "es"]), "A: "))
+        ['y', 'es']
+    """
+    held = ""
+    for piece in pieces:
+        held += piece
+        if len(held) >= len(lead):
+            break
+    yield held.removeprefix(lead)
+    yield from pieces

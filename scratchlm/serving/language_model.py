@@ -11,16 +11,15 @@ from scratchlm.core.config import from_dict
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer
+from scratchlm.data.assistant_prompt import assistant_prompt, chosen_template
 from scratchlm.data.conversations import Exchange
 from scratchlm.data.instructions import Instruction
-from scratchlm.data.prompt_ids import forget_to_fit
-from scratchlm.data.prompts import template
-from scratchlm.finetuning.answers import answer_all
 from scratchlm.finetuning.classification_task import Prediction, Threshold, predict
 from scratchlm.finetuning.reading import TextReading
 from scratchlm.generation.beam import beam_search
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate
+from scratchlm.generation.text_stream import without_lead
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.special_tokens import end_ids
@@ -140,27 +139,35 @@ class LanguageModel:
         assert isinstance(classes, list)
         return classes
 
-    def ask(
+    def ask(self, instruction: str, **settings: Any) -> str:
+        """An assistant's whole answer; settings and errors are those of `stream_answer`."""
+        return "".join(self.stream_answer(instruction, **settings))
+
+    def stream_answer(
         self,
         instruction: str,
         *,
         input: str = "",  # noqa: A002
         system: str | None = None,
         history: Sequence[tuple[str, str]] = (),
+        template_name: str | None = None,
         max_new_tokens: int = 128,
-    ) -> str:
-        """An assistant's answer, asked in the template it was trained with.
+    ) -> Iterator[str]:
+        """An assistant's answer, in pieces as they come.
 
-        `system` is what it is told about itself; None is what it was told in training. `history` holds the earlier
-        requests and answers of a conversation; the oldest are forgotten when the context is too short for all.
-        Raises: ConfigError when the model was not tuned on instructions.
+        It is asked in the template that it was tuned in here, or else the one that its own files hold; `template_name`
+        names one of ours instead. `system` is what it is told about itself; None is what it was told in training.
+        `history` holds the earlier requests and answers of a conversation; the oldest are forgotten when the context is
+        too short for all.
+        Raises: ConfigError for a model without a template; DataError for a conversation that its template refuses;
+            CheckpointError for a template that does not work.
         """
-        if self.kind != "instruction":
+        chosen = chosen_template(self.task, template_name)
+        if chosen is None or self.kind == "classification":
             raise ConfigError(
                 f"ask needs an assistant, found a model of kind {self.kind!r}; "
                 f"name {self.specialist_beside('instruct') or 'the folder of an assistant'}."
             )
-        chosen = template(str(self.task["template"]))
         entry = Instruction(
             instruction=instruction,
             input=input,
@@ -169,13 +176,17 @@ class LanguageModel:
             history=tuple(Exchange(*exchange) for exchange in history),
         )
         room = self.config.context_length - max_new_tokens
-        entry = forget_to_fit(entry, chosen, self.tokenizer, n_tokens=room)
-        return answer_all([entry], self.model, self.tokenizer, chosen, max_new_tokens=max_new_tokens)[0].text
+        asked = assistant_prompt(chosen, entry, self.task, self.tokenizer, n_tokens=room)
+        config = self.generation_config(
+            max_new_tokens=max_new_tokens, stop_ids=asked.stop_ids, stop_texts=asked.stop_texts
+        )
+        steps = generate(self.model, [asked.ids], config, tokenizer=self.tokenizer)
+        return without_lead((step.text for step in steps), asked.answer_lead)
 
     @property
     def knows_conversations(self) -> bool:
-        """Was this assistant trained on conversations of several turns?"""
-        return bool(self.task.get("exchanges", 1) != 1)
+        """Does this assistant know conversations of several turns, from training here or in its own template?"""
+        return self.kind != "instruction" or bool(self.task.get("exchanges", 1) != 1)
 
     def generation_config(self, **settings: object) -> GenerationConfig:
         """Settings completed with what this model's tokenizer knows: where a text ends and begins.

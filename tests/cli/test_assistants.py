@@ -6,10 +6,14 @@ import io
 import json
 
 import pytest
+import torch
 
+from scratchlm.checkpoints.huggingface import export_huggingface
 from scratchlm.checkpoints.store import load_model
 from scratchlm.cli.main import main
+from scratchlm.model import GPTConfig, GPTModel
 from scratchlm.serving import language_model
+from scratchlm.tokenizers import train_bpe
 
 QUICK = "--max-steps 2 --batch-size 4 --max-new-tokens 3 --device cpu"
 
@@ -77,13 +81,14 @@ def test_speed_and_padding_are_printed(run, life):
 def asked(monkeypatch):
     """The prompts that the assistant was given."""
     prompts = []
-    real = language_model.answer_all
+    real = language_model.assistant_prompt
 
-    def spy(entries, model, tokenizer, chosen, **settings):
-        prompts.extend(chosen.prompt(entry) for entry in entries)
-        return real(entries, model, tokenizer, chosen, **settings)
+    def spy(chosen, entry, task, tokenizer, **settings):
+        prompt = real(chosen, entry, task, tokenizer, **settings)
+        prompts.append(tokenizer.decode(prompt.ids))
+        return prompt
 
-    monkeypatch.setattr(language_model, "answer_all", spy)
+    monkeypatch.setattr(language_model, "assistant_prompt", spy)
     return prompts
 
 
@@ -160,3 +165,64 @@ def test_leak_free_split_duplicates_and_copies_are_flags(run, tmp_path, life):
     figures = json.loads(out)
     assert (figures["rows"], figures["dropped"], figures["leaked_test"]) == (150, 1, 0)
     assert figures["train_n"] % 2 == 0
+
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """A Hugging Face folder with a chat template of its own, which nobody tuned here."""
+    torch.manual_seed(0)
+    tokenizer = train_bpe(
+        ["user assistant system one two " * 20], 290, special_tokens=["<|im_start|>", "<|im_end|>"]
+    )
+    model = GPTModel(GPTConfig(vocab_size=290, context_length=64, emb_dim=16, n_heads=2, n_layers=1))
+    task = {"stop_ids": [tokenizer.special_tokens["<|im_end|>"]], "chat_template": CHATML}
+    export_huggingface(tmp_path / "hf", model, tokenizer, task=task)
+    return tmp_path / "hf"
+
+
+@pytest.mark.parametrize("form", ["hf", "native", "gguf"])
+def test_a_model_of_others_is_asked_in_its_own_template_in_every_format(run, foreign, asked, form):
+    model = foreign
+    if form != "hf":
+        model = foreign.with_name("a.gguf" if form == "gguf" else "native")
+        assert run(f"convert {foreign} {model} --to {form}")[0] == 0
+    code, out, err = run(f"chat --model {model} --max-new-tokens 2 --system S --json", "one\ntwo\n")
+    assert code == 0, err
+    answer = json.loads(out)["turns"][0]["answer"]
+    first = "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\none<|im_end|>\n<|im_start|>assistant\n"
+    assert asked == [
+        first, f"{first}{answer}<|im_end|>\n<|im_start|>user\ntwo<|im_end|>\n<|im_start|>assistant\n"
+    ]  # fmt: skip
+
+
+def test_a_long_conversation_goes_on_within_the_context(run, foreign, asked):
+    code, out, err = run(
+        f"chat --model {foreign} --max-new-tokens 4 --json", "".join(f"one two {i}\n" for i in range(8))
+    )
+    assert code == 0, err
+    assert len(json.loads(out)["turns"]) == 8
+    assert asked[-1].endswith("user\none two 7<|im_end|>\n<|im_start|>assistant\n")
+    assert 1 < asked[-1].count("<|im_start|>user") < 8
+
+
+def test_one_of_our_templates_is_taken_when_it_is_named(run, foreign, asked, life):
+    assert run(f"chat --model {foreign} --max-new-tokens 2 --template plain", "one\n")[0] == 0
+    assert run(f"chat --model {life['base']} --max-new-tokens 2 --template plain", "one\n")[0] == 0
+    assert asked == ["Q: one\nA:"] * 2
+    code, _, err = run("chat --model nowhere --template plian", "one\n")
+    assert (code, "template must be one of" in err) == (2, True)
+
+
+def test_a_template_that_does_not_work_is_one_line_of_complaint(run, foreign):
+    (foreign / "chat_template.jinja").write_text("{{ ''.__class__ }}{{ 1 / 0 }}")
+    code, _, err = run(f"chat --model {foreign}", "one\n")
+    assert (code, "chat template must write a text" in err) == (3, True)
+    (foreign / "chat_template.jinja").write_text("{{ raise_exception('not today') }}")
+    code, _, err = run(f"chat --model {foreign}", "one\n")
+    assert (code, "refuses this conversation: not today" in err) == (3, True)

@@ -15,7 +15,6 @@ from scratchlm.data.prompt_ids import (
     encode_exchanges,
     encode_pieces,
     encode_prompt,
-    forget_to_fit,
 )
 from scratchlm.data.prompts import TEMPLATES, PromptPiece, template
 from scratchlm.tokenizers.bpe_training import train_bpe
@@ -146,12 +145,3 @@ def _all_ids(entry, chosen, tokenizer):
 
 
 # --- forgetting
-
-
-def test_the_oldest_exchanges_are_forgotten_first_and_only_as_many_as_needed(with_marks):
-    chosen = template("chatml")
-    n_all = len(encode_prompt(CHAT, chosen, with_marks))
-    assert forget_to_fit(CHAT, chosen, with_marks, n_tokens=n_all) == CHAT
-    assert forget_to_fit(CHAT, chosen, with_marks, n_tokens=n_all - 1).history == (Exchange("x", "y"),)
-    alone = forget_to_fit(CHAT, chosen, with_marks, n_tokens=1)
-    assert (alone.history, alone.system, alone.instruction) == ((), "count", "two")

@@ -11,10 +11,9 @@ from scratchlm.checkpoints.imports import open_model
 from scratchlm.checkpoints.store import own_weights
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError, DataError, ServiceError
+from scratchlm.data.assistant_prompt import AssistantPrompt, assistant_prompt, chosen_template
 from scratchlm.data.conversations import Exchange
 from scratchlm.data.instructions import Instruction
-from scratchlm.data.prompt_ids import answer_end_id, encode_prompt
-from scratchlm.data.prompts import PromptTemplate, template
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.tokenizers.special_tokens import end_ids
@@ -23,7 +22,8 @@ MAX_NEW_TOKENS = 256  # of a reply
 
 
 class LocalJudge:
-    """A model folder, run folder or foreign model, asked in the template it was trained with; greedy, so it repeats.
+    """A model folder, run folder or foreign model, asked in the template it was trained with, or that its own files
+    hold; greedy, so it repeats.
 
     A plain language model is given the bare words of the conversation, and what follows them is its reply.
     Threads wait for each other: it replies to one at a time.
@@ -44,9 +44,7 @@ class LocalJudge:
         self._fingerprint = weights_fingerprint(own_weights(loaded.model))
         self._model = loaded.model.to(pick_device(device))
         self._tokenizer = loaded.tokenizer
-        self._template: PromptTemplate | None = (
-            template(str(loaded.task["template"])) if kind == "instruction" else None
-        )
+        self._template = chosen_template(loaded.task)
         self._task = loaded.task
         self._system = str(loaded.task.get("system", ""))
         self._one_at_a_time = threading.Lock()
@@ -72,28 +70,21 @@ class LocalJudge:
         Raises: ServiceError when the request does not fit the context; DataError for a conversation that does not
             end with the user.
         """
-        ids = self._prompt_ids(messages)
-        room = self._model.config.context_length - len(ids)
+        asked = self._question(messages)
+        room = self._model.config.context_length - len(asked.ids)
         if room < 1:
             raise ServiceError(
-                f"{self.name} reads {self._model.config.context_length} tokens, found a request of {len(ids)}; "
+                f"{self.name} reads {self._model.config.context_length} tokens, found a request of {len(asked.ids)}; "
                 "use a judge with a longer context, or ask about shorter answers."
             )
         limit = min(room, self.max_new_tokens)
-        config = GenerationConfig(max_new_tokens=limit, stop_ids=self._stop_ids)
+        config = GenerationConfig(max_new_tokens=limit, stop_ids=asked.stop_ids, stop_texts=asked.stop_texts)
         with self._one_at_a_time:
-            [result] = generate_ids(self._model, [ids], config, tokenizer=self._tokenizer)
-        lead = "" if self._template is None else self._template.answer_lead
+            [result] = generate_ids(self._model, [asked.ids], config, tokenizer=self._tokenizer)
         end = f" [cut off after {limit} tokens]" if result.finished_by == "length" else ""
-        return result.text.removeprefix(lead) + end
+        return result.text.removeprefix(asked.answer_lead) + end
 
-    @property
-    def _stop_ids(self) -> tuple[int, ...]:
-        ends = end_ids(self._tokenizer, self._task)
-        mark = None if self._template is None else answer_end_id(self._template, self._tokenizer)
-        return ends if mark is None else tuple({*ends, mark})
-
-    def _prompt_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    def _question(self, messages: Sequence[Mapping[str, str]]) -> AssistantPrompt:
         if not messages or messages[-1]["role"] != "user":
             raise DataError(
                 f"a judge's conversation must end with the user's message, got {[m['role'] for m in messages]}; add it."
@@ -101,8 +92,9 @@ class LocalJudge:
         if self._template is None:
             start = getattr(self._tokenizer, "begin_of_text_id", None)
             words = "\n\n".join(message["content"] for message in messages)
-            return ([] if start is None else [start]) + self._tokenizer.encode(words)
-        return encode_prompt(self._as_instruction(messages), self._template, self._tokenizer)
+            ids = ([] if start is None else [start]) + self._tokenizer.encode(words)
+            return AssistantPrompt(ids, end_ids(self._tokenizer, self._task))
+        return assistant_prompt(self._template, self._as_instruction(messages), self._task, self._tokenizer)
 
     def _as_instruction(self, messages: Sequence[Mapping[str, str]]) -> Instruction:
         system = [message["content"] for message in messages if message["role"] == "system"]

@@ -1,0 +1,89 @@
+"""A question to an assistant as token ids, and what ends its answer: in a template of ours, or in the model's own."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.data.chat_template import ChatTemplate, Message
+from scratchlm.data.instructions import Instruction
+from scratchlm.data.prompt_ids import answer_end_id, encode_prompt
+from scratchlm.data.prompts import PromptTemplate, template
+from scratchlm.tokenizers.special_tokens import end_ids
+
+
+class AssistantPrompt(NamedTuple):
+    """What a model reads before it answers, and how its answer begins and ends."""
+
+    ids: list[int]
+    stop_ids: tuple[int, ...]
+    stop_texts: tuple[str, ...] = ()
+    answer_lead: str = ""  # what every answer begins with, and which is no part of it
+
+
+def chosen_template(task: Mapping[str, Any], name: str | None = None) -> PromptTemplate | ChatTemplate | None:
+    """The template of that name; without one, what the model was tuned in here, or else what its files hold.
+
+    Raises: ConfigError for a name that is none of ours.
+    """
+    named = name or (task.get("template") if task.get("kind") == "instruction" else None)
+    return ChatTemplate.of_task(task) if named is None else template(str(named))
+
+
+def assistant_prompt(
+    chosen: PromptTemplate | ChatTemplate,
+    entry: Instruction,
+    task: Mapping[str, Any],
+    tokenizer: Tokenizer,
+    *,
+    n_tokens: int | None = None,
+) -> AssistantPrompt:
+    """The entry's request after all that was said before; the oldest exchanges are left out, as few of them as make
+    it fit n_tokens.
+
+    An answer ends where the task says that texts end, and where the template ends a turn.
+    Raises: as ChatTemplate does.
+    """
+    ends = end_ids(tokenizer, task)
+    if isinstance(chosen, PromptTemplate):
+        ids = fitting_ids(entry, lambda kept: encode_prompt(kept, chosen, tokenizer), n_tokens=n_tokens)
+        mark = answer_end_id(chosen, tokenizer)
+        stop_ids = ends if mark is None else tuple({*ends, mark})
+        return AssistantPrompt(ids, stop_ids, answer_lead=chosen.answer_lead)
+    ids = fitting_ids(entry, lambda kept: chosen.encode(_messages(kept), tokenizer), n_tokens=n_tokens)
+    turn_end = chosen.turn_end(tokenizer)
+    return AssistantPrompt(
+        ids,
+        ends if turn_end.id is None else tuple({*ends, turn_end.id}),
+        () if turn_end.text is None else (turn_end.text,),
+    )
+
+
+def fitting_ids(
+    entry: Instruction, encode: Callable[[Instruction], list[int]], *, n_tokens: int | None
+) -> list[int]:
+    """Ids of the entry without its oldest exchanges, as few of them as make the ids fit n_tokens.
+
+    When even the last request alone is too long, that request remains.
+    """
+
+    def without(n_oldest: int) -> list[int]:
+        return encode(dataclasses.replace(entry, history=entry.history[n_oldest:]))
+
+    whole = without(0)
+    if n_tokens is None or len(whole) <= n_tokens or not entry.history:
+        return whole
+    numbers = range(1, len(entry.history))
+    place = bisect.bisect_left(numbers, True, key=lambda n: len(without(n)) <= n_tokens)
+    return without(1 + place)
+
+
+def _messages(entry: Instruction) -> list[Message]:
+    said = [("system", entry.system)] if entry.system else []
+    for request, answer in entry.history:
+        said += [("user", request), ("assistant", answer)]
+    said.append(("user", f"{entry.instruction}\n{entry.input}" if entry.input else entry.instruction))
+    return [{"role": role, "content": text} for role, text in said]

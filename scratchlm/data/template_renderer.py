@@ -1,0 +1,122 @@
+"""The process in which a model's chat template runs: a request on standard input, a JSON object on standard output.
+
+Started by chat_template.py; it imports nothing of this package, so that it starts quickly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from datetime import datetime
+from typing import Any
+
+from jinja2 import nodes
+from jinja2.exceptions import SecurityError, TemplateError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.runtime import Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+if sys.platform != "win32":
+    import resource
+
+MAX_SECONDS = 2  # of the processor's time
+MAX_MEMORY = 512 << 20  # bytes; Python and Jinja take 30 MB
+MAX_TEXT = 1 << 22  # characters: more than any context holds
+
+
+class RefusedError(TemplateError):
+    """The template itself says that it cannot write this conversation."""
+
+
+class Generation(Extension):
+    """`{% generation %}` marks what an assistant says, for training; here the text inside is written as it is."""
+
+    tags = {"generation"}  # noqa: RUF012 - as Jinja wants it
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """Read up to `{% endgeneration %}`."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_write"), [], [], body).set_lineno(line)
+
+    def _write(self, caller: Macro) -> str:
+        return caller()
+
+
+class PlainNamespace(Namespace):
+    """`namespace()` without names that Python gives a meaning."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            raise SecurityError(f"a namespace may not hold {name!r}")
+        super().__setitem__(name, value)
+
+
+def plain_dict(*args: Any, **more: Any) -> dict[str, Any]:
+    """`dict()` without the attributes of the type."""
+    return dict(*args, **more)
+
+
+def render(template: str, values: dict[str, Any]) -> str:
+    """The text that a template writes, as transformers would have it."""
+
+    def refuse(message: str) -> None:
+        raise RefusedError(message)
+
+    def to_json(
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: Any = None,
+        separators: Any = None,
+        sort_keys: bool = False,
+    ) -> str:
+        return json.dumps(
+            value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+        )
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = to_json
+    environment.globals["raise_exception"] = refuse
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    environment.globals["dict"] = plain_dict
+    environment.globals["namespace"] = PlainNamespace
+    pieces, n_left = [], MAX_TEXT
+    for piece in environment.from_string(template).generate(**values):
+        pieces.append(piece)
+        n_left -= len(piece)
+        if n_left < 0:
+            raise TemplateError(f"more than {MAX_TEXT:,} characters")
+    return "".join(pieces)
+
+
+def limit_this_process() -> None:
+    """Little time and memory, where the system can limit them; elsewhere the caller's clock must do."""
+    if sys.platform == "win32":
+        return
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS))
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+
+
+def main() -> None:
+    """Answer one request."""
+    request = json.load(sys.stdin)
+    limit_this_process()
+    try:
+        reply = {"text": render(request["template"], request["values"])}
+    except RefusedError as refusal:
+        reply = {"refused": str(refusal)}
+    except (
+        TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError
+    ) as error:  # fmt: skip
+        reply = {"wrong": f"{type(error).__name__}: {error}"}
+    json.dump(reply, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
