@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,7 @@ from scratchlm.core.config import from_dict, to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.file_structure import safetensors_header_problem
 from scratchlm.core.files import new_folder, read_json, sha256_of_file, write_json
-from scratchlm.core.partials import remove_partials, standing, standing_in
+from scratchlm.core.partials import standing, standing_in
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.core.provenance import device_name, versions
 from scratchlm.model.config import GPTConfig
@@ -248,7 +247,8 @@ def verify(folder: Path) -> dict[str, Any]:
 
 
 def resolve_model(path: str | Path) -> Path:
-    """The model folder behind a path: itself, or a run folder's checkpoint (`RUN`, `RUN/last`, `RUN/best`).
+    """The model folder behind a path: itself, or a run folder's checkpoint (`RUN/last`, `RUN/best`, or `RUN`, which is
+    the one that the run's setting `use` names).
 
     Damaged checkpoints that are passed over are named in a warning.
     Raises: CheckpointError when there is no model there, with what was looked for.
@@ -259,7 +259,7 @@ def resolve_model(path: str | Path) -> Path:
     if wanted.name in ("best", "last") and (wanted.parent / "checkpoints").is_dir():
         run, choice = wanted.parent, wanted.name
     else:
-        run, choice = wanted, "last"
+        run, choice = wanted, "use"
     if not (run / "checkpoints").is_dir() and (wanted / ADAPTER_CONFIG).is_file():
         raise CheckpointError(
             f"{wanted} should be a whole model, found an adapter, which only corrects one; join it with its base "
@@ -271,13 +271,21 @@ def resolve_model(path: str | Path) -> Path:
             f"{wanted} should be a model folder (with {MANIFEST}), a run folder (with checkpoints/) or one of another "
             f"program (with config.json or model.ckpt.index), found {found}; check the path."
         )
-    folder, damaged = best_checkpoint(run) if choice == "best" else newest_good_checkpoint(run)
+    find = {"best": best_checkpoint, "last": newest_good_checkpoint, "use": _checkpoint_in_use}[choice]
+    folder, damaged = find(run)
     if folder is None:
         told = f" ({damaged[0]})" if damaged else ""
-        raise CheckpointError(f"{run} should hold a good checkpoint, found none{told}; train it first.")
+        raise CheckpointError(f"{run} must hold a good checkpoint, found none{told}; train it first.")
     for complaint in damaged:
         logger.warning("skipping a damaged checkpoint: %s", complaint)
     return folder
+
+
+def checkpoint_step(folder: Path) -> int:
+    """The step of a checkpoint folder."""
+    found = STEP_FOLDER.search(folder.name)
+    assert found is not None, folder
+    return int(found[1])
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
@@ -307,36 +315,38 @@ def newest_good_checkpoint(run: Path) -> tuple[Path | None, list[str]]:
 def best_checkpoint(run: Path) -> tuple[Path | None, list[str]]:
     """The good checkpoint with the lowest validation loss, and what is wrong with the damaged ones."""
     damaged: list[str] = []
-    best: tuple[float, Path] | None = None
+    evaluated: list[tuple[float, Path]] = []
     for folder in list_checkpoints(run):
         try:
-            val_loss = verify(folder).get("val_loss")
+            val_loss = _manifest(folder).get("val_loss")
         except CheckpointError as error:
             damaged.append(str(error))
-            continue
-        if isinstance(val_loss, (int, float)) and (best is None or val_loss < best[0]):
-            best = (val_loss, folder)
-    return (None if best is None else best[1]), damaged
-
-
-def prune_checkpoints(run: Path, *, keep: int) -> None:
-    """Delete old checkpoints: the newest `keep` stay, and the one with the lowest validation loss.
-
-    A folder without a readable manifest is neither counted nor touched.
-    """
-    remove_partials(run / "checkpoints")
-    good: list[tuple[Path, float | None]] = []
-    for folder in reversed(list_checkpoints(run)):
+        else:
+            evaluated += [(val_loss, folder)] if isinstance(val_loss, (int, float)) else []
+    for _, folder in sorted(evaluated):
         try:
-            manifest = read_json(folder / MANIFEST, error=CheckpointError)
-        except CheckpointError:
-            continue
-        good.append((folder, manifest.get("val_loss")))
-    with_loss = [(loss, folder) for folder, loss in good if loss is not None]
-    stay = {folder for folder, _ in good[:keep]} | ({min(with_loss)[1]} if with_loss else set())
-    for folder, _ in good:
-        if folder not in stay:
-            shutil.rmtree(folder, ignore_errors=True)
+            verify(folder)
+        except CheckpointError as error:
+            damaged.append(str(error))
+        else:
+            return folder, damaged
+    return None, damaged
+
+
+def _checkpoint_in_use(run: Path) -> tuple[Path | None, list[str]]:
+    """The checkpoint that the run's setting `use` names, as its newest manifest tells; the last of an older run."""
+    newest, damaged = newest_good_checkpoint(run)
+    if newest is None or _manifest(newest).get("use") != "best":
+        return newest, damaged
+    best, damaged_too = best_checkpoint(run)
+    return best or newest, list(dict.fromkeys(damaged + damaged_too))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    manifest = read_json(folder / MANIFEST, error=CheckpointError)
+    if not isinstance(manifest, dict):
+        raise CheckpointError(f"{folder / MANIFEST} must be a table; use another checkpoint.")
+    return manifest
 
 
 def own_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -20,8 +20,10 @@ from scratchlm.finetuning.classification_task import (
     check_two_classes,
     score_predictions,
 )
-from scratchlm.finetuning.classifier_training import RAW_SPLIT, ClassifierTrainings, ClassifySettings, SideRun
+from scratchlm.finetuning.classifier_training import RAW_SPLIT, ClassifierTrainings, ClassifySettings
+from scratchlm.finetuning.side_runs import SIDE_RUNS, SideRun
 from scratchlm.training.callbacks import Callback
+from scratchlm.training.history import History
 from scratchlm.training.progress import Progress
 
 
@@ -41,6 +43,7 @@ class ClassifyResult:
     by_seed: tuple[SideRun, ...]  # the kept model first, then the other seeds
     by_share: tuple[SideRun, ...]  # the learning curve, from few texts to all
     progress: Progress
+    used_step: int  # of the model that was tested: see the setting `use`
     resumed_from: int | None
     earlier_s: float  # training time before this call, when it resumed a run
     trunk_s: float  # of running frozen blocks once, in this call
@@ -86,6 +89,8 @@ def finetune_classifier(
     )
     try:
         fitted = trainings.train(split, out, callbacks, resume=resume)
+        if not resume:
+            History(out / SIDE_RUNS).truncate_after(-1)
         val = (
             validation_texts(texts, labels, groups, seed=settings.split_seed)
             if settings.choose_threshold
@@ -130,6 +135,7 @@ def finetune_classifier(
         by_seed=by_seed,
         by_share=by_share,
         progress=fitted.progress,
+        used_step=fitted.used_step,
         resumed_from=fitted.resumed_from,
         earlier_s=earlier_s,
         trunk_s=trainings.trunk_s,

@@ -20,6 +20,7 @@ from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import read_json
+from scratchlm.core.partials import remove_folder
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.classification import ClassificationExamples
 from scratchlm.data.label_split import LabelSplit, balance, class_counts, repeat_to_balance, share_of
@@ -38,20 +39,26 @@ from scratchlm.finetuning.lora import merge_lora, merged_copy
 from scratchlm.finetuning.lora_settings import ADAPTER_FOLDER, USUAL_RANK, LoRASettings
 from scratchlm.finetuning.peft_adapter import export_peft
 from scratchlm.finetuning.reading import Padding, TextReading, plan_reading
+from scratchlm.finetuning.side_runs import (
+    BESIDE,
+    SideRun,
+    find_side_run,
+    has_origin,
+    keep_side_run,
+    side_run_key,
+)
 from scratchlm.finetuning.targets import EVERY_LINEAR
 from scratchlm.finetuning.trunk_cache import TrunkCache, TrunkExamples, n_frozen_blocks
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import EXTENDABLE, TrainingConfig
-from scratchlm.training.history import History
 from scratchlm.training.progress import Progress, RunFolder
 from scratchlm.training.tensorboard import TensorBoard, next_step
 from scratchlm.training.trainer import Trainer
 
 Balance = Literal["weights", "sampling", "subsample", "none"]
-RAW_SPLIT, SIDE_RUNS = "raw-split", "side_runs.jsonl"
-BESIDE = {"trunk_cache_mb", "seeds", "learning_curve", "choose_threshold", "compare_raw_split"}
+RAW_SPLIT = "raw-split"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,21 +110,13 @@ class ClassifySettings(TrainingConfig, LoRASettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SideRun:
-    """A training beside the main one: with another seed, or on fewer texts."""
-
-    seed: int
-    n_texts: int
-    accuracy: float  # on the leak-free test texts
-
-
-@dataclass(frozen=True, kw_only=True)
 class Fitted:
     """A trained classifier, and how the training went."""
 
     base: Base  # with the trained model
     reading: TextReading
     progress: Progress
+    used_step: int  # whose weights the model has: see the setting `use`
     resumed_from: int | None
     earlier_s: float
     n_trained: int
@@ -148,6 +147,7 @@ class ClassifierTrainings:
         self.trunk_s = 0.0  # time of running frozen blocks
         self.n_cached = 0  # texts they ran on
         self._caches: dict[str, TrunkCache] = {}  # by the base's sha256
+        self._base_sha256: str | None = None  # of the base of the latest training
 
     def close(self) -> None:
         """Give memory and files of the caches back."""
@@ -180,7 +180,7 @@ class ClassifierTrainings:
             drop_rate=drop_rate,
             is_causal=settings.causal_mask,
         )
-        model = base.model
+        model, self._base_sha256 = base.model, base.sha256
         replace_head(model, len(self.classes))
         n_trained = self._free(model, part)
         reading = self._reading(base, indices)
@@ -210,6 +210,8 @@ class ClassifierTrainings:
                 "base": self.base,
                 "base_sha256": base.sha256,
             }
+            if out != self.out and resume and not has_origin(out, facts):
+                remove_folder(out)  # a side run of other texts or another base: it begins anew
             form = merged_copy if part == "lora" else None
             run = RunFolder(path=out, tokenizer=base.tokenizer, task=saved_task, facts=facts, saved_form=form)
         progress, trainer = self._fit(base, task, settings, (train, val), run, callbacks, resume=resume)
@@ -221,6 +223,7 @@ class ClassifierTrainings:
             base=base,
             reading=reading,
             progress=progress,
+            used_step=trainer.used_step,
             resumed_from=trainer.resumed_from,
             earlier_s=trainer.earlier_s,
             n_trained=n_trained,
@@ -264,22 +267,24 @@ class ClassifierTrainings:
         """Train with another seed or on a share of the texts, keep only the accuracy, and never do it twice.
 
         A threshold, where one is wanted, is chosen anew on the texts `val`. What was finished before a run was killed
-        is read from its folder.
+        is read from its folder, when texts, base and settings are those of now.
         """
         seed = self.settings.seed if seed is None else seed
         train = split.train
         if share is not None:
             train = share_of(self.labels, train, share, seed=self.settings.split_seed, keys=self.texts)
-        history = History(self.out / SIDE_RUNS)
-        for record in history.records():
-            if (record["seed"], record["n_texts"]) == (seed, len(train)):
-                return SideRun(seed=seed, n_texts=len(train), accuracy=record["accuracy"])
+        settings = dataclasses.replace(self.settings, seed=seed)
+        rows = [list(map(int, part)) for part in (train, split.val, split.test, val)]
+        texts = self._fingerprint(range(len(self.texts)))
+        key = side_run_key(settings, texts=texts, rows=rows, base=self.base, sha256=self._base_sha256)
+        if (earlier := find_side_run(self.out, key)) is not None:
+            return earlier
         self.notify(f"on the side: seed {seed}, {len(train):,} texts")
         fitted = self.train(dataclasses.replace(split, train=train), None, seed=seed)
         said = self.predict(fitted, split.test, threshold=self.threshold(fitted, val))
         n_right = sum(p.label == self.labels[i] for p, i in zip(said, split.test))
         run = SideRun(seed=seed, n_texts=len(train), accuracy=n_right / len(said))
-        history.append({"step": fitted.progress.step, **dataclasses.asdict(run)})
+        keep_side_run(self.out, key, run, step=fitted.progress.step)
         return run
 
     def _fit(

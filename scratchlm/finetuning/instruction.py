@@ -72,6 +72,8 @@ class InstructResult:
     answers: list[Answer]  # to the test entries, in their order
     scores: AnswerScores
     progress: Progress
+    used_step: int  # of the model that answered: see the setting `use`
+    val_loss: float | None  # of that model
     resumed_from: int | None
     earlier_s: float  # training time before this call, when it resumed a run
     n_trained: int  # trainable numbers
@@ -169,7 +171,7 @@ def finetune_instructions(
         start.tokenizer,
         chosen,
         out / "answers.jsonl",
-        step=progress.step,
+        step=trainer.used_step,
         max_new_tokens=settings.max_new_tokens,
     )
     return InstructResult(
@@ -177,6 +179,8 @@ def finetune_instructions(
         answers=answers,
         scores=score_answers(answers),
         progress=progress,
+        used_step=trainer.used_step,
+        val_loss=trainer.used_val_loss,
         resumed_from=trainer.resumed_from,
         earlier_s=trainer.earlier_s,
         n_trained=n_trained,

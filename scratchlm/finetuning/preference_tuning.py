@@ -96,6 +96,8 @@ class PreferResult:
     beta: float
     answers: list[Answer]  # to the test requests; the reference is the chosen answer
     progress: Progress
+    used_step: int  # of the tuned model that was tested: see the setting `use`
+    val_loss: float | None  # of that model
     resumed_from: int | None
     earlier_s: float  # training time before this call, when it resumed a run
     n_trained: int  # numbers that learnt
@@ -189,7 +191,7 @@ def finetune_preferences(
         start.tokenizer,
         chosen,
         out / "answers.jsonl",
-        step=progress.step,
+        step=trainer.used_step,
         max_new_tokens=settings.max_new_tokens,
     )
     return PreferResult(
@@ -202,6 +204,8 @@ def finetune_preferences(
         beta=task.beta,
         answers=answers,
         progress=progress,
+        used_step=trainer.used_step,
+        val_loss=trainer.used_val_loss,
         resumed_from=trainer.resumed_from,
         earlier_s=trainer.earlier_s,
         n_trained=n_trained,

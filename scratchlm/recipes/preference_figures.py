@@ -36,7 +36,7 @@ def prefer_figures(
         "loss": settings.loss,
         "beta": result.beta,
         "template": result.template,
-        "val_loss": result.progress.val_loss,
+        "val_loss": result.val_loss,
         "test_loss": after["loss"],
         "test_accuracy": after["accuracy"],
         "low": low,
@@ -59,6 +59,7 @@ def prefer_figures(
             for pair, answer in zip(split.test, result.answers, strict=True)
         ],
         "step": result.progress.step,
+        "used_step": result.used_step,
         "seconds": result.progress.elapsed_s,
         "resumed_from": result.resumed_from,
         "earlier_seconds": result.earlier_s,

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from scratchlm.checkpoints.store import list_checkpoints, verify
+from scratchlm.checkpoints.store import checkpoint_folder, checkpoint_step, list_checkpoints, verify
 from scratchlm.core.device import peak_memory_bytes
 from scratchlm.core.errors import CheckpointError, ConfigError, ScratchLMError
 from scratchlm.core.files import read_json, write_json, write_text
@@ -221,11 +221,14 @@ def _is_complete(recipe: Recipe, out: Path, stage: Stage) -> bool:
     run = StageRun(
         recipe=recipe, out=out, device=torch.device("cpu"), callbacks=(), notify=lambda message: None
     )
-    checkpoints = list_checkpoints(run.folder(stage))
-    if not checkpoints or not _figures_file(out, stage).exists():
+    folder, file = run.folder(stage), _figures_file(out, stage)
+    checkpoints = list_checkpoints(folder)
+    if not checkpoints or not file.exists():
         return False
+    used_step = read_json(file).get("used_step", checkpoint_step(checkpoints[-1]))
     try:
-        verify(checkpoints[-1])
+        for checkpoint in {checkpoints[-1], checkpoint_folder(folder, used_step)}:
+            verify(checkpoint)
     except CheckpointError:  # the stage goes on from the one before, or says that there is none
         return False
     return True

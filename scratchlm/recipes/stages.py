@@ -101,6 +101,7 @@ def run_pretrain(run: StageRun) -> dict[str, Any]:
     val_loss_low, val_loss_high = result.final.interval or (None, None)
     return {
         "step": result.step,
+        "used_step": result.used_step,
         "train_loss": result.train_loss,
         "val_loss": result.final.loss,
         "perplexity": result.final.perplexity,
@@ -183,6 +184,7 @@ def classify_figures(rows: Sequence[LabelledText], result: ClassifyResult) -> di
         "learning_curve": [asdict(run) for run in result.by_share],
         "split_fingerprint": split_fingerprint(texts, labels, result.split),
         "step": result.progress.step,
+        "used_step": result.used_step,
         "seconds": result.progress.elapsed_s,
         "trunk_seconds": result.trunk_s,
         "trunk_texts": result.n_cached,
@@ -258,7 +260,7 @@ def run_instruct(run: StageRun) -> dict[str, Any]:
         "rows": sum(map(len, (entries.split.train, entries.split.val, entries.split.test))),
         "train_n": len(split.train),
         "test_n": result.scores.n,
-        "val_loss": result.progress.val_loss,
+        "val_loss": result.val_loss,
         "exact_match": result.scores.exact_match,
         "low": low,
         "high": high,
@@ -282,6 +284,7 @@ def run_instruct(run: StageRun) -> dict[str, Any]:
             for answer in result.answers
         ],
         "step": result.progress.step,
+        "used_step": result.used_step,
         "seconds": result.progress.elapsed_s,
         "resumed_from": result.resumed_from,
         "earlier_seconds": result.earlier_s,

@@ -12,7 +12,7 @@ from scratchlm.core.seed import check_seed
 
 EXTENDABLE = frozenset({  # settings that a resumed run may change: how long, and how often to look and save
     "max_steps", "epochs", "max_minutes", "patience",
-    "eval_every_steps", "eval_batches", "sample_every_steps", "checkpoint_every_steps", "keep_checkpoints",
+    "eval_every_steps", "eval_batches", "sample_every_steps", "checkpoint_every_steps", "keep_checkpoints", "use",
 })  # fmt: skip
 
 
@@ -45,8 +45,11 @@ class TrainingConfig:
     eval_batches: int | None = None  # batches of the validation set per evaluation; None = all
     patience: int | None = None  # stop after so many evaluations without a better validation loss
     sample_every_steps: int = 0  # 0 = never
-    checkpoint_every_steps: int = 500  # 0 = only at the end
+    checkpoint_every_steps: int = 500  # 0 = only at the end; a new best validation loss is always saved
     keep_checkpoints: int = 2  # how many of the newest stay, beside the best
+    # the checkpoint that is tested, and that the run folder's name and later stages mean: the lowest validation loss,
+    # or the newest
+    use: Literal["best", "last"] = "best"
     seed: int = 0  # of initial weights, sample order and dropout
 
     def __post_init__(self) -> None:
@@ -92,6 +95,11 @@ class TrainingConfig:
     def has_end(self) -> bool:
         """Do the settings say when to stop?"""
         return not (self.max_steps is None and self.epochs is None and self.max_minutes is None)
+
+    @property
+    def ends_by_clock(self) -> bool:
+        """Does only the clock end the run?"""
+        return self.max_steps is None and self.epochs is None
 
     @property
     def extendable(self) -> frozenset[str]:

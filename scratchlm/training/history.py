@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from scratchlm.core.errors import DataError
-from scratchlm.core.files import read_utf8, write_text
+from scratchlm.core.files import read_bytes, write_text
+
+logger = logging.getLogger(__name__)
 
 
 class History:
-    """An append-only log of records, each with a `step`, that can be wound back to a step.
+    """An append-only log of records, each with a `step`, that can be truncated after a step.
 
-    A killed process can leave half a last line; winding back drops it, and every record after the step.
+    A killed process can leave half a line, cut inside a character, and a machine that lost power a run of zero bytes:
+    such lines are left out, wherever they stand.
     Raises: DataError when the file may not be written.
     """
 
@@ -22,40 +26,45 @@ class History:
         self.path = Path(path)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a record; it reaches the file at once."""
+        """Add a record; it reaches the file at once, on a line of its own."""
+        line = json.dumps(dict(record), ensure_ascii=False).encode() + b"\n"
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(dict(record), ensure_ascii=False) + "\n")
+            with self.path.open("ab+") as file:
+                if file.tell() > 0:
+                    file.seek(-1, 2)
+                    line = line if file.read(1) == b"\n" else b"\n" + line  # after what a killed writer left
+                file.write(line)
         except OSError as cause:
             raise DataError(
-                f"{self.path} should take another line, got: {cause.strerror}; free some space."
+                f"{self.path} could not take another line: {cause.strerror}; free some space."
             ) from cause
 
     def records(self) -> list[dict[str, Any]]:
-        """All whole records, in order; half a last line is left out."""
+        """All whole records, in order; what is not one is left out, with a warning unless it is the last line."""
         if not self.path.exists():
             return []
-        records = []
-        lines = read_utf8(self.path).split("\n")
+        records, torn = [], []
+        lines = read_bytes(self.path).split(b"\n")
         for number, line in enumerate(lines, start=1):
-            if not line:
+            if not (content := line.strip(b"\0 \r")):
                 continue
             try:
-                record = json.loads(line)
-                if not isinstance(record, dict) or not isinstance(record.get("step"), int):
-                    raise DataError(
-                        f"{self.path}, line {number} must be a record with a step; remove that line."
-                    )
+                record = json.loads(content)
+            except (ValueError, RecursionError):
+                record = None
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
                 records.append(record)
-            except json.JSONDecodeError as cause:
-                if number == len(lines):  # no line end: the writer was killed in the middle
-                    break
-                raise DataError(
-                    f"{self.path}, line {number} must be JSON, found {cause.msg}; remove that line."
-                ) from cause
+            elif number < len(lines):  # a last line without its end was being written
+                torn.append(number)
+        if torn:
+            logger.warning(
+                "%s: line %d is no whole record (%d in all), left out", self.path, torn[0], len(torn)
+            )
         return records
 
-    def wind_back(self, step: int, *, keep: Callable[[dict[str, Any]], bool] = lambda record: True) -> None:
+    def truncate_after(
+        self, step: int, *, keep: Callable[[dict[str, Any]], bool] = lambda record: True
+    ) -> None:
         """Forget what came after a step, and what `keep` does not want: a resumed run writes it again."""
         if self.path.exists():
             kept = [record for record in self.records() if record["step"] <= step and keep(record)]

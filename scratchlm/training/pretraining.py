@@ -79,7 +79,8 @@ class PretrainResult:
 
     folder: Path  # the run folder
     checkpoint: Path  # the model folder to use
-    step: int
+    step: int  # steps done
+    used_step: int  # of the model that was scored: see the setting `use`
     train_loss: float | None  # nats per token, last step
     final: TextLoss  # over the validation text, or its first FINAL_EVALUATION_TOKENS tokens
     tokens: int  # that went through the model
@@ -144,6 +145,7 @@ def pretrain(
         folder=out,
         checkpoint=resolve_model(out),
         step=trained.step,
+        used_step=trainer.used_step,
         train_loss=trained.train_loss,
         final=validation_loss(model, data, tokenizer),
         tokens=trained.tokens,

@@ -24,9 +24,15 @@ class Progress:
     sampled_step: int = -1  # the last step that wrote a text sample
     train_loss: float | None = None  # of the last step
     val_loss: float | None = None  # of the last evaluation
-    best_val_loss: float | None = None
+    best_val_loss: float | None = None  # of the scheduled evaluations after step 0
     best_step: int | None = None
-    n_worse: int = 0  # evaluations since the best
+    evals_since_best: int = 0  # scheduled ones
+
+    @classmethod
+    def from_saved(cls, values: Mapping[str, Any]) -> Progress:
+        """Progress as a checkpoint holds it, also one of an earlier version."""
+        names = {"n_worse": "evals_since_best"}
+        return cls(**{names.get(name, name): value for name, value in values.items()})
 
 
 @dataclass(frozen=True, kw_only=True)

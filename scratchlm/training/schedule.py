@@ -5,8 +5,26 @@ from __future__ import annotations
 import math
 
 from scratchlm.training.config import TrainingConfig
+from scratchlm.training.progress import Progress
 
 DECAY_SHARE = 0.2  # of a warmup-stable-decay run: the last fifth falls (Hägele et al. 2024, section 3)
+
+
+def planned_steps(config: TrainingConfig, progress: Progress, *, n_batches: int) -> int:
+    """How many steps the settings plan; when only the clock ends the run, as many as its pace so far allows.
+
+    Before the first step there is no pace: the run is then taken to be long, so that it begins with its warm-up.
+    """
+    if config.ends_by_clock:
+        assert config.max_minutes is not None
+        if progress.step == 0:
+            return max(1, config.warmup_steps * 10)
+        left_s = config.max_minutes * 60 - progress.elapsed_s
+        return progress.step + max(1, round(left_s * progress.step / max(progress.steps_s, 1e-9)))
+    by_epochs = math.inf
+    if config.epochs is not None:
+        by_epochs = math.ceil(config.epochs * n_batches / config.accumulate)
+    return int(min(config.max_steps or math.inf, max(1, by_epochs)))
 
 
 def learning_rate(config: TrainingConfig, *, step: int, n_steps: int) -> float:

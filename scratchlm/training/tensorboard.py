@@ -7,14 +7,14 @@ from types import TracebackType
 
 from torch.utils.tensorboard import SummaryWriter
 
-from scratchlm.checkpoints.store import list_checkpoints
+from scratchlm.checkpoints.store import checkpoint_step, list_checkpoints
 from scratchlm.training.callbacks import StepRecord
 
 
-def next_step(run: Path) -> int | None:
+def next_step(run: Path) -> int:
     """The step after the newest checkpoint: what a killed process wrote from there on will be written again."""
     folders = list_checkpoints(run)
-    return int(folders[-1].name.removeprefix("step-")) + 1 if folders else None
+    return checkpoint_step(folders[-1]) + 1 if folders else 0
 
 
 class TensorBoard:

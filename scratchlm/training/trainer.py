@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from scratchlm.checkpoints.store import (
-    TrainingState,
-    build_model,
-    checkpoint_folder,
-    list_checkpoints,
-    load_tensors,
-    load_training_state,
-    newest_good_checkpoint,
-    prune_checkpoints,
-    save_model,
-    verify,
-)
+from scratchlm.checkpoints.store import list_checkpoints
 from scratchlm.core.batch import Batch
-from scratchlm.core.config import to_dict
 from scratchlm.core.device import memory_bytes
 from scratchlm.core.errors import (
     CheckpointError,
@@ -36,23 +23,19 @@ from scratchlm.core.errors import (
 )
 from scratchlm.core.memory import memory_errors_explained
 from scratchlm.core.protocols import Task
-from scratchlm.core.seed import restore_rng_state, rng_state
+from scratchlm.core.run_lock import run_lock
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.training.callbacks import Callback, StepRecord
+from scratchlm.training.checkpointing import RunCheckpoints, not_finite
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.history import History
 from scratchlm.training.interrupts import StoppedBySignal, StopRequest, stop_requests
 from scratchlm.training.optim import Optimizers
-from scratchlm.training.partial_weights import learning_weights, restore_learning_weights
 from scratchlm.training.progress import Progress, RunFolder
-from scratchlm.training.schedule import learning_rate
-
-logger = logging.getLogger(__name__)
+from scratchlm.training.schedule import learning_rate, planned_steps
 
 SMALLER_BATCH = "halve batch_size and double accumulate (the result is the same), or choose a smaller model"
-ORIGIN = ("data_fingerprint", "base_sha256")  # facts of a checkpoint that a resumed run must share
 
 
 class Trainer:
@@ -62,6 +45,7 @@ class Trainer:
     of 8 give the gradient of one batch of 8 * accumulate, whatever is padding in them.
     With a `run` folder it writes metrics, samples and checkpoints there; `fit(resume=True)` then continues from
     the newest good checkpoint, bit for bit on the CPU: weights, optimizer, RNG and sample order.
+    After `fit` the model has the weights of the step that the setting `use` names: `used_step`.
     """
 
     def __init__(
@@ -86,9 +70,14 @@ class Trainer:
         self.optimizers = Optimizers(model, config)
         self.progress = Progress()
         self.resumed_from: int | None = None
+        self.used_step = 0  # whose weights the model has after `fit`
+        self.used_val_loss: float | None = None
         self.earlier_s = 0.0  # training time of the starts before this one
         self._started_at_s = 0.0  # such that now - started = training time over all starts of the run
-        self._saved: tuple[int, int] | None = None  # (step, evaluated_step) of the newest checkpoint
+        self.checkpoints: RunCheckpoints | None = None
+        self._best: tuple[float, dict[str, Tensor]] | None = (
+            None  # loss and weights, where no folder keeps them
+        )
 
     def fit(self, train: BatchLoader, val: BatchLoader | None = None, *, resume: bool = False) -> Progress:
         """Train until steps, epochs, minutes or patience end it; returns where the run stands.
@@ -100,32 +89,55 @@ class Trainer:
             raise DataError(
                 "training needs at least one full batch, found none; lower batch_size or add data."
             )
-        if resume:
-            self._resume(n_batches=len(train))
-        elif self.run and list_checkpoints(self.run.path):
-            raise CheckpointError(
-                f"{self.run.path} should be new, found an earlier run's checkpoints; resume it or choose another."
-            )
+        with nullcontext() if self.run is None else run_lock(self.run.path):
+            return self._fit(train, val, resume=resume)
+
+    def _fit(self, train: BatchLoader, val: BatchLoader | None, *, resume: bool) -> Progress:
+        self._start(n_batches=len(train), resume=resume)
         self._started_at_s = time.perf_counter() - self.progress.elapsed_s
         batches = self._batches_from(train, self.progress.batches)
         self.model.train()
         with stop_requests() as stop:
             while True:
-                is_over = self._is_over(len(train))
+                is_complete = self._is_over(len(train))
                 try:
-                    self._look(val, is_over=is_over, stop=stop)
+                    self._look(val, is_over=is_complete, stop=stop)
                 except _Interrupted:
-                    is_over = True
-                is_over = is_over or stop.is_made or self._is_out_of_patience()
-                if is_over or self._is_due(self.config.checkpoint_every_steps):
-                    self._save(n_batches=len(train))
+                    is_complete = False
+                is_complete = is_complete or self._should_stop_early()
+                is_over = is_complete or stop.is_made
+                is_best = self.progress.best_step == self.progress.step
+                if is_over or is_best or self._is_due(self.config.checkpoint_every_steps):
+                    self._save(n_batches=len(train), is_complete=is_complete)
                 if is_over:
                     break
                 self._step(batches, n_batches=len(train))
         if stop.signal_number is not None:
             where = f"; resume from {self.run.path}" if self.run else ""
             raise StoppedBySignal(stop.signal_number, f"stopped after step {self.progress.step}{where}.")
+        self._take_used_weights()
         return self.progress
+
+    def _start(self, *, n_batches: int, resume: bool) -> None:
+        """Begin at the beginning, with empty logs, or go on from the newest good checkpoint."""
+        if self.run is None:
+            assert not resume, "fit(resume=True) needs a Trainer with a run folder"
+            return
+        self.checkpoints = RunCheckpoints(self.run, self.config, self.model, self.optimizers)
+        if not resume and list_checkpoints(self.run.path):
+            raise CheckpointError(
+                f"{self.run.path} must be new, found an earlier run's checkpoints; resume it or choose another."
+            )
+        resumed = self.checkpoints.resume(n_batches=n_batches) if resume else None
+        if resumed is not None:
+            self.progress = resumed
+            self.resumed_from, self.earlier_s = resumed.step, resumed.elapsed_s
+        progress = self.progress
+        last = -1 if resumed is None else progress.step
+        self._metrics.truncate_after(
+            last, keep=lambda r: r.get("kind") == "step" or r["step"] <= progress.evaluated_step
+        )
+        self._samples.truncate_after(last, keep=lambda r: r["step"] <= progress.sampled_step)
 
     def _step(self, batches: Iterator[tuple[str, Batch]], *, n_batches: int) -> None:
         """One optimizer update over `accumulate` batches."""
@@ -155,7 +167,7 @@ class Trainer:
         self._tell_step(
             StepRecord(
                 step=step,
-                n_steps=None if self._ends_by_clock() else self._planned_steps(n_batches),
+                n_steps=None if self.config.ends_by_clock else self._planned_steps(n_batches),
                 epoch=(progress.batches - 1) // n_batches,
                 tokens=progress.tokens,
                 train_loss=loss,
@@ -220,10 +232,20 @@ class Trainer:
                 "validation loss", val_loss, step=progress.step, where="the validation set"
             )
         progress.evaluated_step, progress.val_loss = progress.step, val_loss
-        if progress.best_val_loss is None or val_loss < progress.best_val_loss:
-            progress.best_val_loss, progress.best_step, progress.n_worse = val_loss, progress.step, 0
-        else:
-            progress.n_worse += 1
+        if progress.step > 0 and self._is_due(self.config.eval_every_steps):
+            # Only scheduled evaluations count: a stop or an end that is extended later must not change the course.
+            if progress.best_val_loss is None or val_loss < progress.best_val_loss:
+                progress.best_val_loss, progress.best_step, progress.evals_since_best = (
+                    val_loss,
+                    progress.step,
+                    0,
+                )
+            else:
+                progress.evals_since_best += 1
+        is_kept_here = self.run is None and self.config.use == "best" and progress.step > 0
+        if is_kept_here and (self._best is None or val_loss < self._best[0]):
+            self._best = val_loss, {name: p.detach().clone() for name, p in self.optimizers.names.items()}
+            self.used_step, self.used_val_loss = progress.step, val_loss
         if self.run:
             self._metrics.append({"kind": "evaluation", "step": progress.step, **metrics})
         for callback in self.callbacks:
@@ -244,27 +266,16 @@ class Trainer:
             epoch, start = epoch + 1, 0
 
     def _planned_steps(self, n_batches: int) -> int:
-        """How many steps the settings plan; when only the clock ends the run, as many as its pace so far allows."""
-        if self._ends_by_clock():
-            assert self.config.max_minutes is not None
-            pace = self.progress.step / max(self.progress.elapsed_s, 1e-9)
-            return max(self.progress.step + 1, round(pace * self.config.max_minutes * 60))
-        by_epochs = math.inf
-        if self.config.epochs is not None:
-            by_epochs = math.ceil(self.config.epochs * n_batches / self.config.accumulate)
-        return int(min(self.config.max_steps or math.inf, max(1, by_epochs)))
-
-    def _ends_by_clock(self) -> bool:
-        return self.config.max_steps is None and self.config.epochs is None
+        return planned_steps(self.config, self.progress, n_batches=n_batches)
 
     def _is_over(self, n_batches: int) -> bool:
         minutes = self.config.max_minutes
         if minutes is not None and self.progress.elapsed_s >= minutes * 60:
             return True
-        return not self._ends_by_clock() and self.progress.step >= self._planned_steps(n_batches)
+        return not self.config.ends_by_clock and self.progress.step >= self._planned_steps(n_batches)
 
-    def _is_out_of_patience(self) -> bool:
-        return self.config.patience is not None and self.progress.n_worse >= self.config.patience
+    def _should_stop_early(self) -> bool:
+        return self.config.patience is not None and self.progress.evals_since_best >= self.config.patience
 
     def _is_due(self, every: int, *, at_start: bool = False) -> bool:
         step = self.progress.step
@@ -280,103 +291,30 @@ class Trainer:
         assert self.run is not None
         return History(self.run.path / "samples.jsonl")
 
-    def _save(self, *, n_batches: int) -> None:
-        """Write a checkpoint of this very moment, unless the newest one already is that."""
-        moment = (self.progress.step, self.progress.evaluated_step)
-        if self.run is None or self._saved == moment:
-            return
+    def _save(self, *, n_batches: int, is_complete: bool) -> None:
+        """Write a checkpoint, after a look whether every number is finite; without a run folder, only look."""
         self.progress.elapsed_s = time.perf_counter() - self._started_at_s
-        form = self.run.saved_form
-        own = {} if form is None else learning_weights(self.optimizers.names)
-        state = TrainingState(
-            tensors={**self.optimizers.state(), **rng_state(), **own},
-            values={
-                "progress": asdict(self.progress),
-                "config": to_dict(self.config),
-                "n_batches": n_batches,
-            },
-        )
-        is_evaluated = self.progress.evaluated_step == self.progress.step
-        facts = {
-            "step": self.progress.step,
-            "val_loss": self.progress.val_loss if is_evaluated else None,
-            **(self.run.facts or {}),
-        }
-        folder = checkpoint_folder(self.run.path, self.progress.step)
-        model = self.model if form is None else form(self.model)
-        save_model(folder, model, self.run.tokenizer, task=self.run.task, training_state=state, facts=facts)
-        prune_checkpoints(self.run.path, keep=self.config.keep_checkpoints)
-        self._saved = moment
-        for callback in self.callbacks:
-            callback.on_checkpoint(self.progress.step, folder)
-
-    def _resume(self, *, n_batches: int) -> None:
-        """Take up the newest good checkpoint of the run folder; without one, begin at the beginning."""
-        assert self.run is not None, "fit(resume=True) needs a Trainer with a run folder"
-        folder, damaged = newest_good_checkpoint(self.run.path)
-        for message in damaged:
-            logger.warning("skipping a damaged checkpoint: %s", message)
-        if folder is None and damaged:
-            raise CheckpointError(
-                f"{self.run.path} should hold a good checkpoint, found only damaged ones; start over."
-            )
-        if folder is None:  # killed before the first checkpoint
-            self._wind_back(-1)
+        trained = self.optimizers.state() if self.checkpoints is None else self.checkpoints.trained_tensors()
+        if (found := not_finite({**self.model.state_dict(), **trained})) is not None:
+            raise self._not_finite("state", found[1], step=self.progress.step, where=found[0])
+        if self.checkpoints is None:
             return
-        self._check_same_origin(folder)
-        state = load_training_state(folder)
-        self._check_same_settings(state.values, folder, n_batches=n_batches)
-        if self.run.saved_form is None:
-            weights = load_tensors(folder / "model.safetensors")
-            loaded = build_model(self.model.config, weights, where=folder / "model.safetensors")
-            self.model.load_state_dict(loaded.state_dict())
-        else:
-            restore_learning_weights(self.optimizers.names, state.tensors, where=folder)
-        self.optimizers.restore(state.tensors)
-        self.progress = Progress(**state.values["progress"])
-        self.resumed_from, self.earlier_s = self.progress.step, self.progress.elapsed_s
-        self._saved = (self.progress.step, self.progress.evaluated_step)
-        self._wind_back(self.progress.step)
-        restore_rng_state(state.tensors)
+        folder = self.checkpoints.save(self.progress, n_batches=n_batches, is_complete=is_complete)
+        if folder is not None:
+            for callback in self.callbacks:
+                callback.on_checkpoint(self.progress.step, folder)
 
-    def _check_same_origin(self, folder: Path) -> None:
-        """Data, base and tokenizer must be those of the first start, whatever paths they have now."""
-        assert self.run is not None
-        earlier, now = verify(folder), self.run.facts or {}
-        for name in ORIGIN:
-            if earlier.get(name) != now.get(name):
-                raise CheckpointError(
-                    f"{folder} was trained with another {name} ({earlier.get(name)}), found {now.get(name)} now; "
-                    "put the earlier files back, or start over."
-                )
-        if load_tokenizer(folder / "tokenizer.json").fingerprint != self.run.tokenizer.fingerprint:
-            raise CheckpointError(
-                f"{folder} was trained with another tokenizer than the one here; start over."
-            )
-
-    def _check_same_settings(self, values: Mapping[str, Any], folder: Path, *, n_batches: int) -> None:
-        """Whatever decides the weights and the sample order must be as at the first start, or the run is neither.
-
-        A setting that an earlier version did not know counts as its default; None is not written down.
-        """
-        names = dict.fromkeys(field.name for field in fields(self.config))
-        usual = to_dict(type(self.config)())
-        earlier = {**names, **usual, **values["config"], "n_batches": values["n_batches"]}
-        now = {**names, **to_dict(self.config), "n_batches": n_batches}
-        for name in sorted(now.keys() - self.config.extendable):
-            if earlier[name] != now[name]:
-                raise CheckpointError(
-                    f"{folder} was trained with {name}={earlier[name]}, found {now[name]} now; "
-                    "resume with the same setting and data, or start over."
-                )
-
-    def _wind_back(self, step: int) -> None:
-        """Drop metrics and samples that the checkpoint does not know of: they will be written again."""
+    @torch.no_grad()
+    def _take_used_weights(self) -> None:
+        """Give the model the best weights of the run when the setting `use` says so, and they are not the last."""
         progress = self.progress
-        self._metrics.wind_back(
-            step, keep=lambda r: r["kind"] == "step" or r["step"] <= progress.evaluated_step
-        )
-        self._samples.wind_back(step, keep=lambda r: r["step"] <= progress.sampled_step)
+        if self.config.use == "best" and self._best is not None:
+            for name, parameter in self.optimizers.names.items():
+                parameter.copy_(self._best[1][name])
+            return
+        best = self.checkpoints.load_best() if self.checkpoints and self.config.use == "best" else None
+        last = progress.step, progress.val_loss if progress.evaluated_step == progress.step else None
+        self.used_step, self.used_val_loss = best or last
 
 
 class _Interrupted(Exception):  # noqa: N818  (a signal, not an error)

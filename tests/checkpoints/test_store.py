@@ -183,6 +183,16 @@ def test_a_run_folder_stands_for_its_newest_good_checkpoint(tokenizer, tmp_path)
     assert best_checkpoint(run)[0].name == "step-00000010"
 
 
+@pytest.mark.parametrize(("use", "step"), [("best", 10), ("last", 20), (None, 20)])
+def test_a_run_folder_stands_for_what_its_newest_checkpoint_says(tokenizer, tmp_path, use, step):
+    for number, loss in ((10, 1.0), (20, 2.0)):
+        facts = {"step": number, "val_loss": loss} | ({} if use is None else {"use": use})
+        save_model(checkpoint_folder(tmp_path, number), make_model(tokenizer), tokenizer, facts=facts)
+    assert resolve_model(tmp_path) == checkpoint_folder(tmp_path, step)
+    assert resolve_model(tmp_path / "best") == checkpoint_folder(tmp_path, 10)
+    assert resolve_model(tmp_path / "last") == checkpoint_folder(tmp_path, 20)
+
+
 @pytest.mark.parametrize("choice", ["", "best"])
 def test_a_damaged_checkpoint_that_is_passed_over_is_named(tokenizer, tmp_path, caplog, choice):
     run = run_with_checkpoints(tmp_path, tokenizer, {10: 2.0, 20: 1.0})
@@ -215,7 +225,7 @@ def test_a_path_without_a_model_says_what_was_found(tmp_path, make, found):
 
 def test_a_run_without_checkpoints_says_so(tmp_path):
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(CheckpointError, match="should hold a good checkpoint, found none"):
+    with pytest.raises(CheckpointError, match="must hold a good checkpoint, found none"):
         load_model(tmp_path)
 
 

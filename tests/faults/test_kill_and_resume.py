@@ -89,8 +89,8 @@ os.fsync = fsync
 """
 SLOW_TO_SAVE = """
 import time
-import scratchlm.training.trainer
-scratchlm.training.trainer.save_model = lambda *args, **kwargs: (open("saving", "w").close(), time.sleep(60))
+import scratchlm.training.checkpointing
+scratchlm.training.checkpointing.save_model = lambda *args, **kwargs: (open("saving", "w").close(), time.sleep(60))
 """
 
 

@@ -11,18 +11,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scratchlm.checkpoints.store import load_model, save_model
+from scratchlm.checkpoints.store import MANIFEST, list_checkpoints, load_model, save_model
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
+from scratchlm.core.files import read_json, write_json
 from scratchlm.data.classification import LabelledText
 from scratchlm.data.label_split import class_counts
 from scratchlm.data.near_duplicates import group_near_duplicates
 from scratchlm.finetuning import classifier_training
 from scratchlm.finetuning.classification import finetune_classifier, leak_free_split
 from scratchlm.finetuning.classification_task import ClassificationTask, predict
-from scratchlm.finetuning.classifier_training import SIDE_RUNS, ClassifySettings
+from scratchlm.finetuning.classifier_training import RAW_SPLIT, ClassifySettings
 from scratchlm.finetuning.heads import replace_head
 from scratchlm.finetuning.lora_settings import ADAPTER_FOLDER
 from scratchlm.finetuning.reading import TextReading
+from scratchlm.finetuning.side_runs import SIDE_RUNS
 from scratchlm.serving.language_model import load
 from scratchlm.training.interrupts import StoppedBySignal
 
@@ -481,6 +483,37 @@ def test_more_seeds_share_the_cache_and_are_never_run_twice(messages, base_folde
     assert len((tmp_path / "run" / SIDE_RUNS).read_text().splitlines()) == 4
     monkeypatch.setattr(classifier_training.ClassifierTrainings, "_balanced", _only_once())
     assert finetune_classifier(messages, chosen, tmp_path / "run", **arguments).by_seed == result.by_seed
+
+
+def test_side_runs_of_other_settings_are_not_taken_for_those_of_now(messages, base_folder, tmp_path):
+    """A longer run, a chosen threshold: their side runs are trained, or tested, anew."""
+    arguments = {"base": str(base_folder), "device": CPU, "resume": True}
+    settings = {"train": "last-block", "seeds": 2}
+    for n_known, changes in enumerate(
+        ({"max_steps": 2}, {"max_steps": 4}, {"max_steps": 4, "choose_threshold": True}), start=1
+    ):
+        finetune_classifier(messages, quick(**settings, **changes), tmp_path / "run", **arguments)
+        assert len((tmp_path / "run" / SIDE_RUNS).read_text().splitlines()) == n_known
+    keep = quick(max_steps=4, checkpoint_every_steps=1, trunk_cache_mb=1, **settings)
+    finetune_classifier(messages, keep, tmp_path / "run", **arguments)
+    assert len((tmp_path / "run" / SIDE_RUNS).read_text().splitlines()) == n_known
+    with pytest.raises(CheckpointError, match="must be new"):
+        finetune_classifier(messages, keep, tmp_path / "run", base=str(base_folder), device=CPU)
+    assert len((tmp_path / "run" / SIDE_RUNS).read_text().splitlines()) == n_known
+
+
+def test_the_books_split_is_trained_anew_when_its_texts_have_changed(messages, base_folder, tmp_path):
+    arguments = {"base": str(base_folder), "device": CPU, "resume": True}
+    finetune_classifier(messages, quick(max_steps=1, compare_raw_split=True), tmp_path / "run", **arguments)
+    [checkpoint] = list_checkpoints(tmp_path / "run" / RAW_SPLIT)
+    manifest = read_json(checkpoint / MANIFEST)
+    write_json(checkpoint / MANIFEST, {**manifest, "data_fingerprint": "of other texts"})
+    finetune_classifier(messages, quick(max_steps=1, compare_raw_split=True), tmp_path / "run", **arguments)
+    [checkpoint] = list_checkpoints(tmp_path / "run" / RAW_SPLIT)
+    assert read_json(checkpoint / MANIFEST) == {
+        **manifest,
+        "files": read_json(checkpoint / MANIFEST)["files"],
+    }
 
 
 def _only_once():

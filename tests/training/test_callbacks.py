@@ -42,7 +42,7 @@ def diary(tiny_run, tmp_path):
 
 def test_everything_is_told_once_and_in_order(diary):
     assert diary.entries == [
-        ("evaluation", 0), ("sample", 0), ("step", 1), ("step", 2), ("evaluation", 2), ("step", 3),
+        ("evaluation", 0), ("sample", 0), ("step", 1), ("step", 2), ("evaluation", 2), ("checkpoint", 2), ("step", 3),
         ("checkpoint", 3), ("step", 4), ("evaluation", 4), ("sample", 4), ("checkpoint", 4),
     ]  # fmt: skip
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from scratchlm.core.errors import DataError
 from scratchlm.training.history import History
 
 
@@ -21,27 +22,50 @@ def test_half_a_last_line_is_dropped(tmp_path):
     with history.path.open("a") as file:
         file.write('{"step": 2, "lo')
     assert history.records() == [{"step": 1}]
-    history.wind_back(5)
+    history.truncate_after(5)
     history.append({"step": 2})
     assert history.records() == [{"step": 1}, {"step": 2}]
 
 
-def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(tmp_path):
+@pytest.mark.parametrize("zeros", [0, 1, 300])
+def test_a_log_survives_a_writer_killed_after_any_byte(tmp_path, zeros):
+    """Also inside a character, also when a machine that lost power left zero bytes behind it."""
     history = History(tmp_path / "m.jsonl")
-    history.path.write_text('{"step": 1}\nnonsense\n{"step": 3}\n')
-    with pytest.raises(DataError, match="line 2"):
-        history.records()
+    text = "Zürich 😀"
+    line = json.dumps({"step": 2, "text": text}, ensure_ascii=False).encode() + b"\n"
+    whole = {"step": 1, "text": text}
+    for n_bytes in range(len(line) + 1):
+        history.path.unlink(missing_ok=True)
+        history.append(whole)
+        with history.path.open("ab") as file:
+            file.write(line[:n_bytes] + b"\0" * zeros)
+        survivors = [whole] + ([{"step": 2, "text": text}] if n_bytes >= len(line) - 1 else [])
+        assert history.records() == survivors
+        history.append({"step": 3})
+        assert history.records() == [*survivors, {"step": 3}]
+        history.truncate_after(9)
+        assert history.records() == [*survivors, {"step": 3}]
+        assert b"\0" not in history.path.read_bytes()
+
+
+def test_a_damaged_line_in_the_middle_is_left_out_and_named(tmp_path, caplog):
+    history = History(tmp_path / "m.jsonl")
+    for bad in (b"nonsense", b"[1]", b'{"step": "x"}', b"\xff\xfe", b'{"a": ' * 9999, b"\0\0"):
+        history.path.write_bytes(b'{"step": 1}\n' + bad + b'\n{"step": 3}\n')
+        caplog.clear()
+        assert history.records() == [{"step": 1}, {"step": 3}]
+        assert ("line 2 is no whole record" in caplog.text) is (bad != b"\0\0")
 
 
 def test_winding_back_forgets_what_came_after(tmp_path):
     history = History(tmp_path / "m.jsonl")
     for step in range(5):
         history.append({"step": step})
-    history.wind_back(2)
+    history.truncate_after(2)
     assert [record["step"] for record in history.records()] == [0, 1, 2]
 
 
 def test_a_missing_log_is_empty(tmp_path):
     history = History(tmp_path / "m.jsonl")
-    history.wind_back(3)
+    history.truncate_after(3)
     assert history.records() == []

@@ -21,7 +21,7 @@ from scratchlm.core.errors import (
     OutOfMemoryError,
 )
 from scratchlm.evaluation.loss import mean_loss
-from scratchlm.training import trainer as trainer_module
+from scratchlm.training import checkpointing
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.interrupts import StoppedBySignal
 from scratchlm.training.pretraining import PretrainingTask
@@ -174,14 +174,14 @@ def test_a_run_goes_on_with_another_end_and_other_looks_and_with_settings_that_w
 ):
     trainer, train, val = tiny_run(tmp_path, max_steps=4)
     trainer.fit(train, val)
-    real = trainer_module.load_training_state
+    real = checkpointing.load_training_state
 
     def of_an_earlier_version(folder):
         state = real(folder)
         del state.values["config"]["muon_learning_rate"]
         return state
 
-    monkeypatch.setattr(trainer_module, "load_training_state", of_an_earlier_version)
+    monkeypatch.setattr(checkpointing, "load_training_state", of_an_earlier_version)
     longer, train, val = tiny_run(tmp_path, max_steps=6, eval_every_steps=1, keep_checkpoints=5)
     assert longer.fit(train, val, resume=True).step == 6
     assert longer.resumed_from == 4
@@ -291,7 +291,7 @@ def test_old_checkpoints_go_and_the_best_and_newest_stay(tiny_run, tmp_path):
         "step-00000004", "step-00000010", "step-00000012",
     ]  # fmt: skip
     assert load_model(tmp_path / "best").folder.name == "step-00000004"
-    assert load_model(tmp_path).folder.name == "step-00000012"
+    assert load_model(tmp_path / "last").folder.name == "step-00000012"
 
 
 def test_training_without_an_end_is_refused(tiny_run):
@@ -328,5 +328,5 @@ def test_a_new_run_does_not_mix_with_an_earlier_one(tiny_run, tmp_path):
     trainer, train, val = tiny_run(tmp_path, max_steps=4)
     trainer.fit(train, val)
     again, train, val = tiny_run(tmp_path, max_steps=4)
-    with pytest.raises(CheckpointError, match="should be new"):
+    with pytest.raises(CheckpointError, match="must be new"):
         again.fit(train, val)
