@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
@@ -31,7 +30,8 @@ from scratchlm.checkpoints.torch_file import read_torch_file, write_torch_file
 from scratchlm.checkpoints.weight_files import SUFFIXES
 from scratchlm.core.config import to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError
-from scratchlm.core.files import as_json, check_replaceable, make_parent, new_file, new_folder, write_text
+from scratchlm.core.files import as_json, check_replaceable, new_files, new_folder, write_text
+from scratchlm.core.partials import standing
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.tokenizers.special_tokens import end_ids
@@ -94,6 +94,7 @@ def convert(
     if target.suffix != way.suffix and way.suffix:
         raise ConfigError(f"the target of --to {to} must end in {way.suffix}, got {target}; rename it.")
     frame = frame or PromptFrame()
+    target = standing(target)
     _check_target(source, target, is_folder=way.is_folder, overwrite=overwrite)
     beside = way.beside(source, target, frame)
     for other, text in beside.items():
@@ -107,15 +108,14 @@ def convert(
             "choose another folder."
         )
     difference = None
-    make_parent(target, error=CheckpointError)
-    with contextlib.ExitStack() as stack:
-        partial = stack.enter_context(_partial(target, is_folder=way.is_folder))
-        way.write(partial, source, dtype, frame)
+    with (new_folder if way.is_folder else new_files)(target, error=CheckpointError) as partial:
+        written = partial if way.is_folder else partial / target.name
+        way.write(written, source, dtype, frame)
         if verify:
             is_packed = dtype not in (None, "f32")
-            difference = _compare(source, way.read(partial, source), where=target, is_packed=is_packed)
-    for other, text in beside.items():
-        write_text(other, text, error=CheckpointError)
+            difference = _compare(source, way.read(written, source), where=target, is_packed=is_packed)
+        for other, text in beside.items():
+            write_text(partial / other.name, text, error=CheckpointError)
     return Conversion(out=target, max_logit_difference=difference, others=tuple(beside))
 
 
@@ -203,15 +203,6 @@ def _check_readers(settings: Path, target: Path) -> None:
         )
 
 
-@contextlib.contextmanager
-def _partial(target: Path, *, is_folder: bool) -> Iterator[Path]:
-    opened = (
-        new_folder(target, error=CheckpointError) if is_folder else new_file(target, error=CheckpointError)
-    )
-    with opened as partial:
-        yield partial
-
-
 def _modelfile_beside(source: LoadedModel, target: Path, frame: PromptFrame) -> Mapping[Path, str]:
     stops = [source.tokenizer.decode([end]) for end in end_ids(source.tokenizer, source.task)]
     own_template = "chat_template" in source.task and frame == PromptFrame()
@@ -236,9 +227,14 @@ def _holds(path: Path, text: str) -> bool:
 
 def _settings_beside(source: LoadedModel, target: Path, _frame: PromptFrame) -> Mapping[Path, str]:
     """What a file of weights does not say: a reader of it looks for these beside it."""
-    with tempfile.TemporaryDirectory() as folder:
-        source.tokenizer.save(Path(folder) / "tokenizer.json")
-        tokenizer = (Path(folder) / "tokenizer.json").read_text(encoding="utf-8")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            source.tokenizer.save(Path(folder) / "tokenizer.json")
+            tokenizer = (Path(folder) / "tokenizer.json").read_text(encoding="utf-8")
+    except OSError as cause:
+        raise CheckpointError(
+            f"the tokenizer could not be written: {cause.strerror}; free some space."
+        ) from cause
     texts = {"config.json": as_json(to_dict(source.config)), "tokenizer.json": tokenizer}
     if source.task:
         texts["task.json"] = as_json(dict(source.task))

@@ -17,7 +17,14 @@ from typing import Any
 
 from scratchlm.core.errors import DataError, ScratchLMError
 from scratchlm.core.file_kinds import foreign_kind, not_text
-from scratchlm.core.partials import discard, fsync_folder, partial_beside, replace_folder
+from scratchlm.core.partials import (
+    discard,
+    finish_files,
+    fsync_folder,
+    partial_beside,
+    place_files,
+    replace_folder,
+)
 
 MAX_SETTINGS_BYTES = 4 << 20  # of JSON with settings or figures; the index of 405 billion weights has 0.1 MB
 MAX_TOKENIZER_BYTES = 24 << 20  # Llama 3's tokenizer.json has 17 MB and about a million values
@@ -106,6 +113,33 @@ def new_folder(path: str | Path, *, error: type[ScratchLMError] = DataError) -> 
                 fsync_folder(file) if file.is_dir() else _fsync_file(file)
             fsync_folder(partial)
             replace_folder(partial, target)
+        except OSError as cause:
+            discard(partial)
+            raise _cannot_write(target, cause, error) from cause
+        except BaseException:
+            discard(partial)
+            raise
+
+
+@contextlib.contextmanager
+def new_files(path: str | Path, *, error: type[ScratchLMError] = DataError) -> Iterator[Path]:
+    """Fill a folder with a file of path's name and what belongs beside it; all of them take their places together.
+
+    Yields the hidden folder to fill. When the block raises, it is removed and everything stays as it was.
+    Raises: `error` when the disk is full or the parent may not be written.
+    """
+    target = Path(path)
+    make_parent(target, error=error)
+    with partial_beside(target) as partial:
+        try:
+            finish_files(target)
+            discard(partial)
+            partial.mkdir()
+            yield partial
+            for file in partial.iterdir():
+                _fsync_file(file)
+            fsync_folder(partial)
+            place_files(partial, target)
         except OSError as cause:
             discard(partial)
             raise _cannot_write(target, cause, error) from cause

@@ -26,6 +26,7 @@ import psutil
 
 PARTIAL_MARK = ".partial-"  # in the name of every unfinished file or folder, and of what is being deleted
 ASIDE_MARK = ".replaced-"  # in the name of a folder that stepped aside for its successor
+COMPLETE_MARK = ".complete"  # ends the name of a folder whose files are on their way to their places
 FOREIGN_AGE_S = 2 * 86_400  # a partial of another host is left alone until it has not changed for so long
 MAX_NAME_BYTES = 100  # of the target's name in a partial name; file systems allow 255 in all
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -85,6 +86,37 @@ def replace_folder(new: Path, target: Path) -> None:
         discard(older)
 
 
+def place_files(filled: Path, target: Path) -> None:
+    """Move the files of a finished folder beside each other, target among them, as if at one instant.
+
+    Once the folder has its final hidden name, they are decided: `standing` finishes what a kill interrupts.
+    Raises: OSError.
+    """
+    journal = _journal(target)
+    filled.rename(journal)
+    try:
+        fsync_folder(target.parent)
+    except OSError:
+        journal.rename(filled)
+        raise
+    finish_files(target)
+
+
+def finish_files(target: Path) -> None:
+    """Move what `place_files` had not moved yet, if anything.
+
+    Raises: OSError.
+    """
+    journal = _journal(target)
+    if journal.is_dir():
+        for file in sorted(journal.iterdir()):
+            with contextlib.suppress(FileNotFoundError):  # another process is finishing too
+                file.replace(target.with_name(file.name))
+        fsync_folder(target.parent)
+        with contextlib.suppress(OSError):
+            journal.rmdir()
+
+
 def remove_folder(folder: Path) -> None:
     """Delete a folder so that others see it go at once; a kill in between leaves only a hidden partial.
 
@@ -106,7 +138,12 @@ def discard(path: Path) -> None:
 
 
 def standing(folder: Path) -> Path:
-    """The folder, or the hidden name under which it stands while it is replaced, or was when the writer was killed."""
+    """The folder, or the hidden name under which it stands while it is replaced, or was when the writer was killed.
+
+    Also of a file: what a killed writer had decided to put there is put there first.
+    """
+    with contextlib.suppress(OSError):  # a read-only disk
+        finish_files(folder)
     for _ in range(3):  # a writer may finish between two looks
         if folder.exists() or not folder.parent.is_dir():
             return folder
@@ -154,6 +191,10 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _journal(target: Path) -> Path:
+    return target.with_name(f".{_short(target.name)}{COMPLETE_MARK}")
 
 
 def _settle(aside: Path, target: Path, owner: str) -> None:

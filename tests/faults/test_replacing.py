@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from tests.faults.failing_calls import count_calls, killed_before_call, with_fai
 
 TOKENIZER = train_bpe(["the cat sat on the mat"], 270)
 CONFIG = GPTConfig(vocab_size=270, context_length=8, emb_dim=8, n_heads=2, n_layers=1, qkv_bias=True)
+WIDER = replace(CONFIG, emb_dim=16, ff_dim=None)  # weights and settings of the two models must not be mixed
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1200),
@@ -42,9 +43,9 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def model_of(seed: int) -> GPTModel:
+def model_of(seed: int, *configs: GPTConfig) -> GPTModel:
     torch.manual_seed(seed)
-    return GPTModel(CONFIG).eval()
+    return GPTModel((*configs, CONFIG)[0]).eval()
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,11 @@ def write_checkpoint(place: Path, which: int) -> None:
 
 def write_conversion(to: str) -> Callable[[Path, int], object]:
     def write(place: Path, which: int) -> None:
+        config = CONFIG if to == "onnx" else (CONFIG, WIDER)[which]
+        model, nowhere = model_of(which, config), Path("elsewhere")
         source = LoadedModel(
-            model=model_of(which), config=CONFIG, tokenizer=TOKENIZER, task={}, manifest={}, folder=Path("elsewhere")
-        )  # fmt: skip
+            model=model, config=config, tokenizer=TOKENIZER, task={}, manifest={}, folder=nowhere
+        )
         convert(source, place, to=to, overwrite=True)  # type: ignore[arg-type]
 
     return write
