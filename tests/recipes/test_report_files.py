@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.errors import ConfigError
 from scratchlm.evaluation.judging.items import read_items
 from scratchlm.recipes.comparison_data import collect, find_source
 from scratchlm.recipes.found_runs import look_at_run
