@@ -49,7 +49,7 @@ MODEL_FOLDER_FILES = (  # that we write into a model folder, our own or Hugging 
     TEMPLATE_FILE,
 )
 MAX_NAME = 200  # characters of a file's name
-STEP_FOLDER = re.compile(r"step-(\d{8})")
+STEP_FOLDER = re.compile(r"step-\d{8}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,9 +283,7 @@ def resolve_model(path: str | Path) -> Path:
 
 def checkpoint_step(folder: Path) -> int:
     """The step of a checkpoint folder."""
-    found = STEP_FOLDER.search(folder.name)
-    assert found is not None, folder
-    return int(found[1])
+    return int(folder.name.partition("step-")[2][:8])  # also of one that is set aside
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
