@@ -12,7 +12,7 @@ from scratchlm.core.protocols import Tokenizer
 from scratchlm.tokenizers.added_tokens import AddedToken
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.byte_symbols import from_symbols, to_symbols
-from scratchlm.tokenizers.families import CL100K, GPT2, LLAMA3, QWEN2, SMOLLM
+from scratchlm.tokenizers.families import CL100K, GPT2, LLAMA3, O200K, QWEN2, SMOLLM
 from scratchlm.tokenizers.special_tokens import end_ids
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # llama.h, enum llama_token_type
@@ -22,8 +22,10 @@ _VARIANTS = (
     ("gpt-2", GPT2),
     ("default", GPT2),
     ("smollm", SMOLLM),
+    ("starcoder", SMOLLM),
     ("llama-bpe", LLAMA3),
     ("dbrx", CL100K),
+    ("gpt-4o", O200K),
     ("qwen2", QWEN2),
     ("qwen2", dataclasses.replace(QWEN2, normalizers=())),
 )
@@ -42,11 +44,13 @@ def tokenizer_settings(tokenizer: Tokenizer, *, vocab_size: int, task: Mapping[s
         raise ConfigError(
             f"GGUF needs a BPETokenizer, got {type(tokenizer).__name__}; llama.cpp has no such tokenizer."
         )
-    variant = dataclasses.replace(tokenizer.variant, begin_of_text=None)
+    variant = dataclasses.replace(  # a byte that the vocabulary lacks is dropped in llama.cpp, whatever stands for it
+        tokenizer.variant, begin_of_text=None, unk_token=None, fuse_unk=False, byte_fallback=False
+    )
     names = [name for name, known in _VARIANTS if known == variant]
     if not names:
         raise ConfigError(
-            f"GGUF needs a tokenizer that cuts text as GPT-2, SmolLM, Llama 3 or Qwen, got {variant!r:.200}; "
+            f"GGUF needs a tokenizer that cuts text as GPT-2, SmolLM, Llama 3, GPT-4o or Qwen, got {variant!r:.200}; "
             "llama.cpp could not cut text in the same way."
         )
     ends = end_ids(tokenizer, task)
@@ -65,6 +69,10 @@ def tokenizer_settings(tokenizer: Tokenizer, *, vocab_size: int, task: Mapping[s
     for token, id_ in tokenizer.vocab.items():
         tokens[id_], types[id_] = to_symbols(token), _NORMAL
     for added in tokenizer.added_tokens:
+        if added.single_word or added.lstrip or added.rstrip:
+            raise ConfigError(
+                f"GGUF cannot say where an added token counts, got {added}; convert the model with --to hf or native."
+            )
         tokens[added.id], types[added.id] = added.content, _CONTROL if added.special else _USER_DEFINED
     named = {
         key: tokenizer.special_tokens[token]
