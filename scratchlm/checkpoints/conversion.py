@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,14 +12,18 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 import torch
+from torch import Tensor
 
 from scratchlm.checkpoints.book import book_state_dict
+from scratchlm.checkpoints.comparison import compare, n_classes, prompts
 from scratchlm.checkpoints.gguf import GGUFType, export_gguf, read_gguf
 from scratchlm.checkpoints.huggingface import export_huggingface, find_weights, read_huggingface
 from scratchlm.checkpoints.modelfile import PromptFrame, chat_template, modelfile
 from scratchlm.checkpoints.names import BOOK_LLAMA, to_ours
 from scratchlm.checkpoints.onnx import ONNXModel, export_onnx
+from scratchlm.checkpoints.outside_logits import OutsideLogits, outside_logits
 from scratchlm.checkpoints.store import (
+    HUGGING_FACE,
     MANIFEST,
     MODEL_FOLDER_FILES,
     LoadedModel,
@@ -39,11 +44,6 @@ from scratchlm.tokenizers.special_tokens import end_ids
 TargetName = Literal["native", "hf", "gguf", "book", "onnx"]
 DType = Literal["f32", "f16", "bf16", "q8_0"]
 MODEL_FOLDER_MARKS = ("manifest.json", "config.json")  # what a folder must hold to be replaced
-N_PROMPTS, PROMPT_TOKENS = 4, 32
-SAME_SHARE, PACKED_SHARE = (
-    1e-5,
-    0.1,
-)  # largest difference, in parts of the largest logit: same numbers; fewer bits
 _TORCH_DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -53,6 +53,7 @@ class Conversion:
 
     out: Path
     max_logit_difference: float | None  # between the source and the written model; None = not compared
+    compared_with: str | None = None  # whose forward pass was compared, and why no other program's
     others: tuple[Path, ...] = ()  # files beside it
 
 
@@ -77,9 +78,12 @@ def convert(
     frame: PromptFrame | None = None,
     verify: bool = True,
     overwrite: bool = False,
+    outside: Callable[[Tensor], OutsideLogits] | None = None,
 ) -> Conversion:
     """Write a model in another format, read it back, and compare its logits with the source's.
 
+    Where transformers is installed, its own logits of a Hugging Face folder are compared too, of the source and of
+    the result. `outside` computes those of a source of another kind, such as peft's of an adapter.
     dtype: how numbers are stored; left out, as they are, in GGUF as f32. `frame` goes into GGUF's Modelfile.
     Raises: ConfigError when the format cannot hold that model or dtype, or the target's name does not fit;
         CheckpointError when the target exists, cannot be written, or reads back as another model.
@@ -107,54 +111,39 @@ def convert(
             f"{target} should have no task beside it, found {target.with_name('task.json')} of another model; "
             "choose another folder."
         )
-    difference = None
+    difference, compared_with = None, None
+    theirs: list[OutsideLogits] = []
+    if outside is None and source.manifest.get("format") == HUGGING_FACE:
+        outside = functools.partial(outside_logits, source.folder, n_classes=n_classes(source.model))
+    if verify and outside is not None:
+        theirs.append(outside(prompts(source.config)))
     with (new_folder if way.is_folder else new_files)(target, error=CheckpointError) as partial:
-        written = partial if way.is_folder else partial / target.name
-        way.write(written, source, dtype, frame)
+        place = partial if way.is_folder else partial / target.name
+        way.write(place, source, dtype, frame)
         if verify:
+            if to == "hf":
+                theirs.append(
+                    outside_logits(place, prompts(source.config), n_classes=n_classes(source.model))
+                )
+            written = way.read(place, source)
             is_packed = dtype not in (None, "f32")
-            difference = _compare(source, way.read(written, source), where=target, is_packed=is_packed)
+            difference, compared_with = compare(
+                source.model, written.model, theirs, where=target, is_packed=is_packed
+            )
+            _check_tokenizer(source, written, where=target)
         for other, text in beside.items():
             write_text(partial / other.name, text, error=CheckpointError)
-    return Conversion(out=target, max_logit_difference=difference, others=tuple(beside))
+    return Conversion(
+        out=target, max_logit_difference=difference, compared_with=compared_with, others=tuple(beside)
+    )
 
 
-def largest_logit_difference(one: GPTModel, other: GPTModel) -> tuple[float, float]:
-    """How far two models' logits are apart on fixed prompts, and the largest logit of the first.
-
-    Raises: CheckpointError when they do not read the same ids or score the same number of tokens.
-    """
-    n_ids, n_tokens = one.config.vocab_size, min(PROMPT_TOKENS, one.config.context_length)
-    if other.config.vocab_size != n_ids or other.config.context_length < n_tokens:
-        raise CheckpointError(
-            f"both models must know {n_ids} ids and read {n_tokens} tokens, found one of "
-            f"{other.config.vocab_size} ids and {other.config.context_length} tokens."
-        )
-    draw = torch.Generator().manual_seed(0)
-    prompts = torch.randint(0, n_ids, (N_PROMPTS, n_tokens), generator=draw)  # (B, T)
-    with torch.no_grad():
-        ours, theirs = (_as_float32(model)(prompts) for model in (one, other))  # (B, T, V)
-    if ours.shape != theirs.shape:
-        raise CheckpointError(
-            f"both models must score alike, found {ours.shape[-1]} and {theirs.shape[-1]} scores."
-        )
-    return (ours - theirs).abs().max().item(), ours.abs().max().item()
-
-
-def _compare(source: LoadedModel, written: LoadedModel, *, where: Path, is_packed: bool) -> float:
-    difference, scale = largest_logit_difference(source.model, written.model)
-    limit = (PACKED_SHARE if is_packed else SAME_SHARE) * max(1.0, scale)
-    if not difference <= limit:  # NaN is not
-        raise CheckpointError(
-            f"{where} should give its source's logits to {limit:.3g}, found a difference of {difference:.3g}; "
-            "nothing was written. Choose a dtype with more bits."
-        )
+def _check_tokenizer(source: LoadedModel, written: LoadedModel, *, where: Path) -> None:
     fingerprints = [getattr(loaded.tokenizer, "fingerprint", None) for loaded in (source, written)]
     if fingerprints[0] != fingerprints[1]:
         raise CheckpointError(
-            f"{where} should hold its source's tokenizer, read back another; nothing was written."
+            f"{where} must hold its source's tokenizer, read back another; nothing was written."
         )
-    return difference
 
 
 def _check_target(source: LoadedModel, target: Path, *, is_folder: bool, overwrite: bool) -> None:
@@ -239,12 +228,6 @@ def _settings_beside(source: LoadedModel, target: Path, _frame: PromptFrame) -> 
     if source.task:
         texts["task.json"] = as_json(dict(source.task))
     return {target.with_name(name): text for name, text in texts.items()}
-
-
-def _as_float32(model: GPTModel) -> GPTModel:
-    """The model, or a copy of it, with float32 weights on the CPU."""
-    is_ready = all(p.dtype == torch.float32 and p.device.type == "cpu" for p in model.parameters())
-    return (model if is_ready else copy.deepcopy(model).float().cpu()).eval()
 
 
 def _stored_as(model: GPTModel, dtype: DType | None) -> GPTModel:

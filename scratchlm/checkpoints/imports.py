@@ -25,7 +25,14 @@ from scratchlm.checkpoints.openai import (
     model_from_params,
     put_array,
 )
-from scratchlm.checkpoints.store import MANIFEST, LoadedModel, build_model, expected_shapes, load_model
+from scratchlm.checkpoints.store import (
+    HUGGING_FACE,
+    MANIFEST,
+    LoadedModel,
+    build_model,
+    expected_shapes,
+    load_model,
+)
 from scratchlm.checkpoints.tensorflow_bundle import open_bundle
 from scratchlm.checkpoints.usage import check_usage, usage_of_folder
 from scratchlm.checkpoints.weight_files import SUFFIXES, open_weights
@@ -84,7 +91,7 @@ def import_model(path: str | Path, *, context_length: int | None = None) -> Load
         bundle = open_bundle(_tensorflow_prefix(source) or source)
         model = model_from_bundle(bundle, config_from_hparams(source / "hparams.json"), where=source)
     elif source.is_dir():
-        kind, weights = "Hugging Face folder", [find_weights(source)]
+        kind, weights = HUGGING_FACE, [find_weights(source)]
         model, task = read_huggingface(source, weights[0])
     else:
         kind, weights = "weights file", [source]

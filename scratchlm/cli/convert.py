@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any, Literal
 
 import tyro
 from rich.console import Console
+from torch import Tensor
 
+from scratchlm.checkpoints.comparison import n_classes
 from scratchlm.checkpoints.conversion import Conversion, DType, TargetName, convert
 from scratchlm.checkpoints.imports import cropped, open_model
 from scratchlm.checkpoints.modelfile import PromptFrame
+from scratchlm.checkpoints.outside_logits import OutsideLogits
 from scratchlm.checkpoints.store import ADAPTER_CONFIG, LoadedModel
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.config import check_at_least
@@ -21,7 +25,7 @@ from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import read_json
 from scratchlm.data.prompt_ids import answer_end_id
 from scratchlm.data.prompts import template
-from scratchlm.finetuning.adapter_copy import copy_adapter
+from scratchlm.finetuning.adapter_copy import adapter_logits, copy_adapter
 from scratchlm.finetuning.lora import merge_lora
 from scratchlm.finetuning.lora_settings import ADAPTER_FOLDER
 from scratchlm.finetuning.peft_adapter import import_peft
@@ -30,7 +34,7 @@ from scratchlm.finetuning.peft_head import is_classifier
 
 @dataclass(frozen=True, kw_only=True)
 class Convert(Common):
-    """Write a model in another format, then read it back and compare.
+    """Write a model in another format, then read it back and compare, also with transformers and peft if installed.
 
     native: a model folder of ours. hf: a folder for Hugging Face's transformers. gguf: a file for llama.cpp and Ollama,
     with a Modelfile beside it (Modelfile.NAME if the folder has another model's). book: the weights as a .pth that the
@@ -77,9 +81,13 @@ def _act(command: Convert, console: Console) -> dict[str, Any]:  # noqa: ARG001
     if command.to == "peft":
         done = _to_peft(command, adapter)
     else:
-        loaded = (
-            open_model(command.source) if adapter is None else _with_adapter(adapter, _base(command, adapter))
-        )
+        outside = None
+        if adapter is None:
+            loaded = open_model(command.source)
+        else:
+            base = _base(command, adapter)
+            loaded = _with_adapter(adapter, base)
+            outside = functools.partial(_peft_logits, base, adapter, n_classes=n_classes(loaded.model))
         if command.context_length is not None:
             loaded = cropped(loaded, command.context_length)
         done = convert(
@@ -90,14 +98,25 @@ def _act(command: Convert, console: Console) -> dict[str, Any]:  # noqa: ARG001
             frame=_frame(loaded),
             verify=not command.no_verify,
             overwrite=command.overwrite,
+            outside=outside,
         )
     if not command.json:
         print(f"wrote {', '.join(map(str, (done.out, *done.others)))}")
         told = done.max_logit_difference
         print(
-            "not compared (--no-verify)" if told is None else f"largest difference between logits: {told:.3g}"
+            "not compared (--no-verify)"
+            if told is None
+            else f"largest difference between logits: {told:.3g} (compared with {done.compared_with})"
         )
-    return {"max_logit_difference": done.max_logit_difference, "out": str(done.out)}
+    return {
+        "max_logit_difference": done.max_logit_difference,
+        "compared_with": done.compared_with,
+        "out": str(done.out),
+    }
+
+
+def _peft_logits(base: Path, adapter: Path, ids: Tensor, *, n_classes: int | None) -> OutsideLogits:
+    return adapter_logits(open_model(base), adapter, ids, n_classes=n_classes)
 
 
 def _adapter_folder(source: Path, *, wanted: bool) -> Path | None:
@@ -134,15 +153,15 @@ def _to_peft(command: Convert, adapter: Path | None) -> Conversion:
     if given:
         raise ConfigError(f"--to peft writes the corrections as they are, got {given[0]}; leave it out.")
     base = _base(command, adapter)
-    difference = copy_adapter(
+    difference, compared_with = copy_adapter(
         adapter,
         command.target,
-        load_base=lambda: open_model(base).model,
+        load_base=lambda: open_model(base),
         base=str(base),
         verify=not command.no_verify,
         overwrite=command.overwrite,
     )
-    return Conversion(out=command.target, max_logit_difference=difference)
+    return Conversion(out=command.target, max_logit_difference=difference, compared_with=compared_with)
 
 
 def _with_adapter(adapter: Path, base: Path) -> LoadedModel:

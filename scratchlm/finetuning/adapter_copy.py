@@ -2,67 +2,84 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from scratchlm.checkpoints.conversion import SAME_SHARE, largest_logit_difference
-from scratchlm.checkpoints.store import ADAPTER_CONFIG
-from scratchlm.core.errors import CheckpointError
+from torch import Tensor
+
+from scratchlm.checkpoints.comparison import compare, n_classes, prompts
+from scratchlm.checkpoints.huggingface import export_huggingface
+from scratchlm.checkpoints.outside_logits import OutsideLogits, outside_logits
+from scratchlm.checkpoints.store import ADAPTER_CONFIG, HUGGING_FACE, LoadedModel
+from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import check_replaceable, new_folder
 from scratchlm.finetuning.base_weights import save_base
 from scratchlm.finetuning.peft_adapter import (
     ADAPTER_FILES,
     export_peft,
     import_peft,
-    replaced_parts,
 )
 from scratchlm.finetuning.peft_head import is_classifier
-from scratchlm.finetuning.peft_settings import CLASSIFIER_HEADS
-from scratchlm.model.gpt import GPTModel
+from scratchlm.finetuning.peft_settings import CLASSIFIER_HEADS, PeftSettings
 
 
 def copy_adapter(
     source: str | Path,
     target: str | Path,
     *,
-    load_base: Callable[[], GPTModel],
+    load_base: Callable[[], LoadedModel],
     base: str,
     verify: bool = True,
     overwrite: bool = False,
-) -> float | None:
-    """Write `source`'s corrections as a folder of peft; the largest difference between logits, None if not compared.
+) -> tuple[float | None, str | None]:
+    """Write `source`'s corrections as a folder of peft.
 
-    `load_base` gives the model they correct, twice; `base` is the name that goes into the copy.
+    Returns the largest difference between logits and whose were compared; None when not compared.
+    `load_base` gives the model they correct, each time anew; `base` is the name that goes into the copy.
     Raises: CheckpointError when the target exists, is the source, cannot be written, or reads back as other
         corrections, and for an adapter that is damaged or of another base.
     """
     source, target = Path(source), Path(target)
     _check_target(source, target, overwrite=overwrite)
-    replaced = set(replaced_parts(source)) - CLASSIFIER_HEADS - {"ln_f", "norm"}
-    if replaced:
+    settings = PeftSettings(source)
+    replaced = set(settings.saved) - (
+        CLASSIFIER_HEADS | {"ln_f", "norm"} if settings.is_classifier else set()
+    )
+    if replaced or settings.bias != "none":
         raise CheckpointError(
-            f"{source} replaces {', '.join(sorted(replaced))} as well, which a copy would lose; add it to its model "
-            "with --to native or --to hf instead."
+            f"{source} replaces {', '.join(sorted(replaced)) or 'biases'} as well, which a copy would lose; add it to "
+            "its model with --to native or --to hf instead."
         )
-    model = load_base()
+    model = load_base().model
     import_peft(model, source)
-    difference = None
     with new_folder(target, error=CheckpointError) as partial:
         export_peft(partial, model, base=base)
-        again = load_base()
-        save_base(
-            partial, again, has_head=not is_classifier(model)
-        )  # a head's bias moved into the model's norm
-        if verify:
-            import_peft(again, partial)
-            difference, scale = largest_logit_difference(model, again)
-            limit = SAME_SHARE * max(1.0, scale)
-            if not difference <= limit:  # NaN is not
-                raise CheckpointError(
-                    f"{target} should give its source's logits to {limit:.3g}, found a difference of "
-                    f"{difference:.3g}; nothing was written."
-                )
-    return difference
+        loaded = load_base()
+        again = loaded.model
+        save_base(partial, again, has_head=not is_classifier(model))  # a head's bias moved into the norm
+        if not verify:
+            return None, None
+        ids, classes = prompts(model.config), n_classes(model)
+        theirs = [adapter_logits(loaded, folder, ids, n_classes=classes) for folder in (source, partial)]
+        import_peft(again, partial)
+        return compare(model, again, theirs, where=target)
+
+
+def adapter_logits(base: LoadedModel, adapter: Path, ids: Tensor, *, n_classes: int | None) -> OutsideLogits:
+    """peft's own logits of an adapter on its base, which is written for transformers first if it is not theirs.
+
+    base: without corrections.
+    Shapes: as `outside_logits`.
+    """
+    if base.manifest.get("format") == HUGGING_FACE:
+        return outside_logits(base.folder, ids, n_classes=n_classes, adapter=adapter)
+    with tempfile.TemporaryDirectory() as work:
+        try:
+            folder = export_huggingface(Path(work) / "base", base.model, base.tokenizer)
+        except ConfigError as cause:
+            return OutsideLogits(None, f"scratchlm alone: {cause}")
+        return outside_logits(folder, ids, n_classes=n_classes, adapter=adapter)
 
 
 def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:

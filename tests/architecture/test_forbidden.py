@@ -27,6 +27,7 @@ OPTIONAL = {  # of the extras: may be missing
     *("onnx", "onnxscript", "onnxruntime", "datasets", "lm_eval"),
     *("ollama", "openai"),
     *("wandb", "mlflow", "trackio"),
+    *("transformers", "peft"),  # compare logits where they are
 }
 OUTPUT_IS_MADE_IN = {"scratchlm.cli.main", "scratchlm.cli.terminal", "scratchlm.cli.printable_stream"}
 HOMES = tuple(

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from scratchlm.checkpoints import conversion
-from scratchlm.checkpoints.conversion import TARGETS, convert, largest_logit_difference
+from scratchlm.checkpoints.comparison import prompts
+from scratchlm.checkpoints.conversion import TARGETS, convert
 from scratchlm.checkpoints.gguf import read_gguf
 from scratchlm.checkpoints.modelfile import PromptFrame
 from scratchlm.checkpoints.store import LoadedModel, load_model, save_model
@@ -72,12 +73,18 @@ def assert_same_bits(one: GPTModel, other: GPTModel) -> None:
         assert torch.equal(ours[name], theirs[name]), name
 
 
+def largest_logit(model: GPTModel) -> float:
+    with torch.no_grad():
+        return max(1.0, model(prompts(model.config)).abs().max().item())
+
+
 @pytest.mark.parametrize("to", KEEPERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_format_gives_the_source_s_logits(make_source, out, kind, to):
     source = make_source(kind)
     done = convert(source, out / NAMES[to], to=to)
-    assert done.max_logit_difference == 0
+    is_exact = done.compared_with == "scratchlm"  # others add up in another order: see comparison.py
+    assert done.max_logit_difference <= (0 if is_exact else 1e-4 * largest_logit(source.model))
     assert done.out == out / NAMES[to]
 
 
@@ -178,7 +185,7 @@ def test_gguf_gets_a_modelfile_with_the_frame(make_source, out):
 
 
 def test_no_verify_compares_nothing(make_source, out, monkeypatch):
-    monkeypatch.setattr(conversion, "_compare", lambda *a, **k: pytest.fail("compared"))
+    monkeypatch.setattr(conversion, "compare", lambda *a, **k: pytest.fail("compared"))
     assert convert(make_source(), out / "a.gguf", to="gguf", verify=False).max_logit_difference is None
 
 
@@ -191,7 +198,8 @@ def test_an_existing_target_stays_unless_told_otherwise(make_source, out, to):
         convert(source, out / NAMES[to], to=to)
     assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
     replaced = convert(source, out / NAMES[to], to=to, overwrite=True)
-    assert replaced.max_logit_difference <= (ONNX_TOLERANCE if to == "onnx" else 0)
+    tolerance = {"onnx": ONNX_TOLERANCE, "hf": 1e-4 * largest_logit(source.model)}
+    assert replaced.max_logit_difference <= tolerance.get(to, 0)
 
 
 def test_overwrite_never_replaces_a_folder_that_is_no_model(make_source, out):
@@ -287,13 +295,6 @@ def test_a_read_file_can_be_written_again(make_source, out):
     once = read_gguf(out / "a.gguf")
     (out / "second").mkdir()
     assert convert(once, out / "second" / "a.gguf", to="gguf", dtype="f16").max_logit_difference == 0
-
-
-def test_models_of_different_sizes_cannot_be_compared():
-    sizes = {"context_length": 4, "emb_dim": 8, "n_heads": 2, "n_layers": 1}
-    one, other = (GPTModel(GPTConfig(vocab_size=n, **sizes)) for n in (8, 9))
-    with pytest.raises(CheckpointError, match="must know 8 ids"):
-        largest_logit_difference(one, other)
 
 
 def test_overwrite_never_replaces_a_model_folder_with_other_work_in_it(make_source, out):

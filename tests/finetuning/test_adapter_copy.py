@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 
 import pytest
 import torch
 
+from scratchlm.checkpoints.store import LoadedModel
 from scratchlm.core.errors import CheckpointError
 from scratchlm.finetuning import adapter_copy
 from scratchlm.finetuning.adapter_copy import copy_adapter
@@ -16,12 +18,18 @@ from scratchlm.finetuning.lora import lora_parameters, replace_linear_with_lora
 from scratchlm.finetuning.peft_adapter import export_peft, import_peft
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
+from scratchlm.tokenizers.bpe_training import train_bpe
+
+
+@pytest.fixture(autouse=True)
+def no_peft(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
 
 
 @pytest.fixture
 def base():
     torch.manual_seed(0)
-    return GPTModel(GPTConfig(vocab_size=40, context_length=12, emb_dim=16, n_heads=2, n_layers=2)).eval()
+    return GPTModel(GPTConfig(vocab_size=262, context_length=12, emb_dim=16, n_heads=2, n_layers=2)).eval()
 
 
 @pytest.fixture
@@ -42,7 +50,15 @@ def corrected(base, *, n_classes=None):
 
 
 def copied(base, source, target, **more):
-    return copy_adapter(source, target, load_base=lambda: copy.deepcopy(base), base="runs/base", **more)
+    tokenizer = train_bpe(["the cat sat on the mat"], 262)
+
+    def load_base() -> LoadedModel:
+        model = copy.deepcopy(base)
+        return LoadedModel(
+            model=model, config=model.config, tokenizer=tokenizer, task={}, manifest={}, folder=source
+        )
+
+    return copy_adapter(source, target, load_base=load_base, base="runs/base", **more)[0]
 
 
 def test_the_copy_corrects_as_the_original_and_names_the_base(base, adapter, tmp_path):
@@ -74,8 +90,17 @@ def test_an_adapter_of_other_weights_is_refused_and_nothing_is_written(base, ada
 
 
 def test_a_copy_that_reads_back_otherwise_is_not_kept(base, adapter, tmp_path, monkeypatch):
-    monkeypatch.setattr(adapter_copy, "largest_logit_difference", lambda one, other: (0.5, 1.0))
-    with pytest.raises(CheckpointError, match=r"found a difference of 0\.5; nothing was written"):
+    export = adapter_copy.export_peft
+
+    def spoilt(folder, model, **more):
+        with torch.no_grad():
+            next(lora_parameters(model)).mul_(1.5)
+        return export(folder, model, **more)
+
+    monkeypatch.setattr(
+        adapter_copy, "export_peft", lambda *a, **more: spoilt(a[0], copy.deepcopy(a[1]), **more)
+    )
+    with pytest.raises(CheckpointError, match=r"got a difference of .*; nothing was written"):
         copied(base, adapter, tmp_path / "copy")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["adapter"]
     monkeypatch.undo()
