@@ -21,9 +21,8 @@ from scratchlm.checkpoints.huggingface import export_huggingface, find_weights, 
 from scratchlm.checkpoints.modelfile import PromptFrame, chat_template, modelfile
 from scratchlm.checkpoints.names import BOOK_LLAMA, to_ours
 from scratchlm.checkpoints.onnx import ONNXModel, export_onnx
-from scratchlm.checkpoints.outside_logits import OutsideLogits, outside_logits
+from scratchlm.checkpoints.outside_logits import HUGGING_FACE, OutsideLogits, outside_logits
 from scratchlm.checkpoints.store import (
-    HUGGING_FACE,
     MANIFEST,
     MODEL_FOLDER_FILES,
     LoadedModel,

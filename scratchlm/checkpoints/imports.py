@@ -25,8 +25,8 @@ from scratchlm.checkpoints.openai import (
     model_from_params,
     put_array,
 )
+from scratchlm.checkpoints.outside_logits import HUGGING_FACE
 from scratchlm.checkpoints.store import (
-    HUGGING_FACE,
     MANIFEST,
     LoadedModel,
     build_model,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scratchlm.core.errors import CheckpointError
 
+HUGGING_FACE = "Hugging Face folder"  # the format that a model was read from, in its manifest
 _FAILURES = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError)
 
 

@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-HUGGING_FACE = "Hugging Face folder"  # the format that a model was read from, in its manifest
 ADAPTER_CONFIG = "adapter_config.json"  # of a folder in the form of peft: corrections, no model
 NEEDED_FILES = {"config.json", "model.safetensors", "tokenizer.json"}
 MODEL_FOLDER_FILES = (  # that we write into a model folder, our own or Hugging Face's
