@@ -17,9 +17,10 @@ from scratchlm.model.modes import evaluation_mode
 class ContextWindow:
     """Gives the scores of the next token for rows of different lengths that grow one token at a time.
 
-    Shorter rows are padded on the left and the padding is masked. While a cache has room, each call reads one
-    new token per row. When the context is full, each call reads the last context_length tokens of each row
-    anew: positions are absolute, so every token moves when the first one leaves, and no cache can be kept.
+    Shorter rows are padded on the left and the padding is masked. While a row fits the context, each call reads one
+    new token of it and the cache remembers the others. Of a longer row each call reads the last context_length
+    tokens anew: positions are absolute, so every token moves when the first one leaves, and no cache can be kept.
+    Such rows are read apart, so that they cost the others nothing.
     """
 
     def __init__(
@@ -29,7 +30,8 @@ class ContextWindow:
         self._use_cache = use_cache
         self._n_expected = n_expected  # how many tokens each row may grow by; sizes the cache
         self._cache: KVCache | None = None
-        self._mask: Tensor | None = None  # (B, S), None when no row is padded
+        self._mask: Tensor | None = None  # (B, S), None when no cached row is padded
+        self._cached: list[int] = []  # which rows the cache and the mask hold, in their order
         self._device = next(model.parameters()).device
         self._never = torch.tensor(never, dtype=torch.long, device=self._device)  # ids that may not be chosen
 
@@ -42,30 +44,51 @@ class ContextWindow:
         """
         # Both modes end before control returns: a caller that reads slowly must not train with dropout off.
         with evaluation_mode(self._model), torch.inference_mode():
-            if self._cache is not None and self._cache.length < self._cache.capacity:
-                states = self._read_last(rows, self._cache)  # (B, 1, E)
-            else:
-                states = self._read_all(rows)  # (B, T, E)
-            logits: Tensor = self._model.out_head(states[:, -1])  # (B, V)
+            context_length = self._model.config.context_length
+            fitting = [i for i, row in enumerate(rows) if len(row) <= context_length]
+            longer = [i for i, row in enumerate(rows) if len(row) > context_length]
+            states: dict[int, Tensor] = {}  # of each row's last position, (E,)
+            if fitting:
+                states |= zip(fitting, self._read_fitting(fitting, [rows[i] for i in fitting])[:, -1])
+            if longer:
+                windows = [rows[i][-context_length:] for i in longer]
+                states |= zip(longer, self._model.hidden_states(self._tensor(windows))[:, -1])
+            logits: Tensor = self._model.out_head(
+                torch.stack([states[i] for i in range(len(rows))])
+            )  # (B, V)
             return logits.float().index_fill(1, self._never, -math.inf)
 
     def keep_rows(self, rows: Sequence[int]) -> None:
         """Go on with these rows only, in this order."""
+        places = {row: place for place, row in enumerate(self._cached)}
         with torch.inference_mode():
-            if self._cache is not None:
-                self._cache.keep_rows(rows)
-            if self._mask is not None:
-                self._mask = self._mask[list(rows)]
+            self._keep_cached([places[row] for row in rows if row in places])
+        self._cached = [i for i, row in enumerate(rows) if row in places]
+
+    def _read_fitting(self, numbers: list[int], rows: Sequence[Sequence[int]]) -> Tensor:
+        """The states of rows that are no longer than the context: of their last tokens, or of all of them."""
+        if self._cache is None or self._cache.length == self._cache.capacity:
+            self._cached = numbers
+            return self._read_all(rows)  # (B, T, E)
+        if self._cached != numbers:  # some have become longer than the context
+            self._keep_cached([self._cached.index(number) for number in numbers])
+            self._cached = numbers
+        return self._read_last(rows, self._cache)  # (B, 1, E)
+
+    def _keep_cached(self, places: list[int]) -> None:
+        if self._cache is not None and places:
+            self._cache.keep_rows(places)
+            self._mask = None if self._mask is None else self._mask[places]
+        else:
+            self._cache = self._mask = None
 
     def _read_all(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        context_length = self._model.config.context_length
-        windows = [list(row[-context_length:]) for row in rows]
-        width = max(map(len, windows))
-        ids = torch.tensor([[0] * (width - len(window)) + window for window in windows], device=self._device)
-        n_padding = torch.tensor([width - len(window) for window in windows], device=self._device)
-        is_padded = any(len(window) < width for window in windows)
+        width = max(map(len, rows))
+        ids = self._tensor([[0] * (width - len(row)) + list(row) for row in rows])  # (B, T)
+        n_padding = torch.tensor([width - len(row) for row in rows], device=self._device)
+        is_padded = any(len(row) < width for row in rows)
         self._mask = torch.arange(width, device=self._device) >= n_padding[:, None] if is_padded else None
-        capacity = min(context_length, width + self._n_expected)
+        capacity = min(self._model.config.context_length, width + self._n_expected)
         # A cache that the prompt alone fills would never be read.
         self._cache = (
             KVCache(self._model.config, len(rows), capacity=capacity)
@@ -75,10 +98,13 @@ class ContextWindow:
         return self._model.hidden_states(ids, attention_mask=self._mask, cache=self._cache)
 
     def _read_last(self, rows: Sequence[Sequence[int]], cache: KVCache) -> Tensor:
-        ids = torch.tensor([[row[-1]] for row in rows], device=self._device)  # (B, 1)
+        ids = self._tensor([row[-1:] for row in rows])  # (B, 1)
         if self._mask is not None:
             self._mask = torch.cat([self._mask, self._mask.new_ones(len(rows), 1)], dim=1)  # (B, S+1)
         return self._model.hidden_states(ids, attention_mask=self._mask, cache=cache)
+
+    def _tensor(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        return torch.tensor([list(row) for row in rows], device=self._device)
 
 
 def ids_without_token(

@@ -62,6 +62,46 @@ def test_with_a_cache_only_the_new_token_is_read(tiny_model):
     assert widths == [9, 1, 1, 1, 12, 12]  # twelve tokens fill the context; then all of it is read each time
 
 
+@pytest.fixture
+def n_read(tiny_model):
+    """How many tokens the model has read."""
+    counts = [0]
+
+    def count(_module, args):
+        counts[0] += args[0].numel()
+
+    tiny_model.tok_emb.register_forward_pre_hook(count)
+    return counts
+
+
+@pytest.mark.parametrize("max_new_tokens", [4, 30])
+def test_a_row_beyond_the_context_costs_the_others_nothing(tiny_model, n_read, max_new_tokens):
+    prompts = [[i + 1, i + 2] for i in range(15)] + [[i % 61 for i in range(40)]]
+    config = GenerationConfig(max_new_tokens=max_new_tokens)
+
+    def read_by(some):
+        before = n_read[0]
+        found = generate_ids(tiny_model, some, config)
+        return n_read[0] - before, [one.ids for one in found]
+
+    short, short_ids = read_by(prompts[:-1])
+    long, long_ids = read_by(prompts[-1:])
+    together, ids = read_by(prompts)
+    assert together == short + long
+    assert ids == short_ids + long_ids
+
+
+def test_rows_of_any_lengths_are_read_anew_only_as_often_as_one_fills_the_context(tiny_model, n_read):
+    prompts = [[7] * n for n in (1, 4, 7, 11, 12, 13)]
+    generate_ids(tiny_model, prompts, GenerationConfig(max_new_tokens=9))
+    alone = 0
+    for prompt in prompts:
+        before = n_read[0]
+        generate_ids(tiny_model, [prompt], GenerationConfig(max_new_tokens=9))
+        alone += n_read[0] - before
+    assert n_read[0] - alone <= alone + len(prompts) * len(prompts) * 12  # each re-reading: a context of each row
+
+
 def test_every_module_keeps_its_mode(tiny_model):
     tiny_model.trf_blocks[0].eval()
     before = [module.training for module in tiny_model.modules()]
