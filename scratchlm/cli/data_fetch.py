@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.assets import ASSETS, fetch_asset, find_assets
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
+from scratchlm.core.opened_request import check_reachable
 from scratchlm.data.hub import export_hub_dataset
 from scratchlm.data.rows import parse_columns
 
@@ -89,6 +91,9 @@ def _fetch_from_hub(command: DataFetch, console: Console) -> dict[str, Any]:
             "a data set of the hub needs its columns named, got none; e.g. --columns text=sentence."
         )
     name = command.names[0].removeprefix(HUB)
+    is_offline = bool(os.environ.get("HF_HUB_OFFLINE"))  # then the library looks in its cache only
+    if not is_offline and not Path(name).exists():
+        check_reachable(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     with Progress(*Progress.get_default_columns(), console=console) as bar:
         task = bar.add_task(escape(f"{name} ({command.split})"), total=command.most_rows)
         n_rows = export_hub_dataset(

@@ -54,6 +54,8 @@ def _main(args: list[str]) -> int:
         return _run_to_the_last_byte(args)
     except ScratchLMError as error:
         return _complain(str(error), exit_code=error.exit_code, with_traceback=wants_debug)
+    except MemoryError:  # also while another error was being told
+        return _complain(f"memory ran out; {OUT_OF_MEMORY_ELSEWHERE}.", exit_code=6, with_traceback=False)
     except KeyboardInterrupt:
         print("scratchlm: stopped.", file=sys.stderr)
         return 128 + signal.SIGINT

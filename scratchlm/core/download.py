@@ -23,6 +23,7 @@ import httpx
 
 from scratchlm.core.errors import DownloadError
 from scratchlm.core.files import sha256_of_file
+from scratchlm.core.opened_request import opened
 from scratchlm.core.partial_file import PARTIAL_SUFFIX, Origin, PartialFile, open_partial
 from scratchlm.core.retry_after import TRY_AGAIN_STATUS, retry_after_s
 
@@ -37,14 +38,35 @@ GOOD_PROGRESS_BYTES = 1 << 20  # an attempt that brought this much was no failur
 class Patience:
     """How long to wait for a server, and how often to come back."""
 
-    timeout_s: float = 30.0  # without one byte, while connecting or reading
+    connect_s: float = (
+        4.0  # for the first connection, shared by all addresses: a machine without network says so soon
+    )
+    timeout_s: float = 30.0  # without one byte, while reading, and while connecting again
+    slowest_bytes_per_s: float = 1024.0  # over slow_s; an address that is slower is left for the next
+    slow_s: float = 30.0
     attempts: int = 5  # in a row, at each URL
     backoff_s: float = 1.0  # before the second attempt; doubles each time
     longest_wait_s: float = 120.0  # a server that asks for more (Retry-After) is left for the next mirror
     other_process_s: float = 24 * 3600.0  # while another living process downloads the same file
 
 
-DEFAULT_PATIENCE = Patience()
+SLOWEST_VARIABLE = "SCRATCHLM_MIN_RATE"  # bytes per second, for networks slower than the default allows
+OFFLINE_VARIABLE = "HF_HUB_OFFLINE"
+
+
+def default_patience() -> Patience:
+    """What downloads have unless told otherwise, with $SCRATCHLM_MIN_RATE if that is set.
+
+    Raises: DownloadError when that is no number of bytes.
+    """
+    named = os.environ.get(SLOWEST_VARIABLE, "").strip()
+    if not named:
+        return Patience()
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", named):
+        raise DownloadError(
+            f"{SLOWEST_VARIABLE} must be a number of bytes per second, got {named!r}; 0 waits for any server."
+        )
+    return Patience(slowest_bytes_per_s=float(named))
 
 
 def download(
@@ -55,7 +77,7 @@ def download(
     size_bytes: int | None = None,
     check: Callable[[Path], str | None] | None = None,
     progress: Progress | None = None,
-    patience: Patience = DEFAULT_PATIENCE,
+    patience: Patience | None = None,
 ) -> Path:
     """Fetch one file from the first of its mirrors that delivers it.
 
@@ -71,6 +93,8 @@ def download(
     target = Path(target)
     if sha256 is not None and _is_right(target, sha256):
         return target
+    patience = patience or default_patience()
+    _check_online(urls)
     was_there = target.is_file()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,10 +143,13 @@ class _Transfer:
     progress: Progress | None
     patience: Patience
     origin: Origin | None = None  # of the bytes that are there
+    connect_s: float = 0.0  # for a first connection to an address
+    has_connected: bool = False  # to any address; until then a failure is taken for a missing network
 
     def fetch_from_first(self, urls: Sequence[str]) -> None:
         """Try the mirrors in order until one has delivered the promised bytes."""
         failures = []
+        self.connect_s = self.patience.connect_s / max(1, len(urls))
         if (
             self.partial.sha256 is None and self.origin is not None
         ):  # only there its bytes can be gone on with
@@ -182,7 +209,8 @@ class _Transfer:
         if offset and is_same_origin and self.origin is not None:
             headers["If-Range"] = self.origin[1]
         try:
-            with _follow(self.client, url, headers) as response:
+            with self.follow(url, headers) as response:
+                self.has_connected = True
                 is_proven = partial.sha256 is not None or self.has_same_etag(response)
                 if is_proven and _is_all_there(response, offset):
                     return
@@ -193,10 +221,28 @@ class _Transfer:
         except httpx.TransportError as cause:
             if _is_certificate_refused(cause):
                 raise DownloadError(f"the server's certificate is not to be trusted ({cause})") from cause
+            if isinstance(cause, (httpx.ConnectError, httpx.ConnectTimeout)) and not self.has_connected:
+                raise DownloadError(f"no connection ({str(cause) or type(cause).__name__})") from cause
             raise _TryAgainError(f"the connection failed ({str(cause) or type(cause).__name__})") from cause
         n_promised = n_total if partial.size_bytes is None else partial.size_bytes
         if n_promised is not None and partial.n_bytes < n_promised:
             raise _TryAgainError(f"the connection ended after {partial.n_bytes:,} of {n_promised:,} bytes")
+
+    @contextlib.contextmanager
+    def follow(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+        """The answer behind at most MAX_REDIRECTS redirects, none of which leads to less safety."""
+        start = here = _checked_url(url, None)
+        connect_s = self.patience.timeout_s if self.has_connected else self.connect_s
+        for _ in range(MAX_REDIRECTS + 1):
+            token = _token_header() if _may_see_token(start) and _may_see_token(here) else {}
+            with opened(
+                self.client, here, headers | token, connect_s=connect_s, answer_s=self.patience.timeout_s
+            ) as response:
+                if not response.has_redirect_location:
+                    yield response
+                    return
+                here = _checked_url(response.headers["location"], here)
+        raise DownloadError(f"more than {MAX_REDIRECTS} redirects, the last one to {here}")
 
     def has_same_etag(self, response: httpx.Response) -> bool:
         """Does the server still have the file whose bytes are there?"""
@@ -244,9 +290,20 @@ class _Transfer:
     def receive(self, response: httpx.Response, n_total: int | None) -> None:
         """Write the body, and no more of it than was promised."""
         n_expected = self.partial.size_bytes if n_total is None else n_total
-        n_done = self.partial.n_bytes
+        n_done = n_before = self.partial.n_bytes
+        since_s = time.monotonic()
         for piece in response.iter_raw():
             n_done += len(piece)
+            now_s = time.monotonic()
+            if now_s - since_s >= self.patience.slow_s:
+                rate = (n_done - n_before) / (now_s - since_s)
+                if rate < self.patience.slowest_bytes_per_s:
+                    self.partial.file.write(piece)
+                    raise DownloadError(
+                        f"only {rate:,.0f} bytes a second came for {self.patience.slow_s:g} s ({SLOWEST_VARIABLE} sets "
+                        "how slow a server may be)"
+                    )
+                n_before, since_s = n_done, now_s
             if n_expected is not None and n_done > n_expected:
                 self.partial.start_over()
                 raise DownloadError(f"more bytes came than the {n_expected:,} that were promised")
@@ -269,18 +326,15 @@ def _client(patience: Patience) -> httpx.Client:
         ) from cause
 
 
-@contextlib.contextmanager
-def _follow(client: httpx.Client, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
-    """The answer behind at most MAX_REDIRECTS redirects, none of which leads to less safety."""
-    start = here = _checked_url(url, None)
-    for _ in range(MAX_REDIRECTS + 1):
-        token = _token_header() if _may_see_token(start) and _may_see_token(here) else {}
-        with client.stream("GET", here, headers=headers | token) as response:
-            if not response.has_redirect_location:
-                yield response
-                return
-            here = _checked_url(response.headers["location"], here)
-    raise DownloadError(f"more than {MAX_REDIRECTS} redirects, the last one to {here}")
+def _check_online(urls: Sequence[str]) -> None:
+    """Respect $HF_HUB_OFFLINE for every address but those of a mirror that somebody named."""
+    is_offline = os.environ.get(OFFLINE_VARIABLE, "").strip().upper() in {"1", "ON", "YES", "TRUE"}
+    mirror = os.environ.get("SCRATCHLM_MIRROR", "").strip()
+    if is_offline and not any(mirror and url.startswith(mirror) for url in urls):
+        raise DownloadError(
+            f"{OFFLINE_VARIABLE} says that this machine has no network, so {urls[0] if urls else 'nothing'} was not "
+            "asked; unset it, or set SCRATCHLM_MIRROR to an address that can be reached."
+        )
 
 
 def _checked_url(location: str, origin: httpx.URL | None) -> httpx.URL:

@@ -86,7 +86,8 @@ def test_without_the_library_the_error_says_how_to_get_it(monkeypatch, tmp_path)
         export_hub_dataset("a/b", tmp_path / "a.jsonl", columns={"text": "text"})
 
 
-def test_the_command_fetches_one_data_set_into_a_file(library, tmp_path, capsys):
+def test_the_command_fetches_one_data_set_into_a_file(library, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("scratchlm.cli.data_fetch.check_reachable", lambda address: None)
     out = tmp_path / "a.jsonl"
     args = ["data", "fetch", "hf:some/reviews", "--columns", "text=sentence", "label"]
     assert main([*args, "--out", str(out), "--json"]) == 0

@@ -21,13 +21,13 @@ SPARE_MB = (0, 4, 16, 32, 64, 96, 128, 256)  # beyond what importing torch takes
 COMMANDS = {
     "pretrain": f"pretrain --data text.txt {MODEL} --batch-size 32 --max-steps 1 --out out",
     "resume": "pretrain --out base --resume --max-steps 3",
-    "finetune classify": "finetune classify --base base --data messages.tsv --out out --max-steps 1 --train all",
+    "finetune instruct": "finetune instruct --base base --data entries.json --out out --max-steps 1",
     "generate": "generate --model base --max-new-tokens 3 --prompt cat dog bird",
     "classify": "classify --model classifier the-cat-sat",
     "tokenizer train": "tokenizer train --data text.txt --vocab-size 600 --out out.json",
     "tokenizer encode": "tokenizer encode --tokenizer base cat",
     "data inspect": "data inspect text.txt --html page.html",
-    "convert": "convert base --to huggingface --out out",
+    "convert": "convert base out --to hf",
     "evaluate loss": "evaluate loss --model base --data text.txt",
 }
 # A process that has imported torch forks a child per attempt, whose address space may grow by so many bytes only.
@@ -81,6 +81,8 @@ def launcher(tmp_path_factory):
         return " ".join(draw.choices(WORDS, k=n)) + str(draw.randrange(1000))
 
     (here / "text.txt").write_text("".join(f"The {words(8)}.\n" for _ in range(3000)))
+    entries = [{"instruction": words(6), "input": "", "output": words(3)} for _ in range(60)]
+    (here / "entries.json").write_text(json.dumps(entries))
     rows = [f"spam\tprize {words(6)}\nham\thome {words(6)}\n" for _ in range(60)]
     (here / "messages.tsv").write_text("".join(rows))
     env = {

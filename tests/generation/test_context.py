@@ -99,7 +99,9 @@ def test_rows_of_any_lengths_are_read_anew_only_as_often_as_one_fills_the_contex
         before = n_read[0]
         generate_ids(tiny_model, [prompt], GenerationConfig(max_new_tokens=9))
         alone += n_read[0] - before
-    assert n_read[0] - alone <= alone + len(prompts) * len(prompts) * 12  # each re-reading: a context of each row
+    assert (
+        n_read[0] - alone <= alone + len(prompts) * len(prompts) * 12
+    )  # each re-reading: a context of each row
 
 
 def test_every_module_keeps_its_mode(tiny_model):
