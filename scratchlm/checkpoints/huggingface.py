@@ -215,9 +215,11 @@ def move_head_bias(state: dict[str, Tensor]) -> None:
             "a classifier of the Llama family must have no bias in its head, found one; transformers has no "
             "place for it: keep it as a model folder."
         )
-    weight = state["out_head.weight"].double()
-    moved = torch.linalg.pinv(weight) @ bias.double()  # (E,), exact while the classes' rows are independent
-    state["final_norm.shift"] = (state["final_norm.shift"].double() + moved).to(bias.dtype)
+    weight = state["out_head.weight"].cpu().double()  # Apple's GPU has no float64
+    moved = (
+        torch.linalg.pinv(weight) @ bias.cpu().double()
+    )  # (E,), exact while the classes' rows are independent
+    state["final_norm.shift"] = (state["final_norm.shift"].cpu().double() + moved).to(bias.dtype)
 
 
 def _token_ids(tokenizer: Tokenizer, task: Mapping[str, Any]) -> dict[str, int | list[int]]:

@@ -17,6 +17,7 @@ from scratchlm.finetuning.heads import Position, logits_above
 from scratchlm.finetuning.reading import TextReading
 from scratchlm.finetuning.trunk_cache import TrunkCache, TrunkExamples
 from scratchlm.model.gpt import GPTModel
+from scratchlm.model.loss import at_least_float32
 from scratchlm.model.modes import evaluation_mode
 
 
@@ -74,10 +75,10 @@ class ClassificationTask:
 
     def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy added up over the texts, in nats, each text weighed by its class while training."""
-        logits = self.logits(model, batch)  # (B, C)
+        logits = at_least_float32(self.logits(model, batch))  # (B, C)
         weights = self.class_weights if model.training else None
         smoothing = self.label_smoothing if model.training else 0.0
-        weights = None if weights is None else weights.to(logits.device)
+        weights = None if weights is None else weights.to(logits)
         return F.cross_entropy(
             logits, batch.targets, weight=weights, reduction="sum", label_smoothing=smoothing
         )
@@ -88,7 +89,7 @@ class ClassificationTask:
         loss_sum, n_right, n = 0.0, 0, 0
         with evaluation_mode(model):
             for batch in (batch.to(device) for batch in loader):
-                logits = self.logits(model, batch)  # (B, C)
+                logits = at_least_float32(self.logits(model, batch))  # (B, C)
                 loss_sum += F.cross_entropy(logits, batch.targets, reduction="sum").item()
                 n_right += int((logits.argmax(dim=1) == batch.targets).sum())
                 n += batch.n_targets

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from scratchlm.core.errors import ConfigError
 from scratchlm.model.attention import take_positions
 from scratchlm.model.gpt import GPTModel
+from scratchlm.model.loss import at_least_float32
 
 Position = Literal["last", "last-real", "first", "mean"]
 
@@ -35,8 +36,8 @@ def class_logits(
 ) -> Tensor:
     """The scores of each class, read at one position of each text: usually where the model has seen all of it.
 
-    `last-real` is the last token that is not padding, `last` the last column, `first` the first token, `mean` the
-    average over all that is not hidden by the mask.
+    `last-real` is the last token that is not padding, `last` the last column even where that is padding, `first` the
+    first token, `mean` the average over all that is not hidden by the mask.
 
     Shapes: inputs (B, T), attention_mask (B, T) -> (B, C).
     """
@@ -78,16 +79,19 @@ def read_positions(rows: Tensor, attention_mask: Tensor | None, position: Positi
     Shapes: rows (B, T, ...), attention_mask (B, T) -> (B,).
     """
     last_column = torch.full((len(rows),), rows.shape[1] - 1, device=rows.device)
+    if position == "last" or (attention_mask is None and position != "first"):
+        return last_column
     if attention_mask is None:
-        return torch.zeros_like(last_column) if position == "first" else last_column
-    columns = torch.arange(rows.shape[1], device=rows.device)  # (T,)
+        return torch.zeros_like(last_column)
     if position == "first":
         return attention_mask.int().argmax(dim=1)
+    columns = torch.arange(rows.shape[1], device=rows.device)  # (T,)
     return (columns * attention_mask).argmax(dim=1)  # also right when padding stands on the left
 
 
 def _mean(states: Tensor, attention_mask: Tensor | None) -> Tensor:
     if attention_mask is None:
         return states.mean(dim=1)
-    weights = attention_mask.to(states.dtype)[:, :, None]  # (B, T, 1)
-    return (states * weights).sum(dim=1) / weights.sum(dim=1)
+    n_seen = attention_mask.sum(dim=1, keepdim=True)  # (B, 1); bfloat16 could not count beyond 256
+    total = (at_least_float32(states) * attention_mask[:, :, None]).sum(dim=1)  # (B, E)
+    return (total / n_seen).to(states.dtype)

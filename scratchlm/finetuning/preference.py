@@ -17,6 +17,7 @@ from torch import Tensor
 
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.model.loss import at_least_float32
 
 LossKind = Literal["dpo", "cdpo", "ipo", "orpo", "simpo"]
 NEEDS_REFERENCE: frozenset[LossKind] = frozenset({"dpo", "cdpo", "ipo"})
@@ -64,10 +65,11 @@ def target_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
     Shapes: logits (..., V), targets (...), IGNORE_INDEX for no target -> (...), with gradient.
     Units: nats. Half-precision logits are turned into float32 first.
     """
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
     nats = F.cross_entropy(
-        logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
+        at_least_float32(logits).flatten(0, -2),
+        targets.flatten(),
+        ignore_index=IGNORE_INDEX,
+        reduction="none",
     )
     return -nats.view(targets.shape)
 

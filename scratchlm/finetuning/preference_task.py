@@ -118,7 +118,8 @@ class PreferenceTask:
                 sums["accuracy"] += _wins(*rewards)
                 sums["likelier"] += _wins(*own)
                 if pairs.reference is not None:
-                    log_ratio = (log_probs - pairs.reference)[pairs.targets != IGNORE_INDEX].double()
+                    log_ratio = (log_probs - pairs.reference)[pairs.targets != IGNORE_INDEX]
+                    log_ratio = log_ratio.cpu().double()  # Apple's GPU has no float64
                     sums["kl"] += (log_ratio.expm1() - log_ratio).sum().item()
                 n_pairs += pairs.n_targets
                 n_tokens += int((pairs.targets != IGNORE_INDEX).sum())

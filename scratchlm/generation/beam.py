@@ -12,7 +12,7 @@ from scratchlm.core.protocols import Tokenizer
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.context import ContextWindow, ids_without_token
 from scratchlm.generation.generate import checked_prompt
-from scratchlm.generation.samplers import penalize_repetition
+from scratchlm.generation.samplers import check_scores, penalize_repetition
 from scratchlm.generation.stopping import FinishedBy, StopTextGate
 from scratchlm.generation.text_stream import stream_decoder
 from scratchlm.model.gpt import GPTModel
@@ -98,7 +98,9 @@ def _extend(
 ) -> list[_Path]:
     """The likeliest ways to add one token to any of the paths, best first."""
     rows = [prompt + path.new for path in paths]
-    log_probs = window.next_logits(rows).log_softmax(dim=-1)  # (B, V)
+    logits = window.next_logits(rows)  # (B, V)
+    check_scores(logits)
+    log_probs = logits.log_softmax(dim=-1)  # (B, V)
     if config.repetition_penalty is not None:
         log_probs = penalize_repetition(log_probs, rows, config.repetition_penalty)
     so_far = log_probs.new_tensor([path.log_prob for path in paths])  # (B,)

@@ -15,6 +15,22 @@ from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.generation.config import GenerationConfig
 
 
+def check_scores(logits: Tensor) -> None:
+    """Refuse scores that are no odds: the best of each row must be a finite number.
+
+    Shapes: logits (B, V).
+    Raises: DataError for NaN or +inf in a row, and for a row of which every token is ruled out.
+    """
+    best = logits.amax(dim=-1)  # (B,), NaN where the row holds one
+    is_wrong = ~best.isfinite()
+    if is_wrong.any():
+        found = best[is_wrong][0].item()
+        what = "NaN" if math.isnan(found) else "+inf" if found > 0 else "-inf for every token"
+        raise DataError(
+            f"next-token scores must be numbers, found {what}; the weights are damaged or overflowed."
+        )
+
+
 def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
     """Sharpen the odds (below 1) or flatten them (above 1).
 
@@ -23,6 +39,7 @@ def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
     """
     if not temperature > 0:
         raise ConfigError(f"temperature must be above 0 here, got {temperature}; take the argmax for 0.")
+    check_scores(logits)
     # The best score becomes 0 first: a tiny temperature then sends the others to -inf and nothing to NaN.
     from_best = logits - logits.max(dim=-1, keepdim=True).values  # (B, V)
     return from_best / max(temperature, torch.finfo(logits.dtype).tiny)
@@ -39,6 +56,7 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
     """
     if k < 1:
         raise ConfigError(f"k must be at least 1, got {k}; leave the filter out to keep every token.")
+    check_scores(logits)
     if k >= logits.shape[-1]:
         return logits.clone()
     # A search for the k-th best is linear in V; sorting all of it is not.
@@ -59,6 +77,7 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
         raise ConfigError(f"p must be above 0 and at most 1, got {p}; 0.9 is usual.")
     if p == 1:  # rounding in the sum below could drop the least likely tokens
         return logits.clone()
+    check_scores(logits)
     best_first, order = logits.sort(dim=-1, descending=True, stable=True)  # (B, V)
     probs = best_first.softmax(dim=-1)  # (B, V)
     before = probs.cumsum(dim=-1) - probs  # (B, V), what the likelier tokens have together
@@ -75,6 +94,7 @@ def keep_min_p(logits: Tensor, p: float) -> Tensor:
     """
     if not 0 < p <= 1:
         raise ConfigError(f"p must be above 0 and at most 1, got {p}; 0.05 is usual.")
+    check_scores(logits)
     best = logits.max(dim=-1, keepdim=True).values  # (B, 1)
     return logits.masked_fill(logits < best + math.log(p), -math.inf)
 
@@ -121,12 +141,9 @@ def sample_next(logits: Tensor, generators: Sequence[torch.Generator] | None) ->
     Each row draws from its own generator, so that its choice does not depend on its neighbours.
 
     Shapes: logits (B, V), B generators -> ids (B,).
-    Raises: DataError when a row's scores hold NaN, or when rows and generators differ in number.
+    Raises: DataError as `check_scores` does, and when rows and generators differ in number.
     """
-    if logits.isnan().any():
-        raise DataError(
-            "next-token scores must be numbers, found NaN; the weights are damaged or overflowed."
-        )
+    check_scores(logits)
     if generators is None:
         return logits.argmax(dim=-1)
     if len(generators) != logits.shape[0]:

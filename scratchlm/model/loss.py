@@ -10,6 +10,11 @@ from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import DataError
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half-precision values as float32, others as they are: a sum over thousands of them needs the digits."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
 def cross_entropy_sum(
     logits: Tensor, targets: Tensor, *, ignore_index: int = IGNORE_INDEX, label_smoothing: float = 0.0
 ) -> tuple[Tensor, int]:
@@ -31,8 +36,7 @@ def cross_entropy_sum(
             f"logits must be targets' shape and one dimension more, got logits {tuple(logits.shape)} "
             f"and targets {tuple(targets.shape)}; use logits[:, -1] when there is one target per row."
         )
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()  # a sum over thousands of tokens needs the digits
+    logits = at_least_float32(logits)
     loss_sum = F.cross_entropy(
         logits.reshape(-1, logits.shape[-1]),
         targets.flatten(),

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import weakref
 from collections.abc import Iterator
 
 import torch
 from torch import nn
 
+_lock = threading.Lock()
+_n_users: weakref.WeakKeyDictionary[nn.Module, int] = (
+    weakref.WeakKeyDictionary()
+)  # of modules put into evaluation
+
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Dropout off and no gradients inside the block; afterwards every module is in the mode it was in before.
+
+    Blocks of one model may be nested and may overlap in several threads: the last to end restores the modes.
 
     Example:
         >>> layer = nn.Dropout(0.5)
@@ -21,12 +30,19 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
         >>> layer.training
         True
     """
-    were_training = [module for module in model.modules() if module.training]
-    for module in were_training:
-        module.training = False
+    modules = list(model.modules())
+    with _lock:
+        held = [module for module in modules if module.training or module in _n_users]
+        for module in held:
+            _n_users[module] = _n_users.get(module, 0) + 1
+            module.training = False
     try:
         with torch.no_grad():
             yield
     finally:
-        for module in were_training:
-            module.training = True
+        with _lock:
+            for module in held:
+                _n_users[module] -= 1
+                if _n_users[module] == 0:
+                    del _n_users[module]
+                    module.training = True

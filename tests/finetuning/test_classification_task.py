@@ -187,3 +187,17 @@ def test_a_threshold_decides_between_two_classes(classifier, base_tokenizer):
 def test_a_threshold_between_three_classes_is_refused():
     with pytest.raises(DataError, match="between two classes, found 3"):
         best_threshold([said(0.5)], ["a"], ("a", "b", "c"))
+
+
+def test_losses_of_half_precision_logits_are_added_up_in_float32(monkeypatch):
+    """In bfloat16 a sum of 1,000 losses of about 0.7 would be off by whole nats."""
+    logits = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)).bfloat16()
+    targets = torch.arange(1000) % 2
+    batch = Batch(inputs=torch.zeros(1000, 1, dtype=torch.long), targets=targets)
+    monkeypatch.setattr(ClassificationTask, "logits", lambda self, model, batch: logits)
+    exact = torch.nn.functional.cross_entropy(logits.double(), targets, reduction="sum").item()
+    task, model = ClassificationTask(class_weights=torch.ones(2)), torch.nn.Linear(1, 1)
+    allowed = 1000 * torch.finfo(torch.float32).eps * exact  # each addition rounds once
+    assert task.loss_sum(model, batch).dtype == torch.float32
+    assert abs(task.loss_sum(model, batch).item() - exact) <= allowed
+    assert abs(1000 * task.metrics(model, [batch])["loss"] - exact) <= allowed

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scratchlm.core.errors import ConfigError
-from scratchlm.finetuning.heads import class_logits, replace_head
+from scratchlm.finetuning.heads import _mean, class_logits, replace_head
 
 LENGTHS = (3, 7, 1, 5)
 WIDTH = 9
@@ -72,3 +72,23 @@ def test_without_a_mask_the_last_column_is_read(classifier):
     inputs = torch.randint(0, 300, (4, 6), generator=torch.Generator().manual_seed(3))
     expected = classifier(inputs)[:, -1]
     torch.testing.assert_close(class_logits(classifier, inputs, None), expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_last_is_the_last_column_whatever_the_mask_hides(classifier, generator, side):
+    texts = rows(generator)
+    inputs, mask = padded(texts, side=side, filling=torch.zeros(len(texts), WIDTH, dtype=torch.long))
+    with torch.no_grad():
+        expected = classifier(inputs, attention_mask=mask)[:, -1]
+        torch.testing.assert_close(class_logits(classifier, inputs, mask, position="last"), expected)
+
+
+def test_the_mean_over_a_long_text_in_half_precision_is_rounded_once(classifier):
+    """bfloat16 has eight binary digits: it cannot count 300 tokens, nor add them up."""
+    states = torch.rand(2, 301, 16, generator=torch.Generator().manual_seed(0)) + 1
+    mask = torch.ones(2, 301, dtype=torch.bool)
+    mask[1, 257:] = False
+    half = states.bfloat16()
+    exact = torch.stack([half[0].double().mean(dim=0), half[1, :257].double().mean(dim=0)])
+    found = _mean(half, mask).double()
+    assert (found - exact).abs().max() <= torch.finfo(torch.bfloat16).eps * exact.max() / 2

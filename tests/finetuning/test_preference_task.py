@@ -239,3 +239,22 @@ def test_no_pair_has_no_figures(policy):
 def test_settings_of_another_loss_are_refused(kind, settings, message):
     with pytest.raises(ConfigError, match=message):
         PreferenceTask(kind, **settings)
+
+
+def test_figures_need_no_float64_of_the_device(policy, examples, monkeypatch):
+    """Apple's GPU has none: only what was brought to the CPU may be turned into it."""
+    on_cpu: list[torch.Tensor] = []
+    real_double = torch.Tensor.double
+
+    def cpu(self):
+        on_cpu.append(self)
+        return self
+
+    def double(self):
+        assert any(self is one for one in on_cpu), "float64 on the device"
+        return real_double(self)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", cpu)
+    monkeypatch.setattr(torch.Tensor, "double", double)
+    assert "kl" in task_of("dpo").metrics(policy, loader(examples, 2))
+    assert on_cpu

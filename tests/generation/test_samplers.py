@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from scratchlm.core import seed
 from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.generation.beam import beam_search
 from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.generate import generate_ids
 from scratchlm.generation.samplers import (
     apply_temperature,
     filter_logits,
@@ -208,6 +210,46 @@ def test_each_row_draws_from_its_own_generator():
     together = sample_next(logits, [seed.generator(s) for s in (7, 8, 9)])
     alone = [int(sample_next(logits[:1], [seed.generator(s)])) for s in (7, 8, 9)]
     assert together.tolist() == alone
+
+
+BROKEN = {
+    "NaN": [0.0, math.nan, math.inf],
+    r"\+inf": [0.0, math.inf, 1.0],
+    "-inf for every token": [-math.inf, -math.inf, -math.inf],
+}
+
+
+@pytest.mark.parametrize("found", BROKEN)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"temperature": 1.0},
+        {"temperature": 1e-30, "top_p": 0.5},
+        {"top_p": 0.5},
+        {"min_p": 0.5},
+        {"top_k": 2},
+    ],
+    ids=str,
+)
+def test_scores_that_are_no_odds_are_refused_and_never_drawn_from(settings, found):
+    config = GenerationConfig(**settings)
+    logits = torch.tensor([[1.0, 2.0, 3.0], BROKEN[found]])
+    generators = None if config.is_greedy else [seed.generator(0)] * 2
+    with pytest.raises(DataError, match=f"must be numbers, found {found}"):
+        sample_next(filter_logits(logits, config, [[0], [0]]), generators)
+
+
+@pytest.mark.parametrize("bias", [math.inf, math.nan])
+def test_a_model_whose_weights_overflowed_writes_nothing(tiny_model, bias):
+    with torch.no_grad():
+        tiny_model.tok_emb.weight[3] = bias
+        tiny_model.out_head.weight[5] = 1e38
+    config = GenerationConfig(max_new_tokens=3)
+    with pytest.raises(DataError, match="must be numbers, found"):
+        generate_ids(tiny_model, [[3, 1]], config)
+    with pytest.raises(DataError, match="must be numbers, found"):
+        beam_search(tiny_model, [3, 1], config, n_beams=2)
 
 
 def test_broken_scores_and_missing_generators_are_errors():
