@@ -23,7 +23,7 @@ import httpx
 
 from scratchlm.core.errors import DownloadError
 from scratchlm.core.files import sha256_of_file
-from scratchlm.core.opened_request import opened
+from scratchlm.core.opened_request import opened_answer
 from scratchlm.core.partial_file import PARTIAL_SUFFIX, Origin, PartialFile, open_partial
 from scratchlm.core.retry_after import TRY_AGAIN_STATUS, retry_after_s
 
@@ -235,7 +235,7 @@ class _Transfer:
         connect_s = self.patience.timeout_s if self.has_connected else self.connect_s
         for _ in range(MAX_REDIRECTS + 1):
             token = _token_header() if _may_see_token(start) and _may_see_token(here) else {}
-            with opened(
+            with opened_answer(
                 self.client, here, headers | token, connect_s=connect_s, answer_s=self.patience.timeout_s
             ) as response:
                 if not response.has_redirect_location:

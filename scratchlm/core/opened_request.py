@@ -18,7 +18,7 @@ CONNECTED = (
 
 
 @contextlib.contextmanager
-def opened(
+def opened_answer(
     client: httpx.Client, url: httpx.URL, headers: dict[str, str], *, connect_s: float, answer_s: float
 ) -> Iterator[httpx.Response]:
     """The answer to a GET request, its body unread; closed at the end of the block.
@@ -72,7 +72,7 @@ def check_reachable(url: str, *, connect_s: float = 4.0, answer_s: float = 30.0)
     try:
         with (
             httpx.Client(timeout=httpx.Timeout(answer_s, connect=connect_s)) as client,
-            opened(client, httpx.URL(url), {}, connect_s=connect_s, answer_s=answer_s),
+            opened_answer(client, httpx.URL(url), {}, connect_s=connect_s, answer_s=answer_s),
         ):
             pass
     except httpx.TransportError as cause:
