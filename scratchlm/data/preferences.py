@@ -81,19 +81,21 @@ def read_preferences(
     path = Path(path)
     told = RowNotes() if notes is None else notes
     rows = list(read_rows(path, settings))
-    found = (preference_of(value, where=where, notes=told) for value, where in rows)
-    entries = [entry for entry in found if entry is not None]
-    pairs = [entry for entry in entries if entry.chosen != entry.rejected]
-    if not entries:
-        raise DataError(told.nothing_left(path, n_rows=len(rows), kind="preference entries"))
+    pairs, n_equal = [], 0
+    for value, where in rows:
+        entry = preference_of(value, where=where, notes=told)
+        if entry is None:
+            continue
+        if entry.chosen != entry.rejected:
+            pairs.append(entry)
+        else:
+            n_equal += 1
+            told.add("chosen is equal to rejected: the row is left out", where=where)
     if not pairs:
-        raise DataError(
-            f"{path} must hold pairs of different answers, got {len(entries)} with chosen equal to rejected; "
-            "check how the file was made."
-        )
+        raise DataError(told.nothing_left(path, n_rows=len(rows), kind="pairs of different answers"))
     if notes is None:
         told.log()
-    return PreferenceEntries(pairs=pairs, n_equal=len(entries) - len(pairs))
+    return PreferenceEntries(pairs=pairs, n_equal=n_equal)
 
 
 def preference_of(value: Any, *, where: str, notes: RowNotes) -> Preference | None:

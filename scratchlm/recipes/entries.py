@@ -21,6 +21,7 @@ from scratchlm.data.instructions import (
     split_held_out,
     split_instructions,
 )
+from scratchlm.data.row_notes import RowNotes
 from scratchlm.data.rows import ANSWERED, RowSettings
 from scratchlm.data.samples.instructions import sample_instructions
 from scratchlm.finetuning.instruction import InstructSettings
@@ -35,6 +36,7 @@ class EntrySet:
     split: InstructionSplit  # as it is in the files
     kinds: list[str]  # of each test entry, "" for those of files
     n_dropped: int  # near-duplicates left out; 0 when nobody asked for that
+    notes: tuple[str, ...] = ()  # what of the rows was not taken as it stands, in sentences
 
     def for_training(self, settings: InstructSettings) -> InstructionSplit:
         """The split with the copies that are for training only, and the system prompt of the settings."""
@@ -63,17 +65,23 @@ def read_entries(
     """
     if tuple(names) == (SAMPLES,):
         return _sample_entries(settings)
+    notes = RowNotes()
     entries = [
         entry
         for name in resolve_texts(names, kind="instruction")
-        for entry in read_instructions(name, (rows or RowSettings()).only(*ANSWERED))
+        for entry in read_instructions(name, (rows or RowSettings()).only(*ANSWERED), notes=notes)
     ]
     n_read = len(entries)
     if settings.drop_duplicates:
         entries = drop_duplicates(entries)
     is_book = settings.split == "book"
     split = split_instructions(entries) if is_book else split_leak_free(entries, seed=settings.seed)
-    return EntrySet(split=split, kinds=[""] * len(split.test), n_dropped=n_read - len(entries))
+    return EntrySet(
+        split=split,
+        kinds=[""] * len(split.test),
+        n_dropped=n_read - len(entries),
+        notes=tuple(notes.sentences()),
+    )
 
 
 def _sample_entries(settings: InstructSettings) -> EntrySet:

@@ -6,18 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from scratchlm.data.preferences import PreferenceSplit, read_preferences, split_preferences
+from scratchlm.data.row_notes import RowNotes
 from scratchlm.data.rows import ANSWERED, RowSettings
 from scratchlm.evaluation.intervals import wilson_interval
 from scratchlm.finetuning.preference_tuning import PreferResult, PreferSettings
 from scratchlm.training.settings import resolve_texts
 
 
-def read_pairs(names: Sequence[str], rows: RowSettings | None = None) -> tuple[PreferenceSplit, int]:
-    """Pairs from files, cut in the book's way, and how many said nothing because both answers are the same."""
+def read_pairs(
+    names: Sequence[str], rows: RowSettings | None = None
+) -> tuple[PreferenceSplit, int, list[str]]:
+    """Pairs from files, cut in the book's way; how many rows were left out for equal answers; and what of the rows was
+    not taken as it stands, in sentences.
+    """
     rows = (rows or RowSettings()).only(*ANSWERED)
-    found = [read_preferences(path, rows) for path in resolve_texts(names, kind="preference")]
+    notes = RowNotes()
+    found = [read_preferences(path, rows, notes=notes) for path in resolve_texts(names, kind="preference")]
     pairs = [pair for entries in found for pair in entries.pairs]
-    return split_preferences(pairs), sum(entries.n_equal for entries in found)
+    return split_preferences(pairs), sum(entries.n_equal for entries in found), notes.sentences()
 
 
 def prefer_figures(

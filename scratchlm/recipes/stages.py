@@ -225,6 +225,8 @@ def run_instruct(run: StageRun) -> dict[str, Any]:
     """Fine-tune an assistant; its figures, beside what an untrained and the base model score."""
     settings = run.recipe.instruct
     entries = read_entries(run.recipe.data.instructions, settings, run.recipe.data)
+    for note in entries.notes:
+        run.notify(note)
     split, n_duplicates, n_leaked = (
         entries.for_training(settings),
         entries.count_duplicates(),
@@ -293,6 +295,7 @@ def run_instruct(run: StageRun) -> dict[str, Any]:
         "left_out": result.n_left_out,
         "duplicates": n_duplicates,
         "dropped": entries.n_dropped,
+        "notes": list(entries.notes),
         "leaked_test": n_leaked,
         "padding_share": result.padding_share,
         "tokens_per_s": result.tokens_per_s,
@@ -301,7 +304,9 @@ def run_instruct(run: StageRun) -> dict[str, Any]:
 
 def run_prefer(run: StageRun) -> dict[str, Any]:
     """Tune the run's assistant, or the base, on preferences; its figures before and after."""
-    split, n_equal = read_pairs(run.recipe.data.preferences, run.recipe.data)
+    split, n_equal, notes = read_pairs(run.recipe.data.preferences, run.recipe.data)
+    for note in notes:
+        run.notify(note)
     result = finetune_preferences(
         split,
         run.recipe.prefer,
@@ -312,7 +317,7 @@ def run_prefer(run: StageRun) -> dict[str, Any]:
         resume=True,
         notify=run.notify,
     )
-    return prefer_figures(split, n_equal, run.recipe.prefer, result)
+    return prefer_figures(split, n_equal, run.recipe.prefer, result) | {"notes": notes}
 
 
 STAGES: dict[Stage, Callable[[StageRun], dict[str, Any]]] = {

@@ -145,6 +145,31 @@ def test_wrong_entries_are_one_line_of_complaint(run, life, tmp_path, line, mess
     assert "bad.jsonl line 1" in err
 
 
+def test_what_rows_hold_and_training_does_not_use_is_said_once_by_training_and_inspection(
+    run, life, tmp_path
+):
+    turns = [
+        {"from": "gpt", "value": "Hi"},
+        {"from": "human", "value": "the cat"},
+        {"from": "gpt", "value": "sat"},
+    ]
+    path = tmp_path / "chats.jsonl"
+    path.write_text("".join(json.dumps({"id": i, "conversations": turns}) + "\n" for i in range(30)))
+    told = [
+        f"In 30 rows the assistant speaks first: that message is left out (the first: {path} line 1).",
+        "Fields not used: id.",
+    ]
+    code, _, err = run(
+        f"finetune instruct --base {life['base']} --data {path} --out {tmp_path / 'run'} --template plain {QUICK}"
+    )
+    assert code == 0, err
+    code, out, _ = run(f"data inspect {path}")
+    assert code == 0
+    for sentence in told:
+        assert err.count(sentence) == 1
+        assert out.count(sentence) == 1
+
+
 @pytest.mark.parametrize("flags", ["--template chatm", "--augment 99", "--split random"])
 def test_wrong_settings_are_told_before_anything_runs(run, life, flags):
     code, _, err = run(

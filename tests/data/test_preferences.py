@@ -45,7 +45,7 @@ def test_lines_are_read_like_a_list(tmp_path):
 def test_pairs_of_equal_answers_are_left_out_and_counted(tmp_path):
     found = read_preferences(written(tmp_path, [PROMPT, {**PROMPT, "rejected": "Red."}, BOOK]))
     assert (len(found.pairs), found.n_equal) == (2, 1)
-    with pytest.raises(DataError, match="got 1 with chosen equal to rejected"):
+    with pytest.raises(DataError, match="In 1 row chosen is equal to rejected"):
         read_preferences(written(tmp_path, [{**PROMPT, "rejected": "Red."}]))
 
 
@@ -131,7 +131,7 @@ def test_a_broken_entry_is_named_with_what_it_holds(tmp_path, entry, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "must hold preference entries, got none that can be used in 0 rows"),
+        ("[]", "must hold pairs of different answers, got none that can be used in 0 rows"),
         ("{}", "got only no field"),
         ('[{"prompt": 1,]', "must be JSON"),
     ],

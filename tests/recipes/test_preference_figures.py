@@ -96,6 +96,6 @@ def test_broken_pairs_are_found_before_anything_is_trained(recipe_of, run_it, tm
 
 
 def test_files_are_joined_and_equal_answers_counted_over_all(data_files):
-    split, n_equal = read_pairs([str(data_files / "pairs.json")] * 2)
+    split, n_equal, _ = read_pairs([str(data_files / "pairs.json")] * 2)
     assert n_equal == 2
     assert len(split.train) + len(split.val) + len(split.test) == 80
