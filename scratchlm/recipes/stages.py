@@ -227,11 +227,8 @@ def run_instruct(run: StageRun) -> dict[str, Any]:
     entries = read_entries(run.recipe.data.instructions, settings, run.recipe.data)
     for note in entries.notes:
         run.notify(note)
-    split, n_duplicates, n_leaked = (
-        entries.for_training(settings),
-        entries.count_duplicates(),
-        entries.count_leaks(),
-    )
+    split = entries.for_training(settings)
+    n_duplicates, n_leaked = entries.count_duplicates(), entries.count_leaks()
     run.notify(
         f"{n_duplicates:,} entries nearly repeat an earlier one, {entries.n_dropped:,} of them dropped; "
         f"{n_leaked:,} of {len(split.test):,} test entries ask nearly what a training entry asks"
@@ -385,10 +382,8 @@ def _fine_tuning_texts(recipe: Recipe) -> Iterator[str]:
     """What later stages train on: the tokenizer should know its words, test sides left out."""
     if "instruct" in recipe.stages:
         chosen = template(recipe.instruct.template)
-        split = read_entries(recipe.data.instructions, recipe.instruct, recipe.data).for_training(
-            recipe.instruct
-        )
-        yield from (chosen.full(entry) for entry in split.train)
+        entries = read_entries(recipe.data.instructions, recipe.instruct, recipe.data)
+        yield from (chosen.full(entry) for entry in entries.for_training(recipe.instruct).train)
 
 
 def _by(key: str, names: Iterable[str], answers: Sequence[Answer]) -> list[dict[str, Any]]:
