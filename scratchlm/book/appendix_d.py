@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from scratchlm.book.ch05 import Loader, run_training
+from scratchlm.book.ch05 import run_training
+from scratchlm.book.loops import Loader
 from scratchlm.core.errors import ConfigError
 
 if TYPE_CHECKING:

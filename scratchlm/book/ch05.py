@@ -7,15 +7,12 @@ draws, and our Trainer keeps them apart on purpose; so the loop stands here once
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from scratchlm.book.batch_means import mean_over_batches
 from scratchlm.book.ch04 import generate_text_simple, next_logits
 from scratchlm.book.downloads import download_file
 from scratchlm.book.gpt2_weights import (
@@ -24,6 +21,7 @@ from scratchlm.book.gpt2_weights import (
     load_gpt2_params_from_tf_ckpt,
     load_weights_into_gpt,
 )
+from scratchlm.book.loops import Loader, losses_of_both, mean_over_batches, say
 from scratchlm.book.plots import plot_losses
 from scratchlm.core.errors import ConfigError
 from scratchlm.generation.samplers import apply_temperature, keep_top_k, sample_next
@@ -51,7 +49,6 @@ __all__ = [
     "train_model_simple",
 ]
 
-Loader = DataLoader[tuple[Tensor, Tensor]]
 N_SAMPLE_TOKENS = 50  # what the book prints after each epoch
 
 
@@ -111,11 +108,7 @@ def evaluate_model(
     A loader that shuffles draws its order from torch's global generator, so evaluating more or less often
     changes the training that follows.
     """
-    with evaluation_mode(model):
-        train_loss = calc_loss_loader(train_loader, model, device, num_batches=eval_iter)
-        val_loss = calc_loss_loader(val_loader, model, device, num_batches=eval_iter)
-    model.train()
-    return train_loss, val_loss
+    return losses_of_both(calc_loss_loader, model, train_loader, val_loader, device, eval_iter)
 
 
 def generate_and_print_sample(
@@ -130,7 +123,7 @@ def generate_and_print_sample(
     ids = text_to_token_ids(start_context, tokenizer).to(device)
     with evaluation_mode(model):
         ids = generate_text_simple(model, ids, N_SAMPLE_TOKENS, context_size)
-    _say(token_ids_to_text(ids, tokenizer).replace("\n", " "))
+    say(token_ids_to_text(ids, tokenizer).replace("\n", " "))
     model.train()
 
 
@@ -207,7 +200,7 @@ def run_training(
                 train_losses.append(train_loss)
                 val_losses.append(val_loss)
                 tokens_at.append(n_tokens)
-                _say(
+                say(
                     f"Ep {epoch} ({step_word} {step:06d}): "
                     f"Train loss {train_loss:.3f}, Val loss {val_loss:.3f}"
                 )
@@ -258,8 +251,3 @@ def _generate(
 # Under the book's name; a public `def generate` has its one home in scratchlm.generation.
 _generate.__name__ = _generate.__qualname__ = "generate"
 generate = _generate
-
-
-def _say(line: str) -> None:
-    """The book's functions print, and so do these."""
-    sys.stdout.write(line + "\n")

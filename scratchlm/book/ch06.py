@@ -7,22 +7,20 @@ classifier (`scratchlm.finetuning.classification`) masks padding and reads the l
 from __future__ import annotations
 
 import itertools
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from scratchlm.book.alpaca import encode_plain
-from scratchlm.book.batch_means import mean_over_batches
 from scratchlm.book.downloads import download_and_unzip_spam_data
+from scratchlm.book.loops import Loader, losses_of_both, mean_over_batches, say
 from scratchlm.book.plots import plot_values
 from scratchlm.core.errors import ConfigError, DataError, MissingDependencyError
 from scratchlm.data.classification import read_labelled
 from scratchlm.model.loss import cross_entropy_sum
-from scratchlm.model.modes import evaluation_mode
 
 if TYPE_CHECKING:
     from scratchlm.core.protocols import Tokenizer
@@ -41,7 +39,6 @@ __all__ = [
     "train_classifier_simple",
 ]
 
-Loader = DataLoader[tuple[Tensor, Tensor]]
 SHUFFLE_SEED = 123  # of both draws from the table
 END_OF_TEXT_ID = 50256  # GPT-2's <|endoftext|>, with which the book pads
 
@@ -192,11 +189,7 @@ def evaluate_model(
     eval_iter: int,
 ) -> tuple[float, float]:
     """Training and validation loss over `eval_iter` batches each; the model is in training mode afterwards."""
-    with evaluation_mode(model):
-        train_loss = calc_loss_loader(train_loader, model, device, num_batches=eval_iter)
-        val_loss = calc_loss_loader(val_loader, model, device, num_batches=eval_iter)
-    model.train()
-    return train_loss, val_loss
+    return losses_of_both(calc_loss_loader, model, train_loader, val_loader, device, eval_iter)
 
 
 def train_classifier_simple(
@@ -232,10 +225,10 @@ def train_classifier_simple(
                 train_loss, val_loss = evaluate_model(model, train_loader, val_loader, device, eval_iter)
                 train_losses.append(train_loss)
                 val_losses.append(val_loss)
-                _say(f"Ep {epoch} (Step {step:06d}): Train loss {train_loss:.3f}, Val loss {val_loss:.3f}")
+                say(f"Ep {epoch} (Step {step:06d}): Train loss {train_loss:.3f}, Val loss {val_loss:.3f}")
         train_accs.append(calc_accuracy_loader(train_loader, model, device, num_batches=eval_iter))
         val_accs.append(calc_accuracy_loader(val_loader, model, device, num_batches=eval_iter))
-        _say(
+        say(
             f"Training accuracy: {train_accs[-1] * 100:.2f}% | Validation accuracy: {val_accs[-1] * 100:.2f}%"
         )
     return train_losses, val_losses, train_accs, val_accs, n_examples
@@ -283,8 +276,3 @@ def _class_number(label: str, path: Path) -> int:
             'e.g. `df["Label"].map({"ham": 0, "spam": 1})`.'
         )
     return int(label)
-
-
-def _say(line: str) -> None:
-    """The book's functions print, and so do these."""
-    sys.stdout.write(line + "\n")

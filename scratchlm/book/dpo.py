@@ -7,7 +7,6 @@ log-ratios rewards, where the paper multiplies them by beta; both are kept, for 
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from scratchlm.book.alpaca import encode_plain, format_input, text_of
 from scratchlm.book.ch05 import generate_and_print_sample
+from scratchlm.book.loops import say
 from scratchlm.core.errors import DataError
 from scratchlm.data.padding import pad_right
 from scratchlm.data.prompts import TEMPLATES
@@ -234,7 +234,7 @@ def train_model_dpo_simple(
                 for name, value in found.items():
                     tracking[name.replace("loss", "losses").replace("reward", "rewards")].append(value)
                 tracking["tokens_seen"].append(n_tokens)
-                _say(f"Ep {epoch} (Step {step:06d}): {_losses_and_margins(found)}")
+                say(f"Ep {epoch} (Step {step:06d}): {_losses_and_margins(found)}")
         generate_and_print_sample(policy_model, tokenizer, device, start_context)
     return tracking
 
@@ -247,8 +247,3 @@ def _losses_and_margins(found: Mapping[str, float]) -> str:
         f"Train loss {found['train_loss']:.3f}, Val loss {found['val_loss']:.3f}, "
         f"Train reward margins {margins['train']:.3f}, Val reward margins {margins['val']:.3f}"
     )
-
-
-def _say(line: str) -> None:
-    """The book's functions print, and so do these."""
-    sys.stdout.write(line + "\n")

@@ -1,0 +1,53 @@
+"""What the loops of chapters 5 and 6 and of the bonus chapter share: means over batches, and printed lines."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from scratchlm.model.modes import evaluation_mode
+
+Loader = DataLoader[tuple[Tensor, Tensor]]
+
+
+def say(line: str) -> None:
+    """Print a line: the book's functions do, and so do these."""
+    sys.stdout.write(line + "\n")
+
+
+def losses_of_both(
+    loader_loss: Callable[..., float],
+    model: nn.Module,
+    train_loader: Loader,
+    val_loader: Loader,
+    device: Any,
+    eval_iter: int,
+) -> tuple[float, float]:
+    """Training and validation loss over `eval_iter` batches each; the model is in training mode afterwards."""
+    with evaluation_mode(model):
+        train_loss = loader_loss(train_loader, model, device, num_batches=eval_iter)
+        val_loss = loader_loss(val_loader, model, device, num_batches=eval_iter)
+    model.train()
+    return train_loss, val_loss
+
+
+def mean_over_batches(
+    data_loader: Loader,
+    batch_loss: Callable[[Tensor, Tensor], Tensor],
+    num_batches: int | None,
+) -> float:
+    """The mean of the first batches' mean losses; nan without a batch.
+
+    A last batch that is smaller weighs as much as a full one, as the book's figures have it. The true mean is
+    `scratchlm.evaluation.loss.mean_loss`.
+    """
+    n_batches = len(data_loader) if num_batches is None else min(num_batches, len(data_loader))
+    if n_batches <= 0:
+        return float("nan")
+    batches = itertools.islice(data_loader, n_batches)
+    return sum(batch_loss(inputs, targets).item() for inputs, targets in batches) / n_batches
