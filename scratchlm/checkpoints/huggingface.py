@@ -28,6 +28,7 @@ from scratchlm.checkpoints.usage import TEMPLATE_FILE, USAGE_KEYS
 from scratchlm.checkpoints.weight_files import open_weights
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import check_replaceable, new_folder, read_json, write_json, write_text
+from scratchlm.core.json_table import JSONTable
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
@@ -180,11 +181,11 @@ def _table(config: GPTConfig, theirs: Mapping[str, Tensor]) -> NameTable:
 
 def _task(values: Mapping[str, Any], model: GPTModel) -> dict[str, Any]:
     """What a classifier's config says of its classes; {} for a language model."""
-    if not any("SequenceClassification" in str(name) for name in values.get("architectures") or ()):
+    table = JSONTable(values, where="config.json", error=CheckpointError)
+    if not any("SequenceClassification" in name for name in table.texts("architectures")):
         return {}
     n_classes = model.out_head.out_features
-    names = values.get("id2label")
-    names = names if isinstance(names, dict) else {}
+    names = table.get("id2label", dict, {})
     classes = [str(names.get(str(i), f"LABEL_{i}")) for i in range(n_classes)]
     return {"kind": "classification", "classes": classes, "max_length": model.config.context_length}
 

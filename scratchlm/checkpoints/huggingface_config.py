@@ -7,6 +7,7 @@ from typing import Any
 
 from scratchlm.core.config import from_dict, to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError
+from scratchlm.core.json_table import JSONTable
 from scratchlm.model.config import GPTConfig, RopeScaling
 
 LLAMA_TYPES = ("llama", "mistral", "qwen2", "qwen3")
@@ -29,7 +30,7 @@ def config_from_huggingface(values: Any, *, where: str) -> GPTConfig:
     Raises: CheckpointError for a family that we do not have, a setting that would change the results, and a
         missing or impossible value.
     """
-    kind = values.get("model_type") if isinstance(values, dict) else None
+    kind = JSONTable(values, where=where, error=CheckpointError).get("model_type", str)
     if kind not in ARCHITECTURES:
         raise CheckpointError(
             f"{where} must be of one of the families {', '.join(ARCHITECTURES)}, found model_type {kind!r:.80}; "
@@ -83,11 +84,12 @@ def _llama(values: Mapping[str, Any], where: str) -> GPTConfig:
     if kind == "mistral" and values.get("sliding_window") is not None:
         _refuse(values, where, sliding_window=None)
     _refuse(values, where, use_sliding_window=False, partial_rotary_factor=1.0)
-    layer_types = values.get("layer_types")
-    if layer_types is not None and set(map(str, layer_types)) != {"full_attention"}:
+    table = JSONTable(values, where=where, error=CheckpointError)
+    layer_types = table.texts("layer_types")
+    if set(layer_types) - {"full_attention"}:
         raise _unsupported(where, "layer_types", layer_types)
-    attention_bias = bool(values.get("attention_bias", kind == "qwen2"))
-    mlp_bias = bool(values.get("mlp_bias", False))
+    attention_bias = table.get("attention_bias", bool, kind == "qwen2")
+    mlp_bias = table.get("mlp_bias", bool, False)
     has_output_bias = attention_bias and kind != "qwen2"
     if has_output_bias != mlp_bias:
         raise _unsupported(where, "attention_bias and mlp_bias", (attention_bias, mlp_bias))
@@ -118,22 +120,20 @@ def _llama(values: Mapping[str, Any], where: str) -> GPTConfig:
 
 def _rope(values: Mapping[str, Any], where: str) -> tuple[float, RopeScaling | None]:
     """Base and scaling, from `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before)."""
-    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
-    if not isinstance(rope, dict):
-        raise _unsupported(where, "rope_parameters", rope)
-    base = rope.get("rope_theta", values.get("rope_theta", 10000.0))
-    kind = rope.get("rope_type", rope.get("type", "default"))
+    table = JSONTable(values, where=where, error=CheckpointError)
+    name = "rope_parameters" if values.get("rope_parameters") else "rope_scaling"
+    rope = table.table(name)
+    base = rope.get("rope_theta", float) or table.get("rope_theta", float, 10000.0)
+    kind = rope.get("rope_type", str) or rope.get("type", str, "default")
     if kind not in ("default", "llama3"):
         raise _unsupported(where, "rope_type", kind)
-    if isinstance(base, bool) or not isinstance(base, (int, float)):
-        raise _unsupported(where, "rope_theta", base)
     if kind == "default":
-        return float(base), None
-    return float(base), RopeScaling(
-        factor=_get(rope, "factor"),
-        low_freq_factor=_get(rope, "low_freq_factor"),
-        high_freq_factor=_get(rope, "high_freq_factor"),
-        original_context_length=_get(rope, "original_max_position_embeddings"),
+        return base, None
+    return base, RopeScaling(
+        factor=rope.need("factor", float),
+        low_freq_factor=rope.need("low_freq_factor", float),
+        high_freq_factor=rope.need("high_freq_factor", float),
+        original_context_length=rope.need("original_max_position_embeddings", int),
     )
 
 

@@ -20,11 +20,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from scratchlm.checkpoints.names import misfits
-from scratchlm.checkpoints.usage import TEMPLATE_FILE, check_usage
+from scratchlm.checkpoints.usage import TEMPLATE_FILE, saved_task
 from scratchlm.core.config import from_dict, to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.file_structure import safetensors_header_problem
 from scratchlm.core.files import new_folder, read_json, sha256_of_file, write_json
+from scratchlm.core.json_table import read_json_table
 from scratchlm.core.partials import standing, standing_in
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.core.provenance import device_name, versions
@@ -120,15 +121,13 @@ def load_model(path: str | Path) -> LoadedModel:
     folder = resolve_model(path)
     manifest = verify(folder)
     config = _read_config(folder)
-    task = read_json(folder / "task.json", error=CheckpointError) if (folder / "task.json").exists() else {}
-    check_usage(task, where=str(folder / "task.json"))
     state = load_tensors(folder / "model.safetensors")
     model = build_model(config, state, where=folder / "model.safetensors")
     return LoadedModel(
         model=model.eval(),
         config=config,
         tokenizer=load_tokenizer(folder / "tokenizer.json"),
-        task=task,
+        task=saved_task(folder / "task.json", n_scores=model.out_head.out_features),
         manifest=manifest,
         folder=folder,
     )
@@ -145,7 +144,7 @@ def load_training_state(folder: Path) -> TrainingState:
         )
     return TrainingState(
         tensors=load_tensors(folder / "training_state.safetensors"),
-        values=read_json(folder / "training_state.json", error=CheckpointError),
+        values=dict(read_json_table(folder / "training_state.json", error=CheckpointError).values),
     )
 
 
@@ -168,7 +167,10 @@ def build_model(config: GPTConfig, state: Mapping[str, Tensor], *, where: Path) 
         weights["out_head.weight"] = weights["tok_emb.weight"]
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     misfits(expected, {name: tuple(tensor.shape) for name, tensor in weights.items()}, where=str(where))
-    model.load_state_dict({name: weights[name] for name in expected}, assign=True)
+    try:
+        model.load_state_dict({name: weights[name] for name in expected}, assign=True)
+    except RuntimeError as cause:  # the config ties two matrices that differ
+        raise CheckpointError(f"{where} must hold the weights of its config: {cause}") from cause
     if is_tied:
         model.out_head.weight = model.tok_emb.weight
     for parameter in model.parameters():
@@ -389,11 +391,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_config(folder: Path) -> GPTConfig:
-    values = read_json(folder / "config.json", error=CheckpointError)
-    if not isinstance(values, dict):
-        raise CheckpointError(
-            f"{folder / 'config.json'} must be a table of settings, got {type(values).__name__}."
-        )
+    values = read_json_table(folder / "config.json", error=CheckpointError).values
     try:
         return from_dict(GPTConfig, values, where=str(folder / "config.json"))
     except ConfigError as cause:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from scratchlm.core.errors import CheckpointError
-from scratchlm.core.files import read_json, read_utf8
+from scratchlm.core.files import read_utf8
+from scratchlm.core.json_table import JSONTable, read_json_table
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.tokenizers.special_tokens import end_ids
 
@@ -94,11 +95,32 @@ def usage_of_gguf(
     return _usage(tokenizer, stops, chat, tokens, n_ids=n_ids)
 
 
+def saved_task(file: Path, *, n_scores: int) -> dict[str, Any]:
+    """A model folder's `task.json`; {} when it has none.
+
+    Raises: CheckpointError as `check_usage` does, and for classes that are not as many as the model's scores.
+    """
+    task = dict(_table(file))
+    check_usage(task, where=str(file))
+    if task.get("kind") == "classification" and len(task["classes"]) != n_scores:
+        raise _wrong(f"{file}: classes", f"as many as the model's {n_scores} scores", task["classes"])
+    return task
+
+
 def check_usage(task: Mapping[str, Any], *, where: str) -> None:
     """Look at what a task of our own says, which somebody may have edited.
 
     Raises: CheckpointError for a value that cannot be what it is called.
     """
+    table = JSONTable(task, where=where, error=CheckpointError)
+    for name in ("kind", "template", "system", "position"):
+        table.get(name, str)
+    for name in ("max_length", "width"):
+        table.get(name, int)
+    if table.get("kind", str) == "classification":
+        classes = table.need("classes", list)
+        if not all(isinstance(name, str) for name in classes):
+            raise table.wrong("classes", "a list of texts")
     _ids(task.get("stop_ids"), where=f"{where}: stop_ids")
     _text(task.get("chat_template", ""), where=f"{where}: chat_template")
     tokens = task.get("chat_tokens", {})
@@ -123,11 +145,8 @@ def _usage(
     return usage
 
 
-def _table(path: Path) -> dict[str, Any]:
-    value = read_json(path, error=CheckpointError) if path.is_file() else {}
-    if not isinstance(value, dict):
-        raise _wrong(str(path), "a table of settings", value)
-    return value
+def _table(path: Path) -> Mapping[str, Any]:
+    return read_json_table(path, error=CheckpointError).values if path.is_file() else {}
 
 
 def _ids(value: Any, *, where: str) -> list[int]:
