@@ -232,8 +232,7 @@ def test_a_value_of_the_wrong_type_is_never_a_foreign_error(tmp_path, make, ever
         except ScratchLMError:
             continue
         except Exception as error:
-            different = (
-                {k: v for k, v in value.items() if good.get(k) != v} if isinstance(value, dict) else value
-            )
+            is_table = isinstance(value, dict)
+            different = {k: v for k, v in value.items() if good.get(k) != v} if is_table else value
             failures.setdefault(f"{type(error).__name__}: {error}"[:160], f"{different!r}"[:160])
     assert failures == {}
