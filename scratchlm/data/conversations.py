@@ -86,7 +86,7 @@ def read_turns(value: Any, *, where: str, notes: RowNotes, may_be_texts: bool = 
         value = [value]
     if not isinstance(value, list):
         raise DataError(
-            f"{where} must be a list of messages, got {value!r:.60}; correct it or remove the row."
+            f"{where} must be a list of messages, in a table as JSON, got {value!r:.60}; correct it or remove the row."
         )
     turns: list[Turn] = []
     for number, message in enumerate(value, start=1):

@@ -16,6 +16,7 @@ from itertools import islice
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.ag_news import news_item
+from scratchlm.data.row_fields import NAMES
 
 DELIMITERS = ("\t", ",", ";", "|")
 TEXT_NAMES = (
@@ -25,17 +26,7 @@ TEXT_NAMES = (
 LABEL_NAMES = (
     "label", "category", "class", "sentiment", "target", "intent", "topic", "tag", "polarity", "v1",
 )  # fmt: skip
-OTHER_NAMES = (
-    "instruction",
-    "input",
-    "output",
-    "response",
-    "prompt",
-    "chosen",
-    "rejected",
-    "question",
-    "answer",
-)
+OTHER_NAMES = tuple(name for names in NAMES.values() for name in names)  # of assistants' data
 KNOWN_NAMES = frozenset((*TEXT_NAMES, *LABEL_NAMES, *OTHER_NAMES))
 N_ROWS_TRIED = 500
 LONGEST_LABEL_CHARS = 60

@@ -531,7 +531,7 @@ def test_a_prompt_of_ones_own_is_used(run, run_json, judge, server):
             2,
             "say --protocol pairwise, or leave out",
         ),
-        ("--answers answers.json --judge offline --answer-key nothing", 3, "found only"),
+        ("--answers answers.json --judge offline --answer-key nothing", 3, "got only"),
         ("--answers answers.json --judge offline --workers 0", 2, "at least 1"),
         ("--answers answers.json --judge offline --out answers.json", 2, "found something else"),
         ("--answers answers.json --judge offline --out answers.json --fresh", 2, "found something else"),

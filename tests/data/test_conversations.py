@@ -149,8 +149,8 @@ def test_system_prompts_of_field_and_messages_are_both_kept():
         (said(("user", "a"), ("asistant", "b")), "message 2 must have a known role, got 'asistant'; did you mean"),
         (said(("user", "a"), (7, "b")), "message 2 must have a known role, got 7"),
         (said(("user", 5)), "message 1, content must be text, got 5"),
-        ("a", "must be a list of messages, got 'a'"),
-        ("[{", "must be a list of messages, got '"),
+        ("a", "must be a list of messages, in a table as JSON, got 'a'"),
+        ("[{", "must be a list of messages, in a table as JSON, got '"),
         ([{"role": "user"}], "message 1 must be an object with role and content, got {'role'"),
         (["a"], "message 1 must be an object with role and content, got 'a'"),
         (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 
 import pytest
@@ -148,3 +149,19 @@ def test_what_is_left_out_is_collected_or_logged(tmp_path, caplog):
 def test_the_forms_of_published_sets_are_entries(row, expected):
     entry = instruction_of(row, where="here", notes=RowNotes())
     assert entry == Instruction(**{"instruction": "q", "input": "", "output": "a", **expected})
+
+
+def test_a_table_may_hold_conversations_as_json(tmp_path):
+    path = tmp_path / "chats.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["id", "messages"])
+        for i in range(3):
+            messages = [
+                {"role": "user", "content": f'Say "{i}", please'},
+                {"role": "assistant", "content": "a\nb"},
+            ]
+            table.writerow([i, json.dumps(messages)])
+    assert read_instructions(path) == [
+        Instruction(instruction=f'Say "{i}", please', input="", output="a\nb") for i in range(3)
+    ]

@@ -65,7 +65,7 @@ def read_items(path: str | Path, *, answer_key: str = ANSWER_KEY, other_key: str
         for value, where in read_rows(path)
     ]
     if not items:
-        raise DataError(f"{path} must hold answers, found none; check the file.")
+        raise DataError(f"{path} must hold answers, got none; check the file.")
     notes.log()
     return items
 
@@ -77,13 +77,13 @@ def with_others(items: Sequence[Item], others: Sequence[Item]) -> list[Item]:
     """
     if len(items) != len(others):
         raise DataError(
-            f"both files should answer the same tasks, found {len(items)} and {len(others)} entries; "
+            f"both files must answer the same tasks, got {len(items)} and {len(others)} entries; "
             "answer the same test entries with both models."
         )
     for number, (item, other) in enumerate(zip(items, others), start=1):
         if item.id != other.id:
             raise DataError(
-                f"both files should answer the same tasks in the same order, found {item.instruction!r:.60} and "
+                f"both files must answer the same tasks in the same order, got {item.instruction!r:.60} and "
                 f"{other.instruction!r:.60} as entry {number}; bring them into one order."
             )
     return [replace(item, other=other.answer) for item, other in zip(items, others)]
@@ -103,7 +103,7 @@ def _file_of(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     raise ConfigError(
-        f"a folder of answers should be a run with {' or '.join(FILES_IN_A_RUN)}, found none of them in {path}; "
+        f"a folder of answers must be a run with {' or '.join(FILES_IN_A_RUN)}, and {path} has none of them; "
         "name the file, or fine-tune an assistant first."
     )
 
@@ -113,9 +113,7 @@ def _item(
 ) -> Item:
     instruction = _text(value, "instruction", where)
     if not instruction.strip():
-        raise DataError(
-            f"{where} must have text under 'instruction', found none; fill it or remove the entry."
-        )
+        raise DataError(f"{where} must have text under 'instruction', got none; fill it or remove the entry.")
     return Item(
         instruction=instruction,
         input=_text(value, "input", where) if value.get("input") is not None else "",
@@ -129,7 +127,7 @@ def _answer(value: Mapping[str, Any], key: str, where: str, notes: RowNotes) -> 
     if key not in value:
         known = ", ".join(map(repr, value)) or "no key"
         raise DataError(
-            f"{where} must have an answer under {key!r}, found only {known}; name the right one with --answer-key."
+            f"{where} must have an answer under {key!r}, got only {known}; name the right one with --answer-key."
         )
     text = "" if value[key] is None else _text(value, key, where)
     answer = without_thoughts(text)
@@ -145,5 +143,5 @@ def _text(value: Mapping[str, Any], key: str, where: str) -> str:
     text = value.get(key)
     if not isinstance(text, str):
         found = f"{text!r:.60}" if key in value else f"only {', '.join(map(repr, value)) or 'no key'}"
-        raise DataError(f"{where} must have text under {key!r}, found {found}; fill it or remove the entry.")
+        raise DataError(f"{where} must have text under {key!r}, got {found}; fill it or remove the entry.")
     return check_characters(text, where=f"{where}, {key},")

@@ -38,7 +38,7 @@ def test_a_run_folder_gives_its_answers(tmp_path, folder):
 
 
 def test_a_folder_without_answers_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="found none of them"):
+    with pytest.raises(ConfigError, match="has none of them"):
         read_items(tmp_path)
 
 
@@ -52,10 +52,10 @@ def test_an_empty_answer_is_an_answer(tmp_path, answer):
     ("entry", "complaint"),
     [
         ({"instruction": "Add.", "output": "3"}, "entry 2 must have an answer under 'model_response'"),
-        (ENTRY | {"model_response": 4}, "entry 2 must have text under 'model_response', found 4"),
+        (ENTRY | {"model_response": 4}, "entry 2 must have text under 'model_response', got 4"),
         (ENTRY | {"instruction": " "}, "entry 2 must have text under 'instruction'"),
-        (ENTRY | {"output": None}, "entry 2 must have text under 'output', found None"),
-        ({"instruction": "Add.", "model_response": ""}, "entry 2 must have text under 'output', found only"),
+        (ENTRY | {"output": None}, "entry 2 must have text under 'output', got None"),
+        ({"instruction": "Add.", "model_response": ""}, "entry 2 must have text under 'output', got only"),
         (ENTRY | {"input": 3}, "entry 2 must have text under 'input'"),
         (ENTRY | {"model_response": "\ud800"}, "lone surrogate"),
         ([], "entry 2 must be a JSON object, got list"),
@@ -73,7 +73,7 @@ def test_a_line_that_is_no_json_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"), [("[]", "found none"), ("{}", "must have text under 'instruction'")]
+    ("content", "complaint"), [("[]", "got none"), ("{}", "must have text under 'instruction'")]
 )
 def test_a_file_without_entries_is_refused(tmp_path, content, complaint):
     (tmp_path / "a.json").write_text(content)
@@ -87,7 +87,7 @@ def test_two_files_become_pairs_when_they_answer_the_same(make_item):
     assert [item.other for item in with_others(items, others)] == ["B"] * 3
     with pytest.raises(DataError, match="same order"):
         with_others(items, others[::-1])
-    with pytest.raises(DataError, match="found 3 and 2"):
+    with pytest.raises(DataError, match="got 3 and 2"):
         with_others(items, others[:2])
 
 
