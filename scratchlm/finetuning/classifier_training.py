@@ -256,7 +256,7 @@ class ClassifierTrainings:
         return best_threshold(self.predict(fitted, val), [self.labels[i] for i in val], self.classes)
 
     def keep_threshold(self, out: Path, threshold: Threshold) -> None:
-        """Save the threshold with the newest checkpoint of a run folder: predictions use it from now on."""
+        """Save the threshold with the checkpoint that a run folder stands for: predictions use it from now on."""
         folder = resolve_model(out)
         task = read_json(folder / "task.json", error=CheckpointError)
         rewrite_task(folder, {**task, "threshold": dataclasses.asdict(threshold)})

@@ -203,7 +203,7 @@ class LanguageModel:
 
 
 def load(path: str | Path, *, device: str = "auto") -> LanguageModel:
-    """Open any MODEL: a model folder, a run folder's newest good checkpoint (`RUN/best` for its best), or a
+    """Open any MODEL: a model folder, a run folder (its best checkpoint, or `RUN/best`, `RUN/last`), or a
     foreign model: a Hugging Face folder, OpenAI's checkpoint, a file of weights.
 
     Raises: CheckpointError when there is no good model there.
