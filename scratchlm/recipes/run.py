@@ -176,6 +176,7 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
             save_recipe(recipe, saved)
         remove_partials(out)
         remove_partials(out / "figures")
+        (out / ".running.json").unlink(missing_ok=True)  # the mark of earlier versions
         return
     try:
         out.mkdir(parents=True, exist_ok=True)

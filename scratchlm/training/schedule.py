@@ -13,14 +13,16 @@ DECAY_SHARE = 0.2  # of a warmup-stable-decay run: the last fifth falls (Hägele
 def planned_steps(config: TrainingConfig, progress: Progress, *, n_batches: int) -> int:
     """How many steps the settings plan; when only the clock ends the run, as many as its pace so far allows.
 
-    Before the first step there is no pace: the run is then taken to be long, so that it begins with its warm-up.
+    Before the first step there is no pace, and the first ones are slow: the run is taken to be at least long enough for
+    its warm-up, ten times that at first.
     """
     if config.ends_by_clock:
         assert config.max_minutes is not None
         if progress.step == 0:
             return max(1, config.warmup_steps * 10)
         left_s = config.max_minutes * 60 - progress.elapsed_s
-        return progress.step + max(1, round(left_s * progress.step / max(progress.steps_s, 1e-9)))
+        n_more = max(1, round(left_s * progress.step / max(progress.steps_s, 1e-9)))
+        return max(progress.step + n_more, config.warmup_steps)
     by_epochs = math.inf
     if config.epochs is not None:
         by_epochs = math.ceil(config.epochs * n_batches / config.accumulate)

@@ -17,9 +17,7 @@ from scratchlm.training.history import History
 
 N_TRIES = 20
 MODEL = "--model.n-layers 1 --model.emb-dim 16 --model.n-heads 2 --model.context-length 16 --tokenizer.vocab-size 270"
-COMMAND = (
-    f"pretrain --data text.txt {MODEL} --batch-size 4 --max-steps 200 --checkpoint-every-steps 50 --out"
-)
+COMMAND = f"pretrain --data text.txt {MODEL} --batch-size 4 --max-steps 200 --checkpoint-every-steps 50 --out"
 
 pytestmark = [
     pytest.mark.slow,

@@ -7,7 +7,8 @@ import itertools
 import pytest
 
 from scratchlm.training.config import TrainingConfig
-from scratchlm.training.schedule import learning_rate
+from scratchlm.training.progress import Progress
+from scratchlm.training.schedule import learning_rate, planned_steps
 
 SCHEDULES = ["cosine", "linear", "constant", "warmup-stable-decay"]
 
@@ -60,3 +61,37 @@ def test_stable_decay_stays_at_the_peak_for_four_fifths():
 
 def test_a_warm_up_longer_than_the_run_is_cut_to_it():
     assert rates("cosine", n_steps=4, warmup_steps=100) == pytest.approx([0.5, 1.0, 1.5, 2.0])
+
+
+# --- a run that only the clock ends
+
+
+def rates_by_clock(step_s, minutes, *, first_look_s=0.0, **settings):
+    """The learning rate of every step of a run by the clock whose steps take so many seconds."""
+    config = TrainingConfig(max_minutes=minutes, learning_rate=1.0, **settings)
+    progress, rates = Progress(elapsed_s=first_look_s), []
+    while progress.elapsed_s < minutes * 60:
+        n_steps = planned_steps(config, progress, n_batches=10)
+        rates.append(learning_rate(config, step=progress.step + 1, n_steps=n_steps))
+        progress.step += 1
+        seconds = step_s(progress.step) if callable(step_s) else step_s
+        progress.elapsed_s += seconds
+        progress.steps_s += seconds
+    return rates
+
+
+def test_a_run_by_the_clock_warms_up_reaches_the_peak_and_decays():
+    found = rates_by_clock(0.1, 1.0, warmup_steps=20)
+    assert found[:20] == pytest.approx([step / 20 for step in range(1, 21)])
+    assert max(found) == pytest.approx(1.0, abs=0.01)
+    assert found[-1] == pytest.approx(0.1, abs=0.01)
+    falling = found[25:]
+    assert falling == sorted(falling, reverse=True)
+
+
+@pytest.mark.parametrize("first_look_s", [0.0, 20.0])
+def test_a_slow_first_evaluation_or_step_does_not_cut_the_warm_up_short(first_look_s):
+    found = rates_by_clock(
+        lambda step: 50.0 if step == 1 else 0.1, 2.0, first_look_s=first_look_s, warmup_steps=10
+    )
+    assert found[:9] == pytest.approx([step / 10 for step in range(1, 10)])
