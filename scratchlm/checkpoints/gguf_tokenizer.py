@@ -12,7 +12,7 @@ from scratchlm.core.protocols import Tokenizer
 from scratchlm.tokenizers.added_tokens import AddedToken
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.byte_symbols import from_symbols, to_symbols
-from scratchlm.tokenizers.families import CL100K, GPT2, LLAMA3, O200K, QWEN2, SMOLLM
+from scratchlm.tokenizers.families import CL100K, GPT2, LLAMA3, O200K, QWEN2, SMOLLM, TEKKEN
 from scratchlm.tokenizers.special_tokens import end_ids
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # llama.h, enum llama_token_type
@@ -26,10 +26,19 @@ _VARIANTS = (
     ("llama-bpe", LLAMA3),
     ("dbrx", CL100K),
     ("gpt-4o", O200K),
+    ("tekken", TEKKEN),
     ("qwen2", QWEN2),
     ("qwen2", dataclasses.replace(QWEN2, normalizers=())),
 )
-_BEGINS_BY_DEFAULT = ("llama-bpe",)  # a begin-of-text token is added unless the file says otherwise
+_ALIASES = {  # what llama.cpp calls the same ways in files of other models that are built alike
+    "llama3": "llama-bpe",
+    "llama-v3": "llama-bpe",
+    "falcon3": "llama-bpe",
+    "smaug-bpe": "dbrx",
+    "deepseek-r1-qwen": "qwen2",
+    "megrez": "qwen2",
+}
+_BEGINS_BY_DEFAULT = ("llama-bpe", "tekken")  # a begin-of-text token is added unless the file says otherwise
 
 
 def tokenizer_settings(tokenizer: Tokenizer, *, vocab_size: int, task: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,6 +110,7 @@ def tokenizer_from_settings(metadata: Mapping[str, Any], *, where: str) -> BPETo
     """
     kind, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "default")
     variants = dict(reversed(_VARIANTS))
+    pre = _ALIASES.get(pre, pre) if isinstance(pre, str) else pre
     if kind != "gpt2" or not isinstance(pre, str) or pre not in variants:
         raise CheckpointError(
             f"{where} should hold a tokenizer of the kind gpt2 that cuts text as {', '.join(variants)}, found "

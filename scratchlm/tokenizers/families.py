@@ -20,6 +20,7 @@ O200K_PATTERN = (  # of GPT-4o and gpt-oss: a word ends where capital letters be
     rf"|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+TEKKEN_PATTERN = O200K_PATTERN.replace(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "").replace(r"\p{N}{1,3}", r"\p{N}")
 
 GPT2 = BPEVariant()
 SMOLLM = BPEVariant(steps=(Digits(individual_digits=True), ByteLevel()))  # and StarCoder
@@ -27,3 +28,4 @@ CL100K = BPEVariant(steps=steps_of(LLAMA3_PATTERN))
 LLAMA3 = BPEVariant(steps=steps_of(LLAMA3_PATTERN), ignore_merges=True)
 QWEN2 = BPEVariant(steps=steps_of(QWEN2_PATTERN), normalizers=(NFC(),))
 O200K = BPEVariant(steps=steps_of(O200K_PATTERN))
+TEKKEN = BPEVariant(steps=steps_of(TEKKEN_PATTERN), ignore_merges=True)  # Mistral's since Nemo

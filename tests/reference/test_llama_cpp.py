@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import unicodedata
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from benchmarks.llama_cpp import N_NEW, in_llama_cpp
+from scratchlm.checkpoints import gguf_tokenizer
 from scratchlm.checkpoints.gguf import export_gguf, read_gguf
 from scratchlm.checkpoints.gguf_reader import GGUFFile
 from scratchlm.checkpoints.gguf_tokenizer import tokenizer_from_settings
@@ -17,7 +19,7 @@ from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.model.config import GPTConfig, RopeScaling
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers import load_gpt2_tokenizer
+from scratchlm.tokenizers import BPETokenizer, load_gpt2_tokenizer
 from scratchlm.tokenizers.bpe_training import train_bpe
 from scratchlm.tokenizers.files import load_tokenizer
 from tests.tokenizers.odd_strings import odd_strings
@@ -141,6 +143,27 @@ def test_llama_cpp_splits_a_thousand_odd_strings_as_other_families_do(tmp_path, 
     assert in_llama_cpp(path, texts=texts)["ids"] == [read.encode(text) for text in texts]
     if family != "smollm":  # whose unknown token llama.cpp has not
         assert [read.encode(text) for text in texts] == [tokenizer.encode(text) for text in texts]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*gguf_tokenizer._ALIASES, "tekken"])
+def test_llama_cpp_splits_a_thousand_odd_strings_under_every_name_that_we_read(
+    tmp_path, tokenizer, monkeypatch, name
+):
+    variant = dict(reversed(gguf_tokenizer._VARIANTS))[gguf_tokenizer._ALIASES.get(name, name)]
+    variant = dataclasses.replace(variant, normalizers=())
+    monkeypatch.setattr(gguf_tokenizer, "_VARIANTS", ((name, variant),))
+    family = BPETokenizer(tokenizer.merges, special_tokens=["<|endoftext|>"], variant=variant)
+    path = export_gguf(tmp_path / "a.gguf", make_model("llama", family.vocab_size), family)
+    monkeypatch.undo()
+    assert GGUFFile(path).metadata["tokenizer.ggml.pre"] == name
+    read = read_gguf(path).tokenizer
+    texts = [unicodedata.normalize("NFC", text) for text in odd_strings(1200)]
+    texts = [text for text in texts if text and LONG_S not in text][:1000]
+    if name == "tekken":  # as gpt-4o; and it folds no case outside of ASCII
+        texts = [text for text in texts if all(char.isascii() or not char.isalpha() for char in text)]
+        texts = [text for text in texts if not any(unicodedata.category(char)[0] == "M" for char in text)]
+    assert in_llama_cpp(path, texts=texts)["ids"] == [read.encode(text) for text in texts]
 
 
 @pytest.mark.slow
