@@ -307,8 +307,14 @@ def damage(good: bytes, number: int, *, n_header: int) -> bytes:
     return bytes(data)
 
 
-def attack_gguf(tmp_path, tokenizer, kind: str, n: int) -> None:
-    path = export_gguf(tmp_path / "a.gguf", make_model(kind, emb_dim=8, ff_dim=16, head_size=None), tokenizer)
+def attack_gguf(tmp_path, tokenizer, kind: str, n: int, *, dtype: str = "f32") -> None:
+    model = make_model(kind, emb_dim=32, ff_dim=32, head_size=None)
+    task = {
+        "stop_ids": [1, 2],
+        "chat_template": "{{ messages[0].content }}",
+        "chat_tokens": {"eos_token": "a"},
+    }
+    path = export_gguf(tmp_path / "a.gguf", model, tokenizer, dtype=dtype, task=task)
     good, shapes = path.read_bytes(), GGUFFile(path).shapes()
     n_header = good.rindex(list(shapes)[-1].encode()) + 60
 
@@ -322,6 +328,10 @@ def attack_gguf(tmp_path, tokenizer, kind: str, n: int) -> None:
 @pytest.mark.parametrize("kind", ["gpt2 of the book", "llama 3"])
 def test_a_damaged_file_loads_or_is_our_error(tmp_path, tokenizer, kind):
     attack_gguf(tmp_path, tokenizer, kind, N_FAST)
+
+
+def test_a_damaged_file_of_packed_numbers_loads_or_is_our_error(tmp_path, tokenizer):
+    attack_gguf(tmp_path, tokenizer, "llama", N_FAST, dtype="q8_0")
 
 
 @pytest.mark.slow

@@ -230,8 +230,25 @@ def a_config(folder: Path) -> Format:
 
 def a_foreign_folder(folder: Path, name: str) -> Format:
     loaded = load_model(tiny_folder(folder / "m"))
-    theirs = export_huggingface(folder / "hf", loaded.model, loaded.tokenizer)
+    task = {
+        "stop_ids": [1, 2],
+        "chat_template": "{{ messages[0].content }}",
+        "chat_tokens": {"eos_token": "a"},
+    }
+    theirs = export_huggingface(folder / "hf", loaded.model, loaded.tokenizer, task=task)
     return Format(theirs / name, lambda: open_model(theirs))
+
+
+def a_foreign_generation_config(folder: Path) -> Format:
+    return a_foreign_folder(folder, "generation_config.json")
+
+
+def a_foreign_tokenizer_config(folder: Path) -> Format:
+    return a_foreign_folder(folder, "tokenizer_config.json")
+
+
+def a_foreign_chat_template(folder: Path) -> Format:
+    return a_foreign_folder(folder, "chat_template.jinja")
 
 
 def a_foreign_config(folder: Path) -> Format:
@@ -279,6 +296,9 @@ FORMATS = (
     a_safetensors,
     a_config,
     a_foreign_config,
+    a_foreign_generation_config,
+    a_foreign_tokenizer_config,
+    a_foreign_chat_template,
     foreign_weights,
     a_shard_index,
     a_bundle_index,
