@@ -7,6 +7,7 @@ import torch
 
 from scratchlm.core.errors import ConfigError
 from scratchlm.finetuning.heads import _mean, class_logits, replace_head
+from tests.tolerances import assert_same_logits
 
 LENGTHS = (3, 7, 1, 5)
 WIDTH = 9
@@ -53,7 +54,7 @@ def test_scores_are_read_at_the_last_real_token_on_either_side_of_padding(classi
     inputs, mask = padded(texts, side=side, filling=torch.zeros(len(texts), WIDTH, dtype=torch.long))
     together = class_logits(classifier, inputs, mask)
     alone = torch.cat([classifier(text[None])[:, -1] for text in texts])
-    torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-5)
+    assert_same_logits(together, alone, classifier.config)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -71,7 +72,7 @@ def test_what_stands_in_the_padding_changes_nothing(classifier, side):
 def test_without_a_mask_the_last_column_is_read(classifier):
     inputs = torch.randint(0, 300, (4, 6), generator=torch.Generator().manual_seed(3))
     expected = classifier(inputs)[:, -1]
-    torch.testing.assert_close(class_logits(classifier, inputs, None), expected, atol=1e-6, rtol=1e-5)
+    assert_same_logits(class_logits(classifier, inputs, None), expected, classifier.config)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

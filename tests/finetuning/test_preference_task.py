@@ -17,6 +17,7 @@ from scratchlm.data.preferences import Preference
 from scratchlm.data.prompts import template
 from scratchlm.finetuning.preference import USUAL_BETA
 from scratchlm.finetuning.preference_task import PreferenceTask, ask_reference, batch_log_probs
+from tests.tolerances import n_roundings, rounding
 
 KINDS = list(USUAL_BETA)
 PAIRS = [
@@ -103,10 +104,25 @@ def test_loss_and_gradients_are_those_of_a_plain_calculation(
     gradients = torch.autograd.grad(expected, list(policy.parameters()))
     batch = examples.batch(range(len(PAIRS)))
     loss = task_of(kind).loss_sum(policy, batch)
-    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+    n = n_roundings(policy.config) + policy.config.vocab_size  # to the logits, and the softmax over them
+    beta, per_token = USUAL_BETA[kind], kind in ("orpo", "simpo")
+    with torch.no_grad():
+        nats = sum(
+            abs(plain_log_prob(policy, base_tokenizer, pair, answer, per_token=per_token).item())
+            for pair in PAIRS
+            for answer in (pair.chosen, pair.rejected)
+        )
+    slope = {"ipo": 1 / beta, "orpo": 1 + 2 * beta}.get(
+        kind, beta
+    )  # of a loss over an answer's nats, at its steepest
+    torch.testing.assert_close(loss, expected, rtol=0, atol=rounding(slope * nats, n=n))
     loss.backward()
+    largest = max(gradient.abs().max().item() for gradient in gradients)
+    allowed = rounding(
+        largest, n=3 * n, condition=1 + nats / len(PAIRS)
+    )  # the slope itself has an answer's error
     for parameter, gradient in zip(policy.parameters(), gradients, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=allowed)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.optim import Optimizers
+from tests.tolerances import rounding
 
 
 @pytest.fixture
@@ -44,7 +45,9 @@ def test_steps_equal_torchs_adamw_with_decay_on_matrices(model):
         reference.step()
         reference.zero_grad()
     for p, q in zip(model.parameters(), twin.parameters()):
-        torch.testing.assert_close(p, q, atol=1e-6, rtol=1e-5)  # fused and plain kernels round differently
+        # Fused and plain kernels round differently: ten operations a step, on weights below 1 and moments whose
+        # ratio moves a weight by at most the rate, but where a gradient is about as small as AdamW's epsilon.
+        torch.testing.assert_close(p, q, rtol=0, atol=rounding(1.0, n=3 * 10))
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
