@@ -20,6 +20,18 @@ INSTALL := $(PY) -m pip install --disable-pip-version-check --retries 10 -c cons
 # One thread a worker: two test processes that each use every core would only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_ARGS)
 NEVER_HERE := not network and not gpu
+# Tests whose figures come from the processor's arithmetic, and the arithmetics beside this machine's own: instructions
+# and threads.
+NUMERICS := tests/model tests/generation tests/inspection tests/reference/test_model_agrees.py \
+  tests/finetuning/test_lora.py tests/finetuning/test_dora.py tests/finetuning/test_adapters.py \
+  tests/finetuning/test_packed_linear.py tests/finetuning/test_trunk_cache.py \
+  tests/finetuning/test_heads.py tests/finetuning/test_preference.py \
+  tests/finetuning/test_preference_task.py tests/finetuning/test_answer_loss.py \
+  tests/finetuning/test_classification_task.py tests/evaluation/test_likelihood.py \
+  tests/evaluation/test_loss.py tests/training/test_optim.py tests/training/test_muon.py \
+  tests/training/test_trainer.py tests/book/test_ch03.py tests/book/test_ch04.py \
+  tests/book/test_ch05.py tests/book/test_ch06.py tests/book/test_dpo.py
+ARITHMETICS := default:1 avx2:2
 
 # An environment made elsewhere (the checkout was moved or copied) or by another Python than the one now asked for
 # is made anew; its files then count as never made.
@@ -33,12 +45,13 @@ endif
 endif
 
 .NOTPARALLEL:
-.PHONY: help run test test-slow check lint format bench setup clean clean-all
+.PHONY: help run test test-slow test-numerics check lint format bench setup clean clean-all
 
 help:
 	@echo "make run        set everything up, then run the whole life of a model (RECIPE=$(RECIPE) ARGS='--fresh ...')"
 	@echo "make test       set everything up, then run the tests"
 	@echo "make test-slow  the slow tests"
+	@echo "make test-numerics  the numeric tests with other instructions and threads ($(ARITHMETICS))"
 	@echo "make check      what a commit must pass: format, lint, types, fast tests, examples in docstrings"
 	@echo "make format     mend the format and what lint can mend"
 	@echo "make bench      run a measurement (BENCHES='tokenizer_speed' ARGS='--data FOLDER'; others: scratchlm bench)"
@@ -52,6 +65,13 @@ test: $(TEST_READY)
 
 test-slow: $(TEST_READY)
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "slow and $(NEVER_HERE)"
+
+test-numerics: $(TEST_READY)
+	@for one in $(ARITHMETICS); do \
+	  echo "== instructions and threads: $$one"; \
+	  ATEN_CPU_CAPABILITY=$${one%:*} OMP_NUM_THREADS=$${one#*:} $(PY) -m pytest $(PYTEST_ARGS) -n $(WORKERS) \
+	    --dist loadfile -m "not slow and $(NEVER_HERE)" $(NUMERICS) || exit 1; \
+	done
 
 check: lint
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow and not browser and $(NEVER_HERE)"
