@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from scratchlm.core.printable import printable
 from scratchlm.model.modes import evaluation_mode
 
 Loader = DataLoader[tuple[Tensor, Tensor]]
@@ -17,7 +18,7 @@ Loader = DataLoader[tuple[Tensor, Tensor]]
 
 def say(line: str) -> None:
     """Print a line: the book's functions do, and so do these."""
-    sys.stdout.write(line + "\n")
+    sys.stdout.write(printable(line) + "\n")
 
 
 def losses_of_both(

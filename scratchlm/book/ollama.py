@@ -13,6 +13,7 @@ import psutil
 
 from scratchlm.book.alpaca import format_input
 from scratchlm.core.errors import DataError, ServiceError
+from scratchlm.core.printable import printable
 from scratchlm.evaluation.judges.addresses import ollama_address
 from scratchlm.evaluation.judges.ollama import OLLAMA_OPTIONS, chat_pieces, ollama_answers
 from scratchlm.evaluation.judging.items import Item
@@ -89,7 +90,7 @@ def generate_model_scores(
         reply = query_model(_request(entry, json_key), model, url)
         score = read_number(reply, low=SCORE.low, high=SCORE.high)
         if score is None:
-            sys.stdout.write(f"Could not convert score: {reply}\n")
+            sys.stdout.write(printable(f"Could not convert score: {reply}\n"))
             unreadable.append((place, reply))
         else:
             points.append(score)
