@@ -7,7 +7,9 @@ A *sheet* is a text file of patterns. A plot, or a set of messages, is one sheet
     let thing = kite | red ball                  chosen once per text
     let one, two = red | blue | green            two different ones
     let in/to = in town/to town | at sea/to sea  values that belong together
+    any adj = good | bad | so so                 chosen anew at each place
     == want                                      a beat; each line under it is one way to say it
+    == want 3                                    a beat that is drawn three times as often
     {H} wanted a {thing} [so much|very badly].
     @animal @!rainy {H} sniffed at the {thing}.  only for texts with the flag `animal`, without `rainy`
 """
@@ -42,6 +44,7 @@ class Choice:
 
 
 Pattern = tuple["str | Slot | Choice", ...]
+Slots = Mapping[str, "str | Pattern"]  # a pattern is expanded anew at each of its places
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Sheet:
     settings: dict[str, str] = field(default_factory=dict)
     lets: list[Let] = field(default_factory=list)
     beats: dict[str, list[Line]] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)  # of beats, for sheets that draw one of them
+    anew: dict[str, Pattern] = field(default_factory=dict)  # slots that are chosen anew at each place
 
 
 @cache
@@ -101,7 +106,7 @@ def _sequence(tokens: list[str]) -> Pattern:
     return tuple(parts)
 
 
-def expand(pattern: Pattern, slots: Mapping[str, str], dice: Dice) -> str:
+def expand(pattern: Pattern, slots: Slots, dice: Dice) -> str:
     """One text of a pattern, as it stands: no capital, no `an` yet."""
     pieces: list[str] = []
     for part in pattern:
@@ -109,11 +114,11 @@ def expand(pattern: Pattern, slots: Mapping[str, str], dice: Dice) -> str:
             pieces.append(part)
         elif isinstance(part, Choice):
             pieces.append(expand(dice.pick(part.options), slots, dice))
-        elif part.name in slots:
-            pieces.append(slots[part.name])
         else:
-            value = slots[part.name[0].lower() + part.name[1:]]
-            pieces.append(value[0].upper() + value[1:])
+            is_capital = part.name not in slots
+            value = slots[part.name[0].lower() + part.name[1:] if is_capital else part.name]
+            word = value if isinstance(value, str) else expand(value, slots, dice)
+            pieces.append(word[0].upper() + word[1:] if is_capital else word)
     return "".join(pieces)
 
 
@@ -129,7 +134,7 @@ def tidy(text: str) -> str:
     return text[:start] + text[start : start + 1].upper() + text[start + 1 :]
 
 
-def bind(lets: list[Let], slots: dict[str, str], dice: Dice) -> None:
+def bind(lets: list[Let], slots: dict[str, str | Pattern], dice: Dice) -> None:
     """Choose a value for every `let`, in order, into slots; later ones may use earlier ones."""
     for let in lets:
         if let.is_paired:
@@ -149,9 +154,14 @@ def load_sheet(path: str) -> Sheet:
         if not row.strip() or row.startswith("#"):
             continue
         if row.startswith("== "):
-            lines = sheet.beats.setdefault(row[3:].strip(), [])
+            name, _, weight = row[3:].strip().partition(" ")
+            lines = sheet.beats.setdefault(name, [])
+            sheet.weights[name] = int(weight or 1)
         elif row.startswith("let "):
             sheet.lets.append(_let(row[4:]))
+        elif row.startswith("any "):
+            name, _, values = row[4:].partition("=")
+            sheet.anew[name.strip()] = (Choice(tuple(parse(one.strip()) for one in values.split(" | "))),)
         elif setting := re.match(r"(order|weather|hero|friend): *(.+)", row):
             sheet.settings[setting[1]] = setting[2]
         else:

@@ -7,7 +7,7 @@ from scratchlm.data.samples.message_texts import labelled_messages
 
 
 def sample_messages(*, seed: int = 0) -> list[LabelledText]:
-    """1,600 messages in random order, 600 of them spam; labels are `spam` and `ham`; see `SAMPLE_NOTICE`.
+    """2,600 messages in random order, 1,000 of them spam; labels are `spam` and `ham`; see `SAMPLE_NOTICE`.
 
     No text comes twice; a few differ only in digits, case or punctuation, as in real collections.
     Example:

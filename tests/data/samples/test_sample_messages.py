@@ -16,20 +16,20 @@ def messages():
 
 def test_seed_zero_gives_the_same_bytes_on_every_python():
     text = "\0".join(f"{label}\t{message}" for message, label in labelled_messages(0))
-    # Made by this generator and compared by hand on Python 3.10 to 3.13; any edit of a sheet changes it.
+    # Computed with this generator on Python 3.10, 3.11, 3.12 and 3.13; any edit of a sheet changes it.
     assert (
         hashlib.sha256(text.encode()).hexdigest()
-        == "836b246258a74533e172733412cb3f4ea4bc0ba87f9ad0883b63619e52524249"
+        == "eab58fbebc1b7cc927ebc1cefba5f7ca0f848201aaef0015ef0dbffd1305129d"
     )
 
 
-def test_there_are_a_thousand_ham_and_six_hundred_spam(messages):
-    assert Counter(message.label for message in messages) == {"ham": 1000, "spam": 600}
+def test_there_are_1600_ham_and_1000_spam(messages):
+    assert Counter(message.label for message in messages) == {"ham": 1600, "spam": 1000}
 
 
 def test_the_order_mixes_the_classes(messages):
-    halves = [sum(m.label == "spam" for m in half) for half in (messages[:800], messages[800:])]
-    assert min(halves) > 250
+    halves = [sum(m.label == "spam" for m in half) for half in (messages[:1300], messages[1300:])]
+    assert min(halves) > 420
 
 
 def test_no_message_comes_twice_and_few_differ_only_in_digits(messages):
@@ -42,8 +42,15 @@ def test_messages_are_short_single_lines(messages):
     for message in messages:
         assert "\n" not in message.text
         assert "\t" not in message.text
-        assert 1 <= len(message.text) <= 180
+        assert 1 <= len(message.text) <= 300
         assert not re.search(r"  |[{}]", message.text)
+
+
+def test_the_length_of_a_message_does_not_give_its_class_away(messages):
+    lengths = {label: [len(m.text) for m in messages if m.label == label] for label in ("ham", "spam")}
+    means = {label: sum(of) / len(of) for label, of in lengths.items()}
+    # Ham of 65 characters beside spam of 87 let classifiers call 20 % of real, longer ham spam.
+    assert 0.85 < means["ham"] / means["spam"] < 1.15
 
 
 def test_no_single_word_sorts_out_the_spam(messages):
@@ -64,7 +71,7 @@ def test_words_that_smell_of_spam_occur_in_ham_too(messages, word):
     assert "ham" in labels
 
 
-@pytest.mark.parametrize("feature", [r"\d", r"\.example", r"!", r"£", r"555", r"\b[A-Z]{4,}\b"])
+@pytest.mark.parametrize("feature", [r"\d", r"\.example", r"!", r"£", r"\d[\d ]{7,}\d", r"\b[A-Z]{4,}\b"])
 def test_both_classes_have_digits_links_prices_and_shouting(messages, feature):
     counts = Counter(message.label for message in messages if re.search(feature, message.text))
     assert counts["ham"] > 5
@@ -77,8 +84,14 @@ def test_links_and_telephone_numbers_are_the_ones_kept_free_for_examples(message
             is_number = re.fullmatch(r"[\d.]+(p|am|pm|kg)?", link)
             # A sentence end whose space was lost never occurs: every dot inside a word belongs to a link.
             assert is_number or "example" in link.split("."), (link, message.text)
-        for number in re.findall(r"\d{7,}|\d{3}[ -]\d{4}|\d{3} \d{3} \d+", message.text):
-            assert "555" in number, message.text
+        for number in re.findall(r"\+?\d{2,}(?: \d{3,})+|\+?\d{7,}|\d{3}-\d{4}", message.text):
+            digits = number.replace(" ", "")
+            # Kept free for fiction: 555-01 in North America; the others by the United Kingdom's regulator.
+            is_free = digits.startswith(
+                ("555-01", "09098790", "08081570", "07700900", "02079460", "01632960")
+            )
+            is_too_long = len(digits.removeprefix("+44")) >= 12 or digits.startswith("+440")
+            assert is_free or is_too_long, (number, message.text)
 
 
 def test_other_seeds_give_other_messages(messages):
