@@ -152,7 +152,7 @@ def _roughen(text: str, dice: Dice, *, percent: int) -> str:
         text = re.sub(r"([?!,]) ", r"\1", text)
     if dice.chance(6):
         text = re.sub(
-            r"(?<!\S)[0-9]+(?: [0-9]+)*(?=[^\w.]|$)", "<#>", text
+            r"(?<!\S)[0-9]+(?: [0-9]+)*(?! [0-9])(?=\.?(?:[^\w.]|$))", "<#>", text
         )  # as collections hide people's numbers
     if dice.chance(20):
         text = html.escape(text, quote=False)  # as they come out of web pages
