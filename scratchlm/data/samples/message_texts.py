@@ -20,7 +20,7 @@ from scratchlm.data.samples.grammar import Line, Pattern, Sheet, bind, expand, l
 N_HAM, N_SPAM = 1600, 1000
 NEAR_DUPLICATE_PERCENT = 5  # of the repeats drawn that are kept: a few, as in real collections
 ROUGH_PERCENT = {"ham": 65, "spam": 45}  # messages that are not spelt as the sheets spell them
-JOINED_PERCENT = {"ham": 55, "spam": 15}  # messages that say two things, and of these again three
+JOINED_PERCENT = {"ham": 35, "spam": 10}  # messages that say two things, and of these again three
 MAX_LENGTH = 300  # characters
 
 _SHORT = {  # what hurried thumbs make of a word
@@ -54,7 +54,8 @@ def _messages(label: str, n: int, dice: Dice) -> list[str]:
     while len(found) < n:
         text = _message(sheet, sheet.beats[dice.pick(kinds)], dice)
         while dice.chance(JOINED_PERCENT[label]):
-            text = f"{text} {_message(sheet, sheet.beats[dice.pick(kinds)], dice)}"
+            more = _message(sheet, sheet.beats[dice.pick(kinds)], dice)
+            text = _joined(text, more, dice)
         text = _roughen(text, dice, percent=ROUGH_PERCENT[label])
         fold = re.sub("[0-9]+", "0", re.sub("[^a-z0-9 ]", "", text.lower()))
         if len(text) > MAX_LENGTH or (fold in folds and not dice.chance(NEAR_DUPLICATE_PERCENT)):
@@ -70,6 +71,14 @@ def _message(sheet: Sheet, lines: list[Line], dice: Dice) -> str:
     text = expand(dice.pick(lines).pattern, slots, dice)
     text = re.sub(r"([!?.,])\.(?= |$)", r"\1", re.sub(" {2,}", " ", text).strip())
     return text[:1].upper() + text[1:]
+
+
+def _joined(text: str, more: str, dice: Dice) -> str:
+    """Two messages as one: side by side, or the second as a part of the first one's last sentence."""
+    if dice.chance(60):
+        return f"{text} {more}"
+    link = dice.pick((" and ", " but ", ", ", "... ", " so ", " then ", " coz ", " - ", ".."))
+    return text.rstrip(".!") + link + more[:1].lower() + more[1:]
 
 
 def _numbers(dice: Dice) -> dict[str, str]:
