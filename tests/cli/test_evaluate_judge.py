@@ -520,7 +520,7 @@ def test_a_prompt_of_ones_own_is_used(run, run_json, judge, server):
         ("--answers answers.json --judge offline --protocol rubric", 2, "compares words"),
         ("--answers answers.json --judge offline --num-ctx 9", 2, "found --num-ctx"),
         ("--answers answers.json --judge offline --patience.attempts 2", 2, "found --patience"),
-        ("--answers answers.json --judge ollama:llama3 --num-ctx 0", 2, "at least 1 token"),
+        ("--answers answers.json --judge ollama:llama3 --num-ctx 0", 2, "num_ctx must be at least 1"),
         (
             "--answers answers.json --judge offline --protocol pairwise",
             2,
