@@ -21,6 +21,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from scratchlm.data.samples.dice import Dice
 
@@ -134,7 +135,7 @@ def tidy(text: str) -> str:
     return text[:start] + text[start : start + 1].upper() + text[start + 1 :]
 
 
-def bind(lets: list[Let], slots: dict[str, str | Pattern], dice: Dice) -> None:
+def bind(lets: list[Let], slots: dict[str, Any], dice: Dice) -> None:
     """Choose a value for every `let`, in order, into slots; later ones may use earlier ones."""
     for let in lets:
         if let.is_paired:
