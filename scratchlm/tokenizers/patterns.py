@@ -102,9 +102,10 @@ def _in_python(pattern: str) -> str:
             replacement = r"(?:\A|(?<=\n)(?!\Z))" if part == "^" else r"(?=\n|\Z)"
         elif part.startswith("(?"):
             replacement = part if part in ("(?i", "(?-i") else None
-        elif (
-            part[0] == "{" and part[-1] == "+"
-        ):  # in Python a repeat that gives nothing back, there one of repeats
+        elif part in "iI" and "(?i" in written:  # Python takes the Turkish İ and ı for this letter, too
+            replacement = None
+        elif part[0] == "{" and part[-1] == "+":
+            # In Python a repeat that gives nothing back, in Oniguruma a repeat of repeats.
             low = part[1:-2].split(",")[0] or "0"
             replacement = f"{{{low},}}" if low in ("0", "1") and part != "{0}+" else None
         else:
