@@ -34,7 +34,9 @@ class TokenizerCompare(Common):
     """
 
     text: tyro.conf.Positional[str | None] = None  # the text; "-" reads standard input
-    tokenizers: tuple[str, ...] = ()  # word, lossless-word, gpt2, tokenizer.json files, model folders
+    tokenizers: tuple[
+        str, ...
+    ] = ()  # word, lossless-word, gpt2, tokenizer.json or .gguf files, model folders
 
 
 def main(args: Sequence[str], *, prog: str) -> int:

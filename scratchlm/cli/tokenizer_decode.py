@@ -23,7 +23,7 @@ class TokenizerDecode(Common):
     """
 
     ids: tyro.conf.Positional[tuple[int, ...]] = ()  # the ids; without any they are read from standard input
-    tokenizer: str = "gpt2"  # gpt2, a tokenizer.json, or a model folder
+    tokenizer: str = "gpt2"  # gpt2, a tokenizer.json, a model folder, or a .gguf file
 
 
 def main(args: Sequence[str], *, prog: str) -> int:

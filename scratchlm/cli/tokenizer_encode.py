@@ -23,7 +23,7 @@ class TokenizerEncode(Common):
     """
 
     text: tyro.conf.Positional[str | None] = None  # the text; "-" reads standard input
-    tokenizer: str = "gpt2"  # gpt2, a tokenizer.json, or a model folder
+    tokenizer: str = "gpt2"  # gpt2, a tokenizer.json, a model folder, or a .gguf file
     allow_special: bool = False  # let special tokens' strings in the text become their ids
 
 

@@ -7,6 +7,7 @@ byte-level BPE of anyone; a part that would change ids and that we do not have i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
@@ -16,11 +17,12 @@ from scratchlm.tokenizers.added_tokens import AddedToken
 from scratchlm.tokenizers.byte_symbols import from_symbols, is_spelt_in_symbols, to_symbols
 from scratchlm.tokenizers.json_steps import read_steps, unsupported, write_steps
 from scratchlm.tokenizers.merging import Merge
-from scratchlm.tokenizers.normalizers import NORMALIZERS, Normalizer
+from scratchlm.tokenizers.normalizers import NORMALIZERS, Normalizer, Replace
 from scratchlm.tokenizers.pretokenizer import STEPS, ByteLevel, Step
 from scratchlm.tokenizers.special_tokens import UNKNOWN
 
 _DECODER = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+_MAX_GROWTH = 1000  # of a text by replacements one after the other, which a hostile file multiplies
 _KEPT = ("truncation", "padding", "post_processor")
 
 
@@ -114,9 +116,16 @@ def bpe_from_json(value: Mapping[str, Any], *, where: str) -> BPEParts:
     )
     if not steps or not isinstance(steps[-1], ByteLevel):
         raise unsupported(where, "pre_tokenizer", value.get("pre_tokenizer"))
+    normalizers = read_steps(value.get("normalizer"), NORMALIZERS, section="normalizer", where=where)
+    growth = math.prod(len(step.content) or 1 for step in normalizers if isinstance(step, Replace))
+    if growth > _MAX_GROWTH:
+        raise TokenizerError(
+            f"{where} must not make a text more than {_MAX_GROWTH} times as long, got replacements that may make it "
+            f"{growth:,} times as long; take another copy."
+        )
     unk_token = model.get("unk_token") or None
     variant = BPEVariant(
-        normalizers=read_steps(value.get("normalizer"), NORMALIZERS, section="normalizer", where=where),
+        normalizers=normalizers,
         steps=steps,
         ignore_merges=model.get("ignore_merges") is True,
         unk_token=unk_token if unk_token is None else _get(model, "unk_token", str, where),

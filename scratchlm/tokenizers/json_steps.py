@@ -52,8 +52,8 @@ def write_steps(steps: Sequence[Any], *, section: str) -> dict[str, Any] | None:
 def unsupported(where: str, key: str, value: Any) -> TokenizerError:
     """The error for a part of the file that would change the ids, and that we do not have."""
     return TokenizerError(
-        f"{where} describes a tokenizer that this package cannot run exactly: it has no {key} = {value!r:.160}, which "
-        "would change the ids; use the `tokenizers` package for this file."
+        f"{where} holds {key} = {value!r:.160}, which this package does not have and which would change the ids; use "
+        "the `tokenizers` package for this file."
     )
 
 

@@ -125,7 +125,17 @@ class Replace:
         return str(self.pattern.compiled.sub(lambda _: self.content, text))
 
 
-NORMALIZERS = (NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Strip, Prepend, Replace)
+NORMALIZERS: tuple[type[Normalizer], ...] = (
+    NFC,
+    NFD,
+    NFKC,
+    NFKD,
+    Lowercase,
+    StripAccents,
+    Strip,
+    Prepend,
+    Replace,
+)
 
 
 def normalize(text: str, normalizers: Iterable[Normalizer]) -> str:

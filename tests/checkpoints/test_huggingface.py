@@ -26,6 +26,9 @@ from scratchlm.generation.generate import generate  # noqa: E402
 from scratchlm.model.config import GPTConfig  # noqa: E402
 from scratchlm.model.gpt import GPTModel  # noqa: E402
 from scratchlm.tokenizers.bpe_training import train_bpe  # noqa: E402
+from scratchlm.tokenizers.files import load_tokenizer  # noqa: E402
+from tests.tokenizers.odd_strings import odd_strings  # noqa: E402
+from tests.tokenizers.test_families import FAMILIES as TOKENIZERS  # noqa: E402
 
 TOLERANCE = 1e-4  # largest difference of any logit, float32
 N_GREEDY = 50
@@ -306,3 +309,16 @@ def test_a_record_of_ours_that_sees_the_future_is_not_believed(tokenizer, tmp_pa
     values["scratchlm_config"]["is_causal"] = False
     (folder / "config.json").write_text(json.dumps(values))
     assert open_model(folder).config.is_causal
+
+
+@pytest.mark.parametrize("family", TOKENIZERS)
+def test_auto_tokenizer_gives_the_ids_of_an_exported_tokenizer(family, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(TOKENIZERS[family]().to_str(), encoding="utf-8")
+    ours = load_tokenizer(tmp_path)
+    sizes = {"vocab_size": ours.vocab_size, "context_length": 8, "emb_dim": 16, "n_heads": 2, "n_layers": 1}
+    model = GPTModel(GPTConfig(**sizes, drop_rate=0.0))
+    theirs = transformers.AutoTokenizer.from_pretrained(export_huggingface(tmp_path / "hf", model, ours))
+    for text in odd_strings(200, also=[token.content for token in ours.added_tokens]):
+        ids = ours.encode(text, allowed_special="all")
+        assert theirs(text, add_special_tokens=False).input_ids == ids, repr(text)
+        assert theirs.decode(ids) == ours.decode(ids)

@@ -29,7 +29,7 @@ from scratchlm.checkpoints.numpy_archive import read_npz
 from scratchlm.checkpoints.store import load_model, load_tensors, save_model, save_tensors
 from scratchlm.checkpoints.tensorflow_bundle import open_bundle
 from scratchlm.checkpoints.torch_file import read_torch_file
-from scratchlm.core.errors import CheckpointError, ConfigError, DataError
+from scratchlm.core.errors import CheckpointError, DataError, TokenizerError
 from scratchlm.core.files import parse_json
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
@@ -429,7 +429,7 @@ def test_a_pattern_that_would_fill_the_memory_is_our_error(tmp_path, pattern):
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
     value["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [cut, byte_level]}
     path.write_text(json.dumps(value), encoding="utf-8")
-    with pytest.raises(ConfigError, match="the pattern must"):
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json: the pattern must"):
         load_tokenizer(path)
 
 
