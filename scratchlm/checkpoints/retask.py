@@ -10,7 +10,8 @@ from typing import Any
 
 from scratchlm.checkpoints.store import MANIFEST
 from scratchlm.core.errors import CheckpointError
-from scratchlm.core.files import new_folder, read_json, sha256_of_file, write_json
+from scratchlm.core.files import new_folder, sha256_of_file, write_json
+from scratchlm.core.json_table import read_json_table
 
 TASK = "task.json"
 
@@ -20,16 +21,18 @@ def rewrite_task(folder: Path, task: Mapping[str, Any]) -> None:
 
     Raises: CheckpointError when the folder may not be written.
     """
-    manifest = read_json(folder / MANIFEST, error=CheckpointError)
+    manifest = read_json_table(folder / MANIFEST, error=CheckpointError)
     with new_folder(folder, error=CheckpointError) as partial:
         for file in folder.iterdir():
             if file.name not in (TASK, MANIFEST):
                 _link(file, partial / file.name)
         write_json(partial / TASK, dict(task), error=CheckpointError)
         facts = {"sha256": sha256_of_file(partial / TASK), "size_bytes": (partial / TASK).stat().st_size}
-        files = {**manifest["files"], TASK: facts}
+        files = {**manifest.need("files", dict), TASK: facts}
         write_json(
-            partial / MANIFEST, {**manifest, "files": dict(sorted(files.items()))}, error=CheckpointError
+            partial / MANIFEST,
+            {**manifest.values, "files": dict(sorted(files.items()))},
+            error=CheckpointError,
         )
 
 

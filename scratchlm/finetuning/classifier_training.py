@@ -19,7 +19,7 @@ from scratchlm.checkpoints.retask import rewrite_task
 from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import CheckpointError, ConfigError
-from scratchlm.core.files import read_json
+from scratchlm.core.json_table import read_json_table
 from scratchlm.core.partials import remove_folder
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.classification import ClassificationExamples
@@ -258,7 +258,7 @@ class ClassifierTrainings:
     def keep_threshold(self, out: Path, threshold: Threshold) -> None:
         """Save the threshold with the checkpoint that a run folder stands for: predictions use it from now on."""
         folder = resolve_model(out)
-        task = read_json(folder / "task.json", error=CheckpointError)
+        task = read_json_table(folder / "task.json", error=CheckpointError).values
         rewrite_task(folder, {**task, "threshold": dataclasses.asdict(threshold)})
 
     def on_the_side(

@@ -13,7 +13,7 @@ from typing import Any
 from scratchlm.checkpoints.store import MANIFEST, list_checkpoints
 from scratchlm.core.config import to_dict
 from scratchlm.core.errors import CheckpointError
-from scratchlm.core.files import read_json
+from scratchlm.core.json_table import read_json_table
 from scratchlm.training.checkpointing import ORIGIN
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.history import History
@@ -56,7 +56,10 @@ def keep_side_run(folder: Path, key: str, run: SideRun, *, step: int) -> None:
 def has_origin(folder: Path, facts: Mapping[str, Any]) -> bool:
     """Are texts and base of a run's newest checkpoint these? Without a readable checkpoint nothing contradicts."""
     try:
-        earlier = [read_json(one / MANIFEST, error=CheckpointError) for one in list_checkpoints(folder)[-1:]]
+        earlier = [
+            read_json_table(one / MANIFEST, error=CheckpointError).values
+            for one in list_checkpoints(folder)[-1:]
+        ]
     except CheckpointError:
         return True  # the Trainer says what is wrong with it
     return all(manifest.get(name) == facts.get(name) for manifest in earlier for name in ORIGIN)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from scratchlm import __version__
 from scratchlm.core.errors import ConfigError
+from scratchlm.core.json_table import JSONTable
 from scratchlm.evaluation.report.items import Column, Paired, pair_items
 from scratchlm.recipes.answer_columns import AnswerFile, read_answer_file
 from scratchlm.recipes.found_runs import FoundRun, the_run
@@ -80,6 +81,7 @@ def _told(source: Source) -> dict[str, Any]:
 def run_data(run: FoundRun) -> dict[str, Any]:
     """What a comparison shows of a run: figures, histories, samples, settings."""
     data_settings = run.settings.get("data") or {}
+    tables = [JSONTable(found, where=f"{run.path}/figures") for found in run.figures.values()]
     data: dict[str, Any] = {
         "path": str(run.path),
         "what": run.what,
@@ -87,7 +89,7 @@ def run_data(run: FoundRun) -> dict[str, Any]:
         "step": run.step,
         "stages_planned": list(run.stages),
         "sample_data": any(value == [SAMPLES] for value in data_settings.values()),
-        "seconds": sum(found.get("stage_seconds") or 0 for found in run.figures.values()),
+        "seconds": sum(table.get("stage_seconds", float, 0.0) for table in tables),
         "finished_at": max((str(f.get("finished_at") or "") for f in run.figures.values()), default=""),
         "settings": dict(run.settings),
     }

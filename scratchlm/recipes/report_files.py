@@ -14,7 +14,8 @@ import torch
 
 from scratchlm.checkpoints.store import MANIFEST
 from scratchlm.core.errors import ConfigError
-from scratchlm.core.files import as_json, new_folder, read_json, write_text
+from scratchlm.core.files import as_json, new_folder, write_text
+from scratchlm.core.json_table import read_json_table
 from scratchlm.core.partials import PARTIAL_MARK
 from scratchlm.core.printable import csv_cell
 from scratchlm.evaluation.report.beside import figure_rows, setting_rows
@@ -107,9 +108,9 @@ def whole_run(run: FoundRun, device: torch.device) -> dict[str, Any]:
         told["created_at"] = max(ends)
     checkpoints = run.checkpoints()
     if checkpoints:
-        manifest = read_json(checkpoints[-1] / MANIFEST)
-        told["machine"] = {"device": manifest.get("device")}
-        told["versions"] = manifest.get("versions") or {}
+        manifest = read_json_table(checkpoints[-1] / MANIFEST)
+        told["machine"] = {"device": manifest.get("device", str)}
+        told["versions"] = manifest.get("versions", dict, {})
     return told
 
 

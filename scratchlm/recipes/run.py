@@ -15,7 +15,8 @@ import torch
 from scratchlm.checkpoints.store import checkpoint_folder, checkpoint_step, list_checkpoints, verify
 from scratchlm.core.device import peak_memory_bytes
 from scratchlm.core.errors import CheckpointError, ConfigError, ScratchLMError
-from scratchlm.core.files import read_json, write_json, write_text
+from scratchlm.core.files import write_json, write_text
+from scratchlm.core.json_table import read_json_table
 from scratchlm.core.partials import PARTIAL_MARK, discard, remove_folder, remove_partials
 from scratchlm.core.protocols import ShowsProgress, no_progress
 from scratchlm.core.run_lock import LOCK_FILE, run_lock
@@ -108,7 +109,7 @@ def _run_stages(
         file = _figures_file(out, stage)
         if stage in done_at_start:
             notify(f"[{number}/{len(recipe.stages)}] {stage}: complete")
-            figures[stage] = read_json(file)
+            figures[stage] = dict(read_json_table(file).values)
             continue
         notify(f"[{number}/{len(recipe.stages)}] {stage}")
         run = StageRun(
@@ -132,7 +133,7 @@ def _run_stages(
         }
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, {**found, **facts, "finished_at": datetime.now(timezone.utc).isoformat()})
-        figures[stage] = read_json(file)
+        figures[stage] = dict(read_json_table(file).values)
     report = out / "report.html"
     was_complete = len(done_at_start) == len(recipe.stages) and report.exists()
     if not was_complete:
@@ -226,7 +227,7 @@ def _is_complete(recipe: Recipe, out: Path, stage: Stage) -> bool:
     checkpoints = list_checkpoints(folder)
     if not checkpoints or not file.exists():
         return False
-    used_step = read_json(file).get("used_step", checkpoint_step(checkpoints[-1]))
+    used_step = read_json_table(file).get("used_step", int, checkpoint_step(checkpoints[-1]))
     try:
         for checkpoint in {checkpoints[-1], checkpoint_folder(folder, used_step)}:
             verify(checkpoint)

@@ -25,9 +25,9 @@ from scratchlm.checkpoints.store import (
     save_model,
     verify,
 )
-from scratchlm.core.config import to_dict
+from scratchlm.core.config import from_dict, to_dict
 from scratchlm.core.errors import CheckpointError
-from scratchlm.core.files import read_json
+from scratchlm.core.json_table import JSONTable, read_json_table
 from scratchlm.core.partials import remove_folder, remove_partials
 from scratchlm.core.seed import restore_rng_state, rng_state
 from scratchlm.model.gpt import GPTModel
@@ -109,12 +109,14 @@ class RunCheckpoints:
                 logger.warning("skipping a damaged checkpoint: %s", error)
                 continue
             self._check_same_origin(manifest, folder)
-            self._check_same_settings(state.values, folder, n_batches=n_batches)
+            saved = JSONTable(state.values, where=str(folder / "training_state.json"), error=CheckpointError)
+            earlier = saved.need("config", dict)
+            before = {**earlier, "n_batches": saved.need("n_batches", int)}
+            self._check_same_settings(before, folder, n_batches=n_batches)
             self._restore(folder, weights, state)
             self.optimizers.restore(state.tensors)
             restore_rng_state(state.tensors)
-            progress = Progress.from_saved(state.values["progress"])
-            earlier = state.values["config"]
+            progress = Progress.from_saved(saved.need("progress", dict))
             self._saved = (progress.step, progress.evaluated_step, earlier.get("use", "last"))
             self._resumed_from = folder
             self._warn_of_another_schedule(earlier, progress, n_batches=n_batches)
@@ -130,10 +132,10 @@ class RunCheckpoints:
         folder, _ = best_checkpoint(self.run.path)
         if folder is None:
             return None
-        manifest = read_json(folder / MANIFEST, error=CheckpointError)
+        manifest = read_json_table(folder / MANIFEST, error=CheckpointError)
         weights = load_tensors(folder / "model.safetensors")
         self._restore(folder, weights, load_training_state(folder))
-        return manifest["step"], manifest["val_loss"]
+        return manifest.need("step", int), manifest.need("val_loss", float)
 
     def _restore(self, folder: Path, weights: dict[str, Tensor], state: TrainingState) -> None:
         if self.run.saved_form is None:
@@ -171,7 +173,7 @@ class RunCheckpoints:
             if self._verified.get(folder) != stamp:
                 verify(folder)
                 self._verified[folder] = stamp
-            return dict(read_json(folder / MANIFEST, error=CheckpointError))
+            return dict(read_json_table(folder / MANIFEST, error=CheckpointError).values)
         except (CheckpointError, OSError):
             return {}
 
@@ -196,7 +198,7 @@ class RunCheckpoints:
         """
         names = dict.fromkeys(field.name for field in fields(self.config))
         usual = to_dict(type(self.config)())
-        earlier = {**names, **usual, **values["config"], "n_batches": values["n_batches"]}
+        earlier = {**names, **usual, **values}
         now = {**names, **to_dict(self.config), "n_batches": n_batches}
         for name in sorted(now.keys() - self.config.extendable):
             if earlier[name] != now[name]:
@@ -209,8 +211,10 @@ class RunCheckpoints:
         self, earlier: Mapping[str, Any], progress: Progress, *, n_batches: int
     ) -> None:
         """Another end moves a learning rate that decays: say from which value to which."""
-        ends: dict[str, Any] = {name: earlier.get(name) for name in ("max_steps", "epochs", "max_minutes")}
-        before = dataclasses.replace(self.config, **ends)
+        names = ("max_steps", "epochs", "max_minutes")
+        told = {name: earlier[name] for name in names if earlier.get(name) is not None}
+        ends = from_dict(type(self.config), told, where="the checkpoint's settings")
+        before = dataclasses.replace(self.config, **{name: getattr(ends, name) for name in names})
         if before.ends_by_clock or self.config.ends_by_clock:
             return
         plans = [planned_steps(config, progress, n_batches=n_batches) for config in (before, self.config)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scratchlm.core.config import from_dict
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.gpt import GPTModel
 
@@ -30,9 +31,13 @@ class Progress:
 
     @classmethod
     def from_saved(cls, values: Mapping[str, Any]) -> Progress:
-        """Progress as a checkpoint holds it, also one of an earlier version."""
+        """Progress as a checkpoint holds it, also one of an earlier version.
+
+        Raises: ConfigError naming a value that is of the wrong type or unknown.
+        """
         names = {"n_worse": "evals_since_best"}
-        return cls(**{names.get(name, name): value for name, value in values.items()})
+        saved = {names.get(name) or name: value for name, value in values.items()}
+        return from_dict(cls, saved, where="progress")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from scratchlm.finetuning.peft_adapter import export_peft, import_peft
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.training.progress import Progress
 
 WRONG = (None, 1, -1, 1.5, "x", "", [], {}, [1], [None], {"a": 1}, True, 10**30, 1e300, "9" * 50)
 SIZES = {"vocab_size": 264, "context_length": 8, "emb_dim": 8, "n_heads": 2, "n_layers": 1, "drop_rate": 0.0}
@@ -236,3 +237,13 @@ def test_a_value_of_the_wrong_type_is_never_a_foreign_error(tmp_path, make, ever
             different = {k: v for k, v in value.items() if good.get(k) != v} if is_table else value
             failures.setdefault(f"{type(error).__name__}: {error}"[:160], f"{different!r}"[:160])
     assert failures == {}
+
+
+@pytest.mark.parametrize("value", [value for value in WRONG if value not in (1, True, -1)], ids=repr)
+@pytest.mark.parametrize("name", ["step", "batches", "tokens", "evaluated_step", "elapsed_s", "unknown"])
+def test_a_saved_progress_of_the_wrong_type_is_our_error_or_a_number(name, value):
+    try:
+        progress = Progress.from_saved({"step": 3, name: value})
+    except ScratchLMError:
+        return
+    assert type(getattr(progress, name)) is type(getattr(Progress(), name))

@@ -91,7 +91,8 @@ def _pretrain_claims(stage: Data) -> list[Claim]:
     over = _over(stage, "val_tokens", "tokens")
     if is_number(stage.get("val_documents")):
         over += f" of {count(stage['val_documents'])} documents"
-    overlap = stage.get("overlap") or {}
+    overlap = stage.get("overlap")
+    overlap = overlap if isinstance(overlap, dict) else {}
     seen = [
         f"{percent(overlap[key])} of the {words}"
         for key, words in (("sentences", "sentences"), ("five_grams", "five-word sequences"))
