@@ -15,10 +15,9 @@ from rich.console import Console
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import new_folder, write_text
-from scratchlm.data.label_split import class_counts
+from scratchlm.data.label_split import class_counts, describe_split, leak_free_split
 from scratchlm.data.near_duplicates import group_near_duplicates
 from scratchlm.data.rows import RowSettings
-from scratchlm.finetuning.classification import leak_free_split
 from scratchlm.recipes.stages import read_messages
 
 SIDES = ("train", "val", "test")
@@ -28,8 +27,8 @@ SIDES = ("train", "val", "test")
 class DataSplit(Common):
     """Write the leak-free split of labelled texts as train.jsonl, val.jsonl and test.jsonl.
 
-    It is the split that `finetune classify` makes: near-duplicates stay on one side, validation and test hold one text
-    of each group and as many of each class. So train.jsonl can be pre-trained on, or given to another
+    It is the split that `finetune classify` makes: near-duplicates stay on one side, and validation and test hold one
+    text of each group. So train.jsonl can be pre-trained on, or given to another
     program, and the test texts stay unseen. Each line has `text` and `label`.
 
     Example: scratchlm data split --data SMSSpamCollection --out sms
@@ -38,6 +37,7 @@ class DataSplit(Common):
     data: tuple[str, ...] = ()  # files, folders or globs of labelled texts, or a known name
     rows: Annotated[RowSettings, tyro.conf.arg(name="")] = field(default_factory=RowSettings)
     out: Path | None = None  # the folder to write
+    balanced_test: bool = False  # as many validation and test texts of each class, as in finetune classify
     split_seed: int = 123  # decides which groups train, validate and test; as in finetune classify
 
 
@@ -83,12 +83,14 @@ def _act(command: DataSplit, console: Console) -> dict[str, Any]:  # noqa: ARG00
             f"a split for classifiers needs at least 2 classes, found only {labels[0]!r}; add others."
         )
     groups = group_near_duplicates(texts)
-    split = leak_free_split(texts, labels, groups, seed=command.split_seed)
+    split = leak_free_split(texts, labels, groups, seed=command.split_seed, is_balanced=command.balanced_test)
     figures: dict[str, Any] = {
         "out": str(out),
         "rows": len(rows),
         "groups": len(set(groups)),
         "duplicates": len(rows) - len(set(groups)),
+        "left_out": sum(split.left_out.values()),
+        "left_out_why": split.left_out,
     }
     with new_folder(out) as partial:
         for side in SIDES:
@@ -97,7 +99,8 @@ def _act(command: DataSplit, console: Console) -> dict[str, Any]:  # noqa: ARG00
             write_text(partial / f"{side}.jsonl", "".join(f"{line}\n" for line in lines))
             figures[side] = class_counts(labels, indices)
     if not command.json:
-        print(f"{len(rows):,} rows in {figures['groups']:,} groups of near-identical texts")
+        groups_told = f"{figures['groups']:,} groups of near-identical texts"
+        print(f"{len(rows):,} rows in {groups_told}: {describe_split(split)}")
         for side in SIDES:
             counts = ", ".join(f"{n:,} {name}" for name, n in figures[side].items())
             print(f"{out / side}.jsonl: {counts}")

@@ -58,13 +58,17 @@ def _act(command: EvaluateClassify, console: Console) -> dict[str, Any]:  # noqa
     scores = score_predictions(predictions, [row.label for row in rows], classes)
     low, high = scores.interval
     if not command.json:
-        print(f"{scores.accuracy:.2%} of {scores.n:,} right (95 % interval {low:.1%} to {high:.1%})")
+        print(
+            f"{scores.accuracy:.2%} of {scores.n:,} right (95 % interval {low:.1%} to {high:.1%}); "
+            f"balanced accuracy {scores.balanced_accuracy:.2%}"
+        )
         for row in scores.per_class:
             figures = f"precision {row.precision:.3f}, recall {row.recall:.3f}, F1 {row.f1:.3f}"
             print(f"  {row.label}: {figures}, {row.support:,} texts")
         print(f"  confusion (rows: true, columns: predicted): {scores.confusion}")
     return {
         "accuracy": scores.accuracy,
+        "balanced_accuracy": scores.balanced_accuracy,
         "low": low,
         "high": high,
         "n": scores.n,

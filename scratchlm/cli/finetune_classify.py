@@ -57,7 +57,7 @@ def _act(command: FinetuneClassify, console: Console) -> dict[str, Any]:
     if not command.json:
         print(
             f"{figures['rows']:,} rows in {figures['groups']:,} groups of near-identical texts "
-            f"({figures['duplicates']:,} duplicates)"
+            f"({figures['duplicates']:,} duplicates): {figures['split']}"
         )
         print(classify_line(figures))
         if figures["truncated"]:

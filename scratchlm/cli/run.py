@@ -179,10 +179,18 @@ def classify_line(f: dict[str, Any]) -> str:
     """A classifier's figures in a sentence."""
     tfidf = f["baseline_tfidf"]
     simple = "not run (pip install 'scratchlm[eval]')" if tfidf is None else f"{tfidf:.2%}"
+    balanced, simple_balanced = f.get("test_balanced_accuracy"), f.get("baseline_tfidf_balanced")
+    if tfidf is not None and simple_balanced is not None:
+        simple += f" (balanced {simple_balanced:.2%})"
+    per_class = ", ".join(
+        f"{row['label']} {row['recall']:.1%} of {row['support']:,}" for row in f["per_class"]
+    )
     raw = "" if f["test_accuracy_raw"] is None else f"; {f['test_accuracy_raw']:.2%} on the book-style split"
     return (
         f"classifier: {f['test_accuracy']:.2%} of {f['test_n']} held-out texts right "
-        f"(95 % interval {f['low']:.1%} to {f['high']:.1%}){raw}; TF-IDF + logistic regression {simple}, "
+        f"(95 % interval {f['low']:.1%} to {f['high']:.1%}){raw}"
+        + ("" if balanced is None else f"; balanced accuracy {balanced:.2%} ({per_class})")
+        + f"; TF-IDF + logistic regression {simple}, "
         f"always the commonest class {f['baseline_majority']:.2%}{_further_lines(f)}"
     )
 

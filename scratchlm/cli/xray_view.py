@@ -96,6 +96,10 @@ def _classes(figures: Figures, console: Console) -> None:
             Text.assemble(f"{row['label'][:24]:>24} ", (_bar(row["share"]), "cyan"))
             + f" {row['n']:,} ({percent(row['share'])})"
         )
+    split = figures.get("split")
+    if split:
+        told = split.get("text") or f"refused: {split['refused']}"
+        _say(console, f"Split of `finetune classify`: {told}")
 
 
 def _copies(figures: Figures, console: Console) -> None:

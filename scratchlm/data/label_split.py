@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,71 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelSplit:
-    """Which rows train, validate and test."""
+    """Which rows train, validate and test, and how many do neither, by the reason."""
 
     train: Indices
     val: Indices
     test: Indices
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+DUPLICATES, BALANCE = "near-duplicates of another held-out text", "balancing the classes"  # reasons
+
+
+def leak_free_split(
+    texts: Sequence[str],
+    labels: Sequence[str],
+    groups: Sequence[str],
+    *,
+    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    seed: int = 123,
+    is_balanced: bool = False,
+) -> LabelSplit:
+    """Whole groups to each side; of a group that validates or tests, its first text only.
+
+    So a test figure is over texts that differ from each other and from all that was trained on. is_balanced keeps as
+    many validation and test texts of each class as the smallest has. Rows that are left out are counted.
+    Raises: DataError when a side lacks a class.
+    """
+    whole = split_by_group(groups, labels, fractions=fractions, seed=seed)
+    val, test = (_one_per_group(side.tolist(), texts, labels, groups) for side in (whole.val, whole.test))
+    n_held_out = len(whole.val) + len(whole.test)
+    left_out = {DUPLICATES: n_held_out - len(val) - len(test)}
+    for name, side in (("val", val), ("test", test)):
+        _check_classes(labels, side, name, n_groups=len(set(groups)))
+    if is_balanced:
+        n_distinct = len(val) + len(test)
+        val, test = (balance(labels, side, seed=seed, keys=texts) for side in (val, test))
+        left_out[BALANCE] = n_distinct - len(val) - len(test)
+    return LabelSplit(train=whole.train, val=val, test=test, left_out=left_out)
+
+
+def describe_split(split: LabelSplit) -> str:
+    """Where every row goes, in words."""
+    reasons = [f"{n:,} for {reason}" for reason, n in split.left_out.items() if n]
+    n_left_out = sum(split.left_out.values())
+    why = f" ({', '.join(reasons)})" if reasons else ""
+    sides = f"{len(split.train):,} train, {len(split.val):,} validate, {len(split.test):,} test"
+    return f"{sides}, {n_left_out:,} left out{why}"
+
+
+def _one_per_group(
+    indices: Sequence[int], texts: Sequence[str], labels: Sequence[str], groups: Sequence[str]
+) -> Indices:
+    first: dict[str, int] = {}
+    for i in sorted(indices, key=lambda i: (texts[i], labels[i])):  # not by row order: rows may be reordered
+        first.setdefault(groups[i], int(i))
+    return np.array(sorted(first.values()), dtype=np.int64)
+
+
+def _check_classes(labels: Sequence[str], indices: Indices, name: str, *, n_groups: int) -> None:
+    missing = sorted(set(labels) - {labels[int(i)] for i in indices})
+    if missing:
+        raise DataError(
+            f"each part of the split needs rows of every class, found none of {missing[0]!r} in {name} "
+            f"({len(indices)} rows, {n_groups} groups in all); give more data of that class, or another seed"
+            " (--split-seed)."
+        )
 
 
 def split_by_group(
@@ -51,13 +111,7 @@ def split_by_group(
     parts = np.array([part_of[group] for group in groups])
     train, val, test = (np.flatnonzero(parts == part) for part in range(3))
     for name, indices in (("train", train), ("val", val), ("test", test)):
-        missing = sorted(set(labels) - {labels[int(i)] for i in indices})
-        if missing:
-            raise DataError(
-                f"each part of the split needs rows of every class, found none of {missing[0]!r} in {name} "
-                f"({len(indices)} rows in {len(set(groups))} groups); give more data of that class, or another seed"
-                " (--split-seed)."
-            )
+        _check_classes(labels, indices, name, n_groups=len(set(groups)))
     return LabelSplit(train=train, val=val, test=test)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,13 +14,17 @@ from torch import Tensor
 from scratchlm.core.errors import DataError
 from scratchlm.data.padding import pad_right
 
+MOST_TRIES = 64  # numbers of rows that are tried one by one, before steps grow
+MOST_PLACED = 1_000_000  # texts in all these tries
+
 
 def pack_rows(lengths: Sequence[int] | NDArray[Any], *, capacity: int) -> list[list[int]]:
     """Which texts share a row of at most `capacity` tokens: few rows, about equally full.
 
     First-fit-decreasing says how few rows do: longest first, each into the first row that has room. The texts are
-    then dealt out over as many rows, or up to twice as many, longest first, each to the emptiest, so that all rows end
-    at about the same place; the number of rows with the least padding wins. Nothing but the lengths decides.
+    then dealt out over as many rows, longest first, each to the emptiest, so that all rows end at about the same place;
+    where they do not fit so, over a few more. The number of rows with the least padding wins. Nothing but the lengths
+    decides.
 
     Units: tokens.
     Raises: DataError for a text longer than the capacity.
@@ -33,12 +38,19 @@ def pack_rows(lengths: Sequence[int] | NDArray[Any], *, capacity: int) -> list[l
         raise DataError(
             f"a packed row takes texts of at most {capacity} tokens, found one of {lengths[longest_first[0]]}; cut it."
         )
-    rows, used = _first_fit(longest_first, lengths, capacity)
+    sizes = [int(length) for length in lengths]
+    sizes = [int(length) for length in lengths]
+    rows, used = _first_fit(longest_first, sizes, capacity)
     n_fewest, n_positions = len(rows), len(rows) * max(used, default=0)
-    for n_rows in range(max(1, n_fewest), min(2 * n_fewest, len(lengths)) + 1):
-        even, used = _emptiest_first(longest_first, lengths, n_rows)
+    n_rows, step = max(1, n_fewest), 1
+    n_tries = min(MOST_TRIES, max(8, MOST_PLACED // max(1, len(sizes))))
+    while n_rows <= min(2 * n_fewest, len(sizes)) and n_rows * sizes[longest_first[0]] < n_positions:
+        even, used = _emptiest_first(longest_first, sizes, n_rows)
         if max(used) <= capacity and n_rows * max(used) < n_positions:
             rows, n_positions = even, n_rows * max(used)
+        n_tries -= 1
+        step = step if n_tries > 0 else 2 * step  # of very many numbers of rows only some are tried
+        n_rows += step
     return sorted(sorted(row) for row in rows)
 
 
@@ -58,28 +70,37 @@ def pack(rows: Sequence[Sequence[NDArray[Any]]], *, value: int) -> tuple[Tensor,
 
 
 def _first_fit(
-    order: Sequence[int], lengths: Sequence[int] | NDArray[Any], capacity: int
+    order: Sequence[int], sizes: Sequence[int], capacity: int
 ) -> tuple[list[list[int]], list[int]]:
+    """Each text into the first row that has room; a tree of the most room in every stretch of rows finds it."""
+    n_leaves = 1 << max(0, len(order) - 1).bit_length()
+    room = [capacity] * (2 * n_leaves)  # leaves are rows; a node has the larger of its two children's
     rows: list[list[int]] = []
-    used: list[int] = []
     for i in order:
-        n_tokens = int(lengths[i])
-        row = next((r for r, n in enumerate(used) if n + n_tokens <= capacity), len(rows))
+        node = 1
+        while node < n_leaves:
+            node = 2 * node if room[2 * node] >= sizes[i] else 2 * node + 1
+        row = node - n_leaves
         if row == len(rows):
             rows.append([])
-            used.append(0)
         rows[row].append(i)
-        used[row] += n_tokens
-    return rows, used
+        room[node] -= sizes[i]
+        while node > 1:
+            node //= 2
+            room[node] = max(room[2 * node], room[2 * node + 1])
+    return rows, [capacity - room[n_leaves + row] for row in range(len(rows))]
 
 
 def _emptiest_first(
-    order: Sequence[int], lengths: Sequence[int] | NDArray[Any], n_rows: int
+    order: Sequence[int], sizes: Sequence[int], n_rows: int
 ) -> tuple[list[list[int]], list[int]]:
     rows: list[list[int]] = [[] for _ in range(n_rows)]
-    used = [0] * n_rows
+    heap = [(0, row) for row in range(n_rows)]
     for i in order:
-        row = used.index(min(used))
+        n_used, row = heap[0]
         rows[row].append(i)
-        used[row] += int(lengths[i])
+        heapq.heapreplace(heap, (n_used + sizes[i], row))
+    used = [0] * n_rows
+    for n_used, row in heap:
+        used[row] = n_used
     return rows, used

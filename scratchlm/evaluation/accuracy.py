@@ -45,6 +45,14 @@ class ClassificationScores:
         return self.n_right / self.n
 
     @property
+    def balanced_accuracy(self) -> float:
+        """The mean of the classes' recall: always guessing one class of C gives 1 / C.
+
+        Source: agrees with scikit-learn's `balanced_accuracy_score`; a class without items is left out.
+        """
+        return float(np.mean([scores.recall for scores in self.per_class if scores.support]))
+
+    @property
     def interval(self) -> tuple[float, float]:
         """The accuracy's 95 % interval."""
         return wilson_interval(self.n_right, self.n)

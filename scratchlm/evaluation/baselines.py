@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from scratchlm.core.errors import DataError, MissingDependencyError
+from scratchlm.evaluation.accuracy import ClassificationScores, score_classes
 
 WORD_OR_MARK = r"(?u)\b\w+\b|[^\w\s]"  # scikit-learn's default drops one-letter words and punctuation
 
@@ -22,13 +23,13 @@ def majority_accuracy(train_labels: Sequence[str], test_labels: Sequence[str]) -
     return sum(label == favourite for label in test_labels) / len(test_labels)
 
 
-def tfidf_accuracy(
+def tfidf_scores(
     train_texts: Sequence[str],
     train_labels: Sequence[str],
     test_texts: Sequence[str],
     test_labels: Sequence[str],
-) -> float:
-    """Accuracy of logistic regression on TF-IDF of words and word pairs, fitted on the training side only.
+) -> ClassificationScores:
+    """How often logistic regression on TF-IDF of words and word pairs is right, fitted on the training side only.
 
     Source: scikit-learn's `TfidfVectorizer` and `LogisticRegression`, with classes weighted equally.
     Raises: MissingDependencyError when scikit-learn is not installed.
@@ -46,4 +47,9 @@ def tfidf_accuracy(
         LogisticRegression(C=10.0, max_iter=1000, class_weight="balanced"),
     )
     pipeline.fit(list(train_texts), list(train_labels))
-    return float(pipeline.score(list(test_texts), list(test_labels)))
+    predicted = pipeline.predict(list(test_texts)).tolist()
+    classes = sorted({*train_labels, *test_labels})
+    number = {label: i for i, label in enumerate(classes)}
+    return score_classes(
+        [number[label] for label in test_labels], [number[label] for label in predicted], classes=classes
+    )

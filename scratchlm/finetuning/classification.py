@@ -10,7 +10,7 @@ import torch
 
 from scratchlm.core.errors import DataError
 from scratchlm.data.classification import LabelledText
-from scratchlm.data.label_split import LabelSplit, balance, split_by_group
+from scratchlm.data.label_split import LabelSplit, describe_split, leak_free_split
 from scratchlm.data.near_duplicates import group_near_duplicates
 from scratchlm.data.sms_spam import book_split
 from scratchlm.evaluation.accuracy import ClassificationScores
@@ -35,7 +35,7 @@ class ClassifyResult:
     classes: tuple[str, ...]
     rows: int
     groups: int  # near-identical texts share a group
-    split: LabelSplit  # leak-free: whole groups; validation and test hold one text per group, balanced
+    split: LabelSplit  # leak-free: whole groups; validation and test hold one text per group
     scores: ClassificationScores  # on the leak-free test texts
     scores_raw: ClassificationScores | None  # of a second model, trained and tested on the book's split
     predictions: list[Prediction]  # for split.test, in its order
@@ -65,8 +65,8 @@ def finetune_classifier(
 ) -> ClassifyResult:
     """Labelled texts and a base model to a tested classifier in the run folder `out`.
 
-    Texts are split in whole groups of near-duplicates; validation and test then keep one text per group and as
-    many of each class. Seeds torch's global generator with `settings.seed`.
+    Texts are split in whole groups of near-duplicates; validation and test then keep one text per group.
+    Seeds torch's global generator with `settings.seed`.
     Raises: the readers' and Trainer's errors.
     """
     texts, labels = [row.text for row in rows], [row.label for row in rows]
@@ -78,10 +78,12 @@ def finetune_classifier(
     if settings.choose_threshold:
         check_two_classes(classes)  # now, not after the training
     groups = group_near_duplicates(texts)
-    split = leak_free_split(texts, labels, groups, seed=settings.split_seed)
+    split = leak_free_split(
+        texts, labels, groups, seed=settings.split_seed, is_balanced=settings.balanced_test
+    )
     notify(
         f"{len(rows):,} rows in {len(set(groups)):,} groups ({len(rows) - len(set(groups)):,} near-duplicates): "
-        f"{len(split.train):,} train, {len(split.val):,} validate, {len(split.test):,} test"
+        f"{describe_split(split)}"
     )
     out.mkdir(parents=True, exist_ok=True)
     trainings = ClassifierTrainings(
@@ -91,12 +93,7 @@ def finetune_classifier(
         fitted = trainings.train(split, out, callbacks, resume=resume)
         if not resume:
             History(out / SIDE_RUNS).truncate_after(-1)
-        val = (
-            validation_texts(texts, labels, groups, seed=settings.split_seed)
-            if settings.choose_threshold
-            else []
-        )
-        threshold = trainings.threshold(fitted, val)
+        threshold = trainings.threshold(fitted, split.val)
         if threshold is not None:
             trainings.keep_threshold(out, threshold)
         predictions = trainings.predict(fitted, split.test, threshold=threshold)
@@ -104,12 +101,10 @@ def finetune_classifier(
         main = SideRun(seed=settings.seed, n_texts=len(split.train), accuracy=scores.accuracy)
         by_seed = (
             main,
-            *(trainings.on_the_side(split, val, seed=settings.seed + i) for i in range(1, settings.seeds)),
+            *(trainings.on_the_side(split, seed=settings.seed + i) for i in range(1, settings.seeds)),
         )
         shares = sorted(settings.learning_curve)
-        by_share = (
-            (*(trainings.on_the_side(split, val, share=share) for share in shares), main) if shares else ()
-        )
+        by_share = (*(trainings.on_the_side(split, share=share) for share in shares), main) if shares else ()
         scores_raw, earlier_s = None, fitted.earlier_s
         if settings.compare_raw_split:
             notify("once more on the book's split, which lets near-duplicates stand on both sides")
@@ -143,36 +138,3 @@ def finetune_classifier(
         n_truncated=fitted.n_truncated,
         n_cached=trainings.n_cached,
     )
-
-
-def leak_free_split(
-    texts: Sequence[str], labels: Sequence[str], groups: Sequence[str], *, seed: int
-) -> LabelSplit:
-    """Whole groups to each side; validation and test keep a group's first text only, and equal classes.
-
-    So a test figure is over texts that differ from each other and from all that was trained on.
-    Raises: DataError when a side lacks a class.
-    """
-    whole = split_by_group(groups, labels, seed=seed)
-    val, test = (
-        balance(labels, _one_per_group(side.tolist(), texts, labels, groups), seed=seed, keys=texts)
-        for side in (whole.val, whole.test)
-    )
-    return LabelSplit(train=whole.train, val=val, test=test)
-
-
-def validation_texts(
-    texts: Sequence[str], labels: Sequence[str], groups: Sequence[str], *, seed: int
-) -> list[int]:
-    """The first text of every group on the validation side of the leak-free split, however many each class has."""
-    whole = split_by_group(groups, labels, seed=seed)
-    return _one_per_group(whole.val.tolist(), texts, labels, groups)
-
-
-def _one_per_group(
-    indices: Sequence[int], texts: Sequence[str], labels: Sequence[str], groups: Sequence[str]
-) -> list[int]:
-    first: dict[str, int] = {}
-    for i in sorted(indices, key=lambda i: (texts[i], labels[i])):  # not by row order: rows may be reordered
-        first.setdefault(groups[i], int(i))
-    return sorted(first.values())

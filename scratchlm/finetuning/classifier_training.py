@@ -82,6 +82,7 @@ class ClassifySettings(TrainingConfig, LoRASettings):
     learning_curve: tuple[float, ...] = ()  # also train on these shares of the training texts, e.g. 0.1 0.3
     choose_threshold: bool = False  # of two classes: the probability that suits the validation texts best
     compare_raw_split: bool = True  # also train and test once on the book's split, for comparison
+    balanced_test: bool = False  # validate and test on as many texts of each class, not on all held-out ones
     split_seed: int = 123  # decides which groups of texts train, validate and test
 
     @property
@@ -262,26 +263,26 @@ class ClassifierTrainings:
         rewrite_task(folder, {**task, "threshold": dataclasses.asdict(threshold)})
 
     def on_the_side(
-        self, split: LabelSplit, val: Sequence[int], *, seed: int | None = None, share: float | None = None
+        self, split: LabelSplit, *, seed: int | None = None, share: float | None = None
     ) -> SideRun:
         """Train with another seed or on a share of the texts, keep only the accuracy, and never do it twice.
 
-        A threshold, where one is wanted, is chosen anew on the texts `val`. What was finished before a run was killed
-        is read from its folder, when texts, base and settings are those of now.
+        A threshold, where one is wanted, is chosen anew on the validation texts. What was finished before a run was
+        killed is read from its folder, when texts, base and settings are those of now.
         """
         seed = self.settings.seed if seed is None else seed
         train = split.train
         if share is not None:
             train = share_of(self.labels, train, share, seed=self.settings.split_seed, keys=self.texts)
         settings = dataclasses.replace(self.settings, seed=seed)
-        rows = [list(map(int, part)) for part in (train, split.val, split.test, val)]
+        rows = [list(map(int, part)) for part in (train, split.val, split.test)]
         texts = self._fingerprint(range(len(self.texts)))
         key = side_run_key(settings, texts=texts, rows=rows, base=self.base, sha256=self._base_sha256)
         if (earlier := find_side_run(self.out, key)) is not None:
             return earlier
         self.notify(f"on the side: seed {seed}, {len(train):,} texts")
         fitted = self.train(dataclasses.replace(split, train=train), None, seed=seed)
-        said = self.predict(fitted, split.test, threshold=self.threshold(fitted, val))
+        said = self.predict(fitted, split.test, threshold=self.threshold(fitted, split.val))
         n_right = sum(p.label == self.labels[i] for p, i in zip(said, split.test))
         run = SideRun(seed=seed, n_texts=len(train), accuracy=n_right / len(said))
         keep_side_run(self.out, key, run, step=fitted.progress.step)

@@ -16,7 +16,7 @@ from scratchlm.core.files import write_text
 from scratchlm.core.protocols import ShowsProgress, no_progress
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.classification import LabelledText, read_labelled
-from scratchlm.data.label_split import split_fingerprint
+from scratchlm.data.label_split import describe_split, split_fingerprint
 from scratchlm.data.prompts import template
 from scratchlm.data.rows import LABELLED, RowSettings
 from scratchlm.data.samples.messages import sample_messages
@@ -24,7 +24,8 @@ from scratchlm.data.samples.overlap import overlap_report
 from scratchlm.data.samples.stories import sample_stories
 from scratchlm.data.shards import token_folder
 from scratchlm.data.sources import find_sources
-from scratchlm.evaluation.baselines import majority_accuracy, tfidf_accuracy
+from scratchlm.evaluation.accuracy import ClassificationScores
+from scratchlm.evaluation.baselines import majority_accuracy, tfidf_scores
 from scratchlm.evaluation.calibration import expected_calibration_error, reliability
 from scratchlm.evaluation.intervals import mean_over_runs
 from scratchlm.evaluation.ranking import rank_classes
@@ -147,7 +148,7 @@ def classify_figures(rows: Sequence[LabelledText], result: ClassifyResult) -> di
     train_texts, train_labels = ([column[i] for i in result.split.train] for column in (texts, labels))
     test_texts, test_labels = ([column[i] for i in result.split.test] for column in (texts, labels))
     try:
-        tfidf: float | None = tfidf_accuracy(train_texts, train_labels, test_texts, test_labels)
+        tfidf: ClassificationScores | None = tfidf_scores(train_texts, train_labels, test_texts, test_labels)
     except MissingDependencyError:
         tfidf = None  # shown as "not run", with the command that installs it
     low, high = result.scores.interval
@@ -165,14 +166,19 @@ def classify_figures(rows: Sequence[LabelledText], result: ClassifyResult) -> di
         "train_n": len(train_texts),
         "val_n": len(result.split.val),
         "test_n": len(test_texts),
+        "split": describe_split(result.split),
+        "left_out": sum(result.split.left_out.values()),
+        "left_out_why": dict(result.split.left_out),
         "test_accuracy": result.scores.accuracy,
+        "test_balanced_accuracy": result.scores.balanced_accuracy,
         "low": low,
         "high": high,
         "macro_f1": result.scores.macro_f1,
         "test_accuracy_raw": None if raw is None else raw.accuracy,
         "raw_test_n": None if raw is None else raw.n,
         "baseline_majority": majority_accuracy(train_labels, test_labels),
-        "baseline_tfidf": tfidf,
+        "baseline_tfidf": None if tfidf is None else tfidf.accuracy,
+        "baseline_tfidf_balanced": None if tfidf is None else tfidf.balanced_accuracy,
         "per_class": [asdict(scores) for scores in result.scores.per_class],
         "confusion": [list(row) for row in result.scores.confusion],
         "mistakes": sorted(wrong, key=lambda m: -float(str(m["probability"])))[:MAX_SHOWN_MISTAKES],

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.classification import read_labelled
-from scratchlm.data.near_duplicates import _shingles, _similar_pairs, fold_text, group_near_duplicates
+from scratchlm.data.near_duplicates import fold_text, group_near_duplicates
 
 words = st.lists(st.sampled_from(["call", "now", "win", "free", "prize", "me"]), min_size=1, max_size=12)
 messages = st.lists(words.map(" ".join), max_size=12)
@@ -40,18 +40,6 @@ def test_folding_twice_is_folding_once_for_white_space_and_digits(text):
     folded = fold_text(text)
     assert folded == " ".join(folded.split())
     assert not any(char in folded for char in "123456789")
-
-
-@given(messages, st.sampled_from([0.5, 0.8, 0.9, 1.0]))
-def test_the_fast_search_finds_exactly_the_pairs_of_the_slow_one(texts, threshold):
-    sets = [_shingles(text) for text in sorted(set(texts))]
-    slow = {
-        (i, j)
-        for j in range(len(sets))
-        for i in range(j)
-        if len(sets[i] & sets[j]) / len(sets[i] | sets[j]) >= threshold
-    }
-    assert {tuple(sorted(pair)) for pair in _similar_pairs(sets, threshold)} == slow
 
 
 @given(messages, st.randoms(use_true_random=False))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scratchlm.core.errors import DataError
 from scratchlm.evaluation.accuracy import score_classes
-from scratchlm.evaluation.baselines import majority_accuracy, tfidf_accuracy
+from scratchlm.evaluation.baselines import majority_accuracy, tfidf_scores
 from scratchlm.evaluation.intervals import (
     bootstrap_interval,
     bootstrap_ratio_interval,
@@ -164,7 +164,8 @@ def test_tfidf_baseline_learns_what_words_tell():
     pytest.importorskip("sklearn")
     train = ["win a prize now", "free cash prize", "see you at home", "dinner at home tonight"] * 5
     labels = ["spam", "spam", "ham", "ham"] * 5
-    assert tfidf_accuracy(train, labels, ["a cash prize", "home for dinner"], ["spam", "ham"]) == 1.0
+    scores = tfidf_scores(train, labels, ["a cash prize", "home for dinner"], ["spam", "ham"])
+    assert scores.accuracy == scores.balanced_accuracy == 1.0
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 4, 7, 10, 29, 30, 199])

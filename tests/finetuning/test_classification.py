@@ -15,10 +15,10 @@ from scratchlm.checkpoints.store import MANIFEST, list_checkpoints, load_model, 
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
 from scratchlm.core.files import read_json, write_json
 from scratchlm.data.classification import LabelledText
-from scratchlm.data.label_split import class_counts
+from scratchlm.data.label_split import BALANCE, DUPLICATES, class_counts, leak_free_split
 from scratchlm.data.near_duplicates import group_near_duplicates
 from scratchlm.finetuning import classifier_training
-from scratchlm.finetuning.classification import finetune_classifier, leak_free_split
+from scratchlm.finetuning.classification import finetune_classifier
 from scratchlm.finetuning.classification_task import ClassificationTask, predict
 from scratchlm.finetuning.classifier_training import RAW_SPLIT, ClassifySettings
 from scratchlm.finetuning.heads import replace_head
@@ -42,9 +42,9 @@ def quick(**changes):
 # --- the split
 
 
-def split_of(rows, seed=1):
+def split_of(rows, seed=1, **how):
     texts, labels = [row.text for row in rows], [row.label for row in rows]
-    return leak_free_split(texts, labels, group_near_duplicates(texts), seed=seed)
+    return leak_free_split(texts, labels, group_near_duplicates(texts), seed=seed, **how)
 
 
 def by_text(rows, split):
@@ -62,13 +62,29 @@ def test_no_group_of_near_duplicates_stands_on_two_sides(messages):
 
 
 @pytest.mark.parametrize("side", ["val", "test"])
-def test_test_sides_hold_one_text_per_group_and_as_many_of_each_class(messages, side):
-    groups = group_near_duplicates([row.text for row in messages])
-    indices = getattr(split_of(messages), side).tolist()
-    assert len({groups[i] for i in indices}) == len(indices)
-    counts = class_counts([row.label for row in messages], indices)
-    assert len(counts) == 2
+def test_test_sides_hold_one_text_per_group_and_on_demand_as_many_of_each_class(messages, side):
+    rows = [row for i, row in enumerate(messages) if row.label == "ham" or i % 3]
+    groups = group_near_duplicates([row.text for row in rows])
+    whole, balanced = split_of(rows), split_of(rows, is_balanced=True)
+    for split in (whole, balanced):
+        indices = getattr(split, side).tolist()
+        assert len({groups[i] for i in indices}) == len(indices)
+        assert set(class_counts([row.label for row in rows], indices)) == {"ham", "spam"}
+    counts = class_counts([row.label for row in rows], getattr(balanced, side))
     assert len(set(counts.values())) == 1
+    assert set(getattr(balanced, side)) < set(getattr(whole, side))
+
+
+@pytest.mark.parametrize("is_balanced", [False, True])
+def test_every_row_trains_validates_tests_or_is_counted_with_its_reason(messages, is_balanced):
+    split = split_of(messages, is_balanced=is_balanced)
+    used = [*split.train, *split.val, *split.test]
+    assert len(set(used)) == len(used)
+    assert len(used) + sum(split.left_out.values()) == len(messages)
+    groups = group_near_duplicates([row.text for row in messages])
+    held_out = [i for i in range(len(messages)) if i not in set(split.train)]
+    assert split.left_out[DUPLICATES] == len(held_out) - len({groups[i] for i in held_out})
+    assert (BALANCE in split.left_out) == is_balanced
 
 
 @settings(max_examples=10, deadline=None)

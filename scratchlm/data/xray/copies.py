@@ -39,6 +39,7 @@ class Copies:
     """
 
     def __init__(self, names: list[str], *, most_compared: int) -> None:
+        self.compared: list[tuple[str, str, str]] = []  # text, label and group of what `figures` compared
         self._splits = [_Split(name) for name in names]
         self._most_texts = most_compared // max(1, len(names))
         self._most_chars = MOST_CHARS // max(1, len(names))
@@ -62,6 +63,7 @@ class Copies:
             (number, key, label) for number, split in enumerate(self._splits) for key, label in split.near
         ]
         groups = group_near_duplicates([key for _, key, _ in rows])
+        self.compared = [(key, label, group) for (_, key, label), group in zip(rows, groups)]
         return {
             "distinct_texts": n_distinct,
             "exact_duplicates": n_rows - n_distinct,

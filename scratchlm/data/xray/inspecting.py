@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.instructions import Instruction
+from scratchlm.data.label_split import describe_split, leak_free_split
 from scratchlm.data.prompts import PromptTemplate, template
 from scratchlm.data.rows import RowSettings
 from scratchlm.data.xray.byte_faults import ByteFaults
@@ -173,7 +174,21 @@ class _XRay:
             figures |= _balance(self.labels)
         if self.kind == "preference":
             figures["pairs"] = {"chosen_longer": self.n_longer_chosen, "equal": self.n_equal_pairs}
-        return figures | self.copies.figures() | self.faults.figures()
+        figures |= self.copies.figures() | self.faults.figures()
+        is_whole = len(self.copies.compared) == figures["rows"]
+        if self.kind == "classification" and len(self.splits) == 1 and is_whole:
+            figures["split"] = self._split()
+        return figures
+
+    def _split(self) -> dict[str, Any]:
+        """How `finetune classify` would divide the rows, or why it cannot."""
+        texts, labels, groups = zip(*self.copies.compared)
+        try:
+            split = leak_free_split(texts, labels, groups)
+        except DataError as complaint:
+            return {"refused": str(complaint)}
+        sizes = {name: len(getattr(split, name)) for name in ("train", "val", "test")}
+        return {"refused": None, **sizes, "left_out": split.left_out, "text": describe_split(split)}
 
     def _as_training_reads(
         self, path: str | Path, reading: Reading, settings: RowSettings, document_separator: str
