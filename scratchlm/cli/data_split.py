@@ -15,7 +15,7 @@ from rich.console import Console
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import new_folder, write_text
-from scratchlm.data.label_split import class_counts, describe_split, leak_free_split
+from scratchlm.data.label_split import class_counts, leak_free_split, split_figures
 from scratchlm.data.near_duplicates import group_near_duplicates
 from scratchlm.data.rows import RowSettings
 from scratchlm.recipes.stages import read_messages
@@ -89,8 +89,7 @@ def _act(command: DataSplit, console: Console) -> dict[str, Any]:  # noqa: ARG00
         "rows": len(rows),
         "groups": len(set(groups)),
         "duplicates": len(rows) - len(set(groups)),
-        "left_out": sum(split.left_out.values()),
-        "left_out_why": split.left_out,
+        **split_figures(split),
     }
     with new_folder(out) as partial:
         for side in SIDES:
@@ -100,7 +99,7 @@ def _act(command: DataSplit, console: Console) -> dict[str, Any]:  # noqa: ARG00
             figures[side] = class_counts(labels, indices)
     if not command.json:
         groups_told = f"{figures['groups']:,} groups of near-identical texts"
-        print(f"{len(rows):,} rows in {groups_told}: {describe_split(split)}")
+        print(f"{len(rows):,} rows in {groups_told}: {figures['split']}")
         for side in SIDES:
             counts = ", ".join(f"{n:,} {name}" for name, n in figures[side].items())
             print(f"{out / side}.jsonl: {counts}")

@@ -98,7 +98,7 @@ def _classes(figures: Figures, console: Console) -> None:
         )
     split = figures.get("split")
     if split:
-        told = split.get("text") or f"refused: {split['refused']}"
+        told = split.get("split") or f"refused: {split['refused']}"
         _say(console, f"Split of `finetune classify`: {told}")
 
 

@@ -70,6 +70,12 @@ def describe_split(split: LabelSplit) -> str:
     return f"{sides}, {n_left_out:,} left out{why}"
 
 
+def split_figures(split: LabelSplit) -> dict[str, Any]:
+    """The same as plain values: the sizes, how many rows are left out by the reason, and the words."""
+    sizes = {f"{name}_n": len(getattr(split, name)) for name in ("train", "val", "test")}
+    return {**sizes, "left_out": dict(split.left_out), "split": describe_split(split)}
+
+
 def _one_per_group(
     indices: Sequence[int], texts: Sequence[str], labels: Sequence[str], groups: Sequence[str]
 ) -> Indices:

@@ -19,7 +19,7 @@ FIRST_COMPARED = (
 )
 SLACK = 1e-6  # of bounds, which may let a pair through; what is compared is compared exactly
 
-Ints = NDArray[np.int64]
+Ints = NDArray[np.signedinteger[Any]]
 
 
 def group_similar_sets(sets: Iterable[Sequence[str] | frozenset[str]], threshold: float) -> Ints:
@@ -132,18 +132,19 @@ class _Join:
     def _candidates(self, i: int, member: int, most: float) -> NDArray[Any]:
         """The sets that hold the member, are large enough and not too large, and belong to other groups."""
         begin = int(self._begins[member])
-        held = self._holders[begin : begin + self._filled[member]]
+        held: NDArray[Any] = self._holders[begin : begin + self._filled[member]]
         if not len(held):
             return held
         smallest = math.ceil(self.threshold * self._size[i] - SLACK)
         largest = min(math.floor(most + SLACK), self._size[i])
         rows = [self._first_of_size[smallest], self._first_of_size[largest + 1]]
         low, high = held.searchsorted(np.array(rows, dtype=held.dtype))
-        found = held[low:high]
+        found: NDArray[Any] = held[low:high]
         is_other = self.labels[found] != self.labels[i]
         is_other &= self._compared_with[found] != i
         is_other &= self._reach[begin + low : begin + high] >= self._size[i] * (1 - SLACK)
-        return found[is_other]
+        others: NDArray[Any] = found[is_other]
+        return others
 
     def _compare(self, i: int, candidates: NDArray[Any]) -> None:
         n_compared = FIRST_COMPARED

@@ -16,7 +16,7 @@ from scratchlm.core.files import write_text
 from scratchlm.core.protocols import ShowsProgress, no_progress
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.classification import LabelledText, read_labelled
-from scratchlm.data.label_split import describe_split, split_fingerprint
+from scratchlm.data.label_split import split_figures, split_fingerprint
 from scratchlm.data.prompts import template
 from scratchlm.data.rows import LABELLED, RowSettings
 from scratchlm.data.samples.messages import sample_messages
@@ -163,12 +163,7 @@ def classify_figures(rows: Sequence[LabelledText], result: ClassifyResult) -> di
         "groups": result.groups,
         "duplicates": result.rows - result.groups,
         "classes": list(result.classes),
-        "train_n": len(train_texts),
-        "val_n": len(result.split.val),
-        "test_n": len(test_texts),
-        "split": describe_split(result.split),
-        "left_out": sum(result.split.left_out.values()),
-        "left_out_why": dict(result.split.left_out),
+        **split_figures(result.split),
         "test_accuracy": result.scores.accuracy,
         "test_balanced_accuracy": result.scores.balanced_accuracy,
         "low": low,

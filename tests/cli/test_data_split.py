@@ -33,7 +33,7 @@ def test_the_files_hold_the_split_that_finetuning_makes(messages, tmp_path, caps
         assert found == [(texts[i], labels[i]) for i in getattr(split, side)]
         assert sum(figures[side].values()) == len(found)
     used = sum(sum(figures[side].values()) for side in ("train", "val", "test"))
-    assert figures["rows"] == len(rows) == used + figures["left_out"]
+    assert figures["rows"] == len(rows) == used + sum(figures["left_out"].values())
 
 
 def test_an_earlier_split_is_replaced_and_anything_else_stays(messages, tmp_path, capsys):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.instructions import Instruction
-from scratchlm.data.label_split import describe_split, leak_free_split
+from scratchlm.data.label_split import leak_free_split, split_figures
 from scratchlm.data.prompts import PromptTemplate, template
 from scratchlm.data.rows import RowSettings
 from scratchlm.data.xray.byte_faults import ByteFaults
@@ -187,8 +187,7 @@ class _XRay:
             split = leak_free_split(texts, labels, groups)
         except DataError as complaint:
             return {"refused": str(complaint)}
-        sizes = {name: len(getattr(split, name)) for name in ("train", "val", "test")}
-        return {"refused": None, **sizes, "left_out": split.left_out, "text": describe_split(split)}
+        return {"refused": None, **split_figures(split)}
 
     def _as_training_reads(
         self, path: str | Path, reading: Reading, settings: RowSettings, document_separator: str
