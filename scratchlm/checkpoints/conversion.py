@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -255,7 +255,7 @@ def _read_native(path: Path, _source: LoadedModel) -> LoadedModel:
 
 def _write_huggingface(path: Path, source: LoadedModel, dtype: DType | None, frame: PromptFrame) -> None:
     model, chat = _stored_as(source.model, dtype), _chat_template(source, frame)
-    export_huggingface(path, model, source.tokenizer, task=source.task, chat_template=chat)
+    export_huggingface(path, model, source.tokenizer, task=_task_with_end(source, frame), chat_template=chat)
 
 
 def _read_huggingface(path: Path, _source: LoadedModel) -> LoadedModel:
@@ -270,6 +270,12 @@ def _read_huggingface(path: Path, _source: LoadedModel) -> LoadedModel:
     )
 
 
+def _task_with_end(source: LoadedModel, frame: PromptFrame) -> dict[str, Any]:
+    """The task; the mark that ends this model's answers is among its ends, for programs that do not know our frames."""
+    mark, ends = source.tokenizer.special_tokens.get(frame.answer_end), end_ids(source.tokenizer, source.task)
+    return source.task if mark is None or mark in ends else {**source.task, "stop_ids": [mark, *ends]}
+
+
 def _chat_template(source: LoadedModel, frame: PromptFrame) -> str | None:
     """How the model wants conversations: as in training with us, or as its own files say."""
     return chat_template(frame) if frame != PromptFrame() else source.task.get("chat_template")
@@ -278,7 +284,14 @@ def _chat_template(source: LoadedModel, frame: PromptFrame) -> str | None:
 def _write_gguf(path: Path, source: LoadedModel, dtype: DType | None, frame: PromptFrame) -> None:
     packing: GGUFType = "f32" if dtype is None else dtype
     chat = _chat_template(source, frame)
-    export_gguf(path, source.model, source.tokenizer, dtype=packing, task=source.task, chat_template=chat)
+    export_gguf(
+        path,
+        source.model,
+        source.tokenizer,
+        dtype=packing,
+        task=_task_with_end(source, frame),
+        chat_template=chat,
+    )
 
 
 def _read_gguf(path: Path, _source: LoadedModel) -> LoadedModel:

@@ -13,6 +13,7 @@ from scratchlm.checkpoints.gguf import read_gguf
 from scratchlm.checkpoints.gguf_reader import GGUFFile
 from scratchlm.checkpoints.huggingface import export_huggingface
 from scratchlm.checkpoints.imports import open_model
+from scratchlm.checkpoints.modelfile import PromptFrame
 from scratchlm.checkpoints.usage import usage_of_folder
 from scratchlm.core.errors import CheckpointError
 from scratchlm.model import GPTConfig, GPTModel
@@ -139,6 +140,22 @@ def test_what_is_exported_says_to_other_programs_where_a_text_ends(folder, tmp_p
         'PARAMETER stop "<eos>"',
     ]
     assert not any(line.startswith("TEMPLATE") for line in lines)  # Ollama takes the file's own
+
+
+def test_an_assistant_tuned_here_tells_other_programs_the_mark_that_ends_its_answers(
+    folder, tmp_path, tokenizer
+):
+    source = replace(open_model(folder), task={"kind": "instruction", "template": "chatml"})
+    frame = PromptFrame(
+        before="<|im_start|>user\n", after="<|im_end|>\n<|im_start|>assistant\n", answer_end="<|im_end|>"
+    )
+    ends = [id_of(tokenizer, "<|im_end|>"), id_of(tokenizer, "<|endoftext|>")]
+    convert(source, tmp_path / "hf2", to="hf", frame=frame)
+    assert json.loads((tmp_path / "hf2" / "generation_config.json").read_text())["eos_token_id"] == ends
+    assert "<|im_start|>user" in (tmp_path / "hf2" / "chat_template.jinja").read_text()
+    convert(source, tmp_path / "a.gguf", to="gguf", frame=frame)
+    metadata = GGUFFile(tmp_path / "a.gguf").metadata
+    assert [metadata[f"tokenizer.ggml.{key}_token_id"] for key in ("eos", "eot")] == ends
 
 
 def test_a_gguf_file_of_others_says_it_too(folder, tmp_path, tokenizer):
