@@ -7,6 +7,7 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -123,15 +124,15 @@ def _second_signal_ends(first: int, *, grace_s: float | None) -> Iterator[None]:
     Python runs handlers between two bytecodes of the main thread only, and one backward pass of a large model is
     one. What the interpreter writes to the wake-up descriptor at the instant of a signal reaches a thread sooner.
     """
-    readable, writable = os.pipe()
-    os.set_blocking(writable, False)
-    earlier = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    readable, writable = socket.socketpair()  # a pipe would do, but for Windows
+    writable.setblocking(False)
+    earlier = signal.set_wakeup_fd(writable.fileno(), warn_on_full_buffer=False)
 
     def wait_for_it() -> None:
         while select.select([readable], [], [], grace_s)[0]:
-            number = os.read(readable, 1)
+            number = readable.recv(1)
             if not number:  # the block is left
-                os.close(readable)
+                readable.close()
                 return
             if number[0] in STOP_SIGNALS:
                 os._exit(128 + number[0])
@@ -144,4 +145,4 @@ def _second_signal_ends(first: int, *, grace_s: float | None) -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(earlier)
-        os.close(writable)
+        writable.close()
