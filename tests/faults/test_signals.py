@@ -42,6 +42,14 @@ WITHIN_S = 240.0  # on a busy machine; a signal that is ignored would leave the 
 BEFORE_US = "Fatal Python error: init_import_site"
 
 
+@pytest.fixture(autouse=True)
+def _signals_are_not_ignored():
+    """A shell starts what it puts into the background with SIGINT ignored, and children inherit that."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
     folder = tmp_path_factory.mktemp("signals")
@@ -85,6 +93,7 @@ def test_a_signal_at_any_instant_ends_every_command_with_its_code(here, name):
             process.kill()
             pytest.fail(f"{name} ignored {number.name}")
         code = process.returncode
+        print(name, attempt, number.name, code)  # shown with -s
         seen[number.name, code] += 1
         is_ours = code == 128 + number
         assert is_ours or code == -number or (code == 1 and BEFORE_US in err), (seen, err)
