@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -15,6 +16,8 @@ from scratchlm.model import GPTConfig, GPTModel
 from scratchlm.tokenizers import BPETokenizer, train_bpe
 from tests.servers.judge_server import JudgeServer
 
+hypothesis.settings.register_profile("scratchlm", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("scratchlm")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
