@@ -38,8 +38,8 @@ ENDLESS = {  # commands that would still be at work after a minute
 }
 N_SIGNALS = 200
 WITHIN_S = 240.0  # on a busy machine; a signal that is ignored would leave the command at work
-# The interpreter itself starts without us: there SIGTERM kills, and SIGINT fails its import of `site`.
-BEFORE_US = "Fatal Python error: init_import_site"
+# The interpreter itself starts without us: there SIGTERM kills, and SIGINT fails one of its own steps (`init_...`).
+BEFORE_US = "Fatal Python error: init_"
 
 
 @pytest.fixture(autouse=True)
