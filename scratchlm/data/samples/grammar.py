@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Set
-from typing import Any
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
