@@ -153,7 +153,7 @@ def _figures(path: Path, stage: str) -> dict[str, Any] | None:
 
 
 def _last_step(file: Path) -> int | None:
-    """The step of the last whole line of a history."""
+    """The step of the last whole record of a history."""
     if not file.is_file():
         return None
     with file.open("rb") as stream:
@@ -162,10 +162,11 @@ def _last_step(file: Path) -> int | None:
         lines = stream.read().decode("utf-8", errors="replace").split("\n")
     for line in reversed(lines[:-1]):  # what follows the last line end is half a line, or nothing
         try:
-            step = json.loads(line).get("step")
-        except (ValueError, AttributeError):
-            return None
-        return step if isinstance(step, int) else None
+            step = json.loads(line.strip("\0")).get("step")
+        except (ValueError, AttributeError, RecursionError):
+            continue  # what a killed writer left
+        if isinstance(step, int):
+            return step
     return None
 
 

@@ -66,9 +66,10 @@ def test_a_history_of_garbage_has_no_last_step(run_copy):
     assert look_at_run(run_copy).step is None
 
 
-def test_half_a_last_line_is_not_the_last_step(run_copy):
-    with (run_copy / "instruct" / "metrics.jsonl").open("a") as file:
-        file.write('{"kind": "step", "step": 99')
+@pytest.mark.parametrize("torn", [b'{"kind": "step", "step": 99', b"\0" * 50, b'{"step": 9\xc3\n', b"{}\n"])
+def test_what_a_kill_left_at_the_end_is_not_the_last_step(run_copy, torn):
+    with (run_copy / "instruct" / "metrics.jsonl").open("ab") as file:
+        file.write(torn)
     assert look_at_run(run_copy).step == 6
 
 
