@@ -9,11 +9,13 @@ from typing import Annotated, Any, TypeVar
 import tyro
 from rich.console import Console
 
+from scratchlm.cli.arguments import value_of
 from scratchlm.cli.parsing import run_command
 from scratchlm.cli.run import without_lists
 from scratchlm.cli.stage_runs import DATA, RunFlags, resumed_recipe, run_stage, with_end
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.rows import ANSWERED, LABELLED, RowSettings
+from scratchlm.finetuning.base import RANDOM
 from scratchlm.recipes.recipe import DataSettings, Recipe, Stage
 from scratchlm.recipes.run import RunResult
 from scratchlm.training.config import TrainingConfig
@@ -38,10 +40,13 @@ def finetuning_command(
     args: Sequence[str],
     *,
     prog: str,
+    fresh: TrainingConfig | None = None,
 ) -> int:
-    """Parse with the defaults of the run to be resumed, if there is one, and act."""
+    """Parse and act; a run to be resumed gives the defaults, and `fresh` those for a base of random weights."""
     earlier = resumed_recipe(stage, list(args))
     default = cls()
+    if fresh is not None and (value_of("--base", list(args)) or "").startswith(RANDOM):
+        default = cls(**{"settings": fresh})
     if earlier is not None:
         kept = {
             "base": earlier.base,

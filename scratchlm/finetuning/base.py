@@ -22,7 +22,7 @@ from scratchlm.tokenizers.bpe_training import train_bpe
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT
 
 RANDOM = "random:"  # `random:small` is a model of that size with fresh weights
-RANDOM_VOCAB_SIZE = 2048  # of the tokenizer that a random base learns from the training texts
+RANDOM_VOCAB_SIZE = 4096  # of the tokenizer that a random base learns from the training texts
 
 
 @dataclass(frozen=True, kw_only=True)
