@@ -46,7 +46,8 @@ def finetuning_command(
     earlier = resumed_recipe(stage, list(args))
     default = cls()
     if fresh is not None and (value_of("--base", list(args)) or "").startswith(RANDOM):
-        default = cls(**{"settings": fresh})
+        settings: dict[str, Any] = {"settings": fresh}
+        default = cls(**settings)
     if earlier is not None:
         kept = {
             "base": earlier.base,

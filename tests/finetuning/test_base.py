@@ -11,6 +11,8 @@ from scratchlm.core.seed import seed_everything
 from scratchlm.finetuning.base import RANDOM_VOCAB_SIZE, load_base
 from scratchlm.finetuning.heads import replace_head
 
+CLASSIFIER = {"kind": "classification", "classes": ["ham", "spam"], "max_length": 8}
+
 CPU = torch.device("cpu")
 
 
@@ -49,7 +51,7 @@ def test_a_random_base_is_a_function_of_seed_and_texts():
 
 def test_a_saved_classifier_is_refused_by_name(tiny_model, base_tokenizer, tmp_path):
     replace_head(tiny_model, 2)
-    folder = save_model(tmp_path / "spam", tiny_model, base_tokenizer, task={"kind": "classification"})
+    folder = save_model(tmp_path / "spam", tiny_model, base_tokenizer, task=CLASSIFIER)
     with pytest.raises(CheckpointError, match=r"spam should be a language model, found a classifier; give"):
         load_base(str(folder), training_texts=[], device=CPU)
 

@@ -28,6 +28,8 @@ from scratchlm.finetuning.side_runs import SIDE_RUNS
 from scratchlm.serving.language_model import load
 from scratchlm.training.interrupts import StoppedBySignal
 
+CLASSIFIER = {"kind": "classification", "classes": ["ham", "spam"], "max_length": 8}
+
 CPU = torch.device("cpu")
 QUICK = {
     "max_steps": 40, "batch_size": 16, "learning_rate": 1e-2, "warmup_steps": 2, "eval_every_steps": 20,
@@ -246,7 +248,7 @@ def test_an_unknown_random_size_is_refused(messages, tmp_path):
 
 def test_a_classifier_is_no_base(messages, tiny_model, base_tokenizer, tmp_path):
     replace_head(tiny_model, 2)
-    folder = save_model(tmp_path / "c", tiny_model, base_tokenizer, task={"kind": "classification"})
+    folder = save_model(tmp_path / "c", tiny_model, base_tokenizer, task=CLASSIFIER)
     with pytest.raises(CheckpointError, match="found a classifier"):
         finetune_classifier(messages, quick(), tmp_path / "run", base=str(folder), device=CPU)
 
