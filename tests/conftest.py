@@ -31,6 +31,12 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def downloads_may_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget HF_HUB_OFFLINE, which test files set for transformers' import, so that loopback servers are asked."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
+
 @pytest.fixture
 def tiny_corpus() -> str:
     """A little English with punctuation, numbers and line ends."""

@@ -134,9 +134,10 @@ def test_identity_is_that_of_the_weights_wherever_they_lie(make):
     assert one.identity != make(name="long", max_new_tokens=9).identity
 
 
-def test_a_classifier_judges_no_answers(make):
+def test_a_classifier_judges_no_answers(make, tiny_tokenizer):
+    classes = [f"class {i}" for i in range(tiny_tokenizer.vocab_size)]  # as many as the model has scores
     with pytest.raises(ConfigError, match="found a classifier"):
-        make({"kind": "classification", "classes": ["ham", "spam"]})
+        make({"kind": "classification", "classes": classes, "max_length": 8})
 
 
 @pytest.mark.parametrize(
