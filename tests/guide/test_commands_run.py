@@ -61,6 +61,7 @@ SHORTER = {
     "scratchlm finetune instruct": "--max-steps 3 --max-new-tokens 4",
     "scratchlm finetune prefer": "--max-steps 2 --max-new-tokens 4",
     "scratchlm evaluate memorization": "--max-new-tokens 20",
+    "scratchlm evaluate judge --answers answers.jsonl --judge local:": "--no-controls",
 }
 
 
