@@ -12,6 +12,7 @@ import os
 import pickle
 import re
 import shutil
+import string
 import subprocess
 import sys
 import time
@@ -169,16 +170,14 @@ def write_data(world: World) -> None:
 def write_nanogpt_folders(folder: Path) -> None:
     """A checkpoint and a data folder, as nanoGPT's scripts leave them."""
     write_nanogpt(folder / "out-shakespeare-char")
-    meta = {
-        "vocab_size": len(ROMEO),
-        "itos": dict(enumerate(ROMEO)),
-        "stoi": {c: i for i, c in enumerate(ROMEO)},
-    }
     data = folder / "data" / "shakespeare_char"
     data.mkdir(parents=True)
-    for place in (data, folder / "out-shakespeare-char"):
+    letters = "\n " + string.ascii_letters  # training writes a sample after a prompt in these
+    for place, characters in ((data, letters), (folder / "out-shakespeare-char", ROMEO)):
+        ids_of = {character: i for i, character in enumerate(characters)}
+        meta = {"vocab_size": len(characters), "itos": dict(enumerate(characters)), "stoi": ids_of}
         (place / "meta.pkl").write_bytes(pickle.dumps(meta))
-    ids = np.random.default_rng(0).integers(0, len(ROMEO), 6000).astype(np.uint16)
+    ids = np.random.default_rng(0).integers(0, len(letters), 6000).astype(np.uint16)
     ids[:5000].tofile(data / "train.bin")
     ids[5000:].tofile(data / "val.bin")
 
