@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.thorough import THOROUGH
+
 WORDS = [
     "cat",
     "dog",
@@ -36,7 +38,7 @@ ENDLESS = {  # commands that would still be at work after a minute
     "tokenizer train": "tokenizer train --data long.txt --vocab-size 60000 --out",
     "evaluate loss": "evaluate loss --model base --data long.txt --stride 1",
 }
-N_SIGNALS = 200
+N_SIGNALS = 200 if THOROUGH else 40
 WITHIN_S = 240.0  # on a busy machine; a signal that is ignored would leave the command at work
 # The interpreter itself starts without us: there SIGTERM kills, and SIGINT fails one of its own steps (`init_...`).
 BEFORE_US = ("Fatal Python error: init_", "Could not import runpy module")

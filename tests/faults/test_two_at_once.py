@@ -14,8 +14,9 @@ import torch
 from scratchlm.checkpoints.store import list_checkpoints, verify
 from scratchlm.cli.main import main
 from scratchlm.training.history import History
+from tests.thorough import THOROUGH
 
-N_TRIES = 20
+N_TRIES = 20 if THOROUGH else 6
 MODEL = "--model.n-layers 1 --model.emb-dim 16 --model.n-heads 2 --model.context-length 16 --tokenizer.vocab-size 270"
 COMMAND = f"pretrain --data text.txt {MODEL} --batch-size 4 --max-steps 200 --checkpoint-every-steps 50 --out"
 

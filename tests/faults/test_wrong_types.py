@@ -27,6 +27,7 @@ from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_training import train_bpe
 from scratchlm.training.progress import Progress
+from tests.thorough import THOROUGH
 
 WRONG = (None, 1, -1, 1.5, "x", "", [], {}, [1], [None], {"a": 1}, True, 10**30, 1e300, "9" * 50)
 SIZES = {"vocab_size": 264, "context_length": 8, "emb_dim": 8, "n_heads": 2, "n_layers": 1, "drop_rate": 0.0}
@@ -219,7 +220,7 @@ FILES = (
 )
 
 
-@pytest.mark.parametrize("every", [17, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [17, pytest.param(1 if THOROUGH else 5, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("make", FILES, ids=lambda make: make.__name__)
 def test_a_value_of_the_wrong_type_is_never_a_foreign_error(tmp_path, make, every):
     path, read = make(tmp_path)
