@@ -78,12 +78,12 @@ def report_data(
     if "prefer" in figures:
         data["prefer"]["answers"] = data["prefer"]["answers"][:MAX_ANSWERS]
     if "pretrain" in data:
-        data["pretrain"]["samples"] = History(out / "samples.jsonl").records()
+        data["pretrain"]["samples"] = samples = History(out / "samples.jsonl").records()
         if "pretrain" in figures:
             data["pretrain"]["val_tokens"] = figures["pretrain"]["scored_tokens"]
         if list_checkpoints(out):
             loaded = load_model(out)
-            data |= _look_inside(loaded, recipe.sample_prompt)
+            data |= _look_inside(loaded, samples[-1]["prompt"] if samples else recipe.sample_prompt)
             data["pretrain"]["model"] = to_dict(loaded.config)
     return data
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.assets import cache_folder
 from scratchlm.core.batch import Batch
-from scratchlm.core.errors import DataError
+from scratchlm.core.errors import DataError, TokenizerError
 from scratchlm.core.memory import memory_errors_explained
 from scratchlm.core.protocols import ShowsProgress, Tokenizer, no_progress
 from scratchlm.core.seed import seed_everything
@@ -131,6 +131,7 @@ def pretrain(
     notify(
         f"{model.n_parameters():,} parameters, {len(data.train):,} training and {len(data.val):,} validation tokens"
     )
+    prompt = readable_prompt(tokenizer, settings.sample_prompt, data.train[:12].tolist(), notify)
     with TensorBoard(out / "tensorboard", purge_step=next_step(out)) as tensorboard:
         trainer = Trainer(
             model,
@@ -138,7 +139,7 @@ def pretrain(
             settings.training,
             run=RunFolder(path=out, tokenizer=tokenizer, facts={"data_fingerprint": data.fingerprint}),
             callbacks=[tensorboard, *callbacks],
-            sample=text_sampler(tokenizer, settings.sample_prompt, seed=settings.training.seed),
+            sample=text_sampler(tokenizer, prompt, seed=settings.training.seed),
         )
         trained = trainer.fit(train, val, resume=resume)
     return PretrainResult(
@@ -165,6 +166,19 @@ def validation_loss(model: GPTModel, data: PreparedTokens, tokenizer: Tokenizer)
     is_whole = len(ids) == len(data.val)
     n_bytes = data.val_n_bytes if is_whole else len(tokenizer.decode(ids.tolist()).encode("utf-8"))
     return text_loss(model, ids, n_bytes=n_bytes, start_id=tokenizer.end_of_text_id)
+
+
+def readable_prompt(
+    tokenizer: Tokenizer, prompt: str, start: Sequence[int], notify: Callable[[str], None]
+) -> str:
+    """The prompt of text samples; the start of the training text where the vocabulary lacks a part of the prompt."""
+    try:
+        tokenizer.encode(prompt)
+    except TokenizerError as error:
+        instead = tokenizer.decode(start)
+        notify(f"text samples begin with {instead!r}, since the vocabulary cannot write {prompt!r}: {error}")
+        return instead
+    return prompt
 
 
 def text_sampler(

@@ -15,10 +15,17 @@ from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.shards import prepare_tokens
 from scratchlm.evaluation.loss import text_loss
 from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.word import StrictWordTokenizer
 from scratchlm.training import pretraining
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.interrupts import StoppedBySignal
-from scratchlm.training.pretraining import PretrainingTask, PretrainSettings, pretrain, text_sampler
+from scratchlm.training.pretraining import (
+    PretrainingTask,
+    PretrainSettings,
+    pretrain,
+    readable_prompt,
+    text_sampler,
+)
 from scratchlm.training.settings import ModelSettings, TextSettings, TokenizerSettings
 
 CPU = torch.device("cpu")
@@ -209,6 +216,15 @@ def test_samples_do_not_disturb_training(tiny_run, small_tokenizer):
     assert prompt == "the cat"
     assert sample(trainer.model, 7) == (prompt, text)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_prompt_that_the_vocabulary_cannot_write_is_replaced_by_the_start_of_the_text():
+    letters = StrictWordTokenizer({"the": 0, "cat": 1, "sat": 2})
+    told: list[str] = []
+    assert readable_prompt(letters, "the cat", [2], told.append) == "the cat"
+    assert told == []
+    assert readable_prompt(letters, "Once upon a time", [0, 1, 2], told.append) == "the cat sat"
+    assert "'Once upon a time'" in told[0]
 
 
 def test_an_empty_prompt_samples_a_whole_text(tiny_run, small_tokenizer):
