@@ -95,8 +95,10 @@ class PeftSettings:
         return float(value) / (math.sqrt(rank) if self.use_rslora else rank)
 
     def is_saved(self, name: str) -> bool:
-        """Does `modules_to_save` replace the module as a whole? The end of its name decides, dots or not."""
-        return any(name.endswith(saved) for saved in self.saved)
+        """Does `modules_to_save` replace the module, or one around it? The ends of names decide, dots or not."""
+        parts = name.split(".")
+        around = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
+        return any(module.endswith(saved) for module in around for saved in self.saved)
 
     def unread(self, name: str) -> CheckpointError:
         """The error for a setting that we do not have."""
