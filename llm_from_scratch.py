@@ -205,7 +205,9 @@ if FULL:
     table["Label"] = table["Label"].map({"ham": 0, "spam": 1})
     parts = [list(zip(part["Label"], part["Text"])) for part in ch06.random_split(table, 0.7, 0.1)]
 else:
-    short = [message for message in sample_messages(seed=0) if len(message.text) <= 120]  # the model reads 128 tokens
+    short = [
+        message for message in sample_messages(seed=0) if len(message.text) <= 120
+    ]  # the model reads 128 tokens
     rows = [(int(message.label == "spam"), message.text) for message in short]
     rows = [row for row in rows if row[0] == 1][:400] + [row for row in rows if row[0] == 0][:400]
     rows = [rows[i] for i in torch.randperm(len(rows), generator=torch.Generator().manual_seed(123)).tolist()]
