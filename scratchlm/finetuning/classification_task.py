@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -54,11 +55,13 @@ class ClassificationTask:
         label_smoothing: float = 0.0,
         position: Position = "last-real",
         is_plain: bool = False,
+        token_noise: float = 0.0,
     ) -> None:
         self.class_weights = class_weights
         self.label_smoothing = label_smoothing
         self.position = position
         self.is_plain = is_plain
+        self.token_noise = token_noise
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """The scores of each class.
@@ -68,7 +71,10 @@ class ClassificationTask:
         assert isinstance(model, GPTModel)
         mask, trunk = batch.attention_mask, batch.states
         if trunk is None:
-            trunk = model.trunk_states(batch.inputs, 0, attention_mask=mask)  # (B, T, E)
+            inputs = batch.inputs
+            if model.training and self.token_noise > 0:
+                inputs = replace_at_random(inputs, self.token_noise, vocab_size=model.config.vocab_size)
+            trunk = model.trunk_states(inputs, 0, attention_mask=mask)  # (B, T, E)
         return logits_above(
             model, trunk, batch.n_blocks, attention_mask=mask, position=self.position, is_plain=self.is_plain
         )
@@ -96,6 +102,16 @@ class ClassificationTask:
         if n == 0:
             raise DataError("accuracy needs a labelled text, found none; check the split.")
         return {"loss": loss_sum / n, "accuracy": n_right / n}
+
+
+def replace_at_random(ids: Tensor, share: float, *, vocab_size: int) -> Tensor:
+    """Tokens with a share of them replaced by any other of the vocabulary, so that no single one decides.
+
+    Draws from torch's global generator, whose state a run saves and restores.
+    Shapes: ids (B, T) -> (B, T), a new tensor.
+    """
+    is_replaced = torch.rand(ids.shape, device=ids.device) < share  # (B, T)
+    return torch.where(is_replaced, torch.randint_like(ids, vocab_size), ids)
 
 
 def predict(

@@ -72,6 +72,8 @@ class ClassifySettings(TrainingConfig, LoRASettings):
     causal_mask: bool = True  # off = a token also sees those after it
     max_length: int | None = None  # tokens of a text that are read; None = as many as the model can
     balance: Balance = "weights"  # weigh classes equally in the loss, repeat or drop rows, or neither
+    # share of a text's tokens that are replaced by random ones while training: texts of another kind are judged better
+    token_noise: float = 0.0
     ignore_index: int = IGNORE_INDEX  # number of a class that carries no loss while training
     # dropout; None = 0 below frozen blocks, which then run once, else the base's
     drop_rate: float | None = None
@@ -104,6 +106,10 @@ class ClassifySettings(TrainingConfig, LoRASettings):
                 f"{self.max_length} and {self.trunk_cache_mb}; change them."
             )
         GPTConfig(drop_rate=self.drop_rate or 0.0)  # refuses what no model can have
+        if not 0 <= self.token_noise < 1:
+            raise ConfigError(
+                f"token_noise must be at least 0 and below 1, got {self.token_noise}; 0.1 is usual."
+            )
         if not all(0 < share < 1 for share in self.learning_curve):
             raise ConfigError(
                 f"learning_curve must be shares between 0 and 1, got {self.learning_curve}; 0.1 0.3 is usual."
@@ -200,6 +206,7 @@ class ClassifierTrainings:
             label_smoothing=settings.label_smoothing,
             position=reading.position,
             is_plain=not settings.trunk_cache,
+            token_noise=settings.token_noise,
         )
         train = self._loader(examples, cache, settings, shuffle=True)
         val = self._loader(examples_of(split.val.tolist()), cache, settings, shuffle=False)
@@ -334,6 +341,9 @@ class ClassifierTrainings:
         """What the frozen blocks make of texts; None when none are, or dropout makes it different each time."""
         n_blocks = n_frozen_blocks(base.model)
         if not settings.trunk_cache or n_blocks == 0:
+            return None
+        if settings.token_noise > 0:
+            self.notify("token noise runs the frozen blocks in every epoch; --token-noise 0 runs them once")
             return None
         if base.model.config.has_dropout:
             self.notify("dropout runs the frozen blocks in every epoch; --drop-rate 0 runs them once")

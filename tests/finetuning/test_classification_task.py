@@ -20,6 +20,7 @@ from scratchlm.finetuning.classification_task import (
     Threshold,
     best_threshold,
     predict,
+    replace_at_random,
 )
 from scratchlm.finetuning.heads import class_logits, replace_head
 from scratchlm.finetuning.reading import TextReading
@@ -201,3 +202,16 @@ def test_losses_of_half_precision_logits_are_added_up_in_float32(monkeypatch):
     assert task.loss_sum(model, batch).dtype == torch.float32
     assert abs(task.loss_sum(model, batch).item() - exact) <= allowed
     assert abs(1000 * task.metrics(model, [batch])["loss"] - exact) <= allowed
+
+
+def test_token_noise_replaces_a_share_of_the_tokens_while_training_only(tiny_model, generator):
+    ids = torch.randint(0, tiny_model.config.vocab_size, (40, 12), generator=generator)
+    noisy = replace_at_random(ids, 0.25, vocab_size=tiny_model.config.vocab_size)
+    share = (noisy != ids).float().mean().item()  # of 480: one standard deviation is 0.02
+    assert 0.15 < share < 0.35
+    batch = Batch(inputs=ids, targets=torch.zeros(40, dtype=torch.long))
+    replace_head(tiny_model, 2)
+    plain, noise = ClassificationTask(), ClassificationTask(token_noise=0.5)
+    assert torch.equal(plain.logits(tiny_model, batch), noise.logits(tiny_model, batch))
+    tiny_model.train()
+    assert not torch.equal(plain.logits(tiny_model, batch), noise.logits(tiny_model, batch))
