@@ -211,6 +211,7 @@ def test_token_noise_replaces_a_share_of_the_tokens_while_training_only(tiny_mod
     assert 0.15 < share < 0.35
     batch = Batch(inputs=ids, targets=torch.zeros(40, dtype=torch.long))
     replace_head(tiny_model, 2)
+    tiny_model.eval()
     plain, noise = ClassificationTask(), ClassificationTask(token_noise=0.5)
     assert torch.equal(plain.logits(tiny_model, batch), noise.logits(tiny_model, batch))
     tiny_model.train()
