@@ -178,7 +178,8 @@ def remove_partials(folder: Path, *, of: str | None = None) -> None:
                 is_asked = partial_of is None or path.name.lstrip(".").startswith(
                     partial_of
                 )  # or a partial's own
-                if is_asked and _is_stale(path, path.name.rpartition(PARTIAL_MARK)[2]):
+                owner = path.name.rpartition(PARTIAL_MARK)[2].partition(ASIDE_MARK)[0]
+                if is_asked and _is_stale(path, owner):
                     discard(path)
 
 

@@ -30,6 +30,8 @@ from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 from tests.faults.reading import read_within_limits
 
+pytest.importorskip("gguf")  # imported now, so that its own code does not count as code that a file runs
+
 Made = tuple[Path, Callable[[], object]]
 
 
