@@ -35,7 +35,7 @@ from scratchlm.checkpoints.weight_files import SUFFIXES
 from scratchlm.core.config import to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import as_json, check_replaceable, new_files, new_folder, write_text
-from scratchlm.core.partials import standing
+from scratchlm.core.partials import remove_partials, standing
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.tokenizers.special_tokens import end_ids
@@ -97,8 +97,8 @@ def convert(
     if target.suffix != way.suffix and way.suffix:
         raise ConfigError(f"the target of --to {to} must end in {way.suffix}, got {target}; rename it.")
     frame = frame or PromptFrame()
-    target = standing(target)
-    _check_target(source, target, is_folder=way.is_folder, overwrite=overwrite)
+    remove_partials(target.parent, of=target.name)  # what a killed writer left; what it had set aside comes back
+    _check_target(source, standing(target), is_folder=way.is_folder, overwrite=overwrite)
     beside = way.beside(source, target, frame)
     for other, text in beside.items():
         if not _holds(other, text):
