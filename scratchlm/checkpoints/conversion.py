@@ -97,7 +97,9 @@ def convert(
     if target.suffix != way.suffix and way.suffix:
         raise ConfigError(f"the target of --to {to} must end in {way.suffix}, got {target}; rename it.")
     frame = frame or PromptFrame()
-    remove_partials(target.parent, of=target.name)  # what a killed writer left; what it had set aside comes back
+    remove_partials(
+        target.parent, of=target.name
+    )  # what a killed writer left; what it had set aside comes back
     _check_target(source, standing(target), is_folder=way.is_folder, overwrite=overwrite)
     beside = way.beside(source, target, frame)
     for other, text in beside.items():

@@ -108,7 +108,7 @@ class ClassifySettings(TrainingConfig, LoRASettings):
         GPTConfig(drop_rate=self.drop_rate or 0.0)  # refuses what no model can have
         if not 0 <= self.token_noise < 1:
             raise ConfigError(
-                f"token_noise must be at least 0 and below 1, got {self.token_noise}; 0.1 is usual."
+                f"token_noise must be at least 0 and below 1, got {self.token_noise}; choose 0.1."
             )
         if not all(0 < share < 1 for share in self.learning_curve):
             raise ConfigError(
@@ -342,11 +342,10 @@ class ClassifierTrainings:
         n_blocks = n_frozen_blocks(base.model)
         if not settings.trunk_cache or n_blocks == 0:
             return None
-        if settings.token_noise > 0:
-            self.notify("token noise runs the frozen blocks in every epoch; --token-noise 0 runs them once")
-            return None
-        if base.model.config.has_dropout:
-            self.notify("dropout runs the frozen blocks in every epoch; --drop-rate 0 runs them once")
+        if base.model.config.has_dropout or settings.token_noise > 0:
+            self.notify(
+                "dropout and token noise run the frozen blocks in every epoch; --drop-rate 0 runs them once"
+            )
             return None
         # Fresh weights differ by seed, and by vocabulary, which they learnt from their own training texts.
         key = f"{base.sha256 or (settings.seed, base.tokenizer.fingerprint)} {reading}"
