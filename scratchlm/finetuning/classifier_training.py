@@ -72,13 +72,10 @@ class ClassifySettings(TrainingConfig, LoRASettings):
     causal_mask: bool = True  # off = a token also sees those after it
     max_length: int | None = None  # tokens of a text that are read; None = as many as the model can
     balance: Balance = "weights"  # weigh classes equally in the loss, repeat or drop rows, or neither
-    # share of a text's tokens that are replaced by random ones while training: texts of another kind are judged better
-    token_noise: float = 0.0
+    token_noise: float = 0.0  # share of a text's tokens that are replaced by random ones while training
     ignore_index: int = IGNORE_INDEX  # number of a class that carries no loss while training
-    # dropout; None = 0 below frozen blocks, which then run once, else the base's
-    drop_rate: float | None = None
-    # off = run frozen blocks anew each time, not once per text; the result is the same
-    trunk_cache: bool = True
+    drop_rate: float | None = None  # None = 0 below frozen blocks, which then run once, else the base's
+    trunk_cache: bool = True  # off = run frozen blocks in every epoch; the result is the same
     trunk_cache_mb: int = 2048  # of that in memory; what comes after lies in a file in the run folder
     seeds: int = 1  # train so many times, with seed, seed + 1, ...; the first is the one that is kept
     learning_curve: tuple[float, ...] = ()  # also train on these shares of the training texts, e.g. 0.1 0.3
@@ -111,9 +108,7 @@ class ClassifySettings(TrainingConfig, LoRASettings):
                 f"token_noise must be at least 0 and below 1, got {self.token_noise}; choose 0.1."
             )
         if not all(0 < share < 1 for share in self.learning_curve):
-            raise ConfigError(
-                f"learning_curve must be shares between 0 and 1, got {self.learning_curve}; 0.1 0.3 is usual."
-            )
+            raise ConfigError(f"learning_curve must be shares in (0, 1), got {self.learning_curve}; try 0.1.")
 
 
 @dataclass(frozen=True, kw_only=True)
