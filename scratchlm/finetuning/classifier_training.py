@@ -108,7 +108,7 @@ class ClassifySettings(TrainingConfig, LoRASettings):
                 f"token_noise must be at least 0 and below 1, got {self.token_noise}; choose 0.1."
             )
         if not all(0 < share < 1 for share in self.learning_curve):
-            raise ConfigError(f"learning_curve must be shares in (0, 1), got {self.learning_curve}; try 0.1.")
+            raise ConfigError(f"learning_curve must be between 0 and 1, got {self.learning_curve}; try 0.1.")
 
 
 @dataclass(frozen=True, kw_only=True)
