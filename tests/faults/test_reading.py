@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import time
 
-import numpy as np
 import pytest
 
 from scratchlm.core.errors import CheckpointError
@@ -13,7 +13,10 @@ from tests.faults.reading import attack, measured_growth, read_within_limits
 
 
 def allocate(n_megabytes: int) -> None:
-    np.ones(n_megabytes << 20, np.uint8).sum()
+    with mmap.mmap(-1, n_megabytes << 20) as pages:  # not from the allocator, which may have kept that much
+        for start in range(0, len(pages), mmap.PAGESIZE):
+            pages[start] = 1
+        time.sleep(0.1)  # long enough for a sampler to see it beside other work
 
 
 @pytest.fixture(params=["high-water mark", "sampling"])
