@@ -24,7 +24,7 @@ NEVER_HERE := not network and not gpu
 # and threads.
 NUMERICS := tests/model tests/generation tests/inspection tests/reference/test_model_agrees.py \
   tests/finetuning/test_lora.py tests/finetuning/test_dora.py tests/finetuning/test_adapters.py \
-  tests/finetuning/test_packed_linear.py tests/finetuning/test_trunk_cache.py \
+  tests/finetuning/test_packed_linear.py tests/finetuning/test_activation_cache.py \
   tests/finetuning/test_heads.py tests/finetuning/test_preference.py \
   tests/finetuning/test_preference_task.py tests/finetuning/test_answer_loss.py \
   tests/finetuning/test_classification_task.py tests/evaluation/test_likelihood.py \

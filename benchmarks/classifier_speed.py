@@ -27,11 +27,11 @@ from scratchlm import gpt2_tokenizer
 from scratchlm.book import ch06
 from scratchlm.data.classification import ClassificationExamples, read_labelled
 from scratchlm.data.sms_spam import book_split
+from scratchlm.finetuning.activation_cache import TrunkCache, TrunkExamples, n_frozen_blocks
 from scratchlm.finetuning.classification_task import ClassificationTask
 from scratchlm.finetuning.freeze import freeze_all_but
 from scratchlm.finetuning.heads import Position, replace_head
 from scratchlm.finetuning.reading import TextReading
-from scratchlm.finetuning.trunk_cache import TrunkCache, TrunkExamples, n_frozen_blocks
 from scratchlm.model.config import named_config
 from scratchlm.model.gpt import GPTModel
 

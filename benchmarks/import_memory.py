@@ -29,7 +29,7 @@ import torch
 from scratchlm.checkpoints.store import own_weights
 from scratchlm.model.config import GPTConfig, named_config
 from scratchlm.model.gpt import GPTModel
-from tests.checkpoints.tensorflow_writer import table, tensor_entry, varint
+from tests.checkpoints.tensorflow.writer import table, tensor_entry, varint
 
 LIMIT_SHARE = 1.3  # of the file's size, for 124M
 LIMIT_XL_BYTES = 8 << 30
@@ -38,13 +38,13 @@ NEEDED = {"124M": (2 << 30, 1 << 30), "1558M": (13 << 30, 8 << 30)}  # disk and 
 OPEN = """
 import json, sys
 import torch
-from scratchlm.checkpoints import imports
+from scratchlm.checkpoints import open_model
 def peak():  # Linux: getrusage's peak begins with the parent's, this one with the process
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 before = peak()
-imports._tokenizer = lambda folder, config: type("T", (), {"vocab_size": 0})()  # its files are not part of this
-model = imports.import_model(sys.argv[1]).model
+open_model._tokenizer = lambda folder, config: type("T", (), {"vocab_size": 0})()  # its files are not part of this
+model = open_model.import_model(sys.argv[1]).model
 print(json.dumps({"before": before, "peak": peak(), "n": sum(p.numel() for p in model.parameters())}))
 """
 

@@ -32,12 +32,12 @@ import transformers
 from benchmarks.foreign_models import FAMILIES, VOCAB_SIZE, greedy, random_model, save
 from benchmarks.llama_cpp import in_llama_cpp
 from scratchlm.checkpoints.conversion import convert
-from scratchlm.checkpoints.gguf import read_gguf
+from scratchlm.checkpoints.gguf.writer import read_gguf
 from scratchlm.checkpoints.huggingface import export_huggingface
-from scratchlm.checkpoints.imports import import_model, open_model
 from scratchlm.checkpoints.onnx import ONNXModel
-from scratchlm.checkpoints.openai import model_from_params
+from scratchlm.checkpoints.open_model import import_model, open_model
 from scratchlm.checkpoints.store import save_model
+from scratchlm.checkpoints.tensorflow.openai import model_from_params
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.finetuning.heads import class_logits
 from scratchlm.finetuning.peft_adapter import export_peft, import_peft
@@ -45,8 +45,8 @@ from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_training import train_bpe
-from tests.checkpoints.tensorflow_golden import arrays as golden
-from tests.checkpoints.tensorflow_writer import write_bundle
+from tests.checkpoints.tensorflow.golden import arrays as golden
+from tests.checkpoints.tensorflow.writer import write_bundle
 
 TOLERANCE = 1e-4  # largest difference of any logit, float32
 N_GREEDY = 50
@@ -68,7 +68,7 @@ WIDE: dict[str, dict[str, Any]] = {
         "initializer_range": 0.1,
     },
 }
-GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "checkpoints" / "tensorflow_golden"
+GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "checkpoints" / "tensorflow" / "golden"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ def gpt2_tokenizer(folder: str | Path | None = None) -> BPETokenizer:
     Raises: DataError when the files are not here, with the command that fetches them; TokenizerError when they
     are damaged.
     """
-    from scratchlm.core.assets import asset_path
+    from scratchlm.assets.registry import asset_path
     from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 
     if folder is not None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from scratchlm.assets.registry import asset_path
 from scratchlm.book.bpe import BPETokenizerSimple
-from scratchlm.core.assets import asset_path
 from scratchlm.data.windows import TokenWindows
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT

@@ -10,13 +10,13 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from scratchlm.core.archive_members import read_member
-from scratchlm.core.assets import ASSETS, asset_path, find_assets, find_file
-from scratchlm.core.download import HUGGING_FACE_HOST, Progress, download
+from scratchlm.assets.archive_members import read_member
+from scratchlm.assets.download import HUGGING_FACE_HOST, Progress, download
+from scratchlm.assets.known_files import BOOK_COMMIT, Asset
+from scratchlm.assets.known_weights import GPT2_ASSETS
+from scratchlm.assets.registry import ASSETS, asset_path, find_assets, find_file
 from scratchlm.core.errors import DownloadError
 from scratchlm.core.files import read_bytes, write_bytes
-from scratchlm.core.gpt2_assets import GPT2_ASSETS
-from scratchlm.core.known_assets import BOOK_COMMIT, Asset
 
 BOOK_MAIN = (
     f"{BOOK_COMMIT.rpartition('/')[0]}/main"  # where the book's scripts look; our copies are of one commit

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scratchlm.assets.known_weights import GPT2_SIZES, gpt2_files, gpt2_size
 from scratchlm.book.downloads import errors_of_the_book, progress_in_a_terminal
-from scratchlm.checkpoints.gpt2_fetching import fetch_gpt2_file
-from scratchlm.checkpoints.openai import load_params_into, params_from_bundle
-from scratchlm.checkpoints.tensorflow_bundle import open_bundle
+from scratchlm.checkpoints.tensorflow.bundle import open_bundle
+from scratchlm.checkpoints.tensorflow.gpt2_fetching import fetch_gpt2_file
+from scratchlm.checkpoints.tensorflow.openai import load_params_into, params_from_bundle
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import read_json
-from scratchlm.core.gpt2_assets import GPT2_SIZES, gpt2_files, gpt2_size
 from scratchlm.model.gpt import GPTModel
 
 SIZES = tuple(size.folder for size in GPT2_SIZES)

@@ -14,12 +14,12 @@ import psutil
 from scratchlm.book.alpaca import format_input
 from scratchlm.core.errors import DataError, ServiceError
 from scratchlm.core.printable import printable
-from scratchlm.evaluation.judges.addresses import ollama_address
-from scratchlm.evaluation.judges.ollama import OLLAMA_OPTIONS, chat_pieces, ollama_answers
-from scratchlm.evaluation.judging.items import Item
-from scratchlm.evaluation.judging.prompt_files import read_prompt
-from scratchlm.evaluation.judging.protocols import PROTOCOLS
-from scratchlm.evaluation.judging.replies import read_number
+from scratchlm.evaluation.judge.addresses import ollama_address
+from scratchlm.evaluation.judge.items import Item
+from scratchlm.evaluation.judge.ollama import OLLAMA_OPTIONS, chat_pieces, ollama_answers
+from scratchlm.evaluation.judge.prompt_files import read_prompt
+from scratchlm.evaluation.judge.protocols import PROTOCOLS
+from scratchlm.evaluation.judge.replies import read_number
 
 SCORE = PROTOCOLS["score"]
 TIMEOUT_S = 30.0  # without one byte of the answer
@@ -48,7 +48,7 @@ def query_model(prompt: str, model: str = "llama3", url: str | None = None) -> s
     """The reply of a model that runs under Ollama, as repeatable as its fixed seed and temperature 0 make it.
 
     Without `url` it is the book's, http://localhost:11434/api/chat, or where `OLLAMA_HOST` says. It is asked once, as
-    in the book; `scratchlm.evaluation.judges` has a judge that comes back.
+    in the book; `scratchlm.evaluation.judge` has a judge that comes back.
 
     Raises: ServiceError when nothing answers, for an answer that is an error, no chat or not complete, and when the
         request does not fit the context.

@@ -7,7 +7,7 @@ import re
 import torch
 from torch import Tensor
 
-from scratchlm.checkpoints.gguf_weights import architecture
+from scratchlm.checkpoints.gguf.weights import architecture
 from scratchlm.checkpoints.names import BOOK_LLAMA, to_theirs
 from scratchlm.core.errors import ConfigError
 from scratchlm.model.config import WIDENING

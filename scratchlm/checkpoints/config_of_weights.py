@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scratchlm.checkpoints.huggingface_config import config_from_huggingface
 from scratchlm.checkpoints.names import BOOK_LLAMA, GPT2, LLAMA, OURS, NameTable
-from scratchlm.checkpoints.openai import HEAD_SIZE
+from scratchlm.checkpoints.tensorflow.openai import HEAD_SIZE
 from scratchlm.checkpoints.weight_files import Weights
 from scratchlm.core.config import from_dict, nearest, to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from scratchlm.checkpoints.book import book_state_dict
 from scratchlm.checkpoints.comparison import compare, n_classes, prompts
-from scratchlm.checkpoints.gguf import GGUFType, export_gguf, read_gguf
+from scratchlm.checkpoints.gguf.modelfile import PromptFrame, chat_template, modelfile
+from scratchlm.checkpoints.gguf.writer import GGUFType, export_gguf, read_gguf
 from scratchlm.checkpoints.huggingface import export_huggingface, find_weights, read_huggingface
-from scratchlm.checkpoints.modelfile import PromptFrame, chat_template, modelfile
 from scratchlm.checkpoints.names import BOOK_LLAMA, to_ours
 from scratchlm.checkpoints.onnx import ONNXModel, export_onnx
 from scratchlm.checkpoints.outside_logits import HUGGING_FACE, OutsideLogits, outside_logits
@@ -30,7 +30,7 @@ from scratchlm.checkpoints.store import (
     load_model,
     save_model,
 )
-from scratchlm.checkpoints.torch_file import read_torch_file, write_torch_file
+from scratchlm.checkpoints.torch.torch_file import read_torch_file, write_torch_file
 from scratchlm.checkpoints.weight_files import SUFFIXES
 from scratchlm.core.config import to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError

@@ -11,10 +11,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from scratchlm.checkpoints.numpy_archive import read_npz
-from scratchlm.checkpoints.torch_file import read_torch_file
+from scratchlm.assets.file_structure import safetensors_header_problem
+from scratchlm.checkpoints.torch.numpy_archive import read_npz
+from scratchlm.checkpoints.torch.torch_file import read_torch_file
 from scratchlm.core.errors import CheckpointError
-from scratchlm.core.file_structure import safetensors_header_problem
 from scratchlm.core.files import read_json
 
 TORCH_SUFFIXES = (".bin", ".pth", ".pt", ".ckpt")

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from scratchlm.checkpoints.comparison import n_classes
 from scratchlm.checkpoints.conversion import Conversion, DType, TargetName, convert
-from scratchlm.checkpoints.imports import cropped, open_model
-from scratchlm.checkpoints.modelfile import PromptFrame
+from scratchlm.checkpoints.gguf.modelfile import PromptFrame
+from scratchlm.checkpoints.open_model import cropped, open_model
 from scratchlm.checkpoints.outside_logits import OutsideLogits
 from scratchlm.checkpoints.store import ADAPTER_CONFIG, LoadedModel
 from scratchlm.cli.parsing import Common, run_command

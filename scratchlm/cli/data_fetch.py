@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
+from scratchlm.assets.opened_request import check_reachable
+from scratchlm.assets.registry import ASSETS, fetch_asset, find_assets
 from scratchlm.cli.parsing import Common, run_command
-from scratchlm.core.assets import ASSETS, fetch_asset, find_assets
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
-from scratchlm.core.opened_request import check_reachable
 from scratchlm.data.hub import export_hub_dataset
 from scratchlm.data.rows import parse_columns
 

@@ -10,18 +10,18 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
+from scratchlm.assets.registry import find_file
 from scratchlm.cli import terminal
+from scratchlm.cli.audit_view import show_xray
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.tokenizers_by_name import tokenizer_named
-from scratchlm.cli.xray_view import show_xray
-from scratchlm.core.assets import find_file
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import write_text
 from scratchlm.core.protocols import Tokenizer
+from scratchlm.data.audit.inspecting import MOST_COMPARED, inspect_data
 from scratchlm.data.rows import RowSettings
-from scratchlm.data.xray.inspecting import MOST_COMPARED, inspect_data
-from scratchlm.evaluation.report.xray_page import render_xray
+from scratchlm.reports.data_report_page import render_xray
 from scratchlm.training.settings import resolve_texts
 
 ASSET_FOLDERS = ("text", "sms_spam_collection", "instruction")

@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
+from scratchlm.assets.known_datasets import DATASETS
+from scratchlm.assets.registry import ASSETS, Asset, asset_path, find_file
 from scratchlm.cli.parsing import Common, run_command
-from scratchlm.core.assets import ASSETS, Asset, asset_path, find_file
 from scratchlm.core.errors import DataError
-from scratchlm.core.known_datasets import DATASETS
 
 
 @dataclass(frozen=True, kw_only=True)

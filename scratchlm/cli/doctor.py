@@ -15,8 +15,8 @@ import torch
 from rich.console import Console
 
 from scratchlm import __version__
+from scratchlm.assets.registry import ASSETS, asset_path, cache_folder
 from scratchlm.cli.parsing import Common, run_command
-from scratchlm.core.assets import ASSETS, asset_path, cache_folder
 from scratchlm.core.errors import DataError
 
 OPTIONAL = {

@@ -13,8 +13,8 @@ from rich.console import Console
 from scratchlm.cli.judgement_view import show_comparison, show_doubts
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import ConfigError
-from scratchlm.evaluation.judging.items import ANSWER_KEY
-from scratchlm.evaluation.judging.scored_files import in_common, read_scored
+from scratchlm.evaluation.judge.items import ANSWER_KEY
+from scratchlm.evaluation.judge.scored_files import in_common, read_scored
 from scratchlm.evaluation.paired import compare_paired
 
 

@@ -11,26 +11,26 @@ from typing import Any, Literal
 
 from rich.console import Console
 
+from scratchlm.assets.registry import cache_folder
 from scratchlm.cli.judgement_view import show_judgement
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import work_progress
-from scratchlm.core.assets import cache_folder
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import read_utf8
 from scratchlm.core.protocols import Judge
-from scratchlm.evaluation.judges.asking import DEFAULT_JUDGE_PATIENCE, JudgePatience
-from scratchlm.evaluation.judges.naming import judge_named, judge_parts
-from scratchlm.evaluation.judging.agreement import Agreement, agreement
-from scratchlm.evaluation.judging.grading import Grader, JudgeGrader
-from scratchlm.evaluation.judging.items import ANSWER_KEY, Item, fingerprint, read_items, with_others
-from scratchlm.evaluation.judging.measuring import Graded, file_records, grade_all
-from scratchlm.evaluation.judging.offline import OFFLINE, OfflineGrader
-from scratchlm.evaluation.judging.prompt_files import packaged_prompt, read_prompt
-from scratchlm.evaluation.judging.protocols import PROTOCOLS
-from scratchlm.evaluation.judging.reply_store import ReplyCache, ReplyStore
-from scratchlm.evaluation.judging.result_file import Header, Journal, remove_results
-from scratchlm.evaluation.judging.scored_files import SCORE_KEY, read_earlier_scores
+from scratchlm.evaluation.judge.agreement import Agreement, agreement
+from scratchlm.evaluation.judge.asking import DEFAULT_JUDGE_PATIENCE, JudgePatience
+from scratchlm.evaluation.judge.grading import Grader, JudgeGrader
+from scratchlm.evaluation.judge.items import ANSWER_KEY, Item, fingerprint, read_items, with_others
+from scratchlm.evaluation.judge.measuring import Graded, file_records, grade_all
+from scratchlm.evaluation.judge.naming import judge_named, judge_parts
+from scratchlm.evaluation.judge.offline import OFFLINE, OfflineGrader
+from scratchlm.evaluation.judge.prompt_files import packaged_prompt, read_prompt
+from scratchlm.evaluation.judge.protocols import PROTOCOLS
+from scratchlm.evaluation.judge.reply_store import ReplyCache, ReplyStore
+from scratchlm.evaluation.judge.result_file import Header, Journal, remove_results
+from scratchlm.evaluation.judge.scored_files import SCORE_KEY, read_earlier_scores
 from scratchlm.training.interrupts import StoppedBySignal
 
 ProtocolName = Literal["score", "rubric", "pairwise", "checklist"]

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from scratchlm.cli import terminal
 from scratchlm.evaluation.correlation import Correlation
-from scratchlm.evaluation.judging.agreement import Agreement
-from scratchlm.evaluation.judging.summary import Judgement
+from scratchlm.evaluation.judge.agreement import Agreement
+from scratchlm.evaluation.judge.summary import Judgement
 from scratchlm.evaluation.paired import PairedComparison
 
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError
-from scratchlm.recipes.comparison_data import find_source
-from scratchlm.recipes.report_files import Format, PlotFormat, write_report
+from scratchlm.reports.comparison_data import find_source
+from scratchlm.reports.files import Format, PlotFormat, write_report
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,10 +19,11 @@ from scratchlm.core.config import to_dict
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError
 from scratchlm.evaluation.loss import say_bits_per_byte
-from scratchlm.evaluation.report.views import flat_settings
 from scratchlm.recipes.recipe import Recipe, Stage, load_recipe
 from scratchlm.recipes.run import RunResult, run_recipe
 from scratchlm.recipes.stages import stage_folder
+from scratchlm.reports.run_data import run_report
+from scratchlm.reports.views import flat_settings
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.settings import TokenizerSettings
 from scratchlm.training.trackers import TrackerName, check_tracker, tracked
@@ -128,6 +129,7 @@ def execute(
             name,
             recipe,
             out,
+            render=run_report,
             device=pick_device(device),
             callbacks_for=callbacks_for,
             fresh=fresh,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from scratchlm.evaluation.report.formats import MISSING, decimal, duration, is_number, percent
-from scratchlm.recipes.found_runs import FoundRun
+from scratchlm.reports.formats import MISSING, decimal, duration, is_number, percent
+from scratchlm.reports.found_runs import FoundRun
 
 HEADLINES: dict[
     str, tuple[str, str, Callable[[float], str]]

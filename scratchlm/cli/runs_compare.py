@@ -13,11 +13,11 @@ from rich.console import Console
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.run_words import in_columns
 from scratchlm.core.errors import ConfigError
-from scratchlm.evaluation.report.beside import figure_rows, setting_rows
-from scratchlm.evaluation.report.claims import Claim
-from scratchlm.evaluation.report.formats import MISSING, setting
-from scratchlm.evaluation.report.items import Difference
-from scratchlm.recipes.comparison_data import collect, find_source
+from scratchlm.reports.claims import Claim
+from scratchlm.reports.comparison_data import collect, find_source
+from scratchlm.reports.comparison_rows import figure_rows, setting_rows
+from scratchlm.reports.formats import MISSING, setting
+from scratchlm.reports.paired_items import Difference
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.run_words import age, headline, in_columns, main_figures
-from scratchlm.evaluation.report.formats import MISSING, count, file_size
-from scratchlm.recipes.found_runs import FoundRun, find_runs
+from scratchlm.reports.formats import MISSING, count, file_size
+from scratchlm.reports.found_runs import FoundRun, find_runs
 
 MAX_TOLD = 90  # characters of what is wrong with a folder; `runs show` tells all
 

@@ -15,8 +15,8 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.partials import remove_folder
 from scratchlm.core.run_lock import run_lock, running_process
-from scratchlm.evaluation.report.formats import file_size
-from scratchlm.recipes.found_runs import FoundRun, find_runs, look_at_run
+from scratchlm.reports.formats import file_size
+from scratchlm.reports.found_runs import FoundRun, find_runs, look_at_run
 
 
 @dataclass(frozen=True, kw_only=True)

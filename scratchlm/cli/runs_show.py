@@ -15,10 +15,10 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.run import without_lists
 from scratchlm.cli.run_words import in_columns
 from scratchlm.core.errors import CheckpointError, ConfigError
-from scratchlm.evaluation.report.beside import figure_rows, setting_rows
-from scratchlm.evaluation.report.formats import decimal, file_size, setting
-from scratchlm.recipes.comparison_data import run_data
-from scratchlm.recipes.found_runs import FoundRun, the_run
+from scratchlm.reports.comparison_data import run_data
+from scratchlm.reports.comparison_rows import figure_rows, setting_rows
+from scratchlm.reports.formats import decimal, file_size, setting
+from scratchlm.reports.found_runs import FoundRun, the_run
 
 
 @dataclass(frozen=True, kw_only=True)

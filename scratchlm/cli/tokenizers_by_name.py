@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scratchlm.checkpoints.gguf_reader import GGUFFile
-from scratchlm.checkpoints.gguf_tokenizer import tokenizer_from_settings
+from scratchlm.assets.registry import asset_path
+from scratchlm.checkpoints.gguf.reader import GGUFFile
+from scratchlm.checkpoints.gguf.tokenizer import tokenizer_from_settings
 from scratchlm.checkpoints.store import resolve_model
-from scratchlm.core.assets import asset_path
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.tokenizers.files import has_tokenizer, load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
-from scratchlm.checkpoints.gpt2_fetching import fetch_gpt2_file
+from scratchlm.assets.known_weights import Source, gpt2_files, gpt2_size
+from scratchlm.assets.registry import Asset, find_assets, find_file, recorded_sha256
+from scratchlm.checkpoints.tensorflow.gpt2_fetching import fetch_gpt2_file
 from scratchlm.cli.parsing import Common, run_command
-from scratchlm.core.assets import Asset, find_assets, find_file, recorded_sha256
 from scratchlm.core.errors import ConfigError
-from scratchlm.core.gpt2_assets import Source, gpt2_files, gpt2_size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from scratchlm.assets.known_weights import FILES, GPT2_SIZES, LICENCE, GPT2Size, Source, gpt2_files
+from scratchlm.assets.registry import find_file
 from scratchlm.cli import terminal
 from scratchlm.cli.parsing import Common, run_command
-from scratchlm.core.assets import find_file
-from scratchlm.core.gpt2_assets import FILES, GPT2_SIZES, LICENCE, GPT2Size, Source, gpt2_files
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scratchlm.core.assets import asset_path
+from scratchlm.assets.registry import asset_path
 from scratchlm.core.errors import DataError
 from scratchlm.core.files import sha256_of_file
 from scratchlm.data.routing import SIDES

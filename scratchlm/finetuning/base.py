@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from scratchlm.checkpoints.imports import open_model
+from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.store import LoadedModel, build_model
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import sha256_of_file

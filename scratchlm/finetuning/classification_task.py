@@ -14,9 +14,9 @@ from scratchlm.core.errors import DataError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.evaluation.accuracy import ClassificationScores, score_classes
+from scratchlm.finetuning.activation_cache import TrunkCache, TrunkExamples
 from scratchlm.finetuning.heads import Position, logits_above
 from scratchlm.finetuning.reading import TextReading
-from scratchlm.finetuning.trunk_cache import TrunkCache, TrunkExamples
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.loss import at_least_float32
 from scratchlm.model.modes import evaluation_mode

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scratchlm.checkpoints.retask import rewrite_task
 from scratchlm.checkpoints.store import resolve_model
+from scratchlm.checkpoints.update_task import rewrite_task
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.json_table import read_json_table
@@ -25,6 +25,7 @@ from scratchlm.core.seed import seed_everything
 from scratchlm.data.classification import ClassificationExamples
 from scratchlm.data.label_split import LabelSplit, balance, class_counts, repeat_to_balance, share_of
 from scratchlm.data.loaders import BatchLoader
+from scratchlm.finetuning.activation_cache import TrunkCache, TrunkExamples, n_frozen_blocks
 from scratchlm.finetuning.base import RANDOM, Base, load_base, readable_length
 from scratchlm.finetuning.classification_task import (
     ClassificationTask,
@@ -48,7 +49,6 @@ from scratchlm.finetuning.side_runs import (
     side_run_key,
 )
 from scratchlm.finetuning.targets import EVERY_LINEAR
-from scratchlm.finetuning.trunk_cache import TrunkCache, TrunkExamples, n_frozen_blocks
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.callbacks import Callback

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from scratchlm.core.errors import DataError
 from scratchlm.model.attention import take_positions
+from scratchlm.model.attention_mask import text_positions, visible_keys
 from scratchlm.model.block import TransformerBlock, norm_layer
 from scratchlm.model.config import GPTConfig, as_config
 from scratchlm.model.kv_cache import KVCache
 from scratchlm.model.rotary import rotation
-from scratchlm.model.visibility import text_positions, visible_keys
 
 WEIGHT_STD = 0.02  # GPT-2 initialisation, std of every weight matrix
 

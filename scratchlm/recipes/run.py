@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -20,13 +20,14 @@ from scratchlm.core.json_table import read_json_table
 from scratchlm.core.partials import PARTIAL_MARK, discard, remove_folder, remove_partials
 from scratchlm.core.protocols import ShowsProgress, no_progress
 from scratchlm.core.run_lock import LOCK_FILE, run_lock
-from scratchlm.evaluation.report import render_report
 from scratchlm.recipes.recipe import Recipe, Stage, differing_settings, load_recipe, save_recipe
-from scratchlm.recipes.report_data import report_data
 from scratchlm.recipes.stages import STAGES, StageRun, check_inputs
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import EXTENDABLE
 from scratchlm.training.interrupts import StoppedBySignal
+
+Figures: TypeAlias = Mapping[Stage, dict[str, Any]]  # what each stage came to, as plain values
+RendersReport: TypeAlias = Callable[[str, Recipe, Path, Figures, torch.device], str]  # -> the page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +47,14 @@ def run_recipe(
     out: Path,
     *,
     device: torch.device,
+    render: RendersReport,
     callbacks_for: Callable[[Stage], Sequence[Callback]] = lambda stage: (),
     fresh: bool = False,
     extend: bool = False,
     notify: Callable[[str], None] = lambda message: None,
     progress: ShowsProgress = no_progress,
 ) -> RunResult:
-    """Run every stage that is not complete yet, then write `report.html`.
+    """Run every stage that is not complete yet, then write `report.html`, as `render` draws it.
 
     `fresh` deletes an earlier run in `out` first; `extend` lets it go on with another end (see EXTENDABLE).
     Raises: ConfigError when `out` holds a run with other settings, or files of something else, or another process is
@@ -70,6 +72,7 @@ def run_recipe(
                 recipe,
                 out,
                 device=device,
+                render=render,
                 callbacks_for=callbacks_for,
                 fresh=fresh,
                 notify=notify,
@@ -95,6 +98,7 @@ def _run_stages(
     out: Path,
     *,
     device: torch.device,
+    render: RendersReport,
     callbacks_for: Callable[[Stage], Sequence[Callback]],
     fresh: bool,
     notify: Callable[[str], None],
@@ -137,7 +141,7 @@ def _run_stages(
     report = out / "report.html"
     was_complete = len(done_at_start) == len(recipe.stages) and report.exists()
     if not was_complete:
-        write_text(report, render_report(report_data(name, recipe, out, figures, device=device)))
+        write_text(report, render(name, recipe, out, figures, device))
     return RunResult(
         out=out,
         report=report,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from scratchlm.checkpoints.imports import open_model
+from scratchlm.checkpoints.open_model import open_model
 from scratchlm.core.config import from_dict
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError, DataError

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from scratchlm.assets.registry import cache_folder
 from scratchlm.checkpoints.store import resolve_model
-from scratchlm.core.assets import cache_folder
 from scratchlm.core.batch import Batch
 from scratchlm.core.errors import DataError, TokenizerError
 from scratchlm.core.memory import memory_errors_explained

@@ -10,10 +10,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from scratchlm.core.assets import ASSETS, asset_path
+from scratchlm.assets.known_datasets import DATASETS
+from scratchlm.assets.registry import ASSETS, asset_path
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.core.known_datasets import DATASETS
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.document_split import SplitBy
 from scratchlm.data.routing import Route, survey_sources

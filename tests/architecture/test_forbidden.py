@@ -20,7 +20,7 @@ UNSAFE_CALLS = {  # the end of a dotted name
     "tempfile.mktemp": "use mkstemp",
     "_create_unverified_context": "certificates are checked",
 }
-WRITES_FOR_OTHERS = {"scratchlm.checkpoints.torch_file": "torch.save"}  # the book's readers want a .pth
+WRITES_FOR_OTHERS = {"scratchlm.checkpoints.torch.torch_file": "torch.save"}  # the book's readers want a .pth
 UNSAFE_KEYWORDS = {"shell": True, "verify": False, "allow_pickle": True, "weights_only": False}
 OPTIONAL = {  # of the extras: may be missing
     *("pyarrow", "sklearn", "playwright", "gguf", "pandas"),

@@ -236,7 +236,7 @@ def test_a_download_that_fails_is_an_error(tmp_path):
 
 
 def test_a_known_file_that_is_right_is_not_asked_for_again(real_data, tmp_path):
-    from scratchlm.core.assets import find_assets
+    from scratchlm.assets.registry import find_assets
 
     target = tmp_path / "vocab.bpe"
     target.write_bytes((real_data / "gpt2_bpe" / "vocab.bpe").read_bytes())

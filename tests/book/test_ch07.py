@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 
 from scratchlm.book import ch05, ch07
 from scratchlm.core.errors import ConfigError, DataError, DownloadError, ServiceError
-from scratchlm.evaluation.judging.items import Item
-from scratchlm.evaluation.judging.prompt_files import read_prompt
-from scratchlm.evaluation.judging.protocols import PROTOCOLS
+from scratchlm.evaluation.judge.items import Item
+from scratchlm.evaluation.judge.prompt_files import read_prompt
+from scratchlm.evaluation.judge.protocols import PROTOCOLS
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 from tests.servers import judge_server as faults
 

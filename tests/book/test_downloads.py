@@ -14,8 +14,8 @@ import zipfile
 
 import pytest
 
+from scratchlm.assets.registry import find_assets
 from scratchlm.book import ch06, downloads
-from scratchlm.core.assets import find_assets
 from scratchlm.core.errors import DownloadError
 
 NOWHERE = "nowhere:a"  # an address of no kind that is fetched

@@ -10,13 +10,13 @@ import json
 import numpy as np
 import pytest
 
+from scratchlm.assets import known_weights as gpt2_assets_module
+from scratchlm.assets import registry as assets_module
+from scratchlm.assets.download import Patience, download
+from scratchlm.assets.known_weights import FILES, GPT2_ASSETS
 from scratchlm.book import gpt2_weights
-from scratchlm.core import assets as assets_module
-from scratchlm.core import gpt2_assets as gpt2_assets_module
-from scratchlm.core.download import Patience, download
 from scratchlm.core.errors import CheckpointError, ConfigError, DownloadError
-from scratchlm.core.gpt2_assets import FILES, GPT2_ASSETS
-from tests.checkpoints.tensorflow_writer import bundle
+from tests.checkpoints.tensorflow.writer import bundle
 
 ARRAYS = {"model/wte": np.arange(12, dtype="<f4").reshape(3, 4), "model/h35/ln_1/g": np.ones(4, "<f4")}
 INDEX, DATA = bundle(ARRAYS)

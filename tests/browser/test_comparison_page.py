@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from scratchlm.evaluation.report.comparison_page import render_comparison
-from scratchlm.evaluation.report.items import PER_PAGE, Column, Given, pair_items
+from scratchlm.reports.comparison_page import render_comparison
+from scratchlm.reports.paired_items import PER_PAGE, Column, Given, pair_items
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
@@ -30,7 +30,7 @@ HOSTILE = "<script>alert(1)</script><img src=https://example.org/x onerror=alert
 
 
 def runs() -> list[dict[str, Any]]:
-    path = Path(__file__).parent.parent / "evaluation" / "test_report_data.json"
+    path = Path(__file__).parent.parent / "reports" / "run_page_data.json"
     data = json.loads(path.read_text(encoding="utf-8"))
     del data["instruct"]["by_skill"]
     judged = {"judge": "ollama:llama3", "max": 100, "mean": 50, "low": 48, "high": 52, "scored": N_ITEMS}

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from scratchlm.data.xray import inspect_data
-from scratchlm.evaluation.report import render_report
-from scratchlm.evaluation.report.xray_page import render_xray
+from scratchlm.data.audit import inspect_data
+from scratchlm.reports.data_report_page import render_xray
+from scratchlm.reports.run_page import render_report
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
@@ -29,7 +29,7 @@ def poison(value: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def data() -> dict[str, Any]:
-    path = Path(__file__).parent.parent / "evaluation" / "test_report_data.json"
+    path = Path(__file__).parent.parent / "reports" / "run_page_data.json"
     return json.loads(path.read_text(encoding="utf-8"))
 
 

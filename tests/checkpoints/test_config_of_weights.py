@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scratchlm.checkpoints.imports import open_model
+from scratchlm.checkpoints.open_model import open_model
 from scratchlm.core.errors import CheckpointError, ScratchLMError
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel

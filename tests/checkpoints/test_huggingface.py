@@ -14,12 +14,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 transformers = pytest.importorskip("transformers")
 
 from benchmarks.foreign_models import FAMILIES, VOCAB_SIZE, greedy, random_model, save  # noqa: E402
+from scratchlm.assets import known_weights, registry  # noqa: E402
+from scratchlm.assets.known_weights import GPT2_ASSETS  # noqa: E402
 from scratchlm.checkpoints.huggingface import export_huggingface  # noqa: E402
-from scratchlm.checkpoints.imports import import_model, open_model  # noqa: E402
+from scratchlm.checkpoints.open_model import import_model, open_model  # noqa: E402
 from scratchlm.checkpoints.store import load_model, save_model  # noqa: E402
-from scratchlm.core import assets, gpt2_assets  # noqa: E402
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError  # noqa: E402
-from scratchlm.core.gpt2_assets import GPT2_ASSETS  # noqa: E402
 from scratchlm.finetuning.heads import class_logits, replace_head  # noqa: E402
 from scratchlm.generation.config import GenerationConfig  # noqa: E402
 from scratchlm.generation.generate import generate  # noqa: E402
@@ -279,7 +279,7 @@ def test_published_weights_open_by_their_name_once_they_were_fetched(
     with pytest.raises(DataError, match="scratchlm weights fetch gpt2-medium --source hf"):
         open_model("gpt2-medium")
     unsized = tuple(dataclasses.replace(asset, settings=()) for asset in GPT2_ASSETS)
-    for module in (assets, gpt2_assets):  # the model here is small
+    for module in (registry, known_weights):  # the model here is small
         monkeypatch.setattr(module, "GPT2_ASSETS", unsized)
     theirs = random_model("gpt2")
     folder = save(theirs, tmp_path / "cache" / "gpt2" / "774M", tokenizer)  # its hash is not published

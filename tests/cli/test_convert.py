@@ -8,8 +8,8 @@ import shlex
 import pytest
 import torch
 
-from scratchlm.checkpoints.gguf import read_gguf
-from scratchlm.checkpoints.imports import open_model
+from scratchlm.checkpoints.gguf.writer import read_gguf
+from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.store import load_model
 from scratchlm.cli.main import main
 from scratchlm.finetuning.heads import class_logits, replace_head

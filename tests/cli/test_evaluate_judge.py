@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from scratchlm.checkpoints.store import save_model
-from scratchlm.evaluation.judges.naming import judge_named
-from scratchlm.evaluation.judging.reply_store import ReplyStore
+from scratchlm.evaluation.judge.naming import judge_named
+from scratchlm.evaluation.judge.reply_store import ReplyStore
 from scratchlm.model import GPTConfig, GPTModel
 from tests.servers import judge_server as faults
 from tests.servers.judge_server import JudgeServer

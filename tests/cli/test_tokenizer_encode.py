@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scratchlm.checkpoints.gguf import export_gguf
+from scratchlm.checkpoints.gguf.writer import export_gguf
 from scratchlm.model import GPTConfig, GPTModel
 from scratchlm.tokenizers.files import load_tokenizer
 from tests.tokenizers.test_families import qwen3

@@ -11,12 +11,12 @@ import struct
 import numpy as np
 import pytest
 
+from scratchlm.assets import known_weights as gpt2_assets_module
+from scratchlm.assets import registry as assets_module
+from scratchlm.assets.download import Patience, download
+from scratchlm.assets.known_weights import FILES, GPT2_ASSETS
 from scratchlm.cli.main import main
-from scratchlm.core import assets as assets_module
-from scratchlm.core import gpt2_assets as gpt2_assets_module
-from scratchlm.core.download import Patience, download
-from scratchlm.core.gpt2_assets import FILES, GPT2_ASSETS
-from tests.checkpoints.tensorflow_writer import bundle
+from tests.checkpoints.tensorflow.writer import bundle
 
 HEADER = b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
 INDEX, DATA = bundle({"model/wte": np.arange(6, dtype="<f4")})

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from scratchlm.checkpoints.huggingface import export_huggingface
-from scratchlm.checkpoints.imports import crop_context
+from scratchlm.checkpoints.open_model import crop_context
 from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.evaluation.loss import TextLoss, _strided_windows, mean_loss, text_loss

@@ -23,12 +23,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from scratchlm.assets import known_weights as gpt2_assets_module
+from scratchlm.assets import registry as assets_module
+from scratchlm.assets.download import Patience, download
+from scratchlm.assets.known_weights import GPT2_ASSETS, gpt2_files, gpt2_size
 from scratchlm.cli.main import main
-from scratchlm.core import assets as assets_module
-from scratchlm.core import gpt2_assets as gpt2_assets_module
-from scratchlm.core.download import Patience, download
-from scratchlm.core.gpt2_assets import GPT2_ASSETS, gpt2_files, gpt2_size
-from tests.checkpoints.tensorflow_writer import bundle
+from tests.checkpoints.tensorflow.writer import bundle
 
 HASTY = Patience(timeout_s=0.5, attempts=3, backoff_s=0.01, longest_wait_s=2)
 
@@ -408,17 +408,17 @@ def test_a_certificate_that_the_user_trusts_is_accepted(https_server, place, cer
 RUNNER = """
 import dataclasses, functools, json, sys
 from scratchlm.cli.main import main
-from scratchlm.core import assets, gpt2_assets
-from scratchlm.core.download import Patience, download
+from scratchlm.assets import known_weights, registry
+from scratchlm.assets.download import Patience, download
 
 promises = json.loads(sys.argv[1])
 table = tuple(
     dataclasses.replace(asset, urls=tuple(promises[asset.id][0]), size_bytes=promises[asset.id][1],
                         sha256=promises[asset.id][2])
-    for asset in gpt2_assets.GPT2_ASSETS
+    for asset in known_weights.GPT2_ASSETS
 )
-assets.GPT2_ASSETS = gpt2_assets.GPT2_ASSETS = table
-assets.download = functools.partial(download, patience=Patience(timeout_s=30, attempts=3, backoff_s=0.05))
+registry.GPT2_ASSETS = known_weights.GPT2_ASSETS = table
+registry.download = functools.partial(download, patience=Patience(timeout_s=30, attempts=3, backoff_s=0.05))
 sys.exit(main(sys.argv[2:]))
 """
 

@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 import torch
 
-from scratchlm.checkpoints.crc32c import masked_crc32c
-from scratchlm.checkpoints.gguf import read_gguf
-from scratchlm.checkpoints.gguf_reader import GGUFFile
-from scratchlm.checkpoints.leveldb_table import MAGIC, read_table
-from scratchlm.checkpoints.numpy_archive import read_npz
+from scratchlm.assets.file_structure import structure_problem
+from scratchlm.checkpoints.gguf.reader import GGUFFile
+from scratchlm.checkpoints.gguf.writer import read_gguf
 from scratchlm.checkpoints.store import load_model, load_tensors, save_tensors
-from scratchlm.checkpoints.torch_file import read_torch_file
+from scratchlm.checkpoints.tensorflow.crc32c import masked_crc32c
+from scratchlm.checkpoints.tensorflow.leveldb_table import MAGIC, read_table
+from scratchlm.checkpoints.torch.numpy_archive import read_npz
+from scratchlm.checkpoints.torch.torch_file import read_torch_file
 from scratchlm.checkpoints.weight_files import open_weights
 from scratchlm.core.errors import CheckpointError
-from scratchlm.core.file_structure import structure_problem
 from scratchlm.core.files import read_json
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer

@@ -24,11 +24,11 @@ import pytest
 import torch
 
 from scratchlm.checkpoints.huggingface import export_huggingface
-from scratchlm.checkpoints.imports import open_model
-from scratchlm.checkpoints.numpy_archive import read_npz
+from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.store import load_model, load_tensors, save_model, save_tensors
-from scratchlm.checkpoints.tensorflow_bundle import open_bundle
-from scratchlm.checkpoints.torch_file import read_torch_file
+from scratchlm.checkpoints.tensorflow.bundle import open_bundle
+from scratchlm.checkpoints.torch.numpy_archive import read_npz
+from scratchlm.checkpoints.torch.torch_file import read_torch_file
 from scratchlm.core.errors import CheckpointError, DataError, TokenizerError
 from scratchlm.core.files import parse_json
 from scratchlm.model.config import GPTConfig
@@ -41,7 +41,7 @@ from tests.faults.reading import MAX_SECONDS, attack, read_within_limits
 
 SEED = 20_260
 N_FAST, N_SLOW = 500, 10_000
-TENSORFLOW_GOLDEN = Path(__file__).parents[1] / "checkpoints" / "tensorflow_golden"
+TENSORFLOW_GOLDEN = Path(__file__).parents[1] / "checkpoints" / "tensorflow" / "golden"
 HUGE = (0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
 
 # ---------------------------------------------------------------- mutations

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from scratchlm.checkpoints.conversion import TARGETS, convert
-from scratchlm.checkpoints.imports import open_model
 from scratchlm.checkpoints.onnx import ONNXModel
-from scratchlm.checkpoints.retask import rewrite_task
+from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.store import LoadedModel, checkpoint_folder, load_model, save_model
+from scratchlm.checkpoints.update_task import rewrite_task
 from scratchlm.core.errors import ScratchLMError
 from scratchlm.finetuning.lora import replace_linear_with_lora
 from scratchlm.finetuning.peft_adapter import export_peft, import_peft

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 
 import scratchlm
 from scratchlm.checkpoints.huggingface import export_huggingface
-from scratchlm.checkpoints.imports import open_model
-from scratchlm.checkpoints.openai import config_from_hparams
+from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.store import load_tensors, load_training_state, save_model
+from scratchlm.checkpoints.tensorflow.openai import config_from_hparams
 from scratchlm.core.errors import ScratchLMError
 from scratchlm.data.shards import open_tokens, prepare_tokens
 from scratchlm.finetuning.heads import replace_head

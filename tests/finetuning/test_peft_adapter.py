@@ -13,7 +13,7 @@ peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
 from benchmarks.foreign_models import VOCAB_SIZE, random_model, save  # noqa: E402
-from scratchlm.checkpoints.imports import import_model  # noqa: E402
+from scratchlm.checkpoints.open_model import import_model  # noqa: E402
 from scratchlm.core.errors import CheckpointError, ConfigError  # noqa: E402
 from scratchlm.finetuning.dora import LinearWithDoRA, replace_linear_with_dora  # noqa: E402
 from scratchlm.finetuning.heads import class_logits, replace_head  # noqa: E402

@@ -15,7 +15,7 @@ peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
 
 from benchmarks.foreign_models import VOCAB_SIZE, random_model, save  # noqa: E402
-from scratchlm.checkpoints.imports import import_model  # noqa: E402
+from scratchlm.checkpoints.open_model import import_model  # noqa: E402
 from scratchlm.core.errors import CheckpointError  # noqa: E402
 from scratchlm.finetuning.peft_adapter import import_peft  # noqa: E402
 from scratchlm.finetuning.peft_settings import PeftSettings  # noqa: E402

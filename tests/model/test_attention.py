@@ -5,8 +5,8 @@ import torch
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.model import MultiHeadAttention
+from scratchlm.model.attention_mask import visible_keys
 from scratchlm.model.kv_cache import LayerCache
-from scratchlm.model.visibility import visible_keys
 
 IMPLEMENTATIONS = ("manual", "sdpa")
 

@@ -10,6 +10,7 @@ import torch
 from scratchlm.core.config import from_dict
 from scratchlm.recipes.recipe import Recipe
 from scratchlm.recipes.run import run_recipe
+from scratchlm.reports.run_data import run_report
 
 NAMES = ("ann", "bob", "cem", "dot", "eve", "fox", "gus", "hal", "ida", "jon", "kim", "lea", "max", "ned")
 THINGS = ("cup", "hat", "map", "pen", "toy", "jar", "key", "bag", "net", "saw", "rug", "pot")
@@ -96,7 +97,7 @@ def run_it():
     """Run a recipe on the CPU."""
 
     def run(recipe, out, **arguments):
-        return run_recipe("tiny", recipe, out, device=torch.device("cpu"), **arguments)
+        return run_recipe("tiny", recipe, out, device=torch.device("cpu"), render=run_report, **arguments)
 
     return run
 

@@ -8,10 +8,10 @@ import sys
 import pytest
 import torch
 
-from scratchlm.checkpoints.gguf import export_gguf
+from scratchlm.checkpoints.gguf.writer import export_gguf
 from scratchlm.core.errors import ServiceError
-from scratchlm.evaluation.judges.asking import JudgePatience
-from scratchlm.evaluation.judges.naming import judge_named
+from scratchlm.evaluation.judge.asking import JudgePatience
+from scratchlm.evaluation.judge.naming import judge_named
 from scratchlm.model import GPTConfig, GPTModel
 from scratchlm.tokenizers.bpe_training import train_bpe
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.llama_cpp import N_NEW, in_llama_cpp
-from scratchlm.checkpoints.gguf import export_gguf
+from scratchlm.checkpoints.gguf.writer import export_gguf
 from scratchlm.data.assistant_prompt import assistant_prompt, chosen_template
 from scratchlm.data.conversations import Exchange
 from scratchlm.data.instructions import Instruction

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from scratchlm.assets.registry import asset_path
 from scratchlm.book import ch02, ch03, ch04
-from scratchlm.core.assets import asset_path
 from scratchlm.core.errors import UnknownWordError
 from scratchlm.model.config import CONFIGS, GPTConfig, named_config
 from scratchlm.tokenizers.bpe import BPETokenizer

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scratchlm.book import appendix_d, ch02, ch05
 from scratchlm.book.ledger.chapters_2_to_4 import SEED, gpt2_bpe, the_verdict, untrained_model
-from scratchlm.checkpoints.imports import open_model
+from scratchlm.checkpoints.open_model import open_model
 from scratchlm.generation.samplers import keep_top_k
 from scratchlm.model.gpt import GPTModel
 

@@ -16,11 +16,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from scratchlm.assets.registry import asset_path
 from scratchlm.book import appendix_e, ch05, ch06, ch07
 from scratchlm.book.ledger.bonus_table import SETTINGS, accuracies
 from scratchlm.book.ledger.chapters_2_to_4 import SEED, gpt2_bpe
 from scratchlm.book.ledger.chapters_5_and_d import CPU, openai_model
-from scratchlm.core.assets import asset_path
 from scratchlm.core.errors import MissingDependencyError
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel

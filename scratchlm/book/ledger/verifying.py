@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from scratchlm.assets.known_weights import FILES, gpt2_files, gpt2_size
+from scratchlm.assets.registry import asset_path, find_file
 from scratchlm.book.ledger import chapters_2_to_4, chapters_5_and_d, chapters_6_to_e
 from scratchlm.book.ledger.table import REASONS, Entry, Verdict
-from scratchlm.core.assets import asset_path, find_file
 from scratchlm.core.errors import DataError, ScratchLMError
-from scratchlm.core.gpt2_assets import FILES, gpt2_files, gpt2_size
 from scratchlm.core.memory import memory_errors_explained
 
 FIGURES: dict[str, Callable[[], Any]] = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from scratchlm.assets.registry import find_assets
 from scratchlm.book.ledger.table import Entry, choose, read_table
-from scratchlm.core.assets import find_assets
 from scratchlm.core.errors import ConfigError
 
 ENTRIES = read_table()

@@ -7,11 +7,11 @@ import json
 import pytest
 import torch
 
+from scratchlm.assets.file_structure import TABLE_MAGIC
 from scratchlm.book.ledger import verifying
 from scratchlm.book.ledger.table import Entry, read_table
 from scratchlm.book.ledger.verifying import FIGURES, verify_entries
 from scratchlm.core.errors import CheckpointError
-from scratchlm.core.file_structure import TABLE_MAGIC
 
 ENTRIES = {e.id: e for e in read_table()}
 NOTHING_NEEDED = [e for e in ENTRIES.values() if not e.needs and e.effort == "seconds"]

@@ -1,0 +1,293 @@
+"""Opening a model wherever it comes from: our own folders, Hugging Face's, OpenAI's, and single weight files."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from scratchlm.assets.known_weights import GPT2_SIZES, gpt2_files, gpt2_size
+from scratchlm.assets.registry import asset_path, find_file
+from scratchlm.checkpoints.config_of_weights import config_of_weights, table_of
+from scratchlm.checkpoints.gguf.writer import read_gguf
+from scratchlm.checkpoints.huggingface import (
+    find_weights,
+    model_from_huggingface,
+    model_of_folder,
+    read_huggingface,
+)
+from scratchlm.checkpoints.names import BOOK_LLAMA, GPT2, LLAMA, to_ours
+from scratchlm.checkpoints.outside_logits import HUGGING_FACE
+from scratchlm.checkpoints.store import (
+    MANIFEST,
+    LoadedModel,
+    build_model,
+    expected_shapes,
+    load_model,
+)
+from scratchlm.checkpoints.tensorflow.bundle import open_bundle
+from scratchlm.checkpoints.tensorflow.openai import (
+    config_from_hparams,
+    model_from_bundle,
+    model_from_params,
+    put_array,
+)
+from scratchlm.checkpoints.usage import check_usage, usage_of_folder
+from scratchlm.checkpoints.weight_files import SUFFIXES, open_weights
+from scratchlm.core.errors import CheckpointError, ConfigError, DataError
+from scratchlm.core.files import read_json
+from scratchlm.core.partials import standing
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.model.config import GPTConfig
+from scratchlm.model.gpt import GPTModel
+from scratchlm.tokenizers.files import META_FILE, has_tokenizer, load_tokenizer
+from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
+
+GPT2_VOCAB_SIZE, PADDED_VOCAB_SIZE = 50257, 50304  # the second as nanoGPT rounds it up
+_PUBLISHED = {name.lower() for size in GPT2_SIZES for name in size.names}
+
+
+def open_model(path: str | Path) -> LoadedModel:
+    """Open any MODEL: a model folder, a run folder, a foreign folder or file that `import_model` reads, or the
+    name of published weights that were fetched, such as `gpt2-small`.
+
+    The model is in evaluation mode, on the CPU.
+    Raises: CheckpointError naming the file that is missing, damaged or of a kind that we do not have; DataError
+        for published weights that are not here, with the command that fetches them.
+    """
+    found = standing(Path(path))
+    if not found.exists() and str(path).lower() in _PUBLISHED:
+        return import_model(_fetched_weights(str(path)))
+    return import_model(found) if _is_foreign(found) else load_model(found)
+
+
+def import_model(path: str | Path, *, context_length: int | None = None) -> LoadedModel:
+    """Open a model of another program: its weights as float32, each read once.
+
+    Reads a Hugging Face folder (GPT-2, Llama, Mistral, Qwen 2 and 3, SmolLM 2), a folder with OpenAI's
+    TensorFlow checkpoint, a `.gguf` file, nanoGPT's `ckpt.pt`, and `.safetensors`, `.bin`, `.pth`, `.ckpt` or
+    `.npz` files with Hugging Face's, OpenAI's or the book's names, those of its Llama and Qwen 3 too. The
+    tokenizer is the one beside it, or nanoGPT's `meta.pkl`; for GPT-2's vocabulary without one, GPT-2's own.
+
+    context_length: read fewer positions than the file has; learned positions are cropped.
+    Raises: CheckpointError naming what is missing, damaged or unknown; TokenizerError for the tokenizer's files;
+        ConfigError for a context_length beyond the model's.
+    """
+    source = standing(Path(path))
+    if source.suffix == ".gguf" and source.is_file():
+        loaded = read_gguf(source)
+        if context_length is None:
+            return loaded
+        return cropped(loaded, context_length)
+    folder = source if source.is_dir() else source.parent
+    task: dict[str, Any] = {}
+    saved: Mapping[str, Any] = {}
+    if source.is_dir() and _tensorflow_prefix(source) is not None:
+        kind, weights = "TensorFlow checkpoint", _data_files(source)
+        bundle = open_bundle(_tensorflow_prefix(source) or source)
+        model = model_from_bundle(bundle, config_from_hparams(source / "hparams.json"), where=source)
+    elif source.is_dir():
+        kind, weights = HUGGING_FACE, [find_weights(source)]
+        model, task = read_huggingface(source, weights[0])
+    else:
+        kind, weights = "weights file", [source]
+        model, task, saved = _read_file(source)
+    tokenizer = _tokenizer(folder, model.config, saved)
+    _check_ids(tokenizer, model.config.vocab_size, where=str(source))
+    if task.get("kind") != "classification":
+        task = usage_of_folder(folder, tokenizer, n_ids=model.config.vocab_size) | task
+        check_usage(task, where=str(source))
+    loaded = LoadedModel(
+        model=model.eval(),
+        config=model.config,
+        tokenizer=tokenizer,
+        task=task,
+        manifest={"format": kind, "weights": [str(file) for file in weights]},
+        folder=folder,
+    )
+    return loaded if context_length is None else cropped(loaded, context_length)
+
+
+def cropped(loaded: LoadedModel, context_length: int) -> LoadedModel:
+    """The same model for shorter texts, and its task with it.
+
+    Raises: ConfigError when it cannot read that many tokens.
+    """
+    model = crop_context(loaded.model, context_length).eval()
+    task = dict(loaded.task)
+    if isinstance(task.get("max_length"), int):
+        task["max_length"] = min(task["max_length"], context_length)
+    return dataclasses.replace(loaded, model=model, config=model.config, task=task)
+
+
+def crop_context(model: GPTModel, context_length: int) -> GPTModel:
+    """The same model for shorter texts.
+
+    Raises: ConfigError when it cannot read that many tokens.
+    """
+    if not 1 <= context_length <= model.config.context_length:
+        raise ConfigError(
+            f"context_length must be 1 to {model.config.context_length} for this model, got {context_length}; "
+            "positions that were never trained cannot be added."
+        )
+    state = dict(model.state_dict())
+    if "pos_emb.weight" in state:
+        state["pos_emb.weight"] = state["pos_emb.weight"][:context_length].clone()
+    if model.config.tie_embeddings and model.out_head.weight is model.tok_emb.weight:
+        del state["out_head.weight"]
+    config = dataclasses.replace(model.config, context_length=context_length)
+    return build_model(config, {name: t.detach() for name, t in state.items()}, where=Path("the model"))
+
+
+def _check_ids(tokenizer: Tokenizer, n_ids: int, *, where: str) -> None:
+    """Make sure that the model knows every ordinary token. Tokens that somebody added without enlarging the model, as
+    a [PAD] often is, may lie beyond: they are never chosen, and a text that holds one is an error where it is read.
+    """
+    added = {*tokenizer.special_tokens.values(), *(t.id for t in getattr(tokenizer, "added_tokens", ()))}
+    if not added.issuperset(range(n_ids, tokenizer.vocab_size)):
+        raise CheckpointError(
+            f"{where} must have a row for each of its tokenizer's {tokenizer.vocab_size} ids, got {n_ids}; the files "
+            "do not belong together."
+        )
+
+
+def _fetched_weights(name: str) -> Path:
+    """Where published weights lie: as Hugging Face's folder, or else as OpenAI's checkpoint."""
+    size = gpt2_size(name)
+    for source in ("hf", "openai"):
+        files = gpt2_files(size, source)
+        if all(find_file(asset.id) is not None for asset in files):
+            paths = [asset_path(asset.id) for asset in files]
+            return next((path for path in paths if path.name == "model.safetensors"), paths[0].parent)
+    return asset_path(gpt2_files(size, "hf")[-1].id)  # which says how to fetch it
+
+
+def _is_foreign(path: Path) -> bool:
+    if path.is_file():
+        return True
+    if (path / MANIFEST).is_file() or (path / "checkpoints").is_dir():
+        return False
+    return _tensorflow_prefix(path) is not None or _has_model_type(path / "config.json")
+
+
+def _has_model_type(config: Path) -> bool:
+    """Is it a config.json of transformers, and not of a model folder whose manifest is lost?"""
+    if not config.is_file():
+        return False
+    value = read_json(config, error=CheckpointError)
+    return isinstance(value, dict) and "model_type" in value
+
+
+def _tensorflow_prefix(folder: Path) -> Path | None:
+    index = next(iter(sorted(folder.glob("*.ckpt.index"))), None) if folder.is_dir() else None
+    return None if index is None else index.with_suffix("")
+
+
+def _data_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.ckpt.data-*"))
+
+
+def _read_file(path: Path) -> tuple[GPTModel, dict[str, Any], Mapping[str, Any]]:
+    """Model and task from one file of weights, and what a training script saved beside them."""
+    if path.suffix not in SUFFIXES:
+        raise CheckpointError(
+            f"{path} must be a model folder or one of {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'};"
+            " check the path."
+        )
+    weights = open_weights(path)
+    if any(name.removeprefix("model/") == "wte" for name in weights):
+        return _from_openai_arrays(weights), {}, {}
+    table, beside = table_of(weights, path), path.parent / "config.json"
+    if table in (GPT2, LLAMA) and _has_model_type(beside):
+        model, task = model_of_folder(path.parent, weights, where=path)
+        return model, task, weights.settings
+    config = config_of_weights(weights, path)
+    if table in (GPT2, LLAMA):
+        return model_from_huggingface(config, weights, where=path), {}, weights.settings
+    state: Mapping[str, Tensor] = weights
+    if table is BOOK_LLAMA:
+        shapes = expected_shapes(config, n_weights=len(weights), where=str(path))
+        state = to_ours(table, weights, shapes, where=str(path))
+    model = _build_ours(config, state, path)
+    return model, _task_beside(path, model), weights.settings
+
+
+def _build_ours(config: GPTConfig, weights: Mapping[str, Tensor], path: Path) -> GPTModel:
+    state = {name: weights[name].float() for name in weights if not name.endswith("att.mask")}
+    head = state.get("out_head.weight")
+    if head is not None and config.tie_embeddings and head.shape == state["tok_emb.weight"].shape:
+        if head.equal(state["tok_emb.weight"]):
+            del state["out_head.weight"]
+        else:
+            config = dataclasses.replace(config, tie_embeddings=False)
+    return build_model(config, state, where=path)
+
+
+def _from_openai_arrays(weights: Mapping[str, Tensor]) -> GPTModel:
+    params: dict[str, Any] = {"blocks": []}
+    blocks: dict[int, dict[str, Any]] = {}
+    for name in weights:
+        parts = name.removeprefix("model/").split("/")
+        target = params
+        if match := re.fullmatch(r"h(\d{1,4})", parts[0]):
+            target, parts = blocks.setdefault(int(match[1]), {}), parts[1:]
+        elif parts[0] == "ln_f":
+            parts = parts[1:]
+        tensor = weights[name]  # NumPy has no bfloat16
+        array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        put_array(target, parts, array, name=name)
+    params["blocks"] = [blocks.get(i, {}) for i in range(1 + max(blocks, default=-1))]
+    return model_from_params(params)
+
+
+def _task_beside(path: Path, model: GPTModel) -> dict[str, Any]:
+    """What the model was made for: as a task.json beside the file says, or as its head shows.
+
+    A head that is not as wide as the vocabulary scores classes. A file of weights does not name them, so they are
+    called by their numbers.
+    """
+    file, n_scores = path.parent / "task.json", model.out_head.out_features
+    is_classifier = n_scores != model.config.vocab_size
+    if not file.is_file():
+        classes = [str(number) for number in range(n_scores)]
+        about = {"classes": classes, "max_length": model.config.context_length}
+        return {"kind": "classification", **about} if is_classifier else {}
+    task: dict[str, Any] = read_json(file, error=CheckpointError)
+    is_about_it = isinstance(task, dict) and (task.get("kind") == "classification") == is_classifier
+    if not is_about_it or (is_classifier and len(task.get("classes", ())) != n_scores):
+        raise CheckpointError(
+            f"{file} should be about {path.name}, whose head has {n_scores} scores, found the task {task!r:.80}; "
+            "move it away from there."
+        )
+    return task
+
+
+def _tokenizer(folder: Path, config: GPTConfig, saved: Mapping[str, Any]) -> Tokenizer:
+    if has_tokenizer(folder):
+        return load_tokenizer(folder)
+    for place in (folder, _nanogpt_data(folder, saved)):
+        if place is not None and (place / META_FILE).is_file():
+            return load_tokenizer(place / META_FILE)
+    if not GPT2_VOCAB_SIZE <= config.vocab_size <= PADDED_VOCAB_SIZE:
+        raise CheckpointError(
+            f"{folder} must hold the tokenizer of its {config.vocab_size} tokens, found no tokenizer.json, no "
+            f"vocab.json with merges.txt and no {META_FILE} of nanoGPT; put one of them beside the weights."
+        )
+    try:
+        return load_gpt2_tokenizer(asset_path("gpt2_bpe/encoder.json"), asset_path("gpt2_bpe/vocab.bpe"))
+    except DataError as cause:
+        raise CheckpointError(
+            f"{folder} holds no tokenizer, and GPT-2's is not here either ({cause})"
+        ) from cause
+
+
+def _nanogpt_data(folder: Path, saved: Mapping[str, Any]) -> Path | None:
+    """The data that nanoGPT trained a checkpoint on, in its own layout: `out-.../ckpt.pt`, `data/DATASET`."""
+    config = saved.get("config")
+    name = config.get("dataset") if isinstance(config, dict) else None
+    is_name = isinstance(name, str) and 0 < len(name) < 200 and Path(name).name == name and "\0" not in name
+    return folder.absolute().parent / "data" / str(name) if is_name else None

@@ -1,0 +1,30 @@
+"""GPT-2's files fetched one by one, the data file compared with the checksums of the index that came before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scratchlm.assets.download import Progress
+from scratchlm.assets.known_files import Asset
+from scratchlm.assets.registry import fetch_asset, find_file
+from scratchlm.checkpoints.tensorflow.bundle import data_problem
+
+DATA, INDEX = "model.ckpt.data-00000-of-00001", "model.ckpt.index"
+
+
+def fetch_gpt2_file(asset: Asset, *, target: Path | None = None, progress: Progress | None = None) -> Path:
+    """`fetch_asset` for a file of `gpt2_files`, whose order puts the data file last.
+
+    Where no source tells the data file's sha256, every tensor in it must have the checksum that the index tells.
+    Raises: as `fetch_asset`.
+    """
+    folder, _, file = asset.id.rpartition("/")
+    index = find_file(f"{folder}/{INDEX}") if target is None else target.with_name(INDEX)
+
+    def fits_its_index(path: Path) -> str | None:
+        if index is None or not index.is_file():
+            return f"{INDEX}, which holds its checksums, is not here: fetch that first"
+        return data_problem(path, prefix=index.with_suffix(""))
+
+    check = fits_its_index if file == DATA else None
+    return fetch_asset(asset.id, target=target, progress=progress, check=check)

@@ -1,0 +1,136 @@
+"""A judge behind OpenAI's protocol: OpenAI itself, or one of the many servers that speak it too."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from types import ModuleType
+from typing import Any
+
+from scratchlm.assets.retry_after import retry_after_s
+from scratchlm.core.errors import ConfigError, MissingDependencyError, ServiceError
+from scratchlm.evaluation.judge.addresses import OPENAI_URL, openai_address
+from scratchlm.evaluation.judge.asking import (
+    DEFAULT_JUDGE_PATIENCE,
+    JudgePatience,
+    PatientAsker,
+    Pieces,
+    connection_trouble,
+    cut_short,
+    error_inside,
+    no_protocol,
+    not_whole,
+    status_trouble,
+)
+from scratchlm.evaluation.judge.ollama import NO_CHAT, OLLAMA_OPTIONS
+
+NO_KEY = "none"  # a server of one's own asks for no key, the client does
+NO_QUOTA = "insufficient_quota"  # a 429 that no waiting mends
+ADVICE: dict[int, str] = {
+    HTTPStatus.UNAUTHORIZED: "set the key in OPENAI_API_KEY",
+    HTTPStatus.NOT_FOUND: "check the model's name, and whether --base-url ends in /v1",
+}
+
+
+class OpenAIJudge:
+    """A model behind `POST /chat/completions`, streamed, at temperature 0 with a fixed seed.
+
+    Raises: ConfigError for an address that is none, and for OpenAI's own without a key in OPENAI_API_KEY;
+    MissingDependencyError without the `openai` package.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str | None = None,
+        seed: int = OLLAMA_OPTIONS["seed"],
+        patience: JudgePatience = DEFAULT_JUDGE_PATIENCE,
+    ) -> None:
+        self.model = model
+        self.address = openai_address(base_url)
+        self.options = {"seed": seed, "temperature": 0}
+        self._who = f"{self.name} at {self.address}"
+        self._asker = PatientAsker(who=self._who, options=self.options, patience=patience)
+        key = os.environ.get("OPENAI_API_KEY", "").strip()
+        if not key and self.address == OPENAI_URL:
+            raise ConfigError(
+                "OpenAI asks for a key, found none in OPENAI_API_KEY; set it, or name another server by --base-url."
+            )
+        self._openai = _library()
+        timeout = self._openai.Timeout(patience.longest_pause_s, connect=patience.connect_s)
+        self._client: Any = self._openai.OpenAI(
+            base_url=self.address, api_key=key or NO_KEY, timeout=timeout, max_retries=0
+        )
+        weakref.finalize(self, self._client.close)  # no connection outlives the judge
+
+    @property
+    def name(self) -> str:
+        """`openai:MODEL`."""
+        return f"openai:{self.model}"
+
+    @property
+    def identity(self) -> str:
+        """Name, address and options."""
+        return self._asker.identity
+
+    def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The whole reply; a reasoning model's thoughts are not part of it.
+
+        Raises: ServiceError as `scratchlm.evaluation.judge.asking` says.
+        """
+        return self._asker.ask(lambda: self._open_reply(messages))
+
+    def _open_reply(self, messages: Sequence[Mapping[str, str]]) -> Pieces:
+        try:
+            with self._client.chat.completions.create(
+                model=self.model,
+                messages=[dict(message) for message in messages],
+                stream=True,
+                seed=self.options["seed"],
+                temperature=self.options["temperature"],
+            ) as chunks:
+                yield from self._pieces(chunks)
+        except self._openai.APIStatusError as cause:
+            raise self._refused(cause) from cause
+        except self._openai.APIConnectionError as cause:
+            advice = "start it, or give another address with --base-url"
+            raise connection_trouble(self._who, cause.__cause__ or cause, advice=advice) from cause
+        except self._openai.APIError as cause:  # in the middle of a stream
+            raise error_inside(self._who, str(cause)) from cause
+        except NO_CHAT as cause:
+            raise no_protocol(self._who, f"{type(cause).__name__}: {cause}", "OpenAI's chat") from cause
+
+    def _pieces(self, chunks: Iterable[Any]) -> Pieces:
+        """The text of the first choice, up to the chunk that says why it ended."""
+        for chunk in chunks:
+            for choice in chunk.choices[:1]:  # none in the chunk that tells the usage
+                content = choice.delta.content
+                if content is not None and not isinstance(content, str):
+                    raise no_protocol(self._who, repr(content), "OpenAI's chat")
+                yield content or ""
+                if choice.finish_reason == "stop":
+                    return
+                if choice.finish_reason is not None:
+                    raise not_whole(self._who, str(choice.finish_reason))
+        raise cut_short(self._who)
+
+    def _refused(self, cause: Any) -> ServiceError:
+        status, said = cause.status_code, cause.response.text
+        advice = ADVICE.get(status, "look at its log")
+        wait_s = retry_after_s(cause.response.headers.get("retry-after"))
+        error = status_trouble(self._who, status, said, wait_s=wait_s, advice=advice)
+        return ServiceError(str(error)) if cause.code == NO_QUOTA else error
+
+
+def _library() -> ModuleType:
+    try:
+        import openai
+    except ImportError as cause:
+        raise MissingDependencyError(
+            "a judge behind OpenAI's protocol needs the package openai, found none; "
+            "run `pip install 'scratchlm[eval]'`."
+        ) from cause
+    return openai

@@ -1,0 +1,90 @@
+"""The page of a dataset's X-ray: the figures of `data.xray.inspect_data` in, one self-contained HTML document out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from markupsafe import Markup
+
+from scratchlm.reports.histogram import histogram_plot
+from scratchlm.reports.page_shell import render_page
+
+Figures = Mapping[str, Any]
+
+KIND_WORDS = {
+    "text": "plain text to learn writing from",
+    "classification": "texts with labels to learn sorting from",
+    "instruction": "instructions with answers to learn helping from",
+    "preference": "pairs of answers, one preferred, to learn taste from",
+    "shards": "text that is token ids already",
+}
+MOST_CLASSES = 40  # bars on one page
+
+
+def render_xray(figures: Figures) -> str:
+    """Tell on one page what is in a dataset.
+
+    Raises: KeyError when the figures are not those of `inspect_data`.
+    """
+    cut = figures.get("truncation")
+    context_length = cut["context_length"] if cut else None
+    lengths = figures.get("lengths")
+    return render_page(
+        "audit.html.jinja",
+        page_data={"plots": {}},
+        figures=figures,
+        title=" and ".join(PurePath(split["path"]).name for split in figures["splits"]),
+        lead=lead(figures),
+        facts=facts(figures),
+        plot=_plot(lengths, "lengths", context_length) if lengths else None,
+        part_plots={
+            name: _plot(part, f"lengths-{name}", None)
+            for name, part in (figures.get("part_lengths") or {}).items()
+            if part and part["max"]
+        },
+        most_classes=MOST_CLASSES,
+    )
+
+
+def lead(figures: Figures) -> str:
+    """The dataset in one sentence.
+
+    Example:
+        >>> lead({"kind": "text", "rows": 83, "unit": "paragraphs", "splits": [{}]})
+        '83 paragraphs of plain text to learn writing from.'
+    """
+    rows = figures["rows"]
+    unit = figures["unit"] if rows != 1 else figures["unit"].removesuffix("s")
+    n_splits = len(figures["splits"])
+    within = f", in {n_splits} splits" if n_splits > 1 else ""
+    return f"{rows:,} {unit} of {KIND_WORDS[figures['kind']]}{within}."
+
+
+def facts(figures: Figures) -> list[tuple[str, str]]:
+    """The few figures that a reader looks for first, each with its unit."""
+    found = [(f"{figures['rows']:,}", figures["unit"])]
+    if "distinct_texts" in figures:
+        found.append((f"{figures['distinct_texts']:,}", "distinct texts"))
+    streams = [split.get("stream") for split in figures["splits"]]
+    tokens = [stream["tokens"] for stream in streams if stream and stream["tokens"] is not None]
+    lengths = figures.get("lengths")
+    if tokens and len(tokens) == len(streams):
+        found.append((f"{sum(tokens):,}", "tokens as pre-training reads them"))
+    elif lengths:
+        found.append((f"{lengths['total']:,}", f"{figures['length_unit']} in all"))
+    if figures.get("windows") is not None:
+        found.append(
+            (f"{figures['windows']:,}", f"windows of {figures['truncation']['context_length']:,} tokens")
+        )
+    if figures.get("classes"):
+        found.append((f"{len(figures['classes']):,}", "classes"))
+    loss = figures.get("loss")
+    if loss and loss["tokens"]:
+        found.append((f"{loss['tokens_with_loss'] / loss['tokens']:.1%}", "of tokens carry loss"))
+    return found
+
+
+def _plot(summary: Figures, name: str, context_length: int | None) -> Markup:
+    return histogram_plot(summary["histogram"], name=name, context_length=context_length)

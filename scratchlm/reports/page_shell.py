@@ -1,0 +1,69 @@
+"""What every page shares: the style, the script, the rules of safety, and the templates' environment.
+
+Nothing in a document reaches the network, and nothing a model or a file wrote can become markup: Jinja2
+escapes every value, and a Content-Security-Policy allows one style and one script, named by their sha256.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+from scratchlm.reports.formats import FILTERS, for_page
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+def render_page(
+    template: str, *, page_data: Mapping[str, Any], scripts: Sequence[str] = ("page.js",), **values: Any
+) -> str:
+    """One self-contained HTML document of a template that extends `shell.html.jinja`.
+
+    `page_data` is what the scripts need, which go into the page as one; every other value is the template's own.
+    """
+    css, script = _asset("page.css"), Markup("\n").join(_asset(name) for name in scripts)
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            page_data=page_data,
+            css=css,
+            script=script,
+            style_hash=_csp_hash(css),
+            script_hash=_csp_hash(script),
+            **values,
+        )
+    )
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=for_page,
+    )
+    environment.filters.update(FILTERS)
+    return environment
+
+
+def _asset(name: str) -> Markup:
+    """The page's own style or script: ours, so that it goes in as it is."""
+    text = (TEMPLATES / name).read_text(encoding="utf-8").strip()
+    assert "</" not in text, "an inline block ends at the first closing tag"
+    return Markup(text)  # noqa: S704
+
+
+def _csp_hash(text: str) -> Markup:
+    """The name by which a Content-Security-Policy allows one inline block."""
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return Markup(f"sha256-{base64.b64encode(digest).decode('ascii')}")  # noqa: S704

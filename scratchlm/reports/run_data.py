@@ -1,0 +1,234 @@
+"""What the report shows, collected from a run folder."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy
+import psutil
+import torch
+
+from scratchlm import __version__
+from scratchlm.checkpoints.store import LoadedModel, list_checkpoints, load_model
+from scratchlm.core.config import to_dict
+from scratchlm.data.samples import SAMPLE_NOTICE
+from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.generate import generate_ids
+from scratchlm.inspection.attention_maps import attention_maps
+from scratchlm.inspection.traces import token_probabilities
+from scratchlm.recipes.recipe import SAMPLES, Recipe, Stage
+from scratchlm.recipes.stages import StageRun, history_of
+from scratchlm.reports.run_page import render_report
+from scratchlm.training.history import History
+
+MAX_ATTENTION_TOKENS = 24  # more would not fit on a phone
+EXAMPLE_MESSAGE = "Congratulations, you won a holiday! Text CLAIM to 00193 now"
+MAX_ANSWERS = 60  # shown in the report; all are in answers.jsonl
+
+
+def report_data(
+    name: str, recipe: Recipe, out: Path, figures: Mapping[Stage, dict[str, Any]], *, device: torch.device
+) -> dict[str, Any]:
+    """The report's values: `scratchlm.reports.run_page.render_report` describes them.
+
+    A stage that has no figures yet, since its run was interrupted, is told by its curves and samples.
+    """
+    run = StageRun(recipe=recipe, out=out, device=device, callbacks=(), notify=lambda message: None)
+    uses_samples = SAMPLES in (*recipe.data.text, *recipe.data.messages, *recipe.data.instructions)
+    data: dict[str, Any] = {
+        "title": f"scratchlm run: {name}",
+        "recipe": name,
+        "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "sample_data": uses_samples,
+        "sample_notice": SAMPLE_NOTICE,
+        "stages": [
+            {
+                "name": stage,
+                "seconds": figures[stage]["stage_seconds"] if stage in figures else None,
+                "status": "complete" if stage in figures else "interrupted",
+            }
+            for stage in recipe.stages
+        ],
+        "peak_memory_bytes": max((found["peak_memory_bytes"] for found in figures.values()), default=None),
+        "machine": machine(device),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "numpy": numpy.__version__,
+            "scratchlm": __version__,
+        },
+        "settings": to_dict(recipe),
+        "next": next_commands(recipe, run),
+    }
+    missing = [stage for stage in recipe.stages if stage not in figures]
+    if missing:
+        data["unfinished"] = {"stage": missing[0], "command": f"scratchlm run {shlex.quote(str(out))}"}
+    else:
+        data["seconds"] = sum(found["stage_seconds"] for found in figures.values())
+    for stage in recipe.stages:
+        history = curves(run.folder(stage))
+        if stage in figures or history:
+            data[stage] = {**figures.get(stage, {}), "history": history}
+    if "instruct" in figures:
+        data["instruct"]["answers"] = _some_answers(data["instruct"]["answers"])
+    if "prefer" in figures:
+        data["prefer"]["answers"] = data["prefer"]["answers"][:MAX_ANSWERS]
+    if "pretrain" in data:
+        data["pretrain"]["samples"] = samples = History(out / "samples.jsonl").records()
+        if "pretrain" in figures:
+            data["pretrain"]["val_tokens"] = figures["pretrain"]["scored_tokens"]
+        if list_checkpoints(out):
+            loaded = load_model(out)
+            data |= _look_inside(loaded, samples[-1]["prompt"] if samples else recipe.sample_prompt)
+            data["pretrain"]["model"] = to_dict(loaded.config)
+    return data
+
+
+def run_report(
+    name: str, recipe: Recipe, out: Path, figures: Mapping[Stage, dict[str, Any]], device: torch.device
+) -> str:
+    """The report of a run as one self-contained HTML document."""
+    return render_report(report_data(name, recipe, out, figures, device=device))
+
+
+def curves(folder: Path) -> list[dict[str, Any]]:
+    """A stage's metrics in one row per step that has something to show."""
+    rows: dict[int, dict[str, Any]] = {}
+    for record in history_of(folder):
+        row = rows.setdefault(record["step"], {"step": record["step"]})
+        keys = ("tokens", "elapsed_s", "learning_rate", "train_loss", "val_loss", "val_accuracy")
+        row |= {key: record[key] for key in keys if key in record}
+    return [rows[step] for step in sorted(rows)]
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "cpu": platform.processor() or platform.machine(),
+        "cores": psutil.cpu_count(logical=True),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "os": f"{platform.system()} {platform.release()}",
+    }
+
+
+def next_commands(recipe: Recipe, run: StageRun) -> list[dict[str, str]]:
+    """What to try after this run."""
+
+    def quoted(stage: Stage) -> str:
+        return shlex.quote(str(run.folder(stage)))
+
+    commands = []
+    if "pretrain" in recipe.stages:
+        prompt = shlex.quote(recipe.sample_prompt or "Once upon a time")
+        commands += [
+            {
+                "command": f"scratchlm generate --model {quoted('pretrain')} --prompt {prompt} --temperature 0.8",
+                "what": "let the model continue a text of yours",
+            },
+            {
+                "command": f"scratchlm run {shlex.quote(str(run.out))} --out runs/wider --model.emb-dim 192",
+                "what": "the same run with a wider model: does it write better?",
+            },
+        ]
+    if "classify" in recipe.stages:
+        commands += [
+            {
+                "command": f"scratchlm classify --model {quoted('classify')} {shlex.quote(EXAMPLE_MESSAGE)}",
+                "what": "ask the classifier about a text",
+            }
+        ]
+    if "instruct" in recipe.stages:
+        commands += [
+            {"command": f"scratchlm chat --model {quoted('instruct')}", "what": "talk to the assistant"},
+            _judging(shlex.quote(str(run.out))),
+        ]
+    if "prefer" in recipe.stages:
+        commands += [
+            {"command": f"scratchlm chat --model {quoted('prefer')}", "what": "talk to the tuned assistant"},
+            _judging(quoted("prefer")),
+        ]
+    return [
+        *commands,
+        {
+            "command": "scratchlm pretrain --data YOUR_FOLDER --out runs/mine",
+            "what": "train on text of your own",
+        },
+        {"command": "tensorboard --logdir runs", "what": "all curves, live"},
+    ]
+
+
+def _judging(answers: str) -> dict[str, str]:
+    return {
+        "command": f"scratchlm evaluate judge --answers {answers} --judge ollama:llama3",
+        "what": "let Llama 3 in Ollama score the answers, as the book does",
+    }
+
+
+def _look_inside(loaded: LoadedModel, prompt: str) -> dict[str, Any]:
+    """A generation coloured by probability, the attention of one head over it, and the prompt in tokens."""
+    tokenizer, model = loaded.tokenizer, loaded.model
+    end = tokenizer.end_of_text_id
+    context = model.config.context_length
+    prompt_ids = tokenizer.encode(prompt)[: context - 1] or [end or 0]  # a token of the answer must fit too
+    room = context - len(prompt_ids)
+    config = GenerationConfig(
+        max_new_tokens=max(1, min(80, room)), temperature=0.8, seed=1, stop_ids=() if end is None else (end,)
+    )
+    ids = prompt_ids + generate_ids(model, [prompt_ids], config)[0].ids
+    seen = token_probabilities(model, ids, n_prompt=len(prompt_ids)) if len(ids) > len(prompt_ids) else []
+    shown = ids[:MAX_ATTENTION_TOKENS]
+    layer, head, weights = clearest_head(attention_maps(model, torch.tensor([shown])))
+    return {
+        "coloured": {
+            "prompt": prompt,
+            "tokens": [
+                {
+                    "text": tokenizer.decode([token.id]),
+                    "probability": token.prob,
+                    "alternatives": [[tokenizer.decode([id_]), prob] for id_, prob in token.alternatives],
+                }
+                for token in seen
+            ],
+        },
+        "attention": {
+            "tokens": [tokenizer.decode([id_]) for id_ in shown],
+            "layer": layer,
+            "head": head,
+            "weights": weights,
+        },
+        "tokenizer": {
+            "kind": type(tokenizer).__name__,
+            "vocab_size": tokenizer.vocab_size,
+            "example": [{"text": tokenizer.decode([id_]), "id": id_} for id_ in ids[:MAX_ATTENTION_TOKENS]],
+        },
+    }
+
+
+def clearest_head(maps: torch.Tensor) -> tuple[int, int, list[list[float]]]:
+    """The layer, head and weights of the head that looks back most decidedly.
+
+    Looking at oneself or at the first token is what heads do when they have nothing to find; neither counts.
+    Shapes: maps (L, 1, H, T, T) -> (T, T) weights.
+    """
+    back = maps[:, 0].tril(diagonal=-1)  # (L, H, T, T)
+    back[..., 0] = 0.0
+    score = back.max(dim=-1).values.mean(dim=-1)  # (L, H)
+    layer, head = divmod(int(score.argmax()), score.shape[1])
+    return layer, head, maps[layer, 0, head].tolist()
+
+
+def _some_answers(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A spread over all skills: the first of each, then the second of each, and so on."""
+    seen: dict[str, int] = {}
+    ranked = []
+    for position, answer in enumerate(answers):
+        turn = seen[answer["skill"]] = seen.get(answer["skill"], 0) + 1
+        ranked.append((turn, position, answer))
+    return [answer for _, _, answer in sorted(ranked, key=lambda item: item[:2])[:MAX_ANSWERS]]

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from scratchlm.checkpoints.tensorflow.crc32c import masked_crc32c
+from scratchlm.checkpoints.tensorflow.leveldb_table import MAGIC, read_table
+from scratchlm.core.errors import CheckpointError
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def entry(key: bytes, value: bytes, *, shared: int = 0) -> bytes:
+    return varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value
+
+
+def block_of(*entries: bytes, restarts: tuple[int, ...] = (0,)) -> bytes:
+    return b"".join(entries) + struct.pack(f"<{len(restarts)}I", *restarts) + struct.pack("<I", len(restarts))
+
+
+def literal(data: bytes) -> bytes:
+    """Snappy without compressing: one literal."""
+    return varint(len(data)) + bytes([(61 << 2)]) + struct.pack("<H", len(data) - 1) + data
+
+
+def table(*blocks: tuple[bytes, bytes], kind: int = 0, checksum: int = 0) -> bytes:
+    """A file of blocks; each comes with the last key that it holds."""
+    data, index = b"", []
+
+    def add(block: bytes) -> bytes:
+        nonlocal data
+        stored = literal(block) if kind == 1 else block
+        handle = varint(len(data)) + varint(len(stored))
+        data += stored + bytes([kind]) + struct.pack("<I", masked_crc32c(stored + bytes([kind])) ^ checksum)
+        return handle
+
+    for last_key, block in blocks:
+        index.append(entry(last_key, add(block)))
+    footer = add(block_of()) + add(block_of(*index))
+    return data + footer.ljust(40, b"\0") + struct.pack("<Q", MAGIC)
+
+
+KEYS = {b"apple": b"1", b"apply": b"22", b"banana": b""}
+TWO_BLOCKS = (
+    (b"apply", block_of(entry(b"apple", b"1"), entry(b"apply", b"22", shared=4))),
+    (b"banana", block_of(entry(b"banana", b""))),
+)
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_blocks_compressed_or_not_are_read_in_order(kind, tmp_path):
+    (tmp_path / "t").write_bytes(table(*TWO_BLOCKS, kind=kind))
+    found = read_table(tmp_path / "t")
+    assert found == KEYS
+    assert list(found) == sorted(KEYS)
+
+
+def test_tensorflows_own_index_has_several_blocks():
+    assert len(read_table(GOLDEN / "kinds.ckpt.index")) == 300 + 15 + 2 + 1
+
+
+LIES = {
+    "empty": b"",
+    "no footer": b"x" * 100,
+    "unknown compression": table(*TWO_BLOCKS, kind=7),
+    "wrong checksum": table(*TWO_BLOCKS, checksum=1),
+    "keys out of order": table((b"b", block_of(entry(b"b", b""), entry(b"a", b"")))),
+    "same key twice": table((b"b", block_of(entry(b"b", b""), entry(b"b", b"")))),
+    "shares more than there is": table((b"b", block_of(b"\x05\x01\x00b"))),
+    "entry beyond the block": table((b"b", block_of(b"\x00\x7f\x00b"))),
+    "restarts beyond the block": table((b"b", struct.pack("<I", 1 << 30))),
+    "handle beyond the file": block_of() + (varint(1 << 40) * 4).ljust(40, b"\0") + struct.pack("<Q", MAGIC),
+    "endless number": b"\xff" * 40 + struct.pack("<Q", MAGIC),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_lying_table_is_an_error(name, tmp_path):
+    (tmp_path / "t").write_bytes(LIES[name])
+    with pytest.raises(CheckpointError, match=r"must (be a LevelDB table|hold a whole number)"):
+        read_table(tmp_path / "t")
+
+
+def test_a_small_file_cannot_ask_for_much_memory(tmp_path):
+    long_key = b"k" * 30_000
+    entries = [entry(long_key, b"")]
+    entries += [varint(30_000 + i) + varint(1) + varint(0) + b"z" for i in range(30_000)]
+    (tmp_path / "t").write_bytes(table((b"z", block_of(*entries))))
+    with pytest.raises(CheckpointError, match="bytes of keys and values"):
+        read_table(tmp_path / "t")

@@ -1,0 +1,205 @@
+"""Scores that are there already, in whatever file: used for the right answers only."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.evaluation.judge.items import fingerprint
+from scratchlm.evaluation.judge.measuring import file_records, grade_all
+from scratchlm.evaluation.judge.offline import OfflineGrader
+from scratchlm.evaluation.judge.protocols import PROTOCOLS
+from scratchlm.evaluation.judge.result_file import Header, Journal
+from scratchlm.evaluation.judge.scored_files import in_common, read_earlier_scores, read_scored
+
+
+@pytest.fixture
+def judged(tmp_path):
+    """Write a finished result file of the offline judge, or of one with another identity."""
+
+    def write(name, items, *, identity="offline"):
+        header = Header(
+            judge="offline",
+            identity=identity,
+            protocol="score",
+            prompt_sha256="",
+            answers_sha256=fingerprint(items),
+            n_items=len(items),
+        )
+        with Journal(tmp_path / name, header) as journal:
+            graded = grade_all(items, OfflineGrader(), protocol=PROTOCOLS["score"], n_control_items=0)
+            journal.finish(file_records(header, graded))
+        return tmp_path / name
+
+    return write
+
+
+def write_answers(path, items):
+    entries = [
+        {"instruction": i.instruction, "input": i.input, "output": i.reference, "model_response": i.answer}
+        for i in items
+    ]
+    path.write_text(json.dumps(entries))
+    return path
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def write_lines(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def test_a_result_file_and_its_answers_scored_offline_are_the_same(tmp_path, judged, make_item):
+    items = [make_item("It is red.", number=i) for i in range(5)]
+    of_file = read_scored(judged("a.jsonl", items))
+    of_answers = read_scored(write_answers(tmp_path / "answers.json", items))
+    assert of_file.scores == of_answers.scores
+    assert in_common(of_file, of_answers, shared_only=False)[0] == list(of_file.scores.values())
+
+
+def test_the_same_items_in_another_order_meet_each_other(judged, make_item):
+    items = [make_item("It is red.", number=i) for i in range(5)]
+    a, b = read_scored(judged("a.jsonl", items)), read_scored(judged("b.jsonl", items[::-1]))
+    first, second = in_common(a, b, shared_only=False)
+    assert first == second == list(a.scores.values())
+
+
+def test_a_task_that_stands_there_twice_is_two_items(judged, make_item):
+    scores = read_scored(judged("a.jsonl", [make_item("It is red."), make_item("Blue.")])).scores
+    assert list(scores.values()) == [100, 0]
+
+
+def test_unequal_items_are_refused_unless_asked_for(judged, make_item):
+    a = read_scored(judged("a.jsonl", [make_item(number=i) for i in range(5)]))
+    b = read_scored(judged("b.jsonl", [make_item(number=i) for i in range(1, 7)]))
+    with pytest.raises(DataError, match=r"found 1 only in .* and 2 only in .*--shared-only compares the 4"):
+        in_common(a, b, shared_only=False)
+    assert len(in_common(a, b, shared_only=True)[0]) == 4
+
+
+def test_an_item_without_a_score_in_one_is_unequal_too(judged, make_item):
+    items = [make_item(number=i) for i in range(5)]
+    a, path = read_scored(judged("a.jsonl", items)), judged("b.jsonl", items)
+    records = lines_of(path)
+    records[2] |= {"status": "unparsed", "score": None}
+    write_lines(path, records)
+    b = read_scored(path)
+    assert len(b.without) == 1
+    with pytest.raises(DataError, match="found 1 only"):
+        in_common(a, b, shared_only=False)
+
+
+def test_an_item_without_a_score_that_the_other_file_lacks_is_unequal_too(judged, make_item):
+    items = [make_item(number=i) for i in range(5)]
+    a, path = read_scored(judged("a.jsonl", items[:4])), judged("b.jsonl", items)
+    records = lines_of(path)
+    records[5] |= {"status": "unparsed", "score": None}
+    write_lines(path, records)
+    b = read_scored(path)
+    assert a.scores.keys() == b.scores.keys()
+    for first, second in ((a, b), (b, a)):
+        with pytest.raises(DataError, match=r"found 1 in one of .* only; --shared-only compares the 4"):
+            in_common(first, second, shared_only=False)
+        assert len(in_common(first, second, shared_only=True)[0]) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"id": None}, "line 2 must be an item with its id"),
+        ({"score": "80"}, "line 2 must have a number or null as its score, found '80'"),
+        ({"score": True}, "line 2 must have a number"),
+    ],
+)
+def test_a_damaged_item_is_named_with_its_line(judged, make_item, change, complaint):
+    path = judged("a.jsonl", [make_item()])
+    records = lines_of(path)
+    records[1] |= change
+    write_lines(path, records)
+    with pytest.raises(DataError, match=complaint):
+        read_scored(path)
+
+
+def test_a_header_without_its_end_is_a_judgement_that_stopped(judged, make_item):
+    path = judged("a.jsonl", [make_item()])
+    path.write_text(path.read_text().split("\n")[0])
+    with pytest.raises(DataError, match="found one that stopped"):
+        read_scored(path)
+
+
+def test_nothing_in_common_is_no_comparison(judged, make_item):
+    a, b = (
+        read_scored(judged("a.jsonl", [make_item()])),
+        read_scored(judged("b.jsonl", [make_item(number=1)])),
+    )
+    with pytest.raises(DataError, match="found none"):
+        in_common(a, b, shared_only=True)
+
+
+def test_two_judges_scores_are_not_compared(judged, make_item):
+    a = read_scored(judged("a.jsonl", [make_item()]))
+    b = read_scored(judged("b.jsonl", [make_item()], identity="another"))
+    with pytest.raises(ConfigError, match="found identity 'offline'"):
+        in_common(a, b, shared_only=True)
+
+
+def test_judges_that_differ_at_the_end_of_a_long_identity_are_shown_whole(tmp_path, judged, make_item):
+    long = "ollama:a-model-with-a-long-name:latest at http://judge.example.org:11434 seed=123 num_ctx="
+    a, b = (judged(f"{n}.jsonl", [make_item()], identity=f"{long}{n}") for n in (2048, 4096))
+    with pytest.raises(ConfigError, match=r"num_ctx=2048' in .* and .*num_ctx=4096' in"):
+        in_common(read_scored(a), read_scored(b), shared_only=True)
+    with pytest.raises(ConfigError, match=r"num_ctx=2048' where this one has .*num_ctx=4096'"):
+        judged("2048.jsonl", [make_item()], identity=f"{long}4096")
+
+
+def test_a_judgement_that_stopped_is_not_compared(judged, make_item):
+    path = judged("a.jsonl", [make_item()])
+    write_lines(path, lines_of(path)[:-1])
+    with pytest.raises(DataError, match="found one that stopped"):
+        read_scored(path)
+
+
+@pytest.mark.parametrize("content", ["[80, null, 95.5]", '[{"score": 80}, {"score": null}, {"score": 95.5}]'])
+def test_earlier_scores_are_numbers_or_entries(tmp_path, make_item, content):
+    (tmp_path / "scores.json").write_text(content)
+    items = [make_item(number=i) for i in range(3)]
+    assert read_earlier_scores(tmp_path / "scores.json", items) == [80, None, 95.5]
+
+
+def test_earlier_scores_may_be_lines_with_another_key(tmp_path, make_item):
+    write_lines(tmp_path / "scores.jsonl", [{"human": 1}, {"human": 2}])
+    items = [make_item(number=i) for i in range(2)]
+    assert read_earlier_scores(tmp_path / "scores.jsonl", items, key="human") == [1, 2]
+
+
+def test_another_judges_results_are_earlier_scores_of_the_same_answers_only(judged, make_item):
+    items = [make_item("It is red.", number=i) for i in range(3)]
+    path = judged("a.jsonl", items)
+    assert read_earlier_scores(path, items, key="unused") == list(read_scored(path).scores.values())
+    with pytest.raises(
+        DataError, match="entry 1 should score the same answers, found another model_response"
+    ):
+        read_earlier_scores(path, [make_item("No.", number=i) for i in range(3)])
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("[80]", "list of 2 scores, one for each answer, found 1"),
+        ("{}", "found a dict"),
+        ("[80, true]", "entry 2 must be a number or null, found True"),
+        ('[80, "90"]', "entry 2 must be a number"),
+        ("[80, NaN]", "finite"),
+        ("[80, null]", "2 scores or more, found 1"),
+        ('[{"score": 1}, {"points": 2}]', "entry 2 must have a score under 'score', found points"),
+        ('[{"score": 1}, {"score": 2, "instruction": "Other."}]', "entry 2 should score the same answers"),
+    ],
+)
+def test_earlier_scores_that_do_not_fit_are_refused_with_their_place(tmp_path, make_item, content, complaint):
+    (tmp_path / "scores.json").write_text(content)
+    with pytest.raises(DataError, match=complaint):
+        read_earlier_scores(tmp_path / "scores.json", [make_item(number=i) for i in range(2)])
