@@ -44,7 +44,6 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
     ("evaluate", "task"): Entry(
         "scratchlm.cli.evaluate_task", "cloze, multiple choice or exact answers of a file"
     ),
-    ("evaluate", "harness"): Entry("scratchlm.cli.evaluate_harness", "the tasks of lm-evaluation-harness"),
     ("evaluate", "memorization"): Entry(
         "scratchlm.cli.evaluate_memorization", "how much of its writing a model recites from training"
     ),
@@ -86,6 +85,11 @@ OUT_OF_MEMORY: dict[tuple[str, ...], str] = {  # what to lower when memory runs 
     ("classify",): _SMALLER_BATCH,
     ("evaluate", "loss"): _SMALLER_BATCH,
     ("evaluate", "task"): _SMALLER_BATCH,
-    ("evaluate", "harness"): _SMALLER_BATCH,
 }
 OUT_OF_MEMORY_ELSEWHERE = "use a smaller model or less data, or close other programs"
+
+REMOVED: dict[tuple[str, ...], str] = {  # commands of earlier versions, and what to use instead
+    ("evaluate", "harness"): "lm-evaluation-harness runs on the Hugging Face export: "
+    "`scratchlm convert RUN OUT --to hf`, then `lm_eval --model hf --model_args pretrained=OUT --tasks TASKS` "
+    "(`pip install 'lm-eval[hf]'`)",
+}

@@ -27,7 +27,6 @@ OPTIONAL = {
     "gguf": "gguf",
     "onnx": "onnx",
     "pandas": "book",
-    "lm_eval": "harness",
     "wandb": "track",
     "mlflow": "track",
     "trackio": "track",

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 
 from scratchlm import __version__
-from scratchlm.cli.commands import COMMANDS, OUT_OF_MEMORY, OUT_OF_MEMORY_ELSEWHERE, Entry
+from scratchlm.cli.commands import COMMANDS, OUT_OF_MEMORY, OUT_OF_MEMORY_ELSEWHERE, REMOVED, Entry
 from scratchlm.cli.printable_stream import PrintableStream
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError, DataError, ScratchLMError
@@ -116,6 +116,8 @@ def _find(args: list[str]) -> tuple[tuple[str, ...], Entry, list[str]]:
         words = tuple(args[:length])
         if len(words) == length and words in COMMANDS:
             return words, COMMANDS[words], args[length:]
+        if words in REMOVED:
+            raise ConfigError(f"`scratchlm {' '.join(words)}` was removed: {REMOVED[words]}.")
     parts = _parts(args[0])
     if parts and len(args) == 1:
         raise ConfigError(f"`scratchlm {args[0]}` needs one of its parts: {', '.join(parts)}; name one.")

@@ -24,7 +24,7 @@ WRITES_FOR_OTHERS = {"scratchlm.checkpoints.torch.torch_file": "torch.save"}  # 
 UNSAFE_KEYWORDS = {"shell": True, "verify": False, "allow_pickle": True, "weights_only": False}
 OPTIONAL = {  # of the extras: may be missing
     *("pyarrow", "sklearn", "playwright", "gguf", "pandas"),
-    *("onnx", "onnxscript", "onnxruntime", "datasets", "lm_eval"),
+    *("onnx", "onnxscript", "onnxruntime", "datasets"),
     *("ollama", "openai"),
     *("wandb", "mlflow", "trackio"),
     *("transformers", "peft"),  # compare logits where they are

@@ -120,6 +120,14 @@ def test_the_overview_lists_every_command(run):
             assert f"  {' '.join(words)} " in out
 
 
+def test_a_removed_command_names_what_takes_its_place(run):
+    code, out, err = run("evaluate", "harness", "--model", "runs/x", "--tasks", "arc_easy")
+    assert (code, out) == (2, "")
+    assert "was removed" in err
+    assert "scratchlm convert RUN OUT --to hf" in err
+    assert "lm_eval --model hf --model_args pretrained=OUT" in err
+
+
 def test_help_and_version_do_not_wait_for_torch():
     script = "import sys; from scratchlm.cli.main import main; main([sys.argv[1]]); sys.exit('torch' in sys.modules)"
     for asked in ("--help", "--version"):

@@ -31,9 +31,6 @@ evaluate memorization --model X --data Y | --max-new-tokens 0 | max_new_tokens
 evaluate memorization --model X --data Y | --temperature -1 | temperature
 evaluate memorization --model X --data Y | --top-k 0 | top_k
 evaluate memorization --model X --data Y | --top-p 0 | top_p
-evaluate harness --model X --tasks a | --limit 0 | limit
-evaluate harness --model X --tasks a | --fewshot -1 | fewshot
-evaluate harness --model X --tasks a | --batch-size 0 | batch_size
 evaluate judge --answers X --judge local:Y | --workers 0 | workers
 evaluate judge --answers X --judge local:Y | --control-items -1 | control_items
 evaluate judge --answers X --judge ollama:Y | --num-ctx 0 | num_ctx
@@ -81,7 +78,7 @@ def test_a_wrong_value_is_named_before_the_missing_file(run, case):
     assert "check the path" not in err
 
 
-OTHERS = ("run ", "data fetch", "evaluate judge", "evaluate harness")  # work without a file, or ask a service
+OTHERS = ("run ", "data fetch", "evaluate judge")  # work without a file, or ask a service
 
 
 @pytest.mark.parametrize(

@@ -100,9 +100,7 @@ def test_the_two_parts_are_the_tokens_of_the_whole(tiny_tokenizer, context, cont
 
 
 def test_pairs_are_cut_as_lm_evaluation_harness_cuts_them(tiny_tokenizer):
-    model = pytest.importorskip(
-        "lm_eval.api.model", reason="lm-eval is not installed: pip install 'scratchlm[harness]'"
-    )
+    model = pytest.importorskip("lm_eval.api.model", reason="lm-eval is not installed")
 
     class Theirs(model.TemplateLM):
         eot_token_id = tiny_tokenizer.end_of_text_id

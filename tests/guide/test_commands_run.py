@@ -45,7 +45,6 @@ NOT_RUN = {
     "scratchlm generate --model gpt2-small": "needs weights from the network",
     "scratchlm finetune classify --base gpt2-small": "needs weights from the network",
     "scratchlm finetune instruct --base gpt2-small": "needs weights from the network",
-    "scratchlm evaluate harness": "needs lm-evaluation-harness",
     "scratchlm evaluate judge --answers runs/quickstart --judge ollama:": "needs a running Ollama",
     "scratchlm evaluate judge --answers answers.jsonl --judge openai:": "needs a running server",
     "python llm_from_scratch.py --full": "needs weights and data from the network",
