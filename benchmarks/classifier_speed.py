@@ -25,8 +25,9 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from scratchlm import gpt2_tokenizer
 from scratchlm.book import ch06
-from scratchlm.data.classification import ClassificationExamples, read_labelled
-from scratchlm.data.sms_spam import book_split
+from scratchlm.data.classification_batches import ClassificationExamples
+from scratchlm.data.classification_rows import read_labelled
+from scratchlm.data.label_split import book_split
 from scratchlm.finetuning.activation_cache import TrunkCache, TrunkExamples, n_frozen_blocks
 from scratchlm.finetuning.classification_task import ClassificationTask
 from scratchlm.finetuning.freeze import freeze_all_but

@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from scratchlm.data.classification import read_labelled
-from scratchlm.data.sms_spam import book_split
+from scratchlm.data.classification_rows import read_labelled
+from scratchlm.data.label_split import book_split
 from scratchlm.evaluation.accuracy import ClassificationScores
 from scratchlm.evaluation.intervals import mean_over_runs, student_t_975
 from scratchlm.finetuning.classification_task import score_predictions

@@ -36,10 +36,11 @@ from scratchlm.book.ch07 import InstructionDataset, custom_collate_fn
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.files import write_json
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.data.instruction import InstructionExamples
-from scratchlm.data.instructions import Instruction, read_instructions, split_instructions
+from scratchlm.data.instruction_batches import InstructionExamples
+from scratchlm.data.instruction_rows import Instruction, read_instructions
+from scratchlm.data.instruction_split import split_instructions
 from scratchlm.data.loaders import BatchLoader
-from scratchlm.data.prompts import template
+from scratchlm.data.prompt_templates import template
 from scratchlm.finetuning.answer_loss import InstructionTask
 from scratchlm.model import GPTConfig, GPTModel
 from scratchlm.tokenizers import load_gpt2_tokenizer

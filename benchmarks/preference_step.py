@@ -23,11 +23,11 @@ from scratchlm import gpt2_tokenizer
 from scratchlm.book import dpo
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.files import write_json
-from scratchlm.data.instructions import read_instructions
+from scratchlm.data.instruction_rows import read_instructions
 from scratchlm.data.loaders import BatchLoader
-from scratchlm.data.preference import PreferenceBatch, PreferenceExamples
-from scratchlm.data.preferences import Preference
-from scratchlm.data.prompts import template
+from scratchlm.data.preference_batches import PreferenceBatch, PreferenceExamples
+from scratchlm.data.preference_rows import Preference
+from scratchlm.data.prompt_templates import template
 from scratchlm.finetuning.preference import dpo_losses
 from scratchlm.finetuning.preference_task import PreferenceTask, ask_reference
 from scratchlm.model.config import GPTConfig

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from scratchlm.core.errors import DataError
-from scratchlm.data.instructions import Instruction
-from scratchlm.data.prompts import TEMPLATES
+from scratchlm.data.instruction_rows import Instruction
+from scratchlm.data.prompt_templates import TEMPLATES
 
 if TYPE_CHECKING:
     from scratchlm.core.protocols import Tokenizer

@@ -19,7 +19,7 @@ from scratchlm.book.downloads import download_and_unzip_spam_data
 from scratchlm.book.loops import Loader, losses_of_both, mean_over_batches, say
 from scratchlm.book.plots import plot_values
 from scratchlm.core.errors import ConfigError, DataError, MissingDependencyError
-from scratchlm.data.classification import read_labelled
+from scratchlm.data.classification_rows import read_labelled
 from scratchlm.model.loss import cross_entropy_sum
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from scratchlm.book.ollama import check_if_running, generate_model_scores, query
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import read_json
-from scratchlm.data.padding import pad_right
-from scratchlm.data.prompts import TEMPLATES
+from scratchlm.data.packing import pad_right
+from scratchlm.data.prompt_templates import TEMPLATES
 
 if TYPE_CHECKING:
     import torch

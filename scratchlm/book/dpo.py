@@ -19,8 +19,8 @@ from scratchlm.book.alpaca import encode_plain, format_input, text_of
 from scratchlm.book.ch05 import generate_and_print_sample
 from scratchlm.book.loops import say
 from scratchlm.core.errors import DataError
-from scratchlm.data.padding import pad_right
-from scratchlm.data.prompts import TEMPLATES
+from scratchlm.data.packing import pad_right
+from scratchlm.data.prompt_templates import TEMPLATES
 from scratchlm.finetuning.preference import dpo_losses, response_log_probs
 from scratchlm.model.modes import evaluation_mode
 

@@ -19,7 +19,7 @@ LOSS_STYLES = ("bold green", "bold cyan")  # neighbours differ, so that tokens c
 Figures = Mapping[str, Any]
 
 
-def show_xray(figures: Figures, console: Console) -> None:
+def show_data_audit(figures: Figures, console: Console) -> None:
     """Print all parts that the figures hold."""
     _head(figures, console)
     _lengths(figures, console)

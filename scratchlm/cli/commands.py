@@ -22,7 +22,7 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
     ),
     ("data", "list"): Entry("scratchlm.cli.data_list", "known data sets, and which are here"),
     ("data", "fetch"): Entry("scratchlm.cli.data_fetch", "download a known data set, with checks"),
-    ("data", "inspect"): Entry("scratchlm.cli.data_inspect", "an X-ray of a data set, before training on it"),
+    ("data", "inspect"): Entry("scratchlm.cli.data_inspect", "an audit of a data set before training on it"),
     ("data", "split"): Entry(
         "scratchlm.cli.data_split", "labelled texts to train, validate and test on, as files"
     ),

@@ -23,8 +23,7 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import read_json
-from scratchlm.data.prompt_ids import answer_end_id
-from scratchlm.data.prompts import template
+from scratchlm.data.prompt_templates import answer_end_id, template
 from scratchlm.finetuning.adapter_copy import adapter_logits, copy_adapter
 from scratchlm.finetuning.lora import merge_lora
 from scratchlm.finetuning.lora_settings import ADAPTER_FOLDER

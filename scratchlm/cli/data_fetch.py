@@ -19,7 +19,7 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.hub import export_hub_dataset
-from scratchlm.data.rows import parse_columns
+from scratchlm.data.row_files import parse_columns
 
 HUB = "hf:"  # before the name of a data set of the Hugging Face hub
 

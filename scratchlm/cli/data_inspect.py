@@ -12,16 +12,16 @@ from rich.console import Console
 
 from scratchlm.assets.registry import find_file
 from scratchlm.cli import terminal
-from scratchlm.cli.audit_view import show_xray
+from scratchlm.cli.audit_view import show_data_audit
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.tokenizers_by_name import tokenizer_named
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import write_text
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.data.audit.inspecting import MOST_COMPARED, inspect_data
-from scratchlm.data.rows import RowSettings
-from scratchlm.reports.data_report_page import render_xray
+from scratchlm.data.audit.data_audit import MOST_COMPARED, inspect_data
+from scratchlm.data.row_files import RowSettings
+from scratchlm.reports.data_report_page import render_data_report
 from scratchlm.training.settings import resolve_texts
 
 ASSET_FOLDERS = ("text", "sms_spam_collection", "instruction")
@@ -33,7 +33,7 @@ GPT2_FILES = ("gpt2_bpe/encoder.json", "gpt2_bpe/vocab.bpe")
 class DataInspect(Common):
     """Lengths, balance, copies, odd characters, tokens that carry loss; several FILEs are splits, checked for leaks.
 
-    Example: scratchlm data inspect train.tsv test.tsv --context-length 120 --html xray.html
+    Example: scratchlm data inspect train.tsv test.tsv --context-length 120 --html data-report.html
     """
 
     files: tyro.conf.Positional[tuple[str, ...]] = ()  # each a split: a file, folder, glob or known name
@@ -79,9 +79,9 @@ def _act(command: DataInspect, console: Console) -> dict[str, Any]:
         n_shown=command.show,
     )
     if not command.json:
-        show_xray(figures, terminal.console())
+        show_data_audit(figures, terminal.console())
     if command.html is not None:
-        write_text(command.html, render_xray(figures))
+        write_text(command.html, render_data_report(figures))
         console.print(f"page: {command.html}", markup=False, soft_wrap=True)
         figures["html"] = str(command.html)
     return figures

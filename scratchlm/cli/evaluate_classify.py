@@ -12,8 +12,8 @@ from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.data.classification import read_labelled
-from scratchlm.data.rows import RowSettings
+from scratchlm.data.classification_rows import read_labelled
+from scratchlm.data.row_files import RowSettings
 from scratchlm.finetuning.classification_task import score_predictions
 from scratchlm.serving.language_model import load
 from scratchlm.training.settings import resolve_texts

@@ -16,7 +16,7 @@ from scratchlm.cli.progress import work_progress
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.protocols import ShowsProgress
-from scratchlm.data.rows import RowSettings
+from scratchlm.data.row_files import RowSettings
 from scratchlm.data.shards import PreparedTokens, prepare_tokens
 from scratchlm.evaluation.loss import (
     TextLoss,

@@ -14,7 +14,7 @@ from scratchlm.cli.parsing import run_command
 from scratchlm.cli.run import without_lists
 from scratchlm.cli.stage_runs import DATA, RunFlags, resumed_recipe, run_stage, with_end
 from scratchlm.core.errors import ConfigError
-from scratchlm.data.rows import ANSWERED, LABELLED, RowSettings
+from scratchlm.data.row_files import ANSWERED, LABELLED, RowSettings
 from scratchlm.finetuning.base import RANDOM
 from scratchlm.recipes.recipe import DataSettings, Recipe, Stage
 from scratchlm.recipes.run import RunResult

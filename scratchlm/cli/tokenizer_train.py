@@ -14,7 +14,7 @@ from rich.console import Console
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.errors import ConfigError
-from scratchlm.data.rows import RowSettings
+from scratchlm.data.row_files import RowSettings
 from scratchlm.data.sources import read_documents
 from scratchlm.training.settings import LearntKind, learn_tokenizer, resolve_texts
 

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.chat_template import ChatTemplate, Message
-from scratchlm.data.instructions import Instruction
-from scratchlm.data.prompt_ids import answer_end_id, encode_prompt
-from scratchlm.data.prompts import PromptTemplate, template
+from scratchlm.data.instruction_rows import Instruction
+from scratchlm.data.prompt_templates import PromptTemplate, answer_end_id, encode_prompt, template
 from scratchlm.tokenizers.special_tokens import end_ids
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 
 from scratchlm.core.errors import ConfigError
-from scratchlm.data.instructions import Instruction
+from scratchlm.data.instruction_rows import Instruction
 
 # {task} begins with a small letter, {Task} as it was. The first table is for instructions that begin with a verb.
 REQUESTS = (

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import DataError
 from scratchlm.core.files import check_characters
-from scratchlm.data.row_fields import RowFields
-from scratchlm.data.row_notes import RowNotes
+from scratchlm.data.row_fields import RowFields, RowNotes
 
 ROLES = {  # what data sets call the speakers, in small letters -> what we call them
     "system": "system",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scratchlm.assets.registry import asset_path
 from scratchlm.core.errors import DataError
 from scratchlm.core.files import sha256_of_file
-from scratchlm.data.routing import SIDES
+from scratchlm.data.document_split import SIDES
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.files import META_FILE, load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer

@@ -25,11 +25,10 @@ from numpy.typing import NDArray
 from scratchlm.core.errors import ConfigError, DataError, TokenizerError
 from scratchlm.core.files import new_folder, read_json, sha256_of_file, write_json
 from scratchlm.core.partials import remove_partials
-from scratchlm.data.document_split import SplitBy
+from scratchlm.data.document_split import SIDES, Route, SplitBy, survey_sources
 from scratchlm.data.nanogpt import nanogpt_header, nanogpt_tokenizer
 from scratchlm.data.parallel_encoding import Job, encode_jobs
-from scratchlm.data.routing import SIDES, Route, survey_sources
-from scratchlm.data.rows import RowSettings
+from scratchlm.data.row_files import RowSettings
 from scratchlm.data.sources import Piece, find_sources, read_pieces, source_kind
 from scratchlm.tokenizers.files import load_tokenizer
 

@@ -19,7 +19,7 @@ from scratchlm.core.errors import DataError
 from scratchlm.core.file_kinds import PARQUET_MAGIC
 from scratchlm.core.files import check_characters
 from scratchlm.data.parquet import read_parquet
-from scratchlm.data.rows import RowSettings, find_key, parsed_rows, suffix_of
+from scratchlm.data.row_files import RowSettings, find_key, parsed_rows, suffix_of
 from scratchlm.data.text_files import decoded, head_of
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,23 @@ from dataclasses import dataclass
 from itertools import islice
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.data.ag_news import news_item
 from scratchlm.data.row_fields import NAMES
+
+TOPICS = ("World", "Sports", "Business", "Sci/Tech")  # their numbers begin with 1
+
+
+def news_item(cells: Sequence[str]) -> tuple[str, str] | None:
+    """Text and topic of one row's cells, title and description joined by a space; None for no row of AG News.
+
+    Source: Zhang, Zhao, LeCun 2015, ag_news_csv/readme.txt.
+    """
+    if len(cells) != 3 or cells[0] not in _NUMBERS:
+        return None
+    return f"{cells[1]} {cells[2]}", _NUMBERS[cells[0]]
+
+
+_NUMBERS = {str(number): topic for number, topic in enumerate(TOPICS, start=1)}
+
 
 DELIMITERS = ("\t", ",", ";", "|")
 TEXT_NAMES = (

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from scratchlm.core.batch import Batch
 from scratchlm.core.errors import DataError
-from scratchlm.data.classification import ClassificationExamples
-from scratchlm.data.padding import pad_right
+from scratchlm.data.classification_batches import ClassificationExamples
+from scratchlm.data.packing import pad_right
 from scratchlm.finetuning.heads import Position, read_positions
 from scratchlm.finetuning.packed_linear import packed_linears
 from scratchlm.model.attention import take_positions

@@ -11,9 +11,8 @@ from typing import Any
 from scratchlm.core.errors import DataError
 from scratchlm.core.files import write_text
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.data.instructions import Instruction
-from scratchlm.data.prompt_ids import answer_end_id, encode_prompt
-from scratchlm.data.prompts import PromptTemplate
+from scratchlm.data.instruction_rows import Instruction
+from scratchlm.data.prompt_templates import PromptTemplate, answer_end_id, encode_prompt
 from scratchlm.evaluation.intervals import bootstrap_interval, wilson_interval
 from scratchlm.evaluation.text_scores import exact_match, token_f1
 from scratchlm.generation.batches import texts_in_batches

@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 
 from scratchlm.core.errors import DataError
-from scratchlm.data.classification import LabelledText
-from scratchlm.data.label_split import LabelSplit, describe_split, leak_free_split
+from scratchlm.data.classification_rows import LabelledText
+from scratchlm.data.label_split import LabelSplit, book_split, describe_split, leak_free_split
 from scratchlm.data.near_duplicates import group_near_duplicates
-from scratchlm.data.sms_spam import book_split
 from scratchlm.evaluation.accuracy import ClassificationScores
 from scratchlm.finetuning.classification_task import (
     Prediction,

@@ -22,7 +22,7 @@ from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.json_table import read_json_table
 from scratchlm.core.partials import remove_folder
 from scratchlm.core.seed import seed_everything
-from scratchlm.data.classification import ClassificationExamples
+from scratchlm.data.classification_batches import ClassificationExamples
 from scratchlm.data.label_split import LabelSplit, balance, class_counts, repeat_to_balance, share_of
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.finetuning.activation_cache import TrunkCache, TrunkExamples, n_frozen_blocks

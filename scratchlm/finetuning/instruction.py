@@ -14,10 +14,11 @@ import torch
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.augmentation import augment
-from scratchlm.data.instruction import InstructionExamples
-from scratchlm.data.instructions import Instruction, InstructionSplit
+from scratchlm.data.instruction_batches import InstructionExamples
+from scratchlm.data.instruction_rows import Instruction
+from scratchlm.data.instruction_split import InstructionSplit
 from scratchlm.data.loaders import BatchLoader
-from scratchlm.data.prompts import template
+from scratchlm.data.prompt_templates import template
 from scratchlm.finetuning.answer_loss import InstructionTask
 from scratchlm.finetuning.answers import Answer, AnswerScores, answer_into_file, score_answers
 from scratchlm.finetuning.base import load_base, readable_length, tell_unknown_marks

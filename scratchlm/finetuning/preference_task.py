@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.loaders import BatchLoader
-from scratchlm.data.preference import PreferenceBatch, PreferenceExamples
+from scratchlm.data.preference_batches import PreferenceBatch, PreferenceExamples
 from scratchlm.finetuning.preference import (
     NEEDS_REFERENCE,
     USUAL_BETA,

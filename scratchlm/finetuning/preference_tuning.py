@@ -14,9 +14,9 @@ import torch
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.loaders import BatchLoader
-from scratchlm.data.preference import PreferenceExamples
-from scratchlm.data.preferences import Preference, PreferenceSplit
-from scratchlm.data.prompts import PromptTemplate, template
+from scratchlm.data.preference_batches import PreferenceExamples
+from scratchlm.data.preference_rows import Preference, PreferenceSplit
+from scratchlm.data.prompt_templates import PromptTemplate, template
 from scratchlm.finetuning.answers import Answer, answer_into_file
 from scratchlm.finetuning.base import load_base, readable_length, tell_unknown_marks
 from scratchlm.finetuning.lora import merge_lora, merged_copy

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.data.classification import ClassificationExamples
+from scratchlm.data.classification_batches import ClassificationExamples
 from scratchlm.finetuning.heads import Position
 
 Padding = Literal["none", "longest", "model"]

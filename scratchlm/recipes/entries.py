@@ -8,21 +8,18 @@ from dataclasses import dataclass
 
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.augmentation import augment
+from scratchlm.data.instruction_rows import Instruction, read_instructions
 from scratchlm.data.instruction_split import (
+    InstructionSplit,
     count_leaks,
     drop_duplicates,
     duplicate_numbers,
-    split_leak_free,
-)
-from scratchlm.data.instructions import (
-    Instruction,
-    InstructionSplit,
-    read_instructions,
     split_held_out,
     split_instructions,
+    split_leak_free,
 )
-from scratchlm.data.row_notes import RowNotes
-from scratchlm.data.rows import ANSWERED, RowSettings
+from scratchlm.data.row_fields import RowNotes
+from scratchlm.data.row_files import ANSWERED, RowSettings
 from scratchlm.data.samples.instructions import sample_instructions
 from scratchlm.finetuning.instruction import InstructSettings
 from scratchlm.recipes.recipe import SAMPLES

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from scratchlm.data.preferences import PreferenceSplit, read_preferences, split_preferences
-from scratchlm.data.row_notes import RowNotes
-from scratchlm.data.rows import ANSWERED, RowSettings
+from scratchlm.data.preference_rows import PreferenceSplit, read_preferences, split_preferences
+from scratchlm.data.row_fields import RowNotes
+from scratchlm.data.row_files import ANSWERED, RowSettings
 from scratchlm.evaluation.intervals import wilson_interval
 from scratchlm.finetuning.preference_tuning import PreferResult, PreferSettings
 from scratchlm.training.settings import resolve_texts

@@ -15,10 +15,10 @@ from scratchlm.core.errors import MissingDependencyError
 from scratchlm.core.files import write_text
 from scratchlm.core.protocols import ShowsProgress, no_progress
 from scratchlm.core.seed import seed_everything
-from scratchlm.data.classification import LabelledText, read_labelled
+from scratchlm.data.classification_rows import LabelledText, read_labelled
 from scratchlm.data.label_split import split_figures, split_fingerprint
-from scratchlm.data.prompts import template
-from scratchlm.data.rows import LABELLED, RowSettings
+from scratchlm.data.prompt_templates import template
+from scratchlm.data.row_files import LABELLED, RowSettings
 from scratchlm.data.samples.messages import sample_messages
 from scratchlm.data.samples.overlap import overlap_report
 from scratchlm.data.samples.stories import sample_stories

@@ -1,4 +1,4 @@
-"""The page of a dataset's X-ray: the figures of `data.xray.inspect_data` in, one self-contained HTML document out."""
+"""Write the data report: the figures of `inspect_data` as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KIND_WORDS = {
 MOST_CLASSES = 40  # bars on one page
 
 
-def render_xray(figures: Figures) -> str:
+def render_data_report(figures: Figures) -> str:
     """Tell on one page what is in a dataset.
 
     Raises: KeyError when the figures are not those of `inspect_data`.

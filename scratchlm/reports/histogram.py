@@ -17,7 +17,7 @@ GAP = 0.08  # of a bin's width, between bars
 
 
 def histogram_plot(histogram: Mapping[str, Any], *, name: str, context_length: int | None = None) -> Markup:
-    """Bars of `data.xray.lengths.histogram`; what does not fit the context has another colour."""
+    """Bars of `data.audit.lengths.histogram`; what does not fit the context has another colour."""
 
     def draw(axes: Axes, colours: Colours, is_wide: bool) -> Mapping[str, float]:
         _draw_bars(axes, histogram, context_length, colours)

@@ -13,7 +13,7 @@ from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.assistant_prompt import assistant_prompt, chosen_template
 from scratchlm.data.conversations import Exchange
-from scratchlm.data.instructions import Instruction
+from scratchlm.data.instruction_rows import Instruction
 from scratchlm.finetuning.classification_task import Prediction, Threshold, predict
 from scratchlm.finetuning.reading import TextReading
 from scratchlm.generation.beam import beam_search

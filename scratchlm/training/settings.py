@@ -15,9 +15,8 @@ from scratchlm.assets.registry import ASSETS, asset_path
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.data.document_split import SplitBy
-from scratchlm.data.routing import Route, survey_sources
-from scratchlm.data.rows import RowSettings
+from scratchlm.data.document_split import Route, SplitBy, survey_sources
+from scratchlm.data.row_files import RowSettings
 from scratchlm.data.shards import token_folder, tokenizer_of_tokens
 from scratchlm.data.sources import find_sources, read_pieces
 from scratchlm.model.config import GPTConfig, named_config

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scratchlm.data.audit import inspect_data
-from scratchlm.reports.data_report_page import render_xray
+from scratchlm.reports.data_report_page import render_data_report
 from scratchlm.reports.run_page import render_report
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -88,8 +88,8 @@ def test_the_page_of_a_data_set_is_as_quiet_and_fits_as_well(browser, tmp_path, 
     rows = [{"instruction": f"{HOSTILE} {i}", "input": "cat", "output": "the cat sat"} for i in range(9)]
     (tmp_path / "a.json").write_text(json.dumps(rows))
     figures = inspect_data([tmp_path / "a.json"], tokenizer=tiny_tokenizer, context_length=2000)
-    file = tmp_path / "xray.html"
-    file.write_text(render_xray(figures), encoding="utf-8")
+    file = tmp_path / "data-report.html"
+    file.write_text(render_data_report(figures), encoding="utf-8")
     with Visit(browser, file, size=size) as visit:
         for details in visit.page.query_selector_all("details"):
             details.evaluate("element => { element.open = true; }")

@@ -77,7 +77,7 @@ def test_leaks_between_two_files_are_shown(run, messages, tmp_path):
 
 
 def test_the_page_is_written_whole_and_named(run, messages, tmp_path):
-    page = tmp_path / "xray.html"
+    page = tmp_path / "data-report.html"
     code, out, err = run(str(messages), "--html", str(page), "--json")
     assert code == 0
     assert json.loads(out)["html"] == str(page)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from scratchlm.cli.main import main
-from scratchlm.data.classification import read_labelled
+from scratchlm.data.classification_rows import read_labelled
 from scratchlm.data.label_split import leak_free_split
 from scratchlm.data.near_duplicates import group_near_duplicates
 from scratchlm.data.samples.messages import sample_messages

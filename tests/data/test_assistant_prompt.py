@@ -8,9 +8,8 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.data.assistant_prompt import assistant_prompt, chosen_template
 from scratchlm.data.chat_template import ChatTemplate
 from scratchlm.data.conversations import Exchange
-from scratchlm.data.instructions import Instruction
-from scratchlm.data.prompt_ids import encode_prompt
-from scratchlm.data.prompts import template
+from scratchlm.data.instruction_rows import Instruction
+from scratchlm.data.prompt_templates import encode_prompt, template
 from scratchlm.tokenizers import train_bpe
 
 MARKS = ("<|im_start|>", "<|im_end|>")

@@ -4,7 +4,7 @@ import pytest
 
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.augmentation import QUESTIONS, REQUESTS, augment
-from scratchlm.data.instructions import Instruction
+from scratchlm.data.instruction_rows import Instruction
 
 ENTRIES = [
     Instruction(instruction="Name the opposite.", input="hot", output="cold"),

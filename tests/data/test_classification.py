@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.data.classification import ClassificationExamples, LabelledText, read_labelled
+from scratchlm.data.classification_batches import ClassificationExamples
+from scratchlm.data.classification_rows import LabelledText, read_labelled
 from scratchlm.data.label_split import class_counts
 from scratchlm.data.loaders import BatchLoader
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from scratchlm.core.errors import DataError
 from scratchlm.data.conversations import Exchange, Turn, conversation_of, read_turns
-from scratchlm.data.instructions import Instruction, read_instructions
-from scratchlm.data.row_notes import RowNotes
+from scratchlm.data.instruction_rows import Instruction, read_instructions
+from scratchlm.data.row_fields import RowNotes
 
 
 def said(*turns: tuple[str, str]) -> list[dict]:

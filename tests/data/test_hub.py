@@ -10,9 +10,9 @@ import pytest
 
 from scratchlm.cli.main import main
 from scratchlm.core.errors import ConfigError, DataError, DownloadError, MissingDependencyError
-from scratchlm.data.classification import read_labelled
+from scratchlm.data.classification_rows import read_labelled
 from scratchlm.data.hub import export_hub_dataset
-from scratchlm.data.rows import parse_columns
+from scratchlm.data.row_files import parse_columns
 
 
 class Rows(list):

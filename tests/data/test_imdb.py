@@ -7,7 +7,7 @@ import pytest
 
 from scratchlm.core.errors import DataError
 from scratchlm.data import imdb
-from scratchlm.data.classification import read_labelled
+from scratchlm.data.classification_rows import read_labelled
 from scratchlm.data.imdb import read_imdb
 
 REVIEWS = {

@@ -5,14 +5,16 @@ import random
 import pytest
 
 from scratchlm.core.errors import DataError
+from scratchlm.data.instruction_rows import Instruction, read_instructions
 from scratchlm.data.instruction_split import (
+    InstructionSplit,
     count_leaks,
     drop_duplicates,
     duplicate_numbers,
     question_groups,
+    split_instructions,
     split_leak_free,
 )
-from scratchlm.data.instructions import Instruction, InstructionSplit, read_instructions, split_instructions
 
 WORDS = [
     "".join((a, b, c))

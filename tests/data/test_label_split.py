@@ -10,10 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.data.classification import read_labelled
+from scratchlm.data.classification_rows import read_labelled
 from scratchlm.data.label_split import (
+    SMS_SPAM_ASSET,
+    SMS_SPAM_CLASSES,
+    SMS_SPAM_ROWS,
     LabelSplit,
     balance,
+    book_split,
     class_counts,
     repeat_to_balance,
     share_of,
@@ -179,3 +183,28 @@ def test_small_classes_reach_every_part():
 def test_a_class_of_two_groups_is_refused():
     with pytest.raises(DataError, match="every class, found none of 'b'"):
         split_by_group(["1", "2", "3", "4", "5", "6"], ["a", "a", "a", "a", "b", "b"])
+
+
+def test_the_books_sizes_come_out(real_data):
+    rows = read_labelled(real_data / SMS_SPAM_ASSET)
+    assert len(rows) == SMS_SPAM_ROWS
+    labels = [row.label for row in rows]
+    split = book_split(labels)
+    # The book, chapter 6: 1,494 balanced rows; 130, 19 and 38 batches of 8.
+    assert (len(split.train), len(split.val), len(split.test)) == (1045, 149, 300)
+    everything = np.concatenate([split.train, split.val, split.test])
+    assert class_counts(labels, everything) == dict.fromkeys(SMS_SPAM_CLASSES, 747)
+    assert len(set(everything.tolist())) == 1494
+
+
+def test_rows_are_shuffled_by_the_seed():
+    labels = ["ham"] * 70 + ["spam"] * 30
+    one, same, other = book_split(labels), book_split(labels), book_split(labels, seed=1)
+    assert one.train.tolist() == same.train.tolist()
+    assert one.train.tolist() != other.train.tolist()
+    assert set(class_counts(labels, one.train)) == {"ham", "spam"}
+
+
+def test_the_books_split_refuses_fractions_that_do_not_add_up():
+    with pytest.raises(ConfigError):
+        book_split(["ham", "spam"], fractions=(0.9, 0.2, 0.1))

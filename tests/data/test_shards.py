@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from scratchlm.core.errors import ConfigError, DataError, UnknownWordError
-from scratchlm.data import routing, shards, sources
+from scratchlm.data import document_split, shards, sources
 from scratchlm.data.document_split import split_documents
 from scratchlm.data.shards import open_tokens, prepare_tokens
 from scratchlm.data.sources import read_documents
@@ -81,7 +81,7 @@ def test_a_tail_over_documents_is_the_same_however_the_text_is_cut_in_pieces(
 ):
     path = write_documents(tmp_path, 5)
     monkeypatch.setattr(sources, "PIECE_CHARS", piece_chars)
-    monkeypatch.setattr(routing, "JOB_BYTES", 64)
+    monkeypatch.setattr(document_split, "JOB_BYTES", 64)
     tokens = prepare_tokens(
         path, byte_tokenizer, cache_folder=tmp_path / "c", split_by="tail", val_fraction=0.3
     )
@@ -92,7 +92,7 @@ def test_a_tail_over_documents_is_the_same_however_the_text_is_cut_in_pieces(
 
 def test_several_processes_give_the_same_files_as_one(tmp_path, small_bpe, monkeypatch):
     path = write_documents(tmp_path, 300)
-    monkeypatch.setattr(routing, "JOB_BYTES", 2000)
+    monkeypatch.setattr(document_split, "JOB_BYTES", 2000)
     alone = prepare_tokens(path, small_bpe, cache_folder=tmp_path / "one", workers=1)
     monkeypatch.setattr(shards, "PARALLEL_FROM_BYTES", 0)
     seen: list[tuple[int, int]] = []
@@ -113,7 +113,7 @@ def test_several_processes_give_the_same_files_as_one(tmp_path, small_bpe, monke
 def test_a_text_that_a_worker_cannot_encode_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
     tokenizer = StrictWordTokenizer(build_vocab("the cat sat on a mat"))
     (tmp_path / "a.txt").write_text("the cat sat on a mat\n" * 50 + "the dog sat\n" + "the cat\n" * 50)
-    monkeypatch.setattr(routing, "JOB_BYTES", 100)
+    monkeypatch.setattr(document_split, "JOB_BYTES", 100)
     monkeypatch.setattr(sources, "PIECE_CHARS", 100)
     monkeypatch.setattr(shards, "PARALLEL_FROM_BYTES", 0)
     with pytest.raises(UnknownWordError, match="dog"):
@@ -134,7 +134,7 @@ def test_a_worker_that_dies_is_an_error_and_leaves_nothing(tmp_path, small_bpe, 
 def test_a_tokenizer_that_only_this_process_knows_is_used_here(tmp_path, byte_tokenizer, monkeypatch):
     path = write_documents(tmp_path, 100)
     monkeypatch.setattr(shards, "PARALLEL_FROM_BYTES", 0)
-    monkeypatch.setattr(routing, "JOB_BYTES", 1000)
+    monkeypatch.setattr(document_split, "JOB_BYTES", 1000)
     tokens = prepare_tokens(path, byte_tokenizer, cache_folder=tmp_path / "cache", workers=2)
     assert len(tokens.train) > 0
 

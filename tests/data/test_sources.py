@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scratchlm.core.errors import DataError, MissingDependencyError
 from scratchlm.data import sources
-from scratchlm.data.rows import RowSettings
+from scratchlm.data.row_files import RowSettings
 from scratchlm.data.sources import find_sources, read_documents, read_pieces, separated_documents
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 

@@ -9,7 +9,7 @@ import torch
 
 from scratchlm.checkpoints.store import save_model
 from scratchlm.core.seed import seed_everything
-from scratchlm.data.classification import LabelledText
+from scratchlm.data.classification_rows import LabelledText
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_training import train_bpe

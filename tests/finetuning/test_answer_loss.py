@@ -9,10 +9,10 @@ import torch
 
 from scratchlm.core.batch import Batch
 from scratchlm.core.seed import seed_everything
-from scratchlm.data.instruction import InstructionExamples
-from scratchlm.data.instructions import Instruction
+from scratchlm.data.instruction_batches import InstructionExamples
+from scratchlm.data.instruction_rows import Instruction
 from scratchlm.data.loaders import BatchLoader
-from scratchlm.data.prompts import template
+from scratchlm.data.prompt_templates import template
 from scratchlm.finetuning.answer_loss import InstructionTask
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.pretraining import PretrainingTask

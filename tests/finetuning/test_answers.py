@@ -9,9 +9,8 @@ import torch
 
 from scratchlm.core.errors import DataError
 from scratchlm.data.conversations import Exchange
-from scratchlm.data.instructions import Instruction
-from scratchlm.data.prompt_ids import encode_prompt
-from scratchlm.data.prompts import TEMPLATES, template
+from scratchlm.data.instruction_rows import Instruction
+from scratchlm.data.prompt_templates import TEMPLATES, encode_prompt, template
 from scratchlm.finetuning import answers as answers_module
 from scratchlm.finetuning.answers import Answer, answer_all, answer_into_file, score_answers
 from scratchlm.generation.config import GenerationConfig

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scratchlm.checkpoints.store import MANIFEST, list_checkpoints, load_model, save_model
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
 from scratchlm.core.files import read_json, write_json
-from scratchlm.data.classification import LabelledText
+from scratchlm.data.classification_rows import LabelledText
 from scratchlm.data.label_split import BALANCE, DUPLICATES, class_counts, leak_free_split
 from scratchlm.data.near_duplicates import group_near_duplicates
 from scratchlm.finetuning import classifier_training

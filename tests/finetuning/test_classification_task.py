@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scratchlm.core.batch import Batch
 from scratchlm.core.errors import DataError
-from scratchlm.data.classification import ClassificationExamples
+from scratchlm.data.classification_batches import ClassificationExamples
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.finetuning.classification_task import (
     ClassificationTask,

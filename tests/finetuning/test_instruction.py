@@ -14,9 +14,10 @@ from scratchlm.checkpoints.store import load_model, save_model
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
 from scratchlm.data.conversations import Exchange
-from scratchlm.data.instruction import InstructionExamples
-from scratchlm.data.instructions import Instruction, InstructionSplit
-from scratchlm.data.prompts import TEMPLATES, template
+from scratchlm.data.instruction_batches import InstructionExamples
+from scratchlm.data.instruction_rows import Instruction
+from scratchlm.data.instruction_split import InstructionSplit
+from scratchlm.data.prompt_templates import TEMPLATES, template
 from scratchlm.finetuning import instruction
 from scratchlm.finetuning.instruction import InstructSettings, finetune_instructions
 from scratchlm.tokenizers.bpe_training import train_bpe

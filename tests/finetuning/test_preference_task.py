@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.loaders import BatchLoader
-from scratchlm.data.preference import PreferenceExamples
-from scratchlm.data.preferences import Preference
-from scratchlm.data.prompts import template
+from scratchlm.data.preference_batches import PreferenceExamples
+from scratchlm.data.preference_rows import Preference
+from scratchlm.data.prompt_templates import template
 from scratchlm.finetuning.preference import USUAL_BETA
 from scratchlm.finetuning.preference_task import PreferenceTask, ask_reference, batch_log_probs
 from tests.tolerances import n_roundings, rounding

@@ -11,7 +11,7 @@ import torch
 from scratchlm.checkpoints.store import load_model, newest_good_checkpoint, save_model
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
 from scratchlm.data.conversations import Exchange
-from scratchlm.data.preferences import Preference, PreferenceSplit
+from scratchlm.data.preference_rows import Preference, PreferenceSplit
 from scratchlm.finetuning.adapters import Adapters
 from scratchlm.finetuning.preference import USUAL_BETA
 from scratchlm.finetuning.preference_tuning import PreferSettings, finetune_preferences

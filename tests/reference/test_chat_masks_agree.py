@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from scratchlm.core.batch import IGNORE_INDEX
-from scratchlm.data.instruction import InstructionExamples
-from scratchlm.data.instructions import instruction_of
-from scratchlm.data.prompts import template
-from scratchlm.data.row_notes import RowNotes
+from scratchlm.data.instruction_batches import InstructionExamples
+from scratchlm.data.instruction_rows import instruction_of
+from scratchlm.data.prompt_templates import template
+from scratchlm.data.row_fields import RowNotes
 from scratchlm.tokenizers import END_OF_TEXT, train_bpe
 
 transformers = pytest.importorskip("transformers")

@@ -9,7 +9,7 @@ from benchmarks.llama_cpp import N_NEW, in_llama_cpp
 from scratchlm.checkpoints.gguf.writer import export_gguf
 from scratchlm.data.assistant_prompt import assistant_prompt, chosen_template
 from scratchlm.data.conversations import Exchange
-from scratchlm.data.instructions import Instruction
+from scratchlm.data.instruction_rows import Instruction
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.serving.language_model import load

@@ -1,4 +1,4 @@
-"""The X-ray's page: complete for every kind of data, safe against what files hold."""
+"""The data report: complete for every kind of data, safe against what files hold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from scratchlm.data.audit import inspect_data
 from scratchlm.data.shards import prepare_tokens
-from scratchlm.reports.data_report_page import MOST_CLASSES, facts, render_xray
+from scratchlm.reports.data_report_page import MOST_CLASSES, facts, render_data_report
 from scratchlm.reports.histogram import histogram_plot
 
 HOSTILE = "<script>alert(1)</script>\"'&amp; <img src=x onerror=alert(2)>\x00\u202e " + "W" * 300
@@ -109,7 +109,7 @@ KINDS = ("text", "classification", "instruction", "preference", "shards")
 @pytest.mark.parametrize("hostile", [False, True], ids=["plain", "hostile"])
 def test_the_page_of_every_kind_is_sound_and_safe(make, kind, hostile):
     figures = make(kind)
-    html = render_xray(poison(figures) if hostile else figures)
+    html = render_data_report(poison(figures) if hostile else figures)
     page = Page(html)
     assert page.wrong == []
     assert len(set(page.ids)) == len(page.ids)
@@ -123,7 +123,7 @@ def test_the_page_of_every_kind_is_sound_and_safe(make, kind, hostile):
 
 def test_the_page_tells_every_finding_and_the_main_figures(make):
     figures = make("classification")
-    text = Page(render_xray(figures)).text
+    text = Page(render_data_report(figures)).text
     for finding in figures["findings"]:
         assert " ".join(finding["text"].split())[:80] in text
     for words in ("5 rows", "4 distinct texts", "ham 2 40.0%", "1 of 1", "Rows that cannot be used"):
@@ -135,7 +135,7 @@ def test_every_token_is_shown_with_or_without_loss_as_training_has_it(tmp_path, 
     path = tmp_path / "a.json"
     path.write_text('[{"instruction": "Say it", "output": "the cat sat"}]')
     figures = inspect_data([path], tokenizer=tiny_tokenizer)
-    html = render_xray(figures)
+    html = render_data_report(figures)
     (passage, *_) = re.findall(r'<p class="passage model">(.*?)</p>', html, re.DOTALL)
     shown = re.findall(r'<span class="(tok q\d|prompt)">(.*?)</span>', passage, re.DOTALL)
     tokens = figures["loss"]["rows"][0]["tokens"]
@@ -148,7 +148,7 @@ def test_every_token_is_shown_with_or_without_loss_as_training_has_it(tmp_path, 
 def test_without_a_tokenizer_the_page_says_why_no_tokens_are_shown(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('[{"instruction": "a", "output": "b"}]')
-    text = Page(render_xray(inspect_data([path]))).text
+    text = Page(render_data_report(inspect_data([path]))).text
     assert "without a tokenizer there are no tokens to show" in text
     assert "at most 2 words" in text
 
@@ -156,7 +156,7 @@ def test_without_a_tokenizer_the_page_says_why_no_tokens_are_shown(tmp_path):
 def test_many_classes_are_cut_and_counted(make):
     figures = make("classification")
     figures["classes"] = [{"label": f"class {i}", "n": 1, "share": 0.01} for i in range(100)]
-    text = Page(render_xray(figures)).text
+    text = Page(render_data_report(figures)).text
     assert f"{100 - MOST_CLASSES} more classes are not shown" in text
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scratchlm.data.audit.lengths import Lengths
-from scratchlm.data.routing import SIDES
+from scratchlm.data.document_split import SIDES
 from scratchlm.data.shards import PreparedTokens, open_tokens, tokenizer_of_tokens
 
 IDS_AT_ONCE = 1 << 22

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from scratchlm.data.instructions import Instruction
+from scratchlm.data.instruction_rows import Instruction
 from scratchlm.data.samples import skills_reading, skills_sentences, skills_words, skills_world
 from scratchlm.data.samples.dice import Dice
 from scratchlm.data.samples.skill import Exercise

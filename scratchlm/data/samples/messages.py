@@ -1,9 +1,182 @@
-"""Text messages, spam and ham, for a model to learn to tell apart."""
+"""The wording of the sample messages.
+
+Wanted and unwanted messages come from the sheets `sheets/ham.txt` and `sheets/spam.txt`; many of both are then
+made rough, with abbreviations, typos and capitals, so that neither spelling nor one word identifies spam. The kinds
+of message, their lengths and the place of numbers, prices and terms follow what real collections hold, so that a
+classifier trained here works on real messages; no wording is theirs. Still, messages from one pattern fall on both
+sides of a random split, so accuracy measured on these samples is higher than on real ones. Firms are invented; links
+are under the names reserved by RFC 2606; see `_telephone` for the numbers, and no short code begins with 0 or 1.
+"""
 
 from __future__ import annotations
 
-from scratchlm.data.classification import LabelledText
-from scratchlm.data.samples.message_texts import labelled_messages
+import html
+import re
+
+from scratchlm.data.classification_rows import LabelledText
+from scratchlm.data.samples import word_lists
+from scratchlm.data.samples.dice import Dice
+from scratchlm.data.samples.grammar import Line, Pattern, Sheet, bind, expand, load_sheet
+
+N_HAM, N_SPAM = 1600, 1000
+NEAR_DUPLICATE_PERCENT = 5  # of the repeats drawn that are kept: a few, as in real collections
+ROUGH_PERCENT = {"ham": 65, "spam": 45}  # messages that are not spelt as the sheets spell them
+JOINED_PERCENT = {"ham": 35, "spam": 10}  # messages that say two things, and of these again three
+MAX_LENGTH = 300  # characters
+
+_SHORT = {  # what hurried thumbs make of a word
+    "you": "u", "are": "r", "your": "ur", "please": "pls", "tomorrow": "tmrw", "because": "cos", "see": "c",
+    "thanks": "thx", "for": "4", "to": "2", "tonight": "2nite", "text": "txt", "love": "luv", "people": "ppl",
+    "about": "abt", "before": "b4", "great": "gr8", "message": "msg", "minutes": "mins", "really": "rly",
+    "what": "wat", "when": "wen", "that": "dat", "the": "d", "this": "dis", "and": "n", "with": "wif",
+    "have": "hav", "know": "noe", "just": "jus", "come": "cum", "good": "gd", "night": "nite", "we": "v",
+    "going": "goin", "i'm": "im", "i'll": "ill", "don't": "dun", "can't": "cant", "where": "wher", "be": "b",
+    "them": "dem", "was": "ws", "later": "l8r", "want": "wan", "friend": "frnd", "back": "bk", "your's": "urs",
+    "something": "sth", "today": "2day", "too": "2", "number": "no.", "week": "wk", "phone": "fone", "there": "der",
+    "think": "tink", "already": "oredi", "also": "oso", "like": "lyk", "from": "frm", "free": "fre", "so": "soo",
+    "very": "v", "of": "f", "who": "hu", "one": "1", "any": "ny", "over": "ovr", "will": "wil", "first": "1st",
+}  # fmt: skip
+
+
+def labelled_messages(seed: int) -> list[tuple[str, str]]:
+    """The messages as (text, label) pairs, label `spam` or `ham`, in random order, no text twice."""
+    dice = Dice(seed, "messages")
+    messages = [(text, "ham") for text in _messages("ham", N_HAM, dice)]
+    messages += [(text, "spam") for text in _messages("spam", N_SPAM, dice)]
+    return dice.shuffled(messages)
+
+
+def _messages(label: str, n: int, dice: Dice) -> list[str]:
+    """Messages of the kinds of a sheet in their shares, no text twice and few alike but for digits."""
+    sheet = load_sheet(f"sheets/{label}.txt")
+    kinds = [kind for kind in sheet.beats for _ in range(sheet.weights[kind])]
+    found: dict[str, None] = {}
+    folds: set[str] = set()  # what is left without case, digits' values and punctuation
+    while len(found) < n:
+        text = _message(sheet, sheet.beats[dice.pick(kinds)], dice)
+        while dice.chance(JOINED_PERCENT[label]):
+            more = _message(sheet, sheet.beats[dice.pick(kinds)], dice)
+            text = _joined(text, more, dice)
+        text = _roughen(text, dice, percent=ROUGH_PERCENT[label])
+        fold = re.sub("[0-9]+", "0", re.sub("[^a-z0-9 ]", "", text.lower()))
+        if len(text) > MAX_LENGTH or (fold in folds and not dice.chance(NEAR_DUPLICATE_PERCENT)):
+            continue
+        folds.add(fold)
+        found.setdefault(text)
+    return list(found)
+
+
+def _message(sheet: Sheet, lines: list[Line], dice: Dice) -> str:
+    slots: dict[str, str | Pattern] = {**_numbers(dice), **sheet.anew}
+    bind(sheet.lets, slots, dice)
+    text = expand(dice.pick(lines).pattern, slots, dice)
+    text = re.sub(r"([!?.,])\.(?= |$)", r"\1", re.sub(" {2,}", " ", text).strip())
+    return text[:1].upper() + text[1:]
+
+
+def _joined(text: str, more: str, dice: Dice) -> str:
+    """Two messages as one: side by side, or the second as a part of the first one's last sentence."""
+    if dice.chance(60):
+        return f"{text} {more}"
+    link = dice.pick((" and ", " but ", ", ", "... ", " so ", " then ", " coz ", " - ", ".."))
+    return text.rstrip(".!") + link + more[:1].lower() + more[1:]
+
+
+def _numbers(dice: Dice) -> dict[str, str]:
+    month = dice.pick(("January", "March", "April", "May", "June", "July", "August", "October", "December"))
+    date = f"{1 + dice.below(28)} {month[:3]}"
+    return {
+        "n": str(2 + dice.below(8)),
+        "n2": str(dice.below(4)),
+        "h": str(1 + dice.below(6)),
+        "h2": str(7 + dice.below(5)),
+        "m": str(5 * (1 + dice.below(8))),
+        "d2": _digits(2, dice),
+        "d3": _digits(3, dice),
+        "d4": _digits(4, dice),
+        "num": "01"[dice.below(2)] + _digits(4, dice),
+        "tel": _telephone(dice),
+        "p": dice.pick(("8", "10", "12", "15", "18", "20", "25", "36", "50", "60", "75", "100", "150")),
+        "pct": str(5 * (1 + dice.below(19))),
+        "age": str(18 + dice.below(20)),
+        "year": str(1966 + dice.below(50)),
+        "code": _digits(1, dice) + _letters(1, dice) + _digits(1, dice) + _letters(1, dice),
+        "ref": (_letters(1 + dice.below(3), dice) + _digits(dice.below(4), dice)).upper(),
+        "post": (_letters(1 + dice.below(2), dice) + _digits(1, dice) + " " + _digits(1, dice)).upper()
+        + _letters(2, dice).upper(),
+        "month": month,
+        "date": dice.pick((date, f"{1 + dice.below(28)}/{_digits(1, dice)}/{_digits(2, dice)}", month)),
+        "noun": dice.pick(word_lists.REGULAR_NOUNS),
+        "noun2": dice.pick(word_lists.REGULAR_NOUNS),
+        "verb0": dice.pick((*word_lists.REGULAR_VERBS, *word_lists.IRREGULAR_PASTS)),
+        "past": dice.pick(
+            ("saw", "found", "lost", "bought", "broke", "painted", "dropped", "hid", "washed", "drew")
+        ),
+        "past2": dice.pick(tuple(word_lists.IRREGULAR_PASTS.values())),
+        "dayword": dice.pick(("day", "weekend", "trip", "holiday", "exam", "date", "first day")),
+        "when2": dice.pick(("yesterday", "last night", "at lunch", "on the phone", "last week", "just now")),
+    }
+
+
+def _digits(n: int, dice: Dice) -> str:
+    return "".join(dice.pick("0123456789") for _ in range(n))
+
+
+def _letters(n: int, dice: Dice) -> str:
+    return "".join(dice.pick("abcdefghjkmnpqrstuvwxyz") for _ in range(n))
+
+
+def _telephone(dice: Dice) -> str:
+    """A number that nobody can have: one kept free for fiction, or one with a digit too many."""
+    end = _digits(3, dice)
+    return dice.pick((
+        f"555-01{end[:2]}", f"0909 8790{end}", f"09098790{end}", f"0808 157 0{end}", f"08081570{end}",
+        f"07700 900{end}", f"07700900{end}", f"020 7946 0{end}", f"01632 960{end}", f"0{_digits(11, dice)}",
+        f"09{_digits(10, dice)}", f"08{_digits(10, dice)}", f"087{_digits(9, dice)}", f"090{_digits(9, dice)}",
+        f"07{_digits(10, dice)}", f"+440{_digits(10, dice)}", f"08{_digits(2, dice)} {_digits(8, dice)}",
+    ))  # fmt: skip
+
+
+def _roughen(text: str, dice: Dice, *, percent: int) -> str:
+    """The message as somebody in a hurry might have typed it, in so many of a hundred cases."""
+    if not dice.chance(percent):
+        return text
+    words = text.split(" ")
+    if dice.chance(60):
+        share = dice.pick((20, 40, 70))
+        words = [_SHORT.get(word.lower(), word) if dice.chance(share) else word for word in words]
+    if dice.chance(25):
+        words = [_typo(word, dice) if dice.chance(8) else word for word in words]
+    text = " ".join(words)
+    if dice.chance(35):
+        text = text.lower()
+    elif dice.chance(9):
+        text = text.upper()
+    if dice.chance(30):
+        text = text.replace("'", dice.pick(("", "", "’", "‘"))).rstrip(".")
+    if dice.chance(12):
+        text = text.replace("!", "!!").replace(". ", "! ")
+    if dice.chance(14):
+        text = text.replace(", ", "...").replace(". ", "... ")
+    if dice.chance(10):
+        text = re.sub(r"([?!,]) ", r"\1", text)
+    if dice.chance(6):
+        text = re.sub(
+            r"(?<!\S)[0-9]+(?: [0-9]+)*(?! [0-9])(?=\.?(?:[^\w.]|$))", "<#>", text
+        )  # as collections hide people's numbers
+    if dice.chance(20):
+        text = html.escape(text, quote=False)  # as they come out of web pages
+    return text
+
+
+def _typo(word: str, dice: Dice) -> str:
+    """Two letters swapped, or one lost; links and numbers keep their shape."""
+    if len(word) < 4 or not word.isalpha():
+        return word
+    place = 1 + dice.below(len(word) - 2)
+    if dice.chance(50):
+        return word[:place] + word[place + 1 :]
+    return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
 
 
 def sample_messages(*, seed: int = 0) -> list[LabelledText]:

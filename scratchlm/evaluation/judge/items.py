@@ -11,8 +11,8 @@ from typing import Any
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import check_characters
-from scratchlm.data.row_notes import RowNotes
-from scratchlm.data.rows import read_rows
+from scratchlm.data.row_fields import RowNotes
+from scratchlm.data.row_files import read_rows
 from scratchlm.evaluation.judge.replies import without_thoughts
 
 ANSWER_KEY = "model_response"  # the book's name

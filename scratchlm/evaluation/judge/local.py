@@ -13,7 +13,7 @@ from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError, DataError, ServiceError
 from scratchlm.data.assistant_prompt import AssistantPrompt, assistant_prompt, chosen_template
 from scratchlm.data.conversations import Exchange
-from scratchlm.data.instructions import Instruction
+from scratchlm.data.instruction_rows import Instruction
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.tokenizers.special_tokens import end_ids

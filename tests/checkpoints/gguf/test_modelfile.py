@@ -7,8 +7,8 @@ import pytest
 from scratchlm.checkpoints.gguf.modelfile import PromptFrame, chat_template, modelfile
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.conversations import Exchange
-from scratchlm.data.instructions import Instruction
-from scratchlm.data.prompts import TEMPLATES
+from scratchlm.data.instruction_rows import Instruction
+from scratchlm.data.prompt_templates import TEMPLATES
 
 jinja2 = pytest.importorskip("jinja2")
 

@@ -9,7 +9,7 @@ import tarfile
 import pytest
 
 from scratchlm.data.audit import inspect_data
-from scratchlm.data.instructions import read_instructions
+from scratchlm.data.instruction_rows import read_instructions
 from scratchlm.data.sources import read_documents
 
 ALPACA = """[

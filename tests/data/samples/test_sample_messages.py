@@ -5,8 +5,7 @@ from collections import Counter
 import pytest
 
 from scratchlm.data.near_duplicates import fold_text
-from scratchlm.data.samples.message_texts import labelled_messages
-from scratchlm.data.samples.messages import sample_messages
+from scratchlm.data.samples.messages import labelled_messages, sample_messages
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,8 @@ import torch
 from scratchlm.checkpoints.store import save_model
 from scratchlm.core.errors import ConfigError, DataError, ServiceError
 from scratchlm.data.conversations import Exchange
-from scratchlm.data.instructions import Instruction
-from scratchlm.data.prompt_ids import encode_prompt
-from scratchlm.data.prompts import template
+from scratchlm.data.instruction_rows import Instruction
+from scratchlm.data.prompt_templates import encode_prompt, template
 from scratchlm.evaluation.judge.local import LocalJudge
 from scratchlm.generation.generate import generate_ids
 from scratchlm.model import GPTConfig, GPTModel

@@ -8,8 +8,8 @@ import pytest
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.conversations import Exchange
-from scratchlm.data.preferences import Preference, preference_of, read_preferences, split_preferences
-from scratchlm.data.row_notes import RowNotes
+from scratchlm.data.preference_rows import Preference, preference_of, read_preferences, split_preferences
+from scratchlm.data.row_fields import RowNotes
 
 PROMPT = {"prompt": "Name a colour.", "chosen": "Red.", "rejected": "Seven."}
 BOOK = {

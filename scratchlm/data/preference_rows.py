@@ -17,10 +17,9 @@ from scratchlm.data.conversations import (
     note_empty_texts,
     read_turns,
 )
-from scratchlm.data.instructions import Instruction
-from scratchlm.data.row_fields import RowFields
-from scratchlm.data.row_notes import RowNotes
-from scratchlm.data.rows import RowSettings, read_rows
+from scratchlm.data.instruction_rows import Instruction
+from scratchlm.data.row_fields import RowFields, RowNotes
+from scratchlm.data.row_files import RowSettings, read_rows
 
 ANSWERS = ("chosen", "rejected")
 SPEAKERS = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ ]?")  # in the texts of Anthropic's HH-RLHF

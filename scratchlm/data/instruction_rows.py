@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.errors import DataError
 from scratchlm.data.conversations import (
     Exchange,
     Turn,
@@ -18,9 +15,8 @@ from scratchlm.data.conversations import (
     note_empty_texts,
     read_turns,
 )
-from scratchlm.data.row_fields import RowFields
-from scratchlm.data.row_notes import RowNotes
-from scratchlm.data.rows import RowSettings, read_rows
+from scratchlm.data.row_fields import RowFields, RowNotes
+from scratchlm.data.row_files import RowSettings, read_rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,15 +43,6 @@ class Instruction:
         """All of its texts, for hashes: an entry of one exchange has three, as it always had."""
         more = [self.system, [list(exchange) for exchange in self.history]]
         return [self.instruction, self.input, self.output, *(more if self.system or self.history else [])]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstructionSplit:
-    """Which entries train, validate and test."""
-
-    train: list[Instruction]
-    val: list[Instruction]
-    test: list[Instruction]
 
 
 def read_instructions(
@@ -113,62 +100,3 @@ def instruction_of(value: Any, *, where: str, notes: RowNotes) -> Instruction | 
         system=found.system,
         history=tuple(history),
     )
-
-
-def split_instructions(
-    entries: Sequence[Instruction], *, train_fraction: float = 0.85, test_fraction: float = 0.1
-) -> InstructionSplit:
-    """Cut the entries in order: first training, then test, the rest validation.
-
-    Source: the book's split, chapter 7: 1,100 entries give 935, 110 and 55.
-    Raises: ConfigError for fractions that leave nothing; DataError when a part would be empty.
-    """
-    if min(train_fraction, test_fraction) <= 0 or train_fraction + test_fraction >= 1:
-        raise ConfigError(
-            "train_fraction and test_fraction must be positive and leave something for validation, got "
-            f"{train_fraction} and {test_fraction}; 0.85 and 0.1 are usual."
-        )
-    train_end = int(len(entries) * train_fraction)
-    test_end = train_end + int(len(entries) * test_fraction)
-    return _checked(
-        train=entries[:train_end], val=entries[test_end:], test=entries[train_end:test_end], n=len(entries)
-    )
-
-
-def split_held_out(
-    entries: Sequence[Instruction], held_out: Sequence[bool], *, val_fraction: float = 0.05, seed: int = 123
-) -> InstructionSplit:
-    """Test on the entries that are marked as held out; a hash picks val_fraction of the others to validate.
-
-    Equal entries share a side of train and validation, and adding entries does not move the others.
-    Raises: ConfigError for a val_fraction outside (0, 1); DataError when a part would be empty.
-    """
-    if not 0 < val_fraction < 1:
-        raise ConfigError(f"val_fraction must lie between 0 and 1, got {val_fraction}; 0.05 is usual.")
-    if len(entries) != len(held_out):
-        raise DataError(f"each entry needs one mark, got {len(entries)} entries and {len(held_out)} marks.")
-    rest = [entry for entry, is_held_out in zip(entries, held_out) if not is_held_out]
-    is_val = [_place(entry, seed) < val_fraction for entry in rest]
-    return _checked(
-        train=[entry for entry, chosen in zip(rest, is_val) if not chosen],
-        val=[entry for entry, chosen in zip(rest, is_val) if chosen],
-        test=[entry for entry, is_held_out in zip(entries, held_out) if is_held_out],
-        n=len(entries),
-    )
-
-
-def _checked(
-    *, train: Sequence[Instruction], val: Sequence[Instruction], test: Sequence[Instruction], n: int
-) -> InstructionSplit:
-    if not (train and val and test):
-        raise DataError(
-            f"a split needs entries in each part, got {len(train)} for training, {len(val)} for validation "
-            f"and {len(test)} for test out of {n}; give more data or other fractions."
-        )
-    return InstructionSplit(train=list(train), val=list(val), test=list(test))
-
-
-def _place(entry: Instruction, seed: int) -> float:
-    """A number in [0, 1) that depends on nothing but the entry's texts and the seed."""
-    key = json.dumps([seed, *entry.key])
-    return (int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 11) / 2**53

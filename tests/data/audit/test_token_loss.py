@@ -4,11 +4,11 @@ import pytest
 
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import ConfigError
-from scratchlm.data.audit import loss_view
-from scratchlm.data.audit.loss_view import loss_figures, loss_row
-from scratchlm.data.instruction import InstructionExamples
-from scratchlm.data.instructions import Instruction
-from scratchlm.data.prompts import template
+from scratchlm.data.audit import token_loss
+from scratchlm.data.audit.token_loss import loss_figures, loss_row
+from scratchlm.data.instruction_batches import InstructionExamples
+from scratchlm.data.instruction_rows import Instruction
+from scratchlm.data.prompt_templates import template
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 
 PLAIN = template("plain")
@@ -73,7 +73,7 @@ def test_a_context_in_which_no_answer_fits_is_told_not_raised(byte_tokenizer):
 
 
 def test_a_long_row_is_shown_in_part_and_says_so(byte_tokenizer, monkeypatch):
-    monkeypatch.setattr(loss_view, "MOST_TOKENS", 5)
+    monkeypatch.setattr(token_loss, "MOST_TOKENS", 5)
     examples = InstructionExamples(ENTRIES, byte_tokenizer, template=PLAIN)
     row = loss_row(examples, 0, byte_tokenizer)
     assert (len(row.tokens), row.n_hidden) == (5, row.n_tokens - 5)

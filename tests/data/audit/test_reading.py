@@ -1,14 +1,96 @@
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
 
-from scratchlm.data.audit import rows as rows_module
-from scratchlm.data.audit.rows import Reading, usable_rows
-from scratchlm.data.classification import read_labelled
-from scratchlm.data.instructions import read_instructions
-from scratchlm.data.rows import RowSettings
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.data.audit import reading as reading_module
+from scratchlm.data.audit.reading import (
+    Reading,
+    checked_kind,
+    detect_kind,
+    kind_of_keys,
+    stream_figures,
+    usable_rows,
+)
+from scratchlm.data.classification_rows import read_labelled
+from scratchlm.data.instruction_rows import read_instructions
+from scratchlm.data.row_files import RowSettings
+from scratchlm.data.shards import prepare_tokens
+
+SMS = "ham\tSee you at six\nspam\tWIN a prize\nham\tok\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("a.txt", "Once upon a time.\n\nThe end.\n", "text"),
+        ("a", SMS, "classification"),
+        ("a.tsv", "ham\tone", "classification"),
+        ("a.txt", SMS, "classification"),
+        ("a.txt", "one\tfield\nno tab here\n", "text"),
+        ("a.txt", "".join(f"column{i}\tall differ\n" for i in range(100)), "text"),
+        ("a.csv", 'Label,"Text"\nham,hello\n', "classification"),
+        ("a.csv", "v1,v2\nham,hello\n", "classification"),
+        ("a.txt", "Category;Message\nham;hello, you\n", "classification"),
+        ("a", '{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n', "classification"),
+        ("a.json", json.dumps([{"instruction": "Add", "input": "", "output": "1"}]), "instruction"),
+        ("a.jsonl", json.dumps({"instruction": "a", "context": "", "response": "b"}) + "\n", "instruction"),
+        ("a.jsonl", json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n", "preference"),
+        (
+            "a.json",
+            json.dumps([{"instruction": "a", "output": "", "chosen": "b", "rejected": "c"}]),
+            "preference",
+        ),
+        ("a.jsonl", "\nbroken\n" + json.dumps({"text": "a", "label": 1}) + "\n", "classification"),
+        ("a.jsonl", json.dumps({"text": "a", "meta": {}}) + "\n", "text"),
+        ("a.parquet", "PAR1", "text"),
+    ],
+)
+def test_the_kind_is_seen_in_name_and_content(tmp_path, name, content, kind):
+    path = tmp_path / name
+    path.write_text(content)
+    assert detect_kind(path) == kind
+
+
+def test_a_zipped_file_is_looked_into(tmp_path):
+    (tmp_path / "a.tsv.gz").write_bytes(gzip.compress(SMS.encode()))
+    (tmp_path / "b.gz").write_bytes(gzip.compress(SMS.encode()))
+    assert detect_kind(tmp_path / "a.tsv.gz") == detect_kind(tmp_path / "b.gz") == "classification"
+
+
+def test_folders_are_text_and_token_folders_are_shards(tmp_path, tiny_tokenizer):
+    (tmp_path / "a.txt").write_text("The cat sat on the mat. " * 50)
+    assert detect_kind(tmp_path) == "text"
+    folder = prepare_tokens(tmp_path / "a.txt", tiny_tokenizer, cache_folder=tmp_path).folder
+    assert {detect_kind(path) for path in (folder, folder / "header.json", folder / "train.bin")} == {
+        "shards"
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("a.jsonl", '{"story": "x"}', "got the fields 'story'"),
+        ("a.csv", "v7,v8\nham,hi there\nspam,hi you\nspam,go now\nham,a b", "got the fields 'v7', 'v8'"),
+        ("a.json", '[{"text": "a"}, {', "must be JSON"),
+        ("a.json", "[]", r"got the fields \(none\)"),
+    ],
+)
+def test_rows_of_no_known_kind_are_an_error_that_names_the_keys(tmp_path, name, content, complaint):
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(DataError, match=complaint):
+        detect_kind(path)
+
+
+def test_a_kind_by_name_must_be_a_known_one():
+    assert checked_kind("text") == "text"
+    with pytest.raises(ConfigError, match="kind must be auto or one of text, classification"):
+        checked_kind("poem")
+    assert kind_of_keys({"TEXT ": 1, "Label": 2}, where="a") == "classification"
 
 
 def read(path, kind, **settings):
@@ -134,7 +216,7 @@ def test_plain_text_comes_in_paragraphs_with_their_lines(tmp_path):
 
 
 def test_text_without_an_empty_line_is_cut_at_line_ends_and_nothing_is_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows_module, "LONGEST_PARAGRAPH_CHARS", 50)
+    monkeypatch.setattr(reading_module, "LONGEST_PARAGRAPH_CHARS", 50)
     path = tmp_path / "a.txt"
     text = "".join(f"line number {i}\n" for i in range(40)) + "w" * 300
     path.write_text(text)
@@ -163,3 +245,26 @@ def test_training_takes_good_files_and_says_why_not_of_bad_ones(tmp_path):
     found, reading = read(bad, "instruction")
     assert found == []
     assert "no request has text" in reading.notes.sentences()[0]
+
+
+def test_the_verdict_has_the_books_number_of_tokens(real_data):
+    from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
+
+    folder = real_data / "gpt2_bpe"
+    tokenizer = load_gpt2_tokenizer(folder / "encoder.json", folder / "vocab.bpe")
+    told = stream_figures(real_data / "text" / "the-verdict.txt", tokenizer, RowSettings())
+    assert told["refused"] is None
+    assert (told["stream"]["tokens"], told["stream"]["characters"]) == (5145, 20479)  # the book, chapter 2
+
+
+def test_documents_bytes_and_characters_are_counted(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "né"}\n{"text": "two"}\n')
+    told = stream_figures(tmp_path, None, RowSettings())["stream"]
+    assert (told["documents"], told["characters"], told["bytes"], told["tokens"]) == (2, 5, 6, None)
+
+
+def test_what_pretraining_says_against_a_file_is_told(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9")
+    told = stream_figures(tmp_path / "a.txt", None, RowSettings())
+    assert told["stream"] is None
+    assert "must be UTF-8 text, found byte 0xe9 at byte offset 3" in told["refused"]

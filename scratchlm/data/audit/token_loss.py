@@ -10,9 +10,9 @@ import numpy as np
 
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import DataError
-from scratchlm.data.instruction import InstructionExamples
-from scratchlm.data.instructions import Instruction
-from scratchlm.data.prompts import PromptTemplate
+from scratchlm.data.instruction_batches import InstructionExamples
+from scratchlm.data.instruction_rows import Instruction
+from scratchlm.data.prompt_templates import PromptTemplate
 
 if TYPE_CHECKING:
     from scratchlm.core.protocols import Tokenizer

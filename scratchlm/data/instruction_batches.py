@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.data.instructions import Instruction
-from scratchlm.data.packing import pack, pack_rows
-from scratchlm.data.padding import pad_right
-from scratchlm.data.prompt_ids import answer_end_id, encode_exchanges
-from scratchlm.data.prompts import PromptTemplate
+from scratchlm.data.instruction_rows import Instruction
+from scratchlm.data.packing import pack, pack_rows, pad_right
+from scratchlm.data.prompt_templates import PromptTemplate, answer_end_id, encode_exchanges
 
 if TYPE_CHECKING:
     from scratchlm.core.protocols import Tokenizer

@@ -8,14 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.data.instructions import (
-    Instruction,
-    instruction_of,
-    read_instructions,
-    split_held_out,
-    split_instructions,
-)
-from scratchlm.data.row_notes import RowNotes
+from scratchlm.data.instruction_rows import Instruction, instruction_of, read_instructions
+from scratchlm.data.instruction_split import split_held_out, split_instructions
+from scratchlm.data.row_fields import RowNotes
 
 ENTRIES = [Instruction(instruction=f"Do {i}.", input="", output=str(i)) for i in range(200)]
 

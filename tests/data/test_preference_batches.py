@@ -11,9 +11,9 @@ import torch
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.loaders import BatchLoader
-from scratchlm.data.preference import PreferenceExamples
-from scratchlm.data.preferences import Preference
-from scratchlm.data.prompts import template
+from scratchlm.data.preference_batches import PreferenceExamples
+from scratchlm.data.preference_rows import Preference
+from scratchlm.data.prompt_templates import template
 from scratchlm.tokenizers.bpe_training import train_bpe
 
 PLAIN = template("plain")

@@ -8,20 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.data.audit.byte_faults import ByteFaults
-from scratchlm.data.audit.copies import Copies
-from scratchlm.data.audit.detect import DataKind, checked_kind, detect_kind, folder_of_tokens
+from scratchlm.data.audit.duplicates import Copies
+from scratchlm.data.audit.faults import ByteFaults, TextFaults
 from scratchlm.data.audit.findings import findings
 from scratchlm.data.audit.lengths import Lengths
-from scratchlm.data.audit.loss_view import loss_figures
-from scratchlm.data.audit.rows import DataRow, Reading, usable_rows
-from scratchlm.data.audit.text_faults import TextFaults
-from scratchlm.data.audit.text_stream import stream_figures
+from scratchlm.data.audit.reading import (
+    DataKind,
+    DataRow,
+    Reading,
+    checked_kind,
+    detect_kind,
+    folder_of_tokens,
+    stream_figures,
+    usable_rows,
+)
+from scratchlm.data.audit.token_loss import loss_figures
 from scratchlm.data.audit.token_shards import shard_figures
-from scratchlm.data.instructions import Instruction
+from scratchlm.data.instruction_rows import Instruction
 from scratchlm.data.label_split import leak_free_split, split_figures
-from scratchlm.data.prompts import PromptTemplate, template
-from scratchlm.data.rows import RowSettings
+from scratchlm.data.prompt_templates import PromptTemplate, template
+from scratchlm.data.row_files import RowSettings
 
 if TYPE_CHECKING:
     from scratchlm.core.protocols import Tokenizer

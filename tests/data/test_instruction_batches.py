@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.conversations import Exchange
-from scratchlm.data.instruction import InstructionExamples
-from scratchlm.data.instructions import Instruction, read_instructions, split_instructions
+from scratchlm.data.instruction_batches import InstructionExamples
+from scratchlm.data.instruction_rows import Instruction, read_instructions
+from scratchlm.data.instruction_split import split_instructions
 from scratchlm.data.loaders import BatchLoader
-from scratchlm.data.prompts import PromptTemplate, template
+from scratchlm.data.prompt_templates import PromptTemplate, template
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 
 BARE = PromptTemplate(name="bare", before_instruction="", before_input="", before_answer="")

@@ -11,7 +11,7 @@ import json
 import pytest
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.data.rows import RowSettings, find_row_files, read_rows
+from scratchlm.data.row_files import RowSettings, find_row_files, read_rows
 
 ROWS = [
     {"label": label, "text": text}

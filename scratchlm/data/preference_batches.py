@@ -14,10 +14,9 @@ from torch import Tensor
 
 from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.data.padding import pad_right
-from scratchlm.data.preferences import Preference
-from scratchlm.data.prompt_ids import encode_answer
-from scratchlm.data.prompts import PromptTemplate
+from scratchlm.data.packing import pad_right
+from scratchlm.data.preference_rows import Preference
+from scratchlm.data.prompt_templates import PromptTemplate, encode_answer
 
 if TYPE_CHECKING:
     from scratchlm.core.protocols import Tokenizer

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from scratchlm.data.audit import copies
-from scratchlm.data.audit.copies import Copies
+from scratchlm.data.audit import duplicates
+from scratchlm.data.audit.duplicates import Copies
 
 
 def collected(splits: dict[str, list[str]], *, labels=None, most_compared=1000) -> dict:
@@ -54,7 +54,7 @@ def test_beyond_the_limit_only_exact_copies_are_found_and_this_is_told():
 
 
 def test_the_texts_compared_are_bounded_in_letters_too(monkeypatch):
-    monkeypatch.setattr(copies, "MOST_CHARS", 10)
+    monkeypatch.setattr(duplicates, "MOST_CHARS", 10)
     assert collected({"a": ["123456", "abcdef", "xyz"]})["near_duplicates"]["compared"] == 2
 
 

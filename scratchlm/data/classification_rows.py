@@ -1,0 +1,91 @@
+"""Read texts with labels from files."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from scratchlm.core.errors import DataError
+from scratchlm.core.files import check_characters
+from scratchlm.data.row_files import RowSettings, SourceRow, find_key, find_row_files, read_rows
+from scratchlm.data.tables import LABEL_NAMES, TEXT_NAMES
+
+_WHOLE = re.compile(r"(-?\d+)\.0+", re.ASCII)  # a whole number, as a table with gaps writes it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelledText:
+    """A text and the name of the class it belongs to."""
+
+    text: str
+    label: str
+
+
+def read_labelled(
+    paths: str | Path | Sequence[str | Path], settings: RowSettings | None = None
+) -> list[LabelledText]:
+    """Every labelled text of one or more files, in order; of a folder or glob, the files with a known suffix.
+
+    Whatever `read_rows` reads will do: tables with or without a header, JSON, JSON lines, Parquet, each also zipped,
+    and two collections as they are published, AG News and the archive of IMDb's reviews.
+    Raises: DataError naming the file and row for a row without text or label, and for a file without rows.
+    """
+    paths = [paths] if isinstance(paths, (str, Path)) else paths
+    texts: list[LabelledText] = []
+    for path in [file for name in paths for file in find_row_files(name)]:
+        found = [labelled_text(row) for row in read_rows(path, settings)]
+        if not found:
+            raise DataError(f"{path} must hold labelled texts, found none; check the file.")
+        texts += found
+    if not texts:
+        raise DataError("labelled texts need at least one file, found no path at all; name one.")
+    return texts
+
+
+def labelled_text(row: SourceRow) -> LabelledText:
+    """The text and label of one row, under our names for them or others that are usual.
+
+    Raises: DataError naming the row when one of them is missing, empty or ambiguous.
+    """
+    text = _field(row, "text", TEXT_NAMES)
+    label = label_name(_field(row, "label", LABEL_NAMES))
+    for name, value in (("text", text), ("label", label)):
+        if not isinstance(value, str) or not value.strip():
+            found = "nothing in it" if isinstance(value, str) else f"{value!r:.60}"
+            raise DataError(f"{row.where} must have a {name}, found {found}; fill it or remove the row.")
+        check_characters(value, where=f"{row.where}, {name},")
+    return LabelledText(text=text, label=label.strip())
+
+
+def label_name(value: Any) -> Any:
+    """A label as text: numbers without a needless `.0`, Booleans as True and False; what is no label stays as it is.
+
+    So 1, 1.0 and "1" are one label, and so are true and "True".
+    Example:
+        >>> label_name(1.0), label_name("1.0"), label_name(True), label_name(None)
+        ('1', '1', 'True', None)
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, (bool, int, float)):
+        value = str(value)
+    return (
+        (_WHOLE.sub(r"\1", value) if _WHOLE.fullmatch(value.strip()) else value)
+        if isinstance(value, str)
+        else value
+    )
+
+
+def _field(row: SourceRow, ours: Literal["text", "label"], names: Sequence[str]) -> Any:
+    """The value under our name, else under the one other name that the row has of the usual ones."""
+    keys = [key for key in (find_key(row.value, name) for name in names) if key is not None]
+    if not keys or (len(keys) > 1 and keys[0].strip().casefold() != ours):
+        found = ", ".join(map(repr, keys or row.value)) or "no column"
+        raise DataError(
+            f"{row.where} must have one column for the {ours}, found {found}; name it with --{ours}-field."
+        )
+    return row.value[keys[0]]
