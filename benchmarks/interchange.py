@@ -44,7 +44,7 @@ from scratchlm.finetuning.peft_adapter import export_peft, import_peft
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from tests.checkpoints.tensorflow.golden import arrays as golden
 from tests.checkpoints.tensorflow.writer import write_bundle
 

@@ -18,7 +18,7 @@ from scratchlm.core.memory import memory_errors_explained
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import CONFIGS, DROP_RATES, named_config
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT
 
 RANDOM = "random:"  # `random:small` is a model of that size with fresh weights

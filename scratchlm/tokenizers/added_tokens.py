@@ -1,7 +1,7 @@
-"""Tokens that are found in the text before anything else happens to it.
+"""Find added tokens in the text before it is split.
 
-A special one, such as the mark between two documents, counts only for a caller who allows it; any other, such as
-Qwen's `<think>`, stands for its string wherever that occurs.
+A special token, such as the one between two documents, is matched only if the caller allows it. Any other added
+token, such as Qwen's `<think>`, is matched wherever its string occurs.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import regex
 
 from scratchlm.tokenizers.normalizers import Normalizer, normalize
 
-_WORD = regex.compile(r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]")  # what `tokenizers` means by \w
+_WORD = regex.compile(r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]")  # \w in `tokenizers`
 _SPACE = regex.compile(r"\p{White_Space}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AddedToken:
-    """A string with an id of its own, and where it counts.
+    """A string with an id of its own, and the rule for matching it.
 
-    special: it stands for no text, and counts only when it is allowed.
-    single_word: it counts only where no letter, digit or underscore touches it.
-    lstrip, rstrip: it takes in the white space before, after it.
-    normalized: it is looked for after the text is normalized.
+    special: not ordinary text; matched only when it is allowed.
+    single_word: matched only where no letter, digit or underscore touches it.
+    lstrip, rstrip: the match includes the white space before, after it.
+    normalized: matched after the text is normalized.
     """
 
     content: str
@@ -37,9 +37,10 @@ class AddedToken:
 
 
 class AddedTokenFinder:
-    """Cuts text at added tokens: first those of the text as it came, then those of the normalized text.
+    """Split text at added tokens: first in the original text, then in the normalized text.
 
-    Where several match at one place, the longest does. Source: AddedVocabulary in Hugging Face `tokenizers`.
+    Of several tokens that match at one place the longest wins.
+    Source: AddedVocabulary in Hugging Face `tokenizers`.
     """
 
     def __init__(self, tokens: Iterable[AddedToken], normalizers: Sequence[Normalizer] = ()) -> None:
@@ -53,7 +54,7 @@ class AddedTokenFinder:
         self._all_special = all(token.special for token in tokens)
 
     def parts(self, text: str, allowed: Collection[str]) -> Iterator[tuple[str, int | None]]:
-        """Stretches of normalized text with None, and added tokens with their ids, in order."""
+        """Parts of the normalized text with None, and added tokens with their ids, in order."""
         if self._all_special and not allowed:
             if text and (text := normalize(text, self._normalizers)):
                 yield text, None

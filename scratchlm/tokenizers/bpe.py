@@ -1,8 +1,8 @@
-"""Byte-level byte-pair encoding (BPE): the tokenizer of GPT-2, which knows every text.
+"""Byte-level byte-pair encoding (BPE), the tokenizer of GPT-2, which can encode any text.
 
-Text is cut into pieces (pretokenizer.py), a piece's UTF-8 bytes are the first tokens, and learned merges join
-neighbours into longer tokens (merging.py). Where all 256 bytes are tokens, nothing is unknown. Some
-families leave out bytes that hardly ever occur: such a byte is dropped, or the family's unknown token stands for it.
+bpe_by_hand.py is the same in its plainest form. Text is split into pieces (pretokenizer.py), a piece starts as its
+UTF-8 bytes, and the learned merges join neighbours into longer tokens (merging.py). Where all 256 bytes are tokens,
+nothing is unknown. Some families leave out rare bytes, which are dropped or replaced by the family's unknown token.
 """
 
 from __future__ import annotations
@@ -20,36 +20,33 @@ from scratchlm.core.errors import ConfigError, TokenizerError
 from scratchlm.core.files import write_json
 from scratchlm.tokenizers.added_tokens import AddedToken, AddedTokenFinder
 from scratchlm.tokenizers.byte_symbols import BYTES_IN_ID_ORDER, from_symbols, is_spelt_in_symbols, to_symbols
+from scratchlm.tokenizers.decoding import StreamDecoder, look_up
 from scratchlm.tokenizers.huggingface_json import BPEVariant, bpe_to_json
-from scratchlm.tokenizers.lookup import look_up
 from scratchlm.tokenizers.merging import Merge, MergeTable
 from scratchlm.tokenizers.pretokenizer import ByteLevel, PreTokenizer, check_unicode, steps_of
 from scratchlm.tokenizers.special_tokens import END_NAMES, check_allowed
-from scratchlm.tokenizers.streaming import StreamDecoder
 from scratchlm.tokenizers.tiktoken_engine import MAX_CHUNK_CHARS, build_encoding
 
-# The ids of pieces seen before: of Shakespeare's 297,833 pieces 15,057 differ. About 16 MB when full.
+# Pieces encoded before: Shakespeare's 297,833 pieces are 15,057 different ones. About 16 MB when full.
 _CACHE_PIECES = 1 << 16
-_CACHE_PIECE_CHARS = 64  # longer pieces hardly ever come back
-_MAX_IDS = 1 << 22  # of 4,194,304; the largest vocabularies in use have 262,144
-
-
+_CACHE_PIECE_CHARS = 64  # longer pieces rarely occur twice
+_MAX_IDS = 1 << 22  # the largest vocabularies in use have 262,144 tokens
 _MISSING = -1
 _GPT2 = BPEVariant()
 
 
 class BPETokenizer:
-    """Text to ids and back, without loss, for any text whose bytes are all in the vocabulary.
+    """Encode text as ids and decode it without loss, if all of its bytes are in the vocabulary.
 
-    merges: the pairs of tokens to join, in the order they were learned.
-    vocab: the id of every token; left out, the bytes come first in GPT-2's order, then one id for each merge.
+    merges: the pairs of tokens to join, in the order learned.
+    vocab: the id of every token; by default the bytes come first in GPT-2's order, then one id for each merge.
     special_tokens: strings with their ids, or strings alone, which get the ids after the last token.
-    added_tokens: further tokens that are found in the text as they are, with what else is known of them.
-    pattern: how text is cut before merging, in place of the variant's steps.
-    variant: what later families do otherwise; see BPEVariant.
-    engine: "python" runs the code on these pages, "tiktoken" the same rules in Rust; the ids are equal.
+    added_tokens: further tokens that are matched in the text as they are, with their settings.
+    pattern: how text is split before merging, in place of the variant's steps.
+    variant: how a family differs from GPT-2; see BPEVariant.
+    engine: "python" runs this package's code, "tiktoken" the same rules in Rust; the ids are equal.
 
-    Raises: TokenizerError when the tables do not fit together; ConfigError for a bad pattern or engine.
+    Raises: TokenizerError when the tables contradict each other; ConfigError for an invalid pattern or engine.
     Source: Sennrich et al. 2016 (BPE); Radford et al. 2019, section 2.2 (on bytes).
     Example:
         >>> tokenizer = BPETokenizer([(b"l", b"o"), (b"lo", b"w")], special_tokens=["<|endoftext|>"])
@@ -95,17 +92,17 @@ class BPETokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """The largest id plus one; see `unused_ids` for ids that no token has."""
+        """The largest id plus one; see `unused_ids` for ids without a token."""
         return self._bytes_of_id.n_ids
 
     @property
     def unused_ids(self) -> list[int]:
-        """The ids below `vocab_size` that no token has; decoded, they are nothing."""
+        """The ids below `vocab_size` without a token; they decode to nothing."""
         return [id_ for id_ in range(self.vocab_size) if id_ not in self._bytes_of_id]
 
     @property
     def special_tokens(self) -> dict[str, int]:
-        """The special tokens' strings and ids."""
+        """The special tokens and their ids."""
         return dict(self._special_tokens)
 
     @property
@@ -115,13 +112,13 @@ class BPETokenizer:
 
     @property
     def begin_of_text_id(self) -> int | None:
-        """The id that the model expects before every text, or None; `encode` leaves it to the caller."""
+        """The id that the model expects before every text, or None; `encode` does not add it."""
         token = self.variant.begin_of_text
         return None if token is None else self._special_tokens[token]
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 of all that decides the ids; the engine does not matter."""
+        """Sha256 of everything that determines the ids; the engine does not."""
         steps = [replace(s, trim_offsets=True) if isinstance(s, ByteLevel) else s for s in self.variant.steps]
         value = self._to_json(replace(self.variant, steps=tuple(steps), kept={}))
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
@@ -147,8 +144,7 @@ class BPETokenizer:
         return [self.encode(text, allowed_special=allowed_special) for text in texts]
 
     def decode(self, ids: Iterable[SupportsIndex], *, errors: str = "replace") -> str:
-        """Text of any ids; where their bytes are not UTF-8, U+FFFD stands in (`errors` as in
-        bytes.decode)."""
+        """Text of the ids; invalid UTF-8 becomes U+FFFD (`errors` as in bytes.decode)."""
         return self.decode_bytes(ids).decode("utf-8", errors=errors)
 
     def decode_bytes(self, ids: Iterable[SupportsIndex]) -> bytes:
@@ -163,11 +159,11 @@ class BPETokenizer:
         return self.decode_bytes([id_])
 
     def stream_decoder(self) -> StreamDecoder:
-        """A decoder for ids that arrive one by one."""
+        """A decoder for ids that arrive one at a time."""
         return StreamDecoder(self._bytes_of_id)
 
     def save(self, path: str | Path) -> None:
-        """Write a `tokenizer.json` that Hugging Face's `tokenizers` loads with equal ids."""
+        """Write a `tokenizer.json` with which Hugging Face's `tokenizers` gives the same ids."""
         write_json(path, self._to_json(self.variant), error=TokenizerError)
 
     def _encode_part(self, text: str, ids: list[int]) -> None:
@@ -190,7 +186,7 @@ class BPETokenizer:
         return merged
 
     def _byte_ids(self, text: bytes) -> list[int]:
-        """The first tokens of a piece, one for each byte, but for bytes that the vocabulary lacks."""
+        """The ids of a piece's bytes before any merge, with the rules for bytes that the vocabulary lacks."""
         first = [self._first_ids[byte] for byte in text]
         if _MISSING not in first:
             return first
@@ -207,7 +203,7 @@ class BPETokenizer:
         return ids + unknown
 
     def _fallback(self, byte: int) -> list[int]:
-        """The tokens <0x..> for a missing byte: `tokenizers` spells the bytes of its printable symbol."""
+        """The tokens <0x..> for a missing byte; like `tokenizers`, one for each byte of its printable symbol."""
         names = [b"<0x%02X>" % part for part in to_symbols(bytes([byte])).encode()]
         has_all = self.variant.byte_fallback and all(name in self.vocab for name in names)
         return [self.vocab[name] for name in names] if has_all else []
@@ -224,7 +220,7 @@ class BPETokenizer:
         return bpe_to_json(self.merges, self.vocab, self.added_tokens, variant)
 
     def _find_unknown(self) -> list[int]:
-        """The id that stands for a byte that the vocabulary lacks, if there is one."""
+        """The id that replaces a byte missing from the vocabulary, if there is one."""
         name = self.variant.unk_token
         if name is None or _MISSING not in self._first_ids:
             return []
@@ -232,8 +228,8 @@ class BPETokenizer:
         ids |= {token.content: token.id for token in self.added_tokens}
         if name not in ids:
             raise TokenizerError(
-                f"unk_token must be a token of the vocabulary, got {name!r}, which is none; add it, or leave unk_token "
-                "out to drop the bytes that the vocabulary lacks."
+                f"unk_token must be a token of the vocabulary, got {name!r}; add it, or leave unk_token out to drop "
+                "the bytes that the vocabulary lacks."
             )
         return [ids[name]]
 
@@ -246,16 +242,16 @@ class BPETokenizer:
         is_gpt2 = replace(self.variant, begin_of_text=None) == _GPT2 and _MISSING not in self._first_ids
         if engine == "tiktoken" and not is_gpt2:
             raise ConfigError(
-                'engine="tiktoken" runs GPT-2\'s rules on all 256 bytes only, got a tokenizer with others; use '
+                'engine="tiktoken" supports only GPT-2\'s rules with all 256 bytes, and this tokenizer differs; use '
                 'engine="python".'
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}}  # worker processes fill their own
+        return {**self.__dict__, "_cache": {}}  # each worker process fills its own
 
 
 def number_tokens(merges: Sequence[Merge]) -> dict[bytes, int]:
-    """Ids in the order of learning: the 256 bytes in GPT-2's order, then one token for each merge.
+    """Number the tokens: the 256 bytes in GPT-2's order, then one token for each merge.
 
     Raises: TokenizerError when two merges make the same token.
     """
@@ -263,53 +259,53 @@ def number_tokens(merges: Sequence[Merge]) -> dict[bytes, int]:
     for rank, (left, right) in enumerate(merges):
         if vocab.setdefault(left + right, 256 + rank) != 256 + rank:
             raise TokenizerError(
-                f"each merge must make a new token, found merge number {rank} making {left + right!r} "
-                "again; give the vocabulary with its ids, or drop the merge."
+                f"each merge must make a new token, but merge number {rank} makes {left + right!r} again; "
+                "pass the vocabulary with its ids, or drop the merge."
             )
     return vocab
 
 
 class _BytesOfId(dict[int, bytes]):
-    """The bytes of each id; an id that no token has stands for nothing, one beyond the last is a KeyError."""
+    """The bytes of each id; b"" for an id without a token, a KeyError for one beyond the last."""
 
     n_ids = 0
 
     def __missing__(self, id_: SupportsIndex) -> bytes:
-        number = operator.index(id_)  # a tensor of one number is no key of a dict, but it has an index
+        number = operator.index(id_)  # a scalar tensor does not work as a key, but it has an index
         if not 0 <= number < self.n_ids:
             raise KeyError(id_)
         return self.get(number, b"")
 
 
 def _check_ids(vocab: Mapping[bytes, int], added_tokens: Sequence[AddedToken]) -> _BytesOfId:
-    """Id to bytes, once it is certain that each id belongs to one token.
+    """Map ids to bytes, after checking that each id belongs to one token.
 
-    An added token may be an ordinary one as well, when it is spelt like it and has its id.
+    An added token may also be an ordinary token, if its spelling and its id are the same.
     """
     bytes_of_id = _BytesOfId()
-    added = [(token.content.encode("utf-8"), token.id) for token in added_tokens if _is_fine(token, vocab)]
+    added = [
+        (token.content.encode("utf-8"), token.id) for token in added_tokens if _needs_entry(token, vocab)
+    ]
     for token, id_ in (*vocab.items(), *added):
         if type(id_) is not int or not 0 <= id_ < _MAX_IDS:
             raise TokenizerError(
-                f"ids must be whole numbers from 0 to {_MAX_IDS - 1}, found {id_!r} for {token!r}; the vocabulary is "
-                "damaged."
+                f"ids must be integers from 0 to {_MAX_IDS - 1}, got {id_!r} for {token!r}; the vocabulary is damaged."
             )
         if id_ in bytes_of_id:
             raise TokenizerError(
-                f"each id must belong to one token, found {id_} for {bytes_of_id[id_]!r} and for "
-                f"{token!r}; give one of them another id."
+                f"id {id_} belongs to both {bytes_of_id[id_]!r} and {token!r}; give one of them another id."
             )
         bytes_of_id[id_] = token
     if not bytes_of_id:
-        raise TokenizerError("a vocabulary must hold at least one token, got none; the file is cut short.")
+        raise TokenizerError("the vocabulary has no tokens; the file is truncated.")
     bytes_of_id.n_ids = max(bytes_of_id) + 1
     return bytes_of_id
 
 
-def _is_fine(token: AddedToken, vocab: Mapping[bytes, int]) -> bool:
+def _needs_entry(token: AddedToken, vocab: Mapping[bytes, int]) -> bool:
     """Whether an added token needs an entry of its own.
 
-    Raises: TokenizerError for an empty one, and for one that takes an ordinary token's place.
+    Raises: TokenizerError for an empty token, and for one that would replace an ordinary token.
     """
     check_unicode(token.content)
     same = from_symbols(token.content, where="") if is_spelt_in_symbols(token.content) else None
@@ -317,6 +313,6 @@ def _is_fine(token: AddedToken, vocab: Mapping[bytes, int]) -> bool:
         return False
     if not token.content or (same is not None and token.content.encode("utf-8") in vocab):
         raise TokenizerError(
-            f"a special token must not be empty or equal an ordinary token, found {token.content!r}; rename it."
+            f"a special token must not be empty or equal to an ordinary token, got {token.content!r}; rename it."
         )
     return True

@@ -1,8 +1,8 @@
-"""A printable symbol for each of the 256 bytes, as GPT-2's files and `tokenizer.json` spell their tokens.
+"""Spell tokens in printable characters, one for each of the 256 bytes, as GPT-2's files and `tokenizer.json` do.
 
-A token is a string of bytes, often not valid UTF-8 and often with a space in front. To write such tokens in a
-text file, GPT-2 gives every byte one visible character: printable Latin-1 bytes stand for themselves, the
-other 68 bytes get the characters from U+0100 on. So a space (byte 32) is written as Ġ and a newline as Ċ.
+A token is a string of bytes, often not valid UTF-8 and often with a space in front. To write tokens in a text file,
+GPT-2 gives every byte a visible character: printable Latin-1 bytes are written as they are, the other 68 bytes as the
+characters from U+0100 on. A space (byte 32) becomes Ġ and a newline Ċ.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ _HIDDEN = tuple(byte for byte in range(256) if byte not in _PRINTABLE)
 
 # GPT-2 numbers its byte tokens in this order: id 0 is "!", id 220 is the space.
 BYTES_IN_ID_ORDER = tuple(bytes([byte]) for byte in _PRINTABLE + _HIDDEN)
+ID_OF_BYTE = bytes((_PRINTABLE + _HIDDEN).index(byte) for byte in range(256))
 
 _SYMBOL_OF_BYTE = {byte: chr(byte) for byte in _PRINTABLE}
 _SYMBOL_OF_BYTE |= {byte: chr(256 + i) for i, byte in enumerate(_HIDDEN)}
@@ -31,10 +32,9 @@ def to_symbols(token: bytes) -> str:
 
 
 def from_symbols(symbols: str, *, where: str) -> bytes:
-    """The bytes that a token's printable symbols stand for; `where` names the file in an error.
+    """The bytes of a token written in printable symbols; `where` names the file in an error.
 
-    Raises: TokenizerError when a character is none of the 256 symbols.
-
+    Raises: TokenizerError for a character that is not one of the 256 symbols.
     Example:
         >>> from_symbols("Ġthe", where="an example")
         b' the'
@@ -44,7 +44,7 @@ def from_symbols(symbols: str, *, where: str) -> bytes:
     except KeyError:
         position = next(i for i, symbol in enumerate(symbols) if ord(symbol) not in _BYTE_OF_SYMBOL)
         raise TokenizerError(
-            f"{where} must spell tokens in GPT-2's 256 byte symbols, found {symbols[position]!r} at "
+            f"{where} must spell tokens in GPT-2's 256 byte symbols, got {symbols[position]!r} at "
             f"character {position} of token {symbols!r}; the file is damaged or belongs to another kind of "
             "tokenizer."
         ) from None

@@ -1,4 +1,4 @@
-"""The byte-level BPE of known model families: what a file without such settings leaves to the reader's knowledge.
+"""The BPE rules of known model families, for tokenizer files that do not state them.
 
 Source: the tokenizer.json files that the families' authors published.
 """
@@ -9,7 +9,7 @@ from scratchlm.tokenizers.huggingface_json import BPEVariant
 from scratchlm.tokenizers.normalizers import NFC
 from scratchlm.tokenizers.pretokenizer import ByteLevel, Digits, steps_of
 
-LLAMA3_PATTERN = (  # GPT-4's cl100k pattern, but for possessive repeats, which cut the same
+LLAMA3_PATTERN = (  # GPT-4's cl100k pattern without its possessive quantifiers, which split in the same way
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )

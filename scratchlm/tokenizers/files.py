@@ -1,7 +1,8 @@
-"""Reading any tokenizer file or folder."""
+"""Load a tokenizer from any file or folder that holds one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -14,61 +15,57 @@ from scratchlm.tokenizers.huggingface_json import BPEParts, bpe_from_json, words
 from scratchlm.tokenizers.vocab_and_merges import MERGES_FILE, VOCAB_FILE, read_vocab_and_merges
 from scratchlm.tokenizers.word import LosslessWordTokenizer, StrictWordTokenizer, WordTokenizer
 
-META_FILE = "meta.pkl"  # of nanoGPT's character-level data
+META_FILE = "meta.pkl"  # of nanoGPT's character-level data sets
 MAX_META_BYTES = 16 << 20
+Engine = Literal["python", "tiktoken"]
 WordTokenizers = StrictWordTokenizer | WordTokenizer | LosslessWordTokenizer
 _WORD_CLASSES = {kind.__name__: kind for kind in (StrictWordTokenizer, WordTokenizer, LosslessWordTokenizer)}
+_HUGGING_FACE_PAIR, _OPENAI_PAIR = (VOCAB_FILE, MERGES_FILE), ("encoder.json", "vocab.bpe")
 
 
-def load_tokenizer(
-    path: str | Path, *, engine: Literal["python", "tiktoken"] = "python"
-) -> BPETokenizer | WordTokenizers:
-    """The tokenizer that a `tokenizer.json`, or a folder, describes.
+def load_tokenizer(path: str | Path, *, engine: Engine = "python") -> BPETokenizer | WordTokenizers:
+    """Load the tokenizer of a `tokenizer.json`, a folder or a `meta.pkl`.
 
-    Reads what our tokenizers save, byte-level BPE of Hugging Face, with equal ids (`tokenizer.json`, or a folder with
+    Reads what this package saves, byte-level BPE of Hugging Face with equal ids (`tokenizer.json`, or a folder with
     `vocab.json` and `merges.txt`), OpenAI's `encoder.json` with `vocab.bpe`, and nanoGPT's `meta.pkl`, whose pickle
-    is not run.
-    engine: for BPE, who runs the merges; see BPETokenizer.
-    Raises: TokenizerError naming the file and what is damaged, or which setting of it we do not have.
+    is not executed.
+    engine: what runs the merges of BPE; see BPETokenizer.
+    Raises: TokenizerError naming the file and the part that is damaged or not supported.
     """
     path = Path(path)
     if path.suffix == ".pkl":
         return characters_of_nanogpt(path)
     if path.is_dir() and not (path / "tokenizer.json").is_file():
-        if (path / VOCAB_FILE).is_file() and (path / MERGES_FILE).is_file():
+        if _has_files(path, _HUGGING_FACE_PAIR):
             return _build(read_vocab_and_merges(path), where=path, engine=engine)
-        if (path / "encoder.json").is_file() and (path / "vocab.bpe").is_file():
+        if _has_files(path, _OPENAI_PAIR):
             return load_gpt2_tokenizer(path / "encoder.json", path / "vocab.bpe", engine=engine)
     if path.is_dir():
         path = path / "tokenizer.json"
     value = read_json(path, max_bytes=MAX_TOKENIZER_BYTES, error=TokenizerError)
     model = value.get("model") if isinstance(value, dict) else None
     if not isinstance(model, dict):
-        raise TokenizerError(f"{path} must be a tokenizer.json, found no model in it; check the path.")
+        raise TokenizerError(f"{path} is not a tokenizer.json: it has no model; check the path.")
     kind = model.get("type", "BPE" if "merges" in model else None)  # old files do not name the type
     if kind not in ("BPE", "WordLevel"):
         raise TokenizerError(
-            f"{path} must hold a BPE or WordLevel model, found {kind!r}; use the `tokenizers` package for it."
+            f"{path} must hold a BPE or WordLevel model, got {kind!r}; use the `tokenizers` package for it."
         )
-    parts = (
-        bpe_from_json(value, where=str(path)) if kind == "BPE" else words_from_json(value, where=str(path))
-    )
-    return _build(parts, where=path, engine=engine)
+    read = bpe_from_json if kind == "BPE" else words_from_json
+    return _build(read(value, where=str(path)), where=path, engine=engine)
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether `load_tokenizer` finds the files of a tokenizer in a folder."""
-    pairs = ((VOCAB_FILE, MERGES_FILE), ("encoder.json", "vocab.bpe"))
-    return (folder / "tokenizer.json").is_file() or any(
-        (folder / vocab).is_file() and (folder / merges).is_file() for vocab, merges in pairs
-    )
+    """Whether a folder holds files that `load_tokenizer` can load."""
+    return any(_has_files(folder, names) for names in (("tokenizer.json",), _HUGGING_FACE_PAIR, _OPENAI_PAIR))
+
+
+def _has_files(folder: Path, names: Iterable[str]) -> bool:
+    return all((folder / name).is_file() for name in names)
 
 
 def _build(
-    parts: BPEParts | tuple[str, dict[str, int], dict[str, int]],
-    *,
-    where: Path,
-    engine: Literal["python", "tiktoken"],
+    parts: BPEParts | tuple[str, dict[str, int], dict[str, int]], *, where: Path, engine: Engine
 ) -> BPETokenizer | WordTokenizers:
     try:
         if not isinstance(parts, BPEParts):
@@ -84,9 +81,9 @@ def _build(
 
 
 def characters_of_nanogpt(path: Path) -> LosslessWordTokenizer:
-    """The character tokenizer in nanoGPT's `meta.pkl`: a vocabulary of single characters.
+    """Load nanoGPT's character tokenizer, a vocabulary of single characters, from its `meta.pkl`.
 
-    Raises: TokenizerError for a file that is missing, damaged or of another kind; nothing in it runs.
+    Raises: TokenizerError for a file that is missing, damaged or of another kind; nothing in it is executed.
     """
     try:
         data = path.read_bytes() if path.stat().st_size <= MAX_META_BYTES else b""
@@ -97,14 +94,14 @@ def characters_of_nanogpt(path: Path) -> LosslessWordTokenizer:
         meta = reader.read()
     except CheckpointError as cause:
         raise TokenizerError(
-            f"{path} must be nanoGPT's meta.pkl, a pickle of plain values below {MAX_META_BYTES:,} bytes, got "
-            f"another file ({cause}); take the one that its prepare.py wrote."
+            f"{path} is not nanoGPT's meta.pkl, a pickle of plain values of at most {MAX_META_BYTES:,} bytes "
+            f"({cause}); use the file that its prepare.py wrote."
         ) from cause
     ids = meta.get("stoi") if isinstance(meta, dict) else None
     if not isinstance(ids, dict) or not all(isinstance(char, str) and len(char) == 1 for char in ids):
         raise TokenizerError(
-            f"{path} must hold nanoGPT's stoi, an id for each character, got {str(meta)[:80]!r}; take the meta.pkl of "
-            "character-level data."
+            f"{path} must hold nanoGPT's stoi, an id for each character, got {str(meta)[:80]!r}; use the meta.pkl "
+            "of a character-level data set."
         )
     try:
         return LosslessWordTokenizer(ids)
@@ -115,12 +112,12 @@ def characters_of_nanogpt(path: Path) -> LosslessWordTokenizer:
 def _build_words(class_name: str, vocab: dict[str, int], special_tokens: dict[str, int]) -> WordTokenizers:
     if class_name not in _WORD_CLASSES:
         raise TokenizerError(
-            f"a word tokenizer must be one of {', '.join(_WORD_CLASSES)}, found {class_name!r}; "
+            f"a word tokenizer must be one of {', '.join(_WORD_CLASSES)}, got {class_name!r}; "
             "the file comes from another version."
         )
     tokenizer = _WORD_CLASSES[class_name](vocab)
     if tokenizer.special_tokens != special_tokens:
         raise TokenizerError(
-            f"added_tokens must be {tokenizer.special_tokens}, found {special_tokens}; the file is damaged."
+            f"added_tokens must be {tokenizer.special_tokens}, got {special_tokens}; the file is damaged."
         )
     return tokenizer

@@ -1,4 +1,4 @@
-"""GPT-2's own tokenizer, from the two files that OpenAI published."""
+"""Load GPT-2's tokenizer from the two files that OpenAI published."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ def load_gpt2_tokenizer(
 ) -> BPETokenizer:
     """GPT-2's 50,257 tokens: 256 bytes, 50,000 merges and <|endoftext|>.
 
-    encoder_json: every token's id; elsewhere the file is called `vocab.json`.
-    vocab_bpe: the merges in their order; elsewhere `merges.txt`.
+    encoder_json: every token's id; other programs call the file `vocab.json`.
+    vocab_bpe: the merges in order; other programs call the file `merges.txt`.
     Raises: TokenizerError naming file and place when one is missing or damaged, or they do not belong together.
     Source: OpenAI's GPT-2 release; ids equal tiktoken's "gpt2".
     """
     vocab = _read_vocab(Path(encoder_json))
     end_of_text = END_OF_TEXT.encode()
     special_tokens = {END_OF_TEXT: vocab.pop(end_of_text)} if end_of_text in vocab else {}
-    merges = read_merges(Path(vocab_bpe), most=len(vocab))
+    merges = read_merges(Path(vocab_bpe), limit=len(vocab))
     if len(vocab) != 256 + len(merges):
         raise TokenizerError(
-            f"{encoder_json} and {vocab_bpe} must belong together, found {len(vocab)} tokens, but "
-            f"{len(merges)} merges and 256 bytes make {256 + len(merges)}; one of them is cut short: fetch "
-            "both again."
+            f"{encoder_json} and {vocab_bpe} do not belong together: {len(merges)} merges and 256 bytes make "
+            f"{256 + len(merges)} tokens, but the vocabulary has {len(vocab)}; one is truncated: fetch both again."
         )
     try:
         return BPETokenizer(merges, vocab=vocab, special_tokens=special_tokens, engine=engine)
@@ -43,23 +42,21 @@ def load_gpt2_tokenizer(
 def _read_vocab(path: Path) -> dict[bytes, int]:
     value = read_json(path, max_bytes=MAX_SETTINGS_BYTES, error=TokenizerError)
     if not isinstance(value, dict):
-        raise TokenizerError(
-            f"{path} must map tokens to ids, found a {type(value).__name__}; fetch it again."
-        )
+        raise TokenizerError(f"{path} must map tokens to ids, got a {type(value).__name__}; fetch it again.")
     return {from_symbols(symbols, where=str(path)): id_ for symbols, id_ in value.items()}
 
 
-def read_merges(path: Path, *, most: int) -> list[Merge]:
-    """The merges of a file with one a line, `Ġ t`, after a `#version` line that may be missing.
+def read_merges(path: Path, *, limit: int) -> list[Merge]:
+    """Read merges, one per line as `Ġ t`, after an optional `#version` line.
 
-    Each merge makes a token: more than `most` are too many, and what follows is not read.
-    Raises: TokenizerError naming the line that holds no two tokens.
+    limit: number of merges after which reading stops.
+    Raises: TokenizerError naming the line that does not hold two tokens.
     """
     merges: list[Merge] = []
     text = read_utf8(path, max_bytes=MAX_SETTINGS_BYTES, error=TokenizerError)
     for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
         line = line.removesuffix("\n")
-        if len(merges) == most:
+        if len(merges) == limit:
             break
         if (number == 1 and line.startswith("#version")) or not line.strip():
             continue
@@ -67,7 +64,7 @@ def read_merges(path: Path, *, most: int) -> list[Merge]:
         parts = line.rstrip("\r").split(" ")
         if len(parts) != 2 or not all(parts):
             raise TokenizerError(
-                f"{where} must hold two tokens with one space between, found {line!r}; fetch the file again."
+                f"{where} must hold two tokens separated by one space, got {line!r}; fetch the file again."
             )
         merges.append((from_symbols(parts[0], where=where), from_symbols(parts[1], where=where)))
     return merges

@@ -1,8 +1,8 @@
-"""`tokenizer.json`, the file format of Hugging Face `tokenizers`: what our tokenizers become in it, and back.
+"""Read and write `tokenizer.json`, the file format of Hugging Face `tokenizers`.
 
-Such a file can describe many kinds of tokenizers. We write byte-level BPE and word-level ones, and read
-byte-level BPE of anyone; a part that would change ids and that we do not have is an error, never ignored.
-`truncation` and `padding` are kept for whoever builds batches; `encode` does neither, like transformers unless asked.
+The format describes many kinds of tokenizers. This module writes byte-level BPE and word-level tokenizers, and reads
+byte-level BPE from any program. A part that affects ids and is not supported is an error, never ignored. `truncation`
+and `padding` are kept when a file is read and written again; `encode` does neither.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from scratchlm.tokenizers.pretokenizer import STEPS, ByteLevel, Step
 from scratchlm.tokenizers.special_tokens import UNKNOWN
 
 _DECODER = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-_MAX_GROWTH = 1000  # of a text by replacements one after the other, which a hostile file multiplies
+_MAX_GROWTH = 1000  # of a text by successive replacements, whose growth multiplies
 _KEPT = ("truncation", "padding", "post_processor")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BPEVariant:
-    """Where a family's byte-level BPE differs from GPT-2's."""
+    """How a family's byte-level BPE differs from GPT-2's."""
 
-    normalizers: tuple[Normalizer, ...] = ()  # changes to the text before it is cut, such as NFC in Qwen
-    steps: tuple[Step, ...] = (ByteLevel(),)  # how text is cut before merging
-    ignore_merges: bool = False  # a piece that is a token is that token, as in Llama 3
+    normalizers: tuple[Normalizer, ...] = ()  # changes to the text before it is split, such as NFC in Qwen
+    steps: tuple[Step, ...] = (ByteLevel(),)  # how text is split before merging
+    ignore_merges: bool = False  # a piece that is a token becomes that token, as in Llama 3
     unk_token: str | None = (
-        None  # stands for a byte that the vocabulary lacks; without it such a byte is dropped
+        None  # replaces a byte that the vocabulary lacks; without it such a byte is dropped
     )
     fuse_unk: bool = False  # one unk_token for a run of such bytes
-    byte_fallback: bool = False  # tokens such as <0x0A> stand for such bytes, if there are any
+    byte_fallback: bool = False  # tokens such as <0x0A> replace such bytes, where the vocabulary has them
     begin_of_text: str | None = None  # the special token that the family's template puts first, as in Llama 3
     kept: Mapping[str, Any] = field(
         default_factory=dict, compare=False
@@ -45,7 +45,7 @@ class BPEVariant:
 
 
 class BPEParts(NamedTuple):
-    """What a BPE tokenizer is made of."""
+    """The parts from which a BPETokenizer is built."""
 
     merges: list[Merge]
     vocab: dict[bytes, int]
@@ -59,17 +59,17 @@ def bpe_to_json(
     added_tokens: Sequence[AddedToken],
     variant: BPEVariant,
 ) -> dict[str, Any]:
-    """The value to write as `tokenizer.json`.
+    """The content of `tokenizer.json` for a BPE tokenizer.
 
     Raises: TokenizerError when an added token is spelt like an ordinary one with another id, which the format cannot
-        tell apart.
+        express.
     """
     symbols = {to_symbols(token): id_ for token, id_ in vocab.items()}
     for token in added_tokens:
         if symbols.setdefault(token.content, token.id) != token.id:
             raise TokenizerError(
-                f"tokenizer.json spells every token once, found the added token {token.content!r} equal to the "
-                "spelling of an ordinary token; rename it."
+                f"the added token {token.content!r} is spelt like an ordinary token, which tokenizer.json cannot "
+                "express; rename it."
             )
     model = {
         "type": "BPE",
@@ -92,9 +92,9 @@ def bpe_to_json(
 
 
 def bpe_from_json(value: Mapping[str, Any], *, where: str) -> BPEParts:
-    """The parts of a byte-level BPE tokenizer from the value of a `tokenizer.json`.
+    """Read the parts of a byte-level BPE tokenizer from the content of a `tokenizer.json`.
 
-    Raises: TokenizerError naming the file and the part that is damaged or that we do not have.
+    Raises: TokenizerError naming the file and the part that is damaged or not supported.
     """
     model = _get(value, "model", dict, where)
     for key, allowed in (
@@ -120,8 +120,8 @@ def bpe_from_json(value: Mapping[str, Any], *, where: str) -> BPEParts:
     growth = math.prod(len(step.content) or 1 for step in normalizers if isinstance(step, Replace))
     if growth > _MAX_GROWTH:
         raise TokenizerError(
-            f"{where} must not make a text more than {_MAX_GROWTH} times as long, got replacements that may make it "
-            f"{growth:,} times as long; take another copy."
+            f"{where}: the replacements may make a text {growth:,} times as long, and {_MAX_GROWTH} is the limit; "
+            "use another copy."
         )
     unk_token = model.get("unk_token") or None
     variant = BPEVariant(
@@ -140,9 +140,9 @@ def bpe_from_json(value: Mapping[str, Any], *, where: str) -> BPEParts:
 def ordinary_tokens(
     symbols: Mapping[str, int], added_tokens: Sequence[AddedToken], merges: Sequence[Merge]
 ) -> dict[bytes, int]:
-    """The ordinary tokens. An added token's string is one of them only where merges need it.
+    """The bytes and ids of the ordinary tokens; an added token is one of them only if merges need it.
 
-    A token with characters that no byte has can never come out of a text; its id still stands for these characters.
+    A token with characters that are no byte symbols is never produced by encoding; its id still decodes to them.
     """
     added = {token.content for token in added_tokens}
     needed = {part for left, right in merges for part in (left, right, left + right)} if added else set()
@@ -153,27 +153,27 @@ def ordinary_tokens(
         if token not in added or (is_spelt and text in needed):
             if text in vocab:
                 raise TokenizerError(
-                    f"a vocabulary must hold each token once, got {vocab[text]!r} and {id_!r} for {text!r}, once in "
-                    "byte symbols and once as it is; list the latter among the added tokens."
+                    f"the vocabulary has {text!r} twice, with ids {vocab[text]!r} and {id_!r}, once in byte symbols "
+                    "and once as it is; list the latter among the added tokens."
                 )
             vocab[text] = id_
     return vocab
 
 
 def number_added_tokens(entries: Any, symbols: Mapping[str, int], *, where: str) -> list[AddedToken]:
-    """The added tokens, numbered as `tokenizers` does: as in the vocabulary, else one after the other behind it.
+    """Number the added tokens as `tokenizers` does: by the vocabulary, or else with the next ids after it.
 
-    Where a hole in the vocabulary's ids would give a number out twice, the entry's own id counts.
+    Where a gap in the vocabulary's ids would make two ids equal, the entry's own id is used.
     entries: objects with content, id and flags, as the file lists them.
 
-    Raises: TokenizerError when the file says something else of a token of the vocabulary.
+    Raises: TokenizerError when an entry contradicts the vocabulary.
     """
     tokens: dict[str, AddedToken] = {}
     next_id, taken = len(symbols), {id_ for id_ in symbols.values() if isinstance(id_, int)}
     for entry in _get({"added_tokens": entries or []}, "added_tokens", list, where):
         if not isinstance(entry, dict):
             raise TokenizerError(
-                f"{where} must hold added_tokens as objects, found {entry!r}; the file is damaged."
+                f"{where}: added_tokens must be objects, got {entry!r}; the file is damaged."
             )
         flags = {key: flag for key, flag in entry.items() if key not in ("content", "id")}
         for key, flag in flags.items():
@@ -182,8 +182,7 @@ def number_added_tokens(entries: Any, symbols: Mapping[str, int], *, where: str)
         content, id_ = _get(entry, "content", str, where), _get(entry, "id", int, where)
         if content in symbols and symbols[content] != id_:
             raise TokenizerError(
-                f"{where} must give {content!r} one id, found {id_} and {symbols[content]!r}; the file is "
-                "damaged."
+                f"{where} gives {content!r} two ids, {id_} and {symbols[content]!r}; the file is damaged."
             )
         if content in tokens or not content:
             continue
@@ -201,7 +200,7 @@ def words_to_json(
     split: str,
     keep_space: bool,
 ) -> dict[str, Any]:
-    """The value to write for a word tokenizer; `class_name` tells us later which one it was."""
+    """The content of `tokenizer.json` for a word tokenizer; `class_name` is stored to read it back."""
     cuts: list[dict[str, Any]] = [
         {"type": "Split", "pattern": {"Regex": split}, "behavior": "Isolated", "invert": False}
     ]
@@ -211,7 +210,7 @@ def words_to_json(
         "type": "WordLevel",
         "vocab": _by_id(vocab),
         "unk_token": UNKNOWN if class_name == "WordTokenizer" else "",
-        "scratchlm": {"class": class_name},  # `tokenizers` passes over a key it does not know here
+        "scratchlm": {"class": class_name},  # `tokenizers` ignores an unknown key here
     }
     decoder = {"type": "Fuse"} if keep_space else None
     added = [AddedToken(content=token, id=id_, special=True) for token, id_ in special_tokens.items()]
@@ -219,24 +218,18 @@ def words_to_json(
 
 
 def words_from_json(value: Mapping[str, Any], *, where: str) -> tuple[str, dict[str, int], dict[str, int]]:
-    """Class name, vocabulary and special tokens of a word tokenizer that we wrote."""
+    """Class name, vocabulary and special tokens of a word tokenizer written by `words_to_json`."""
     model = _get(value, "model", dict, where)
     mark = model.get("scratchlm")
     class_name = mark.get("class") if isinstance(mark, dict) else None
     if not isinstance(class_name, str):
         raise TokenizerError(
-            f"{where} must say which of our word tokenizers it holds, found no model.scratchlm.class; "
+            f"{where} has no model.scratchlm.class, which names the kind of word tokenizer; "
             "word-level files of other programs cannot be read."
         )
     vocab = _get(model, "vocab", dict, where)
-    return (
-        class_name,
-        vocab,
-        {
-            token.content: token.id
-            for token in number_added_tokens(value.get("added_tokens"), vocab, where=where)
-        },
-    )
+    added = number_added_tokens(value.get("added_tokens"), vocab, where=where)
+    return class_name, vocab, {token.content: token.id for token in added}
 
 
 def _document(
@@ -264,27 +257,27 @@ def _by_id(ids: Mapping[str, int]) -> dict[str, int]:
 
 
 def _merges(values: list[Any], where: str) -> list[Merge]:
-    """A merge is `["Ġ", "t"]`, or `"Ġ t"` in older files, where a line of merges.txt may have come along."""
+    """A merge is `["Ġ", "t"]`, or `"Ġ t"` in older files, which may also contain the header of merges.txt."""
     merges = []
     for number, pair in enumerate(values):
         if isinstance(pair, str) and pair.startswith("#version"):
             continue
         parts = pair.split(" ") if isinstance(pair, str) else pair
         if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(p, str) and p for p in parts):
-            raise TokenizerError(
-                f"{where} must hold pairs of tokens as merges, found {pair!r} at number {number}."
-            )
+            raise TokenizerError(f"{where}: merges must be pairs of tokens, got {pair!r} at number {number}.")
         merges.append((from_symbols(parts[0], where=where), from_symbols(parts[1], where=where)))
     return merges
 
 
 def _check_decoder(decoder: Any, where: str) -> None:
-    """Bytes are the only way back from ids to text; what joins the text afterwards changes nothing."""
-    steps = (
-        decoder.get("decoders") if isinstance(decoder, dict) and decoder.get("type") == "Sequence" else None
-    )
-    match steps if steps is not None else [decoder]:
-        case [None] | [{"type": "ByteLevel"}] | [{"type": "ByteLevel"}, {"type": "Fuse"}]:
+    """Check that ids decode by their bytes; joining the text afterwards changes nothing."""
+    match decoder:
+        case None | {"type": "ByteLevel"}:
+            return
+        case {
+            "type": "Sequence",
+            "decoders": [{"type": "ByteLevel"}] | [{"type": "ByteLevel"}, {"type": "Fuse"}],
+        }:
             return
     raise unsupported(where, "decoder", decoder)
 
@@ -302,7 +295,7 @@ def _begins_with(token: str, id_: int) -> dict[str, Any]:
 
 
 def _begin_of_text(post_processor: Any, where: str) -> str | None:
-    """The special token that a template puts before every text, or None; what it puts behind is for whoever trains."""
+    """The special token that a template puts before every text, or None; tokens after the text are ignored."""
     steps: list[Any] = [] if post_processor is None else [post_processor]
     if isinstance(post_processor, dict) and post_processor.get("type") == "Sequence":
         steps = _get(post_processor, "processors", list, where)
@@ -314,9 +307,7 @@ def _begin_of_text(post_processor: Any, where: str) -> str | None:
             case {
                 "type": "TemplateProcessing",
                 "single": [{"SpecialToken": {"id": str(token)}}, {"Sequence": _}, *_],
-            }:
-                first = token
-            case {
+            } | {
                 "type": "RobertaProcessing" | "BertProcessing",
                 "cls": [str(token), int()],
                 "sep": [str(), int()],
@@ -331,7 +322,7 @@ def _get(holder: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
     value = holder.get(key)
     if not isinstance(value, kind):
         raise TokenizerError(
-            f"{where} must hold {key!r} as {kind.__name__}, found {value!r:.80}; the file is damaged or no "
+            f"{where}: {key!r} must be of type {kind.__name__}, got {value!r:.80}; the file is damaged or not a "
             "tokenizer.json."
         )
     return value

@@ -1,4 +1,4 @@
-"""Steps of a `tokenizer.json` (normalizers, pre-tokenizers): from their JSON objects to ours, and back."""
+"""Read and write the steps of a `tokenizer.json`: its normalizers and pre-tokenizers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from scratchlm.tokenizers.patterns import Pattern
 
 T = TypeVar("T")
 _MAX_DEPTH = 8  # of a Sequence within a Sequence
-_KINDS = {"bool": bool, "str": str, "Behavior": str, "Pattern": Pattern}  # a field's annotation: its values
+_KINDS = {"bool": bool, "str": str, "Behavior": str, "Pattern": Pattern}  # types by a field's annotation
 
 
 def read_steps(
     value: Any, kinds: Iterable[type[T]], *, section: str, where: str, depth: int = 0
 ) -> tuple[T, ...]:
-    """The steps of a section; its `Sequence` objects, also one within another, become one tuple.
+    """Read the steps of a section; nested `Sequence` objects become one tuple.
 
-    Raises: TokenizerError naming a step or setting that is not among `kinds`, or has a wrong value.
+    Raises: TokenizerError naming a step that is not among `kinds`, or a setting that is unknown or has a wrong value.
     """
     if value is None:
         return ()
@@ -38,7 +38,7 @@ def read_steps(
 
 
 def write_steps(steps: Sequence[Any], *, section: str) -> dict[str, Any] | None:
-    """The section's JSON value: None for no step, the step itself for one, else a `Sequence`."""
+    """The section's JSON value: None for no steps, the step itself for one, otherwise a `Sequence`."""
     written = [
         {"type": type(step).__name__}
         | {entry.name: _to_json(getattr(step, entry.name)) for entry in fields(step)}
@@ -50,10 +50,10 @@ def write_steps(steps: Sequence[Any], *, section: str) -> dict[str, Any] | None:
 
 
 def unsupported(where: str, key: str, value: Any) -> TokenizerError:
-    """The error for a part of the file that would change the ids, and that we do not have."""
+    """The error for a part of the file that affects ids and that this package does not support."""
     return TokenizerError(
-        f"{where} holds {key} = {value!r:.160}, which this package does not have and which would change the ids; use "
-        "the `tokenizers` package for this file."
+        f"{where} has {key} = {value!r:.160}, which affects the ids and is not supported here; "
+        "use the `tokenizers` package for this file."
     )
 
 

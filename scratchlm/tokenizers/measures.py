@@ -1,4 +1,4 @@
-"""How well a vocabulary fits a text: few tokens, whole words, nothing lost."""
+"""Measure how well a tokenizer fits a text: tokens per word, bytes per token, and text lost."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ class TokenizerMeasures:
     """A tokenizer's figures on one text."""
 
     n_tokens: int
-    n_used: int  # entries of the vocabulary that the text needs
+    n_used: int  # distinct ids in the encoded text
     bytes_per_token: (
         float | None
-    )  # of the text as UTF-8; more means shorter rows of ids; None without a token
-    fertility: float | None  # tokens per word between white space; 1 is the least, None without a word
-    characters_kept: float  # the share of characters that are still there after encoding and decoding
-    words_kept: float | None  # the share of words likewise; None without a word
-    vocabulary_used: float  # the same as a share of the vocabulary
+    )  # UTF-8 bytes of the text; higher means shorter sequences; None without a token
+    fertility: float | None  # tokens per word between white space; at least 1, None without a word
+    characters_kept: float  # share of the characters that survive encoding and decoding
+    words_kept: float | None  # share of the words that survive; None without a word
+    vocabulary_used: float  # n_used as a share of the vocabulary
 
 
 def tokenizer_measures(tokenizer: Tokenizer, text: str, *, ids: list[int] | None = None) -> TokenizerMeasures:
-    """Measure a tokenizer on a text; `ids` are the text's, when they are known already.
+    """Measure a tokenizer on a text; pass `ids` if the text is already encoded.
 
-    What is kept is counted without regard to order. A byte-level vocabulary keeps everything; one of words loses white
-    space, and words that it does not know.
+    Characters and words kept are counted without regard to order. A byte-level vocabulary keeps everything; a word
+    vocabulary loses white space and unknown words.
     Source: fertility as in Rust et al. 2021, section 4.
-    Raises: DataError for an empty text; TokenizerError when the tokenizer refuses it.
+    Raises: DataError for an empty text; TokenizerError when the tokenizer cannot encode it.
     Example:
         >>> from scratchlm.tokenizers.word import WordTokenizer
         >>> measures = tokenizer_measures(WordTokenizer({"a": 0, "b": 1, "c": 2, "<|unk|>": 3}), "a b a d")
@@ -42,7 +42,7 @@ def tokenizer_measures(tokenizer: Tokenizer, text: str, *, ids: list[int] | None
         (1.0, 0.75, 0.75)
     """
     if not text:
-        raise DataError("a tokenizer is measured on a text, found an empty one; give some words.")
+        raise DataError("the text to measure a tokenizer on is empty; give some words.")
     ids = tokenizer.encode(text) if ids is None else ids
     decoded = tokenizer.decode(ids)
     words = text.split()

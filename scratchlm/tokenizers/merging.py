@@ -1,8 +1,7 @@
-"""Applying learned merges: how the bytes of one piece of text become tokens.
+"""Apply learned merges to the bytes of one piece of text.
 
-The rule is short: of all neighbours that have a merge, join those of the lowest rank (learned first), the
-leftmost of them, until no neighbours have a merge. The two functions here follow it; they differ only in what
-they cost.
+Of all neighbours that have a merge, join the pair of the lowest rank (learned first), the leftmost if it occurs
+several times, until no neighbours have a merge. The two functions here follow this rule and differ only in cost.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from scratchlm.core.errors import TokenizerError
 
 Merge = tuple[bytes, bytes]
 
-# Longer pieces go to merge_long; here both take equal time (random letters, GPT-2's merges).
+# Longer pieces go to merge_long; at this length both take the same time (random letters, GPT-2's merges).
 LONG_PIECE_BYTES = 64
 _NO_RANK = 1 << 60
 
@@ -31,25 +30,22 @@ class MergeTable:
             for token in (left, right, left + right):
                 if token not in vocab:
                     raise TokenizerError(
-                        f"merges must join tokens of the vocabulary, got merge number {rank} (counted from 0) of "
-                        f"{left!r} and {right!r}, but the vocabulary has no token {token!r}; the file is damaged "
-                        "or its parts do not belong together."
+                        f"merge number {rank} (counted from 0) joins {left!r} and {right!r}, but the vocabulary has "
+                        f"no token {token!r}; the file is damaged or its parts do not belong together."
                     )
         pairs = [(vocab[left], vocab[right]) for left, right in merges]
         self.joined = [vocab[left + right] for left, right in merges]  # by rank
-        self.ranks = {
-            pair: rank for rank, pair in enumerate(pairs)
-        }  # of a merge listed twice, the later counts
+        self.ranks = {pair: rank for rank, pair in enumerate(pairs)}  # the later of two equal merges counts
 
     def apply(self, ids: list[int]) -> list[int]:
-        """Merge the byte ids of one piece until nothing is left to merge; the list given is used up."""
+        """Merge the byte ids of one piece until nothing is left to merge; changes the list in place."""
         return merge_short(ids, self) if len(ids) <= LONG_PIECE_BYTES else merge_long(ids, self)
 
 
 def merge_short(ids: list[int], table: MergeTable) -> list[int]:
-    """Merge a piece of ordinary length: find the best neighbours, join them, repeat.
+    """Merge a piece of ordinary length: find the best pair, join it, repeat.
 
-    Every round looks at all neighbours, so n bytes cost n * n steps, each of them a fast built-in.
+    Every round scans all pairs, so n bytes cost n * n steps, each of them a fast built-in.
     """
     rank_of = table.ranks.get
     ranks = list(map(rank_of, pairwise(ids), repeat(_NO_RANK)))  # ranks[i] belongs to ids[i], ids[i + 1]
@@ -71,11 +67,11 @@ def merge_long(ids: list[int], table: MergeTable) -> list[int]:
     """Merge a piece of any length: n bytes cost about n * log(n) steps.
 
     The tokens form a linked list. A heap holds, for every pair that has a merge, its rank and the place of its left
-    part as one number, rank * n + place, which compares faster than a tuple; an entry whose pair is gone by the time
-    it comes up is passed over.
+    part as one number, rank * n + place, which compares faster than a tuple. An entry whose pair no longer exists when
+    it reaches the top is skipped.
     """
     n = len(ids)
-    ids.append(-1)  # sentinel: the neighbour on either side of the piece, part of no merge
+    ids.append(-1)  # sentinel: the neighbour on either side of the piece, which has no merge
     before = [*range(-1, n)]
     after = [*range(1, n + 1), n]
     rank_of = table.ranks.get

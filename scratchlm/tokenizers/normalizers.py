@@ -1,6 +1,6 @@
-"""Changing text before it is cut: the normalizers of `tokenizer.json` that Python can run exactly.
+"""Change text before it is split: the normalizers of `tokenizer.json` that Python can run exactly.
 
-Each is named as in the file and changes one string into another.
+Each class has the name and the settings that it has in the file; calling it returns the changed text.
 """
 
 from __future__ import annotations
@@ -18,76 +18,69 @@ _SPACE = regex.compile(r"\p{White_Space}")
 
 
 class Normalizer(Protocol):
-    """A change of text."""
+    """A function from text to text."""
 
-    def normalized(self, text: str) -> str:
-        """The text after the change."""
+    def __call__(self, text: str) -> str:
+        """Return the changed text."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class NFC:
-    """Put letters and their accents together, as Qwen does."""
+class _UnicodeForm:
+    """Normalize to the Unicode form that gives the class its name."""
 
-    def normalized(self, text: str) -> str:
-        """The text in Unicode's form of this name."""
-        return unicodedata.normalize("NFC", text)
+    __slots__ = ()
 
-
-@dataclass(frozen=True, slots=True)
-class NFD:
-    """Take letters and their accents apart."""
-
-    def normalized(self, text: str) -> str:
-        """The text in Unicode's form of this name."""
-        return unicodedata.normalize("NFD", text)
+    def __call__(self, text: str) -> str:
+        return unicodedata.normalize(type(self).__name__, text)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
-class NFKC:
-    """Put letters and accents together, and write variants of a character (ligatures, widths) in its plain form."""
-
-    def normalized(self, text: str) -> str:
-        """The text in Unicode's form of this name."""
-        return unicodedata.normalize("NFKC", text)
+class NFC(_UnicodeForm):
+    """Compose letters and their accents, as Qwen does."""
 
 
 @dataclass(frozen=True, slots=True)
-class NFKD:
-    """Take letters and accents apart, and write variants of a character in its plain form."""
+class NFD(_UnicodeForm):
+    """Decompose letters and their accents."""
 
-    def normalized(self, text: str) -> str:
-        """The text in Unicode's form of this name."""
-        return unicodedata.normalize("NFKD", text)
+
+@dataclass(frozen=True, slots=True)
+class NFKC(_UnicodeForm):
+    """Compose letters and accents, and replace variants of a character (ligatures, widths) by its plain form."""
+
+
+@dataclass(frozen=True, slots=True)
+class NFKD(_UnicodeForm):
+    """Decompose letters and accents, and replace variants of a character by its plain form."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lowercase:
-    """Write small letters."""
+    """Convert each character to lower case by itself: a sigma at the end of a word is not special."""
 
-    def normalized(self, text: str) -> str:
-        """The text in small letters, each for itself: a sigma at the end of a word is not special."""
+    def __call__(self, text: str) -> str:
+        """Return the changed text."""
         return "".join(map(str.lower, text))
 
 
 @dataclass(frozen=True, slots=True)
 class StripAccents:
-    """Drop combining marks; after NFD these are the accents."""
+    """Remove combining marks; after NFD these are the accents."""
 
-    def normalized(self, text: str) -> str:
-        """The text without them."""
+    def __call__(self, text: str) -> str:
+        """Return the changed text."""
         return "".join(char for char in text if unicodedata.category(char)[0] != "M")
 
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """Drop white space at the ends."""
+    """Remove white space at the ends."""
 
     strip_left: bool
     strip_right: bool
 
-    def normalized(self, text: str) -> str:
-        """The text without it."""
+    def __call__(self, text: str) -> str:
+        """Return the changed text."""
         start, end = 0, len(text)
         while self.strip_left and start < end and _SPACE.match(text, start):
             start += 1
@@ -98,53 +91,46 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class Prepend:
-    """Put a string in front of a text that is not empty."""
+    """Put a string in front of text that is not empty."""
 
     prepend: str
 
-    def normalized(self, text: str) -> str:
-        """The text with it."""
+    def __call__(self, text: str) -> str:
+        """Return the changed text."""
         return self.prepend + text if text else text
 
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """Write another string for every match of a pattern.
+    """Replace every match of a pattern by a string.
 
-    Raises: ConfigError for a pattern that is no regular expression or would fill the memory.
+    Raises: ConfigError for an invalid regular expression, or one that would fill the memory.
     """
 
     pattern: Pattern
     content: str
 
     def __post_init__(self) -> None:
-        _ = self.pattern.compiled
+        _ = self.pattern.compiled  # an invalid pattern is reported now, not at the first text
 
-    def normalized(self, text: str) -> str:
-        """The text after it."""
+    def __call__(self, text: str) -> str:
+        """Return the changed text."""
         return str(self.pattern.compiled.sub(lambda _: self.content, text))
 
 
 NORMALIZERS: tuple[type[Normalizer], ...] = (
-    NFC,
-    NFD,
-    NFKC,
-    NFKD,
-    Lowercase,
-    StripAccents,
-    Strip,
-    Prepend,
-    Replace,
+    *(NFC, NFD, NFKC, NFKD),
+    *(Lowercase, StripAccents, Strip, Prepend, Replace),
 )
 
 
 def normalize(text: str, normalizers: Iterable[Normalizer]) -> str:
-    """Apply one change after the other.
+    """Apply the normalizers in order.
 
     Example:
         >>> normalize("Caf\\u00e9", [NFD(), StripAccents(), Lowercase()])
         'cafe'
     """
     for normalizer in normalizers:
-        text = normalizer.normalized(text)
+        text = normalizer(text)
     return text

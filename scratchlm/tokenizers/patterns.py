@@ -1,4 +1,4 @@
-"""Regular expressions that come from tokenizer files: known ones, and how one is compiled safely."""
+"""Compile the regular expressions of tokenizer files safely, with the meaning they have in `tokenizers`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ import regex
 
 from scratchlm.core.errors import ConfigError
 
-# Source: OpenAI's GPT-2, encoder.py. In words: an English contraction's end; letters, numbers or other signs
-# with at most one space in front; white space, which leaves its last character to the word that follows.
+# Source: OpenAI's GPT-2, encoder.py. In words: the ending of an English contraction; letters, numbers or other
+# characters with at most one space in front; white space, except for a last space that belongs to the next word.
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
-# A pattern comes from a file: `(a{9999}){9999}` is short, and compiled it fills the memory of any machine.
+# A pattern comes from a file: the short `(a{9999}){9999}`, compiled, fills the memory of any machine.
 _MAX_PATTERN_CHARS = 10_000
-_MAX_REPEATS = 10_000  # all counts of a pattern multiplied; GPT-4's has one, {1,3}
+_MAX_REPEATS = 10_000  # product of all counts in a pattern; GPT-4's has one, {1,3}
 _COUNT = re.compile(r"\{\s*(\d*)\s*,?\s*(\d*)\s*\}")
 
-
-_WORD = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}"  # \w in Oniguruma; in Python it also has the joiners of emoji
+_WORD = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}"  # \w in Oniguruma; Python's also matches the joiners of emoji
 _SAME_ESCAPES = "dDsSpPnrtfvaAzGux"  # letters that mean the same after a backslash
 _PARTS = re.compile(
     r"\\[pP]\{[^}]*\}|\\.|\[:\^?\w+:\]|\[\^?|\]|\(\?[a-zA-Z~-]+|\{\d*(?:,\d*)?\}\+|&&|.", re.DOTALL
@@ -28,7 +27,7 @@ _PARTS = re.compile(
 
 
 class Pattern(NamedTuple):
-    """What a step looks for: a regular expression, or a string as it stands."""
+    """A regular expression, or a literal string, that a step matches."""
 
     text: str
     is_regex: bool = True
@@ -44,33 +43,32 @@ class Pattern(NamedTuple):
         return None
 
     def to_json(self) -> dict[str, str]:
-        """The same in the format of `tokenizer.json`."""
+        """The pattern in the format of `tokenizer.json`."""
         return {"Regex" if self.is_regex else "String": self.text}
 
     @property
     def compiled(self) -> regex.Pattern[str]:
-        """The compiled expression; an empty string matches at every place.
+        """The compiled expression; an empty string matches everywhere.
 
-        Raises: ConfigError when the pattern is no regular expression, or would fill the memory.
+        Raises: ConfigError; see `compile_pattern`.
         """
         return compile_pattern(self.text if self.is_regex else regex.escape(self.text))
 
 
 @lru_cache(maxsize=64)
 def compile_pattern(pattern: str) -> regex.Pattern[str]:
-    """Compile a pattern of a tokenizer's file.
+    """Compile a pattern from a tokenizer file, with the meaning it has in Oniguruma, which `tokenizers` uses.
 
-    It means what it means to `tokenizers`, whose regular expressions are Oniguruma's. Which characters are letters and
-    numbers is decided by the Unicode version of the `regex` package.
-    Raises: ConfigError when the pattern is no regular expression, would fill the memory, or has a part that Python
-        cannot read in the same way.
+    The Unicode version of the `regex` package decides which characters are letters and numbers.
+    Raises: ConfigError when the pattern is invalid, would fill the memory, or has a part that means something else in
+        Python.
     """
     _check_size(pattern)
     try:
         return regex.compile(_in_python(pattern))
     except (regex.error, RecursionError) as cause:
         raise ConfigError(
-            f"the pattern must be a regular expression, got {pattern!r:.500} ({cause}); correct it."
+            f"the pattern {pattern!r:.500} is not a valid regular expression ({cause}); correct it."
         ) from cause
 
 
@@ -90,7 +88,7 @@ def _check_size(pattern: str) -> None:
 
 
 def _in_python(pattern: str) -> str:
-    """A pattern of Oniguruma's, written for the `regex` package; refuses what only one of the two has."""
+    """Translate an Oniguruma pattern for the `regex` package; parts that differ in meaning raise ConfigError."""
     written: list[str] = []
     in_set = False
     for part in _PARTS.findall(pattern):
@@ -102,18 +100,18 @@ def _in_python(pattern: str) -> str:
             replacement = r"(?:\A|(?<=\n)(?!\Z))" if part == "^" else r"(?=\n|\Z)"
         elif part.startswith("(?"):
             replacement = part if part in ("(?i", "(?-i") else None
-        elif part in "iI" and "(?i" in written:  # Python takes the Turkish İ and ı for this letter, too
+        elif part in "iI" and "(?i" in written:  # in Python this letter also matches the Turkish İ and ı
             replacement = None
         elif part[0] == "{" and part[-1] == "+":
-            # In Python a repeat that gives nothing back, in Oniguruma a repeat of repeats.
+            # A possessive quantifier in Python, a repeated repeat in Oniguruma.
             low = part[1:-2].split(",")[0] or "0"
             replacement = f"{{{low},}}" if low in ("0", "1") and part != "{0}+" else None
         else:
             replacement = part
         if replacement is None:
             raise ConfigError(
-                f"the pattern must mean the same in Python as in `tokenizers`, got {part!r} in {pattern!r:.200}, which "
-                "does not; write it in another way."
+                f"{part!r} in the pattern {pattern!r:.200} does not mean the same in Python as in `tokenizers`; "
+                "write it in another way."
             )
         in_set = part.startswith("[") or in_set if part != "]" else False
         written.append(replacement)

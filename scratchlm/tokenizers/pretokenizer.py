@@ -1,7 +1,7 @@
-"""Cutting text into pieces that tokens never cross: words with the space in front, numbers, punctuation.
+"""Split text into the pieces inside which BPE merges: words with the space in front, numbers, punctuation.
 
-Byte-pair merging happens inside a piece, so no token holds the end of one word and the start of the next.
-A family cuts in one or more steps, named as in Hugging Face's `tokenizer.json`; GPT-2's only step is ByteLevel.
+No token holds the end of one word and the start of the next. A family splits in one or more steps, named as in
+Hugging Face's `tokenizer.json`; GPT-2's only step is ByteLevel.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from typing import ClassVar, Literal, get_args
 from scratchlm.core.errors import ConfigError, TokenizerError
 from scratchlm.tokenizers.patterns import GPT2_PATTERN, Pattern, compile_pattern
 
-# The same pieces for plain text, by Python's own `re`, which is twice as fast but knows no \p{L}.
+# GPT-2's pattern for plain text in Python's own `re`, which is twice as fast but has no \p{L}.
 _PLAIN_PATTERN = re.compile(
     r"'(?:[stmd]|re|ve|ll)| ?(?:[A-Za-z]+|[0-9]+|[^\sA-Za-z0-9]+)|\s+(?!\S)|\s+", re.ASCII
 )
-# Plain: ASCII, and the dashes and quotes of printed English, which are neither letters nor numbers nor space.
+# Plain text: ASCII, and the dashes and quotes of printed English, which are neither letters, numbers nor space.
 _PLAIN_TEXT = re.compile("[\x00-\x7f\u2010-\u2027]*")
 
-# Between a visible character and a space or newline there is always a border of GPT-2's pieces: no part of
-# the pattern matches across it or looks past it. So text may be cut there and each chunk be handled alone.
+# Between a visible character and a space or newline GPT-2's pattern always splits: no part of it matches across that
+# place or looks past it. So text may be cut there and each chunk handled separately.
 _SAFE_CUT = re.compile(r"\S(?=[ \n])")
-_CHUNK_CHARS = 1 << 14  # small, so that one accented letter sends only its neighbourhood down the slower path
+_CHUNK_CHARS = 1 << 14  # small, so that an accented letter slows down only its neighbourhood
 
 Behavior = Literal["Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"]
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Cut at the matches of a pattern, which then stand alone, join a neighbour, or go.
+    """Split at the matches of a pattern, which become pieces, join a neighbour, or are removed.
 
-    invert: what lies between the matches takes the part of the matches.
-    Raises: ConfigError for another behavior, and for a pattern that is no regular expression or would fill the memory.
+    invert: exchange the roles of the matches and the text between them.
+    Raises: ConfigError for another behavior or an invalid pattern; see `compile_pattern`.
     """
 
     pattern: Pattern
@@ -42,14 +42,14 @@ class Split:
     invert: bool = False
 
     def __post_init__(self) -> None:
-        _ = self.pattern.compiled  # a broken pattern is reported now, not at the first text
+        _ = self.pattern.compiled  # an invalid pattern is reported now, not at the first text
         if self.behavior not in get_args(Behavior):
             raise ConfigError(
                 f"behavior must be one of {', '.join(get_args(Behavior))}, got {self.behavior!r:.40}; choose one."
             )
 
     def cut(self, piece: str) -> list[str]:
-        """The pieces of a piece.
+        """Split one piece.
 
         Example:
             >>> Split(Pattern(r"-"), "MergedWithNext").cut("a-b--c")
@@ -75,12 +75,12 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Digits:
-    """Cut numbers off: each digit a piece of its own, as in SmolLM 2, or each run of digits."""
+    """Split numbers off: each digit separately, as in SmolLM 2, or each run of digits."""
 
     individual_digits: bool
 
     def cut(self, piece: str) -> list[str]:
-        """The pieces of a piece.
+        """Split one piece.
 
         Example:
             >>> Digits(individual_digits=True).cut("room 42")
@@ -92,25 +92,25 @@ class Digits:
 
 @dataclass(frozen=True, slots=True)
 class ByteLevel:
-    """The last step of every byte-level tokenizer: GPT-2's pattern, if use_regex says so.
+    """The last step of every byte-level tokenizer: GPT-2's pattern, if use_regex is set.
 
-    add_prefix_space: a piece that does not begin with a space gets one.
-    trim_offsets: tells other programs where tokens lie in the text; the ids do not depend on it.
+    add_prefix_space: put a space in front of a piece that does not begin with one.
+    trim_offsets: for other programs, which report offsets in the text; ids do not depend on it.
     """
 
     add_prefix_space: bool = False
     use_regex: bool = True
     trim_offsets: bool = field(default=True, compare=False)
 
-    REQUIRED: ClassVar = ("add_prefix_space",)  # programs differ in what they take for granted
+    REQUIRED: ClassVar = ("add_prefix_space",)  # programs differ in the default
 
     def cut(self, piece: str) -> list[str]:
-        """The pieces of a piece."""
+        """Split one piece."""
         piece = self.prefixed(piece)
         return compile_pattern(GPT2_PATTERN).findall(piece) if self.use_regex else [piece]
 
     def prefixed(self, piece: str) -> str:
-        """The piece with the space that it may need in front."""
+        """The piece, with a space in front if add_prefix_space asks for one."""
         return f" {piece}" if self.add_prefix_space and not piece.startswith(" ") else piece
 
 
@@ -119,32 +119,32 @@ STEPS: tuple[type[Step], ...] = (Split, Digits, ByteLevel)
 
 
 def steps_of(pattern: str) -> tuple[Step, ...]:
-    """The steps that cut by one pattern."""
+    """The steps that split by one pattern."""
     if pattern == GPT2_PATTERN:
         return (ByteLevel(),)
     return (Split(Pattern(pattern)), ByteLevel(use_regex=False))
 
 
 class PreTokenizer:
-    """Cuts text in steps; GPT-2's own pattern takes a fast path, tested equal to the plain one.
+    """Split text step by step; GPT-2's own pattern has a fast path, tested equal to the plain one.
 
-    What a pattern does not match becomes a piece as well: unless a step removes or adds text, the pieces join up to it.
-    Raises: ConfigError when ByteLevel is not the last step, or stands among the others.
+    Text between matches becomes a piece as well: unless a step removes or adds text, the pieces add up to the text.
+    Raises: ConfigError unless ByteLevel is the last step and only the last.
     """
 
     def __init__(self, steps: Sequence[Step] = (ByteLevel(),)) -> None:
         *first, last = steps or (None,)
         if not isinstance(last, ByteLevel) or any(isinstance(step, ByteLevel) for step in first):
             raise ConfigError(
-                f"a byte-level tokenizer must cut text by ByteLevel once, as its last step, got {steps!r:.200}; "
-                "the `tokenizers` package can run other orders."
+                f"a byte-level tokenizer must have ByteLevel as its last step and nowhere else, got {steps!r:.200}; "
+                "the `tokenizers` package supports other orders."
             )
         self.steps = tuple(steps)
         self._first, self._last = first, last
         self._reference = compile_pattern(GPT2_PATTERN)
 
     def pieces(self, text: str) -> Iterator[list[str]]:
-        r"""The pieces in order, a list for each chunk of the text, so that memory stays small.
+        r"""The pieces in order, one list for each chunk of the text, so that memory use stays small.
 
         Example:
             >>> list(PreTokenizer().pieces("They'll see  42!"))
@@ -162,7 +162,7 @@ class PreTokenizer:
                 yield _PLAIN_PATTERN.findall(chunk) if is_plain else self._reference.findall(chunk)
 
     def chunks(self, text: str) -> Iterator[str]:
-        """Cut long text where GPT-2's pieces have a border; text without such a place stays whole."""
+        """Cut long text at places where GPT-2's pattern always splits; text without one stays whole."""
         start = 0
         while start < len(text):
             cut = _SAFE_CUT.search(text, start + _CHUNK_CHARS)
@@ -172,7 +172,7 @@ class PreTokenizer:
 
 
 def _joined(parts: Sequence[tuple[str, bool]], behavior: Behavior) -> list[str]:
-    """Join matches to the part that was read before them, or runs of one kind."""
+    """Join matches to the part before them, or runs of one kind."""
     joined: list[str] = []
     earlier = False
     for text, matches in parts:
@@ -186,10 +186,9 @@ def _joined(parts: Sequence[tuple[str, bool]], behavior: Behavior) -> list[str]:
 
 
 def check_unicode(text: str) -> None:
-    """Make sure that text has bytes at all.
+    """Check that text can be encoded as UTF-8.
 
-    Raises: TokenizerError for anything but a str, and with the position of a lone surrogate, half of a UTF-16
-    pair that no UTF-8 can hold.
+    Raises: TokenizerError for anything but a str, and with the position of a lone surrogate (half of a UTF-16 pair).
     """
     if not isinstance(text, str):
         raise TokenizerError(f"a tokenizer needs text, got {text!r:.60} ({type(text).__name__}); give a str.")
@@ -199,7 +198,6 @@ def check_unicode(text: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as cause:
         raise TokenizerError(
-            f"text must be valid Unicode, found the lone surrogate U+{ord(text[cause.start]):04X} at "
-            f"character {cause.start}; read the file as UTF-8 with errors='replace', or remove that "
-            "character."
+            f"the text has a lone surrogate U+{ord(text[cause.start]):04X} at character {cause.start}, which is "
+            "not valid Unicode; read the file as UTF-8 with errors='replace', or remove that character."
         ) from cause

@@ -1,7 +1,7 @@
-"""Tokens that stand for no text, such as the mark between two documents.
+"""Special tokens, such as the one between two documents, and the check of which of them a caller allows.
 
-Their strings are harmless in ordinary text: whoever writes "<|endoftext|>" in a chat message gets the ids of
-those thirteen characters. Only a caller who names a special token in `allowed_special` gets its id.
+In ordinary text their strings are only characters: "<|endoftext|>" in a chat message is encoded as those thirteen
+characters. The special id appears only when the caller names the token in `allowed_special`.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from scratchlm.core.protocols import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
-END_NAMES = (END_OF_TEXT, "<|end_of_text|>", "</s>")  # what families call the mark between documents
+END_NAMES = (END_OF_TEXT, "<|end_of_text|>", "</s>")  # names of the token between documents, by family
 UNKNOWN = "<|unk|>"
 
 
 def end_ids(tokenizer: Tokenizer, task: Mapping[str, Any]) -> tuple[int, ...]:
-    """The ids that end a text of a model, its own end first: what its files say, or else end-of-text."""
+    """The ids that end a generated text, the most specific first: the task's `stop_ids`, or else end-of-text."""
     end = tokenizer.end_of_text_id
     return tuple(task.get("stop_ids") or ([] if end is None else [end]))
 
 
 def check_allowed(allowed_special: Collection[str], special_tokens: Mapping[str, int]) -> frozenset[str]:
-    """The special tokens a caller allows; the one word "all" allows every one.
+    """The set of special tokens that a caller allows; "all" allows every one.
 
-    Raises: TokenizerError for a name that is no special token of this tokenizer, which would never match.
+    Raises: TokenizerError for a name that is not a special token of this tokenizer and so could never match.
     """
     if allowed_special == "all":
         return frozenset(special_tokens)
@@ -42,14 +42,14 @@ def check_allowed(allowed_special: Collection[str], special_tokens: Mapping[str,
     if unknown:
         known = ", ".join(map(repr, special_tokens)) or "none"
         raise TokenizerError(
-            f"allowed_special must name special tokens of this tokenizer, got {unknown[0]!r}; known are: "
+            f"{unknown[0]!r} in allowed_special is not a special token of this tokenizer; its special tokens are: "
             f"{known}."
         )
     return frozenset(allowed_special)
 
 
 def split_on_special(text: str, allowed: Collection[str]) -> Iterator[tuple[str, bool]]:
-    """Cut text into (part, is_special); where two special tokens could match at one place, the longer does.
+    """Split text into (part, is_special); of two special tokens that match at one place, the longer wins.
 
     Example:
         >>> list(split_on_special("one<|endoftext|>two", {"<|endoftext|>"}))
@@ -62,4 +62,4 @@ def split_on_special(text: str, allowed: Collection[str]) -> Iterator[tuple[str,
     parts = re.split(f"({'|'.join(map(re.escape, longest_first))})", text)
     for i, part in enumerate(parts):
         if part:
-            yield part, i % 2 == 1  # the group's matches stand at the odd places
+            yield part, i % 2 == 1  # the matches are at the odd positions

@@ -1,4 +1,4 @@
-"""tiktoken's merge loop, written in Rust, behind our own class: for token shards and serving."""
+"""Build a tiktoken encoder, whose merge loop is written in Rust: the fast engine for token shards and serving."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.tokenizers.merging import Merge
 from scratchlm.tokenizers.patterns import GPT2_PATTERN
 
-# tiktoken 0.14 panics on a run of a million spaces (its regular expression's stack overflows); 100,000 are
-# fine.
-# Longer chunks without a safe place to cut go through our own loop.
+# tiktoken 0.14 panics on a run of a million spaces (its regular expression's stack overflows); 100,000 work.
+# Longer chunks without a safe place to split go through our own loop.
 MAX_CHUNK_CHARS = 100_000
 
 
 def build_encoding(merges: list[Merge], vocab: dict[bytes, int]) -> tiktoken.Encoding:
-    """tiktoken's encoder over our own, already checked tables, cutting text by GPT-2's pattern; nothing is downloaded.
+    """Make a tiktoken encoder from tables that are checked already, with GPT-2's pattern; nothing is downloaded.
 
     tiktoken has no list of merges: it joins the neighbours whose joined bytes have the lowest id.
-    Raises: ConfigError when the ids do not rise from merge to merge, or a merge comes before one that makes its part.
+    Raises: ConfigError when the ids do not increase from merge to merge, or a merge comes before one that makes its
+        part.
     """
     ranks = {token: vocab[token] for token in map(bytes, zip(range(256)))}
     latest = -1
@@ -26,9 +26,8 @@ def build_encoding(merges: list[Merge], vocab: dict[bytes, int]) -> tiktoken.Enc
         id_ = vocab[left + right]
         if id_ <= latest or left not in ranks or right not in ranks:
             raise ConfigError(
-                'engine="tiktoken" needs merges in the order in which they were learned and ids that rise with them, '
-                f"got {left!r} and {right!r} out of order; "
-                'use engine="python".'
+                'engine="tiktoken" needs merges in the order learned, with increasing ids, but the merge of '
+                f'{left!r} and {right!r} is out of order; use engine="python".'
             )
         ranks[left + right] = latest = id_
     return tiktoken.Encoding("scratchlm", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={})

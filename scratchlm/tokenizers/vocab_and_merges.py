@@ -1,7 +1,8 @@
-"""A family's tokenizer from `vocab.json` and `merges.txt`, the older form that leaves the rest to the program.
+"""Read a tokenizer from `vocab.json` and `merges.txt`, the older format of Hugging Face.
 
-How text is cut, and which tokens are special, follows from the family: its name is in `tokenizer_config.json` or
-`config.json`. Tokens beyond the vocabulary are in `added_tokens.json` and `tokenizer_config.json`.
+The files do not say how text is split or which tokens are special. That follows from the family, which
+`tokenizer_config.json` or `config.json` names; tokens beyond the vocabulary are in `added_tokens.json` and
+`tokenizer_config.json`.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ _BY_CLASS = {
     "GPT2Tokenizer": GPT2,
     "CodeGenTokenizer": GPT2,
     "Qwen2Tokenizer": QWEN2,
-}  # of tokenizer_config.json
-_BY_MODEL = {"gpt2": GPT2, "starcoder2": GPT2, "qwen2": QWEN2, "qwen3": QWEN2}  # of config.json
-_ANY_CLASS = (None, "PreTrainedTokenizer", "TokenizersBackend")  # say nothing of the family
+}  # in tokenizer_config.json
+_BY_MODEL = {"gpt2": GPT2, "starcoder2": GPT2, "qwen2": QWEN2, "qwen3": QWEN2}  # in config.json
+_ANY_CLASS = (None, "PreTrainedTokenizer", "TokenizersBackend")  # these do not name the family
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _LISTED = ("additional_special_tokens", "extra_special_tokens")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 def read_vocab_and_merges(folder: Path) -> BPEParts:
-    """The parts of a BPE tokenizer from a folder with `vocab.json` and `merges.txt`.
+    """Read the parts of a BPE tokenizer from a folder with `vocab.json` and `merges.txt`.
 
-    Raises: TokenizerError naming the file and what is damaged or not known, such as another family.
+    Raises: TokenizerError naming the file and the part that is damaged, or an unknown family.
     """
     symbols = _settings(folder / VOCAB_FILE, max_bytes=MAX_TOKENIZER_BYTES)
-    merges = read_merges(folder / MERGES_FILE, most=len(symbols))
+    merges = read_merges(folder / MERGES_FILE, limit=len(symbols))
     settings = _optional(folder / "tokenizer_config.json")
     variant = _variant(folder, settings)
     if settings.get("add_prefix_space") is True:
@@ -62,14 +63,14 @@ def _variant(folder: Path, settings: dict[str, Any]) -> BPEVariant:
     if name in _ANY_CLASS and (model_type is None or str(model_type) in _BY_MODEL):
         return GPT2 if model_type is None else _BY_MODEL[model_type]
     raise TokenizerError(
-        f"{folder} must hold a tokenizer.json, or name one of the families {', '.join(_BY_CLASS)}, got tokenizer_class "
-        f"{name!r:.60} and model_type {model_type!r:.60}; load it with transformers and save it again, which writes "
+        f"{folder} has no tokenizer.json and names none of the families {', '.join(_BY_CLASS)} (tokenizer_class "
+        f"{name!r:.60}, model_type {model_type!r:.60}); load it with transformers and save it again, which writes "
         "tokenizer.json."
     )
 
 
 def _added(folder: Path, settings: dict[str, Any], symbols: dict[str, Any]) -> list[dict[str, Any]]:
-    """Entries as in the added_tokens of a tokenizer.json, in the order of their ids."""
+    """Entries as in the added_tokens of a tokenizer.json, ordered by id."""
     entries: dict[str | None, dict[str, Any]] = {}
     for name, id_ in _optional(folder / "added_tokens.json").items():
         entries[name] = {"content": name, "id": id_, "normalized": True}
@@ -77,7 +78,7 @@ def _added(folder: Path, settings: dict[str, Any], symbols: dict[str, Any]) -> l
     for id_, token in decoder.items() if isinstance(decoder, dict) else ():
         if not id_.isdecimal() or len(id_) > 9 or not isinstance(token, dict):
             raise TokenizerError(
-                f"{folder}/tokenizer_config.json must give added tokens by their ids, got {id_!r:.60}."
+                f"{folder}/tokenizer_config.json: added_tokens_decoder must map ids to tokens, got {id_!r:.60}."
             )
         entries[_content(token)] = {"content": _content(token), "id": int(id_)} | _flags(token)
     named = _optional(folder / "special_tokens_map.json") | settings
@@ -96,7 +97,7 @@ def _added(folder: Path, settings: dict[str, Any], symbols: dict[str, Any]) -> l
 
 
 def _content(token: Any) -> str | None:
-    """A token in these files is a string, or an object with flags."""
+    """The string of a token, which in these files is a string or an object with flags."""
     content = token.get("content") if isinstance(token, dict) else token
     return content if isinstance(content, str) else None
 
@@ -108,10 +109,10 @@ def _flags(token: Any) -> dict[str, Any]:
 def _check_complete(folder: Path, vocab: dict[bytes, int], merges: list[tuple[bytes, bytes]]) -> None:
     made = {left + right for left, right in merges}
     unmade = [token for token in vocab if len(token) > 1 and token not in made]
-    if not vocab or len(unmade) > len(vocab) // 20:  # a few words that were added by hand are fine
+    if not vocab or len(unmade) > len(vocab) // 20:  # a few tokens added by hand are fine
         raise TokenizerError(
-            f"{folder}/{VOCAB_FILE} and {MERGES_FILE} must belong together, but no merge makes {len(unmade)} of the "
-            f"{len(vocab)} tokens; one of them is cut short: get both again."
+            f"{folder}/{VOCAB_FILE} and {MERGES_FILE} do not belong together: no merge makes {len(unmade)} of the "
+            f"{len(vocab)} tokens; one of the files is truncated: get both again."
         )
 
 

@@ -1,8 +1,8 @@
-"""Tokenizers whose tokens are whole words: the simplest idea, and what is wrong with it.
+"""Word tokenizers: the simplest idea, and its limits.
 
-`StrictWordTokenizer` fails on a word it has not seen, `WordTokenizer` forgets it, `LosslessWordTokenizer`
-spells it out. All three need tens of thousands of entries before they know English; byte-pair encoding
-(bpe.py) does not.
+For a word outside the vocabulary `StrictWordTokenizer` raises an error, `WordTokenizer` writes `<|unk|>` and
+`LosslessWordTokenizer` spells the word out. All three need tens of thousands of entries to cover English; byte-pair
+encoding (bpe_by_hand.py, bpe.py) does not.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from scratchlm.core.errors import TokenizerError, UnknownWordError
 from scratchlm.core.files import write_json
+from scratchlm.tokenizers.decoding import WordStreamDecoder, look_up
 from scratchlm.tokenizers.huggingface_json import words_to_json
-from scratchlm.tokenizers.lookup import look_up
 from scratchlm.tokenizers.pretokenizer import check_unicode
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT, UNKNOWN, check_allowed, split_on_special
-from scratchlm.tokenizers.streaming import WordStreamDecoder
 
 if TYPE_CHECKING:
     from scratchlm.core.protocols import Tokenizer
@@ -29,11 +28,11 @@ if TYPE_CHECKING:
 # Source: "Build a Large Language Model (From Scratch)", chapter 2.
 SPLIT_PATTERN = r"""[,.:;?_!"()']|--|\s"""
 _SPLIT = re.compile(f"({SPLIT_PATTERN})")
-_SPECIAL = re.compile(r"<\|[^<|>]+\|>")  # entries of this form count as special tokens
+_SPECIAL = re.compile(r"<\|[^<|>]+\|>")  # entries of this form are special tokens
 
 
 def split_words(text: str, *, keep_space: bool = False) -> list[str]:
-    """Cut text into words and punctuation; white space is dropped unless keep_space is set.
+    """Split text into words and punctuation; white space is dropped unless keep_space is set.
 
     Example:
         >>> split_words("Hello, world. Is this-- a test?")
@@ -43,7 +42,7 @@ def split_words(text: str, *, keep_space: bool = False) -> list[str]:
 
 
 def build_vocab(words_or_text: Iterable[str] | str, *, special_tokens: Iterable[str] = ()) -> dict[str, int]:
-    """Number the distinct words in alphabetical order, then the special tokens in the order given.
+    """Number the distinct words alphabetically, then the special tokens in the order given.
 
     Example:
         >>> build_vocab("the cat and the dog", special_tokens=["<|unk|>"])
@@ -56,9 +55,9 @@ def build_vocab(words_or_text: Iterable[str] | str, *, special_tokens: Iterable[
 
 
 class _WordVocabulary:
-    """What the three word tokenizers share: the table of words, and everything that follows from it alone.
+    """The vocabulary of a word tokenizer, and everything that depends on it alone.
 
-    Raises: TokenizerError when the ids are not 0, 1, 2 ... without holes.
+    Raises: TokenizerError when the ids are not 0, 1, 2 ... without gaps.
     """
 
     _keeps_space = False
@@ -70,14 +69,14 @@ class _WordVocabulary:
         n = len(vocab)
         if any(type(id_) is not int for id_ in vocab.values()) or {*vocab.values()} != {*range(n)}:
             raise TokenizerError(
-                f"a vocabulary of {n} words must give them the ids 0 to {n - 1}, each once, found others; "
+                f"a vocabulary of {n} words must use each id from 0 to {n - 1} once; "
                 "number the words with build_vocab."
             )
         self.int_to_str = {id_: word for word, id_ in vocab.items()}
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, special tokens included."""
+        """Number of ids, including special tokens."""
         return len(self.str_to_int)
 
     @property
@@ -87,20 +86,20 @@ class _WordVocabulary:
 
     @property
     def end_of_text_id(self) -> int | None:
-        """The id that separates documents, or None when the vocabulary has none."""
+        """The id that separates documents, or None."""
         return self.str_to_int.get(END_OF_TEXT)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 of the vocabulary and of how text is split."""
+        """Sha256 of the vocabulary and of the rule that splits text."""
         return hashlib.sha256(json.dumps(self._to_json(), sort_keys=True).encode()).hexdigest()
 
     def stream_decoder(self) -> WordStreamDecoder:
-        """A decoder for ids that arrive one by one."""
+        """A decoder for ids that arrive one at a time."""
         return WordStreamDecoder(self.decode)
 
     def save(self, path: str | Path) -> None:
-        """Write `tokenizer.json`, whole or not at all."""
+        """Write `tokenizer.json` atomically."""
         write_json(path, self._to_json(), error=TokenizerError)
 
     def decode(self, ids: Iterable[SupportsIndex]) -> str:
@@ -129,10 +128,10 @@ class _WordVocabulary:
 
 
 class StrictWordTokenizer(_WordVocabulary):
-    """Knows its words and no others: the book's SimpleTokenizerV1.
+    """Raise an error for a word outside the vocabulary: the book's SimpleTokenizerV1.
 
-    A special token standing alone between spaces is a word like any other, so text can contain it; see
-    BPETokenizer for the safe way. Decoding leaves a space before `:` and `;`, as the book's does.
+    A special token between spaces is a word like any other, so text can contain it; BPETokenizer is safe from this.
+    Decoding leaves a space before `:` and `;`, as in the book.
     Raises: UnknownWordError (also a KeyError) for a word outside the vocabulary.
     Example:
         >>> tokenizer = StrictWordTokenizer(build_vocab("the cat sat."))
@@ -152,10 +151,10 @@ class StrictWordTokenizer(_WordVocabulary):
 
 
 class WordTokenizer(_WordVocabulary):
-    """Puts `<|unk|>` for words it does not know: the book's SimpleTokenizerV2.
+    """Replace words outside the vocabulary by `<|unk|>`: the book's SimpleTokenizerV2.
 
-    What it does not know is lost, and so are line ends and the spaces around apostrophes and dashes.
-    Raises: UnknownWordError when a word is unknown and the vocabulary has no `<|unk|>` either.
+    Unknown words are lost, and so are line ends and the spaces around apostrophes and dashes.
+    Raises: UnknownWordError when a word is unknown and the vocabulary has no `<|unk|>`.
     Example:
         >>> tokenizer = WordTokenizer(build_vocab("the cat sat.", special_tokens=["<|unk|>"]))
         >>> tokenizer.decode(tokenizer.encode("the dog sat."))
@@ -172,9 +171,9 @@ class WordTokenizer(_WordVocabulary):
 
 
 class LosslessWordTokenizer(_WordVocabulary):
-    """Keeps white space as tokens and spells unknown words letter by letter, so that no text is lost.
+    """Keep white space as tokens and spell unknown words letter by letter, so that no text is lost.
 
-    Raises: UnknownWordError for a character that the vocabulary lacks.
+    Raises: UnknownWordError for a character outside the vocabulary.
     Example:
         >>> tokenizer = LosslessWordTokenizer.from_text("It's  the cat\\nand the dog -- in")
         >>> tokenizer.decode(tokenizer.encode("the  goat -- it's\\ndead"))
@@ -185,12 +184,12 @@ class LosslessWordTokenizer(_WordVocabulary):
 
     @classmethod
     def from_text(cls, text: str, *, special_tokens: Iterable[str] = ()) -> LosslessWordTokenizer:
-        """Build the vocabulary: the words of the text and each of its characters."""
+        """Build a vocabulary of the text's words and characters."""
         words = [*split_words(text, keep_space=True), *text]
         return cls(build_vocab(words, special_tokens=special_tokens))
 
     def encode(self, text: str, *, allowed_special: Collection[str] = ()) -> list[int]:
-        """Ids of the text's words, white space and, for unknown words, letters."""
+        """Ids of the text's words and white space, and of the letters of unknown words."""
         allowed = check_allowed(allowed_special, self.special_tokens)
         ids: list[int] = []
         for word in self._words(text, allowed):
@@ -203,7 +202,7 @@ class LosslessWordTokenizer(_WordVocabulary):
 
 
 def loses_text(tokenizer: Tokenizer) -> bool:
-    """Does decoding give back less than was encoded? Then bits per byte of text mean nothing."""
+    """Does encoding lose text? If so, bits per byte of text are meaningless."""
     return isinstance(tokenizer, (WordTokenizer, StrictWordTokenizer))
 
 
@@ -212,7 +211,6 @@ def _id_of(word: str, str_to_int: Mapping[str, int]) -> int:
         return str_to_int[word]
     except KeyError:
         raise UnknownWordError(
-            f"text must use words of the vocabulary ({len(str_to_int)} of them), found {word!r}; add the "
-            "word to the vocabulary, use WordTokenizer with <|unk|>, or use a BPE tokenizer, which knows "
-            "every text."
+            f"{word!r} is not among the {len(str_to_int)} words of the vocabulary; add it, use WordTokenizer "
+            "with <|unk|>, or use a BPE tokenizer, which can encode any text."
         ) from None

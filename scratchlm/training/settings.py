@@ -20,7 +20,7 @@ from scratchlm.data.row_files import RowSettings
 from scratchlm.data.shards import token_folder, tokenizer_of_tokens
 from scratchlm.data.sources import find_sources, read_pieces
 from scratchlm.model.config import GPTConfig, named_config
-from scratchlm.tokenizers.bpe_training import check_vocab_size, train_bpe
+from scratchlm.tokenizers.bpe_trainer import check_vocab_size, train_bpe
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT, UNKNOWN

@@ -8,7 +8,7 @@ import torch
 from scratchlm.book import qwen3
 from scratchlm.checkpoints.book import book_state_dict
 from scratchlm.core.errors import ConfigError, TokenizerError
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 
 CFG = {
     "vocab_size": 97,

@@ -24,7 +24,7 @@ from scratchlm.finetuning.lora import lora_parameters, replace_linear_with_lora
 from scratchlm.finetuning.peft_adapter import export_peft
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 SIZES = {

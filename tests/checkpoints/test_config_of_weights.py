@@ -15,7 +15,7 @@ from scratchlm.checkpoints.open_model import open_model
 from scratchlm.core.errors import CheckpointError, ScratchLMError
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 
 N_TOKENS = 7
 N_LAYERS, N_HEADS, WIDTH, CONTEXT = 2, 4, 16, 12

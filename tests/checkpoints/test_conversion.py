@@ -17,7 +17,7 @@ from scratchlm.checkpoints.store import LoadedModel, load_model, save_model
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 
 LLAMA = {
     "norm": "rms",

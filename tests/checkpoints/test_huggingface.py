@@ -25,7 +25,7 @@ from scratchlm.generation.config import GenerationConfig  # noqa: E402
 from scratchlm.generation.generate import generate  # noqa: E402
 from scratchlm.model.config import GPTConfig  # noqa: E402
 from scratchlm.model.gpt import GPTModel  # noqa: E402
-from scratchlm.tokenizers.bpe_training import train_bpe  # noqa: E402
+from scratchlm.tokenizers.bpe_trainer import train_bpe  # noqa: E402
 from scratchlm.tokenizers.files import load_tokenizer  # noqa: E402
 from tests.tokenizers.odd_strings import odd_strings  # noqa: E402
 from tests.tokenizers.test_families import FAMILIES as TOKENIZERS  # noqa: E402

@@ -16,7 +16,7 @@ from scratchlm.checkpoints.open_model import import_model, open_model
 from scratchlm.core.errors import CheckpointError
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.byte_symbols import to_symbols
 
 SIZES = {

@@ -24,7 +24,7 @@ from scratchlm.core.errors import CheckpointError
 from scratchlm.core.files import sha256_of_file
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 
 
 @pytest.fixture(scope="module")

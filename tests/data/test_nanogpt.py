@@ -11,7 +11,7 @@ import pytest
 from scratchlm.cli.main import main
 from scratchlm.core.errors import DataError, ScratchLMError
 from scratchlm.data.shards import open_tokens, prepare_tokens, token_folder, tokenizer_of_tokens
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.word import LosslessWordTokenizer
 
 TEXT = "Wo die Vögel singen,\n\tda laß dich ruhig nieder. 😀 " * 40

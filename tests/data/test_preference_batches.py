@@ -14,7 +14,7 @@ from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.preference_batches import PreferenceExamples
 from scratchlm.data.preference_rows import Preference
 from scratchlm.data.prompt_templates import template
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 
 PLAIN = template("plain")
 

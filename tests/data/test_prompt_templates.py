@@ -19,7 +19,7 @@ from scratchlm.data.prompt_templates import (
     encode_prompt,
     template,
 )
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT
 
 WITH_INPUT = Instruction(instruction="Name the opposite.", input="hot", output="cold")

@@ -19,7 +19,7 @@ from scratchlm.data.document_split import split_documents
 from scratchlm.data.shards import open_tokens, prepare_tokens
 from scratchlm.data.sources import read_documents
 from scratchlm.tokenizers.bpe import BPETokenizer
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.word import StrictWordTokenizer, build_vocab
 
 WORDS = re.split(" ", "the cat sat on a mat and the dog who had 12 bones sat on the log; früh 漢字")

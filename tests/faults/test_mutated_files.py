@@ -33,7 +33,7 @@ from scratchlm.core.errors import CheckpointError, DataError, TokenizerError
 from scratchlm.core.files import parse_json
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.byte_symbols import to_symbols
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer

@@ -22,7 +22,7 @@ from scratchlm.finetuning.lora import replace_linear_with_lora
 from scratchlm.finetuning.peft_adapter import export_peft, import_peft
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from tests.faults.failing_calls import count_calls, killed_before_call, with_failing_call
 from tests.thorough import THOROUGH
 

@@ -25,7 +25,7 @@ from scratchlm.finetuning.lora import replace_linear_with_lora
 from scratchlm.finetuning.peft_adapter import export_peft, import_peft
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.training.progress import Progress
 from tests.thorough import THOROUGH
 

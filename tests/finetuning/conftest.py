@@ -12,7 +12,7 @@ from scratchlm.core.seed import seed_everything
 from scratchlm.data.classification_rows import LabelledText
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 
 SYLLABLES = ("ba", "ce", "di", "fo", "gu", "ka", "le", "mi", "no", "pu")
 WORDS = ["".join(parts) for parts in itertools.product(SYLLABLES, repeat=3)]

@@ -24,7 +24,7 @@ from scratchlm.finetuning.classification_task import (
 )
 from scratchlm.finetuning.heads import class_logits, replace_head
 from scratchlm.finetuning.reading import TextReading
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from scratchlm.data.instruction_split import InstructionSplit
 from scratchlm.data.prompt_templates import TEMPLATES, template
 from scratchlm.finetuning import instruction
 from scratchlm.finetuning.instruction import InstructSettings, finetune_instructions
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.training.interrupts import StoppedBySignal
 
 CPU = torch.device("cpu")

@@ -19,7 +19,7 @@ from scratchlm.finetuning.dora import LinearWithDoRA, replace_linear_with_dora  
 from scratchlm.finetuning.heads import class_logits, replace_head  # noqa: E402
 from scratchlm.finetuning.lora import LinearWithLoRA, merge_lora, replace_linear_with_lora  # noqa: E402
 from scratchlm.finetuning.peft_adapter import export_peft, import_peft  # noqa: E402
-from scratchlm.tokenizers.bpe_training import train_bpe  # noqa: E402
+from scratchlm.tokenizers.bpe_trainer import train_bpe  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft's own
 

@@ -19,7 +19,7 @@ from scratchlm.checkpoints.open_model import import_model  # noqa: E402
 from scratchlm.core.errors import CheckpointError  # noqa: E402
 from scratchlm.finetuning.peft_adapter import import_peft  # noqa: E402
 from scratchlm.finetuning.peft_settings import PeftSettings  # noqa: E402
-from scratchlm.tokenizers.bpe_training import train_bpe  # noqa: E402
+from scratchlm.tokenizers.bpe_trainer import train_bpe  # noqa: E402
 
 NAMES = [f"model.layers.{i}.self_attn.{part}_proj" for i in range(12) for part in "qkvo"]
 NAMES += [f"model.layers.{i}.mlp.{part}_proj" for i in range(12) for part in ("gate", "up", "down")]

@@ -13,7 +13,7 @@ from scratchlm.core.errors import ServiceError
 from scratchlm.evaluation.judge.asking import JudgePatience
 from scratchlm.evaluation.judge.naming import judge_named
 from scratchlm.model import GPTConfig, GPTModel
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 
 pytest.importorskip("xllamacpp")
 pytest.importorskip("openai")

@@ -20,7 +20,7 @@ from scratchlm.generation.generate import generate_ids
 from scratchlm.model.config import GPTConfig, RopeScaling
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers import BPETokenizer, load_gpt2_tokenizer
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.files import load_tokenizer
 from tests.tokenizers.odd_strings import odd_strings
 from tests.tokenizers.test_families import FAMILIES

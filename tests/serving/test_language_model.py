@@ -15,7 +15,7 @@ from scratchlm.generation.generate import generate_ids
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.serving.language_model import LanguageModel, load
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from tests.tolerances import n_roundings, rounding
 
 CORPUS = "once upon a time a cat sat on a mat and a dog saw the cat and the mat " * 3

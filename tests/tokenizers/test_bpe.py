@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scratchlm.core.errors import ConfigError, TokenizerError
 from scratchlm.tokenizers import bpe
 from scratchlm.tokenizers.bpe import BPETokenizer
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT
 
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=80)
@@ -96,7 +96,7 @@ def test_a_lone_surrogate_is_an_error_with_its_place(tokenizer, engine):
 
 @pytest.mark.parametrize("bad", [-1, 10_000])
 def test_an_id_outside_the_vocabulary_is_an_error(tokenizer, bad):
-    with pytest.raises(TokenizerError, match=f"found {bad} at position 1"):
+    with pytest.raises(TokenizerError, match=f"got {bad} at position 1"):
         tokenizer.decode([5, bad])
 
 
@@ -157,18 +157,18 @@ def test_a_million_equal_letters_need_no_recursion(tokenizer):
     ("arguments", "error", "message"),
     [
         ({"merges": [], "engine": "rust"}, ConfigError, r'engine must be "python" or "tiktoken"'),
-        ({"merges": [], "vocab": BYTES | {b"ab": 1 << 22}}, TokenizerError, "found 4194304 for b'ab'"),
-        ({"merges": [], "vocab": BYTES | {b"ab": -1}}, TokenizerError, "found -1 for b'ab'"),
-        ({"merges": [], "vocab": BYTES | {b"ab": 0}}, TokenizerError, "found 0 for"),
-        ({"merges": [], "vocab": BYTES | {b"ab": "256"}}, TokenizerError, "found '256'"),
-        ({"merges": [], "special_tokens": ["a"]}, TokenizerError, "equal an ordinary token, found 'a'"),
+        ({"merges": [], "vocab": BYTES | {b"ab": 1 << 22}}, TokenizerError, "got 4194304 for b'ab'"),
+        ({"merges": [], "vocab": BYTES | {b"ab": -1}}, TokenizerError, "got -1 for b'ab'"),
+        ({"merges": [], "vocab": BYTES | {b"ab": 0}}, TokenizerError, "id 0 belongs to both"),
+        ({"merges": [], "vocab": BYTES | {b"ab": "256"}}, TokenizerError, "got '256'"),
+        ({"merges": [], "special_tokens": ["a"]}, TokenizerError, "equal to an ordinary token, got 'a'"),
         ({"merges": [], "special_tokens": [""]}, TokenizerError, "must not be empty"),
         ({"merges": [], "special_tokens": ["\ud800"]}, TokenizerError, "lone surrogate"),
-        ({"merges": [(b"a", b"b"), (b"a", b"b")]}, TokenizerError, "making b'ab' again"),
+        ({"merges": [(b"a", b"b"), (b"a", b"b")]}, TokenizerError, "makes b'ab' again"),
         (
             {"merges": [(b"a", b"b")], "pattern": r"\w+", "engine": "tiktoken"},
             ConfigError,
-            "runs GPT-2's rules",
+            "supports only GPT-2's rules",
         ),
     ],
 )

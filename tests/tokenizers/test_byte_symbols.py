@@ -19,5 +19,5 @@ def test_bytes_in_id_order_are_sorted_by_their_symbol():
 
 
 def test_a_foreign_character_is_an_error_naming_file_token_and_place():
-    with pytest.raises(TokenizerError, match=r"some\.json .* found '▁' at character 1 of token 'a▁b'"):
+    with pytest.raises(TokenizerError, match=r"some\.json .* got '▁' at character 1 of token 'a▁b'"):
         from_symbols("a▁b", where="some.json")

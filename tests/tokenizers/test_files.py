@@ -10,7 +10,7 @@ import pytest
 from scratchlm.core.errors import TokenizerError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.tokenizers.bpe import BPETokenizer
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT, UNKNOWN
 from scratchlm.tokenizers.word import LosslessWordTokenizer, StrictWordTokenizer, WordTokenizer, build_vocab
@@ -58,7 +58,7 @@ def test_the_engine_can_be_chosen_when_loading(tmp_path):
 def test_a_special_token_spelt_like_an_ordinary_one_cannot_be_saved(tmp_path):
     # The token of the bytes " a" is spelt Ġa in the file, and so is this special token.
     tokenizer = BPETokenizer([(b" ", b"a")], special_tokens=["Ġa"])
-    with pytest.raises(TokenizerError, match="found the added token 'Ġa'"):
+    with pytest.raises(TokenizerError, match="the added token 'Ġa'"):
         tokenizer.save(tmp_path / "tokenizer.json")
     assert list(tmp_path.iterdir()) == []
 
@@ -83,8 +83,8 @@ def nested_sequence(depth):
 
 
 DAMAGES = {
-    "no model": (_set("model", None), "found no model"),
-    "another model": (_set("model", "type", "Unigram"), "found 'Unigram'"),
+    "no model": (_set("model", None), "it has no model"),
+    "another model": (_set("model", "type", "Unigram"), "got 'Unigram'"),
     "a normalizer": (_set("normalizer", {"type": "Nmt"}), "normalizer"),
     "dropout": (_set("model", "dropout", 0.1), "dropout = 0.1"),
     "prefix": (_set("model", "continuing_subword_prefix", "##"), "continuing_subword_prefix"),
@@ -104,22 +104,22 @@ DAMAGES = {
     "no pre-tokenizer": (_set("pre_tokenizer", None), "pre_tokenizer"),
     "a template": (_set("post_processor", {"type": "TemplateProcessing"}), "post_processor"),
     "another decoder": (_set("decoder", {"type": "Metaspace"}), "decoder"),
-    "vocab is a list": (_set("model", "vocab", []), "must hold 'vocab' as dict"),
-    "merges missing": (_set("model", "merges", None), "must hold 'merges' as list"),
+    "vocab is a list": (_set("model", "vocab", []), "'vocab' must be of type dict"),
+    "merges missing": (_set("model", "merges", None), "'merges' must be of type list"),
     "merge of three": (_set("model", "merges", 3, ["a", "b", "c"]), "at number 3"),
-    "merge is a number": (_set("model", "merges", 3, 7), "found 7 at number 3"),
+    "merge is a number": (_set("model", "merges", 3, 7), "got 7 at number 3"),
     "merge unknown": (_set("model", "merges", 3, ["Q", "Q"]), "merge number 3"),
-    "merge foreign": (_set("model", "merges", 3, ["▁", "a"]), "found '▁'"),
-    "id too large": (_set("model", "vocab", "a", 10**9), "found 1000000000"),
-    "id twice": (_set("model", "vocab", "a", 3), "each id must belong to one token"),
-    "id no number": (_set("model", "vocab", "a", [1]), r"found \[1\]"),
+    "merge foreign": (_set("model", "merges", 3, ["▁", "a"]), "got '▁'"),
+    "id too large": (_set("model", "vocab", "a", 10**9), "got 1000000000"),
+    "id twice": (_set("model", "vocab", "a", 3), "id 3 belongs to both"),
+    "id no number": (_set("model", "vocab", "a", [1]), r"got \[1\]"),
     "token of a merge missing": (
         lambda document: document["model"]["vocab"].pop("t"),
         "the vocabulary has no token b't'",
     ),
-    "special ids differ": (_set("added_tokens", 0, "id", 5), "must give '<|endoftext|>' one id"),
-    "special without content": (_set("added_tokens", 0, "content", None), "must hold 'content' as str"),
-    "special is no object": (_set("added_tokens", 0, "x"), "must hold added_tokens as objects"),
+    "special ids differ": (_set("added_tokens", 0, "id", 5), "gives '<|endoftext|>' two ids"),
+    "special without content": (_set("added_tokens", 0, "content", None), "'content' must be of type str"),
+    "special is no object": (_set("added_tokens", 0, "x"), "added_tokens must be objects"),
     "special strips a little": (_set("added_tokens", 0, "lstrip", 0.5), "lstrip"),
     "special has another flag": (_set("added_tokens", 0, "loud", True), "loud"),
 }
@@ -142,9 +142,9 @@ def test_a_damaged_or_foreign_bpe_file_is_named_with_its_fault(name, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("model", "scratchlm", None), "which of our word tokenizers"),
-        (_set("model", "scratchlm", {"class": "Other"}), "found 'Other'"),
-        (_set("model", "vocab", "cat", 999), "each once"),
+        (_set("model", "scratchlm", None), "no model.scratchlm.class"),
+        (_set("model", "scratchlm", {"class": "Other"}), "got 'Other'"),
+        (_set("model", "vocab", "cat", 999), "must use each id from 0 to"),
         (_set("added_tokens", []), "added_tokens must be"),
     ],
 )

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from scratchlm.core.errors import TokenizerError
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.byte_symbols import to_symbols
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 
@@ -39,10 +39,10 @@ def test_windows_line_ends_do_no_harm(files):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("\nW e\n", "\nW\n", r"vocab\.bpe, line \d+, must hold two tokens with one space"),
+        ("\nW e\n", "\nW\n", r"vocab\.bpe, line \d+, must hold two tokens separated by one space"),
         ("\nW e\n", "\nW e x\n", r"line \d+, must hold two tokens"),
-        ("\nW e\n", "\n\u4e00 e\n", r"line \d+, must spell tokens .* found '一'"),
-        ("\nW e\n", "\n", "must belong together, found 299 tokens, but 42 merges"),
+        ("\nW e\n", "\n\u4e00 e\n", r"line \d+, must spell tokens .* got '一'"),
+        ("\nW e\n", "\n", "do not belong together: 42 merges .* has 299"),
         ("\nW e\n", "\nQ Q\n", "the vocabulary has no token b'QQ'"),
     ],
 )
@@ -59,11 +59,11 @@ def test_a_damaged_merge_is_named_with_its_place(files, old, new, message):
     ("old", "new", "message"),
     [
         ('"a": 64', '"a": 64, "a": 64', "each key once"),
-        ('"a": 64', '"a": 65', "found 65 for b'a' and for b'b'"),
-        ('"a": 64', '"a": "64"', "found '64' for b'a'"),
-        ('"a": 64', '"\u4e00": 64', "found '一' at character 0"),
+        ('"a": 64', '"a": 65', "65 belongs to both b'a' and b'b'"),
+        ('"a": 64', '"a": "64"', "got '64' for b'a'"),
+        ('"a": 64', '"\u4e00": 64', "got '一' at character 0"),
         ('"a": 64', '"a" 64', r"at line 1, column \d+"),
-        ('"a": 64, ', "", "must belong together"),
+        ('"a": 64, ', "", "do not belong together"),
     ],
 )
 def test_a_damaged_vocabulary_is_named_with_its_place(files, old, new, message):
@@ -79,7 +79,7 @@ def test_a_damaged_vocabulary_is_named_with_its_place(files, old, new, message):
 def test_a_vocabulary_that_is_a_list_is_an_error(files):
     encoder_json, vocab_bpe, _ = files
     encoder_json.write_text("[]", encoding="utf-8")
-    with pytest.raises(TokenizerError, match="found a list"):
+    with pytest.raises(TokenizerError, match="got a list"):
         load_gpt2_tokenizer(encoder_json, vocab_bpe)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from scratchlm.core.errors import TokenizerError
 from scratchlm.tokenizers.bpe import number_tokens
-from scratchlm.tokenizers.merge_learning import learn_merges
+from scratchlm.tokenizers.bpe_trainer import learn_merges
 from scratchlm.tokenizers.merging import LONG_PIECE_BYTES, MergeTable, merge_long, merge_short
 
 

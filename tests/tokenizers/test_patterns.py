@@ -69,7 +69,7 @@ def test_every_character_is_part_of_a_word_or_not_as_in_tokenizers():
     ],
 )
 def test_what_python_cannot_read_in_the_same_way_is_refused(pattern):
-    with pytest.raises(ConfigError, match="must mean the same in Python as in `tokenizers`"):
+    with pytest.raises(ConfigError, match="does not mean the same in Python as in `tokenizers`"):
         compile_pattern(pattern)
 
 

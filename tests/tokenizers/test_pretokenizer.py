@@ -68,7 +68,7 @@ def test_a_pattern_with_groups_still_yields_whole_matches():
 
 
 def test_a_broken_pattern_is_a_config_error():
-    with pytest.raises(ConfigError, match="must be a regular expression"):
+    with pytest.raises(ConfigError, match="is not a valid regular expression"):
         PreTokenizer(steps_of("("))
 
 

@@ -263,7 +263,7 @@ def test_ids_without_a_token_are_known_and_stand_for_nothing(tmp_path):
 )
 def test_a_part_that_we_do_not_have_is_refused_by_name(changes, tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(written(changes)))
-    with pytest.raises(TokenizerError, match="which would change the ids"):
+    with pytest.raises(TokenizerError, match="affects the ids and is not supported"):
         load_tokenizer(tmp_path / "tokenizer.json")
 
 
@@ -271,13 +271,13 @@ def test_a_part_that_we_do_not_have_is_refused_by_name(changes, tmp_path):
     ("changes", "message"),
     [
         (steps(cut("a", "Merged"), NO_REGEX), "behavior must be one of Removed, .* got 'Merged'"),
-        (steps(cut("("), NO_REGEX), "must be a regular expression"),
-        (steps(cut(r"[a&&b]"), NO_REGEX), "must mean the same in Python"),
+        (steps(cut("("), NO_REGEX), "is not a valid regular expression"),
+        (steps(cut(r"[a&&b]"), NO_REGEX), "does not mean the same in Python"),
         (
             normalizer(*[{"type": "Replace", "pattern": {"String": "a"}, "content": "aaaa"}] * 6),
-            "must not make a text more than 1000 times as long, got .* 4,096 times",
+            "may make a text 4,096 times as long, and 1000 is the limit",
         ),
-        (steps(BYTES, BYTES), "must cut text by ByteLevel once"),
+        (steps(BYTES, BYTES), "must have ByteLevel as its last step"),
     ],
     ids=str,
 )
@@ -288,9 +288,9 @@ def test_a_part_with_a_wrong_value_is_an_error_with_the_file(changes, message, t
 
 
 def test_impossible_variants_are_refused():
-    with pytest.raises(ConfigError, match="must cut text by ByteLevel once, as its last step"):
+    with pytest.raises(ConfigError, match="must have ByteLevel as its last step and nowhere else"):
         BPETokenizer([], variant=BPEVariant(steps=(ByteLevel(), Digits(individual_digits=True))))
     with pytest.raises(TokenizerError, match="begin_of_text must be one of the special tokens"):
         BPETokenizer([], variant=BPEVariant(begin_of_text="<s>"))
-    with pytest.raises(ConfigError, match="runs GPT-2's rules"):
+    with pytest.raises(ConfigError, match="supports only GPT-2's rules"):
         BPETokenizer([], variant=SMOLLM, engine="tiktoken")

@@ -100,20 +100,24 @@ def test_a_begin_of_text_is_read_from_the_settings(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("tokenizer_config.json", '{"tokenizer_class": "T5Tokenizer"}', "got tokenizer_class 'T5Tokenizer'"),
+        ("tokenizer_config.json", '{"tokenizer_class": "T5Tokenizer"}', "tokenizer_class 'T5Tokenizer'"),
         ("config.json", '{"model_type": "llama"}', "model_type 'llama'"),
         ("config.json", '{"model_type": ["gpt2"]}', r"model_type \['gpt2'\]"),
         ("config.json", "[]", "must hold a JSON object"),
-        ("added_tokens.json", '{"<a>": "x"}', "must hold 'id' as int"),
+        ("added_tokens.json", '{"<a>": "x"}', "'id' must be of type int"),
         (
             "tokenizer_config.json",
             '{"added_tokens_decoder": {"x": {"content": "a"}}}',
-            "by their ids, got 'x'",
+            "must map ids to tokens, got 'x'",
         ),
-        ("tokenizer_config.json", '{"added_tokens_decoder": {"500": {"content": 3}}}', "must hold 'content'"),
-        ("merges.txt", "#version: 0.2\n", "one of them is cut short"),
+        (
+            "tokenizer_config.json",
+            '{"added_tokens_decoder": {"500": {"content": 3}}}',
+            "'content' must be of type str",
+        ),
+        ("merges.txt", "#version: 0.2\n", "one of the files is truncated"),
         ("merges.txt", "#version: 0.2\na b c\n", r"merges\.txt, line 2"),
-        ("vocab.json", "{}", "one of them is cut short"),
+        ("vocab.json", "{}", "one of the files is truncated"),
     ],
 )
 def test_what_is_damaged_or_not_known_is_named(name, value, message, tmp_path):

@@ -12,7 +12,7 @@ from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.windows import TokenWindows
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.pretraining import PretrainingTask
 from scratchlm.training.progress import RunFolder

@@ -14,7 +14,7 @@ from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.shards import prepare_tokens
 from scratchlm.evaluation.loss import text_loss
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.word import StrictWordTokenizer
 from scratchlm.training import pretraining
 from scratchlm.training.config import TrainingConfig

@@ -20,7 +20,7 @@ from scratchlm.model.config import GPTConfig, RopeScaling
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.added_tokens import AddedToken
 from scratchlm.tokenizers.bpe import BPETokenizer
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.families import CL100K, LLAMA3, QWEN2, SMOLLM
 from scratchlm.tokenizers.word import WordTokenizer
 from tests.faults.reading import attack

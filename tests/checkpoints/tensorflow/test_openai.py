@@ -17,7 +17,7 @@ from scratchlm.checkpoints.tensorflow.openai import load_params_into, model_from
 from scratchlm.core.errors import CheckpointError
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.bpe_training import train_bpe
+from scratchlm.tokenizers.bpe_trainer import train_bpe
 from tests.checkpoints.tensorflow.golden.arrays import N_HEADS, N_LAYERS, E, T, V, gpt2
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -1,15 +1,38 @@
-"""Text from ids that arrive one by one."""
+"""Ids of any library, ids that do not exist, and ids that arrive one at a time."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratchlm.core.errors import TokenizerError
 from scratchlm.tokenizers.bpe import BPETokenizer
+from scratchlm.tokenizers.decoding import look_up
 from scratchlm.tokenizers.word import LosslessWordTokenizer, StrictWordTokenizer, WordTokenizer, build_vocab
 
 BYTES_ONLY = BPETokenizer([], special_tokens=["<|endoftext|>"])
 VOCAB = build_vocab(["a", "b", ",", ":", "--", "'", " ", "\n"], special_tokens=["<|unk|>"])
+TABLE = {0: "a", 1: "b"}
+
+
+class Index:
+    """An integer of another library, such as a torch scalar: it has an index only."""
+
+    def __index__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    "ids", [[0, 1], (0, 1), iter([0, 1]), np.array([0, 1], dtype=np.uint16), [0, Index()]]
+)
+def test_integers_of_any_library_are_ids(ids):
+    assert look_up(TABLE, ids) == ["a", "b"]
+
+
+@pytest.mark.parametrize("bad", [2, -1, 10**30, "1", None, [0]])
+def test_an_id_outside_the_table_is_named_with_its_position(bad):
+    with pytest.raises(TokenizerError, match=r"from 0 to 1, got .* at position 1"):
+        look_up(TABLE, [0, bad])
 
 
 @settings(deadline=None, database=None, max_examples=300)
@@ -34,7 +57,7 @@ def test_text_that_stops_inside_a_character_ends_with_a_replacement():
 
 
 def test_an_unknown_id_is_an_error_in_a_stream_too():
-    with pytest.raises(TokenizerError, match="found 300"):
+    with pytest.raises(TokenizerError, match="got 300"):
         BYTES_ONLY.stream_decoder().push(300)
 
 
