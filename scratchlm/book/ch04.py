@@ -23,7 +23,6 @@ from scratchlm.model.block import TransformerBlock
 from scratchlm.model.config import GPTConfig, as_config
 from scratchlm.model.feed_forward import FeedForward
 from scratchlm.model.gelu import GELU
-from scratchlm.model.kv_cache import KVCache
 from scratchlm.model.layer_norm import LayerNorm
 
 __all__ = [
@@ -97,14 +96,12 @@ class GPTModel(gpt.GPTModel):
         super().__init__(cfg)
         self.cfg: Mapping[str, Any] = cfg if isinstance(cfg, Mapping) else to_dict(cfg)
 
-    def forward(
-        self, in_idx: Tensor, *, attention_mask: Tensor | None = None, cache: KVCache | None = None
-    ) -> Tensor:
-        """Score every possible next token after each position.
+    def forward(self, in_idx: Tensor, **others: Any) -> Tensor:  # type: ignore[override]
+        """Score every possible next token after each position; the other arguments are those of our GPTModel.
 
         Shapes: in_idx (B, T) -> logits (B, T, V).
         """
-        return super().forward(in_idx, attention_mask=attention_mask, cache=cache)
+        return super().forward(in_idx, **others)
 
 
 # The package's fast variants are our only ones: they already call torch's kernels.

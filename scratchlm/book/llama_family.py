@@ -14,6 +14,7 @@ from scratchlm.book import ch04
 from scratchlm.checkpoints.names import BOOK_LLAMA, LLAMA, to_ours
 from scratchlm.core.errors import ConfigError
 from scratchlm.model import attention, block, gpt, swiglu
+from scratchlm.model.attention_context import AttentionContext
 from scratchlm.model.config import GPTConfig, as_config
 from scratchlm.model.rms_norm import RMSNorm
 from scratchlm.model.rotary import rotate, rotation
@@ -77,7 +78,7 @@ class GroupedQueryAttention(attention.MultiHeadAttention):
 
     def forward(self, x: Tensor, *mask_cos_sin: Tensor) -> Tensor:  # type: ignore[override]
         """Mix each token with those before it."""
-        return super().forward(x, **_sight(x, mask_cos_sin))
+        return super().forward(x, _context(x, mask_cos_sin))
 
 
 class TransformerBlock(block.TransformerBlock):
@@ -85,7 +86,7 @@ class TransformerBlock(block.TransformerBlock):
 
     def forward(self, x: Tensor, *mask_cos_sin: Tensor) -> Tensor:  # type: ignore[override]
         """Attention, then feed-forward."""
-        return super().forward(x, **_sight(x, mask_cos_sin))
+        return super().forward(x, _context(x, mask_cos_sin))
 
 
 class FeedForward(swiglu.SwiGLU):
@@ -187,10 +188,10 @@ def default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _sight(x: Tensor, mask_cos_sin: Sequence[Tensor]) -> dict[str, Any]:
+def _context(x: Tensor, mask_cos_sin: Sequence[Tensor]) -> AttentionContext:
     *mask, cos, sin = mask_cos_sin
     n = x.shape[1]
-    return {"visible": ~mask[0][..., :n, :n] if mask else None, "cos_sin": (cos[:n], sin[:n])}
+    return AttentionContext(mask=~mask[0][..., :n, :n] if mask else None, cos_sin=(cos[:n], sin[:n]))
 
 
 def _rename(model: gpt.GPTModel, state_dict: dict[str, Any], prefix: str, *_rest: Any) -> None:

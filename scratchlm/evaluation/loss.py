@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scratchlm.core.batch import IGNORE_INDEX, Batch
@@ -18,6 +17,7 @@ from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Task
 from scratchlm.evaluation.intervals import bootstrap_ratio_interval
 from scratchlm.model.gpt import GPTModel
+from scratchlm.model.loss import head_cross_entropy
 from scratchlm.model.modes import evaluation_mode
 
 SCORED_AT_ONCE = 2048  # positions whose V logits are in memory together: 0.4 GB with GPT-2's vocabulary
@@ -198,21 +198,14 @@ def text_loss(
 
 
 def _target_losses(model: GPTModel, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Each target's loss, 0 where there is none; logits are made for counted positions only, a few at a time.
+    """Compute each target's loss, 0 where there is none.
 
     Shapes: inputs (B, T), targets (B, T) -> (B, T), float64 on the CPU.
     """
-    counted = targets != IGNORE_INDEX  # (B, T)
-    states = model.hidden_states(inputs)[counted]  # (N, E)
-    losses = [
-        F.cross_entropy(model.out_head(some).float(), wanted, reduction="none")
-        for some, wanted in zip(
-            torch.split(states, SCORED_AT_ONCE), torch.split(targets[counted], SCORED_AT_ONCE)
-        )
-    ]
-    result = torch.zeros(targets.shape, dtype=torch.float64)
-    result[counted.cpu()] = torch.cat(losses).cpu().double()
-    return result
+    losses = head_cross_entropy(
+        model.hidden_states(inputs), model.out_head, targets, reduction="none", chunk_size=SCORED_AT_ONCE
+    )
+    return losses.cpu().double()
 
 
 def _strided_windows(

@@ -25,9 +25,9 @@ from scratchlm.core.batch import Batch
 from scratchlm.core.errors import DataError
 from scratchlm.data.classification_batches import ClassificationExamples
 from scratchlm.data.packing import pad_right
-from scratchlm.finetuning.heads import Position, read_positions
+from scratchlm.finetuning.heads import Position, read_positions, states_below
+from scratchlm.finetuning.one_query_attention import gather_positions
 from scratchlm.finetuning.packed_linear import packed_linears
-from scratchlm.model.attention import take_positions
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.modes import evaluation_mode
 
@@ -130,10 +130,10 @@ class TrunkCache:
         inputs, is_real = (tensor.to(device) for tensor in pad_right(rows, value=0))  # (B, T)
         # Padding stands on the right: where nobody sees the future, nobody sees it, and no mask is needed.
         mask = None if self.model.config.is_causal or bool(is_real.all()) else is_real
-        states = self.model.trunk_states(inputs, self.n_blocks, attention_mask=mask)  # (B, T, E)
+        states = states_below(self.model, inputs, self.n_blocks, attention_mask=mask)  # (B, T, E)
         self.n_tokens += sum(map(len, rows))
         if self.keeps_one:
-            states = take_positions(states, read_positions(states, is_real, self.position))  # (B, 1, E)
+            states = gather_positions(states, read_positions(states, is_real, self.position))  # (B, 1, E)
         for row, state in zip(rows, states):
             yield state if self.keeps_one else state[: len(row)]
 

@@ -8,10 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from scratchlm.core.batch import IGNORE_INDEX, Batch
+from scratchlm.core.batch import Batch
 from scratchlm.evaluation.loss import mean_loss
 from scratchlm.model.gpt import GPTModel
-from scratchlm.model.loss import cross_entropy_sum
+from scratchlm.model.loss import head_cross_entropy
 
 
 class InstructionTask:
@@ -28,12 +28,9 @@ class InstructionTask:
     def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
         """The batch's losses added up over its targets, in nats; smoothed only while training."""
         gpt = cast(GPTModel, model)
-        states = gpt.hidden_states(batch.inputs, attention_mask=_needed_mask(gpt, batch))  # (B, T, E)
-        is_target = batch.targets != IGNORE_INDEX  # (B, T)
-        logits = gpt.out_head(states[is_target])  # (N, V)
+        states = model(batch.inputs, attention_mask=_needed_mask(gpt, batch), apply_head=False)  # (B, T, E)
         smoothing = self.label_smoothing if model.training else 0.0
-        loss_sum, _ = cross_entropy_sum(logits, batch.targets[is_target], label_smoothing=smoothing)
-        return loss_sum
+        return head_cross_entropy(states, gpt.out_head, batch.targets, label_smoothing=smoothing)
 
     def metrics(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
         """Mean loss over a loader, in nats per target."""

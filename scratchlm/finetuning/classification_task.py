@@ -15,7 +15,7 @@ from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.evaluation.accuracy import ClassificationScores, score_classes
 from scratchlm.finetuning.activation_cache import TrunkCache, TrunkExamples
-from scratchlm.finetuning.heads import Position, logits_above
+from scratchlm.finetuning.heads import Position, logits_above, states_below
 from scratchlm.finetuning.reading import TextReading
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.loss import at_least_float32
@@ -69,14 +69,14 @@ class ClassificationTask:
         Shapes: -> (B, C).
         """
         assert isinstance(model, GPTModel)
-        mask, trunk = batch.attention_mask, batch.states
-        if trunk is None:
+        mask, states = batch.attention_mask, batch.states
+        if states is None:
             inputs = batch.inputs
             if model.training and self.token_noise > 0:
                 inputs = replace_at_random(inputs, self.token_noise, vocab_size=model.config.vocab_size)
-            trunk = model.trunk_states(inputs, 0, attention_mask=mask)  # (B, T, E)
+            states = states_below(model, inputs, 0, attention_mask=mask)  # (B, T, E)
         return logits_above(
-            model, trunk, batch.n_blocks, attention_mask=mask, position=self.position, is_plain=self.is_plain
+            model, states, batch.n_blocks, attention_mask=mask, position=self.position, is_plain=self.is_plain
         )
 
     def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from scratchlm.core.errors import ConfigError
-from scratchlm.model.attention import take_positions
+from scratchlm.finetuning.one_query_attention import gather_positions, run_blocks_at
+from scratchlm.model.attention_context import attention_context
 from scratchlm.model.gpt import GPTModel
+from scratchlm.model.linear import build_linear
 from scratchlm.model.loss import at_least_float32
 
 Position = Literal["last", "last-real", "first", "mean"]
@@ -25,7 +27,7 @@ def replace_head(model: GPTModel, n_classes: int) -> None:
     if n_classes < 2:
         raise ConfigError(f"a classifier needs at least 2 classes, got {n_classes}; check the labels.")
     weight = model.tok_emb.weight
-    model.out_head = nn.Linear(model.config.emb_dim, n_classes, device=weight.device, dtype=weight.dtype)
+    model.out_head = build_linear(model.config.emb_dim, n_classes, device=weight.device, dtype=weight.dtype)
     if model.config.init == "gpt2":
         nn.init.normal_(model.out_head.weight, std=0.02)  # GPT-2 initialisation, as the rest of the model
         nn.init.zeros_(model.out_head.bias)
@@ -34,41 +36,55 @@ def replace_head(model: GPTModel, n_classes: int) -> None:
 def class_logits(
     model: GPTModel, inputs: Tensor, attention_mask: Tensor | None = None, *, position: Position = "last-real"
 ) -> Tensor:
-    """The scores of each class, read at one position of each text: usually where the model has seen all of it.
+    """Score each class from one position of each text, usually one where the model has read all of it.
 
     `last-real` is the last token that is not padding, `last` the last column even where that is padding, `first` the
-    first token, `mean` the average over all that is not hidden by the mask.
+    first token, `mean` the average over all tokens that are not padding.
 
     Shapes: inputs (B, T), attention_mask (B, T) -> (B, C).
     """
-    trunk = model.trunk_states(inputs, 0, attention_mask=attention_mask)  # (B, T, E)
-    return logits_above(model, trunk, 0, attention_mask=attention_mask, position=position)
+    states = states_below(model, inputs, 0, attention_mask=attention_mask)  # (B, T, E)
+    return logits_above(model, states, 0, attention_mask=attention_mask, position=position)
+
+
+def states_below(
+    model: GPTModel, inputs: Tensor, n_blocks: int, *, attention_mask: Tensor | None = None
+) -> Tensor:
+    """Run the first n_blocks. As long as they are frozen, their output for a text never changes.
+
+    Shapes: inputs (B, T), attention_mask (B, T) -> (B, T, E).
+    """
+    x, context = model.embed(inputs, attention_mask=attention_mask)
+    return model.run_blocks(x, context, last=n_blocks)
 
 
 def logits_above(
     model: GPTModel,
-    trunk: Tensor,
+    states: Tensor,
     n_blocks: int,
     *,
     attention_mask: Tensor | None = None,
     position: Position = "last-real",
     is_plain: bool = False,
 ) -> Tensor:
-    """The same from what the first n_blocks made; is_plain computes every position of the last block.
+    """Score each class from the output of the first n_blocks.
 
-    Shapes: trunk (B, T, E), attention_mask (B, T) -> (B, C).
+    The last block computes only the position that is read, or with is_plain every position: the result is the same.
+
+    Shapes: states (B, T, E), attention_mask (B, T) -> (B, C).
     """
+    context = attention_context(states, model.config, attention_mask=attention_mask)
     if position == "mean":
-        states = model.states_above(trunk, n_blocks, attention_mask=attention_mask)  # (B, T, E)
-        pooled = _mean(states, attention_mask)
+        x = model.final_norm(model.run_blocks(states, context, first=n_blocks))  # (B, T, E)
+        pooled = _mean(x, attention_mask)  # (B, E)
     else:
-        read_at = read_positions(trunk, attention_mask, position)
+        query_positions = read_positions(states, attention_mask, position)  # (B,)
         if is_plain:
-            states = model.states_above(trunk, n_blocks, attention_mask=attention_mask)
-            pooled = take_positions(states, read_at).squeeze(1)
+            x = model.final_norm(model.run_blocks(states, context, first=n_blocks))  # (B, T, E)
+            pooled = gather_positions(x, query_positions).squeeze(1)  # (B, E)
         else:
-            states = model.states_above(trunk, n_blocks, attention_mask=attention_mask, read_at=read_at)
-            pooled = states.squeeze(1)
+            x = run_blocks_at(model, states, query_positions, context, first=n_blocks)  # (B, 1, E)
+            pooled = model.final_norm(x).squeeze(1)  # (B, E)
     logits: Tensor = model.out_head(pooled)  # (B, C)
     return logits
 

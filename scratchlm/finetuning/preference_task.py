@@ -22,9 +22,9 @@ from scratchlm.finetuning.preference import (
     orpo_losses,
     over_answers,
     simpo_losses,
-    target_log_probs,
 )
 from scratchlm.model.gpt import GPTModel
+from scratchlm.model.loss import head_cross_entropy
 from scratchlm.model.modes import evaluation_mode
 
 
@@ -161,10 +161,8 @@ def batch_log_probs(model: nn.Module, batch: Batch) -> Tensor:
     Units: nats.
     """
     assert isinstance(model, GPTModel)
-    states = model.hidden_states(batch.inputs, attention_mask=batch.attention_mask)  # (B, T, E)
-    is_target = batch.targets != IGNORE_INDEX  # (B, T)
-    log_probs = target_log_probs(model.out_head(states[is_target]), batch.targets[is_target])  # (N,)
-    return log_probs.new_zeros(batch.targets.shape).masked_scatter(is_target, log_probs)  # (B, T)
+    states = model(batch.inputs, attention_mask=batch.attention_mask, apply_head=False)  # (B, T, E)
+    return -head_cross_entropy(states, model.out_head, batch.targets, reduction="none")  # (B, T)
 
 
 def ask_reference(model: nn.Module, examples: PreferenceExamples, *, batch_size: int) -> None:

@@ -23,14 +23,12 @@ def attention_maps(model: GPTModel, ids: Tensor, *, attention_mask: Tensor | Non
     """
     maps: list[Tensor] = []
 
-    def catch(attention: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def catch(attention: torch.nn.Module, args: tuple[Any, ...]) -> None:
         assert isinstance(attention, MultiHeadAttention)
-        maps.append(
-            attention.attention_weights(args[0], visible=kwargs.get("visible"), cos_sin=kwargs.get("cos_sin"))
-        )
+        maps.append(attention.attention_weights(*args))
 
     layers = [module for module in model.modules() if isinstance(module, MultiHeadAttention)]
-    hooks = [layer.register_forward_pre_hook(catch, with_kwargs=True) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(catch) for layer in layers]
     try:
         with evaluation_mode(model):
             model.hidden_states(ids, attention_mask=attention_mask)

@@ -1,4 +1,4 @@
-"""Who may look at whom: what padding hides, and where one text of a packed row ends and the next begins."""
+"""Attention masks for padding and for several texts packed into one row, and the positions that follow."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ import torch
 from torch import Tensor
 
 
-def visible_keys(attention_mask: Tensor, n_new: int, *, is_causal: bool = True) -> Tensor:
-    """Which tokens each of the last n_new tokens may look at: real ones of its own text, not in its future.
+def query_key_mask(attention_mask: Tensor, n_new: int, *, is_causal: bool = True) -> Tensor:
+    """Compute which keys each of the last n_new tokens may attend to.
 
-    A mask of booleans is one text a row. In a mask of whole numbers, 0 is padding and every other number is a
-    text of its own. A padding token also sees itself: nobody reads its output, but a softmax over nothing would be
-    NaN.
+    A boolean mask marks real tokens; a row is one text. An integer mask numbers the texts of a packed row: 0 is
+    padding, and tokens of one number form one text. A token attends to real tokens of its own text, and with
+    is_causal only to those up to itself. A padding token attends to itself: its output is never used, but a softmax
+    over no keys at all would be NaN.
 
-    Shapes: attention_mask (B, S+T), true at real tokens -> (B, 1, T, S+T), True where the query may look.
+    Shapes: attention_mask (B, S+T) -> (B, 1, T, S+T), True where the query may attend to the key.
     Example:
-        >>> visible_keys(torch.tensor([[1, 1, 2, 2, 0]]), 5).int()[0, 0].tolist()
+        >>> query_key_mask(torch.tensor([[1, 1, 2, 2, 0]]), 5).int()[0, 0].tolist()
         [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1]]
     """
     n_all = attention_mask.shape[1]
     queries = torch.arange(n_all - n_new, n_all, device=attention_mask.device)[:, None]  # (T, 1)
     keys = torch.arange(n_all, device=attention_mask.device)  # (S+T,)
-    visible = (attention_mask != 0)[:, None, :]  # (B, 1, S+T)
+    mask = (attention_mask != 0)[:, None, :]  # (B, 1, S+T)
     if attention_mask.dtype != torch.bool:
-        visible = visible & (attention_mask[:, -n_new:, None] == attention_mask[:, None, :])  # (B, T, S+T)
+        mask = mask & (attention_mask[:, -n_new:, None] == attention_mask[:, None, :])  # (B, T, S+T)
     if is_causal:
-        visible = visible & (keys <= queries)
-    return (visible | (keys == queries))[:, None]  # (B, 1, T, S+T)
+        mask = mask & (keys <= queries)
+    return (mask | (keys == queries))[:, None]  # (B, 1, T, S+T)
 
 
 def text_positions(attention_mask: Tensor) -> Tensor:
-    """Each token's place in its text: how many real tokens of the same text stand before it.
+    """Count the real tokens before each token in its own text.
 
-    Shapes: attention_mask (B, T) as for `visible_keys` -> (B, T).
+    Shapes: attention_mask (B, T) as for `query_key_mask` -> (B, T).
     Example:
         >>> text_positions(torch.tensor([[7, 7, 7, 9, 9, 0]])).tolist()
         [[0, 1, 2, 0, 1, 0]]
     """
     if attention_mask.dtype == torch.bool:
         return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
-    n_tokens = attention_mask.shape[1]
-    return visible_keys(attention_mask, n_tokens)[:, 0].sum(dim=-1) - 1
+    return query_key_mask(attention_mask, attention_mask.shape[1])[:, 0].sum(dim=-1) - 1

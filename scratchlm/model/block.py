@@ -1,4 +1,4 @@
-"""The transformer block: attention, then thought, each added to what was there before."""
+"""The transformer block: attention, then a feed-forward network, each added to its input."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from scratchlm.model.attention import MultiHeadAttention, take_positions
+from scratchlm.model.attention import MultiHeadAttention
+from scratchlm.model.attention_context import AttentionContext
 from scratchlm.model.config import GPTConfig, as_config
 from scratchlm.model.feed_forward import FeedForward
 from scratchlm.model.kv_cache import LayerCache
@@ -17,10 +18,10 @@ from scratchlm.model.swiglu import SwiGLU
 
 
 class TransformerBlock(nn.Module):
-    """One round of gathering (attention) and digesting (feed-forward); a GPT is a stack of these.
+    """Apply attention and a feed-forward network; a GPT is a stack of these blocks.
 
-    Both halves read a normalised copy and add their result to the stream, so that a gradient reaches the
-    first block undiminished.
+    Both halves read a normalised copy of the stream and add their result to it, so that the gradient reaches the first
+    block undiminished.
 
     Shapes: x (B, T, E) -> (B, T, E).
     Source: Radford et al. 2019, section 2.3: normalisation moved to the input of each half ("pre-norm").
@@ -50,30 +51,22 @@ class TransformerBlock(nn.Module):
 
     @property
     def drop_resid(self) -> nn.Dropout:
-        """The name that the book's package gives to `drop_shortcut`."""
+        """The same layer under the name of the book's package."""
         return self.drop_shortcut
 
     def forward(
-        self,
-        x: Tensor,
-        *,
-        visible: Tensor | None = None,
-        cache: LayerCache | None = None,
-        cos_sin: tuple[Tensor, Tensor] | None = None,
-        read_at: Tensor | None = None,
+        self, x: Tensor, context: AttentionContext | None = None, *, cache: LayerCache | None = None
     ) -> Tensor:
-        """Gather, add, digest, add; the keyword arguments are attention's.
+        """Add what attention gathers, then what the feed-forward network makes of it.
 
-        Shapes: x (B, T, E) -> (B, T, E), or (B, 1, E) when read_at names one position of each row.
+        Shapes: x (B, T, E) -> (B, T, E).
         """
-        gathered = self.att(self.norm1(x), visible=visible, cache=cache, cos_sin=cos_sin, read_at=read_at)
-        x = x if read_at is None else take_positions(x, read_at)
-        x = x + self.drop_shortcut(gathered)
+        x = x + self.drop_shortcut(self.att(self.norm1(x), context, cache=cache))
         x = x + self.drop_shortcut(self.ff(self.norm2(x)))
         return x
 
 
 def norm_layer(config: GPTConfig) -> LayerNorm | RMSNorm:
-    """The normalisation that the config names."""
+    """Build the normalisation layer that the config names."""
     kind = RMSNorm if config.norm == "rms" else LayerNorm
     return kind(config.emb_dim, eps=config.norm_eps, kernels=config.kernels)

@@ -1,4 +1,4 @@
-"""The feed-forward layer: what each token does with what attention gathered."""
+"""The feed-forward network of a block: it transforms each token's vector without looking at the others."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from scratchlm.model.config import GPTConfig, as_config
 from scratchlm.model.gelu import GELU
+from scratchlm.model.linear import build_linear
 
 
 class FeedForward(nn.Module):
-    """Think about each token by itself: widen, bend, narrow again.
+    """Widen each token's vector, apply GELU, and project it back.
 
     Shapes: x (B, T, E) -> (B, T, E); inside (B, T, F), where F is 4 E unless the config says otherwise.
     Source: Vaswani et al. 2017, section 3.3, with GPT-2's GELU in place of ReLU.
@@ -22,12 +23,12 @@ class FeedForward(nn.Module):
         super().__init__()
         config = as_config(cfg, only=("emb_dim", "ff_dim", "linear_bias", "feed_forward", "kernels"))
         self.layers = nn.Sequential(
-            nn.Linear(config.emb_dim, config.feed_forward_dim, bias=config.linear_bias),  # (B, T, F)
+            build_linear(config.emb_dim, config.feed_forward_dim, bias=config.linear_bias),  # (B, T, F)
             GELU(kernels=config.kernels, exact=config.feed_forward == "gelu_exact"),
-            nn.Linear(config.feed_forward_dim, config.emb_dim, bias=config.linear_bias),  # (B, T, E)
+            build_linear(config.feed_forward_dim, config.emb_dim, bias=config.linear_bias),  # (B, T, E)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform every position alike."""
-        transformed: Tensor = self.layers(x)
-        return transformed
+        """Transform every position in the same way."""
+        output: Tensor = self.layers(x)
+        return output

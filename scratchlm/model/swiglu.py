@@ -1,4 +1,4 @@
-"""SwiGLU: the feed-forward layer of the Llama family."""
+"""SwiGLU: the gated feed-forward network of the Llama family."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scratchlm.model.config import GPTConfig, as_config
+from scratchlm.model.linear import build_linear
 
 
 class SwiGLU(nn.Module):
-    """Think about each token by itself, with a gate: one matrix says what, another how much of it.
+    """Widen each token's vector, multiply it by a gate computed from the same vector, and project it back.
 
-    Three matrices instead of two, so models choose F below 4 E to spend as many weights.
+    It has three matrices instead of two, so models choose F below 4 E to keep the number of parameters.
 
     Shapes: x (B, T, E) -> (B, T, E); inside (B, T, F).
     Source: Shazeer 2020, "GLU Variants Improve Transformer", equation 6 (FFN_SwiGLU).
@@ -23,11 +24,11 @@ class SwiGLU(nn.Module):
     def __init__(self, cfg: GPTConfig | Mapping[str, Any]) -> None:
         super().__init__()
         config = as_config(cfg, only=("emb_dim", "ff_dim", "linear_bias"))
-        self.gate = nn.Linear(config.emb_dim, config.feed_forward_dim, bias=config.linear_bias)
-        self.up = nn.Linear(config.emb_dim, config.feed_forward_dim, bias=config.linear_bias)
-        self.down = nn.Linear(config.feed_forward_dim, config.emb_dim, bias=config.linear_bias)
+        self.gate = build_linear(config.emb_dim, config.feed_forward_dim, bias=config.linear_bias)
+        self.up = build_linear(config.emb_dim, config.feed_forward_dim, bias=config.linear_bias)
+        self.down = build_linear(config.feed_forward_dim, config.emb_dim, bias=config.linear_bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform every position alike."""
-        transformed: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))  # (B, T, E)
-        return transformed
+        """Transform every position in the same way."""
+        output: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))  # (B, T, E)
+        return output

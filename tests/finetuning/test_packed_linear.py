@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from scratchlm.finetuning import packed_linear
+from scratchlm.finetuning.heads import states_below
 from scratchlm.finetuning.packed_linear import can_pack, packed_linears
 from scratchlm.model import GPTConfig, GPTModel
 from scratchlm.model.gelu import GELU
@@ -63,10 +64,10 @@ def test_a_whole_trunk_makes_the_same_of_texts(feed_forward):
     )  # fmt: skip
     model, ids = GPTModel(config).eval(), torch.randint(0, 50, (4, 12))
     with torch.no_grad():
-        plain = model.trunk_states(ids, 2)
+        plain = states_below(model, ids, 2)
         with packed_linears(model.trf_blocks[:2], n_rows=48, budget_bytes=MANY) as n_packed:
             assert n_packed >= 2 * 6
-            assert_same_logits(model.trunk_states(ids, 2), plain, config)
+            assert_same_logits(states_below(model, ids, 2), plain, config)
 
 
 @needs_kernel

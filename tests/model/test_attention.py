@@ -5,7 +5,8 @@ import torch
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.model import MultiHeadAttention
-from scratchlm.model.attention_mask import visible_keys
+from scratchlm.model.attention_context import AttentionContext
+from scratchlm.model.attention_mask import query_key_mask
 from scratchlm.model.kv_cache import LayerCache
 
 IMPLEMENTATIONS = ("manual", "sdpa")
@@ -34,11 +35,11 @@ def test_the_future_never_reaches_the_past(implementation, generator):
 def test_both_implementations_agree_in_value_and_gradient(generator):
     x = torch.randn(3, 7, 6, generator=generator)
     mask = torch.tensor([[True] * 7, [False] * 2 + [True] * 5, [True] * 4 + [False] * 3])
-    for visible in (None, visible_keys(mask, 7)):
+    for context in (None, AttentionContext(mask=query_key_mask(mask, 7))):
         outcomes = []
         for attention in attention_pair():
             leaf = x.clone().requires_grad_()
-            out = attention(leaf, visible=visible)
+            out = attention(leaf, context)
             out.square().sum().backward()
             outcomes.append((out, leaf.grad, attention.W_query.weight.grad, attention.W_value.bias.grad))
         torch.testing.assert_close(*outcomes, rtol=1e-4, atol=1e-5)
@@ -81,33 +82,6 @@ def test_weights_times_values_are_what_forward_computes(generator):
     torch.testing.assert_close(attention.out_proj(mixed.transpose(1, 2).flatten(2)), attention(x))
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize(
-    "changes",
-    [{}, {"n_kv_heads": 2}, {"qk_norm_eps": 1e-5}, {"is_causal": False}],
-    ids=["plain", "groups", "norms", "all"],
-)
-@pytest.mark.parametrize("is_padded", [False, True])
-def test_reading_one_position_equals_reading_all_and_taking_it(implementation, changes, is_padded, generator):
-    torch.manual_seed(3)
-    attention = MultiHeadAttention(6, 8, 10, 0.0, 4, True, implementation=implementation, **changes)
-    x = torch.randn(3, 7, 6, generator=generator)
-    mask = torch.tensor([[True] * 7, [True] * 5 + [False] * 2, [False] * 3 + [True] * 4])
-    is_causal = changes.get("is_causal", True)
-    visible = visible_keys(mask, 7, is_causal=is_causal) if is_padded else None
-    read_at = torch.tensor([6, 4, 3])
-    results = []
-    for read in (None, read_at):
-        attention.zero_grad()
-        leaf = x.clone().requires_grad_()
-        out = attention(leaf, visible=visible, read_at=read)
-        out = out[torch.arange(3), read_at][:, None] if read is None else out
-        out.square().sum().backward()
-        gradients = [p.grad for p in (*attention.W_query.parameters(), *attention.W_value.parameters())]
-        results.append((out, leaf.grad, attention.W_key.weight.grad, *gradients))
-    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-6)
-
-
 def test_without_causality_every_token_sees_every_real_one(generator):
     results = []
     x = torch.randn(2, 6, 6, generator=generator)
@@ -115,7 +89,8 @@ def test_without_causality_every_token_sees_every_real_one(generator):
     for implementation in IMPLEMENTATIONS:
         torch.manual_seed(5)
         attention = MultiHeadAttention(6, 8, 10, 0.0, 2, implementation=implementation, is_causal=False)
-        results.append([attention(x), attention(x, visible=visible_keys(mask, 6, is_causal=False))])
+        context = AttentionContext(mask=query_key_mask(mask, 6, is_causal=False))
+        results.append([attention(x), attention(x, context)])
         assert torch.all(attention.attention_weights(x) > 0)
     torch.testing.assert_close(*results)
     with torch.no_grad():

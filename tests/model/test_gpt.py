@@ -338,7 +338,7 @@ def test_ids_of_another_shape_are_refused(tiny_model, shape):
 
 @pytest.mark.parametrize("bad", [-1, 61])
 def test_ids_outside_the_vocabulary_are_named(tiny_model, bad):
-    with pytest.raises(DataError, match=f"ids must be 0 to 60, found {min(bad, 3)} to {max(bad, 3)}"):
+    with pytest.raises(DataError, match=f"ids must be 0 to 60, got {min(bad, 3)} to {max(bad, 3)}"):
         tiny_model(torch.tensor([[3, bad]]))
 
 

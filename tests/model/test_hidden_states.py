@@ -1,4 +1,4 @@
-"""A model read in two parts, at one position, or with several texts in a row, gives what the whole gives."""
+"""A model run in two parts or with several texts in a row gives the same states as the whole."""
 
 from __future__ import annotations
 
@@ -37,28 +37,30 @@ def rows(generator):
 @pytest.mark.parametrize("n_blocks", [0, 1, 3])
 @pytest.mark.parametrize("is_padded", [False, True])
 @torch.no_grad()
-def test_trunk_and_the_rest_are_the_whole(model, rows, n_blocks, is_padded):
+def test_the_blocks_run_in_two_parts_are_the_whole(model, rows, n_blocks, is_padded):
     ids, mask = rows[0], rows[1] if is_padded else None
-    trunk = model.trunk_states(ids, n_blocks, attention_mask=mask)
-    above = model.states_above(trunk, n_blocks, attention_mask=mask)
+    x, context = model.embed(ids, attention_mask=mask)
+    below = model.run_blocks(x, context, last=n_blocks)
+    above = model.final_norm(model.run_blocks(below, context, first=n_blocks))
     torch.testing.assert_close(above, model.hidden_states(ids, attention_mask=mask), **TOLERANCE)
 
 
-@pytest.mark.parametrize("n_blocks", [0, 2, 3])
-@pytest.mark.parametrize("is_padded", [False, True])
-def test_reading_one_position_gives_its_state_and_gradients(model, rows, n_blocks, is_padded):
-    ids, mask = rows[0], rows[1] if is_padded else None
-    read_at = torch.tensor([7, 4, 5])
-    results = []
-    for read in (None, read_at):
-        model.zero_grad()
-        trunk = model.trunk_states(ids, n_blocks, attention_mask=mask)
-        states = model.states_above(trunk, n_blocks, attention_mask=mask, read_at=read)
-        states = states[torch.arange(3), read_at][:, None] if read is None else states
-        states.square().sum().backward()
-        gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
-        results.append([states, *gradients])
-    torch.testing.assert_close(*results, **TOLERANCE)
+@torch.no_grad()
+def test_without_its_head_the_model_returns_the_states_that_the_head_reads(model, rows):
+    ids, mask = rows
+    states = model(ids, attention_mask=mask, apply_head=False)
+    assert torch.equal(states, model.hidden_states(ids, attention_mask=mask))
+    assert torch.equal(model.out_head(states), model(ids, attention_mask=mask))
+
+
+@torch.no_grad()
+def test_positions_can_be_given_and_are_otherwise_those_of_the_mask(model, rows):
+    ids, mask = rows
+    expected = model(ids, attention_mask=mask)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    assert torch.equal(model(ids, attention_mask=mask, positions=positions), expected)
+    assert torch.equal(model(ids, positions=torch.arange(8)), model(ids))
+    assert not torch.allclose(model(ids, positions=torch.arange(8) * 2 % 12), model(ids))
 
 
 @torch.no_grad()
@@ -76,5 +78,5 @@ def test_texts_packed_into_one_row_are_as_if_alone(model, generator):
 def test_a_model_that_sees_the_future_has_no_cache(tiny_config):
     config = dataclasses.replace(tiny_config, is_causal=False)
     cache = KVCache(config, batch_size=1)
-    with pytest.raises(DataError, match="see the future"):
+    with pytest.raises(DataError, match="not causal reads whole texts only"):
         GPTModel(config).eval()(torch.tensor([[1]]), cache=cache)

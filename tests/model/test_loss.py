@@ -7,6 +7,7 @@ import torch
 
 from scratchlm.core.errors import DataError
 from scratchlm.model import cross_entropy_sum
+from scratchlm.model.loss import head_cross_entropy
 
 
 def test_sum_and_count_are_over_targets_that_are_not_ignored(generator):
@@ -68,3 +69,30 @@ def test_one_target_per_row_is_the_classification_loss(generator):
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(DataError, match=r"\(2, 3, 5\) and targets \(2,\); use logits\[:, -1\]"):
         cross_entropy_sum(torch.zeros(2, 3, 5), torch.zeros(2, dtype=torch.long))
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_the_head_at_targets_only_has_the_loss_of_the_head_everywhere(generator, label_smoothing):
+    states, head = torch.randn(2, 5, 6, generator=generator), torch.nn.Linear(6, 9, bias=False)
+    targets = torch.tensor([[1, -100, -100, 3, 8], [-100, -100, -100, -100, 2]])
+    seen = []
+    head.register_forward_hook(lambda _module, _inputs, output: seen.append(tuple(output.shape)))
+    expected, _ = cross_entropy_sum(head(states), targets, label_smoothing=label_smoothing)
+    total = head_cross_entropy(states, head, targets, label_smoothing=label_smoothing)
+    torch.testing.assert_close(total, expected)
+    each = head_cross_entropy(
+        states, head, targets, reduction="none", label_smoothing=label_smoothing, chunk_size=3
+    )
+    torch.testing.assert_close(each.sum(), expected)
+    assert torch.equal(each == 0, targets == -100)
+    assert seen == [(2, 5, 9), (4, 9), (3, 9), (1, 9)]
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_the_head_without_a_target_has_no_loss_and_a_gradient_of_zero(reduction):
+    states, head = torch.ones(1, 3, 6, requires_grad=True), torch.nn.Linear(6, 9)
+    found = head_cross_entropy(states, head, torch.full((1, 3), -100), reduction=reduction)
+    found.sum().backward()
+    assert found.sum().item() == 0
+    assert states.grad is not None
+    assert states.grad.abs().max() == 0

@@ -1,0 +1,51 @@
+"""What every block needs besides the tokens' states: their positions and the attention mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scratchlm.model.attention_mask import query_key_mask, text_positions
+from scratchlm.model.config import GPTConfig
+from scratchlm.model.rotary import rotation
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionContext:
+    """Where the tokens stand and which of them each one may attend to; computed once, used by every block.
+
+    Shapes: positions (T,) or (B, T); mask (B, 1, T, S+T), True where a query may attend to a key, or None when
+        causality is the only limit; cos_sin, for rotary positions, two of (T, D) or (B, 1, T, D).
+    """
+
+    positions: Tensor | None = None
+    mask: Tensor | None = None
+    cos_sin: tuple[Tensor, Tensor] | None = None
+
+
+def attention_context(
+    tokens: Tensor,
+    config: GPTConfig,
+    *,
+    attention_mask: Tensor | None = None,
+    positions: Tensor | None = None,
+    n_cached: int = 0,
+) -> AttentionContext:
+    """Build the context of T new tokens that follow n_cached earlier ones.
+
+    Without `positions`, each token's position is the number of real tokens before it in its text.
+
+    Shapes: tokens (B, T) ids or (B, T, E) states; attention_mask (B, S+T); positions (T,) or (B, T).
+    """
+    n_new, device = tokens.shape[1], tokens.device
+    mask = None
+    if attention_mask is not None:
+        mask = query_key_mask(attention_mask, n_new, is_causal=config.is_causal)  # (B, 1, T, S+T)
+    if positions is None and attention_mask is not None:
+        positions = text_positions(attention_mask)[:, n_cached:]  # (B, T)
+    elif positions is None:
+        positions = torch.arange(n_cached, n_cached + n_new, device=device)  # (T,)
+    cos_sin = rotation(config, positions) if config.positions == "rotary" else None
+    return AttentionContext(positions, mask, cos_sin)
