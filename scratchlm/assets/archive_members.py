@@ -7,10 +7,12 @@ promise what it does not hold was made to do harm, so that none of it is used.
 from __future__ import annotations
 
 import stat
+import struct
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -51,37 +53,51 @@ def names_problem(members: Iterable[tuple[str, int]], *, are_files: bool = True)
     return None
 
 
+@contextmanager
+def checked_zip(
+    path: Path, *, are_files: bool = True, error: type[ScratchLMError] = DownloadError
+) -> Iterator[zipfile.ZipFile]:
+    """Open a zip file after checking what its directory claims.
+
+    Raises: `error` when the file is no zip file, when a member has an unsafe, repeated or over-long name, is a link,
+        encrypted, of an impossible size or shares bytes with another, and when reading a member in the block fails.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            problem = _problem(archive.infolist(), path.stat().st_size, are_files=are_files)
+            if problem is not None:
+                raise zipfile.BadZipFile(f"it holds {problem}")
+            yield archive
+    except error:
+        raise
+    except (
+        zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError,
+    ) as cause:  # fmt: skip
+        raise error(f"{path} is not a sound zip file: {cause}; delete it and get it again.") from cause
+
+
 def read_member(
     archive: Path, name: str, *, max_bytes: int, error: type[ScratchLMError] = DownloadError
 ) -> bytes:
     """The bytes of one member of a zip file, by its exact name.
 
-    Raises: `error` when the file is no zip file, one of its members has an unsafe, repeated or over-long name, is a
-        link, encrypted or of another size than promised, or when the member is absent or larger than max_bytes.
+    Raises: `error` as `checked_zip`, and when the member is absent or larger than max_bytes.
     """
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            infos = opened.infolist()
-            problem = _problem(infos, archive.stat().st_size)
-            info = next((info for info in infos if info.orig_filename == name), None)
-            if problem is None and info is None:
-                problem = f"no {name!r}"
-            elif problem is None and info is not None:
-                if info.file_size <= max_bytes:
-                    return _whole(opened, info)
-                problem = f"{name!r} of {info.file_size:,} bytes"
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as cause:
-        problem = f"a damaged archive ({cause})"
-    raise error(
-        f"{archive} should be a sound zip file with {name!r} of at most {max_bytes:,} bytes, found {problem}; "
-        "delete it and fetch it again."
-    )
+    with checked_zip(archive, error=error) as opened:
+        info = next((info for info in opened.infolist() if info.orig_filename == name), None)
+        if info is None or info.file_size > max_bytes:
+            found = "no such member" if info is None else f"{info.file_size:,} bytes"
+            raise error(
+                f"{archive} must hold {name!r} of at most {max_bytes:,} bytes, got {found}; delete it and fetch it "
+                "again."
+            )
+        return _whole(opened, info)
 
 
-def _problem(infos: list[zipfile.ZipInfo], archive_bytes: int) -> str | None:
+def _problem(infos: list[zipfile.ZipInfo], archive_bytes: int, *, are_files: bool) -> str | None:
     if len(infos) > MAX_MEMBERS:
         return f"{len(infos):,} members"
-    problem = names_problem((info.orig_filename, info.external_attr) for info in infos)
+    problem = names_problem(((info.orig_filename, info.external_attr) for info in infos), are_files=are_files)
     if problem is not None:
         return problem
     for info in infos:

@@ -44,8 +44,9 @@ from scratchlm.core.partials import standing
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.files import META_FILE, has_tokenizer, load_tokenizer
+from scratchlm.tokenizers.files import has_tokenizer, load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
+from scratchlm.tokenizers.nanogpt_meta import META_FILE
 
 GPT2_VOCAB_SIZE, PADDED_VOCAB_SIZE = 50257, 50304  # the second as nanoGPT rounds it up
 _PUBLISHED = {name.lower() for size in GPT2_SIZES for name in size.names}

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -204,7 +203,7 @@ def _open(path: Path, settings: dict[str, Any]) -> Mapping[str, Tensor]:
     if path.suffix == ".safetensors":
         return SafetensorsFile(path)
     if path.suffix == ".npz":
-        return {name: torch.from_numpy(array) for name, array in read_npz(path).items()}
+        return read_npz(path)
     if path.suffix in TORCH_SUFFIXES:
         value = read_torch_file(path)
         state = _state_dict(value, path)

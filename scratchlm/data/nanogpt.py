@@ -14,8 +14,9 @@ from scratchlm.core.errors import DataError
 from scratchlm.core.files import sha256_of_file
 from scratchlm.data.document_split import SIDES
 from scratchlm.tokenizers.bpe import BPETokenizer
-from scratchlm.tokenizers.files import META_FILE, load_tokenizer
+from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
+from scratchlm.tokenizers.nanogpt_meta import META_FILE
 from scratchlm.tokenizers.word import LosslessWordTokenizer
 
 if TYPE_CHECKING:

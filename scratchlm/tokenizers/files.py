@@ -6,17 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from scratchlm.core.errors import CheckpointError, ConfigError, TokenizerError
+from scratchlm.core.errors import ConfigError, TokenizerError
 from scratchlm.core.files import MAX_TOKENIZER_BYTES, read_json
-from scratchlm.core.pickle_reader import PickleReader
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 from scratchlm.tokenizers.huggingface_json import BPEParts, bpe_from_json, words_from_json
+from scratchlm.tokenizers.nanogpt_meta import characters_of_nanogpt
 from scratchlm.tokenizers.vocab_and_merges import MERGES_FILE, VOCAB_FILE, read_vocab_and_merges
 from scratchlm.tokenizers.word import LosslessWordTokenizer, StrictWordTokenizer, WordTokenizer
 
-META_FILE = "meta.pkl"  # of nanoGPT's character-level data sets
-MAX_META_BYTES = 16 << 20
 Engine = Literal["python", "tiktoken"]
 WordTokenizers = StrictWordTokenizer | WordTokenizer | LosslessWordTokenizer
 _WORD_CLASSES = {kind.__name__: kind for kind in (StrictWordTokenizer, WordTokenizer, LosslessWordTokenizer)}
@@ -78,35 +76,6 @@ def _build(
         raise TokenizerError(f"{where}: {cause}") from cause
     except TokenizerError as cause:
         raise TokenizerError(f"{where}: {cause}") from cause
-
-
-def characters_of_nanogpt(path: Path) -> LosslessWordTokenizer:
-    """Load nanoGPT's character tokenizer, a vocabulary of single characters, from its `meta.pkl`.
-
-    Raises: TokenizerError for a file that is missing, damaged or of another kind; nothing in it is executed.
-    """
-    try:
-        data = path.read_bytes() if path.stat().st_size <= MAX_META_BYTES else b""
-    except OSError as cause:
-        raise TokenizerError(f"{path} cannot be read ({cause.strerror}); check the path.") from cause
-    try:
-        reader = PickleReader(data, allowed={}, load_persistent=lambda _: None, where=str(path))
-        meta = reader.read()
-    except CheckpointError as cause:
-        raise TokenizerError(
-            f"{path} is not nanoGPT's meta.pkl, a pickle of plain values of at most {MAX_META_BYTES:,} bytes "
-            f"({cause}); use the file that its prepare.py wrote."
-        ) from cause
-    ids = meta.get("stoi") if isinstance(meta, dict) else None
-    if not isinstance(ids, dict) or not all(isinstance(char, str) and len(char) == 1 for char in ids):
-        raise TokenizerError(
-            f"{path} must hold nanoGPT's stoi, an id for each character, got {str(meta)[:80]!r}; use the meta.pkl "
-            "of a character-level data set."
-        )
-    try:
-        return LosslessWordTokenizer(ids)
-    except TokenizerError as cause:
-        raise TokenizerError(f"{path}: {cause}") from cause
 
 
 def _build_words(class_name: str, vocab: dict[str, int], special_tokens: dict[str, int]) -> WordTokenizers:

@@ -86,15 +86,15 @@ def test_a_size_that_lies_is_an_error(tmp_path, method, claim):
 def test_a_cut_archive_is_an_error(tmp_path, n):
     path = zip_of(tmp_path / "a.zip", ("file", GOOD))
     path.write_bytes(path.read_bytes()[:n])
-    with pytest.raises(DownloadError, match="damaged archive"):
+    with pytest.raises(DownloadError, match="not a sound zip file"):
         read_member(path, "file", max_bytes=100)
 
 
 def test_what_is_absent_or_too_large_is_an_error_that_says_so(tmp_path):
     path = zip_of(tmp_path / "a.zip", ("folder/file", GOOD))
-    with pytest.raises(DownloadError, match="found no 'file'"):
+    with pytest.raises(DownloadError, match="got no such member"):
         read_member(path, "file", max_bytes=100)
-    with pytest.raises(DownloadError, match="of 10 bytes"):
+    with pytest.raises(DownloadError, match="got 10 bytes"):
         read_member(path, "folder/file", max_bytes=9)
 
 

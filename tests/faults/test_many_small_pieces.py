@@ -19,7 +19,6 @@ from scratchlm.assets.file_structure import structure_problem
 from scratchlm.checkpoints.gguf.reader import GGUFFile
 from scratchlm.checkpoints.gguf.writer import read_gguf
 from scratchlm.checkpoints.store import load_model, load_tensors, save_tensors
-from scratchlm.checkpoints.tensorflow.crc32c import masked_crc32c
 from scratchlm.checkpoints.tensorflow.leveldb_table import MAGIC, read_table
 from scratchlm.checkpoints.torch.numpy_archive import read_npz
 from scratchlm.checkpoints.torch.torch_file import read_torch_file
@@ -28,6 +27,7 @@ from scratchlm.core.errors import CheckpointError
 from scratchlm.core.files import read_json
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
+from tests.checkpoints.tensorflow.writer import masked_crc32c, varint
 from tests.faults.reading import read_within_limits
 
 pytest.importorskip("gguf")  # imported now, so that its own code does not count as code that a file runs
@@ -197,13 +197,6 @@ def many_small_arrays(folder: Path) -> Made:
     return folder / "a.npz", lambda: read_npz(folder / "a.npz")
 
 
-def varint(value: int) -> bytes:
-    data = b""
-    while value >= 0x80:
-        data, value = data + bytes([value & 0x7F | 0x80]), value >> 7
-    return data + bytes([value])
-
-
 def table_of_keys(folder: Path, n: int) -> Made:
     """One block whose keys share all but their last bytes, each with an empty value."""
     entries = io.BytesIO()
@@ -303,7 +296,7 @@ def test_the_vocabulary_of_llama_3_is_far_from_the_limits(tmp_path):
 
 def test_compressed_arrays_near_the_limit_are_read(tmp_path):
     np.savez_compressed(tmp_path / "a.npz", w=np.arange(6 << 20))
-    np.testing.assert_array_equal(read_npz(tmp_path / "a.npz")["w"], np.arange(6 << 20))
+    np.testing.assert_array_equal(read_npz(tmp_path / "a.npz")["w"].numpy(), np.arange(6 << 20))
 
 
 def test_a_tensor_that_is_read_twice_is_no_second_name_for_the_same_numbers(tmp_path):

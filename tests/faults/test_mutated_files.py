@@ -6,6 +6,7 @@ piece, swaps two numbers or puts a huge one. `SEED` and the number of the mutati
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -18,6 +19,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ import torch
 from scratchlm.checkpoints.huggingface import export_huggingface
 from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.store import load_model, load_tensors, save_model, save_tensors
+from scratchlm.checkpoints.tensorflow import leveldb_table
 from scratchlm.checkpoints.tensorflow.bundle import open_bundle
 from scratchlm.checkpoints.torch.numpy_archive import read_npz
 from scratchlm.checkpoints.torch.torch_file import read_torch_file
@@ -192,7 +195,7 @@ def a_compressed_npz(folder: Path) -> Format:
 
 def a_pth(folder: Path) -> Format:
     torch.save(torch_value(), folder / "a.pth")
-    return Format(folder / "a.pth", lambda: read_torch_file(folder / "a.pth", verify=False))
+    return Format(folder / "a.pth", lambda: read_torch_file(folder / "a.pth"))
 
 
 def a_legacy_pth(folder: Path) -> Format:
@@ -268,12 +271,12 @@ def a_shard_index(folder: Path) -> Format:
     return Format(index, good.read)
 
 
-def a_bundle(folder: Path, suffix: str, *, verify: bool) -> Format:
+def a_bundle(folder: Path, suffix: str) -> Format:
     for file in TENSORFLOW_GOLDEN.glob("gpt2.ckpt.*"):
         shutil.copy(file, folder / file.name)
 
     def read() -> None:
-        bundle = open_bundle(folder / "gpt2.ckpt", verify=verify)
+        bundle = open_bundle(folder / "gpt2.ckpt")
         for name in bundle:
             bundle[name]
 
@@ -281,15 +284,21 @@ def a_bundle(folder: Path, suffix: str, *, verify: bool) -> Format:
 
 
 def a_bundle_index(folder: Path) -> Format:
-    return a_bundle(folder, "index", verify=True)
+    return a_bundle(folder, "index")
 
 
 def a_bundle_index_without_checksums(folder: Path) -> Format:
-    return a_bundle(folder, "index", verify=False)
+    format_ = a_bundle(folder, "index")
+
+    def read() -> None:
+        with mock.patch.object(leveldb_table, "has_checksum", return_value=True):
+            format_.read()
+
+    return dataclasses.replace(format_, read=read)
 
 
 def bundle_data(folder: Path) -> Format:
-    return a_bundle(folder, "data-00000-of-00001", verify=True)
+    return a_bundle(folder, "data-00000-of-00001")
 
 
 FORMATS = (

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scratchlm.checkpoints.torch.zip_members import map_file
 from scratchlm.core.errors import CheckpointError, MissingDependencyError
 
 MAX_GGUF_ENTRIES = 16_384  # settings, and tensors; Llama 3 with 405 billion weights has 1,138 tensors
@@ -67,7 +66,10 @@ class GGUFFile:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._library = gguf_library()
-        self._data = map_file(self.path)
+        try:
+            self._data = np.memmap(self.path, np.uint8, mode="r")
+        except (OSError, ValueError) as cause:
+            raise CheckpointError(f"{self.path} cannot be read: {cause}; check the path.") from cause
         self._at = 0
         if bytes(self._data[:4]) != b"GGUF":
             raise self.wrong(f"found the first bytes {bytes(self._data[:4])!r} instead of b'GGUF'")

@@ -1,6 +1,6 @@
-"""LevelDB's table format, in which TensorFlow writes the index of a checkpoint: sorted keys with their values.
+"""Read LevelDB's table format, in which TensorFlow writes the index of a checkpoint: sorted keys with their values.
 
-Blocks of entries, each compressed or not and with a checksum, then a block that lists them, then a footer.
+Blocks of entries, each with a checksum, then a block that lists them, then a footer.
 
 Source: google/leveldb, doc/table_format.md.
 """
@@ -10,57 +10,84 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from scratchlm.checkpoints.tensorflow.crc32c import masked_crc32c
-from scratchlm.checkpoints.tensorflow.snappy import decompress
-from scratchlm.checkpoints.tensorflow.varint import read_varint
+import google_crc32c
+from numpy.typing import NDArray
+
 from scratchlm.core.errors import CheckpointError
 from scratchlm.core.files import read_bytes
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER_BYTES = 48
 _TRAILER_BYTES = 5  # kind of compression, checksum
+_MAX_VARINT_BYTES = 10  # 64 bits, seven per byte
 _MAX_UNPACKED = 8 << 20  # bytes of keys and values: an index of GPT-2 has 40,000
 _MAX_FILE = 8 << 20
 _MAX_ENTRIES = 65_536  # GPT-2 XL has 580, with its optimizer 1,740
 
 
-def read_table(path: Path, *, verify: bool = True) -> dict[bytes, bytes]:
+def read_table(path: Path) -> dict[bytes, bytes]:
     """Every key and value of a table, in the order of the keys.
 
-    verify: check every block against its checksum.
-    Raises: CheckpointError naming the file and the place that is damaged.
+    Raises: CheckpointError naming the file and the place that is damaged, and for compressed blocks, which TensorFlow
+        does not write.
     """
     if path.is_file() and path.stat().st_size > _MAX_FILE:
-        raise _damaged(str(path), f"{path.stat().st_size:,} bytes, more than any index has")
+        raise _damaged(str(path), f"{path.stat().st_size:,} bytes are more than any index has")
     data = read_bytes(path, error=CheckpointError)
     if len(data) < FOOTER_BYTES or data[-8:] != struct.pack("<Q", MAGIC):
-        raise _damaged(str(path), "no LevelDB footer at its end")
-    footer, where = data[-FOOTER_BYTES:], f"{path}, footer,"
+        raise _damaged(str(path), "it does not end with LevelDB's footer")
+    footer, where = data[-FOOTER_BYTES:], f"{path}, footer"
     _, at = _read_handle(footer, 0, where)
     index_handle, _ = _read_handle(footer, at, where)
     budget = _Budget(str(path))
     entries: dict[bytes, bytes] = {}
     end = 0
-    for _, value in _entries(
-        _block(data, index_handle, path, verify, budget), f"{path}, index block,", budget
-    ):
-        handle, _ = _read_handle(value, 0, f"{path}, index block,")
-        where = f"{path}, block at byte {handle[0]},"
+    where = f"{path}, index block"
+    for _, value in _entries(_block(data, index_handle, path), where, budget):
+        handle, _ = _read_handle(value, 0, where)
+        block_where = f"{path}, block at byte {handle[0]}"
         if handle[0] < end:
-            raise _damaged(where, "that it overlaps the one before")
+            raise _damaged(block_where, "it overlaps the one before")
         end = handle[0] + handle[1]
-        for key, item in _entries(_block(data, handle, path, verify, budget), where, budget):
+        for key, item in _entries(_block(data, handle, path), block_where, budget):
             if entries and key <= next(reversed(entries)):
-                raise _damaged(where, f"the key {key!r:.80} out of order")
+                raise _damaged(block_where, f"the key {key!r:.80} is out of order")
             entries[key] = item
             if len(entries) > _MAX_ENTRIES:
-                raise _damaged(where, f"more than {_MAX_ENTRIES:,} keys")
+                raise _damaged(block_where, f"more than {_MAX_ENTRIES:,} keys")
     return entries
 
 
+def read_varint(data: bytes, at: int, *, where: str) -> tuple[int, int]:
+    """A whole number of variable length, and the position after it.
+
+    Raises: CheckpointError when it is cut short or does not fit in 64 bits.
+    Source: protobuf.dev, "Encoding".
+    Example:
+        >>> read_varint(bytes([0xAC, 0x02]), 0, where="here")
+        (300, 2)
+    """
+    value = 0
+    for i, byte in enumerate(data[at : at + _MAX_VARINT_BYTES]):
+        value |= (byte & 0x7F) << (7 * i)
+        if byte < 0x80 and value < 1 << 64:
+            return value, at + i + 1
+    raise _damaged(where, f"the number at byte {at} is cut short or too long")
+
+
+def has_checksum(data: bytes | NDArray[Any], stored: int) -> bool:
+    """Whether bytes have the CRC-32C that TensorFlow and LevelDB stored for them.
+
+    They store it rotated by 15 bits plus a constant.
+    """
+    crc = google_crc32c.value(data)
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF == stored
+
+
 class _Budget:
-    """What may still be unpacked: keys share beginnings, so a small file can ask for a lot."""
+    """Limits what keys and values may take: keys share prefixes, so a small file could unpack to very much."""
 
     def __init__(self, where: str) -> None:
         self._left = _MAX_UNPACKED
@@ -71,39 +98,31 @@ class _Budget:
         if self._left < 0:
             raise _damaged(self._where, f"more than {_MAX_UNPACKED:,} bytes of keys and values")
 
-    @property
-    def left(self) -> int:
-        return self._left
-
 
 def _read_handle(data: bytes, at: int, where: str) -> tuple[tuple[int, int], int]:
+    """Offset and size of a block, and the position after them."""
     offset, at = read_varint(data, at, where=where)
     size, at = read_varint(data, at, where=where)
     return (offset, size), at
 
 
-def _block(data: bytes, handle: tuple[int, int], path: Path, verify: bool, budget: _Budget) -> bytes:
+def _block(data: bytes, handle: tuple[int, int], path: Path) -> bytes:
     offset, size = handle
-    where = f"{path}, block at byte {offset},"
-    end = offset + size
+    where, end = f"{path}, block at byte {offset}", offset + size
     if end + _TRAILER_BYTES > len(data) - FOOTER_BYTES:
-        raise _damaged(where, f"its {size} bytes reaching beyond the {len(data)} bytes of the file")
-    kind, checksum = data[end], int.from_bytes(data[end + 1 : end + 5], "little")
-    if verify and masked_crc32c(data[offset : end + 1]) != checksum:
-        raise _damaged(where, "another checksum than the one stored")
-    if kind == 0:
-        return data[offset:end]
-    if kind != 1:
-        raise _damaged(where, f"compression of kind {kind}")
-    unpacked = decompress(data[offset:end], where=where, max_bytes=budget.left)
-    budget.spend(len(unpacked))
-    return unpacked
+        raise _damaged(where, f"its {size} bytes reach beyond the {len(data)} bytes of the file")
+    if not has_checksum(data[offset : end + 1], int.from_bytes(data[end + 1 : end + 5], "little")):
+        raise _damaged(where, "it differs from its checksum")
+    if data[end] != 0:
+        raise CheckpointError(
+            f"{where} is compressed, which cannot be read; save the checkpoint again with TensorFlow, which does not "
+            "compress it."
+        )
+    return data[offset:end]
 
 
 def _entries(block: bytes, where: str, budget: _Budget) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values; each key says how much of the key before it shares."""
-    if len(block) < 4:
-        raise _damaged(where, f"{len(block)} bytes")
+    """Keys and values; each key says how many bytes it shares with the key before it."""
     n_restarts = int.from_bytes(block[-4:], "little")
     end = len(block) - 4 - 4 * n_restarts
     if end < 0:
@@ -114,7 +133,7 @@ def _entries(block: bytes, where: str, budget: _Budget) -> Iterator[tuple[bytes,
         n_own, at = read_varint(block, at, where=where)
         n_value, at = read_varint(block, at, where=where)
         if shared > len(key) or at + n_own + n_value > end:
-            raise _damaged(where, f"an entry of {n_own} + {n_value} bytes beyond its end")
+            raise _damaged(where, f"an entry of {n_own} + {n_value} bytes reaches beyond its end")
         budget.spend(shared + n_own + n_value)
         key = key[:shared] + block[at : at + n_own]
         at += n_own
@@ -122,5 +141,5 @@ def _entries(block: bytes, where: str, budget: _Budget) -> Iterator[tuple[bytes,
         at += n_value
 
 
-def _damaged(where: str, found: str) -> CheckpointError:
-    return CheckpointError(f"{where} must be a LevelDB table, found {found}; fetch the file again.")
+def _damaged(where: str, problem: str) -> CheckpointError:
+    return CheckpointError(f"{where}: the LevelDB table is damaged: {problem}; fetch the file again.")

@@ -1,76 +1,86 @@
-"""PyTorch's own files, `.pth`, `.pt` and `pytorch_model.bin`: read without running them, and written for others.
+"""Read PyTorch's own files (`.pth`, `.pt`, `pytorch_model.bin`) without running code, and write the book's `.pth`.
 
-Since PyTorch 1.6 such a file is a zip: `data.pkl` tells the structure, one member for each storage holds the
-numbers. We read the pickle with our own small machine (core/pickle_reader.py) and leave the numbers on disk, mapped
-into memory. Older files are pickles one after another with the numbers behind them; those work as well.
+`torch.load(weights_only=True)` does the reading. Its unpickler runs no code, but a small hostile file can still cost it
+unbounded time or memory. So the pickle inside is checked before it is loaded, and the values after.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import io
+import pickletools
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from scratchlm.checkpoints.torch.zip_members import ZipMembers, map_file
+from scratchlm.assets.archive_members import checked_zip
 from scratchlm.core.errors import CheckpointError
 from scratchlm.core.files import new_file
-from scratchlm.core.pickle_reader import Allowed, PickleReader
 
 MAX_PICKLE_BYTES = 8 << 20  # names and shapes only: GPT-2 XL with its optimizer needs 0.2 MB
-_LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-_DTYPES = {
-    "FloatStorage": torch.float32,
-    "DoubleStorage": torch.float64,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
+MAX_STEPS = 400_000  # pickle instructions; one tensor takes about 40, GPT-2 XL with its optimizer 70,000
+MAX_ITEMS = 500_000  # in the value, counting shared parts each time they appear
+MAX_NESTING = 64
+MAX_WHOLE_NUMBER = 1 << 64
+_LEGACY_PICKLES = 5  # of files before PyTorch 1.6: magic number, version, machine, value, storage keys
+_INSTRUCTIONS = {  # those of torch.save; none of them creates an object of an arbitrary class
+    *("PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
+    *("BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
+    *("NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+    *("BINUNICODE", "SHORT_BINSTRING", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+    *("EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS"),
 }
-_DTYPES_WITHOUT_STORAGE = (torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2)
-_MAX_DIMENSIONS = 16
+_IN_PLACE = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD")  # change their first operand
+_NEWEST_PROTOCOL = 3
+_GLOBALS = (
+    "collections OrderedDict",
+    "torch Size",
+    "torch.storage UntypedStorage",
+    "torch._utils _rebuild_parameter",
+    "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_tensor_v3",
+)
+_PLAIN = (str, bytes, bool, int, float, type(None))  # values and dictionary keys
 
 
-@dataclass(frozen=True)
-class _Storage:
-    """A run of numbers that tensors look into: as bytes, and how many of which kind they are."""
+def read_torch_file(path: str | Path) -> Any:
+    """Load the value in a file that `torch.save` wrote: dicts, lists, tuples, numbers, text and tensors.
 
-    data: Tensor  # (bytes,), uint8
-    dtype: torch.dtype
-
-
-def read_torch_file(path: str | Path, *, verify: bool = True) -> Any:
-    """The value in a file that `torch.save` wrote: dicts, lists, tuples, numbers, text and tensors.
-
-    Nothing in the file runs. Tensors are on the CPU and look into the mapped file where it can be mapped, so a
-    large file costs memory only as it is used; changing them does not change the file. Tensors that shared
-    memory still share it. Parameters come back as plain tensors, an OrderedDict as a dict. `verify` compares
-    each storage with its checksum, which reads the file once.
-    Raises: CheckpointError naming the file and what is wrong with it; for a pickle that would run code, the
-        name that it asks for.
-    Source: torch/serialization.py; the values equal `torch.load(path, weights_only=True)`.
+    Tensors are on the CPU. Those of a zip file (PyTorch 1.6 and later) look into the mapped file, so a large file costs
+    memory only as it is used; changing them does not change the file. Tensors that shared memory still share it.
+    Parameters come back as plain tensors, an OrderedDict as a dict.
+    Raises: CheckpointError naming the file and what is wrong with it: damaged (zip files hold checksums), too large
+        to be real, or a pickle that names anything but tensors.
     """
     path = Path(path)
-    data = map_file(path)
-    start = data[:4].tobytes()
-    if start == b"PK\x03\x04":
-        return _read_zip(path, verify=verify)
-    if start[:1] == b"\x80":
-        return _read_legacy(path, data)
-    raise CheckpointError(
-        f"{path} must be a file of torch.save, found the first bytes {start!r}; check what kind of file it is, and "
-        "save it again with torch.save or as safetensors."
-    )
+    try:
+        with path.open("rb") as file:
+            head = file.read(MAX_PICKLE_BYTES)
+    except OSError as cause:
+        raise CheckpointError(f"{path} cannot be read: {cause.strerror}; check the path.") from cause
+    is_zip = head.startswith(b"PK\x03\x04")
+    if is_zip:
+        pickle, storage_sizes = _contents_of_zip(path)
+        _check_pickle(io.BytesIO(pickle), path)
+    elif head.startswith(b"\x80"):
+        storage_sizes, legacy = None, io.BytesIO(head)
+        for _ in range(_LEGACY_PICKLES):
+            _check_pickle(legacy, path)
+    else:
+        raise CheckpointError(
+            f"{path} is not a file of torch.save: it begins with {head[:4]!r}; check what kind of file it is."
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except Exception as cause:  # torch raises anything for a damaged file
+        reason = str(cause).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
+        raise _wrong(path, f"makes torch.load report: {reason:.200}") from cause
+    return _plain_value(value, path, storage_sizes)
 
 
 def write_torch_file(path: str | Path, tensors: Mapping[str, Tensor]) -> Path:
@@ -85,169 +95,134 @@ def write_torch_file(path: str | Path, tensors: Mapping[str, Tensor]) -> Path:
         try:
             torch.save(state, file)
         except RuntimeError as cause:  # torch's own words for a write that was cut short
-            raise CheckpointError(
-                f"{path} should have been written, got: {cause}; free some space."
-            ) from cause
+            raise CheckpointError(f"{path} could not be written: {cause}; free some space.") from cause
     return Path(path)
 
 
-def _read_zip(path: Path, *, verify: bool) -> Any:
-    archive = ZipMembers(path)
-    pickles = [name for name in archive.members if name.endswith("/data.pkl") and name.count("/") == 1]
-    if len(pickles) != 1:
-        raise CheckpointError(
-            f"{path} must be a zip of torch.save with one data.pkl, found {len(pickles)}; check the path."
-        )
-    root = pickles[0].removesuffix("data.pkl")
-    if f"{root}constants.pkl" in archive.members:
-        raise CheckpointError(
-            f"{path} must hold values, found a TorchScript program; save its state_dict() with torch.save."
-        )
-    if f"{root}byteorder" in archive.members and archive.read(f"{root}byteorder", max_bytes=16) != b"little":
-        raise CheckpointError(f"{path} must be little-endian; save it again on another machine.")
-    storages: dict[str, Tensor] = {}
-
-    def storage_bytes(key: str, n_bytes: int) -> Tensor:
-        if key not in storages:
-            storages[key] = _as_tensor(archive.mapped(f"{root}data/{key}", verify=verify))
-        return storages[key][:n_bytes]
-
-    pickle = archive.read(pickles[0], max_bytes=MAX_PICKLE_BYTES)
-    return _reader(pickle, storage_bytes, path).read()
-
-
-def _read_legacy(path: Path, data: NDArray[np.uint8]) -> Any:
-    """Read the pickle twice: first to learn how long each storage is, then with the storages behind it."""
-    head = data[:MAX_PICKLE_BYTES].tobytes()
-    sizes: dict[str, int] = {}
-
-    def unknown_bytes(key: str, n_bytes: int) -> Tensor:
-        sizes[key] = max(n_bytes, sizes.get(key, 0))
-        if n_bytes > len(data):
-            raise first.wrong(f"claims {n_bytes:,} bytes for a storage, the file has {len(data):,}")
-        return torch.empty(n_bytes, dtype=torch.uint8, device="meta")
-
-    first = _reader(head, unknown_bytes, path)
-    if first.read() != _LEGACY_MAGIC or first.read() != _LEGACY_PROTOCOL:
-        raise CheckpointError(
-            f"{path} must be a file of torch.save, found another pickle; save it again with torch.save."
-        )
-    system = first.read()
-    if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise CheckpointError(f"{path} must be little-endian; save it again on another machine.")
-    value_at = first.at
-    first.read()
-    keys, at = first.read(), first.at
-    if not isinstance(keys, list) or sorted(map(repr, keys)) != sorted(map(repr, sizes)):
-        raise first.wrong("lists other storages than it uses")
-    places: dict[str, Tensor] = {}
-    for key in keys:
-        places[key] = _as_tensor(data[at + 8 : at + 8 + sizes[key]])  # 8 bytes: the number of elements, again
-        at += 8 + sizes[key]
-    if at != len(data):
-        raise first.wrong(f"needs {at:,} bytes with its storages, the file has {len(data):,}")
-    second = _reader(head, lambda key, n_bytes: places[key][:n_bytes], path)
-    second.at = value_at
-    return second.read()
+def _contents_of_zip(path: Path) -> tuple[bytes, set[int]]:
+    """The `data.pkl` of torch.save's zip file and the sizes of all members, after a check of their checksums."""
+    with checked_zip(path, are_files=False, error=CheckpointError) as archive:
+        infos = archive.infolist()
+        names = {info.filename for info in infos}
+        pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
+        if len(pickles) != 1:
+            raise CheckpointError(
+                f"{path} is a zip file, but not of torch.save: it holds {len(pickles)} data.pkl; check the path."
+            )
+        if pickles[0].replace("data.pkl", "constants.pkl") in names:
+            raise CheckpointError(
+                f"{path} is a TorchScript program, not weights; save its state_dict() with torch.save."
+            )
+        if any(info.file_size != info.compress_size for info in infos):
+            raise CheckpointError(
+                f"{path} is compressed; save it again with torch.save, which does not compress."
+            )
+        if archive.getinfo(pickles[0]).file_size > MAX_PICKLE_BYTES:
+            raise _wrong(path, f"has more than {MAX_PICKLE_BYTES:,} bytes")
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise CheckpointError(
+                f"{path} is damaged: {damaged!r:.200} differs from its checksum; get it again."
+            )
+        return archive.read(pickles[0]), {info.file_size for info in infos}
 
 
-def _reader(pickle: bytes, storage_bytes: Callable[[str, int], Tensor], path: Path) -> PickleReader:
-    """A pickle reader that knows tensors; `storage_bytes` finds a storage's bytes by its key."""
+def _check_pickle(stream: io.BytesIO, path: Path) -> None:
+    """Read one pickle's instructions without executing them, and refuse what could cost too much.
 
-    def load_storage(id_: Any) -> _Storage:
-        match id_:
-            case ("storage", torch.dtype() as dtype, str(key), str(), int(n), *rest) if rest in ([], [None]):
-                n_bytes = n * dtype.itemsize
-                found = storage_bytes(key, min(max(n_bytes, 0), 1 << 48))
-                if len(found) != n_bytes:
-                    raise reader.wrong(f"claims {n_bytes:,} bytes for storage {key!r}, found {len(found):,}")
-                return _Storage(found, dtype)
-        raise reader.wrong("refers to something outside that is no storage")
+    A tuple that is used twice in the next tuple, forty times over, is small in memory, but hashing it visits every
+    item. So this keeps what the unpickler keeps, a stack and a memo, but of (number of items, depth) for each value.
+    """
+    stack: list[tuple[int, int]] = []
+    marks: list[int] = []
+    memo: dict[Any, tuple[int, int]] = {}
+    try:
+        for n_steps, (instruction, argument, _) in enumerate(pickletools.genops(stream)):
+            name, operands = instruction.name, instruction.stack_before
+            if name == "GLOBAL" and not _is_harmless(argument):
+                raise _wrong(path, f"would run code: it names {argument.replace(' ', '.')!r:.200}")
+            if name == "PROTO" and argument > _NEWEST_PROTOCOL:
+                raise _wrong(
+                    path, f"has protocol {argument}; torch.load reads {_NEWEST_PROTOCOL}, its default is 2"
+                )
+            if name not in _INSTRUCTIONS:
+                raise _wrong(path, f"could run code: it holds the instruction {name}")
+            if n_steps > MAX_STEPS:
+                raise _wrong(path, f"has more than {MAX_STEPS:,} instructions")
+            if name == "MARK":
+                marks.append(len(stack))
+                continue
+            if name.endswith("PUT"):
+                memo[argument] = stack[-1]
+            start = len(stack) - len(operands)
+            if pickletools.markobject in operands:
+                start = marks.pop() - operands.index(pickletools.markobject)
+            used = stack[max(0, start) :]
+            del stack[max(0, start) :]
+            if name.endswith("GET"):
+                stack.append(memo[argument])
+            elif instruction.stack_after:
+                depths = [depth for _, depth in used]
+                depth = 1 + max(depths[1:] if name in _IN_PLACE else depths, default=0)
+                depth = max(depth, depths[0]) if name in _IN_PLACE else depth
+                n_items = 1 + sum(n for n, _ in used)
+                if n_items > MAX_ITEMS or depth > MAX_NESTING:
+                    raise _wrong(path, "holds a value that is nested or shared without end")
+                stack.append((n_items, depth))
+    except (ValueError, LookupError) as cause:
+        if isinstance(cause, CheckpointError):
+            raise
+        raise _wrong(path, f"is damaged ({cause!s:.200})") from cause
 
-    reader = PickleReader(
-        pickle,
-        allowed=_ALLOWED,
-        load_persistent=load_storage,
-        leaves=(Tensor, torch.dtype),
-        where=str(path),
+
+def _is_harmless(name: str) -> bool:
+    """Is it one of the functions, storages and dtypes that make up a tensor?"""
+    module, _, attribute = name.partition(" ")
+    is_storage = module == "torch" and attribute.isalnum() and attribute.endswith("Storage")
+    return (
+        name in _GLOBALS
+        or is_storage
+        or (module == "torch" and isinstance(getattr(torch, attribute, None), torch.dtype))
     )
-    return reader
 
 
-def _as_tensor(data: NDArray[np.uint8]) -> Tensor:
-    """The mapped bytes as a tensor; copied when they lie where 8-byte numbers cannot be read in place."""
-    tensor = torch.from_numpy(data)
-    return tensor if tensor.data_ptr() % 8 == 0 else tensor.clone()
+def _plain_value(value: Any, path: Path, storage_sizes: set[int] | None) -> Any:
+    """A copy of the containers, with tensors that do not claim more numbers than there are.
+
+    storage_sizes: bytes of the members of a zip file; a storage has the size of one of them.
+    """
+    n_items = 0
+
+    def copy(item: Any, depth: int) -> Any:
+        nonlocal n_items
+        n_items += 1
+        if n_items > MAX_ITEMS or depth > MAX_NESTING:
+            raise _wrong(path, "holds a value that is nested or shared without end")
+        if isinstance(item, dict):
+            pairs = dict.items(item)  # a file can give an OrderedDict an attribute called `items`
+            if not all(isinstance(key, _PLAIN) for key, _ in pairs):
+                raise _wrong(path, "holds a dictionary key that is not plain")
+            return {key: copy(inner, depth + 1) for key, inner in pairs}
+        if isinstance(item, (list, tuple)):
+            items = [copy(inner, depth + 1) for inner in item]
+            return items if isinstance(item, list) else tuple(items)
+        if isinstance(item, Tensor):
+            n_bytes = item.untyped_storage().nbytes()
+            is_member = storage_sizes is None or n_bytes == 0 or n_bytes in storage_sizes
+            if item.nbytes > n_bytes or not is_member:
+                raise _wrong(path, f"claims more numbers than are there for the shape {tuple(item.shape)}")
+            return item.detach()
+        if not isinstance(item, (*_PLAIN, torch.dtype)):
+            raise _wrong(path, f"holds a {type(item).__name__}")
+        if isinstance(item, int) and abs(item) >= MAX_WHOLE_NUMBER:
+            raise _wrong(path, "holds a whole number beyond 64 bits")
+        return item
+
+    return copy(value, 0)
 
 
-def _rebuild_tensor(
-    storage: _Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_ignored: Any
-) -> Tensor:
-    """The view of a storage that a tensor is; what follows, such as whether it wants gradients, is ignored."""
-    if not isinstance(storage, _Storage):
-        raise ValueError("a tensor needs a storage")
-    return _view(storage, storage.dtype, offset, shape, stride)
-
-
-def _rebuild_tensor_of_dtype(
-    storage: _Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *rest: Any
-) -> Tensor:
-    """The same for dtypes that have no storage class of their own; here the dtype follows two other values."""
-    if not isinstance(storage, _Storage) or len(rest) < 3:
-        raise ValueError("a tensor needs a storage and a dtype")
-    return _view(storage, rest[2], offset, shape, stride)
-
-
-def _view(
-    storage: _Storage, dtype: torch.dtype, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]
-) -> Tensor:
-    if not isinstance(dtype, torch.dtype):
-        raise ValueError("a tensor needs a dtype")
-    for given in ((offset,), shape, stride):
-        if not isinstance(given, tuple) or any(type(n) is not int or not 0 <= n < 1 << 48 for n in given):
-            raise ValueError(f"offset, shape and stride must be small whole numbers, got {given!r:.100}")
-    n_there, n_wanted = len(storage.data) // dtype.itemsize, math.prod(shape)
-    last = offset + sum((n - 1) * step for n, step in zip(shape, stride)) if n_wanted else offset - 1
-    if len(shape) != len(stride) or len(shape) > _MAX_DIMENSIONS or last >= n_there or n_wanted > n_there:
-        raise ValueError(
-            f"a tensor of shape {shape}, stride {stride}, offset {offset} does not lie in {n_there:,} numbers"
-        )
-    numbers = storage.data[: n_there * dtype.itemsize].view(dtype)
-    return numbers.as_strided(shape, stride, offset) if n_wanted else numbers.new_empty(shape)
-
-
-def _rebuild_parameter(data: Tensor, *_ignored: Any) -> Tensor:
-    if not isinstance(data, Tensor):
-        raise ValueError("a parameter needs a tensor")
-    return data
-
-
-def _rebuild_dict() -> dict[Any, Any]:
-    """An OrderedDict, empty: its items follow as orders of their own."""
-    return {}
-
-
-def _rebuild_size(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    if not isinstance(sizes, tuple):
-        raise ValueError("a size is a tuple of whole numbers")
-    return sizes
-
-
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "collections OrderedDict": _rebuild_dict,
-    "torch._utils _rebuild_tensor_v2": _rebuild_tensor,
-    "torch._utils _rebuild_tensor_v3": _rebuild_tensor_of_dtype,
-    "torch._utils _rebuild_parameter": _rebuild_parameter,
-    "torch Size": _rebuild_size,
-}
-_ALLOWED = {name: Allowed(name, call=function) for name, function in _FUNCTIONS.items()}
-_ALLOWED |= {f"torch {name}": Allowed(name, value=dtype) for name, dtype in _DTYPES.items()}
-_ALLOWED |= {
-    f"torch {name}": Allowed(name, value=dtype)
-    for dtype in (*_DTYPES.values(), *_DTYPES_WITHOUT_STORAGE)
-    for name in [str(dtype).removeprefix("torch.")]
-}
-_ALLOWED |= {
-    f"{module} UntypedStorage": Allowed("UntypedStorage", value=torch.uint8)
-    for module in ("torch", "torch.storage")
-}
+def _wrong(path: Path, problem: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} must hold tensors and plain values, but its pickle {problem}; get the weights as safetensors, or save "
+        "model.state_dict() again."
+    )

@@ -7,13 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from scratchlm.checkpoints.tensorflow.crc32c import masked_crc32c
 from scratchlm.checkpoints.tensorflow.leveldb_table import MAGIC
 
 NUMBER_TYPES = {"<f4": 1, "<f8": 2, "<i4": 3, "<i8": 9}  # tensorflow/core/framework/types.proto
+
+
+def masked_crc32c(data: bytes) -> int:
+    """The checksum as TensorFlow and LevelDB store it: rotated by 15 bits, plus a constant."""
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def varint(value: int) -> bytes:

@@ -12,7 +12,6 @@ KINDS = (
 )  # fmt: skip
 N_MANY = 300  # names enough for several blocks of the index
 BFLOAT16 = [[1.5, -2.25], [3.0, 65536.0]]
-TEXT = b"".join(b"%d bottles of beer on the wall, %d bottles of beer. " % (i, i) for i in range(99, 0, -1))
 
 
 def gpt2() -> dict[str, NDArray[np.float32]]:

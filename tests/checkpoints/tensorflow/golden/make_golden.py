@@ -1,6 +1,6 @@
-"""Write the small files of this folder with TensorFlow itself, and one with Snappy's own compressor.
+"""Write the small files of this folder with TensorFlow itself.
 
-    pip install tensorflow-cpu cramjam
+    pip install tensorflow-cpu
     python make_golden.py
 
 `gpt2.ckpt` has OpenAI's names, `kinds.ckpt` every number type and a string, `sharded.ckpt` lies in two files.
@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import cramjam
 import numpy as np
 import tensorflow as tf
-from arrays import BFLOAT16, TEXT, gpt2, kinds
+from arrays import BFLOAT16, gpt2, kinds
 
 HERE = Path(__file__).parent
 
@@ -46,7 +45,6 @@ def main() -> None:
     )
     for part in HERE.glob("part?.ckpt*"):
         part.unlink()
-    (HERE / "text.snappy").write_bytes(bytes(cramjam.snappy.compress_raw(TEXT)))
 
 
 if __name__ == "__main__":
