@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickletools
 import reprlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ def characters_of_nanogpt(path: Path) -> LosslessWordTokenizer:
     except OSError as cause:
         raise TokenizerError(f"{path} cannot be read ({cause.strerror}); check the path.") from cause
     try:
-        meta = _dicts_of_pickle(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the disassembler, about escapes in text
+            meta = _dicts_of_pickle(data)
     except (ValueError, LookupError, TypeError, AttributeError) as cause:
         raise TokenizerError(
             f"{path} is not nanoGPT's meta.pkl, a pickle of plain values of at most {MAX_META_BYTES:,} bytes "

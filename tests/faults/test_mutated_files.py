@@ -184,7 +184,7 @@ def merges(folder: Path) -> Format:
 
 
 def an_npz(folder: Path) -> Format:
-    np.savez(folder / "a.npz", w=np.arange(6.0).reshape(2, 3), text=np.array(["a", "bc"]))
+    np.savez(folder / "a.npz", w=np.arange(6.0).reshape(2, 3), b=np.arange(3, dtype="<f2"))
     return Format(folder / "a.npz", lambda: read_npz(folder / "a.npz"))
 
 

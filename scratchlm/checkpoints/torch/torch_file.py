@@ -62,24 +62,21 @@ def read_torch_file(path: str | Path) -> Any:
     except OSError as cause:
         raise CheckpointError(f"{path} cannot be read: {cause.strerror}; check the path.") from cause
     is_zip = head.startswith(b"PK\x03\x04")
-    if is_zip:
-        pickle, storage_sizes = _contents_of_zip(path)
-        _check_pickle(io.BytesIO(pickle), path)
-    elif head.startswith(b"\x80"):
-        storage_sizes, legacy = None, io.BytesIO(head)
-        for _ in range(_LEGACY_PICKLES):
-            _check_pickle(legacy, path)
-    else:
+    if not is_zip and not head.startswith(b"\x80"):
         raise CheckpointError(
             f"{path} is not a file of torch.save: it begins with {head[:4]!r}; check what kind of file it is."
         )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pickle, storage_sizes = _contents_of_zip(path) if is_zip else (head, None)
+        stream = io.BytesIO(pickle)
+        for _ in range(1 if is_zip else _LEGACY_PICKLES):
+            _check_pickle(stream, path)
+        try:
             value = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except Exception as cause:  # torch raises anything for a damaged file
-        reason = str(cause).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
-        raise _wrong(path, f"makes torch.load report: {reason:.200}") from cause
+        except Exception as cause:  # torch raises anything for a damaged file
+            reason = str(cause).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
+            raise _wrong(path, f"makes torch.load report: {reason:.200}") from cause
     return _plain_value(value, path, storage_sizes)
 
 
@@ -139,14 +136,9 @@ def _check_pickle(stream: io.BytesIO, path: Path) -> None:
     try:
         for n_steps, (instruction, argument, _) in enumerate(pickletools.genops(stream)):
             name, operands = instruction.name, instruction.stack_before
-            if name == "GLOBAL" and not _is_harmless(argument):
-                raise _wrong(path, f"would run code: it names {argument.replace(' ', '.')!r:.200}")
-            if name == "PROTO" and argument > _NEWEST_PROTOCOL:
-                raise _wrong(
-                    path, f"has protocol {argument}; torch.load reads {_NEWEST_PROTOCOL}, its default is 2"
-                )
-            if name not in _INSTRUCTIONS:
-                raise _wrong(path, f"could run code: it holds the instruction {name}")
+            problem = _instruction_problem(name, argument)
+            if problem is not None:
+                raise _wrong(path, problem)
             if n_steps > MAX_STEPS:
                 raise _wrong(path, f"has more than {MAX_STEPS:,} instructions")
             if name == "MARK":
@@ -175,15 +167,17 @@ def _check_pickle(stream: io.BytesIO, path: Path) -> None:
         raise _wrong(path, f"is damaged ({cause!s:.200})") from cause
 
 
-def _is_harmless(name: str) -> bool:
-    """Is it one of the functions, storages and dtypes that make up a tensor?"""
-    module, _, attribute = name.partition(" ")
-    is_storage = module == "torch" and attribute.isalnum() and attribute.endswith("Storage")
-    return (
-        name in _GLOBALS
-        or is_storage
-        or (module == "torch" and isinstance(getattr(torch, attribute, None), torch.dtype))
-    )
+def _instruction_problem(name: str, argument: Any) -> str | None:
+    """Why an instruction does not belong into the pickle of a state dict, or None if it does."""
+    if name == "GLOBAL":
+        module, _, attribute = argument.partition(" ")
+        is_type = module == "torch" and isinstance(getattr(torch, attribute, None), torch.dtype)
+        is_storage = module == "torch" and attribute.isalnum() and attribute.endswith("Storage")
+        if not (is_type or is_storage or argument in _GLOBALS):
+            return f"would run code: it names {f'{module}.{attribute}'!r:.200}"
+    if name == "PROTO" and argument > _NEWEST_PROTOCOL:
+        return f"has protocol {argument}; torch.load reads {_NEWEST_PROTOCOL}, its default is 2"
+    return None if name in _INSTRUCTIONS else f"could run code: it holds the instruction {name}"
 
 
 def _plain_value(value: Any, path: Path, storage_sizes: set[int] | None) -> Any:
