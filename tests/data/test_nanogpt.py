@@ -117,7 +117,7 @@ def test_a_meta_file_of_another_kind_is_our_error_and_runs_nothing(folder, value
 @pytest.mark.parametrize("cut", [0, 1, 10, 100])
 def test_a_meta_file_that_is_cut_short_is_our_error(folder, cut):
     (folder / "meta.pkl").write_bytes((folder / "meta.pkl").read_bytes()[:cut])
-    with pytest.raises(ScratchLMError, match=r"meta\.pkl must be nanoGPT's"):
+    with pytest.raises(ScratchLMError, match=r"meta\.pkl is not nanoGPT's"):
         tokenizer_of_tokens(folder)
 
 
