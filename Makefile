@@ -23,10 +23,10 @@ NEVER_HERE := not network and not gpu
 # Tests whose figures come from the processor's arithmetic, and the arithmetics beside this machine's own: instructions
 # and threads.
 NUMERICS := tests/model tests/generation tests/inspection tests/reference/test_model_agrees.py \
-  tests/finetuning/test_lora.py tests/finetuning/test_dora.py tests/finetuning/test_adapters.py \
+  tests/finetuning/test_lora.py tests/finetuning/test_dora.py \
   tests/finetuning/test_packed_linear.py tests/finetuning/test_activation_cache.py \
-  tests/finetuning/test_heads.py tests/finetuning/test_preference.py \
-  tests/finetuning/test_preference_task.py tests/finetuning/test_answer_loss.py \
+  tests/finetuning/test_heads.py tests/finetuning/test_preference_losses.py \
+  tests/finetuning/test_preference_task.py tests/finetuning/test_instruction.py \
   tests/finetuning/test_classification_task.py tests/evaluation/test_likelihood.py \
   tests/evaluation/test_loss.py tests/training/test_optim.py tests/training/test_muon.py \
   tests/training/test_trainer.py tests/book/test_ch03.py tests/book/test_ch04.py \

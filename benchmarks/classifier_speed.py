@@ -28,11 +28,11 @@ from scratchlm.book import ch06
 from scratchlm.data.classification_batches import ClassificationExamples
 from scratchlm.data.classification_rows import read_labelled
 from scratchlm.data.label_split import book_split
-from scratchlm.finetuning.activation_cache import TrunkCache, TrunkExamples, n_frozen_blocks
+from scratchlm.finetuning.activation_cache import ActivationCache, CachedExamples
 from scratchlm.finetuning.classification_task import ClassificationTask
-from scratchlm.finetuning.freeze import freeze_all_but
+from scratchlm.finetuning.freeze import freeze_all_but, n_frozen_blocks
 from scratchlm.finetuning.heads import Position, replace_head
-from scratchlm.finetuning.reading import TextReading
+from scratchlm.finetuning.input_format import InputFormat
 from scratchlm.model.config import named_config
 from scratchlm.model.gpt import GPTModel
 
@@ -48,7 +48,7 @@ class CachedClassifier(nn.Module):
     Shapes: numbers (B, 1) -> (B, 1, C).
     """
 
-    def __init__(self, model: GPTModel, examples: TrunkExamples, position: Position) -> None:
+    def __init__(self, model: GPTModel, examples: CachedExamples, position: Position) -> None:
         super().__init__()
         self.model, self.examples, self.task = model, examples, ClassificationTask(position=position)
 
@@ -137,7 +137,7 @@ def run(
         inputs = torch.stack([torch.from_numpy(examples.row(i)) for i in range(len(examples))])  # (N, 120)
         accuracies = train(model, loaders(inputs, labels, parts), n_epochs, after_epoch, is_book=True)
     else:
-        cached = TrunkExamples(examples, TrunkCache(model, n_frozen_blocks(model), position=position))
+        cached = CachedExamples(examples, ActivationCache(model, n_frozen_blocks(model), position=position))
         filled_at_s = time.perf_counter()
         numbers = torch.arange(len(examples))[:, None]
         wrapped = CachedClassifier(model, cached, position)
@@ -180,10 +180,10 @@ def main() -> None:
     texts, names = [row.text for row in chosen], [row.label for row in chosen]
     labels = torch.tensor([CLASSES.index(name) for name in names])
     tokenizer = gpt2_tokenizer()
-    padded = TextReading(max_length=WIDTH, width=WIDTH, position="last").examples(
+    padded = InputFormat(max_length=WIDTH, width=WIDTH, position="last").examples(
         texts, names, tokenizer, CLASSES
     )
-    real = TextReading(max_length=WIDTH).examples(texts, names, tokenizer, CLASSES)
+    real = InputFormat(max_length=WIDTH).examples(texts, names, tokenizer, CLASSES)
     sizes = " / ".join(str(len(part)) for part in parts)
     print(f"{sizes} messages, {WIDTH} wide, {real.lengths.mean():.1f} real tokens on average", flush=True)
 

@@ -41,7 +41,7 @@ from scratchlm.data.instruction_rows import Instruction, read_instructions
 from scratchlm.data.instruction_split import split_instructions
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.prompt_templates import template
-from scratchlm.finetuning.answer_loss import InstructionTask
+from scratchlm.finetuning.instruction import InstructionTask
 from scratchlm.model import GPTConfig, GPTModel
 from scratchlm.tokenizers import load_gpt2_tokenizer
 from scratchlm.training.config import TrainingConfig

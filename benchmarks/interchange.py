@@ -40,7 +40,7 @@ from scratchlm.checkpoints.store import save_model
 from scratchlm.checkpoints.tensorflow.openai import model_from_params
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.finetuning.heads import class_logits
-from scratchlm.finetuning.peft_adapter import export_peft, import_peft
+from scratchlm.finetuning.peft import export_peft, import_peft
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.model.gpt import GPTModel

@@ -28,8 +28,8 @@ from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.preference_batches import PreferenceBatch, PreferenceExamples
 from scratchlm.data.preference_rows import Preference
 from scratchlm.data.prompt_templates import template
-from scratchlm.finetuning.preference import dpo_losses
-from scratchlm.finetuning.preference_task import PreferenceTask, ask_reference
+from scratchlm.finetuning.preference_losses import dpo_losses
+from scratchlm.finetuning.preference_task import PreferenceTask, add_reference_log_probs
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     base = GPTModel(GPTConfig(**SIZE, qkv_bias=True)).eval()
     examples = PreferenceExamples(pairs, tokenizer, template=template("alpaca"), max_length=CONTEXT)
     started_at_s = time.perf_counter()
-    ask_reference(base, examples, batch_size=options.batch_size)
+    add_reference_log_probs(examples, base, batch_size=options.batch_size)
     asking_s = time.perf_counter() - started_at_s
     difference = loss_difference(base, examples.batch(range(4)))
     loader = BatchLoader(examples, batch_size=options.batch_size, bucket_by_length=True)

@@ -21,7 +21,7 @@ from scratchlm.book.loops import say
 from scratchlm.core.errors import DataError
 from scratchlm.data.packing import pad_right
 from scratchlm.data.prompt_templates import TEMPLATES
-from scratchlm.finetuning.preference import dpo_losses, response_log_probs
+from scratchlm.finetuning.preference_losses import dpo_losses, response_log_probs
 from scratchlm.model.modes import evaluation_mode
 
 if TYPE_CHECKING:

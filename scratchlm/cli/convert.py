@@ -24,11 +24,9 @@ from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import read_json
 from scratchlm.data.prompt_templates import answer_end_id, template
-from scratchlm.finetuning.adapter_copy import adapter_logits, copy_adapter
 from scratchlm.finetuning.lora import merge_lora
-from scratchlm.finetuning.lora_settings import ADAPTER_FOLDER
-from scratchlm.finetuning.peft_adapter import import_peft
-from scratchlm.finetuning.peft_head import is_classifier
+from scratchlm.finetuning.peft import ADAPTER_FOLDER, import_peft
+from scratchlm.finetuning.peft_copy import adapter_logits, copy_adapter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +166,7 @@ def _with_adapter(adapter: Path, base: Path) -> LoadedModel:
     loaded = open_model(base)
     import_peft(loaded.model, adapter)
     merge_lora(loaded.model)
-    if not is_classifier(loaded.model):
+    if n_classes(loaded.model) is None:
         return dataclasses.replace(loaded, config=loaded.model.config)
     classes = [
         f"LABEL_{i}" for i in range(loaded.model.out_head.out_features)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from scratchlm.cli.finetuning import FineTuning, finetuning_command, run_finetuning, stage_json
 from scratchlm.cli.run import prefer_line
-from scratchlm.finetuning.preference_tuning import PreferSettings
+from scratchlm.finetuning.preference import PreferSettings
 from scratchlm.recipes.recipe import Stage
 
 KIND: Stage = "prefer"

@@ -1,8 +1,7 @@
-"""The frozen part of a model, run once for each text instead of once for each text and epoch.
+"""Activation cache: run the frozen layers of a model once per text instead of once per text and epoch.
 
-As long as the first blocks are frozen and nothing is dropped at random, what they make of a text is the same in
-every epoch. It is computed once, without gradients and in batches of texts of equal length, and kept; training then
-begins above it.
+Without dropout, frozen blocks compute the same activations for a text in every epoch. They are computed once, without
+gradients and in batches of texts of similar length, and stored; training then starts above them.
 """
 
 from __future__ import annotations
@@ -33,29 +32,16 @@ from scratchlm.model.modes import evaluation_mode
 
 logger = logging.getLogger(__name__)
 
-FILL_TOKENS = 512  # of one forward pass while the cache is filled: 9 % faster on a CPU than 4,096
+FILL_TOKENS = 512  # per forward pass while the cache is filled: 9 % faster on a CPU than 4,096
 FOLDER_PREFIX = "trunk-cache-"
 
 
-def n_frozen_blocks(model: GPTModel) -> int:
-    """How many blocks at the bottom never change: frozen, above frozen embeddings.
+class ActivationCache:
+    """The activations of texts after a model's first n_blocks, one entry per distinct text.
 
-    All of them, though the final norm learns, count when only what stands above them does.
-    """
-    embeddings = [model.tok_emb, *([model.pos_emb] if model.config.positions == "learned" else [])]
-    if any(p.requires_grad for module in embeddings for p in module.parameters()):
-        return 0
-    blocks = list(model.trf_blocks)
-    learning = [i for i, block in enumerate(blocks) if any(p.requires_grad for p in block.parameters())]
-    return learning[0] if learning else len(blocks)
-
-
-class TrunkCache:
-    """What a model's first n_blocks make of texts, each text once, however many rows and epochs hold it.
-
-    Up to budget_bytes it lies in memory; what comes after that lies in a memory-mapped file in `folder`, which
-    is removed by `close` (and by the next run, when this one was killed: it is never read again).
-    When all blocks are frozen and one position is read, only that position is kept.
+    Up to budget_bytes are kept in memory; the rest goes to a memory-mapped file in `folder`, which `close` removes
+    (or the next run, if this one was killed: a left-over file is never read). If all blocks are frozen and one
+    position is read, only that position is kept.
 
     Units: budget_bytes and size_bytes are bytes, n_tokens tokens.
     Raises: DataError when the disk has no room for the file.
@@ -73,54 +59,54 @@ class TrunkCache:
         self.model = model
         self.n_blocks = n_blocks
         self.position = position
-        self.keeps_one = n_blocks == model.config.n_layers and position != "mean"
-        self.n_tokens = 0  # that went through the trunk
+        self.keeps_one_position = n_blocks == model.config.n_layers and position != "mean"
+        self.n_tokens = 0  # that went through the frozen blocks
         self.size_bytes = 0
         self.on_disk_bytes = 0
         self._budget_bytes = budget_bytes
         self._parent = folder
         self._folder: Path | None = None
-        self._places: dict[bytes, Tensor] = {}
+        self._entries: dict[bytes, Tensor] = {}
         if folder is not None:
-            for left in folder.glob(f"{FOLDER_PREFIX}*"):
-                shutil.rmtree(left, ignore_errors=True)
+            for left_over in folder.glob(f"{FOLDER_PREFIX}*"):
+                shutil.rmtree(left_over, ignore_errors=True)
 
     def __len__(self) -> int:
-        """How many different texts are here."""
-        return len(self._places)
+        """The number of distinct texts."""
+        return len(self._entries)
 
     def fill(self, examples: ClassificationExamples) -> int:
-        """Run the trunk on every text that is not here yet; returns how many those were."""
+        """Compute the activations of the texts that are not cached yet; returns their number."""
         rows = {}
         for index in range(len(examples)):
             row = examples.row(index)
-            if (key := row.tobytes()) not in self._places:
+            if (key := row.tobytes()) not in self._entries:
                 rows[key] = row
         order = sorted(rows, key=lambda key: (len(rows[key]), key))
-        n_kept = sum(1 if self.keeps_one else len(row) for row in rows.values())
+        n_kept = sum(1 if self.keeps_one_position else len(row) for row in rows.values())
         store = self._new_store(n_kept)  # (tokens, E)
         start = 0
-        trunk = self.model.trf_blocks[: self.n_blocks]
-        packed = packed_linears(trunk, n_rows=FILL_TOKENS, budget_bytes=self._budget_bytes)
+        frozen = self.model.trf_blocks[: self.n_blocks]
+        packed = packed_linears(frozen, n_rows=FILL_TOKENS, budget_bytes=self._budget_bytes)
         with evaluation_mode(self.model), packed:
-            for keys in _by_tokens(order, [len(rows[key]) for key in order]):
+            for keys in _batches(order, [len(rows[key]) for key in order]):
                 for key, states in zip(keys, self._states([rows[key] for key in keys]), strict=True):
-                    place = store[start : start + len(states)]
-                    place.copy_(states)
-                    self._places[key] = place
+                    entry = store[start : start + len(states)]
+                    entry.copy_(states)
+                    self._entries[key] = entry
                     start += len(states)
         return len(rows)
 
     def states(self, row: NDArray[np.int64]) -> Tensor:
-        """What the trunk made of a text that was filled in.
+        """The activations of a cached text.
 
         Shapes: row (T,) -> (T, E), or (1, E) where one position is kept.
         """
-        return self._places[row.tobytes()]
+        return self._entries[row.tobytes()]
 
     def close(self) -> None:
-        """Forget everything, and remove the file."""
-        self._places.clear()
+        """Empty the cache and remove its file."""
+        self._entries.clear()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -128,14 +114,14 @@ class TrunkCache:
     def _states(self, rows: Sequence[NDArray[np.int64]]) -> Iterator[Tensor]:
         device = next(self.model.parameters()).device
         inputs, is_real = (tensor.to(device) for tensor in pad_right(rows, value=0))  # (B, T)
-        # Padding stands on the right: where nobody sees the future, nobody sees it, and no mask is needed.
+        # With causal attention no real token attends to the padding on its right, so no mask is needed.
         mask = None if self.model.config.is_causal or bool(is_real.all()) else is_real
         states = states_below(self.model, inputs, self.n_blocks, attention_mask=mask)  # (B, T, E)
         self.n_tokens += sum(map(len, rows))
-        if self.keeps_one:
-            states = gather_positions(states, read_positions(states, is_real, self.position))  # (B, 1, E)
-        for row, state in zip(rows, states):
-            yield state if self.keeps_one else state[: len(row)]
+        if self.keeps_one_position:
+            yield from gather_positions(states, read_positions(states, is_real, self.position))  # (1, E) each
+        else:
+            yield from (state[: len(row)] for row, state in zip(rows, states))
 
     def _new_store(self, n_tokens: int) -> Tensor:
         weight = self.model.tok_emb.weight
@@ -146,24 +132,24 @@ class TrunkCache:
             return torch.empty(shape, dtype=weight.dtype)
         if (free := shutil.disk_usage(self._parent).free) < n_bytes:
             raise DataError(
-                f"the trunk's states need {n_bytes:,} bytes in {self._parent}, found {free:,} free; raise "
-                "trunk_cache_mb, or switch the cache off with --no-trunk-cache."
+                f"the activation cache needs {n_bytes:,} bytes in {self._parent}, but only {free:,} are free; raise "
+                "trunk_cache_mb, or disable the cache with --no-trunk-cache."
             )
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=self._parent))
         self.on_disk_bytes += n_bytes
-        path = self._folder / f"states-{len(self._places)}.bin"
-        logger.info("%d bytes of states go to %s", n_bytes, path)
+        path = self._folder / f"states-{len(self._entries)}.bin"
+        logger.info("writing %d bytes of activations to %s", n_bytes, path)
         return torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=weight.dtype).view(shape)
 
 
-class TrunkExamples:
-    """Labelled texts as batches that bring what the trunk made of them.
+class CachedExamples:
+    """Labelled texts as batches that contain the cached activations.
 
     Shapes: batch -> as ClassificationExamples', and states (B, T, E); (B, 1, E) where one position is kept.
     """
 
-    def __init__(self, examples: ClassificationExamples, cache: TrunkCache) -> None:
+    def __init__(self, examples: ClassificationExamples, cache: ActivationCache) -> None:
         cache.fill(examples)
         self.examples = examples
         self.cache = cache
@@ -174,19 +160,19 @@ class TrunkExamples:
         return len(self.examples)
 
     def batch(self, indices: Sequence[int] | NDArray[Any]) -> Batch:
-        """The texts of those numbers as one batch."""
+        """The texts at these indices as one batch."""
         batch = self.examples.batch(indices)
         rows = [self.cache.states(self.examples.row(int(index))) for index in indices]
         states = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # (B, T, E)
-        if self.cache.keeps_one:
+        if self.cache.keeps_one_position:
             batch = dataclasses.replace(batch, inputs=batch.inputs[:, :1], attention_mask=None)
         elif (missing := batch.inputs.shape[1] - states.shape[1]) > 0:  # padded beyond the longest text
             states = torch.nn.functional.pad(states, (0, 0, 0, missing))
         return dataclasses.replace(batch, states=states, n_blocks=self.cache.n_blocks)
 
 
-def _by_tokens(keys: Sequence[bytes], lengths: Sequence[int]) -> Iterator[Sequence[bytes]]:
-    """Neighbours together, up to FILL_TOKENS a batch; padding included, since the keys come by length."""
+def _batches(keys: Sequence[bytes], lengths: Sequence[int]) -> Iterator[Sequence[bytes]]:
+    """Consecutive keys, ordered by length, in batches of up to FILL_TOKENS tokens including padding."""
     start = 0
     for end in range(1, len(keys) + 1):
         is_full = end == len(keys) or (end - start + 1) * lengths[end] > FILL_TOKENS

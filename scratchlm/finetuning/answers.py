@@ -1,4 +1,4 @@
-"""What an assistant answers to test entries, how right that is, and the file that keeps it."""
+"""Generate an assistant's answers to test entries, save them while they are generated, and score them."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from scratchlm.generation.config import GenerationConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.history import History
 
-ANSWERS_AT_ONCE = 32  # as many are lost at most when a run is killed while it answers
+ANSWERS_AT_ONCE = 32  # the maximum number lost when a run is killed while it answers
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A test entry and what the model said to it."""
+    """A test entry and the model's answer."""
 
     entry: Instruction
     text: str
 
     @property
     def is_exact(self) -> bool:
-        """Does it say what the reference says?"""
+        """Does the answer match the reference?"""
         return exact_match(self.text, self.entry.output)
 
     @property
     def f1(self) -> float:
-        """How far its words overlap with the reference's."""
+        """Token F1: the overlap of its words with the reference's."""
         return token_f1(self.text, self.entry.output)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerScores:
-    """Figures over some answers."""
+    """Scores over a list of answers."""
 
     n: int
     exact_match: float
     interval: tuple[float, float]  # of exact_match, 95 %
     token_f1: float
     f1_interval: tuple[float, float]  # of token_f1, 95 %
-    n_empty: int  # answers without a word
+    n_empty: int  # answers without text
 
 
 def answer_all(
@@ -62,8 +62,8 @@ def answer_all(
     max_new_tokens: int,
     batch_size: int = 64,
 ) -> list[Answer]:
-    """The model's greedy answer to each entry, up to its end; the order stays that of the entries."""
-    ends = {answer_end_id(chosen, tokenizer), tokenizer.end_of_text_id} - {None}
+    """The model's greedy answer to each entry, in the order of the entries."""
+    ends = {answer_end_id(chosen, tokenizer), tokenizer.end_of_text_id}
     stop_ids = tuple(sorted(end for end in ends if end is not None))
     config = GenerationConfig(max_new_tokens=max_new_tokens, stop_ids=stop_ids)
     prompts = [encode_prompt(entry, chosen, tokenizer) for entry in entries]
@@ -83,22 +83,19 @@ def answer_into_file(
     step: int,
     max_new_tokens: int,
 ) -> list[Answer]:
-    """Answers as `answer_all` gives them, each written to the file as soon as it is there.
+    """Answer entries as `answer_all` does, and append each answer to a JSON lines file, so that a killed run resumes.
 
-    The file holds a JSON line an answer, in the order of the entries: prompt, reference (`output`) and answer
-    (`model_response`), in the form that judges read, and the training step of the model that gave it. What the
-    file already holds of this step is not asked again, so a run that was killed goes on with the rest; half a
-    last line, answers of another step, and those of a group that is not complete go: its prompts are continued
-    together, and with other company a score may round the other way.
+    A line holds the prompt, the reference (`output`), the answer (`model_response`), in the form that judges read,
+    and the training step of the model. Answers of this step that are in the file already are kept. Dropped are an
+    incomplete last line, answers of another step, and those of an incomplete group: its prompts are generated in one
+    batch, and in another batch a score may round differently.
     """
     history = History(path)
-    kept = _already_given(history.records(), entries, chosen, step)
-    if len(kept) < len(entries):
-        kept = kept[: len(kept) // ANSWERS_AT_ONCE * ANSWERS_AT_ONCE]
-    answers = [
-        Answer(entry=entry, text=str(record["model_response"])) for entry, record in zip(entries, kept)
-    ]
-    save_answers(answers, chosen, path, step=step)  # without half a line at its end
+    answers = _saved_answers(history.records(), entries, chosen, step)
+    if len(answers) < len(entries):
+        answers = answers[: len(answers) // ANSWERS_AT_ONCE * ANSWERS_AT_ONCE]
+    lines = (json.dumps(_record(answer, chosen, step), ensure_ascii=False) + "\n" for answer in answers)
+    write_text(path, "".join(lines))  # without an incomplete last line
     while len(answers) < len(entries):
         group = entries[len(answers) : len(answers) + ANSWERS_AT_ONCE]
         for answer in answer_all(group, model, tokenizer, chosen, max_new_tokens=max_new_tokens):
@@ -107,19 +104,13 @@ def answer_into_file(
     return answers
 
 
-def save_answers(answers: Sequence[Answer], chosen: PromptTemplate, path: Path, *, step: int) -> None:
-    """Answers that are all there already, in the form of `answer_into_file`."""
-    lines = (json.dumps(_record(answer, chosen, step), ensure_ascii=False) + "\n" for answer in answers)
-    write_text(path, "".join(lines))
-
-
 def score_answers(answers: Sequence[Answer]) -> AnswerScores:
-    """Exact match and word overlap over all answers; an empty answer counts as wrong, never as missing.
+    """Exact match and token F1 over all answers; an empty answer counts as wrong.
 
     Raises: DataError for no answers.
     """
     if not answers:
-        raise DataError("scoring needs answers, got none; check the test entries.")
+        raise DataError("there are no answers to score; check the test entries.")
     n_exact = sum(answer.is_exact for answer in answers)
     f1 = [answer.f1 for answer in answers]
     return AnswerScores(
@@ -144,14 +135,14 @@ def _record(answer: Answer, chosen: PromptTemplate, step: int) -> dict[str, Any]
     }
 
 
-def _already_given(
+def _saved_answers(
     records: Sequence[dict[str, Any]], entries: Sequence[Instruction], chosen: PromptTemplate, step: int
-) -> list[dict[str, Any]]:
-    """The file's answers from the beginning on, as long as they are this model's to these entries."""
-    kept: list[dict[str, Any]] = []
+) -> list[Answer]:
+    """The leading records of the file that this step's model gave to these entries."""
+    answers: list[Answer] = []
     for entry, record in zip(entries, records):
-        expected = _record(Answer(entry=entry, text=str(record.get("model_response"))), chosen, step)
-        if record != expected:
+        answer = Answer(entry=entry, text=str(record.get("model_response")))
+        if record != _record(answer, chosen, step):
             break
-        kept.append(record)
-    return kept
+        answers.append(answer)
+    return answers

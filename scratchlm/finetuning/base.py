@@ -1,4 +1,4 @@
-"""What fine-tuning starts from: a trained model, or one with random weights."""
+"""Load the base model of fine-tuning: a trained model, or one with random weights."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT
 
-RANDOM = "random:"  # `random:small` is a model of that size with fresh weights
-RANDOM_VOCAB_SIZE = 4096  # of the tokenizer that a random base learns from the training texts
+RANDOM = "random:"  # `random:small` is a model of that size with random weights
+RANDOM_VOCAB_SIZE = 4096  # of the tokenizer that is trained for a random base
 
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """A model to fine-tune, and how it got here."""
+    """A model to fine-tune, and where it comes from."""
 
     model: GPTModel
     tokenizer: Tokenizer
     name: str
     sha256: str | None  # of the weights it was loaded from; None for random ones
-    task: dict[str, Any] = field(default_factory=dict)  # what it was fine-tuned for: {} for a language model
+    task: dict[str, Any] = field(default_factory=dict)  # its task.json; {} for a plain language model
 
     @property
     def is_random(self) -> bool:
-        """Are its weights fresh?"""
+        """Are its weights random?"""
         return self.sha256 is None
 
 
@@ -49,22 +49,21 @@ def load_base(
     role_tokens: Sequence[str] = (),
     **changes: Any,
 ) -> Base:
-    """The base of that name: a model folder, a run folder, a foreign model, or `random:SIZE`.
+    """Load a model folder, a run folder or another program's model, or create `random:SIZE`.
 
-    A random base draws from torch's global generator, and its BPE tokenizer learns from the training texts,
-    with `role_tokens` as special tokens.
-    `changes` replace fields of the base's config, such as drop_rate; None leaves one as it is.
-    Raises: ConfigError for an unknown size; CheckpointError for a folder without a good language model, or with the
-        tokenizer of another one.
+    A random base draws from torch's global generator, and its BPE tokenizer is trained on the training texts, with
+    `role_tokens` as special tokens. `changes` replace fields of the base's config, such as drop_rate; None keeps one.
+    Raises: ConfigError for an unknown size; CheckpointError for a folder without a valid language model, or with
+        another model's tokenizer.
     """
     changes = {key: value for key, value in changes.items() if value is not None}
     if "drop_rate" in changes:
-        changes |= dict.fromkeys(DROP_RATES)  # it is asked for everywhere
+        changes |= dict.fromkeys(DROP_RATES)  # so that drop_rate applies everywhere
     if name.startswith(RANDOM):
         size = name.removeprefix(RANDOM)
         if size not in CONFIGS:
             raise ConfigError(
-                f"a random base must be one of {', '.join(RANDOM + s for s in CONFIGS)}, got {name!r}."
+                f"a random base must be one of {', '.join(RANDOM + s for s in CONFIGS)}, got {name!r}; choose one."
             )
         tokenizer: Tokenizer = train_bpe(
             training_texts, RANDOM_VOCAB_SIZE, special_tokens=(END_OF_TEXT, *role_tokens)
@@ -75,12 +74,12 @@ def load_base(
     loaded = open_model(name)
     if loaded.task.get("kind") == "classification":
         raise CheckpointError(
-            f"{loaded.folder} should be a language model, found a classifier; give the model it was made from."
+            f"{loaded.folder} is a classifier, not a language model; name the model that it was fine-tuned from."
         )
     if loaded.tokenizer.vocab_size > loaded.config.vocab_size:
         raise CheckpointError(
-            f"{loaded.folder} should hold a model and its own tokenizer, found {loaded.config.vocab_size} ids in the "
-            f"model and {loaded.tokenizer.vocab_size} in the tokenizer; put the tokenizer it was trained with there."
+            f"the tokenizer in {loaded.folder} has {loaded.tokenizer.vocab_size} tokens, but the model has only "
+            f"{loaded.config.vocab_size}; replace it with the tokenizer that the model was trained with."
         )
     model = loaded.model
     if (config := dataclasses.replace(loaded.config, **changes)) != loaded.config:
@@ -95,27 +94,30 @@ def load_base(
 
 
 def readable_length(base: Base, wanted: int | None, notify: Callable[[str], None]) -> int:
-    """How many tokens of a text the base reads: as many as wanted, or as it can; fewer than wanted are told."""
+    """The maximum length of an example: `wanted`, limited to the base's context length with a notice.
+
+    Units: tokens.
+    """
     context = base.model.config.context_length
     if wanted is None:
         return context
     if wanted > context:
-        notify(f"max_length {wanted} is more than {base.name} reads at once: {context} tokens are read")
+        notify(f"max_length {wanted} exceeds the context length of {base.name}; {context} tokens are used")
     return min(wanted, context)
 
 
-def tell_unknown_marks(base: Base, marks: Sequence[str], notify: Callable[[str], None]) -> None:
-    """Say which role marks of a template the base's tokenizer does not know."""
+def warn_about_unknown_marks(base: Base, marks: Sequence[str], notify: Callable[[str], None]) -> None:
+    """Report the role marks of a template that are no special tokens of the base's tokenizer."""
     unknown = [mark for mark in marks if mark not in base.tokenizer.special_tokens]
     if unknown:
         notify(
-            f"the tokenizer of {base.name} does not know {', '.join(unknown)}: they are ordinary text, which a "
-            "message can imitate, and cost several tokens each"
+            f"the tokenizer of {base.name} has no special tokens {', '.join(unknown)}; they become ordinary text, "
+            "which a message can imitate, and take several tokens each"
         )
 
 
 def _sha256_of_weights(loaded: LoadedModel) -> str:
-    """Of our folder's weights as its manifest tells; of a foreign model's files, read again."""
+    """The hash in our folder's manifest; for another program's model the hash of its files."""
     if "files" in loaded.manifest:
         return str(loaded.manifest["files"]["model.safetensors"]["sha256"])
     hashes = [sha256_of_file(file, error=CheckpointError) for file in loaded.manifest["weights"]]

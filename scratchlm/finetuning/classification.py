@@ -1,4 +1,4 @@
-"""A base model into a classifier of texts, with a test that near-copies cannot flatter."""
+"""Fine-tune a base model as a text classifier and test it on texts without near-duplicates in the training set."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from scratchlm.finetuning.classification_task import (
     check_two_classes,
     score_predictions,
 )
-from scratchlm.finetuning.classifier_training import RAW_SPLIT, ClassifierTrainings, ClassifySettings
+from scratchlm.finetuning.classifier_training import ClassifierTrainings, ClassifySettings
+from scratchlm.finetuning.fine_tune import FineTuned
 from scratchlm.finetuning.side_runs import SIDE_RUNS, SideRun
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.history import History
-from scratchlm.training.progress import Progress
+
+RAW_SPLIT = "raw-split"  # folder of the model for the book's split
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyResult:
-    """What fine-tuning a classifier reached."""
+class ClassifyResult(FineTuned):
+    """The result of fine-tuning a classifier."""
 
-    folder: Path
     classes: tuple[str, ...]
     rows: int
-    groups: int  # near-identical texts share a group
+    groups: int  # of near-identical texts
     split: LabelSplit  # leak-free: whole groups; validation and test hold one text per group
     scores: ClassificationScores  # on the leak-free test texts
     scores_raw: ClassificationScores | None  # of a second model, trained and tested on the book's split
@@ -41,14 +42,9 @@ class ClassifyResult:
     threshold: Threshold | None
     by_seed: tuple[SideRun, ...]  # the kept model first, then the other seeds
     by_share: tuple[SideRun, ...]  # the learning curve, from few texts to all
-    progress: Progress
-    used_step: int  # of the model that was tested: see the setting `use`
-    resumed_from: int | None
-    earlier_s: float  # training time before this call, when it resumed a run
-    trunk_s: float  # of running frozen blocks once, in this call
-    n_trained: int  # trainable numbers
-    n_truncated: int
-    n_cached: int  # different texts that the frozen blocks ran on, once each; 0 without the cache
+    cache_s: float  # time of filling the activation cache in this call
+    n_truncated: int  # training texts that were cut
+    n_cached: int  # distinct texts in the activation cache; 0 without it
 
 
 def finetune_classifier(
@@ -62,7 +58,7 @@ def finetune_classifier(
     resume: bool = False,
     notify: Callable[[str], None] = lambda message: None,
 ) -> ClassifyResult:
-    """Labelled texts and a base model to a tested classifier in the run folder `out`.
+    """Train a classifier on labelled texts in the run folder `out` and test it.
 
     Texts are split in whole groups of near-duplicates; validation and test then keep one text per group.
     Seeds torch's global generator with `settings.seed`.
@@ -72,16 +68,17 @@ def finetune_classifier(
     classes = tuple(sorted(set(labels)))
     if len(classes) < 2:
         raise DataError(
-            f"a classifier needs at least 2 classes, found {', '.join(classes) or 'no text'}; add others."
+            f"a classifier needs at least 2 classes, got {', '.join(classes) or 'no text'}; add texts of others."
         )
     if settings.choose_threshold:
         check_two_classes(classes)  # now, not after the training
     groups = group_near_duplicates(texts)
+    n_groups = len(set(groups))
     split = leak_free_split(
         texts, labels, groups, seed=settings.split_seed, is_balanced=settings.balanced_test
     )
     notify(
-        f"{len(rows):,} rows in {len(set(groups)):,} groups ({len(rows) - len(set(groups)):,} near-duplicates): "
+        f"{len(rows):,} rows in {n_groups:,} groups ({len(rows) - n_groups:,} near-duplicates): "
         f"{describe_split(split)}"
     )
     out.mkdir(parents=True, exist_ok=True)
@@ -89,51 +86,41 @@ def finetune_classifier(
         texts, labels, classes, settings, base=base, device=device, out=out, notify=notify
     )
     try:
-        fitted = trainings.train(split, out, callbacks, resume=resume)
+        trained = trainings.train(split, out, callbacks, resume=resume)
         if not resume:
             History(out / SIDE_RUNS).truncate_after(-1)
-        threshold = trainings.threshold(fitted, split.val)
+        threshold = trainings.threshold(trained, split.val)
         if threshold is not None:
-            trainings.keep_threshold(out, threshold)
-        predictions = trainings.predict(fitted, split.test, threshold=threshold)
+            trainings.save_threshold(out, threshold)
+        predictions = trainings.predict(trained, split.test, threshold=threshold)
         scores = score_predictions(predictions, [labels[i] for i in split.test], classes)
         main = SideRun(seed=settings.seed, n_texts=len(split.train), accuracy=scores.accuracy)
-        by_seed = (
-            main,
-            *(trainings.on_the_side(split, seed=settings.seed + i) for i in range(1, settings.seeds)),
-        )
-        shares = sorted(settings.learning_curve)
-        by_share = (*(trainings.on_the_side(split, share=share) for share in shares), main) if shares else ()
-        scores_raw, earlier_s = None, fitted.earlier_s
+        others = [trainings.side_run(split, seed=settings.seed + i) for i in range(1, settings.seeds)]
+        shares = [trainings.side_run(split, share=share) for share in sorted(settings.learning_curve)]
+        scores_raw, earlier_s = None, trained.tuned.earlier_s
         if settings.compare_raw_split:
-            notify("once more on the book's split, which lets near-duplicates stand on both sides")
+            notify("training again on the book's split, which allows near-duplicates on both sides")
             raw_split = book_split(labels, seed=settings.split_seed)
             raw = trainings.train(raw_split, out / RAW_SPLIT, callbacks, resume=resume)
-            earlier_s += raw.earlier_s
-            raw_labels = [labels[i] for i in raw_split.test]
+            earlier_s += raw.tuned.earlier_s
             raw_threshold = trainings.threshold(raw, raw_split.val)
-            said = trainings.predict(raw, raw_split.test, threshold=raw_threshold)
-            scores_raw = score_predictions(said, raw_labels, classes)
+            raw_predictions = trainings.predict(raw, raw_split.test, threshold=raw_threshold)
+            scores_raw = score_predictions(raw_predictions, [labels[i] for i in raw_split.test], classes)
     finally:
         trainings.close()
     return ClassifyResult(
-        folder=out,
+        **{**vars(trained.tuned), "earlier_s": earlier_s},
         classes=classes,
         rows=len(rows),
-        groups=len(set(groups)),
+        groups=n_groups,
         split=split,
         scores=scores,
         scores_raw=scores_raw,
         predictions=predictions,
         threshold=threshold,
-        by_seed=by_seed,
-        by_share=by_share,
-        progress=fitted.progress,
-        used_step=fitted.used_step,
-        resumed_from=fitted.resumed_from,
-        earlier_s=earlier_s,
-        trunk_s=trainings.trunk_s,
-        n_trained=fitted.n_trained,
-        n_truncated=fitted.n_truncated,
+        by_seed=(main, *others),
+        by_share=(*shares, main) if shares else (),
+        cache_s=trainings.cache_s,
+        n_truncated=trained.n_truncated,
         n_cached=trainings.n_cached,
     )

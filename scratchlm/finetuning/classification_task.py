@@ -1,4 +1,4 @@
-"""What a classifier is judged and trained by: its loss, its predictions, and their scores."""
+"""A classifier's loss, predictions, scores and probability threshold."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from scratchlm.core.errors import DataError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.evaluation.accuracy import ClassificationScores, score_classes
-from scratchlm.finetuning.activation_cache import TrunkCache, TrunkExamples
+from scratchlm.finetuning.activation_cache import ActivationCache, CachedExamples
 from scratchlm.finetuning.heads import Position, logits_above, states_below
-from scratchlm.finetuning.reading import TextReading
+from scratchlm.finetuning.input_format import InputFormat
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.loss import at_least_float32
 from scratchlm.model.modes import evaluation_mode
@@ -24,7 +24,7 @@ from scratchlm.model.modes import evaluation_mode
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """From which probability on a text is said to be of a class; the other class has the rest."""
+    """The minimum probability for predicting `label`, one of two classes; below it the other is predicted."""
 
     label: str
     probability: float
@@ -32,19 +32,19 @@ class Threshold:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a classifier says about a text."""
+    """A classifier's prediction for a text."""
 
     text: str
     label: str
     probability: float  # of that label
-    is_truncated: bool = False  # was the text longer than the model reads?
+    is_truncated: bool = False  # was the text longer than max_length?
     probabilities: tuple[float, ...] = ()  # of every class, in their order
 
 
 class ClassificationTask:
-    """Say which class a text belongs to, from the state of one of its tokens.
+    """Classify a text from the state of one of its tokens.
 
-    A batch that brings `states` starts above the blocks that made them. is_plain runs the last block at every
+    A batch with cached `states` starts above the blocks that computed them. is_plain runs the last block at every
     position instead of the one that is read; the results agree.
     """
 
@@ -80,7 +80,7 @@ class ClassificationTask:
         )
 
     def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Cross-entropy added up over the texts, in nats, each text weighed by its class while training."""
+        """Cross-entropy summed over the texts, in nats; during training weighted by class."""
         logits = at_least_float32(self.logits(model, batch))  # (B, C)
         weights = self.class_weights if model.training else None
         smoothing = self.label_smoothing if model.training else 0.0
@@ -100,12 +100,12 @@ class ClassificationTask:
                 n_right += int((logits.argmax(dim=1) == batch.targets).sum())
                 n += batch.n_targets
         if n == 0:
-            raise DataError("accuracy needs a labelled text, found none; check the split.")
+            raise DataError("there is no labelled text to evaluate; check the split.")
         return {"loss": loss_sum / n, "accuracy": n_right / n}
 
 
 def replace_at_random(ids: Tensor, share: float, *, vocab_size: int) -> Tensor:
-    """Tokens with a share of them replaced by any other of the vocabulary, so that no single one decides.
+    """Replace a share of the tokens by random ones, so that a classifier does not rely on single tokens.
 
     Draws from torch's global generator, whose state a run saves and restores.
     Shapes: ids (B, T) -> (B, T), a new tensor.
@@ -119,28 +119,28 @@ def predict(
     model: GPTModel,
     tokenizer: Tokenizer,
     classes: Sequence[str],
-    reading: TextReading,
+    input_format: InputFormat,
     *,
     batch_size: int = 64,
     threshold: Threshold | None = None,
-    cache: TrunkCache | None = None,
+    cache: ActivationCache | None = None,
 ) -> list[Prediction]:
-    """Label texts, in batches of similar length; the order stays that of the texts.
+    """Predict the class of each text, in batches of similar length; returns them in the order of the texts.
 
     Raises: DataError for an empty text.
     """
     if not texts:
         return []
-    examples = reading.examples(texts, [classes[0]] * len(texts), tokenizer, classes)
+    examples = input_format.examples(texts, [classes[0]] * len(texts), tokenizer, classes)
     is_truncated = examples.is_truncated
     loader = BatchLoader(
-        examples if cache is None else TrunkExamples(examples, cache),
+        examples if cache is None else CachedExamples(examples, cache),
         batch_size=batch_size,
         shuffle=False,
         bucket_by_length=True,
     )
     device = next(model.parameters()).device
-    task = ClassificationTask(position=reading.position)
+    task = ClassificationTask(position=input_format.position)
     predictions: dict[int, Prediction] = {}
     with evaluation_mode(model):
         for indices, batch in zip(loader.indices(0), loader):
@@ -167,23 +167,19 @@ def score_predictions(
 
 
 def check_two_classes(classes: Sequence[str]) -> None:
-    """Refuse to look for a threshold where there is no second class alone.
-
-    Raises: DataError for other than two classes.
-    """
+    """Raise DataError unless there are two classes, as a threshold needs."""
     if len(classes) != 2:
         raise DataError(
-            f"a threshold is chosen between two classes, found {len(classes)}; leave choose_threshold off."
+            f"a threshold needs exactly two classes, got {len(classes)}; leave choose_threshold off."
         )
 
 
 def best_threshold(
     predictions: Sequence[Prediction], labels: Sequence[str], classes: Sequence[str]
 ) -> Threshold:
-    """The probability of the second class at which the two classes' shares of right texts add up to most.
+    """The threshold for the second class with the maximum balanced accuracy; among equals the one nearest to 1/2.
 
-    So a rare class weighs as much as a common one. Among equals it is the one nearest to 1/2.
-    Raises: DataError for other than two classes, and when one of them has no text.
+    Raises: DataError for other than two classes, and for a class without texts.
     """
     check_two_classes(classes)
     scored = sorted(
@@ -193,10 +189,10 @@ def best_threshold(
     n_first = len(scored) - n_second
     if n_first == 0 or n_second == 0:
         raise DataError(
-            f"a threshold needs texts of both classes, found {n_first} and {n_second}; leave choose_threshold off."
+            f"a threshold needs texts of both classes, got {n_first} and {n_second}; leave choose_threshold off."
         )
     weight = {False: n_second, True: n_first}  # whole numbers, so that equals are equal
-    right = n_second * weight[True]  # a threshold of 0 calls every text the second class
+    right = n_second * weight[True]  # a threshold of 0 predicts the second class for every text
     best, best_right = 0.0, right
     for i, (probability, is_second) in enumerate(scored):
         right += -weight[True] if is_second else weight[False]  # this text is now below the threshold

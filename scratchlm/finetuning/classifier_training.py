@@ -1,12 +1,10 @@
-"""Training classifiers on one set of texts: once or with several seeds, and the frozen part of the model only once."""
+"""Train a classifier on a split of labelled texts, also repeatedly: with other seeds, or on a share of the texts."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +23,7 @@ from scratchlm.core.seed import seed_everything
 from scratchlm.data.classification_batches import ClassificationExamples
 from scratchlm.data.label_split import LabelSplit, balance, class_counts, repeat_to_balance, share_of
 from scratchlm.data.loaders import BatchLoader
-from scratchlm.finetuning.activation_cache import TrunkCache, TrunkExamples, n_frozen_blocks
+from scratchlm.finetuning.activation_cache import ActivationCache, CachedExamples
 from scratchlm.finetuning.base import RANDOM, Base, load_base, readable_length
 from scratchlm.finetuning.classification_task import (
     ClassificationTask,
@@ -34,102 +32,103 @@ from scratchlm.finetuning.classification_task import (
     best_threshold,
     predict,
 )
-from scratchlm.finetuning.freeze import TrainPart, freeze_all_but
+from scratchlm.finetuning.fine_tune import (
+    FineTuned,
+    data_fingerprint,
+    facts_about,
+    fine_tune,
+    make_loader,
+)
+from scratchlm.finetuning.freeze import TrainPart, freeze_all_but, n_frozen_blocks
 from scratchlm.finetuning.heads import Position, replace_head
-from scratchlm.finetuning.lora import merge_lora, merged_copy
-from scratchlm.finetuning.lora_settings import ADAPTER_FOLDER, USUAL_RANK, LoRASettings
-from scratchlm.finetuning.peft_adapter import export_peft
-from scratchlm.finetuning.reading import Padding, TextReading, plan_reading
+from scratchlm.finetuning.input_format import InputFormat, Padding
+from scratchlm.finetuning.lora import EVERY_LINEAR, merge_lora
+from scratchlm.finetuning.settings import DEFAULT_RANK, FineTuningSettings
 from scratchlm.finetuning.side_runs import (
-    BESIDE,
+    SIDE_SETTINGS,
     SideRun,
     find_side_run,
     has_origin,
-    keep_side_run,
+    record_side_run,
     side_run_key,
 )
-from scratchlm.finetuning.targets import EVERY_LINEAR
-from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.callbacks import Callback
-from scratchlm.training.config import EXTENDABLE, TrainingConfig
-from scratchlm.training.progress import Progress, RunFolder
-from scratchlm.training.tensorboard import TensorBoard, next_step
-from scratchlm.training.trainer import Trainer
+from scratchlm.training.config import EXTENDABLE
 
-Balance = Literal["weights", "sampling", "subsample", "none"]
-RAW_SPLIT = "raw-split"
+Indices = Sequence[int] | np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifySettings(TrainingConfig, LoRASettings):
-    """How to train a classifier: the training settings, and what only classifiers have."""
+class ClassifySettings(FineTuningSettings):
+    """How to train a classifier: the common settings, and those of classification."""
 
-    train: TrainPart | None = None  # what learns; None = all of a random base, else the last block, or LoRA
-    lora_targets: tuple[str, ...] = EVERY_LINEAR  # the head's correction too, as the book has it
-    position: Position = "last-real"  # the token at which a text is judged; "mean" = the average of all
-    pad: Padding | int = "none"  # pad texts so that the model sees it: to the longest, the context, N tokens
-    causal_mask: bool = True  # off = a token also sees those after it
-    max_length: int | None = None  # tokens of a text that are read; None = as many as the model can
-    balance: Balance = "weights"  # weigh classes equally in the loss, repeat or drop rows, or neither
-    token_noise: float = 0.0  # share of a text's tokens that are replaced by random ones while training
-    ignore_index: int = IGNORE_INDEX  # number of a class that carries no loss while training
-    drop_rate: float | None = None  # None = 0 below frozen blocks, which then run once, else the base's
+    train: TrainPart | None = None  # trained part; None = all of a random base, else the last block, or LoRA
+    lora_targets: tuple[str, ...] = (
+        EVERY_LINEAR  # names of the layers that get an update; the head too, as the book
+    )
+    position: Position = "last-real"  # the token that the head is applied to; "mean" = the average of all
+    pad: Padding | int = "none"  # pad texts with visible tokens: to the longest, the context, N tokens
+    causal_mask: bool = True  # off = tokens also attend to later ones
+    max_length: int | None = None  # maximum tokens of a text; None = the model's context length
+    balance: Literal["weights", "sampling", "subsample", "none"] = (
+        "weights"  # weigh classes, repeat or drop rows
+    )
+    token_noise: float = 0.0  # share of a text's tokens replaced by random ones during training
+    ignore_index: int = IGNORE_INDEX  # number of a class that is left out of the loss in training
+    drop_rate: float | None = None  # None = 0 with frozen blocks, so that they run once, else the base's
     trunk_cache: bool = True  # off = run frozen blocks in every epoch; the result is the same
-    trunk_cache_mb: int = 2048  # of that in memory; what comes after lies in a file in the run folder
-    seeds: int = 1  # train so many times, with seed, seed + 1, ...; the first is the one that is kept
+    trunk_cache_mb: int = 2048  # of the activation cache in memory; the rest goes to a file in the run folder
+    seeds: int = 1  # number of trainings, with seed, seed + 1, ...; the first model is kept
     learning_curve: tuple[float, ...] = ()  # also train on these shares of the training texts, e.g. 0.1 0.3
-    choose_threshold: bool = False  # of two classes: the probability that suits the validation texts best
+    choose_threshold: bool = False  # two classes: choose the probability threshold on the validation texts
     compare_raw_split: bool = True  # also train and test once on the book's split, for comparison
-    balanced_test: bool = False  # validate and test on as many texts of each class, not on all held-out ones
+    balanced_test: bool = False  # validate and test on equally many texts of each class
     split_seed: int = 123  # decides which groups of texts train, validate and test
 
     @property
     def extendable(self) -> frozenset[str]:
-        """Also what stands beside the training that is kept."""
-        return EXTENDABLE | BESIDE
+        """The settings that a resumed run may change."""
+        return EXTENDABLE | SIDE_SETTINGS
 
     def __post_init__(self) -> None:
-        TrainingConfig.__post_init__(self)
-        self.check_writes_no_samples()
         if self.train == "lora" and self.lora_rank is None:
-            object.__setattr__(self, "lora_rank", USUAL_RANK)
-        self.check_lora()
+            object.__setattr__(self, "lora_rank", DEFAULT_RANK)
+        super().__post_init__()
         if self.train not in (None, "lora") and self.lora_rank is not None:
-            raise ConfigError(f"lora_rank goes with train=lora, got train={self.train}; drop one of them.")
-        if self.seeds < 1 or self.trunk_cache_mb < 0 or (self.max_length is not None and self.max_length < 1):
+            raise ConfigError(f"lora_rank needs train=lora, got train={self.train}; drop one of them.")
+        if self.seeds < 1 or self.trunk_cache_mb < 0:
             raise ConfigError(
-                f"seeds and max_length must be at least 1 and trunk_cache_mb not negative, got {self.seeds}, "
-                f"{self.max_length} and {self.trunk_cache_mb}; change them."
+                f"seeds must be at least 1 and trunk_cache_mb at least 0, got {self.seeds} and "
+                f"{self.trunk_cache_mb}; raise them."
             )
-        GPTConfig(drop_rate=self.drop_rate or 0.0)  # refuses what no model can have
         if not 0 <= self.token_noise < 1:
-            raise ConfigError(
-                f"token_noise must be at least 0 and below 1, got {self.token_noise}; choose 0.1."
-            )
+            raise ConfigError(f"token_noise must be at least 0 and below 1, got {self.token_noise}; try 0.1.")
         if not all(0 < share < 1 for share in self.learning_curve):
             raise ConfigError(f"learning_curve must be between 0 and 1, got {self.learning_curve}; try 0.1.")
 
+    def trained_part(self, base: str) -> TrainPart:
+        """The part of this base to train."""
+        if self.lora_rank is not None:
+            return "lora"
+        return self.train or ("all" if base.startswith(RANDOM) else "last-block")
+
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted:
-    """A trained classifier, and how the training went."""
+class TrainedClassifier:
+    """A trained classifier and how its training went."""
 
     base: Base  # with the trained model
-    reading: TextReading
-    progress: Progress
-    used_step: int  # whose weights the model has: see the setting `use`
-    resumed_from: int | None
-    earlier_s: float
-    n_trained: int
-    n_truncated: int
-    cache: TrunkCache | None
+    input_format: InputFormat
+    tuned: FineTuned
+    n_truncated: int  # training texts that were cut
+    cache: ActivationCache | None
 
 
 class ClassifierTrainings:
-    """The same texts, base and settings, to be trained on one split or another, with one seed or another.
+    """Train classifiers with the same texts, base and settings, on several splits or with several seeds.
 
-    `close` it afterwards. Trainings from the same saved base share what its frozen blocks make of the texts.
+    Trainings from the same saved base share the activations of its frozen blocks. `close` it afterwards.
     """
 
     def __init__(
@@ -146,13 +145,13 @@ class ClassifierTrainings:
     ) -> None:
         self.texts, self.labels, self.classes = texts, labels, classes
         self.settings, self.base, self.device, self.out, self.notify = settings, base, device, out, notify
-        self.trunk_s = 0.0  # time of running frozen blocks
-        self.n_cached = 0  # texts they ran on
-        self._caches: dict[str, TrunkCache] = {}  # by the base's sha256
+        self.cache_s = 0.0  # time spent in frozen blocks
+        self.n_cached = 0  # texts that they ran on
+        self._caches: dict[str, ActivationCache] = {}  # by base and input format; one at a time
         self._base_sha256: str | None = None  # of the base of the latest training
 
     def close(self) -> None:
-        """Give memory and files of the caches back."""
+        """Free memory and files of the activation caches."""
         for cache in self._caches.values():
             cache.close()
         self._caches.clear()
@@ -165,14 +164,12 @@ class ClassifierTrainings:
         *,
         resume: bool = False,
         seed: int | None = None,
-    ) -> Fitted:
-        """Train on a split; in a run folder, or without one when only the trained model is wanted."""
+    ) -> TrainedClassifier:
+        """Train on a split, in the run folder `out`; None trains without a folder."""
         settings = self.settings if seed is None else dataclasses.replace(self.settings, seed=seed)
         seed_everything(settings.seed)
         indices = self._balanced(split.train).tolist()
-        part = settings.train or ("all" if self.base.startswith(RANDOM) else "last-block")
-        part = "lora" if settings.lora_rank is not None else part
-        drop_rate = settings.drop_rate
+        part, drop_rate = settings.trained_part(self.base), settings.drop_rate
         if drop_rate is None and part not in ("all", "lora") and settings.trunk_cache:
             drop_rate = 0.0
         base = load_base(
@@ -182,149 +179,116 @@ class ClassifierTrainings:
             drop_rate=drop_rate,
             is_causal=settings.causal_mask,
         )
-        model, self._base_sha256 = base.model, base.sha256
-        replace_head(model, len(self.classes))
-        n_trained = self._free(model, part)
-        reading = self._reading(base, indices)
-        cache = self._cache(base, reading, settings)
+        self._base_sha256 = base.sha256
+        replace_head(base.model, len(self.classes))
+        self._freeze(base.model, part)
+        input_format = self._input_format(base, indices)
+        cache = self._cache(base, input_format, settings)
 
         def examples_of(rows: Sequence[int], **how: int) -> ClassificationExamples:
             texts, labels = [self.texts[i] for i in rows], [self.labels[i] for i in rows]
-            return reading.examples(texts, labels, base.tokenizer, self.classes, **how)
+            return input_format.examples(texts, labels, base.tokenizer, self.classes, **how)
 
         examples = examples_of(indices, ignore_index=settings.ignore_index)
-        if settings.batch_size > len(indices):
-            self.notify(f"batch_size {settings.batch_size} is more than the {len(indices)} training texts")
-        self.notify(f"{n_trained:,} of {model.n_parameters():,} parameters learn from {len(indices):,} texts")
         task = ClassificationTask(
             class_weights=self._class_weights(indices),
             label_smoothing=settings.label_smoothing,
-            position=reading.position,
+            position=input_format.position,
             is_plain=not settings.trunk_cache,
             token_noise=settings.token_noise,
         )
         train = self._loader(examples, cache, settings, shuffle=True)
         val = self._loader(examples_of(split.val.tolist()), cache, settings, shuffle=False)
-        run = None
-        if out is not None:
-            saved_task = {"kind": "classification", "classes": list(self.classes), **reading.to_task()}
-            facts = {
-                "data_fingerprint": self._fingerprint(indices, split.val.tolist()),
-                "base": self.base,
-                "base_sha256": base.sha256,
-            }
-            if out != self.out and resume and not has_origin(out, facts):
-                remove_folder(out)  # a side run of other texts or another base: it begins anew
-            form = merged_copy if part == "lora" else None
-            run = RunFolder(path=out, tokenizer=base.tokenizer, task=saved_task, facts=facts, saved_form=form)
-        progress, trainer = self._fit(base, task, settings, (train, val), run, callbacks, resume=resume)
-        if part == "lora":
-            if run is not None and not base.is_random:
-                export_peft(run.path / ADAPTER_FOLDER, model, base=self.base)
-            merge_lora(model)
-        return Fitted(
-            base=base,
-            reading=reading,
-            progress=progress,
-            used_step=trainer.used_step,
-            resumed_from=trainer.resumed_from,
-            earlier_s=trainer.earlier_s,
-            n_trained=n_trained,
-            n_truncated=examples.n_truncated,
-            cache=cache,
+        facts = facts_about(base, *(self._rows(part) for part in (indices, split.val.tolist())))
+        if out not in (None, self.out) and resume and not has_origin(out, facts):
+            remove_folder(out)  # a run with other texts or another base: it starts over
+        tuned = fine_tune(
+            base,
+            task,
+            settings,
+            train,
+            val,
+            out=out,
+            saved_task={"kind": "classification", "classes": list(self.classes), **input_format.to_task()},
+            facts=facts,
+            noun="texts",
+            callbacks=callbacks,
+            resume=resume,
+            notify=self.notify,
+        )
+        merge_lora(base.model)
+        return TrainedClassifier(
+            base=base, input_format=input_format, tuned=tuned, n_truncated=examples.n_truncated, cache=cache
         )
 
     def predict(
-        self,
-        fitted: Fitted,
-        indices: Sequence[int] | np.ndarray[Any, Any],
-        *,
-        threshold: Threshold | None = None,
+        self, trained: TrainedClassifier, indices: Indices, *, threshold: Threshold | None = None
     ) -> list[Prediction]:
-        """What a trained classifier says to some of the texts."""
+        """A trained classifier's predictions for some of the texts."""
         return predict(
             [self.texts[i] for i in indices],
-            fitted.base.model,
-            fitted.base.tokenizer,
+            trained.base.model,
+            trained.base.tokenizer,
             self.classes,
-            fitted.reading,
+            trained.input_format,
             threshold=threshold,
-            cache=fitted.cache,
+            cache=trained.cache,
         )
 
-    def threshold(self, fitted: Fitted, val: Sequence[int] | np.ndarray[Any, Any]) -> Threshold | None:
-        """The threshold that suits these validation texts best; None when none is wanted."""
+    def threshold(self, trained: TrainedClassifier, val: Indices) -> Threshold | None:
+        """The best threshold on these validation texts; None without the setting `choose_threshold`."""
         if not self.settings.choose_threshold:
             return None
-        return best_threshold(self.predict(fitted, val), [self.labels[i] for i in val], self.classes)
+        return best_threshold(self.predict(trained, val), [self.labels[i] for i in val], self.classes)
 
-    def keep_threshold(self, out: Path, threshold: Threshold) -> None:
-        """Save the threshold with the checkpoint that a run folder stands for: predictions use it from now on."""
+    def save_threshold(self, out: Path, threshold: Threshold) -> None:
+        """Add the threshold to the task of the checkpoint that a run folder stands for, for later predictions."""
         folder = resolve_model(out)
         task = read_json_table(folder / "task.json", error=CheckpointError).values
         rewrite_task(folder, {**task, "threshold": dataclasses.asdict(threshold)})
 
-    def on_the_side(
-        self, split: LabelSplit, *, seed: int | None = None, share: float | None = None
-    ) -> SideRun:
-        """Train with another seed or on a share of the texts, keep only the accuracy, and never do it twice.
+    def side_run(self, split: LabelSplit, *, seed: int | None = None, share: float | None = None) -> SideRun:
+        """Train with another seed or on a share of the texts, and keep only the accuracy.
 
-        A threshold, where one is wanted, is chosen anew on the validation texts. What was finished before a run was
-        killed is read from its folder, when texts, base and settings are those of now.
+        A threshold, if wanted, is chosen anew on the validation texts. A side run that an earlier call finished with
+        the same texts, base and settings is read from the run folder instead.
         """
         seed = self.settings.seed if seed is None else seed
         train = split.train
         if share is not None:
             train = share_of(self.labels, train, share, seed=self.settings.split_seed, keys=self.texts)
-        settings = dataclasses.replace(self.settings, seed=seed)
-        rows = [list(map(int, part)) for part in (train, split.val, split.test)]
-        texts = self._fingerprint(range(len(self.texts)))
-        key = side_run_key(settings, texts=texts, rows=rows, base=self.base, sha256=self._base_sha256)
+        key = side_run_key(
+            dataclasses.replace(self.settings, seed=seed),
+            texts=data_fingerprint(self._rows(range(len(self.texts)))),
+            rows=[list(map(int, part)) for part in (train, split.val, split.test)],
+            base=self.base,
+            sha256=self._base_sha256,
+        )
         if (earlier := find_side_run(self.out, key)) is not None:
             return earlier
-        self.notify(f"on the side: seed {seed}, {len(train):,} texts")
-        fitted = self.train(dataclasses.replace(split, train=train), None, seed=seed)
-        said = self.predict(fitted, split.test, threshold=self.threshold(fitted, split.val))
-        n_right = sum(p.label == self.labels[i] for p, i in zip(said, split.test))
-        run = SideRun(seed=seed, n_texts=len(train), accuracy=n_right / len(said))
-        keep_side_run(self.out, key, run, step=fitted.progress.step)
+        self.notify(f"additional training: seed {seed}, {len(train):,} texts")
+        trained = self.train(dataclasses.replace(split, train=train), None, seed=seed)
+        predictions = self.predict(trained, split.test, threshold=self.threshold(trained, split.val))
+        n_right = sum(p.label == self.labels[i] for p, i in zip(predictions, split.test))
+        run = SideRun(seed=seed, n_texts=len(train), accuracy=n_right / len(predictions))
+        record_side_run(self.out, key, run, step=trained.tuned.progress.step)
         return run
 
-    def _fit(
-        self,
-        base: Base,
-        task: ClassificationTask,
-        settings: ClassifySettings,
-        loaders: tuple[BatchLoader, BatchLoader],
-        run: RunFolder | None,
-        callbacks: Sequence[Callback],
-        *,
-        resume: bool,
-    ) -> tuple[Progress, Trainer]:
-        if run is None:
-            trainer = Trainer(base.model, task, settings)
-            return trainer.fit(*loaders), trainer
-        run.path.mkdir(parents=True, exist_ok=True)
-        with TensorBoard(run.path / "tensorboard", purge_step=next_step(run.path)) as tensorboard:
-            trainer = Trainer(base.model, task, settings, run=run, callbacks=[tensorboard, *callbacks])
-            return trainer.fit(*loaders, resume=resume), trainer
+    def _freeze(self, model: GPTModel, part: TrainPart) -> None:
+        """Make only a part of the model trainable.
 
-    def _free(self, model: GPTModel, part: TrainPart) -> int:
-        """Let a part of the model learn; returns how many numbers that are.
-
-        With corrections the new head learns by its own, as in the book, or whole when it gets none.
+        With LoRA the new head gets an update, as in the book, or is trained as a whole if it is no target.
         """
         if part != "lora":
-            return freeze_all_but(model, part)
-        if "out_head" not in self.settings.add_corrections(model):
+            freeze_all_but(model, part)
+        elif "out_head" not in self.settings.add_lora(model):
             model.out_head.requires_grad_(True)
-        return model.n_parameters(trainable_only=True)
 
-    def _reading(self, base: Base, indices: list[int]) -> TextReading:
+    def _input_format(self, base: Base, indices: Sequence[int]) -> InputFormat:
         settings, lengths = self.settings, [1]
         if settings.pad == "longest":
             lengths = [len(base.tokenizer.encode(self.texts[i])) for i in indices]
-        return plan_reading(
+        return InputFormat.from_settings(
             lengths,
             context_length=base.model.config.context_length,
             pad=settings.pad,
@@ -332,24 +296,26 @@ class ClassifierTrainings:
             max_length=readable_length(base, settings.max_length, self.notify),
         )
 
-    def _cache(self, base: Base, reading: TextReading, settings: ClassifySettings) -> TrunkCache | None:
-        """What the frozen blocks make of texts; None when none are, or dropout makes it different each time."""
+    def _cache(
+        self, base: Base, input_format: InputFormat, settings: ClassifySettings
+    ) -> ActivationCache | None:
+        """The activation cache; None without frozen blocks, or where activations are random."""
         n_blocks = n_frozen_blocks(base.model)
         if not settings.trunk_cache or n_blocks == 0:
             return None
         if base.model.config.has_dropout or settings.token_noise > 0:
             self.notify(
-                "dropout and token noise run the frozen blocks in every epoch; --drop-rate 0 runs them once"
+                "with dropout or token noise the frozen blocks run in every epoch; with --drop-rate 0 they run once"
             )
             return None
-        # Fresh weights differ by seed, and by vocabulary, which they learnt from their own training texts.
-        key = f"{base.sha256 or (settings.seed, base.tokenizer.fingerprint)} {reading}"
+        # Random weights depend on the seed, and on the vocabulary, which comes from the training texts.
+        key = f"{base.sha256 or (settings.seed, base.tokenizer.fingerprint)} {input_format}"
         if key not in self._caches:
-            self.close()  # trainings come one after the other, so the budget is that of one cache
-            self._caches[key] = TrunkCache(
+            self.close()  # one cache at a time, so that the budget holds
+            self._caches[key] = ActivationCache(
                 base.model,
                 n_blocks,
-                position=reading.position,
+                position=input_format.position,
                 budget_bytes=settings.trunk_cache_mb * 2**20,
                 folder=self.out,
             )
@@ -358,27 +324,21 @@ class ClassifierTrainings:
     def _loader(
         self,
         examples: ClassificationExamples,
-        cache: TrunkCache | None,
+        cache: ActivationCache | None,
         settings: ClassifySettings,
         *,
         shuffle: bool,
     ) -> BatchLoader:
-        rows: ClassificationExamples | TrunkExamples = examples
-        if cache is not None:
-            started_at_s, n_before = time.perf_counter(), len(cache)
-            rows = TrunkExamples(examples, cache)
-            self.trunk_s += time.perf_counter() - started_at_s
-            self.n_cached += len(cache) - n_before
-        return BatchLoader(
-            rows,
-            batch_size=min(settings.batch_size, len(examples)),
-            seed=settings.seed,
-            shuffle=shuffle,
-            bucket_by_length=True,
-        )
+        if cache is None:
+            return make_loader(examples, settings, shuffle=shuffle)
+        started_at_s, n_before = time.perf_counter(), len(cache)
+        cached = CachedExamples(examples, cache)
+        self.cache_s += time.perf_counter() - started_at_s
+        self.n_cached += len(cache) - n_before
+        return make_loader(cached, settings, shuffle=shuffle)
 
     def _balanced(self, indices: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """The training rows as the balance setting has them: some dropped, or some repeated."""
+        """The training rows after the balance setting: some dropped, or some repeated."""
         if self.settings.balance == "subsample":
             return balance(self.labels, indices, seed=self.settings.split_seed, keys=self.texts)
         if self.settings.balance == "sampling":
@@ -386,14 +346,12 @@ class ClassifierTrainings:
         return indices
 
     def _class_weights(self, indices: Sequence[int]) -> Tensor | None:
-        """Weights that make every class count the same, with a mean of 1 over the training texts."""
+        """Weights that give every class the same total weight, with a mean of 1 over the training texts."""
         if self.settings.balance != "weights":
             return None
         counts = class_counts(self.labels, list(indices))
         n = sum(counts.values())
         return torch.tensor([n / (len(counts) * counts[label]) for label in self.classes])
 
-    def _fingerprint(self, *parts: Sequence[int]) -> str:
-        """Which texts with which labels train and validate, and in which order: it decides the batches."""
-        rows = [[[self.labels[i], self.texts[i]] for i in part] for part in parts]
-        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    def _rows(self, indices: Iterable[int]) -> list[list[str]]:
+        return [[self.labels[i], self.texts[i]] for i in indices]

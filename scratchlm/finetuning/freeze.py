@@ -1,4 +1,4 @@
-"""Which parts of a model learn: the rest stays as pre-training left it."""
+"""Select the part of a model that fine-tuning trains; the rest is frozen."""
 
 from __future__ import annotations
 
@@ -9,22 +9,32 @@ from torch import nn
 from scratchlm.model.gpt import GPTModel
 
 WeightPart = Literal["head", "last-layer", "last-block", "last-two-blocks", "all"]
-TrainPart = Literal[WeightPart, "lora"]  # lora: corrections beside frozen weights, see lora_settings.py
+TrainPart = Literal[WeightPart, "lora"]  # lora: low-rank updates beside frozen weights, see lora.py
 N_BLOCKS: dict[str, int] = {"head": 0, "last-layer": 0, "last-block": 1, "last-two-blocks": 2}
 
 
 def freeze_all_but(model: GPTModel, part: WeightPart) -> int:
-    """Leave only a part trainable, in place; returns how many numbers that are.
+    """Make only a part of the model trainable, in place; returns the number of trainable parameters.
 
     `head` is the output head alone, which the book's table calls `last-layer`; `last-block` and `last-two-blocks`
     add the final norm and those blocks, as the book does; `all` is everything.
     """
-    for parameter in model.parameters():
-        parameter.requires_grad_(part == "all")
-    learning: list[nn.Module] = [model.out_head]
+    model.requires_grad_(part == "all")
+    trainable: list[nn.Module] = [model.out_head]
     if part != "all" and N_BLOCKS[part]:
-        learning += [model.final_norm, *list(model.trf_blocks)[-N_BLOCKS[part] :]]
-    for module in learning:
-        for parameter in module.parameters():
-            parameter.requires_grad_(True)
+        trainable += [model.final_norm, *list(model.trf_blocks)[-N_BLOCKS[part] :]]
+    for module in trainable:
+        module.requires_grad_(True)
     return model.n_parameters(trainable_only=True)
+
+
+def n_frozen_blocks(model: GPTModel) -> int:
+    """The number of blocks below the first trainable parameter; 0 if an embedding is trainable.
+
+    It is the number of all blocks if only what stands above them is trainable.
+    """
+    embeddings = [model.tok_emb, *([model.pos_emb] if model.config.positions == "learned" else [])]
+    if any(p.requires_grad for module in embeddings for p in module.parameters()):
+        return 0
+    is_trainable = [any(p.requires_grad for p in block.parameters()) for block in model.trf_blocks]
+    return is_trainable.index(True) if True in is_trainable else len(is_trainable)

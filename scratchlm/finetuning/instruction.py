@@ -1,87 +1,93 @@
-"""A base model into an assistant: it learns to answer, and to stop."""
+"""Instruction tuning: train a base model to answer requests and to stop after the answer."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
+from torch import Tensor, nn
 
-from scratchlm.core.errors import ConfigError
+from scratchlm.core.batch import Batch
+from scratchlm.core.config import check_at_least
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.augmentation import augment
 from scratchlm.data.instruction_batches import InstructionExamples
 from scratchlm.data.instruction_rows import Instruction
 from scratchlm.data.instruction_split import InstructionSplit
-from scratchlm.data.loaders import BatchLoader
-from scratchlm.data.prompt_templates import template
-from scratchlm.finetuning.answer_loss import InstructionTask
+from scratchlm.data.prompt_templates import PromptTemplate, template
+from scratchlm.evaluation.loss import mean_loss
 from scratchlm.finetuning.answers import Answer, AnswerScores, answer_into_file, score_answers
-from scratchlm.finetuning.base import load_base, readable_length, tell_unknown_marks
-from scratchlm.finetuning.lora import merge_lora, merged_copy
-from scratchlm.finetuning.lora_settings import ADAPTER_FOLDER, LoRASettings
-from scratchlm.finetuning.peft_adapter import export_peft
-from scratchlm.model.config import GPTConfig
+from scratchlm.finetuning.base import load_base, readable_length, warn_about_unknown_marks
+from scratchlm.finetuning.fine_tune import FineTuned, facts_about, fine_tune, make_loader
+from scratchlm.finetuning.lora import merge_lora
+from scratchlm.finetuning.settings import FineTuningSettings
+from scratchlm.model.gpt import GPTModel
+from scratchlm.model.loss import head_cross_entropy
 from scratchlm.training.callbacks import Callback
-from scratchlm.training.config import TrainingConfig
-from scratchlm.training.progress import Progress, RunFolder
-from scratchlm.training.tensorboard import TensorBoard, next_step
-from scratchlm.training.trainer import Trainer
-
-SplitKind = Literal["book", "leak-free"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstructSettings(TrainingConfig, LoRASettings):
-    """How to train an assistant: the training settings, and what only assistants have."""
+class InstructSettings(FineTuningSettings):
+    """How to train an assistant: the common settings, and those of instruction tuning."""
 
     template: str = "alpaca"  # or plain, phi3, chatml, llama3: text around a request; stored with the model
-    system: str = ""  # system prompt of the entries that have none of their own; stored with the model
-    mask_instruction: bool = True  # learn the answers only; off = the prompts too, as the book does
-    last_turn_only: bool = False  # of a conversation learn the last answer only, not all of them
+    system: str = ""  # system prompt of entries without one of their own; stored with the model
+    mask_instruction: bool = True  # compute the loss on answers only; off = on prompts too, as the book does
+    last_turn_only: bool = False  # in a conversation compute the loss on the last answer only
     packing: bool = False  # several entries in a row, instead of batches of similar length
-    split: SplitKind = "book"  # in file order 85/10/5 %, or leak-free: near-duplicates on one side
+    split: Literal["book", "leak-free"] = (
+        "book"  # in file order 85/10/5 %, or leak-free: near-duplicates on one side
+    )
     drop_duplicates: bool = False  # leave out entries that nearly repeat an earlier one
-    augment: int = 0  # copies of each training entry in which the instruction begins in other words
-    max_length: int | None = None  # tokens of prompt and answer; None = as many as the model can read
-    drop_rate: float | None = None  # dropout while fine-tuning; None = the base's
-    max_new_tokens: int = 64  # of an answer, when the test entries are answered
+    augment: int = 0  # copies of each training entry with a reworded beginning of the instruction
+    max_new_tokens: int = 64  # maximum tokens of an answer to a test entry
 
     def __post_init__(self) -> None:
-        TrainingConfig.__post_init__(self)
-        self.check_writes_no_samples()
+        super().__post_init__()
         template(self.template)
         augment((), self.augment, seed=self.seed)
-        self.check_lora()
-        GPTConfig(drop_rate=self.drop_rate or 0.0)  # refuses what no model can have
-        if self.max_new_tokens < 1 or (self.max_length is not None and self.max_length < 1):
-            raise ConfigError(
-                f"max_new_tokens and max_length must be at least 1, got {self.max_new_tokens} and {self.max_length}; "
-                "raise them."
-            )
+        check_at_least(1, max_new_tokens=self.max_new_tokens)
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstructResult:
-    """What fine-tuning an assistant reached."""
+class InstructResult(FineTuned):
+    """The result of instruction tuning."""
 
-    folder: Path
     answers: list[Answer]  # to the test entries, in their order
     scores: AnswerScores
-    progress: Progress
-    used_step: int  # of the model that answered: see the setting `use`
-    val_loss: float | None  # of that model
-    resumed_from: int | None
-    earlier_s: float  # training time before this call, when it resumed a run
-    n_trained: int  # trainable numbers
     n_truncated: int  # training entries that were cut
-    n_left_out: int  # training entries of which no answer was left
+    n_left_out: int  # training entries without a token of an answer after the cut
     padding_share: float  # of all positions in an epoch's batches
-    tokens_per_s: float  # real tokens, over the time spent in steps
+    tokens_per_s: float  # real tokens per second spent in training steps
+
+
+class InstructionTask:
+    """Predict the next token at targets only, in batches made by `InstructionExamples`.
+
+    The loss is that of pre-training. But only few tokens of a row are targets (in the book's data a fifth), so the
+    output head is applied to these only. Padding stands behind the real tokens, where a causal model cannot attend to
+    it, so such rows need no attention mask.
+    """
+
+    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
+
+    def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The batch's losses summed over its targets, in nats; smoothed during training only."""
+        gpt = cast(GPTModel, model)
+        mask = batch.attention_mask
+        is_packed = mask is not None and mask.dtype != torch.bool
+        mask = mask if is_packed or not gpt.config.is_causal else None
+        states = model(batch.inputs, attention_mask=mask, apply_head=False)  # (B, T, E)
+        smoothing = self.label_smoothing if model.training else 0.0
+        return head_cross_entropy(states, gpt.out_head, batch.targets, label_smoothing=smoothing)
+
+    def metrics(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
+        """Mean loss over a loader, in nats per target."""
+        return {"loss": mean_loss(model, loader, self)}
 
 
 def finetune_instructions(
@@ -95,13 +101,12 @@ def finetune_instructions(
     resume: bool = False,
     notify: Callable[[str], None] = lambda message: None,
 ) -> InstructResult:
-    """Instruction entries and a base model to a tested assistant in the run folder `out`.
+    """Train an assistant in the run folder `out` and test it.
 
     The answers to the test entries are saved as `answers.jsonl` (see `answer_into_file`).
     Seeds torch's global generator with `settings.seed`.
     Raises: the readers' and Trainer's errors.
     """
-    out.mkdir(parents=True, exist_ok=True)
     chosen = template(settings.template)
     seed_everything(settings.seed)
     start = load_base(
@@ -111,11 +116,11 @@ def finetune_instructions(
         drop_rate=settings.drop_rate,
         role_tokens=chosen.marks,
     )
-    tell_unknown_marks(start, chosen.marks, notify)
+    warn_about_unknown_marks(start, chosen.marks, notify)
     max_length = readable_length(start, settings.max_length, notify)
 
-    def loader(entries: Sequence[Instruction], *, shuffle: bool) -> BatchLoader:
-        examples = InstructionExamples(
+    def examples_of(entries: Sequence[Instruction]) -> InstructionExamples:
+        return InstructionExamples(
             entries,
             start.tokenizer,
             template=chosen,
@@ -124,75 +129,54 @@ def finetune_instructions(
             max_length=max_length,
             packing=settings.packing,
         )
-        return BatchLoader(
-            examples,
-            batch_size=min(settings.batch_size, len(examples)),
-            seed=settings.seed,
-            shuffle=shuffle,
-            bucket_by_length=not settings.packing,
-        )
 
-    train = loader(split.train, shuffle=True)
-    assert isinstance(train.examples, InstructionExamples)
-    if settings.batch_size > len(train.examples):
-        notify(f"batch_size {settings.batch_size} is more than the {len(train.examples)} training entries")
+    examples, is_bucketed = examples_of(split.train), not settings.packing
+    train = make_loader(examples, settings, shuffle=True, bucket_by_length=is_bucketed)
+    val = make_loader(examples_of(split.val), settings, shuffle=False, bucket_by_length=is_bucketed)
     notify(f"{len(split.train):,} entries train, {len(split.val):,} validate, {len(split.test):,} test")
-    saved_task: dict[str, object] = {"kind": "instruction", "template": chosen.name}
-    n_exchanges = max(entry.n_exchanges for entry in split.train)
-    saved_task |= {"system": settings.system} if settings.system else {}
-    saved_task |= {"exchanges": n_exchanges} if n_exchanges > 1 else {}
-    facts = {"data_fingerprint": _fingerprint(split), "base": base, "base_sha256": start.sha256}
-    has_lora = settings.lora_rank is not None
-    if has_lora:
-        settings.add_corrections(start.model)
-    n_trained = start.model.n_parameters(trainable_only=True)
-    notify(f"{n_trained:,} of {start.model.n_parameters():,} parameters learn")
-    with TensorBoard(out / "tensorboard", purge_step=next_step(out)) as tensorboard:
-        trainer = Trainer(
-            start.model,
-            InstructionTask(label_smoothing=settings.label_smoothing),
-            settings,
-            run=RunFolder(
-                path=out,
-                tokenizer=start.tokenizer,
-                task=saved_task,
-                facts=facts,
-                saved_form=merged_copy if has_lora else None,
-            ),
-            callbacks=[tensorboard, *callbacks],
-        )
-        progress = trainer.fit(train, loader(split.val, shuffle=False), resume=resume)
-    if has_lora:
-        if not start.is_random:
-            export_peft(out / ADAPTER_FOLDER, start.model, base=base)
-        merge_lora(start.model)
+    settings.add_lora(start.model)
+    tuned = fine_tune(
+        start,
+        InstructionTask(label_smoothing=settings.label_smoothing),
+        settings,
+        train,
+        val,
+        out=out,
+        saved_task=assistant_task(
+            chosen, settings.system, n_exchanges=max(entry.n_exchanges for entry in split.train)
+        ),
+        facts=facts_about(start, *([entry.key for entry in part] for part in (split.train, split.val))),
+        noun="entries",
+        callbacks=callbacks,
+        resume=resume,
+        notify=notify,
+    )
+    merge_lora(start.model)
     answers = answer_into_file(
         split.test,
         start.model,
         start.tokenizer,
         chosen,
         out / "answers.jsonl",
-        step=trainer.used_step,
+        step=tuned.used_step,
         max_new_tokens=settings.max_new_tokens,
     )
     return InstructResult(
-        folder=out,
+        **vars(tuned),
         answers=answers,
         scores=score_answers(answers),
-        progress=progress,
-        used_step=trainer.used_step,
-        val_loss=trainer.used_val_loss,
-        resumed_from=trainer.resumed_from,
-        earlier_s=trainer.earlier_s,
-        n_trained=n_trained,
-        n_truncated=train.examples.n_truncated,
-        n_left_out=train.examples.n_left_out,
-        padding_share=train.examples.padding_share(train.indices(0)),
-        tokens_per_s=progress.tokens / max(progress.steps_s, 1e-9),
+        n_truncated=examples.n_truncated,
+        n_left_out=examples.n_left_out,
+        padding_share=examples.padding_share(train.indices(0)),
+        tokens_per_s=tuned.progress.tokens / max(tuned.progress.steps_s, 1e-9),
     )
 
 
-def _fingerprint(split: InstructionSplit) -> str:
-    """Which entries train and validate, and in which order: it decides the batches."""
-    texts = [[entry.key for entry in part] for part in (split.train, split.val)]
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+def assistant_task(chosen: PromptTemplate, system: str, *, n_exchanges: int) -> dict[str, Any]:
+    """An assistant's `task.json`: its template, and system prompt and number of exchanges where it has them."""
+    return {
+        "kind": "instruction",
+        "template": chosen.name,
+        **({"system": system} if system else {}),
+        **({"exchanges": n_exchanges} if n_exchanges > 1 else {}),
+    }

@@ -1,15 +1,17 @@
-"""LoRA: leave the weights as they are, and learn a thin correction beside each of them.
+"""Low-rank adaptation (LoRA): freeze a model's weights and train a small low-rank update beside each of them.
 
-A matrix of in x out numbers is corrected by A B, with A (in, R) and B (R, out). For GPT-2's small model and R
-16 that is 2 % of the parameters to learn, and afterwards the product can be added to the matrix, so that the
-finished model is no slower than before.
+A weight matrix with in x out entries gets an update A B, with A (in, R) and B (R, out). For GPT-2's small model and
+R = 16 these are 2 % of the parameters. After training the product is added to the weight (`merge_lora`), so that the
+finished model is as fast as before.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import fnmatch
 import math
+import re
 import typing
 from collections.abc import Iterator, Sequence
 from typing import Literal, TypeVar
@@ -18,19 +20,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError
-from scratchlm.finetuning.targets import EVERY_LINEAR, Place, chosen_places, widths
 
 M = TypeVar("M", bound=nn.Module)
 Scaling = Literal["alpha/rank", "alpha/sqrt(rank)", "alpha"]
+EVERY_LINEAR = ("*",)
+EVERY_LINEAR_IN_BLOCKS = ("trf_blocks.*",)  # all but the output head, the usual choice
+REGEX = "re:"  # prefix of a target that is a regular expression
 
 
 class LoRALayer(nn.Module):
-    """The correction alone: `scale * (x A B)`, zero until it has been trained, since B starts as zeros.
+    """Compute the low-rank update `scale * (x A B)`; it starts at zero, since B starts as zeros.
 
-    The scale is alpha / rank, as in the paper: the same learning rate then suits any rank. Over large ranks
-    it shrinks the correction too much, which alpha / sqrt(rank) mends. The printed book scales by alpha alone.
-    Dropout blanks some of x while the model trains, for the correction only.
+    The scale is alpha / rank, as in the paper, so that one learning rate suits every rank. For large ranks this makes
+    the update too small, which alpha / sqrt(rank) fixes. The printed book scales by alpha alone. Dropout applies to
+    the update's input during training only.
 
     Shapes: x (..., in_dim) -> (..., out_dim); A (in_dim, R), B (R, out_dim).
     Raises: ConfigError for a rank below 1, an unknown scaling, or a dropout outside [0, 1).
@@ -53,21 +58,25 @@ class LoRALayer(nn.Module):
             raise ConfigError(f"LoRA's rank must be at least 1, got {rank}; 8 and 16 are usual.")
         if not 0 <= dropout < 1:
             raise ConfigError(f"LoRA's dropout must be at least 0 and below 1, got {dropout}; 0.05 is usual.")
+        scales = {"alpha/rank": alpha / rank, "alpha/sqrt(rank)": alpha / math.sqrt(rank), "alpha": alpha}
+        if scaling not in scales:
+            choices = ", ".join(typing.get_args(Scaling))
+            raise ConfigError(f"LoRA's scaling must be one of {choices}, got {scaling!r}; choose one.")
         self.A = nn.Parameter(torch.empty(in_dim, rank))
         nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))  # as nn.Linear's own weight
         self.B = nn.Parameter(torch.zeros(rank, out_dim))
         self.alpha = alpha
         self.rank = rank
-        self.scaling = _scale(alpha, rank, scaling)
+        self.scaling = scales[scaling]
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        """The correction to the layer's output."""
+        """The update to the layer's output."""
         x = F.dropout(x, self.dropout, training=self.training) if self.dropout else x
         return self.scaling * (x @ self.A @ self.B)
 
     def product(self) -> Tensor:
-        """The same correction as a matrix to add to an `nn.Linear`'s weight.
+        """The same update as a matrix that can be added to an `nn.Linear`'s weight.
 
         Shapes: -> (out_dim, in_dim).
         """
@@ -75,11 +84,11 @@ class LoRALayer(nn.Module):
 
 
 class LinearWithLoRA(nn.Module):
-    """A linear layer and its correction, added up.
+    """Add a low-rank update to the output of a linear layer.
 
-    The layer is an `nn.Linear` or anything that has `in_features` and `out_features` and computes like one,
-    such as a quantized layer. The correction lives where the layer does, in its number format if that is a
-    floating-point one and in float32 otherwise. The layer itself is not frozen here.
+    The layer is an `nn.Linear` or any module with `in_features` and `out_features` that computes like one, such as a
+    quantized layer. The update is on the layer's device, in its dtype if that is a floating-point one and in float32
+    otherwise. The layer itself is not frozen here.
 
     Shapes: x (..., in) -> (..., out).
     Raises: ConfigError for a module that is not linear, and as LoRALayer does.
@@ -96,48 +105,37 @@ class LinearWithLoRA(nn.Module):
     ) -> None:
         super().__init__()
         self.linear = linear
-        lora = LoRALayer(*widths(linear), rank, alpha, scaling=scaling, dropout=dropout)
-        device, dtype = home_of(linear)
-        self.lora = lora.to(device=device, dtype=dtype)
-        self.is_merged = False  # is the correction in the layer's weight at the moment?
+        lora = LoRALayer(*linear_widths(linear), rank, alpha, scaling=scaling, dropout=dropout)
+        first = next(iter([*linear.parameters(), *linear.buffers()]), lora.A)
+        # A quantized layer may store its scales in a dtype that is unfit for training.
+        dtype = first.dtype if isinstance(linear, nn.Linear) else torch.float32
+        self.lora = lora.to(device=first.device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layer's output, corrected."""
+        """The layer's output plus the update."""
         output: Tensor = self.linear(x)
-        return output if self.is_merged else output + self.lora(x)
+        update: Tensor = self.lora(x)
+        return output + update
 
-    @torch.no_grad()
-    def merge(self) -> None:
-        """Add the correction to the layer's weight: as fast as without LoRA, and the same result.
+    def merged_weight(self) -> Tensor:
+        """The weight of a plain linear layer that computes the same.
 
-        The weight becomes a new one, so that an embedding which shared the old one keeps it.
-        Raises: ConfigError for a layer other than `nn.Linear`, whose weight cannot take a sum.
+        Shapes: -> (out, in).
+        Raises: ConfigError for a layer other than `nn.Linear`.
         """
-        if not self.is_merged:
-            self._shift_weight(self.lora.product())
-            self.is_merged = True
-
-    @torch.no_grad()
-    def unmerge(self) -> None:
-        """Take the correction out of the weight again: within rounding, what it was before."""
-        if self.is_merged:
-            self._shift_weight(-self.lora.product())
-            self.is_merged = False
-
-    def _shift_weight(self, change: Tensor) -> None:
-        linear = plain_linear(self)
-        linear.weight = nn.Parameter(linear.weight + change, requires_grad=linear.weight.requires_grad)
+        weight: Tensor = plain_linear(self).weight + self.lora.product()
+        return weight
 
 
 def plain_linear(layer: LinearWithLoRA) -> nn.Linear:
-    """The layer under a correction, whose weight can take a sum.
+    """The `nn.Linear` to which the update belongs.
 
-    Raises: ConfigError for a layer other than `nn.Linear`, such as a quantized one.
+    Raises: ConfigError for another kind of layer, such as a quantized one.
     """
     if not isinstance(layer.linear, nn.Linear):
         raise ConfigError(
-            f"a correction can be added to the weight of an nn.Linear, found {type(layer.linear).__name__}; leave it "
-            "beside the layer, or load the base in floating point."
+            f"LoRA can be merged into the weight of an nn.Linear only, got {type(layer.linear).__name__}; keep the "
+            "adapter beside the layer, or load the base in floating point."
         )
     return layer.linear
 
@@ -150,35 +148,29 @@ def replace_linear_with_lora(
     scaling: Scaling = "alpha/rank",
     dropout: float = 0.0,
     targets: Sequence[str] = EVERY_LINEAR,
+    layer_type: type[LinearWithLoRA] = LinearWithLoRA,
 ) -> list[str]:
-    """Give linear layers inside a model a correction, in place and in the order of `named_children`.
+    """Replace linear layers inside a model by layers with a low-rank update, in place and in `named_children` order.
 
-    `targets` chooses them by name: `W_query`, `trf_blocks.0.*` or `re:.*att[.]W_(query|value)`; the default takes
-    all of them, as the book does. Freeze the model first (`requires_grad_(False)`), then only the corrections
-    learn. Returns the layers' dotted names.
+    `targets` selects them by name: `W_query`, `trf_blocks.0.*` or `re:.*att[.]W_(query|value)`; the default selects
+    all of them, as the book does. Freeze the model first (`requires_grad_(False)`), so that only the updates are
+    trained. `layer_type` is LinearWithDoRA for DoRA. Returns the layers' dotted names.
 
-    Raises: ConfigError when the model has corrections already, no linear layer inside it, or none of a name
-        that `targets` asks for.
-    """
-    places = places_to_correct(model, targets)
-    for place in places:
-        layer = LinearWithLoRA(place.linear, rank, alpha, scaling=scaling, dropout=dropout)
-        setattr(place.parent, place.attribute, layer)
-    return [place.name for place in places]
-
-
-def places_to_correct(model: nn.Module, targets: Sequence[str]) -> list[Place]:
-    """The linear layers that `targets` names in a model without corrections.
-
-    Raises: ConfigError as `replace_linear_with_lora` does.
+    Raises: ConfigError when the model has LoRA layers already, has no linear layer, or none that a target names.
     """
     if any(isinstance(module, LoRALayer) for module in model.modules()):
-        raise ConfigError("the model should have no LoRA layers yet, found some; call merge_lora first.")
-    return chosen_places(model, targets)
+        raise ConfigError("the model has LoRA layers already; call merge_lora first.")
+    layers = {
+        name: layer_type(linear, rank, alpha, scaling=scaling, dropout=dropout)
+        for name, linear in select_linear_layers(model, targets).items()
+    }
+    for name, layer in layers.items():
+        model.set_submodule(name, layer)
+    return list(layers)
 
 
 def lora_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
-    """The corrections' own parameters: what an optimizer should be given, and what is worth saving."""
+    """The parameters of the low-rank updates: the ones to train and to save."""
     for module in model.modules():
         if isinstance(module, LinearWithLoRA):
             own = module.named_parameters()
@@ -186,60 +178,36 @@ def lora_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
 
 
 def merge_lora(model: nn.Module) -> int:
-    """Add every correction to its weight and put the plain linear layers back, in place; says how many.
+    """Add every low-rank update to its weight and restore the plain linear layers, in place; returns their number.
 
-    The model computes the same as before, is as fast as it was without LoRA, and its weights have their usual
-    names again. An output head that shares its weight with the embedding gets its own, since the correction
-    is the head's only; the model's config then says so. To take corrections out again, call `merge` and
-    `unmerge` of the layers themselves.
-    Raises: ConfigError for a correction of a layer other than `nn.Linear`; nothing is changed then.
+    The model computes the same as before, as fast as without LoRA, and its weights have their usual names again. An
+    output head that shares its weight with the embedding gets a weight of its own, because the update is the head's
+    only; the model's config is changed accordingly.
+    Raises: ConfigError for an update of a layer other than `nn.Linear`; nothing is changed then.
     """
-    for module in model.modules():
-        if isinstance(module, LinearWithLoRA):
-            plain_linear(module)
-    n_merged = 0
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, LinearWithLoRA)}
+    for layer in layers.values():
+        plain_linear(layer)
     shared = _shared_weights(model)
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if not isinstance(child, LinearWithLoRA):
-                continue
-            if id(plain_linear(child).weight) in shared:
-                _say_untied(parent)
-            child.merge()
-            setattr(parent, name, child.linear)
-            n_merged += 1
-    return n_merged
+    for name, layer in layers.items():
+        linear = plain_linear(layer)
+        if id(linear.weight) in shared:
+            _untie_config(model.get_submodule(name.rpartition(".")[0]))
+        weight = layer.merged_weight().detach()  # a new tensor: an embedding that shares the old one keeps it
+        linear.weight = nn.Parameter(weight, requires_grad=linear.weight.requires_grad)
+        model.set_submodule(name, linear)
+    return len(layers)
 
 
 def merged_copy(model: M) -> M:
-    """The same model with merged weights, as others should load it; the one given stays as it is."""
+    """A copy of the model with merged weights, to be saved for other programs."""
     copied = copy.deepcopy(model)
     merge_lora(copied)
     return copied
 
 
-def _scale(alpha: float, rank: int, scaling: Scaling) -> float:
-    if scaling == "alpha/rank":
-        return alpha / rank
-    if scaling == "alpha/sqrt(rank)":
-        return alpha / math.sqrt(rank)
-    if scaling == "alpha":
-        return alpha
-    raise ConfigError(
-        f"LoRA's scaling must be one of {', '.join(typing.get_args(Scaling))}, got {scaling!r}."
-    )
-
-
-def home_of(linear: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Where a layer lives, and the number format that a correction of it has."""
-    tensors = [*linear.parameters(), *linear.buffers()]
-    device = tensors[0].device if tensors else torch.device("cpu")
-    is_plain = isinstance(linear, nn.Linear)  # a quantized layer's scales may be of a format of their own
-    return device, tensors[0].dtype if is_plain else torch.float32
-
-
 def _shared_weights(model: nn.Module) -> set[int]:
-    """Ids of the weights that stand in more than one place of the model."""
+    """Ids of the parameters that appear in more than one place of the model."""
     seen: set[int] = set()
     shared: set[int] = set()
     for _, parameter in model.named_parameters(remove_duplicate=False):
@@ -247,7 +215,79 @@ def _shared_weights(model: nn.Module) -> set[int]:
     return shared
 
 
-def _say_untied(parent: nn.Module) -> None:
+def _untie_config(parent: nn.Module) -> None:
     config = getattr(parent, "config", None)
     if config is not None and getattr(config, "tie_embeddings", False):
         parent.config = dataclasses.replace(config, tie_embeddings=False)
+
+
+# --- which layers: selected by name
+
+
+def is_linear(module: object) -> bool:
+    """Does the module have `in_features` and `out_features`, as `nn.Linear` and quantized layers do?"""
+    return all(isinstance(getattr(module, side, None), int) for side in ("in_features", "out_features"))
+
+
+def linear_widths(linear: nn.Module) -> tuple[int, int]:
+    """A linear layer's number of inputs and outputs.
+
+    Raises: ConfigError for a module that has none.
+    """
+    if not is_linear(linear):
+        raise ConfigError(
+            f"LoRA needs a layer with in_features and out_features, got {type(linear).__name__}; choose linear layers."
+        )
+    n_in, n_out = linear.in_features, linear.out_features
+    assert isinstance(n_in, int)
+    assert isinstance(n_out, int)
+    return n_in, n_out
+
+
+def select_linear_layers(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:
+    """The linear layers whose dotted names match a target, in the model's order.
+
+    A target is the end of a dotted name, with `*` and `?` as wildcards: `W_query` selects the layer of that name in
+    every block, `trf_blocks.0.*` all layers of one block. After `re:` it is a regular expression for the whole name.
+    Raises: ConfigError for a model without linear layers, no target, an invalid expression, and a target that
+        matches nothing, with the nearest existing name.
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> list(select_linear_layers(model, ["2"]))
+        ['2']
+    """
+    layers = dict(_linear_layers(model))
+    if not layers:
+        raise ConfigError("the model has no linear layers; pass the whole model.")
+    if not targets:
+        raise ConfigError("LoRA needs at least one target; '*' selects all linear layers.")
+    selected: set[str] = set()
+    for target in targets:
+        matching = {name for name in layers if _matches(target, name)}
+        if not matching:
+            names = {name.rpartition(".")[2] for name in layers}
+            raise ConfigError(
+                f"the LoRA target {target!r} matches no linear layer of the model; {nearest(target, names)}"
+            )
+        selected |= matching
+    return {name: layer for name, layer in layers.items() if name in selected}
+
+
+def _matches(target: str, name: str) -> bool:
+    if target.startswith(REGEX):
+        try:
+            return re.fullmatch(target.removeprefix(REGEX), name) is not None
+        except re.error as cause:
+            raise ConfigError(
+                f"the LoRA target {target!r} is not a valid regular expression ({cause}); correct it."
+            ) from cause
+    return fnmatch.fnmatchcase(name, target) or fnmatch.fnmatchcase(name, f"*.{target}")
+
+
+def _linear_layers(parent: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Each linear layer by its dotted name, depth first: the order of the book's random draws."""
+    for name, child in parent.named_children():
+        if is_linear(child):
+            yield f"{prefix}{name}", child
+        else:
+            yield from _linear_layers(child, f"{prefix}{name}.")

@@ -1,7 +1,7 @@
-"""Frozen weights laid out as the processor's matrix kernels want them, while thousands of texts go through.
+"""Speed up frozen linear layers on the CPU: pack each weight once in the layout of oneDNN's matrix kernels.
 
-A Linear layer multiplies by its weight as it lies in memory. oneDNN, which torch brings along, can lay a weight out
-once in blocks of the size that its kernels work on; frozen weights stay as they are, so once is enough.
+`nn.Linear` multiplies by its weight as it lies in memory, and oneDNN, which comes with torch, rearranges it into
+blocks at every call. A frozen weight never changes, so rearranging it once is enough.
 """
 
 from __future__ import annotations
@@ -16,75 +16,77 @@ from torch import Tensor, nn
 from scratchlm.model.gelu import GELU
 
 
+class PackedLinear(nn.Module):
+    """A frozen linear layer with a packed copy of its weight, followed by GELU if one is given.
+
+    Shapes: x (..., n_in) -> (..., n_out); n_rows is the usual number of rows of x, but any number works.
+    """
+
+    def __init__(self, linear: nn.Linear, gelu: GELU | None = None, *, n_rows: int) -> None:
+        super().__init__()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), n_rows)
+        self.bias = None if linear.bias is None else linear.bias.detach()
+        self.activation = "none" if gelu is None else "gelu"
+        self.algorithm = "none" if gelu is None or gelu.exact else "tanh"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The output of the layer, and of the GELU behind it."""
+        output: Tensor = torch.ops.mkldnn._linear_pointwise(
+            x, self.weight, self.bias, self.activation, [], self.algorithm
+        )
+        return output
+
+
 @contextlib.contextmanager
 def packed_linears(modules: nn.Module, *, n_rows: int, budget_bytes: int) -> Iterator[int]:
-    """While it is open, the Linear layers in `modules` multiply by packed copies; yields how many do.
+    """Replace the linear layers inside `modules` by packed ones for the duration of a with block; yields their number.
 
-    Where GELU follows in a Sequential, the kernel applies it on the way out. Only float32 on the CPU, without
-    gradients, is packed, as long as the copies stay within budget_bytes; any other layer, and every layer where this
-    torch has no such kernel, works as always. Results agree with the plain layer's up to rounding.
+    Only float32 layers on the CPU are packed, until the copies take budget_bytes; all others, and all layers if this
+    torch has no such kernel, stay as they are. A GELU that follows a layer in a Sequential is applied by the kernel.
+    The results agree with those of the plain layers up to rounding. Run it without gradients.
 
-    Shapes: n_rows is how many tokens usually come at once; any other number works.
-    Units: budget_bytes is bytes.
+    Shapes: n_rows is the usual number of tokens in a batch.
     """
-    curves = _curves_behind(modules)
-    changed: list[nn.Module] = []
+    gelus = _following_gelus(modules)
+    originals: dict[str, nn.Module] = {}
     n_packed = 0
     try:
-        for layer in modules.modules() if can_pack() else ():
-            if type(layer) is not nn.Linear or not _is_plain(layer.weight):
+        for name, layer in list(modules.named_modules()) if can_pack() else ():
+            if type(layer) is not nn.Linear or not _is_float32_on_cpu(layer.weight):
                 continue
             budget_bytes -= layer.weight.nbytes
             if budget_bytes < 0:
                 break
-            curve = curves.get(layer)
-            layer.forward = _Packed(layer, curve, n_rows)  # type: ignore[method-assign, assignment]
-            changed.append(layer)
-            if curve is not None:
-                curve.forward = _already_applied  # type: ignore[method-assign]
-                changed.append(curve)
+            originals[name], gelu = layer, None
+            if name in gelus:
+                gelu_name, gelu = gelus[name]
+                originals[gelu_name] = gelu
+                modules.set_submodule(gelu_name, nn.Identity())
+            modules.set_submodule(name, PackedLinear(layer, gelu, n_rows=n_rows))
             n_packed += 1
         yield n_packed
     finally:
-        for module in changed:
-            del module.forward
+        for name, module in originals.items():
+            modules.set_submodule(name, module)
 
 
 def can_pack() -> bool:
-    """Does this torch have oneDNN's kernel? Its name is torch's own affair, so it may be missing in another version."""
+    """Does this version of torch have the kernels? They are internal to torch, so another version may lack them."""
     names = ("_reorder_linear_weight", "_linear_pointwise")
     has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return has_onednn and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
-def _curves_behind(modules: nn.Module) -> dict[nn.Module, GELU]:
-    """The GELU that follows each layer at once."""
-    rows = [list(row) for row in modules.modules() if isinstance(row, nn.Sequential)]
-    return {one: other for row in rows for one, other in itertools.pairwise(row) if isinstance(other, GELU)}
+def _following_gelus(modules: nn.Module) -> dict[str, tuple[str, GELU]]:
+    """By a layer's dotted name, the GELU that directly follows it and its name."""
+    return {
+        f"{path}.{first}".lstrip("."): (f"{path}.{second}".lstrip("."), module)
+        for path, sequence in modules.named_modules()
+        if isinstance(sequence, nn.Sequential)
+        for (first, _), (second, module) in itertools.pairwise(sequence.named_children())
+        if isinstance(module, GELU)
+    }
 
 
-def _is_plain(weight: Tensor) -> bool:
+def _is_float32_on_cpu(weight: Tensor) -> bool:
     return weight.dtype == torch.float32 and weight.device.type == "cpu"
-
-
-def _already_applied(x: Tensor) -> Tensor:
-    return x
-
-
-class _Packed:
-    """A layer's forward pass with a packed copy of its weight, and with the GELU behind it.
-
-    Shapes: x (..., n_in) -> (..., n_out).
-    """
-
-    def __init__(self, layer: nn.Linear, curve: GELU | None, n_rows: int) -> None:
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), n_rows)
-        self.bias = None if layer.bias is None else layer.bias.detach()
-        self.curve = "none" if curve is None else "gelu"
-        self.kind = "none" if curve is None or curve.exact else "tanh"
-
-    def __call__(self, x: Tensor) -> Tensor:
-        made: Tensor = torch.ops.mkldnn._linear_pointwise(
-            x, self.weight, self.bias, self.curve, [], self.kind
-        )
-        return made

@@ -1,188 +1,175 @@
-"""Learn from pairs of answers which one people like better: the losses, each a formula of log-probabilities.
-
-No reward model and no reinforcement learning. DPO compares the policy, which learns, with a frozen copy of
-itself, the reference: the loss falls when the policy makes the chosen answer likelier, or the rejected one less
-likely, than the reference does; beta says how dearly a change is paid. IPO and cDPO change the formula so that
-pairs which are noisy or too easy do not pull for ever; ORPO and SimPO do without a reference.
-"""
+"""Preference tuning (DPO and its variants): train an assistant on pairs of a chosen and a rejected answer."""
 
 from __future__ import annotations
 
-import math
-from typing import Literal, NamedTuple
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from scratchlm.core.batch import IGNORE_INDEX
-from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.model.loss import at_least_float32
+from scratchlm.core.config import check_at_least
+from scratchlm.core.errors import ConfigError
+from scratchlm.core.seed import seed_everything
+from scratchlm.data.preference_batches import PreferenceExamples
+from scratchlm.data.preference_rows import Preference, PreferenceSplit
+from scratchlm.data.prompt_templates import template
+from scratchlm.finetuning.answers import Answer, answer_into_file
+from scratchlm.finetuning.base import load_base, readable_length, warn_about_unknown_marks
+from scratchlm.finetuning.fine_tune import FineTuned, facts_about, fine_tune, make_loader
+from scratchlm.finetuning.instruction import assistant_task
+from scratchlm.finetuning.lora import merge_lora
+from scratchlm.finetuning.preference_losses import LossKind
+from scratchlm.finetuning.preference_task import PreferenceTask, add_reference_log_probs
+from scratchlm.finetuning.settings import FineTuningSettings
+from scratchlm.training.callbacks import Callback
 
-LossKind = Literal["dpo", "cdpo", "ipo", "orpo", "simpo"]
-NEEDS_REFERENCE: frozenset[LossKind] = frozenset({"dpo", "cdpo", "ipo"})
-USUAL_BETA: dict[LossKind, float] = {"dpo": 0.1, "cdpo": 0.1, "ipo": 0.1, "orpo": 0.1, "simpo": 2.0}
-LARGEST_MEAN = -1e-6  # nats; the odds of an answer that is certain would be infinite
+DEFAULT_TEMPLATE = "alpaca"
+DEFAULT_MARGIN = 1.0
 
 
-class PreferenceLosses(NamedTuple):
-    """What came out for each pair of a batch, (B,) each.
+@dataclass(frozen=True, kw_only=True)
+class PreferSettings(FineTuningSettings):
+    """How to tune on preferences: the common settings, and those of preference tuning.
 
-    The log-ratios say how much likelier the policy makes an answer than the reference does; times beta they
-    are the paper's implicit rewards. They carry no gradient, the losses do.
+    `label_smoothing` is here the share of pairs that may be labelled the wrong way round, for the loss cdpo.
     """
 
-    losses: Tensor
-    chosen_log_ratios: Tensor
-    rejected_log_ratios: Tensor
-
-
-def response_log_probs(
-    logits: Tensor, ids: Tensor, mask: Tensor | None = None, *, per_token: bool = False
-) -> Tensor:
-    """How likely a model finds each row's answer: the sum of its ids' log-probabilities.
-
-    The mask says which ids are the answer's; None takes all. The first id is never predicted. `per_token=True`
-    gives the mean instead, so that long and short answers weigh alike: that is the book's DPO, not the paper's.
-
-    Shapes: logits (B, T, V), ids (B, T), mask (B, T), True at the answer -> (B,), with gradient.
-    Units: nats, negative.
-    Raises: DataError when the shapes do not fit, or when a mean is asked for and a row has no id of an answer.
-    """
-    if logits.shape[:-1] != ids.shape or (mask is not None and mask.shape != ids.shape):
-        raise DataError(
-            f"logits, ids and mask must be (B, T, V), (B, T) and (B, T), got {tuple(logits.shape)}, "
-            f"{tuple(ids.shape)} and {None if mask is None else tuple(mask.shape)}; cut them alike."
-        )
-    targets = ids if mask is None else ids.masked_fill(~mask.bool(), IGNORE_INDEX)
-    targets = targets[:, 1:]  # (B, T-1)
-    return over_answers(target_log_probs(logits[:, :-1], targets), targets, per_token=per_token)
-
-
-def target_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
-    """The log-probability of each target, and 0 where there is none.
-
-    Shapes: logits (..., V), targets (...), IGNORE_INDEX for no target -> (...), with gradient.
-    Units: nats. Half-precision logits are turned into float32 first.
-    """
-    nats = F.cross_entropy(
-        at_least_float32(logits).flatten(0, -2),
-        targets.flatten(),
-        ignore_index=IGNORE_INDEX,
-        reduction="none",
+    loss: LossKind = "dpo"  # the loss to minimize: dpo as in the book, or a variant
+    beta: float | None = (
+        None  # strength of the penalty for leaving the reference; None = 0.1, and 2 for simpo
     )
-    return -nats.view(targets.shape)
+    per_token: bool = False  # an answer's mean log-probability, as in the book; orpo, simpo: always
+    simpo_margin: float = DEFAULT_MARGIN  # simpo: minimum margin between the rewards of a pair
+    template: str | None = None  # the text around the request; None = the base's own, or alpaca
+    drop_rate: float = 0.0  # dropout during tuning; the reference is always computed without
+    max_new_tokens: int = 64  # maximum tokens of an answer to a test request
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.task()
+        if self.template is not None:
+            template(self.template)
+        check_at_least(1, max_new_tokens=self.max_new_tokens)
+        if self.loss != "simpo" and self.simpo_margin != DEFAULT_MARGIN:
+            raise ConfigError(
+                f"simpo_margin has no effect with the loss {self.loss}, got {self.simpo_margin}; choose simpo."
+            )
 
-def over_answers(log_probs: Tensor, targets: Tensor, *, per_token: bool) -> Tensor:
-    """An answer's log-probability: the sum over its targets, or with `per_token` their mean.
+    def task(self) -> PreferenceTask:
+        """The Trainer's task for these settings.
 
-    Shapes: log_probs and targets (B, T) -> (B,).
-    Raises: DataError when a mean is asked for and a row has no target.
-    """
-    sums = log_probs.sum(dim=-1)  # (B,)
-    if not per_token:
-        return sums
-    counts = (targets != IGNORE_INDEX).sum(dim=-1)  # (B,)
-    if not bool((counts > 0).all()):
-        raise DataError(
-            "every row must have an id of its answer, found one without; raise allowed_max_length, or leave "
-            "out entries whose prompt fills it."
+        Raises: ConfigError for settings of another loss than the chosen one.
+        """
+        return PreferenceTask(
+            self.loss,
+            beta=self.beta,
+            label_smoothing=self.label_smoothing,
+            per_token=self.per_token,
+            margin=self.simpo_margin,
         )
-    return sums / counts
 
 
-def dpo_losses(
-    policy_chosen: Tensor,
-    policy_rejected: Tensor,
-    reference_chosen: Tensor,
-    reference_rejected: Tensor,
+@dataclass(frozen=True, kw_only=True)
+class PreferResult(FineTuned):
+    """The result of preference tuning, measured on held-out pairs."""
+
+    template: str
+    before: dict[str, float]  # PreferenceTask.metrics of the base on the test pairs
+    after: dict[str, float]  # of the tuned model
+    test_n: int  # test pairs
+    beta: float
+    answers: list[Answer]  # to the test requests; the chosen answer is the reference
+    n_truncated: int  # training pairs that were cut
+    n_left_out: int  # training pairs without a token of an answer after the cut
+
+
+def finetune_preferences(
+    split: PreferenceSplit,
+    settings: PreferSettings,
+    out: Path,
     *,
-    beta: float = 0.1,
-    label_smoothing: float = 0.0,
-) -> PreferenceLosses:
-    """The loss of each pair, from the four log-probabilities of its answers.
+    base: str,
+    device: torch.device,
+    callbacks: Sequence[Callback] = (),
+    resume: bool = False,
+    notify: Callable[[str], None] = lambda message: None,
+) -> PreferResult:
+    """Tune a model on pairs of answers in the run folder `out` and test it.
 
-    `label_smoothing` is the share of pairs that were labelled the wrong way round: conservative DPO.
-
-    Shapes: all (B,).
-    Units: nats; log 2 for a policy that is still the reference.
-    Raises: ConfigError for a beta that is not above 0, or a label_smoothing outside [0, 0.5).
-    Source: Rafailov et al. 2023, "Direct Preference Optimization", equation 7; conservative DPO from Mitchell
-        2023, "A note on DPO with noisy preferences & relationship to IPO", equation 3.
+    The base itself is the reference model. Its log-probabilities are computed once before the training, so that it
+    need not stay in memory; a resumed run computes them again and gets the same values. With `lora_rank` the
+    checkpoints hold merged weights, and the adapter alone is written to `out/adapter`.
+    Seeds torch's global generator with `settings.seed`.
+    Raises: the readers' and Trainer's errors.
     """
-    _check(beta, label_smoothing)
-    chosen = policy_chosen - reference_chosen  # (B,)
-    rejected = policy_rejected - reference_rejected  # (B,)
-    rewards = beta * (chosen - rejected)
-    losses = -F.logsigmoid(rewards)
-    if label_smoothing:
-        losses = (1 - label_smoothing) * losses - label_smoothing * F.logsigmoid(-rewards)
-    return PreferenceLosses(losses, chosen.detach(), rejected.detach())
+    seed_everything(settings.seed)
+    chosen = template(settings.template or DEFAULT_TEMPLATE)
+    start = load_base(
+        base,
+        training_texts=(chosen.full(pair.with_answer(pair.chosen)) for pair in split.train),
+        device=device,
+        drop_rate=settings.drop_rate,
+        role_tokens=chosen.marks,
+    )
+    chosen = template(settings.template or str(start.task.get("template", DEFAULT_TEMPLATE)))
+    model, task, system = start.model, settings.task(), str(start.task.get("system", ""))
+    warn_about_unknown_marks(start, chosen.marks, notify)
+    max_length = readable_length(start, settings.max_length, notify)
+    # Pairs without a system prompt get the base's, because `chat` will use it.
+    train, val, test = (
+        [pair if pair.system else dataclasses.replace(pair, system=system) for pair in part]
+        for part in (split.train, split.val, split.test)
+    )
+    examples = [
+        PreferenceExamples(part, start.tokenizer, template=chosen, max_length=max_length)
+        for part in (train, val, test)
+    ]
+    notify(f"{len(examples[0]):,} pairs train, {len(examples[1]):,} validate, {len(examples[2]):,} test")
+    if task.needs_reference:
+        for part in examples:
+            add_reference_log_probs(part, model, batch_size=settings.batch_size)
+    loaders = [make_loader(part, settings, shuffle=part is examples[0]) for part in examples]
+    before = task.metrics(model, loaders[2])
+    settings.add_lora(model)
+    n_exchanges = max(int(start.task.get("exchanges", 1)), *(len(pair.history) + 1 for pair in train))
+    tuned = fine_tune(
+        start,
+        task,
+        settings,
+        *loaders[:2],
+        out=out,
+        saved_task=assistant_task(chosen, system, n_exchanges=n_exchanges),
+        facts=facts_about(start, chosen.name, _texts(train), _texts(val)),
+        noun="pairs",
+        callbacks=callbacks,
+        resume=resume,
+        notify=notify,
+    )
+    after = task.metrics(model, loaders[2])
+    merge_lora(model)
+    answers = answer_into_file(
+        [pair.with_answer(pair.chosen) for pair in test],
+        model,
+        start.tokenizer,
+        chosen,
+        out / "answers.jsonl",
+        step=tuned.used_step,
+        max_new_tokens=settings.max_new_tokens,
+    )
+    return PreferResult(
+        **vars(tuned),
+        template=chosen.name,
+        before=before,
+        after=after,
+        test_n=len(examples[2]),
+        beta=task.beta,
+        answers=answers,
+        n_truncated=examples[0].n_truncated,
+        n_left_out=examples[0].n_left_out,
+    )
 
 
-def ipo_losses(chosen: Tensor, rejected: Tensor, *, beta: float = 0.1) -> Tensor:
-    """The loss of each pair, from the log-ratios of its answers: their difference should be 1 / (2 beta), no more.
-
-    DPO rewards an ever wider margin; on a pair that everybody judges alike, that has no end.
-
-    Shapes: (B,) each -> (B,).
-    Units: nats squared; 1 / (4 beta^2) for a policy that is still the reference.
-    Raises: ConfigError for a beta that is not above 0.
-    Source: Azar et al. 2023, "A General Theoretical Paradigm to Understand Learning from Human Preferences",
-        equation 17, whose tau is our beta.
-    """
-    _check(beta)
-    return (chosen - rejected - 1 / (2 * beta)) ** 2
-
-
-def orpo_losses(chosen: Tensor, rejected: Tensor, *, beta: float = 0.1) -> Tensor:
-    """The loss of each pair, from its answers' mean log-probabilities: write the chosen one, and prefer it.
-
-    The first part is the loss of ordinary fine-tuning on the chosen answer; beta weighs the second, which
-    falls as the odds of the chosen answer grow over those of the rejected one.
-
-    Shapes: (B,) each -> (B,).
-    Units: nats.
-    Raises: ConfigError for a beta that is not above 0.
-    Source: Hong et al. 2024, "ORPO: Monolithic Preference Optimization without Reference Model", equations 3
-        to 7, whose lambda is our beta.
-    """
-    _check(beta)
-    return -chosen - beta * F.logsigmoid(log_odds(chosen) - log_odds(rejected))
-
-
-def log_odds(log_probs: Tensor) -> Tensor:
-    """log(p / (1 - p)) of p = exp(log_probs), without losing digits near p = 1."""
-    log_probs = log_probs.clamp(max=LARGEST_MEAN)
-    is_likely = log_probs > -math.log(2)
-    rare, likely = log_probs.clamp(max=-math.log(2)), log_probs.clamp(min=-math.log(2))
-    log_rest = torch.where(is_likely, torch.log(-torch.expm1(likely)), torch.log1p(-torch.exp(rare)))
-    return log_probs - log_rest
-
-
-def simpo_losses(chosen: Tensor, rejected: Tensor, *, beta: float = 2.0, margin: float = 1.0) -> Tensor:
-    """The loss of each pair, from its answers' mean log-probabilities: the chosen one's should win by a margin.
-
-    Means, so that the policy cannot win by writing longer or shorter answers.
-
-    Shapes: (B,) each -> (B,).
-    Units: nats.
-    Raises: ConfigError for a beta that is not above 0 or a negative margin.
-    Source: Meng et al. 2024, "SimPO: Simple Preference Optimization with a Reference-Free Reward", equation 6,
-        whose gamma is our margin.
-    """
-    _check(beta)
-    if not margin >= 0:
-        raise ConfigError(f"SimPO's margin must be at least 0, got {margin}; half of beta is usual.")
-    return -F.logsigmoid(beta * (chosen - rejected) - margin)
-
-
-def _check(beta: float, label_smoothing: float = 0.0) -> None:
-    if not beta > 0:
-        raise ConfigError(f"beta must be above 0, got {beta}; 0.1 to 0.5 are usual.")
-    if not 0 <= label_smoothing < 0.5:
-        raise ConfigError(
-            f"label_smoothing must be at least 0 and below 0.5, got {label_smoothing}: at 0.5 either answer would "
-            "be as good; 0.1 is usual."
-        )
+def _texts(pairs: Sequence[Preference]) -> list[list[object]]:
+    return [[*pair.with_answer(pair.chosen).key, pair.rejected] for pair in pairs]

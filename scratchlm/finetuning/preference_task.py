@@ -1,4 +1,4 @@
-"""Preference tuning as a task of the one Trainer, and what the reference thinks, asked once for all epochs."""
+"""The Trainer's task for preference tuning, and the reference's log-probabilities, computed once before training."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.preference_batches import PreferenceBatch, PreferenceExamples
-from scratchlm.finetuning.preference import (
+from scratchlm.finetuning.preference_losses import (
     NEEDS_REFERENCE,
     USUAL_BETA,
     LossKind,
+    answer_log_probs,
     dpo_losses,
     ipo_losses,
     orpo_losses,
-    over_answers,
     simpo_losses,
 )
 from scratchlm.model.gpt import GPTModel
@@ -29,10 +29,10 @@ from scratchlm.model.modes import evaluation_mode
 
 
 class PreferenceTask:
-    """Make chosen answers likelier than rejected ones; a target is a pair.
+    """Make chosen answers more likely than rejected ones; a target is a pair.
 
-    beta: how dearly a change is paid; None = what is usual for the loss. per_token: an answer's mean
-    log-probability instead of the sum, as the book's DPO has it; ORPO and SimPO always do. margin: SimPO's.
+    beta: strength of the penalty for leaving the reference; None = the usual value of the loss. per_token: use an
+    answer's mean log-probability instead of the sum, as the book's DPO does; ORPO and SimPO always do. margin: SimPO's.
     Raises: ConfigError for a setting that the loss does not have.
     """
 
@@ -47,8 +47,8 @@ class PreferenceTask:
     ) -> None:
         if (label_smoothing > 0) != (kind == "cdpo"):
             raise ConfigError(
-                f"label_smoothing belongs to the loss cdpo, got {label_smoothing} with {kind}; choose cdpo with a "
-                "label_smoothing such as 0.1, or another loss with 0."
+                f"the loss cdpo, and no other, needs a label_smoothing, got {label_smoothing} with {kind}; choose cdpo "
+                "with a label_smoothing such as 0.1, or another loss with 0."
             )
         self.kind = kind
         self.beta = USUAL_BETA[kind] if beta is None else beta
@@ -56,12 +56,12 @@ class PreferenceTask:
         self.margin = margin
         self.needs_reference = kind in NEEDS_REFERENCE
         self.per_token = per_token or not self.needs_reference
-        self.losses(*[torch.zeros(1)] * 4)  # refuses impossible settings now
+        self.losses(*[torch.zeros(1)] * 4)  # raises for invalid settings
 
     def losses(
         self, chosen: Tensor, rejected: Tensor, reference_chosen: Tensor, reference_rejected: Tensor
     ) -> Tensor:
-        """The loss of each pair, from its answers' log-probabilities; the reference's are 0 where none is needed.
+        """The loss of each pair from its answers' log-probabilities; the reference's are 0 for losses without one.
 
         Shapes: (B,) each -> (B,).
         """
@@ -83,23 +83,23 @@ class PreferenceTask:
         return found.losses
 
     def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The losses of the batch's pairs added up: a scalar with a gradient."""
+        """The sum of the losses of the batch's pairs, with a gradient."""
         pairs = self._pairs(batch)
         own, reference = self._answers(batch_log_probs(model, pairs), pairs)
         return self.losses(*own, *reference).sum()
 
     def metrics(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
-        """Figures over all pairs of a loader.
+        """Metrics over all pairs of a loader.
 
-        `loss` per pair; `chosen_reward`, `rejected_reward` and their difference `reward_margin`, a reward being
-        beta times an answer's log-ratio (its mean log-probability where there is no reference); `accuracy`, the
-        share of pairs whose chosen answer has the larger reward, a tie counting half; `likelier`, the share
-        whose chosen answer the model finds likelier than the rejected one, whatever the reference thinks.
-        With a reference also `kl`: how far the model has moved from it on these answers.
+        `loss` per pair; `chosen_reward`, `rejected_reward` and their difference `reward_margin`, where a reward is
+        beta times an answer's log-ratio (its mean log-probability if there is no reference); `accuracy`, the
+        share of pairs whose chosen answer has the larger reward, with ties as one half; `likelier`, the share
+        whose chosen answer is more likely than the rejected one under the model alone.
+        With a reference also `kl`, the distance of the model from it on these answers.
 
-        Units: kl in nats per token. It is the mean of r - 1 - log r over the answers' tokens, r being the
-            model's probability over the reference's: never negative, 0 for the reference itself, and its KL
-            divergence from the model where the answers are its own.
+        Units: kl in nats per token. It is the mean of r - 1 - log r over the answers' tokens, where r is the
+            model's probability over the reference's: never negative, 0 for the reference itself, and an estimate of
+            the KL divergence if the answers were sampled from the model.
         Source: Schulman 2020, "Approximating KL Divergence", the estimator k3.
         Raises: DataError for a loader without a pair.
         """
@@ -124,38 +124,38 @@ class PreferenceTask:
                 n_pairs += pairs.n_targets
                 n_tokens += int((pairs.targets != IGNORE_INDEX).sum())
         if n_pairs == 0:
-            raise DataError("preference figures need a pair, got none; check masking and max_length.")
+            raise DataError("there is no pair to evaluate; check masking and max_length.")
         found = {name: value / n_pairs for name, value in sums.items() if name != "kl"}
         found["reward_margin"] = found["chosen_reward"] - found["rejected_reward"]
         return {**found, "kl": sums["kl"] / n_tokens} if self.needs_reference else found
 
     def _pairs(self, batch: Batch) -> PreferenceBatch:
-        """The batch as what it must be.
+        """The batch, checked.
 
-        Raises: DataError when the loss needs a reference that nobody asked.
+        Raises: DataError when the loss needs the reference's log-probabilities and the batch has none.
         """
         assert isinstance(batch, PreferenceBatch), "preference tuning takes PreferenceExamples"
         if self.needs_reference and batch.reference is None:
             raise DataError(
-                f"the loss {self.kind} needs the reference's log-probabilities, got none; call ask_reference first."
+                f"the loss {self.kind} needs the reference's log-probabilities; call add_reference_log_probs first."
             )
         return batch
 
     def _answers(
         self, log_probs: Tensor, batch: PreferenceBatch
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """What model and reference think of (chosen, rejected): (P,) each."""
+        """Log-probabilities of (chosen, rejected) under the model and under the reference, (P,) each."""
         theirs = batch.reference if self.needs_reference else None
         reference = torch.zeros_like(log_probs) if theirs is None else theirs.to(log_probs.dtype)
         own, other = (
-            over_answers(of, batch.targets, per_token=self.per_token).chunk(2)
+            answer_log_probs(of, batch.targets, per_token=self.per_token).chunk(2)
             for of in (log_probs, reference)
         )
         return own, other
 
 
 def batch_log_probs(model: nn.Module, batch: Batch) -> Tensor:
-    """The log-probability of every target of a batch, 0 elsewhere; the output head sees only what has a target.
+    """The log-probability of every target of a batch, 0 elsewhere; the output head runs at targets only.
 
     Shapes: -> (B, T), with gradient.
     Units: nats.
@@ -165,11 +165,11 @@ def batch_log_probs(model: nn.Module, batch: Batch) -> Tensor:
     return -head_cross_entropy(states, model.out_head, batch.targets, reduction="none")  # (B, T)
 
 
-def ask_reference(model: nn.Module, examples: PreferenceExamples, *, batch_size: int) -> None:
-    """Let a model say how likely it finds every answer's tokens, and keep that with the examples.
+def add_reference_log_probs(examples: PreferenceExamples, model: nn.Module, *, batch_size: int) -> None:
+    """Compute the log-probabilities of every answer's tokens under the reference model and store them in the examples.
 
-    Once, before training, without gradients or dropout, pairs of similar length together: the reference is then
-    needed no more, and takes neither time nor memory while the policy learns.
+    This is done once before training, without gradients or dropout, in batches of similar length. The reference then
+    needs neither time nor memory during training.
     """
     device = next(model.parameters()).device
     loader = BatchLoader(examples, batch_size=batch_size, shuffle=False, bucket_by_length=True)
@@ -189,5 +189,5 @@ def ask_reference(model: nn.Module, examples: PreferenceExamples, *, batch_size:
 
 
 def _wins(one: Tensor, other: Tensor) -> float:
-    """In how many rows one is larger, a tie counting half."""
+    """The number of rows in which `one` is larger, with ties as one half."""
     return float((one > other).sum() + 0.5 * (one == other).sum())

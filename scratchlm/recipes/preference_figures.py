@@ -9,7 +9,7 @@ from scratchlm.data.preference_rows import PreferenceSplit, read_preferences, sp
 from scratchlm.data.row_fields import RowNotes
 from scratchlm.data.row_files import ANSWERED, RowSettings
 from scratchlm.evaluation.intervals import wilson_interval
-from scratchlm.finetuning.preference_tuning import PreferResult, PreferSettings
+from scratchlm.finetuning.preference import PreferResult, PreferSettings
 from scratchlm.training.settings import resolve_texts
 
 

@@ -16,7 +16,7 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import read_utf8, write_text
 from scratchlm.finetuning.classifier_training import ClassifySettings
 from scratchlm.finetuning.instruction import InstructSettings
-from scratchlm.finetuning.preference_tuning import PreferSettings
+from scratchlm.finetuning.preference import PreferSettings
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.settings import ModelSettings, TextSettings, TokenizerSettings
 

@@ -33,7 +33,7 @@ from scratchlm.finetuning.answers import Answer, answer_all, score_answers
 from scratchlm.finetuning.base import load_base
 from scratchlm.finetuning.classification import ClassifyResult, finetune_classifier
 from scratchlm.finetuning.instruction import finetune_instructions
-from scratchlm.finetuning.preference_tuning import finetune_preferences
+from scratchlm.finetuning.preference import finetune_preferences
 from scratchlm.model.gpt import GPTModel
 from scratchlm.recipes.entries import read_entries
 from scratchlm.recipes.preference_figures import prefer_figures, read_pairs
@@ -187,7 +187,7 @@ def classify_figures(rows: Sequence[LabelledText], result: ClassifyResult) -> di
         "step": result.progress.step,
         "used_step": result.used_step,
         "seconds": result.progress.elapsed_s,
-        "trunk_seconds": result.trunk_s,
+        "trunk_seconds": result.cache_s,
         "trunk_texts": result.n_cached,
         "resumed_from": result.resumed_from,
         "trained_parameters": result.n_trained,

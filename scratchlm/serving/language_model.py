@@ -15,7 +15,7 @@ from scratchlm.data.assistant_prompt import assistant_prompt, chosen_template
 from scratchlm.data.conversations import Exchange
 from scratchlm.data.instruction_rows import Instruction
 from scratchlm.finetuning.classification_task import Prediction, Threshold, predict
-from scratchlm.finetuning.reading import TextReading
+from scratchlm.finetuning.input_format import InputFormat
 from scratchlm.generation.beam import beam_search
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate
@@ -127,7 +127,7 @@ class LanguageModel:
             self.model,
             self.tokenizer,
             self.class_names,
-            TextReading.from_task(self.task),
+            InputFormat.from_task(self.task),
             batch_size=batch_size,
             threshold=None if threshold is None else from_dict(Threshold, threshold, where="task.json"),
         )

@@ -71,7 +71,8 @@ class PlainBPE:
 
 def split_pieces(text: str) -> list[str]:
     """Words with the space in front, numbers and punctuation, by GPT-2's pattern; no merge crosses a border."""
-    return regex.findall(GPT2_PATTERN, text)
+    pieces: list[str] = regex.findall(GPT2_PATTERN, text)
+    return pieces
 
 
 def byte_ids(piece: str) -> list[int]:

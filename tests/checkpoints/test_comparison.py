@@ -18,10 +18,10 @@ from scratchlm.checkpoints.outside_logits import OutsideLogits
 from scratchlm.checkpoints.store import load_model, save_model
 from scratchlm.cli.main import main
 from scratchlm.core.errors import CheckpointError
-from scratchlm.finetuning import peft_settings
+from scratchlm.finetuning import peft_config
 from scratchlm.finetuning.heads import replace_head
 from scratchlm.finetuning.lora import lora_parameters, replace_linear_with_lora
-from scratchlm.finetuning.peft_adapter import export_peft
+from scratchlm.finetuning.peft import export_peft
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_trainer import train_bpe
@@ -173,8 +173,8 @@ def test_an_adapter_is_compared_with_peft(tmp_path, their_folder, an_adapter, to
 @needs_transformers
 @pytest.mark.parametrize("to", ["native", "hf", "peft"])
 def test_a_mistake_in_an_adapters_scale_is_found(tmp_path, their_folder, an_adapter, to, monkeypatch, capsys):
-    scale = peft_settings.PeftSettings.scale
-    monkeypatch.setattr(peft_settings.PeftSettings, "scale", lambda self, name: 1.5 * scale(self, name))
+    scale = peft_config.PeftConfig.scale
+    monkeypatch.setattr(peft_config.PeftConfig, "scale", lambda self, name: 1.5 * scale(self, name))
     assert convert_adapter(an_adapter, their_folder, tmp_path / "a", to) == 3
     assert "computes them, got a difference of" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()

@@ -14,7 +14,7 @@ from scratchlm.checkpoints.store import load_model
 from scratchlm.cli.main import main
 from scratchlm.finetuning.heads import class_logits, replace_head
 from scratchlm.finetuning.lora import lora_parameters, replace_linear_with_lora
-from scratchlm.finetuning.peft_adapter import export_peft
+from scratchlm.finetuning.peft import export_peft
 
 
 @pytest.fixture

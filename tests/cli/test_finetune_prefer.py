@@ -52,7 +52,7 @@ def test_it_says_what_came_out_and_where_it_is(prefer):
     assert first.startswith("preferences (cdpo): the chosen answer gains more in ")
     assert "nats per token from the reference" in first
     assert f"adapter: {Path('out') / 'adapter'}" in last
-    assert "parameters learn" in outcome.err
+    assert "parameters are trained on" in outcome.err
 
 
 def test_a_finished_run_goes_on_with_its_own_settings(prefer):

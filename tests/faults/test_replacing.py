@@ -19,7 +19,7 @@ from scratchlm.checkpoints.store import LoadedModel, checkpoint_folder, load_mod
 from scratchlm.checkpoints.update_task import rewrite_task
 from scratchlm.core.errors import ScratchLMError
 from scratchlm.finetuning.lora import replace_linear_with_lora
-from scratchlm.finetuning.peft_adapter import export_peft, import_peft
+from scratchlm.finetuning.peft import export_peft, import_peft
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_trainer import train_bpe

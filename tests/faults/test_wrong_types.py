@@ -22,7 +22,7 @@ from scratchlm.core.errors import ScratchLMError
 from scratchlm.data.shards import open_tokens, prepare_tokens
 from scratchlm.finetuning.heads import replace_head
 from scratchlm.finetuning.lora import replace_linear_with_lora
-from scratchlm.finetuning.peft_adapter import export_peft, import_peft
+from scratchlm.finetuning.peft import export_peft, import_peft
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_trainer import train_bpe

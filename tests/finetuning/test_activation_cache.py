@@ -1,4 +1,4 @@
-"""What frozen blocks make of texts: computed once each, in memory or on disk, and equal to the plain way."""
+"""Cached activations are computed once per text, in memory or on disk, and equal those of the plain way."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import torch
 
 from scratchlm.core.errors import DataError
 from scratchlm.finetuning import activation_cache
-from scratchlm.finetuning.activation_cache import TrunkCache, TrunkExamples, n_frozen_blocks
+from scratchlm.finetuning.activation_cache import ActivationCache, CachedExamples
 from scratchlm.finetuning.classification_task import ClassificationTask
-from scratchlm.finetuning.freeze import freeze_all_but
+from scratchlm.finetuning.freeze import freeze_all_but, n_frozen_blocks
 from scratchlm.finetuning.heads import replace_head
-from scratchlm.finetuning.reading import TextReading
+from scratchlm.finetuning.input_format import InputFormat
 
 TEXTS = ["win a prize now", "see you at home tonight", "win", "win a prize now", "say: see you"]
 LABELS = ["a", "b", "a", "a", "b"]
@@ -25,19 +25,19 @@ def model(tiny_model):
 
 @pytest.fixture
 def examples(base_tokenizer):
-    return TextReading(max_length=20).examples(TEXTS, LABELS, base_tokenizer, ("a", "b"))
+    return InputFormat(max_length=20).examples(TEXTS, LABELS, base_tokenizer, ("a", "b"))
 
 
 @pytest.mark.parametrize(
     ("part", "n_blocks"),
     [("head", 3), ("last-layer", 3), ("last-block", 2), ("last-two-blocks", 1), ("all", 0)],
 )
-def test_blocks_below_what_learns_are_frozen(model, part, n_blocks):
+def test_blocks_below_the_trained_part_are_frozen(model, part, n_blocks):
     freeze_all_but(model, part)
     assert n_frozen_blocks(model) == n_blocks
 
 
-def test_a_learning_position_embedding_freezes_nothing(model):
+def test_a_trainable_position_embedding_freezes_nothing(model):
     freeze_all_but(model, "last-block")
     model.pos_emb.weight.requires_grad_(True)
     assert n_frozen_blocks(model) == 0
@@ -50,8 +50,8 @@ def test_scores_above_the_cache_are_the_plain_ones(
     model, examples, n_blocks, position, budget_bytes, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(activation_cache, "FILL_TOKENS", 12)  # several forward passes
-    cache = TrunkCache(model, n_blocks, position=position, budget_bytes=budget_bytes, folder=tmp_path)
-    cached = TrunkExamples(examples, cache)
+    cache = ActivationCache(model, n_blocks, position=position, budget_bytes=budget_bytes, folder=tmp_path)
+    cached = CachedExamples(examples, cache)
     task = ClassificationTask(position=position)
     with torch.no_grad():
         for indices in ([0, 1, 2, 3, 4], [2], [4, 1]):
@@ -66,10 +66,10 @@ def test_scores_above_the_cache_are_the_plain_ones(
 
 
 def test_a_padded_width_is_kept(model, base_tokenizer):
-    reading = TextReading(max_length=16, width=16, position="last")
+    reading = InputFormat(max_length=16, width=16, position="last")
     examples = reading.examples(TEXTS, LABELS, base_tokenizer, ("a", "b"))
-    cache = TrunkCache(model, 2, position="last")
-    batch = TrunkExamples(examples, cache).batch([0, 2])
+    cache = ActivationCache(model, 2, position="last")
+    batch = CachedExamples(examples, cache).batch([0, 2])
     assert batch.states.shape == (2, 16, 16)
     task = ClassificationTask(position="last")
     with torch.no_grad():
@@ -78,17 +78,17 @@ def test_a_padded_width_is_kept(model, base_tokenizer):
 
 
 def test_no_text_runs_twice(model, examples, base_tokenizer):
-    cache = TrunkCache(model, 2)
+    cache = ActivationCache(model, 2)
     assert cache.fill(examples) == 4
     assert cache.fill(examples) == 0
     n_tokens = cache.n_tokens
-    more = TextReading(max_length=20).examples([TEXTS[0], "home"], ["a", "b"], base_tokenizer, ("a", "b"))
+    more = InputFormat(max_length=20).examples([TEXTS[0], "home"], ["a", "b"], base_tokenizer, ("a", "b"))
     assert cache.fill(more) == 1
     assert cache.n_tokens == n_tokens + len(base_tokenizer.encode("home"))
 
 
 def test_of_a_wholly_frozen_model_one_position_is_kept(model, examples):
-    cache = TrunkCache(model, 3)
+    cache = ActivationCache(model, 3)
     cache.fill(examples)
     assert cache.size_bytes == 4 * 16 * 4  # four texts, sixteen numbers of four bytes
 
@@ -97,7 +97,7 @@ def test_what_a_killed_run_left_is_removed_and_never_read(model, examples, tmp_p
     left = tmp_path / "trunk-cache-abc"
     left.mkdir()
     (left / "states-0.bin").write_bytes(b"half of it")
-    cache = TrunkCache(model, 2, budget_bytes=0, folder=tmp_path)
+    cache = ActivationCache(model, 2, budget_bytes=0, folder=tmp_path)
     assert not left.exists()
     cache.fill(examples)
     assert len(list(tmp_path.glob("trunk-cache-*/states-*.bin"))) == 1
@@ -109,12 +109,12 @@ def test_a_full_disk_is_an_error_before_anything_is_run(model, examples, tmp_pat
 
     monkeypatch.setattr(activation_cache.shutil, "disk_usage", lambda _path: Usage)
     with pytest.raises(DataError, match="--no-trunk-cache"):
-        TrunkCache(model, 2, budget_bytes=0, folder=tmp_path).fill(examples)
+        ActivationCache(model, 2, budget_bytes=0, folder=tmp_path).fill(examples)
 
 
 def test_the_cache_is_filled_without_dropout_and_leaves_the_mode_alone(model, examples):
     model.train()
-    first, second = TrunkCache(model, 2), TrunkCache(model, 2)
+    first, second = ActivationCache(model, 2), ActivationCache(model, 2)
     first.fill(examples), second.fill(examples)
     assert torch.equal(first.states(examples.row(0)), second.states(examples.row(0)))
     assert model.training

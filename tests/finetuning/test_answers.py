@@ -60,7 +60,7 @@ def test_scores_count_an_empty_answer_as_wrong():
 
 
 def test_scoring_nothing_is_an_error():
-    with pytest.raises(DataError, match="got none"):
+    with pytest.raises(DataError, match="no answers to score"):
         score_answers([])
 
 

@@ -1,4 +1,4 @@
-"""What fine-tuning starts from."""
+"""The base model of fine-tuning: loaded, or created with random weights."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_random_base_is_a_function_of_seed_and_texts():
 def test_a_saved_classifier_is_refused_by_name(tiny_model, base_tokenizer, tmp_path):
     replace_head(tiny_model, 2)
     folder = save_model(tmp_path / "spam", tiny_model, base_tokenizer, task=CLASSIFIER)
-    with pytest.raises(CheckpointError, match=r"spam should be a language model, found a classifier; give"):
+    with pytest.raises(CheckpointError, match=r"spam is a classifier, not a language model; name"):
         load_base(str(folder), training_texts=[], device=CPU)
 
 

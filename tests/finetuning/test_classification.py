@@ -1,4 +1,4 @@
-"""Classifiers: the split that near-copies cannot flatter, and the whole way from texts to a tested model."""
+"""Classifiers: the leak-free split, and fine-tuning from texts to a tested model."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from scratchlm.data.classification_rows import LabelledText
 from scratchlm.data.label_split import BALANCE, DUPLICATES, class_counts, leak_free_split
 from scratchlm.data.near_duplicates import group_near_duplicates
 from scratchlm.finetuning import classifier_training
-from scratchlm.finetuning.classification import finetune_classifier
+from scratchlm.finetuning.classification import RAW_SPLIT, finetune_classifier
 from scratchlm.finetuning.classification_task import ClassificationTask, predict
-from scratchlm.finetuning.classifier_training import RAW_SPLIT, ClassifySettings
+from scratchlm.finetuning.classifier_training import ClassifySettings
 from scratchlm.finetuning.heads import replace_head
-from scratchlm.finetuning.lora_settings import ADAPTER_FOLDER
-from scratchlm.finetuning.reading import TextReading
+from scratchlm.finetuning.input_format import InputFormat
+from scratchlm.finetuning.peft import ADAPTER_FOLDER
 from scratchlm.finetuning.side_runs import SIDE_RUNS
 from scratchlm.serving.language_model import load
 from scratchlm.training.interrupts import StoppedBySignal
@@ -132,7 +132,7 @@ def test_too_few_texts_for_three_sides_are_refused():
         split_of(rows)
 
 
-# --- the whole way
+# --- from texts to a classifier
 
 
 def test_a_saved_base_learns_to_tell_messages_apart_and_counts_what_it_saw(messages, base_folder, tmp_path):
@@ -151,7 +151,7 @@ def test_a_saved_base_learns_to_tell_messages_apart_and_counts_what_it_saw(messa
     saved = load_model(out)
     assert saved.task == {"kind": "classification", "classes": ["ham", "spam"], "max_length": 48}
     assert saved.manifest["base"] == str(base_folder)
-    reading = TextReading.from_task(saved.task)
+    reading = InputFormat.from_task(saved.task)
     texts = [p.text for p in result.predictions]
     again = predict(texts, saved.model, saved.tokenizer, result.classes, reading)
     assert [p.label for p in again] == [p.label for p in result.predictions]
@@ -213,7 +213,7 @@ def test_a_length_beyond_the_base_is_told(messages, base_folder, tmp_path):
         messages, quick(max_steps=1, max_length=9999), tmp_path / "run", base=str(base_folder), device=CPU,
         notify=told.append,
     )  # fmt: skip
-    assert any("max_length 9999 is more than" in line for line in told)
+    assert any("max_length 9999 exceeds the context length" in line for line in told)
 
 
 def test_a_random_base_learns_its_tokenizer_from_the_training_side(messages, tmp_path):
@@ -249,7 +249,7 @@ def test_an_unknown_random_size_is_refused(messages, tmp_path):
 def test_a_classifier_is_no_base(messages, tiny_model, base_tokenizer, tmp_path):
     replace_head(tiny_model, 2)
     folder = save_model(tmp_path / "c", tiny_model, base_tokenizer, task=CLASSIFIER)
-    with pytest.raises(CheckpointError, match="found a classifier"):
+    with pytest.raises(CheckpointError, match="is a classifier, not a language model"):
         finetune_classifier(messages, quick(), tmp_path / "run", base=str(folder), device=CPU)
 
 
@@ -329,8 +329,8 @@ def test_classes_are_balanced_in_the_way_that_was_asked_for(
     )  # fmt: skip
     counts = class_counts([row.label for row in messages], result.split.train)
     n_each = {"subsample": min(counts.values()), "sampling": max(counts.values())}
-    n_learning = 2 * n_each[balance] if balance in n_each else sum(counts.values())
-    assert f"learn from {n_learning:,} texts" in told[-1]
+    n_trained = 2 * n_each[balance] if balance in n_each else sum(counts.values())
+    assert f"are trained on {n_trained:,} texts" in told[-1]
     if balance != "weights":
         assert seen == [None]
         return
@@ -449,7 +449,7 @@ def test_an_interrupted_lora_run_resumes_bit_for_bit(messages, base_folder, tmp_
         assert torch.equal(tensor, weights_of(tmp_path / "b")[name]), name
 
 
-def test_corrections_elsewhere_let_the_head_learn_whole(messages, base_folder, tmp_path):
+def test_lora_of_other_layers_trains_the_head_as_a_whole(messages, base_folder, tmp_path):
     result = finetune_classifier(
         messages, quick(max_steps=1, lora_rank=1, lora_targets=("W_query",), train=None), tmp_path / "run",
         base=str(base_folder), device=CPU,
@@ -612,7 +612,7 @@ def test_impossible_settings_are_refused(messages, base_folder, tmp_path, change
 
 def test_a_threshold_of_three_classes_is_refused_before_the_training(base_folder, tmp_path):
     rows = [LabelledText(text=f"text {'ab'[i % 2]} {'x' * i}", label=f"class {i % 3}") for i in range(60)]
-    with pytest.raises(DataError, match="between two classes, found 3; leave choose_threshold off"):
+    with pytest.raises(DataError, match="needs exactly two classes, got 3; leave choose_threshold off"):
         finetune_classifier(
             rows, quick(choose_threshold=True), tmp_path / "run", base=str(base_folder), device=CPU
         )

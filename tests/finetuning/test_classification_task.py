@@ -23,7 +23,7 @@ from scratchlm.finetuning.classification_task import (
     replace_at_random,
 )
 from scratchlm.finetuning.heads import class_logits, replace_head
-from scratchlm.finetuning.reading import TextReading
+from scratchlm.finetuning.input_format import InputFormat
 from scratchlm.tokenizers.bpe_trainer import train_bpe
 
 
@@ -86,10 +86,10 @@ def test_metrics_count_every_text_once_whatever_its_batch(classifier, base_token
 def test_predictions_keep_the_order_and_do_not_depend_on_the_batch(classifier, base_tokenizer, messages):
     texts = [row.text * (1 + i % 3) for i, row in enumerate(messages[:20])]
     classes = ("ham", "spam")
-    together = predict(texts, classifier, base_tokenizer, classes, TextReading(max_length=48), batch_size=7)
+    together = predict(texts, classifier, base_tokenizer, classes, InputFormat(max_length=48), batch_size=7)
     assert [p.text for p in together] == texts
     for text, prediction in zip(texts, together):
-        alone = predict([text], classifier, base_tokenizer, classes, TextReading(max_length=48))[0]
+        alone = predict([text], classifier, base_tokenizer, classes, InputFormat(max_length=48))[0]
         assert alone.label == prediction.label
         assert alone.probability == pytest.approx(prediction.probability, abs=1e-5)
         assert 0.5 <= prediction.probability <= 1
@@ -97,17 +97,17 @@ def test_predictions_keep_the_order_and_do_not_depend_on_the_batch(classifier, b
 
 def test_a_text_longer_than_the_model_reads_is_marked(classifier, base_tokenizer):
     texts = ["win", "a prize now " * 30, "see you"]
-    found = predict(texts, classifier, base_tokenizer, ("ham", "spam"), TextReading(max_length=10))
+    found = predict(texts, classifier, base_tokenizer, ("ham", "spam"), InputFormat(max_length=10))
     assert [p.is_truncated for p in found] == [False, True, False]
 
 
 def test_no_texts_give_no_predictions(classifier, base_tokenizer):
-    assert predict([], classifier, base_tokenizer, ("ham", "spam"), TextReading(max_length=10)) == []
+    assert predict([], classifier, base_tokenizer, ("ham", "spam"), InputFormat(max_length=10)) == []
 
 
 def test_an_empty_text_is_refused(classifier, base_tokenizer):
     with pytest.raises(DataError, match="text 1 must not be empty"):
-        predict(["fine", "  "], classifier, base_tokenizer, ("ham", "spam"), TextReading(max_length=10))
+        predict(["fine", "  "], classifier, base_tokenizer, ("ham", "spam"), InputFormat(max_length=10))
 
 
 NOISE = st.text(alphabet=st.sampled_from("ab <|>endoftx \n"), max_size=20)
@@ -163,13 +163,13 @@ def test_a_rare_class_weighs_as_much_as_a_common_one():
 
 
 def test_a_threshold_without_texts_of_one_class_is_refused():
-    with pytest.raises(DataError, match="needs texts of both classes, found 1 and 0"):
+    with pytest.raises(DataError, match="needs texts of both classes, got 1 and 0"):
         best_threshold([said(0.5)], ["a"], ("a", "b"))
 
 
 def test_a_threshold_decides_between_two_classes(classifier, base_tokenizer):
     texts = ["see you", "win a prize"]
-    plain = predict(texts, classifier, base_tokenizer, ("ham", "spam"), TextReading(max_length=10))
+    plain = predict(texts, classifier, base_tokenizer, ("ham", "spam"), InputFormat(max_length=10))
     for probability, label in ((0.0, "spam"), (1.0, "ham")):
         threshold = Threshold(label="spam", probability=probability)
         found = predict(
@@ -177,7 +177,7 @@ def test_a_threshold_decides_between_two_classes(classifier, base_tokenizer):
             classifier,
             base_tokenizer,
             ("ham", "spam"),
-            TextReading(max_length=10),
+            InputFormat(max_length=10),
             threshold=threshold,
         )
         assert [p.label for p in found] == [label, label]
@@ -186,7 +186,7 @@ def test_a_threshold_decides_between_two_classes(classifier, base_tokenizer):
 
 
 def test_a_threshold_between_three_classes_is_refused():
-    with pytest.raises(DataError, match="between two classes, found 3"):
+    with pytest.raises(DataError, match="needs exactly two classes, got 3"):
         best_threshold([said(0.5)], ["a"], ("a", "b", "c"))
 
 

@@ -56,6 +56,6 @@ def test_fresh_weights_of_another_vocabulary_have_a_cache_of_their_own(messages,
     assert len(few.cache) == 0, "one cache at a time keeps within the budget"
     said = trainings.predict(more, range(30, 40))
     trainings.close()
-    plain = predict(texts[30:40], more.base.model, more.base.tokenizer, ("ham", "spam"), more.reading)
+    plain = predict(texts[30:40], more.base.model, more.base.tokenizer, ("ham", "spam"), more.input_format)
     for cached, again in zip(said, plain):
         assert cached.probabilities == pytest.approx(again.probabilities, abs=1e-5)

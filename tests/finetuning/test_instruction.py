@@ -1,4 +1,4 @@
-"""Assistants: answers, their scores, and learning to give them."""
+"""Instruction tuning from entries to a tested assistant, and its loss in packed, padded and plain batches."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratchlm.checkpoints.store import load_model, save_model
-from scratchlm.core.batch import IGNORE_INDEX
+from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
+from scratchlm.core.seed import seed_everything
 from scratchlm.data.conversations import Exchange
 from scratchlm.data.instruction_batches import InstructionExamples
 from scratchlm.data.instruction_rows import Instruction
 from scratchlm.data.instruction_split import InstructionSplit
+from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.prompt_templates import TEMPLATES, template
 from scratchlm.finetuning import instruction
-from scratchlm.finetuning.instruction import InstructSettings, finetune_instructions
+from scratchlm.finetuning.instruction import InstructionTask, InstructSettings, finetune_instructions
+from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.training.interrupts import StoppedBySignal
+from scratchlm.training.pretraining import PretrainingTask
 
 CPU = torch.device("cpu")
 PAIRS = (("hot", "cold"), ("big", "small"), ("up", "down"), ("wet", "dry"), ("old", "new"), ("day", "night"))
@@ -57,7 +61,7 @@ def test_no_text_of_an_entry_becomes_a_special_token(texts, name):
     assert tokenizer.decode(batch.inputs[0].tolist()) == template(name).full(given_entry)
 
 
-# --- the whole way
+# --- from entries to an assistant
 
 
 def test_a_small_mapping_is_learnt_exactly_and_saved_for_judges(base_folder, tmp_path):
@@ -221,7 +225,8 @@ def test_role_marks_that_the_base_does_not_know_are_told(base_folder, tmp_path):
         notify=told.append,
     )  # fmt: skip
     assert any(
-        "does not know <|user|>, <|assistant|>, <|system|>: they are ordinary text" in line for line in told
+        "has no special tokens <|user|>, <|assistant|>, <|system|>; they become ordinary text" in line
+        for line in told
     )
 
 
@@ -230,7 +235,7 @@ def test_a_base_with_the_tokenizer_of_another_model_is_an_error(tiny_model, tmp_
         [" ".join(e.instruction + e.input + e.output for e in ENTRIES) * 3 + "abcdefgh " * 9], 310
     )
     assert larger.vocab_size > tiny_model.config.vocab_size
-    with pytest.raises(CheckpointError, match=r"found 300 ids in the model and 3\d\d in the tokenizer"):
+    with pytest.raises(CheckpointError, match=r"has 3\d\d tokens, but the model has only 300"):
         finetune_instructions(
             SPLIT, quick(max_steps=1), tmp_path / "run", device=CPU,
             base=str(save_model(tmp_path / "base", tiny_model, larger)),
@@ -264,3 +269,99 @@ def test_a_run_resumed_with_other_settings_is_refused(base_folder, tmp_path, cha
     finetune_instructions(SPLIT, quick(max_steps=1), tmp_path / "run", **arguments)
     with pytest.raises(CheckpointError, match=f"was trained with {next(iter(changes))}="):
         finetune_instructions(SPLIT, quick(max_steps=2, **changes), tmp_path / "run", **arguments)
+
+
+# --- the task
+
+TASK_ENTRIES = [
+    Instruction(instruction="say " + "ba ce " * (i * 5 % 4), input="", output="di " * (i * 3 % 4 + 1))
+    for i in range(12)
+]
+LLAMA = {"norm": "rms", "positions": "rotary", "feed_forward": "swiglu", "linear_bias": False}
+KINDS = {
+    "gpt2": {},
+    "written out": {"attention": "manual", "kernels": "manual"},
+    "llama": LLAMA | {"n_kv_heads": 1},
+    "all see all": {"is_causal": False},
+}
+
+
+@pytest.fixture(params=KINDS)
+def model(request, tiny_model):
+    seed_everything(5)
+    return GPTModel(dataclasses.replace(tiny_model.config, drop_rate=0.0, **KINDS[request.param]))
+
+
+@pytest.fixture
+def examples(base_tokenizer):
+    def make(**settings):
+        return InstructionExamples(
+            TASK_ENTRIES, base_tokenizer, template=template("plain"), max_length=48, **settings
+        )
+
+    return make
+
+
+def mean_and_gradients(model, task, batches):
+    """Of all batches together, as the Trainer accumulates them."""
+    model.zero_grad()
+    loss_sum = torch.stack([task.loss_sum(model, batch) for batch in batches]).sum()
+    mean = loss_sum / sum(batch.n_targets for batch in batches)
+    mean.backward()
+    return mean.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def assert_alike(one, other):
+    assert abs(one[0] - other[0]) < 1e-5
+    for name, gradient in one[1].items():
+        torch.testing.assert_close(gradient, other[1][name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def plain_way(model, examples):
+    """Every entry alone, scores at every position."""
+    return mean_and_gradients(model, PretrainingTask(), [examples().batch([i]) for i in range(12)])
+
+
+def test_packed_rows_give_loss_and_gradient_of_every_entry_alone(model, examples):
+    packed = examples(packing=True).batch(range(12))
+    assert len(packed.inputs) < 12
+    assert_alike(mean_and_gradients(model, InstructionTask(), [packed]), plain_way(model, examples))
+
+
+def test_padded_buckets_give_loss_and_gradient_of_every_entry_alone(model, examples):
+    loader = BatchLoader(examples(), batch_size=5, bucket_by_length=True)
+    batches = list(loader)
+    assert any((~batch.attention_mask).any() for batch in batches)
+    assert_alike(mean_and_gradients(model, InstructionTask(), batches), plain_way(model, examples))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_scores_at_targets_only_are_enough(model, examples, smoothing):
+    batch = examples(mask_instruction=True).batch(range(12))
+    tasks = (kind(label_smoothing=smoothing) for kind in (InstructionTask, PretrainingTask))
+    assert_alike(*(mean_and_gradients(model, task, [batch]) for task in tasks))
+
+
+def test_the_head_sees_targets_only(tiny_model, examples):
+    seen = []
+    tiny_model.out_head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+    batch = examples().batch(range(12))
+    InstructionTask().loss_sum(tiny_model, batch)
+    assert seen == [(batch.n_targets, tiny_model.config.vocab_size)]
+
+
+def test_a_batch_without_targets_is_zero_with_a_gradient(tiny_model):
+    ids = torch.ones(1, 4, dtype=torch.long)
+    loss = InstructionTask().loss_sum(tiny_model, Batch(inputs=ids, targets=torch.full_like(ids, -100)))
+    loss.backward()
+    assert loss.item() == 0
+
+
+def test_smoothing_is_for_training_only(tiny_model, examples):
+    batch, smoothed, plain = examples().batch([0, 1]), InstructionTask(label_smoothing=0.3), InstructionTask()
+    tiny_model.eval()
+    assert smoothed.loss_sum(tiny_model, batch) == plain.loss_sum(tiny_model, batch)
+    tiny_model.train()
+    tiny_model.drop_emb.p = 0.0
+    loader = [batch]
+    assert smoothed.metrics(tiny_model, loader) == plain.metrics(tiny_model, loader)

@@ -1,4 +1,4 @@
-"""LoRA starts as nothing, learns beside frozen weights, and can be folded into them."""
+"""LoRA starts at zero, is trained beside frozen weights, can be merged into them, and selects layers by name."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from scratchlm.core.errors import ConfigError
 from scratchlm.finetuning.lora import (
+    EVERY_LINEAR,
+    EVERY_LINEAR_IN_BLOCKS,
     LinearWithLoRA,
     LoRALayer,
+    linear_widths,
     lora_parameters,
     merge_lora,
+    merged_copy,
     replace_linear_with_lora,
+    select_linear_layers,
 )
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
-from tests.tolerances import assert_same_logits, rounding
+from tests.tolerances import assert_same_logits
 
 IDS = torch.tensor([[1, 2, 3, 4], [9, 8, 7, 6]])
 
@@ -30,7 +37,7 @@ def make_model(**changes) -> GPTModel:
 
 
 def with_trained_lora(model: GPTModel, **settings) -> GPTModel:
-    """Corrections whose B is no longer zero, of a size that changes the logits clearly."""
+    """Updates whose B is no longer zero, large enough to change the logits clearly."""
     model.requires_grad_(False)
     replace_linear_with_lora(model, rank=4, alpha=8, **settings)
     for parameter in lora_parameters(model):
@@ -38,7 +45,7 @@ def with_trained_lora(model: GPTModel, **settings) -> GPTModel:
     return model
 
 
-def test_a_fresh_correction_is_zero_and_changes_nothing():
+def test_a_new_update_is_zero_and_changes_nothing():
     model = make_model()
     before = model(IDS)
     replace_linear_with_lora(model, rank=4, alpha=8)
@@ -57,7 +64,7 @@ def test_a_is_drawn_as_torch_draws_a_linear_weight():
 @pytest.mark.parametrize(
     ("scaling", "factor"), [("alpha/rank", 2.0), ("alpha/sqrt(rank)", 4.0), ("alpha", 8.0)]
 )
-def test_the_correction_is_scaled_as_asked(scaling, factor):
+def test_the_update_is_scaled_by_the_chosen_rule(scaling, factor):
     layer = LoRALayer(6, 5, rank=4, alpha=8, scaling=scaling)
     nn.init.normal_(layer.B)
     x = torch.randn(3, 7, 6)
@@ -65,7 +72,7 @@ def test_the_correction_is_scaled_as_asked(scaling, factor):
     torch.testing.assert_close(layer(x), x @ layer.product().mT)
 
 
-def test_layers_are_given_corrections_depth_first_in_the_models_order():
+def test_layers_get_updates_depth_first_in_the_models_order():
     model = make_model()
     torch.manual_seed(1)
     replace_linear_with_lora(model, rank=2, alpha=2)
@@ -78,7 +85,7 @@ def test_layers_are_given_corrections_depth_first_in_the_models_order():
     assert torch.equal(last.lora.A, drawn[-1])
 
 
-def test_only_the_corrections_of_a_frozen_model_learn():
+def test_only_the_updates_of_a_frozen_model_are_trained():
     model = make_model()
     model.requires_grad_(False)
     replace_linear_with_lora(model, rank=2, alpha=2)
@@ -117,7 +124,7 @@ def test_merging_leaves_the_embedding_of_a_tied_model_alone():
     assert torch.equal(twin(IDS), model(IDS))
 
 
-def test_a_merged_layer_learns_or_not_as_before():
+def test_a_merged_layer_is_trainable_or_not_as_before():
     model = make_model()
     model.requires_grad_(False)
     model.final_norm.requires_grad_(True)
@@ -129,7 +136,7 @@ def test_a_merged_layer_learns_or_not_as_before():
     }
 
 
-def test_a_model_without_corrections_has_nothing_to_merge():
+def test_a_model_without_lora_has_nothing_to_merge():
     model = make_model()
     assert merge_lora(model) == 0
     assert list(lora_parameters(model)) == []
@@ -139,52 +146,31 @@ def lora_layers(model: nn.Module) -> list[LinearWithLoRA]:
     return [module for module in model.modules() if isinstance(module, LinearWithLoRA)]
 
 
-@pytest.mark.parametrize("is_tied", [False, True])
-def test_what_was_merged_can_be_taken_out_again(is_tied):
-    model = make_model(tie_embeddings=is_tied, init="gpt2" if is_tied else "torch")
-    plain = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    expected = with_trained_lora(model)(IDS)
-    for _ in range(3):
-        for layer in lora_layers(model):
-            layer.merge()
-            layer.merge()  # a second time changes nothing
-        assert_same_logits(model(IDS), expected, model.config)
-        assert model.trf_blocks[0].att.W_query.is_merged
-        for layer in lora_layers(model):
-            layer.unmerge()
-            layer.unmerge()
-    assert_same_logits(model(IDS), expected, model.config)
-    for name, tensor in model.state_dict().items():
-        if ".lora." not in name:
-            original = plain[name.replace(".linear.", ".")]
-            allowed = rounding(1.0, n=3 * (4 + 2))  # three times rank 4 added and taken away; weights below 1
-            torch.testing.assert_close(tensor, original, rtol=0, atol=allowed, msg=name)
-    assert torch.equal(model.tok_emb.weight, plain["tok_emb.weight"])
-
-
-def test_layers_that_were_merged_already_are_put_back_as_they_are():
+def test_a_merged_copy_leaves_the_model_with_its_updates():
     model = with_trained_lora(make_model())
     expected = model(IDS)
-    lora_layers(model)[0].merge()
-    merge_lora(model)
-    assert_same_logits(model(IDS), expected, model.config)
+    copied = merged_copy(model)
+    assert not lora_layers(copied)
+    assert len(lora_layers(model)) == 13
+    assert torch.equal(model(IDS), expected)
+    assert_same_logits(copied(IDS), expected, model.config)
 
 
-def test_corrections_go_where_the_targets_say_and_nowhere_else():
+def test_only_the_target_layers_get_updates():
     model = make_model()
     names = replace_linear_with_lora(model, rank=2, alpha=2, targets=("W_query", "trf_blocks.1.att.W_value"))
     assert names == ["trf_blocks.0.att.W_query", "trf_blocks.1.att.W_query", "trf_blocks.1.att.W_value"]
     assert [name for name, module in model.named_modules() if isinstance(module, LinearWithLoRA)] == names
 
 
-def test_a_target_that_fits_nothing_leaves_the_model_alone():
+def test_a_target_that_matches_nothing_leaves_the_model_unchanged():
     model = make_model()
     with pytest.raises(ConfigError, match="did you mean 'W_query'"):
         replace_linear_with_lora(model, rank=2, alpha=2, targets=("W_key", "W_qeury"))
     assert not lora_layers(model)
 
 
-def test_dropout_blanks_the_corrections_input_while_training_only():
+def test_dropout_applies_to_the_updates_input_during_training_only():
     layer = LinearWithLoRA(nn.Linear(200, 3), rank=2, alpha=2, dropout=0.5)
     nn.init.normal_(layer.lora.B)
     x = torch.ones(1, 200)
@@ -200,7 +186,7 @@ def test_dropout_blanks_the_corrections_input_while_training_only():
 
 
 class EightBit(nn.Module):
-    """A layer whose weight is whole numbers and a scale: like one of a quantized base."""
+    """A layer with integer weights and a scale, as in a quantized base."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -213,7 +199,7 @@ class EightBit(nn.Module):
         return x @ (self.whole.float() * self.scale.float()).mT
 
 
-def test_a_base_of_another_kind_gets_a_correction_but_cannot_be_merged():
+def test_a_quantized_base_gets_updates_but_cannot_be_merged():
     model = make_model().requires_grad_(False)
     for block in model.trf_blocks:
         block.att.W_query = EightBit(block.att.W_query)
@@ -226,12 +212,12 @@ def test_a_base_of_another_kind_gets_a_correction_but_cannot_be_merged():
     model(IDS).sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in lora_parameters(model))
     model.out_head = LinearWithLoRA(model.out_head, rank=2, alpha=2)
-    with pytest.raises(ConfigError, match="found EightBit"):
+    with pytest.raises(ConfigError, match="got EightBit"):
         merge_lora(model)
     assert len(lora_layers(model)) == 3  # not one was merged
 
 
-def test_corrections_have_the_layers_number_format():
+def test_updates_have_the_layers_dtype():
     layer = LinearWithLoRA(nn.Linear(4, 3).double(), rank=2, alpha=2)
     assert layer(torch.zeros(1, 4).double()).dtype == torch.float64
 
@@ -241,13 +227,81 @@ def test_wrong_settings_are_refused():
         LoRALayer(4, 3, rank=0, alpha=1)
     with pytest.raises(ConfigError, match=r"below 1, got 1\.0"):
         LoRALayer(4, 3, rank=2, alpha=1, dropout=1.0)
-    with pytest.raises(ConfigError, match="found ReLU"):
+    with pytest.raises(ConfigError, match="got ReLU"):
         LinearWithLoRA(nn.ReLU(), rank=2, alpha=1)
     with pytest.raises(ConfigError, match="got 'beta'"):
         LoRALayer(4, 3, rank=2, alpha=1, scaling="beta")
-    with pytest.raises(ConfigError, match="found none"):
+    with pytest.raises(ConfigError, match="has no linear layers"):
         replace_linear_with_lora(nn.ReLU(), rank=2, alpha=1)
     model = make_model()
     replace_linear_with_lora(model, rank=2, alpha=1)
     with pytest.raises(ConfigError, match="call merge_lora first"):
         replace_linear_with_lora(model, rank=2, alpha=1)
+
+
+# --- targets
+
+
+def names(model, *targets):
+    return list(select_linear_layers(model, targets))
+
+
+def every_name(model):
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+
+
+def test_the_default_takes_all_in_the_models_order(tiny_model):
+    assert names(tiny_model, *EVERY_LINEAR) == every_name(tiny_model)
+    assert names(tiny_model, *EVERY_LINEAR_IN_BLOCKS) == every_name(tiny_model)[:-1]
+
+
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [
+        (["W_query"], [f"trf_blocks.{i}.att.W_query" for i in range(3)]),
+        (["ff.layers.2"], [f"trf_blocks.{i}.ff.layers.2" for i in range(3)]),
+        (["trf_blocks.1.att.W_*"], [f"trf_blocks.1.att.W_{part}" for part in ("query", "key", "value")]),
+        (["out_head", "trf_blocks.0.att.out_proj"], ["trf_blocks.0.att.out_proj", "out_head"]),
+        ([r"re:.*\.[02]\.att\.W_value"], ["trf_blocks.0.att.W_value", "trf_blocks.2.att.W_value"]),
+    ],
+)
+def test_targets_are_ends_of_names_globs_and_expressions(tiny_model, targets, expected):
+    assert names(tiny_model, *targets) == expected
+
+
+@given(st.sets(st.integers(0, 18), min_size=1))
+def test_any_choice_of_full_names_gives_these_and_no_others(numbers):
+    block = {"a": nn.Linear(1, 1), "b": nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1))}
+    model = nn.ModuleList([nn.ModuleDict(block) for _ in range(7)])
+    known = list(select_linear_layers(model, EVERY_LINEAR))
+    wanted = [known[number] for number in sorted(numbers)]
+    assert names(model, *reversed(wanted)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (
+            ["W_query", "W_quary"],
+            "target 'W_quary' matches no linear layer of the model; did you mean 'W_query'",
+        ),
+        (["query"], "target 'query' matches no"),  # an end of a name, but not of whole parts
+        (["re:W_query"], "target 're:W_query' matches no"),  # the whole name must fit
+        (["re:("], r"target 're:\(' is not a valid regular expression"),
+        ([], "needs at least one target"),
+    ],
+)
+def test_a_target_that_matches_nothing_is_an_error(tiny_model, targets, message):
+    with pytest.raises(ConfigError, match=message):
+        select_linear_layers(tiny_model, targets)
+
+
+def test_a_model_without_linear_layers_is_refused():
+    with pytest.raises(ConfigError, match="has no linear layers; pass the whole model"):
+        select_linear_layers(nn.Sequential(nn.ReLU()), EVERY_LINEAR)
+
+
+def test_only_a_linear_layer_has_widths():
+    assert linear_widths(nn.Linear(3, 5)) == (3, 5)
+    with pytest.raises(ConfigError, match="got ReLU"):
+        linear_widths(nn.ReLU())

@@ -1,4 +1,4 @@
-"""Packed weights: the same numbers up to rounding, only where they fit, and nothing left behind."""
+"""Packed layers compute the same up to rounding, within the budget, and are replaced by the originals afterwards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from scratchlm.finetuning import packed_linear
 from scratchlm.finetuning.heads import states_below
-from scratchlm.finetuning.packed_linear import can_pack, packed_linears
+from scratchlm.finetuning.packed_linear import PackedLinear, can_pack, packed_linears
 from scratchlm.model import GPTConfig, GPTModel
 from scratchlm.model.gelu import GELU
 from tests.tolerances import assert_same_logits, rounding
@@ -33,13 +33,13 @@ def _size(values: torch.Tensor) -> float:
 @pytest.mark.parametrize("shape", [(3, 48), (2, 7, 48), (1, 512, 48)])
 def test_the_result_is_that_of_the_plain_layer(has_bias, shape):
     torch.manual_seed(0)
-    layer, x = nn.Linear(48, 32, bias=has_bias), torch.randn(shape)
+    layers, x = nn.Sequential(nn.Linear(48, 32, bias=has_bias)), torch.randn(shape)
     with torch.no_grad():
-        plain = layer(x)
-        with packed_linears(layer, n_rows=512, budget_bytes=MANY) as n_packed:
+        plain = layers(x)
+        with packed_linears(layers, n_rows=512, budget_bytes=MANY) as n_packed:
             assert n_packed == 1
-            torch.testing.assert_close(layer(x), plain, rtol=0, atol=rounding(_size(plain), n=48))
-        assert layer(x).equal(plain)
+            torch.testing.assert_close(layers(x), plain, rtol=0, atol=rounding(_size(plain), n=48))
+        assert layers(x).equal(plain)
 
 
 @needs_kernel
@@ -56,7 +56,7 @@ def test_the_gelu_behind_a_layer_is_applied_once(exact):
 
 @needs_kernel
 @pytest.mark.parametrize("feed_forward", ["gelu", "gelu_exact", "swiglu"])
-def test_a_whole_trunk_makes_the_same_of_texts(feed_forward):
+def test_frozen_blocks_compute_the_same(feed_forward):
     torch.manual_seed(0)
     config = GPTConfig(
         vocab_size=50, context_length=16, emb_dim=32, n_heads=4, n_layers=3, drop_rate=0.0, qkv_bias=True,
@@ -71,21 +71,22 @@ def test_a_whole_trunk_makes_the_same_of_texts(feed_forward):
 
 
 @needs_kernel
-def test_nothing_is_left_behind_also_after_an_error():
+def test_the_layers_are_restored_also_after_an_error():
     layers = nn.Sequential(nn.Linear(4, 4), GELU(), nn.Linear(4, 4))
+    originals = list(layers)
 
     def fail():
         with packed_linears(layers, n_rows=8, budget_bytes=MANY):
-            assert all("forward" in vars(layer) for layer in layers)
+            assert [type(layer) for layer in layers] == [PackedLinear, nn.Identity, PackedLinear]
             raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError, match="in the middle"):
         fail()
-    assert not any("forward" in vars(layer) for layer in layers)
+    assert all(layer is original for layer, original in zip(layers, originals, strict=True))
 
 
 @needs_kernel
-def test_only_what_fits_and_what_the_kernel_knows_is_packed():
+def test_only_supported_layers_within_the_budget_are_packed():
     class OwnLinear(nn.Linear):
         """A layer with a forward pass of its own, as LoRA's."""
 
@@ -94,13 +95,13 @@ def test_only_what_fits_and_what_the_kernel_knows_is_packed():
     )
     with packed_linears(layers, n_rows=8, budget_bytes=2 * 8 * 8 * 4) as n_packed:
         assert n_packed == 2
-        assert ["forward" in vars(layer) for layer in layers] == [False, False, True, True, False]
+        assert [isinstance(layer, PackedLinear) for layer in layers] == [False, False, True, True, False]
 
 
-def test_without_the_kernel_all_is_as_always(monkeypatch):
+def test_without_the_kernel_nothing_changes(monkeypatch):
     monkeypatch.setattr(packed_linear, "can_pack", lambda: False)
-    layer, x = nn.Linear(4, 4), torch.randn(2, 4)
-    plain = layer(x)
-    with packed_linears(layer, n_rows=8, budget_bytes=MANY) as n_packed:
+    layers, x = nn.Sequential(nn.Linear(4, 4)), torch.randn(2, 4)
+    plain = layers(x)
+    with packed_linears(layers, n_rows=8, budget_bytes=MANY) as n_packed:
         assert n_packed == 0
-        assert layer(x).equal(plain)
+        assert layers(x).equal(plain)

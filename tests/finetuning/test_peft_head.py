@@ -9,7 +9,7 @@ import torch
 
 from scratchlm.checkpoints.names import GPT2
 from scratchlm.finetuning.heads import class_logits, replace_head
-from scratchlm.finetuning.peft_head import HEAD, SCORE, is_classifier, put_saved_modules, saved_modules
+from scratchlm.finetuning.peft_head import HEAD, SCORE, is_classifier, load_saved_modules, saved_modules
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 
@@ -45,7 +45,7 @@ def test_a_head_as_wide_as_the_vocabulary_is_no_classifiers(base, classifier):
 
 
 def test_the_head_comes_back_with_its_bias_and_leaves_the_norm_alone(base, classifier):
-    put_saved_modules(base, by_our_names(saved_modules(classifier, GPT2)))
+    load_saved_modules(base, by_our_names(saved_modules(classifier, GPT2)))
     torch.testing.assert_close(base.out_head.weight, classifier.out_head.weight)
     torch.testing.assert_close(base.out_head.bias, classifier.out_head.bias, atol=1e-5, rtol=0)
     assert torch.equal(base.final_norm.shift, classifier.final_norm.shift)
@@ -55,13 +55,13 @@ def test_a_head_without_a_bias_comes_alone(base, classifier):
     torch.nn.init.zeros_(classifier.out_head.bias)
     saved = saved_modules(classifier, GPT2)
     assert list(saved) == [SCORE]
-    put_saved_modules(base, by_our_names(saved))
+    load_saved_modules(base, by_our_names(saved))
     assert base.out_head.bias is None
 
 
 def test_a_norm_of_another_scale_replaces_the_models(base, classifier):
     torch.nn.init.normal_(classifier.final_norm.scale)
-    put_saved_modules(base, by_our_names(saved_modules(classifier, GPT2)))
+    load_saved_modules(base, by_our_names(saved_modules(classifier, GPT2)))
     assert torch.equal(base.final_norm.scale, classifier.final_norm.scale)
     with torch.no_grad():
         torch.testing.assert_close(

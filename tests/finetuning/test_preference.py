@@ -1,214 +1,292 @@
-"""The DPO loss against a calculation by hand, and how it behaves."""
+"""Preference tuning from pairs to a tested model, interrupted and resumed, of all weights or with LoRA."""
 
 from __future__ import annotations
 
-import math
+import dataclasses
+import json
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from scratchlm.core.batch import IGNORE_INDEX
-from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.finetuning.preference import (
-    dpo_losses,
-    ipo_losses,
-    log_odds,
-    orpo_losses,
-    over_answers,
-    response_log_probs,
-    simpo_losses,
-    target_log_probs,
-)
+from scratchlm.checkpoints.store import load_model, newest_good_checkpoint, save_model
+from scratchlm.core.errors import CheckpointError, ConfigError, DataError
+from scratchlm.data.conversations import Exchange
+from scratchlm.data.preference_rows import Preference, PreferenceSplit
+from scratchlm.finetuning.peft import import_peft
+from scratchlm.finetuning.preference import PreferSettings, finetune_preferences
+from scratchlm.finetuning.preference_losses import USUAL_BETA
+from scratchlm.training.history import History
+from scratchlm.training.interrupts import StoppedBySignal
 
-LOGITS = torch.tensor(
-    [[[0.0, 1.0, 2.0], [1.0, 1.0, 1.0], [3.0, 0.0, 0.0], [9.0, 9.0, 9.0]]] * 2, dtype=torch.float64
-)
-IDS = torch.tensor([[0, 2, 1, 0], [1, 1, 0, 2]])
-MASK = torch.tensor([[False, False, True, True], [False, True, True, False]])
-NATS = st.floats(-50, 0)
+CPU = torch.device("cpu")
+WORDS = ("ba", "ce", "di", "fo", "gu", "ka", "le", "mi", "no", "pu", "see", "home")
+PAIRS = [
+    Preference(instruction="say", input=f"{word} {other}", chosen=f"{word} now", rejected=f"{word} tonight")
+    for word in WORDS for other in WORDS[:3]
+]  # fmt: skip
+SPLIT = PreferenceSplit(train=PAIRS[:26], val=PAIRS[26:31], test=PAIRS[31:])
 
 
-def log_prob(scores: list[float], taken: int) -> float:
-    return scores[taken] - math.log(sum(math.exp(score) for score in scores))
+def quick(**changes):
+    return PreferSettings(
+        **{
+            "max_steps": 30, "batch_size": 6, "learning_rate": 1e-2, "warmup_steps": 2, "eval_every_steps": 10,
+            "checkpoint_every_steps": 0, "template": "plain", "max_new_tokens": 4, **changes,
+        }
+    )  # fmt: skip
 
 
-def by_hand(row: int, mask: list[bool]) -> list[float]:
-    logits, ids = LOGITS[row].tolist(), IDS[row].tolist()
-    return [log_prob(logits[i - 1], ids[i]) for i in range(1, 4) if mask[i]]
-
-
-@pytest.mark.parametrize("mask", [None, MASK])
-def test_an_answers_log_probability_is_the_sum_of_its_ids(mask):
-    rows = [[True] * 4] * 2 if mask is None else mask.tolist()
-    expected = [by_hand(row, rows[row]) for row in range(2)]
-    assert response_log_probs(LOGITS, IDS, mask).tolist() == pytest.approx([sum(row) for row in expected])
-    assert response_log_probs(LOGITS, IDS, mask, per_token=True).tolist() == pytest.approx(
-        [sum(row) / len(row) for row in expected]
+def tune(base_folder, out, *, resume=False, split=SPLIT, callbacks=(), **changes):
+    return finetune_preferences(
+        split, quick(**changes), out, base=str(base_folder), device=CPU, resume=resume, callbacks=callbacks
     )
 
 
-def test_what_the_mask_leaves_out_changes_nothing():
-    changed = LOGITS.clone()
-    changed[0, 0] = torch.tensor([7.0, -3.0, 0.0])
-    changed[:, 3] = 0.5  # predicts what comes after the row
-    assert torch.equal(response_log_probs(changed, IDS, MASK)[0], response_log_probs(LOGITS, IDS, MASK)[0])
+def settings_of(kind):
+    return {"loss": kind, **({"label_smoothing": 0.1} if kind == "cdpo" else {})}
 
 
-def test_a_row_without_an_answer_has_no_mean():
-    nothing = torch.zeros_like(MASK)
-    nothing[:, 0] = True  # the first id is never predicted
-    assert response_log_probs(LOGITS, IDS, nothing).tolist() == [0.0, 0.0]
-    with pytest.raises(DataError, match="found one without"):
-        response_log_probs(LOGITS, IDS, nothing, per_token=True)
+@pytest.mark.parametrize("lora", [{}, {"lora_rank": 4}], ids=["all weights", "lora"])
+@pytest.mark.parametrize("kind", USUAL_BETA)
+def test_every_loss_learns_what_people_like(base_folder, tmp_path, kind, lora):
+    result = tune(base_folder, tmp_path / "run", **settings_of(kind), **lora)
+    assert result.after["accuracy"] == 1.0  # on pairs that it never saw
+    assert result.after["likelier"] == 1.0
+    assert result.after["reward_margin"] > result.before["reward_margin"]
+    assert result.after["loss"] < result.before["loss"]
+    assert result.test_n == len(SPLIT.test)
+    assert result.after.get("kl", 1.0) > 0
 
 
-def test_shapes_that_do_not_fit_are_refused():
-    with pytest.raises(DataError, match=r"got \(2, 4, 3\), \(2, 3\) and None"):
-        response_log_probs(LOGITS, IDS[:, 1:])
-    with pytest.raises(DataError, match="cut them alike"):
-        response_log_probs(LOGITS, IDS, MASK[:, 1:])
+def test_the_first_evaluation_of_dpo_is_log_2(base_folder, tmp_path):
+    tune(base_folder, tmp_path / "run", max_steps=1)
+    [first, *_] = History(tmp_path / "run" / "metrics.jsonl").records()
+    assert first["step"] == 0
+    assert round(first["val_loss"], 4) == 0.6931
+    assert {
+        "val_chosen_reward",
+        "val_rejected_reward",
+        "val_reward_margin",
+        "val_accuracy",
+        "val_kl",
+    } < first.keys()
+    [step] = [r for r in History(tmp_path / "run" / "metrics.jsonl").records() if r["kind"] == "step"]
+    assert round(step["train_loss"], 4) == 0.6931
 
 
-@settings(deadline=None)
-@given(st.lists(NATS, min_size=4, max_size=4), st.floats(0.01, 2))
-def test_the_loss_is_the_papers_equation_7(values, beta):
-    policy_w, policy_l, reference_w, reference_l = values
-    margin = beta * (policy_w - reference_w) - beta * (policy_l - reference_l)
-    tensors = [torch.tensor([value], dtype=torch.float64) for value in values]
-    losses, chosen, rejected = dpo_losses(*tensors, beta=beta)
-    expected = math.log1p(math.exp(-margin)) if margin > 0 else -margin + math.log1p(math.exp(margin))
-    assert losses.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
-    assert chosen.item() - rejected.item() == pytest.approx(margin / beta, rel=1e-9, abs=1e-9)
-
-
-def test_a_policy_that_is_its_reference_has_a_loss_of_log_2():
-    chosen, rejected = torch.randn(5), torch.randn(5)
-    losses = dpo_losses(chosen, rejected, chosen, rejected, beta=0.3).losses
-    torch.testing.assert_close(losses, torch.full((5,), math.log(2)))
-
-
-def test_a_step_makes_the_chosen_answer_likelier_and_the_rejected_less():
-    chosen, rejected = torch.tensor([-3.0], requires_grad=True), torch.tensor([-2.0], requires_grad=True)
-    found = dpo_losses(chosen, rejected, torch.tensor([-3.0]), torch.tensor([-2.0]), beta=0.5)
-    found.losses.sum().backward()
-    assert chosen.grad.item() == pytest.approx(-0.25)  # -beta * sigmoid(0)
-    assert rejected.grad.item() == pytest.approx(0.25)
-    assert not found.chosen_log_ratios.requires_grad
-    assert not found.rejected_log_ratios.requires_grad
-
-
-def test_far_apart_answers_give_finite_losses_and_gradients():
-    chosen = torch.tensor([-1e4, 0.0], requires_grad=True)
-    losses = dpo_losses(chosen, torch.tensor([0.0, -1e4]), torch.zeros(2), torch.zeros(2), beta=1.0).losses
-    losses.sum().backward()
-    assert losses.tolist() == [1e4, 0.0]
-    assert chosen.grad.tolist() == [-1.0, 0.0]
-
-
-@pytest.mark.parametrize("beta", [0.0, -1.0, math.nan])
-def test_beta_must_be_above_zero(beta):
-    with pytest.raises(ConfigError, match="above 0"):
-        dpo_losses(*[torch.zeros(1)] * 4, beta=beta)
-
-
-# --- conservative DPO, IPO, ORPO, SimPO
-
-
-def of(*values):
-    return [torch.tensor([value], dtype=torch.float64, requires_grad=True) for value in values]
-
-
-def sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
-
-
-@settings(deadline=None)
-@given(st.lists(NATS, min_size=4, max_size=4), st.floats(0.01, 0.49))
-def test_label_smoothing_mixes_the_pair_with_its_reverse(values, share):
-    right = dpo_losses(*of(*values)).losses.item()
-    wrong = dpo_losses(*of(values[1], values[0], values[3], values[2])).losses.item()
-    smoothed = dpo_losses(*of(*values), label_smoothing=share).losses.item()
-    assert smoothed == pytest.approx((1 - share) * right + share * wrong, rel=1e-9)
-
-
-def test_label_smoothing_has_its_best_margin_where_the_odds_are_those_of_the_labels():
-    """With a share e of wrong labels, the best policy's reward margin is log((1 - e) / e); more costs again."""
-    best = math.log(0.9 / 0.1) / 0.1
-    chosen, *rest = of(best, 0.0, 0.0, 0.0)
-    dpo_losses(chosen, *rest, label_smoothing=0.1).losses.backward()
-    assert chosen.grad.item() == pytest.approx(0.0, abs=1e-12)
-
-
-def test_a_label_smoothing_of_half_or_more_is_refused():
-    with pytest.raises(ConfigError, match=r"below 0\.5, got 0\.5"):
-        dpo_losses(*[torch.zeros(1)] * 4, label_smoothing=0.5)
-
-
-@settings(deadline=None)
-@given(NATS, NATS, st.floats(0.05, 2))
-def test_ipo_is_the_papers_equation_17_and_has_its_best_where_the_ratios_differ_by_half_over_beta(w, r, beta):
-    assert ipo_losses(*of(w, r), beta=beta).item() == pytest.approx((w - r - 0.5 / beta) ** 2)
-    assert ipo_losses(*of(r + 0.5 / beta, r), beta=beta).item() == pytest.approx(0.0, abs=1e-18 + 1e-12)
-
-
-@settings(deadline=None)
-@given(st.floats(-8, -0.01), st.floats(-8, -0.01), st.floats(0.05, 2))
-def test_orpo_is_the_loss_of_the_chosen_answer_and_the_odds_ratio(w, r, beta):
-    odds = [math.exp(x) / (1 - math.exp(x)) for x in (w, r)]
-    expected = -w - beta * math.log(sigmoid(math.log(odds[0] / odds[1])))
-    assert orpo_losses(*of(w, r), beta=beta).item() == pytest.approx(expected, rel=1e-9)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_odds_are_finite_and_have_gradients_for_any_probability(dtype):
-    log_probs = torch.tensor(
-        [-200.0, -20.0, -math.log(2), -1e-3, -1e-5, 0.0], dtype=dtype, requires_grad=True
+def test_the_saved_model_is_the_measured_assistant_and_its_answers_are_saved(base_folder, tmp_path):
+    result = tune(base_folder, tmp_path / "run")
+    saved = load_model(tmp_path / "run")
+    assert saved.task == {"kind": "instruction", "template": "plain"}
+    assert saved.manifest["base"] == str(base_folder)
+    assert (
+        saved.manifest["base_sha256"]
+        == load_model(base_folder).manifest["files"]["model.safetensors"]["sha256"]
     )
-    found = log_odds(log_probs)
-    found.sum().backward()
-    expected = [x - math.log(-math.expm1(x)) for x in (-200.0, -20.0, -math.log(2), -1e-3, -1e-5, -1e-6)]
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=dtype))
-    assert log_probs.grad.isfinite().all()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "answers.jsonl").read_text().splitlines()]
+    assert [line["output"] for line in lines] == [pair.chosen for pair in SPLIT.test]
+    assert [line["model_response"] for line in lines] == [answer.text for answer in result.answers]
 
 
-@settings(deadline=None)
-@given(st.floats(-8, 0), st.floats(-8, 0), st.floats(0.1, 4), st.floats(0, 3))
-def test_simpo_is_the_papers_equation_6(w, r, beta, margin):
-    expected = -math.log(sigmoid(beta * w - beta * r - margin))
-    assert simpo_losses(*of(w, r), beta=beta, margin=margin).item() == pytest.approx(expected, rel=1e-9)
+# --- stopped and resumed
 
 
-def test_simpos_margin_may_not_be_negative():
-    with pytest.raises(ConfigError, match=r"at least 0, got -1\.0"):
-        simpo_losses(*of(0.0, 0.0), margin=-1.0)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"drop_rate": 0.2},
+        {"drop_rate": 0.2, "lora_rank": 2, "lora_dropout": 0.3},
+        {"loss": "orpo", "lora_rank": 2, "lora_targets": ("W_query", "W_value"), "optimizer": "muon"},
+    ],
+    ids=["all weights", "lora", "orpo with lora of some layers"],
+)
+def test_an_interrupted_run_ends_with_the_same_bits(base_folder, tmp_path, stop_at, changes):
+    chosen = {"max_steps": 7, "checkpoint_every_steps": 2, "eval_every_steps": 2, **changes}
+    undisturbed = tune(base_folder, tmp_path / "a", resume=True, **chosen)
+    with pytest.raises(StoppedBySignal):
+        tune(base_folder, tmp_path / "b", resume=True, callbacks=[stop_at(3)], **chosen)
+    assert not (tmp_path / "b" / "answers.jsonl").exists()
+    resumed = tune(base_folder, tmp_path / "b", resume=True, **chosen)
+    assert resumed.resumed_from == 3
+    assert (resumed.before, resumed.after) == (undisturbed.before, undisturbed.after)
+    assert resumed.answers == undisturbed.answers
+    one, other = (load_model(tmp_path / name).model.state_dict() for name in "ab")
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    if "lora_rank" in changes:
+        files = [(tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes() for name in "ab"]
+        assert files[0] == files[1]
 
 
-@pytest.mark.parametrize("losses", [ipo_losses, orpo_losses, simpo_losses])
-def test_every_loss_pulls_the_chosen_answer_up_and_the_rejected_one_down(losses):
-    chosen, rejected = of(-1.0, -1.0)
-    losses(chosen, rejected).backward()
-    assert chosen.grad.item() < 0 < rejected.grad.item()
+def test_a_run_is_not_resumed_with_another_lora_rank(base_folder, tmp_path):
+    tune(base_folder, tmp_path / "run", max_steps=1, lora_rank=2)
+    with pytest.raises(CheckpointError, match="was trained with lora_rank=2, found 3 now"):
+        tune(base_folder, tmp_path / "run", max_steps=2, lora_rank=3, resume=True)
 
 
-@pytest.mark.parametrize("losses", [ipo_losses, orpo_losses, simpo_losses])
-def test_every_loss_wants_a_beta_above_zero(losses):
-    with pytest.raises(ConfigError, match="above 0"):
-        losses(*of(-1.0, -1.0), beta=0.0)
+def test_a_run_is_not_resumed_on_another_base(base_folder, tmp_path, tiny_model, base_tokenizer):
+    tune(base_folder, tmp_path / "run", max_steps=1, lora_rank=2)
+    with torch.no_grad():
+        tiny_model.final_norm.scale.mul_(1.01)
+    other = save_model(tmp_path / "other", tiny_model, base_tokenizer)
+    with pytest.raises(CheckpointError, match="was trained with another base_sha256"):
+        tune(other, tmp_path / "run", max_steps=2, lora_rank=2, resume=True)
 
 
-def test_places_without_a_target_count_nowhere():
-    targets = IDS.masked_fill(~MASK, IGNORE_INDEX)[:, 1:]
-    found = target_log_probs(LOGITS[:, :-1], targets)
-    assert (found[targets == IGNORE_INDEX] == 0).all()
-    expected = response_log_probs(LOGITS, IDS, MASK)
-    torch.testing.assert_close(over_answers(found, targets, per_token=False), expected)
+def test_a_run_is_not_resumed_with_its_pairs_in_another_order_or_other_validation_pairs(
+    base_folder, tmp_path
+):
+    tune(base_folder, tmp_path / "run", max_steps=1)
+    turned = PreferenceSplit(train=SPLIT.train[::-1], val=SPLIT.val, test=SPLIT.test)
+    other = PreferenceSplit(train=SPLIT.train, val=SPLIT.test, test=SPLIT.test)
+    for split in (turned, other):
+        with pytest.raises(CheckpointError, match="was trained with another data_fingerprint"):
+            tune(base_folder, tmp_path / "run", max_steps=2, split=split, resume=True)
 
 
-def test_half_precision_logits_are_summed_in_float32():
-    logits = torch.randn(2, 3, 5).bfloat16()
-    targets = torch.tensor([[1, 2, 3], [4, 0, 1]])
-    found = target_log_probs(logits, targets)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, target_log_probs(logits.float(), targets))
+def test_a_run_is_not_resumed_when_the_bases_own_template_is_another(tiny_model, base_tokenizer, tmp_path):
+    for name in ("plain", "phi3"):
+        task = {"kind": "instruction", "template": name}
+        save_model(tmp_path / name, tiny_model, base_tokenizer, task=task)
+    tune(tmp_path / "plain", tmp_path / "run", max_steps=1, template=None)
+    with pytest.raises(CheckpointError, match="was trained with another data_fingerprint"):
+        tune(tmp_path / "phi3", tmp_path / "run", max_steps=2, template=None, resume=True)
+
+
+# --- LoRA
+
+
+def test_dora_learns_too_and_its_adapter_on_the_base_is_the_saved_model(base_folder, tmp_path):
+    result = tune(base_folder, tmp_path / "run", lora_rank=2, lora_kind="dora")
+    assert result.after["accuracy"] == 1.0
+    ids, base = torch.tensor([[5, 6, 7, 8, 9]]), load_model(base_folder).model
+    import_peft(base, result.adapter)
+    assert (base(ids) - load_model(tmp_path / "run").model(ids)).abs().max() < 1e-5
+
+
+def test_lora_trains_updates_only_and_the_checkpoint_holds_merged_weights(base_folder, tmp_path):
+    result = tune(base_folder, tmp_path / "run", lora_rank=2, lora_targets=("W_query", "W_value"))
+    base, saved = load_model(base_folder), load_model(tmp_path / "run")
+    assert result.n_trained == 3 * 2 * (16 * 2 + 2 * 16)
+    before, after = base.model.state_dict(), saved.model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {f"trf_blocks.{i}.att.W_{part}.weight" for i in range(3) for part in ("query", "value")}
+
+
+def test_the_adapter_on_the_base_is_the_saved_model(base_folder, tmp_path):
+    result = tune(base_folder, tmp_path / "run", lora_rank=3, lora_alpha=7, lora_scaling="alpha/sqrt(rank)")
+    assert result.adapter == tmp_path / "run" / "adapter"
+    ids = torch.tensor([[5, 6, 7, 8, 9]])
+    base = load_model(base_folder).model
+    plain = base(ids)
+    import_peft(base, result.adapter)
+    assert (base(ids) - load_model(tmp_path / "run").model(ids)).abs().max() < 1e-5
+    assert (base(ids) - plain).abs().max() > 0.01
+
+
+def test_without_lora_there_is_no_adapter(base_folder, tmp_path):
+    assert tune(base_folder, tmp_path / "run", max_steps=1).adapter is None
+    assert not (tmp_path / "run" / "adapter").exists()
+
+
+# --- what the base brings
+
+
+def test_an_assistants_own_template_is_used_unless_another_is_named(tiny_model, base_tokenizer, tmp_path):
+    task = {"kind": "instruction", "template": "plain"}
+    assistant = save_model(tmp_path / "assistant", tiny_model, base_tokenizer, task=task)
+    plain = save_model(tmp_path / "plain", tiny_model, base_tokenizer)
+    assert tune(assistant, tmp_path / "a", max_steps=1, template=None).template == "plain"
+    with pytest.raises(
+        DataError, match="raise max_length or use a shorter template"
+    ):  # alpaca's frame is too long
+        tune(plain, tmp_path / "b", max_steps=1, template=None)
+
+
+def test_a_random_base_can_be_tuned(tmp_path):
+    result = tune("random:tiny", tmp_path / "run", max_steps=1, max_new_tokens=1, lora_rank=2, template=None)
+    assert result.template == "alpaca"
+    assert result.adapter is None  # nobody else could load its random base
+    assert not (tmp_path / "run" / "adapter").exists()
+    assert load_model(tmp_path / "run").manifest["base"] == "random:tiny"
+
+
+def test_pairs_are_tuned_under_the_system_prompt_that_chat_will_ask_with(
+    tiny_model, base_tokenizer, tmp_path
+):
+    task = {"kind": "instruction", "template": "plain", "system": "be good"}
+    assistant = save_model(tmp_path / "assistant", tiny_model, base_tokenizer, task=task)
+    own = dataclasses.replace(SPLIT.test[0], system="be bad")
+    split = dataclasses.replace(SPLIT, test=[own, *SPLIT.test[1:]])
+    result = tune(assistant, tmp_path / "run", max_steps=1, split=split)
+    assert [answer.entry.system for answer in result.answers] == ["be bad"] + ["be good"] * (
+        len(split.test) - 1
+    )
+    assert load_model(tmp_path / "run").task["system"] == "be good"
+    seen = {
+        json.loads(line)["prompt"] for line in (tmp_path / "run" / "answers.jsonl").read_text().splitlines()
+    }
+    assert all(prompt.startswith("be ") for prompt in seen)
+
+
+def test_an_assistant_tuned_on_conversations_knows_conversations(base_folder, tmp_path):
+    told = [dataclasses.replace(pair, history=(Exchange("say", "now"),)) for pair in SPLIT.train]
+    tune(base_folder, tmp_path / "run", max_steps=1, split=dataclasses.replace(SPLIT, train=told))
+    assert load_model(tmp_path / "run").task["exchanges"] == 2
+
+
+def test_unknown_role_marks_and_a_length_that_the_base_cannot_read_are_told(base_folder, tmp_path):
+    told = []
+    finetune_preferences(
+        SPLIT, quick(max_steps=1, template="phi3", max_length=5000), tmp_path / "run", base=str(base_folder),
+        device=CPU, notify=told.append,
+    )  # fmt: skip
+    assert f"max_length 5000 exceeds the context length of {base_folder}; 48 tokens are used" in told
+    assert any("has no special tokens <|user|>, <|assistant|>, <|system|>" in line for line in told)
+
+
+# --- faults
+
+
+def test_answers_that_are_cut_away_are_counted_and_no_answer_left_is_an_error(base_folder, tmp_path):
+    long = Preference(instruction="say " * 60, input="", chosen="now", rejected="tonight")
+    split = PreferenceSplit(train=[*PAIRS[:20], long], val=PAIRS[20:24], test=PAIRS[24:])
+    result = tune(base_folder, tmp_path / "a", max_steps=1, split=split)
+    assert (result.n_left_out, result.n_truncated) == (1, 1)
+    with pytest.raises(DataError, match="got none in 26 pairs cut to 2 tokens"):
+        tune(base_folder, tmp_path / "b", max_steps=1, max_length=2)
+    assert newest_good_checkpoint(tmp_path / "b") == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"lora_targets": ("W_quary",), "lora_rank": 2},
+            "'W_quary' matches no linear layer of the model; did you mean 'W_query'",
+        ),
+        ({"lora_alpha": 3.0}, "lora_alpha has no effect without LoRA; set lora_rank"),
+        ({"lora_targets": ("W_query",)}, "lora_targets has no effect without LoRA"),
+        ({"lora_rank": 0}, "at least 1, got 0"),
+        ({"lora_rank": 2, "lora_dropout": 1.0}, "dropout must be at least 0 and below 1"),
+        ({"label_smoothing": 0.1}, "the loss cdpo, and no other, needs a label_smoothing"),
+        ({"beta": -1.0}, "beta must be above 0"),
+        ({"simpo_margin": 2.0}, "simpo_margin has no effect with the loss dpo"),
+        ({"template": "alpacca"}, "did you mean 'alpaca'"),
+    ],
+)
+def test_impossible_settings_are_refused(base_folder, tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        tune(base_folder, tmp_path / "run", **changes)
+
+
+def test_a_batch_larger_than_the_data_is_told(base_folder, tmp_path):
+    told = []
+    finetune_preferences(
+        SPLIT,
+        quick(max_steps=1, batch_size=5000),
+        tmp_path / "run",
+        base=str(base_folder),
+        device=CPU,
+        notify=told.append,
+    )
+    assert "batch_size 5000 is more than the 26 training pairs" in told

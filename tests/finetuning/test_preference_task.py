@@ -15,8 +15,8 @@ from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.preference_batches import PreferenceExamples
 from scratchlm.data.preference_rows import Preference
 from scratchlm.data.prompt_templates import template
-from scratchlm.finetuning.preference import USUAL_BETA
-from scratchlm.finetuning.preference_task import PreferenceTask, ask_reference, batch_log_probs
+from scratchlm.finetuning.preference_losses import USUAL_BETA
+from scratchlm.finetuning.preference_task import PreferenceTask, add_reference_log_probs, batch_log_probs
 from tests.tolerances import n_roundings, rounding
 
 KINDS = list(USUAL_BETA)
@@ -45,7 +45,7 @@ def policy(tiny_model):
 def examples(tiny_model, base_tokenizer):
     """Pairs about which the base has been asked."""
     found = examples_of(base_tokenizer)
-    ask_reference(tiny_model, found, batch_size=3)
+    add_reference_log_probs(found, tiny_model, batch_size=3)
     return found
 
 
@@ -139,7 +139,7 @@ def test_the_first_loss_is_the_one_that_the_formula_gives_for_no_change(kind, ex
 def test_the_reference_says_what_the_model_says_without_dropout(tiny_model, base_tokenizer):
     tiny_model.train()
     found = examples_of(base_tokenizer)
-    ask_reference(tiny_model, found, batch_size=2)
+    add_reference_log_probs(found, tiny_model, batch_size=2)
     assert tiny_model.training
     batch = found.batch([4, 0])
     with torch.no_grad():
@@ -147,13 +147,13 @@ def test_the_reference_says_what_the_model_says_without_dropout(tiny_model, base
     expected = -F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction="none")
     torch.testing.assert_close(batch.reference, expected.view(batch.targets.shape), rtol=1e-5, atol=1e-5)
     again = examples_of(base_tokenizer)
-    ask_reference(tiny_model, again, batch_size=2)
+    add_reference_log_probs(again, tiny_model, batch_size=2)
     assert torch.equal(again.batch([4, 0]).reference, batch.reference)
 
 
 def test_asking_the_reference_leaves_no_gradient(tiny_model, base_tokenizer):
     found = examples_of(base_tokenizer)
-    ask_reference(tiny_model, found, batch_size=2)
+    add_reference_log_probs(found, tiny_model, batch_size=2)
     assert all(parameter.grad is None for parameter in tiny_model.parameters())
     assert not found.batch([0]).reference.requires_grad
 
@@ -230,7 +230,7 @@ def test_the_head_sees_only_what_has_a_target(policy, examples, monkeypatch):
 
 def test_a_loss_with_a_reference_does_not_go_without(policy, base_tokenizer):
     batch = examples_of(base_tokenizer).batch([0])
-    with pytest.raises(DataError, match="the loss dpo needs the reference's log-probabilities, got none"):
+    with pytest.raises(DataError, match="the loss dpo needs the reference's log-probabilities; call"):
         PreferenceTask("dpo").loss_sum(policy, batch)
     assert PreferenceTask("orpo").loss_sum(policy, batch).isfinite()
 
@@ -243,15 +243,15 @@ def test_per_token_means_are_a_choice_for_dpo(policy, examples):
 
 
 def test_no_pair_has_no_figures(policy):
-    with pytest.raises(DataError, match="need a pair, got none"):
+    with pytest.raises(DataError, match="there is no pair to evaluate"):
         PreferenceTask("dpo").metrics(policy, [])
 
 
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        ("dpo", {"label_smoothing": 0.1}, "belongs to the loss cdpo, got 0.1 with dpo"),
-        ("cdpo", {}, "belongs to the loss cdpo, got 0.0 with cdpo"),
+        ("dpo", {"label_smoothing": 0.1}, "needs a label_smoothing, got 0.1 with dpo"),
+        ("cdpo", {}, "needs a label_smoothing, got 0.0 with cdpo"),
         ("cdpo", {"label_smoothing": 0.7}, "below 0.5, got 0.7"),
         ("ipo", {"beta": 0.0}, "beta must be above 0"),
         ("simpo", {"margin": -1.0}, "margin must be at least 0"),

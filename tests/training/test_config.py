@@ -9,7 +9,7 @@ import pytest
 from scratchlm.core.errors import ConfigError
 from scratchlm.finetuning.classifier_training import ClassifySettings
 from scratchlm.finetuning.instruction import InstructSettings
-from scratchlm.finetuning.preference_tuning import PreferSettings
+from scratchlm.finetuning.preference import PreferSettings
 from scratchlm.training.config import TrainingConfig
 
 

@@ -11,11 +11,11 @@ import torch
 
 from scratchlm.checkpoints.store import LoadedModel
 from scratchlm.core.errors import CheckpointError
-from scratchlm.finetuning import adapter_copy
-from scratchlm.finetuning.adapter_copy import copy_adapter
+from scratchlm.finetuning import peft_copy
 from scratchlm.finetuning.heads import replace_head
 from scratchlm.finetuning.lora import lora_parameters, replace_linear_with_lora
-from scratchlm.finetuning.peft_adapter import export_peft, import_peft
+from scratchlm.finetuning.peft import export_peft, import_peft
+from scratchlm.finetuning.peft_copy import copy_adapter
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_trainer import train_bpe
@@ -34,10 +34,10 @@ def base():
 
 @pytest.fixture
 def adapter(base, tmp_path):
-    return export_peft(tmp_path / "adapter", corrected(base), base="somewhere/else")
+    return export_peft(tmp_path / "adapter", adapted(base), base="somewhere/else")
 
 
-def corrected(base, *, n_classes=None):
+def adapted(base, *, n_classes=None):
     model = copy.deepcopy(base)
     if n_classes:
         replace_head(model, n_classes)
@@ -61,7 +61,7 @@ def copied(base, source, target, **more):
     return copy_adapter(source, target, load_base=load_base, base="runs/base", **more)[0]
 
 
-def test_the_copy_corrects_as_the_original_and_names_the_base(base, adapter, tmp_path):
+def test_the_copy_computes_as_the_original_and_names_the_base(base, adapter, tmp_path):
     assert copied(base, adapter, tmp_path / "new" / "copy") < 1e-6
     settings = json.loads((tmp_path / "new" / "copy" / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == "runs/base"
@@ -77,7 +77,7 @@ def test_the_copy_corrects_as_the_original_and_names_the_base(base, adapter, tmp
 
 
 def test_a_classifiers_adapter_goes_along_with_its_head(base, tmp_path):
-    source = export_peft(tmp_path / "adapter", corrected(base, n_classes=3))
+    source = export_peft(tmp_path / "adapter", adapted(base, n_classes=3))
     assert copied(base, source, tmp_path / "copy") < 1e-5
 
 
@@ -90,7 +90,7 @@ def test_an_adapter_of_other_weights_is_refused_and_nothing_is_written(base, ada
 
 
 def test_a_copy_that_reads_back_otherwise_is_not_kept(base, adapter, tmp_path, monkeypatch):
-    export = adapter_copy.export_peft
+    export = peft_copy.export_peft
 
     def spoilt(folder, model, **more):
         with torch.no_grad():
@@ -98,7 +98,7 @@ def test_a_copy_that_reads_back_otherwise_is_not_kept(base, adapter, tmp_path, m
         return export(folder, model, **more)
 
     monkeypatch.setattr(
-        adapter_copy, "export_peft", lambda *a, **more: spoilt(a[0], copy.deepcopy(a[1]), **more)
+        peft_copy, "export_peft", lambda *a, **more: spoilt(a[0], copy.deepcopy(a[1]), **more)
     )
     with pytest.raises(CheckpointError, match=r"got a difference of .*; nothing was written"):
         copied(base, adapter, tmp_path / "copy")
@@ -126,5 +126,5 @@ def test_an_adapter_folder_with_other_work_in_it_is_not_replaced(base, adapter, 
     with pytest.raises(CheckpointError, match=r"something else in it \(letter\.txt\)"):
         copied(base, adapter, tmp_path / "copy", overwrite=True)
     assert (tmp_path / "copy" / "letter.txt").read_text() == "dear"
-    with pytest.raises(CheckpointError, match="must not lie in the source"):
+    with pytest.raises(CheckpointError, match="must not be inside the source"):
         copied(base, adapter, adapter / "sub")

@@ -15,10 +15,10 @@ transformers = pytest.importorskip("transformers")
 from benchmarks.foreign_models import VOCAB_SIZE, random_model, save  # noqa: E402
 from scratchlm.checkpoints.open_model import import_model  # noqa: E402
 from scratchlm.core.errors import CheckpointError, ConfigError  # noqa: E402
-from scratchlm.finetuning.dora import LinearWithDoRA, replace_linear_with_dora  # noqa: E402
+from scratchlm.finetuning.dora import LinearWithDoRA  # noqa: E402
 from scratchlm.finetuning.heads import class_logits, replace_head  # noqa: E402
 from scratchlm.finetuning.lora import LinearWithLoRA, merge_lora, replace_linear_with_lora  # noqa: E402
-from scratchlm.finetuning.peft_adapter import export_peft, import_peft  # noqa: E402
+from scratchlm.finetuning.peft import export_peft, import_peft  # noqa: E402
 from scratchlm.tokenizers.bpe_trainer import train_bpe  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft's own
@@ -49,7 +49,7 @@ def pair(request, tokenizer, tmp_path):
 
 
 def shake(model) -> None:
-    """Corrections are zero at first; give them something to say."""
+    """New updates are zero; fill them with random values."""
     for name, parameter in model.named_parameters():
         if ".lora_B." in name or name.endswith(".lora.B"):
             torch.nn.init.normal_(parameter, std=0.2)
@@ -133,7 +133,7 @@ def edited(folder, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"peft_type": "IA3"}, "must be of a LoRA adapter, got 'IA3'"),
+        ({"peft_type": "IA3"}, "must describe a LoRA adapter, got 'IA3'"),
         ({"use_dora": True}, r"and lora_magnitude_vector \(\d+,\)"),
         ({"use_dora": "yes"}, "true or false as use_dora, got 'yes'"),
         ({"lora_dropout": 1.5}, "a number from 0 to below 1 as lora_dropout, got 1.5"),
@@ -142,11 +142,11 @@ def edited(folder, **changes):
         ({"init_lora_weights": "olora"}, "init_lora_weights = 'olora'"),
         ({"use_qalora": True}, "use_qalora = True"),
         ({"alora_invocation_tokens": [5]}, "alora_invocation_tokens"),
-        ({"modules_to_save": ["lm_head"]}, "must hold lm_head.weight, since"),
-        ({"modules_to_save": ["input_layernorm"]}, "must hold model.layers.0.input_layernorm.weight, since"),
+        ({"modules_to_save": ["lm_head"]}, "lacks lm_head.weight, although"),
+        ({"modules_to_save": ["input_layernorm"]}, "lacks model.layers.0.input_layernorm.weight, although"),
         (
             {"modules_to_save": ["score"], "task_type": "SEQ_CLS"},
-            "must hold score.weight, since adapter_config.json has",
+            "lacks score.weight, although adapter_config.json has",
         ),
         ({"lora_alpha": "big"}, "must hold a number as lora_alpha, got 'big'"),
         ({"alpha_pattern": [1]}, r"must hold a table as alpha_pattern, got \[1\]"),
@@ -166,43 +166,41 @@ def test_an_adapter_of_another_model_is_refused_and_changes_nothing(tokenizer, t
     model = import_model(save(random_model("llama 2"), tmp_path / "base", tokenizer)).model
     replace_linear_with_lora(model.trf_blocks, 2, 2)
     folder = export_peft(tmp_path / "adapter", model)
-    for family, message in (("gpt2", "must correct linear modules of this model"), ("qwen 3", "got {'A'")):
+    for family, message in (("gpt2", "no update of a linear module of this model"), ("qwen 3", "got {'A'")):
         other = import_model(save(random_model(family), tmp_path / family, tokenizer)).model
         with pytest.raises(CheckpointError, match=message):
             import_peft(other, folder)
         assert not any(isinstance(module, LinearWithLoRA) for module in other.modules())
 
 
-def test_a_model_without_corrections_is_told_so(tokenizer, tmp_path):
+def test_a_model_without_lora_is_refused(tokenizer, tmp_path):
     model = import_model(save(random_model("gpt2"), tmp_path / "base", tokenizer)).model
-    with pytest.raises(ConfigError, match="should have LoRA layers, found none"):
+    with pytest.raises(ConfigError, match="has no LoRA layers to export"):
         export_peft(tmp_path / "adapter", model)
 
 
-def test_what_the_format_cannot_say_is_refused(tokenizer, tmp_path):
+def test_what_the_format_cannot_store_is_refused(tokenizer, tmp_path):
     model = import_model(save(random_model("gpt2"), tmp_path / "base", tokenizer)).model
     attention = model.trf_blocks[0].att
     attention.W_query = LinearWithLoRA(attention.W_query, 2, 2)
     attention.W_value = LinearWithLoRA(attention.W_value, 3, 2)
-    with pytest.raises(CheckpointError, match="become one in this format, found 2 kinds"):
+    with pytest.raises(CheckpointError, match="one matrix in peft's format, but their 2 LoRA layers differ"):
         export_peft(tmp_path / "adapter", model)
     attention.W_value = LinearWithLoRA(attention.W_value.linear, 2, 2)
     attention.out_proj = LinearWithDoRA(attention.out_proj, 2, 2)
-    with pytest.raises(CheckpointError, match="either LoRA or DoRA, found both"):
-        export_peft(tmp_path / "adapter", model)
-    attention.out_proj = attention.out_proj.linear
-    attention.W_value.merge()
-    with pytest.raises(ConfigError, match=r"found trf_blocks\.0\.att\.W_value merged"):
+    with pytest.raises(CheckpointError, match="has LoRA and DoRA layers"):
         export_peft(tmp_path / "adapter", model)
     assert not (tmp_path / "adapter").exists()
 
 
-@pytest.mark.parametrize("replace", [replace_linear_with_lora, replace_linear_with_dora])
-def test_corrections_of_some_layers_only_give_the_same_logits_in_peft(pair, ids, tmp_path, replace):
-    """GPT-2's joint matrix has a correction for queries and values then, and zeros for keys."""
+@pytest.mark.parametrize("layer_type", [LinearWithLoRA, LinearWithDoRA])
+def test_updates_of_some_layers_only_give_the_same_logits_in_peft(pair, ids, tmp_path, layer_type):
+    """GPT-2's joint matrix then has an update for queries and values, and zeros for keys."""
     theirs, ours, _ = pair
     before = differences(ours, theirs, ids)
-    replace(ours, 4, 3, scaling="alpha/sqrt(rank)", targets=("W_query", "W_value"))
+    replace_linear_with_lora(
+        ours, 4, 3, scaling="alpha/sqrt(rank)", targets=("W_query", "W_value"), layer_type=layer_type
+    )
     shake(ours)
     folder = export_peft(tmp_path / "adapter", ours)
     adapted = peft.PeftModel.from_pretrained(theirs, folder)
@@ -257,17 +255,17 @@ def test_a_default_classifier_adapter_of_peft_gives_its_scores(family, ids, toke
     assert class_differences(ours, adapted, ids) <= TOLERANCE
 
 
-@pytest.mark.parametrize("replace", [replace_linear_with_lora, replace_linear_with_dora])
-@pytest.mark.parametrize("has_head_correction", [False, True])
+@pytest.mark.parametrize("layer_type", [LinearWithLoRA, LinearWithDoRA])
+@pytest.mark.parametrize("has_head_update", [False, True])
 @pytest.mark.parametrize("has_bias", [False, True])
 def test_our_classifier_adapter_gives_the_same_scores_in_peft(
-    ids, tokenizer, tmp_path, has_head_correction, has_bias, replace
+    ids, tokenizer, tmp_path, has_head_update, has_bias, layer_type
 ):
     base = save(random_model("gpt2"), tmp_path / "base", tokenizer)
     ours = import_model(base).model
     replace_head(ours, 2)
     torch.nn.init.constant_(ours.out_head.bias, 0.7 if has_bias else 0.0)
-    replace(ours if has_head_correction else ours.trf_blocks, 4, 2)
+    replace_linear_with_lora(ours if has_head_update else ours.trf_blocks, 4, 2, layer_type=layer_type)
     shake(ours)
     folder = export_peft(tmp_path / "adapter", ours)
     config = json.loads((folder / "adapter_config.json").read_text())

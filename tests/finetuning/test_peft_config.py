@@ -17,8 +17,8 @@ transformers = pytest.importorskip("transformers")
 from benchmarks.foreign_models import VOCAB_SIZE, random_model, save  # noqa: E402
 from scratchlm.checkpoints.open_model import import_model  # noqa: E402
 from scratchlm.core.errors import CheckpointError  # noqa: E402
-from scratchlm.finetuning.peft_adapter import import_peft  # noqa: E402
-from scratchlm.finetuning.peft_settings import PeftSettings  # noqa: E402
+from scratchlm.finetuning.peft import import_peft  # noqa: E402
+from scratchlm.finetuning.peft_config import PeftConfig  # noqa: E402
 from scratchlm.tokenizers.bpe_trainer import train_bpe  # noqa: E402
 
 NAMES = [f"model.layers.{i}.self_attn.{part}_proj" for i in range(12) for part in "qkvo"]
@@ -26,9 +26,9 @@ NAMES += [f"model.layers.{i}.mlp.{part}_proj" for i in range(12) for part in ("g
 NAMES += ["lm_head"]
 
 
-def settings_of(folder, **values: Any) -> PeftSettings:
+def settings_of(folder, **values: Any) -> PeftConfig:
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, **values}))
-    return PeftSettings(folder)
+    return PeftConfig(folder)
 
 
 def targets_of(folder, **values: Any) -> set[str]:
@@ -75,9 +75,9 @@ def test_a_pattern_that_matches_nothing_is_named(tmp_path, setting, key):
 
 @pytest.mark.parametrize("pattern", ["(", "[a", "a{1000}{1000}{1000}", "(?P<x>a)(?P<x", "a" * 2000])
 def test_a_pattern_that_is_none_is_our_error(tmp_path, pattern):
-    with pytest.raises(CheckpointError, match="must hold a regular expression in alpha_pattern"):
+    with pytest.raises(CheckpointError, match=r"alpha_pattern in .* must hold a valid regular expression"):
         settings_of(tmp_path, alpha_pattern={pattern: 4}).check_patterns(NAMES)
-    with pytest.raises(CheckpointError, match="must hold a regular expression in target_modules"):
+    with pytest.raises(CheckpointError, match=r"target_modules in .* must hold a valid regular expression"):
         targets_of(tmp_path, target_modules=pattern)
 
 
@@ -131,7 +131,7 @@ def test_the_targets_are_those_of_peft(tmp_path, values, expected):
         ("init_lora_weights", 1),
     ],
 )
-def test_a_setting_that_we_do_not_have_is_refused_by_its_name(tmp_path, name, value):
+def test_an_unsupported_setting_is_refused_by_its_name(tmp_path, name, value):
     with pytest.raises(CheckpointError, match=rf"has {name} = .*merge_and_unload, then save_pretrained"):
         settings_of(tmp_path, **{name: value})
 
@@ -234,6 +234,6 @@ def test_random_adapters_compute_what_peft_does_or_are_refused_by_name(tmp_path,
         n_read += 1
         with torch.no_grad():
             difference = (ours(IDS) - expected).abs().max()
-        # float32, and corrections that are a hundred times as large as the weights: a wrong scale shows as 0.1
+        # float32, and updates that are a hundred times as large as the weights: a wrong scale shows as 0.1
         assert difference <= 1e-4 * max(1.0, expected.abs().max().item()), (values, difference)
     assert n_read >= n // 3

@@ -1,4 +1,4 @@
-"""peft's `adapter_config.json`: which modules it corrects, at which rank and scale, or what of it we do not have."""
+"""Read peft's `adapter_config.json`: the modules that an adapter changes, with rank and scale."""
 
 from __future__ import annotations
 
@@ -14,37 +14,40 @@ from scratchlm.core.errors import CheckpointError
 from scratchlm.core.json_table import read_json_table
 
 CLASSIFIER_HEADS = {"score", "classifier"}  # peft names both for every classifier
-_PATTERN_SECONDS = 1.0  # for one name; a pattern can take longer than the universe is old
-_MAX_PATTERN, _MAX_REPEATS = 1000, 1000  # characters, and the counts in braces multiplied: both take memory
+_PATTERN_SECONDS = 1.0  # time limit for one name; some patterns take exponential time
+_MAX_PATTERN, _MAX_REPEATS = (
+    1000,
+    1000,
+)  # characters, and the product of the counts in braces: both take memory
 _COUNT = regex.compile(r"\{(\d*),?(\d*)\}")
-_KNOWN_STARTS = (True, False, "gaussian", "eva", "orthogonal")  # others change the base's weights as well
+_KNOWN_STARTS = (True, False, "gaussian", "eva", "orthogonal")  # other ones change the base's weights too
 _READ = {
     "peft_type", "task_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules",
     "exclude_modules", "layers_to_transform", "layers_pattern", "lora_dropout", "use_rslora", "use_dora",
     "modules_to_save", "bias",
 }  # fmt: skip
-_WITHOUT_EFFECT = {  # on what a trained adapter computes; peft corrects fan_in_fan_out by the layer itself
+_WITHOUT_EFFECT = {  # on the output of a trained adapter; peft sets fan_in_fan_out according to the layer itself
     "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "peft_version", "fan_in_fan_out",
     "megatron_config", "megatron_core", "runtime_config", "qalora_group_size", "loftq_config", "eva_config",
     "corda_config", "lora_ga_config",
 }  # fmt: skip
 
 
-class PeftSettings:
-    """The settings of a LoRA adapter, matched against module names as peft does.
+class PeftConfig:
+    """The config of a LoRA adapter, matched against module names as peft does.
 
-    Raises: CheckpointError naming the setting that has a wrong type, that we do not have, or that matches nothing.
+    Raises: CheckpointError naming a setting of a wrong type, an unsupported one, or one that matches nothing.
     Source: peft's tuners_utils.check_target_module_exists and utils.other.get_pattern_key.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.where = folder / ADAPTER_CONFIG
-        self.table = read_json_table(self.where, error=CheckpointError)
+        self.path = folder / ADAPTER_CONFIG
+        self.table = read_json_table(self.path, error=CheckpointError)
         kind = self.table.get("peft_type", str)
         if kind != "LORA":
             raise CheckpointError(
-                f"{self.where} must be of a LoRA adapter, got {kind!r:.80}; merge the adapter with peft and open the "
-                "merged model."
+                f"{self.path} must describe a LoRA adapter, got {kind!r:.80}; merge the adapter with peft and open "
+                "the merged model."
             )
         self._refuse_others()
         self.is_classifier = self.table.get("task_type", str) == "SEQ_CLS"
@@ -53,58 +56,58 @@ class PeftSettings:
         self.saved = self.table.texts("modules_to_save")
         self.bias = self.table.get("bias", str, "none")
         if self.bias not in ("none", "all", "lora_only"):
-            raise self.unread("bias")
+            raise self._unsupported("bias")
         self.dropout = self.table.get("lora_dropout", float, 0.0)
         if not 0 <= self.dropout < 1:
             raise self.table.wrong("lora_dropout", "a number from 0 to below 1")
 
     def check_patterns(self, names: Collection[str]) -> None:
-        """Refuse a key of rank_pattern or alpha_pattern that matches none of the model's linear modules."""
+        """Refuse a key of rank_pattern or alpha_pattern that matches no linear module of the model."""
         for setting in ("rank_pattern", "alpha_pattern"):
             for key in self.table.get(setting, dict, {}):
                 if not any(self._key_matches(key, name, setting) for name in names):
                     raise CheckpointError(
-                        f"{self.where} has {setting} for {key!r:.120}, which matches no linear module of this model; "
-                        "remove the key, or take the model that the adapter was trained for."
+                        f"{self.path} has {setting} for {key!r:.120}, which matches no linear module of this model; "
+                        "remove the key, or use the model that the adapter was trained for."
                     )
 
     def targets(self, names: Iterable[str], *, usual: Collection[str], head: str) -> set[str]:
-        """Those of the modules that the adapter corrects.
+        """The modules among `names` that the adapter changes.
 
-        usual: what peft corrects where the settings do not say; `all-linear` is all but the `head`.
+        usual: peft's default for a config without target_modules; `all-linear` is every module but the `head`.
         """
         return {name for name in names if self._is_target(name, usual=usual, head=head)}
 
     def rank(self, name: str) -> int:
-        """The rank of a module's correction."""
+        """The rank of a module's update."""
         value = self._by_pattern("rank_pattern", name, self.table.get("r", int, 8))
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise CheckpointError(
-                f"{self.where} must hold ranks of at least 1, got {value!r:.80}; repair it."
+                f"ranks in {self.path} must be at least 1, got {value!r:.80}; correct the file."
             )
         return value
 
     def scale(self, name: str) -> float:
-        """What a module's correction is multiplied with."""
+        """The factor of a module's update."""
         value = self._by_pattern("alpha_pattern", name, self.table.get("lora_alpha", float, 8.0))
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not -1e30 < value < 1e30:
             raise CheckpointError(
-                f"{self.where} must hold numbers as lora_alpha and in alpha_pattern, got {value!r:.80}; repair it."
+                f"lora_alpha and alpha_pattern in {self.path} must be numbers, got {value!r:.80}; correct the file."
             )
         rank = self.rank(name)
         return float(value) / (math.sqrt(rank) if self.use_rslora else rank)
 
     def is_saved(self, name: str) -> bool:
-        """Does `modules_to_save` replace the module, or one around it? The ends of names decide, dots or not."""
+        """Does `modules_to_save` replace the module, or one around it? Names match by their ends, dots or not."""
         parts = name.split(".")
         around = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
         return any(module.endswith(saved) for module in around for saved in self.saved)
 
-    def unread(self, name: str) -> CheckpointError:
-        """The error for a setting that we do not have."""
+    def _unsupported(self, name: str) -> CheckpointError:
+        """The error for a setting that is not implemented here."""
         return CheckpointError(
-            f"{self.where} has {name} = {self.table.values.get(name)!r:.80}, which changes the results and is not read "
-            "here; merge the adapter with peft (merge_and_unload, then save_pretrained) and open the merged model."
+            f"{self.path} has {name} = {self.table.values.get(name)!r:.80}, which changes the results and is not "
+            "supported; merge the adapter with peft (merge_and_unload, then save_pretrained) and open the merged model."
         )
 
     def _refuse_others(self) -> None:
@@ -118,7 +121,7 @@ class PeftSettings:
         if any(start is known or (start == known and isinstance(start, str)) for known in _KNOWN_STARTS):
             refused.discard("init_lora_weights")
         for name in sorted(refused):
-            raise self.unread(name)
+            raise self._unsupported(name)
 
     def _is_target(self, name: str, *, usual: Collection[str], head: str) -> bool:
         excluded, targets = self._names("exclude_modules"), self._names("target_modules")
@@ -129,7 +132,7 @@ class PeftSettings:
         if isinstance(targets, str) and targets.lower() == "all-linear":
             return name != head
         if isinstance(targets, list) and name in targets:
-            return True  # a whole name is corrected in whichever layer it is
+            return True  # a full name matches in any layer
         is_chosen = self._matches(usual if targets is None else targets, name, "target_modules")
         return is_chosen and (isinstance(targets, str) or self._is_in_a_chosen_layer(name))
 
@@ -151,7 +154,7 @@ class PeftSettings:
         return value if isinstance(value, str) else None if value is None else self.table.texts(setting)
 
     def _matches(self, wanted: str | Collection[str], name: str, setting: str) -> bool:
-        """Is it one of the names, or the end of one? A single text is a pattern for the whole name."""
+        """Does the name equal or end in one of the names? A single string is a pattern for the whole name."""
         if isinstance(wanted, str):
             return self._search(f"(?:{wanted})\\Z", name, setting) is not None
         return any(name == one or name.endswith(f".{one}") for one in wanted)
@@ -165,7 +168,7 @@ class PeftSettings:
         return self._search(rf"(.*\.)?({key})$", name, setting) is not None
 
     def _search(self, pattern: str, name: str, setting: str) -> regex.Match[str] | None:
-        """Match from the name's beginning, in bounded time."""
+        """Match from the beginning of the name, in bounded time."""
         try:
             counts = [max(int(digits[:9] or 1) for digits in pair) for pair in _COUNT.findall(pattern)]
             if len(pattern) > _MAX_PATTERN or math.prod(max(1, count) for count in counts) > _MAX_REPEATS:
@@ -173,6 +176,6 @@ class PeftSettings:
             return regex.compile(pattern).match(name, timeout=_PATTERN_SECONDS)
         except (regex.error, RecursionError, TimeoutError, IndexError) as cause:
             raise CheckpointError(
-                f"{self.where} must hold a regular expression in {setting}, got {pattern!r:.160} "
-                f"({cause or 'too slow'}); repair it."
+                f"{setting} in {self.path} must hold a valid regular expression, got {pattern!r:.160} "
+                f"({cause or 'too slow'}); correct the file."
             ) from cause

@@ -1,4 +1,4 @@
-"""An adapter folder written anew, and proven: the base with the copy scores as the base with the original."""
+"""Copy an adapter folder into a new one (`convert --to peft`) and verify that both give the same logits."""
 
 from __future__ import annotations
 
@@ -14,14 +14,9 @@ from scratchlm.checkpoints.outside_logits import HUGGING_FACE, OutsideLogits, ou
 from scratchlm.checkpoints.store import ADAPTER_CONFIG, LoadedModel
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import check_replaceable, new_folder
-from scratchlm.finetuning.base_weights import save_base
-from scratchlm.finetuning.peft_adapter import (
-    ADAPTER_FILES,
-    export_peft,
-    import_peft,
-)
+from scratchlm.finetuning.peft import ADAPTER_FILES, export_peft, import_peft, write_base_fingerprint
+from scratchlm.finetuning.peft_config import CLASSIFIER_HEADS, PeftConfig
 from scratchlm.finetuning.peft_head import is_classifier
-from scratchlm.finetuning.peft_settings import CLASSIFIER_HEADS, PeftSettings
 
 
 def copy_adapter(
@@ -33,22 +28,20 @@ def copy_adapter(
     verify: bool = True,
     overwrite: bool = False,
 ) -> tuple[float | None, str | None]:
-    """Write `source`'s corrections as a folder of peft.
+    """Write the low-rank updates in `source` as a folder for peft.
 
-    Returns the largest difference between logits and whose were compared; None when not compared.
-    `load_base` gives the model they correct, each time anew; `base` is the name that goes into the copy.
-    Raises: CheckpointError when the target exists, is the source, cannot be written, or reads back as other
-        corrections, and for an adapter that is damaged or of another base.
+    Returns the largest difference between logits and the names of the programs compared; None without `verify`.
+    `load_base` loads a new instance of the base model at each call; `base` is its name in the copy.
+    Raises: CheckpointError when the target exists, is the source, cannot be written, or gives other logits, and for
+        an adapter that is damaged or belongs to another base.
     """
     source, target = Path(source), Path(target)
     _check_target(source, target, overwrite=overwrite)
-    settings = PeftSettings(source)
-    replaced = set(settings.saved) - (
-        CLASSIFIER_HEADS | {"ln_f", "norm"} if settings.is_classifier else set()
-    )
-    if replaced or settings.bias != "none":
+    config = PeftConfig(source)
+    replaced = set(config.saved) - (CLASSIFIER_HEADS | {"ln_f", "norm"} if config.is_classifier else set())
+    if replaced or config.bias != "none":
         raise CheckpointError(
-            f"{source} replaces {', '.join(sorted(replaced)) or 'biases'} as well, which a copy would lose; add it to "
+            f"{source} also replaces {', '.join(sorted(replaced)) or 'biases'}, which a copy would lose; add it to "
             "its model with --to native or --to hf instead."
         )
     model = load_base().model
@@ -57,7 +50,8 @@ def copy_adapter(
         export_peft(partial, model, base=base)
         loaded = load_base()
         again = loaded.model
-        save_base(partial, again, has_head=not is_classifier(model))  # a head's bias moved into the norm
+        # The export moved a classifier's head bias into its copy of the norm; the base's norm has none.
+        write_base_fingerprint(partial, again, has_head=not is_classifier(model))
         if not verify:
             return None, None
         ids, classes = prompts(model.config), n_classes(model)
@@ -67,9 +61,8 @@ def copy_adapter(
 
 
 def adapter_logits(base: LoadedModel, adapter: Path, ids: Tensor, *, n_classes: int | None) -> OutsideLogits:
-    """peft's own logits of an adapter on its base, which is written for transformers first if it is not theirs.
+    """peft's own logits of an adapter on its base, a plain model; it is exported for transformers if necessary.
 
-    base: without corrections.
     Shapes: as `outside_logits`.
     """
     if base.manifest.get("format") == HUGGING_FACE:
@@ -83,19 +76,20 @@ def adapter_logits(base: LoadedModel, adapter: Path, ids: Tensor, *, n_classes: 
 
 
 def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
-    if target.resolve() in (source.resolve(), *source.resolve().parents):
+    here, there = source.resolve(), target.resolve()
+    if there in (here, *here.parents):
         raise CheckpointError(
-            f"the target must not be the source or hold it, got {target}; choose another name."
+            f"the target must not be the source or contain it, got {target}; choose another name."
         )
-    if source.resolve() in target.resolve().parents:
+    if here in there.parents:
         raise CheckpointError(
-            f"the target must not lie in the source, got {target}; choose a place outside of it."
+            f"the target must not be inside the source, got {target}; choose another place."
         )
     if not target.exists():
         return
     if not overwrite:
         raise CheckpointError(
-            f"{target} should not exist yet, found something; choose another name, or replace it with --overwrite."
+            f"{target} exists already; choose another name, or replace it with --overwrite."
         )
     check_replaceable(
         target, ADAPTER_FILES, kind="adapter folder", marks=(ADAPTER_CONFIG,), error=CheckpointError

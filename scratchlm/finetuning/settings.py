@@ -1,0 +1,70 @@
+"""Settings that every kind of fine-tuning has: the training settings, LoRA, dropout and maximum length."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from scratchlm.core.config import check_at_least
+from scratchlm.core.errors import ConfigError
+from scratchlm.finetuning.dora import LinearWithDoRA
+from scratchlm.finetuning.lora import (
+    EVERY_LINEAR_IN_BLOCKS,
+    LinearWithLoRA,
+    Scaling,
+    replace_linear_with_lora,
+)
+from scratchlm.model.config import GPTConfig
+from scratchlm.model.gpt import GPTModel
+from scratchlm.training.config import TrainingConfig
+
+DEFAULT_RANK = 16
+LORA_LAYERS = {"lora": LinearWithLoRA, "dora": LinearWithDoRA}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuningSettings(TrainingConfig):
+    """How to fine-tune a model, whatever the task.
+
+    Raises: ConfigError naming a setting that is invalid or has no effect.
+    """
+
+    lora_rank: int | None = None  # rank of the low-rank updates beside the frozen base; None = no LoRA
+    lora_kind: Literal["lora", "dora"] = "lora"  # dora: also train the length of each weight row
+    lora_alpha: float | None = None  # strength of the update; None = the rank, a scale of 1
+    lora_scaling: Scaling = "alpha/rank"  # factor of the update; alpha: as the book does
+    lora_dropout: float = 0.0  # dropout on the update's input during training
+    lora_targets: tuple[str, ...] = EVERY_LINEAR_IN_BLOCKS  # names of the layers that get an update
+    max_length: int | None = None  # maximum tokens of prompt and answer; None = the model's context length
+    drop_rate: float | None = None  # dropout during fine-tuning; None = the base's
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_writes_no_samples()
+        check_at_least(1, lora_rank=self.lora_rank, max_length=self.max_length)
+        GPTConfig(drop_rate=self.drop_rate or 0.0)  # raises for an impossible rate
+        if self.lora_rank is None:
+            for field in dataclasses.fields(self):
+                if field.name.startswith("lora_") and getattr(self, field.name) != field.default:
+                    raise ConfigError(
+                        f"{field.name} has no effect without LoRA; set lora_rank too, 8 or 16 is usual."
+                    )
+
+    def add_lora(self, model: GPTModel) -> list[str]:
+        """Freeze the model and add trainable low-rank updates, in place; returns the names of the layers.
+
+        Without lora_rank the model stays as it is.
+        """
+        if self.lora_rank is None:
+            return []
+        model.requires_grad_(False)
+        return replace_linear_with_lora(
+            model,
+            self.lora_rank,
+            self.lora_rank if self.lora_alpha is None else self.lora_alpha,
+            scaling=self.lora_scaling,
+            dropout=self.lora_dropout,
+            targets=self.lora_targets,
+            layer_type=LORA_LAYERS[self.lora_kind],
+        )
