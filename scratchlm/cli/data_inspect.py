@@ -19,7 +19,7 @@ from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import write_text
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.data.audit.data_audit import MOST_COMPARED, inspect_data
+from scratchlm.data.audit.data_audit import MAX_COMPARED, inspect_data
 from scratchlm.data.row_files import RowSettings
 from scratchlm.reports.data_report_page import render_data_report
 from scratchlm.training.settings import resolve_texts
@@ -43,7 +43,7 @@ class DataInspect(Common):
     template: str = "alpaca"  # the prompts of instruction data, as `finetune instruct --template` has them
     rows: Annotated[RowSettings, tyro.conf.arg(name="")] = field(default_factory=RowSettings)
     document_separator: str = ""  # what stands between documents of plain text, e.g. <|endoftext|>
-    compare_at_most: int = MOST_COMPARED  # texts among which near-duplicates are looked for
+    compare_at_most: int = MAX_COMPARED  # maximum number of texts to search for near-duplicates
     show: int = 3  # instruction rows shown token by token
     html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None  # also write a page
 

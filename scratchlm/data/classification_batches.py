@@ -1,4 +1,4 @@
-"""Texts with labels: reading them from files, and as batches for a classifier."""
+"""Put texts with labels into batches for a classifier."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 class ClassificationExamples:
     """Token rows with class numbers, padded on the right to the longest row of a batch.
 
-    max_length cuts longer rows and keeps their first tokens (the book's way) or their last; is_truncated says
-    which, n_truncated how many. pad_to gives every batch the same width instead. hides_padding=False lets the
-    model take padding for text, as the book does: batches then have no mask. Texts whose class has the number
-    ignore_index carry no loss.
+    max_length cuts longer rows to their first tokens (as in the book) or their last; is_truncated marks these rows,
+    n_truncated counts them. pad_to gives every batch the same width. hides_padding=False gives batches without a
+    mask, so that the model reads padding as text, as in the book. Texts whose class number is ignore_index carry no
+    loss.
 
     Shapes: batch -> inputs (B, T), targets (B,) in range(C), attention_mask (B, T), True at real tokens, or None
     Raises: DataError for no rows, an empty row, or fewer than two classes, a label outside range(C);
@@ -66,7 +66,7 @@ class ClassificationExamples:
         self.ignore_index = ignore_index
         if pad_to is not None and pad_to < self.lengths.max():
             raise ConfigError(
-                f"pad_to must reach the longest text, got {pad_to} for {self.lengths.max()} tokens; raise it "
+                f"pad_to must be at least the longest text, got {pad_to} for {self.lengths.max()} tokens; raise it "
                 "or lower max_length."
             )
         if self.n_truncated:
@@ -89,9 +89,8 @@ class ClassificationExamples:
     ) -> ClassificationExamples:
         """Encode texts and number their labels.
 
-        classes gives the order of the classes, so that validation data uses training's (None: sorted by
-        name). pad_id None means end-of-text, as in the book, or 0; padding is masked, so it only has to be
-        some token.
+        classes: the order of the classes, so that validation uses training's; None sorts them by name.
+        pad_id: None means end-of-text, as in the book, or 0.
         Raises: DataError also for an empty text, or a label that is not among the classes.
         """
         names = tuple(sorted(set(labels)) if classes is None else classes)
@@ -123,11 +122,11 @@ class ClassificationExamples:
 
     @property
     def strata(self) -> NDArray[np.int64]:
-        """Each text's class: batches of similar length should still hold every class."""
+        """Each text's class, so that batches of similar length still hold every class."""
         return self._labels
 
     def batch(self, indices: Sequence[int] | NDArray[Any]) -> Batch:
-        """The texts of those numbers as one batch."""
+        """The texts with these numbers as one batch."""
         rows = [self._rows[index] for index in indices]
         inputs, is_real = pad_right(rows, value=self.pad_id, width=self.pad_to)  # (B, T)
         targets = torch.from_numpy(self._labels[np.asarray(indices)])  # (B,)
@@ -135,7 +134,7 @@ class ClassificationExamples:
         return Batch(inputs=inputs, targets=targets, attention_mask=is_real if self.hides_padding else None)
 
     def row(self, index: int) -> NDArray[np.int64]:
-        """The ids of one text as the model takes them: with its padding where that is not hidden."""
+        """The ids of one text as the model reads it, including padding that is not hidden."""
         row = self._rows[index]
         if self.hides_padding or self.pad_to is None:
             return row

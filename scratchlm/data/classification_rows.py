@@ -14,12 +14,12 @@ from scratchlm.core.files import check_characters
 from scratchlm.data.row_files import RowSettings, SourceRow, find_key, find_row_files, read_rows
 from scratchlm.data.tables import LABEL_NAMES, TEXT_NAMES
 
-_WHOLE = re.compile(r"(-?\d+)\.0+", re.ASCII)  # a whole number, as a table with gaps writes it
+_WHOLE = re.compile(r"(-?\d+)\.0+", re.ASCII)  # a whole number as pandas writes it in a column with gaps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelledText:
-    """A text and the name of the class it belongs to."""
+    """A text and the name of its class."""
 
     text: str
     label: str
@@ -28,10 +28,10 @@ class LabelledText:
 def read_labelled(
     paths: str | Path | Sequence[str | Path], settings: RowSettings | None = None
 ) -> list[LabelledText]:
-    """Every labelled text of one or more files, in order; of a folder or glob, the files with a known suffix.
+    """Read labelled texts from files, in order; from folders and globs, the files with a known suffix.
 
-    Whatever `read_rows` reads will do: tables with or without a header, JSON, JSON lines, Parquet, each also zipped,
-    and two collections as they are published, AG News and the archive of IMDb's reviews.
+    All forms of `read_rows` are read: tables with or without a header, JSON, JSON lines, Parquet, each also gzipped,
+    and AG News and IMDb's archive of reviews as published.
     Raises: DataError naming the file and row for a row without text or label, and for a file without rows.
     """
     paths = [paths] if isinstance(paths, (str, Path)) else paths
@@ -39,15 +39,15 @@ def read_labelled(
     for path in [file for name in paths for file in find_row_files(name)]:
         found = [labelled_text(row) for row in read_rows(path, settings)]
         if not found:
-            raise DataError(f"{path} must hold labelled texts, found none; check the file.")
+            raise DataError(f"{path} has no labelled texts; check the file.")
         texts += found
     if not texts:
-        raise DataError("labelled texts need at least one file, found no path at all; name one.")
+        raise DataError("labelled texts need at least one file, got none; name one.")
     return texts
 
 
 def labelled_text(row: SourceRow) -> LabelledText:
-    """The text and label of one row, under our names for them or others that are usual.
+    """The text and label of one row, under `text` and `label` or another usual name.
 
     Raises: DataError naming the row when one of them is missing, empty or ambiguous.
     """
@@ -62,9 +62,8 @@ def labelled_text(row: SourceRow) -> LabelledText:
 
 
 def label_name(value: Any) -> Any:
-    """A label as text: numbers without a needless `.0`, Booleans as True and False; what is no label stays as it is.
+    """A label as text: 1, 1.0 and "1" are one label, and so are true and "True"; other values are not changed.
 
-    So 1, 1.0 and "1" are one label, and so are true and "True".
     Example:
         >>> label_name(1.0), label_name("1.0"), label_name(True), label_name(None)
         ('1', '1', 'True', None)
@@ -73,15 +72,12 @@ def label_name(value: Any) -> Any:
         return None
     if isinstance(value, (bool, int, float)):
         value = str(value)
-    return (
-        (_WHOLE.sub(r"\1", value) if _WHOLE.fullmatch(value.strip()) else value)
-        if isinstance(value, str)
-        else value
-    )
+    is_whole = isinstance(value, str) and _WHOLE.fullmatch(value.strip())
+    return _WHOLE.sub(r"\1", value) if is_whole else value
 
 
 def _field(row: SourceRow, ours: Literal["text", "label"], names: Sequence[str]) -> Any:
-    """The value under our name, else under the one other name that the row has of the usual ones."""
+    """The value under our name, else under the only other usual name that the row has."""
     keys = [key for key in (find_key(row.value, name) for name in names) if key is not None]
     if not keys or (len(keys) > 1 and keys[0].strip().casefold() != ours):
         found = ", ".join(map(repr, keys or row.value)) or "no column"

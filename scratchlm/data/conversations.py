@@ -1,4 +1,4 @@
-"""Conversations of several turns: lists of messages, each with a role, as chat data sets write them."""
+"""Read conversations: lists of messages with roles, in the forms that chat data sets use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scratchlm.core.errors import DataError
 from scratchlm.core.files import check_characters
 from scratchlm.data.row_fields import RowFields, RowNotes
 
-ROLES = {  # what data sets call the speakers, in small letters -> what we call them
+ROLES = {  # a speaker's name in data sets, in lower case -> ours
     "system": "system",
     "developer": "system",
     "user": "user",
@@ -44,39 +44,39 @@ BETWEEN = "\n\n"  # messages of one speaker in a row
 
 
 class Exchange(NamedTuple):
-    """A request and what was answered to it."""
+    """A request and its answer."""
 
     request: str
     answer: str
 
 
 class Conversation(NamedTuple):
-    """The system prompt, "" for none, and the exchanges in order."""
+    """A system prompt ("" for none) and the exchanges in order."""
 
     system: str
     exchanges: tuple[Exchange, ...]
 
 
 class Turn(NamedTuple):
-    """One message: who speaks (system, user, assistant, call or tool) and the text."""
+    """One message: its role (system, user, assistant, call or tool) and its text."""
 
     role: str
     text: str
 
     @property
     def is_answer(self) -> bool:
-        """Does the model write this, rather than read it?"""
+        """Whether the model writes this message."""
         return self.role in ("assistant", "call")
 
 
 def read_turns(value: Any, *, where: str, notes: RowNotes, may_be_texts: bool = False) -> list[Turn]:
-    """The messages of a list, in any of the forms that data sets use.
+    """Read a list of messages in any of the usual forms.
 
-    Objects with role and content, ShareGPT's with from and value, Capybara's with input and output; pairs of request
-    and answer; with may_be_texts also plain texts, of which the user's is the first. The list may itself be written as
-    JSON text.
-    Raises: DataError naming `where` and the message's number for an unknown role, for content that is no text, such as
-        an image, and for half a surrogate pair.
+    A message is an object with role and content, ShareGPT's with from and value, Capybara's with input and output,
+    or a pair of request and answer; with may_be_texts also a plain text, where the user's comes first. The list
+    itself may be written as JSON text.
+    Raises: DataError naming `where` and the message's number for an unknown role, for content that is not text, such
+        as an image, and for half a surrogate pair.
     """
     if isinstance(value, str) and value.lstrip().startswith("["):
         with contextlib.suppress(ValueError, RecursionError):  # the error below shows the text
@@ -100,9 +100,9 @@ def read_turns(value: Any, *, where: str, notes: RowNotes, may_be_texts: bool = 
 def conversation_of(
     turns: Sequence[Turn], *, system: str = "", where: str, notes: RowNotes
 ) -> Conversation | None:
-    """Turns as exchanges of a request and an answer; None, with a note, when there is no such exchange.
+    """Group turns into exchanges of a request and an answer; None, with a note, when there is no exchange.
 
-    What of the turns does not fit is joined to its neighbour or left out, and counted in `notes`.
+    Turns that do not fit this form are joined to a neighbour or left out, and counted in `notes`.
     Example:
         >>> turns = [Turn("user", "Hi"), Turn("assistant", "Hello")]
         >>> conversation_of(turns, where="here", notes=RowNotes()).exchanges
@@ -121,16 +121,16 @@ def conversation_of(
         del sides[0]
     if len(sides) % 2 and len(sides) > 1:
         notes.add("the last request has no answer and is left out", where=where)
-    said = [_joined(group, where=where, notes=notes) for _, group in sides[: len(sides) // 2 * 2]]
-    if not any(text.strip() for text in said[::2]):
-        lack = "no request has text" if said else "no request has an answer"
+    texts_of_sides = [_joined(group, where=where, notes=notes) for _, group in sides[: len(sides) // 2 * 2]]
+    if not any(text.strip() for text in texts_of_sides[::2]):
+        lack = "no request has text" if texts_of_sides else "no request has an answer"
         notes.add(f"{lack}: the row is left out", where=where)
         return None
-    return Conversation(BETWEEN.join(texts), tuple(map(Exchange, said[::2], said[1::2])))
+    return Conversation(BETWEEN.join(texts), tuple(map(Exchange, texts_of_sides[::2], texts_of_sides[1::2])))
 
 
 def note_empty_texts(exchanges: Sequence[Exchange], *, where: str, notes: RowNotes) -> None:
-    """Say that a request or an answer is empty."""
+    """Note requests and answers that are empty."""
     for name, texts in (
         ("a request", [e.request for e in exchanges]),
         ("an answer", [e.answer for e in exchanges]),
@@ -140,14 +140,14 @@ def note_empty_texts(exchanges: Sequence[Exchange], *, where: str, notes: RowNot
 
 
 def answer_turns(row: RowFields, ours: str, *, notes: RowNotes) -> list[Turn]:
-    """The field that holds an answer, a text or a list of messages."""
+    """The answer in a field, which may be a text or a list of messages."""
     if row.holds_list(ours):
         return read_turns(row[ours], where=row.place(ours), notes=notes)
     return [Turn("assistant", row.text(ours, is_needed=True))]
 
 
 def _joined(group: Sequence[Turn], *, where: str, notes: RowNotes) -> str:
-    """The text of one side: all that is read, or all that is answered, before the other one speaks."""
+    """One text of consecutive turns that the model reads, or of those that it writes."""
     roles = [turn.role for turn in group]
     if any(role in ("call", "tool") for role in roles):
         notes.add("tools are used: their calls and results are read as text in tags", where=where)
@@ -165,7 +165,7 @@ def _joined(group: Sequence[Turn], *, where: str, notes: RowNotes) -> str:
 
 
 def _turns_of(message: Any, *, where: str, notes: RowNotes) -> Iterator[Turn]:
-    """One element of a list of messages."""
+    """The turns of one element of a list of messages."""
     if isinstance(message, list) and len(message) == 2 and all(isinstance(text, str) for text in message):
         message = dict(zip(PAIR_KEYS, message))
     fields = (
@@ -203,7 +203,7 @@ def _turns_of(message: Any, *, where: str, notes: RowNotes) -> Iterator[Turn]:
 
 
 def _text(content: Any, *, where: str) -> str:
-    """A message's text: itself, its parts a line each, or nothing for null."""
+    """A message's text; parts are joined by line ends, null is an empty text."""
     if content is None:
         return ""
     if isinstance(content, list):
@@ -221,23 +221,23 @@ def _part(part: Any, *, where: str) -> str:
     kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
     if kind not in TEXT_PARTS or not isinstance(part, Mapping):
         raise DataError(
-            f"{where} must be text, which is all that these models read, got {kind!r:.40}; remove the row."
+            f"{where} must be text, since these models read nothing else, got {kind!r:.40}; remove the row."
         )
     return _text(part.get("text"), where=where)
 
 
 def _calls(calls: Any) -> Iterator[str]:
-    """Each tool call as JSON of its name and arguments."""
+    """Write each tool call as JSON of its name and arguments."""
     for call in calls if isinstance(calls, list) else [calls]:
         function = call.get("function", call) if isinstance(call, Mapping) else call
         if isinstance(function, Mapping):
             arguments = function.get("arguments")
-            with contextlib.suppress(ValueError, RecursionError):  # OpenAI writes them as a text that is JSON
+            with contextlib.suppress(ValueError, RecursionError):  # OpenAI writes them as JSON text
                 arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
             function = {"name": function.get("name"), "arguments": arguments}
         yield json.dumps(function, ensure_ascii=False)
 
 
 def _tagged(tag: str, text: str) -> str:
-    """Text in the tags of Hermes and Qwen, unless it already stands in them."""
+    """Put a text into the tags that Hermes and Qwen use, unless it has them."""
     return text if text.lstrip().startswith(f"<{tag}>") else f"<{tag}>\n{text}\n</{tag}>"

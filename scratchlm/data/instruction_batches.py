@@ -1,4 +1,4 @@
-"""Instruction entries as batches: the model reads prompt and answer, and learns the answer and its end."""
+"""Put instruction entries into batches with loss on the answers."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Every token of a packed row is compared with all others of it, its neighbours' in vain: 4 layers of width 256 trained
-# on 2,800 tokens a CPU second in rows of 470, on 3,200 in rows of 240.
+# In a packed row, attention scores between different entries are computed and then masked: 4 layers of width 256
+# trained on 2,800 tokens per CPU second in rows of 470 tokens, on 3,200 in rows of 240.
 PACKED_ROW_TOKENS = 256
 
 
 class InstructionExamples:
-    """Prompt, answer and its end as token rows; each target is the token after its input.
+    """Prompt, answer and end-of-answer as token rows; each target is the token after its input.
 
-    Loss falls on every answer and the token that ends it (the template's mark or end-of-text); padding carries none.
-    last_turn_only=True puts it on the last answer of a conversation only. mask_instruction=False puts it on the
-    prompts too, as the book does outside its exercise 7.2; the rest is the same. max_length cuts longer rows at their
-    end (n_truncated counts them); an entry that has no target left is left out (n_left_out counts them). A special
-    token's string in an entry never becomes its id.
+    Answers and the token that ends them (the template's mark or end-of-text) carry loss; padding carries none.
+    last_turn_only=True: only the last answer of a conversation carries loss. mask_instruction=False: prompts carry
+    loss too, as in the book outside its exercise 7.2. max_length cuts longer rows at their end (n_truncated counts
+    them); entries without a remaining target are left out (n_left_out counts them). A special token's string in an
+    entry never becomes its id.
 
-    packing=True puts the entries of a batch one after the other into rows of 256 tokens, or three times the longest's,
-    and max_length at most; the mask of whole numbers keeps them apart, so each is read as if alone.
+    packing=True joins the entries of a batch into rows of 256 tokens, or three times the longest entry, up to
+    max_length; the attention mask keeps them apart, so each is computed as if alone.
 
     Shapes: batch -> inputs (B, T), targets (B, T), attention_mask (B, T), True at real tokens; packed: rows of
-        several entries, and in the mask the number of the entry within its row, 0 at padding
-    Raises: ConfigError for a tokenizer without end-of-text or a max_length below 1; DataError for no entries,
-        or when all of them are left out.
+        several entries, and the mask holds the number of the entry within its row, 0 at padding
+    Raises: ConfigError for a tokenizer without end-of-text or a max_length below 1; DataError for no entries, or
+        when all are left out.
     Source: the book's InstructionDataset and custom_collate_fn, chapter 7.
     """
 
@@ -96,12 +96,8 @@ class InstructionExamples:
                 f"{max_length} tokens alone; raise max_length or use a shorter template."
             )
         if self.n_left_out:
-            logger.warning(
-                "left out %d of %d entries whose prompt alone fills max_length %s",
-                self.n_left_out,
-                n_entries,
-                max_length,
-            )
+            message = "left out %d of %d entries whose prompt alone fills max_length %s"
+            logger.warning(message, self.n_left_out, n_entries, max_length)
         if self.n_truncated:
             logger.info("cut %d of %d entries to %s tokens", self.n_truncated, n_entries, max_length)
 
@@ -109,7 +105,7 @@ class InstructionExamples:
         return len(self._inputs)
 
     def batch(self, indices: Sequence[int] | NDArray[Any]) -> Batch:
-        """The entries of those numbers as one batch, filled up on the right to the longest row."""
+        """The entries with these numbers as one batch, padded on the right to the longest row."""
         rows = self._rows(indices)
         if self.packing:
             inputs, mask = pack([[self._inputs[i] for i in row] for row in rows], value=self.pad_id)
@@ -120,7 +116,7 @@ class InstructionExamples:
         return Batch(inputs=inputs, targets=targets, attention_mask=mask)
 
     def padding_share(self, batches: Iterable[Sequence[int] | NDArray[Any]]) -> float:
-        """Which share of all positions in these batches is padding, from 0 to 1; no batch is built for it."""
+        """The share of padding among all positions of these batches, from 0 to 1."""
         n_real = n_positions = 0
         for indices in batches:
             row_lengths = [int(self.lengths[row].sum()) for row in self._rows(indices)]
@@ -129,7 +125,7 @@ class InstructionExamples:
         return 1 - n_real / n_positions
 
     def _rows(self, indices: Sequence[int] | NDArray[Any]) -> list[list[int]]:
-        """Which entries share a row."""
+        """Numbers of the entries in each row."""
         numbers = [int(i) for i in indices]
         if not self.packing:
             return [[i] for i in numbers]
@@ -140,11 +136,11 @@ class InstructionExamples:
 def _row(
     exchanges: Sequence[tuple[list[int], list[int]]], *, mask_instruction: bool, last_turn_only: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """All ids of an entry, and which of them are to be learnt."""
+    """All ids of an entry, and which of them carry loss."""
     ids: list[int] = []
     carries_loss: list[bool] = []
     for number, (prompt, answer) in enumerate(exchanges, start=1):
-        is_learnt = number == len(exchanges) or not last_turn_only
+        is_trained = number == len(exchanges) or not last_turn_only
         ids += [*prompt, *answer]
-        carries_loss += [is_learnt and not mask_instruction] * len(prompt) + [is_learnt] * len(answer)
+        carries_loss += [is_trained and not mask_instruction] * len(prompt) + [is_trained] * len(answer)
     return np.array(ids, dtype=np.int64), np.array(carries_loss)

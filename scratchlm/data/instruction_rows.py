@@ -1,4 +1,4 @@
-"""Instruction data: reading Alpaca files, and who trains and who tests."""
+"""Read instruction data: Alpaca files, chat data sets and others."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from scratchlm.data.row_files import RowSettings, read_rows
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Instruction:
-    """A task in words, perhaps an input to it, and the answer wanted; `skill` names its kind where known.
+    """A task, optional input, and the expected answer; `skill` names the kind of task where known.
 
-    In a conversation of several turns it is the last exchange; `history` holds those before it.
+    For a conversation of several turns these are the last exchange, and `history` holds the earlier ones.
     """
 
     instruction: str
     input: str
     output: str
     skill: str = ""
-    system: str = ""  # what the assistant is told about itself; "" = nothing
+    system: str = ""  # the system prompt; "" for none
     history: tuple[Exchange, ...] = ()
 
     @property
     def n_exchanges(self) -> int:
-        """Requests with their answers, the last one included."""
+        """The number of requests with their answers, including the last."""
         return len(self.history) + 1
 
     @property
     def key(self) -> list[object]:
-        """All of its texts, for hashes: an entry of one exchange has three, as it always had."""
+        """All texts of the entry, for hashes; system prompt and history are added only where there are any."""
         more = [self.system, [list(exchange) for exchange in self.history]]
         return [self.instruction, self.input, self.output, *(more if self.system or self.history else [])]
 
@@ -48,31 +48,30 @@ class Instruction:
 def read_instructions(
     path: str | Path, settings: RowSettings | None = None, *, notes: RowNotes | None = None
 ) -> list[Instruction]:
-    """The entries of a file of instructions, in any form that `read_rows` reads.
+    """Read the entries of an instruction file, in any form of `read_rows`; `instruction_of` describes the rows.
 
-    `instruction_of` says what a row may look like. `notes` collects what was not taken as it stands; without it, that
-    is logged.
-    Raises: DataError naming the file and the row's number (its line in JSONL), both from 1, for a row of another
-        form; and for a file without an entry that can be trained on.
+    notes: collects what was dropped or converted; without it, that is logged.
+    Raises: DataError naming the file and the row (its line in JSONL), from 1, for a row of another form; and for a
+        file without a usable entry.
     """
     path = Path(path)
-    told = RowNotes() if notes is None else notes
+    collected = RowNotes() if notes is None else notes
     rows = list(read_rows(path, settings))
-    found = (instruction_of(value, where=where, notes=told) for value, where in rows)
+    found = (instruction_of(value, where=where, notes=collected) for value, where in rows)
     entries = [entry for entry in found if entry is not None]
     if not entries:
-        raise DataError(told.nothing_left(path, n_rows=len(rows), kind="instruction entries"))
+        raise DataError(collected.nothing_left(path, n_rows=len(rows), kind="instruction entries"))
     if notes is None:
-        told.log()
+        collected.log()
     return entries
 
 
 def instruction_of(value: Any, *, where: str, notes: RowNotes) -> Instruction | None:
-    """One row of a file as an entry; None, with a note, when it holds no request with an answer.
+    """Convert one row of a file to an entry; None, with a note, when it has no request with an answer.
 
-    A row holds a request and an answer, as texts or as lists of messages, and perhaps an input, a system prompt,
-    earlier turns (`history`) and a skill; or it holds a list of messages. Each field may have any of its names in
-    `row_fields.NAMES`. An answer may be empty: the right one is to say nothing.
+    A row has a request and an answer, as texts or lists of messages, and optionally an input, a system prompt,
+    earlier turns (`history`) and a skill; or it has one list of messages. Each field may have any of its names in
+    `row_fields.NAMES`. An answer may be empty.
     Raises: DataError naming `where` for a row of another form.
     """
     row = RowFields(value, where=where, needs="instruction and output, or a list of messages")

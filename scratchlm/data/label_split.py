@@ -1,7 +1,7 @@
-"""Labelled texts into training, validation and test: whole groups only, and classes of equal size on demand.
+"""Split labelled texts into training, validation and test, keeping near-duplicates together.
 
-Every decision is a hash of the text and a seed. It does not change with the Python version, with the order of
-the rows, or with rows that are added later.
+Every decision is a hash of the text and a seed, so it does not change with the Python version, the order of the rows,
+or rows that are added later. `book_split` is the book's own split, which does not look at duplicates.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelSplit:
-    """Which rows train, validate and test, and how many do neither, by the reason."""
+    """Row numbers for training, validation and test, and how many rows are left out, by reason."""
 
     train: Indices
     val: Indices
@@ -43,10 +43,10 @@ def leak_free_split(
     seed: int = 123,
     is_balanced: bool = False,
 ) -> LabelSplit:
-    """Whole groups to each side; of a group that validates or tests, its first text only.
+    """Send whole groups to each side; of a group for validation or test, keep only the first text.
 
-    So a test figure is over texts that differ from each other and from all that was trained on. is_balanced keeps as
-    many validation and test texts of each class as the smallest has. Rows that are left out are counted.
+    So the test texts differ from each other and from all training texts. is_balanced keeps as many validation and
+    test texts of each class as the smallest class has. Rows that are left out are counted.
     Raises: DataError when a side lacks a class.
     """
     whole = split_by_group(groups, labels, fractions=fractions, seed=seed)
@@ -63,7 +63,7 @@ def leak_free_split(
 
 
 def describe_split(split: LabelSplit) -> str:
-    """Where every row goes, in words."""
+    """Describe the sizes of the parts, and the rows left out, in words."""
     reasons = [f"{n:,} for {reason}" for reason, n in split.left_out.items() if n]
     n_left_out = sum(split.left_out.values())
     why = f" ({', '.join(reasons)})" if reasons else ""
@@ -72,7 +72,7 @@ def describe_split(split: LabelSplit) -> str:
 
 
 def split_figures(split: LabelSplit) -> dict[str, Any]:
-    """The same as plain values: the sizes, how many rows are left out by the reason, and the words."""
+    """The sizes of the parts, the number of rows left out by reason, and the description, for `--json`."""
     sizes = {f"{name}_n": len(getattr(split, name)) for name in ("train", "val", "test")}
     return {**sizes, "left_out": dict(split.left_out), "split": describe_split(split)}
 
@@ -105,9 +105,9 @@ def split_by_group(
 ) -> LabelSplit:
     """Send every group whole to one part, chosen by a hash of its name and the seed.
 
-    The parts' sizes are near their fractions, not equal to them: that is the price for groups that stay where
-    they are when rows are added. Where chance leaves a part without a class, the class's group that came nearest to
-    that part goes there. `groups` are names as `group_near_duplicates` gives them.
+    The parts' sizes are near their fractions, not equal to them, so that groups stay in their part when rows are
+    added. If a part has no group of a class, the class's group nearest to that part moves there. `groups` are the
+    names from `group_near_duplicates`.
     Raises: ConfigError for fractions that are not positive or do not add up to 1; DataError when a class has too
         few groups for three parts.
     """
@@ -125,9 +125,9 @@ def split_by_group(
 def _parts_of_groups(
     groups: Sequence[str], labels: Sequence[str], fractions: tuple[float, float, float], seed: int
 ) -> dict[str, int]:
-    """0, 1 or 2 for each group: by its place, or by need."""
+    """0, 1 or 2 for each group: by its hash, or moved to a part that lacks its class."""
     bounds = (0.0, fractions[0], fractions[0] + fractions[1], 1.0)
-    place_of = {group: _place(group, seed) for group in set(groups)}
+    place_of = {group: hash_place(group, seed) for group in set(groups)}
     part_of = {
         group: min(2, sum(place >= bound for bound in bounds[1:3])) for group, place in place_of.items()
     }
@@ -154,10 +154,10 @@ def balance(
     seed: int = 123,
     keys: Sequence[str] | None = None,
 ) -> Indices:
-    """As many rows of each class as the smallest has among `indices`, in their order.
+    """Keep as many rows of each class as the smallest has among `indices`, in their order.
 
-    Which rows of a larger class stay is decided by a hash of their key (the text, best) and the seed; without
-    keys their number stands in, and then adding rows may change the choice.
+    A hash of the key (best: the text) and the seed decides which rows of a larger class stay; without keys the row
+    number is hashed, and then adding rows may change the choice.
     Raises: DataError when a class has no row among the indices.
     """
     indices = np.asarray(indices, dtype=np.int64)
@@ -169,7 +169,7 @@ def balance(
             "give more data."
         )
     n_each = min(counts.values())
-    by_hash = sorted(indices, key=lambda i: (_place(keys[i] if keys is not None else str(i), seed), i))
+    by_hash = sorted(indices, key=lambda i: (hash_place(keys[i] if keys is not None else str(i), seed), i))
     taken: Counter[str] = Counter()
     kept = []
     for i in by_hash:
@@ -181,7 +181,7 @@ def balance(
 
 
 def repeat_to_balance(labels: Sequence[str], indices: Sequence[int] | Indices) -> Indices:
-    """The rows, those of smaller classes repeated in turn until every class has as many as the largest.
+    """Repeat the rows of smaller classes in turn until every class has as many rows as the largest.
 
     Raises: DataError for no rows.
     """
@@ -205,7 +205,7 @@ def share_of(
     seed: int = 123,
     keys: Sequence[str],
 ) -> Indices:
-    """A share of each class's rows, at least one of each: a smaller share's rows are among a larger one's.
+    """Choose a share of each class's rows, at least one; the rows of a smaller share are among those of a larger.
 
     Raises: ConfigError for a share outside (0, 1].
     """
@@ -214,13 +214,15 @@ def share_of(
     indices = np.asarray(indices, dtype=np.int64)
     kept = []
     for label in class_counts(labels, indices):
-        rows = sorted((i for i in indices if labels[i] == label), key=lambda i: (_place(keys[i], seed), i))
+        rows = sorted(
+            (i for i in indices if labels[i] == label), key=lambda i: (hash_place(keys[i], seed), i)
+        )
         kept += rows[: max(1, round(share * len(rows)))]
     return np.array(sorted(kept), dtype=np.int64)
 
 
 def split_fingerprint(texts: Sequence[str], labels: Sequence[str], split: LabelSplit) -> str:
-    """Which labelled texts stand where, in any order of the rows: equal fingerprints mean the same split."""
+    """Hash which labelled texts are in which part, whatever the order of the rows."""
     lines = sorted(
         f"{name}\t{labels[i]}\t{texts[i]}"
         for name, rows in (("train", split.train), ("val", split.val), ("test", split.test))
@@ -230,13 +232,13 @@ def split_fingerprint(texts: Sequence[str], labels: Sequence[str], split: LabelS
 
 
 def class_counts(labels: Sequence[str], indices: Sequence[int] | Indices | None = None) -> dict[str, int]:
-    """How many rows each class has, the classes in alphabetical order."""
+    """The number of rows of each class, in alphabetical order."""
     chosen: Any = range(len(labels)) if indices is None else indices
     return dict(sorted(Counter(labels[i] for i in chosen).items()))
 
 
 def check_fractions(fractions: tuple[float, float, float]) -> None:
-    """Refuse fractions that are no split.
+    """Check the fractions of a split.
 
     Raises: ConfigError unless there are three, all positive, that add up to 1.
     """
@@ -247,25 +249,24 @@ def check_fractions(fractions: tuple[float, float, float]) -> None:
         )
 
 
-def _place(key: str, seed: int) -> float:
-    """A number in [0, 1) that depends on nothing but key and seed."""
-    digest = hashlib.sha256(f"{seed} {key}".encode("utf-8", "surrogatepass")).digest()
+def hash_place(key: str, seed: int) -> float:
+    """A number in [0, 1) that depends only on key and seed."""
+    return share_of_digest(hashlib.sha256(f"{seed} {key}".encode("utf-8", "surrogatepass")).digest())
+
+
+def share_of_digest(digest: bytes) -> float:
+    """The first 53 bits of a digest as a number in [0, 1)."""
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
-
-
-SMS_SPAM_ASSET = "sms_spam_collection/SMSSpamCollection"
-SMS_SPAM_ROWS = 5574  # 4,827 ham and 747 spam, quoting off; UCI data set 228
-SMS_SPAM_CLASSES = ("ham", "spam")
 
 
 def book_split(
     labels: Sequence[str], *, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2), seed: int = 123
 ) -> LabelSplit:
-    """Balance the classes, shuffle the rows and cut them in three, without a look at duplicates.
+    """Balance the classes, shuffle the rows and cut them in three, ignoring duplicates.
 
-    The sizes are the book's (1,494 SMS rows give 1,045, 149 and 300); the rows are not, since pandas drew its
-    own.
-    Raises: ConfigError for fractions that are no split.
+    Copies of a message can be on both sides, so this is only for comparison with the book's accuracies. The sizes
+    are the book's (1,494 SMS rows give 1,045, 149 and 300); the rows are not, since the book draws them with pandas.
+    Raises: ConfigError as `check_fractions` does.
     Source: the book's create_balanced_dataset and random_split, chapter 6.
     """
     check_fractions(fractions)

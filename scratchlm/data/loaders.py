@@ -1,7 +1,7 @@
-"""Which examples come together in a batch, and in which order: a pure function of seed and epoch.
+"""Put examples into batches, in an order that is a pure function of seed and epoch.
 
-Nothing here keeps a generator's state. Batch 17 of epoch 3 is the same whether the sixteen before it were
-built or not, so a run that resumes needs to remember two whole numbers.
+No generator state is kept: batch 17 of epoch 3 is the same whether the earlier batches were built or not, so a run
+resumes from two numbers.
 """
 
 from __future__ import annotations
@@ -16,48 +16,51 @@ from numpy.typing import NDArray
 from scratchlm.core.batch import Batch
 from scratchlm.core.errors import ConfigError, DataError
 
-BATCHES_PER_POOL = 50  # bucketing sorts this many batches' examples at a time: enough alike, still well mixed
+BATCHES_PER_POOL = 50  # bucketing sorts the examples of this many batches: similar lengths, still well mixed
 
 
 class Examples(Protocol):
-    """Something that can be put into batches; an attribute `lengths` (tokens of each) allows bucketing.
+    """Examples that can be put into batches.
 
-    An attribute `strata` (a class number of each) keeps classes mixed while bucketing.
+    An attribute `lengths` (tokens of each) allows bucketing; `strata` (a class number of each) then keeps classes
+    mixed.
     """
 
     def __len__(self) -> int: ...
 
     def batch(self, indices: Sequence[int] | NDArray[Any]) -> Batch:
-        """The examples of those numbers as one batch."""
+        """The examples with these numbers as one batch."""
         ...
 
 
 def sample_order(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The numbers 0..n-1 in an order that looks random and depends on nothing but n, seed and epoch.
+    """The numbers 0..n-1 in a pseudo-random order that depends only on n, seed and epoch.
 
-    Each number gets a 64-bit key and the keys are sorted. The key is a hash of (seed, epoch, number), so no
-    library's generator can change it; the hash is one-to-one, so keys never tie.
+    Each number gets a 64-bit key, a hash of (seed, epoch, number), and the keys are sorted; no library's generator
+    can change the order. The hash is one-to-one, so no two keys are equal.
+    Units: 16 bytes of memory per number while sorting, 8 for the result.
     Source: the key's mixing steps are those of SplitMix64 (Steele, Lea, Flood 2014, figure 16).
     Example:
         >>> sample_order(8, seed=0, epoch=0).tolist()
         [2, 1, 5, 0, 3, 4, 6, 7]
     """
     digest = hashlib.sha256(f"scratchlm order {seed} {epoch}".encode()).digest()
-    keys = np.arange(n, dtype=np.uint64)
-    keys = keys * np.uint64(0x9E3779B97F4A7C15) + np.uint64(int.from_bytes(digest[:8], "big"))
-    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.argsort(keys ^ (keys >> np.uint64(31)), kind="stable").astype(np.int64)
+    keys = np.arange(n, dtype=np.uint64)  # changed in place: there may be many millions
+    keys *= np.uint64(0x9E3779B97F4A7C15)
+    keys += np.uint64(int.from_bytes(digest[:8], "big"))
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        keys ^= keys >> np.uint64(shift)
+        keys *= np.uint64(factor)
+    return np.argsort(keys).astype(np.int64, copy=False)
 
 
 class BatchLoader:
     """Batches of examples, epoch after epoch.
 
-    shuffle gives each epoch its own order; without it the order is that of the examples. drop_last leaves out
-    a last batch that is not full. bucket_by_length puts examples of similar length together, so that little
-    of a batch is padding; with shuffle the batches themselves come in a random order. Examples with `strata` (a class
-    number each) keep their mixture: every batch has about the share of each class that the whole has, though one
-    class may be longer than another.
+    shuffle gives each epoch its own order; without it the examples keep theirs. drop_last leaves out a last batch
+    that is not full. bucket_by_length puts examples of similar length together, so that batches have little padding;
+    with shuffle the order of the batches is random. With `strata` (a class number each), every batch has about the
+    same share of each class, even if one class has longer examples than another.
 
     Raises: ConfigError for a batch_size below 1 or bucketing examples without lengths; DataError when there
         is not one batch.
@@ -105,23 +108,27 @@ class BatchLoader:
         return self.epoch(0)
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch from number `start` on; the earlier ones are never built.
+        """The batches of one epoch from number `start` on; earlier ones are not built.
 
         Raises: ConfigError when start lies outside the epoch.
         """
         if not 0 <= start <= len(self):
             raise ConfigError(f"start must lie in 0..{len(self)}, the batches of an epoch, got {start}.")
-        return (self.examples.batch(indices) for indices in self.indices(number)[start:])
+        if self.bucket_by_length:
+            return (self.examples.batch(indices) for indices in self.indices(number)[start:])
+        order, size = self._order(number), self.batch_size
+        first_places = range(start * size, len(order), size)  # no list: an epoch may have millions of batches
+        return (self.examples.batch(order[first : first + size]) for first in first_places)
 
     def indices(self, number: int) -> list[NDArray[np.int64]]:
-        """Which examples make up each batch of an epoch, in order."""
+        """Numbers of the examples in each batch of an epoch, in order."""
+        order = self._order(number)
+        return self._bucketed(order, number) if self.bucket_by_length else _in_rows(order, self.batch_size)
+
+    def _order(self, number: int) -> NDArray[np.int64]:
         n = len(self.examples)
         order = sample_order(n, seed=self.seed, epoch=number) if self.shuffle else np.arange(n)
-        if self.drop_last:
-            order = order[: n - n % self.batch_size]
-        if self.bucket_by_length:
-            return self._bucketed(order, number)
-        return _in_rows(order, self.batch_size)
+        return order[: n - n % self.batch_size] if self.drop_last else order
 
     def _strata(self, pool: NDArray[np.int64]) -> NDArray[Any]:
         strata = getattr(self.examples, "strata", None)
@@ -141,7 +148,7 @@ class BatchLoader:
 
 
 def _by_length(lengths: NDArray[Any], strata: NDArray[Any]) -> NDArray[np.int64]:
-    """Positions from short to long, each stratum at its own pace: all reach their longest at the end."""
+    """Positions from short to long, by rank within the stratum: all strata reach their longest at the end."""
     place = np.empty(len(lengths))  # rank within the stratum, as a share of it
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)

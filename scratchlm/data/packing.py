@@ -15,7 +15,7 @@ from scratchlm.core.errors import DataError
 
 
 def pad_right(rows: Sequence[NDArray[Any]], *, value: int, width: int | None = None) -> tuple[Tensor, Tensor]:
-    """Fill every row up to the longest, or up to `width`, and say which places are real.
+    """Fill every row up to the longest, or up to `width`, and mark the real positions.
 
     Shapes: rows of lengths t_1..t_B -> padded (B, T) of whole numbers, is_real (B, T) of booleans
     Example:
@@ -30,17 +30,17 @@ def pad_right(rows: Sequence[NDArray[Any]], *, value: int, width: int | None = N
     return torch.from_numpy(padded), torch.from_numpy(is_real)
 
 
-MOST_TRIES = 64  # numbers of rows that are tried one by one, before steps grow
-MOST_PLACED = 1_000_000  # texts in all these tries
+MAX_TRIES = 64  # numbers of rows to try one by one, before the step grows
+MAX_PLACED = 1_000_000  # texts placed in all these tries
 
 
 def pack_rows(lengths: Sequence[int] | NDArray[Any], *, capacity: int) -> list[list[int]]:
-    """Which texts share a row of at most `capacity` tokens: few rows, about equally full.
+    """Choose which texts share a row of at most `capacity` tokens: few rows, about equally full.
 
-    First-fit-decreasing says how few rows do: longest first, each into the first row that has room. The texts are
-    then dealt out over as many rows, longest first, each to the emptiest, so that all rows end at about the same place;
-    where they do not fit so, over a few more. The number of rows with the least padding wins. Nothing but the lengths
-    decides.
+    First-fit-decreasing (longest first, each into the first row with room) finds how few rows are needed. The texts
+    are then distributed over that many rows, longest first, each into the emptiest, so that all rows have about the
+    same length; if they do not fit, over a few more. The number of rows with the least padding wins. The result
+    depends only on the lengths.
 
     Units: tokens.
     Raises: DataError for a text longer than the capacity.
@@ -52,29 +52,28 @@ def pack_rows(lengths: Sequence[int] | NDArray[Any], *, capacity: int) -> list[l
     longest_first = sorted(range(len(lengths)), key=lambda i: (-int(lengths[i]), i))
     if longest_first and lengths[longest_first[0]] > capacity:
         raise DataError(
-            f"a packed row takes texts of at most {capacity} tokens, found one of {lengths[longest_first[0]]}; cut it."
+            f"a packed row takes texts of at most {capacity} tokens, got one of {lengths[longest_first[0]]}; cut it."
         )
-    sizes = [int(length) for length in lengths]
     sizes = [int(length) for length in lengths]
     rows, used = _first_fit(longest_first, sizes, capacity)
     n_fewest, n_positions = len(rows), len(rows) * max(used, default=0)
     n_rows, step = max(1, n_fewest), 1
-    n_tries = min(MOST_TRIES, max(8, MOST_PLACED // max(1, len(sizes))))
+    n_tries = min(MAX_TRIES, max(8, MAX_PLACED // max(1, len(sizes))))
     while n_rows <= min(2 * n_fewest, len(sizes)) and n_rows * sizes[longest_first[0]] < n_positions:
         even, used = _emptiest_first(longest_first, sizes, n_rows)
         if max(used) <= capacity and n_rows * max(used) < n_positions:
             rows, n_positions = even, n_rows * max(used)
         n_tries -= 1
-        step = step if n_tries > 0 else 2 * step  # of very many numbers of rows only some are tried
+        step = step if n_tries > 0 else 2 * step  # with very many possible numbers, only some are tried
         n_rows += step
     return sorted(sorted(row) for row in rows)
 
 
 def pack(rows: Sequence[Sequence[NDArray[Any]]], *, value: int) -> tuple[Tensor, Tensor]:
-    """The texts of each row one after the other, and which text every token belongs to.
+    """Join the texts of each row, and number the text that every token belongs to.
 
-    Shapes: R lists of texts -> ids (R, T), filled up with `value`; number of the text (R, T), from 1 in each row, 0
-        at padding: the mask of whole numbers that keeps texts apart in the model.
+    Shapes: R lists of texts -> ids (R, T), padded with `value`; number of the text (R, T), from 1 in each row, 0 at
+        padding: the attention mask that keeps texts apart in the model.
     Example:
         >>> pack([[np.array([5, 6]), np.array([7])], [np.array([8])]], value=0)[1].tolist()
         [[1, 1, 2], [1, 0, 0]]
@@ -88,9 +87,9 @@ def pack(rows: Sequence[Sequence[NDArray[Any]]], *, value: int) -> tuple[Tensor,
 def _first_fit(
     order: Sequence[int], sizes: Sequence[int], capacity: int
 ) -> tuple[list[list[int]], list[int]]:
-    """Each text into the first row that has room; a tree of the most room in every stretch of rows finds it."""
+    """Put each text into the first row with room, found by a tree of the maximum room in each range of rows."""
     n_leaves = 1 << max(0, len(order) - 1).bit_length()
-    room = [capacity] * (2 * n_leaves)  # leaves are rows; a node has the larger of its two children's
+    room = [capacity] * (2 * n_leaves)  # leaves are rows; a node has the maximum of its two children
     rows: list[list[int]] = []
     for i in order:
         node = 1

@@ -1,4 +1,4 @@
-"""Pairs of answers as batches: the model reads the request with either answer, and is asked how likely each is."""
+"""Put preference pairs into batches: the request with the chosen answer, and with the rejected one."""
 
 from __future__ import annotations
 
@@ -26,21 +26,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreferenceBatch(Batch):
-    """Some pairs for one forward pass: P chosen answers, then the P rejected ones in the same order.
+    """P pairs for one forward pass: the chosen answers, then the rejected ones in the same order.
 
-    The loss is one of pairs, so n_targets counts pairs.
-
-    Shapes: inputs, targets, attention_mask (2 P, T), targets IGNORE_INDEX outside the answers;
-        reference (2 P, T): what the reference thought of each target, 0 where there is none; None when
-        nobody asked it.
-    Units: the reference's log-probabilities in nats.
+    Shapes: inputs, targets, attention_mask (2 P, T), targets IGNORE_INDEX outside the answers; reference (2 P, T):
+        the reference model's log-probability of each target, 0 where there is none; None when it was not computed.
+    Units: reference in nats; n_targets in pairs, since the loss is a mean over pairs.
     """
 
     reference: Tensor | None = None
 
     @property
     def n_targets(self) -> int:
-        """How many pairs carry loss: all of them."""
+        """The number of pairs."""
         return len(self.inputs) // 2
 
     def to(self, device: torch.device | str) -> PreferenceBatch:
@@ -55,7 +52,7 @@ class PreferenceBatch(Batch):
 
 
 class _Row(NamedTuple):
-    """One answer behind its request: token ids, and for each the token after it where that is of the answer."""
+    """Request and answer: token ids, and for each the next token where that belongs to the answer."""
 
     inputs: NDArray[np.int64]
     targets: NDArray[np.int64]
@@ -66,11 +63,10 @@ class _Row(NamedTuple):
 
 
 class PreferenceExamples:
-    """Requests with two answers as token rows; loss falls on the answers and their end-of-text.
+    """Requests with two answers as token rows; the answers and their end-of-text carry loss.
 
-    Pairs are told apart by their answers alone, so a pair is left out when max_length leaves nothing of an
-    answer, or the same of both (n_left_out counts them; n_truncated the pairs of which something was cut). An
-    answer's text never becomes a special token.
+    A pair is left out when max_length leaves nothing of an answer, or the same of both (n_left_out counts these
+    pairs, n_truncated those of which something was cut). Text never becomes a special token.
 
     Shapes: batch of P pairs -> inputs, targets, attention_mask (2 P, T)
     Raises: ConfigError for a tokenizer without end-of-text or a max_length below 1; DataError for no pairs, or
@@ -89,8 +85,8 @@ class PreferenceExamples:
             raise ConfigError(f"max_length must be at least 1 token, got {max_length}; raise it.")
         if tokenizer.end_of_text_id is None:
             raise ConfigError(
-                "preference tuning needs an end-of-text token, since where an answer stops is part of it, and the "
-                "tokenizer has none; train it with <|endoftext|>."
+                "preference tuning needs an end-of-text token to mark where an answer stops, and the tokenizer has "
+                "none; train it with <|endoftext|>."
             )
         if not pairs:
             raise DataError("preference tuning needs pairs, got none; check the file and the split.")
@@ -126,24 +122,20 @@ class PreferenceExamples:
                 f"to {max_length} tokens; raise max_length or use a shorter template."
             )
         if self.n_left_out:
-            logger.warning(
-                "left out %d of %d pairs: max_length %s leaves no answer, or the same of both",
-                self.n_left_out,
-                n_pairs,
-                max_length,
-            )
+            message = "left out %d of %d pairs: max_length %s leaves no answer, or the same of both"
+            logger.warning(message, self.n_left_out, n_pairs, max_length)
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def take_reference(self, log_probs: Sequence[tuple[NDArray[np.float32], ...]]) -> None:
-        """Keep what the reference thinks of each pair's targets, (chosen, rejected), for all batches to come."""
+    def set_reference(self, log_probs: Sequence[tuple[NDArray[np.float32], ...]]) -> None:
+        """Store the reference model's log-probabilities of each pair's targets, (chosen, rejected)."""
         for two, rows in zip(log_probs, self._rows, strict=True):
             assert [len(values) for values in two] == [len(row.targets) for row in rows]
         self._reference = list(log_probs)
 
     def batch(self, indices: Sequence[int] | NDArray[Any]) -> PreferenceBatch:
-        """The pairs of those numbers as one batch, padded on the right to the longest answer."""
+        """The pairs with these numbers as one batch, padded on the right to the longest row."""
         rows = [self._rows[i][side] for side in (0, 1) for i in indices]
         inputs, is_real = pad_right([row.inputs for row in rows], value=self.pad_id)  # (2 P, T)
         targets, _ = pad_right([row.targets for row in rows], value=IGNORE_INDEX)  # (2 P, T)

@@ -1,4 +1,4 @@
-"""Preference data: a request and two answers to it, of which people like one better."""
+"""Read preference data: requests with a chosen and a rejected answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.errors import DataError
 from scratchlm.data.conversations import (
     Exchange,
     Turn,
@@ -18,6 +18,7 @@ from scratchlm.data.conversations import (
     read_turns,
 )
 from scratchlm.data.instruction_rows import Instruction
+from scratchlm.data.instruction_split import cut_in_order
 from scratchlm.data.row_fields import RowFields, RowNotes
 from scratchlm.data.row_files import RowSettings, read_rows
 
@@ -27,20 +28,20 @@ SPEAKERS = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ ]?")  # in the texts of A
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preference:
-    """A task in words, perhaps an input to it, the answer people like better, and the other one.
+    """A task, optional input, the preferred answer and the other one.
 
-    In a conversation of several turns it is the last request; `history` holds the exchanges before it.
+    For a conversation of several turns this is the last request, and `history` holds the earlier exchanges.
     """
 
     instruction: str
     input: str
     chosen: str
     rejected: str
-    system: str = ""  # what the assistant is told about itself; "" = nothing
+    system: str = ""  # the system prompt; "" for none
     history: tuple[Exchange, ...] = ()
 
     def with_answer(self, output: str) -> Instruction:
-        """The task with one of the answers, for a prompt template."""
+        """The task with the given answer, for a prompt template."""
         return Instruction(
             instruction=self.instruction,
             input=self.input,
@@ -52,7 +53,7 @@ class Preference:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreferenceEntries:
-    """The pairs of a file, and how many were left out because both answers are the same."""
+    """The pairs of a file, and how many were left out because both answers are equal."""
 
     pairs: list[Preference]
     n_equal: int = 0
@@ -60,7 +61,7 @@ class PreferenceEntries:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreferenceSplit:
-    """Which pairs train, validate and test."""
+    """The pairs for training, validation and test."""
 
     train: list[Preference]
     val: list[Preference]
@@ -70,40 +71,40 @@ class PreferenceSplit:
 def read_preferences(
     path: str | Path, settings: RowSettings | None = None, *, notes: RowNotes | None = None
 ) -> PreferenceEntries:
-    """The pairs of a preference file, in any form that `read_rows` reads.
+    """Read the pairs of a preference file, in any form of `read_rows`; `preference_of` describes the rows.
 
-    `preference_of` says what a row may look like. A pair of equal answers says nothing about what people like: it is
-    left out and counted. `notes` collects what else was not taken as it stands; without it, that is logged.
-    Raises: DataError naming the file and the row's number (its line in JSONL), both from 1, for a row of another
-        form; and for a file without a pair.
+    Pairs of equal answers are left out and counted.
+    notes: collects what else was dropped or converted; without it, that is logged.
+    Raises: DataError naming the file and the row (its line in JSONL), from 1, for a row of another form; and for a
+        file without a pair.
     """
     path = Path(path)
-    told = RowNotes() if notes is None else notes
+    collected = RowNotes() if notes is None else notes
     rows = list(read_rows(path, settings))
     pairs, n_equal = [], 0
     for value, where in rows:
-        entry = preference_of(value, where=where, notes=told)
+        entry = preference_of(value, where=where, notes=collected)
         if entry is None:
             continue
         if entry.chosen != entry.rejected:
             pairs.append(entry)
         else:
             n_equal += 1
-            told.add("chosen is equal to rejected: the row is left out", where=where)
+            collected.add("chosen is equal to rejected: the row is left out", where=where)
     if not pairs:
-        raise DataError(told.nothing_left(path, n_rows=len(rows), kind="pairs of different answers"))
+        raise DataError(collected.nothing_left(path, n_rows=len(rows), kind="pairs of different answers"))
     if notes is None:
-        told.log()
+        collected.log()
     return PreferenceEntries(pairs=pairs, n_equal=n_equal)
 
 
 def preference_of(value: Any, *, where: str, notes: RowNotes) -> Preference | None:
-    """One row of a file as a pair; None, with a note, when it holds no two answers to one request.
+    """Convert one row of a file to a pair; None, with a note, when it lacks two answers to one request.
 
-    A row has the texts `chosen` and `rejected`, and the request as text, perhaps with an input, a system prompt and
-    earlier turns (`history`), each under any of its names in `row_fields.NAMES`. Or both answers are messages: whole
-    conversations that differ in the last answer, or what follows the request. Or they are whole conversations as
-    texts, with "Human:" and "Assistant:" before each message.
+    A row has the texts `chosen` and `rejected` and a request, optionally with an input, a system prompt and earlier
+    turns (`history`), each under any of its names in `row_fields.NAMES`. Or both answers are lists of messages: whole
+    conversations that differ in the last answer, or only what follows the request. Or they are whole conversations as
+    text, with "Human:" and "Assistant:" before each message.
     Raises: DataError naming `where` for a row of another form.
     """
     row = RowFields(value, where=where, needs="a request, chosen and rejected")
@@ -136,7 +137,7 @@ def preference_of(value: Any, *, where: str, notes: RowNotes) -> Preference | No
 
 
 def _answer(row: RowFields, ours: str, *, notes: RowNotes) -> list[Turn]:
-    """The messages of one answer: it alone, or a whole conversation."""
+    """The messages of one answer: the answer only, or a whole conversation."""
     other = next(name for name in ANSWERS if name != ours)
     if row.holds_list(ours) != row.holds_list(other) and ours in row and other in row:
         raise DataError(
@@ -153,14 +154,14 @@ def _answer(row: RowFields, ours: str, *, notes: RowNotes) -> list[Turn]:
 
 
 def _request(row: RowFields, *, notes: RowNotes) -> tuple[list[Turn], str]:
-    """All that stands before the answers, and the input to the last request."""
+    """The messages before the answers, and the input to the last request."""
     history = read_turns(row["history"] or [], where=row.place("history"), notes=notes)
     for ours in ("messages", "instruction"):
         if row.holds_list(ours):
             return [*history, *read_turns(row[ours], where=row.place(ours), notes=notes)], ""
     request, given = row.request()
     turns = _transcript(request)
-    if len(turns) > 1 and turns[-1] == Turn("assistant", ""):  # the mark that calls for the answer
+    if len(turns) > 1 and turns[-1] == Turn("assistant", ""):  # the mark that starts the answer
         del turns[-1]
     if turns[0].role == "user":
         return [*history, *turns], given
@@ -168,35 +169,17 @@ def _request(row: RowFields, *, notes: RowNotes) -> tuple[list[Turn], str]:
 
 
 def _transcript(text: str) -> list[Turn]:
-    """The messages of a text in which each begins with "Human:" or "Assistant:"; another text is one answer."""
+    """Split a text at "Human:" and "Assistant:" into messages; a text that does not start so is one answer."""
     _, *parts = SPEAKERS.split(text.lstrip("\n"))
     if not text.lstrip("\n").startswith("Human:"):
         return [Turn("assistant", text)]
     roles = {"Human": "user", "Assistant": "assistant"}
-    return [Turn(roles[name], said.strip()) for name, said in zip(parts[::2], parts[1::2])]
+    return [Turn(roles[name], message.strip()) for name, message in zip(parts[::2], parts[1::2])]
 
 
 def split_preferences(
     pairs: Sequence[Preference], *, train_fraction: float = 0.85, test_fraction: float = 0.1
 ) -> PreferenceSplit:
-    """Cut the pairs in order: first training, then test, the rest validation.
-
-    Source: the book's split, chapter 7 and its bonus on DPO: 1,100 entries give 935, 110 and 55.
-    Raises: ConfigError for fractions that leave nothing; DataError when a part would be empty.
-    """
-    if min(train_fraction, test_fraction) <= 0 or train_fraction + test_fraction >= 1:
-        raise ConfigError(
-            "train_fraction and test_fraction must be positive and leave something for validation, got "
-            f"{train_fraction} and {test_fraction}; 0.85 and 0.1 are usual."
-        )
-    train_end = int(len(pairs) * train_fraction)
-    test_end = train_end + int(len(pairs) * test_fraction)
-    split = PreferenceSplit(
-        train=list(pairs[:train_end]), val=list(pairs[test_end:]), test=list(pairs[train_end:test_end])
-    )
-    if not (split.train and split.val and split.test):
-        raise DataError(
-            f"a split needs pairs in each part, got {len(split.train)} for training, {len(split.val)} for "
-            f"validation and {len(split.test)} for test out of {len(pairs)}; give at least 10 or other fractions."
-        )
-    return split
+    """Cut the pairs in order, as `split_instructions` does; the same errors are raised."""
+    train, val, test = cut_in_order(pairs, train_fraction=train_fraction, test_fraction=test_fraction)
+    return PreferenceSplit(train=train, val=val, test=test)

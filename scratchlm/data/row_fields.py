@@ -1,4 +1,4 @@
-"""Find the fields of an assistant's row under any of their usual names, and note what is not used."""
+"""Find the fields of an instruction or preference row under any of their usual names, and report what is not used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from scratchlm.core.errors import DataError
 from scratchlm.core.files import check_characters
 
-NAMES = {  # our name -> what data sets call it; the first that holds something is read
+NAMES = {  # our name of a field -> the names in data sets; the first with a value is read
     "messages": ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "contents", "data"),
     "instruction": ("instruction", "prompt", "question", "query", "problem", "inputs", "input"),
     "input": ("input", "context"),
@@ -29,7 +29,7 @@ TREE_FIELDS = {"message_tree_id", "parent_id", "replies"}  # OpenAssistant's
 
 
 def is_instruction(row: Mapping[str, Any]) -> bool:
-    """Do the row's fields look like a request and its answer, or like a conversation?"""
+    """Whether the row has a request and its answer, or a conversation."""
     by_name = {str(name).strip().casefold(): value for name, value in row.items()}
     has = {
         ours: [name for name in NAMES[ours] if name in by_name]
@@ -40,9 +40,9 @@ def is_instruction(row: Mapping[str, Any]) -> bool:
 
 
 class RowFields:
-    """The fields of a row, in any case of letters; keeps account of those that were read.
+    """The fields of one row, found in any letter case; remembers which were read.
 
-    Raises: DataError for a row that is no object, and for kinds of row that nothing here can be trained on.
+    Raises: DataError for a row that is not an object, and for known forms that cannot be trained on.
     """
 
     def __init__(self, row: Any, *, where: str, needs: str) -> None:
@@ -51,7 +51,7 @@ class RowFields:
         self.where = where
         self._values: dict[str, Any] = {}
         self._as_written: dict[str, str] = {}
-        for name in sorted(map(str, row), key=str.islower):  # of Text and text, text counts
+        for name in sorted(map(str, row), key=str.islower):  # lower case comes last and wins
             self._as_written[name.strip().casefold()] = name
             self._values[name.strip().casefold()] = row[name]
         self._used: dict[str, str] = {}  # their name -> ours
@@ -61,7 +61,7 @@ class RowFields:
         return self._name(ours) is not None
 
     def __getitem__(self, ours: str) -> Any:
-        """The field's value, which counts as used; None when there is none."""
+        """The field's value, marked as used; None when the row has none."""
         name = self._name(ours)
         if name is None:
             return None
@@ -69,24 +69,24 @@ class RowFields:
         return self._values[name]
 
     def holds_list(self, ours: str) -> bool:
-        """Is the field a list of messages, perhaps written as JSON text or only one of them, rather than text?"""
+        """Whether the field is a list of messages (also as JSON text, or a single message) rather than text."""
         value = self._values.get(self._name(ours) or "")
         is_json = isinstance(value, str) and value.lstrip().startswith('[{"')
         return isinstance(value, list | Mapping) or is_json
 
     def request(self) -> tuple[str, str]:
-        """Instruction and input as texts; where the instruction is empty, the input stands for it."""
+        """Instruction and input as texts; an empty instruction is replaced by the input."""
         request, given = self.text("instruction", is_needed=True), self.text("input")
         return (request, given) if request.strip() or not given else (given, "")
 
     def place(self, ours: str) -> str:
-        """Where the field stands, for messages."""
+        """The row and the field, for error messages."""
         return f"{self.where}, {self._name(ours) or ours}"
 
     def text(self, ours: str, *, is_needed: bool = False) -> str:
-        """The field's text; "" where it has none and needs none.
+        """The field's text; "" for an optional field that is missing.
 
-        Raises: DataError for another value than text, and for a missing field that is needed.
+        Raises: DataError for a value that is not text, and for a missing field that is needed.
         """
         name, value = self._name(ours), self[ours]
         if value is None and not is_needed:
@@ -103,11 +103,11 @@ class RowFields:
 
     @property
     def named(self) -> str:
-        """The names of all fields, as they are written."""
+        """The names of all fields as the file spells them."""
         return ", ".join(map(repr, self._as_written.values())) or "no field"
 
     def unused(self, read: Container[str]) -> list[str]:
-        """The names of fields that were not read, and hold something that is not among the texts `read`."""
+        """Names of fields that were not read and hold something other than the texts in `read`."""
         nothing: tuple[Any, ...] = (None, "", [], {})
         return [
             self._as_written[name]
@@ -118,12 +118,12 @@ class RowFields:
         ]
 
     def _name(self, ours: str) -> str | None:
-        """What the row calls it; a null counts only where no other name has a value."""
+        """The row's name of the field; one with a null is chosen only when no other name has a value."""
         names = [name for name in NAMES[ours] if name in self._values and self._used.get(name, ours) == ours]
         return next((name for name in names if self._values[name] is not None), names[0] if names else None)
 
     def _refuse_by_name(self) -> None:
-        """Stop at rows whose form is known and cannot be used as it is."""
+        """Refuse rows in known forms that cannot be used as they are."""
         names = self._values.keys()
         if names & TREE_FIELDS:
             raise DataError(
@@ -133,7 +133,7 @@ class RowFields:
         media = [name for name in sorted(names & MEDIA_FIELDS) if self._values[name]]
         if media:
             raise DataError(
-                f"{self.where} must be text alone, which is all that these models read, got a field {media[0]!r}; "
+                f"{self.where} must be text only, since these models read nothing else, got a field {media[0]!r}; "
                 "remove such rows."
             )
         if isinstance(self._values.get("label"), bool) and not names & {"chosen", "rejected"}:
@@ -150,13 +150,13 @@ logger = logging.getLogger(__name__)
 @dataclass(slots=True)
 class _Note:
     n: int
-    first: str  # where the first of these rows stands
+    first: str  # place of the first such row
     last: str
 
 
 @dataclass(slots=True)
 class RowNotes:
-    """Count the rows of which something is left out, joined or read in another form, and the fields not used.
+    """Count rows of which a part is dropped, joined or converted, and list the fields that are not used.
 
     Example:
         >>> notes = RowNotes()
@@ -170,32 +170,32 @@ class RowNotes:
     _unused: dict[str, None] = field(default_factory=dict)  # a set that keeps its order
 
     def add(self, what: str, *, where: str) -> None:
-        """Count the row at `where`, once for each `what`: a clause that goes on from "In 3 rows"."""
+        """Count the row at `where`, once for each `what`: a clause that continues "In 3 rows"."""
         note = self._notes.setdefault(what, _Note(0, where, ""))
         if note.last != where:
             note.n += 1
             note.last = where
 
     def leave_unused(self, names: Iterable[str]) -> None:
-        """Remember fields that hold something and are not read."""
+        """Remember fields that have a value and are not read."""
         self._unused |= dict.fromkeys(names)
 
     def sentences(self) -> list[str]:
-        """What there is to say, in the order in which it was met; the unused fields last."""
-        told = []
+        """One sentence for each kind of note, in the order they were added; unused fields come last."""
+        found = []
         for what, note in self._notes.items():
             rows, the_first = ("row", "") if note.n == 1 else ("rows", "the first: ")
-            told.append(f"In {note.n:,} {rows} {what} ({the_first}{note.first}).")
+            found.append(f"In {note.n:,} {rows} {what} ({the_first}{note.first}).")
         if self._unused:
-            told.append(f"Fields not used: {', '.join(self._unused)}.")
-        return told
+            found.append(f"Fields not used: {', '.join(self._unused)}.")
+        return found
 
     def nothing_left(self, path: Path, *, n_rows: int, kind: str) -> str:
-        """The message about a file of which no row can be used."""
+        """The error message for a file without a usable row."""
         why = "".join(f" {sentence}" for sentence in self.sentences())
-        return f"{path} must hold {kind}, got none that can be used in {n_rows:,} rows; check the file.{why}"
+        return f"{path} must hold {kind}, got {n_rows:,} rows of which none can be used; check the file.{why}"
 
     def log(self) -> None:
-        """Give each sentence as a warning."""
+        """Log each sentence as a warning."""
         for sentence in self.sentences():
             logger.warning("%s", sentence)

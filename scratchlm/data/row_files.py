@@ -1,7 +1,7 @@
-"""The one reader of rows: tables, JSON, JSON lines and Parquet, zipped or not, as dictionaries.
+"""Read rows from tables, JSON, JSON lines and Parquet, also gzipped, as dictionaries.
 
-Content decides how a file is read, not its name. What a row means, classifiers, assistants and preference tuning each
-say for themselves.
+The content decides how a file is read, not its name. `classification_rows`, `instruction_rows` and `preference_rows`
+say what the fields of a row mean.
 """
 
 from __future__ import annotations
@@ -32,16 +32,13 @@ from scratchlm.data.text_files import (
 )
 
 OUR_COLUMNS = ("text", "label", *NAMES, "prompt")
-_FIELDS = {name for names in NAMES.values() for name in names} - {
-    "data"
-}  # of a row; a list there is no table
-LABELLED, ANSWERED = OUR_COLUMNS[:2], OUR_COLUMNS[2:]  # columns of classifiers, and of assistants
-SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".ndjson", ".parquet")  # folders and globs are searched for
-JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
-MOST_WHOLE_CHARS = 1 << 31  # of a table or JSON document, which are read whole; JSON lines have no limit
-Parsed = tuple[
-    Any, str
-]  # a row's value, or the DataError that says why there is none, and the words for its place
+LABELLED, ANSWERED = OUR_COLUMNS[:2], OUR_COLUMNS[2:]  # columns for classifiers, and for assistants
+JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
+SUFFIXES = (".tsv", ".csv", *JSON_SUFFIXES, ".parquet")  # files that are read from folders and globs
+MAX_WHOLE_CHARS = 1 << 31  # of a table or JSON document, which is read whole; JSON lines have no limit
+# Fields of a row, where a list is a value and no table of rows.
+_FIELDS = {name for names in NAMES.values() for name in names} - {"data"}
+Parsed = tuple[Any, str]  # a row's value, or the DataError explaining why there is none; and its place
 
 
 S = TypeVar("S", bound="RowSettings")
@@ -49,19 +46,19 @@ S = TypeVar("S", bound="RowSettings")
 
 @dataclass(frozen=True, kw_only=True)
 class RowSettings:
-    """How files of rows are read; what is left out is recognised."""
+    """How to read files of rows; what is left out is detected."""
 
     text_field: str = "text"  # column or key that holds the text
     label_field: str = "label"  # column or key that holds the label
     columns: tuple[str, ...] = ()  # OURS=THEIRS, e.g. instruction=question output=answer
-    encoding: str = ""  # of text that is not UTF-8 and has no byte-order mark, e.g. windows-1252
-    delimiter: str = ""  # between the cells of a table, as one character or the word tab
+    encoding: str = ""  # encoding of text without a byte-order mark, e.g. windows-1252; default UTF-8
+    delimiter: str = ""  # separates the cells of a table: one character, or the word tab
 
     @property
     def renamed(self) -> dict[str, str]:
-        """Our names of columns -> the file's, where they differ.
+        """Our name of a column -> the file's, where they differ.
 
-        Raises: ConfigError for a column named twice, or one of ours that no reader knows.
+        Raises: ConfigError for a column that is named twice, or is unknown.
         """
         columns = parse_columns(self.columns)
         for ours, theirs in (("text", self.text_field), ("label", self.label_field)):
@@ -72,7 +69,7 @@ class RowSettings:
         return columns
 
     def only(self: S, *ours: str) -> S:
-        """The settings without the columns that a reader of these has no use for: a run may have several readers."""
+        """These settings with only the named columns: the stages of a run read different ones."""
         return dataclasses.replace(
             self,
             text_field=self.text_field if "text" in ours else "text",
@@ -82,21 +79,21 @@ class RowSettings:
 
     @property
     def text_column(self) -> str:
-        """The file's name of the column that holds the text."""
+        """The file's name of the text column."""
         return self.renamed.get("text", "text")
 
 
 class SourceRow(NamedTuple):
-    """One row of a file: its fields, and the words that name its place."""
+    """One row of a file: its fields, and its place for error messages."""
 
     value: dict[str, Any]
     where: str
 
 
 def parse_columns(pairs: Sequence[str]) -> dict[str, str]:
-    """`ours=theirs` as a table; a name alone means that both call the column so.
+    """Parse `OURS=THEIRS` pairs; a name alone means that the file uses our name.
 
-    Raises: ConfigError for a name of ours that no reader knows, or one given twice.
+    Raises: ConfigError for an unknown OURS, or one given twice.
     Example:
         >>> parse_columns(("text=sentence", "label"))
         {'text': 'sentence', 'label': 'label'}
@@ -114,7 +111,7 @@ def parse_columns(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def find_row_files(path: str | Path) -> list[Path]:
-    """The files of rows in a folder or glob, by their suffixes; a path of its own is a file, whatever its name.
+    """Files of a folder or glob with a suffix of SUFFIXES; a path to a file is returned whatever its name.
 
     Raises: DataError for a folder or glob without such a file.
     """
@@ -126,14 +123,14 @@ def find_row_files(path: str | Path) -> list[Path]:
     files = sorted(file for file in inside if file.is_file() and suffix_of(file) in SUFFIXES)
     if not files:
         raise DataError(
-            f"{path} must hold files of rows, found no file that ends in {', '.join(SUFFIXES)} (or that and .gz); name "
+            f"{path} must hold a file that ends in {', '.join(SUFFIXES)} (or one of these and .gz), found none; name "
             "the file."
         )
     return files
 
 
 def suffix_of(path: Path) -> str:
-    """A file's suffix in small letters, that before `.gz` of a zipped one."""
+    """A file's suffix in lower case; of a gzipped file, the one before `.gz`."""
     return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
@@ -144,13 +141,13 @@ def read_rows(
     on_bad: Callable[[str], None] | None = None,
     on_fault: Callable[[str], None] | None = None,
 ) -> Iterator[SourceRow]:
-    """Every row of a file as a dictionary, its columns renamed as the settings say.
+    """Yield each row of a file as a dictionary, with columns renamed as the settings say.
 
-    JSON may be a list of objects, lines of objects, an object of columns, or one that holds its rows under one key.
-    on_bad: is given the complaint about each row that cannot be read, instead of an error; on_fault that about bytes in
+    JSON may be a list of objects, lines of objects, an object of columns, or an object with its rows under one key.
+    on_bad: called with the message for each unreadable row, instead of raising; on_fault likewise for bytes in
         another encoding and NUL characters, which are then replaced.
-    Raises: DataError naming the file and the row for what is no row; for a file that is no table, JSON or Parquet, and
-        text in another encoding; ConfigError for settings that mean nothing.
+    Raises: DataError naming the file and row for a row that is not an object; for a file that is not a table, JSON or
+        Parquet, and text in another encoding; ConfigError for wrong settings.
     """
     path, settings = Path(path), settings or RowSettings()
     renamed = settings.renamed
@@ -188,16 +185,16 @@ def _as_row(value: Any, renamed: Mapping[str, str], where: str) -> dict[str, Any
 
 
 def find_key(value: Mapping[str, Any], name: str) -> str | None:
-    """The key of that name, exactly so or but for case, spaces and hyphens; None when there is none."""
+    """The key with that name, or the same but for case, spaces and hyphens; None without one."""
     return name if name in value else next((key for key in value if folded(key) == folded(name)), None)
 
 
 def parsed_rows(
     path: Path, settings: RowSettings, on_fault: Callable[[str], None] | None = None
 ) -> Iterator[Parsed]:
-    """Each row as it was parsed, or the DataError that says why there is none; nothing is renamed or checked."""
+    """Yield each row as parsed, or the DataError explaining why it is not; nothing is renamed or checked."""
     if settings.encoding:
-        checked_encoding(settings.encoding)  # a wrong name is an error of its own, whatever the file
+        checked_encoding(settings.encoding)  # report a wrong name before any fault of the file
     head = head_of(path)
     kind = foreign_kind(head)
     if head.startswith(PARQUET_MAGIC) and (kind is not None or suffix_of(path) == ".parquet"):
@@ -208,25 +205,25 @@ def parsed_rows(
     if suffix_of(path) in JSON_SUFFIXES or looks_json(head):
         return _json_rows(path, encoding_of(path, head, settings.encoding))
     fields = [*settings.renamed.values()]
-    content = _whole(decoded(path, settings.encoding, on_fault=on_fault), path)
+    content = _read_whole(decoded(path, settings.encoding, on_fault=on_fault), path)
     return table_rows(content, path=str(path), delimiter=settings.delimiter, fields=fields)
 
 
 def looks_json(head: bytes) -> bool:
-    """Does a file begin as a JSON list or object of rows does?"""
+    """Whether a file begins like a JSON list or object of rows."""
     start = head.lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n").replace(b"\0", b"")
     after = start[1:].lstrip()[:1]
     return after in {b"{": b'"}', b"[": b'{["]'}[start[:1]] if start[:1] in (b"{", b"[") else False
 
 
-def _whole(stretches: Iterable[str], path: Path) -> str:
+def _read_whole(stretches: Iterable[str], path: Path) -> str:
     held: list[str] = []
     n_chars = 0
     for stretch in stretches:
         n_chars += len(stretch)
-        if n_chars > MOST_WHOLE_CHARS:
+        if n_chars > MAX_WHOLE_CHARS:
             raise DataError(
-                f"{path} must have at most {MOST_WHOLE_CHARS:,} characters, since it is read whole; write it as JSON "
+                f"{path} must have at most {MAX_WHOLE_CHARS:,} characters, since it is read whole; write it as JSON "
                 "lines, which are read one by one."
             )
         held.append(stretch)
@@ -234,7 +231,7 @@ def _whole(stretches: Iterable[str], path: Path) -> str:
 
 
 def _json_rows(path: Path, encoding: str) -> Iterator[Parsed]:
-    """JSON lines, or one JSON document of any form that holds rows."""
+    """Rows of JSON lines, or of one JSON document."""
     lines = (
         (line, where)
         for line, where in _raw_lines(path, encoding)
@@ -247,7 +244,7 @@ def _json_rows(path: Path, encoding: str) -> Iterator[Parsed]:
         and isinstance(parsed[0][0], DataError)
         and str(first[0][0]).rstrip().endswith(("[", "{", ",", ":"))
     ):
-        content = _whole(decoded(path, encoding), path)  # the first line of a document of many
+        content = _read_whole(decoded(path, encoding), path)  # one document over several lines
         yield from _document(parse_json(content, where=str(path), finite=False), str(path))
     elif len(parsed) == 1 and isinstance(parsed[0][0], (list, dict)):
         yield from _document(parsed[0][0], str(path), line=parsed[0][1])
@@ -264,7 +261,7 @@ def _json_value(line: str | DataError, where: str) -> Parsed:
 
 
 def _raw_lines(path: Path, encoding: str) -> Iterator[tuple[str | DataError, str]]:
-    """The lines of a text file with their places; of one that has another encoding, the error instead."""
+    """Lines of a text file with their places; the error instead for a line in another encoding."""
     if encoding.startswith(("utf-16", "utf-32")):
         lines = enumerate(lines_of(decoded(path, encoding)), start=1)
         yield from ((line, f"{path} line {number}") for number, line in lines)
@@ -281,12 +278,12 @@ def _raw_lines(path: Path, encoding: str) -> Iterator[tuple[str | DataError, str
 
 
 def _document(value: Any, where: str, *, line: str = "") -> Iterator[Parsed]:
-    """The rows of one JSON value: a list of objects, an object of columns, or an object with its rows under a key."""
+    """Rows of one JSON value: a list of objects, an object of columns, or an object with its rows under a key."""
     if isinstance(value, list):
         yield from ((entry, f"{where} entry {number}") for number, entry in enumerate(value, start=1))
         return
     if not isinstance(value, dict):
-        raise DataError(f"{where} must hold rows, got one {type(value).__name__}; write a list of objects.")
+        raise DataError(f"{where} must hold rows, got a {type(value).__name__}; write a list of objects.")
     tables = {
         key: rows
         for key, rows in value.items()
@@ -316,7 +313,7 @@ def _is_rows(value: Any) -> bool:
 
 
 def _is_columns(value: Any) -> bool:
-    """Is it an object of columns: lists of one length, or pandas' tables of index -> value?"""
+    """Whether it is an object of columns: lists of one length, or pandas' index -> value objects."""
     if not isinstance(value, dict) or not value:
         return False
     columns = list(value.values())

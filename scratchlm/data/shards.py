@@ -277,7 +277,7 @@ def token_folder(paths: str | Path | Sequence[str | Path]) -> Path | None:
     Raises: DataError when shards stand beside other paths.
     """
     named = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
-    folders = [path.parent if path.suffix == ".bin" else path for path in named]
+    folders = [path.parent if path.suffix == ".bin" or path.name == HEADER_FILE else path for path in named]
     shards = [folder for folder in folders if (folder / HEADER_FILE).is_file() or is_nanogpt(folder)]
     if shards and len(set(folders)) > 1:
         raise DataError(

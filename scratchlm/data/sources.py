@@ -1,8 +1,7 @@
-"""Where text comes from: files, folders and globs of plain text and of rows with a text, gzipped or not.
+"""Find and read text to train on: files, folders and globs of plain text or of rows with a text, also gzipped.
 
-Text is read in pieces, so that a file larger than memory is no special case. A plain-text file is one
-document, unless a separator is named; a line of .jsonl or a row of .parquet is one document. Line ends are left
-as they are.
+Text is read in pieces, so a file may be larger than memory. A plain-text file is one document unless a separator is
+named; a line of .jsonl, or a row of a table or .parquet file, is one document. Line ends are kept.
 """
 
 from __future__ import annotations
@@ -32,24 +31,23 @@ KINDS: dict[str, Kind] = {
     ".jsonl": "jsonl",
     ".parquet": "parquet",
 }
-NAMED_KINDS: dict[str, Kind] = {  # of files that are named themselves; in a folder they may be anything
+NAMED_KINDS: dict[str, Kind] = {  # read only when named themselves: in a folder they may be anything
     ".json": "jsonl",
     ".ndjson": "jsonl",
     ".csv": "table",
     ".tsv": "table",
 }
-PIECE_CHARS = 1 << 20  # a piece is about this long and never longer than twice this
+PIECE_CHARS = 1 << 20  # usual length of a piece; twice this is the maximum
 
-# GPT-2's pre-tokenizer always ends a word before the last white space of a run, so text cut there has the
-# same ids in two pieces as in one. A line end is preferred; any white space will do; without either the cut
-# is anywhere.
+# GPT-2's pre-tokenizer always ends a word before the last white space of a run, so text cut there has the same ids in
+# two pieces as in one. The cut is at a line end if possible, else at other white space, else anywhere.
 _BEFORE_LINE = re.compile(r".+(?=\n\S)", re.DOTALL)
 _BEFORE_WORD = re.compile(r".+(?=[ \t]\S)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Document:
-    """One text that stands for itself, and where it came from."""
+    """One text, and the file and place it was read from."""
 
     text: str
     origin: str
@@ -57,7 +55,7 @@ class Document:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
-    """A part of a document; a document's pieces follow each other, and the last one says so."""
+    """A part of a document; a document's pieces follow each other."""
 
     text: str
     origin: str
@@ -65,26 +63,25 @@ class Piece:
 
 
 def find_sources(paths: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The files that paths name: files, folders searched to the bottom, globs such as `books/*.txt`.
+    """Find the files that paths name: files, folders with their subfolders, globs such as `books/*.txt`.
 
-    The order is that of the arguments, sorted inside each folder or glob; a file reached twice is listed
-    once. In folders, hidden files and files of other kinds are left alone; a file named by itself is read whatever
-    its name is.
+    The order is that of the arguments, sorted inside each folder or glob; a file found twice is listed once. In
+    folders, hidden files and other kinds of files are ignored; a file that is named itself is read whatever its name.
     Raises: DataError for a path that is missing, or holds no text file.
     """
     if isinstance(paths, (str, Path)):
         paths = [paths]
-    found: dict[Path, Path] = {}  # absolute path -> the path as it was named
+    found: dict[Path, Path] = {}  # absolute path -> path as given
     for path in paths:
         for file in _expand(Path(path)):
             found.setdefault(file.resolve(), file)
     if not found:
-        raise DataError("data needs at least one file or folder, found no path at all; name one.")
+        raise DataError("data needs at least one file or folder, got none; name one.")
     return list(found.values())
 
 
 def source_kind(path: Path) -> Kind | None:
-    """How a file is read, by its name without `.gz`: no suffix is plain text, None is an unknown one."""
+    """How to read a file, by its suffix before `.gz`; no suffix means plain text, None an unknown one."""
     suffix = suffix_of(path)
     return (KINDS | NAMED_KINDS).get(suffix) if suffix else "text"
 
@@ -97,7 +94,7 @@ def read_documents(
     skip_bad_lines: bool = False,
     on_skip: Callable[[str], None] | None = None,
 ) -> Iterator[Document]:
-    """Every document of the sources, one at a time; see `read_pieces` for settings and errors."""
+    """Yield the documents of the sources; see `read_pieces` for settings and errors."""
     pieces = read_pieces(
         find_sources(paths),
         rows=rows,
@@ -121,16 +118,16 @@ def read_pieces(
     skip_bad_lines: bool = False,
     on_skip: Callable[[str], None] | None = None,
 ) -> Iterator[Piece]:
-    """Every document of the files in pieces of bounded size, cut where GPT-2's ids do not change.
+    """Yield the documents of the files in pieces of bounded size, cut where GPT-2's ids do not change.
 
-    rows: the column that holds the text, the encoding, and how tables are written.
-    document_separator: what stands between the documents of one plain-text file, as `<|endoftext|>` in
-    TinyStories; it is no part of them, nor are the line ends beside it. Without one a file is one document.
-    skip_bad_lines leaves out lines and rows that hold no usable text; each one's complaint goes to on_skip,
-    or else their number is logged. Lines of nothing but white space in a .jsonl are no documents.
-    Raises: DataError for text in another encoding (file and byte offset), NUL characters, what is no text at all, an
-    empty file, a damaged gzip or parquet file, and, unless skipped, a row that does not parse or has no text (file and
-    line number).
+    rows: the text column, the encoding, and how tables are written.
+    document_separator: the text between the documents of a plain-text file, such as `<|endoftext|>` in TinyStories;
+        it and the line ends around it are dropped. Without one a file is one document.
+    skip_bad_lines: leave out lines and rows without usable text; on_skip is called with the message for each,
+        without it their number is logged. Blank lines of a .jsonl file are ignored.
+    Raises: DataError for text in another encoding (file and byte offset), NUL characters, a file that is not text, an
+        empty file, a damaged gzip or parquet file, and, unless skipped, a row that does not parse or has no text
+        (file and line number).
     """
     rows = rows or RowSettings()
     text_field = rows.text_column
@@ -159,8 +156,8 @@ def read_pieces(
         if complaints and on_skip is None:
             logger.warning("%s: skipped %d lines that could not be used", path, complaints)
         if n_documents == 0:
-            skipped = f", and {complaints} bad lines that were skipped" if complaints else ""
-            raise DataError(f"{path} should hold text, found no document{skipped}; check the file.")
+            skipped = f" besides {complaints} skipped bad lines" if complaints else ""
+            raise DataError(f"{path} has no document{skipped}; check the file.")
 
 
 def _expand(path: Path) -> list[Path]:
@@ -169,8 +166,8 @@ def _expand(path: Path) -> list[Path]:
         files = [f for f in files if not any(part.startswith(".") for part in f.relative_to(path).parts)]
         if not files:
             raise DataError(
-                f"{path} should hold text, found no file of a known kind in it; known are "
-                f"{', '.join(KINDS)}, each also with .gz."
+                f"{path} has no text file in it; files that end in {', '.join(KINDS)} are read from folders, each also "
+                "with .gz."
             )
         return files
     if path.exists():
@@ -180,8 +177,8 @@ def _expand(path: Path) -> list[Path]:
         files = [f for m in matches for f in (_expand(m) if m.is_dir() else [m] if source_kind(m) else [])]
         if files:
             return files
-        raise DataError(f"{path} should match text files, found none; check the pattern and the folder.")
-    raise DataError(f"{path} should be a file, folder or glob, found nothing there; check the path.")
+        raise DataError(f"{path} matches no text file; check the pattern and the folder.")
+    raise DataError(f"{path} does not exist; check the path.")
 
 
 def _text_file(path: Path, separator: str, encoding: str) -> Iterator[Piece]:
@@ -191,21 +188,21 @@ def _text_file(path: Path, separator: str, encoding: str) -> Iterator[Piece]:
             n_documents += 1
             yield from _cut([text], f"{path} document {n_documents}")
         if n_documents == 0:
-            raise DataError(f"{path} should hold text, found nothing but {separator!r}; remove it.")
+            raise DataError(f"{path} has no text besides {separator!r}; remove it.")
         return
     has_text = False
     for piece in _cut(decoded(path, encoding), str(path)):
         has_text = has_text or piece.text.strip() != ""
         if piece.ends_document and not has_text:
-            raise DataError(f"{path} should hold text, found an empty file or only white space; remove it.")
+            raise DataError(f"{path} is empty or has only white space; remove it.")
         yield piece
 
 
 def separated_documents(stretches: Iterable[str], separator: str) -> Iterator[str]:
-    """The texts between separators, without line ends around them; empty ones are no documents."""
-    held: list[str] = []  # what belongs to a document whose end has not come yet
+    """Yield the texts between separators, without line ends around them; empty ones are dropped."""
+    held: list[str] = []  # of a document whose end has not been read yet
     for stretch in stretches:
-        tail = held.pop() if held else ""  # may end with the beginning of a separator
+        tail = held.pop() if held else ""  # may end with the first characters of a separator
         *whole, rest = (tail + stretch).split(separator)
         for text in whole:
             document = "".join([*held, text])
@@ -220,7 +217,7 @@ def separated_documents(stretches: Iterable[str], separator: str) -> Iterator[st
 
 
 def _cut(stretches: Iterable[str], origin: str) -> Iterator[Piece]:
-    """One document's text in pieces; always at least one."""
+    """Cut one document's text into pieces, at least one."""
     kept = ""
     for stretch in stretches:
         kept += stretch
@@ -240,7 +237,7 @@ def _place_to_cut(text: str, start: int, stop: int) -> int:
 
 def _usable_text(value: Any, origin: str, text_field: str) -> str:
     if isinstance(value, DataError):
-        raise DataError(f"{value} Such lines are left out with --skip-bad-lines.") from value
+        raise DataError(f"{value} --skip-bad-lines leaves such lines out.") from value
     if not isinstance(value, dict):
         raise DataError(
             f"{origin} must be a JSON object with the field {text_field!r}, found {type(value).__name__}; "

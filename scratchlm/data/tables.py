@@ -1,7 +1,7 @@
-"""Tables of text: CSV and its relatives, with their delimiter, quoting and header recognised.
+"""Read CSV, TSV and similar tables; the delimiter, quoting and header are detected.
 
-A row is a dictionary by the header's names. Without a header the columns are `label` and `text` where the content
-shows which is which, else they are named by their number: 1, 2, ...
+A row is a dictionary keyed by the header. Without a header the columns are `label` and `text` where the content shows
+which is which, else their numbers: 1, 2, ... AG News and CoLA are recognised in their published forms.
 """
 
 from __future__ import annotations
@@ -17,20 +17,17 @@ from itertools import islice
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.row_fields import NAMES
 
-TOPICS = ("World", "Sports", "Business", "Sci/Tech")  # their numbers begin with 1
+NEWS_TOPICS = {"1": "World", "2": "Sports", "3": "Business", "4": "Sci/Tech"}  # of AG News, by number
 
 
 def news_item(cells: Sequence[str]) -> tuple[str, str] | None:
-    """Text and topic of one row's cells, title and description joined by a space; None for no row of AG News.
+    """Text (title and description joined) and topic of an AG News row; None for any other row.
 
-    Source: Zhang, Zhao, LeCun 2015, ag_news_csv/readme.txt.
+    Source: Zhang, Zhao, LeCun 2015, ag_news_csv/readme.txt: no header; topic number, title, description.
     """
-    if len(cells) != 3 or cells[0] not in _NUMBERS:
+    if len(cells) != 3 or cells[0] not in NEWS_TOPICS:
         return None
-    return f"{cells[1]} {cells[2]}", _NUMBERS[cells[0]]
-
-
-_NUMBERS = {str(number): topic for number, topic in enumerate(TOPICS, start=1)}
+    return f"{cells[1]} {cells[2]}", NEWS_TOPICS[cells[0]]
 
 
 DELIMITERS = ("\t", ",", ";", "|")
@@ -41,18 +38,18 @@ TEXT_NAMES = (
 LABEL_NAMES = (
     "label", "category", "class", "sentiment", "target", "intent", "topic", "tag", "polarity", "v1",
 )  # fmt: skip
-OTHER_NAMES = tuple(name for names in NAMES.values() for name in names)  # of assistants' data
+OTHER_NAMES = tuple(name for names in NAMES.values() for name in names)  # of instruction and preference data
 KNOWN_NAMES = frozenset((*TEXT_NAMES, *LABEL_NAMES, *OTHER_NAMES))
 N_ROWS_TRIED = 500
-LONGEST_LABEL_CHARS = 60
-LONGEST_FIELD_CHARS = 2**31 - 1  # Python's own limit of 131,072 refuses long documents
+MAX_LABEL_CHARS = 60
+MAX_FIELD_CHARS = 2**31 - 1  # Python's default limit of 131,072 rejects long documents
 
 Cells = tuple[list[str], int]  # of one row, and the line it ends on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableForm:
-    """How the text of a table is to be read."""
+    """How to read the text of a table."""
 
     delimiter: str
     is_quoted: bool  # else quote characters are text
@@ -62,16 +59,16 @@ class TableForm:
 
 
 def folded(name: str) -> str:
-    """A column's name as it is compared: without regard to case, spaces and hyphens."""
+    """A column's name in the form used for comparing: case, spaces and hyphens do not matter."""
     return "_".join(name.strip().casefold().replace("-", " ").split())
 
 
 def table_rows(
     content: str, *, path: str, delimiter: str = "", fields: Collection[str] = ()
 ) -> Iterator[tuple[dict[str, str] | DataError, str]]:
-    """Each row as a dictionary, or the DataError that says why there is none, and the words that name its place.
+    """Yield each row as a dictionary, or the DataError explaining why it cannot be read, and its place.
 
-    fields: names of columns that the user has given: a first row that holds one of them is a header.
+    fields: column names given by the user; they imply that the first row is a header.
     """
     form = table_form(content, delimiter=delimiter, fields=fields)
     number = 0
@@ -86,7 +83,7 @@ def table_rows(
 
 
 def table_form(content: str, *, delimiter: str = "", fields: Collection[str] = ()) -> TableForm:
-    """The delimiter, quoting and column names of a table, as its first rows show them.
+    """Detect the delimiter, quoting and column names of a table from its first rows.
 
     Raises: ConfigError for a delimiter of more than one character.
     """
@@ -96,16 +93,16 @@ def table_form(content: str, *, delimiter: str = "", fields: Collection[str] = (
     wanted = {folded(field) for field in fields if not field.isdigit()}
     first_line = content[: 1 << 20].lstrip("\r\n").split("\n", maxsplit=1)[0]
     candidates = [delimiter] if delimiter else [one for one in DELIMITERS if one in first_line]
-    if not candidates:  # one column, or no table at all
+    if not candidates:  # one column, or not a table
         candidates = [","] if folded(first_line.strip('"')) in KNOWN_NAMES | wanted else ["\t"]
     return max((_form(content, one, wanted) for one in candidates), key=lambda scored: scored[0])[1]
 
 
 def _form(content: str, delimiter: str, wanted: set[str]) -> tuple[tuple[object, ...], TableForm]:
-    """How the text would be read with this delimiter, and what speaks for it; the largest wins."""
+    """The table form with this delimiter, and a score for it; the highest score wins."""
     is_quoted = delimiter != "\t" or _has_quoting(content, delimiter)
     rows: list[list[str]] = []
-    with contextlib.suppress(csv.Error):  # which is told when the rows are read
+    with contextlib.suppress(csv.Error):  # reported when the rows are read
         form = TableForm(delimiter=delimiter, is_quoted=is_quoted, names=(), has_header=False)
         rows.extend(cells for cells, _ in islice(_cells(content, form), N_ROWS_TRIED))
     is_news = delimiter == "," and bool(rows) and news_item(rows[0]) is not None
@@ -131,7 +128,7 @@ def _cells(content: str, form: TableForm) -> Iterator[Cells]:
         for number, line in enumerate(lines if lines != [""] else [], start=1):
             yield line.removesuffix("\r").split(form.delimiter), number
         return
-    csv.field_size_limit(LONGEST_FIELD_CHARS)
+    csv.field_size_limit(MAX_FIELD_CHARS)
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=form.delimiter, strict=True)
     for cells in reader:
         if cells:  # else a blank line, which CSV writers leave at the end
@@ -139,15 +136,15 @@ def _cells(content: str, form: TableForm) -> Iterator[Cells]:
 
 
 def _has_quoting(content: str, delimiter: str) -> bool:
-    """Do quote characters enclose cells, as CSV writers have it, or are they text, as in the SMS Spam Collection?
+    """Whether quote characters enclose cells; in the SMS Spam Collection, for example, they are part of the text.
 
-    They enclose cells when every row is well-formed so, and the cells that are quoted are those that a writer quotes:
-    the ones that could not stand without, or all that are no number. Not so when the lines inside of one look like
-    rows: then two messages, one of which begins and the other ends with a quote mark, would become one.
+    They enclose cells if every row is well-formed that way and the quoted cells are those that a CSV writer quotes:
+    either only cells that need quotes, or all that are not numbers. If lines inside a cell look like rows, quotes are
+    text: otherwise two messages, one beginning and one ending with a quote mark, would become one.
     """
     if '"' not in content:
         return False
-    csv.field_size_limit(LONGEST_FIELD_CHARS)
+    csv.field_size_limit(MAX_FIELD_CHARS)
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     at, widths, n_plain_texts, n_idle_quotes = 0, set(), 0, 0
     try:
@@ -186,17 +183,17 @@ def _is_number(cell: str) -> bool:
 
 
 def _is_header(rows: Sequence[Sequence[str]], wanted: set[str]) -> bool:
-    """Does the first row name the columns?"""
+    """Whether the first row names the columns."""
     if not rows:
         return False
     first, rest = [folded(cell) for cell in rows[0]], rows[1:]
-    if wanted:  # the user speaks of names, so there is a header
+    if wanted:  # the user names columns, so there is a header
         return True
     n_known = len(set(first) & KNOWN_NAMES)
     if n_known > 1 or (n_known == 1 and len(first) == 1):
         return True
     is_new = all(cell not in column for cell, column in zip(rows[0], map(set, zip(*rest))))
-    is_names = all(cell and len(cell) <= LONGEST_LABEL_CHARS and " " not in cell.strip() for cell in rows[0])
+    is_names = all(cell and len(cell) <= MAX_LABEL_CHARS and " " not in cell.strip() for cell in rows[0])
     if not (is_new and is_names and len(set(first)) == len(first)):
         return False
     n_with_words = sum(any(" " in cell.strip() for cell in row) for row in rest)
@@ -204,21 +201,21 @@ def _is_header(rows: Sequence[Sequence[str]], wanted: set[str]) -> bool:
 
 
 def _n_labels(values: Sequence[str]) -> int | None:
-    """How many labels a column has, when its values are few, short and repeated; None when they are no labels."""
+    """The number of labels in a column whose values are few, short and repeated; None for other columns."""
     distinct = {value.strip() for value in values}
-    are_labels = 1 < len(distinct) <= len(values) // 2 and max(map(len, distinct)) <= LONGEST_LABEL_CHARS
+    are_labels = 1 < len(distinct) <= len(values) // 2 and max(map(len, distinct)) <= MAX_LABEL_CHARS
     return len(distinct) if are_labels else None
 
 
 def _label_column(rows: Sequence[Sequence[str]]) -> int | None:
-    """The one column whose values are labels; None for no such column or several."""
+    """Number of the only column whose values are labels; None for no or several such columns."""
     width = min((len(row) for row in rows), default=0)
     found = [i for i in range(width) if _n_labels([row[i] for row in rows]) is not None]
     return found[0] if len(found) == 1 else None
 
 
 def _names_by_content(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """Names for the columns of a table without a header: which is the label, which the text?"""
+    """Name the columns of a table without a header, finding label and text by content."""
     widths = {len(row) for row in rows}
     if widths == {4} and all(row[1] in ("0", "1") and row[2] in ("", "*") for row in rows):
         return ("source", "label", "mark", "text")  # CoLA as published
@@ -246,14 +243,14 @@ def _row(cells: list[str], form: TableForm, where: str) -> dict[str, str] | Data
             )
         return {"text": item[0], "label": item[1]}
     extra = len(cells) - len(names)
-    if extra > 0 and not form.is_quoted:  # further tabs belong to a text at the end, or at the beginning
+    if extra > 0 and not form.is_quoted:  # further tabs belong to a text in the last or first column
         if folded(names[-1]) in TEXT_NAMES:
             cells = [*cells[: len(names) - 1], form.delimiter.join(cells[len(names) - 1 :])]
         elif folded(names[0]) in TEXT_NAMES:
             cells = [form.delimiter.join(cells[: extra + 1]), *cells[extra + 1 :]]
     if len(cells) == 1 < len(names):
         expected = ("<TAB>" if form.delimiter == "\t" else form.delimiter).join(names)
-        return DataError(f"{where} must be {expected}, found no {shown} in {cells[0]!r:.60}; put one in.")
+        return DataError(f"{where} must be {expected}, found no {shown} in {cells[0]!r:.60}; add it.")
     if len(cells) != len(names):
         return DataError(
             f"{where} must have {len(names)} cells as the {'header' if form.has_header else 'first row'} has, got "

@@ -1,7 +1,7 @@
-"""Files of text as they are met: zipped or not, in UTF-8 or in another encoding that is marked or named.
+"""Read text files, also gzipped, in UTF-8 or in an encoding given by a byte-order mark or by the user.
 
-What a file is, its content decides, never its name: gzip is unzipped, a byte-order mark is believed, and what is no
-text at all is called by its name.
+The content decides, not the name: gzip is decompressed, a byte-order mark sets the encoding, and a file that is not
+text is refused with the name of its format.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ READ_BYTES = 1 << 20
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """A file's bytes, unzipped when they are gzip, or when its name says so.
+    """Open a file for reading bytes; gzip (by content or name) is decompressed.
 
-    Raises: DataError when the file is missing, cannot be read, or is no whole gzip file.
+    Raises: DataError for a file that is missing, unreadable, or not a complete gzip file.
     """
     try:
         with contextlib.ExitStack() as stack:
@@ -35,16 +35,14 @@ def opened(path: Path) -> Iterator[BinaryIO]:
                 yield file
     except (EOFError, gzip.BadGzipFile, zlib.error) as cause:
         raise DataError(
-            f"{path} must be a whole gzip file, got: {cause}; copy or download it again."
+            f"{path} is not a complete gzip file ({cause}); copy or download it again."
         ) from cause
     except OSError as cause:
-        raise DataError(
-            f"{path} must be a readable file, got: {cause.strerror or cause}; check the path."
-        ) from cause
+        raise DataError(f"{path} cannot be read ({cause.strerror or cause}); check the path.") from cause
 
 
 def head_of(path: Path) -> bytes:
-    """A file's first bytes, unzipped.
+    """A file's first bytes, decompressed.
 
     Raises: DataError as `opened` does.
     """
@@ -53,9 +51,9 @@ def head_of(path: Path) -> bytes:
 
 
 def checked_encoding(name: str) -> str:
-    """An encoding by any of Python's names for it.
+    """Python's standard name of an encoding.
 
-    Raises: ConfigError for a name that is no encoding of text.
+    Raises: ConfigError for a name that is not a text encoding.
     """
     try:
         codec = codecs.lookup(name)
@@ -70,11 +68,10 @@ def checked_encoding(name: str) -> str:
 
 
 def encoding_of(path: Path, head: bytes, named: str = "", *, lenient: bool = False) -> str:
-    """The encoding to read a file with: its byte-order mark's, else the one that is named, else UTF-8.
+    """The encoding to read a file with: that of its byte-order mark, else the named one, else UTF-8.
 
-    lenient: let pass what looks like UTF-16 without a mark.
-
-    Raises: DataError for a file that is no text, by the name of what it is; ConfigError for an unknown encoding.
+    lenient: accept what looks like UTF-16 without a mark.
+    Raises: DataError for a file that is not text, naming its format; ConfigError for an unknown encoding.
     """
     named = checked_encoding(named) if named else ""
     marked = marked_encoding(head)
@@ -90,11 +87,11 @@ def encoding_of(path: Path, head: bytes, named: str = "", *, lenient: bool = Fal
 def decoded(
     path: Path, encoding: str = "", *, on_fault: Callable[[str], None] | None = None
 ) -> Iterator[str]:
-    """A file's text a stretch at a time, without a byte-order mark.
+    """Yield a file's text in pieces of bounded size, without a byte-order mark.
 
-    encoding: what it is written in, where no mark says so; "" = UTF-8.
-    on_fault: is given the first complaint instead of an error; what is wrong is then replaced.
-    Raises: DataError for another encoding (with the byte offset), for NUL characters, and for what is no text.
+    encoding: used where no byte-order mark sets it; "" means UTF-8.
+    on_fault: called with the message instead of raising; the wrong bytes are replaced.
+    Raises: DataError for another encoding (with the byte offset), NUL characters, and files that are not text.
     """
     name = encoding_of(path, head_of(path), encoding)
     decoder = codecs.getincrementaldecoder(name)()
@@ -129,7 +126,7 @@ def decoded(
 
 
 def wrong_encoding(where: str, cause: UnicodeDecodeError, offset: int, encoding: str) -> DataError:
-    """The error for bytes that are not in that encoding; `offset` is that of the decoder's first byte."""
+    """The error for bytes that are not in the encoding; `offset` is that of the decoder's first byte."""
     shown = "UTF-8" if encoding == "utf-8" else encoding
     return DataError(
         f"{where} must be {shown} text, found byte 0x{cause.object[cause.start]:02x} at byte offset "
@@ -137,14 +134,23 @@ def wrong_encoding(where: str, cause: UnicodeDecodeError, offset: int, encoding:
     )
 
 
-def lines_of(stretches: Iterable[str]) -> Iterator[str]:
-    """The lines of a text that comes in stretches, with their ends; `\\n` alone ends one."""
-    held: list[str] = []  # of a line whose end has not come yet
+def lines_of(stretches: Iterable[str], *, max_chars: int | None = None) -> Iterator[str]:
+    """Lines of a text that comes in pieces, with their ends; only `\\n` ends a line.
+
+    max_chars: cut a line without an end in sight at this length.
+    """
+    held: list[str] = []  # of a line whose end has not been read yet
+    n_chars = 0
     for stretch in stretches:
         first, *rest = stretch.split("\n")
         held.append(first)
         for line in rest:
             yield "".join(held) + "\n"
             held = [line]
+        n_chars = sum(map(len, held)) if rest else n_chars + len(first)
+        while max_chars is not None and n_chars >= max_chars:
+            text = "".join(held)
+            yield text[:max_chars]
+            held, n_chars = [text[max_chars:]], n_chars - max_chars
     if last := "".join(held):
         yield last

@@ -1,4 +1,4 @@
-"""Sliding windows over one long row of token ids: what a model reads, and the same one token later."""
+"""Cut a long row of token ids into windows: the inputs of a model, and its targets one token later."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 class TokenWindows:
     """Training examples for next-token prediction: each target is the token after its input.
 
-    Windows are views on one array (in memory or memory-mapped); only a batch is ever copied. They begin at 0,
-    stride, 2 * stride, ... as long as a whole window and one more token are left; the rest of the array is
-    dropped.
+    Windows are views of one array (in memory or memory-mapped); only batches are copied. They begin at 0, stride,
+    2 * stride, ... as long as a whole window and one more token are left; the remaining tokens are dropped.
 
     Shapes: windows[i] -> inputs (T,), targets (T,); windows.batch(indices) -> inputs (B, T), targets (B, T)
-    Raises: ConfigError for a length or stride below 1; DataError for ids that are no row of whole numbers, or
+    Raises: ConfigError for a length or stride below 1; DataError for ids that are not a row of integers, or
         shorter than one window.
     Source: the book's GPTDatasetV1, chapter 2; stride None means windows that do not overlap.
     Example:
@@ -48,7 +47,7 @@ class TokenWindows:
         if array.size < context_length + 1:
             raise DataError(
                 f"windows of context_length {context_length} need at least {context_length + 1} tokens, "
-                f"found {array.size}; give more text or a smaller context_length."
+                f"got {array.size}; give more text or a smaller context_length."
             )
         self.ids = array
         self.context_length = context_length
@@ -66,7 +65,7 @@ class TokenWindows:
         stride: int | None = None,
         allowed_special: Collection[str] = (),
     ) -> TokenWindows:
-        """Windows over a text's ids; the book allows `<|endoftext|>` in it, we only when told to."""
+        """Windows over a text's ids; unlike in the book, special tokens must be allowed explicitly."""
         ids = tokenizer.encode(text, allowed_special=allowed_special)
         return cls(ids, context_length=context_length, stride=stride)
 
@@ -78,6 +77,6 @@ class TokenWindows:
         return row[:-1], row[1:]
 
     def batch(self, indices: Sequence[int] | NDArray[Any]) -> Batch:
-        """The windows of those numbers as one batch."""
+        """The windows with these numbers as one batch."""
         rows = torch.from_numpy(self._rows[np.asarray(indices)].astype(np.int64))  # (B, T + 1)
         return Batch(inputs=rows[:, :-1].clone(), targets=rows[:, 1:].clone())

@@ -185,7 +185,7 @@ def add_reference_log_probs(examples: PreferenceExamples, model: nn.Module, *, b
                 int(i): (chosen, rejected)
                 for i, chosen, rejected in zip(indices, rows[: len(indices)], rows[len(indices) :])
             }
-    examples.take_reference([found[i] for i in range(len(examples))])
+    examples.set_reference([found[i] for i in range(len(examples))])
 
 
 def _wins(one: Tensor, other: Tensor) -> float:

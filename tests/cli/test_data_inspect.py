@@ -98,7 +98,7 @@ def test_known_names_and_gpt2s_tokenizer_come_from_the_assets(run, real_data, mo
     ("args", "code", "words"),
     [
         ((), 2, "inspect needs a file, found none"),
-        (("none.txt",), 3, "none.txt should be a file, folder or glob, found nothing there"),
+        (("none.txt",), 3, "none.txt does not exist"),
         (("messages.tsv", "--context-length", "0"), 2, "context_length must be at least 1"),
         (("messages.tsv", "--template", "alpca"), 2, "template must be one of"),
         (

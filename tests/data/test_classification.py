@@ -55,8 +55,8 @@ def test_a_further_tab_and_odd_line_separators_belong_to_the_text(tmp_path):
         ("a.tsv", "ham\tok\n\nspam\tno\n", "line 2 must be label<TAB>text"),
         ("a.tsv", "ham\tok\nspam\t \n", "line 2 must have a text, found nothing in it"),
         ("a.tsv", "ham\tok\n\twin\n", "line 2 must have a label, found nothing in it"),
-        ("a.tsv", "", "must hold labelled texts, found none"),
-        ("a.tsv", "label\ttext\n", "must hold labelled texts, found none"),
+        ("a.tsv", "", "has no labelled texts"),
+        ("a.tsv", "label\ttext\n", "has no labelled texts"),
         ("book.txt", "Once upon a time\nthere was\n", "line 1 must be label<TAB>text"),
         (
             "a.csv",
@@ -74,7 +74,7 @@ def test_a_further_tab_and_odd_line_separators_belong_to_the_text(tmp_path):
             "must have one column for the text, found 'sms', 'review'; name it",
         ),
         ("a.csv", "text,label,label\nok,b,c\n", "must have differently named columns, got 'label' twice"),
-        ("a.csv", "", "must hold labelled texts, found none"),
+        ("a.csv", "", "has no labelled texts"),
         ("a.csv", "text,label\na,b\na,b,c\n", "line 3 must have 2 cells as the header has, got 3"),
         ("a.csv", 'text,label\n"a"b,c\n', "line 2 must be well-formed CSV"),
         ("a.csv", 'text,label\n"a,b\n', "must be well-formed CSV"),
@@ -113,7 +113,7 @@ def test_bytes_that_are_not_utf8_and_missing_files_are_named(tmp_path):
         read_labelled(tmp_path / "a.tsv")
     with pytest.raises(DataError, match="No such file"):
         read_labelled(tmp_path / "b.tsv")
-    with pytest.raises(DataError, match="no path at all"):
+    with pytest.raises(DataError, match="at least one file, got none"):
         read_labelled([])
 
 
@@ -230,5 +230,5 @@ def test_folders_and_globs_stand_for_their_files(tmp_path):
     assert [row.text for row in read_labelled(tmp_path)] == ["one", "two"]
     assert [row.text for row in read_labelled(tmp_path / "*.tsv")] == ["one"]
     assert [row.text for row in read_labelled(str(tmp_path / "**" / "*"))] == ["one", "two"]
-    with pytest.raises(DataError, match=r"found no file that ends in .tsv, .csv, .jsonl"):
+    with pytest.raises(DataError, match=r"must hold a file that ends in .tsv, .csv, .jsonl"):
         read_labelled(tmp_path / "*.md")

@@ -155,7 +155,7 @@ def test_system_prompts_of_field_and_messages_are_both_kept():
         (["a"], "message 1 must be an object with role and content, got 'a'"),
         (
             [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}]}],
-            "message 1, content, part 2 must be text, which is all that these models read, got 'image_url'",
+            "message 1, content, part 2 must be text, since these models read nothing else, got 'image_url'",
         ),
         ([{"role": "user", "content": [3]}], "message 1, content, part 1 must be text, .*, got 'int'"),
         (said(("user", "b\udfff")), "message 1, content must be Unicode text, found a lone surrogate"),

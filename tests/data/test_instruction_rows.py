@@ -45,15 +45,15 @@ def test_json_and_jsonl_give_the_same_entries(tmp_path):
         (
             "a.json",
             '[{"instruction": " ", "output": "b"}]',
-            r"got none that can be used in 1 rows; .* In 1 row no request has text: the row is left out \(.*entry 1\)",
+            r"got 1 rows of which none can be used; .* In 1 row no request has text: the row is left out \(.*entry 1\)",
         ),
         ("a.json", '[{"instruction": "a", "output": 4}]', "entry 1 must have text under 'output', got 4"),
         ("a.json", '[{"instruction": "a", "input": [], "output": ""}]', "under 'input'"),
-        ("a.json", "[]", "must hold instruction entries, got none that can be used in 0 rows"),
+        ("a.json", "[]", "must hold instruction entries, got 0 rows of which none can be used"),
         ("a.json", "[", "must be JSON, found"),
         ("a.jsonl", '{"instruction": "a", "output": "b"}\n{"instr', "line 2 must be JSON, found"),
         ("a.jsonl", '\n{"output": "b"}', "line 2 must have text under 'instruction', got only 'output'"),
-        ("a.jsonl", "", "must hold instruction entries, got none that can be used in 0 rows"),
+        ("a.jsonl", "", "must hold instruction entries, got 0 rows of which none can be used"),
     ],
 )
 def test_an_entry_that_does_not_fit_is_named_by_its_number(tmp_path, name, content, message):

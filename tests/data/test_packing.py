@@ -56,7 +56,7 @@ def test_rows_end_at_about_the_same_place():
 
 
 def test_a_text_longer_than_a_row_is_refused():
-    with pytest.raises(DataError, match="at most 8 tokens, found one of 9"):
+    with pytest.raises(DataError, match="at most 8 tokens, got one of 9"):
         pack_rows([3, 9], capacity=8)
 
 

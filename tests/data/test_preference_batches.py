@@ -88,7 +88,7 @@ def test_the_references_numbers_follow_their_tokens_into_every_batch(tokenizer):
     assert found.batch([0]).reference is None
     rows = [[row.numpy() for row in found.batch([i]).targets] for i in range(3)]
     lengths = [[int(mask.sum()) for mask in found.batch([i]).attention_mask] for i in range(3)]
-    found.take_reference(
+    found.set_reference(
         [
             tuple(row[:n].astype(np.float32) for row, n in zip(*two, strict=True))
             for two in zip(rows, lengths, strict=True)

@@ -131,7 +131,7 @@ def test_a_broken_entry_is_named_with_what_it_holds(tmp_path, entry, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "must hold pairs of different answers, got none that can be used in 0 rows"),
+        ("[]", "must hold pairs of different answers, got 0 rows of which none can be used"),
         ("{}", "got only no field"),
         ('[{"prompt": 1,]', "must be JSON"),
     ],

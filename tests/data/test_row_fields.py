@@ -33,7 +33,7 @@ def test_input_is_the_request_only_where_nothing_else_is():
         ({}, "must have text under 'instruction', got only no field"),
         ({"prompt": 4}, "must have text under 'prompt', got 4"),
         ({"message_id": "x", "parent_id": None, "text": "a", "role": "prompter"}, r"tree of messages \(OpenAssistant"),
-        ({"images": ["a.png"], "prompt": "a"}, "must be text alone, .*, got a field 'images'"),
+        ({"images": ["a.png"], "prompt": "a"}, "must be text only, .*, got a field 'images'"),
         ({"prompt": "a", "completion": "b", "label": True}, r"labelled good or bad \(KTO's form\), got label=True"),
     ],
 )  # fmt: skip

@@ -57,7 +57,7 @@ def test_a_batch_may_be_changed_without_changing_the_data():
 
 
 def test_text_shorter_than_a_window_is_an_error_with_both_counts():
-    with pytest.raises(DataError, match="context_length 8 need at least 9 tokens, found 8"):
+    with pytest.raises(DataError, match="context_length 8 need at least 9 tokens, got 8"):
         TokenWindows(range(8), context_length=8)
     assert len(TokenWindows(range(9), context_length=8)) == 1
 

@@ -1,4 +1,4 @@
-"""The X-ray of a dataset: what is in the files before a model learns from them; `inspect_data` does all of it."""
+"""The data audit: what is in a data set before training on it; `inspect_data` runs all of it."""
 
 from scratchlm.data.audit.data_audit import inspect_data
 

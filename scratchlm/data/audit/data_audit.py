@@ -1,4 +1,4 @@
-"""All of an X-ray: read every row once, let each collector look at it, and tell what they found."""
+"""Audit a data set before training: read every row once, and collect figures and findings about it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.data.audit.duplicates import Copies
-from scratchlm.data.audit.faults import ByteFaults, TextFaults
+from scratchlm.data.audit.duplicates import Duplicates
+from scratchlm.data.audit.faults import TextFaults
 from scratchlm.data.audit.findings import findings
 from scratchlm.data.audit.lengths import Lengths
 from scratchlm.data.audit.reading import (
@@ -18,7 +18,6 @@ from scratchlm.data.audit.reading import (
     Reading,
     checked_kind,
     detect_kind,
-    folder_of_tokens,
     stream_figures,
     usable_rows,
 )
@@ -28,11 +27,16 @@ from scratchlm.data.instruction_rows import Instruction
 from scratchlm.data.label_split import leak_free_split, split_figures
 from scratchlm.data.prompt_templates import PromptTemplate, template
 from scratchlm.data.row_files import RowSettings
+from scratchlm.data.shards import token_folder
 
 if TYPE_CHECKING:
     from scratchlm.core.protocols import Tokenizer
 
-MOST_COMPARED = 20_000  # texts among which near-duplicates are looked for
+MAX_COMPARED = 20_000  # texts among which near-duplicates are searched
+_PARTS: dict[DataKind, tuple[str, ...]] = {  # fields whose lengths are listed
+    "instruction": ("instruction", "input", "output"),
+    "preference": ("instruction", "input", "chosen", "rejected"),
+}
 
 
 def inspect_data(
@@ -44,35 +48,35 @@ def inspect_data(
     template_name: str = "alpaca",
     settings: RowSettings | None = None,
     document_separator: str = "",
-    most_compared: int = MOST_COMPARED,
+    most_compared: int = MAX_COMPARED,
     n_shown: int = 3,
 ) -> dict[str, Any]:
-    """What is in the files, as JSON would have it; each path is one split, and leakage is looked for between them.
+    """Figures and findings about files, ready for JSON; each path is one split, and splits are checked for overlaps.
 
-    Figures are of all splits together. Without a tokenizer, lengths count words, and no tokens are shown.
-    n_shown: instruction rows of which each token is shown with or without loss.
+    The figures cover all splits together. Without a tokenizer, lengths are in words, and no tokens are shown.
+    n_shown: instruction rows of which every token is shown with or without loss.
     Units: lengths in `length_unit`, tokens or words
-    Raises: DataError for a path that cannot be read, holds no usable row, or is of another kind than the first;
-        ConfigError for settings that mean nothing.
+    Raises: DataError for a path that cannot be read, has no usable row, or is of another kind than the first;
+        ConfigError for wrong settings.
     """
     if not paths:
-        raise ConfigError("inspect needs at least one file or folder, found no path at all; name one.")
+        raise ConfigError("inspect needs at least one file or folder, got none; name one.")
     if context_length is not None and context_length < 1:
         raise ConfigError(f"context_length must be at least 1 token, got {context_length}.")
     if most_compared < 0 or n_shown < 0:
         raise ConfigError(
-            f"most_compared and n_shown must not be below 0, got {most_compared} and {n_shown}."
+            f"most_compared and n_shown must not be negative, got {most_compared} and {n_shown}."
         )
     prompts = template(template_name)
     settings = settings or RowSettings()
     found = _kind_of_all(paths, kind, settings)
     if found == "shards":
         figures = {"kind": found, **_one_token_folder(paths, context_length)}
-        return figures | {"findings": findings(figures)}
-    xray = _XRay([str(path) for path in paths], found, tokenizer, most_compared=most_compared)
-    for split, path in enumerate(paths):
-        xray.read(split, path, settings, document_separator=document_separator)
-    figures = xray.figures(prompts, context_length=context_length, n_shown=n_shown)
+    else:
+        audit = _Audit([str(path) for path in paths], found, tokenizer, most_compared=most_compared)
+        for split, path in enumerate(paths):
+            audit.read(split, path, settings, document_separator=document_separator)
+        figures = audit.figures(prompts, context_length=context_length, n_shown=n_shown)
     return figures | {"findings": findings(figures)}
 
 
@@ -83,25 +87,25 @@ def _kind_of_all(paths: Sequence[str | Path], kind: str, settings: RowSettings) 
     for path, other in zip(paths, kinds):
         if other != kinds[0]:
             raise DataError(
-                f"all splits should be of one kind, found {kinds[0]} in {paths[0]} and {other} in {path}; inspect "
-                "them one by one, or name the kind with --kind."
+                f"all splits must be of one kind, got {kinds[0]} in {paths[0]} and {other} in {path}; inspect them one "
+                "by one, or name the kind with --kind."
             )
     return kinds[0]
 
 
 def _one_token_folder(paths: Sequence[str | Path], context_length: int | None) -> dict[str, Any]:
-    folders = {folder_of_tokens(Path(path)) for path in paths}
+    folders = {token_folder(path) for path in paths}
     folder = folders.pop()
     if folders or folder is None:
         raise DataError(
-            f"token shards are inspected one folder at a time, found {', '.join(map(str, paths))}; name one folder "
-            "that holds header.json."
+            f"token shards are inspected one folder at a time, got {', '.join(map(str, paths))}; name one folder that "
+            "holds header.json."
         )
     return shard_figures(folder, context_length=context_length)
 
 
-class _XRay:
-    """The collectors of one inspection, and what each split told on the way."""
+class _Audit:
+    """The collectors of one audit, and the figures of each split."""
 
     def __init__(
         self, names: list[str], kind: DataKind, tokenizer: Tokenizer | None, *, most_compared: int
@@ -109,7 +113,7 @@ class _XRay:
         self.kind = kind
         self.tokenizer = tokenizer
         self.lengths, self.parts = Lengths(), {name: Lengths() for name in _PARTS.get(kind, ())}
-        self.copies = Copies(names, most_compared=most_compared)
+        self.duplicates = Duplicates(names, most_compared=most_compared)
         self.faults = TextFaults(tokenizer.special_tokens if tokenizer is not None else ())
         self.labels: Counter[str] = Counter()
         self.splits: list[dict[str, Any]] = []
@@ -120,7 +124,7 @@ class _XRay:
         self.unusable = Reading()
 
     def read(self, split: int, path: str | Path, settings: RowSettings, *, document_separator: str) -> None:
-        """Show every row of one split to every collector."""
+        """Pass every row of one split to every collector."""
         reading = Reading()
         labels: Counter[str] = Counter()
         n_rows = 0
@@ -128,12 +132,17 @@ class _XRay:
             path, self.kind, reading, settings=settings, document_separator=document_separator
         ):
             n_rows += 1
-            self._look_at(row, split)
+            self._add(row, split)
             if "label" in row.fields:
                 labels[row.fields["label"]] += 1
-        read_as_training = self._as_training_reads(path, reading, settings, document_separator)
+        if self.kind == "text":
+            as_training = stream_figures(
+                path, self.tokenizer, settings, document_separator=document_separator
+            )
+        else:
+            as_training = {"refused": reading.refusal}
         if n_rows == 0:
-            why = read_as_training.get("refused") or next(iter(reading.complaints), "")
+            why = as_training["refused"] or next(iter(reading.complaints), "")
             raise DataError(
                 f"{path} must hold rows of {self.kind}, got none that can be used; name another --kind, or repair it"
                 f"{': ' if why else '.'}{why}"
@@ -146,16 +155,16 @@ class _XRay:
                 "path": str(path),
                 "rows": n_rows,
                 "unusable": reading.n_unusable,
-                "bytes": _told_bytes(reading.faults),
+                "bytes": reading.faults.figures(),
                 "classes": dict(labels.most_common()) if labels else None,
                 "notes": reading.notes.sentences(),
-                **read_as_training,
+                **as_training,
             }
         )
         self.has_paragraphs |= not document_separator
 
     def figures(self, prompts: PromptTemplate, *, context_length: int | None, n_shown: int) -> dict[str, Any]:
-        """Everything, under the keys that `--json` shows."""
+        """All figures, with the keys of `--json`."""
         figures: dict[str, Any] = {
             "kind": self.kind,
             "rows": sum(split["rows"] for split in self.splits),
@@ -175,38 +184,31 @@ class _XRay:
         figures["part_lengths"] = {name: part.summary() for name, part in self.parts.items()}
         figures["truncation"] = None if context_length is None else self.lengths.truncation(context_length)
         if self.kind == "text" and context_length is not None:
-            figures["windows"] = _windows(self.splits, context_length)
+            figures["windows"] = _n_windows(self.splits, context_length)
         if self.kind == "classification":
-            figures |= _balance(self.labels)
+            figures |= _class_balance(self.labels)
         if self.kind == "preference":
             figures["pairs"] = {"chosen_longer": self.n_longer_chosen, "equal": self.n_equal_pairs}
-        figures |= self.copies.figures() | self.faults.figures()
-        is_whole = len(self.copies.compared) == figures["rows"]
+        figures |= self.duplicates.figures() | self.faults.figures()
+        is_whole = len(self.duplicates.compared) == figures["rows"]
         if self.kind == "classification" and len(self.splits) == 1 and is_whole:
             figures["split"] = self._split()
         return figures
 
     def _split(self) -> dict[str, Any]:
-        """How `finetune classify` would divide the rows, or why it cannot."""
-        texts, labels, groups = zip(*self.copies.compared)
+        """How `finetune classify` would split the rows, or why it cannot."""
+        texts, labels, groups = zip(*self.duplicates.compared)
         try:
             split = leak_free_split(texts, labels, groups)
-        except DataError as complaint:
-            return {"refused": str(complaint)}
+        except DataError as error:
+            return {"refused": str(error)}
         return {"refused": None, **split_figures(split)}
 
-    def _as_training_reads(
-        self, path: str | Path, reading: Reading, settings: RowSettings, document_separator: str
-    ) -> dict[str, Any]:
-        if self.kind == "text":
-            return stream_figures(path, self.tokenizer, settings, document_separator=document_separator)
-        return {"refused": reading.refusal}
-
-    def _look_at(self, row: DataRow, split: int) -> None:
+    def _add(self, row: DataRow, split: int) -> None:
         text = row.text
         self.n_characters += len(text)
         self.faults.add(text, row.where)
-        self.copies.add(split, text, key=row.key, label=row.fields.get("label", ""))
+        self.duplicates.add(split, text, key=row.key, label=row.fields.get("label", ""))
         sizes = {name: self._length(row.fields.get(name, "")) for name in self.parts}
         for name, size in sizes.items():
             self.parts[name].add(size)
@@ -239,14 +241,8 @@ class _XRay:
         return figures
 
 
-_PARTS: dict[DataKind, tuple[str, ...]] = {
-    "instruction": ("instruction", "input", "output"),
-    "preference": ("instruction", "input", "chosen", "rejected"),
-}
-
-
 def _unit(kind: DataKind, splits: Sequence[dict[str, Any]], *, has_paragraphs: bool) -> str:
-    """What one row is."""
+    """The name of what one row is."""
     if kind != "text":
         return "rows"
     if not has_paragraphs:
@@ -256,29 +252,15 @@ def _unit(kind: DataKind, splits: Sequence[dict[str, Any]], *, has_paragraphs: b
     return "documents" if all(is_records) else "texts" if any(is_records) else "paragraphs"
 
 
-def _balance(labels: Counter[str]) -> dict[str, Any]:
-    """How the classes share the rows; `majority` is the accuracy of always guessing the largest."""
-    total = labels.total() if hasattr(labels, "total") else sum(labels.values())
-    classes = [{"label": label, "n": n, "share": n / total} for label, n in labels.most_common()]
+def _class_balance(labels: Counter[str]) -> dict[str, Any]:
+    """The share of each class; `majority` is the accuracy of always predicting the largest."""
+    classes = [{"label": label, "n": n, "share": n / labels.total()} for label, n in labels.most_common()]
     return {"classes": classes, "majority": classes[0]["share"]}
 
 
-def _windows(splits: Sequence[dict[str, Any]], context_length: int) -> int | None:
-    """How many windows of the context length pre-training cuts all the text into; None when not known."""
+def _n_windows(splits: Sequence[dict[str, Any]], context_length: int) -> int | None:
+    """The number of windows that pre-training cuts the text into; None when it is not known."""
     streams = [split["stream"] for split in splits]
     if any(stream is None or stream["tokens"] is None for stream in streams):
         return None
     return int(sum(stream["tokens"] for stream in streams) // context_length)
-
-
-def _told_bytes(faults: ByteFaults) -> dict[str, Any]:
-    return {
-        "n": faults.n_bytes,
-        "invalid_utf8": faults.n_invalid,
-        "first_invalid": faults.first_invalid,
-        "byte_order_mark": faults.has_byte_order_mark,
-        "lf": faults.n_lf,
-        "crlf": faults.n_crlf,
-        "cr": faults.n_cr,
-        "zero": faults.n_zero,
-    }

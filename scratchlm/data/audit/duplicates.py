@@ -1,8 +1,8 @@
-"""Texts that occur more than once: inside one split, and, which is worse, in two of them.
+"""Find texts that occur more than once, in one split or (worse) in two.
 
-Exact copies are found among all texts, by 64 bits of their BLAKE2 digest: among ten million texts the chance
-of one false copy is three in a million. Near-duplicates need the texts themselves, so they are looked for among
-the first of each split only; how many were compared is part of the answer.
+Exact copies are found among all texts, by 64 bits of their BLAKE2 digest: among ten million texts the chance of one
+false copy is three in a million. Near-duplicates are searched only among the first texts of each split; the figures
+say how many were compared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from scratchlm.data.near_duplicates import group_near_duplicates
 
-MOST_CHARS = 3_000_000  # compared in all; each takes about 90 bytes while it is
+MAX_CHARS = 3_000_000  # compared in all; comparing takes about 90 bytes of memory for each
 N_EXAMPLES = 5
 EXAMPLE_CHARS = 160
 
@@ -27,34 +27,38 @@ EXAMPLE_CHARS = 160
 class _Split:
     name: str
     texts: array[int] = field(default_factory=lambda: array("Q"))  # digests of whole rows
-    keys: array[int] = field(default_factory=lambda: array("Q"))  # of what must not stand on two sides
-    near: list[tuple[str, str]] = field(default_factory=list)  # the first keys themselves, and their labels
+    keys: array[int] = field(
+        default_factory=lambda: array("Q")
+    )  # digests of the parts that must not be in two splits
+    near: list[tuple[str, str]] = field(default_factory=list)  # the first keys, and their labels
     near_chars: int = 0
 
 
-class Copies:
-    """Collects the texts of one or more splits, then tells what repeats.
+class Duplicates:
+    """Collect the texts of one or more splits, and find those that repeat.
 
-    most_compared: of the texts, in all splits together, among which near-duplicates are looked for.
+    most_compared: maximum number of texts, in all splits together, among which near-duplicates are searched.
     """
 
     def __init__(self, names: list[str], *, most_compared: int) -> None:
-        self.compared: list[tuple[str, str, str]] = []  # text, label and group of what `figures` compared
+        self.compared: list[
+            tuple[str, str, str]
+        ] = []  # text, label and group of each text that `figures` compared
         self._splits = [_Split(name) for name in names]
-        self._most_texts = most_compared // max(1, len(names))
-        self._most_chars = MOST_CHARS // max(1, len(names))
+        self._max_texts = most_compared // max(1, len(names))
+        self._max_chars = MAX_CHARS // max(1, len(names))
 
     def add(self, split: int, text: str, *, key: str, label: str = "") -> None:
-        """One row: all its text, and the part that a test must not share with training."""
+        """Add one row: its text, and the part that test data must not share with training data."""
         into = self._splits[split]
         into.texts.append(_digest(text))
         into.keys.append(_digest(key))
-        if len(into.near) < self._most_texts and into.near_chars + len(key) <= self._most_chars:
+        if len(into.near) < self._max_texts and into.near_chars + len(key) <= self._max_chars:
             into.near.append((key, label))
             into.near_chars += len(key)
 
     def figures(self) -> dict[str, Any]:
-        """The `--json` keys about copies; see docstrings of the parts."""
+        """The figures about duplicates, with the keys of `--json`."""
         n_rows = sum(len(split.texts) for split in self._splits)
         if not n_rows:
             return {"distinct_texts": 0, "exact_duplicates": 0, "near_duplicates": None, "overlaps": []}
@@ -72,7 +76,7 @@ class Copies:
         }
 
     def _overlaps(self, rows: list[tuple[int, str, str]], groups: list[str]) -> list[dict[str, Any]]:
-        """For every two splits: how many rows of the second stand in the first, exactly or nearly."""
+        """For every two splits, how many rows of the second are in the first, exactly or nearly."""
         members: list[set[str]] = [set() for _ in self._splits]
         for (number, _, _), group in zip(rows, groups):
             members[number].add(group)
@@ -101,7 +105,7 @@ class Copies:
 
 
 def _near(rows: list[tuple[int, str, str]], groups: list[str]) -> dict[str, Any]:
-    """Groups of texts that say the same; `conflicts` are groups whose members bear different labels."""
+    """Groups of near-duplicates; `conflicts` are groups whose members have different labels."""
     sizes = Counter(groups)
     first_key: dict[str, str] = {}
     labels: defaultdict[str, set[str]] = defaultdict(set)
@@ -115,7 +119,7 @@ def _near(rows: list[tuple[int, str, str]], groups: list[str]) -> dict[str, Any]
     often = [(group, n) for group, n in sizes.most_common() if n > 1]
     return {
         "compared": len(rows),
-        "groups": len(sizes),  # as many texts stay when one of each group is kept
+        "groups": len(sizes),  # the number of texts left when one of each group is kept
         "repeats": len(rows) - len(sizes),
         "repeats_exact": len(rows) - n_distinct,
         "repeats_not_exact": n_distinct - len(sizes),

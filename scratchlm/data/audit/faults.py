@@ -1,4 +1,8 @@
-"""Find damaged text: bytes that are not UTF-8, wrongly decoded characters, invisible marks, special tokens."""
+"""Find damaged text: bytes that are not UTF-8, wrongly decoded characters, invisible marks, special tokens.
+
+Text is decoded in pieces and never refused: a byte that is not UTF-8 is counted and replaced, so that the audit shows
+all faults and not only the first. A model learns what it reads: if quotes arrive as `â€™`, it will write `â€™`.
+"""
 
 from __future__ import annotations
 
@@ -13,32 +17,45 @@ from typing import Any, NamedTuple
 from scratchlm.core.file_kinds import foreign_kind
 from scratchlm.data.text_files import READ_BYTES, encoding_of, head_of, opened
 
-_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")  # how `surrogateescape` passes a byte on that is no UTF-8
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")  # how `surrogateescape` represents a byte that is not UTF-8
 _MARK = "\ufeff"
 
 
 @dataclass(kw_only=True, slots=True)
 class ByteFaults:
-    """What a file's bytes are like, counted while `decoded_leniently` reads it.
+    """Faults and line ends of a file, counted by `decoded_leniently`.
 
-    Units: bytes, as they are once unzipped
+    Units: bytes, after decompression
     """
 
     n_bytes: int = 0
-    n_invalid: int = 0  # bytes that are no UTF-8
+    n_invalid: int = 0  # bytes that are not UTF-8
     first_invalid: int | None = None  # the offset of the first of them
     has_byte_order_mark: bool = False
-    n_lf: int = 0  # lines that end as Unix lines do
-    n_crlf: int = 0  # as Windows lines do
-    n_cr: int = 0  # as lines of the oldest Macs do, or as a stray carriage return
+    n_lf: int = 0  # Unix line ends
+    n_crlf: int = 0  # Windows line ends
+    n_cr: int = 0  # line ends of old Macs, or stray carriage returns
     n_zero: int = 0
+
+    def figures(self) -> dict[str, Any]:
+        """The counts, with the keys of `--json`."""
+        return {
+            "n": self.n_bytes,
+            "invalid_utf8": self.n_invalid,
+            "first_invalid": self.first_invalid,
+            "byte_order_mark": self.has_byte_order_mark,
+            "lf": self.n_lf,
+            "crlf": self.n_crlf,
+            "cr": self.n_cr,
+            "zero": self.n_zero,
+        }
 
 
 def decoded_leniently(path: str | Path, faults: ByteFaults, encoding: str = "") -> Iterator[str]:
-    """A file's text in stretches, unzipped when it is gzip; every fault is counted, none stops it.
+    """Yield a file's text in pieces, decompressed when it is gzip; faults are counted and replaced.
 
-    encoding: of text that has no byte-order mark; "" = UTF-8.
-    Raises: DataError when the file cannot be opened, is no whole gzip file, or is no text at all.
+    encoding: used where no byte-order mark sets it; "" means UTF-8.
+    Raises: DataError when the file cannot be opened, is not a complete gzip file, or is not text.
     """
     path = Path(path)
     name = encoding_of(path, head_of(path), encoding, lenient=True)
@@ -49,7 +66,7 @@ def decoded_leniently(path: str | Path, faults: ByteFaults, encoding: str = "") 
         while True:
             data = file.read(READ_BYTES)
             text = held + decoder.decode(data, final=not data)
-            held = "\r" if text.endswith("\r") and data else ""  # its line feed may come with the next read
+            held = "\r" if text.endswith("\r") and data else ""  # its line feed may be in the next read
             text = text.removesuffix(held) if held else text
             is_start = faults.n_bytes == 0
             faults.n_bytes += len(data)
@@ -64,7 +81,7 @@ def decoded_leniently(path: str | Path, faults: ByteFaults, encoding: str = "") 
 
 
 def count_bytes(path: Path, faults: ByteFaults, encoding: str = "") -> None:
-    """Only look at a file's bytes; of a file that is no text, count them."""
+    """Count a file's faults; of a file that is not text, only its bytes."""
     kind = foreign_kind(head_of(path))
     if kind is not None and not kind.startswith("text"):
         faults.n_bytes += path.stat().st_size
@@ -74,7 +91,7 @@ def count_bytes(path: Path, faults: ByteFaults, encoding: str = "") -> None:
 
 
 def _count(text: str, faults: ByteFaults, offset: int) -> int:
-    """Add what this stretch holds; gives back the offset of the byte after it."""
+    """Count the faults of this piece; returns the byte offset after it."""
     found = _ESCAPED_BYTE.search(text)
     if found is not None:
         faults.n_invalid += len(_ESCAPED_BYTE.findall(text))
@@ -88,10 +105,10 @@ def _count(text: str, faults: ByteFaults, offset: int) -> int:
     return offset + len(text.encode("utf-8", "surrogateescape"))
 
 
-EXCERPT_CHARS = 24  # shown on each side of what was found
+EXCERPT_CHARS = 24  # shown on each side of a finding
 N_EXAMPLES = 3  # kept of each kind
 
-# What Windows-1252 shows for the bytes 0x80-0x9f; the five that it does not use pass through as they are.
+# Characters of the bytes 0x80-0xff in Windows-1252; the five bytes that it does not use keep their number.
 _CP1252 = {
     character: byte
     for byte in range(0x80, 0xA0)
@@ -99,7 +116,8 @@ _CP1252 = {
     if character
 } | {chr(byte): byte for byte in range(0xA0, 0x100)}
 _FOLLOWING = "".join(re.escape(character) for character, byte in _CP1252.items() if byte < 0xC0)
-# Accents and typographic marks count alone; other letters only in a row, since `voilà »` and `ÉTÉ»` are good French.
+# Accents and typographic marks count alone; other letters only in a row, since `voilà »` and `ÉTÉ»` are correct
+# French.
 _MOJIBAKE = re.compile(
     f"(?:[ÂÃ][{_FOLLOWING}]|â[{_FOLLOWING}]{{2}}|ð[{_FOLLOWING}]{{3}}"
     f"|(?:[Ä-ß][{_FOLLOWING}]){{2,}}|(?:[à-ï][{_FOLLOWING}]{{2}}){{2,}})+"
@@ -107,7 +125,7 @@ _MOJIBAKE = re.compile(
 
 
 class Finding(NamedTuple):
-    """One place in a text: where it is, and what stands there."""
+    """One place in a text, with an explanation."""
 
     start: int
     stop: int
@@ -122,7 +140,7 @@ def _matches(pattern: str) -> Callable[[str], Iterator[Finding]]:
 
 
 def _named(character: str) -> str:
-    """A character that cannot be seen, by its number and its name; `&` needs neither."""
+    """Number and name of an invisible character; "" for a visible one."""
     if "!" <= character <= "~":
         return ""
     in_windows = (
@@ -133,7 +151,7 @@ def _named(character: str) -> str:
 
 
 def _mojibake(text: str) -> Iterator[Finding]:
-    """UTF-8 that somebody read as Windows-1252 or Latin-1: only what reads well when put right counts."""
+    """UTF-8 that was decoded as Windows-1252 or Latin-1; only what can be repaired counts."""
     for found in _MOJIBAKE.finditer(text):
         repaired = repaired_mojibake(found[0])
         if repaired is not None:
@@ -141,7 +159,7 @@ def _mojibake(text: str) -> Iterator[Finding]:
 
 
 def repaired_mojibake(text: str) -> str | None:
-    """What a text was before its UTF-8 bytes were read as Windows-1252; None when they never were.
+    """The text before its UTF-8 bytes were decoded as Windows-1252; None when they were not.
 
     Example:
         >>> repaired_mojibake("Ã©"), repaired_mojibake("â€™"), repaired_mojibake("é")
@@ -153,11 +171,11 @@ def repaired_mojibake(text: str) -> str | None:
         return None
 
 
-# Each kind: its name, what it means for a model, and how to find it.
+# Name of a fault -> what it means, and how to find it.
 FAULTS: dict[str, tuple[str, Callable[[str], Iterator[Finding]]]] = {
     "mojibake": ("UTF-8 read as Windows-1252 or Latin-1", _mojibake),
     "replacement": (
-        "replacement characters: an earlier program could not decode what stood there",
+        "replacement characters: an earlier program could not decode the text there",
         _matches("\ufffd+"),
     ),
     "c1_control": (
@@ -174,11 +192,11 @@ FAULTS: dict[str, tuple[str, Callable[[str], Iterator[Finding]]]] = {
         _matches("[\u00ad\u180e\u200b\u2060-\u2064\ufeff]+"),
     ),
     "bidirectional": (
-        "marks that turn the direction of the text around them",
+        "marks that change the direction of the text around them",
         _matches("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+"),
     ),
     "unusual_space": (
-        "spaces that are not the space bar's: no-break, thin, ideographic",
+        "unusual spaces: no-break, thin, ideographic",
         _matches("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\u2028\u2029]+"),
     ),
     "private_use": (
@@ -186,13 +204,13 @@ FAULTS: dict[str, tuple[str, Callable[[str], Iterator[Finding]]]] = {
         _matches("[\ud800-\udfff\ue000-\uf8ff\ufdd0-\ufdef\ufffe\uffff\U000f0000-\U0010ffff]+"),
     ),
     "html_entity": (
-        "HTML's spelling of characters",
+        "HTML character references",
         _matches(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{1,7}|#[xX][0-9a-fA-F]{1,6});"),
     ),
 }
 _UNSUSPICIOUS = re.compile(r"[\t\n -%'-~]*")  # plain ASCII without an ampersand: none of the above
 
-# Strings by which chat templates and tokenizers mark turns and ends; in plain data they are foreign matter.
+# Strings with which chat templates and tokenizers mark turns and ends; they do not belong in plain data.
 SPECIAL_STRINGS = (
     *("<s>", "</s>", "<bos>", "<eos>", "<pad>", "<unk>", "<mask>", "<sep>", "<cls>"),
     *("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<start_of_turn>", "<end_of_turn>"),
@@ -201,14 +219,14 @@ SPECIAL_STRINGS = (
 
 
 def special_token_pattern(more: Iterable[str] = ()) -> re.Pattern[str]:
-    """Finds special-token strings: `<|...|>`, the well-known ones, and `more`, e.g. a tokenizer's own."""
+    """A pattern for special-token strings: `<|...|>`, the well-known ones, and `more`, e.g. a tokenizer's."""
     known = sorted({*SPECIAL_STRINGS, *more}, key=lambda text: (-len(text), text))  # the longest wins
     return re.compile(r"<\|[A-Za-z0-9_/. -]{1,40}\|>|" + "|".join(re.escape(text) for text in known if text))
 
 
 @dataclass(slots=True)
 class Sighting:
-    """How often one kind of thing was seen, and where first."""
+    """How often one kind of fault was found, with the first examples."""
 
     n: int = 0  # places
     n_rows: int = 0  # texts with at least one
@@ -230,11 +248,15 @@ class Sighting:
                 }
             )
 
+    def figures(self) -> dict[str, Any]:
+        """The counts, with the keys of `--json`."""
+        return {"n": self.n, "rows": self.n_rows, "examples": self.examples}
+
 
 class TextFaults:
-    """Counts what does not belong, text by text.
+    """Count damaged characters and special-token strings, text by text.
 
-    special: more strings to look for, e.g. the tokenizer's special tokens.
+    special: more strings to search, e.g. the tokenizer's special tokens.
     """
 
     def __init__(self, special: Iterable[str] = ()) -> None:
@@ -243,14 +265,14 @@ class TextFaults:
         self._special_pattern = special_token_pattern(special)
 
     def add(self, text: str, where: str) -> None:
-        """Look through one text."""
+        """Search one text."""
         if not _UNSUSPICIOUS.fullmatch(text):
             unexplained = text
             for name, (_, find) in FAULTS.items():
                 findings = list(find(unexplained))
                 if findings:
                     self.faults[name].add(text, findings, where)
-                if name == "mojibake":  # what it explains is no control character or odd space as well
+                if name == "mojibake":  # its characters are not counted again as other faults
                     for start, stop, _ in findings:
                         unexplained = unexplained[:start] + " " * (stop - start) + unexplained[stop:]
         by_token: dict[str, list[Finding]] = {}
@@ -260,18 +282,14 @@ class TextFaults:
             self.special.setdefault(token, Sighting()).add(text, findings, where)
 
     def figures(self) -> dict[str, Any]:
-        """`faults` and `special_tokens`, the frequent first; what was never seen is left out."""
+        """`faults` and `special_tokens`, the most frequent first; kinds that were not found are left out."""
         faults = [
-            {"name": name, "meaning": FAULTS[name][0], **_told(seen)}
+            {"name": name, "meaning": FAULTS[name][0], **seen.figures()}
             for name, seen in self.faults.items()
             if seen.n
         ]
-        special = [{"token": token, **_told(seen)} for token, seen in self.special.items()]
+        special = [{"token": token, **seen.figures()} for token, seen in self.special.items()]
         return {
             "faults": sorted(faults, key=lambda row: -row["n"]),
             "special_tokens": sorted(special, key=lambda row: (-row["n"], row["token"])),
         }
-
-
-def _told(seen: Sighting) -> dict[str, Any]:
-    return {"n": seen.n, "rows": seen.n_rows, "examples": seen.examples}

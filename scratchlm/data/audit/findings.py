@@ -1,4 +1,4 @@
-"""What the figures mean for training, in sentences: what must be repaired, what to know, or that all is well."""
+"""Say in sentences what the figures of the audit mean for training."""
 
 from __future__ import annotations
 
@@ -8,52 +8,56 @@ from typing import Any, Literal
 Figures = Mapping[str, Any]
 Level = Literal["bad", "look", "good"]
 
-SEPARATOR_HINT = " If one stands between documents, name it with --document-separator."
-MANY_OF_ONE_CLASS = 0.8  # from here on, accuracy alone says little
-LONGER_IS_BETTER = 0.6  # share of pairs; from here on, a model can learn "longer" instead of "better"
+SEPARATOR_HINT = " If one separates documents, name it with --document-separator."
+MANY_OF_ONE_CLASS = 0.8  # share from which accuracy alone says little
+LONGER_IS_BETTER = 0.6  # share of pairs from which a model may learn "longer" instead of "better"
 
 
 def findings(figures: Figures) -> list[dict[str, str]]:
-    """Sentences with their level, the worst first: `bad` spoils training or its test, `look` is good to know.
+    """Sentences with their level, the worst first: `bad` damages training or its test, `look` is worth knowing.
 
     Example:
         >>> findings({"kind": "text", "unit": "paragraphs", "rows": 3, "splits": []})
-        [{'level': 'good', 'text': 'Nothing odd was found.'}]
+        [{'level': 'good', 'text': 'No problems found.'}]
     """
     parts = (_readability, _classes, _copies, _leaks, _fit, _loss, _pairs, _characters)
     found = [(level, text) for part in parts for level, text in part(figures)]
     order = ("bad", "look", "good")
-    told = sorted(found, key=lambda item: order.index(item[0])) or [("good", "Nothing odd was found.")]
-    return [{"level": level, "text": text} for level, text in told]
+    ordered = sorted(found, key=lambda item: order.index(item[0])) or [("good", "No problems found.")]
+    return [{"level": level, "text": text} for level, text in ordered]
 
 
 def _readability(figures: Figures) -> Iterator[tuple[Level, str]]:
     for split in figures["splits"]:
         if split.get("refused"):
-            yield "bad", f"Training refuses this file as it is: {split['refused']}"
+            yield "bad", f"Training refuses this file: {split['refused']}"
         yield from (("look", note) for note in split.get("notes") or ())
         content = split.get("bytes") or {}
         if content.get("invalid_utf8"):
             yield (
                 "bad",
-                f"{split['path']} holds {content['invalid_utf8']:,} bytes that are no UTF-8, the first at offset "
+                f"{split['path']} has {content['invalid_utf8']:,} bytes that are not UTF-8, the first at offset "
                 f"{content['first_invalid']:,}; convert it, e.g. `iconv -f WINDOWS-1252 -t UTF-8`.",
             )
         if content.get("zero"):
-            yield "bad", f"{split['path']} holds {content['zero']:,} zero bytes; it may not be text at all."
+            yield "bad", f"{split['path']} has {content['zero']:,} zero bytes; it may not be text."
         if content.get("byte_order_mark"):
-            yield "look", f"{split['path']} begins with a byte-order mark, which readers here drop."
+            yield "look", f"{split['path']} begins with a byte-order mark, which the readers drop."
         ends = {name: content[name] for name in ("lf", "crlf", "cr") if content.get(name)}
         if set(ends) - {"lf"} and figures["kind"] == "text":  # readers of rows drop them
-            told = ", ".join(f"{n:,} {name.upper()}" for name, n in ends.items())
+            listed = ", ".join(f"{n:,} {name.upper()}" for name, n in ends.items())
             yield (
                 "look",
-                f"{split['path']} has line ends of {told}: a model learns each kind apart; LF alone is best.",
+                f"{split['path']} has different line ends ({listed}), and a model learns each kind separately; use LF "
+                "only.",
             )
     n_unusable = figures.get("unusable", {}).get("n", 0)
     if n_unusable:
         first = next(iter(figures["unusable"]["complaints"]), "")
-        yield "bad", f"{n_unusable:,} rows cannot be used and are in no figure here, the first: {first}."
+        yield (
+            "bad",
+            f"{n_unusable:,} rows cannot be used and are not counted in the figures; the first: {first}.",
+        )
 
 
 def _classes(figures: Figures) -> Iterator[tuple[Level, str]]:
@@ -61,11 +65,14 @@ def _classes(figures: Figures) -> Iterator[tuple[Level, str]]:
     if not classes:
         return
     if len(classes) == 1:
-        yield "bad", f"All rows are {classes[0]['label']!r}: a classifier needs at least two classes."
+        yield (
+            "bad",
+            f"All rows have the label {classes[0]['label']!r}: a classifier needs at least two classes.",
+        )
     elif figures["majority"] >= MANY_OF_ONE_CLASS:
         yield (
             "look",
-            f"Always answering {classes[0]['label']!r} is right {figures['majority']:.1%} of the time: compare "
+            f"Always predicting {classes[0]['label']!r} is right {figures['majority']:.1%} of the time: compare "
             "balanced accuracy, or balance the classes.",
         )
 
@@ -82,17 +89,17 @@ def _copies(figures: Figures) -> Iterator[tuple[Level, str]]:
     if near and figures["kind"] in ("instruction", "preference") and near["repeats_exact"]:
         yield (
             "look",
-            f"{near['repeats_exact']:,} {unit} ask, word for word, what an earlier one asks.",
+            f"{near['repeats_exact']:,} {unit} ask exactly the same as an earlier one.",
         )
     if near and near["repeats_not_exact"]:
         among = "" if near["compared"] == figures["rows"] else f" among the first {near['compared']:,}"
         yield (
             "look",
-            f"{near['repeats_not_exact']:,} more{among} are near-duplicates, alike but for case, punctuation, numbers "
-            "or a tenth of their letters: keep each group of copies on one side of a split.",
+            f"{near['repeats_not_exact']:,} more{among} are near-duplicates, equal but for case, punctuation, numbers "
+            "or a tenth of their letters: keep each group on one side of a split.",
         )
     if near and near["conflicts"]:
-        yield "bad", f"{near['conflicts']:,} groups of near-duplicates bear different labels."
+        yield "bad", f"{near['conflicts']:,} groups of near-duplicates have different labels."
 
 
 def _leaks(figures: Figures) -> Iterator[tuple[Level, str]]:
@@ -106,8 +113,8 @@ def _leaks(figures: Figures) -> Iterator[tuple[Level, str]]:
             )
             yield (
                 "bad",
-                f"Leak: of the {pair['rows']:,} rows in {pair['second']}, {pair['exact']:,} stand in {pair['first']} "
-                f"word for word{near}; a test on them measures memory.",
+                f"Leak: of the {pair['rows']:,} rows in {pair['second']}, {pair['exact']:,} are exactly in "
+                f"{pair['first']}{near}; a test on them measures memory.",
             )
 
 
@@ -115,16 +122,17 @@ def _fit(figures: Figures) -> Iterator[tuple[Level, str]]:
     cut = figures.get("truncation")
     if not cut or not cut["longer"]:
         return
-    told = f"{cut['longer']:,} {figures['unit']} ({cut['share_longer']:.1%}) are longer than {cut['context_length']:,} "
+    n_longer = f"{cut['longer']:,} {figures['unit']} ({cut['share_longer']:.1%})"
+    start = f"{n_longer} are longer than {cut['context_length']:,} "
     if figures["kind"] in ("text", "shards"):
         yield (
             "look",
-            f"{told}{figures['length_unit']}: pre-training cuts them into windows and loses none of it.",
+            f"{start}{figures['length_unit']}: pre-training cuts them into windows and uses all of it.",
         )
     else:
         yield (
             "look",
-            f"{told}{figures['length_unit']}: {cut['cut']:,} of them ({cut['share_cut']:.1%}) would be cut off.",
+            f"{start}{figures['length_unit']}: {cut['cut']:,} of them ({cut['share_cut']:.1%}) would be cut off.",
         )
 
 
@@ -143,12 +151,12 @@ def _pairs(figures: Figures) -> Iterator[tuple[Level, str]]:
     if not pairs:
         return
     if pairs["equal"]:
-        yield "bad", f"{pairs['equal']:,} pairs have the same text as chosen and as rejected answer."
+        yield "bad", f"{pairs['equal']:,} pairs have equal chosen and rejected answers."
     share = pairs["chosen_longer"] / figures["rows"]
     if share >= LONGER_IS_BETTER:
         yield (
             "look",
-            f"The chosen answer is the longer one in {share:.0%} of pairs: a model may learn length.",
+            f"The chosen answer is the longer one in {share:.0%} of pairs: a model may learn to write long answers.",
         )
 
 

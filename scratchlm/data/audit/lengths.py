@@ -1,4 +1,4 @@
-"""How long the texts are, and what a context of a given length would cut off."""
+"""Measure how long texts are, and what a context of a given length would cut off."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any
 
 import numpy as np
 
-MOST_BINS = 30
-SHARE_IN_BINS = 0.995  # the rest, the very long ones, share the last bin
+MAX_BINS = 30
+SHARE_IN_BINS = 0.995  # longer texts share the last bin
 
 
 class Lengths:
-    """Collects one number per text; eight bytes each, so that millions fit.
+    """The lengths of texts, at eight bytes of memory each.
 
-    Units: tokens, or words where no tokenizer is at hand
+    Units: tokens, or words without a tokenizer
     """
 
     def __init__(self) -> None:
         self._values = array("q")
 
     def add(self, length: int) -> None:
-        """One more text."""
+        """Add one text."""
         self._values.append(length)
 
     def __len__(self) -> int:
         return len(self._values)
 
     def summary(self) -> dict[str, Any] | None:
-        """Total, mean, quantiles and histogram; None of no texts."""
+        """Total, mean, quantiles and histogram; None without texts."""
         if not self._values:
             return None
         values = np.frombuffer(self._values, dtype=np.int64)
@@ -49,7 +49,7 @@ class Lengths:
         }
 
     def truncation(self, context_length: int) -> dict[str, Any]:
-        """How many texts are longer than the context, and how much of all text would be cut."""
+        """How many texts are longer than the context, and what share of all text would be cut."""
         values = np.frombuffer(self._values, dtype=np.int64)
         over = np.maximum(values - context_length, 0)
         return {
@@ -62,9 +62,9 @@ class Lengths:
 
 
 def histogram(values: Any) -> dict[str, Any]:
-    """Counts in bins of one round width from 0; the last bin holds everything from its edge on.
+    """Count lengths in bins of one round width from 0; an open last bin has no upper end.
 
-    `edges` has one number per bin, its lower end; a text of length n lies in the last bin whose edge is <= n.
+    `edges` has the lower end of each bin.
 
     Example:
         >>> histogram([1, 2, 2, 7])
@@ -72,7 +72,7 @@ def histogram(values: Any) -> dict[str, Any]:
     """
     values = np.asarray(values)
     reach = int(np.quantile(values, SHARE_IN_BINS, method="higher"))
-    width = _round_width((reach + 1) / MOST_BINS)
+    width = _round_width((reach + 1) / MAX_BINS)
     n_bins = reach // width + 1
     is_open = int(values.max()) >= n_bins * width
     counts = np.bincount(np.minimum(values // width, n_bins - 1 + is_open), minlength=n_bins + is_open)
@@ -80,9 +80,9 @@ def histogram(values: Any) -> dict[str, Any]:
     return {"width": width, "edges": edges, "counts": [int(n) for n in counts], "is_open": is_open}
 
 
-def _round_width(at_least: float) -> int:
-    """The smallest of 1, 2, 5, 10, 20, 50 ... that is no smaller."""
-    if at_least <= 1:
+def _round_width(minimum: float) -> int:
+    """The smallest of 1, 2, 5, 10, 20, 50 ... that is not below the minimum."""
+    if minimum <= 1:
         return 1
-    size = 10 ** math.floor(math.log10(at_least))
-    return next(int(step * size) for step in (1, 2, 5, 10) if step * size >= at_least)
+    size = 10 ** math.floor(math.log10(minimum))
+    return next(int(step * size) for step in (1, 2, 5, 10) if step * size >= minimum)

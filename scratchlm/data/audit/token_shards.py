@@ -1,4 +1,4 @@
-"""A token folder from inside: how many ids, which of them, how long the documents, and do the two sides overlap?"""
+"""Measure a token folder: its ids, vocabulary, document lengths, and the overlap of its two sides."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ N_FREQUENT = 20
 
 
 def shard_figures(folder: Path, *, context_length: int | None) -> dict[str, Any]:
-    """The `--json` keys of token shards; the ids are read from disk a stretch at a time.
+    """The figures of token shards, with the keys of `--json`; ids are read from disk in pieces.
 
-    `rows` counts documents, `overlaps` those of the validation side that stand in the training side as well.
-    Raises: DataError when the folder is damaged; TokenizerError when its tokenizer is.
+    `rows` counts documents, `overlaps` the validation documents that are also in the training side.
+    Raises: DataError for a damaged folder; TokenizerError for a damaged tokenizer.
     """
     tokenizer = tokenizer_of_tokens(folder)
     prepared = open_tokens(folder)
@@ -69,7 +69,7 @@ def _counts(ids: NDArray[Any], vocab_size: int) -> NDArray[np.int64]:
 
 
 def _documents(ids: NDArray[Any], end_of_text_id: int | None) -> Iterator[tuple[int, int]]:
-    """Digest and length of each run of ids between two ends of text."""
+    """Digest and length of each document, the ids between two end-of-text ids."""
     digest, length = hashlib.blake2b(digest_size=8), 0
     for start in range(0, len(ids), IDS_AT_ONCE):
         part = np.asarray(ids[start : start + IDS_AT_ONCE])

@@ -126,7 +126,7 @@ def test_a_kind_that_is_named_is_not_guessed(tmp_path):
     [
         ({"paths": []}, "needs at least one file"),
         ({"context_length": 0}, "context_length must be at least 1"),
-        ({"most_compared": -1}, "must not be below 0"),
+        ({"most_compared": -1}, "must not be negative"),
         ({"template_name": "alpca"}, "template must be one of"),
         ({"kind": "poem"}, "kind must be auto or one of"),
     ],
@@ -141,9 +141,9 @@ def test_settings_that_mean_nothing_are_errors(tmp_path, settings, complaint):
 def test_splits_of_two_kinds_missing_files_and_empty_ones_are_errors(tmp_path):
     (tmp_path / "a.txt").write_text("a story")
     (tmp_path / "b.tsv").write_text("no tab\n")
-    with pytest.raises(DataError, match="all splits should be of one kind, found text in"):
+    with pytest.raises(DataError, match="all splits must be of one kind, got text in"):
         inspect_data([tmp_path / "a.txt", tmp_path / "b.tsv"])
     with pytest.raises(DataError, match=r"line 1 must be label<TAB>text, found no tab in"):
         inspect_data([tmp_path / "b.tsv"])
-    with pytest.raises(DataError, match="found nothing there"):
+    with pytest.raises(DataError, match="does not exist"):
         inspect_data([tmp_path / "none.txt"])

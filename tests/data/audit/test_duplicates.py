@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from scratchlm.data.audit import duplicates
-from scratchlm.data.audit.duplicates import Copies
+from scratchlm.data.audit.duplicates import Duplicates
 
 
 def collected(splits: dict[str, list[str]], *, labels=None, most_compared=1000) -> dict:
-    found = Copies(list(splits), most_compared=most_compared)
+    found = Duplicates(list(splits), most_compared=most_compared)
     for number, texts in enumerate(splits.values()):
         for i, text in enumerate(texts):
             found.add(number, text, key=text, label=labels[i] if labels else "")
@@ -54,12 +54,12 @@ def test_beyond_the_limit_only_exact_copies_are_found_and_this_is_told():
 
 
 def test_the_texts_compared_are_bounded_in_letters_too(monkeypatch):
-    monkeypatch.setattr(duplicates, "MOST_CHARS", 10)
+    monkeypatch.setattr(duplicates, "MAX_CHARS", 10)
     assert collected({"a": ["123456", "abcdef", "xyz"]})["near_duplicates"]["compared"] == 2
 
 
 def test_what_must_not_stand_on_two_sides_is_the_key():
-    found = Copies(["train", "test"], most_compared=10)
+    found = Duplicates(["train", "test"], most_compared=10)
     found.add(0, "question answer one", key="question")
     found.add(1, "question answer two", key="question")
     figures = found.figures()
@@ -67,4 +67,4 @@ def test_what_must_not_stand_on_two_sides_is_the_key():
 
 
 def test_nothing_collected_is_nothing_found():
-    assert Copies(["a"], most_compared=5).figures()["distinct_texts"] == 0
+    assert Duplicates(["a"], most_compared=5).figures()["distinct_texts"] == 0

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratchlm.data.audit.lengths import MOST_BINS, Lengths, histogram
+from scratchlm.data.audit.lengths import MAX_BINS, Lengths, histogram
 
 values = st.lists(st.integers(0, 100_000), min_size=1, max_size=200)
 
@@ -20,7 +20,7 @@ def collected(numbers) -> Lengths:
 def test_the_bins_hold_every_text_once_and_where_it_belongs(numbers):
     found = histogram(numbers)
     assert sum(found["counts"]) == len(numbers)
-    assert len(found["edges"]) == len(found["counts"]) <= MOST_BINS + 2
+    assert len(found["edges"]) == len(found["counts"]) <= MAX_BINS + 2
     for edge, n in zip(found["edges"][: -1 if found["is_open"] else None], found["counts"]):
         assert n == sum(edge <= number < edge + found["width"] for number in numbers)
 

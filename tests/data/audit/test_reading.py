@@ -216,7 +216,7 @@ def test_plain_text_comes_in_paragraphs_with_their_lines(tmp_path):
 
 
 def test_text_without_an_empty_line_is_cut_at_line_ends_and_nothing_is_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading_module, "LONGEST_PARAGRAPH_CHARS", 50)
+    monkeypatch.setattr(reading_module, "MAX_PARAGRAPH_CHARS", 50)
     path = tmp_path / "a.txt"
     text = "".join(f"line number {i}\n" for i in range(40)) + "w" * 300
     path.write_text(text)

@@ -19,7 +19,7 @@ ENTRIES = [
 
 
 def text_of(row, *, with_loss: bool) -> str:
-    return "".join(token.text for token in row.tokens if token.carries_loss == with_loss)
+    return "".join(token["text"] for token in row["tokens"] if token["loss"] == with_loss)
 
 
 def test_the_answer_carries_loss_and_the_prompt_none(tiny_tokenizer):
@@ -27,14 +27,14 @@ def test_the_answer_carries_loss_and_the_prompt_none(tiny_tokenizer):
     row = loss_row(examples, 0, tiny_tokenizer)
     assert text_of(row, with_loss=False) == PLAIN.prompt(ENTRIES[0])
     assert text_of(row, with_loss=True) == PLAIN.answer(ENTRIES[0]) + "<|endoftext|>"
-    assert row.n_loss == int((examples.batch([0]).targets != IGNORE_INDEX).sum())
+    assert row["n_loss"] == int((examples.batch([0]).targets != IGNORE_INDEX).sum())
 
 
 def test_with_loss_on_the_prompt_all_but_the_first_token_carries_it(tiny_tokenizer):
     examples = InstructionExamples(ENTRIES, tiny_tokenizer, template=PLAIN, mask_instruction=False)
     row = loss_row(examples, 1, tiny_tokenizer)
-    assert [token.carries_loss for token in row.tokens][:2] == [False, True]
-    assert row.n_loss == row.n_tokens - 1
+    assert [token["loss"] for token in row["tokens"]][:2] == [False, True]
+    assert row["n_loss"] == row["n_tokens"] - 1
 
 
 def test_a_character_of_several_tokens_is_shown_as_one(real_data):
@@ -42,7 +42,7 @@ def test_a_character_of_several_tokens_is_shown_as_one(real_data):
     tokenizer = load_gpt2_tokenizer(folder / "encoder.json", folder / "vocab.bpe")
     entry = Instruction(instruction="猫?", input="", output="👩‍👧 yes")
     row = loss_row(InstructionExamples([entry], tokenizer, template=PLAIN), 0, tokenizer)
-    assert "\ufffd" not in "".join(token.text for token in row.tokens)
+    assert "\ufffd" not in "".join(token["text"] for token in row["tokens"])
     assert text_of(row, with_loss=True) == " 👩‍👧 yes<|endoftext|>"
 
 
@@ -73,10 +73,10 @@ def test_a_context_in_which_no_answer_fits_is_told_not_raised(byte_tokenizer):
 
 
 def test_a_long_row_is_shown_in_part_and_says_so(byte_tokenizer, monkeypatch):
-    monkeypatch.setattr(token_loss, "MOST_TOKENS", 5)
+    monkeypatch.setattr(token_loss, "MAX_TOKENS", 5)
     examples = InstructionExamples(ENTRIES, byte_tokenizer, template=PLAIN)
     row = loss_row(examples, 0, byte_tokenizer)
-    assert (len(row.tokens), row.n_hidden) == (5, row.n_tokens - 5)
+    assert (len(row["tokens"]), row["n_hidden"]) == (5, row["n_tokens"] - 5)
 
 
 def test_a_tokenizer_without_an_end_of_text_cannot_teach_answers(byte_tokenizer, monkeypatch):
