@@ -1,1 +1,1 @@
-"""Files of others (data sets, tokenizer files, weights): known by name, found here or fetched and checked."""
+"""External files (data sets, tokenizer files, weights), known by name, found on this machine or downloaded."""

@@ -1,9 +1,8 @@
-"""Downloads that end with the promised bytes or leave the target untouched.
+"""Download a file, check its size and sha256, and only then rename it to its target.
 
-Bytes gather in `NAME.partial` beside the target. Only when size and sha256 are as promised does the file take
-its name, so a target that exists is a target that is right. A cut connection, Ctrl-C or a flat battery costs
-little: the next attempt asks the server for the rest only. Several processes that ask for one file share one
-download.
+Bytes are written to `NAME.partial` beside the target, so a target that exists is complete and correct. After a lost
+connection, Ctrl-C or a power cut the next attempt requests only the rest. Several processes that want the same file
+share one download.
 """
 
 from __future__ import annotations
@@ -21,43 +20,38 @@ from pathlib import Path
 
 import httpx
 
-from scratchlm.assets.opened_request import opened_answer
+from scratchlm.assets.http_requests import TRY_AGAIN_STATUS, opened_answer, retry_after_s
 from scratchlm.assets.partial_file import PARTIAL_SUFFIX, Origin, PartialFile, open_partial
-from scratchlm.assets.retry_after import TRY_AGAIN_STATUS, retry_after_s
 from scratchlm.core.errors import DownloadError
 from scratchlm.core.files import sha256_of_file
 
-Progress = Callable[[int, "int | None"], None]  # bytes so far, bytes in all (None: the server does not say)
+Progress = Callable[[int, "int | None"], None]  # bytes so far, bytes in total (None if unknown)
 
 MAX_REDIRECTS = 5
-HUGGING_FACE_HOST = "huggingface.co"  # the only one that ever sees $HF_TOKEN
-GOOD_PROGRESS_BYTES = 1 << 20  # an attempt that brought this much was no failure, however it ended
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Patience:
-    """How long to wait for a server, and how often to come back."""
-
-    connect_s: float = (
-        4.0  # for the first connection, shared by all addresses: a machine without network says so soon
-    )
-    timeout_s: float = 30.0  # without one byte, while reading, and while connecting again
-    slowest_bytes_per_s: float = 1024.0  # over slow_s; an address that is slower is left for the next
-    slow_s: float = 30.0
-    attempts: int = 5  # in a row, at each URL
-    backoff_s: float = 1.0  # before the second attempt; doubles each time
-    longest_wait_s: float = 120.0  # a server that asks for more (Retry-After) is left for the next mirror
-    other_process_s: float = 24 * 3600.0  # while another living process downloads the same file
-
-
+HUGGING_FACE_HOST = "huggingface.co"  # the only host that receives $HF_TOKEN
+GOOD_PROGRESS_BYTES = 1 << 20  # an attempt that transferred this much does not count as a failure
 SLOWEST_VARIABLE = "SCRATCHLM_MIN_RATE"  # bytes per second, for networks slower than the default allows
 OFFLINE_VARIABLE = "HF_HUB_OFFLINE"
 
 
-def default_patience() -> Patience:
-    """What downloads have unless told otherwise, with $SCRATCHLM_MIN_RATE if that is set.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patience:
+    """Time limits and number of attempts of a download."""
 
-    Raises: DownloadError when that is no number of bytes.
+    connect_s: float = 4.0  # for the first connection to all addresses: without a network it fails soon
+    timeout_s: float = 30.0  # without a byte, while reading, and for later connections
+    slowest_bytes_per_s: float = 1024.0  # over slow_s; a slower address is given up for the next
+    slow_s: float = 30.0
+    attempts: int = 5  # in a row, at each URL
+    backoff_s: float = 1.0  # before the second attempt; doubles each time
+    longest_wait_s: float = 120.0  # a server that asks for more (Retry-After) is given up for the next mirror
+    other_process_s: float = 24 * 3600.0  # while another process downloads the same file
+
+
+def default_patience() -> Patience:
+    """The default limits, with $SCRATCHLM_MIN_RATE if it is set.
+
+    Raises: DownloadError when its value is not a number.
     """
     named = os.environ.get(SLOWEST_VARIABLE, "").strip()
     if not named:
@@ -79,16 +73,15 @@ def download(
     progress: Progress | None = None,
     patience: Patience | None = None,
 ) -> Path:
-    """Fetch one file from the first of its mirrors that delivers it.
+    """Download a file from the first of its mirrors that delivers it.
 
-    A target that already has the promised sha256 is returned without a request, and so is one that another
-    process has finished while we waited for it. With a sha256 the download goes on where an earlier call
-    stopped, from any mirror; without one only at the same address, and only if the server proves by its ETag
-    that the file is still the same.
+    A target that already has the sha256 is returned without a request, and so is one that another process finished in
+    the meantime. With a sha256 the download resumes where an earlier call stopped, from any mirror; without one only
+    from the same address, and only if the server's ETag shows that the file has not changed.
 
-    check: looks at the whole file before it takes its name, and tells what is wrong with it.
+    check: describes what is wrong with the complete file, before it is renamed; None when nothing is.
     Units: progress counts bytes.
-    Raises: DownloadError when no URL delivers; it tells what went wrong at each.
+    Raises: DownloadError with the failure at each URL.
     """
     target = Path(target)
     if sha256 is not None and _is_right(target, sha256):
@@ -105,9 +98,9 @@ def download(
                 target, size_bytes=size_bytes, sha256=sha256, check=check, wait_s=patience.other_process_s
             ) as partial,
         ):
-            # Another process may have finished it between our look at it and our lock.
-            is_news = partial.has_waited or not was_there or sha256 is not None
-            if is_news and _is_right(target, sha256):
+            # Another process may have finished it between the check above and the lock.
+            may_be_new = partial.has_waited or not was_there or sha256 is not None
+            if may_be_new and _is_right(target, sha256):
                 return target
             transfer = _Transfer(
                 client=client, partial=partial, progress=progress, patience=patience, origin=partial.origin()
@@ -116,49 +109,47 @@ def download(
             partial.take_name(target)
     except OSError as cause:
         raise DownloadError(
-            f"{target} should have been written, got: {cause}; free some space or choose another folder."
+            f"{target} cannot be written: {cause}; free some space or choose another folder."
         ) from cause
     return target
 
 
 def _is_right(target: Path, sha256: str | None) -> bool:
-    """Is the file there, with the promised bytes if any are promised?"""
+    """Whether the file exists and has the sha256, if one is known."""
     return target.is_file() and sha256 in (None, sha256_of_file(target, error=DownloadError))
 
 
 class _TryAgainError(DownloadError):
-    """This attempt failed, the next may not."""
+    """A failure after which the next attempt may succeed."""
 
     def __init__(self, message: str, *, wait_s: float | None = None) -> None:
         super().__init__(message)
-        self.wait_s = wait_s  # what the server asked for
+        self.wait_s = wait_s  # requested by the server
 
 
 @dataclass(kw_only=True)
 class _Transfer:
-    """One file on its way, and whose bytes are there already."""
+    """The download of one file, and the origin of the bytes received so far."""
 
     client: httpx.Client
     partial: PartialFile
     progress: Progress | None
     patience: Patience
-    origin: Origin | None = None  # of the bytes that are there
-    connect_s: float = 0.0  # for a first connection to an address
-    has_connected: bool = False  # to any address; until then a failure is taken for a missing network
+    origin: Origin | None = None  # of the bytes received so far
+    connect_s: float = 0.0  # for the first connection to an address
+    has_connected: bool = False  # to any address; until then a failure means that there is no network
 
     def fetch_from_first(self, urls: Sequence[str]) -> None:
-        """Try the mirrors in order until one has delivered the promised bytes."""
+        """Try the mirrors in order until one delivers the expected bytes."""
         failures = []
         self.connect_s = self.patience.connect_s / max(1, len(urls))
-        if (
-            self.partial.sha256 is None and self.origin is not None
-        ):  # only there its bytes can be gone on with
+        if self.partial.sha256 is None and self.origin is not None:  # only its own address can resume it
             urls = sorted(urls, key=lambda url: self.origin is None or url != self.origin[0])
         for url in urls:
             try:
                 self.fetch(url)
                 problem = self.partial.problem()
-                if problem is not None and self.partial.is_resumed:  # perhaps the older part is to blame
+                if problem is not None and self.partial.is_resumed:  # the older part may be wrong
                     self.partial.start_over()
                     self.fetch(url)
                     problem = self.partial.problem()
@@ -167,20 +158,20 @@ class _Transfer:
                 continue
             if problem is None:
                 return
-            self.partial.start_over()  # wrong bytes are no start for anyone
+            self.partial.start_over()  # no mirror can resume wrong bytes
             failures.append(f"{url}: {problem}")
         is_provable = self.partial.sha256 is not None or self.origin is not None
         is_kept = is_provable and self.partial.n_bytes > 0
         raise DownloadError(
-            f"{self.partial.path.name.removesuffix(PARTIAL_SUFFIX)} should come from one of {len(urls)} "
-            f"address(es), found: {'; '.join(failures)}. Check the connection (HTTPS_PROXY and SSL_CERT_FILE "
-            f"are respected), then run this again{': what arrived is kept' if is_kept else ''}."
+            f"{self.partial.path.name.removesuffix(PARTIAL_SUFFIX)} could not be downloaded: "
+            f"{'; '.join(failures)}. Check the connection (HTTPS_PROXY and SSL_CERT_FILE "
+            f"are respected), then run this again{'; it will resume' if is_kept else ''}."
         )
 
     def fetch(self, url: str) -> None:
-        """Ask one URL until it has delivered or patience ends."""
+        """Repeat the request to one URL until it succeeds or the attempts are used up."""
         patience, n_failures = self.patience, 0
-        n_most = self.partial.n_bytes  # ever there: to lose bytes and fetch them again is no progress
+        n_most = self.partial.n_bytes  # bytes that are lost and received again are no progress
         while True:
             try:
                 self.attempt(url)
@@ -197,30 +188,31 @@ class _Transfer:
                 time.sleep(backoff_s if trouble.wait_s is None else trouble.wait_s)
 
     def attempt(self, url: str) -> None:
-        """One request for what is missing; its bytes go to the end of the partial file."""
+        """Send one request for the missing bytes and append them to the partial file."""
         partial = self.partial
         is_same_origin = self.origin is not None and self.origin[0] == url
         if partial.sha256 is None and not is_same_origin:
-            partial.start_over()  # nothing would prove that the parts belong together
+            partial.start_over()  # nothing would show that the parts belong together
         offset = partial.n_bytes
         if offset > 0 and offset == partial.size_bytes:
-            return  # all there, not yet checked
+            return  # complete, not yet checked
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         if offset and is_same_origin and self.origin is not None:
             headers["If-Range"] = self.origin[1]
         try:
             with self.follow(url, headers) as response:
                 self.has_connected = True
-                is_proven = partial.sha256 is not None or self.has_same_etag(response)
+                has_same_etag = self.origin is not None and response.headers.get("etag") == self.origin[1]
+                is_proven = partial.sha256 is not None or has_same_etag
                 if is_proven and _is_all_there(response, offset):
                     return
                 n_total = self.check_answer(response, url, offset)
                 self.receive(response, n_total)
-        except httpx.InvalidURL as cause:  # httpx reads a redirect's address before we do
-            raise DownloadError(f"the server redirects to what is no valid address ({cause})") from cause
+        except httpx.InvalidURL as cause:  # httpx parses a redirect's address before this code does
+            raise DownloadError(f"the server redirects to an invalid address ({cause})") from cause
         except httpx.TransportError as cause:
             if _is_certificate_refused(cause):
-                raise DownloadError(f"the server's certificate is not to be trusted ({cause})") from cause
+                raise DownloadError(f"the server's certificate is not trusted ({cause})") from cause
             if isinstance(cause, (httpx.ConnectError, httpx.ConnectTimeout)) and not self.has_connected:
                 raise DownloadError(f"no connection ({str(cause) or type(cause).__name__})") from cause
             raise _TryAgainError(f"the connection failed ({str(cause) or type(cause).__name__})") from cause
@@ -230,7 +222,7 @@ class _Transfer:
 
     @contextlib.contextmanager
     def follow(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
-        """The answer behind at most MAX_REDIRECTS redirects, none of which leads to less safety."""
+        """The response after at most MAX_REDIRECTS redirects, none of which leads from https to http."""
         start = here = _checked_url(url, None)
         connect_s = self.patience.timeout_s if self.has_connected else self.connect_s
         for _ in range(MAX_REDIRECTS + 1):
@@ -244,12 +236,8 @@ class _Transfer:
                 here = _checked_url(response.headers["location"], here)
         raise DownloadError(f"more than {MAX_REDIRECTS} redirects, the last one to {here}")
 
-    def has_same_etag(self, response: httpx.Response) -> bool:
-        """Does the server still have the file whose bytes are there?"""
-        return self.origin is not None and response.headers.get("etag") == self.origin[1]
-
     def check_answer(self, response: httpx.Response, url: str, offset: int) -> int | None:
-        """Refuse what cannot be the file; return the whole file's size in bytes, if the server tells it."""
+        """Raise unless the response can be the file; return the file's total bytes, if the server sends them."""
         status = response.status_code
         said = f"the server answered {status} {httpx.codes.get_reason_phrase(status)}".rstrip()
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and offset:
@@ -267,8 +255,8 @@ class _Transfer:
             n_total = self.check_range(response.headers.get("content-range", ""), offset, origin)
         n_promised = self.partial.size_bytes
         if n_total is not None and n_promised is not None and n_total != n_promised:
-            raise DownloadError(f"the file has {n_total:,} bytes there, {n_promised:,} were promised")
-        if status == HTTPStatus.OK:  # the whole file, whether the rest of it was asked for or not
+            raise DownloadError(f"the file has {n_total:,} bytes there instead of {n_promised:,}")
+        if status == HTTPStatus.OK:  # the whole file, even if only the rest was requested
             self.partial.start_over()
         self.partial.is_resumed = self.partial.n_bytes > 0
         self.origin = origin
@@ -276,19 +264,19 @@ class _Transfer:
         return n_total
 
     def check_range(self, content_range: str, offset: int, origin: Origin | None) -> int | None:
-        """Is this the rest of the same file? If not, the next attempt starts from nothing."""
+        """Check that this is the rest of the same file; otherwise the next attempt starts over."""
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range.strip())
         is_same = self.partial.sha256 is not None or origin == self.origin
         if found is None or int(found[1]) != offset or not is_same:
             self.partial.start_over()
             raise _TryAgainError(
-                f"the server should go on at byte {offset:,} of the same file, but sent "
-                f"{content_range or 'no range'!r}{'' if is_same else ' of a changed one'}"
+                f"the server was asked to continue at byte {offset:,} but sent "
+                f"{content_range or 'no range'!r}{'' if is_same else ' of a changed file'}"
             )
         return _as_int(found[2])
 
     def receive(self, response: httpx.Response, n_total: int | None) -> None:
-        """Write the body, and no more of it than was promised."""
+        """Write the body, but no more than the expected number of bytes."""
         n_expected = self.partial.size_bytes if n_total is None else n_total
         n_done = n_before = self.partial.n_bytes
         since_s = time.monotonic()
@@ -300,13 +288,13 @@ class _Transfer:
                 if rate < self.patience.slowest_bytes_per_s:
                     self.partial.file.write(piece)
                     raise DownloadError(
-                        f"only {rate:,.0f} bytes a second came for {self.patience.slow_s:g} s ({SLOWEST_VARIABLE} sets "
-                        "how slow a server may be)"
+                        f"only {rate:,.0f} bytes per second arrived for {self.patience.slow_s:g} s "
+                        f"({SLOWEST_VARIABLE} sets the minimum)"
                     )
                 n_before, since_s = n_done, now_s
             if n_expected is not None and n_done > n_expected:
                 self.partial.start_over()
-                raise DownloadError(f"more bytes came than the {n_expected:,} that were promised")
+                raise DownloadError(f"more than the expected {n_expected:,} bytes arrived")
             self.partial.file.write(piece)
             if self.progress is not None:
                 self.progress(n_done, n_expected)
@@ -316,24 +304,24 @@ def _client(patience: Patience) -> httpx.Client:
     try:
         return httpx.Client(
             timeout=patience.timeout_s,
-            follow_redirects=False,  # _follow checks each hop
-            headers={"User-Agent": "scratchlm", "Accept-Encoding": "identity"},  # bytes as they lie there
+            follow_redirects=False,  # `follow` checks each of them
+            headers={"User-Agent": "scratchlm", "Accept-Encoding": "identity"},  # uncompressed bytes
         )
     except (OSError, ValueError, ImportError, httpx.InvalidURL) as cause:
         raise DownloadError(
-            f"the environment's network settings should be usable, got: {cause}; "
+            f"the environment's network settings cannot be used: {cause}; "
             "check SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY and ALL_PROXY."
         ) from cause
 
 
 def _check_online(urls: Sequence[str]) -> None:
-    """Respect $HF_HUB_OFFLINE for every address but those of a mirror that somebody named."""
+    """Respect $HF_HUB_OFFLINE for every address except $SCRATCHLM_MIRROR."""
     is_offline = os.environ.get(OFFLINE_VARIABLE, "").strip().upper() in {"1", "ON", "YES", "TRUE"}
     mirror = os.environ.get("SCRATCHLM_MIRROR", "").strip()
     if is_offline and not any(mirror and url.startswith(mirror) for url in urls):
         raise DownloadError(
-            f"{OFFLINE_VARIABLE} says that this machine has no network, so {urls[0] if urls else 'nothing'} was not "
-            "asked; unset it, or set SCRATCHLM_MIRROR to an address that can be reached."
+            f"{OFFLINE_VARIABLE} is set, so {urls[0] if urls else 'nothing'} was not requested; "
+            "unset it, or set SCRATCHLM_MIRROR to an address that can be reached."
         )
 
 
@@ -341,9 +329,9 @@ def _checked_url(location: str, origin: httpx.URL | None) -> httpx.URL:
     try:
         url = httpx.URL(location) if origin is None else origin.join(location)
     except httpx.InvalidURL as cause:
-        raise DownloadError(f"{location!r} is no valid address ({cause})") from cause
+        raise DownloadError(f"{location!r} is not a valid address ({cause})") from cause
     if url.scheme not in ("http", "https") or not url.host:
-        raise DownloadError(f"{str(url)!r} is no http(s) address")
+        raise DownloadError(f"{str(url)!r} is not an http(s) address")
     if origin is not None and origin.scheme == "https" and url.scheme != "https":
         raise DownloadError(f"the server redirects from https to plain http, {url}")
     return url
@@ -356,12 +344,14 @@ def _may_see_token(url: httpx.URL) -> bool:
 def _token_header() -> dict[str, str]:
     token = os.environ.get("HF_TOKEN", "").strip()
     if not (token.isascii() and token.isprintable()):
-        raise DownloadError("HF_TOKEN should hold printable ASCII only; set it again or unset it")
+        raise DownloadError(
+            "HF_TOKEN contains characters that are not printable ASCII; set it again or unset it"
+        )
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _is_certificate_refused(failure: BaseException) -> bool:
-    """Did the connection fail because nobody vouches for the server? Then asking again is no use."""
+    """Whether the connection failed because of the server's certificate, so that trying again is useless."""
     cause: BaseException | None = failure
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -371,7 +361,7 @@ def _is_certificate_refused(failure: BaseException) -> bool:
 
 
 def _is_all_there(response: httpx.Response, offset: int) -> bool:
-    """Asked for what follows the last byte, the server says that nothing does."""
+    """Whether the server reports that nothing follows the last byte."""
     is_refused = response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
     return is_refused and offset > 0 and response.headers.get("content-range") == f"bytes */{offset}"
 
@@ -379,10 +369,10 @@ def _is_all_there(response: httpx.Response, offset: int) -> bool:
 def _check_content(response: httpx.Response, url: str) -> None:
     encoding = response.headers.get("content-encoding", "identity")
     if encoding != "identity":
-        raise DownloadError(f"the body came encoded ({encoding}), plain bytes were asked for")
+        raise DownloadError(f"the body is encoded ({encoding}), but plain bytes were requested")
     is_page = response.headers.get("content-type", "").startswith("text/html")
     if is_page and not url.endswith((".html", ".htm")):
-        raise DownloadError("the answer is a web page and not the file, perhaps a login or a hotel's portal")
+        raise DownloadError("the server sent a web page instead of the file, perhaps a login page")
 
 
 def _as_int(value: str | None) -> int | None:
@@ -393,6 +383,6 @@ def _check_space(target: Path, size_bytes: int | None) -> None:
     n_free = shutil.disk_usage(target.parent).free
     if size_bytes is not None and n_free < size_bytes:
         raise DownloadError(
-            f"{target} needs {size_bytes:,} bytes, found {n_free:,} free on its disk; free some space or set "
+            f"{target} needs {size_bytes:,} bytes, but its disk has {n_free:,} free; free some space or set "
             "SCRATCHLM_HOME to a folder on another disk."
         )

@@ -1,14 +1,18 @@
-"""Larger public data sets by name: for every kind of training, each with its licence and what is known of its bytes.
+"""The registry of known data sets and tokenizer files: where each comes from, its licence, size and sha256.
 
-A sha256 stands here where the source publishes it (Hugging Face shows it for every large file, the others' are in
-their download tables) or where several independent projects pin the same one. Where neither is so it is None: the
-bytes that come first are trusted and remembered. Addresses name a revision where the host has revisions.
+The sha256 is given where the source publishes it (Hugging Face shows it for every large file, others list it in their
+download tables) or where several independent projects pin the same one. Elsewhere it is None: the first bytes received
+are trusted, and their sha256 is recorded. Addresses name a revision where the host has revisions.
 """
 
 from __future__ import annotations
 
-from scratchlm.assets.known_files import GITHUB_RAW, Archive, Asset
+from dataclasses import dataclass
 
+GITHUB_RAW = "https://raw.githubusercontent.com"
+BOOK_COMMIT = f"{GITHUB_RAW}/rasbt/LLMs-from-scratch/28c65cdfbc3338e2e040016eea4b7fdf556e4d57"
+CHAR_RNN_COMMIT = f"{GITHUB_RAW}/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e"
+OPENAI_ENCODINGS = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main"
 HUGGING_FACE = "https://huggingface.co/datasets"
 AG_NEWS = f"{GITHUB_RAW}/mhjabreel/CharCnn_Keras/555590db4219b1243abb1918effd6a7425a2d75f/data/ag_news_csv"
 ALPACA = f"{GITHUB_RAW}/tatsu-lab/stanford_alpaca/761dc5bfbdeeffa89b8bff5d038781a4055f796a"
@@ -23,6 +27,106 @@ WIKITEXT_2 = (
 WIKITEXT_LICENCE = "CC BY-SA 3.0 and GFDL (Wikipedia's authors; Merity and others 2016)"
 AG_NEWS_LICENCE = "none stated; for research and non-commercial use (ComeToMyHead; Zhang and others 2015)"
 TINY_STORIES_LICENCE = "CDLA-Sharing-1.0 (Eldan and Li 2023)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Archive:
+    """The zip file that holds an asset as one of its members."""
+
+    member: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asset:
+    """One external file: its expected bytes, and the addresses to download it from."""
+
+    id: str  # path relative to the folder of assets
+    urls: tuple[str, ...]  # the origin, then mirrors
+    size_bytes: int | None  # None if unknown
+    sha256: str | None  # None if unknown: the first bytes received are trusted, and their sha256 is recorded
+    licence: str
+    purpose: str
+    archive: Archive | None = None  # if the URLs lead to a zip file that holds the asset
+    settings: tuple[tuple[str, int], ...] = ()  # values that a JSON file must contain
+    command: str = ""  # that fetches it; if empty, `scratchlm data fetch` with its id
+
+    @property
+    def fetch_command(self) -> str:
+        """The command that downloads it."""
+        return self.command or f"scratchlm data fetch {self.id}"
+
+    @property
+    def size(self) -> str:
+        """Its size as text."""
+        return "size unknown" if self.size_bytes is None else f"{self.size_bytes:,} bytes"
+
+
+ASSETS = (  # needed for the book
+    Asset(
+        id="gpt2_bpe/encoder.json",
+        urls=(
+            f"{OPENAI_ENCODINGS}/encoder.json",
+            f"{BOOK_COMMIT}/ch02/02_bonus_bytepair-encoder/gpt2_model/encoder.json",
+        ),
+        size_bytes=1_042_301,
+        sha256="196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+        licence="Modified MIT (OpenAI, GPT-2)",
+        purpose="GPT-2's vocabulary of 50,257 tokens",
+    ),
+    Asset(
+        id="gpt2_bpe/vocab.bpe",
+        urls=(
+            f"{OPENAI_ENCODINGS}/vocab.bpe",
+            f"{BOOK_COMMIT}/ch02/02_bonus_bytepair-encoder/gpt2_model/vocab.bpe",
+        ),
+        size_bytes=456_318,
+        sha256="1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+        licence="Modified MIT (OpenAI, GPT-2)",
+        purpose="GPT-2's 50,000 byte-pair merges",
+    ),
+    Asset(
+        id="sms_spam_collection/SMSSpamCollection",
+        urls=(
+            "https://archive.ics.uci.edu/static/public/228/sms+spam+collection.zip",
+            "https://f001.backblazeb2.com/file/LLMs-from-scratch/sms%2Bspam%2Bcollection.zip",
+        ),
+        size_bytes=477_907,
+        sha256="7d039a24a6083ed9ef0f806ebad56bbb976e3aeb8de05669173bfdc4996c239d",
+        licence="CC BY 4.0 (Almeida, Gomez Hidalgo, Yamakami 2011; UCI data set 228, DOI 10.24432/C5CC84)",
+        purpose="5,574 text messages marked ham or spam, for classification fine-tuning",
+        archive=Archive(
+            member="SMSSpamCollection",
+            size_bytes=203_415,
+            sha256="1587ea43e58e82b14ff1f5425c88e17f8496bfcdb67a583dbff9eefaf9963ce3",
+        ),
+    ),
+    Asset(
+        id="instruction/instruction-data.json",
+        urls=(f"{BOOK_COMMIT}/ch07/01_main-chapter-code/instruction-data.json",),
+        size_bytes=203_524,
+        sha256="7e09a9af353722ca15c18bc580f093f9c39d3178335a75177319cb1e1d163944",
+        licence="Apache-2.0 (Sebastian Raschka)",
+        purpose="the book's 1,100 instructions with answers, for instruction fine-tuning",
+    ),
+    Asset(
+        id="text/the-verdict.txt",
+        urls=(f"{BOOK_COMMIT}/ch02/01_main-chapter-code/the-verdict.txt",),
+        size_bytes=20_479,
+        sha256="b41e41a68f0398a3154ae69e2e4c0e2694e17fe0d66730536837f1b01935b31f",
+        licence="public domain (Edith Wharton, 1908)",
+        purpose="the short story that the book trains on",
+    ),
+    Asset(
+        id="text/tinyshakespeare.txt",
+        urls=(f"{CHAR_RNN_COMMIT}/data/tinyshakespeare/input.txt",),
+        size_bytes=1_115_394,
+        sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        licence="public domain (William Shakespeare)",
+        purpose="40,000 lines of plays, for pre-training at laptop size",
+    ),
+)
 
 
 def _wikitext(side: str, *, size_bytes: int, sha256: str, what: str) -> Asset:
@@ -42,7 +146,7 @@ def _wikitext(side: str, *, size_bytes: int, sha256: str, what: str) -> Asset:
     )
 
 
-DATASETS = (
+DATASETS = (  # larger ones, for every kind of training
     Asset(
         id="imdb/aclImdb_v1.tar.gz",
         urls=("https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",),

@@ -1,7 +1,7 @@
-"""GPT-2's published weights: which files each size has, where they lie, and what is known of their bytes.
+"""The registry of GPT-2's published weights: the files of each size, their addresses, sizes and sha256.
 
-Two forms: Hugging Face's safetensors at a pinned revision, and the TensorFlow checkpoint that OpenAI published.
-A sha256 or size stands here only where a public source shows it; the rest is trusted on first use.
+There are two formats: Hugging Face's safetensors at a pinned revision, and the TensorFlow checkpoint of OpenAI.
+A sha256 or size is given only where a public source shows it; other files are trusted on first use.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from scratchlm.assets.known_files import Asset
+from scratchlm.assets.known_datasets import Asset
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError
 
@@ -17,7 +17,7 @@ Source = Literal["hf", "openai"]
 
 OPENAI_MODELS = "https://openaipublic.blob.core.windows.net/gpt-2/models"
 BOOK_MIRROR = "https://f001.backblazeb2.com/file/LLMs-from-scratch/gpt2"
-HUGGING_FACE_MIRROR = "https://hf-mirror.com"  # the same paths, for networks that do not reach the origin
+HUGGING_FACE_MIRROR = "https://hf-mirror.com"  # the same paths, for networks without access to the origin
 FILES: dict[Source, tuple[str, ...]] = {
     "hf": ("config.json", "model.safetensors"),
     "openai": (
@@ -48,7 +48,7 @@ class GPT2Size:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name that means this size."""
+        """All names of this size."""
         return tuple(dict.fromkeys((self.name, self.repository, self.folder)))
 
 
@@ -144,7 +144,7 @@ def _addresses(size: GPT2Size, source: Source, file: str) -> tuple[str, ...]:
 
 
 def _settings(size: GPT2Size, file: str) -> tuple[tuple[str, int], ...]:
-    """What the size's settings must say, under the names that OpenAI and Hugging Face both use."""
+    """The values that the size's settings must have, under the names that OpenAI and Hugging Face both use."""
     if file not in ("config.json", "hparams.json"):
         return ()
     n_tokens = "vocab_size" if file == "config.json" else "n_vocab"
@@ -173,7 +173,7 @@ GPT2_ASSETS = tuple(
 
 
 def gpt2_size(name: str) -> GPT2Size:
-    """The size that goes by this name: `gpt2-small`, `gpt2` or `124M` all mean the smallest.
+    """Find a size by any of its names: `gpt2-small`, `gpt2` and `124M` are the smallest.
 
     Raises: ConfigError for an unknown name, with the nearest known one.
     Example:
@@ -185,12 +185,12 @@ def gpt2_size(name: str) -> GPT2Size:
             return size
     known = [known for size in GPT2_SIZES for known in size.names]
     raise ConfigError(
-        f"there should be weights named {name!r}; {nearest(name, known)} `scratchlm weights list` shows them."
+        f"there are no weights named {name!r}; {nearest(name, known)} `scratchlm weights list` shows them."
     )
 
 
 def gpt2_files(size: GPT2Size, source: Source) -> list[Asset]:
-    """The files of one size in one form, the small ones first."""
+    """The files of one size in one format, the small ones first."""
     ids = [f"gpt2/{size.folder}/{file}" for file in FILES[source]]
     found = [asset for asset in GPT2_ASSETS if asset.id in ids]
     return sorted(found, key=lambda asset: asset.id.endswith((".safetensors", "-of-00001")))

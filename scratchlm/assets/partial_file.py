@@ -1,6 +1,6 @@
-"""The file beside a download's target: bytes gather in it until they are the promised ones.
+"""Write a download to a partial file beside its target until its size and sha256 are right.
 
-One process at a time fills it. Others wait: the system's lock on it ends with its owner, also a killed one.
+One process at a time writes it, the others wait: the operating system's lock ends with its owner, even a killed one.
 """
 
 from __future__ import annotations
@@ -24,50 +24,50 @@ PARTIAL_SUFFIX = ".partial"
 ORIGIN_SUFFIX = ".origin"  # of the partial file's name
 LOCK_POLL_S = 0.1
 
-Origin = tuple[str, str]  # a URL and the strong ETag that its server gave: equal ETags prove equal bytes
+Origin = tuple[str, str]  # a URL and its strong ETag: equal ETags prove equal bytes
 _log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
 class PartialFile:
-    """Some first bytes of a file, and what the whole must be; ours alone while it is open."""
+    """The first bytes of a file and what is known of the whole; locked for this process while open."""
 
     path: Path
     file: BinaryIO
     size_bytes: int | None
     sha256: str | None
-    check: Callable[[Path], str | None] | None = None  # tells what else is wrong with the whole file
-    has_waited: bool = False  # another process had it when we came
-    is_resumed: bool = False  # holds bytes from before the latest request
+    check: Callable[[Path], str | None] | None = None  # describes what else is wrong with the whole file
+    has_waited: bool = False  # another process was writing it
+    is_resumed: bool = False  # has bytes from before the latest request
 
     @property
     def origin_path(self) -> Path:
-        """Where the origin of the bytes is noted, when no sha256 can prove them later."""
+        """The file that records the origin of the bytes, for files without a known sha256."""
         return self.path.with_name(self.path.name + ORIGIN_SUFFIX)
 
     @property
     def n_bytes(self) -> int:
-        """How many bytes are there; the next write goes after them."""
+        """Number of bytes so far; the next write goes after them."""
         return self.file.seek(0, os.SEEK_END)
 
     def start_over(self) -> None:
-        """Drop every byte."""
+        """Remove all bytes."""
         self.file.truncate(0)
         self.is_resumed = False
 
     def problem(self) -> str | None:
-        """What is wrong with the bytes that are there, or None when they are as promised."""
+        """Describe what is wrong with the file; None when it is as expected."""
         self.file.flush()
         if self.size_bytes is not None and self.n_bytes != self.size_bytes:
-            return f"{self.n_bytes:,} bytes came, {self.size_bytes:,} were promised"
+            return f"received {self.n_bytes:,} bytes instead of {self.size_bytes:,}"
         if self.sha256 is not None:
             digest = sha256_of_file(self.path, error=DownloadError)
             if digest != self.sha256:
-                return f"the bytes have sha256 {digest}, promised was {self.sha256}"
+                return f"its sha256 is {digest} instead of {self.sha256}"
         return None if self.check is None else self.check(self.path)
 
     def origin(self) -> Origin | None:
-        """Whose bytes an earlier process left here, if it could tell."""
+        """The recorded origin of the bytes of an earlier process, if any."""
         try:
             noted = read_json(self.origin_path)
         except DataError:
@@ -76,14 +76,14 @@ class PartialFile:
         return (url, etag) if isinstance(url, str) and isinstance(etag, str) else None
 
     def note_origin(self, origin: Origin | None) -> None:
-        """Remember whose bytes these are, for a process that has to go on with them."""
+        """Record the origin of the bytes, for a later process that resumes the download."""
         if origin is None or self.sha256 is not None:
             self.origin_path.unlink(missing_ok=True)
         elif origin != self.origin():
             write_json(self.origin_path, {"url": origin[0], "etag": origin[1]}, error=DownloadError)
 
     def take_name(self, target: Path) -> None:
-        """Become the target, after the disk has every byte."""
+        """Rename the file to the target after syncing it to disk."""
         self.file.flush()
         os.fsync(self.file.fileno())
         if sys.platform == "win32":
@@ -102,12 +102,11 @@ def open_partial(
     check: Callable[[Path], str | None] | None = None,
     wait_s: float = 0.0,
 ) -> Iterator[PartialFile]:
-    """Open a target's partial file, alone; what an earlier download left in it is kept if it can be proven.
+    """Open and lock a target's partial file; bytes of an earlier download are kept if they can be verified.
 
-    Only a sha256 can prove it, or a server that still has the ETag noted beside it. An empty partial file does
-    not stay behind.
-    Units: wait_s in seconds, how long another process may go on filling it.
-    Raises: DownloadError when another process is still filling it after that.
+    They can be verified by a sha256, or by a server that still has the recorded ETag. An empty partial file is removed.
+    Units: wait_s in seconds, the time to wait for another process that is writing the file.
+    Raises: DownloadError when another process is still writing it after that time.
     """
     path = target.with_name(target.name + PARTIAL_SUFFIX)
     file, has_waited = _open_locked(path, wait_s=wait_s)
@@ -130,7 +129,7 @@ def open_partial(
 
 
 def _open_locked(path: Path, *, wait_s: float) -> tuple[BinaryIO, bool]:
-    """The file, locked, and whether another process had the lock first."""
+    """The locked file, and whether another process held the lock first."""
     deadline_s, has_waited = time.monotonic() + wait_s, False
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
@@ -141,8 +140,7 @@ def _open_locked(path: Path, *, wait_s: float) -> tuple[BinaryIO, bool]:
             file.close()
             if time.monotonic() >= deadline_s:
                 raise DownloadError(
-                    f"{path} should be ours to fill, found another process downloading it; "
-                    "wait until that one is done, then run this again."
+                    f"another process is downloading {path}; wait until it has finished, then run this again."
                 )
             if not has_waited:
                 _log.warning("another process is downloading %s: waiting for it", path.stem)
@@ -151,5 +149,5 @@ def _open_locked(path: Path, *, wait_s: float) -> tuple[BinaryIO, bool]:
             continue
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return file, has_waited
-        file.close()  # between open and lock another process finished it: it bears its final name now
+        file.close()  # another process finished and renamed it between open and lock
         has_waited = True

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scratchlm.assets.archive_members import read_member
 from scratchlm.assets.download import HUGGING_FACE_HOST, Progress, download
-from scratchlm.assets.known_files import BOOK_COMMIT, Asset
+from scratchlm.assets.known_datasets import BOOK_COMMIT, Asset
 from scratchlm.assets.known_weights import GPT2_ASSETS
 from scratchlm.assets.registry import ASSETS, asset_path, find_assets, find_file
 from scratchlm.core.errors import DownloadError

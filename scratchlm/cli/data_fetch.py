@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
-from scratchlm.assets.opened_request import check_reachable
+from scratchlm.assets.http_requests import check_reachable
 from scratchlm.assets.registry import ASSETS, fetch_asset, find_assets
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.config import check_at_least

@@ -105,9 +105,9 @@ def test_each_kind_of_file_is_known_by_its_structure(problem, name, good, bad):
     ("data", "found"),
     [
         (b'{"n_layer": 12, "more": []}', None),
-        (b'{"n_layer": 24}', "n_layer = 24, 12 was expected"),
-        (b'{"error": "slow down"}', "n_layer = nothing, 12 was expected"),
-        (b"[12]", "no table of settings"),
+        (b'{"n_layer": 24}', "n_layer = 24 instead of 12"),
+        (b'{"error": "slow down"}', "n_layer = nothing instead of 12"),
+        (b"[12]", "not a JSON object"),
     ],
 )
 def test_settings_must_say_what_is_known_of_them(tmp_path, data, found):

@@ -7,8 +7,7 @@ import re
 import httpx
 import pytest
 
-from scratchlm.assets.known_datasets import DATASETS, HUGGING_FACE
-from scratchlm.assets.known_files import ASSETS
+from scratchlm.assets.known_datasets import ASSETS, DATASETS, HUGGING_FACE
 from scratchlm.assets.registry import find_assets
 
 NAMES = ("imdb", "ag_news", "alpaca", "dolly", "tiny_stories", "wikitext_2", "fineweb")

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from scratchlm.assets.known_files import ASSETS
+from scratchlm.assets.known_datasets import ASSETS
 from scratchlm.assets.known_weights import FILES, GPT2_ASSETS, GPT2_SIZES, gpt2_files, gpt2_size
 from scratchlm.assets.registry import asset_path, find_assets
 from scratchlm.core.errors import ConfigError, DataError

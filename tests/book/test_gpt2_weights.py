@@ -86,7 +86,7 @@ def test_a_wrong_file_that_is_there_is_fetched_again_with_a_message(
     (folder / name).write_bytes(b"?" * len(CONTENTS[name]))
     gpt2_weights.download_and_load_gpt2("774M", tmp_path / "gpt2")
     assert (folder / name).read_bytes() == CONTENTS[name]
-    assert f"{folder / name} is not what it should be and is fetched again" in caplog.text
+    assert f"{folder / name} is damaged and is fetched again" in caplog.text
 
 
 def test_a_failed_download_is_an_error_and_leaves_no_file(tmp_path, origin, monkeypatch):

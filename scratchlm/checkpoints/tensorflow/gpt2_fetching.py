@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scratchlm.assets.download import Progress
-from scratchlm.assets.known_files import Asset
+from scratchlm.assets.known_datasets import Asset
 from scratchlm.assets.registry import fetch_asset, find_file
 from scratchlm.checkpoints.tensorflow.bundle import data_problem
 

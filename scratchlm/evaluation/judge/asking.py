@@ -33,7 +33,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, fields
 from http import HTTPStatus
 
-from scratchlm.assets.retry_after import TRY_AGAIN_STATUS
+from scratchlm.assets.http_requests import TRY_AGAIN_STATUS
 from scratchlm.core.errors import ConfigError, ServiceError
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from scratchlm.assets.retry_after import retry_after_s
+from scratchlm.assets.http_requests import retry_after_s
 from scratchlm.core.errors import ConfigError, MissingDependencyError, ServiceError
 from scratchlm.evaluation.judge.addresses import ollama_address
 from scratchlm.evaluation.judge.asking import (

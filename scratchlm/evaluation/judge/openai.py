@@ -9,7 +9,7 @@ from http import HTTPStatus
 from types import ModuleType
 from typing import Any
 
-from scratchlm.assets.retry_after import retry_after_s
+from scratchlm.assets.http_requests import retry_after_s
 from scratchlm.core.errors import ConfigError, MissingDependencyError, ServiceError
 from scratchlm.evaluation.judge.addresses import OPENAI_URL, openai_address
 from scratchlm.evaluation.judge.asking import (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import hashlib
 import socket
 import threading
@@ -10,6 +11,7 @@ import time
 import pytest
 
 from scratchlm.assets.download import Patience, default_patience, download
+from scratchlm.assets.http_requests import retry_after_s
 from scratchlm.cli.main import main
 from scratchlm.core.errors import DownloadError
 
@@ -74,7 +76,7 @@ def test_an_address_that_swallows_every_packet_is_left(tmp_path):
 def test_offline_by_setting_asks_nobody(server, answers, tmp_path, monkeypatch, value):
     server.routes["/f"] = [answers.body(DATA)]
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
-    assert "HF_HUB_OFFLINE says" in fails_soon([server.url("/f")], tmp_path / "f")
+    assert "HF_HUB_OFFLINE is set" in fails_soon([server.url("/f")], tmp_path / "f")
     assert server.requests == []
     monkeypatch.setenv("SCRATCHLM_MIRROR", server.url(""))
     assert download([server.url("/f")], tmp_path / "f", **PROMISE).read_bytes() == DATA
@@ -108,7 +110,7 @@ def test_a_server_that_trickles_is_left_for_the_next_which_goes_on_where_it_was(
 def test_where_all_servers_are_slow_the_message_says_what_allows_it(server, tmp_path, monkeypatch):
     server.routes["/slow"] = [trickling(100, 0.02)]
     patience = Patience(slowest_bytes_per_s=1000, slow_s=0.3, timeout_s=5, attempts=1)
-    with pytest.raises(DownloadError, match=r"bytes a second came for 0\.3 s \(SCRATCHLM_MIN_RATE sets"):
+    with pytest.raises(DownloadError, match=r"bytes per second arrived for 0\.3 s \(SCRATCHLM_MIN_RATE sets"):
         download([server.url("/slow")], tmp_path / "f", **PROMISE, patience=patience)
 
 
@@ -140,3 +142,15 @@ def test_the_hub_without_a_network_is_told_before_its_library_tries_for_a_minute
     assert "huggingface.co cannot be reached (Name or service not known)" in capsys.readouterr().err.replace(
         "[Errno -2] ", ""
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("0", 0.0), (" 120 ", 120.0), ("", None), ("-1", None), ("1.5", None), ("x", None)]
+)
+def test_seconds_are_whole_numbers(value, seconds):
+    assert retry_after_s(value) == seconds
+
+
+def test_a_date_is_the_time_until_then():
+    assert retry_after_s(email.utils.formatdate(time.time() + 60, usegmt=True)) == pytest.approx(60, abs=2)
+    assert retry_after_s("Fri, 31 Dec 1999 23:59:59 GMT") == 0.0

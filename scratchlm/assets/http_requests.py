@@ -1,9 +1,11 @@
-"""One request whose connection has a time limit, resolving the server's name included."""
+"""Send one request with a time limit that includes resolving the server's name, and read Retry-After headers."""
 
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,25 +13,33 @@ import httpx
 
 from scratchlm.core.errors import DownloadError
 
+TRY_AGAIN_STATUS = {
+    408,
+    425,
+    429,
+    500,
+    502,
+    503,
+    504,
+}  # RFC 9110 and 6585: the same request may succeed later
 CONNECTED = (
     "connect_tcp.complete",
     "send_request_headers.started",
-)  # the latter on a connection that was kept
+)  # the latter on a connection that is reused
 
 
 @contextlib.contextmanager
 def opened_answer(
     client: httpx.Client, url: httpx.URL, headers: dict[str, str], *, connect_s: float, answer_s: float
 ) -> Iterator[httpx.Response]:
-    """The answer to a GET request, its body unread; closed at the end of the block.
+    """Send a GET request and yield the response with its body unread; closed at the end of the block.
 
-    Another thread asks: the system's look-up of a name takes no time limit, and a name with many addresses gets
-    the limit for each. When time is up, that thread is left behind and ends with its own time-outs.
-    Raises: httpx.ConnectTimeout, httpx.ReadTimeout, and what httpx raises.
+    Another thread sends it: the system's name look-up has no time limit, and for a name with many addresses the limit
+    applies to each. When the time is up, that thread is abandoned and ends by its own time-outs.
+    Raises: httpx.ConnectTimeout, httpx.ReadTimeout and other errors of httpx.
     """
-    has_connected, is_over = threading.Event(), threading.Event()
+    has_connected, is_over, is_left = threading.Event(), threading.Event(), threading.Event()
     found: list[httpx.Response | BaseException] = []
-    is_left = threading.Event()
 
     def trace(event: str, info: dict[str, Any]) -> None:  # noqa: ARG001
         if event.endswith(CONNECTED):
@@ -65,7 +75,7 @@ def opened_answer(
 
 
 def check_reachable(url: str, *, connect_s: float = 4.0, answer_s: float = 30.0) -> None:
-    """Make sure that a server answers, whatever it says, before a library that retries for a minute asks it.
+    """Check that a server responds at all, before a library contacts it that would retry for a minute.
 
     Raises: DownloadError within connect_s on a machine without network.
     """
@@ -80,3 +90,21 @@ def check_reachable(url: str, *, connect_s: float = 4.0, answer_s: float = 30.0)
             f"{url} cannot be reached ({str(cause) or type(cause).__name__}); check the connection (HTTPS_PROXY and "
             "SSL_CERT_FILE are respected)."
         ) from cause
+
+
+def retry_after_s(value: str | None) -> float | None:
+    """Seconds to wait by a Retry-After header, which holds seconds or a date; None for anything else.
+
+    Source: RFC 9110, section 10.2.3.
+    Example:
+        >>> retry_after_s("3"), retry_after_s("soon"), retry_after_s(None)
+        (3.0, None, None)
+    """
+    if value is None:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
