@@ -1,4 +1,4 @@
-"""Chapter 7's entries as text in Alpaca's form, and as ids."""
+"""Format chapter 7's entries as Alpaca prompts, and encode them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 def format_input(entry: Mapping[str, str]) -> str:
-    """An entry's instruction and input in Alpaca's form, without the mark that calls for the answer.
+    """Format an entry's instruction and input as an Alpaca prompt, without the `### Response:` line.
 
-    An entry without an input needs no such key, where the book's fails.
+    An entry without an input needs no such key, where the book's function fails.
     """
     return TEMPLATES["alpaca"].request(as_instruction(entry))
 
 
 def as_instruction(entry: Mapping[str, str]) -> Instruction:
-    """An entry of the book's JSON file as ours; a number is its digits, as in the book.
+    """Convert an entry of the book's JSON file; numbers become text, as in the book.
 
-    Raises: DataError when it has no instruction, or something else than texts and numbers.
+    Raises: DataError without an instruction, or for values other than text and numbers.
     """
     if "instruction" not in entry:
-        raise DataError(f"an entry must have an instruction, found the keys {', '.join(entry) or 'none'}.")
+        raise DataError(f"an entry has no instruction; its keys are: {', '.join(entry) or 'none'}.")
     return Instruction(
         instruction=text_of(entry, "instruction"),
         input="" if entry.get("input") is None else text_of(entry, "input"),
@@ -36,20 +36,20 @@ def as_instruction(entry: Mapping[str, str]) -> Instruction:
 
 
 def text_of(entry: Mapping[str, Any], key: str) -> str:
-    """What an entry holds under a key, a number as its digits; nothing when it lacks the key.
+    """The value of a key as text; empty without the key.
 
-    Raises: DataError for anything but a text or a number.
+    Raises: DataError for anything but text or a number.
     """
     value = entry.get(key, "")
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise DataError(
-            f"an entry's {key} must be text, found {value!r:.100}; mend the entry or leave it out."
+            f"an entry's {key} must be text, got {value!r:.100}; correct the entry or leave it out."
         )
     return str(value)
 
 
 def encode_plain(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The text's ids, a special token's text read as text: an encoding of tiktoken must be asked for that."""
+    """Encode text with special tokens as ordinary text, for which a tiktoken encoding has a method of its own."""
     encode = getattr(tokenizer, "encode_ordinary", tokenizer.encode)
     ids: list[int] = encode(text)
     return ids

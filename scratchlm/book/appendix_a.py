@@ -1,4 +1,4 @@
-"""Appendix A, introduction to PyTorch: its network of three layers and its toy data set."""
+"""Appendix A, introduction to PyTorch: its three-layer network and its toy data set."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class NeuralNetwork(nn.Module):
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        """Score every class."""
+        """Compute the logits of every class."""
         logits: Tensor = self.layers(x)
         return logits
 

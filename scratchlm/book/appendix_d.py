@@ -1,4 +1,4 @@
-"""Appendix D, bells and whistles: warm-up, cosine decay and gradient clipping for chapter 5's loop."""
+"""Appendix D: warm-up, cosine decay and gradient clipping for chapter 5's training loop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_GRADIENT_NORM = 1.0
 
 
 def find_highest_gradient(model: nn.Module) -> Tensor | None:
-    """The largest entry of all gradients, sign included; None when there is no gradient yet."""
+    """The largest (signed) element of all gradients; None when there is no gradient yet."""
     highest = [p.grad.max() for p in model.parameters() if p.grad is not None]
     return torch.stack(highest).max() if highest else None
 
@@ -42,13 +42,12 @@ def train_model(
     min_lr: float = 1e-6,
     orig_book_version: bool = False,
 ) -> tuple[list[float], list[float], list[int], list[float]]:
-    """Chapter 5's training with a learning rate that rises, then falls, and gradients of norm 1 at most.
+    """Train as in chapter 5, with linear warm-up, cosine decay and gradient clipping to norm 1.
 
     The peak is the optimizer's learning rate. Gradients are clipped from the end of the warm-up on;
-    `orig_book_version=True` leaves out the first such step, as the printed book does. `warmup_steps=0` starts
-    at the peak, where the book divides by zero. The formula is the book's, not our `learning_rate`: it warms
-    up from `initial_lr` and ends one step before `min_lr`. Gives a fourth list, the learning rate of every
-    step.
+    `orig_book_version=True` omits the first such step, as the printed book does. `warmup_steps=0` starts at the peak,
+    where the book divides by zero. The formula is the book's, not that of `training.schedule`: it warms up from
+    `initial_lr` and ends one step before `min_lr`. The fourth list returned is the learning rate of every step.
 
     Raises: ConfigError for negative warmup_steps.
     """

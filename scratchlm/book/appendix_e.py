@@ -1,8 +1,8 @@
-"""Appendix E, fine-tuning with LoRA: the three names are those of `scratchlm.finetuning.lora`.
+"""Appendix E, fine-tuning with LoRA: the names of `scratchlm.finetuning.lora`.
 
-They scale by alpha / rank, as the book's repository does today and the paper always did. The printed book
-scales by alpha alone: for its accuracies (rank 16, alpha 16, learning rate 5e-5) say `scaling="alpha"`. How
-many parameters learn, the layers' names and their random start are the same either way.
+They scale by alpha / rank, as the paper and the book's repository do. The printed book scales by alpha alone: pass
+`scaling="alpha"` for its accuracies (rank 16, alpha 16, learning rate 5e-5). The number of trainable parameters, the
+layers' names and their initial values are the same either way.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The bonus class of chapter 2: a byte-pair tokenizer that one trains, loads and saves."""
+"""The bonus class of chapter 2: a byte-pair tokenizer that can be trained, loaded and saved."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from typing import Any, SupportsIndex
 
 from scratchlm.core.errors import ConfigError, TokenizerError
 from scratchlm.core.files import MAX_TOKENIZER_BYTES, read_json, write_json
+from scratchlm.tokenizers import bpe_by_hand
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.byte_symbols import BYTES_IN_ID_ORDER, from_symbols, to_symbols
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT, check_allowed, split_on_special
 
-N_BASE_IDS = 257  # the book's: 256 characters and a second sign for the space
-_SPACE_ID, _UNUSED_ID = 256, 32  # the space is its own sign, so the character's id 32 is never used
+N_BASE_IDS = 257  # the book's: 256 characters and a second symbol for the space
+_SPACE_ID, _UNUSED_ID = 256, 32  # the space has a symbol of its own, so the character's id 32 is never used
 _UNUSED = "<|unused|>"
 
 
 class BPETokenizerSimple:
-    """Our BPETokenizer with the book's methods, and its numbering: bytes, space at 256, special tokens, merges.
+    """A BPETokenizer with the book's methods and its numbering: bytes, the space at 256, special tokens, merges.
 
-    What differs from the book's: it works on bytes, so no character is unknown and decoding gives back every
-    line end and space; merges stay within a word and its leading space, as GPT-2's do, so training finds other
-    merges than the book's (as many), and encoding applies them in the order learned; tables are spelt in GPT-2's
-    byte symbols, also the line end. A special token that is added to both dictionaries is one from then on.
+    Differences from the book's class: it works on bytes, so no character is unknown and decoding restores every line
+    end and space; merges stay within a word and its leading space as in GPT-2, so training finds other merges (but as
+    many), and encoding applies them in the order learned; tokens are spelt in GPT-2's byte symbols, including line
+    ends. A special token added to both dictionaries is recognised from then on.
 
-    Raises: TokenizerError when it is used before `train` or one of the `load` methods.
+    Raises: TokenizerError when used before `train` or one of the `load` methods.
     Example:
         >>> tokenizer = BPETokenizerSimple()
         >>> tokenizer.train("low lower lowest", vocab_size=260)
@@ -40,17 +41,15 @@ class BPETokenizerSimple:
 
     def __init__(self) -> None:
         self._trained: BPETokenizer | None = None
-        self.vocab: dict[int, str] = {}  # each id's token, spelt in GPT-2's byte symbols
+        self.vocab: dict[int, str] = {}  # id to token, spelt in GPT-2's byte symbols
         self.inverse_vocab: dict[str, int] = {}
-        self.bpe_merges: dict[
-            tuple[int, int], int
-        ] = {}  # which two ids become which one, in the order learned
-        self.bpe_ranks: dict[tuple[str, str], int] = {}  # the same as pairs of tokens, and their place
+        self.bpe_merges: dict[tuple[int, int], int] = {}  # pair of ids to the merged id, in the order learned
+        self.bpe_ranks: dict[tuple[str, str], int] = {}  # pair of tokens to its position in that order
 
     def train(
         self, text: str, vocab_size: int, allowed_special: Collection[str] | None = frozenset({END_OF_TEXT})
     ) -> None:
-        """Learn merges from a text until the vocabulary has that size, or no pair is left.
+        """Learn merges from a text until the vocabulary has the given size or no pair is left.
 
         Raises: ConfigError when vocab_size has no room for the 257 base ids and the special tokens.
         """
@@ -82,14 +81,14 @@ class BPETokenizerSimple:
         for part, is_special in split_on_special(text, special.keys() - {_UNUSED}):
             if is_special and part not in allowed:
                 raise TokenizerError(
-                    f"the text holds the special token {part!r}, which is not allowed; "
+                    f"the text contains the special token {part!r}, which is not allowed; "
                     f"call encode with allowed_special={{{part!r}}}."
                 )
             ids += [special[part]] if is_special else tokenizer.encode(part)
         return ids
 
     def tokenize_with_bpe(self, token: str) -> list[int]:
-        """Ids of one word, its leading space spelt as the symbol for it."""
+        """Ids of one word, whose leading space is written as its symbol Ġ."""
         return self._ready().encode(from_symbols(token, where="the word").decode("utf-8"))
 
     def decode(self, token_ids: Iterable[SupportsIndex]) -> str:
@@ -105,9 +104,9 @@ class BPETokenizerSimple:
     def find_freq_pair(
         token_ids: Sequence[int] | Sequence[Sequence[int]], mode: str = "most"
     ) -> tuple[int, int] | None:
-        """The most or least frequent pair of neighbours in some ids, or in rows of ids; the first of equals.
+        """The most or least frequent pair of neighbours in ids or rows of ids; the first of several, None without one.
 
-        None without a pair. Raises: ConfigError for another mode.
+        Raises: ConfigError for another mode.
         """
         if mode not in ("most", "least"):
             raise ConfigError(f"mode must be 'most' or 'least', got {mode!r}; choose one.")
@@ -116,23 +115,16 @@ class BPETokenizerSimple:
 
     @staticmethod
     def replace_pair(token_ids: Sequence[Any], pair_id: tuple[int, int], new_id: int) -> list[Any]:
-        """The ids, or rows of ids, with every occurrence of a pair replaced, from the left."""
-        replaced: list[list[int]] = []
-        for row in _rows(token_ids):
-            out: list[int] = []
-            for id_ in row:
-                out.append(id_)
-                if tuple(out[-2:]) == tuple(pair_id):
-                    out[-2:] = [new_id]
-            replaced.append(out)
+        """Replace every occurrence of a pair in ids or rows of ids, from left to right."""
+        replaced = [bpe_by_hand.replace_pair(row, tuple(pair_id), new_id) for row in _rows(token_ids)]
         return replaced if _is_rows(token_ids) else replaced[0]
 
     def get_special_token_id(self, token: str) -> int | None:
-        """The id of a token of the vocabulary, None when there is no such token."""
+        """The id of a token, or None."""
         return self.inverse_vocab.get(token)
 
     def load_vocab_and_merges_from_openai(self, vocab_path: str | Path, bpe_merges_path: str | Path) -> None:
-        """Become GPT-2's tokenizer, from its `encoder.json` and `vocab.bpe`."""
+        """Load GPT-2's tokenizer from its `encoder.json` and `vocab.bpe`."""
         self._become(load_gpt2_tokenizer(vocab_path, bpe_merges_path))
         for end in "\n\r":
             self.inverse_vocab[end] = self.inverse_vocab[to_symbols(end.encode())]
@@ -145,10 +137,9 @@ class BPETokenizerSimple:
         write_json(bpe_merges_path, merges, error=TokenizerError)
 
     def load_vocab_and_merges(self, vocab_path: str | Path, bpe_merges_path: str | Path) -> None:
-        """Read what `save_vocab_and_merges` wrote.
+        """Load the files written by `save_vocab_and_merges`.
 
-        Raises: TokenizerError for damaged files, and for those of the book's own class, whose tokens are
-            characters and not bytes.
+        Raises: TokenizerError for damaged files, and for those of the book's own class, whose tokens are characters.
         """
         names = _read_names(Path(vocab_path))
         merges = _read_merge_ids(Path(bpe_merges_path))
@@ -161,14 +152,11 @@ class BPETokenizerSimple:
         unknown = sorted({id_ for pair in merges for id_ in pair} - set(tokens))
         if unknown:
             raise TokenizerError(
-                f"{bpe_merges_path} must merge ids of {vocab_path}, found {unknown[0]}; the two files do not "
-                "belong together."
+                f"id {unknown[0]} in {bpe_merges_path} is not in {vocab_path}; the two files do not belong together."
             )
         missing = set(BYTES_IN_ID_ORDER) - set(tokens.values())
         if missing:
-            raise TokenizerError(
-                f"{vocab_path} must hold all 256 single bytes, found none for {min(missing)!r}; save it again."
-            )
+            raise TokenizerError(f"{vocab_path} has no token for the byte {min(missing)!r}; save it again.")
         trained = BPETokenizer(
             [(tokens[left], tokens[right]) for left, right in merges],
             vocab={token: id_ for id_, token in tokens.items()},
@@ -191,7 +179,7 @@ class BPETokenizerSimple:
     def _ready(self) -> BPETokenizer:
         if self._trained is None:
             raise TokenizerError(
-                "the tokenizer needs a vocabulary, found none; call train() or one of the load methods first."
+                "the tokenizer has no vocabulary yet; call train() or one of the load methods first."
             )
         return self._trained
 
@@ -215,7 +203,7 @@ def _read_names(path: Path) -> dict[int, str]:
         for id_, name in value.items()
     )
     if not is_fine:
-        raise TokenizerError(f"{path} must map ids to tokens, found something else; save it again.")
+        raise TokenizerError(f"{path} does not map ids to tokens; save it again.")
     return {int(id_): name for id_, name in value.items()}
 
 
@@ -223,8 +211,7 @@ def _read_merge_ids(path: Path) -> list[tuple[int, int]]:
     value = read_json(path, max_bytes=MAX_TOKENIZER_BYTES, error=TokenizerError)
     if not isinstance(value, list) or not all(_is_merge(entry) for entry in value):
         raise TokenizerError(
-            f'{path} must be a list of {{"pair": [id, id], "new_id": id}}, found something else; save the '
-            "tokenizer again."
+            f'{path} is not a list of {{"pair": [id, id], "new_id": id}}; save the tokenizer again.'
         )
     return [(entry["pair"][0], entry["pair"][1]) for entry in value]
 

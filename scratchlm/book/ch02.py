@@ -1,7 +1,7 @@
-"""Chapter 2, working with text: tokenizers, and the loader that cuts text into training examples.
+"""Chapter 2, working with text: tokenizers, and the loader that splits text into training examples.
 
-`SimpleTokenizerV1` and `SimpleTokenizerV2` are our word tokenizers. An unknown word is a KeyError as in the
-book, one that says what to do.
+`SimpleTokenizerV1` and `SimpleTokenizerV2` are the package's word tokenizers. An unknown word is a KeyError, as in the
+book.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ __all__ = [
 
 
 class GPTDatasetV1(Dataset[tuple[Tensor, Tensor]]):
-    """Training examples out of one text: windows of `max_length` ids, and the same one id later.
+    """Training examples from one text: windows of `max_length` ids, and targets shifted by one id.
 
-    `TokenWindows` as a torch Dataset. A text shorter than a window is our DataError (also a ValueError), where
-    the book's notebook fails an assertion.
+    A text shorter than a window raises DataError (also a ValueError), where the book's notebook fails an assertion.
     """
 
     def __init__(self, txt: str, tokenizer: Tokenizer, max_length: int, stride: int) -> None:
@@ -45,12 +44,12 @@ class GPTDatasetV1(Dataset[tuple[Tensor, Tensor]]):
 
     @property
     def input_ids(self) -> list[Tensor]:
-        """What the model reads, one tensor for each example."""
+        """The input ids of each example."""
         return [self.windows[i][0] for i in range(len(self))]
 
     @property
     def target_ids(self) -> list[Tensor]:
-        """What the model should predict, one tensor for each example."""
+        """The target ids of each example."""
         return [self.windows[i][1] for i in range(len(self))]
 
     def __len__(self) -> int:
@@ -69,10 +68,10 @@ def create_dataloader_v1(
     drop_last: bool = True,
     num_workers: int = 0,
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Batches of GPT-2 ids. It shuffles with torch's global random numbers, as the book's figures need.
+    """Load batches of GPT-2 ids, shuffled with torch's global random generator as in the book.
 
-    Raises: DataError when GPT-2's two tokenizer files are not on this machine (the message has the command
-        that fetches them), or for a text shorter than a window.
+    Raises: DataError when GPT-2's two tokenizer files are not on this machine, with the command that fetches them, or
+        for a text shorter than a window.
     """
     tokenizer = load_gpt2_tokenizer(
         asset_path("gpt2_bpe/encoder.json"), asset_path("gpt2_bpe/vocab.bpe"), engine="tiktoken"

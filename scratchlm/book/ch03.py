@@ -1,7 +1,7 @@
-"""Chapter 3, attention: the ladder of simpler attentions that leads to `MultiHeadAttention`.
+"""Chapter 3, attention: the simpler versions that lead to `MultiHeadAttention`.
 
-Each step adds one idea: learnt queries, keys and values; Linear layers; the causal mask and dropout; several
-heads. The last step is the attention that our GPT uses; the steps before it live here, to be read.
+Each version adds one idea: learned queries, keys and values; Linear layers; the causal mask and dropout; several
+heads. The last one is the attention of the package's GPT; the earlier ones are here to be read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _mix(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 class SelfAttention_v1(nn.Module):  # noqa: N801 - the book's name
-    """Every token gathers from all tokens, with three plain matrices as weights; a batch works too.
+    """Attention from every token to all tokens, with three plain weight matrices; a batch works too.
 
     Shapes: x (..., T, d_in) -> (..., T, d_out).
     """
@@ -47,12 +47,12 @@ class SelfAttention_v1(nn.Module):  # noqa: N801 - the book's name
         self.W_value = nn.Parameter(torch.rand(d_in, d_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mix the tokens."""
+        """Compute attention for every token."""
         return _mix(x @ self.W_query, x @ self.W_key, x @ self.W_value)
 
 
 class SelfAttention_v2(nn.Module):  # noqa: N801 - the book's name
-    """The same with Linear layers, whose initial weights are better scaled.
+    """SelfAttention_v1 with Linear layers, whose initial weights are better scaled.
 
     Shapes: x (..., T, d_in) -> (..., T, d_out).
     """
@@ -64,12 +64,12 @@ class SelfAttention_v2(nn.Module):  # noqa: N801 - the book's name
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mix the tokens."""
+        """Compute attention for every token."""
         return _mix(self.W_query(x), self.W_key(x), self.W_value(x))
 
 
 class CausalAttention(nn.Module):
-    """One head that never looks into the future, on batches, with dropout on its weights.
+    """One causal head on batches, with dropout on its attention weights.
 
     Shapes: x (B, T, d_in) -> (B, T, d_out).
     Raises: DataError when x is longer than context_length.
@@ -89,7 +89,7 @@ class CausalAttention(nn.Module):
         self.register_buffer("mask", torch.ones(context_length, context_length).triu(diagonal=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mix each token with those before it."""
+        """Compute causal attention for every token."""
         n_tokens = x.shape[1]
         if n_tokens > self.mask.shape[0]:
             raise DataError(
@@ -104,7 +104,7 @@ class CausalAttention(nn.Module):
 
 
 class MultiHeadAttentionWrapper(nn.Module):
-    """Several causal heads side by side, each with matrices of its own; `d_out` is the width of one.
+    """Several causal heads side by side, each with its own matrices; `d_out` is the width of one head.
 
     Shapes: x (B, T, d_in) -> (B, T, num_heads * d_out).
     """
@@ -124,14 +124,14 @@ class MultiHeadAttentionWrapper(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Ask every head and put their answers next to each other."""
+        """Concatenate the outputs of the heads."""
         return torch.cat([head(x) for head in self.heads], dim=-1)
 
 
 class PyTorchMultiHeadAttention(nn.Module):
     """The bonus variant: queries, keys and values from one matrix, and torch's fused attention.
 
-    Our MultiHeadAttention calls the same kernel; this one is here for the book's parameter names.
+    MultiHeadAttention calls the same kernel; this class has the book's parameter names.
 
     Shapes: x (B, T, d_in) -> (B, T, d_out).
     Raises: ConfigError when the heads do not divide d_out.
@@ -154,7 +154,7 @@ class PyTorchMultiHeadAttention(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mix each token with those before it."""
+        """Compute causal attention for every token."""
         parts = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))  # (B, T, 3, H, D)
         queries, keys, values = parts.permute(2, 0, 3, 1, 4)  # (B, H, T, D) each
         mixed = F.scaled_dot_product_attention(

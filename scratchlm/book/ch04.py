@@ -1,7 +1,7 @@
-"""Chapter 4, the GPT model: its parts, the dummy that shows the plan, and the simplest generation.
+"""Chapter 4, the GPT model: its parts, the dummy model that shows its structure, and greedy generation.
 
-The parts are our own classes; they compute with torch's fused kernels, equal to the book's formulas up to
-rounding, and are created in the book's order, so that a seed gives the book's weights.
+The parts are the package's classes. They use torch's fused kernels, equal to the book's formulas up to rounding, and
+are created in the book's order, so that a seed gives the book's weights.
 """
 
 from __future__ import annotations
@@ -44,29 +44,29 @@ __all__ = [
 
 
 class DummyTransformerBlock(nn.Module):
-    """The place where a block will stand; it changes nothing."""
+    """A placeholder for a transformer block; it returns its input."""
 
     def __init__(self, cfg: GPTConfig | Mapping[str, Any]) -> None:
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Hand on what came in."""
+        """Return the input."""
         return x
 
 
 class DummyLayerNorm(nn.Module):
-    """The place where a normalisation will stand; it changes nothing."""
+    """A placeholder for layer normalization; it returns its input."""
 
     def __init__(self, normalized_shape: int, eps: float = 1e-5) -> None:
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Hand on what came in."""
+        """Return the input."""
         return x
 
 
 class DummyGPTModel(nn.Module):
-    """The plan of a GPT with nothing between embeddings and head.
+    """The structure of a GPT with placeholders between embeddings and head.
 
     Shapes: in_idx (B, T) -> logits (B, T, V).
     """
@@ -82,7 +82,7 @@ class DummyGPTModel(nn.Module):
         self.out_head = nn.Linear(config.emb_dim, config.vocab_size, bias=False)
 
     def forward(self, in_idx: Tensor) -> Tensor:
-        """Score every next token by what it is and where it stands alone."""
+        """Compute the logits of every next token from each token and its position alone."""
         positions = torch.arange(in_idx.shape[1], device=in_idx.device)  # (T,)
         x = self.drop_emb(self.tok_emb(in_idx) + self.pos_emb(positions))  # (B, T, E)
         logits: Tensor = self.out_head(self.final_norm(self.trf_blocks(x)))
@@ -90,29 +90,29 @@ class DummyGPTModel(nn.Module):
 
 
 class GPTModel(gpt.GPTModel):
-    """Our GPT under the book's names: `model(in_idx=ids)`, and its settings as the dictionary `cfg`."""
+    """The package's GPT with the book's interface: `model(in_idx=ids)`, and its settings as the dictionary `cfg`."""
 
     def __init__(self, cfg: GPTConfig | Mapping[str, Any]) -> None:
         super().__init__(cfg)
         self.cfg: Mapping[str, Any] = cfg if isinstance(cfg, Mapping) else to_dict(cfg)
 
     def forward(self, in_idx: Tensor, **others: Any) -> Tensor:  # type: ignore[override]
-        """Score every possible next token after each position; the other arguments are those of our GPTModel.
+        """Compute the logits of the next token at every position; other arguments are those of `model.gpt.GPTModel`.
 
         Shapes: in_idx (B, T) -> logits (B, T, V).
         """
         return super().forward(in_idx, **others)
 
 
-# The package's fast variants are our only ones: they already call torch's kernels.
+# The book's package has fast variants of these; ours already use torch's kernels.
 FeedForwardFast, TransformerBlockFast, GPTModelFast = FeedForward, TransformerBlock, GPTModel
 
 
 def generate_text_simple(model: nn.Module, idx: Tensor, max_new_tokens: int, context_size: int) -> Tensor:
-    """Append the likeliest token, again and again; reads the last `context_size` ids each time.
+    """Append the most likely token repeatedly, each time from the last `context_size` ids.
 
-    Any model that turns ids into logits will do, and it is used in the mode it is in, dropout included, as in
-    the book. Our own `scratchlm.generation` is faster and looks after that.
+    Works with any model from ids to logits, in its current mode, including dropout, as in the book.
+    `scratchlm.generation` is faster and switches dropout off.
 
     Shapes: idx (B, T) -> (B, T + max_new_tokens).
     """
@@ -129,11 +129,11 @@ def generate_text_simple_cached(
     context_size: int | None = None,
     use_cache: bool = True,
 ) -> Tensor:
-    """The same ids, remembering keys and values; the model is used without dropout and keeps its mode.
+    """Generate the same ids with a key-value cache, without dropout; the model's mode is restored.
 
-    A `context_size` below the model's own makes old tokens fall out of sight at each step, which leaves
-    nothing to remember: then it reads anew each time. Beyond the model's context the book's fails; this one
-    goes on with the last tokens.
+    A `context_size` below the model's own drops an old token at each step, so that nothing can be cached: then every
+    step recomputes all tokens. Beyond the model's context, where the book's function fails, generation continues with
+    the last tokens.
 
     Shapes: idx (B, T) -> (B, T + max_new_tokens).
     """
@@ -151,7 +151,7 @@ def generate_text_simple_cached(
 
 
 def next_logits(model: nn.Module, idx: Tensor, context_size: int) -> Tensor:
-    """The model's scores for the token after the last `context_size` ids.
+    """The model's logits for the token after the last `context_size` ids.
 
     Shapes: idx (B, T) -> (B, V).
     Raises: ConfigError for a context_size below 1.

@@ -1,8 +1,8 @@
 """Chapter 5, pre-training: losses, the training loop, sampling, and GPT-2's weights.
 
-The book's loop steps an optimizer that the caller made, prints as it goes, and lets dropout, shuffling and
-evaluation all draw from torch's one global generator. Every figure of the chapter depends on that order of
-draws, and our Trainer keeps them apart on purpose; so the loop stands here once more, for the figures' sake.
+The book's loop takes the caller's optimizer, prints its progress, and draws dropout, shuffling and evaluation from
+torch's global generator. Every figure of the chapter depends on the order of these draws. The Trainer separates them on
+purpose, so the book's loop is implemented here.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ N_SAMPLE_TOKENS = 50  # what the book prints after each epoch
 
 
 def text_to_token_ids(text: str, tokenizer: Tokenizer) -> Tensor:
-    """Ids of a text as a batch of one row; `<|endoftext|>` in it counts as the special token.
+    """Encode a text as a batch of one row; `<|endoftext|>` in it is the special token.
 
     Shapes: -> (1, T).
     """
@@ -62,7 +62,7 @@ def text_to_token_ids(text: str, tokenizer: Tokenizer) -> Tensor:
 
 
 def token_ids_to_text(token_ids: Tensor, tokenizer: Tokenizer) -> str:
-    """Text of a batch of one row.
+    """Decode a batch of one row.
 
     Shapes: token_ids (1, T).
     """
@@ -75,7 +75,7 @@ def calc_loss_batch(
     """The batch's mean loss, with its gradient.
 
     Shapes: input_batch, target_batch (B, T) -> a scalar.
-    Units: nats per target; targets of -100 carry none.
+    Units: nats per target; targets of -100 are ignored.
     """
     loss_sum, n_targets = cross_entropy_sum(model(input_batch.to(device)), target_batch.to(device))
     return loss_sum / n_targets
@@ -86,10 +86,10 @@ def calc_loss_loader(
 ) -> float:
     """The mean of the batches' mean losses, over the first `num_batches` or all.
 
-    A last batch that is smaller weighs as much as a full one: that is the book's figure. The true mean is
-    `scratchlm.evaluation.loss.mean_loss`. The model is used in the mode it is in.
+    A smaller last batch weighs as much as a full one, as in the book; `scratchlm.evaluation.loss.mean_loss` is the
+    true mean. The model's mode is not changed.
 
-    Units: nats; nan for a loader without a batch.
+    Units: nats; nan for an empty loader.
     """
     return mean_over_batches(
         data_loader, lambda inputs, targets: calc_loss_batch(inputs, targets, model, device), num_batches
@@ -105,8 +105,8 @@ def evaluate_model(
 ) -> tuple[float, float]:
     """Training and validation loss over `eval_iter` batches each; the model is in training mode afterwards.
 
-    A loader that shuffles draws its order from torch's global generator, so evaluating more or less often
-    changes the training that follows.
+    A shuffling loader draws from torch's global generator, so evaluating more or less often changes the training that
+    follows.
     """
     return losses_of_both(calc_loss_loader, model, train_loader, val_loader, device, eval_iter)
 
@@ -114,9 +114,9 @@ def evaluate_model(
 def generate_and_print_sample(
     model: nn.Module, tokenizer: Tokenizer, device: torch.device | str, start_context: str
 ) -> None:
-    """Print 50 tokens after a beginning, on one line; the model is in training mode afterwards.
+    """Print 50 generated tokens after a text, on one line; the model is in training mode afterwards.
 
-    A model without learnt positions is asked for its config's context length; the book's fails there.
+    Models without learned positions work too, where the book's function fails.
     """
     config = getattr(model, "config", None)  # a reader's own GPTModel has none
     context_size = config.context_length if config else int(model.get_parameter("pos_emb.weight").shape[0])
@@ -141,8 +141,8 @@ def train_model_simple(
 ) -> tuple[list[float], list[float], list[int]]:
     """Train, print the losses every `eval_freq` steps and a sample after each epoch.
 
-    Step 0 is printed after the first update. Gives the training losses, the validation losses, and how many
-    tokens had been seen at each of them.
+    Step 0 is printed after the first update. Returns the training losses, the validation losses, and the number of
+    tokens seen at each of them.
     """
     return run_training(
         model,
@@ -174,10 +174,9 @@ def run_training(
     before_step: Callable[[int], None] | None = None,
     before_update: Callable[[int], None] | None = None,
 ) -> tuple[list[float], list[float], list[int]]:
-    """The loop of chapter 5 and appendix D, which differ by what happens before a step and before its update.
+    """The loop of chapter 5 and appendix D; appendix D adds actions before a step and before its update.
 
-    Steps count from 0. It is no Trainer because the book's figures need its order of random draws; see the
-    top of this file.
+    Steps count from 0. See the top of this file for why it is not a Trainer.
     """
     train_losses: list[float] = []
     val_losses: list[float] = []
@@ -217,24 +216,26 @@ def _generate(
     top_k: int | None = None,
     eos_id: int | None = None,
 ) -> Tensor:
-    """Append sampled tokens; temperature 0 takes the likeliest. Draws from torch's global generator.
+    """Append sampled tokens, or the most likely ones at temperature 0, with draws from torch's global generator.
 
-    What differs from the book's: it works for several rows. A row that has come to `eos_id` is filled with it
-    until all have; a single row stops before it, as in the book. Exactly `top_k` tokens are kept, also when
-    scores tie, and more than there are means all of them.
+    Unlike the book's, it works for several rows: a row that has reached `eos_id` is filled with it until all have; a
+    single row stops before it, as in the book. Exactly `top_k` tokens are kept even when logits tie; a `top_k` beyond
+    the vocabulary keeps all.
 
     Shapes: idx (B, T) -> (B, T + at most max_new_tokens).
-    Raises: ConfigError for a negative temperature, which the book takes for 0.
+    Raises: ConfigError for a negative temperature, which the book treats as 0.
     """
     if temperature < 0:
-        raise ConfigError(f"temperature must be at least 0, got {temperature}; 0 takes the likeliest token.")
+        raise ConfigError(
+            f"temperature must be at least 0, got {temperature}; 0 selects the most likely token."
+        )
     is_finished = torch.zeros(idx.shape[0], dtype=torch.bool, device=idx.device)  # (B,)
     for _ in range(max_new_tokens):
         logits = next_logits(model, idx, context_size)  # (B, V)
         if top_k is not None:
             logits = keep_top_k(logits, top_k)
         if temperature > 0:
-            # Not sample_next: rows that share the global generator are drawn in one call, as in the book.
+            # Not sample_next: all rows are drawn from the global generator in one call, as in the book.
             probs = apply_temperature(logits, temperature).softmax(dim=-1)  # (B, V)
             chosen = torch.multinomial(probs, num_samples=1).squeeze(1)  # (B,)
         else:
@@ -248,6 +249,6 @@ def _generate(
     return idx
 
 
-# Under the book's name; a public `def generate` has its one home in scratchlm.generation.
+# Defined under another name: the public `generate` is the one in scratchlm.generation.
 _generate.__name__ = _generate.__qualname__ = "generate"
 generate = _generate

@@ -1,6 +1,6 @@
-"""Chapter 6, fine-tuning for classification: the SMS messages as a table, and the spam classifier's training.
+"""Chapter 6, fine-tuning for classification: the table of SMS messages, and training of the spam classifier.
 
-The loss and the accuracy are read at the last position, padding or not, as the book does it; our own
+Loss and accuracy use the logits at the last position, even if it is padding, as in the book; the package's own
 classifier (`scratchlm.finetuning.classification`) masks padding and reads the last real token.
 """
 
@@ -39,40 +39,49 @@ __all__ = [
     "train_classifier_simple",
 ]
 
-SHUFFLE_SEED = 123  # of both draws from the table
+SHUFFLE_SEED = 123  # of both random samples from the table
 END_OF_TEXT_ID = 50256  # GPT-2's <|endoftext|>, with which the book pads
 
 
-def create_balanced_dataset(df: Any) -> Any:
-    """All spam rows of a table and as many ham rows, drawn by pandas with seed 123; ham stands first.
+def import_pandas() -> Any:
+    """The pandas module.
 
-    Raises: MissingDependencyError without pandas; DataError without a column Label, and for less ham than spam.
+    Raises: MissingDependencyError when it is not installed.
     """
     try:
         import pandas as pd
     except ImportError as cause:
         raise MissingDependencyError(
-            "the chapter's table needs pandas, which is not installed; run `pip install 'scratchlm[book]'`."
+            "chapter 6's tables need pandas, which is not installed; run `pip install 'scratchlm[book]'`."
         ) from cause
+    return pd
+
+
+def create_balanced_dataset(df: Any) -> Any:
+    """All spam rows of a table after as many ham rows, which pandas samples with seed 123.
+
+    Raises: MissingDependencyError without pandas; DataError without a column Label, or with less ham than spam.
+    """
+    pd = import_pandas()
     if "Label" not in df:
         raise DataError(
-            f"the table must have a column Label, found {', '.join(map(str, df.columns)) or 'none'}; name its columns."
+            f"the table must have a column Label, got {', '.join(map(str, df.columns)) or 'none'}; name its columns."
         )
     spam, ham = df[df["Label"] == "spam"], df[df["Label"] == "ham"]
     if len(ham) < len(spam):
         raise DataError(
-            f"balancing takes as many ham rows as spam rows, found {len(ham)} ham and {len(spam)} spam; "
+            f"balancing needs at least as many ham rows as spam rows, got {len(ham)} ham and {len(spam)} spam; "
             "check the column Label."
         )
     return pd.concat([ham.sample(len(spam), random_state=SHUFFLE_SEED), spam])
 
 
 def random_split(df: Any, train_frac: float, validation_frac: float) -> tuple[Any, Any, Any]:
-    """Shuffle a table with seed 123 and cut it in three: training, validation, and what is left for the test.
+    """Shuffle a table with seed 123 and split it into training, validation and test rows.
 
-    Copies of one message may come to lie on both sides; `data.label_split.split_by_group` keeps them together.
+    Copies of one message may end up on both sides; `data.label_split.split_by_group` keeps them together.
 
-    Raises: ConfigError for fractions below 0 or above 1 in all.
+    Raises: ConfigError for fractions below 0 or a sum above 1.
     """
     if min(train_frac, validation_frac) < 0 or train_frac + validation_frac > 1 + 1e-9:
         raise ConfigError(
@@ -85,13 +94,13 @@ def random_split(df: Any, train_frac: float, validation_frac: float) -> tuple[An
 
 
 class SpamDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Messages of a .csv file with the columns Text and Label (0 or 1), all padded to one length.
+    """Messages of a .csv file with the columns Text and Label (0 or 1), padded to one length.
 
-    `max_length` None is the longest message's length; a given one also cuts longer messages at their end.
-    The file is read once, without pandas; only the attribute `data`, the messages as a table, needs that.
+    `max_length` None is the length of the longest message; longer messages than max_length are truncated. Only the
+    attribute `data`, the messages as a table, needs pandas.
 
-    Shapes: an item is (max_length,) ids and a label of no dimension.
-    Raises: DataError for a file that does not fit; ConfigError for a max_length below 1.
+    Shapes: an item is ids (max_length,) and a scalar label.
+    Raises: DataError for an invalid file; ConfigError for a max_length below 1.
     """
 
     def __init__(
@@ -117,13 +126,7 @@ class SpamDataset(Dataset[tuple[Tensor, Tensor]]):
 
         Raises: MissingDependencyError without pandas.
         """
-        try:
-            import pandas as pd
-        except ImportError as cause:
-            raise MissingDependencyError(
-                "a data set's table needs pandas, which is not installed; run `pip install 'scratchlm[book]'`."
-            ) from cause
-        return pd.DataFrame({"Label": self._labels, "Text": self._texts})
+        return import_pandas().DataFrame({"Label": self._labels, "Text": self._texts})
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -153,10 +156,9 @@ def calc_loss_loader(
 ) -> float:
     """The mean of the batches' mean losses, over the first `num_batches` or all.
 
-    A last batch that is smaller weighs as much as a full one: that is the book's figure. The model is used in
-    the mode it is in.
+    A smaller last batch weighs as much as a full one, as in the book. The model's mode is not changed.
 
-    Units: nats; nan for a loader without a batch.
+    Units: nats; nan for an empty loader.
     """
     return mean_over_batches(
         data_loader, lambda inputs, targets: calc_loss_batch(inputs, targets, model, device), num_batches
@@ -166,19 +168,19 @@ def calc_loss_loader(
 def calc_accuracy_loader(
     data_loader: Loader, model: nn.Module, device: torch.device | str, num_batches: int | None = None
 ) -> float:
-    """The share of messages whose likeliest class is the right one; the model is in evaluation mode afterwards.
+    """The share of messages classified correctly; the model is in evaluation mode afterwards.
 
-    Nan for a loader without a batch, where the book's divides by zero.
+    Nan for an empty loader, where the book's function divides by zero.
     """
     n_batches = len(data_loader) if num_batches is None else min(num_batches, len(data_loader))
-    n_right, n_seen = 0, 0
+    n_correct, n_seen = 0, 0
     model.eval()
     with torch.no_grad():
         for inputs, targets in itertools.islice(data_loader, max(n_batches, 0)):
             predicted = model(inputs.to(device))[:, -1, :].argmax(dim=-1)  # (B,)
-            n_right += int((predicted == targets.to(device)).sum())
+            n_correct += int((predicted == targets.to(device)).sum())
             n_seen += len(targets)
-    return n_right / n_seen if n_seen else float("nan")
+    return n_correct / n_seen if n_seen else float("nan")
 
 
 def evaluate_model(
@@ -204,9 +206,9 @@ def train_classifier_simple(
 ) -> tuple[list[float], list[float], list[float], list[float], int]:
     """Train, print the losses every `eval_freq` steps and the accuracies after each epoch.
 
-    Step 0 is printed after the first update. Losses and accuracies are over `eval_iter` batches. Gives both
-    losses, both accuracies, and how many messages have been seen. As in chapter 5 the order of random draws is
-    the book's, which is why this is no Trainer.
+    Step 0 is printed after the first update. Losses and accuracies are over `eval_iter` batches. Returns training and
+    validation losses, training and validation accuracies, and the number of messages seen. As in chapter 5 the book's
+    order of random draws is why this is not a Trainer.
     """
     train_losses: list[float] = []
     val_losses: list[float] = []
@@ -242,12 +244,12 @@ def classify_review(
     max_length: int | None = None,
     pad_token_id: int = END_OF_TEXT_ID,
 ) -> str:
-    """`spam` or `not spam`, by the scores at the last position; the model is in evaluation mode afterwards.
+    """Classify a text as `spam` or `not spam`; the model is in evaluation mode afterwards.
 
-    `max_length` None reads the text unpadded, where the book's fails. A text longer than the model's context
-    is cut, and a `max_length` beyond it pads up to the context only, where the book's fails too.
+    `max_length` None adds no padding. Text beyond the model's context is truncated, and a larger `max_length` pads only
+    up to the context. The book's function fails in these cases.
 
-    Raises: DataError for a text without a token when nothing is padded; ConfigError for a max_length below 1.
+    Raises: DataError for a text without tokens and without padding; ConfigError for a max_length below 1.
     """
     _check_length(max_length)
     config = getattr(model, "config", None)  # a reader's own GPTModel has none
@@ -257,7 +259,7 @@ def classify_review(
     if max_length is not None:
         ids = ids + [pad_token_id] * (length - len(ids))
     if not ids:
-        raise DataError(f"a text to classify needs at least one token, found {text!r}; give some text.")
+        raise DataError(f"the text to classify has no tokens: {text!r}; give some text.")
     model.eval()
     with torch.no_grad():
         logits = model(torch.tensor([ids], device=device))[:, -1, :]  # (1, C)
@@ -272,7 +274,7 @@ def _check_length(max_length: int | None) -> None:
 def _class_number(label: str, path: Path) -> int:
     if label not in ("0", "1"):
         raise DataError(
-            f"{path} should hold the labels 0 and 1, found {label!r}; map the column first, "
+            f"{path} must have the labels 0 and 1, got {label!r}; map the column first, "
             'e.g. `df["Label"].map({"ham": 0, "spam": 1})`.'
         )
     return int(label)

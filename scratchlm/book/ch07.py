@@ -1,7 +1,7 @@
-"""Chapter 7, fine-tuning to follow instructions: entries, prompts and padded batches, and a judge of answers.
+"""Chapter 7, fine-tuning to follow instructions: data set, padded batches, and scores from a judge model.
 
-The functions of its bonus notebook on preferences are here too, but for their `custom_collate_fn`, whose name the
-chapter uses already: that one is in `scratchlm.book.dpo`.
+The functions of its bonus notebook on preference tuning are here too, except for `custom_collate_fn`, a name that the
+chapter uses itself: that one is in `scratchlm.book.dpo`.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ __all__ = [
 
 END_OF_TEXT_ID = 50256  # GPT-2's <|endoftext|>, with which the book pads
 Row: TypeAlias = "Sequence[int]"
-RowWithPrompt: TypeAlias = "tuple[int, Sequence[int]]"  # how many ids are the prompt's, all ids
+RowWithPrompt: TypeAlias = "tuple[int, Sequence[int]]"  # number of prompt ids, all ids
 
 
 def download_and_load_file(file_path: str | Path, url: str) -> Any:
-    """What a JSON file holds; when it is not there yet, it is fetched first. The address may be `file:` too.
+    """Read a JSON file, downloading it first if it is missing; `file:` addresses work too.
 
-    Raises: DownloadError when the address does not deliver; DataError for what is no JSON.
+    Raises: DownloadError when the download fails; DataError for invalid JSON.
     """
     path = Path(file_path)
     if not path.exists():
@@ -74,11 +74,11 @@ def download_and_load_file(file_path: str | Path, url: str) -> Any:
 
 
 class InstructionDataset(Dataset[Any]):
-    """Entries as ids: prompt, the mark that calls for the answer, and the answer.
+    """Entries as ids: the prompt with its `### Response:` line, and the answer.
 
-    `mask_instruction=True` gives pairs instead, how many of the ids are the prompt's and the ids, for
-    `custom_collate_fn(mask_instruction=True)`. The text of a special token is read as text, where the book's
-    fails; also by an encoding of tiktoken.
+    `mask_instruction=True` gives pairs instead, the number of prompt ids and all ids, for
+    `custom_collate_fn(mask_instruction=True)`. Special tokens in the text are encoded as ordinary text, where the
+    book's class fails; also by a tiktoken encoding.
     """
 
     def __init__(
@@ -89,14 +89,10 @@ class InstructionDataset(Dataset[Any]):
         alpaca = TEMPLATES["alpaca"]
         entries = [as_instruction(entry) for entry in data]
         self.encoded_texts = [encode_plain(tokenizer, alpaca.full(entry)) for entry in entries]
-        self.n_prompt_ids = (
-            [
-                _n_shared(encode_plain(tokenizer, alpaca.prompt(entry)), ids)
-                for entry, ids in zip(entries, self.encoded_texts)
-            ]
-            if mask_instruction
-            else []
-        )
+        self.n_prompt_ids = [
+            _n_shared(encode_plain(tokenizer, alpaca.prompt(entry)), ids)
+            for entry, ids in zip(entries if mask_instruction else [], self.encoded_texts)
+        ]
 
     def __len__(self) -> int:
         return len(self.encoded_texts)
@@ -109,7 +105,7 @@ class InstructionDataset(Dataset[Any]):
 def custom_collate_draft_1(
     batch: Sequence[Row], pad_token_id: int = END_OF_TEXT_ID, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """The chapter's first step: rows filled up to the longest.
+    """The chapter's first draft: pad rows to the longest.
 
     Shapes: -> (B, T).
     """
@@ -120,7 +116,7 @@ def custom_collate_draft_1(
 def custom_collate_draft_2(
     batch: Sequence[Row], pad_token_id: int = END_OF_TEXT_ID, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
-    """Its second step: targets too, one id later, and all of the padding is a target.
+    """The second draft: also targets, shifted by one id, with all padding as targets.
 
     Shapes: -> inputs (B, T), targets (B, T).
     """
@@ -137,24 +133,23 @@ def custom_collate_fn(
     *,
     mask_instruction: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Inputs and targets of a batch; the end-of-text after each row is a target, the padding behind it is not.
+    """Pad a batch and make its targets: the end-of-text after each row is one, the padding after it is not.
 
-    The instruction is a target too, as in the book. `mask_instruction=True` takes the prompt's ids out, up to
-    the answer's first; the book's exercise 7.2 keeps the line that announces the answer. An end-of-text inside
-    a row stays a target, where the book masks every one but the first. A row cut to `allowed_max_length` may
-    lose its end-of-text.
+    The instruction is a target too, as in the book. `mask_instruction=True` excludes the whole prompt; the book's
+    exercise 7.2 keeps the `### Response:` line. An end-of-text inside a row stays a target, where the book masks all
+    but the first. A row truncated to `allowed_max_length` may lose its end-of-text.
 
     Shapes: -> inputs (B, T), targets (B, T).
-    Raises: ConfigError when rows and `mask_instruction` do not fit each other, and for an allowed_max_length below 1.
+    Raises: ConfigError when rows and `mask_instruction` do not match, or for an allowed_max_length below 1.
     """
     if allowed_max_length is not None and allowed_max_length < 1:
         raise ConfigError(
-            f"allowed_max_length must be at least 1, got {allowed_max_length}; None cuts nothing."
+            f"allowed_max_length must be at least 1, got {allowed_max_length}; None truncates nothing."
         )
     if any(_is_pair(item) is not mask_instruction for item in batch):
         raise ConfigError(
-            f"mask_instruction={mask_instruction} should be said to the data set as well, found rows "
-            f"{'without' if mask_instruction else 'with'} the length of their prompt; say it to both or neither."
+            f"mask_instruction={mask_instruction} does not match the data set, whose rows come "
+            f"{'without' if mask_instruction else 'with'} the length of their prompt; set it for both or neither."
         )
     if mask_instruction:
         pairs = cast("Sequence[RowWithPrompt]", batch)
@@ -177,6 +172,5 @@ def _row(ids: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def _n_shared(prompt: Sequence[int], whole: Sequence[int]) -> int:
-    """How many ids the prompt and the whole begin with alike: an id that also holds answer is the answer's."""
-    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(prompt, whole))
-    return sum(1 for _ in alike)
+    """Number of first ids that the prompt and the whole share; an id that spans both belongs to the answer."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(prompt, whole)))

@@ -1,4 +1,4 @@
-"""Downloads under the book's names: files that are on this machine are copied, failures are what its code catches."""
+"""The book's download functions: known files on this machine are copied, and errors are those its scripts catch."""
 
 from __future__ import annotations
 
@@ -19,36 +19,35 @@ from scratchlm.core.errors import DownloadError
 from scratchlm.core.files import read_bytes, write_bytes
 
 BOOK_MAIN = (
-    f"{BOOK_COMMIT.rpartition('/')[0]}/main"  # where the book's scripts look; our copies are of one commit
+    f"{BOOK_COMMIT.rpartition('/')[0]}/main"  # used by the book's scripts; our copies are from one commit
 )
 MESSAGES = "SMSSpamCollection"
-MAX_MESSAGES_BYTES = 1 << 26  # the real file has half a megabyte; a zip file may claim anything
+MAX_MESSAGES_BYTES = 1 << 26  # the real file has half a megabyte; a zip file may state anything
 
 
 @contextlib.contextmanager
 def errors_of_the_book() -> Iterator[None]:
-    """Let a failed download also be what the book's scripts catch around one.
+    """Make a DownloadError also an instance of the errors that the book's scripts catch.
 
-    That is requests' RequestException where a script uses requests, urllib's URLError, and TimeoutError.
+    These are URLError of urllib, TimeoutError, and RequestException if the script has imported requests.
     """
     try:
         yield
     except DownloadError as cause:
         bases: list[type[BaseException]] = [DownloadError, urllib.error.URLError, TimeoutError]
-        if "requests" in sys.modules:  # a script that names its errors has imported it
+        if "requests" in sys.modules:
             bases.append(sys.modules["requests"].exceptions.RequestException)
         raise type("DownloadError", tuple(bases), {})(*cause.args) from cause
 
 
 def download_file(url: str, destination: str | Path, backup_url: str | None = None) -> None:
-    """Fetch a file from its address, or from the backup's; the address may be `file:` too.
+    """Download a file from its address or the backup address; `file:` addresses work too.
 
-    The file appears whole or not at all, and a failure is an error, where the book's prints and carries on. A
-    known file that lies among our assets is copied from there. An address of one of our assets comes with its
-    sha256: then a file that is right already is left as it is without asking the server, and a wrong one is
-    replaced.
+    A failure raises an error, where the book's function prints a message and continues. A known asset that is on this
+    machine is copied. For the address of a known asset the sha256 is checked: a correct file is kept without a request,
+    and a damaged one is replaced.
 
-    Raises: DownloadError when no address delivers.
+    Raises: DownloadError when both addresses fail.
     """
     if urllib.parse.urlsplit(url).scheme == "file":
         write_bytes(destination, read_bytes(urllib.request.url2pathname(urllib.parse.urlsplit(url).path)))
@@ -58,13 +57,13 @@ def download_file(url: str, destination: str | Path, backup_url: str | None = No
         write_bytes(destination, asset_path(asset.id).read_bytes())
         return
     urls = [url] if backup_url is None else [url, backup_url]
-    promised = asset if asset is not None and asset.archive is None and url in asset.urls else None
+    known = asset if asset is not None and asset.archive is None and url in asset.urls else None
     with errors_of_the_book():
         download(
             urls,
             destination,
-            sha256=promised.sha256 if promised else None,
-            size_bytes=promised.size_bytes if promised else None,
+            sha256=known.sha256 if known else None,
+            size_bytes=known.size_bytes if known else None,
             progress=progress_in_a_terminal(Path(destination).name),
         )
 
@@ -72,14 +71,13 @@ def download_file(url: str, destination: str | Path, backup_url: str | None = No
 def download_and_unzip_spam_data(
     url: str, zip_path: str | Path, extracted_path: str | Path, data_file_path: str | Path
 ) -> None:
-    """Fetch the zip file and put the messages at `data_file_path`; nothing happens when they lie there already.
+    """Download the zip file and write its messages to `data_file_path`, unless that file exists.
 
-    A failure is an error. From one of the two known addresses the bytes of the zip file are checked by sha256, and
-    messages that lie among our assets are copied from there. Of the archive only the messages are taken, not the
-    readme beside them, so `extracted_path` is created and stays empty, unless `data_file_path` lies in it as in the
-    book.
+    For the two known addresses the sha256 of the zip file is checked, and messages that are on this machine as an asset
+    are copied. Only the messages are extracted, not the readme, so `extracted_path` is created but stays empty unless
+    `data_file_path` is in it, as in the book.
 
-    Raises: DownloadError when the address does not deliver, or no sound zip file with the messages.
+    Raises: DownloadError when the download fails, or without a valid zip file with the messages.
     """
     target = Path(data_file_path)
     if target.exists():
@@ -102,7 +100,7 @@ def download_and_unzip_spam_data(
 
 
 def progress_in_a_terminal(name: str) -> Progress | None:
-    """Show how much has come, in one line that is written over; None where nobody looks."""
+    """Show progress in one line that is overwritten; None when the output is not a terminal."""
     if not sys.stdout.isatty():
         return None
     shown = ""
@@ -119,7 +117,7 @@ def progress_in_a_terminal(name: str) -> Progress | None:
 
 
 def _known(url: str) -> Asset | None:
-    """The asset that an address is of; the newest version of a file of the book's counts as ours."""
+    """The asset at an address, if known; the book's newest version of a file counts as the pinned one."""
     pinned = url.replace(BOOK_MAIN, BOOK_COMMIT)
     return next((a for a in (*ASSETS, *GPT2_ASSETS) if pinned in a.urls and a.sha256 is not None), None)
 
@@ -127,9 +125,9 @@ def _known(url: str) -> Asset | None:
 def download_from_huggingface(
     repo_id: str, filename: str, local_dir: str | Path, revision: str = "main"
 ) -> str:
-    """Fetch one file of a repository on Hugging Face into a folder, unless it is there.
+    """Download a file from a repository on Hugging Face into a folder, unless it exists there.
 
-    Raises: DownloadError when it cannot be had.
+    Raises: DownloadError when the download fails.
     """
     target = Path(local_dir) / filename
     if target.exists():

@@ -1,7 +1,7 @@
-"""The bonus chapter on preferences: pairs of answers, the DPO loss, and its training loop.
+"""The bonus chapter on preference tuning: pairs of answers, the DPO loss, and its training loop.
 
-The book averages an answer's log-probabilities over its tokens, where the paper adds them up, and calls the
-log-ratios rewards, where the paper multiplies them by beta; both are kept, for the figures' sake.
+As in the book, an answer's log-probability is the mean over its tokens, where the paper takes the sum, and the rewards
+are the log-ratios, which the paper multiplies by beta.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ __all__ = [
 
 Loader = DataLoader[dict[str, Any]]
 END_OF_TEXT_ID = 50256  # GPT-2's <|endoftext|>, with which the book pads
-N_LINE_ENDS = 2  # ids between the request and the mark that calls for the answer, in GPT-2's vocabulary
+N_LINE_ENDS = 2  # ids between the request and `### Response:` in GPT-2's vocabulary
 
 
 class PreferenceDataset(Dataset[dict[str, list[int]]]):
-    """Entries with a chosen and a rejected answer as ids: the request alone, and with either answer.
+    """Entries with a chosen and a rejected answer as ids: the request alone, and with each answer.
 
-    Raises: DataError for an entry without either answer, or that holds no text.
+    Raises: DataError for an entry without one of the answers, or with values other than text.
     """
 
     def __init__(self, data: Sequence[Mapping[str, str]], tokenizer: Tokenizer) -> None:
@@ -71,8 +71,7 @@ class PreferenceDataset(Dataset[dict[str, list[int]]]):
 def _answer(entry: Mapping[str, str], key: str) -> str:
     if key not in entry:
         raise DataError(
-            f"an entry must have a chosen and a rejected answer, found the keys {', '.join(entry) or 'none'}; "
-            f"add {key}."
+            f"an entry must have a chosen and a rejected answer, got the keys {', '.join(entry) or 'none'}; add {key}."
         )
     return text_of(entry, key)
 
@@ -84,10 +83,10 @@ def custom_collate_fn(
     mask_prompt_tokens: bool = True,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
-    """Both answers of a batch, padded to one width, and masks that are True where the loss counts.
+    """Pad both answers of a batch to one width, and mask the positions without loss.
 
-    That is behind the request and the two line ends after it; the mark that calls for the answer counts, as
-    in the book. `mask_prompt_tokens=False` counts the request as well.
+    The loss includes everything after the request and its two line ends, so also the `### Response:` line, as in the
+    book. `mask_prompt_tokens=False` includes the request as well.
 
     Shapes: chosen, rejected, chosen_mask, rejected_mask (B, T); prompt is a list of B rows of their own length.
     """
@@ -137,7 +136,7 @@ def compute_logprobs(logits: Tensor, labels: Tensor, selection_mask: Tensor | No
 def compute_dpo_loss_batch(
     batch: Mapping[str, Any], policy_model: nn.Module, reference_model: nn.Module, beta: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss and rewards of a batch of `custom_collate_fn`; the reference is asked without gradients."""
+    """Loss and rewards of a batch of `custom_collate_fn`; the reference model computes no gradients."""
 
     def log_probs(model: nn.Module, key: str) -> Tensor:
         return compute_logprobs(model(batch[key]), batch[key], batch[f"{key}_mask"])
@@ -155,9 +154,9 @@ def compute_dpo_loss_loader(
     beta: float,
     num_batches: int | None = None,
 ) -> tuple[float, float, float]:
-    """Loss and rewards over the first `num_batches` batches or all: means of the batches' means, as in chapter 5.
+    """Loss and rewards over the first `num_batches` batches or all: means of batch means, as in chapter 5.
 
-    Three times nan for a loader without a batch, where the book's gives a single one.
+    Three times nan for an empty loader, where the book's function returns one.
     """
     n_batches = len(data_loader) if num_batches is None else min(num_batches, len(data_loader))
     if n_batches == 0:
@@ -207,9 +206,9 @@ def train_model_dpo_simple(
 ) -> dict[str, list[float]]:
     """Train the policy, print losses and reward margins every `eval_freq` steps and a sample after each epoch.
 
-    Put the reference into evaluation mode yourself: its dropout is left as it is. The sample is the policy's;
-    the book's function samples from whichever model the notebook calls `model`. Gives seven lists, under the
-    plural of the names of `evaluate_dpo_loss_loader` and `tokens_seen`, which counts the chosen answers' ids.
+    Set the reference model to evaluation mode before: its mode is not changed. The sample comes from the policy; the
+    book's function samples from the notebook's global `model`. Returns seven lists, named like the results of
+    `evaluate_dpo_loss_loader` in the plural, and `tokens_seen`, the number of ids of the chosen answers.
     """
     tracking: dict[str, list[float]] = {
         f"{part}_{name}": []

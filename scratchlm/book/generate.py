@@ -1,4 +1,4 @@
-"""A helper of the package for prompts that are longer than the context."""
+"""Shorten prompts that are longer than the context, under the name in the book's package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scratchlm.core.errors import ConfigError
 
 
 def trim_input_tensor(input_ids_tensor: Tensor, context_len: int, max_new_tokens: int) -> Tensor:
-    """The last ids of each row, as many as leave room for the new tokens.
+    """Keep the last ids of each row, leaving room for the new tokens.
 
     Shapes: input_ids_tensor (B, T) -> (B, at most context_len - max_new_tokens).
     Raises: ConfigError when the new tokens alone fill the context.

@@ -1,4 +1,4 @@
-"""GPT-2's published weights under the names of chapter 5 and of the book's `gpt_download` module."""
+"""Load GPT-2's published weights, under the names of chapter 5 and of the book's `gpt_download` module."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ SIZES = tuple(size.folder for size in GPT2_SIZES)
 
 
 def assign(left: Tensor, right: Any) -> nn.Parameter:
-    """A new parameter with the values of `right`, which must have the shape of `left`.
+    """Make a parameter with the values of `right`, which must have the shape of `left`.
 
     Raises: CheckpointError (a ValueError, as in the book) when the shapes differ.
     """
     values = right.detach().clone() if isinstance(right, Tensor) else torch.tensor(right)
     if left.shape != values.shape:
         raise CheckpointError(
-            f"the parameter has shape {tuple(left.shape)}, found values of shape {tuple(values.shape)}; "
-            "build the model with the config that the weights are for."
+            f"values of shape {tuple(values.shape)} do not fit a parameter of shape {tuple(left.shape)}; "
+            "build the model with the config of these weights."
         )
     return nn.Parameter(values)
 
 
 def load_weights_into_gpt(gpt: GPTModel, params: Mapping[str, Any]) -> None:
-    """Copy GPT-2's arrays, in the book's nested form, into a model built with `qkv_bias=True`.
+    """Copy GPT-2's arrays, in the book's nested dictionary, into a model built with `qkv_bias=True`.
 
     The head of an untied model gets a copy of the token embedding, as in the book.
     Raises: CheckpointError listing every array that is missing, unexpected or of another shape.
@@ -45,28 +45,27 @@ def load_weights_into_gpt(gpt: GPTModel, params: Mapping[str, Any]) -> None:
 
 
 def load_gpt2_params_from_tf_ckpt(ckpt_path: str | Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays of a TensorFlow checkpoint in the book's nested form; TensorFlow is not needed.
+    """Read the arrays of a TensorFlow checkpoint, without TensorFlow, into the book's nested dictionary.
 
-    ckpt_path: the files' common beginning, such as `gpt2/124M/model.ckpt`.
+    ckpt_path: the common prefix of the files, such as `gpt2/124M/model.ckpt`.
     Raises: CheckpointError for files that are missing or damaged; ConfigError for settings without n_layer.
     """
     n_layers = settings.get("n_layer")
     if type(n_layers) is not int:
         raise ConfigError(
-            f"settings must hold n_layer, as the file hparams.json does, found {n_layers!r}; read them from there."
+            f"settings must hold n_layer as an integer, got {n_layers!r}; read them from hparams.json."
         )
     return params_from_bundle(open_bundle(ckpt_path), n_layers)
 
 
 def download_and_load_gpt2(model_size: str, models_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """GPT-2's settings and weights as OpenAI published them, from `models_dir/model_size`.
+    """Load GPT-2's settings and weights as OpenAI published them, from `models_dir/model_size`.
 
-    Files that are there are checked, by sha256 or structure: only those that are missing or wrong are fetched, and
-    with all seven in place no server is asked. A failure is an error, where the book's prints and carries on. In a
-    terminal it shows how far each download is.
+    Existing files are checked by sha256 or structure; only missing or damaged ones are downloaded, with progress in a
+    terminal. A failed download raises an error, where the book's function prints a message and continues.
 
-    Raises: ConfigError (a ValueError, as in the book) for an unknown size; DownloadError when a file cannot be
-        had; CheckpointError for damaged ones.
+    Raises: ConfigError (a ValueError, as in the book) for an unknown size; DownloadError when a download fails;
+        CheckpointError for damaged files.
     """
     if model_size not in SIZES:
         raise ConfigError(f"model_size must be one of {', '.join(SIZES)}, got {model_size!r}; choose one.")
@@ -78,6 +77,6 @@ def download_and_load_gpt2(model_size: str, models_dir: str | Path) -> tuple[dic
     settings = read_json(folder / "hparams.json", error=CheckpointError)
     if not isinstance(settings, dict) or type(settings.get("n_layer")) is not int:
         raise CheckpointError(
-            f"{folder / 'hparams.json'} must hold n_layer, found {settings!r}; delete it to fetch it again."
+            f"{folder / 'hparams.json'} must hold n_layer, got {settings!r}; delete it to fetch it again."
         )
     return settings, load_gpt2_params_from_tf_ckpt(folder / "model.ckpt", settings)

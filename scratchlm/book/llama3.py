@@ -1,9 +1,9 @@
-"""Llama 3 under the package's names: the model, its parts, its weights, tokenizer and chat format."""
+"""Llama 3 under the names of the book's package: the model, its parts, weights, tokenizer and chat format."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,10 @@ from scratchlm.book.llama_family import (
     apply_rope,
     compute_rope_params,
     default_dtype,
-    family_config,
 )
 from scratchlm.book.llama_family import load_weights as load_weights_into_llama
 from scratchlm.core.errors import TokenizerError
 from scratchlm.core.files import MAX_TOKENIZER_BYTES, read_bytes
-from scratchlm.model.config import GPTConfig
 from scratchlm.tokenizers.families import LLAMA3_PATTERN
 
 __all__ = [
@@ -71,22 +69,20 @@ LLAMA32_CONFIG_3B = LLAMA32_CONFIG_1B | {"emb_dim": 3072, "n_heads": 24, "n_laye
 
 
 class Llama3Model(LlamaFamilyModel):
-    """Our GPT as Llama 3, from the package's dictionary."""
+    """Llama 3, built from the package's dictionary."""
 
-    def __init__(self, cfg: GPTConfig | Mapping[str, Any]) -> None:
-        super().__init__(cfg, norm_eps=NORM_EPS, draws=("W_key", "W_value", "W_query", "out_proj"))
+    norm_eps = NORM_EPS
+    draws = ("W_key", "W_value", "W_query", "out_proj")
 
 
 class TransformerBlock(llama_family.TransformerBlock):
-    """One block of Llama 3, from the package's dictionary."""
+    """A block of Llama 3, built from the package's dictionary."""
 
-    def __init__(self, cfg: Mapping[str, Any]) -> None:
-        with default_dtype(cfg.get("dtype")):
-            super().__init__(family_config(cfg, norm_eps=NORM_EPS))
+    norm_eps = NORM_EPS
 
 
 class GroupedQueryAttention(llama_family.GroupedQueryAttention):
-    """Attention in which groups of queries share keys and values."""
+    """Attention in which groups of query heads share keys and values."""
 
     def __init__(
         self, d_in: int, d_out: int, num_heads: int, num_kv_groups: int, dtype: torch.dtype | None = None
@@ -95,13 +91,13 @@ class GroupedQueryAttention(llama_family.GroupedQueryAttention):
             super().__init__(d_in, d_out, NO_LIMIT, 0.0, num_heads, n_kv_heads=num_kv_groups, out_bias=False)
 
 
-# The package's fast variants are our only ones: they already call torch's kernels.
+# The package has fast variants of these; ours already use torch's kernels.
 Llama3ModelFast, TransformerBlockFast = Llama3Model, TransformerBlock
 GroupedQueryAttentionFast = GroupedQueryAttention
 
 
 class Llama3Tokenizer:
-    """Llama 3's tokenizer from Meta's `tokenizer.model`, by way of tiktoken.
+    """Llama 3's tokenizer from Meta's `tokenizer.model`, run by tiktoken.
 
     Raises: TokenizerError for a file that is missing or of another kind.
     """
@@ -121,7 +117,7 @@ class Llama3Tokenizer:
     def encode(
         self, text: str, bos: bool = False, eos: bool = False, allowed_special: Collection[str] | None = None
     ) -> list[int]:
-        """Ids of the text, with the marks for its beginning and end where wanted; other special tokens are text."""
+        """Ids of the text, optionally with begin and end tokens; special tokens that are not allowed are plain text."""
         ids = self.model.encode(text, allowed_special=set(allowed_special or ()), disallowed_special=())
         begin = [self.special["<|begin_of_text|>"]] if bos else []
         return begin + ids + ([self.special["<|end_of_text|>"]] if eos else [])
@@ -132,7 +128,7 @@ class Llama3Tokenizer:
 
 
 class ChatFormat:
-    """A conversation of one question as Llama 3's ids."""
+    """Encode a question in Llama 3's chat format."""
 
     def __init__(
         self, tokenizer: Llama3Tokenizer, *, default_system: str = "You are a helpful assistant."
@@ -146,7 +142,7 @@ class ChatFormat:
         system_message: str | None = None,
         allowed_special: Collection[str] | None = None,
     ) -> list[int]:
-        """Everything up to the assistant's answer."""
+        """Ids of everything up to the assistant's answer."""
         system = self.default_system if system_message is None else system_message
         end = [self.tok.special["<|eot_id|>"]]
         return [
@@ -166,7 +162,7 @@ class ChatFormat:
 
 
 def clean_text(text: str, header_end: str = "assistant<|end_header_id|>\n\n") -> str:
-    """What the assistant said: the text behind its header, or the whole text when there is none."""
+    """The assistant's answer: the text after its header, or the whole text without one."""
     _, header, answer = text.partition(header_end)
     return answer.strip() if header else text
 
@@ -180,14 +176,12 @@ def _read_ranks(path: Path) -> dict[bytes, int]:
             ranks[bytes([byte])]
     except (ValueError, KeyError) as cause:
         raise TokenizerError(
-            f"{path} must be Llama's tokenizer.model, with a token and its rank on each line and every byte among "
-            f"the tokens, got {cause}; check the path."
+            f"{path} is not Llama's tokenizer.model, which has a token and its rank on each line and every byte among "
+            f"the tokens ({cause}); check the path."
         ) from cause
-    if (
-        len(set(ranks.values())) < len(pairs)
-        or not 0 <= min(ranks.values()) <= max(ranks.values()) < FIRST_SPECIAL_ID
-    ):
+    numbers = set(ranks.values())
+    if len(numbers) < len(pairs) or min(numbers) < 0 or max(numbers) >= FIRST_SPECIAL_ID:
         raise TokenizerError(
-            f"{path} must have different ranks from 0 to {FIRST_SPECIAL_ID - 1}; take another copy."
+            f"{path} must have different ranks from 0 to {FIRST_SPECIAL_ID - 1}; use another copy."
         )
     return ranks

@@ -1,4 +1,7 @@
-"""What the package's Llama 3 and Qwen 3 share: names of settings, signatures, and the order of random draws."""
+"""The one implementation behind Llama 3 and Qwen 3 under the names of the book's package.
+
+Each of the two modules adds its epsilon, its order of random draws, its published configs and its tokenizer.
+"""
 
 from __future__ import annotations
 
@@ -38,59 +41,68 @@ FAMILY = {
     "positions": "rotary",
     "feed_forward": "swiglu",
 }
-NO_LIMIT = sys.maxsize  # tokens: a layer by itself has no context length
+NO_LIMIT = sys.maxsize  # tokens: a single layer has no context length
 
 
 class LlamaFamilyModel(ch04.GPTModel):
-    """Our GPT of the Llama family, made from the package's dictionary.
+    """A GPT of the Llama family, built from the package's dictionary.
 
-    A seed gives the package's weights, its files load under its names, and `dtype` may be any of torch's.
+    A seed gives the package's weights, its files load under its names, and `dtype` may be any torch dtype.
 
     Shapes: in_idx (B, T) -> logits (B, T, V).
-    Raises: ConfigError for a key that is missing, and for a mixture of experts.
+    Raises: ConfigError for a missing key, and for a mixture of experts.
     """
 
-    def __init__(self, cfg: GPTConfig | Mapping[str, Any], *, norm_eps: float, draws: Sequence[str]) -> None:
+    norm_eps: float
+    draws: Sequence[str]  # the attention's matrices in the order of their random initialisation
+
+    def __init__(self, cfg: GPTConfig | Mapping[str, Any]) -> None:
         dtype = cfg.get("dtype") if isinstance(cfg, Mapping) else None
         with torch.device("meta"), default_dtype(dtype):
-            super().__init__(family_config(cfg, norm_eps=norm_eps))
+            super().__init__(family_config(cfg, norm_eps=self.norm_eps))
         self.cfg = cfg if isinstance(cfg, Mapping) else self.cfg
         self.to_empty(device=torch.get_default_device())
-        self._draw_weights(draws)
+        self._draw_weights()
         self.register_load_state_dict_pre_hook(_rename)  # type: ignore[no-untyped-call]
 
-    def _draw_weights(self, draws: Sequence[str]) -> None:
+    def _draw_weights(self) -> None:
         for module in self.modules():
             if isinstance(module, RMSNorm):
                 nn.init.ones_(module.scale)
         self.tok_emb.reset_parameters()
         for part in self.trf_blocks:
-            for name in (*(f"att.{name}" for name in draws), "ff.gate", "ff.up", "ff.down"):
+            for name in (*(f"att.{name}" for name in self.draws), "ff.gate", "ff.up", "ff.down"):
                 nn.Linear.reset_parameters(part.get_submodule(name))  # type: ignore[arg-type]
         self.out_head.reset_parameters()
 
 
 class GroupedQueryAttention(attention.MultiHeadAttention):
-    """Our attention with the package's `forward(x, mask, cos, sin)`, or without a mask as its fast variant has it.
+    """Grouped-query attention with the package's `forward(x, mask, cos, sin)`, or without mask as in its fast variant.
 
-    Shapes: x (B, T, d_in), mask (T, T) with True where a token may not look, cos and sin (at least T, D).
+    Shapes: x (B, T, d_in), mask (T, T) with True where attention is not allowed, cos and sin (at least T, D).
     """
 
     def forward(self, x: Tensor, *mask_cos_sin: Tensor) -> Tensor:  # type: ignore[override]
-        """Mix each token with those before it."""
+        """Compute causal attention for every token."""
         return super().forward(x, _context(x, mask_cos_sin))
 
 
 class TransformerBlock(block.TransformerBlock):
-    """Our block with the package's `forward(x, mask, cos, sin)`, or without a mask."""
+    """A transformer block with the package's `forward(x, mask, cos, sin)`, or without a mask."""
+
+    norm_eps: float
+
+    def __init__(self, cfg: Mapping[str, Any]) -> None:
+        with default_dtype(cfg.get("dtype")):
+            super().__init__(family_config(cfg, norm_eps=self.norm_eps))
 
     def forward(self, x: Tensor, *mask_cos_sin: Tensor) -> Tensor:  # type: ignore[override]
-        """Attention, then feed-forward."""
+        """Apply attention, then the feed-forward network."""
         return super().forward(x, _context(x, mask_cos_sin))
 
 
 class FeedForward(swiglu.SwiGLU):
-    """Our SwiGLU under the package's names `fc1`, `fc2` and `fc3`."""
+    """SwiGLU with the package's names `fc1`, `fc2` and `fc3`."""
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         with default_dtype(cfg.get("dtype")):
@@ -102,9 +114,9 @@ class FeedForward(swiglu.SwiGLU):
 
 
 def family_config(cfg: GPTConfig | Mapping[str, Any], *, norm_eps: float) -> GPTConfig:
-    """The package's dictionary as our settings.
+    """Convert the package's dictionary to a GPTConfig.
 
-    Raises: ConfigError for a key that is missing, and for a mixture of experts.
+    Raises: ConfigError for a missing key, and for a mixture of experts.
     """
     if isinstance(cfg, GPTConfig):
         return cfg
@@ -117,16 +129,14 @@ def _translated(cfg: Mapping[str, Any], *, needed: Iterable[str]) -> dict[str, A
     missing = [name for name in needed if name not in cfg]
     if missing:
         raise ConfigError(
-            f"the dictionary must hold {', '.join(missing)}, got {', '.join(cfg)}; add what is missing."
+            f"the dictionary lacks {', '.join(missing)}, its keys are {', '.join(cfg)}; add them."
         )
     return {ours: cfg[name] for name, ours in (WORDS | OPTIONAL_WORDS).items() if cfg.get(name) is not None}
 
 
 def no_experts(n_experts: int) -> ConfigError:
-    """The error for a mixture of experts, which our model is not."""
-    return ConfigError(
-        f"the model must be dense, got num_experts={n_experts}; take a config without experts."
-    )
+    """The error for a mixture of experts, which is not supported."""
+    return ConfigError(f"the model must be dense, got num_experts={n_experts}; use a config without experts.")
 
 
 def compute_rope_params(
@@ -140,21 +150,14 @@ def compute_rope_params(
 
     Shapes: -> two of (context_length, head_dim).
     """
-    config = as_config(
-        {
-            "emb_dim": head_dim,
-            "n_heads": 1,
-            "positions": "rotary",
-            "rope_base": theta_base,
-            "rope_scaling": freq_config,
-        }
-    )
+    positions = {"positions": "rotary", "rope_base": theta_base, "rope_scaling": freq_config}
+    config = as_config({"emb_dim": head_dim, "n_heads": 1, **positions})
     cos, sin = rotation(config, torch.arange(context_length))
     return cos.to(dtype), sin.to(dtype)
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate queries or keys by their positions, which begin at 0.
+    """Rotate queries or keys by their positions, starting at 0.
 
     Shapes: x (B, H, T, D), cos and sin (at least T, D) -> (B, H, T, D).
     """
@@ -163,7 +166,7 @@ def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def load_weights(model: gpt.GPTModel, param_config: Mapping[str, Any], params: Mapping[str, Tensor]) -> None:  # noqa: ARG001
-    """Copy weights under Hugging Face's names into a model; without a head of their own, the embedding is the head.
+    """Copy weights with Hugging Face's names into a model; without an output head in them, weights are tied.
 
     Raises: CheckpointError listing every weight that is missing, unexpected or of another shape.
     """
@@ -179,7 +182,7 @@ def load_weights(model: gpt.GPTModel, param_config: Mapping[str, Any], params: M
 
 @contextlib.contextmanager
 def default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
-    """Parameters created inside have this type; None leaves torch's default."""
+    """Create parameters with this dtype inside the block; None keeps torch's default."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(before if dtype is None else dtype)
     try:
@@ -195,7 +198,7 @@ def _context(x: Tensor, mask_cos_sin: Sequence[Tensor]) -> AttentionContext:
 
 
 def _rename(model: gpt.GPTModel, state_dict: dict[str, Any], prefix: str, *_rest: Any) -> None:
-    """The package's names become ours; its buffers hold nothing trained."""
+    """Rename the package's parameters to ours, and drop its buffers, which can be recomputed."""
     for row in BOOK_LLAMA.rows(model.config.n_layers):
         if prefix + row.theirs in state_dict:
             state_dict[prefix + row.ours[0]] = state_dict.pop(prefix + row.theirs)

@@ -1,4 +1,4 @@
-"""What the loops of chapters 5 and 6 and of the bonus chapter share: means over batches, and printed lines."""
+"""Means over batches and printed lines, for the training loops of chapters 5 to 7."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Loader = DataLoader[tuple[Tensor, Tensor]]
 
 
 def say(line: str) -> None:
-    """Print a line: the book's functions do, and so do these."""
+    """Print a line, as the book's functions do."""
     sys.stdout.write(printable(line) + "\n")
 
 
@@ -44,8 +44,8 @@ def mean_over_batches(
 ) -> float:
     """The mean of the first batches' mean losses; nan without a batch.
 
-    A last batch that is smaller weighs as much as a full one, as the book's figures have it. The true mean is
-    `scratchlm.evaluation.loss.mean_loss`.
+    A smaller last batch weighs as much as a full one, as in the book; `scratchlm.evaluation.loss.mean_loss` is the true
+    mean.
     """
     n_batches = len(data_loader) if num_batches is None else min(num_batches, len(data_loader))
     if n_batches <= 0:

@@ -1,4 +1,4 @@
-"""Chapter 7's judge: a larger model that runs under Ollama gives each answer 0 to 100 points."""
+"""Chapter 7's judge: score answers from 0 to 100 with a larger model served by Ollama."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ TIMEOUT_S = 30.0  # without one byte of the answer
 
 
 class ModelScores(list[int]):
-    """The points of the answers whose judgement was a whole number, in order, and what the others got instead."""
+    """The scores that could be read, in order, and the replies that could not."""
 
     def __init__(self, points: Sequence[int], unreadable: Sequence[tuple[int, str]]) -> None:
         super().__init__(points)
-        self.unreadable = tuple(unreadable)  # the entry's place, the judge's words
+        self.unreadable = tuple(unreadable)  # the entry's position, the judge's reply
 
 
 def check_if_running(process_name: str) -> bool:
-    """Does Ollama answer, where `OLLAMA_HOST` says or at port 11434 of this machine?
+    """Whether Ollama responds at `OLLAMA_HOST`, or at port 11434 of this machine.
 
-    The book looks for a process of that name, which may hang, or serve another port, or be on another machine.
-    Here the port is asked. Only for a name without "ollama" in it the processes are looked through.
+    The book looks for a process of that name, which may hang, use another port or run on another machine. Here the port
+    is tested; only a name without "ollama" in it is searched among the processes.
     """
     if "ollama" in process_name.lower():
         return ollama_answers()
@@ -45,12 +45,12 @@ def check_if_running(process_name: str) -> bool:
 
 
 def query_model(prompt: str, model: str = "llama3", url: str | None = None) -> str:
-    """The reply of a model that runs under Ollama, as repeatable as its fixed seed and temperature 0 make it.
+    """The reply of a model served by Ollama, with a fixed seed and temperature 0.
 
-    Without `url` it is the book's, http://localhost:11434/api/chat, or where `OLLAMA_HOST` says. It is asked once, as
-    in the book; `scratchlm.evaluation.judge` has a judge that comes back.
+    url: by default the book's, http://localhost:11434/api/chat, or the one at `OLLAMA_HOST`.
+    As in the book there is a single attempt; the judges in `scratchlm.evaluation.judge` retry.
 
-    Raises: ServiceError when nothing answers, for an answer that is an error, no chat or not complete, and when the
+    Raises: ServiceError when the service does not respond, for an error or an incomplete or invalid reply, and when the
         request does not fit the context.
     """
     url = f"{ollama_address()}/api/chat" if url is None else url
@@ -60,14 +60,14 @@ def query_model(prompt: str, model: str = "llama3", url: str | None = None) -> s
             if response.status_code != HTTPStatus.OK:
                 said = response.read().decode("utf-8", errors="replace")
                 raise ServiceError(
-                    f"{url} should answer, found {response.status_code}: {said:.300}; "
+                    f"{url} returned status {response.status_code}: {said:.300}; "
                     f"fetch the model with `ollama pull {model}`."
                 )
             parts = _parts(response.iter_lines(), url)
             return "".join(chat_pieces(parts, who=url, num_ctx=OLLAMA_OPTIONS["num_ctx"]))
     except (httpx.HTTPError, httpx.InvalidURL) as cause:
         raise ServiceError(
-            f"Ollama should answer at {url}, found: {str(cause) or type(cause).__name__}; "
+            f"Ollama does not respond at {url} ({str(cause) or type(cause).__name__}); "
             f"start it with `ollama serve` and fetch the model with `ollama pull {model}`."
         ) from cause
 
@@ -75,14 +75,14 @@ def query_model(prompt: str, model: str = "llama3", url: str | None = None) -> s
 def generate_model_scores(
     json_data: Sequence[Mapping[str, Any]], json_key: str, model: str = "llama3", *, url: str | None = None
 ) -> ModelScores:
-    """The judge's points for the answers under `json_key`, as a list of whole numbers.
+    """Score the answers under `json_key`; returns the scores as a list of integers.
 
-    A judgement that is no whole number from 0 to 100 is printed and gives no points, as in the book; at the end it is
-    said how many scores there are of how many entries, and `.unreadable` keeps the others. The question is that of
-    `scratchlm evaluate judge`, in our own words: the points are comparable with each other, and roughly with the
-    book's. That command also asks again, tests the judge with controls, and gives the mean an interval.
+    A reply that is not an integer from 0 to 100 is printed and skipped, as in the book; then the number of scores is
+    printed at the end, and `.unreadable` keeps the reply. The prompt is that of `scratchlm evaluate judge`, not the
+    book's, so scores are only roughly comparable with the book's. That command also retries, tests the judge with
+    control answers, and reports a confidence interval.
 
-    Raises: ServiceError when the judge does not answer; DataError for an entry without an answer or a reference.
+    Raises: ServiceError when the judge does not respond; DataError for an entry without an answer or a reference.
     """
     points: list[int] = []
     unreadable: list[tuple[int, str]] = []
@@ -96,7 +96,7 @@ def generate_model_scores(
             points.append(score)
     if unreadable:
         sys.stdout.write(
-            f"Number of scores: {len(points)} of {len(json_data)}; the other judgements were no whole number\n"
+            f"Number of scores: {len(points)} of {len(json_data)}; the other replies were not integers\n"
         )
     return ModelScores(points, unreadable)
 
@@ -105,7 +105,7 @@ def _request(entry: Mapping[str, Any], json_key: str) -> str:
     for key in ("output", json_key):
         if key not in entry:
             raise DataError(
-                f"an entry to judge must have the key {key!r}, found {', '.join(entry)}; write the answers there first."
+                f"an entry to score must have the key {key!r}, got {', '.join(entry)}; write the answers there first."
             )
     item = Item(
         instruction=format_input(entry), input="", reference=str(entry["output"]), answer=str(entry[json_key])
@@ -115,20 +115,16 @@ def _request(entry: Mapping[str, Any], json_key: str) -> str:
 
 
 def _parts(lines: Iterator[str], url: str) -> Iterator[dict[str, Any]]:
-    """The parts of a streamed chat, one JSON object a line, as Ollama's own client has them: the book needs none."""
-    for line in lines:
-        if not line.strip():
-            continue
+    """The parts of a streamed chat, one JSON object per line, without Ollama's client, which the book does not need."""
+    for line in filter(str.strip, lines):
         try:
             value = json.loads(line)
-        except (ValueError, RecursionError) as cause:
-            raise ServiceError(
-                f"{url} should stream JSON objects, found {line[:100]!r}; is that address Ollama's /api/chat?"
-            ) from cause
+        except (ValueError, RecursionError):
+            value = None
         if not isinstance(value, dict) or not isinstance(value.get("message", {}), dict):
             raise ServiceError(
-                f"{url} should stream chat messages, found {line[:100]!r}; is that address Ollama's /api/chat?"
+                f"{url} must stream chat messages as JSON, got {line[:100]!r}; check that it is Ollama's /api/chat."
             )
         if "error" in value:
-            raise ServiceError(f"{url} should answer, found the error {value['error']!s:.300}; see its log.")
+            raise ServiceError(f"{url} returned the error {value['error']!s:.300}; see its log.")
         yield value

@@ -1,4 +1,4 @@
-"""The book's pictures of a training: two curves over epochs, with what was seen on a second axis."""
+"""The book's training plots: two curves over epochs, with tokens or examples seen on a second axis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Qwen 3 (dense) under the package's names: the model, its parts, its weights and tokenizer."""
+"""Qwen 3 (dense) under the names of the book's package: the model, its parts, weights and tokenizer."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ from scratchlm.book.llama_family import (
     apply_rope,
     compute_rope_params,
     default_dtype,
-    family_config,
     no_experts,
 )
 from scratchlm.book.llama_family import load_weights as load_weights_into_qwen
 from scratchlm.core.errors import ConfigError
 from scratchlm.model import rms_norm
-from scratchlm.model.config import GPTConfig
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT
 
@@ -77,22 +75,20 @@ QWEN3_CONFIG_1_7B, QWEN3_CONFIG_4B, QWEN3_CONFIG_8B, QWEN3_CONFIG_14B, QWEN3_CON
 
 
 class Qwen3Model(LlamaFamilyModel):
-    """Our GPT as Qwen 3, from the package's dictionary."""
+    """Qwen 3, built from the package's dictionary."""
 
-    def __init__(self, cfg: GPTConfig | Mapping[str, Any]) -> None:
-        super().__init__(cfg, norm_eps=NORM_EPS, draws=("W_query", "W_key", "W_value", "out_proj"))
+    norm_eps = NORM_EPS
+    draws = ("W_query", "W_key", "W_value", "out_proj")
 
 
 class TransformerBlock(llama_family.TransformerBlock):
-    """One block of Qwen 3, from the package's dictionary."""
+    """A block of Qwen 3, built from the package's dictionary."""
 
-    def __init__(self, cfg: Mapping[str, Any]) -> None:
-        with default_dtype(cfg.get("dtype")):
-            super().__init__(family_config(cfg, norm_eps=NORM_EPS))
+    norm_eps = NORM_EPS
 
 
 class GroupedQueryAttention(llama_family.GroupedQueryAttention):
-    """Attention in which groups of queries share keys and values, whose heads may be normalised."""
+    """Attention in which groups of query heads share keys and values, with optional RMSNorm on queries and keys."""
 
     def __init__(
         self,
@@ -112,21 +108,21 @@ class GroupedQueryAttention(llama_family.GroupedQueryAttention):
 
 
 class RMSNorm(rms_norm.RMSNorm):
-    """Our RMSNorm with the package's arguments; torch's kernel always computes in float32.
+    """RMSNorm with the package's arguments; torch's kernel always computes in float32.
 
-    Raises: ConfigError for a bias, which no Qwen 3 has.
+    Raises: ConfigError for a bias, which Qwen 3 does not have.
     """
 
     def __init__(
         self, emb_dim: int, eps: float = NORM_EPS, bias: bool = False, qwen3_compatible: bool = True
     ) -> None:
         if bias:
-            raise ConfigError("an RMSNorm of Qwen 3 has no bias, got bias=True; leave it out.")
+            raise ConfigError("Qwen 3's RMSNorm has no bias, got bias=True; leave it out.")
         super().__init__(emb_dim, eps=eps)
 
 
 def MoEFeedForward(cfg: Mapping[str, Any]) -> FeedForward:  # noqa: N802 - the package's name
-    """Refuse a mixture of experts, which our model is not.
+    """Raise an error, since a mixture of experts is not supported.
 
     Raises: ConfigError always.
     """
@@ -134,10 +130,10 @@ def MoEFeedForward(cfg: Mapping[str, Any]) -> FeedForward:  # noqa: N802 - the p
 
 
 class Qwen3Tokenizer:
-    """Our tokenizer of Qwen's `tokenizer.json`, which puts a question into Qwen's chat frame.
+    """Qwen's tokenizer from its `tokenizer.json`, with Qwen's chat template.
 
-    A missing file is fetched from `repo_id` on Hugging Face when one is given.
-    Raises: TokenizerError for a file that is missing or damaged; DownloadError when it cannot be fetched.
+    A missing file is downloaded from `repo_id` on Hugging Face, if given.
+    Raises: TokenizerError for a missing or damaged file; DownloadError when the download fails.
     """
 
     def __init__(
@@ -161,21 +157,21 @@ class Qwen3Tokenizer:
         self.eos_token_id = special.get("<|im_end|>", self.pad_token_id) if is_chat else self.pad_token_id
 
     def encode(self, text: str, chat_wrapped: bool | None = None) -> list[int]:
-        """Ids of the text in the chat frame, where wanted; a special token alone is never framed."""
+        """Ids of the text, in the chat template if wanted; a lone special token is encoded as it is."""
         is_wrapped = self.apply_chat_template if chat_wrapped is None else chat_wrapped
         if text.strip() in self._tok.special_tokens:
             text = text.strip()
         elif is_wrapped:
-            text = self._framed(text)
+            text = self._chat(text)
         return self._tok.encode(text, allowed_special="all")
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of the ids, special tokens included."""
         return self._tok.decode(ids)
 
-    def _framed(self, text: str) -> str:
-        framed = f"<|im_start|>user\n{text}<|im_end|>\n"
+    def _chat(self, text: str) -> str:
+        chat = f"<|im_start|>user\n{text}<|im_end|>\n"
         if not self.add_generation_prompt:
-            return framed
-        # Without thinking, the answer begins behind an empty thought, as Qwen's own template has it.
-        return f"{framed}<|im_start|>assistant\n" + ("" if self.add_thinking else "<think>\n\n</think>\n\n")
+            return chat
+        # Without thinking, the answer follows an empty <think> block, as in Qwen's own template.
+        return f"{chat}<|im_start|>assistant\n" + ("" if self.add_thinking else "<think>\n\n</think>\n\n")

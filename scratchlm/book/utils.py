@@ -1,4 +1,4 @@
-"""The package's helper for files that its tests need."""
+"""Download a file into a folder, under the name in the book's package."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from scratchlm.book import downloads
 
 
 def download_file(url: str, out_dir: str | Path = ".") -> Path:
-    """Fetch a file into a folder, unless a file of its name is there.
+    """Download a file into a folder, unless a file of that name exists.
 
-    Raises: DownloadError (a RuntimeError, as there) when the address does not deliver.
+    Raises: DownloadError (also a RuntimeError, as in that package).
     """
     target = Path(out_dir) / Path(url).name
     if not target.exists():

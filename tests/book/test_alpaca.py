@@ -43,7 +43,7 @@ def test_the_books_data_sets_take_an_encoding_of_tiktoken(encoding, tmp_path):
 
 
 def test_an_entry_without_an_instruction_is_an_error():
-    with pytest.raises(DataError, match="must have an instruction, found the keys input"):
+    with pytest.raises(DataError, match="no instruction; its keys are: input"):
         as_instruction({"input": "a"})
 
 
@@ -59,5 +59,5 @@ def test_a_missing_input_may_be_null_and_a_number_is_its_digits():
 )
 def test_what_is_no_text_is_an_error_that_names_it(changed):
     entry = {"instruction": "Say a.", "input": "", "output": "a"} | changed
-    with pytest.raises(DataError, match=f"entry's {next(iter(changed))} must be text, found"):
+    with pytest.raises(DataError, match=f"entry's {next(iter(changed))} must be text, got"):
         as_instruction(entry)

@@ -237,12 +237,12 @@ def test_bpe_says_what_it_lacks(tmp_path):
 @pytest.mark.parametrize(
     ("vocab", "merges", "message"),
     [
-        ('{"0": "a", "1": 2}', "[]", "must map ids to tokens"),
-        ('{"x": "a"}', "[]", "must map ids to tokens"),
+        ('{"0": "a", "1": 2}', "[]", "does not map ids to tokens"),
+        ('{"x": "a"}', "[]", "does not map ids to tokens"),
         ('{"0": "\\n"}', "[]", "byte symbols"),
-        ('{"0": "a"}', '[{"pair": [0], "new_id": 1}]', "must be a list"),
+        ('{"0": "a"}', '[{"pair": [0], "new_id": 1}]', "is not a list"),
         ('{"0": "a"}', '[{"pair": [0, 7], "new_id": 1}]', "do not belong together"),
-        ('{"0": "a"}', "[]", "256 single bytes"),
+        ('{"0": "a"}', "[]", "no token for the byte"),
         ('{"0": "a"}', "[", "merges"),
     ],
 )

@@ -224,13 +224,13 @@ def test_assign_makes_a_new_parameter_of_the_same_shape():
     assert isinstance(made, torch.nn.Parameter)
     assert torch.equal(made, torch.ones(2, 3))
     assert torch.equal(ch05.assign(left, torch.ones(2, 3)), torch.ones(2, 3))
-    with pytest.raises(ValueError, match=r"\(2, 3\), found values of shape \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"\(3, 2\) do not fit .* \(2, 3\)"):
         ch05.assign(left, torch.ones(3, 2))
     assert issubclass(CheckpointError, ValueError)
 
 
 def test_a_download_that_fails_is_an_error(tmp_path):
-    with pytest.raises(DownloadError, match="2 address"):
+    with pytest.raises(DownloadError, match=r"one: .*; nowhere:two: "):
         ch05.download_file("nowhere:one", tmp_path / "file", backup_url="nowhere:two")
     assert list(tmp_path.iterdir()) == []
 

@@ -82,7 +82,7 @@ def test_a_masked_instruction_leaves_answer_and_end():
 
 
 def test_data_set_and_batch_must_agree_on_the_mask():
-    with pytest.raises(ConfigError, match="found rows without"):
+    with pytest.raises(ConfigError, match="rows come without"):
         ch07.custom_collate_fn(ROWS, mask_instruction=True)
     with pytest.raises(ConfigError, match="found rows with the length"):
         ch07.custom_collate_fn([(3, ROWS[0])])
@@ -96,7 +96,7 @@ def test_an_entry_becomes_alpacas_prompt():
     assert ch07.format_input({"instruction": "Say it.", "input": "", "output": "x"}) == head
     assert ch07.format_input({"instruction": "Say it."}) == head
     assert ch07.format_input({"instruction": "Say it.", "input": "it"}) == head + "\n\n### Input:\nit"
-    with pytest.raises(DataError, match="found the keys output"):
+    with pytest.raises(DataError, match="its keys are: output"):
         ch07.format_input({"output": "x"})
 
 
@@ -201,13 +201,13 @@ def test_without_an_address_the_environments_is_asked(judge_server, monkeypatch)
             "404: .*model 'llama3' not found.*ollama pull llama3",
         ),
         (faults.error_inside("out of memory"), "the error out of memory"),
-        (faults.garbage(b"<html>\n"), "JSON objects, found '<html>'"),
+        (faults.garbage(b"<html>\n"), "as JSON, got '<html>'"),
         (faults.garbage(b"[]\n"), "chat messages"),
         (faults.garbage(b'{"message": 3}\n'), "chat messages"),
         (faults.garbage(b'{"message": {"content": 3}}\n'), "chat messages"),
         (faults.cut(after=1), "stopped before"),
         (faults.garbage(b""), "stopped before"),
-        (faults.reset(after=1), "should answer at"),
+        (faults.reset(after=1), "does not respond at"),
         (faults.ends_by("length"), "ended by 'length'"),
     ],
 )
@@ -242,7 +242,7 @@ def test_scores_are_the_whole_numbers_and_the_rest_is_counted(judge_server, caps
     assert scores.unreadable == ((1, "about 40"), (3, ""))
     assert capsys.readouterr().out == (
         "Could not convert score: about 40\nCould not convert score: \n"
-        "Number of scores: 2 of 4; the other judgements were no whole number\n"
+        "Number of scores: 2 of 4; the other judgements were not integers\n"
     )
     asked = judge_server.asked[0].messages[0]["content"]
     assert all(part in asked for part in (ch07.format_input(data[0]), "right 0", "mine 0"))

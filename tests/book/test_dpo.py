@@ -44,7 +44,7 @@ def test_an_entry_is_encoded_with_either_answer(tiny_tokenizer):
 
 @pytest.mark.parametrize(
     ("changed", "words"),
-    [({"rejected": None}, "rejected must be text"), ({}, "found the keys .*; add rejected")],
+    [({"rejected": None}, "rejected must be text"), ({}, "got the keys .*; add rejected")],
 )
 def test_an_entry_without_both_answers_is_an_error(changed, words, tiny_tokenizer):
     entry = {"instruction": "Say it.", "input": "", "output": "The", "chosen": "The cat"} | changed

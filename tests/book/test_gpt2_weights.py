@@ -108,5 +108,5 @@ def test_settings_without_the_number_of_blocks_are_refused(tmp_path, origin, mon
 
 
 def test_settings_without_the_number_of_blocks_are_an_error(tmp_path):
-    with pytest.raises(ConfigError, match=r"n_layer, as the file hparams\.json does, found None"):
+    with pytest.raises(ConfigError, match=r"n_layer as an integer, got None"):
         gpt2_weights.load_gpt2_params_from_tf_ckpt(tmp_path / "model.ckpt", {"n_layers": 12})

@@ -105,7 +105,7 @@ def test_the_package_s_files_load():
 
 
 def test_a_missing_key_is_named():
-    with pytest.raises(ConfigError, match="must hold hidden_dim, n_kv_groups, got"):
+    with pytest.raises(ConfigError, match="lacks hidden_dim, n_kv_groups, its keys are"):
         llama3.Llama3Model(
             {key: value for key, value in CFG.items() if key not in ("hidden_dim", "n_kv_groups")}
         )

@@ -1,1 +1,1 @@
-"""The package's variants of chapter 4's generation with a key-value cache, on our model and cache."""
+"""Chapter 4's generation with a key-value cache, under the names of the book's package."""

@@ -1,4 +1,4 @@
-"""Generation with a cache, all at once or token by token."""
+"""Generate with a cache, all at once or one token at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def generate_text_simple_stream(
     eos_token_id: int | None = None,
     context_size: int | None = None,  # noqa: ARG001
 ) -> Iterator[Tensor]:
-    """Each likeliest next token as soon as it is chosen; ends before a step in which all rows choose eos_token_id.
+    """Yield the most likely next token of every row; stop when all rows choose eos_token_id.
 
     Shapes: token_ids (B, T) -> (B, 1) each.
     """

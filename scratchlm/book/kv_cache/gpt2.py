@@ -1,4 +1,4 @@
-"""Chapter 4's model, read with a cache."""
+"""Chapter 4's model with a cache."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ __all__ = [
 
 
 class GPTModel(ReadsWithCache, ch04.GPTModel):  # type: ignore[misc]
-    """Chapter 4's GPT, whose call takes a cache."""
+    """Chapter 4's GPT; calling it accepts a cache."""

@@ -1,4 +1,4 @@
-"""Llama 3, read with a cache."""
+"""Llama 3 with a cache."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 
 
 class Llama3Model(ReadsWithCache, llama3.Llama3Model):  # type: ignore[misc]
-    """Llama 3, whose call takes a cache."""
+    """Llama 3; calling it accepts a cache."""
 
 
 Llama3ModelFast = Llama3Model

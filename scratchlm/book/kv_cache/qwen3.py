@@ -1,4 +1,4 @@
-"""Qwen 3, read with a cache."""
+"""Qwen 3 with a cache."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ __all__ = [
 
 
 class Qwen3Model(ReadsWithCache, qwen3.Qwen3Model):  # type: ignore[misc]
-    """Qwen 3, whose call takes a cache."""
+    """Qwen 3; calling it accepts a cache."""

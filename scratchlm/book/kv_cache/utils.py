@@ -1,4 +1,4 @@
-"""The package's cache, filled by ours, and the mixin that lets a model read with it."""
+"""A key-value cache with the interface of the book's package, and the mixin for models that use it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 from scratchlm.model import gpt, kv_cache
 from scratchlm.model.config import GPTConfig
 
-FIRST_ROOM = 256  # tokens; doubled when they are used up
+FIRST_CAPACITY = 256  # tokens; doubled when full
 
 
 class KVCache:
-    """Keys and values of each layer; `get` gives what a model of ours has read, or what `update` put there.
+    """Keys and values of each layer, from a model of this package or set by `update`.
 
     Shapes: of each layer keys and values (B, H, S, D).
     """
@@ -27,7 +27,7 @@ class KVCache:
         return self.cache[layer_idx]
 
     def update(self, layer_idx: int, value: Any) -> None:
-        """Replace what a layer remembers, for a model of your own; models of ours do not read it."""
+        """Replace the entry of a layer, for a model of your own; this package's models do not read it."""
         self.cache[layer_idx] = value
 
     def get_all(self) -> list[Any]:
@@ -35,12 +35,12 @@ class KVCache:
         return self.cache
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Empty the cache."""
         self.cache = [None] * len(self.cache)
         self._ours = None
 
     def read(self, model: gpt.GPTModel, ids: Tensor) -> Tensor:
-        """Read more tokens, after those read before.
+        """Process more tokens after those in the cache.
 
         Shapes: ids (B, T) -> logits (B, T, V).
         """
@@ -52,7 +52,7 @@ class KVCache:
         n_rows, n_tokens = ids.shape
         n_tokens += self._ours.length if self._ours else 0
         if self._ours is None or n_tokens > self._ours.capacity:
-            room = max(n_tokens, min(config.context_length, max(FIRST_ROOM, 2 * n_tokens)))
+            room = max(n_tokens, min(config.context_length, max(FIRST_CAPACITY, 2 * n_tokens)))
             larger = kv_cache.KVCache(config, n_rows, capacity=room)
             for new, old in zip(larger.layers, self._ours.layers if self._ours else ()):
                 new.append(*(old.filled or ()))
@@ -61,10 +61,10 @@ class KVCache:
 
 
 class ReadsWithCache(gpt.GPTModel):
-    """A model whose call takes the package's cache, or keeps one of its own with `use_cache=True`.
+    """A model whose call accepts a cache, or keeps one of its own with `use_cache=True`.
 
-    Positions follow from the cache, so `reset_kv_cache` is needed for the model's own only. `start_pos` of the batched
-    variant is accepted: all rows of a cache have one length.
+    Positions follow from the cache, so `reset_kv_cache` is needed only for the model's own. `start_pos` of the batched
+    variant is accepted and ignored: all rows of a cache have the same length.
     """
 
     def forward(  # type: ignore[override]
@@ -74,7 +74,7 @@ class ReadsWithCache(gpt.GPTModel):
         cache: KVCache | None = None,
         start_pos: Tensor | None = None,
     ) -> Tensor:
-        """Score every possible next token after each position.
+        """Compute the logits of the next token at every position.
 
         Shapes: in_idx (B, T) -> logits (B, T, V).
         """
@@ -83,5 +83,5 @@ class ReadsWithCache(gpt.GPTModel):
         return super().forward(in_idx) if cache is None else cache.read(self, in_idx)
 
     def reset_kv_cache(self, batch_size: int | None = None, device: Any = None) -> None:
-        """Forget what was read with `use_cache=True`."""
+        """Empty the model's own cache."""
         self._own_cache = None

@@ -1,1 +1,1 @@
-"""The package's variant for several rows; our cache always holds several, so these are the names of `kv_cache`."""
+"""The variant for several rows; `kv_cache` supports them anyway, so these are its names."""

@@ -1,4 +1,4 @@
-"""Generation."""
+"""Generate with a cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Qwen 3."""
+"""Qwen 3 with a cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache."""
+"""The key-value cache."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Chapter 6's table of additional experiments: nineteen ways to train the spam classifier, each by its settings."""
+"""Train the spam classifier by any row of chapter 6's table of additional experiments (bonus_table.toml)."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,9 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from scratchlm.assets.known_weights import gpt2_size
 from scratchlm.book.ledger.chapters_2_to_4 import SEED
 from scratchlm.book.ledger.chapters_5_and_d import openai_model
+from scratchlm.book.ledger.table import bonus_rows
 from scratchlm.checkpoints.store import build_model
+from scratchlm.core.config import from_dict
 from scratchlm.finetuning.heads import class_logits
 from scratchlm.finetuning.lora import replace_linear_with_lora
 from scratchlm.model.config import named_config
@@ -30,7 +34,7 @@ N_EPOCHS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One row of the table."""
+    """How one row of the table trains; the defaults are row 1."""
 
     size: str = "124M"
     is_pretrained: bool = True
@@ -39,31 +43,21 @@ class Setting:
     pad: Literal["longest", "model", "none"] = "longest"
     n_accumulated: int = 1  # batches per update; with pad="none" each is one message
     is_causal: bool = True
-    lora_alpha: int = 16  # scaled by alpha alone, as the table's runs did; rank 16
+    lora_alpha: int = 16  # scaled by alpha alone, as in the table's runs; rank 16
 
 
-SETTINGS = {  # the remark about targets of 50256 (row 18) changes nothing: no class has that number
-    1: Setting(),
-    2: Setting(position="first"),
-    3: Setting(train="head"),
-    4: Setting(train="last-two-blocks"),
-    5: Setting(train="all"),
-    6: Setting(size="355M"),
-    7: Setting(size="774M"),
-    8: Setting(size="1558M"),
-    9: Setting(size="1558M", train="all"),
-    10: Setting(is_pretrained=False, train="all"),
-    11: Setting(train="lora"),
-    12: Setting(size="1558M", train="lora", lora_alpha=8),
-    13: Setting(pad="model"),
-    14: Setting(pad="none"),
-    15: Setting(pad="none", n_accumulated=8),
-    16: Setting(position="last-real"),
-    17: Setting(is_causal=False),
-    18: Setting(),
-    19: Setting(position="mean"),
-}
-CONFIG_OF = {"124M": "gpt2-small", "355M": "gpt2-medium", "774M": "gpt2-large", "1558M": "gpt2-xl"}
+@functools.cache
+def settings() -> dict[int, Setting]:
+    """The settings of each row, by its number."""
+    others = ("number", "name", "accuracies")
+    return {
+        row["number"]: from_dict(
+            Setting,
+            {name: value for name, value in row.items() if name not in others},
+            where="bonus_table.toml",
+        )
+        for row in bonus_rows()
+    }
 
 
 def accuracies(setting: Setting, datasets: Callable[[], tuple[Any, Any, Any]]) -> list[float]:
@@ -71,12 +65,12 @@ def accuracies(setting: Setting, datasets: Callable[[], tuple[Any, Any, Any]]) -
     model = prepared(setting, _model(setting))
     train, *others = datasets()
     train_classifier(model, train, setting)
-    openai_model.cache_clear()  # it has been trained: nobody else may have it
+    openai_model.cache_clear()  # the cached model has been trained
     return [round(100 * accuracy(model, part, setting), 2) for part in (train, *others)]
 
 
 def prepared(setting: Setting, model: GPTModel) -> GPTModel:
-    """The model with a head of two classes, and only what the row trains able to learn."""
+    """Give the model a head of two classes, and make only the row's parameters trainable."""
     for parameter in model.parameters():
         parameter.requires_grad_(setting.train == "all")
     torch.manual_seed(SEED)
@@ -93,9 +87,9 @@ def prepared(setting: Setting, model: GPTModel) -> GPTModel:
 
 
 def train_classifier(model: GPTModel, dataset: Any, setting: Setting, *, n_epochs: int = N_EPOCHS) -> None:
-    """AdamW over the messages in the table's order of draws."""
-    learning = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learning, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    """Train with AdamW, with the random draws in the table's order."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     torch.manual_seed(SEED)
     model.train()
     for _ in range(n_epochs):
@@ -109,7 +103,7 @@ def train_classifier(model: GPTModel, dataset: Any, setting: Setting, *, n_epoch
 
 @torch.no_grad()
 def accuracy(model: GPTModel, dataset: Any, setting: Setting) -> float:
-    """Share of messages whose class is right."""
+    """Share of messages classified correctly."""
     model.eval()
     n_right = sum(
         int((logits_of(model, inputs, setting).argmax(dim=-1) == labels).sum())
@@ -119,7 +113,7 @@ def accuracy(model: GPTModel, dataset: Any, setting: Setting) -> float:
 
 
 def list_batches(dataset: Any, setting: Setting, *, shuffle: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of eight padded rows, or single messages as long as they are."""
+    """Batches of eight padded rows, or single messages without padding."""
     n_rows = 1 if setting.pad == "none" else BATCH_ROWS
     for inputs, labels in DataLoader(dataset, batch_size=n_rows, shuffle=shuffle, drop_last=shuffle):
         n_real = int((inputs != PAD_ID).sum(dim=1).max())
@@ -127,9 +121,9 @@ def list_batches(dataset: Any, setting: Setting, *, shuffle: bool) -> Iterator[t
 
 
 def logits_of(model: GPTModel, inputs: Tensor, setting: Setting) -> Tensor:
-    """Scores of the two classes, read where the row says: (B, 2)."""
+    """Logits of the two classes (B, 2), at the position that the row reads."""
     if setting.position == "last-real":
-        states = model.hidden_states(inputs)  # padding is seen as text, only the place differs
+        states = model.hidden_states(inputs)  # padding is not masked, only the position differs
         last = (inputs != PAD_ID).sum(dim=1).clamp(min=1) - 1
         return torch.as_tensor(model.out_head(states[torch.arange(len(inputs)), last]))
     if setting.position == "last":
@@ -139,7 +133,7 @@ def logits_of(model: GPTModel, inputs: Tensor, setting: Setting) -> Tensor:
 
 
 def _groups(batches: Iterator[Any], n: int) -> Iterator[list[Any]]:
-    """The batches of each update."""
+    """The batches of each optimizer update."""
     while group := list(itertools.islice(batches, n)):
         yield group
 
@@ -152,6 +146,5 @@ def _model(setting: Setting) -> GPTModel:
             model if setting.is_causal else build_model(config, model.state_dict(), where=Path(setting.size))
         )
     torch.manual_seed(SEED)
-    return GPTModel(
-        named_config(CONFIG_OF[setting.size], qkv_bias=True, drop_rate=0.0, is_causal=setting.is_causal)
-    )
+    name = gpt2_size(setting.size).name
+    return GPTModel(named_config(name, qkv_bias=True, drop_rate=0.0, is_causal=setting.is_causal))

@@ -1,4 +1,4 @@
-"""Chapters 2 to 4 recomputed: tokens, attention, and the model before it has learnt anything."""
+"""Recompute the figures of chapters 2 to 4: tokens, attention, and the untrained model."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ def gpt2_bpe() -> BPETokenizer:
 
 
 def word_vocabulary(*special_tokens: str) -> dict[str, int]:
-    """The story's words, numbered."""
+    """The vocabulary of the story's words."""
     return build_vocab(the_verdict(), special_tokens=special_tokens)
 
 
 def v1() -> Any:
-    """The tokenizer that knows the story's words and no others."""
+    """SimpleTokenizerV1 with the story's words."""
     return ch02.SimpleTokenizerV1(word_vocabulary())
 
 
 def v2() -> Any:
-    """The tokenizer that has a token for the words it does not know."""
+    """SimpleTokenizerV2 with the story's words and a token for unknown ones."""
     return ch02.SimpleTokenizerV2(word_vocabulary(END_OF_TEXT, UNKNOWN))
 
 
 def error_for_an_unknown_word() -> str:
-    """What SimpleTokenizerV1 says to "Hello"."""
+    """The error of SimpleTokenizerV1 for "Hello"."""
     try:
         v1().encode("Hello, do you like tea. Is this-- a test?")
     except KeyError as error:
@@ -70,7 +70,7 @@ def error_for_an_unknown_word() -> str:
 
 
 def first_batch(*, batch_size: int, stride: int) -> list[Any]:
-    """The first inputs and targets that the loader gives."""
+    """Inputs and targets of the loader's first batch."""
     loader = ch02.create_dataloader_v1(
         the_verdict(), batch_size=batch_size, max_length=4, stride=stride, shuffle=False
     )
@@ -79,14 +79,14 @@ def first_batch(*, batch_size: int, stride: int) -> list[Any]:
 
 
 def simple_bpe_merges() -> int:
-    """How many merges the chapter's own BPE learns."""
+    """Number of merges that the chapter's own BPE learns."""
     tokenizer = ch02.BPETokenizerSimple()
     tokenizer.train(the_verdict(), vocab_size=1000, allowed_special={END_OF_TEXT})
     return len(tokenizer.bpe_merges)
 
 
 def context_vectors(make: Callable[[], torch.nn.Module], *, seed: int = SEED) -> list[list[float]]:
-    """What an attention layer makes of the journey's six words."""
+    """The outputs of an attention layer for the six words of JOURNEY."""
     torch.manual_seed(seed)
     layer = make()
     words = torch.tensor(JOURNEY)
@@ -98,17 +98,17 @@ def context_vectors(make: Callable[[], torch.nn.Module], *, seed: int = SEED) ->
 
 
 def causal_vectors() -> list[list[float]]:
-    """Those of one causal head."""
+    """The outputs of one causal head."""
     return context_vectors(lambda: ch03.CausalAttention(3, 2, 6, 0.0))
 
 
 def multi_head_vectors() -> list[list[float]]:
-    """Those of two heads in one layer."""
+    """The outputs of two heads in one layer."""
     return context_vectors(lambda: ch03.MultiHeadAttention(3, 2, 6, 0.0, num_heads=2))
 
 
 def n_parameters(size: str) -> list[int]:
-    """How many numbers a model consists of, with an output head of its own and without."""
+    """Number of parameters with a separate output head and without."""
     with torch.device("meta"):
         model = ch04.GPTModel(named_config(size))
     untied = sum(p.numel() for p in model.parameters())
@@ -116,27 +116,27 @@ def n_parameters(size: str) -> list[int]:
 
 
 def megabytes() -> list[float]:
-    """The four sizes in memory."""
+    """Memory of the four sizes of GPT-2 in float32, in MiB."""
     sizes = [name for name in CONFIGS if name.startswith("gpt2-")]
     return [round(n_parameters(size)[0] * 4 / 1024**2, 2) for size in sizes]
 
 
 def block_parameters() -> list[int]:
-    """How many numbers one block's two halves consist of."""
+    """Number of parameters of a block's feed-forward network and of its attention."""
     with torch.device("meta"):
         block = ch04.TransformerBlock(named_config("gpt2-small"))
     return [sum(p.numel() for p in half.parameters()) for half in (block.ff, block.att)]
 
 
 def untrained_model(context_length: int) -> Any:
-    """The 124M model as seed 123 makes it."""
+    """The 124M model with random weights from seed 123."""
     torch.manual_seed(SEED)
     return ch04.GPTModel(GPTConfig(context_length=context_length)).eval()
 
 
 @functools.cache
 def untrained_ids() -> list[int]:
-    """How the untrained model goes on after "Hello, I am"."""
+    """Ids that the untrained model generates after "Hello, I am"."""
     model = untrained_model(1024)
     ids: torch.Tensor = ch04.generate_text_simple(model, torch.tensor([HELLO_I_AM]), 10, 1024)
     row: list[int] = ids[0].tolist()
@@ -168,10 +168,10 @@ FIGURES: dict[str, Callable[[], Any]] = {
     "ch03.causal-attention": lambda: causal_vectors()[-1],
     "ch03.multi-head-first": lambda: multi_head_vectors()[0],
     "ch03.multi-head-last": lambda: multi_head_vectors()[-1],
-    "ch04.parameters-small": lambda: n_parameters("gpt2-small"),
-    "ch04.parameters-medium": lambda: n_parameters("gpt2-medium"),
-    "ch04.parameters-large": lambda: n_parameters("gpt2-large"),
-    "ch04.parameters-xl": lambda: n_parameters("gpt2-xl"),
+    **{
+        f"ch04.parameters-{size}": functools.partial(n_parameters, f"gpt2-{size}")
+        for size in ("small", "medium", "large", "xl")
+    },
     "ch04.megabytes": megabytes,
     "ch04.block-parameters": block_parameters,
     "ch04.untrained-ids": untrained_ids,

@@ -1,4 +1,4 @@
-"""Chapter 5 and appendix D recomputed: losses before and after training, and what sampling draws."""
+"""Recompute the figures of chapter 5 and appendix D: losses before and after training, and samples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from scratchlm.book import appendix_d, ch02, ch05
 from scratchlm.book.ledger.chapters_2_to_4 import SEED, gpt2_bpe, the_verdict, untrained_model
@@ -29,38 +28,23 @@ CPU = torch.device("cpu")
 def story_loaders() -> tuple[Any, Any]:
     """The chapter's training and validation loaders."""
     cut = int(TRAIN_SHARE * len(the_verdict()))
+    sizes = {"batch_size": 2, "max_length": CONTEXT, "stride": CONTEXT}
     torch.manual_seed(SEED)
     return (
-        ch02.create_dataloader_v1(
-            the_verdict()[:cut],
-            batch_size=2,
-            max_length=CONTEXT,
-            stride=CONTEXT,
-            drop_last=True,
-            shuffle=True,
-        ),
-        ch02.create_dataloader_v1(
-            the_verdict()[cut:],
-            batch_size=2,
-            max_length=CONTEXT,
-            stride=CONTEXT,
-            drop_last=False,
-            shuffle=False,
-        ),
+        ch02.create_dataloader_v1(the_verdict()[:cut], **sizes, drop_last=True, shuffle=True),
+        ch02.create_dataloader_v1(the_verdict()[cut:], **sizes, drop_last=False, shuffle=False),
     )
 
 
 def n_tokens() -> list[int]:
-    """How many tokens the two loaders hold."""
+    """Number of tokens in each of the two loaders."""
     return [sum(inputs.numel() for inputs, _ in loader) for loader in story_loaders()]
 
 
 def toy_loss() -> list[float]:
-    """How surprised the untrained model is by two sentences of three tokens."""
-    inputs = torch.tensor([[16833, 3626, 6100], [40, 1107, 588]])  # "every effort moves", "I really like"
-    targets = torch.tensor(
-        [[3626, 6100, 345], [1107, 588, 11311]]
-    )  # " effort moves you", " really like chocolate"
+    """Loss and perplexity of the untrained model on "every effort moves you" and "I really like chocolate"."""
+    inputs = torch.tensor([[16833, 3626, 6100], [40, 1107, 588]])
+    targets = torch.tensor([[3626, 6100, 345], [1107, 588, 11311]])
     loss = ch05.calc_loss_batch(inputs, targets, untrained_model(CONTEXT), CPU).detach()
     return [round(loss.item(), 4), round(loss.exp().item(), 2)]
 
@@ -68,23 +52,20 @@ def toy_loss() -> list[float]:
 def untrained_sample() -> str:
     """Ten tokens of the untrained model."""
     ids = ch05.text_to_token_ids(EFFORT, gpt2_bpe())
-    return str(ch05.token_ids_to_text(_greedy(untrained_model(CONTEXT), ids), gpt2_bpe()))
+    return str(ch05.token_ids_to_text(ch05.generate(untrained_model(CONTEXT), ids, 10, CONTEXT), gpt2_bpe()))
 
 
 def losses(model: GPTModel) -> list[float]:
-    """Training and validation loss on the story, as section 5.1 measures them."""
-    train_loader, val_loader = story_loaders()
+    """Training and validation loss on the story, as in section 5.1."""
+    loaders = story_loaders()
     torch.manual_seed(SEED)
     with torch.no_grad():
-        return [
-            round(float(ch05.calc_loss_loader(loader, model, CPU)), 4)
-            for loader in (train_loader, val_loader)
-        ]
+        return [round(float(ch05.calc_loss_loader(loader, model, CPU)), 4) for loader in loaders]
 
 
 @functools.cache
 def losses_after_training() -> tuple[float, float]:
-    """The last losses that `train_model_simple` reports in ten epochs."""
+    """The last losses of `train_model_simple` after ten epochs."""
     train_loader, val_loader = story_loaders()
     model = untrained_model(CONTEXT)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0004, weight_decay=0.1)
@@ -98,7 +79,7 @@ def losses_after_training() -> tuple[float, float]:
 
 @functools.cache
 def losses_after_appendix_d() -> tuple[float, float]:
-    """The last losses in fifteen epochs with the appendix's refinements."""
+    """The last losses of the appendix's `train_model` after fifteen epochs."""
     train_loader, val_loader = story_loaders()
     model = untrained_model(CONTEXT)
     n_epochs, peak = 15, 0.001
@@ -113,35 +94,30 @@ def losses_after_appendix_d() -> tuple[float, float]:
 
 
 def toy_counts(temperature: float) -> Counter[str]:
-    """Which words a thousand draws bring."""
+    """How often each word occurs in a thousand draws."""
     probs = (WORD_LOGITS / temperature).softmax(dim=0)
     torch.manual_seed(SEED)
     return Counter(WORDS[int(torch.multinomial(probs, num_samples=1))] for _ in range(1000))
 
 
 def toy_top_3() -> list[float]:
-    """The probabilities of the three best words when no other may be drawn."""
+    """The probabilities of the three most likely words after top-k filtering with k = 3."""
     probs = keep_top_k(WORD_LOGITS[None], 3).softmax(dim=-1)[0]
     return [round(p, 4) for p in probs.tolist() if p > 0]
 
 
 @functools.lru_cache(maxsize=1)  # one at a time: the largest takes 6 GB
 def openai_model(size: str) -> GPTModel:
-    """OpenAI's weights, from whichever form of them is here."""
+    """OpenAI's weights, in either of their two formats."""
     return open_model(size).model
 
 
 def openai_sample() -> str:
-    """Twenty-five tokens that OpenAI's small model draws."""
+    """Twenty-five tokens sampled from OpenAI's small model."""
     ids = ch05.text_to_token_ids(EFFORT, gpt2_bpe())
     torch.manual_seed(SEED)
     ids = ch05.generate(openai_model("124M"), ids, 25, 1024, temperature=1.5, top_k=50)
     return str(ch05.token_ids_to_text(ids, gpt2_bpe()))
-
-
-def _greedy(model: GPTModel, ids: Tensor) -> Tensor:
-    new: Tensor = ch05.generate(model, ids, 10, CONTEXT)
-    return new
 
 
 FIGURES: dict[str, Callable[[], Any]] = {

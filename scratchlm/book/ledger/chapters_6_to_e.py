@@ -1,4 +1,4 @@
-"""Chapters 6 and 7 and appendix E recomputed: the spam classifier, the assistant's batches, LoRA's size."""
+"""Recompute the figures of chapters 6 and 7 and appendix E: spam classifier, instruction batches, LoRA."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from torch.utils.data import DataLoader
 
 from scratchlm.assets.registry import asset_path
 from scratchlm.book import appendix_e, ch05, ch06, ch07
-from scratchlm.book.ledger.bonus_table import SETTINGS, accuracies
+from scratchlm.book.ledger.bonus_table import Setting, accuracies, prepared, settings
 from scratchlm.book.ledger.chapters_2_to_4 import SEED, gpt2_bpe
 from scratchlm.book.ledger.chapters_5_and_d import CPU, openai_model
-from scratchlm.core.errors import MissingDependencyError
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 
@@ -30,23 +29,17 @@ BATCH = 8
 
 @functools.cache
 def messages() -> Any:
-    """The SMS collection as the chapter's table: columns Label and Text.
+    """The SMS collection as the chapter's table, with the columns Label and Text.
 
-    Raises: MissingDependencyError without pandas, which draws the balanced sample.
+    Raises: MissingDependencyError without pandas.
     """
-    try:
-        import pandas as pd
-    except ImportError as cause:
-        raise MissingDependencyError(
-            "the chapter's table needs pandas, which is not installed; run `pip install 'scratchlm[book]'`."
-        ) from cause
-    # Read as the book reads it, with quoting on: two rows swallow their neighbours, 5,572 stay of 5,574.
+    # With quoting on, as in the book: two rows absorb their neighbours, so that 5,572 of 5,574 remain.
     path = asset_path("sms_spam_collection/SMSSpamCollection")
-    return pd.read_csv(path, sep="\t", header=None, names=["Label", "Text"])
+    return ch06.import_pandas().read_csv(path, sep="\t", header=None, names=["Label", "Text"])
 
 
 def spam_datasets(length: int | None = None) -> tuple[Any, Any, Any]:
-    """The chapter's three data sets: training, validation, test; rows of that length, or the longest's."""
+    """The chapter's training, validation and test sets, padded to a length or to the longest message."""
     table = ch06.create_balanced_dataset(messages())
     table["Label"] = table["Label"].map({"ham": 0, "spam": 1})
     parts = ch06.random_split(table, 0.7, 0.1)
@@ -63,7 +56,7 @@ def spam_datasets(length: int | None = None) -> tuple[Any, Any, Any]:
 
 
 def spam_loaders() -> list[Any]:
-    """Loaders over them, in batches of eight."""
+    """Loaders of the three sets, in batches of eight."""
     train, val, test = spam_datasets()
     torch.manual_seed(SEED)
     return [
@@ -74,16 +67,16 @@ def spam_loaders() -> list[Any]:
 
 
 def spam_accuracies() -> list[float]:
-    """Accuracies in % after the chapter's five epochs from OpenAI's small model."""
+    """Accuracies in % after five epochs of fine-tuning OpenAI's small model."""
     train, val, test = spam_loaders()
-    model = _classifier(openai_model("124M"))
+    model = prepared(Setting(), openai_model("124M"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.1)
     torch.manual_seed(SEED)
     with contextlib.redirect_stdout(io.StringIO()):
         ch06.train_classifier_simple(
             model, train, val, optimizer, CPU, num_epochs=5, eval_freq=50, eval_iter=5
         )
-    openai_model.cache_clear()  # it has been trained: nobody else may have it
+    openai_model.cache_clear()  # the cached model has been trained
     return [round(100 * ch06.calc_accuracy_loader(loader, model, CPU), 2) for loader in (train, val, test)]
 
 
@@ -110,26 +103,23 @@ def instruction_loaders() -> tuple[Any, Any]:
 
 
 def first_instruction_batches() -> list[list[int]]:
-    """How large the first three batches are."""
+    """Shapes of the first three batches."""
     train, _ = instruction_loaders()
     batches = iter(train)
     return [list(next(batches)[0].shape) for _ in range(3)]
 
 
 def instruction_losses() -> list[float]:
-    """Losses of OpenAI's medium model on five batches of instructions, before it has seen any."""
-    train, val = instruction_loaders()
+    """Losses of OpenAI's medium model on five batches of instructions, before fine-tuning."""
+    loaders = instruction_loaders()
     torch.manual_seed(SEED)
     model = openai_model("355M")
     with torch.no_grad():
-        return [
-            round(float(ch05.calc_loss_loader(loader, model, CPU, num_batches=5)), 4)
-            for loader in (train, val)
-        ]
+        return [round(float(ch05.calc_loss_loader(one, model, CPU, num_batches=5)), 4) for one in loaders]
 
 
 def lora_parameters() -> list[int]:
-    """How many numbers the classifier learns: all of them, and with LoRA."""
+    """Number of the classifier's trainable parameters: all, and with LoRA."""
     with torch.device("meta"):
         model = GPTModel(GPTConfig(qkv_bias=True, tie_embeddings=False))
         model.out_head = nn.Linear(model.config.emb_dim, 2)
@@ -140,26 +130,14 @@ def lora_parameters() -> list[int]:
     return [everything, sum(p.numel() for p in model.parameters() if p.requires_grad)]
 
 
-def _classifier(model: GPTModel) -> GPTModel:
-    """Frozen but for the last block, the last norm and a new head of two classes, as section 6.5 does it."""
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    torch.manual_seed(SEED)
-    model.out_head = nn.Linear(model.config.emb_dim, 2)
-    for part in (model.trf_blocks[-1], model.final_norm):
-        for parameter in part.parameters():
-            parameter.requires_grad_(True)
-    return model
-
-
 def bonus_row(number: int) -> list[float]:
     """Training, validation and test accuracy in % of a row of the table of additional experiments."""
-    setting = SETTINGS[number]
+    setting = settings()[number]
     return accuracies(setting, lambda: spam_datasets(1024 if setting.pad == "model" else None))
 
 
 FIGURES: dict[str, Callable[[], Any]] = {
-    **{f"ch06.bonus-{number:02d}": functools.partial(bonus_row, number) for number in SETTINGS},
+    **{f"ch06.bonus-{number:02d}": functools.partial(bonus_row, number) for number in range(1, 20)},
     "ch06.balanced-rows": lambda: len(ch06.create_balanced_dataset(messages())),
     "ch06.batches": lambda: [len(loader) for loader in spam_loaders()],
     "ch06.max-length": lambda: spam_datasets()[0].max_length,

@@ -1,4 +1,4 @@
-"""The ledger's entries: what the book prints, how near we must come, and what an honest run may differ by."""
+"""The book's figures as entries: expected value, tolerance, what each needs, and known reasons for other values."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ REASONS: Mapping[str, str] = MappingProxyType(
     {
         "device": "the book ran on another device, whose arithmetic rounds differently",
         "dropout": "PyTorch draws other dropout masks on other operating systems for the same seed",
-        "evaluation": "evaluating draws from the same random generator, so another rhythm of it is another run",
-        "library": "another PyTorch version may start from other random weights or choose other kernels",
+        "evaluation": "evaluation draws from the same generator, so evaluating more or less often changes the run",
+        "library": "another PyTorch version may draw other random weights or choose other kernels",
     }
 )
 
@@ -34,8 +34,8 @@ REASONS: Mapping[str, str] = MappingProxyType(
 class Entry:
     """One figure of the book.
 
-    Exactly one of `expected`, `below` and `band` says when a value agrees.
-    Raises: ConfigError for an entry that says none, or more than one.
+    A value agrees by exactly one of `expected` (with `tolerance`), `below` and `band`.
+    Raises: ConfigError for an entry without one of them, or with several.
     """
 
     id: str
@@ -51,7 +51,7 @@ class Entry:
 
     def __post_init__(self) -> None:
         if sum(way is not None for way in (self.expected, self.below, self.band)) != 1:
-            raise ConfigError(f"{self.id} must have one of expected, below and band; mend the table.")
+            raise ConfigError(f"{self.id} must have one of expected, below and band; correct the table.")
         if self.effort not in EFFORTS or set(self.differs_by) - REASONS.keys():
             raise ConfigError(f"{self.id} has an unknown effort or reason; see EFFORTS and REASONS.")
 
@@ -62,15 +62,15 @@ class Entry:
         return name[-1].upper() if name.startswith("appendix") else name.removeprefix("ch").lstrip("0")
 
     def shown_expectation(self) -> str:
-        """What a value must be, in words."""
+        """The expected value as text."""
         if self.below is not None:
             return f"below {self.below:g}"
         if self.band is not None:
             return f"{self.band[0]:g} to {self.band[1]:g}"
-        return repr(self.expected)  # a text in its quotation marks, as the value beside it is shown
+        return repr(self.expected)  # with the quotation marks of a text, as the value is shown
 
     def agrees(self, value: Any) -> bool:
-        """Is the value what the book prints, within the tolerance?"""
+        """Whether the value is what the book prints, within the tolerance."""
         if self.below is not None:
             return bool(value < self.below)
         if self.band is not None:
@@ -81,10 +81,41 @@ class Entry:
 def read_table() -> list[Entry]:
     """Every entry, in the book's order.
 
-    Raises: ConfigError for an entry that is not as it should be.
+    Raises: ConfigError for an invalid entry.
     """
-    text = (importlib.resources.files(__package__ or "") / "figures.toml").read_text(encoding="utf-8")
-    return [from_dict(Entry, values, where="figures.toml") for values in tomllib.loads(text)["entry"]]
+    entries = [from_dict(Entry, values, where="figures.toml") for values in _read("figures.toml")["entry"]]
+    first_of_7 = next(i for i, entry in enumerate(entries) if entry.chapter == "7")
+    return entries[:first_of_7] + [_bonus_entry(row) for row in bonus_rows()] + entries[first_of_7:]
+
+
+def bonus_rows() -> list[dict[str, Any]]:
+    """The rows of chapter 6's table of additional experiments: number, name, accuracies and settings."""
+    rows: list[dict[str, Any]] = _read("bonus_table.toml")["experiments"]
+    return rows
+
+
+def _bonus_entry(row: Mapping[str, Any]) -> Entry:
+    weights = [f"gpt2/{row.get('size', '124M')}"] if row.get("is_pretrained", True) else []
+    return Entry(
+        id=f"ch06.bonus-{row['number']:02d}",
+        what=f"additional experiment {row['number']}, training, validation and test accuracy in %: {row['name']}",
+        expected=row["accuracies"],
+        tolerance=1.4,
+        needs=(
+            *weights,
+            "sms_spam_collection/SMSSpamCollection",
+            "gpt2_bpe/encoder.json",
+            "gpt2_bpe/vocab.bpe",
+        ),
+        effort="hours",
+        differs_by=("device", "library"),
+        provenance="chapter 6, bonus table of additional experiments (A100)",
+    )
+
+
+def _read(name: str) -> dict[str, Any]:
+    text = (importlib.resources.files(__package__ or "") / name).read_text(encoding="utf-8")
+    return tomllib.loads(text)
 
 
 def choose(entries: Iterable[Entry], *, chapters: Iterable[str]) -> list[Entry]:

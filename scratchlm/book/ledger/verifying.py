@@ -1,4 +1,4 @@
-"""Recompute the ledger's entries on this machine and judge each."""
+"""Recompute the book's figures on this machine and compare each with the printed value."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ FIGURES: dict[str, Callable[[], Any]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """What became of one entry."""
+    """The result for one entry."""
 
     entry: Entry
     verdict: Verdict
     value: Any = None  # None when it was not run
-    reason: str = ""  # why it was not run, or why it may differ
+    reason: str = ""  # why it was not run, or may differ
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """The keys that `scratchlm verify --json` promises, and some more."""
+        """The keys of `scratchlm verify --json`."""
+        expected = self.entry.expected
+        expected = self.entry.shown_expectation() if expected is None else expected
         return {
             "id": self.entry.id,
             "chapter": self.entry.chapter,
             "what": self.entry.what,
             "value": _for_json(self.value),
-            "expected": self.entry.shown_expectation()
-            if self.entry.expected is None
-            else self.entry.expected,
+            "expected": expected,
             "tolerance": self.entry.tolerance,
             "verdict": self.verdict,
             "reason": self.reason,
@@ -51,9 +51,9 @@ class Finding:
 
 
 def verify_entries(entries: Iterable[Entry], *, with_hours: bool = False) -> Iterator[Finding]:
-    """Judge one entry after the other; what cannot be run says why and how to make it run.
+    """Recompute entries in order; one that cannot run gives the reason and the command that helps.
 
-    `with_hours` also runs what takes hours on two CPU cores. Nothing is downloaded.
+    `with_hours` includes entries that take hours on two CPU cores. Nothing is downloaded.
     """
     for entry in entries:
         missing = _why_not(entry, with_hours=with_hours)
@@ -64,20 +64,20 @@ def verify_entries(entries: Iterable[Entry], *, with_hours: bool = False) -> Ite
         try:
             with memory_errors_explained("close other programs, or choose entries with --chapter"):
                 value = FIGURES[entry.id]()
-        except ScratchLMError as cause:  # one figure that cannot be had must not hide the others
+        except ScratchLMError as cause:  # a figure that fails must not hide the others
             yield Finding(entry=entry, verdict="not run", reason=str(cause))
             continue
         elapsed_s = time.perf_counter() - started_at_s
         if entry.agrees(value):
             yield Finding(entry=entry, verdict="agrees", value=value, seconds=elapsed_s)
         else:
-            told = "; ".join(REASONS[name] for name in entry.differs_by)
-            reason = told or "no honest reason is known: this is a fault, please report it"
+            known = "; ".join(REASONS[name] for name in entry.differs_by)
+            reason = known or "no reason is known: this is a fault, please report it"
             yield Finding(entry=entry, verdict="differs", value=value, reason=reason, seconds=elapsed_s)
 
 
 def _why_not(entry: Entry, *, with_hours: bool) -> str | None:
-    """Why an entry cannot run here, or None when it can."""
+    """The reason why an entry cannot run here; None when it can."""
     for need in entry.needs:
         if not need.startswith("gpt2/") and find_file(need) is not None:
             try:
@@ -85,14 +85,14 @@ def _why_not(entry: Entry, *, with_hours: bool) -> str | None:
             except DataError as damaged:
                 return str(damaged)
         elif not _is_here(need):
-            return f"{need} is not on this machine in full; `{_fetching(need)}` fetches it"
+            return f"{need} is missing or incomplete on this machine; `{_fetch_command(need)}` fetches it"
     if entry.effort == "hours" and not with_hours:
         return "it takes hours on two CPU cores; --slow runs it"
     return None
 
 
 def _is_here(need: str) -> bool:
-    """Is the asset here? For a folder of weights either of its two forms will do, with every file of it."""
+    """Whether the asset is here; for weights, every file of one of the two formats."""
     if need.startswith("gpt2/"):
         size = gpt2_size(need.partition("/")[2])
         return any(all(_is_file_here(asset.id) for asset in gpt2_files(size, source)) for source in FILES)
@@ -100,7 +100,7 @@ def _is_here(need: str) -> bool:
 
 
 def _for_json(value: Any) -> Any:
-    """The value with its nan and infinity as words: JSON has no such numbers."""
+    """The value with nan and infinity as text, since JSON has no such numbers."""
     if isinstance(value, (list, tuple)):
         return [_for_json(one) for one in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
@@ -114,8 +114,7 @@ def _is_file_here(name: str) -> bool:
     return True
 
 
-def _fetching(need: str) -> str:
-    sizes = {"124M": "gpt2-small", "355M": "gpt2-medium", "774M": "gpt2-large", "1558M": "gpt2-xl"}
+def _fetch_command(need: str) -> str:
     if need.startswith("gpt2/"):
-        return f"scratchlm weights fetch {sizes[need.partition('/')[2]]}"
+        return f"scratchlm weights fetch {gpt2_size(need.partition('/')[2]).name}"
     return f"scratchlm data fetch {need}"

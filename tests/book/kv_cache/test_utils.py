@@ -46,7 +46,7 @@ def test_reading_in_pieces_equals_reading_at_once(kind):
 
 
 def test_the_cache_grows_beyond_its_first_room():
-    model, ids, cache = make("llama3"), a_text(1, utils.FIRST_ROOM + 3), utils.KVCache(2)
+    model, ids, cache = make("llama3"), a_text(1, utils.FIRST_CAPACITY + 3), utils.KVCache(2)
     with torch.no_grad():
         model(ids[:, :5], cache=cache)
         last = model(ids[:, 5:], cache=cache)[:, -1]

@@ -8,12 +8,12 @@ from torch.utils.data import TensorDataset
 
 from scratchlm.book.ledger.bonus_table import (
     PAD_ID,
-    SETTINGS,
     Setting,
     accuracy,
     list_batches,
     logits_of,
     prepared,
+    settings,
     train_classifier,
 )
 from scratchlm.finetuning.lora import LoRALayer
@@ -38,9 +38,9 @@ def messages():
     return TensorDataset(inputs, labels)
 
 
-@pytest.mark.parametrize("number", SETTINGS)
+@pytest.mark.parametrize("number", settings())
 def test_a_row_changes_what_it_trains_and_nothing_else(number, messages):
-    setting = SETTINGS[number]
+    setting = settings()[number]
     model = prepared(setting, tiny())
     before = {name: p.clone() for name, p in model.named_parameters()}
     train_classifier(model, messages, setting, n_epochs=1)
