@@ -86,7 +86,7 @@ def test_a_size_that_lies_is_an_error(tmp_path, method, claim):
 def test_a_cut_archive_is_an_error(tmp_path, n):
     path = zip_of(tmp_path / "a.zip", ("file", GOOD))
     path.write_bytes(path.read_bytes()[:n])
-    with pytest.raises(DownloadError, match="not a sound zip file"):
+    with pytest.raises(DownloadError, match="not a valid zip file"):
         read_member(path, "file", max_bytes=100)
 
 

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from scratchlm.book import ch04
-from scratchlm.book.ch03 import MultiHeadAttention
-from scratchlm.book.ch04 import GELU, FeedForward, LayerNorm, TransformerBlock
-from scratchlm.book.kv_cache.utils import KVCache, ReadsWithCache
-
-__all__ = [
-    "GELU",
-    "FeedForward",
-    "GPTModel",
-    "KVCache",
-    "LayerNorm",
-    "MultiHeadAttention",
-    "TransformerBlock",
-]
+from scratchlm.book.ch03 import MultiHeadAttention as MultiHeadAttention
+from scratchlm.book.ch04 import *  # noqa: F403 - the same names, one of them with a cache
+from scratchlm.book.kv_cache.utils import KVCache as KVCache
+from scratchlm.book.kv_cache.utils import ReadsWithCache
 
 
 class GPTModel(ReadsWithCache, ch04.GPTModel):  # type: ignore[misc]
     """Chapter 4's GPT; calling it accepts a cache."""
+
+
+GPTModelFast = GPTModel
