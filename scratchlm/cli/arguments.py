@@ -1,4 +1,4 @@
-"""Arguments made ready for the parser, which would keep only the last of a flag given twice."""
+"""Prepare arguments for the parser, which by itself would keep only the last of a flag given twice."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ from scratchlm.core.errors import ConfigError
 
 T = TypeVar("T")
 Kind = Literal["list", "value", "switch"]  # takes any number of values, one, or none
-MARK = "\ue000"  # a private character before a value that begins with "-", so that it is not taken for a flag
+MARK = "\ue000"  # a private-use character put before a value that begins with "-", which looks like a flag
+HELP_FLAGS = frozenset({"-h", "--help", "--help-all"})
 FLAG = re.compile(r"(--[A-Za-z][\w.-]*)(=.*)?", re.DOTALL)
 NUMBER = re.compile(r"-[0-9.]+(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
 @dataclass
 class _Given:
-    """A flag as it stands on the command line, and what follows it up to the next flag."""
+    """A flag on the command line and the words up to the next flag."""
 
-    flag: str  # "" for what stands before the first flag
+    flag: str  # "" for the words before the first flag
     values: list[str]
     is_joined: bool  # `--flag=value`
 
     def words(self) -> list[str]:
-        """As it stood."""
+        """The words as the user wrote them."""
         if self.is_joined:
             return [f"{self.flag}={self.values[0]}", *self.values[1:]]
         return [self.flag, *self.values] if self.flag else self.values
 
 
 def ready_to_parse(cls: type, args: Sequence[str]) -> list[str]:
-    """The arguments with repeated lists in one: `--data a --data b` becomes `--data a b`; of a repeated value the last.
+    """Join repeated lists (`--data a --data b` becomes `--data a b`) and keep the last of a repeated value.
 
-    A value that begins with a dash, such as the prompt in `--prompt "- milk"`, is marked; `without_marks` takes
-    the marks off again.
+    A value that begins with a dash, such as the prompt in `--prompt "- milk"`, is marked; `without_marks` removes
+    the marks.
     """
     kinds = flag_kinds(cls)
     kept: dict[str, _Given] = {}
@@ -58,26 +59,26 @@ def ready_to_parse(cls: type, args: Sequence[str]) -> list[str]:
 
 
 def given_twice(cls: type, args: Sequence[str]) -> list[str]:
-    """What to tell of flags of one value that stand there more than once: the last of them counts."""
+    """A note for each flag that takes one value and got several: the last one is used."""
     kinds = flag_kinds(cls)
     values: dict[str, list[str]] = {}
     for given in _split(args):
         if kinds.get(_plain(given.flag)) == "value":
             values.setdefault(_plain(given.flag), []).append(" ".join(given.values[:1]))
     return [
-        f"{flag} was given {len(found)} times, the last counts: {found[-1]}"
+        f"{flag} was given {len(found)} times; the last value is used: {found[-1]}"
         for flag, found in values.items()
         if len(set(found)) > 1
     ]
 
 
 def take_name(cls: type, args: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The one word that belongs to no flag, wherever it stands, and the other arguments.
+    """The one word that belongs to no flag, wherever it appears, and the other arguments.
 
-    A flag that takes a list takes every word up to the next flag, and so does one that nobody knows.
+    A flag that takes a list, or an unknown one, takes every word up to the next flag.
     Raises: ConfigError for two such words.
     """
-    kinds = flag_kinds(cls)
+    kinds = flag_kinds(cls) | dict.fromkeys(HELP_FLAGS, "switch")
     n_taken = {"switch": 0, "value": 1, "list": len(args)}
     names: list[str] = []
     rest: list[str] = []
@@ -87,12 +88,12 @@ def take_name(cls: type, args: Sequence[str]) -> tuple[str | None, list[str]]:
         given.values = given.values[:n_values]
         rest += given.words()
     if len(names) > 1:
-        raise ConfigError(f"one name is expected, found {' and '.join(names)}; name one.")
+        raise ConfigError(f"only one name can be given, found {' and '.join(names)}; drop one.")
     return (names[0] if names else None), rest
 
 
 def value_of(flag: str, args: Sequence[str]) -> str | None:
-    """What a flag of one value is set to, before anything is parsed; given twice, the last time."""
+    """The value of a flag before anything is parsed; of several, the last."""
     found = None
     for given in _split(args):
         if _plain(given.flag) == flag and given.values:
@@ -115,7 +116,7 @@ def _split(args: Sequence[str]) -> list[_Given]:
 
 
 def flag_kinds(cls: type) -> dict[str, Kind]:
-    """The flags of a command's dataclass, the dotted ones of nested dataclasses too, and what each takes."""
+    """The flags of a command's dataclass, with the dotted ones of nested dataclasses, and what each takes."""
     kinds: dict[str, Kind] = {}
     hints = typing.get_type_hints(cls, include_extras=True)
     for field in dataclasses.fields(cls):
@@ -154,7 +155,7 @@ def _marked(value: str) -> str:
 
 
 def without_marks(value: T) -> T:
-    """The parsed command, or one of its values, as the user wrote it."""
+    """The parsed command, or one of its values, without the marks of `ready_to_parse`."""
     if isinstance(value, str):
         return cast(T, value.removeprefix(MARK))
     if isinstance(value, Path):

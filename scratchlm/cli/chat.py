@@ -1,39 +1,40 @@
-"""`scratchlm chat`: ask an assistant, line by line."""
+"""`scratchlm chat`: talk to an assistant in the terminal."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, run_command
-from scratchlm.cli.standard_input import read_lines
+from scratchlm.cli.parsing import Common, command_line
+from scratchlm.cli.streams import read_lines
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.assistant_prompt import chosen_template
-from scratchlm.serving.language_model import load
+from scratchlm.serving.language_model import LanguageModel, load
+
+HOW_TO_LEAVE = "An empty line or Ctrl-D ends the chat."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chat(Common):
     """Talk to an assistant in the terminal; an empty line or Ctrl-D ends it.
 
-    It is asked in the template it was trained with: for an assistant of others, the chat template in its own files. An
-    assistant that knows conversations is reminded of all that was said, as far as its context reaches; one that was
-    trained on single questions only, of nothing.
+    The prompt uses the template of the assistant's training, or the chat template in the files of a foreign model. An
+    assistant trained on conversations sees all earlier turns that fit into its context; one trained on single
+    questions sees none.
 
     Example: scratchlm chat --model runs/quickstart/instruct
     """
 
     model: Path | None = None  # an assistant: a model folder, run folder, Hugging Face folder or .gguf file
-    template: str | None = None  # ask in one of our templates instead: alpaca, plain, phi3, chatml or llama3
-    max_new_tokens: int = 128  # per answer
-    system: str | None = None  # what the assistant is told about itself; None = as in training
-    memory: int | None = None  # earlier exchanges to remind it of; default: all that fit, or 0 (see above)
+    template: str | None = None  # use one of our templates instead: alpaca, plain, phi3, chatml or llama3
+    max_new_tokens: int = 128  # maximum number of tokens in an answer
+    system: str | None = None  # system prompt; default: the one of training
+    memory: int | None = None  # earlier exchanges in the prompt; default: all that fit, or 0 (see above)
 
     def __post_init__(self) -> None:
         check_at_least(1, max_new_tokens=self.max_new_tokens)
@@ -42,35 +43,35 @@ class Chat(Common):
         chosen_template({}, self.template)
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(Chat, _act, args, prog=prog)
-
-
-def _act(command: Chat, console: Console) -> dict[str, Any]:
+@command_line(Chat)
+def main(command: Chat, console: Console) -> dict[str, Any]:
     """Question, answer, question, ...; returns the `--json` keys."""
     if command.model is None:
-        raise ConfigError("chat needs an assistant, found no --model; name its folder.")
+        raise ConfigError("chat needs an assistant; name its folder with --model.")
     lm = load(command.model, device=command.device)
     if lm.kind == "classification" or chosen_template(lm.task, command.template) is None:
         beside = lm.specialist_beside("instruct")
-        advice = f"name {beside}" if beside else "make one with `scratchlm finetune instruct`"
-        raise ConfigError(f"chat needs an assistant, found a {lm.kind}; {advice}, or choose a --template.")
+        advice = f"name {beside}" if beside else "train one with `scratchlm finetune instruct`"
+        raise ConfigError(f"chat needs an assistant, got a {lm.kind}; {advice}, or choose a --template.")
     memory = command.memory
     stands_alone = memory is None and not lm.knows_conversations
     if stands_alone:
         memory = 0
     turns: list[dict[str, str]] = []
     lines = read_lines()
+    is_typed = sys.stdin is not None and sys.stdin.isatty()
+    if is_typed:
+        console.print(f"{_greeting(lm, command)}\n{HOW_TO_LEAVE}", soft_wrap=True)
     while True:
-        if sys.stdin is not None and sys.stdin.isatty():
+        if is_typed:
             console.print("you> ", end="", style="bold")
         line = next(lines, "").strip()
         if not line:
             break
         if stands_alone and len(turns) == 1:
             console.print(
-                "note: trained on single questions, it forgets the earlier ones (--memory N reminds it)",
+                "note: this assistant was trained on single questions, so earlier ones are not in its prompt "
+                "(--memory N adds the last N exchanges)",
                 soft_wrap=True,
             )
         said = [(turn["instruction"], turn["answer"]) for turn in turns]
@@ -84,9 +85,21 @@ def _act(command: Chat, console: Console) -> dict[str, Any]:
         answer = ""
         for piece in pieces:
             answer += piece
-            if not command.json:
-                print(piece, end="", flush=True)
+            print(piece, end="", flush=True)
         turns.append({"instruction": line, "answer": answer})
-        if not command.json:
-            print(flush=True)
+        print(flush=True)
     return {"turns": turns}
+
+
+def _greeting(lm: LanguageModel, command: Chat) -> str:
+    """What the model is and what it was trained for, in a sentence."""
+    size = f"{lm.model.n_parameters() / 1e6:,.1f} million parameters, {lm.config.context_length:,} tokens of context"
+    if lm.kind != "instruction":
+        template = (
+            f"the template {command.template}" if command.template else "the chat template in its own files"
+        )
+        trained = f"a {lm.kind}, used with {template}"
+    else:
+        data = "conversations" if lm.knows_conversations else "single instructions and their answers"
+        trained = f"an assistant fine-tuned on {data} (template {lm.task.get('template', command.template)})"
+    return f"Hello! You are talking to {command.model}: {trained}; {size}."

@@ -14,17 +14,17 @@ from typing import Any, Literal
 import tyro
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, run_command
-from scratchlm.cli.standard_input import read_lines
+from scratchlm.cli.parsing import Common, command_line
+from scratchlm.cli.streams import read_lines
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.printable import csv_cell, printable_json
 from scratchlm.finetuning.classification_task import Prediction
 from scratchlm.serving.language_model import load
 
-LINES_AT_ONCE = 4096  # of standard input: full batches, bounded memory
+LINES_AT_ONCE = 4096  # lines of standard input read at a time: full batches, bounded memory
 COLUMNS = ("text", "label", "probability", "truncated")
-SHOWN_NUMBERS = 10  # of texts that were cut
+SHOWN_NUMBERS = 10  # how many truncated texts a note lists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,51 +36,43 @@ class Classify(Common):
 
     texts: tyro.conf.Positional[tuple[str, ...]] = ()  # the texts; "-" reads one per line from standard input
     model: Path | None = None  # a classifier's model folder or run folder
-    format: Literal["text", "csv", "jsonl"] = "text"  # label, probability and text by tabs; or for programs
-    batch_size: int = 64  # texts of one forward pass
+    format: Literal["text", "csv", "jsonl"] = "text"  # text: label, probability and text, separated by tabs
+    batch_size: int = 64  # texts in one forward pass
 
     def __post_init__(self) -> None:
         check_at_least(1, batch_size=self.batch_size)
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(Classify, _act, args, prog=prog)
-
-
-def _act(command: Classify, console: Console) -> dict[str, Any]:
+@command_line(Classify)
+def main(command: Classify, console: Console) -> dict[str, Any]:
     """Label and print; returns the `--json` keys."""
     if command.model is None:
-        raise ConfigError("classify needs a classifier, found no --model; name its folder.")
+        raise ConfigError("classify needs a classifier; name its folder with --model.")
     if not command.texts:
-        raise ConfigError(
-            "classify needs a text, found none; give texts, or - to read lines from standard input."
-        )
+        raise ConfigError("classify needs a text; give texts, or - to read lines from standard input.")
     if "-" in command.texts and len(command.texts) > 1:
         raise ConfigError(
-            "classify takes texts, or - alone to read lines from standard input, found both; drop one of them."
+            "classify takes texts, or - alone to read lines from standard input, got both; drop one of them."
         )
     lm = load(command.model, device=command.device)
     results: list[dict[str, Any]] = []
-    cut: list[int] = []  # numbers of texts that were too long
+    cut: list[int] = []  # the numbers of the texts that were truncated
     n_texts = 0
-    if command.format == "csv" and not command.json:
-        csv.writer(sys.stdout, lineterminator="\n").writerow(COLUMNS)  # of no texts at all, too
+    if command.format == "csv":
+        csv.writer(sys.stdout, lineterminator="\n").writerow(COLUMNS)  # also without any text
     for texts in _batches(command.texts):
         predictions = lm.classify(texts, batch_size=command.batch_size)
         cut += [number for number, p in enumerate(predictions, start=n_texts + 1) if p.is_truncated]
         rows = [_row(prediction) for prediction in predictions]
         if command.json:
-            results += rows
-        else:
-            _print(rows, command.format)
+            results += rows  # otherwise not kept: standard input may be long
+        _print(rows, command.format)
         n_texts += len(texts)
     if cut:
         shown = ", ".join(map(str, cut[:SHOWN_NUMBERS])) + (", ..." if len(cut) > SHOWN_NUMBERS else "")
         console.print(
-            f"{len(cut):,} of {n_texts:,} texts were longer than the model reads (number {shown}); of those only "
-            f"the first {lm.task['max_length']:,} tokens were judged.",
-            markup=False,
+            f"{len(cut):,} of {n_texts:,} texts were longer than the model reads (number {shown}); only their "
+            f"first {lm.task['max_length']:,} tokens were classified.",
             soft_wrap=True,
         )
     return {"results": results, "truncated": len(cut)}
@@ -117,5 +109,5 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
         for line in batch:
             number += 1
             if not line.strip():
-                raise DataError(f"standard input, line {number} must hold a text, found nothing; remove it.")
+                raise DataError(f"line {number} of standard input is empty; remove it.")
         yield batch

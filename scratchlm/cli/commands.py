@@ -1,4 +1,4 @@
-"""The table of commands: where each lives and what it does, in the order of a model's life."""
+"""The table of commands, in groups; `scratchlm.cli.finetune_classify` holds the command `finetune classify`."""
 
 from __future__ import annotations
 
@@ -10,86 +10,91 @@ class Entry(NamedTuple):
 
     module: str  # its `main(args, prog=...)` is called; imported only then
     summary: str
+    group: str  # its heading in `scratchlm --help`
 
 
+_GROUPS: dict[str, dict[str, str]] = {
+    "start here": {
+        "run": "run a complete recipe: pre-train, fine-tune, evaluate, report",
+        "doctor": "show versions, devices, caches, and what is missing",
+    },
+    "tokenizers": {
+        "tokenizer train": "learn a vocabulary from text",
+        "tokenizer encode": "text to token ids",
+        "tokenizer decode": "token ids to text",
+        "tokenizer compare": "split the same text with several tokenizers",
+    },
+    "data and weights": {
+        "data list": "list known data sets, and which are on this machine",
+        "data fetch": "download a known data set and check it",
+        "data inspect": "audit a data set before training on it",
+        "data split": "split labelled texts into training, validation and test files",
+        "weights list": "list known pretrained weights, and which are on this machine",
+        "weights fetch": "download pretrained weights and check them",
+    },
+    "training": {
+        "pretrain": "train a new language model on text",
+        "finetune classify": "fine-tune a model as a classifier",
+        "finetune instruct": "fine-tune a model to follow instructions",
+        "finetune prefer": "tune an assistant on pairs of answers (DPO)",
+    },
+    "using a model": {
+        "generate": "continue a prompt",
+        "classify": "label texts",
+        "chat": "talk to an assistant in the terminal",
+        "convert": "convert a model to the format of another program, or back",
+    },
+    "evaluation": {
+        "evaluate loss": "loss, perplexity and bits per byte of a text",
+        "evaluate classify": "accuracy of a classifier on labelled texts",
+        "evaluate task": "cloze, multiple-choice or exact-answer questions from a file",
+        "evaluate memorization": "how much training text a model reproduces",
+        "evaluate judge": "scores of answers by a judge, with controls and intervals",
+        "evaluate compare": "is one model better than another on the same items?",
+        "verify": "recompute the book's figures on this machine",
+        "bench": "run a speed benchmark",
+    },
+    "runs and reports": {
+        "runs list": "list the runs in the runs folder",
+        "runs show": "show one run: settings, figures, checkpoints",
+        "runs compare": "compare runs in the terminal",
+        "runs rm": "delete runs, after confirmation",
+        "report": "write an HTML page about one run, or comparing several",
+    },
+}
 COMMANDS: dict[tuple[str, ...], Entry] = {
-    ("run",): Entry("scratchlm.cli.run", "one complete named run, from text to report"),
-    ("tokenizer", "train"): Entry("scratchlm.cli.tokenizer_train", "learn a vocabulary from text"),
-    ("tokenizer", "encode"): Entry("scratchlm.cli.tokenizer_encode", "text to token ids"),
-    ("tokenizer", "decode"): Entry("scratchlm.cli.tokenizer_decode", "token ids to text"),
-    ("tokenizer", "compare"): Entry(
-        "scratchlm.cli.tokenizer_compare", "the same text through several tokenizers"
-    ),
-    ("data", "list"): Entry("scratchlm.cli.data_list", "known data sets, and which are here"),
-    ("data", "fetch"): Entry("scratchlm.cli.data_fetch", "download a known data set, with checks"),
-    ("data", "inspect"): Entry("scratchlm.cli.data_inspect", "an audit of a data set before training on it"),
-    ("data", "split"): Entry(
-        "scratchlm.cli.data_split", "labelled texts to train, validate and test on, as files"
-    ),
-    ("weights", "list"): Entry("scratchlm.cli.weights_list", "known pretrained weights, and which are here"),
-    ("weights", "fetch"): Entry("scratchlm.cli.weights_fetch", "download pretrained weights, with checks"),
-    ("pretrain",): Entry("scratchlm.cli.pretrain", "teach a new model to write"),
-    ("finetune", "classify"): Entry("scratchlm.cli.finetune_classify", "make a classifier out of a model"),
-    ("finetune", "instruct"): Entry("scratchlm.cli.finetune_instruct", "make an assistant out of a model"),
-    ("finetune", "prefer"): Entry("scratchlm.cli.finetune_prefer", "tune an assistant on pairs of answers"),
-    ("generate",): Entry("scratchlm.cli.generate", "continue a prompt"),
-    ("classify",): Entry("scratchlm.cli.classify", "label texts"),
-    ("chat",): Entry("scratchlm.cli.chat", "ask an assistant, line by line"),
-    ("evaluate", "loss"): Entry(
-        "scratchlm.cli.evaluate_loss", "loss, perplexity and bits per byte of a text"
-    ),
-    ("evaluate", "classify"): Entry(
-        "scratchlm.cli.evaluate_classify", "accuracy of a classifier on labelled texts"
-    ),
-    ("evaluate", "task"): Entry(
-        "scratchlm.cli.evaluate_task", "cloze, multiple choice or exact answers of a file"
-    ),
-    ("evaluate", "memorization"): Entry(
-        "scratchlm.cli.evaluate_memorization", "how much of its writing a model recites from training"
-    ),
-    ("evaluate", "judge"): Entry(
-        "scratchlm.cli.evaluate_judge", "scores of answers by a judge, with controls and intervals"
-    ),
-    ("evaluate", "compare"): Entry(
-        "scratchlm.cli.evaluate_compare", "is one model better than another on the same items?"
-    ),
-    ("report",): Entry("scratchlm.cli.report", "a page of one run, or of several beside each other"),
-    ("runs", "list"): Entry("scratchlm.cli.runs_list", "what is in the runs folder"),
-    ("runs", "show"): Entry("scratchlm.cli.runs_show", "one run: settings, figures, checkpoints"),
-    ("runs", "compare"): Entry("scratchlm.cli.runs_compare", "runs beside each other, in the terminal"),
-    ("runs", "rm"): Entry("scratchlm.cli.runs_rm", "delete runs, after asking"),
-    ("convert",): Entry("scratchlm.cli.convert", "a model for other programs, and back"),
-    ("verify",): Entry("scratchlm.cli.verify", "the book's figures, recomputed here"),
-    ("bench",): Entry("scratchlm.cli.bench", "measure speed beside a peer"),
-    ("doctor",): Entry("scratchlm.cli.doctor", "versions, devices, caches, and what is missing"),
+    tuple(name.split()): Entry(f"scratchlm.cli.{name.replace(' ', '_')}", summary, group)
+    for group, commands in _GROUPS.items()
+    for name, summary in commands.items()
 }
-
-_LESS_TEXT = "give less text at once (--data), or close other programs"
-_SMALLER_BATCH = "lower --batch-size, choose a smaller model, or close other programs"
-_TUNING = "lower --batch-size or --max-length, choose a smaller --base, or close other programs"
-OUT_OF_MEMORY: dict[tuple[str, ...], str] = {  # what to lower when memory runs out in a command
-    ("tokenizer", "train"): _LESS_TEXT,
-    ("data", "inspect"): _LESS_TEXT,
-    ("data", "split"): _LESS_TEXT,
-    (
-        "pretrain",
-    ): "lower --batch-size or --model.context-length, give less text (--data), or close other programs",
-    ("finetune", "classify"): _TUNING,
-    ("finetune", "instruct"): _TUNING,
-    ("finetune", "prefer"): _TUNING,
-    (
-        "generate",
-    ): "lower --max-new-tokens or --beams, give fewer prompts, choose a smaller model, or close other "
-    "programs",
-    ("chat",): "lower --max-new-tokens or --memory, choose a smaller model, or close other programs",
-    ("classify",): _SMALLER_BATCH,
-    ("evaluate", "loss"): _SMALLER_BATCH,
-    ("evaluate", "task"): _SMALLER_BATCH,
-}
-OUT_OF_MEMORY_ELSEWHERE = "use a smaller model or less data, or close other programs"
-
 REMOVED: dict[tuple[str, ...], str] = {  # commands of earlier versions, and what to use instead
     ("evaluate", "harness"): "lm-evaluation-harness runs on the Hugging Face export: "
     "`scratchlm convert RUN OUT --to hf`, then `lm_eval --model hf --model_args pretrained=OUT --tasks TASKS` "
     "(`pip install 'lm-eval[hf]'`)",
 }
+
+_LESS_TEXT = "give less text at once (--data), or close other programs"
+_SMALLER_BATCH = "lower --batch-size, choose a smaller model, or close other programs"
+_TUNING = "lower --batch-size or --max-length, choose a smaller --base, or close other programs"
+OUT_OF_MEMORY: dict[str, str] = {  # what to lower when a command runs out of memory
+    "tokenizer train": _LESS_TEXT,
+    "data inspect": _LESS_TEXT,
+    "data split": _LESS_TEXT,
+    "pretrain": "lower --batch-size or --model.context-length, give less text (--data), or close other programs",
+    "finetune classify": _TUNING,
+    "finetune instruct": _TUNING,
+    "finetune prefer": _TUNING,
+    "generate": "lower --max-new-tokens or --beams, give fewer prompts, choose a smaller model, or close other "
+    "programs",
+    "chat": "lower --max-new-tokens or --memory, choose a smaller model, or close other programs",
+    "classify": _SMALLER_BATCH,
+    "evaluate loss": _SMALLER_BATCH,
+    "evaluate task": _SMALLER_BATCH,
+}
+OUT_OF_MEMORY_ELSEWHERE = "use a smaller model or less data, or close other programs"
+
+
+def command_name(prog: str) -> str:
+    """The command's name in `scratchlm run quickstart` (`run`); "" for a program that is not in the table."""
+    words = prog.split()[1:]
+    return next((" ".join(words[:n]) for n in (2, 1) if tuple(words[:n]) in COMMANDS), "")

@@ -1,10 +1,9 @@
-"""`scratchlm convert`: a model for other programs, and back."""
+"""`scratchlm convert`: convert a model to the format of another program, or back."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +18,7 @@ from scratchlm.checkpoints.gguf.modelfile import PromptFrame
 from scratchlm.checkpoints.open_model import cropped, open_model
 from scratchlm.checkpoints.outside_logits import OutsideLogits
 from scratchlm.checkpoints.store import ADAPTER_CONFIG, LoadedModel
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import read_json
@@ -31,25 +30,26 @@ from scratchlm.finetuning.peft_copy import adapter_logits, copy_adapter
 
 @dataclass(frozen=True, kw_only=True)
 class Convert(Common):
-    """Write a model in another format, then read it back and compare, also with transformers and peft if installed.
+    """Write a model in another format, read it back, and compare the logits (with transformers and peft if installed).
 
-    native: a model folder of ours. hf: a folder for Hugging Face's transformers. gguf: a file for llama.cpp and Ollama,
-    with a Modelfile beside it (Modelfile.NAME if the folder has another model's). book: the weights as a .pth that the
-    book's own GPTModel loads, with config.json and tokenizer.json beside it, so that it can be opened again. onnx: a
-    graph from ids to logits. peft: the LoRA corrections alone, as the folder that Hugging Face's peft reads.
+    native: our model folder. hf: a folder for Hugging Face transformers. gguf: a file for llama.cpp and Ollama, with a
+    Modelfile beside it (Modelfile.NAME if another model's is there). book: a .pth file that the book's GPTModel loads,
+    with config.json and tokenizer.json beside it. onnx: a graph from ids to logits. peft: the LoRA adapter alone, as a
+    folder for Hugging Face peft.
+
     Example: scratchlm convert runs/quickstart quickstart.gguf --to gguf --dtype q8_0
     """
 
     source: tyro.conf.Positional[Path | None] = (
-        None  # a model folder, run folder, Hugging Face folder, weights file or .gguf
+        None  # a model or run folder, Hugging Face folder or weights file
     )
     target: tyro.conf.Positional[Path | None] = None  # where to write
     to: TargetName | Literal["peft"] | None = None  # the format
-    dtype: DType | None = None  # how numbers are stored; default: as they are (gguf: f32); q8_0 for gguf only
-    base: Path | None = None  # of an adapter of peft: the model that it corrects; default: the one it names
-    context_length: int | None = None  # read at most so many tokens: learned positions beyond are left out
-    no_verify: bool = False  # do not read the result back and compare its logits
-    overwrite: bool = False  # replace an older target, if nothing but a model is in it
+    dtype: DType | None = None  # number format; default: that of the source (gguf: f32); q8_0 for gguf only
+    base: Path | None = None  # the base model of a peft adapter; default: the one its settings name
+    context_length: int | None = None  # shorten the context: learned positions beyond are left out
+    no_verify: bool = False  # skip reading the result back and comparing its logits
+    overwrite: bool = False  # replace an existing target that holds only a model
 
     def __post_init__(self) -> None:
         check_at_least(1, context_length=self.context_length)
@@ -57,24 +57,21 @@ class Convert(Common):
             raise ConfigError(f"dtype q8_0 is for gguf only, got --to {self.to}; choose f32, f16 or bf16.")
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(Convert, _act, args, prog=prog)
-
-
-def _act(command: Convert, console: Console) -> dict[str, Any]:  # noqa: ARG001
-    """Convert and print what was compared; returns the `--json` keys."""
+@command_line(Convert)
+def main(command: Convert, console: Console) -> dict[str, Any]:  # noqa: ARG001
+    """Convert and print the largest difference; returns the `--json` keys."""
     if command.source is None or command.target is None or command.to is None:
         raise ConfigError(
-            "convert needs a source, a target and --to, found one missing; e.g. scratchlm convert runs/quickstart "
-            "quickstart.gguf --to gguf"
+            "convert needs a source, a target and --to; e.g. `scratchlm convert runs/quickstart "
+            "quickstart.gguf --to gguf`."
         )
     adapter = _adapter_folder(command.source, wanted=command.to == "peft")
     if command.base is not None and adapter is None and command.to != "peft":
         raise ConfigError(
-            f"--base is of a source that is a LoRA adapter, found no {ADAPTER_CONFIG} in {command.source}; leave "
-            "--base out, or name the adapter's folder."
+            f"--base is for a LoRA adapter, but {command.source} has no {ADAPTER_CONFIG}; leave --base out, or name "
+            "the adapter's folder."
         )
+    kind = "adapter"
     if command.to == "peft":
         done = _to_peft(command, adapter)
     else:
@@ -87,6 +84,7 @@ def _act(command: Convert, console: Console) -> dict[str, Any]:  # noqa: ARG001
             outside = functools.partial(_peft_logits, base, adapter, n_classes=n_classes(loaded.model))
         if command.context_length is not None:
             loaded = cropped(loaded, command.context_length)
+        kind = str(loaded.task.get("kind", "language model"))
         done = convert(
             loaded,
             command.target,
@@ -97,15 +95,15 @@ def _act(command: Convert, console: Console) -> dict[str, Any]:  # noqa: ARG001
             overwrite=command.overwrite,
             outside=outside,
         )
-    if not command.json:
-        print(f"wrote {', '.join(map(str, (done.out, *done.others)))}")
-        told = done.max_logit_difference
+    print(f"wrote {', '.join(map(str, (done.out, *done.others)))}")
+    if done.max_logit_difference is None:
+        print("not compared (--no-verify)")
+    else:
         print(
-            "not compared (--no-verify)"
-            if told is None
-            else f"largest difference between logits: {told:.3g} (compared with {done.compared_with})"
+            f"largest difference between logits: {done.max_logit_difference:.3g} (compared with {done.compared_with})"
         )
     return {
+        "kind": kind,
         "max_logit_difference": done.max_logit_difference,
         "compared_with": done.compared_with,
         "out": str(done.out),
@@ -117,13 +115,13 @@ def _peft_logits(base: Path, adapter: Path, ids: Tensor, *, n_classes: int | Non
 
 
 def _adapter_folder(source: Path, *, wanted: bool) -> Path | None:
-    """The adapter that `source` is; with `wanted`, also the one that a run with LoRA left in it."""
+    """The adapter folder that `source` is; with `wanted`, also the one inside a run trained with LoRA."""
     places = (source, source / ADAPTER_FOLDER) if wanted else (source,)
     return next((place for place in places if (place / ADAPTER_CONFIG).is_file()), None)
 
 
 def _base(command: Convert, adapter: Path) -> Path:
-    """The model that an adapter corrects: `--base`, or the one that its settings name where that is here."""
+    """The base model of an adapter: `--base`, or the one that its settings name if it is on this machine."""
     if command.base is not None:
         return command.base
     settings = read_json(adapter / ADAPTER_CONFIG, error=CheckpointError)
@@ -131,24 +129,24 @@ def _base(command: Convert, adapter: Path) -> Path:
     if isinstance(named, str) and named and Path(named).exists():
         return Path(named)
     raise ConfigError(
-        f"{adapter} is a LoRA adapter and corrects another model, found no --base (it names {named!r:.200}); "
-        "name that model, e.g. --base path/to/gpt2"
+        f"{adapter} is a LoRA adapter and needs its base model (its settings name {named!r:.200}, which is not here); "
+        "name the base, e.g. --base path/to/gpt2."
     )
 
 
 def _to_peft(command: Convert, adapter: Path | None) -> Conversion:
-    """The corrections alone, proven by the logits of the base with the old folder and with the new one."""
+    """Copy the adapter alone, and compare the logits of the base with the old and with the new folder."""
     assert command.source is not None
     assert command.target is not None
     if adapter is None:
         raise ConfigError(
-            f"--to peft needs a LoRA adapter, found none in {command.source}; fine-tune with --lora-rank N from a "
-            "saved base, or choose another format."
+            f"{command.source} has no LoRA adapter for --to peft; fine-tune with --lora-rank N from a saved base, or "
+            "choose another format."
         )
     without_effect = {"--dtype": command.dtype, "--context-length": command.context_length}
     given = [flag for flag, value in without_effect.items() if value is not None]
     if given:
-        raise ConfigError(f"--to peft writes the corrections as they are, got {given[0]}; leave it out.")
+        raise ConfigError(f"--to peft copies the adapter unchanged, got {given[0]}; leave it out.")
     base = _base(command, adapter)
     difference, compared_with = copy_adapter(
         adapter,
@@ -162,7 +160,7 @@ def _to_peft(command: Convert, adapter: Path | None) -> Conversion:
 
 
 def _with_adapter(adapter: Path, base: Path) -> LoadedModel:
-    """The base model with an adapter folder's corrections added to its weights."""
+    """The base model with an adapter merged into its weights."""
     loaded = open_model(base)
     import_peft(loaded.model, adapter)
     merge_lora(loaded.model)
@@ -176,7 +174,7 @@ def _with_adapter(adapter: Path, base: Path) -> LoadedModel:
 
 
 def _frame(loaded: LoadedModel) -> PromptFrame:
-    """The text around a question that the model was trained with; nothing for a base model."""
+    """The text around a question in the model's training; empty for a base model."""
     if "template" not in loaded.task:
         return PromptFrame()
     chosen, system = template(str(loaded.task["template"])), str(loaded.task.get("system", ""))

@@ -14,7 +14,7 @@ from scratchlm.assets.registry import find_file
 from scratchlm.cli import terminal
 from scratchlm.cli.audit_view import show_data_audit
 from scratchlm.cli.parsing import Common, run_command
-from scratchlm.cli.tokenizers_by_name import tokenizer_named
+from scratchlm.cli.tokenizer_encode import tokenizer_named
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import write_text

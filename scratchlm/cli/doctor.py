@@ -1,11 +1,10 @@
-"""`scratchlm doctor`: what is here, and what is missing."""
+"""`scratchlm doctor`: show versions, devices, caches, and what is missing."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -16,7 +15,7 @@ from rich.console import Console
 
 from scratchlm import __version__
 from scratchlm.assets.registry import ASSETS, asset_path, cache_folder
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 from scratchlm.core.errors import DataError
 
 OPTIONAL = {
@@ -30,24 +29,20 @@ OPTIONAL = {
     "wandb": "track",
     "mlflow": "track",
     "trackio": "track",
-}  # module: the extra that brings it
+}  # module: the extra that installs it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor(Common):
-    """Show versions, devices, threads, caches, and which optional parts are missing.
+    """Show versions, devices, threads, caches, and which optional packages are missing.
 
     Example: scratchlm doctor
     """
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(Doctor, _act, args, prog=prog)
-
-
-def _act(command: Doctor, console: Console) -> dict[str, Any]:  # noqa: ARG001
-    """Look around and print; returns the `--json` keys."""
+@command_line(Doctor)
+def main(command: Doctor, console: Console) -> dict[str, Any]:  # noqa: ARG001
+    """Collect and print; returns the `--json` keys."""
     memory = psutil.virtual_memory()
     found: dict[str, Any] = {
         "scratchlm": __version__,
@@ -69,14 +64,13 @@ def _act(command: Doctor, console: Console) -> dict[str, Any]:  # noqa: ARG001
             {extra for module, extra in OPTIONAL.items() if importlib.util.find_spec(module) is None}
         ),
     }
-    if not command.json:
-        for name, value in found.items():
-            shown = ", ".join(value) or "none" if isinstance(value, list) else value
-            print(f"{name.replace('_', ' '):>16}: {shown}")
-        if found["missing_extras"]:
-            print(f"install what is missing: pip install 'scratchlm[{','.join(found['missing_extras'])}]'")
-        if found["assets_missing"]:
-            print("fetch missing data: scratchlm data fetch --all")
+    for name, value in found.items():
+        shown = ", ".join(value) or "none" if isinstance(value, list) else value
+        print(f"{name.replace('_', ' '):>16}: {shown}")
+    if found["missing_extras"]:
+        print(f"install the missing extras: pip install 'scratchlm[{','.join(found['missing_extras'])}]'")
+    if found["assets_missing"]:
+        print("fetch the small data files: scratchlm data fetch --all")
     return found
 
 

@@ -1,6 +1,6 @@
-"""`scratchlm`: find the command, parse its flags, run it, and turn errors into one line and an exit code.
+"""Find the command, run it, and turn errors into one line and an exit code.
 
-Command modules are imported only when asked for, so that `scratchlm --help` does not wait for torch.
+A command's module is imported only when the command runs, so that `scratchlm --help` does not import torch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import nullcontext, redirect_stdout
 
 from scratchlm import __version__
 from scratchlm.cli.commands import COMMANDS, OUT_OF_MEMORY, OUT_OF_MEMORY_ELSEWHERE, REMOVED, Entry
-from scratchlm.cli.printable_stream import PrintableStream
+from scratchlm.cli.streams import PrintableStream
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError, DataError, ScratchLMError
 from scratchlm.core.memory import memory_errors_explained
@@ -28,11 +28,11 @@ from scratchlm.training.interrupts import process_signals
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (DESIGN: 0, 2, 3, 4, 5, 6, 130, 143).
 
-    A caller that passes argv keeps its own signal handlers afterwards; the program itself needs none any more.
+    A caller that passes argv gets its own signal handlers back afterwards.
     """
     earlier = process_signals.install()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows \xfc, and goes on
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows \xfc
             stream.reconfigure(errors="backslashreplace")
     try:
         with redirect_stdout(PrintableStream(sys.stdout)) if sys.stdout else nullcontext():
@@ -51,26 +51,26 @@ def _main(args: list[str]) -> int:
     wants_debug = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
     try:
-        return _run_to_the_last_byte(args)
+        return _run_and_flush(args)
     except ScratchLMError as error:
-        return _complain(str(error), exit_code=error.exit_code, with_traceback=wants_debug)
-    except MemoryError:  # also while another error was being told
-        return _complain(f"memory ran out; {OUT_OF_MEMORY_ELSEWHERE}.", exit_code=6, with_traceback=False)
+        return _report_error(str(error), exit_code=error.exit_code, with_traceback=wants_debug)
+    except MemoryError:  # also while another error was being reported
+        return _report_error(f"memory ran out; {OUT_OF_MEMORY_ELSEWHERE}.", exit_code=6, with_traceback=False)
     except KeyboardInterrupt:
         print("scratchlm: stopped.", file=sys.stderr)
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # the reader, e.g. `head`, has seen enough
+    except BrokenPipeError:  # the reader, e.g. `head`, has stopped reading
         _drop_output()
         return 0
     except OSError as error:  # e.g. standard output is a full disk
         _drop_output()
-        what = f"{error.filename} should be usable" if error.filename else "output should have been written"
-        message = f"{what}, got: {error.strerror or error}; free some space or check the path."
-        return _complain(message, exit_code=DataError.exit_code, with_traceback=wants_debug)
+        what = f"{error.filename} could not be used" if error.filename else "the output could not be written"
+        message = f"{what}: {error.strerror or error}; free some space or check the path."
+        return _report_error(message, exit_code=DataError.exit_code, with_traceback=wants_debug)
 
 
-def _run_to_the_last_byte(args: list[str]) -> int:
-    """Run, and write what is still buffered: a full disk must not show only after the exit code is decided."""
+def _run_and_flush(args: list[str]) -> int:
+    """Run, and write what is still buffered, so that a full disk is noticed before the exit code is decided."""
     try:
         return _run(args)
     finally:
@@ -78,8 +78,8 @@ def _run_to_the_last_byte(args: list[str]) -> int:
             sys.stdout.flush()
 
 
-def _complain(message: str, *, exit_code: int, with_traceback: bool) -> int:
-    """An error as one line on standard error, after its traceback when that is asked for."""
+def _report_error(message: str, *, exit_code: int, with_traceback: bool) -> int:
+    """Print an error as one line on standard error, after its traceback if wanted; returns the exit code."""
     if with_traceback:
         print(printable(traceback.format_exc()), file=sys.stderr)
     print(f"scratchlm: error: {printable(' '.join(message.split()))}", file=sys.stderr)
@@ -87,7 +87,7 @@ def _complain(message: str, *, exit_code: int, with_traceback: bool) -> int:
 
 
 def _drop_output() -> None:
-    """Let Python's own flush at exit write to nowhere, when standard output can take no more."""
+    """Send what is still buffered to the null device when standard output accepts no more."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -95,19 +95,20 @@ def _drop_output() -> None:
 
 
 def _run(args: list[str]) -> int:
-    if not args or args[0] in ("-h", "--help", "help"):
+    if not args or args[0] in ("-h", "--help", "--help-all", "help"):
         print(overview())
         return 0
     if args[0] in ("-V", "--version"):
         print(f"scratchlm {__version__}")
         return 0
-    if args[1:] in (["-h"], ["--help"]) and _parts(args[0]):
+    if args[1:] in (["-h"], ["--help"], ["--help-all"]) and _parts(args[0]):
         print(overview(args[0]))
         return 0
     words, entry, rest = _find(args)
-    with memory_errors_explained(OUT_OF_MEMORY.get(words, OUT_OF_MEMORY_ELSEWHERE)):
+    name = " ".join(words)
+    with memory_errors_explained(OUT_OF_MEMORY.get(name, OUT_OF_MEMORY_ELSEWHERE)):
         module = importlib.import_module(entry.module)
-        return int(module.main(rest, prog=f"scratchlm {' '.join(words)}"))
+        return int(module.main(rest, prog=f"scratchlm {name}"))
 
 
 def _find(args: list[str]) -> tuple[tuple[str, ...], Entry, list[str]]:
@@ -120,40 +121,46 @@ def _find(args: list[str]) -> tuple[tuple[str, ...], Entry, list[str]]:
             raise ConfigError(f"`scratchlm {' '.join(words)}` was removed: {REMOVED[words]}.")
     parts = _parts(args[0])
     if parts and len(args) == 1:
-        raise ConfigError(f"`scratchlm {args[0]}` needs one of its parts: {', '.join(parts)}; name one.")
+        raise ConfigError(f"`scratchlm {args[0]}` needs a subcommand: {', '.join(parts)}.")
     if parts:
-        raise ConfigError(f"`scratchlm {args[0]}` has no part {args[1]!r}; {nearest(args[1], parts)}")
+        raise ConfigError(f"`scratchlm {args[0]}` has no subcommand {args[1]!r}; {nearest(args[1], parts)}")
     known = {words[0] for words in COMMANDS}
     raise ConfigError(
-        f"scratchlm has no command {args[0]!r}; {nearest(args[0], known)} `scratchlm --help` lists them all."
+        f"scratchlm has no command {args[0]!r}; {nearest(args[0], known)} `scratchlm --help` lists all commands."
     )
 
 
 def _parts(group: str) -> list[str]:
-    """The second words of the commands that begin with this one: `classify` and `instruct` for `finetune`."""
+    """The subcommands of a command: `classify`, `instruct` and `prefer` for `finetune`."""
     return [words[1] for words in COMMANDS if len(words) == 2 and words[0] == group]
 
 
 def overview(group: str | None = None) -> str:
-    """The list of commands, or of one group's parts."""
+    """The list of all commands under their headings, or of one command's subcommands."""
     chosen = {words: entry for words, entry in COMMANDS.items() if group in (None, words[0])}
     width = max(len(" ".join(words)) for words in chosen)
-    lines = [f"  {' '.join(words):<{width}}  {entry.summary}" for words, entry in chosen.items()]
+    lines: list[str] = []
+    heading = None
+    for words, entry in chosen.items():
+        if group is None and entry.group != heading:
+            heading = entry.group
+            lines += ["", f"{heading}:"]
+        lines.append(f"  {' '.join(words):<{width}}  {entry.summary}")
     return "\n".join(
         [
-            f"scratchlm {__version__}: a GPT from nothing, through its whole life.",
+            f"scratchlm {__version__}: build a GPT language model from scratch, train it, fine-tune it, evaluate it.",
             "",
-            f"usage: scratchlm {group or 'COMMAND'} ... [--help] [--json] [--debug]",
-            "",
+            f"usage: scratchlm {group or 'COMMAND'} ... [--help | --help-all] [--json] [--debug]",
+            *([""] if group else []),
             *lines,
             "",
-            "Start with `scratchlm run`: it trains, fine-tunes and grades a small model on built-in data, offline.",
+            "Start with `scratchlm run`: it trains, fine-tunes and evaluates a small model on built-in data, offline.",
         ]
     )
 
 
 def print_json(value: object) -> None:
-    """One JSON object on standard output, in ASCII that every locale can print; NaN would not be JSON: refused."""
+    """Print one JSON object on standard output, in ASCII that every locale can print; NaN is refused."""
     print(json.dumps(value, allow_nan=False))
 
 

@@ -1,32 +1,36 @@
-"""Flags to dataclasses: every setting is a field, and a mistake is one line."""
+"""Parse flags into a command's dataclass, run the command, and report mistakes in one line."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
+import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
 
 import tyro
 from rich.console import Console
 
 from scratchlm.cli import terminal
-from scratchlm.cli.arguments import MARK, given_twice, ready_to_parse, without_marks
+from scratchlm.cli.arguments import HELP_FLAGS, MARK, given_twice, ready_to_parse, without_marks
+from scratchlm.cli.commands import command_name
+from scratchlm.cli.help import short_help
 from scratchlm.cli.main import print_json
-from scratchlm.cli.printable_stream import PrintableStream, behind
+from scratchlm.cli.next_steps import next_step
+from scratchlm.cli.streams import PrintableStream, behind
 from scratchlm.core.device import DeviceName, set_threads
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.seed import check_seed, seed_everything
 from scratchlm.training.interrupts import StoppedBySignal, process_signals
 
 C = TypeVar("C", bound="Common")
-OTHER_NAMES = {
-    "--grad-accumulation": "--accumulate"
-}  # flags under the names that other programs have for them
+OTHER_NAMES = {"--grad-accumulation": "--accumulate"}  # flags under the names other programs use
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,33 +39,69 @@ class Common:
 
     json: bool = False  # print exactly one JSON object on standard output, nothing else there
     device: DeviceName = "auto"  # where to compute
-    seed: int | None = None  # of everything that is drawn at random
+    seed: int | None = None  # seed of every random draw
     threads: int | None = None  # CPU threads; 1 is much faster than 2 while another program keeps a core busy
 
 
-def parse_command(cls: type[C], args: Sequence[str], *, prog: str, default: C | None = None) -> C:
-    """Build the command's dataclass from its arguments.
+class Main(Protocol):
+    """The entry point of a command."""
 
-    Raises: ConfigError with the parser's complaint in one line, naming the nearest flag for a misspelt one.
+    def __call__(self, args: Sequence[str], *, prog: str) -> int:
+        """Parse the arguments and run; returns the exit code."""
+
+
+def command_line(cls: type[C]) -> Callable[[Callable[[C, Console], dict[str, Any]]], Main]:
+    """Decorate an action: the result parses its arguments as `cls`, then behaves like `run_command`."""
+
+    def entry_point(action: Callable[[C, Console], dict[str, Any]]) -> Main:
+        def main(args: Sequence[str], *, prog: str) -> int:
+            return run_command(cls, action, args, prog=prog)
+
+        return main
+
+    return entry_point
+
+
+def parse_command(cls: type[C], args: Sequence[str], *, prog: str, default: C | None = None) -> C:
+    """Build the command's dataclass from its arguments; `--help` and `--help-all` print the help and exit.
+
+    Raises: ConfigError with the parser's message in one line, naming the nearest flag for a misspelt one.
     """
+    if asked := HELP_FLAGS.intersection(args):
+        _show_help(cls, prog=prog, default=default, every_flag="--help-all" in asked)
     words = ready_to_parse(cls, [_our_name(arg) for arg in args])
-    complaint = io.StringIO()
+    message = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(behind(sys.stdout)):
-            command = tyro.cli(
-                cls,
-                args=words,
-                prog=prog,
-                default=default,
-                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs),
-            )
-            return without_marks(cast(C, command))
+        with contextlib.redirect_stderr(message):
+            return without_marks(_parsed(cls, words, prog=prog, default=default))
     except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
         raise ConfigError(
-            f"{_one_line(complaint.getvalue().replace(MARK, ''))} (`{prog} --help` shows every flag)"
+            f"{_one_line(message.getvalue().replace(MARK, ''))} (`{prog} --help-all` lists every flag)"
         ) from stop
+
+
+def _parsed(cls: type[C], words: Sequence[str], *, prog: str, default: C | None) -> C:
+    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.CascadeSubcommandArgs)
+    return cast(C, tyro.cli(cls, args=words, prog=prog, default=default, config=config))
+
+
+def _show_help(cls: type[C], *, prog: str, default: C | None, every_flag: bool) -> None:
+    """Print the everyday flags, or the parser's own help with every flag, and exit."""
+    if every_flag:
+        with redirect_stdout(behind(sys.stdout)):
+            _parsed(cls, ["--help"], prog=prog, default=default)
+    full = io.StringIO()
+    columns = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "129"  # at most one column of flags
+    try:
+        with contextlib.suppress(SystemExit), redirect_stdout(full):
+            _parsed(cls, ["--help"], prog=prog, default=default)
+    finally:
+        os.environ.pop("COLUMNS")
+        if columns is not None:
+            os.environ["COLUMNS"] = columns
+    print(short_help(cls, full.getvalue(), prog=prog, command=command_name(prog), shared=Common))
+    raise SystemExit(0)
 
 
 def _our_name(arg: str) -> str:
@@ -79,29 +119,39 @@ def run_command(
     prog: str,
     default: C | None = None,
 ) -> int:
-    """Parse, act, and with --json print what the action returned; without it the action itself has printed.
+    """Parse the arguments and run the action, which prints its result and returns it as the `--json` object.
 
-    Everything that is not the result, progress and notes, goes to standard error.
+    With --json the object is printed instead of what the action prints. Progress, notes and the suggested next
+    command go to standard error.
     """
     command = parse_command(cls, args, prog=prog, default=default)
     console = terminal.console(stderr=True)
     notes = PrintableStream(sys.stderr)
     logging.basicConfig(level=logging.WARNING, format="scratchlm: %(message)s", stream=notes, force=True)
     for note in given_twice(cls, [_our_name(arg) for arg in args]):
-        console.print(f"scratchlm: {note}", markup=False, soft_wrap=True)
+        console.print(f"scratchlm: {note}", soft_wrap=True)
     if command.threads is not None:
         set_threads(command.threads)
     if command.seed is not None:
         seed_everything(check_seed(command.seed))
     try:
-        with process_signals.unwinding():
+        with process_signals.unwinding(), _no_output() if command.json else contextlib.nullcontext():
             result = action(command, console)
     except StoppedBySignal as stop:
-        console.print(f"scratchlm: {stop}", markup=False, soft_wrap=True)
+        console.print(f"scratchlm: {stop}", soft_wrap=True)
         return stop.exit_code
     if command.json:
         print_json(result)
+    elif step := next_step(command_name(prog), vars(command), result):
+        console.print(f"next: {step}", soft_wrap=True)
     return 0
+
+
+@contextlib.contextmanager
+def _no_output() -> Iterator[None]:
+    """Within the block nothing reaches standard output."""
+    with Path(os.devnull).open("w", encoding="utf-8", errors="replace") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 def _sorted_choices(found: re.Match[str]) -> str:
@@ -111,7 +161,7 @@ def _sorted_choices(found: re.Match[str]) -> str:
 
 
 def _one_line(box: str) -> str:
-    """The words of tyro's framed complaint, and the nearest flags, without frame and help text."""
+    """The text of tyro's framed error message and the nearest flags, without the frame and the help text."""
     lines = [re.sub(r"^[╭╰│]\s*|\s*[╮╯│]$", "", raw.strip()).strip() for raw in box.splitlines()]
     sections: list[list[str]] = [[]]
     for line in [line for line in lines if line][1:]:  # below the title
@@ -120,7 +170,7 @@ def _one_line(box: str) -> str:
         else:
             sections[-1].append(line)
     sections = [section for section in sections if section] or [["the arguments could not be read"]]
-    sections[0][0] = re.sub(r"^Error parsing \w+: ", "", sections[0][0])  # a class of ours: no name for users
+    sections[0][0] = re.sub(r"^Error parsing \w+: ", "", sections[0][0])  # the name of a class of ours
     said = sections[0][: sections[0].index("Got errors:")] if "Got errors:" in sections[0] else sections[0]
     text = re.sub(r"Expected one of \(([^()]*)\)", _sorted_choices, " ".join(said).rstrip("."))
     words = [line.split(" ")[0] for section in sections[1:] for line in section]

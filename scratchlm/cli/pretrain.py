@@ -1,4 +1,4 @@
-"""`scratchlm pretrain`: teach a new model to write."""
+"""`scratchlm pretrain`: train a new language model on text."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class Pretrain(RunFlags):
     """Pre-train a language model on text: files, folders, globs, .jsonl, .parquet, a known name, or token shards
     (ours, or a data folder of nanoGPT).
 
-    Without max_steps, epochs or max_minutes it trains 1,000 steps.
+    Without --max-steps, --epochs or --max-minutes it trains for 1,000 steps.
 
     Example: scratchlm pretrain --data my_books/ --out runs/books --config small --max-steps 2000
     """
 
     data: tuple[str, ...] = ()  # text files, folders, globs, or names from `scratchlm data list`
-    val_data: tuple[str, ...] = ()  # validation text of its own, instead of a part of data
-    recipe: str | None = None  # take the settings of this recipe, e.g. shakespeare
-    config: SizeName | None = None  # the model's size: short for --model.size
-    sample_prompt: str = "Once upon a time"  # what text samples during training begin with
+    val_data: tuple[str, ...] = ()  # separate validation text, instead of a part of the data
+    recipe: str | None = None  # use the settings of this recipe, e.g. shakespeare
+    config: SizeName | None = None  # size of the model: short for --model.size
+    sample_prompt: str = "Once upon a time"  # prompt of the text samples shown during training
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
     training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(
         default_factory=lambda: TrainingConfig(sample_every_steps=250, checkpoint_every_steps=250)
@@ -48,7 +48,7 @@ class Pretrain(RunFlags):
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse with the defaults of the recipe, or of the run to be resumed."""
+    """Parse with the settings of the recipe, or of the run to resume, as defaults."""
     base = resumed_recipe(KIND, list(args)) or recipe_argument(list(args))
     default = Pretrain()
     if base is not None:
@@ -67,8 +67,7 @@ def main(args: Sequence[str], *, prog: str) -> int:
         refuse_idle_vocab_size(args, command.tokenizer)
         if command.config is not None and (size := value_of("--model.size", args)) is not None:
             raise ConfigError(
-                f"--config is short for --model.size, found --config {command.config} and --model.size {size}; "
-                "drop one of them."
+                f"--config is short for --model.size, got --config {command.config} and --model.size {size}; drop one."
             )
         return _act(command, console)
 
@@ -76,7 +75,7 @@ def main(args: Sequence[str], *, prog: str) -> int:
 
 
 def _act(command: Pretrain, console: Console) -> dict[str, Any]:
-    """Train and say what came out; returns the `--json` keys."""
+    """Train and print the result; returns the `--json` keys."""
     model = command.model
     if command.config is not None:
         model = dataclasses.replace(model, size=command.config)
@@ -91,9 +90,8 @@ def _act(command: Pretrain, console: Console) -> dict[str, Any]:
     )
     result = run_stage(KIND, recipe, command, console)
     figures = result.figures["pretrain"]
-    if not command.json:
-        print(
-            f"{result.out}: step {figures['step']}, validation {figures['val_loss']:.4f} nats per token, "
-            f"{say_bits_per_byte(figures['bits_per_byte'])}; report: {result.report}"
-        )
+    print(
+        f"{result.out}: step {figures['step']}, validation loss {figures['val_loss']:.4f} nats per token, "
+        f"{say_bits_per_byte(figures['bits_per_byte'])}; report: {result.report}"
+    )
     return {"out": str(result.out), "report": str(result.report), **figures}

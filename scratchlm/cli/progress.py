@@ -1,4 +1,4 @@
-"""Training, live: one line that moves in a terminal, a line per evaluation anywhere else."""
+"""Show training progress: a live bar in a terminal, a line per evaluation anywhere else."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from rich.text import Text
 from scratchlm.core.protocols import ShowsProgress
 from scratchlm.training.callbacks import StepRecord
 
-SPEED_MEMORY = 0.9  # how much of the shown speed is the earlier steps'
+SPEED_MEMORY = 0.9  # weight of the earlier steps in the shown speed
 
 
 def work_progress(console: Console) -> ShowsProgress:
-    """A bar for the work before training, such as tokenising; only a terminal shows it, and it goes away after."""
+    """A bar for work such as tokenising, shown only in a terminal and removed when the work is done."""
 
     @contextmanager
     def show(what: str, /) -> Iterator[Callable[[int, int], None]]:
@@ -41,14 +41,17 @@ def work_progress(console: Console) -> ShowsProgress:
             disable=not console.is_terminal,
         )
         with bar:
-            task = bar.add_task(what, total=None)  # moves to and fro until there is something to count
+            task = bar.add_task(what, total=None)  # animated until there is something to count
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
     return show
 
 
 class TrainingProgress:
-    """A callback that shows loss, speed, time left and memory; a context manager."""
+    """A callback that shows the stage, the step resumed from, loss, speed, time left and memory.
+
+    It is a context manager, which removes the bar; `name` is the stage, such as `[1/3] pretrain`.
+    """
 
     def __init__(self, console: Console, name: str) -> None:
         self._console = console
@@ -65,6 +68,8 @@ class TrainingProgress:
         """Move the bar."""
         earlier = record.tokens_per_s if self._tokens_per_s is None else self._tokens_per_s
         self._tokens_per_s = SPEED_MEMORY * earlier + (1 - SPEED_MEMORY) * record.tokens_per_s
+        if record.step > 1 and (self._last is None or record.step <= self._last.step):  # a first step
+            self._console.print(f"{self._name}: resuming from step {record.step - 1}", soft_wrap=True)
         self._last = record
         if not self._is_live:
             return
@@ -86,7 +91,7 @@ class TrainingProgress:
             self._console.print(f"{self._name}: step {step}{of}{shown}", markup=False, soft_wrap=True)
 
     def on_sample(self, step: int, prompt: str, text: str) -> None:
-        """Show what the model writes by now."""
+        """Show a text sample."""
         shown = " ".join(text.split())
         shown = shown if len(shown) <= 160 else f"{shown[:160]}..."
         self._console.print(
@@ -94,7 +99,7 @@ class TrainingProgress:
         )
 
     def on_checkpoint(self, step: int, folder: Path) -> None:
-        """Nothing to show."""
+        """Show nothing."""
 
     def close(self) -> None:
         """Leave the last state on the screen."""

@@ -1,4 +1,4 @@
-"""`scratchlm run`: a model's whole life in one command."""
+"""`scratchlm run`: run a complete recipe, from text to report."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.console import Console
 from scratchlm.cli.arguments import take_name, value_of
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import TrainingProgress, work_progress
+from scratchlm.cli.run_plan import plan_lines
 from scratchlm.core.config import to_dict
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError
@@ -33,28 +34,30 @@ DEFAULT_RECIPE = "quickstart"
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Common):
-    """One complete named run: pre-train, fine-tune, evaluate, report.
+    """Run a complete recipe: pre-train, fine-tune, evaluate, report.
 
-    usage: scratchlm run [RECIPE] [flags]; RECIPE is a built-in name (default: quickstart), a .toml file, or the
-    folder of an earlier run. Called again it continues, or says that it is complete.
+    RECIPE is a built-in name (default: quickstart), a .toml file, or the folder of an earlier run. An interrupted run
+    resumes when the same command is given again.
 
     Example: scratchlm run quickstart --out runs/small --model.n-layers 2 --pretrain.max-steps 300
     """
 
     out: Path | None = None  # the run folder; default: runs/RECIPE
     fresh: bool = False  # delete what is in the run folder and start over
-    track: TrackerName | None = None  # tell wandb, mlflow or trackio too; TensorBoard needs no flag
-    seed: int | None = None  # one seed for all stages; --pretrain.seed and the like count before it
+    track: TrackerName | None = (
+        None  # also log to wandb, mlflow or trackio; TensorBoard files are always written
+    )
+    seed: int | None = None  # one seed for all stages; --pretrain.seed and the like override it
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
-    """Read the recipe first: its values are the flags' defaults."""
+    """Parse with the values of the recipe as defaults, and run it."""
     named, rest = take_name(Run, args)
     name = named or DEFAULT_RECIPE
     short, recipe = load_recipe(name)
     if (seed := value_of("--seed", rest)) is not None and seed.isdecimal():
-        recipe = with_seed(recipe, int(seed))  # before parsing: a stage's own --pretrain.seed still counts
+        recipe = with_seed(recipe, int(seed))  # before parsing, so that --pretrain.seed overrides it
     is_run_folder = Path(name).is_dir()
     default = Run(settings=recipe, out=Path(name) if is_run_folder else None)
 
@@ -66,7 +69,7 @@ def main(args: Sequence[str], *, prog: str) -> int:
 
 
 def refuse_idle_vocab_size(args: Sequence[str], tokenizer: TokenizerSettings) -> None:
-    """A vocabulary size asked for beside a tokenizer that is not learnt to a size would change nothing.
+    """Refuse a vocabulary size for a tokenizer that is not trained here, where it would have no effect.
 
     Raises: ConfigError for such flags.
     """
@@ -74,19 +77,22 @@ def refuse_idle_vocab_size(args: Sequence[str], tokenizer: TokenizerSettings) ->
         return
     found = f"--tokenizer.path {tokenizer.path}" if tokenizer.path else f"--tokenizer.kind {tokenizer.kind}"
     raise ConfigError(
-        f"--tokenizer.vocab-size needs a BPE tokenizer that is learnt here, found {found}, which decides its "
-        "size itself; drop one of the two."
+        f"--tokenizer.vocab-size is for a BPE tokenizer trained in this run, but {found} has a size of its own; drop "
+        "one of the two flags."
     )
 
 
 def run(name: str, command: Run, console: Console) -> dict[str, Any]:
-    """Run the recipe and say what came out; returns the `--json` keys."""
+    """Run the recipe and print the results; returns the `--json` keys."""
     out = command.out or Path("runs") / name
+    command.settings.check()
+    if command.fresh or not (out / "report.html").exists():
+        for line in plan_lines(name, command.settings, out, pick_device(command.device)):
+            console.print(line, soft_wrap=True)
     result = execute(
         name, command.settings, out, command.device, console, fresh=command.fresh, track=command.track
     )
-    if not command.json:
-        _print_result(result)
+    _print_result(result)
     return {
         "recipe": name,
         "out": str(out),
@@ -111,17 +117,19 @@ def execute(
     extend: bool = False,
     track: TrackerName | None = None,
 ) -> RunResult:
-    """Run a recipe with progress on the console, and `track` told of it if there is one."""
+    """Run a recipe with progress on the console, and log it to `track` if given."""
     if track is not None:
         check_tracker(track)
     with ExitStack() as open_bars:
 
         def callbacks_for(stage: Stage) -> list[Callback]:
             open_bars.close()
-            callbacks: list[Callback] = [open_bars.enter_context(TrainingProgress(console, stage))]
+            number, n_stages = recipe.stages.index(stage) + 1, len(recipe.stages)
+            title = stage if n_stages == 1 else f"[{number}/{n_stages}] {stage}"
+            callbacks: list[Callback] = [open_bars.enter_context(TrainingProgress(console, title))]
             if track is not None:
-                told = dict(flat_settings(to_dict(recipe)))
-                training = tracked(track, run=f"{out.name}/{stage}", settings=told, folder=out)
+                settings = dict(flat_settings(to_dict(recipe)))
+                training = tracked(track, run=f"{out.name}/{stage}", settings=settings, folder=out)
                 callbacks.append(open_bars.enter_context(training))
             return callbacks
 
@@ -154,7 +162,7 @@ def with_seed(recipe: Recipe, seed: int) -> Recipe:
 
 
 def without_lists(figures: dict[str, Any]) -> dict[str, Any]:
-    """A stage's figures without the long lists that the report is for."""
+    """A stage's figures without the long lists, which are in the report."""
     return {key: value for key, value in figures.items() if key not in LONG_LISTS}
 
 

@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
-from scratchlm.cli.run_words import in_columns
+from scratchlm.cli.terminal import in_columns
 from scratchlm.core.errors import ConfigError
 from scratchlm.reports.claims import Claim
 from scratchlm.reports.comparison_data import collect, find_source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,18 @@ from typing import Any
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
-from scratchlm.cli.run_words import age, headline, in_columns, main_figures
-from scratchlm.reports.formats import MISSING, count, file_size
+from scratchlm.cli.terminal import in_columns
+from scratchlm.reports.formats import MISSING, count, decimal, duration, file_size, is_number, percent
 from scratchlm.reports.found_runs import FoundRun, find_runs
 
 MAX_TOLD = 90  # characters of what is wrong with a folder; `runs show` tells all
+# The main figure of each stage, its name for people, and how it is written.
+HEADLINES: dict[str, tuple[str, str, Callable[[float], str]]] = {
+    "pretrain": ("val_loss", "loss", lambda value: decimal(value, 3)),
+    "classify": ("test_accuracy", "classified right", percent),
+    "instruct": ("exact_match", "answered exactly", percent),
+    "prefer": ("test_accuracy", "preferred", percent),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +57,12 @@ def _print(runs: Sequence[FoundRun], runs_dir: Path) -> None:
     now_s = time.time()
     rows = [["name", "state", "made by", "step", "figures", "size", "age"]]
     for run in runs:
-        told = headline(run) if run.is_run else run.problem
+        told = _headline(run) if run.is_run else run.problem
         figures = told if len(told) <= MAX_TOLD else f"{told[: MAX_TOLD - 1]}…"
         rows.append(
             [
                 run.name, run.state, run.what or MISSING, count(run.step), figures,
-                file_size(run.size_bytes), age(now_s - run.changed_at),
+                file_size(run.size_bytes), _age(now_s - run.changed_at),
             ]
         )  # fmt: skip
     for line in in_columns(rows, right=(3, 5, 6)):
@@ -71,7 +78,30 @@ def _told(run: FoundRun) -> dict[str, Any]:
         "made_by": run.what,
         "stages": list(run.stages),
         "step": run.step,
-        "figures": main_figures(run),
+        "figures": {stage: figures.get(HEADLINES[stage][0]) for stage, figures in run.figures.items()},
         "size_bytes": run.size_bytes,
         "changed_at": run.changed_at,
     }
+
+
+def _headline(run: FoundRun) -> str:
+    """The main figure of each finished stage."""
+    parts = []
+    for stage, figures in run.figures.items():
+        key, words, write = HEADLINES[stage]
+        if is_number(figures.get(key)):
+            value = write(figures[key])
+            parts.append(f"{words} {value}" if stage == "pretrain" else f"{value} {words}")
+    return ", ".join(parts) or MISSING
+
+
+def _age(seconds: float) -> str:
+    """How long ago, in one unit.
+
+    Example:
+        >>> _age(30), _age(7200), _age(400_000)
+        ('30.0 s', '2 h', '5 days')
+    """
+    if seconds < 3600:
+        return duration(max(0.0, seconds))
+    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"

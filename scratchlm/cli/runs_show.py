@@ -13,7 +13,7 @@ from rich.console import Console
 from scratchlm.checkpoints.store import verify
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.run import without_lists
-from scratchlm.cli.run_words import in_columns
+from scratchlm.cli.terminal import in_columns
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.reports.comparison_data import run_data
 from scratchlm.reports.comparison_rows import figure_rows, setting_rows

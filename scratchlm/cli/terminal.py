@@ -1,27 +1,45 @@
-"""What commands print through: nothing that a model, a file or a name holds can steer the terminal."""
+"""Consoles and columns for the terminal; no text from a model, a file or a name can control the terminal."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from scratchlm.cli.printable_stream import behind
+from scratchlm.cli.streams import behind
 from scratchlm.core.printable import printable
 
 
 class PrintableConsole(Console):
-    """A rich console for text of unknown origin: only styles and cursor movements of ours reach the terminal."""
+    """A rich console for untrusted text: only styles and cursor movements of our own reach the terminal."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The segments of a renderable, their text harmless."""
+        """The segments of a renderable, with control characters in their text made visible."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(printable(segment.text), segment.style)
 
 
 def console(*, stderr: bool = False) -> PrintableConsole:
-    """A console on standard output or standard error; square brackets and colons in text are no markup."""
+    """A console on standard output or standard error; brackets and colons in text are not treated as markup."""
     stream = sys.stderr if stderr else sys.stdout
     return PrintableConsole(file=behind(stream), highlight=False, markup=False, emoji=False)
+
+
+def in_columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
+    """Format rows as lines with aligned columns; the columns numbered in `right` are aligned to the right.
+
+    Example:
+        >>> in_columns([["a", "10"], ["bbb", "9"]], right=[1])
+        ['a    10', 'bbb   9']
+    """
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines

@@ -1,4 +1,4 @@
-"""`scratchlm tokenizer compare`: the same text through several tokenizers."""
+"""`scratchlm tokenizer compare`: split the same text with several tokenizers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, run_command
-from scratchlm.cli.standard_input import read_text
-from scratchlm.cli.tokenizers_by_name import tokenizer_named
+from scratchlm.cli.parsing import Common, command_line
+from scratchlm.cli.streams import read_text
+from scratchlm.cli.tokenizer_encode import tokenizer_named
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.tokenizers.measures import tokenizer_measures
@@ -26,28 +26,22 @@ DEFAULT = (*WORD_KINDS, "gpt2")
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerCompare(Common):
-    """Cut the same text with several tokenizers and show the pieces, side by side.
+    """Split the same text with several tokenizers and show the tokens of each.
 
-    A word tokenizer's vocabulary is made of the text itself. Without names it shows word, lossless-word and gpt2.
+    The vocabulary of a word tokenizer is built from the text itself. Default: word, lossless-word and gpt2.
 
     Example: scratchlm tokenizer compare "The cat's toys" --tokenizers word runs/quickstart
     """
 
     text: tyro.conf.Positional[str | None] = None  # the text; "-" reads standard input
-    tokenizers: tuple[
-        str, ...
-    ] = ()  # word, lossless-word, gpt2, tokenizer.json or .gguf files, model folders
+    tokenizers: tuple[str, ...] = ()  # word, lossless-word, gpt2, tokenizer.json or .gguf files, models
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(TokenizerCompare, _act, args, prog=prog)
-
-
-def _act(command: TokenizerCompare, console: Console) -> dict[str, Any]:
-    """Cut and print; returns the `--json` keys."""
+@command_line(TokenizerCompare)
+def main(command: TokenizerCompare, console: Console) -> dict[str, Any]:
+    """Split and print; returns the `--json` keys."""
     if command.text is None:
-        raise ConfigError("compare needs a text, found none; give it in quotes, or - to read standard input.")
+        raise ConfigError("compare needs a text; give it in quotes, or - to read standard input.")
     text = read_text() if command.text == "-" else command.text
     rows = []
     for name in command.tokenizers or DEFAULT:
@@ -56,7 +50,7 @@ def _act(command: TokenizerCompare, console: Console) -> dict[str, Any]:
         except DataError as missing:
             if name in command.tokenizers:
                 raise
-            console.print(f"without {name}: {missing}", markup=False)  # not asked for by name
+            console.print(f"without {name}: {missing}", soft_wrap=True)  # one of the defaults
             continue
         ids = tokenizer.encode(text)
         row: dict[str, Any] = {
@@ -67,16 +61,15 @@ def _act(command: TokenizerCompare, console: Console) -> dict[str, Any]:
             "round_trip": tokenizer.decode(ids) == text,
         }
         rows.append(row)
-        if not command.json:
-            kept = "text comes back" if row["round_trip"] else "text does not come back unchanged"
-            size = "" if row["bytes_per_token"] is None else f"{row['bytes_per_token']:.2f} bytes each, "
-            print(f"{name}: {len(ids):,} tokens, {size}{kept}")
-            print(f"  {_say(row)}")
-            print(f"  {_pieces(row['tokens'])}")
+        kept = "lossless" if row["round_trip"] else "lossy (decoding does not restore the text)"
+        size = "" if row["bytes_per_token"] is None else f"{row['bytes_per_token']:.2f} bytes each, "
+        print(f"{name}: {len(ids):,} tokens, {size}{kept}")
+        print(f"  {_figures(row)}")
+        print(f"  {_pieces(row['tokens'])}")
     return {"text": text, "tokenizers": rows}
 
 
-def _say(row: dict[str, Any]) -> str:
+def _figures(row: dict[str, Any]) -> str:
     used = f"{row['n_used']:,} of {row['vocab_size']:,} entries used"
     if row["fertility"] is None:
         return used
@@ -85,7 +78,7 @@ def _say(row: dict[str, Any]) -> str:
 
 
 def _pieces(tokens: Sequence[str]) -> str:
-    """The tokens in one line, whatever characters they hold; of a long text only the first."""
+    """The tokens in one line, control characters escaped; of a long text only the first."""
     shown = "|".join(NOT_IN_A_LINE.sub(_escaped, token) for token in tokens[:MAX_SHOWN])
     left = len(tokens) - MAX_SHOWN
     return f"{shown}| ... and {left:,} more" if left > 0 else shown

@@ -1,17 +1,16 @@
-"""`scratchlm tokenizer decode`: token ids to text."""
+"""`scratchlm tokenizer decode`: show the text of token ids."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import tyro
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, run_command
-from scratchlm.cli.standard_input import read_text
-from scratchlm.cli.tokenizers_by_name import tokenizer_named
+from scratchlm.cli.parsing import Common, command_line
+from scratchlm.cli.streams import read_text
+from scratchlm.cli.tokenizer_encode import tokenizer_named
 from scratchlm.core.errors import ConfigError
 
 
@@ -26,12 +25,8 @@ class TokenizerDecode(Common):
     tokenizer: str = "gpt2"  # gpt2, a tokenizer.json, a model folder, or a .gguf file
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(TokenizerDecode, _act, args, prog=prog)
-
-
-def _act(command: TokenizerDecode, console: Console) -> dict[str, Any]:  # noqa: ARG001
+@command_line(TokenizerDecode)
+def main(command: TokenizerDecode, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Decode and print; returns the `--json` keys."""
     ids = list(command.ids)
     if not ids:
@@ -39,10 +34,9 @@ def _act(command: TokenizerDecode, console: Console) -> dict[str, Any]:  # noqa:
         wrong = [word for word in words if not word.isdecimal()]
         if wrong or not words:
             raise ConfigError(
-                f"decode needs whole numbers, found {repr(wrong[0]) if wrong else 'nothing'}; give ids."
+                f"decode needs whole numbers, got {repr(wrong[0]) if wrong else 'nothing'}; give token ids."
             )
         ids = [int(word) for word in words]
     text = tokenizer_named(command.tokenizer).decode(ids)
-    if not command.json:
-        print(text)
+    print(text)
     return {"ids": ids, "text": text}

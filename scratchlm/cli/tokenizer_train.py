@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.row_files import RowSettings
@@ -29,33 +28,29 @@ class TokenizerTrain(Common):
     """
 
     data: tuple[str, ...] = ()  # text files, folders, globs, or known names
-    kind: LearntKind = "bpe"  # word: the book's, spaces and unknown words are lost; lossless-word keeps all
-    vocab_size: int | None = None  # tokens of bpe, special ones included; default: 4,096
+    kind: LearntKind = "bpe"  # word: the book's, loses spaces and unknown words; lossless-word keeps all
+    vocab_size: int | None = None  # number of BPE tokens, special ones included; default: 4,096
     rows: Annotated[RowSettings, tyro.conf.arg(name="")] = field(default_factory=RowSettings)
     skip_bad_lines: bool = False  # count and report lines that do not parse, instead of stopping
     out: Path = Path("tokenizer.json")  # the file to write
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(TokenizerTrain, _act, args, prog=prog)
-
-
-def _act(command: TokenizerTrain, console: Console) -> dict[str, Any]:
+@command_line(TokenizerTrain)
+def main(command: TokenizerTrain, console: Console) -> dict[str, Any]:
     """Train and write; returns the `--json` keys."""
     if not command.data:
-        raise ConfigError("training a tokenizer needs text, found none; name files or folders with --data.")
+        raise ConfigError("training a tokenizer needs text; name files or folders with --data.")
     if command.kind != "bpe" and command.vocab_size is not None:
         raise ConfigError(
-            f"--vocab-size needs --kind bpe, found --kind {command.kind}, which keeps every word there is; drop one."
+            f"--vocab-size needs --kind bpe, got --kind {command.kind}, which keeps every word; drop one."
         )
     started_at_s = time.perf_counter()
-    complaints: list[str] = []
+    skipped: list[str] = []
     documents = read_documents(
         resolve_texts(command.data),
         rows=command.rows,
         skip_bad_lines=command.skip_bad_lines,
-        on_skip=complaints.append,
+        on_skip=skipped.append,
     )
     texts = (document.text for document in documents)
     with work_progress(console)("learning a vocabulary") as report:
@@ -63,15 +58,15 @@ def _act(command: TokenizerTrain, console: Console) -> dict[str, Any]:
             command.kind, texts, vocab_size=command.vocab_size or DEFAULT_VOCAB_SIZE, progress=report
         )
     tokenizer.save(command.out)
-    if complaints:
-        told = f"skipped {len(complaints):,} lines that could not be used; the first: {complaints[0]}"
-        console.print(told, markup=False, soft_wrap=True)
+    if skipped:
+        console.print(
+            f"skipped {len(skipped):,} lines that could not be used; the first: {skipped[0]}", soft_wrap=True
+        )
     seconds = time.perf_counter() - started_at_s
-    if not command.json:
-        print(f"{command.out}: {tokenizer.vocab_size:,} tokens in {seconds:.1f} s")
+    print(f"{command.out}: {tokenizer.vocab_size:,} tokens in {seconds:.1f} s")
     return {
         "out": str(command.out),
         "vocab_size": tokenizer.vocab_size,
         "seconds": seconds,
-        "skipped_lines": len(complaints),
+        "skipped_lines": len(skipped),
     }

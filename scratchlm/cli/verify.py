@@ -1,4 +1,4 @@
-"""`scratchlm verify`: the book's figures, recomputed on this machine."""
+"""`scratchlm verify`: recompute the book's figures on this machine."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from scratchlm.book.ledger.verifying import Finding, verify_entries
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import ConfigError
 
-DIFFERS_EXIT_CODE = 1  # nothing is wrong with the command or a file, but a figure is not the book's
+DIFFERS_EXIT_CODE = 1  # the command worked, but a figure differs from the book's
 MARKS = {"agrees": "agrees ", "differs": "DIFFERS", "not run": "not run"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verify(Common):
-    """Recompute the book's figures here: each with its value, what is expected, and a verdict.
+    """Recompute the book's figures on this machine and compare each with the value in the book.
 
-    What needs weights or texts that are not on this machine is not run, and says how to get them. It computes on
-    the CPU, where the same seed draws the same numbers everywhere.
+    Figures that need weights or texts missing on this machine are not run; the reason says how to get them.
+    Everything is computed on the CPU, where the same seed draws the same numbers everywhere.
+
     Example: scratchlm verify --chapter 4
     """
 
     chapter: tuple[str, ...] = ()  # 2 to 7, D or E; default: all
-    quick: bool = False  # only what takes seconds
-    slow: bool = False  # also what takes hours on two CPU cores
-    list: bool = False  # show the entries and what they need, compute nothing
+    quick: bool = False  # only the figures that take seconds
+    slow: bool = False  # also the figures that take hours on two CPU cores
+    list: bool = False  # list the figures and what they need, without computing
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run; 0 only when every figure that could be recomputed agrees."""
+    """Parse and run; returns 0 only if every figure that could be recomputed agrees."""
     n_different = 0
 
     def act(command: Verify, console: Console) -> dict[str, Any]:
@@ -46,41 +47,36 @@ def main(args: Sequence[str], *, prog: str) -> int:
 
 
 def _act(command: Verify, console: Console) -> dict[str, Any]:  # noqa: ARG001
-    """Judge and print entry by entry; returns the `--json` keys."""
+    """Compute and print entry by entry; returns the `--json` keys."""
     if command.device not in ("auto", "cpu"):
         raise ConfigError(
-            f"verify computes on the CPU, whose random numbers the figures are of, got --device {command.device}; "
-            "leave it out."
+            f"verify computes on the CPU, because the figures depend on its random numbers, got --device "
+            f"{command.device}; leave it out."
         )
     if command.seed is not None:
-        raise ConfigError(
-            f"verify draws with the seeds that the book names, got --seed {command.seed}; leave it out."
-        )
+        raise ConfigError(f"verify uses the seeds of the book, got --seed {command.seed}; leave it out.")
     if command.quick and command.slow:
-        raise ConfigError("--quick leaves out what takes long and --slow adds it, got both; say one of them.")
+        raise ConfigError(
+            "--quick leaves out slow figures and --slow adds more of them, got both; choose one."
+        )
     entries = choose(read_table(), chapters=command.chapter)
     if command.quick:
         entries = [entry for entry in entries if entry.effort == "seconds"]
         if not entries:
             raise ConfigError(
-                f"--quick should leave some figures, found none in {', '.join(command.chapter)} that takes "
-                "seconds; leave --quick out."
+                f"no figure of chapter {', '.join(command.chapter)} takes only seconds; leave --quick out."
             )
     if command.list:
-        if not command.json:
-            for entry in entries:
-                needs = f"  (needs {', '.join(entry.needs)})" if entry.needs else ""
-                print(f"{entry.id:32} {entry.effort:8} {entry.what}{needs}")
+        for entry in entries:
+            needs = f"  (needs {', '.join(entry.needs)})" if entry.needs else ""
+            print(f"{entry.id:32} {entry.effort:8} {entry.what}{needs}")
         return {"entries": [{"id": e.id, "what": e.what, "needs": list(e.needs)} for e in entries]}
     findings = []
     for finding in verify_entries(entries, with_hours=command.slow):
         findings.append(finding)
-        if not command.json:
-            _print(finding)
+        _print(finding)
     counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in MARKS}
-    summary = f"{counts['agrees']} agree, {counts['differs']} differ, {counts['not run']} not run"
-    if not command.json:
-        print(f"\n{summary}")
+    print(f"\n{counts['agrees']} agree, {counts['differs']} differ, {counts['not run']} not run")
     return {
         "agree": counts["agrees"],
         "differ": counts["differs"],
@@ -95,9 +91,9 @@ def _print(finding: Finding) -> None:
     if finding.verdict == "not run":
         print(f"         {finding.reason}")
         return
-    nearness = f" +- {entry.tolerance:g}" if entry.tolerance else ""
+    tolerance = f" +- {entry.tolerance:g}" if entry.tolerance else ""
     print(
-        f"         value {finding.value!r}, expected {entry.shown_expectation()}{nearness}  ({finding.seconds:.1f} s)"
+        f"         value {finding.value!r}, expected {entry.shown_expectation()}{tolerance}  ({finding.seconds:.1f} s)"
     )
     if finding.reason:
-        print(f"         perhaps: {finding.reason}")
+        print(f"         possible reason: {finding.reason}")

@@ -1,8 +1,7 @@
-"""`scratchlm weights list`: known pretrained weights, and which are on this machine."""
+"""`scratchlm weights list`: list known pretrained weights, and which are on this machine."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,20 +11,15 @@ from rich.table import Table
 from scratchlm.assets.known_weights import FILES, GPT2_SIZES, LICENCE, GPT2Size, Source, gpt2_files
 from scratchlm.assets.registry import find_file
 from scratchlm.cli import terminal
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsList(Common):
-    """List the pretrained weights that scratchlm knows by name, and whether they are here.
+    """List the pretrained weights that scratchlm knows by name, and whether they are on this machine.
 
     Example: scratchlm weights list
     """
-
-
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(WeightsList, _act, args, prog=prog)
 
 
 def _row(size: GPT2Size, source: Source) -> dict[str, Any]:
@@ -48,20 +42,20 @@ def _row(size: GPT2Size, source: Source) -> dict[str, Any]:
     }
 
 
-def _act(command: WeightsList, console: Console) -> dict[str, Any]:  # noqa: ARG001
+@command_line(WeightsList)
+def main(command: WeightsList, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Print the table; returns the `--json` keys."""
     rows = [_row(size, source) for size in GPT2_SIZES for source in FILES]
-    if not command.json:
-        table = Table("name", "or", "source", "here", "bytes", "sha256 known")
-        for row in rows:
-            table.add_row(
-                row["name"],
-                ", ".join(row["names"][1:]),
-                row["source"],
-                "yes" if row["here"] else "no",
-                "unknown" if row["size_bytes"] is None else f"{row['size_bytes']:,}",
-                f"{row['n_with_sha256']} of {len(row['files'])} files",
-            )
-        terminal.console().print(table)
-        print(f"Licence: {LICENCE}. `scratchlm weights fetch NAME --source hf|openai` downloads one.")
+    table = Table("name", "or", "source", "here", "bytes", "sha256 known")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            ", ".join(row["names"][1:]),
+            row["source"],
+            "yes" if row["here"] else "no",
+            "unknown" if row["size_bytes"] is None else f"{row['size_bytes']:,}",
+            f"{row['n_with_sha256']} of {len(row['files'])} files",
+        )
+    terminal.console().print(table)
+    print(f"Licence: {LICENCE}. `scratchlm weights fetch NAME --source hf|openai` downloads one.")
     return {"weights": rows}

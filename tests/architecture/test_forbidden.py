@@ -29,7 +29,7 @@ OPTIONAL = {  # of the extras: may be missing
     *("wandb", "mlflow", "trackio"),
     *("transformers", "peft"),  # compare logits where they are
 }
-OUTPUT_IS_MADE_IN = {"scratchlm.cli.main", "scratchlm.cli.terminal", "scratchlm.cli.printable_stream"}
+OUTPUT_IS_MADE_IN = {"scratchlm.cli.main", "scratchlm.cli.terminal", "scratchlm.cli.streams"}
 HOMES = tuple(
     f"/{top}/" for top in ("work", "home", "root", "Users")
 )  # where people and machines keep their files

@@ -34,13 +34,13 @@ def test_a_list_given_in_parts_is_the_list_given_at_once(cls):
 
 
 @pytest.mark.parametrize("cls", [*command_classes()])
-def test_of_a_value_given_twice_the_last_counts_and_it_is_told(cls):
+def test_of_a_value_given_twice_the_last_is_used_and_reported(cls):
     for flag, kind in flag_kinds(cls).items():
         if kind == "value":
             for second in ([flag, "b"], [f"{flag}=b"], [flag.replace("-", "_").replace("__", "--", 1), "b"]):
                 assert "a" not in ready_to_parse(cls, [flag, "a", *second])
                 assert given_twice(cls, [flag, "a", *second]) == [
-                    f"{flag} was given 2 times, the last counts: b"
+                    f"{flag} was given 2 times; the last value is used: b"
                 ]
             assert given_twice(cls, [flag, "a", flag, "a"]) == []
 

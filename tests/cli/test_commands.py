@@ -18,7 +18,9 @@ from typing import Any
 
 import pytest
 
+from scratchlm.cli.arguments import flag_kinds
 from scratchlm.cli.commands import COMMANDS
+from scratchlm.cli.help import EVERYDAY, MAX_FLAGS, positional_fields
 from scratchlm.cli.main import main
 from scratchlm.cli.parsing import Common, parse_command
 from scratchlm.cli.run import Run
@@ -64,7 +66,7 @@ def test_every_command_explains_itself_with_an_example(run, words):
 def test_every_flag_is_explained(run, words, monkeypatch):
     """A comment that the formatter moves to another line is lost to the help."""
     monkeypatch.setenv("COLUMNS", "400")
-    words_of_help = re.sub("[│─╭╮╰╯]", " ", run(f"{' '.join(words)} --help")[1]).split()
+    words_of_help = re.sub("[│─╭╮╰╯]", " ", run(f"{' '.join(words)} --help-all")[1]).split()
     assert (
         re.findall(
             r"(?<!short for )(--[a-z][a-z.-]*)(?: \S+)? \((?:default:|required)", " ".join(words_of_help)
@@ -73,14 +75,53 @@ def test_every_flag_is_explained(run, words, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("words", [words for words in COMMANDS if words != BENCH], ids=" ".join)
-def test_every_example_can_be_parsed(words):
+def command_class_of(words):
+    """The dataclass that holds a command's flags."""
     module = importlib.import_module(COMMANDS[words].module)
-    [command_class] = [
+    [found] = [
         found
         for _, found in inspect.getmembers(module, inspect.isclass)
         if issubclass(found, Common) and found.__module__ == module.__name__
     ]
+    return found
+
+
+@pytest.mark.parametrize("words", [words for words in COMMANDS if words != BENCH], ids=" ".join)
+def test_help_shows_the_everyday_flags_in_groups_and_help_all_every_flag(run, words):
+    """A command with many flags names its everyday ones in a table; the others show all of theirs."""
+    name = " ".join(words)
+    cls = command_class_of(words)
+    known = {flag for flag in flag_kinds(cls) if not flag.startswith("--no-")} - {
+        f"--{name}" for name in positional_fields(cls)
+    }
+    short, full = (run(f"{name} {flag}")[1] for flag in ("--help", "--help-all"))
+    shown = set(re.findall(r"^  (--[a-z][a-z0-9.-]*)", short, re.MULTILINE))
+    if name in EVERYDAY:
+        everyday = " ".join(EVERYDAY[name].values()).split()
+        assert len(known) > MAX_FLAGS >= len(everyday)
+        assert set(everyday) <= shown
+        assert all(f"\n{heading}:\n" in short for heading in EVERYDAY[name])
+    else:
+        assert known - shown <= {"--seed"}  # where the training settings have it
+        assert len(shown) <= MAX_FLAGS, "name the everyday flags in EVERYDAY"
+    assert "\nflags of every command:\n" in short
+    assert "--help-all` shows" in short
+    assert all(flag.removeprefix("--") in full for flag in known)
+
+
+def test_positional_arguments_are_named_in_the_help(run):
+    assert "usage: scratchlm convert SOURCE TARGET [flags]" in run("convert --help")[1]
+    assert "usage: scratchlm classify TEXTS... [flags]" in run("classify --help")[1]
+
+
+def test_the_help_of_run_shows_the_values_of_the_recipe(run):
+    assert "(default: 1800)" in run("run quickstart --help")[1]
+    assert "(default: 800)" in run("run shakespeare --help")[1]
+
+
+@pytest.mark.parametrize("words", [words for words in COMMANDS if words != BENCH], ids=" ".join)
+def test_every_example_can_be_parsed(words):
+    command_class = command_class_of(words)
     program, *args = example_of(command_class.__doc__)
     assert (program, *args[: len(words)]) == ("scratchlm", *words)
     args, default = args[len(words) :], None
@@ -93,7 +134,7 @@ def test_every_example_can_be_parsed(words):
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words != BENCH], ids=" ".join)
 def test_every_command_takes_a_seed_and_refuses_one_that_is_none(run, words):
     name = " ".join(words)
-    assert re.search(r"--seed (\{None\}\|)?INT", run(f"{name} --help")[1])
+    assert "--seed INT" in run(f"{name} --help")[1]
     code, _, err = run(f"{name} --seed -1")
     assert code == 2
     assert "seed must be a whole number" in err
@@ -113,11 +154,12 @@ def test_a_group_lists_its_parts(run, group):
 
 
 def test_the_overview_lists_every_command(run):
-    for asked in ("--help", "-h", "help"):
+    for asked in ("--help", "-h", "help", "--help-all"):
         code, out, _ = run(asked)
         assert code == 0
-        for words in COMMANDS:
+        for words, entry in COMMANDS.items():
             assert f"  {' '.join(words)} " in out
+            assert f"\n{entry.group}:\n" in out
 
 
 def test_a_removed_command_names_what_takes_its_place(run):
@@ -282,8 +324,8 @@ def test_the_same_seed_gives_the_same_text(life, run_json):
 def test_settings_without_effect_are_named(life, run, flags, idle):
     code, _, err = run(f"generate --model {life['base']} --max-new-tokens 1 {flags} --prompt cat")
     assert code == 0
-    told = "" if idle is None else f"temperature 0 always takes the likeliest token: {idle} without effect"
-    assert err.strip() == told
+    note = f"{idle} without effect: temperature 0 always takes the most likely token"
+    assert err.strip() == ("" if idle is None else note)
 
 
 def test_generate_shows_the_prompt_and_its_continuation(life, run, run_json):
@@ -379,7 +421,7 @@ def test_classify_without_a_line_still_names_the_columns_of_csv(life, run):
 def test_classify_takes_a_dash_for_standard_input_or_not_at_all(life, run):
     code, out, err = run(f"classify --model {life['classifier']} - more", stdin="hello\n")
     assert (code, out) == (2, "")
-    assert "texts, or - alone to read lines from standard input, found both" in err
+    assert "texts, or - alone to read lines from standard input, got both" in err
 
 
 def test_classify_names_an_empty_line(life, run):
@@ -420,7 +462,7 @@ def test_a_full_disk_behind_standard_output_is_one_line_of_complaint():
     with Path("/dev/full").open("w") as full:
         done = finished([sys.executable, "-m", "scratchlm", "--help"], stdout=full)
     assert done.returncode == 3
-    assert done.stderr.startswith("scratchlm: error: output should have been written, got: No space left")
+    assert done.stderr.startswith("scratchlm: error: the output could not be written: No space left")
     assert done.stderr.count("\n") == 1
 
 

@@ -200,10 +200,10 @@ def test_an_adapter_is_added_to_its_base(life, run, run_json, tmp_path):
         torch.testing.assert_close(merged, base.model.eval()(ids), atol=1e-4, rtol=1e-4)
     code, _, err = run(f"convert {adapter} {tmp_path / 'b'} --to native")
     assert code == 2
-    assert "corrects another model, found no --base" in err
+    assert "is a LoRA adapter and needs its base model" in err
     code, _, err = run(f"convert {life['base']} {tmp_path / 'c'} --to native --base {life['base']}")
     assert (code, (tmp_path / "c").exists()) == (2, False)
-    assert "--base is of a source that is a LoRA adapter, found no adapter_config.json" in err
+    assert "--base is for a LoRA adapter, but" in err
     named = run_json(f"convert {adapter} {tmp_path / 'lora'} --to peft --base {life['base']}")
     assert named["max_logit_difference"] < 1e-6
     run_json(f"convert {tmp_path / 'lora'} {tmp_path / 'again'} --to native")  # it knows its base now
@@ -220,7 +220,7 @@ def test_a_runs_adapter_is_found_and_a_run_without_one_is_told(life, run, run_js
     )
     code, _, err = run(f"convert {life['base']} {tmp_path / 'b'} --to peft")
     assert code == 2
-    assert "needs a LoRA adapter, found none" in err
+    assert "has no LoRA adapter for --to peft" in err
     code, _, err = run(f"convert {tmp_path / 'run'} {tmp_path / 'c'} --to peft --dtype f16")
     assert code == 2
     assert "got --dtype" in err

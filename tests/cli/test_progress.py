@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -62,17 +63,54 @@ def test_reading_commands_show_their_work(life, run, monkeypatch, command, works
         assert work in err
 
 
+def record(step: int) -> StepRecord:
+    return StepRecord(
+        step=step, n_steps=600, epoch=0, tokens=90, train_loss=0.664, learning_rate=1e-3, grad_norm=1.0,
+        tokens_per_s=6006.0, elapsed_s=1.0, memory_bytes=2**30,
+    )  # fmt: skip
+
+
+def unstyled(stream: io.StringIO) -> str:
+    """What was shown, without colours and cursor movements."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_resumed_training_says_from_which_step_it_resumes(is_terminal):
+    stream = io.StringIO()
+    with TrainingProgress(
+        Console(file=stream, force_terminal=is_terminal, width=200), "[1/3] pretrain"
+    ) as progress:
+        for step in (501, 502):
+            progress.on_step(record(step))
+    assert unstyled(stream).count("[1/3] pretrain: resuming from step 500") == 1
+
+
+def test_a_new_training_resumes_nothing():
+    stream = io.StringIO()
+    progress = TrainingProgress(Console(file=stream, width=200), "pretrain")
+    for step in (1, 2, 1):
+        progress.on_step(record(step))
+    assert "resuming" not in stream.getvalue()
+
+
+def test_the_bar_shows_the_stage_and_the_last_figures():
+    stream = io.StringIO()
+    with TrainingProgress(Console(file=stream, force_terminal=True, width=200), "[2/3] classify") as progress:
+        progress.on_step(record(1))
+        progress.on_evaluation(1, {"val_loss": 0.278})
+        progress.on_step(record(2))
+    shown = unstyled(stream)
+    assert "[2/3] classify" in shown
+    assert "loss 0.664  val loss 0.278  6,006 tokens/s" in shown
+
+
 def test_a_second_training_begins_without_the_figures_of_the_first():
     stream = io.StringIO()
     progress = TrainingProgress(Console(file=stream, width=200), "classify")
-    progress.on_step(
-        StepRecord(
-            step=3, n_steps=3, epoch=0, tokens=90, train_loss=0.664, learning_rate=1e-3, grad_norm=1.0,
-            tokens_per_s=6006.0, elapsed_s=1.0, memory_bytes=2**30,
-        )
-    )  # fmt: skip
-    progress.on_evaluation(3, {"val_loss": 0.278})
+    progress.on_step(record(1))
+    progress.on_evaluation(1, {"val_loss": 0.278})
     progress.on_evaluation(0, {"val_loss": 0.699})
     last, first = stream.getvalue().splitlines()
-    assert "step 3/3  loss 0.664  val loss 0.278  6,006 tokens/s" in last
+    assert "step 1/600  loss 0.664  val loss 0.278  6,006 tokens/s" in last
     assert first == "classify: step 0  val loss 0.699"

@@ -200,7 +200,7 @@ def test_report_reads_a_file_of_answers_beside_a_run(runs, run_json):
         ("runs show", 2, "needs a run"),
         ("runs show notes", 2, "found no run: recipe.toml is missing"),
         ("runs rm", 2, "needs the name of a run"),
-        ("runs", 2, "needs one of its parts"),
+        ("runs", 2, "needs a subcommand"),
     ],
 )
 def test_wrong_commands_end_with_one_line_that_helps(runs, run, command, code, told):

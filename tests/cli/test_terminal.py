@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scratchlm.cli import terminal
-from scratchlm.cli.printable_stream import PrintableStream
+from scratchlm.cli.streams import PrintableStream
 from scratchlm.core.printable import NOT_PRINTABLE
 from scratchlm.generation.generate import Step
 

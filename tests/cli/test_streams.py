@@ -12,7 +12,7 @@ READERS = {"read_text": "print(ascii(read_text()))", "read_lines": "print(ascii(
 
 
 def read_in_own_process(reader: str, data: bytes, locale: str) -> subprocess.CompletedProcess[bytes]:
-    script = f"from scratchlm.cli.standard_input import *; {READERS[reader]}"
+    script = f"from scratchlm.cli.streams import *; {READERS[reader]}"
     env = {**os.environ, "LANG": locale, "LC_ALL": locale, "PYTHONIOENCODING": ""}
     return subprocess.run(
         [sys.executable, "-c", script], input=data, capture_output=True, env=env, check=False

@@ -1,0 +1,136 @@
+"""The help of one command: `--help` shows the everyday flags in groups, `--help-all` every flag."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+import textwrap
+import typing
+from collections.abc import Iterator
+from dataclasses import fields
+
+import tyro
+
+MAX_FLAGS = 20  # a command with more flags than this shows only those of EVERYDAY
+# The everyday flags of commands with many flags, under their headings; flags of every command follow them.
+_RUN_FOLDER = "--out --resume --fresh"
+_TRAINING = "--epochs --max-steps --max-minutes --batch-size --learning-rate --seed"
+EVERYDAY: dict[str, dict[str, str]] = {
+    "run": {
+        "run folder": "--out --fresh --stages --base",
+        "data": "--data.text --data.messages --data.instructions --data.preferences",
+        "model and tokenizer": "--model.size --model.n-layers --model.emb-dim --model.context-length "
+        "--tokenizer.vocab-size",
+        "training": "--pretrain.max-steps --pretrain.batch-size --classify.epochs --instruct.epochs --seed",
+    },
+    "pretrain": {
+        "data": "--data --val-data --text-field",
+        "run folder": _RUN_FOLDER,
+        "model and tokenizer": "--config --model.context-length --tokenizer.kind --tokenizer.vocab-size "
+        "--tokenizer.path",
+        "training": f"{_TRAINING} --recipe --sample-prompt",
+    },
+    "finetune classify": {
+        "model and data": "--base --data --text-field --label-field",
+        "run folder": _RUN_FOLDER,
+        "training": f"{_TRAINING} --train --lora-rank --position --balance",
+    },
+    "finetune instruct": {
+        "model and data": "--base --data --columns --template",
+        "run folder": _RUN_FOLDER,
+        "training": f"{_TRAINING} --lora-rank --max-length",
+    },
+    "finetune prefer": {
+        "model and data": "--base --data --columns --template",
+        "run folder": _RUN_FOLDER,
+        "training": f"{_TRAINING} --loss --beta --lora-rank",
+    },
+    "evaluate judge": {
+        "answers and judge": "--answers --answer-key --judge --base-url --protocol --prompt",
+        "results": "--out --fresh",
+        "speed and controls": "--workers --no-controls --seed",
+    },
+}
+
+
+class FlagHelp(typing.NamedTuple):
+    """One flag or positional argument as the help shows it."""
+
+    flag: str  # "" for a positional argument
+    value: str  # what it takes: `INT`, `{auto,cpu,cuda,mps}`
+    text: str
+
+
+def short_help(cls: type, full: str, *, prog: str, command: str, shared: type) -> str:
+    """Usage, description, example, and the everyday flags; `full` is the parser's own help in one column.
+
+    `shared` is the dataclass whose flags every command has.
+    """
+    entries = list(_entries(full))
+    positional = [entry for entry in entries if not entry.flag]
+    flags = {entry.flag: entry for entry in entries if entry.flag}
+    of_all = [f"--{field.name}" for field in fields(shared)]
+    groups = {title: chosen.split() for title, chosen in EVERYDAY.get(command, {}).items()}
+    if not groups:
+        groups = {"flags": [flag for flag in flags if flag not in (*of_all, "-h,")]}
+    shown = {flag for chosen in groups.values() for flag in chosen}
+    groups["flags of every command"] = [flag for flag in of_all if flag in flags and flag not in shown]
+    names = [
+        f"{name.upper()}..." if takes_many else name.upper()
+        for name, takes_many in positional_fields(cls).items()
+    ]
+    usage = " ".join(["usage:", prog, *names, "[flags]"])
+    sections = [usage, inspect.cleandoc(cls.__doc__ or "")]
+    if positional:
+        sections.append(_section("arguments", list(zip(names, (entry.text for entry in positional)))))
+    for title, chosen in groups.items():
+        rows = [(f"{flag} {flags[flag].value}".strip(), flags[flag].text) for flag in chosen]
+        if rows:
+            sections.append(_section(title, rows))
+    n_hidden = len(flags) - 1 - sum(map(len, groups.values()))  # without --help itself
+    more = f"{n_hidden} more flags" if n_hidden > 0 else "defaults of every flag"
+    return "\n\n".join([*sections, f"`{prog} --help-all` shows {more}."])
+
+
+def _entries(full: str) -> Iterator[FlagHelp]:
+    """Read the flags of the parser's help: `  --flag VALUE  text`, with a long flag's text on the next line."""
+    for found in re.finditer(r"^  ([-\[{].*)((?:\n {3,}\S.*)*)", full, re.MULTILINE):
+        invocation, _, text = re.sub(r"\s{2,}", "\t", found[1].strip(), count=1).partition("\t")
+        yield _entry(invocation, " ".join([text, *found[2].split()]).strip())
+
+
+def _entry(invocation: str, text: str) -> FlagHelp:
+    flag, _, value = invocation.partition(" ")
+    if not flag.startswith("-"):
+        flag, value = "", invocation
+    value = re.sub(r"\{None\}\|", "", value).replace("{None,", "{")
+    value = re.sub(r"\[(\S+) \[.*", r"\1 ...", value)
+    text = re.sub(r" ?\(default: (None|False|True|''|)\)$", "", text)
+    return FlagHelp(flag, value, text)
+
+
+def positional_fields(cls: type) -> dict[str, bool]:
+    """The fields of a command's positional arguments, and whether each takes several values."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {
+        field.name: typing.get_origin(typing.get_args(hints[field.name])[0]) is tuple
+        for field in fields(cls)
+        if tyro.conf.Positional in getattr(hints[field.name], "__metadata__", ())
+    }
+
+
+def _section(title: str, rows: list[tuple[str, str]]) -> str:
+    """Rows of flag and text below a heading, wrapped to the terminal."""
+    width = min(26, max(len(left) for left, _ in rows))
+    columns = max(60, min(110, shutil.get_terminal_size().columns))
+    lines = [f"{title}:"]
+    for left, text in rows:
+        indent = " " * (width + 4)
+        wrapped = textwrap.wrap(text, columns - len(indent)) or [""]
+        if len(left) > width:
+            lines.append(f"  {left}")
+        else:
+            lines.append(f"  {left:<{width}}  {wrapped.pop(0)}")
+        lines += [f"{indent}{line}" for line in wrapped]
+    return "\n".join(line.rstrip() for line in lines)

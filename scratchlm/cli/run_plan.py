@@ -1,0 +1,85 @@
+"""What a recipe is going to do and about how long it takes, shown before it starts."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+
+from scratchlm.recipes.recipe import SAMPLES, Recipe, builtin_recipes, differing_settings, load_recipe
+from scratchlm.training.config import TrainingConfig
+
+MEASURED = {
+    "quickstart": "4 minutes",
+    "shakespeare": "1 minute",
+}  # on two CPU cores; see "What to expect" in README.md
+EFFICIENCY = (
+    0.4  # share of the speed of large matrix products that training reaches, measured with shakespeare
+)
+WHAT = {
+    "pretrain": "train a language model",
+    "classify": "fine-tune it as a classifier",
+    "instruct": "fine-tune it to follow instructions",
+    "prefer": "tune the assistant on pairs of answers",
+}
+DATA = {"pretrain": "text", "classify": "messages", "instruct": "instructions", "prefer": "preferences"}
+
+
+def plan_lines(name: str, recipe: Recipe, out: Path, device: torch.device) -> list[str]:
+    """The recipe's description, its stages, the expected time, and how to stop and resume."""
+    lines = [f"{name}: {recipe.description}" if recipe.description else name]
+    for number, stage in enumerate(recipe.stages, start=1):
+        data = getattr(recipe.data, DATA[stage])
+        source = "built-in sample data" if data == (SAMPLES,) else ", ".join(data)
+        lines.append(f"  {number}. {stage}: {WHAT[stage]} on {source}, {_length(getattr(recipe, stage))}")
+    lines.append(f"  {_duration(name, recipe, device)}. Ctrl-C saves and stops; the same command resumes.")
+    return [*lines, f"  Everything is written to {out}/, the report to {out / 'report.html'}."]
+
+
+def _length(config: TrainingConfig) -> str:
+    ends = {"steps": config.max_steps, "epochs": config.epochs, "minutes": config.max_minutes}
+    return " or ".join(f"{value:,g} {unit}" for unit, value in ends.items() if value is not None)
+
+
+def _duration(name: str, recipe: Recipe, device: torch.device) -> str:
+    """The measured time of an unchanged built-in recipe, or an estimate of its pre-training."""
+    if name in MEASURED and name in builtin_recipes():
+        changed = differing_settings(load_recipe(name)[1], recipe)
+        if all(setting.rpartition(".")[2] == "seed" for setting in changed):
+            return f"This takes about {MEASURED[name]} on two CPU cores"
+    if recipe.stages[0] == "pretrain" and recipe.pretrain.max_steps is not None:
+        return f"Pre-training takes roughly {_time(pretraining_seconds(recipe, device))} on this machine"
+    return "The time depends on the model and the data; the progress bar shows what is left"
+
+
+def pretraining_seconds(recipe: Recipe, device: torch.device) -> float:
+    """Estimated time of pre-training: 6 FLOPs per parameter and token, at a speed measured here.
+
+    Source: Kaplan et al. 2020, section 2.1, for the 6 FLOPs.
+    """
+    config = recipe.model.resolve(vocab_size=recipe.tokenizer.vocab_size)
+    n_parameters = 12 * config.n_layers * config.emb_dim**2 + config.vocab_size * config.emb_dim
+    training = recipe.pretrain
+    n_tokens = (training.max_steps or 0) * training.batch_size * training.accumulate * config.context_length
+    return 6 * n_parameters * n_tokens / (EFFICIENCY * _flops_per_s(device))
+
+
+def _flops_per_s(device: torch.device) -> float:
+    """The speed of a matrix product on this device; the first one warms up."""
+    size, n_products = 1024, 4
+    matrix = torch.ones(size, size, device=device)
+    float((matrix @ matrix)[0, 0])
+    started_at_s = time.perf_counter()
+    for _ in range(n_products):
+        matrix = (matrix @ matrix) / size
+    float(matrix[0, 0])  # waits for a GPU to finish
+    return n_products * 2 * size**3 / (time.perf_counter() - started_at_s)
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return "a minute"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.0f} hours" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
