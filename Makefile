@@ -1,7 +1,7 @@
-# `make run` and `make test` do all the set-up by themselves; they need Python 3.10 to 3.13, make and a package index.
-# Everything is installed into .venv, at the exact versions of constraints.txt, once: later calls go straight on.
+# `make run` and `make test` include the set-up; they need Python 3.10 to 3.13, make and a package index.
+# Everything is installed once into .venv, at the exact versions of constraints.txt.
 
-# The first of these that is Python 3.10 to 3.13 makes the environment; `make run PYTHON=python3.12` names one.
+# The first of these that is Python 3.10 to 3.13 creates the environment; `make run PYTHON=python3.12` chooses one.
 PYTHON ?= python3 python3.13 python3.12 python3.11 python3.10
 .DEFAULT_GOAL := help
 
@@ -17,11 +17,11 @@ RUN_READY := $(VENV)/.ready-to-run
 TEST_READY := $(VENV)/.ready-to-test
 INPUTS := pyproject.toml constraints.txt
 INSTALL := $(PY) -m pip install --disable-pip-version-check --retries 10 -c constraints.txt
-# One thread a worker: two test processes that each use every core would only wait for each other.
+# One thread per worker: two test processes that each use every core would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_ARGS)
 NEVER_HERE := not network and not gpu
-# Tests whose figures come from the processor's arithmetic, and the arithmetics beside this machine's own: instructions
-# and threads.
+# Tests whose figures depend on the processor's arithmetic, and the other arithmetics to run them with: CPU instructions
+# and number of threads.
 NUMERICS := tests/model tests/generation tests/inspection tests/reference/test_model_agrees.py \
   tests/finetuning/test_lora.py tests/finetuning/test_dora.py \
   tests/finetuning/test_packed_linear.py tests/finetuning/test_activation_cache.py \
@@ -33,8 +33,8 @@ NUMERICS := tests/model tests/generation tests/inspection tests/reference/test_m
   tests/book/test_ch05.py tests/book/test_ch06.py tests/book/test_dpo.py
 ARITHMETICS := default:1 avx2:2
 
-# An environment made elsewhere (the checkout was moved or copied) or by another Python than the one now asked for
-# is made anew; its files then count as never made.
+# An environment that was created elsewhere (the checkout was moved or copied) or with another Python than the one
+# requested is created again.
 ifneq ($(shell cat $(VENV)/.made-in 2>/dev/null),$(CURDIR))
 .PHONY: $(PY) $(RUN_READY) $(TEST_READY)
 else ifneq ($(origin PYTHON),file)
@@ -48,14 +48,14 @@ endif
 .PHONY: help run test test-slow test-numerics check lint format bench setup clean clean-all
 
 help:
-	@echo "make run        set everything up, then run the whole life of a model (RECIPE=$(RECIPE) ARGS='--fresh ...')"
+	@echo "make run        set everything up, then train, fine-tune and evaluate a small model (RECIPE=$(RECIPE) ARGS='--fresh ...')"
 	@echo "make test       set everything up, then run the tests"
 	@echo "make test-slow  the slow tests"
 	@echo "make test-numerics  the numeric tests with other instructions and threads ($(ARITHMETICS))"
-	@echo "make check      what a commit must pass: format, lint, types, fast tests, examples in docstrings"
-	@echo "make format     mend the format and what lint can mend"
-	@echo "make bench      run a measurement (BENCHES='tokenizer_speed' ARGS='--data FOLDER'; others: scratchlm bench)"
-	@echo "make clean      remove what was built and cached (make clean-all: also $(VENV)); runs/ stays"
+	@echo "make check      the checks before a commit: format, lint, types, fast tests, examples in docstrings"
+	@echo "make format     format the code and apply lint's automatic fixes"
+	@echo "make bench      run a benchmark (BENCHES='tokenizer_speed' ARGS='--data FOLDER'; others: scratchlm bench)"
+	@echo "make clean      remove build and cache files (make clean-all: also $(VENV)); runs/ stays"
 
 run: $(RUN_READY)
 	@$(PY) -m scratchlm run $(RECIPE) $(ARGS)
@@ -107,15 +107,15 @@ $(PY):
 	done; \
 	if [ -z "$$chosen" ]; then \
 	  echo "scratchlm needs Python 3.10, 3.11, 3.12 or 3.13, found:$${seen:- none;}" >&2; \
-	  echo "install one (on Debian or Ubuntu: apt-get install python3 python3-venv) and say 'make run PYTHON=python3.12'." >&2; \
+	  echo "install one (on Debian or Ubuntu: apt-get install python3 python3-venv) and run 'make run PYTHON=python3.12'." >&2; \
 	  exit 1; \
 	fi; \
 	if ! "$$chosen" -c 'import venv, ensurepip' >/dev/null 2>&1; then \
-	  echo "$$chosen should bring the modules venv and ensurepip, but does not;" >&2; \
+	  echo "$$chosen lacks the modules venv and ensurepip;" >&2; \
 	  echo "install them (on Debian or Ubuntu: apt-get install python3-venv) and run make again." >&2; \
 	  exit 1; \
 	fi; \
-	echo "== making $(VENV) with $$chosen"; \
+	echo "== creating $(VENV) with $$chosen"; \
 	rm -rf $(VENV) && "$$chosen" -m venv $(VENV) && echo "$(CURDIR)" > $(VENV)/.made-in
 
 $(RUN_READY): $(INPUTS) | $(PY)
