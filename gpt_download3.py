@@ -4,8 +4,8 @@
     settings, params = download_and_load_gpt2(model_size="124M", models_dir="gpt2")
     download_file("https://example.org/data.json", "data.json", backup_url="https://example.com/data.json")
 
-Importing it does nothing else. Files come over checked connections, resume after an interruption, and are compared
-with the sha256 known for them; TensorFlow is not needed. `scratchlm weights fetch gpt2-small --source openai --dir
+Importing it has no other effect. Downloads use verified connections, resume after an interruption, and are checked
+against the known sha256; TensorFlow is not needed. `scratchlm weights fetch gpt2-small --source openai --dir
 gpt2` fetches the same files.
 """
 

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # A large language model from scratch
 #
-# The walk through all chapters: text, tokens, attention, a GPT, pre-training, a spam classifier, an assistant, and
-# its evaluation. The names are those of the book "Build a Large Language Model (From Scratch)"; the code behind them is
+# All chapters in one script: text, tokens, attention, a GPT, pre-training, a spam classifier, an assistant, and
+# its evaluation. The names are those of the book "Build a Large Language Model (From Scratch)", the code is
 # scratchlm's.
 #
 # `python llm_from_scratch.py` needs no network and takes a few minutes on two CPU cores: small models, and sample data
 # written for this project. `python llm_from_scratch.py --full` downloads what the book uses (OpenAI's GPT-2 weights,
-# the SMS Spam Collection, the instruction data), and asks Llama 3 for marks where Ollama is running.
+# the SMS Spam Collection, the instruction data), and has Llama 3 score the answers if Ollama is running.
 #
 # On a fresh Colab machine the first cell installs the package; elsewhere: `pip install scratchlm[all]`.
 
@@ -44,7 +44,7 @@ torch.manual_seed(123)
 # %% [markdown]
 # ## Chapter 2: text into tokens
 #
-# Words first: every word of the text gets a number, and a word that the text does not have gets none.
+# Words first: every word of the text gets an id, and unknown words share the id of `<|unk|>`.
 
 # %%
 if FULL:
@@ -60,7 +60,7 @@ print(f"{len(words):,} words, {len(vocab):,} different ones")
 print(word_tokenizer.decode(word_tokenizer.encode("Once upon a time there was a xylophone.")))
 
 # %% [markdown]
-# Byte-pair encoding knows every text: rare words come apart into pieces, in the end into bytes.
+# Byte-pair encoding can encode any text: rare words are split into smaller pieces, down to single bytes.
 
 # %%
 if FULL:
@@ -74,7 +74,7 @@ print(ids)
 print([tokenizer.decode([id_]) for id_ in ids])
 
 # %% [markdown]
-# A sliding window makes the exercises: given these tokens, which comes next?
+# A sliding window creates the training examples: given these tokens, predict the next one.
 
 # %%
 context_length = 256 if FULL else 128
@@ -90,7 +90,7 @@ print(inputs[0, :6].tolist(), "->", targets[0, :6].tolist())
 # %% [markdown]
 # ## Chapter 3: attention
 #
-# Each word looks at the words before it, with several heads at once, and takes from them what it needs.
+# Each token attends to the tokens before it, with several heads, and combines their values.
 
 # %%
 torch.manual_seed(123)
@@ -98,13 +98,13 @@ sentence = torch.rand(1, 6, 3)  # six words of three numbers each
 attention = ch03.MultiHeadAttention(d_in=3, d_out=4, context_length=6, dropout=0.0, num_heads=2)
 print(
     attention.attention_weights(sentence)[0, 0].detach().numpy().round(2)
-)  # the upper right half is the future: 0
+)  # zero above the diagonal: no attention to the future
 print(attention(sentence).shape)
 
 # %% [markdown]
 # ## Chapter 4: a GPT
 #
-# Blocks of attention and thought, stacked. Untrained it babbles.
+# A stack of transformer blocks, each with attention and a feed-forward network. Untrained, it generates random text.
 
 # %%
 config = {
@@ -128,7 +128,7 @@ print(ch05.token_ids_to_text(babble, tokenizer))
 # %% [markdown]
 # ## Chapter 5: pre-training
 #
-# The loss is the model's surprise at the next token. Training makes it smaller.
+# The loss is the cross-entropy of the next token. Training reduces it.
 
 # %%
 with torch.no_grad():
@@ -141,7 +141,7 @@ train_losses, val_losses, tokens_seen = ch05.train_model_simple(
 )  # fmt: skip
 
 # %% [markdown]
-# Greedy decoding repeats itself; temperature and top-k let the model draw among likely tokens.
+# Greedy decoding repeats itself; temperature and top-k sample from the likely tokens instead.
 
 # %%
 torch.manual_seed(123)
@@ -151,10 +151,10 @@ drawn = ch05.generate(
 print(ch05.token_ids_to_text(drawn, tokenizer))
 
 # %% [markdown]
-# ## Appendix D: a steadier training
+# ## Appendix D: more stable training
 #
-# The learning rate rises from almost nothing, then falls along a cosine, and no gradient may be longer than 1. A new
-# model shows it, without the network on a few windows only.
+# Learning rate warm-up, cosine decay, and gradient clipping to a norm of 1, shown on a new model (offline on a few
+# windows only).
 
 # %%
 torch.manual_seed(123)
@@ -174,8 +174,8 @@ print(
 print(f"highest gradient of the last step: {appendix_d.find_highest_gradient(steadier):.3f}")
 
 # %% [markdown]
-# OpenAI's own weights fit the same model: with them it writes as GPT-2 does. The chapters after this one begin with
-# these weights, or with those just trained.
+# OpenAI's weights load into the same model, which then generates text like GPT-2. The following chapters start from
+# these weights, or from the ones just trained.
 
 # %%
 if FULL:
@@ -193,7 +193,7 @@ pretrained = {name: tensor.clone() for name, tensor in model.state_dict().items(
 # %% [markdown]
 # ## Chapter 6: a spam classifier
 #
-# The same model with a new head of two outputs; the last token has read the whole message.
+# The same model with a new output layer for two classes, read at the last token, which attends to the whole message.
 
 # %%
 if FULL:
@@ -258,7 +258,7 @@ for text in texts:
 # %% [markdown]
 # ## Appendix E: the same with LoRA
 #
-# Instead of the weights themselves, two thin matrices beside each of them learn.
+# Instead of the weights themselves, two low-rank matrices beside each of them are trained.
 
 # %%
 model = ch04.GPTModel(config)
@@ -280,9 +280,9 @@ print(f"test accuracy: {ch06.calc_accuracy_loader(spam_test, model, device):.1%}
 # %% [markdown]
 # ## Chapter 7: an assistant that follows instructions
 #
-# A task and its answer in one text; the padding after it counts for nothing. A model of a million numbers that has
-# read for a minute answers in the right form, and often with the wrong thing: `scratchlm run quickstart` trains a
-# better one in a few minutes, `--full` one of 124 million.
+# Each example is an instruction and its answer in one text; padding has no loss. A model of a million parameters
+# trained for a minute answers in the right format but often incorrectly: `scratchlm run quickstart` trains a better one
+# in a few minutes, `--full` one with 124 million parameters.
 
 # %%
 if FULL:
@@ -344,7 +344,7 @@ for entry in test_data if FULL else test_data[:6]:
 # %% [markdown]
 # ## Evaluation by a larger model
 #
-# Llama 3 compares answer and reference, where Ollama is running.
+# Llama 3 compares answer and reference, if Ollama is running.
 
 # %%
 if FULL and ch07.check_if_running("ollama"):

@@ -1,10 +1,10 @@
-"""Fine-tune GPT-2's small model on the SMS collection as the book does, and with the frozen trunk run once.
+"""Fine-tune GPT-2 small on the SMS collection: the book's procedure, and ours with the frozen layers run once.
 
 One process, one set of random 124M weights, the same batches and the same loop (`train_classifier_simple`) for all:
 
-1. the book: 120-wide padded rows, every block at every step, attention and layers written out;
-2. the same maths with the trunk cached and the last block read at one position: the weights must agree;
-3. rows as long as they are, read at the last real token (row 16 of the book's table).
+1. the book: rows padded to 120, every block in every step, attention and layers without fused kernels;
+2. the same computation with an activation cache and the last block at one position: the weights must agree;
+3. rows without padding, read at the last real token (row 16 of the book's table).
 
 Example: python -m benchmarks.classifier_speed --data SMSSpamCollection --epochs 5
 """
@@ -43,7 +43,7 @@ CLASSES = ("ham", "spam")
 
 
 class CachedClassifier(nn.Module):
-    """A classifier that is given numbers of texts instead of their ids, for the book's own loop.
+    """A classifier called with text numbers instead of token ids, so that the book's own loop can use a cache.
 
     Shapes: numbers (B, 1) -> (B, 1, C).
     """
@@ -53,12 +53,12 @@ class CachedClassifier(nn.Module):
         self.model, self.examples, self.task = model, examples, ClassificationTask(position=position)
 
     def forward(self, numbers: Tensor) -> Tensor:
-        """Scores of the texts with these numbers."""
+        """Logits of the texts with these numbers."""
         return self.task.logits(self.model, self.examples.batch(numbers[:, 0].numpy()))[:, None]
 
 
 def classifier(size: str, **changes: object) -> GPTModel:
-    """Random weights, the same for every call, with a head of two classes and the last block free to learn."""
+    """Random weights, the same for every call, with a head of two classes and a trainable last block."""
     torch.manual_seed(SEED)
     model = GPTModel(named_config(size, qkv_bias=True, drop_rate=0.0, **changes))
     replace_head(model, len(CLASSES))
@@ -84,7 +84,7 @@ def train(
     *,
     is_book: bool,
 ) -> list[float]:
-    """The book's loop, an epoch at a call, and as there the accuracies on all three parts afterwards.
+    """The book's loop, one epoch per call, then the accuracies on all three parts, as in the book.
 
     The optimizer is the book's, or AdamW as `scratchlm finetune` has it: the same steps, fused.
     """
@@ -102,7 +102,7 @@ def train(
 
 @dataclass(frozen=True)
 class Outcome:
-    """A training: what filling the cache, the epochs and the tests at the end took, and how good the model is."""
+    """The seconds for filling the cache, the epochs and the final tests, and the accuracies."""
 
     filled_s: float
     epochs_s: float
@@ -121,7 +121,7 @@ def run(
     compared_epoch: int,
     position: Position | None,
 ) -> Outcome:
-    """Train as the book does (position None), or above a cached trunk, read at a position."""
+    """Train as the book does (position None), or on cached activations, read at a position."""
     is_book = position is None
     model = classifier(size, attention="manual", kernels="manual") if is_book else classifier(size)
     early: dict[str, Tensor] = {}
@@ -147,7 +147,7 @@ def run(
 
 
 def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> tuple[float, float]:
-    """Between two trainings' weights: all but the keys' bias, and the keys' bias.
+    """The largest differences between two sets of weights: all but the keys' bias, and the keys' bias.
 
     A key's bias adds the same to all scores of a softmax, so its gradient is rounding noise around zero, which
     Adam makes large: it moves at random and changes nothing.

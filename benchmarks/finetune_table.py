@@ -1,7 +1,7 @@
-"""The book's table of additional experiments (chapter 6), any rows of it, over several seeds.
+"""Run rows of the book's table of additional experiments (chapter 6), over several seeds.
 
-Each row is the flags of `scratchlm finetune classify` that it stands for; batches, learning rate and split are the
-book's. Without OpenAI's weights name a model with --base: what rows have in common then still shows.
+Each row is given by flags of `scratchlm finetune classify`; batches, learning rate and split are the book's. Without
+OpenAI's weights choose another model with --base; the differences between rows are still visible.
 
 Example: scratchlm bench finetune-table --data SMSSpamCollection --rows 1 3 16 19 --base runs/gutenberg --seeds 3
 """
@@ -57,7 +57,7 @@ ROWS: dict[int, tuple[str, str, dict[str, Any]]] = {  # number: (what, base, set
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RowResult:
-    """The test accuracies of one row, a seed each, and what they cost."""
+    """The test accuracies of one row, one per seed, and the seconds they took."""
 
     number: int
     accuracies: tuple[float, ...]
@@ -66,7 +66,7 @@ class RowResult:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 %: of the mean over seeds, or of the one run's share of right texts."""
+        """The 95 % interval of the mean over seeds, or of the accuracy of a single run."""
         if len(self.accuracies) < 2:
             return _scores(self.accuracies[0], self.n_test).interval
         runs = mean_over_runs(self.accuracies)
@@ -107,7 +107,7 @@ def run_row(
 
 
 def can_be_told_apart(one: RowResult, other: RowResult) -> bool:
-    """Does the 95 % interval of the difference leave out zero?
+    """Whether the 95 % interval of the difference excludes zero.
 
     Over seeds: Welch's, with its degrees of freedom rounded down. Of single runs: that of two shares.
     """

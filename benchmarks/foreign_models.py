@@ -1,4 +1,4 @@
-"""Small random models of each family, made and saved by transformers itself."""
+"""Small random models of each family, created and saved by transformers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def random_model(family: str, *, seed: int = 0, **changes: Any) -> Any:
-    """A transformers model with random weights, biases and norms too, so that no swap stays hidden.
+    """A transformers model with random weights, biases and norms, so that swapped tensors are detected.
 
     changes: settings of transformers' config, other than the family's.
     """
@@ -67,14 +67,14 @@ def random_model(family: str, *, seed: int = 0, **changes: Any) -> Any:
 
 
 def save(model: Any, folder: Path, tokenizer: Any, **settings: Any) -> Path:
-    """Save as transformers does, and the tokenizer beside it."""
+    """Save the model with transformers, and the tokenizer beside it."""
     model.save_pretrained(folder, **settings)
     tokenizer.save(folder / "tokenizer.json")
     return folder
 
 
 def greedy(model: Any, ids: list[int], n_tokens: int) -> list[int]:
-    """What transformers' own generate continues with."""
+    """The greedy continuation by transformers' own generate."""
     model.generation_config.eos_token_id = None  # some configs name one, which would not be chosen or end it
     with torch.no_grad():
         new = model.generate(

@@ -1,12 +1,12 @@
-"""What opening GPT-2 takes in memory: the peak of a fresh process over the file's size, for each form of the weights.
+"""Measure the memory used to open GPT-2: the peak of a fresh process relative to the file's size, for each format.
 
-    python -m benchmarks.import_memory           # 124M, made at random: needs 2 GB of disk and 1 GB of memory
+    python -m benchmarks.import_memory           # 124M with random weights: needs 2 GB of disk and 1 GB of memory
     python -m benchmarks.import_memory --xl      # 1558M as well: needs 13 GB of disk and 8 GB of memory
 
-Each file is made, opened and deleted before the next one.
+Each file is created, opened and deleted before the next one.
 
-Linux only: it reads the high-water mark in /proc. Limits: 124M peaks at no more than 1.3 times the file's size above
-what Python and torch take themselves; 1558M loads within 8 GB in all.
+Linux only: it reads the high-water mark in /proc. Limits: the peak of 124M, without the memory of Python and torch,
+is at most 1.3 times the file's size; 1558M loads within 8 GB in total.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ print(json.dumps({"before": before, "peak": peak(), "n": sum(p.numel() for p in 
 
 
 def openai_config(size: str) -> GPTConfig:
-    """The size's settings as OpenAI's weights need them."""
+    """The configuration of OpenAI's weights of this size."""
     return named_config(SIZES[size], qkv_bias=True, tie_embeddings=True, drop_rate=0.0, init="gpt2")
 
 
 def numbers(n: int, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Random numbers, made fast."""
+    """Random numbers, generated quickly."""
     return np.random.default_rng(seed).standard_normal(n, dtype=np.float32) * np.float32(0.02)
 
 
@@ -95,7 +95,7 @@ def make_tensorflow(folder: Path, config: GPTConfig) -> Path:
 
 
 def make_safetensors(folder: Path, config: GPTConfig) -> Path:
-    """Hugging Face's folder, with its names and layout; written array by array, as the library's writer does not."""
+    """A Hugging Face folder, written array by array, which the library's writer cannot do."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, shape in openai_shapes(config).items():
         parts = name.removeprefix("model/").split("/")
@@ -130,7 +130,7 @@ def make_safetensors(folder: Path, config: GPTConfig) -> Path:
 
 
 def make_book(folder: Path, config: GPTConfig) -> Path:
-    """The book's `.pth`; made in memory."""
+    """The book's `.pth`, built in memory."""
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in own_weights(GPTModel(config)).items()}
     state = {
@@ -152,7 +152,7 @@ FORMS: Mapping[str, Callable[[Path, GPTConfig], Path]] = {
 
 
 def measure(size: str, form: str, folder: Path) -> dict[str, Any]:
-    """Make one form of one size, open it in a fresh process, and delete it."""
+    """Create the files of one format and size, open them in a fresh process, and delete them."""
     config = openai_config(size)
     place = folder / size
     place.mkdir()
@@ -180,7 +180,7 @@ def measure(size: str, form: str, folder: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Print a row per form; exit code 1 when one is past its limit, 2 when this machine is too small."""
+    """Print a row per format; exit code 1 if one exceeds its limit, 2 if this machine is too small."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--xl", action="store_true", help="1558M as well: 13 GB of disk, 8 GB of memory")
     parser.add_argument(

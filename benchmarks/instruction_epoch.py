@@ -1,19 +1,19 @@
-"""One epoch of instruction tuning: the book's loop beside ours, on the same entries and from the same weights.
+"""Time one epoch of instruction tuning: the book's loop and ours, on the same entries and from the same weights.
 
     python -m benchmarks.instruction_epoch --data FOLDER --json out.json
     python -m benchmarks.instruction_epoch --data FOLDER --size gpt2-small
 
-FOLDER is laid out as SCRATCHLM_ASSETS is (gpt2_bpe/, instruction/). The entries are the book's 1,100, split as there;
+FOLDER has the layout of SCRATCHLM_ASSETS (gpt2_bpe/, instruction/). The entries are the book's 1,100 with its split;
 935 train in batches of 8.
 
-The book's side: its data set and collate function (batches in random order, filled up to their longest row), scores
-over the whole vocabulary at every position, attention, LayerNorm and GELU written out, AdamW with the book's
-settings. Ours: batches of similar length (with --packing: packed rows), scores where a target is, torch's fused
-kernels. Both learn the answers only (the book's exercise 7.2), so that both have the same aim; --book-prompts lets
-the book's side learn the prompts too, as its main text does. Tokenizing is not timed, making batches is.
+The book's side: its data set and collate function (batches in random order, padded to their longest row), logits
+at every position, attention, LayerNorm and GELU without fused kernels, AdamW with the book's settings. Ours: batches
+of similar length (with --packing: packed rows), logits only where there is a target, torch's fused kernels. Both train
+on the answers only (the book's exercise 7.2), so that the objective is the same; with --book-prompts the book's side
+trains on the prompts too, as in its main text. Tokenizing is not timed, building batches is.
 
-The two take turns, some batches each, in one process: what else the machine does then hits both alike. Tokens are
-real ones, padding does not count. The validation loss is over the answers of the 55 entries, for both alike.
+The two take turns, a few batches each, in one process, so that other load on the machine affects both equally. Padding
+does not count as tokens. The validation loss is over the answers of the 55 entries for both.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ SIZES = {
 
 @dataclass
 class Side:
-    """One contender: its model, its training steps as a generator, and what they have cost so far."""
+    """One of the two programs: its model, its training steps as a generator, and the time they took so far."""
 
     name: str
     model: GPTModel
@@ -68,7 +68,7 @@ class Side:
     is_done: bool = field(default=False)
 
     def take(self, n_steps: int) -> None:
-        """Some steps, by the clock."""
+        """Run some steps and time them."""
         for _ in range(n_steps):
             started_at_s = time.perf_counter()
             step = next(self.steps, None)
@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Both epochs, turn by turn."""
+    """Run both epochs in turns."""
     bpe = options.data / "gpt2_bpe"
     tokenizer = load_gpt2_tokenizer(bpe / "encoder.json", bpe / "vocab.bpe")
     entries = read_instructions(options.data / "instruction" / "instruction-data.json")[: options.entries]
@@ -187,7 +187,7 @@ def book_steps(
 def our_steps(
     model: GPTModel, entries: list[Instruction], tokenizer: Tokenizer, options: argparse.Namespace
 ) -> Iterator[tuple[int, int]]:
-    """What the Trainer does in its steps, without its clock, log and checkpoints."""
+    """The steps of the Trainer, without its clock, log and checkpoints."""
     config = TrainingConfig(epochs=1, learning_rate=options.learning_rate, beta2=0.999)
     examples = InstructionExamples(
         entries,

@@ -1,11 +1,11 @@
-"""The proof table: every way in and out, each family, the largest logit difference, and greedy tokens compared.
+"""Convert models of every family along every path; report the largest logit difference and equal greedy tokens.
 
     python -m benchmarks.interchange             # prints the table
     python -m benchmarks.interchange --markdown guide/proof_table.md
 
-Models are small and random, biases and norms too; the peer is transformers, and llama.cpp for GGUF, peft for
-adapters, onnxruntime for ONNX. A row is one family and one path; it says how many of 50 greedy tokens are equal, where
-the path ends in a model that writes.
+Models are small and random, biases and norms included. The reference is transformers, and llama.cpp for GGUF, peft for
+adapters, onnxruntime for ONNX. A row is one family and one path; paths that end in a language model also count how many
+of 50 greedy tokens are equal.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One family's model as transformers has it, and where its files may lie."""
+    """The transformers model of one family, and a folder for its files."""
 
     family: str
     theirs: Any
@@ -120,7 +120,7 @@ def as_bin(case: Case) -> GPTModel:
 
 
 def as_params(case: Case) -> GPTModel:
-    """The book's nested arrays, as they come out of OpenAI's checkpoint."""
+    """The book's nested arrays, as read from OpenAI's checkpoint."""
     arrays: dict[str, Any] = {"blocks": [{} for _ in range(case.theirs.config.n_layer)]}
     for name, array in state(case.theirs).items():
         parts = name.removeprefix("transformer.").split(".")
@@ -165,7 +165,7 @@ def openai_arrays(case: Case) -> dict[str, Any]:
 
 
 def as_tensorflow(case: Case) -> GPTModel:
-    """A TensorFlow checkpoint as OpenAI's folders hold it, index and data with their checksums."""
+    """A TensorFlow checkpoint as in OpenAI's folders: index and data with their checksums."""
     folder = case.folder / "tensorflow"
     folder.mkdir(parents=True)
     write_bundle(folder / "model.ckpt", openai_arrays(case))
@@ -265,17 +265,17 @@ BOOK_WAYS_IN: dict[str, Callable[[Case], GPTModel]] = {"the book's .pth": as_boo
 
 
 def ours_greedy(model: GPTModel, ids: list[int]) -> list[int]:
-    """What our model continues with."""
+    """The greedy continuation by our model."""
     return list(generate_ids(model, [ids], GenerationConfig(max_new_tokens=N_GREEDY))[0].ids)
 
 
 def n_equal(first: list[int], second: list[int]) -> int:
-    """How many tokens are equal before the first that is not."""
+    """The number of equal tokens before the first difference."""
     return next((i for i, (a, b) in enumerate(zip(first, second)) if a != b), min(len(first), len(second)))
 
 
 def compared(case: Case, path: str, ours: GPTModel, theirs: Any, prompts: torch.Tensor) -> Row:
-    """One row of the table: our model beside transformers'."""
+    """One row of the table: our model compared with transformers'."""
     with torch.no_grad():
         difference = (ours.eval()(prompts) - theirs(prompts).logits).abs().max().item()
     ids = prompts[0, :GREEDY_PROMPT].tolist()
@@ -284,7 +284,7 @@ def compared(case: Case, path: str, ours: GPTModel, theirs: Any, prompts: torch.
 
 
 def in_llama(case: Case, dtype: str, prompts: torch.Tensor) -> Row:
-    """Our GGUF in llama.cpp, beside our own model of the same packed weights."""
+    """Our GGUF file in llama.cpp, compared with our model of the same quantized weights."""
     loaded = import_model(save(case.theirs, case.folder / f"for_{dtype}", case.tokenizer))
     done = convert(loaded, case.folder / dtype / "model.gguf", to="gguf", dtype=dtype)  # type: ignore[arg-type]
     ids = prompts[0, :GREEDY_PROMPT].tolist()
@@ -326,7 +326,7 @@ def as_classifier(case: Case, prompts: torch.Tensor) -> Iterator[Row]:
 
 
 def scored(case: Case, path: str, ours: GPTModel, theirs: Any, prompts: torch.Tensor) -> Row:
-    """A row on classes' scores."""
+    """A row that compares class scores."""
     with torch.no_grad():
         difference = (
             (class_logits(ours.eval(), prompts, None) - theirs.eval()(prompts).logits).abs().max().item()
@@ -363,7 +363,7 @@ def through_peft(case: Case, prompts: torch.Tensor) -> Iterator[Row]:
 
 
 def as_onnx(case: Case, prompts: torch.Tensor) -> Row:
-    """Our graph in onnxruntime beside transformers' model."""
+    """Our graph in onnxruntime, compared with transformers' model."""
     loaded = import_model(save(case.theirs, case.folder / "for_onnx", case.tokenizer))
     done = convert(loaded, case.folder / "onnx" / "model.onnx", to="onnx")
     graph = ONNXModel(done.out, loaded.config)
@@ -423,7 +423,7 @@ def rows(folder: Path) -> Iterator[Row]:
 
 
 def tokenizer_of(vocab_size: int) -> Tokenizer:
-    """A byte-pair encoding of so many tokens at the most."""
+    """A byte-pair encoding with at most this many tokens."""
     text = "the cat sat on the mat and the dog sat by the door of 12 rooms, wasn't it?"
     return train_bpe([text] * 3, vocab_size, special_tokens=["<|endoftext|>"])
 
@@ -434,7 +434,7 @@ def _fits_gguf(family: str) -> bool:
 
 
 def as_markdown(table: list[Row]) -> str:
-    """The table as the guide shows it."""
+    """The table in the format of the guide."""
     lines = [
         "| family | path | largest difference | equal greedy tokens of 50 |",
         "|---|---|---|---|",
@@ -447,7 +447,7 @@ def as_markdown(table: list[Row]) -> str:
 
 
 def is_missed(row: Row) -> bool:
-    """Is a row outside its tolerance?
+    """Whether a row is outside its tolerance.
 
     llama.cpp looks GELU up in a table of float16, and with float16 weights rounds the activations too: with
     float32 weights the tokens must be equal, with float16 ones nothing is promised.
@@ -459,7 +459,7 @@ def is_missed(row: Row) -> bool:
 
 
 def main() -> int:
-    """Print the table; exit code 1 when a row misses its tolerance."""
+    """Print the table; exit code 1 if a row is outside its tolerance."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--markdown", type=Path, help="write the table here as well")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

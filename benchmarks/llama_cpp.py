@@ -1,4 +1,4 @@
-"""llama.cpp as a peer, through its Python binding: what it makes of a GGUF file."""
+"""Log-probabilities and greedy tokens of llama.cpp for a GGUF file, through its Python binding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# In a process of its own: llama.cpp's server threads keep an interpreter from ending.
+# In a separate process: llama.cpp's server threads keep an interpreter from exiting.
 # The cache in float32 and no flash attention: otherwise keys and values are rounded to float16.
 SCRIPT = """
 import json, os, sys, urllib.request
@@ -51,7 +51,7 @@ N_NEW = 50
 def in_llama_cpp(
     path: Path, *, prompts: Sequence[Sequence[int]] = (), texts: Sequence[str] = (), question: str = ""
 ) -> dict[str, Any]:
-    """Ids of the texts, and for each prompt the greedy continuation and the odds of the next token."""
+    """Ids of the texts, and for each prompt the greedy continuation and the log-probabilities of the next token."""
     job = {
         "path": str(path),
         "n_ctx": 64,

@@ -1,11 +1,11 @@
-"""One step of Muon: ours, matrices of one shape together, beside `torch.optim.Muon`, one matrix after the other.
+"""Time one step of Muon: ours, which batches matrices of one shape, and `torch.optim.Muon`, one matrix at a time.
 
     python -m benchmarks.muon_step --json out.json
     python -m benchmarks.muon_step --size gpt2-small
 
-The weights are the matrices in the blocks of a model with random weights, the gradients random too. Both start from the
-same weights, take turns of a few steps in one process, and what counts is the middle of all turns; the largest
-difference between their weights afterwards, in parts of how far they moved, tells that they do the same.
+The weights are the matrices in the blocks of a random model; the gradients are random too. Both start from the same
+weights and take turns of a few steps in one process; the median of all turns is reported. The largest difference
+between their final weights, relative to the distance moved, shows that they compute the same.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ N_TURNS, STEPS_A_TURN = 7, 3
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, print, and write the figures if asked to."""
+    """Measure, print, and with --json write the figures."""
     parser = argparse.ArgumentParser(description="A step of Muon beside torch's.")
     parser.add_argument(
         "--size", choices=CONFIGS, default="tiny", help="of the model whose matrices are updated"
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def measure(size: str) -> dict[str, Any]:
-    """Both optimizers, turn by turn."""
+    """Run both optimizers in turns."""
     torch.manual_seed(0)
     model = GPTModel(named_config(size, vocab_size=64))
     start = [p.detach() for name, p in model.named_parameters() if p.ndim == 2 and "trf_blocks" in name]

@@ -1,7 +1,7 @@
-"""How long near-duplicates take to find among rows that are alike but for a few words, and how much memory.
+"""Measure time and memory of the near-duplicate search on rows that differ only in a few words.
 
-Such rows are the hard case: all share most of their letters. Three kinds are measured: gaps small enough that all rows
-are near-duplicates of each other, gaps near the threshold, and gaps so large that hardly any are.
+Such rows are the hard case, because all share most of their letters. Three kinds are measured: differences so small
+that all rows are near-duplicates of each other, differences near the threshold, and differences so large that few rows are.
 
     python benchmarks/near_duplicates.py --rows 100000
 """
@@ -24,7 +24,7 @@ TEMPLATES = {
 
 
 def template_rows(template: str, n: int, *, n_words: int = 2000, seed: int = 1) -> list[str]:
-    """Rows of one template, its gaps filled with made-up words of 3 to 9 letters."""
+    """Rows of one template, its gaps filled with random words of 3 to 9 letters."""
     random_ = random.Random(seed)
     words = [
         "".join(random_.choices("abcdefghijklmnopqrstuvwxyz", k=random_.randint(3, 9)))

@@ -1,9 +1,9 @@
-"""An epoch of DPO with the reference asked once, beside the book's loop, which asks it in every step.
+"""Time an epoch of DPO with the reference model run once, and the book's loop, which runs it in every step.
 
     python -m benchmarks.preference_step --data FOLDER --pairs 96 --json out.json
 
-Pairs are made of the book's instruction data: the chosen answer says "Certainly!" first, the rejected one is the
-reference answer as it is. Both contenders train the same random model (GPT-2's vocabulary) on the same pairs with the
+Pairs are built from the book's instruction data: the chosen answer begins with "Certainly!", the rejected one is the
+unchanged reference answer. Both programs train the same random model (GPT-2's vocabulary) on the same pairs with the
 same batch size and AdamW; the book's is `scratchlm.book.dpo`, which pads and computes as its notebook does. Before
 that, one batch is computed both ways with our template and masks, and the two losses must agree.
 """
@@ -118,7 +118,7 @@ def book_epoch(model: GPTModel, reference: GPTModel, pairs, tokenizer, *, batch_
 
 @torch.no_grad()
 def loss_difference(base: GPTModel, batch: PreferenceBatch) -> float:
-    """How far our loss is from one that has all logits of both models at hand; the policy is a shaken base."""
+    """The difference between our loss and one from all logits of both models; the policy is a perturbed base."""
     policy = copy.deepcopy(base)
     for parameter in policy.parameters():
         parameter.add_(torch.randn_like(parameter), alpha=0.01)

@@ -1,14 +1,14 @@
-"""Our `shakespeare` recipe beside nanoGPT's documented CPU recipe, on the same file, in the same wall-clock time.
+"""Compare our `shakespeare` recipe with nanoGPT's documented CPU recipe, on the same file, in the same time.
 
     python -m benchmarks.shakespeare --data tinyshakespeare.txt --nanogpt PATH_TO_A_NANOGPT_CHECKOUT --json out.json
 
 nanoGPT trains first, with the flags its README gives for a computer without a GPU (4 layers, width 128, context 64,
-batch 12, 2,000 iterations, one character a token); its own evaluation is kept down to the last iteration so that
-the time is training. The clock of its `train.py` process is the time that ours may take, start-up and the learning
-of the tokenizer included: `scratchlm pretrain --recipe shakespeare` runs as a process of its own too.
+batch 12, 2,000 iterations, one character a token); its evaluation runs only at the last iteration so that
+the time is spent on training. The wall-clock time of its `train.py` process is the limit for ours, including start-up
+and the training of the tokenizer: `scratchlm pretrain --recipe shakespeare` also runs as a separate process.
 
-Both are scored alike on the last 10 % of the file: sliding windows of each model's own context, half a window
-apart, every character counted once; bits per byte of text, so that tokens of different length compare.
+Both are evaluated on the last 10 % of the file: sliding windows of each model's own context, half a window
+apart, every character counted once; bits per byte of text, so that tokens of different length are comparable.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run_nanogpt(checkout: Path, data: Path, folder: Path) -> dict[str, Any]:
-    """Train nanoGPT as its README says, on our file; its loss on the last tenth."""
+    """Train nanoGPT with the flags of its README on our file; returns its loss on the last tenth."""
     prepared = checkout / "data" / "shakespeare_char"
     shutil.copyfile(data, prepared / "input.txt")  # found there, it is not downloaded
     subprocess.run([sys.executable, "prepare.py"], cwd=prepared, check=True)
@@ -112,7 +112,7 @@ def run_ours(data: Path, out: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def strided_loss(model: Any, ids: np.ndarray, *, context: int, stride: int) -> float:
-    """Nats over all ids but the first, each predicted once, in windows `stride` apart."""
+    """The summed loss in nats of all ids but the first, each predicted once, in windows `stride` apart."""
     total, predicted = 0.0, 0
     for begin in range(0, len(ids) - 1, stride):
         end = min(begin + context, len(ids) - 1)

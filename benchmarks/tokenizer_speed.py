@@ -1,9 +1,8 @@
-"""Tokenizers side by side: ours, tiktoken and Hugging Face `tokenizers`, on the same text in the same
-process.
+"""Compare the speed of our tokenizer, tiktoken and Hugging Face `tokenizers` on the same text in one process.
 
     python -m benchmarks.tokenizer_speed --data FOLDER --json tokenizers.json
 
-FOLDER is laid out as SCRATCHLM_ASSETS is (gpt2_bpe/, text/), with books as .txt files in text/gutenberg/.
+FOLDER has the layout of SCRATCHLM_ASSETS (gpt2_bpe/, text/), with books as .txt files in text/gutenberg/.
 
 Encoding: GPT-2's merges on tiny Shakespeare. "First" is with an empty cache, "again" the same text once more.
 Training: to 4,096 tokens on tiny Shakespeare and on 20 MB. The 20 MB are the Gutenberg books and Shakespeare
@@ -11,8 +10,8 @@ over and over, where in every copy one word in ten exchanges its second half wit
 keep coming, as they do in 20 MB of real text. The random numbers are seeded.
 Pathological text: one character repeated.
 
-Every contender is timed in turn, round by round, and its best round counts: what else the machine does then
-hits all alike. Times are wall-clock seconds. Hugging Face may use two threads, ours and tiktoken use one.
+All programs are timed in turn, round by round, and the best round of each is reported, so that other load on the
+machine affects all equally. Times are wall-clock seconds. Hugging Face may use two threads, ours and tiktoken use one.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def measure_encoding(folder: Path, text: str, *, rounds: int) -> Rows:
-    """Seconds to encode the text with GPT-2's merges, a cold and a warm cache."""
+    """Seconds to encode the text with GPT-2's merges, with an empty and with a filled cache."""
     ours, fast = load_gpt2(folder), load_gpt2(folder, "tiktoken")
     reference, peer = reference_encoding(ours), peer_tokenizer(ours)
     assert ours.encode(text) == reference.encode_ordinary(text) == peer.encode(text).ids

@@ -1,4 +1,4 @@
-"""Write llm_from_scratch.ipynb out of llm_from_scratch.py: `python dev/make_notebook.py`."""
+"""Generate llm_from_scratch.ipynb from llm_from_scratch.py: `python dev/make_notebook.py`."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""scratchlm: a GPT language model made from nothing, taken through its whole life.
+"""A GPT language model built from scratch: train, fine-tune, generate, evaluate.
 
     import scratchlm
     lm = scratchlm.load("runs/quickstart")
     lm.generate("Once upon a time", max_new_tokens=40, temperature=0.8, seed=1)
 
-Importing this package alone does no work and does not import torch; the names below load on first use.
+Importing this package alone does not import torch; the names below are loaded on first use.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def __getattr__(name: str) -> Any:
 
 
 def gpt2_tokenizer(folder: str | Path | None = None) -> BPETokenizer:
-    """Our BPE with GPT-2's files, from a folder that holds `encoder.json` and `vocab.bpe`, else from the assets.
+    """GPT-2's tokenizer, from a folder with `encoder.json` and `vocab.bpe`, or from the downloaded assets.
 
-    Raises: DataError when the files are not here, with the command that fetches them; TokenizerError when they
+    Raises: DataError when the files are missing, with the command that downloads them; TokenizerError when they
     are damaged.
     """
     from scratchlm.assets.registry import asset_path

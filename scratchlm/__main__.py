@@ -1,12 +1,12 @@
-"""`scratchlm` and `python -m scratchlm`: answer signals first, then load the command line."""
+"""`scratchlm` and `python -m scratchlm`: install the signal handlers, then load the command line."""
 
 import os
 import sys
 
 from scratchlm.training.interrupts import process_signals
 
-# How often a thread of GNU's OpenMP looks for work before it sleeps. Its own default is so high that on a busy
-# machine waiting threads take the processor from those they wait for.
+# How often a thread of GNU OpenMP polls for work before it sleeps. With its much higher default, waiting threads on a
+# busy machine take the processor from the threads they wait for.
 SPINS = "1000"
 
 

@@ -1,4 +1,4 @@
-"""`scratchlm bench`: the measurements of the folder benchmarks/, which comes with the source checkout."""
+"""`scratchlm bench`: run a benchmark of the folder benchmarks/, which is part of the source checkout."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from scratchlm.cli.arguments import HELP_FLAGS
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
-    """Run `benchmarks/NAME.py` with the remaining arguments; without a name list what there is."""
+    """Run `benchmarks/NAME.py` with the remaining arguments; without a name list the benchmarks."""
     folder = Path(__file__).resolve().parents[2] / "benchmarks"
     known = {path.stem: path for path in sorted(folder.glob("*.py"))} if folder.is_dir() else {}
-    if not args or args[0] in ("-h", "--help"):
+    if not args or args[0] in HELP_FLAGS:
         print(f"usage: {prog} NAME [flags of that benchmark]\n\nExample: {prog} tokenizer_speed --help\n")
-        print("\n".join(f"  {name}" for name in known) or "  (benchmarks come with the source checkout)")
+        print("\n".join(f"  {name}" for name in known) or "  (benchmarks are part of the source checkout)")
         return 0
     name, rest = args[0].replace("-", "_"), list(args[1:])
     if not known:
         raise ConfigError(
-            f"benchmarks need the source checkout, found none beside {folder.parent}; clone the project."
+            f"benchmarks need the source checkout, but {folder} does not exist; clone the project."
         )
     if name not in known:
         raise ConfigError(f"there is no benchmark {args[0]!r}; {nearest(name, known)}")

@@ -1,1 +1,1 @@
-"""Models to people: the Python door, chat, web."""
+"""A trained model as one Python object."""

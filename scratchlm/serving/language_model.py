@@ -1,4 +1,4 @@
-"""A trained model as one object: load it, write with it, classify with it."""
+"""Load a trained model, generate text with it, and classify with it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class LanguageModel:
 
     @property
     def config(self) -> GPTConfig:
-        """The model's size."""
+        """The configuration of the model."""
         return self.model.config
 
     @property
@@ -49,19 +49,19 @@ class LanguageModel:
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """The ids that end a text, as the model's files say; end-of-text where they say nothing."""
+        """The ids that end generation, from the model's files; by default end-of-text."""
         return end_ids(self.tokenizer, self.task)
 
     def check_writes(self, who: str, *, advice: str = "") -> None:
-        """Make sure that this model can do what `who` needs: predict tokens, and not classes.
+        """Check that this model predicts tokens, which `who` needs, and not classes.
 
         Raises: ConfigError for a classifier.
         """
         if self.kind == "classification":
-            raise ConfigError(f"{who} needs a language model, found a classifier in {self.folder}{advice}.")
+            raise ConfigError(f"{who} needs a language model, but {self.folder} is a classifier{advice}.")
 
     def specialist_beside(self, stage: str) -> Path | None:
-        """The model that a stage of this model's run made, `RUN/classify` or `RUN/instruct`; None without one."""
+        """The model of another stage of this model's run, `RUN/classify` or `RUN/instruct`; None without one."""
         run = self.folder.parent.parent  # of RUN/checkpoints/step-...
         return run / stage if (run / stage / "checkpoints").is_dir() else None
 
@@ -78,19 +78,23 @@ class LanguageModel:
     def generate(
         self, prompt: str, *, stream: bool = False, beams: int | None = None, **settings: object
     ) -> str | Iterator[str]:
-        """Continue a prompt; returns the new text, or with `stream` its pieces as they come.
+        """Continue a prompt; returns the new text, or with `stream` an iterator of its pieces.
 
         `settings` are the fields of GenerationConfig: max_new_tokens, temperature, top_k, top_p, seed, ...
-        An answer stops at one of the model's stop ids unless `stop_ids` names others. With `beams`, the text that is
-        likeliest as a whole among so many beginnings: it is known only at the end, so there is nothing to stream.
+        Generation stops at the model's stop ids unless `stop_ids` names others. `beams` is the number of sequences that
+        beam search keeps; its result is known only at the end and cannot be streamed.
         Raises: ConfigError for an unknown or impossible setting, and for a classifier.
         """
         if self.kind == "classification":
-            raise ConfigError("generate needs a language model, found a classifier; use classify.")
+            raise ConfigError(
+                "generate needs a language model, but this model is a classifier; use classify."
+            )
         config = self.generation_config(**settings)
         if beams is not None:
             if stream:
-                raise ConfigError("beams end together, found stream=True with them; leave one of them out.")
+                raise ConfigError(
+                    "beam search cannot be streamed, got beams and stream=True; leave one of them out."
+                )
             ids = self.encode_prompt(prompt)
             return beam_search(self.model, ids, config, n_beams=beams, tokenizer=self.tokenizer)[0].text
         steps = generate(self.model, [self.encode_prompt(prompt)], config, tokenizer=self.tokenizer)
@@ -98,19 +102,19 @@ class LanguageModel:
         return pieces if stream else "".join(pieces)
 
     def encode_prompt(self, prompt: str) -> list[int]:
-        """Ids of a prompt as the model learnt to see text begin: some vocabularies put a token before it."""
+        """The ids of a prompt, with the begin-of-text token if the tokenizer has one."""
         start = getattr(self.tokenizer, "begin_of_text_id", None)
         return ([] if start is None else [start]) + self.tokenizer.encode(prompt)
 
     def classify(self, texts: Sequence[str], *, batch_size: int = 64) -> list[Prediction]:
         """Label and probability of each text, in order.
 
-        Raises: ConfigError when the model is no classifier; DataError for an empty text, and for anything but a
+        Raises: ConfigError when the model is not a classifier; DataError for an empty text, or anything but a
         list of texts.
         """
         if self.kind != "classification":
             raise ConfigError(
-                f"classify needs a classifier, found a model of kind {self.kind!r}; "
+                f"classify needs a classifier, but this model is a {self.kind}; "
                 f"name {self.specialist_beside('classify') or 'the folder of a classifier'}."
             )
         if isinstance(texts, str):
@@ -140,7 +144,7 @@ class LanguageModel:
         return classes
 
     def ask(self, instruction: str, **settings: Any) -> str:
-        """An assistant's whole answer; settings and errors are those of `stream_answer`."""
+        """The complete answer of an assistant; settings and errors are those of `stream_answer`."""
         return "".join(self.stream_answer(instruction, **settings))
 
     def stream_answer(
@@ -153,19 +157,18 @@ class LanguageModel:
         template_name: str | None = None,
         max_new_tokens: int = 128,
     ) -> Iterator[str]:
-        """An assistant's answer, in pieces as they come.
+        """Yield the answer of an assistant in pieces.
 
-        It is asked in the template that it was tuned in here, or else the one that its own files hold; `template_name`
-        names one of ours instead. `system` is what it is told about itself; None is what it was told in training.
-        `history` holds the earlier requests and answers of a conversation; the oldest are forgotten when the context is
-        too short for all.
-        Raises: ConfigError for a model without a template; DataError for a conversation that its template refuses;
+        The prompt uses the template of the fine-tuning here, or the chat template in the model's files; `template_name`
+        selects one of ours instead. `system` is the system prompt; None means the one used in training. `history` holds
+        the earlier requests and answers of a conversation; the oldest are dropped when the context is too short.
+        Raises: ConfigError for a model without a template; DataError for a conversation that its template rejects;
             CheckpointError for a template that does not work.
         """
         chosen = chosen_template(self.task, template_name)
         if chosen is None or self.kind == "classification":
             raise ConfigError(
-                f"ask needs an assistant, found a model of kind {self.kind!r}; "
+                f"ask needs an assistant, but this model is a {self.kind}; "
                 f"name {self.specialist_beside('instruct') or 'the folder of an assistant'}."
             )
         entry = Instruction(
@@ -176,37 +179,37 @@ class LanguageModel:
             history=tuple(Exchange(*exchange) for exchange in history),
         )
         room = self.config.context_length - max_new_tokens
-        asked = assistant_prompt(chosen, entry, self.task, self.tokenizer, n_tokens=room)
+        prompt = assistant_prompt(chosen, entry, self.task, self.tokenizer, n_tokens=room)
         config = self.generation_config(
-            max_new_tokens=max_new_tokens, stop_ids=asked.stop_ids, stop_texts=asked.stop_texts
+            max_new_tokens=max_new_tokens, stop_ids=prompt.stop_ids, stop_texts=prompt.stop_texts
         )
-        steps = generate(self.model, [asked.ids], config, tokenizer=self.tokenizer)
-        return without_lead((step.text for step in steps), asked.answer_lead)
+        steps = generate(self.model, [prompt.ids], config, tokenizer=self.tokenizer)
+        return without_lead((step.text for step in steps), prompt.answer_lead)
 
     @property
     def knows_conversations(self) -> bool:
-        """Does this assistant know conversations of several turns, from training here or in its own template?"""
+        """Whether this assistant supports conversations of several turns, from training here or by its own template."""
         return self.kind != "instruction" or bool(self.task.get("exchanges", 1) != 1)
 
     def generation_config(self, **settings: object) -> GenerationConfig:
-        """Settings completed with what this model's tokenizer knows: where a text ends and begins.
+        """Complete the settings with this model's stop ids and start id.
 
         Raises: ConfigError for an unknown setting, with the nearest known one.
         """
         if "stop" in settings:
             raise ConfigError(
-                f"generate has no setting 'stop', found stop={settings['stop']!r}; texts that end it are "
-                'stop_texts=("...",), ids are stop_ids=(...,).'
+                f"generate has no setting 'stop', got stop={settings['stop']!r}; use stop_texts=('...',) for texts or "
+                "stop_ids=(...,) for ids."
             )
         known = {"stop_ids": self.stop_ids, "start_id": self.tokenizer.end_of_text_id}
         return from_dict(GenerationConfig, {**known, **settings}, where="generate")
 
 
 def load(path: str | Path, *, device: str = "auto") -> LanguageModel:
-    """Open any MODEL: a model folder, a run folder (its best checkpoint, or `RUN/best`, `RUN/last`), or a
-    foreign model: a Hugging Face folder, OpenAI's checkpoint, a file of weights.
+    """Open a model folder, a run folder (its best checkpoint, or `RUN/best`, `RUN/last`), a Hugging Face folder,
+    OpenAI's checkpoint, a `.gguf` file or a file of weights.
 
-    Raises: CheckpointError when there is no good model there.
+    Raises: CheckpointError when there is no valid model.
     """
     loaded = open_model(path)
     model = loaded.model.to(pick_device(device))
