@@ -1,7 +1,8 @@
 """Measure time and memory of the near-duplicate search on rows that differ only in a few words.
 
 Such rows are the hard case, because all share most of their letters. Three kinds are measured: differences so small
-that all rows are near-duplicates of each other, differences near the threshold, and differences so large that few rows are.
+that all rows are near-duplicates of each other, differences near the threshold, and differences so large that few rows
+are.
 
     python benchmarks/near_duplicates.py --rows 100000
 """

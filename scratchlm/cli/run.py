@@ -167,26 +167,29 @@ def without_lists(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print_result(result: RunResult) -> None:
-    figures = result.figures
     if result.was_complete:
         print(f"{result.out} is complete; nothing to do (--fresh starts over).")
-    if "pretrain" in figures:
-        f = figures["pretrain"]
-        print(
-            f"language model: {f['val_loss']:.3f} nats per token, {say_bits_per_byte(f['bits_per_byte'])} "
-            f"on {f['scored_tokens']:,} validation tokens"
-        )
-    if "classify" in figures:
-        print(classify_line(figures["classify"]))
-    if "instruct" in figures:
-        print(instruct_line(figures["instruct"]))
-    if "prefer" in figures:
-        print(prefer_line(figures["prefer"]))
+    lines = {
+        "pretrain": pretrain_line,
+        "classify": classify_line,
+        "instruct": instruct_line,
+        "prefer": prefer_line,
+    }
+    for stage, figures in result.figures.items():
+        print(lines[stage](figures))
     print(f"report: {result.report}  ({result.seconds:.0f} s)")
 
 
+def pretrain_line(f: dict[str, Any]) -> str:
+    """The validation loss of a language model, in a sentence."""
+    return (
+        f"language model: {f['val_loss']:.3f} nats per token, {say_bits_per_byte(f['bits_per_byte'])} "
+        f"on {f['scored_tokens']:,} validation tokens"
+    )
+
+
 def classify_line(f: dict[str, Any]) -> str:
-    """A classifier's figures in a sentence."""
+    """The test results of a classifier, in a sentence and further lines."""
     tfidf = f["baseline_tfidf"]
     simple = "not run (pip install 'scratchlm[eval]')" if tfidf is None else f"{tfidf:.2%}"
     balanced, simple_balanced = f.get("test_balanced_accuracy"), f.get("baseline_tfidf_balanced")
@@ -197,16 +200,16 @@ def classify_line(f: dict[str, Any]) -> str:
     )
     raw = "" if f["test_accuracy_raw"] is None else f"; {f['test_accuracy_raw']:.2%} on the book-style split"
     return (
-        f"classifier: {f['test_accuracy']:.2%} of {f['test_n']} held-out texts right "
+        f"classifier: {f['test_accuracy']:.2%} of {f['test_n']} held-out texts correct "
         f"(95 % interval {f['low']:.1%} to {f['high']:.1%}){raw}"
         + ("" if balanced is None else f"; balanced accuracy {balanced:.2%} ({per_class})")
         + f"; TF-IDF + logistic regression {simple}, "
-        f"always the commonest class {f['baseline_majority']:.2%}{_further_lines(f)}"
+        f"most frequent class {f['baseline_majority']:.2%}{_further_lines(f)}"
     )
 
 
 def _further_lines(f: dict[str, Any]) -> str:
-    """What else was measured, a line each; figures of older runs have less."""
+    """Further figures, one per line; runs of older versions have fewer."""
     lines = []
     if f.get("calibration_error") is not None:
         auc = f["roc_auc"]
@@ -215,30 +218,27 @@ def _further_lines(f: dict[str, Any]) -> str:
             if auc is None
             else f", area under the ROC curve {auc:.4f}, average precision {f['average_precision']:.4f}"
         )
-        lines.append(
-            f"probabilities: off by {f['calibration_error']:.1%} on average (calibration error){area}"
-        )
+        lines.append(f"calibration error of the probabilities {f['calibration_error']:.1%}{area}")
     if f.get("threshold"):
-        lines.append(
-            f"threshold: {f['threshold']['label']} from a probability of {f['threshold']['probability']:.3f} on"
-        )
+        label, probability = f["threshold"]["label"], f["threshold"]["probability"]
+        lines.append(f"threshold: {label} if its probability is at least {probability:.3f}")
     if seeds := f.get("seeds"):
         lines.append(
             f"{seeds['n']} seeds: {seeds['mean']:.2%} +- {seeds['deviation']:.2%} "
             f"(95 % interval of the mean {seeds['low']:.1%} to {seeds['high']:.1%})"
         )
     lines += [
-        f"from {run['n_texts']:,} texts: {run['accuracy']:.2%}" for run in f.get("learning_curve") or ()
+        f"trained on {run['n_texts']:,} texts: {run['accuracy']:.2%}" for run in f.get("learning_curve") or ()
     ]
     if f.get("trunk_texts"):
         lines.append(
-            f"the frozen blocks ran once on {f['trunk_texts']:,} different texts, {f['trunk_seconds']:.1f} s"
+            f"frozen layers cached for {f['trunk_texts']:,} different texts in {f['trunk_seconds']:.1f} s"
         )
     return "".join(f"\n  {line}" for line in lines)
 
 
 def instruct_line(f: dict[str, Any]) -> str:
-    """An assistant's figures in a sentence."""
+    """The test results of an assistant, in a sentence."""
     return (
         f"assistant: {f['exact_match']:.1%} of {f['test_n']} held-out entries answered exactly "
         f"(95 % interval {f['low']:.1%} to {f['high']:.1%}), token F1 {f['token_f1']:.3f}; "
@@ -247,10 +247,10 @@ def instruct_line(f: dict[str, Any]) -> str:
 
 
 def prefer_line(f: dict[str, Any]) -> str:
-    """What preference tuning changed, in a sentence."""
+    """The test results of preference tuning, in a sentence."""
     moved = "" if f["kl"] is None else f", {f['kl']:.4f} nats per token from the reference"
     return (
-        f"preferences ({f['loss']}): the chosen answer gains more in {f['test_accuracy']:.1%} of {f['test_n']} "
-        f"held-out pairs (95 % interval {f['low']:.1%} to {f['high']:.1%}) and is the likelier one in "
-        f"{f['likelier']:.1%} (before: {f['base_likelier']:.1%}); reward margin {f['reward_margin']:.3f}{moved}"
+        f"preferences ({f['loss']}): reward accuracy {f['test_accuracy']:.1%} on {f['test_n']} held-out pairs "
+        f"(95 % interval {f['low']:.1%} to {f['high']:.1%}); the chosen answer is more likely in {f['likelier']:.1%} "
+        f"(before: {f['base_likelier']:.1%}); reward margin {f['reward_margin']:.3f}{moved}"
     )

@@ -15,23 +15,8 @@ from pathlib import Path
 import pytest
 
 from scratchlm.cli.main import main
+from tests.processes import WORDS
 
-WORDS = [
-    "cat",
-    "dog",
-    "bird",
-    "mouse",
-    "sat",
-    "ran",
-    "slept",
-    "on",
-    "under",
-    "the",
-    "mat",
-    "log",
-    "tree",
-    "saw",
-]
 TINY_MODEL = (
     "--model.n-layers 1 --model.emb-dim 16 --model.n-heads 2 --model.context-length 32 "
     "--tokenizer.vocab-size 300 --batch-size 4"

@@ -8,7 +8,6 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from scratchlm.checkpoints.store import save_model
 from scratchlm.evaluation.judge.naming import judge_named
 from scratchlm.evaluation.judge.reply_store import ReplyStore
 from scratchlm.model import GPTConfig, GPTModel
+from tests.processes import start_python
 from tests.servers import judge_server as faults
 from tests.servers.judge_server import JudgeServer
 
@@ -553,19 +553,15 @@ def test_a_wrong_command_is_one_line_that_helps(run, more, code, complaint):
 
 
 def start(server: JudgeServer, out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "scratchlm", "evaluate", "judge", "--answers", "answers.json"]
-    more = [
-        "--judge",
-        "ollama:llama3",
-        "--base-url",
-        server.url,
-        "--no-cache",
-        "--workers",
-        "3",
-        "--out",
-        str(out),
-    ]
-    return subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = (
+        "-m scratchlm evaluate judge --answers answers.json --judge ollama:llama3 --no-cache --workers 3"
+    )
+    return start_python(*command.split(), "--base-url", server.url, "--out", str(out))
+
+
+def next_line(out: str) -> str:
+    """What a finished command writes to standard error: no complaint, only what may come next."""
+    return f"next: scratchlm evaluate compare {out} OTHER_RESULTS.jsonl\n"
 
 
 def wait_for_calls(server: JudgeServer, n: int, process: subprocess.Popen[str]) -> None:
@@ -577,7 +573,8 @@ def wait_for_calls(server: JudgeServer, n: int, process: subprocess.Popen[str]) 
 @pytest.mark.slow
 def test_a_run_that_was_killed_five_times_ends_with_the_same_file_and_asks_nothing_twice(server):
     write_answers(Path("answers.json"), 40)
-    assert start(server, Path("undisturbed.jsonl")).communicate()[1] == ""
+    undisturbed = Path("undisturbed.jsonl")
+    assert start(server, undisturbed).communicate()[1] == next_line("undisturbed.jsonl")
     n_questions = len(server.asked)
     server.asked.clear()
     server.every_time = faults.slow_first(0.03)
@@ -600,7 +597,7 @@ def test_a_run_that_was_killed_five_times_ends_with_the_same_file_and_asks_nothi
     assert 0 < len(kept) < n_questions
     n_before = len(server.asked)
     process = start(server, Path("killed.jsonl"))
-    assert process.communicate()[1] == ""
+    assert process.communicate()[1] == next_line("killed.jsonl")
     assert process.returncode == 0
     assert len(server.asked) - n_before == n_questions - len(kept)
     assert Path("killed.jsonl").read_bytes() == Path("undisturbed.jsonl").read_bytes()
@@ -609,17 +606,16 @@ def test_a_run_that_was_killed_five_times_ends_with_the_same_file_and_asks_nothi
 @pytest.mark.slow
 def test_an_assistant_of_ours_that_judged_and_was_killed_five_times_ends_with_the_same_file(our_assistant):
     write_answers(Path("answers.json"), 40)
-    command = [sys.executable, "-m", "scratchlm", "evaluate", "judge", "--answers", "answers.json", "--judge"]
-    command += [f"local:{our_assistant}", "--device", "cpu", "--threads", "1", "--no-cache", "--out"]
+    command = "-m scratchlm evaluate judge --answers answers.json --device cpu --threads 1 --no-cache --judge"
 
     def begun(name: str) -> subprocess.Popen[str]:
-        return subprocess.Popen([*command, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return start_python(*command.split(), f"local:{our_assistant}", "--out", name)
 
     def n_lines() -> int:
         return Path("killed.jsonl").read_bytes().count(b"\n") if Path("killed.jsonl").exists() else 0
 
     undisturbed = begun("undisturbed.jsonl")
-    assert (undisturbed.communicate()[1], undisturbed.returncode) == ("", 0)
+    assert (undisturbed.communicate()[1], undisturbed.returncode) == (next_line("undisturbed.jsonl"), 0)
     draw = random.Random(7)
     kept: list[int] = []
     for _ in range(5):
@@ -636,7 +632,7 @@ def test_an_assistant_of_ours_that_judged_and_was_killed_five_times_ends_with_th
     assert kept == sorted(set(kept)), "each attempt went on from the one before"
     assert len(calls) == len(set(calls)), "no reply stands there twice"
     process = begun("killed.jsonl")
-    assert (process.communicate()[1], process.returncode) == ("", 0)
+    assert (process.communicate()[1], process.returncode) == (next_line("killed.jsonl"), 0)
     assert Path("killed.jsonl").read_bytes() == Path("undisturbed.jsonl").read_bytes()
     result = json.loads(Path("killed.jsonl").read_text().splitlines()[-1])
     assert result["scored"] > 20
@@ -664,27 +660,8 @@ def test_a_model_of_ours_can_be_stopped_while_it_writes(our_judge):
     """Its thread must not be left behind: torch would abort the process (exit 134) instead of ending with 130."""
     write_answers(Path("answers.json"), 40)
     folder = our_judge("7")
-    command = [
-        sys.executable,
-        "-m",
-        "scratchlm",
-        "evaluate",
-        "judge",
-        "--answers",
-        "answers.json",
-        "--no-cache",
-    ]
-    more = [
-        "--judge",
-        f"local:{folder}",
-        "--device",
-        "cpu",
-        "--control-items",
-        "40",
-        "--out",
-        "stopped.jsonl",
-    ]
-    process = subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = "-m scratchlm evaluate judge --answers answers.json --no-cache --device cpu --control-items 40"
+    process = start_python(*command.split(), "--judge", f"local:{folder}", "--out", "stopped.jsonl")
     end_s = time.monotonic() + 60
     while time.monotonic() < end_s and process.poll() is None:
         if Path("stopped.jsonl").exists() and Path("stopped.jsonl").read_bytes().count(b"\n") > 5:

@@ -49,7 +49,7 @@ def test_it_says_what_came_out_and_where_it_is(prefer):
     outcome = scratchlm(f"{prefer} --lora-rank 2 --loss cdpo --label-smoothing 0.1")
     assert outcome.code == 0, outcome.err
     first, last = outcome.out.splitlines()
-    assert first.startswith("preferences (cdpo): the chosen answer gains more in ")
+    assert first.startswith("preferences (cdpo): reward accuracy ")
     assert "nats per token from the reference" in first
     assert f"adapter: {Path('out') / 'adapter'}" in last
     assert "parameters are trained on" in outcome.err

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 import random
 import shutil
 import signal
@@ -15,7 +14,6 @@ import socket
 import ssl
 import struct
 import subprocess
-import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +27,7 @@ from scratchlm.assets.download import Patience, download
 from scratchlm.assets.known_weights import GPT2_ASSETS, gpt2_files, gpt2_size
 from scratchlm.cli.main import main
 from tests.checkpoints.tensorflow.writer import bundle
+from tests.processes import start_python
 
 HASTY = Patience(timeout_s=0.5, attempts=3, backoff_s=0.01, longest_wait_s=2)
 
@@ -426,13 +425,7 @@ sys.exit(main(sys.argv[2:]))
 def start(server: Server, *args: str) -> subprocess.Popen[str]:
     """The command in a process of its own, on the same table."""
     promises = {a.id: (a.urls, a.size_bytes, a.sha256) for a in known_here(server)}
-    return subprocess.Popen(
-        [sys.executable, "-c", RUNNER, json.dumps(promises), *args],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    return start_python("-c", RUNNER, json.dumps(promises), *args)
 
 
 def wait_until(is_so, *, timeout_s: float = 60.0) -> None:

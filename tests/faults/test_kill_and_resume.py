@@ -17,22 +17,8 @@ from typing import Any
 
 import pytest
 
-WORDS = [
-    "cat",
-    "dog",
-    "bird",
-    "mouse",
-    "sat",
-    "ran",
-    "slept",
-    "on",
-    "under",
-    "the",
-    "mat",
-    "log",
-    "tree",
-    "saw",
-]
+from tests.processes import WORDS, one_thread, start_command
+
 CLOCK = ("tokens_per_s", "elapsed_s", "memory_bytes")  # what two equal runs may differ in
 PATIENCE_S = 120.0  # for a process on a busy machine to get somewhere
 N_STEPS = 90
@@ -174,14 +160,9 @@ def launcher() -> Iterator[subprocess.Popen[bytes]]:
     """The process that begins the others."""
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }  # a pool does not survive fork
     with subprocess.Popen(
         [sys.executable, "-c", LAUNCHER],
-        env=environment,
+        env=one_thread(Path()),  # each order names a home of its own
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
@@ -408,13 +389,7 @@ def test_a_polite_stop_saves_and_leaves_within_ten_seconds(commands, number, cod
 
 @pytest.mark.slow
 def test_ctrl_c_stops_the_program_itself_and_not_only_a_fork_of_it(commands):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "scratchlm", *ENDLESS.split()],
-        cwd=commands.here,
-        env={**os.environ, "SCRATCHLM_HOME": str(commands.here / "home")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = start_command(ENDLESS.split(), here=commands.here, stdout=subprocess.DEVNULL)
     try:
         commands.wait_until(commands.has_lines("out/metrics.jsonl", 5))
         process.send_signal(signal.SIGINT)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import one_thread
 from tests.thorough import THOROUGH
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS")]
@@ -87,20 +87,11 @@ def launcher(tmp_path_factory):
     (here / "entries.json").write_text(json.dumps(entries))
     rows = [f"spam\tprize {words(6)}\nham\thome {words(6)}\n" for _ in range(60)]
     (here / "messages.tsv").write_text("".join(rows))
-    env = {
-        **os.environ,
-        "SCRATCHLM_HOME": str(here / "home"),
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
     with contextlib.ExitStack() as stack:
         process = subprocess.Popen(
             [sys.executable, "-c", LAUNCHER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=env,
-        )
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=one_thread(here / "home"),
+        )  # fmt: skip
         stack.enter_context(process)
         stack.callback(process.kill)
         started = Launcher(here, process)

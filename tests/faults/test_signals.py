@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests.processes import WORDS, start_command, start_python
 from tests.thorough import THOROUGH
 
-WORDS = [
-    "cat",
-    "dog",
-    "bird",
-    "mouse",
-    "sat",
-    "ran",
-    "slept",
-    "on",
-    "under",
-    "the",
-    "mat",
-    "log",
-    "tree",
-    "saw",
-]
 MODEL = "--model.n-layers 1 --model.emb-dim 16 --model.n-heads 2 --model.context-length 32 --tokenizer.vocab-size 300"
 ENDLESS = {  # commands that would still be at work after a minute
     "pretrain": f"pretrain --data text.txt {MODEL} --batch-size 4 --max-steps 10000000 --out",
@@ -66,14 +49,7 @@ def here(tmp_path_factory):
 
 
 def run(folder: Path, command: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "scratchlm", *command.split()],
-        cwd=folder,
-        env={**os.environ, "SCRATCHLM_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return start_command(command.split(), here=folder, stdout=subprocess.DEVNULL)
 
 
 @pytest.mark.slow
@@ -120,7 +96,7 @@ def test_a_second_signal_ends_a_command_that_tidies_up(here):
         "    finally:\n"
         "        print('tidying', flush=True); time.sleep(60)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+    with start_python("-c", script) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
