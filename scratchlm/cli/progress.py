@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import (
@@ -50,7 +49,7 @@ def work_progress(console: Console) -> ShowsProgress:
 class TrainingProgress:
     """A callback that shows the stage, the step resumed from, loss, speed, time left and memory.
 
-    It is a context manager, which removes the bar; `name` is the stage, such as `[1/3] pretrain`.
+    `name` is the stage, such as `[1/3] pretrain`; `close` stops the bar.
     """
 
     def __init__(self, console: Console, name: str) -> None:
@@ -106,14 +105,6 @@ class TrainingProgress:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-    def __enter__(self) -> TrainingProgress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _start(self, record: StepRecord) -> None:
         self._bar = Progress(

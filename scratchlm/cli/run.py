@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -126,7 +126,7 @@ def execute(
             open_bars.close()
             number, n_stages = recipe.stages.index(stage) + 1, len(recipe.stages)
             title = stage if n_stages == 1 else f"[{number}/{n_stages}] {stage}"
-            callbacks: list[Callback] = [open_bars.enter_context(TrainingProgress(console, title))]
+            callbacks: list[Callback] = [open_bars.enter_context(closing(TrainingProgress(console, title)))]
             if track is not None:
                 settings = dict(flat_settings(to_dict(recipe)))
                 training = tracked(track, run=f"{out.name}/{stage}", settings=settings, folder=out)

@@ -23,14 +23,14 @@ WHAT = {
     "instruct": "fine-tune it to follow instructions",
     "prefer": "tune the assistant on pairs of answers",
 }
-DATA = {"pretrain": "text", "classify": "messages", "instruct": "instructions", "prefer": "preferences"}
+_DATA = {"pretrain": "text", "classify": "messages", "instruct": "instructions", "prefer": "preferences"}
 
 
 def plan_lines(name: str, recipe: Recipe, out: Path, device: torch.device) -> list[str]:
     """The recipe's description, its stages, the expected time, and how to stop and resume."""
     lines = [f"{name}: {recipe.description}" if recipe.description else name]
     for number, stage in enumerate(recipe.stages, start=1):
-        data = getattr(recipe.data, DATA[stage])
+        data = getattr(recipe.data, _DATA[stage])
         source = "built-in sample data" if data == (SAMPLES,) else ", ".join(data)
         lines.append(f"  {number}. {stage}: {WHAT[stage]} on {source}, {_length(getattr(recipe, stage))}")
     lines.append(f"  {_duration(name, recipe, device)}. Ctrl-C saves and stops; the same command resumes.")

@@ -44,7 +44,7 @@ def run_json(run):
 )
 def test_json_has_the_difference_and_the_place(life, run_json, tmp_path, to, name):
     result = run_json(f"convert {life['base']} {tmp_path / name} --to {to}")
-    assert result.keys() == {"max_logit_difference", "compared_with", "out"}
+    assert result.keys() == {"max_logit_difference", "compared_with", "out", "kind"}
     assert (result["max_logit_difference"] < 1e-4, result["out"]) == (True, str(tmp_path / name))
     assert ("transformers" if to == "hf" else "scratchlm") in result["compared_with"]
     assert (tmp_path / name).exists()
@@ -62,6 +62,7 @@ def test_without_comparison_there_is_no_number(life, run, run_json, tmp_path):
     assert run_json(f"convert {life['base']} {tmp_path / 'a'} --to native --no-verify") == {
         "max_logit_difference": None,
         "compared_with": None,
+        "kind": "language model",
         "out": str(tmp_path / "a"),
     }
     _, out, _ = run(f"convert {life['base']} {tmp_path / 'b'} --to native --no-verify")

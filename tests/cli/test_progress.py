@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from contextlib import closing
 
 import pytest
 from rich.console import Console
@@ -78,8 +79,8 @@ def unstyled(stream: io.StringIO) -> str:
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_a_resumed_training_says_from_which_step_it_resumes(is_terminal):
     stream = io.StringIO()
-    with TrainingProgress(
-        Console(file=stream, force_terminal=is_terminal, width=200), "[1/3] pretrain"
+    with closing(
+        TrainingProgress(Console(file=stream, force_terminal=is_terminal, width=200), "[1/3] pretrain")
     ) as progress:
         for step in (501, 502):
             progress.on_step(record(step))
@@ -96,7 +97,9 @@ def test_a_new_training_resumes_nothing():
 
 def test_the_bar_shows_the_stage_and_the_last_figures():
     stream = io.StringIO()
-    with TrainingProgress(Console(file=stream, force_terminal=True, width=200), "[2/3] classify") as progress:
+    with closing(
+        TrainingProgress(Console(file=stream, force_terminal=True, width=200), "[2/3] classify")
+    ) as progress:
         progress.on_step(record(1))
         progress.on_evaluation(1, {"val_loss": 0.278})
         progress.on_step(record(2))
