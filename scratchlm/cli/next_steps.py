@@ -10,7 +10,7 @@ from typing import Any
 Values = Mapping[str, Any]
 
 
-def next_step(command: str, flags: Values, result: Values) -> str | None:
+def suggested_command(command: str, flags: Values, result: Values) -> str | None:
     """The suggested next command after `command`, given its flags and its `--json` object; None without one."""
     suggest = _SUGGESTIONS.get(command)
     return None if suggest is None else suggest(flags, result)

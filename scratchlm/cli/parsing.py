@@ -22,7 +22,7 @@ from scratchlm.cli.arguments import HELP_FLAGS, MARK, given_twice, ready_to_pars
 from scratchlm.cli.commands import command_name
 from scratchlm.cli.help import short_help
 from scratchlm.cli.main import print_json
-from scratchlm.cli.next_steps import next_step
+from scratchlm.cli.next_steps import suggested_command
 from scratchlm.cli.streams import PrintableStream, behind
 from scratchlm.core.device import DeviceName, set_threads
 from scratchlm.core.errors import ConfigError
@@ -142,7 +142,7 @@ def run_command(
         return stop.exit_code
     if command.json:
         print_json(result)
-    elif step := next_step(command_name(prog), vars(command), result):
+    elif step := suggested_command(command_name(prog), vars(command), result):
         console.print(f"next: {step}", soft_wrap=True)
     return 0
 

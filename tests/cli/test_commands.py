@@ -87,8 +87,9 @@ def command_class_of(words):
 
 
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words != BENCH], ids=" ".join)
-def test_help_shows_the_everyday_flags_in_groups_and_help_all_every_flag(run, words):
+def test_help_shows_the_everyday_flags_in_groups_and_help_all_every_flag(run, words, monkeypatch):
     """A command with many flags names its everyday ones in a table; the others show all of theirs."""
+    monkeypatch.setenv("COLUMNS", "400")  # none is cut at the edge of the terminal
     name = " ".join(words)
     cls = command_class_of(words)
     known = {flag for flag in flag_kinds(cls) if not flag.startswith("--no-")} - {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scratchlm.cli.commands import COMMANDS
-from scratchlm.cli.next_steps import next_step
+from scratchlm.cli.next_steps import suggested_command
 
 
 def next_lines(err: str) -> list[str]:
@@ -82,7 +82,7 @@ def test_a_converted_classifier_classifies(life, run):
     ],
 )
 def test_each_suggestion_is_a_command_that_exists(command, result, expected):
-    line = next_step(command, {}, result)
+    line = suggested_command(command, {}, result)
     assert line is not None
     assert line.startswith(expected)
     words = tuple(shlex.split(line)[1:])
@@ -90,18 +90,20 @@ def test_each_suggestion_is_a_command_that_exists(command, result, expected):
 
 
 def test_no_suggestion_where_there_is_nothing_to_continue():
-    assert next_step("evaluate judge", {}, {"out": None}) is None
-    assert next_step("data fetch", {}, {"fetched": []}) is None
-    assert next_step("generate", {}, {}) is None
+    assert suggested_command("evaluate judge", {}, {"out": None}) is None
+    assert suggested_command("data fetch", {}, {"fetched": []}) is None
+    assert suggested_command("generate", {}, {}) is None
 
 
 def test_fetched_weights_need_their_tokenizer_first():
     flags = {"names": ("gpt2-small",), "dir": None}
     result = {"fetched": [{"path": "/cache/gpt2/124M/model.safetensors"}], "tokenizer_here": False}
-    assert "scratchlm data fetch gpt2_bpe" in str(next_step("weights fetch", flags, result))
-    used = next_step("weights fetch", flags, result | {"tokenizer_here": True})
+    assert "scratchlm data fetch gpt2_bpe" in str(suggested_command("weights fetch", flags, result))
+    used = suggested_command("weights fetch", flags, result | {"tokenizer_here": True})
     assert used == 'scratchlm generate --model gpt2-small --prompt "Hello, I am"'
-    used = next_step("weights fetch", flags | {"dir": Path("gpt2")}, result | {"tokenizer_here": True})
+    used = suggested_command(
+        "weights fetch", flags | {"dir": Path("gpt2")}, result | {"tokenizer_here": True}
+    )
     assert used == 'scratchlm generate --model /cache/gpt2/124M --prompt "Hello, I am"'
 
 

@@ -126,7 +126,7 @@ def test_several_names_are_fetched_in_turn(capsys, folder):
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        ([], 2, "fetch needs a name"),
+        ([], 2, "weights fetch needs the name of a model"),
         (["gpt3"], 2, "did you mean 'gpt2'"),
         (["gpt2", "--source", "torrent"], 2, "torrent"),
     ],

@@ -218,9 +218,7 @@ def test_a_conversation_too_long_for_the_context_loses_its_beginning(saved, capl
 
 
 def test_stop_is_not_taken_for_stop_ids(saved):
-    with pytest.raises(
-        ConfigError, match=r"no setting 'stop', found stop='x'; texts that end it are stop_texts"
-    ):
+    with pytest.raises(ConfigError, match=r"no setting 'stop', got stop='x'; use stop_texts"):
         load(saved(), device="cpu").generate("a cat", stop="x")
 
 
