@@ -32,7 +32,9 @@ def test_a_text_without_tokens_has_no_bytes_per_token(run, run_json):
     words = ("tokenizer compare", "  ", "--tokenizers", "word")
     (row,) = run_json(*words)["tokenizers"]
     assert (row["n_tokens"], row["n_used"], row["bytes_per_token"]) == (0, 0, None)
-    assert "word: 0 tokens, lossy (decoding does not restore the text)\n  0 of 2 entries used" in run(*words)[1]
+    assert (
+        "word: 0 tokens, lossy (decoding does not restore the text)\n  0 of 2 entries used" in run(*words)[1]
+    )
 
 
 def test_tokens_stay_in_one_line_and_long_texts_are_cut(run, run_json):
