@@ -129,22 +129,11 @@ ASSETS = (  # needed for the book
 )
 
 
-def _wikitext(side: str, *, size_bytes: int, sha256: str, what: str) -> Asset:
-    member = f"wikitext-2-raw/wiki.{side}.raw"
-    return Asset(
-        id=f"wikitext_2/{side}.txt",
-        urls=WIKITEXT_2,
-        size_bytes=size_bytes,
-        sha256=sha256,
-        licence=WIKITEXT_LICENCE,
-        purpose=f"WikiText-2, {what}: good Wikipedia articles, for pre-training and comparing",
-        archive=Archive(
-            member=member,
-            size_bytes=4_721_645,
-            sha256="ef7edb566e3e2b2d31b29c1fdb0c89a4cc683597484c3dc2517919c615435a11",
-        ),
-    )
-
+_WIKITEXT_PARTS = (  # part, size in bytes, sha256, what it is
+    ("train", 10_940_747, "6707892fa3788b5ab9ed78ab5ff37d9fe825f6011a2ad4fcd6a6d467f0e7da57", "training"),
+    ("valid", 1_146_846, "4cd0f6876d07a413aa911261ff6d363c72d757d47f0fdd6015702014c89cb9c7", "validation"),
+    ("test", 1_290_590, "173c87a53759e0201f33e0ccf978e510c2042d7f2cb78229d9a50d79b9e7dd08", "test"),
+)
 
 DATASETS = (  # larger ones, for every kind of training
     Asset(
@@ -203,23 +192,21 @@ DATASETS = (  # larger ones, for every kind of training
         licence=TINY_STORIES_LICENCE,
         purpose="stories of the same kind to validate on; small enough to train a first model",
     ),
-    _wikitext(
-        "train",
-        size_bytes=10_940_747,
-        sha256="6707892fa3788b5ab9ed78ab5ff37d9fe825f6011a2ad4fcd6a6d467f0e7da57",
-        what="training",
-    ),
-    _wikitext(
-        "valid",
-        size_bytes=1_146_846,
-        sha256="4cd0f6876d07a413aa911261ff6d363c72d757d47f0fdd6015702014c89cb9c7",
-        what="validation",
-    ),
-    _wikitext(
-        "test",
-        size_bytes=1_290_590,
-        sha256="173c87a53759e0201f33e0ccf978e510c2042d7f2cb78229d9a50d79b9e7dd08",
-        what="test",
+    *(
+        Asset(
+            id=f"wikitext_2/{part}.txt",
+            urls=WIKITEXT_2,
+            size_bytes=size_bytes,
+            sha256=sha256,
+            licence=WIKITEXT_LICENCE,
+            purpose=f"WikiText-2, {what}: good Wikipedia articles, for pre-training and comparing",
+            archive=Archive(
+                member=f"wikitext-2-raw/wiki.{part}.raw",
+                size_bytes=4_721_645,
+                sha256="ef7edb566e3e2b2d31b29c1fdb0c89a4cc683597484c3dc2517919c615435a11",
+            ),
+        )
+        for part, size_bytes, sha256, what in _WIKITEXT_PARTS
     ),
     Asset(
         id="fineweb/sample-10BT-014.parquet",

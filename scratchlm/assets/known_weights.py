@@ -52,48 +52,32 @@ class GPT2Size:
         return tuple(dict.fromkeys((self.name, self.repository, self.folder)))
 
 
-GPT2_SIZES = (
-    GPT2Size(
-        name="gpt2-small",
-        folder="124M",
-        repository="gpt2",
-        revision="607a30d783dfa663caf39e06633721c8d4cfcd7e",
-        n_parameters=124_439_808,
-        emb_dim=768,
-        n_heads=12,
-        n_layers=12,
+_COLUMNS = ("name", "folder", "repository", "n_parameters", "emb_dim", "n_heads", "n_layers", "revision")
+_ROWS = (
+    ("gpt2-small", "124M", "gpt2", 124_439_808, 768, 12, 12, "607a30d783dfa663caf39e06633721c8d4cfcd7e"),
+    (
+        "gpt2-medium",
+        "355M",
+        "gpt2-medium",
+        354_823_168,
+        1024,
+        16,
+        24,
+        "6dcaa7a952f72f9298047fd5137cd6e4f05f41da",
     ),
-    GPT2Size(
-        name="gpt2-medium",
-        folder="355M",
-        repository="gpt2-medium",
-        revision="6dcaa7a952f72f9298047fd5137cd6e4f05f41da",
-        n_parameters=354_823_168,
-        emb_dim=1024,
-        n_heads=16,
-        n_layers=24,
+    (
+        "gpt2-large",
+        "774M",
+        "gpt2-large",
+        774_030_080,
+        1280,
+        20,
+        36,
+        "32b71b12589c2f8d625668d2335a01cac3249519",
     ),
-    GPT2Size(
-        name="gpt2-large",
-        folder="774M",
-        repository="gpt2-large",
-        revision="32b71b12589c2f8d625668d2335a01cac3249519",
-        n_parameters=774_030_080,
-        emb_dim=1280,
-        n_heads=20,
-        n_layers=36,
-    ),
-    GPT2Size(
-        name="gpt2-xl",
-        folder="1558M",
-        repository="gpt2-xl",
-        revision="15ea56dee5df4983c59b2538573817e1667135e2",
-        n_parameters=1_557_611_200,
-        emb_dim=1600,
-        n_heads=25,
-        n_layers=48,
-    ),
+    ("gpt2-xl", "1558M", "gpt2-xl", 1_557_611_200, 1600, 25, 48, "15ea56dee5df4983c59b2538573817e1667135e2"),
 )
+GPT2_SIZES = tuple(GPT2Size(**dict(zip(_COLUMNS, row))) for row in _ROWS)  # type: ignore[arg-type]
 
 # size in bytes and sha256 by size and file.
 # Safetensors and config: lists in public repositories that pin the same revision (124M: several independent ones;
