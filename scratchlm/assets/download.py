@@ -216,9 +216,9 @@ class _Transfer:
             if isinstance(cause, (httpx.ConnectError, httpx.ConnectTimeout)) and not self.has_connected:
                 raise DownloadError(f"no connection ({str(cause) or type(cause).__name__})") from cause
             raise _TryAgainError(f"the connection failed ({str(cause) or type(cause).__name__})") from cause
-        n_promised = n_total if partial.size_bytes is None else partial.size_bytes
-        if n_promised is not None and partial.n_bytes < n_promised:
-            raise _TryAgainError(f"the connection ended after {partial.n_bytes:,} of {n_promised:,} bytes")
+        n_stated = n_total if partial.size_bytes is None else partial.size_bytes
+        if n_stated is not None and partial.n_bytes < n_stated:
+            raise _TryAgainError(f"the connection ended after {partial.n_bytes:,} of {n_stated:,} bytes")
 
     @contextlib.contextmanager
     def follow(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
@@ -239,23 +239,23 @@ class _Transfer:
     def check_answer(self, response: httpx.Response, url: str, offset: int) -> int | None:
         """Raise unless the response can be the file; return the file's total bytes, if the server sends them."""
         status = response.status_code
-        said = f"the server answered {status} {httpx.codes.get_reason_phrase(status)}".rstrip()
+        answer = f"the server answered {status} {httpx.codes.get_reason_phrase(status)}".rstrip()
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and offset:
             self.partial.start_over()
-            raise _TryAgainError(f"{said} to a request from byte {offset:,} on")
+            raise _TryAgainError(f"{answer} to a request from byte {offset:,} on")
         if status in TRY_AGAIN_STATUS:
-            raise _TryAgainError(said, wait_s=retry_after_s(response.headers.get("retry-after")))
+            raise _TryAgainError(answer, wait_s=retry_after_s(response.headers.get("retry-after")))
         if status != HTTPStatus.OK and not (status == HTTPStatus.PARTIAL_CONTENT and offset):
-            raise DownloadError(said)
+            raise DownloadError(answer)
         _check_content(response, url)
         etag = response.headers.get("etag", "W/")
         origin = None if etag.startswith("W/") else (url, etag)  # a weak ETag does not prove equal bytes
         n_total = _as_int(response.headers.get("content-length"))
         if status == HTTPStatus.PARTIAL_CONTENT:
             n_total = self.check_range(response.headers.get("content-range", ""), offset, origin)
-        n_promised = self.partial.size_bytes
-        if n_total is not None and n_promised is not None and n_total != n_promised:
-            raise DownloadError(f"the file has {n_total:,} bytes there instead of {n_promised:,}")
+        n_stated = self.partial.size_bytes
+        if n_total is not None and n_stated is not None and n_total != n_stated:
+            raise DownloadError(f"the file has {n_total:,} bytes there instead of {n_stated:,}")
         if status == HTTPStatus.OK:  # the whole file, even if only the rest was requested
             self.partial.start_over()
         self.partial.is_resumed = self.partial.n_bytes > 0

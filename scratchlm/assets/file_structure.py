@@ -21,7 +21,7 @@ TEXT_BEGINNINGS = {"checkpoint": b"model_checkpoint_path:", "vocab.bpe": b"#vers
 
 
 def structure_problem(path: Path, *, name: str, settings: Iterable[tuple[str, int]] = ()) -> str | None:
-    """Describe how the file differs from what its name promises; None when it does not.
+    """Describe how the file differs from what its name says; None when it does not.
 
     path: the file on disk; name: its final name; settings: values that a JSON file must contain.
     """
@@ -36,11 +36,7 @@ def structure_problem(path: Path, *, name: str, settings: Iterable[tuple[str, in
         return f"it begins with {beginning[:24]!r}, expected {expected!r}"
     if name.endswith(".json"):
         return _json_problem(path, settings)
-    checks = {
-        ".index": _table_problem,
-        ".safetensors": _safetensors_problem,
-        ".parquet": _parquet_problem,
-    }
+    checks = {".index": _table_problem, ".safetensors": _safetensors_problem, ".parquet": _parquet_problem}
     check = checks.get(Path(name).suffix)
     return None if check is None else check(path)
 

@@ -45,7 +45,7 @@ def opened_answer(
         if event.endswith(CONNECTED):
             has_connected.set()
 
-    def ask() -> None:
+    def send() -> None:
         try:
             request = client.build_request("GET", url, headers=headers, extensions={"trace": trace})
             response = client.send(request, stream=True)
@@ -57,7 +57,7 @@ def opened_answer(
         has_connected.set()
         is_over.set()
 
-    threading.Thread(target=ask, daemon=True).start()
+    threading.Thread(target=send, daemon=True).start()
     try:
         if not has_connected.wait(connect_s):
             raise httpx.ConnectTimeout(f"no connection within {connect_s:.1f} s")

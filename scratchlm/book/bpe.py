@@ -209,15 +209,13 @@ def _read_names(path: Path) -> dict[int, str]:
 
 def _read_merge_ids(path: Path) -> list[tuple[int, int]]:
     value = read_json(path, max_bytes=MAX_TOKENIZER_BYTES, error=TokenizerError)
-    if not isinstance(value, list) or not all(_is_merge(entry) for entry in value):
-        raise TokenizerError(
-            f'{path} is not a list of {{"pair": [id, id], "new_id": id}}; save the tokenizer again.'
-        )
-    return [(entry["pair"][0], entry["pair"][1]) for entry in value]
-
-
-def _is_merge(entry: Any) -> bool:
-    if not isinstance(entry, dict) or type(entry.get("new_id")) is not int:
-        return False
-    pair = entry.get("pair")
-    return isinstance(pair, list) and len(pair) == 2 and all(type(id_) is int for id_ in pair)
+    merges: list[tuple[int, int]] = []
+    for entry in value if isinstance(value, list) else [None]:
+        match entry:
+            case {"pair": [int(left), int(right)], "new_id": int()}:
+                merges.append((left, right))
+            case _:
+                raise TokenizerError(
+                    f'{path} is not a list of {{"pair": [id, id], "new_id": id}}; save the tokenizer again.'
+                )
+    return merges

@@ -51,5 +51,5 @@ def from_symbols(symbols: str, *, where: str) -> bytes:
 
 
 def is_spelt_in_symbols(token: str) -> bool:
-    """Whether every character of a token stands for a byte."""
+    """Whether every character of a token is the symbol of a byte."""
     return all(ord(symbol) in _BYTE_OF_SYMBOL for symbol in token)

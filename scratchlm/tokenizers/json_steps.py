@@ -58,7 +58,7 @@ def unsupported(where: str, key: str, value: Any) -> TokenizerError:
 
 
 def _list_key(section: str) -> str:
-    return section.replace("_", "") + "s"  # the file says pre_tokenizer, but pretokenizers
+    return section.replace("_", "") + "s"  # the file has pre_tokenizer, but pretokenizers
 
 
 def _read_step(value: dict[str, Any], kind: type[T], *, section: str, where: str) -> T:

@@ -26,7 +26,7 @@ def characters_of_nanogpt(path: Path) -> LosslessWordTokenizer:
         raise TokenizerError(f"{path} cannot be read ({cause.strerror}); check the path.") from cause
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the disassembler, about escapes in text
+            warnings.simplefilter("ignore")  # from the disassembler, about escapes in text
             meta = _dicts_of_pickle(data)
     except (ValueError, LookupError, TypeError, AttributeError) as cause:
         raise TokenizerError(
@@ -37,7 +37,7 @@ def characters_of_nanogpt(path: Path) -> LosslessWordTokenizer:
     if not isinstance(ids, dict) or not all(isinstance(char, str) and len(char) == 1 for char in ids):
         raise TokenizerError(
             f"{path} must hold nanoGPT's stoi, an id for each character, got {reprlib.repr(meta)}; use the meta.pkl of "
-            "character-level data."
+            "a character-level data set."
         )
     try:
         return LosslessWordTokenizer(ids)
@@ -46,9 +46,9 @@ def characters_of_nanogpt(path: Path) -> LosslessWordTokenizer:
 
 
 def _dicts_of_pickle(data: bytes) -> Any:
-    """The value of a pickle that holds nothing but dicts, text and whole numbers.
+    """The value of a pickle of dicts, strings and integers.
 
-    Python's disassembler lists the instructions; the few that build such a value are carried out here.
+    Python's disassembler lists the instructions, and the few that build such a value are interpreted here.
     Raises: ValueError, LookupError or TypeError for any other instruction, and for a damaged pickle.
     """
     stack: list[Any] = []
@@ -76,5 +76,5 @@ def _dicts_of_pickle(data: bytes) -> Any:
             case "BINGET" | "LONG_BINGET":
                 stack.append(memo[argument])
             case other:
-                raise ValueError(f"it holds the instruction {other}")
-    raise ValueError("it has no end")
+                raise ValueError(f"it has the instruction {other}")
+    raise ValueError("it is truncated")

@@ -110,7 +110,7 @@ class ByteLevel:
         return compile_pattern(GPT2_PATTERN).findall(piece) if self.use_regex else [piece]
 
     def prefixed(self, piece: str) -> str:
-        """The piece, with a space in front if add_prefix_space asks for one."""
+        """The piece, with a space in front if add_prefix_space is set."""
         return f" {piece}" if self.add_prefix_space and not piece.startswith(" ") else piece
 
 

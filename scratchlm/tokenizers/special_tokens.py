@@ -21,7 +21,7 @@ UNKNOWN = "<|unk|>"
 
 
 def end_ids(tokenizer: Tokenizer, task: Mapping[str, Any]) -> tuple[int, ...]:
-    """The ids that end a generated text, the most specific first: the task's `stop_ids`, or else end-of-text."""
+    """The ids that end a generated text: the task's `stop_ids`, or else end-of-text."""
     end = tokenizer.end_of_text_id
     return tuple(task.get("stop_ids") or ([] if end is None else [end]))
 
