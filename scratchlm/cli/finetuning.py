@@ -1,9 +1,9 @@
-"""What the `finetune` commands share: their first flags, resuming, and a recipe of one stage."""
+"""The part that the `finetune` commands share: flags, resuming, running the stage, and printing its result."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -16,16 +16,16 @@ from scratchlm.cli.stage_runs import DATA, RunFlags, resumed_recipe, run_stage, 
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.row_files import ANSWERED, LABELLED, RowSettings
 from scratchlm.finetuning.base import RANDOM
+from scratchlm.finetuning.settings import FineTuningSettings
 from scratchlm.recipes.recipe import DataSettings, Recipe, Stage
 from scratchlm.recipes.run import RunResult
-from scratchlm.training.config import TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning(RunFlags):
-    """Flags that every way of fine-tuning has; its own training settings come after them, as `settings`."""
+    """The flags of every kind of fine-tuning; its training settings follow as `settings`."""
 
-    base: str | None = None  # the model to start from: a folder, or random:SIZE for fresh weights
+    base: str | None = None  # base model: a folder, or random:SIZE for random weights
     data: tuple[str, ...] = ()  # files, folders or globs of examples, or a known name
     rows: Annotated[RowSettings, tyro.conf.arg(name="")] = field(default_factory=RowSettings)
 
@@ -33,60 +33,56 @@ class FineTuning(RunFlags):
 F = TypeVar("F", bound=FineTuning)
 
 
-def finetuning_command(
-    cls: type[F],
-    stage: Stage,
-    action: Callable[[F, Console], dict[str, Any]],
-    args: Sequence[str],
-    *,
-    prog: str,
-    fresh: TrainingConfig | None = None,
-) -> int:
-    """Parse and act; a run to be resumed gives the defaults, and `fresh` those for a base of random weights."""
-    earlier = resumed_recipe(stage, list(args))
-    default = cls()
-    if fresh is not None and (value_of("--base", list(args)) or "").startswith(RANDOM):
-        settings: dict[str, Any] = {"settings": fresh}
-        default = cls(**settings)
-    if earlier is not None:
-        kept = {
-            "base": earlier.base,
-            "data": getattr(earlier.data, DATA[stage]),
-            "rows": RowSettings(**{f.name: getattr(earlier.data, f.name) for f in fields(RowSettings)}),
-            "settings": getattr(earlier, stage),
-        }
-        default = cls(**kept)
-    return run_command(cls, action, args, prog=prog, default=default)
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """How one kind of fine-tuning differs from the others on the command line."""
+
+    stage: Stage
+    name: str  # in messages
+    example: str  # a base that suits it
+    epochs: float  # trained without max_steps, epochs or max_minutes
+    lines: Callable[[RunResult], list[str]]  # what is printed at the end
+    random_base_settings: FineTuningSettings | None = None  # defaults for random:SIZE
 
 
-def run_finetuning(
-    command: FineTuning,
-    stage: Stage,
-    settings: TrainingConfig,
-    console: Console,
-    *,
-    epochs: float,
-    who: str,
-    example: str,
-) -> RunResult:
-    """Run the one stage; `who` needs a base such as `example`, and trains so many epochs unless told otherwise.
+def finetuning_command(cls: type[F], kind: Kind, args: Sequence[str], *, prog: str) -> int:
+    """Parse the flags and run the stage; with --resume the defaults are the settings of that run.
 
     Raises: ConfigError without a base; what `run_stage` raises.
     """
+    earlier = resumed_recipe(kind.stage, list(args))
+    default: Any = cls()
+    if earlier is not None:
+        default = replace(
+            default,
+            base=earlier.base,
+            data=getattr(earlier.data, DATA[kind.stage]),
+            rows=RowSettings(**{f.name: getattr(earlier.data, f.name) for f in fields(RowSettings)}),
+            settings=getattr(earlier, kind.stage),
+        )
+    elif kind.random_base_settings and (value_of("--base", list(args)) or "").startswith(RANDOM):
+        default = replace(default, settings=kind.random_base_settings)
+
+    def action(command: F, console: Console) -> dict[str, Any]:
+        result = run_stage(kind.stage, _recipe(command, kind), command, console)
+        if not command.json:
+            print("\n".join(kind.lines(result)))
+        figures = without_lists(result.figures[kind.stage])
+        return {"out": str(result.out), "report": str(result.report), **figures}
+
+    return run_command(cls, action, args, prog=prog, default=default)
+
+
+def _recipe(command: FineTuning, kind: Kind) -> Recipe:
     if command.base is None:
-        raise ConfigError(f"{who} needs a base model, found none; name it with --base (e.g. {example}).")
-    used = LABELLED if stage == "classify" else ANSWERED
+        raise ConfigError(f"{kind.name} needs a base model; name one with --base (e.g. {kind.example}).")
+    used = LABELLED if kind.stage == "classify" else ANSWERED
     if command.rows != command.rows.only(*used):
         raise ConfigError(
-            f"columns of {who} must be among {', '.join(used)}, got "
+            f"columns of {kind.name} must be among {', '.join(used)}, got "
             f"{', '.join(sorted(set(command.rows.renamed) - set(used)))}; drop the flag."
         )
-    data: dict[str, Any] = {DATA[stage]: command.data, **asdict(command.rows)}
-    own: dict[str, Any] = {stage: with_end(settings, epochs=epochs)}
-    recipe = Recipe(stages=(stage,), base=command.base, data=DataSettings(**data), **own)
-    return run_stage(stage, recipe, command, console)
-
-
-def stage_json(result: RunResult, stage: Stage) -> dict[str, Any]:
-    """The `--json` keys: where the run and its report lie, and the stage's figures."""
-    return {"out": str(result.out), "report": str(result.report), **without_lists(result.figures[stage])}
+    data: dict[str, Any] = {DATA[kind.stage]: command.data, **asdict(command.rows)}
+    settings: FineTuningSettings = command.settings  # type: ignore[attr-defined]
+    own: dict[str, Any] = {kind.stage: with_end(settings, epochs=kind.epochs)}
+    return Recipe(stages=(kind.stage,), base=command.base, data=DataSettings(**data), **own)

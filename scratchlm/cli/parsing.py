@@ -30,7 +30,12 @@ from scratchlm.core.seed import check_seed, seed_everything
 from scratchlm.training.interrupts import StoppedBySignal, process_signals
 
 C = TypeVar("C", bound="Common")
-OTHER_NAMES = {"--grad-accumulation": "--accumulate"}  # flags under the names other programs use
+OTHER_NAMES = {  # other names of flags: those of other programs and of earlier versions
+    "--grad-accumulation": "--accumulate",
+    "--trunk-cache": "--activation-cache",
+    "--no-trunk-cache": "--no-activation-cache",
+    "--trunk-cache-mb": "--activation-cache-mb",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,9 @@
-"""What `pretrain` and the `finetune` commands share: each is a run of one stage."""
+"""The part that `pretrain` and the `finetune` commands share: each is a run of one stage."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from scratchlm.training.config import TrainingConfig
 from scratchlm.training.trackers import TrackerName
 
 T = TypeVar("T", bound=TrainingConfig)
-DATA = {  # which data --data is
+DATA = {  # the recipe's data field for --data
     "pretrain": "text",
     "classify": "messages",
     "instruct": "instructions",
@@ -37,34 +38,31 @@ class RunFlags(Common):
     resume: bool = False  # continue an interrupted run with its own settings
     seed: tyro.conf.Suppress[None] = None  # the training settings have it
     fresh: bool = False  # delete what is in the run folder and start over
-    track: TrackerName | None = None  # tell wandb, mlflow or trackio too; TensorBoard needs no flag
+    track: TrackerName | None = None  # also log to wandb, mlflow or trackio; TensorBoard needs no flag
 
 
 def run_stage(kind: str, recipe: Recipe, flags: RunFlags, console: Console) -> RunResult:
     """Run a one-stage recipe in `--out`, or in the next free `runs/KIND`, `runs/KIND-2`, ...
 
-    Raises: ConfigError when `out` holds a run already and neither resume nor fresh says what to do with it.
+    Raises: ConfigError without data, and when `out` holds a run already without --resume or --fresh.
     """
     folder = flags.out or (newest_run(kind) if flags.resume else free_run(kind))
     if not getattr(recipe.data, DATA[kind]):
-        raise ConfigError(f"{kind} needs data, found none; name files or folders with --data.")
+        raise ConfigError(f"{kind} needs data; name files or folders with --data.")
     if (
         flags.fresh
         and recipe.base is not None
         and Path(recipe.base).resolve().is_relative_to(folder.resolve())
     ):
         raise ConfigError(
-            f"--fresh would delete {folder}, and with it the base {recipe.base}; choose another --out."
+            f"--fresh would delete {folder} with the base {recipe.base} in it; choose another --out."
         )
-    is_run = (folder / "recipe.toml").exists()
-    if is_run and not (flags.resume or flags.fresh):
+    if flags.resume:
+        _check_resumable(folder)
+    elif not flags.fresh and (folder / "recipe.toml").exists():
         raise ConfigError(
-            f"{folder} should be a new folder, found a run in it; add --resume to continue it, --fresh to start "
-            "over, or choose another --out."
-        )
-    if flags.resume and not is_run:
-        raise ConfigError(
-            f"--resume needs a run to continue, found none in {folder}; name its folder with --out."
+            f"{folder} already holds a run; add --resume to continue it, --fresh to start over, or choose another "
+            "--out."
         )
     return execute(
         kind, recipe, folder, flags.device, console, fresh=flags.fresh, extend=flags.resume, track=flags.track
@@ -72,19 +70,14 @@ def run_stage(kind: str, recipe: Recipe, flags: RunFlags, console: Console) -> R
 
 
 def resumed_recipe(kind: str, args: list[str]) -> Recipe | None:
-    """The recipe that a `--resume` continues, read before parsing: its settings are the flags' defaults."""
+    """The recipe of the run that --resume continues, read before parsing: its settings are the flags' defaults."""
     if "--resume" not in args:
         return None
     if value_of("--recipe", args) is not None:
-        raise ConfigError(
-            "--resume continues a run with its own settings, found --recipe too; drop one of them."
-        )
+        raise ConfigError("--resume continues a run with its own settings; drop --recipe.")
     out = value_of("--out", args)
     folder = Path(out) if out else newest_run(kind)
-    if not (folder / "recipe.toml").exists():
-        raise ConfigError(
-            f"--resume needs a run to continue, found none in {folder}; name its folder with --out."
-        )
+    _check_resumable(folder)
     return load_recipe(str(folder / "recipe.toml"))[1]
 
 
@@ -95,28 +88,26 @@ def recipe_argument(args: list[str]) -> Recipe | None:
 
 
 def with_end(config: T, **end: float) -> T:
-    """The settings with this end, unless they have one."""
+    """The settings with this end of training, unless they have one."""
     return config if config.has_end else dataclasses.replace(config, **end)  # type: ignore[arg-type]
 
 
 def free_run(kind: str) -> Path:
     """The first of `runs/KIND`, `runs/KIND-2`, ... that does not exist."""
-    return next(folder for folder in _run_names(kind) if not folder.exists())
+    return next(folder for folder in _run_folders(kind) if not folder.exists())
 
 
 def newest_run(kind: str) -> Path:
-    """The last of `runs/KIND`, `runs/KIND-2`, ... that exists."""
-    newest = Path("runs") / kind
-    for folder in _run_names(kind):
-        if not folder.exists():
-            return newest
-        newest = folder
-    raise AssertionError("the names never end")
+    """The last of `runs/KIND`, `runs/KIND-2`, ... that exists; `runs/KIND` if none does."""
+    existing = list(itertools.takewhile(Path.exists, _run_folders(kind)))
+    return existing[-1] if existing else Path("runs") / kind
 
 
-def _run_names(kind: str) -> Iterator[Path]:
-    yield Path("runs") / kind
-    number = 2
-    while True:
-        yield Path("runs") / f"{kind}-{number}"
-        number += 1
+def _run_folders(kind: str) -> Iterator[Path]:
+    names = itertools.chain([kind], (f"{kind}-{number}" for number in itertools.count(2)))
+    return (Path("runs") / name for name in names)
+
+
+def _check_resumable(folder: Path) -> None:
+    if not (folder / "recipe.toml").exists():
+        raise ConfigError(f"there is no run to resume in {folder}; name the run's folder with --out.")

@@ -38,7 +38,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
     hints = _hints(cls)  # type: ignore[arg-type]
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     arguments: dict[str, Any] = {}
-    for name, value in values.items():
+    for name, value in with_new_names(cls, values).items():
         if name not in fields:
             raise ConfigError(f"{where} has no setting {name!r}; {nearest(name, fields)}")
         arguments[name] = _convert(hints[name], value, where=f"{where}.{name}")
@@ -49,6 +49,12 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
         if name not in arguments and not has_default:
             raise ConfigError(f"{where} needs a value for {name!r}, found none; add it.")
     return cls(**arguments)
+
+
+def with_new_names(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename settings that files of earlier versions call by another name: the class attribute `OLD_NAMES`."""
+    new_names: Mapping[str, str] = getattr(cls, "OLD_NAMES", {})
+    return {new_names.get(name, name): value for name, value in values.items()}
 
 
 def check_at_least(minimum: int, **settings: float | None) -> None:

@@ -33,7 +33,8 @@ from scratchlm.model.modes import evaluation_mode
 logger = logging.getLogger(__name__)
 
 FILL_TOKENS = 512  # per forward pass while the cache is filled: 9 % faster on a CPU than 4,096
-FOLDER_PREFIX = "trunk-cache-"
+FOLDER_PREFIX = "activation-cache-"
+FOLDER_PREFIXES = (FOLDER_PREFIX, "trunk-cache-")  # the second of earlier versions
 
 
 class ActivationCache:
@@ -68,8 +69,9 @@ class ActivationCache:
         self._folder: Path | None = None
         self._entries: dict[bytes, Tensor] = {}
         if folder is not None:
-            for left_over in folder.glob(f"{FOLDER_PREFIX}*"):
-                shutil.rmtree(left_over, ignore_errors=True)
+            for prefix in FOLDER_PREFIXES:
+                for left_over in folder.glob(f"{prefix}*"):
+                    shutil.rmtree(left_over, ignore_errors=True)
 
     def __len__(self) -> int:
         """The number of distinct texts."""
@@ -133,7 +135,7 @@ class ActivationCache:
         if (free := shutil.disk_usage(self._parent).free) < n_bytes:
             raise DataError(
                 f"the activation cache needs {n_bytes:,} bytes in {self._parent}, but only {free:,} are free; raise "
-                "trunk_cache_mb, or disable the cache with --no-trunk-cache."
+                "activation_cache_mb, or disable the cache with --no-activation-cache."
             )
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=self._parent))

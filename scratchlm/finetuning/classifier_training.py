@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -63,22 +63,24 @@ Indices = Sequence[int] | np.ndarray[Any, Any]
 class ClassifySettings(FineTuningSettings):
     """How to train a classifier: the common settings, and those of classification."""
 
+    OLD_NAMES: ClassVar[dict[str, str]] = {
+        "trunk_cache": "activation_cache",
+        "trunk_cache_mb": "activation_cache_mb",
+    }
+
     train: TrainPart | None = None  # trained part; None = all of a random base, else the last block, or LoRA
-    lora_targets: tuple[str, ...] = (
-        EVERY_LINEAR  # names of the layers that get an update; the head too, as the book
-    )
+    lora_targets: tuple[str, ...] = EVERY_LINEAR  # names of the layers that get an update; also the head
     position: Position = "last-real"  # the token that the head is applied to; "mean" = the average of all
     pad: Padding | int = "none"  # pad texts with visible tokens: to the longest, the context, N tokens
     causal_mask: bool = True  # off = tokens also attend to later ones
     max_length: int | None = None  # maximum tokens of a text; None = the model's context length
-    balance: Literal["weights", "sampling", "subsample", "none"] = (
-        "weights"  # weigh classes, repeat or drop rows
-    )
+    # weigh classes equally in the loss, repeat rows, drop rows, or neither
+    balance: Literal["weights", "sampling", "subsample", "none"] = "weights"
     token_noise: float = 0.0  # share of a text's tokens replaced by random ones during training
     ignore_index: int = IGNORE_INDEX  # number of a class that is left out of the loss in training
     drop_rate: float | None = None  # None = 0 with frozen blocks, so that they run once, else the base's
-    trunk_cache: bool = True  # off = run frozen blocks in every epoch; the result is the same
-    trunk_cache_mb: int = 2048  # of the activation cache in memory; the rest goes to a file in the run folder
+    activation_cache: bool = True  # off = run frozen blocks in every epoch; the result is the same
+    activation_cache_mb: int = 2048  # maximum size of the cache in memory; the rest goes to the run folder
     seeds: int = 1  # number of trainings, with seed, seed + 1, ...; the first model is kept
     learning_curve: tuple[float, ...] = ()  # also train on these shares of the training texts, e.g. 0.1 0.3
     choose_threshold: bool = False  # two classes: choose the probability threshold on the validation texts
@@ -97,10 +99,10 @@ class ClassifySettings(FineTuningSettings):
         super().__post_init__()
         if self.train not in (None, "lora") and self.lora_rank is not None:
             raise ConfigError(f"lora_rank needs train=lora, got train={self.train}; drop one of them.")
-        if self.seeds < 1 or self.trunk_cache_mb < 0:
+        if self.seeds < 1 or self.activation_cache_mb < 0:
             raise ConfigError(
-                f"seeds must be at least 1 and trunk_cache_mb at least 0, got {self.seeds} and "
-                f"{self.trunk_cache_mb}; raise them."
+                f"seeds must be at least 1 and activation_cache_mb at least 0, got {self.seeds} and "
+                f"{self.activation_cache_mb}; raise them."
             )
         if not 0 <= self.token_noise < 1:
             raise ConfigError(f"token_noise must be at least 0 and below 1, got {self.token_noise}; try 0.1.")
@@ -170,7 +172,7 @@ class ClassifierTrainings:
         seed_everything(settings.seed)
         indices = self._balanced(split.train).tolist()
         part, drop_rate = settings.trained_part(self.base), settings.drop_rate
-        if drop_rate is None and part not in ("all", "lora") and settings.trunk_cache:
+        if drop_rate is None and part not in ("all", "lora") and settings.activation_cache:
             drop_rate = 0.0
         base = load_base(
             self.base,
@@ -194,7 +196,7 @@ class ClassifierTrainings:
             class_weights=self._class_weights(indices),
             label_smoothing=settings.label_smoothing,
             position=input_format.position,
-            is_plain=not settings.trunk_cache,
+            is_plain=not settings.activation_cache,
             token_noise=settings.token_noise,
         )
         train = self._loader(examples, cache, settings, shuffle=True)
@@ -301,7 +303,7 @@ class ClassifierTrainings:
     ) -> ActivationCache | None:
         """The activation cache; None without frozen blocks, or where activations are random."""
         n_blocks = n_frozen_blocks(base.model)
-        if not settings.trunk_cache or n_blocks == 0:
+        if not settings.activation_cache or n_blocks == 0:
             return None
         if base.model.config.has_dropout or settings.token_noise > 0:
             self.notify(
@@ -316,7 +318,7 @@ class ClassifierTrainings:
                 base.model,
                 n_blocks,
                 position=input_format.position,
-                budget_bytes=settings.trunk_cache_mb * 2**20,
+                budget_bytes=settings.activation_cache_mb * 2**20,
                 folder=self.out,
             )
         return self._caches[key]

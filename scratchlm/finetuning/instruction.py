@@ -38,9 +38,8 @@ class InstructSettings(FineTuningSettings):
     mask_instruction: bool = True  # compute the loss on answers only; off = on prompts too, as the book does
     last_turn_only: bool = False  # in a conversation compute the loss on the last answer only
     packing: bool = False  # several entries in a row, instead of batches of similar length
-    split: Literal["book", "leak-free"] = (
-        "book"  # in file order 85/10/5 %, or leak-free: near-duplicates on one side
-    )
+    # in file order 85/10/5 %, or leak-free: near-duplicates on one side
+    split: Literal["book", "leak-free"] = "book"
     drop_duplicates: bool = False  # leave out entries that nearly repeat an earlier one
     augment: int = 0  # copies of each training entry with a reworded beginning of the instruction
     max_new_tokens: int = 64  # maximum tokens of an answer to a test entry

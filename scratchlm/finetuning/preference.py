@@ -37,9 +37,7 @@ class PreferSettings(FineTuningSettings):
     """
 
     loss: LossKind = "dpo"  # the loss to minimize: dpo as in the book, or a variant
-    beta: float | None = (
-        None  # strength of the penalty for leaving the reference; None = 0.1, and 2 for simpo
-    )
+    beta: float | None = None  # strength of the penalty for leaving the reference; None = 0.1, simpo: 2
     per_token: bool = False  # an answer's mean log-probability, as in the book; orpo, simpo: always
     simpo_margin: float = DEFAULT_MARGIN  # simpo: minimum margin between the rewards of a pair
     template: str | None = None  # the text around the request; None = the base's own, or alpaca

@@ -20,9 +20,9 @@ from scratchlm.training.history import History
 
 SIDE_RUNS = "side_runs.jsonl"
 # settings of the additional trainings, which a resumed main training may change
-SIDE_SETTINGS = {"trunk_cache_mb", "seeds", "learning_curve", "choose_threshold", "compare_raw_split"}
+SIDE_SETTINGS = {"activation_cache_mb", "seeds", "learning_curve", "choose_threshold", "compare_raw_split"}
 # settings that do not affect the accuracy of a training
-NEUTRAL_SETTINGS = {"trunk_cache", "trunk_cache_mb", "seeds", "learning_curve", "compare_raw_split",
+NEUTRAL_SETTINGS = {"activation_cache", "activation_cache_mb", "seeds", "learning_curve", "compare_raw_split",
                     "checkpoint_every_steps", "keep_checkpoints", "sample_every_steps"}  # fmt: skip
 
 

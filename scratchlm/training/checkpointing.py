@@ -25,7 +25,7 @@ from scratchlm.checkpoints.store import (
     save_model,
     verify,
 )
-from scratchlm.core.config import from_dict, to_dict
+from scratchlm.core.config import from_dict, to_dict, with_new_names
 from scratchlm.core.errors import CheckpointError
 from scratchlm.core.json_table import JSONTable, read_json_table
 from scratchlm.core.partials import remove_folder, remove_partials
@@ -198,7 +198,7 @@ class RunCheckpoints:
         """
         names = dict.fromkeys(field.name for field in fields(self.config))
         usual = to_dict(type(self.config)())
-        earlier = {**names, **usual, **values}
+        earlier = {**names, **usual, **with_new_names(type(self.config), values)}
         now = {**names, **to_dict(self.config), "n_batches": n_batches}
         for name in sorted(now.keys() - self.config.extendable):
             if earlier[name] != now[name]:

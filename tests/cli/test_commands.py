@@ -390,7 +390,7 @@ def test_a_classifier_is_trained_by_the_table_of_the_book(life, run_json):
     found = run_json(
         f"finetune classify --base {life['base']} --data {life['messages.tsv']} --out run {QUICK_CLASSIFIER} "
         "--train last-layer --position last --pad longest --no-causal-mask --ignore-index 50256 "
-        "--grad-accumulation 2 --seeds 2 --learning-curve 0.5 --choose-threshold"
+        "--grad-accumulation 2 --seeds 2 --learning-curve 0.5 --choose-threshold --trunk-cache-mb 64"
     )
     assert found["seeds"]["n"] == 2
     assert len(found["learning_curve"]) == 2
@@ -398,6 +398,7 @@ def test_a_classifier_is_trained_by_the_table_of_the_book(life, run_json):
     assert found["threshold"]["label"] == "spam"
     settings = load_recipe("run")[1].classify
     assert (settings.accumulate, settings.pad, settings.train) == (2, "longest", "last-layer")
+    assert settings.activation_cache_mb == 64  # by its old name
     said = run_json("classify --model run", "see you at home")
     assert said["results"][0]["label"] in ("ham", "spam")
 

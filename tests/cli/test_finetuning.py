@@ -1,4 +1,4 @@
-"""What the finetune commands share: the same first flags, a base or a clear word, settings of the resumed run."""
+"""The finetune commands share their first flags, refuse to run without base or data, and resume earlier runs."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def test_each_command_begins_with_the_shared_flags_and_adds_its_settings(stage):
 
 
 @pytest.mark.parametrize("stage", COMMANDS)
-def test_without_a_base_each_says_which_one_would_do(stage, capsys):
+def test_without_a_base_each_names_an_example(stage, capsys):
     assert main(["finetune", stage, "--data", "some.json"]) == 2
     message = capsys.readouterr().err
-    assert "needs a base model, found none; name it with --base (e.g. " in message
+    assert "needs a base model; name one with --base (e.g. " in message
     assert len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize("stage", COMMANDS)
-def test_without_data_each_asks_for_it(stage, tmp_path, monkeypatch, capsys):
+def test_without_data_each_names_the_flag(stage, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["finetune", stage, "--base", "random:tiny"]) == 2
-    assert f"{stage} needs data, found none" in capsys.readouterr().err
+    assert f"{stage} needs data; name files" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stage", COMMANDS)
-def test_resuming_what_was_never_started_is_told(stage, tmp_path, monkeypatch, capsys):
+def test_resuming_a_run_that_does_not_exist_is_refused(stage, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["finetune", stage, "--resume", "--out", "runs/none"]) == 2
-    assert "--resume needs a run to continue, found none in runs/none" in capsys.readouterr().err
+    assert "there is no run to resume in runs/none" in capsys.readouterr().err

@@ -93,14 +93,17 @@ def test_of_a_wholly_frozen_model_one_position_is_kept(model, examples):
     assert cache.size_bytes == 4 * 16 * 4  # four texts, sixteen numbers of four bytes
 
 
-def test_what_a_killed_run_left_is_removed_and_never_read(model, examples, tmp_path):
-    left = tmp_path / "trunk-cache-abc"
+@pytest.mark.parametrize(
+    "name", ["activation-cache-abc", "trunk-cache-abc"]
+)  # of this and an earlier version
+def test_what_a_killed_run_left_is_removed_and_never_read(model, examples, tmp_path, name):
+    left = tmp_path / name
     left.mkdir()
     (left / "states-0.bin").write_bytes(b"half of it")
     cache = ActivationCache(model, 2, budget_bytes=0, folder=tmp_path)
     assert not left.exists()
     cache.fill(examples)
-    assert len(list(tmp_path.glob("trunk-cache-*/states-*.bin"))) == 1
+    assert len(list(tmp_path.glob("activation-cache-*/states-*.bin"))) == 1
 
 
 def test_a_full_disk_is_an_error_before_anything_is_run(model, examples, tmp_path, monkeypatch):
@@ -108,7 +111,7 @@ def test_a_full_disk_is_an_error_before_anything_is_run(model, examples, tmp_pat
         free = 10
 
     monkeypatch.setattr(activation_cache.shutil, "disk_usage", lambda _path: Usage)
-    with pytest.raises(DataError, match="--no-trunk-cache"):
+    with pytest.raises(DataError, match="--no-activation-cache"):
         ActivationCache(model, 2, budget_bytes=0, folder=tmp_path).fill(examples)
 
 

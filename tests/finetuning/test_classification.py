@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratchlm.checkpoints.store import MANIFEST, list_checkpoints, load_model, save_model
+from scratchlm.core.config import from_dict
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
-from scratchlm.core.files import read_json, write_json
+from scratchlm.core.files import read_json, sha256_of_file, write_json
 from scratchlm.data.classification_rows import LabelledText
 from scratchlm.data.label_split import BALANCE, DUPLICATES, class_counts, leak_free_split
 from scratchlm.data.near_duplicates import group_near_duplicates
@@ -170,7 +171,7 @@ def test_the_books_split_is_tried_with_a_model_of_its_own(messages, base_folder,
     assert load_model(tmp_path / "run" / "raw-split").manifest["step"] == 3
 
 
-@pytest.mark.parametrize("how", [{"drop_rate": 0.2}, {"drop_rate": 0.0}, {"trunk_cache_mb": 0}], ids=str)
+@pytest.mark.parametrize("how", [{"drop_rate": 0.2}, {"drop_rate": 0.0}, {"activation_cache_mb": 0}], ids=str)
 @pytest.mark.parametrize("stop_step", [1, 4])
 def test_an_interrupted_classifier_resumes_bit_for_bit(
     messages, base_folder, tmp_path, stop_at, stop_step, how
@@ -203,11 +204,38 @@ def test_only_what_stands_beside_the_kept_training_may_change_when_it_goes_on(
     ):
         with pytest.raises(CheckpointError, match=found):
             finetune_classifier(turned if other is chosen else messages, other, tmp_path / "run", **arguments)
-    beside = dataclasses.replace(chosen, choose_threshold=True, trunk_cache_mb=1, compare_raw_split=False)
+    beside = dataclasses.replace(
+        chosen, choose_threshold=True, activation_cache_mb=1, compare_raw_split=False
+    )
     assert finetune_classifier(messages, beside, tmp_path / "run", **arguments).resumed_from == 2
 
 
-def test_a_length_beyond_the_base_is_told(messages, base_folder, tmp_path):
+def test_a_run_of_an_earlier_version_resumes_under_the_old_names_of_settings(
+    messages, base_folder, tmp_path, stop_at
+):
+    chosen = quick(max_steps=4, train="last-block", activation_cache=False)
+    arguments = {"base": str(base_folder), "device": CPU, "resume": True}
+    with pytest.raises(StoppedBySignal):
+        finetune_classifier(messages, chosen, tmp_path / "run", callbacks=[stop_at(2)], **arguments)
+    [checkpoint] = list_checkpoints(tmp_path / "run")
+    state = checkpoint / "training_state.json"
+    state.write_text(state.read_text().replace('"activation_cache', '"trunk_cache'))
+    manifest = read_json(checkpoint / MANIFEST)
+    manifest["files"][state.name] = {
+        "sha256": sha256_of_file(state),
+        "size_bytes": state.stat().st_size,
+    }
+    write_json(checkpoint / MANIFEST, manifest)
+    assert finetune_classifier(messages, chosen, tmp_path / "run", **arguments).resumed_from == 2
+
+
+def test_the_settings_of_an_earlier_version_are_read():
+    table = {"trunk_cache": False, "trunk_cache_mb": 7}
+    settings = from_dict(ClassifySettings, table, where="classify")
+    assert (settings.activation_cache, settings.activation_cache_mb) == (False, 7)
+
+
+def test_a_length_beyond_the_base_is_reported(messages, base_folder, tmp_path):
     told = []
     finetune_classifier(
         messages, quick(max_steps=1, max_length=9999), tmp_path / "run", base=str(base_folder), device=CPU,
@@ -389,7 +417,7 @@ def test_the_frozen_part_run_once_gives_the_plain_weights(messages, base_folder,
     results = [
         finetune_classifier(
             messages,
-            dataclasses.replace(chosen, trunk_cache=is_cached),
+            dataclasses.replace(chosen, activation_cache=is_cached),
             tmp_path / str(is_cached),
             base=str(base_folder),
             device=CPU,
@@ -512,7 +540,7 @@ def test_side_runs_of_other_settings_are_not_taken_for_those_of_now(messages, ba
     ):
         finetune_classifier(messages, quick(**settings, **changes), tmp_path / "run", **arguments)
         assert len((tmp_path / "run" / SIDE_RUNS).read_text().splitlines()) == n_known
-    keep = quick(max_steps=4, checkpoint_every_steps=1, trunk_cache_mb=1, **settings)
+    keep = quick(max_steps=4, checkpoint_every_steps=1, activation_cache_mb=1, **settings)
     finetune_classifier(messages, keep, tmp_path / "run", **arguments)
     assert len((tmp_path / "run" / SIDE_RUNS).read_text().splitlines()) == n_known
     with pytest.raises(CheckpointError, match="must be new"):
