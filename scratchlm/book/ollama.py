@@ -14,12 +14,12 @@ import psutil
 from scratchlm.book.alpaca import format_input
 from scratchlm.core.errors import DataError, ServiceError
 from scratchlm.core.printable import printable
-from scratchlm.evaluation.judge.addresses import ollama_address
 from scratchlm.evaluation.judge.items import Item
 from scratchlm.evaluation.judge.ollama import OLLAMA_OPTIONS, chat_pieces, ollama_answers
+from scratchlm.evaluation.judge.parse_reply import read_number
 from scratchlm.evaluation.judge.prompt_files import read_prompt
 from scratchlm.evaluation.judge.protocols import PROTOCOLS
-from scratchlm.evaluation.judge.replies import read_number
+from scratchlm.evaluation.judge.service import ollama_address
 
 SCORE = PROTOCOLS["score"]
 TIMEOUT_S = 30.0  # without one byte of the answer

@@ -1,4 +1,4 @@
-"""`scratchlm evaluate classify`: how often a classifier is right."""
+"""`scratchlm evaluate classify`: score a classifier on labelled texts."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def _act(command: EvaluateClassify, console: Console) -> dict[str, Any]:  # noqa
     """Measure and print; returns the `--json` keys."""
     if command.model is None or not command.data:
         missing = "--model" if command.model is None else "--data"
-        raise ConfigError(f"evaluate classify needs a classifier and labelled texts, found no {missing}.")
+        raise ConfigError(f"evaluate classify needs a classifier and labelled texts; add {missing}.")
     lm = load(command.model, device=command.device)
     if lm.kind != "classification":
         raise ConfigError(
-            f"evaluate classify needs a classifier, found a {lm.kind} in {lm.folder}; "
+            f"evaluate classify needs a classifier, and {lm.folder} holds a {lm.kind}; "
             f"name {lm.specialist_beside('classify') or 'the folder of a classifier'}."
         )
     rows = read_labelled(resolve_texts(command.data, kind="sms_spam_collection"), command.rows)
@@ -52,20 +52,20 @@ def _act(command: EvaluateClassify, console: Console) -> dict[str, Any]:  # noqa
     unseen = sorted({row.label for row in rows} - set(classes))
     if unseen:
         raise DataError(
-            f"labels must be among the classifier's ({', '.join(classes)}), found {unseen[0]!r}; correct the file."
+            f"labels must be among the classifier's ({', '.join(classes)}), got {unseen[0]!r}; correct the file."
         )
     predictions = lm.classify([row.text for row in rows])
     scores = score_predictions(predictions, [row.label for row in rows], classes)
     low, high = scores.interval
     if not command.json:
         print(
-            f"{scores.accuracy:.2%} of {scores.n:,} right (95 % interval {low:.1%} to {high:.1%}); "
+            f"{scores.accuracy:.2%} of {scores.n:,} correct (95 % interval {low:.1%} to {high:.1%}); "
             f"balanced accuracy {scores.balanced_accuracy:.2%}"
         )
         for row in scores.per_class:
             figures = f"precision {row.precision:.3f}, recall {row.recall:.3f}, F1 {row.f1:.3f}"
             print(f"  {row.label}: {figures}, {row.support:,} texts")
-        print(f"  confusion (rows: true, columns: predicted): {scores.confusion}")
+        print(f"  confusion matrix (rows: actual, columns: predicted): {scores.confusion}")
     return {
         "accuracy": scores.accuracy,
         "balanced_accuracy": scores.balanced_accuracy,

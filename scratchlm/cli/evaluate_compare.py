@@ -1,4 +1,4 @@
-"""`scratchlm evaluate compare`: is one model better than another on the same items?"""
+"""`scratchlm evaluate compare`: compare two models' scores on the same items."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scratchlm.cli.judgement_view import show_comparison, show_doubts
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import ConfigError
 from scratchlm.evaluation.judge.items import ANSWER_KEY
-from scratchlm.evaluation.judge.scored_files import in_common, read_scored
+from scratchlm.evaluation.judge.scored_files import read_scored, scores_in_common
 from scratchlm.evaluation.paired import compare_paired
 
 
@@ -22,17 +22,15 @@ from scratchlm.evaluation.paired import compare_paired
 class EvaluateCompare(Common):
     """Compare two result files of `evaluate judge`, or two files of answers, which are scored by their words.
 
-    Paired: item by item, with the 95 % bootstrap interval of the mean difference and a sign test. When either sees
-    only chance, the two cannot be told apart.
+    The comparison is paired, item by item: the 95 % bootstrap interval of the mean difference, and a sign test. Only
+    when both show a difference is one of the two called better.
 
     Example: scratchlm evaluate compare before.jsonl after.jsonl
     """
 
-    files: tyro.conf.Positional[
-        tuple[Path, ...]
-    ] = ()  # A and B: result files, files of answers, or run folders
-    shared_only: bool = False  # compare what both have a score for, where one lacks some
-    answer_key: str = ANSWER_KEY  # of files of answers: the key of the answer
+    files: tyro.conf.Positional[tuple[Path, ...]] = ()  # A and B: result files, answer files or run folders
+    shared_only: bool = False  # compare only the items that have a score in both files
+    answer_key: str = ANSWER_KEY  # key of the answer in files of answers
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
@@ -44,17 +42,17 @@ def _act(command: EvaluateCompare, console: Console) -> dict[str, Any]:  # noqa:
     """Compare and print; returns the `--json` keys."""
     if len(command.files) != 2:
         raise ConfigError(
-            f"evaluate compare needs two files, found {len(command.files)}; e.g. evaluate compare a.jsonl b.jsonl."
+            f"evaluate compare needs two files, got {len(command.files)}; e.g. evaluate compare a.jsonl b.jsonl."
         )
     a, b = (read_scored(path, answer_key=command.answer_key) for path in command.files)
-    scores_a, scores_b = in_common(a, b, shared_only=command.shared_only)
+    scores_a, scores_b = scores_in_common(a, b, shared_only=command.shared_only)
     result = compare_paired(scores_a, scores_b)
     n_left_out = len(a.ids | b.ids) - result.n
     if not command.json:
         show_comparison(result, name_a=str(a.path), name_b=str(b.path))
         if n_left_out:
             print(
-                f"left out: {n_left_out:,} of {len(a.ids | b.ids):,} items, not in both or without a score in one"
+                f"left out: {n_left_out:,} of {len(a.ids | b.ids):,} items, which have no score in one file"
             )
         for name, scored in (("A", a), ("B", b)):
             show_doubts(scored.doubts, of=f"{name} is ")

@@ -1,4 +1,4 @@
-"""`scratchlm evaluate judge`: what a judge, or the words alone, make of a model's answers."""
+"""`scratchlm evaluate judge`: score a model's answers with a judge, or by their words alone."""
 
 from __future__ import annotations
 
@@ -19,18 +19,16 @@ from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import read_utf8
 from scratchlm.core.protocols import Judge
-from scratchlm.evaluation.judge.agreement import Agreement, agreement
-from scratchlm.evaluation.judge.asking import DEFAULT_JUDGE_PATIENCE, JudgePatience
-from scratchlm.evaluation.judge.grading import Grader, JudgeGrader
+from scratchlm.evaluation.judge.grade_all import Graded, file_records, grade_all
+from scratchlm.evaluation.judge.grading import OFFLINE, Grader, JudgeGrader, OfflineGrader
 from scratchlm.evaluation.judge.items import ANSWER_KEY, Item, fingerprint, read_items, with_others
-from scratchlm.evaluation.judge.measuring import Graded, file_records, grade_all
-from scratchlm.evaluation.judge.naming import judge_named, judge_parts
-from scratchlm.evaluation.judge.offline import OFFLINE, OfflineGrader
+from scratchlm.evaluation.judge.open_judge import judge_named, judge_parts
 from scratchlm.evaluation.judge.prompt_files import packaged_prompt, read_prompt
 from scratchlm.evaluation.judge.protocols import PROTOCOLS
 from scratchlm.evaluation.judge.reply_store import ReplyCache, ReplyStore
 from scratchlm.evaluation.judge.result_file import Header, Journal, remove_results
-from scratchlm.evaluation.judge.scored_files import SCORE_KEY, read_earlier_scores
+from scratchlm.evaluation.judge.scored_files import SCORE_KEY, Agreement, agreement, read_earlier_scores
+from scratchlm.evaluation.judge.service import DEFAULT_JUDGE_PATIENCE, JudgePatience
 from scratchlm.training.interrupts import StoppedBySignal
 
 ProtocolName = Literal["score", "rubric", "pairwise", "checklist"]
@@ -38,34 +36,36 @@ ProtocolName = Literal["score", "rubric", "pairwise", "checklist"]
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateJudge(Common):
-    """Scores of a model's answers by a judge, as a measurement: every answer counted, mean with its 95 % interval.
+    """Score a model's answers with a judge: the mean with its 95 % interval, and a count of every answer.
 
-    Each reply is kept in the file of results; the same command goes on after any stop and asks nothing twice. Beside
-    the answers the judge gets controls of known worth: what it makes of them says what its scores are worth.
+    Each reply is kept in the result file; after a stop the same command resumes and asks nothing twice. The judge also
+    scores controls, answers of known quality, which show how far its scores can be relied on.
 
     Example: scratchlm evaluate judge --answers answers.json --judge ollama:llama3
     """
 
-    seed: int | None = None  # ollama, openai: the judge's own; default: 123, the book's
+    seed: int | None = None  # ollama, openai: the judge's seed; default: 123, as in the book
     answers: Path | None = None  # JSON or JSONL of instruction, input, output and answer; or a run folder
     judge: str | None = None  # ollama:MODEL, openai:MODEL, local:PATH of a model, or offline (words only)
-    base_url: str | None = None  # the judge's address; else OLLAMA_HOST, OPENAI_BASE_URL, or the usual one
-    out: Path | None = None  # the file of results; default: beside the answers (offline: no file)
-    fresh: bool = False  # begin anew where there are results already
-    answer_key: str = ANSWER_KEY  # the entries' key of the answer
+    base_url: str | None = (
+        None  # the judge's address; default: OLLAMA_HOST, OPENAI_BASE_URL, or the usual one
+    )
+    out: Path | None = None  # the result file; default: next to the answers (offline: no file)
+    fresh: bool = False  # start over, replacing an existing result file
+    answer_key: str = ANSWER_KEY  # key of the answer in each entry
     protocol: ProtocolName = "score"  # 0-100; rubric 1-10; two answers in both orders; yes/no questions
     other_answers: Path | None = None  # pairwise: the file of the other model's answers
     other_key: str | None = None  # pairwise: the key of the other answer, in that file or in the same
     prompt: Path | None = None  # your own prompt file
-    show_prompt: bool = False  # print the prompt file of the protocol, to copy and edit
-    workers: int = 4  # questions under way at once; a local judge always has one
-    no_controls: bool = False  # leave out the answers of known worth that test the judge
-    control_items: int = 5  # how many items get such answers, 13 to each
-    no_cache: bool = False  # ask again what earlier runs have asked, and keep no replies for later ones
-    num_ctx: int | None = None  # ollama: tokens of question and reply that the judge can hold; default: 2048
-    patience: JudgePatience = DEFAULT_JUDGE_PATIENCE  # how long to wait for the judge
-    calibrate: Path | None = None  # earlier scores for the same answers: how far do they agree?
-    calibrate_key: str = SCORE_KEY  # the key of the score, where they are entries
+    show_prompt: bool = False  # print the protocol's prompt file, to copy and edit
+    workers: int = 4  # number of parallel requests; a local judge always has one
+    no_controls: bool = False  # leave out the controls that test the judge
+    control_items: int = 5  # number of items with controls, 13 controls for each
+    no_cache: bool = False  # neither use replies of earlier runs nor keep replies for later ones
+    num_ctx: int | None = None  # ollama: context length for question and reply, in tokens; default: 2048
+    patience: JudgePatience = DEFAULT_JUDGE_PATIENCE  # timeouts and retries
+    calibrate: Path | None = None  # earlier scores for the same answers, to correlate with the judge's
+    calibrate_key: str = SCORE_KEY  # key of the score in --calibrate's entries
 
     def __post_init__(self) -> None:
         check_at_least(1, workers=self.workers, num_ctx=self.num_ctx)
@@ -93,8 +93,7 @@ def _act(command: EvaluateJudge, console: Console) -> dict[str, Any]:
     if command.answers is None or command.judge is None:
         missing = "--answers" if command.answers is None else "--judge"
         raise ConfigError(
-            f"evaluate judge needs answers and a judge, found no {missing}; e.g. --answers answers.json --judge "
-            "offline."
+            f"evaluate judge needs answers and a judge; add {missing}, e.g. --answers answers.json --judge offline."
         )
     items = _items(command, command.answers)
     earlier = _earlier_scores(command, items)
@@ -103,12 +102,12 @@ def _act(command: EvaluateJudge, console: Console) -> dict[str, Any]:
     if earlier is not None:
         try:
             agreed = agreement([grade.score for _, grade in graded.items], earlier)
-        except DataError as error:  # the judgement itself is paid for: it is shown first
+        except DataError as error:  # the judgement has been paid for, so it is shown first
             problem = error
     if not command.json:
         show_judgement(graded.judgement, name=command.judge, agreed=agreed)
         if out is not None:
-            print(f"every reply: {out}")
+            print(f"all replies: {out}")
     if problem is not None:
         raise problem
     return _result(command, graded, agreed, out)
@@ -130,13 +129,11 @@ def _items(command: EvaluateJudge, answers: Path) -> list[Item]:
     is_pair = command.protocol == "pairwise"
     has_other = command.other_answers is not None or command.other_key is not None
     if is_pair and not has_other:
-        raise ConfigError(
-            "pairwise needs a second answer to each task, found neither --other-answers nor --other-key; name one."
-        )
+        raise ConfigError("pairwise needs a second answer to each task; add --other-answers or --other-key.")
     if has_other and not is_pair:
         raise ConfigError(
-            f"a second answer is for pairwise only, found protocol {command.protocol!r}; say --protocol pairwise, or "
-            "leave out --other-answers and --other-key."
+            f"only pairwise takes a second answer, got {command.protocol!r}; add --protocol pairwise, or leave "
+            "out --other-answers and --other-key."
         )
     if command.other_answers is None:
         return read_items(answers, answer_key=command.answer_key, other_key=command.other_key)
@@ -145,7 +142,7 @@ def _items(command: EvaluateJudge, answers: Path) -> list[Item]:
 
 
 def _earlier_scores(command: EvaluateJudge, items: list[Item]) -> list[float | None] | None:
-    """Read before the judge is asked, so that a mistake in the file costs nothing."""
+    """Read before the first request, so that a mistake in the file costs nothing."""
     if command.calibrate is None:
         return None
     return read_earlier_scores(
@@ -160,7 +157,7 @@ def _n_controls(command: EvaluateJudge) -> int:
 def _graded(
     command: EvaluateJudge, judge_name: str, items: list[Item], console: Console
 ) -> tuple[Graded, Path | None]:
-    """Everything through the judge, with the file of results that belongs to it; the offline judge needs none."""
+    """Grade all items, and write the result file; the offline judge writes one only with --out."""
     if judge_name == OFFLINE:
         return _graded_offline(command, items, console)
     prompt = read_prompt(command.protocol, command.prompt)
@@ -179,14 +176,14 @@ def _graded(
         except KeyboardInterrupt:
             raise StoppedBySignal(
                 signal.SIGINT,
-                f"stopped; every reply so far is kept in {out}, the same command goes on from there.",
+                f"stopped; every reply so far is kept in {out}, and the same command resumes from there.",
             ) from None
         journal.finish(file_records(header, graded, known=journal.known))
     return graded, out
 
 
 def _judge(command: EvaluateJudge, name: str) -> Judge:
-    """The judge, with the settings that its kind has."""
+    """The judge, with the settings of its kind."""
     if name.strip().startswith("local:"):
         patience = None if command.patience == DEFAULT_JUDGE_PATIENCE else command.patience
         return judge_named(
@@ -204,18 +201,16 @@ def _judge(command: EvaluateJudge, name: str) -> Judge:
 def _graded_offline(
     command: EvaluateJudge, items: list[Item], console: Console
 ) -> tuple[Graded, Path | None]:
-    is_told = {
+    is_given = {
         "--protocol": command.protocol != "score",
         "--prompt": command.prompt is not None,
         "--base-url": command.base_url is not None,
         "--num-ctx": command.num_ctx is not None,
         "--patience": command.patience != DEFAULT_JUDGE_PATIENCE,
     }
-    if any(is_told.values()):
-        found = " and ".join(flag for flag, is_there in is_told.items() if is_there)
-        raise ConfigError(
-            f"the offline judge compares words and asks nobody, found {found}; leave that out, or name another judge."
-        )
+    if any(is_given.values()):
+        flags = " and ".join(flag for flag, is_there in is_given.items() if is_there)
+        raise ConfigError(f"the offline judge does not use {flags}; leave it out, or name another judge.")
     graded = _grade(command, items, OfflineGrader(), console)
     if command.out is not None:
         header = _header(command, OFFLINE, OFFLINE, "", items)
@@ -239,7 +234,7 @@ def _grade(command: EvaluateJudge, items: list[Item], grader: Grader, console: C
 
 
 def _n_workers(command: EvaluateJudge) -> int:
-    """A model in this process replies to one question at a time."""
+    """A model in this process answers one question at a time."""
     is_here = (command.judge or "").strip().startswith("local:")
     return min(command.workers, 1) if is_here else command.workers
 
@@ -258,7 +253,7 @@ def _header(
 
 
 def _default_out(command: EvaluateJudge, judge: Judge) -> Path:
-    """`answers-by-ollama-llama3-score.jsonl` beside the answers, or in their run folder; another key is named too."""
+    """`answers-by-ollama-llama3-score.jsonl` next to the answers, or in their run folder; with any other answer key."""
     assert command.answers is not None
     folder = command.answers if command.answers.is_dir() else command.answers.parent
     stem = "answers" if command.answers.is_dir() else command.answers.stem

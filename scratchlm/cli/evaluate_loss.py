@@ -1,4 +1,4 @@
-"""`scratchlm evaluate loss`: how surprised a model is by a text."""
+"""`scratchlm evaluate loss`: loss, perplexity and bits per byte of a text."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from scratchlm.data.row_files import RowSettings
 from scratchlm.data.shards import PreparedTokens, prepare_tokens
 from scratchlm.evaluation.loss import (
     TextLoss,
+    format_bits_per_byte,
+    format_perplexity,
     perplexity_of,
-    say_bits_per_byte,
-    say_perplexity,
     stride_for,
     text_loss,
 )
@@ -35,7 +35,7 @@ from scratchlm.training.settings import resolve_texts
 class EvaluateLoss(Common):
     """Loss, perplexity, bits per byte and per character of texts, with a sliding window; every token is counted once.
 
-    Each file, folder or name given is a text of its own and gets a row of its own; the figures are over all of them.
+    Each file, folder or name given is one text with a row of its own; the result is over all of them.
 
     Example: scratchlm evaluate loss --model runs/books --data chapter.txt --stride 64
     """
@@ -60,7 +60,7 @@ def _act(command: EvaluateLoss, console: Console) -> dict[str, Any]:
     """Measure and print; returns the `--json` keys."""
     if command.model is None or not command.data:
         missing = "--model" if command.model is None else "--data"
-        raise ConfigError(f"evaluate loss needs a model and a text, found no {missing}.")
+        raise ConfigError(f"evaluate loss needs a model and a text; add {missing}.")
     lm = load(command.model, device=command.device)
     lm.check_writes("evaluate loss")
     stride = stride_for(lm.model, command.stride)
@@ -71,7 +71,7 @@ def _act(command: EvaluateLoss, console: Console) -> dict[str, Any]:
     result = _figures(whole, lm)
     if not command.json:
         context = lm.config.context_length
-        print(f"windows of {context} tokens, {stride} apart: {_seen(context - stride)}")
+        print(f"windows of {context} tokens, {stride} apart: {_context(context - stride)}")
         if len(parts) > 1:
             for name, part in zip(command.data, parts):
                 print(f"{name}: {_say(part, lm)}")
@@ -118,7 +118,7 @@ def _measure(
 
 
 def _figures(part: TextLoss, lm: LanguageModel) -> dict[str, Any]:
-    """The keys of one text; bits mean nothing where the tokenizer drops part of it."""
+    """The keys of one text; bits are not comparable if the tokenizer drops part of it."""
     is_comparable = not loses_text(lm.tokenizer)
     interval = part.interval
     return {
@@ -134,23 +134,23 @@ def _figures(part: TextLoss, lm: LanguageModel) -> dict[str, Any]:
     }
 
 
-def _seen(n: int) -> str:
-    """What stands before a token that is counted."""
+def _context(n: int) -> str:
+    """Describe the context of the counted tokens."""
     if n == 0:
-        return "each window begins with nothing before it"
-    return f"after the first window, every token that is counted has at least {n} before it"
+        return "windows do not overlap, so each begins without context"
+    return f"after the first window, every counted token has at least {n} tokens of context"
 
 
 def _say(part: TextLoss, lm: LanguageModel) -> str:
     figures = _figures(part, lm)
-    bits = say_bits_per_byte(figures["bits_per_byte"])
+    bits = format_bits_per_byte(figures["bits_per_byte"])
     if figures["bits_per_character"] is not None:
         bits += f", {figures['bits_per_character']:.4f} per character"
-    sure = "too short for an interval"
+    interval = "too short for an interval"
     if part.interval is not None:
         low, high = part.interval
-        sure = f"95 % interval {low:.4f} to {high:.4f} over other such text"
+        interval = f"95 % interval {low:.4f} to {high:.4f} for similar text"
     return (
-        f"{part.loss:.4f} nats per token ({sure}), perplexity {say_perplexity(part.perplexity)}, {bits}, "
+        f"{part.loss:.4f} nats per token ({interval}), perplexity {format_perplexity(part.perplexity)}, {bits}, "
         f"over {part.n_tokens:,} tokens of {part.n_bytes:,} bytes"
     )

@@ -1,4 +1,4 @@
-"""`scratchlm evaluate memorization`: does a model write, or does it recite its training text?"""
+"""`scratchlm evaluate memorization`: how much of a model's text is copied from its training text."""
 
 from __future__ import annotations
 
@@ -26,45 +26,44 @@ from scratchlm.generation.generate import generate
 from scratchlm.serving.language_model import LanguageModel, load
 from scratchlm.training.settings import resolve_texts
 
-IN_WORDS = {
-    "longest_tokens": "longest stretch that training has, in tokens",
+DESCRIPTIONS = {
+    "longest_tokens": "longest passage copied from training, in tokens",
     "mean_longest_tokens": "the same, mean over the texts",
-    "longest_words": "longest stretch that training has, in words",
+    "longest_words": "longest passage copied from training, in words",
     "mean_longest_words": "the same, mean over the texts",
-    "novel_5grams_tokens": "5-grams of tokens that training lacks",
-    "novel_5grams_words": "5-grams of words that training lacks",
+    "novel_5grams_tokens": "5-grams of tokens not in the training text",
+    "novel_5grams_words": "5-grams of words not in the training text",
     "distinct_1": "different words, of all words",
     "distinct_2": "different pairs of words, of all pairs",
     "distinct_3": "different triples of words, of all triples",
-    "repeated_4": "4-grams of words that stood in the same text before",
-    "longest_repeat": "longest run of words that one text has twice, mean",
+    "repeated_4": "4-grams of words repeated within a text",
+    "longest_repeat": "longest passage repeated within a text, mean",
 }
 SHARES = ("novel_5grams_tokens", "novel_5grams_words", "distinct_1", "distinct_2", "distinct_3", "repeated_4")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateMemorization(Common):
-    """How much of a model's writing stands in its training text word for word, and how much it repeats itself.
+    """How much of a model's text is copied word for word from its training text, and how much it repeats itself.
 
-    Samples are drawn with a seed (0 unless --seed says otherwise), or read from --texts. With --reference, held-out
-    text that people wrote is measured beside them, in pieces of the same length: real text shares phrases with other
-    real text too, and only more than that is reciting.
+    Samples are generated with a seed (default 0), or read from --texts. With --reference, held-out text by people is
+    measured too, in pieces of the same length: any two real texts share phrases, and only more than that is copying.
 
     Example: scratchlm evaluate memorization --model runs/books --data books/ --reference held_out.txt
     """
 
     model: Path | None = None  # a model folder or run folder
     data: tuple[str, ...] = ()  # the training text: files, folders, globs or known names
-    texts: Path | None = None  # texts to measure instead of new samples: .txt is one, .jsonl one a line
-    reference: Path | None = None  # held-out text that people wrote, as a yardstick
+    texts: Path | None = None  # texts to measure instead of new samples: .txt is one, .jsonl one per line
+    reference: Path | None = None  # held-out text by people, for comparison
     rows: Annotated[RowSettings, tyro.conf.arg(name="")] = field(default_factory=RowSettings)
     skip_bad_lines: bool = False  # leave out lines that do not parse, instead of stopping
-    n_samples: int = 20  # how many to draw
-    prompt: tuple[str, ...] = ()  # what they begin with, in turn; default: the beginning of a document
-    max_new_tokens: int = 200  # per sample; end-of-text ends it earlier
-    temperature: float = 1.0  # 1: the model's own odds; 0: always the likeliest token
-    top_k: int | None = None  # choose among this many likeliest tokens
-    top_p: float | None = None  # choose among the fewest tokens that together have this probability
+    n_samples: int = 20  # number of samples
+    prompt: tuple[str, ...] = ()  # prompts of the samples, in turn; default: the beginning of a document
+    max_new_tokens: int = 200  # maximum number of tokens per sample
+    temperature: float = 1.0  # 1: the model's probabilities; 0: always the likeliest token
+    top_k: int | None = None  # sample from this many likeliest tokens
+    top_p: float | None = None  # sample from the fewest tokens with this total probability
 
     def __post_init__(self) -> None:
         check_at_least(1, n_samples=self.n_samples, max_new_tokens=self.max_new_tokens)
@@ -72,7 +71,7 @@ class EvaluateMemorization(Common):
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """How samples are drawn: fields of GenerationConfig."""
+        """Sampling settings: fields of GenerationConfig."""
         return {
             "max_new_tokens": self.max_new_tokens,
             "temperature": self.temperature,
@@ -91,12 +90,12 @@ def _act(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
     """Draw, compare and print; returns the `--json` keys."""
     if command.model is None or not command.data:
         missing = "--model" if command.model is None else "--data"
-        raise ConfigError(f"evaluate memorization needs a model and its training text, found no {missing}.")
+        raise ConfigError(f"evaluate memorization needs a model and its training text; add {missing}.")
     paths = resolve_texts(command.data)
     if token_folder(paths) is not None:
         raise DataError(
-            f"words are compared with the training text itself, found token shards in {command.data[0]}; name the "
-            "texts they were made of."
+            f"evaluate memorization needs the training text, and {command.data[0]} holds token shards; name the texts "
+            "that they were made from."
         )
     lm = load(command.model, device=command.device)
     lm.check_writes("evaluate memorization")
@@ -126,7 +125,7 @@ def _act(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
     if not command.json:
         _show(figures, {name: len(some) for name, some in sets.items()})
         if longest["passage"]:
-            print(f"the longest stretch of words that training has:\n  {longest['passage']:.400}")
+            print(f"the longest passage copied from training:\n  {longest['passage']:.400}")
     return {
         "generated": figures["generated"],
         "reference": figures.get("reference"),
@@ -142,31 +141,29 @@ def _read(command: EvaluateMemorization, path: Path) -> list[str]:
 
 
 def _drawn(command: EvaluateMemorization, lm: LanguageModel, show: ShowsProgress) -> list[str]:
-    """New samples, without their prompts; the same seed draws the same ones."""
+    """Generate samples, without their prompts; the same seed gives the same samples."""
     prompts = [lm.encode_prompt(prompt) for prompt in command.prompt or ("",)]
     prompts = [prompts[i % len(prompts)] for i in range(command.n_samples)]
     if not all(prompts) and lm.tokenizer.end_of_text_id is None:
-        raise ConfigError(
-            "this vocabulary has no token that a document begins with, found no --prompt; give one."
-        )
+        raise ConfigError("this vocabulary has no token for the beginning of a document; give a --prompt.")
     config = lm.generation_config(**command.sampling)
     texts = [""] * len(prompts)
-    with show("drawing samples") as report:
+    with show("generating samples") as report:
         for n_done, step in enumerate(generate(lm.model, prompts, config, tokenizer=lm.tokenizer), start=1):
             texts[step.row] += step.text
             report(n_done, len(prompts) * command.max_new_tokens)
     if not any(text.split() for text in texts):
         raise DataError(
-            f"samples should hold words, found {len(texts)} empty ones: the model ends its texts at once; give it a "
-            "--prompt, or train it longer."
+            f"all {len(texts)} samples are empty, because the model ends its texts at once; give a --prompt, or train "
+            "it longer."
         )
     return texts
 
 
 def _pieces_like(texts: Sequence[str], held_out: Sequence[str], lm: LanguageModel, *, name: str) -> list[str]:
-    """Pieces of a real text, as long as the texts in tokens, one after the other as far as it reaches.
+    """Consecutive pieces of a real text with the lengths of the texts, in tokens, until it ends.
 
-    Raises: DataError when it has no room for the first one.
+    Raises: DataError when it is shorter than the first one.
     """
     ids = [token for text in held_out for token in lm.tokenizer.encode(text)]
     pieces: list[str] = []
@@ -177,9 +174,7 @@ def _pieces_like(texts: Sequence[str], held_out: Sequence[str], lm: LanguageMode
         pieces.append(lm.tokenizer.decode(ids[begin : begin + length]))
         begin += length
     if not pieces:
-        raise DataError(
-            f"{name} should be at least as long as one sample, found {len(ids)} tokens; name a longer text."
-        )
+        raise DataError(f"{name} has only {len(ids)} tokens, less than one sample; name a longer text.")
     return pieces
 
 
@@ -190,7 +185,7 @@ def _measured(
     lm: LanguageModel,
     show: ShowsProgress,
 ) -> dict[str, tuple[Memorization, Memorization, Diversity]]:
-    """Each set of texts by tokens, by words, and against itself."""
+    """Each set of texts compared by tokens and by words, and its diversity."""
     with show("tokenising") as report:
         tokens = prepare_tokens(
             paths,
@@ -231,7 +226,7 @@ def _figures(by_token: Memorization, by_word: Memorization, varied: Diversity) -
 
 def _show(figures: dict[str, dict[str, float | None]], counts: dict[str, int]) -> None:
     print(f"{'':54}" + "".join(f"{f'{name} ({counts[name]})':>18}" for name in figures))
-    for key, words in IN_WORDS.items():
+    for key, words in DESCRIPTIONS.items():
         print(f"{words:54}" + "".join(f"{_say(key, column[key]):>18}" for column in figures.values()))
 
 

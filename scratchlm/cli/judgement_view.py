@@ -1,4 +1,4 @@
-"""A judgement and a comparison in the terminal: the figure first, then what stands behind it."""
+"""Show a judgement, or a comparison of two, in the terminal: the result first, then the details."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.text import Text
 
 from scratchlm.cli import terminal
 from scratchlm.evaluation.correlation import Correlation
-from scratchlm.evaluation.judge.agreement import Agreement
+from scratchlm.evaluation.judge.scored_files import Agreement
 from scratchlm.evaluation.judge.summary import Judgement
 from scratchlm.evaluation.paired import PairedComparison
 
@@ -18,25 +18,25 @@ from scratchlm.evaluation.paired import PairedComparison
 def show_judgement(judgement: Judgement, *, name: str, agreed: Agreement | None) -> None:
     """Print the mean with its interval, the counts, the controls, and last whether the judge can be relied on."""
     console = terminal.console()
-    _say(console, _headline(judgement, name))
-    _say(console, _counts(judgement))
+    _print(console, _headline(judgement, name))
+    _print(console, _counts(judgement))
     if judgement.median is not None:
         deviation = "" if judgement.deviation is None else f", standard deviation {judgement.deviation:.1f}"
-        _say(console, f"median {judgement.median:.1f}{deviation}")
+        _print(console, f"median {judgement.median:.1f}{deviation}")
     _show_figures(console, judgement)
     _show_pairs(console, judgement)
     _show_controls(console, judgement)
     if agreed is not None:
         show_agreement(console, agreed)
-    _say(console, _verdict(judgement), style="bold red" if judgement.is_unreliable else "bold")
+    _print(console, _verdict(judgement), style="bold red" if judgement.is_unreliable else "bold")
 
 
 def show_agreement(console: Console, agreed: Agreement) -> None:
-    """How far the judge goes with earlier scores."""
-    _say(
+    """Print how far the judge agrees with earlier scores."""
+    _print(
         console,
-        f"beside earlier scores of {agreed.n:,} of these answers: mean {agreed.mean:.1f} here, "
-        f"{agreed.earlier_mean:.1f} there",
+        f"compared with earlier scores of {agreed.n:,} of these answers: mean {agreed.mean:.1f} now, "
+        f"{agreed.earlier_mean:.1f} then",
     )
     table = Table("correlation", "value", "95 % interval")
     for name in ("pearson", "spearman", "kendall"):
@@ -47,30 +47,30 @@ def show_agreement(console: Console, agreed: Agreement) -> None:
 
 
 def show_comparison(result: PairedComparison, *, name_a: str, name_b: str) -> None:
-    """Print both means, the difference with its interval, and last what can be said."""
+    """Print both means, the difference with its interval, and the verdict."""
     console = terminal.console()
     table = Table("", "file", f"mean over {result.n:,} items")
     table.add_row("A", Text(name_a), f"{result.mean_a:.2f}")
     table.add_row("B", Text(name_b), f"{result.mean_b:.2f}")
     console.print(table)
-    _say(
+    _print(
         console,
         f"B - A: {result.difference:+.2f} ({_interval_of_difference(result)}); B is higher on "
         f"{result.higher:,} items, equal on {result.equal:,}, lower on {result.lower:,} (sign test p = "
         f"{result.p_value:.3g})",
     )
     names = {"A": "A scores higher than B.", "B": "B scores higher than A."}
-    said = names.get(result.verdict, "A and B cannot be told apart on these items.")
-    _say(console, said, style="bold")
+    verdict = names.get(result.verdict, "A and B cannot be told apart on these items.")
+    _print(console, verdict, style="bold")
 
 
 def show_doubts(doubts: Sequence[str], *, of: str) -> None:
-    """Say of whom the controls make the scores unreliable; nothing without doubts."""
+    """Print why scores are unreliable; nothing without doubts."""
     if doubts:
-        _say(terminal.console(), f"{of}{_doubted(doubts)}", style="bold red")
+        _print(terminal.console(), f"{of}{_unreliable(doubts)}", style="bold red")
 
 
-def _say(console: Console, line: str, *, style: str = "") -> None:
+def _print(console: Console, line: str, *, style: str = "") -> None:
     console.print(Text(line, style=style), soft_wrap=True)
 
 
@@ -91,17 +91,15 @@ def _counts(judgement: Judgement) -> str:
     )
     if judgement.empty:
         line += (
-            " (an empty answer counts, at the lowest point)"
-            if judgement.protocol != "pairwise"
-            else " (they lose)"
+            " (an empty answer gets the lowest score)" if judgement.protocol != "pairwise" else " (they lose)"
         )
     if judgement.unparsed or judgement.failed:
         line += (
-            f"; had those without a score got the lowest or the highest, the mean would be {judgement.least:.2f} or "
+            f"; with the lowest or highest score for the missing ones, the mean would be {judgement.least:.2f} or "
             f"{judgement.most:.2f}"
         )
     if judgement.failed:
-        line += "; the same command asks the failed ones again"
+        line += "; the same command retries the failed ones"
     return line
 
 
@@ -119,26 +117,26 @@ def _show_pairs(console: Console, judgement: Judgement) -> None:
     pairs = judgement.pairs
     if pairs is None:
         return
-    _say(
+    _print(
         console,
-        "a pair won in both orders scores 100, lost 0; 50 is even, or a judge that only sees the order",
+        "a pair scores 100 if won in both orders, 0 if lost in both; 50 is a tie, or a choice by order alone",
     )
-    _say(
+    _print(
         console,
-        f"in both orders alike: {pairs.wins:,} won, {pairs.ties:,} tied, {pairs.losses:,} lost; {pairs.split:,} differ "
-        "with the order",
+        f"same verdict in both orders: {pairs.wins:,} won, {pairs.ties:,} tied, {pairs.losses:,} lost; {pairs.split:,} "
+        "depend on the order",
     )
     if pairs.first_chosen is not None:
-        _say(
+        _print(
             console,
-            f"position: the answer shown first was chosen {pairs.first_chosen:.0%} of the time (95 % interval "
+            f"position bias: the answer shown first was chosen {pairs.first_chosen:.0%} of the time (95 % interval "
             f"{pairs.first_low:.0%} to {pairs.first_high:.0%}; 50% is no bias)",
         )
 
 
 def _show_controls(console: Console, judgement: Judgement) -> None:
     if not judgement.controls:
-        _say(console, "no controls were judged: what these scores are worth is not known")
+        _print(console, "no controls were judged, so it is unknown how reliable these scores are")
         return
     table = Table(
         f"control (on {max(c.n for c in judgement.controls)} items)",
@@ -176,14 +174,14 @@ def _interval(low: float | None, high: float | None) -> str:
     )
 
 
-def _doubted(doubts: Sequence[str]) -> str:
+def _unreliable(doubts: Sequence[str]) -> str:
     more = f"; and {len(doubts) - 3} more" if len(doubts) > 3 else ""
     return f"UNRELIABLE: {'; '.join(doubts[:3])}{more}"
 
 
 def _verdict(judgement: Judgement) -> str:
     if judgement.is_unreliable:
-        return _doubted(judgement.doubts)
+        return _unreliable(judgement.doubts)
     if judgement.mean is None:
         return "no score"
     checked = ", controls passed" if judgement.controls else ", controls left out"

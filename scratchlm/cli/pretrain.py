@@ -15,7 +15,7 @@ from scratchlm.cli.parsing import run_command
 from scratchlm.cli.run import refuse_idle_vocab_size
 from scratchlm.cli.stage_runs import RunFlags, recipe_argument, resumed_recipe, run_stage, with_end
 from scratchlm.core.errors import ConfigError
-from scratchlm.evaluation.loss import say_bits_per_byte
+from scratchlm.evaluation.loss import format_bits_per_byte
 from scratchlm.recipes.recipe import DataSettings, Recipe
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.settings import ModelSettings, SizeName, TextSettings, TokenizerSettings
@@ -92,6 +92,6 @@ def _act(command: Pretrain, console: Console) -> dict[str, Any]:
     figures = result.figures["pretrain"]
     print(
         f"{result.out}: step {figures['step']}, validation loss {figures['val_loss']:.4f} nats per token, "
-        f"{say_bits_per_byte(figures['bits_per_byte'])}; report: {result.report}"
+        f"{format_bits_per_byte(figures['bits_per_byte'])}; report: {result.report}"
     )
     return {"out": str(result.out), "report": str(result.report), **figures}

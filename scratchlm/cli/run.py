@@ -19,7 +19,7 @@ from scratchlm.cli.run_plan import plan_lines
 from scratchlm.core.config import to_dict
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError
-from scratchlm.evaluation.loss import say_bits_per_byte
+from scratchlm.evaluation.loss import format_bits_per_byte
 from scratchlm.recipes.recipe import Recipe, Stage, load_recipe
 from scratchlm.recipes.run import RunResult, run_recipe
 from scratchlm.recipes.stages import stage_folder
@@ -183,7 +183,7 @@ def _print_result(result: RunResult) -> None:
 def pretrain_line(f: dict[str, Any]) -> str:
     """The validation loss of a language model, in a sentence."""
     return (
-        f"language model: {f['val_loss']:.3f} nats per token, {say_bits_per_byte(f['bits_per_byte'])} "
+        f"language model: {f['val_loss']:.3f} nats per token, {format_bits_per_byte(f['bits_per_byte'])} "
         f"on {f['scored_tokens']:,} validation tokens"
     )
 

@@ -37,7 +37,7 @@ JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 SUFFIXES = (".tsv", ".csv", *JSON_SUFFIXES, ".parquet")  # files that are read from folders and globs
 MAX_WHOLE_CHARS = 1 << 31  # of a table or JSON document, which is read whole; JSON lines have no limit
 # Fields of a row, where a list is a value and no table of rows.
-_FIELDS = {name for names in NAMES.values() for name in names} - {"data"}
+_FIELDS = {name for names in NAMES.values() for name in names} - {"data"} | {"choices"}
 Parsed = tuple[Any, str]  # a row's value, or the DataError explaining why there is none; and its place
 
 

@@ -1,1 +1,1 @@
-"""Models to numbers, and numbers to a report."""
+"""Evaluate models: loss, accuracy, tasks, memorization, judged answers, with confidence intervals."""

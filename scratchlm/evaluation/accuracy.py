@@ -1,4 +1,4 @@
-"""How often a classifier is right, and where it goes wrong."""
+"""Score a classifier: accuracy, confusion matrix, precision, recall and F1."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from scratchlm.evaluation.intervals import wilson_interval
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassScores:
-    """One class's figures; a ratio with nothing below the line is 0, as in scikit-learn."""
+    """One class's figures; a ratio with denominator 0 is 0, as in scikit-learn."""
 
     label: str
-    precision: float  # of those called this class, the share that is
-    recall: float  # of those that are this class, the share found
+    precision: float  # share of the items predicted as this class that belong to it
+    recall: float  # share of this class's items that were predicted as it
     f1: float  # harmonic mean of the two
-    support: int  # how many are this class
+    support: int  # number of items of this class
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,21 +27,21 @@ class ClassificationScores:
     """A classifier's figures over some items."""
 
     classes: tuple[str, ...]
-    confusion: tuple[tuple[int, ...], ...]  # rows: the true class, columns: the predicted one
+    confusion: tuple[tuple[int, ...], ...]  # confusion matrix; rows: actual class, columns: predicted class
 
     @property
     def n(self) -> int:
-        """How many items were scored."""
+        """Number of items."""
         return sum(map(sum, self.confusion))
 
     @property
     def n_right(self) -> int:
-        """How many were right."""
+        """Number of correct predictions."""
         return sum(self.confusion[i][i] for i in range(len(self.classes)))
 
     @property
     def accuracy(self) -> float:
-        """The share that was right."""
+        """Share of correct predictions."""
         return self.n_right / self.n
 
     @property
@@ -59,7 +59,7 @@ class ClassificationScores:
 
     @property
     def macro_f1(self) -> float:
-        """The classes' mean F1: a rare class weighs as much as a common one."""
+        """The mean F1 of the classes, each with the same weight."""
         return float(np.mean([scores.f1 for scores in self.per_class]))
 
     @property
@@ -68,13 +68,13 @@ class ClassificationScores:
         matrix = np.asarray(self.confusion)
         scores = []
         for i, label in enumerate(self.classes):
-            hits, called, support = int(matrix[i, i]), int(matrix[:, i].sum()), int(matrix[i].sum())
+            hits, predicted, support = int(matrix[i, i]), int(matrix[:, i].sum()), int(matrix[i].sum())
             scores.append(
                 ClassScores(
                     label=label,
-                    precision=hits / called if called else 0.0,
+                    precision=hits / predicted if predicted else 0.0,
                     recall=hits / support if support else 0.0,
-                    f1=2 * hits / (called + support) if called + support else 0.0,
+                    f1=2 * hits / (predicted + support) if predicted + support else 0.0,
                     support=support,
                 )
             )
@@ -84,7 +84,7 @@ class ClassificationScores:
 def score_classes(
     true: Sequence[int], predicted: Sequence[int], *, classes: Sequence[str]
 ) -> ClassificationScores:
-    """Compare predicted with true class numbers.
+    """Compare predicted with actual class numbers.
 
     Source: agrees with scikit-learn's `confusion_matrix` and `precision_recall_fscore_support`.
     Raises: DataError when the lists differ in length or are empty, or hold a number that no class has.

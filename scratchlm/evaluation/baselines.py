@@ -1,4 +1,4 @@
-"""What a simple rule reaches on the same split: a classifier that cannot beat it has learnt nothing."""
+"""Baselines for a classifier on the same split: the majority class, and TF-IDF with logistic regression."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def majority_accuracy(train_labels: Sequence[str], test_labels: Sequence[str]) -
     Raises: DataError when either side is empty.
     """
     if not train_labels or not test_labels:
-        raise DataError("a baseline needs training and test labels, found none; check the split.")
+        raise DataError("a baseline needs training and test labels, got none; check the split.")
     counts = Counter(train_labels)
-    favourite = min(counts, key=lambda label: (-counts[label], label))
-    return sum(label == favourite for label in test_labels) / len(test_labels)
+    majority = min(counts, key=lambda label: (-counts[label], label))
+    return sum(label == majority for label in test_labels) / len(test_labels)
 
 
 def tfidf_scores(
@@ -29,7 +29,7 @@ def tfidf_scores(
     test_texts: Sequence[str],
     test_labels: Sequence[str],
 ) -> ClassificationScores:
-    """How often logistic regression on TF-IDF of words and word pairs is right, fitted on the training side only.
+    """Scores of logistic regression on TF-IDF of words and word pairs, fitted on the training side only.
 
     Source: scikit-learn's `TfidfVectorizer` and `LogisticRegression`, with classes weighted equally.
     Raises: MissingDependencyError when scikit-learn is not installed.
@@ -40,7 +40,7 @@ def tfidf_scores(
         from sklearn.pipeline import make_pipeline
     except ImportError as cause:
         raise MissingDependencyError(
-            "the TF-IDF baseline needs scikit-learn, found none; run `pip install 'scratchlm[eval]'`."
+            "the TF-IDF baseline needs scikit-learn, which is not installed; run `pip install 'scratchlm[eval]'`."
         ) from cause
     pipeline = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORD_OR_MARK),

@@ -1,4 +1,4 @@
-"""How far two lists of scores for the same things go together: Pearson, Spearman and Kendall, with intervals."""
+"""Correlate two lists of scores for the same items: Pearson, Spearman and Kendall, with intervals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Variance = Callable[[float], float]
 
 @dataclass(frozen=True, kw_only=True)
 class Correlation:
-    """A coefficient from -1 to 1 and its 95 % interval; None for a list whose scores are all equal, or too short."""
+    """A coefficient from -1 to 1 and its 95 % interval; None where a list is constant or too short."""
 
     value: float | None
     low: float | None
@@ -26,7 +26,7 @@ class Correlation:
 
 
 def pearson(first: Sequence[float], second: Sequence[float]) -> Correlation:
-    """Do they rise together along a line?
+    """Pearson's coefficient of linear correlation.
 
     Source: agrees with `scipy.stats.pearsonr`; the interval is Fisher's z with variance 1 / (n - 3).
     Raises: DataError for lists of unequal length, of fewer than two, or with a value that is not finite.
@@ -40,7 +40,7 @@ def pearson(first: Sequence[float], second: Sequence[float]) -> Correlation:
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> Correlation:
-    """Do they put things in the same order? Pearson's coefficient of the ranks; equal scores share their mean rank.
+    """Spearman's rank correlation: Pearson's coefficient of the ranks; equal scores share their mean rank.
 
     Source: agrees with `scipy.stats.spearmanr`; the interval's variance is (1 + r**2 / 2) / (n - 3) on Fisher's scale
     (Bonett & Wright 2000).
@@ -51,7 +51,7 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> Correlation:
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> Correlation:
-    """How many more pairs of things have the same order in both than the opposite one? Tau-b, which allows for ties.
+    """Kendall's tau-b, which allows for ties: the excess of pairs in the same order over pairs in the opposite one.
 
     Source: agrees with `scipy.stats.kendalltau`; the interval's variance is 0.437 / (n - 4) on Fisher's scale
     (Fieller, Hartley & Pearson 1957).
@@ -79,12 +79,12 @@ def _pearson(x: Floats, y: Floats) -> float | None:
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
     x, y = x - x.mean(), y - y.mean()
-    x, y = x / np.abs(x).max(), y / np.abs(y).max()  # their squares neither vanish nor overflow
+    x, y = x / np.abs(x).max(), y / np.abs(y).max()  # their squares neither underflow nor overflow
     return float(np.clip((x @ y) / (np.linalg.norm(x) * np.linalg.norm(y)), -1.0, 1.0))
 
 
 def _ranks(values: Floats) -> Floats:
-    """1 for the least; equal values share the mean of their places."""
+    """1 for the lowest; equal values share the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2)[inverse], dtype=np.float64)
@@ -94,11 +94,11 @@ def _checked(first: Sequence[float], second: Sequence[float]) -> tuple[Floats, F
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if len(x) != len(y) or len(x) < 2:
         raise DataError(
-            f"a correlation needs two lists of the same length, 2 or more, found {len(x)} and {len(y)} scores; "
-            "give both lists for the same things."
+            f"a correlation needs two lists of the same length, at least 2, got {len(x)} and {len(y)} scores; "
+            "give both lists for the same items."
         )
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise DataError(
-            "a correlation needs finite scores, found NaN or infinity; remove them from both lists."
+            "a correlation needs finite scores, got NaN or infinity; remove them from both lists."
         )
     return x, y

@@ -1,4 +1,4 @@
-"""Does a model repeat itself? Within one text, and over several."""
+"""Measure repetition in generated texts, within one text and over several."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ REPEATED_N = 4  # the n-grams whose repetition is counted, as in Welleck et al.
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Diversity:
-    """How varied some texts are, counted in words between white space; None where all texts are too short."""
+    """Figures of repetition, counted in words between white space; None where all texts are too short."""
 
-    distinct_1: float | None  # different words over all words, over all texts
+    distinct_1: float | None  # share of different words among all words of all texts
     distinct_2: float | None
     distinct_3: float | None
-    repeated_4: float | None  # of a text's 4-grams, the share that stood there before; mean over texts
+    repeated_4: float | None  # share of a text's 4-grams that occurred in it before; mean over texts
     longest_repeat: float  # the longest run of words that one text has twice; mean over texts
 
 
 def diversity(texts: Sequence[str]) -> Diversity:
-    """Figures of repetition for texts of similar length: longer ones repeat more, so compare like with like.
+    """Compute the figures of repetition. Longer texts repeat more, so compare texts of similar length.
 
     Source: distinct-n of Li et al. 2016; repeated 4-grams as seq-rep-4 of Welleck et al. 2020.
     Raises: DataError for no texts.
@@ -33,7 +33,7 @@ def diversity(texts: Sequence[str]) -> Diversity:
         (0.375, 0.4, 5.0)
     """
     if not texts:
-        raise DataError("diversity needs at least one text, found none; generate some first.")
+        raise DataError("diversity needs at least one text, got none; generate some first.")
     rows = [text.split() for text in texts]
     repeated = [1 - len(set(grams)) / len(grams) for row in rows if (grams := _grams(row, REPEATED_N))]
     return Diversity(

@@ -1,4 +1,4 @@
-"""How far a figure can be trusted: intervals for proportions and means."""
+"""Compute 95 % confidence intervals for proportions and means."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy.typing as npt
 from scratchlm.core.errors import DataError
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
-MIN_BLOCKS = 10  # fewer say next to nothing of how much blocks differ
-MAX_BLOCKS = 1000  # more cost memory and change nothing; neighbours are joined
-MAX_DRAWN = 1 << 20  # values drawn at once: 8 MB of places
+MIN_BLOCKS = 10  # fewer do not show how much blocks differ
+MAX_BLOCKS = 1000  # more need memory without better results; neighbours are joined
+MAX_DRAWN = 1 << 20  # values drawn at once: 8 MB of indices
 
 
 def wilson_interval(n_right: int, n: int) -> tuple[float, float]:
@@ -41,12 +41,12 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """The 95 % percentile-bootstrap interval of a mean.
 
+    Memory: about a million draws at once, for any number of values.
     Source: Efron 1979.
-    Bounds: memory for about a million draws at once, however many values there are.
     Raises: DataError for no values.
     """
     if len(values) == 0:
-        raise DataError("a mean needs at least one value, found none; nothing was scored.")
+        raise DataError("a mean needs at least one value, got none; nothing was scored.")
     array = np.asarray(values, dtype=np.float64)
     random = np.random.Generator(np.random.PCG64(seed))
     n_at_once = max(1, MAX_DRAWN // len(array))
@@ -61,7 +61,7 @@ def bootstrap_interval(
 def bootstrap_ratio_interval(
     sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64], *, n_resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """The 95 % interval of sums' total over counts' total, when neighbouring items are alike and stand in blocks.
+    """The 95 % interval of sum(sums) / sum(counts), where each block holds neighbouring, correlated items.
 
     Blocks are drawn with replacement, each with its sum and its count; None for fewer than ten blocks.
     Source: Kuensch 1989, with blocks that do not overlap (Carlstein 1986).
@@ -78,7 +78,7 @@ def bootstrap_ratio_interval(
 
 @dataclass(frozen=True, kw_only=True)
 class MeanOverRuns:
-    """A figure over several trainings that differ in their seed only."""
+    """A figure over several training runs that differ only in their seed."""
 
     mean: float
     deviation: float  # standard deviation of single runs
@@ -88,7 +88,7 @@ class MeanOverRuns:
 
 
 def mean_over_runs(values: Sequence[float]) -> MeanOverRuns:
-    """Mean, spread and 95 % interval of a few runs' figures.
+    """Mean, standard deviation and 95 % interval of a few runs' figures.
 
     The interval is Student's t: with three runs 4.3 standard errors to either side, with thirty 2.05.
     Source: agrees with `scipy.stats.t.interval`.
@@ -100,7 +100,9 @@ def mean_over_runs(values: Sequence[float]) -> MeanOverRuns:
         0.96 0.01 0.935 0.985
     """
     if len(values) < 2:
-        raise DataError(f"a spread needs at least 2 runs, found {len(values)}; train with more seeds.")
+        raise DataError(
+            f"a standard deviation needs at least 2 runs, got {len(values)}; train with more seeds."
+        )
     array = np.asarray(values, dtype=np.float64)
     mean, deviation = float(array.mean()), float(array.std(ddof=1))
     half = student_t_975(len(array) - 1) * deviation / math.sqrt(len(array))

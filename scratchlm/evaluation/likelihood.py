@@ -1,4 +1,4 @@
-"""How likely a model finds given words after given words: the measure behind cloze and multiple-choice tasks."""
+"""Compute the log-likelihood of a continuation after a context, for cloze and multiple-choice tasks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scratchlm.model.modes import evaluation_mode
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedPair:
-    """A continuation to be scored, and what stands before it."""
+    """A continuation to be scored and its context."""
 
     context: tuple[int, ...]  # at least one token
     continuation: tuple[int, ...]  # at least one token
@@ -24,25 +24,25 @@ class EncodedPair:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Likelihood:
-    """How a model likes a continuation."""
+    """The log-likelihood of a continuation under a model."""
 
-    log_prob: float  # nats, of the whole continuation: 0 is certain, always below
-    is_greedy: bool  # would the model write exactly this when it takes the likeliest token each time?
+    log_prob: float  # nats, of the whole continuation; at most 0
+    is_greedy: bool  # would greedy decoding generate exactly this?
     n_tokens: int
-    n_cropped: int  # tokens at the beginning of the context that the model did not see, for want of room
+    n_cropped: int  # tokens cut from the beginning of the context because it was too long
 
 
 def start_tokens(tokenizer: Tokenizer) -> list[int]:
-    """What stands before every text for this vocabulary: one token or none."""
+    """The begin-of-text token of this vocabulary, if it has one."""
     start = getattr(tokenizer, "begin_of_text_id", None)
     return [] if start is None else [start]
 
 
 def encode_pair(tokenizer: Tokenizer, context: str, continuation: str) -> EncodedPair:
-    """Cut a text into the ids of its context and those of its continuation.
+    """Encode a text and split its ids into context and continuation.
 
     The whole text is encoded and cut where the context alone would end, so that the tokens are those of running text.
-    White space at the context's end goes to the continuation, where tokenizers of GPT-2's kind keep it. An empty
+    White space at the end of the context moves to the continuation, where GPT-2's tokenizer expects it. An empty
     context becomes end-of-text.
 
     Source: lm-evaluation-harness, `TemplateLM._encode_pair`.
@@ -56,16 +56,14 @@ def encode_pair(tokenizer: Tokenizer, context: str, continuation: str) -> Encode
         end = tokenizer.end_of_text_id
         if end is None:
             raise DataError(
-                "a continuation needs something before it, found an empty context and a vocabulary without "
-                "end-of-text; put a word before it."
+                "the context is empty and the vocabulary has no end-of-text token; put a word before the continuation."
             )
         before = [end]
     context_ids = before + (tokenizer.encode(body) if body else [])
     whole_ids = before + tokenizer.encode(body + continuation)
     if len(whole_ids) <= len(context_ids):
         raise DataError(
-            f"a continuation needs a token of its own, found none in {continuation!r:.60} after "
-            f"{body[-40:]!r}; leave a space between the two."
+            f"the continuation {continuation!r:.60} after {body[-40:]!r} adds no token; put a space between the two."
         )
     return EncodedPair(context=tuple(context_ids), continuation=tuple(whole_ids[len(context_ids) :]))
 
@@ -77,10 +75,10 @@ def continuation_likelihoods(
     batch_size: int = 16,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Likelihood]:
-    """Score every continuation, several at once, the longest first.
+    """Score every continuation in batches, the longest first.
 
-    Rows are padded on the right, where causal attention never looks, so the batch changes nothing but the speed.
-    What does not fit into the model falls away at the context's beginning and is counted.
+    Rows are padded on the right, which causal attention never reads, so the batch size changes only the speed.
+    A context that is too long loses its beginning; the lost tokens are counted.
 
     Units: progress(done, total) counts pairs.
     Raises: DataError for a continuation longer than the model reads; ConfigError for a batch size below 1.

@@ -1,4 +1,4 @@
-"""How surprised a model is: loss, perplexity, bits per byte and per character."""
+"""Evaluate a model's loss on a text: nats per token, perplexity, bits per byte and per character."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCORED_AT_ONCE = 2048  # positions whose V logits are in memory together: 0.4 GB
 
 
 def mean_loss(model: nn.Module, loader: Iterable[Batch], task: Task) -> float:
-    """Average loss over a loader: every target weighs the same, whatever batch it is in.
+    """Average loss over a loader; every target has the same weight, in a batch of any size.
 
     Units: nats per unmasked target.
     Raises: DataError when the loader holds no such target.
@@ -36,22 +36,24 @@ def mean_loss(model: nn.Module, loader: Iterable[Batch], task: Task) -> float:
             loss_sum += task.loss_sum(model, batch.to(device)).item()
             n_targets += batch.n_targets
     if n_targets == 0:
-        raise DataError("mean_loss needs an unmasked target, found none; check masking and max_length.")
+        raise DataError(
+            "mean_loss needs an unmasked target, and the loader has none; check masking and max_length."
+        )
     return loss_sum / n_targets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextLoss:
-    """A model's surprise over a text, every token counted exactly once."""
+    """A model's loss over a text, every token counted exactly once."""
 
     loss_sum: float  # nats
     n_tokens: int
     n_bytes: int  # of the text as UTF-8
-    n_characters: int | None = None  # None: nobody counted them
-    window_sums: npt.NDArray[np.float64] = field(  # nats of the tokens that each window counts
+    n_characters: int | None = None  # None: not counted
+    window_sums: npt.NDArray[np.float64] = field(  # nats, per window
         default_factory=lambda: np.zeros(0), compare=False, repr=False
     )
-    window_tokens: npt.NDArray[np.float64] = field(  # how many these are
+    window_tokens: npt.NDArray[np.float64] = field(  # counted tokens per window
         default_factory=lambda: np.zeros(0), compare=False, repr=False
     )
 
@@ -62,31 +64,31 @@ class TextLoss:
 
     @property
     def perplexity(self) -> float:
-        """exp(loss): the model hesitates as if between so many equally likely tokens."""
+        """exp(loss): as uncertain as a choice among this many equally likely tokens."""
         return perplexity_of(self.loss)
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits to write down one byte of the text with the model's help: comparable across tokenizers."""
+        """Bits needed to encode one byte of the text with the model; comparable across tokenizers."""
         return self.loss_sum / math.log(2) / self.n_bytes
 
     @property
     def bits_per_character(self) -> float | None:
-        """The same for one character: what papers on text8 and enwik8 call bpc; None when nobody counted."""
+        """Bits per character, called bpc in papers on text8 and enwik8; None when characters were not counted."""
         return None if not self.n_characters else self.loss_sum / math.log(2) / self.n_characters
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """The loss's 95 % interval over other text of the same kind; None for fewer than ten windows.
 
-        A block bootstrap: whole windows are drawn again and again, because neighbouring tokens are easy or hard
-        together and single tokens would give an interval that is too narrow. It says nothing of other trainings.
+        A block bootstrap: whole windows are resampled, because the losses of neighbouring tokens are correlated and
+        resampling single tokens would give too narrow an interval. Variation between training runs is not included.
         """
         return bootstrap_ratio_interval(self.window_sums, self.window_tokens)
 
     @classmethod
     def together(cls, parts: Sequence[TextLoss]) -> TextLoss:
-        """The figures of several texts as one: every token weighs the same."""
+        """The figures of several texts as one; every token has the same weight."""
         characters = [part.n_characters for part in parts]
         return cls(
             loss_sum=math.fsum(part.loss_sum for part in parts),
@@ -99,18 +101,18 @@ class TextLoss:
 
 
 def perplexity_of(loss: float) -> float:
-    """exp(loss), kept a finite number.
+    """exp(loss), limited to a finite number.
 
     Units: loss in nats per token.
     """
     return math.exp(min(loss, 700.0))  # exp(710) is beyond a float
 
 
-def say_perplexity(value: float) -> str:
-    """The figure in words: where decimals say nothing, without them, and of a huge one only its size.
+def format_perplexity(value: float) -> str:
+    """Format a perplexity: without decimals above 1,000, in scientific notation above 10 million.
 
     Example:
-        >>> say_perplexity(2.0826), say_perplexity(33_814.54), say_perplexity(6_886_768_999.11)
+        >>> format_perplexity(2.0826), format_perplexity(33_814.54), format_perplexity(6_886_768_999.11)
         ('2.08', '33,815', '6.9e+09')
     """
     if value >= 1e7:
@@ -118,13 +120,13 @@ def say_perplexity(value: float) -> str:
     return f"{value:,.2f}" if value < 1000 else f"{value:,.0f}"
 
 
-def say_bits_per_byte(bits: float | None) -> str:
-    """The figure in words; None belongs to a tokenizer that loses part of the text, such as one of words."""
+def format_bits_per_byte(bits: float | None) -> str:
+    """Format bits per byte; None belongs to a tokenizer that drops part of the text, such as one of words."""
     return "bits per byte not comparable" if bits is None else f"{bits:.4f} bits per byte"
 
 
 def stride_for(model: GPTModel, stride: int | None) -> int:
-    """How far apart windows begin: as asked, or half the context.
+    """The distance between the starts of two windows: the one given, or half the context.
 
     Raises: ConfigError for a stride outside the context.
     """
@@ -151,11 +153,11 @@ def text_loss(
 ) -> TextLoss:
     """Loss over a whole text with a sliding window.
 
-    Windows of the context's length start every `stride` tokens (default: half the context). In each only the
-    tokens that no earlier window predicted are counted, so all but the first window's tokens have at least
-    context - stride tokens before them. `start_id` (end-of-text) stands before the first token, so that it is
-    predicted too; without it the first token is not counted. `ids` may be memory-mapped: only the batch at hand
-    is ever copied, and each window is added up by itself, so that the batch size changes nothing but the speed.
+    Windows of the context's length start every `stride` tokens (default: half the context). Each window counts only
+    the tokens that no earlier window predicted, so all tokens after the first window have at least context - stride
+    tokens before them. `start_id` (end-of-text) is put before the first token, so that it is predicted too; without it
+    the first token is not counted. `ids` may be memory-mapped: only the current batch is copied, and each window is
+    summed separately, so the batch size changes only the speed.
 
     Units: progress(done, total) counts tokens.
     Source: the strided evaluation of Hugging Face's perplexity guide, with every token counted once.
@@ -168,7 +170,9 @@ def text_loss(
     n_tokens = len(ids) + (start_id is not None)
     n_predicted = n_tokens - 1
     if n_predicted < 1 or n_bytes < 1:
-        raise DataError(f"text_loss needs a token to predict, found {n_tokens} tokens; use a longer text.")
+        raise DataError(
+            f"text_loss needs a token to predict, and the text has {n_tokens} tokens; use a longer text."
+        )
     sums, counts = array("d"), array("d")
     n_done = 0
     device = next(model.parameters()).device
@@ -211,8 +215,8 @@ def _target_losses(model: GPTModel, inputs: Tensor, targets: Tensor) -> Tensor:
 def _strided_windows(
     ids: npt.NDArray[np.integer], *, start_id: int | None, context: int, stride: int, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of windows; targets that an earlier window predicted are IGNORE_INDEX, and so is padding."""
-    n_before = int(start_id is not None)  # the text is ids with start_id before them; no such array is made
+    """Batches of windows; targets that an earlier window predicted, and padding, are IGNORE_INDEX."""
+    n_before = int(start_id is not None)  # the text is start_id and then ids; the array is not copied
     n_predicted = len(ids) + n_before - 1
     n_windows = 1 + max(0, math.ceil((n_predicted - context) / stride))
     for first in range(0, n_windows, batch_size):
@@ -223,7 +227,7 @@ def _strided_windows(
             begin = (first + row) * stride
             end = min(begin + context, n_predicted)
             fresh = 0 if begin == 0 else context - stride  # the first position not predicted before
-            n_start = n_before if begin == 0 else 0  # start_id stands in the first window only
+            n_start = n_before if begin == 0 else 0  # start_id is in the first window only
             inputs[row, :n_start] = 0 if start_id is None else start_id
             inputs[row, n_start : end - begin] = ids[begin + n_start - n_before : end - n_before]
             targets[row, fresh : end - begin] = ids[begin + 1 + fresh - n_before : end + 1 - n_before]

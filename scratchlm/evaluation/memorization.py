@@ -1,4 +1,4 @@
-"""Does a model write, or does it recite? How much of its text stands in the training text word for word."""
+"""Measure memorization: how much of a model's text occurs word for word in its training text."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from scratchlm.core.errors import DataError
 from scratchlm.evaluation.ngrams import Hashes, NGrams, is_among
 
 Ids = npt.NDArray[Any]
-IDS_AT_ONCE = 1 << 21  # of the training text; 17 bytes of memory for each, whatever the text's size
+IDS_AT_ONCE = 1 << 21  # of the training text; 17 bytes of memory for each, independent of the text's size
 NOVEL_N = 5  # the n-grams whose novelty is counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overlap:
-    """The longest stretch of a sample that the training text has, too."""
+    """The longest passage of a sample that also occurs in the training text."""
 
     length: int  # 0: not even one id
     sample_start: int
@@ -28,22 +28,22 @@ class Overlap:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Memorization:
-    """What some samples share with the training text."""
+    """The overlap of samples with the training text."""
 
     overlaps: tuple[Overlap, ...]  # the longest of each sample, in order
     novel: tuple[
         float | None, ...
-    ]  # of each sample, the share of 5-grams that training lacks; None: too short
+    ]  # share of each sample's 5-grams not in the training text; None: too short
     novel_share: float | None  # the same over all samples' 5-grams
 
     @property
     def longest(self) -> int:
-        """The longest stretch of any sample."""
+        """The length of the longest overlap."""
         return max(overlap.length for overlap in self.overlaps)
 
     @property
     def mean_longest(self) -> float:
-        """The mean of the samples' longest stretches."""
+        """The mean length of the samples' longest overlaps."""
         return sum(overlap.length for overlap in self.overlaps) / len(self.overlaps)
 
 
@@ -53,9 +53,9 @@ def memorization(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Memorization:
-    """Compare samples with a training text of any length, which may be memory-mapped and is read in stretches.
+    """Compare samples with a training text of any length, which may be memory-mapped and is read in parts.
 
-    Both are rows of ids, of tokens or of words (`word_rows`). The longest stretch is exact: it is compared id by id.
+    Both are rows of ids, of tokens or of words (`word_rows`). The longest overlap is exact: it is compared id by id.
 
     Units: progress(done, total) counts ids of the training text.
     Source: McCoy et al. 2023, "How much do language models copy from their training data?" (novel n-grams).
@@ -64,8 +64,8 @@ def memorization(
     rows = [np.asarray(sample, dtype=np.int64) for sample in samples]
     if not rows or len(training) == 0:
         raise DataError(
-            f"memorization compares samples with a training text, found {len(rows)} samples and "
-            f"{len(training)} ids of training; give both."
+            f"memorization needs samples and a training text, got {len(rows)} samples and {len(training)} ids of "
+            "training text; give both."
         )
     grams = [NGrams(row) for row in rows]
     best = [Overlap(length=0, sample_start=0, training_start=0)] * len(rows)
@@ -94,10 +94,10 @@ def memorization(
 
 
 def word_rows(samples: Sequence[str], training: Iterable[tuple[str, bool]]) -> tuple[list[Ids], Ids]:
-    """Texts as rows of word numbers: words are what stands between white space.
+    """Texts as rows of word ids; words are separated by white space.
 
-    training: the text in pieces, each with whether a document ends after it. Words that no sample has are all 0, and so
-    is the border between documents: nothing matches there.
+    training: the text in pieces, each with whether a document ends after it. Words that occur in no sample, and
+    document borders, get the id 0, which matches nothing.
     """
     number_of: dict[str, int] = {}
     rows = [
@@ -114,7 +114,7 @@ def word_rows(samples: Sequence[str], training: Iterable[tuple[str, bool]]) -> t
 
 
 def _stretches(training: Ids, *, overlap: int) -> Iterator[tuple[int, Ids]]:
-    """The training text in parts; each goes on into the next by the longest sample, so that no match is cut."""
+    """The training text in parts that overlap by the longest sample, so that no match is cut."""
     for begin in range(0, len(training), IDS_AT_ONCE):
         yield begin, np.asarray(training[begin : begin + IDS_AT_ONCE + overlap])
 
@@ -124,13 +124,15 @@ def _kept(numbers: Hashes, wanted: Hashes) -> Hashes:
 
 
 def _longest(grams: Sequence[NGrams], rows: Sequence[Ids], text: NGrams, stretch: Ids) -> Iterator[Overlap]:
-    """Each sample's longest match in one stretch.
+    """Each sample's longest match in one part of the training text.
 
-    Lengths 1, 2, 4, ... are tried for all samples together. At each, only the places of the training text stay where
-    some sample's n-gram begins: a longer match can begin nowhere else. Between the last length that a sample has
-    and the first that it lacks, halving finds the longest.
+    Lengths 1, 2, 4, ... are tried for all samples together. At each, only the positions of the training text remain
+    where some sample's n-gram begins: a longer match can begin nowhere else. Between the last length that matches and
+    the first that does not, a binary search finds the longest.
     """
-    places = {0: np.arange(text.n_ids)}  # length -> where some sample's n-gram of that length begins
+    places = {
+        0: np.arange(text.n_ids)
+    }  # length -> positions where some sample's n-gram of that length begins
     matched = [0] * len(grams)
     length = 1
     while True:
@@ -157,7 +159,7 @@ def _longest(grams: Sequence[NGrams], rows: Sequence[Ids], text: NGrams, stretch
 
 
 def _match(one: NGrams, text: NGrams, starts: npt.NDArray[np.intp], n: int) -> tuple[int, int] | None:
-    """The first places, in sample and training text, of an n-gram that both have."""
+    """The first positions, in sample and training text, of an n-gram that both contain."""
     starts = _fitting(starts, n, text)
     mine, theirs = one.all(n), text.at(starts, n)
     is_shared = is_among(theirs, np.unique(mine))
@@ -172,5 +174,5 @@ def _fitting(starts: npt.NDArray[np.intp], n: int, text: NGrams) -> npt.NDArray[
 
 
 def _power_below(n: int) -> int:
-    """The largest power of two that is not above n."""
+    """The largest power of two that is at most n."""
     return 1 << (n.bit_length() - 1)

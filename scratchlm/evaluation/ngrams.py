@@ -1,4 +1,4 @@
-"""All n-grams of a long row of ids as numbers, for any n, fast enough to look for them in millions of tokens."""
+"""Hash all n-grams of a long row of ids, for any n, fast enough to search millions of tokens."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _INVERSE = pow(_BASE, -1, 1 << 64)
 
 
 class NGrams:
-    """One number per n-gram of a row: equal n-grams have equal numbers, and others practically never do.
+    """A rolling hash of every n-gram of a row.
 
-    The number of an n-gram is the sum of id * BASE^place, modulo 2^64, divided by BASE^start: with running sums made
-    once, each n costs one subtraction and one multiplication per place. Two different n-grams share a number by an
-    accident of about one in 2^64 a pair.
+    The hash of an n-gram is the sum of id * BASE^position, modulo 2^64, divided by BASE^start: with precomputed prefix
+    sums, each n costs one subtraction and one multiplication per position. Two different n-grams have the same hash
+    with a probability of about 2^-64.
     Source: Rabin and Karp 1987.
 
     Example:
@@ -34,17 +34,17 @@ class NGrams:
         self._inverses = _powers(_INVERSE, self.n_ids)
 
     def all(self, n: int) -> Hashes:
-        """The numbers of all n-grams from the first place to the last; none when the row is shorter."""
+        """The hashes of all n-grams in order; none when the row is shorter than n."""
         n_grams = max(0, self.n_ids - n + 1)
         return (self._sums[n : n + n_grams] - self._sums[:n_grams]) * self._inverses[:n_grams]
 
     def at(self, starts: npt.NDArray[np.intp], n: int) -> Hashes:
-        """The numbers of the n-grams that begin at some places; each must fit."""
+        """The hashes of the n-grams that begin at `starts`; each must fit."""
         return (self._sums[starts + n] - self._sums[starts]) * self._inverses[starts]
 
 
 def is_among(numbers: Hashes, wanted: Hashes) -> npt.NDArray[np.bool_]:
-    """Which of many numbers are among a few? `wanted` is sorted; fast for millions among thousands."""
+    """Which of many hashes are in a sorted list of a few? Fast for millions among thousands."""
     if len(wanted) == 0:
         return np.zeros(len(numbers), dtype=np.bool_)
     places = np.minimum(np.searchsorted(wanted, numbers), len(wanted) - 1)
@@ -54,7 +54,7 @@ def is_among(numbers: Hashes, wanted: Hashes) -> npt.NDArray[np.bool_]:
 def longest_repeat(ids: npt.ArrayLike) -> int:
     """The length of the longest n-gram that occurs at least twice in a row of ids; the two may overlap.
 
-    When an n-gram occurs twice, so does each part of it: the longest is found by halving the range.
+    When an n-gram occurs twice, so does each part of it, so a binary search finds the longest.
     """
     grams = NGrams(ids)
     low, high = 0, grams.n_ids  # n-grams of length low occur twice, those of length high do not
@@ -73,7 +73,7 @@ def _powers(base: int, n: int) -> Hashes:
 
 
 def _scrambled(values: npt.NDArray[Any]) -> Hashes:
-    """Small ids as numbers that use all 64 bits (the finaliser of SplitMix64, Steele et al. 2014)."""
+    """Spread small ids over all 64 bits (the finaliser of SplitMix64, Steele et al. 2014)."""
     values = (values + np.uint64(1)) * np.uint64(_BASE)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""Two models on the same items: is the difference between their scores more than chance?"""
+"""Compare two models on the same items: paired bootstrap of the mean difference, and a sign test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEVEL = 0.05  # of the sign test; the interval has 95 %
 
 @dataclass(frozen=True, kw_only=True)
 class PairedComparison:
-    """B beside A, item by item."""
+    """Scores of B compared with those of A, item by item."""
 
     n: int
     mean_a: float
@@ -30,9 +30,9 @@ class PairedComparison:
 
     @property
     def verdict(self) -> str:
-        """`A`, `B`, or `cannot be told apart`, unless the interval is on one side of 0 and the sign test says the same.
+        """`A` or `B` when both the interval and the sign test show a difference, else `cannot be told apart`.
 
-        The interval alone would trust five items, the sign test alone would not see by how much.
+        The interval alone is too narrow for a few items; the sign test alone ignores the size of the difference.
         """
         if self.p_value < LEVEL and self.low > 0 and self.higher > self.lower:
             return "B"
@@ -42,7 +42,7 @@ class PairedComparison:
 
     @property
     def is_told_apart(self) -> bool:
-        """Does one of the two score higher by more than chance?"""
+        """Does one of the two score significantly higher?"""
         return self.verdict != TIED
 
 
@@ -57,7 +57,7 @@ def compare_paired(a: Sequence[float], b: Sequence[float]) -> PairedComparison:
     """
     if len(a) != len(b) or not a:
         raise DataError(
-            f"a comparison needs both scores of each item, found {len(a)} and {len(b)}; score the same items with both."
+            f"a comparison needs both scores of each item, got {len(a)} and {len(b)}; score the same items with both."
         )
     differences = [float(y) - float(x) for x, y in zip(a, b)]
     low, high = bootstrap_interval(differences)
@@ -78,7 +78,7 @@ def compare_paired(a: Sequence[float], b: Sequence[float]) -> PairedComparison:
 
 
 def sign_test(n_up: int, n_down: int) -> float:
-    """How likely is a split at least as uneven when either side is as likely? Two-sided; 1 without any difference.
+    """Two-sided p-value of the sign test: of a split at least as uneven, if both sides are equally likely.
 
     Source: agrees with `scipy.stats.binomtest(n_up, n_up + n_down, 0.5).pvalue`.
 

@@ -1,4 +1,4 @@
-"""How well scores put texts in order: ROC and precision-recall curves, and the areas below them."""
+"""Compute ROC and precision-recall curves, and the areas under them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from scratchlm.core.errors import DataError
 
-MAX_POINTS = 200  # of a curve that is kept for a page
+MAX_POINTS = 200  # kept of each curve for the report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,17 +18,17 @@ class ClassCurves:
     """One class against all others."""
 
     label: str
-    roc_auc: float | None  # None when all texts are of one side
+    roc_auc: float | None  # None when the texts are all of this class, or none is
     average_precision: float | None
-    roc: tuple[tuple[float, float], ...]  # (share of others called it, share of its texts called it)
+    roc: tuple[tuple[float, float], ...]  # (false positive rate, true positive rate)
     precision_recall: tuple[tuple[float, float], ...]  # (recall, precision)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """How well a classifier's probabilities order texts, class by class and on average."""
+    """ROC AUC and average precision of a classifier's probabilities, per class and on average."""
 
-    roc_auc: float | None  # of the second of two classes, else the mean over classes that have one
+    roc_auc: float | None  # of the second of two classes, else the mean over the classes
     average_precision: float | None
     curves: tuple[ClassCurves, ...]
 
@@ -36,7 +36,7 @@ class Ranking:
 def rank_classes(
     true: Sequence[int], probabilities: Sequence[Sequence[float]], *, classes: Sequence[str]
 ) -> Ranking:
-    """Curves of each class, from the probabilities of all.
+    """Compute each class's curves from the probabilities of all classes.
 
     Raises: DataError when a text has no probability for each class.
     """
@@ -90,7 +90,7 @@ def _curves(is_positive: NDArray[np.bool_], scores: NDArray[np.float64], *, labe
 
 
 def _counts(is_positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """How many of either side have at least each score, from none to all."""
+    """Cumulative counts of positives and negatives from the highest score to the lowest."""
     order = np.argsort(-scores, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # the last of each equal score
     hits = np.cumsum(is_positive[order])[ends]

@@ -1,22 +1,23 @@
-"""Benchmark files in their published forms, read into three kinds of question.
+"""Read benchmark files in their published forms into three kinds of question: cloze, choice and generation.
 
-Cloze: `{"text": ...}`, the last word is asked for (LAMBADA). Choice: `{"ctx", "endings", "label"}` (HellaSwag),
-`{"question", "choices": {"text", "label"}, "answerKey"}` (ARC), or plainly `{"prompt" or "question", "choices": [...],
-"answer": index or text}`. Generation: `{"prompt" or "question", "answer": text or list of texts}`; where the answer is
-a number, or a solution that ends in `#### NUMBER` (GSM8K), that number is asked for.
+Cloze: `{"text": ...}`, the model predicts the last word (LAMBADA). Choice: `{"ctx", "endings", "label"}` (HellaSwag),
+`{"question", "choices": {"text", "label"}, "answerKey"}` (ARC), or `{"prompt" or "question", "choices": [...],
+"answer": index or text}`. Generation: `{"prompt" or "question", "answer": text or list of texts}`; if the answer is a
+number, or a solution that ends in `#### NUMBER` (GSM8K), only the number counts.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
 from scratchlm.core.errors import DataError
-from scratchlm.core.files import parse_json, read_json, read_utf8
+from scratchlm.data.row_files import read_rows
 from scratchlm.evaluation.text_scores import marked_number
 
 TaskKind = Literal["cloze", "choice", "generation"]
@@ -24,7 +25,7 @@ TaskKind = Literal["cloze", "choice", "generation"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClozeItem:
-    """A text whose last word is to be found."""
+    """A text whose last word the model predicts."""
 
     context: str
     target: str  # the last word and the white space before it
@@ -33,7 +34,7 @@ class ClozeItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChoiceItem:
-    """A question with several answers, one of them right."""
+    """A question with several answers, one of them correct."""
 
     context: str
     delimiter: str  # what stands between the context and a choice
@@ -44,7 +45,7 @@ class ChoiceItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationItem:
-    """A prompt, and the answers that are right; where `number` is given, that number as the final one."""
+    """A prompt and its correct answers; with `number`, an answer is correct if its final number is this one."""
 
     prompt: str
     answers: tuple[str, ...]
@@ -58,34 +59,20 @@ TaskItem = ClozeItem | ChoiceItem | GenerationItem
 def read_task_items(
     path: str | Path, *, kind: TaskKind | None = None, limit: int | None = None
 ) -> tuple[TaskKind, list[TaskItem]]:
-    """A file's questions, and of which kind they are; the first row tells when none is named.
+    """The kind of a file's questions, by its first row unless given, and the questions.
 
-    limit: how many to read from the beginning; None reads all.
-    Raises: DataError naming file and line for a row that is not of the kind or lacks something, and for no rows.
+    limit: maximum number of questions; None reads all.
+    Raises: DataError naming file and row for a row of another kind or with something missing, and for no rows.
     """
     items: list[TaskItem] = []
-    for value, origin in _rows(Path(path)):
+    for value, origin in read_rows(path):
         if limit is not None and len(items) == limit:
             break
-        if not isinstance(value, dict):
-            raise DataError(f"{origin} must be a JSON object, got {type(value).__name__}; repair the file.")
         kind = kind or _kind_of(value, origin)
         items.append(_READERS[kind](value, origin))
     if kind is None or not items:
         raise DataError(f"{path} must hold questions, got none; check the file and --limit.")
     return kind, items
-
-
-def _rows(path: Path) -> Iterator[tuple[Any, str]]:
-    if path.suffix == ".json":
-        values = read_json(path, max_bytes=None)
-        if not isinstance(values, list):
-            raise DataError(f"{path} must be a list of objects, got {type(values).__name__}; use .jsonl.")
-        yield from ((value, f"{path} item {number}") for number, value in enumerate(values, start=1))
-        return
-    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
-        if line.strip():
-            yield parse_json(line, where=f"{path} line {number}"), f"{path} line {number}"
 
 
 def _kind_of(value: Mapping[str, Any], origin: str) -> TaskKind:
@@ -96,7 +83,7 @@ def _kind_of(value: Mapping[str, Any], origin: str) -> TaskKind:
     if "text" in value:
         return "cloze"
     raise DataError(
-        f"{origin} must hold text, or choices or endings, or prompt and answer; found "
+        f"{origin} must have text, or choices or endings, or prompt and answer; got "
         f"{', '.join(map(repr, value)) or 'nothing'}; see `scratchlm evaluate task --help`."
     )
 
@@ -133,12 +120,12 @@ def _choice(value: Mapping[str, Any], origin: str) -> ChoiceItem:
     wanted = str(wanted) if isinstance(wanted, (int, str)) and not isinstance(wanted, bool) else ""
     if labels is choices and choices.count(wanted) > 1:
         raise DataError(
-            f"{origin} must name the right choice, got {wanted!r:.40} twice among them; give its place, from 0."
+            f"{origin} must name the correct choice, got {wanted!r:.40}, which occurs twice; give its index, from 0."
         )
     if len(choices) < 2 or wanted not in labels:
         raise DataError(
-            f"{origin} must have two or more choices and name the right one, got {len(choices)} and the answer "
-            f"{wanted!r}; it may be one of {', '.join(labels)!r:.80}. Sets for contests come without answers."
+            f"{origin} must have at least two choices and name the correct one, got {len(choices)} and the answer "
+            f"{wanted!r}; it must be one of {', '.join(labels)!r:.80}. Test sets of contests have no answers."
         )
     delimiter = "" if not context or context[-1].isspace() else " "
     return ChoiceItem(
@@ -147,7 +134,7 @@ def _choice(value: Mapping[str, Any], origin: str) -> ChoiceItem:
 
 
 def _hellaswag_context(value: Mapping[str, Any], origin: str) -> str:
-    """As lm-evaluation-harness builds it: the activity, a colon, the first sentence, the begun second one."""
+    """As in lm-evaluation-harness: the activity, a colon, the first sentence, the beginning of the second one."""
     if isinstance(value.get("ctx_a"), str) and isinstance(value.get("ctx_b"), str):
         context = f"{value['ctx_a']} {value['ctx_b'].capitalize()}"
     else:
@@ -157,14 +144,15 @@ def _hellaswag_context(value: Mapping[str, Any], origin: str) -> str:
 
 
 def _without_brackets(text: str) -> str:
-    """WikiHow's marks, such as [header], were left in the data set's texts."""
+    """Remove WikiHow's marks, such as [header], from the data set's texts."""
     return re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". ")).replace("  ", " ")
 
 
 def _generation(value: Mapping[str, Any], origin: str) -> GenerationItem:
-    if isinstance(value.get("answer"), (int, float)) and not isinstance(value["answer"], bool):
-        value = {**value, "answer": f"#### {Decimal(str(value['answer'])):f}"}
-    is_list = isinstance(value.get("answer"), list)
+    answer = value.get("answer")
+    if isinstance(answer, (int, float)) and not isinstance(answer, bool) and math.isfinite(answer):
+        value = {**value, "answer": f"#### {Decimal(str(answer)):f}"}
+    is_list = isinstance(answer, list)
     answers = _texts(value, "answer", origin) if is_list else (_text(value, "answer", origin),)
     prompt = _text(value, "prompt" if "prompt" in value else "question", origin)
     if not answers:

@@ -1,4 +1,4 @@
-"""Benchmarks without a judge: the last word, the right choice, the exact answer."""
+"""Score benchmark questions without a judge: the last word, the correct choice, the exact answer."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ Measure = Literal["accuracy", "accuracy_characters", "accuracy_bytes", "accuracy
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskResult:
-    """A model's figures on one task, and what it did with each question."""
+    """A model's figures on one task, and the outcome of each question."""
 
-    rights: dict[Measure, int]  # how many questions are right by each measure; `accuracy` is always there
+    rights: dict[Measure, int]  # number of correct questions by measure; `accuracy` is always present
     n: int
-    chance: float | None  # accuracy of blind guessing, where there is something to guess among
-    n_cropped: int  # questions whose beginning the model could not see
+    chance: float | None  # accuracy of guessing, for multiple-choice questions
+    n_cropped: int  # questions that lost their beginning because they were too long
     items: tuple[dict[str, Any], ...]  # one row per question, in order
-    perplexity: float | None = None  # of the words asked for
+    perplexity: float | None = None  # of the target words
     perplexity_interval: tuple[float, float] | None = None  # None for fewer than ten questions, too
 
     def share(self, measure: Measure = "accuracy") -> float:
-        """The share that is right."""
+        """The share of correct questions."""
         return self.rights[measure] / self.n
 
     def interval(self, measure: Measure = "accuracy") -> tuple[float, float]:
@@ -59,10 +59,10 @@ def score_cloze(
     batch_size: int = 16,
     progress: Progress | None = None,
 ) -> TaskResult:
-    """Does the model find the last word by itself, and how surprised is it by that word?
+    """Score cloze questions: is the last word the model's greedy prediction, and how likely is it?
 
-    A word is right when each of its tokens is the likeliest one; a word that the vocabulary does not know is never
-    right, although the model may expect an unknown one. The perplexity is per word, not per token.
+    A word is correct when each of its tokens is the likeliest one; a word that the vocabulary lacks is never correct,
+    although the model may predict an unknown word. The perplexity is per word, not per token.
     Source: Paperno et al. 2016 (LAMBADA); figures as lm-evaluation-harness's `lambada_openai`.
     Raises: DataError for no items, or one that cannot be encoded.
     """
@@ -72,7 +72,7 @@ def score_cloze(
     found = continuation_likelihoods(model, pairs, batch_size=batch_size, progress=progress)
     losses = [-one.log_prob for one in found]
     interval = None
-    if len(losses) >= MIN_BLOCKS:  # a bootstrap of a few questions would look surer than it is
+    if len(losses) >= MIN_BLOCKS:  # a bootstrap of fewer questions would be too narrow
         low, high = bootstrap_interval(losses)
         interval = (perplexity_of(low), perplexity_of(high))
     is_right = [one.is_greedy for one in found]
@@ -108,10 +108,10 @@ def score_choices(
     batch_size: int = 16,
     progress: Progress | None = None,
 ) -> TaskResult:
-    """Which choice does the model find likeliest after the question?
+    """Score multiple-choice questions by the likelihood of each choice after the question.
 
-    Long choices are unlikely for their length alone, so there are three accuracies: by the whole choice's log
-    probability, by that per character, and by that per UTF-8 byte.
+    Long choices are unlikely because of their length, so there are three accuracies: by the log probability of the
+    whole choice, per character, and per UTF-8 byte.
     Source: `acc`, `acc_norm` and `acc_bytes` of lm-evaluation-harness; of equal choices the first is taken.
     Raises: DataError for no items, or one that cannot be encoded.
     """
@@ -156,29 +156,29 @@ def score_generation(
     batch_size: int = 16,
     progress: Progress | None = None,
 ) -> TaskResult:
-    """Does the model, always taking the likeliest token, write exactly the answer, or come to its number?
+    """Score generation questions: does greedy decoding give exactly the answer, or its number?
 
-    It writes until a stop text, one of stop_ids (left out: end-of-text) or max_new_tokens; by default to the end of the
-    line, and 64 tokens. White space around the answer is no part of it; `accuracy_folded` also forgives case and
-    punctuation at the ends. Where a number is asked for, the default is up to the next "Question:", and 256 tokens or
-    half of the context: the final number counts, and for `accuracy_strict` only one behind `####`. Prompts keep room
-    for the answer: what does not fit falls away at the beginning and is counted.
+    Generation ends at a stop text, at one of stop_ids (default: end-of-text) or after max_new_tokens; by default at the
+    end of the line, and after 64 tokens. White space around the answer is ignored; `accuracy_folded` also ignores case
+    and punctuation at the ends. For questions with a number, the defaults are the next "Question:", and 256 tokens or
+    half of the context: the final number counts, and for `accuracy_strict` only one after `####`. Prompts that leave no
+    room for the answer lose their beginning, and are counted.
     Raises: DataError for no items, and for a model that has no room for max_new_tokens; ConfigError for
         impossible settings.
     """
     _need_items(items)
-    asks_number = any(item.number is not None for item in items)
+    has_numbers = any(item.number is not None for item in items)
     if max_new_tokens is None:
-        max_new_tokens = min(256, model.config.context_length // 2) if asks_number else 64
+        max_new_tokens = min(256, model.config.context_length // 2) if has_numbers else 64
     if stop_texts is None:
-        stop_texts = ("Question:",) if asks_number else ("\n",)
+        stop_texts = ("Question:",) if has_numbers else ("\n",)
     if max_new_tokens < 1:
         raise ConfigError(f"max_new_tokens must be at least 1, got {max_new_tokens}; 64 is the default.")
     room = model.config.context_length - max_new_tokens
     if room < 1:
         raise DataError(
-            f"answers need room beside the prompt, got {max_new_tokens} new tokens for a model that reads "
-            f"{model.config.context_length}; lower max_new_tokens."
+            f"{max_new_tokens} new tokens leave no room for the prompt in a context of {model.config.context_length} "
+            "tokens; lower max_new_tokens."
         )
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -197,7 +197,7 @@ def score_generation(
     )
     right = [_is_right(item, texts[i], final_number) for i, item in enumerate(items)]
     rights: dict[Measure, int] = {"accuracy": sum(right)}
-    if asks_number:
+    if has_numbers:
         rights["accuracy_strict"] = sum(
             _is_right(item, texts[i], marked_number) for i, item in enumerate(items)
         )
@@ -230,15 +230,15 @@ def _pair(tokenizer: Tokenizer, context: str, continuation: str, origin: str, *,
         raise DataError(f"{origin}: {cause}") from cause
     if len(pair.continuation) > room:
         raise DataError(
-            f"{origin}: what is asked for must fit into the {room} tokens that the model reads, found "
-            f"{len(pair.continuation)}; remove the line, or take a model with a longer context."
+            f"{origin}: the target has {len(pair.continuation)} tokens and the context length is {room}; remove the "
+            "line, or use a model with a longer context."
         )
     return pair
 
 
 def _need_items(items: Sequence[object]) -> None:
     if not items:
-        raise DataError("a task needs at least one question, found none; check the file.")
+        raise DataError("a task needs at least one question, got none; check the file.")
 
 
 def _first_best(values: Sequence[float]) -> int:

@@ -1,4 +1,4 @@
-"""How close an answer is to its reference, judged by words alone: no model and no network needed."""
+"""Compare an answer with its reference by words alone: exact match, token F1, ROUGE-L, edit distance, numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MARKED = re.compile(r"####(?P<answer>[^\n]*)")  # how GSM8K ends its solutions
 
 
 def marked_number(text: str) -> Decimal | None:
-    """The number behind the first `####`, as GSM8K's solutions end; None without one.
+    """The number after the first `####`, as at the end of GSM8K's solutions; None without one.
 
     Example:
         >>> marked_number("12 and 60 are 72 clips.\\n#### 72")
@@ -27,9 +27,9 @@ def marked_number(text: str) -> Decimal | None:
 
 
 def final_number(text: str) -> Decimal | None:
-    """The number that a solution comes to: the marked one, else the last in the text; None without a number.
+    """The final number of a solution: the marked one, else the last in the text; None without a number.
 
-    Signs of currency, commas between thousands, units and the full stop behind are no part of it.
+    Currency signs, commas between thousands, units and a following full stop are ignored.
     Source: lm-evaluation-harness's `gsm8k`, filters `strict-match` and `flexible-extract`; but numbers are compared as
         values, so 72 and 72.00 are equal here.
     Example:
@@ -50,7 +50,7 @@ def _last_number(text: str) -> Decimal | None:
 
 
 def normalize_answer(text: str) -> str:
-    """Fold what does not change an answer: case, white space, punctuation at the ends.
+    """Normalize case, white space, and punctuation at the ends.
 
     Example:
         >>> normalize_answer("  The Cat.\\n")
@@ -61,7 +61,7 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(answer: str, reference: str) -> bool:
-    """Do they say the same, letter for letter after folding? An empty answer matches nothing."""
+    """Are they equal after normalization? An empty answer matches nothing."""
     return normalize_answer(answer) == normalize_answer(reference) != ""
 
 
@@ -82,7 +82,7 @@ def token_f1(answer: str, reference: str) -> float:
 
 
 def rouge_l(answer: str, reference: str) -> float:
-    """The longest run of words that both have in the same order, gaps allowed, as an F score from 0 to 1.
+    """ROUGE-L: the longest common subsequence of words as an F score from 0 to 1.
 
     Source: Lin 2004, section 3, with equal weights; for ASCII the same as the package `rouge-score` without stemming,
         whose words are runs of letters and digits.
@@ -97,11 +97,11 @@ def rouge_l(answer: str, reference: str) -> float:
 
 
 def edit_distance(one: str, other: str) -> float:
-    """The fewest characters to insert, drop or replace that make the one text the other, as a share of the longer one.
+    """The Levenshtein distance as a share of the longer text's length.
 
-    0 is the same text, 1 nothing alike; two empty texts are the same.
+    0 for equal texts, 1 for texts with nothing in common; two empty texts are equal.
     Source: Levenshtein 1966, by the bit vectors of Myers 1999 in the form of Hyyrö 2003: a row of the table is a few
-        operations on one long number.
+        operations on one long integer.
 
     Example:
         >>> edit_distance("kitten", "sitting") * len("sitting")
@@ -112,7 +112,7 @@ def edit_distance(one: str, other: str) -> float:
 
 
 def _longest_common_subsequence(one: Sequence[str], other: Sequence[str]) -> int:
-    """Its length. Source: Hyyrö 2004; a 0 bit in `rows` is a row in which the count goes up."""
+    """Its length. Source: Hyyrö 2004; a 0 bit in `rows` is a row in which the count increases."""
     places = _places(one)
     everywhere = (1 << len(one)) - 1
     rows = everywhere
@@ -123,7 +123,7 @@ def _longest_common_subsequence(one: Sequence[str], other: Sequence[str]) -> int
 
 
 def _levenshtein(one: str, other: str) -> int:
-    """Characters. `up` and `down` mark the rows where the current column's distance goes up or down by 1."""
+    """In characters. `up` and `down` mark the rows where the current column's distance rises or falls by 1."""
     if not one:
         return len(other)
     places = _places(one)
@@ -131,9 +131,9 @@ def _levenshtein(one: str, other: str) -> int:
     up, down, distance = everywhere, 0, len(one)
     for character in other:
         matched = places.get(character, 0)
-        diagonal = (((matched & up) + up) ^ up) | matched | down  # where the step along the diagonal is free
-        more = down | (everywhere & ~(diagonal | up))  # to the right, the distance goes up here,
-        less = up & diagonal  # and down here
+        diagonal = (((matched & up) + up) ^ up) | matched | down  # rows where a diagonal step costs nothing
+        more = down | (everywhere & ~(diagonal | up))  # where the distance to the right rises,
+        less = up & diagonal  # and where it falls
         distance += bool(more & last) - bool(less & last)
         more = (more << 1) | 1
         less <<= 1
@@ -143,7 +143,7 @@ def _levenshtein(one: str, other: str) -> int:
 
 
 def _places(items: Sequence[str]) -> dict[str, int]:
-    """For each item a number whose set bits are the places where it stands."""
+    """For each item an integer whose set bits are its positions."""
     places: dict[str, int] = {}
     for place, item in enumerate(items):
         places[item] = places.get(item, 0) | 1 << place

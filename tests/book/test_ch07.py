@@ -208,7 +208,7 @@ def test_without_an_address_the_environments_is_asked(judge_server, monkeypatch)
         (faults.cut(after=1), "stopped before"),
         (faults.garbage(b""), "stopped before"),
         (faults.reset(after=1), "does not respond at"),
-        (faults.ends_by("length"), "ended by 'length'"),
+        (faults.ends_by("length"), "cut off for the reason 'length'"),
     ],
 )
 def test_what_is_no_reply_is_a_service_error(judge_server, fault, found):

@@ -75,9 +75,9 @@ def test_an_unreliable_judgement_is_still_unreliable_beside_another(run, run_jso
 @pytest.mark.parametrize(
     ("files", "code", "complaint"),
     [
-        ("", 2, "found 0"),
-        ("a.json", 2, "found 1"),
-        ("a.json b.json a.json", 2, "found 3"),
+        ("", 2, "got 0"),
+        ("a.json", 2, "got 1"),
+        ("a.json b.json a.json", 2, "got 3"),
         ("a.json none.json", 3, "none"),
     ],
 )

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from scratchlm.checkpoints.store import save_model
-from scratchlm.evaluation.judge.naming import judge_named
+from scratchlm.evaluation.judge.open_judge import judge_named
 from scratchlm.evaluation.judge.reply_store import ReplyStore
 from scratchlm.model import GPTConfig, GPTModel
 from tests.processes import start_python
@@ -132,8 +132,8 @@ def test_pairs_are_shown_in_both_orders(run, run_json, judge):
     assert (pairs["wins"], pairs["ties"], pairs["losses"], pairs["split"]) == (2, 6, 4, 0)
     assert (found["mean"], pairs["first_chosen"]) == (pytest.approx(100 * 5 / 12), 0.5)
     out = run(f"{judge} --protocol pairwise --other-key other")[1]
-    assert "position: the answer shown first was chosen 50%" in out
-    assert "won in both orders scores 100, lost 0; 50 is even" in out
+    assert "position bias: the answer shown first was chosen 50%" in out
+    assert "100 if won in both orders, 0 if lost in both; 50 is a tie" in out
 
 
 def test_pairs_may_come_from_two_files(run_json, judge):
@@ -292,11 +292,11 @@ def test_a_judge_that_goes_away_in_the_middle_ends_with_4_and_loses_nothing(run,
     server.every_time = faults.reset(after=0)
     code, out, err = run(f"{judge} --workers 1")
     assert (code, out) == (4, "")
-    assert "no reply to 20 questions in a row" in err
+    assert "not reply to 20 questions in a row" in err
     server.stop()  # and it does not listen either when the command is started again
     code, _, err = run(f"{judge} --workers 1")
     assert code == 4
-    assert "no reply to 20 questions in a row" in err
+    assert "not reply to 20 questions in a row" in err
     [results] = Path().glob("answers-by-*.jsonl")
     assert len(results.read_text().splitlines()) == 1 + 7
 
@@ -414,7 +414,7 @@ def test_a_model_of_ours_that_cannot_read_the_question_says_why(run, life):
         f"evaluate judge --answers answers.json --judge local:{life['assistant']} --device cpu"
     )
     assert (code, out) == (4, "")
-    assert "reads 32 tokens" in err
+    assert "32 tokens; use a judge with a longer context" in err
 
 
 def test_a_terminal_sees_a_bar_with_the_time_left(run, judge, monkeypatch):
@@ -488,7 +488,7 @@ def test_a_judgement_that_cannot_be_calibrated_is_shown_all_the_same(run, judge,
     code, out, err = run(f"{judge} --calibrate human.json")
     assert code == 3
     assert "12 unparsed" in out
-    assert "2 answers or more that both scored, found 0" in err
+    assert "at least 2 answers with both scores, got 0" in err
 
 
 def test_a_wrong_calibration_file_costs_no_call(run, judge, server):
@@ -512,31 +512,31 @@ def test_a_prompt_of_ones_own_is_used(run, run_json, judge, server):
 @pytest.mark.parametrize(
     ("more", "code", "complaint"),
     [
-        ("", 2, "found no --answers"),
-        ("--answers answers.json", 2, "found no --judge"),
+        ("", 2, "add --answers"),
+        ("--answers answers.json", 2, "add --judge"),
         ("--answers nothing.json --judge offline", 3, "nothing.json"),
         ("--answers answers.json --judge llama3", 2, "ollama:MODEL"),
-        ("--answers answers.json --judge oflin", 2, "(offline asks nobody)"),
-        ("--answers answers.json --judge offline --protocol rubric", 2, "compares words"),
-        ("--answers answers.json --judge offline --num-ctx 9", 2, "found --num-ctx"),
-        ("--answers answers.json --judge offline --patience.attempts 2", 2, "found --patience"),
+        ("--answers answers.json --judge oflin", 2, "local:PATH or offline"),
+        ("--answers answers.json --judge offline --protocol rubric", 2, "does not use --protocol"),
+        ("--answers answers.json --judge offline --num-ctx 9", 2, "does not use --num-ctx"),
+        ("--answers answers.json --judge offline --patience.attempts 2", 2, "does not use --patience"),
         ("--answers answers.json --judge ollama:llama3 --num-ctx 0", 2, "num_ctx must be at least 1"),
         (
             "--answers answers.json --judge offline --protocol pairwise",
             2,
-            "found neither --other-answers nor",
+            "add --other-answers or --other-key",
         ),
         (
             "--answers answers.json --judge offline --other-key other",
             2,
-            "say --protocol pairwise, or leave out",
+            "add --protocol pairwise, or leave out",
         ),
         ("--answers answers.json --judge offline --answer-key nothing", 3, "got only"),
         ("--answers answers.json --judge offline --workers 0", 2, "at least 1"),
-        ("--answers answers.json --judge offline --out answers.json", 2, "found something else"),
-        ("--answers answers.json --judge offline --out answers.json --fresh", 2, "found something else"),
+        ("--answers answers.json --judge offline --out answers.json", 2, "is not a result file"),
+        ("--answers answers.json --judge offline --out answers.json --fresh", 2, "is not a result file"),
         ("--answers answers.json --judge local:nowhere", 3, "nowhere"),
-        ("--answers answers.json --judge offline --calibrate earlier.json", 3, "2 scores or more, found 1"),
+        ("--answers answers.json --judge offline --calibrate earlier.json", 3, "at least 2 scores, got 1"),
     ],
 )
 def test_a_wrong_command_is_one_line_that_helps(run, more, code, complaint):
@@ -652,7 +652,7 @@ def test_a_run_that_is_asked_to_stop_keeps_what_is_there(server, number, code):
     assert "Traceback" not in err
     assert len(Path("stopped.jsonl").read_bytes().split(b"\n")) >= 7
     if number == signal.SIGINT:
-        assert "the same command goes on" in err
+        assert "the same command resumes" in err
 
 
 @pytest.mark.slow
@@ -670,4 +670,4 @@ def test_a_model_of_ours_can_be_stopped_while_it_writes(our_judge):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
-    assert "the same command goes on" in err
+    assert "the same command resumes" in err

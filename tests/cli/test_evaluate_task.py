@@ -29,7 +29,7 @@ def test_a_choice_file_has_accuracies_with_intervals_beside_chance(life, run, ru
     assert {"accuracy_characters", "accuracy_bytes"} <= set(found)
     code, out, _ = run(f"evaluate task --model {life['base']} --data {data}")
     assert code == 0
-    assert "chance is 33.3%" in out
+    assert "guessing gives 33.3%" in out
 
 
 def test_a_cloze_file_has_a_perplexity_and_every_question_is_written_down(life, run_json, file, tmp_path):
@@ -59,7 +59,7 @@ def test_gsm8ks_solutions_are_compared_by_their_final_number(life, run, run_json
     assert {"accuracy", "accuracy_strict"} <= set(found)
     (row,) = map(json.loads, out.read_text().splitlines())
     assert row["answers"] == ["7*10=<<7*10=70>>70\n#### 70"]
-    assert "right and written behind ####" in run(f"evaluate task --model {life['base']} --data {data}")[1]
+    assert "correct and written after ####" in run(f"evaluate task --model {life['base']} --data {data}")[1]
 
 
 def test_what_is_wrong_is_told(life, run, file):
@@ -76,4 +76,4 @@ def test_few_questions_are_told_as_few(life, run, file):
     assert code == 0
     assert "1 question\n" in out
     assert "too few questions for an interval" in out
-    assert "1 question longer than the model reads" in out
+    assert "1 question longer than the context" in out

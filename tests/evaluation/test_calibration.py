@@ -40,10 +40,10 @@ def test_the_ends_belong_to_the_outer_bins():
     ("confidences", "is_right"), [([], []), ([0.5], []), ([1.5], [True]), ([float("nan")], [True])]
 )
 def test_nonsense_is_refused(confidences, is_right):
-    with pytest.raises(DataError, match="probability from 0 to 1"):
+    with pytest.raises(DataError, match="confidence from 0 to 1"):
         reliability(confidences, is_right)
 
 
 def test_no_answers_have_no_error():
-    with pytest.raises(DataError, match="needs answers"):
+    with pytest.raises(DataError, match="needs predictions"):
         expected_calibration_error([])

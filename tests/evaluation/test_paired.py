@@ -60,7 +60,7 @@ def test_five_items_are_too_few_however_clear():
 
 
 def test_lists_that_do_not_fit_are_refused():
-    with pytest.raises(DataError, match="found 2 and 1"):
+    with pytest.raises(DataError, match="got 2 and 1"):
         compare_paired([1, 2], [1])
-    with pytest.raises(DataError, match="found 0 and 0"):
+    with pytest.raises(DataError, match="got 0 and 0"):
         compare_paired([], [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -87,22 +88,23 @@ def test_a_json_list_and_a_limit(tmp_path):
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"label": 1}, "must hold text"),
+        ({"label": 1}, "must have text"),
         ({"text": "one"}, "at least two words"),
-        ({"ctx": "a", "endings": ["b", "c"], "label": ""}, "name the right one"),
-        ({"ctx": "a", "endings": ["b", "c"], "label": 2}, "name the right one"),
-        ({"prompt": "a", "choices": ["b"], "answer": 0}, "two or more choices"),
+        ({"ctx": "a", "endings": ["b", "c"], "label": ""}, "name the correct one"),
+        ({"ctx": "a", "endings": ["b", "c"], "label": 2}, "name the correct one"),
+        ({"prompt": "a", "choices": ["b"], "answer": 0}, "at least two choices"),
         ({"prompt": "a", "choices": ["b", 3], "answer": 0}, "list of texts"),
         ({"question": "q", "choices": {"text": ["a", "b"], "label": ["A"]}, "answerKey": "A"}, "label every"),
         ({"prompt": "a", "answer": []}, "must have an answer"),
         ({"prompt": " ", "answer": "x"}, "must have text in 'prompt'"),
+        ({"prompt": "a", "answer": float("nan")}, "must have text in 'answer', got nan"),
         (["a"], "JSON object"),
     ],
 )
 def test_an_unusable_row_is_named_with_its_line(read, row, words):
     with pytest.raises(DataError, match=words) as error:
         read(row)
-    assert "line 1" in str(error.value)
+    assert re.search("line 1|entry 1", str(error.value))
 
 
 def test_every_row_must_be_of_the_first_ones_kind(read):
@@ -125,7 +127,13 @@ def test_a_row_of_another_kind_is_told_as_such(tmp_path):
 def test_a_text_that_two_choices_have_names_neither(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"prompt": "x", "choices": ["a", "a", "b"], "answer": "a"}\n')
-    with pytest.raises(DataError, match="got 'a' twice"):
+    with pytest.raises(DataError, match="got 'a', which occurs twice"):
         read_task_items(path)
     path.write_text('{"prompt": "x", "choices": ["a", "a", "b"], "answer": 1}\n')
     assert read_task_items(path)[1][0].answer == 1
+
+
+def test_one_arc_question_alone_in_a_file_is_no_table_of_choices(read):
+    row = {"question": "Who?", "choices": {"text": ["a cat", "a hen"], "label": ["A", "B"]}, "answerKey": "B"}
+    kind, (item,) = read(row)
+    assert (kind, item.choices, item.answer) == ("choice", ("a cat", "a hen"), 1)

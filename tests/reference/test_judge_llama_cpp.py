@@ -10,8 +10,8 @@ import torch
 
 from scratchlm.checkpoints.gguf.writer import export_gguf
 from scratchlm.core.errors import ServiceError
-from scratchlm.evaluation.judge.asking import JudgePatience
-from scratchlm.evaluation.judge.naming import judge_named
+from scratchlm.evaluation.judge.open_judge import judge_named
+from scratchlm.evaluation.judge.service import JudgePatience
 from scratchlm.model import GPTConfig, GPTModel
 from scratchlm.tokenizers.bpe_trainer import train_bpe
 

@@ -1,1 +1,1 @@
-"""A judgement that is a measurement: answers in, scores with their interval out, nothing lost, nothing invented."""
+"""Score a model's answers with a judge: protocols, parsing of replies, controls and intervals."""

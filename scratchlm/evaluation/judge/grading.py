@@ -1,26 +1,41 @@
-"""One item's way to its score: asked, reminded once, scored or not."""
+"""Grade one item: ask the judge, remind it once when the reply is no score, and record the outcome.
+
+Also the offline grader, which needs no judge: it compares the words of answer and reference.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from scratchlm.core.errors import ServiceError
-from scratchlm.evaluation.judge.asking import SilentJudgeError
 from scratchlm.evaluation.judge.items import Item
+from scratchlm.evaluation.judge.parse_reply import without_thoughts
 from scratchlm.evaluation.judge.prompt_files import JudgePrompt
 from scratchlm.evaluation.judge.protocols import JudgingProtocol, Question
-from scratchlm.evaluation.judge.replies import without_thoughts
 from scratchlm.evaluation.judge.reply_store import ReplyStore
+from scratchlm.evaluation.judge.service import JudgeUnreachableError
+from scratchlm.evaluation.text_scores import edit_distance, exact_match, rouge_l, token_f1
 
 Status = Literal["scored", "unparsed", "failed", "empty"]
-MAX_QUOTED = 400  # characters of an unreadable reply that the judge is shown again
+MAX_QUOTED = 400  # characters of an unreadable reply that are quoted in the reminder
+OFFLINE = "offline"
+MAIN_FIGURE = (
+    "token_f1"  # the offline score is 100 times this, so a partly right answer gets part of the points
+)
+FIGURES: dict[str, Callable[[str, str], float]] = {
+    "exact_match": lambda answer, reference: float(exact_match(answer, reference)),
+    "token_f1": token_f1,
+    "rouge_l": rouge_l,
+    "edit_distance": edit_distance,  # 0 for equal texts, 1 for unrelated ones; for all others higher is better
+}
+FIGURES_OF_EMPTY = dict.fromkeys(FIGURES, 0.0) | {"edit_distance": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What a judge said, and what was read in it; None is no score."""
+    """A judge's reply and the points read from it; None is no score."""
 
     order: str  # as of the question: "" but for pairs
     attempt: int  # 1, or 2 after the reminder
@@ -29,7 +44,7 @@ class Reply:
     points: float | None
 
     def record(self) -> dict[str, Any]:
-        """As a part of the item's line in the file."""
+        """As a part of the item's line in the result file."""
         return {
             "order": self.order,
             "attempt": self.attempt,
@@ -41,30 +56,30 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class Grade:
-    """What became of an item.
+    """The outcome for one item.
 
-    scored: a score was read. unparsed: the judge replied, twice, nothing that is a score. failed: it did not reply.
-    empty: the answer says nothing; nobody was asked, and it scores the scale's lowest point.
+    scored: a score was read. unparsed: two replies, neither a score. failed: no reply. empty: the answer is empty; the
+    judge was not asked, and the score is the scale's lowest point.
     """
 
     status: Status
     score: float | None
     replies: tuple[Reply, ...] = ()
-    problem: str = ""  # of a failed item: what the service said; of an unparsed one: that it only thought
-    is_silent: bool = False  # of a failed item: nobody was there, the fault is not the question's
-    figures: tuple[tuple[str, float], ...] = ()  # further scores of the offline judge, 0 to 1
+    problem: str = ""  # failed: the service's message; unparsed: that the reply holds thoughts only
+    is_unreachable: bool = False  # failed because the judge cannot be reached, whatever the question
+    figures: tuple[tuple[str, float], ...] = ()  # further scores of the offline grader, 0 to 1
 
 
 class Grader(Protocol):
-    """Somebody who gives one item its grade; may be called by several threads."""
+    """Gives one item its grade; may be called by several threads."""
 
     def grade(self, item: Item, *, ask_if_empty: bool = False) -> Grade:
-        """The item's grade; an empty answer is only judged when that is asked for."""
+        """The item's grade; an empty answer is judged only with ask_if_empty."""
         ...
 
 
 class JudgeGrader:
-    """Grades by what a judge replies."""
+    """Grades items by a judge's replies."""
 
     def __init__(self, replies: ReplyStore, protocol: JudgingProtocol, prompt: JudgePrompt) -> None:
         self._replies = replies
@@ -84,14 +99,14 @@ class JudgeGrader:
                 score=None,
                 replies=tuple(given),
                 problem=str(error),
-                is_silent=isinstance(error, SilentJudgeError),
+                is_unreachable=isinstance(error, JudgeUnreachableError),
             )
         known = [point for point in points if point is not None]
         if len(known) < len(points):
-            is_thinking = any(
+            only_thoughts = any(
                 r.points is None and r.text.strip() and not without_thoughts(r.text) for r in given
             )
-            problem = "a reply holds nothing but its <think> block, or ends within it" if is_thinking else ""
+            problem = "a reply holds only its <think> block, or ends within it" if only_thoughts else ""
             return Grade(status="unparsed", score=None, replies=tuple(given), problem=problem)
         return Grade(status="scored", score=sum(known) / len(known), replies=tuple(given))
 
@@ -105,6 +120,22 @@ class JudgeGrader:
             points = question.read_again(without_thoughts(text))
             given.append(Reply(order=question.order, attempt=2, call=call, text=text, points=points))
         return points
+
+
+class OfflineGrader:
+    """Grades by overlap of words. The score, 0 to 100, is the token F1; the grade holds the other figures too."""
+
+    def grade(self, item: Item, *, ask_if_empty: bool = False) -> Grade:
+        """The item's grade; an empty answer has the worst value of every figure."""
+        figures = FIGURES_OF_EMPTY
+        if item.answer.strip():
+            figures = {name: score(item.answer, item.reference) for name, score in FIGURES.items()}
+        is_empty = item.is_empty and not ask_if_empty
+        return Grade(
+            status="empty" if is_empty else "scored",
+            score=100 * figures[MAIN_FIGURE],
+            figures=tuple(figures.items()),
+        )
 
 
 def _reminder(question: Question, reply: str) -> Sequence[dict[str, str]]:

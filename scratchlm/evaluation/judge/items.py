@@ -1,4 +1,4 @@
-"""What is judged: tasks with their reference and the answer that a model gave, read from a file of answers."""
+"""Read the items to be judged, tasks with reference and answer, from a file of answers."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import check_characters
 from scratchlm.data.row_fields import RowNotes
 from scratchlm.data.row_files import read_rows
-from scratchlm.evaluation.judge.replies import without_thoughts
+from scratchlm.evaluation.judge.parse_reply import without_thoughts
 
 ANSWER_KEY = "model_response"  # the book's name
 FILES_IN_A_RUN = (
     "answers.jsonl",
     "instruct/answers.jsonl",
     "prefer/answers.jsonl",
-)  # where a run folder keeps its assistant's answers
+)  # answers of a run's assistant
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """One task, the answer wanted, and the answer under test; `other` is a second one to compare it with."""
+    """One task, its reference answer, and the answer under test; `other` is a second one to compare it with."""
 
     instruction: str
     input: str
@@ -40,13 +40,13 @@ class Item:
 
     @property
     def id(self) -> str:
-        """The same for the same task and reference, whoever answered."""
+        """A hash of task and reference, independent of the answer."""
         texts = json.dumps([self.instruction, self.input, self.reference])
         return hashlib.sha256(texts.encode()).hexdigest()[:16]
 
     @property
     def is_empty(self) -> bool:
-        """Does the answer, or the one it is compared with, say nothing at all?"""
+        """Is the answer, or the one it is compared with, empty?"""
         return not self.answer.strip() or (self.other is not None and not self.other.strip())
 
 
@@ -54,8 +54,8 @@ def read_items(path: str | Path, *, answer_key: str = ANSWER_KEY, other_key: str
     """The entries of a file of answers, in any form that `read_rows` reads, or of a run folder that has one.
 
     Each entry has the texts `instruction` and `output`, optionally `input`, and the answer under `answer_key`. An
-    answer may be empty, or null, which means the same; it may not be missing. Thoughts, one leading
-    `<think>...</think>`, are no part of an answer or a reference; an answer that ends within them is empty.
+    answer may be empty or null, which means the same, but not missing. One leading `<think>...</think>` is removed
+    from answer and reference; an answer that ends within it is empty.
     Raises: DataError naming the file and the entry's number (its line in JSONL), both from 1.
     """
     path = _file_of(Path(path))
@@ -71,9 +71,9 @@ def read_items(path: str | Path, *, answer_key: str = ANSWER_KEY, other_key: str
 
 
 def with_others(items: Sequence[Item], others: Sequence[Item]) -> list[Item]:
-    """Items whose `other` is the answer to the same task in a second file, which must be in the same order.
+    """Set `other` of each item to the answer in a second file, which must have the same tasks in the same order.
 
-    Raises: DataError where the files part.
+    Raises: DataError where the files differ.
     """
     if len(items) != len(others):
         raise DataError(
@@ -84,19 +84,19 @@ def with_others(items: Sequence[Item], others: Sequence[Item]) -> list[Item]:
         if item.id != other.id:
             raise DataError(
                 f"both files must answer the same tasks in the same order, got {item.instruction!r:.60} and "
-                f"{other.instruction!r:.60} as entry {number}; bring them into one order."
+                f"{other.instruction!r:.60} as entry {number}; put them in the same order."
             )
     return [replace(item, other=other.answer) for item, other in zip(items, others)]
 
 
 def fingerprint(items: Sequence[Item]) -> str:
-    """Hex sha256 of all texts: another answer, reference or order gives another one."""
+    """Hex sha256 of all texts: changes with any answer, reference, or the order."""
     texts = [[item.instruction, item.input, item.reference, item.answer, item.other] for item in items]
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 def _file_of(path: Path) -> Path:
-    """The file itself, or that of a run folder."""
+    """The file itself, or the file of answers of a run folder."""
     if not path.is_dir():
         return path
     for name in FILES_IN_A_RUN:

@@ -1,4 +1,4 @@
-"""A judge in this process: a model that scratchlm can open."""
+"""Use a model that scratchlm can open as the judge, in this process."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ MAX_NEW_TOKENS = 256  # of a reply
 
 
 class LocalJudge:
-    """A model folder, run folder or foreign model, asked in the template it was trained with, or that its own files
-    hold; greedy, so it repeats.
+    """A model folder, run folder or foreign model as a judge, with its own chat template; greedy, so replies repeat.
 
-    A plain language model is given the bare words of the conversation, and what follows them is its reply.
-    Threads wait for each other: it replies to one at a time.
+    A plain language model continues the plain text of the conversation. Threads wait for each other: one reply is
+    generated at a time.
     Raises: CheckpointError when there is no model; ConfigError for a classifier.
     """
 
@@ -37,7 +36,7 @@ class LocalJudge:
         kind = str(loaded.task.get("kind", "language model"))
         if kind == "classification":
             raise ConfigError(
-                f"a judge must be able to write, found a classifier in {loaded.folder}; name a language model."
+                f"a judge must be a language model, and {loaded.folder} holds a classifier; name another folder."
             )
         self.path = str(path)
         self.max_new_tokens = max_new_tokens
@@ -56,7 +55,7 @@ class LocalJudge:
 
     @property
     def identity(self) -> str:
-        """Kind, fingerprint of weights and tokenizer, template and length; wherever the folder lies."""
+        """Kind, fingerprints of weights and tokenizer, template and length; independent of the folder's path."""
         chosen = "none" if self._template is None else self._template.name
         return (
             f"local weights={self._fingerprint} tokenizer={self._tokenizer.fingerprint} template={chosen} "
@@ -64,18 +63,18 @@ class LocalJudge:
         )
 
     def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The whole reply; one that does not end within max_new_tokens is kept, marked as cut off, so that no number
-        at its end passes for a whole one.
+        """The whole reply. One that does not end within max_new_tokens is marked as cut off, so that a number at its
+        end is not taken for a complete one.
 
         Raises: ServiceError when the request does not fit the context; DataError for a conversation that does not
             end with the user.
         """
-        asked = self._question(messages)
+        asked = self._prompt(messages)
         room = self._model.config.context_length - len(asked.ids)
         if room < 1:
             raise ServiceError(
-                f"{self.name} reads {self._model.config.context_length} tokens, found a request of {len(asked.ids)}; "
-                "use a judge with a longer context, or ask about shorter answers."
+                f"a request of {len(asked.ids)} tokens does not fit the context of {self.name}, "
+                f"{self._model.config.context_length} tokens; use a judge with a longer context, or shorter answers."
             )
         limit = min(room, self.max_new_tokens)
         config = GenerationConfig(max_new_tokens=limit, stop_ids=asked.stop_ids, stop_texts=asked.stop_texts)
@@ -84,7 +83,7 @@ class LocalJudge:
         end = f" [cut off after {limit} tokens]" if result.finished_by == "length" else ""
         return result.text.removeprefix(asked.answer_lead) + end
 
-    def _question(self, messages: Sequence[Mapping[str, str]]) -> AssistantPrompt:
+    def _prompt(self, messages: Sequence[Mapping[str, str]]) -> AssistantPrompt:
         if not messages or messages[-1]["role"] != "user":
             raise DataError(
                 f"a judge's conversation must end with the user's message, got {[m['role'] for m in messages]}; add it."
@@ -102,7 +101,7 @@ class LocalJudge:
         roles = [message["role"] for message in turns]
         if roles != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
             raise DataError(
-                f"a judge's conversation must go user, assistant, user, ..., got {roles}; put it in that order."
+                f"a judge's conversation must alternate user, assistant, user, ..., got {roles}; reorder it."
             )
         texts = [message["content"] for message in turns]
         return Instruction(

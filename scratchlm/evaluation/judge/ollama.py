@@ -1,4 +1,4 @@
-"""A judge that runs under Ollama, asked through Ollama's own Python client."""
+"""A judge served by Ollama, through Ollama's own Python client."""
 
 from __future__ import annotations
 
@@ -13,37 +13,31 @@ import httpx
 
 from scratchlm.assets.http_requests import retry_after_s
 from scratchlm.core.errors import ConfigError, MissingDependencyError, ServiceError
-from scratchlm.evaluation.judge.addresses import ollama_address
-from scratchlm.evaluation.judge.asking import (
+from scratchlm.evaluation.judge.service import (
     DEFAULT_JUDGE_PATIENCE,
+    JudgeClient,
     JudgePatience,
-    PatientAsker,
     Pieces,
-    connection_trouble,
-    cut_short,
-    error_inside,
-    no_protocol,
-    not_whole,
-    status_trouble,
+    connection_error,
+    error_in_stream,
+    ollama_address,
+    protocol_error,
+    reply_cut_off,
+    status_error,
+    stream_ended_early,
 )
 
-# The book's options: with them the judge repeats itself. num_ctx is in tokens, of request and reply together.
+# The book's options, with which replies are reproducible. num_ctx is in tokens, of request and reply together.
 OLLAMA_OPTIONS = {"seed": 123, "temperature": 0, "num_ctx": 2048}
 PROBE_TIMEOUT_S = 2.0
-NO_CHAT = (
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-)  # what a client raises at other bytes
+# What a client raises for bytes of another protocol.
+NO_CHAT = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
 
 class OllamaJudge:
     """A model under Ollama: `POST /api/chat`, streamed, at temperature 0 with a fixed seed.
 
-    Raises: ConfigError for an address that is none, or a context of no token; MissingDependencyError without the
-        `ollama` package.
+    Raises: ConfigError for an invalid address, or num_ctx below 1; MissingDependencyError without the `ollama` package.
     """
 
     def __init__(
@@ -61,18 +55,19 @@ class OllamaJudge:
         self.address = ollama_address(base_url)
         self.options = OLLAMA_OPTIONS | {"seed": seed, "num_ctx": num_ctx}
         self._who = f"{self.name} at {self.address}"
-        self._asker = PatientAsker(who=self._who, options=self.options, patience=patience)
+        self._requests = JudgeClient(who=self._who, options=self.options, patience=patience)
         try:
             import ollama
         except ImportError as cause:
             raise MissingDependencyError(
-                "a judge under Ollama needs the package ollama, found none; run `pip install 'scratchlm[eval]'`."
+                "a judge served by Ollama needs the package ollama, which is not installed; "
+                "run `pip install 'scratchlm[eval]'`."
             ) from cause
         timeout = httpx.Timeout(patience.longest_pause_s, connect=patience.connect_s)
-        look = functools.partial(_check_status, who=self._who, model=model)
-        self._client: Any = ollama.Client(self.address, timeout=timeout, event_hooks={"response": [look]})
+        check = functools.partial(_check_status, who=self._who, model=model)
+        self._client: Any = ollama.Client(self.address, timeout=timeout, event_hooks={"response": [check]})
         weakref.finalize(self, self._client.close)  # no connection outlives the judge
-        self._error_inside: type[Exception] = ollama.ResponseError
+        self._stream_error: type[Exception] = ollama.ResponseError
 
     @property
     def name(self) -> str:
@@ -82,78 +77,78 @@ class OllamaJudge:
     @property
     def identity(self) -> str:
         """Name, address and options."""
-        return self._asker.identity
+        return self._requests.identity
 
     def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The whole reply; a reasoning model's thoughts are not part of it.
+        """The whole reply, without a reasoning model's thoughts.
 
-        Raises: ServiceError as `scratchlm.evaluation.judge.asking` says.
+        Raises: ServiceError as `scratchlm.evaluation.judge.service` says.
         """
-        return self._asker.ask(lambda: self._open_reply(messages))
+        return self._requests.ask(lambda: self._open_reply(messages))
 
     def _open_reply(self, messages: Sequence[Mapping[str, str]]) -> Pieces:
         try:
             parts = self._client.chat(self.model, messages, stream=True, options=self.options)
             with contextlib.closing(parts):
                 yield from chat_pieces(parts, who=self._who, num_ctx=self.options["num_ctx"])
-        except self._error_inside as cause:
-            raise error_inside(self._who, str(cause)) from cause
+        except self._stream_error as cause:
+            raise error_in_stream(self._who, str(cause)) from cause
         except httpx.HTTPError as cause:
             advice = f"start it with `ollama serve`, fetch the model with `ollama pull {self.model}`"
-            raise connection_trouble(self._who, cause, advice=advice) from cause
+            raise connection_error(self._who, cause, advice=advice) from cause
         except NO_CHAT as cause:
-            raise no_protocol(self._who, f"{type(cause).__name__}: {cause}", "Ollama's chat") from cause
+            raise protocol_error(self._who, f"{type(cause).__name__}: {cause}", "Ollama's chat") from cause
 
 
 def _check_status(response: httpx.Response, *, who: str, model: str) -> None:
-    """Called by the client before it reads a body: it forgets a status_trouble's headers, and so how long to wait."""
+    """Called before the client reads the body: its own error drops the headers, and `Retry-After` with them."""
     if not response.is_error:
         return
-    said = response.read().decode("utf-8", errors="replace")
+    body = response.read().decode("utf-8", errors="replace")
     is_missing = response.status_code == HTTPStatus.NOT_FOUND
-    if is_missing and "model" in said:
+    if is_missing and "model" in body:
         advice = f"fetch the model with `ollama pull {model}`"
     elif is_missing:
         advice = "is that Ollama's address? Give another with --base-url"
     else:
         advice = "look at Ollama's log"
     wait_s = retry_after_s(response.headers.get("retry-after"))
-    raise status_trouble(who, response.status_code, said, wait_s=wait_s, advice=advice)
+    raise status_error(who, response.status_code, body, wait_s=wait_s, advice=advice)
 
 
 def chat_pieces(parts: Iterable[Any], *, who: str, num_ctx: int | None = None) -> Pieces:
-    """The pieces of text in a streamed chat, up to the part that is marked as done.
+    """The text of a streamed chat, part by part, up to the part that is marked as done.
 
-    `parts` have Ollama's fields behind `get`: its client's objects, or the JSON itself.
-    Raises: ServiceError when no part is marked so, when a limit and not the model ended the reply, and when the
+    `parts` have Ollama's fields behind `get`: its client's objects, or the parsed JSON.
+    Raises: ServiceError when no part is marked as done, when a limit and not the model ended the reply, and when the
         number of tokens read is one to which Ollama cuts a request that does not fit.
     """
     for part in parts:
         message = part.get("message")
         content = "" if message is None else message.get("content")
         if content is not None and not isinstance(content, str):
-            raise no_protocol(who, repr(content), "chat messages")
+            raise protocol_error(who, repr(content), "chat messages")
         yield content or ""
         if not part.get("done"):
             continue
         reason, n_prompt = part.get("done_reason"), part.get("prompt_eval_count") or 0
         if num_ctx is not None and _is_truncated(n_prompt, num_ctx):
             raise ServiceError(
-                f"{who} should read the whole request, found that it was cut to {n_prompt} tokens to fit num_ctx="
-                f"{num_ctx}; raise --num-ctx, or ask about shorter answers."
+                f"the request to {who} was cut to {n_prompt} tokens to fit num_ctx={num_ctx}; raise --num-ctx, or ask "
+                "about shorter answers."
             )
         if reason not in (None, "", "stop"):
-            raise not_whole(who, str(reason))
+            raise reply_cut_off(who, str(reason))
         return
-    raise cut_short(who)
+    raise stream_ended_early(who)
 
 
 def _is_truncated(n_prompt: int, num_ctx: int) -> bool:
-    """Is this how many tokens are left of a request that did not fit? Ollama drops the others without a word.
+    """Is this the length to which Ollama cuts a request that does not fit? It drops the other tokens silently.
 
-    It tells only the number after the cut: all of num_ctx in older versions; in newer ones the first few tokens and
-    half of the room behind them, which is seen at 16,386 and 16,387 of 32,768, at 2,050 of 4,096. A
-    request that fits may have one of these four lengths by chance: it is refused too, rather than half of one judged.
+    It reports only the number after the cut: all of num_ctx in older versions; in newer ones the first few tokens and
+    half of the room behind them, for example 16,386 and 16,387 of 32,768, or 2,050 of 4,096. A request that fits may
+    have one of these lengths by chance; it is refused too, since otherwise half a request would be judged.
     Source: measurements in github.com/ollama/ollama, issues 17427, 3839 and 17889.
     """
     half = num_ctx // 2
@@ -161,9 +156,9 @@ def _is_truncated(n_prompt: int, num_ctx: int) -> bool:
 
 
 def ollama_answers(base_url: str | None = None) -> bool:
-    """Does something that speaks Ollama's protocol listen at the address? Needs no package of Ollama's.
+    """Does an Ollama server answer at the address? Works without the `ollama` package.
 
-    Raises: ConfigError for an address that is none.
+    Raises: ConfigError for an invalid address.
     """
     try:
         version = httpx.get(f"{ollama_address(base_url)}/api/version", timeout=PROBE_TIMEOUT_S).json()

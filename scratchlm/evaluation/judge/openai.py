@@ -1,4 +1,4 @@
-"""A judge behind OpenAI's protocol: OpenAI itself, or one of the many servers that speak it too."""
+"""A judge behind OpenAI's chat protocol: OpenAI itself, or one of the many servers that use it."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from typing import Any
 
 from scratchlm.assets.http_requests import retry_after_s
 from scratchlm.core.errors import ConfigError, MissingDependencyError, ServiceError
-from scratchlm.evaluation.judge.addresses import OPENAI_URL, openai_address
-from scratchlm.evaluation.judge.asking import (
-    DEFAULT_JUDGE_PATIENCE,
-    JudgePatience,
-    PatientAsker,
-    Pieces,
-    connection_trouble,
-    cut_short,
-    error_inside,
-    no_protocol,
-    not_whole,
-    status_trouble,
-)
 from scratchlm.evaluation.judge.ollama import NO_CHAT, OLLAMA_OPTIONS
+from scratchlm.evaluation.judge.service import (
+    DEFAULT_JUDGE_PATIENCE,
+    OPENAI_URL,
+    JudgeClient,
+    JudgePatience,
+    Pieces,
+    connection_error,
+    error_in_stream,
+    openai_address,
+    protocol_error,
+    reply_cut_off,
+    status_error,
+    stream_ended_early,
+)
 
-NO_KEY = "none"  # a server of one's own asks for no key, the client does
-NO_QUOTA = "insufficient_quota"  # a 429 that no waiting mends
+NO_KEY = "none"  # a local server needs no key, but the client does
+NO_QUOTA = "insufficient_quota"  # a 429 that stays, however long we wait
 ADVICE: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "set the key in OPENAI_API_KEY",
     HTTPStatus.NOT_FOUND: "check the model's name, and whether --base-url ends in /v1",
@@ -37,8 +38,8 @@ ADVICE: dict[int, str] = {
 class OpenAIJudge:
     """A model behind `POST /chat/completions`, streamed, at temperature 0 with a fixed seed.
 
-    Raises: ConfigError for an address that is none, and for OpenAI's own without a key in OPENAI_API_KEY;
-    MissingDependencyError without the `openai` package.
+    Raises: ConfigError for an invalid address, and for OpenAI's own without a key in OPENAI_API_KEY;
+        MissingDependencyError without the `openai` package.
     """
 
     def __init__(
@@ -53,11 +54,11 @@ class OpenAIJudge:
         self.address = openai_address(base_url)
         self.options = {"seed": seed, "temperature": 0}
         self._who = f"{self.name} at {self.address}"
-        self._asker = PatientAsker(who=self._who, options=self.options, patience=patience)
+        self._requests = JudgeClient(who=self._who, options=self.options, patience=patience)
         key = os.environ.get("OPENAI_API_KEY", "").strip()
         if not key and self.address == OPENAI_URL:
             raise ConfigError(
-                "OpenAI asks for a key, found none in OPENAI_API_KEY; set it, or name another server by --base-url."
+                "OpenAI needs a key, and OPENAI_API_KEY is not set; set it, or name another server with --base-url."
             )
         self._openai = _library()
         timeout = self._openai.Timeout(patience.longest_pause_s, connect=patience.connect_s)
@@ -74,14 +75,14 @@ class OpenAIJudge:
     @property
     def identity(self) -> str:
         """Name, address and options."""
-        return self._asker.identity
+        return self._requests.identity
 
     def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The whole reply; a reasoning model's thoughts are not part of it.
+        """The whole reply, without a reasoning model's thoughts.
 
-        Raises: ServiceError as `scratchlm.evaluation.judge.asking` says.
+        Raises: ServiceError as `scratchlm.evaluation.judge.service` says.
         """
-        return self._asker.ask(lambda: self._open_reply(messages))
+        return self._requests.ask(lambda: self._open_reply(messages))
 
     def _open_reply(self, messages: Sequence[Mapping[str, str]]) -> Pieces:
         try:
@@ -97,31 +98,30 @@ class OpenAIJudge:
             raise self._refused(cause) from cause
         except self._openai.APIConnectionError as cause:
             advice = "start it, or give another address with --base-url"
-            raise connection_trouble(self._who, cause.__cause__ or cause, advice=advice) from cause
+            raise connection_error(self._who, cause.__cause__ or cause, advice=advice) from cause
         except self._openai.APIError as cause:  # in the middle of a stream
-            raise error_inside(self._who, str(cause)) from cause
+            raise error_in_stream(self._who, str(cause)) from cause
         except NO_CHAT as cause:
-            raise no_protocol(self._who, f"{type(cause).__name__}: {cause}", "OpenAI's chat") from cause
+            raise protocol_error(self._who, f"{type(cause).__name__}: {cause}", "OpenAI's chat") from cause
 
     def _pieces(self, chunks: Iterable[Any]) -> Pieces:
-        """The text of the first choice, up to the chunk that says why it ended."""
+        """The text of the first choice, up to the chunk with the reason why it ended."""
         for chunk in chunks:
-            for choice in chunk.choices[:1]:  # none in the chunk that tells the usage
+            for choice in chunk.choices[:1]:  # the chunk with the usage figures has no choice
                 content = choice.delta.content
                 if content is not None and not isinstance(content, str):
-                    raise no_protocol(self._who, repr(content), "OpenAI's chat")
+                    raise protocol_error(self._who, repr(content), "OpenAI's chat")
                 yield content or ""
                 if choice.finish_reason == "stop":
                     return
                 if choice.finish_reason is not None:
-                    raise not_whole(self._who, str(choice.finish_reason))
-        raise cut_short(self._who)
+                    raise reply_cut_off(self._who, str(choice.finish_reason))
+        raise stream_ended_early(self._who)
 
     def _refused(self, cause: Any) -> ServiceError:
-        status, said = cause.status_code, cause.response.text
-        advice = ADVICE.get(status, "look at its log")
+        advice = ADVICE.get(cause.status_code, "look at its log")
         wait_s = retry_after_s(cause.response.headers.get("retry-after"))
-        error = status_trouble(self._who, status, said, wait_s=wait_s, advice=advice)
+        error = status_error(self._who, cause.status_code, cause.response.text, wait_s=wait_s, advice=advice)
         return ServiceError(str(error)) if cause.code == NO_QUOTA else error
 
 
@@ -130,7 +130,7 @@ def _library() -> ModuleType:
         import openai
     except ImportError as cause:
         raise MissingDependencyError(
-            "a judge behind OpenAI's protocol needs the package openai, found none; "
+            "a judge behind OpenAI's protocol needs the package openai, which is not installed; "
             "run `pip install 'scratchlm[eval]'`."
         ) from cause
     return openai

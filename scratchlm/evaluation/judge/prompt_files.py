@@ -1,8 +1,8 @@
-"""The words in which a judge is asked: TOML files that a user can copy and edit.
+"""Read a judge's prompt, a TOML file that users can copy and edit, and fill in its placeholders.
 
-A file has `question` and `reminder`, optionally `system`, and for a checklist `questions`. Names in braces are filled
-in: {task} {reference} {answer} (or {answer_a} {answer_b}) as fenced blocks, {code} as the code of their marks,
-{reply_code} as the code that a reply must bear, {questions} and {reply_lines} as the lines of a checklist.
+A file has `question` and `reminder`, optionally `system`, and for a checklist `questions`. The placeholders are {task}
+{reference} {answer} (or {answer_a} {answer_b}) for the texts between marks, {code} for the code of the marks,
+{reply_code} for the code that a reply must contain, {questions} and {reply_lines} for the lines of a checklist.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ else:
 NAME = re.compile(r"\{([a-z_]+)\}")
 MAX_PROMPT_BYTES = 1 << 20
 _ONE = (frozenset({"task", "answer"}), frozenset({"reply_code"}))
-NEEDED = {  # of question and reminder, by protocol; reference and code may be left out
+NEEDED = {  # placeholders of question and reminder, by protocol; reference and code may be left out
     "score": _ONE,
     "rubric": _ONE,
     "pairwise": (frozenset({"task", "answer_a", "answer_b", "reply_code"}), frozenset({"reply_code"})),
     "checklist": (frozenset({"task", "answer", "questions", "reply_lines"}), frozenset({"reply_lines"})),
 }
-ALLOWED = {  # beside those
+ALLOWED = {  # in the question
     name: question
     | {"reference", "code", "reply_code"} - ({"reply_code"} if name in ("score", "rubric") else set())
     for name, (question, _) in NEEDED.items()
@@ -43,22 +43,22 @@ ALLOWED = {  # beside those
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgePrompt:
-    """What a judge is told and asked."""
+    """The texts of a judge's prompt, with placeholders."""
 
     question: str
-    reminder: str  # after a reply that could not be read
-    system: str = ""  # what the judge is told about itself; "" = nothing
+    reminder: str  # after a reply that is no score
+    system: str = ""  # the system message; "" = none
     questions: tuple[str, ...] = ()  # of a checklist
 
     @property
     def sha256(self) -> str:
-        """Hex digest of all words: a file of results belongs to one of them."""
+        """Hex digest of all texts: a result file belongs to one prompt."""
         parts = [self.system, self.question, self.reminder, *self.questions]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def packaged_prompt(protocol: str) -> str:
-    """The text of the prompt file that belongs to a protocol, to be shown or copied."""
+    """The text of a protocol's own prompt file, to be shown or copied."""
     file = resources.files("scratchlm.evaluation.judge").joinpath("prompts").joinpath(f"{protocol}.toml")
     return file.read_text(encoding="utf-8")
 
@@ -66,8 +66,8 @@ def packaged_prompt(protocol: str) -> str:
 def read_prompt(protocol: str, path: str | Path | None = None) -> JudgePrompt:
     """A protocol's prompt: the packaged one, or a user's file.
 
-    Raises: ConfigError naming the file for what is no TOML, a key that is unknown or missing, a name in braces that
-        the protocol does not fill, and one that it needs and does not find.
+    Raises: ConfigError naming the file for invalid TOML, an unknown or missing key, and an unknown or missing
+        placeholder.
     """
     where = f"the prompt {protocol}.toml" if path is None else str(path)
     text = (
@@ -78,7 +78,7 @@ def read_prompt(protocol: str, path: str | Path | None = None) -> JudgePrompt:
     try:
         values: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as cause:
-        raise ConfigError(f"{where} must be TOML, found: {cause}; start from `--show-prompt`.") from cause
+        raise ConfigError(f"{where} is not valid TOML: {cause}; start from `--show-prompt`.") from cause
     prompt = from_dict(JudgePrompt, values, where=where)
     needed, needed_again = NEEDED[protocol]
     _check_names(prompt.question, needed=needed, allowed=ALLOWED[protocol], where=f"{where}, question")
@@ -86,14 +86,14 @@ def read_prompt(protocol: str, path: str | Path | None = None) -> JudgePrompt:
     _check_names(prompt.system, needed=frozenset(), allowed=frozenset(), where=f"{where}, system")
     if bool(prompt.questions) != (protocol == "checklist"):
         raise ConfigError(
-            f"{where} must have a list of questions for the checklist and none else, found {len(prompt.questions)}; "
-            "start from `--show-prompt`."
+            f"{where} must have a list of questions for the checklist protocol only, got {len(prompt.questions)} "
+            f"questions for {protocol}; start from `--show-prompt`."
         )
     return prompt
 
 
 def fill_in(template: str, values: Mapping[str, str]) -> str:
-    """The template with each name in braces replaced, once: braces in what is filled in stay as they are.
+    """Replace each placeholder once: braces in the texts filled in stay as they are.
 
     Example:
         >>> fill_in("{task} {code}", {"task": "Print {code}.", "code": "x"})
@@ -106,9 +106,9 @@ def _check_names(template: str, *, needed: frozenset[str], allowed: frozenset[st
     found = set(NAME.findall(template))
     for name in sorted(found - allowed):
         raise ConfigError(
-            f"{where} has {{{name}}}, which nothing fills; {nearest(name, allowed) if allowed else 'remove it.'}"
+            f"{where} has the unknown placeholder {{{name}}}; {nearest(name, allowed) if allowed else 'remove it.'}"
         )
     for name in sorted(needed - found):
         raise ConfigError(
-            f"{where} must have {{{name}}} somewhere, found {sorted(found)}; start from `--show-prompt`."
+            f"{where} must contain {{{name}}}, got only {sorted(found)}; start from `--show-prompt`."
         )

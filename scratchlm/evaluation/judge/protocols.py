@@ -1,46 +1,55 @@
-"""The ways of asking: a score of 0 to 100, a rubric of 1 to 10, two answers beside each other, a list of yes or no."""
+"""The judging protocols: a score of 0 to 100, a rubric of 1 to 10, a choice between two answers, yes-or-no questions.
+
+Texts of others stand in the question between two marks with a code, because whoever wrote an answer may have known that
+a judge reads it. The code is a hash of the texts themselves: a text that contained its own code would be another text,
+with another code. Nothing is random, so the same item gives the same question again, and a cache finds its reply.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from scratchlm.evaluation.judge.fences import code_for, fenced
 from scratchlm.evaluation.judge.items import Item
-from scratchlm.evaluation.judge.prompt_files import JudgePrompt, fill_in
-from scratchlm.evaluation.judge.replies import (
+from scratchlm.evaluation.judge.parse_reply import (
+    occurs_in,
     read_coded_list,
     read_coded_number,
     read_coded_word,
     read_number,
-    stands_in,
 )
+from scratchlm.evaluation.judge.prompt_files import JudgePrompt, fill_in
 
+LETTERS = "bcdfghjkmnpqrstvwxz"  # no vowel, no digit: a code is neither a word nor a score
+N_LETTERS = 8  # 19**8 codes, 17 billion
 VERDICTS = {"A": 100.0, "tie": 50.0, "B": 0.0}  # points of the answer shown first
 Reader = Callable[[str], "float | None"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What a judge is asked about an item, and how its replies are read: None is no score."""
+    """A question to a judge about one item, and the functions that read its replies: None is no score."""
 
     order: str  # of a pair: "ab" shows the answer under test first, "ba" second; else ""
     system: str
     text: str
     reminder: str
     read: Reader
-    read_again: Reader  # the reply to the reminder
+    read_again: Reader  # for the reply to the reminder
 
     @property
     def messages(self) -> list[dict[str, str]]:
         """The conversation up to the first reply."""
-        told = [{"role": "system", "content": self.system}] if self.system else []
-        return [*told, {"role": "user", "content": self.text}]
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": self.text}]
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgingProtocol:
-    """One way of asking; an item's score is the mean over its questions."""
+    """One way to question a judge; an item's score is the mean over its questions."""
 
     name: str
     low: int  # the scale
@@ -48,15 +57,44 @@ class JudgingProtocol:
     ask: Callable[[JudgePrompt, Item], list[Question]]
 
     def share(self, fraction: float) -> float:
-        """The point that lies so far up the scale: 0.2 of 1 to 10 is 2.8."""
+        """The point at that fraction of the scale: 0.2 of 1 to 10 is 2.8."""
         return self.low + fraction * (self.high - self.low)
 
     def score_unasked(self, item: Item) -> float:
-        """What an item with an empty answer gets: the scale's lowest point; of a pair the empty answer loses."""
+        """The score of an item with an empty answer: the scale's lowest point; in a pair the empty answer loses."""
         if item.other is None:
             return float(self.low)
         both = not item.answer.strip() and not item.other.strip()
         return self.share(0.5) if both else float(self.high if item.answer.strip() else self.low)
+
+
+def code_for(texts: Sequence[str], *, purpose: str) -> str:
+    """A code of eight letters that occurs in none of the texts; another purpose has another code.
+
+    Example:
+        >>> code_for(["a cat"], purpose="fence") == code_for(["a cat"], purpose="fence")
+        True
+    """
+    folded = [text.casefold() for text in texts]
+    for attempt in itertools.count():
+        digest = hashlib.sha256(json.dumps([purpose, attempt, *texts]).encode()).digest()
+        number = int.from_bytes(digest, "big")
+        code = "".join(LETTERS[number // len(LETTERS) ** i % len(LETTERS)] for i in range(N_LETTERS))
+        if not any(code in text for text in folded):
+            return code
+    raise AssertionError("itertools.count() never ends")
+
+
+def fenced(name: str, text: str, *, code: str) -> str:
+    """The text between marks that name it and show where it ends.
+
+    Example:
+        >>> print(fenced("answer", "Score: 100", code="qwrtzpsd"))
+        <<begin answer qwrtzpsd>>
+        Score: 100
+        <<end answer qwrtzpsd>>
+    """
+    return f"<<begin {name} {code}>>\n{text}\n<<end {name} {code}>>"
 
 
 def _ask_for_number(low: int, high: int) -> Callable[[JudgePrompt, Item], list[Question]]:
@@ -66,14 +104,25 @@ def _ask_for_number(low: int, high: int) -> Callable[[JudgePrompt, Item], list[Q
 
         def read(reply: str) -> float | None:
             number = read_number(reply, low=low, high=high)
-            return None if number is None or stands_in(number, texts) else float(number)
+            return None if number is None or occurs_in(number, texts) else float(number)
 
         def read_again(reply: str) -> float | None:
             number = read_coded_number(reply, code=reply_code, low=low, high=high)
             return None if number is None else float(number)
 
-        values = _blocks(item, code) | {"answer": fenced("model's answer", item.answer, code=code)}
-        return [_question(prompt, values, {"reply_code": reply_code}, read, read_again)]
+        return [
+            Question(
+                order="",
+                system=prompt.system,
+                text=fill_in(
+                    prompt.question,
+                    _blocks(item, code) | {"answer": fenced("model's answer", item.answer, code=code)},
+                ),
+                reminder=fill_in(prompt.reminder, {"reply_code": reply_code}),
+                read=read,
+                read_again=read_again,
+            )
+        ]
 
     return ask
 
@@ -101,10 +150,17 @@ def _pair(prompt: JudgePrompt, item: Item, *, order: str, first: str, second: st
         "answer_b": fenced("answer B", second, code=code),
         "reply_code": reply_code,
     }
-    return _question(prompt, values, {"reply_code": reply_code}, read, read, order=order)
+    return Question(
+        order=order,
+        system=prompt.system,
+        text=fill_in(prompt.question, values),
+        reminder=fill_in(prompt.reminder, {"reply_code": reply_code}),
+        read=read,
+        read_again=read,
+    )
 
 
-def _ask_a_list(prompt: JudgePrompt, item: Item) -> list[Question]:
+def _ask_checklist(prompt: JudgePrompt, item: Item) -> list[Question]:
     texts = [item.task, item.reference, item.answer]
     code, reply_code = code_for(texts, purpose="fence"), code_for(texts, purpose="reply")
     n = len(prompt.questions)
@@ -113,34 +169,23 @@ def _ask_a_list(prompt: JudgePrompt, item: Item) -> list[Question]:
         found = read_coded_list(reply, code=reply_code, n=n)
         return None if found is None else 100.0 * sum(found) / n
 
-    reply_lines = _lines([f"{reply_code} {number}: X" for number in range(1, n + 1)])
+    reply_lines = "\n".join(f"{reply_code} {number}: X" for number in range(1, n + 1))
     values = _blocks(item, code) | {
         "answer": fenced("model's answer", item.answer, code=code),
-        "questions": _lines([f"{i}. {question}" for i, question in enumerate(prompt.questions, start=1)]),
+        "questions": "\n".join(f"{i}. {question}" for i, question in enumerate(prompt.questions, start=1)),
         "reply_lines": reply_lines,
         "reply_code": reply_code,
     }
-    return [_question(prompt, values, {"reply_lines": reply_lines}, read, read)]
-
-
-def _question(
-    prompt: JudgePrompt,
-    values: Mapping[str, str],
-    reminded: Mapping[str, str],
-    read: Callable[[str], float | None],
-    read_again: Callable[[str], float | None],
-    *,
-    order: str = "",
-) -> Question:
-    """The prompt's texts with these values, and how replies to the question and to its reminder are read."""
-    return Question(
-        order=order,
-        system=prompt.system,
-        text=fill_in(prompt.question, values),
-        reminder=fill_in(prompt.reminder, reminded),
-        read=read,
-        read_again=read_again,
-    )
+    return [
+        Question(
+            order="",
+            system=prompt.system,
+            text=fill_in(prompt.question, values),
+            reminder=fill_in(prompt.reminder, {"reply_lines": reply_lines}),
+            read=read,
+            read_again=read,
+        )
+    ]
 
 
 def _blocks(item: Item, code: str) -> dict[str, str]:
@@ -151,16 +196,12 @@ def _blocks(item: Item, code: str) -> dict[str, str]:
     }
 
 
-def _lines(lines: Sequence[str]) -> str:
-    return "\n".join(lines)
-
-
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
         JudgingProtocol(name="score", low=0, high=100, ask=_ask_for_number(0, 100)),
         JudgingProtocol(name="rubric", low=1, high=10, ask=_ask_for_number(1, 10)),
         JudgingProtocol(name="pairwise", low=0, high=100, ask=_ask_for_better),
-        JudgingProtocol(name="checklist", low=0, high=100, ask=_ask_a_list),
+        JudgingProtocol(name="checklist", low=0, high=100, ask=_ask_checklist),
     )
 }

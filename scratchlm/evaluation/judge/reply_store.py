@@ -1,4 +1,4 @@
-"""Every reply a judge ever gave, kept whole: in the file of results, where a killed run goes on, and in a cache."""
+"""Keep every reply of a judge: in the result file, from which a killed run resumes, and in a cache across runs."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from scratchlm.core.protocols import Judge
 
 
 class KeepsReplies(Protocol):
-    """Where a reply is written down as soon as it is there."""
+    """Stores a reply as soon as it arrives."""
 
     def add(self, key: str, reply: str) -> None:
-        """Keep a reply, on the disk when this returns."""
+        """Store a reply; it is on disk when this returns."""
         ...
 
 
 class ReplyCache:
-    """Replies of all runs in a folder, a small file each. Asked at temperature 0, a judge repeats itself."""
+    """A folder with the replies of all runs, one small file each; at temperature 0 a judge's replies repeat."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def get(self, key: str) -> str | None:
-        """The reply under a key, or None. A damaged file is as good as none: the judge is asked and it is replaced."""
+        """The reply under a key, or None. A damaged file counts as missing and is replaced by a new reply."""
         path = self._path(key)
         if not path.is_file():
             return None
@@ -42,7 +42,7 @@ class ReplyCache:
         return reply if isinstance(reply, str) else None
 
     def add(self, key: str, reply: str) -> None:
-        """Keep a reply."""
+        """Store a reply."""
         path = self._path(key)
         make_parent(path)
         write_text(path, json.dumps({"key": key, "reply": reply}) + "\n")
@@ -52,9 +52,9 @@ class ReplyCache:
 
 
 class ReplyStore:
-    """A judge that is never asked the same twice: its replies come from this run's file, from the cache, or from it.
+    """Asks a judge each question once: replies come from this run's file, from the cache, or from the judge.
 
-    May be used by several threads; one that asks what another is just asking waits for that reply.
+    May be used by several threads; a thread with a question that another is asking waits for that reply.
     """
 
     def __init__(
@@ -70,20 +70,20 @@ class ReplyStore:
         self._cache = cache
         self._lock = threading.Lock()
         self._replies: dict[str, Future[str]] = {}
-        self.n_asked = 0  # calls of the judge by this process
+        self.n_asked = 0  # requests to the judge by this process
         for key, reply in (known or {}).items():
             self._replies[key] = Future()
             self._replies[key].set_result(reply)
 
     def key(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """Hex sha256 of who is asked and the whole conversation, in which prompt and answer stand."""
+        """Hex sha256 of the judge's identity and the whole conversation, which holds prompt and answer."""
         conversation = [[message["role"], message["content"]] for message in messages]
         return hashlib.sha256(json.dumps([self._judge.identity, conversation]).encode()).hexdigest()
 
     def ask(self, messages: Sequence[Mapping[str, str]]) -> tuple[str, str]:
         """The reply's key and the reply.
 
-        Raises: ServiceError when the judge gives none; the next one who asks the same tries again.
+        Raises: ServiceError when the judge gives none; the next call with the same question tries again.
         """
         key = self.key(messages)
         with self._lock:

@@ -1,11 +1,11 @@
-"""The file of a judgement: JSON lines that grow while the judge replies, and are put in order at the end.
+"""The result file of `evaluate judge`: JSON lines that are appended during the run and put in order at the end.
 
-First a header that says who judged what and how. While the run goes on, a line for each reply, on the disk before the
-next question. At the end the whole file is written anew, in the order of the answers: header, a line for each item
-with its texts, status, score and the judge's words, a line for each control, and the result. Neither time nor order of
-arrival stands in it, so a run that was killed ends with the same bytes as one that was not.
+The first line is a header with judge, protocol and answers. During the run, each reply is appended and on disk before
+the next question. At the end the whole file is written again in the order of the answers: header, a line for each item
+with its texts, status, score and replies, a line for each control, and the result. It holds neither times nor the order
+of arrival, so a killed and resumed run ends with the same bytes as an uninterrupted one.
 
-Scores are worked out from the replies each time, so what a file holds of an earlier run is its replies alone.
+Scores are computed from the replies each time, so a resumed run reads only the replies from the file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -32,7 +32,7 @@ FORMAT = "scratchlm judge 1"
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a file of results is about: a file with another header belongs to another judgement."""
+    """Judge, protocol, prompt and answers of a result file; a file with another header belongs to another judgement."""
 
     judge: str
     identity: str
@@ -43,26 +43,17 @@ class Header:
 
     def record(self) -> dict[str, Any]:
         """As the file's first line."""
-        return {
-            "kind": "header",
-            "format": FORMAT,
-            "judge": self.judge,
-            "identity": self.identity,
-            "protocol": self.protocol,
-            "prompt_sha256": self.prompt_sha256,
-            "answers_sha256": self.answers_sha256,
-            "n_items": self.n_items,
-        }
+        return {"kind": "header", "format": FORMAT, **asdict(self)}
 
 
 class Journal:
-    """The file while it grows: any thread adds lines, each on the disk when `add` returns; a context manager."""
+    """The file during the run: any thread may add lines, each on disk when `add` returns; a context manager."""
 
     def __init__(self, path: Path, header: Header) -> None:
-        """Begin the file, or go on with what a killed run left, without half a last line.
+        """Create the file, or resume one that a killed run left; an incomplete last line is removed.
 
-        Raises: ConfigError for a file of another judgement, of something else, or that another run is writing;
-            DataError for a damaged one.
+        Raises: ConfigError for a file of another judgement, another kind of file, or one in use by another run;
+            DataError for a damaged file.
         """
         self._path = path
         self._lock = threading.Lock()
@@ -83,17 +74,17 @@ class Journal:
             fsync_folder(path.parent)
 
     def add(self, key: str, reply: str) -> None:
-        """Keep a reply."""
+        """Append a reply."""
         self._append({"kind": "reply", "call": key, "reply": reply})
         self._has_replies = True
 
     def finish(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Write the whole file anew, in order, and close it."""
+        """Write the finished file, in order, in place of the journal."""
         self.close()
         write_text(self._path, "".join(json_line(record) for record in records))
 
     def close(self) -> None:
-        """Keep what is there."""
+        """Stop appending; the lines so far stay."""
         with self._lock:
             self._file.close()
 
@@ -105,11 +96,11 @@ class Journal:
     ) -> None:
         self.close()
         if error is not None and not self._has_replies:
-            self._path.unlink(missing_ok=True)  # a file that says nothing yet
+            self._path.unlink(missing_ok=True)  # it holds only the header
 
     def _append(self, record: Mapping[str, Any]) -> None:
         with self._lock:
-            if self._file.closed:  # the run was stopped while this reply was under way
+            if self._file.closed:  # the run was stopped before this reply arrived
                 return
             try:
                 self._file.write(json_line(record).encode())
@@ -117,13 +108,13 @@ class Journal:
                 os.fsync(self._file.fileno())
             except OSError as cause:
                 raise DataError(
-                    f"{self._path} should take another line, got: {cause.strerror}; free some space and start again, "
-                    "it goes on from there."
+                    f"{self._path} cannot be written: {cause.strerror}; free some space and run the command again, "
+                    "which resumes there."
                 ) from cause
 
 
 def json_line(record: Mapping[str, Any]) -> str:
-    """A record as one line; half a surrogate pair, which no file can hold, is kept in JSON's own spelling."""
+    """A record as one line; a lone surrogate, which UTF-8 cannot encode, is written as a JSON escape."""
     line = json.dumps(record, ensure_ascii=False, allow_nan=False)
     try:
         line.encode("utf-8")
@@ -133,9 +124,9 @@ def json_line(record: Mapping[str, Any]) -> str:
 
 
 def read_whole_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a file of results; half a last line is left out.
+    """The records of a result file; an incomplete last line is left out.
 
-    Raises: ConfigError for a file of something else; DataError for a damaged line.
+    Raises: ConfigError for another kind of file; DataError for a damaged line.
     """
     content = read_bytes(path)
     text = content[: _whole_size(content)].decode("utf-8", errors="surrogateescape")
@@ -150,26 +141,23 @@ def read_whole_lines(path: Path) -> list[dict[str, Any]]:
         if not isinstance(record, dict) or (number == 1 and record.get("format") != FORMAT):
             raise _not_ours(path)
         records.append(record)
-    if (
-        not records
-        and content
-        and not json_line({"kind": "header"}).startswith(content[:9].decode("latin-1"))
-    ):
+    start = content[:9].decode("latin-1")
+    if not records and start and not json_line({"kind": "header"}).startswith(start):
         raise _not_ours(path)
     return records
 
 
 def replies_of(records: Iterable[Mapping[str, Any]], path: Path) -> dict[str, str]:
-    """Key and text of each reply that a file holds, from an unfinished run and from a finished one.
+    """Key and text of each reply in the file of an unfinished or finished run.
 
-    Raises: DataError for a line that is neither.
+    Raises: DataError for a line with malformed replies.
     """
     replies: dict[str, str] = {}
     for number, record in enumerate(records, start=1):
         lines = [record] if record.get("kind") == "reply" else record.get("replies", [])
         if not isinstance(lines, list) or not all(map(_is_reply, lines)):
             raise DataError(
-                f"{path} line {number} must hold replies with their call, found {lines!r:.60}; remove that line."
+                f"{path} line {number} must hold replies with 'call' and 'reply', got {lines!r:.60}; remove that line."
             )
         replies |= {line["call"]: line["reply"] for line in lines}
     return replies
@@ -180,23 +168,22 @@ def _is_reply(line: Any) -> bool:
 
 
 def check_same(record: Mapping[str, Any], header: Header, path: Path) -> None:
-    """Is it the same judgement? The judge is known by its identity; its name may be another path to the same model.
+    """Check that a file's header is that of this judgement, apart from the judge's name, which may hold another path.
 
     Raises: ConfigError naming what differs.
     """
-    expected = header.record()
-    for key, value in expected.items():
+    for key, value in header.record().items():
         if key != "judge" and record.get(key) != value:
             raise ConfigError(
-                f"{path} should be of the same judgement, found {key.replace('_', ' ')} {record.get(key)!r:.400} "
-                f"where this one has {value!r:.400}; name another --out, or say --fresh to begin anew."
+                f"{path} belongs to another judgement: its {key.replace('_', ' ')} is {record.get(key)!r:.400}, not "
+                f"{value!r:.400}; choose another --out, or start over with --fresh."
             )
 
 
 def remove_results(path: Path) -> None:
-    """Forget an earlier judgement.
+    """Delete an earlier result file.
 
-    Raises: ConfigError for a file of something else, or that another run is writing; both are left alone.
+    Raises: ConfigError for another kind of file, or one in use by another run; neither is deleted.
     """
     if path.exists():
         with _open_alone(path):
@@ -205,12 +192,12 @@ def remove_results(path: Path) -> None:
 
 
 def _open_alone(path: Path) -> BinaryIO:
-    """The file, to be added to; no other process has it, where the system knows locks."""
+    """Open the file for appending, locked against other processes where the system has locks."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
     except OSError as cause:
-        raise DataError(f"{path} should be writable, got: {cause.strerror}; choose another --out.") from cause
+        raise DataError(f"{path} cannot be written: {cause.strerror}; choose another --out.") from cause
     if sys.platform == "win32":
         return file
     try:
@@ -218,13 +205,13 @@ def _open_alone(path: Path) -> BinaryIO:
     except BlockingIOError as cause:
         file.close()
         raise ConfigError(
-            f"{path} should be ours to write, found another run at it; wait for its end, or name another --out."
+            f"{path} is in use by another run; wait until it ends, or choose another --out."
         ) from cause
     except OSError:  # a file system without locks
         return file
     if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
         return file
-    file.close()  # between open and lock another run finished it
+    file.close()  # another run finished it between open and lock
     return _open_alone(path)
 
 
@@ -233,6 +220,4 @@ def _whole_size(content: bytes) -> int:
 
 
 def _not_ours(path: Path) -> ConfigError:
-    return ConfigError(
-        f"{path} should be a file of `evaluate judge`, found something else; name another --out."
-    )
+    return ConfigError(f"{path} is not a result file of `evaluate judge`; choose another --out.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scratchlm.evaluation.judge.controls import MASTER_KEYS, control_results, controls_for, doubts
+from scratchlm.evaluation.judge.controls import MASTER_KEYS, control_results, controls_for, find_doubts
 from scratchlm.evaluation.judge.grading import Grade
 from scratchlm.evaluation.judge.protocols import PROTOCOLS
 
@@ -62,7 +62,7 @@ def test_a_null_above_a_fifth_or_a_reference_below_four_fifths_makes_a_run_unrel
     controls = controls_for([make_item(number=i) for i in range(3)], n_items=3)
     results = control_results(controls, scored(controls, high, low))
     assert results[0].name == "reference"
-    assert len(doubts(results, PROTOCOLS[protocol])) == n_doubts
+    assert len(find_doubts(results, PROTOCOLS[protocol])) == n_doubts
 
 
 def test_one_weak_spot_is_enough(make_item):
@@ -72,12 +72,12 @@ def test_one_weak_spot_is_enough(make_item):
         Grade(status="scored", score=100.0 if control.name in ("reference", "key: colon") else 0.0)
         for control in controls
     ]
-    (doubt,) = doubts(control_results(controls, grades), PROTOCOLS["score"])
+    (doubt,) = find_doubts(control_results(controls, grades), PROTOCOLS["score"])
     assert "'key: colon' scored 100.0, above 20" in doubt
 
 
 def test_a_reference_without_a_score_is_no_proof(make_item):
     controls = controls_for([make_item(number=i) for i in range(3)], n_items=3)
     results = control_results(controls, [Grade(status="unparsed", score=None)] * len(controls))
-    assert doubts(results, PROTOCOLS["score"]) == ["the reference itself was never scored"]
+    assert find_doubts(results, PROTOCOLS["score"]) == ["the reference itself was never scored"]
     assert (results[0].mean, results[0].unparsed, results[0].n) == (None, 3, 3)

@@ -106,7 +106,7 @@ def test_a_reply_without_an_end_is_kept_and_marked_so_that_no_number_is_read_off
 def test_the_context_limits_a_reply_too(make, tiny_tokenizer):
     a_letter = tiny_tokenizer.encode("x")[0]
     assert re.search(r"x \[cut off after \d\d tokens\]$", make(bias=a_letter, context_length=64).ask(ASK))
-    with pytest.raises(ServiceError, match=r"reads 64 tokens, found a request of \d+"):
+    with pytest.raises(ServiceError, match=r"a request of \d+ tokens does not fit"):
         make(bias=a_letter, name="other", context_length=64).ask([{"role": "user", "content": "word " * 64}])
 
 
@@ -135,7 +135,7 @@ def test_identity_is_that_of_the_weights_wherever_they_lie(make):
 
 def test_a_classifier_judges_no_answers(make, tiny_tokenizer):
     classes = [f"class {i}" for i in range(tiny_tokenizer.vocab_size)]  # as many as the model has scores
-    with pytest.raises(ConfigError, match="found a classifier"):
+    with pytest.raises(ConfigError, match="holds a classifier"):
         make({"kind": "classification", "classes": classes, "max_length": 8})
 
 

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from scratchlm.core.errors import MissingDependencyError, ServiceError
-from scratchlm.evaluation.judge.asking import JudgePatience
 from scratchlm.evaluation.judge.ollama import OllamaJudge, chat_pieces, ollama_answers
+from scratchlm.evaluation.judge.service import JudgePatience
 from tests.servers import judge_server as faults
 
 ASK = [{"role": "system", "content": "You judge."}, {"role": "user", "content": "How good is it?"}]
@@ -76,7 +76,7 @@ def test_an_address_of_somebody_else_is_doubted(judge_server):
 )
 def test_bytes_of_no_protocol_are_an_error_at_once(judge, judge_server, body):
     judge_server.faults = [faults.garbage(body)]
-    with pytest.raises(ServiceError, match="should stream Ollama's chat"):
+    with pytest.raises(ServiceError, match="does not stream Ollama's chat"):
         judge.ask(ASK)
     assert len(judge_server.asked) == 1
     assert judge.ask(ASK) == "85"

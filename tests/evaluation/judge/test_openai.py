@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from scratchlm.core.errors import ConfigError, MissingDependencyError, ServiceError
-from scratchlm.evaluation.judge.asking import JudgePatience
 from scratchlm.evaluation.judge.openai import OpenAIJudge
+from scratchlm.evaluation.judge.service import JudgePatience
 from tests.servers import judge_server as faults
 
 ASK = [{"role": "system", "content": "You judge."}, {"role": "user", "content": "How good is it?"}]
@@ -49,7 +49,7 @@ def test_name_and_identity_tell_what_decides_a_reply(judge, judge_server):
 def test_openai_itself_is_not_asked_without_a_key(monkeypatch):
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ConfigError, match="none in OPENAI_API_KEY"):
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY is not set"):
         OpenAIJudge("gpt-4o-mini")
 
 
@@ -83,7 +83,7 @@ def test_waiting_mends_no_empty_quota(judge, judge_server):
 )
 def test_events_of_no_protocol_are_an_error_at_once(judge, judge_server, body):
     judge_server.faults = [faults.garbage(body)]
-    with pytest.raises(ServiceError, match="should stream OpenAI's chat"):
+    with pytest.raises(ServiceError, match="does not stream OpenAI's chat"):
         judge.ask(ASK)
     assert len(judge_server.asked) == 1
     assert judge.ask(ASK) == "85"

@@ -42,17 +42,20 @@ def test_other_braces_are_left_alone():
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("question = ", "must be TOML"),
+        ("question = ", "is not valid TOML"),
         ('question = "{task} {answer}"', "needs a value for 'reminder'"),
-        ('question = "{task}"\nreminder = "{reply_code}"', r"must have \{answer\}"),
-        ('question = "{task} {answer}"\nreminder = "again"', r"must have \{reply_code\}"),
+        ('question = "{task}"\nreminder = "{reply_code}"', r"must contain \{answer\}"),
+        ('question = "{task} {answer}"\nreminder = "again"', r"must contain \{reply_code\}"),
         ('question = "{task} {anwser}"\nreminder = "{reply_code}"', "did you mean 'answer'"),
         (
             'question = "{task} {answer}"\nreminder = "{reply_code} {answer}"',
-            r"has \{answer\}, which nothing fills",
+            r"unknown placeholder \{answer\}",
         ),
         ('question = "{task} {answer}"\nreminder = "{reply_code}"\nsystem = "{task}"', "remove it"),
-        ('question = "{task} {answer}"\nreminder = "{reply_code}"\nquestions = ["a?"]', "found 1"),
+        (
+            'question = "{task} {answer}"\nreminder = "{reply_code}"\nquestions = ["a?"]',
+            "got 1 questions for score",
+        ),
         ('question = "{task} {answer}"\nreminder = "{reply_code}"\nremider = "x"', "did you mean 'reminder'"),
         ("question = 3\nreminder = 4", "must be str"),
     ],

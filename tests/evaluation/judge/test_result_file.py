@@ -78,7 +78,7 @@ def test_a_reply_after_the_end_is_dropped(path):
 def test_replies_that_are_none_are_named_with_their_line(path, replies):
     Journal(path, HEADER).close()
     path.write_text(json_line(HEADER.record()) + json_line({"kind": "item", "replies": replies}))
-    with pytest.raises(DataError, match="line 2 must hold replies with their call"):
+    with pytest.raises(DataError, match="line 2 must hold replies with 'call' and 'reply'"):
         Journal(path, HEADER)
 
 
@@ -124,7 +124,7 @@ def test_a_file_of_something_else_is_never_overwritten(path, content):
     path.parent.mkdir()
     path.write_text(content, encoding="latin-1")
     for act in (lambda: Journal(path, HEADER), lambda: remove_results(path)):
-        with pytest.raises(ConfigError, match="found something else"):
+        with pytest.raises(ConfigError, match="is not a result file"):
             act()
     assert path.read_text(encoding="latin-1") == content
 
@@ -134,7 +134,7 @@ def test_two_runs_never_write_one_file(path):
     with Journal(path, HEADER) as journal:
         journal.add("k1", "85")
         for act in (lambda: Journal(path, HEADER), lambda: remove_results(path)):
-            with pytest.raises(ConfigError, match="another run at it"):
+            with pytest.raises(ConfigError, match="in use by another run"):
                 act()
         journal.add("k2", "86")
     with Journal(path, HEADER) as again:

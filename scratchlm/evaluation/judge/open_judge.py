@@ -1,4 +1,4 @@
-"""A judge by its name, as a command line or a recipe gives it."""
+"""Create a judge from its name, such as `ollama:llama3`, as command lines and recipes give it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.protocols import Judge
-from scratchlm.evaluation.judge.asking import JudgePatience
 from scratchlm.evaluation.judge.local import LocalJudge
 from scratchlm.evaluation.judge.ollama import OllamaJudge
 from scratchlm.evaluation.judge.openai import OpenAIJudge
+from scratchlm.evaluation.judge.service import JudgePatience
 
-JUDGE_KINDS: dict[str, tuple[Callable[..., Judge], str, set[str]]] = {  # who, its form, the settings it takes
+JUDGE_KINDS: dict[str, tuple[Callable[..., Judge], str, set[str]]] = {  # class, form of its name, settings
     "ollama": (OllamaJudge, "ollama:MODEL", {"base_url", "patience", "seed", "num_ctx"}),
     "openai": (OpenAIJudge, "openai:MODEL", {"base_url", "patience", "seed"}),
     "local": (LocalJudge, "local:PATH", {"device", "max_new_tokens"}),
@@ -20,17 +20,15 @@ JUDGE_KINDS: dict[str, tuple[Callable[..., Judge], str, set[str]]] = {  # who, i
 
 
 def judge_parts(spec: str) -> tuple[str, str]:
-    """The kind and the model that a judge's name is made of.
+    """Split a judge's name into kind and model.
 
-    Raises: ConfigError for a name of no such form.
+    Raises: ConfigError for any other form.
     """
     kind, _, model = spec.strip().partition(":")
     if kind not in JUDGE_KINDS or not model.strip():
         forms = ", ".join(form for _, form, _ in JUDGE_KINDS.values())
         hint = "name the model, as in ollama:llama3." if kind in JUDGE_KINDS else nearest(kind, JUDGE_KINDS)
-        raise ConfigError(
-            f"a judge that is asked must be one of {forms} (offline asks nobody); got {spec!r}: {hint}"
-        )
+        raise ConfigError(f"a judge must be one of {forms} or offline, got {spec!r}: {hint}")
     return kind, model
 
 
@@ -44,11 +42,11 @@ def judge_named(
     device: str | None = None,
     max_new_tokens: int | None = None,
 ) -> Judge:
-    """The judge behind `ollama:MODEL`, `openai:MODEL` or `local:PATH`. None leaves a setting at the judge's own.
+    """The judge `ollama:MODEL`, `openai:MODEL` or `local:PATH`. None leaves a setting at the judge's default.
 
-    Nobody is asked yet; a local model is opened.
-    Raises: ConfigError for a name of no such form, and for a setting that its judge has no use for; what the
-        judge itself raises when it is made.
+    No request is sent yet; a local model is opened.
+    Raises: ConfigError for any other name, and for a setting that this judge does not have; what the judge's class
+        raises.
     """
     kind, model = judge_parts(spec)
     make, _, takes = JUDGE_KINDS[kind]
@@ -64,6 +62,6 @@ def judge_named(
     useless = sorted(given.keys() - takes)
     if useless:
         raise ConfigError(
-            f"the judge {spec} takes {', '.join(sorted(takes))}, got {', '.join(useless)} as well; leave that out."
+            f"the judge {spec} has no setting {', '.join(useless)}, only {', '.join(sorted(takes))}; leave it out."
         )
     return make(model, **given)

@@ -1,22 +1,23 @@
-"""What of a judge's reply is a score: the whole reply in one of a few forms, or nothing.
+"""Parse a judge's reply into a score: the whole reply must have one of a few forms, otherwise it is no score.
 
-With N a whole number of the scale, in digits 0-9 without sign, point or leading zero, a reply is read when it is, apart
-from white space around it and upper or lower case, exactly
+With N a whole number of the scale, in digits 0-9 without sign, point or leading zero, a reply is accepted when it is,
+apart from white space around it and upper or lower case, exactly
 
     N        N/100        Score: N        Score: N/100        {"score": N}
 
 (on the 1 to 10 scale /10). Everything else, prose with a number in it, two numbers, NaN, -5, 85.5, is no score.
 
-A reasoning model's thoughts, one leading `<think>...</think>`, are no part of the reply.
+A reasoning model's thoughts, one leading `<think>...</think>`, are not part of the reply.
 
-A score that the judge only copied out of what it read is none either. So a number whose digits stand one after the
-other in one of the item's own texts, whatever is between them, is not taken; the judge is asked once more, for a line
-with a code that stands in none of the texts,
+A number that the judge only copied from the text it judges is no score either. So a number whose digits occur in this
+order in one of the item's own texts, whatever is between them, is not accepted; the judge is asked once more, for a
+line with a code that occurs in none of the texts,
 
     Score for item CODE: N        or, shorter,        CODE: N
 
-and that line counts whatever N is: nobody can copy it out of an answer. A reply that echoes the answer, a piece of it
-or the reminder has no such line. Verdicts in words (A, B, tie, yes, no) occur in any text: they need the code at once.
+and that line counts whatever N is, since it cannot have been copied from an answer. A reply that echoes the answer, a
+part of it or the reminder has no such line. Verdicts in words (A, B, tie, yes, no) occur in any text, so they need the
+code in the first reply.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ WHOLE = "(0|[1-9][0-9]{0,3})"
 
 
 def without_thoughts(text: str) -> str:
-    """What stands behind one leading `<think>...</think>`; nothing when the block does not end.
+    """The text after one leading `<think>...</think>`; empty when the block does not end.
 
     Example:
         >>> without_thoughts("<think>80? No.</think> 85"), without_thoughts("<think>80? No. 85")
@@ -42,7 +43,7 @@ def without_thoughts(text: str) -> str:
 
 
 def read_number(reply: str, *, low: int, high: int) -> int | None:
-    """The score that the whole reply is, or None.
+    """The score, if the whole reply is one, else None.
 
     Example:
         >>> read_number("Score: 85/100", low=0, high=100)
@@ -54,7 +55,7 @@ def read_number(reply: str, *, low: int, high: int) -> int | None:
 
 
 def read_coded_number(reply: str, *, code: str, low: int, high: int) -> int | None:
-    """The score of a reply that is the coded line, or None.
+    """The score, if the whole reply is the line with the code, else None.
 
     Example:
         >>> read_coded_number("Score for item qwrtzpsd: 85", code="qwrtzpsd", low=0, high=100)
@@ -65,7 +66,7 @@ def read_coded_number(reply: str, *, code: str, low: int, high: int) -> int | No
 
 
 def read_coded_word(reply: str, *, code: str, words: Sequence[str]) -> str | None:
-    """The verdict, one of the words, of a reply that is the coded line, or None.
+    """The verdict, one of the words, if the whole reply is the line with the code, else None.
 
     Example:
         >>> read_coded_word("Verdict for item qwrtzpsd: tie", code="qwrtzpsd", words=("A", "B", "tie"))
@@ -76,7 +77,7 @@ def read_coded_word(reply: str, *, code: str, words: Sequence[str]) -> str | Non
 
 
 def read_coded_list(reply: str, *, code: str, n: int) -> list[bool] | None:
-    """The answers of a reply that is n lines `CODE 1: yes`, in order and all there, or None."""
+    """The answers, if the whole reply is n lines `CODE 1: yes` in order, else None."""
     lines = [line for line in reply.strip()[:MAX_READ].split("\n") if line.strip()]
     if len(lines) != n:
         return None
@@ -84,11 +85,11 @@ def read_coded_list(reply: str, *, code: str, n: int) -> list[bool] | None:
     return None if None in found else [word is not None and word.casefold() == "yes" for word in found]
 
 
-def stands_in(number: int, texts: Sequence[str]) -> bool:
-    """Do the number's digits stand one after the other in a text, whatever is between them?
+def occurs_in(number: int, texts: Sequence[str]) -> bool:
+    """Do the number's digits occur in this order in a text, with any other characters between them?
 
     Example:
-        >>> stands_in(100, ["It costs 1100 crowns."]), stands_in(100, ["1, 0 and 0"]), stands_in(85, ["58"])
+        >>> occurs_in(100, ["It costs 1100 crowns."]), occurs_in(100, ["1, 0 and 0"]), occurs_in(85, ["58"])
         (True, True, False)
     """
     return any(str(number) in _digits(text) for text in texts)

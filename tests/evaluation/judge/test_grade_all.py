@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import random
 import re
+import threading
 import time
 
 import pytest
 
 from scratchlm.core.errors import ConfigError, ServiceError
-from scratchlm.evaluation.judge.asking import SilentJudgeError
+from scratchlm.evaluation.judge.grade_all import file_records, grade_all, in_parallel
 from scratchlm.evaluation.judge.grading import JudgeGrader
 from scratchlm.evaluation.judge.items import fingerprint
-from scratchlm.evaluation.judge.measuring import file_records, grade_all
 from scratchlm.evaluation.judge.prompt_files import read_prompt
 from scratchlm.evaluation.judge.protocols import PROTOCOLS
 from scratchlm.evaluation.judge.reply_store import ReplyStore
 from scratchlm.evaluation.judge.result_file import Header, Journal
+from scratchlm.evaluation.judge.service import JudgeUnreachableError
 
 SCORE = PROTOCOLS["score"]
 
@@ -103,7 +104,7 @@ def test_failed_items_are_counted_and_the_next_run_asks_them_alone(tmp_path, scr
 def test_a_judge_that_is_down_is_told_after_five_items(scripted_judge, grader_of, make_item):
     judge = scripted_judge(lambda messages: None)
     items = [make_item("")] * 3 + [make_item(f"Thing {i}.", number=i) for i in range(50)]
-    with pytest.raises(ServiceError, match=r"any of 5 questions; the last: .* found nobody"):
+    with pytest.raises(ServiceError, match=r"any of 5 questions; the last error: .* found nobody"):
         grade_all(items, grader_of(judge), protocol=SCORE)
     assert len(judge.asked) <= 6
 
@@ -125,7 +126,7 @@ def test_failures_after_a_reply_do_not_stop_a_run(scripted_judge, grader_of, mak
     assert (result.scored, result.failed, result.controls) == (1, 8, ())
 
 
-@pytest.mark.parametrize(("error", "n_asked"), [(SilentJudgeError, 21), (ServiceError, 60)])
+@pytest.mark.parametrize(("error", "n_asked"), [(JudgeUnreachableError, 21), (ServiceError, 60)])
 def test_a_judge_that_goes_away_is_not_asked_for_ever(scripted_judge, grader_of, make_item, error, n_asked):
     """Nobody there twenty times in a row ends the run; a question that does not fit the context is its own fault."""
 
@@ -143,7 +144,7 @@ def test_a_judge_that_goes_away_is_not_asked_for_ever(scripted_judge, grader_of,
         if error is ServiceError
         else pytest.raises(
             ServiceError,
-            match=r"no reply to 20 questions in a row; the last: the judge is gone. Once it replies",
+            match=r"not reply to 20 questions in a row; the last error: the judge is gone. Run the same command",
         )
     ):
         result = grade_all(items, grader_of(judge), protocol=SCORE, n_control_items=0).judgement
@@ -155,7 +156,7 @@ def test_a_silence_that_ends_is_no_end(scripted_judge, grader_of, make_item):
     def says(messages):
         if re.search(r"Thing \d*0\.", messages[0]["content"]):
             return "13"
-        raise SilentJudgeError("the judge is gone.")
+        raise JudgeUnreachableError("the judge is gone.")
 
     items = [make_item(f"Thing {i}.", number=i) for i in range(60)]
     result = grade_all(items, grader_of(scripted_judge(says)), protocol=SCORE, n_control_items=0).judgement
@@ -179,3 +180,55 @@ def test_a_pair_needs_two_answers(scripted_judge, grader_of, make_item):
         grade_all(
             [make_item()], grader_of(scripted_judge(by_length), "pairwise"), protocol=PROTOCOLS["pairwise"]
         )
+
+
+@pytest.mark.parametrize("n_workers", [1, 3, 50])
+def test_every_job_is_done_once(n_workers):
+    assert sorted(in_parallel(lambda job: job * 2, range(20), n_workers=n_workers)) == [
+        (i, 2 * i) for i in range(20)
+    ]
+
+
+def test_one_worker_is_the_callers_own_thread():
+    (thread,) = {
+        outcome for _, outcome in in_parallel(lambda job: threading.current_thread(), range(3), n_workers=1)
+    }
+    assert thread is threading.current_thread()
+
+
+def test_no_job_is_no_work():
+    assert list(in_parallel(str, [], n_workers=2)) == []
+
+
+def test_as_many_are_under_way_as_there_are_workers():
+    together = threading.Barrier(3, timeout=10)  # passes only when three wait at once
+    assert len(list(in_parallel(lambda job: together.wait(), range(3), n_workers=3))) == 3
+
+
+def test_an_exception_is_raised_where_the_outcomes_are_read():
+    with pytest.raises(ZeroDivisionError):
+        list(in_parallel(lambda job: 1 // job, [1, 0, 1], n_workers=1))
+
+
+def test_who_leaves_early_begins_no_further_job_and_loses_none_under_way():
+    begun, ended = [], []
+
+    def work(job):
+        begun.append(job)
+        time.sleep(0.05)
+        ended.append(job)
+
+    with contextlib.closing(in_parallel(work, range(100), n_workers=2)) as run:
+        next(run)
+    assert len(begun) < 10
+    assert sorted(begun) == sorted(ended)
+
+
+def test_a_silent_judge_does_not_hold_who_leaves(monkeypatch):
+    monkeypatch.setattr("scratchlm.evaluation.judge.grade_all.SHUTDOWN_S", 0.1)
+    release = threading.Event()
+    started_at_s = time.monotonic()
+    with contextlib.closing(in_parallel(lambda job: job and release.wait(30), [0, 1], n_workers=2)) as run:
+        next(run)
+    assert time.monotonic() - started_at_s < 10
+    release.set()

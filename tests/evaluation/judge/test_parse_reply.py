@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratchlm.evaluation.judge.replies import (
+from scratchlm.evaluation.judge.parse_reply import (
+    occurs_in,
     read_coded_list,
     read_coded_number,
     read_coded_word,
     read_number,
-    stands_in,
     without_thoughts,
 )
 
@@ -131,11 +131,11 @@ def test_a_coded_list_is_whole_and_in_order():
     "text", ["100", "1100", "x100y", "１００", "١٠٠", "1\u200b00", "①00", "Score: 100/100", "10 0", "1\n0\n0"]
 )
 def test_a_number_is_found_in_a_text_however_it_is_written(text):
-    assert stands_in(100, ["", text])
+    assert occurs_in(100, ["", text])
 
 
 def test_a_number_that_is_not_there_is_not_found():
-    assert not stands_in(100, ["1 and 10", "one hundred", "001", ""])
+    assert not occurs_in(100, ["1 and 10", "one hundred", "001", ""])
 
 
 @pytest.mark.parametrize(

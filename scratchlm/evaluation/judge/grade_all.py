@@ -1,0 +1,179 @@
+"""Grade all answers and all controls, several at a time, and build the records of the result file."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from scratchlm.core.errors import ConfigError, ServiceError
+from scratchlm.evaluation.judge.controls import Control, control_results, controls_for
+from scratchlm.evaluation.judge.grading import Grade, Grader
+from scratchlm.evaluation.judge.items import Item
+from scratchlm.evaluation.judge.protocols import JudgingProtocol
+from scratchlm.evaluation.judge.result_file import Header
+from scratchlm.evaluation.judge.summary import Judgement, summarise
+
+GIVE_UP_AFTER = 5  # items without any reply before the first that has one: the judge is down or absent
+UNREACHABLE_IN_A_ROW = (
+    20  # items after which a judge that did reply counts as down; each has cost all attempts
+)
+NO_REPLIES: Mapping[str, str] = MappingProxyType({})
+SHUTDOWN_S = 2.0  # how long a stopped run waits for replies under way
+
+Job = TypeVar("Job")
+Outcome = TypeVar("Outcome")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graded:
+    """Items and controls with their grades, in their order, and the summary."""
+
+    items: tuple[tuple[Item, Grade], ...]
+    controls: tuple[tuple[Control, Grade], ...]
+    judgement: Judgement
+
+
+def grade_all(
+    items: Sequence[Item],
+    grader: Grader,
+    *,
+    protocol: JudgingProtocol,
+    n_control_items: int = 5,
+    n_workers: int = 1,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Graded:
+    """Grade every item and the controls; n_control_items=0 leaves the controls out.
+
+    An item without a reply is failed, and the others are still graded.
+    Raises: ServiceError when the first five items asked, or all, get no reply, and when the judge cannot be reached
+        for twenty items in a row.
+    """
+    if n_workers < 1 or n_control_items < 0:
+        raise ConfigError(
+            f"workers must be at least 1 and control items at least 0, got {n_workers} and {n_control_items}."
+        )
+    if protocol.name == "pairwise" and any(item.other is None for item in items):
+        raise ConfigError("pairwise needs two answers to each task, got one; name the other answers as well.")
+    controls = controls_for(items, n_items=n_control_items)
+    jobs = [*((item, False) for item in items), *((control.item, True) for control in controls)]
+    grades: list[Grade | None] = [None] * len(jobs)
+    has_reply, n_failed, n_unreachable = False, 0, 0
+    report(0, len(jobs))
+    with closing(
+        in_parallel(lambda job: grader.grade(job[0], ask_if_empty=job[1]), jobs, n_workers=n_workers)
+    ) as run:
+        for n_done, (place, grade) in enumerate(run, start=1):
+            grades[place] = grade
+            has_reply = has_reply or grade.status in ("scored", "unparsed")
+            n_failed += grade.status == "failed"
+            if grade.status != "empty":
+                n_unreachable = n_unreachable + 1 if grade.is_unreachable else 0
+            if not has_reply and n_failed >= GIVE_UP_AFTER:
+                raise _no_reply(f"any of {n_failed} questions", grade)
+            if n_unreachable >= UNREACHABLE_IN_A_ROW:
+                raise _no_reply(f"{n_unreachable} questions in a row", grade)
+            report(n_done, len(jobs))
+    done = [grade for grade in grades if grade is not None]
+    asked = [grade for grade in done if grade.status != "empty"]
+    if asked and all(grade.status == "failed" for grade in asked):
+        raise _no_reply(f"any of {len(asked)} questions", asked[-1])
+    item_grades, control_grades = done[: len(items)], done[len(items) :]
+    return Graded(
+        items=tuple(zip(items, item_grades)),
+        controls=tuple(zip(controls, control_grades)),
+        judgement=summarise(item_grades, control_results(controls, control_grades), protocol=protocol),
+    )
+
+
+def in_parallel(
+    work: Callable[[Job], Outcome], jobs: Sequence[Job], *, n_workers: int
+) -> Generator[tuple[int, Outcome], None, None]:
+    """Run the jobs in n_workers threads; yield each job's place and outcome when it is done.
+
+    A job starts when an outcome has been taken, so no more run at once than there are workers. An exception of a job
+    is raised here. When the caller leaves early, by Ctrl-C for example, running jobs get two seconds; a judge that
+    takes longer does not hold the process. One worker is the caller's own thread: Ctrl-C then stops even a model that
+    computes in this process, whose thread could not be left behind (torch aborts a process that ends around it).
+    """
+    if n_workers == 1:
+        for place, job in enumerate(jobs):
+            yield place, work(job)
+        return
+    todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[int, Outcome | None, BaseException | None]] = queue.SimpleQueue()
+
+    def serve() -> None:
+        while (place := todo.get()) is not None:
+            try:
+                done.put((place, work(jobs[place]), None))
+            except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
+                done.put((place, None, error))
+
+    n_threads = min(n_workers, len(jobs))
+    threads = [threading.Thread(target=serve, daemon=True) for _ in range(n_threads)]
+    try:
+        for place, thread in enumerate(threads):
+            thread.start()
+            todo.put(place)
+        for n_begun in range(n_threads, n_threads + len(jobs)):
+            place, outcome, error = done.get()
+            if error is not None:
+                raise error
+            yield place, outcome  # type: ignore[misc]  # no error: there is an outcome
+            if n_begun < len(jobs):
+                todo.put(n_begun)
+    finally:
+        for _ in threads:
+            todo.put(None)
+        end_s = time.monotonic() + SHUTDOWN_S
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, end_s - time.monotonic()))
+
+
+def file_records(
+    header: Header, graded: Graded, *, known: Mapping[str, str] = NO_REPLIES
+) -> Iterator[dict[str, Any]]:
+    """The lines of the finished result file, in order.
+
+    `known` are replies of an earlier run. Those that this run did not need, for example to controls that are left out
+    now, stay in the file, because they have been paid for.
+    """
+    yield header.record()
+    for number, (item, grade) in enumerate(graded.items, start=1):
+        other = {} if item.other is None else {"other_response": item.other}
+        texts = {"instruction": item.instruction, "input": item.input, "output": item.reference}
+        yield {
+            "kind": "item", "item": number, "id": item.id, **texts, "model_response": item.answer, **other,
+            **_grade_record(grade),
+        }  # fmt: skip
+    for control, grade in graded.controls:
+        yield {
+            "kind": "control", "name": control.name, "id": control.item.id, "answer": control.item.answer,
+            **_grade_record(grade),
+        }  # fmt: skip
+    grades = [grade for _, grade in (*graded.items, *graded.controls)]
+    used = {reply.call for grade in grades for reply in grade.replies}
+    for call in sorted(known.keys() - used):
+        yield {"kind": "reply", "call": call, "reply": known[call]}
+    yield {"kind": "result", **graded.judgement.record()}
+
+
+def _grade_record(grade: Grade) -> dict[str, Any]:
+    problem = {"problem": grade.problem} if grade.problem else {}
+    figures = {"figures": dict(grade.figures)} if grade.figures else {}
+    replies = [reply.record() for reply in grade.replies]
+    return {"status": grade.status, "score": grade.score, **problem, **figures, "replies": replies}
+
+
+def _no_reply(to_what: str, grade: Grade) -> ServiceError:
+    return ServiceError(
+        f"the judge did not reply to {to_what}; the last error: {grade.problem} "
+        "Run the same command again once it replies; it resumes there."
+    )

@@ -1,0 +1,311 @@
+"""Ask a judge over a network: the service's address, timeouts, and when a request is repeated.
+
+What each fault leads to. "Retry": the request is sent again after 1, 2, 4, ... seconds until the attempts are used up;
+then it is a JudgeUnreachableError. "Error": a ServiceError at once. "Unreachable": a JudgeUnreachableError at once, but
+a retry if this judge has replied before: then the address is right, and the service may only be restarting.
+
+| fault | outcome |
+|---|---|
+| connection refused, wrong port, unknown host, untrusted certificate | unreachable |
+| bytes that are not the protocol | unreachable |
+| model not found (404), bad key (401), bad request (400), no quota left (429) | error, with the server's message |
+| 408, 425, 429, any 5xx | retry, after `Retry-After` if given; error when that is beyond `longest_wait_s` |
+| nothing for `first_s` | retry |
+| a pause of more than `between_s` inside the reply | retry |
+| a reply that has not ended after `whole_s` | retry |
+| connection reset at any time | retry; the partial reply is dropped |
+| the stream ends without its end mark (`done`, `finish_reason`) | retry; the partial reply is dropped |
+| an error in the middle of the stream | retry; the partial reply is dropped |
+| the reply is cut off by a length limit, or filtered | error: a second attempt would be cut off too |
+| the request does not fit the context (Ollama) | error: the judge has not read all of it |
+| a reply of more than `max_reply_bytes` | error |
+| any other reply: chatty, no number, NaN, negative, empty, 100 KB | returned whole |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, fields
+from http import HTTPStatus
+
+from scratchlm.assets.http_requests import TRY_AGAIN_STATUS
+from scratchlm.core.errors import ConfigError, ServiceError
+
+logger = logging.getLogger(__name__)
+
+OLLAMA_PORT = 11434
+OPENAI_URL = "https://api.openai.com/v1"
+DEFAULT_PORTS = {"http": 80, "https": 443}
+THIS_MACHINE = {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104, a server's "all of my addresses"
+
+Pieces = Generator[str, None, None]  # the parts of a streamed reply
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgePatience:
+    """Timeouts and retries of a judge's requests. Raises: ConfigError for a value that is not above 0."""
+
+    connect_s: float = 10.0  # seconds for the connection
+    first_s: float = 300.0  # seconds until the first words: a large model is first read from disk
+    between_s: float = 60.0  # seconds between two parts of a reply
+    whole_s: float = 900.0  # seconds for one whole reply
+    attempts: int = 5  # requests per question, the first one included, before it counts as failed
+    backoff_s: float = 1.0  # seconds before the second attempt; doubles each time
+    longest_wait_s: float = 120.0  # seconds that a server may ask us to wait; more is an error
+    max_reply_bytes: int = 1 << 20  # a longer reply is an error; a judgement is some hundred bytes
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if not value > 0:
+                raise ConfigError(
+                    f"{setting.name} must be above 0, got {value}; leave it out for its default."
+                )
+
+    @property
+    def longest_pause_s(self) -> float:
+        """The read timeout of an HTTP client, which does not know whether the first words have arrived."""
+        return max(self.first_s, self.between_s)
+
+
+DEFAULT_JUDGE_PATIENCE = JudgePatience()
+
+
+class TransientJudgeError(ServiceError):
+    """This attempt failed; another one may succeed."""
+
+    def __init__(self, message: str, *, wait_s: float | None = None) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s  # seconds that the server asked us to wait
+
+
+class JudgeUnreachableError(ServiceError):
+    """No complete reply after all attempts."""
+
+
+class WrongAddressError(ServiceError):
+    """Nothing listens at the address, or something else does: retried only if the judge replied before."""
+
+
+@dataclass(kw_only=True)
+class JudgeClient:
+    """Sends a question to one judge until a complete reply arrives; may be used by several threads.
+
+    `who` names the judge and its address in messages, `options` are the other settings that decide a reply. One `ask`
+    takes at most `attempts` x (`connect_s` + `whole_s`) and the waits between.
+    """
+
+    who: str
+    options: Mapping[str, object] = field(default_factory=dict)
+    patience: JudgePatience = DEFAULT_JUDGE_PATIENCE
+    has_replied: bool = field(default=False, init=False)  # so the address is right
+
+    @property
+    def identity(self) -> str:
+        """Name, address and options."""
+        return " ".join([self.who, *(f"{name}={value}" for name, value in self.options.items())])
+
+    def ask(self, open_reply: Callable[[], Pieces]) -> str:
+        """The whole reply. `open_reply` sends the request and yields the reply's parts, or raises ServiceError.
+
+        Raises: ServiceError as this module's table says.
+        """
+        n_attempts = 0
+        while True:
+            n_attempts += 1
+            try:
+                reply = self._read(open_reply)
+            except (TransientJudgeError, WrongAddressError) as error:
+                is_final = isinstance(error, WrongAddressError) and not self.has_replied
+                if is_final or n_attempts >= self.patience.attempts:
+                    tried = "" if is_final else f" Tried {n_attempts} time{'s' if n_attempts > 1 else ''}."
+                    raise JudgeUnreachableError(f"{error}{tried}") from error
+                wait_s = self._wait_s(error, n_attempts)
+                logger.info("%s Retrying in %.1f s.", error, wait_s)
+                time.sleep(wait_s)
+            else:
+                self.has_replied = True
+                return reply
+
+    def _wait_s(self, error: ServiceError, n_attempts: int) -> float:
+        limit_s = self.patience.longest_wait_s
+        wanted_s = error.wait_s if isinstance(error, TransientJudgeError) else None
+        if wanted_s is not None and wanted_s > limit_s:
+            raise ServiceError(
+                f"{error} The server asks to wait {wanted_s:.0f} s; the limit, longest_wait_s, is {limit_s:.0f} s."
+            ) from error
+        return min(self.patience.backoff_s * 2 ** (n_attempts - 1), limit_s) if wanted_s is None else wanted_s
+
+    def _read(self, open_reply: Callable[[], Pieces]) -> str:
+        """One attempt. A thread reads the stream, so that this one can stop waiting at any time."""
+        arrivals: queue.SimpleQueue[str | ServiceError | None] = queue.SimpleQueue()
+        is_abandoned = threading.Event()
+        args = (open_reply, arrivals, is_abandoned)
+        threading.Thread(target=_read_stream, args=args, name=f"asking {self.who}", daemon=True).start()
+        limits = self.patience
+        ends_at_s = time.monotonic() + limits.connect_s + limits.whole_s
+        pieces: list[str] = []
+        n_bytes = 0
+        try:
+            while True:
+                pause_s = limits.between_s if pieces else limits.connect_s + limits.first_s
+                left_s = ends_at_s - time.monotonic()
+                try:
+                    arrived = arrivals.get(timeout=max(0.0, min(pause_s, left_s)))
+                except queue.Empty as cause:
+                    raise TransientJudgeError(self._too_slow(n_bytes, left_s < pause_s)) from cause
+                if arrived is None:
+                    return "".join(pieces)
+                if isinstance(arrived, ServiceError):
+                    raise arrived
+                if arrived:
+                    pieces.append(arrived)
+                n_bytes += len(arrived.encode("utf-8", errors="surrogatepass"))
+                if n_bytes > limits.max_reply_bytes:
+                    raise ServiceError(
+                        f"the reply of {self.who} is longer than {limits.max_reply_bytes:,} bytes; use another judge, "
+                        "or raise max_reply_bytes."
+                    )
+        finally:
+            is_abandoned.set()
+
+    def _too_slow(self, n_bytes: int, is_whole: bool) -> str:
+        limits = self.patience
+        if is_whole:
+            name, missing = "whole_s", f"did not finish its reply within {limits.whole_s:g} s"
+        elif n_bytes:
+            name, missing = "between_s", f"paused for more than {limits.between_s:g} s"
+        else:
+            name, missing = "first_s", f"did not begin to reply within {limits.first_s:g} s"
+        return f"{self.who} {missing} ({n_bytes:,} bytes received); raise {name}, or use a faster judge."
+
+
+def _read_stream(
+    open_reply: Callable[[], Pieces],
+    arrivals: queue.SimpleQueue[str | ServiceError | None],
+    is_abandoned: threading.Event,
+) -> None:
+    """Put each part of the reply into the queue, and None, or the error, at its end."""
+    outcome: ServiceError | None = ServiceError(
+        "the thread that reads a judge's reply ended because of a bug; see its traceback."
+    )
+    try:
+        with contextlib.closing(open_reply()) as pieces:
+            for piece in pieces:
+                arrivals.put(piece)
+                if is_abandoned.is_set():
+                    return
+        outcome = None
+    except ServiceError as error:
+        outcome = error
+    finally:
+        arrivals.put(outcome)
+
+
+def status_error(who: str, status: int, body: str, *, wait_s: float | None, advice: str) -> ServiceError:
+    """The error of an HTTP status other than success: one that may pass, or one that will not."""
+    message = f"{who} answered with HTTP status {status}: {body.strip():.300}; {advice}."
+    if status in TRY_AGAIN_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return TransientJudgeError(message, wait_s=wait_s)
+    return ServiceError(message)
+
+
+def connection_error(who: str, cause: BaseException, *, advice: str) -> ServiceError:
+    """The error of a connection that could not be opened, or broke."""
+    kind = type(cause).__name__  # httpx's, whichever of its editions a client uses
+    found = f"{str(cause) or kind} ({kind})"
+    if kind in ("ConnectError", "ConnectTimeout"):
+        return WrongAddressError(f"{who} cannot be reached: {found}; {advice}.")
+    return TransientJudgeError(f"the connection to {who} failed: {found}; look at its log, or ask again.")
+
+
+def error_in_stream(who: str, message: str) -> TransientJudgeError:
+    """The error of a stream that begins well and then reports one."""
+    return TransientJudgeError(f"{who} broke off its reply with the error {message:.300}; look at its log.")
+
+
+def protocol_error(who: str, found: str, protocol: str) -> WrongAddressError:
+    """The error of bytes that are not the expected protocol."""
+    return WrongAddressError(
+        f"{who} does not stream {protocol}: {found:.200}; is that its address? Give another with --base-url."
+    )
+
+
+def stream_ended_early(who: str) -> TransientJudgeError:
+    """The error of a stream that ends before its end mark."""
+    return TransientJudgeError(f"the reply of {who} stopped before its end; look at its log, or ask again.")
+
+
+def reply_cut_off(who: str, reason: str) -> ServiceError:
+    """The error of a reply that the service itself ended early."""
+    return ServiceError(
+        f"the reply of {who} was cut off for the reason {reason!r}; give it a larger context, or use another judge."
+    )
+
+
+def ollama_address(base_url: str | None = None) -> str:
+    """Ollama's address as `http://host:port`: the one given, `OLLAMA_HOST`, or port 11434 of this machine.
+
+    Accepts what Ollama accepts: a host, `host:port`, `:port`, an IPv6 address, a URL (whose default port is 80 or
+    443), with or without a path, which may end in `/api/chat`.
+    Raises: ConfigError for anything else.
+
+    Example:
+        >>> ollama_address("0.0.0.0"), ollama_address("judge:8080/"), ollama_address("https://judge.example")
+        ('http://127.0.0.1:11434', 'http://judge:8080', 'https://judge.example:443')
+    """
+    setting = "OLLAMA_HOST" if base_url is None else "--base-url"
+    given = (os.environ.get("OLLAMA_HOST", "") if base_url is None else base_url).strip().strip("\"'")
+    is_url = "://" in given
+    if not is_url:
+        is_bare_ipv6 = given.count(":") > 1 and not given.startswith("[")
+        given = f"http://[{given}]" if is_bare_ipv6 else f"http://{given}"
+    url = _checked_url(given, setting, "a host, host:port or http(s) URL, such as localhost:11434")
+    host = THIS_MACHINE.get(url.hostname or "", url.hostname or "")
+    port = url.port or (DEFAULT_PORTS[url.scheme] if is_url else OLLAMA_PORT)
+    path = url.path.rstrip("/").removesuffix("/api/chat").removesuffix("/api")
+    return f"{url.scheme}://{f'[{host}]' if ':' in host else host}:{port}{path}"
+
+
+def openai_address(base_url: str | None = None) -> str:
+    """The address before `/chat/completions`: the one given, `OPENAI_BASE_URL`, or OpenAI's own.
+
+    Raises: ConfigError for anything but an http(s) URL.
+
+    Example:
+        >>> openai_address("http://localhost:8000/v1/")
+        'http://localhost:8000/v1'
+    """
+    setting = "OPENAI_BASE_URL" if base_url is None else "--base-url"
+    given = (os.environ.get("OPENAI_BASE_URL", "") if base_url is None else base_url).strip()
+    if not given and base_url is None:
+        return OPENAI_URL
+    url = _checked_url(given, setting, "an http(s) URL, such as http://localhost:8000/v1")
+    if not url.hostname:
+        raise ConfigError(f"{setting} must name a host, got {given!r}; write http://localhost:8000/v1.")
+    return url.geturl().rstrip("/").removesuffix("/chat/completions")
+
+
+def _checked_url(given: str, setting: str, expected: str) -> urllib.parse.SplitResult:
+    """The URL's parts. Its text is shown in messages and files, so it must not hold a password."""
+    try:
+        url = urllib.parse.urlsplit(given)
+        is_right = url.port is None or url.port > 0
+    except ValueError:  # a port that is not a number, an open bracket
+        is_right = False
+    if not is_right or url.scheme not in DEFAULT_PORTS or url.query or url.fragment or " " in given:
+        shown = given.rpartition("@")[2]
+        raise ConfigError(f"{setting} must be {expected}, got {shown!r}; correct it.")
+    if url.username is not None:
+        raise ConfigError(
+            f"{setting} must be {expected}, got a user name before {url.hostname}; "
+            "give the key by OPENAI_API_KEY or OLLAMA_API_KEY."
+        )
+    return url
