@@ -1,1 +1,1 @@
-"""Models to disk and back: whole or not at all, checked on the way in."""
+"""Save models and load them again, from our own folders and the formats of other programs."""

@@ -1,4 +1,4 @@
-"""A model's weights as the book's own classes hold them: their names, their buffers, the head always there."""
+"""Convert a model's weights to the names and buffers of the book's own classes."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _NORM = re.compile(r"(final_norm|norm[12])\.weight")  # Llama's norms have a wei
 
 
 def book_state_dict(model: GPTModel) -> dict[str, Tensor]:
-    """A state dict that the book's class for such a model loads strictly.
+    """A state dict that the book's class for this kind of model loads with `strict=True`.
 
     The class is chapter 4's `GPTModel` for a GPT-2 (its masks are included), `Llama3Model` for a Llama, and
     `Qwen3Model` for a model with Qwen's norm_eps of 1e-6.
 
-    Raises: ConfigError for a model that the book's class cannot compute.
+    Raises: ConfigError for a model that the book's class cannot represent.
     """
     config = model.config
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     if architecture(config) == "gpt2":
         _check(model, "GPTModel", norm_eps=EPS, feed_forward_dim=WIDENING * config.emb_dim)
         n = config.context_length
-        mask = torch.triu(torch.ones(n, n), diagonal=1)  # 1 where a token would look into the future
+        mask = torch.triu(torch.ones(n, n), diagonal=1)  # 1 where a key lies in the future
         return state | {f"trf_blocks.{i}.att.mask": mask for i in range(config.n_layers)}
     if config.norm_eps == QWEN_EPS:
         _check(model, "Qwen3Model", qkv_bias=False, rope_scaling=None)

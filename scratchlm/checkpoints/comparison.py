@@ -1,4 +1,4 @@
-"""Do two models compute the same? Logits on random ids, our own and those of other programs."""
+"""Compare two models by their logits on random ids, with our forward pass and those of other programs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 
 N_PROMPTS, PROMPT_TOKENS = 4, 32
-# Largest differences, in parts of the largest logit. Float32 has 24 bits: the same code on the same numbers; another
-# program, which adds up in another order, in each of some dozens of layers; fewer bits.
+# Largest allowed differences relative to the largest logit: the same code on the same float32 numbers; another program,
+# which adds in another order in each of dozens of layers; a format with fewer bits.
 SAME_SHARE, OUTSIDE_SHARE, PACKED_SHARE = 1e-5, 1e-4, 0.1
 
 
 def prompts(config: GPTConfig) -> Tensor:
-    """The same random ids for every model of that vocabulary.
+    """Random ids, the same for every model of that vocabulary size.
 
     Shapes: -> (B, T).
     """
@@ -30,7 +30,7 @@ def prompts(config: GPTConfig) -> Tensor:
 
 
 def n_classes(model: GPTModel) -> int | None:
-    """How many classes a classifier's head scores; None for a language model."""
+    """Number of classes that a classifier's head scores; None for a language model."""
     n_scores = model.out_head.out_features
     return None if n_scores == model.config.vocab_size else n_scores
 
@@ -43,16 +43,16 @@ def compare(
     where: Path,
     is_packed: bool = False,
 ) -> tuple[float, str]:
-    """The largest difference between logits on `prompts`, and whose logits were compared.
+    """The largest difference between logits on `prompts`, and the names of the programs that computed them.
 
-    Source and written model are compared with each other, and each with what other programs computed.
-    Raises: CheckpointError when they differ by more than rounding explains, or do not score alike.
+    Source and written model are compared with each other, and each with the logits of other programs.
+    Raises: CheckpointError when they differ by more than rounding explains, or in the shape of the logits.
     """
     n_ids, n_tokens = source.config.vocab_size, min(PROMPT_TOKENS, source.config.context_length)
     if written.config.vocab_size != n_ids or written.config.context_length < n_tokens:
         raise CheckpointError(
-            f"both models must know {n_ids} ids and read {n_tokens} tokens, got one of "
-            f"{written.config.vocab_size} ids and {written.config.context_length} tokens."
+            f"{where} must have {n_ids} ids and a context of {n_tokens} tokens like its source, got "
+            f"{written.config.vocab_size} ids and {written.config.context_length} tokens; nothing was written."
         )
     ids = prompts(source.config)
     with torch.no_grad():
@@ -66,20 +66,20 @@ def compare(
     for one, other, program, share in pairs:
         if one.shape != other.shape:
             raise CheckpointError(
-                f"{where} must score as its source does, got {one.shape[-1]} and {other.shape[-1]} scores from "
-                f"{program}; nothing was written."
+                f"{where} must give logits of the same shape as its source, got {tuple(one.shape)} and "
+                f"{tuple(other.shape)} from {program}; nothing was written."
             )
         difference = (one - other).abs().max().item()
         limit = (PACKED_SHARE if is_packed else share) * scale
         if not difference <= limit:  # NaN is not
             advice = " Choose a dtype with more bits." if is_packed else ""
             raise CheckpointError(
-                f"{where} must give its source's logits to {limit:.3g}, as {program} computes them, got a difference "
+                f"{where} must give its source's logits within {limit:.3g}, as computed by {program}, got a difference "
                 f"of {difference:.3g}; nothing was written.{advice}"
             )
         differences.append(difference)
-    told = dict.fromkeys(program for _, program in theirs)
-    return max(differences), ", ".join(told) or "scratchlm"
+    programs = dict.fromkeys(program for _, program in theirs)
+    return max(differences), ", ".join(programs) or "scratchlm"
 
 
 def _as_float32(model: GPTModel) -> GPTModel:

@@ -1,10 +1,11 @@
-"""The settings of a model of which only the weights are there: from their shapes, and what lies beside them."""
+"""Infer a model's config from a weight file: from names and shapes, and from settings in it or beside it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,17 @@ from scratchlm.checkpoints.tensorflow.openai import HEAD_SIZE
 from scratchlm.checkpoints.weight_files import Weights
 from scratchlm.core.config import from_dict, nearest, to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError
-from scratchlm.core.files import read_json
+from scratchlm.core.json_table import read_json_table
 from scratchlm.model.config import CONFIGS, GPTConfig
 
 _BLOCK = re.compile(r"(?:trf_blocks|(?:transformer\.)?h|(?:model\.)?layers)\.(\d{1,5})\.")
-_BOOK_WORDS = {  # of its Llama and Qwen dictionaries, and ours
+_BOOK_NAMES = {  # in the book's Llama and Qwen dictionaries -> in GPTConfig
     "hidden_dim": "ff_dim",
     "n_kv_groups": "n_kv_heads",
     "head_dim": "head_size",
     "rope_freq": "rope_scaling",
 }
-_NANOGPT_WORDS = {
+_NANOGPT_NAMES = {
     "block_size": "context_length",
     "n_embd": "emb_dim",
     "n_head": "n_heads",
@@ -53,15 +54,14 @@ _EXAMPLES = {"n_heads": 12, "context_length": 1024, "rope_base": 10000.0}
 
 
 def config_of_weights(weights: Weights, path: Path) -> GPTConfig:
-    """The config of the model in a file of weights.
+    """Infer the config of the model in a weight file.
 
-    Vocabulary, widths, layers, biases and tied embeddings are read off names and shapes; the number of heads is
-    known for published sizes. The rest, and whatever differs, comes from nanoGPT's `model_args` in the file or
-    from a config.json beside it, which may hold any of GPTConfig's fields, the book's settings, or be
-    transformers' own.
+    Vocabulary, widths, layers, biases and tied embeddings follow from names and shapes; the number of heads is known
+    for published sizes. The rest, and whatever differs, comes from nanoGPT's `model_args` in the file or from a
+    config.json beside it, which may hold any of GPTConfig's fields, the book's settings, or transformers' own.
 
-    Raises: CheckpointError for weights of another model, for settings that are damaged, and, with an example of
-        the config.json that helps, for settings that are neither in the weights nor beside them.
+    Raises: CheckpointError for weights of another model, for damaged settings, and, with an example config.json, for
+        settings that are neither in the weights nor beside them.
     """
     table = table_of(weights, path)
     facts = _facts(weights, table, path)
@@ -74,8 +74,8 @@ def config_of_weights(weights: Weights, path: Path) -> GPTConfig:
             example = json.dumps({name: _EXAMPLES[name] for name in missing})
             scaling = ", and rope_scaling if the model has one" if "rope_base" in missing else ""
             raise CheckpointError(
-                f"{path} does not say {', '.join(missing)}, and {values['n_layers']} blocks of width "
-                f"{values['emb_dim']} are no published size; put a config.json with the model's own values beside "
+                f"{path} does not give {', '.join(missing)}, and {values['n_layers']} blocks of width "
+                f"{values['emb_dim']} are not a published size; put a config.json with the model's own values beside "
                 f"it, such as {example}{scaling}."
             )
         return from_dict(GPTConfig, values, where=f"the settings of {path}")
@@ -84,9 +84,9 @@ def config_of_weights(weights: Weights, path: Path) -> GPTConfig:
 
 
 def table_of(weights: Mapping[str, Tensor], path: Path) -> NameTable:
-    """Whose names the weights have.
+    """The table of names that the weights follow.
 
-    Raises: CheckpointError for names of a model that we do not have.
+    Raises: CheckpointError for names of an unsupported model.
     """
     if "tok_emb.weight" in weights:
         return BOOK_LLAMA if any(".ff.fc1." in name for name in weights) else OURS
@@ -101,13 +101,13 @@ def table_of(weights: Mapping[str, Tensor], path: Path) -> NameTable:
 
 
 def _facts(weights: Mapping[str, Tensor], table: NameTable, path: Path) -> dict[str, Any]:
-    """What names and shapes say, in GPTConfig's words."""
+    """The settings that follow from names and shapes, as fields of GPTConfig."""
     names = {
         ours: row.theirs for row in table.rows(1) for ours in row.ours if _name_in(weights, table, row.theirs)
     }
 
     def shape(ours: str) -> tuple[int, ...]:
-        """Of the weight that holds ours; () when there is none."""
+        """The shape of the weight that holds ours; () when there is none."""
         name = _name_in(weights, table, names.get(ours, ours))
         return () if name is None else tuple(weights[name].shape)
 
@@ -131,7 +131,7 @@ def _facts(weights: Mapping[str, Tensor], table: NameTable, path: Path) -> dict[
         known = {config.emb_dim: config.n_layers for config in CONFIGS.values() if config.vocab_size == 50257}
         if known.get(size[1]) == size[2]:
             facts["n_heads"] = size[1] // HEAD_SIZE
-    if table is not GPT2:  # nanoGPT's may lack all biases, those of LayerNorm too; they count as zeros
+    if table is not GPT2:  # nanoGPT's may lack all biases, including LayerNorm's; they count as zeros
         gate, head = shape("trf_blocks.0.ff.gate.weight"), shape("trf_blocks.0.att.query_norm.scale")
         facts |= {
             "norm": "layer" if shape("final_norm.shift") else "rms",
@@ -155,7 +155,7 @@ _QUERY_ROWS, _KEY_ROWS = "rows of queries", "rows of keys"
 
 
 def _with_heads(values: dict[str, Any]) -> dict[str, Any]:
-    """Head counts follow from a head's width, or the width from the number of heads."""
+    """Add head counts, from the head size, or the head size from the number of heads."""
     queries, keys = values.pop(_QUERY_ROWS, ()), values.pop(_KEY_ROWS, ())
     head, n_heads = values.get("head_size"), values.get("n_heads")
     if not queries or not keys:
@@ -175,7 +175,7 @@ def _name_in(weights: Mapping[str, Tensor], table: NameTable, name: str) -> str 
 
 
 def _is_tied(weights: Mapping[str, Tensor], table: NameTable) -> bool:
-    """Is there no head of its own? The book's Llama and Qwen 3 save the shared matrix twice."""
+    """Does the head share the embedding matrix? The book's Llama and Qwen 3 save a shared matrix twice."""
     head = "lm_head.weight" if table in (GPT2, LLAMA) else "out_head.weight"
     if head not in weights or table is OURS:
         return head not in weights
@@ -190,26 +190,24 @@ def _nanogpt_settings(saved: Mapping[str, Any], path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(args, dict):
         raise CheckpointError(
-            f"{path} must hold model_args as a table, got {args!r:.80}; it is damaged, save it again."
+            f"{path} must hold model_args as a table, got {reprlib.repr(args)}; it is damaged, save it again."
         )
-    settings = {ours: args[theirs] for theirs, ours in _NANOGPT_WORDS.items() if args.get(theirs) is not None}
+    settings = {ours: args[theirs] for theirs, ours in _NANOGPT_NAMES.items() if args.get(theirs) is not None}
     return {"feed_forward": "gelu_exact", **settings}
 
 
 def _settings_beside(path: Path) -> dict[str, Any]:
-    """A config.json beside the file, in our words."""
+    """The settings in a config.json beside the file, as fields of GPTConfig."""
     file = path.parent / "config.json"
     if not file.is_file():
         return {}
-    values = read_json(file, error=CheckpointError)
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{file} must be a table of settings, got {type(values).__name__}; repair it.")
+    values = read_json_table(file, error=CheckpointError).values
     if "model_type" in values:
         return to_dict(config_from_huggingface(values, where=str(file)))
     settings: dict[str, Any] = {
-        _BOOK_WORDS.get(name) or name: value for name, value in values.items() if value is not None
+        _BOOK_NAMES.get(name) or name: value for name, value in values.items() if value is not None
     }
-    settings.pop("dtype", None)  # the numbers say it themselves
+    settings.pop("dtype", None)  # the weights have it
     fields = [field.name for field in dataclasses.fields(GPTConfig)]
     for name in settings:
         if name not in fields:

@@ -1,4 +1,4 @@
-"""From one format to another: written beside the target, read back, compared, and only then given its name."""
+"""Convert a model to another format: write it beside the target, read it back, compare logits, then rename it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from torch import Tensor
 from scratchlm.checkpoints.book import book_state_dict
 from scratchlm.checkpoints.comparison import compare, n_classes, prompts
 from scratchlm.checkpoints.gguf.modelfile import PromptFrame, chat_template, modelfile
-from scratchlm.checkpoints.gguf.writer import GGUFType, export_gguf, read_gguf
-from scratchlm.checkpoints.huggingface import export_huggingface, find_weights, read_huggingface
+from scratchlm.checkpoints.gguf.writer import GGUFType, export_gguf
+from scratchlm.checkpoints.huggingface import export_huggingface
 from scratchlm.checkpoints.names import BOOK_LLAMA, to_ours
 from scratchlm.checkpoints.onnx import ONNXModel, export_onnx
+from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.outside_logits import HUGGING_FACE, OutsideLogits, outside_logits
 from scratchlm.checkpoints.store import (
     MANIFEST,
     MODEL_FOLDER_FILES,
     LoadedModel,
     build_model,
-    load_model,
     save_model,
 )
 from scratchlm.checkpoints.torch.torch_file import read_torch_file, write_torch_file
@@ -37,35 +37,34 @@ from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import as_json, check_replaceable, new_files, new_folder, write_text
 from scratchlm.core.partials import remove_partials, standing
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.tokenizers.special_tokens import end_ids
 
 TargetName = Literal["native", "hf", "gguf", "book", "onnx"]
-DType = Literal["f32", "f16", "bf16", "q8_0"]
+DType = GGUFType  # all that any format supports
 MODEL_FOLDER_MARKS = ("manifest.json", "config.json")  # what a folder must hold to be replaced
 _TORCH_DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """What was written."""
+    """The result of a conversion."""
 
     out: Path
     max_logit_difference: float | None  # between the source and the written model; None = not compared
-    compared_with: str | None = None  # whose forward pass was compared, and why no other program's
-    others: tuple[Path, ...] = ()  # files beside it
+    compared_with: str | None = None  # the programs whose logits were compared, or why only ours
+    others: tuple[Path, ...] = ()  # files written beside it
 
 
 class _Target(NamedTuple):
-    """How a format is written at a path, and how the result becomes a model of ours again."""
+    """How to write an export format, and how to read the result back."""
 
     write: Callable[[Path, LoadedModel, DType | None, PromptFrame], None]
     read: Callable[[Path, LoadedModel], LoadedModel]
     is_folder: bool
-    suffix: str  # of its name; "" = any
+    suffix: str  # of the target's name; "" = any
     beside: Callable[[LoadedModel, Path, PromptFrame], Mapping[Path, str]] = (
         lambda *_: {}
-    )  # texts in other files
+    )  # text files beside it
 
 
 def convert(
@@ -81,9 +80,10 @@ def convert(
 ) -> Conversion:
     """Write a model in another format, read it back, and compare its logits with the source's.
 
-    Where transformers is installed, its own logits of a Hugging Face folder are compared too, of the source and of
-    the result. `outside` computes those of a source of another kind, such as peft's of an adapter.
-    dtype: how numbers are stored; left out, as they are, in GGUF as f32. `frame` goes into GGUF's Modelfile.
+    Where transformers is installed, its logits of a Hugging Face folder, source or result, are compared too.
+    `outside` computes those of another kind of source, such as peft's of an adapter.
+    dtype: number type to store; by default the source's, in GGUF f32. `frame` goes into the chat template and GGUF's
+        Modelfile.
     Raises: ConfigError when the format cannot hold that model or dtype, or the target's name does not fit;
         CheckpointError when the target exists, cannot be written, or reads back as another model.
     """
@@ -92,14 +92,14 @@ def convert(
     way, target = TARGETS[to], Path(target)
     if to != "gguf" and dtype is not None and dtype not in _TORCH_DTYPES:
         raise ConfigError(
-            f"{to} holds {', '.join(_TORCH_DTYPES)}, got {dtype}; choose one, or take --to gguf."
+            f"--to {to} supports --dtype {', '.join(_TORCH_DTYPES)}, got {dtype}; choose one, or use --to gguf."
         )
     if target.suffix != way.suffix and way.suffix:
         raise ConfigError(f"the target of --to {to} must end in {way.suffix}, got {target}; rename it.")
     frame = frame or PromptFrame()
     remove_partials(
         target.parent, of=target.name
-    )  # what a killed writer left; what it had set aside comes back
+    )  # of a killed conversion; the file it was replacing is restored
     _check_target(source, standing(target), is_folder=way.is_folder, overwrite=overwrite)
     beside = way.beside(source, target, frame)
     for other, text in beside.items():
@@ -109,8 +109,8 @@ def convert(
                 _check_readers(other, target)
     if to == "book" and not source.task and target.with_name("task.json").exists():
         raise CheckpointError(
-            f"{target} should have no task beside it, found {target.with_name('task.json')} of another model; "
-            "choose another folder."
+            f"{target.with_name('task.json')} belongs to another model and would be read with {target.name}; choose "
+            "another folder."
         )
     difference, compared_with = None, None
     theirs: list[OutsideLogits] = []
@@ -143,7 +143,7 @@ def _check_tokenizer(source: LoadedModel, written: LoadedModel, *, where: Path) 
     fingerprints = [getattr(loaded.tokenizer, "fingerprint", None) for loaded in (source, written)]
     if fingerprints[0] != fingerprints[1]:
         raise CheckpointError(
-            f"{where} must hold its source's tokenizer, read back another; nothing was written."
+            f"{where} reads back with another tokenizer than its source's; nothing was written."
         )
 
 
@@ -151,36 +151,34 @@ def _check_target(source: LoadedModel, target: Path, *, is_folder: bool, overwri
     here, there = source.folder.resolve(), target.resolve()
     files = [Path(file).resolve() for file in source.manifest.get("weights", ())]
     if there in (here, *here.parents, *files):
-        raise ConfigError(f"the target must not be the source or hold it, got {target}; choose another name.")
+        raise ConfigError(f"the target {target} is the source or contains it; choose another name.")
     if is_folder and not _is_one_file(source) and here in there.parents:
         raise ConfigError(
-            f"the target must not lie in the source, which may be replaced or deleted as a whole, got {target}; "
-            "choose a place outside of it."
+            f"the target {target} lies inside the source folder, which may be replaced or deleted as a whole; choose a "
+            "path outside it."
         )
     if not target.exists() and not target.is_symlink():
         return
     if not overwrite:
         raise CheckpointError(
-            f"{target} should not exist yet, found {'a folder' if target.is_dir() else 'a file'}; choose another "
-            "name, or replace it with --overwrite."
+            f"{target} already exists as {'a folder' if target.is_dir() else 'a file'}; choose another name, or "
+            "replace it with --overwrite."
         )
     if is_folder:
         check_replaceable(
             target, MODEL_FOLDER_FILES, kind="model folder", marks=MODEL_FOLDER_MARKS, error=CheckpointError
         )
     elif target.is_dir():
-        raise CheckpointError(
-            f"{target} should be an older file to be replaced, found something else; choose another name."
-        )
+        raise CheckpointError(f"{target} is a folder, which a file cannot replace; choose another name.")
 
 
 def _is_one_file(source: LoadedModel) -> bool:
-    """Is the source a single file? Then the folder that it lies in is not its own."""
+    """Is the source a single file? Then its folder may hold other files too."""
     return source.manifest.get("format") in ("GGUF", "weights file")
 
 
 def _check_readers(settings: Path, target: Path) -> None:
-    """Refuse to write settings beside weights that would be read with them: they belong to one model."""
+    """Refuse to write settings beside other weights, which would be read with them."""
     others = sorted(
         file.name
         for file in (settings.parent.iterdir() if settings.parent.is_dir() else ())
@@ -188,8 +186,8 @@ def _check_readers(settings: Path, target: Path) -> None:
     )
     if others:
         raise CheckpointError(
-            f"{settings} should be of {target.name} alone, found {', '.join(others[:3])!s:.120} beside it, which "
-            "would be read with these settings; choose another folder."
+            f"{settings} would also be read with {', '.join(others[:3])!s:.120} beside it, but belongs to "
+            f"{target.name}; choose another folder."
         )
 
 
@@ -216,7 +214,7 @@ def _holds(path: Path, text: str) -> bool:
 
 
 def _settings_beside(source: LoadedModel, target: Path, _frame: PromptFrame) -> Mapping[Path, str]:
-    """What a file of weights does not say: a reader of it looks for these beside it."""
+    """The files that a reader of a weight file looks for beside it: config, tokenizer and task."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             source.tokenizer.save(Path(folder) / "tokenizer.json")
@@ -238,9 +236,7 @@ def _stored_as(model: GPTModel, dtype: DType | None) -> GPTModel:
     stored = copy.deepcopy(model).to(wanted)
     for name, parameter in stored.named_parameters():
         if not bool(parameter.isfinite().all()):
-            raise ConfigError(
-                f"{dtype} must hold every weight, found {name} beyond its range; choose another dtype."
-            )
+            raise ConfigError(f"{name} has weights beyond the range of {dtype}; choose another --dtype.")
     return stored
 
 
@@ -251,53 +247,29 @@ def _write_native(path: Path, source: LoadedModel, dtype: DType | None, _frame: 
     save_model(path, _stored_as(source.model, dtype), source.tokenizer, task=source.task, facts=facts)
 
 
-def _read_native(path: Path, _source: LoadedModel) -> LoadedModel:
-    return load_model(path)
-
-
 def _write_huggingface(path: Path, source: LoadedModel, dtype: DType | None, frame: PromptFrame) -> None:
-    model, chat = _stored_as(source.model, dtype), _chat_template(source, frame)
-    export_huggingface(path, model, source.tokenizer, task=_task_with_end(source, frame), chat_template=chat)
+    task, chat = _task_with_end(source, frame), _chat_template(source, frame)
+    export_huggingface(path, _stored_as(source.model, dtype), source.tokenizer, task=task, chat_template=chat)
 
 
-def _read_huggingface(path: Path, _source: LoadedModel) -> LoadedModel:
-    model, task = read_huggingface(path, find_weights(path))
-    return LoadedModel(
-        model=model.eval(),
-        config=model.config,
-        tokenizer=load_tokenizer(path),
-        task=task,
-        manifest={},
-        folder=path,
-    )
+def _read_written(path: Path, _source: LoadedModel) -> LoadedModel:
+    return open_model(path)
 
 
 def _task_with_end(source: LoadedModel, frame: PromptFrame) -> dict[str, Any]:
-    """The task; the mark that ends this model's answers is among its ends, for programs that do not know our frames."""
+    """The task, with the mark that ends an answer among its stop ids, for programs that do not use our frames."""
     mark, ends = source.tokenizer.special_tokens.get(frame.answer_end), end_ids(source.tokenizer, source.task)
     return source.task if mark is None or mark in ends else {**source.task, "stop_ids": [mark, *ends]}
 
 
 def _chat_template(source: LoadedModel, frame: PromptFrame) -> str | None:
-    """How the model wants conversations: as in training with us, or as its own files say."""
+    """The Jinja chat template: of the frame it was trained with here, or of its own files."""
     return chat_template(frame) if frame != PromptFrame() else source.task.get("chat_template")
 
 
 def _write_gguf(path: Path, source: LoadedModel, dtype: DType | None, frame: PromptFrame) -> None:
-    packing: GGUFType = "f32" if dtype is None else dtype
-    chat = _chat_template(source, frame)
-    export_gguf(
-        path,
-        source.model,
-        source.tokenizer,
-        dtype=packing,
-        task=_task_with_end(source, frame),
-        chat_template=chat,
-    )
-
-
-def _read_gguf(path: Path, _source: LoadedModel) -> LoadedModel:
-    return read_gguf(path)
+    task, chat = _task_with_end(source, frame), _chat_template(source, frame)
+    export_gguf(path, source.model, source.tokenizer, dtype=dtype or "f32", task=task, chat_template=chat)
 
 
 def _write_book(path: Path, source: LoadedModel, dtype: DType | None, _frame: PromptFrame) -> None:
@@ -305,33 +277,32 @@ def _write_book(path: Path, source: LoadedModel, dtype: DType | None, _frame: Pr
 
 
 def _read_book(path: Path, source: LoadedModel) -> LoadedModel:
-    """A `.pth` holds weights only; config and tokenizer are the source's."""
+    """A `.pth` holds only weights; config and tokenizer are the source's."""
     state = read_torch_file(path)
     if source.config.positions == "rotary":
         shapes = {name: tuple(tensor.shape) for name, tensor in source.model.state_dict().items()}
         state = to_ours(BOOK_LLAMA, state, shapes, where=str(path))
-    model = build_model(source.config, state, where=path).eval()
-    return LoadedModel(
-        model=model, config=source.config, tokenizer=source.tokenizer, task={}, manifest={}, folder=path
+    return dataclasses.replace(
+        source, model=build_model(source.config, state, where=path).eval(), folder=path
     )
 
 
 def _write_onnx(path: Path, source: LoadedModel, dtype: DType | None, _frame: PromptFrame) -> None:
     if dtype not in (None, "f32"):
-        raise ConfigError(f"ONNX is written as f32, got {dtype}; leave --dtype out.")
+        raise ConfigError(f"ONNX is written as f32, got --dtype {dtype}; omit it.")
     export_onnx(path, source.model)
 
 
 def _read_onnx(path: Path, source: LoadedModel) -> LoadedModel:
-    """Only its scores can be compared; everything else is the source's."""
+    """An ONNX file holds only the graph and its weights; the rest is the source's."""
     model = cast(GPTModel, ONNXModel(path, source.config))
     return dataclasses.replace(source, model=model, folder=path)
 
 
 TARGETS: dict[str, _Target] = {
-    "native": _Target(_write_native, _read_native, is_folder=True, suffix=""),
-    "hf": _Target(_write_huggingface, _read_huggingface, is_folder=True, suffix=""),
-    "gguf": _Target(_write_gguf, _read_gguf, is_folder=False, suffix=".gguf", beside=_modelfile_beside),
+    "native": _Target(_write_native, _read_written, is_folder=True, suffix=""),
+    "hf": _Target(_write_huggingface, _read_written, is_folder=True, suffix=""),
+    "gguf": _Target(_write_gguf, _read_written, is_folder=False, suffix=".gguf", beside=_modelfile_beside),
     "book": _Target(_write_book, _read_book, is_folder=False, suffix=".pth", beside=_settings_beside),
     "onnx": _Target(_write_onnx, _read_onnx, is_folder=False, suffix=".onnx"),
 }

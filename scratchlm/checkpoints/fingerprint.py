@@ -1,4 +1,4 @@
-"""What tells two sets of weights apart."""
+"""Compute a hash that identifies a set of weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def weights_fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """Hex sha256 of names, kinds, shapes and numbers: the same for the same weights, whatever file they came from."""
+    """Hex sha256 of names, dtypes, shapes and numbers; the same weights give the same hash whatever file held them."""
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -1,4 +1,4 @@
-"""Hugging Face model folders: read as our model, and written so that transformers loads them."""
+"""Read Hugging Face model folders as our model, and write folders that transformers loads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from scratchlm.checkpoints.store import (
     save_tensors,
 )
 from scratchlm.checkpoints.usage import TEMPLATE_FILE, USAGE_KEYS
-from scratchlm.checkpoints.weight_files import open_weights
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import check_replaceable, new_folder, read_json, write_json, write_text
 from scratchlm.core.json_table import JSONTable
@@ -43,31 +42,25 @@ WEIGHT_FILES = (
 
 
 def find_weights(folder: Path) -> Path:
-    """The folder's weights: the first of the names that transformers writes.
+    """Find the folder's weights: the first of the file names that transformers uses.
 
     Raises: CheckpointError when there are none.
     """
     for name in WEIGHT_FILES:
         if (folder / name).is_file():
             return folder / name
-    raise CheckpointError(
-        f"{folder} should hold one of {', '.join(WEIGHT_FILES)}, found none; fetch the folder again."
-    )
+    raise CheckpointError(f"{folder} has none of {', '.join(WEIGHT_FILES)}; fetch the folder again.")
 
 
-def read_huggingface(folder: Path, weights: Path) -> tuple[GPTModel, dict[str, Any]]:
-    """Model and task of a folder with transformers' `config.json`; float32, whatever the file's number type.
-
-    Raises: CheckpointError for a family or setting that we do not have, and for damaged files, listing every
-        weight that is missing, unexpected or of another shape.
-    """
-    return model_of_folder(folder, open_weights(weights), where=weights)
-
-
-def model_of_folder(
+def read_huggingface(
     folder: Path, weights: Mapping[str, Tensor], *, where: Path
 ) -> tuple[GPTModel, dict[str, Any]]:
-    """The same with weights that are open already; `where` names them in messages."""
+    """Model and task of a folder with transformers' `config.json`; float32, whatever the file's number type.
+
+    where: the file of the weights, for messages.
+    Raises: CheckpointError for a family or setting that is not supported, and for damaged files, listing every
+        weight that is missing, unexpected or of another shape.
+    """
     values = read_json(folder / "config.json", error=CheckpointError)
     config = config_from_huggingface(values, where=str(folder / "config.json"))
     model = model_from_huggingface(config, weights, where=where)
@@ -75,13 +68,13 @@ def model_of_folder(
 
 
 def model_from_huggingface(config: GPTConfig, theirs: Mapping[str, Tensor], *, where: Path) -> GPTModel:
-    """A GPT of that config with weights under Hugging Face's names, in Conv1D's or Linear's layout.
+    """Build a GPT from weights under Hugging Face's names, in Conv1D's or Linear's layout.
 
     Raises: CheckpointError listing every weight that is missing, unexpected or of another shape.
     """
     shapes = expected_shapes(config, n_weights=len(theirs), where=str(where))
     has_no_qkv_bias = config.positions == "learned" and not config.qkv_bias
-    if has_no_qkv_bias:  # GPT-2's files always have it; then all zeros
+    if has_no_qkv_bias:  # GPT-2's files always have this bias; without one it is all zeros
         biased = dataclasses.replace(config, qkv_bias=True)
         shapes = expected_shapes(biased, n_weights=len(theirs), where=str(where))
     if "score.weight" in theirs:
@@ -93,8 +86,8 @@ def model_from_huggingface(config: GPTConfig, theirs: Mapping[str, Tensor], *, w
     if "score.weight" not in theirs and config.tie_embeddings and "out_head.weight" in state:
         if not torch.equal(state["out_head.weight"], state["tok_emb.weight"]):
             raise CheckpointError(
-                f"{where} must hold one matrix for tokens and head, as its config says, found two different "
-                "ones; set tie_word_embeddings to false in config.json."
+                f"{where} has different matrices for the token embedding and the head, but its config ties them; set "
+                "tie_word_embeddings to false in config.json."
             )
         del state["out_head.weight"]
     if has_no_qkv_bias:
@@ -114,14 +107,12 @@ def export_huggingface(
     task: Mapping[str, Any] | None = None,
     chat_template: str | None = None,
 ) -> Path:
-    """Write a folder that transformers' Auto classes load with equal logits, whole or not at all.
-
-    chat_template: Jinja text with which transformers turns a conversation into a prompt; left out, the task's.
+    """Write, atomically, a folder that transformers' Auto classes load with equal logits; an older one is replaced.
 
     A classifier's bias moves into the shift of the last LayerNorm, because transformers' classifiers have none.
-    An older folder of a model is replaced.
+    chat_template: Jinja template with which transformers turns a conversation into a prompt; default: the task's.
     Raises: ConfigError for a model that fits none of transformers' families; CheckpointError when the disk is
-        full, and for a folder that holds anything but a model.
+        full, and for an existing folder that holds anything but a model.
     """
     target = Path(folder)
     check_replaceable(target, MODEL_FOLDER_FILES, kind="model folder", error=CheckpointError)
@@ -159,7 +150,7 @@ def export_huggingface(
 def _with_zero_biases(
     theirs: Mapping[str, Tensor], table: NameTable, shapes: Mapping[str, tuple[int, ...]]
 ) -> Mapping[str, Tensor]:
-    """nanoGPT's `bias=False` leaves out every bias of GPT-2, LayerNorm's too: the same as zeros."""
+    """Add zeros for the biases that nanoGPT's `bias=False` removes, LayerNorm's included."""
     if table is LLAMA or any(name.endswith(("ln_f.bias", "c_proj.bias")) for name in theirs):
         return theirs
     zeros = {
@@ -180,7 +171,7 @@ def _table(config: GPTConfig, theirs: Mapping[str, Tensor]) -> NameTable:
 
 
 def _task(values: Mapping[str, Any], model: GPTModel) -> dict[str, Any]:
-    """What a classifier's config says of its classes; {} for a language model."""
+    """The task of a classifier, from its config; {} for a language model."""
     table = JSONTable(values, where="config.json", error=CheckpointError)
     if not any("SequenceClassification" in name for name in table.texts("architectures")):
         return {}
@@ -207,19 +198,19 @@ def _architecture(kind: str, tokenizer: Tokenizer, task: Mapping[str, Any]) -> d
 
 
 def move_head_bias(state: dict[str, Tensor]) -> None:
-    """head(x) + bias = head(x + d) for a d that head maps to the bias; d goes into the last norm's shift."""
+    """Move the head's bias into the last norm's shift: head(x) + bias = head(x + d) for a d that head maps to bias."""
     bias = state.pop("out_head.bias", None)
     if bias is None or not bias.any():
         return
     if "final_norm.shift" not in state:
         raise ConfigError(
-            "a classifier of the Llama family must have no bias in its head, found one; transformers has no "
-            "place for it: keep it as a model folder."
+            "transformers' Llama classifiers have no bias in the head, but this model has one; keep it as a model "
+            "folder."
         )
     weight = state["out_head.weight"].cpu().double()  # Apple's GPU has no float64
     moved = (
         torch.linalg.pinv(weight) @ bias.cpu().double()
-    )  # (E,), exact while the classes' rows are independent
+    )  # (E,), exact if the classes' rows are independent
     state["final_norm.shift"] = (state["final_norm.shift"].cpu().double() + moved).to(bias.dtype)
 
 

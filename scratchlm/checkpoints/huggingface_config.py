@@ -1,4 +1,4 @@
-"""Hugging Face's `config.json` and ours: which settings mean the same, and which we do not have."""
+"""Convert Hugging Face's `config.json` to our config and back, refusing settings that would change the results."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ ARCHITECTURES = {
 }
 _GELUS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu_fast": "gelu", "gelu": "gelu_exact"}
 OUR_CONFIG = (
-    "scratchlm_config"  # a key of ours in their file: what it has no word for, such as how we initialise
+    "scratchlm_config"  # our key in their file, for settings that theirs lacks, such as the initialisation
 )
 
 
 def config_from_huggingface(values: Any, *, where: str) -> GPTConfig:
-    """Our config behind the value of a `config.json`.
+    """Our config for the values of a `config.json`.
 
-    Raises: CheckpointError for a family that we do not have, a setting that would change the results, and a
-        missing or impossible value.
+    Raises: CheckpointError for an unsupported family, a setting that would change the results, and a missing or
+        impossible value.
     """
     kind = JSONTable(values, where=where, error=CheckpointError).get("model_type", str)
     if kind not in ARCHITECTURES:
         raise CheckpointError(
-            f"{where} must be of one of the families {', '.join(ARCHITECTURES)}, found model_type {kind!r:.80}; "
-            "other families cannot be loaded."
+            f"{where} has model_type {kind!r:.80}, which is not supported; use a model of the families "
+            f"{', '.join(ARCHITECTURES)}."
         )
     try:
         read = _gpt2 if kind == "gpt2" else _llama
@@ -46,9 +46,9 @@ def config_from_huggingface(values: Any, *, where: str) -> GPTConfig:
 
 
 def config_to_huggingface(config: GPTConfig) -> dict[str, Any]:
-    """The settings of a `config.json` that transformers builds the same model from.
+    """The settings of a `config.json` from which transformers builds the same model.
 
-    Raises: ConfigError naming the settings that fit none of its families.
+    Raises: ConfigError naming the setting that fits none of its families.
     """
     values = _as_llama(config) if config.positions == "rotary" else _as_gpt2(config)
     return {**values, "tie_word_embeddings": config.tie_embeddings, OUR_CONFIG: to_dict(config)}
@@ -209,7 +209,7 @@ def _as_llama(config: GPTConfig) -> dict[str, Any]:
 
 
 def _with_ours(config: GPTConfig, ours: Any, where: str) -> GPTConfig:
-    """Our own record of the same model, if what both say agrees; somebody may have edited theirs."""
+    """Our own record of the config if it agrees with theirs, which somebody may have edited."""
     if not isinstance(ours, dict):
         raise _unsupported(where, OUR_CONFIG, ours)
     recorded = from_dict(GPTConfig, ours, where=f"{where}: {OUR_CONFIG}")
@@ -231,8 +231,8 @@ def _fits(config: GPTConfig, family: str, **wanted: Any) -> None:
         allowed = value if isinstance(value, tuple) else (value,)
         if getattr(config, name) not in allowed:
             raise ConfigError(
-                f"a model of the {family} family has {name} {' or '.join(map(repr, allowed))}, found "
-                f"{getattr(config, name)!r}; Hugging Face has no name for this mix: keep it as a model folder."
+                f"a model of the {family} family has {name} {' or '.join(map(repr, allowed))}, got "
+                f"{getattr(config, name)!r}; Hugging Face has no family for this mix: keep it as a model folder."
             )
 
 
@@ -252,12 +252,12 @@ def _choice(values: Mapping[str, Any], name: str, known: Mapping[str, Any], defa
 def _get(values: Mapping[str, Any], name: str, default: Any = None) -> Any:
     value = values.get(name, default)
     if value is None:
-        raise ConfigError(f"config.json must hold {name}, found none; fetch it again.")
+        raise ConfigError(f"config.json lacks {name}; fetch it again.")
     return value
 
 
 def _unsupported(where: str, name: str, value: Any) -> CheckpointError:
     return CheckpointError(
-        f"{where} has {name} = {value!r:.120}, which would change the results and which this model does not "
-        "have; use transformers for it."
+        f"{where} has {name} = {value!r:.120}, which changes the results and is not supported; use transformers for "
+        "this model."
     )

@@ -1,6 +1,6 @@
-"""What others call our weights: a table for each family, and one loop each way.
+"""Map other programs' names of weights to ours: a table for each family, and one loop in each direction.
 
-A row says the other program's name, ours, and how the numbers lie. `{i}` stands for the block's number.
+A row holds their name, ours, and the layout of the numbers. `{i}` stands for the block's number.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_LISTED = 12  # names in one message
 
 
 class Layout(Enum):
-    """How a foreign array becomes ours."""
+    """How their array is converted to ours."""
 
     AS_IS = "as it is"
     TRANSPOSED = "(in, out) becomes (out, in)"  # TensorFlow's and Conv1D's matrices
@@ -29,7 +29,7 @@ class Layout(Enum):
 
 @dataclass(frozen=True)
 class Row:
-    """One foreign weight, and ours that it holds."""
+    """One of their weights, and those of ours that it holds."""
 
     theirs: str
     ours: tuple[str, ...]
@@ -38,16 +38,18 @@ class Row:
 
 @dataclass(frozen=True)
 class NameTable:
-    """A family's weights: those of the whole model, and those of every block."""
+    """The names of a family's weights, outside the blocks and in every block."""
 
     whole: tuple[Row, ...]
     block: tuple[Row, ...]
     prefixes: tuple[str, ...] = ("",)  # the first is written, all are read
-    unprefixed: frozenset[str] = frozenset()  # foreign names that never have the prefix
-    ignored: re.Pattern[str] = field(default=re.compile(r"(?!)"))  # holds nothing learnt, such as a mask
+    unprefixed: frozenset[str] = frozenset()  # their names that never have the prefix
+    ignored: re.Pattern[str] = field(
+        default=re.compile(r"(?!)")
+    )  # buffers that are not trained, such as a mask
 
     def rows(self, n_layers: int) -> Iterator[Row]:
-        """Every row, block by block."""
+        """Every row, with the blocks numbered."""
         yield from self.whole
         for i in range(n_layers):
             for row in self.block:
@@ -64,7 +66,7 @@ def _attention(part: str) -> tuple[str, str, str]:
 
 
 def _gpt2(matrix: Layout, three: Layout) -> NameTable:
-    """Hugging Face's names; its Conv1D keeps matrices as (in, out), some copies have them as (out, in)."""
+    """Hugging Face's names; its Conv1D stores matrices as (in, out), some copies store them as (out, in)."""
     block = "trf_blocks.{i}."
     return NameTable(
         whole=(
@@ -98,7 +100,7 @@ def _gpt2(matrix: Layout, three: Layout) -> NameTable:
 GPT2 = _gpt2(Layout.TRANSPOSED, Layout.THREE_COLUMNS)
 GPT2_LINEAR = _gpt2(Layout.AS_IS, Layout.THREE_ROWS)
 
-OPENAI = NameTable(  # of the TensorFlow checkpoints; the book's nested form joined by slashes
+OPENAI = NameTable(  # of the TensorFlow checkpoints; also the book's nested dictionaries joined by slashes
     whole=(
         Row("wte", ("tok_emb.weight",)),
         Row("wpe", ("pos_emb.weight",)),
@@ -151,7 +153,7 @@ LLAMA = NameTable(  # Llama, Mistral, Qwen 2 and 3, SmolLM 2
     ignored=re.compile(r".*rotary_emb\.inv_freq"),
 )
 
-OURS = NameTable(whole=(), block=())  # and those of the book's GPTModel
+OURS = NameTable(whole=(), block=())  # also the names of the book's GPTModel
 
 BOOK_LLAMA = NameTable(  # the Llama 2, Llama 3 and Qwen 3 that the book builds in its bonus chapters
     whole=(
@@ -184,9 +186,9 @@ BOOK_LLAMA = NameTable(  # the Llama 2, Llama 3 and Qwen 3 that the book builds 
 def to_ours(
     table: NameTable, theirs: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], *, where: str
 ) -> dict[str, Tensor]:
-    """Foreign weights under our names, as float32 of their own memory; read one by one, each at most once.
+    """Convert their weights to our names, as float32 copies; each is read once, one at a time.
 
-    expected: the shapes of the model they are for; what it does not have is unexpected in the file.
+    expected: the shapes of our model's weights; a weight that it lacks is unexpected in the file.
     Raises: CheckpointError listing every weight that is missing, unexpected or of another shape.
     """
     prefix = next(
@@ -204,18 +206,18 @@ def to_ours(
         if not wanted or name not in theirs:
             continue
         used.add(name)
-        foreign = theirs[name]
-        parts = split(foreign, row)
+        array = theirs[name]
+        parts = split(array, row)
         shapes = [expected[ours_name] for ours_name in wanted]
         if len(wanted) != len(row.ours) or [tuple(part.shape) for part in parts] != shapes:
-            misshapen.append(f"{name} {tuple(foreign.shape)}")
+            misshapen.append(f"{name} {tuple(array.shape)}")
             parts = [torch.empty(0)] * len(row.ours)
         for ours_name, part in zip(row.ours, parts, strict=True):
             ours[ours_name] = part.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
-        del foreign, parts
+        del array, parts
     missing = sorted(expected.keys() - ours.keys())
     unexpected = sorted(name for name in theirs.keys() - used if not table.ignored.fullmatch(name))
-    _complain(where, missing, unexpected, misshapen)
+    _raise_for(where, missing, unexpected, misshapen)
     return ours
 
 
@@ -223,10 +225,10 @@ _BLOCK_NUMBER = re.compile(r"trf_blocks\.(\d+)\.")
 
 
 def to_theirs(table: NameTable, ours: Mapping[str, Tensor], n_layers: int) -> dict[str, Tensor]:
-    """Our weights under the family's names and in its layout; weights that the family lacks are an error.
+    """Convert our weights to the family's names and layout.
 
-    Where several rows hold the same weight, as a language model's and a classifier's head, the first one is
-    written; the caller renames it.
+    Where several rows hold the same weight, as a language model's and a classifier's head, the first one is used.
+    Raises: CheckpointError for weights that the family lacks.
     """
     theirs: dict[str, Tensor] = {}
     used: set[str] = set()
@@ -239,16 +241,15 @@ def to_theirs(table: NameTable, ours: Mapping[str, Tensor], n_layers: int) -> di
     left = sorted(ours.keys() - used)
     if left:
         raise CheckpointError(
-            f"every weight needs a name in the target format, found none for {first_names(left)}; "
-            "this model has parts that the format does not know."
+            f"the target format has no name for {first_names(left)}; keep the model as a model folder."
         )
     return theirs
 
 
-def misfits(
+def check_shapes(
     expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], *, where: str
 ) -> None:
-    """Compare the weights a model wants with those that a file has.
+    """Compare the shapes of the weights that a model needs with those of a file.
 
     Raises: CheckpointError listing every one that is missing, unexpected or of another shape.
     """
@@ -257,18 +258,18 @@ def misfits(
         for name in sorted(expected.keys() & found.keys())
         if expected[name] != found[name]
     ]
-    _complain(
+    _raise_for(
         where, sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys()), misshapen
     )
 
 
 def first_names(names: list[str]) -> str:
-    """The first few names, and how many more there are."""
+    """The first few names, and the number of the others."""
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
     return ", ".join(f"{name:.120}" for name in names[:MAX_LISTED]) + more
 
 
-def _complain(where: str, missing: list[str], unexpected: list[str], misshapen: list[str]) -> None:
+def _raise_for(where: str, missing: list[str], unexpected: list[str], misshapen: list[str]) -> None:
     problems = [
         f"{what}: {first_names(names)}"
         for what, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
@@ -276,13 +277,13 @@ def _complain(where: str, missing: list[str], unexpected: list[str], misshapen: 
     ]
     if problems:
         raise CheckpointError(
-            f"{where} must hold the weights of its config, found {'; '.join(problems)}; "
-            "weights and config do not belong together, or a file is cut short."
+            f"the weights in {where} do not fit its config; {'; '.join(problems)}; they do not belong together, or a "
+            "file is cut short."
         )
 
 
 def split(array: Tensor, row: Row) -> list[Tensor]:
-    """Our weights in a foreign array: one, or queries, keys and values."""
+    """Our weights in one of their arrays: one, or queries, keys and values."""
     change: Callable[[Tensor], list[Tensor]] = {
         Layout.AS_IS: lambda a: [a],
         Layout.TRANSPOSED: lambda a: [a.T],

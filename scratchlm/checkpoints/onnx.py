@@ -1,4 +1,4 @@
-"""ONNX, the file that onnxruntime and many other engines run: ids in, logits out, no key-value cache."""
+"""Write a model as ONNX for onnxruntime and other engines: ids in, logits out, no key-value cache."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ MAX_BYTES = 2_000_000_000  # of weights: a protobuf message holds at most 2 GB
 
 
 class ONNXModel(nn.Module):
-    """An ONNX file run by onnxruntime, to be compared with the model it came from.
+    """An ONNX file run by onnxruntime, to compare it with the model it was written from.
 
     Shapes: ids (B, T) -> logits (B, T, V).
-    Raises: CheckpointError for a file that onnxruntime does not load; MissingDependencyError without it.
+    Raises: CheckpointError for a file that onnxruntime cannot load; MissingDependencyError without it.
     """
 
     def __init__(self, path: str | Path, config: GPTConfig) -> None:
         super().__init__()
-        runtime = _library("onnxruntime")
+        runtime = _onnx_packages()
         self.config = config
-        refusals = _refusals(runtime)
         try:
             self._session = runtime.InferenceSession(
                 Path(path).read_bytes(), providers=["CPUExecutionProvider"]
             )
-        except refusals as cause:
+        except _load_errors(runtime) as cause:
             raise CheckpointError(
-                f"{path} should be an ONNX file, got: {str(cause)[:300]}; convert it again."
+                f"{path} cannot be loaded as ONNX: {str(cause)[:300]}; convert it again."
             ) from cause
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -47,12 +46,12 @@ class ONNXModel(nn.Module):
 
 
 def export_onnx(path: str | Path, model: GPTModel) -> Path:
-    """Write the model's graph and weights as one file, for any batch and any length up to its context.
+    """Write the model's graph and weights as one file, for any batch size and any length up to its context.
 
     Raises: ConfigError for a model of more than 2 GB, which one file cannot hold, and for a context of one
         token; MissingDependencyError without the `onnx` packages; CheckpointError when the disk is full.
     """
-    _library("onnx"), _library("onnxscript")
+    _onnx_packages()
     weights = {name: tensor.detach().float().cpu() for name, tensor in own_weights(model).items()}
     n_bytes = sum(4 * tensor.numel() for tensor in weights.values())
     context_length = model.config.context_length
@@ -61,13 +60,13 @@ def export_onnx(path: str | Path, model: GPTModel) -> Path:
             f"ONNX holds models of at most {MAX_BYTES:,} bytes with a context of 2 tokens or more, got "
             f"{n_bytes:,} bytes and {context_length}; take --to gguf or hf."
         )
-    # The fused kernel asks whether there is more than one token, which the exporter cannot follow.
+    # The fused kernel branches on the number of tokens, which the exporter cannot trace.
     config = dataclasses.replace(model.config, attention="manual")
     plain = build_model(config, weights, where=Path("the model")).eval()
     example = torch.zeros(2, 2, dtype=torch.long)
     sizes = {"ids": {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens", max=context_length)}}
     with new_file(path, error=CheckpointError) as partial, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own, about its internals
+        warnings.simplefilter("ignore")  # about torch's internals
         program = torch.onnx.export(
             plain,
             (example,),
@@ -82,8 +81,8 @@ def export_onnx(path: str | Path, model: GPTModel) -> Path:
     return Path(path)
 
 
-def _refusals(runtime: Any) -> tuple[type[Exception], ...]:
-    """What onnxruntime raises for files that it does not run; its errors have no common ancestor of their own."""
+def _load_errors(runtime: Any) -> tuple[type[Exception], ...]:
+    """The errors of onnxruntime for bad files; they have no common base class."""
     names = (
         "Fail",
         "InvalidArgument",
@@ -96,19 +95,14 @@ def _refusals(runtime: Any) -> tuple[type[Exception], ...]:
     return (OSError, RuntimeError, ValueError, *(getattr(state, name) for name in names))
 
 
-def _library(name: str) -> Any:
+def _onnx_packages() -> Any:
+    """Import the optional packages and return onnxruntime."""
     try:
-        if name == "onnxruntime":
-            import onnxruntime
-
-            return onnxruntime
-        if name == "onnxscript":
-            import onnxscript
-
-            return onnxscript
-        import onnx
+        import onnx  # noqa: F401  (used by torch.onnx)
+        import onnxruntime
+        import onnxscript  # noqa: F401
     except ImportError as cause:
         raise MissingDependencyError(
-            f"ONNX files need the package {name}, which is not installed; run `pip install 'scratchlm[onnx]'`."
+            f"ONNX files need the package {cause.name}, which is not installed; run `pip install 'scratchlm[onnx]'`."
         ) from cause
-    return onnx
+    return onnxruntime

@@ -1,4 +1,4 @@
-"""Opening a model wherever it comes from: our own folders, Hugging Face's, OpenAI's, and single weight files."""
+"""Open a model from any source: our own folders, Hugging Face's, OpenAI's, and single weight files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from scratchlm.checkpoints.gguf.writer import read_gguf
 from scratchlm.checkpoints.huggingface import (
     find_weights,
     model_from_huggingface,
-    model_of_folder,
     read_huggingface,
 )
 from scratchlm.checkpoints.names import BOOK_LLAMA, GPT2, LLAMA, to_ours
@@ -48,17 +47,16 @@ from scratchlm.tokenizers.files import has_tokenizer, load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 from scratchlm.tokenizers.nanogpt_meta import META_FILE
 
-GPT2_VOCAB_SIZE, PADDED_VOCAB_SIZE = 50257, 50304  # the second as nanoGPT rounds it up
+GPT2_VOCAB_SIZE, PADDED_VOCAB_SIZE = 50257, 50304  # the second: rounded up by nanoGPT
 _PUBLISHED = {name.lower() for size in GPT2_SIZES for name in size.names}
 
 
 def open_model(path: str | Path) -> LoadedModel:
-    """Open any MODEL: a model folder, a run folder, a foreign folder or file that `import_model` reads, or the
-    name of published weights that were fetched, such as `gpt2-small`.
+    """Open any MODEL: a model folder, a run folder, a folder or file of another program, or downloaded weights by name.
 
-    The model is in evaluation mode, on the CPU.
-    Raises: CheckpointError naming the file that is missing, damaged or of a kind that we do not have; DataError
-        for published weights that are not here, with the command that fetches them.
+    The model is in evaluation mode, on the CPU. See `import_model` for other programs; a name is such as `gpt2-small`.
+    Raises: CheckpointError naming the file that is missing, damaged or not supported; DataError for published weights
+        that are not downloaded, with the command that fetches them.
     """
     found = standing(Path(path))
     if not found.exists() and str(path).lower() in _PUBLISHED:
@@ -71,10 +69,10 @@ def import_model(path: str | Path, *, context_length: int | None = None) -> Load
 
     Reads a Hugging Face folder (GPT-2, Llama, Mistral, Qwen 2 and 3, SmolLM 2), a folder with OpenAI's
     TensorFlow checkpoint, a `.gguf` file, nanoGPT's `ckpt.pt`, and `.safetensors`, `.bin`, `.pth`, `.ckpt` or
-    `.npz` files with Hugging Face's, OpenAI's or the book's names, those of its Llama and Qwen 3 too. The
-    tokenizer is the one beside it, or nanoGPT's `meta.pkl`; for GPT-2's vocabulary without one, GPT-2's own.
+    `.npz` files with the names of Hugging Face, OpenAI or the book, including its Llama and Qwen 3. The tokenizer is
+    the one beside it, or nanoGPT's `meta.pkl`; for a model with GPT-2's vocabulary and no tokenizer, GPT-2's own.
 
-    context_length: read fewer positions than the file has; learned positions are cropped.
+    context_length: maximum number of tokens, below the file's; learned positions are cropped.
     Raises: CheckpointError naming what is missing, damaged or unknown; TokenizerError for the tokenizer's files;
         ConfigError for a context_length beyond the model's.
     """
@@ -93,7 +91,7 @@ def import_model(path: str | Path, *, context_length: int | None = None) -> Load
         model = model_from_bundle(bundle, config_from_hparams(source / "hparams.json"), where=source)
     elif source.is_dir():
         kind, weights = HUGGING_FACE, [find_weights(source)]
-        model, task = read_huggingface(source, weights[0])
+        model, task = read_huggingface(source, open_weights(weights[0]), where=weights[0])
     else:
         kind, weights = "weights file", [source]
         model, task, saved = _read_file(source)
@@ -114,9 +112,9 @@ def import_model(path: str | Path, *, context_length: int | None = None) -> Load
 
 
 def cropped(loaded: LoadedModel, context_length: int) -> LoadedModel:
-    """The same model for shorter texts, and its task with it.
+    """The model and its task for a shorter context.
 
-    Raises: ConfigError when it cannot read that many tokens.
+    Raises: ConfigError when the model's context is shorter already.
     """
     model = crop_context(loaded.model, context_length).eval()
     task = dict(loaded.task)
@@ -126,9 +124,9 @@ def cropped(loaded: LoadedModel, context_length: int) -> LoadedModel:
 
 
 def crop_context(model: GPTModel, context_length: int) -> GPTModel:
-    """The same model for shorter texts.
+    """The model for a shorter context.
 
-    Raises: ConfigError when it cannot read that many tokens.
+    Raises: ConfigError when the model's context is shorter already.
     """
     if not 1 <= context_length <= model.config.context_length:
         raise ConfigError(
@@ -145,26 +143,28 @@ def crop_context(model: GPTModel, context_length: int) -> GPTModel:
 
 
 def _check_ids(tokenizer: Tokenizer, n_ids: int, *, where: str) -> None:
-    """Make sure that the model knows every ordinary token. Tokens that somebody added without enlarging the model, as
-    a [PAD] often is, may lie beyond: they are never chosen, and a text that holds one is an error where it is read.
+    """Check that the model has an id for every ordinary token.
+
+    Added tokens, such as a [PAD] for which nobody enlarged the model, may lie beyond: they are never generated, and a
+    text with one is an error where it is encoded.
     """
     added = {*tokenizer.special_tokens.values(), *(t.id for t in getattr(tokenizer, "added_tokens", ()))}
     if not added.issuperset(range(n_ids, tokenizer.vocab_size)):
         raise CheckpointError(
-            f"{where} must have a row for each of its tokenizer's {tokenizer.vocab_size} ids, got {n_ids}; the files "
-            "do not belong together."
+            f"{where} has {n_ids} ids, fewer than the {tokenizer.vocab_size} of its tokenizer; the files do not belong "
+            "together."
         )
 
 
 def _fetched_weights(name: str) -> Path:
-    """Where published weights lie: as Hugging Face's folder, or else as OpenAI's checkpoint."""
+    """The path of downloaded weights: Hugging Face's file, or else OpenAI's checkpoint."""
     size = gpt2_size(name)
     for source in ("hf", "openai"):
         files = gpt2_files(size, source)
         if all(find_file(asset.id) is not None for asset in files):
             paths = [asset_path(asset.id) for asset in files]
             return next((path for path in paths if path.name == "model.safetensors"), paths[0].parent)
-    return asset_path(gpt2_files(size, "hf")[-1].id)  # which says how to fetch it
+    return asset_path(gpt2_files(size, "hf")[-1].id)  # raises, with the command to fetch it
 
 
 def _is_foreign(path: Path) -> bool:
@@ -176,7 +176,7 @@ def _is_foreign(path: Path) -> bool:
 
 
 def _has_model_type(config: Path) -> bool:
-    """Is it a config.json of transformers, and not of a model folder whose manifest is lost?"""
+    """Is it a config.json of transformers, not of a model folder without its manifest?"""
     if not config.is_file():
         return False
     value = read_json(config, error=CheckpointError)
@@ -193,7 +193,7 @@ def _data_files(folder: Path) -> list[Path]:
 
 
 def _read_file(path: Path) -> tuple[GPTModel, dict[str, Any], Mapping[str, Any]]:
-    """Model and task from one file of weights, and what a training script saved beside them."""
+    """Model and task from one weight file, and the settings that a training script saved in it."""
     if path.suffix not in SUFFIXES:
         raise CheckpointError(
             f"{path} must be a model folder or one of {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'};"
@@ -204,7 +204,7 @@ def _read_file(path: Path) -> tuple[GPTModel, dict[str, Any], Mapping[str, Any]]
         return _from_openai_arrays(weights), {}, {}
     table, beside = table_of(weights, path), path.parent / "config.json"
     if table in (GPT2, LLAMA) and _has_model_type(beside):
-        model, task = model_of_folder(path.parent, weights, where=path)
+        model, task = read_huggingface(path.parent, weights, where=path)
         return model, task, weights.settings
     config = config_of_weights(weights, path)
     if table in (GPT2, LLAMA):
@@ -246,10 +246,9 @@ def _from_openai_arrays(weights: Mapping[str, Tensor]) -> GPTModel:
 
 
 def _task_beside(path: Path, model: GPTModel) -> dict[str, Any]:
-    """What the model was made for: as a task.json beside the file says, or as its head shows.
+    """The model's task, from a task.json beside the file.
 
-    A head that is not as wide as the vocabulary scores classes. A file of weights does not name them, so they are
-    called by their numbers.
+    Without one, a head that is not as wide as the vocabulary is a classifier's, whose classes are named by numbers.
     """
     file, n_scores = path.parent / "task.json", model.out_head.out_features
     is_classifier = n_scores != model.config.vocab_size
@@ -261,8 +260,8 @@ def _task_beside(path: Path, model: GPTModel) -> dict[str, Any]:
     is_about_it = isinstance(task, dict) and (task.get("kind") == "classification") == is_classifier
     if not is_about_it or (is_classifier and len(task.get("classes", ())) != n_scores):
         raise CheckpointError(
-            f"{file} should be about {path.name}, whose head has {n_scores} scores, found the task {task!r:.80}; "
-            "move it away from there."
+            f"{file} does not fit {path.name}, whose head has {n_scores} scores, got the task {task!r:.80}; move it "
+            "away from there."
         )
     return task
 
@@ -275,19 +274,19 @@ def _tokenizer(folder: Path, config: GPTConfig, saved: Mapping[str, Any]) -> Tok
             return load_tokenizer(place / META_FILE)
     if not GPT2_VOCAB_SIZE <= config.vocab_size <= PADDED_VOCAB_SIZE:
         raise CheckpointError(
-            f"{folder} must hold the tokenizer of its {config.vocab_size} tokens, found no tokenizer.json, no "
-            f"vocab.json with merges.txt and no {META_FILE} of nanoGPT; put one of them beside the weights."
+            f"{folder} has no tokenizer for its {config.vocab_size} tokens: no tokenizer.json, no vocab.json with "
+            f"merges.txt and no {META_FILE} of nanoGPT; put one of them beside the weights."
         )
     try:
         return load_gpt2_tokenizer(asset_path("gpt2_bpe/encoder.json"), asset_path("gpt2_bpe/vocab.bpe"))
     except DataError as cause:
         raise CheckpointError(
-            f"{folder} holds no tokenizer, and GPT-2's is not here either ({cause})"
+            f"{folder} has no tokenizer, and GPT-2's is not downloaded ({cause})"
         ) from cause
 
 
 def _nanogpt_data(folder: Path, saved: Mapping[str, Any]) -> Path | None:
-    """The data that nanoGPT trained a checkpoint on, in its own layout: `out-.../ckpt.pt`, `data/DATASET`."""
+    """The data folder of a nanoGPT checkpoint, in nanoGPT's own layout: `out-.../ckpt.pt`, `data/DATASET`."""
     config = saved.get("config")
     name = config.get("dataset") if isinstance(config, dict) else None
     is_name = isinstance(name, str) and 0 < len(name) < 200 and Path(name).name == name and "\0" not in name

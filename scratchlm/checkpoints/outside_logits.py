@@ -1,4 +1,4 @@
-"""Logits of other programs, where they are installed: transformers' and peft's own forward pass on a folder."""
+"""Compute logits with transformers and peft, where they are installed, to compare with ours."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from scratchlm.core.errors import CheckpointError
 
-HUGGING_FACE = "Hugging Face folder"  # the format that a model was read from, in its manifest
+HUGGING_FACE = "Hugging Face folder"  # in a manifest, the format that a model was read from
 _FAILURES = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError)
 
 
 class OutsideLogits(NamedTuple):
-    """What another program computes, and its name; None, and the reason, where it cannot be asked."""
+    """Another program's logits and its name; None and the reason where it is not installed."""
 
     logits: Tensor | None
     compared_with: str
@@ -27,9 +27,9 @@ def outside_logits(
 ) -> OutsideLogits:
     """transformers' logits of a Hugging Face folder, with peft's adapter where one is given; float32.
 
-    n_classes: of a classifier, which scores the last token only; None for a language model.
+    n_classes: number of classes of a classifier, which scores only the last token; None for a language model.
     Shapes: prompts (B, T) -> logits (B, T, V), or (B, 1, C) of a classifier.
-    Raises: CheckpointError for a folder that the programs do not open.
+    Raises: CheckpointError for a folder that the programs cannot open.
     """
     try:
         import transformers  # takes seconds
@@ -52,9 +52,9 @@ def outside_logits(
     try:
         rows = []
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # theirs, about things that we did not ask for
+            warnings.simplefilter("ignore")  # of transformers, none about the logits
             model = kind.from_pretrained(folder, **settings).float()
-            model.config.pad_token_id = None  # else a classifier takes the last token that is no padding
+            model.config.pad_token_id = None  # otherwise a classifier uses the last token that is not padding
             if add_adapter is not None:
                 model = add_adapter(model, str(adapter))
             model = model.float().eval()
@@ -64,7 +64,7 @@ def outside_logits(
     except _FAILURES as cause:
         where = folder if adapter is None else f"{folder} with {adapter}"
         raise CheckpointError(
-            f"{name} must open {where} to compare its logits, got: {str(cause)[:300]}; repair it, or leave the "
-            "comparison out with --no-verify."
+            f"{name} cannot open {where} to compare its logits: {str(cause)[:300]}; repair it, or skip the comparison "
+            "with --no-verify."
         ) from cause
     return OutsideLogits(torch.cat(rows), name)

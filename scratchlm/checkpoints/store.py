@@ -1,15 +1,15 @@
-"""Model folders and training checkpoints: written whole or not at all, verified before they are believed.
+"""Write model folders and training checkpoints atomically, and verify their sha256 hashes before loading them.
 
-A model folder holds `config.json`, `model.safetensors`, `tokenizer.json`, `task.json` for a specialist, and
-`manifest.json` with the sha256 and size of every other file. A training checkpoint is a model folder with
-`training_state.safetensors` and `training_state.json` beside. Nothing is pickled.
+A model folder holds `config.json`, `model.safetensors`, `tokenizer.json`, `task.json` for a fine-tuned model, and
+`manifest.json` with the sha256 and size of every other file. A training checkpoint is a model folder that also has
+`training_state.safetensors` and `training_state.json`. Nothing is pickled.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from scratchlm.assets.file_structure import safetensors_header_problem
-from scratchlm.checkpoints.names import misfits
+from scratchlm.checkpoints.names import check_shapes
 from scratchlm.checkpoints.usage import TEMPLATE_FILE, saved_task
 from scratchlm.core.config import from_dict, to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError
@@ -37,9 +37,9 @@ logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-ADAPTER_CONFIG = "adapter_config.json"  # of a folder in the form of peft: corrections, no model
+ADAPTER_CONFIG = "adapter_config.json"  # of a folder that peft wrote: an adapter, not a model
 NEEDED_FILES = {"config.json", "model.safetensors", "tokenizer.json"}
-MODEL_FOLDER_FILES = (  # that we write into a model folder, our own or Hugging Face's
+MODEL_FOLDER_FILES = (  # all files we write into a model folder, our own or Hugging Face's
     *sorted(NEEDED_FILES),
     MANIFEST,
     "task.json",
@@ -55,7 +55,7 @@ STEP_FOLDER = re.compile(r"step-\d{8}")
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """What a model folder holds: everything that is needed to use the model, and where it came from."""
+    """A model with its tokenizer, task and origin, as a model folder holds them."""
 
     model: GPTModel
     config: GPTConfig
@@ -67,7 +67,7 @@ class LoadedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
-    """What a run needs beside the model to go on as if it had never stopped."""
+    """What a run needs, beside the model, to resume as if it had never stopped."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)  # optimizer moments, RNG states
     values: dict[str, Any] = field(default_factory=dict)  # counters, best loss, sample position
@@ -82,7 +82,7 @@ def save_model(
     training_state: TrainingState | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a model folder, whole or not at all; the manifest comes last.
+    """Write a model folder atomically; the manifest comes last.
 
     `facts` goes into the manifest: step, validation loss, fingerprint of the training data, and the like.
     Raises: CheckpointError when the disk is full or the folder may not be written.
@@ -113,16 +113,20 @@ def save_model(
 
 
 def load_model(path: str | Path) -> LoadedModel:
-    """Open a model folder, or a run folder's newest good checkpoint, after checking every file's hash.
+    """Open a model folder, or a checkpoint of a run folder, after checking every file's hash.
 
     The model is in evaluation mode, on the CPU.
     Raises: CheckpointError naming the file that is missing or damaged, and what differs.
     """
     folder = resolve_model(path)
     manifest = verify(folder)
-    config = _read_config(folder)
-    state = load_tensors(folder / "model.safetensors")
-    model = build_model(config, state, where=folder / "model.safetensors")
+    values = read_json_table(folder / "config.json", error=CheckpointError).values
+    try:
+        config = from_dict(GPTConfig, values, where=str(folder / "config.json"))
+    except ConfigError as cause:
+        raise CheckpointError(str(cause)) from cause
+    weights = folder / "model.safetensors"
+    model = build_model(config, load_tensors(weights), where=weights)
     return LoadedModel(
         model=model.eval(),
         config=config,
@@ -134,13 +138,14 @@ def load_model(path: str | Path) -> LoadedModel:
 
 
 def load_training_state(folder: Path) -> TrainingState:
-    """The optimizer, counters and RNG of a checkpoint folder.
+    """Read the optimizer state, counters and random states of a checkpoint folder.
 
-    Raises: CheckpointError when the folder is a model without them.
+    Raises: CheckpointError when the folder holds only a model.
     """
     if not (folder / "training_state.json").exists():
         raise CheckpointError(
-            f"{folder} should hold a training state, found only a model; nothing to resume."
+            f"{folder} holds a model without training state, so training cannot resume from it; choose a checkpoint of "
+            "a run folder."
         )
     return TrainingState(
         tensors=load_tensors(folder / "training_state.safetensors"),
@@ -149,9 +154,9 @@ def load_training_state(folder: Path) -> TrainingState:
 
 
 def build_model(config: GPTConfig, state: Mapping[str, Tensor], *, where: Path) -> GPTModel:
-    """A GPT of that config with these weights; the output head is as wide as the weights say.
+    """Build a GPT of that config with these weights; the output head is as wide as its weights.
 
-    Weights are assigned, not copied, so that loading needs the file's size in memory once.
+    Weights are assigned, not copied, so loading needs the file's size in memory once.
     Raises: CheckpointError listing every weight that is missing, unexpected or of another shape.
     """
     weights = {name: tensor for name, tensor in state.items() if not name.endswith("att.mask")}
@@ -166,11 +171,11 @@ def build_model(config: GPTConfig, state: Mapping[str, Tensor], *, where: Path) 
     if is_tied and "tok_emb.weight" in weights:
         weights["out_head.weight"] = weights["tok_emb.weight"]
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    misfits(expected, {name: tuple(tensor.shape) for name, tensor in weights.items()}, where=str(where))
+    check_shapes(expected, {name: tuple(tensor.shape) for name, tensor in weights.items()}, where=str(where))
     try:
         model.load_state_dict({name: weights[name] for name in expected}, assign=True)
     except RuntimeError as cause:  # the config ties two matrices that differ
-        raise CheckpointError(f"{where} must hold the weights of its config: {cause}") from cause
+        raise CheckpointError(f"the weights in {where} do not fit its config: {cause}") from cause
     if is_tied:
         model.out_head.weight = model.tok_emb.weight
     for parameter in model.parameters():
@@ -179,10 +184,10 @@ def build_model(config: GPTConfig, state: Mapping[str, Tensor], *, where: Path) 
 
 
 def expected_shapes(config: GPTConfig, *, n_weights: int, where: str) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every weight of a GPT of that config; nothing is set aside for the numbers.
+    """Name and shape of every weight of a GPT of that config, without allocating it.
 
-    n_weights: how many the file has; a config with more blocks than that cannot belong to it.
-    Raises: CheckpointError for sizes that no file can hold.
+    n_weights: number of weights in the file; a config with more blocks than that cannot belong to it.
+    Raises: CheckpointError for impossible sizes.
     """
     state = _empty_model(config, n_weights=n_weights, where=where).state_dict()
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
@@ -191,69 +196,62 @@ def expected_shapes(config: GPTConfig, *, n_weights: int, where: str) -> dict[st
 def _empty_model(config: GPTConfig, *, n_weights: int, where: str) -> GPTModel:
     if config.n_layers > n_weights:
         raise CheckpointError(
-            f"{where} should hold the weights of {config.n_layers} blocks, found {n_weights} weights; "
-            "weights and config do not belong together."
+            f"{where} has {n_weights} weights, too few for the {config.n_layers} blocks of its config; weights and "
+            "config do not belong together."
         )
     try:
         with torch.device("meta"):
             return GPTModel(config)
     except (TypeError, RuntimeError, OverflowError) as cause:  # sizes beyond what torch counts
         raise CheckpointError(
-            f"{where} should fit a model that can exist, found emb_dim={config.emb_dim}, "
-            f"vocab_size={config.vocab_size} ({type(cause).__name__}); the config is damaged."
+            f"the config of {where} describes an impossible model, emb_dim={config.emb_dim} and "
+            f"vocab_size={config.vocab_size} ({type(cause).__name__}); it is damaged."
         ) from cause
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Check that a model folder is complete and unchanged; returns its manifest.
+    """Check that a model folder is complete and unchanged, and return its manifest.
 
     Raises: CheckpointError naming the file that is missing, of another size or of another hash.
     """
-    if not (folder / MANIFEST).is_file():
-        raise CheckpointError(
-            f"{folder} should be a model folder with {MANIFEST}, found none; check the path."
-        )
-    manifest: dict[str, Any] = read_json(folder / MANIFEST, error=CheckpointError)
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise CheckpointError(f"{folder} is not a model folder: it has no {MANIFEST}; check the path.")
+    manifest: dict[str, Any] = read_json(path, error=CheckpointError)
     files = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(files, dict) or manifest.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
-            f"{folder / MANIFEST} must be of format version {FORMAT_VERSION} and list its files; "
+            f"{path} must be of format version {FORMAT_VERSION} and list its files; "
             "it was written by another program or version."
         )
     unlisted = sorted(NEEDED_FILES - files.keys())
     if unlisted:
-        raise CheckpointError(
-            f"{folder / MANIFEST} must list {', '.join(unlisted)}, found no entry; use another checkpoint."
-        )
+        raise CheckpointError(f"{path} does not list {', '.join(unlisted)}; use another checkpoint.")
     for name, facts in files.items():
         if not isinstance(facts, dict) or Path(name).name != name or len(name) > MAX_NAME or "\0" in name:
             raise CheckpointError(
-                f"{folder / MANIFEST} must list plain file names with sha256 and size_bytes, found "
-                f"{name!r:.80}; it is damaged: use another checkpoint."
+                f"{path} must list plain file names with sha256 and size_bytes, got {name!r:.80}; use another "
+                "checkpoint."
             )
-        file = folder / name
+        file, size_bytes = folder / name, facts.get("size_bytes")
         if not file.is_file():
-            raise CheckpointError(
-                f"{folder} should hold {name}, found none; restore it or use another checkpoint."
-            )
-        if file.stat().st_size != facts.get("size_bytes"):
-            raise CheckpointError(
-                f"{file} should have {facts.get('size_bytes')} bytes, found {file.stat().st_size}; "
-                "it is damaged: use another checkpoint."
-            )
-        if sha256_of_file(file, error=CheckpointError) != facts.get("sha256"):
-            raise CheckpointError(
-                f"{file} differs from its sha256 in {MANIFEST}; it is damaged: use another checkpoint."
-            )
+            problem = "is missing"
+        elif file.stat().st_size != size_bytes:
+            problem = f"has {file.stat().st_size} bytes instead of {size_bytes}"
+        elif sha256_of_file(file, error=CheckpointError) != facts.get("sha256"):
+            problem = f"differs from its sha256 in {MANIFEST}"
+        else:
+            continue
+        raise CheckpointError(f"{file} {problem}; restore it or use another checkpoint.")
     return manifest
 
 
 def resolve_model(path: str | Path) -> Path:
-    """The model folder behind a path: itself, or a run folder's checkpoint (`RUN/last`, `RUN/best`, or `RUN`, which is
-    the one that the run's setting `use` names).
+    """Find the model folder for a path: itself, or a run folder's checkpoint.
 
-    Damaged checkpoints that are passed over are named in a warning.
-    Raises: CheckpointError when there is no model there, with what was looked for.
+    That is `RUN/last`, `RUN/best`, or for `RUN` the one that the run's setting `use` names.
+    A warning names damaged checkpoints that are skipped.
+    Raises: CheckpointError when there is no model.
     """
     wanted = standing(Path(path))
     if (wanted / MANIFEST).is_file():
@@ -264,22 +262,22 @@ def resolve_model(path: str | Path) -> Path:
         run, choice = wanted, "use"
     if not (run / "checkpoints").is_dir() and (wanted / ADAPTER_CONFIG).is_file():
         raise CheckpointError(
-            f"{wanted} should be a whole model, found an adapter, which only corrects one; join it with its base "
-            f"first: scratchlm convert {wanted} FOLDER --to native."
+            f"{wanted} is an adapter, not a whole model; merge it into its base model first: "
+            f"scratchlm convert {wanted} FOLDER --to native."
         )
     if not (run / "checkpoints").is_dir():
         found = "a file" if wanted.is_file() else "a folder without one" if wanted.is_dir() else "nothing"
         raise CheckpointError(
-            f"{wanted} should be a model folder (with {MANIFEST}), a run folder (with checkpoints/) or one of another "
-            f"program (with config.json or model.ckpt.index), found {found}; check the path."
+            f"{wanted} must be a model folder (with {MANIFEST}), a run folder (with checkpoints/) or a folder of "
+            f"another program (with config.json or model.ckpt.index), got {found}; check the path."
         )
     find = {"best": best_checkpoint, "last": newest_good_checkpoint, "use": _checkpoint_in_use}[choice]
     folder, damaged = find(run)
     if folder is None:
-        told = f" ({damaged[0]})" if damaged else ""
-        raise CheckpointError(f"{run} must hold a good checkpoint, found none{told}; train it first.")
-    for complaint in damaged:
-        logger.warning("skipping a damaged checkpoint: %s", complaint)
+        reason = f" ({damaged[0]})" if damaged else ""
+        raise CheckpointError(f"{run} has no undamaged checkpoint{reason}; train the model first.")
+    for problem in damaged:
+        logger.warning("skipping a damaged checkpoint: %s", problem)
     return folder
 
 
@@ -294,26 +292,18 @@ def checkpoint_folder(run: Path, step: int) -> Path:
 
 
 def list_checkpoints(run: Path) -> list[Path]:
-    """The checkpoint folders of a run, oldest first; unfinished ones are hidden and not among them."""
+    """The checkpoint folders of a run, oldest first, without unfinished ones."""
     found = standing_in(run / "checkpoints")
     return [found[name] for name in sorted(found) if STEP_FOLDER.fullmatch(name)]
 
 
 def newest_good_checkpoint(run: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that verifies, and what is wrong with the newer ones that do not."""
-    damaged: list[str] = []
-    for folder in reversed(list_checkpoints(run)):
-        try:
-            verify(folder)
-        except CheckpointError as error:
-            damaged.append(str(error))
-        else:
-            return folder, damaged
-    return None, damaged
+    """The newest checkpoint that verifies, and the problems of newer ones that do not."""
+    return _first_good(reversed(list_checkpoints(run)))
 
 
 def best_checkpoint(run: Path) -> tuple[Path | None, list[str]]:
-    """The good checkpoint with the lowest validation loss, and what is wrong with the damaged ones."""
+    """The undamaged checkpoint with the lowest validation loss, and the problems of damaged ones."""
     damaged: list[str] = []
     evaluated: list[tuple[float, Path]] = []
     for folder in list_checkpoints(run):
@@ -323,7 +313,14 @@ def best_checkpoint(run: Path) -> tuple[Path | None, list[str]]:
             damaged.append(str(error))
         else:
             evaluated += [(val_loss, folder)] if isinstance(val_loss, (int, float)) else []
-    for _, folder in sorted(evaluated):
+    best, damaged_too = _first_good(folder for _, folder in sorted(evaluated))
+    return best, damaged + damaged_too
+
+
+def _first_good(folders: Iterable[Path]) -> tuple[Path | None, list[str]]:
+    """The first folder that verifies, and the problems of those before it."""
+    damaged: list[str] = []
+    for folder in folders:
         try:
             verify(folder)
         except CheckpointError as error:
@@ -334,7 +331,7 @@ def best_checkpoint(run: Path) -> tuple[Path | None, list[str]]:
 
 
 def _checkpoint_in_use(run: Path) -> tuple[Path | None, list[str]]:
-    """The checkpoint that the run's setting `use` names, as its newest manifest tells; the last of an older run."""
+    """The checkpoint that the run's setting `use`, in its newest manifest, names; the last one when it is absent."""
     newest, damaged = newest_good_checkpoint(run)
     if newest is None or _manifest(newest).get("use") != "best":
         return newest, damaged
@@ -343,10 +340,7 @@ def _checkpoint_in_use(run: Path) -> tuple[Path | None, list[str]]:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    manifest = read_json(folder / MANIFEST, error=CheckpointError)
-    if not isinstance(manifest, dict):
-        raise CheckpointError(f"{folder / MANIFEST} must be a table; use another checkpoint.")
-    return manifest
+    return dict(read_json_table(folder / MANIFEST, error=CheckpointError).values)
 
 
 def own_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -370,9 +364,7 @@ def save_tensors(
         own = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
         save_file(own, path, metadata=None if metadata is None else dict(metadata))
     except (OSError, SafetensorError) as cause:
-        raise CheckpointError(
-            f"{path.name} should have been written, got: {cause}; free some space."
-        ) from cause
+        raise CheckpointError(f"{path.name} could not be written: {cause}; free some space.") from cause
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -388,11 +380,3 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     if problem is not None:
         raise CheckpointError(f"{path} must be a safetensors file, but {problem}; use another checkpoint.")
     return tensors
-
-
-def _read_config(folder: Path) -> GPTConfig:
-    values = read_json_table(folder / "config.json", error=CheckpointError).values
-    try:
-        return from_dict(GPTConfig, values, where=str(folder / "config.json"))
-    except ConfigError as cause:
-        raise CheckpointError(str(cause)) from cause

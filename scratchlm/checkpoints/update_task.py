@@ -1,4 +1,4 @@
-"""A saved model's task, changed afterwards: what is known only once the training is over."""
+"""Change the task of a saved model, for values known only after training, such as a threshold."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from scratchlm.core.json_table import read_json_table
 TASK = "task.json"
 
 
-def rewrite_task(folder: Path, task: Mapping[str, Any]) -> None:
-    """Give a model folder another task, whole or not at all; the other files are linked, not copied, where possible.
+def update_task(folder: Path, task: Mapping[str, Any]) -> None:
+    """Replace the `task.json` of a model folder atomically; other files are hard-linked, not copied, where possible.
 
-    Raises: CheckpointError when the folder may not be written.
+    Raises: CheckpointError when the folder cannot be written.
     """
     manifest = read_json_table(folder / MANIFEST, error=CheckpointError)
     with new_folder(folder, error=CheckpointError) as partial:

@@ -1,7 +1,7 @@
-"""How a model is used, as its own files say: which ids end a text, and how a conversation is written for it.
+"""Read from a model's files which ids end a text, and how a conversation becomes a prompt.
 
-What they say becomes part of the model's task: `stop_ids`, `chat_template` (Jinja text), and `chat_tokens`, the
-special tokens by the names under which templates ask for them.
+They become part of the model's task: `stop_ids`, `chat_template` (Jinja text), and `chat_tokens`, the special tokens by
+the names that templates use.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_TEMPLATE_BYTES = 1 << 20  # the longest known have 20 kB
 MAX_STOP_IDS = 1000
 TEMPLATE_FILE = "chat_template.jinja"
 TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_MARKS = (  # that end an assistant's turn, where a template writes them; llama.cpp knows them by name, too
+_MARKS = (  # end an assistant's turn where the template uses them; llama.cpp has the same list
     "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>",
     "<|endofturn|>", "<|end_of_role|>", "<|return|>", "<|eot|>", "<|eom|>", "<EOT>", "</s>",
 )  # fmt: skip
@@ -36,9 +36,10 @@ GGUF_TOKENS = {
 
 
 def usage_of_folder(folder: Path, tokenizer: Tokenizer, *, n_ids: int) -> dict[str, Any]:
-    """What a Hugging Face folder says of its model's use; n_ids is the number of ids that the model scores.
+    """Stop ids and chat template of a Hugging Face folder.
 
-    Raises: CheckpointError naming the file for a value that cannot be what it is called.
+    n_ids: the model's vocabulary size; stop ids beyond it are dropped.
+    Raises: CheckpointError naming the file and the value that has the wrong type.
     """
     settings = {
         name: _table(folder / name)
@@ -80,9 +81,9 @@ def usage_of_folder(folder: Path, tokenizer: Tokenizer, *, n_ids: int) -> dict[s
 def usage_of_gguf(
     metadata: Mapping[str, Any], tokenizer: Tokenizer, *, n_ids: int, where: str
 ) -> dict[str, Any]:
-    """What a GGUF file says of its model's use.
+    """Stop ids and chat template of a GGUF file.
 
-    Raises: CheckpointError for a value that cannot be what it is called.
+    Raises: CheckpointError for a value of the wrong type.
     """
     stops: list[int] = []
     for key in GGUF_ENDS:
@@ -96,21 +97,23 @@ def usage_of_gguf(
 
 
 def saved_task(file: Path, *, n_scores: int) -> dict[str, Any]:
-    """A model folder's `task.json`; {} when it has none.
+    """Read a model folder's `task.json`; {} when it has none.
 
-    Raises: CheckpointError as `check_usage` does, and for classes that are not as many as the model's scores.
+    Raises: CheckpointError as `check_usage`, and when the number of classes differs from the number of scores.
     """
     task = dict(_table(file))
     check_usage(task, where=str(file))
     if task.get("kind") == "classification" and len(task["classes"]) != n_scores:
-        raise _wrong(f"{file}: classes", f"as many as the model's {n_scores} scores", task["classes"])
+        raise _wrong(
+            f"{file}: classes", f"one name for each of the model's {n_scores} scores", task["classes"]
+        )
     return task
 
 
 def check_usage(task: Mapping[str, Any], *, where: str) -> None:
-    """Look at what a task of our own says, which somebody may have edited.
+    """Check the values of our own task, which somebody may have edited.
 
-    Raises: CheckpointError for a value that cannot be what it is called.
+    Raises: CheckpointError for a value of the wrong type.
     """
     table = JSONTable(task, where=where, error=CheckpointError)
     for name in ("kind", "template", "system", "position"):
@@ -133,12 +136,12 @@ def check_usage(task: Mapping[str, Any], *, where: str) -> None:
 def _usage(
     tokenizer: Tokenizer, stops: Iterable[int], chat: str | None, tokens: Mapping[str, str], *, n_ids: int
 ) -> dict[str, Any]:
-    """The part of a task that is not plain: nothing for a text that ends with end-of-text and no template."""
+    """The entries of a task for stop ids and chat template; none where end-of-text is the only end."""
     marks = [
         mark for mark in _MARKS if chat is not None and mark in chat and mark in tokenizer.special_tokens
     ]
     ids = dict.fromkeys([*stops, *(tokenizer.special_tokens[mark] for mark in marks)])
-    own = [id_ for id_ in ids if id_ < n_ids]  # transformers writes GPT-2's 50256 for any vocabulary
+    own = [id_ for id_ in ids if id_ < n_ids]  # transformers writes GPT-2's 50256 for every vocabulary
     usage: dict[str, Any] = {} if tuple(own) in ((), end_ids(tokenizer, {})) else {"stop_ids": own}
     if chat is not None:
         usage |= {"chat_template": chat, "chat_tokens": dict(tokens)}

@@ -1,9 +1,9 @@
-"""Named tensors in the files of others, read one at a time so that memory holds each once."""
+"""Open the named tensors in weight files of other programs, reading one at a time to save memory."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from scratchlm.assets.file_structure import safetensors_header_problem
+from scratchlm.checkpoints.lazy_mapping import LazyMapping
 from scratchlm.checkpoints.torch.numpy_archive import read_npz
 from scratchlm.checkpoints.torch.torch_file import read_torch_file
 from scratchlm.core.errors import CheckpointError
-from scratchlm.core.files import read_json
+from scratchlm.core.json_table import read_json_table
 
 TORCH_SUFFIXES = (".bin", ".pth", ".pt", ".ckpt")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".npz")
@@ -28,39 +29,41 @@ _INSIDE = (  # where training scripts keep the weights beside the optimizer
     "net",
     "weights",
 )
-_MAX_NESTING = 4  # of these keys: {"checkpoint": {"model": {"state_dict": ...}}} is no training script's
-_WRAPPERS = re.compile(  # parts of names that torch.compile, DDP, FSDP, checkpointing and Fabric put in
+_MAX_NESTING = 4  # levels of these keys; no training script nests deeper
+_WRAPPERS = re.compile(  # parts of names that torch.compile, DDP, FSDP, checkpointing and Fabric add
     r"(?:^|(?<=\.))(?:_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
 )
-_TOKENS = re.compile(  # the token embedding, and the attribute in which a larger module holds the model
-    r"((?:.*?\.)??)(?:tok_emb|(?:transformer\.)?wte|(?:model\.)?embed_tokens)\.weight"
+_TOKENS = (
+    re.compile(  # the token embedding, and before it the attribute in which a larger module holds the model
+        r"((?:.*?\.)??)(?:tok_emb|(?:transformer\.)?wte|(?:model\.)?embed_tokens)\.weight"
+    )
 )
 _SCALES = re.compile(r".*(?:weight_scale|weight_scale_inv|scale_weight|input_scale|activation_scale)")
 
 
-class SafetensorsFile(Mapping[str, Tensor]):
+class SafetensorsFile(LazyMapping[Tensor]):
     """The tensors of a `.safetensors` file by name.
 
-    The file is mapped anew after every 32 MB: pages of a mapping that stays count as this process's memory. It is
-    mapped anew too for a tensor that is asked for again, since tensors of one mapping share their numbers.
-
-    Raises: CheckpointError when it is missing, truncated or no safetensors.
+    The file is mapped again after every 32 MB, because pages of an open mapping count as memory of this process, and
+    for a tensor that is read a second time, because tensors of one mapping share their numbers.
+    Raises: CheckpointError when it is missing, truncated or not a safetensors file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: Any = None
-        self._n_mapped = 0  # bytes read through the mapping that is open
-        self._given: set[str] = set()  # tensors of that mapping
+        self._n_mapped = 0  # bytes read through the open mapping
+        self._given: set[str] = set()  # tensors read through it
         try:
             problem = safetensors_header_problem(path)
-            self._names = {} if problem is not None else dict.fromkeys(self._open().keys())
+            names = {} if problem is not None else dict.fromkeys(self._open().keys())
         except (OSError, SafetensorError) as cause:
             raise self._damaged(cause) from cause
         if problem is not None:
             raise self._damaged(problem)
+        super().__init__(names, self._read_tensor)
 
-    def __getitem__(self, name: str) -> Tensor:
+    def _read_tensor(self, name: str) -> Tensor:
         try:
             if self._file is None or name in self._given:
                 self._open()
@@ -73,133 +76,100 @@ class SafetensorsFile(Mapping[str, Tensor]):
             self._file = None
         return tensor
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
     def _open(self) -> Any:
-        self._file = None  # before the next is mapped
+        self._file = None  # close the old mapping first
         self._file, self._n_mapped, self._given = safe_open(self.path, framework="pt"), 0, set()
         return self._file
 
     def _damaged(self, cause: object) -> CheckpointError:
         return CheckpointError(
-            f"{self.path} must be a safetensors file, got: {cause}; fetch it again or use another copy."
+            f"{self.path} is not a sound safetensors file: {cause}; fetch it again or use another copy."
         )
 
 
-class ShardedWeights(Mapping[str, Tensor]):
-    """The tensors of several files, told by an index such as `model.safetensors.index.json`.
+def open_shards(index: Path) -> Mapping[str, Tensor]:
+    """The tensors of several files, listed in an index such as `model.safetensors.index.json`.
 
-    Raises: CheckpointError when the index is damaged, names a file outside its folder, or a file lacks what the
-        index says it holds.
+    Raises: CheckpointError when the index is damaged, names a file outside its folder, or lists a weight that its file
+        lacks.
     """
-
-    def __init__(self, index: Path) -> None:
-        value = read_json(index, error=CheckpointError)
-        weight_map = value.get("weight_map") if isinstance(value, dict) else None
-        if not isinstance(weight_map, dict) or not all(isinstance(f, str) for f in weight_map.values()):
+    weight_map = read_json_table(index, error=CheckpointError).get("weight_map", dict, {})
+    if not weight_map or not all(isinstance(file, str) for file in weight_map.values()):
+        raise CheckpointError(f"{index} must map weights to files under weight_map; fetch it again.")
+    shards: dict[str, Mapping[str, Tensor]] = {}
+    for name in sorted(set(weight_map.values())):
+        is_beside = Path(name).name == name and "\\" not in name and 0 < len(name) <= 200
+        if not is_beside or name.endswith(".index.json"):  # an index of an index could recurse without end
             raise CheckpointError(
-                f"{index} must map weights to files under weight_map, found none; fetch it again."
+                f"{index} must name weight files in its own folder, got {name!r:.200}; use another copy."
             )
-        self.files = sorted(set(weight_map.values()))
-        for name in self.files:
-            is_beside = Path(name).name == name and "\\" not in name and 0 < len(name) <= 200
-            if not is_beside or name.endswith(".index.json"):  # an index of an index could go on forever
-                raise CheckpointError(
-                    f"{index} must name files of weights beside it, found {name!r:.200}; take another copy."
-                )
-        shards = {name: _open(index.parent / name, {}) for name in self.files}
-        for weight, file in weight_map.items():
-            if weight not in shards[file]:
-                raise CheckpointError(
-                    f"{index.parent / file} must hold {weight:.200}, as {index.name} says, found it missing; "
-                    "fetch the file again."
-                )
-        self._shard_of = {weight: shards[file] for weight, file in weight_map.items()}
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._shard_of[name][name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._shard_of)
-
-    def __len__(self) -> int:
-        return len(self._shard_of)
+        shards[name] = _open(index.parent / name, {})
+    for weight, file in weight_map.items():
+        if weight not in shards[file]:
+            raise CheckpointError(
+                f"{index.parent / file} lacks {weight:.200}, which {index.name} lists; fetch the file again."
+            )
+    return LazyMapping(weight_map, lambda weight: shards[weight_map[weight]][weight])
 
 
-class Weights(Mapping[str, Tensor]):
-    """A model's tensors by the names that its own code gives them, without those of the modules around it.
+class Weights(LazyMapping[Tensor]):
+    """A model's tensors by the names in its own code, without the prefixes of modules around it.
 
     `settings` is what a training script saved beside them, such as nanoGPT's `model_args`; {} for other files.
-    Raises: CheckpointError for two tensors of one name, for two models in one file, and for a tensor whose
-        numbers mean nothing without scales that lie elsewhere.
+    Raises: CheckpointError for two tensors of one name, for two models in one file, and for quantized tensors that
+        need separate scales.
     """
 
     def __init__(self, source: Mapping[str, Tensor], *, where: Path, settings: Mapping[str, Any]) -> None:
         self.settings = settings
         self._source, self._where = source, where
+        self._theirs: dict[str, str] = {}  # name in the model's code -> name in the file
+        super().__init__(self._theirs, self._read_tensor)
         names = {name: _WRAPPERS.sub("", name) for name in source}
         around = {match[1] for name in names.values() if (match := _TOKENS.fullmatch(name))}
         if len(around) > 1:
             raise CheckpointError(
-                f"{where} must hold one model, got {len(around)}: {', '.join(sorted(around))!s:.120}; save the "
-                "state_dict() of one of them."
+                f"{where} holds {len(around)} models: {', '.join(sorted(around))!s:.120}; save the state_dict() of "
+                "one of them."
             )
         prefix = next(iter(around), "")
-        self._theirs: dict[str, str] = {}
         for name, short in names.items():
             if self._theirs.setdefault(short.removeprefix(prefix), name) != name:
                 raise CheckpointError(
-                    f"{where} must hold each weight once, got {name:.120} and "
+                    f"{where} holds the same weight as {name:.120} and "
                     f"{self._theirs[short.removeprefix(prefix)]:.120}; save the state_dict() of one model."
                 )
         self._scales = next((name for name in source if _SCALES.fullmatch(name)), None)
 
-    def __getitem__(self, name: str) -> Tensor:
+    def _read_tensor(self, name: str) -> Tensor:
         tensor = self._source[self._theirs[name]]
         kind = str(tensor.dtype).removeprefix("torch.")
         is_scaled = kind.startswith("float8") and self._scales is not None
         if is_scaled or tensor.is_complex() or kind in ("float8_e8m0fnu", "float4_e2m1fn_x2"):
             scales = f" with scales in {self._scales:.120}" if is_scaled else ""
             raise CheckpointError(
-                f"{self._where} holds {name:.120} as {kind}{scales}, which cannot be read; take a bfloat16 or GGUF "
+                f"{self._where} holds {name:.120} as {kind}{scales}, which cannot be read; use a bfloat16 or GGUF "
                 "version of the model."
             )
         return tensor
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._theirs
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._theirs)
-
-    def __len__(self) -> int:
-        return len(self._theirs)
-
 
 def open_weights(path: Path) -> Weights:
-    """The named tensors of a `.safetensors`, `.bin`, `.pth`, `.pt`, `.ckpt` or `.npz` file, or of an index of several.
+    """Open a `.safetensors`, `.bin`, `.pth`, `.pt`, `.ckpt` or `.npz` file, or an index of several.
 
-    A torch file may hold the weights beside an optimizer, as the book's, nanoGPT's and Lightning's checkpoints do.
-    Raises: CheckpointError for a file that is missing, damaged, of another kind, or holds anything but tensors
-        under its names.
+    A torch file may hold the weights beside an optimizer, as checkpoints of the book, nanoGPT and Lightning do.
+    Raises: CheckpointError for a file that is missing, damaged, of another kind, or holds values other than tensors.
     """
     settings: dict[str, Any] = {}
     return Weights(_open(path, settings), where=path, settings=settings)
 
 
 def _open(path: Path, settings: dict[str, Any]) -> Mapping[str, Tensor]:
-    """The tensors under the names in the file; what else a training script saved goes into `settings`."""
+    """The tensors by their names in the file; other values that a training script saved go into `settings`."""
     if path.name.endswith(".index.json"):
-        return ShardedWeights(path)
+        return open_shards(path)
     if not path.is_file():
-        raise CheckpointError(f"{path} must be a file of weights, found no such file; check the path.")
+        raise CheckpointError(f"the weight file {path} does not exist; check the path.")
     if path.suffix == ".safetensors":
         return SafetensorsFile(path)
     if path.suffix == ".npz":

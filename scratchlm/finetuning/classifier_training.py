@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from scratchlm.checkpoints.store import resolve_model
-from scratchlm.checkpoints.update_task import rewrite_task
+from scratchlm.checkpoints.update_task import update_task
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.json_table import read_json_table
@@ -247,7 +247,7 @@ class ClassifierTrainings:
         """Add the threshold to the task of the checkpoint that a run folder stands for, for later predictions."""
         folder = resolve_model(out)
         task = read_json_table(folder / "task.json", error=CheckpointError).values
-        rewrite_task(folder, {**task, "threshold": dataclasses.asdict(threshold)})
+        update_task(folder, {**task, "threshold": dataclasses.asdict(threshold)})
 
     def side_run(self, split: LabelSplit, *, seed: int | None = None, share: float | None = None) -> SideRun:
         """Train with another seed or on a share of the texts, and keep only the accuracy.

@@ -238,7 +238,7 @@ def test_weights_that_do_not_say_their_heads_open_with_a_config_that_does(folder
 
         state = to_theirs(GPT2, state, 2)
     torch.save(state, folder / "model.pth")
-    with pytest.raises(CheckpointError, match=r"does not say n_heads, and 2 blocks of width 12") as error:
+    with pytest.raises(CheckpointError, match=r"does not give n_heads, and 2 blocks of width 12") as error:
         open_model(folder / "model.pth")
     settings = settings_that_the_message_asks_for(str(error.value), SIZES)
     (folder / "config.json").write_text(json.dumps(settings))

@@ -188,8 +188,8 @@ def edited(folder, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "mamba"}, r"families gpt2, llama.* found model_type 'mamba'"),
-        ({"model_type": None}, "found model_type None"),
+        ({"model_type": "mamba"}, r"model_type 'mamba', which is not supported"),
+        ({"model_type": None}, "model_type None, which is not supported"),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True"),
         ({"activation_function": "relu"}, "activation_function = 'relu'"),
         ({"n_layer": 2}, r"unexpected: transformer\.h\.2\.attn"),
@@ -214,7 +214,7 @@ def test_a_wrong_config_is_named(changes, message, tokenizer, tmp_path):
         ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope_type = 'yarn'"),
         ({"attention_bias": True}, "attention_bias and mlp_bias"),
         ({"layer_types": ["full_attention", "sliding_attention", "full_attention"]}, "layer_types"),
-        ({"hidden_size": None}, "must hold hidden_size"),
+        ({"hidden_size": None}, "lacks hidden_size"),
     ],
 )
 def test_a_llama_with_what_we_lack_is_refused(changes, message, tokenizer, tmp_path):
@@ -226,11 +226,14 @@ def test_a_llama_with_what_we_lack_is_refused(changes, message, tokenizer, tmp_p
 @pytest.mark.parametrize(
     ("weight_map", "message"),
     [
-        ({"a": "../model.safetensors"}, "must name files of weights beside it"),
-        ({"a": "model.safetensors.index.json"}, "must name files of weights beside it"),  # itself, forever
-        ({"a": "missing.safetensors"}, "found no such file"),
-        ({"a": 3}, "found none"),
-        (None, "found none"),
+        ({"a": "../model.safetensors"}, "must name weight files in its own folder"),
+        (
+            {"a": "model.safetensors.index.json"},
+            "must name weight files in its own folder",
+        ),  # itself, forever
+        ({"a": "missing.safetensors"}, "does not exist"),
+        ({"a": 3}, "must map weights to files"),
+        (None, "must map weights to files"),
     ],
 )
 def test_a_damaged_index_is_an_error(weight_map, message, tokenizer, tmp_path):
@@ -249,7 +252,7 @@ def test_a_mix_that_no_family_has_is_refused_on_the_way_out(tokenizer, tmp_path)
         {"n_kv_heads": 1},
         {"positions": "rotary", "norm": "rms", "feed_forward": "swiglu", "linear_bias": True},
     ):
-        with pytest.raises(ConfigError, match="Hugging Face has no name for this mix"):
+        with pytest.raises(ConfigError, match="Hugging Face has no family for this mix"):
             export_huggingface(tmp_path / "out", GPTModel(GPTConfig(**sizes, **changes)), tokenizer)
         assert not (tmp_path / "out").exists()
 
@@ -265,7 +268,7 @@ def test_a_model_folder_and_a_foreign_one_open_by_the_same_name(tokenizer, tmp_p
     loaded = open_model(save(random_model("gpt2"), tmp_path / "hf", tokenizer))
     native = save_model(tmp_path / "native", loaded.model, tokenizer)
     assert open_model(native).config == loaded.config == load_model(native).config
-    with pytest.raises(CheckpointError, match="should be a model folder"):
+    with pytest.raises(CheckpointError, match="must be a model folder"):
         open_model(tmp_path / "nothing")
     assert dataclasses.asdict(loaded.config)["init"] == "gpt2"
 

@@ -54,7 +54,7 @@ def test_a_classifiers_scores_are_exported_too(tmp_path):
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"no graph")
-    with pytest.raises(CheckpointError, match="should be an ONNX file"):
+    with pytest.raises(CheckpointError, match="cannot be loaded as ONNX"):
         ONNXModel(tmp_path / "a.onnx", make().config)
 
 

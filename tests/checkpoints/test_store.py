@@ -219,17 +219,17 @@ def test_unfinished_folders_are_never_taken_for_checkpoints(tokenizer, tmp_path)
 def test_a_path_without_a_model_says_what_was_found(tmp_path, make, found):
     path = tmp_path / "x"
     make(path)
-    with pytest.raises(CheckpointError, match=f"found {found}"):
+    with pytest.raises(CheckpointError, match=f"got {found}"):
         load_model(path)
 
 
 def test_a_run_without_checkpoints_says_so(tmp_path):
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(CheckpointError, match="must hold a good checkpoint, found none"):
+    with pytest.raises(CheckpointError, match="has no undamaged checkpoint"):
         load_model(tmp_path)
 
 
 def test_an_adapter_alone_is_named_with_the_way_to_a_model(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"found an adapter, .*scratchlm convert .* FOLDER --to native"):
+    with pytest.raises(CheckpointError, match=r"is an adapter, .*scratchlm convert .* FOLDER --to native"):
         resolve_model(tmp_path)

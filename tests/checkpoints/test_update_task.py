@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scratchlm.checkpoints.store import load_model, save_model, verify
-from scratchlm.checkpoints.update_task import rewrite_task
+from scratchlm.checkpoints.update_task import update_task
 from scratchlm.core.errors import CheckpointError
 
 
@@ -15,7 +15,7 @@ def test_only_the_task_changes(tiny_model, tiny_tokenizer, tmp_path, monkeypatch
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
     if not has_links:
         monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError("no links here")))
-    rewrite_task(folder, {"kind": "a", "threshold": 0.25})
+    update_task(folder, {"kind": "a", "threshold": 0.25})
     after = {file.name: file.read_bytes() for file in folder.iterdir()}
     assert {name for name in after if after[name] != before.get(name)} == {"task.json", "manifest.json"}
     assert verify(folder)["step"] == 3
@@ -24,4 +24,4 @@ def test_only_the_task_changes(tiny_model, tiny_tokenizer, tmp_path, monkeypatch
 
 def test_a_folder_without_a_manifest_is_refused(tmp_path):
     with pytest.raises(CheckpointError):
-        rewrite_task(tmp_path, {})
+        update_task(tmp_path, {})

@@ -16,7 +16,7 @@ from scratchlm.checkpoints.conversion import TARGETS, convert
 from scratchlm.checkpoints.onnx import ONNXModel
 from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.store import LoadedModel, checkpoint_folder, load_model, save_model
-from scratchlm.checkpoints.update_task import rewrite_task
+from scratchlm.checkpoints.update_task import update_task
 from scratchlm.core.errors import ScratchLMError
 from scratchlm.finetuning.lora import replace_linear_with_lora
 from scratchlm.finetuning.peft import export_peft, import_peft
@@ -98,7 +98,7 @@ def read_adapter(place: Path) -> float:
 def write_task(place: Path, which: int) -> None:
     if not place.exists():
         save_model(place, model_of(0), TOKENIZER)
-    rewrite_task(place, {"kind": "instruction", "n": which})
+    update_task(place, {"kind": "instruction", "n": which})
 
 
 CASES = {

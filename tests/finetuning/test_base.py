@@ -57,7 +57,7 @@ def test_a_saved_classifier_is_refused_by_name(tiny_model, base_tokenizer, tmp_p
 
 
 def test_a_path_without_a_model_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match=r"nowhere should be a model folder.*found nothing"):
+    with pytest.raises(CheckpointError, match=r"nowhere must be a model folder.*got nothing"):
         load_base(str(tmp_path / "nowhere"), training_texts=[], device=CPU)
 
 

@@ -78,7 +78,7 @@ def test_a_run_folder_means_its_newest_checkpoint(saved, tmp_path):
 
 
 def test_a_folder_without_a_model_is_an_error(tmp_path):
-    with pytest.raises(CheckpointError, match="found a folder without one"):
+    with pytest.raises(CheckpointError, match="got a folder without one"):
         load(tmp_path)
 
 

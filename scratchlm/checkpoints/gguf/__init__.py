@@ -1,1 +1,1 @@
-"""GGUF, the file format of llama.cpp and Ollama: reader and writer."""
+"""Read and write GGUF, the file format of llama.cpp and Ollama."""

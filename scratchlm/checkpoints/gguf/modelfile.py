@@ -1,4 +1,4 @@
-"""How other programs learn in which words a model must be asked: Ollama's Modelfile, llama.cpp's chat template."""
+"""Write a model's prompt format for other programs: Ollama's Modelfile, llama.cpp's chat template."""
 
 from __future__ import annotations
 
@@ -8,26 +8,24 @@ from dataclasses import dataclass
 
 from scratchlm.core.errors import ConfigError
 
-TURN = "{{ .Prompt }}"  # where Ollama puts what was asked
+TURN = "{{ .Prompt }}"  # where Ollama inserts the question
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptFrame:
-    """The fixed text around a question; the empty frame is a base model's, which just continues."""
+    """The fixed text around a question; an empty frame is for a base model, which only continues text."""
 
     before: str = ""
-    after: str = ""  # the end of every prompt: now it is the model's turn
-    answer_lead: str = ""  # what the model's answers begin with
-    answer_end: str = "\n\n"  # what ends them
-    next_before: str | None = None  # stands for `before` from the second question on; None = the same
+    after: str = ""  # the end of every prompt, before the answer
+    answer_lead: str = ""  # the beginning of every answer
+    answer_end: str = "\n\n"  # the end of every answer
+    next_before: str | None = None  # replaces `before` from the second question on; None = the same
     before_system: str = ""
-    after_system: str | None = (
-        None  # from the system prompt to the first question; None = a blank line and `before`
-    )
+    after_system: str | None = None  # before the first question; None = a blank line and `before`
 
     @property
     def turn_mark(self) -> str:
-        """The line that begins another question: a model that writes it has finished its answer."""
+        """The line that begins the next question: a model that writes it has finished its answer."""
         lines = [line.strip() for line in self.before.splitlines() if line.strip()]
         return lines[-1] if lines else ""
 
@@ -35,11 +33,11 @@ class PromptFrame:
 def modelfile(
     gguf_name: str, *, frame: PromptFrame | None, context_length: int, stops: Sequence[str] = ()
 ) -> str:
-    '''The text of an Ollama Modelfile for a GGUF file that lies beside it.
+    '''The text of an Ollama Modelfile for a GGUF file in the same folder.
 
-    frame: None for a file that has a chat template of its own, which Ollama then takes.
+    frame: None for a file with its own chat template, which Ollama then uses.
     stops: texts that end an answer, besides the frame's own mark of a new question.
-    Raises: ConfigError when the frame or a stop holds what a Modelfile cannot spell.
+    Raises: ConfigError when the frame or a stop has characters that a Modelfile cannot hold.
     Source: Ollama's documentation of the Modelfile: FROM, TEMPLATE, PARAMETER.
     Example:
         >>> print(modelfile("a.gguf", frame=PromptFrame(before="Q: ", after="\\nA:"), context_length=64), end="")
@@ -52,14 +50,14 @@ def modelfile(
     for text in () if frame is None else (frame.before, frame.after):
         if '"""' in text or "{{" in text or "}}" in text:
             raise ConfigError(
-                f'a Modelfile needs a template without """ or double braces, got {text!r:.80}; rename the marks.'
+                f'a Modelfile template cannot hold """ or double braces, got {text!r:.80}; rename the marks.'
             )
     of_frame = () if frame is None else (frame.answer_end.strip(), frame.turn_mark)
     all_stops = list(dict.fromkeys(text for text in (*stops, *of_frame) if text))
     for text in (gguf_name, *all_stops):
         if '"' in text or "\n" in text:
             raise ConfigError(
-                f"a Modelfile needs names and stops of one line without quotes, got {text!r:.80}."
+                f"names and stops in a Modelfile must be one line without quotes, got {text!r:.80}; rename them."
             )
     lines = [
         f"FROM ./{gguf_name}",
@@ -71,9 +69,9 @@ def modelfile(
 
 
 def chat_template(frame: PromptFrame) -> str:
-    """The frame as the Jinja text by which llama.cpp turns a conversation into a prompt.
+    """The frame as a Jinja template with which llama.cpp turns a conversation into a prompt.
 
-    Every question gets the frame; a system message stands first, earlier answers between the questions.
+    Every question gets the frame; a system message comes first, earlier answers between the questions.
     """
     parts = {
         "before": frame.before,

@@ -1,8 +1,8 @@
-"""The GGUF file format of llama.cpp and Ollama: settings, names of tensors, then the numbers, mapped from disk.
+"""Read GGUF files of llama.cpp and Ollama: settings, tensor names, then the numbers, mapped from disk.
 
-A file comes from anywhere, so every count is checked against the bytes that are there before it is believed. The
-`gguf` package unpacks the numbers. Its reader is not used: it believes every count, and takes 2.1 s and 159 MB for
-the 49,152 tokens of SmolLM 2, where this one takes 0.1 s and 16 MB.
+Every count in the file is compared with the bytes that are there before anything is allocated. The `gguf` package
+unpacks quantized numbers. Its own reader trusts every count, and takes 2.1 s and 159 MB for the 49,152 tokens of
+SmolLM 2, where this one takes 0.1 s and 16 MB.
 """
 
 from __future__ import annotations
@@ -24,21 +24,11 @@ MAX_GGUF_ENTRIES = 16_384  # settings, and tensors; Llama 3 with 405 billion wei
 MAX_TEXT_BYTES = 1 << 20  # of one text; chat templates are the longest, some 10 kB
 MAX_ITEMS = 800_000  # in all arrays: Llama 3 has 128,256 tokens, as many kinds of token, and 280,147 merges
 MAX_SETTINGS_MEMORY = 48 << 20  # bytes, and as many again as the file has: Llama 3's take 30 MB
-_ITEM_MEMORY = 40  # bytes that Python takes for a number in a list; a text tells its own
+_ITEM_MEMORY = 40  # bytes of Python memory for a number in a list
 _MAX_DIMENSIONS = 4
-_SCALARS = {
-    0: "<B",
-    1: "<b",
-    2: "<H",
-    3: "<h",
-    4: "<I",
-    5: "<i",
-    6: "<f",
-    7: "<?",
-    10: "<Q",
-    11: "<q",
-    12: "<d",
-}
+_SCALARS = {  # type number -> layout for struct
+    0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d",
+}  # fmt: skip
 _TEXT, _ARRAY = 8, 9
 _COUNT = struct.Struct("<Q")
 _SMALLEST_TEXT = 8  # bytes of an empty text: its length
@@ -46,7 +36,7 @@ _SMALLEST_TEXT = 8  # bytes of an empty text: its length
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a tensor's bytes are."""
+    """Shape, type and position of a tensor."""
 
     shape: tuple[int, ...]
     kind: Any  # gguf.GGMLQuantizationType
@@ -55,11 +45,11 @@ class _Place:
 
 
 class GGUFFile:
-    """An open GGUF file: `metadata` at hand, tensors read one by one.
+    """An open GGUF file: its `metadata` is loaded, tensors are read one by one.
 
-    Texts that are not UTF-8 keep their bytes as lone surrogates.
-    Raises: CheckpointError naming the file and what is wrong with it, for anything but a sound file of version
-        2 or 3; MissingDependencyError without the `gguf` package.
+    Strings that are not UTF-8 keep their bytes as lone surrogates.
+    Raises: CheckpointError naming the file and the problem, for anything but an undamaged file of version 2 or 3;
+        MissingDependencyError without the `gguf` package.
     Source: ggml's docs/gguf.md.
     """
 
@@ -72,47 +62,45 @@ class GGUFFile:
             raise CheckpointError(f"{self.path} cannot be read: {cause}; check the path.") from cause
         self._at = 0
         if bytes(self._data[:4]) != b"GGUF":
-            raise self.wrong(f"found the first bytes {bytes(self._data[:4])!r} instead of b'GGUF'")
+            raise self.wrong(f"it begins with {bytes(self._data[:4])!r} instead of b'GGUF'")
         self._view = self._data.data
         self._items_left = MAX_ITEMS
         self._memory_left = MAX_SETTINGS_MEMORY + len(self._data)
         self._at = 4
         version = self._scalar("<I")
         if version not in (2, 3):
-            raise self.wrong(f"found format version {version}; versions 2 and 3 can be read, little-endian")
+            raise self.wrong(f"it has format version {version}; versions 2 and 3 can be read, little-endian")
         n_tensors, n_settings = self._count(MAX_GGUF_ENTRIES), self._count(MAX_GGUF_ENTRIES)
         self.metadata: dict[str, Any] = {}
         for _ in range(n_settings):
             key = self._text()
             if key in self.metadata:
-                raise self.wrong(f"found the setting {key!r:.80} twice")
+                raise self.wrong(f"it holds the setting {key!r:.80} twice")
             self.metadata[key] = self._value(self._scalar("<I"))
         self._places = self._directory(n_tensors)
 
     def wrong(self, problem: str) -> CheckpointError:
-        """The error to raise for something in this file."""
-        return CheckpointError(
-            f"{self.path} must be a GGUF file that fits together, {problem}; get it again."
-        )
+        """The error for a problem in this file."""
+        return CheckpointError(f"{self.path} is not a sound GGUF file: {problem}; get it again.")
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor's name and shape, the dimension that changes slowest first, as in torch."""
+        """Every tensor's name and shape, with the dimensions in torch's order."""
         return {name: place.shape for name, place in self._places.items()}
 
     def tensor(self, name: str) -> Tensor:
-        """A tensor's numbers as float32, in memory of its own.
+        """A tensor as float32, in its own memory.
 
         Raises: CheckpointError naming the type, when the `gguf` package cannot unpack it.
         """
         place = self._places[name]
         packed = self._data[place.start : place.start + place.n_bytes]
         try:
-            with np.errstate(all="ignore"):  # a scale may be anything
+            with np.errstate(all="ignore"):  # a scale may be any number
                 rows = packed.reshape(math.prod(place.shape[:-1]), -1)
                 numbers = self._library.quants.dequantize(rows, place.kind)
         except NotImplementedError:
             raise self.wrong(
-                f"found {name!r:.80} of the type {place.kind.name}, which cannot be unpacked"
+                f"{name!r:.80} has the type {place.kind.name}, which cannot be unpacked"
             ) from None
         return torch.from_numpy(np.array(numbers, dtype=np.float32)).reshape(place.shape)
 
@@ -122,33 +110,33 @@ class GGUFFile:
             name = self._text()
             n_dimensions = self._scalar("<I")
             if not 1 <= n_dimensions <= _MAX_DIMENSIONS or name in found:
-                raise self.wrong(f"found the tensor {name!r:.80} twice or with {n_dimensions} dimensions")
+                raise self.wrong(f"it holds the tensor {name!r:.80} twice or with {n_dimensions} dimensions")
             shape = tuple(self._scalar("<Q") for _ in range(n_dimensions))[::-1]
             number = self._scalar("<I")
             try:
                 kind = self._library.GGMLQuantizationType(number)
             except ValueError:
-                raise self.wrong(f"found {name!r:.80} of the unknown type {number}") from None
+                raise self.wrong(f"{name!r:.80} has the unknown type {number}") from None
             found[name] = (shape, kind, self._scalar("<Q"))
         alignment = self.metadata.get("general.alignment", 32)
         if type(alignment) is not int or alignment not in (1 << n for n in range(17)):
-            raise self.wrong(f"found general.alignment {alignment!r:.40}")
+            raise self.wrong(f"its general.alignment is {alignment!r:.40}")
         start = -(-self._at // alignment) * alignment
         places = {name: self._place(name, *facts, start) for name, facts in found.items()}
         end = start
         for name, place in sorted(places.items(), key=lambda item: item[1].start):
             if place.start < end:
-                raise self.wrong(f"found {name!r:.80} lying over another tensor")
+                raise self.wrong(f"{name!r:.80} overlaps another tensor")
             end = place.start + place.n_bytes
         return places
 
     def _place(self, name: str, shape: tuple[int, ...], kind: Any, offset: int, start: int) -> _Place:
         n_numbers, (block, block_bytes) = math.prod(shape), self._library.GGML_QUANT_SIZES[kind]
         if n_numbers == 0 or shape[-1] % block != 0:
-            raise self.wrong(f"found {name!r:.80} of shape {shape}, which {kind.name} cannot hold")
+            raise self.wrong(f"{name!r:.80} has the shape {shape}, which {kind.name} cannot hold")
         n_bytes = n_numbers // block * block_bytes
         if start + offset + n_bytes > len(self._data):
-            raise self.wrong(f"found {name!r:.80} reaching past the end of the file")
+            raise self.wrong(f"{name!r:.80} reaches past the end of the file")
         return _Place(shape, kind, start + offset, n_bytes)
 
     def _value(self, kind: int) -> Any:
@@ -157,21 +145,21 @@ class GGUFFile:
         if kind == _TEXT:
             return self._text()
         if kind != _ARRAY:
-            raise self.wrong(f"found a setting of the unknown kind {kind}")
+            raise self.wrong(f"a setting has the unknown type {kind}")
         item = self._scalar("<I")
         if item == _TEXT:
             n_texts = self._count(self._left() // _SMALLEST_TEXT)
             self._spend(n_items=n_texts)
             return [self._text() for _ in range(n_texts)]
         if item not in _SCALARS:
-            raise self.wrong(f"found an array of the kind {item}")
+            raise self.wrong(f"an array has the type {item}")
         size = struct.calcsize(_SCALARS[item])
         n_items = self._count(self._left() // size)
         self._spend(n_items=n_items, memory=n_items * _ITEM_MEMORY)
         return np.frombuffer(self._take(n_items * size), dtype=np.dtype(_SCALARS[item])).tolist()
 
-    def _scalar(self, form: str) -> Any:
-        return struct.unpack(form, self._take(struct.calcsize(form)))[0]
+    def _scalar(self, layout: str) -> Any:
+        return struct.unpack(layout, self._take(struct.calcsize(layout)))[0]
 
     def _text(self) -> str:
         text = str(self._take(self._count(MAX_TEXT_BYTES)), "utf-8", "surrogateescape")
@@ -182,26 +170,26 @@ class GGUFFile:
         self._items_left -= n_items
         self._memory_left -= memory
         if self._items_left < 0 or self._memory_left < 0:
-            raise self.wrong(f"found more settings by byte {self._at} than the largest vocabulary needs")
+            raise self.wrong(f"its settings up to byte {self._at} are more than the largest vocabulary needs")
 
-    def _count(self, most: int) -> int:
+    def _count(self, maximum: int) -> int:
         count: int = _COUNT.unpack(self._take(8))[0]
-        if count > most:
-            raise self.wrong(f"found a count of {count} at byte {self._at - 8}, {most} being possible")
+        if count > maximum:
+            raise self.wrong(f"the count at byte {self._at - 8} is {count}, at most {maximum} is possible")
         return count
 
     def _left(self) -> int:
-        return max(0, len(self._data) - self._at - 8)  # behind the count that comes next
+        return max(0, len(self._data) - self._at - 8)  # after the count that comes next
 
     def _take(self, n_bytes: int) -> memoryview:
         if n_bytes > len(self._data) - self._at:
-            raise self.wrong(f"found its end at byte {len(self._data)} in the middle of the header")
+            raise self.wrong(f"it ends at byte {len(self._data)}, inside the header")
         self._at += n_bytes
         return self._view[self._at - n_bytes : self._at]
 
 
 def gguf_library() -> Any:
-    """The `gguf` package, which is optional.
+    """Import the optional `gguf` package.
 
     Raises: MissingDependencyError when it is not installed.
     """

@@ -1,4 +1,4 @@
-"""A BPE tokenizer inside a GGUF file, so that the file alone is enough to write text."""
+"""Convert a BPE tokenizer to GGUF settings and back."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from scratchlm.tokenizers.families import CL100K, GPT2, LLAMA3, O200K, QWEN2, SM
 from scratchlm.tokenizers.special_tokens import end_ids
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # llama.h, enum llama_token_type
-# llama.cpp knows ways of cutting text by name only (llama-vocab.cpp). It normalises nothing, so that text for
-# Qwen must come as NFC, as nearly all text does.
+# llama.cpp knows pre-tokenizers by name only (llama-vocab.cpp). It does not normalize, so text for Qwen must already be
+# NFC, as nearly all text is.
 _VARIANTS = (
     ("gpt-2", GPT2),
     ("default", GPT2),
@@ -30,7 +30,7 @@ _VARIANTS = (
     ("qwen2", QWEN2),
     ("qwen2", dataclasses.replace(QWEN2, normalizers=())),
 )
-_ALIASES = {  # what llama.cpp calls the same ways in files of other models that are built alike
+_ALIASES = {  # llama.cpp's names for the same pre-tokenizers in files of other models
     "llama3": "llama-bpe",
     "llama-v3": "llama-bpe",
     "falcon3": "llama-bpe",
@@ -42,36 +42,36 @@ _BEGINS_BY_DEFAULT = ("llama-bpe", "tekken")  # a begin-of-text token is added u
 
 
 def tokenizer_settings(tokenizer: Tokenizer, *, vocab_size: int, task: Mapping[str, Any]) -> dict[str, Any]:
-    """The `tokenizer.ggml.` settings, without that beginning; ids that no token has are filled up.
+    """The `tokenizer.ggml.` settings without that prefix; ids without a token get a placeholder.
 
     The task's stop ids become the ends of a text, of a turn and of a message, of which GGUF has one each.
 
-    Raises: ConfigError for a tokenizer that is not byte-level BPE, cuts text in a way that llama.cpp does not
-        know, or has no token that ends a text; or for a model with fewer ids than the tokenizer.
+    Raises: ConfigError for a tokenizer that is not byte-level BPE, has a pre-tokenizer that llama.cpp lacks, or has no
+        end-of-text token; or for a model with fewer ids than the tokenizer.
     """
     if not isinstance(tokenizer, BPETokenizer):
         raise ConfigError(
             f"GGUF needs a BPETokenizer, got {type(tokenizer).__name__}; llama.cpp has no such tokenizer."
         )
-    variant = dataclasses.replace(  # a byte that the vocabulary lacks is dropped in llama.cpp, whatever stands for it
+    variant = dataclasses.replace(  # llama.cpp drops bytes that the vocabulary lacks
         tokenizer.variant, begin_of_text=None, unk_token=None, fuse_unk=False, byte_fallback=False
     )
     names = [name for name, known in _VARIANTS if known == variant]
     if not names:
         raise ConfigError(
-            f"GGUF needs a tokenizer that cuts text as GPT-2, SmolLM, Llama 3, GPT-4o or Qwen, got {variant!r:.200}; "
-            "llama.cpp could not cut text in the same way."
+            f"GGUF needs the pre-tokenizer of GPT-2, SmolLM, Llama 3, GPT-4o or Qwen, got {variant!r:.200}; llama.cpp "
+            "has no other: convert the model with --to hf or native."
         )
     ends = end_ids(tokenizer, task)
     if not ends:
         raise ConfigError(
-            "GGUF needs a tokenizer with <|endoftext|>, found none: llama.cpp would take id 11 for the end of a text; "
-            "train the tokenizer with that special token."
+            "GGUF needs a tokenizer with <|endoftext|>, got one without: llama.cpp would use id 11 as the end of a "
+            "text; train the tokenizer with that special token."
         )
     if vocab_size < tokenizer.vocab_size:
         raise ConfigError(
-            f"the model must know every id of its tokenizer, got {vocab_size} and {tokenizer.vocab_size} ids; "
-            "they do not belong together."
+            f"the model has {vocab_size} ids, fewer than the {tokenizer.vocab_size} of its tokenizer; they do not "
+            "belong together."
         )
     tokens = [f"[unused {id_}]" for id_ in range(vocab_size)]
     types = [_UNUSED] * vocab_size
@@ -80,7 +80,8 @@ def tokenizer_settings(tokenizer: Tokenizer, *, vocab_size: int, task: Mapping[s
     for added in tokenizer.added_tokens:
         if added.single_word or added.lstrip or added.rstrip:
             raise ConfigError(
-                f"GGUF cannot say where an added token counts, got {added}; convert the model with --to hf or native."
+                f"GGUF cannot store the matching rules of the added token {added}; convert the model with "
+                "--to hf or native."
             )
         tokens[added.id], types[added.id] = added.content, _CONTROL if added.special else _USER_DEFINED
     named = {
@@ -103,18 +104,18 @@ def tokenizer_settings(tokenizer: Tokenizer, *, vocab_size: int, task: Mapping[s
 
 
 def tokenizer_from_settings(metadata: Mapping[str, Any], *, where: str) -> BPETokenizer:
-    """The tokenizer in a GGUF file's settings.
+    """Build the tokenizer from a GGUF file's settings.
 
-    Raises: CheckpointError when it is not byte-level BPE with a pattern known here; TokenizerError when its
-        tables do not fit together.
+    Raises: CheckpointError when it is not byte-level BPE with a known pre-tokenizer; TokenizerError when its tables do
+        not fit together.
     """
     kind, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "default")
     variants = dict(reversed(_VARIANTS))
     pre = _ALIASES.get(pre, pre) if isinstance(pre, str) else pre
     if kind != "gpt2" or not isinstance(pre, str) or pre not in variants:
         raise CheckpointError(
-            f"{where} should hold a tokenizer of the kind gpt2 that cuts text as {', '.join(variants)}, found "
-            f"{kind!r:.40} and {pre!r:.40}; use a file with another tokenizer."
+            f"{where} must have a tokenizer of type gpt2 with the pre-tokenizer {', '.join(variants)}, got "
+            f"{kind!r:.40} with {pre!r:.40}; use a file with another tokenizer."
         )
     variant = variants[pre]
     if metadata.get("scratchlm.normalization") == "none":
@@ -144,5 +145,5 @@ def tokenizer_from_settings(metadata: Mapping[str, Any], *, where: str) -> BPETo
 def _texts(metadata: Mapping[str, Any], key: str, where: str) -> list[str]:
     found = metadata.get(f"tokenizer.ggml.{key}", [])
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-        raise CheckpointError(f"{where} must hold tokenizer.ggml.{key} as texts, found others; get it again.")
+        raise CheckpointError(f"{where} must hold tokenizer.ggml.{key} as a list of texts; get it again.")
     return found

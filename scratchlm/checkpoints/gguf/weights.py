@@ -1,7 +1,4 @@
-"""Which of our models llama.cpp can run, and what it calls their weights.
-
-llama.cpp knows architectures by name. Four of them are models that we can build: gpt2, llama, qwen2, qwen3.
-"""
+"""Map our models and weights to llama.cpp's architectures (gpt2, llama, qwen2, qwen3) and tensor names."""
 
 from __future__ import annotations
 
@@ -16,19 +13,19 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.model.config import GPTConfig
 
 Change = Literal["as is", "interleave queries", "interleave keys"]
-ROPE_FACTORS = "rope_freqs.weight"  # how much slower each pair of coordinates turns; nothing learnt
+ROPE_FACTORS = "rope_freqs.weight"  # divisors of the rotation of each pair of coordinates; not trained
 
 
 @dataclass(frozen=True)
 class Weight:
-    """One of llama.cpp's tensors, and which of ours it holds, one below the other."""
+    """One of llama.cpp's tensors and those of ours that it holds, stacked along the rows."""
 
     name: str
     ours: tuple[str, ...]
     change: Change = "as is"
 
     def gather(self, state: Mapping[str, Tensor], config: GPTConfig) -> Tensor:
-        """The tensor to write. A bias that our model lacks is zero."""
+        """Build the tensor to write. A bias that our model lacks is zero."""
         found = [
             state[name] if name in state else _no_bias(name, state) for name in self.ours
         ]  # each (n, E), or (n,)
@@ -36,14 +33,14 @@ class Weight:
         return self._reorder(whole, config, inverse=False)
 
     def scatter(self, tensor: Tensor, config: GPTConfig) -> dict[str, Tensor]:
-        """Our tensors out of llama.cpp's; the way back from `gather`."""
+        """Split llama.cpp's tensor into ours; the inverse of `gather`."""
         pieces = self._reorder(tensor, config, inverse=True).chunk(len(self.ours))
         return {
             name: piece.clone() if len(self.ours) > 1 else piece for name, piece in zip(self.ours, pieces)
         }
 
     def _reorder(self, tensor: Tensor, config: GPTConfig, *, inverse: bool) -> Tensor:
-        """llama.cpp's llama turns neighbours (2i, 2i + 1) where we turn (i, i + D/2), so rows trade places."""
+        """llama.cpp's llama rotates the pairs (2i, 2i + 1) where we rotate (i, i + D/2), so rows change places."""
         if self.change == "as is":
             return tensor
         n_heads = (
@@ -54,14 +51,13 @@ class Weight:
 
 
 def architecture(config: GPTConfig) -> str:
-    """llama.cpp's name for this kind of model.
+    """llama.cpp's name for the model's architecture.
 
     Raises: ConfigError naming the settings, when llama.cpp has no such architecture.
     """
     if not config.is_causal:
         raise ConfigError(
-            "other programs' GPT-2 and Llama are causal, got a model whose tokens see the future "
-            "(is_causal=False); keep it as a model folder."
+            "GPT-2 and Llama are causal in other programs, got a model with is_causal=False; keep it as a model folder."
         )
     is_gpt2 = (
         config.norm == "layer"
@@ -95,7 +91,7 @@ def architecture(config: GPTConfig) -> str:
 
 
 def weights(config: GPTConfig) -> Iterator[Weight]:
-    """llama.cpp's tensors for a model, in its order; without `ROPE_FACTORS`, which is none of ours."""
+    """llama.cpp's tensors for a model, in its order, without `ROPE_FACTORS`, which we do not store."""
     kind = architecture(config)
     yield Weight("token_embd.weight", ("tok_emb.weight",))
     if kind == "gpt2":
@@ -113,17 +109,17 @@ def weights(config: GPTConfig) -> Iterator[Weight]:
 
 
 def rope_factors(config: GPTConfig) -> Tensor:
-    """Llama 3's scaling as llama.cpp stores it: by what each pair's angle is divided.
+    """Llama 3's RoPE scaling as llama.cpp stores it: the divisor of each pair's angle.
 
     Shapes: -> (D/2,).
     """
     scaling = config.rope_scaling
     assert scaling is not None
     exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float64) / config.head_dim
-    wavelengths = 2 * torch.pi * config.rope_base**exponents  # tokens for a full turn
+    wavelengths = 2 * torch.pi * config.rope_base**exponents  # tokens for a full rotation
     turns = float(scaling.original_context_length) / wavelengths
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    kept = ((turns - low) / (high - low)).clamp(0, 1)  # 0: slowed in full, 1: as it was
+    kept = ((turns - low) / (high - low)).clamp(0, 1)  # 0: divided by factor, 1: unchanged
     factors: Tensor = 1 / ((1 - kept) / scaling.factor + kept)
     return factors.float()
 

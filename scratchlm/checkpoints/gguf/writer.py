@@ -1,7 +1,7 @@
-"""GGUF, the file that llama.cpp and Ollama run: settings, tokenizer and weights in one.
+"""Write a model as GGUF, one file with settings, tokenizer and weights, and read such files as our model.
 
-What GGUF has no word for, such as the dropout of training, is kept under `scratchlm.`, so that a model written
-as f32 and read again is the same in every bit.
+Settings that GGUF lacks, such as dropout, are stored under `scratchlm.`, so a model written as f32 and read again is
+the same in every bit.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ from scratchlm.tokenizers.bpe import BPETokenizer
 GGUFType = Literal["f32", "f16", "bf16", "q8_0"]
 _FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}  # llama.h, enum llama_ftype
 _BLOCK_NAME = re.compile(r"blk\.(\d{1,5})\.")
-_LLAMA3_FACTORS = (8.0, 16.0, 32.0)  # of Llama 3.1, 3.2 and a few others; GGUF stores what they lead to
+_LLAMA3_FACTORS = (
+    8.0,
+    16.0,
+    32.0,
+)  # of Llama 3.1, 3.2 and a few others; GGUF stores only the resulting divisors
 
 
 def export_gguf(
@@ -45,13 +49,13 @@ def export_gguf(
     task: Mapping[str, Any] | None = None,
     chat_template: str | None = None,
 ) -> Path:
-    """Write a language model as GGUF, whole or not at all; one tensor at a time is in memory twice.
+    """Write a language model as GGUF, atomically; one tensor at a time is in memory twice.
 
-    dtype: how matrices are packed. Norms, biases and positions stay f32; with q8_0, rows that do not split into
+    dtype: number type of matrices. Norms, biases and positions stay f32; with q8_0, rows that do not split into
         blocks of 32 become f16.
-    chat_template: Jinja text with which llama.cpp turns a conversation into a prompt; left out, the task's.
-    Raises: ConfigError for a model or tokenizer that llama.cpp does not know; CheckpointError for a head that is
-        not of a language model; MissingDependencyError without the `gguf` package.
+    chat_template: Jinja template with which llama.cpp turns a conversation into a prompt; default: the task's.
+    Raises: ConfigError for a model or tokenizer that llama.cpp does not support; CheckpointError for a head other than
+        a language model's; MissingDependencyError without the `gguf` package.
     """
     if dtype not in _FILE_TYPES:
         raise ConfigError(f"a GGUF dtype must be one of {', '.join(_FILE_TYPES)}, got {dtype!r}; choose one.")
@@ -64,8 +68,8 @@ def export_gguf(
     head = state.get("out_head.weight")
     if "out_head.bias" in state or (head is not None and head.shape[0] != config.vocab_size):
         raise CheckpointError(
-            "GGUF should hold a language model, found a head for another task, such as a classifier's; "
-            "convert it with --to native or book."
+            "GGUF holds language models, got a model with a head for another task, such as a classifier's; convert it "
+            "with --to native or book."
         )
     config = dataclasses.replace(config, tie_embeddings=head is None)
     gguf = gguf_library()
@@ -110,14 +114,14 @@ def read_gguf(path: str | Path) -> LoadedModel:
     """Open a GGUF file as one of our models, its weights as float32, in evaluation mode on the CPU.
 
     Reads what `export_gguf` writes, and files of llama.cpp with the architectures gpt2, llama, qwen2 and qwen3.
-    Raises: CheckpointError naming the file and what is damaged, or what we do not have.
+    Raises: CheckpointError naming the file and what is damaged or not supported.
     """
     file = GGUFFile(path)
     try:
         config = _read_config(file)
         task = parse_json(_get(file, "scratchlm.task", str, "{}"), where=str(path), error=CheckpointError)
         if not isinstance(task, dict):
-            raise file.wrong(f"found scratchlm.task {task!r:.40}")
+            raise file.wrong(f"scratchlm.task is {task!r:.40}")
         check_usage(task, where=f"{path}: scratchlm.task")
         tokenizer = tokenizer_from_settings(file.metadata, where=str(path))
         n_ids = config.vocab_size
@@ -126,7 +130,7 @@ def read_gguf(path: str | Path) -> LoadedModel:
     except (ConfigError, TokenizerError) as cause:
         raise CheckpointError(f"{path} cannot be read as a model: {cause}") from cause
     if tokenizer.vocab_size > config.vocab_size:
-        raise file.wrong(f"found {tokenizer.vocab_size} tokens and weights for {config.vocab_size}")
+        raise file.wrong(f"it has {tokenizer.vocab_size} tokens but weights for {config.vocab_size}")
     return LoadedModel(
         model=model.eval(),
         config=config,
@@ -189,33 +193,33 @@ def _read_state(file: GGUFFile, config: GPTConfig) -> dict[str, Tensor]:
     found = file.shapes()
     wrong = sorted(parts.keys() ^ (found.keys() - {ROPE_FACTORS}))
     if wrong:
-        raise file.wrong(f"found {wrong[0]!r:.80} {'too much' if wrong[0] in found else 'missing'}")
+        raise file.wrong(f"{wrong[0]!r:.80} is {'unexpected' if wrong[0] in found else 'missing'}")
     with torch.device("meta"):
         expected = GPTModel(config).state_dict()
     state: dict[str, Tensor] = {}
     for name, part in parts.items():
         shape = tuple(part.gather(expected, config).shape)
         if shape != found[name]:
-            raise file.wrong(f"found {name} of shape {found[name]} instead of {shape}")
+            raise file.wrong(f"{name} has the shape {found[name]} instead of {shape}")
         for ours, tensor in part.scatter(file.tensor(name), config).items():
             if ours in expected:
                 state[ours] = tensor
             elif ours != "out_head.weight" and bool(tensor.any()):
-                raise file.wrong(f"found {name} not zero, where scratchlm.config has no bias")
+                raise file.wrong(f"{name} is not zero, but scratchlm.config has no bias")
     return state
 
 
 def _read_config(file: GGUFFile) -> GPTConfig:
-    """The config that the settings and shapes tell; ours, if the file holds it, when it says the same."""
+    """The config from settings and shapes; our own, if the file holds it and the two agree."""
     config = _standard_config(file)
     saved = _get(file, "scratchlm.config", str, "")
     if saved:
         values = parse_json(saved, where=f"{file.path}: scratchlm.config", error=CheckpointError)
         if not isinstance(values, dict):
-            raise file.wrong(f"found scratchlm.config {values!r:.40}")
+            raise file.wrong(f"scratchlm.config is {values!r:.40}")
         ours = from_dict(GPTConfig, values, where=f"{file.path}: scratchlm.config")
-        if _in_gguf_words(ours) != _in_gguf_words(config):
-            raise file.wrong("found scratchlm.config at odds with its other settings")
+        if _gguf_settings(ours) != _gguf_settings(config):
+            raise file.wrong("scratchlm.config contradicts its other settings")
         config = ours
     if config.rope_scaling is None and ROPE_FACTORS not in file.shapes():
         return config
@@ -225,14 +229,14 @@ def _read_config(file: GGUFFile) -> GPTConfig:
 def _standard_config(file: GGUFFile) -> GPTConfig:
     kind, shapes = _get(file, "general.architecture", str), file.shapes()
     if kind not in ("gpt2", "llama", "qwen2", "qwen3"):
-        raise file.wrong(f"found the architecture {kind!r:.40}; gpt2, llama, qwen2 and qwen3 can be read")
+        raise file.wrong(f"it has the architecture {kind!r:.40}; gpt2, llama, qwen2 and qwen3 can be read")
     embedding, feed_forward = shapes.get("token_embd.weight", ()), shapes.get("blk.0.ffn_up.weight", ())
     if len(embedding) != 2 or len(feed_forward) != 2:
-        raise file.wrong("found no token_embd.weight or no blk.0.ffn_up.weight with two dimensions")
+        raise file.wrong("token_embd.weight or blk.0.ffn_up.weight with two dimensions is missing")
     n_layers = 1 + max(int(match[1]) for match in map(_BLOCK_NAME.match, shapes) if match)
     for key, size in (("embedding_length", embedding[1]), ("block_count", n_layers)):
         if _get(file, f"{kind}.{key}", int) != size or size > MAX_GGUF_ENTRIES:
-            raise file.wrong(f"found {kind}.{key} to be another than its tensors' {size}")
+            raise file.wrong(f"{kind}.{key} differs from its tensors' {size}")
     n_heads = _get(file, f"{kind}.attention.head_count", int)
     norm = "layer_norm_epsilon" if kind == "gpt2" else "layer_norm_rms_epsilon"
     shared: dict[str, Any] = {
@@ -252,9 +256,9 @@ def _standard_config(file: GGUFFile) -> GPTConfig:
     head_dim = _get(file, f"{kind}.attention.key_length", int, embedding[1] // max(1, n_heads))
     for key in ("attention.value_length", "rope.dimension_count"):
         if _get(file, f"{kind}.{key}", int, head_dim) != head_dim:
-            raise file.wrong(f"found {kind}.{key} to be another than the head size {head_dim}")
+            raise file.wrong(f"{kind}.{key} differs from the head size {head_dim}")
     if file.metadata.get(f"{kind}.rope.scaling.type", "none") != "none":
-        raise file.wrong(f"found {kind}.rope.scaling.type, which we do not have")
+        raise file.wrong(f"{kind}.rope.scaling.type is not supported")
     return GPTConfig(
         **shared,
         norm="rms",
@@ -269,20 +273,20 @@ def _standard_config(file: GGUFFile) -> GPTConfig:
 
 
 def _with_rope_scaling(file: GGUFFile, config: GPTConfig) -> GPTConfig:
-    """The config with the scaling that leads to the file's factors."""
+    """The config with the RoPE scaling that gives the file's divisors."""
     if file.shapes().get(ROPE_FACTORS) != (config.head_dim // 2,):
-        raise file.wrong(f"found no {ROPE_FACTORS} for the head size {config.head_dim}")
+        raise file.wrong(f"{ROPE_FACTORS} does not fit the head size {config.head_dim}")
     factors = file.tensor(ROPE_FACTORS)
     guesses = [RopeScaling(factor=factor) for factor in _LLAMA3_FACTORS]
     for scaling in guesses if config.rope_scaling is None else [config.rope_scaling]:
         candidate = dataclasses.replace(config, rope_scaling=scaling)
         if torch.allclose(rope_factors(candidate), factors, rtol=1e-4, atol=0):
             return candidate
-    raise file.wrong(f"found {ROPE_FACTORS} of a scaling that is not Llama 3's")
+    raise file.wrong(f"{ROPE_FACTORS} has a scaling other than Llama 3's")
 
 
-def _in_gguf_words(config: GPTConfig) -> tuple[Any, ...]:
-    """What GGUF says of a config, to compare two; numbers as the float32 that it stores."""
+def _gguf_settings(config: GPTConfig) -> tuple[Any, ...]:
+    """The settings that GGUF stores, numbers as float32, to compare two configs."""
     return (
         architecture(config),
         config.vocab_size,
@@ -302,7 +306,7 @@ def _in_gguf_words(config: GPTConfig) -> tuple[Any, ...]:
 def _get(file: GGUFFile, key: str, kind: type, default: Any = None) -> Any:
     value = file.metadata.get(key, default)
     if type(value) is not kind:
-        raise file.wrong(f"found {key} to be {value!r:.40}, not {kind.__name__}")
+        raise file.wrong(f"{key} is {value!r:.40}, not {kind.__name__}")
     return value
 
 

@@ -1,1 +1,1 @@
-"""TensorFlow checkpoints, read without TensorFlow: the form in which OpenAI published GPT-2."""
+"""Read TensorFlow checkpoints, OpenAI's format for GPT-2, without TensorFlow."""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scratchlm.checkpoints.lazy_mapping import LazyMapping
 from scratchlm.checkpoints.tensorflow.leveldb_table import has_checksum, read_table, read_varint
 from scratchlm.core.errors import CheckpointError
 
@@ -42,7 +43,7 @@ class _Entry:
     is_sliced: bool = False
 
 
-class TensorFlowBundle(Mapping[str, NDArray[Any]]):
+class TensorFlowBundle(LazyMapping[NDArray[Any]]):
     """The tensors of a checkpoint by name, each mapped read-only from its file when it is looked up.
 
     bfloat16 becomes float32; every other number type stays.
@@ -50,10 +51,20 @@ class TensorFlowBundle(Mapping[str, NDArray[Any]]):
     """
 
     def __init__(self, entries: Mapping[str, _Entry], files: Mapping[int, Path]) -> None:
+        super().__init__(entries, self._read_tensor)
         self._entries = dict(entries)
         self._files = files  # by the number of the shard
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the data files that belong to tensors."""
+        return sum(entry.size for entry in self._entries.values())
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape, without reading it."""
+        return self._entries[name].shape
+
+    def _read_tensor(self, name: str) -> NDArray[Any]:
         entry = self._entries[name]
         kind = _NUMBER_TYPES.get(entry.number_type)
         path = self._files.get(entry.shard, Path())
@@ -78,24 +89,6 @@ class TensorFlowBundle(Mapping[str, NDArray[Any]]):
         if entry.number_type == _BFLOAT16:
             return np.left_shift(array.astype(np.uint32), 16).view(np.float32)
         return array
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    @property
-    def n_bytes(self) -> int:
-        """How many bytes of the data files the tensors take."""
-        return sum(entry.size for entry in self._entries.values())
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """A tensor's shape, without reading it."""
-        return self._entries[name].shape
 
 
 def open_bundle(prefix: str | Path, *, data: Path | None = None) -> TensorFlowBundle:

@@ -1,4 +1,4 @@
-"""GPT-2's files fetched one by one, the data file compared with the checksums of the index that came before it."""
+"""Download GPT-2's TensorFlow files, comparing the data file with the checksums in its index."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ DATA, INDEX = "model.ckpt.data-00000-of-00001", "model.ckpt.index"
 
 
 def fetch_gpt2_file(asset: Asset, *, target: Path | None = None, progress: Progress | None = None) -> Path:
-    """`fetch_asset` for a file of `gpt2_files`, whose order puts the data file last.
+    """Fetch one file of `gpt2_files`, whose order puts the data file last.
 
-    Where no source tells the data file's sha256, every tensor in it must have the checksum that the index tells.
+    No source publishes the data file's sha256, so every tensor in it must have its checksum in the index.
     Raises: as `fetch_asset`.
     """
     folder, _, file = asset.id.rpartition("/")
@@ -23,7 +23,7 @@ def fetch_gpt2_file(asset: Asset, *, target: Path | None = None, progress: Progr
 
     def fits_its_index(path: Path) -> str | None:
         if index is None or not index.is_file():
-            return f"{INDEX}, which holds its checksums, is not here: fetch that first"
+            return f"{INDEX}, which holds its checksums, is missing: fetch that first"
         return data_problem(path, prefix=index.with_suffix(""))
 
     check = fits_its_index if file == DATA else None

@@ -1,1 +1,1 @@
-"""PyTorch's and NumPy's own files, read without running anything that they hold."""
+"""Read PyTorch's and NumPy's own files without running code in them."""
