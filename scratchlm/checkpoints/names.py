@@ -100,27 +100,18 @@ def _gpt2(matrix: Layout, three: Layout) -> NameTable:
 GPT2 = _gpt2(Layout.TRANSPOSED, Layout.THREE_COLUMNS)
 GPT2_LINEAR = _gpt2(Layout.AS_IS, Layout.THREE_ROWS)
 
+
+def _openai(row: Row) -> Row:
+    """Hugging Face's names come from OpenAI's, such as `h0/attn/c_attn/w`, `h0/ln_1/g` and `wte`."""
+    layer, _, part = row.theirs.rpartition(".")
+    weight = "" if layer in ("wte", "wpe") else "/g" if "ln_" in layer else "/w"
+    name = layer.replace("h.{i}", "h{i}").replace(".", "/") + ("/b" if part == "bias" else weight)
+    return Row(name, row.ours, row.layout)
+
+
 OPENAI = NameTable(  # of the TensorFlow checkpoints; also the book's nested dictionaries joined by slashes
-    whole=(
-        Row("wte", ("tok_emb.weight",)),
-        Row("wpe", ("pos_emb.weight",)),
-        Row("ln_f/g", ("final_norm.scale",)),
-        Row("ln_f/b", ("final_norm.shift",)),
-    ),
-    block=(
-        Row("h{i}/ln_1/g", ("trf_blocks.{i}.norm1.scale",)),
-        Row("h{i}/ln_1/b", ("trf_blocks.{i}.norm1.shift",)),
-        Row("h{i}/attn/c_attn/w", _attention("weight"), Layout.THREE_COLUMNS),
-        Row("h{i}/attn/c_attn/b", _attention("bias"), Layout.THREE_ROWS),
-        Row("h{i}/attn/c_proj/w", ("trf_blocks.{i}.att.out_proj.weight",), Layout.TRANSPOSED),
-        Row("h{i}/attn/c_proj/b", ("trf_blocks.{i}.att.out_proj.bias",)),
-        Row("h{i}/ln_2/g", ("trf_blocks.{i}.norm2.scale",)),
-        Row("h{i}/ln_2/b", ("trf_blocks.{i}.norm2.shift",)),
-        Row("h{i}/mlp/c_fc/w", ("trf_blocks.{i}.ff.layers.0.weight",), Layout.TRANSPOSED),
-        Row("h{i}/mlp/c_fc/b", ("trf_blocks.{i}.ff.layers.0.bias",)),
-        Row("h{i}/mlp/c_proj/w", ("trf_blocks.{i}.ff.layers.2.weight",), Layout.TRANSPOSED),
-        Row("h{i}/mlp/c_proj/b", ("trf_blocks.{i}.ff.layers.2.bias",)),
-    ),
+    whole=tuple(_openai(row) for row in GPT2.whole if row.ours != ("out_head.weight",)),
+    block=tuple(_openai(row) for row in GPT2.block),
     prefixes=("model/", ""),
 )
 

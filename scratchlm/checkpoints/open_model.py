@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,8 @@ from scratchlm.checkpoints.store import (
 from scratchlm.checkpoints.tensorflow.bundle import open_bundle
 from scratchlm.checkpoints.tensorflow.openai import (
     config_from_hparams,
+    model_from_arrays,
     model_from_bundle,
-    model_from_params,
-    put_array,
 )
 from scratchlm.checkpoints.usage import check_usage, usage_of_folder
 from scratchlm.checkpoints.weight_files import SUFFIXES, open_weights
@@ -201,7 +199,17 @@ def _read_file(path: Path) -> tuple[GPTModel, dict[str, Any], Mapping[str, Any]]
         )
     weights = open_weights(path)
     if any(name.removeprefix("model/") == "wte" for name in weights):
-        return _from_openai_arrays(weights), {}, {}
+        arrays = {
+            name.removeprefix("model/"): (
+                t.float() if t.is_floating_point() else t
+            ).numpy()  # NumPy has no bfloat16
+            for name, t in weights.items()
+        }
+        if len(arrays) < len(weights):
+            raise CheckpointError(
+                f"{path} holds an array with and without model/ in its name; use another copy."
+            )
+        return model_from_arrays(arrays), {}, {}
     table, beside = table_of(weights, path), path.parent / "config.json"
     if table in (GPT2, LLAMA) and _has_model_type(beside):
         model, task = read_huggingface(path.parent, weights, where=path)
@@ -226,23 +234,6 @@ def _build_ours(config: GPTConfig, weights: Mapping[str, Tensor], path: Path) ->
         else:
             config = dataclasses.replace(config, tie_embeddings=False)
     return build_model(config, state, where=path)
-
-
-def _from_openai_arrays(weights: Mapping[str, Tensor]) -> GPTModel:
-    params: dict[str, Any] = {"blocks": []}
-    blocks: dict[int, dict[str, Any]] = {}
-    for name in weights:
-        parts = name.removeprefix("model/").split("/")
-        target = params
-        if match := re.fullmatch(r"h(\d{1,4})", parts[0]):
-            target, parts = blocks.setdefault(int(match[1]), {}), parts[1:]
-        elif parts[0] == "ln_f":
-            parts = parts[1:]
-        tensor = weights[name]  # NumPy has no bfloat16
-        array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-        put_array(target, parts, array, name=name)
-    params["blocks"] = [blocks.get(i, {}) for i in range(1 + max(blocks, default=-1))]
-    return model_from_params(params)
 
 
 def _task_beside(path: Path, model: GPTModel) -> dict[str, Any]:

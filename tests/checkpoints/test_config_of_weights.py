@@ -1,4 +1,4 @@
-"""Models of which only the weights are there: nanoGPT's, and those of the book's bonus chapters."""
+"""Weight files without a config: nanoGPT's, and those of the book's bonus chapters."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def nanogpt_weights(*, has_bias: bool) -> dict[str, torch.Tensor]:
 
 
 def nanogpt_logits(state: dict[str, torch.Tensor], ids: torch.Tensor) -> torch.Tensor:
-    """What nanoGPT computes with them, written with torch's functions: its GELU is the exact one."""
+    """nanoGPT's forward pass in torch's functions; its GELU is the exact one."""
 
     def layer(x: torch.Tensor, name: str) -> torch.Tensor:
         weight, bias = state[f"transformer.{name}.weight"], state.get(f"transformer.{name}.bias")

@@ -1,4 +1,4 @@
-"""Conversions keep what the format can hold, check themselves, and never leave half a target."""
+"""Conversions keep everything the format can hold, verify themselves, and never leave half a target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Equal weights have equal fingerprints, and no other weights have."""
+"""Equal weights have equal fingerprints, different weights different ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single files of weights, as readers of the book and training scripts leave them."""
+"""Single weight files of the book's readers and of training scripts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def model():
 
 @pytest.fixture
 def folder(tmp_path, tokenizer):
-    """The book's settings and a tokenizer, waiting for weights."""
+    """A folder with the book's settings and a tokenizer, without weights."""
     tokenizer.save(tmp_path / "tokenizer.json")
     (tmp_path / "config.json").write_text(json.dumps({**SIZES, "qkv_bias": False}))
     return tmp_path
@@ -157,7 +157,7 @@ def test_a_tokenizer_with_more_ids_than_the_model_is_refused(folder, tokenizer):
 
 
 def classifier_of(model: GPTModel) -> GPTModel:
-    """As the book's chapter 6 makes it: the head replaced by one for two classes."""
+    """The classifier of the book's chapter 6: the head replaced by one for two classes."""
     torch.manual_seed(123)
     model.out_head = torch.nn.Linear(model.config.emb_dim, 2)
     return model

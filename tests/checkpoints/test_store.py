@@ -1,4 +1,4 @@
-"""Model folders: what comes back is what went in, and damage never goes unnoticed."""
+"""Model folders read back exactly, and every damage is detected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's task can be changed afterwards, and the folder still verifies."""
+"""The task of a saved model can be changed, and the folder still verifies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a model is used, as its files say: kept from every format into every format."""
+"""Stop ids and chat templates survive every conversion between formats."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tokenizer():
 
 @pytest.fixture
 def folder(tmp_path, tokenizer):
-    """A Hugging Face folder without a word on where a text ends."""
+    """A Hugging Face folder without any stop id."""
     torch.manual_seed(0)
     config = GPTConfig(
         vocab_size=290, context_length=24, emb_dim=32, n_heads=4, n_layers=1, norm="rms", positions="rotary",
@@ -195,7 +195,7 @@ def test_a_task_of_ours_that_was_edited_is_looked_at(folder, tmp_path, task):
 
 
 def test_a_token_that_was_added_without_enlarging_the_model_does_no_harm(folder):
-    """As `tokenizer.add_tokens` leaves it when `resize_token_embeddings` is forgotten."""
+    """A folder after `tokenizer.add_tokens` without `resize_token_embeddings`."""
     path = folder / "tokenizer.json"
     value = json.loads(path.read_text())
     pad = {"id": 290, "content": "[PAD]", "single_word": False, "lstrip": False, "rstrip": False}

@@ -1,4 +1,4 @@
-"""Files of weights as training scripts leave them: with other names around them, and other values beside them."""
+"""Weight files of training scripts, with prefixed names and other values beside the weights."""
 
 from __future__ import annotations
 

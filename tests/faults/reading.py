@@ -1,4 +1,4 @@
-"""What reading a file may cost and do: time, memory, and nothing that runs code. Shared by the attacks on formats."""
+"""Limits on reading a hostile file: bounded time and memory, and no code runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _is_watching = False
 
 
 def _map_large_blocks() -> None:
-    """Let glibc map each block of 128 KB and more, from the start: by itself it comes to keep up to 32 MB for later.
+    """Make glibc map each block of 128 KB and more; its default keeps up to 32 MB for later use.
 
     What is kept is in the process's size already, so a block taken from it would not show.
     """
@@ -58,7 +58,7 @@ def _watch(event: str, arguments: tuple[object, ...]) -> None:
 
 @contextlib.contextmanager
 def watched() -> Iterator[list[str]]:
-    """The list into which the interpreter writes each forbidden event while the block runs."""
+    """List every forbidden event of the interpreter while the block runs."""
     global _is_watching  # noqa: PLW0603
     if not _events and not hasattr(_watch, "is_set"):
         sys.addaudithook(_watch)  # once set it cannot be removed
@@ -72,7 +72,7 @@ def watched() -> Iterator[list[str]]:
 
 
 class Growth:
-    """By how many bytes the process grew at most, once `measured_growth` has ended."""
+    """The maximum growth of the process in bytes, set when `measured_growth` ends."""
 
     n_bytes = 0
 
@@ -134,7 +134,7 @@ def read_within_limits(read: Callable[[], object], *, size_bytes: int, what: str
 
 
 def try_to_read(read: Callable[[], object], *, what: str) -> bool:
-    """Did it load? One of our errors is a no."""
+    """Whether it loaded; one of our errors counts as no."""
     try:
         read()
     except ScratchLMError:
@@ -151,7 +151,7 @@ def check_growth(growth: Growth, *, size_bytes: int, what: str) -> None:
 
 
 def attack(read: Callable[[bytes], object], *, good: bytes, damage: Callable[[int], bytes], n: int) -> None:
-    """Read n damaged forms of a good file; any error but ours, any forbidden event, wait or growth fails."""
+    """Read n damaged variants of a good file; a foreign error, a forbidden event, a delay or growth fails."""
     read(good)  # whatever is imported late is imported now
     n_loaded = 0
     with watched() as events, measured_growth() as growth:

@@ -1,4 +1,4 @@
-"""Files that are large in small pieces: each asks for time or memory a thousand times, none gets more than its share.
+"""Files of very many small pieces stay within the limits of time and memory.
 
 Every limit that refuses one of them stands far above the largest real file; the last tests read such a one.
 """
@@ -61,7 +61,7 @@ def gguf_as_many_texts_as_allowed(folder: Path) -> Made:
 
 
 def gguf_wide_texts(folder: Path) -> Made:
-    """One character past 16 bits makes every other take four bytes."""
+    """One character beyond 16 bits makes every other character take four bytes."""
     return gguf(folder, gguf_of(gguf_texts(gguf_text("\U0001f600".encode() + b"a" * 96) * 400_000, 400_000)))
 
 

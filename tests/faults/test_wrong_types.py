@@ -1,4 +1,4 @@
-"""JSON of others with a value of the wrong type anywhere: it is read as if it were right, or it is our error."""
+"""JSON files with a value of the wrong type anywhere are read, or raise one of our errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LLAMA = {
 
 
 def changed(value: Any) -> Iterator[Any]:
-    """The value with each of its parts replaced by each wrong one, or left out."""
+    """The value with each of its parts replaced by every wrong one, or removed."""
     yield from WRONG
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -63,7 +63,7 @@ TASK = {"kind": "classification", "classes": ["ham", "spam"], "max_length": 8, "
 
 
 def use(path: Path) -> None:
-    """Open a model in every way, and make use of what its files say."""
+    """Open a model and use it, so that all its settings are read."""
     lm = scratchlm.load(path)
     if lm.task.get("kind") == "classification":
         lm.classify(["the cat"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,32 +68,22 @@ def params_from_bundle(bundle: Mapping[str, NDArray[Any]], n_layers: int) -> dic
     params: dict[str, Any] = {"blocks": [{} for _ in range(n_layers)]}
     for name in bundle:
         path = name.removeprefix("model/")
-        target = params
-        parts = path.removeprefix("ln_f/").split("/")
+        place, parts = params, path.removeprefix("ln_f/").split("/")
         if match := _BLOCK.match(path):
             if int(match[1]) >= n_layers:
                 raise CheckpointError(
                     f"the checkpoint has {name}, but hparams.json says {n_layers} blocks; use the hparams.json that "
                     "belongs to it."
                 )
-            target, parts = params["blocks"][int(match[1])], path[match.end() :].split("/")
-        put_array(target, parts, np.squeeze(bundle[name]), name=name)
+            place, parts = params["blocks"][int(match[1])], path[match.end() :].split("/")
+        for part in parts[:-1]:
+            place = place.setdefault(part, {}) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or parts[-1] in place:
+            raise CheckpointError(
+                f"these are not GPT-2's weights: {name!r:.200} conflicts with another array; use another copy."
+            )
+        place[parts[-1]] = np.squeeze(bundle[name])
     return params
-
-
-def put_array(target: dict[str, Any], parts: Sequence[str], array: NDArray[Any], *, name: str) -> None:
-    """Put an array into the book's nested dictionaries, under the parts of its name.
-
-    Raises: CheckpointError for a name that is taken or lies below another array, which no GPT-2 has.
-    """
-    place: Any = target
-    for key in parts[:-1]:
-        place = place.setdefault(key, {}) if isinstance(place, dict) else None
-    if not isinstance(place, dict) or not parts or parts[-1] in place:
-        raise CheckpointError(
-            f"these are not GPT-2's weights: {name!r:.200} conflicts with another array; use another copy."
-        )
-    place[parts[-1]] = array
 
 
 def load_params_into(model: GPTModel, params: Mapping[str, Any]) -> None:
@@ -109,28 +99,35 @@ def load_params_into(model: GPTModel, params: Mapping[str, Any]) -> None:
 
 
 def model_from_params(params: Mapping[str, Any], *, tie: bool = True, n_heads: int | None = None) -> GPTModel:
-    """Build a GPT of the arrays' size; tie=False gives the head its own copy, as in the book.
+    """Build a GPT from arrays nested as in the book; see `model_from_arrays`."""
+    return model_from_arrays(_flat(params), tie=tie, n_heads=n_heads)
 
+
+def model_from_arrays(
+    arrays: Mapping[str, NDArray[Any]], *, tie: bool = True, n_heads: int | None = None
+) -> GPTModel:
+    """Build a GPT of the size of arrays named as in the checkpoint, without `model/`.
+
+    tie: False gives the head its own copy of the token embedding, as in the book.
     n_heads: by default, heads have size 64, as in all of GPT-2.
     Raises: CheckpointError when arrays are missing or do not fit each other.
     """
-    arrays = _flat(params)
     for name in ("wte", "wpe"):
         if name not in arrays or np.ndim(arrays[name]) != 2:
-            raise CheckpointError(f"params lacks the matrix {name}; load the checkpoint again.")
+            raise CheckpointError(f"GPT-2's weights lack the matrix {name}; load the checkpoint again.")
     vocab_size, emb_dim = np.shape(arrays["wte"])
     config = published_config(
         vocab_size=vocab_size,
         context_length=len(arrays["wpe"]),
         emb_dim=emb_dim,
         n_heads=n_heads or max(1, emb_dim // HEAD_SIZE),
-        n_layers=len(params.get("blocks", ())),
+        n_layers=1 + max((int(match[1]) for name in arrays if (match := _BLOCK.match(name))), default=-1),
     )
-    state = _state(arrays, config, where="params")
+    state = _state(arrays, config, where="the weights")
     if not tie:
         config = dataclasses.replace(config, tie_embeddings=False)
         state["out_head.weight"] = state["tok_emb.weight"].clone()
-    return build_model(config, state, where=Path("params"))
+    return build_model(config, state, where=Path("the weights"))
 
 
 def _state(arrays: Mapping[str, NDArray[Any]], config: GPTConfig, *, where: str) -> dict[str, Tensor]:

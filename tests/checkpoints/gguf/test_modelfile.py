@@ -1,4 +1,4 @@
-"""The Modelfile says what Ollama must know, and the chat template the same to llama.cpp."""
+"""The Modelfile for Ollama and the chat template for llama.cpp produce the prompts used in training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GGUF: every bit comes back, and no damaged file does harm."""
+"""GGUF: a written model reads back bit for bit, and damaged files are refused."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_rows_that_do_not_split_into_blocks_are_stored_as_f16(tmp_path, tokenize
 
 @pytest.mark.parametrize("kind", ["gpt2 of OpenAI", "llama", "qwen2", "qwen3"])
 def test_a_file_without_our_own_settings_reads_as_the_same_model(tmp_path, tokenizer, kind):
-    """As other programs write it. `scratchlm.` is renamed in place, so that lengths stay."""
+    """A file as other programs write it: `scratchlm.` is renamed, keeping the length."""
     model = make_model(kind)
     path = export_gguf(tmp_path / "a.gguf", model, tokenizer)
     path.write_bytes(path.read_bytes().replace(b"scratchlm.", b"somebodys."))
@@ -223,7 +223,7 @@ TYPES = [type_ for type_ in gguf.GGMLQuantizationType if can_be_unpacked(type_)]
 
 @pytest.mark.parametrize("type_", TYPES, ids=lambda type_: type_.name)
 def test_every_type_that_the_library_unpacks_is_read(tmp_path, type_):
-    """A tensor of any bytes: most of these types can be read by the library, but not written."""
+    """A tensor of random bytes: the library can read most of these types, but not write them."""
     block, block_bytes = gguf.GGML_QUANT_SIZES[type_]
     packed = np.random.default_rng(0).integers(0, 256, (3, 2 * block_bytes), dtype=np.uint8)
     path = tmp_path / "a.gguf"
@@ -279,7 +279,7 @@ def test_added_words_missing_bytes_and_holes_come_back(tmp_path):
 
 
 def damage(good: bytes, number: int, *, n_header: int) -> bytes:
-    """A few changes at random, most of them in the header, where counts and names are."""
+    """A few random changes, most of them in the header, which holds counts and names."""
     draw = random.Random(f"{SEED} {number}")
     data = bytearray(good)
     for _ in range(draw.choice((1, 1, 1, 2, 4))):

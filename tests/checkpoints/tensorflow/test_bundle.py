@@ -1,4 +1,4 @@
-"""The reader against files that TensorFlow wrote (golden/make_golden.py), whole and damaged."""
+"""Read files that TensorFlow wrote (golden/make_golden.py), intact and damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GPT-2's data file without a known sha256: believed only when every tensor has the checksum of its index."""
+"""GPT-2's data file has no published sha256: it is accepted only if every tensor matches its checksum in the index."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def block_of(*entries: bytes, restarts: tuple[int, ...] = (0,)) -> bytes:
 
 
 def table(*blocks: tuple[bytes, bytes], kind: int = 0, checksum: int = 0) -> bytes:
-    """A file of blocks; each comes with the last key that it holds."""
+    """A table of blocks, each given with its last key."""
     data, index = b"", []
 
     def add(block: bytes) -> bytes:

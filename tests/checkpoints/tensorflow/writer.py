@@ -1,4 +1,4 @@
-"""Writes small TensorFlow checkpoints without TensorFlow, after the same description as our reader."""
+"""Write small TensorFlow checkpoints without TensorFlow."""
 
 from __future__ import annotations
 

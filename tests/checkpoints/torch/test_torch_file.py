@@ -1,4 +1,4 @@
-"""torch.save's files: equal to what torch.load gives, and nothing that a file can hold runs."""
+"""torch.save's files read as torch.load reads them, and no file runs code or takes unbounded time or memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the checkpoints of this folder hold; made from fixed seeds, so that tests know it without TensorFlow."""
+"""The arrays in this folder's checkpoints, from fixed seeds, so that tests need no TensorFlow."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def write(prefix: str, arrays: Mapping[str, np.ndarray], **more: tf.Tensor) -> N
 
 
 def main() -> None:
-    """Write everything anew."""
+    """Write all files again."""
     write("gpt2.ckpt", gpt2())
     mixed = kinds()
     write("kinds.ckpt", mixed, bfloat16=tf.constant(BFLOAT16, tf.bfloat16), string=tf.constant(["a", "bc"]))
