@@ -82,7 +82,7 @@ def has_checksum(data: bytes | NDArray[Any], stored: int) -> bool:
 
     They store it rotated by 15 bits plus a constant.
     """
-    crc = google_crc32c.value(data)
+    crc: int = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF == stored
 
 

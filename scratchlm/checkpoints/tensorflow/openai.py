@@ -121,7 +121,7 @@ def model_from_arrays(
         context_length=len(arrays["wpe"]),
         emb_dim=emb_dim,
         n_heads=n_heads or max(1, emb_dim // HEAD_SIZE),
-        n_layers=1 + max((int(match[1]) for name in arrays if (match := _BLOCK.match(name))), default=-1),
+        n_layers=1 + max((int(match[1]) for name in arrays if (match := _BLOCK.match(name))), default=0),
     )
     state = _state(arrays, config, where="the weights")
     if not tie:
