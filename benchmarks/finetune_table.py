@@ -21,7 +21,7 @@ import torch
 
 from scratchlm.data.classification_rows import read_labelled
 from scratchlm.data.label_split import book_split
-from scratchlm.evaluation.accuracy import ClassificationScores
+from scratchlm.evaluation.confusion_matrix import ClassificationScores
 from scratchlm.evaluation.intervals import mean_over_runs, student_t_975
 from scratchlm.finetuning.classification_task import score_predictions
 from scratchlm.finetuning.classifier_training import ClassifierTrainings, ClassifySettings

@@ -1,4 +1,4 @@
-"""`scratchlm report`: one run at length, or several beside each other."""
+"""`scratchlm report`: write a report of one run, or a comparison of several."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError
 from scratchlm.reports.comparison_data import find_source
-from scratchlm.reports.files import Format, PlotFormat, write_report
+from scratchlm.reports.write_report import Format, PlotFormat, write_report
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Common):
-    """Write a report of one run, or of several beside each other: a page that needs no network, JSON and CSV tables.
+    """Write a report of one run, or a comparison of several: a self-contained page, JSON and CSV tables.
 
     RUN is a run folder, the name of one in the runs folder, or a file of answers: one that `scratchlm evaluate judge
     --out` wrote, or one in the book's form.
@@ -28,10 +28,10 @@ class Report(Common):
     Example: scratchlm report runs/small runs/wider --out reports/width --plots png svg
     """
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()  # what to show
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()  # runs or files of answers
     out: Path | None = None  # the report's folder; default: reports/ and the names of the runs
-    format: tuple[Format, ...] = ("html", "json", "csv")  # what to write
-    plots: tuple[PlotFormat, ...] = ()  # write each plot as a file too: png, svg or both
+    format: tuple[Format, ...] = ("html", "json", "csv")  # file formats of the report
+    plots: tuple[PlotFormat, ...] = ()  # also write each plot as a file: png, svg or both
     runs_dir: Path = Path("runs")  # where runs are looked for by name
 
 
@@ -44,7 +44,7 @@ def _act(command: Report, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Write the report and say where; returns the `--json` keys."""
     if not command.runs:
         raise ConfigError(
-            "report needs a run, found none; name run folders or files of answers, e.g. runs/quickstart."
+            "report needs at least one run; name run folders or files of answers, e.g. runs/quickstart."
         )
     sources = [find_source(name, command.runs_dir) for name in command.runs]
     names = [source.path.resolve().name.removesuffix(source.path.suffix) for source in sources]

@@ -24,7 +24,7 @@ from scratchlm.recipes.recipe import Recipe, Stage, load_recipe
 from scratchlm.recipes.run import RunResult, run_recipe
 from scratchlm.recipes.stages import stage_folder
 from scratchlm.reports.run_data import run_report
-from scratchlm.reports.views import flat_settings
+from scratchlm.reports.run_page import flat_settings
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.settings import TokenizerSettings
 from scratchlm.training.trackers import TrackerName, check_tracker, tracked

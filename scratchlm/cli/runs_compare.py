@@ -1,4 +1,4 @@
-"""`scratchlm runs compare`: figures side by side and settings that differ, in the terminal."""
+"""`scratchlm runs compare`: compare runs' figures and settings in the terminal."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from rich.console import Console
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.terminal import in_columns
 from scratchlm.core.errors import ConfigError
-from scratchlm.reports.claims import Claim
 from scratchlm.reports.comparison_data import collect, find_source
-from scratchlm.reports.comparison_rows import figure_rows, setting_rows
+from scratchlm.reports.comparison_page import figure_rows, setting_rows
+from scratchlm.reports.figures import Claim
 from scratchlm.reports.formats import MISSING, setting
 from scratchlm.reports.paired_items import Difference
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunsCompare(Common):
-    """Compare runs in the terminal: figures with their intervals, answers to the same items, settings that differ.
+    """Compare runs in the terminal: figures with intervals, answers to the same items, settings that differ.
 
     `scratchlm report` shows the same and more on a page.
 
@@ -32,7 +32,7 @@ class RunsCompare(Common):
     runs: Annotated[
         tuple[str, ...], tyro.conf.Positional
     ] = ()  # run folders, names of runs, or files of answers
-    all_settings: bool = False  # those that are the same, too
+    all_settings: bool = False  # also show settings that are the same
     runs_dir: Path = Path("runs")  # the folder with the runs
 
 
@@ -44,7 +44,7 @@ def main(args: Sequence[str], *, prog: str) -> int:
 def _act(command: RunsCompare, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Compare and print; returns the `--json` keys."""
     if len(command.runs) < 2:
-        raise ConfigError(f"runs compare needs at least two runs, found {len(command.runs)}; name another.")
+        raise ConfigError(f"runs compare needs at least two runs, got {len(command.runs)}; name another.")
     comparison = collect([find_source(name, command.runs_dir) for name in command.runs])
     runs = comparison.data["runs"]
     labels = [str(run["label"]) for run in runs]

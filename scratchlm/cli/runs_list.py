@@ -1,4 +1,4 @@
-"""`scratchlm runs list`: what is in the runs folder."""
+"""`scratchlm runs list`: list the runs in the runs folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scratchlm.cli.terminal import in_columns
 from scratchlm.reports.formats import MISSING, count, decimal, duration, file_size, is_number, percent
 from scratchlm.reports.found_runs import FoundRun, find_runs
 
-MAX_TOLD = 90  # characters of what is wrong with a folder; `runs show` tells all
+MAX_SHOWN = 90  # characters of the figures or of the problem; `runs show` has all of it
 # The main figure of each stage, its name for people, and how it is written.
 HEADLINES: dict[str, tuple[str, str, Callable[[float], str]]] = {
     "pretrain": ("val_loss", "loss", lambda value: decimal(value, 3)),
@@ -27,9 +27,9 @@ HEADLINES: dict[str, tuple[str, str, Callable[[float], str]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class RunsList(Common):
-    """List the runs: what each is, whether it is complete, its steps and main figures, its size and age.
+    """List the runs with their command, state, last step, main figures, size and age.
 
-    Folders that are damaged or hold something else are named with what is wrong.
+    Folders that are damaged, or not runs, are listed with the reason.
 
     Example: scratchlm runs list
     """
@@ -47,18 +47,18 @@ def _act(command: RunsList, console: Console) -> dict[str, Any]:  # noqa: ARG001
     runs = find_runs(command.runs_dir)
     if not command.json:
         _print(runs, command.runs_dir)
-    return {"runs_dir": str(command.runs_dir), "runs": [_told(run) for run in runs]}
+    return {"runs_dir": str(command.runs_dir), "runs": [_record(run) for run in runs]}
 
 
 def _print(runs: Sequence[FoundRun], runs_dir: Path) -> None:
     if not runs:
-        print(f"no runs in {runs_dir}; `scratchlm run` makes one.")
+        print(f"no runs in {runs_dir}; `scratchlm run` creates one.")
         return
     now_s = time.time()
     rows = [["name", "state", "made by", "step", "figures", "size", "age"]]
     for run in runs:
-        told = _headline(run) if run.is_run else run.problem
-        figures = told if len(told) <= MAX_TOLD else f"{told[: MAX_TOLD - 1]}…"
+        text = _headline(run) if run.is_run else run.problem
+        figures = text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
         rows.append(
             [
                 run.name, run.state, run.what or MISSING, count(run.step), figures,
@@ -69,7 +69,7 @@ def _print(runs: Sequence[FoundRun], runs_dir: Path) -> None:
         print(line)
 
 
-def _told(run: FoundRun) -> dict[str, Any]:
+def _record(run: FoundRun) -> dict[str, Any]:
     return {
         "name": run.name,
         "path": str(run.path),

@@ -1,4 +1,4 @@
-"""`scratchlm runs rm`: delete runs, after asking."""
+"""`scratchlm runs rm`: delete runs after confirmation."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from scratchlm.reports.found_runs import FoundRun, find_runs, look_at_run
 
 @dataclass(frozen=True, kw_only=True)
 class RunsRm(Common):
-    """Delete runs of the runs folder with their checkpoints. It asks first, unless --yes is given.
+    """Delete runs of the runs folder with their checkpoints, after confirmation or with --yes.
 
-    What is no run, a link, or a run that a process is working on is left alone.
+    Links, runs that are in use, and folders that are not runs are never deleted.
 
     Example: scratchlm runs rm first-try second-try
     """
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()  # names of runs in the runs folder
-    yes: bool = False  # do not ask
+    yes: bool = False  # delete without confirmation
     runs_dir: Path = Path("runs")  # the folder with the runs
 
 
@@ -41,7 +41,7 @@ def main(args: Sequence[str], *, prog: str) -> int:
 def _act(command: RunsRm, console: Console) -> dict[str, Any]:
     """Check all, ask once, delete; returns the `--json` keys."""
     if not command.runs:
-        raise ConfigError("runs rm needs the name of a run, found none; `scratchlm runs list` names them.")
+        raise ConfigError("runs rm needs the name of a run; `scratchlm runs list` shows all runs.")
     runs = [_deletable(name, command.runs_dir) for name in dict.fromkeys(command.runs)]
     size = file_size(sum(run.size_bytes for run in runs))
     bases = _built_on(runs, command.runs_dir)
@@ -50,7 +50,7 @@ def _act(command: RunsRm, console: Console) -> dict[str, Any]:
     if not command.yes:
         if command.json or not sys.stdin.isatty():
             raise ConfigError(
-                f"deleting {len(runs)} runs ({size}) needs a yes, found nobody to ask; add --yes."
+                f"deleting {len(runs)} runs ({size}) needs a confirmation, and there is no terminal; add --yes."
             )
         console.print(
             f"Delete {', '.join(str(run.path) for run in runs)} ({size})? [y/N] ", end="", markup=False
@@ -68,47 +68,47 @@ def _act(command: RunsRm, console: Console) -> dict[str, Any]:
 def _deletable(name: str, runs_dir: Path) -> FoundRun:
     """The run of that name.
 
-    Raises: ConfigError when it is no run, lies elsewhere, is a link, or is being worked on.
+    Raises: ConfigError when it is not a run, is elsewhere, is a link, or is in use.
     """
     path = Path(name) if Path(name).parent != Path() else runs_dir / name
     if path.is_symlink():
-        raise ConfigError(f"{path} should be a run folder, found a link to one; delete the link yourself.")
+        raise ConfigError(f"{path} is a link, not a run folder; delete the link yourself.")
     if not path.is_dir():
         raise ConfigError(
-            f"{path} should be a run folder, found {'a file' if path.exists() else 'nothing'}; "
-            "`scratchlm runs list` names those there are."
+            f"{path} {'is a file, not a run folder' if path.exists() else 'does not exist'}; "
+            "`scratchlm runs list` shows all runs."
         )
     if path.resolve().parent != runs_dir.resolve():
         raise ConfigError(
-            f"{path} should lie in {runs_dir}, found it in {path.resolve().parent}; name that folder with --runs-dir."
+            f"{path} is not in {runs_dir} but in {path.resolve().parent}; name that folder with --runs-dir."
         )
     run = look_at_run(path)
     if run.state == "foreign":
-        raise ConfigError(f"{path} should be a run folder, found none ({run.problem}); delete it yourself.")
+        raise ConfigError(f"{path} is {run.problem}; delete it yourself.")
     if run.state == "running":
         raise ConfigError(f"{path} is in use by process {running_process(path)}; stop it first.")
     return run
 
 
 def _built_on(runs: Sequence[FoundRun], runs_dir: Path) -> list[str]:
-    """What to say of other runs that started from one that is about to go."""
-    going = {run.path.resolve() for run in runs}
-    said = []
+    """Warnings about other runs that started from one to be deleted."""
+    deleted = {run.path.resolve() for run in runs}
+    warnings = []
     for other in find_runs(runs_dir):
         base = other.settings.get("base")
-        if other.path.resolve() in going or not isinstance(base, str):
+        if other.path.resolve() in deleted or not isinstance(base, str):
             continue
-        of = {Path(base).resolve(), *Path(base).resolve().parents} & going
-        said += [
-            f"{other.path} started from {path}; resuming it needs that"
+        of = {Path(base).resolve(), *Path(base).resolve().parents} & deleted
+        warnings += [
+            f"{other.path} started from {path} and cannot be resumed without it"
             for path in of
             if other.state != "complete"
         ]
-    return said
+    return warnings
 
 
 def _delete(path: Path) -> None:
-    """Delete a folder; others see it go at once. Links in it go, what they point to stays."""
+    """Delete a folder at once, with the links in it but not their targets."""
     try:
         with run_lock(path):
             remove_folder(path)

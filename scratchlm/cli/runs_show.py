@@ -1,4 +1,4 @@
-"""`scratchlm runs show`: one run's settings, figures and checkpoints."""
+"""`scratchlm runs show`: show one run's settings, figures and checkpoints."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from scratchlm.cli.run import without_lists
 from scratchlm.cli.terminal import in_columns
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.reports.comparison_data import run_data
-from scratchlm.reports.comparison_rows import figure_rows, setting_rows
+from scratchlm.reports.comparison_page import figure_rows, setting_rows
 from scratchlm.reports.formats import decimal, file_size, setting
 from scratchlm.reports.found_runs import FoundRun, the_run
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunsShow(Common):
-    """Show one run: what it was made with, what it came to, and whether its checkpoints are whole.
+    """Show one run: its settings, its results, and whether its checkpoints are intact.
 
     Example: scratchlm runs show quickstart
     """
@@ -42,7 +42,7 @@ def main(args: Sequence[str], *, prog: str) -> int:
 def _act(command: RunsShow, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Look, check the checkpoints, and print; returns the `--json` keys."""
     if command.run is None:
-        raise ConfigError("runs show needs a run, found none; `scratchlm runs list` names those there are.")
+        raise ConfigError("runs show needs a run; `scratchlm runs list` shows all runs.")
     run = the_run(command.run, command.runs_dir)
     checkpoints = [_checked(folder) for folder in run.checkpoints()]
     if not command.json:
@@ -63,7 +63,7 @@ def _act(command: RunsShow, console: Console) -> dict[str, Any]:  # noqa: ARG001
 
 
 def _checked(folder: Path) -> dict[str, Any]:
-    """A checkpoint, and whether every file in it is what its manifest says."""
+    """A checkpoint, and whether its files agree with its manifest."""
     try:
         manifest = verify(folder)
     except CheckpointError as error:
@@ -89,7 +89,7 @@ def _print(run: FoundRun, checkpoints: Sequence[dict[str, Any]]) -> None:
     print("\ncheckpoints")
     for one in checkpoints:
         loss = f", validation loss {decimal(one['val_loss'], 4)}" if one["val_loss"] is not None else ""
-        print(f"  {one['path']}: {f'whole{loss}' if one['is_good'] else one['problem']}")
+        print(f"  {one['path']}: {f'intact{loss}' if one['is_good'] else one['problem']}")
     if not checkpoints:
         print("  none")
     print("\nsettings")

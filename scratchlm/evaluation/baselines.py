@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from scratchlm.core.errors import DataError, MissingDependencyError
-from scratchlm.evaluation.accuracy import ClassificationScores, score_classes
+from scratchlm.evaluation.confusion_matrix import ClassificationScores, score_classes
 
 WORD_OR_MARK = r"(?u)\b\w+\b|[^\w\s]"  # scikit-learn's default drops one-letter words and punctuation
 

@@ -12,7 +12,7 @@ from scratchlm.core.errors import DataError
 from scratchlm.data.classification_rows import LabelledText
 from scratchlm.data.label_split import LabelSplit, book_split, describe_split, leak_free_split
 from scratchlm.data.near_duplicates import group_near_duplicates
-from scratchlm.evaluation.accuracy import ClassificationScores
+from scratchlm.evaluation.confusion_matrix import ClassificationScores
 from scratchlm.finetuning.classification_task import (
     Prediction,
     Threshold,

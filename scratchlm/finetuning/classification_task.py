@@ -13,7 +13,7 @@ from scratchlm.core.batch import Batch
 from scratchlm.core.errors import DataError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.loaders import BatchLoader
-from scratchlm.evaluation.accuracy import ClassificationScores, score_classes
+from scratchlm.evaluation.confusion_matrix import ClassificationScores, score_classes
 from scratchlm.finetuning.activation_cache import ActivationCache, CachedExamples
 from scratchlm.finetuning.heads import Position, logits_above, states_below
 from scratchlm.finetuning.input_format import InputFormat

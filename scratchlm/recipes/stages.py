@@ -24,9 +24,9 @@ from scratchlm.data.samples.overlap import overlap_report
 from scratchlm.data.samples.stories import sample_stories
 from scratchlm.data.shards import token_folder
 from scratchlm.data.sources import find_sources
-from scratchlm.evaluation.accuracy import ClassificationScores
 from scratchlm.evaluation.baselines import majority_accuracy, tfidf_scores
 from scratchlm.evaluation.calibration import expected_calibration_error, reliability
+from scratchlm.evaluation.confusion_matrix import ClassificationScores
 from scratchlm.evaluation.intervals import mean_over_runs
 from scratchlm.evaluation.ranking import rank_classes
 from scratchlm.finetuning.answers import Answer, answer_all, score_answers

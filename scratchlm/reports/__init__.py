@@ -1,1 +1,1 @@
-"""Finished runs, comparisons and data sets as self-contained HTML pages: data collected, checked, drawn."""
+"""Write reports of finished runs, comparisons and data sets as self-contained HTML pages, JSON, CSV and plots."""

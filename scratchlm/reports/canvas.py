@@ -1,8 +1,14 @@
-"""The canvas of every plot: the same drawing for the page, whose colours follow it, and for files, in fixed colours."""
+"""Draw plots with matplotlib, as SVG for a page in the page's colours, and as PNG or SVG files in fixed colours.
+
+matplotlib writes colours and fonts into `style` attributes, one `<style>` element, and ids that repeat in every figure.
+A page with a Content-Security-Policy refuses the first two, and dark mode needs colours that change. So a plot for a
+page is drawn in placeholder colours, one per role, and each becomes a class: `f-NAME` fills, `s-NAME` strokes.
+"""
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,35 +22,32 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from scratchlm.core.files import new_file
-from scratchlm.reports.svg import ROLES, page_svg
 
 WIDE, NARROW = (760, 330), (350, 270)  # CSS pixels: a desktop column, and half a column or a phone
-TITLE, KEY = 34, 24  # CSS pixels above a plot in a file, for what the page writes as text
+TITLE, KEY = 34, 24  # CSS pixels above a plot in a file, for title and legend
 FILE_DPI = 200  # of a PNG; one CSS pixel is a 72nd of an inch
 
-# What each role looks like on white paper: the light colours of the page.
+# The colour of each role in files: the light colours of the page.
 PRINTED = {
     "ink": "#1d2422", "muted": "#5a6461", "grid": "#e3ddd0", "train": "#c2611f", "val": "#0b6e66",
     "run1": "#0b6e66", "run2": "#c2611f", "run3": "#3f5bb5", "run4": "#a8327a", "run5": "#7a6a00", "run6": "#55606a",
 }  # fmt: skip
 
 Colours: TypeAlias = Mapping[str, str]  # a role's colour
-# Draws onto the axes; gives back what the page's script must know, such as the first and the last step.
-Draw: TypeAlias = Callable[
-    [Axes, Colours, bool], Mapping[str, float]
-]  # the last argument: is there much room?
+# Draws on the axes; the last argument is whether the plot is wide. Returns values for the page's script.
+Draw: TypeAlias = Callable[[Axes, Colours, bool], Mapping[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A plot that is not drawn yet: what it shows, and the room around it."""
+    """A plot that can be drawn for a page or into a file."""
 
-    name: str  # keeps its ids apart from those of other plots; the name of its file
+    name: str  # makes its ids unique on the page; the name of its file
     draw: Draw
     margins: tuple[int, int, int, int]  # left, right, top, bottom, CSS pixels
     size: tuple[int, int] = WIDE  # in a file, CSS pixels
-    title: str = ""  # in a file; on the page stands a heading
-    keys: Sequence[tuple[str, str, Any]] = ()  # in a file: role, words and dashes of each line
+    title: str = ""  # in a file; the page has a heading
+    keys: Sequence[tuple[str, str, Any]] = ()  # legend in a file: role, label and dashes of each line
 
     def on_page(self, size: tuple[int, int]) -> Markup:
         """The drawing as SVG for the page; text stays text, and the same data gives the same bytes."""
@@ -52,21 +55,21 @@ class Drawing:
         left, right, top, bottom = self.margins
         name = f"{self.name}-{width}"
         with _figure(name, size, self.margins) as (figure, axes):
-            told = self.draw(axes, ROLES, size == WIDE)
+            data = self.draw(axes, ROLES, size == WIDE)
             file = io.StringIO()
             figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-        frame = {"left": left, "right": width - right, "top": top, "bottom": height - bottom, **told}
-        attributes = "".join(f' data-{key}="{value:g}"' for key, value in frame.items()) if told else ""
+        frame = {"left": left, "right": width - right, "top": top, "bottom": height - bottom, **data}
+        attributes = "".join(f' data-{key}="{value:g}"' for key, value in frame.items()) if data else ""
         css_class = "plot-wide" if size == WIDE else "plot-narrow"
         drawn = page_svg(file.getvalue(), name=name, css_class=css_class, attributes=attributes)
         return Markup(drawn)  # noqa: S704
 
     def narrow(self) -> Markup:
-        """The drawing as wide as half a column, or a phone."""
+        """The drawing for half a column, or a phone."""
         return self.on_page(NARROW)
 
     def save(self, path: Path) -> None:
-        """The drawing as a file of its own, PNG or SVG by the path's ending, with title and key.
+        """Save the drawing as PNG or SVG, by the path's suffix, with title and legend.
 
         Raises: DataError when the file cannot be written.
         """
@@ -100,11 +103,11 @@ class Drawing:
 def _figure(
     name: str, size: tuple[int, int], margins: tuple[int, int, int, int]
 ) -> Iterator[tuple[Figure, Axes]]:
-    """A figure of that size in CSS pixels, with axes, which no user's settings can change."""
+    """A figure of that size in CSS pixels, with axes, independent of the user's matplotlib settings."""
     (width, height), (left, right, top, bottom) = size, margins
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # a user's matplotlibrc must not change the page
-        # Text stays text, and ids come from the name instead of from chance: same data, same bytes.
+        matplotlib.rcdefaults()  # ignore the user's matplotlibrc
+        # Text stays text, and ids are derived from the name, not random: same data, same bytes.
         matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 12})
         figure = Figure(figsize=(width / 72, height / 72), dpi=72)  # 72 dpi: one unit is one CSS pixel
         box = (
@@ -116,12 +119,73 @@ def _figure(
         yield figure, figure.add_axes(box)
 
 
-def quiet(
+def style_axes(
     axes: Axes, colours: Colours, *, grid: Literal["x", "y", "both"] = "y", label_size: int = 12, pad: int = 7
 ) -> None:
-    """Axes that stay behind the data: pale lines, no frame, small labels."""
+    """Style the axes: pale grid lines, no frame, small labels."""
     for side in axes.spines.values():
         side.set_visible(False)
     axes.grid(visible=True, axis=grid, color=colours["grid"], linewidth=1)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelsize=label_size, labelcolor=colours["muted"], pad=pad)
+
+
+# Placeholders: the page's CSS gives each role its colour in light and in dark mode.
+ROLES = {
+    "ink": "#000001", "muted": "#000002", "grid": "#000003", "train": "#000004", "val": "#000005",
+    "run1": "#000006", "run2": "#000007", "run3": "#000008", "run4": "#000009", "run5": "#00000a", "run6": "#00000b",
+}  # fmt: skip
+
+_NAME_OF = {colour: name for name, colour in ROLES.items()}
+_UNSEEN = re.compile(
+    r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", re.DOTALL
+)
+_STYLE = re.compile(r' style="([^"]*)"')
+_FONT_SIZE = re.compile(r"([\d.]+)px")
+_ID = re.compile(r' id="([^"]*)"')
+_REFERENCE = re.compile(r"(url\(#|href=\"#)([\w.-]+)")
+_NUMBER = re.compile(r"-?\d+\.\d{3,}")
+
+
+def page_svg(drawn: str, *, name: str, css_class: str, attributes: str = "") -> str:
+    """Turn matplotlib's SVG file into one `<svg>` element for the page.
+
+    `name` makes this figure's ids unique; `attributes` go into the opening tag.
+    """
+    body = _UNSEEN.sub("", drawn)
+    view_box = re.search(r'viewBox="([^"]+)"', body)
+    assert view_box is not None, "matplotlib writes a viewBox"
+    body = body[body.index(">", body.index("<svg")) + 1 : body.rindex("</svg>")]
+    body = _STYLE.sub(_as_attributes, body).replace("xlink:href", "href")
+    body = _own_ids(body, name)
+    body = _NUMBER.sub(lambda match: f"{float(match[0]):.2f}", body)  # a hundredth of a pixel is enough
+    body = re.sub(r"\s*\n\s*", " ", body).strip()
+    return (
+        f'<svg class="{css_class}" viewBox="{view_box[1]}" aria-hidden="true" focusable="false"'
+        f"{attributes}>{body}</svg>"
+    )
+
+
+def _as_attributes(match: re.Match[str]) -> str:
+    """`style="fill: #000004; stroke-width: 2"` -> `class="f-train" stroke-width="2"`."""
+    classes: list[str] = []
+    attributes: list[str] = []
+    for declaration in match[1].split(";"):
+        key, _, value = (part.strip() for part in declaration.partition(":"))
+        if key in ("fill", "stroke") and value in _NAME_OF:
+            classes.append(f"{key[0]}-{_NAME_OF[value]}")
+        elif key in ("font", "font-size"):
+            size = _FONT_SIZE.search(value)
+            attributes.append(f'font-size="{size[1]}"' if size else "")
+        elif key and not key.startswith("font"):  # the page sets the family
+            attributes.append(f'{key}="{value}"')
+    if classes:
+        attributes.insert(0, f'class="{" ".join(classes)}"')
+    return "".join(f" {attribute}" for attribute in attributes if attribute)
+
+
+def _own_ids(body: str, name: str) -> str:
+    """Remove unused ids, and prefix the others with the figure's name."""
+    used = {reference[1] for reference in _REFERENCE.findall(body)}
+    body = _ID.sub(lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", body)
+    return _REFERENCE.sub(lambda match: f"{match[1]}{name}-{match[2]}", body)

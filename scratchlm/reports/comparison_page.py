@@ -1,20 +1,22 @@
-"""The page of several runs beside each other: their data in, one self-contained HTML document out."""
+"""Render the comparison of several runs as a self-contained HTML page, and compute its rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from scratchlm.core.errors import ConfigError
-from scratchlm.reports import comparison_rows
 from scratchlm.reports.canvas import Drawing
-from scratchlm.reports.curves import Plot
-from scratchlm.reports.overlay_plots import look_of, overlay_plot
+from scratchlm.reports.figures import Bar, Claim, Data, claims
+from scratchlm.reports.formats import count, decimal, is_number
+from scratchlm.reports.learning_curves import Plot, look_of, overlay_plot
 from scratchlm.reports.page_shell import render_page
 from scratchlm.reports.paired_items import Paired, browser_data
-from scratchlm.reports.score_plots import score_plot, tallest_bar
+from scratchlm.reports.plots import score_plot, tallest_bar
+from scratchlm.reports.run_page import MAX_SAMPLE_STEPS, Shown, even_choice, flat_settings
 
-MAX_RUNS = 12  # more lines in a plot than anybody can tell apart
+MAX_RUNS = 12  # more lines in a plot cannot be distinguished
 
 CURVES = (  # name of the plot, stage, key of its history, key while training, heading, is it a share?
     ("pretrain", "pretrain", "val_loss", "train_loss", "Pre-training: validation loss", False),
@@ -23,8 +25,8 @@ CURVES = (  # name of the plot, stage, key of its history, key while training, h
     ("instruct", "instruct", "val_loss", "train_loss", "Instruction tuning: validation loss", False),
     ("prefer", "prefer", "val_loss", "train_loss", "Preference tuning: validation loss", False),
 )
-SHARES = (  # stage, key, heading, what it says
-    ("classify", "test_accuracy", "Classifier accuracy", "Share of held-out texts sorted correctly."),
+SHARES = (  # stage, key, heading, explanation
+    ("classify", "test_accuracy", "Classifier accuracy", "Share of held-out texts classified correctly."),
     ("instruct", "exact_match", "Exact match", "Share of answers that equal the reference exactly."),
     (
         "prefer",
@@ -36,14 +38,14 @@ SHARES = (  # stage, key, heading, what it says
 
 
 def render_comparison(data: Mapping[str, Any], paired: Paired | None = None) -> str:
-    """Show runs beside each other: curves overlaid, figures with intervals, samples, answers, settings that differ.
+    """Render a comparison: overlaid curves, figures with intervals, samples, answers, settings that differ.
 
-    `data["runs"]` holds for each run its `label` and what `render_report` takes; `paired` the answers item by item.
-    Raises: ConfigError for no run or more than MAX_RUNS; DataError for a figure that contradicts itself.
+    `data["runs"]` has for each run its `label` and the data of `render_report`; `paired` has the answers item by item.
+    Raises: ConfigError for no run or more than MAX_RUNS; DataError for an inconsistent figure.
     """
     runs: Sequence[Mapping[str, Any]] = data["runs"]
     if not 1 <= len(runs) <= MAX_RUNS:
-        raise ConfigError(f"a comparison shows 1 to {MAX_RUNS} runs, found {len(runs)}; name fewer.")
+        raise ConfigError(f"a comparison shows 1 to {MAX_RUNS} runs, got {len(runs)}; name fewer.")
     plots = comparison_plots(runs)
     has_items = paired is not None and bool(paired.items)
     return render_page(
@@ -56,11 +58,11 @@ def render_comparison(data: Mapping[str, Any], paired: Paired | None = None) -> 
         data=data,
         runs=runs,
         looks=[look_of(number) for number in range(len(runs))],
-        figures=comparison_rows.figure_rows(runs),
+        figures=figure_rows(runs),
         bars=[
             (heading, words, rows)
             for stage, key, heading, words in SHARES
-            if (rows := comparison_rows.share_bars(runs, stage, key, lambda number: look_of(number)[0]))
+            if (rows := share_bars(runs, stage, key, lambda number: look_of(number)[0]))
         ],
         curves=[
             (plots[name], heading, _drawn(runs, stage))
@@ -68,9 +70,9 @@ def render_comparison(data: Mapping[str, Any], paired: Paired | None = None) -> 
             if name in plots
         ],
         judged=[(run, drawing) for run, drawing in zip(runs, score_drawings(runs)) if drawing is not None],
-        samples=comparison_rows.samples_beside(runs),
-        skills=comparison_rows.skill_rows(runs),
-        settings=comparison_rows.setting_rows(runs),
+        samples=samples_beside(runs),
+        skills=skill_rows(runs),
+        settings=setting_rows(runs),
         paired=paired if has_items else None,
         differences=paired.differences if paired is not None and has_items else [],
         vocabularies={(run.get("pretrain") or {}).get("vocab_size") for run in runs if run.get("pretrain")}
@@ -79,7 +81,7 @@ def render_comparison(data: Mapping[str, Any], paired: Paired | None = None) -> 
 
 
 def _drawn(runs: Sequence[Mapping[str, Any]], stage: str) -> list[tuple[str, tuple[str, Any]]]:
-    """The runs that have a history of that stage, each with its look: the key of a plot."""
+    """The legend of a plot: the runs that have a history of that stage, each with its look."""
     return [
         (str(run.get("label")), look_of(number))
         for number, run in enumerate(runs)
@@ -88,7 +90,7 @@ def _drawn(runs: Sequence[Mapping[str, Any]], stage: str) -> list[tuple[str, tup
 
 
 def comparison_plots(runs: Sequence[Mapping[str, Any]]) -> dict[str, Plot]:
-    """The overlaid curves that there are, by name."""
+    """The overlaid curves by name."""
     plots = {}
     for name, stage, key, training_key, title, is_share in CURVES:
         histories = [(str(run.get("label")), (run.get(stage) or {}).get("history") or []) for run in runs]
@@ -101,7 +103,7 @@ def comparison_plots(runs: Sequence[Mapping[str, Any]]) -> dict[str, Plot]:
 
 
 def score_drawings(runs: Sequence[Mapping[str, Any]]) -> list[Drawing | None]:
-    """Each run's spread of a judge's scores; None where no judge has scored it."""
+    """Each run's histogram of a judge's scores; None for a run without a judge."""
     judgements = [run.get("judged") or {} for run in runs]
     scales = [(float(judged.get("min", 0)), float(judged.get("max", 100))) for judged in judgements]
     bars = [tallest_bar(judged.get("scores") or [], scale) for judged, scale in zip(judgements, scales)]
@@ -126,3 +128,149 @@ def comparison_drawings(runs: Sequence[Mapping[str, Any]]) -> list[Drawing]:
     """The plots of the page, to be saved as files."""
     curves = [plot.drawing for plot in comparison_plots(runs).values()]
     return [*curves, *(drawing for drawing in score_drawings(runs) if drawing is not None)]
+
+
+STAGES = {"pretrain", "classify", "instruct", "prefer"}
+DATA_OF = {"data.messages": "classify", "data.instructions": "instruct", "data.preferences": "prefer"}
+NOT_SETTINGS = {"description", "needs"}  # keys of a recipe that change nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureRow:
+    """One figure of each run; None where a run does not have it."""
+
+    name: str
+    note: str
+    cells: list[Claim | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingRow:
+    """One setting of each run; None where a run does not have it."""
+
+    name: str
+    values: list[Any]
+    differs: bool
+
+
+def figure_rows(runs: Sequence[Data]) -> list[FigureRow]:
+    """Every main figure that at least one run has, in the order of the stages."""
+    found: dict[str, tuple[str, list[Claim | None]]] = {}
+    for number, run in enumerate(runs):
+        for claim in [*claims(run), *_judge_claims(run)]:
+            _, cells = found.setdefault(claim.name, (claim.note, [None] * len(runs)))
+            cells[number] = claim
+    return [FigureRow(name=name, note=note, cells=cells) for name, (note, cells) in found.items()]
+
+
+def share_bars(runs: Sequence[Data], stage: str, key: str, look: Callable[[int], str]) -> list[Bar]:
+    """A bar for each run that has this share, with its interval, in the run's colour."""
+    bars = []
+    for number, run in enumerate(runs):
+        part = run.get(stage) or {}
+        if is_number(part.get(key)):
+            low, high = part.get("low"), part.get("high")
+            ends = (low, high) if is_number(low) and is_number(high) else (None, None)
+            bars.append(
+                Bar(
+                    label=str(run.get("label")),
+                    value=part[key],
+                    low=ends[0],
+                    high=ends[1],
+                    note=f"of {count(part['test_n'])}" if is_number(part.get("test_n")) else "",
+                    role=look(number),
+                )
+            )
+    return bars
+
+
+def setting_rows(runs: Sequence[Data]) -> list[SettingRow]:
+    """All settings; for the settings of a stage, runs without that stage do not count as different."""
+    tables = [dict(flat_settings(_own_settings(run))) for run in runs]
+    names = list(dict.fromkeys(name for table in tables for name in table))
+    rows = []
+    for name in names:
+        values = [table.get(name) for table in tables]
+        stage = _stage_of(name)
+        used = [
+            value
+            for value, run in zip(values, runs)
+            if run.get("settings") and (stage is None or stage in (run.get("stages_planned") or ()))
+        ]
+        rows.append(SettingRow(name=name, values=values, differs=any(value != used[0] for value in used[1:])))
+    return rows
+
+
+def samples_beside(runs: Sequence[Data]) -> Shown:
+    """Each run's latest samples at each step; of many steps an even selection."""
+    written: list[list[dict[str, Any]]] = []
+    for number, run in enumerate(runs):
+        samples = (run.get("pretrain") or {}).get("samples") or []
+        texts = [sample for sample in samples if is_number(sample.get("step"))]
+        written.append([_sample(number, sample) for sample in sorted(texts, key=lambda text: text["step"])])
+    steps = sorted({text["step"] for texts in written for text in texts})
+    kept = even_choice(steps, MAX_SAMPLE_STEPS)
+    groups = [
+        {"step": step, "texts": [known[-1] for texts in written if (known := _until(texts, step))]}
+        for step in kept
+    ]
+    return Shown(items=groups, n_left_out=len(steps) - len(kept))
+
+
+def _until(texts: Sequence[dict[str, Any]], step: float) -> list[dict[str, Any]]:
+    return [text for text in texts if text["step"] <= step]
+
+
+def _sample(number: int, sample: Data) -> dict[str, Any]:
+    prompt, text = str(sample.get("prompt") or ""), str(sample.get("text") or "")
+    return {"run": number, "step": sample["step"], "prompt": prompt, "text": text.removeprefix(prompt)}
+
+
+def skill_rows(runs: Sequence[Data]) -> list[tuple[str, list[Mapping[str, Any] | None]]]:
+    """Exact match of each run by skill."""
+    found: dict[str, list[Mapping[str, Any] | None]] = {}
+    for number, run in enumerate(runs):
+        for row in (run.get("instruct") or {}).get("by_skill") or []:
+            found.setdefault(str(row.get("skill")), [None] * len(runs))[number] = row
+    return list(found.items())
+
+
+def _stage_of(name: str) -> str | None:
+    """The stage of a setting; None for settings of all stages."""
+    section = name.partition(".")[0]
+    if section in STAGES:
+        return section
+    if section in ("model", "tokenizer", "sample_prompt", "data"):
+        return DATA_OF.get(name, "pretrain")
+    return None
+
+
+def _own_settings(run: Data) -> dict[str, Any]:
+    """The settings that the run's stages used, without other stages' sections and empty lists of data."""
+    stages = run.get("stages_planned") or ()
+    others = STAGES - set(stages)
+    if "pretrain" not in stages:
+        others |= {"model", "tokenizer", "sample_prompt"}
+    own = {
+        name: value
+        for name, value in (run.get("settings") or {}).items()
+        if name not in others | NOT_SETTINGS
+    }
+    if isinstance(own.get("data"), Mapping):
+        own["data"] = {name: value for name, value in own["data"].items() if value not in ([], ())}
+    return own
+
+
+def _judge_claims(run: Data) -> list[Claim]:
+    judged = run.get("judged") or {}
+    if not is_number(judged.get("mean")):
+        return []
+    low, high = judged.get("low"), judged.get("high")
+    ends = f"{decimal(low, 1)}–{decimal(high, 1)}" if is_number(low) and is_number(high) else ""
+    counted = sum(judged[key] for key in ("scored", "empty") if is_number(judged.get(key)))
+    aside = {"empty": "empty", "unparsed": "more unparsed", "failed": "more failed"}
+    parts = [f"{count(judged[key])} {words}" for key, words in aside.items() if judged.get(key)]
+    note = f"By {judged.get('judge') or 'a judge'}, on a scale to {judged.get('max', 100):g}."
+    over = f"{count(counted)} answers{' (' + ', '.join(parts) + ')' if parts else ''}"
+    name = f"Score by {judged.get('judge') or 'a judge'}"
+    return [Claim(name=name, value=decimal(judged["mean"], 1), over=over, interval=ends, note=note)]

@@ -8,23 +8,23 @@ from typing import Any
 
 from markupsafe import Markup
 
-from scratchlm.reports.histogram import histogram_plot
 from scratchlm.reports.page_shell import render_page
+from scratchlm.reports.plots import histogram_plot
 
 Figures = Mapping[str, Any]
 
 KIND_WORDS = {
-    "text": "plain text to learn writing from",
-    "classification": "texts with labels to learn sorting from",
-    "instruction": "instructions with answers to learn helping from",
-    "preference": "pairs of answers, one preferred, to learn taste from",
-    "shards": "text that is token ids already",
+    "text": "plain text for pre-training",
+    "classification": "labelled texts for a classifier",
+    "instruction": "instructions with answers for instruction tuning",
+    "preference": "pairs of answers, chosen and rejected, for preference tuning",
+    "shards": "text as token ids",
 }
-MOST_CLASSES = 40  # bars on one page
+MAX_CLASSES = 40  # bars on one page
 
 
 def render_data_report(figures: Figures) -> str:
-    """Tell on one page what is in a dataset.
+    """Render the data report of a data set.
 
     Raises: KeyError when the figures are not those of `inspect_data`.
     """
@@ -32,7 +32,7 @@ def render_data_report(figures: Figures) -> str:
     context_length = cut["context_length"] if cut else None
     lengths = figures.get("lengths")
     return render_page(
-        "audit.html.jinja",
+        "data_report.html.jinja",
         page_data={"plots": {}},
         figures=figures,
         title=" and ".join(PurePath(split["path"]).name for split in figures["splits"]),
@@ -44,16 +44,16 @@ def render_data_report(figures: Figures) -> str:
             for name, part in (figures.get("part_lengths") or {}).items()
             if part and part["max"]
         },
-        most_classes=MOST_CLASSES,
+        max_classes=MAX_CLASSES,
     )
 
 
 def lead(figures: Figures) -> str:
-    """The dataset in one sentence.
+    """The data set in one sentence.
 
     Example:
         >>> lead({"kind": "text", "rows": 83, "unit": "paragraphs", "splits": [{}]})
-        '83 paragraphs of plain text to learn writing from.'
+        '83 paragraphs of plain text for pre-training.'
     """
     rows = figures["rows"]
     unit = figures["unit"] if rows != 1 else figures["unit"].removesuffix("s")
@@ -63,7 +63,7 @@ def lead(figures: Figures) -> str:
 
 
 def facts(figures: Figures) -> list[tuple[str, str]]:
-    """The few figures that a reader looks for first, each with its unit."""
+    """The main figures, each with its unit."""
     found = [(f"{figures['rows']:,}", figures["unit"])]
     if "distinct_texts" in figures:
         found.append((f"{figures['distinct_texts']:,}", "distinct texts"))

@@ -1,4 +1,4 @@
-"""Numbers and tokens as a reader wants to see them; what is missing or not finite becomes a dash."""
+"""Format numbers, times, sizes and tokens for reports; missing and non-finite values become a dash."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MISSING = "–"
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether there is a finite number to show.
+    """Is the value a finite number?
 
     Example:
         >>> [is_number(value) for value in (3, 0.5, None, float("nan"), "3")]
@@ -25,7 +25,7 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 
 def count(value: Any) -> str:
-    """A whole number with its thousands parted.
+    """A whole number with thousands separators.
 
     Example:
         >>> count(1234567)
@@ -35,7 +35,7 @@ def count(value: Any) -> str:
 
 
 def short_count(value: Any) -> str:
-    """A number of three figures with a word for its size, for a sentence.
+    """A number with three digits and a word for its magnitude, for sentences.
 
     Example:
         >>> short_count(950), short_count(12_340), short_count(1_234_567), short_count(124_412_160)
@@ -51,7 +51,7 @@ def short_count(value: Any) -> str:
 
 
 def axis_count(value: Any) -> str:
-    """A number as short as a tick label must be.
+    """A short number for tick labels.
 
     Example:
         >>> axis_count(400), axis_count(1200), axis_count(2_500_000)
@@ -66,7 +66,7 @@ def axis_count(value: Any) -> str:
 
 
 def decimal(value: Any, digits: int = 2) -> str:
-    """A number with a fixed count of decimals.
+    """A number with a fixed number of decimals.
 
     Example:
         >>> decimal(2.3456), decimal(float("nan"))
@@ -76,7 +76,7 @@ def decimal(value: Any, digits: int = 2) -> str:
 
 
 def percent(value: Any, digits: int = 1) -> str:
-    """A share of one in percent; only exactly 0 and 1 are shown as 0% and 100%.
+    """A share in percent; only exactly 0 and 1 are shown as 0% and 100%.
 
     Example:
         >>> percent(0.974), percent(1), percent(0.99999), percent(0.00001)
@@ -116,7 +116,7 @@ def duration(seconds: Any) -> str:
 
 
 def interval_text(low: Any, high: Any) -> str:
-    """The ends of an interval of shares; nothing when an end is missing.
+    """An interval of shares in percent; empty when an end is missing.
 
     Example:
         >>> interval_text(0.9373, 0.99), interval_text(None, 0.9)
@@ -126,7 +126,7 @@ def interval_text(low: Any, high: Any) -> str:
 
 
 def file_size(n_bytes: Any) -> str:
-    """An amount of memory, in decimal units.
+    """A size in bytes, in decimal units.
 
     Example:
         >>> file_size(1_430_000_000), file_size(512)
@@ -141,7 +141,7 @@ def file_size(n_bytes: Any) -> str:
 
 
 def moment(iso: Any) -> str:
-    """A date and time for people; text that is no ISO date is passed on as it is.
+    """A readable date and time; text that is not an ISO date is returned unchanged.
 
     Example:
         >>> moment("2026-11-22T19:11:05+00:00"), moment("yesterday")
@@ -167,7 +167,7 @@ def visible(token: Any, longest: int = 0) -> str:
 
 
 def cut(text: Any, longest: int = 2000) -> str:
-    """A long text without its end, which says how much is missing.
+    """A long text cut at `longest` characters, with the number of characters left out.
 
     Example:
         >>> cut("abcdefgh", 5)
@@ -178,7 +178,7 @@ def cut(text: Any, longest: int = 2000) -> str:
 
 
 def setting(value: Any) -> str:
-    """A setting as a recipe would write it.
+    """A setting as in a recipe file.
 
     Example:
         >>> setting(True), setting([1, 2]), setting("tiny"), setting(0.001), setting(""), setting(None)
@@ -190,7 +190,7 @@ def setting(value: Any) -> str:
 
 
 def shade(value: Any) -> int:
-    """The step of a colour scale, 0 to 10, for a share of one.
+    """The step of a colour scale, 0 to 10, for a share.
 
     Example:
         >>> shade(0), shade(0.44), shade(1)
@@ -200,7 +200,7 @@ def shade(value: Any) -> int:
 
 
 def for_page(value: Any) -> Any:
-    """What every value passes on its way into the page: control characters become visible, NaN a dash.
+    """Prepare any value for the page: control characters become visible, missing values and NaN a dash.
 
     Example:
         >>> for_page(chr(0) + "a" + chr(0xD800)), for_page(None)

@@ -1,4 +1,4 @@
-"""Run folders as they are found: complete, interrupted, damaged, or something else altogether."""
+"""Find run folders and their state: complete, interrupted, running, damaged, or not a run."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ TAIL_BYTES = 1 << 16  # of metrics.jsonl, to find its last line without reading 
 
 @dataclass(frozen=True, kw_only=True)
 class FoundRun:
-    """One folder of a runs folder, and what can be told of it without opening its models."""
+    """One folder of a runs folder, described without opening its models."""
 
     path: Path
     state: State
-    problem: str = ""  # what is damaged or foreign
+    problem: str = ""  # why it is damaged or foreign
     stages: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)  # the recipe's plain values
-    figures: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # of the stages that have ended
-    step: int | None = None  # the last one recorded, of the last stage that has begun
+    figures: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # of the completed stages
+    step: int | None = None  # the last recorded step of the last started stage
     size_bytes: int = 0
     changed_at: float = 0.0  # seconds since 1970
 
@@ -48,12 +48,12 @@ class FoundRun:
 
     @property
     def is_run(self) -> bool:
-        """Is there a run that can be shown?"""
+        """Is it a run that can be shown?"""
         return self.state in ("complete", "interrupted", "running")
 
     @property
     def what(self) -> str:
-        """The command that made it, as far as the folder tells."""
+        """The command that created it."""
         if len(self.stages) == 1:
             return KINDS.get(self.stages[0], self.stages[0])
         return f"run ({', '.join(self.stages)})" if self.stages else ""
@@ -69,24 +69,24 @@ class FoundRun:
 
 
 def find_runs(runs_dir: Path) -> list[FoundRun]:
-    """Every folder in a runs folder, whatever it holds, by name; hidden ones and files are none.
+    """Every folder in a runs folder by name, without hidden ones.
 
     Raises: ConfigError when there is no such folder.
     """
     if not runs_dir.is_dir():
         raise ConfigError(
-            f"{runs_dir} should be the folder with the runs, found {'a file' if runs_dir.exists() else 'nothing'}; "
-            "name it with --runs-dir."
+            f"the runs folder {runs_dir} {'is a file' if runs_dir.exists() else 'does not exist'}; name another with "
+            "--runs-dir."
         )
     folders = [path for path in runs_dir.iterdir() if path.is_dir() and not path.name.startswith(".")]
     return [look_at_run(path) for path in sorted(folders)]
 
 
 def look_at_run(path: Path) -> FoundRun:
-    """What a folder is. A folder that is damaged or no run is told of, never an error."""
+    """Describe a folder. One that is damaged, or not a run, is described as such and raises no error."""
     if not (path / "recipe.toml").is_file():
         return FoundRun(
-            path=path, state="foreign", problem="no run: recipe.toml is missing", **_on_disk(path)
+            path=path, state="foreign", problem="not a run: recipe.toml is missing", **_on_disk(path)
         )
     try:
         _, settings = recipe_values(str(path))
@@ -118,12 +118,14 @@ def the_run(name: str, runs_dir: Path = Path("runs")) -> FoundRun:
     if not path.exists() and (runs_dir / name).exists():
         path = runs_dir / name
     if not path.is_dir():
-        raise ConfigError(f"{name} should be a run folder, found {'a file' if path.exists() else 'nothing'}; "
-                          f"`scratchlm runs list --runs-dir {runs_dir}` names those there are.")  # fmt: skip
+        problem = "is a file, not a run folder" if path.exists() else "does not exist"
+        raise ConfigError(
+            f"the run {name} {problem}; `scratchlm runs list --runs-dir {runs_dir}` shows all runs."
+        )
     run = look_at_run(path)
     if not run.is_run:
-        found = f"it damaged: {run.problem.rstrip('.')}" if run.state == "damaged" else run.problem
-        raise ConfigError(f"{path} should be a run folder, found {found}; or name another run.")
+        problem = f"damaged: {run.problem.rstrip('.')}" if run.state == "damaged" else run.problem
+        raise ConfigError(f"{path} is {problem}; name another run.")
     return run
 
 
@@ -137,41 +139,41 @@ def _state(run: FoundRun) -> State:
 def _stages(settings: Mapping[str, Any]) -> tuple[str, ...]:
     stages = settings.get("stages", list(KINDS)[:3])
     if not isinstance(stages, list) or not stages or not all(stage in KINDS for stage in stages):
-        raise DataError(f"stages must be a list of {', '.join(KINDS)}, found {stages!r}; repair recipe.toml.")
+        raise DataError(f"stages must be a list of {', '.join(KINDS)}, got {stages!r}; repair recipe.toml.")
     return tuple(stages)
 
 
 def _figures(path: Path, stage: str) -> dict[str, Any] | None:
-    """What a stage came to; None while it has not ended."""
+    """The results of a stage; None while it is not complete."""
     file = path / "figures" / f"{stage}.json"
     if not file.exists():
         return None
     figures = read_json(file, max_bytes=None)
     if not isinstance(figures, dict):
-        raise DataError(f"{file} must be a table of figures, found {type(figures).__name__}; run it again.")
+        raise DataError(f"{file} must be a JSON object, got {type(figures).__name__}; run the stage again.")
     return figures
 
 
 def _last_step(file: Path) -> int | None:
-    """The step of the last whole record of a history."""
+    """The step of the last complete record of a history."""
     if not file.is_file():
         return None
     with file.open("rb") as stream:
         stream.seek(0, os.SEEK_END)
         stream.seek(max(0, stream.tell() - TAIL_BYTES))
         lines = stream.read().decode("utf-8", errors="replace").split("\n")
-    for line in reversed(lines[:-1]):  # what follows the last line end is half a line, or nothing
+    for line in reversed(lines[:-1]):  # after the last line end there is an incomplete line, or nothing
         try:
             step = json.loads(line.strip("\0")).get("step")
         except (ValueError, AttributeError, RecursionError):
-            continue  # what a killed writer left
+            continue  # left by a killed process
         if isinstance(step, int):
             return step
     return None
 
 
 def _on_disk(path: Path) -> dict[str, Any]:
-    """How much a folder takes, and when it last changed; links are not followed."""
+    """A folder's size and the time of its last change; links are not followed."""
     size, changed = 0, path.lstat().st_mtime
     for folder, _, names in os.walk(path, followlinks=False):
         for name in names:

@@ -1,7 +1,7 @@
-"""What every page shares: the style, the script, the rules of safety, and the templates' environment.
+"""Render a template as a self-contained HTML page, with style, script and security policy.
 
-Nothing in a document reaches the network, and nothing a model or a file wrote can become markup: Jinja2
-escapes every value, and a Content-Security-Policy allows one style and one script, named by their sha256.
+A page sends no network request, and no text of a model or file can become markup: Jinja2 escapes every value, and the
+Content-Security-Policy allows only one style and one script, identified by their sha256.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ TEMPLATES = Path(__file__).with_name("templates")
 def render_page(
     template: str, *, page_data: Mapping[str, Any], scripts: Sequence[str] = ("page.js",), **values: Any
 ) -> str:
-    """One self-contained HTML document of a template that extends `shell.html.jinja`.
+    """Render a template that extends `shell.html.jinja`.
 
-    `page_data` is what the scripts need, which go into the page as one; every other value is the template's own.
+    `page_data` is the data of the scripts, which are joined into one; all other values are for the template.
     """
     css, script = _asset("page.css"), Markup("\n").join(_asset(name) for name in scripts)
     return (
@@ -57,13 +57,13 @@ def _environment() -> Environment:
 
 
 def _asset(name: str) -> Markup:
-    """The page's own style or script: ours, so that it goes in as it is."""
+    """The page's own style or script, inserted without escaping."""
     text = (TEMPLATES / name).read_text(encoding="utf-8").strip()
     assert "</" not in text, "an inline block ends at the first closing tag"
     return Markup(text)  # noqa: S704
 
 
 def _csp_hash(text: str) -> Markup:
-    """The name by which a Content-Security-Policy allows one inline block."""
+    """The hash with which a Content-Security-Policy allows one inline block."""
     digest = hashlib.sha256(text.encode("utf-8")).digest()
     return Markup(f"sha256-{base64.b64encode(digest).decode('ascii')}")  # noqa: S704

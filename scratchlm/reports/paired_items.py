@@ -1,4 +1,4 @@
-"""The same test items under several models: what each answered, how it was scored, and where they part."""
+"""Pair several models' answers to the same test items, and test the differences between their scores."""
 
 from __future__ import annotations
 
@@ -10,53 +10,53 @@ from typing import Any
 from scratchlm.evaluation.paired import compare_paired
 from scratchlm.reports.formats import cut, for_page, is_number
 
-LONGEST = 4000  # characters of one text on the page; files hold all of it
+LONGEST = 4000  # characters of one text on the page; files have all of it
 PER_PAGE = 10  # items that the page shows at a time
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given:
+class ModelAnswer:
     """One model's answer to an item."""
 
     text: str
     score: float | None = None  # None: not scored, `status` says why
-    right: bool | None = None  # does it say exactly what the reference says? None: not known
-    words: str = ""  # what the judge said
-    status: str = "scored"  # or "unparsed", "failed", "empty", or another word of the file it comes from
+    right: bool | None = None  # exact match with the reference; None: unknown
+    words: str = ""  # the judge's replies
+    status: str = "scored"  # or "unparsed", "failed", "empty", or another status of its file
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """All answers of one model, and on what scale they are scored."""
+    """All answers of one model, and their scale."""
 
     label: str
     score_name: str  # "token F1", or the judge
     score_max: float
     asked: Sequence[Mapping[str, str]]  # instruction, input, reference, skill; one per answer
-    given: Sequence[Given]
-    run: int = 0  # its place among the runs of the page, whose look it has
+    given: Sequence[ModelAnswer]
+    run: int = 0  # index of its run on the page, whose colour it has
 
     @property
     def scale(self) -> tuple[str, float]:
-        """Only scores on the same scale are compared."""
+        """Name and maximum of the score; only scores on the same scale are compared."""
         return self.score_name, self.score_max
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairedItem:
-    """One test item with every model's answer; None where a model was not asked."""
+    """One test item with every model's answer; None where a model has no answer."""
 
     instruction: str
     input: str
     reference: str
     skill: str
-    answers: list[Given | None]
-    spread: float | None = None  # of the shares of the scale that answers got; None for fewer than two
+    answers: list[ModelAnswer | None]
+    spread: float | None = None  # range of the scores as a share of the scale; None for fewer than two
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How much better one model scores than another on the items that both were scored on."""
+    """The difference of two models' mean scores on the items that both answered."""
 
     one: str
     other: str
@@ -65,7 +65,7 @@ class Difference:
     mean: float  # `one` minus `other`, in points of the scale
     low: float  # ends of its 95 % paired-bootstrap interval
     high: float
-    is_clear: bool  # is it more than chance alone would often make, by the interval and by the sign test?
+    is_clear: bool  # significant by the interval and by the sign test
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,19 +82,19 @@ class Paired:
 
     @functools.cached_property
     def differences(self) -> list[Difference]:
-        """Every two models on the same scale that share at least two scored items; worked out once."""
+        """Every two models on the same scale that share at least two scored items; computed once."""
         return _differences(self)
 
     @property
     def n_shared(self) -> int:
-        """Items that every model was asked."""
+        """Number of items that every model answered."""
         return sum(all(answer is not None for answer in item.answers) for item in self.items)
 
 
 def pair_items(columns: Sequence[Column]) -> Paired:
-    """Items in the order in which they are first met; the same question asked twice stays two items."""
+    """Pair answers by question, in order of first appearance; a question asked twice stays two items."""
     places: dict[tuple[str, str, str, int], int] = {}
-    found: list[tuple[Mapping[str, str], list[Given | None], str]] = []
+    found: list[tuple[Mapping[str, str], list[ModelAnswer | None], str]] = []
     for number, column in enumerate(columns):
         seen: dict[tuple[str, str, str], int] = {}
         for asked, given in zip(column.asked, column.given, strict=True):
@@ -152,7 +152,7 @@ def _differences(paired: Paired) -> list[Difference]:
 
 
 def browser_data(paired: Paired) -> dict[str, Any]:
-    """What the page's script shows items from: short keys, since there may be thousands."""
+    """The items for the page's script, with short keys, since there may be thousands."""
     return {
         "columns": [
             {"label": for_page(c.label), "score": for_page(c.score_name), "max": c.score_max, "run": c.run}
@@ -174,11 +174,11 @@ def browser_data(paired: Paired) -> dict[str, Any]:
 
 
 def shown(text: str) -> str:
-    """A text as the page holds it: without characters that HTML may not hold, and not endless."""
+    """A text for the page: cut, and without characters that HTML does not allow."""
     return str(for_page(cut(text, LONGEST)))
 
 
-def _short(answer: Given) -> dict[str, Any]:
+def _short(answer: ModelAnswer) -> dict[str, Any]:
     short: dict[str, Any] = {"t": shown(answer.text), "p": answer.score}
     if answer.right is not None:
         short["ok"] = answer.right
@@ -189,8 +189,8 @@ def _short(answer: Given) -> dict[str, Any]:
     return short
 
 
-def _spread(columns: Sequence[Column], answers: Sequence[Given | None]) -> float | None:
-    """The widest gap between two scores on the same scale, as a share of that scale."""
+def _spread(columns: Sequence[Column], answers: Sequence[ModelAnswer | None]) -> float | None:
+    """The largest difference between two scores on the same scale, as a share of that scale."""
     by_scale: dict[tuple[str, float], list[float]] = {}
     for column, answer in zip(columns, answers):
         if answer is not None and answer.score is not None:

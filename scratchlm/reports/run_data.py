@@ -1,4 +1,4 @@
-"""What the report shows, collected from a run folder."""
+"""Collect the data of a run's report from its folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from scratchlm.recipes.stages import StageRun, history_of
 from scratchlm.reports.run_page import render_report
 from scratchlm.training.history import History
 
-MAX_ATTENTION_TOKENS = 24  # more would not fit on a phone
+MAX_ATTENTION_TOKENS = 24  # as many as fit on a phone
 EXAMPLE_MESSAGE = "Congratulations, you won a holiday! Text CLAIM to 00193 now"
 MAX_ANSWERS = 60  # shown in the report; all are in answers.jsonl
 
@@ -34,9 +34,9 @@ MAX_ANSWERS = 60  # shown in the report; all are in answers.jsonl
 def report_data(
     name: str, recipe: Recipe, out: Path, figures: Mapping[Stage, dict[str, Any]], *, device: torch.device
 ) -> dict[str, Any]:
-    """The report's values: `scratchlm.reports.run_page.render_report` describes them.
+    """The data for `scratchlm.reports.run_page.render_report`.
 
-    A stage that has no figures yet, since its run was interrupted, is told by its curves and samples.
+    A stage without results, because the run was interrupted, is shown with its curves and samples.
     """
     run = StageRun(recipe=recipe, out=out, device=device, callbacks=(), notify=lambda message: None)
     uses_samples = SAMPLES in (*recipe.data.text, *recipe.data.messages, *recipe.data.instructions)
@@ -97,7 +97,7 @@ def run_report(
 
 
 def curves(folder: Path) -> list[dict[str, Any]]:
-    """A stage's metrics in one row per step that has something to show."""
+    """A stage's metrics, one row per step."""
     rows: dict[int, dict[str, Any]] = {}
     for record in history_of(folder):
         row = rows.setdefault(record["step"], {"step": record["step"]})
@@ -107,7 +107,7 @@ def curves(folder: Path) -> list[dict[str, Any]]:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine that the figures were measured on."""
     return {
         "cpu": platform.processor() or platform.machine(),
         "cores": psutil.cpu_count(logical=True),
@@ -119,7 +119,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def next_commands(recipe: Recipe, run: StageRun) -> list[dict[str, str]]:
-    """What to try after this run."""
+    """Commands to try after this run."""
 
     def quoted(stage: Stage) -> str:
         return shlex.quote(str(run.folder(stage)))
@@ -130,29 +130,32 @@ def next_commands(recipe: Recipe, run: StageRun) -> list[dict[str, str]]:
         commands += [
             {
                 "command": f"scratchlm generate --model {quoted('pretrain')} --prompt {prompt} --temperature 0.8",
-                "what": "let the model continue a text of yours",
+                "what": "continue a text of your own",
             },
             {
                 "command": f"scratchlm run {shlex.quote(str(run.out))} --out runs/wider --model.emb-dim 192",
-                "what": "the same run with a wider model: does it write better?",
+                "what": "repeat the run with a wider model",
             },
         ]
     if "classify" in recipe.stages:
         commands += [
             {
                 "command": f"scratchlm classify --model {quoted('classify')} {shlex.quote(EXAMPLE_MESSAGE)}",
-                "what": "ask the classifier about a text",
+                "what": "classify a text",
             }
         ]
     if "instruct" in recipe.stages:
         commands += [
-            {"command": f"scratchlm chat --model {quoted('instruct')}", "what": "talk to the assistant"},
-            _judging(shlex.quote(str(run.out))),
+            {"command": f"scratchlm chat --model {quoted('instruct')}", "what": "chat with the assistant"},
+            _judge_command(shlex.quote(str(run.out))),
         ]
     if "prefer" in recipe.stages:
         commands += [
-            {"command": f"scratchlm chat --model {quoted('prefer')}", "what": "talk to the tuned assistant"},
-            _judging(quoted("prefer")),
+            {
+                "command": f"scratchlm chat --model {quoted('prefer')}",
+                "what": "chat with the preference-tuned assistant",
+            },
+            _judge_command(quoted("prefer")),
         ]
     return [
         *commands,
@@ -164,19 +167,19 @@ def next_commands(recipe: Recipe, run: StageRun) -> list[dict[str, str]]:
     ]
 
 
-def _judging(answers: str) -> dict[str, str]:
+def _judge_command(answers: str) -> dict[str, str]:
     return {
         "command": f"scratchlm evaluate judge --answers {answers} --judge ollama:llama3",
-        "what": "let Llama 3 in Ollama score the answers, as the book does",
+        "what": "score the answers with Llama 3 in Ollama, as in the book",
     }
 
 
 def _look_inside(loaded: LoadedModel, prompt: str) -> dict[str, Any]:
-    """A generation coloured by probability, the attention of one head over it, and the prompt in tokens."""
+    """A generated text with token probabilities, the attention of one head, and an example of tokens."""
     tokenizer, model = loaded.tokenizer, loaded.model
     end = tokenizer.end_of_text_id
     context = model.config.context_length
-    prompt_ids = tokenizer.encode(prompt)[: context - 1] or [end or 0]  # a token of the answer must fit too
+    prompt_ids = tokenizer.encode(prompt)[: context - 1] or [end or 0]  # leaves room for one new token
     room = context - len(prompt_ids)
     config = GenerationConfig(
         max_new_tokens=max(1, min(80, room)), temperature=0.8, seed=1, stop_ids=() if end is None else (end,)
@@ -212,9 +215,9 @@ def _look_inside(loaded: LoadedModel, prompt: str) -> dict[str, Any]:
 
 
 def clearest_head(maps: torch.Tensor) -> tuple[int, int, list[list[float]]]:
-    """The layer, head and weights of the head that looks back most decidedly.
+    """The layer, head and weights of the head with the strongest attention to earlier tokens.
 
-    Looking at oneself or at the first token is what heads do when they have nothing to find; neither counts.
+    Attention to the token itself and to the first token does not count: heads fall back on these.
     Shapes: maps (L, 1, H, T, T) -> (T, T) weights.
     """
     back = maps[:, 0].tril(diagonal=-1)  # (L, H, T, T)
@@ -225,7 +228,7 @@ def clearest_head(maps: torch.Tensor) -> tuple[int, int, list[list[float]]]:
 
 
 def _some_answers(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A spread over all skills: the first of each, then the second of each, and so on."""
+    """A selection over all skills: the first answer of each, then the second of each, and so on."""
     seen: dict[str, int] = {}
     ranked = []
     for position, answer in enumerate(answers):

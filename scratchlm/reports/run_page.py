@@ -1,56 +1,83 @@
-"""The page of a run: its data in, one self-contained HTML document out."""
+"""Render the report page of one run as a self-contained HTML document.
+
+The functions between `render_report` and `page_data` prepare what the templates show: lists cut to what fits a page,
+the confusion matrix with shares, the overview of the stages. What is left out is always counted.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from scratchlm.reports import claims, stage_summary, views
 from scratchlm.reports.canvas import Drawing
-from scratchlm.reports.curves import Plot
-from scratchlm.reports.formats import is_number
+from scratchlm.reports.figures import (
+    Data,
+    assistant_bars,
+    check_share,
+    check_square,
+    claims,
+    classifier_bars,
+    preference_bars,
+)
+from scratchlm.reports.formats import (
+    count,
+    decimal,
+    duration,
+    for_page,
+    interval_text,
+    is_number,
+    percent,
+    short_count,
+)
+from scratchlm.reports.learning_curves import Plot, accuracy_plot, loss_plot
 from scratchlm.reports.page_shell import render_page
 from scratchlm.reports.paired_items import Paired, browser_data
-from scratchlm.reports.plots import accuracy_plot, loss_plot
-from scratchlm.reports.unit_plots import ranking_plot, reliability_plot
+from scratchlm.reports.plots import ranking_plot, reliability_plot
+
+MAX_SAMPLE_STEPS = 40
+MAX_TOKENS = 400  # of the text coloured by probability
+MAX_ATTENTION = 40  # tokens along each side of the heat map
+MAX_LISTED = 60  # answers or mistakes
 
 
 def render_report(data: Mapping[str, Any], paired: Paired | None = None) -> str:
-    """Tell a run's whole story on one page: what was done, with what, and how well it went.
+    """Render a run's report: data, training, results and settings of every stage.
 
-    Every part of `data` is optional; a stage that is missing is shown as not run. `paired` holds all answers, to be
-    searched item by item.
+    Every part of `data` is optional; a stage that is missing is shown as not run. `paired` holds all answers, which the
+    page makes searchable.
 
-    Raises: DataError when a figure contradicts itself: an attention or confusion matrix of the wrong size, or
-        a share outside 0 to 1.
+    Raises: DataError when a figure is inconsistent: an attention or confusion matrix of the wrong size, or a share
+        outside 0 to 1.
     Example:
         >>> page = render_report({"title": "A <small> run", "seconds": 12.5})
         >>> page.startswith("<!doctype html>"), "A &lt;small&gt; run" in page
         (True, True)
     """
     plots = _plots(data)
-    attention = views.attention_view(data["attention"]) if data.get("attention") else None
-    coloured = views.coloured_view(data["coloured"]) if data.get("coloured") else None
+    attention = attention_view(data["attention"]) if data.get("attention") else None
+    coloured = coloured_view(data["coloured"]) if data.get("coloured") else None
     classify = data.get("classify") or {}
     items = None if paired is None or not paired.items else browser_data(paired)
     return render_page(
-        "page.html.jinja",
+        "run.html.jinja",
         scripts=("page.js",) if items is None else ("page.js", "items.js"),
-        page_data=views.page_data(plots=plots, attention=attention, coloured=coloured)
+        page_data=page_data(plots=plots, attention=attention, coloured=coloured)
         | ({} if items is None else {"items": items}),
         paired=None if items is None else paired,
         differences=[],
         data=data,
-        life=stage_summary,
-        claims=claims,
-        views=views,
+        summary=summary(data),
+        lifecycle_steps=lifecycle_steps(data),
+        figures=claims(data),
         plots=plots,
         attention=attention,
         coloured=coloured,
         reliability=reliability_plot(classify.get("reliability")),
         roc=ranking_plot(classify.get("curves"), "roc"),
         precision_recall=ranking_plot(classify.get("curves"), "precision_recall"),
+        **{function.__name__: function for function in FOR_TEMPLATES},
     )
 
 
@@ -67,17 +94,253 @@ def report_drawings(data: Mapping[str, Any]) -> list[Drawing]:
 
 
 def _plots(data: Mapping[str, Any]) -> dict[str, Plot | None]:
-    """Every learning curve the data has a history for; None where there is none."""
+    """Each stage's learning curves; None where there is no history."""
     histories = {
         name: (data.get(name) or {}).get("history") or []
         for name in ("pretrain", "classify", "instruct", "prefer")
     }
     vocab_size = (data.get("tokenizer") or {}).get("vocab_size")
-    blind_loss = math.log(vocab_size) if is_number(vocab_size) and vocab_size > 1 else None
+    uniform_loss = math.log(vocab_size) if is_number(vocab_size) and vocab_size > 1 else None
     return {
-        "pretrain": loss_plot(histories["pretrain"], name="pretrain", blind_loss=blind_loss),
+        "pretrain": loss_plot(histories["pretrain"], name="pretrain", uniform_loss=uniform_loss),
         "classify_loss": loss_plot(histories["classify"], name="classify_loss"),
         "classify_accuracy": accuracy_plot(histories["classify"], name="classify_accuracy"),
         "instruct": loss_plot(histories["instruct"], name="instruct"),
         "prefer": loss_plot(histories["prefer"], name="prefer"),
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LifecycleStep:
+    """One of the four steps of the model lifecycle, with its main figure."""
+
+    anchor: str
+    title: str
+    was_run: bool
+    figure: str = ""
+    unit: str = ""
+    lines: tuple[str, ...] = ()
+
+
+def lifecycle_steps(data: Data) -> list[LifecycleStep]:
+    """The overview at the top of the page: the main figure of each step, or that it was not run."""
+    stages = [
+        ("tokenizer", "tokens", "Tokenizer", _tokens_figure),
+        ("pretrain", "pretrain", "Pre-training", _pretrain_figure),
+        ("classify", "classify", "Classification", _classify_figure),
+        ("instruct", "instruct", "Instruction tuning", _instruct_figure),
+    ]
+    timed = {stage.get("name"): stage.get("seconds") for stage in data.get("stages") or []}
+    steps = []
+    for key, anchor, title, describe in stages:
+        stage = data.get(key)
+        if stage:
+            figure, unit, lines = describe(stage)
+            seconds = stage.get("seconds", timed.get(key))
+            took = (f"in {duration(seconds)}",) if is_number(seconds) else ()
+            step = LifecycleStep(
+                anchor=anchor, title=title, was_run=True, figure=figure, unit=unit, lines=(*lines, *took)
+            )
+        else:
+            step = LifecycleStep(anchor=anchor, title=title, was_run=False)
+        steps.append(step)
+    return steps
+
+
+def summary(data: Data) -> str:
+    """The run in one or two sentences, as far as it is known."""
+    pretrain = data.get("pretrain")
+    parts = []
+    if pretrain:
+        size, tokens = pretrain.get("parameters"), pretrain.get("train_tokens")
+        model = f"A GPT with {short_count(size)} parameters" if is_number(size) else "A GPT"
+        source = f"{short_count(tokens)} tokens of text" if is_number(tokens) else "text"
+        is_training = (data.get("unfinished") or {}).get("stage") == "pretrain"
+        parts.append(f"{model}, {'being pre-trained' if is_training else 'pre-trained'} on {source}")
+    known = (("classify", "as a classifier"), ("instruct", "as an assistant"), ("prefer", "on preferences"))
+    after = [words for stage, words in known if data.get(stage)]
+    if after:
+        begin = "and then fine-tuned" if parts else "A GPT, fine-tuned"
+        parts.append(f"{begin} {_listed(after)}")
+    sentence = " ".join(parts) + "." if parts else ""
+    if is_number(data.get("seconds")):
+        machine = data.get("machine") or {}
+        is_cpu = machine.get("device") == "cpu" and is_number(machine.get("cores"))
+        where = f"{count(machine['cores'])} CPU cores" if is_cpu else machine.get("device")
+        sentence += f" The whole run took {duration(data['seconds'])}{f' on {where}' if where else ''}."
+    return sentence.strip()
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _tokens_figure(stage: Data) -> tuple[str, str, list[str]]:
+    lines = [f"{stage['kind']} tokenizer"] if stage.get("kind") else []
+    if is_number(stage.get("bytes_per_token")):
+        lines.append(f"{decimal(stage['bytes_per_token'])} bytes of text per token")
+    return count(stage.get("vocab_size")), "tokens in the vocabulary", lines
+
+
+def _pretrain_figure(stage: Data) -> tuple[str, str, list[str]]:
+    lines = []
+    if is_number(stage.get("perplexity")):
+        lines.append(f"perplexity {decimal(stage['perplexity'], 1)}")
+    if is_number(stage.get("train_tokens")):
+        lines.append(f"{short_count(stage['train_tokens'])} training tokens")
+    return decimal(stage.get("val_loss")), "validation loss", lines
+
+
+def _classify_figure(stage: Data) -> tuple[str, str, list[str]]:
+    return percent(stage.get("test_accuracy")), "test accuracy", _tested(stage, "messages")
+
+
+def _instruct_figure(stage: Data) -> tuple[str, str, list[str]]:
+    return percent(stage.get("exact_match")), "exact match", _tested(stage, "tasks")
+
+
+def _tested(stage: Data, items: str) -> list[str]:
+    lines = [f"of {count(stage['test_n'])} held-out {items}"] if is_number(stage.get("test_n")) else []
+    ends = interval_text(stage.get("low"), stage.get("high"))
+    return [*lines, f"95% interval {ends}"] if ends else lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """The part of a list that the page shows, and the number of items left out."""
+
+    items: list[Any]
+    n_left_out: int
+
+
+def samples_by_step(samples: Sequence[Data]) -> Shown:
+    """Samples grouped by training step; of many steps an even selection with the first and the last."""
+    steps: dict[Any, list[dict[str, str]]] = {}
+    for sample in samples:
+        prompt, text = str(sample.get("prompt") or ""), str(sample.get("text") or "")
+        written = text[len(prompt) :] if prompt and text.startswith(prompt) else text
+        steps.setdefault(sample.get("step"), []).append({"prompt": prompt, "text": written})
+    groups = [{"step": step, "texts": texts} for step, texts in steps.items()]
+    kept = even_choice(groups, MAX_SAMPLE_STEPS)
+    return Shown(items=kept, n_left_out=len(groups) - len(kept))
+
+
+def even_choice(items: Sequence[Any], limit: int) -> list[Any]:
+    """At most `limit` evenly spaced items, with the first and the last.
+
+    Example:
+        >>> even_choice(range(9), 3), even_choice("ab", 3)
+        ([0, 4, 8], ['a', 'b'])
+    """
+    if len(items) <= limit:
+        return list(items)
+    last = len(items) - 1
+    return [items[i] for i in sorted({round(k * last / (limit - 1)) for k in range(limit)})]
+
+
+def first_few(items: Sequence[Any], limit: int = MAX_LISTED) -> Shown:
+    """The beginning of a list, and the number of items left out."""
+    return Shown(items=list(items[:limit]), n_left_out=max(0, len(items) - limit))
+
+
+def attention_view(attention: Data) -> dict[str, Any]:
+    """The attention weights, cut to a size that fits the page.
+
+    Raises: DataError when the weights are not a square matrix with a row per token.
+    """
+    tokens, weights = list(attention["tokens"]), attention["weights"]
+    check_square(weights, len(tokens), name="attention weights", advice="pass one head's (T, T) weights")
+    size = min(len(tokens), MAX_ATTENTION)
+    rows = [[float(weight) for weight in row[: i + 1]] for i, row in enumerate(weights[:size])]
+    for weight in (weight for row in rows for weight in row):
+        check_share(weight, "an attention weight")
+    return {
+        "layer": attention.get("layer"),
+        "head": attention.get("head"),
+        "tokens": tokens[:size],
+        "weights": [[round(min(weight, 1.0), 4) for weight in row] for row in rows],
+        "n_left_out": len(tokens) - size,
+    }
+
+
+def coloured_view(coloured: Data) -> dict[str, Any]:
+    """The tokens of one generated text with their probabilities.
+
+    Raises: DataError when a probability lies outside 0 to 1.
+    """
+    shown = first_few(list(coloured["tokens"]), MAX_TOKENS)
+    for token in shown.items:
+        for text, share in [(token["text"], token["probability"]), *(token.get("alternatives") or [])]:
+            check_share(share, f"the probability of token {text!r}")
+    shares = [float(token["probability"]) for token in shown.items]
+    return {
+        "prompt": str(coloured.get("prompt") or ""),
+        "tokens": shown.items,
+        "n_left_out": shown.n_left_out,
+        "n_sure": sum(share >= 0.5 for share in shares),
+    }
+
+
+def confusion_view(classify: Data) -> list[dict[str, Any]]:
+    """The rows of the confusion matrix: actual class, counts, and each count's share of its row.
+
+    Raises: DataError when the matrix does not have a row and a column per class.
+    """
+    classes, matrix = list(classify["classes"]), classify["confusion"]
+    check_square(
+        matrix,
+        len(classes),
+        name="a confusion matrix",
+        advice="rows are actual classes and columns predicted classes",
+    )
+    rows = []
+    for label, counts in zip(classes, matrix, strict=True):
+        total = sum(counts)
+        cells = [{"n": n, "share": n / total if total else None} for n in counts]
+        rows.append({"label": label, "cells": cells, "total": total})
+    return rows
+
+
+def flat_settings(settings: Data, prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings with dotted names, as on the command line.
+
+    Example:
+        >>> flat_settings({"model": {"n_layers": 4}, "seed": 1})
+        [('model.n_layers', 4), ('seed', 1)]
+    """
+    rows: list[tuple[str, Any]] = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            rows.extend(flat_settings(value, f"{prefix}{name}."))
+        else:
+            rows.append((f"{prefix}{name}", value))
+    return rows
+
+
+def page_data(*, plots: Mapping[str, Any], attention: Any, coloured: Any) -> dict[str, Any]:
+    """The data for the page's script: texts for each curve, attention weights, token alternatives."""
+    found: dict[str, Any] = {"plots": {name: plot.points for name, plot in plots.items() if plot}}
+    if attention:
+        found["attention"] = {
+            "tokens": [for_page(t) for t in attention["tokens"]],
+            "weights": attention["weights"],
+        }
+    if coloured:
+        found["coloured"] = [
+            {
+                "text": for_page(token["text"]),
+                "probability": token["probability"],
+                "alternatives": [
+                    [for_page(text), share] for text, share in list(token.get("alternatives") or [])[:6]
+                ],
+            }
+            for token in coloured["tokens"]
+        ]
+    return found
+
+
+# Functions that the templates of the run page call.
+FOR_TEMPLATES: tuple[Callable[..., Any], ...] = (
+    *(classifier_bars, assistant_bars, preference_bars),
+    *(confusion_view, first_few, flat_settings, samples_by_step),
+)

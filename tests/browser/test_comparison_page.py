@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scratchlm.reports.comparison_page import render_comparison
-from scratchlm.reports.paired_items import PER_PAGE, Column, Given, pair_items
+from scratchlm.reports.paired_items import PER_PAGE, Column, ModelAnswer, pair_items
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
@@ -62,7 +62,7 @@ def paired() -> Any:
             )
             score = None if i % 100 == 99 and k == 2 else float((i * (7 + 4 * k)) % 101)
             given.append(
-                Given(
+                ModelAnswer(
                     text="" if i % 250 == 0 else f"{label} answers {i}",
                     score=score,
                     right=i % 3 == k,

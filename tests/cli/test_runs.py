@@ -124,12 +124,12 @@ def test_rm_leaves_alone_what_links_point_to(runs, run_json, tmp_path):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("notes", "found none (no run: recipe.toml is missing)"),
-        ("missing", "found nothing"),
-        ("..", "should lie in runs"),
-        ("runs", "should be a run folder, found nothing"),
-        ("runs/one/../../elsewhere", "should lie in runs"),
-        ("linked", "found a link"),
+        ("notes", "is not a run: recipe.toml is missing"),
+        ("missing", "does not exist"),
+        ("..", "is not in runs but in"),
+        ("runs", "does not exist"),
+        ("runs/one/../../elsewhere", "is not in runs but in"),
+        ("linked", "is a link, not a run folder"),
     ],
 )
 def test_rm_refuses_what_is_no_run_of_that_folder(runs, run, name, told):
@@ -190,15 +190,15 @@ def test_report_reads_a_file_of_answers_beside_a_run(runs, run_json):
 @pytest.mark.parametrize(
     ("command", "code", "told"),
     [
-        ("report", 2, "needs a run, found none"),
-        ("report missing", 2, "found nothing"),
-        ("report broken", 2, "found it damaged"),
-        ("report one one", 2, "named once"),
-        ("report one --out runs", 2, "should be new, empty or an earlier report"),
+        ("report", 2, "needs at least one run"),
+        ("report missing", 2, "does not exist"),
+        ("report broken", 2, "is damaged"),
+        ("report one one", 2, "is named twice"),
+        ("report one --out runs", 2, "already holds other files"),
         ("report one --plots gif", 2, "gif"),
-        ("runs list --runs-dir missing", 2, "found nothing"),
+        ("runs list --runs-dir missing", 2, "does not exist"),
         ("runs show", 2, "needs a run"),
-        ("runs show notes", 2, "found no run: recipe.toml is missing"),
+        ("runs show notes", 2, "is not a run: recipe.toml is missing"),
         ("runs rm", 2, "needs the name of a run"),
         ("runs", 2, "needs a subcommand"),
     ],

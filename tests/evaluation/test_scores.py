@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratchlm.core.errors import DataError
-from scratchlm.evaluation.accuracy import score_classes
 from scratchlm.evaluation.baselines import majority_accuracy, tfidf_scores
+from scratchlm.evaluation.confusion_matrix import score_classes
 from scratchlm.evaluation.intervals import (
     bootstrap_interval,
     bootstrap_ratio_interval,

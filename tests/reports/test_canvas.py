@@ -11,9 +11,8 @@ import matplotlib.image
 import pytest
 
 from scratchlm.core.errors import DataError
-from scratchlm.reports.canvas import PRINTED, Drawing
+from scratchlm.reports.canvas import PRINTED, ROLES, Drawing
 from scratchlm.reports.run_page import report_drawings
-from scratchlm.reports.svg import ROLES
 
 
 def draw(axes, colours, is_wide):

@@ -12,9 +12,16 @@ from pathlib import Path
 import pytest
 
 from scratchlm.core.errors import ConfigError
-from scratchlm.reports.comparison_page import MAX_RUNS, comparison_drawings, render_comparison
-from scratchlm.reports.comparison_rows import figure_rows, samples_beside, setting_rows, skill_rows
-from scratchlm.reports.paired_items import Column, Given, pair_items
+from scratchlm.reports.comparison_page import (
+    MAX_RUNS,
+    comparison_drawings,
+    figure_rows,
+    render_comparison,
+    samples_beside,
+    setting_rows,
+    skill_rows,
+)
+from scratchlm.reports.paired_items import Column, ModelAnswer, pair_items
 
 HOSTILE = "<script>alert(1)</script>\"'&amp; <img src=x onerror=alert(2)>\x00\u202e" + "W" * 300 + "\n\ud800"
 VOID = {"meta", "link", "br", "input", "img"}
@@ -56,7 +63,7 @@ def paired(text="an answer"):
         {"instruction": f"question {i} {text}", "input": text, "reference": text, "skill": text}
         for i in range(40)
     ]
-    given = [Given(text=text, score=i / 40, words=text, status="scored") for i in range(40)]
+    given = [ModelAnswer(text=text, score=i / 40, words=text, status="scored") for i in range(40)]
     return pair_items(
         [Column(label=name, score_name="F1", score_max=1, asked=asked, given=given) for name in "ab"]
     )
@@ -252,13 +259,13 @@ def test_every_plot_of_the_page_can_be_a_file(runs):
 
 @pytest.mark.parametrize("n_runs", [0, MAX_RUNS + 1])
 def test_none_and_too_many_runs_are_refused(n_runs):
-    with pytest.raises(ConfigError, match=f"shows 1 to {MAX_RUNS} runs, found {n_runs}"):
+    with pytest.raises(ConfigError, match=f"shows 1 to {MAX_RUNS} runs, got {n_runs}"):
         render_comparison({"runs": [{"label": "a"}] * n_runs})
 
 
 def test_one_file_of_judged_answers_is_not_told_as_a_comparison(runs):
     page = render_comparison({"runs": runs[2:]}, paired())
-    assert "beside each other</h2>" not in page
+    assert "<b>comparison</b>" not in page
     assert "<b>report</b>" in page
-    assert "How the judge&#39;s scores are spread" in page
-    assert "Figures beside each other</h2>" in render_comparison({"runs": runs})
+    assert "Distribution of judge scores" in page
+    assert "<b>comparison</b>" in render_comparison({"runs": runs})

@@ -13,8 +13,8 @@ import pytest
 
 from scratchlm.data.audit import inspect_data
 from scratchlm.data.shards import prepare_tokens
-from scratchlm.reports.data_report_page import MOST_CLASSES, facts, render_data_report
-from scratchlm.reports.histogram import histogram_plot
+from scratchlm.reports.data_report_page import MAX_CLASSES, facts, render_data_report
+from scratchlm.reports.plots import histogram_plot
 
 HOSTILE = "<script>alert(1)</script>\"'&amp; <img src=x onerror=alert(2)>\x00\u202e " + "W" * 300
 VOID = {"meta", "link", "br", "input", "img", "hr"}
@@ -157,7 +157,7 @@ def test_many_classes_are_cut_and_counted(make):
     figures = make("classification")
     figures["classes"] = [{"label": f"class {i}", "n": 1, "share": 0.01} for i in range(100)]
     text = Page(render_data_report(figures)).text
-    assert f"{100 - MOST_CLASSES} more classes are not shown" in text
+    assert f"{100 - MAX_CLASSES} more classes are not shown" in text
 
 
 def test_the_first_figures_are_those_of_the_data(make):

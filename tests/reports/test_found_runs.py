@@ -49,7 +49,7 @@ def test_a_run_that_a_process_works_on_is_running(run_copy):
         ("recipe.toml", 'stages = ["dance"]', "stages must be a list"),
         ("recipe.toml", "stages = 3", "stages must be a list"),
         ("figures/pretrain.json", '{"val_loss": ', "must be JSON"),
-        ("figures/pretrain.json", "[1, 2]", "must be a table of figures"),
+        ("figures/pretrain.json", "[1, 2]", "must be a JSON object"),
     ],
 )
 def test_a_damaged_run_is_named_with_what_is_wrong(run_copy, file, content, told):
@@ -98,16 +98,16 @@ def test_a_run_is_found_by_path_and_by_name(run_copy):
 
 
 def test_what_is_no_run_is_refused_with_its_reason(run_copy, tmp_path):
-    with pytest.raises(ConfigError, match=r"should be a run folder, found nothing"):
+    with pytest.raises(ConfigError, match=r"does not exist"):
         the_run("missing", run_copy.parent)
-    with pytest.raises(ConfigError, match=r"found no run: recipe\.toml is missing; or"):
+    with pytest.raises(ConfigError, match=r"is not a run: recipe\.toml is missing"):
         the_run(str(tmp_path))
-    with pytest.raises(ConfigError, match="should be the folder with the runs, found nothing"):
+    with pytest.raises(ConfigError, match=r"the runs folder .* does not exist"):
         find_runs(tmp_path / "missing")
 
 
 def test_a_damaged_run_is_told_in_one_sentence(run_copy):
     (run_copy / "recipe.toml").write_text("stages = [")
-    with pytest.raises(ConfigError, match="should be a run folder, found it damaged: ") as caught:
+    with pytest.raises(ConfigError, match="is damaged: ") as caught:
         the_run(str(run_copy))
     assert ".;" not in str(caught.value)

@@ -8,7 +8,7 @@ import pytest
 from scratchlm.reports.paired_items import (
     LONGEST,
     Column,
-    Given,
+    ModelAnswer,
     browser_data,
     pair_items,
 )
@@ -17,7 +17,7 @@ from scratchlm.reports.paired_items import (
 def column(label, scores, *, questions=None, score="token F1", most=1.0, **given):
     questions = questions or [f"question {i}" for i in range(len(scores))]
     asked = [{"instruction": q, "input": "", "reference": "yes", "skill": ""} for q in questions]
-    answers = [Given(text=f"{label} says", score=score, **given) for score in scores]
+    answers = [ModelAnswer(text=f"{label} says", score=score, **given) for score in scores]
     return Column(label=label, score_name=score, score_max=most, asked=asked, given=answers)
 
 
@@ -75,7 +75,9 @@ def test_the_skill_is_taken_from_whoever_names_it():
 
 def test_the_page_gets_no_endless_and_no_unprintable_text():
     asked = [{"instruction": "q\x00\u202e", "input": "", "reference": "r" * (2 * LONGEST), "skill": ""}]
-    given = [Given(text="\ud800", score=None, words="w" * (2 * LONGEST), status="unparsed", right=False)]
+    given = [
+        ModelAnswer(text="\ud800", score=None, words="w" * (2 * LONGEST), status="unparsed", right=False)
+    ]
     one = Column(label="a\x01", score_name="s", score_max=1, asked=asked, given=given)
     data = browser_data(pair_items([one]))
     (item,) = data["items"]

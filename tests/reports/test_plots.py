@@ -1,101 +1,110 @@
-"""Learning curves: every history can be drawn, always to the same bytes, in the colours of the page."""
+"""Histograms of scores: every score is in one bar, and the mean is the mean."""
 
 from __future__ import annotations
 
 import re
 from xml.etree import ElementTree
 
-import matplotlib
 import pytest
+from matplotlib.figure import Figure
 
-from scratchlm.reports.curves import MAX_POINTS
-from scratchlm.reports.plots import accuracy_plot, loss_plot
-from scratchlm.reports.svg import ROLES
-
-
-def history(n_steps: int, *, every: int = 10) -> list[dict[str, float]]:
-    rows = []
-    for step in range(1, n_steps + 1):
-        row = {"step": step, "tokens": step * 4096, "elapsed_s": step * 0.2, "train_loss": 2 + 5 / step}
-        if step % every == 0 or step == n_steps:
-            row |= {"val_loss": 2.1 + 5 / step, "val_accuracy": 1 - 0.5 / step}
-        rows.append(row)
-    return rows
+from scratchlm.reports.canvas import PRINTED
+from scratchlm.reports.comparison_page import score_drawings
+from scratchlm.reports.plots import ranking_plot, reliability_plot, score_plot
+from scratchlm.reports.run_page import render_report
 
 
-@pytest.mark.parametrize("n_steps", [1, 2, 37, 2000])
-def test_every_length_of_history_becomes_two_drawings_that_parse(n_steps):
-    plot = loss_plot(history(n_steps), name="loss")
-    for drawing in (plot.wide, plot.narrow):
-        ElementTree.fromstring(drawing)
-        assert "nan" not in drawing.lower()
+def bars(drawing):
+    axes = Figure().add_subplot()
+    drawing.draw(axes, PRINTED, False)
+    return [bar.get_height() for bar in axes.patches if hasattr(bar, "get_height")][:10]
 
 
-def test_the_same_history_gives_the_same_bytes():
-    assert loss_plot(history(50), name="loss") == loss_plot(history(50), name="loss")
+def test_every_score_is_in_one_bar_the_ends_of_the_scale_too():
+    drawing = score_plot([0, 0, 55, 99, 100, 100], name="s", role="run1")
+    assert bars(drawing) == [2, 0, 0, 0, 0, 1, 0, 0, 0, 3]
 
 
-def test_a_users_matplotlib_settings_do_not_change_the_plot():
-    plain = loss_plot(history(5), name="loss")
-    with matplotlib.rc_context(
-        {"svg.fonttype": "path", "axes.grid": True, "axes.facecolor": "red", "font.size": 30}
-    ):
-        assert loss_plot(history(5), name="loss") == plain
-        assert matplotlib.rcParams["font.size"] == 30, "the caller's own settings stay as they were"
+def test_the_mean_and_the_scale_are_written_on_it():
+    svg = score_plot([10, 20], name="s", role="run2", interval=(12, 18)).narrow()
+    words = " ".join(ElementTree.fromstring(svg).itertext())
+    assert "mean 15.0" in words
+    assert "100" in words
+    assert 'class="f-run2"' in svg
 
 
-def test_the_svg_is_clean_for_a_strict_page():
-    drawing = loss_plot(history(20), name="loss").wide
-    assert not re.search(r"\sstyle=|<style|<metadata|xlink|<script|http", drawing)
-    assert not any(colour in drawing for colour in ROLES.values()), "stand-in colours are replaced by classes"
-    assert 'class="s-val"' in drawing
-    assert "<text" in drawing, "text stays text"
+def test_another_scale_is_drawn_as_it_is():
+    drawing = score_plot([1, 10], name="s", role="run1", scale=(1, 10))
+    assert bars(drawing) == [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+    assert "mean 5.50" in drawing.narrow()
 
 
-def test_ids_of_two_plots_never_meet():
-    ids = [set(re.findall(r' id="([^"]+)"', loss_plot(history(9), name=name).wide)) for name in ("a", "b")]
-    assert ids[0]
-    assert not ids[0] & ids[1]
+def test_no_scores_give_no_plot():
+    assert score_plot([], name="s", role="run1") is None
 
 
-def test_references_inside_a_plot_point_to_ids_that_are_there():
-    drawing = loss_plot(history(20), name="loss").wide
-    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', drawing))
-    assert used <= set(re.findall(r' id="([^"]+)"', drawing))
+def test_equal_bars_of_plots_beside_each_other_are_equally_high():
+    def top(drawing):
+        axes = Figure().add_subplot()
+        drawing.draw(axes, PRINTED, False)
+        return axes.get_ylim()[1]
 
-
-def test_a_long_history_is_thinned_to_means_and_says_of_how_many():
-    plot = loss_plot(history(2000), name="loss")
-    assert plot.per_point == 7  # 2000 / 300, rounded up
-    assert len(plot.points) <= 2 * MAX_POINTS
-    assert plot.points[-1][0] == 2000, "the last step is kept"
-
-
-def test_missing_and_non_finite_values_are_left_out():
-    rows = [*history(5), {"step": 6, "train_loss": float("nan")}, {"step": 7}, {"train_loss": 3.0}]
-    assert "nan" not in loss_plot(rows, name="loss").wide.lower()
-
-
-def test_no_history_gives_no_plot():
-    assert loss_plot([], name="loss") is None
-    assert loss_plot([{"step": 1}], name="loss") is None
-    assert accuracy_plot([{"step": 1, "train_loss": 1.0}], name="accuracy") is None
-
-
-def test_steps_out_of_order_are_drawn_in_order():
-    rows = history(30)
-    assert loss_plot(rows[::-1], name="loss") == loss_plot(rows, name="loss")
-
-
-def test_the_blind_guess_is_drawn_only_when_training_began_near_it():
-    assert "blind guess 6.93" in loss_plot(history(20), name="loss", blind_loss=6.93).wide
-    assert "blind guess" not in loss_plot(history(20), name="loss", blind_loss=13.8).wide
-
-
-def test_the_words_under_the_curve_tell_only_what_the_curve_shows():
-    rows = history(20)
-    assert "accuracy" not in loss_plot(rows, name="loss").points[-1][1]
-    assert (
-        accuracy_plot(rows, name="accuracy").points[-1][1]
-        == "step 20 · validation accuracy 97.5% · 81.9k tokens · 4.0 s"
+    few, many, other = (
+        {"judge": "j", "min": least, "max": most, "scores": scores}
+        for least, most, scores in ((0, 100, [5] * 3), (0, 100, [5] * 40), (1, 10, [5] * 7))
     )
+    drawings = score_drawings([{"judged": few}, {"judged": many}, {"label": "a run"}, {"judged": other}])
+    assert drawings[2] is None
+    assert top(drawings[0]) == top(drawings[1]) > 40
+    assert top(drawings[3]) < 8
+
+
+BINS = [
+    {"low": 0.5, "high": 0.6, "n": 4, "confidence": 0.55, "accuracy": 0.5},
+    {"low": 0.6, "high": 0.7, "n": 0, "confidence": None, "accuracy": None},
+    {"low": 0.9, "high": 1.0, "n": 36, "confidence": 0.97, "accuracy": 1.0},
+]
+CURVES = [{"label": "spam", "roc": [[0, 0], [0, 0.9], [1, 1]], "precision_recall": [[0.5, 1.0], [1.0, 0.4]]}]
+
+
+def test_empty_bins_have_no_dot_and_full_ones_are_larger():
+    drawn = str(reliability_plot(BINS).narrow())
+    assert drawn.startswith("<svg")
+    assert "f-val" in drawn
+    assert not re.search(r"#[0-9a-f]{6}|style=", drawn)
+    assert reliability_plot([BINS[1]]) is None
+    assert reliability_plot(None) is None
+
+
+@pytest.mark.parametrize("kind", ["roc", "precision_recall"])
+def test_two_classes_have_a_curve_and_three_have_none(kind):
+    assert "s-val" in str(ranking_plot(CURVES, kind).narrow())
+    assert ranking_plot(CURVES * 3, kind) is None
+    assert ranking_plot([{"label": "spam", kind: []}], kind) is None
+
+
+def test_the_page_tells_of_calibration_seeds_and_fewer_texts():
+    page = render_report(
+        {
+            "classify": {
+                "classes": ["ham", "spam"],
+                "reliability": BINS,
+                "calibration_error": 0.032,
+                "curves": CURVES,
+                "roc_auc": 0.95,
+                "average_precision": 0.93,
+                "seeds": {"n": 3, "mean": 0.96, "deviation": 0.01, "low": 0.94, "high": 0.98},
+                "learning_curve": [{"n_texts": 120, "accuracy": 0.9, "seed": 0}],
+                "threshold": {"label": "spam", "probability": 0.4},
+            }
+        }
+    )
+    for words in (
+        "Calibration",
+        "0.9500",
+        "3.2",
+        "With 3 seeds",
+        "120",
+        "threshold in use",
+    ):
+        assert words in page

@@ -14,11 +14,16 @@ from typing import Any
 import pytest
 
 from scratchlm.core.errors import DataError
-from scratchlm.reports.claims import claims, classifier_bars
+from scratchlm.reports.figures import claims, classifier_bars, preference_bars
 from scratchlm.reports.page_shell import TEMPLATES
-from scratchlm.reports.run_page import render_report
-from scratchlm.reports.stage_summary import life_steps, summary
-from scratchlm.reports.views import attention_view, confusion_view, samples_by_step
+from scratchlm.reports.run_page import (
+    attention_view,
+    confusion_view,
+    lifecycle_steps,
+    render_report,
+    samples_by_step,
+    summary,
+)
 
 HOSTILE = (
     "<script>alert(1)</script>\"'&amp; <img src=x onerror=alert(2)>\x00\u202e👩‍👧 "
@@ -81,7 +86,7 @@ def test_every_section_of_a_full_run_is_on_the_page(data):
         "coloured",
         "classify",
         "instruct",
-        "honesty",
+        "figures",
         "run",
         "next",
     }
@@ -183,7 +188,7 @@ def test_a_large_run_stays_under_a_megabyte(data):
     text = Page(html).text
     for left_out in (
         "260 more tokens",
-        "160 more moments",
+        "160 more steps",
         "540 more answers",
         "388 more mistakes",
         "more characters",
@@ -224,21 +229,21 @@ def test_a_missing_baseline_is_not_a_baseline_of_zero(data):
 def test_mistakes_are_shown_with_the_most_confident_first(data):
     data["classify"]["mistakes"].reverse()
     text = Page(render_report(data)).text
-    assert text.index("with 99.1%") < text.index("with 96.4%") < text.index("with 61.1%")
+    assert text.index("confidence 99.1%") < text.index("confidence 96.4%") < text.index("confidence 61.1%")
 
 
-def test_the_life_of_the_model_has_four_steps(data):
-    figures = [step.figure for step in life_steps(data)]
+def test_the_model_lifecycle_has_four_steps(data):
+    figures = [step.figure for step in lifecycle_steps(data)]
     assert figures == ["1,024", f"{data['pretrain']['val_loss']:.2f}", "97.5%", "67.5%"]
 
 
 def test_the_summary_tells_only_what_is_known():
     assert summary({}) == ""
     assert summary({"pretrain": {"parameters": 2_000_000}}) == (
-        "A GPT with 2.00 million parameters learned to write from plain text."
+        "A GPT with 2.00 million parameters, pre-trained on text."
     )
     assert summary({"classify": {"test_n": 1}, "seconds": 61}) == (
-        "A GPT learned to sort messages. The whole run took 1 min 01 s."
+        "A GPT, fine-tuned as a classifier. The whole run took 1 min 01 s."
     )
 
 
@@ -257,12 +262,12 @@ def test_many_moments_keep_the_first_and_the_last():
 
 
 def test_attention_of_another_size_than_its_tokens_is_refused():
-    with pytest.raises(DataError, match=r"2 rows and 2 columns.*found 1 rows of \[2\]"):
+    with pytest.raises(DataError, match=r"2 rows and columns.*got 1 rows of \[2\]"):
         attention_view({"tokens": ["a", "b"], "weights": [[1.0, 0.0]]})
 
 
 def test_a_confusion_matrix_of_another_size_than_its_classes_is_refused():
-    with pytest.raises(DataError, match="count rows by true class"):
+    with pytest.raises(DataError, match="rows are actual classes"):
         confusion_view({"classes": ["ham", "spam"], "confusion": [[1, 2, 3], [4, 5, 6]]})
 
 
@@ -322,3 +327,57 @@ def test_plots_and_tables_have_names_for_readers_who_cannot_see_them(data):
     tags = [tag for tag, _ in page.tags]
     assert tags.count("table") == tags.count("caption") > 0
     assert tags.count("h1") == 1
+
+
+STAGE = {
+    "loss": "dpo", "beta": 0.1, "test_n": 40, "test_accuracy": 0.9, "low": 0.77, "high": 0.96, "likelier": 0.6,
+    "base_likelier": 0.25, "reward_margin": 1.234, "kl": 0.0567, "seconds": 12.0,
+    "history": [
+        {"step": 0, "val_loss": 0.6931}, {"step": 1, "train_loss": 0.69},
+        {"step": 2, "train_loss": 0.5, "val_loss": 0.4},
+    ],
+    "answers": [
+        {"instruction": "Say it <b>politely</b>.", "input": "Tea!", "answer": "", "chosen": "Tea, please.",
+         "rejected": "Now."}
+    ],
+}  # fmt: skip
+
+
+def test_the_section_tells_the_figures_and_over_how_many_pairs():
+    page = Page(render_report({"prefer": STAGE}))
+    assert "prefer" in {attributes.get("id") for tag, attributes in page.tags if tag == "section"}
+    for words in (
+        "by the loss dpo with beta 0.10", "over 40 held-out pairs", "1.234", "0.0567 nats per token", "Tea, please.",
+        "Say it <b>politely</b>.", "(nothing)", "A GPT, fine-tuned on preferences.",
+    ):  # fmt: skip
+        assert words in page.text
+
+
+def test_each_figure_may_be_missing_and_any_text_stays_text():
+    for key in STAGE:
+        part = {name: value for name, value in STAGE.items() if name not in (key, "history")}
+        assert not Page(render_report({"prefer": part})).wrong
+    assert not Page(render_report({"prefer": poison(STAGE)})).wrong
+
+
+def test_a_loss_without_a_reference_has_no_distance_from_it():
+    assert "nats per token away" not in Page(render_report({"prefer": {**STAGE, "kl": None}})).text
+
+
+def test_a_run_without_the_stage_has_no_section():
+    assert 'id="prefer"' not in render_report({"title": "x"})
+
+
+def test_bars_and_claims_are_those_of_the_stage():
+    bars = preference_bars(STAGE)
+    assert [(bar.value, bar.low, bar.is_ours) for bar in bars] == [
+        (0.9, 0.77, True),
+        (0.6, None, False),
+        (0.25, None, False),
+    ]
+    first, second = claims({"prefer": STAGE})
+    assert (first.over, second.over) == ("40 pairs", "40 pairs")
+    assert first.interval
+    assert not second.interval
+    with pytest.raises(DataError, match="must be a share from 0 to 1"):
+        preference_bars({"test_accuracy": 90})

@@ -1,4 +1,4 @@
-// Thousands of test items, ten at a time: only those stand in the page, whatever is searched for and however sorted.
+// Show thousands of test items, ten at a time; only these ten are in the page.
 "use strict";
 (() => {
   const find = (id) => document.getElementById(id);
@@ -29,11 +29,11 @@
   if (columns.length > 1) {
     filters.differ = ["Scores differ", (item) => item.d !== null && item.d > 0];
     columns.forEach((column, i) => { filters[`best-${i}`] = [`${column.label} scores best`, (item) => isAlone(item, i)]; });
-    filters.shared = ["Given to all models", (item) => answers(item).length === columns.length];
+    filters.shared = ["Answered by all models", (item) => answers(item).length === columns.length];
   }
   if (items.some((item) => answers(item).some((answer) => answer.ok !== undefined))) {
-    filters.right = ["All answers exactly right", (item) => answers(item).every((answer) => answer.ok === true)];
-    filters.wrong = ["No answer exactly right", (item) => answers(item).every((answer) => answer.ok === false)];
+    filters.right = ["All answers correct", (item) => answers(item).every((answer) => answer.ok === true)];
+    filters.wrong = ["No answer correct", (item) => answers(item).every((answer) => answer.ok === false)];
   }
   filters.unscored = ["Some answer not scored", (item) => answers(item).some((answer) => answer.p === null)];
   filters.empty = ["Some answer empty", (item) => answers(item).some((answer) => !answer.t.trim())];
@@ -49,7 +49,7 @@
     });
   }
 
-  // Each item's texts in one, folded once, when they are first searched.
+  // The texts of each item, joined and folded at the first search.
   const haystacks = [];
   const haystack = (i) => {
     if (haystacks[i] === undefined) {
@@ -60,7 +60,7 @@
     return haystacks[i];
   };
 
-  const marked = (element, text) => { // the searched words made visible
+  const marked = (element, text) => { // highlight the search words
     const wanted = fold(state.words.trim());
     const folded = fold(text);
     if (!wanted || folded.length !== text.length) { element.append(text); return element; }
@@ -106,7 +106,7 @@
     if (answer.p !== null) element.append(meter(Math.min(1, Math.max(0, share(item, i))), columns.length > 1 ? `run${(columns[i].run % 6) + 1}` : "val"));
     if (answer.w) {
       const details = make("details");
-      details.append(make("summary", "The judge's words"), paragraph(answer.w, "words"));
+      details.append(make("summary", "Reply of the judge"), paragraph(answer.w, "words"));
       details.open = Boolean(state.words.trim()) && fold(answer.w).includes(fold(state.words.trim()));
       element.append(details);
     }
@@ -120,7 +120,7 @@
     const boxes = make("div", undefined, "columns");
     const reference = make("div", undefined, "reference");
     reference.append(make("p", "Reference", "whose"), paragraph(item.r, "model"));
-    if (columns.length > 1) element.append(reference); // above; a single answer stands beside it
+    if (columns.length > 1) element.append(reference); // above; a single answer is next to it
     else boxes.append(reference);
     boxes.append(...item.a.map((answer, k) => box(item, answer, k)));
     element.append(boxes);
@@ -145,7 +145,7 @@
     const start = (state.page - 1) * perPage;
     const seen = chosen.slice(start, start + perPage);
     list.replaceChildren(...seen.map(card));
-    find("found").textContent = chosen.length === 0 ? "No item is like that."
+    find("found").textContent = chosen.length === 0 ? "No item matches."
       : `Items ${number(start + 1)} to ${number(start + seen.length)} of ${number(chosen.length)}${chosen.length < items.length ? `, out of ${number(items.length)}` : ""}`;
     find("pages").textContent = number(n_pages);
     find("page").max = n_pages;

@@ -1,4 +1,4 @@
-// Everything on the page can be read without this script; it adds pointing, playing and copying.
+// Everything on the page can be read without this script; it adds tooltips, playback and copying.
 "use strict";
 (() => {
   const root = document.documentElement;
@@ -19,7 +19,7 @@
     share === 0 ? "0%" : share === 1 ? "100%" : share < 0.001 ? "<0.1%" : share > 0.999 ? ">99.9%" : `${(100 * share).toFixed(1)}%`;
   const shade = (share) => Math.min(10, Math.max(0, Math.round(10 * share)));
 
-  // Light or dark: the system decides until the reader does.
+  // Light or dark: the system setting, until the reader chooses.
   const theme = () => {
     const button = find("theme");
     const system = window.matchMedia("(prefers-color-scheme: dark)");
@@ -36,7 +36,7 @@
     show();
   };
 
-  // Curves: a hairline at the nearest recorded step, and in words what was measured there.
+  // Curves: a line at the nearest recorded step, and its values as text.
   const nearest = (points, step) =>
     points.reduce((best, point) => (Math.abs(point[0] - step) < Math.abs(best[0] - step) ? point : best), points[0]);
   const verticalLine = (svg, step, cssClass) => {
@@ -77,7 +77,7 @@
     }
   };
 
-  // Texts as training goes on: one moment at a time, marked on the loss curve above.
+  // Samples during training: one step at a time, marked on the loss curve above.
   const samples = () => {
     const list = find("samples");
     const player = find("player");
@@ -117,7 +117,7 @@
     items[items.length - 1].classList.add("current");
   };
 
-  // A row of tokens of which one is chosen, by pointer or by arrow keys.
+  // A row of tokens, one of them selected by pointer or arrow keys.
   const chooser = (list, choose, first) => {
     const tokens = [...list.querySelectorAll(".tok")];
     const pick = (index) => {
@@ -146,7 +146,7 @@
     return pick;
   };
 
-  // What a token is or looks at, as short bars with their shares.
+  // Shares as short bars.
   const shareList = (rows, isTaken) => {
     const list = make("ol");
     for (const [text, share] of rows) {
@@ -176,7 +176,7 @@
         span.classList.add(`a${shade(Math.sqrt(weight))}`);
       });
       const most = weights[row].map((weight, i) => [tokens[i], weight]).sort((a, b) => b[1] - a[1]).slice(0, 5);
-      find("attention-readout").replaceChildren(make("p", `“${visible(tokens[row])}” looks at`), shareList(most, () => true));
+      find("attention-readout").replaceChildren(make("p", `“${visible(tokens[row])}” attends to`), shareList(most, () => true));
       heat.classList.add("choosing");
       for (const group of heat.querySelectorAll("g[data-row]")) group.classList.toggle("chosen", Number(group.dataset.row) === row);
     }, tokens.length - 1);

@@ -1,4 +1,4 @@
-"""A report as files: the page, the same as JSON, tables as CSV, and each plot by itself."""
+"""Write a report into a folder: the HTML page, its data as JSON, tables as CSV, and plots as files."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ from scratchlm.core.printable import csv_cell
 from scratchlm.recipes.recipe import Stage, load_recipe
 from scratchlm.reports.canvas import Drawing
 from scratchlm.reports.comparison_data import Comparison, Source, collect
-from scratchlm.reports.comparison_page import comparison_drawings, render_comparison
-from scratchlm.reports.comparison_rows import figure_rows, setting_rows
+from scratchlm.reports.comparison_page import (
+    comparison_drawings,
+    figure_rows,
+    render_comparison,
+    setting_rows,
+)
 from scratchlm.reports.found_runs import FoundRun
 from scratchlm.reports.paired_items import Paired
 from scratchlm.reports.run_data import report_data
@@ -31,12 +35,12 @@ from scratchlm.reports.run_page import render_report, report_drawings
 Format: TypeAlias = Literal["html", "json", "csv"]
 PlotFormat: TypeAlias = Literal["png", "svg"]
 Table: TypeAlias = tuple[Sequence[str], list[list[Any]]]  # names of the columns, and rows
-OURS = {"report.html", "report.json", "tables", "plots"}  # what a report folder holds
+REPORT_FILES = {"report.html", "report.json", "tables", "plots"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenReport:
-    """What was written."""
+    """The files of a report."""
 
     folder: Path
     files: list[Path]
@@ -51,32 +55,32 @@ def write_report(
     plots: Sequence[PlotFormat] = (),
     device: torch.device | None = None,
 ) -> WrittenReport:
-    """Write a report of one source or several into a folder of its own; an earlier report there is replaced.
+    """Write a report of one or several sources into a folder; an earlier report there is replaced.
 
-    One run is told at length, as after `scratchlm run`; several stand beside each other.
-    Raises: ConfigError when the folder holds something else; DataError for a damaged run or a full disk.
+    One run gets the full report, as after `scratchlm run`; several are compared.
+    Raises: ConfigError when the folder holds other files; DataError for a damaged run or a full disk.
     """
     _check_folder(out)
     comparison = collect(sources)
     alone = sources[0] if len(sources) == 1 and isinstance(sources[0], FoundRun) else None
-    told = None if alone is None else whole_run(alone, device or torch.device("cpu"))
+    report = None if alone is None else whole_run(alone, device or torch.device("cpu"))
     files: list[Path] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as cause:
         raise ConfigError(
-            f"{out} should become a folder, got: {cause.strerror}; choose another --out."
+            f"the folder {out} cannot be created: {cause.strerror}; choose another --out."
         ) from cause
     if "html" in formats:
-        if told is not None:
-            page = render_report(told, comparison.paired)
+        if report is not None:
+            page = render_report(report, comparison.paired)
         else:
             page = render_comparison(comparison.data, comparison.paired)
         files.append(_written(out / "report.html", page))
     if "json" in formats:
         content = {
             "format": "scratchlm report 1",
-            **(comparison.data if told is None else {**comparison.data, "report": told}),
+            **(comparison.data if report is None else {**comparison.data, "report": report}),
             "items": [asdict(item) for item in comparison.paired.items],
             "differences": [asdict(one) for one in comparison.paired.differences],
         }
@@ -87,35 +91,35 @@ def write_report(
                 _written(folder / f"{name}.csv", as_csv(table))
         files += sorted((out / "tables").iterdir())
     if plots:
-        drawings = comparison_drawings(comparison.data["runs"]) if told is None else report_drawings(told)
+        drawings = comparison_drawings(comparison.data["runs"]) if report is None else report_drawings(report)
         files += _write_plots(drawings, out / "plots", plots)
     return WrittenReport(folder=out, files=files, comparison=comparison)
 
 
 def whole_run(run: FoundRun, device: torch.device) -> dict[str, Any]:
-    """What the page of a single run shows, worked out from its folder as at the end of the run.
+    """The data of a single run's report, computed from its folder as at the end of the run.
 
-    The machine may be another one by now: of that, the page shows what the run's own checkpoint recorded.
+    Machine and versions are those recorded in the run's checkpoint, since this machine may be another one.
     """
     name, recipe = load_recipe(str(run.path))
     figures: dict[Stage, dict[str, Any]] = {
         stage: run.figures[stage] for stage in recipe.stages if stage in run.figures
     }
-    told = report_data(name, recipe, run.path, figures, device=device)
-    del told["machine"], told["versions"]
+    report = report_data(name, recipe, run.path, figures, device=device)
+    del report["machine"], report["versions"]
     ends = [str(found["finished_at"]) for found in figures.values() if found.get("finished_at")]
     if ends:
-        told["created_at"] = max(ends)
+        report["created_at"] = max(ends)
     checkpoints = run.checkpoints()
     if checkpoints:
         manifest = read_json_table(checkpoints[-1] / MANIFEST)
-        told["machine"] = {"device": manifest.get("device", str)}
-        told["versions"] = manifest.get("versions", dict, {})
-    return told
+        report["machine"] = {"device": manifest.get("device", str)}
+        report["versions"] = manifest.get("versions", dict, {})
+    return report
 
 
 def tables(comparison: Comparison) -> dict[str, Table]:
-    """Every table of a comparison by name; those without rows are left out."""
+    """The tables of a comparison by name; tables without rows are left out."""
     runs, paired = comparison.data["runs"], comparison.paired
     labels = [str(run["label"]) for run in runs]
     figures = [
@@ -152,7 +156,7 @@ def tables(comparison: Comparison) -> dict[str, Table]:
 
 
 def as_csv(table: Table) -> str:
-    """A table as CSV text. Text that a table program would take for a formula gets an apostrophe before it.
+    """A table as CSV text. Text that a spreadsheet would read as a formula gets an apostrophe before it.
 
     Example:
         >>> as_csv((("a", "b"), [[1, "=SUM(A1)"], [-2.5, None]]))
@@ -167,7 +171,7 @@ def as_csv(table: Table) -> str:
 
 
 def plain(value: Any) -> Any:
-    """The same value in what JSON has: no tuples, and None for a number that is not finite."""
+    """Convert a value to plain JSON types: tuples to lists, non-finite numbers to None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -218,21 +222,20 @@ def _write_plots(drawings: Sequence[Drawing], out: Path, formats: Sequence[PlotF
 
 
 def _written(path: Path, text: str) -> Path:
-    # Half a surrogate pair, which no file can hold, becomes a question mark.
+    # A lone surrogate, which UTF-8 cannot encode, becomes a question mark.
     write_text(path, text.encode("utf-8", errors="replace").decode("utf-8"))
     return path
 
 
 def _check_folder(out: Path) -> None:
     if out.is_file():
-        raise ConfigError(f"{out} should be a folder for the report, found a file; choose another --out.")
+        raise ConfigError(f"{out} is a file, and a report is a folder; choose another --out.")
     others = sorted(
         path.name
         for path in (out.iterdir() if out.is_dir() else ())
-        if path.name not in OURS and PARTIAL_MARK not in path.name
+        if path.name not in REPORT_FILES and PARTIAL_MARK not in path.name
     )
     if others:
         raise ConfigError(
-            f"{out} should be new, empty or an earlier report, found {', '.join(others[:3])} in it; choose another "
-            "--out."
+            f"{out} already holds other files ({', '.join(others[:3])}); choose a new or empty folder with --out."
         )

@@ -1,16 +1,18 @@
-"""Every figure that the page rests on, beside what it must be compared with and what it was measured on."""
+"""The report's main figures: value, interval, what it was measured on, and baselines to compare with."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-from scratchlm.reports.checks import Data, check_share
+from scratchlm.core.errors import DataError
 from scratchlm.reports.formats import count, decimal, interval_text, is_number, percent
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """One line of a comparison: a share of one, perhaps with the ends of its 95% interval."""
+    """One bar of a bar chart: a share from 0 to 1, optionally with its 95% interval."""
 
     label: str
     value: float
@@ -18,12 +20,12 @@ class Bar:
     high: float | None = None
     note: str = ""
     is_ours: bool = False
-    role: str = ""  # whose colour it has, when runs are compared
+    role: str = ""  # the run's colour, when runs are compared
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A figure of the report with what a careful reader must know to believe it."""
+    """A figure with its interval, the number of items it was measured on, and a note."""
 
     name: str
     value: str
@@ -33,18 +35,18 @@ class Claim:
 
 
 def classifier_bars(classify: Data) -> list[Bar]:
-    """The classifier's accuracy beside what simpler methods reach."""
+    """The classifier's accuracy and that of simpler methods."""
     return _bars(
         classify,
         ("test_accuracy", "This model", "on the leak-free split"),
         ("baseline_tfidf", "Word counts (TF-IDF) with logistic regression", "same test messages"),
-        ("baseline_majority", "Always the commonest class", "same test messages"),
+        ("baseline_majority", "Always the most frequent class", "same test messages"),
         ("test_accuracy_raw", "This model, book-style random split", "near-duplicates may leak"),
     )
 
 
 def assistant_bars(instruct: Data) -> list[Bar]:
-    """The assistant's exact match beside the same model before instruction tuning and before any training."""
+    """The assistant's exact match, and that of the same model before instruction tuning and before any training."""
     return _bars(
         instruct,
         ("exact_match", "This assistant", "after instruction tuning"),
@@ -54,17 +56,17 @@ def assistant_bars(instruct: Data) -> list[Bar]:
 
 
 def preference_bars(prefer: Data) -> list[Bar]:
-    """In how many pairs the chosen answer wins: measured from where the model began, and by itself."""
+    """The share of pairs in which the chosen answer wins, relative to the starting model and in absolute terms."""
     return _bars(
         prefer,
-        ("test_accuracy", "Gains more than the rejected one", "after preference tuning"),
+        ("test_accuracy", "Gains more likelihood than the rejected one", "after preference tuning"),
         ("likelier", "Is likelier than the rejected one", "after preference tuning"),
         ("base_likelier", "Is likelier than the rejected one", "before preference tuning"),
     )
 
 
 def claims(data: Data) -> list[Claim]:
-    """Every figure the page rests on: over how many items, with which interval, and what to keep in mind."""
+    """All main figures of a run, with their number of items, interval and note."""
     return [
         *_pretrain_claims(data.get("pretrain") or {}),
         *_classify_claims(data.get("classify") or {}),
@@ -74,7 +76,7 @@ def claims(data: Data) -> list[Claim]:
 
 
 def _bars(stage: Data, *named: tuple[str, str, str]) -> list[Bar]:
-    """Bars of the shares that were measured; the first is ours, and the stage's interval is its interval."""
+    """Bars of the measured shares; the first is our model's, and the stage's interval belongs to it."""
     low, high = stage.get("low"), stage.get("high")
     bars = []
     for i, (key, label, note) in enumerate(named):
@@ -98,16 +100,16 @@ def _pretrain_claims(stage: Data) -> list[Claim]:
         for key, words in (("sentences", "sentences"), ("five_grams", "five-word sequences"))
         if is_number(overlap.get(key))
     ]
-    note = "Text the model never trained on."
+    note = "On text that the model was not trained on."
     if seen:
-        note += f" Of it, {' and '.join(seen)} also stand in the training text."
+        note += f" {' and '.join(seen)} of it also occur in the training text."
     named = (
         ("val_loss", "Validation loss", " nats per token", note),
         (
             "bits_per_byte",
             "Bits per byte",
             "",
-            "The same loss per byte, so that other tokenizers can be compared.",
+            "The same loss per byte, which is comparable across tokenizers.",
         ),
     )
     return [
@@ -124,7 +126,7 @@ def _pretrain_claims(stage: Data) -> list[Claim]:
 
 
 def _loss_interval(stage: Data, key: str) -> str:
-    """The loss's interval, in the units of the figure; nothing when the run did not record it."""
+    """The loss's interval in the units of the figure; empty when the run did not record it."""
     low, high, loss = stage.get("val_loss_low"), stage.get("val_loss_high"), stage.get("val_loss")
     if not (is_number(low) and is_number(high) and is_number(loss) and loss > 0):
         return ""
@@ -139,13 +141,13 @@ def _classify_claims(stage: Data) -> list[Claim]:
             "test_accuracy",
             "Classifier accuracy",
             _over(stage, "test_n", "messages"),
-            "Near-identical messages stand on one side of the split only.",
+            "Near-identical messages are on one side of the split only.",
         ),
         (
             "test_accuracy_raw",
             "Accuracy, book-style split",
             "its own test split",
-            "A random split, as in the book: copies of test messages may have been trained on.",
+            "A random split, as in the book: the training data may contain copies of test messages.",
         ),
     )
 
@@ -153,7 +155,7 @@ def _classify_claims(stage: Data) -> list[Claim]:
 def _instruct_claims(stage: Data) -> list[Claim]:
     over = _over(stage, "test_n", "tasks")
     strict = "The whole answer must equal the reference; an answer in other words counts as wrong."
-    shared = "How many words answer and reference share: kinder than exact match, and blind to their order."
+    shared = "The overlap of words between answer and reference, without regard to their order."
     return _share_claims(
         stage, ("exact_match", "Exact match", over, strict), ("token_f1", "Token F1", over, shared)
     )
@@ -162,7 +164,7 @@ def _instruct_claims(stage: Data) -> list[Claim]:
 def _prefer_claims(stage: Data) -> list[Claim]:
     over = _over(stage, "test_n", "pairs")
     gain = "Tuning raised the chosen answer's likelihood more than the rejected one's; a tie counts half."
-    alone = "The model itself finds the chosen answer likelier, whatever it thought before."
+    alone = "The model gives the chosen answer the higher likelihood."
     return _share_claims(
         stage,
         ("test_accuracy", "Preference accuracy", over, gain),
@@ -171,7 +173,7 @@ def _prefer_claims(stage: Data) -> list[Claim]:
 
 
 def _share_claims(stage: Data, *named: tuple[str, str, str, str]) -> list[Claim]:
-    """Claims about shares of one; `low` and `high` of a stage belong to the first of them."""
+    """Figures that are shares; `low` and `high` of a stage belong to the first of them."""
     ends = [("low", "high"), *((f"{key}_low", f"{key}_high") for key, *_ in named[1:])]
     return [
         Claim(
@@ -188,3 +190,30 @@ def _share_claims(stage: Data, *named: tuple[str, str, str, str]) -> list[Claim]
 
 def _over(stage: Data, key: str, items: str) -> str:
     return f"{count(stage[key])} {items}" if is_number(stage.get(key)) else "not recorded"
+
+
+Data: TypeAlias = Mapping[str, Any]  # the data of a run, or of one of its stages
+
+
+def check_share(value: Any, name: str) -> None:
+    """Check that a value is a share.
+
+    Raises: DataError when it is not a number from 0 to 1.
+    """
+    if not is_number(value) or not 0 <= value <= 1 + 1e-6:  # float32 sums end a little past one
+        raise DataError(
+            f"{name} must be a share from 0 to 1 in the report's data, got {value!r}; divide a percentage by 100."
+        )
+
+
+def check_square(matrix: Sequence[Sequence[Any]], side: int, *, name: str, advice: str) -> None:
+    """Check that a matrix fits its labels.
+
+    Raises: DataError when it does not have `side` rows of `side` numbers.
+    """
+    widths = {len(row) for row in matrix}
+    if len(matrix) != side or widths - {side}:
+        raise DataError(
+            f"the report needs {name} with {side} rows and columns, one per label, got {len(matrix)} rows of "
+            f"{sorted(widths)} numbers; {advice}."
+        )

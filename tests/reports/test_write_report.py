@@ -17,9 +17,9 @@ from scratchlm.evaluation.judge.items import read_items
 from scratchlm.recipes.recipe import load_recipe
 from scratchlm.recipes.stages import StageRun
 from scratchlm.reports.comparison_data import collect, find_source
-from scratchlm.reports.files import as_csv, plain, tables, whole_run, write_report
 from scratchlm.reports.found_runs import look_at_run
 from scratchlm.reports.run_data import next_commands
+from scratchlm.reports.write_report import as_csv, plain, tables, whole_run, write_report
 from scratchlm.training.interrupts import StoppedBySignal
 
 
@@ -80,7 +80,7 @@ def test_one_run_is_told_as_at_its_end_with_all_its_answers(finished, tmp_path):
     write_report([look_at_run(result.out)], tmp_path / "out", formats=("html",))
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     own = result.report.read_text(encoding="utf-8")
-    for anchor in ("tokens", "pretrain", "attention", "classify", "instruct", "honesty", "run", "next"):
+    for anchor in ("tokens", "pretrain", "attention", "classify", "instruct", "figures", "run", "next"):
         assert (f'<section id="{anchor}"' in page) == (f'<section id="{anchor}"' in own), anchor
     assert "Item by item" in page
     assert f"scratchlm evaluate judge --answers {result.out} --judge ollama:llama3" in page
@@ -97,9 +97,9 @@ def test_an_interrupted_run_has_a_page_too(recipe_of, run_it, stop_in, tmp_path)
     write_report([run], tmp_path / "out", formats=("html",))
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "interrupted" in page
-    assert "This run has not come to the end of its stage classify" in page
+    assert "The stage classify is incomplete" in page
     assert "The whole run took" not in page, "nobody knows how long it will take"
-    assert "Spotting spam" in page
+    assert "Classification" in page
 
 
 def test_a_later_report_tells_of_the_machine_of_the_run_and_not_of_this_one(sources):
@@ -123,10 +123,10 @@ def test_an_earlier_report_is_replaced_whole(sources, tmp_path):
 
 
 def test_a_folder_of_something_else_is_left_alone(sources, tmp_path):
-    with pytest.raises(ConfigError, match="should be new, empty or an earlier report"):
+    with pytest.raises(ConfigError, match="already holds other files"):
         write_report(sources, sources[0].path)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ConfigError, match="should be a folder for the report, found a file"):
+    with pytest.raises(ConfigError, match="is a file, and a report is a folder"):
         write_report(sources, tmp_path / "file")
 
 
@@ -139,9 +139,9 @@ def test_runs_of_the_same_name_are_told_apart_by_their_folders(finished, tmp_pat
 
 
 def test_the_same_run_twice_and_no_run_are_refused(sources):
-    with pytest.raises(ConfigError, match="named once"):
+    with pytest.raises(ConfigError, match="is named twice"):
         collect([sources[0], sources[0]])
-    with pytest.raises(ConfigError, match="needs a run"):
+    with pytest.raises(ConfigError, match="needs at least one run"):
         collect([])
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from scratchlm.core.errors import DataError
-from scratchlm.reports.answer_columns import read_answer_file
+from scratchlm.reports.comparison_data import read_answer_file
 
 ENTRY = {"instruction": "Say yes.", "input": "", "output": "Yes.", "model_response": "yes"}
 HEADER = {"kind": "header", "format": "scratchlm judge 1", "judge": "ollama:llama3", "protocol": "score"}
@@ -91,10 +91,10 @@ def test_half_a_last_line_is_left_out(write):
 @pytest.mark.parametrize(
     ("records", "told"),
     [
-        ([HEADER, judged("scored", 1, "1")], "should be a finished judgement"),
-        ([{"step": 1, "kind": "step"}], "should hold answers, found none"),
-        ([ENTRY, {"instruction": "x", "output": "y"}], "answer 2 needs .* found no model_response"),
-        ([["a"]], "entry 2 must be an object, found list"),
+        ([HEADER, judged("scored", 1, "1")], "is an unfinished judgement"),
+        ([{"step": 1, "kind": "step"}], "holds no answers"),
+        ([ENTRY, {"instruction": "x", "output": "y"}], "answer 2 has no 'model_response'"),
+        ([["a"]], "line 2 must be an object, got list"),
     ],
 )
 def test_what_is_no_file_of_answers_is_refused(write, records, told):
