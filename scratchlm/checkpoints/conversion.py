@@ -19,7 +19,6 @@ from scratchlm.checkpoints.comparison import compare, n_classes, prompts
 from scratchlm.checkpoints.gguf.modelfile import PromptFrame, chat_template, modelfile
 from scratchlm.checkpoints.gguf.writer import GGUFType, export_gguf
 from scratchlm.checkpoints.huggingface import export_huggingface
-from scratchlm.checkpoints.names import BOOK_LLAMA, to_ours
 from scratchlm.checkpoints.onnx import ONNXModel, export_onnx
 from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.outside_logits import HUGGING_FACE, OutsideLogits, outside_logits
@@ -27,10 +26,9 @@ from scratchlm.checkpoints.store import (
     MANIFEST,
     MODEL_FOLDER_FILES,
     LoadedModel,
-    build_model,
     save_model,
 )
-from scratchlm.checkpoints.torch.torch_file import read_torch_file, write_torch_file
+from scratchlm.checkpoints.torch.torch_file import write_torch_file
 from scratchlm.checkpoints.weight_files import SUFFIXES
 from scratchlm.core.config import to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError
@@ -39,7 +37,7 @@ from scratchlm.core.partials import remove_partials, standing
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.special_tokens import end_ids
 
-TargetName = Literal["native", "hf", "gguf", "book", "onnx"]
+ExportFormatName = Literal["native", "hf", "gguf", "book", "onnx"]
 DType = GGUFType  # all that any format supports
 MODEL_FOLDER_MARKS = ("manifest.json", "config.json")  # what a folder must hold to be replaced
 _TORCH_DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
@@ -55,23 +53,21 @@ class Conversion:
     others: tuple[Path, ...] = ()  # files written beside it
 
 
-class _Target(NamedTuple):
-    """How to write an export format, and how to read the result back."""
+class _ExportFormat(NamedTuple):
+    """How to write a format, and how to read the result back."""
 
     write: Callable[[Path, LoadedModel, DType | None, PromptFrame], None]
-    read: Callable[[Path, LoadedModel], LoadedModel]
-    is_folder: bool
-    suffix: str  # of the target's name; "" = any
-    beside: Callable[[LoadedModel, Path, PromptFrame], Mapping[Path, str]] = (
-        lambda *_: {}
-    )  # text files beside it
+    is_folder: bool = False
+    suffix: str = ""  # of the target's name; "" = any
+    beside: Callable[[LoadedModel, Path, PromptFrame], Mapping[Path, str]] = lambda *_: {}  # text files
+    read: Callable[[Path, LoadedModel], LoadedModel] = lambda path, _source: open_model(path)
 
 
 def convert(
     source: LoadedModel,
     target: str | Path,
     *,
-    to: TargetName,
+    to: ExportFormatName,
     dtype: DType | None = None,
     frame: PromptFrame | None = None,
     verify: bool = True,
@@ -87,21 +83,21 @@ def convert(
     Raises: ConfigError when the format cannot hold that model or dtype, or the target's name does not fit;
         CheckpointError when the target exists, cannot be written, or reads back as another model.
     """
-    if to not in TARGETS:
-        raise ConfigError(f"--to must be one of {', '.join(TARGETS)}, got {to!r}; choose one.")
-    way, target = TARGETS[to], Path(target)
+    if to not in EXPORT_FORMATS:
+        raise ConfigError(f"--to must be one of {', '.join(EXPORT_FORMATS)}, got {to!r}; choose one.")
+    export_format, target = EXPORT_FORMATS[to], Path(target)
     if to != "gguf" and dtype is not None and dtype not in _TORCH_DTYPES:
         raise ConfigError(
             f"--to {to} supports --dtype {', '.join(_TORCH_DTYPES)}, got {dtype}; choose one, or use --to gguf."
         )
-    if target.suffix != way.suffix and way.suffix:
-        raise ConfigError(f"the target of --to {to} must end in {way.suffix}, got {target}; rename it.")
+    if target.suffix != export_format.suffix and export_format.suffix:
+        raise ConfigError(
+            f"the target of --to {to} must end in {export_format.suffix}, got {target}; rename it."
+        )
     frame = frame or PromptFrame()
-    remove_partials(
-        target.parent, of=target.name
-    )  # of a killed conversion; the file it was replacing is restored
-    _check_target(source, standing(target), is_folder=way.is_folder, overwrite=overwrite)
-    beside = way.beside(source, target, frame)
+    remove_partials(target.parent, of=target.name)  # of a killed conversion; restores what it was replacing
+    _check_target(source, standing(target), is_folder=export_format.is_folder, overwrite=overwrite)
+    beside = export_format.beside(source, target, frame)
     for other, text in beside.items():
         if not _holds(other, text):
             _check_target(source, other, is_folder=False, overwrite=overwrite)
@@ -118,22 +114,22 @@ def convert(
         outside = functools.partial(outside_logits, source.folder, n_classes=n_classes(source.model))
     if verify and outside is not None:
         theirs.append(outside(prompts(source.config)))
-    with (new_folder if way.is_folder else new_files)(target, error=CheckpointError) as partial:
-        place = partial if way.is_folder else partial / target.name
-        way.write(place, source, dtype, frame)
+    with (new_folder if export_format.is_folder else new_files)(target, error=CheckpointError) as partial:
+        place = partial if export_format.is_folder else partial / target.name
+        export_format.write(place, source, dtype, frame)
+        for other, text in beside.items():
+            write_text(partial / other.name, text, error=CheckpointError)
         if verify:
             if to == "hf":
                 theirs.append(
                     outside_logits(place, prompts(source.config), n_classes=n_classes(source.model))
                 )
-            written = way.read(place, source)
+            written = export_format.read(place, source)
             is_packed = dtype not in (None, "f32")
             difference, compared_with = compare(
                 source.model, written.model, theirs, where=target, is_packed=is_packed
             )
             _check_tokenizer(source, written, where=target)
-        for other, text in beside.items():
-            write_text(partial / other.name, text, error=CheckpointError)
     return Conversion(
         out=target, max_logit_difference=difference, compared_with=compared_with, others=tuple(beside)
     )
@@ -252,10 +248,6 @@ def _write_huggingface(path: Path, source: LoadedModel, dtype: DType | None, fra
     export_huggingface(path, _stored_as(source.model, dtype), source.tokenizer, task=task, chat_template=chat)
 
 
-def _read_written(path: Path, _source: LoadedModel) -> LoadedModel:
-    return open_model(path)
-
-
 def _task_with_end(source: LoadedModel, frame: PromptFrame) -> dict[str, Any]:
     """The task, with the mark that ends an answer among its stop ids, for programs that do not use our frames."""
     mark, ends = source.tokenizer.special_tokens.get(frame.answer_end), end_ids(source.tokenizer, source.task)
@@ -276,17 +268,6 @@ def _write_book(path: Path, source: LoadedModel, dtype: DType | None, _frame: Pr
     write_torch_file(path, book_state_dict(_stored_as(source.model, dtype)))
 
 
-def _read_book(path: Path, source: LoadedModel) -> LoadedModel:
-    """A `.pth` holds only weights; config and tokenizer are the source's."""
-    state = read_torch_file(path)
-    if source.config.positions == "rotary":
-        shapes = {name: tuple(tensor.shape) for name, tensor in source.model.state_dict().items()}
-        state = to_ours(BOOK_LLAMA, state, shapes, where=str(path))
-    return dataclasses.replace(
-        source, model=build_model(source.config, state, where=path).eval(), folder=path
-    )
-
-
 def _write_onnx(path: Path, source: LoadedModel, dtype: DType | None, _frame: PromptFrame) -> None:
     if dtype not in (None, "f32"):
         raise ConfigError(f"ONNX is written as f32, got --dtype {dtype}; omit it.")
@@ -299,10 +280,10 @@ def _read_onnx(path: Path, source: LoadedModel) -> LoadedModel:
     return dataclasses.replace(source, model=model, folder=path)
 
 
-TARGETS: dict[str, _Target] = {
-    "native": _Target(_write_native, _read_written, is_folder=True, suffix=""),
-    "hf": _Target(_write_huggingface, _read_written, is_folder=True, suffix=""),
-    "gguf": _Target(_write_gguf, _read_written, is_folder=False, suffix=".gguf", beside=_modelfile_beside),
-    "book": _Target(_write_book, _read_book, is_folder=False, suffix=".pth", beside=_settings_beside),
-    "onnx": _Target(_write_onnx, _read_onnx, is_folder=False, suffix=".onnx"),
+EXPORT_FORMATS: dict[str, _ExportFormat] = {
+    "native": _ExportFormat(_write_native, is_folder=True),
+    "hf": _ExportFormat(_write_huggingface, is_folder=True),
+    "gguf": _ExportFormat(_write_gguf, suffix=".gguf", beside=_modelfile_beside),
+    "book": _ExportFormat(_write_book, suffix=".pth", beside=_settings_beside),
+    "onnx": _ExportFormat(_write_onnx, suffix=".onnx", read=_read_onnx),
 }

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import Tensor
 
 from scratchlm.checkpoints.comparison import n_classes
-from scratchlm.checkpoints.conversion import Conversion, DType, TargetName, convert
+from scratchlm.checkpoints.conversion import Conversion, DType, ExportFormatName, convert
 from scratchlm.checkpoints.gguf.modelfile import PromptFrame
 from scratchlm.checkpoints.open_model import cropped, open_model
 from scratchlm.checkpoints.outside_logits import OutsideLogits
@@ -44,7 +44,7 @@ class Convert(Common):
         None  # a model or run folder, Hugging Face folder or weights file
     )
     target: tyro.conf.Positional[Path | None] = None  # where to write
-    to: TargetName | Literal["peft"] | None = None  # the format
+    to: ExportFormatName | Literal["peft"] | None = None  # the format
     dtype: DType | None = None  # number format; default: that of the source (gguf: f32); q8_0 for gguf only
     base: Path | None = None  # the base model of a peft adapter; default: the one its settings name
     context_length: int | None = None  # shorten the context: learned positions beyond are left out

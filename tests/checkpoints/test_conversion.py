@@ -10,7 +10,7 @@ import torch
 
 from scratchlm.checkpoints import conversion
 from scratchlm.checkpoints.comparison import prompts
-from scratchlm.checkpoints.conversion import TARGETS, convert
+from scratchlm.checkpoints.conversion import EXPORT_FORMATS, convert
 from scratchlm.checkpoints.gguf.modelfile import PromptFrame
 from scratchlm.checkpoints.gguf.writer import read_gguf
 from scratchlm.checkpoints.store import LoadedModel, load_model, save_model
@@ -36,7 +36,7 @@ KINDS = {
 }
 NAMES = {"native": "out", "hf": "out", "gguf": "out.gguf", "book": "out.pth", "onnx": "out.onnx"}
 KEEPERS = [
-    to for to in TARGETS if to != "onnx"
+    to for to in EXPORT_FORMATS if to != "onnx"
 ]  # hold the very weights; ONNX holds a graph that scores alike
 ONNX_TOLERANCE = 1e-5  # largest difference of any logit, float32
 
@@ -93,7 +93,7 @@ def test_a_journey_through_all_formats_keeps_every_bit(make_source, out, kind):
     source = make_source(kind)
     for name, to in (("a", "native"), ("b", "hf"), ("c", "native"), ("d.gguf", "gguf"), ("e", "native")):
         convert(source, out / name, to=to)
-        source_of_next = TARGETS[to].read(out / name, source)
+        source_of_next = EXPORT_FORMATS[to].read(out / name, source)
         assert_same_bits(source.model, source_of_next.model)
         assert source_of_next.tokenizer.fingerprint == source.tokenizer.fingerprint
         source = source_of_next
@@ -241,7 +241,7 @@ def test_an_unknown_format_is_an_error(make_source, out):
 
 @pytest.mark.parametrize("to", KEEPERS)
 def test_a_result_that_differs_is_not_left_behind(make_source, out, to, monkeypatch):
-    way = TARGETS[to]
+    way = EXPORT_FORMATS[to]
 
     def spoilt(path, source):
         loaded = way.read(path, source)
@@ -249,7 +249,7 @@ def test_a_result_that_differs_is_not_left_behind(make_source, out, to, monkeypa
             loaded.model.final_norm.scale.mul_(3.0)
         return loaded
 
-    monkeypatch.setitem(TARGETS, to, way._replace(read=spoilt))
+    monkeypatch.setitem(EXPORT_FORMATS, to, way._replace(read=spoilt))
     with pytest.raises(CheckpointError, match="nothing was written"):
         convert(make_source(), out / NAMES[to], to=to)
     assert list(out.iterdir()) == []
@@ -257,7 +257,7 @@ def test_a_result_that_differs_is_not_left_behind(make_source, out, to, monkeypa
 
 @pytest.mark.slow
 def test_an_onnx_graph_that_scores_differently_is_not_left_behind(make_source, out, monkeypatch):
-    way = TARGETS["onnx"]
+    way = EXPORT_FORMATS["onnx"]
 
     def other_weights(path, source, dtype, frame):
         other = copy.deepcopy(source.model)
@@ -265,7 +265,7 @@ def test_an_onnx_graph_that_scores_differently_is_not_left_behind(make_source, o
             other.final_norm.scale.mul_(3.0)
         way.write(path, dataclasses.replace(source, model=other), dtype, frame)
 
-    monkeypatch.setitem(TARGETS, "onnx", way._replace(write=other_weights))
+    monkeypatch.setitem(EXPORT_FORMATS, "onnx", way._replace(write=other_weights))
     with pytest.raises(CheckpointError, match="nothing was written"):
         convert(make_source(), out / "a.onnx", to="onnx")
     assert list(out.iterdir()) == []
@@ -287,6 +287,7 @@ def test_a_full_disk_leaves_nothing(make_source, out, monkeypatch):
 def test_a_classifier_keeps_its_head(make_source, out, to):
     source = make_source()
     source.model.out_head = torch.nn.Linear(32, 2)
+    source.task.update(kind="classification", classes=["ham", "spam"])
     assert convert(source, out / NAMES[to], to=to).max_logit_difference == 0
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scratchlm.checkpoints.conversion import TARGETS, convert
+from scratchlm.checkpoints.conversion import EXPORT_FORMATS, convert
 from scratchlm.checkpoints.onnx import ONNXModel
 from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.store import LoadedModel, checkpoint_folder, load_model, save_model
@@ -107,7 +107,9 @@ CASES = {
     "task": Case(write_task, lambda place: load_model(place).task["n"]),
     **{
         f"convert {to}": Case(
-            write_conversion(to), lambda place: fingerprint(open_model(place).model), f"model{TARGETS[to].suffix}"
+            write_conversion(to),
+            lambda place: fingerprint(open_model(place).model),
+            f"model{EXPORT_FORMATS[to].suffix}",
         )
         for to in ("native", "hf", "gguf", "book")
     },
