@@ -15,13 +15,19 @@ import torch
 from torch import Tensor
 
 from scratchlm.checkpoints.book import book_state_dict
-from scratchlm.checkpoints.comparison import compare, n_classes, prompts
+from scratchlm.checkpoints.comparison import (
+    HUGGING_FACE,
+    OutsideLogits,
+    compare,
+    n_classes,
+    outside_logits,
+    prompts,
+)
 from scratchlm.checkpoints.gguf.modelfile import PromptFrame, chat_template, modelfile
 from scratchlm.checkpoints.gguf.writer import GGUFType, export_gguf
 from scratchlm.checkpoints.huggingface import export_huggingface
 from scratchlm.checkpoints.onnx import ONNXModel, export_onnx
 from scratchlm.checkpoints.open_model import open_model
-from scratchlm.checkpoints.outside_logits import HUGGING_FACE, OutsideLogits, outside_logits
 from scratchlm.checkpoints.store import (
     MANIFEST,
     MODEL_FOLDER_FILES,

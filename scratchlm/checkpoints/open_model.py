@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scratchlm.assets.known_weights import GPT2_SIZES, gpt2_files, gpt2_size
 from scratchlm.assets.registry import asset_path, find_file
+from scratchlm.checkpoints.comparison import HUGGING_FACE
 from scratchlm.checkpoints.config_of_weights import config_of_weights, table_of
 from scratchlm.checkpoints.gguf.writer import read_gguf
 from scratchlm.checkpoints.huggingface import (
@@ -19,7 +20,6 @@ from scratchlm.checkpoints.huggingface import (
     read_huggingface,
 )
 from scratchlm.checkpoints.names import BOOK_LLAMA, GPT2, LLAMA, to_ours
-from scratchlm.checkpoints.outside_logits import HUGGING_FACE
 from scratchlm.checkpoints.store import (
     MANIFEST,
     LoadedModel,

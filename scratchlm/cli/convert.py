@@ -12,11 +12,10 @@ import tyro
 from rich.console import Console
 from torch import Tensor
 
-from scratchlm.checkpoints.comparison import n_classes
+from scratchlm.checkpoints.comparison import OutsideLogits, n_classes
 from scratchlm.checkpoints.conversion import Conversion, DType, ExportFormatName, convert
 from scratchlm.checkpoints.gguf.modelfile import PromptFrame
 from scratchlm.checkpoints.open_model import cropped, open_model
-from scratchlm.checkpoints.outside_logits import OutsideLogits
 from scratchlm.checkpoints.store import ADAPTER_CONFIG, LoadedModel
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.core.config import check_at_least

@@ -8,9 +8,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from scratchlm.checkpoints.comparison import compare, n_classes, prompts
+from scratchlm.checkpoints.comparison import (
+    HUGGING_FACE,
+    OutsideLogits,
+    compare,
+    n_classes,
+    outside_logits,
+    prompts,
+)
 from scratchlm.checkpoints.huggingface import export_huggingface
-from scratchlm.checkpoints.outside_logits import HUGGING_FACE, OutsideLogits, outside_logits
 from scratchlm.checkpoints.store import ADAPTER_CONFIG, LoadedModel
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import check_replaceable, new_folder

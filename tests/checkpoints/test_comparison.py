@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from scratchlm.checkpoints import huggingface
-from scratchlm.checkpoints.comparison import compare, n_classes, prompts
+from scratchlm.checkpoints.comparison import OutsideLogits, compare, n_classes, prompts
 from scratchlm.checkpoints.conversion import convert
 from scratchlm.checkpoints.huggingface import export_huggingface
 from scratchlm.checkpoints.open_model import open_model
-from scratchlm.checkpoints.outside_logits import OutsideLogits
 from scratchlm.checkpoints.store import load_model, save_model
 from scratchlm.cli.main import main
 from scratchlm.core.errors import CheckpointError
