@@ -72,14 +72,14 @@ def generator() -> torch.Generator:
 
 
 class StopAt:
-    """A callback that sends this process SIGINT after a step."""
+    """A callback that sends this process a signal after a step."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, step: int, number: int = signal.SIGINT) -> None:
+        self.step, self.number = step, number
 
     def on_step(self, record) -> None:
         if record.step == self.step:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), self.number)
 
     def on_evaluation(self, step, metrics) -> None: ...
 

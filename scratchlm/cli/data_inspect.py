@@ -22,7 +22,7 @@ from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.audit.data_audit import MAX_COMPARED, inspect_data
 from scratchlm.data.row_files import RowSettings
 from scratchlm.reports.data_report_page import render_data_report
-from scratchlm.training.settings import resolve_texts
+from scratchlm.training.settings import resolve_data
 
 ASSET_FOLDERS = ("text", "sms_spam_collection", "instruction")
 Kind = Literal["auto", "text", "classification", "instruction", "preference", "shards"]
@@ -97,7 +97,7 @@ def _check_page(page: Path, paths: Sequence[str | Path]) -> None:
 def _resolved(name: str) -> str | Path:
     """A path as it is; a known data set's name becomes the path of its copy here."""
     for kind in ASSET_FOLDERS:
-        (found,) = resolve_texts([name], kind=kind)
+        (found,) = resolve_data([name], kind=kind)
         if found != name:
             return found
     return name

@@ -18,7 +18,7 @@ from scratchlm.core.files import new_folder, write_text
 from scratchlm.data.label_split import class_counts, leak_free_split, split_figures
 from scratchlm.data.near_duplicates import group_near_duplicates
 from scratchlm.data.row_files import RowSettings
-from scratchlm.recipes.stages import read_messages
+from scratchlm.recipes.inputs import read_messages
 
 SIDES = ("train", "val", "test")
 

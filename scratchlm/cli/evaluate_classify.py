@@ -16,7 +16,7 @@ from scratchlm.data.classification_rows import read_labelled
 from scratchlm.data.row_files import RowSettings
 from scratchlm.finetuning.classification_task import score_predictions
 from scratchlm.serving.language_model import load
-from scratchlm.training.settings import resolve_texts
+from scratchlm.training.settings import resolve_data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ def _act(command: EvaluateClassify, console: Console) -> dict[str, Any]:  # noqa
             f"evaluate classify needs a classifier, and {lm.folder} holds a {lm.kind}; "
             f"name {lm.specialist_beside('classify') or 'the folder of a classifier'}."
         )
-    rows = read_labelled(resolve_texts(command.data, kind="sms_spam_collection"), command.rows)
+    rows = read_labelled(resolve_data(command.data, kind="sms_spam_collection"), command.rows)
     classes = [str(name) for name in lm.class_names]
     unseen = sorted({row.label for row in rows} - set(classes))
     if unseen:

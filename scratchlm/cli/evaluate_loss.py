@@ -28,7 +28,7 @@ from scratchlm.evaluation.loss import (
 )
 from scratchlm.serving.language_model import LanguageModel, load
 from scratchlm.tokenizers.word import loses_text
-from scratchlm.training.settings import resolve_texts
+from scratchlm.training.settings import resolve_data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def _act(command: EvaluateLoss, console: Console) -> dict[str, Any]:
     lm.check_writes("evaluate loss")
     stride = stride_for(lm.model, command.stride)
     show = work_progress(console)
-    texts = [_tokens(command, path, lm, show) for path in resolve_texts(command.data)]
+    texts = [_tokens(command, path, lm, show) for path in resolve_data(command.data)]
     parts = [_measure(command, name, tokens, lm, show) for name, tokens in zip(command.data, texts)]
     whole = TextLoss.together(parts)
     result = _figures(whole, lm)

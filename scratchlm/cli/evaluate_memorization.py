@@ -24,7 +24,7 @@ from scratchlm.evaluation.memorization import Memorization, memorization, word_r
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate
 from scratchlm.serving.language_model import LanguageModel, load
-from scratchlm.training.settings import resolve_texts
+from scratchlm.training.settings import resolve_data
 
 DESCRIPTIONS = {
     "longest_tokens": "longest passage copied from training, in tokens",
@@ -91,7 +91,7 @@ def _act(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
     if command.model is None or not command.data:
         missing = "--model" if command.model is None else "--data"
         raise ConfigError(f"evaluate memorization needs a model and its training text; add {missing}.")
-    paths = resolve_texts(command.data)
+    paths = resolve_data(command.data)
     if token_folder(paths) is not None:
         raise DataError(
             f"evaluate memorization needs the training text, and {command.data[0]} holds token shards; name the texts "

@@ -15,7 +15,7 @@ from scratchlm.cli.progress import work_progress
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.row_files import RowSettings
 from scratchlm.data.sources import read_documents
-from scratchlm.training.settings import LearntKind, learn_tokenizer, resolve_texts
+from scratchlm.training.settings import LearntKind, learn_tokenizer, resolve_data
 
 DEFAULT_VOCAB_SIZE = 4096
 
@@ -47,13 +47,13 @@ def main(command: TokenizerTrain, console: Console) -> dict[str, Any]:
     started_at_s = time.perf_counter()
     skipped: list[str] = []
     documents = read_documents(
-        resolve_texts(command.data),
+        resolve_data(command.data),
         rows=command.rows,
         skip_bad_lines=command.skip_bad_lines,
         on_skip=skipped.append,
     )
     texts = (document.text for document in documents)
-    with work_progress(console)("learning a vocabulary") as report:
+    with work_progress(console)("training a tokenizer") as report:
         tokenizer = learn_tokenizer(
             command.kind, texts, vocab_size=command.vocab_size or DEFAULT_VOCAB_SIZE, progress=report
         )

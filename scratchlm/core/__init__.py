@@ -1,1 +1,1 @@
-"""Shared ground: errors, protocols, configuration, files, randomness, devices, assets."""
+"""What every other folder uses: errors, protocols, configuration, files, random seeds, devices."""

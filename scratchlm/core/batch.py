@@ -1,8 +1,8 @@
-"""What flows from the data to the model: one small class for every task."""
+"""The examples of one forward pass: one small class for every task."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,9 +15,9 @@ class Batch:
     """Some examples for one forward pass.
 
     Shapes: inputs (B, T) ids; targets (B, T) ids for language modelling or (B,) class numbers, IGNORE_INDEX
-    where no loss is wanted; attention_mask (B, T), True at real tokens, or None when nothing is padding. In packed rows
-    it holds whole numbers: 0 at padding, else which text of the row the token belongs to. states (B, T, E), what the
-    model's first n_blocks made of the inputs earlier, when they need not be run again.
+    where no loss is wanted; attention_mask (B, T), True at real tokens, or None without padding. In packed rows
+    it holds whole numbers: 0 at padding, else the number of the token's text in its row. states (B, T, E), the cached
+    output of the model's first n_blocks, which then need not run again.
     """
 
     inputs: Tensor
@@ -28,23 +28,16 @@ class Batch:
 
     @property
     def n_targets(self) -> int:
-        """How many targets carry loss."""
+        """The number of targets with a loss."""
         return int((self.targets != IGNORE_INDEX).sum())
 
     @property
     def n_tokens(self) -> int:
-        """How many real tokens go through the model; padding does not count."""
+        """The number of real tokens; padding does not count."""
         return self.inputs.numel() if self.attention_mask is None else int((self.attention_mask != 0).sum())
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        moved = {
-            name: None if tensor is None else tensor.to(device, non_blocking=True)
-            for name, tensor in (("attention_mask", self.attention_mask), ("states", self.states))
-        }
-        return Batch(
-            inputs=self.inputs.to(device, non_blocking=True),
-            targets=self.targets.to(device, non_blocking=True),
-            n_blocks=self.n_blocks,
-            **moved,
-        )
+        tensors = {name: getattr(self, name) for name in ("inputs", "targets", "attention_mask", "states")}
+        moved = {name: t.to(device, non_blocking=True) for name, t in tensors.items() if t is not None}
+        return replace(self, **moved)

@@ -1,4 +1,4 @@
-"""Settings as dataclasses, to and from plain dictionaries, with a clear word about every mistake."""
+"""Convert settings between dataclasses and plain dictionaries, and check every value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A config dataclass, nested ones too, as a dictionary of plain values; None is left out (TOML has none)."""
+    """Convert a config dataclass and those in it to plain dictionaries; None is left out (TOML has none)."""
     plain: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -43,11 +43,9 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
             raise ConfigError(f"{where} has no setting {name!r}; {nearest(name, fields)}")
         arguments[name] = _convert(hints[name], value, where=f"{where}.{name}")
     for name, field in fields.items():
-        has_default = (
-            field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
-        )
-        if name not in arguments and not has_default:
-            raise ConfigError(f"{where} needs a value for {name!r}, found none; add it.")
+        is_required = field.default is field.default_factory is dataclasses.MISSING
+        if name not in arguments and is_required:
+            raise ConfigError(f"{where} needs a value for {name!r}; add it.")
     return cls(**arguments)
 
 
@@ -73,7 +71,7 @@ def check_at_least(minimum: int, **settings: float | None) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The half sentence that helps after a misspelt name."""
+    """The end of a message about an unknown name: the nearest known one, or all of them."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}."
@@ -81,7 +79,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)  # compiles each annotation's text, which no opening of a file should do
+    return typing.get_type_hints(cls)  # compiling the annotations takes time
 
 
 def _convert(hint: Any, value: Any, *, where: str) -> Any:

@@ -1,4 +1,4 @@
-"""Which processor to compute on."""
+"""Choose the device to compute on, and measure memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; `auto` takes CUDA, then Apple's MPS, then the CPU.
+    """Return the device of that name; `auto` is CUDA, else Apple's MPS, else the CPU.
 
     Raises: ConfigError when the named device is not on this machine.
     """
@@ -29,17 +29,15 @@ def pick_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as cause:
-        raise ConfigError(
-            f"device must be a kind and a number such as cuda:0, got {name!r}; correct it."
-        ) from cause
+        raise ConfigError(f"device must be a kind and a number such as cuda:0, got {name!r}.") from cause
     if not available[device.type]:
         here = ", ".join(kind for kind, is_here in available.items() if is_here)
-        raise ConfigError(f"device {name!r} is not available here, found: {here}; use --device auto.")
+        raise ConfigError(f"device {name!r} is not available here, only {here}; use --device auto.")
     return device
 
 
 def set_threads(n: int) -> None:
-    """Compute with so many CPU threads; a sum split over another number of threads rounds differently.
+    """Set the number of CPU threads; sums split over another number of threads round differently.
 
     Raises: ConfigError for less than one.
     """
@@ -49,7 +47,7 @@ def set_threads(n: int) -> None:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory this process has held so far (resident set), in bytes; on Windows what it holds now."""
+    """Maximum memory of this process so far (resident set), in bytes; on Windows the present one."""
     if sys.platform == "win32":
         return memory_bytes()
     unit_bytes = 1 if sys.platform == "darwin" else 1024
@@ -57,5 +55,5 @@ def peak_memory_bytes() -> int:
 
 
 def memory_bytes() -> int:
-    """Memory this process holds now (resident set), in bytes."""
+    """Present memory of this process (resident set), in bytes."""
     return int(psutil.Process().memory_info().rss)

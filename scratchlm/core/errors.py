@@ -1,7 +1,7 @@
-"""Every error that a user, a file or a network can cause.
+"""The errors that a user, a file or a network can cause.
 
-A message has three parts: what was expected, what was found, what to do next. The command line prints it as
-one line and ends with the class's `exit_code`; a Python caller may also catch the nearest built-in class.
+A message says what is wrong, with values, and what to do. The command line prints it as one line and ends with
+the class's `exit_code`; a Python caller may also catch the nearest built-in class.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class ScratchLMError(Exception):
 
 
 class ConfigError(ScratchLMError, ValueError):
-    """A setting, flag or recipe is misspelt, out of range or at odds with another."""
+    """A setting, flag or recipe is misspelt, out of range or contradicts another."""
 
     exit_code = 2
 
@@ -32,7 +32,7 @@ class DataError(ScratchLMError, ValueError):
 
 
 class TokenizerError(ScratchLMError, ValueError):
-    """Text cannot become ids, ids cannot become text, or a tokenizer file is damaged."""
+    """Text cannot be encoded, ids cannot be decoded, or a tokenizer file is damaged."""
 
     exit_code = 3
 
@@ -48,13 +48,13 @@ class CheckpointError(ScratchLMError, ValueError):
 
 
 class ServiceError(ScratchLMError, RuntimeError):
-    """A service that we asked did not answer, or not in its protocol."""
+    """A service did not answer, or not in its protocol."""
 
     exit_code = 4
 
 
 class DownloadError(ServiceError):
-    """A download failed, or brought other bytes than promised."""
+    """A download failed, or its bytes are not the expected ones."""
 
 
 class MissingDependencyError(ScratchLMError, ImportError):
@@ -64,7 +64,7 @@ class MissingDependencyError(ScratchLMError, ImportError):
 
 
 class NonFiniteLossError(ScratchLMError, ArithmeticError):
-    """The loss or a gradient became NaN or infinite; training stopped before the update."""
+    """The loss, a gradient or a weight became NaN or infinite; training stopped."""
 
     exit_code = 6
 

@@ -1,4 +1,4 @@
-"""What a file is, told from its first bytes: text in some encoding, or something that is not text at all."""
+"""Recognise from its first bytes what a file is: text in some encoding, or something else."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def marked_encoding(head: bytes) -> str | None:
 
 
 def foreign_kind(head: bytes) -> str | None:
-    """What a file is when it is clearly not UTF-8 text: a phrase such as "a PDF document"; None when it may be text.
+    """Name what a file is when it is clearly not UTF-8 text, e.g. "a PDF document"; None when it may be text.
 
     Example:
         >>> foreign_kind(b"PK\\x03\\x04..."), foreign_kind(b"Dear reader")
@@ -79,7 +79,7 @@ def foreign_kind(head: bytes) -> str | None:
 
 
 def _wide_encoding(head: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a mark: most characters of most languages leave zero bytes at the same places."""
+    """UTF-16 or UTF-32 without a mark: most characters of most languages have zero bytes at the same positions."""
     n_zeros = [head[start : len(head) // 4 * 4 : 4].count(0) for start in range(4)]
     n_characters = len(head) // 4
     if (
@@ -95,7 +95,7 @@ def _wide_encoding(head: bytes) -> str | None:
 
 
 def not_text(kind: str) -> str:
-    """What to do with such a file, as the end of a message."""
+    """The advice for such a file, as the end of a message."""
     if "Office" in kind:
         return "save it as CSV"
     if kind.startswith("text in"):

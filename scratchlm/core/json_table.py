@@ -1,4 +1,4 @@
-"""Settings in the JSON of other programs: each value is of the type that its name asks for, or one of our errors."""
+"""Read settings from the JSON of other programs, and check the type of each value."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _LARGEST = 1 << 63  # no size, count or id is larger, and a float holds it
 
 
 class JSONTable:
-    """A table of settings in a file of others, whose values are asked for by name and type.
+    """A table of settings from a file of another program; values are read by name and type.
 
     A value of null counts as missing. `where` names the table in messages.
-    Raises: `error` for a value of another type, and for a number that nothing is as large as.
+    Raises: `error` for a value of another type, and for a number of 2**63 or more.
     Example:
         >>> table = JSONTable({"rank": 8, "alpha": 16, "targets": None}, where="adapter_config.json")
         >>> table.get("rank", int), table.get("alpha", float), table.get("targets", list, [])
@@ -34,7 +34,7 @@ class JSONTable:
 
     def __init__(self, values: Any, *, where: str, error: type[ScratchLMError] = DataError) -> None:
         if not isinstance(values, Mapping):
-            raise error(f"{where} must hold a table of settings, got {values!r:.80}; take another copy.")
+            raise error(f"{where} must be a table of settings, got {values!r:.80}; take another copy.")
         self.values: Mapping[str, Any] = values
         self.where, self.error = where, error
 
@@ -55,14 +55,14 @@ class JSONTable:
         return value
 
     def need(self, name: str, kind: type[T]) -> T:
-        """The value of that name, which must be there."""
+        """The value of that name, which is required."""
         value = self.get(name, kind)
         if value is None:
             raise self.wrong(name, _WORDS[kind])
         return value
 
     def texts(self, name: str) -> list[str]:
-        """A list of texts, or one text that stands for it; [] when there is none."""
+        """A list of texts, also where the file has a single text; [] when there is none."""
         value = self.values.get(name)
         items = [value] if isinstance(value, str) else value or []
         if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
@@ -75,7 +75,7 @@ class JSONTable:
 
     def wrong(self, name: str, wanted: str) -> ScratchLMError:
         """The error for a value that is not what is wanted."""
-        found = f"got {self.values[name]!r:.80}" if name in self.values else "found none"
+        found = f"got {self.values[name]!r:.80}" if name in self.values else "got nothing"
         return self.error(
             f"{self.where} must hold {wanted} as {name}, {found}; take another copy of the file."
         )

@@ -1,4 +1,4 @@
-"""When memory runs out: say so, and what to lower."""
+"""Recognise that memory ran out, and advise what to lower."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from scratchlm.core.errors import OutOfMemoryError, ScratchLMError
 
-# How torch, CUDA, MPS, oneDNN, the dynamic loader, readers in Rust and Python's threads say it.
-IN_OTHER_WORDS = re.compile(
+# The messages of torch, CUDA, MPS, oneDNN, the dynamic loader, readers in Rust and Python's threads.
+OUT_OF_MEMORY = re.compile(
     r"(can't|cannot|unable to|failed to|could not) (allocate|mmap|map segment|create a (memory|primitive))"
     r"|(out of|not enough) memory|bad_alloc|alloc_failed|can't start new thread",
     re.IGNORECASE,
@@ -19,7 +19,7 @@ IN_OTHER_WORDS = re.compile(
 
 @contextlib.contextmanager
 def memory_errors_explained(advice: str) -> Iterator[None]:
-    """Turn every way of saying "no memory left" into OutOfMemoryError with advice on what to lower."""
+    """Turn any out-of-memory error into OutOfMemoryError with advice on what to lower."""
     try:
         yield
     except Exception as cause:
@@ -30,10 +30,10 @@ def memory_errors_explained(advice: str) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this error, of whatever class, says that memory ran out and nobody has explained it yet.
+    """Does this error, of whatever class, mean that memory ran out, without advice so far?
 
-    One of ours counts when a foreign error of that kind caused it, such as a file that could not be mapped. A plain
-    MemoryError as its cause does not: parsers raise that for nesting that is too deep.
+    One of ours counts when another library's error of that kind caused it, such as a file that could not be mapped. A
+    plain MemoryError as its cause does not: parsers raise that for nesting that is too deep.
     """
     if isinstance(error, ScratchLMError):
         cause = error.__cause__
@@ -43,4 +43,4 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno == errno.ENOMEM
-    return bool(IN_OTHER_WORDS.search(str(error)))
+    return bool(OUT_OF_MEMORY.search(str(error)))

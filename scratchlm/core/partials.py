@@ -1,8 +1,8 @@
-"""Unfinished and replaced files and folders: their names, the exchange with the finished one, and what kills leave.
+"""Replace files and folders atomically, and clean up after writers that were killed.
 
 A folder is replaced by exchanging two names in one system call (Linux, `renameat2`). Where the system or the file
 system cannot do that, the older folder is set aside under a hidden name that readers know, and renamed back by the next
-writer if its process was killed in between. Each hidden name carries host and process, so that nobody deletes what
+writer if its process was killed in between. Each hidden name holds host and process, so that nobody deletes what
 another process is still writing.
 """
 
@@ -25,21 +25,20 @@ from pathlib import Path
 import psutil
 
 PARTIAL_MARK = ".partial-"  # in the name of every unfinished file or folder, and of what is being deleted
-ASIDE_MARK = ".replaced-"  # in the name of a folder that stepped aside for its successor
-COMPLETE_MARK = ".complete"  # ends the name of a folder whose files are on their way to their places
-FOREIGN_AGE_S = 2 * 86_400  # a partial of another host is left alone until it has not changed for so long
+ASIDE_MARK = ".replaced-"  # in the name of an older folder that is set aside while it is replaced
+COMPLETE_MARK = ".complete"  # ends the name of a folder whose files are being moved to their places
+FOREIGN_AGE_S = 2 * 86_400  # a partial of another host is kept until it has not changed for so long
 MAX_NAME_BYTES = 100  # of the target's name in a partial name; file systems allow 255 in all
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 _CANNOT_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EXDEV, errno.EPERM}
-_OWNER = re.compile(
-    r"(?:old-)?(?:(?P<host>.+)-)?(?P<pid>\d+)(?:\.\d+)?"
-)  # without a host: of earlier versions
+# Host and process; earlier versions wrote no host.
+_OWNER = re.compile(r"(?:old-)?(?:(?P<host>.+)-)?(?P<pid>\d+)(?:\.\d+)?")
 _in_use: set[Path] = set()  # partials of this process
 
 
 @contextlib.contextmanager
 def partial_beside(target: Path) -> Iterator[Path]:
-    """A hidden neighbour of target to write, ours alone; stale ones of the same target are removed first."""
+    """Yield a hidden path beside target that only this thread uses; stale ones of the same target are removed."""
     remove_partials(target.parent, of=target.name)
     plain = target.with_name(f".{_short(target.name)}{PARTIAL_MARK}{_owner_mark()}")
     partial, number = plain, 1
@@ -54,10 +53,10 @@ def partial_beside(target: Path) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Put a finished folder in target's place; what stood there is deleted.
+    """Replace target by a finished folder, and delete the older one.
 
-    At every instant target is the older folder or the new one; without `renameat2`, the older one is for a moment
-    found by `standing` only. When a call fails, target is as before.
+    At every instant target is the older folder or the new one; without `renameat2`, only `standing` finds the older
+    one for a moment. When a call fails, target is as before.
     Raises: OSError.
     """
     older = None
@@ -87,9 +86,9 @@ def replace_folder(new: Path, target: Path) -> None:
 
 
 def place_files(filled: Path, target: Path) -> None:
-    """Move the files of a finished folder beside each other, target among them, as if at one instant.
+    """Move the files of a finished folder to target and beside it, as if at one instant.
 
-    Once the folder has its final hidden name, they are decided: `standing` finishes what a kill interrupts.
+    Once the folder has its final hidden name, all of them will be moved: `standing` completes an interrupted move.
     Raises: OSError.
     """
     journal = _journal(target)
@@ -103,7 +102,7 @@ def place_files(filled: Path, target: Path) -> None:
 
 
 def finish_files(target: Path) -> None:
-    """Move what `place_files` had not moved yet, if anything.
+    """Complete a move that `place_files` began, if there is one.
 
     Raises: OSError.
     """
@@ -118,9 +117,9 @@ def finish_files(target: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Delete a folder so that others see it go at once; a kill in between leaves only a hidden partial.
+    """Delete a folder in one instant for readers; a kill in between leaves only a hidden partial.
 
-    Raises: OSError when it may not be renamed.
+    Raises: OSError when it cannot be renamed.
     """
     with partial_beside(folder) as aside:
         discard(aside)
@@ -129,7 +128,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Delete a file, folder or link as far as possible; what stays is removed by the next writer."""
+    """Delete a file, folder or link as far as possible; the next writer removes the rest."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -138,9 +137,9 @@ def discard(path: Path) -> None:
 
 
 def standing(folder: Path) -> Path:
-    """The folder, or the hidden name under which it stands while it is replaced, or was when the writer was killed.
+    """Return where a folder is: at its path, or under a hidden name while it is being replaced.
 
-    Also of a file: what a killed writer had decided to put there is put there first.
+    For a file too: a move that a killed writer had begun is completed first.
     """
     with contextlib.suppress(OSError):  # a read-only disk
         finish_files(folder)
@@ -154,7 +153,7 @@ def standing(folder: Path) -> Path:
 
 
 def standing_in(folder: Path) -> dict[str, Path]:
-    """What is in a folder, by name; what is set aside while it is replaced goes by its own name."""
+    """What is in a folder, by name; a folder that is set aside while it is replaced counts under its own name."""
     paths = list(folder.iterdir()) if folder.is_dir() else []
     aside = {path.name.rpartition(ASIDE_MARK)[0][1:]: path for path in paths if ASIDE_MARK in path.name}
     return {**aside, **{path.name: path for path in paths if path not in aside.values()}}
@@ -164,7 +163,7 @@ def remove_partials(folder: Path, *, of: str | None = None) -> None:
     """Delete what killed writers left in a folder, and rename back what they had set aside.
 
     of: only what belongs to the target of that name.
-    Partials of living processes stay, and those of another host until they have not changed for two days.
+    Partials of running processes stay, and those of another host until they have not changed for two days.
     """
     partial_of = None if of is None else _short(of).lstrip(".") + PARTIAL_MARK
     with contextlib.suppress(OSError):
@@ -175,16 +174,14 @@ def remove_partials(folder: Path, *, of: str | None = None) -> None:
             if mark and of in (None, name[1:]):
                 _settle(path, path.with_name(name[1:]), owner)
             elif PARTIAL_MARK in path.name and path not in _in_use:
-                is_asked = partial_of is None or path.name.lstrip(".").startswith(
-                    partial_of
-                )  # or a partial's own
+                plain = path.name.lstrip(".")  # a partial can have a partial of its own
                 owner = path.name.rpartition(PARTIAL_MARK)[2].partition(ASIDE_MARK)[0]
-                if is_asked and _is_stale(path, owner):
+                if (partial_of is None or plain.startswith(partial_of)) and _is_stale(path, owner):
                     discard(path)
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make the disk keep a folder's list of names; systems that cannot (Windows) are left alone."""
+    """Flush a folder's list of names to disk; does nothing on Windows, which cannot."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -199,11 +196,11 @@ def _journal(target: Path) -> Path:
 
 
 def _settle(aside: Path, target: Path, owner: str) -> None:
-    """A folder that was set aside comes back when its successor never came."""
+    """Rename back a folder that was set aside and never replaced; delete one that was."""
     if target.exists():
         if _is_stale(aside, owner):
             discard(aside)
-    elif not _is_at_work(owner, changed_at_s=aside.lstat().st_ctime):
+    elif not _is_running(owner, changed_at_s=aside.lstat().st_ctime):
         aside.rename(target)
 
 
@@ -214,7 +211,7 @@ def _rename_back(new: Path, older: Path, target: Path) -> None:
 
 
 def _is_stale(path: Path, owner: str) -> bool:
-    """Was this left by a process that is gone, or by another host long ago?"""
+    """Was this left by a process that has ended, or by another host long ago?"""
     try:
         inside = list(path.iterdir()) if path.is_dir() and not path.is_symlink() else []
         changed_at_s = max(one.lstat().st_mtime for one in (path, *inside))
@@ -223,11 +220,11 @@ def _is_stale(path: Path, owner: str) -> bool:
     match = _OWNER.fullmatch(owner)
     if match is None or match["host"] not in (None, _host()):
         return time.time() - changed_at_s > FOREIGN_AGE_S
-    return not _is_at_work(owner, changed_at_s=changed_at_s)
+    return not _is_running(owner, changed_at_s=changed_at_s)
 
 
-def _is_at_work(owner: str, *, changed_at_s: float) -> bool:
-    """Is the process that a hidden name carries alive here? One that began after the last change is another."""
+def _is_running(owner: str, *, changed_at_s: float) -> bool:
+    """Is the process in a hidden name running here? One that started after the last change is another process."""
     match = _OWNER.fullmatch(owner)
     if match is None or match["host"] not in (None, _host()):
         return False
@@ -250,7 +247,7 @@ def _host() -> str:
 
 
 def _short(name: str) -> str:
-    """A name that leaves room for marks; a long one is cut, and told apart by a hash."""
+    """A name that leaves room for marks; a long one is cut, and a hash keeps it unique."""
     data = os.fsencode(name)
     if len(data) <= MAX_NAME_BYTES:
         return name
@@ -258,9 +255,9 @@ def _short(name: str) -> str:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in one instant; False where that is not possible.
+    """Exchange two names in one instant; False where the system cannot.
 
-    Raises: OSError for any other trouble; nothing has changed then.
+    Raises: OSError for any other failure; nothing has changed then.
     """
     call = _renameat2()
     if call is None:

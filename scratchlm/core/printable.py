@@ -1,4 +1,4 @@
-"""Text of unknown origin made harmless for what shows it: a terminal, a page, a table program."""
+"""Make text of unknown origin harmless for a terminal, a page or a spreadsheet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 
 
 def printable(text: str) -> str:
-    """The text with each character that could steer a terminal replaced by a visible one.
+    """Replace each character that could control a terminal by a visible one.
 
     Source: ECMA-48 for control characters, Unicode's annex 9 for directions.
     Example:
@@ -26,12 +26,12 @@ def printable(text: str) -> str:
 
 
 def printable_json(line: str) -> str:
-    """The same for JSON that is not all ASCII: its own escapes, so that nothing is lost."""
+    """The same for a line of JSON, with JSON's own escapes, so that nothing is lost."""
     return NOT_PRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
 
 
 def csv_cell(value: T) -> T | str:
-    """A value for a CSV file: text that a table program would calculate as a formula gets an apostrophe before it.
+    """A value for a CSV file: text that a spreadsheet would calculate as a formula gets an apostrophe before it.
 
     Source: OWASP, CSV injection.
     Example:

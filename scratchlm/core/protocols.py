@@ -1,4 +1,4 @@
-"""What the layers expect of each other: anything with these methods will do."""
+"""Protocols shared by several folders: any object with these methods can be used."""
 
 from __future__ import annotations
 
@@ -45,52 +45,52 @@ class Tokenizer(Protocol):
         ...
 
     def save(self, path: str | Path) -> None:
-        """Write `tokenizer.json`, whole or not at all."""
+        """Write `tokenizer.json` atomically."""
         ...
 
 
 class Task(Protocol):
-    """What differs between pre-training, classification and instruction tuning."""
+    """The part of training that differs between pre-training, classification and instruction tuning."""
 
     def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
         """The batch's losses added up over its targets, in nats: a scalar with a gradient."""
         ...
 
     def metrics(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
-        """Figures of the model over a loader; always holds `loss`, in nats per target."""
+        """Metrics of the model over a loader; always with `loss`, in nats per target."""
         ...
 
 
 class Judge(Protocol):
-    """Somebody who is asked in words and replies in words: a model behind a service, or one in this process."""
+    """A chat model that scores answers: behind a service, or in this process."""
 
     @property
     def name(self) -> str:
-        """How a user names it, e.g. `ollama:llama3`."""
+        """The name a user gives, e.g. `ollama:llama3`."""
         ...
 
     @property
     def identity(self) -> str:
-        """Name and everything else that decides its replies (options, address, weights): the key of a cache."""
+        """Name and everything else that decides its replies (options, address, weights); the key of the cache."""
         ...
 
     def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The whole reply to a conversation of `{"role": ..., "content": ...}`; may be called by several threads.
+        """Return the reply to a conversation of `{"role": ..., "content": ...}`; several threads may call it.
 
-        Raises: ServiceError when there is no whole reply, after the judge's own retries.
+        Raises: ServiceError when there is no complete reply, after the judge's own retries.
         """
         ...
 
 
 class ShowsProgress(Protocol):
-    """Somebody who watches long work: `with show("tokenising") as report`, then report(done, total) as it goes."""
+    """A progress display: `with show("tokenising") as report`, then report(done, total) again and again."""
 
     def __call__(self, what: str, /) -> AbstractContextManager[Callable[[int, int], None]]:
-        """Begin to show the work of that name; it ends with the block."""
+        """Show the work of that name until the block ends."""
         ...
 
 
 @contextmanager
 def no_progress(what: str, /) -> Iterator[Callable[[int, int], None]]:  # noqa: ARG001
-    """Nobody watches."""
+    """Show nothing."""
     yield lambda done, total: None

@@ -1,4 +1,4 @@
-"""What numbers can depend on, to be written down beside them."""
+"""Versions, threads and system that results can depend on, recorded beside them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,11 @@ import platform
 
 import torch
 
-LIBRARIES = (
-    "numpy",
-    "safetensors",
-    "tiktoken",
-    "tokenizers",
-)  # beside torch: they make ids, files and numbers
+LIBRARIES = ("numpy", "safetensors", "tiktoken", "tokenizers")  # beside torch
 
 
 def versions() -> dict[str, str]:
-    """Library versions, threads and system; an optional library that is not here is left out."""
+    """Library versions, threads and system; an optional library that is not installed is left out."""
     libraries = {}
     for name in LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -32,5 +27,5 @@ def versions() -> dict[str, str]:
 
 
 def device_name(device: torch.device) -> str:
-    """The kind of processor, and a GPU's name."""
+    """The kind of device, with a GPU's name."""
     return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type

@@ -1,4 +1,4 @@
-"""A lock on a run folder: one process at a time works there.
+"""Lock a run folder, so that one process at a time works there.
 
 The lock is the operating system's, on an open file in the folder: it ends with its process, however that ends. The
 file's text only says which process holds it.
@@ -23,14 +23,14 @@ else:
     import fcntl
 
 LOCK_FILE = ".lock"
-_WAIT_S, _POLL_S = 1.0, 0.05  # for a process that is just ending, or one that only asks who is at work
+_WAIT_S, _POLL_S = 1.0, 0.05  # for a process that is just ending, or one that only reads who holds the lock
 _WINDOWS_BYTE = 1 << 20  # the locked byte, far behind the text: a locked byte cannot be read there
 _held: dict[str, int] = {}  # folders that this process has locked, and the open files
 
 
 @contextlib.contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold a folder, which is made if need be, for as long as the block takes. The same process may do so again.
+    """Hold the lock of a folder during the block; the same process may take it again. The folder is made if needed.
 
     Raises: ConfigError naming the process that holds it, or when the folder cannot be made.
     """
@@ -41,7 +41,7 @@ def run_lock(folder: Path) -> Iterator[None]:
         descriptor = None if is_ours else _open_locked(folder)
     except OSError as cause:
         raise ConfigError(
-            f"{folder} must be a folder that can be written to: {cause.strerror}; choose another folder (--out)."
+            f"{folder} is not a writable folder: {cause.strerror}; choose another folder (--out)."
         ) from cause
     if descriptor is None:
         yield
@@ -61,7 +61,7 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 def running_process(folder: Path) -> int | None:
-    """The id of the process that holds a folder; None when none does."""
+    """The id of the process that holds the lock of a folder; None when none does."""
     try:
         descriptor = os.open(folder / LOCK_FILE, os.O_RDWR)
     except OSError:
@@ -77,7 +77,7 @@ def running_process(folder: Path) -> int | None:
 def lock_file(descriptor: int, *, is_shared: bool = False) -> bool:
     """Lock an open file until it is closed; False when another process holds it.
 
-    A file system that knows no locks counts as free.
+    On a file system without locks the file counts as free.
     """
     try:
         if sys.platform == "win32":
@@ -93,7 +93,7 @@ def lock_file(descriptor: int, *, is_shared: bool = False) -> bool:
 
 
 def _open_locked(folder: Path) -> int:
-    """The folder's lock file, open and locked, with this process's id in it."""
+    """Open and lock the folder's lock file, and write this process's id into it."""
     path, give_up_at_s = folder / LOCK_FILE, time.monotonic() + _WAIT_S
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -112,7 +112,7 @@ def _open_locked(folder: Path) -> int:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Is the open file still the one of that name? Its folder may have been deleted and made anew meanwhile."""
+    """Is the open file still the one at this path? Its folder may have been deleted and made again meanwhile."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:
@@ -128,7 +128,7 @@ def _holder(descriptor: int) -> int | None:
 
 
 def _forget_in_child() -> None:
-    """A child process must not keep its parent's locks alive."""
+    """Close the parent's lock files in a forked child, which must not keep them locked."""
     for descriptor in _held.values():
         with contextlib.suppress(OSError):
             os.close(descriptor)

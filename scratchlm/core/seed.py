@@ -1,4 +1,4 @@
-"""Randomness that can be written down and taken up again."""
+"""Seed random generators, and save and restore their state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def seed_everything(seed: int) -> None:
 
 
 def check_seed(seed: int) -> int:
-    """The seed itself, if generators take it.
+    """Return the seed if it is valid.
 
     Raises: ConfigError for one below 0 or beyond 63 bits.
     """
@@ -29,12 +29,12 @@ def check_seed(seed: int) -> int:
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator of its own, so that drawing from it disturbs nobody else."""
+    """A new generator, so that drawing from it does not change other random numbers."""
     return torch.Generator(device=device).manual_seed(seed)
 
 
 def rng_state() -> dict[str, Tensor]:
-    """The state of torch's generators, CPU and every CUDA device: what dropout draws from."""
+    """The state of torch's generators, CPU and every CUDA device, which dropout uses."""
     state = {"rng.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         state |= {f"rng.cuda.{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
@@ -42,12 +42,12 @@ def rng_state() -> dict[str, Tensor]:
 
 
 def restore_rng_state(state: dict[str, Tensor]) -> None:
-    """Put back what `rng_state` returned; states of devices that are not here are left out.
+    """Restore what `rng_state` returned; states of devices that are not here are ignored.
 
     Raises: CheckpointError when the CPU's state is missing.
     """
     if "rng.cpu" not in state:
-        raise CheckpointError("the training state must hold rng.cpu, found none; the file is not ours.")
+        raise CheckpointError("the training state has no rng.cpu; use another checkpoint.")
     torch.set_rng_state(state["rng.cpu"])
     for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         if f"rng.cuda.{i}" in state:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -136,12 +136,19 @@ class Survey:
     hashes: array[int] = field(default_factory=lambda: array("Q"))
     sizes: array[int] = field(default_factory=lambda: array("q"))  # in characters
     n_bytes: int = 0
+    n_skipped: int = 0  # lines that could not be used
+    first_skipped: str = ""  # what was wrong with the first of them
+
+    def skip(self, complaint: str) -> None:
+        """Count a line that could not be used."""
+        self.first_skipped = self.first_skipped or complaint
+        self.n_skipped += 1
 
 
-def survey_sources(pieces: Iterator[Piece]) -> Survey:
-    """Read everything once and remember next to nothing."""
+def survey_sources(read: Callable[..., Iterator[Piece]]) -> Survey:
+    """Read everything once, with `read(on_skip=...)`, and keep only a hash and a length of each document."""
     survey, digest, n_chars = Survey(), hashlib.sha256(), 0
-    for piece in pieces:
+    for piece in read(on_skip=survey.skip):
         data = piece.text.encode("utf-8")
         digest.update(data)
         n_chars += len(piece.text)

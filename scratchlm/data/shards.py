@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scratchlm.core.errors import ConfigError, DataError, TokenizerError
 from scratchlm.core.files import new_folder, read_json, sha256_of_file, write_json
 from scratchlm.core.partials import remove_partials
-from scratchlm.data.document_split import SIDES, Route, SplitBy, survey_sources
+from scratchlm.data.document_split import SIDES, Route, SplitBy, Survey, survey_sources
 from scratchlm.data.nanogpt import nanogpt_header, nanogpt_tokenizer
 from scratchlm.data.parallel_encoding import Job, encode_jobs
 from scratchlm.data.row_files import RowSettings
@@ -72,12 +72,14 @@ def prepare_tokens(
     document_separator: str = "",
     workers: int | None = None,
     skip_bad_lines: bool = False,
+    survey: Survey | None = None,
     progress: Progress | None = None,
 ) -> PreparedTokens:
     """The sources' token ids, split for training and validation: from the cache, or tokenised now.
 
     Documents are joined with end-of-text. `workers` processes encode (None: one per core, at most 8); small
     inputs stay in this process. val_fraction 0 leaves validation empty. `paths` may also be one token folder.
+    `survey` is what `survey_sources` found in the same sources, where they have been read before.
     Units: progress(done, total) counts bytes of text.
     Raises: DataError as `read_pieces` and `split_documents` do, for several documents without an end-of-text
     token, and for a token folder of another tokenizer; ConfigError for settings that mean nothing.
@@ -125,6 +127,7 @@ def prepare_tokens(
         read,
         tokenizer,
         header=request | {"fingerprint": fingerprint},
+        survey=survey,
         workers=workers,
         progress=progress,
     )
@@ -138,13 +141,17 @@ def _build(
     tokenizer: Tokenizer,
     *,
     header: dict[str, Any],
+    survey: Survey | None,
     workers: int | None,
     progress: Progress | None,
 ) -> None:
-    """Read everything twice: once to plan the split, once to encode."""
-    skipped = _Skipped()
-    survey = survey_sources(read(on_skip=skipped.count))
-    header |= {"n_documents": len(survey.sizes), "skipped_lines": skipped.n, "first_skipped": skipped.first}
+    """Read everything twice: once to plan the split, unless that is done, and once to encode."""
+    survey = survey or survey_sources(read)
+    header |= {
+        "n_documents": len(survey.sizes),
+        "skipped_lines": survey.n_skipped,
+        "first_skipped": survey.first_skipped,
+    }
     route = Route.plan(survey, split_by=header["split_by"], val_fraction=header["val_fraction"])
     remove_partials(folder.parent)  # of builds that were killed
     with new_folder(folder) as partial:
@@ -161,18 +168,6 @@ def _build(
                 f"the sources must not change while they are read, found {survey.n_bytes} bytes of text "
                 f"first and {n_written} then; try again."
             )
-
-
-@dataclass(slots=True)
-class _Skipped:
-    """How many lines were left out, and what was wrong with the first."""
-
-    n: int = 0
-    first: str = ""
-
-    def count(self, complaint: str) -> None:
-        self.first = self.first or complaint
-        self.n += 1
 
 
 def _warn_of_skipped_lines(folder: Path) -> None:

@@ -88,7 +88,7 @@ def fine_tune(
                 tokenizer=base.tokenizer,
                 task=saved_task,
                 facts=facts,
-                saved_form=merged_copy if has_lora else None,
+                merge=merged_copy if has_lora else None,
             )
         trainer = Trainer(base.model, task, settings, run=run, callbacks=callbacks)
         progress = trainer.fit(train, val, resume=resume)

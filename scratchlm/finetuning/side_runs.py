@@ -14,9 +14,9 @@ from scratchlm.checkpoints.store import MANIFEST, list_checkpoints
 from scratchlm.core.config import to_dict
 from scratchlm.core.errors import CheckpointError
 from scratchlm.core.json_table import read_json_table
-from scratchlm.training.checkpointing import ORIGIN
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.history import History
+from scratchlm.training.resume import ORIGIN
 
 SIDE_RUNS = "side_runs.jsonl"
 # settings of the additional trainings, which a resumed main training may change

@@ -1,1 +1,1 @@
-"""Complete named runs, one TOML file each."""
+"""Recipes: complete named runs, one TOML file each, and the code that runs their stages."""

@@ -1,4 +1,4 @@
-"""A recipe: everything one complete named run depends on, as a TOML file that people read and change."""
+"""Recipes: TOML files with all settings of a complete run."""
 
 from __future__ import annotations
 
@@ -27,11 +27,17 @@ else:
 
 Stage = Literal["pretrain", "classify", "instruct", "prefer"]
 SAMPLES = "sample"  # data of this name is the built-in sample data
+STAGE_DATA: dict[Stage, str] = {  # the field of DataSettings that each stage trains on
+    "pretrain": "text",
+    "classify": "messages",
+    "instruct": "instructions",
+    "prefer": "preferences",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(TextSettings):
-    """What a run learns from: files, folders, globs, known names, or `sample` for the built-in data."""
+    """The data of a run: files, folders, globs, known names, or `sample` for the built-in data."""
 
     text: tuple[str, ...] = ()  # to pre-train on
     val_text: tuple[str, ...] = ()  # validation text of its own, instead of a part of text
@@ -45,10 +51,10 @@ class Recipe:
     """One complete run; the sections are tables of the TOML file and dotted flags of the command line."""
 
     description: str = ""
-    needs: str = ""  # what the user must bring, in words; told when it is missing
+    needs: str = ""  # what the user must provide; quoted when it is missing
     stages: tuple[Stage, ...] = ("pretrain", "classify", "instruct")
     base: str | None = None  # what fine-tuning starts from; None = the model pre-trained in this run
-    sample_prompt: str = "Once upon a time"  # what text samples begin with
+    sample_prompt: str = "Once upon a time"  # prompt of the text samples
     data: DataSettings = field(default_factory=DataSettings)
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -58,58 +64,40 @@ class Recipe:
     prefer: PreferSettings = field(default_factory=PreferSettings)
 
     def check(self) -> None:
-        """Make sure that every stage has what it needs.
+        """Check that every stage has what it needs, and that the stages are in order.
 
         Raises: ConfigError naming the stage and the setting.
         """
-        if not self.stages or len(set(self.stages)) != len(self.stages):
-            raise ConfigError(f"stages must name each stage once and at least one, got {self.stages}.")
-        if "pretrain" in self.stages[1:]:
+        stages, data = self.stages, self.data
+        if not stages or len(set(stages)) != len(stages):
+            raise ConfigError(f"stages must name at least one stage, and each once, got {stages}.")
+        if "pretrain" in stages[1:]:
+            raise ConfigError(f"pretrain must be the first stage, got {', '.join(stages)}; reorder stages.")
+        if "prefer" in stages and "instruct" in stages[stages.index("prefer") :]:
             raise ConfigError(
-                f"pretrain must be the first stage, got {', '.join(self.stages)}; reorder stages."
+                f"prefer must come after instruct, whose assistant it tunes, got {', '.join(stages)}; reorder stages."
             )
-        if SAMPLES in self.data.text and self.data.val_text:
-            raise ConfigError(
-                "the sample text brings its own validation side, found val_text beside it; remove it."
-            )
-        for key in ("text", "messages", "instructions", "preferences"):
-            if SAMPLES in (names := getattr(self.data, key)) and len(names) > 1:
+        if self.base is None and "pretrain" not in stages:
+            raise ConfigError("a run without the stage pretrain needs a base; name a model with base.")
+        if SAMPLES in data.text and data.val_text:
+            raise ConfigError("the sample text has a validation side of its own; remove val_text.")
+        for key in STAGE_DATA.values():
+            if SAMPLES in (names := getattr(data, key)) and len(names) > 1:
                 raise ConfigError(f"data.{key} must be {SAMPLES!r} alone or files, got both; choose one.")
-        if "prefer" in self.stages and "instruct" in self.stages[self.stages.index("prefer") :]:
-            raise ConfigError(
-                f"prefer must come after instruct, whose assistant it tunes, got {', '.join(self.stages)}; reorder "
-                "stages."
-            )
-        if self.base is None and "pretrain" not in self.stages:
-            raise ConfigError(
-                "a run without the stage pretrain needs a base, found none; name a model with base."
-            )
-        wanted = {
-            "pretrain": self.data.text,
-            "classify": self.data.messages,
-            "instruct": self.data.instructions,
-            "prefer": self.data.preferences,
-        }
-        keys = {
-            "pretrain": "text",
-            "classify": "messages",
-            "instruct": "instructions",
-            "prefer": "preferences",
-        }
-        for stage in self.stages:
-            if not wanted[stage]:
+        for stage in stages:
+            if not getattr(data, key := STAGE_DATA[stage]):
                 raise ConfigError(
-                    f"the stage {stage} needs data, found none; name it with data.{keys[stage]} "
-                    f"(`--data.{keys[stage]} PATH`){'; it needs ' + self.needs if self.needs else ''}."
+                    f"the stage {stage} has no data; name it with data.{key} (`--data.{key} PATH`)"
+                    f"{'; it needs ' + self.needs if self.needs else ''}."
                 )
             if not getattr(self, stage).has_end:
                 raise ConfigError(
-                    f"the stage {stage} needs an end, found none; set max_steps, epochs or max_minutes in [{stage}]."
+                    f"the stage {stage} has no end; set max_steps, epochs or max_minutes in [{stage}]."
                 )
 
 
 def builtin_recipes() -> dict[str, str]:
-    """Names of the recipes that come with the package, and what each does."""
+    """The names of the built-in recipes, each with its description."""
     found = {}
     for file in sorted(resources.files("scratchlm.recipes").iterdir(), key=lambda file: file.name):
         if file.name.endswith(".toml"):
@@ -119,7 +107,7 @@ def builtin_recipes() -> dict[str, str]:
 
 
 def load_recipe(name: str) -> tuple[str, Recipe]:
-    """A recipe by name, or from a TOML file or a run folder, with the short name that its run folder gets.
+    """Load a recipe by name, or from a TOML file or a run folder; also returns the name of its run folder.
 
     Raises: ConfigError for an unknown name (with the nearest), a file that is not TOML, or a wrong setting.
     """
@@ -128,7 +116,7 @@ def load_recipe(name: str) -> tuple[str, Recipe]:
 
 
 def recipe_values(name: str) -> tuple[str, dict[str, Any]]:
-    """The plain values of a recipe, not yet checked: `--data.text` may still complete them."""
+    """The plain values of a recipe, unchecked, since flags such as `--data.text` may still complete them."""
     path = Path(name)
     if path.is_dir() and (path / "recipe.toml").is_file():
         return path.name, _parse(read_utf8(path / "recipe.toml", error=ConfigError), where=str(path))
@@ -145,28 +133,26 @@ def recipe_values(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Write a recipe with every setting resolved, so that the run can be repeated by later versions too."""
+    """Write a recipe with every setting, so that later versions with other defaults can repeat the run."""
     write_text(path, tomli_w.dumps(to_dict(recipe)))
 
 
 def differing_settings(one: Recipe, other: Recipe) -> list[str]:
     """Dotted names of the settings in which two recipes differ."""
-    return _differences(dataclasses.asdict(one), dataclasses.asdict(other), prefix="")
+    values, others = (_flat(dataclasses.asdict(recipe)) for recipe in (one, other))
+    return [name for name, value in values.items() if value != others[name]]
 
 
-def _differences(one: dict[str, Any], other: dict[str, Any], *, prefix: str) -> list[str]:
-    found = []
-    for key, value in one.items():
-        if isinstance(value, dict):
-            found += _differences(value, other[key], prefix=f"{prefix}{key}.")
-        elif value != other[key]:
-            found.append(f"{prefix}{key}")
-    return found
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _parse(text: str, *, where: str) -> dict[str, Any]:
     try:
         values: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as cause:
-        raise ConfigError(f"{where} must be a TOML recipe, found: {cause}; repair that line.") from cause
+        raise ConfigError(f"{where} is not valid TOML: {cause}; repair that line.") from cause
     return values

@@ -1,4 +1,4 @@
-"""Run a recipe: stage after stage, skipping what is complete and continuing what was interrupted."""
+"""Run the stages of a recipe: skip those that are complete, resume the one that was interrupted."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from scratchlm.core.json_table import read_json_table
 from scratchlm.core.partials import PARTIAL_MARK, discard, remove_folder, remove_partials
 from scratchlm.core.protocols import ShowsProgress, no_progress
 from scratchlm.core.run_lock import LOCK_FILE, run_lock
+from scratchlm.recipes.inputs import check_inputs
 from scratchlm.recipes.recipe import Recipe, Stage, differing_settings, load_recipe, save_recipe
-from scratchlm.recipes.stages import STAGES, StageRun, check_inputs
+from scratchlm.recipes.stages import STAGES, StageRun, stage_folder
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import EXTENDABLE
 from scratchlm.training.interrupts import StoppedBySignal
 
-Figures: TypeAlias = Mapping[Stage, dict[str, Any]]  # what each stage came to, as plain values
+Figures: TypeAlias = Mapping[Stage, dict[str, Any]]  # of each stage, as plain values
 RendersReport: TypeAlias = Callable[[str, Recipe, Path, Figures, torch.device], str]  # -> the page
 
 
@@ -54,35 +55,51 @@ def run_recipe(
     notify: Callable[[str], None] = lambda message: None,
     progress: ShowsProgress = no_progress,
 ) -> RunResult:
-    """Run every stage that is not complete yet, then write `report.html`, as `render` draws it.
+    """Run every stage that is not complete yet, then write `report.html` with `render`.
 
-    `fresh` deletes an earlier run in `out` first; `extend` lets it go on with another end (see EXTENDABLE).
-    Raises: ConfigError when `out` holds a run with other settings, or files of something else, or another process is
-        at work there; the stages' errors.
+    `fresh` deletes an earlier run in `out` first; `extend` lets it continue to another end (see EXTENDABLE).
+    Raises: ConfigError when `out` holds a run with other settings or other files, or is in use by another process;
+        the stages' errors.
     """
     recipe.check()
     if fresh:
         check_inputs(recipe)  # before the earlier run is deleted
     _refuse_foreign(out)
-    with run_lock(out), _traces_removed_unless_begun(out):
+    with run_lock(out), _removed_unless_begun(out):
         prepare_folder(out, recipe, fresh=fresh, extend=extend)
         with run_lock(out):  # with fresh, out is another folder now
-            return _run_stages(
-                name,
-                recipe,
-                out,
-                device=device,
-                render=render,
-                callbacks_for=callbacks_for,
-                fresh=fresh,
-                notify=notify,
-                progress=progress,
+            stages, report = recipe.stages, out / "report.html"
+            figures: dict[Stage, dict[str, Any]] = {}
+            done = [stage for stage in stages if _is_complete(recipe, out, stage)]
+            if len(done) < len(stages) and not fresh:
+                check_inputs(recipe)
+            for number, stage in enumerate(stages, start=1):
+                notify(f"[{number}/{len(stages)}] {stage}{': complete' if stage in done else ''}")
+                if stage not in done:
+                    _run_stage(
+                        stage,
+                        StageRun(
+                            recipe=recipe,
+                            out=out,
+                            device=device,
+                            callbacks=callbacks_for(stage),
+                            notify=notify,
+                            progress=progress,
+                        ),
+                    )
+                figures[stage] = dict(read_json_table(_figures_file(out, stage)).values)
+            was_complete = len(done) == len(stages) and report.exists()
+            if not was_complete:
+                write_text(report, render(name, recipe, out, figures, device))
+            seconds = sum(found["stage_seconds"] for found in figures.values())
+            return RunResult(
+                out=out, report=report, seconds=seconds, figures=figures, was_complete=was_complete
             )
 
 
 @contextmanager
-def _traces_removed_unless_begun(out: Path) -> Iterator[None]:
-    """A new run that fails before its first step leaves nothing behind, so that the corrected command just works."""
+def _removed_unless_begun(out: Path) -> Iterator[None]:
+    """Delete a new run folder when the run fails before its first step, so that the corrected command works."""
     is_new = not _is_used(out)
     try:
         yield
@@ -92,69 +109,32 @@ def _traces_removed_unless_begun(out: Path) -> Iterator[None]:
         raise
 
 
-def _run_stages(
-    name: str,
-    recipe: Recipe,
-    out: Path,
-    *,
-    device: torch.device,
-    render: RendersReport,
-    callbacks_for: Callable[[Stage], Sequence[Callback]],
-    fresh: bool,
-    notify: Callable[[str], None],
-    progress: ShowsProgress,
-) -> RunResult:
-    """Every stage that is not complete yet, then the report."""
-    done_at_start = [stage for stage in recipe.stages if _is_complete(recipe, out, stage)]
-    if len(done_at_start) < len(recipe.stages) and not fresh:
-        check_inputs(recipe)
-    figures: dict[Stage, dict[str, Any]] = {}
-    for number, stage in enumerate(recipe.stages, start=1):
-        file = _figures_file(out, stage)
-        if stage in done_at_start:
-            notify(f"[{number}/{len(recipe.stages)}] {stage}: complete")
-            figures[stage] = dict(read_json_table(file).values)
-            continue
-        notify(f"[{number}/{len(recipe.stages)}] {stage}")
-        run = StageRun(
-            recipe=recipe,
-            out=out,
-            device=device,
-            callbacks=callbacks_for(stage),
-            notify=notify,
-            progress=progress,
-        )
-        started_at_s = time.perf_counter()
-        try:
-            found = STAGES[stage](run)
-        except StoppedBySignal as stop:
-            raise StoppedBySignal(
-                stop.signal_number, f"stopped in stage {stage} after saving; `scratchlm run {out}` continues."
-            ) from stop
-        facts = {
-            "stage_seconds": time.perf_counter() - started_at_s + found["earlier_seconds"],
-            "peak_memory_bytes": peak_memory_bytes(),
-        }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, {**found, **facts, "finished_at": datetime.now(timezone.utc).isoformat()})
-        figures[stage] = dict(read_json_table(file).values)
-    report = out / "report.html"
-    was_complete = len(done_at_start) == len(recipe.stages) and report.exists()
-    if not was_complete:
-        write_text(report, render(name, recipe, out, figures, device))
-    return RunResult(
-        out=out,
-        report=report,
-        seconds=sum(stage["stage_seconds"] for stage in figures.values()),
-        figures=figures,
-        was_complete=was_complete,
-    )
+def _run_stage(stage: Stage, run: StageRun) -> None:
+    """Run a stage and write its figures.
+
+    Raises: StoppedBySignal with the command that resumes the run; the stage's errors.
+    """
+    started_at_s = time.perf_counter()
+    try:
+        found = STAGES[stage](run)
+    except StoppedBySignal as stop:
+        raise StoppedBySignal(
+            stop.signal_number, f"stopped in stage {stage} after saving; `scratchlm run {run.out}` continues."
+        ) from stop
+    facts = {
+        "stage_seconds": time.perf_counter() - started_at_s + found["earlier_seconds"],
+        "peak_memory_bytes": peak_memory_bytes(),
+        "finished_at": datetime.now(timezone.utc).isoformat(),
+    }
+    file = _figures_file(run.out, stage)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, {**found, **facts})
 
 
 def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> None:
-    """Make the run folder ready: new, taken up again, or emptied with `fresh`.
+    """Prepare the run folder: a new one, one to resume, or one that `fresh` empties.
 
-    Raises: ConfigError when it holds a run with other settings, or something that is no run.
+    Raises: ConfigError when it holds a run with other settings, or anything but a run.
     """
     _refuse_foreign(out)
     saved = out / "recipe.toml"
@@ -165,10 +145,12 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
         differing = [
             name for name in differing_settings(earlier, recipe) if name not in ("description", "needs")
         ]
-        is_extension = extend and len(recipe.stages) == 1  # later stages would be of the shorter run's model
-        if differing and not (
-            is_extension and all(name.rpartition(".")[2] in EXTENDABLE for name in differing)
-        ):
+        is_extension = (
+            extend
+            and len(recipe.stages) == 1  # later stages would be of the shorter run's model
+            and all(name.rpartition(".")[2] in EXTENDABLE for name in differing)
+        )
+        if differing and not is_extension:
             raise ConfigError(
                 f"{out} holds a run with other settings ({', '.join(differing[:5])}); continue it with its own "
                 f"(`scratchlm run {out}`), start over with --fresh, or choose another --out."
@@ -176,18 +158,18 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
         if differing:  # the old report first: whenever this is killed, it must not pass for the new run's
             (out / "report.html").unlink(missing_ok=True)
         for stage in {name.partition(".")[0] for name in differing}:
-            (out / "figures" / f"{stage}.json").unlink(missing_ok=True)  # it is not complete any more
+            (out / "figures" / f"{stage}.json").unlink(missing_ok=True)  # no longer complete
         if recipe != earlier:
             save_recipe(recipe, saved)
         remove_partials(out)
         remove_partials(out / "figures")
-        (out / ".running.json").unlink(missing_ok=True)  # the mark of earlier versions
+        (out / ".running.json").unlink(missing_ok=True)  # the lock of earlier versions
         return
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as cause:
         raise ConfigError(
-            f"{out} should become the run folder, got: {cause.strerror}; choose another --out."
+            f"{out} cannot be made the run folder: {cause.strerror}; choose another --out."
         ) from cause
     remove_partials(out)
     save_recipe(recipe, saved)
@@ -199,9 +181,9 @@ def _refuse_foreign(out: Path) -> None:
     Raises: ConfigError.
     """
     if out.is_file():
-        raise ConfigError(f"{out} must be a folder for the run, found a file; choose another --out.")
+        raise ConfigError(f"{out} is a file, not a folder; choose another --out.")
     if _is_used(out) and not (out / "recipe.toml").exists():
-        raise ConfigError(f"{out} must be empty or a run folder, found other files; choose another --out.")
+        raise ConfigError(f"{out} holds files that are not of a run; choose another --out.")
 
 
 def _is_used(out: Path) -> bool:
@@ -210,9 +192,9 @@ def _is_used(out: Path) -> bool:
 
 
 def _remove_run(out: Path, recipe: Recipe) -> None:
-    """Delete a run folder, in one step as others see it.
+    """Delete a run folder in one instant.
 
-    Raises: ConfigError when the new run needs something that lies in it.
+    Raises: ConfigError when the new run needs something in it.
     """
     data = recipe.data
     used = [recipe.base or "", *data.text, *data.messages, *data.instructions, *data.preferences]
@@ -223,11 +205,8 @@ def _remove_run(out: Path, recipe: Recipe) -> None:
 
 
 def _is_complete(recipe: Recipe, out: Path, stage: Stage) -> bool:
-    """Has the stage its figures, and the checkpoint they belong to, undamaged?"""
-    run = StageRun(
-        recipe=recipe, out=out, device=torch.device("cpu"), callbacks=(), notify=lambda message: None
-    )
-    folder, file = run.folder(stage), _figures_file(out, stage)
+    """Does the stage have its figures, and undamaged the checkpoint that they are of?"""
+    folder, file = stage_folder(out, stage, recipe.stages), _figures_file(out, stage)
     checkpoints = list_checkpoints(folder)
     if not checkpoints or not file.exists():
         return False
@@ -235,7 +214,7 @@ def _is_complete(recipe: Recipe, out: Path, stage: Stage) -> bool:
     try:
         for checkpoint in {checkpoints[-1], checkpoint_folder(folder, used_step)}:
             verify(checkpoint)
-    except CheckpointError:  # the stage goes on from the one before, or says that there is none
+    except CheckpointError:  # the stage resumes from the one before, or reports that there is none
         return False
     return True
 

@@ -1,1 +1,1 @@
-"""Batches to a better model: one engine for every task."""
+"""Train a model: the loop, the optimizers, checkpoints, resuming and logs."""

@@ -1,4 +1,4 @@
-"""Who is told what happens during training: progress bars, TensorBoard, tests."""
+"""The interface of callbacks, which follow a training: logs, progress bars, TensorBoard, tests."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
-    """One optimizer update, as it went."""
+    """The figures of one optimizer update."""
 
     step: int
-    n_steps: int | None  # how many are planned; None when only the clock ends the run
+    n_steps: int | None  # planned for the run; None when only the clock ends it
     epoch: int
     tokens: int  # since the first start of the run
     train_loss: float  # nats per target, over this step's batches, before the update
@@ -24,16 +24,16 @@ class StepRecord:
 
 
 class Callback(Protocol):
-    """Anything that wants to know."""
+    """An object whose methods are called during training."""
 
     def on_step(self, record: StepRecord) -> None:
-        """After each update."""
+        """Called after each update."""
 
     def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
-        """After each evaluation; the keys are prefixed with `val_`."""
+        """Called after each evaluation; the keys are prefixed with `val_`."""
 
     def on_sample(self, step: int, prompt: str, text: str) -> None:
-        """After each text sample."""
+        """Called after each text sample."""
 
     def on_checkpoint(self, step: int, folder: Path) -> None:
-        """After each checkpoint."""
+        """Called after each checkpoint."""

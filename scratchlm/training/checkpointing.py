@@ -1,16 +1,15 @@
-"""The checkpoints of a run: what is saved, what is deleted, and how a run goes on from them."""
+"""Save the checkpoints of a run, delete old ones, and restore the best or the newest."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scratchlm.checkpoints.store import (
     MANIFEST,
@@ -25,129 +24,117 @@ from scratchlm.checkpoints.store import (
     save_model,
     verify,
 )
-from scratchlm.core.config import from_dict, to_dict, with_new_names
+from scratchlm.core.config import to_dict
 from scratchlm.core.errors import CheckpointError
-from scratchlm.core.json_table import JSONTable, read_json_table
+from scratchlm.core.json_table import read_json_table
 from scratchlm.core.partials import remove_folder, remove_partials
 from scratchlm.core.seed import restore_rng_state, rng_state
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.optim import Optimizers
-from scratchlm.training.partial_weights import learning_weights, restore_learning_weights
 from scratchlm.training.progress import Progress, RunFolder
-from scratchlm.training.schedule import learning_rate, planned_steps
+from scratchlm.training.resume import newest_resumable
 
 logger = logging.getLogger(__name__)
 
-ORIGIN = ("data_fingerprint", "base_sha256")  # facts of a checkpoint that a resumed run must share
+PREFIX = "weights."  # of a trainable weight's name in the training state
 _Stamp = tuple[tuple[str, int, int], ...]  # name, size and time of change of each file
 
 
 class RunCheckpoints:
-    """Save checkpoints in a run folder, delete old ones, and take up the newest good one.
+    """Save checkpoints in a run folder, delete old ones, and resume from the newest good one.
 
-    The newest `keep_checkpoints` that verify stay, and the best of them all; the one just written and the one resumed
+    Kept are the newest `keep_checkpoints` that verify, and the best of all; the one just written and the one resumed
     from are never deleted.
     """
 
     def __init__(
-        self, run: RunFolder, config: TrainingConfig, model: GPTModel, optimizers: Optimizers
+        self,
+        run: RunFolder,
+        config: TrainingConfig,
+        model: GPTModel,
+        optimizers: Optimizers,
+        *,
+        n_batches: int,
     ) -> None:
         self.run, self.config, self.model, self.optimizers = run, config, model, optimizers
+        self.n_batches = n_batches  # in an epoch
         self._saved: tuple[int, int, str] | None = None  # step, evaluated_step and use of the newest one
         self._resumed_from: Path | None = None
-        self._verified: dict[Path, _Stamp] = {}  # as each was when its hashes were right
+        self._verified: dict[Path, _Stamp] = {}  # the state of each folder when its hashes were checked
 
-    def save(self, progress: Progress, *, n_batches: int, is_complete: bool) -> Path | None:
-        """Write a checkpoint of this very moment, unless the newest one already is that, and delete old ones."""
+    def start(self, *, resume: bool) -> Progress | None:
+        """Restore the newest good checkpoint and return its progress; None where the run begins at step 0.
+
+        Raises: CheckpointError as `newest_resumable`, and when `resume` is off although there are checkpoints.
+        """
+        if not resume:
+            if list_checkpoints(self.run.path):
+                raise CheckpointError(
+                    f"{self.run.path} already holds checkpoints of an earlier run; resume it or choose another folder."
+                )
+            return None
+        remove_partials(self.run.path / "checkpoints")
+        found = newest_resumable(self.run, self.config, n_batches=self.n_batches)
+        if found is None:
+            return None
+        self._restore_weights(found.folder, found.weights, found.state)
+        self.optimizers.restore(found.state.tensors)
+        restore_rng_state(found.state.tensors)
+        self._saved = (found.progress.step, found.progress.evaluated_step, found.use)
+        self._resumed_from = found.folder
+        return found.progress
+
+    def save(self, progress: Progress, *, is_finished: bool) -> Path | None:
+        """Write a checkpoint, unless the newest one is of the same state, and delete old ones."""
         moment = (progress.step, progress.evaluated_step, self.config.use)
         if self._saved == moment:
             return None
-        form = self.run.saved_form
-        state = TrainingState(
-            tensors=self.trained_tensors() | rng_state(),
-            values={
-                "progress": asdict(progress),
-                "config": to_dict(self.config),
-                "n_batches": n_batches,
-            },
-        )
-        is_evaluated = progress.evaluated_step == progress.step
+        merge, tensors = self.run.merge, self.optimizers.state() | rng_state()
+        if merge is not None:
+            tensors |= trainable_state(self.optimizers.trainable)
+        values = {"progress": asdict(progress), "config": to_dict(self.config), "n_batches": self.n_batches}
         facts = {
             "step": progress.step,
-            "val_loss": progress.val_loss if is_evaluated else None,
+            "val_loss": progress.val_loss if progress.evaluated_step == progress.step else None,
             "use": self.config.use,
             **(self.run.facts or {}),
         }
         folder = checkpoint_folder(self.run.path, progress.step)
-        model = self.model if form is None else form(self.model)
-        save_model(folder, model, self.run.tokenizer, task=self.run.task, training_state=state, facts=facts)
+        save_model(
+            folder,
+            self.model if merge is None else merge(self.model),
+            self.run.tokenizer,
+            task=self.run.task,
+            training_state=TrainingState(tensors=tensors, values=values),
+            facts=facts,
+        )
         self._saved = moment
-        protected = {folder} if is_complete or self._resumed_from is None else {folder, self._resumed_from}
+        protected = {folder} if is_finished or self._resumed_from is None else {folder, self._resumed_from}
         self._delete_old(progress.step, protected)
         return folder
 
-    def trained_tensors(self) -> dict[str, Tensor]:
-        """The moments, and the trained weights where the model is saved in another form than it is trained in."""
-        own = {} if self.run.saved_form is None else learning_weights(self.optimizers.names)
-        return self.optimizers.state() | own
-
-    def resume(self, *, n_batches: int) -> Progress | None:
-        """Take up the newest good checkpoint; without any, None.
-
-        One that is damaged, or holds numbers that are not finite, is named in a warning and passed over.
-        Raises: CheckpointError when all are, and for one of other data, another base, tokenizer or setting.
-        """
-        remove_partials(self.run.path / "checkpoints")
-        damaged: list[str] = []
-        for folder in reversed(list_checkpoints(self.run.path)):
-            try:
-                manifest, state, weights = _read_finite(folder)
-            except CheckpointError as error:
-                damaged.append(str(error))
-                logger.warning("skipping a damaged checkpoint: %s", error)
-                continue
-            self._check_same_origin(manifest, folder)
-            saved = JSONTable(state.values, where=str(folder / "training_state.json"), error=CheckpointError)
-            earlier = saved.need("config", dict)
-            before = {**earlier, "n_batches": saved.need("n_batches", int)}
-            self._check_same_settings(before, folder, n_batches=n_batches)
-            self._restore(folder, weights, state)
-            self.optimizers.restore(state.tensors)
-            restore_rng_state(state.tensors)
-            progress = Progress.from_saved(saved.need("progress", dict))
-            self._saved = (progress.step, progress.evaluated_step, earlier.get("use", "last"))
-            self._resumed_from = folder
-            self._warn_of_another_schedule(earlier, progress, n_batches=n_batches)
-            return progress
-        if damaged:
-            raise CheckpointError(
-                f"{self.run.path} must hold a good checkpoint, found only damaged ones ({damaged[0]}); start over."
-            )
-        return None
-
     def load_best(self) -> tuple[int, float] | None:
-        """Give the model the weights of the best checkpoint; its step and validation loss, or None without one."""
+        """Load the weights of the best checkpoint into the model; its step and validation loss, or None without one."""
         folder, _ = best_checkpoint(self.run.path)
         if folder is None:
             return None
         manifest = read_json_table(folder / MANIFEST, error=CheckpointError)
         weights = load_tensors(folder / "model.safetensors")
-        self._restore(folder, weights, load_training_state(folder))
+        self._restore_weights(folder, weights, load_training_state(folder))
         return manifest.need("step", int), manifest.need("val_loss", float)
 
-    def _restore(self, folder: Path, weights: dict[str, Tensor], state: TrainingState) -> None:
-        if self.run.saved_form is None:
+    def _restore_weights(self, folder: Path, weights: dict[str, Tensor], state: TrainingState) -> None:
+        if self.run.merge is None:
             loaded = build_model(self.model.config, weights, where=folder / "model.safetensors")
             self.model.load_state_dict(loaded.state_dict())
         else:
-            restore_learning_weights(self.optimizers.names, state.tensors, where=folder)
+            restore_trainable_state(self.optimizers.trainable, state.tensors, where=folder)
 
     def _delete_old(self, step: int, protected: set[Path]) -> None:
-        """Delete what is not protected, not the best and not among the newest, as far as it verifies.
+        """Delete the checkpoints that verify and are not protected, not the best and not among the newest.
 
-        Later steps than this one belong to a course that was given up: they neither count nor go.
+        Later steps than this one belong to an abandoned continuation: they neither count nor are they deleted.
         """
         remove_partials(self.run.path / "checkpoints")
         folders = [one for one in reversed(list_checkpoints(self.run.path)) if checkpoint_step(one) <= step]
@@ -164,9 +151,9 @@ class RunCheckpoints:
                 logger.warning("an old checkpoint could not be deleted: %s", error)
 
     def _manifest_of_good(self, folder: Path) -> dict[str, Any]:
-        """The manifest of a checkpoint that verifies; empty for another.
+        """The manifest of a checkpoint that verifies; empty for a damaged one.
 
-        Hashing takes a second per GB, so it is done again only for files whose size or time have changed.
+        Hashing takes a second per GB, so it is repeated only for files whose size or time has changed.
         """
         try:
             stamp = _stamp(folder)
@@ -177,75 +164,62 @@ class RunCheckpoints:
         except (CheckpointError, OSError):
             return {}
 
-    def _check_same_origin(self, earlier: Mapping[str, Any], folder: Path) -> None:
-        """Data, base and tokenizer must be those of the first start, whatever paths they have now."""
-        now = self.run.facts or {}
-        for name in ORIGIN:
-            if earlier.get(name) != now.get(name):
-                raise CheckpointError(
-                    f"{folder} was trained with another {name} ({earlier.get(name)}), found {now.get(name)} now; "
-                    "put the earlier files back, or start over."
-                )
-        if load_tokenizer(folder / "tokenizer.json").fingerprint != self.run.tokenizer.fingerprint:
-            raise CheckpointError(
-                f"{folder} was trained with another tokenizer than the one here; start over."
-            )
 
-    def _check_same_settings(self, values: Mapping[str, Any], folder: Path, *, n_batches: int) -> None:
-        """Whatever decides the weights and the sample order must be as at the first start, or the run is neither.
+class BestInMemory:
+    """Keep the best weights of a training without a run folder, when the setting `use` chooses the best."""
 
-        A setting that an earlier version did not know counts as its default; None is not written down.
-        """
-        names = dict.fromkeys(field.name for field in fields(self.config))
-        usual = to_dict(type(self.config)())
-        earlier = {**names, **usual, **with_new_names(type(self.config), values)}
-        now = {**names, **to_dict(self.config), "n_batches": n_batches}
-        for name in sorted(now.keys() - self.config.extendable):
-            if earlier[name] != now[name]:
-                raise CheckpointError(
-                    f"{folder} was trained with {name}={earlier[name]}, found {now[name]} now; "
-                    "resume with the same setting and data, or start over."
-                )
+    def __init__(self, config: TrainingConfig, optimizers: Optimizers) -> None:
+        self.config, self.optimizers = config, optimizers
+        self._step, self._val_loss = 0, float("inf")
+        self._weights: dict[str, Tensor] = {}
 
-    def _warn_of_another_schedule(
-        self, earlier: Mapping[str, Any], progress: Progress, *, n_batches: int
-    ) -> None:
-        """Another end moves a learning rate that decays: say from which value to which."""
-        names = ("max_steps", "epochs", "max_minutes")
-        told = {name: earlier[name] for name in names if earlier.get(name) is not None}
-        ends = from_dict(type(self.config), told, where="the checkpoint's settings")
-        before = dataclasses.replace(self.config, **{name: getattr(ends, name) for name in names})
-        if before.ends_by_clock or self.config.ends_by_clock:
+    def save(self, progress: Progress, *, is_finished: bool) -> None:
+        """Copy the weights if this step was evaluated and is the best so far."""
+        is_evaluated = progress.step > 0 and progress.evaluated_step == progress.step
+        if self.config.use != "best" or not is_evaluated or progress.val_loss is None:
             return
-        plans = [planned_steps(config, progress, n_batches=n_batches) for config in (before, self.config)]
-        was, now = (
-            learning_rate(config, step=min(progress.step + 1, n), n_steps=n)
-            for config, n in zip((before, self.config), plans)
-        )
-        if was != now and progress.step < plans[1]:
-            logger.warning(
-                "the learning rate of step %d becomes %.3g, it was %.3g: the %s schedule now ends at step %d and not "
-                "at step %d, so the result is not that of a run of %d steps from the start",
-                progress.step + 1, now, was, self.config.schedule, plans[1], plans[0], plans[1],
-            )  # fmt: skip
+        if progress.val_loss < self._val_loss:
+            self._step, self._val_loss = progress.step, progress.val_loss
+            self._weights = {name: p.detach().clone() for name, p in self.optimizers.trainable.items()}
+
+    @torch.no_grad()
+    def load_best(self) -> tuple[int, float] | None:
+        """Put the best weights back into the model; their step and validation loss, or None without any."""
+        if not self._weights:
+            return None
+        for name, parameter in self.optimizers.trainable.items():
+            parameter.copy_(self._weights[name])
+        return self._step, self._val_loss
 
 
-def not_finite(tensors: Mapping[str, Tensor]) -> tuple[str, float] | None:
-    """The first tensor with a number that is not finite, by name, and that number."""
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool((is_finite := torch.isfinite(tensor)).all()):
-            return name, float(tensor[~is_finite].flatten()[0])
-    return None
+def trainable_state(weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """The trainable weights as named tensors of a training state, e.g. `weights.out_head.lora.A`.
+
+    A run that saves a merged model needs them: a sum cannot be split again to the last bit.
+    """
+    return {f"{PREFIX}{name}": weight for name, weight in weights.items()}
 
 
-def _read_finite(folder: Path) -> tuple[dict[str, Any], TrainingState, dict[str, Tensor]]:
-    manifest = verify(folder)
-    state, weights = load_training_state(folder), load_tensors(folder / "model.safetensors")
-    if (found := not_finite({**weights, **state.tensors})) is not None:
+@torch.no_grad()
+def restore_trainable_state(
+    weights: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], *, where: Path
+) -> None:
+    """Restore in place what `trainable_state` saved.
+
+    Raises: CheckpointError when other weights were trainable then, or of other shapes; nothing is changed.
+    """
+    saved = {name.removeprefix(PREFIX): t for name, t in tensors.items() if name.startswith(PREFIX)}
+    then = {name: tuple(tensor.shape) for name, tensor in saved.items()}
+    now = {name: tuple(weight.shape) for name, weight in weights.items()}
+    if then != now:
+        differing = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+        name = differing[0]
         raise CheckpointError(
-            f"{folder} must hold finite numbers, found {found[1]} in {found[0]}; use another one."
+            f"{where} holds other trainable weights than this run: {name} has shape {then.get(name)} there and "
+            f"{now.get(name)} here ({len(differing)} differ); resume with the settings of the first start."
         )
-    return manifest, state, weights
+    for name, weight in weights.items():
+        weight.copy_(saved[name])
 
 
 def _stamp(folder: Path) -> _Stamp:

@@ -1,15 +1,18 @@
-"""What happened, a line each: `metrics.jsonl` and `samples.jsonl` of a run folder."""
+"""The logs of a run folder, one JSON record per line: `metrics.jsonl` and `samples.jsonl`."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from scratchlm.core.errors import DataError
 from scratchlm.core.files import read_bytes, write_text
+from scratchlm.training.callbacks import StepRecord
+from scratchlm.training.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -17,16 +20,16 @@ logger = logging.getLogger(__name__)
 class History:
     """An append-only log of records, each with a `step`, that can be truncated after a step.
 
-    A killed process can leave half a line, cut inside a character, and a machine that lost power a run of zero bytes:
-    such lines are left out, wherever they stand.
-    Raises: DataError when the file may not be written.
+    A killed process can leave half a line, cut inside a character, and a power failure a run of zero bytes: such
+    lines are left out, wherever they stand.
+    Raises: DataError when the file cannot be written.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a record; it reaches the file at once, on a line of its own."""
+        """Write a record to the file at once, on a line of its own."""
         line = json.dumps(dict(record), ensure_ascii=False).encode() + b"\n"
         try:
             with self.path.open("ab+") as file:
@@ -36,11 +39,11 @@ class History:
                 file.write(line)
         except OSError as cause:
             raise DataError(
-                f"{self.path} could not take another line: {cause.strerror}; free some space."
+                f"{self.path} cannot be appended to: {cause.strerror}; free some space."
             ) from cause
 
     def records(self) -> list[dict[str, Any]]:
-        """All whole records, in order; what is not one is left out, with a warning unless it is the last line."""
+        """All complete records, in order; other lines are left out, with a warning unless it is the last one."""
         if not self.path.exists():
             return []
         records, torn = [], []
@@ -58,14 +61,43 @@ class History:
                 torn.append(number)
         if torn:
             logger.warning(
-                "%s: line %d is no whole record (%d in all), left out", self.path, torn[0], len(torn)
+                "%s: line %d is not a complete record (%d in all), left out", self.path, torn[0], len(torn)
             )
         return records
 
     def truncate_after(
         self, step: int, *, keep: Callable[[dict[str, Any]], bool] = lambda record: True
     ) -> None:
-        """Forget what came after a step, and what `keep` does not want: a resumed run writes it again."""
+        """Delete the records after a step, and those that `keep` rejects: a resumed run writes them again."""
         if self.path.exists():
             kept = [record for record in self.records() if record["step"] <= step and keep(record)]
             write_text(self.path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
+
+
+class RunLog:
+    """A callback that writes steps and evaluations to `metrics.jsonl` and text samples to `samples.jsonl`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.metrics, self.samples = History(folder / "metrics.jsonl"), History(folder / "samples.jsonl")
+
+    def truncate_after(self, progress: Progress) -> None:
+        """Delete what the run wrote after this point."""
+        self.metrics.truncate_after(
+            progress.step, keep=lambda r: r.get("kind") == "step" or r["step"] <= progress.evaluated_step
+        )
+        self.samples.truncate_after(progress.sampled_step)
+
+    def on_step(self, record: StepRecord) -> None:
+        """Add a line to the metrics."""
+        self.metrics.append({"kind": "step", **asdict(record)})
+
+    def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
+        """Add a line to the metrics."""
+        self.metrics.append({"kind": "evaluation", "step": step, **metrics})
+
+    def on_sample(self, step: int, prompt: str, text: str) -> None:
+        """Add a line to the samples."""
+        self.samples.append({"step": step, "prompt": prompt, "text": text})
+
+    def on_checkpoint(self, step: int, folder: Path) -> None:
+        """Nothing is written for a checkpoint."""

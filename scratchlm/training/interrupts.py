@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the process ends with 130 or 143 whenever they arrive, and training saves first."""
+"""Handle SIGINT and SIGTERM: training saves first, and the process ends with exit code 130 or 143."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from typing import Any
 Handlers = dict[signal.Signals, Any]  # what signal.signal takes and returns
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-GRACE_S = 10.0  # for a command to tidy up; code that swallows the exception does not keep the process alive
+GRACE_S = 10.0  # for a command to clean up; code that catches the exception does not keep the process alive
 
 
 class StopRequest:
-    """Whether somebody asked this process to stop, and with which signal."""
+    """Records the signal that asks this process to stop."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
@@ -32,7 +32,7 @@ class StopRequest:
 
 
 class StoppedBySignal(BaseException):
-    """Training saved and stopped because a signal asked for it; not an error, so no `except Exception` stops it."""
+    """Training saved and stopped after a signal; not an error, so that no `except Exception` catches it."""
 
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(message)
@@ -45,11 +45,11 @@ class StoppedBySignal(BaseException):
 
 
 class ProcessSignals:
-    """How a command's process answers SIGINT and SIGTERM outside training, where there is nothing to save.
+    """The handlers for SIGINT and SIGTERM outside training, where there is nothing to save.
 
-    While flags are parsed and modules imported, and after the command, the process ends at once: an exception would
-    be lost in whatever code it interrupts, such as `except:` in a library or a weak reference's callback. Inside
-    `unwinding` the first signal raises, so that files are closed and removed; GRACE_S later the process ends anyway.
+    While flags are parsed and modules imported, and after the command, the process ends at once: an exception could
+    be lost in the code it interrupts, such as `except:` in a library or a weak reference's callback. Inside
+    `unwinding` the first signal raises, so that files are closed and removed; after GRACE_S the process ends anyway.
     """
 
     def __init__(self) -> None:
@@ -58,14 +58,14 @@ class ProcessSignals:
         self._watch = contextlib.ExitStack()
 
     def install(self) -> Handlers:
-        """Answer signals from now on; returns the earlier handlers. Outside the main thread nothing happens."""
+        """Install the handlers and return the earlier ones; does nothing outside the main thread."""
         self.received = None
         if threading.current_thread() is not threading.main_thread():
             return {}
         return {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
 
     def remove(self, earlier: Handlers) -> None:
-        """Put the earlier handlers back, in a process that goes on after the command."""
+        """Restore the earlier handlers, in a process that continues after the command."""
         self._watch.close()
         for number, handler in earlier.items():
             signal.signal(number, handler)
@@ -94,7 +94,7 @@ process_signals = ProcessSignals()
 def stop_requests() -> Iterator[StopRequest]:
     """Within the block, the first SIGINT or SIGTERM only sets the request; a second one ends the process at once.
 
-    Outside the main thread signals cannot be caught, and the request is never made.
+    Outside the main thread signals cannot be caught, and the request is never set.
     """
     request = StopRequest()
     watch = contextlib.ExitStack()
@@ -119,12 +119,12 @@ def stop_requests() -> Iterator[StopRequest]:
 
 @contextlib.contextmanager
 def _second_signal_ends(first: int, *, grace_s: float | None) -> Iterator[None]:
-    """Within the block another signal ends the process, even while the main thread is deep in C code; so does time.
+    """Within the block another signal ends the process, even while the main thread runs C code; so does `grace_s`.
 
-    Python runs handlers between two bytecodes of the main thread only, and one backward pass of a large model is
-    one. What the interpreter writes to the wake-up descriptor at the instant of a signal reaches a thread sooner.
+    Python calls handlers only between two bytecodes of the main thread, and a whole backward pass is one. The byte
+    that the interpreter writes to the wake-up descriptor at a signal reaches a thread at once.
     """
-    readable, writable = socket.socketpair()  # a pipe would do, but for Windows
+    readable, writable = socket.socketpair()  # a pipe does not work on Windows
     writable.setblocking(False)
     earlier = signal.set_wakeup_fd(writable.fileno(), warn_on_full_buffer=False)
 

@@ -1,4 +1,4 @@
-"""Muon: a matrix's step turns and stretches all directions alike, however small their share of the gradient."""
+"""The Muon optimizer: orthogonalized updates, which step equally far in all directions of a matrix."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: the steepest quintic that stays near 1
 N_ITERATIONS = 5
 EPSILON = 1e-7  # a gradient of zeros stays zero
-STACKED_WIDTH = 128  # wider matrices keep a processor busy one by one, and in a stack 10 % less well
+STACKED_WIDTH = 128  # wider matrices are 10 % faster one by one than in a stack
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Push all singular values of each matrix towards 1 and keep its directions: roughly U V^T of U S V^T.
+    """Bring all singular values of each matrix close to 1 and keep its directions: roughly U V^T of U S V^T.
 
     Five steps of a Newton-Schulz iteration, for one matrix or a whole stack at once. The values end between 0.7
-    and 1.2, which serves as well as exactly 1.
+    and 1.2, which works as well as exactly 1.
     Shapes: (rows, columns) or (N, rows, columns) -> the same.
     Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
     """
@@ -35,9 +35,9 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose matrices are orthogonalized before each step.
+    """Momentum that is orthogonalized, matrix by matrix, before each step.
 
-    `torch.optim.Muon` does the same matrix by matrix; here narrow matrices of one shape go together, which halves
+    `torch.optim.Muon` handles one matrix at a time; here narrow matrices of one shape are stacked, which halves
     the optimizer's time for small models. Both agree up to the rounding of the iteration.
     Source: Jordan et al. 2024; Nesterov momentum 0.95, the step scaled by the root of rows / columns where that is
     above 1, weight decay as in AdamW.
@@ -82,7 +82,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def _kernel_dtype(matrices: Tensor) -> torch.dtype:
-    """bfloat16 but for processors that multiply float32 faster: the iteration forgives its rounding."""
+    """bfloat16, whose rounding the iteration tolerates, except on processors that multiply float32 faster."""
     if matrices.device.type != "cpu":
         return torch.bfloat16
     has_kernels: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]

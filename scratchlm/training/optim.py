@@ -1,4 +1,4 @@
-"""Which weights are updated how, and the optimizer's memory as named tensors."""
+"""Build the optimizers of a model's trainable weights, and save their state as named tensors."""
 
 from __future__ import annotations
 
@@ -11,27 +11,25 @@ from scratchlm.training.muon import Muon
 
 
 class Optimizers:
-    """One or two torch optimizers that act as one, over a model's trainable weights.
+    """One or two torch optimizers for a model's trainable weights, used like one.
 
     Matrices are decayed, biases and norms are not. With `muon`, the blocks' matrices go to `Muon`
     and embeddings, head, biases and norms to AdamW.
-    Source: AdamW from Loshchilov & Hutter 2019; Muon from Jordan et al. 2024, which says to leave embeddings
-    and the output head to AdamW.
+    Source: AdamW from Loshchilov & Hutter 2019; Muon from Jordan et al. 2024, which leaves embeddings and the
+    output head to AdamW.
     Raises: ConfigError when no weight is trainable.
     """
 
     def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
         self.config = config
-        self.names = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        if not self.names:
-            raise ConfigError(
-                "training needs at least one trainable weight, found 0; unfreeze a part of the model."
-            )
-        by_muon = {
-            name: p for name, p in self.names.items()
+        self.trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not self.trainable:
+            raise ConfigError("the model has no trainable weight; unfreeze a part of it.")
+        muon_weights = {
+            name: p for name, p in self.trainable.items()
             if config.optimizer == "muon" and p.ndim == 2 and name.startswith("trf_blocks.")
         }  # fmt: skip
-        rest = [p for name, p in self.names.items() if name not in by_muon]
+        rest = [p for name, p in self.trainable.items() if name not in muon_weights]
         groups = [
             {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
             {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
@@ -41,12 +39,12 @@ class Optimizers:
             betas = (config.beta1, config.beta2)
             adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
             self.parts.append(adamw)
-        if by_muon:
-            muon = Muon(by_muon.values(), lr=config.muon_learning_rate, weight_decay=config.weight_decay)
+        if muon_weights:
+            muon = Muon(muon_weights.values(), lr=config.muon_learning_rate, weight_decay=config.weight_decay)
             self.parts.append(muon)
 
     def set_learning_rate(self, value: float) -> None:
-        """Use this learning rate from the next step on; Muon's is the same share of its own peak."""
+        """Set the learning rate of the next step; Muon's is the same share of its own peak."""
         for part in self.parts:
             is_muon = isinstance(part, Muon)
             scale = self.config.muon_learning_rate / self.config.learning_rate if is_muon else 1.0
@@ -54,26 +52,26 @@ class Optimizers:
                 group["lr"] = value * scale
 
     def step(self) -> None:
-        """Update the weights, then forget the gradients."""
+        """Update the weights, then delete the gradients."""
         for part in self.parts:
             part.step()
             part.zero_grad(set_to_none=True)
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Delete the gradients."""
         for part in self.parts:
             part.zero_grad(set_to_none=True)
 
     def clip_gradients(self, max_norm: float) -> float:
-        """Scale all gradients so that their joint length is at most max_norm (0 = leave them); the length before."""
-        weights = [p for p in self.names.values() if p.grad is not None]
+        """Scale the gradients to a global norm of at most max_norm (0 = no limit); returns the norm before."""
+        weights = [p for p in self.trainable.values() if p.grad is not None]
         if max_norm > 0:
             return float(nn.utils.clip_grad_norm_(weights, max_norm))
         return float(nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None]))
 
     def state(self) -> dict[str, Tensor]:
-        """The moments as named tensors, e.g. `optimizer.final_norm.scale.exp_avg`: no pickle needed."""
-        name_of = {id(p): name for name, p in self.names.items()}
+        """The moments as named tensors, e.g. `optimizer.final_norm.scale.exp_avg`, so that no pickle is needed."""
+        name_of = {id(p): name for name, p in self.trainable.items()}
         return {
             f"optimizer.{name_of[id(p)]}.{key}": torch.as_tensor(value)
             for part in self.parts
@@ -82,9 +80,9 @@ class Optimizers:
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take up what `state` returned.
+        """Restore what `state` returned.
 
-        Raises: CheckpointError when a moment belongs to a weight that is not trained here, or has another shape.
+        Raises: CheckpointError when a moment is of a weight that is not trainable here, or has another shape.
         """
         part_of = {
             id(p): part for part in self.parts for group in part.param_groups for p in group["params"]
@@ -93,12 +91,12 @@ class Optimizers:
             if not key.startswith("optimizer."):
                 continue
             name, _, moment = key.removeprefix("optimizer.").rpartition(".")
-            weight = self.names.get(name)
+            weight = self.trainable.get(name)
             if weight is None or (tensor.ndim > 0 and tensor.shape != weight.shape):
                 raise CheckpointError(
-                    f"the optimizer state must fit the trained weights, found {key} of shape {tuple(tensor.shape)}; "
+                    f"the optimizer state does not fit the trainable weights: {key} has shape {tuple(tensor.shape)}; "
                     "resume with the settings of the first start."
                 )
             state = part_of[id(weight)].state[weight]
-            # fused AdamW wants its step counter on the weight's device and in float32, as it made it
+            # fused AdamW needs its step counter on the weight's device and in float32, as it was created
             state[moment] = tensor.to(weight.device).clone()

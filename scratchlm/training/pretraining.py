@@ -1,4 +1,4 @@
-"""Pre-training from text files to a run folder: the model learns to predict the next token."""
+"""Pre-train a model on text files, in a run folder: it learns to predict the next token."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from scratchlm.core.errors import DataError, TokenizerError
 from scratchlm.core.memory import memory_errors_explained
 from scratchlm.core.protocols import ShowsProgress, Tokenizer, no_progress
 from scratchlm.core.seed import seed_everything
+from scratchlm.data.document_split import Survey
 from scratchlm.data.loaders import BatchLoader
-from scratchlm.data.shards import PreparedTokens, prepare_tokens
+from scratchlm.data.shards import PreparedTokens, prepare_tokens, token_folder
 from scratchlm.data.windows import TokenWindows
 from scratchlm.evaluation.loss import TextLoss, mean_loss, text_loss
 from scratchlm.generation.config import GenerationConfig
@@ -33,13 +34,14 @@ from scratchlm.training.settings import (
     ModelSettings,
     TextSettings,
     TokenizerSettings,
-    resolve_texts,
+    resolve_data,
+    survey_texts,
     train_tokenizer,
 )
 from scratchlm.training.tensorboard import TensorBoard, next_step
 from scratchlm.training.trainer import Trainer
 
-FINAL_EVALUATION_TOKENS = 1 << 18  # of a longer validation text only the beginning is scored at the end
+FINAL_EVALUATION_TOKENS = 1 << 18  # maximum number of validation tokens scored at the end
 
 
 class PretrainingTask:
@@ -62,20 +64,20 @@ class PretrainingTask:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainSettings:
-    """Everything a pre-training run depends on."""
+    """All settings of a pre-training run."""
 
     data: tuple[str, ...] = ()  # files, folders, globs or known names
-    val_data: tuple[str, ...] = ()  # validation text of its own, instead of a part of data
+    val_data: tuple[str, ...] = ()  # separate validation text, instead of a part of data
     text: TextSettings = field(default_factory=TextSettings)
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=1.0))
-    sample_prompt: str = "Once upon a time"  # what text samples during training begin with
+    sample_prompt: str = "Once upon a time"  # prompt of the text samples during training
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainResult:
-    """What a finished pre-training run reached, and over how much it was measured."""
+    """The results of a finished pre-training run, and how much they were measured on."""
 
     folder: Path  # the run folder
     checkpoint: Path  # the model folder to use
@@ -83,7 +85,7 @@ class PretrainResult:
     used_step: int  # of the model that was scored: see the setting `use`
     train_loss: float | None  # nats per token, last step
     final: TextLoss  # over the validation text, or its first FINAL_EVALUATION_TOKENS tokens
-    tokens: int  # that went through the model
+    tokens: int  # trained on
     seconds: float  # of training, over all starts
     tokens_per_s: float  # in steps: without evaluation, sampling and checkpoints
     resumed_from: int | None
@@ -104,24 +106,26 @@ def pretrain(
     notify: Callable[[str], None] = lambda message: None,
     progress: ShowsProgress = no_progress,
 ) -> PretrainResult:
-    """Text to tokenizer to tokens to a trained model in the run folder `out`.
+    """Train a tokenizer, tokenise the text and train a model in the run folder `out`.
 
-    Seeds torch's global generator with `settings.training.seed`, since initial weights and dropout draw from it.
-    With `resume`, what an interrupted call left in `out` is taken up again; the result is the same, bit for bit
-    on the CPU, as without the interruption.
+    Seeds torch's global generator with `settings.training.seed`, which initial weights and dropout use.
+    With `resume`, an interrupted run in `out` continues; the result is the same, bit for bit on the CPU, as
+    without the interruption.
     Raises: the readers', tokenizers' and Trainer's errors.
     """
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer_of_run(settings, out, extra_tokenizer_texts, notify, progress, resume=resume)
-    data = _tokens(settings, tokenizer, progress)
+    tokenizer, survey = _tokenizer_of_run(
+        settings, out, extra_tokenizer_texts, notify, progress, resume=resume
+    )
+    data = _tokens(settings, tokenizer, survey, progress)
     config = settings.model.resolve(vocab_size=tokenizer.vocab_size)
     training, context = settings.training, config.context_length
     _check_lengths(settings, data, context)
     train_windows = TokenWindows(data.train, context_length=context, stride=settings.text.stride)
     if training.batch_size > len(train_windows):
         notify(
-            f"batch_size {training.batch_size} is more than the {len(train_windows)} windows of the training text: "
-            "each batch holds them all"
+            f"batch_size {training.batch_size} is more than the {len(train_windows)} windows of the training text, so "
+            "each batch holds all of them"
         )
     train = _loader(train_windows, training, shuffle=True)
     val = _loader(TokenWindows(data.val, context_length=context), training, shuffle=False)
@@ -171,7 +175,7 @@ def validation_loss(model: GPTModel, data: PreparedTokens, tokenizer: Tokenizer)
 def readable_prompt(
     tokenizer: Tokenizer, prompt: str, start: Sequence[int], notify: Callable[[str], None]
 ) -> str:
-    """The prompt of text samples; the start of the training text where the vocabulary lacks a part of the prompt."""
+    """The prompt of text samples: as given, or the start of the training text if the vocabulary lacks a part of it."""
     try:
         tokenizer.encode(prompt)
     except TokenizerError as error:
@@ -184,7 +188,7 @@ def readable_prompt(
 def text_sampler(
     tokenizer: Tokenizer, prompt: str, *, seed: int, max_new_tokens: int = 60
 ) -> Callable[[nn.Module, int], tuple[str, str]]:
-    """A function that continues the same prompt whenever training asks, with randomness of its own."""
+    """A function that continues a prompt during training, with a random generator of its own."""
     prompt_ids = tokenizer.encode(prompt)
     end = tokenizer.end_of_text_id
     config = GenerationConfig(
@@ -211,29 +215,33 @@ def _tokenizer_of_run(
     progress: ShowsProgress,
     *,
     resume: bool,
-) -> Tokenizer:
-    """The run's tokenizer: learnt at the first start, read back at every later one."""
-    path = out / "tokenizer.json"
+) -> tuple[Tokenizer, Survey | None]:
+    """The run's tokenizer, trained at the first start and loaded at later ones, and the survey that training made."""
+    path, survey = out / "tokenizer.json", None
     if not (resume and path.exists()):
         started_at_s = time.perf_counter()
-        texts = resolve_texts(settings.data)
+        data = resolve_data(settings.data)
         text = replace(settings.text, val_fraction=0.0) if settings.val_data else settings.text
-        with progress("learning a vocabulary") as report:
+        with progress("training a tokenizer") as report:
+            if settings.tokenizer.is_trained and token_folder(data) is None:
+                survey = survey_texts(data, text)
             tokenizer = train_tokenizer(
-                settings.tokenizer, texts, text, extra_texts=extra_texts, progress=report
+                settings.tokenizer, data, text, extra_texts=extra_texts, survey=survey, progress=report
             )
         tokenizer.save(path)
         notify(f"tokenizer of {tokenizer.vocab_size:,} tokens in {time.perf_counter() - started_at_s:.1f} s")
-    return load_tokenizer(path, engine="tiktoken")  # the same ids, sooner: a corpus can be large
+    return load_tokenizer(path, engine="tiktoken"), survey  # the same ids, faster
 
 
-def _tokens(settings: PretrainSettings, tokenizer: Tokenizer, progress: ShowsProgress) -> PreparedTokens:
+def _tokens(
+    settings: PretrainSettings, tokenizer: Tokenizer, survey: Survey | None, progress: ShowsProgress
+) -> PreparedTokens:
     text, cache = settings.text, cache_folder() / "tokens"
 
-    def prepared(names: Sequence[str], val_fraction: float) -> PreparedTokens:
+    def prepared(data: Sequence[str], val_fraction: float, survey: Survey | None = None) -> PreparedTokens:
         with progress("tokenising") as report:
             return prepare_tokens(
-                resolve_texts(names),
+                resolve_data(data),
                 tokenizer,
                 cache_folder=cache,
                 val_fraction=val_fraction,
@@ -241,10 +249,11 @@ def _tokens(settings: PretrainSettings, tokenizer: Tokenizer, progress: ShowsPro
                 rows=text,
                 document_separator=text.document_separator,
                 skip_bad_lines=text.skip_bad_lines,
+                survey=survey,
                 progress=report,
             )
 
-    data = prepared(settings.data, 0.0 if settings.val_data else text.val_fraction)
+    data = prepared(settings.data, 0.0 if settings.val_data else text.val_fraction, survey)
     if not settings.val_data:
         return data
     held_out = prepared(settings.val_data, 0.0)
@@ -261,7 +270,7 @@ def _tokens(settings: PretrainSettings, tokenizer: Tokenizer, progress: ShowsPro
 
 
 def _check_lengths(settings: PretrainSettings, data: PreparedTokens, context: int) -> None:
-    """Each side must fill a window.
+    """Check that each side fills a window.
 
     Raises: DataError naming the side that does not, both counts, and the settings that help.
     """
@@ -275,7 +284,7 @@ def _check_lengths(settings: PretrainSettings, data: PreparedTokens, context: in
     for side, n_tokens, advice in sides:
         if n_tokens < context + 1:
             raise DataError(
-                f"the {side} text must have at least {context + 1:,} tokens, one more than context_length, found "
+                f"the {side} text must have at least {context + 1:,} tokens, one more than context_length, got "
                 f"{n_tokens:,}; {advice}, or choose a smaller context_length (--model.context-length)."
             )
 

@@ -1,4 +1,4 @@
-"""Where a run stands, and where it writes."""
+"""The progress of a run, and the folder it writes to."""
 
 from __future__ import annotations
 
@@ -14,40 +14,47 @@ from scratchlm.model.gpt import GPTModel
 
 @dataclass
 class Progress:
-    """Where a run stands: all that a resumed run must know beside weights, optimizer and RNG."""
+    """How far a run is: all that a resumed run must know beside weights, optimizer and random state."""
 
     step: int = 0  # updates done
     batches: int = 0  # batches taken from the training loader, over all epochs
     tokens: int = 0  # real tokens that went through the model
     elapsed_s: float = 0.0
     steps_s: float = 0.0  # of it, time spent in steps: without evaluation, sampling and checkpoints
-    evaluated_step: int = -1  # the last step that was evaluated
-    sampled_step: int = -1  # the last step that wrote a text sample
+    evaluated_step: int = -1  # the last step that was evaluated; -1 = none
+    sampled_step: int = -1  # the last step that wrote a text sample; -1 = none
     train_loss: float | None = None  # of the last step
     val_loss: float | None = None  # of the last evaluation
     best_val_loss: float | None = None  # of the scheduled evaluations after step 0
     best_step: int | None = None
     evals_since_best: int = 0  # scheduled ones
 
+    def count_evaluation(self, val_loss: float) -> None:
+        """Take a scheduled evaluation of this step into account: it is the best so far, or one more since the best."""
+        if self.best_val_loss is None or val_loss < self.best_val_loss:
+            self.best_val_loss, self.best_step, self.evals_since_best = val_loss, self.step, 0
+        else:
+            self.evals_since_best += 1
+
     @classmethod
     def from_saved(cls, values: Mapping[str, Any]) -> Progress:
-        """Progress as a checkpoint holds it, also one of an earlier version.
+        """Read progress from a checkpoint, also from one of an earlier version.
 
         Raises: ConfigError naming a value that is of the wrong type or unknown.
         """
-        names = {"n_worse": "evals_since_best"}
-        saved = {names.get(name) or name: value for name, value in values.items()}
+        renamed = {"n_worse": "evals_since_best"}  # its name in earlier versions
+        saved = {renamed.get(name, name): value for name, value in values.items()}
         return from_dict(cls, saved, where="progress")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """Where a run writes, and what it writes beside the weights so that a checkpoint can be used on its own."""
+    """Where a run writes, and what it saves beside the weights so that a checkpoint can be used without the run."""
 
     path: Path
     tokenizer: Tokenizer
     task: Mapping[str, Any] | None = None  # goes into task.json
     facts: Mapping[str, Any] | None = None  # goes into the manifest, e.g. the data's fingerprint
-    # The model as others should load it, when that is not the one that learns: with LoRA, merged weights. What
-    # learns is then saved in the training state, and what does not must be the same at every start.
-    saved_form: Callable[[GPTModel], GPTModel] | None = None
+    # Makes the model to save from the one in training, where they differ: with LoRA, a copy with merged weights. The
+    # trainable weights are then saved in the training state, and the frozen ones must be the same at every start.
+    merge: Callable[[GPTModel], GPTModel] | None = None

@@ -1,4 +1,4 @@
-"""The learning rate over a run: up quickly, then down."""
+"""Learning-rate schedules: linear warm-up, then cosine, linear, constant or warmup-stable-decay."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ DECAY_SHARE = 0.2  # of a warmup-stable-decay run: the last fifth falls (Hägele
 
 
 def planned_steps(config: TrainingConfig, progress: Progress, *, n_batches: int) -> int:
-    """How many steps the settings plan; when only the clock ends the run, as many as its pace so far allows.
+    """The number of steps of the whole run; when only the clock ends it, an estimate from its speed so far.
 
-    Before the first step there is no pace, and the first ones are slow: the run is taken to be at least long enough for
-    its warm-up, ten times that at first.
+    The first steps are slow, so the estimate is never below the warm-up, and ten times that before the first step.
     """
     if config.ends_by_clock:
         assert config.max_minutes is not None

@@ -1,4 +1,4 @@
-"""What a user says about text, tokenizer and model size; each resolves to the real thing."""
+"""The settings of text, tokenizer and model size, and how each becomes paths, a tokenizer, a model config."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from scratchlm.assets.registry import ASSETS, asset_path
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.data.document_split import Route, SplitBy, survey_sources
+from scratchlm.data.document_split import Route, SplitBy, Survey, survey_sources
 from scratchlm.data.row_files import RowSettings
 from scratchlm.data.shards import token_folder, tokenizer_of_tokens
-from scratchlm.data.sources import find_sources, read_pieces
+from scratchlm.data.sources import Piece, find_sources, read_pieces
 from scratchlm.model.config import GPTConfig, named_config
 from scratchlm.tokenizers.bpe_trainer import check_vocab_size, train_bpe
 from scratchlm.tokenizers.files import load_tokenizer
@@ -26,20 +26,21 @@ from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT, UNKNOWN
 from scratchlm.tokenizers.word import LosslessWordTokenizer, WordTokenizer, build_vocab, split_words
 
-TOKENIZER_TEXT_BYTES = 32 << 20  # a vocabulary changes little after so much text
-KAGGLE = "kaggle:"  # `kaggle:OWNER/SLUG` is a data set there; never fetched for anybody
-LearntKind = Literal["bpe", "word", "lossless-word"]  # words: all there are; lossless: spaces and letters too
+TOKENIZER_TEXT_BYTES = 32 << 20  # more text hardly changes a vocabulary
+KAGGLE = "kaggle:"  # `kaggle:OWNER/SLUG` is a data set there, which only its user can download
+# word: all words of the text; lossless-word: spaces and letters too
+LearntKind = Literal["bpe", "word", "lossless-word"]
 SizeName = Literal["tiny", "small", "gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextSettings(RowSettings):
-    """How text files become documents and sides."""
+    """How text files are read, and split for training and validation."""
 
     val_fraction: float = 0.1  # share of the text kept for validation
     split_by: SplitBy = "auto"  # whole documents, or the contiguous tail of one
     stride: int | None = None  # tokens between training windows; None = context_length, so none overlap
-    document_separator: str = ""  # what stands between the documents of a plain-text file, e.g. <|endoftext|>
+    document_separator: str = ""  # string between the documents of a plain-text file, e.g. <|endoftext|>
     skip_bad_lines: bool = False  # count and report lines that do not parse, instead of stopping
 
     def __post_init__(self) -> None:
@@ -52,79 +53,85 @@ class TextSettings(RowSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerSettings:
-    """Which tokenizer a new model gets."""
+    """The tokenizer of a new model."""
 
-    # gpt2: OpenAI's; the others are learnt from the training text
+    # gpt2: OpenAI's; the others are trained on the training text
     kind: Literal["bpe", "word", "lossless-word", "gpt2"] = "bpe"
-    vocab_size: int = 2048  # tokens that a learnt vocabulary may have
-    path: str | None = None  # a finished tokenizer.json instead
-    special_tokens: tuple[
-        str, ...
-    ] = ()  # beside end-of-text, for a learnt bpe: role marks of a chat template
+    vocab_size: int = 2048  # maximum number of tokens of a trained vocabulary
+    path: str | None = None  # use this tokenizer.json instead
+    # special tokens of a trained bpe beside end-of-text, such as a chat template's role marks
+    special_tokens: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind == "bpe" and self.path is None:
             check_vocab_size(self.vocab_size, n_special_tokens=1 + len(self.special_tokens))
         if self.special_tokens and (self.kind != "bpe" or self.path is not None):
             raise ConfigError(
-                f"special_tokens are for a tokenizer that is learnt as bpe, got {self.special_tokens} for "
+                f"special_tokens are for a bpe tokenizer that is trained here, got {self.special_tokens} for "
                 f"{self.path or self.kind!r}; leave them out."
             )
+
+    @property
+    def is_trained(self) -> bool:
+        """Is the tokenizer trained on the training text?"""
+        return self.path is None and self.kind != "gpt2"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """A named size, and what to change in it; the vocabulary size follows the tokenizer."""
+    """A named size, and changes to it; the vocabulary size is the tokenizer's."""
 
-    size: SizeName = "tiny"  # every width and depth at once; what follows changes single ones
-    context_length: int | None = None  # most tokens the model reads at once
+    size: SizeName = "tiny"  # named set of all widths and depths, which the settings below change one by one
+    context_length: int | None = None  # maximum number of tokens the model reads at once
     emb_dim: int | None = None  # width of the residual stream
     n_heads: int | None = None  # attention heads per block; must divide emb_dim
     n_layers: int | None = None  # transformer blocks
     drop_rate: float | None = None  # share of activations that dropout zeroes while training
     qkv_bias: bool | None = None  # a bias on queries, keys and values
-    tie_embeddings: bool | None = None  # one matrix reads tokens and predicts them
+    tie_embeddings: bool | None = None  # use one matrix for token embeddings and output head
     init: Literal["torch", "gpt2"] | None = None  # torch's default weights, or GPT-2's
     attention: Literal["sdpa", "manual"] | None = None  # torch's fused attention, or written out
-    norm: Literal["layer", "rms"] | None = None  # LayerNorm as GPT-2, or RMSNorm as Llama
-    positions: Literal["learned", "rotary"] | None = None  # an added vector as GPT-2, or turning as Llama
-    # GPT-2's, with exact GELU, or Llama's
+    norm: Literal["layer", "rms"] | None = None  # LayerNorm as in GPT-2, or RMSNorm as in Llama
+    positions: Literal["learned", "rotary"] | None = (
+        None  # learned embeddings as in GPT-2, or RoPE as in Llama
+    )
+    # feed-forward network: GPT-2's, the same with exact GELU, or Llama's
     feed_forward: Literal["gelu", "gelu_exact", "swiglu"] | None = None
     ff_dim: int | None = None  # width inside the feed-forward layer
-    n_kv_heads: int | None = None  # heads of keys and values, shared by groups of queries
+    n_kv_heads: int | None = None  # heads of keys and values, each shared by a group of query heads
     qk_norm: bool | None = None  # an RMSNorm on every head's queries and keys, as in Qwen 3
     linear_bias: bool | None = None  # a bias on attention's output and in the feed-forward layer
 
     def __post_init__(self) -> None:
-        self.resolve(vocab_size=1)  # refuses what no model can have, before any text is read
+        self.resolve(vocab_size=1)  # raises for impossible values before any text is read
 
     def resolve(self, *, vocab_size: int) -> GPTConfig:
-        """The model config these settings mean.
+        """The model config of these settings.
 
-        Raises: ConfigError for values that do not fit each other.
+        Raises: ConfigError for values that contradict each other.
         """
         changes = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "size"}
         given = {name: value for name, value in changes.items() if value is not None}
         return named_config(self.size, vocab_size=vocab_size, **given)
 
 
-def resolve_texts(names: Sequence[str], *, kind: str = "text") -> list[str | Path]:
-    """Paths as they are; a known asset's id, file name without suffix or folder becomes the path of its copy here.
+def resolve_data(data: Sequence[str], *, kind: str = "text") -> list[str | Path]:
+    """Replace the names of known data sets by the paths of their copies here; paths stay as they are.
 
-    `kind` is the folder of small assets to look in: `text`, `sms_spam_collection` or `instruction`. The larger data
-    sets are known by id, id without suffix, or folder where that holds one file: `dolly`, `ag_news/train`.
-    Raises: DataError for nothing given, and for a known name that is not on this machine yet.
+    `kind` is the folder of small data sets to look in: `text`, `sms_spam_collection` or `instruction`. The larger ones
+    are known by id, id without suffix, or folder where that holds one file: `dolly`, `ag_news/train`.
+    Raises: DataError for no data, and for a known name that is not on this machine yet.
     """
-    if not names:
-        raise DataError("data is needed, found none named; give files, folders or known names with --data.")
-    return [name if Path(name).exists() else _asset_or_path(name, kind) for name in names]
+    if not data:
+        raise DataError("no data given; name files, folders or known data sets with --data.")
+    return [name if Path(name).exists() else _asset_or_path(name, kind) for name in data]
 
 
 def _asset_or_path(name: str, kind: str) -> str | Path:
     if name.startswith(KAGGLE):
         handle = name.removeprefix(KAGGLE)
         raise DataError(
-            f"data must be on this machine, found {name}, which Kaggle gives to its users under its own terms; "
+            f"{name} must be downloaded from Kaggle, which gives it to its users under its own terms; "
             'fetch it with your account (`pip install kagglehub`, then `python -c "import kagglehub; '
             f"print(kagglehub.dataset_download('{handle}'))\"`), check its licence, and name the folder it prints."
         )
@@ -138,33 +145,33 @@ def _asset_or_path(name: str, kind: str) -> str | Path:
         is_whole_folder = name == folder and folders.count(folder) == 1
         if is_whole_folder or name in (asset.id, str(Path(asset.id).with_suffix(""))):
             return asset_path(asset.id)
-    return name  # the reader of paths says what is wrong with it
+    return name  # the reader reports what is wrong with it
 
 
 def train_tokenizer(
     settings: TokenizerSettings,
-    paths: Sequence[str | Path],
+    data: Sequence[str | Path],
     text: TextSettings,
     *,
     extra_texts: Iterable[str] = (),
+    survey: Survey | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tokenizer:
-    """The tokenizer that the settings ask for; a learnt one sees only the training side of the text.
+    """Train or load the tokenizer that the settings name; training uses the training side of the text only.
 
-    `extra_texts` are seen too: what the model will be fine-tuned on, so that its words are no strangers. Token
-    shards have a tokenizer already: the one that made them, saved beside them unless `path` names it.
+    `extra_texts` are added, such as those that the model will be fine-tuned on. Token shards come with the tokenizer
+    that made them, unless `path` names it. `survey` as for `training_texts`.
     Raises: TokenizerError, DataError as the readers do.
     """
     if settings.path is not None:
         return load_tokenizer(settings.path)
     if settings.kind == "gpt2":
         return load_gpt2_tokenizer(asset_path("gpt2_bpe/encoder.json"), asset_path("gpt2_bpe/vocab.bpe"))
-    if (shards := token_folder(paths)) is not None:
+    if (shards := token_folder(data)) is not None:
         return tokenizer_of_tokens(shards)
-    texts = itertools.chain(training_texts(paths, text), extra_texts)
     return learn_tokenizer(
         settings.kind,
-        texts,
+        itertools.chain(training_texts(data, text, survey=survey), extra_texts),
         vocab_size=settings.vocab_size,
         special_tokens=settings.special_tokens,
         progress=progress,
@@ -179,7 +186,7 @@ def learn_tokenizer(
     special_tokens: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Tokenizer:
-    """A tokenizer of that kind; vocab_size and special_tokens are for BPE, the words are as many as the texts have.
+    """Train a tokenizer of that kind on texts; vocab_size and special_tokens are for BPE only.
 
     Raises: ConfigError, DataError and TokenizerError as `train_bpe` does.
     """
@@ -189,34 +196,44 @@ def learn_tokenizer(
     for text in texts:
         words.update(split_words(text, keep_space=kind == "lossless-word"))
         if kind == "lossless-word":
-            words.update(text)  # its letters spell words that are not known
+            words.update(text)  # letters, which spell unknown words
     if not words:
-        raise DataError("training a tokenizer needs text, found none; check the paths.")
+        raise DataError("there is no text to train a tokenizer on; check the paths.")
     if kind == "lossless-word":
-        words.update(string.printable)  # a prompt may hold a letter that the training text lacks
+        words.update(string.printable)  # a prompt may have a letter that the training text lacks
     if kind == "word":
         return WordTokenizer(build_vocab(words, special_tokens=(END_OF_TEXT, UNKNOWN)))
     return LosslessWordTokenizer(build_vocab(words, special_tokens=(END_OF_TEXT,)))
 
 
-def training_texts(paths: Sequence[str | Path], text: TextSettings) -> Iterator[str]:
-    """The beginning of the training side, about TOKENIZER_TEXT_BYTES: enough to learn a vocabulary from.
+def survey_texts(data: Sequence[str | Path], text: TextSettings) -> Survey:
+    """Read all documents once and keep what the split depends on; tokenizer and tokens can then share it."""
+    return survey_sources(_reader(data, text))
 
-    Everything is read twice, a piece at a time: once to find the split, which is the one that training uses.
+
+def training_texts(
+    data: Sequence[str | Path], text: TextSettings, *, survey: Survey | None = None
+) -> Iterator[str]:
+    """The first TOKENIZER_TEXT_BYTES or so of the training side, enough to train a tokenizer on.
+
+    The split is the one that training uses. It needs a survey of all documents, which is made here unless given.
     """
-    read = functools.partial(
-        read_pieces,
-        find_sources(paths),
-        rows=text,
-        document_separator=text.document_separator,
-        skip_bad_lines=text.skip_bad_lines,
-        on_skip=lambda complaint: None,  # told when the text becomes tokens
-    )
-    route = Route.plan(survey_sources(read()), split_by=text.split_by, val_fraction=text.val_fraction)
+    read = _reader(data, text)
+    route = Route.plan(survey or survey_sources(read), split_by=text.split_by, val_fraction=text.val_fraction)
     n_bytes = 0
-    for job in route.jobs(read()):
+    for job in route.jobs(read(on_skip=lambda complaint: None)):  # reported when the text becomes tokens
         for piece in job.texts if job.side == "train" else ():
             if n_bytes >= TOKENIZER_TEXT_BYTES:
                 return
             yield piece
             n_bytes += len(piece.encode("utf-8"))
+
+
+def _reader(data: Sequence[str | Path], text: TextSettings) -> Callable[..., Iterator[Piece]]:
+    return functools.partial(
+        read_pieces,
+        find_sources(data),
+        rows=text,
+        document_separator=text.document_separator,
+        skip_bad_lines=text.skip_bad_lines,
+    )

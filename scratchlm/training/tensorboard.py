@@ -1,4 +1,4 @@
-"""The run's curves and samples for TensorBoard: `tensorboard --logdir runs`."""
+"""Write curves and samples for TensorBoard: `tensorboard --logdir runs`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from scratchlm.training.callbacks import StepRecord
 
 
 def next_step(run: Path) -> int:
-    """The step after the newest checkpoint: what a killed process wrote from there on will be written again."""
+    """The step after the newest checkpoint, from which a resumed run writes the curves again."""
     folders = list_checkpoints(run)
     return checkpoint_step(folders[-1]) + 1 if folders else 0
 
 
 class TensorBoard:
-    """Write curves and samples for TensorBoard; a context manager, so that the file is closed."""
+    """A callback that writes curves and samples for TensorBoard; a context manager, so that the file is closed."""
 
     def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:
         self._writer = SummaryWriter(str(folder), purge_step=purge_step)
@@ -36,11 +36,11 @@ class TensorBoard:
             self._writer.add_scalar(f"validation/{name.removeprefix('val_')}", value, step)
 
     def on_sample(self, step: int, prompt: str, text: str) -> None:
-        """The text as it reads."""
+        """Prompt and continuation."""
         self._writer.add_text("sample", f"{prompt}{text}", step)
 
     def on_checkpoint(self, step: int, folder: Path) -> None:
-        """Have the curves on disk whenever the weights are."""
+        """Write the curves to disk whenever the weights are."""
         self._writer.flush()
 
     def __enter__(self) -> TensorBoard:

@@ -48,9 +48,9 @@ COMMANDS = {
 @pytest.mark.parametrize(
     ("command", "works"),
     [
-        ("pretrain", ["learning a vocabulary", "tokenising"]),
+        ("pretrain", ["training a tokenizer", "tokenising"]),
         ("evaluate loss", ["tokenising", "reading"]),
-        ("tokenizer train", ["learning a vocabulary"]),
+        ("tokenizer train", ["training a tokenizer"]),
     ],
 )
 def test_reading_commands_show_their_work(life, run, monkeypatch, command, works):

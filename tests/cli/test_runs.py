@@ -51,7 +51,7 @@ def test_the_list_names_every_folder_with_its_state(runs, run_json, run):
     assert found["one"]["size_bytes"] > 10_000
     _, out, _ = run("runs list")
     assert out.count("\n") == 7
-    assert "must be JSON" in out
+    assert "is not valid JSON" in out
 
 
 def test_an_empty_runs_folder_says_how_to_fill_it(run):

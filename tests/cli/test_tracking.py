@@ -1,4 +1,4 @@
-"""`--track`: checked before anything is trained, told of every stage, and never among the results."""
+"""`--track` is checked before anything is trained, covers every stage, and never prints among the results."""
 
 from __future__ import annotations
 
@@ -18,30 +18,32 @@ TINY = (
 
 
 class Recorder:
-    """A sink that keeps what it is told."""
+    """A service that keeps what it receives."""
 
     opened: list[Recorder]
 
     def __init__(self, name, settings, folder):
         print("chatter")
         self.name, self.settings, self.folder = name, settings, folder
-        self.steps, self.closed = [], None
+        self.steps, self.exit_code = [], None
         type(self).opened.append(self)
 
     def log(self, values, step):
         self.steps += [step] if "train/loss" in values else []
 
-    def write(self, text, step):
-        pass
+    def finish(self, exit_code):
+        self.exit_code = exit_code
 
-    def close(self, *, has_failed):
-        self.closed = has_failed
+
+def start(module, *arguments):
+    recorder = Recorder(*arguments)
+    return recorder.log, recorder.finish
 
 
 @pytest.fixture
 def opened(monkeypatch) -> list[Recorder]:
     monkeypatch.setitem(sys.modules, "wandb", types.ModuleType("wandb"))
-    monkeypatch.setitem(trackers.SINKS, "wandb", Recorder)
+    monkeypatch.setitem(trackers.START, "wandb", start)
     Recorder.opened = []
     return Recorder.opened
 
@@ -50,10 +52,10 @@ def test_a_training_is_tracked_from_its_first_to_its_last_step(life, run, opened
     code, out, _ = run(f"pretrain --data {life['text.txt']} --out mine --track wandb {TINY}")
     assert code == 0
     assert json.loads(out)["step"] == 3, "one JSON object and no chatter"
-    (sink,) = opened
-    assert (sink.name, sink.steps, sink.closed) == ("mine/pretrain", [1, 2, 3], False)
-    assert sink.settings["model.emb_dim"] == 16
-    assert sink.folder == Path("mine")
+    (service,) = opened
+    assert (service.name, service.steps, service.exit_code) == ("mine/pretrain", [1, 2, 3], 0)
+    assert service.settings["model.emb_dim"] == 16
+    assert service.folder == Path("mine")
 
 
 def test_every_finetune_command_can_be_tracked(life, run, opened):
@@ -64,7 +66,7 @@ def test_every_finetune_command_can_be_tracked(life, run, opened):
         name = command.split()[1]
         code, _, err = run(f"{command} --base {life['base']} --out {name} --max-steps 2 --track wandb --json")
         assert code == 0, err
-    assert [(sink.name, sink.steps[-1]) for sink in opened] == [
+    assert [(service.name, service.steps[-1]) for service in opened] == [
         ("classify/classify", 2),
         ("instruct/instruct", 2),
     ]
@@ -75,7 +77,7 @@ def test_nothing_is_tracked_unless_it_is_asked_for(life, run, opened):
     assert opened == []
 
 
-def test_a_missing_package_is_told_before_anything_is_made(life, run, monkeypatch):
+def test_a_missing_package_is_reported_before_anything_is_made(life, run, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     code, out, err = run(f"pretrain --data {life['text.txt']} --out mine --track mlflow {TINY}")
     assert (code, out) == (5, "")

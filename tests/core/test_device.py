@@ -26,7 +26,7 @@ def test_auto_takes_the_best_there_is(monkeypatch):
 def test_a_device_that_is_not_here_is_an_error_and_never_a_silent_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="'cuda' is not available here, found: cpu; use --device auto"):
+    with pytest.raises(ConfigError, match="'cuda' is not available here, only cpu; use --device auto"):
         pick_device("cuda")
 
 

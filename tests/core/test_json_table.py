@@ -37,7 +37,7 @@ def test_a_whole_number_is_a_number_too():
 
 
 def test_a_value_that_must_be_there_is_named():
-    with pytest.raises(CheckpointError, match=r"a\.json must hold a whole number as size, found none"):
+    with pytest.raises(CheckpointError, match=r"a\.json must hold a whole number as size, got nothing"):
         table().need("size", int)
 
 
@@ -61,5 +61,5 @@ def test_a_table_inside_is_named_by_its_way():
 @pytest.mark.parametrize("text", ["[]", "1", '"x"', "null", "true"])
 def test_a_file_of_another_value_is_our_error(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"a\.json must hold a table of settings"):
+    with pytest.raises(ConfigError, match=r"a\.json must be a table of settings"):
         read_json_table(tmp_path / "a.json", error=ConfigError)

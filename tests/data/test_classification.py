@@ -78,7 +78,7 @@ def test_a_further_tab_and_odd_line_separators_belong_to_the_text(tmp_path):
         ("a.csv", "text,label\na,b\na,b,c\n", "line 3 must have 2 cells as the header has, got 3"),
         ("a.csv", 'text,label\n"a"b,c\n', "line 2 must be well-formed CSV"),
         ("a.csv", 'text,label\n"a,b\n', "must be well-formed CSV"),
-        ("a.jsonl", '{"text": "a", "label": "b"}\n{"text"', "line 2 must be JSON, found"),
+        ("a.jsonl", '{"text": "a", "label": "b"}\n{"text"', "line 2 is not valid JSON"),
         (
             "a.jsonl",
             '{"text": "a", "kind": "b"}\n',
@@ -90,12 +90,12 @@ def test_a_further_tab_and_odd_line_separators_belong_to_the_text(tmp_path):
         (
             "a.jsonl",
             '{"text": "a", "label": "b", "label": "c"}\n',
-            "must name each key once, found 'label' twice",
+            "has the key 'label' twice",
         ),
         (
             "a.jsonl",
             '{"text": "a\\u0000", "label": "b"}\n',
-            "line 1, text, must be text, found a NUL character",
+            "line 1, text, holds a NUL character",
         ),
         ("a.jsonl", "7\n", "line 1 must be a JSON object, got int"),
     ],
@@ -216,9 +216,7 @@ def test_ids_and_numbers_are_checked_too():
 def test_half_a_surrogate_pair_is_named_by_file_and_line(tmp_path, row):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "fine", "label": "ham"}\n' + row)
-    with pytest.raises(
-        DataError, match=r"rows.jsonl line 2, (text|label), must be Unicode text, found a lone"
-    ):
+    with pytest.raises(DataError, match=r"rows.jsonl line 2, (text|label), is not valid Unicode: a lone"):
         read_labelled(path)
 
 

@@ -158,7 +158,7 @@ def test_system_prompts_of_field_and_messages_are_both_kept():
             "message 1, content, part 2 must be text, since these models read nothing else, got 'image_url'",
         ),
         ([{"role": "user", "content": [3]}], "message 1, content, part 1 must be text, .*, got 'int'"),
-        (said(("user", "b\udfff")), "message 1, content must be Unicode text, found a lone surrogate"),
+        (said(("user", "b\udfff")), "message 1, content is not valid Unicode: a lone surrogate"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_its_place(value, message):

@@ -50,8 +50,8 @@ def test_json_and_jsonl_give_the_same_entries(tmp_path):
         ("a.json", '[{"instruction": "a", "output": 4}]', "entry 1 must have text under 'output', got 4"),
         ("a.json", '[{"instruction": "a", "input": [], "output": ""}]', "under 'input'"),
         ("a.json", "[]", "must hold instruction entries, got 0 rows of which none can be used"),
-        ("a.json", "[", "must be JSON, found"),
-        ("a.jsonl", '{"instruction": "a", "output": "b"}\n{"instr', "line 2 must be JSON, found"),
+        ("a.json", "[", "is not valid JSON"),
+        ("a.jsonl", '{"instruction": "a", "output": "b"}\n{"instr', "line 2 is not valid JSON"),
         ("a.jsonl", '\n{"output": "b"}', "line 2 must have text under 'instruction', got only 'output'"),
         ("a.jsonl", "", "must hold instruction entries, got 0 rows of which none can be used"),
     ],
@@ -103,7 +103,7 @@ def test_equal_entries_never_sit_in_both_training_and_validation():
 def test_half_a_surrogate_pair_is_named_by_file_and_entry(tmp_path):
     path = tmp_path / "entries.json"
     path.write_text('[{"instruction": "a", "output": "b"}, {"instruction": "a", "output": "\\ud800"}]')
-    with pytest.raises(DataError, match=r"entries.json entry 2, output, must be Unicode text, found a lone"):
+    with pytest.raises(DataError, match=r"entries.json entry 2, output, is not valid Unicode: a lone"):
         read_instructions(path)
 
 

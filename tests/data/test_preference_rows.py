@@ -133,7 +133,7 @@ def test_a_broken_entry_is_named_with_what_it_holds(tmp_path, entry, message):
     [
         ("[]", "must hold pairs of different answers, got 0 rows of which none can be used"),
         ("{}", "got only no field"),
-        ('[{"prompt": 1,]', "must be JSON"),
+        ('[{"prompt": 1,]', "is not valid JSON"),
     ],
 )
 def test_a_file_without_entries_is_named(tmp_path, content, message):
@@ -227,5 +227,5 @@ def test_a_request_becomes_an_instruction_with_either_answer():
 def test_half_a_surrogate_pair_is_named_by_file_and_entry(tmp_path, key):
     entry = {"instruction": "a", "input": "b", "chosen": "c", "rejected": "d", key: "x\ud800"}
     path = written(tmp_path, [entry])
-    with pytest.raises(DataError, match=rf"entry 1, {key}, must be Unicode text, found a lone surrogate"):
+    with pytest.raises(DataError, match=rf"entry 1, {key}, is not valid Unicode: a lone surrogate"):
         read_preferences(path)

@@ -191,12 +191,12 @@ def test_a_truncated_gzip_file_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"text": "b"', "line 2 must be JSON, found"),
+        ('{"text": "b"', "line 2 is not valid JSON"),
         ("[1, 2]", "line 2 must be a JSON object with the field 'text', found list"),
         ('{"body": "b", "id": 1}', "line 2 must have the field 'text', found 'body', 'id'"),
         ('{"text": 5}', "line 2 must have text in 'text', found int"),
         ('{"text": "  "}', "line 2 must have text in 'text', found no text"),
-        ('{"text": "\\ud800"}', "line 2 must be Unicode text, found a lone surrogate"),
+        ('{"text": "\\ud800"}', "line 2 is not valid Unicode: a lone surrogate"),
         ("[" * 100_000, "line 2 must be "),
     ],
 )

@@ -1,4 +1,4 @@
-"""Killed at any moment and resumed, a run ends as if nothing had happened: the same to the last bit."""
+"""A run that is killed at any moment and resumed ends with the same bits as an undisturbed one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import pytest
 
 from tests.processes import WORDS, one_thread, start_command
 
-CLOCK = ("tokens_per_s", "elapsed_s", "memory_bytes")  # what two equal runs may differ in
-PATIENCE_S = 120.0  # for a process on a busy machine to get somewhere
+CLOCK = ("tokens_per_s", "elapsed_s", "memory_bytes")  # in which two equal runs may differ
+PATIENCE_S = 120.0  # for a process on a busy machine
 N_STEPS = 90
 
 MODEL = (
@@ -37,8 +37,8 @@ CLASSIFY = (
 )
 ENDLESS = f"pretrain --data text.txt {MODEL} --batch-size 4 --max-steps 10000000 --checkpoint-every-steps 0 --out out"
 
-# A process that has imported everything and computed nothing: it forks a child per command, told to it as a line of
-# JSON, and answers with the child's process id and then with its exit status. Importing torch once, not each time.
+# A process that has imported everything and computed nothing: it reads a command per line of JSON, forks a child for it
+# and prints the child's process id, then its exit status. So torch is imported once.
 LAUNCHER = """
 import importlib, json, os, sys
 from scratchlm.cli.main import main
@@ -86,7 +86,7 @@ class Commands:
     def __init__(self, here: Path, launcher: subprocess.Popen[bytes]) -> None:
         self.here = here
         self.launcher = launcher
-        self.running: int | None = None  # the process id of a command whose end nobody has asked for yet
+        self.running: int | None = None  # the process id of a command that has not been waited for
 
     def start(self, command: str, *, first: str = "") -> None:
         """Begin a command, after some code in its process."""
@@ -109,7 +109,7 @@ class Commands:
         os.kill(self.running, number)
 
     def finish(self, command: str, *, first: str = "") -> dict[str, Any]:
-        """Run a command with --json to its good end; returns what it printed."""
+        """Run a command with --json, which must succeed; returns what it printed."""
         self.start(f"{command} --json", first=first)
         code = self.wait()
         assert code == 0, self.stderr
@@ -118,7 +118,7 @@ class Commands:
         return found
 
     def kill_when(self, command: str, is_time: Callable[[], bool]) -> None:
-        """Run a command and kill it, without a chance to tidy up, as soon as it is time."""
+        """Run a command and kill it with SIGKILL as soon as `is_time`."""
         self.start(command)
         self.wait_until(is_time)
         self.send(signal.SIGKILL)
@@ -293,7 +293,7 @@ def test_a_classifier_killed_twice_ends_as_the_undisturbed_one(commands):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lora", ["", "--lora-rank 2 --lora-dropout 0.1"], ids=["all weights", "corrections"])
+@pytest.mark.parametrize("lora", ["", "--lora-rank 2 --lora-dropout 0.1"], ids=["all weights", "lora"])
 def test_preference_tuning_killed_twice_ends_as_the_undisturbed_run(commands, lora):
     commands.finish(f"{PRETRAIN} --out base --max-steps 5")
     prefer = (

@@ -15,7 +15,7 @@ from tests.processes import WORDS, start_command, start_python
 from tests.thorough import THOROUGH
 
 MODEL = "--model.n-layers 1 --model.emb-dim 16 --model.n-heads 2 --model.context-length 32 --tokenizer.vocab-size 300"
-ENDLESS = {  # commands that would still be at work after a minute
+ENDLESS = {  # commands that take more than a minute
     "pretrain": f"pretrain --data text.txt {MODEL} --batch-size 4 --max-steps 10000000 --out",
     "generate": "generate --model base --max-new-tokens 10000000 --prompt cat",
     "tokenizer train": "tokenizer train --data long.txt --vocab-size 60000 --out",
@@ -29,7 +29,7 @@ BEFORE_US = ("Fatal Python error: init_", "Could not import runpy module")
 
 @pytest.fixture(autouse=True)
 def _signals_are_not_ignored():
-    """A shell starts what it puts into the background with SIGINT ignored, and children inherit that."""
+    """A shell starts background jobs with SIGINT ignored, and children inherit that."""
     earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, earlier)

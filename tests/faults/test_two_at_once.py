@@ -1,4 +1,4 @@
-"""Two processes that begin the same run at about the same time: one runs, the other is told, and nothing is damaged."""
+"""Of two processes that start the same run, one runs, the other is refused, and nothing is damaged."""
 
 from __future__ import annotations
 

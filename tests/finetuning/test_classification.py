@@ -543,7 +543,7 @@ def test_side_runs_of_other_settings_are_not_taken_for_those_of_now(messages, ba
     keep = quick(max_steps=4, checkpoint_every_steps=1, activation_cache_mb=1, **settings)
     finetune_classifier(messages, keep, tmp_path / "run", **arguments)
     assert len((tmp_path / "run" / SIDE_RUNS).read_text().splitlines()) == n_known
-    with pytest.raises(CheckpointError, match="must be new"):
+    with pytest.raises(CheckpointError, match="already holds checkpoints"):
         finetune_classifier(messages, keep, tmp_path / "run", base=str(base_folder), device=CPU)
     assert len((tmp_path / "run" / SIDE_RUNS).read_text().splitlines()) == n_known
 

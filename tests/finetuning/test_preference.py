@@ -119,7 +119,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(base_folder, tmp_path, stop_
 
 def test_a_run_is_not_resumed_with_another_lora_rank(base_folder, tmp_path):
     tune(base_folder, tmp_path / "run", max_steps=1, lora_rank=2)
-    with pytest.raises(CheckpointError, match="was trained with lora_rank=2, found 3 now"):
+    with pytest.raises(CheckpointError, match="was trained with lora_rank=2, now it is 3"):
         tune(base_folder, tmp_path / "run", max_steps=2, lora_rank=3, resume=True)
 
 

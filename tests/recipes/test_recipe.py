@@ -93,7 +93,7 @@ def test_a_file_of_ones_own_is_a_recipe_by_its_name(tmp_path):
         ('[pretrain]\nbatch_size = "8"\n', "mine.pretrain.batch_size must be int, got '8'"),
         ("[pretrain]\nmax_steps = 0\n", "max_steps must be above zero"),
         ("model = 3\n", "mine.model must be a table"),
-        ("[model\n", "must be a TOML recipe, found"),
+        ("[model\n", "is not valid TOML"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named_with_the_nearest(tmp_path, text, message):
@@ -109,21 +109,21 @@ def test_an_unknown_recipe_names_the_nearest():
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"gone\.toml should be a readable file"):
+    with pytest.raises(ConfigError, match=r"gone\.toml cannot be read"):
         load_recipe(str(tmp_path / "gone.toml"))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stages": []}, "stages must name each stage once"),
-        ({"stages": ["pretrain", "pretrain"]}, "stages must name each stage once"),
+        ({"stages": []}, "stages must name at least one stage, and each once"),
+        ({"stages": ["pretrain", "pretrain"]}, "stages must name at least one stage, and each once"),
         ({"stages": ["classify"]}, "needs a base"),
-        ({"data": {"text": []}}, r"the stage pretrain needs data.*data\.text"),
-        ({"data": {"messages": []}}, r"the stage classify needs data.*--data\.messages"),
-        ({"stages": ["prefer"], "base": "x", "data": {"preferences": []}}, r"needs data.*data\.preferences"),
+        ({"data": {"text": []}}, r"the stage pretrain has no data.*data\.text"),
+        ({"data": {"messages": []}}, r"the stage classify has no data.*--data\.messages"),
+        ({"stages": ["prefer"], "base": "x", "data": {"preferences": []}}, r"has no data.*data\.preferences"),
         ({"stages": ["pretrain", "prefer", "instruct"]}, "prefer must come after instruct"),
-        ({"data": {"instructions": []}}, r"the stage instruct needs data.*data\.instructions"),
+        ({"data": {"instructions": []}}, r"the stage instruct has no data.*data\.instructions"),
     ],
 )
 def test_a_recipe_that_cannot_run_is_refused(recipe_of, changes, message):
@@ -135,7 +135,7 @@ def test_a_recipe_that_cannot_run_is_refused(recipe_of, changes, message):
 def test_every_stage_needs_an_end(recipe_of, stage):
     recipe = recipe_of()
     endless = dataclasses.replace(getattr(recipe, stage), max_steps=None)
-    with pytest.raises(ConfigError, match=rf"the stage {stage} needs an end.*\[{stage}\]"):
+    with pytest.raises(ConfigError, match=rf"the stage {stage} has no end.*\[{stage}\]"):
         dataclasses.replace(recipe, **{stage: endless}).check()
 
 

@@ -38,11 +38,11 @@ def snapshot(folder):
 def killed_before_the_report(monkeypatch):
     """Within the block a run ends when it would write its report."""
 
-    def kill(data):
+    def kill(path, text):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "render_report", kill)
+        patch.setattr(run_module, "write_text", kill)
         yield
 
 
@@ -243,14 +243,14 @@ def test_fresh_starts_over(recipe_of, run_it, tmp_path):
 def test_folders_of_something_else_are_never_emptied(recipe_of, tmp_path):
     (tmp_path / "thesis.tex").write_text("ten years of work")
     for fresh in (False, True):
-        with pytest.raises(ConfigError, match="found other files"):
+        with pytest.raises(ConfigError, match="holds files that are not of a run"):
             prepare_folder(tmp_path, recipe_of(), fresh=fresh, extend=False)
     assert (tmp_path / "thesis.tex").exists()
 
 
 def test_a_file_is_no_run_folder(recipe_of, tmp_path):
     (tmp_path / "run").write_text("")
-    with pytest.raises(ConfigError, match="found a file; choose another --out"):
+    with pytest.raises(ConfigError, match="is a file, not a folder; choose another --out"):
         prepare_folder(tmp_path / "run", recipe_of(), fresh=False, extend=False)
 
 
@@ -336,5 +336,5 @@ def test_a_run_with_only_damaged_checkpoints_is_not_complete(recipe_of, run_it, 
     recipe = recipe_of(**PRETRAIN_ONLY, pretrain={"max_steps": 1})
     run_it(recipe, tmp_path / "run")
     damage_newest_checkpoint(tmp_path / "run")
-    with pytest.raises(CheckpointError, match="found only damaged ones"):
+    with pytest.raises(CheckpointError, match=r"all checkpoints in .* are damaged"):
         run_it(recipe, tmp_path / "run")

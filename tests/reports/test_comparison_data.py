@@ -105,5 +105,5 @@ def test_what_is_no_file_of_answers_is_refused(write, records, told):
 def test_damage_in_the_middle_is_named_with_its_line(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text(f"{json.dumps(ENTRY)}\n{{broken\n{json.dumps(ENTRY)}\n")
-    with pytest.raises(DataError, match=r"a\.jsonl line 2 must be JSON"):
+    with pytest.raises(DataError, match=r"a\.jsonl line 2 is not valid JSON"):
         read_answer_file(path)

@@ -45,10 +45,10 @@ def test_a_run_that_a_process_works_on_is_running(run_copy):
 @pytest.mark.parametrize(
     ("file", "content", "told"),
     [
-        ("recipe.toml", "stages = [", "must be a TOML recipe"),
+        ("recipe.toml", "stages = [", "is not valid TOML"),
         ("recipe.toml", 'stages = ["dance"]', "stages must be a list"),
         ("recipe.toml", "stages = 3", "stages must be a list"),
-        ("figures/pretrain.json", '{"val_loss": ', "must be JSON"),
+        ("figures/pretrain.json", '{"val_loss": ', "is not valid JSON"),
         ("figures/pretrain.json", "[1, 2]", "must be a JSON object"),
     ],
 )

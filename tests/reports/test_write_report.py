@@ -149,7 +149,7 @@ def test_a_damaged_line_of_a_history_is_named_and_left_out(sources, tmp_path, ca
     log = sources[0].path / "metrics.jsonl"
     log.write_text("{broken\n" + log.read_text())
     write_report(sources, tmp_path / "out")
-    assert "metrics.jsonl: line 1 is no whole record" in caplog.text
+    assert "metrics.jsonl: line 1 is not a complete record" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from scratchlm.checkpoints.store import checkpoint_step, list_checkpoints
+from scratchlm.core.errors import CheckpointError
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.windows import TokenWindows
@@ -14,9 +16,11 @@ from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.training.config import TrainingConfig
+from scratchlm.training.interrupts import StoppedBySignal
 from scratchlm.training.pretraining import PretrainingTask
 from scratchlm.training.progress import RunFolder
 from scratchlm.training.trainer import Trainer
+from tests.conftest import StopAt
 
 TEXT = "the cat sat on the mat and the dog sat on the log while a bird sang in the tree " * 30
 
@@ -69,6 +73,54 @@ def tiny_run(small_tokenizer, tmp_path):
         return Trainer(model, PretrainingTask(), config, run=run), train, val
 
     return build
+
+
+def stopped_at(run, step, *, resume=False) -> Trainer:
+    """The trainer of a `tiny_run`, stopped by a signal after a step."""
+    trainer, train, val = run
+    trainer.callbacks = [StopAt(step)]
+    with pytest.raises(StoppedBySignal) as stop:
+        trainer.fit(train, val, resume=resume)
+    assert stop.value.exit_code == 130
+    return trainer
+
+
+def finished(run, *, resume=False, losses=None) -> Trainer:
+    """The trainer of a `tiny_run`, after `fit`; `losses` are the validation losses by step, 9.0 at the others."""
+    trainer, train, val = run
+    if losses is not None:
+        trainer.task.metrics = lambda model, loader: {"loss": losses.get(trainer.progress.step, 9.0)}
+    trainer.fit(train, val, resume=resume)
+    return trainer
+
+
+def refused(run, message: str) -> None:
+    """Resuming a `tiny_run` is refused with this message."""
+    trainer, train, val = run
+    with pytest.raises(CheckpointError, match=message):
+        trainer.fit(train, val, resume=True)
+
+
+def checkpoint_steps(folder: Path) -> list[int]:
+    """The steps of the checkpoints in a run folder."""
+    return [checkpoint_step(checkpoint) for checkpoint in list_checkpoints(folder)]
+
+
+def damage(checkpoint: Path) -> Path:
+    """Change one bit of a checkpoint's weights; returns the file."""
+    file = checkpoint / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    return file
+
+
+def assert_same_weights(one: Trainer, other: Trainer) -> None:
+    """Every parameter of the two models is equal to the last bit."""
+    state, others = one.model.state_dict(), other.model.state_dict()
+    assert state.keys() == others.keys()
+    for name, weight in state.items():
+        assert torch.equal(weight, others[name]), name
 
 
 @pytest.fixture(autouse=True)

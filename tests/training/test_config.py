@@ -69,5 +69,5 @@ def test_any_of_three_settings_is_an_end(end):
 @pytest.mark.parametrize("kind", [ClassifySettings, InstructSettings, PreferSettings])
 def test_fine_tuning_refuses_text_samples_which_it_does_not_write(kind):
     TrainingConfig(sample_every_steps=5)
-    with pytest.raises(ConfigError, match="sample_every_steps is of pre-training, got 5"):
+    with pytest.raises(ConfigError, match="sample_every_steps is for pre-training only, got 5"):
         kind(sample_every_steps=5)

@@ -54,7 +54,7 @@ def test_a_damaged_line_in_the_middle_is_left_out_and_named(tmp_path, caplog):
         history.path.write_bytes(b'{"step": 1}\n' + bad + b'\n{"step": 3}\n')
         caplog.clear()
         assert history.records() == [{"step": 1}, {"step": 3}]
-        assert ("line 2 is no whole record" in caplog.text) is (bad != b"\0\0")
+        assert ("line 2 is not a complete record" in caplog.text) is (bad != b"\0\0")
 
 
 def test_winding_back_forgets_what_came_after(tmp_path):

@@ -12,6 +12,7 @@ import torch
 from scratchlm.checkpoints.store import load_model
 from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.data import shards as token_shards
 from scratchlm.data.shards import prepare_tokens
 from scratchlm.evaluation.loss import text_loss
 from scratchlm.tokenizers.bpe_trainer import train_bpe
@@ -201,6 +202,12 @@ def test_skipped_lines_are_told_once(quick, tmp_path, caplog):
     [told] = [message for message in caplog.messages if "skip" in message]
     assert told.startswith("skipped 1 lines that could not be used; the first:")
     assert "line 21" in told
+
+
+def test_tokenizer_and_tokens_share_one_survey_of_the_corpus(quick, tmp_path, monkeypatch):
+    monkeypatch.setattr(token_shards, "survey_sources", None)  # a second one would fail
+    result = pretrain(quick(), tmp_path / "run", device=CPU)
+    assert result.data.n_documents == 1
 
 
 def test_a_size_that_does_not_fit_is_refused_before_training(quick, tmp_path):

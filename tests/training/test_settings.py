@@ -19,7 +19,7 @@ from scratchlm.training.settings import (
     TextSettings,
     TokenizerSettings,
     learn_tokenizer,
-    resolve_texts,
+    resolve_data,
     train_tokenizer,
     training_texts,
 )
@@ -66,7 +66,7 @@ def test_sizes_that_do_not_fit_are_refused():
 
 
 def test_paths_stay_as_they_are(tmp_path, tail_file):
-    assert resolve_texts([str(tail_file), str(tmp_path / "*.txt")]) == [
+    assert resolve_data([str(tail_file), str(tmp_path / "*.txt")]) == [
         str(tail_file),
         str(tmp_path / "*.txt"),
     ]
@@ -75,21 +75,21 @@ def test_paths_stay_as_they_are(tmp_path, tail_file):
 @pytest.mark.parametrize("name", ["the-verdict", "text/the-verdict.txt"])
 def test_known_names_become_the_copy_on_this_machine(name, real_data, monkeypatch):
     monkeypatch.setenv("SCRATCHLM_ASSETS", str(real_data))
-    assert resolve_texts([name]) == [real_data / "text" / "the-verdict.txt"]
+    assert resolve_data([name]) == [real_data / "text" / "the-verdict.txt"]
 
 
 def test_a_known_text_that_is_not_here_names_the_command_that_fetches_it():
     with pytest.raises(DataError, match="scratchlm data fetch"):
-        resolve_texts(["tinyshakespeare"])
+        resolve_data(["tinyshakespeare"])
 
 
 def test_other_assets_are_no_text():
-    assert resolve_texts(["instruction-data"]) == ["instruction-data"]  # the reader of paths will object
+    assert resolve_data(["instruction-data"]) == ["instruction-data"]  # the reader of paths will object
 
 
 def test_no_names_are_an_error():
     with pytest.raises(DataError, match="--data"):
-        resolve_texts([])
+        resolve_data([])
 
 
 # --- tokenizers
@@ -178,7 +178,7 @@ def test_role_marks_become_special_tokens_of_a_learnt_vocabulary_only(tail_file)
     tokenizer = train_tokenizer(chosen, [tail_file], TextSettings())
     assert list(tokenizer.special_tokens) == ["<|endoftext|>", "<|user|>"]
     assert tokenizer.vocab_size <= 300
-    with pytest.raises(ConfigError, match="special_tokens are for a tokenizer that is learnt as bpe"):
+    with pytest.raises(ConfigError, match="special_tokens are for a bpe tokenizer that is trained here"):
         TokenizerSettings(kind="gpt2", special_tokens=("<|user|>",))
 
 
@@ -191,13 +191,13 @@ def test_a_lossless_word_tokenizer_learns_words_spaces_and_letters(tail_file):
 
 @pytest.mark.parametrize("kind", ["bpe", "word", "lossless-word"])
 def test_no_text_is_no_vocabulary(kind):
-    with pytest.raises(DataError, match="training a tokenizer needs text"):
+    with pytest.raises(DataError, match="no text to train a tokenizer on"):
         learn_tokenizer(kind, [], vocab_size=300)
 
 
 def test_a_data_set_on_kaggle_is_fetched_by_its_user():
     with pytest.raises(DataError, match=r"dataset_download\('owner/books'\).*check its licence"):
-        resolve_texts(["kaggle:owner/books"])
+        resolve_data(["kaggle:owner/books"])
 
 
 def test_a_kind_that_there_is_not_is_told_with_those_there_are():

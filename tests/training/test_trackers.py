@@ -1,4 +1,4 @@
-"""Weights & Biases, MLflow and Trackio: told what happens, never in the way of a training."""
+"""Weights & Biases, MLflow and Trackio receive every figure, and their failures never stop a training."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def train(name, folder, *, fails=False):
             raise KeyboardInterrupt
 
 
-class Told:
-    """What a stand-in was told, in a form that all three share."""
+class Logged:
+    """What a stand-in received, in a form that all three share."""
 
     def __init__(self):
         self.opened, self.numbers, self.texts, self.closed = {}, [], [], []
 
 
-def stand_in(name: str, told: Told, *, broken: str = "") -> types.ModuleType:
-    """A module with the part of the real one's interface that a sink may use; `broken` names a call that fails."""
+def stand_in(name: str, logged: Logged, *, broken: str = "") -> types.ModuleType:
+    """A module with the part of the real one's interface that a tracker may use; `broken` names a call that fails."""
     module = types.ModuleType(name)
 
     def may_fail(call):
@@ -57,76 +57,43 @@ def stand_in(name: str, told: Told, *, broken: str = "") -> types.ModuleType:
 
     def take(values, step):
         may_fail("log")
-        told.numbers += [(key, value, step) for key, value in values.items() if not isinstance(value, str)]
-        told.texts += [(value, step) for value in values.values() if isinstance(value, str)]
+        logged.numbers += [(key, value, step) for key, value in values.items() if not isinstance(value, str)]
+        logged.texts += [(value, step) for value in values.values() if isinstance(value, str)]
 
-    class WandbRun:
-        def log(self, data, step=None, commit=None):
+    class Run:
+        def log(self, data, step=None):
             take(data, step)
 
-        def finish(self, exit_code=None, quiet=None):
+        def finish(self, exit_code=0):
             may_fail("close")
-            told.closed.append(exit_code)
+            logged.closed.append(exit_code)
 
-    class TrackioRun:
-        def log(self, metrics, step=None):
-            take(metrics, step)
-
-        def finish(self):
-            may_fail("close")
-            told.closed.append(0)
-
-    def wandb_init(
-        entity=None,
-        project=None,
-        dir=None,  # noqa: A002
-        name=None,
-        config=None,
-        mode=None,
-        settings=None,
-    ):
+    def init(project=None, name=None, config=None, mode=None, dir=None, settings=None):  # noqa: A002
         may_fail("open")
         print("chatter")
-        told.opened = {"project": project, "name": name, "config": config, "mode": mode, "dir": dir}
-        return WandbRun()
-
-    def trackio_init(
-        project,
-        name=None,
-        space_id=None,
-        config=None,
-        resume="never",
-        embed=True,
-        auto_log_gpu=None,
-        auto_log_cpu=None,
-    ):
-        may_fail("open")
-        print("chatter")
-        told.opened = {"project": project, "name": name, "config": config}
-        return TrackioRun()
+        logged.opened = {"project": project, "name": name, "config": config, "mode": mode, "dir": dir}
+        return Run()
 
     def start_run(run_id=None, experiment_id=None, run_name=None):
         may_fail("open")
         print("chatter")
-        told.opened |= {"name": run_name}
+        logged.opened |= {"name": run_name}
 
     def log_params(params, synchronous=None):
         assert all(len(value) <= 6000 for value in params.values()), "MLflow refuses longer ones"
-        told.opened |= {"config": params}
+        logged.opened |= {"config": params}
 
     def end_run(status="FINISHED"):
         may_fail("close")
-        told.closed.append({"FINISHED": 0, "FAILED": 1}[status])
+        logged.closed.append({"FINISHED": 0, "FAILED": 1}[status])
 
-    if name == "wandb":
-        module.init, module.Settings = wandb_init, lambda console, silent: None
-    elif name == "trackio":
-        module.init = trackio_init
+    if name != "mlflow":
+        module.init, module.Settings = init, lambda console, silent: None
     else:
-        module.set_tracking_uri = lambda uri: told.opened.__setitem__("uri", uri)
+        module.set_tracking_uri = lambda uri: logged.opened.__setitem__("uri", uri)
         module.get_experiment_by_name = lambda name: None
         module.create_experiment = lambda name, artifact_location=None, tags=None: "1"
-        module.set_experiment = lambda experiment_name=None: told.opened.__setitem__(
+        module.set_experiment = lambda experiment_name=None: logged.opened.__setitem__(
             "project", experiment_name
         )
         module.start_run, module.log_params, module.end_run = start_run, log_params, end_run
@@ -138,7 +105,7 @@ def stand_in(name: str, told: Told, *, broken: str = "") -> types.ModuleType:
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch):
-    """Settings of this user or machine must not decide a test, and a sink's own must not outlive it."""
+    """Settings of this user or machine must not decide a test, and a tracker's own must not outlive it."""
     for name in [name for name in os.environ if name.startswith(("WANDB_", "MLFLOW_", "TRACKIO_"))]:
         monkeypatch.delenv(name)
     for name in ("WANDB_ERROR_REPORTING", "MLFLOW_DISABLE_TELEMETRY"):
@@ -149,50 +116,50 @@ def _own_environment(monkeypatch):
 @pytest.fixture
 def use(monkeypatch):
     def use_stand_in(name, **more):
-        told = Told()
-        monkeypatch.setitem(sys.modules, name, stand_in(name, told, **more))
-        return told
+        logged = Logged()
+        monkeypatch.setitem(sys.modules, name, stand_in(name, logged, **more))
+        return logged
 
     return use_stand_in
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_sink_is_told_every_step_every_evaluation_and_every_sample(name, use, tmp_path):
-    told = use(name)
+def test_every_step_evaluation_and_sample_is_logged(name, use, tmp_path):
+    logged = use(name)
     train(name, tmp_path)
-    assert [n for n in told.numbers if n[0] == "train/loss"] == [
+    assert [n for n in logged.numbers if n[0] == "train/loss"] == [
         ("train/loss", 5.0, 1),
         ("train/loss", 2.5, 2),
     ]
-    assert ("validation/loss", 6.0, 0) in told.numbers
-    assert ("validation/accuracy", 0.75, 2) in told.numbers
-    assert told.texts == [("Once upon a time", 2)]
-    assert told.opened["name"] == "run/pretrain"
-    assert told.opened["project"] == "scratchlm"
-    assert str(told.opened["config"]["model.emb_dim"]) == "16"
-    assert told.closed == [0]
+    assert ("validation/loss", 6.0, 0) in logged.numbers
+    assert ("validation/accuracy", 0.75, 2) in logged.numbers
+    assert logged.texts == [("Once upon a time", 2)]
+    assert logged.opened["name"] == "run/pretrain"
+    assert logged.opened["project"] == "scratchlm"
+    assert str(logged.opened["config"]["model.emb_dim"]) == "16"
+    assert logged.closed == [0]
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_a_training_that_stops_is_told_as_such(name, use, tmp_path):
-    told = use(name)
+def test_a_training_that_fails_is_marked_as_failed(name, use, tmp_path):
+    logged = use(name)
     with pytest.raises(KeyboardInterrupt):
         train(name, tmp_path, fails=True)
-    assert told.closed == [1]
+    assert logged.closed == [1]
 
 
 @pytest.mark.parametrize("broken", ["open", "log", "close"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_sink_that_fails_is_told_of_once_and_stops_nothing(name, broken, use, tmp_path, caplog):
+def test_a_tracker_that_fails_is_reported_once_and_stops_nothing(name, broken, use, tmp_path, caplog):
     use(name, broken=broken)
     with caplog.at_level(logging.WARNING):
         train(name, tmp_path)
     (warning,) = caplog.messages
-    assert warning == f"{name} failed, training goes on without it: ConnectionError: no route to host"
+    assert warning == f"{name} failed, training continues without it: ConnectionError: no route to host"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_sinks_own_output_stays_off_standard_output(name, use, tmp_path, capsys):
+def test_a_trackers_own_output_stays_off_standard_output(name, use, tmp_path, capsys):
     use(name)
     train(name, tmp_path)
     out, err = capsys.readouterr()

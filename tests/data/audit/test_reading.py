@@ -75,7 +75,7 @@ def test_folders_are_text_and_token_folders_are_shards(tmp_path, tiny_tokenizer)
     [
         ("a.jsonl", '{"story": "x"}', "got the fields 'story'"),
         ("a.csv", "v7,v8\nham,hi there\nspam,hi you\nspam,go now\nham,a b", "got the fields 'v7', 'v8'"),
-        ("a.json", '[{"text": "a"}, {', "must be JSON"),
+        ("a.json", '[{"text": "a"}, {', "is not valid JSON"),
         ("a.json", "[]", r"got the fields \(none\)"),
     ],
 )
@@ -137,7 +137,7 @@ def test_half_a_character_is_a_row_that_cannot_be_used(tmp_path):
     found, reading = read(path, "classification")
     assert [row.fields["text"] for row in found] == ["one"]
     [complaint] = reading.complaints
-    assert complaint.startswith(f"{path} line 2, text, must be Unicode text, found a lone surrogate")
+    assert complaint.startswith(f"{path} line 2, text, is not valid Unicode: a lone surrogate")
     path.write_text(
         '{"instruction": "Say it", "output": "\\ud83d"}\n{"instruction": "Say it", "output": "yes"}\n'
     )

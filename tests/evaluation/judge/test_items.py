@@ -68,7 +68,7 @@ def test_a_bad_entry_is_named_by_its_place(tmp_path, entry, complaint):
 
 def test_a_line_that_is_no_json_is_named(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps(ENTRY) + "\n{\n")
-    with pytest.raises(DataError, match="line 2 must be JSON"):
+    with pytest.raises(DataError, match="line 2 is not valid JSON"):
         read_items(tmp_path / "a.jsonl")
 
 

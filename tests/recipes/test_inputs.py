@@ -9,7 +9,7 @@ import pytest
 
 from scratchlm.core.errors import ConfigError
 from scratchlm.finetuning.instruction import InstructSettings
-from scratchlm.recipes.entries import read_entries
+from scratchlm.recipes.inputs import read_entries
 from scratchlm.recipes.recipe import SAMPLES
 
 SETTINGS = InstructSettings(max_steps=1)
@@ -85,5 +85,5 @@ def test_the_sample_says_itself_what_is_held_out():
     entries = read_entries([SAMPLES], SETTINGS)
     assert len(entries.kinds) == len(entries.split.test)
     assert "" not in entries.kinds
-    with pytest.raises(ConfigError, match="say themselves which are held out, got split='leak-free'"):
+    with pytest.raises(ConfigError, match="have a test side of their own, got split='leak-free'"):
         read_entries([SAMPLES], dataclasses.replace(SETTINGS, split="leak-free"))

@@ -8,7 +8,7 @@ import pytest
 
 from scratchlm.checkpoints.store import load_model
 from scratchlm.core.errors import DataError
-from scratchlm.recipes.preference_figures import read_pairs
+from scratchlm.recipes.inputs import read_pairs
 from scratchlm.training.interrupts import StoppedBySignal
 
 CLOCKS = {
