@@ -8,7 +8,6 @@ until TRACKIO_SPACE_ID is set. A tracker that fails is dropped with one warning,
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import os
 import sys
@@ -108,8 +107,15 @@ def check_tracker(name: TrackerName) -> Any:
     """
     for variable, value in NO_TELEMETRY.items():
         os.environ.setdefault(variable, value)
+    package: Any
     try:
-        return importlib.import_module(name)
+        if name == "wandb":
+            import wandb as package
+        elif name == "mlflow":
+            import mlflow as package
+        else:
+            import trackio as package
+        return package
     except ImportError as cause:
         raise MissingDependencyError(
             f"--track {name} needs the package {name}, which is not installed; pip install 'scratchlm[track]', or "
