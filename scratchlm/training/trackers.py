@@ -107,15 +107,18 @@ def check_tracker(name: TrackerName) -> Any:
     """
     for variable, value in NO_TELEMETRY.items():
         os.environ.setdefault(variable, value)
-    package: Any
     try:
         if name == "wandb":
-            import wandb as package
-        elif name == "mlflow":
-            import mlflow as package
-        else:
-            import trackio as package
-        return package
+            import wandb
+
+            return wandb
+        if name == "mlflow":
+            import mlflow
+
+            return mlflow
+        import trackio
+
+        return trackio
     except ImportError as cause:
         raise MissingDependencyError(
             f"--track {name} needs the package {name}, which is not installed; pip install 'scratchlm[track]', or "

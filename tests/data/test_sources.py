@@ -197,7 +197,7 @@ def test_a_truncated_gzip_file_is_an_error(tmp_path):
         ('{"text": 5}', "line 2 must have text in 'text', found int"),
         ('{"text": "  "}', "line 2 must have text in 'text', found no text"),
         ('{"text": "\\ud800"}', "line 2 is not valid Unicode: a lone surrogate"),
-        ("[" * 100_000, "line 2 must be "),
+        ("[" * 100_000, "line 2 is "),
     ],
 )
 def test_a_bad_line_is_named_or_skipped_and_counted(tmp_path, caplog, line, message):

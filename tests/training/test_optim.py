@@ -86,7 +86,7 @@ def test_state_of_an_unknown_weight_is_refused(model):
 def test_a_model_without_trainable_weights_is_refused(model):
     for p in model.parameters():
         p.requires_grad_(False)
-    with pytest.raises(ConfigError, match="found 0"):
+    with pytest.raises(ConfigError, match="no trainable weight"):
         Optimizers(model, TrainingConfig(max_steps=1))
 
 
