@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from scratchlm.assets.http_requests import check_reachable
 from scratchlm.assets.registry import ASSETS, fetch_asset, find_assets
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.hub import export_hub_dataset
@@ -46,12 +45,8 @@ class DataFetch(Common):
         check_at_least(1, most_rows=self.most_rows)
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(DataFetch, _act, args, prog=prog)
-
-
-def _act(command: DataFetch, console: Console) -> dict[str, Any]:
+@command_line(DataFetch)
+def main(command: DataFetch, console: Console) -> dict[str, Any]:
     """Say what will be fetched, fetch it; returns the `--json` keys."""
     if not command.names and not command.all:
         raise ConfigError(
@@ -73,8 +68,7 @@ def _act(command: DataFetch, console: Console) -> dict[str, Any]:
 
             path = fetch_asset(asset.id, progress=show)
         fetched.append({"id": asset.id, "path": str(path)})
-        if not command.json:
-            print(path)
+        print(path)
     return {"fetched": fetched}
 
 
@@ -106,6 +100,5 @@ def _fetch_from_hub(command: DataFetch, console: Console) -> dict[str, Any]:
             most_rows=command.most_rows,
             progress=lambda n: bar.update(task, completed=n),
         )
-    if not command.json:
-        print(f"{command.out}  ({n_rows:,} rows; its licence is that of the data set's card)")
+    print(f"{command.out}  ({n_rows:,} rows; its licence is that of the data set's card)")
     return {"fetched": [{"id": command.names[0], "path": str(command.out), "rows": n_rows}]}

@@ -13,7 +13,7 @@ from rich.console import Console
 from scratchlm.assets.registry import find_file
 from scratchlm.cli import terminal
 from scratchlm.cli.audit_view import show_data_audit
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.tokenizer_encode import tokenizer_named
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
@@ -52,12 +52,8 @@ class DataInspect(Common):
         check_at_least(0, compare_at_most=self.compare_at_most, show=self.show)
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(DataInspect, _act, args, prog=prog)
-
-
-def _act(command: DataInspect, console: Console) -> dict[str, Any]:
+@command_line(DataInspect)
+def main(command: DataInspect, console: Console) -> dict[str, Any]:
     """Inspect, print, and write the page; returns the `--json` keys."""
     if not command.files:
         raise ConfigError(
@@ -78,8 +74,7 @@ def _act(command: DataInspect, console: Console) -> dict[str, Any]:
         most_compared=command.compare_at_most,
         n_shown=command.show,
     )
-    if not command.json:
-        show_data_audit(figures, terminal.console())
+    show_data_audit(figures, terminal.console())
     if command.html is not None:
         write_text(command.html, render_data_report(figures))
         console.print(f"page: {command.html}", markup=False, soft_wrap=True)

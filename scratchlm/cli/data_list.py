@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ from rich.console import Console
 
 from scratchlm.assets.known_datasets import DATASETS
 from scratchlm.assets.registry import ASSETS, Asset, asset_path, find_file
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 from scratchlm.core.errors import DataError
 
 
@@ -20,11 +19,6 @@ class DataList(Common):
 
     Example: scratchlm data list
     """
-
-
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(DataList, _act, args, prog=prog)
 
 
 def _row(asset: Asset) -> dict[str, Any]:
@@ -43,14 +37,14 @@ def _row(asset: Asset) -> dict[str, Any]:
     }
 
 
-def _act(command: DataList, console: Console) -> dict[str, Any]:  # noqa: ARG001
+@command_line(DataList)
+def main(command: DataList, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Print the table; returns the `--json` keys."""
     rows = [_row(asset) for asset in (*ASSETS, *DATASETS)]
-    if not command.json:
-        for row in rows:
-            size = "size unknown" if row["size_bytes"] is None else f"{row['size_bytes']:,} bytes"
-            known = "sha256 known" if row["sha256"] else "sha256 unknown"
-            print(f"{row['id']}  ({'here' if row['path'] else 'not here'}, {size}, {known})")
-            print(f"    {row['purpose']}\n    licence: {row['licence']}")
-        print("`scratchlm data fetch NAME` downloads one; SCRATCHLM_ASSETS names a folder to look in first.")
+    for row in rows:
+        size = "size unknown" if row["size_bytes"] is None else f"{row['size_bytes']:,} bytes"
+        known = "sha256 known" if row["sha256"] else "sha256 unknown"
+        print(f"{row['id']}  ({'here' if row['path'] else 'not here'}, {size}, {known})")
+        print(f"    {row['purpose']}\n    licence: {row['licence']}")
+    print("`scratchlm data fetch NAME` downloads one; SCRATCHLM_ASSETS names a folder to look in first.")
     return {"assets": rows}

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import new_folder, write_text
 from scratchlm.data.label_split import class_counts, leak_free_split, split_figures
@@ -41,11 +41,6 @@ class DataSplit(Common):
     split_seed: int = 123  # decides which groups train, validate and test; as in finetune classify
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(DataSplit, _act, args, prog=prog)
-
-
 def _check_apart(data: Sequence[str], out: Path) -> None:
     """Refuse a folder whose files are the data, which would be replaced, or that a later run would take for data."""
     place = out.resolve()
@@ -58,7 +53,8 @@ def _check_apart(data: Sequence[str], out: Path) -> None:
                 )
 
 
-def _act(command: DataSplit, console: Console) -> dict[str, Any]:  # noqa: ARG001
+@command_line(DataSplit)
+def main(command: DataSplit, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Split, write and count; returns the `--json` keys."""
     if not command.data or command.out is None:
         missing = "--data" if not command.data else "--out"
@@ -97,10 +93,9 @@ def _act(command: DataSplit, console: Console) -> dict[str, Any]:  # noqa: ARG00
             lines = (json.dumps({"text": texts[i], "label": labels[i]}, ensure_ascii=False) for i in indices)
             write_text(partial / f"{side}.jsonl", "".join(f"{line}\n" for line in lines))
             figures[side] = class_counts(labels, indices)
-    if not command.json:
-        groups_told = f"{figures['groups']:,} groups of near-identical texts"
-        print(f"{len(rows):,} rows in {groups_told}: {figures['split']}")
-        for side in SIDES:
-            counts = ", ".join(f"{n:,} {name}" for name, n in figures[side].items())
-            print(f"{out / side}.jsonl: {counts}")
+    groups_told = f"{figures['groups']:,} groups of near-identical texts"
+    print(f"{len(rows):,} rows in {groups_told}: {figures['split']}")
+    for side in SIDES:
+        counts = ", ".join(f"{n:,} {name}" for name, n in figures[side].items())
+        print(f"{out / side}.jsonl: {counts}")
     return figures

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.classification_rows import read_labelled
 from scratchlm.data.row_files import RowSettings
@@ -31,12 +30,8 @@ class EvaluateClassify(Common):
     rows: Annotated[RowSettings, tyro.conf.arg(name="")] = field(default_factory=RowSettings)
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(EvaluateClassify, _act, args, prog=prog)
-
-
-def _act(command: EvaluateClassify, console: Console) -> dict[str, Any]:  # noqa: ARG001
+@command_line(EvaluateClassify)
+def main(command: EvaluateClassify, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Measure and print; returns the `--json` keys."""
     if command.model is None or not command.data:
         missing = "--model" if command.model is None else "--data"
@@ -57,15 +52,14 @@ def _act(command: EvaluateClassify, console: Console) -> dict[str, Any]:  # noqa
     predictions = lm.classify([row.text for row in rows])
     scores = score_predictions(predictions, [row.label for row in rows], classes)
     low, high = scores.interval
-    if not command.json:
-        print(
-            f"{scores.accuracy:.2%} of {scores.n:,} correct (95 % interval {low:.1%} to {high:.1%}); "
-            f"balanced accuracy {scores.balanced_accuracy:.2%}"
-        )
-        for row in scores.per_class:
-            figures = f"precision {row.precision:.3f}, recall {row.recall:.3f}, F1 {row.f1:.3f}"
-            print(f"  {row.label}: {figures}, {row.support:,} texts")
-        print(f"  confusion matrix (rows: actual, columns: predicted): {scores.confusion}")
+    print(
+        f"{scores.accuracy:.2%} of {scores.n:,} correct (95 % interval {low:.1%} to {high:.1%}); "
+        f"balanced accuracy {scores.balanced_accuracy:.2%}"
+    )
+    for row in scores.per_class:
+        figures = f"precision {row.precision:.3f}, recall {row.recall:.3f}, F1 {row.f1:.3f}"
+        print(f"  {row.label}: {figures}, {row.support:,} texts")
+    print(f"  confusion matrix (rows: actual, columns: predicted): {scores.confusion}")
     return {
         "accuracy": scores.accuracy,
         "balanced_accuracy": scores.balanced_accuracy,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import tyro
 from rich.console import Console
 
 from scratchlm.cli.judgement_view import show_comparison, show_doubts
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 from scratchlm.core.errors import ConfigError
 from scratchlm.evaluation.judge.items import ANSWER_KEY
 from scratchlm.evaluation.judge.scored_files import read_scored, scores_in_common
@@ -33,12 +32,8 @@ class EvaluateCompare(Common):
     answer_key: str = ANSWER_KEY  # key of the answer in files of answers
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(EvaluateCompare, _act, args, prog=prog)
-
-
-def _act(command: EvaluateCompare, console: Console) -> dict[str, Any]:  # noqa: ARG001
+@command_line(EvaluateCompare)
+def main(command: EvaluateCompare, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Compare and print; returns the `--json` keys."""
     if len(command.files) != 2:
         raise ConfigError(
@@ -48,14 +43,11 @@ def _act(command: EvaluateCompare, console: Console) -> dict[str, Any]:  # noqa:
     scores_a, scores_b = scores_in_common(a, b, shared_only=command.shared_only)
     result = compare_paired(scores_a, scores_b)
     n_left_out = len(a.ids | b.ids) - result.n
-    if not command.json:
-        show_comparison(result, name_a=str(a.path), name_b=str(b.path))
-        if n_left_out:
-            print(
-                f"left out: {n_left_out:,} of {len(a.ids | b.ids):,} items, which have no score in one file"
-            )
-        for name, scored in (("A", a), ("B", b)):
-            show_doubts(scored.doubts, of=f"{name} is ")
+    show_comparison(result, name_a=str(a.path), name_b=str(b.path))
+    if n_left_out:
+        print(f"left out: {n_left_out:,} of {len(a.ids | b.ids):,} items, which have no score in one file")
+    for name, scored in (("A", a), ("B", b)):
+        show_doubts(scored.doubts, of=f"{name} is ")
     return {
         **asdict(result),
         "verdict": result.verdict,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from rich.console import Console
 
 from scratchlm.assets.registry import cache_folder
 from scratchlm.cli.judgement_view import show_judgement
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
@@ -74,12 +73,8 @@ class EvaluateJudge(Common):
             judge_parts(self.judge)
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(EvaluateJudge, _act, args, prog=prog)
-
-
-def _act(command: EvaluateJudge, console: Console) -> dict[str, Any]:
+@command_line(EvaluateJudge)
+def main(command: EvaluateJudge, console: Console) -> dict[str, Any]:
     """Judge and print; returns the `--json` keys."""
     if command.show_prompt:
         text = (
@@ -87,8 +82,7 @@ def _act(command: EvaluateJudge, console: Console) -> dict[str, Any]:
             if command.prompt is None
             else read_utf8(command.prompt, error=ConfigError)
         )
-        if not command.json:
-            print(text, end="")
+        print(text, end="")
         return {"protocol": command.protocol, "prompt": text}
     if command.answers is None or command.judge is None:
         missing = "--answers" if command.answers is None else "--judge"
@@ -104,10 +98,9 @@ def _act(command: EvaluateJudge, console: Console) -> dict[str, Any]:
             agreed = agreement([grade.score for _, grade in graded.items], earlier)
         except DataError as error:  # the judgement has been paid for, so it is shown first
             problem = error
-    if not command.json:
-        show_judgement(graded.judgement, name=command.judge, agreed=agreed)
-        if out is not None:
-            print(f"all replies: {out}")
+    show_judgement(graded.judgement, name=command.judge, agreed=agreed)
+    if out is not None:
+        print(f"all replies: {out}")
     if problem is not None:
         raise problem
     return _result(command, graded, agreed, out)

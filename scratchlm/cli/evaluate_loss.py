@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ import tyro
 from rich.console import Console
 
 from scratchlm.assets.registry import cache_folder
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
@@ -51,12 +50,8 @@ class EvaluateLoss(Common):
         check_at_least(1, stride=self.stride, batch_size=self.batch_size)
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(EvaluateLoss, _act, args, prog=prog)
-
-
-def _act(command: EvaluateLoss, console: Console) -> dict[str, Any]:
+@command_line(EvaluateLoss)
+def main(command: EvaluateLoss, console: Console) -> dict[str, Any]:
     """Measure and print; returns the `--json` keys."""
     if command.model is None or not command.data:
         missing = "--model" if command.model is None else "--data"
@@ -69,15 +64,14 @@ def _act(command: EvaluateLoss, console: Console) -> dict[str, Any]:
     parts = [_measure(command, name, tokens, lm, show) for name, tokens in zip(command.data, texts)]
     whole = TextLoss.together(parts)
     result = _figures(whole, lm)
-    if not command.json:
-        context = lm.config.context_length
-        print(f"windows of {context} tokens, {stride} apart: {_context(context - stride)}")
-        if len(parts) > 1:
-            for name, part in zip(command.data, parts):
-                print(f"{name}: {_say(part, lm)}")
-            print(f"all {len(parts)}: {_say(whole, lm)}")
-        else:
-            print(_say(whole, lm))
+    context = lm.config.context_length
+    print(f"windows of {context} tokens, {stride} apart: {_context(context - stride)}")
+    if len(parts) > 1:
+        for name, part in zip(command.data, parts):
+            print(f"{name}: {_say(part, lm)}")
+        print(f"all {len(parts)}: {_say(whole, lm)}")
+    else:
+        print(_say(whole, lm))
     return result | {
         "stride": stride,
         "context_length": lm.config.context_length,

@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from scratchlm.assets.registry import cache_folder
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
@@ -81,12 +81,8 @@ class EvaluateMemorization(Common):
         }
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(EvaluateMemorization, _act, args, prog=prog)
-
-
-def _act(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
+@command_line(EvaluateMemorization)
+def main(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
     """Draw, compare and print; returns the `--json` keys."""
     if command.model is None or not command.data:
         missing = "--model" if command.model is None else "--data"
@@ -122,10 +118,9 @@ def _act(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
         for text, tokens, words, novel in zip(texts, by_token.overlaps, by_word.overlaps, by_word.novel)
     ]
     longest = max(items, key=lambda item: int(item["longest_words"] or 0))
-    if not command.json:
-        _show(figures, {name: len(some) for name, some in sets.items()})
-        if longest["passage"]:
-            print(f"the longest passage copied from training:\n  {longest['passage']:.400}")
+    _show(figures, {name: len(some) for name, some in sets.items()})
+    if longest["passage"]:
+        print(f"the longest passage copied from training:\n  {longest['passage']:.400}")
     return {
         "generated": figures["generated"],
         "reference": figures.get("reference"),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
@@ -63,12 +62,8 @@ class EvaluateTask(Common):
         GenerationConfig(stop_texts=self.stop or ())
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(EvaluateTask, _act, args, prog=prog)
-
-
-def _act(command: EvaluateTask, console: Console) -> dict[str, Any]:
+@command_line(EvaluateTask)
+def main(command: EvaluateTask, console: Console) -> dict[str, Any]:
     """Score and print; returns the `--json` keys."""
     if command.model is None or command.data is None:
         missing = "--model" if command.model is None else "--data"
@@ -93,8 +88,7 @@ def _act(command: EvaluateTask, console: Console) -> dict[str, Any]:
             result = score_generation(lm.model, lm.tokenizer, cast("list[GenerationItem]", items), **settings)
     if command.out is not None:
         write_text(command.out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in result.items))
-    if not command.json:
-        _show(kind, result)
+    _show(kind, result)
     low, high = result.interval()
     return {
         "kind": kind,

@@ -65,8 +65,7 @@ def finetuning_command(cls: type[F], kind: Kind, args: Sequence[str], *, prog: s
 
     def action(command: F, console: Console) -> dict[str, Any]:
         result = run_stage(kind.stage, _recipe(command, kind), command, console)
-        if not command.json:
-            print("\n".join(kind.lines(result)))
+        print("\n".join(kind.lines(result)))
         figures = without_lists(result.figures[kind.stage])
         return {"out": str(result.out), "report": str(result.report), **figures}
 

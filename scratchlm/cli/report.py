@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError
 from scratchlm.reports.comparison_data import find_source
@@ -35,12 +34,8 @@ class Report(Common):
     runs_dir: Path = Path("runs")  # where runs are looked for by name
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(Report, _act, args, prog=prog)
-
-
-def _act(command: Report, console: Console) -> dict[str, Any]:  # noqa: ARG001
+@command_line(Report)
+def main(command: Report, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Write the report and say where; returns the `--json` keys."""
     if not command.runs:
         raise ConfigError(
@@ -52,15 +47,14 @@ def _act(command: Report, console: Console) -> dict[str, Any]:  # noqa: ARG001
     written = write_report(
         sources, out, formats=command.format, plots=command.plots, device=pick_device(command.device)
     )
-    if not command.json:
-        paired = written.comparison.paired
-        items = f", {len(paired.items):,} items" if paired.items else ""
-        print(
-            f"{len(sources)} {'run' if len(sources) == 1 else 'runs'}{items}: {len(written.files)} files in {out}"
-        )
-        for file in written.files:
-            if file.name == "report.html":
-                print(f"page: {file}")
+    paired = written.comparison.paired
+    items = f", {len(paired.items):,} items" if paired.items else ""
+    print(
+        f"{len(sources)} {'run' if len(sources) == 1 else 'runs'}{items}: {len(written.files)} files in {out}"
+    )
+    for file in written.files:
+        if file.name == "report.html":
+            print(f"page: {file}")
     return {
         "out": str(out),
         "runs": [run["label"] for run in written.comparison.data["runs"]],

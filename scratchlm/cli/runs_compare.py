@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.terminal import in_columns
 from scratchlm.core.errors import ConfigError
 from scratchlm.reports.comparison_data import collect, find_source
@@ -36,12 +35,8 @@ class RunsCompare(Common):
     runs_dir: Path = Path("runs")  # the folder with the runs
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(RunsCompare, _act, args, prog=prog)
-
-
-def _act(command: RunsCompare, console: Console) -> dict[str, Any]:  # noqa: ARG001
+@command_line(RunsCompare)
+def main(command: RunsCompare, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Compare and print; returns the `--json` keys."""
     if len(command.runs) < 2:
         raise ConfigError(f"runs compare needs at least two runs, got {len(command.runs)}; name another.")
@@ -51,16 +46,15 @@ def _act(command: RunsCompare, console: Console) -> dict[str, Any]:  # noqa: ARG
     figures, settings = figure_rows(runs), setting_rows(runs)
     between = comparison.paired.differences
     shown = [row for row in settings if row.differs or command.all_settings]
-    if not command.json:
-        for line in in_columns([["", *labels], *([row.name, *map(_cell, row.cells)] for row in figures)]):
+    for line in in_columns([["", *labels], *([row.name, *map(_cell, row.cells)] for row in figures)]):
+        print(line)
+    for one in between:
+        print(_sentence(one))
+    if settings:  # files of answers have none
+        print(f"\n{_settings_heading(len(shown), len(settings), command)}")
+    if shown:
+        for line in in_columns([["", *labels], *([row.name, *map(_value, row.values)] for row in shown)]):
             print(line)
-        for one in between:
-            print(_sentence(one))
-        if settings:  # files of answers have none
-            print(f"\n{_settings_heading(len(shown), len(settings), command)}")
-        if shown:
-            for line in in_columns([["", *labels], *([row.name, *map(_value, row.values)] for row in shown)]):
-                print(line)
     return {
         "runs": [{key: run.get(key) for key in ("label", "path", "what", "state")} for run in runs],
         "figures": [

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.terminal import in_columns
 from scratchlm.reports.formats import MISSING, count, decimal, duration, file_size, is_number, percent
 from scratchlm.reports.found_runs import FoundRun, find_runs
@@ -37,16 +37,11 @@ class RunsList(Common):
     runs_dir: Path = Path("runs")  # the folder with the runs
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(RunsList, _act, args, prog=prog)
-
-
-def _act(command: RunsList, console: Console) -> dict[str, Any]:  # noqa: ARG001
+@command_line(RunsList)
+def main(command: RunsList, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Look and print; returns the `--json` keys."""
     runs = find_runs(command.runs_dir)
-    if not command.json:
-        _print(runs, command.runs_dir)
+    _print(runs, command.runs_dir)
     return {"runs_dir": str(command.runs_dir), "runs": [_record(run) for run in runs]}
 
 

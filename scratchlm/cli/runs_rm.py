@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.partials import remove_folder
 from scratchlm.core.run_lock import run_lock, running_process
@@ -33,12 +33,8 @@ class RunsRm(Common):
     runs_dir: Path = Path("runs")  # the folder with the runs
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(RunsRm, _act, args, prog=prog)
-
-
-def _act(command: RunsRm, console: Console) -> dict[str, Any]:
+@command_line(RunsRm)
+def main(command: RunsRm, console: Console) -> dict[str, Any]:
     """Check all, ask once, delete; returns the `--json` keys."""
     if not command.runs:
         raise ConfigError("runs rm needs the name of a run; `scratchlm runs list` shows all runs.")
@@ -60,8 +56,7 @@ def _act(command: RunsRm, console: Console) -> dict[str, Any]:
             return {"deleted": [], "size_bytes": 0}
     for run in runs:
         _delete(run.path)
-        if not command.json:
-            print(f"deleted {run.path}")
+        print(f"deleted {run.path}")
     return {"deleted": [str(run.path) for run in runs], "size_bytes": sum(run.size_bytes for run in runs)}
 
 

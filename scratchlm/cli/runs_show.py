@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from scratchlm.checkpoints.store import verify
-from scratchlm.cli.parsing import Common, run_command
+from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.run import without_lists
 from scratchlm.cli.terminal import in_columns
 from scratchlm.core.errors import CheckpointError, ConfigError
@@ -34,19 +34,14 @@ class RunsShow(Common):
     runs_dir: Path = Path("runs")  # the folder with the runs
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse and run."""
-    return run_command(RunsShow, _act, args, prog=prog)
-
-
-def _act(command: RunsShow, console: Console) -> dict[str, Any]:  # noqa: ARG001
+@command_line(RunsShow)
+def main(command: RunsShow, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Look, check the checkpoints, and print; returns the `--json` keys."""
     if command.run is None:
         raise ConfigError("runs show needs a run; `scratchlm runs list` shows all runs.")
     run = the_run(command.run, command.runs_dir)
     checkpoints = [_checked(folder) for folder in run.checkpoints()]
-    if not command.json:
-        _print(run, checkpoints)
+    _print(run, checkpoints)
     return {
         "name": run.name,
         "path": str(run.path),
