@@ -210,7 +210,7 @@ CASES: list[tuple[str, Callable[[Place], None], str, int, tuple[str, ...]]] = [
     ),
     ("classifier without base", nothing, "finetune classify --data x.tsv", 2, ("--base", "random:small")),
     ("missing file", nothing, f"{PRETRAIN} nowhere.txt", 3, ("nowhere.txt", "check the path")),
-    ("empty file", file("e.txt", ""), f"{PRETRAIN} e.txt", 3, ("e.txt", "empty file")),
+    ("empty file", file("e.txt", ""), f"{PRETRAIN} e.txt", 3, ("e.txt", "is empty or has only white space")),
     (
         "not UTF-8",
         file("old.txt", b"caf\xe9 au lait\n"),
