@@ -46,9 +46,7 @@ class EvaluateJudge(Common):
     seed: int | None = None  # ollama, openai: the judge's seed; default: 123, as in the book
     answers: Path | None = None  # JSON or JSONL of instruction, input, output and answer; or a run folder
     judge: str | None = None  # ollama:MODEL, openai:MODEL, local:PATH of a model, or offline (words only)
-    base_url: str | None = (
-        None  # the judge's address; default: OLLAMA_HOST, OPENAI_BASE_URL, or the usual one
-    )
+    base_url: str | None = None  # URL of the judge's server; default: OLLAMA_HOST or OPENAI_BASE_URL
     out: Path | None = None  # the result file; default: next to the answers (offline: no file)
     fresh: bool = False  # start over, replacing an existing result file
     answer_key: str = ANSWER_KEY  # key of the answer in each entry

@@ -82,7 +82,7 @@ def test_fresh_starts_over_and_without_a_word_nothing_is_overwritten(prefer):
         ("--lora-rank 2 --lora-targets W_quary", 2, ("'W_quary'", "did you mean 'W_query'")),
         ("--max-length 2", 3, ("max_length", "got none in 25 pairs")),
         ("--data missing.json", 3, ("missing.json",)),
-        ("--data empty.json", 3, ("must hold pairs of different answers, got none",)),
+        ("--data empty.json", 3, ("must hold pairs of different answers, got 0 rows",)),
         ("--data columns.json", 3, ("entry 1", "'chosen'", "'good'")),
         ("--data equal.json", 3, ("chosen is equal to rejected",)),
         ("--base {classifier}", 3, ("classifier", "language model")),
