@@ -50,11 +50,11 @@ def main(command: Chat, console: Console) -> dict[str, Any]:
         raise ConfigError("chat needs an assistant; name its folder with --model.")
     lm = load(command.model, device=command.device)
     if lm.kind == "classification" or chosen_template(lm.task, command.template) is None:
-        beside = lm.specialist_beside("instruct")
+        beside = lm.stage_beside("instruct")
         advice = f"name {beside}" if beside else "train one with `scratchlm finetune instruct`"
         raise ConfigError(f"chat needs an assistant, got a {lm.kind}; {advice}, or choose a --template.")
     memory = command.memory
-    stands_alone = memory is None and not lm.knows_conversations
+    stands_alone = memory is None and not lm.supports_conversations
     if stands_alone:
         memory = 0
     turns: list[dict[str, str]] = []
@@ -100,6 +100,6 @@ def _greeting(lm: LanguageModel, command: Chat) -> str:
         )
         trained = f"a {lm.kind}, used with {template}"
     else:
-        data = "conversations" if lm.knows_conversations else "single instructions and their answers"
+        data = "conversations" if lm.supports_conversations else "single instructions and their answers"
         trained = f"an assistant fine-tuned on {data} (template {lm.task.get('template', command.template)})"
     return f"Hello! You are talking to {command.model}: {trained}; {size}."

@@ -40,7 +40,7 @@ def main(command: EvaluateClassify, console: Console) -> dict[str, Any]:  # noqa
     if lm.kind != "classification":
         raise ConfigError(
             f"evaluate classify needs a classifier, and {lm.folder} holds a {lm.kind}; "
-            f"name {lm.specialist_beside('classify') or 'the folder of a classifier'}."
+            f"name {lm.stage_beside('classify') or 'the folder of a classifier'}."
         )
     rows = read_labelled(resolve_data(command.data, kind="sms_spam_collection"), command.rows)
     classes = [str(name) for name in lm.class_names]

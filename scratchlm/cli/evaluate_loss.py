@@ -57,7 +57,7 @@ def main(command: EvaluateLoss, console: Console) -> dict[str, Any]:
         missing = "--model" if command.model is None else "--data"
         raise ConfigError(f"evaluate loss needs a model and a text; add {missing}.")
     lm = load(command.model, device=command.device)
-    lm.check_writes("evaluate loss")
+    lm.check_generates("evaluate loss")
     stride = stride_for(lm.model, command.stride)
     show = work_progress(console)
     texts = [_tokens(command, path, lm, show) for path in resolve_data(command.data)]

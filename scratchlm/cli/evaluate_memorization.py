@@ -94,7 +94,7 @@ def main(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
             "that they were made from."
         )
     lm = load(command.model, device=command.device)
-    lm.check_writes("evaluate memorization")
+    lm.check_generates("evaluate memorization")
     show = work_progress(console)
     if command.texts is None:
         texts = _drawn(command, lm, show)
@@ -144,8 +144,8 @@ def _drawn(command: EvaluateMemorization, lm: LanguageModel, show: ShowsProgress
     config = lm.generation_config(**command.sampling)
     texts = [""] * len(prompts)
     with show("generating samples") as report:
-        for n_done, step in enumerate(generate(lm.model, prompts, config, tokenizer=lm.tokenizer), start=1):
-            texts[step.row] += step.text
+        for n_done, event in enumerate(generate(lm.model, prompts, config, tokenizer=lm.tokenizer), start=1):
+            texts[event.row] += event.text
             report(n_done, len(prompts) * command.max_new_tokens)
     if not any(text.split() for text in texts):
         raise DataError(

@@ -69,7 +69,7 @@ def main(command: EvaluateTask, console: Console) -> dict[str, Any]:
         missing = "--model" if command.model is None else "--data"
         raise ConfigError(f"evaluate task needs a model and a file of questions; add {missing}.")
     lm = load(command.model, device=command.device)
-    lm.check_writes("evaluate task")
+    lm.check_generates("evaluate task")
     kind, items = read_task_items(
         command.data, kind=None if command.kind == "auto" else command.kind, limit=command.limit
     )

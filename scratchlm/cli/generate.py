@@ -62,7 +62,7 @@ def main(command: Generate, console: Console) -> dict[str, Any]:
             f"generate needs a model and a prompt; add {missing} (see `scratchlm generate --help`)."
         )
     lm = load(command.model, device=command.device)
-    lm.check_writes("generate", advice="; use classify")
+    lm.check_generates("generate", advice="; use classify")
     prompts = [read_text() if prompt == "-" else prompt for prompt in command.prompt]
     given = command.generation_settings()
     config = lm.generation_config(**given)
@@ -82,12 +82,12 @@ def main(command: Generate, console: Console) -> dict[str, Any]:
     texts = [""] * len(prompts)
     streams = len(prompts) == 1
     shown = prompts[0]  # printed with the first token: a prompt that is refused prints nothing
-    for step in generate(lm.model, prompt_ids, config, tokenizer=lm.tokenizer):
-        texts[step.row] += step.text
-        if step.id is not None:
-            ids[step.row].append(step.id)
+    for event in generate(lm.model, prompt_ids, config, tokenizer=lm.tokenizer):
+        texts[event.row] += event.text
+        if event.id is not None:
+            ids[event.row].append(event.id)
         if streams:
-            print(f"{shown}{step.text}", end="", flush=True)
+            print(f"{shown}{event.text}", end="", flush=True)
             shown = ""
     if streams:
         print(shown)

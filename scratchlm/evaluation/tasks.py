@@ -20,8 +20,8 @@ from scratchlm.evaluation.likelihood import (
 from scratchlm.evaluation.loss import perplexity_of
 from scratchlm.evaluation.task_items import ChoiceItem, ClozeItem, GenerationItem
 from scratchlm.evaluation.text_scores import exact_match, final_number, marked_number
-from scratchlm.generation.batches import texts_in_batches
 from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.generate import generate_texts
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.special_tokens import end_ids
 from scratchlm.tokenizers.word import loses_text
@@ -187,7 +187,7 @@ def score_generation(
         start_id=tokenizer.end_of_text_id,
     )
     prompts = [start_tokens(tokenizer) + tokenizer.encode(item.prompt) for item in items]
-    texts = texts_in_batches(
+    texts = generate_texts(
         model,
         [prompt[-room:] for prompt in prompts],
         config,

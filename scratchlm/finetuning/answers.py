@@ -15,8 +15,8 @@ from scratchlm.data.instruction_rows import Instruction
 from scratchlm.data.prompt_templates import PromptTemplate, answer_end_id, encode_prompt
 from scratchlm.evaluation.intervals import bootstrap_interval, wilson_interval
 from scratchlm.evaluation.text_scores import exact_match, token_f1
-from scratchlm.generation.batches import texts_in_batches
 from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.generate import generate_texts
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.history import History
 
@@ -67,7 +67,7 @@ def answer_all(
     stop_ids = tuple(sorted(end for end in ends if end is not None))
     config = GenerationConfig(max_new_tokens=max_new_tokens, stop_ids=stop_ids)
     prompts = [encode_prompt(entry, chosen, tokenizer) for entry in entries]
-    texts = texts_in_batches(model, prompts, config, tokenizer=tokenizer, batch_size=batch_size)
+    texts = generate_texts(model, prompts, config, tokenizer=tokenizer, batch_size=batch_size)
     return [
         Answer(entry=entry, text=text.removeprefix(chosen.answer_lead)) for entry, text in zip(entries, texts)
     ]

@@ -1,4 +1,4 @@
-"""Logits to new ids: samplers, stopping, streaming.
+"""Generate text from a model's logits: sampling, beam search, stopping and streaming.
 
-The way in is `scratchlm.generation.generate.generate` with a `scratchlm.generation.config.GenerationConfig`.
+Start with `scratchlm.generation.generate.generate` and `scratchlm.generation.config.GenerationConfig`.
 """

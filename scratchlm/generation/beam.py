@@ -1,4 +1,4 @@
-"""Beam search: follow the likeliest few beginnings at once, and keep the text that is likeliest as a whole."""
+"""Beam search: extend the most likely beginnings in parallel to find a text that is likely as a whole."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.context import ContextWindow, ids_without_token
-from scratchlm.generation.generate import checked_prompt
+from scratchlm.generation.generate import check_stop_texts, checked_prompt
 from scratchlm.generation.samplers import check_scores, penalize_repetition
 from scratchlm.generation.stopping import FinishedBy, StopTextGate
 from scratchlm.generation.text_stream import stream_decoder
@@ -20,18 +20,18 @@ from scratchlm.model.gpt import GPTModel
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Beam:
-    """One of the continuations that were followed to their end."""
+    """A finished continuation."""
 
-    ids: list[int]  # new tokens; a stop id is not among them
-    log_prob: float  # nats: the log-probabilities of all new tokens added up, a stop id's included
-    score: float  # log_prob / (number of those tokens) ** length_penalty: what beams are compared by
+    ids: list[int]  # new tokens, without a stop id
+    log_prob: float  # nats: sum of the log-probabilities of all new tokens, including a stop id
+    score: float  # log_prob / (number of those tokens) ** length_penalty: beams are ranked by it
     text: str  # "" without a tokenizer; ends before a stop text
     finished_by: FinishedBy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Path:
-    """A beginning that is being followed."""
+    """An unfinished continuation."""
 
     row: int  # of the window's rows
     new: list[int]
@@ -47,27 +47,28 @@ def beam_search(
     length_penalty: float = 1.0,
     tokenizer: Tokenizer | None = None,
 ) -> list[Beam]:
-    """Continue a prompt in the n_beams likeliest ways that were found, the best one first.
+    """Find the n_beams most likely continuations of a prompt that the search reaches, best first.
 
-    Greedy choice takes the likeliest next token and never looks back; here a beginning that looks worse at first
-    may win. Each step extends every beginning by every token and keeps the best n_beams. An ending counts when
-    it is among those. The search is over when no beginning is better than the worst of n_beams endings, or at
-    max_new_tokens. Nothing is drawn at random, so the temperature must be 0; repetition_penalty applies.
+    Greedy decoding takes the most likely next token and never reconsiders; here a beginning that is less likely at
+    first can still win. Each step extends every unfinished continuation by every token and keeps the best n_beams.
+    One that ends counts as a result if it is among those. The search stops when no unfinished continuation scores
+    better than the worst of n_beams results, or at max_new_tokens. Nothing is sampled, so the temperature must be 0;
+    repetition_penalty applies.
 
-    length_penalty: 0 compares whole probabilities, which favours short texts; 1 compares the mean per token.
-    Raises: ConfigError for n_beams below 1, a temperature or a filter of sampling, or stop texts without a
-        tokenizer; DataError for a prompt as in `generate`.
-    Source: beam search as transformers does it with early_stopping=False.
+    length_penalty: 0 ranks by total probability, which favours short texts; 1 by the mean log-probability per token.
+    Raises: ConfigError for n_beams below 1, sampling settings, or stop texts without a tokenizer; DataError for a
+        prompt as in `generate`.
+    Source: the beam search of transformers with early_stopping=False.
     """
     check_beams(config, n_beams=n_beams, length_penalty=length_penalty)
-    if config.stop_texts and tokenizer is None:
-        raise ConfigError(
-            f"stop_texts need a tokenizer to be recognised, got {config.stop_texts!r} and no tokenizer; "
-            "pass tokenizer=, or use stop_ids."
-        )
+    check_stop_texts(config, tokenizer)
     prompt_ids = checked_prompt(0, prompt, model, config)
-    never = ids_without_token(model, tokenizer, stop_ids=config.stop_ids)
-    window = ContextWindow(model, use_cache=config.use_cache, n_expected=config.max_new_tokens, never=never)
+    window = ContextWindow(
+        model,
+        use_cache=config.use_cache,
+        n_expected=config.max_new_tokens,
+        forbidden_ids=ids_without_token(model, tokenizer, stop_ids=config.stop_ids),
+    )
     paths = [_Path(row=0, new=[], log_prob=0.0)]
     ended: list[Beam] = []
     for n_new in range(1, config.max_new_tokens + 1):
@@ -88,7 +89,7 @@ def beam_search(
             break
         window.keep_rows([path.row for path in paths])
         paths = [_Path(row=i, new=path.new, log_prob=path.log_prob) for i, path in enumerate(paths)]
-    if len(ended) < n_beams and config.max_new_tokens == 0:
+    if config.max_new_tokens == 0:
         return [Beam(ids=[], log_prob=0.0, score=0.0, text="", finished_by="length")]
     return ended
 
@@ -96,7 +97,7 @@ def beam_search(
 def _extend(
     window: ContextWindow, paths: list[_Path], prompt: list[int], config: GenerationConfig, *, n_kept: int
 ) -> list[_Path]:
-    """The likeliest ways to add one token to any of the paths, best first."""
+    """Find the most likely ways to add one token to any of the paths, best first."""
     rows = [prompt + path.new for path in paths]
     logits = window.next_logits(rows)  # (B, V)
     check_scores(logits)
@@ -106,20 +107,18 @@ def _extend(
     so_far = log_probs.new_tensor([path.log_prob for path in paths])  # (B,)
     totals = (log_probs + so_far[:, None]).flatten()  # (B * V,)
     best, places = totals.topk(min(n_kept, len(totals)))
-    vocab_size = log_probs.shape[1]
-    return [
-        _Path(
-            row=place // vocab_size, new=[*paths[place // vocab_size].new, place % vocab_size], log_prob=total
-        )
-        for total, place in zip(best.tolist(), places.tolist(), strict=True)
-        if total > -math.inf
-    ]
+    extended = []
+    for total, place in zip(best.tolist(), places.tolist(), strict=True):
+        row, token_id = divmod(place, log_probs.shape[1])
+        if total > -math.inf:
+            extended.append(_Path(row=row, new=[*paths[row].new, token_id], log_prob=total))
+    return extended
 
 
 def _ending(
     path: _Path, config: GenerationConfig, prompt: list[int], tokenizer: Tokenizer | None
 ) -> FinishedBy | None:
-    """What ends a path with its last token, if anything does."""
+    """Why a path ends with its last token, or None if it does not."""
     if path.new[-1] in config.stop_ids:
         return "stop_id"
     if config.stop_texts and _text(path.new, config, prompt, tokenizer)[1]:
@@ -158,7 +157,7 @@ def _text(
 
 
 def check_beams(config: GenerationConfig, *, n_beams: int, length_penalty: float) -> None:
-    """Refuse settings that beam search cannot have.
+    """Check the settings of a beam search.
 
     Raises: ConfigError.
     """
@@ -166,10 +165,9 @@ def check_beams(config: GenerationConfig, *, n_beams: int, length_penalty: float
         raise ConfigError(f"n_beams must be a whole number of at least 1, got {n_beams!r}; 4 is usual.")
     if not math.isfinite(length_penalty):
         raise ConfigError(f"length_penalty must be a finite number, got {length_penalty}; 1 is usual.")
-    filters = ("top_k", "top_p", "min_p", "seed")
-    idle = [name for name in filters if getattr(config, name) is not None]
-    if not config.is_greedy or idle:
-        found = f"temperature={config.temperature}" if not config.is_greedy else ", ".join(idle)
+    sampling = [name for name in ("top_k", "top_p", "min_p", "seed") if getattr(config, name) is not None]
+    if not config.is_greedy or sampling:
+        found = ", ".join(sampling) if config.is_greedy else f"temperature={config.temperature}"
         raise ConfigError(
-            f"beam search draws nothing at random, got {found}; leave that out, or sample without beams."
+            f"beam search does not sample, got {found}; leave that out, or sample without beams."
         )

@@ -1,4 +1,4 @@
-"""The model's view of growing texts: padding, positions and cache, out of the sight of whoever samples."""
+"""Score the next token of growing texts: padding, positions and the cache are handled here, not by samplers."""
 
 from __future__ import annotations
 
@@ -15,34 +15,32 @@ from scratchlm.model.modes import evaluation_mode
 
 
 class ContextWindow:
-    """Gives the scores of the next token for rows of different lengths that grow one token at a time.
+    """Compute next-token scores for rows of different lengths that grow by one token at a time.
 
-    Shorter rows are padded on the left and the padding is masked. While a row fits the context, each call reads one
-    new token of it and the cache remembers the others. Of a longer row each call reads the last context_length
-    tokens anew: positions are absolute, so every token moves when the first one leaves, and no cache can be kept.
-    Such rows are read apart, so that they cost the others nothing.
+    Shorter rows are padded on the left, and the padding is masked. While a row fits the context, each call processes
+    only its new token; the cache holds the earlier ones. Of a longer row, each call processes the last context_length
+    tokens again: positions are absolute, so every token's position changes when the first token leaves the window,
+    and cached keys would be wrong. Such rows are processed separately, so that they do not slow the others down.
     """
 
     def __init__(
-        self, model: GPTModel, *, use_cache: bool, n_expected: int, never: Sequence[int] = ()
+        self, model: GPTModel, *, use_cache: bool, n_expected: int, forbidden_ids: Sequence[int] = ()
     ) -> None:
         self._model = model
         self._use_cache = use_cache
-        self._n_expected = n_expected  # how many tokens each row may grow by; sizes the cache
+        self._n_expected = n_expected  # how many tokens each row may grow by; sets the size of the cache
         self._cache: KVCache | None = None
         self._mask: Tensor | None = None  # (B, S), None when no cached row is padded
-        self._cached: list[int] = []  # which rows the cache and the mask hold, in their order
+        self._cached: list[int] = []  # numbers of the rows in the cache and the mask, in their order
         self._device = next(model.parameters()).device
-        self._never = torch.tensor(never, dtype=torch.long, device=self._device)  # ids that may not be chosen
+        self._forbidden_ids = torch.tensor(forbidden_ids, dtype=torch.long, device=self._device)
 
     def next_logits(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Scores for the token after each row; each row is the last call's row and one token more.
+        """Score the token after each row, where each row is that of the last call plus one token.
 
-        Ids that may not be chosen have the score -inf.
-
-        Shapes: B rows of ids -> (B, V), float32.
+        Shapes: B rows of ids -> (B, V), float32; forbidden ids have the score -inf.
         """
-        # Both modes end before control returns: a caller that reads slowly must not train with dropout off.
+        # Both modes end before control returns: a caller that pauses must not train with dropout off.
         with evaluation_mode(self._model), torch.inference_mode():
             context_length = self._model.config.context_length
             fitting = [i for i, row in enumerate(rows) if len(row) <= context_length]
@@ -53,20 +51,19 @@ class ContextWindow:
             if longer:
                 windows = [rows[i][-context_length:] for i in longer]
                 states |= zip(longer, self._model.hidden_states(self._tensor(windows))[:, -1])
-            logits: Tensor = self._model.out_head(
-                torch.stack([states[i] for i in range(len(rows))])
-            )  # (B, V)
-            return logits.float().index_fill(1, self._never, -math.inf)
+            last_states = torch.stack([states[i] for i in range(len(rows))])  # (B, E)
+            logits: Tensor = self._model.out_head(last_states)  # (B, V)
+            return logits.float().index_fill(1, self._forbidden_ids, -math.inf)
 
     def keep_rows(self, rows: Sequence[int]) -> None:
-        """Go on with these rows only, in this order."""
+        """Continue with these rows only, in this order."""
         places = {row: place for place, row in enumerate(self._cached)}
         with torch.inference_mode():
             self._keep_cached([places[row] for row in rows if row in places])
         self._cached = [i for i, row in enumerate(rows) if row in places]
 
     def _read_fitting(self, numbers: list[int], rows: Sequence[Sequence[int]]) -> Tensor:
-        """The states of rows that are no longer than the context: of their last tokens, or of all of them."""
+        """States of rows that fit the context: of their last tokens with a cache, of all tokens without."""
         if self._cache is None or self._cache.length == self._cache.capacity:
             self._cached = numbers
             return self._read_all(rows)  # (B, T, E)
@@ -89,12 +86,10 @@ class ContextWindow:
         is_padded = any(len(row) < width for row in rows)
         self._mask = torch.arange(width, device=self._device) >= n_padding[:, None] if is_padded else None
         capacity = min(self._model.config.context_length, width + self._n_expected)
-        # A cache that the prompt alone fills would never be read.
-        self._cache = (
-            KVCache(self._model.config, len(rows), capacity=capacity)
-            if self._use_cache and width < capacity
-            else None
-        )
+        needs_cache = (
+            self._use_cache and width < capacity
+        )  # a cache that the prompt fills would never be read
+        self._cache = KVCache(self._model.config, len(rows), capacity=capacity) if needs_cache else None
         return self._model.hidden_states(ids, attention_mask=self._mask, cache=self._cache)
 
     def _read_last(self, rows: Sequence[Sequence[int]], cache: KVCache) -> Tensor:
@@ -110,11 +105,12 @@ class ContextWindow:
 def ids_without_token(
     model: GPTModel, tokenizer: Tokenizer | None, *, stop_ids: Sequence[int] = ()
 ) -> list[int]:
-    """Ids that a model scores and that stand for nothing: padding of the vocabulary, and holes in it.
+    """List the ids that the model scores but the tokenizer has no token for: a padded vocabulary, or gaps in it.
 
-    An id that ends a text needs no token. Without a tokenizer nothing is known, and every id may be chosen.
+    Stop ids are not listed: they end a text and need no token. Without a tokenizer the list is empty.
     """
     if tokenizer is None:
         return []
-    unused = {*getattr(tokenizer, "unused_ids", ()), *range(tokenizer.vocab_size, model.config.vocab_size)}
-    return sorted(id_ for id_ in unused - {*stop_ids} if id_ < model.config.vocab_size)
+    vocab_size = model.config.vocab_size
+    unused = {*getattr(tokenizer, "unused_ids", ()), *range(tokenizer.vocab_size, vocab_size)}
+    return sorted(token_id for token_id in unused - {*stop_ids} if token_id < vocab_size)

@@ -1,10 +1,10 @@
-"""Text generation: ask the model for the next token, choose one, append it, ask again."""
+"""Text generation: score the next token, choose one, append it, and repeat."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -22,21 +22,21 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
-    """One row has grown by a token, or ended."""
+class TokenEvent:
+    """One row has grown by a token, or has ended."""
 
-    row: int  # which of the prompts
-    id: int | None  # the new token; None when a stop id came, which is not part of the result
-    prob: float  # how likely the model itself found that token, before temperature and filters
-    text: str  # what can be shown now; "" without a tokenizer, or while a stop text may be beginning
-    finished_by: FinishedBy | None  # set on the row's last step
+    row: int  # index of the prompt
+    id: int | None  # the new token; None at a stop id, which is not part of the result
+    prob: float  # the model's own probability of that token, before temperature and filters
+    text: str  # text that can be shown now; "" without a tokenizer, or while a stop text may be beginning
+    finished_by: FinishedBy | None  # set on the row's last event
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Generated:
-    """What was added to one prompt."""
+    """The continuation of one prompt."""
 
-    ids: list[int]  # new tokens; those that a stop text was made of included, a stop id not
+    ids: list[int]  # new tokens, including those of a stop text, but not a stop id
     probs: list[float]  # the model's own probability of each
     text: str  # "" without a tokenizer; ends before a stop text
     finished_by: FinishedBy
@@ -49,28 +49,23 @@ def generate(
     *,
     tokenizer: Tokenizer | None = None,
     generator: torch.Generator | None = None,
-) -> Iterator[Step]:
-    """Continue several prompts at once, handing over each token as soon as it is chosen.
+) -> Iterator[TokenEvent]:
+    """Continue several prompts at once, yielding each token as soon as it is chosen.
 
-    Prompts may differ in length. Rows end one by one, and those that go on pay only for themselves. With
-    `config.seed` every row has randomness of its own, made of the seed and the prompt: it gets the same
-    tokens alone as in any batch, up to rounding in the model, and equal prompts in one batch get different
-    ones. With `generator` all rows draw from it in turn. With neither, a seed is drawn from torch's global
-    generator.
+    Prompts may differ in length. Rows end one by one, and finished rows cost nothing. With `config.seed` every row
+    draws from a random generator of its own, made from the seed and the prompt: it gets the same tokens alone as in any
+    batch, up to rounding in the model, and equal prompts in one batch get different ones. With `generator` all rows
+    draw from it in turn. Without either, a seed is drawn from torch's global generator.
 
-    Once prompt and new tokens fill the context, the oldest tokens fall out of sight and each further token
-    costs a reading of the whole context. The model is used without dropout and keeps its training mode. Ids for
-    which the tokenizer has no token are never chosen.
+    Once prompt and new tokens fill the context, the oldest tokens are dropped, and each further token costs a pass over
+    the whole context. Dropout is off, and the model's training mode is restored afterwards. Ids for which the tokenizer
+    has no token are never chosen.
 
     Raises: DataError for an empty prompt without `start_id`, an id outside the vocabulary, or with
-        `overflow="error"` a prompt longer than the context; ConfigError for stop texts without a tokenizer or
-        a seed beside a generator. All of them at the call, before the first step.
+        `overflow="error"` a prompt longer than the context; ConfigError for stop texts without a tokenizer, or a seed
+        together with a generator. All are raised by the call, before the first event.
     """
-    if config.stop_texts and tokenizer is None:
-        raise ConfigError(
-            f"stop_texts need a tokenizer to be recognised, got {config.stop_texts!r} and no tokenizer; "
-            "pass tokenizer=, or use stop_ids."
-        )
+    check_stop_texts(config, tokenizer)
     if config.seed is not None and generator is not None:
         raise ConfigError(
             f"randomness must come from one place, got seed={config.seed} and a generator; drop one."
@@ -87,7 +82,8 @@ def generate(
         )
         for i, ids in enumerate(checked)
     ]
-    return _stream(model, rows, config, never=ids_without_token(model, tokenizer, stop_ids=config.stop_ids))
+    forbidden_ids = ids_without_token(model, tokenizer, stop_ids=config.stop_ids)
+    return _stream(model, rows, config, forbidden_ids)
 
 
 def generate_ids(
@@ -98,7 +94,7 @@ def generate_ids(
     tokenizer: Tokenizer | None = None,
     generator: torch.Generator | None = None,
 ) -> list[Generated]:
-    """The same as `generate`, collected: one result per prompt, in their order.
+    """Continue several prompts and collect the events of `generate`: one result per prompt, in their order.
 
     Raises: as `generate`.
     Example:
@@ -108,47 +104,73 @@ def generate_ids(
         >>> [len(result.ids) for result in results]
         [5, 5]
     """
-    finished_by: list[FinishedBy] = ["length"] * len(prompts)  # what stays when max_new_tokens is 0
-    results = [Generated(ids=[], probs=[], text="", finished_by=reason) for reason in finished_by]
-    texts: list[list[str]] = [[] for _ in prompts]
-    for step in generate(model, prompts, config, tokenizer=tokenizer, generator=generator):
-        if step.id is not None:
-            results[step.row].ids.append(step.id)
-            results[step.row].probs.append(step.prob)
-        texts[step.row].append(step.text)
-        finished_by[step.row] = step.finished_by or finished_by[step.row]
+    events: list[list[TokenEvent]] = [[] for _ in prompts]
+    for event in generate(model, prompts, config, tokenizer=tokenizer, generator=generator):
+        events[event.row].append(event)
     return [
-        Generated(ids=result.ids, probs=result.probs, text="".join(pieces), finished_by=reason)
-        for result, pieces, reason in zip(results, texts, finished_by, strict=True)
+        Generated(
+            ids=[event.id for event in row if event.id is not None],
+            probs=[event.prob for event in row if event.id is not None],
+            text="".join(event.text for event in row),
+            finished_by=(row[-1].finished_by if row else None) or "length",  # no events: max_new_tokens is 0
+        )
+        for row in events
     ]
+
+
+def generate_texts(
+    model: GPTModel,
+    prompts: Sequence[Sequence[int]],
+    config: GenerationConfig,
+    *,
+    tokenizer: Tokenizer,
+    batch_size: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[str]:
+    """Continue many prompts in batches of similar length; returns the new texts in the order of the prompts.
+
+    Units: progress(done, total) counts prompts.
+    Raises: ConfigError for a batch size below 1; otherwise as `generate`.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, got {batch_size}; 16 is the default.")
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    texts: dict[int, str] = {}
+    for first in range(0, len(order), batch_size):
+        rows = order[first : first + batch_size]
+        results = generate_ids(model, [prompts[i] for i in rows], config, tokenizer=tokenizer)
+        texts |= {i: result.text for i, result in zip(rows, results)}
+        if progress is not None:
+            progress(len(texts), len(prompts))
+    return [texts[i] for i in range(len(prompts))]
 
 
 @dataclass(kw_only=True)
 class _Row:
-    """A prompt on its way to becoming a text."""
+    """A prompt and its continuation so far."""
 
     index: int
-    ids: list[int]  # the prompt and what was added
+    ids: list[int]  # the prompt and the new tokens
     generator: torch.Generator | None
     decoder: TextStream | None
     gate: StopTextGate
     n_new: int = 0
     finished_by: FinishedBy | None = field(default=None)
 
-    def take(self, token_id: int, prob: float, config: GenerationConfig) -> Step:
-        """Append a chosen token and see whether the row ends with it."""
+    def take(self, token_id: int, prob: float, config: GenerationConfig) -> TokenEvent:
+        """Append a chosen token and decide whether the row ends with it."""
         if token_id in config.stop_ids:
             self.finished_by = "stop_id"
-            return Step(row=self.index, id=None, prob=prob, text=self._rest(), finished_by="stop_id")
+            return TokenEvent(row=self.index, id=None, prob=prob, text=self._rest(), finished_by="stop_id")
         self.ids.append(token_id)
         self.n_new += 1
         text = "" if self.decoder is None else self.gate.push(self.decoder.push(token_id))
         if self.n_new == config.max_new_tokens and self.gate.found is None:
             self.finished_by = "length"
             text += self._rest()
-        if self.gate.found is not None:  # also when what the decoder held back completes a stop text
+        if self.gate.found is not None:  # also when text held back by the decoder completes a stop text
             self.finished_by = "stop_text"
-        return Step(row=self.index, id=token_id, prob=prob, text=text, finished_by=self.finished_by)
+        return TokenEvent(row=self.index, id=token_id, prob=prob, text=text, finished_by=self.finished_by)
 
     def _rest(self) -> str:
         if self.decoder is None:
@@ -157,24 +179,26 @@ class _Row:
 
 
 def _stream(
-    model: GPTModel, rows: list[_Row], config: GenerationConfig, *, never: Sequence[int]
-) -> Iterator[Step]:
-    window = ContextWindow(model, use_cache=config.use_cache, n_expected=config.max_new_tokens, never=never)
+    model: GPTModel, rows: list[_Row], config: GenerationConfig, forbidden_ids: Sequence[int]
+) -> Iterator[TokenEvent]:
+    window = ContextWindow(
+        model, use_cache=config.use_cache, n_expected=config.max_new_tokens, forbidden_ids=forbidden_ids
+    )
     while rows and config.max_new_tokens > 0:
         logits = window.next_logits([row.ids for row in rows])  # (B, V)
         chosen, probs = _choose(logits, rows, config)
         for row, token_id, prob in zip(rows, chosen, probs, strict=True):
             yield row.take(token_id, prob, config)
-        going_on = [i for i, row in enumerate(rows) if row.finished_by is None]
-        if 0 < len(going_on) < len(rows):
-            window.keep_rows(going_on)
-        rows = [rows[i] for i in going_on]
+        unfinished = [i for i, row in enumerate(rows) if row.finished_by is None]
+        if 0 < len(unfinished) < len(rows):
+            window.keep_rows(unfinished)
+        rows = [rows[i] for i in unfinished]
 
 
 def _choose(
     logits: torch.Tensor, rows: list[_Row], config: GenerationConfig
 ) -> tuple[list[int], list[float]]:
-    """The next id of each row and the model's own probability of it."""
+    """Choose each row's next id; return the ids and the model's own probabilities of them."""
     generators = [row.generator for row in rows if row.generator is not None]
     if generators:
         logits = logits.to(generators[0].device)  # on the CPU, so that a seed means the same on every device
@@ -184,8 +208,20 @@ def _choose(
     return chosen.tolist(), probs.tolist()
 
 
+def check_stop_texts(config: GenerationConfig, tokenizer: Tokenizer | None) -> None:
+    """Make sure that stop texts can be recognised.
+
+    Raises: ConfigError for stop texts without a tokenizer.
+    """
+    if config.stop_texts and tokenizer is None:
+        raise ConfigError(
+            f"stop_texts need a tokenizer to be recognised, got {config.stop_texts!r} and no tokenizer; "
+            "pass tokenizer=, or use stop_ids."
+        )
+
+
 def checked_prompt(index: int, prompt: Sequence[int], model: GPTModel, config: GenerationConfig) -> list[int]:
-    """A prompt's ids, `start_id` for an empty one, after a look at what the model can take.
+    """Return a prompt's ids, or `start_id` for an empty prompt, after checking them.
 
     Raises: DataError as `generate` does.
     """
@@ -203,21 +239,22 @@ def checked_prompt(index: int, prompt: Sequence[int], model: GPTModel, config: G
     vocab_size, context_length = model.config.vocab_size, model.config.context_length
     if min(ids) < 0 or max(ids) >= vocab_size:
         raise DataError(
-            f"ids must be 0 to {vocab_size - 1}, found {min(ids)} to {max(ids)} in prompt {index}; "
+            f"ids must be 0 to {vocab_size - 1}, got {min(ids)} to {max(ids)} in prompt {index}; "
             "encode with the tokenizer that the model was trained with."
         )
-    if len(ids) > context_length and config.overflow == "error":
+    n_dropped = len(ids) - context_length
+    if n_dropped > 0 and config.overflow == "error":
         raise DataError(
             f"a prompt may have at most {context_length} tokens, got {len(ids)} in prompt {index}; "
             'shorten it, or set overflow to "crop" to use its end.'
         )
-    if len(ids) > context_length:
+    if n_dropped > 0:
         logger.warning(
-            "prompt %d has %d tokens, the model reads %d: its first %d are not seen",
+            "prompt %d has %d tokens, but the model's context is %d: the first %d are ignored",
             index,
             len(ids),
             context_length,
-            len(ids) - context_length,
+            n_dropped,
         )
     return ids
 
@@ -234,6 +271,6 @@ def _row_generators(
 
 
 def _row_generator(seed: int, ids: list[int], *, copy: int) -> torch.Generator:
-    """Randomness made of nothing but the seed, the prompt, and how often it stood in the batch before."""
+    """Make a generator from the seed, the prompt, and how many equal prompts come before it in the batch."""
     digest = hashlib.sha256(f"{seed} {copy} {ids}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

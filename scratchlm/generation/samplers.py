@@ -1,6 +1,6 @@
-"""Small steps from scores to the next token: each takes logits and gives new ones, or the choice.
+"""Sampling filters (temperature, top-k, top-p, min-p, repetition penalty) and the choice of the next token.
 
-They compose in any order and never change what they are given. A token ruled out has the score -inf.
+Each filter takes logits and returns new ones, so they compose in any order. An excluded token has the score -inf.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from scratchlm.generation.config import GenerationConfig
 
 
 def check_scores(logits: Tensor) -> None:
-    """Refuse scores that are no odds: the best of each row must be a finite number.
+    """Check that every row has a token that can be chosen.
 
     Shapes: logits (B, V).
-    Raises: DataError for NaN or +inf in a row, and for a row of which every token is ruled out.
+    Raises: DataError for NaN or +inf in a row, and for a row in which every token is excluded.
     """
     best = logits.amax(dim=-1)  # (B,), NaN where the row holds one
     is_wrong = ~best.isfinite()
@@ -27,15 +27,15 @@ def check_scores(logits: Tensor) -> None:
         found = best[is_wrong][0].item()
         what = "NaN" if math.isnan(found) else "+inf" if found > 0 else "-inf for every token"
         raise DataError(
-            f"next-token scores must be numbers, found {what}; the weights are damaged or overflowed."
+            f"next-token scores must be finite numbers, got {what}; the weights are damaged or overflowed."
         )
 
 
 def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
-    """Sharpen the odds (below 1) or flatten them (above 1).
+    """Sharpen the distribution (below 1) or flatten it (above 1).
 
     Shapes: logits (B, V) -> (B, V).
-    Raises: ConfigError when the temperature is not above 0; `sample_next` knows 0 as "the likeliest".
+    Raises: ConfigError when the temperature is not above 0; for 0, call `sample_next` without generators.
     """
     if not temperature > 0:
         raise ConfigError(f"temperature must be above 0 here, got {temperature}; take the argmax for 0.")
@@ -48,7 +48,7 @@ def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
     """Keep each row's k most likely tokens; the rest become -inf.
 
-    Shapes: logits (B, V) -> (B, V). Exactly k survive; among equal scores the smaller ids do.
+    Shapes: logits (B, V) -> (B, V). Exactly k are kept; among equal scores, the smaller ids.
     Source: Fan et al. 2018, section 5.
     Example:
         >>> keep_top_k(torch.tensor([[1.0, 3.0, 2.0, 2.0]]), 2).tolist()
@@ -59,7 +59,7 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
     check_scores(logits)
     if k >= logits.shape[-1]:
         return logits.clone()
-    # A search for the k-th best is linear in V; sorting all of it is not.
+    # Finding the k-th best is linear in V; sorting all of it is not.
     threshold = logits.topk(k, dim=-1).values[..., -1:]  # (B, 1)
     is_above, is_tied = logits > threshold, logits == threshold  # (B, V)
     n_tied_kept = k - is_above.sum(dim=-1, keepdim=True)  # (B, 1)
@@ -68,9 +68,9 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """Keep the fewest tokens that together have probability p (the "nucleus"); the rest become -inf.
+    """Keep the smallest set of tokens with total probability p (the "nucleus"); the rest become -inf.
 
-    Shapes: logits (B, V) -> (B, V). At least one survives; among equal scores the smaller ids do.
+    Shapes: logits (B, V) -> (B, V). At least one is kept; among equal scores, the smaller ids.
     Source: Holtzman et al. 2020, section 3.1.
     """
     if not 0 < p <= 1:
@@ -80,16 +80,16 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     check_scores(logits)
     best_first, order = logits.sort(dim=-1, descending=True, stable=True)  # (B, V)
     probs = best_first.softmax(dim=-1)  # (B, V)
-    before = probs.cumsum(dim=-1) - probs  # (B, V), what the likelier tokens have together
-    is_dropped = before >= p  # nothing is likelier than the first, so it always stays
+    before = probs.cumsum(dim=-1) - probs  # (B, V), total of the more likely tokens
+    is_dropped = before >= p  # the first has 0 before it, so it is always kept
     by_id = torch.zeros_like(is_dropped).scatter(-1, order, is_dropped)  # (B, V), back in the order of ids
     return logits.masked_fill(by_id, -math.inf)
 
 
 def keep_min_p(logits: Tensor, p: float) -> Tensor:
-    """Keep tokens at least p times as likely as the likeliest; the rest become -inf.
+    """Keep tokens at least p times as likely as the most likely one; the rest become -inf.
 
-    Shapes: logits (B, V) -> (B, V). At least one survives.
+    Shapes: logits (B, V) -> (B, V). At least one is kept.
     Source: Nguyen et al. 2024, section 3.
     """
     if not 0 < p <= 1:
@@ -100,7 +100,7 @@ def keep_min_p(logits: Tensor, p: float) -> Tensor:
 
 
 def penalize_repetition(logits: Tensor, seen: Sequence[Sequence[int]], penalty: float) -> Tensor:
-    """Make tokens that a row already holds less likely: divide positive scores, multiply negative ones.
+    """Make tokens that a row already contains less likely: divide positive scores, multiply negative ones.
 
     Shapes: logits (B, V), seen: B sequences of ids -> (B, V).
     Source: Keskar et al. 2019, section 4.1, as Hugging Face applies it.
@@ -118,7 +118,7 @@ def penalize_repetition(logits: Tensor, seen: Sequence[Sequence[int]], penalty: 
 
 
 def filter_logits(logits: Tensor, config: GenerationConfig, seen: Sequence[Sequence[int]]) -> Tensor:
-    """All filters that the config asks for, in its order.
+    """Apply the filters that the config sets, in its order.
 
     Shapes: logits (B, V), seen: B sequences of ids -> (B, V).
     """
@@ -136,9 +136,9 @@ def filter_logits(logits: Tensor, config: GenerationConfig, seen: Sequence[Seque
 
 
 def sample_next(logits: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
-    """Draw one token per row with the odds its scores give it; without generators, take the likeliest.
+    """Sample one token per row from the softmax of its scores; without generators, take the most likely one.
 
-    Each row draws from its own generator, so that its choice does not depend on its neighbours.
+    Each row draws from its own generator, so that its choice does not depend on the other rows.
 
     Shapes: logits (B, V), B generators -> ids (B,).
     Raises: DataError as `check_scores` does, and when rows and generators differ in number.

@@ -1,4 +1,4 @@
-"""Ids to text while they arrive, one at a time."""
+"""Decode ids to text while they are being generated, one at a time."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from scratchlm.core.protocols import Tokenizer
 
 
 class TextStream(Protocol):
-    """Turns ids into text one by one; the pieces together are the text of all ids."""
+    """A decoder that takes ids one by one; its pieces joined are the text of all ids."""
 
     def push(self, token_id: int, /) -> str:
-        """Take in one id; give back the text that is certain."""
+        """Add an id; return the text that is certain."""
         ...
 
     def flush(self) -> str:
-        """What is left when no more ids come."""
+        """Return what is left, when no more ids follow."""
         ...
 
 
 class RedecodingStream:
-    """A stream decoder for any tokenizer: decodes everything again and gives back what is new.
+    """A stream decoder for any tokenizer: it decodes all ids again and returns what is new.
 
-    A replacement character at the end waits: the next id may bring the bytes that complete it. The work grows
-    with the square of the length, so tokenizers that can do better have a `stream_decoder` of their own.
+    A replacement character at the end is held back, because the next id may bring the bytes that complete it. The work
+    grows with the square of the length, so tokenizers that can do better have a `stream_decoder` of their own.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, after: Sequence[int] = ()) -> None:
@@ -33,12 +33,12 @@ class RedecodingStream:
         self._n_given = len(tokenizer.decode(self._ids)) if after else 0
 
     def push(self, token_id: int, /) -> str:
-        """Take in one id; give back the text that is certain."""
+        """Add an id; return the text that is certain."""
         self._ids.append(token_id)
         return self._new_part(self._tokenizer.decode(self._ids).rstrip("\ufffd"))
 
     def flush(self) -> str:
-        """What is left when no more ids come."""
+        """Return what is left, when no more ids follow."""
         return self._new_part(self._tokenizer.decode(self._ids))
 
     def _new_part(self, text: str) -> str:
@@ -48,10 +48,10 @@ class RedecodingStream:
 
 
 def stream_decoder(tokenizer: Tokenizer, *, after: Sequence[int] = ()) -> TextStream:
-    """The tokenizer's own stream decoder, or one that works with any tokenizer.
+    """Make the tokenizer's own stream decoder, or one that works with any tokenizer.
 
-    `after` is what is shown already, a prompt: between two words the space belongs to the second one, so a word
-    tokenizer must know what its first new word follows.
+    `after` holds the ids shown already, such as the prompt: a word tokenizer needs them to decide about the space
+    before its first new word.
     """
     make_own = getattr(tokenizer, "stream_decoder", None)
     if make_own is None:
@@ -64,7 +64,7 @@ def stream_decoder(tokenizer: Tokenizer, *, after: Sequence[int] = ()) -> TextSt
 
 
 def without_lead(pieces: Iterator[str], lead: str) -> Iterator[str]:
-    """The pieces of a text without what it begins with, if it begins so.
+    """Drop `lead` from the beginning of a text that arrives in pieces, if the text begins with it.
 
     Example:
         >>> list(without_lead(iter(["A", ": y", "es"]), "A: "))

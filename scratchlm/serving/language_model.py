@@ -52,7 +52,7 @@ class LanguageModel:
         """The ids that end generation, from the model's files; by default end-of-text."""
         return end_ids(self.tokenizer, self.task)
 
-    def check_writes(self, who: str, *, advice: str = "") -> None:
+    def check_generates(self, who: str, *, advice: str = "") -> None:
         """Check that this model predicts tokens, which `who` needs, and not classes.
 
         Raises: ConfigError for a classifier.
@@ -60,7 +60,7 @@ class LanguageModel:
         if self.kind == "classification":
             raise ConfigError(f"{who} needs a language model, but {self.folder} is a classifier{advice}.")
 
-    def specialist_beside(self, stage: str) -> Path | None:
+    def stage_beside(self, stage: str) -> Path | None:
         """The model of another stage of this model's run, `RUN/classify` or `RUN/instruct`; None without one."""
         run = self.folder.parent.parent  # of RUN/checkpoints/step-...
         return run / stage if (run / stage / "checkpoints").is_dir() else None
@@ -97,8 +97,8 @@ class LanguageModel:
                 )
             ids = self.encode_prompt(prompt)
             return beam_search(self.model, ids, config, n_beams=beams, tokenizer=self.tokenizer)[0].text
-        steps = generate(self.model, [self.encode_prompt(prompt)], config, tokenizer=self.tokenizer)
-        pieces = (step.text for step in steps)
+        events = generate(self.model, [self.encode_prompt(prompt)], config, tokenizer=self.tokenizer)
+        pieces = (event.text for event in events)
         return pieces if stream else "".join(pieces)
 
     def encode_prompt(self, prompt: str) -> list[int]:
@@ -115,7 +115,7 @@ class LanguageModel:
         if self.kind != "classification":
             raise ConfigError(
                 f"classify needs a classifier, but this model is a {self.kind}; "
-                f"name {self.specialist_beside('classify') or 'the folder of a classifier'}."
+                f"name {self.stage_beside('classify') or 'the folder of a classifier'}."
             )
         if isinstance(texts, str):
             raise DataError(f"classify needs a list of texts, got one text; write classify([{texts!r:.40}]).")
@@ -169,7 +169,7 @@ class LanguageModel:
         if chosen is None or self.kind == "classification":
             raise ConfigError(
                 f"ask needs an assistant, but this model is a {self.kind}; "
-                f"name {self.specialist_beside('instruct') or 'the folder of an assistant'}."
+                f"name {self.stage_beside('instruct') or 'the folder of an assistant'}."
             )
         entry = Instruction(
             instruction=instruction,
@@ -183,11 +183,11 @@ class LanguageModel:
         config = self.generation_config(
             max_new_tokens=max_new_tokens, stop_ids=prompt.stop_ids, stop_texts=prompt.stop_texts
         )
-        steps = generate(self.model, [prompt.ids], config, tokenizer=self.tokenizer)
-        return without_lead((step.text for step in steps), prompt.answer_lead)
+        events = generate(self.model, [prompt.ids], config, tokenizer=self.tokenizer)
+        return without_lead((event.text for event in events), prompt.answer_lead)
 
     @property
-    def knows_conversations(self) -> bool:
+    def supports_conversations(self) -> bool:
         """Whether this assistant supports conversations of several turns, from training here or by its own template."""
         return self.kind != "instruction" or bool(self.task.get("exchanges", 1) != 1)
 

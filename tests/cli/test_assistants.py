@@ -92,7 +92,7 @@ def asked(monkeypatch):
     return prompts
 
 
-def test_chat_remembers_the_conversation_when_the_assistant_knows_conversations(run, chats, asked):
+def test_chat_remembers_the_conversation_when_the_assistant_supports_conversations(run, chats, asked):
     code, _, err = run(
         f"finetune instruct --base random:tiny --data {chats} --out a --template chatml --system S {QUICK} --json"
     )

@@ -16,7 +16,7 @@ from rich.text import Text
 from scratchlm.cli import terminal
 from scratchlm.cli.streams import PrintableStream
 from scratchlm.core.printable import NOT_PRINTABLE
-from scratchlm.generation.generate import Step
+from scratchlm.generation.generate import TokenEvent
 
 OSC_52 = "\x1b]52;c;cm0gLXJmIC8=\x07"  # would fill the clipboard
 LINK = "\x1b]8;;http://evil\x1b\\click\x1b]8;;\x1b\\"
@@ -91,7 +91,7 @@ def test_a_training_run_shows_hostile_labels_names_and_samples_harmlessly(life, 
 
 
 def test_a_models_own_text_is_shown_harmlessly_while_it_streams(life, run, monkeypatch):
-    steps = [Step(row=0, id=1, prob=1.0, text=c, finished_by=None) for c in EVIL]
+    steps = [TokenEvent(row=0, id=1, prob=1.0, text=c, finished_by=None) for c in EVIL]
     monkeypatch.setattr("scratchlm.cli.generate.generate", lambda *args, **kwargs: iter(steps))
     code, out, _ = run(f"generate --model {life['base']} --prompt cat")
     assert code == 0

@@ -107,11 +107,11 @@ def test_where_a_number_is_asked_for_only_the_final_one_is_compared(model, tiny_
     written = ["6 and 66 make 72.\n#### 72", "so 72.00 of them", "#### 72 or 73", "73", ""]
     asked = {}
 
-    def texts_in_batches(model, prompts, config, **settings):
+    def generate_texts(model, prompts, config, **settings):
         asked["config"] = config
         return written[: len(prompts)]
 
-    monkeypatch.setattr("scratchlm.evaluation.tasks.texts_in_batches", texts_in_batches)
+    monkeypatch.setattr("scratchlm.evaluation.tasks.generate_texts", generate_texts)
     item = GenerationItem(prompt="The cat", answers=("#### 72",), origin="", number=Decimal(72))
     result = score_generation(model, tiny_tokenizer, [item] * 5)
     assert [row["right"] for row in result.items] == [True, True, False, False, False]

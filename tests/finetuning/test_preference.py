@@ -228,7 +228,7 @@ def test_pairs_are_tuned_under_the_system_prompt_that_chat_will_ask_with(
     assert all(prompt.startswith("be ") for prompt in seen)
 
 
-def test_an_assistant_tuned_on_conversations_knows_conversations(base_folder, tmp_path):
+def test_an_assistant_tuned_on_conversations_supports_conversations(base_folder, tmp_path):
     told = [dataclasses.replace(pair, history=(Exchange("say", "now"),)) for pair in SPLIT.train]
     tune(base_folder, tmp_path / "run", max_steps=1, split=dataclasses.replace(SPLIT, train=told))
     assert load_model(tmp_path / "run").task["exchanges"] == 2

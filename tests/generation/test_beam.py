@@ -1,4 +1,4 @@
-"""Beam search: against every text there is, against transformers, and against greedy choice."""
+"""Beam search compared with exhaustive search, with transformers and with greedy decoding."""
 
 from __future__ import annotations
 

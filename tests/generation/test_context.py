@@ -91,7 +91,7 @@ def test_a_row_beyond_the_context_costs_the_others_nothing(tiny_model, n_read, m
     assert ids == short_ids + long_ids
 
 
-def test_rows_of_any_lengths_are_read_anew_only_as_often_as_one_fills_the_context(tiny_model, n_read):
+def test_rows_of_any_lengths_are_read_again_only_as_often_as_one_fills_the_context(tiny_model, n_read):
     prompts = [[7] * n for n in (1, 4, 7, 11, 12, 13)]
     generate_ids(tiny_model, prompts, GenerationConfig(max_new_tokens=9))
     alone = 0
@@ -155,7 +155,7 @@ def test_no_beam_goes_through_an_id_without_a_token(padded_model, tiny_tokenizer
     assert max(id_ for beam in beams for id_ in beam.ids) < tiny_tokenizer.vocab_size
 
 
-def test_beams_are_no_more_than_there_are_tokens(padded_model):
+def test_there_are_no_more_beams_than_tokens(padded_model):
     """With one token a beam has one way to go; ids without a token fill up nothing."""
     tokenizer = WordTokenizer({"a": 0, "<|unk|>": 1, "<|endoftext|>": 2})
     beams = beam_search(padded_model, [1], GenerationConfig(max_new_tokens=1), n_beams=5, tokenizer=tokenizer)

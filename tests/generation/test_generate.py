@@ -26,7 +26,7 @@ def ids_of(model: GPTModel, prompts: list[list[int]], config: GenerationConfig) 
 # The plain meaning
 
 
-def test_greedy_takes_the_likeliest_token_each_time(tiny_model):
+def test_greedy_takes_the_most_likely_token_each_time(tiny_model):
     (ids,) = ids_of(tiny_model, [[1, 2, 3]], GenerationConfig(max_new_tokens=20))
     tiny_model.eval()
     expected = [1, 2, 3]
@@ -114,7 +114,7 @@ def test_without_a_seed_torchs_global_one_decides(tiny_model):
 
 
 @pytest.mark.parametrize("config", [GenerationConfig(max_new_tokens=5), SAMPLED], ids=["greedy", "seeded"])
-def test_nobody_elses_randomness_is_used_up(tiny_model, config):
+def test_the_global_generator_is_left_alone(tiny_model, config):
     before = torch.get_rng_state()
     ids_of(tiny_model, RAGGED, config)
     assert torch.equal(torch.get_rng_state(), before)
@@ -138,7 +138,7 @@ def test_finished_rows_are_not_computed_any_more(counting_model):
     assert n_rows == [3, 3, 2, 2, 1]
 
 
-def test_no_new_tokens_means_no_steps(tiny_model):
+def test_no_new_tokens_means_no_events(tiny_model):
     config = GenerationConfig(max_new_tokens=0)
     assert list(generate(tiny_model, [[1]], config)) == []
     (result,) = generate_ids(tiny_model, [[1]], config)
@@ -152,9 +152,9 @@ def test_no_prompts_means_no_results(tiny_model):
 def test_a_stop_text_may_begin_in_one_token_and_end_in_another(counting_model, make_tokenizer):
     tokenizer = make_tokenizer([b"zero", b"one", b" #", b"#", b"# four", b"five"])
     config = GenerationConfig(max_new_tokens=10, stop_texts=("###",))
-    steps = list(generate(counting_model, [[0]], config, tokenizer=tokenizer))
-    assert [step.text for step in steps] == ["one", " ", "", ""]
-    assert [step.finished_by for step in steps] == [None, None, None, "stop_text"]
+    events = list(generate(counting_model, [[0]], config, tokenizer=tokenizer))
+    assert [event.text for event in events] == ["one", " ", "", ""]
+    assert [event.finished_by for event in events] == [None, None, None, "stop_text"]
     (result,) = generate_ids(counting_model, [[0]], config, tokenizer=tokenizer)
     assert (result.text, result.ids) == ("one ", [1, 2, 3, 4])
 
@@ -186,21 +186,21 @@ def test_rows_stop_at_their_own_texts(counting_model, make_tokenizer):
 # Streaming
 
 
-def test_steps_together_are_the_result_and_each_row_ends_once(tiny_model):
+def test_events_together_are_the_result_and_each_row_ends_once(tiny_model):
     config = GenerationConfig(max_new_tokens=8, temperature=1.0, seed=3, stop_ids=tuple(range(0, 60, 4)))
-    steps = list(generate(tiny_model, RAGGED, config))
+    events = list(generate(tiny_model, RAGGED, config))
     for i, result in enumerate(generate_ids(tiny_model, RAGGED, config)):
-        mine = [step for step in steps if step.row == i]
-        assert [step.id for step in mine if step.id is not None] == result.ids
-        assert [step.finished_by for step in mine[:-1]] == [None] * (len(mine) - 1)
+        mine = [event for event in events if event.row == i]
+        assert [event.id for event in mine if event.id is not None] == result.ids
+        assert [event.finished_by for event in mine[:-1]] == [None] * (len(mine) - 1)
         assert mine[-1].finished_by == result.finished_by
 
 
 def test_streamed_text_never_shows_half_a_character(counting_model, make_tokenizer):
     smile = "🙂".encode()
     tokenizer = make_tokenizer([b"", smile[:1], smile[1:3], smile[3:] + b"!", "é".encode()[:1]])
-    steps = list(generate(counting_model, [[0]], GenerationConfig(max_new_tokens=4), tokenizer=tokenizer))
-    assert [step.text for step in steps] == ["", "", "🙂!", "\ufffd"]
+    events = list(generate(counting_model, [[0]], GenerationConfig(max_new_tokens=4), tokenizer=tokenizer))
+    assert [event.text for event in events] == ["", "", "🙂!", "\ufffd"]
 
 
 def test_the_first_token_comes_before_the_second_is_computed(counting_model):
@@ -211,7 +211,7 @@ def test_the_first_token_comes_before_the_second_is_computed(counting_model):
     assert len(n_passes) == 1
 
 
-def test_between_steps_the_caller_may_train(tiny_model):
+def test_between_events_the_caller_may_train(tiny_model):
     stream = generate(tiny_model, [[1]], GenerationConfig(max_new_tokens=5))
     next(stream)
     assert tiny_model.training
@@ -231,7 +231,7 @@ def test_a_prompt_longer_than_the_context_is_cropped_with_a_warning(tiny_model, 
         cropped = ids_of(tiny_model, [long], config)
     assert cropped == ids_of(tiny_model, [long[-12:]], config)
     assert [record.getMessage() for record in caplog.records] == [
-        "prompt 0 has 20 tokens, the model reads 12: its first 8 are not seen"
+        "prompt 0 has 20 tokens, but the model's context is 12: the first 8 are ignored"
     ]
 
 
@@ -248,9 +248,9 @@ def test_an_empty_prompt_needs_something_to_start_from(counting_model):
     assert ids_of(counting_model, [[]], GenerationConfig(max_new_tokens=2, start_id=7)) == [[8, 9]]
 
 
-def test_mistakes_are_told_at_the_call(tiny_model):
+def test_mistakes_raise_at_the_call(tiny_model):
     """Not at the first step: a server must know before it answers "200 OK"."""
-    with pytest.raises(DataError, match="ids must be 0 to 60, found 3 to 61 in prompt 0"):
+    with pytest.raises(DataError, match="ids must be 0 to 60, got 3 to 61 in prompt 0"):
         generate(tiny_model, [[3, 61]], GenerationConfig())
     with pytest.raises(DataError, match=r"lists of ids, got 1 as number 0; write \[\[1, 2, 3\]\]"):
         generate(tiny_model, [1, 2], GenerationConfig())

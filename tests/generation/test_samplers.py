@@ -196,12 +196,12 @@ def test_draws_follow_the_softmax():
     assert chi_square < 26.12  # 8 degrees of freedom, 99.9th percentile
 
 
-def test_a_token_that_was_ruled_out_is_never_drawn():
+def test_an_excluded_token_is_never_drawn():
     logits = keep_top_k(torch.zeros(1, 50), 3)
     assert set(draws(logits, 300, seed_number=0)) == {0, 1, 2}
 
 
-def test_without_generators_the_likeliest_is_taken():
+def test_without_generators_the_most_likely_token_is_taken():
     assert sample_next(torch.tensor([[0.0, 2.0, 1.0], [5.0, 2.0, 1.0]]), None).tolist() == [1, 0]
 
 
@@ -232,11 +232,11 @@ BROKEN = {
     ],
     ids=str,
 )
-def test_scores_that_are_no_odds_are_refused_and_never_drawn_from(settings, found):
+def test_scores_that_are_not_finite_are_refused_and_never_drawn_from(settings, found):
     config = GenerationConfig(**settings)
     logits = torch.tensor([[1.0, 2.0, 3.0], BROKEN[found]])
     generators = None if config.is_greedy else [seed.generator(0)] * 2
-    with pytest.raises(DataError, match=f"must be numbers, found {found}"):
+    with pytest.raises(DataError, match=f"must be finite numbers, got {found}"):
         sample_next(filter_logits(logits, config, [[0], [0]]), generators)
 
 
@@ -246,14 +246,14 @@ def test_a_model_whose_weights_overflowed_writes_nothing(tiny_model, bias):
         tiny_model.tok_emb.weight[3] = bias
         tiny_model.out_head.weight[5] = 1e38
     config = GenerationConfig(max_new_tokens=3)
-    with pytest.raises(DataError, match="must be numbers, found"):
+    with pytest.raises(DataError, match="must be finite numbers, got"):
         generate_ids(tiny_model, [[3, 1]], config)
-    with pytest.raises(DataError, match="must be numbers, found"):
+    with pytest.raises(DataError, match="must be finite numbers, got"):
         beam_search(tiny_model, [3, 1], config, n_beams=2)
 
 
 def test_broken_scores_and_missing_generators_are_errors():
-    with pytest.raises(DataError, match="found NaN"):
+    with pytest.raises(DataError, match="got NaN"):
         sample_next(torch.tensor([[0.0, math.nan]]), None)
     with pytest.raises(DataError, match="got 1 for 2 rows"):
         sample_next(torch.zeros(2, 3), [seed.generator(0)])

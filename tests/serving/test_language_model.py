@@ -195,7 +195,7 @@ def test_an_assistant_is_asked_in_its_own_template(saved):
 
 def test_an_assistant_is_reminded_of_the_conversation_in_its_template(saved):
     lm = load(saved("instruction", template="plain", system="be a cat", exchanges=2))
-    assert lm.knows_conversations
+    assert lm.supports_conversations
     answer = lm.ask("say mat", history=[("say cat", "cat")], max_new_tokens=6)
     end = lm.tokenizer.end_of_text_id
     ids = [
@@ -210,7 +210,7 @@ def test_an_assistant_is_reminded_of_the_conversation_in_its_template(saved):
 
 def test_a_conversation_too_long_for_the_context_loses_its_beginning(saved, caplog):
     lm = load(saved("instruction", template="plain"))
-    assert not lm.knows_conversations
+    assert not lm.supports_conversations
     long = [(f"say cat {i}", "a cat and the mat") for i in range(20)]
     answer = lm.ask("say", history=long, max_new_tokens=8)
     assert answer in [lm.ask("say", history=long[-n:], max_new_tokens=8) for n in (1, 2, 3)]

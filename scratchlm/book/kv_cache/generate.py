@@ -28,9 +28,9 @@ def generate_text_simple_stream(
 
     Shapes: token_ids (B, T) -> (B, 1) each.
     """
-    steps = generate(model, token_ids.tolist(), GenerationConfig(max_new_tokens=max_new_tokens))
-    while group := list(itertools.islice(steps, len(token_ids))):
-        ids = [step.id for step in group]
+    events = generate(model, token_ids.tolist(), GenerationConfig(max_new_tokens=max_new_tokens))
+    while group := list(itertools.islice(events, len(token_ids))):
+        ids = [event.id for event in group]
         if all(id_ == eos_token_id for id_ in ids):
             return
         yield torch.tensor(ids, dtype=token_ids.dtype, device=token_ids.device)[:, None]

@@ -1,13 +1,12 @@
-"""Continuing many prompts: the batch changes nothing, and the order is that of the prompts."""
+"""Texts generated in batches are the same as alone, and in the order of the prompts."""
 
 from __future__ import annotations
 
 import pytest
 
 from scratchlm.core.errors import ConfigError
-from scratchlm.generation.batches import texts_in_batches
 from scratchlm.generation.config import GenerationConfig
-from scratchlm.generation.generate import generate_ids
+from scratchlm.generation.generate import generate_ids, generate_texts
 
 CONFIG = GenerationConfig(max_new_tokens=4)
 
@@ -18,7 +17,7 @@ def test_each_prompt_gets_what_it_gets_alone_in_its_place(tiny_model):
     alone = [generate_ids(tiny_model, [ids], CONFIG, tokenizer=tokenizer)[0].text for ids in prompts]
     seen = []
     for size in (1, 2, 5):
-        found = texts_in_batches(
+        found = generate_texts(
             tiny_model, prompts, CONFIG, tokenizer=tokenizer, batch_size=size,
             progress=lambda done, total: seen.append((done, total)),
         )  # fmt: skip
@@ -26,10 +25,10 @@ def test_each_prompt_gets_what_it_gets_alone_in_its_place(tiny_model):
     assert seen == [(n, 5) for n in (1, 2, 3, 4, 5, 2, 4, 5, 5)]
 
 
-def test_no_prompts_are_no_texts_and_a_batch_of_nothing_is_an_error(tiny_model):
-    assert texts_in_batches(tiny_model, [], CONFIG, tokenizer=Spelling(), batch_size=3) == []
+def test_no_prompts_give_no_texts_and_a_batch_size_of_zero_is_an_error(tiny_model):
+    assert generate_texts(tiny_model, [], CONFIG, tokenizer=Spelling(), batch_size=3) == []
     with pytest.raises(ConfigError, match="batch_size must be at least 1, got 0"):
-        texts_in_batches(tiny_model, [[1]], CONFIG, tokenizer=Spelling(), batch_size=0)
+        generate_texts(tiny_model, [[1]], CONFIG, tokenizer=Spelling(), batch_size=0)
 
 
 class Spelling:
