@@ -116,7 +116,9 @@ class BPETokenizerSimple:
     @staticmethod
     def replace_pair(token_ids: Sequence[Any], pair_id: tuple[int, int], new_id: int) -> list[Any]:
         """Replace every occurrence of a pair in ids or rows of ids, from left to right."""
-        replaced = [bpe_by_hand.replace_pair(row, tuple(pair_id), new_id) for row in _rows(token_ids)]
+        replaced = [
+            bpe_by_hand.replace_pair(row, (pair_id[0], pair_id[1]), new_id) for row in _rows(token_ids)
+        ]
         return replaced if _is_rows(token_ids) else replaced[0]
 
     def get_special_token_id(self, token: str) -> int | None:

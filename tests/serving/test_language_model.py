@@ -214,7 +214,7 @@ def test_a_conversation_too_long_for_the_context_loses_its_beginning(saved, capl
     long = [(f"say cat {i}", "a cat and the mat") for i in range(20)]
     answer = lm.ask("say", history=long, max_new_tokens=8)
     assert answer in [lm.ask("say", history=long[-n:], max_new_tokens=8) for n in (1, 2, 3)]
-    assert "are not seen" not in caplog.text  # whole exchanges went, not the beginning of one
+    assert "are ignored" not in caplog.text  # whole exchanges went, not the beginning of one
 
 
 def test_stop_is_not_taken_for_stop_ids(saved):

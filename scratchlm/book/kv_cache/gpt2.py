@@ -9,7 +9,7 @@ from scratchlm.book.kv_cache.utils import KVCache as KVCache
 from scratchlm.book.kv_cache.utils import ReadsWithCache
 
 
-class GPTModel(ReadsWithCache, ch04.GPTModel):  # type: ignore[misc]
+class GPTModel(ReadsWithCache, ch04.GPTModel):  # type: ignore[misc, no-redef]
     """Chapter 4's GPT; calling it accepts a cache."""
 
 

@@ -115,7 +115,8 @@ def _bonus_entry(row: Mapping[str, Any]) -> Entry:
 
 def _read(name: str) -> dict[str, Any]:
     text = (importlib.resources.files(__package__ or "") / name).read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    table: dict[str, Any] = tomllib.loads(text)
+    return table
 
 
 def choose(entries: Iterable[Entry], *, chapters: Iterable[str]) -> list[Entry]:
