@@ -45,7 +45,7 @@ def test_a_damaged_file_is_called_damaged_not_absent(no_assets, monkeypatch, tmp
     (tmp_path / "text" / "the-verdict.txt").write_text("half of it", encoding="utf-8")
     monkeypatch.setenv("SCRATCHLM_ASSETS", str(tmp_path))
     [finding] = verify_entries([ENTRIES["ch02.word-tokens"]])
-    assert (finding.verdict, "not on this machine" in finding.reason) == ("not run", False)
+    assert (finding.verdict, "missing or incomplete" in finding.reason) == ("not run", False)
     assert str(tmp_path / "text" / "the-verdict.txt") in finding.reason
 
 
