@@ -16,6 +16,7 @@ TABLE_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)  # the last eight bytes of a
 TABLE_FOOTER_BYTES = 48
 PARQUET_MAGIC = b"PAR1"
 MAX_HEADER_BYTES = 4 << 20  # GPT-2 XL with its optimizer needs 0.2 MB; a file of 16,000 tensors fits
+GRAPH_PARTS = 7  # tensorflow/core/protobuf/meta_graph.proto
 PAGE_BEGINNINGS = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<script")
 TEXT_BEGINNINGS = {"checkpoint": b"model_checkpoint_path:", "vocab.bpe": b"#version"}
 
@@ -36,7 +37,12 @@ def structure_problem(path: Path, *, name: str, settings: Iterable[tuple[str, in
         return f"it begins with {beginning[:24]!r}, expected {expected!r}"
     if name.endswith(".json"):
         return _json_problem(path, settings)
-    checks = {".index": _table_problem, ".safetensors": _safetensors_problem, ".parquet": _parquet_problem}
+    checks = {
+        ".index": _table_problem,
+        ".safetensors": _safetensors_problem,
+        ".parquet": _parquet_problem,
+        ".meta": _graph_problem,
+    }
     check = checks.get(Path(name).suffix)
     return None if check is None else check(path)
 
@@ -67,6 +73,33 @@ def _json_problem(path: Path, settings: Iterable[tuple[str, int]]) -> str | None
         if value.get(name) != number:
             return f"it has {name} = {value.get(name, 'nothing')!s:.40} instead of {number}"
     return None
+
+
+def _graph_problem(path: Path) -> str | None:
+    """Check for TensorFlow's MetaGraphDef: only parts numbered 1 to 7, each preceded by its length."""
+    with path.open("rb") as file:
+        left = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        while left > 0:
+            head = file.read(11)
+            number, n_bytes, n_head = _part(head)
+            left -= n_head + n_bytes
+            if not 1 <= number <= GRAPH_PARTS or n_head == 0 or left < 0:
+                return "it is not a TensorFlow graph"
+            file.seek(n_head + n_bytes - len(head), os.SEEK_CUR)
+    return None
+
+
+def _part(head: bytes) -> tuple[int, int, int]:
+    """Number, length and header size of one part of a protobuf message; zeros for anything else."""
+    if len(head) < 2 or head[0] & 7 != 2:
+        return 0, 0, 0
+    n_bytes = 0
+    for i, byte in enumerate(head[1:]):
+        n_bytes |= (byte & 0x7F) << (7 * i)
+        if byte < 0x80:
+            return head[0] >> 3, n_bytes, i + 2
+    return 0, 0, 0
 
 
 def _table_problem(path: Path) -> str | None:

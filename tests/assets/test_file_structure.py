@@ -91,6 +91,9 @@ def test_safetensors_that_contradict_themselves_are_found(problem, data):
         ("checkpoint", b'model_checkpoint_path: "model.ckpt"', b"Not Found"),
         ("vocab.bpe", b"#version: 0.2\n", b"Access denied"),
         ("model.ckpt.meta", b"\n\x00", b""),
+        ("model.ckpt.meta", b"\n\x02ab\x12\x01c", b"\n\x02ab\x12\x03c"),
+        ("model.ckpt.meta", b"\x12\x80\x01" + bytes(128), b"\x12\x80\x01" + bytes(127)),
+        ("model.ckpt.meta", b"\x3a\x00", b"\x42\x00"),
     ],
 )
 def test_each_kind_of_file_is_known_by_its_structure(problem, name, good, bad):

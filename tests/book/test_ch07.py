@@ -84,7 +84,7 @@ def test_a_masked_instruction_leaves_answer_and_end():
 def test_data_set_and_batch_must_agree_on_the_mask():
     with pytest.raises(ConfigError, match="rows come without"):
         ch07.custom_collate_fn(ROWS, mask_instruction=True)
-    with pytest.raises(ConfigError, match="found rows with the length"):
+    with pytest.raises(ConfigError, match="rows come with the length"):
         ch07.custom_collate_fn([(3, ROWS[0])])
 
 
@@ -242,7 +242,7 @@ def test_scores_are_the_whole_numbers_and_the_rest_is_counted(judge_server, caps
     assert scores.unreadable == ((1, "about 40"), (3, ""))
     assert capsys.readouterr().out == (
         "Could not convert score: about 40\nCould not convert score: \n"
-        "Number of scores: 2 of 4; the other judgements were not integers\n"
+        "Number of scores: 2 of 4; the other replies were not integers\n"
     )
     asked = judge_server.asked[0].messages[0]["content"]
     assert all(part in asked for part in (ch07.format_input(data[0]), "right 0", "mine 0"))
