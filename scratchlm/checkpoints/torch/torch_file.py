@@ -26,13 +26,17 @@ MAX_ITEMS = 500_000  # in the value, counting shared parts each time they appear
 MAX_NESTING = 64
 MAX_WHOLE_NUMBER = 1 << 64
 _LEGACY_PICKLES = 5  # of files before PyTorch 1.6: magic number, version, machine, value, storage keys
-_INSTRUCTIONS = {  # those of torch.save; none of them creates an object of an arbitrary class
-    *("PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
-    *("BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
+_PUSHES = {
     *("NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
-    *("BINUNICODE", "SHORT_BINSTRING", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
-    *("EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS"),
+    *("BINUNICODE", "SHORT_BINSTRING", "EMPTY_TUPLE", "EMPTY_LIST", "EMPTY_DICT"),
 }
+_HARMLESS = (
+    _PUSHES
+    | {  # the instructions of torch.save; none of them creates an object of an arbitrary class
+        *("MARK", "STOP", "REDUCE", "BUILD", "BINPERSID", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
+        *("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "APPEND", "APPENDS", "SETITEM", "SETITEMS"),
+    }
+)
 _IN_PLACE = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD")  # change their first operand
 _NEWEST_PROTOCOL = 3
 _GLOBALS = (
@@ -135,25 +139,25 @@ def _check_pickle(stream: io.BytesIO, path: Path) -> None:
     memo: dict[Any, tuple[int, int]] = {}
     try:
         for n_steps, (instruction, argument, _) in enumerate(pickletools.genops(stream)):
-            name, operands = instruction.name, instruction.stack_before
-            problem = _instruction_problem(name, argument)
-            if problem is not None:
-                raise _wrong(path, problem)
-            if n_steps > MAX_STEPS:
-                raise _wrong(path, f"has more than {MAX_STEPS:,} instructions")
-            if name == "MARK":
-                marks.append(len(stack))
-                continue
-            if name.endswith("PUT"):
-                memo[argument] = stack[-1]
-            start = len(stack) - len(operands)
-            if pickletools.markobject in operands:
-                start = marks.pop() - operands.index(pickletools.markobject)
-            used = stack[max(0, start) :]
-            del stack[max(0, start) :]
-            if name.endswith("GET"):
+            name = instruction.name
+            problem = _instruction_problem(name, argument) if name not in _HARMLESS else None
+            if problem is not None or n_steps > MAX_STEPS:
+                raise _wrong(path, problem or f"has more than {MAX_STEPS:,} instructions")
+            if name in _PUSHES:
+                stack.append((1, 1))
+            elif name in ("BINGET", "LONG_BINGET"):
                 stack.append(memo[argument])
+            elif name in ("BINPUT", "LONG_BINPUT"):
+                memo[argument] = stack[-1]
+            elif name == "MARK":
+                marks.append(len(stack))
             elif instruction.stack_after:
+                operands = instruction.stack_before
+                start = len(stack) - len(operands)
+                if pickletools.markobject in operands:
+                    start = marks.pop() - operands.index(pickletools.markobject)
+                used = stack[max(0, start) :]
+                del stack[max(0, start) :]
                 depths = [depth for _, depth in used]
                 depth = 1 + max(depths[1:] if name in _IN_PLACE else depths, default=0)
                 depth = max(depth, depths[0]) if name in _IN_PLACE else depth
@@ -169,15 +173,17 @@ def _check_pickle(stream: io.BytesIO, path: Path) -> None:
 
 def _instruction_problem(name: str, argument: Any) -> str | None:
     """Why an instruction does not belong into the pickle of a state dict, or None if it does."""
-    if name == "GLOBAL":
-        module, _, attribute = argument.partition(" ")
-        is_type = module == "torch" and isinstance(getattr(torch, attribute, None), torch.dtype)
-        is_storage = module == "torch" and attribute.isalnum() and attribute.endswith("Storage")
-        if not (is_type or is_storage or argument in _GLOBALS):
-            return f"would run code: it names {f'{module}.{attribute}'!r:.200}"
-    if name == "PROTO" and argument > _NEWEST_PROTOCOL:
-        return f"has protocol {argument}; torch.load reads {_NEWEST_PROTOCOL}, its default is 2"
-    return None if name in _INSTRUCTIONS else f"could run code: it holds the instruction {name}"
+    if name == "PROTO":
+        has_newer = argument > _NEWEST_PROTOCOL
+        problem = f"has protocol {argument}; torch.load reads {_NEWEST_PROTOCOL}, its default is 2"
+        return problem if has_newer else None
+    if name != "GLOBAL":
+        return f"could run code: it holds the instruction {name}"
+    module, _, attribute = argument.partition(" ")
+    is_type = module == "torch" and isinstance(getattr(torch, attribute, None), torch.dtype)
+    is_storage = module == "torch" and attribute.isalnum() and attribute.endswith("Storage")
+    is_tensor_part = is_type or is_storage or argument in _GLOBALS
+    return None if is_tensor_part else f"would run code: it names {f'{module}.{attribute}'!r:.200}"
 
 
 def _plain_value(value: Any, path: Path, storage_sizes: set[int] | None) -> Any:
