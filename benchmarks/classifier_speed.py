@@ -205,7 +205,7 @@ def main() -> None:
         ours = run(examples, labels, parts, n_epochs=arguments.epochs, position=position, **common)
         ours_s = ours.filled_s + ours.epochs_s + ours.tested_s
         print(
-            f"cached trunk, {name}: {ours_s:.1f} s, of which {ours.filled_s:.1f} s fill the cache; "
+            f"activation cache, {name}: {ours_s:.1f} s, of which {ours.filled_s:.1f} s fill the cache; "
             f"{book_s / ours_s:.1f} times as fast; {shown(ours.accuracies)}",
             flush=True,
         )

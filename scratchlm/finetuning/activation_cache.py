@@ -44,7 +44,7 @@ class ActivationCache:
     (or the next run, if this one was killed: a left-over file is never read). If all blocks are frozen and one
     position is read, only that position is kept.
 
-    Units: budget_bytes and size_bytes are bytes, n_tokens tokens.
+    Units: budget_bytes and size_bytes are bytes.
     Raises: DataError when the disk has no room for the file.
     """
 
@@ -61,9 +61,7 @@ class ActivationCache:
         self.n_blocks = n_blocks
         self.position = position
         self.keeps_one_position = n_blocks == model.config.n_layers and position != "mean"
-        self.n_tokens = 0  # that went through the frozen blocks
         self.size_bytes = 0
-        self.on_disk_bytes = 0
         self._budget_bytes = budget_bytes
         self._parent = folder
         self._folder: Path | None = None
@@ -119,7 +117,6 @@ class ActivationCache:
         # With causal attention no real token attends to the padding on its right, so no mask is needed.
         mask = None if self.model.config.is_causal or bool(is_real.all()) else is_real
         states = states_below(self.model, inputs, self.n_blocks, attention_mask=mask)  # (B, T, E)
-        self.n_tokens += sum(map(len, rows))
         if self.keeps_one_position:
             yield from gather_positions(states, read_positions(states, is_real, self.position))  # (1, E) each
         else:
@@ -139,7 +136,6 @@ class ActivationCache:
             )
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=self._parent))
-        self.on_disk_bytes += n_bytes
         path = self._folder / f"states-{len(self._entries)}.bin"
         logger.info("writing %d bytes of activations to %s", n_bytes, path)
         return torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=weight.dtype).view(shape)

@@ -149,14 +149,14 @@ class ClassifierTrainings:
         self.settings, self.base, self.device, self.out, self.notify = settings, base, device, out, notify
         self.cache_s = 0.0  # time spent in frozen blocks
         self.n_cached = 0  # texts that they ran on
-        self._caches: dict[str, ActivationCache] = {}  # by base and input format; one at a time
+        self._cache: tuple[str, ActivationCache] | None = None  # with what its activations depend on
         self._base_sha256: str | None = None  # of the base of the latest training
 
     def close(self) -> None:
-        """Free memory and files of the activation caches."""
-        for cache in self._caches.values():
-            cache.close()
-        self._caches.clear()
+        """Free memory and file of the activation cache."""
+        if self._cache is not None:
+            self._cache[1].close()
+        self._cache = None
 
     def train(
         self,
@@ -185,7 +185,7 @@ class ClassifierTrainings:
         replace_head(base.model, len(self.classes))
         self._freeze(base.model, part)
         input_format = self._input_format(base, indices)
-        cache = self._cache(base, input_format, settings)
+        cache = self._cache_for(base, input_format, settings)
 
         def examples_of(rows: Sequence[int], **how: int) -> ClassificationExamples:
             texts, labels = [self.texts[i] for i in rows], [self.labels[i] for i in rows]
@@ -298,7 +298,7 @@ class ClassifierTrainings:
             max_length=readable_length(base, settings.max_length, self.notify),
         )
 
-    def _cache(
+    def _cache_for(
         self, base: Base, input_format: InputFormat, settings: ClassifySettings
     ) -> ActivationCache | None:
         """The activation cache; None without frozen blocks, or where activations are random."""
@@ -312,16 +312,17 @@ class ClassifierTrainings:
             return None
         # Random weights depend on the seed, and on the vocabulary, which comes from the training texts.
         key = f"{base.sha256 or (settings.seed, base.tokenizer.fingerprint)} {input_format}"
-        if key not in self._caches:
+        if self._cache is None or self._cache[0] != key:
             self.close()  # one cache at a time, so that the budget holds
-            self._caches[key] = ActivationCache(
+            cache = ActivationCache(
                 base.model,
                 n_blocks,
                 position=input_format.position,
                 budget_bytes=settings.activation_cache_mb * 2**20,
                 folder=self.out,
             )
-        return self._caches[key]
+            self._cache = key, cache
+        return self._cache[1]
 
     def _loader(
         self,

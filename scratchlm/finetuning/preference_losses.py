@@ -13,11 +13,11 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.model.loss import at_least_float32
+from scratchlm.model.loss import head_cross_entropy
 
 LossKind = Literal["dpo", "cdpo", "ipo", "orpo", "simpo"]
 NEEDS_REFERENCE: frozenset[LossKind] = frozenset({"dpo", "cdpo", "ipo"})
@@ -56,22 +56,8 @@ def response_log_probs(
         )
     targets = ids if mask is None else ids.masked_fill(~mask.bool(), IGNORE_INDEX)
     targets = targets[:, 1:]  # (B, T-1)
-    return answer_log_probs(target_log_probs(logits[:, :-1], targets), targets, per_token=per_token)
-
-
-def target_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
-    """The log-probability of each target; 0 where the target is IGNORE_INDEX.
-
-    Shapes: logits (..., V), targets (...) -> (...), with gradient.
-    Units: nats. Half-precision logits are converted to float32 first.
-    """
-    nats = F.cross_entropy(
-        at_least_float32(logits).flatten(0, -2),
-        targets.flatten(),
-        ignore_index=IGNORE_INDEX,
-        reduction="none",
-    )
-    return -nats.view(targets.shape)
+    log_probs = -head_cross_entropy(logits[:, :-1], nn.Identity(), targets, reduction="none")
+    return answer_log_probs(log_probs, targets, per_token=per_token)
 
 
 def answer_log_probs(log_probs: Tensor, targets: Tensor, *, per_token: bool) -> Tensor:

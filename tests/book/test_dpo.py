@@ -77,7 +77,7 @@ def test_log_probabilities_are_means_over_the_selected_labels():
     torch.testing.assert_close(dpo.compute_logprobs(logits, labels), nats.mean(1))
     expected = torch.stack([nats[0, 1:3].mean(), nats[1].mean()])
     torch.testing.assert_close(dpo.compute_logprobs(logits, labels, mask), expected)
-    with pytest.raises(DataError, match="found one without"):
+    with pytest.raises(DataError, match="a row has no token of its answer"):
         dpo.compute_logprobs(logits, labels, mask & False)
 
 

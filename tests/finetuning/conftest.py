@@ -1,4 +1,4 @@
-"""A base model small enough to fine-tune in a second, and data that it can learn."""
+"""A base model small enough to fine-tune in a second, and data for it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def words():
 
 @pytest.fixture
 def messages():
-    """70 spam and 110 ham messages, told apart by their first words; 10 rows are near-copies of others."""
+    """70 spam and 110 ham messages, distinguished by their first words; 10 rows are near-copies of others."""
     spam = [f"WIN a prize now {WORDS[i]} {WORDS[999 - i]}" for i in range(70)]
     ham = [f"see you at home {WORDS[200 + i]} {WORDS[799 - i]}" for i in range(110)]
     rows = [*((text, "spam") for text in spam), *((text, "ham") for text in ham)]

@@ -60,7 +60,7 @@ def test_scores_above_the_cache_are_the_plain_ones(
             torch.testing.assert_close(task.logits(model, batch), plain, atol=1e-5, rtol=1e-5)
             assert torch.equal(batch.targets, examples.batch(indices).targets)
     assert len(cache) == 4  # one text stands there twice
-    assert (cache.on_disk_bytes > 0) == (budget_bytes == 0)
+    assert bool(list(tmp_path.iterdir())) == (budget_bytes == 0)
     cache.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -81,10 +81,8 @@ def test_no_text_runs_twice(model, examples, base_tokenizer):
     cache = ActivationCache(model, 2)
     assert cache.fill(examples) == 4
     assert cache.fill(examples) == 0
-    n_tokens = cache.n_tokens
     more = InputFormat(max_length=20).examples([TEXTS[0], "home"], ["a", "b"], base_tokenizer, ("a", "b"))
     assert cache.fill(more) == 1
-    assert cache.n_tokens == n_tokens + len(base_tokenizer.encode("home"))
 
 
 def test_of_a_wholly_frozen_model_one_position_is_kept(model, examples):

@@ -1,4 +1,4 @@
-"""What an assistant answers, how it is scored, and the file that is written while it answers."""
+"""An assistant's answers, their scores, and the file that is written during answering."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def test_a_saved_base_comes_back_with_its_own_tokenizer(base_folder, base_tokeni
 
 
 @pytest.mark.parametrize("drop_rate", [None, 0.0, 0.5])
-def test_only_dropout_changes_when_it_is_asked_for(base_folder, tiny_model, drop_rate):
+def test_a_new_drop_rate_changes_nothing_but_dropout(base_folder, tiny_model, drop_rate):
     base = load_base(str(base_folder), training_texts=[], device=CPU, drop_rate=drop_rate)
     expected = tiny_model.config.drop_rate if drop_rate is None else drop_rate
     rates = {module.p for module in base.model.modules() if isinstance(module, torch.nn.Dropout)}

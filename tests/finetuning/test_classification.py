@@ -136,7 +136,9 @@ def test_too_few_texts_for_three_sides_are_refused():
 # --- from texts to a classifier
 
 
-def test_a_saved_base_learns_to_tell_messages_apart_and_counts_what_it_saw(messages, base_folder, tmp_path):
+def test_a_classifier_of_a_saved_base_separates_the_classes_and_counts_its_texts(
+    messages, base_folder, tmp_path
+):
     out = tmp_path / "run"
     result = finetune_classifier(messages, quick(), out, base=str(base_folder), device=CPU)
     assert (result.rows, result.groups) == (190, 180)
@@ -236,15 +238,15 @@ def test_the_settings_of_an_earlier_version_are_read():
 
 
 def test_a_length_beyond_the_base_is_reported(messages, base_folder, tmp_path):
-    told = []
+    notices = []
     finetune_classifier(
         messages, quick(max_steps=1, max_length=9999), tmp_path / "run", base=str(base_folder), device=CPU,
-        notify=told.append,
+        notify=notices.append,
     )  # fmt: skip
-    assert any("max_length 9999 exceeds the context length" in line for line in told)
+    assert any("max_length 9999 exceeds the context length" in line for line in notices)
 
 
-def test_a_random_base_learns_its_tokenizer_from_the_training_side(messages, tmp_path):
+def test_a_random_base_gets_a_tokenizer_trained_on_the_training_texts(messages, tmp_path):
     result = finetune_classifier(
         messages,
         quick(max_steps=2, batch_size=4, train=None),
@@ -259,7 +261,7 @@ def test_a_random_base_learns_its_tokenizer_from_the_training_side(messages, tmp
     assert saved.tokenizer.decode(saved.tokenizer.encode("WIN a prize now")) == "WIN a prize now"
 
 
-def test_the_last_block_of_a_trained_base_learns_unless_told_otherwise(messages, base_folder, tmp_path):
+def test_by_default_the_last_block_of_a_trained_base_is_trained(messages, base_folder, tmp_path):
     result = finetune_classifier(
         messages, quick(max_steps=1, train=None), tmp_path / "run", base=str(base_folder), device=CPU
     )
@@ -295,7 +297,7 @@ def test_three_classes_keep_their_names(messages, base_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_twenty_classes_are_told_apart_and_scored_as_scikit_learn_does(words, base_folder, tmp_path):
+def test_twenty_classes_are_separated_and_scored_as_by_scikit_learn(words, base_folder, tmp_path):
     metrics = pytest.importorskip("sklearn.metrics")
     rows = [
         LabelledText(
@@ -339,9 +341,7 @@ def test_a_rare_class_is_found_when_classes_are_balanced(messages, words, base_f
 
 
 @pytest.mark.parametrize("balance", ["weights", "sampling", "subsample", "none"])
-def test_classes_are_balanced_in_the_way_that_was_asked_for(
-    messages, base_folder, tmp_path, monkeypatch, balance
-):
+def test_classes_are_balanced_by_the_chosen_method(messages, base_folder, tmp_path, monkeypatch, balance):
     seen = []
 
     class Spy(ClassificationTask):
@@ -350,15 +350,15 @@ def test_classes_are_balanced_in_the_way_that_was_asked_for(
             super().__init__(**arguments)
 
     monkeypatch.setattr(classifier_training, "ClassificationTask", Spy)
-    told = []
+    notices = []
     result = finetune_classifier(
         messages, quick(max_steps=1, balance=balance), tmp_path / "run", base=str(base_folder), device=CPU,
-        notify=told.append,
+        notify=notices.append,
     )  # fmt: skip
     counts = class_counts([row.label for row in messages], result.split.train)
     n_each = {"subsample": min(counts.values()), "sampling": max(counts.values())}
     n_trained = 2 * n_each[balance] if balance in n_each else sum(counts.values())
-    assert f"are trained on {n_trained:,} texts" in told[-1]
+    assert f"are trained on {n_trained:,} texts" in notices[-1]
     if balance != "weights":
         assert seen == [None]
         return
@@ -499,16 +499,16 @@ def test_settings_of_lora_without_lora_are_refused(changes):
 
 
 def test_dropout_keeps_the_cache_away_and_says_so(messages, base_folder, tmp_path):
-    told = []
+    notices = []
     result = finetune_classifier(
         messages, quick(max_steps=1, train="last-block", drop_rate=0.1), tmp_path / "run",
-        base=str(base_folder), device=CPU, notify=told.append,
+        base=str(base_folder), device=CPU, notify=notices.append,
     )  # fmt: skip
     assert result.n_cached == 0
-    assert any("--drop-rate 0" in line for line in told)
+    assert any("--drop-rate 0" in line for line in notices)
 
 
-def test_dropout_is_off_above_frozen_blocks_unless_asked_for(messages, base_folder, tmp_path):
+def test_dropout_is_off_with_frozen_blocks_by_default(messages, base_folder, tmp_path):
     finetune_classifier(
         messages, quick(max_steps=1, train="last-block"), tmp_path / "run", base=str(base_folder), device=CPU
     )
@@ -612,7 +612,7 @@ def test_runs_beside_the_main_one_choose_a_threshold_of_their_own(
     assert chosen[0] == chosen[1] == chosen[2]
 
 
-def test_a_class_that_carries_no_loss_is_not_learnt(messages, base_folder, tmp_path):
+def test_a_class_left_out_of_the_loss_is_never_predicted(messages, base_folder, tmp_path):
     result = finetune_classifier(
         messages, quick(max_steps=30, ignore_index=1, balance="none"), tmp_path / "run",
         base=str(base_folder), device=CPU,
@@ -621,7 +621,7 @@ def test_a_class_that_carries_no_loss_is_not_learnt(messages, base_folder, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"pad": 49}, "1 to 48 tokens"),
         ({"pad": 0}, "1 to 48 tokens"),
@@ -631,8 +631,8 @@ def test_a_class_that_carries_no_loss_is_not_learnt(messages, base_folder, tmp_p
     ],
     ids=str,
 )
-def test_impossible_settings_are_refused(messages, base_folder, tmp_path, changes, said):
-    with pytest.raises(ConfigError, match=said):
+def test_impossible_settings_are_refused(messages, base_folder, tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
         finetune_classifier(
             messages, quick(max_steps=1, **changes), tmp_path / "run", base=str(base_folder), device=CPU
         )

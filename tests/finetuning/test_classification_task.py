@@ -1,4 +1,4 @@
-"""What a classifier is judged by: loss, metrics, predictions in order, and the choice of a threshold."""
+"""A classifier's loss, metrics, predictions in order, and the choice of a threshold."""
 
 from __future__ import annotations
 

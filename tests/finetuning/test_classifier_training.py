@@ -1,4 +1,4 @@
-"""Trainings that share texts: what is balanced how, and what a step of them costs is tested with the whole way."""
+"""Trainings of one base share an activation cache; the full procedure is tested in test_classification.py."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def test_a_row_of_zeros_stays_one_at_first():
     assert layer(x)[:, 2].equal(layer.linear.bias[2].expand(4))
 
 
-def test_a_row_of_zeros_learns_like_the_others():
+def test_a_row_of_zeros_is_trained_like_the_others():
     layer, x = layer_with_a_zero_row(), torch.randn(64, 6)
     layer.linear.requires_grad_(False)
     wanted = nn.functional.linear(x, torch.randn(5, 6), layer.linear.bias)

@@ -1,4 +1,4 @@
-"""Which weights learn."""
+"""Exactly the selected part of a model is trained."""
 
 from __future__ import annotations
 

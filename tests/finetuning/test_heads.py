@@ -1,4 +1,4 @@
-"""A classifier's head, and the token it is read at."""
+"""A classifier's head, and the position that it is applied to."""
 
 from __future__ import annotations
 

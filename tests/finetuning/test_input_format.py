@@ -1,4 +1,4 @@
-"""How a text is read is planned once, saved with the model, and read back the same."""
+"""A classifier's input format is chosen once, saved with the model, and loaded unchanged."""
 
 from __future__ import annotations
 

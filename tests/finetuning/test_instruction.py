@@ -64,7 +64,7 @@ def test_no_text_of_an_entry_becomes_a_special_token(texts, name):
 # --- from entries to an assistant
 
 
-def test_a_small_mapping_is_learnt_exactly_and_saved_for_judges(base_folder, tmp_path):
+def test_a_small_mapping_is_learned_exactly_and_saved_for_judges(base_folder, tmp_path):
     out = tmp_path / "run"
     result = finetune_instructions(SPLIT, quick(), out, base=str(base_folder), device=CPU)
     assert [answer.entry for answer in result.answers] == SPLIT.test
@@ -89,7 +89,7 @@ def test_a_small_mapping_is_learnt_exactly_and_saved_for_judges(base_folder, tmp
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_masking_decides_whether_prompts_carry_loss(base_folder, tmp_path, monkeypatch, masked):
+def test_masking_decides_whether_prompts_have_a_loss(base_folder, tmp_path, monkeypatch, masked):
     seen = []
 
     class Spy(InstructionExamples):
@@ -129,7 +129,7 @@ def test_an_interrupted_assistant_resumes_bit_for_bit(base_folder, tmp_path, sto
         assert torch.equal(tensor, other[name]), name
 
 
-def test_a_random_base_learns_the_words_of_the_entries(tmp_path):
+def test_a_random_base_can_be_tuned_on_instructions(tmp_path):
     result = finetune_instructions(
         SPLIT, quick(max_steps=1, max_new_tokens=1), tmp_path / "run", base="random:tiny", device=CPU
     )
@@ -157,7 +157,7 @@ def test_cut_entries_are_counted(base_folder, tmp_path):
 # --- packing, conversations and role marks
 
 
-def test_packed_and_bucketed_training_learn_the_same(base_folder, tmp_path):
+def test_packed_and_bucketed_training_reach_the_same_answers(base_folder, tmp_path):
     for packing in (True, False):
         out = tmp_path / str(packing)
         chosen = quick(packing=packing, batch_size=6)
@@ -185,7 +185,7 @@ CHATS = [
 ]
 
 
-def test_conversations_are_learnt_and_remembered_with_their_system_prompt(tmp_path):
+def test_conversations_are_learned_and_the_task_holds_their_system_prompt(tmp_path):
     split = InstructionSplit(
         **{
             part: [dataclasses.replace(e, system="be brief") for e in CHATS]
@@ -218,15 +218,15 @@ def test_an_epoch_without_any_answer_is_an_error(base_folder, tmp_path):
         )  # fmt: skip
 
 
-def test_role_marks_that_the_base_does_not_know_are_told(base_folder, tmp_path):
-    told = []
+def test_role_marks_unknown_to_the_base_are_reported(base_folder, tmp_path):
+    notices = []
     finetune_instructions(
         SPLIT, quick(max_steps=1, template="phi3"), tmp_path / "run", base=str(base_folder), device=CPU,
-        notify=told.append,
+        notify=notices.append,
     )  # fmt: skip
     assert any(
         "has no special tokens <|user|>, <|assistant|>, <|system|>; they become ordinary text" in line
-        for line in told
+        for line in notices
     )
 
 

@@ -228,7 +228,7 @@ def test_an_adapter_of_other_weights_is_refused_and_changes_nothing(tokenizer, t
 
 
 def sequence_classifier(base_folder, n_classes: int):
-    """transformers' classifier on a language model's trunk, with a head drawn at random."""
+    """transformers' classifier with a language model's weights and a random head."""
     torch.manual_seed(4)
     return transformers.AutoModelForSequenceClassification.from_pretrained(
         base_folder, num_labels=n_classes, pad_token_id=299

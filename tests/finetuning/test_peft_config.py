@@ -1,4 +1,4 @@
-"""peft's adapter settings: random ones compute what peft does, or are refused by name."""
+"""Adapters with random settings of peft compute the same as in peft, or are refused by the setting's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies of adapter folders: proven by logits, whole or not at all, never over something else."""
+"""Copies of adapter folders are verified by logits, appear as a whole or not at all, and replace nothing else."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_copy_that_reads_back_otherwise_is_not_kept(base, adapter, tmp_path, m
     assert copied(base, adapter, tmp_path / "copy", verify=False) is None
 
 
-def test_an_older_target_is_replaced_only_when_asked_and_only_an_adapter(base, adapter, tmp_path):
+def test_an_older_target_is_replaced_only_with_overwrite_and_only_an_adapter(base, adapter, tmp_path):
     copied(base, adapter, tmp_path / "copy")
     with pytest.raises(CheckpointError, match="--overwrite"):
         copied(base, adapter, tmp_path / "copy")

@@ -1,4 +1,4 @@
-"""A classifier's head in an adapter folder: its bias goes out in a norm's shift and comes back as a bias."""
+"""In an adapter folder the bias of a classifier's head is part of the norm's shift; the import restores it."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def settings_of(kind):
 
 @pytest.mark.parametrize("lora", [{}, {"lora_rank": 4}], ids=["all weights", "lora"])
 @pytest.mark.parametrize("kind", USUAL_BETA)
-def test_every_loss_learns_what_people_like(base_folder, tmp_path, kind, lora):
+def test_every_loss_learns_to_prefer_the_chosen_answers(base_folder, tmp_path, kind, lora):
     result = tune(base_folder, tmp_path / "run", **settings_of(kind), **lora)
     assert result.after["accuracy"] == 1.0  # on pairs that it never saw
     assert result.after["likelier"] == 1.0
@@ -155,7 +155,7 @@ def test_a_run_is_not_resumed_when_the_bases_own_template_is_another(tiny_model,
 # --- LoRA
 
 
-def test_dora_learns_too_and_its_adapter_on_the_base_is_the_saved_model(base_folder, tmp_path):
+def test_the_dora_adapter_on_the_base_equals_the_saved_model(base_folder, tmp_path):
     result = tune(base_folder, tmp_path / "run", lora_rank=2, lora_kind="dora")
     assert result.after["accuracy"] == 1.0
     ids, base = torch.tensor([[5, 6, 7, 8, 9]]), load_model(base_folder).model
@@ -172,7 +172,7 @@ def test_lora_trains_updates_only_and_the_checkpoint_holds_merged_weights(base_f
     assert changed == {f"trf_blocks.{i}.att.W_{part}.weight" for i in range(3) for part in ("query", "value")}
 
 
-def test_the_adapter_on_the_base_is_the_saved_model(base_folder, tmp_path):
+def test_the_adapter_on_the_base_equals_the_saved_model(base_folder, tmp_path):
     result = tune(base_folder, tmp_path / "run", lora_rank=3, lora_alpha=7, lora_scaling="alpha/sqrt(rank)")
     assert result.adapter == tmp_path / "run" / "adapter"
     ids = torch.tensor([[5, 6, 7, 8, 9]])
@@ -229,19 +229,19 @@ def test_pairs_are_tuned_under_the_system_prompt_that_chat_will_ask_with(
 
 
 def test_an_assistant_tuned_on_conversations_supports_conversations(base_folder, tmp_path):
-    told = [dataclasses.replace(pair, history=(Exchange("say", "now"),)) for pair in SPLIT.train]
-    tune(base_folder, tmp_path / "run", max_steps=1, split=dataclasses.replace(SPLIT, train=told))
+    train = [dataclasses.replace(pair, history=(Exchange("say", "now"),)) for pair in SPLIT.train]
+    tune(base_folder, tmp_path / "run", max_steps=1, split=dataclasses.replace(SPLIT, train=train))
     assert load_model(tmp_path / "run").task["exchanges"] == 2
 
 
-def test_unknown_role_marks_and_a_length_that_the_base_cannot_read_are_told(base_folder, tmp_path):
-    told = []
+def test_unknown_role_marks_and_a_length_beyond_the_context_are_reported(base_folder, tmp_path):
+    notices = []
     finetune_preferences(
         SPLIT, quick(max_steps=1, template="phi3", max_length=5000), tmp_path / "run", base=str(base_folder),
-        device=CPU, notify=told.append,
+        device=CPU, notify=notices.append,
     )  # fmt: skip
-    assert f"max_length 5000 exceeds the context length of {base_folder}; 48 tokens are used" in told
-    assert any("has no special tokens <|user|>, <|assistant|>, <|system|>" in line for line in told)
+    assert f"max_length 5000 exceeds the context length of {base_folder}; 48 tokens are used" in notices
+    assert any("has no special tokens <|user|>, <|assistant|>, <|system|>" in line for line in notices)
 
 
 # --- faults
@@ -279,14 +279,14 @@ def test_impossible_settings_are_refused(base_folder, tmp_path, changes, message
         tune(base_folder, tmp_path / "run", **changes)
 
 
-def test_a_batch_larger_than_the_data_is_told(base_folder, tmp_path):
-    told = []
+def test_a_batch_larger_than_the_data_is_reported(base_folder, tmp_path):
+    notices = []
     finetune_preferences(
         SPLIT,
         quick(max_steps=1, batch_size=5000),
         tmp_path / "run",
         base=str(base_folder),
         device=CPU,
-        notify=told.append,
+        notify=notices.append,
     )
-    assert "batch_size 5000 is more than the 26 training pairs" in told
+    assert "batch_size 5000 is more than the 26 training pairs" in notices

@@ -1,4 +1,4 @@
-"""The task against a plain calculation with two models, its first loss, and its figures."""
+"""The preference task agrees with a plain calculation with two models; its first loss and its metrics."""
 
 from __future__ import annotations
 
