@@ -1,1 +1,1 @@
-"""What happens inside a model while it reads: attention, and how sure it was of every token."""
+"""Look inside a model: attention maps, and the probability of every token of a text."""

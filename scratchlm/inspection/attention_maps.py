@@ -1,4 +1,4 @@
-"""Who looks at whom: the attention weights of one pass, for every layer and head."""
+"""Attention maps: the attention weights of one forward pass, for every layer and head."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from scratchlm.model.modes import evaluation_mode
 
 
 def attention_maps(model: GPTModel, ids: Tensor, *, attention_mask: Tensor | None = None) -> Tensor:
-    """Attention weights of one pass: `maps[layer, row, head, i, j]` is how much token i takes from token j.
+    """Compute attention weights: `maps[layer, row, head, i, j]` is the weight of token j for token i.
 
-    Each attention layer's input is caught on its way in and the weights are computed from it by the formula,
-    whatever kernel the model runs with: fused kernels never hold the weights.
+    Fused kernels never store the weights, so they are computed from the input of each attention layer by the formula,
+    whichever implementation the model uses.
 
     Shapes: ids (B, T), attention_mask (B, T) -> (L, B, H, T, T) for L layers; the last dimension sums to 1.
     Raises: DataError as the model does.
     """
     maps: list[Tensor] = []
 
-    def catch(attention: torch.nn.Module, args: tuple[Any, ...]) -> None:
+    def record(attention: torch.nn.Module, args: tuple[Any, ...]) -> None:
         assert isinstance(attention, MultiHeadAttention)
         maps.append(attention.attention_weights(*args))
 
     layers = [module for module in model.modules() if isinstance(module, MultiHeadAttention)]
-    hooks = [layer.register_forward_pre_hook(catch) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(record) for layer in layers]
     try:
         with evaluation_mode(model):
             model.hidden_states(ids, attention_mask=attention_mask)

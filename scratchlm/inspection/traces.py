@@ -1,4 +1,4 @@
-"""How sure the model was of every token of a text, and what it would rather have read."""
+"""Token probabilities: how likely the model found every token of a text, and the alternatives."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from scratchlm.model.modes import evaluation_mode
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenProbability:
-    """One token of a text as the model saw it coming."""
+    """One token of a text, as the model predicted it."""
 
     position: int  # index in the ids
     id: int
     prob: float  # probability given all tokens before it
-    rank: int  # 0 when it was the likeliest of all
-    alternatives: tuple[tuple[int, float], ...]  # the likeliest ids and their probabilities, best first
+    rank: int  # 0 when it was the most likely token
+    alternatives: tuple[tuple[int, float], ...]  # the most likely ids and their probabilities, best first
 
 
 def token_probabilities(
     model: GPTModel, ids: Sequence[int], *, n_prompt: int = 1, n_alternatives: int = 5
 ) -> list[TokenProbability]:
-    """What the model expected at each token after the first n_prompt, given the true tokens before it.
+    """Compute the probability of each token after the first n_prompt, given the actual tokens before it.
 
-    For a generated text, give prompt and new ids together and the prompt's length as n_prompt.
+    For a generated text, pass prompt and new ids together, and the prompt's length as n_prompt.
 
-    Shapes: T ids -> T - n_prompt entries. The first token has none: nothing stands before it.
-    Raises: DataError when there are more ids than the model reads at once, or too few to have any entry;
+    Shapes: T ids -> T - n_prompt entries. The first token has none, because no token comes before it.
+    Raises: DataError when there are more ids than the model reads at once, or none beyond the prompt;
         ConfigError when n_prompt or n_alternatives is below 1.
     """
     if n_prompt < 1 or n_alternatives < 1:
@@ -40,7 +40,7 @@ def token_probabilities(
             "change them."
         )
     if len(ids) <= n_prompt:
-        raise DataError(f"there must be ids beyond the first {n_prompt}, got {len(ids)} in all; add some.")
+        raise DataError(f"there must be ids beyond the first {n_prompt}, got {len(ids)} in total; add some.")
     tokens = torch.tensor([list(ids)], device=next(model.parameters()).device)  # (1, T)
     with evaluation_mode(model):
         states = model.hidden_states(tokens[:, :-1])[0, n_prompt - 1 :]  # (T - n_prompt, E)

@@ -1,7 +1,7 @@
-"""Token ids to logits to loss: each layer of a GPT on a page of its own.
+"""The GPT model, one layer per file.
 
-`from scratchlm.model import GPTConfig, GPTModel` is the plain way in. The names are fetched when first
-used, so that reading a `GPTConfig` from a recipe does not pay for importing torch.
+Start with `from scratchlm.model import GPTConfig, GPTModel`. Names are imported when first used, so that reading
+a `GPTConfig` from a recipe does not import torch.
 """
 
 from __future__ import annotations

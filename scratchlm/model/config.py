@@ -1,10 +1,11 @@
-"""How large a GPT is, and which of its few variants it uses."""
+"""The configuration of a GPT: its size and the variants it uses."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 import math
+import typing
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,9 +14,9 @@ from typing import Any, Literal
 from scratchlm.core.config import from_dict, nearest
 from scratchlm.core.errors import ConfigError
 
-DROP_RATES = ("drop_rate_emb", "drop_rate_attn", "drop_rate_shortcut")  # of one place each
-LIKENESS_OF_A_TYPO = 0.8  # n_head is 0.92 of n_heads, kv_window_size at most 0.6 of any field
-WIDENING = 4  # GPT-2: inside the feed-forward layer, four times the width of the residual stream
+DROP_RATES = ("drop_rate_emb", "drop_rate_attn", "drop_rate_shortcut")  # each for one place in the model
+TYPO_SIMILARITY = 0.8  # n_head is 0.92 similar to n_heads, kv_window_size at most 0.6 to any field
+WIDENING = 4  # GPT-2: the feed-forward network is four times as wide as the residual stream
 
 AttentionKind = Literal["sdpa", "manual"]
 InitKind = Literal["torch", "gpt2"]
@@ -27,15 +28,15 @@ FeedForwardKind = Literal["gelu", "gelu_exact", "swiglu"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RopeScaling:
-    """How Llama 3 slows rotary positions down, to read longer texts than it was first trained on.
+    """How Llama 3 stretches rotary positions to read longer texts than in its first training.
 
     Raises: ConfigError for a factor that is not positive, or a high_freq_factor not above low_freq_factor.
     Source: the published config of Llama 3.1 (`rope_type: llama3`).
     """
 
-    factor: float = 8.0  # how much slower the slow waves turn
-    low_freq_factor: float = 1.0  # waves longer than original_context_length / this are slowed in full
-    high_freq_factor: float = 4.0  # waves shorter than original_context_length / this stay as they are
+    factor: float = 8.0  # low frequencies are divided by this
+    low_freq_factor: float = 1.0  # wavelengths above original_context_length / this are stretched in full
+    high_freq_factor: float = 4.0  # wavelengths below original_context_length / this are left as they are
     original_context_length: int = 8192  # tokens, in the first training
 
     def __post_init__(self) -> None:
@@ -51,45 +52,45 @@ class RopeScaling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GPTConfig:
-    """The size of a GPT. A misspelt field is a TypeError, a bad value a ConfigError.
+    """The size and the variants of a GPT. A misspelt field is a TypeError, a bad value a ConfigError.
 
-    The defaults are GPT-2's smallest model as the book builds it, so the book's dictionary fits as it is. The
-    last group of fields turns the same model into one of the Llama family.
+    The defaults are GPT-2's smallest model as the book builds it, so the book's dictionary fits as it is. The fields
+    from `norm` on turn the same model into one of the Llama family.
 
-    Raises: ConfigError naming the field, its value and what would do.
+    Raises: ConfigError naming the field, its value and the values that are allowed.
     Example:
         >>> GPTConfig(emb_dim=128, n_heads=4, n_layers=2).head_dim
         32
     """
 
     vocab_size: int = 50257  # number of token ids; GPT-2's byte-level BPE has 50,257
-    context_length: int = 1024  # most tokens the model reads at once
+    context_length: int = 1024  # maximum number of tokens the model reads at once
     emb_dim: int = 768  # width of the residual stream
     n_heads: int = 12  # attention heads per block; must divide emb_dim
     n_layers: int = 12  # transformer blocks
-    drop_rate: float = 0.1  # share of activations that dropout zeroes while training
-    drop_rate_emb: float | None = None  # dropout of the embeddings alone; None = drop_rate
-    drop_rate_attn: float | None = None  # dropout of the attention weights alone; None = drop_rate
-    drop_rate_shortcut: float | None = None  # dropout of what is added to the stream; None = drop_rate
+    drop_rate: float = 0.1  # share of activations that dropout zeroes during training
+    drop_rate_emb: float | None = None  # dropout of the embeddings; None = drop_rate
+    drop_rate_attn: float | None = None  # dropout of the attention weights; None = drop_rate
+    drop_rate_shortcut: float | None = (
+        None  # dropout of what is added to the residual stream; None = drop_rate
+    )
     qkv_bias: bool = False  # a bias on queries, keys and values; GPT-2's published weights have one
-    tie_embeddings: bool = False  # one matrix reads tokens and predicts them; then take init="gpt2"
+    tie_embeddings: bool = False  # one matrix for the token embedding and the output head; use init="gpt2"
     init: InitKind = "torch"  # "torch": torch's defaults, as in the book; "gpt2": small normal weights
     attention: AttentionKind = "sdpa"  # "sdpa": torch's fused attention; "manual": written out
     kernels: KernelKind = "torch"  # the same choice for LayerNorm and GELU; the results agree
-    norm: NormKind = "layer"  # "rms": scale only, as Llama has it
-    norm_eps: float = 1e-5  # keeps a constant vector from dividing by zero
-    positions: PositionKind = "learned"  # "rotary": queries and keys are turned instead, as in Llama
-    rope_base: float = 10000.0  # rotary: the slowest wave turns about once in 2 pi times as many tokens
-    rope_scaling: RopeScaling | None = None  # rotary: Llama 3's stretching to long texts
-    feed_forward: FeedForwardKind = (
-        "gelu"  # "gelu": tanh form, as GPT-2; "gelu_exact"; "swiglu": gated, as Llama
-    )
-    ff_dim: int | None = None  # width inside the feed-forward layer; None = 4 * emb_dim
+    norm: NormKind = "layer"  # "rms": RMSNorm, as in Llama
+    norm_eps: float = 1e-5  # avoids a division by zero for a constant vector
+    positions: PositionKind = "learned"  # "rotary": queries and keys are rotated, as in Llama
+    rope_base: float = 10000.0  # rotary: the longest wavelength is about 2 pi times as many tokens
+    rope_scaling: RopeScaling | None = None  # rotary: Llama 3's stretching for long texts
+    feed_forward: FeedForwardKind = "gelu"  # tanh form, as GPT-2; "gelu_exact"; "swiglu": gated, as Llama
+    ff_dim: int | None = None  # width of the feed-forward network; None = 4 * emb_dim
     n_kv_heads: int | None = None  # heads of keys and values, shared by groups of queries; None = n_heads
     head_size: int | None = None  # width of one head; None = emb_dim / n_heads
     qk_norm: bool = False  # an RMSNorm on every head's queries and keys, as in Qwen 3
-    linear_bias: bool = True  # a bias on attention's output and in the feed-forward layer
-    is_causal: bool = True  # off = tokens see the future too; for classifiers, such a model cannot write
+    linear_bias: bool = True  # a bias on attention's output and in the feed-forward network
+    is_causal: bool = True  # False: tokens attend to the future too; for classifiers, which do not generate
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
@@ -97,20 +98,23 @@ class GPTConfig:
         for name in ("ff_dim", "n_kv_heads", "head_size"):
             if getattr(self, name) is not None:
                 _check_count(name, getattr(self, name))
-        _check_positive("norm_eps", self.norm_eps)
-        _check_positive("rope_base", self.rope_base)
+        for name in ("norm_eps", "rope_base"):
+            _check_positive(name, getattr(self, name))
         _check_share("drop_rate", self.drop_rate)
         for name in DROP_RATES:
             _check_share(name, self.drop_rate_of(name))
         for name in ("qkv_bias", "tie_embeddings", "qk_norm", "linear_bias", "is_causal"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be True or False, got {getattr(self, name)!r}; choose one.")
-        _check_choice("init", self.init, ("torch", "gpt2"))
-        _check_choice("attention", self.attention, ("sdpa", "manual"))
-        _check_choice("kernels", self.kernels, ("torch", "manual"))
-        _check_choice("norm", self.norm, ("layer", "rms"))
-        _check_choice("positions", self.positions, ("learned", "rotary"))
-        _check_choice("feed_forward", self.feed_forward, ("gelu", "gelu_exact", "swiglu"))
+        for name, kind in _CHOICES.items():
+            choices = typing.get_args(kind)
+            if getattr(self, name) not in choices:
+                raise ConfigError(
+                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}; choose one of them."
+                )
+        self._check_heads()
+
+    def _check_heads(self) -> None:
         if self.head_size is None and self.emb_dim % self.n_heads != 0:
             raise ConfigError(
                 f"emb_dim must split evenly into heads, got emb_dim={self.emb_dim} and "
@@ -147,34 +151,43 @@ class GPTConfig:
 
     @property
     def feed_forward_dim(self) -> int:
-        """Width inside the feed-forward layer."""
+        """Width of the feed-forward network."""
         return self.ff_dim or WIDENING * self.emb_dim
 
 
+_CHOICES = {
+    "init": InitKind,
+    "attention": AttentionKind,
+    "kernels": KernelKind,
+    "norm": NormKind,
+    "positions": PositionKind,
+    "feed_forward": FeedForwardKind,
+}
+
+
 def as_config(cfg: GPTConfig | Mapping[str, Any], *, only: Collection[str] | None = None) -> GPTConfig:
-    """The config itself, or one made from a dictionary such as the book's.
+    """Return a config as it is, or build one from a dictionary such as the book's.
 
-    A dictionary may hold more than a model reads, such as `kv_window_size` or the data's settings: other keys
-    are left alone, as in the book, and missing ones take the defaults. `only` names the fields that a part of
-    a model reads.
+    As in the book, a dictionary may hold keys for other purposes, such as `kv_window_size`; they are ignored, and
+    missing fields take the defaults. `only` names the fields that a single layer needs.
 
-    Raises: ConfigError for a key that looks like a missing field misspelt, and for a bad value.
+    Raises: ConfigError for a key that is a misspelt field, and for a bad value.
     """
     if isinstance(cfg, GPTConfig):
         return cfg
     fields = {field.name for field in dataclasses.fields(GPTConfig)}
     for name in cfg.keys() - fields:
-        close = difflib.get_close_matches(name, fields - cfg.keys(), n=1, cutoff=LIKENESS_OF_A_TYPO)
+        close = difflib.get_close_matches(name, fields - cfg.keys(), n=1, cutoff=TYPO_SIMILARITY)
         if close:
             raise ConfigError(f"model has no setting {name!r}; did you mean {close[0]!r}?")
     values = {name: cfg[name] for name in cfg if name in (fields if only is None else only)}
     if only is not None and "n_heads" not in only:
-        values["n_heads"] = 1  # the part has no heads, so any width will do
+        values["n_heads"] = 1  # a layer without heads accepts any width
     return from_dict(GPTConfig, values, where="model")
 
 
 def named_config(name: str, **changes: Any) -> GPTConfig:
-    """One of `CONFIGS`, with some fields changed.
+    """Return one of `CONFIGS`, with some fields changed.
 
     Raises: ConfigError for an unknown name, with the nearest known one.
     Example:
@@ -203,14 +216,9 @@ def _check_share(name: str, value: object) -> None:
         raise ConfigError(f"{name} must be at least 0 and below 1, got {value}; 0.1 is usual.")
 
 
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}; choose one of them.")
-
-
 CONFIGS: Mapping[str, GPTConfig] = MappingProxyType(
     {
-        # for laptops: a few minutes of training; vocab_size follows the tokenizer they are trained with
+        # for laptops: a few minutes of training; vocab_size follows the tokenizer
         "tiny": GPTConfig(
             vocab_size=2048, context_length=128, emb_dim=128, n_heads=4, n_layers=4,
             drop_rate=0.0, tie_embeddings=True, init="gpt2",

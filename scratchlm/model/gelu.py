@@ -1,4 +1,4 @@
-"""GELU: the bend between the two matrices of a feed-forward layer."""
+"""GELU: the activation function between the two matrices of a feed-forward network."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from scratchlm.model.config import KernelKind
 
 
 class GELU(nn.Module):
-    """Let positive numbers through and fade negative ones out, smoothly, so that a small gradient remains.
+    """Pass large positive values and suppress negative ones, smoothly, so that their gradient is not exactly 0.
 
     `kernels="manual"` writes the formula out; "torch" computes the same in one call.
 
     Shapes: any -> the same.
-    Source: Hendrycks and Gimpel 2016: the tanh approximation, which GPT-2 was trained with, or `exact`, the
-        error function that it approximates to about 0.0005.
+    Source: Hendrycks and Gimpel 2016. The default is the tanh approximation that GPT-2 was trained with; `exact`
+        uses the error function, from which it differs by about 0.0005 at most.
     Example:
         >>> GELU()(torch.tensor([-3.0, 0.0, 3.0])).round(decimals=3).tolist()
         [-0.004000000189989805, 0.0, 2.996000051498413]
@@ -30,7 +30,7 @@ class GELU(nn.Module):
         self.exact = exact
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the curve to every number."""
+        """Apply the function to every element."""
         if self.kernels == "torch":
             return F.gelu(x, approximate="none" if self.exact else "tanh")
         if self.exact:

@@ -1,4 +1,4 @@
-"""The key-value cache: what attention need not compute again for tokens it has already read."""
+"""The key-value cache: keys and values of earlier tokens, so that attention need not compute them again."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scratchlm.model.config import GPTConfig, as_config
 
 
 class LayerCache:
-    """One block's keys and values of the tokens read so far, in memory set aside once.
+    """The keys and values of one block, in memory allocated once.
 
-    Growing a tensor by one token copies all of it; writing into a buffer copies one token. The buffer is made
-    at the first use, so that it has the number type and the device of the keys it is given.
+    Appending a token to a tensor copies the whole tensor; writing into a buffer copies one token. The buffer is
+    allocated at the first use, with the number type and the device of the keys.
 
     Shapes: keys and values (B, H, capacity, D), of which the first `length` positions are filled.
     """
@@ -28,10 +28,10 @@ class LayerCache:
         self._values: Tensor | None = None
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in the keys and values of T new tokens and give back those of all S + T tokens.
+        """Store the keys and values of T new tokens and return those of all S + T tokens.
 
         Shapes: keys, values (B, H, T, D) -> two views (B, H, S+T, D).
-        Raises: DataError when they are more than the cache was made for, or of another batch size.
+        Raises: DataError when they exceed the capacity or have another batch size.
         """
         n_rows, n_heads, n_new, head_dim = keys.shape
         end = self.length + n_new
@@ -50,7 +50,7 @@ class LayerCache:
 
     @property
     def filled(self) -> tuple[Tensor, Tensor] | None:
-        """Keys and values of the tokens read so far, as views; None before the first use."""
+        """The keys and values stored so far, as views; None before the first use."""
         if self._keys is None or self._values is None:
             return None
         return self._keys[:, :, : self.length], self._values[:, :, : self.length]
@@ -59,25 +59,25 @@ class LayerCache:
         """Keep these rows, in this order."""
         self.batch_size = len(rows)
         if self._keys is not None and self._values is not None:
-            self._keys = self._picked(self._keys, rows)
-            self._values = self._picked(self._values, rows)
+            self._keys = self._select(self._keys, rows)
+            self._values = self._select(self._values, rows)
 
     @property
     def size_bytes(self) -> int:
-        """Memory set aside, in bytes."""
+        """Allocated memory in bytes."""
         return 0 if self._keys is None else 2 * self._keys.numel() * self._keys.element_size()
 
-    def _picked(self, buffer: Tensor, rows: Sequence[int]) -> Tensor:
-        picked = buffer.new_empty(len(rows), *buffer.shape[1:])
-        picked[:, :, : self.length] = buffer[list(rows), :, : self.length]  # what is not filled is not copied
-        return picked
+    def _select(self, buffer: Tensor, rows: Sequence[int]) -> Tensor:
+        selected = buffer.new_empty(len(rows), *buffer.shape[1:])
+        selected[:, :, : self.length] = buffer[list(rows), :, : self.length]  # the unused part is not copied
+        return selected
 
 
 class KVCache:
-    """What a model remembers of a batch, so that the next token costs one token's work instead of all.
+    """The keys and values of a batch in all blocks, so that each new token needs the work of one token only.
 
-    Give the same cache to consecutive calls; each call hands over only the new tokens. For inference only: it
-    is written in place, which autograd cannot look through.
+    Pass the same cache to consecutive calls of the model, each with the new tokens only. It is for inference: it is
+    written in place, which autograd does not support.
 
     Units: `length` and `capacity` are tokens, `size_bytes` is bytes.
     Raises: DataError when batch_size or capacity is not positive.
@@ -93,39 +93,39 @@ class KVCache:
         self.capacity = config.context_length if capacity is None else capacity
         if batch_size < 1 or self.capacity < 1:
             raise DataError(
-                f"a cache needs at least 1 row and room for 1 token, got batch_size={batch_size} and "
-                f"capacity={self.capacity}; leave capacity out to take the context length."
+                f"a cache needs at least 1 row and a capacity of 1 token, got batch_size={batch_size} and "
+                f"capacity={self.capacity}; leave capacity out to use the context length."
             )
         self.layers = [LayerCache(batch_size, self.capacity) for _ in range(config.n_layers)]
 
     @property
     def length(self) -> int:
-        """How many tokens per row it remembers, padding included."""
+        """Number of tokens stored per row, including padding."""
         return self.layers[0].length
 
     @property
     def batch_size(self) -> int:
-        """How many rows it holds."""
+        """Number of rows."""
         return self.layers[0].batch_size
 
     @property
     def size_bytes(self) -> int:
-        """Memory set aside so far, in bytes; none before the first use."""
+        """Allocated memory in bytes; 0 before the first use."""
         return sum(layer.size_bytes for layer in self.layers)
 
     def crop(self, length: int) -> None:
-        """Forget all but the first `length` tokens; the memory is kept for new ones.
+        """Drop all but the first `length` tokens; the memory stays allocated.
 
-        Raises: DataError when it does not remember that many.
+        Raises: DataError when fewer tokens are stored.
         """
         if not 0 <= length <= self.length:
             raise DataError(
-                f"a cache can be cropped to 0 to {self.length} tokens, got {length}; it grows by reading."
+                f"this cache holds {self.length} tokens and cannot be cropped to {length}; choose 0 to {self.length}."
             )
         for layer in self.layers:
             layer.length = length
 
     def keep_rows(self, rows: Sequence[int]) -> None:
-        """Keep these rows, in this order; a row may come twice, as beam search wants."""
+        """Keep these rows, in this order; a row may be repeated, as beam search needs."""
         for layer in self.layers:
             layer.keep_rows(rows)

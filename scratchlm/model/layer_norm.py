@@ -1,4 +1,4 @@
-"""Layer normalisation: keep every token's numbers at one scale."""
+"""Layer normalisation."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from scratchlm.model.config import KernelKind
 
 
 class LayerNorm(nn.Module):
-    """Give each token's vector mean 0 and variance 1, then let training stretch and move every coordinate.
+    """Give each token's vector mean 0 and variance 1, then apply a trainable scale and shift.
 
-    Without it the residual stream grows from block to block and deep models do not train. `kernels="manual"`
-    writes the formula out; "torch" computes the same in one call.
+    Without it the residual stream grows from block to block, and deep models do not train. `kernels="manual"` writes
+    the formula out; "torch" computes the same in one call.
 
     Shapes: x (..., E) -> (..., E); scale and shift (E,).
     Source: Ba et al. 2016, equation 4, with the variance divided by E as in GPT-2.
@@ -24,7 +24,7 @@ class LayerNorm(nn.Module):
 
     def __init__(self, emb_dim: int, *, eps: float = 1e-5, kernels: KernelKind = "torch") -> None:
         super().__init__()
-        self.eps = eps  # GPT-2's value is 1e-5: keeps a constant vector from dividing by zero
+        self.eps = eps  # GPT-2's value is 1e-5; avoids a division by zero for a constant vector
         self.kernels = kernels
         self.scale = nn.Parameter(torch.ones(emb_dim))
         self.shift = nn.Parameter(torch.zeros(emb_dim))

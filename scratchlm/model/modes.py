@@ -1,4 +1,4 @@
-"""Looking at a model without disturbing it."""
+"""Evaluate a model without changing its training mode."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import torch
 from torch import nn
 
 _lock = threading.Lock()
-_n_users: weakref.WeakKeyDictionary[nn.Module, int] = (
-    weakref.WeakKeyDictionary()
-)  # of modules put into evaluation
+# How many open blocks hold each module in evaluation mode; modules that were in it already are not listed.
+_n_users: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
 
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Dropout off and no gradients inside the block; afterwards every module is in the mode it was in before.
+    """Turn dropout and gradients off inside the block, and restore every module's mode afterwards.
 
-    Blocks of one model may be nested and may overlap in several threads: the last to end restores the modes.
+    Blocks for one model may be nested and may overlap in several threads: the last one to end restores the modes.
 
     Example:
         >>> layer = nn.Dropout(0.5)

@@ -1,4 +1,4 @@
-"""RMSNorm: layer normalisation without the mean."""
+"""RMSNorm: layer normalisation without subtracting the mean."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from scratchlm.model.config import KernelKind
 
 
 class RMSNorm(nn.Module):
-    """Divide every token's vector by its root mean square, then let training stretch every coordinate.
+    """Divide each token's vector by its root mean square, then apply a trainable scale.
 
-    Cheaper than LayerNorm and as good: what keeps deep models stable is the common length, not the zero mean.
+    It is cheaper than LayerNorm and works as well: a common length is enough to keep deep models stable.
     `kernels="manual"` writes the formula out; "torch" computes the same in one call.
 
     Shapes: x (..., E) -> (..., E); scale (E,).
-    Source: Zhang and Sennrich 2019, equation 4; Llama's place for it.
+    Source: Zhang and Sennrich 2019, equation 4; used as in Llama.
     Example:
         >>> RMSNorm(2)(torch.tensor([3.0, -3.0])).tolist()
         [0.9999994039535522, -0.9999994039535522]

@@ -40,6 +40,6 @@ def test_the_bounds_themselves_are_fine():
     GenerationConfig(max_new_tokens=0, temperature=0, top_k=1, top_p=1.0, min_p=1.0, seed=0, start_id=0)
 
 
-def test_a_config_survives_the_way_through_a_plain_dictionary():
+def test_a_config_survives_a_plain_dictionary():
     config = GenerationConfig(temperature=1.0, top_p=0.9, stop_ids=(3, 4), stop_texts=("a",), seed=7)
     assert from_dict(GenerationConfig, to_dict(config), where="generation") == config

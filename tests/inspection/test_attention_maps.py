@@ -31,14 +31,14 @@ def test_the_maps_rebuild_what_the_model_computes(tiny_model):
         torch.testing.assert_close(tiny_model.final_norm(x), tiny_model.hidden_states(ids))
 
 
-def test_nobody_looks_at_padding(tiny_model):
+def test_no_token_attends_to_padding(tiny_model):
     mask = torch.tensor([[False, False, True, True, True]])
     maps = attention_maps(tiny_model, torch.tensor([[0, 0, 3, 4, 5]]), attention_mask=mask)
     assert maps[..., 2:, :2].abs().max() == 0
     torch.testing.assert_close(maps[..., 2:, 2:], attention_maps(tiny_model, torch.tensor([[3, 4, 5]])))
 
 
-def test_looking_leaves_no_trace_on_the_model(tiny_model):
+def test_the_model_is_left_unchanged(tiny_model):
     tiny_model.train()
     attention_maps(tiny_model, torch.tensor([[1, 2]]))
     assert tiny_model.training

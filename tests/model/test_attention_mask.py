@@ -1,4 +1,4 @@
-"""Padding hides, texts of a packed row do not see each other, and each counts its own positions."""
+"""Padding is masked, texts of a packed row do not attend to each other, and each has its own positions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_real_tokens_see_real_tokens_up_to_themselves_and_padding_sees_itself():
     assert found[1, 0].int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
 
 
-def test_query_key_mask_of_the_last_tokens_are_the_last_rows():
+def test_the_mask_of_the_last_tokens_is_the_last_rows():
     for mask in (torch.tensor([[False, True, True, True, True]]), torch.tensor([[0, 3, 3, 4, 4]])):
         assert torch.equal(query_key_mask(mask, 2), query_key_mask(mask, 5)[:, :, -2:])
 

@@ -79,7 +79,7 @@ def test_a_bad_value_says_what_was_expected_and_found(changes, message):
         GPTConfig(**changes)
 
 
-def test_a_config_survives_the_way_through_a_plain_dictionary():
+def test_a_config_survives_a_plain_dictionary():
     config = named_config("small", drop_rate=0)
     assert from_dict(GPTConfig, to_dict(config), where="model") == config
 
@@ -106,7 +106,7 @@ def test_reading_a_config_does_not_import_torch():
     assert done.stdout.strip() == "False"
 
 
-def test_nested_rope_scaling_survives_the_way_through_a_plain_dictionary():
+def test_nested_rope_scaling_survives_a_plain_dictionary():
     config = GPTConfig(positions="rotary", rope_scaling=RopeScaling(factor=32.0))
     assert from_dict(GPTConfig, to_dict(config), where="model") == config
 

@@ -16,7 +16,7 @@ KINDS = {
     "written out": {"attention": "manual", "kernels": "manual"},
     "llama": LLAMA | {"n_kv_heads": 2},
     "qwen3": LLAMA | {"qk_norm": True},
-    "all see all": {"is_causal": False},
+    "not causal": {"is_causal": False},
 }
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -75,7 +75,7 @@ def test_texts_packed_into_one_row_are_as_if_alone(model, generator):
 
 
 @torch.no_grad()
-def test_a_model_that_sees_the_future_has_no_cache(tiny_config):
+def test_a_model_that_is_not_causal_has_no_cache(tiny_config):
     config = dataclasses.replace(tiny_config, is_causal=False)
     cache = KVCache(config, batch_size=1)
     with pytest.raises(DataError, match="not causal reads whole texts only"):

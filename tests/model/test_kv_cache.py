@@ -46,7 +46,7 @@ def test_an_empty_cache_is_refused(tiny_config):
         KVCache(tiny_config, batch_size=0)
 
 
-def test_it_holds_the_context_length_unless_told_otherwise(tiny_config):
+def test_its_capacity_is_the_context_length_unless_given(tiny_config):
     assert KVCache(tiny_config, batch_size=1).capacity == tiny_config.context_length
 
 
@@ -61,7 +61,7 @@ def test_cropping_forgets_the_end_and_reading_goes_on_from_there(tiny_model):
 
 
 def test_cropping_cannot_make_it_longer(tiny_config):
-    with pytest.raises(DataError, match="cropped to 0 to 0 tokens, got 3"):
+    with pytest.raises(DataError, match="holds 0 tokens and cannot be cropped to 3; choose 0 to 0"):
         KVCache(tiny_config, batch_size=1).crop(3)
 
 

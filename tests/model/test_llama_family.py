@@ -1,4 +1,4 @@
-"""The same GPTModel, told by its config to be of the Llama family."""
+"""The same GPTModel, configured as one of the Llama family."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_blocks_inside_each_other_leave_the_mode_to_the_outer_one():
     assert [module.training for module in model.modules()] == [True, False, True]
 
 
-def test_threads_that_share_a_model_never_see_it_train_and_give_its_mode_back():
+def test_threads_that_share_a_model_never_see_it_in_training_and_restore_its_mode():
     model, wrong = mixed_model(), []
     start = threading.Barrier(4)
 
@@ -70,7 +70,7 @@ def test_threads_that_share_a_model_never_see_it_train_and_give_its_mode_back():
     assert [module.training for module in model.modules()] == [True, False, True]
 
 
-def test_a_part_that_is_looked_at_alone_keeps_its_mode_while_the_whole_is_looked_at():
+def test_a_part_in_evaluation_keeps_its_mode_while_the_whole_is_evaluated():
     model = mixed_model()
     with evaluation_mode(model[1]):
         with evaluation_mode(model):

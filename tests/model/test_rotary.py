@@ -10,7 +10,7 @@ from scratchlm.model.rotary import rotate, rotation
 CONFIG = GPTConfig(emb_dim=16, n_heads=2, positions="rotary", context_length=64)
 
 
-def test_each_pair_is_turned_by_the_angle_of_the_formula():
+def test_each_pair_is_rotated_by_the_angle_of_the_formula():
     x = torch.zeros(1, 1, 4, 8)
     x[..., 1] = 1.0  # the first half of pair 1; its second half is coordinate 1 + 8 / 2
     turned = rotate(x, rotation(CONFIG, torch.arange(4)))
@@ -31,7 +31,7 @@ def test_a_products_value_depends_on_the_distance_only(generator):
     assert abs(product(7, 3) - product(7, 6)) > 1e-3
 
 
-def test_turning_keeps_lengths(generator):
+def test_rotation_keeps_lengths(generator):
     x = torch.randn(2, 2, 9, 8, generator=generator)
     torch.testing.assert_close(rotate(x, rotation(CONFIG, torch.arange(9))).norm(dim=-1), x.norm(dim=-1))
 

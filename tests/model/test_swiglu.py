@@ -17,7 +17,7 @@ def test_it_is_the_gated_product_of_the_paper(generator):
     torch.testing.assert_close(layer(x), expected)
 
 
-def test_it_has_three_matrices_and_no_bias_when_told_so():
+def test_it_has_three_matrices_and_no_bias_when_configured_so():
     assert {name: tuple(p.shape) for name, p in SwiGLU(CONFIG).named_parameters()} == {
         "gate.weight": (12, 8),
         "up.weight": (12, 8),
