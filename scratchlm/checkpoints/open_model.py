@@ -37,6 +37,7 @@ from scratchlm.checkpoints.usage import check_usage, usage_of_folder
 from scratchlm.checkpoints.weight_files import SUFFIXES, open_weights
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
 from scratchlm.core.files import read_json
+from scratchlm.core.json_table import read_json_table
 from scratchlm.core.partials import standing
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import GPTConfig
@@ -77,16 +78,14 @@ def import_model(path: str | Path, *, context_length: int | None = None) -> Load
     source = standing(Path(path))
     if source.suffix == ".gguf" and source.is_file():
         loaded = read_gguf(source)
-        if context_length is None:
-            return loaded
-        return cropped(loaded, context_length)
+        return loaded if context_length is None else cropped(loaded, context_length)
     folder = source if source.is_dir() else source.parent
     task: dict[str, Any] = {}
     saved: Mapping[str, Any] = {}
-    if source.is_dir() and _tensorflow_prefix(source) is not None:
-        kind, weights = "TensorFlow checkpoint", _data_files(source)
-        bundle = open_bundle(_tensorflow_prefix(source) or source)
-        model = model_from_bundle(bundle, config_from_hparams(source / "hparams.json"), where=source)
+    if (prefix := _tensorflow_prefix(source)) is not None:
+        kind, weights = "TensorFlow checkpoint", sorted(source.glob("*.ckpt.data-*"))
+        config = config_from_hparams(source / "hparams.json")
+        model = model_from_bundle(open_bundle(prefix), config, where=source)
     elif source.is_dir():
         kind, weights = HUGGING_FACE, [find_weights(source)]
         model, task = read_huggingface(source, open_weights(weights[0]), where=weights[0])
@@ -186,10 +185,6 @@ def _tensorflow_prefix(folder: Path) -> Path | None:
     return None if index is None else index.with_suffix("")
 
 
-def _data_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.ckpt.data-*"))
-
-
 def _read_file(path: Path) -> tuple[GPTModel, dict[str, Any], Mapping[str, Any]]:
     """Model and task from one weight file, and the settings that a training script saved in it."""
     if path.suffix not in SUFFIXES:
@@ -199,12 +194,10 @@ def _read_file(path: Path) -> tuple[GPTModel, dict[str, Any], Mapping[str, Any]]
         )
     weights = open_weights(path)
     if any(name.removeprefix("model/") == "wte" for name in weights):
-        arrays = {
-            name.removeprefix("model/"): (
-                t.float() if t.is_floating_point() else t
-            ).numpy()  # NumPy has no bfloat16
-            for name, t in weights.items()
-        }
+        floats = {
+            name: t.float() if t.is_floating_point() else t for name, t in weights.items()
+        }  # no bfloat16 in NumPy
+        arrays = {name.removeprefix("model/"): tensor.numpy() for name, tensor in floats.items()}
         if len(arrays) < len(weights):
             raise CheckpointError(
                 f"{path} holds an array with and without model/ in its name; use another copy."
@@ -247,9 +240,10 @@ def _task_beside(path: Path, model: GPTModel) -> dict[str, Any]:
         classes = [str(number) for number in range(n_scores)]
         about = {"classes": classes, "max_length": model.config.context_length}
         return {"kind": "classification", **about} if is_classifier else {}
-    task: dict[str, Any] = read_json(file, error=CheckpointError)
-    is_about_it = isinstance(task, dict) and (task.get("kind") == "classification") == is_classifier
-    if not is_about_it or (is_classifier and len(task.get("classes", ())) != n_scores):
+    task = dict(read_json_table(file, error=CheckpointError).values)
+    check_usage(task, where=str(file))
+    is_about_it = (task.get("kind") == "classification") == is_classifier
+    if not is_about_it or (is_classifier and len(task["classes"]) != n_scores):
         raise CheckpointError(
             f"{file} does not fit {path.name}, whose head has {n_scores} scores, got the task {task!r:.80}; move it "
             "away from there."

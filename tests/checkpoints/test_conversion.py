@@ -216,7 +216,7 @@ def test_overwrite_never_replaces_another_kind_of_thing(make_source, out, to, na
         (out / name).write_text("a file")
     else:
         (out / name).mkdir()
-    with pytest.raises(CheckpointError, match=r"which a file cannot replace|found something else"):
+    with pytest.raises(CheckpointError, match=r"which a file cannot replace|since it is something else"):
         convert(make_source(), out / name, to=to, overwrite=True)
 
 
@@ -302,7 +302,7 @@ def test_overwrite_never_replaces_a_model_folder_with_other_work_in_it(make_sour
     convert(make_source(), out / "a", to="hf")
     (out / "a" / "notes").mkdir()
     (out / "a" / "notes" / "to_mother.txt").write_text("Dear mother")
-    with pytest.raises(CheckpointError, match=r"found something else in it \(notes\)"):
+    with pytest.raises(CheckpointError, match=r"since it holds other files \(notes\)"):
         convert(make_source(), out / "a", to="hf", overwrite=True)
     assert (out / "a" / "notes" / "to_mother.txt").read_text() == "Dear mother"
 

@@ -299,7 +299,7 @@ def test_an_export_never_replaces_a_folder_of_other_things(tokenizer, tmp_path):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "to_mother.txt").write_text("Dear mother")
     model = random_ours()
-    with pytest.raises(CheckpointError, match=r"something else in it \(to_mother\.txt\)"):
+    with pytest.raises(CheckpointError, match=r"since it holds other files \(to_mother\.txt\)"):
         export_huggingface(tmp_path / "letters", model, tokenizer)
     assert (tmp_path / "letters" / "to_mother.txt").read_text() == "Dear mother"
     export_huggingface(tmp_path / "a", model, tokenizer)

@@ -188,3 +188,11 @@ def test_a_task_that_belongs_to_another_file_is_refused(folder, model):
     (folder / "task.json").write_text(json.dumps({"kind": "classification", "classes": ["ham", "spam"]}))
     with pytest.raises(CheckpointError, match="move it away"):
         open_model(folder / "a.pth")
+
+
+@pytest.mark.parametrize("classes", [3, None, [1, 2], {"a": 1}])
+def test_a_task_whose_classes_are_no_names_is_refused(folder, model, classes):
+    torch.save(classifier_of(model).state_dict(), folder / "a.pth")
+    (folder / "task.json").write_text(json.dumps({"kind": "classification", "classes": classes}))
+    with pytest.raises(CheckpointError, match="classes"):
+        open_model(folder / "a.pth")
