@@ -1,4 +1,4 @@
-"""A question to an assistant as token ids, and what ends its answer: in a template of ours, or in the model's own."""
+"""Encode a question to an assistant, in one of our templates or the model's own, and find what ends its answer."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from scratchlm.tokenizers.special_tokens import end_ids
 
 
 class AssistantPrompt(NamedTuple):
-    """What a model reads before it answers, and how its answer begins and ends."""
+    """Token ids of a prompt, and how the answer begins and ends."""
 
     ids: list[int]
     stop_ids: tuple[int, ...]
     stop_texts: tuple[str, ...] = ()
-    answer_lead: str = ""  # what every answer begins with, and which is no part of it
+    answer_lead: str = ""  # prefix of every answer, which is not part of it
 
 
 def chosen_template(task: Mapping[str, Any], name: str | None = None) -> PromptTemplate | ChatTemplate | None:
-    """The template of that name; without one, what the model was tuned in here, or else what its files hold.
+    """The named template; without a name, the one the model was tuned with, else the one in its files.
 
-    Raises: ConfigError for a name that is none of ours.
+    Raises: ConfigError for an unknown name.
     """
     named = name or (task.get("template") if task.get("kind") == "instruction" else None)
     return ChatTemplate.of_task(task) if named is None else template(str(named))
@@ -40,10 +40,9 @@ def assistant_prompt(
     *,
     n_tokens: int | None = None,
 ) -> AssistantPrompt:
-    """The entry's request after all that was said before; the oldest exchanges are left out, as few of them as make
-    it fit n_tokens.
+    """Encode the entry's history and request; the oldest exchanges are left out as needed to fit n_tokens.
 
-    An answer ends where the task says that texts end, and where the template ends a turn.
+    An answer ends at the end-of-text ids of the task, and where the template ends a turn.
     Raises: as ChatTemplate does.
     """
     ends = end_ids(tokenizer, task)
@@ -64,9 +63,9 @@ def assistant_prompt(
 def fitting_ids(
     entry: Instruction, encode: Callable[[Instruction], list[int]], *, n_tokens: int | None
 ) -> list[int]:
-    """Ids of the entry without its oldest exchanges, as few of them as make the ids fit n_tokens.
+    """Ids of the entry, leaving out as few of the oldest exchanges as possible to fit n_tokens.
 
-    When even the last request alone is too long, that request remains.
+    The last request is kept even when it is too long.
     """
 
     def without(n_oldest: int) -> list[int]:
@@ -81,8 +80,8 @@ def fitting_ids(
 
 
 def _messages(entry: Instruction) -> list[Message]:
-    said = [("system", entry.system)] if entry.system else []
+    turns = [("system", entry.system)] if entry.system else []
     for request, answer in entry.history:
-        said += [("user", request), ("assistant", answer)]
-    said.append(("user", f"{entry.instruction}\n{entry.input}" if entry.input else entry.instruction))
-    return [{"role": role, "content": text} for role, text in said]
+        turns += [("user", request), ("assistant", answer)]
+    turns.append(("user", f"{entry.instruction}\n{entry.input}" if entry.input else entry.instruction))
+    return [{"role": role, "content": text} for role, text in turns]

@@ -1,4 +1,4 @@
-"""More ways to ask the same: training entries again, with another beginning of their instruction."""
+"""Augment instruction data: repeat entries with other wordings of their instruction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.instruction_rows import Instruction
 
-# {task} begins with a small letter, {Task} as it was. The first table is for instructions that begin with a verb.
+# {task} begins with a lower-case letter, {Task} is unchanged. REQUESTS are for instructions that begin with a verb.
 REQUESTS = (
     "Please {task}",
     "Kindly {task}",
@@ -37,25 +37,25 @@ VERBS = frozenset(
     add analyze answer arrange calculate change choose classify combine compare complete compose compute construct
     convert correct count create define describe determine edit evaluate explain expand fill find fix form formulate
     generate give identify insert join list make match modify name order paraphrase pick provide punctuate put rank
-    rearrange remove rephrase replace reverse rewrite say select simplify solve sort spell state suggest summarize tell
-    transform translate turn use write
+    rearrange remove rephrase replace reverse rewrite say select simplify solve sort spell state suggest summarize
+    tell transform translate turn use write
     """.split()  # noqa: SIM905
 )
 
 
 def augment(entries: Sequence[Instruction], n_copies: int, *, seed: int) -> list[Instruction]:
-    """The entries, and after them n_copies of each whose instruction begins in other words; the answer stays.
+    """The entries, followed by n_copies of each with another beginning of the instruction and the same answer.
 
-    Which words is decided by a hash of the entry's texts and the seed; the copies of one entry all differ.
-    Raises: ConfigError for fewer copies than 0, or more than there are beginnings.
+    A hash of the entry's texts and the seed chooses the beginnings; the copies of one entry all differ.
+    Raises: ConfigError for a negative number of copies, or more than there are beginnings.
     Example:
         >>> hot = Instruction(instruction="Name the opposite.", input="hot", output="cold")
         >>> [copy.instruction for copy in augment([hot], 1, seed=1)]
         ['Name the opposite.', 'I need you to name the opposite.']
     """
-    most = min(len(REQUESTS), len(QUESTIONS))
-    if not 0 <= n_copies <= most:
-        raise ConfigError(f"augment must be between 0 and {most} copies of each entry, got {n_copies}.")
+    max_copies = min(len(REQUESTS), len(QUESTIONS))
+    if not 0 <= n_copies <= max_copies:
+        raise ConfigError(f"augment must be between 0 and {max_copies} copies of each entry, got {n_copies}.")
     copies = [
         dataclasses.replace(entry, instruction=text)
         for entry in entries
@@ -65,7 +65,7 @@ def augment(entries: Sequence[Instruction], n_copies: int, *, seed: int) -> list
 
 
 def _in_other_words(entry: Instruction, seed: int) -> list[str]:
-    """Every beginning, in an order of the entry's own."""
+    """The instruction with every beginning, in an order chosen by the entry's hash."""
     text = entry.instruction
     first_word = text.split(maxsplit=1)[0].strip(".,:;!?").lower() if text.split() else ""
     leads = REQUESTS if first_word in VERBS else QUESTIONS

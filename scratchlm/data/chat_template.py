@@ -1,7 +1,7 @@
-"""How a model of others wants a conversation written: the Jinja template that comes with it.
+"""Write a conversation with the Jinja chat template in a model's files, as transformers does.
 
-A template is a program of whoever made the file. It runs in a process of its own with little time and memory, in
-Jinja's sandbox, and gives back text.
+A template is a program from an untrusted file. It runs in Jinja's sandbox, in a separate process with limited time
+and memory (template_renderer.py), and returns text.
 """
 
 from __future__ import annotations
@@ -23,15 +23,13 @@ from scratchlm.tokenizers.special_tokens import split_on_special
 
 Message = Mapping[str, str]  # "role" (system, user or assistant) and "content"
 
-MAX_SECONDS = (
-    30.0  # by the clock, on a machine that is busy with other things; its own time is limited to 2 s
-)
+MAX_SECONDS = 30.0  # wall-clock, for a busy machine; the renderer limits its own processor time to 2 s
 _RENDERER = Path(__file__).with_name("template_renderer.py")
-_GUARDS = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # characters that no text may hold
+_GUARDS = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # Unicode noncharacters
 
 
 class TurnEnd(NamedTuple):
-    """What a template writes behind an assistant's message: the id of a mark, or else a text; or nothing."""
+    """What a template writes after an assistant's message: the id of a mark, or a text, or nothing."""
 
     id: int | None = None
     text: str | None = None
@@ -39,30 +37,30 @@ class TurnEnd(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatTemplate:
-    """A conversation in the form that a model was trained on, written by the template in the model's own file.
+    """The chat template from a model's files.
 
-    Source: transformers, `apply_chat_template`, whose settings of Jinja and whose functions it has.
+    Source: transformers, `apply_chat_template`, with the same Jinja settings and functions.
     """
 
     source: str
-    tokens: Mapping[str, str]  # the special tokens that templates ask for by name: bos_token, eos_token, ...
+    tokens: Mapping[str, str]  # special tokens that templates use by name: bos_token, eos_token, ...
 
     @property
     def name(self) -> str:
-        """What identifies it: a digest of the template."""
+        """A digest that identifies the template."""
         return f"own-{hashlib.sha256(self.source.encode('utf-8', 'replace')).hexdigest()[:16]}"
 
     @staticmethod
     def of_task(task: Mapping[str, Any]) -> ChatTemplate | None:
-        """The template that a model's task holds, if there is one."""
+        """The template in a model's task, or None."""
         source = task.get("chat_template")
         return None if source is None else ChatTemplate(source=source, tokens=task.get("chat_tokens", {}))
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
-        """The conversation as text, with add_generation_prompt up to where the assistant's next answer begins.
+        """The conversation as text; with add_generation_prompt, up to where the assistant's next answer begins.
 
-        Raises: CheckpointError for a template that is wrong, or takes too much time or memory; DataError for a
-            conversation that it refuses, such as one with a system message where the model knows none.
+        Raises: CheckpointError for a template with an error, or one that takes too much time or memory; DataError
+            for a conversation that it refuses, such as one with a system message that the model does not support.
         """
         request = {
             "template": self.source,
@@ -82,22 +80,21 @@ class ChatTemplate:
             )
         if "text" not in reply:
             raise CheckpointError(
-                f"the model's chat template must write a text, got {reply.get('wrong')!s:.300}; name one of our "
-                "templates."
+                f"the model's chat template failed: {reply.get('wrong')!s:.300}; name one of our templates."
             )
         return str(reply["text"])
 
     def encode(self, messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
         """Ids of the conversation, up to where the assistant's next answer begins.
 
-        The template's marks become their ids; what a message says never does, even if it spells a mark.
+        The template's marks become special tokens; the text of a message never does, even if it spells a mark.
         Raises: as `render`.
         """
         marks = tokenizer.special_tokens
         if not any(mark in message["content"] for message in messages for mark in marks):
             return tokenizer.encode(self.render(messages), allowed_special="all")
-        said = "".join(message["content"] for message in messages)
-        guard = next(character for character in _GUARDS if character not in said)
+        content = "".join(message["content"] for message in messages)
+        guard = next(character for character in _GUARDS if character not in content)
         hidden = [{**message, "content": _hide(message["content"], marks, guard)} for message in messages]
         ids: list[int] = []
         for part, is_mark in split_on_special(self.render(hidden), marks):
@@ -105,7 +102,7 @@ class ChatTemplate:
         return ids
 
     def turn_end(self, tokenizer: Tokenizer) -> TurnEnd:
-        """How the template ends an assistant's message: whoever writes that has finished.
+        """How the template ends an assistant's message; generation stops there.
 
         Raises: CheckpointError as `render`.
         """
@@ -125,7 +122,7 @@ _ROLES, _WORDS = ("user", "assistant", "user"), ("Question", "Answer", "Afterwar
 
 
 def _hide(text: str, marks: Collection[str], guard: str) -> str:
-    """The text with a character inside of all that looks like a mark."""
+    """The text with a guard character inside everything that looks like a mark."""
     longest_first = sorted(marks, key=len, reverse=True)
     return re.sub(
         "|".join(map(re.escape, longest_first)), lambda match: match[0][0] + guard + match[0][1:], text
@@ -134,7 +131,7 @@ def _hide(text: str, marks: Collection[str], guard: str) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _rendered(request: str) -> dict[str, Any]:
-    """What the other process says; {"wrong": ...} for one that did not come to an end."""
+    """The reply of the renderer process; {"wrong": ...} for one that failed."""
     try:
         done = subprocess.run(
             [sys.executable, "-I", str(_RENDERER)],
@@ -144,9 +141,9 @@ def _rendered(request: str) -> dict[str, Any]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return {"wrong": f"none in {MAX_SECONDS:g} seconds"}
-    if done.returncode < 0:  # ended by the system
-        return {"wrong": "one that needs more time or memory than a text takes"}
+        return {"wrong": f"it took more than {MAX_SECONDS:g} seconds"}
+    if done.returncode < 0:  # killed by the system
+        return {"wrong": "it needs too much time or memory"}
     if done.returncode > 0:
         return {"wrong": done.stderr.decode(errors="replace").strip().rpartition("\n")[2]}
     reply: dict[str, Any] = json.loads(done.stdout)

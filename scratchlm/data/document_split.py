@@ -26,11 +26,10 @@ SplitBy = Literal["auto", "document", "tail"]
 def split_documents(
     documents: Sequence[Document], *, val_fraction: float = 0.1, split_by: SplitBy = "auto"
 ) -> tuple[list[Document], list[Document]]:
-    """Training and validation documents, each in the order they came.
+    """Training and validation documents, in their order.
 
-    `document` keeps documents whole (see `choose_validation`); `tail` takes the last val_fraction of all
-    characters and cuts the document it begins in; `auto` is `tail` for one document and `document` for
-    several.
+    `document` keeps documents whole (see `choose_validation`); `tail` takes the last val_fraction of all characters,
+    and may cut a document; `auto` is `tail` for one document and `document` for several.
     Raises: ConfigError for a val_fraction outside (0, 1) or an unknown split_by; DataError when a side would
         be empty.
     Example:
@@ -59,17 +58,17 @@ def split_documents(
 
 
 def resolve_split(split_by: SplitBy, n_documents: int, val_fraction: float) -> Literal["document", "tail"]:
-    """What `auto` means here.
+    """Resolve `auto`.
 
-    Raises: ConfigError for settings that mean nothing; DataError for whole documents when there are not two.
+    Raises: ConfigError for wrong settings; DataError for `document` with fewer than two documents.
     """
     if not 0 < val_fraction < 1:
-        raise ConfigError(f"val_fraction must lie between 0 and 1, got {val_fraction}; 0.1 is usual.")
+        raise ConfigError(f"val_fraction must be between 0 and 1, got {val_fraction}; 0.1 is usual.")
     if split_by not in ("auto", "document", "tail"):
         raise ConfigError(f"split_by must be auto, document or tail, got {split_by!r}; choose one of them.")
     if split_by == "document" and n_documents < 2:
         raise DataError(
-            f"splitting by document needs at least 2 documents, found {n_documents}; use split_by='tail'."
+            f"splitting by document needs at least 2 documents, got {n_documents}; use split_by='tail'."
         )
     if split_by == "auto":
         return "tail" if n_documents < 2 else "document"
@@ -77,7 +76,7 @@ def resolve_split(split_by: SplitBy, n_documents: int, val_fraction: float) -> L
 
 
 def content_hash(text: str) -> int:
-    """64 bits that depend on nothing but the text."""
+    """The first 64 bits of the text's sha256."""
     return hash_prefix(hashlib.sha256(text.encode("utf-8")).digest())
 
 
@@ -89,13 +88,13 @@ def hash_prefix(digest: bytes) -> int:
 def choose_validation(
     hashes: NDArray[np.uint64], sizes: NDArray[np.int64], val_fraction: float
 ) -> NDArray[np.bool_]:
-    """True for the documents that validate: those whose hash lies in the first val_fraction of all hashes.
+    """True for validation documents: those whose hash is in the first val_fraction of all possible hashes.
 
-    So equal documents share a side, and adding documents does not move the others. A handful of documents can
-    leave a side empty that way, or validation with more than half of the text; then the one document nearest
-    in size to val_fraction of the text validates instead.
+    So equal documents share a side, and adding documents does not move the others. With few documents this can leave
+    a side empty, or validation with more than half of the text; then the document whose size is nearest to
+    val_fraction of the text validates instead.
     Shapes: hashes (n,), sizes (n,) -> (n,)
-    Raises: DataError when all documents are equal, so that no side could do without them.
+    Raises: DataError when all documents are equal.
     """
     is_val: NDArray[np.bool_] = (hashes >> np.uint64(11)) / 2**53 < val_fraction  # 53 bits: exact as a float
     total = int(sizes.sum())
@@ -105,7 +104,7 @@ def choose_validation(
     is_val = hashes == hashes[by_distance[0]]
     if is_val.all():
         raise DataError(
-            f"splitting by document needs 2 different documents, found {len(hashes)} equal ones; remove the "
+            f"splitting by document needs 2 different documents, got {len(hashes)} equal ones; remove the "
             "copies or use split_by='tail'."
         )
     return is_val
@@ -114,30 +113,30 @@ def choose_validation(
 def tail_start(n_chars: int, val_fraction: float) -> int:
     """The character at which validation begins.
 
-    Raises: DataError when the text is too short for both sides to hold something.
+    Raises: DataError when the text is too short for two sides.
     """
     cut = int(n_chars * (1 - val_fraction))
     if not 0 < cut < n_chars:
         raise DataError(
-            f"a split at {1 - val_fraction:.3g} of the text needs characters on both sides, found {n_chars} "
+            f"a split at {1 - val_fraction:.3g} of the text needs characters on both sides, got {n_chars} "
             "in all; give more text or another val_fraction."
         )
     return cut
 
 
 SIDES = ("train", "val")
-JOB_BYTES = 1 << 20  # about this much text is encoded at a time
+JOB_BYTES = 1 << 20  # approximate size of the text that is encoded at a time
 
 
 @dataclass(slots=True)
 class Survey:
-    """What a first reading finds out about every document, in 16 bytes each."""
+    """Hash and size of every document, in 16 bytes each."""
 
     hashes: array[int] = field(default_factory=lambda: array("Q"))
     sizes: array[int] = field(default_factory=lambda: array("q"))  # in characters
     n_bytes: int = 0
     n_skipped: int = 0  # lines that could not be used
-    first_skipped: str = ""  # what was wrong with the first of them
+    first_skipped: str = ""  # error of the first
 
     def skip(self, complaint: str) -> None:
         """Count a line that could not be used."""
@@ -146,7 +145,7 @@ class Survey:
 
 
 def survey_sources(read: Callable[..., Iterator[Piece]]) -> Survey:
-    """Read everything once, with `read(on_skip=...)`, and keep only a hash and a length of each document."""
+    """Measure every document, read with `read(on_skip=...)`, without keeping its text."""
     survey, digest, n_chars = Survey(), hashlib.sha256(), 0
     for piece in read(on_skip=survey.skip):
         data = piece.text.encode("utf-8")
@@ -162,14 +161,14 @@ def survey_sources(read: Callable[..., Iterator[Piece]]) -> Survey:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Which side every character goes to: by document, or by its position when there is a tail."""
+    """The side of every character: by its document, or by its position when the tail validates."""
 
-    is_val: NDArray[np.bool_]  # per document; unused when there is a tail
+    is_val: NDArray[np.bool_]  # per document; unused when the tail validates
     tail_from: int | None  # the character where validation begins
 
     @classmethod
     def plan(cls, survey: Survey, *, split_by: SplitBy, val_fraction: float) -> Route:
-        """Split what the survey found, as `split_documents` would; val_fraction 0 means no validation."""
+        """Plan the same split as `split_documents`; val_fraction 0 means no validation."""
         sizes = np.frombuffer(survey.sizes, dtype=np.int64)
         if val_fraction == 0:
             return cls(is_val=np.zeros(len(sizes), dtype=np.bool_), tail_from=None)
@@ -180,7 +179,7 @@ class Route:
         return cls(is_val=choose_validation(hashes, sizes, val_fraction), tail_from=None)
 
     def jobs(self, pieces: Iterator[Piece]) -> Iterator[Job]:
-        """The pieces as jobs of bounded size, each of one side, in the order of each side's text."""
+        """Group the pieces into jobs of bounded size and one side, in the order of each side's text."""
         waiting = {side: _JobBuilder(side=side) for side in SIDES}
         n_documents = dict.fromkeys(SIDES, 0)
         for side, text, is_start in self._sided(pieces):
@@ -193,7 +192,7 @@ class Route:
         yield from (builder.build() for builder in waiting.values() if builder.texts)
 
     def _sided(self, pieces: Iterator[Piece]) -> Iterator[tuple[str, str, bool]]:
-        """Each stretch of text with its side, and whether it is the document's first on that side."""
+        """Yield each part of a piece with its side, and whether it is the document's first on that side."""
         document, position, started = 0, 0, dict.fromkeys(SIDES, False)
         for piece in pieces:
             for side, text in self._cut(piece.text, document, position):
@@ -206,7 +205,7 @@ class Route:
 
     def _cut(self, text: str, document: int, position: int) -> list[tuple[str, str]]:
         if self.tail_from is None:
-            is_known = document < len(self.is_val)  # a file that has grown meanwhile is found out at the end
+            is_known = document < len(self.is_val)  # a file that has grown since is detected at the end
             is_val = is_known and self.is_val[document]
             return [("val" if is_val else "train", text)] if text else []
         n_train = max(0, self.tail_from - position)

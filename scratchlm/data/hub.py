@@ -1,7 +1,6 @@
-"""Any data set of the Hugging Face hub, through their `datasets` library, as a .jsonl file that readers here take.
+"""Download a data set of the Hugging Face hub as a .jsonl file, with the `datasets` library.
 
-The library is optional and slow to import, so it is imported only here and only when asked for. Rows are streamed:
-nothing is kept but the file that is written.
+The library is optional and slow to import, so it is imported only when it is used. Rows are streamed into the file.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ def export_hub_dataset(
     most_rows: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Write the named columns of a data set's rows, one JSON object a line; gives back how many rows there were.
+    """Write the named columns of a data set's rows, one JSON object per line; returns the number of rows.
 
-    columns: our name of each field -> the data set's; at least one. Numbered classes become their names.
-    Raises: MissingDependencyError without `datasets`; DownloadError when the data set, its split or its
-        configuration is not to be had; DataError for a column that is not there or holds no text.
+    columns: our name of each field -> the data set's; at least one. Class numbers are written as class names.
+    Raises: MissingDependencyError without `datasets`; DownloadError when the data set, its split or its configuration
+        is not available; DataError for a column that is missing or has no text.
     """
     rows = _load(name, config=config, split=split, revision=revision)
     class_names = {theirs: _class_names(rows, theirs) for theirs in columns.values()}
@@ -49,9 +48,7 @@ def export_hub_dataset(
             if progress is not None:
                 progress(n_rows)
         if n_rows == 0:
-            raise DataError(
-                f"{name} should hold rows in its split {split!r}, found none; name another --split."
-            )
+            raise DataError(f"{name} has no rows in its split {split!r}; name another --split.")
     return n_rows
 
 
@@ -60,31 +57,31 @@ def _load(name: str, *, config: str | None, split: str, revision: str | None) ->
         import datasets
     except ImportError as cause:
         raise MissingDependencyError(
-            f"{name!r} of the Hugging Face hub needs their library, which is not installed: pip install "
+            f"{name!r} of the Hugging Face hub needs the library `datasets`, which is not installed: pip install "
             "'datasets>=4'"
         ) from cause
     try:
         return datasets.load_dataset(name, config, split=split, revision=revision, streaming=True)
-    except (OSError, ValueError) as cause:  # not there, no network; no such split or configuration
-        raise _not_to_be_had(name, cause) from cause
+    except (OSError, ValueError) as cause:  # no such data set, split or configuration; no network
+        raise _not_available(name, cause) from cause
 
 
 def _rows(rows: Any, name: str) -> Iterator[Mapping[str, Any]]:
     try:
         yield from rows
     except OSError as cause:
-        raise _not_to_be_had(name, cause) from cause
+        raise _not_available(name, cause) from cause
 
 
-def _not_to_be_had(name: str, cause: Exception) -> DownloadError:
+def _not_available(name: str, cause: Exception) -> DownloadError:
     return DownloadError(
-        f"{name!r} should be a data set of the Hugging Face hub, with that split and configuration, got: {cause}; "
-        "check the name on huggingface.co/datasets, and the network."
+        f"{name!r} with that split and configuration cannot be loaded from the Hugging Face hub ({cause}); check the "
+        "name on huggingface.co/datasets, and the network."
     )
 
 
 def _class_names(rows: Any, column: str) -> list[str] | None:
-    """The names of numbered classes, where the data set tells them."""
+    """The class names of a column of class numbers, where the data set has them."""
     feature = (rows.features or {}).get(column)
     names = getattr(feature, "names", None)
     return list(names) if names else None

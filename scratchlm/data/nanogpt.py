@@ -1,4 +1,4 @@
-"""Token files as nanoGPT's `prepare.py` leaves them: `train.bin` and `val.bin`, ids of 16 bits and nothing else."""
+"""Read nanoGPT's token files: `train.bin` and `val.bin`, 16-bit token ids without a header."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _IDS_AT_ONCE = 1 << 22
 
 
 def nanogpt_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of the ids: the characters in `meta.pkl` (read without running it), or else GPT-2's.
+    """The tokenizer of the ids: the characters in `meta.pkl` (read without running it), else GPT-2's.
 
-    Raises: TokenizerError for a damaged meta.pkl; DataError when GPT-2's files are not here.
+    Raises: TokenizerError for a damaged meta.pkl; DataError when GPT-2's files are missing.
     """
     if (folder / META_FILE).is_file():
         return load_tokenizer(folder / META_FILE)
@@ -37,9 +37,9 @@ def nanogpt_tokenizer(folder: Path) -> Tokenizer:
 
 
 def nanogpt_header(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
-    """What the header of token shards of ours says, counted here: both files are read once.
+    """Count the facts that the header of our token shards would hold; both files are read once.
 
-    Raises: DataError for a file that is missing, empty or cut short, and for ids that the tokenizer does not have.
+    Raises: DataError for a file that is missing, empty or cut short, and for ids outside the tokenizer's vocabulary.
     """
     sides: dict[str, dict[str, Any]] = {}
     n_documents = 0
@@ -78,7 +78,7 @@ def nanogpt_header(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _counts(ids: NDArray[Any]) -> NDArray[np.int64]:
-    """How often each id occurs, a stretch of the file at a time."""
+    """How often each id occurs."""
     counts = np.zeros(1 << 16, dtype=np.int64)
     for start in range(0, len(ids), _IDS_AT_ONCE):
         counts += np.bincount(ids[start : start + _IDS_AT_ONCE], minlength=1 << 16)
@@ -86,7 +86,7 @@ def _counts(ids: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _bytes_per_token(tokenizer: Tokenizer, n: int) -> NDArray[np.int64]:
-    """Length of each token's text in UTF-8; special tokens are no text."""
+    """UTF-8 length of each token's text; 0 for special tokens."""
     lengths = np.zeros(n, dtype=np.int64)
     texts: dict[bytes, int] = {}
     if isinstance(tokenizer, BPETokenizer):

@@ -1,6 +1,7 @@
-"""Texts that say the same: equal once folded, or sharing nine tenths of their letter sequences.
+"""Group near-duplicates: texts that are equal but for case, punctuation and numbers, or share 90 % of their 5-grams.
 
-A message that was sent twice must not sit both in training and in test data, or the test measures memory.
+A message that occurs twice must not be in both training and test data, or the test measures memory. The grouping is
+exact, and fast even where many texts are filled-in copies of one template.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _DIGITS = regex.compile(r"\d+")
 
 
 def fold_text(text: str) -> str:
-    """What is left of a text when case, punctuation, numbers' values and spacing do not matter.
+    """Reduce a text to what matters for comparing: no case, punctuation, spacing or values of numbers.
 
     Example:
         >>> fold_text("WIN £1,000  now!!\\nCall 09061-701461")
@@ -34,12 +35,11 @@ def fold_text(text: str) -> str:
 
 
 def group_near_duplicates(texts: Sequence[str], *, threshold: float = 0.9) -> list[str]:
-    """A group's name for every text: near-duplicates share it, all others differ.
+    """The name of every text's group; near-duplicates share one.
 
-    Two texts are near-duplicates when their folded forms are equal, or when the sets of their 5-letter
-    sequences overlap by at least `threshold` (Jaccard: shared / all). Whoever is near the same text is in the
-    same group. The name is the group's alphabetically first folded text, so it does not depend on the order
-    of the texts.
+    Two texts are near-duplicates when their folded forms are equal, or when the sets of their 5-character sequences
+    have a Jaccard similarity (shared / all) of at least `threshold`. Texts that are near the same text are in one
+    group. The name is the group's alphabetically first folded text, so it does not depend on the order of the texts.
     Raises: ConfigError for a threshold outside (0, 1].
     Example:
         >>> groups = group_near_duplicates(["Call 123 now", "call 45 NOW!", "See you at six"])
@@ -47,7 +47,7 @@ def group_near_duplicates(texts: Sequence[str], *, threshold: float = 0.9) -> li
         (True, 'see you at six')
     """
     if not 0 < threshold <= 1:
-        raise ConfigError(f"threshold must lie above 0 and at most at 1, got {threshold}; 0.9 is usual.")
+        raise ConfigError(f"threshold must be above 0 and at most 1, got {threshold}; 0.9 is usual.")
     folded = [fold_text(text) for text in texts]
     distinct = sorted(set(folded))
     groups = group_similar_sets(map(_shingles, distinct), threshold).tolist()
@@ -63,22 +63,22 @@ def _shingles(text: str) -> frozenset[str]:
     return frozenset(text[start : start + SHINGLE_CHARS] for start in range(n_starts))
 
 
-FIRST_COMPARED = (
-    256  # candidates of one set that are compared at first; after a match most others need no look
-)
-SLACK = 1e-6  # of bounds, which may let a pair through; what is compared is compared exactly
+FIRST_COMPARED = 256  # candidates of one set to compare first; after a match most others are in its group
+SLACK = 1e-6  # tolerance of the bounds; the comparison itself is exact
 
 Ints = NDArray[np.signedinteger[Any]]
 
 
 def group_similar_sets(sets: Iterable[Sequence[str] | frozenset[str]], threshold: float) -> Ints:
-    """A group's number for every set: those with Jaccard similarity >= threshold, and those similar to them, share one.
+    """The number of every set's group: sets with Jaccard similarity >= threshold, and those similar to them, share one.
 
+    Members that always occur together, such as the letters of a word in a template's gap, count as one with a weight.
+    Only sets that share one of their rarest members are compared, and none that are already in one group.
     Source: bounds on prefixes, sizes and positions of Xiao and others 2008 (PPJoin), for weighted members.
     """
     members, sizes = _numbered(sets)
     n = len(sizes)
-    order = np.argsort(sizes, kind="stable")  # small sets first: whoever comes later is at least as large
+    order = np.argsort(sizes, kind="stable")  # small sets first: later ones are at least as large
     place = np.empty(n, dtype=np.int64)
     place[order] = np.arange(n)
     table = _weighted(members, np.repeat(place, sizes), n)
@@ -87,7 +87,7 @@ def group_similar_sets(sets: Iterable[Sequence[str] | frozenset[str]], threshold
 
 
 def _numbered(sets: Iterable[Sequence[str] | frozenset[str]]) -> tuple[Ints, Ints]:
-    """All members of all sets as numbers, one set after the other, and the sets' sizes."""
+    """The members of all sets as numbers, concatenated, and the sets' sizes."""
     numbers: dict[str, int] = {}
     parts, sizes = [], []
     for one in sets:
@@ -100,7 +100,7 @@ def _numbered(sets: Iterable[Sequence[str] | frozenset[str]]) -> tuple[Ints, Int
 
 @dataclass(slots=True)
 class _Table:
-    """The sets as rows of weighted members, rarest first; members of one set alone are left out."""
+    """The sets as rows of weighted members, rarest first; members of only one set are left out."""
 
     starts: Ints  # of each row in `members`, and the end of the last
     members: Ints
@@ -116,9 +116,8 @@ def _weighted(members: Ints, rows: Ints, n_rows: int) -> _Table:
     counts = np.bincount(members)
     begins = np.concatenate([[0], np.cumsum(counts)[:-1]])
     marks = np.random.Generator(np.random.PCG64(0)).integers(0, 1 << 63, size=(2, n_rows), dtype=np.uint64)
-    sums = [
-        np.add.reduceat(mark[rows[by_member]], begins) for mark in marks
-    ]  # 126 bits tell sets of sets apart
+    # Members with equal sums are in the same sets (126 random bits per set).
+    sums = [np.add.reduceat(mark[rows[by_member]], begins) for mark in marks]
     _, first, classes = np.unique(np.stack(sums), axis=1, return_index=True, return_inverse=True)
     classes = classes.reshape(-1)
     weights = np.bincount(classes)
@@ -135,13 +134,13 @@ def _weighted(members: Ints, rows: Ints, n_rows: int) -> _Table:
 
 
 class _Join:
-    """Each set is compared with the smaller ones that it may be similar to, and joins their groups."""
+    """Compares each set with the smaller sets that it may be similar to, and joins their groups."""
 
     def __init__(self, table: _Table, sizes: Ints, threshold: float) -> None:
         n = len(sizes)
         self.table, self.sizes, self.threshold = table, sizes, threshold
         self.labels = np.arange(n)
-        self._size: list[int] = sizes.tolist()  # the same, for one look at a time
+        self._size: list[int] = sizes.tolist()  # fast access to single sizes
         self._first_of_size: list[int] = sizes.searchsorted(
             np.arange(max(self._size, default=0) + 2)
         ).tolist()
@@ -150,42 +149,43 @@ class _Join:
         self._weight_in_set = np.zeros(len(table.weights), dtype=np.int64)
         self._begins = np.concatenate([[0], np.cumsum(table.counts)])
         self._filled = np.zeros(len(table.weights), dtype=np.int64)
+        n_entries = self._begins[-1]
         self._holders = np.zeros(
-            self._begins[-1], dtype=np.int32
-        )  # member -> the sets that hold it, small first
+            n_entries, dtype=np.int32
+        )  # of each member: the sets that hold it, small first
         self._reach = np.zeros(
-            self._begins[-1], dtype=np.float32
-        )  # the largest set that could be similar by it
+            n_entries, dtype=np.float32
+        )  # size of the largest set that could be similar by it
 
     def run(self) -> Ints:
-        """The groups' numbers."""
+        """Compare all sets; returns the groups' numbers."""
         for i in range(len(self.sizes)):
             members = self.table.members[self.table.starts[i] : self.table.starts[i + 1]]
             weights = self.table.weights[members]
             left = weights[::-1].cumsum()[::-1]  # the overlap of a pair whose first common member is this one
             reach = left * (1 + self.threshold) / self.threshold - self.sizes[i]
             self._weight_in_set[members] = weights
-            for member, most in zip(members.tolist(), reach.tolist()):
-                if most < self.threshold * self._size[i] - SLACK:
+            for member, max_size in zip(members.tolist(), reach.tolist()):
+                if max_size < self.threshold * self._size[i] - SLACK:
                     break
-                self._compare(i, self._candidates(i, member, most))
+                self._compare(i, self._candidates(i, member, max_size))
             self._weight_in_set[members] = 0
-            for member, most in zip(members.tolist(), reach.tolist()):
-                if most < self._size[i] - SLACK:
-                    break  # no larger set can be similar by this member alone
+            for member, max_size in zip(members.tolist(), reach.tolist()):
+                if max_size < self._size[i] - SLACK:
+                    break  # no larger set can be similar by this member only
                 at = self._begins[member] + self._filled[member]
-                self._holders[at], self._reach[at] = i, most
+                self._holders[at], self._reach[at] = i, max_size
                 self._filled[member] += 1
         return self.labels
 
-    def _candidates(self, i: int, member: int, most: float) -> NDArray[Any]:
+    def _candidates(self, i: int, member: int, max_size: float) -> NDArray[Any]:
         """The sets that hold the member, are large enough and not too large, and belong to other groups."""
         begin = int(self._begins[member])
         held: NDArray[Any] = self._holders[begin : begin + self._filled[member]]
         if not len(held):
             return held
         smallest = math.ceil(self.threshold * self._size[i] - SLACK)
-        largest = min(math.floor(most + SLACK), self._size[i])
+        largest = min(math.floor(max_size + SLACK), self._size[i])
         rows = [self._first_of_size[smallest], self._first_of_size[largest + 1]]
         low, high = held.searchsorted(np.array(rows, dtype=held.dtype))
         found: NDArray[Any] = held[low:high]
@@ -208,7 +208,7 @@ class _Join:
             n_compared *= 4
 
     def _overlaps(self, rows: NDArray[Any]) -> Ints:
-        """How many members each of these sets shares with the set whose weights are laid out."""
+        """The weight of the members that each of these sets shares with the current set."""
         starts, ends = self.table.starts[rows], self.table.starts[rows + 1]
         lengths = ends - starts
         offsets = np.cumsum(lengths) - lengths

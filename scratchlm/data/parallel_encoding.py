@@ -1,8 +1,7 @@
-"""Encode a stream of texts with several processes, in order and with little of it in memory at any time.
+"""Encode a stream of texts with several processes, in order and in bounded memory.
 
-The parent reads and the workers encode; only a few jobs are under way at once, so that memory does not grow
-with the text. Workers are started afresh (`spawn`, the same on every system) and load the tokenizer from its
-file.
+The parent reads and the workers encode; only a few jobs are pending at once, so memory does not grow with the text.
+Workers are started with `spawn` (the same on every system) and load the tokenizer from its file.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Texts to encode one after the other; where `joins` is True, end-of-text goes before the text."""
+    """Texts to encode in order; where `joins` is True, end-of-text is put before the text."""
 
     side: str  # which file the ids belong to
     texts: tuple[str, ...]
@@ -50,9 +49,9 @@ def encode_jobs(
     dtype: np.dtype[np.generic],
     n_workers: int,
 ) -> Generator[tuple[Job, NDArray[np.generic]], None, None]:
-    """Each job with its ids, in the order of the jobs; one worker means this process.
+    """Yield each job with its ids, in order; one worker means this process.
 
-    Raises: DataError when a worker dies; whatever the tokenizer raises.
+    Raises: DataError when a worker dies; any error of the tokenizer.
     """
     if n_workers == 1:
         for job in jobs:
@@ -65,27 +64,27 @@ def encode_jobs(
         initializer=_start_worker,
         initargs=(str(tokenizer_file), engine, dtype.str),
     )
-    under_way: deque[tuple[Job, Future[NDArray[np.generic]]]] = deque()
+    pending: deque[tuple[Job, Future[NDArray[np.generic]]]] = deque()
     try:
         for job in jobs:
-            under_way.append((job, pool.submit(_encode_in_worker, job)))
-            if len(under_way) > 2 * n_workers:  # enough that no worker waits, few enough for memory
-                done, ids = under_way.popleft()
+            pending.append((job, pool.submit(_encode_in_worker, job)))
+            if len(pending) > 2 * n_workers:  # enough that no worker waits, few enough for memory
+                done, ids = pending.popleft()
                 yield done, ids.result()
-        while under_way:
-            done, ids = under_way.popleft()
+        while pending:
+            done, ids = pending.popleft()
             yield done, ids.result()
     except BrokenProcessPool as cause:
         raise DataError(
-            "encoding with several processes needs them to stay alive, found one dead: memory ran out, or "
-            "the calling script lacks `if __name__ == '__main__':`; add that line or set workers=1."
+            "a process that encodes text died: memory ran out, or the calling script lacks "
+            "`if __name__ == '__main__':`; add that line or set workers=1."
         ) from cause
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def encode_job(job: Job, tokenizer: Tokenizer, dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
-    """The ids of a job's texts in one array; a special token's string in a text never becomes its id."""
+    """The ids of a job's texts as one array; a special token's string in a text never becomes its id."""
     ids: list[int] = []
     for text, joins in zip(job.texts, job.joins):
         if joins:
@@ -97,26 +96,25 @@ def encode_job(job: Job, tokenizer: Tokenizer, dtype: np.dtype[np.generic]) -> N
 def _end_of_text_id(tokenizer: Tokenizer) -> int:
     if tokenizer.end_of_text_id is None:
         raise DataError(
-            "joining documents needs an end-of-text token between them, found none in the tokenizer; train "
-            "it with <|endoftext|> or give one document only."
+            "several documents need an end-of-text token between them, and the tokenizer has none; train it with "
+            "<|endoftext|>, or give one document only."
         )
     return tokenizer.end_of_text_id
 
 
-# What a worker process keeps between jobs; the parent never fills it.
+# State that a worker process keeps between jobs; unused in the parent.
 _worker: dict[str, tuple[Tokenizer, np.dtype[np.generic]]] = {}
 
 
 def _start_worker(tokenizer_file: str, engine: Literal["python", "tiktoken"], dtype: str) -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the whole group; the parent decides what happens
+    # Ctrl-C reaches the whole process group; the parent handles it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker["state"] = (load_tokenizer(tokenizer_file, engine=engine), np.dtype(dtype))
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed tells nobody; without this its workers would wait for ever."""
+    """Exit when the parent ends: workers of a killed parent would otherwise wait forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

@@ -1,4 +1,4 @@
-"""Rows of Parquet files, by way of pyarrow, which is optional."""
+"""Read rows of Parquet files with pyarrow, which is optional."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from scratchlm.data.text_files import READ_BYTES, opened
 
 
 def read_parquet(path: Path, *, columns: Collection[str] = ()) -> Iterator[tuple[dict[str, Any], str]]:
-    """Each row as a dictionary, a batch in memory at a time, and the words that name its place.
+    """Yield each row as a dictionary with its place, holding one batch in memory at a time.
 
-    columns: read no others; () reads all.
-    Raises: MissingDependencyError without pyarrow; DataError for a damaged file, and one without those columns.
+    columns: the columns to read; () reads all.
+    Raises: MissingDependencyError without pyarrow; DataError for a damaged file, or one without the columns.
     """
     try:
         import pyarrow
@@ -29,7 +29,9 @@ def read_parquet(path: Path, *, columns: Collection[str] = ()) -> Iterator[tuple
     try:
         with opened(path) as source, contextlib.ExitStack() as stack:
             file: Any = source
-            if isinstance(file, gzip.GzipFile):  # parquet is read from its end, so it must be unzipped first
+            if isinstance(
+                file, gzip.GzipFile
+            ):  # parquet is read from its end, so it must be decompressed first
                 unzipped = stack.enter_context(tempfile.TemporaryFile())
                 while data := file.read(READ_BYTES):
                     unzipped.write(data)
@@ -51,4 +53,4 @@ def read_parquet(path: Path, *, columns: Collection[str] = ()) -> Iterator[tuple
     except (pyarrow.ArrowException, ValueError, OverflowError) as cause:
         if isinstance(cause, DataError):
             raise
-        raise DataError(f"{path} must be a whole parquet file, got: {cause}; copy it again.") from cause
+        raise DataError(f"{path} is not a complete parquet file ({cause}); copy it again.") from cause

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class PromptPiece(NamedTuple):
-    """A stretch of what a model reads: a role mark of the template, or text."""
+    """A part of a prompt: a role mark of the template, or text."""
 
     text: str
     is_mark: bool = False
@@ -33,6 +33,9 @@ class PromptPart(NamedTuple):
 class PromptTemplate:
     """The fixed text around an entry's instruction, input and output.
 
+    A model must be asked in the template it was trained with, so the template's name is stored with the model. A
+    role mark that the tokenizer has as a special token is encoded as its id, and the text of a message never is.
+
     Example:
         >>> entry = Instruction(instruction="What is the opposite?", input="hot", output="cold")
         >>> template("plain").full(entry)
@@ -41,40 +44,36 @@ class PromptTemplate:
 
     name: str
     before_instruction: str
-    before_input: str  # left out together with an empty input
-    before_answer: str  # the end of every prompt: now it is the model's turn
-    answer_lead: str = (
-        ""  # what an answer begins with, so that its first token is one the model knows from text
-    )
-    answer_end: str = (
-        ""  # the mark that ends an answer; without one, or unknown to the tokenizer: end-of-text
-    )
-    before_system: str = ""  # a system prompt, its frame and the instruction replace before_instruction
+    before_input: str  # left out when the input is empty
+    before_answer: str  # the end of every prompt, after which the model writes
+    answer_lead: str = ""  # prefix of every answer, so that its first token is a usual one
+    answer_end: str = ""  # mark that ends an answer; end-of-text if empty or unknown to the tokenizer
+    before_system: str = ""  # with a system prompt, this and after_system replace before_instruction
     after_system: str = "\n\n"
-    next_instruction: str = "\n\n"  # stands for before_instruction in the later turns of a conversation
-    marks: tuple[str, ...] = ()  # what in all these texts is a role mark
+    next_instruction: str = "\n\n"  # replaces before_instruction in later turns of a conversation
+    marks: tuple[str, ...] = ()  # the role marks in these texts
 
     def request(self, entry: Instruction) -> str:
-        """Instruction and input, without the mark that calls for the answer; the book's `format_input`."""
+        """The prompt without before_answer; the book's `format_input`."""
         return self.prompt(entry).removesuffix(self.before_answer)
 
     def prompt(self, entry: Instruction) -> str:
-        """Everything up to the answer, earlier turns included: what a model is given, role marks as text."""
+        """Everything up to the answer, including earlier turns, with role marks as text."""
         parts = list(self.parts(entry))
         texts = ["".join(piece.text for piece in part.prompt) for part in parts]
         earlier = (text + part.answer + self.answer_end for text, part in zip(texts[:-1], parts))
         return "".join(earlier) + texts[-1]
 
     def answer(self, entry: Instruction) -> str:
-        """The reference answer as it follows the prompt."""
+        """The expected answer, as it follows the prompt."""
         return self.answer_lead + entry.output
 
     def full(self, entry: Instruction) -> str:
-        """Prompt and answer: what a model is trained on, but for the end of the answer."""
+        """Prompt and answer, without the token that ends the answer."""
         return self.prompt(entry) + self.answer(entry)
 
     def parts(self, entry: Instruction) -> Iterator[PromptPart]:
-        """The exchanges of an entry as pieces, the last one's answer at the end."""
+        """Yield the exchanges of an entry as pieces; the last is the entry's own."""
         opening = self._opening(entry.system)
         for request, answer in entry.history:
             yield PromptPart(
@@ -97,8 +96,8 @@ class PromptTemplate:
 TEMPLATES: dict[str, PromptTemplate] = {
     known.name: known
     for known in (
-        # Stanford Alpaca's two prompts as the book writes them: one preamble whether there is an input or
-        # not. A system prompt replaces the preamble.
+        # Stanford Alpaca's prompts as the book writes them: the same preamble with and without an input. A system
+        # prompt replaces the preamble.
         PromptTemplate(
             name="alpaca",
             before_instruction=(
@@ -111,8 +110,7 @@ TEMPLATES: dict[str, PromptTemplate] = {
             after_system="\n\n### Instruction:\n",
             next_instruction="\n\n### Instruction:\n",
         ),
-        # A few tokens of frame instead of Alpaca's forty: a very small model's context is better spent on the
-        # task.
+        # A few tokens instead of Alpaca's forty, for the short context of a very small model.
         PromptTemplate(
             name="plain",
             before_instruction="Q: ",
@@ -133,7 +131,7 @@ TEMPLATES: dict[str, PromptTemplate] = {
             next_instruction="\n<|user|>\n",
             marks=("<|user|>", "<|assistant|>", "<|system|>"),
         ),
-        # OpenAI's chat markup, of which Qwen and many others have a form.
+        # OpenAI's chat markup, which Qwen and many others use in similar forms.
         PromptTemplate(
             name="chatml",
             before_instruction="<|im_start|>user\n",
@@ -174,9 +172,9 @@ def template(name: str) -> PromptTemplate:
 
 
 def encode_pieces(pieces: Iterable[PromptPiece], tokenizer: Tokenizer) -> list[int]:
-    """Ids of the pieces. A mark that the tokenizer lacks is ordinary text, and joins the text beside it.
+    """Encode pieces: marks become special tokens, and text never does, whatever it says.
 
-    Text never becomes a special token, whatever it says.
+    A mark that the tokenizer lacks is encoded as text, together with the text around it.
     """
     ids: list[int] = []
     text = ""
@@ -191,16 +189,16 @@ def encode_pieces(pieces: Iterable[PromptPiece], tokenizer: Tokenizer) -> list[i
 
 
 def answer_end_id(chosen: PromptTemplate, tokenizer: Tokenizer) -> int | None:
-    """The id that ends an answer: the template's mark, or end-of-text where the tokenizer lacks it."""
+    """The id that ends an answer: the template's mark, or end-of-text if the tokenizer lacks it."""
     return tokenizer.special_tokens.get(chosen.answer_end, tokenizer.end_of_text_id)
 
 
 def encode_exchanges(
     entry: Instruction, chosen: PromptTemplate, tokenizer: Tokenizer
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Ids of each exchange: what stands before the answer, and the answer with the id that ends it.
+    """Yield ids of each exchange: the prompt, and the answer with the id that ends it.
 
-    Prompt and answer are encoded one after the other, so that training sees the very ids that generation starts from.
+    Prompt and answer are encoded separately, so that training uses exactly the ids that generation starts from.
     """
     end = answer_end_id(chosen, tokenizer)
     for prompt, answer in chosen.parts(entry):
@@ -210,11 +208,11 @@ def encode_exchanges(
 def encode_answer(
     entry: Instruction, chosen: PromptTemplate, tokenizer: Tokenizer
 ) -> tuple[list[int], list[int]]:
-    """Ids of all that stands before the entry's own answer, earlier exchanges included, and those of the answer."""
+    """Ids of everything before the entry's own answer, including earlier exchanges, and ids of the answer."""
     *earlier, (last, own) = encode_exchanges(entry, chosen, tokenizer)
     return [id_ for prompt, answer in earlier for id_ in (*prompt, *answer)] + last, own
 
 
 def encode_prompt(entry: Instruction, chosen: PromptTemplate, tokenizer: Tokenizer) -> list[int]:
-    """What generation starts from: all ids up to the entry's own answer."""
+    """The ids that generation starts from: everything up to the entry's own answer."""
     return encode_answer(entry, chosen, tokenizer)[0]

@@ -1,9 +1,8 @@
-"""Tokenise text once, into files that are memory-mapped from then on.
+"""Tokenise text once, into token shards that are memory-mapped for training.
 
-A token folder holds `train.bin` and `val.bin` (token ids, little-endian uint16 or uint32), the
-`tokenizer.json` that made them, and `header.json`. Its name is a fingerprint of the text's content, the
-tokenizer and the split, so the same request finds it again and any other request makes another. It appears
-whole or not at all.
+A token folder holds `train.bin` and `val.bin` (token ids, little-endian uint16 or uint32), the `tokenizer.json` that
+made them, and `header.json`. Its name is a fingerprint of the text's content, the tokenizer and the split, so an
+equal request reuses the folder and any other request makes a new one. A folder appears complete or not at all.
 """
 
 from __future__ import annotations
@@ -40,15 +39,15 @@ logger = logging.getLogger(__name__)
 HEADER_FILE = "header.json"
 FORMAT = "scratchlm-tokens"
 FORMAT_VERSION = 1
-PARALLEL_FROM_BYTES = 8 << 20  # below this, starting processes costs more than they save
-MAX_WORKERS = 8  # unless asked for: a worker takes about 70 MB, and all together should stay below 1 GB
+PARALLEL_FROM_BYTES = 8 << 20  # below this, starting processes takes longer than it saves
+MAX_WORKERS = 8  # default maximum: a worker takes about 70 MB, and all together should stay below 1 GB
 
 Progress = Callable[[int, int], None]  # bytes of text done, bytes of text in all
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedTokens:
-    """Token ids of both sides of a split, memory-mapped, and what is known about the text behind them."""
+    """Memory-mapped token ids of training and validation, and facts about their text."""
 
     train: NDArray[Any]
     val: NDArray[Any]
@@ -58,11 +57,11 @@ class PreparedTokens:
     skipped_lines: int
     fingerprint: str
     folder: Path
-    train_n_characters: int | None = None  # None: the folder is of a version that did not count them
+    train_n_characters: int | None = None  # None in folders of an older version
 
 
 def prepare_tokens(
-    paths: str | Path | Sequence[str | Path],
+    data: str | Path | Sequence[str | Path],
     tokenizer: Tokenizer,
     *,
     cache_folder: str | Path,
@@ -75,26 +74,23 @@ def prepare_tokens(
     survey: Survey | None = None,
     progress: Progress | None = None,
 ) -> PreparedTokens:
-    """The sources' token ids, split for training and validation: from the cache, or tokenised now.
+    """Token ids of the data, split for training and validation: from the cache, or tokenised now.
 
-    Documents are joined with end-of-text. `workers` processes encode (None: one per core, at most 8); small
-    inputs stay in this process. val_fraction 0 leaves validation empty. `paths` may also be one token folder.
-    `survey` is what `survey_sources` found in the same sources, where they have been read before.
+    Documents are joined with end-of-text. `workers` processes encode (None: one per core, at most 8); small inputs
+    are encoded in this process. val_fraction 0 leaves validation empty. `data` may also be one token folder.
+    survey: the result of `survey_sources` for the same data, if it was read before.
     Units: progress(done, total) counts bytes of text.
-    Raises: DataError as `read_pieces` and `split_documents` do, for several documents without an end-of-text
-    token, and for a token folder of another tokenizer; ConfigError for settings that mean nothing.
+    Raises: DataError as `read_pieces` and `split_documents` do, for several documents without an end-of-text token,
+        and for a token folder of another tokenizer; ConfigError for wrong settings.
     """
     if workers is not None and workers < 1:
         raise ConfigError(f"workers must be at least 1, got {workers}; leave it out for one per core.")
-    given = token_folder(paths)
+    given = token_folder(data)
     if given is not None:
         return open_tokens(given, tokenizer)
-    files, rows = find_sources(paths), rows or RowSettings()
-    more = {
-        "document_separator": document_separator,
-        "encoding": rows.encoding,
-        "delimiter": rows.delimiter,
-    }  # in the request only when they say something: older folders stay valid
+    files, rows = find_sources(data), rows or RowSettings()
+    # Settings at their default are left out of the request, so that folders of older versions stay valid.
+    more = {"document_separator": document_separator, "encoding": rows.encoding, "delimiter": rows.delimiter}
     request = {
         "format_version": FORMAT_VERSION,
         "tokenizer_fingerprint": tokenizer.fingerprint,
@@ -116,21 +112,10 @@ def prepare_tokens(
             return tokens
 
     read = functools.partial(
-        read_pieces,
-        files,
-        rows=rows,
-        document_separator=document_separator,
-        skip_bad_lines=skip_bad_lines,
+        read_pieces, files, rows=rows, document_separator=document_separator, skip_bad_lines=skip_bad_lines
     )
-    _build(
-        folder,
-        read,
-        tokenizer,
-        header=request | {"fingerprint": fingerprint},
-        survey=survey,
-        workers=workers,
-        progress=progress,
-    )
+    header = request | {"fingerprint": fingerprint}
+    _build(folder, read, tokenizer, header=header, survey=survey, workers=workers, progress=progress)
     _warn_of_skipped_lines(folder)
     return open_tokens(folder)
 
@@ -145,7 +130,7 @@ def _build(
     workers: int | None,
     progress: Progress | None,
 ) -> None:
-    """Read everything twice: once to plan the split, unless that is done, and once to encode."""
+    """Read the text to plan the split, unless `survey` is given, and again to encode it."""
     survey = survey or survey_sources(read)
     header |= {
         "n_documents": len(survey.sizes),
@@ -165,13 +150,13 @@ def _build(
         )
         if n_written != survey.n_bytes:
             raise DataError(
-                f"the sources must not change while they are read, found {survey.n_bytes} bytes of text "
-                f"first and {n_written} then; try again."
+                f"the data changed while it was read: {survey.n_bytes} bytes of text at first and {n_written} later; "
+                "try again."
             )
 
 
 def _warn_of_skipped_lines(folder: Path) -> None:
-    """Told once per request, also when the tokens come from the cache."""
+    """Warn once per request, also when the tokens come from the cache."""
     header = read_json(folder / HEADER_FILE)
     if header["skipped_lines"]:
         logger.warning(
@@ -182,9 +167,9 @@ def _warn_of_skipped_lines(folder: Path) -> None:
 
 
 def open_tokens(folder: str | Path, tokenizer: Tokenizer | None = None) -> PreparedTokens:
-    """Open a finished token folder, or nanoGPT's; its arrays are read from disk only where they are used.
+    """Open a token folder, ours or nanoGPT's; its arrays are memory-mapped.
 
-    tokenizer: the one that the ids must be of; left out, whichever the folder names.
+    tokenizer: the tokenizer that must have made the ids; None accepts the folder's own.
     Raises: DataError when a file is missing, damaged, cut short, of an unknown format or of another tokenizer.
     """
     folder = Path(folder)
@@ -192,39 +177,36 @@ def open_tokens(folder: str | Path, tokenizer: Tokenizer | None = None) -> Prepa
         return _prepared(folder, nanogpt_header(folder, tokenizer or nanogpt_tokenizer(folder)))
     header = read_json(folder / HEADER_FILE)
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise DataError(
-            f"{folder / HEADER_FILE} should describe token shards, found something else; remove it."
-        )
+        raise DataError(f"{folder / HEADER_FILE} does not describe token shards; remove it.")
     if header.get("format_version") != FORMAT_VERSION:
         raise DataError(
-            f"{folder} should be token shards of format {FORMAT_VERSION}, found "
+            f"{folder} must hold token shards of format {FORMAT_VERSION}, got "
             f"{header.get('format_version')!r}; tokenise the text again."
         )
     if tokenizer is not None and header.get("tokenizer_fingerprint") != tokenizer.fingerprint:
         raise DataError(
-            f"{folder} must hold ids of the tokenizer in use, found another tokenizer's; use its tokenizer.json or "
+            f"{folder} must hold ids of the tokenizer in use, got another tokenizer's; use its tokenizer.json or "
             "tokenise the text again."
         )
     return _prepared(folder, header)
 
 
 def tokenizer_of_tokens(folder: Path) -> Tokenizer:
-    """The tokenizer that made a token folder's ids.
+    """Load the tokenizer that made a token folder's ids.
 
-    Raises: DataError when a folder of ours does not hold it; TokenizerError when it is damaged.
+    Raises: DataError when the folder lacks it; TokenizerError when it is damaged.
     """
     if is_nanogpt(folder):
         return nanogpt_tokenizer(folder)
     if not (folder / "tokenizer.json").is_file():
         raise DataError(
-            f"{folder} holds token shards and needs the tokenizer that made them, found no tokenizer.json beside "
-            "them; name it with --tokenizer.path."
+            f"{folder} has token shards but not the tokenizer.json that made them; name it with --tokenizer.path."
         )
     return load_tokenizer(folder / "tokenizer.json")
 
 
 def is_nanogpt(folder: Path) -> bool:
-    """Is it a folder of nanoGPT's token files?"""
+    """Whether a folder holds nanoGPT's token files."""
     return (folder / "train.bin").is_file() and not (folder / HEADER_FILE).is_file()
 
 
@@ -246,8 +228,7 @@ def _prepared(folder: Path, header: Mapping[str, Any]) -> PreparedTokens:
         if isinstance(cause, DataError):
             raise
         raise DataError(
-            f"{folder / HEADER_FILE} must describe its files, got a wrong or missing value ({cause}); tokenise the "
-            "text again."
+            f"{folder / HEADER_FILE} has a wrong or missing value ({cause}); tokenise the text again."
         ) from cause
 
 
@@ -256,34 +237,34 @@ def _open_side(folder: Path, entry: dict[str, Any], dtype: np.dtype[Any]) -> NDA
     size_bytes = path.stat().st_size if path.is_file() else -1
     if size_bytes != entry["n_tokens"] * dtype.itemsize:
         raise DataError(
-            f"{path} should hold {entry['n_tokens']} tokens in {entry['n_tokens'] * dtype.itemsize} bytes, "
-            f"found {size_bytes if size_bytes >= 0 else 'no'} bytes; tokenise the text again."
+            f"{path} must have {entry['n_tokens'] * dtype.itemsize} bytes for {entry['n_tokens']} tokens, got "
+            f"{size_bytes if size_bytes >= 0 else 'no'} bytes; tokenise the text again."
         )
     if sha256_of_file(path) != entry["sha256"]:
-        raise DataError(f"{path} should match its checksum, found other bytes; tokenise the text again.")
+        raise DataError(f"{path} does not match its checksum; tokenise the text again.")
     if entry["n_tokens"] == 0:  # an empty file cannot be mapped
         return np.zeros(0, dtype=dtype)
     return np.memmap(path, dtype=dtype, mode="r")
 
 
-def token_folder(paths: str | Path | Sequence[str | Path]) -> Path | None:
-    """The folder of token shards that the paths name, ours or nanoGPT's; None when they name text.
+def token_folder(data: str | Path | Sequence[str | Path]) -> Path | None:
+    """The token folder that `data` names, ours or nanoGPT's; None for text.
 
-    Raises: DataError when shards stand beside other paths.
+    Raises: DataError for token shards together with other paths.
     """
-    named = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    named = [Path(path) for path in ([data] if isinstance(data, (str, Path)) else data)]
     folders = [path.parent if path.suffix == ".bin" or path.name == HEADER_FILE else path for path in named]
     shards = [folder for folder in folders if (folder / HEADER_FILE).is_file() or is_nanogpt(folder)]
     if shards and len(set(folders)) > 1:
         raise DataError(
-            f"token shards must be the only data, found {shards[0]} and {len(folders) - 1} more; name it alone, "
-            "or name the texts it was made of."
+            f"token shards must be the only data, got {shards[0]} and {len(folders) - 1} more; name it alone, or name "
+            "the texts it was made of."
         )
     return shards[0] if shards else None
 
 
 def _source_fingerprint(files: Sequence[Path]) -> str:
-    """What the files hold and in which order, wherever they lie and whatever they are called."""
+    """Hash the contents of the files in their order, independent of names and folders."""
     contents = [[source_kind(path), path.suffix == ".gz", sha256_of_file(path)] for path in files]
     return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
 
@@ -297,10 +278,7 @@ def _write_folder(
     n_workers: int,
     report: Callable[[int], None],
 ) -> int:
-    """Encode the jobs into the folder; the header, written last, says what the files must hold.
-
-    Returns the bytes of text that were encoded.
-    """
+    """Encode the jobs into the folder, and write the header last; returns the bytes of text encoded."""
     tokenizer_file = folder / "tokenizer.json"
     tokenizer.save(tokenizer_file)
     if n_workers > 1 and not _loads_as_saved(tokenizer, tokenizer_file):
@@ -329,13 +307,13 @@ def _write_folder(
 def _loads_as_saved(tokenizer: Tokenizer, tokenizer_file: Path) -> bool:
     try:
         return load_tokenizer(tokenizer_file).fingerprint == tokenizer.fingerprint
-    except TokenizerError:  # a tokenizer of the caller's own making, in a form of its own
+    except TokenizerError:  # a tokenizer class of the caller with its own file format
         return False
 
 
 @dataclass(slots=True)
 class _Written:
-    """What went into one .bin file so far."""
+    """Counts of what was written to one .bin file."""
 
     file: str
     n_tokens: int = 0

@@ -1,6 +1,6 @@
-"""The process in which a model's chat template runs: a request on standard input, a JSON object on standard output.
+"""Render a chat template in a separate process: a request on standard input, a JSON object on standard output.
 
-Started by chat_template.py; it imports nothing of this package, so that it starts quickly.
+Started by chat_template.py; it imports nothing from this package, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from jinja2.utils import Namespace
 if sys.platform != "win32":
     import resource
 
-MAX_SECONDS = 2  # of the processor's time
+MAX_SECONDS = 2  # of processor time
 MAX_MEMORY = 512 << 20  # bytes; Python and Jinja take 30 MB
-MAX_TEXT = 1 << 22  # characters: more than any context holds
+MAX_TEXT = 1 << 22  # characters, more than fit into any context
 
 
 class RefusedError(TemplateError):
-    """The template itself says that it cannot write this conversation."""
+    """The template refuses this conversation."""
 
 
 class Generation(Extension):
-    """`{% generation %}` marks what an assistant says, for training; here the text inside is written as it is."""
+    """`{% generation %}` marks assistant text for training; here the text inside is written unchanged."""
 
     tags = {"generation"}  # noqa: RUF012 - as Jinja wants it
 
@@ -47,7 +47,7 @@ class Generation(Extension):
 
 
 class PlainNamespace(Namespace):
-    """`namespace()` without names that Python gives a meaning."""
+    """`namespace()` without names that begin with an underscore."""
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name.startswith("_"):
@@ -56,12 +56,12 @@ class PlainNamespace(Namespace):
 
 
 def plain_dict(*args: Any, **more: Any) -> dict[str, Any]:
-    """`dict()` without the attributes of the type."""
+    """`dict()` without access to the attributes of the type."""
     return dict(*args, **more)
 
 
 def render(template: str, values: dict[str, Any]) -> str:
-    """The text that a template writes, as transformers would have it."""
+    """Render a template with the settings of transformers."""
 
     def refuse(message: str) -> None:
         raise RefusedError(message)
@@ -95,7 +95,7 @@ def render(template: str, values: dict[str, Any]) -> str:
 
 
 def limit_this_process() -> None:
-    """Little time and memory, where the system can limit them; elsewhere the caller's clock must do."""
+    """Limit processor time and memory, where the system supports it; elsewhere only the caller's timeout applies."""
     if sys.platform == "win32":
         return
     with contextlib.suppress(OSError, ValueError):

@@ -75,7 +75,7 @@ def test_a_few_documents_never_leave_most_of_the_text_to_validation():
 
 
 def test_equal_documents_only_are_an_error():
-    with pytest.raises(DataError, match="2 different documents, found 3 equal ones"):
+    with pytest.raises(DataError, match="2 different documents, got 3 equal ones"):
         split_documents(documents("same", "same", "same"))
 
 
@@ -88,5 +88,5 @@ def test_a_fraction_that_leaves_a_side_empty_is_refused(fraction):
 def test_unknown_ways_and_single_documents_are_refused():
     with pytest.raises(ConfigError, match="auto, document or tail, got 'random'"):
         split_documents(documents("a", "b"), split_by="random")
-    with pytest.raises(DataError, match="at least 2 documents, found 1"):
+    with pytest.raises(DataError, match="at least 2 documents, got 1"):
         split_documents(documents("a"), split_by="document")

@@ -126,7 +126,7 @@ def test_a_worker_that_dies_is_an_error_and_leaves_nothing(tmp_path, small_bpe, 
     monkeypatch.setattr(shards, "PARALLEL_FROM_BYTES", 0)
     monkeypatch.setattr(shards, "_loads_as_saved", lambda tokenizer, file: True)
     monkeypatch.setattr(BPETokenizer, "save", lambda self, file: Path(file).write_text("{}"))
-    with pytest.raises(DataError, match="needs them to stay alive, found one dead"):
+    with pytest.raises(DataError, match="a process that encodes text died"):
         prepare_tokens(path, small_bpe, cache_folder=tmp_path / "cache", workers=2)
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -211,7 +211,7 @@ def test_shards_of_another_format_version_are_refused(tmp_path, small_bpe):
     folder = prepare_tokens(write_documents(tmp_path, 30), small_bpe, cache_folder=tmp_path / "cache").folder
     header = json.loads((folder / "header.json").read_text())
     (folder / "header.json").write_text(json.dumps(header | {"format_version": 99}))
-    with pytest.raises(DataError, match="format 1, found 99"):
+    with pytest.raises(DataError, match="format 1, got 99"):
         open_tokens(folder)
 
 
@@ -248,7 +248,7 @@ def test_no_validation_at_all_is_possible(tmp_path, byte_tokenizer):
 def test_several_documents_need_an_end_of_text_token(tmp_path, byte_tokenizer, monkeypatch):
     path = write_documents(tmp_path, 30)
     monkeypatch.setattr(type(byte_tokenizer), "end_of_text_id", None)
-    with pytest.raises(DataError, match="needs an end-of-text token"):
+    with pytest.raises(DataError, match="need an end-of-text token"):
         prepare_tokens(path, byte_tokenizer, cache_folder=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -269,7 +269,7 @@ def test_a_text_that_changes_between_the_two_readings_is_an_error(tmp_path, byte
         return survey
 
     monkeypatch.setattr(shards, "survey_sources", then_grow)
-    with pytest.raises(DataError, match="must not change while they are read"):
+    with pytest.raises(DataError, match="the data changed while it was read"):
         prepare_tokens(path, byte_tokenizer, cache_folder=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 

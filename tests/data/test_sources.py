@@ -127,7 +127,7 @@ def test_a_damaged_parquet_file_is_named(tmp_path):
     pytest.importorskip("pyarrow")
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1 not really")
-    with pytest.raises(DataError, match=r"a\.parquet must be a whole parquet file"):
+    with pytest.raises(DataError, match=r"a\.parquet is not a complete parquet file"):
         texts(path)
 
 

@@ -289,7 +289,7 @@ def test_training_on_shards_is_training_on_the_text_they_were_made_of(quick, cor
 def test_shards_without_their_tokenizer_say_how_to_name_it(quick, shards, tmp_path):
     (Path(shards[0]) / "tokenizer.json").unlink()
     with pytest.raises(
-        DataError, match=r"found no tokenizer.json beside them; name it with --tokenizer.path"
+        DataError, match=r"not the tokenizer.json that made them; name it with --tokenizer.path"
     ):
         pretrain(quick(data=shards[:1]), tmp_path / "run", device=CPU)
 
