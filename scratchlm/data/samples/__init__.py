@@ -1,10 +1,8 @@
-"""Sample data written for this project: stories, text messages and instructions that a small model can learn.
+"""Generate sample data: stories, text messages and instructions that a small model can learn.
 
-Everything here comes out of a seeded generator: word lists and sentence patterns in this package, chosen by
-dice that fall the same way on every machine. Nothing was collected from people, books or the web. Say so
-wherever these texts are shown: that is what `SAMPLE_NOTICE` is for.
-
-The modules that make the texts need nothing but the standard library.
+Everything is generated from word lists and sentence patterns in this package, with a seeded generator that gives the
+same result on every machine. Nothing was collected from people, books or the web; show `SAMPLE_NOTICE` with these
+texts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Who plays in a story: a hero, a friend, and the words that stand for them.
+"""Choose the characters of a story, a hero and a friend, and the words for them.
 
-Hero and friend never share a pronoun, so that `he` and `she` always say who is meant.
+Hero and friend never share a pronoun, so that `he` and `she` are unambiguous.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ CHILD_FOODS = (
     "plums",
 )
 ACTORS = tuple(animal for animal in world.ANIMALS.values() if animal.name != "bee")
-SMALL = 12  # animals of this size rank and below are little
-BIG = 19  # and from here on they are big
+SMALL = 12  # animals up to this size rank are little
+BIG = 19  # animals from this size rank on are big
 
 
 @dataclass(frozen=True)
 class Character:
-    """Somebody in a story; `animal` is None for a child."""
+    """A character of a story; `animal` is None for a child."""
 
     name: str
     he: str
@@ -43,20 +43,20 @@ class Character:
 
     @property
     def kind(self) -> str:
-        """What the character is: `girl`, `boy` or the animal's name."""
+        """`girl`, `boy` or the animal's name."""
         if self.animal:
             return self.animal.name
         return "boy" if self.he == "he" else "girl"
 
     def flags(self, prefix: str) -> set[str]:
-        """What story lines may ask about the character, e.g. `animal` and `noise`."""
+        """Flags that story lines can require, e.g. `animal` and `noise`."""
         if self.animal is None:
             return {prefix + "child"}
         flags = {prefix + "animal"} | {prefix + skill for skill in self.animal.skills}
         return flags | {prefix + "noise"} if self.animal.sound else flags
 
     def slots(self, prefix: str, dice: Dice) -> dict[str, str]:
-        """The character's words for story lines, their names led by `prefix`."""
+        """The character's words for story lines; slot names begin with `prefix`."""
         words = dict(zip(("he", "him", "his", "himself"), PRONOUNS[self.he], strict=True))
         words |= {
             "kind": self.kind,
@@ -73,14 +73,14 @@ class Character:
 
 
 def make_hero(dice: Dice, *, must_be_animal: bool, barred: Set[str]) -> Character:
-    """A child or an animal with a name; an animal with a barred skill would need no help."""
+    """A child or an animal without a barred skill (with it, the hero would need no help)."""
     he = dice.pick(("he", "she"))
     able = [actor for actor in ACTORS if not barred & actor.skills and _can_be(actor, he)]
     return _character(he, dice.pick(able) if must_be_animal or dice.chance(55) else None, dice)
 
 
 def make_friend(hero: Character, dice: Dice, *, wanted: Set[str]) -> Character:
-    """Somebody of the other pronoun and of another kind; where skills are `wanted`, it has one of them."""
+    """A character with the other pronoun and of another kind, with one of the `wanted` skills."""
     he = "she" if hero.he == "he" else "he"
     able = [
         actor
@@ -101,7 +101,7 @@ def was_or_were(food: str) -> str:
 
 
 def animal_slots(animal: world.Animal, prefix: str) -> dict[str, str]:
-    """The words for an animal without a name of its own."""
+    """The words for an animal that has no proper name."""
     words = {"food": animal.food, "home": animal.home, "colour": animal.colour, "noise": animal.sound}
     return {prefix + name: word for name, word in words.items()}
 
@@ -116,7 +116,7 @@ def _character(he: str, animal: world.Animal | None, dice: Dice) -> Character:
 
 
 def _can_be(animal: world.Animal, he: str) -> bool:
-    """Cows and hens are never he."""
+    """Whether the pronoun fits: cows and hens are female."""
     return he == "she" or animal.name not in ("cow", "hen")
 
 

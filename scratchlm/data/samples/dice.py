@@ -1,7 +1,7 @@
-"""Dice that fall the same way on every Python, so that sample data has one true sha256.
+"""Draw random choices that are the same on every Python version, so that sample data has a fixed sha256.
 
-`random.Random` promises only that `random()` stays the same between Python versions; `choice`, `sample` and
-`shuffle` may change. These dice are the splitmix64 generator, whole numbers only.
+`random.Random` guarantees only that `random()` stays the same between Python versions; `choice`, `sample` and
+`shuffle` may change. `Dice` is the splitmix64 generator, with integers only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MASK = (1 << 64) - 1
 
 
 class Dice:
-    """A stream of choices that depends on its seeds and on nothing else.
+    """A stream of random choices that depends only on its seeds.
 
     Source: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators" (splitmix64).
     Example:
@@ -29,7 +29,7 @@ class Dice:
         self._state = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
 
     def below(self, n: int) -> int:
-        """A whole number from 0 to n - 1."""
+        """An integer from 0 to n - 1."""
         self._state = (self._state + 0x9E3779B97F4A7C15) & _MASK
         bits = self._state
         bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
@@ -37,7 +37,7 @@ class Dice:
         return ((bits ^ (bits >> 31)) * n) >> 64
 
     def chance(self, percent: int) -> bool:
-        """True in `percent` of a hundred throws."""
+        """True with this probability in percent."""
         return self.below(100) < percent
 
     def pick(self, items: Sequence[Item]) -> Item:
@@ -45,7 +45,7 @@ class Dice:
         return items[self.below(len(items))]
 
     def sample(self, items: Sequence[Item], n: int) -> list[Item]:
-        """The given number of items from different places, in random order."""
+        """n items from different positions, in random order."""
         rest = list(items)
         return [rest.pop(self.below(len(rest))) for _ in range(n)]
 

@@ -1,9 +1,9 @@
-"""Sentence patterns: `{slot}` is filled in, `[one|two|]` is a choice, and `a` becomes `an` where it must.
+"""Expand sentence patterns: `{slot}` is filled in, `[one|two|]` is a choice, and `a` becomes `an` before vowels.
 
 A *sheet* is a text file of patterns. A plot, or a set of messages, is one sheet:
 
     # a comment
-    order: intro want | try help? | ending       paragraphs of beats; `?` is left out now and then
+    order: intro want | try help? | ending       paragraphs of beats; those with `?` are optional
     let thing = kite | red ball                  chosen once per text
     let one, two = red | blue | green            two different ones
     let in/to = in town/to town | at sea/to sea  values that belong together
@@ -26,13 +26,13 @@ from typing import Any
 from scratchlm.data.samples.dice import Dice
 
 _TOKEN = re.compile(r"[\[\]|]|\{\w+\}|[^\[\]|{}]+")
-# A vowel letter asks for `an`, but not where it sounds like w or y; a silent h does too.
+# `an` stands before vowel letters, except where they sound like w or y, and before a silent h.
 _ARTICLE = re.compile(r"\b(a) (?=(?!once\b|one\b|uni[cfqtv]|us[eu])(?:[aeiou]|hour\b|honest))", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A place in a pattern that a value will fill; `{He}` takes the value of `he` with a capital."""
+    """A place in a pattern for a value; `{He}` takes the value of `he` with a capital."""
 
     name: str
 
@@ -45,19 +45,19 @@ class Choice:
 
 
 Pattern = tuple["str | Slot | Choice", ...]
-Slots = Mapping[str, "str | Pattern"]  # a pattern is expanded anew at each of its places
+Slots = Mapping[str, "str | Pattern"]  # a pattern is expanded again at each of its places
 
 
 @dataclass(frozen=True)
 class Line:
-    """One pattern of a beat, and the flags that a text must have or lack for it."""
+    """One pattern of a beat, with flags that a text must have or must not have."""
 
     pattern: Pattern
     needs: frozenset[str] = frozenset()
     lacks: frozenset[str] = frozenset()
 
     def fits(self, flags: Set[str]) -> bool:
-        """Whether a text with these flags may use the line."""
+        """Whether a text with these flags can use the line."""
         return self.needs <= flags and not self.lacks & flags
 
 
@@ -77,13 +77,13 @@ class Sheet:
     settings: dict[str, str] = field(default_factory=dict)
     lets: list[Let] = field(default_factory=list)
     beats: dict[str, list[Line]] = field(default_factory=dict)
-    weights: dict[str, int] = field(default_factory=dict)  # of beats, for sheets that draw one of them
-    anew: dict[str, Pattern] = field(default_factory=dict)  # slots that are chosen anew at each place
+    weights: dict[str, int] = field(default_factory=dict)  # of beats, for sheets from which one beat is drawn
+    anew: dict[str, Pattern] = field(default_factory=dict)  # slots that are chosen again at each place
 
 
 @cache
 def parse(text: str) -> Pattern:
-    """A pattern from its text."""
+    """Parse a pattern."""
     tokens = _TOKEN.findall(text)
     assert "".join(tokens) == text, f"stray brace in pattern: {text}"
     tokens.reverse()
@@ -108,7 +108,7 @@ def _sequence(tokens: list[str]) -> Pattern:
 
 
 def expand(pattern: Pattern, slots: Slots, dice: Dice) -> str:
-    """One text of a pattern, as it stands: no capital, no `an` yet."""
+    """Expand a pattern to one text, before `tidy`."""
     pieces: list[str] = []
     for part in pattern:
         if isinstance(part, str):
@@ -124,7 +124,7 @@ def expand(pattern: Pattern, slots: Slots, dice: Dice) -> str:
 
 
 def tidy(text: str) -> str:
-    """A sentence with `an` before vowels, single spaces and a capital at its start.
+    """Write `an` before vowels, single spaces, and a capital at the start.
 
     Example:
         >>> tidy('a owl  saw a hen.')
@@ -136,7 +136,7 @@ def tidy(text: str) -> str:
 
 
 def bind(lets: list[Let], slots: dict[str, Any], dice: Dice) -> None:
-    """Choose a value for every `let`, in order, into slots; later ones may use earlier ones."""
+    """Choose a value for every `let` in order, and put it into slots; later ones may use earlier ones."""
     for let in lets:
         if let.is_paired:
             values = dice.pick(let.rows)
@@ -148,7 +148,7 @@ def bind(lets: list[Let], slots: dict[str, Any], dice: Dice) -> None:
 
 @cache
 def load_sheet(path: str) -> Sheet:
-    """A sheet of this package, by its path within it."""
+    """Load a sheet by its path in this package."""
     text = resources.files(__package__).joinpath(path).read_text(encoding="utf-8")
     sheet, lines = Sheet(), list[Line]()
     for row in text.splitlines():

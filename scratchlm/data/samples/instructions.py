@@ -1,9 +1,9 @@
-"""Instructions over two dozen skills that a small model can learn in a minute or two, for training and for test.
+"""Generate instructions for two dozen skills that a small model can learn in a minute or two, for training and test.
 
 Two kinds of test entries are kept out of training. `entry`: this exact question is new. For a rule (sorting,
-rewriting, reading) its argument is new under every wording; for a fact (the opposite of big, what a cow eats)
-training has told it in other words, since nobody can guess it. `word`: the word itself, or the pair of name
-and place, never occurs in that skill's training, so only the rule can answer.
+rewriting, reading) its argument is new in every wording; a fact (the opposite of big, what a cow eats) is in
+training in other words, since it cannot be inferred. `word`: the word itself, or the pair of name and place, never
+occurs in that skill's training, so only the rule gives the answer.
 """
 
 from __future__ import annotations
@@ -37,12 +37,15 @@ SKILLS: dict[str, Callable[[Dice], Iterator[Exercise]]] = {
     )
 }  # fmt: skip
 HELD_OUT_PERCENT = 15  # of words, and of arguments or wordings
-MAX_TRAIN, MAX_TEST = 140, 24  # entries a skill; facts train in full, for what is left out cannot be known
+MAX_TRAIN, MAX_TEST = (
+    140,
+    24,
+)  # entries per skill; all facts are trained on, since a missing one cannot be inferred
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleInstructions:
-    """Entries to train on, entries to test with, and why each test entry is new (in the same order)."""
+    """Training entries, test entries, and why each test entry is new (in the same order)."""
 
     train: list[Instruction]
     test: list[Instruction]
@@ -50,7 +53,7 @@ class SampleInstructions:
 
 
 def sample_instructions(*, seed: int = 0) -> SampleInstructions:
-    """Instructions for training and testing, both in random order; see `SAMPLE_NOTICE`.
+    """Instructions for training and test, both in random order; see `SAMPLE_NOTICE`.
 
     Example:
         >>> sample = sample_instructions(seed=0)
@@ -89,7 +92,7 @@ def _distinct(exercises: Iterator[Exercise]) -> list[Exercise]:
 def _split(
     skill: str, exercises: list[Exercise], seed: int
 ) -> tuple[list[Exercise], dict[HeldOut, list[Exercise]]]:
-    """Exercises for practice, and those kept for the exam by why they are new."""
+    """Training exercises, and test exercises grouped by why they are new."""
     practice: list[Exercise] = []
     exam: dict[HeldOut, list[Exercise]] = defaultdict(list)
     wordings_left = Counter(exercise.argument for exercise in exercises)
@@ -103,7 +106,7 @@ def _split(
             and wordings_left[exercise.argument] >= 3
             and _is_held_out(f"{seed} {skill} {exercise.instruction} {exercise.input}")
         ):
-            wordings_left[exercise.argument] = 0  # one wording a fact is enough; the others must teach it
+            wordings_left[exercise.argument] = 0  # test one wording of a fact; the others are trained on
             exam["entry"].append(exercise)
         else:
             practice.append(exercise)
@@ -111,13 +114,12 @@ def _split(
 
 
 def _is_held_out(name: str) -> bool:
-    return (
-        int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "big") % 100 < HELD_OUT_PERCENT
-    )
+    digest = hashlib.blake2b(name.encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") % 100 < HELD_OUT_PERCENT
 
 
 def _pick_training(practice: list[Exercise], dice: Dice) -> list[Exercise]:
-    """All facts, and as many of the rest as a skill may have."""
+    """All facts, and other exercises up to the maximum per skill."""
     facts = [exercise for exercise in practice if exercise.is_fact]
     rest = [exercise for exercise in practice if not exercise.is_fact]
     return facts + dice.shuffled(rest)[: max(MAX_TRAIN - len(facts), MAX_TRAIN // 2)]

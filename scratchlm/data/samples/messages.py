@@ -1,11 +1,11 @@
-"""The wording of the sample messages.
+"""Generate text messages, spam and ham, for the sample data.
 
-Wanted and unwanted messages come from the sheets `sheets/ham.txt` and `sheets/spam.txt`; many of both are then
-made rough, with abbreviations, typos and capitals, so that neither spelling nor one word identifies spam. The kinds
-of message, their lengths and the place of numbers, prices and terms follow what real collections hold, so that a
-classifier trained here works on real messages; no wording is theirs. Still, messages from one pattern fall on both
-sides of a random split, so accuracy measured on these samples is higher than on real ones. Firms are invented; links
-are under the names reserved by RFC 2606; see `_telephone` for the numbers, and no short code begins with 0 or 1.
+The wordings are in `sheets/ham.txt` and `sheets/spam.txt`; many messages are then roughened with abbreviations,
+typos and capitals, so that neither spelling nor a single word identifies spam. The kinds of message, their lengths
+and their use of numbers, prices and terms follow real collections, so that a classifier trained here works on real
+messages; no wording is taken from them. Messages of one pattern can be on both sides of a random split, so accuracy
+on these samples is higher than on real messages. Firms are invented; links use the domains reserved by RFC 2606;
+`_telephone` explains the numbers; short codes begin with 0 or 1, which real ones never do.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from scratchlm.data.samples.dice import Dice
 from scratchlm.data.samples.grammar import Line, Pattern, Sheet, bind, expand, load_sheet
 
 N_HAM, N_SPAM = 1600, 1000
-NEAR_DUPLICATE_PERCENT = 5  # of the repeats drawn that are kept: a few, as in real collections
-ROUGH_PERCENT = {"ham": 65, "spam": 45}  # messages that are not spelt as the sheets spell them
-JOINED_PERCENT = {"ham": 35, "spam": 10}  # messages that say two things, and of these again three
+NEAR_DUPLICATE_PERCENT = 5  # share of drawn repeats that are kept, as real collections have a few
+ROUGH_PERCENT = {"ham": 65, "spam": 45}  # messages with another spelling than in the sheets
+JOINED_PERCENT = {"ham": 35, "spam": 10}  # messages joined from two, and of these again from three
 MAX_LENGTH = 300  # characters
 
-_SHORT = {  # what hurried thumbs make of a word
+_SHORT = {  # abbreviations
     "you": "u", "are": "r", "your": "ur", "please": "pls", "tomorrow": "tmrw", "because": "cos", "see": "c",
     "thanks": "thx", "for": "4", "to": "2", "tonight": "2nite", "text": "txt", "love": "luv", "people": "ppl",
     "about": "abt", "before": "b4", "great": "gr8", "message": "msg", "minutes": "mins", "really": "rly",
@@ -39,7 +39,7 @@ _SHORT = {  # what hurried thumbs make of a word
 
 
 def labelled_messages(seed: int) -> list[tuple[str, str]]:
-    """The messages as (text, label) pairs, label `spam` or `ham`, in random order, no text twice."""
+    """The messages as (text, label) pairs in random order, with different texts; labels are `spam` and `ham`."""
     dice = Dice(seed, "messages")
     messages = [(text, "ham") for text in _messages("ham", N_HAM, dice)]
     messages += [(text, "spam") for text in _messages("spam", N_SPAM, dice)]
@@ -47,11 +47,11 @@ def labelled_messages(seed: int) -> list[tuple[str, str]]:
 
 
 def _messages(label: str, n: int, dice: Dice) -> list[str]:
-    """Messages of the kinds of a sheet in their shares, no text twice and few alike but for digits."""
+    """Different messages of a sheet's kinds by their weights; few are equal but for digits."""
     sheet = load_sheet(f"sheets/{label}.txt")
     kinds = [kind for kind in sheet.beats for _ in range(sheet.weights[kind])]
     found: dict[str, None] = {}
-    folds: set[str] = set()  # what is left without case, digits' values and punctuation
+    folds: set[str] = set()  # texts without case, values of digits and punctuation
     while len(found) < n:
         text = _message(sheet, sheet.beats[dice.pick(kinds)], dice)
         while dice.chance(JOINED_PERCENT[label]):
@@ -75,7 +75,7 @@ def _message(sheet: Sheet, lines: list[Line], dice: Dice) -> str:
 
 
 def _joined(text: str, more: str, dice: Dice) -> str:
-    """Two messages as one: side by side, or the second as a part of the first one's last sentence."""
+    """Join two messages: as two sentences, or the second as a part of the first one's last sentence."""
     if dice.chance(60):
         return f"{text} {more}"
     link = dice.pick((" and ", " but ", ", ", "... ", " so ", " then ", " coz ", " - ", ".."))
@@ -127,7 +127,7 @@ def _letters(n: int, dice: Dice) -> str:
 
 
 def _telephone(dice: Dice) -> str:
-    """A number that nobody can have: one kept free for fiction, or one with a digit too many."""
+    """A telephone number that cannot exist: one reserved for fiction, or with too many digits."""
     end = _digits(3, dice)
     return dice.pick((
         f"555-01{end[:2]}", f"0909 8790{end}", f"09098790{end}", f"0808 157 0{end}", f"08081570{end}",
@@ -138,7 +138,7 @@ def _telephone(dice: Dice) -> str:
 
 
 def _roughen(text: str, dice: Dice, *, percent: int) -> str:
-    """The message as somebody in a hurry might have typed it, in so many of a hundred cases."""
+    """With this probability, change the message to look typed in a hurry."""
     if not dice.chance(percent):
         return text
     words = text.split(" ")
@@ -161,16 +161,15 @@ def _roughen(text: str, dice: Dice, *, percent: int) -> str:
     if dice.chance(10):
         text = re.sub(r"([?!,]) ", r"\1", text)
     if dice.chance(6):
-        text = re.sub(
-            r"(?<!\S)[0-9]+(?: [0-9]+)*(?! [0-9])(?=\.?(?:[^\w.]|$))", "<#>", text
-        )  # as collections hide people's numbers
+        # Collections hide people's numbers so.
+        text = re.sub(r"(?<!\S)[0-9]+(?: [0-9]+)*(?! [0-9])(?=\.?(?:[^\w.]|$))", "<#>", text)
     if dice.chance(20):
-        text = html.escape(text, quote=False)  # as they come out of web pages
+        text = html.escape(text, quote=False)  # as in texts from web pages
     return text
 
 
 def _typo(word: str, dice: Dice) -> str:
-    """Two letters swapped, or one lost; links and numbers keep their shape."""
+    """Swap two letters, or drop one; links and numbers are not changed."""
     if len(word) < 4 or not word.isalpha():
         return word
     place = 1 + dice.below(len(word) - 2)
@@ -182,7 +181,7 @@ def _typo(word: str, dice: Dice) -> str:
 def sample_messages(*, seed: int = 0) -> list[LabelledText]:
     """2,600 messages in random order, 1,000 of them spam; labels are `spam` and `ham`; see `SAMPLE_NOTICE`.
 
-    No text comes twice; a few differ only in digits, case or punctuation, as in real collections.
+    All texts differ; a few only in digits, case or punctuation, as in real collections.
     Example:
         >>> sample_messages(seed=0) == sample_messages(seed=0)
         True

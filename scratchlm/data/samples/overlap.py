@@ -1,6 +1,6 @@
-"""How much of one set of texts stands in another: shared sentences and shared runs of words.
+"""Measure how much of one set of texts is in another: shared sentences and shared n-grams.
 
-Validation loss says something about grammar only when the validation sentences were never trained on.
+Validation loss measures grammar only if the validation sentences were not trained on.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class OverlapReport:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text; what somebody says belongs to the sentence around it.
+    """Split a text into sentences; direct speech belongs to the sentence around it.
 
     Example:
         >>> sentences('"Come in! It is late," said Mia. Tom came in.')
@@ -52,7 +52,7 @@ def sentences(text: str) -> list[str]:
 
 
 def overlap_report(train: Sequence[str], val: Sequence[str]) -> OverlapReport:
-    """How much of the validation texts stands in the training texts.
+    """Measure how much of the validation texts is in the training texts.
 
     Example:
         >>> overlap_report(["The cat sat. The dog ran."], ["The dog ran. It was late."]).shared_sentences

@@ -1,4 +1,4 @@
-"""What a skill's exercises are made of, before anybody decides which of them train and which test."""
+"""Build the exercises of a skill, before they are split into training and test."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from scratchlm.data.samples.grammar import tidy
 class Exercise:
     """One question with its answer.
 
-    `argument` names what is asked about: exercises with the same one differ in wording only. Of a `fact`, a
-    test may ask in new words what training has told; of a rule, an argument is either trained on or tested.
-    `keep_out` names a word (or a pair) that may be kept out of the skill's training; empty for none.
+    `argument` is the subject of the question: exercises with the same argument differ only in wording. A fact may be
+    tested in another wording than in training; an argument of a rule is either trained on or tested. `keep_out` is a
+    word (or a pair) that may be kept out of the skill's training; "" for none.
     """
 
     instruction: str
@@ -34,7 +34,7 @@ def asked(
     keep_out: str = "",
     **slots: str,
 ) -> Iterator[Exercise]:
-    """The exercise in every wording; what follows `||` in a wording is the input, `{slot}` is filled in."""
+    """Yield the exercise in every wording; text after `||` is the input, and `{slot}` is filled in."""
     for wording in wordings:
         instruction, _, given = wording.format(**slots).partition("||")
         yield Exercise(instruction.strip(), given.strip(), answer, argument, is_fact, keep_out)

@@ -1,4 +1,4 @@
-"""Skills on short passages: who, where, what, yes or no. What is asked for stands in the input."""
+"""Generate reading exercises on short passages: who, where, what, yes or no. The answer is in the input."""
 
 from __future__ import annotations
 
@@ -12,21 +12,9 @@ from scratchlm.data.samples.world import BOYS, COLOURS, GIRLS, TRAITS
 
 N_DRAWS = 420
 _PLACES = (
-    "to the garden",
-    "to the forest",
-    "to the meadow",
-    "to the river",
-    "up the hill",
-    "to the farm",
-    "to the market",
-    "to the pond",
-    "to the park",
-    "to the lake",
-    "to the old mill",
-    "to the village",
-    "to the school",
-    "to the bridge",
-)
+    "to the garden", "to the forest", "to the meadow", "to the river", "up the hill", "to the farm", "to the market",
+    "to the pond", "to the park", "to the lake", "to the old mill", "to the village", "to the school", "to the bridge",
+)  # fmt: skip
 _THINGS = listed("hat kite ball scarf drum bell book spoon basket blanket lantern cup boat ribbon coat map")
 
 

@@ -1,4 +1,4 @@
-"""Skills on sentences: rewriting them, and finding or counting their words."""
+"""Generate exercises on sentences: rewriting them, and finding or counting their words."""
 
 from __future__ import annotations
 
@@ -19,26 +19,15 @@ _THINGS = listed(
 )
 _DEEDS = listed("lost found wanted liked saw took had made bought forgot opened painted")
 _ORDERS = (
-    "Open the door",
-    "Close the window",
-    "Wash your hands",
-    "Help me",
-    "Help your brother",
-    "Come with me",
-    "Come home",
-    "Wait for me",
-    "Wait at the bridge",
-    "Look at the sky",
-    "Tell me a story",
-    "Sit next to me",
-    "Feed the hens",
+    "Open the door", "Close the window", "Wash your hands", "Help me", "Help your brother", "Come with me", "Come home",
+    "Wait for me", "Wait at the bridge", "Look at the sky", "Tell me a story", "Sit next to me", "Feed the hens",
     "Give me some water",
-)
+)  # fmt: skip
 _ORDERS_FOR = ("Bring me", "Give me", "Show me", "Find", "Take", "Look at", "Paint", "Give her", "Bring him")
 
 
 def _subject(dice: Dice) -> str:
-    """Somebody or something a sentence can be about."""
+    """A subject for a sentence."""
     if dice.chance(50):
         return dice.pick(GIRLS + BOYS)
     animal = dice.pick(list(ANIMALS))
@@ -46,7 +35,7 @@ def _subject(dice: Dice) -> str:
 
 
 def _statement(dice: Dice) -> tuple[str, str, str]:
-    """Who, is or can, and what: parts of a short sentence."""
+    """Subject, verb (is or can) and complement of a short sentence."""
     who = _subject(dice)
     is_a_thing = who.count(" ") == 2
     if is_a_thing:
@@ -55,7 +44,7 @@ def _statement(dice: Dice) -> tuple[str, str, str]:
 
 
 def _inside(who: str) -> str:
-    """The subject as it is written within a sentence."""
+    """The subject as written inside a sentence."""
     return "t" + who[1:] if who.startswith("The ") else who
 
 
@@ -173,14 +162,7 @@ def count_words(dice: Dice) -> Iterator[Exercise]:
 
 def _short_sentence(dice: Dice) -> str:
     """A sentence of four to six words that starts with `The`, `He`, `She` or `My`."""
-    start = dice.pick(
-        (
-            "He",
-            "She",
-            f"The {dice.pick(list(ANIMALS))}",
-            f"My {dice.pick(('brother', 'sister', 'friend', 'uncle'))}",
-        )
-    )
-    return (
-        f"{start} {dice.pick(_DEEDS)} a {dice.pick(COLOURS).replace('orange', 'red')} {dice.pick(_THINGS)}."
-    )
+    animal, relative = dice.pick(list(ANIMALS)), dice.pick(("brother", "sister", "friend", "uncle"))
+    start = dice.pick(("He", "She", f"The {animal}", f"My {relative}"))
+    deed, colour = dice.pick(_DEEDS), dice.pick(COLOURS).replace("orange", "red")
+    return f"{start} {deed} a {colour} {dice.pick(_THINGS)}."

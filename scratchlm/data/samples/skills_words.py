@@ -1,7 +1,7 @@
-"""Skills on single words: opposites, forms, order, lists, kinds, sizes.
+"""Generate exercises on single words: opposites, forms, order, lists, kinds, sizes.
 
-Answers are short sentences, so that the word asked for stands after a space as it does in the stories: to a
-byte-pair tokenizer ` kite` and `kite` are two things, and a small model has met the first far more often.
+Answers are short sentences, so that the answer word follows a space as in the stories: to a byte-pair tokenizer `
+kite` and `kite` are different tokens, and a small model has seen the first far more often.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scratchlm.data.samples.grammar import tidy
 from scratchlm.data.samples.skill import Exercise, asked, with_article
 from scratchlm.data.samples.world import ANIMALS, CATEGORIES
 
-N_DRAWS = 420  # exercises drawn for a skill whose arguments are too many to list
+N_DRAWS = 420  # exercises drawn for a skill with too many arguments to list
 
 
 def opposite(_: Dice) -> Iterator[Exercise]:
@@ -130,7 +130,7 @@ def category(_: Dice) -> Iterator[Exercise]:
             yield from asked(wordings, tidy(f"{a} is {kind}."), argument=member, is_fact=True, a=a)
 
 
-_WITHOUT_ARTICLE = ("a colour", "a drink")  # red and milk are no `a red` and `a milk`
+_WITHOUT_ARTICLE = ("a colour", "a drink")  # no article before red and milk
 
 
 def compare_sizes(dice: Dice) -> Iterator[Exercise]:
@@ -148,4 +148,4 @@ def compare_sizes(dice: Dice) -> Iterator[Exercise]:
                 yield from asked(wordings, answer, argument=argument, one=one, other=other)
 
 
-CLEARLY_BIGGER = 5  # ranks apart, so that nobody can argue
+CLEARLY_BIGGER = 5  # minimum difference in rank, so that the answer is undisputed

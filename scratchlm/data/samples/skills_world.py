@@ -1,6 +1,6 @@
-"""Skills on the story world: what its animals eat, say and are, as the stories tell it.
+"""Generate exercises on the story world: what its animals eat, say and are.
 
-The answers are sentences that the stories use too, so what a model has read there helps it here.
+The answers are sentences that also occur in the stories, so pre-training on them helps.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def colour(_: Dice) -> Iterator[Exercise]:
 
 
 def true_or_not(dice: Dice) -> Iterator[Exercise]:
-    """Does a cow eat honey? A cow eats grass, so no: with the fact said first, the verdict is easy."""
+    """Does a cow eat honey? A cow eats grass, so no: stating the fact first makes the verdict easy."""
     wordings = (
         "Does {a} {base} {claim}?",
         "Is it true that {a} {verb} {claim}?",
@@ -85,7 +85,7 @@ _CLAIMS = (("eats", "food"), ("lives", "home"), ("says", "sound"))  # a verb, an
 
 
 def _facts(there: tuple[str, ...], back: tuple[str, ...], name: str, sentence: str) -> Iterator[Exercise]:
-    """One kind of fact, asked for from both ends: from the animal, and from what is said of it."""
+    """One kind of fact, asked in both directions: about the animal, and about the value."""
     for animal in ANIMALS.values():
         value = getattr(animal, name)
         if not value:

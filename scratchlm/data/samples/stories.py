@@ -1,9 +1,9 @@
-"""Stories in simple English, grown from plots, for a model to learn to write from.
+"""Generate stories in simple English from plots.
 
-A plot is a sheet in `plots/`: beats in order, each with many wordings. A story picks a plot, a cast, weather
-and places, and words each beat anew. Every finished sentence belongs by its hash to one side, training or
-validation; a story of one side takes only sentences of that side. So no sentence of the validation stories
-can have been trained on, and a low validation loss means grammar, not memory.
+A plot is a sheet in `plots/`: beats in order, each with many wordings. A story chooses a plot, characters, weather
+and places, and a wording of each beat. Every sentence belongs by its hash to training or validation, and a story
+uses only sentences of its side. So no sentence of the validation stories is trained on, and a low validation loss
+means grammar, not memory.
 """
 
 from __future__ import annotations
@@ -27,38 +27,21 @@ PLOTS = listed(
     "lost_thing out_of_reach lost_young gift sharing night_noise garden learn race broken newcomer hungry "
     "storm sick_friend treasure rainy_plan"
 )
-VAL_SHARE = 20  # of a hundred sentences; more wordings than this reach, fewer would leave validation too poor
+VAL_SHARE = 20  # percent of the sentences; fewer would leave validation with too few wordings
 MIN_WORDS, MAX_WORDS = 80, 250
-_TRIES = 40  # wordings of one beat before the story is begun anew
+_TRIES = 40  # tries for one beat before the story is started again
 
-DAYS = {  # weather -> (when it was, what it was like)
+DAYS = {  # weather -> phrases for the day
     "sunny": (
-        "one sunny morning",
-        "one warm afternoon",
-        "one bright morning",
-        "on a sunny day",
-        "one fine summer day",
-        "on a warm spring morning",
-        "early one morning",
+        "one sunny morning", "one warm afternoon", "one bright morning", "on a sunny day", "one fine summer day",
+        "on a warm spring morning", "early one morning",
     ),
     "windy": ("one windy day", "one windy afternoon", "on a windy morning", "one windy autumn day"),
-    "cloudy": (
-        "one cloudy day",
-        "one cool morning",
-        "one quiet afternoon",
-        "one grey day",
-        "on a cool autumn day",
-    ),
+    "cloudy": ("one cloudy day", "one cool morning", "one quiet afternoon", "one grey day", "on a cool autumn day"),
     "rainy": ("one rainy day", "one wet morning", "on a rainy morning", "one rainy Sunday"),
     "snowy": ("one snowy morning", "one cold winter day", "on a cold day in winter", "one frosty morning"),
-    "night": (
-        "one dark night",
-        "late one night",
-        "one cold night",
-        "on a quiet night",
-        "one night in autumn",
-    ),
-}
+    "night": ("one dark night", "late one night", "one cold night", "on a quiet night", "one night in autumn"),
+}  # fmt: skip
 WEATHER_WORDS = {
     "sunny": "a sunny day",
     "windy": "a windy day",
@@ -70,7 +53,7 @@ WEATHER_WORDS = {
 
 
 def sample_stories(*, seed: int = 0, n: int | None = None, split: Split = "train") -> list[str]:
-    """Stories of 80 to 250 words, paragraphs parted by an empty line; see `SAMPLE_NOTICE`.
+    """Stories of 80 to 250 words, with empty lines between paragraphs; see `SAMPLE_NOTICE`.
 
     The same seed gives the same stories everywhere. Training and validation stories of any two seeds share no
     sentence. Without `n` there are 2,000 for training (about 1.5 MB) and 200 for validation.
@@ -89,7 +72,7 @@ def sample_stories(*, seed: int = 0, n: int | None = None, split: Split = "train
 
 
 def side_of(sentence: str) -> Split:
-    """The side on which a sentence may appear, decided by its hash alone."""
+    """The side of a sentence, decided by its hash only."""
     bucket = int.from_bytes(hashlib.blake2b(sentence.encode(), digest_size=4).digest(), "big") % 100
     return "val" if bucket < VAL_SHARE else "train"
 
@@ -102,20 +85,20 @@ def _story(split: Split, dice: Dice) -> str:
 
 
 def _try_story(split: Split, dice: Dice) -> str | None:
-    """One story, or None when a beat found no wording for this side."""
+    """One story, or None when a beat has no wording for this side."""
     sheet = _plot(dice.pick(PLOTS))
     setting = _setting(sheet, dice)
     if setting is None:
         return None
     slots, flags = setting
-    told: set[str] = set()
+    used: set[str] = set()
     paragraphs = []
     for beats in sheet.settings["order"].split("|"):
         words = []
         for beat in beats.split():
             if beat.endswith("?") and not dice.chance(60):
                 continue
-            text = _tell(sheet.beats[beat.rstrip("?")], slots, flags, split, told, dice)
+            text = _tell(sheet.beats[beat.rstrip("?")], slots, flags, split, used, dice)
             if text is not None:
                 words.append(text)
             elif not beat.endswith("?"):
@@ -125,21 +108,21 @@ def _try_story(split: Split, dice: Dice) -> str | None:
 
 
 def _tell(
-    lines: list[Line], slots: dict[str, str], flags: set[str], split: Split, told: set[str], dice: Dice
+    lines: list[Line], slots: dict[str, str], flags: set[str], split: Split, used: set[str], dice: Dice
 ) -> str | None:
-    """One wording of a beat whose sentences all belong to the split and are new to this story."""
+    """A wording of a beat whose sentences all belong to the split and are new in this story."""
     fitting = [line for line in lines if line.fits(flags)]
     for _ in range(_TRIES):
         text = tidy(expand(dice.pick(fitting).pattern, slots, dice))
         parts = sentences(text)
-        if all(side_of(part) == split and part not in told for part in parts):
-            told.update(parts)
+        if all(side_of(part) == split and part not in used for part in parts):
+            used.update(parts)
             return text
     return None
 
 
 def _setting(sheet: Sheet, dice: Dice) -> tuple[dict[str, str], set[str]] | None:
-    """Weather, cast, places and things of one story as slots and flags; None when they contradict."""
+    """Weather, characters, places and things of a story as slots and flags; None for a contradiction."""
     weather = dice.pick(sheet.settings["weather"].split())
     wanted = set(sheet.settings.get("friend", "").split())
     hero = make_hero(dice, must_be_animal=sheet.settings.get("hero") == "animal", barred=wanted)
@@ -169,7 +152,7 @@ def _setting(sheet: Sheet, dice: Dice) -> tuple[dict[str, str], set[str]] | None
     if hero.animal and (
         set(slots.get("skill", "").split()) & hero.animal.skills or slots.get("owner") == hero.kind
     ):
-        return None  # nobody needs to learn what they can do anyway, or to ask for what they have
+        return None  # the hero would learn a skill or ask for a thing that it already has
     owner = world.ANIMALS.get(slots.get("owner", ""), other)
     slots |= animal_slots(owner, "o")
     if owner.sound:
@@ -179,6 +162,6 @@ def _setting(sheet: Sheet, dice: Dice) -> tuple[dict[str, str], set[str]] | None
 
 @cache
 def _plot(name: str) -> Sheet:
-    """A plot with the beats and choices that all plots share; its own come first."""
+    """A plot together with the beats and choices that all plots share; its own have precedence."""
     shared, own = load_sheet("plots/common.txt"), load_sheet(f"plots/{name}.txt")
     return Sheet(settings=own.settings, lets=shared.lets + own.lets, beats=shared.beats | own.beats)

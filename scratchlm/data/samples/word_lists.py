@@ -1,20 +1,20 @@
-"""Words and their forms, for the skills that work on words."""
+"""Word lists and word forms for the exercises on words."""
 
 from __future__ import annotations
 
 
 def listed(text: str) -> tuple[str, ...]:
-    """The words of a text, for tables that read like a list and not like code."""
+    """The words of a text, so that word lists are easy to read."""
     return tuple(text.split())
 
 
 def grouped(text: str) -> tuple[tuple[str, ...], ...]:
-    """Groups of words, parted by commas."""
+    """Groups of words, separated by commas."""
     return tuple(listed(group) for group in text.split(","))
 
 
 def pairs(text: str) -> dict[str, str]:
-    """Words and their partners, parted by commas."""
+    """Pairs of words, separated by commas."""
     return {group[0]: group[1] for group in grouped(text)}
 
 

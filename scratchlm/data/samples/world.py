@@ -1,6 +1,6 @@
-"""The story world: who lives in it and what is true there.
+"""Facts about the story world: its animals, names, colours and categories.
 
-Stories and instructions both read these tables, so what an instruction asks, a story has shown.
+Stories and instructions both use these tables, so instructions ask about facts that the stories contain.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from scratchlm.data.samples.word_lists import listed
 
 @dataclass(frozen=True)
 class Animal:
-    """One kind of animal and the facts about it; an empty text means that the world has no such fact."""
+    """One kind of animal and the facts about it; "" means that there is no such fact."""
 
     name: str
     plural: str
     food: str
-    home: str  # with its preposition: where it lives
+    home: str  # with its preposition
     colour: str
     size: int  # rank from the bee (1) up; two or more apart is clearly bigger
     sound: str = ""
@@ -64,10 +64,12 @@ HIS_ANIMAL_NAMES = ("Pip", "Bruno", "Rusty", "Toby", "Oliver", "Otto", "Barney",
 TRAITS = listed(
     "kind shy brave curious clever cheerful quiet gentle careful busy merry friendly polite sleepy"
 )  # of characters
-VIRTUES = tuple(trait for trait in TRAITS if trait not in ("shy", "quiet", "sleepy"))  # what friends praise
+VIRTUES = tuple(
+    trait for trait in TRAITS if trait not in ("shy", "quiet", "sleepy")
+)  # traits that friends praise
 COLOURS = ("red", "blue", "green", "yellow", "orange", "purple", "white", "brown", "black", "pink")
 
-COLOUR_FACTS = {  # thing -> the colour it has in the story world
+COLOUR_FACTS = {  # thing -> its colour in the story world
     "the grass": "green",
     "the sky": "blue",
     "the snow": "white",
