@@ -1,4 +1,4 @@
-"""An X-ray in the terminal: a few tables, a histogram of blocks, and the tokens that carry loss in colour."""
+"""Show a data audit in the terminal: tables, a histogram, and the tokens that carry loss in colour."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from scratchlm.reports.formats import count, cut, decimal, percent
 BAR_CELLS = 40
 BLOCKS = " ▏▎▍▌▋▊▉█"
 LEVEL_MARKS = {"bad": ("✗", "bold red"), "look": ("!", "yellow"), "good": ("✓", "green")}
-LOSS_STYLES = ("bold green", "bold cyan")  # neighbours differ, so that tokens can be told apart
+LOSS_STYLES = ("bold green", "bold cyan")  # alternate, so that neighbouring tokens can be distinguished
 
 Figures = Mapping[str, Any]
 
 
 def show_data_audit(figures: Figures, console: Console) -> None:
-    """Print all parts that the figures hold."""
+    """Print all parts that are in the figures."""
     _head(figures, console)
     _lengths(figures, console)
     for part in (_classes, _copies, _overlaps, _odd, _frequent):
@@ -64,10 +64,10 @@ def _lengths(figures: Figures, console: Console) -> None:
         console,
         "",
         f"Length in {unit}: mean {decimal(lengths['mean'], 1)}, median {count(lengths['median'])}, 95% up to "
-        f"{count(lengths['p95'])}, 99% up to {count(lengths['p99'])}, longest {count(lengths['max'])}; "
-        f"{count(lengths['total'])} in all",
+        f"{count(lengths['p95'])}, 99% up to {count(lengths['p99'])}, maximum {count(lengths['max'])}; "
+        f"total {count(lengths['total'])}",
     )
-    most = max(histogram["counts"])
+    highest = max(histogram["counts"])
     first = next(i for i, n in enumerate(histogram["counts"]) if n)
     context = (figures.get("truncation") or {}).get("context_length")
     for i, (edge, n) in enumerate(zip(histogram["edges"], histogram["counts"])):
@@ -77,13 +77,13 @@ def _lengths(figures: Figures, console: Console) -> None:
         last = edge + histogram["width"] - 1
         label = f"{edge}+" if is_last else str(edge) if edge == last else f"{edge}-{last}"
         is_over = context is not None and edge > context
-        bar = Text(_bar(n / most), style="red" if is_over else "cyan")
+        bar = Text(_bar(n / highest), style="red" if is_over else "cyan")
         console.print(Text.assemble(f"{label:>11} ", bar, f" {n:,}"), no_wrap=True)
     for name, part in (figures.get("part_lengths") or {}).items():
         if part:
             _say(
                 console,
-                f"{name:>11}: mean {decimal(part['mean'], 1)}, median {part['median']:,}, longest {part['max']:,}",
+                f"{name:>11}: mean {decimal(part['mean'], 1)}, median {part['median']:,}, maximum {part['max']:,}",
             )
 
 
@@ -98,8 +98,8 @@ def _classes(figures: Figures, console: Console) -> None:
         )
     split = figures.get("split")
     if split:
-        told = split.get("split") or f"refused: {split['refused']}"
-        _say(console, f"Split of `finetune classify`: {told}")
+        sizes = split.get("split") or f"not possible: {split['refused']}"
+        _say(console, f"Split of `finetune classify`: {sizes}")
 
 
 def _copies(figures: Figures, console: Console) -> None:
@@ -107,13 +107,13 @@ def _copies(figures: Figures, console: Console) -> None:
         return
     near = figures["near_duplicates"]
     distinct, repeats = count(figures["distinct_texts"]), count(figures["exact_duplicates"])
-    line = f"Copies: {distinct} distinct texts, {repeats} exact repeats"
+    line = f"Duplicates: {distinct} distinct texts, {repeats} exact repeats"
     if near:
-        line += f"; {near['groups']:,} different ones among {near['compared']:,} compared, near-duplicates counted once"
+        line += f"; {near['groups']:,} groups of near-duplicates among {near['compared']:,} texts compared"
     _say(console, "", line)
     for row in (near or {}).get("largest", []):
-        spelt = "" if row["spellings"] == 1 else f", {row['spellings']} spellings"
-        _say(console, f"{row['n']:>5} times{spelt}: {cut(row['text'], 100)}")
+        spellings = "" if row["spellings"] == 1 else f", {row['spellings']} spellings"
+        _say(console, f"{row['n']:>5} times{spellings}: {cut(row['text'], 100)}")
     for row in (near or {}).get("conflict_examples", []):
         _say(console, f"  labels {' and '.join(row['labels'])}: {cut(row['text'], 100)}")
 
@@ -122,9 +122,9 @@ def _overlaps(figures: Figures, console: Console) -> None:
     if not figures.get("overlaps"):
         return
     table = Table(
-        Column("of the rows in", overflow="fold"),
-        Column("stand in", overflow="fold"),
-        "word for word",
+        Column("rows of", overflow="fold"),
+        Column("that are in", overflow="fold"),
+        "exactly",
         "at least nearly",
     )
     for pair in figures["overlaps"]:
@@ -139,7 +139,7 @@ def _odd(figures: Figures, console: Console) -> None:
     kinds += [(row["token"], row) for row in figures.get("special_tokens") or []]
     if not kinds:
         return
-    table = Table("what", "places", figures["unit"], "first seen", "there")
+    table = Table("kind", "places", figures["unit"], "first place", "text there")
     for name, row in kinds:
         first = row["examples"][0]
         there = Text.assemble(
@@ -149,7 +149,7 @@ def _odd(figures: Figures, console: Console) -> None:
             there.append(f"  ({first['note']})")
         where = first["where"].rsplit("/", maxsplit=1)[-1]
         table.add_row(name, count(row["n"]), count(row["rows"]), where, there)
-    _say(console, "", "Odd characters and special-token strings")
+    _say(console, "", "Unusual characters and special-token strings")
     console.print(table)
 
 
@@ -157,11 +157,11 @@ def _frequent(figures: Figures, console: Console) -> None:
     vocabulary = figures.get("vocabulary")
     if not vocabulary:
         return
-    told = ", ".join(f"{row['token']!r} {row['n']:,}" for row in vocabulary["frequent"])
+    frequent = ", ".join(f"{row['token']!r} {row['n']:,}" for row in vocabulary["frequent"])
     _say(
         console,
         "",
-        f"{vocabulary['used']:,} of {vocabulary['size']:,} tokens are used; the most frequent: {told}",
+        f"{vocabulary['used']:,} of {vocabulary['size']:,} tokens are used; the most frequent: {frequent}",
     )
 
 
@@ -170,8 +170,8 @@ def _loss(loss: Figures, console: Console) -> None:
     _say(
         console,
         "",
-        f"Loss falls on {loss['tokens_with_loss']:,} of {loss['tokens']:,} tokens ({share}), between « and » below, "
-        f"with the template {loss['template']}",
+        f"{loss['tokens_with_loss']:,} of {loss['tokens']:,} tokens carry loss ({share}) with the template "
+        f"{loss['template']}; they are between « and » below",
     )
     for number, row in enumerate(loss["rows"], start=1):
         text = Text(f"{number}. ", style="dim")
@@ -191,7 +191,7 @@ def _loss(loss: Figures, console: Console) -> None:
 
 
 def _bar(share: float) -> str:
-    """A bar of blocks, an eighth of a cell exact; what is more than nothing is seen."""
+    """A bar of block characters, exact to an eighth of a cell; a share above 0 is always visible."""
     eighths = max(round(share * BAR_CELLS * 8), 1 if share > 0 else 0)
     return "█" * (eighths // 8) + BLOCKS[eighths % 8].strip()
 

@@ -25,21 +25,21 @@ HUB = "hf:"  # before the name of a data set of the Hugging Face hub
 
 @dataclass(frozen=True, kw_only=True)
 class DataFetch(Common):
-    """Download known data sets into the cache: resumed when interrupted, checked before they appear.
+    """Download known data sets into the cache; interrupted downloads resume, and every file is checked.
 
-    hf:NAME writes a data set of the Hugging Face hub as a .jsonl file that training takes; name its columns.
+    hf:NAME downloads a data set of the Hugging Face hub as a .jsonl file for training; name its columns.
 
     Example: scratchlm data fetch gpt2_bpe wikitext_2
     """
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()  # ids or folders of `scratchlm data list`
-    all: bool = False  # every small one (of at most 2 MB); larger ones are fetched by name
-    columns: tuple[str, ...] = ()  # of hf:NAME: OURS=THEIRS, e.g. text=sentence label
-    split: str = "train"  # of hf:NAME
-    config: str | None = None  # of hf:NAME: which of its configurations
-    revision: str | None = None  # of hf:NAME: a commit, so that everybody gets the same bytes
-    most_rows: int | None = None  # of hf:NAME: stop after so many
-    out: Path | None = None  # of hf:NAME: the .jsonl file to write
+    all: bool = False  # all data sets of at most 2 MB; larger ones are fetched by name
+    columns: tuple[str, ...] = ()  # for hf:NAME: OURS=THEIRS, e.g. text=sentence label
+    split: str = "train"  # for hf:NAME: the split to download
+    config: str | None = None  # for hf:NAME: the configuration to download
+    revision: str | None = None  # for hf:NAME: a commit, for reproducible downloads
+    most_rows: int | None = None  # for hf:NAME: maximum number of rows
+    out: Path | None = None  # for hf:NAME: the .jsonl file to write
 
     def __post_init__(self) -> None:
         check_at_least(1, most_rows=self.most_rows)
@@ -47,10 +47,10 @@ class DataFetch(Common):
 
 @command_line(DataFetch)
 def main(command: DataFetch, console: Console) -> dict[str, Any]:
-    """Say what will be fetched, fetch it; returns the `--json` keys."""
+    """Announce and download the data sets; returns the `--json` keys."""
     if not command.names and not command.all:
         raise ConfigError(
-            "fetch needs a name, found none; `scratchlm data list` shows them, --all takes every small one."
+            "fetch needs a name, got none; `scratchlm data list` shows the names, --all fetches all small data sets."
         )
     if any(name.startswith(HUB) for name in command.names):
         return _fetch_from_hub(command, console)
@@ -73,10 +73,10 @@ def main(command: DataFetch, console: Console) -> dict[str, Any]:
 
 
 def _fetch_from_hub(command: DataFetch, console: Console) -> dict[str, Any]:
-    """One data set of the hub, into one file; returns the `--json` keys."""
+    """Download one data set of the hub into one file; returns the `--json` keys."""
     if len(command.names) != 1 or command.out is None:
         raise ConfigError(
-            f"a data set of the hub is fetched alone and into a file, found {len(command.names)} names and "
+            f"a data set of the hub is fetched alone and into a file, got {len(command.names)} names and "
             f"--out {command.out}; e.g. `scratchlm data fetch hf:NAME --columns text label --out data.jsonl`."
         )
     columns = parse_columns(command.columns)
@@ -85,7 +85,7 @@ def _fetch_from_hub(command: DataFetch, console: Console) -> dict[str, Any]:
             "a data set of the hub needs its columns named, got none; e.g. --columns text=sentence."
         )
     name = command.names[0].removeprefix(HUB)
-    is_offline = bool(os.environ.get("HF_HUB_OFFLINE"))  # then the library looks in its cache only
+    is_offline = bool(os.environ.get("HF_HUB_OFFLINE"))  # then the library uses only its cache
     if not is_offline and not Path(name).exists():
         check_reachable(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     with Progress(*Progress.get_default_columns(), console=console) as bar:
@@ -100,5 +100,5 @@ def _fetch_from_hub(command: DataFetch, console: Console) -> dict[str, Any]:
             most_rows=command.most_rows,
             progress=lambda n: bar.update(task, completed=n),
         )
-    print(f"{command.out}  ({n_rows:,} rows; its licence is that of the data set's card)")
+    print(f"{command.out}  ({n_rows:,} rows; for its licence see the data set's card)")
     return {"fetched": [{"id": command.names[0], "path": str(command.out), "rows": n_rows}]}

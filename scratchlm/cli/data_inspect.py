@@ -1,4 +1,4 @@
-"""`scratchlm data inspect`: an X-ray of a dataset, before a model learns from it."""
+"""`scratchlm data inspect`: audit a data set before training on it."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ GPT2_FILES = ("gpt2_bpe/encoder.json", "gpt2_bpe/vocab.bpe")
 
 @dataclass(frozen=True, kw_only=True)
 class DataInspect(Common):
-    """Lengths, balance, copies, odd characters, tokens that carry loss; several FILEs are splits, checked for leaks.
+    """Audit data: lengths, class balance, duplicates, unusual characters, tokens with loss, leaks between FILEs.
 
     Example: scratchlm data inspect train.tsv test.tsv --context-length 120 --html data-report.html
     """
 
-    files: tyro.conf.Positional[tuple[str, ...]] = ()  # each a split: a file, folder, glob or known name
-    kind: Kind = "auto"  # what the data is for; auto looks at names and first rows
-    tokenizer: str | None = None  # gpt2, tokenizer.json or model folder; gpt2 where its files are here
-    context_length: int | None = None  # tokens; counts what does not fit
-    template: str = "alpaca"  # the prompts of instruction data, as `finetune instruct --template` has them
+    files: tyro.conf.Positional[tuple[str, ...]] = ()  # each is one split: a file, folder, glob or known name
+    kind: Kind = "auto"  # kind of data; auto detects it from names and first rows
+    tokenizer: str | None = None  # gpt2, a tokenizer.json or a model folder; default gpt2
+    context_length: int | None = None  # in tokens; longer texts are counted
+    template: str = "alpaca"  # prompt template, as in finetune instruct
     rows: Annotated[RowSettings, tyro.conf.arg(name="")] = field(default_factory=RowSettings)
-    document_separator: str = ""  # what stands between documents of plain text, e.g. <|endoftext|>
+    document_separator: str = ""  # text between documents of plain text, e.g. <|endoftext|>
     compare_at_most: int = MAX_COMPARED  # maximum number of texts to search for near-duplicates
-    show: int = 3  # instruction rows shown token by token
-    html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None  # also write a page
+    show: int = 3  # number of instruction rows to show token by token
+    html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None  # also write the data report as a page
 
     def __post_init__(self) -> None:
         check_at_least(1, context_length=self.context_length)
@@ -57,7 +57,7 @@ def main(command: DataInspect, console: Console) -> dict[str, Any]:
     """Inspect, print, and write the page; returns the `--json` keys."""
     if not command.files:
         raise ConfigError(
-            "inspect needs a file, found none; name one, or several to look for leaks between them."
+            "inspect needs a file, got none; name one, or several to check for leaks between them."
         )
     paths = [_resolved(name) for name in command.files]
     if command.html is not None:
@@ -83,14 +83,14 @@ def main(command: DataInspect, console: Console) -> dict[str, Any]:
 
 
 def _check_page(page: Path, paths: Sequence[str | Path]) -> None:
-    """Refuse, before the work, a page that cannot be written or would take the place of the data itself."""
+    """Refuse a page that cannot be written or would overwrite the data."""
     if page.is_dir() or any(Path(path).exists() and Path(path).resolve() == page.resolve() for path in paths):
         found = "a folder" if page.is_dir() else "the data to be inspected"
-        raise ConfigError(f"--html must name a file to write, found {found}: {page}; choose another name.")
+        raise ConfigError(f"--html must name a file to write, got {found}: {page}; choose another name.")
 
 
 def _resolved(name: str) -> str | Path:
-    """A path as it is; a known data set's name becomes the path of its copy here."""
+    """A path unchanged; a known data set's name becomes the path of its local copy."""
     for kind in ASSET_FOLDERS:
         (found,) = resolve_data([name], kind=kind)
         if found != name:
@@ -99,7 +99,7 @@ def _resolved(name: str) -> str | Path:
 
 
 def _tokenizer(name: str | None, console: Console) -> Tokenizer | None:
-    """The one asked for, else GPT-2's where its files are; without them lengths are in words, and this says so."""
+    """The named tokenizer, else GPT-2's if its files are here, else None with a notice."""
     if name is not None:
         return tokenizer_named(name)
     if all(find_file(file) is not None for file in GPT2_FILES):

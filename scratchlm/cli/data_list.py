@@ -1,4 +1,4 @@
-"""`scratchlm data list`: known data sets, and which are on this machine."""
+"""`scratchlm data list`: list known data sets, and which are on this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scratchlm.core.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class DataList(Common):
-    """List the data sets that scratchlm knows by name, their licence, and whether they are here.
+    """List the data sets with a known name, their licences, and whether they are on this machine.
 
     Example: scratchlm data list
     """
@@ -23,7 +23,7 @@ class DataList(Common):
 
 def _row(asset: Asset) -> dict[str, Any]:
     try:
-        # A file of two gigabytes is not read to its end for a list; whoever uses it checks it.
+        # A file of two gigabytes is not checksummed for a list; it is checked on use.
         path = asset_path(asset.id) if asset in ASSETS else find_file(asset.id)
     except DataError:
         path = None

@@ -1,4 +1,4 @@
-"""`scratchlm data split`: labelled texts to train, validate and test on, as files."""
+"""`scratchlm data split`: split labelled texts into files for training, validation and test."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ SIDES = ("train", "val", "test")
 class DataSplit(Common):
     """Write the leak-free split of labelled texts as train.jsonl, val.jsonl and test.jsonl.
 
-    It is the split that `finetune classify` makes: near-duplicates stay on one side, and validation and test hold one
-    text of each group. So train.jsonl can be pre-trained on, or given to another
-    program, and the test texts stay unseen. Each line has `text` and `label`.
+    This is the split of `finetune classify`: near-duplicates stay on one side, and validation and test have one text of
+    each group. So you can pre-train on train.jsonl, or give it to another program, and the test texts stay unseen. Each
+    line has `text` and `label`.
 
     Example: scratchlm data split --data SMSSpamCollection --out sms
     """
@@ -37,19 +37,19 @@ class DataSplit(Common):
     data: tuple[str, ...] = ()  # files, folders or globs of labelled texts, or a known name
     rows: Annotated[RowSettings, tyro.conf.arg(name="")] = field(default_factory=RowSettings)
     out: Path | None = None  # the folder to write
-    balanced_test: bool = False  # as many validation and test texts of each class, as in finetune classify
-    split_seed: int = 123  # decides which groups train, validate and test; as in finetune classify
+    balanced_test: bool = False  # equal numbers of validation and test texts for each class
+    split_seed: int = 123  # seed of the split, as in finetune classify
 
 
 def _check_apart(data: Sequence[str], out: Path) -> None:
-    """Refuse a folder whose files are the data, which would be replaced, or that a later run would take for data."""
+    """Refuse an output folder inside or around the data: its files would replace the data or be read as data later."""
     place = out.resolve()
     for name in data:
         for found in map(Path, glob.glob(name, recursive=True) or [name]):  # noqa: PTH207
             path = found.resolve()
             if found.exists() and (path == place or place in path.parents or path in place.parents):
                 raise ConfigError(
-                    f"--out must be a folder apart from the data, found {out} for {found}; choose another --out."
+                    f"--out must be a folder apart from the data, got {out} for {found}; choose another --out."
                 )
 
 
@@ -58,25 +58,20 @@ def main(command: DataSplit, console: Console) -> dict[str, Any]:  # noqa: ARG00
     """Split, write and count; returns the `--json` keys."""
     if not command.data or command.out is None:
         missing = "--data" if not command.data else "--out"
-        raise ConfigError(f"data split needs labelled texts and a folder to write, found no {missing}.")
+        raise ConfigError(f"data split needs labelled texts and an output folder; {missing} is missing.")
     out = command.out
-    others = (
-        []
-        if not out.exists()
-        else sorted(path.name for path in out.iterdir())
-        if out.is_dir()
-        else [out.name]
-    )
+    inside = out.iterdir() if out.is_dir() else [out] if out.exists() else []
+    others = sorted(path.name for path in inside)
     if set(others) - {f"{side}.jsonl" for side in SIDES}:
         raise DataError(
-            f"{out} should be new or an earlier split, found {', '.join(others)!s:.200}; choose another --out."
+            f"{out} must be new or an earlier split, but has {', '.join(others)!s:.200}; choose another --out."
         )
     _check_apart(command.data, out)
     rows = read_messages(command.data, command.rows)
     texts, labels = [row.text for row in rows], [row.label for row in rows]
     if len(set(labels)) < 2:
         raise DataError(
-            f"a split for classifiers needs at least 2 classes, found only {labels[0]!r}; add others."
+            f"a split for classifiers needs at least 2 classes, got only {labels[0]!r}; add others."
         )
     groups = group_near_duplicates(texts)
     split = leak_free_split(texts, labels, groups, seed=command.split_seed, is_balanced=command.balanced_test)
@@ -93,8 +88,7 @@ def main(command: DataSplit, console: Console) -> dict[str, Any]:  # noqa: ARG00
             lines = (json.dumps({"text": texts[i], "label": labels[i]}, ensure_ascii=False) for i in indices)
             write_text(partial / f"{side}.jsonl", "".join(f"{line}\n" for line in lines))
             figures[side] = class_counts(labels, indices)
-    groups_told = f"{figures['groups']:,} groups of near-identical texts"
-    print(f"{len(rows):,} rows in {groups_told}: {figures['split']}")
+    print(f"{len(rows):,} rows in {figures['groups']:,} groups of near-duplicates: {figures['split']}")
     for side in SIDES:
         counts = ", ".join(f"{n:,} {name}" for name, n in figures[side].items())
         print(f"{out / side}.jsonl: {counts}")

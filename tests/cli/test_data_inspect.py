@@ -97,7 +97,7 @@ def test_known_names_and_gpt2s_tokenizer_come_from_the_assets(run, real_data, mo
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
-        ((), 2, "inspect needs a file, found none"),
+        ((), 2, "inspect needs a file, got none"),
         (("none.txt",), 3, "none.txt does not exist"),
         (("messages.tsv", "--context-length", "0"), 2, "context_length must be at least 1"),
         (("messages.tsv", "--template", "alpca"), 2, "template must be one of"),
@@ -107,8 +107,8 @@ def test_known_names_and_gpt2s_tokenizer_come_from_the_assets(run, real_data, mo
             "must hold rows of preference, got none that can be used; name another --kind, or repair",
         ),
         (("messages.tsv", "--html", "missing/page.html"), 3, "could not be written"),
-        (("messages.tsv", "--html", "./messages.tsv"), 2, "--html must name a file to write, found the data"),
-        (("messages.tsv", "--html", "."), 2, "--html must name a file to write, found a folder"),
+        (("messages.tsv", "--html", "./messages.tsv"), 2, "--html must name a file to write, got the data"),
+        (("messages.tsv", "--html", "."), 2, "--html must name a file to write, got a folder"),
     ],
 )
 def test_mistakes_are_one_line(run, messages, monkeypatch, args, code, words):

@@ -43,14 +43,14 @@ def test_an_earlier_split_is_replaced_and_anything_else_stays(messages, tmp_path
     assert main([*command, "--split-seed", "7"]) == 0
     (out / "notes.txt").write_text("mine")
     assert main(command) == 3
-    assert "should be new or an earlier split" in capsys.readouterr().err
+    assert "must be new or an earlier split" in capsys.readouterr().err
     assert (out / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(("words", "missing"), [(["--out", "x"], "--data"), (["--data", "sample"], "--out")])
 def test_what_is_missing_is_named(words, missing, capsys):
     assert main(["data", "split", *words]) == 2
-    assert f"found no {missing}" in capsys.readouterr().err
+    assert f"{missing} is missing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("data", ["own/train.jsonl", "own", "own/*.jsonl", "."])
@@ -72,5 +72,5 @@ def test_one_class_is_refused(tmp_path, capsys):
         "".join(f"ham\tmessage of the {word}\n" for word in ["sun", "moon", "star", "sea", "hill", "cat"])
     )
     assert main(["data", "split", "--data", str(path), "--out", str(tmp_path / "split")]) == 3
-    assert "at least 2 classes, found only 'ham'" in capsys.readouterr().err
+    assert "at least 2 classes, got only 'ham'" in capsys.readouterr().err
     assert not (tmp_path / "split").exists()

@@ -73,5 +73,5 @@ def test_damage_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="is not UTF-8"):
         list(read_imdb(write(tmp_path / "b.tar.gz", {"aclImdb/train/pos/0_9.txt": b"caf\xe9"})))
     monkeypatch.setattr(imdb, "MAX_REVIEW_BYTES", 10)
-    with pytest.raises(DataError, match="at most 10 bytes, found 34"):
+    with pytest.raises(DataError, match="at most 10 bytes, got 34"):
         list(read_imdb(write(tmp_path / "c.tar.gz", {"aclImdb/train/pos/0_9.txt": "x" * 34})))
