@@ -26,7 +26,7 @@ from scratchlm.evaluation.judge.prompt_files import packaged_prompt, read_prompt
 from scratchlm.evaluation.judge.protocols import PROTOCOLS
 from scratchlm.evaluation.judge.reply_store import ReplyCache, ReplyStore
 from scratchlm.evaluation.judge.result_file import Header, Journal, remove_results
-from scratchlm.evaluation.judge.scored_files import SCORE_KEY, Agreement, agreement, read_earlier_scores
+from scratchlm.evaluation.judge.scored_files import SCORE_KEY, agreement, read_earlier_scores
 from scratchlm.evaluation.judge.service import DEFAULT_JUDGE_PATIENCE, JudgePatience
 from scratchlm.training.interrupts import StoppedBySignal
 
@@ -70,6 +70,16 @@ class EvaluateJudge(Common):
         if self.judge not in (None, OFFLINE):
             judge_parts(self.judge)
 
+    @property
+    def is_local(self) -> bool:
+        """Is the judge a model in this process, which answers one question at a time?"""
+        return (self.judge or "").strip().startswith("local:")
+
+    @property
+    def n_controls(self) -> int:
+        """Number of items with controls."""
+        return 0 if self.no_controls else self.control_items
+
 
 @command_line(EvaluateJudge)
 def main(command: EvaluateJudge, console: Console) -> dict[str, Any]:
@@ -88,7 +98,12 @@ def main(command: EvaluateJudge, console: Console) -> dict[str, Any]:
             f"evaluate judge needs answers and a judge; add {missing}, e.g. --answers answers.json --judge offline."
         )
     items = _items(command, command.answers)
-    earlier = _earlier_scores(command, items)
+    earlier = None
+    if (
+        command.calibrate is not None
+    ):  # read before the first request: a mistake in the file then costs nothing
+        keys = {"key": command.calibrate_key, "answer_key": command.answer_key}
+        earlier = read_earlier_scores(command.calibrate, items, **keys)
     graded, out = _graded(command, command.judge, items, console)
     agreed, problem = None, None
     if earlier is not None:
@@ -101,17 +116,11 @@ def main(command: EvaluateJudge, console: Console) -> dict[str, Any]:
         print(f"all replies: {out}")
     if problem is not None:
         raise problem
-    return _result(command, graded, agreed, out)
-
-
-def _result(
-    command: EvaluateJudge, graded: Graded, agreed: Agreement | None, out: Path | None
-) -> dict[str, Any]:
     return {
         "judge": command.judge,
         "out": None if out is None else str(out),
         **graded.judgement.record(),
-        "control_items": _n_controls(command),
+        "control_items": command.n_controls,
         "calibration": None if agreed is None else agreed.record(),
     }
 
@@ -130,19 +139,6 @@ def _items(command: EvaluateJudge, answers: Path) -> list[Item]:
         return read_items(answers, answer_key=command.answer_key, other_key=command.other_key)
     others = read_items(command.other_answers, answer_key=command.other_key or command.answer_key)
     return with_others(read_items(answers, answer_key=command.answer_key), others)
-
-
-def _earlier_scores(command: EvaluateJudge, items: list[Item]) -> list[float | None] | None:
-    """Read before the first request, so that a mistake in the file costs nothing."""
-    if command.calibrate is None:
-        return None
-    return read_earlier_scores(
-        command.calibrate, items, key=command.calibrate_key, answer_key=command.answer_key
-    )
-
-
-def _n_controls(command: EvaluateJudge) -> int:
-    return command.control_items if not command.no_controls else 0
 
 
 def _graded(
@@ -175,18 +171,11 @@ def _graded(
 
 def _judge(command: EvaluateJudge, name: str) -> Judge:
     """The judge, with the settings of its kind."""
-    if name.strip().startswith("local:"):
-        patience = None if command.patience == DEFAULT_JUDGE_PATIENCE else command.patience
-        return judge_named(
-            name,
-            base_url=command.base_url,
-            patience=patience,
-            num_ctx=command.num_ctx,
-            device=command.device,
-        )
-    return judge_named(
-        name, base_url=command.base_url, patience=command.patience, seed=command.seed, num_ctx=command.num_ctx
-    )
+    settings: dict[str, Any] = {"base_url": command.base_url, "num_ctx": command.num_ctx}
+    if not command.is_local:
+        return judge_named(name, patience=command.patience, seed=command.seed, **settings)
+    patience = None if command.patience == DEFAULT_JUDGE_PATIENCE else command.patience
+    return judge_named(name, patience=patience, device=command.device, **settings)
 
 
 def _graded_offline(
@@ -218,16 +207,10 @@ def _grade(command: EvaluateJudge, items: list[Item], grader: Grader, console: C
             items,
             grader,
             protocol=PROTOCOLS[command.protocol],
-            n_control_items=_n_controls(command),
-            n_workers=_n_workers(command),
+            n_control_items=command.n_controls,
+            n_workers=1 if command.is_local else command.workers,
             report=report,
         )
-
-
-def _n_workers(command: EvaluateJudge) -> int:
-    """A model in this process answers one question at a time."""
-    is_here = (command.judge or "").strip().startswith("local:")
-    return min(command.workers, 1) if is_here else command.workers
 
 
 def _header(

@@ -41,7 +41,7 @@ class PairedComparison:
         return TIED
 
     @property
-    def is_told_apart(self) -> bool:
+    def is_significant(self) -> bool:
         """Does one of the two score significantly higher?"""
         return self.verdict != TIED
 

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from scratchlm.core.files import new_file
 
@@ -117,6 +118,19 @@ def _figure(
             (height - bottom - top) / height,
         )
         yield figure, figure.add_axes(box)
+
+
+def ticks_within(
+    low: float,
+    high: float,
+    *,
+    n_max: int,
+    steps: Sequence[float] | None = (1, 2, 5, 10),
+    integer: bool = True,
+) -> list[float]:
+    """Round tick values from low to high."""
+    locator = MaxNLocator(nbins=n_max, integer=integer, **({} if steps is None else {"steps": list(steps)}))
+    return [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
 
 
 def style_axes(

@@ -9,6 +9,43 @@ from typing import Any, TypeAlias
 from scratchlm.core.errors import DataError
 from scratchlm.reports.formats import count, decimal, interval_text, is_number, percent
 
+Data: TypeAlias = Mapping[str, Any]  # the data of a run, or of one of its stages
+
+BARS = {  # stage: key, label and note of each bar; the first is our model's
+    "classify": (
+        ("test_accuracy", "This model", "on the leak-free split"),
+        ("baseline_tfidf", "Word counts (TF-IDF) with logistic regression", "same test messages"),
+        ("baseline_majority", "Always the most frequent class", "same test messages"),
+        ("test_accuracy_raw", "This model, book-style random split", "near-duplicates may leak"),
+    ),
+    "instruct": (
+        ("exact_match", "This assistant", "after instruction tuning"),
+        ("base_exact_match", "The pre-trained model", "before instruction tuning"),
+        ("untrained_exact_match", "An untrained model", "random weights"),
+    ),
+    "prefer": (
+        ("test_accuracy", "Gains more likelihood than the rejected one", "after preference tuning"),
+        ("likelier", "Is likelier than the rejected one", "after preference tuning"),
+        ("base_likelier", "Is likelier than the rejected one", "before preference tuning"),
+    ),
+}
+OWN_SPLIT = "its own test split"
+SHARES = (  # stage, key, name, test items, note
+    ("classify", "test_accuracy", "Classifier accuracy", "messages",
+     "Near-identical messages are on one side of the split only."),
+    ("classify", "test_accuracy_raw", "Accuracy, book-style split", OWN_SPLIT,
+     "A random split, as in the book: the training data may contain copies of test messages."),
+    ("instruct", "exact_match", "Exact match", "tasks",
+     "The whole answer must equal the reference; an answer in other words counts as wrong."),
+    ("instruct", "token_f1", "Token F1", "tasks",
+     "The overlap of words between answer and reference, without regard to their order."),
+    ("prefer", "test_accuracy", "Preference accuracy", "pairs",
+     "Tuning raised the chosen answer's likelihood more than the rejected one's; a tie counts half."),
+    ("prefer", "likelier", "Chosen answer likelier", "pairs",
+     "The model gives the chosen answer the higher likelihood."),
+)  # fmt: skip
+MAIN_SHARE = {"classify": "test_accuracy", "instruct": "exact_match", "prefer": "test_accuracy"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
@@ -34,52 +71,14 @@ class Claim:
     note: str
 
 
-def classifier_bars(classify: Data) -> list[Bar]:
-    """The classifier's accuracy and that of simpler methods."""
-    return _bars(
-        classify,
-        ("test_accuracy", "This model", "on the leak-free split"),
-        ("baseline_tfidf", "Word counts (TF-IDF) with logistic regression", "same test messages"),
-        ("baseline_majority", "Always the most frequent class", "same test messages"),
-        ("test_accuracy_raw", "This model, book-style random split", "near-duplicates may leak"),
-    )
+def baseline_bars(name: str, stage: Data) -> list[Bar]:
+    """A stage's result and that of simpler methods, or of the model before this stage, as far as measured.
 
-
-def assistant_bars(instruct: Data) -> list[Bar]:
-    """The assistant's exact match, and that of the same model before instruction tuning and before any training."""
-    return _bars(
-        instruct,
-        ("exact_match", "This assistant", "after instruction tuning"),
-        ("base_exact_match", "The pre-trained model", "before instruction tuning"),
-        ("untrained_exact_match", "An untrained model", "random weights"),
-    )
-
-
-def preference_bars(prefer: Data) -> list[Bar]:
-    """The share of pairs in which the chosen answer wins, relative to the starting model and in absolute terms."""
-    return _bars(
-        prefer,
-        ("test_accuracy", "Gains more likelihood than the rejected one", "after preference tuning"),
-        ("likelier", "Is likelier than the rejected one", "after preference tuning"),
-        ("base_likelier", "Is likelier than the rejected one", "before preference tuning"),
-    )
-
-
-def claims(data: Data) -> list[Claim]:
-    """All main figures of a run, with their number of items, interval and note."""
-    return [
-        *_pretrain_claims(data.get("pretrain") or {}),
-        *_classify_claims(data.get("classify") or {}),
-        *_instruct_claims(data.get("instruct") or {}),
-        *_prefer_claims(data.get("prefer") or {}),
-    ]
-
-
-def _bars(stage: Data, *named: tuple[str, str, str]) -> list[Bar]:
-    """Bars of the measured shares; the first is our model's, and the stage's interval belongs to it."""
+    Raises: DataError for a value that is not a share.
+    """
     low, high = stage.get("low"), stage.get("high")
     bars = []
-    for i, (key, label, note) in enumerate(named):
+    for i, (key, label, note) in enumerate(BARS[name]):
         value = stage.get(key)
         if not is_number(value):
             continue
@@ -87,6 +86,20 @@ def _bars(stage: Data, *named: tuple[str, str, str]) -> list[Bar]:
         ends = (low, high) if i == 0 and is_number(low) and is_number(high) else (None, None)
         bars.append(Bar(label=label, value=value, low=ends[0], high=ends[1], note=note, is_ours=i == 0))
     return bars
+
+
+def claims(data: Data) -> list[Claim]:
+    """All main figures of a run, with their number of items, interval and note."""
+    found = _pretrain_claims(data.get("pretrain") or {})
+    for name, key, title, items, note in SHARES:
+        stage = data.get(name) or {}
+        if not is_number(stage.get(key)):
+            continue
+        prefix = "" if MAIN_SHARE[name] == key else f"{key}_"
+        interval = interval_text(stage.get(f"{prefix}low"), stage.get(f"{prefix}high"))
+        over = items if items == OWN_SPLIT else _over(stage, "test_n", items)
+        found.append(Claim(name=title, value=percent(stage[key]), over=over, interval=interval, note=note))
+    return found
 
 
 def _pretrain_claims(stage: Data) -> list[Claim]:
@@ -103,15 +116,7 @@ def _pretrain_claims(stage: Data) -> list[Claim]:
     note = "On text that the model was not trained on."
     if seen:
         note += f" {' and '.join(seen)} of it also occur in the training text."
-    named = (
-        ("val_loss", "Validation loss", " nats per token", note),
-        (
-            "bits_per_byte",
-            "Bits per byte",
-            "",
-            "The same loss per byte, which is comparable across tokenizers.",
-        ),
-    )
+    per_byte = "The same loss per byte, which is comparable across tokenizers."
     return [
         Claim(
             name=name,
@@ -120,7 +125,10 @@ def _pretrain_claims(stage: Data) -> list[Claim]:
             interval=_loss_interval(stage, key),
             note=note,
         )
-        for key, name, unit, note in named
+        for key, name, unit, note in (
+            ("val_loss", "Validation loss", " nats per token", note),
+            ("bits_per_byte", "Bits per byte", "", per_byte),
+        )
         if is_number(stage.get(key))
     ]
 
@@ -134,65 +142,8 @@ def _loss_interval(stage: Data, key: str) -> str:
     return f"{decimal(low * scale, 3)}–{decimal(high * scale, 3)}"
 
 
-def _classify_claims(stage: Data) -> list[Claim]:
-    return _share_claims(
-        stage,
-        (
-            "test_accuracy",
-            "Classifier accuracy",
-            _over(stage, "test_n", "messages"),
-            "Near-identical messages are on one side of the split only.",
-        ),
-        (
-            "test_accuracy_raw",
-            "Accuracy, book-style split",
-            "its own test split",
-            "A random split, as in the book: the training data may contain copies of test messages.",
-        ),
-    )
-
-
-def _instruct_claims(stage: Data) -> list[Claim]:
-    over = _over(stage, "test_n", "tasks")
-    strict = "The whole answer must equal the reference; an answer in other words counts as wrong."
-    shared = "The overlap of words between answer and reference, without regard to their order."
-    return _share_claims(
-        stage, ("exact_match", "Exact match", over, strict), ("token_f1", "Token F1", over, shared)
-    )
-
-
-def _prefer_claims(stage: Data) -> list[Claim]:
-    over = _over(stage, "test_n", "pairs")
-    gain = "Tuning raised the chosen answer's likelihood more than the rejected one's; a tie counts half."
-    alone = "The model gives the chosen answer the higher likelihood."
-    return _share_claims(
-        stage,
-        ("test_accuracy", "Preference accuracy", over, gain),
-        ("likelier", "Chosen answer likelier", over, alone),
-    )
-
-
-def _share_claims(stage: Data, *named: tuple[str, str, str, str]) -> list[Claim]:
-    """Figures that are shares; `low` and `high` of a stage belong to the first of them."""
-    ends = [("low", "high"), *((f"{key}_low", f"{key}_high") for key, *_ in named[1:])]
-    return [
-        Claim(
-            name=name,
-            value=percent(stage[key]),
-            over=over,
-            note=note,
-            interval=interval_text(stage.get(ends[i][0]), stage.get(ends[i][1])),
-        )
-        for i, (key, name, over, note) in enumerate(named)
-        if is_number(stage.get(key))
-    ]
-
-
 def _over(stage: Data, key: str, items: str) -> str:
     return f"{count(stage[key])} {items}" if is_number(stage.get(key)) else "not recorded"
-
-
-Data: TypeAlias = Mapping[str, Any]  # the data of a run, or of one of its stages
 
 
 def check_share(value: Any, name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -106,7 +106,7 @@ def look_at_run(path: Path) -> FoundRun:
     run = FoundRun(
         path=path, state="interrupted", stages=stages, settings=settings, figures=ended, step=step, **_on_disk(path)
     )  # fmt: skip
-    return FoundRun(**{**run.__dict__, "state": _state(run)})
+    return replace(run, state=_state(run))
 
 
 def the_run(name: str, runs_dir: Path = Path("runs")) -> FoundRun:

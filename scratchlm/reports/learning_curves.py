@@ -10,9 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
-from scratchlm.reports.canvas import WIDE, Colours, Drawing, style_axes
+from scratchlm.reports.canvas import WIDE, Colours, Drawing, style_axes, ticks_within
 from scratchlm.reports.formats import axis_count, count, decimal, duration, is_number, percent
 
 MAX_POINTS = 300  # more are not visible on a screen
@@ -160,14 +159,9 @@ def _dress(
 ) -> None:
     """Style the axes, with step, tokens and time under each tick."""
     style_axes(axes, colours)
-    bounds = axes.get_ylim()
-    y_ticks = [
-        t
-        for t in MaxNLocator(nbins=6, steps=[1, 2, 5, 10]).tick_values(*bounds)
-        if bounds[0] <= t <= bounds[1]
-    ]
+    y_ticks = ticks_within(*axes.get_ylim(), n_max=6, integer=False)
     axes.set_yticks(y_ticks, [tick(round(t, 10)) for t in y_ticks])
-    x_ticks = [t for t in MaxNLocator(nbins=n_ticks, integer=True).tick_values(low, high) if low <= t <= high]
+    x_ticks = ticks_within(low, high, n_max=n_ticks, steps=None)
     axes.set_xticks(x_ticks, [])
     for row, write in enumerate((axis_count, *clocks)):
         for at in x_ticks:  # one annotation per line: SVG centres a single line exactly in any font
@@ -341,20 +335,9 @@ def overlay_plot(
             measured[label] = trained
     if not lines:
         return None
-    tick, write = (_whole_percent, percent) if is_share else (_short, _three_decimals)
-    return curve_plot(name, [], lines, _words(measured, write), title=title, tick=tick, per_point=per_point)
-
-
-def _whole_percent(share: float) -> str:
-    return percent(share, 0)
-
-
-def _short(value: float) -> str:
-    return f"{value:g}"
-
-
-def _three_decimals(value: float) -> str:
-    return decimal(value, 3)
+    words = _words(measured, percent if is_share else lambda value: decimal(value, 3))
+    tick = (lambda share: percent(share, 0)) if is_share else "{:g}".format
+    return curve_plot(name, [], lines, words, title=title, tick=tick, per_point=per_point)
 
 
 def _words(

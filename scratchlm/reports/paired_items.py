@@ -145,7 +145,7 @@ def _differences(paired: Paired) -> list[Difference]:
                 Difference(
                     one=other.label, other=one.label, score_name=one.score_name,
                     n=compared.n, mean=compared.difference, low=compared.low, high=compared.high,
-                    is_clear=compared.is_told_apart,
+                    is_clear=compared.is_significant,
                 )
             )  # fmt: skip
     return found

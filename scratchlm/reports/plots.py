@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
-from scratchlm.reports.canvas import NARROW, WIDE, Colours, Drawing, style_axes
+from scratchlm.reports.canvas import NARROW, WIDE, Colours, Drawing, style_axes, ticks_within
 from scratchlm.reports.formats import axis_count, decimal, is_number, percent
 
 LEFT, RIGHT, TOP, BOTTOM = 48, 28, 22, 32  # margins, CSS pixels; on the right for half of a long number
@@ -58,21 +58,13 @@ def _draw_bars(
 def _dress(axes: Axes, histogram: Mapping[str, Any], colours: Colours, *, n_ticks: int) -> None:
     """Style the axes, with tick labels that do not overlap."""
     style_axes(axes, colours)
-    top = axes.get_ylim()[1]
-    y_ticks = [
-        t
-        for t in MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True).tick_values(0, top)
-        if 0 <= t <= top
-    ]
+    y_ticks = ticks_within(0, axes.get_ylim()[1], n_max=5)
     axes.set_yticks(y_ticks, [axis_count(t) for t in y_ticks])
     low, high = axes.get_xlim()
     last = histogram["edges"][-1]
     open_at = last if histogram["is_open"] else None
-    x_ticks = [
-        t
-        for t in MaxNLocator(nbins=n_ticks, steps=[1, 2, 5, 10], integer=True).tick_values(low, high)
-        if low <= t <= high and (open_at is None or t < open_at - (high - low) / 12)
-    ]
+    end = math.inf if open_at is None else open_at - (high - low) / 12
+    x_ticks = [t for t in ticks_within(low, high, n_max=n_ticks) if t < end]
     labels = [axis_count(t) for t in x_ticks]
     if open_at is not None:  # the last bar counts all greater lengths
         x_ticks, labels = [*x_ticks, open_at + histogram["width"] / 2], [*labels, f"{axis_count(open_at)}+"]
@@ -117,9 +109,7 @@ def score_plot(
         style_axes(axes, colours, label_size=11, pad=5)
         axes.set_xlim(*scale)
         axes.set_ylim(0, 1.06 * max(*counts, tallest or 0))
-        top = axes.get_ylim()[1]
-        locator = MaxNLocator(nbins=4, steps=[1, 2, 5, 10], integer=True)
-        ticks = [tick for tick in locator.tick_values(0, top) if 0 <= tick <= top]
+        ticks = ticks_within(0, axes.get_ylim()[1], n_max=4)
         axes.set_yticks(ticks, [axis_count(tick) for tick in ticks])
         places = [edges[0], edges[N_BINS // 2], edges[-1]]
         axes.set_xticks(places, [f"{place:g}" for place in places])

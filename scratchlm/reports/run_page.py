@@ -12,15 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scratchlm.reports.canvas import Drawing
-from scratchlm.reports.figures import (
-    Data,
-    assistant_bars,
-    check_share,
-    check_square,
-    claims,
-    classifier_bars,
-    preference_bars,
-)
+from scratchlm.reports.figures import Data, baseline_bars, check_share, check_square, claims
 from scratchlm.reports.formats import (
     count,
     decimal,
@@ -341,6 +333,5 @@ def page_data(*, plots: Mapping[str, Any], attention: Any, coloured: Any) -> dic
 
 # Functions that the templates of the run page call.
 FOR_TEMPLATES: tuple[Callable[..., Any], ...] = (
-    *(classifier_bars, assistant_bars, preference_bars),
-    *(confusion_view, first_few, flat_settings, samples_by_step),
+    *(baseline_bars, confusion_view, first_few, flat_settings, samples_by_step),
 )

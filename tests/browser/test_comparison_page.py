@@ -131,7 +131,7 @@ def test_searching_finds_what_is_anywhere_and_marks_it(page):
     page.fill("#find", "reference 512")
     assert numbers(page) == [513]
     page.fill("#find", "no such words")
-    assert page.inner_text("#found") == "No item is like that."
+    assert page.inner_text("#found") == "No item matches."
     assert numbers(page) == []
 
 

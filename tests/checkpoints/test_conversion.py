@@ -131,7 +131,7 @@ def test_fewer_bits_are_stored_and_the_difference_is_told(make_source, out, to, 
     assert size < sum(file.stat().st_size for file in [full.out, *full.out.rglob("*")])
 
 
-def test_q8_0_is_told_apart_from_the_source(make_source, out):
+def test_q8_0_is_significant_from_the_source(make_source, out):
     assert 0 < convert(make_source(), out / "a.gguf", to="gguf", dtype="q8_0").max_logit_difference < 0.1
 
 

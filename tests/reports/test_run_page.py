@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from scratchlm.core.errors import DataError
-from scratchlm.reports.figures import claims, classifier_bars, preference_bars
+from scratchlm.reports.figures import baseline_bars, claims
 from scratchlm.reports.page_shell import TEMPLATES
 from scratchlm.reports.run_page import (
     attention_view,
@@ -222,7 +222,7 @@ def test_every_mean_says_over_how_many_items_it_is(data):
 
 def test_a_missing_baseline_is_not_a_baseline_of_zero(data):
     data["classify"]["baseline_tfidf"] = None
-    assert "Word counts" not in [bar.label for bar in classifier_bars(data["classify"])]
+    assert "Word counts" not in [bar.label for bar in baseline_bars("classify", data["classify"])]
     assert "word-count baseline was not run" in Page(render_report(data)).text
 
 
@@ -369,7 +369,7 @@ def test_a_run_without_the_stage_has_no_section():
 
 
 def test_bars_and_claims_are_those_of_the_stage():
-    bars = preference_bars(STAGE)
+    bars = baseline_bars("prefer", STAGE)
     assert [(bar.value, bar.low, bar.is_ours) for bar in bars] == [
         (0.9, 0.77, True),
         (0.6, None, False),
@@ -380,4 +380,4 @@ def test_bars_and_claims_are_those_of_the_stage():
     assert first.interval
     assert not second.interval
     with pytest.raises(DataError, match="must be a share from 0 to 1"):
-        preference_bars({"test_accuracy": 90})
+        baseline_bars("prefer", {"test_accuracy": 90})
