@@ -49,7 +49,7 @@ def _duration(name: str, recipe: Recipe, device: torch.device) -> str:
         if all(setting.rpartition(".")[2] == "seed" for setting in changed):
             return f"This takes about {MEASURED[name]} on two CPU cores"
     if recipe.stages[0] == "pretrain" and recipe.pretrain.max_steps is not None:
-        return f"Pre-training takes roughly {_time(pretraining_seconds(recipe, device))} on this machine"
+        return f"Pre-training takes {_time(pretraining_seconds(recipe, device))} on this machine"
     return "The time depends on the model and the data; the progress bar shows what is left"
 
 
@@ -79,7 +79,7 @@ def _flops_per_s(device: torch.device) -> float:
 
 def _time(seconds: float) -> str:
     if seconds < 90:
-        return "a minute"
+        return "about a minute" if seconds > 45 else "less than a minute"
     if seconds < 5400:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.0f} hours" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
+        return f"about {seconds / 60:.0f} minutes"
+    return f"about {seconds / 3600:.0f} hours" if seconds < 172_800 else f"about {seconds / 86_400:.0f} days"
