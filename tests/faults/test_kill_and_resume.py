@@ -396,7 +396,7 @@ def test_ctrl_c_stops_the_program_itself_and_not_only_a_fork_of_it(commands):
         assert process.wait(timeout=10) == 130
     finally:
         process.kill()
-        process.wait()
+        process.communicate()  # closes the pipe
     assert checkpoints(commands.here / "out")
 
 
