@@ -393,7 +393,7 @@ def test_ctrl_c_stops_the_program_itself_and_not_only_a_fork_of_it(commands):
     try:
         commands.wait_until(commands.has_lines("out/metrics.jsonl", 5))
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == 130
+        assert process.wait(timeout=PATIENCE_S) == 130
     finally:
         process.kill()
         process.communicate()  # closes the pipe
