@@ -77,7 +77,7 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p(values, p):
     (ids,) = kept(keep_top_p(logits, p))
     probs = logits.softmax(dim=-1)[0].tolist()
     best_first = sorted(range(len(values)), key=lambda i: (-values[i], i))
-    assert sorted(best_first[: len(ids)]) == ids  # the likeliest ones
+    assert sorted(best_first[: len(ids)]) == ids  # the most likely ones
     assert sum(probs[i] for i in ids) >= p - 1e-9  # they reach p
     assert sum(probs[i] for i in best_first[: len(ids) - 1]) < p + 1e-9  # one fewer would not
 

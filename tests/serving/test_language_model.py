@@ -108,7 +108,7 @@ def test_an_empty_prompt_begins_a_text(saved):
 
 def test_end_of_text_ends_an_answer_unless_stop_ids_say_otherwise(saved):
     lm = load(saved())
-    with torch.no_grad():  # end-of-text becomes the likeliest token everywhere
+    with torch.no_grad():  # end-of-text becomes the most likely token everywhere
         lm.model.final_norm.scale.zero_()
         lm.model.final_norm.shift.copy_(lm.model.out_head.weight[lm.tokenizer.end_of_text_id] * 100)
     assert lm.generate("a cat", max_new_tokens=5) == ""
@@ -132,7 +132,7 @@ def test_beams_cannot_be_streamed(saved):
 def test_an_unknown_setting_names_the_nearest_and_does_so_at_once(saved):
     lm = load(saved())
     with pytest.raises(ConfigError, match="did you mean 'temperature'"):
-        lm.generate("a cat", temprature=0.5, stream=True)  # an iterator never asked for its first piece
+        lm.generate("a cat", temprature=0.5, stream=True)  # although the iterator is not used
 
 
 def test_an_impossible_setting_is_named(saved):
