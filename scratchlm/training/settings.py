@@ -92,9 +92,8 @@ class ModelSettings:
     init: Literal["torch", "gpt2"] | None = None  # torch's default weights, or GPT-2's
     attention: Literal["sdpa", "manual"] | None = None  # torch's fused attention, or written out
     norm: Literal["layer", "rms"] | None = None  # LayerNorm as in GPT-2, or RMSNorm as in Llama
-    positions: Literal["learned", "rotary"] | None = (
-        None  # learned embeddings as in GPT-2, or RoPE as in Llama
-    )
+    # learned embeddings as in GPT-2, or RoPE as in Llama
+    positions: Literal["learned", "rotary"] | None = None
     # feed-forward network: GPT-2's, the same with exact GELU, or Llama's
     feed_forward: Literal["gelu", "gelu_exact", "swiglu"] | None = None
     ff_dim: int | None = None  # width inside the feed-forward layer
