@@ -154,7 +154,7 @@ def test_a_file_that_is_there_is_read_and_one_that_is_not_fetched(tmp_path):
         ch07.download_and_load_file(target, "nowhere")
     with pytest.raises(DownloadError, match="not an http"):
         ch07.download_and_load_file(tmp_path / "other.json", "nowhere:a")
-    with pytest.raises(DataError, match="readable file"):
+    with pytest.raises(DataError, match="cannot be read"):
         ch07.download_and_load_file(tmp_path / "other.json", source.as_uri())
 
 
