@@ -68,7 +68,7 @@ def compile_pattern(pattern: str) -> regex.Pattern[str]:
         return regex.compile(_in_python(pattern))
     except (regex.error, RecursionError) as cause:
         raise ConfigError(
-            f"the pattern {pattern!r:.500} is not a valid regular expression ({cause}); correct it."
+            f"the pattern {pattern!r:.100} is not a valid regular expression ({cause}); correct it."
         ) from cause
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import ctypes
 import gc
@@ -47,6 +48,7 @@ def _map_large_blocks() -> None:
 
 
 _map_large_blocks()
+codecs.lookup("cp437")  # zipfile decodes old names with it; imported late, it would count as code that a file runs
 
 
 def _watch(event: str, arguments: tuple[object, ...]) -> None:

@@ -440,7 +440,7 @@ def test_a_pattern_that_would_fill_the_memory_is_our_error(tmp_path, pattern):
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
     value["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [cut, byte_level]}
     path.write_text(json.dumps(value), encoding="utf-8")
-    with pytest.raises(TokenizerError, match=r"tokenizer\.json: the pattern must"):
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json: the pattern (must|'.* is not a valid)"):
         load_tokenizer(path)
 
 
