@@ -48,7 +48,8 @@ def _map_large_blocks() -> None:
 
 
 _map_large_blocks()
-codecs.lookup("cp437")  # zipfile decodes old names with it; imported late, it would count as code that a file runs
+# zipfile decodes old names with it; imported late, it would count as code that a file runs
+codecs.lookup("cp437")
 
 
 def _watch(event: str, arguments: tuple[object, ...]) -> None:
