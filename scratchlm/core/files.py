@@ -164,7 +164,7 @@ def check_replaceable(
     lacks_mark = bool(held and marks) and not any((target / mark).is_file() for mark in marks)
     if others or held is None or lacks_mark:
         found = f" holds other files ({', '.join(others[:3])!s:.120})" if others else " is something else"
-        raise error(f"{target} is not replaced by a {kind}, since it{found}; choose another name.")
+        raise error(f"{target} cannot become the {kind}, since it{found}; choose another name.")
 
 
 def read_utf8(

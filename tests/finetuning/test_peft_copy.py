@@ -114,7 +114,7 @@ def test_an_older_target_is_replaced_only_with_overwrite_and_only_an_adapter(bas
     copied(base, adapter, tmp_path / "copy", overwrite=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
-    with pytest.raises(CheckpointError, match="something else"):
+    with pytest.raises(CheckpointError, match="other files"):
         copied(base, adapter, tmp_path / "mine", overwrite=True)
     with pytest.raises(CheckpointError, match="must not be the source"):
         copied(base, adapter, adapter, overwrite=True)
@@ -123,7 +123,7 @@ def test_an_older_target_is_replaced_only_with_overwrite_and_only_an_adapter(bas
 def test_an_adapter_folder_with_other_work_in_it_is_not_replaced(base, adapter, tmp_path):
     copied(base, adapter, tmp_path / "copy")
     (tmp_path / "copy" / "letter.txt").write_text("dear")
-    with pytest.raises(CheckpointError, match=r"something else in it \(letter\.txt\)"):
+    with pytest.raises(CheckpointError, match=r"other files \(letter\.txt\)"):
         copied(base, adapter, tmp_path / "copy", overwrite=True)
     assert (tmp_path / "copy" / "letter.txt").read_text() == "dear"
     with pytest.raises(CheckpointError, match="must not be inside the source"):
