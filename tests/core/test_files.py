@@ -213,7 +213,7 @@ def test_a_folder_is_replaceable_when_it_holds_nothing_but_its_files(tmp_path):
     check_replaceable(tmp_path, ["a.json"], kind="model folder")
     (tmp_path / "b.txt").write_text("dear")
     with pytest.raises(
-        CheckpointError, match=r"not replaced by a model folder, since it holds other files \(b\.txt\)"
+        CheckpointError, match=r"cannot become the model folder, since it holds other files \(b\.txt\)"
     ):
         check_replaceable(tmp_path, ["a.json"], kind="model folder", error=CheckpointError)
     (tmp_path / "b.txt").unlink()
