@@ -1,1 +1,1 @@
-"""What every other folder uses: errors, protocols, configuration, files, random seeds, devices."""
+"""Shared foundations of all other folders: errors, protocols, configuration, files, random seeds, devices."""

@@ -1,4 +1,4 @@
-"""The examples of one forward pass: one small class for every task."""
+"""The batch class that every task uses: the examples of one forward pass."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-IGNORE_INDEX = -100  # torch's own default: a target of this value carries no loss
+IGNORE_INDEX = -100  # torch's default: targets with this value are ignored by the loss
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Some examples for one forward pass.
+    """The examples of one forward pass.
 
     Shapes: inputs (B, T) ids; targets (B, T) ids for language modelling or (B,) class numbers, IGNORE_INDEX
     where no loss is wanted; attention_mask (B, T), True at real tokens, or None without padding. In packed rows
-    it holds whole numbers: 0 at padding, else the number of the token's text in its row. states (B, T, E), the cached
-    output of the model's first n_blocks, which then need not run again.
+    it holds integers: 0 at padding, else the number of the token's text in its row. states (B, T, E): the
+    cached output of the model's first n_blocks, which then need not run again.
     """
 
     inputs: Tensor

@@ -50,13 +50,13 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
 
 
 def with_new_names(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename settings that files of earlier versions call by another name: the class attribute `OLD_NAMES`."""
+    """Rename settings from files of earlier versions, as the class attribute `OLD_NAMES` lists them."""
     new_names: Mapping[str, str] = getattr(cls, "OLD_NAMES", {})
     return {new_names.get(name, name): value for name, value in values.items()}
 
 
 def check_at_least(minimum: int, **settings: float | None) -> None:
-    """Refuse settings below a minimum, by name; None is a setting left out.
+    """Reject named settings below a minimum; None means that a setting is left out.
 
     Raises: ConfigError.
     Example:

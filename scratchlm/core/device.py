@@ -10,14 +10,14 @@ import torch
 
 from scratchlm.core.errors import ConfigError
 
-if sys.platform != "win32":  # Windows has no such module
+if sys.platform != "win32":  # this module does not exist on Windows
     import resource
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; `auto` is CUDA, else Apple's MPS, else the CPU.
+    """Return the named device; `auto` chooses CUDA, else Apple's MPS, else the CPU.
 
     Raises: ConfigError when the named device is not on this machine.
     """
@@ -37,9 +37,9 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def set_threads(n: int) -> None:
-    """Set the number of CPU threads; sums split over another number of threads round differently.
+    """Set the number of CPU threads; results differ in rounding between numbers of threads.
 
-    Raises: ConfigError for less than one.
+    Raises: ConfigError for a number below 1.
     """
     if n < 1:
         raise ConfigError(f"threads must be at least 1, got {n}; leave it out for one per core.")
@@ -47,7 +47,7 @@ def set_threads(n: int) -> None:
 
 
 def peak_memory_bytes() -> int:
-    """Maximum memory of this process so far (resident set), in bytes; on Windows the present one."""
+    """Peak memory of this process so far (resident set), in bytes; on Windows the current value."""
     if sys.platform == "win32":
         return memory_bytes()
     unit_bytes = 1 if sys.platform == "darwin" else 1024
@@ -55,5 +55,5 @@ def peak_memory_bytes() -> int:
 
 
 def memory_bytes() -> int:
-    """Present memory of this process (resident set), in bytes."""
+    """Current memory of this process (resident set), in bytes."""
     return int(psutil.Process().memory_info().rss)

@@ -1,4 +1,4 @@
-"""The errors that a user, a file or a network can cause.
+"""Errors that a user, a file or the network can cause.
 
 A message says what is wrong, with values, and what to do. The command line prints it as one line and ends with
 the class's `exit_code`; a Python caller may also catch the nearest built-in class.
@@ -10,12 +10,12 @@ from typing import ClassVar
 
 
 class ScratchLMError(Exception):
-    """The base of all errors we raise: catch this one to catch them all."""
+    """Base class of all errors that this package raises."""
 
     exit_code: ClassVar[int] = 1
 
     def __str__(self) -> str:
-        # KeyError would show the repr of its argument, with quotes; a message is a sentence, not a key.
+        # KeyError would show the repr of its argument, with quotes around the message.
         return " ".join(str(part) for part in self.args)
 
 
@@ -42,13 +42,13 @@ class UnknownWordError(TokenizerError, KeyError):
 
 
 class CheckpointError(ScratchLMError, ValueError):
-    """A model folder, checkpoint or weight file is missing, damaged or of another shape."""
+    """A model folder, checkpoint or weight file is missing, damaged or has unexpected shapes."""
 
     exit_code = 3
 
 
 class ServiceError(ScratchLMError, RuntimeError):
-    """A service did not answer, or not in its protocol."""
+    """A service did not respond, or its response does not follow the protocol."""
 
     exit_code = 4
 

@@ -1,13 +1,13 @@
-"""Recognise from its first bytes what a file is: text in some encoding, or something else."""
+"""Recognise the format of a file from its first bytes: text in some encoding, or a binary format."""
 
 from __future__ import annotations
 
 import codecs
 
-HEAD_BYTES = 4096  # enough of a file's beginning for every function here
+HEAD_BYTES = 4096  # bytes at the start of a file that every function here needs
 GZIP_MAGIC = b"\x1f\x8b"
 PARQUET_MAGIC = b"PAR1"
-BYTE_ORDER_MARKS = (  # the longer ones first: UTF-32's begins with UTF-16's
+BYTE_ORDER_MARKS = (  # longer marks first: that of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF8, "utf-8"),
@@ -16,7 +16,7 @@ BYTE_ORDER_MARKS = (  # the longer ones first: UTF-32's begins with UTF-16's
 )
 _CONTROL = bytes({*range(32)} - {*b"\t\n\f\r\x1a\x1b"})
 _OFFICE = (b"[Content_Types].xml", b"docProps/", b"xl/", b"word/")
-_MAGIC = (  # first bytes, what they mean, and whether text never begins so
+_MAGIC = (  # first bytes, the format, and whether text never begins with them
     (GZIP_MAGIC, "a gzip file", True),
     (b"%PDF-", "a PDF document", True),
     (b"\x89PNG\r\n", "a PNG image", True),
@@ -45,7 +45,7 @@ _MAGIC = (  # first bytes, what they mean, and whether text never begins so
 
 
 def marked_encoding(head: bytes) -> str | None:
-    """The encoding that a byte-order mark announces, in Python's name for it; None without a mark.
+    """Python's name of the encoding that a byte-order mark shows; None without a mark.
 
     Example:
         >>> marked_encoding(b"\\xff\\xfeh\\x00"), marked_encoding(b"h")
@@ -55,7 +55,7 @@ def marked_encoding(head: bytes) -> str | None:
 
 
 def foreign_kind(head: bytes) -> str | None:
-    """Name what a file is when it is clearly not UTF-8 text, e.g. "a PDF document"; None when it may be text.
+    """Name the format of a file that is clearly not UTF-8, e.g. "a PDF document"; None if it may be text.
 
     Example:
         >>> foreign_kind(b"PK\\x03\\x04..."), foreign_kind(b"Dear reader")
@@ -79,7 +79,7 @@ def foreign_kind(head: bytes) -> str | None:
 
 
 def _wide_encoding(head: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a mark: most characters of most languages have zero bytes at the same positions."""
+    """Detect UTF-16 or UTF-32 without a mark: in most text, zero bytes are always at the same positions."""
     n_zeros = [head[start : len(head) // 4 * 4 : 4].count(0) for start in range(4)]
     n_characters = len(head) // 4
     if (
@@ -95,7 +95,7 @@ def _wide_encoding(head: bytes) -> str | None:
 
 
 def not_text(kind: str) -> str:
-    """The advice for such a file, as the end of a message."""
+    """Advice for a file of this format, used as the end of an error message."""
     if "Office" in kind:
         return "save it as CSV"
     if kind.startswith("text in"):

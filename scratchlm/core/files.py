@@ -1,7 +1,7 @@
-"""Write files and folders atomically, and read text and JSON with messages that name the fault.
+"""Write files and folders atomically, and read text and JSON with error messages that locate the fault.
 
 A writer fills a hidden file or folder beside its target, flushes it to disk (fsync), then gives it the target's name:
-at any instant the target is either the older one or the new one. Nothing here unpickles or executes anything.
+at any time the target is either the old version or the new one. Nothing here unpickles or executes anything.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from scratchlm.core.partials import (
     replace_folder,
 )
 
-MAX_SETTINGS_BYTES = 4 << 20  # of JSON with settings or figures; the index of 405 billion weights has 0.1 MB
+MAX_SETTINGS_BYTES = 4 << 20  # of JSON with settings or metrics; the index of a 405B model has 0.1 MB
 MAX_TOKENIZER_BYTES = 24 << 20  # Llama 3's tokenizer.json has 17 MB and about a million values
 MAX_JSON_KEYS = 262_144  # of such a file: Llama 3 has 128,256 tokens, Qwen 3 151,936
-MAX_JSON_DIGITS = 300  # of a whole number; Python itself refuses 4,300, and takes long before
+MAX_JSON_DIGITS = 300  # of an integer; Python rejects more than 4,300, and is slow well below that
 
 
 def write_bytes(path: str | Path, data: bytes, *, error: type[ScratchLMError] = DataError) -> None:
@@ -47,17 +47,17 @@ def write_text(path: str | Path, text: str, *, error: type[ScratchLMError] = Dat
 
 
 def write_json(path: str | Path, value: Any, *, error: type[ScratchLMError] = DataError) -> None:
-    """Write indented JSON atomically; NaN and infinity are refused."""
+    """Write indented JSON atomically; NaN and infinity are rejected."""
     write_text(path, as_json(value), error=error)
 
 
 def as_json(value: Any) -> str:
-    """Indented JSON; NaN and infinity are refused."""
+    """Format as indented JSON; NaN and infinity are rejected."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def make_parent(path: str | Path, *, error: type[ScratchLMError] = DataError) -> None:
-    """Make the folder that a file or folder is to stand in, and those above it.
+    """Create the parent folder of a file or folder, and the folders above it.
 
     Raises: `error` when that is not possible.
     """
@@ -72,9 +72,9 @@ def make_parent(path: str | Path, *, error: type[ScratchLMError] = DataError) ->
 
 @contextlib.contextmanager
 def new_file(path: str | Path, *, error: type[ScratchLMError] = DataError) -> Iterator[Path]:
-    """Write a file atomically, for writers that want a path: yields the hidden one to write.
+    """Write a file atomically with a writer that needs a path: yields a hidden path to write to.
 
-    When the block ends well, the file takes the target's name; when it raises, the target stays as it was.
+    When the block succeeds, the file is renamed to the target; when it raises, the target is unchanged.
     Raises: `error` when the disk is full, or the folder is missing or not writable.
     """
     with _new(Path(path), place=_replace_file, error=error) as partial:
@@ -83,9 +83,9 @@ def new_file(path: str | Path, *, error: type[ScratchLMError] = DataError) -> It
 
 @contextlib.contextmanager
 def new_folder(path: str | Path, *, error: type[ScratchLMError] = DataError) -> Iterator[Path]:
-    """Write a folder atomically: yields the hidden one to fill, which then replaces an older one in one instant.
+    """Write a folder atomically: yields a hidden folder to fill, which then replaces an older one.
 
-    When the block raises, the target stays as it was. Where target is a link, the folder it points to is replaced.
+    When the block raises, the target is unchanged. If target is a link, the linked folder is replaced.
     Raises: `error` when the disk is full or the parent is not writable.
     """
     target = Path(path).resolve() if Path(path).is_symlink() else Path(path)
@@ -99,7 +99,7 @@ def new_folder(path: str | Path, *, error: type[ScratchLMError] = DataError) -> 
 def new_files(path: str | Path, *, error: type[ScratchLMError] = DataError) -> Iterator[Path]:
     """Write a file and others beside it atomically: yields the hidden folder to fill with all of them.
 
-    When the block raises, everything stays as it was.
+    When the block raises, nothing is changed.
     Raises: `error` when the disk is full or the parent is not writable.
     """
     target = Path(path)
@@ -112,7 +112,7 @@ def new_files(path: str | Path, *, error: type[ScratchLMError] = DataError) -> I
 
 @contextlib.contextmanager
 def _new(target: Path, *, place: Callable[[Path, Path], None], error: type[ScratchLMError]) -> Iterator[Path]:
-    """Yield a hidden path beside target; what the block wrote there is flushed to disk and placed."""
+    """Yield a hidden path beside target; its content is then flushed to disk and moved into place."""
     with partial_beside(target) as partial:
         discard(partial)
         try:
@@ -150,10 +150,10 @@ def check_replaceable(
     marks: Collection[str] = (),
     error: type[ScratchLMError] = DataError,
 ) -> None:
-    """Refuse to replace a folder that holds anything but files of these names: the rest is someone's work.
+    """Refuse to replace a folder that holds files of other names, which may be the user's.
 
-    A path that does not exist and an empty folder are accepted. `kind` names an older one in the message, `marks` are
-    files of which it has at least one.
+    A path that does not exist and an empty folder are accepted. `kind` describes the expected folder in the
+    message; it must have at least one of the files `marks`.
     Raises: `error` naming what else is in it, or when it is not a folder.
     """
     target = Path(folder)
@@ -228,15 +228,15 @@ def read_json(
     max_bytes: int | None = MAX_SETTINGS_BYTES,
     error: type[ScratchLMError] = DataError,
 ) -> Any:
-    """Read a JSON file; NaN, repeated keys and very deep nesting are refused.
+    """Read a JSON file; NaN, repeated keys and very deep nesting are rejected.
 
-    max_bytes: a larger file is refused, and one with more than one value per 20 of these bytes, since a few
+    max_bytes: a larger file is rejected, and one with more than one value per 20 of these bytes, since a few
         characters can take a hundred bytes of memory. None for the user's own data.
     Raises: `error` naming the file and, where known, line and column.
     """
     text = read_utf8(path, max_bytes=max_bytes, error=error)
     if max_bytes is not None:
-        n_values = text.count(",") + text.count("{") + text.count("[")  # no fewer than there are
+        n_values = text.count(",") + text.count("{") + text.count("[")  # at least the actual number
         n_keys = text.count(":")  # likewise
         max_keys = min(MAX_JSON_KEYS, max_bytes // 26)  # a key takes 220 bytes while it is read
         if n_values > max_bytes // 20 or n_keys > max_keys:

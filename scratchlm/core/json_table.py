@@ -18,7 +18,7 @@ _WORDS: dict[type, str] = {
     dict: "a table",
     list: "a list",
 }
-_LARGEST = 1 << 63  # no size, count or id is larger, and a float holds it
+_LARGEST = 1 << 63  # larger than any size, count or id, and exact as a float
 
 
 class JSONTable:
@@ -74,7 +74,7 @@ class JSONTable:
         return JSONTable(self.get(name, dict, {}), where=f"{self.where}: {name}", error=self.error)
 
     def wrong(self, name: str, wanted: str) -> ScratchLMError:
-        """The error for a value that is not what is wanted."""
+        """The error for a value of an unexpected type."""
         found = f"got {self.values[name]!r:.80}" if name in self.values else "got nothing"
         return self.error(
             f"{self.where} must hold {wanted} as {name}, {found}; take another copy of the file."

@@ -1,4 +1,4 @@
-"""Recognise that memory ran out, and advise what to lower."""
+"""Recognise out-of-memory errors, and advise which settings to lower."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def memory_errors_explained(advice: str) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Does this error, of whatever class, mean that memory ran out, without advice so far?
+    """Whether this error, of any class, means that memory ran out and has no advice yet.
 
-    One of ours counts when another library's error of that kind caused it, such as a file that could not be mapped. A
-    plain MemoryError as its cause does not: parsers raise that for nesting that is too deep.
+    One of our own errors counts when its cause is another library's out-of-memory error, such as a file that
+    could not be mapped. A plain MemoryError as cause does not count: parsers raise it for nesting that is too deep.
     """
     if isinstance(error, ScratchLMError):
         cause = error.__cause__

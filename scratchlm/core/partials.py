@@ -25,10 +25,10 @@ from pathlib import Path
 import psutil
 
 PARTIAL_MARK = ".partial-"  # in the name of every unfinished file or folder, and of what is being deleted
-ASIDE_MARK = ".replaced-"  # in the name of an older folder that is set aside while it is replaced
-COMPLETE_MARK = ".complete"  # ends the name of a folder whose files are being moved to their places
-FOREIGN_AGE_S = 2 * 86_400  # a partial of another host is kept until it has not changed for so long
-MAX_NAME_BYTES = 100  # of the target's name in a partial name; file systems allow 255 in all
+ASIDE_MARK = ".replaced-"  # in the name of an older folder, moved aside while it is replaced
+COMPLETE_MARK = ".complete"  # suffix of a folder whose files are being moved into place
+FOREIGN_AGE_S = 2 * 86_400  # a partial of another host is deleted after this time without a change
+MAX_NAME_BYTES = 100  # of the target's name in a partial's name; file systems allow 255 in total
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 _CANNOT_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EXDEV, errno.EPERM}
 # Host and process; earlier versions wrote no host.
@@ -38,7 +38,7 @@ _in_use: set[Path] = set()  # partials of this process
 
 @contextlib.contextmanager
 def partial_beside(target: Path) -> Iterator[Path]:
-    """Yield a hidden path beside target that only this thread uses; stale ones of the same target are removed."""
+    """Yield a hidden path beside target for this thread alone; stale paths of the same target are removed."""
     remove_partials(target.parent, of=target.name)
     plain = target.with_name(f".{_short(target.name)}{PARTIAL_MARK}{_owner_mark()}")
     partial, number = plain, 1
@@ -55,8 +55,8 @@ def partial_beside(target: Path) -> Iterator[Path]:
 def replace_folder(new: Path, target: Path) -> None:
     """Replace target by a finished folder, and delete the older one.
 
-    At every instant target is the older folder or the new one; without `renameat2`, only `standing` finds the older
-    one for a moment. When a call fails, target is as before.
+    At any time target is the older folder or the new one; without `renameat2` the older one can briefly be
+    found only by `standing`. When a call fails, target is unchanged.
     Raises: OSError.
     """
     older = None
@@ -77,7 +77,7 @@ def replace_folder(new: Path, target: Path) -> None:
             undo()
             raise
     try:
-        fsync_folder(target.parent)  # before the older one goes
+        fsync_folder(target.parent)  # before the older one is deleted
     except OSError:
         undo()
         raise
@@ -86,7 +86,7 @@ def replace_folder(new: Path, target: Path) -> None:
 
 
 def place_files(filled: Path, target: Path) -> None:
-    """Move the files of a finished folder to target and beside it, as if at one instant.
+    """Move the files of a finished folder to target and its siblings, as one atomic step for readers.
 
     Once the folder has its final hidden name, all of them will be moved: `standing` completes an interrupted move.
     Raises: OSError.
@@ -109,7 +109,7 @@ def finish_files(target: Path) -> None:
     journal = _journal(target)
     if journal.is_dir():
         for file in sorted(journal.iterdir()):
-            with contextlib.suppress(FileNotFoundError):  # another process is finishing too
+            with contextlib.suppress(FileNotFoundError):  # another process is completing it too
                 file.replace(target.with_name(file.name))
         fsync_folder(target.parent)
         with contextlib.suppress(OSError):
@@ -117,7 +117,7 @@ def finish_files(target: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Delete a folder in one instant for readers; a kill in between leaves only a hidden partial.
+    """Delete a folder atomically for readers; a process killed meanwhile leaves only a hidden partial.
 
     Raises: OSError when it cannot be renamed.
     """
@@ -137,13 +137,13 @@ def discard(path: Path) -> None:
 
 
 def standing(folder: Path) -> Path:
-    """Return where a folder is: at its path, or under a hidden name while it is being replaced.
+    """Return the current path of a folder: its own, or a hidden one while it is being replaced.
 
-    For a file too: a move that a killed writer had begun is completed first.
+    Also for a file. A move that a killed writer had begun is completed first.
     """
     with contextlib.suppress(OSError):  # a read-only disk
         finish_files(folder)
-    for _ in range(3):  # a writer may finish between two looks
+    for _ in range(3):  # a writer may finish between the two checks
         if folder.exists() or not folder.parent.is_dir():
             return folder
         found = standing_in(folder.parent).get(folder.name, folder)
@@ -153,14 +153,14 @@ def standing(folder: Path) -> Path:
 
 
 def standing_in(folder: Path) -> dict[str, Path]:
-    """What is in a folder, by name; a folder that is set aside while it is replaced counts under its own name."""
+    """The entries of a folder by name; a folder that is being replaced is listed under its own name."""
     paths = list(folder.iterdir()) if folder.is_dir() else []
     aside = {path.name.rpartition(ASIDE_MARK)[0][1:]: path for path in paths if ASIDE_MARK in path.name}
     return {**aside, **{path.name: path for path in paths if path not in aside.values()}}
 
 
 def remove_partials(folder: Path, *, of: str | None = None) -> None:
-    """Delete what killed writers left in a folder, and rename back what they had set aside.
+    """Delete what killed writers left in a folder, and rename back what they had moved aside.
 
     of: only what belongs to the target of that name.
     Partials of running processes stay, and those of another host until they have not changed for two days.
@@ -196,7 +196,7 @@ def _journal(target: Path) -> Path:
 
 
 def _settle(aside: Path, target: Path, owner: str) -> None:
-    """Rename back a folder that was set aside and never replaced; delete one that was."""
+    """Rename back a folder that was moved aside and not replaced; delete one that was replaced."""
     if target.exists():
         if _is_stale(aside, owner):
             discard(aside)
@@ -211,7 +211,7 @@ def _rename_back(new: Path, older: Path, target: Path) -> None:
 
 
 def _is_stale(path: Path, owner: str) -> bool:
-    """Was this left by a process that has ended, or by another host long ago?"""
+    """Whether a process that has ended, or another host long ago, left this partial."""
     try:
         inside = list(path.iterdir()) if path.is_dir() and not path.is_symlink() else []
         changed_at_s = max(one.lstat().st_mtime for one in (path, *inside))
@@ -224,7 +224,7 @@ def _is_stale(path: Path, owner: str) -> bool:
 
 
 def _is_running(owner: str, *, changed_at_s: float) -> bool:
-    """Is the process in a hidden name running here? One that started after the last change is another process."""
+    """Whether the process in a hidden name still runs here; one started after the last change is another."""
     match = _OWNER.fullmatch(owner)
     if match is None or match["host"] not in (None, _host()):
         return False
@@ -255,9 +255,9 @@ def _short(name: str) -> str:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in one instant; False where the system cannot.
+    """Exchange two names atomically; False where the system does not support it.
 
-    Raises: OSError for any other failure; nothing has changed then.
+    Raises: OSError for any other failure; nothing is changed then.
     """
     call = _renameat2()
     if call is None:

@@ -1,4 +1,4 @@
-"""Make text of unknown origin harmless for a terminal, a page or a spreadsheet."""
+"""Make untrusted text safe for a terminal, a page or a spreadsheet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Control characters but tab, line feed and CR LF; what UTF-8 and HTML refuse; what changes the direction of text.
+# Control characters except tab, LF and CR LF; characters invalid in UTF-8 or HTML; bidirectional controls.
 NOT_PRINTABLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]|\r(?!\n)"
 )
@@ -15,7 +15,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 
 
 def printable(text: str) -> str:
-    """Replace each character that could control a terminal by a visible one.
+    """Replace each character that could control a terminal with a visible one.
 
     Source: ECMA-48 for control characters, Unicode's annex 9 for directions.
     Example:
@@ -26,12 +26,12 @@ def printable(text: str) -> str:
 
 
 def printable_json(line: str) -> str:
-    """The same for a line of JSON, with JSON's own escapes, so that nothing is lost."""
+    """Replace them in a line of JSON with JSON escapes, so that nothing is lost."""
     return NOT_PRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
 
 
 def csv_cell(value: T) -> T | str:
-    """A value for a CSV file: text that a spreadsheet would calculate as a formula gets an apostrophe before it.
+    """Prepare a value for a CSV file: text that a spreadsheet would run as a formula gets an apostrophe.
 
     Source: OWASP, CSV injection.
     Example:

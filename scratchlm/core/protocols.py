@@ -14,7 +14,7 @@ from scratchlm.core.batch import Batch
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Text to token ids and back."""
+    """Converts text to token ids and back."""
 
     @property
     def vocab_size(self) -> int:
@@ -33,7 +33,7 @@ class Tokenizer(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of everything that decides the ids: equal fingerprints mean equal ids for any text."""
+        """Hex digest of all data that determines the ids: equal fingerprints mean equal ids for any text."""
         ...
 
     def encode(self, text: str, *, allowed_special: Collection[str] = ()) -> list[int]:
@@ -53,7 +53,7 @@ class Task(Protocol):
     """The part of training that differs between pre-training, classification and instruction tuning."""
 
     def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The batch's losses added up over its targets, in nats: a scalar with a gradient."""
+        """Sum of the losses over the batch's targets, in nats: a scalar with a gradient."""
         ...
 
     def metrics(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
@@ -66,12 +66,12 @@ class Judge(Protocol):
 
     @property
     def name(self) -> str:
-        """The name a user gives, e.g. `ollama:llama3`."""
+        """The name that the user gives, e.g. `ollama:llama3`."""
         ...
 
     @property
     def identity(self) -> str:
-        """Name and everything else that decides its replies (options, address, weights); the key of the cache."""
+        """Name and all settings that affect its replies (options, address, weights); the key of the cache."""
         ...
 
     def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
@@ -83,10 +83,10 @@ class Judge(Protocol):
 
 
 class ShowsProgress(Protocol):
-    """A progress display: `with show("tokenising") as report`, then report(done, total) again and again."""
+    """A progress display: `with show("tokenising") as report`, then report(done, total) repeatedly."""
 
     def __call__(self, what: str, /) -> AbstractContextManager[Callable[[int, int], None]]:
-        """Show the work of that name until the block ends."""
+        """Show progress under that name until the block ends."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Versions, threads and system that results can depend on, recorded beside them."""
+"""Record the versions, threads and system that results can depend on."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Lock a run folder, so that one process at a time works there.
+"""Lock a run folder, so that only one process at a time writes to it.
 
-The lock is the operating system's, on an open file in the folder: it ends with its process, however that ends. The
-file's text only says which process holds it.
+It is a lock of the operating system on an open file in the folder, so it is released when the process ends
+for any reason. The file's text only records which process holds it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ else:
     import fcntl
 
 LOCK_FILE = ".lock"
-_WAIT_S, _POLL_S = 1.0, 0.05  # for a process that is just ending, or one that only reads who holds the lock
-_WINDOWS_BYTE = 1 << 20  # the locked byte, far behind the text: a locked byte cannot be read there
+_WAIT_S, _POLL_S = 1.0, 0.05  # for a process that is ending, or only reads the holder's id
+_WINDOWS_BYTE = 1 << 20  # locked byte, far beyond the text: Windows cannot read a locked byte
 _held: dict[str, int] = {}  # folders that this process has locked, and the open files
 
 
@@ -51,11 +51,11 @@ def run_lock(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if os.getpid() == owner:  # and not a child that was forked in the block
+        if os.getpid() == owner:  # and not in a child process forked in the block
             _held.pop(key)
             _held.update({} if earlier is None else {key: earlier})
             if _is_at(descriptor, folder / LOCK_FILE):
-                with contextlib.suppress(OSError):  # Windows deletes no open file
+                with contextlib.suppress(OSError):  # Windows cannot delete an open file
                     (folder / LOCK_FILE).unlink()
             os.close(descriptor)
 
@@ -112,7 +112,7 @@ def _open_locked(folder: Path) -> int:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Is the open file still the one at this path? Its folder may have been deleted and made again meanwhile."""
+    """Whether the open file is still the one at this path: the folder may have been deleted and recreated."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:

@@ -19,9 +19,9 @@ def seed_everything(seed: int) -> None:
 
 
 def check_seed(seed: int) -> int:
-    """Return the seed if it is valid.
+    """Check a seed and return it.
 
-    Raises: ConfigError for one below 0 or beyond 63 bits.
+    Raises: ConfigError for a seed below 0 or above 63 bits.
     """
     if not 0 <= seed < 2**63:
         raise ConfigError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed}; choose another.")
@@ -34,7 +34,7 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
 
 
 def rng_state() -> dict[str, Tensor]:
-    """The state of torch's generators, CPU and every CUDA device, which dropout uses."""
+    """The state of torch's generators, CPU and every CUDA device, on which dropout depends."""
     state = {"rng.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         state |= {f"rng.cuda.{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
@@ -42,7 +42,7 @@ def rng_state() -> dict[str, Tensor]:
 
 
 def restore_rng_state(state: dict[str, Tensor]) -> None:
-    """Restore what `rng_state` returned; states of devices that are not here are ignored.
+    """Restore what `rng_state` returned; states of devices that this machine lacks are ignored.
 
     Raises: CheckpointError when the CPU's state is missing.
     """
