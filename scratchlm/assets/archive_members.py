@@ -1,7 +1,7 @@
 """Check a downloaded zip file as a whole before any of its members is read.
 
-Nothing is extracted by name. An archive with an unsafe name, overlapping members or an impossible size was made to do
-harm, so none of it is used.
+Nothing is extracted by name. An archive with an unsafe name, overlapping members or an impossible size is
+malicious, so none of it is used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scratchlm.core.errors import DownloadError, ScratchLMError
 MAX_MEMBERS = 65_536  # GPT-2 XL with its optimizer has about 2,000
 MAX_NAME_BYTES = 1_000
 MAX_PART_BYTES = 255  # of one folder's or file's name; the limit of file systems
-MAX_INFLATION = 1_100  # deflate packs at most 1,032 bytes into one
+MAX_INFLATION = 1_100  # the maximum compression ratio of deflate
 _SHIFT = 16  # Unix file type and mode are the upper half of the attributes
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -29,7 +29,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 def names_problem(members: Iterable[tuple[str, int]], *, are_files: bool = True) -> str | None:
     """Describe what is wrong with the names and attributes of members; None when nothing is.
 
-    are_files: reject names that differ in case alone, since one file would replace the other; arrays of an .npz may.
+    are_files: reject names that differ in case alone, since one file would replace the other (not for .npz).
     """
     seen: set[str] = set()
     for name, attributes in members:
@@ -76,7 +76,7 @@ def checked_zip(
 def read_member(
     archive: Path, name: str, *, max_bytes: int, error: type[ScratchLMError] = DownloadError
 ) -> bytes:
-    """Read one member of a zip file by its exact name.
+    """Read one member of a zip file, given its exact name.
 
     Raises: `error` as `checked_zip`, and when the member is absent or larger than max_bytes.
     """
@@ -88,7 +88,7 @@ def read_member(
                 f"{archive} must hold {name!r} of at most {max_bytes:,} bytes, got {found}; delete it and fetch it "
                 "again."
             )
-        data = opened.read(info)  # zipfile stops at the stated size and compares the checksum
+        data = opened.read(info)  # zipfile stops at the stated size and checks the checksum
         if len(data) != info.file_size:
             raise zipfile.BadZipFile(f"{len(data):,} bytes of the stated {info.file_size:,}")
         return data

@@ -39,12 +39,12 @@ class Patience:
     """Time limits and number of attempts of a download."""
 
     connect_s: float = 4.0  # for the first connection to all addresses: without a network it fails soon
-    timeout_s: float = 30.0  # without a byte, while reading, and for later connections
-    slowest_bytes_per_s: float = 1024.0  # over slow_s; a slower address is given up for the next
+    timeout_s: float = 30.0  # maximum pause between bytes while reading; also for later connections
+    slowest_bytes_per_s: float = 1024.0  # average over slow_s; below it the next address is tried
     slow_s: float = 30.0
     attempts: int = 5  # in a row, at each URL
     backoff_s: float = 1.0  # before the second attempt; doubles each time
-    longest_wait_s: float = 120.0  # a server that asks for more (Retry-After) is given up for the next mirror
+    longest_wait_s: float = 120.0  # if a server demands more (Retry-After), the next mirror is tried
     other_process_s: float = 24 * 3600.0  # while another process downloads the same file
 
 
@@ -137,13 +137,13 @@ class _Transfer:
     patience: Patience
     origin: Origin | None = None  # of the bytes received so far
     connect_s: float = 0.0  # for the first connection to an address
-    has_connected: bool = False  # to any address; until then a failure means that there is no network
+    has_connected: bool = False  # to any address; if none succeeds, there is no network
 
     def fetch_from_first(self, urls: Sequence[str]) -> None:
         """Try the mirrors in order until one delivers the expected bytes."""
         failures = []
         self.connect_s = self.patience.connect_s / max(1, len(urls))
-        if self.partial.sha256 is None and self.origin is not None:  # only its own address can resume it
+        if self.partial.sha256 is None and self.origin is not None:  # only the same address can resume it
             urls = sorted(urls, key=lambda url: self.origin is None or url != self.origin[0])
         for url in urls:
             try:
@@ -171,7 +171,7 @@ class _Transfer:
     def fetch(self, url: str) -> None:
         """Repeat the request to one URL until it succeeds or the attempts are used up."""
         patience, n_failures = self.patience, 0
-        n_most = self.partial.n_bytes  # bytes that are lost and received again are no progress
+        n_most = self.partial.n_bytes  # bytes received a second time are not progress
         while True:
             try:
                 self.attempt(url)
@@ -192,7 +192,7 @@ class _Transfer:
         partial = self.partial
         is_same_origin = self.origin is not None and self.origin[0] == url
         if partial.sha256 is None and not is_same_origin:
-            partial.start_over()  # nothing would show that the parts belong together
+            partial.start_over()  # nothing would prove that the parts belong to the same file
         offset = partial.n_bytes
         if offset > 0 and offset == partial.size_bytes:
             return  # complete, not yet checked

@@ -22,7 +22,7 @@ TEXT_BEGINNINGS = {"checkpoint": b"model_checkpoint_path:", "vocab.bpe": b"#vers
 
 
 def structure_problem(path: Path, *, name: str, settings: Iterable[tuple[str, int]] = ()) -> str | None:
-    """Describe how the file differs from what its name says; None when it does not.
+    """Describe how the file differs from the format its name implies; None when it does not.
 
     path: the file on disk; name: its final name; settings: values that a JSON file must contain.
     """
@@ -76,7 +76,7 @@ def _json_problem(path: Path, settings: Iterable[tuple[str, int]]) -> str | None
 
 
 def _graph_problem(path: Path) -> str | None:
-    """Check for TensorFlow's MetaGraphDef: only parts numbered 1 to 7, each preceded by its length."""
+    """Check for TensorFlow's MetaGraphDef: only fields numbered 1 to 7, each preceded by its length."""
     with path.open("rb") as file:
         left = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -91,7 +91,7 @@ def _graph_problem(path: Path) -> str | None:
 
 
 def _part(head: bytes) -> tuple[int, int, int]:
-    """Number, length and header size of one part of a protobuf message; zeros for anything else."""
+    """Number, length and header size of one field of a protobuf message; zeros for anything else."""
     if len(head) < 2 or head[0] & 7 != 2:
         return 0, 0, 0
     n_bytes = 0

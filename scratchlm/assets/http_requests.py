@@ -34,8 +34,8 @@ def opened_answer(
 ) -> Iterator[httpx.Response]:
     """Send a GET request and yield the response with its body unread; closed at the end of the block.
 
-    Another thread sends it: the system's name look-up has no time limit, and for a name with many addresses the limit
-    applies to each. When the time is up, that thread is abandoned and ends by its own time-outs.
+    Another thread sends it, because the system's name look-up has no time limit, and for a name with many
+    addresses the limit applies to each. After the limit that thread is abandoned; its own timeouts end it.
     Raises: httpx.ConnectTimeout, httpx.ReadTimeout and other errors of httpx.
     """
     has_connected, is_over, is_left = threading.Event(), threading.Event(), threading.Event()
@@ -75,7 +75,7 @@ def opened_answer(
 
 
 def check_reachable(url: str, *, connect_s: float = 4.0, answer_s: float = 30.0) -> None:
-    """Check that a server responds at all, before a library contacts it that would retry for a minute.
+    """Check that a server responds at all, before using a library that would retry for a minute.
 
     Raises: DownloadError within connect_s on a machine without network.
     """
@@ -93,7 +93,7 @@ def check_reachable(url: str, *, connect_s: float = 4.0, answer_s: float = 30.0)
 
 
 def retry_after_s(value: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header, which holds seconds or a date; None for anything else.
+    """Parse a Retry-After header, seconds or a date, into seconds to wait; None for anything else.
 
     Source: RFC 9110, section 10.2.3.
     Example:

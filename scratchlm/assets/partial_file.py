@@ -1,6 +1,7 @@
 """Write a download to a partial file beside its target until its size and sha256 are right.
 
-One process at a time writes it, the others wait: the operating system's lock ends with its owner, even a killed one.
+One process at a time writes it and the others wait for its lock, which the operating system releases when the process
+ends or is killed.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class PartialFile:
-    """The first bytes of a file and what is known of the whole; locked for this process while open."""
+    """The part of a file received so far, with the expected size and hash; locked for this process while open."""
 
     path: Path
     file: BinaryIO
     size_bytes: int | None
     sha256: str | None
     check: Callable[[Path], str | None] | None = None  # describes what else is wrong with the whole file
-    has_waited: bool = False  # another process was writing it
+    has_waited: bool = False  # whether another process was writing it
     is_resumed: bool = False  # has bytes from before the latest request
 
     @property

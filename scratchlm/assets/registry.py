@@ -1,11 +1,11 @@
-"""Find, check and fetch assets: data sets, tokenizer files and weights from outside, known by name.
+"""Find, check and fetch assets: external data sets, tokenizer files and weights that are known by name.
 
 An asset's id is its path relative to `$SCRATCHLM_ASSETS` (searched first, for classes without a network) and to the
 cache, `$SCRATCHLM_HOME`. Using an asset never downloads it; only `fetch_asset` does. `$SCRATCHLM_MIRROR` is an address
-with assets under their ids, tried before any other.
+that serves assets under their ids; it is tried before any other.
 
-If a file's sha256 is unknown, its structure is checked, and the sha256 of the first download is recorded beside it:
-later the file must have it.
+If a file's sha256 is unknown, its structure is checked, and the sha256 of the first download is recorded beside
+it; later the file must match it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def cache_folder() -> Path:
 
 
 def find_file(name: str) -> Path | None:
-    """The path of an asset on this machine without checking it; None when it is not there.
+    """The path of an asset on this machine, unchecked; None when it is not there.
 
     Raises: ConfigError for an unknown id.
     """
@@ -98,7 +98,7 @@ def fetch_asset(
 ) -> Path:
     """Download an asset into the cache unless it is already on this machine; return its path.
 
-    target: path to put it instead; copied if it is on this machine already.
+    target: where to put it instead of the cache; it is copied if it is on this machine already.
     check: describes what is wrong with a file whose sha256 is unknown; None when nothing is.
     A damaged file in the cache or at `target` is replaced. One in `$SCRATCHLM_ASSETS` may belong to someone else and
     is an error.
@@ -136,7 +136,7 @@ def recorded_sha256(path: Path) -> str | None:
 
 
 def _found_whole(asset: Asset, target: Path | None, check: Check | None) -> Path | None:
-    """A correct file at the target, in `$SCRATCHLM_ASSETS` or in the cache; a damaged one is logged."""
+    """Find a correct file at the target, in `$SCRATCHLM_ASSETS` or in the cache; a damaged one is logged."""
     of_others = [folder / asset.id for folder in _folders() if folder != cache_folder()]
     for path in (target, *of_others, cache_folder() / asset.id):
         if path is None or not path.is_file():

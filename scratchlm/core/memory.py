@@ -33,7 +33,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether this error, of any class, means that memory ran out and has no advice yet.
 
     One of our own errors counts when its cause is another library's out-of-memory error, such as a file that
-    could not be mapped. A plain MemoryError as cause does not count: parsers raise it for nesting that is too deep.
+    could not be mapped. A plain MemoryError as cause does not: parsers raise it for nesting that is too deep.
     """
     if isinstance(error, ScratchLMError):
         cause = error.__cause__
