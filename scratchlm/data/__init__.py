@@ -1,1 +1,1 @@
-"""Text to batches: sources, windows, shards, labelled texts, instructions, and sample data of our own."""
+"""Turn text into batches: sources, windows, shards, labelled texts, instructions, generated sample data."""

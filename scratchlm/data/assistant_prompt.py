@@ -1,4 +1,4 @@
-"""Encode a question to an assistant, in one of our templates or the model's own, and find what ends its answer."""
+"""Encode a question to an assistant, in one of our templates or the model's own, and find its stop tokens."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def assistant_prompt(
     *,
     n_tokens: int | None = None,
 ) -> AssistantPrompt:
-    """Encode the entry's history and request; the oldest exchanges are left out as needed to fit n_tokens.
+    """Encode the entry's history and request; the oldest exchanges are dropped as needed to fit n_tokens.
 
     An answer ends at the end-of-text ids of the task, and where the template ends a turn.
     Raises: as ChatTemplate does.
@@ -63,7 +63,7 @@ def assistant_prompt(
 def fitting_ids(
     entry: Instruction, encode: Callable[[Instruction], list[int]], *, n_tokens: int | None
 ) -> list[int]:
-    """Ids of the entry, leaving out as few of the oldest exchanges as possible to fit n_tokens.
+    """Ids of the entry, dropping as few of the oldest exchanges as possible to fit n_tokens.
 
     The last request is kept even when it is too long.
     """

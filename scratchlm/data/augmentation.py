@@ -1,4 +1,4 @@
-"""Augment instruction data: repeat entries with other wordings of their instruction."""
+"""Augment instruction data: add copies of entries with reworded instructions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.instruction_rows import Instruction
 
-# {task} begins with a lower-case letter, {Task} is unchanged. REQUESTS are for instructions that begin with a verb.
+# {task} is the task with a lower-case first letter, {Task} the unchanged one. REQUESTS suit tasks that begin
+# with a verb.
 REQUESTS = (
     "Please {task}",
     "Kindly {task}",
@@ -44,7 +45,7 @@ VERBS = frozenset(
 
 
 def augment(entries: Sequence[Instruction], n_copies: int, *, seed: int) -> list[Instruction]:
-    """The entries, followed by n_copies of each with another beginning of the instruction and the same answer.
+    """Return the entries, and n_copies of each with another beginning of the instruction and the same answer.
 
     A hash of the entry's texts and the seed chooses the beginnings; the copies of one entry all differ.
     Raises: ConfigError for a negative number of copies, or more than there are beginnings.
@@ -65,7 +66,7 @@ def augment(entries: Sequence[Instruction], n_copies: int, *, seed: int) -> list
 
 
 def _in_other_words(entry: Instruction, seed: int) -> list[str]:
-    """The instruction with every beginning, in an order chosen by the entry's hash."""
+    """The instruction with every beginning, in an order that depends on the entry's hash."""
     text = entry.instruction
     first_word = text.split(maxsplit=1)[0].strip(".,:;!?").lower() if text.split() else ""
     leads = REQUESTS if first_word in VERBS else QUESTIONS

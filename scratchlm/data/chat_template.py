@@ -1,4 +1,4 @@
-"""Write a conversation with the Jinja chat template in a model's files, as transformers does.
+"""Render a conversation with the Jinja chat template from a model's files, as transformers does.
 
 A template is a program from an untrusted file. It runs in Jinja's sandbox, in a separate process with limited time
 and memory (template_renderer.py), and returns text.
@@ -23,13 +23,13 @@ from scratchlm.tokenizers.special_tokens import split_on_special
 
 Message = Mapping[str, str]  # "role" (system, user or assistant) and "content"
 
-MAX_SECONDS = 30.0  # wall-clock, for a busy machine; the renderer limits its own processor time to 2 s
+MAX_SECONDS = 30.0  # wall-clock limit for a busy machine; the renderer limits its own CPU time to 2 s
 _RENDERER = Path(__file__).with_name("template_renderer.py")
 _GUARDS = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # Unicode noncharacters
 
 
 class TurnEnd(NamedTuple):
-    """What a template writes after an assistant's message: the id of a mark, or a text, or nothing."""
+    """What a template writes after an assistant's message: a special token, a text, or nothing."""
 
     id: int | None = None
     text: str | None = None
@@ -60,7 +60,7 @@ class ChatTemplate:
         """The conversation as text; with add_generation_prompt, up to where the assistant's next answer begins.
 
         Raises: CheckpointError for a template with an error, or one that takes too much time or memory; DataError
-            for a conversation that it refuses, such as one with a system message that the model does not support.
+            for a conversation that it rejects, such as one with an unsupported system message.
         """
         request = {
             "template": self.source,
@@ -102,7 +102,7 @@ class ChatTemplate:
         return ids
 
     def turn_end(self, tokenizer: Tokenizer) -> TurnEnd:
-        """How the template ends an assistant's message; generation stops there.
+        """Find how the template ends an assistant's message; generation stops there.
 
         Raises: CheckpointError as `render`.
         """
@@ -122,7 +122,7 @@ _ROLES, _WORDS = ("user", "assistant", "user"), ("Question", "Answer", "Afterwar
 
 
 def _hide(text: str, marks: Collection[str], guard: str) -> str:
-    """The text with a guard character inside everything that looks like a mark."""
+    """Insert a guard character into everything in the text that looks like a special token."""
     longest_first = sorted(marks, key=len, reverse=True)
     return re.sub(
         "|".join(map(re.escape, longest_first)), lambda match: match[0][0] + guard + match[0][1:], text
@@ -131,7 +131,7 @@ def _hide(text: str, marks: Collection[str], guard: str) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _rendered(request: str) -> dict[str, Any]:
-    """The reply of the renderer process; {"wrong": ...} for one that failed."""
+    """The reply of the renderer process; {"wrong": ...} when it failed."""
     try:
         done = subprocess.run(
             [sys.executable, "-I", str(_RENDERER)],
@@ -142,7 +142,7 @@ def _rendered(request: str) -> dict[str, Any]:
         )
     except subprocess.TimeoutExpired:
         return {"wrong": f"it took more than {MAX_SECONDS:g} seconds"}
-    if done.returncode < 0:  # killed by the system
+    if done.returncode < 0:  # killed by the operating system
         return {"wrong": "it needs too much time or memory"}
     if done.returncode > 0:
         return {"wrong": done.stderr.decode(errors="replace").strip().rpartition("\n")[2]}

@@ -24,9 +24,9 @@ class ClassificationExamples:
     """Token rows with class numbers, padded on the right to the longest row of a batch.
 
     max_length cuts longer rows to their first tokens (as in the book) or their last; is_truncated marks these rows,
-    n_truncated counts them. pad_to gives every batch the same width. hides_padding=False gives batches without a
-    mask, so that the model reads padding as text, as in the book. Texts whose class number is ignore_index carry no
-    loss.
+    n_truncated counts them. pad_to gives every batch the same width. hides_padding=False gives batches
+    without an attention mask, so that the model reads padding as text, as in the book. Texts whose class
+    number is ignore_index carry no loss.
 
     Shapes: batch -> inputs (B, T), targets (B,) in range(C), attention_mask (B, T), True at real tokens, or None
     Raises: DataError for no rows, an empty row, or fewer than two classes, a label outside range(C);
@@ -89,7 +89,7 @@ class ClassificationExamples:
     ) -> ClassificationExamples:
         """Encode texts and number their labels.
 
-        classes: the order of the classes, so that validation uses training's; None sorts them by name.
+        classes: their order, so that validation uses the one of training; None sorts them by name.
         pad_id: None means end-of-text, as in the book, or 0.
         Raises: DataError also for an empty text, or a label that is not among the classes.
         """
@@ -122,11 +122,11 @@ class ClassificationExamples:
 
     @property
     def strata(self) -> NDArray[np.int64]:
-        """Each text's class, so that batches of similar length still hold every class."""
+        """The class of each text; used to keep classes mixed in batches of similar length."""
         return self._labels
 
     def batch(self, indices: Sequence[int] | NDArray[Any]) -> Batch:
-        """The texts with these numbers as one batch."""
+        """Build a batch of the texts with these indices."""
         rows = [self._rows[index] for index in indices]
         inputs, is_real = pad_right(rows, value=self.pad_id, width=self.pad_to)  # (B, T)
         targets = torch.from_numpy(self._labels[np.asarray(indices)])  # (B,)
@@ -134,7 +134,7 @@ class ClassificationExamples:
         return Batch(inputs=inputs, targets=targets, attention_mask=is_real if self.hides_padding else None)
 
     def row(self, index: int) -> NDArray[np.int64]:
-        """The ids of one text as the model reads it, including padding that is not hidden."""
+        """The ids of one text as the model reads it, including unmasked padding."""
         row = self._rows[index]
         if self.hides_padding or self.pad_to is None:
             return row

@@ -14,7 +14,7 @@ from scratchlm.core.files import check_characters
 from scratchlm.data.row_files import RowSettings, SourceRow, find_key, find_row_files, read_rows
 from scratchlm.data.tables import LABEL_NAMES, TEXT_NAMES
 
-_WHOLE = re.compile(r"(-?\d+)\.0+", re.ASCII)  # a whole number as pandas writes it in a column with gaps
+_WHOLE = re.compile(r"(-?\d+)\.0+", re.ASCII)  # an integer in a pandas column with missing values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +47,7 @@ def read_labelled(
 
 
 def labelled_text(row: SourceRow) -> LabelledText:
-    """The text and label of one row, under `text` and `label` or another usual name.
+    """The text and label of one row, under `text` and `label` or other common names.
 
     Raises: DataError naming the row when one of them is missing, empty or ambiguous.
     """
@@ -62,7 +62,7 @@ def labelled_text(row: SourceRow) -> LabelledText:
 
 
 def label_name(value: Any) -> Any:
-    """A label as text: 1, 1.0 and "1" are one label, and so are true and "True"; other values are not changed.
+    """A label as text: 1, 1.0 and "1" are one label, and so are true and "True"; other values are unchanged.
 
     Example:
         >>> label_name(1.0), label_name("1.0"), label_name(True), label_name(None)
@@ -77,7 +77,7 @@ def label_name(value: Any) -> Any:
 
 
 def _field(row: SourceRow, ours: Literal["text", "label"], names: Sequence[str]) -> Any:
-    """The value under our name, else under the only other usual name that the row has."""
+    """The value under our name, else under the only other common name that the row has."""
     keys = [key for key in (find_key(row.value, name) for name in names) if key is not None]
     if not keys or (len(keys) > 1 and keys[0].strip().casefold() != ours):
         found = ", ".join(map(repr, keys or row.value)) or "no column"

@@ -1,4 +1,4 @@
-"""Read conversations: lists of messages with roles, in the forms that chat data sets use."""
+"""Read conversations: lists of messages with roles, in the formats of chat data sets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scratchlm.core.errors import DataError
 from scratchlm.core.files import check_characters
 from scratchlm.data.row_fields import RowFields, RowNotes
 
-ROLES = {  # a speaker's name in data sets, in lower case -> ours
+ROLES = {  # a role's name in data sets, in lower case -> ours
     "system": "system",
     "developer": "system",
     "user": "user",
@@ -40,7 +40,7 @@ TEXT_KEYS = ("content", "value", "text", "parts")
 CALL_KEYS = ("tool_calls", "function_call")
 PAIR_KEYS = ("input", "output")  # Capybara's: a request and its answer in one object
 TEXT_PARTS = ("text", "input_text", "output_text")  # types of a message's parts that are text
-BETWEEN = "\n\n"  # messages of one speaker in a row
+BETWEEN = "\n\n"  # consecutive messages of one role
 
 
 class Exchange(NamedTuple):
@@ -70,11 +70,11 @@ class Turn(NamedTuple):
 
 
 def read_turns(value: Any, *, where: str, notes: RowNotes, may_be_texts: bool = False) -> list[Turn]:
-    """Read a list of messages in any of the usual forms.
+    """Read a list of messages in any common format.
 
-    A message is an object with role and content, ShareGPT's with from and value, Capybara's with input and output,
-    or a pair of request and answer; with may_be_texts also a plain text, where the user's comes first. The list
-    itself may be written as JSON text.
+    A message is an object with role and content, with from and value (ShareGPT), with input and output
+    (Capybara), or a pair of request and answer; with may_be_texts also a plain text, the user's first. The
+    list itself may be a JSON string.
     Raises: DataError naming `where` and the message's number for an unknown role, for content that is not text, such
         as an image, and for half a surrogate pair.
     """
@@ -102,7 +102,7 @@ def conversation_of(
 ) -> Conversation | None:
     """Group turns into exchanges of a request and an answer; None, with a note, when there is no exchange.
 
-    Turns that do not fit this form are joined to a neighbour or left out, and counted in `notes`.
+    Turns that do not fit this form are joined to a neighbour or dropped, and counted in `notes`.
     Example:
         >>> turns = [Turn("user", "Hi"), Turn("assistant", "Hello")]
         >>> conversation_of(turns, where="here", notes=RowNotes()).exchanges
@@ -130,7 +130,7 @@ def conversation_of(
 
 
 def note_empty_texts(exchanges: Sequence[Exchange], *, where: str, notes: RowNotes) -> None:
-    """Note requests and answers that are empty."""
+    """Count empty requests and answers in the notes."""
     for name, texts in (
         ("a request", [e.request for e in exchanges]),
         ("an answer", [e.answer for e in exchanges]),
@@ -147,7 +147,7 @@ def answer_turns(row: RowFields, ours: str, *, notes: RowNotes) -> list[Turn]:
 
 
 def _joined(group: Sequence[Turn], *, where: str, notes: RowNotes) -> str:
-    """One text of consecutive turns that the model reads, or of those that it writes."""
+    """Join consecutive turns, all read or all written by the model, into one text."""
     roles = [turn.role for turn in group]
     if any(role in ("call", "tool") for role in roles):
         notes.add("tools are used: their calls and results are read as text in tags", where=where)
@@ -239,5 +239,5 @@ def _calls(calls: Any) -> Iterator[str]:
 
 
 def _tagged(tag: str, text: str) -> str:
-    """Put a text into the tags that Hermes and Qwen use, unless it has them."""
+    """Wrap a text in the tags that Hermes and Qwen use, unless it has them."""
     return text if text.lstrip().startswith(f"<{tag}>") else f"<{tag}>\n{text}\n</{tag}>"

@@ -1,8 +1,8 @@
-"""Decide which text trains and which validates, and cut it into jobs for the encoder.
+"""Split text into training and validation, and cut it into jobs for the encoder.
 
-Whole documents go to one side by a hash of their content, or the last part of all text validates. Windows are cut
-only after the split, so no window ever holds text of both sides. The text itself is never held: of each document, a
-hash and a length stay in memory between the reading that measures and the reading that encodes.
+A hash of its content assigns each whole document to a side, or the last part of all text is for validation.
+Windows are cut after the split, so no window contains text of both sides. The text is read twice, first to
+measure it and then to encode it; in between, only a hash and a length of each document stay in memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SplitBy = Literal["auto", "document", "tail"]
 def split_documents(
     documents: Sequence[Document], *, val_fraction: float = 0.1, split_by: SplitBy = "auto"
 ) -> tuple[list[Document], list[Document]]:
-    """Training and validation documents, in their order.
+    """Split documents into training and validation, in their order.
 
     `document` keeps documents whole (see `choose_validation`); `tail` takes the last val_fraction of all characters,
     and may cut a document; `auto` is `tail` for one document and `document` for several.
@@ -49,7 +49,7 @@ def split_documents(
     train: list[Document] = []
     val: list[Document] = []
     for document in documents:
-        n_left = max(0, min(cut, len(document.text)))  # how many of its characters train
+        n_left = max(0, min(cut, len(document.text)))  # number of its characters used for training
         cut -= len(document.text)
         for side, text in ((train, document.text[:n_left]), (val, document.text[n_left:])):
             if text:
@@ -88,11 +88,11 @@ def hash_prefix(digest: bytes) -> int:
 def choose_validation(
     hashes: NDArray[np.uint64], sizes: NDArray[np.int64], val_fraction: float
 ) -> NDArray[np.bool_]:
-    """True for validation documents: those whose hash is in the first val_fraction of all possible hashes.
+    """Select validation documents: those whose hash is in the first val_fraction of all possible hashes.
 
-    So equal documents share a side, and adding documents does not move the others. With few documents this can leave
-    a side empty, or validation with more than half of the text; then the document whose size is nearest to
-    val_fraction of the text validates instead.
+    So equal documents share a side, and adding documents does not move the others. If this leaves a side
+    empty, or more than half of the text for validation, as it can with few documents, the document whose size
+    is nearest to val_fraction of the text is used for validation instead.
     Shapes: hashes (n,), sizes (n,) -> (n,)
     Raises: DataError when all documents are equal.
     """
@@ -145,7 +145,7 @@ class Survey:
 
 
 def survey_sources(read: Callable[..., Iterator[Piece]]) -> Survey:
-    """Measure every document, read with `read(on_skip=...)`, without keeping its text."""
+    """Read every document with `read(on_skip=...)`, and keep its hash and size but not its text."""
     survey, digest, n_chars = Survey(), hashlib.sha256(), 0
     for piece in read(on_skip=survey.skip):
         data = piece.text.encode("utf-8")
@@ -161,9 +161,9 @@ def survey_sources(read: Callable[..., Iterator[Piece]]) -> Survey:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The side of every character: by its document, or by its position when the tail validates."""
+    """The side of every character: by its document, or by its position for the tail split."""
 
-    is_val: NDArray[np.bool_]  # per document; unused when the tail validates
+    is_val: NDArray[np.bool_]  # per document; unused for the tail split
     tail_from: int | None  # the character where validation begins
 
     @classmethod
@@ -192,7 +192,7 @@ class Route:
         yield from (builder.build() for builder in waiting.values() if builder.texts)
 
     def _sided(self, pieces: Iterator[Piece]) -> Iterator[tuple[str, str, bool]]:
-        """Yield each part of a piece with its side, and whether it is the document's first on that side."""
+        """Yield each part of a piece with its side, and whether it is the document's first part there."""
         document, position, started = 0, 0, dict.fromkeys(SIDES, False)
         for piece in pieces:
             for side, text in self._cut(piece.text, document, position):

@@ -1,4 +1,4 @@
-"""Download a data set of the Hugging Face hub as a .jsonl file, with the `datasets` library.
+"""Download a data set from the Hugging Face hub as a .jsonl file, with the `datasets` library.
 
 The library is optional and slow to import, so it is imported only when it is used. Rows are streamed into the file.
 """
@@ -81,7 +81,7 @@ def _not_available(name: str, cause: Exception) -> DownloadError:
 
 
 def _class_names(rows: Any, column: str) -> list[str] | None:
-    """The class names of a column of class numbers, where the data set has them."""
+    """The class names of a column of class numbers, if the data set has them."""
     feature = (rows.features or {}).get(column)
     names = getattr(feature, "names", None)
     return list(names) if names else None

@@ -18,7 +18,7 @@ from scratchlm.core.errors import DataError
 
 Side = Literal["train", "test", "both"]
 READ_BYTES = 1 << 20
-MAX_REVIEW_BYTES = 1 << 20  # far above the longest review
+MAX_REVIEW_BYTES = 1 << 20  # well above the longest review
 _REVIEW = re.compile(r"(?:\./)?aclImdb/(train|test)/(pos|neg)/\d+_\d+\.txt")
 
 
@@ -31,7 +31,7 @@ def read_imdb(path: str | Path, *, side: Side = "both") -> Iterator[tuple[str, s
     """
     n_reviews = 0
     try:
-        # Unlike gzip, tarfile's own reader of .gz accepts a file that was cut short.
+        # tarfile's own gzip reader, unlike the gzip module, accepts a truncated file.
         with gzip.open(path, "rb") as unzipped, tarfile.open(fileobj=unzipped, mode="r|") as archive:
             for member in archive:
                 named = _REVIEW.fullmatch(member.name)
@@ -40,7 +40,7 @@ def read_imdb(path: str | Path, *, side: Side = "both") -> Iterator[tuple[str, s
                 n_reviews += 1
                 yield _review(archive, member, f"{path}, {member.name}"), named[2]
             while unzipped.read(READ_BYTES):
-                pass  # to the end, where the checksum is
+                pass  # read to the end, where the checksum is
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as cause:
         raise DataError(f"{path} is not a complete .tar.gz ({cause}); download it again.") from cause
     except OSError as cause:

@@ -1,4 +1,4 @@
-"""Split instruction entries into training, validation and test; find entries that ask the same."""
+"""Split instruction entries into training, validation and test; find entries with the same question."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scratchlm.data.instruction_rows import Instruction
 from scratchlm.data.label_split import hash_place, share_of_digest
 from scratchlm.data.near_duplicates import group_near_duplicates
 
-FRACTIONS = (0.85, 0.1)  # for training and test, as in the book; the rest validates
+FRACTIONS = (0.85, 0.1)  # for training and test, as in the book; the rest is for validation
 _NUMBER = regex.compile(r"\d+")
 _T = TypeVar("_T")
 
@@ -32,7 +32,7 @@ class InstructionSplit:
 def split_instructions(
     entries: Sequence[Instruction], *, train_fraction: float = 0.85, test_fraction: float = 0.1
 ) -> InstructionSplit:
-    """Cut the entries in order: first training, then test, the rest validation.
+    """Split the entries in order: first training, then test, then validation.
 
     Source: the book's split, chapter 7: 1,100 entries give 935, 110 and 55.
     Raises: ConfigError for fractions that leave nothing for validation; DataError when a part would be empty.
@@ -44,7 +44,7 @@ def split_instructions(
 def cut_in_order(
     items: Sequence[_T], *, train_fraction: float, test_fraction: float
 ) -> tuple[list[_T], list[_T], list[_T]]:
-    """Training, validation and test items: the first fraction trains, the next tests, the rest validates.
+    """Split items in order: the first fraction for training, the next for test, the rest for validation.
 
     Raises: as `split_instructions` does.
     """
@@ -63,7 +63,7 @@ def cut_in_order(
 def split_held_out(
     entries: Sequence[Instruction], held_out: Sequence[bool], *, val_fraction: float = 0.05, seed: int = 123
 ) -> InstructionSplit:
-    """Test on the entries that are marked as held out; a hash picks val_fraction of the others to validate.
+    """Use the entries marked as held out for test; a hash chooses val_fraction of the others for validation.
 
     Equal entries share a side of train and validation, and adding entries does not move the others.
     Raises: ConfigError for a val_fraction outside (0, 1); DataError when a part would be empty.
@@ -83,10 +83,10 @@ def split_held_out(
 
 
 def split_leak_free(entries: Sequence[Instruction], *, seed: int = 123) -> InstructionSplit:
-    """Send entries that ask nearly the same to one part, chosen by a hash of their group and the seed.
+    """Assign entries with nearly the same question to one part, by a hash of their group and the seed.
 
-    The parts hold about 85, 10 and 5 %, not exactly: so a group stays in its part whatever the order of the file and
-    whatever is added to it.
+    The parts hold about 85, 10 and 5 %, not exactly, so that a group stays in its part when entries are
+    reordered or added.
     Raises: DataError when a part would be empty.
     """
     parts: dict[str, list[Instruction]] = {"train": [], "test": [], "val": []}
@@ -104,12 +104,12 @@ def split_leak_free(entries: Sequence[Instruction], *, seed: int = 123) -> Instr
 
 
 def question_groups(entries: Sequence[Instruction]) -> list[str]:
-    """The name of each entry's group: entries that ask nearly the same share one, whatever numbers they contain."""
+    """The name of each entry's group; entries whose questions differ little, or only in numbers, share it."""
     return group_near_duplicates([_question(entry) for entry in entries])
 
 
 def duplicate_numbers(entries: Sequence[Instruction]) -> list[int]:
-    """Positions of entries that ask nearly the same as an earlier one, with the same numbers, whatever the answer.
+    """Positions of entries with nearly the same question, including its numbers, as an earlier entry.
 
     Entries that differ only in a number are different exercises and not duplicates.
     """
@@ -130,7 +130,7 @@ def drop_duplicates(entries: Sequence[Instruction]) -> list[Instruction]:
 
 
 def count_leaks(split: InstructionSplit) -> int:
-    """How many test entries ask nearly the same as a training entry, so that they may test memory."""
+    """Count test entries with nearly the same question as a training entry: they may test memory."""
     groups = question_groups([*split.train, *split.test])
     known = set(groups[: len(split.train)])
     return sum(group in known for group in groups[len(split.train) :])
@@ -145,6 +145,6 @@ def _check_parts(train: Sequence[object], val: Sequence[object], test: Sequence[
 
 
 def _question(entry: Instruction) -> str:
-    """What is asked, including earlier turns, but without the system prompt, which many entries share."""
+    """The question, including earlier turns, but without the system prompt, which many entries share."""
     earlier = (text for exchange in entry.history for text in exchange)
     return "\n".join([*earlier, entry.instruction, entry.input])

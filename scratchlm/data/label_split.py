@@ -1,7 +1,8 @@
 """Split labelled texts into training, validation and test, keeping near-duplicates together.
 
-Every decision is a hash of the text and a seed, so it does not change with the Python version, the order of the rows,
-or rows that are added later. `book_split` is the book's own split, which does not look at duplicates.
+Every decision depends on a hash of the text and a seed, so it does not change with the Python version, the
+order of the rows, or rows that are added later. `book_split` is the book's own split, which ignores
+duplicates.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelSplit:
-    """Row numbers for training, validation and test, and how many rows are left out, by reason."""
+    """Row numbers for training, validation and test, and the number of dropped rows by reason."""
 
     train: Indices
     val: Indices
@@ -43,11 +44,11 @@ def leak_free_split(
     seed: int = 123,
     is_balanced: bool = False,
 ) -> LabelSplit:
-    """Send whole groups to each side; of a group for validation or test, keep only the first text.
+    """Assign whole groups to the parts; of a group for validation or test, keep only the first text.
 
     So the test texts differ from each other and from all training texts. is_balanced keeps as many validation and
-    test texts of each class as the smallest class has. Rows that are left out are counted.
-    Raises: DataError when a side lacks a class.
+    test texts of each class as the smallest class has. Dropped rows are counted.
+    Raises: DataError when a part lacks a class.
     """
     whole = split_by_group(groups, labels, fractions=fractions, seed=seed)
     val, test = (_one_per_group(side.tolist(), texts, labels, groups) for side in (whole.val, whole.test))
@@ -63,7 +64,7 @@ def leak_free_split(
 
 
 def describe_split(split: LabelSplit) -> str:
-    """Describe the sizes of the parts, and the rows left out, in words."""
+    """Describe the sizes of the parts and the number of dropped rows in a sentence."""
     reasons = [f"{n:,} for {reason}" for reason, n in split.left_out.items() if n]
     n_left_out = sum(split.left_out.values())
     why = f" ({', '.join(reasons)})" if reasons else ""
@@ -72,7 +73,7 @@ def describe_split(split: LabelSplit) -> str:
 
 
 def split_figures(split: LabelSplit) -> dict[str, Any]:
-    """The sizes of the parts, the number of rows left out by reason, and the description, for `--json`."""
+    """The sizes of the parts, the number of dropped rows by reason, and the description, for `--json`."""
     sizes = {f"{name}_n": len(getattr(split, name)) for name in ("train", "val", "test")}
     return {**sizes, "left_out": dict(split.left_out), "split": describe_split(split)}
 
@@ -81,7 +82,7 @@ def _one_per_group(
     indices: Sequence[int], texts: Sequence[str], labels: Sequence[str], groups: Sequence[str]
 ) -> Indices:
     first: dict[str, int] = {}
-    for i in sorted(indices, key=lambda i: (texts[i], labels[i])):  # not by row order: rows may be reordered
+    for i in sorted(indices, key=lambda i: (texts[i], labels[i])):  # independent of row order
         first.setdefault(groups[i], int(i))
     return np.array(sorted(first.values()), dtype=np.int64)
 
@@ -103,7 +104,7 @@ def split_by_group(
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
     seed: int = 123,
 ) -> LabelSplit:
-    """Send every group whole to one part, chosen by a hash of its name and the seed.
+    """Assign every whole group to one part, by a hash of its name and the seed.
 
     The parts' sizes are near their fractions, not equal to them, so that groups stay in their part when rows are
     added. If a part has no group of a class, the class's group nearest to that part moves there. `groups` are the
@@ -125,7 +126,7 @@ def split_by_group(
 def _parts_of_groups(
     groups: Sequence[str], labels: Sequence[str], fractions: tuple[float, float, float], seed: int
 ) -> dict[str, int]:
-    """0, 1 or 2 for each group: by its hash, or moved to a part that lacks its class."""
+    """The part (0, 1 or 2) of each group: by its hash, or moved to a part that lacks its class."""
     bounds = (0.0, fractions[0], fractions[0] + fractions[1], 1.0)
     place_of = {group: hash_place(group, seed) for group in set(groups)}
     part_of = {
@@ -154,7 +155,7 @@ def balance(
     seed: int = 123,
     keys: Sequence[str] | None = None,
 ) -> Indices:
-    """Keep as many rows of each class as the smallest has among `indices`, in their order.
+    """Keep as many rows of each class as the smallest class has among `indices`, in their order.
 
     A hash of the key (best: the text) and the seed decides which rows of a larger class stay; without keys the row
     number is hashed, and then adding rows may change the choice.
@@ -205,7 +206,7 @@ def share_of(
     seed: int = 123,
     keys: Sequence[str],
 ) -> Indices:
-    """Choose a share of each class's rows, at least one; the rows of a smaller share are among those of a larger.
+    """Choose a share of each class's rows, at least one; a larger share includes the rows of a smaller one.
 
     Raises: ConfigError for a share outside (0, 1].
     """
@@ -222,7 +223,7 @@ def share_of(
 
 
 def split_fingerprint(texts: Sequence[str], labels: Sequence[str], split: LabelSplit) -> str:
-    """Hash which labelled texts are in which part, whatever the order of the rows."""
+    """Hash which labelled texts are in which part, independent of the order of the rows."""
     lines = sorted(
         f"{name}\t{labels[i]}\t{texts[i]}"
         for name, rows in (("train", split.train), ("val", split.val), ("test", split.test))
@@ -262,10 +263,11 @@ def share_of_digest(digest: bytes) -> float:
 def book_split(
     labels: Sequence[str], *, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2), seed: int = 123
 ) -> LabelSplit:
-    """Balance the classes, shuffle the rows and cut them in three, ignoring duplicates.
+    """Balance the classes, shuffle the rows and split them in three, ignoring duplicates.
 
-    Copies of a message can be on both sides, so this is only for comparison with the book's accuracies. The sizes
-    are the book's (1,494 SMS rows give 1,045, 149 and 300); the rows are not, since the book draws them with pandas.
+    Copies of a message can be in two parts, so this is only for comparison with the book's accuracies. The
+    sizes are the book's (1,494 SMS rows give 1,045, 149 and 300); the rows are not, since the book draws them
+    with pandas.
     Raises: ConfigError as `check_fractions` does.
     Source: the book's create_balanced_dataset and random_split, chapter 6.
     """

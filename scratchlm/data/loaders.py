@@ -1,7 +1,7 @@
-"""Put examples into batches, in an order that is a pure function of seed and epoch.
+"""Group examples into batches, in an order that is a pure function of seed and epoch.
 
-No generator state is kept: batch 17 of epoch 3 is the same whether the earlier batches were built or not, so a run
-resumes from two numbers.
+No generator state is kept: batch 17 of epoch 3 is the same whether the earlier batches were built or not, so
+epoch and batch number are enough to resume a run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BATCHES_PER_POOL = 50  # bucketing sorts the examples of this many batches: simi
 
 
 class Examples(Protocol):
-    """Examples that can be put into batches.
+    """Examples that can be grouped into batches.
 
     An attribute `lengths` (tokens of each) allows bucketing; `strata` (a class number of each) then keeps classes
     mixed.
@@ -29,12 +29,12 @@ class Examples(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, indices: Sequence[int] | NDArray[Any]) -> Batch:
-        """The examples with these numbers as one batch."""
+        """Build a batch of the examples with these indices."""
         ...
 
 
 def sample_order(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The numbers 0..n-1 in a pseudo-random order that depends only on n, seed and epoch.
+    """Permute the numbers 0..n-1 pseudo-randomly, depending only on n, seed and epoch.
 
     Each number gets a 64-bit key, a hash of (seed, epoch, number), and the keys are sorted; no library's generator
     can change the order. The hash is one-to-one, so no two keys are equal.
@@ -57,13 +57,13 @@ def sample_order(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
 class BatchLoader:
     """Batches of examples, epoch after epoch.
 
-    shuffle gives each epoch its own order; without it the examples keep theirs. drop_last leaves out a last batch
-    that is not full. bucket_by_length puts examples of similar length together, so that batches have little padding;
-    with shuffle the order of the batches is random. With `strata` (a class number each), every batch has about the
-    same share of each class, even if one class has longer examples than another.
+    shuffle gives each epoch its own order; without it the examples keep theirs. drop_last drops a last batch
+    that is not full. bucket_by_length groups examples of similar length, so that batches have little padding;
+    with shuffle the order of the batches is random. With `strata` (a class number each), every batch has
+    about the same share of each class, even if one class has longer examples than another.
 
     Raises: ConfigError for a batch_size below 1 or bucketing examples without lengths; DataError when there
-        is not one batch.
+        is no batch.
     Example:
         >>> from scratchlm.data.windows import TokenWindows
         >>> loader = BatchLoader(TokenWindows(range(9), context_length=2), batch_size=2, shuffle=False)
@@ -108,9 +108,9 @@ class BatchLoader:
         return self.epoch(0)
 
     def epoch(self, number: int, *, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch from number `start` on; earlier ones are not built.
+        """Yield the batches of one epoch from batch `start` on; earlier ones are not built.
 
-        Raises: ConfigError when start lies outside the epoch.
+        Raises: ConfigError when start is outside the epoch.
         """
         if not 0 <= start <= len(self):
             raise ConfigError(f"start must lie in 0..{len(self)}, the batches of an epoch, got {start}.")
@@ -121,7 +121,7 @@ class BatchLoader:
         return (self.examples.batch(order[first : first + size]) for first in first_places)
 
     def indices(self, number: int) -> list[NDArray[np.int64]]:
-        """Numbers of the examples in each batch of an epoch, in order."""
+        """Indices of the examples in each batch of an epoch, in order."""
         order = self._order(number)
         return self._bucketed(order, number) if self.bucket_by_length else _in_rows(order, self.batch_size)
 
@@ -148,7 +148,7 @@ class BatchLoader:
 
 
 def _by_length(lengths: NDArray[Any], strata: NDArray[Any]) -> NDArray[np.int64]:
-    """Positions from short to long, by rank within the stratum: all strata reach their longest at the end."""
+    """Positions ordered by length rank within the stratum, so that every stratum has its longest at the end."""
     place = np.empty(len(lengths))  # rank within the stratum, as a share of it
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)

@@ -37,9 +37,10 @@ def nanogpt_tokenizer(folder: Path) -> Tokenizer:
 
 
 def nanogpt_header(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Count the facts that the header of our token shards would hold; both files are read once.
+    """Compute the statistics that the header of our token shards would hold; both files are read once.
 
-    Raises: DataError for a file that is missing, empty or cut short, and for ids outside the tokenizer's vocabulary.
+    Raises: DataError for a file that is missing, empty or truncated, and for ids outside the tokenizer's
+        vocabulary.
     """
     sides: dict[str, dict[str, Any]] = {}
     n_documents = 0
@@ -78,7 +79,7 @@ def nanogpt_header(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _counts(ids: NDArray[Any]) -> NDArray[np.int64]:
-    """How often each id occurs."""
+    """Count the occurrences of each id."""
     counts = np.zeros(1 << 16, dtype=np.int64)
     for start in range(0, len(ids), _IDS_AT_ONCE):
         counts += np.bincount(ids[start : start + _IDS_AT_ONCE], minlength=1 << 16)

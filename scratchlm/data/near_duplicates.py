@@ -1,7 +1,7 @@
-"""Group near-duplicates: texts that are equal but for case, punctuation and numbers, or share 90 % of their 5-grams.
+"""Group near-duplicates: texts equal but for case, punctuation and numbers, or sharing 90 % of their 5-grams.
 
-A message that occurs twice must not be in both training and test data, or the test measures memory. The grouping is
-exact, and fast even where many texts are filled-in copies of one template.
+A message that occurs twice must not be in both training and test data, or the test measures memorization. The
+grouping is exact, and fast even when many texts are copies of one template.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DIGITS = regex.compile(r"\d+")
 
 
 def fold_text(text: str) -> str:
-    """Reduce a text to what matters for comparing: no case, punctuation, spacing or values of numbers.
+    """Normalize a text for comparison: without case, punctuation, spacing and the values of numbers.
 
     Example:
         >>> fold_text("WIN £1,000  now!!\\nCall 09061-701461")
@@ -38,8 +38,9 @@ def group_near_duplicates(texts: Sequence[str], *, threshold: float = 0.9) -> li
     """The name of every text's group; near-duplicates share one.
 
     Two texts are near-duplicates when their folded forms are equal, or when the sets of their 5-character sequences
-    have a Jaccard similarity (shared / all) of at least `threshold`. Texts that are near the same text are in one
-    group. The name is the group's alphabetically first folded text, so it does not depend on the order of the texts.
+    have a Jaccard similarity (shared / all) of at least `threshold`. Near-duplicates of the same text are in
+    one group. Its name is the alphabetically first folded text, so it does not depend on the order of the
+    texts.
     Raises: ConfigError for a threshold outside (0, 1].
     Example:
         >>> groups = group_near_duplicates(["Call 123 now", "call 45 NOW!", "See you at six"])
@@ -63,17 +64,18 @@ def _shingles(text: str) -> frozenset[str]:
     return frozenset(text[start : start + SHINGLE_CHARS] for start in range(n_starts))
 
 
-FIRST_COMPARED = 256  # candidates of one set to compare first; after a match most others are in its group
+FIRST_COMPARED = 256  # candidates of a set to compare first; after a match most others are in its group
 SLACK = 1e-6  # tolerance of the bounds; the comparison itself is exact
 
 Ints = NDArray[np.signedinteger[Any]]
 
 
 def group_similar_sets(sets: Iterable[Sequence[str] | frozenset[str]], threshold: float) -> Ints:
-    """The number of every set's group: sets with Jaccard similarity >= threshold, and those similar to them, share one.
+    """Return each set's group number: sets with Jaccard similarity >= threshold share one, transitively.
 
-    Members that always occur together, such as the letters of a word in a template's gap, count as one with a weight.
-    Only sets that share one of their rarest members are compared, and none that are already in one group.
+    Members that always occur together, such as the letters of a word filled into a template, count as one
+    with a weight. Only sets that share one of their rarest members are compared, and only if they are in
+    different groups.
     Source: bounds on prefixes, sizes and positions of Xiao and others 2008 (PPJoin), for weighted members.
     """
     members, sizes = _numbered(sets)
@@ -100,16 +102,16 @@ def _numbered(sets: Iterable[Sequence[str] | frozenset[str]]) -> tuple[Ints, Int
 
 @dataclass(slots=True)
 class _Table:
-    """The sets as rows of weighted members, rarest first; members of only one set are left out."""
+    """The sets as rows of weighted members, rarest first; members of only one set are dropped."""
 
-    starts: Ints  # of each row in `members`, and the end of the last
+    starts: Ints  # start of each row in `members`, and the end of the last
     members: Ints
-    weights: Ints  # of each member: how many it stands for
-    counts: Ints  # of each member: in how many sets it is
+    weights: Ints  # for each member: how many original members it represents
+    counts: Ints  # for each member: the number of sets that contain it
 
 
 def _weighted(members: Ints, rows: Ints, n_rows: int) -> _Table:
-    """Members that occur in exactly the same sets become one."""
+    """Merge members that occur in exactly the same sets."""
     if not len(members):
         return _Table(*(np.zeros(size, dtype=np.int64) for size in (n_rows + 1, 0, 0, 0)))
     by_member = np.argsort(members, kind="stable")
@@ -134,7 +136,7 @@ def _weighted(members: Ints, rows: Ints, n_rows: int) -> _Table:
 
 
 class _Join:
-    """Compares each set with the smaller sets that it may be similar to, and joins their groups."""
+    """Compares each set with the smaller sets that could be similar to it, and joins their groups."""
 
     def __init__(self, table: _Table, sizes: Ints, threshold: float) -> None:
         n = len(sizes)
@@ -144,7 +146,7 @@ class _Join:
         self._first_of_size: list[int] = sizes.searchsorted(
             np.arange(max(self._size, default=0) + 2)
         ).tolist()
-        self._groups: dict[int, list[int]] = {}  # of more than one set
+        self._groups: dict[int, list[int]] = {}  # members of more than one set
         self._compared_with = np.full(n, -1)
         self._weight_in_set = np.zeros(len(table.weights), dtype=np.int64)
         self._begins = np.concatenate([[0], np.cumsum(table.counts)])
@@ -152,7 +154,7 @@ class _Join:
         n_entries = self._begins[-1]
         self._holders = np.zeros(
             n_entries, dtype=np.int32
-        )  # of each member: the sets that hold it, small first
+        )  # for each member: the sets that contain it, small first
         self._reach = np.zeros(
             n_entries, dtype=np.float32
         )  # size of the largest set that could be similar by it
@@ -179,7 +181,7 @@ class _Join:
         return self.labels
 
     def _candidates(self, i: int, member: int, max_size: float) -> NDArray[Any]:
-        """The sets that hold the member, are large enough and not too large, and belong to other groups."""
+        """The sets that contain the member, have a size in range, and belong to other groups."""
         begin = int(self._begins[member])
         held: NDArray[Any] = self._holders[begin : begin + self._filled[member]]
         if not len(held):
@@ -208,7 +210,7 @@ class _Join:
             n_compared *= 4
 
     def _overlaps(self, rows: NDArray[Any]) -> Ints:
-        """The weight of the members that each of these sets shares with the current set."""
+        """The total weight of the members that each of these sets shares with the current set."""
         starts, ends = self.table.starts[rows], self.table.starts[rows + 1]
         lengths = ends - starts
         offsets = np.cumsum(lengths) - lengths

@@ -1,4 +1,4 @@
-"""Put rows of different lengths into one rectangle: by padding, or by packing several into a row."""
+"""Combine rows of different lengths into one tensor: by padding, or by packing several into a row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scratchlm.core.errors import DataError
 
 
 def pad_right(rows: Sequence[NDArray[Any]], *, value: int, width: int | None = None) -> tuple[Tensor, Tensor]:
-    """Fill every row up to the longest, or up to `width`, and mark the real positions.
+    """Pad every row to the length of the longest, or to `width`, and mark the real positions.
 
     Shapes: rows of lengths t_1..t_B -> padded (B, T) of whole numbers, is_real (B, T) of booleans
     Example:
@@ -30,12 +30,12 @@ def pad_right(rows: Sequence[NDArray[Any]], *, value: int, width: int | None = N
     return torch.from_numpy(padded), torch.from_numpy(is_real)
 
 
-MAX_TRIES = 64  # numbers of rows to try one by one, before the step grows
-MAX_PLACED = 1_000_000  # texts placed in all these tries
+MAX_TRIES = 64  # numbers of rows to try one by one before the step grows
+MAX_PLACED = 1_000_000  # maximum number of texts placed in all these attempts
 
 
 def pack_rows(lengths: Sequence[int] | NDArray[Any], *, capacity: int) -> list[list[int]]:
-    """Choose which texts share a row of at most `capacity` tokens: few rows, about equally full.
+    """Assign texts to rows of at most `capacity` tokens: few rows, filled about equally.
 
     First-fit-decreasing (longest first, each into the first row with room) finds how few rows are needed. The texts
     are then distributed over that many rows, longest first, each into the emptiest, so that all rows have about the
@@ -87,7 +87,7 @@ def pack(rows: Sequence[Sequence[NDArray[Any]]], *, value: int) -> tuple[Tensor,
 def _first_fit(
     order: Sequence[int], sizes: Sequence[int], capacity: int
 ) -> tuple[list[list[int]], list[int]]:
-    """Put each text into the first row with room, found by a tree of the maximum room in each range of rows."""
+    """Place each text in the first row with enough room, found by a tree with the maximum room per range."""
     n_leaves = 1 << max(0, len(order) - 1).bit_length()
     room = [capacity] * (2 * n_leaves)  # leaves are rows; a node has the maximum of its two children
     rows: list[list[int]] = []

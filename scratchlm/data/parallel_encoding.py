@@ -1,7 +1,7 @@
 """Encode a stream of texts with several processes, in order and in bounded memory.
 
-The parent reads and the workers encode; only a few jobs are pending at once, so memory does not grow with the text.
-Workers are started with `spawn` (the same on every system) and load the tokenizer from its file.
+The parent reads and the workers encode; only a few jobs are pending at a time, so memory does not grow with
+the text. Workers are started with `spawn` (the same on every system) and load the tokenizer from its file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Texts to encode in order; where `joins` is True, end-of-text is put before the text."""
+    """Texts to encode in order; where `joins` is True, end-of-text is inserted before the text."""
 
     side: str  # which file the ids belong to
     texts: tuple[str, ...]
@@ -57,7 +57,7 @@ def encode_jobs(
         for job in jobs:
             yield job, encode_job(job, tokenizer, dtype)
         return
-    engine: Literal["python", "tiktoken"] = getattr(tokenizer, "engine", "python")  # as in this process
+    engine: Literal["python", "tiktoken"] = getattr(tokenizer, "engine", "python")  # same as in this process
     pool = ProcessPoolExecutor(
         n_workers,
         mp_context=multiprocessing.get_context("spawn"),
@@ -68,7 +68,7 @@ def encode_jobs(
     try:
         for job in jobs:
             pending.append((job, pool.submit(_encode_in_worker, job)))
-            if len(pending) > 2 * n_workers:  # enough that no worker waits, few enough for memory
+            if len(pending) > 2 * n_workers:  # enough to keep the workers busy, few enough for memory
                 done, ids = pending.popleft()
                 yield done, ids.result()
         while pending:
@@ -114,7 +114,7 @@ def _start_worker(tokenizer_file: str, engine: Literal["python", "tiktoken"], dt
 
 
 def _end_with_parent() -> None:
-    """Exit when the parent ends: workers of a killed parent would otherwise wait forever."""
+    """Exit when the parent ends: otherwise the workers of a killed parent would wait forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

@@ -1,4 +1,4 @@
-"""Put preference pairs into batches: the request with the chosen answer, and with the rejected one."""
+"""Build batches of preference pairs: the request with the chosen answer, and with the rejected one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class PreferenceBatch(Batch):
 
 
 class _Row(NamedTuple):
-    """Request and answer: token ids, and for each the next token where that belongs to the answer."""
+    """Request and answer: token ids, and as targets the next tokens that belong to the answer."""
 
     inputs: NDArray[np.int64]
     targets: NDArray[np.int64]
@@ -65,8 +65,8 @@ class _Row(NamedTuple):
 class PreferenceExamples:
     """Requests with two answers as token rows; the answers and their end-of-text carry loss.
 
-    A pair is left out when max_length leaves nothing of an answer, or the same of both (n_left_out counts these
-    pairs, n_truncated those of which something was cut). Text never becomes a special token.
+    A pair is dropped when max_length leaves nothing of an answer, or makes both answers equal (n_left_out
+    counts these pairs, n_truncated those that were cut). Text never becomes a special token.
 
     Shapes: batch of P pairs -> inputs, targets, attention_mask (2 P, T)
     Raises: ConfigError for a tokenizer without end-of-text or a max_length below 1; DataError for no pairs, or
@@ -135,7 +135,7 @@ class PreferenceExamples:
         self._reference = list(log_probs)
 
     def batch(self, indices: Sequence[int] | NDArray[Any]) -> PreferenceBatch:
-        """The pairs with these numbers as one batch, padded on the right to the longest row."""
+        """Build a batch of the pairs with these indices, padded on the right to the longest row."""
         rows = [self._rows[i][side] for side in (0, 1) for i in indices]
         inputs, is_real = pad_right([row.inputs for row in rows], value=self.pad_id)  # (2 P, T)
         targets, _ = pad_right([row.targets for row in rows], value=IGNORE_INDEX)  # (2 P, T)

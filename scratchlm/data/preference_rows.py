@@ -28,7 +28,7 @@ SPEAKERS = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ ]?")  # in the texts of A
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preference:
-    """A task, optional input, the preferred answer and the other one.
+    """A task, optional input, the chosen answer and the rejected one.
 
     For a conversation of several turns this is the last request, and `history` holds the earlier exchanges.
     """
@@ -53,7 +53,7 @@ class Preference:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreferenceEntries:
-    """The pairs of a file, and how many were left out because both answers are equal."""
+    """The pairs of a file, and the number dropped because both answers are equal."""
 
     pairs: list[Preference]
     n_equal: int = 0
@@ -73,7 +73,7 @@ def read_preferences(
 ) -> PreferenceEntries:
     """Read the pairs of a preference file, in any form of `read_rows`; `preference_of` describes the rows.
 
-    Pairs of equal answers are left out and counted.
+    Pairs of equal answers are dropped and counted.
     notes: collects what else was dropped or converted; without it, that is logged.
     Raises: DataError naming the file and the row (its line in JSONL), from 1, for a row of another form; and for a
         file without a pair.
@@ -169,7 +169,7 @@ def _request(row: RowFields, *, notes: RowNotes) -> tuple[list[Turn], str]:
 
 
 def _transcript(text: str) -> list[Turn]:
-    """Split a text at "Human:" and "Assistant:" into messages; a text that does not start so is one answer."""
+    """Split a text at "Human:" and "Assistant:" into messages; a text without such a start is one answer."""
     _, *parts = SPEAKERS.split(text.lstrip("\n"))
     if not text.lstrip("\n").startswith("Human:"):
         return [Turn("assistant", text)]
@@ -180,6 +180,6 @@ def _transcript(text: str) -> list[Turn]:
 def split_preferences(
     pairs: Sequence[Preference], *, train_fraction: float = 0.85, test_fraction: float = 0.1
 ) -> PreferenceSplit:
-    """Cut the pairs in order, as `split_instructions` does; the same errors are raised."""
+    """Split the pairs in order, as `split_instructions` does; the same errors are raised."""
     train, val, test = cut_in_order(pairs, train_fraction=train_fraction, test_fraction=test_fraction)
     return PreferenceSplit(train=train, val=val, test=test)

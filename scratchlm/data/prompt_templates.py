@@ -33,8 +33,8 @@ class PromptPart(NamedTuple):
 class PromptTemplate:
     """The fixed text around an entry's instruction, input and output.
 
-    A model must be asked in the template it was trained with, so the template's name is stored with the model. A
-    role mark that the tokenizer has as a special token is encoded as its id, and the text of a message never is.
+    A prompt must use the template of the model's training, so the template's name is stored with the model. A
+    role mark that the tokenizer has as a special token is encoded as its id; the text of a message never is.
 
     Example:
         >>> entry = Instruction(instruction="What is the opposite?", input="hot", output="cold")
@@ -46,7 +46,7 @@ class PromptTemplate:
     before_instruction: str
     before_input: str  # left out when the input is empty
     before_answer: str  # the end of every prompt, after which the model writes
-    answer_lead: str = ""  # prefix of every answer, so that its first token is a usual one
+    answer_lead: str = ""  # prefix of every answer, so that the answer's first token is a common one
     answer_end: str = ""  # mark that ends an answer; end-of-text if empty or unknown to the tokenizer
     before_system: str = ""  # with a system prompt, this and after_system replace before_instruction
     after_system: str = "\n\n"
@@ -172,7 +172,7 @@ def template(name: str) -> PromptTemplate:
 
 
 def encode_pieces(pieces: Iterable[PromptPiece], tokenizer: Tokenizer) -> list[int]:
-    """Encode pieces: marks become special tokens, and text never does, whatever it says.
+    """Encode pieces: marks become special tokens; text never does, even if it spells a mark.
 
     A mark that the tokenizer lacks is encoded as text, together with the text around it.
     """

@@ -1,4 +1,4 @@
-"""Find the fields of an instruction or preference row under any of their usual names, and report what is not used."""
+"""Find the fields of an instruction or preference row under any common name, and report unused fields."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class RowFields:
         self.where = where
         self._values: dict[str, Any] = {}
         self._as_written: dict[str, str] = {}
-        for name in sorted(map(str, row), key=str.islower):  # lower case comes last and wins
+        for name in sorted(map(str, row), key=str.islower):  # lower case comes last and has precedence
             self._as_written[name.strip().casefold()] = name
             self._values[name.strip().casefold()] = row[name]
         self._used: dict[str, str] = {}  # their name -> ours
@@ -118,12 +118,12 @@ class RowFields:
         ]
 
     def _name(self, ours: str) -> str | None:
-        """The row's name of the field; one with a null is chosen only when no other name has a value."""
+        """The row's name of the field; a name with a null value is used only if no other name has a value."""
         names = [name for name in NAMES[ours] if name in self._values and self._used.get(name, ours) == ours]
         return next((name for name in names if self._values[name] is not None), names[0] if names else None)
 
     def _refuse_by_name(self) -> None:
-        """Refuse rows in known forms that cannot be used as they are."""
+        """Reject rows in known formats that cannot be trained on."""
         names = self._values.keys()
         if names & TREE_FIELDS:
             raise DataError(
@@ -156,7 +156,7 @@ class _Note:
 
 @dataclass(slots=True)
 class RowNotes:
-    """Count rows of which a part is dropped, joined or converted, and list the fields that are not used.
+    """Count rows of which a part is dropped, joined or converted, and list unused fields.
 
     Example:
         >>> notes = RowNotes()
@@ -177,11 +177,11 @@ class RowNotes:
             note.last = where
 
     def leave_unused(self, names: Iterable[str]) -> None:
-        """Remember fields that have a value and are not read."""
+        """Record fields that have a value and are not read."""
         self._unused |= dict.fromkeys(names)
 
     def sentences(self) -> list[str]:
-        """One sentence for each kind of note, in the order they were added; unused fields come last."""
+        """Return one sentence for each kind of note, in order of addition; unused fields come last."""
         found = []
         for what, note in self._notes.items():
             rows, the_first = ("row", "") if note.n == 1 else ("rows", "the first: ")

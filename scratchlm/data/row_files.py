@@ -1,7 +1,7 @@
 """Read rows from tables, JSON, JSON lines and Parquet, also gzipped, as dictionaries.
 
-The content decides how a file is read, not its name. `classification_rows`, `instruction_rows` and `preference_rows`
-say what the fields of a row mean.
+A file's format is detected from its content, not its name. `classification_rows`, `instruction_rows` and
+`preference_rows` interpret the fields of a row.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LABELLED, ANSWERED = OUR_COLUMNS[:2], OUR_COLUMNS[2:]  # columns for classifiers
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 SUFFIXES = (".tsv", ".csv", *JSON_SUFFIXES, ".parquet")  # files that are read from folders and globs
 MAX_WHOLE_CHARS = 1 << 31  # of a table or JSON document, which is read whole; JSON lines have no limit
-# Fields of a row, where a list is a value and no table of rows.
+# Fields of a row, in which a list is a value and not a table of rows.
 _FIELDS = {name for names in NAMES.values() for name in names} - {"data"} | {"choices"}
 Parsed = tuple[Any, str]  # a row's value, or the DataError explaining why there is none; and its place
 
@@ -192,7 +192,7 @@ def find_key(value: Mapping[str, Any], name: str) -> str | None:
 def parsed_rows(
     path: Path, settings: RowSettings, on_fault: Callable[[str], None] | None = None
 ) -> Iterator[Parsed]:
-    """Yield each row as parsed, or the DataError explaining why it is not; nothing is renamed or checked."""
+    """Yield each row as parsed, or the DataError for a row that cannot be; nothing is renamed or checked."""
     if settings.encoding:
         checked_encoding(settings.encoding)  # report a wrong name before any fault of the file
     head = head_of(path)

@@ -1,4 +1,4 @@
-"""The data audit: what is in a data set before training on it; `inspect_data` runs all of it."""
+"""Data audit: examine a data set before training on it; `inspect_data` runs all checks."""
 
 from scratchlm.data.audit.data_audit import inspect_data
 

@@ -1,4 +1,4 @@
-"""Audit a data set before training: read every row once, and collect figures and findings about it."""
+"""Audit a data set before training: read every row once, and collect statistics and findings."""
 
 from __future__ import annotations
 
@@ -51,10 +51,11 @@ def inspect_data(
     most_compared: int = MAX_COMPARED,
     n_shown: int = 3,
 ) -> dict[str, Any]:
-    """Figures and findings about files, ready for JSON; each path is one split, and splits are checked for overlaps.
+    """Compute statistics and findings about files as JSON values; each path is one split.
 
-    The figures cover all splits together. Without a tokenizer, lengths are in words, and no tokens are shown.
-    n_shown: instruction rows of which every token is shown with or without loss.
+    The statistics cover all splits together, and splits are checked for overlaps. Without a tokenizer,
+    lengths are in words, and no tokens are shown.
+    n_shown: number of instruction rows to show token by token, marking the tokens that carry loss.
     Units: lengths in `length_unit`, tokens or words
     Raises: DataError for a path that cannot be read, has no usable row, or is of another kind than the first;
         ConfigError for wrong settings.
@@ -242,7 +243,7 @@ class _Audit:
 
 
 def _unit(kind: DataKind, splits: Sequence[dict[str, Any]], *, has_paragraphs: bool) -> str:
-    """The name of what one row is."""
+    """What one row is called, such as a document or a pair."""
     if kind != "text":
         return "rows"
     if not has_paragraphs:

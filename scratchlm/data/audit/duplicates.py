@@ -1,8 +1,8 @@
 """Find texts that occur more than once, in one split or (worse) in two.
 
 Exact copies are found among all texts, by 64 bits of their BLAKE2 digest: among ten million texts the chance of one
-false copy is three in a million. Near-duplicates are searched only among the first texts of each split; the figures
-say how many were compared.
+false copy is three in a million. Near-duplicates are searched only among the first texts of each split; the
+statistics include the number compared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from scratchlm.data.near_duplicates import group_near_duplicates
 
-MAX_CHARS = 3_000_000  # compared in all; comparing takes about 90 bytes of memory for each
+MAX_CHARS = 3_000_000  # texts compared in total, at about 90 bytes of memory each
 N_EXAMPLES = 5
 EXAMPLE_CHARS = 160
 
@@ -29,13 +29,13 @@ class _Split:
     texts: array[int] = field(default_factory=lambda: array("Q"))  # digests of whole rows
     keys: array[int] = field(
         default_factory=lambda: array("Q")
-    )  # digests of the parts that must not be in two splits
+    )  # digests of the parts that must not occur in two splits
     near: list[tuple[str, str]] = field(default_factory=list)  # the first keys, and their labels
     near_chars: int = 0
 
 
 class Duplicates:
-    """Collect the texts of one or more splits, and find those that repeat.
+    """Collect the texts of one or more splits, and find repeated ones.
 
     most_compared: maximum number of texts, in all splits together, among which near-duplicates are searched.
     """
@@ -49,7 +49,7 @@ class Duplicates:
         self._max_chars = MAX_CHARS // max(1, len(names))
 
     def add(self, split: int, text: str, *, key: str, label: str = "") -> None:
-        """Add one row: its text, and the part that test data must not share with training data."""
+        """Add one row: its text, and the key that test data must not share with training data."""
         into = self._splits[split]
         into.texts.append(_digest(text))
         into.keys.append(_digest(key))
@@ -58,7 +58,7 @@ class Duplicates:
             into.near_chars += len(key)
 
     def figures(self) -> dict[str, Any]:
-        """The figures about duplicates, with the keys of `--json`."""
+        """Statistics of duplicates, with the keys of `--json`."""
         n_rows = sum(len(split.texts) for split in self._splits)
         if not n_rows:
             return {"distinct_texts": 0, "exact_duplicates": 0, "near_duplicates": None, "overlaps": []}
@@ -76,7 +76,7 @@ class Duplicates:
         }
 
     def _overlaps(self, rows: list[tuple[int, str, str]], groups: list[str]) -> list[dict[str, Any]]:
-        """For every two splits, how many rows of the second are in the first, exactly or nearly."""
+        """For each pair of splits, the number of rows of the second that the first has, exactly or nearly."""
         members: list[set[str]] = [set() for _ in self._splits]
         for (number, _, _), group in zip(rows, groups):
             members[number].add(group)
@@ -119,7 +119,7 @@ def _near(rows: list[tuple[int, str, str]], groups: list[str]) -> dict[str, Any]
     often = [(group, n) for group, n in sizes.most_common() if n > 1]
     return {
         "compared": len(rows),
-        "groups": len(sizes),  # the number of texts left when one of each group is kept
+        "groups": len(sizes),  # number of texts when one of each group is kept
         "repeats": len(rows) - len(sizes),
         "repeats_exact": len(rows) - n_distinct,
         "repeats_not_exact": n_distinct - len(sizes),

@@ -1,7 +1,8 @@
-"""Find damaged text: bytes that are not UTF-8, wrongly decoded characters, invisible marks, special tokens.
+"""Find damaged text: bytes that are not UTF-8, mojibake, invisible characters, special tokens.
 
-Text is decoded in pieces and never refused: a byte that is not UTF-8 is counted and replaced, so that the audit shows
-all faults and not only the first. A model learns what it reads: if quotes arrive as `â€™`, it will write `â€™`.
+Text is decoded in pieces and never rejected: a byte that is not UTF-8 is counted and replaced, so that the
+audit shows all faults and not only the first. A model reproduces such faults: trained on quotes stored as
+`â€™`, it writes `â€™`.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def decoded_leniently(path: str | Path, faults: ByteFaults, encoding: str = "") 
 
 
 def count_bytes(path: Path, faults: ByteFaults, encoding: str = "") -> None:
-    """Count a file's faults; of a file that is not text, only its bytes."""
+    """Count a file's faults; for a file that is not text, only its bytes."""
     kind = foreign_kind(head_of(path))
     if kind is not None and not kind.startswith("text"):
         faults.n_bytes += path.stat().st_size
@@ -105,10 +106,10 @@ def _count(text: str, faults: ByteFaults, offset: int) -> int:
     return offset + len(text.encode("utf-8", "surrogateescape"))
 
 
-EXCERPT_CHARS = 24  # shown on each side of a finding
-N_EXAMPLES = 3  # kept of each kind
+EXCERPT_CHARS = 24  # characters shown on each side of a finding
+N_EXAMPLES = 3  # examples kept of each kind
 
-# Characters of the bytes 0x80-0xff in Windows-1252; the five bytes that it does not use keep their number.
+# The bytes 0x80-0xff decoded as Windows-1252; its five unused bytes map to their own code points.
 _CP1252 = {
     character: byte
     for byte in range(0x80, 0xA0)
@@ -116,8 +117,8 @@ _CP1252 = {
     if character
 } | {chr(byte): byte for byte in range(0xA0, 0x100)}
 _FOLLOWING = "".join(re.escape(character) for character, byte in _CP1252.items() if byte < 0xC0)
-# Accents and typographic marks count alone; other letters only in a row, since `voilà »` and `ÉTÉ»` are correct
-# French.
+# A single accent or typographic mark counts; other letters only in sequence, since `voilà »` and `ÉTÉ»`
+# are correct French.
 _MOJIBAKE = re.compile(
     f"(?:[ÂÃ][{_FOLLOWING}]|â[{_FOLLOWING}]{{2}}|ð[{_FOLLOWING}]{{3}}"
     f"|(?:[Ä-ß][{_FOLLOWING}]){{2,}}|(?:[à-ï][{_FOLLOWING}]{{2}}){{2,}})+"
@@ -129,7 +130,7 @@ class Finding(NamedTuple):
 
     start: int
     stop: int
-    note: str = ""  # e.g. what the text should have been
+    note: str = ""  # e.g. the repaired text
 
 
 def _matches(pattern: str) -> Callable[[str], Iterator[Finding]]:
@@ -140,7 +141,7 @@ def _matches(pattern: str) -> Callable[[str], Iterator[Finding]]:
 
 
 def _named(character: str) -> str:
-    """Number and name of an invisible character; "" for a visible one."""
+    """Code point and name of an invisible character; "" for a visible one."""
     if "!" <= character <= "~":
         return ""
     in_windows = (
@@ -151,7 +152,7 @@ def _named(character: str) -> str:
 
 
 def _mojibake(text: str) -> Iterator[Finding]:
-    """UTF-8 that was decoded as Windows-1252 or Latin-1; only what can be repaired counts."""
+    """Find UTF-8 that was decoded as Windows-1252 or Latin-1; only repairable text counts."""
     for found in _MOJIBAKE.finditer(text):
         repaired = repaired_mojibake(found[0])
         if repaired is not None:
@@ -171,7 +172,7 @@ def repaired_mojibake(text: str) -> str | None:
         return None
 
 
-# Name of a fault -> what it means, and how to find it.
+# Name of a fault -> its explanation and the function or pattern that finds it.
 FAULTS: dict[str, tuple[str, Callable[[str], Iterator[Finding]]]] = {
     "mojibake": ("UTF-8 read as Windows-1252 or Latin-1", _mojibake),
     "replacement": (
@@ -208,9 +209,9 @@ FAULTS: dict[str, tuple[str, Callable[[str], Iterator[Finding]]]] = {
         _matches(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{1,7}|#[xX][0-9a-fA-F]{1,6});"),
     ),
 }
-_UNSUSPICIOUS = re.compile(r"[\t\n -%'-~]*")  # plain ASCII without an ampersand: none of the above
+_UNSUSPICIOUS = re.compile(r"[\t\n -%'-~]*")  # plain ASCII without an ampersand has none of these faults
 
-# Strings with which chat templates and tokenizers mark turns and ends; they do not belong in plain data.
+# Strings that mark turns and ends in chat templates and tokenizers; they should not occur in plain data.
 SPECIAL_STRINGS = (
     *("<s>", "</s>", "<bos>", "<eos>", "<pad>", "<unk>", "<mask>", "<sep>", "<cls>"),
     *("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<start_of_turn>", "<end_of_turn>"),
@@ -220,16 +221,16 @@ SPECIAL_STRINGS = (
 
 def special_token_pattern(more: Iterable[str] = ()) -> re.Pattern[str]:
     """A pattern for special-token strings: `<|...|>`, the well-known ones, and `more`, e.g. a tokenizer's."""
-    known = sorted({*SPECIAL_STRINGS, *more}, key=lambda text: (-len(text), text))  # the longest wins
+    known = sorted({*SPECIAL_STRINGS, *more}, key=lambda text: (-len(text), text))  # the longest match wins
     return re.compile(r"<\|[A-Za-z0-9_/. -]{1,40}\|>|" + "|".join(re.escape(text) for text in known if text))
 
 
 @dataclass(slots=True)
 class Sighting:
-    """How often one kind of fault was found, with the first examples."""
+    """The counts of one kind of fault, and its first examples."""
 
     n: int = 0  # places
-    n_rows: int = 0  # texts with at least one
+    n_rows: int = 0  # texts with at least one finding
     examples: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, text: str, findings: list[Finding], where: str) -> None:

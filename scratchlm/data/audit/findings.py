@@ -1,4 +1,4 @@
-"""Say in sentences what the figures of the audit mean for training."""
+"""Explain in sentences what the statistics of the audit mean for training."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ Figures = Mapping[str, Any]
 Level = Literal["bad", "look", "good"]
 
 SEPARATOR_HINT = " If one separates documents, name it with --document-separator."
-MANY_OF_ONE_CLASS = 0.8  # share from which accuracy alone says little
-LONGER_IS_BETTER = 0.6  # share of pairs from which a model may learn "longer" instead of "better"
+MANY_OF_ONE_CLASS = 0.8  # share of the largest class from which accuracy alone is misleading
+LONGER_IS_BETTER = 0.6  # share of longer chosen answers, from which a model may learn length
 
 
 def findings(figures: Figures) -> list[dict[str, str]]:
-    """Sentences with their level, the worst first: `bad` damages training or its test, `look` is worth knowing.
+    """Sentences with their level, the worst first: `bad` damages training or tests, `look` needs attention.
 
     Example:
         >>> findings({"kind": "text", "unit": "paragraphs", "rows": 3, "splits": []})
@@ -44,7 +44,7 @@ def _readability(figures: Figures) -> Iterator[tuple[Level, str]]:
         if content.get("byte_order_mark"):
             yield "look", f"{split['path']} begins with a byte-order mark, which the readers drop."
         ends = {name: content[name] for name in ("lf", "crlf", "cr") if content.get(name)}
-        if set(ends) - {"lf"} and figures["kind"] == "text":  # readers of rows drop them
+        if set(ends) - {"lf"} and figures["kind"] == "text":  # the readers of rows drop them
             listed = ", ".join(f"{n:,} {name.upper()}" for name, n in ends.items())
             yield (
                 "look",

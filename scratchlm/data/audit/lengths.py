@@ -1,4 +1,4 @@
-"""Measure how long texts are, and what a context of a given length would cut off."""
+"""Measure the lengths of texts, and how much a given context length would cut off."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def histogram(values: Any) -> dict[str, Any]:
 
 
 def _round_width(minimum: float) -> int:
-    """The smallest of 1, 2, 5, 10, 20, 50 ... that is not below the minimum."""
+    """The smallest of 1, 2, 5, 10, 20, 50 ... that is at least the minimum."""
     if minimum <= 1:
         return 1
     size = 10 ** math.floor(math.log10(minimum))

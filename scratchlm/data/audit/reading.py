@@ -1,6 +1,6 @@
-"""Detect the kind of a data set, and read its rows for the audit: bad rows are counted, the others still read.
+"""Detect the kind of a data set, and read its rows for the audit; bad rows are skipped and counted.
 
-The readers are those of training, which stops at the first bad row; `Reading.refusal` keeps the error it would raise.
+The readers are those of training, which stops at the first bad row; `Reading.refusal` keeps that error.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 DataKind = Literal["text", "classification", "instruction", "preference", "shards"]
 KINDS: tuple[DataKind, ...] = get_args(DataKind)
 
-N_LINES_TRIED = 200  # of a file whose suffix does not show its kind
+N_LINES_TRIED = 200  # lines read of a file whose suffix does not show its kind
 MAX_LABELS = 50
 MAX_LABEL_CHARS = 40
-N_EXAMPLE_ERRORS = 5  # messages kept; all are counted
+N_EXAMPLE_ERRORS = 5  # messages that are kept; all are counted
 MAX_PARAGRAPH_CHARS = 1 << 20
 
 
@@ -57,7 +57,7 @@ def detect_kind(path: str | Path, settings: RowSettings | None = None) -> DataKi
     if token_folder(path) is not None:
         return "shards"
     if not path.is_file():
-        return "text"  # a folder or a glob; its reader reports a missing path
+        return "text"  # a folder or glob; its reader reports a missing path
     head = head_of(path)
     is_text = (foreign_kind(head) or "text").startswith("text")
     if suffix_of(path) not in SUFFIXES and is_text and not looks_json(head):
@@ -70,7 +70,7 @@ def detect_kind(path: str | Path, settings: RowSettings | None = None) -> DataKi
             raise
         return "text"  # a damaged file; its reader reports that
     if first is None and suffix_of(path) == ".tsv":
-        return "classification"  # without a usable row; its reader reports that
+        return "classification"  # no usable row; its reader reports that
     return kind_of_keys({} if first is None else first.value, where=str(path))
 
 
@@ -129,7 +129,7 @@ def _is_labelled(head: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataRow:
-    """One row of any kind: its fields by our names, and its place."""
+    """One row of any kind: its fields under our names, and its place in the file."""
 
     where: str
     fields: Mapping[str, str]
@@ -149,7 +149,7 @@ class DataRow:
 
 @dataclass(slots=True)
 class Reading:
-    """What was found while reading, besides the rows."""
+    """Counts and messages collected while reading rows."""
 
     faults: ByteFaults = field(default_factory=ByteFaults)
     n_unusable: int = 0
@@ -158,7 +158,7 @@ class Reading:
     refusal: str | None = None  # the error with which training would stop
 
     def add_fault(self, message: str) -> None:
-        """Keep the first message, with which training would stop."""
+        """Keep the first message: the one with which training would stop."""
         self.refusal = self.refusal or message
 
     def add_unusable(self, message: str) -> None:
@@ -240,7 +240,7 @@ def _text_rows(
 
 
 def _paragraphs(path: Path, pieces: Iterable[str]) -> Iterator[DataRow]:
-    """The runs of lines between empty lines; a very long one is cut at a line end."""
+    """Yield paragraphs, the lines between empty lines; a very long one is cut at a line end."""
     lines: list[str] = []
     n_chars, first = 0, 1
     for number, line in enumerate(lines_of(pieces, max_chars=MAX_PARAGRAPH_CHARS), start=1):
@@ -258,7 +258,7 @@ def _paragraphs(path: Path, pieces: Iterable[str]) -> Iterator[DataRow]:
 def stream_figures(
     path: str | Path, tokenizer: Tokenizer | None, settings: RowSettings, *, document_separator: str = ""
 ) -> dict[str, Any]:
-    """Documents, characters, bytes and tokens as pre-training reads them; `refused` holds the error it would raise.
+    """Count documents, characters, bytes and tokens as pre-training reads them; `refused` holds its error.
 
     Tokens are those of the texts only; pre-training adds one end-of-text after each document.
     """

@@ -1,4 +1,4 @@
-"""Show which tokens carry loss, taken from the batches that training itself would read."""
+"""Show which tokens carry loss, using the batches that training would read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scratchlm.data.prompt_templates import PromptTemplate
 if TYPE_CHECKING:
     from scratchlm.core.protocols import Tokenizer
 
-MAX_TOKENS = 600  # shown of one row
+MAX_TOKENS = 600  # maximum number shown of one row
 
 
 def loss_figures(
@@ -27,7 +27,7 @@ def loss_figures(
 ) -> tuple[dict[str, Any], list[int]]:
     """The share of tokens that carry loss, the first rows token by token, and the lengths of all rows.
 
-    The lengths are those of whole rows; the figures count what fits into the context.
+    The lengths are those of whole rows; the other statistics count what fits into the context.
     Raises: DataError, ConfigError as InstructionExamples does.
     """
     whole = InstructionExamples(entries, tokenizer, template=template)
@@ -43,7 +43,7 @@ def loss_figures(
     n_tokens = n_loss = 0
     for index in range(len(examples)):
         targets = examples.batch([index]).targets
-        n_tokens += targets.numel() + int(targets[0, -1] != IGNORE_INDEX)  # the last target is no input
+        n_tokens += targets.numel() + int(targets[0, -1] != IGNORE_INDEX)  # the last target is not an input
         n_loss += int((targets != IGNORE_INDEX).sum())
     return figures | {
         "left_out": examples.n_left_out,
@@ -66,7 +66,7 @@ def loss_row(examples: InstructionExamples, index: int, tokenizer: Tokenizer) ->
     targets = batch.targets[0].tolist()
     carries = [False, *(target != IGNORE_INDEX for target in targets)]
     if carries[-1]:
-        ids.append(targets[-1])  # the last target is the only token that is no input
+        ids.append(targets[-1])  # the last target is the only token that is not an input
     return {
         "n_tokens": len(ids),
         "n_loss": sum(carries),
@@ -76,7 +76,7 @@ def loss_row(examples: InstructionExamples, index: int, tokenizer: Tokenizer) ->
 
 
 def _readable(ids: Sequence[int], carries: Sequence[bool], tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    """Tokens as text; tokens that are parts of one character, such as an emoji, are joined."""
+    """Decode tokens one by one; tokens that are parts of one character, such as an emoji, are joined."""
     tokens: list[dict[str, Any]] = []
     held: list[int] = []
     for number, token_id in enumerate(ids[:MAX_TOKENS]):

@@ -1,4 +1,4 @@
-"""Measure a token folder: its ids, vocabulary, document lengths, and the overlap of its two sides."""
+"""Audit token shards: ids, vocabulary, document lengths, and the overlap of training and validation."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ N_FREQUENT = 20
 
 
 def shard_figures(folder: Path, *, context_length: int | None) -> dict[str, Any]:
-    """The figures of token shards, with the keys of `--json`; ids are read from disk in pieces.
+    """Compute statistics of token shards, with the keys of `--json`; ids are read from disk in pieces.
 
-    `rows` counts documents, `overlaps` the validation documents that are also in the training side.
+    `rows` counts documents, `overlaps` the validation documents that also occur in training.
     Raises: DataError for a damaged folder; TokenizerError for a damaged tokenizer.
     """
     tokenizer = tokenizer_of_tokens(folder)
