@@ -2,7 +2,7 @@
 
 A token folder holds `train.bin` and `val.bin` (token ids, little-endian uint16 or uint32), the `tokenizer.json` that
 made them, and `header.json`. Its name is a fingerprint of the text's content, the tokenizer and the split, so an
-equal request reuses the folder and any other request makes a new one. A folder appears complete or not at all.
+equal request reuses the folder and any other request creates a new one. Folders are written atomically.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ logger = logging.getLogger(__name__)
 HEADER_FILE = "header.json"
 FORMAT = "scratchlm-tokens"
 FORMAT_VERSION = 1
-PARALLEL_FROM_BYTES = 8 << 20  # below this, starting processes takes longer than it saves
-MAX_WORKERS = 8  # default maximum: a worker takes about 70 MB, and all together should stay below 1 GB
+PARALLEL_FROM_BYTES = 8 << 20  # below this size, starting processes takes longer than it saves
+MAX_WORKERS = 8  # default maximum: a worker takes about 70 MB, and all together stay below 1 GB
 
-Progress = Callable[[int, int], None]  # bytes of text done, bytes of text in all
+Progress = Callable[[int, int], None]  # bytes of text done, bytes of text in total
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedTokens:
-    """Memory-mapped token ids of training and validation, and facts about their text."""
+    """Memory-mapped token ids of training and validation, and statistics of their text."""
 
     train: NDArray[Any]
     val: NDArray[Any]
@@ -74,7 +74,7 @@ def prepare_tokens(
     survey: Survey | None = None,
     progress: Progress | None = None,
 ) -> PreparedTokens:
-    """Token ids of the data, split for training and validation: from the cache, or tokenised now.
+    """Return the data's token ids, split into training and validation: from the cache, or tokenised now.
 
     Documents are joined with end-of-text. `workers` processes encode (None: one per core, at most 8); small inputs
     are encoded in this process. val_fraction 0 leaves validation empty. `data` may also be one token folder.
@@ -89,7 +89,7 @@ def prepare_tokens(
     if given is not None:
         return open_tokens(given, tokenizer)
     files, rows = find_sources(data), rows or RowSettings()
-    # Settings at their default are left out of the request, so that folders of older versions stay valid.
+    # Default settings are left out of the request, so that folders of older versions stay valid.
     more = {"document_separator": document_separator, "encoding": rows.encoding, "delimiter": rows.delimiter}
     request = {
         "format_version": FORMAT_VERSION,
@@ -138,7 +138,7 @@ def _build(
         "first_skipped": survey.first_skipped,
     }
     route = Route.plan(survey, split_by=header["split_by"], val_fraction=header["val_fraction"])
-    remove_partials(folder.parent)  # of builds that were killed
+    remove_partials(folder.parent)  # left by killed builds
     with new_folder(folder) as partial:
         n_written = _write_folder(
             partial,
@@ -156,7 +156,7 @@ def _build(
 
 
 def _warn_of_skipped_lines(folder: Path) -> None:
-    """Warn once per request, also when the tokens come from the cache."""
+    """Log warnings once per request, also when the tokens come from the cache."""
     header = read_json(folder / HEADER_FILE)
     if header["skipped_lines"]:
         logger.warning(
@@ -169,8 +169,9 @@ def _warn_of_skipped_lines(folder: Path) -> None:
 def open_tokens(folder: str | Path, tokenizer: Tokenizer | None = None) -> PreparedTokens:
     """Open a token folder, ours or nanoGPT's; its arrays are memory-mapped.
 
-    tokenizer: the tokenizer that must have made the ids; None accepts the folder's own.
-    Raises: DataError when a file is missing, damaged, cut short, of an unknown format or of another tokenizer.
+    tokenizer: the tokenizer that must have produced the ids; None accepts any.
+    Raises: DataError when a file is missing, damaged, truncated, of an unknown format or of another
+        tokenizer.
     """
     folder = Path(folder)
     if is_nanogpt(folder):
@@ -192,7 +193,7 @@ def open_tokens(folder: str | Path, tokenizer: Tokenizer | None = None) -> Prepa
 
 
 def tokenizer_of_tokens(folder: Path) -> Tokenizer:
-    """Load the tokenizer that made a token folder's ids.
+    """Load the tokenizer that produced a token folder's ids.
 
     Raises: DataError when the folder lacks it; TokenizerError when it is damaged.
     """
@@ -307,7 +308,7 @@ def _write_folder(
 def _loads_as_saved(tokenizer: Tokenizer, tokenizer_file: Path) -> bool:
     try:
         return load_tokenizer(tokenizer_file).fingerprint == tokenizer.fingerprint
-    except TokenizerError:  # a tokenizer class of the caller with its own file format
+    except TokenizerError:  # a caller's tokenizer class with its own file format
         return False
 
 

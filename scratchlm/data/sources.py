@@ -1,7 +1,8 @@
 """Find and read text to train on: files, folders and globs of plain text or of rows with a text, also gzipped.
 
-Text is read in pieces, so a file may be larger than memory. A plain-text file is one document unless a separator is
-named; a line of .jsonl, or a row of a table or .parquet file, is one document. Line ends are kept.
+Text is read in pieces, so a file may be larger than memory. A plain-text file is one document unless a
+separator is given; a line of .jsonl, or a row of a table or .parquet file, is one document. Line ends are
+kept.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ KINDS: dict[str, Kind] = {
     ".jsonl": "jsonl",
     ".parquet": "parquet",
 }
-NAMED_KINDS: dict[str, Kind] = {  # read only when named themselves: in a folder they may be anything
+NAMED_KINDS: dict[str, Kind] = {  # read only when named explicitly: in a folder they may contain anything
     ".json": "jsonl",
     ".ndjson": "jsonl",
     ".csv": "table",
     ".tsv": "table",
 }
-PIECE_CHARS = 1 << 20  # usual length of a piece; twice this is the maximum
+PIECE_CHARS = 1 << 20  # usual length of a piece; the maximum is twice this
 
-# GPT-2's pre-tokenizer always ends a word before the last white space of a run, so text cut there has the same ids in
-# two pieces as in one. The cut is at a line end if possible, else at other white space, else anywhere.
+# GPT-2's pre-tokenizer always ends a word before the last white space of a run, so a cut there does not
+# change the ids. The cut is at a line end if possible, else at other white space, else anywhere.
 _BEFORE_LINE = re.compile(r".+(?=\n\S)", re.DOTALL)
 _BEFORE_WORD = re.compile(r".+(?=[ \t]\S)", re.DOTALL)
 
@@ -66,8 +67,9 @@ def find_sources(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """Find the files that paths name: files, folders with their subfolders, globs such as `books/*.txt`.
 
     The order is that of the arguments, sorted inside each folder or glob; a file found twice is listed once. In
-    folders, hidden files and other kinds of files are ignored; a file that is named itself is read whatever its name.
-    Raises: DataError for a path that is missing, or holds no text file.
+    folders, hidden files and other kinds of files are ignored; a file given explicitly is read whatever its
+    name.
+    Raises: DataError for a path that is missing or has no text file.
     """
     if isinstance(paths, (str, Path)):
         paths = [paths]
@@ -200,9 +202,9 @@ def _text_file(path: Path, separator: str, encoding: str) -> Iterator[Piece]:
 
 def separated_documents(stretches: Iterable[str], separator: str) -> Iterator[str]:
     """Yield the texts between separators, without line ends around them; empty ones are dropped."""
-    held: list[str] = []  # of a document whose end has not been read yet
+    held: list[str] = []  # text of a document whose end has not been read yet
     for stretch in stretches:
-        tail = held.pop() if held else ""  # may end with the first characters of a separator
+        tail = held.pop() if held else ""  # the text may end with the first characters of a separator
         *whole, rest = (tail + stretch).split(separator)
         for text in whole:
             document = "".join([*held, text])

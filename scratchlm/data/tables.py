@@ -1,7 +1,8 @@
 """Read CSV, TSV and similar tables; the delimiter, quoting and header are detected.
 
-A row is a dictionary keyed by the header. Without a header the columns are `label` and `text` where the content shows
-which is which, else their numbers: 1, 2, ... AG News and CoLA are recognised in their published forms.
+A row is a dictionary keyed by the header. Without a header the columns are named `label` and `text` if the
+content shows which is which, else by number: 1, 2, ... AG News and CoLA are recognised in their published
+formats.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from itertools import islice
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.row_fields import NAMES
 
-NEWS_TOPICS = {"1": "World", "2": "Sports", "3": "Business", "4": "Sci/Tech"}  # of AG News, by number
+NEWS_TOPICS = {"1": "World", "2": "Sports", "3": "Business", "4": "Sci/Tech"}  # topics of AG News, by number
 
 
 def news_item(cells: Sequence[str]) -> tuple[str, str] | None:
@@ -38,7 +39,7 @@ TEXT_NAMES = (
 LABEL_NAMES = (
     "label", "category", "class", "sentiment", "target", "intent", "topic", "tag", "polarity", "v1",
 )  # fmt: skip
-OTHER_NAMES = tuple(name for names in NAMES.values() for name in names)  # of instruction and preference data
+OTHER_NAMES = tuple(name for names in NAMES.values() for name in names)  # instruction and preference data
 KNOWN_NAMES = frozenset((*TEXT_NAMES, *LABEL_NAMES, *OTHER_NAMES))
 N_ROWS_TRIED = 500
 MAX_LABEL_CHARS = 60
@@ -68,7 +69,7 @@ def table_rows(
 ) -> Iterator[tuple[dict[str, str] | DataError, str]]:
     """Yield each row as a dictionary, or the DataError explaining why it cannot be read, and its place.
 
-    fields: column names given by the user; they imply that the first row is a header.
+    fields: column names given by the user; they imply that the first row is the header.
     """
     form = table_form(content, delimiter=delimiter, fields=fields)
     number = 0
@@ -131,7 +132,7 @@ def _cells(content: str, form: TableForm) -> Iterator[Cells]:
     csv.field_size_limit(MAX_FIELD_CHARS)
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=form.delimiter, strict=True)
     for cells in reader:
-        if cells:  # else a blank line, which CSV writers leave at the end
+        if cells:  # else a blank line, which CSV writers may leave at the end
             yield cells, reader.line_num
 
 
@@ -157,7 +158,7 @@ def _has_quoting(content: str, delimiter: str) -> bool:
                 if content.startswith('"', at):
                     n_idle_quotes += not needs
                     at += len(cell) + cell.count('"') + 2
-                elif needs:  # no writer leaves a quote mark inside a plain cell
+                elif needs:  # no CSV writer leaves a quote mark in an unquoted cell
                     return False
                 else:
                     n_plain_texts += not _is_number(cell)
@@ -187,7 +188,7 @@ def _is_header(rows: Sequence[Sequence[str]], wanted: set[str]) -> bool:
     if not rows:
         return False
     first, rest = [folded(cell) for cell in rows[0]], rows[1:]
-    if wanted:  # the user names columns, so there is a header
+    if wanted:  # the user gave column names, so there is a header
         return True
     n_known = len(set(first) & KNOWN_NAMES)
     if n_known > 1 or (n_known == 1 and len(first) == 1):
@@ -208,7 +209,7 @@ def _n_labels(values: Sequence[str]) -> int | None:
 
 
 def _label_column(rows: Sequence[Sequence[str]]) -> int | None:
-    """Number of the only column whose values are labels; None for no or several such columns."""
+    """Number of the only column whose values are labels; None for no such column or several."""
     width = min((len(row) for row in rows), default=0)
     found = [i for i in range(width) if _n_labels([row[i] for row in rows]) is not None]
     return found[0] if len(found) == 1 else None

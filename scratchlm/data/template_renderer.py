@@ -22,13 +22,13 @@ from jinja2.utils import Namespace
 if sys.platform != "win32":
     import resource
 
-MAX_SECONDS = 2  # of processor time
+MAX_SECONDS = 2  # CPU time
 MAX_MEMORY = 512 << 20  # bytes; Python and Jinja take 30 MB
 MAX_TEXT = 1 << 22  # characters, more than fit into any context
 
 
 class RefusedError(TemplateError):
-    """The template refuses this conversation."""
+    """The template rejects this conversation."""
 
 
 class Generation(Extension):
@@ -95,7 +95,7 @@ def render(template: str, values: dict[str, Any]) -> str:
 
 
 def limit_this_process() -> None:
-    """Limit processor time and memory, where the system supports it; elsewhere only the caller's timeout applies."""
+    """Limit CPU time and memory where the system supports it; elsewhere only the caller's timeout applies."""
     if sys.platform == "win32":
         return
     with contextlib.suppress(OSError, ValueError):

@@ -1,7 +1,7 @@
 """Read text files, also gzipped, in UTF-8 or in an encoding given by a byte-order mark or by the user.
 
-The content decides, not the name: gzip is decompressed, a byte-order mark sets the encoding, and a file that is not
-text is refused with the name of its format.
+The format is detected from the content, not the name: gzip is decompressed, a byte-order mark sets the
+encoding, and a file that is not text is rejected with the name of its format.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def checked_encoding(name: str) -> str:
 
 
 def encoding_of(path: Path, head: bytes, named: str = "", *, lenient: bool = False) -> str:
-    """The encoding to read a file with: that of its byte-order mark, else the named one, else UTF-8.
+    """The encoding of a file: that of its byte-order mark, else the given one, else UTF-8.
 
     lenient: accept what looks like UTF-16 without a mark.
     Raises: DataError for a file that is not text, naming its format; ConfigError for an unknown encoding.
@@ -90,7 +90,7 @@ def decoded(
     """Yield a file's text in pieces of bounded size, without a byte-order mark.
 
     encoding: used where no byte-order mark sets it; "" means UTF-8.
-    on_fault: called with the message instead of raising; the wrong bytes are replaced.
+    on_fault: called with the message instead of raising; invalid bytes are replaced.
     Raises: DataError for another encoding (with the byte offset), NUL characters, and files that are not text.
     """
     name = encoding_of(path, head_of(path), encoding)
@@ -99,7 +99,7 @@ def decoded(
     with opened(path) as file:
         while True:
             data = file.read(READ_BYTES)
-            n_pending = len(decoder.getstate()[0])  # the first bytes of a character that the last read cut
+            n_pending = len(decoder.getstate()[0])  # bytes of a character split between two reads
             fault = None
             try:
                 text = decoder.decode(data, final=not data)
@@ -126,7 +126,7 @@ def decoded(
 
 
 def wrong_encoding(where: str, cause: UnicodeDecodeError, offset: int, encoding: str) -> DataError:
-    """The error for bytes that are not in the encoding; `offset` is that of the decoder's first byte."""
+    """The error for bytes that are invalid in the encoding; `offset` is that of the decoder's first byte."""
     shown = "UTF-8" if encoding == "utf-8" else encoding
     return DataError(
         f"{where} must be {shown} text, found byte 0x{cause.object[cause.start]:02x} at byte offset "
@@ -135,11 +135,11 @@ def wrong_encoding(where: str, cause: UnicodeDecodeError, offset: int, encoding:
 
 
 def lines_of(stretches: Iterable[str], *, max_chars: int | None = None) -> Iterator[str]:
-    """Lines of a text that comes in pieces, with their ends; only `\\n` ends a line.
+    """Yield the lines of a text that arrives in pieces, with their ends; only `\\n` ends a line.
 
-    max_chars: cut a line without an end in sight at this length.
+    max_chars: maximum length; a longer line is cut there.
     """
-    held: list[str] = []  # of a line whose end has not been read yet
+    held: list[str] = []  # text of a line whose end has not been read yet
     n_chars = 0
     for stretch in stretches:
         first, *rest = stretch.split("\n")

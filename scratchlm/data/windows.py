@@ -1,4 +1,4 @@
-"""Cut a long row of token ids into windows: the inputs of a model, and its targets one token later."""
+"""Cut a long sequence of token ids into windows: the model's inputs, and its targets shifted by one token."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class TokenWindows:
     """Training examples for next-token prediction: each target is the token after its input.
 
     Windows are views of one array (in memory or memory-mapped); only batches are copied. They begin at 0, stride,
-    2 * stride, ... as long as a whole window and one more token are left; the remaining tokens are dropped.
+    2 * stride, ... while a whole window and one more token are left; the remaining tokens are dropped.
 
     Shapes: windows[i] -> inputs (T,), targets (T,); windows.batch(indices) -> inputs (B, T), targets (B, T)
-    Raises: ConfigError for a length or stride below 1; DataError for ids that are not a row of integers, or
-        shorter than one window.
+    Raises: ConfigError for a length or stride below 1; DataError for ids that are not a sequence of integers,
+        or shorter than one window.
     Source: the book's GPTDatasetV1, chapter 2; stride None means windows that do not overlap.
     Example:
         >>> windows = TokenWindows([5, 6, 7, 8, 9], context_length=2, stride=1)
@@ -65,7 +65,7 @@ class TokenWindows:
         stride: int | None = None,
         allowed_special: Collection[str] = (),
     ) -> TokenWindows:
-        """Windows over a text's ids; unlike in the book, special tokens must be allowed explicitly."""
+        """Cut a text's ids into windows; unlike in the book, special tokens must be allowed explicitly."""
         ids = tokenizer.encode(text, allowed_special=allowed_special)
         return cls(ids, context_length=context_length, stride=stride)
 
@@ -77,6 +77,6 @@ class TokenWindows:
         return row[:-1], row[1:]
 
     def batch(self, indices: Sequence[int] | NDArray[Any]) -> Batch:
-        """The windows with these numbers as one batch."""
+        """Build a batch of the windows with these indices."""
         rows = torch.from_numpy(self._rows[np.asarray(indices)].astype(np.int64))  # (B, T + 1)
         return Batch(inputs=rows[:, :-1].clone(), targets=rows[:, 1:].clone())

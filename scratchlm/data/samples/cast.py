@@ -27,8 +27,8 @@ CHILD_FOODS = (
     "plums",
 )
 ACTORS = tuple(animal for animal in world.ANIMALS.values() if animal.name != "bee")
-SMALL = 12  # animals up to this size rank are little
-BIG = 19  # animals from this size rank on are big
+SMALL = 12  # animals up to this size rank are called little
+BIG = 19  # animals from this size rank on are called big
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,14 @@ class Character:
 
 
 def make_hero(dice: Dice, *, must_be_animal: bool, barred: Set[str]) -> Character:
-    """A child or an animal without a barred skill (with it, the hero would need no help)."""
+    """A child or an animal without a barred skill, with which the hero would need no help."""
     he = dice.pick(("he", "she"))
     able = [actor for actor in ACTORS if not barred & actor.skills and _can_be(actor, he)]
     return _character(he, dice.pick(able) if must_be_animal or dice.chance(55) else None, dice)
 
 
 def make_friend(hero: Character, dice: Dice, *, wanted: Set[str]) -> Character:
-    """A character with the other pronoun and of another kind, with one of the `wanted` skills."""
+    """A character of another kind and with the other pronoun, who has one of the `wanted` skills."""
     he = "she" if hero.he == "he" else "he"
     able = [
         actor
@@ -91,12 +91,12 @@ def make_friend(hero: Character, dice: Dice, *, wanted: Set[str]) -> Character:
 
 
 def is_or_are(food: str) -> str:
-    """The verb for a food: bread is, carrots are."""
+    """The present verb for a food: bread is, carrots are."""
     return "are" if food.endswith("s") and food != "grass" else "is"
 
 
 def was_or_were(food: str) -> str:
-    """The verb for a food in the past: bread was, carrots were."""
+    """The past verb for a food: bread was, carrots were."""
     return "were" if is_or_are(food) == "are" else "was"
 
 

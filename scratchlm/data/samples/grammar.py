@@ -1,6 +1,6 @@
 """Expand sentence patterns: `{slot}` is filled in, `[one|two|]` is a choice, and `a` becomes `an` before vowels.
 
-A *sheet* is a text file of patterns. A plot, or a set of messages, is one sheet:
+A *sheet* is a text file of patterns. Each plot, and each set of messages, is one sheet:
 
     # a comment
     order: intro want | try help? | ending       paragraphs of beats; those with `?` are optional
@@ -26,7 +26,7 @@ from typing import Any
 from scratchlm.data.samples.dice import Dice
 
 _TOKEN = re.compile(r"[\[\]|]|\{\w+\}|[^\[\]|{}]+")
-# `an` stands before vowel letters, except where they sound like w or y, and before a silent h.
+# `an` is used before vowel letters, except where they sound like w or y, and before a silent h.
 _ARTICLE = re.compile(r"\b(a) (?=(?!once\b|one\b|uni[cfqtv]|us[eu])(?:[aeiou]|hour\b|honest))", re.IGNORECASE)
 
 
@@ -45,12 +45,12 @@ class Choice:
 
 
 Pattern = tuple["str | Slot | Choice", ...]
-Slots = Mapping[str, "str | Pattern"]  # a pattern is expanded again at each of its places
+Slots = Mapping[str, "str | Pattern"]  # a pattern is expanded anew at each occurrence
 
 
 @dataclass(frozen=True)
 class Line:
-    """One pattern of a beat, with flags that a text must have or must not have."""
+    """One pattern of a beat, with the flags that a text must have or must not have."""
 
     pattern: Pattern
     needs: frozenset[str] = frozenset()
@@ -77,8 +77,8 @@ class Sheet:
     settings: dict[str, str] = field(default_factory=dict)
     lets: list[Let] = field(default_factory=list)
     beats: dict[str, list[Line]] = field(default_factory=dict)
-    weights: dict[str, int] = field(default_factory=dict)  # of beats, for sheets from which one beat is drawn
-    anew: dict[str, Pattern] = field(default_factory=dict)  # slots that are chosen again at each place
+    weights: dict[str, int] = field(default_factory=dict)  # of beats, for sheets that draw one beat
+    anew: dict[str, Pattern] = field(default_factory=dict)  # slots that are chosen anew at each occurrence
 
 
 @cache

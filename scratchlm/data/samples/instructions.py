@@ -1,9 +1,9 @@
 """Generate instructions for two dozen skills that a small model can learn in a minute or two, for training and test.
 
-Two kinds of test entries are kept out of training. `entry`: this exact question is new. For a rule (sorting,
-rewriting, reading) its argument is new in every wording; a fact (the opposite of big, what a cow eats) is in
-training in other words, since it cannot be inferred. `word`: the word itself, or the pair of name and place, never
-occurs in that skill's training, so only the rule gives the answer.
+Two kinds of test entries are held out from training. `entry`: this exact question is new. For a rule
+(sorting, rewriting, reading) its argument is new in every wording; a fact (the opposite of big, what a cow
+eats) occurs in training in another wording, since it cannot be inferred. `word`: the word itself, or the pair
+of name and place, never occurs in that skill's training, so only the rule gives the answer.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MAX_TRAIN, MAX_TEST = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleInstructions:
-    """Training entries, test entries, and why each test entry is new (in the same order)."""
+    """Training entries, test entries, and the way in which each test entry is new (in the same order)."""
 
     train: list[Instruction]
     test: list[Instruction]
@@ -85,14 +85,14 @@ def _entry(skill: str, exercise: Exercise) -> Instruction:
 
 
 def _distinct(exercises: Iterator[Exercise]) -> list[Exercise]:
-    """The exercises without repeats of a question."""
+    """The exercises without repeated questions."""
     return list({(exercise.instruction, exercise.input): exercise for exercise in exercises}.values())
 
 
 def _split(
     skill: str, exercises: list[Exercise], seed: int
 ) -> tuple[list[Exercise], dict[HeldOut, list[Exercise]]]:
-    """Training exercises, and test exercises grouped by why they are new."""
+    """Training exercises, and test exercises grouped by the way in which they are new."""
     practice: list[Exercise] = []
     exam: dict[HeldOut, list[Exercise]] = defaultdict(list)
     wordings_left = Counter(exercise.argument for exercise in exercises)

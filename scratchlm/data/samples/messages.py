@@ -1,11 +1,12 @@
 """Generate text messages, spam and ham, for the sample data.
 
-The wordings are in `sheets/ham.txt` and `sheets/spam.txt`; many messages are then roughened with abbreviations,
-typos and capitals, so that neither spelling nor a single word identifies spam. The kinds of message, their lengths
-and their use of numbers, prices and terms follow real collections, so that a classifier trained here works on real
-messages; no wording is taken from them. Messages of one pattern can be on both sides of a random split, so accuracy
-on these samples is higher than on real messages. Firms are invented; links use the domains reserved by RFC 2606;
-`_telephone` explains the numbers; short codes begin with 0 or 1, which real ones never do.
+The wordings are in `sheets/ham.txt` and `sheets/spam.txt`; abbreviations, typos and capitals are then added
+to many messages, so that neither spelling nor a single word identifies spam. The kinds of message, their
+lengths and their use of numbers, prices and terms follow real collections, so that a classifier trained here
+works on real messages; no wording is taken from them. Messages of one pattern can be on both sides of a
+random split, so accuracy on these samples is higher than on real messages. Firms are invented; links use the
+domains reserved by RFC 2606; `_telephone` explains the numbers; short codes begin with 0 or 1, which real
+ones never do.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from scratchlm.data.samples.dice import Dice
 from scratchlm.data.samples.grammar import Line, Pattern, Sheet, bind, expand, load_sheet
 
 N_HAM, N_SPAM = 1600, 1000
-NEAR_DUPLICATE_PERCENT = 5  # share of drawn repeats that are kept, as real collections have a few
-ROUGH_PERCENT = {"ham": 65, "spam": 45}  # messages with another spelling than in the sheets
-JOINED_PERCENT = {"ham": 35, "spam": 10}  # messages joined from two, and of these again from three
+NEAR_DUPLICATE_PERCENT = 5  # share of repeated draws that are kept, as real collections have a few repeats
+ROUGH_PERCENT = {"ham": 65, "spam": 45}  # share of messages with another spelling than in the sheets
+JOINED_PERCENT = {"ham": 35, "spam": 10}  # share of messages joined from two, and of these from three
 MAX_LENGTH = 300  # characters
 
 _SHORT = {  # abbreviations
@@ -47,11 +48,11 @@ def labelled_messages(seed: int) -> list[tuple[str, str]]:
 
 
 def _messages(label: str, n: int, dice: Dice) -> list[str]:
-    """Different messages of a sheet's kinds by their weights; few are equal but for digits."""
+    """Draw different messages of a sheet's kinds by their weights; few differ only in digits."""
     sheet = load_sheet(f"sheets/{label}.txt")
     kinds = [kind for kind in sheet.beats for _ in range(sheet.weights[kind])]
     found: dict[str, None] = {}
-    folds: set[str] = set()  # texts without case, values of digits and punctuation
+    folds: set[str] = set()  # texts without case, digit values and punctuation
     while len(found) < n:
         text = _message(sheet, sheet.beats[dice.pick(kinds)], dice)
         while dice.chance(JOINED_PERCENT[label]):
@@ -127,7 +128,7 @@ def _letters(n: int, dice: Dice) -> str:
 
 
 def _telephone(dice: Dice) -> str:
-    """A telephone number that cannot exist: one reserved for fiction, or with too many digits."""
+    """A telephone number that cannot exist: reserved for fiction, or with too many digits."""
     end = _digits(3, dice)
     return dice.pick((
         f"555-01{end[:2]}", f"0909 8790{end}", f"09098790{end}", f"0808 157 0{end}", f"08081570{end}",
@@ -161,10 +162,10 @@ def _roughen(text: str, dice: Dice, *, percent: int) -> str:
     if dice.chance(10):
         text = re.sub(r"([?!,]) ", r"\1", text)
     if dice.chance(6):
-        # Collections hide people's numbers so.
+        # Collections mask people's numbers like this.
         text = re.sub(r"(?<!\S)[0-9]+(?: [0-9]+)*(?! [0-9])(?=\.?(?:[^\w.]|$))", "<#>", text)
     if dice.chance(20):
-        text = html.escape(text, quote=False)  # as in texts from web pages
+        text = html.escape(text, quote=False)  # as in texts copied from web pages
     return text
 
 

@@ -1,6 +1,6 @@
-"""Measure how much of one set of texts is in another: shared sentences and shared n-grams.
+"""Measure how much of one set of texts occurs in another: shared sentences and shared n-grams.
 
-Validation loss measures grammar only if the validation sentences were not trained on.
+Validation loss measures grammar only if the validation sentences do not occur in training.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _WORD = re.compile(r"[a-z0-9']+")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OverlapReport:
-    """What validation texts share with training texts.
+    """The overlap of validation texts with training texts.
 
-    Units: shares are between 0 and 1, of the validation side; every occurrence counts.
+    Units: shares from 0 to 1 of the validation texts; every occurrence counts.
     """
 
     n_train_texts: int
@@ -52,7 +52,7 @@ def sentences(text: str) -> list[str]:
 
 
 def overlap_report(train: Sequence[str], val: Sequence[str]) -> OverlapReport:
-    """Measure how much of the validation texts is in the training texts.
+    """Measure how much of the validation texts occurs in the training texts.
 
     Example:
         >>> overlap_report(["The cat sat. The dog ran."], ["The dog ran. It was late."]).shared_sentences

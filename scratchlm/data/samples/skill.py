@@ -10,11 +10,11 @@ from scratchlm.data.samples.grammar import tidy
 
 @dataclass(frozen=True)
 class Exercise:
-    """One question with its answer.
+    """A question with its answer.
 
     `argument` is the subject of the question: exercises with the same argument differ only in wording. A fact may be
     tested in another wording than in training; an argument of a rule is either trained on or tested. `keep_out` is a
-    word (or a pair) that may be kept out of the skill's training; "" for none.
+    word (or a pair) that may be held out of the skill's training; "" for none.
     """
 
     instruction: str

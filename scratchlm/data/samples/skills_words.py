@@ -15,7 +15,7 @@ from scratchlm.data.samples.grammar import tidy
 from scratchlm.data.samples.skill import Exercise, asked, with_article
 from scratchlm.data.samples.world import ANIMALS, CATEGORIES
 
-N_DRAWS = 420  # exercises drawn for a skill with too many arguments to list
+N_DRAWS = 420  # exercises drawn for a skill with too many arguments to enumerate
 
 
 def opposite(_: Dice) -> Iterator[Exercise]:

@@ -1,4 +1,4 @@
-"""Generate exercises on the story world: what its animals eat, say and are.
+"""Generate exercises on facts of the story world: what its animals eat, say and are.
 
 The answers are sentences that also occur in the stories, so pre-training on them helps.
 """
@@ -64,7 +64,7 @@ def colour(_: Dice) -> Iterator[Exercise]:
 
 
 def true_or_not(dice: Dice) -> Iterator[Exercise]:
-    """Does a cow eat honey? A cow eats grass, so no: stating the fact first makes the verdict easy."""
+    """Does a cow eat honey? A cow eats grass, so no: stating the fact first makes the conclusion easy."""
     wordings = (
         "Does {a} {base} {claim}?",
         "Is it true that {a} {verb} {claim}?",

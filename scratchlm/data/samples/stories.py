@@ -1,9 +1,9 @@
 """Generate stories in simple English from plots.
 
 A plot is a sheet in `plots/`: beats in order, each with many wordings. A story chooses a plot, characters, weather
-and places, and a wording of each beat. Every sentence belongs by its hash to training or validation, and a story
-uses only sentences of its side. So no sentence of the validation stories is trained on, and a low validation loss
-means grammar, not memory.
+and places, and a wording of each beat. A hash assigns every sentence to training or validation, and a story
+uses only sentences of its side. So no sentence of the validation stories occurs in training, and a low
+validation loss shows grammar, not memorization.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from scratchlm.data.samples.word_lists import listed
 
 Split = Literal["train", "val"]
 
-DEFAULT_N = {"train": 2000, "val": 200}  # stories; about 1.5 MB and 0.15 MB
+DEFAULT_N = {"train": 2000, "val": 200}  # number of stories; about 1.5 MB and 0.15 MB
 PLOTS = listed(
     "lost_thing out_of_reach lost_young gift sharing night_noise garden learn race broken newcomer hungry "
     "storm sick_friend treasure rainy_plan"
 )
-VAL_SHARE = 20  # percent of the sentences; fewer would leave validation with too few wordings
+VAL_SHARE = 20  # percent of the sentences; a lower value would leave too few wordings for validation
 MIN_WORDS, MAX_WORDS = 80, 250
-_TRIES = 40  # tries for one beat before the story is started again
+_TRIES = 40  # attempts for one beat before the story is started again
 
 DAYS = {  # weather -> phrases for the day
     "sunny": (
@@ -72,7 +72,7 @@ def sample_stories(*, seed: int = 0, n: int | None = None, split: Split = "train
 
 
 def side_of(sentence: str) -> Split:
-    """The side of a sentence, decided by its hash only."""
+    """The side of a sentence, which depends only on its hash."""
     bucket = int.from_bytes(hashlib.blake2b(sentence.encode(), digest_size=4).digest(), "big") % 100
     return "val" if bucket < VAL_SHARE else "train"
 
@@ -152,7 +152,7 @@ def _setting(sheet: Sheet, dice: Dice) -> tuple[dict[str, str], set[str]] | None
     if hero.animal and (
         set(slots.get("skill", "").split()) & hero.animal.skills or slots.get("owner") == hero.kind
     ):
-        return None  # the hero would learn a skill or ask for a thing that it already has
+        return None  # the hero would learn a skill, or ask for a thing, that it already has
     owner = world.ANIMALS.get(slots.get("owner", ""), other)
     slots |= animal_slots(owner, "o")
     if owner.sound:

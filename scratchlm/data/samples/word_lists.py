@@ -77,7 +77,7 @@ SORTABLE = listed(
     "pond queen river sheep table tree village water window"
 )
 
-LISTS = {  # what the members of a list are called -> the list in order
+LISTS = {  # name of the members of a list -> the list in order
     "day": listed("Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
     "month": listed("January February March April May June July August September October November December"),
     "number": listed("one two three four five six seven eight nine ten eleven twelve"),

@@ -12,14 +12,14 @@ from scratchlm.data.samples.word_lists import listed
 
 @dataclass(frozen=True)
 class Animal:
-    """One kind of animal and the facts about it; "" means that there is no such fact."""
+    """One kind of animal and facts about it; "" means that there is no such fact."""
 
     name: str
     plural: str
     food: str
     home: str  # with its preposition
     colour: str
-    size: int  # rank from the bee (1) up; two or more apart is clearly bigger
+    size: int  # rank from the bee (1) up; a difference of two or more is clearly bigger
     sound: str = ""
     young: str = ""
     skills: frozenset[str] = frozenset()
@@ -63,7 +63,7 @@ HIS_ANIMAL_NAMES = ("Pip", "Bruno", "Rusty", "Toby", "Oliver", "Otto", "Barney",
 
 TRAITS = listed(
     "kind shy brave curious clever cheerful quiet gentle careful busy merry friendly polite sleepy"
-)  # of characters
+)  # names of characters
 VIRTUES = tuple(
     trait for trait in TRAITS if trait not in ("shy", "quiet", "sleepy")
 )  # traits that friends praise
