@@ -1,1 +1,1 @@
-"""Evaluate models: loss, accuracy, tasks, memorization, judged answers, with confidence intervals."""
+"""Evaluate models: loss, classification, tasks, memorization, judged answers, with confidence intervals."""

@@ -1,4 +1,4 @@
-"""Measure calibration: predictions with a confidence of 80 % should be correct 80 % of the time."""
+"""Measure calibration: of predictions with a confidence of 80 %, 80 % should be correct."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scratchlm.core.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class ReliabilityBin:
-    """The predictions whose confidence lies in one interval."""
+    """The predictions whose confidence is in one interval."""
 
     low: float  # exclusive
     high: float  # inclusive
@@ -53,9 +53,10 @@ def reliability(
 
 
 def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
-    """The mean distance between confidence and accuracy, each bin weighted by its number of predictions.
+    """Expected calibration error: mean |confidence - accuracy| over bins, weighted by their number of
+    predictions.
 
-    Units: 0 is perfect, 0.1 means ten percentage points off on average.
+    Units: 0 is perfect; 0.1 is a mean difference of ten percentage points.
     Source: Naeini et al. 2015.
     """
     n = sum(one.n for one in bins)

@@ -13,7 +13,7 @@ from scratchlm.evaluation.intervals import wilson_interval
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassScores:
-    """One class's figures; a ratio with denominator 0 is 0, as in scikit-learn."""
+    """The scores of one class; a ratio with denominator 0 is 0, as in scikit-learn."""
 
     label: str
     precision: float  # share of the items predicted as this class that belong to it
@@ -24,7 +24,7 @@ class ClassScores:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassificationScores:
-    """A classifier's figures over some items."""
+    """A classifier's scores over a set of items."""
 
     classes: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]  # confusion matrix; rows: actual class, columns: predicted class
@@ -54,7 +54,7 @@ class ClassificationScores:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The accuracy's 95 % interval."""
+        """The 95 % interval of the accuracy."""
         return wilson_interval(self.n_right, self.n)
 
     @property
@@ -87,7 +87,7 @@ def score_classes(
     """Compare predicted with actual class numbers.
 
     Source: agrees with scikit-learn's `confusion_matrix` and `precision_recall_fscore_support`.
-    Raises: DataError when the lists differ in length or are empty, or hold a number that no class has.
+    Raises: DataError when the lists differ in length or are empty, or contain a number that no class has.
     """
     if len(true) != len(predicted) or len(true) == 0:
         raise DataError(

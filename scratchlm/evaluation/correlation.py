@@ -59,7 +59,7 @@ def kendall(first: Sequence[float], second: Sequence[float]) -> Correlation:
     """
     x, y = _checked(first, second)
     agreement = n_x = n_y = 0.0
-    for i in range(len(x) - 1):  # a row of pairs at a time
+    for i in range(len(x) - 1):  # one row of pairs at a time
         step_x, step_y = np.sign(x[i + 1 :] - x[i]), np.sign(y[i + 1 :] - y[i])
         agreement += float((step_x * step_y).sum())
         n_x += float(np.abs(step_x).sum())
@@ -79,12 +79,12 @@ def _pearson(x: Floats, y: Floats) -> float | None:
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
     x, y = x - x.mean(), y - y.mean()
-    x, y = x / np.abs(x).max(), y / np.abs(y).max()  # their squares neither underflow nor overflow
+    x, y = x / np.abs(x).max(), y / np.abs(y).max()  # so that their squares neither underflow nor overflow
     return float(np.clip((x @ y) / (np.linalg.norm(x) * np.linalg.norm(y)), -1.0, 1.0))
 
 
 def _ranks(values: Floats) -> Floats:
-    """1 for the lowest; equal values share the mean of their ranks."""
+    """Ranks from 1 for the lowest; equal values share the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2)[inverse], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Measure repetition in generated texts, within one text and over several."""
+"""Measure repetition in generated texts, within each text and across texts."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ REPEATED_N = 4  # the n-grams whose repetition is counted, as in Welleck et al.
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Diversity:
-    """Figures of repetition, counted in words between white space; None where all texts are too short."""
+    """Measures of repetition, over words separated by white space; None where all texts are too short."""
 
-    distinct_1: float | None  # share of different words among all words of all texts
+    distinct_1: float | None  # number of different words / number of words, over all texts
     distinct_2: float | None
     distinct_3: float | None
-    repeated_4: float | None  # share of a text's 4-grams that occurred in it before; mean over texts
-    longest_repeat: float  # the longest run of words that one text has twice; mean over texts
+    repeated_4: float | None  # share of a text's 4-grams that already occurred in it; mean over texts
+    longest_repeat: float  # words in the longest sequence that a text contains twice; mean over texts
 
 
 def diversity(texts: Sequence[str]) -> Diversity:
-    """Compute the figures of repetition. Longer texts repeat more, so compare texts of similar length.
+    """Compute measures of repetition. Longer texts repeat more, so compare texts of similar length.
 
     Source: distinct-n of Li et al. 2016; repeated 4-grams as seq-rep-4 of Welleck et al. 2020.
     Raises: DataError for no texts.

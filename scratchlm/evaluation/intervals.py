@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from scratchlm.core.errors import DataError
 
-Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
-MIN_BLOCKS = 10  # fewer do not show how much blocks differ
-MAX_BLOCKS = 1000  # more need memory without better results; neighbours are joined
-MAX_DRAWN = 1 << 20  # values drawn at once: 8 MB of indices
+Z_95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
+MIN_BLOCKS = 10  # with fewer, the variance between blocks is unknown
+MAX_BLOCKS = 1000  # more cost memory without better results, so neighbours are joined
+MAX_DRAWN = 1 << 20  # values drawn at a time: 8 MB of indices
 
 
 def wilson_interval(n_right: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a proportion; sensible at 0 %, at 100 % and for few items.
+    """The 95 % Wilson interval of a proportion; valid also at 0 %, at 100 % and for few items.
 
     Source: Wilson 1927; agrees with `scipy.stats.binomtest(...).proportion_ci(method="wilson")`.
     Raises: DataError when n is zero or n_right is outside 0..n.
@@ -41,7 +41,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """The 95 % percentile-bootstrap interval of a mean.
 
-    Memory: about a million draws at once, for any number of values.
+    Memory: about a million draws at a time, for any number of values.
     Source: Efron 1979.
     Raises: DataError for no values.
     """
@@ -61,7 +61,8 @@ def bootstrap_interval(
 def bootstrap_ratio_interval(
     sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64], *, n_resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """The 95 % interval of sum(sums) / sum(counts), where each block holds neighbouring, correlated items.
+    """The 95 % block-bootstrap interval of sum(sums) / sum(counts); a block holds neighbouring, correlated
+    items.
 
     Blocks are drawn with replacement, each with its sum and its count; None for fewer than ten blocks.
     Source: Kuensch 1989, with blocks that do not overlap (Carlstein 1986).
@@ -78,7 +79,7 @@ def bootstrap_ratio_interval(
 
 @dataclass(frozen=True, kw_only=True)
 class MeanOverRuns:
-    """A figure over several training runs that differ only in their seed."""
+    """A metric over several training runs that differ only in their seed."""
 
     mean: float
     deviation: float  # standard deviation of single runs
@@ -88,9 +89,9 @@ class MeanOverRuns:
 
 
 def mean_over_runs(values: Sequence[float]) -> MeanOverRuns:
-    """Mean, standard deviation and 95 % interval of a few runs' figures.
+    """Mean, standard deviation and 95 % interval of a metric over a few runs.
 
-    The interval is Student's t: with three runs 4.3 standard errors to either side, with thirty 2.05.
+    The interval is Student's t: 4.3 standard errors to either side with three runs, 2.05 with thirty.
     Source: agrees with `scipy.stats.t.interval`.
     Raises: DataError for fewer than two values.
 
@@ -110,7 +111,7 @@ def mean_over_runs(values: Sequence[float]) -> MeanOverRuns:
 
 
 def student_t_975(degrees: int) -> float:
-    """The 97.5 % point of Student's t distribution with that many degrees of freedom, by bisection of its integral."""
+    """The 97.5 % quantile of Student's t with these degrees of freedom, by bisection of its CDF."""
     if degrees < 1:
         raise DataError(f"Student's t needs at least 1 degree of freedom, got {degrees}; add a run.")
     low, high = 0.0, 20.0
@@ -121,7 +122,7 @@ def student_t_975(degrees: int) -> float:
 
 
 def _student_t_below(t: float, degrees: int) -> float:
-    """P(T <= t) for t >= 0: closed sums over sines and cosines (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
+    """P(T <= t) for t >= 0, as finite sums of sines and cosines (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
     angle = math.atan(t / math.sqrt(degrees))
     sine, cosine = math.sin(angle), math.cos(angle)
     is_odd = degrees % 2

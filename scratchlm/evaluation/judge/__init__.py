@@ -1,1 +1,1 @@
-"""Score a model's answers with a judge: protocols, parsing of replies, controls and intervals."""
+"""Score a model's answers with a judge model: protocols, parsing of replies, controls and intervals."""

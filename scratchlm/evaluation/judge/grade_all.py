@@ -1,4 +1,4 @@
-"""Grade all answers and all controls, several at a time, and build the records of the result file."""
+"""Grade all answers and controls in parallel, and build the records of the result file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from scratchlm.evaluation.judge.protocols import JudgingProtocol
 from scratchlm.evaluation.judge.result_file import Header
 from scratchlm.evaluation.judge.summary import Judgement, summarise
 
-GIVE_UP_AFTER = 5  # items without any reply before the first that has one: the judge is down or absent
+GIVE_UP_AFTER = 5  # after this many items without a reply and none with one, the judge counts as unavailable
 UNREACHABLE_IN_A_ROW = (
-    20  # items after which a judge that did reply counts as down; each has cost all attempts
+    20  # consecutive failed items after which a judge that did reply counts as unavailable
 )
 NO_REPLIES: Mapping[str, str] = MappingProxyType({})
-SHUTDOWN_S = 2.0  # how long a stopped run waits for replies under way
+SHUTDOWN_S = 2.0  # how long a stopped run waits for pending replies
 
 Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")
@@ -32,7 +32,7 @@ Outcome = TypeVar("Outcome")
 
 @dataclass(frozen=True, kw_only=True)
 class Graded:
-    """Items and controls with their grades, in their order, and the summary."""
+    """Items and controls with their grades, in order, and the summary."""
 
     items: tuple[tuple[Item, Grade], ...]
     controls: tuple[tuple[Control, Grade], ...]
@@ -50,9 +50,9 @@ def grade_all(
 ) -> Graded:
     """Grade every item and the controls; n_control_items=0 leaves the controls out.
 
-    An item without a reply is failed, and the others are still graded.
-    Raises: ServiceError when the first five items asked, or all, get no reply, and when the judge cannot be reached
-        for twenty items in a row.
+    An item without a reply gets the status failed, and the others are still graded.
+    Raises: ServiceError when the first five questions, or all, get no reply, and when the judge cannot be
+        reached for twenty consecutive items.
     """
     if n_workers < 1 or n_control_items < 0:
         raise ConfigError(
@@ -94,12 +94,13 @@ def grade_all(
 def in_parallel(
     work: Callable[[Job], Outcome], jobs: Sequence[Job], *, n_workers: int
 ) -> Generator[tuple[int, Outcome], None, None]:
-    """Run the jobs in n_workers threads; yield each job's place and outcome when it is done.
+    """Run the jobs in n_workers threads; yield each job's index and result when it is done.
 
-    A job starts when an outcome has been taken, so no more run at once than there are workers. An exception of a job
-    is raised here. When the caller leaves early, by Ctrl-C for example, running jobs get two seconds; a judge that
-    takes longer does not hold the process. One worker is the caller's own thread: Ctrl-C then stops even a model that
-    computes in this process, whose thread could not be left behind (torch aborts a process that ends around it).
+    A job starts when the caller has taken a result, so at most n_workers run at a time. An exception of a job
+    is raised here. When the caller stops early, for example by Ctrl-C, running jobs get two seconds; a slower
+    judge does not delay the exit. With one worker, jobs run in the caller's thread, so that Ctrl-C also stops
+    a model in this process: its thread could not be abandoned, since torch aborts a process that exits while
+    it computes.
     """
     if n_workers == 1:
         for place, job in enumerate(jobs):
@@ -125,7 +126,7 @@ def in_parallel(
             place, outcome, error = done.get()
             if error is not None:
                 raise error
-            yield place, outcome  # type: ignore[misc]  # no error: there is an outcome
+            yield place, outcome  # type: ignore[misc]  # no error, so there is a result
             if n_begun < len(jobs):
                 todo.put(n_begun)
     finally:
@@ -142,8 +143,8 @@ def file_records(
 ) -> Iterator[dict[str, Any]]:
     """The lines of the finished result file, in order.
 
-    `known` are replies of an earlier run. Those that this run did not need, for example to controls that are left out
-    now, stay in the file, because they have been paid for.
+    `known` are replies of an earlier run. Those that this run did not need, for example to controls that are
+    now skipped, stay in the file, because they may have cost money.
     """
     yield header.record()
     for number, (item, grade) in enumerate(graded.items, start=1):

@@ -1,6 +1,6 @@
-"""Grade one item: ask the judge, remind it once when the reply is no score, and record the outcome.
+"""Grade one item: query the judge, send one reminder when the reply is not a score, and record the result.
 
-Also the offline grader, which needs no judge: it compares the words of answer and reference.
+The offline grader needs no judge: it compares the words of answer and reference.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ Status = Literal["scored", "unparsed", "failed", "empty"]
 MAX_QUOTED = 400  # characters of an unreadable reply that are quoted in the reminder
 OFFLINE = "offline"
 MAIN_FIGURE = (
-    "token_f1"  # the offline score is 100 times this, so a partly right answer gets part of the points
+    "token_f1"  # the offline score is 100 times this, which gives partial credit
 )
 FIGURES: dict[str, Callable[[str, str], float]] = {
     "exact_match": lambda answer, reference: float(exact_match(answer, reference)),
     "token_f1": token_f1,
     "rouge_l": rouge_l,
-    "edit_distance": edit_distance,  # 0 for equal texts, 1 for unrelated ones; for all others higher is better
+    "edit_distance": edit_distance,  # 0 for equal texts; for all others higher is better
 }
 FIGURES_OF_EMPTY = dict.fromkeys(FIGURES, 0.0) | {"edit_distance": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """A judge's reply and the points read from it; None is no score."""
+    """A judge's reply and the points parsed from it; None means that it is not a score."""
 
-    order: str  # as of the question: "" but for pairs
+    order: str  # as of the question; "" except for pairs
     attempt: int  # 1, or 2 after the reminder
     call: str
     text: str
     points: float | None
 
     def record(self) -> dict[str, Any]:
-        """As a part of the item's line in the result file."""
+        """The values for the item's line in the result file."""
         return {
             "order": self.order,
             "attempt": self.attempt,
@@ -56,25 +56,25 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class Grade:
-    """The outcome for one item.
+    """The result of grading one item.
 
-    scored: a score was read. unparsed: two replies, neither a score. failed: no reply. empty: the answer is empty; the
-    judge was not asked, and the score is the scale's lowest point.
+    scored: a reply was parsed as a score. unparsed: two replies, neither a score. failed: no reply. empty:
+    the answer is empty, so the judge was not queried and the score is the scale's lowest point.
     """
 
     status: Status
     score: float | None
     replies: tuple[Reply, ...] = ()
-    problem: str = ""  # failed: the service's message; unparsed: that the reply holds thoughts only
-    is_unreachable: bool = False  # failed because the judge cannot be reached, whatever the question
+    problem: str = ""  # failed: the service's message; unparsed: a note if the reply is only reasoning
+    is_unreachable: bool = False  # failed because the judge cannot be reached
     figures: tuple[tuple[str, float], ...] = ()  # further scores of the offline grader, 0 to 1
 
 
 class Grader(Protocol):
-    """Gives one item its grade; may be called by several threads."""
+    """Grades one item; may be called by several threads."""
 
     def grade(self, item: Item, *, ask_if_empty: bool = False) -> Grade:
-        """The item's grade; an empty answer is judged only with ask_if_empty."""
+        """Grade the item; an empty answer is judged only with ask_if_empty."""
         ...
 
 
@@ -87,7 +87,7 @@ class JudgeGrader:
         self._prompt = prompt
 
     def grade(self, item: Item, *, ask_if_empty: bool = False) -> Grade:
-        """Ask all of the protocol's questions about the item; the score is their mean."""
+        """Send all questions of the protocol about the item; the score is the mean."""
         if item.is_empty and not ask_if_empty:
             return Grade(status="empty", score=self._protocol.score_unasked(item))
         given: list[Reply] = []
@@ -123,10 +123,10 @@ class JudgeGrader:
 
 
 class OfflineGrader:
-    """Grades by overlap of words. The score, 0 to 100, is the token F1; the grade holds the other figures too."""
+    """Grades by word overlap. The score, 0 to 100, is the token F1; the grade has the other measures too."""
 
     def grade(self, item: Item, *, ask_if_empty: bool = False) -> Grade:
-        """The item's grade; an empty answer has the worst value of every figure."""
+        """Grade the item; an empty answer gets the worst value of every measure."""
         figures = FIGURES_OF_EMPTY
         if item.answer.strip():
             figures = {name: score(item.answer, item.reference) for name, score in FIGURES.items()}
@@ -141,5 +141,5 @@ class OfflineGrader:
 def _reminder(question: Question, reply: str) -> Sequence[dict[str, str]]:
     quoted = reply if len(reply) <= MAX_QUOTED else f"{reply[:MAX_QUOTED]} [...]"
     if not quoted.strip():
-        quoted = "(no words)"  # Ollama's client leaves empty content out, and some services refuse it
+        quoted = "(no words)"  # Ollama's client omits empty content, and some services reject it
     return [{"role": "assistant", "content": quoted}, {"role": "user", "content": question.reminder}]

@@ -1,4 +1,4 @@
-"""Read the items to be judged, tasks with reference and answer, from a file of answers."""
+"""Read the items to be judged, tasks with a reference and an answer, from a file of answers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FILES_IN_A_RUN = (
     "answers.jsonl",
     "instruct/answers.jsonl",
     "prefer/answers.jsonl",
-)  # answers of a run's assistant
+)  # the answers of a run's fine-tuned assistant
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """One task, its reference answer, and the answer under test; `other` is a second one to compare it with."""
+    """A task, its reference answer, and the answer to judge; `other` is one to compare it with."""
 
     instruction: str
     input: str
@@ -46,15 +46,15 @@ class Item:
 
     @property
     def is_empty(self) -> bool:
-        """Is the answer, or the one it is compared with, empty?"""
+        """Whether the answer, or the one it is compared with, is empty."""
         return not self.answer.strip() or (self.other is not None and not self.other.strip())
 
 
 def read_items(path: str | Path, *, answer_key: str = ANSWER_KEY, other_key: str | None = None) -> list[Item]:
-    """The entries of a file of answers, in any form that `read_rows` reads, or of a run folder that has one.
+    """Read a file of answers, in any format that `read_rows` reads, or the one of a run folder.
 
     Each entry has the texts `instruction` and `output`, optionally `input`, and the answer under `answer_key`. An
-    answer may be empty or null, which means the same, but not missing. One leading `<think>...</think>` is removed
+    answer may be empty or null (both mean empty), but not missing. A leading `<think>...</think>` is removed
     from answer and reference; an answer that ends within it is empty.
     Raises: DataError naming the file and the entry's number (its line in JSONL), both from 1.
     """
@@ -90,7 +90,7 @@ def with_others(items: Sequence[Item], others: Sequence[Item]) -> list[Item]:
 
 
 def fingerprint(items: Sequence[Item]) -> str:
-    """Hex sha256 of all texts: changes with any answer, reference, or the order."""
+    """Hex sha256 of all texts in their order; changes with any answer or reference."""
     texts = [[item.instruction, item.input, item.reference, item.answer, item.other] for item in items]
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 

@@ -22,10 +22,10 @@ MAX_NEW_TOKENS = 256  # of a reply
 
 
 class LocalJudge:
-    """A model folder, run folder or foreign model as a judge, with its own chat template; greedy, so replies repeat.
+    """A model folder, run folder or foreign model as a judge, with its own chat template and greedy decoding.
 
-    A plain language model continues the plain text of the conversation. Threads wait for each other: one reply is
-    generated at a time.
+    A plain language model continues the conversation as plain text. One reply is generated at a time; other
+    threads wait.
     Raises: CheckpointError when there is no model; ConfigError for a classifier.
     """
 
@@ -55,7 +55,7 @@ class LocalJudge:
 
     @property
     def identity(self) -> str:
-        """Kind, fingerprints of weights and tokenizer, template and length; independent of the folder's path."""
+        """Kind, fingerprints of weights and tokenizer, template and length, not the folder's path."""
         chosen = "none" if self._template is None else self._template.name
         return (
             f"local weights={self._fingerprint} tokenizer={self._tokenizer.fingerprint} template={chosen} "
@@ -63,8 +63,9 @@ class LocalJudge:
         )
 
     def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The whole reply. One that does not end within max_new_tokens is marked as cut off, so that a number at its
-        end is not taken for a complete one.
+        """Return the whole reply, marked as truncated if it does not end within max_new_tokens.
+
+        So a number at the end of a truncated reply is not taken for a complete one.
 
         Raises: ServiceError when the request does not fit the context; DataError for a conversation that does not
             end with the user.

@@ -27,10 +27,10 @@ from scratchlm.evaluation.judge.service import (
     stream_ended_early,
 )
 
-# The book's options, with which replies are reproducible. num_ctx is in tokens, of request and reply together.
+# The book's options, which make replies reproducible. num_ctx is in tokens, for request and reply together.
 OLLAMA_OPTIONS = {"seed": 123, "temperature": 0, "num_ctx": 2048}
 PROBE_TIMEOUT_S = 2.0
-# What a client raises for bytes of another protocol.
+# Errors that a client raises for a response of another protocol.
 NO_CHAT = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
 
@@ -66,7 +66,7 @@ class OllamaJudge:
         timeout = httpx.Timeout(patience.longest_pause_s, connect=patience.connect_s)
         check = functools.partial(_check_status, who=self._who, model=model)
         self._client: Any = ollama.Client(self.address, timeout=timeout, event_hooks={"response": [check]})
-        weakref.finalize(self, self._client.close)  # no connection outlives the judge
+        weakref.finalize(self, self._client.close)  # close connections when the judge is collected
         self._stream_error: type[Exception] = ollama.ResponseError
 
     @property
@@ -80,9 +80,9 @@ class OllamaJudge:
         return self._requests.identity
 
     def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The whole reply, without a reasoning model's thoughts.
+        """Return the whole reply, without the reasoning of a reasoning model.
 
-        Raises: ServiceError as `scratchlm.evaluation.judge.service` says.
+        Raises: ServiceError as described in `scratchlm.evaluation.judge.service`.
         """
         return self._requests.ask(lambda: self._open_reply(messages))
 
@@ -101,7 +101,7 @@ class OllamaJudge:
 
 
 def _check_status(response: httpx.Response, *, who: str, model: str) -> None:
-    """Called before the client reads the body: its own error drops the headers, and `Retry-After` with them."""
+    """Raise for an error status before the client does: its own error lacks headers such as `Retry-After`."""
     if not response.is_error:
         return
     body = response.read().decode("utf-8", errors="replace")
@@ -117,11 +117,11 @@ def _check_status(response: httpx.Response, *, who: str, model: str) -> None:
 
 
 def chat_pieces(parts: Iterable[Any], *, who: str, num_ctx: int | None = None) -> Pieces:
-    """The text of a streamed chat, part by part, up to the part that is marked as done.
+    """Yield the text of a streamed chat in parts, up to the part that is marked as done.
 
     `parts` have Ollama's fields behind `get`: its client's objects, or the parsed JSON.
-    Raises: ServiceError when no part is marked as done, when a limit and not the model ended the reply, and when the
-        number of tokens read is one to which Ollama cuts a request that does not fit.
+    Raises: ServiceError when no part is marked as done, when a limit and not the model ended the reply, and
+        when the number of tokens read is one to which Ollama truncates a request that does not fit.
     """
     for part in parts:
         message = part.get("message")
@@ -144,11 +144,12 @@ def chat_pieces(parts: Iterable[Any], *, who: str, num_ctx: int | None = None) -
 
 
 def _is_truncated(n_prompt: int, num_ctx: int) -> bool:
-    """Is this the length to which Ollama cuts a request that does not fit? It drops the other tokens silently.
+    """Whether this is a length to which Ollama truncates, silently, a request that does not fit.
 
-    It reports only the number after the cut: all of num_ctx in older versions; in newer ones the first few tokens and
-    half of the room behind them, for example 16,386 and 16,387 of 32,768, or 2,050 of 4,096. A request that fits may
-    have one of these lengths by chance; it is refused too, since otherwise half a request would be judged.
+    Ollama reports only the length after truncation: all of num_ctx in older versions; in newer ones the first
+    few tokens and half of the remaining context, for example 16,386 and 16,387 of 32,768, or 2,050 of 4,096.
+    A request that fits may have one of these lengths by chance; it is rejected too, since otherwise a
+    truncated request could be judged.
     Source: measurements in github.com/ollama/ollama, issues 17427, 3839 and 17889.
     """
     half = num_ctx // 2
@@ -156,7 +157,7 @@ def _is_truncated(n_prompt: int, num_ctx: int) -> bool:
 
 
 def ollama_answers(base_url: str | None = None) -> bool:
-    """Does an Ollama server answer at the address? Works without the `ollama` package.
+    """Whether an Ollama server responds at the address; works without the `ollama` package.
 
     Raises: ConfigError for an invalid address.
     """

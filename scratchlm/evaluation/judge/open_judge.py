@@ -12,7 +12,7 @@ from scratchlm.evaluation.judge.ollama import OllamaJudge
 from scratchlm.evaluation.judge.openai import OpenAIJudge
 from scratchlm.evaluation.judge.service import JudgePatience
 
-JUDGE_KINDS: dict[str, tuple[Callable[..., Judge], str, set[str]]] = {  # class, form of its name, settings
+JUDGE_KINDS: dict[str, tuple[Callable[..., Judge], str, set[str]]] = {  # class, format of its name, settings
     "ollama": (OllamaJudge, "ollama:MODEL", {"base_url", "patience", "seed", "num_ctx"}),
     "openai": (OpenAIJudge, "openai:MODEL", {"base_url", "patience", "seed"}),
     "local": (LocalJudge, "local:PATH", {"device", "max_new_tokens"}),
@@ -22,7 +22,7 @@ JUDGE_KINDS: dict[str, tuple[Callable[..., Judge], str, set[str]]] = {  # class,
 def judge_parts(spec: str) -> tuple[str, str]:
     """Split a judge's name into kind and model.
 
-    Raises: ConfigError for any other form.
+    Raises: ConfigError for any other format.
     """
     kind, _, model = spec.strip().partition(":")
     if kind not in JUDGE_KINDS or not model.strip():
@@ -42,7 +42,8 @@ def judge_named(
     device: str | None = None,
     max_new_tokens: int | None = None,
 ) -> Judge:
-    """The judge `ollama:MODEL`, `openai:MODEL` or `local:PATH`. None leaves a setting at the judge's default.
+    """Create the judge `ollama:MODEL`, `openai:MODEL` or `local:PATH`. None keeps the judge's default
+    setting.
 
     No request is sent yet; a local model is opened.
     Raises: ConfigError for any other name, and for a setting that this judge does not have; what the judge's class

@@ -1,4 +1,4 @@
-"""A judge behind OpenAI's chat protocol: OpenAI itself, or one of the many servers that use it."""
+"""A judge served through OpenAI's chat protocol, by OpenAI or by another server that implements it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from scratchlm.evaluation.judge.service import (
 )
 
 NO_KEY = "none"  # a local server needs no key, but the client does
-NO_QUOTA = "insufficient_quota"  # a 429 that stays, however long we wait
+NO_QUOTA = "insufficient_quota"  # a 429 error that waiting does not resolve
 ADVICE: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "set the key in OPENAI_API_KEY",
     HTTPStatus.NOT_FOUND: "check the model's name, and whether --base-url ends in /v1",
@@ -65,7 +65,7 @@ class OpenAIJudge:
         self._client: Any = self._openai.OpenAI(
             base_url=self.address, api_key=key or NO_KEY, timeout=timeout, max_retries=0
         )
-        weakref.finalize(self, self._client.close)  # no connection outlives the judge
+        weakref.finalize(self, self._client.close)  # close connections when the judge is collected
 
     @property
     def name(self) -> str:
@@ -78,9 +78,9 @@ class OpenAIJudge:
         return self._requests.identity
 
     def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The whole reply, without a reasoning model's thoughts.
+        """Return the whole reply, without the reasoning of a reasoning model.
 
-        Raises: ServiceError as `scratchlm.evaluation.judge.service` says.
+        Raises: ServiceError as described in `scratchlm.evaluation.judge.service`.
         """
         return self._requests.ask(lambda: self._open_reply(messages))
 
@@ -105,7 +105,7 @@ class OpenAIJudge:
             raise protocol_error(self._who, f"{type(cause).__name__}: {cause}", "OpenAI's chat") from cause
 
     def _pieces(self, chunks: Iterable[Any]) -> Pieces:
-        """The text of the first choice, up to the chunk with the reason why it ended."""
+        """Yield the text of the first choice, up to the chunk with its finish reason."""
         for chunk in chunks:
             for choice in chunk.choices[:1]:  # the chunk with the usage figures has no choice
                 content = choice.delta.content

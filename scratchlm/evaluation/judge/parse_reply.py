@@ -1,23 +1,25 @@
-"""Parse a judge's reply into a score: the whole reply must have one of a few forms, otherwise it is no score.
+"""Parse a judge's reply into a score: the whole reply must have one of a few formats, otherwise it is
+rejected.
 
-With N a whole number of the scale, in digits 0-9 without sign, point or leading zero, a reply is accepted when it is,
-apart from white space around it and upper or lower case, exactly
+With N an integer of the scale, in digits 0-9 without sign, point or leading zero, a reply is accepted if it
+is, ignoring case and surrounding white space, exactly one of
 
     N        N/100        Score: N        Score: N/100        {"score": N}
 
-(on the 1 to 10 scale /10). Everything else, prose with a number in it, two numbers, NaN, -5, 85.5, is no score.
+(on the 1 to 10 scale /10). Everything else is rejected: prose with a number in it, two numbers, NaN, -5,
+85.5.
 
-A reasoning model's thoughts, one leading `<think>...</think>`, are not part of the reply.
+A leading `<think>...</think>`, the reasoning of a reasoning model, is not part of the reply.
 
-A number that the judge only copied from the text it judges is no score either. So a number whose digits occur in this
-order in one of the item's own texts, whatever is between them, is not accepted; the judge is asked once more, for a
-line with a code that occurs in none of the texts,
+A number that the judge may have copied from the judged text is rejected too: one whose digits occur in this
+order in one of the item's texts, with any characters between them. The judge then gets a reminder to reply
+with a line that contains a code that occurs in none of the texts,
 
     Score for item CODE: N        or, shorter,        CODE: N
 
-and that line counts whatever N is, since it cannot have been copied from an answer. A reply that echoes the answer, a
-part of it or the reminder has no such line. Verdicts in words (A, B, tie, yes, no) occur in any text, so they need the
-code in the first reply.
+and such a line is accepted for any N, since it cannot be a copy of the answer. A reply that echoes the
+answer, a part of it or the reminder has no such line. Verdicts in words (A, B, tie, yes, no) can occur in any
+text, so they require the code in the first reply.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-MAX_READ = 2_000  # characters; no form is longer, and a reply of 100 KB is not searched
+MAX_READ = 2_000  # characters; every format is shorter, so a reply of 100 KB is not searched
 WHOLE = "(0|[1-9][0-9]{0,3})"
 
 
 def without_thoughts(text: str) -> str:
-    """The text after one leading `<think>...</think>`; empty when the block does not end.
+    """Remove a leading `<think>...</think>`; the result is empty when the block does not end.
 
     Example:
         >>> without_thoughts("<think>80? No.</think> 85"), without_thoughts("<think>80? No. 85")
@@ -43,7 +45,7 @@ def without_thoughts(text: str) -> str:
 
 
 def read_number(reply: str, *, low: int, high: int) -> int | None:
-    """The score, if the whole reply is one, else None.
+    """Read the score if the whole reply is one, else None.
 
     Example:
         >>> read_number("Score: 85/100", low=0, high=100)
@@ -55,7 +57,7 @@ def read_number(reply: str, *, low: int, high: int) -> int | None:
 
 
 def read_coded_number(reply: str, *, code: str, low: int, high: int) -> int | None:
-    """The score, if the whole reply is the line with the code, else None.
+    """Read the score if the whole reply is the line with the code, else None.
 
     Example:
         >>> read_coded_number("Score for item qwrtzpsd: 85", code="qwrtzpsd", low=0, high=100)
@@ -66,7 +68,7 @@ def read_coded_number(reply: str, *, code: str, low: int, high: int) -> int | No
 
 
 def read_coded_word(reply: str, *, code: str, words: Sequence[str]) -> str | None:
-    """The verdict, one of the words, if the whole reply is the line with the code, else None.
+    """Read the verdict, one of the words, if the whole reply is the line with the code, else None.
 
     Example:
         >>> read_coded_word("Verdict for item qwrtzpsd: tie", code="qwrtzpsd", words=("A", "B", "tie"))
@@ -77,7 +79,7 @@ def read_coded_word(reply: str, *, code: str, words: Sequence[str]) -> str | Non
 
 
 def read_coded_list(reply: str, *, code: str, n: int) -> list[bool] | None:
-    """The answers, if the whole reply is n lines `CODE 1: yes` in order, else None."""
+    """Read the answers if the whole reply is n lines `CODE 1: yes` in order, else None."""
     lines = [line for line in reply.strip()[:MAX_READ].split("\n") if line.strip()]
     if len(lines) != n:
         return None
@@ -86,7 +88,7 @@ def read_coded_list(reply: str, *, code: str, n: int) -> list[bool] | None:
 
 
 def occurs_in(number: int, texts: Sequence[str]) -> bool:
-    """Do the number's digits occur in this order in a text, with any other characters between them?
+    """Whether the number's digits occur in this order in a text, with any characters between them.
 
     Example:
         >>> occurs_in(100, ["It costs 1100 crowns."]), occurs_in(100, ["1, 0 and 0"]), occurs_in(85, ["58"])
@@ -96,7 +98,7 @@ def occurs_in(number: int, texts: Sequence[str]) -> bool:
 
 
 def _digits(text: str) -> str:
-    """All decimal digits of a text as 0-9, also full-width, circled and of other scripts; nothing else."""
+    """Extract the decimal digits of a text as 0-9, including full-width, circled and non-Latin ones."""
     return "".join(str(unicodedata.decimal(c)) for c in unicodedata.normalize("NFKC", text) if c.isdecimal())
 
 

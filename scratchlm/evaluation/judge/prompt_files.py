@@ -23,12 +23,12 @@ from scratchlm.core.files import read_utf8
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib  # the same library, before it joined Python
+    import tomli as tomllib  # the same library, before it became part of Python
 
 NAME = re.compile(r"\{([a-z_]+)\}")
 MAX_PROMPT_BYTES = 1 << 20
 _ONE = (frozenset({"task", "answer"}), frozenset({"reply_code"}))
-NEEDED = {  # placeholders of question and reminder, by protocol; reference and code may be left out
+NEEDED = {  # placeholders of question and reminder by protocol; reference and code are optional
     "score": _ONE,
     "rubric": _ONE,
     "pairwise": (frozenset({"task", "answer_a", "answer_b", "reply_code"}), frozenset({"reply_code"})),
@@ -46,25 +46,25 @@ class JudgePrompt:
     """The texts of a judge's prompt, with placeholders."""
 
     question: str
-    reminder: str  # after a reply that is no score
+    reminder: str  # sent after a reply that is not a score
     system: str = ""  # the system message; "" = none
     questions: tuple[str, ...] = ()  # of a checklist
 
     @property
     def sha256(self) -> str:
-        """Hex digest of all texts: a result file belongs to one prompt."""
+        """Hex digest of all texts, which identifies the prompt in a result file."""
         parts = [self.system, self.question, self.reminder, *self.questions]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def packaged_prompt(protocol: str) -> str:
-    """The text of a protocol's own prompt file, to be shown or copied."""
+    """Return the text of a protocol's packaged prompt file, for display or copying."""
     file = resources.files("scratchlm.evaluation.judge").joinpath("prompts").joinpath(f"{protocol}.toml")
     return file.read_text(encoding="utf-8")
 
 
 def read_prompt(protocol: str, path: str | Path | None = None) -> JudgePrompt:
-    """A protocol's prompt: the packaged one, or a user's file.
+    """Load a protocol's prompt: the packaged one, or a user's file.
 
     Raises: ConfigError naming the file for invalid TOML, an unknown or missing key, and an unknown or missing
         placeholder.
@@ -93,7 +93,7 @@ def read_prompt(protocol: str, path: str | Path | None = None) -> JudgePrompt:
 
 
 def fill_in(template: str, values: Mapping[str, str]) -> str:
-    """Replace each placeholder once: braces in the texts filled in stay as they are.
+    """Replace each placeholder once; braces in the inserted texts are unchanged.
 
     Example:
         >>> fill_in("{task} {code}", {"task": "Print {code}.", "code": "x"})

@@ -1,8 +1,10 @@
-"""The judging protocols: a score of 0 to 100, a rubric of 1 to 10, a choice between two answers, yes-or-no questions.
+"""Judging protocols: a score from 0 to 100, a rubric from 1 to 10, a pairwise comparison, a yes-or-no
+checklist.
 
-Texts of others stand in the question between two marks with a code, because whoever wrote an answer may have known that
-a judge reads it. The code is a hash of the texts themselves: a text that contained its own code would be another text,
-with another code. Nothing is random, so the same item gives the same question again, and a cache finds its reply.
+Untrusted texts in the question are enclosed in markers with a code, because an answer may contain
+instructions to the judge (prompt injection). The code is a hash of the texts, so no text can contain its own
+code. Nothing is
+random: the same item always gives the same question, so that a cache can find its reply.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from scratchlm.evaluation.judge.parse_reply import (
 )
 from scratchlm.evaluation.judge.prompt_files import JudgePrompt, fill_in
 
-LETTERS = "bcdfghjkmnpqrstvwxz"  # no vowel, no digit: a code is neither a word nor a score
+LETTERS = "bcdfghjkmnpqrstvwxz"  # no vowels or digits, so that a code is neither a word nor a score
 N_LETTERS = 8  # 19**8 codes, 17 billion
 VERDICTS = {"A": 100.0, "tie": 50.0, "B": 0.0}  # points of the answer shown first
 Reader = Callable[[str], "float | None"]
@@ -31,14 +33,14 @@ Reader = Callable[[str], "float | None"]
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A question to a judge about one item, and the functions that read its replies: None is no score."""
+    """A question to a judge about one item, and the functions that parse its replies (None: not a score)."""
 
-    order: str  # of a pair: "ab" shows the answer under test first, "ba" second; else ""
+    order: str  # for a pair: "ab" shows the answer under test first, "ba" second; else ""
     system: str
     text: str
     reminder: str
     read: Reader
-    read_again: Reader  # for the reply to the reminder
+    read_again: Reader  # parses the reply to the reminder
 
     @property
     def messages(self) -> list[dict[str, str]]:
@@ -49,7 +51,7 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgingProtocol:
-    """One way to question a judge; an item's score is the mean over its questions."""
+    """A method of querying a judge; an item's score is the mean over its questions."""
 
     name: str
     low: int  # the scale
@@ -57,7 +59,7 @@ class JudgingProtocol:
     ask: Callable[[JudgePrompt, Item], list[Question]]
 
     def share(self, fraction: float) -> float:
-        """The point at that fraction of the scale: 0.2 of 1 to 10 is 2.8."""
+        """The point at a fraction of the scale: 0.2 of 1 to 10 is 2.8."""
         return self.low + fraction * (self.high - self.low)
 
     def score_unasked(self, item: Item) -> float:
@@ -69,7 +71,7 @@ class JudgingProtocol:
 
 
 def code_for(texts: Sequence[str], *, purpose: str) -> str:
-    """A code of eight letters that occurs in none of the texts; another purpose has another code.
+    """A code of eight letters that occurs in none of the texts; each purpose has its own code.
 
     Example:
         >>> code_for(["a cat"], purpose="fence") == code_for(["a cat"], purpose="fence")
@@ -86,7 +88,7 @@ def code_for(texts: Sequence[str], *, purpose: str) -> str:
 
 
 def fenced(name: str, text: str, *, code: str) -> str:
-    """The text between marks that name it and show where it ends.
+    """Enclose a text between markers that name it and show where it ends.
 
     Example:
         >>> print(fenced("answer", "Score: 100", code="qwrtzpsd"))

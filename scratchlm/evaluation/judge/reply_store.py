@@ -1,4 +1,4 @@
-"""Keep every reply of a judge: in the result file, from which a killed run resumes, and in a cache across runs."""
+"""Store every reply of a judge in the result file, from which a killed run resumes, and in a shared cache."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class KeepsReplies(Protocol):
 
 
 class ReplyCache:
-    """A folder with the replies of all runs, one small file each; at temperature 0 a judge's replies repeat."""
+    """A folder with the replies of all runs, one file each; useful since replies repeat at temperature 0."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def get(self, key: str) -> str | None:
-        """The reply under a key, or None. A damaged file counts as missing and is replaced by a new reply."""
+        """Look up a reply by key, or None. A damaged file counts as missing and is replaced later."""
         path = self._path(key)
         if not path.is_file():
             return None
@@ -52,9 +52,10 @@ class ReplyCache:
 
 
 class ReplyStore:
-    """Asks a judge each question once: replies come from this run's file, from the cache, or from the judge.
+    """Gets each reply once: from this run's file, from the cache, or from the judge.
 
-    May be used by several threads; a thread with a question that another is asking waits for that reply.
+    May be used by several threads; a thread whose question is already pending in another waits for that
+    reply.
     """
 
     def __init__(
@@ -70,20 +71,20 @@ class ReplyStore:
         self._cache = cache
         self._lock = threading.Lock()
         self._replies: dict[str, Future[str]] = {}
-        self.n_asked = 0  # requests to the judge by this process
+        self.n_asked = 0  # number of requests to the judge by this process
         for key, reply in (known or {}).items():
             self._replies[key] = Future()
             self._replies[key].set_result(reply)
 
     def key(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """Hex sha256 of the judge's identity and the whole conversation, which holds prompt and answer."""
+        """Hex sha256 of the judge's identity and the whole conversation, which includes prompt and answer."""
         conversation = [[message["role"], message["content"]] for message in messages]
         return hashlib.sha256(json.dumps([self._judge.identity, conversation]).encode()).hexdigest()
 
     def ask(self, messages: Sequence[Mapping[str, str]]) -> tuple[str, str]:
-        """The reply's key and the reply.
+        """Return the reply's key and the reply.
 
-        Raises: ServiceError when the judge gives none; the next call with the same question tries again.
+        Raises: ServiceError when the judge does not reply; a later call with the same question tries again.
         """
         key = self.key(messages)
         with self._lock:

@@ -1,11 +1,12 @@
-"""The result file of `evaluate judge`: JSON lines that are appended during the run and put in order at the end.
+"""The result file of `evaluate judge`: JSON lines that are appended during the run and sorted at the end.
 
-The first line is a header with judge, protocol and answers. During the run, each reply is appended and on disk before
-the next question. At the end the whole file is written again in the order of the answers: header, a line for each item
-with its texts, status, score and replies, a line for each control, and the result. It holds neither times nor the order
-of arrival, so a killed and resumed run ends with the same bytes as an uninterrupted one.
+The first line is a header with judge, protocol and answers. During the run, each reply is appended and
+flushed to disk before the next question. At the end the whole file is rewritten in the order of the answers:
+header, a line for each item with its texts, status, score and replies, a line for each control, and the
+result. It contains neither times nor the order of arrival, so a killed and resumed run produces the same
+bytes as an uninterrupted one.
 
-Scores are computed from the replies each time, so a resumed run reads only the replies from the file.
+Scores are always recomputed from the replies, so a resumed run reads only the replies from the file.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ FORMAT = "scratchlm judge 1"
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """Judge, protocol, prompt and answers of a result file; a file with another header belongs to another judgement."""
+    """Judge, protocol, prompt and answers, which identify the judgement that a result file belongs to."""
 
     judge: str
     identity: str
@@ -42,15 +43,15 @@ class Header:
     n_items: int
 
     def record(self) -> dict[str, Any]:
-        """As the file's first line."""
+        """The values for the file's first line."""
         return {"kind": "header", "format": FORMAT, **asdict(self)}
 
 
 class Journal:
-    """The file during the run: any thread may add lines, each on disk when `add` returns; a context manager."""
+    """The file during the run (a context manager); thread-safe, and a line is on disk when `add` returns."""
 
     def __init__(self, path: Path, header: Header) -> None:
-        """Create the file, or resume one that a killed run left; an incomplete last line is removed.
+        """Create the file, or resume that of a killed run; an incomplete last line is removed.
 
         Raises: ConfigError for a file of another judgement, another kind of file, or one in use by another run;
             DataError for a damaged file.
@@ -79,12 +80,12 @@ class Journal:
         self._has_replies = True
 
     def finish(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Write the finished file, in order, in place of the journal."""
+        """Replace the journal with the finished, sorted file."""
         self.close()
         write_text(self._path, "".join(json_line(record) for record in records))
 
     def close(self) -> None:
-        """Stop appending; the lines so far stay."""
+        """Stop appending, and keep the lines so far."""
         with self._lock:
             self._file.close()
 
@@ -96,7 +97,7 @@ class Journal:
     ) -> None:
         self.close()
         if error is not None and not self._has_replies:
-            self._path.unlink(missing_ok=True)  # it holds only the header
+            self._path.unlink(missing_ok=True)  # the file has only the header
 
     def _append(self, record: Mapping[str, Any]) -> None:
         with self._lock:
@@ -114,7 +115,7 @@ class Journal:
 
 
 def json_line(record: Mapping[str, Any]) -> str:
-    """A record as one line; a lone surrogate, which UTF-8 cannot encode, is written as a JSON escape."""
+    """Format a record as one line; a lone surrogate, which UTF-8 cannot encode, becomes a JSON escape."""
     line = json.dumps(record, ensure_ascii=False, allow_nan=False)
     try:
         line.encode("utf-8")
@@ -124,7 +125,7 @@ def json_line(record: Mapping[str, Any]) -> str:
 
 
 def read_whole_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a result file; an incomplete last line is left out.
+    """Read the records of a result file; an incomplete last line is ignored.
 
     Raises: ConfigError for another kind of file; DataError for a damaged line.
     """
@@ -148,7 +149,7 @@ def read_whole_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def replies_of(records: Iterable[Mapping[str, Any]], path: Path) -> dict[str, str]:
-    """Key and text of each reply in the file of an unfinished or finished run.
+    """Read the key and text of each reply in the file of an unfinished or finished run.
 
     Raises: DataError for a line with malformed replies.
     """
@@ -168,7 +169,8 @@ def _is_reply(line: Any) -> bool:
 
 
 def check_same(record: Mapping[str, Any], header: Header, path: Path) -> None:
-    """Check that a file's header is that of this judgement, apart from the judge's name, which may hold another path.
+    """Check that a file's header is that of this judgement, except the judge's name, which may contain
+    another path.
 
     Raises: ConfigError naming what differs.
     """
@@ -183,7 +185,7 @@ def check_same(record: Mapping[str, Any], header: Header, path: Path) -> None:
 def remove_results(path: Path) -> None:
     """Delete an earlier result file.
 
-    Raises: ConfigError for another kind of file, or one in use by another run; neither is deleted.
+    Raises: ConfigError for another kind of file, or one in use by another run, without deleting it.
     """
     if path.exists():
         with _open_alone(path):
@@ -192,7 +194,7 @@ def remove_results(path: Path) -> None:
 
 
 def _open_alone(path: Path) -> BinaryIO:
-    """Open the file for appending, locked against other processes where the system has locks."""
+    """Open the file for appending, locked against other processes if the file system supports it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
@@ -211,7 +213,7 @@ def _open_alone(path: Path) -> BinaryIO:
         return file
     if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
         return file
-    file.close()  # another run finished it between open and lock
+    file.close()  # another run replaced it between open and lock
     return _open_alone(path)
 
 

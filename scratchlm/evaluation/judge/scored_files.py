@@ -1,4 +1,4 @@
-"""Read existing scores of answers, from a finished judgement, from humans or from another judge, and compare them."""
+"""Read existing scores of answers (of a finished judgement, humans or another judge), and compare them."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class ScoredItems:
 
     path: Path
     scores: dict[str, float]
-    without: frozenset[str]  # ids of items that have no score: unparsed or failed
+    without: frozenset[str]  # ids of items without a score: unparsed or failed
     measured_by: tuple[str, str, str]  # identity, protocol, prompt
-    doubts: tuple[str, ...] = ()  # why its controls make it unreliable
+    doubts: tuple[str, ...] = ()  # reasons from its controls
 
     @property
     def ids(self) -> frozenset[str]:
-        """All of the file's items, with a score or without."""
+        """All items of the file, with or without a score."""
         return self.without | set(self.scores)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Three correlations over the answers that both judges scored, and both means over these."""
+    """Three correlations over the answers that both judges scored, and the mean of each judge."""
 
     n: int
     mean: float
@@ -47,12 +47,12 @@ class Agreement:
     kendall: Correlation
 
     def record(self) -> dict[str, Any]:
-        """As in `--json`."""
+        """The values for `--json`."""
         return asdict(self)
 
 
 def read_scored(path: Path, *, answer_key: str = ANSWER_KEY) -> ScoredItems:
-    """The scores of a judge's result file, or of an answers file, which the offline grader scores.
+    """Read the scores of a judge's result file, or score a file of answers with the offline grader.
 
     Two items with the same task and reference are distinguished by their order.
     Raises: DataError for any other file, and for an unfinished judgement.
@@ -92,10 +92,10 @@ def read_scored(path: Path, *, answer_key: str = ANSWER_KEY) -> ScoredItems:
 
 
 def scores_in_common(a: ScoredItems, b: ScoredItems, *, shared_only: bool) -> tuple[list[float], list[float]]:
-    """Both files' scores of the same items, in the order of the first.
+    """Match both files' scores of the same items, in the order of the first.
 
-    Raises: ConfigError when they were measured differently; DataError when an item, or its score, is in one file
-        only and shared_only is off, or when no item has both scores.
+    Raises: ConfigError when they were measured differently; DataError when an item, or its score, is in only
+        one file and shared_only is off, or when no item has both scores.
     """
     for name, of_a, of_b in zip(MEASUREMENT, a.measured_by, b.measured_by):
         if of_a != of_b:
@@ -124,11 +124,12 @@ def scores_in_common(a: ScoredItems, b: ScoredItems, *, shared_only: bool) -> tu
 def read_earlier_scores(
     path: Path, items: Sequence[Item], *, key: str = SCORE_KEY, answer_key: str = ANSWER_KEY
 ) -> list[float | None]:
-    """Earlier scores for the same answers, in their order; None where there is none.
+    """Read earlier scores for the same answers, in their order; None where there is none.
 
     A JSON list of numbers and nulls (the book's form), rows with a number under `key`, or a judge's result file over
     the same answers.
-    Raises: DataError naming the row, when their number differs from that of the answers, and for other answers.
+    Raises: DataError naming the row, when the number of scores is not that of the answers, and for other
+        answers.
     """
     records = result_records(path)
     if records is not None:
@@ -154,7 +155,7 @@ def read_earlier_scores(
 
 
 def agreement(scores: Sequence[float | None], earlier: Sequence[float | None]) -> Agreement:
-    """Correlate two lists of scores for the same answers; an answer without one of the scores is left out.
+    """Correlate two lists of scores for the same answers, over the answers that have both.
 
     Raises: DataError when fewer than two answers have both.
     """
@@ -197,7 +198,7 @@ def _item_score(record: Mapping[str, Any], where: str) -> float | None:
 
 
 def _numbered(ids: Sequence[str]) -> list[str]:
-    """Each id with how often it has occurred so far."""
+    """Pair each id with the number of its earlier occurrences."""
     seen: dict[str, int] = {}
     numbered = []
     for one in ids:

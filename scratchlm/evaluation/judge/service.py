@@ -1,8 +1,9 @@
-"""Ask a judge over a network: the service's address, timeouts, and when a request is repeated.
+"""Query a judge over a network: the service's address, timeouts and retries.
 
-What each fault leads to. "Retry": the request is sent again after 1, 2, 4, ... seconds until the attempts are used up;
-then it is a JudgeUnreachableError. "Error": a ServiceError at once. "Unreachable": a JudgeUnreachableError at once, but
-a retry if this judge has replied before: then the address is right, and the service may only be restarting.
+The table lists the outcome of each fault. "Retry": the request is repeated after 1, 2, 4, ... seconds until
+the attempts are used up, and then a JudgeUnreachableError is raised. "Error": a ServiceError is raised at
+once. "Unreachable": a JudgeUnreachableError is raised at once, unless this judge has replied before: then the
+address is correct, the service may be restarting, and the request is retried.
 
 | fault | outcome |
 |---|---|
@@ -16,8 +17,8 @@ a retry if this judge has replied before: then the address is right, and the ser
 | connection reset at any time | retry; the partial reply is dropped |
 | the stream ends without its end mark (`done`, `finish_reason`) | retry; the partial reply is dropped |
 | an error in the middle of the stream | retry; the partial reply is dropped |
-| the reply is cut off by a length limit, or filtered | error: a second attempt would be cut off too |
-| the request does not fit the context (Ollama) | error: the judge has not read all of it |
+| the reply is truncated by a length limit, or filtered | error: a second attempt would give the same |
+| the request does not fit the context (Ollama) | error: the judge did not read all of it |
 | a reply of more than `max_reply_bytes` | error |
 | any other reply: chatty, no number, NaN, negative, empty, 100 KB | returned whole |
 """
@@ -45,21 +46,21 @@ OPENAI_URL = "https://api.openai.com/v1"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 THIS_MACHINE = {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104, a server's "all of my addresses"
 
-Pieces = Generator[str, None, None]  # the parts of a streamed reply
+Pieces = Generator[str, None, None]  # yields the parts of a streamed reply
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgePatience:
     """Timeouts and retries of a judge's requests. Raises: ConfigError for a value that is not above 0."""
 
-    connect_s: float = 10.0  # seconds for the connection
-    first_s: float = 300.0  # seconds until the first words: a large model is first read from disk
+    connect_s: float = 10.0  # seconds to connect
+    first_s: float = 300.0  # seconds until the first part: a large model must first be loaded from disk
     between_s: float = 60.0  # seconds between two parts of a reply
-    whole_s: float = 900.0  # seconds for one whole reply
-    attempts: int = 5  # requests per question, the first one included, before it counts as failed
+    whole_s: float = 900.0  # seconds for a whole reply
+    attempts: int = 5  # requests per question, including the first, before it counts as failed
     backoff_s: float = 1.0  # seconds before the second attempt; doubles each time
-    longest_wait_s: float = 120.0  # seconds that a server may ask us to wait; more is an error
-    max_reply_bytes: int = 1 << 20  # a longer reply is an error; a judgement is some hundred bytes
+    longest_wait_s: float = 120.0  # maximum Retry-After in seconds; a longer one is an error
+    max_reply_bytes: int = 1 << 20  # a longer reply is an error; a normal reply has some hundred bytes
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -71,7 +72,7 @@ class JudgePatience:
 
     @property
     def longest_pause_s(self) -> float:
-        """The read timeout of an HTTP client, which does not know whether the first words have arrived."""
+        """The read timeout for the HTTP client, which has only one for the first and all later parts."""
         return max(self.first_s, self.between_s)
 
 
@@ -79,11 +80,11 @@ DEFAULT_JUDGE_PATIENCE = JudgePatience()
 
 
 class TransientJudgeError(ServiceError):
-    """This attempt failed; another one may succeed."""
+    """An attempt failed, but another one may succeed."""
 
     def __init__(self, message: str, *, wait_s: float | None = None) -> None:
         super().__init__(message)
-        self.wait_s = wait_s  # seconds that the server asked us to wait
+        self.wait_s = wait_s  # seconds, from Retry-After
 
 
 class JudgeUnreachableError(ServiceError):
@@ -91,21 +92,21 @@ class JudgeUnreachableError(ServiceError):
 
 
 class WrongAddressError(ServiceError):
-    """Nothing listens at the address, or something else does: retried only if the judge replied before."""
+    """No service at the address, or another kind of service; retried only if the judge has replied before."""
 
 
 @dataclass(kw_only=True)
 class JudgeClient:
-    """Sends a question to one judge until a complete reply arrives; may be used by several threads.
+    """Sends a question to one judge, with retries, until a complete reply arrives; thread-safe.
 
-    `who` names the judge and its address in messages, `options` are the other settings that decide a reply. One `ask`
-    takes at most `attempts` x (`connect_s` + `whole_s`) and the waits between.
+    `who` names the judge and its address in messages, `options` are the other settings that affect replies.
+    One `ask` takes at most `attempts` x (`connect_s` + `whole_s`) and the waits between.
     """
 
     who: str
     options: Mapping[str, object] = field(default_factory=dict)
     patience: JudgePatience = DEFAULT_JUDGE_PATIENCE
-    has_replied: bool = field(default=False, init=False)  # so the address is right
+    has_replied: bool = field(default=False, init=False)  # so the address is correct
 
     @property
     def identity(self) -> str:
@@ -113,9 +114,10 @@ class JudgeClient:
         return " ".join([self.who, *(f"{name}={value}" for name, value in self.options.items())])
 
     def ask(self, open_reply: Callable[[], Pieces]) -> str:
-        """The whole reply. `open_reply` sends the request and yields the reply's parts, or raises ServiceError.
+        """Return the whole reply. `open_reply` sends the request and yields the reply's parts, or raises
+        ServiceError.
 
-        Raises: ServiceError as this module's table says.
+        Raises: ServiceError as listed in this module's table.
         """
         n_attempts = 0
         while True:
@@ -144,7 +146,7 @@ class JudgeClient:
         return min(self.patience.backoff_s * 2 ** (n_attempts - 1), limit_s) if wanted_s is None else wanted_s
 
     def _read(self, open_reply: Callable[[], Pieces]) -> str:
-        """One attempt. A thread reads the stream, so that this one can stop waiting at any time."""
+        """Make one attempt. Another thread reads the stream, so that this one can time out at any point."""
         arrivals: queue.SimpleQueue[str | ServiceError | None] = queue.SimpleQueue()
         is_abandoned = threading.Event()
         args = (open_reply, arrivals, is_abandoned)
@@ -210,7 +212,7 @@ def _read_stream(
 
 
 def status_error(who: str, status: int, body: str, *, wait_s: float | None, advice: str) -> ServiceError:
-    """The error of an HTTP status other than success: one that may pass, or one that will not."""
+    """The error for an HTTP status other than success, temporary or permanent."""
     message = f"{who} answered with HTTP status {status}: {body.strip():.300}; {advice}."
     if status in TRY_AGAIN_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return TransientJudgeError(message, wait_s=wait_s)
@@ -218,8 +220,8 @@ def status_error(who: str, status: int, body: str, *, wait_s: float | None, advi
 
 
 def connection_error(who: str, cause: BaseException, *, advice: str) -> ServiceError:
-    """The error of a connection that could not be opened, or broke."""
-    kind = type(cause).__name__  # httpx's, whichever of its editions a client uses
+    """The error for a connection that could not be opened, or was lost."""
+    kind = type(cause).__name__  # httpx's, in whichever of its forks a client uses
     found = f"{str(cause) or kind} ({kind})"
     if kind in ("ConnectError", "ConnectTimeout"):
         return WrongAddressError(f"{who} cannot be reached: {found}; {advice}.")
@@ -227,31 +229,32 @@ def connection_error(who: str, cause: BaseException, *, advice: str) -> ServiceE
 
 
 def error_in_stream(who: str, message: str) -> TransientJudgeError:
-    """The error of a stream that begins well and then reports one."""
+    """The error for a stream that reports an error after its start."""
     return TransientJudgeError(f"{who} broke off its reply with the error {message:.300}; look at its log.")
 
 
 def protocol_error(who: str, found: str, protocol: str) -> WrongAddressError:
-    """The error of bytes that are not the expected protocol."""
+    """The error for a response that does not follow the expected protocol."""
     return WrongAddressError(
         f"{who} does not stream {protocol}: {found:.200}; is that its address? Give another with --base-url."
     )
 
 
 def stream_ended_early(who: str) -> TransientJudgeError:
-    """The error of a stream that ends before its end mark."""
+    """The error for a stream that ends before its end mark."""
     return TransientJudgeError(f"the reply of {who} stopped before its end; look at its log, or ask again.")
 
 
 def reply_cut_off(who: str, reason: str) -> ServiceError:
-    """The error of a reply that the service itself ended early."""
+    """The error for a reply that the service itself ended early."""
     return ServiceError(
         f"the reply of {who} was cut off for the reason {reason!r}; give it a larger context, or use another judge."
     )
 
 
 def ollama_address(base_url: str | None = None) -> str:
-    """Ollama's address as `http://host:port`: the one given, `OLLAMA_HOST`, or port 11434 of this machine.
+    """Normalize Ollama's address to `http://host:port`: the one given, `OLLAMA_HOST`, or port 11434 of this
+    machine.
 
     Accepts what Ollama accepts: a host, `host:port`, `:port`, an IPv6 address, a URL (whose default port is 80 or
     443), with or without a path, which may end in `/api/chat`.
@@ -294,7 +297,7 @@ def openai_address(base_url: str | None = None) -> str:
 
 
 def _checked_url(given: str, setting: str, expected: str) -> urllib.parse.SplitResult:
-    """The URL's parts. Its text is shown in messages and files, so it must not hold a password."""
+    """Split the URL. It is shown in messages and files, so it must not contain a password."""
     try:
         url = urllib.parse.urlsplit(given)
         is_right = url.port is None or url.port > 0

@@ -1,4 +1,4 @@
-"""Summarise a judgement: counts, the mean with its interval, and figures of pairs and of the offline grader."""
+"""Summarise a judgement: counts, the mean with its interval, measures for pairs and the offline grader."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RECORD_KEYS = (
 
 @dataclass(frozen=True, kw_only=True)
 class FigureMean:
-    """The mean of one of the offline grader's figures over all answers, 0 to 1, with its 95 % interval."""
+    """The mean of one measure of the offline grader over all answers, 0 to 1, with its 95 % interval."""
 
     mean: float
     low: float | None  # None for a single answer
@@ -40,20 +40,20 @@ class FigureMean:
 
 @dataclass(frozen=True, kw_only=True)
 class PairFigures:
-    """Wins, losses and position bias of pairs that were shown in both orders."""
+    """Wins, losses and position bias in pairwise judging, with every pair shown in both orders."""
 
     wins: int  # items where the answer under test was preferred in both orders
     ties: int
     losses: int
     split: int  # items where the two orders disagree
-    first_chosen: float | None  # share of verdicts, ties aside, for the answer shown first; 0.5 is no bias
+    first_chosen: float | None  # share of verdicts, without ties, for the answer shown first; 0.5 is no bias
     first_low: float | None  # its 95 % interval
     first_high: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """A measurement. The mean is over `n_counted` items: the scored ones, and the empty ones at the lowest point."""
+    """The scores of all answers; the mean includes empty answers, which get the lowest point."""
 
     protocol: str
     scale: tuple[int, int]
@@ -70,7 +70,7 @@ class Judgement:
     least: float  # the mean if every item without a score had the lowest point
     most: float  # the same with the highest point
     controls: tuple[ControlResult, ...]
-    doubts: tuple[str, ...]  # why the scores are unreliable
+    doubts: tuple[str, ...]  # reasons why the scores are unreliable
     figures: dict[str, FigureMean]
     pairs: PairFigures | None
 
@@ -81,11 +81,11 @@ class Judgement:
 
     @property
     def is_unreliable(self) -> bool:
-        """Did a control fail?"""
+        """Whether a control failed."""
         return bool(self.doubts)
 
     def record(self) -> dict[str, Any]:
-        """As the last line of the file, and the keys of `--json`."""
+        """The values for the last line of the file and `--json`."""
         values = asdict(self) | {
             "scale": list(self.scale),
             "items": self.n_items,
@@ -99,7 +99,7 @@ class Judgement:
 def summarise(
     grades: Sequence[Grade], controls: Sequence[ControlResult], *, protocol: JudgingProtocol
 ) -> Judgement:
-    """Counts, mean, median, standard deviation and 95 % bootstrap interval of the grades."""
+    """Compute counts, mean, median, standard deviation and 95 % bootstrap interval of the grades."""
     counts = {
         status: sum(grade.status == status for grade in grades)
         for status in ("scored", "unparsed", "failed", "empty")
@@ -108,7 +108,7 @@ def summarise(
     n_missing = len(grades) - len(known)
     scores = (
         known if n_missing == 0 or counts["scored"] else []
-    )  # empty answers alone are not a sample of all
+    )  # empty answers alone are not a sample of all answers
     low, high = _interval(scores)
     return Judgement(
         protocol=protocol.name,
