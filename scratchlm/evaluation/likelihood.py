@@ -16,7 +16,7 @@ from scratchlm.model.modes import evaluation_mode
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedPair:
-    """A continuation to be scored and its context."""
+    """A continuation to score and its context."""
 
     context: tuple[int, ...]  # at least one token
     continuation: tuple[int, ...]  # at least one token
@@ -26,10 +26,10 @@ class EncodedPair:
 class Likelihood:
     """The log-likelihood of a continuation under a model."""
 
-    log_prob: float  # nats, of the whole continuation; at most 0
-    is_greedy: bool  # would greedy decoding generate exactly this?
+    log_prob: float  # in nats, of the whole continuation; at most 0
+    is_greedy: bool  # whether greedy decoding would generate exactly this
     n_tokens: int
-    n_cropped: int  # tokens cut from the beginning of the context because it was too long
+    n_cropped: int  # number of tokens cut from the beginning of a context that was too long
 
 
 def start_tokens(tokenizer: Tokenizer) -> list[int]:
@@ -39,11 +39,11 @@ def start_tokens(tokenizer: Tokenizer) -> list[int]:
 
 
 def encode_pair(tokenizer: Tokenizer, context: str, continuation: str) -> EncodedPair:
-    """Encode a text and split its ids into context and continuation.
+    """Encode a text and split its ids into a context and a continuation.
 
-    The whole text is encoded and cut where the context alone would end, so that the tokens are those of running text.
-    White space at the end of the context moves to the continuation, where GPT-2's tokenizer expects it. An empty
-    context becomes end-of-text.
+    The whole text is encoded and cut where the context alone would end, so that the tokens are those of plain
+    text. White space at the end of the context moves to the continuation, where GPT-2's tokenizer expects it.
+    An empty context becomes end-of-text.
 
     Source: lm-evaluation-harness, `TemplateLM._encode_pair`.
     Raises: DataError when no token is left for the continuation, and for an empty context with a vocabulary that
@@ -77,11 +77,12 @@ def continuation_likelihoods(
 ) -> list[Likelihood]:
     """Score every continuation in batches, the longest first.
 
-    Rows are padded on the right, which causal attention never reads, so the batch size changes only the speed.
-    A context that is too long loses its beginning; the lost tokens are counted.
+    Rows are padded on the right, where causal attention never reads, so the batch size affects only the
+    speed. A context that is too long is cut at its beginning; the dropped tokens are counted.
 
     Units: progress(done, total) counts pairs.
-    Raises: DataError for a continuation longer than the model reads; ConfigError for a batch size below 1.
+    Raises: DataError for a continuation longer than the model's context; ConfigError for a batch size below
+        1.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}; 16 is the default.")
@@ -105,7 +106,7 @@ def continuation_likelihoods(
 
 def _score_batch(model: GPTModel, pairs: Sequence[EncodedPair]) -> list[Likelihood]:
     device = next(model.parameters()).device
-    room = model.config.context_length + 1  # the last token is predicted, not read
+    room = model.config.context_length + 1  # the last token is only a target
     kept = [(pair.context + pair.continuation)[-room:] for pair in pairs]
     width = max(map(len, kept)) - 1
     inputs = torch.zeros(len(pairs), width, dtype=torch.long)

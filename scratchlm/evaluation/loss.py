@@ -20,14 +20,14 @@ from scratchlm.model.gpt import GPTModel
 from scratchlm.model.loss import head_cross_entropy
 from scratchlm.model.modes import evaluation_mode
 
-SCORED_AT_ONCE = 2048  # positions whose V logits are in memory together: 0.4 GB with GPT-2's vocabulary
+SCORED_AT_ONCE = 2048  # positions whose logits are in memory at a time: 0.4 GB with GPT-2's vocabulary
 
 
 def mean_loss(model: nn.Module, loader: Iterable[Batch], task: Task) -> float:
-    """Average loss over a loader; every target has the same weight, in a batch of any size.
+    """Average loss over a loader; every target has the same weight, whatever the batch sizes.
 
     Units: nats per unmasked target.
-    Raises: DataError when the loader holds no such target.
+    Raises: DataError when the loader has no such target.
     """
     device = next(model.parameters()).device
     loss_sum, n_targets = 0.0, 0
@@ -44,11 +44,11 @@ def mean_loss(model: nn.Module, loader: Iterable[Batch], task: Task) -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextLoss:
-    """A model's loss over a text, every token counted exactly once."""
+    """A model's loss over a text, with every token counted exactly once."""
 
     loss_sum: float  # nats
     n_tokens: int
-    n_bytes: int  # of the text as UTF-8
+    n_bytes: int  # bytes of the text in UTF-8
     n_characters: int | None = None  # None: not counted
     window_sums: npt.NDArray[np.float64] = field(  # nats, per window
         default_factory=lambda: np.zeros(0), compare=False, repr=False
@@ -59,12 +59,12 @@ class TextLoss:
 
     @property
     def loss(self) -> float:
-        """Nats per token: depends on the tokenizer."""
+        """Nats per token; depends on the tokenizer."""
         return self.loss_sum / self.n_tokens
 
     @property
     def perplexity(self) -> float:
-        """exp(loss): as uncertain as a choice among this many equally likely tokens."""
+        """exp(loss): the model is as uncertain as a choice among this many equally likely tokens."""
         return perplexity_of(self.loss)
 
     @property
@@ -88,7 +88,7 @@ class TextLoss:
 
     @classmethod
     def together(cls, parts: Sequence[TextLoss]) -> TextLoss:
-        """The figures of several texts as one; every token has the same weight."""
+        """Combine the results of several texts; every token has the same weight."""
         characters = [part.n_characters for part in parts]
         return cls(
             loss_sum=math.fsum(part.loss_sum for part in parts),
@@ -121,12 +121,12 @@ def format_perplexity(value: float) -> str:
 
 
 def format_bits_per_byte(bits: float | None) -> str:
-    """Format bits per byte; None belongs to a tokenizer that drops part of the text, such as one of words."""
+    """Format bits per byte; None means that the tokenizer drops part of the text, as word tokenizers do."""
     return "bits per byte not comparable" if bits is None else f"{bits:.4f} bits per byte"
 
 
 def stride_for(model: GPTModel, stride: int | None) -> int:
-    """The distance between the starts of two windows: the one given, or half the context.
+    """The distance between the starts of two windows: the given one, or half the context.
 
     Raises: ConfigError for a stride outside the context.
     """
@@ -155,9 +155,9 @@ def text_loss(
 
     Windows of the context's length start every `stride` tokens (default: half the context). Each window counts only
     the tokens that no earlier window predicted, so all tokens after the first window have at least context - stride
-    tokens before them. `start_id` (end-of-text) is put before the first token, so that it is predicted too; without it
-    the first token is not counted. `ids` may be memory-mapped: only the current batch is copied, and each window is
-    summed separately, so the batch size changes only the speed.
+    tokens of context. `start_id` (end-of-text) is prepended, so that the first token is predicted too;
+    without it the first token is not counted. `ids` may be memory-mapped: only the current batch is copied,
+    and each window is summed separately, so the batch size affects only the speed.
 
     Units: progress(done, total) counts tokens.
     Source: the strided evaluation of Hugging Face's perplexity guide, with every token counted once.
@@ -216,7 +216,7 @@ def _strided_windows(
     ids: npt.NDArray[np.integer], *, start_id: int | None, context: int, stride: int, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of windows; targets that an earlier window predicted, and padding, are IGNORE_INDEX."""
-    n_before = int(start_id is not None)  # the text is start_id and then ids; the array is not copied
+    n_before = int(start_id is not None)  # the text is start_id followed by ids; the array is not copied
     n_predicted = len(ids) + n_before - 1
     n_windows = 1 + max(0, math.ceil((n_predicted - context) / stride))
     for first in range(0, n_windows, batch_size):

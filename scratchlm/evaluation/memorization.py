@@ -1,4 +1,4 @@
-"""Measure memorization: how much of a model's text occurs word for word in its training text."""
+"""Measure memorization: how much of a model's generated text occurs verbatim in its training text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scratchlm.core.errors import DataError
 from scratchlm.evaluation.ngrams import Hashes, NGrams, is_among
 
 Ids = npt.NDArray[Any]
-IDS_AT_ONCE = 1 << 21  # of the training text; 17 bytes of memory for each, independent of the text's size
+IDS_AT_ONCE = 1 << 21  # ids of the training text read at a time, at 17 bytes of memory each
 NOVEL_N = 5  # the n-grams whose novelty is counted
 
 
@@ -21,7 +21,7 @@ NOVEL_N = 5  # the n-grams whose novelty is counted
 class Overlap:
     """The longest passage of a sample that also occurs in the training text."""
 
-    length: int  # 0: not even one id
+    length: int  # 0: no id in common
     sample_start: int
     training_start: int
 
@@ -30,10 +30,10 @@ class Overlap:
 class Memorization:
     """The overlap of samples with the training text."""
 
-    overlaps: tuple[Overlap, ...]  # the longest of each sample, in order
+    overlaps: tuple[Overlap, ...]  # the longest overlap of each sample, in order
     novel: tuple[
         float | None, ...
-    ]  # share of each sample's 5-grams not in the training text; None: too short
+    ]  # share of each sample's 5-grams that are not in the training text; None: too short
     novel_share: float | None  # the same over all samples' 5-grams
 
     @property
@@ -55,7 +55,8 @@ def memorization(
 ) -> Memorization:
     """Compare samples with a training text of any length, which may be memory-mapped and is read in parts.
 
-    Both are rows of ids, of tokens or of words (`word_rows`). The longest overlap is exact: it is compared id by id.
+    Both are rows of ids, of tokens or of words (`word_rows`). The longest overlap is exact, compared id by
+    id.
 
     Units: progress(done, total) counts ids of the training text.
     Source: McCoy et al. 2023, "How much do language models copy from their training data?" (novel n-grams).
@@ -96,8 +97,8 @@ def memorization(
 def word_rows(samples: Sequence[str], training: Iterable[tuple[str, bool]]) -> tuple[list[Ids], Ids]:
     """Texts as rows of word ids; words are separated by white space.
 
-    training: the text in pieces, each with whether a document ends after it. Words that occur in no sample, and
-    document borders, get the id 0, which matches nothing.
+    training: pieces of the text, each with a flag whether a document ends after it. Words that occur in no
+    sample, and document boundaries, get the id 0, which matches nothing.
     """
     number_of: dict[str, int] = {}
     rows = [
@@ -114,7 +115,7 @@ def word_rows(samples: Sequence[str], training: Iterable[tuple[str, bool]]) -> t
 
 
 def _stretches(training: Ids, *, overlap: int) -> Iterator[tuple[int, Ids]]:
-    """The training text in parts that overlap by the longest sample, so that no match is cut."""
+    """Yield the training text in parts that overlap by the longest sample, so that no match is cut."""
     for begin in range(0, len(training), IDS_AT_ONCE):
         yield begin, np.asarray(training[begin : begin + IDS_AT_ONCE + overlap])
 
@@ -124,11 +125,11 @@ def _kept(numbers: Hashes, wanted: Hashes) -> Hashes:
 
 
 def _longest(grams: Sequence[NGrams], rows: Sequence[Ids], text: NGrams, stretch: Ids) -> Iterator[Overlap]:
-    """Each sample's longest match in one part of the training text.
+    """Find each sample's longest match in one part of the training text.
 
-    Lengths 1, 2, 4, ... are tried for all samples together. At each, only the positions of the training text remain
-    where some sample's n-gram begins: a longer match can begin nowhere else. Between the last length that matches and
-    the first that does not, a binary search finds the longest.
+    Lengths 1, 2, 4, ... are tried for all samples together. Each length keeps only the positions of the
+    training text at which an n-gram of some sample begins, since a longer match must begin at one of them. A
+    binary search between the last length that matches and the first that does not finds the longest.
     """
     places = {
         0: np.arange(text.n_ids)
@@ -159,7 +160,7 @@ def _longest(grams: Sequence[NGrams], rows: Sequence[Ids], text: NGrams, stretch
 
 
 def _match(one: NGrams, text: NGrams, starts: npt.NDArray[np.intp], n: int) -> tuple[int, int] | None:
-    """The first positions, in sample and training text, of an n-gram that both contain."""
+    """The first positions, in sample and training text, of an n-gram in both."""
     starts = _fitting(starts, n, text)
     mine, theirs = one.all(n), text.at(starts, n)
     is_shared = is_among(theirs, np.unique(mine))

@@ -1,4 +1,4 @@
-"""Hash all n-grams of a long row of ids, for any n, fast enough to search millions of tokens."""
+"""Hash all n-grams of a long sequence of ids, for any n, fast enough to search millions of tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _INVERSE = pow(_BASE, -1, 1 << 64)
 
 
 class NGrams:
-    """A rolling hash of every n-gram of a row.
+    """A rolling hash of every n-gram of a sequence.
 
     The hash of an n-gram is the sum of id * BASE^position, modulo 2^64, divided by BASE^start: with precomputed prefix
     sums, each n costs one subtraction and one multiplication per position. Two different n-grams have the same hash
@@ -34,17 +34,17 @@ class NGrams:
         self._inverses = _powers(_INVERSE, self.n_ids)
 
     def all(self, n: int) -> Hashes:
-        """The hashes of all n-grams in order; none when the row is shorter than n."""
+        """The hashes of all n-grams in order; none when the sequence is shorter than n."""
         n_grams = max(0, self.n_ids - n + 1)
         return (self._sums[n : n + n_grams] - self._sums[:n_grams]) * self._inverses[:n_grams]
 
     def at(self, starts: npt.NDArray[np.intp], n: int) -> Hashes:
-        """The hashes of the n-grams that begin at `starts`; each must fit."""
+        """The hashes of the n-grams that begin at `starts`; each must end within the sequence."""
         return (self._sums[starts + n] - self._sums[starts]) * self._inverses[starts]
 
 
 def is_among(numbers: Hashes, wanted: Hashes) -> npt.NDArray[np.bool_]:
-    """Which of many hashes are in a sorted list of a few? Fast for millions among thousands."""
+    """Mark which of many hashes are in a sorted list; fast for millions of hashes and a list of thousands."""
     if len(wanted) == 0:
         return np.zeros(len(numbers), dtype=np.bool_)
     places = np.minimum(np.searchsorted(wanted, numbers), len(wanted) - 1)
@@ -52,12 +52,13 @@ def is_among(numbers: Hashes, wanted: Hashes) -> npt.NDArray[np.bool_]:
 
 
 def longest_repeat(ids: npt.ArrayLike) -> int:
-    """The length of the longest n-gram that occurs at least twice in a row of ids; the two may overlap.
+    """The length of the longest n-gram that occurs at least twice in a sequence of ids; occurrences may
+    overlap.
 
-    When an n-gram occurs twice, so does each part of it, so a binary search finds the longest.
+    If an n-gram occurs twice, so does each part of it; therefore a binary search finds the longest.
     """
     grams = NGrams(ids)
-    low, high = 0, grams.n_ids  # n-grams of length low occur twice, those of length high do not
+    low, high = 0, grams.n_ids  # some n-gram of length low occurs twice, none of length high does
     while high - low > 1:
         middle = (low + high) // 2
         numbers = grams.all(middle)

@@ -1,4 +1,4 @@
-"""Compare two models on the same items: paired bootstrap of the mean difference, and a sign test."""
+"""Compare two models on the same items with a paired bootstrap of the mean difference and a sign test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scratchlm.core.errors import DataError
 from scratchlm.evaluation.intervals import bootstrap_interval
 
 TIED = "cannot be told apart"
-LEVEL = 0.05  # of the sign test; the interval has 95 %
+LEVEL = 0.05  # significance level of the sign test; the interval is a 95 % one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +42,14 @@ class PairedComparison:
 
     @property
     def is_significant(self) -> bool:
-        """Does one of the two score significantly higher?"""
+        """Whether one of the two scores significantly higher."""
         return self.verdict != TIED
 
 
 def compare_paired(a: Sequence[float], b: Sequence[float]) -> PairedComparison:
     """Paired bootstrap of the mean difference, and the sign test, over scores of the same items in the same order.
 
-    Raises: DataError for lists of unequal length, or none.
+    Raises: DataError for lists of unequal length, or empty ones.
 
     Example:
         >>> compare_paired([50, 60, 70], [51, 59, 70]).verdict
@@ -78,7 +78,7 @@ def compare_paired(a: Sequence[float], b: Sequence[float]) -> PairedComparison:
 
 
 def sign_test(n_up: int, n_down: int) -> float:
-    """Two-sided p-value of the sign test: of a split at least as uneven, if both sides are equally likely.
+    """Two-sided p-value of the sign test: how likely a split at least as uneven is if both sides are equal.
 
     Source: agrees with `scipy.stats.binomtest(n_up, n_up + n_down, 0.5).pvalue`.
 
@@ -87,7 +87,7 @@ def sign_test(n_up: int, n_down: int) -> float:
         0.021484375
     """
     n = n_up + n_down
-    ways = tail = 1  # to choose 0 of n
+    ways = tail = 1  # binomial coefficient of 0 of n
     for k in range(min(n_up, n_down)):
         ways = ways * (n - k) // (k + 1)
         tail += ways

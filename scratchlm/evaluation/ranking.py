@@ -1,4 +1,4 @@
-"""Compute ROC and precision-recall curves, and the areas under them."""
+"""Compute ROC and precision-recall curves, and the area under each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from scratchlm.core.errors import DataError
 
-MAX_POINTS = 200  # kept of each curve for the report
+MAX_POINTS = 200  # points kept of each curve for the report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class ClassCurves:
     """One class against all others."""
 
     label: str
-    roc_auc: float | None  # None when the texts are all of this class, or none is
+    roc_auc: float | None  # None when all texts are of this class, or none is
     average_precision: float | None
     roc: tuple[tuple[float, float], ...]  # (false positive rate, true positive rate)
     precision_recall: tuple[tuple[float, float], ...]  # (recall, precision)
@@ -28,7 +28,7 @@ class ClassCurves:
 class Ranking:
     """ROC AUC and average precision of a classifier's probabilities, per class and on average."""
 
-    roc_auc: float | None  # of the second of two classes, else the mean over the classes
+    roc_auc: float | None  # for the second of two classes, else the mean over the classes
     average_precision: float | None
     curves: tuple[ClassCurves, ...]
 
@@ -56,7 +56,7 @@ def rank_classes(
 
 
 def roc_curve(is_positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """False and true positive rates as the threshold falls, one point for each different score.
+    """False and true positive rates for decreasing thresholds, one point per distinct score.
 
     Source: agrees with scikit-learn's `roc_curve(..., drop_intermediate=False)`.
     """
@@ -67,9 +67,9 @@ def roc_curve(is_positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> tu
 def precision_recall_curve(
     is_positive: NDArray[np.bool_], scores: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], ...]:
-    """Recall and precision as the threshold falls, beginning with the highest score.
+    """Recall and precision for decreasing thresholds, beginning with the highest score.
 
-    Source: agrees with scikit-learn's `precision_recall_curve`, read from its end.
+    Source: agrees with scikit-learn's `precision_recall_curve` in reverse order.
     """
     hits, others = _counts(is_positive, scores)
     return hits[1:] / hits[-1], hits[1:] / (hits[1:] + others[1:])

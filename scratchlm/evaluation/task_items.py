@@ -1,4 +1,4 @@
-"""Read benchmark files in their published forms into three kinds of question: cloze, choice and generation.
+"""Read benchmark files in their published formats as three kinds of question: cloze, choice and generation.
 
 Cloze: `{"text": ...}`, the model predicts the last word (LAMBADA). Choice: `{"ctx", "endings", "label"}` (HellaSwag),
 `{"question", "choices": {"text", "label"}, "answerKey"}` (ARC), or `{"prompt" or "question", "choices": [...],
@@ -37,7 +37,7 @@ class ChoiceItem:
     """A question with several answers, one of them correct."""
 
     context: str
-    delimiter: str  # what stands between the context and a choice
+    delimiter: str  # the text between the context and a choice
     choices: tuple[str, ...]
     answer: int
     origin: str
@@ -45,7 +45,7 @@ class ChoiceItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationItem:
-    """A prompt and its correct answers; with `number`, an answer is correct if its final number is this one."""
+    """A prompt and its correct answers; if `number` is set, the final number of an answer must equal it."""
 
     prompt: str
     answers: tuple[str, ...]
@@ -59,10 +59,10 @@ TaskItem = ClozeItem | ChoiceItem | GenerationItem
 def read_task_items(
     path: str | Path, *, kind: TaskKind | None = None, limit: int | None = None
 ) -> tuple[TaskKind, list[TaskItem]]:
-    """The kind of a file's questions, by its first row unless given, and the questions.
+    """Read a file's questions, and their kind, which is detected from the first row unless given.
 
     limit: maximum number of questions; None reads all.
-    Raises: DataError naming file and row for a row of another kind or with something missing, and for no rows.
+    Raises: DataError naming file and row for a row of another kind or with a missing field, and for no rows.
     """
     items: list[TaskItem] = []
     for value, origin in read_rows(path):
@@ -134,7 +134,7 @@ def _choice(value: Mapping[str, Any], origin: str) -> ChoiceItem:
 
 
 def _hellaswag_context(value: Mapping[str, Any], origin: str) -> str:
-    """As in lm-evaluation-harness: the activity, a colon, the first sentence, the beginning of the second one."""
+    """HellaSwag's context as in lm-evaluation-harness: activity, colon, sentence, start of the next one."""
     if isinstance(value.get("ctx_a"), str) and isinstance(value.get("ctx_b"), str):
         context = f"{value['ctx_a']} {value['ctx_b'].capitalize()}"
     else:
@@ -144,7 +144,7 @@ def _hellaswag_context(value: Mapping[str, Any], origin: str) -> str:
 
 
 def _without_brackets(text: str) -> str:
-    """Remove WikiHow's marks, such as [header], from the data set's texts."""
+    """Remove WikiHow's markup, such as [header], from the data set's texts."""
     return re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". ")).replace("  ", " ")
 
 

@@ -1,4 +1,4 @@
-"""Score benchmark questions without a judge: the last word, the correct choice, the exact answer."""
+"""Score benchmark questions without a judge: last word, multiple choice, exact answer."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ Measure = Literal["accuracy", "accuracy_characters", "accuracy_bytes", "accuracy
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskResult:
-    """A model's figures on one task, and the outcome of each question."""
+    """A model's scores on one task, and the outcome of each question."""
 
     rights: dict[Measure, int]  # number of correct questions by measure; `accuracy` is always present
     n: int
     chance: float | None  # accuracy of guessing, for multiple-choice questions
-    n_cropped: int  # questions that lost their beginning because they were too long
+    n_cropped: int  # questions cut at their beginning because they were too long
     items: tuple[dict[str, Any], ...]  # one row per question, in order
-    perplexity: float | None = None  # of the target words
-    perplexity_interval: tuple[float, float] | None = None  # None for fewer than ten questions, too
+    perplexity: float | None = None  # perplexity of the target words
+    perplexity_interval: tuple[float, float] | None = None  # also None for fewer than ten questions
 
     def share(self, measure: Measure = "accuracy") -> float:
         """The share of correct questions."""
@@ -59,10 +59,11 @@ def score_cloze(
     batch_size: int = 16,
     progress: Progress | None = None,
 ) -> TaskResult:
-    """Score cloze questions: is the last word the model's greedy prediction, and how likely is it?
+    """Score cloze questions: whether the last word is the model's greedy prediction, and its likelihood.
 
-    A word is correct when each of its tokens is the likeliest one; a word that the vocabulary lacks is never correct,
-    although the model may predict an unknown word. The perplexity is per word, not per token.
+    A word is correct when each of its tokens is the most likely one; a word that is not in the vocabulary is
+    never correct, although the model may predict the unknown token. The perplexity is per word, not per
+    token.
     Source: Paperno et al. 2016 (LAMBADA); figures as lm-evaluation-harness's `lambada_openai`.
     Raises: DataError for no items, or one that cannot be encoded.
     """
@@ -72,7 +73,7 @@ def score_cloze(
     found = continuation_likelihoods(model, pairs, batch_size=batch_size, progress=progress)
     losses = [-one.log_prob for one in found]
     interval = None
-    if len(losses) >= MIN_BLOCKS:  # a bootstrap of fewer questions would be too narrow
+    if len(losses) >= MIN_BLOCKS:  # with fewer questions the bootstrap interval would be too narrow
         low, high = bootstrap_interval(losses)
         interval = (perplexity_of(low), perplexity_of(high))
     is_right = [one.is_greedy for one in found]
@@ -110,7 +111,7 @@ def score_choices(
 ) -> TaskResult:
     """Score multiple-choice questions by the likelihood of each choice after the question.
 
-    Long choices are unlikely because of their length, so there are three accuracies: by the log probability of the
+    Longer choices have lower probabilities, so there are three accuracies: by the log-probability of the
     whole choice, per character, and per UTF-8 byte.
     Source: `acc`, `acc_norm` and `acc_bytes` of lm-evaluation-harness; of equal choices the first is taken.
     Raises: DataError for no items, or one that cannot be encoded.
@@ -156,15 +157,15 @@ def score_generation(
     batch_size: int = 16,
     progress: Progress | None = None,
 ) -> TaskResult:
-    """Score generation questions: does greedy decoding give exactly the answer, or its number?
+    """Score generation questions: whether greedy decoding gives exactly the answer, or its number.
 
     Generation ends at a stop text, at one of stop_ids (default: end-of-text) or after max_new_tokens; by default at the
     end of the line, and after 64 tokens. White space around the answer is ignored; `accuracy_folded` also ignores case
     and punctuation at the ends. For questions with a number, the defaults are the next "Question:", and 256 tokens or
     half of the context: the final number counts, and for `accuracy_strict` only one after `####`. Prompts that leave no
-    room for the answer lose their beginning, and are counted.
-    Raises: DataError for no items, and for a model that has no room for max_new_tokens; ConfigError for
-        impossible settings.
+    room for the answer are cut at their beginning and counted.
+    Raises: DataError for no items, and for a context too short for max_new_tokens; ConfigError for invalid
+        settings.
     """
     _need_items(items)
     has_numbers = any(item.number is not None for item in items)

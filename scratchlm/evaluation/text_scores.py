@@ -1,4 +1,4 @@
-"""Compare an answer with its reference by words alone: exact match, token F1, ROUGE-L, edit distance, numbers."""
+"""Compare an answer with its reference: exact match, token F1, ROUGE-L, edit distance, final numbers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _NUMBER = re.compile(
     r"(?P<sign>(?<![\w)\]])[-\u2212] ?)?(?:[$€£¥](?P<late_sign>[-\u2212])?)?"
     r"(?P<size>(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)|\d+)(?:\.\d+)?|(?<![\d.])\.\d+)"
 )
-_MARKED = re.compile(r"####(?P<answer>[^\n]*)")  # how GSM8K ends its solutions
+_MARKED = re.compile(r"####(?P<answer>[^\n]*)")  # the end of a solution in GSM8K
 
 
 def marked_number(text: str) -> Decimal | None:
-    """The number after the first `####`, as at the end of GSM8K's solutions; None without one.
+    """The number after the first `####`, which ends a GSM8K solution; None without one.
 
     Example:
         >>> marked_number("12 and 60 are 72 clips.\\n#### 72")
@@ -61,14 +61,14 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(answer: str, reference: str) -> bool:
-    """Are they equal after normalization? An empty answer matches nothing."""
+    """Whether they are equal after normalization; an empty answer matches nothing."""
     return normalize_answer(answer) == normalize_answer(reference) != ""
 
 
 def token_f1(answer: str, reference: str) -> float:
-    """Overlap of the two bags of words, 0 to 1.
+    """F1 of the overlap of two bags of words, 0 to 1.
 
-    Source: the F1 of SQuAD (Rajpurkar et al. 2016, section 6.1), without its dropping of articles.
+    Source: the F1 of SQuAD (Rajpurkar et al. 2016, section 6.1), but articles are kept.
 
     Example:
         >>> round(token_f1("the red hen", "the red fox"), 3)
@@ -97,10 +97,10 @@ def rouge_l(answer: str, reference: str) -> float:
 
 
 def edit_distance(one: str, other: str) -> float:
-    """The Levenshtein distance as a share of the longer text's length.
+    """The Levenshtein distance divided by the length of the longer text.
 
     0 for equal texts, 1 for texts with nothing in common; two empty texts are equal.
-    Source: Levenshtein 1966, by the bit vectors of Myers 1999 in the form of Hyyrö 2003: a row of the table is a few
+    Source: Levenshtein 1966, with the bit vectors of Myers 1999 as in Hyyrö 2003: a row of the table is a few
         operations on one long integer.
 
     Example:
@@ -112,7 +112,7 @@ def edit_distance(one: str, other: str) -> float:
 
 
 def _longest_common_subsequence(one: Sequence[str], other: Sequence[str]) -> int:
-    """Its length. Source: Hyyrö 2004; a 0 bit in `rows` is a row in which the count increases."""
+    """Length of the longest common subsequence (Hyyrö 2004); a 0 bit in `rows` marks an increase."""
     places = _places(one)
     everywhere = (1 << len(one)) - 1
     rows = everywhere
@@ -123,7 +123,7 @@ def _longest_common_subsequence(one: Sequence[str], other: Sequence[str]) -> int
 
 
 def _levenshtein(one: str, other: str) -> int:
-    """In characters. `up` and `down` mark the rows where the current column's distance rises or falls by 1."""
+    """Levenshtein distance in characters; `up` and `down` mark rows where a column's distance changes."""
     if not one:
         return len(other)
     places = _places(one)
@@ -132,7 +132,7 @@ def _levenshtein(one: str, other: str) -> int:
     for character in other:
         matched = places.get(character, 0)
         diagonal = (((matched & up) + up) ^ up) | matched | down  # rows where a diagonal step costs nothing
-        more = down | (everywhere & ~(diagonal | up))  # where the distance to the right rises,
+        more = down | (everywhere & ~(diagonal | up))  # rows where the distance to the right rises,
         less = up & diagonal  # and where it falls
         distance += bool(more & last) - bool(less & last)
         more = (more << 1) | 1
@@ -143,7 +143,7 @@ def _levenshtein(one: str, other: str) -> int:
 
 
 def _places(items: Sequence[str]) -> dict[str, int]:
-    """For each item an integer whose set bits are its positions."""
+    """Map each item to an integer whose set bits are its positions."""
     places: dict[str, int] = {}
     for place, item in enumerate(items):
         places[item] = places.get(item, 0) | 1 << place
