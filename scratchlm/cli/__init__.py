@@ -1,1 +1,1 @@
-"""The command line: parse, build the config, call."""
+"""The command line: each command parses its flags, builds a config and calls the library."""

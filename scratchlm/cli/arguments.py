@@ -1,4 +1,4 @@
-"""Prepare arguments for the parser, which by itself would keep only the last of a flag given twice."""
+"""Prepare arguments for the parser: merge repeated flags, of which it would keep only the last."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, Union, cast
 from scratchlm.core.errors import ConfigError
 
 T = TypeVar("T")
-Kind = Literal["list", "value", "switch"]  # takes any number of values, one, or none
+Kind = Literal["list", "value", "switch"]  # the number of values a flag takes: any, one, or none
 MARK = "\ue000"  # a private-use character put before a value that begins with "-", which looks like a flag
 HELP_FLAGS = frozenset({"-h", "--help", "--help-all"})
 FLAG = re.compile(r"(--[A-Za-z][\w.-]*)(=.*)?", re.DOTALL)
@@ -23,14 +23,14 @@ NUMBER = re.compile(r"-[0-9.]+(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 @dataclass
 class _Given:
-    """A flag on the command line and the words up to the next flag."""
+    """A flag on the command line with the arguments up to the next flag."""
 
-    flag: str  # "" for the words before the first flag
+    flag: str  # "" for the arguments before the first flag
     values: list[str]
     is_joined: bool  # `--flag=value`
 
     def words(self) -> list[str]:
-        """The words as the user wrote them."""
+        """The arguments as the user wrote them."""
         if self.is_joined:
             return [f"{self.flag}={self.values[0]}", *self.values[1:]]
         return [self.flag, *self.values] if self.flag else self.values
@@ -39,8 +39,8 @@ class _Given:
 def ready_to_parse(cls: type, args: Sequence[str]) -> list[str]:
     """Join repeated lists (`--data a --data b` becomes `--data a b`) and keep the last of a repeated value.
 
-    A value that begins with a dash, such as the prompt in `--prompt "- milk"`, is marked; `without_marks` removes
-    the marks.
+    A value that begins with a dash, such as the prompt in `--prompt "- milk"`, gets a prefix, which
+    `without_marks` removes.
     """
     kinds = flag_kinds(cls)
     kept: dict[str, _Given] = {}
@@ -59,7 +59,7 @@ def ready_to_parse(cls: type, args: Sequence[str]) -> list[str]:
 
 
 def given_twice(cls: type, args: Sequence[str]) -> list[str]:
-    """A note for each flag that takes one value and got several: the last one is used."""
+    """A note for each single-valued flag that was given several values: the last one is used."""
     kinds = flag_kinds(cls)
     values: dict[str, list[str]] = {}
     for given in _split(args):
@@ -73,10 +73,10 @@ def given_twice(cls: type, args: Sequence[str]) -> list[str]:
 
 
 def take_name(cls: type, args: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The one word that belongs to no flag, wherever it appears, and the other arguments.
+    """Separate the single argument that belongs to no flag, at any position, from the other arguments.
 
-    A flag that takes a list, or an unknown one, takes every word up to the next flag.
-    Raises: ConfigError for two such words.
+    A flag that takes a list, or an unknown flag, takes every argument up to the next flag.
+    Raises: ConfigError for two such arguments.
     """
     kinds = flag_kinds(cls) | dict.fromkeys(HELP_FLAGS, "switch")
     n_taken = {"switch": 0, "value": 1, "list": len(args)}
@@ -93,7 +93,7 @@ def take_name(cls: type, args: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 def value_of(flag: str, args: Sequence[str]) -> str | None:
-    """The value of a flag before anything is parsed; of several, the last."""
+    """The value of a flag, found before parsing; the last if there are several."""
     found = None
     for given in _split(args):
         if _plain(given.flag) == flag and given.values:
@@ -116,7 +116,7 @@ def _split(args: Sequence[str]) -> list[_Given]:
 
 
 def flag_kinds(cls: type) -> dict[str, Kind]:
-    """The flags of a command's dataclass, with the dotted ones of nested dataclasses, and what each takes."""
+    """The flags of a command's dataclass, including those of nested dataclasses, and their kinds of value."""
     kinds: dict[str, Kind] = {}
     hints = typing.get_type_hints(cls, include_extras=True)
     for field in dataclasses.fields(cls):
@@ -155,7 +155,7 @@ def _marked(value: str) -> str:
 
 
 def without_marks(value: T) -> T:
-    """The parsed command, or one of its values, without the marks of `ready_to_parse`."""
+    """Remove the prefixes that `ready_to_parse` added from a parsed command, or from one of its values."""
     if isinstance(value, str):
         return cast(T, value.removeprefix(MARK))
     if isinstance(value, Path):

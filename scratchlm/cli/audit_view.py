@@ -14,13 +14,13 @@ from scratchlm.reports.formats import count, cut, decimal, percent
 BAR_CELLS = 40
 BLOCKS = " ▏▎▍▌▋▊▉█"
 LEVEL_MARKS = {"bad": ("✗", "bold red"), "look": ("!", "yellow"), "good": ("✓", "green")}
-LOSS_STYLES = ("bold green", "bold cyan")  # alternate, so that neighbouring tokens can be distinguished
+LOSS_STYLES = ("bold green", "bold cyan")  # alternate, to distinguish neighbouring tokens
 
 Figures = Mapping[str, Any]
 
 
 def show_data_audit(figures: Figures, console: Console) -> None:
-    """Print all parts that are in the figures."""
+    """Print every section for which the audit has statistics."""
     _head(figures, console)
     _lengths(figures, console)
     for part in (_classes, _copies, _overlaps, _odd, _frequent):
@@ -191,7 +191,7 @@ def _loss(loss: Figures, console: Console) -> None:
 
 
 def _bar(share: float) -> str:
-    """A bar of block characters, exact to an eighth of a cell; a share above 0 is always visible."""
+    """Draw a bar of block characters, exact to an eighth of a cell; a share above 0 is always visible."""
     eighths = max(round(share * BAR_CELLS * 8), 1 if share > 0 else 0)
     return "█" * (eighths // 8) + BLOCKS[eighths % 8].strip()
 

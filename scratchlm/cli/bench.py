@@ -1,4 +1,4 @@
-"""`scratchlm bench`: run a benchmark of the folder benchmarks/, which is part of the source checkout."""
+"""`scratchlm bench`: run a benchmark from the folder benchmarks/, which only the source checkout has."""
 
 from __future__ import annotations
 

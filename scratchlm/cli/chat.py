@@ -45,7 +45,7 @@ class Chat(Common):
 
 @command_line(Chat)
 def main(command: Chat, console: Console) -> dict[str, Any]:
-    """Question, answer, question, ...; returns the `--json` keys."""
+    """Read questions and print answers until the user ends the chat; returns the `--json` keys."""
     if command.model is None:
         raise ConfigError("chat needs an assistant; name its folder with --model.")
     lm = load(command.model, device=command.device)
@@ -92,7 +92,7 @@ def main(command: Chat, console: Console) -> dict[str, Any]:
 
 
 def _greeting(lm: LanguageModel, command: Chat) -> str:
-    """What the model is and what it was trained for, in a sentence."""
+    """Describe the model and its training in a sentence."""
     size = f"{lm.model.n_parameters() / 1e6:,.1f} million parameters, {lm.config.context_length:,} tokens of context"
     if lm.kind != "instruction":
         template = (

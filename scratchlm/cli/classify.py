@@ -22,9 +22,9 @@ from scratchlm.core.printable import csv_cell, printable_json
 from scratchlm.finetuning.classification_task import Prediction
 from scratchlm.serving.language_model import load
 
-LINES_AT_ONCE = 4096  # lines of standard input read at a time: full batches, bounded memory
+LINES_AT_ONCE = 4096  # lines of standard input read at a time, for full batches and bounded memory
 COLUMNS = ("text", "label", "probability", "truncated")
-SHOWN_NUMBERS = 10  # how many truncated texts a note lists
+SHOWN_NUMBERS = 10  # maximum number of truncated texts that a note lists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Classify(Common):
 
 @command_line(Classify)
 def main(command: Classify, console: Console) -> dict[str, Any]:
-    """Label and print; returns the `--json` keys."""
+    """Classify the texts and print the results; returns the `--json` keys."""
     if command.model is None:
         raise ConfigError("classify needs a classifier; name its folder with --model.")
     if not command.texts:
@@ -59,13 +59,13 @@ def main(command: Classify, console: Console) -> dict[str, Any]:
     cut: list[int] = []  # the numbers of the texts that were truncated
     n_texts = 0
     if command.format == "csv":
-        csv.writer(sys.stdout, lineterminator="\n").writerow(COLUMNS)  # also without any text
+        csv.writer(sys.stdout, lineterminator="\n").writerow(COLUMNS)  # printed also if there are no texts
     for texts in _batches(command.texts):
         predictions = lm.classify(texts, batch_size=command.batch_size)
         cut += [number for number, p in enumerate(predictions, start=n_texts + 1) if p.is_truncated]
         rows = [_row(prediction) for prediction in predictions]
         if command.json:
-            results += rows  # otherwise not kept: standard input may be long
+            results += rows  # kept only for --json, since standard input may be long
         _print(rows, command.format)
         n_texts += len(texts)
     if cut:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 class Entry(NamedTuple):
     """One command."""
 
-    module: str  # its `main(args, prog=...)` is called; imported only then
+    module: str  # module with `main(args, prog=...)`; imported only when the command runs
     summary: str
-    group: str  # its heading in `scratchlm --help`
+    group: str  # heading in `scratchlm --help`
 
 
 _GROUPS: dict[str, dict[str, str]] = {
@@ -67,7 +67,7 @@ COMMANDS: dict[tuple[str, ...], Entry] = {
     for group, commands in _GROUPS.items()
     for name, summary in commands.items()
 }
-REMOVED: dict[tuple[str, ...], str] = {  # commands of earlier versions, and what to use instead
+REMOVED: dict[tuple[str, ...], str] = {  # commands of earlier versions, and their replacements
     ("evaluate", "harness"): "lm-evaluation-harness runs on the Hugging Face export: "
     "`scratchlm convert RUN OUT --to hf`, then `lm_eval --model hf --model_args pretrained=OUT --tasks TASKS` "
     "(`pip install 'lm-eval[hf]'`)",
@@ -76,7 +76,7 @@ REMOVED: dict[tuple[str, ...], str] = {  # commands of earlier versions, and wha
 _LESS_TEXT = "give less text at once (--data), or close other programs"
 _SMALLER_BATCH = "lower --batch-size, choose a smaller model, or close other programs"
 _TUNING = "lower --batch-size or --max-length, choose a smaller --base, or close other programs"
-OUT_OF_MEMORY: dict[str, str] = {  # what to lower when a command runs out of memory
+OUT_OF_MEMORY: dict[str, str] = {  # settings to lower when a command runs out of memory
     "tokenizer train": _LESS_TEXT,
     "data inspect": _LESS_TEXT,
     "data split": _LESS_TEXT,

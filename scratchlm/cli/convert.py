@@ -58,7 +58,7 @@ class Convert(Common):
 
 @command_line(Convert)
 def main(command: Convert, console: Console) -> dict[str, Any]:  # noqa: ARG001
-    """Convert and print the largest difference; returns the `--json` keys."""
+    """Convert the model and print the largest difference between logits; returns the `--json` keys."""
     if command.source is None or command.target is None or command.to is None:
         raise ConfigError(
             "convert needs a source, a target and --to; e.g. `scratchlm convert runs/quickstart "
@@ -114,7 +114,7 @@ def _peft_logits(base: Path, adapter: Path, ids: Tensor, *, n_classes: int | Non
 
 
 def _adapter_folder(source: Path, *, wanted: bool) -> Path | None:
-    """The adapter folder that `source` is; with `wanted`, also the one inside a run trained with LoRA."""
+    """The adapter folder at `source`; with `wanted`, also the one inside a run trained with LoRA."""
     places = (source, source / ADAPTER_FOLDER) if wanted else (source,)
     return next((place for place in places if (place / ADAPTER_CONFIG).is_file()), None)
 
@@ -173,7 +173,7 @@ def _with_adapter(adapter: Path, base: Path) -> LoadedModel:
 
 
 def _frame(loaded: LoadedModel) -> PromptFrame:
-    """The text around a question in the model's training; empty for a base model."""
+    """The prompt format of the model's training; empty for a base model."""
     if "template" not in loaded.task:
         return PromptFrame()
     chosen, system = template(str(loaded.task["template"])), str(loaded.task.get("system", ""))

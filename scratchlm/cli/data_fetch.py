@@ -20,7 +20,7 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.data.hub import export_hub_dataset
 from scratchlm.data.row_files import parse_columns
 
-HUB = "hf:"  # before the name of a data set of the Hugging Face hub
+HUB = "hf:"  # prefix for data sets of the Hugging Face hub
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ def _fetch_from_hub(command: DataFetch, console: Console) -> dict[str, Any]:
             "a data set of the hub needs its columns named, got none; e.g. --columns text=sentence."
         )
     name = command.names[0].removeprefix(HUB)
-    is_offline = bool(os.environ.get("HF_HUB_OFFLINE"))  # then the library uses only its cache
+    is_offline = bool(os.environ.get("HF_HUB_OFFLINE"))  # in this case the library uses only its cache
     if not is_offline and not Path(name).exists():
         check_reachable(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     with Progress(*Progress.get_default_columns(), console=console) as bar:

@@ -83,14 +83,14 @@ def main(command: DataInspect, console: Console) -> dict[str, Any]:
 
 
 def _check_page(page: Path, paths: Sequence[str | Path]) -> None:
-    """Refuse a page that cannot be written or would overwrite the data."""
+    """Reject an --html path that cannot be written or would overwrite the data."""
     if page.is_dir() or any(Path(path).exists() and Path(path).resolve() == page.resolve() for path in paths):
         found = "a folder" if page.is_dir() else "the data to be inspected"
         raise ConfigError(f"--html must name a file to write, got {found}: {page}; choose another name.")
 
 
 def _resolved(name: str) -> str | Path:
-    """A path unchanged; a known data set's name becomes the path of its local copy."""
+    """Replace a known data set's name with the path of its local copy; a path is unchanged."""
     for kind in ASSET_FOLDERS:
         (found,) = resolve_data([name], kind=kind)
         if found != name:
@@ -99,7 +99,7 @@ def _resolved(name: str) -> str | Path:
 
 
 def _tokenizer(name: str | None, console: Console) -> Tokenizer | None:
-    """The named tokenizer, else GPT-2's if its files are here, else None with a notice."""
+    """The named tokenizer, else GPT-2's if its files are on this machine, else None with a notice."""
     if name is not None:
         return tokenizer_named(name)
     if all(find_file(file) is not None for file in GPT2_FILES):

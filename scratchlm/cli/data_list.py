@@ -23,7 +23,7 @@ class DataList(Common):
 
 def _row(asset: Asset) -> dict[str, Any]:
     try:
-        # A file of two gigabytes is not checksummed for a list; it is checked on use.
+        # Computing a checksum takes too long for large files; they are checked when they are used.
         path = asset_path(asset.id) if asset in ASSETS else find_file(asset.id)
     except DataError:
         path = None

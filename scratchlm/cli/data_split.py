@@ -27,9 +27,9 @@ SIDES = ("train", "val", "test")
 class DataSplit(Common):
     """Write the leak-free split of labelled texts as train.jsonl, val.jsonl and test.jsonl.
 
-    This is the split of `finetune classify`: near-duplicates stay on one side, and validation and test have one text of
-    each group. So you can pre-train on train.jsonl, or give it to another program, and the test texts stay unseen. Each
-    line has `text` and `label`.
+    This is the split of `finetune classify`: near-duplicates stay in one part, and validation and test have
+    one text of each group. So you can pre-train on train.jsonl, or use it with another program, and the test
+    texts remain unseen. Each line has `text` and `label`.
 
     Example: scratchlm data split --data SMSSpamCollection --out sms
     """
@@ -42,7 +42,7 @@ class DataSplit(Common):
 
 
 def _check_apart(data: Sequence[str], out: Path) -> None:
-    """Refuse an output folder inside or around the data: its files would replace the data or be read as data later."""
+    """Reject an output folder inside or around the data, where it could replace or be read as the data."""
     place = out.resolve()
     for name in data:
         for found in map(Path, glob.glob(name, recursive=True) or [name]):  # noqa: PTH207
@@ -55,7 +55,7 @@ def _check_apart(data: Sequence[str], out: Path) -> None:
 
 @command_line(DataSplit)
 def main(command: DataSplit, console: Console) -> dict[str, Any]:  # noqa: ARG001
-    """Split, write and count; returns the `--json` keys."""
+    """Split the texts, write the files and print the counts; returns the `--json` keys."""
     if not command.data or command.out is None:
         missing = "--data" if not command.data else "--out"
         raise ConfigError(f"data split needs labelled texts and an output folder; {missing} is missing.")

@@ -29,7 +29,7 @@ OPTIONAL = {
     "wandb": "track",
     "mlflow": "track",
     "trackio": "track",
-}  # module: the extra that installs it
+}  # module -> the extra that installs it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Doctor(Common):
 
 @command_line(Doctor)
 def main(command: Doctor, console: Console) -> dict[str, Any]:  # noqa: ARG001
-    """Collect and print; returns the `--json` keys."""
+    """Collect and print the information; returns the `--json` keys."""
     memory = psutil.virtual_memory()
     found: dict[str, Any] = {
         "scratchlm": __version__,

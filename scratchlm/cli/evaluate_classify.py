@@ -32,7 +32,7 @@ class EvaluateClassify(Common):
 
 @command_line(EvaluateClassify)
 def main(command: EvaluateClassify, console: Console) -> dict[str, Any]:  # noqa: ARG001
-    """Measure and print; returns the `--json` keys."""
+    """Evaluate the classifier and print its scores; returns the `--json` keys."""
     if command.model is None or not command.data:
         missing = "--model" if command.model is None else "--data"
         raise ConfigError(f"evaluate classify needs a classifier and labelled texts; add {missing}.")

@@ -21,8 +21,8 @@ from scratchlm.evaluation.paired import compare_paired
 class EvaluateCompare(Common):
     """Compare two result files of `evaluate judge`, or two files of answers, which are scored by their words.
 
-    The comparison is paired, item by item: the 95 % bootstrap interval of the mean difference, and a sign test. Only
-    when both show a difference is one of the two called better.
+    The comparison is paired, item by item: the 95 % bootstrap interval of the mean difference, and a sign
+    test. One of the two is called better only when both show a difference.
 
     Example: scratchlm evaluate compare before.jsonl after.jsonl
     """
@@ -34,7 +34,7 @@ class EvaluateCompare(Common):
 
 @command_line(EvaluateCompare)
 def main(command: EvaluateCompare, console: Console) -> dict[str, Any]:  # noqa: ARG001
-    """Compare and print; returns the `--json` keys."""
+    """Compare the files and print the result; returns the `--json` keys."""
     if len(command.files) != 2:
         raise ConfigError(
             f"evaluate compare needs two files, got {len(command.files)}; e.g. evaluate compare a.jsonl b.jsonl."

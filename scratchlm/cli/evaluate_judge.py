@@ -37,8 +37,9 @@ ProtocolName = Literal["score", "rubric", "pairwise", "checklist"]
 class EvaluateJudge(Common):
     """Score a model's answers with a judge: the mean with its 95 % interval, and a count of every answer.
 
-    Each reply is kept in the result file; after a stop the same command resumes and asks nothing twice. The judge also
-    scores controls, answers of known quality, which show how far its scores can be relied on.
+    Each reply is kept in the result file; after an interruption the same command resumes without repeating a
+    question. The judge also scores controls, answers of known quality, which show how reliable its scores
+    are.
 
     Example: scratchlm evaluate judge --answers answers.json --judge ollama:llama3
     """
@@ -72,7 +73,7 @@ class EvaluateJudge(Common):
 
     @property
     def is_local(self) -> bool:
-        """Is the judge a model in this process, which answers one question at a time?"""
+        """Whether the judge is a model in this process, which answers one question at a time."""
         return (self.judge or "").strip().startswith("local:")
 
     @property
@@ -83,7 +84,7 @@ class EvaluateJudge(Common):
 
 @command_line(EvaluateJudge)
 def main(command: EvaluateJudge, console: Console) -> dict[str, Any]:
-    """Judge and print; returns the `--json` keys."""
+    """Judge the answers and print the scores; returns the `--json` keys."""
     if command.show_prompt:
         text = (
             packaged_prompt(command.protocol)
@@ -101,7 +102,7 @@ def main(command: EvaluateJudge, console: Console) -> dict[str, Any]:
     earlier = None
     if (
         command.calibrate is not None
-    ):  # read before the first request: a mistake in the file then costs nothing
+    ):  # read before the first request, so that an error in the file costs nothing
         keys = {"key": command.calibrate_key, "answer_key": command.answer_key}
         earlier = read_earlier_scores(command.calibrate, items, **keys)
     graded, out = _graded(command, command.judge, items, console)
@@ -109,7 +110,7 @@ def main(command: EvaluateJudge, console: Console) -> dict[str, Any]:
     if earlier is not None:
         try:
             agreed = agreement([grade.score for _, grade in graded.items], earlier)
-        except DataError as error:  # the judgement has been paid for, so it is shown first
+        except DataError as error:  # shown first, since the judgement may have cost money
             problem = error
     show_judgement(graded.judgement, name=command.judge, agreed=agreed)
     if out is not None:
@@ -170,7 +171,7 @@ def _graded(
 
 
 def _judge(command: EvaluateJudge, name: str) -> Judge:
-    """The judge, with the settings of its kind."""
+    """Create the judge with the settings of its kind."""
     settings: dict[str, Any] = {"base_url": command.base_url, "num_ctx": command.num_ctx}
     if not command.is_local:
         return judge_named(name, patience=command.patience, seed=command.seed, **settings)

@@ -52,7 +52,7 @@ class EvaluateLoss(Common):
 
 @command_line(EvaluateLoss)
 def main(command: EvaluateLoss, console: Console) -> dict[str, Any]:
-    """Measure and print; returns the `--json` keys."""
+    """Compute the loss and print it; returns the `--json` keys."""
     if command.model is None or not command.data:
         missing = "--model" if command.model is None else "--data"
         raise ConfigError(f"evaluate loss needs a model and a text; add {missing}.")
@@ -112,7 +112,7 @@ def _measure(
 
 
 def _figures(part: TextLoss, lm: LanguageModel) -> dict[str, Any]:
-    """The keys of one text; bits are not comparable if the tokenizer drops part of it."""
+    """The `--json` keys of one text; bits are not comparable if the tokenizer drops part of it."""
     is_comparable = not loses_text(lm.tokenizer)
     interval = part.interval
     return {
@@ -129,7 +129,7 @@ def _figures(part: TextLoss, lm: LanguageModel) -> dict[str, Any]:
 
 
 def _context(n: int) -> str:
-    """Describe the context of the counted tokens."""
+    """Describe how much context the counted tokens have."""
     if n == 0:
         return "windows do not overlap, so each begins without context"
     return f"after the first window, every counted token has at least {n} tokens of context"

@@ -83,7 +83,7 @@ class EvaluateMemorization(Common):
 
 @command_line(EvaluateMemorization)
 def main(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
-    """Draw, compare and print; returns the `--json` keys."""
+    """Generate samples, compare them with the training text, print the result; returns the `--json` keys."""
     if command.model is None or not command.data:
         missing = "--model" if command.model is None else "--data"
         raise ConfigError(f"evaluate memorization needs a model and its training text; add {missing}.")
@@ -156,7 +156,7 @@ def _drawn(command: EvaluateMemorization, lm: LanguageModel, show: ShowsProgress
 
 
 def _pieces_like(texts: Sequence[str], held_out: Sequence[str], lm: LanguageModel, *, name: str) -> list[str]:
-    """Consecutive pieces of a real text with the lengths of the texts, in tokens, until it ends.
+    """Cut a real text into consecutive pieces with the lengths of the texts, in tokens, until it ends.
 
     Raises: DataError when it is shorter than the first one.
     """
@@ -180,7 +180,7 @@ def _measured(
     lm: LanguageModel,
     show: ShowsProgress,
 ) -> dict[str, tuple[Memorization, Memorization, Diversity]]:
-    """Each set of texts compared by tokens and by words, and its diversity."""
+    """Compare each set of texts by tokens and by words, and measure its diversity."""
     with show("tokenising") as report:
         tokens = prepare_tokens(
             paths,

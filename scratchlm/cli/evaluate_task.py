@@ -64,7 +64,7 @@ class EvaluateTask(Common):
 
 @command_line(EvaluateTask)
 def main(command: EvaluateTask, console: Console) -> dict[str, Any]:
-    """Score and print; returns the `--json` keys."""
+    """Score the questions and print the result; returns the `--json` keys."""
     if command.model is None or command.data is None:
         missing = "--model" if command.model is None else "--data"
         raise ConfigError(f"evaluate task needs a model and a file of questions; add {missing}.")

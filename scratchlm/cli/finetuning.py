@@ -1,4 +1,4 @@
-"""The part that the `finetune` commands share: flags, resuming, running the stage, and printing its result."""
+"""Code shared by the `finetune` commands: flags, resuming, running the stage, and printing its result."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Kind:
     """How one kind of fine-tuning differs from the others on the command line."""
 
     stage: Stage
-    name: str  # in messages
-    example: str  # a base that suits it
-    epochs: float  # trained without max_steps, epochs or max_minutes
-    lines: Callable[[RunResult], list[str]]  # what is printed at the end
+    name: str  # name in messages
+    example: str  # example of a suitable base
+    epochs: float  # number trained without max_steps, epochs or max_minutes
+    lines: Callable[[RunResult], list[str]]  # prints the result
     random_base_settings: FineTuningSettings | None = None  # defaults for random:SIZE
 
 

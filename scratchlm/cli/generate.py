@@ -55,7 +55,7 @@ class Generate(Common):
 
 @command_line(Generate)
 def main(command: Generate, console: Console) -> dict[str, Any]:
-    """Generate and print; returns the `--json` keys."""
+    """Generate text and print it; returns the `--json` keys."""
     if command.model is None or not command.prompt:
         missing = "--model" if command.model is None else "--prompt"
         raise ConfigError(
@@ -81,7 +81,7 @@ def main(command: Generate, console: Console) -> dict[str, Any]:
     ids: list[list[int]] = [[] for _ in prompts]
     texts = [""] * len(prompts)
     streams = len(prompts) == 1
-    shown = prompts[0]  # printed with the first token: a prompt that is refused prints nothing
+    shown = prompts[0]  # printed with the first token, so that nothing is printed for a rejected prompt
     for event in generate(lm.model, prompt_ids, config, tokenizer=lm.tokenizer):
         texts[event.row] += event.text
         if event.id is not None:
@@ -106,7 +106,7 @@ def _search(
     prompt_ids: list[list[int]],
     config: GenerationConfig,
 ) -> dict[str, Any]:
-    """Show the best beam, known only at the end; returns the same keys, and all beams."""
+    """Print the best beam, which is known only at the end; returns the same keys, and all beams."""
     assert command.beams is not None
     found = [
         beam_search(
