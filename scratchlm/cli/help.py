@@ -1,4 +1,4 @@
-"""The help of one command: `--help` shows the everyday flags in groups, `--help-all` every flag."""
+"""Print the help of a command: `--help` shows the common flags in groups, `--help-all` every flag."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dataclasses import fields
 
 import tyro
 
-MAX_FLAGS = 20  # a command with more flags than this shows only those of EVERYDAY
-# The everyday flags of commands with many flags, under their headings; flags of every command follow them.
+MAX_FLAGS = 20  # commands with more flags than this show only those in EVERYDAY
+# The common flags of commands with many flags, by heading; flags shared by all commands follow them.
 _RUN_FOLDER = "--out --resume --fresh"
 _TRAINING = "--epochs --max-steps --max-minutes --batch-size --learning-rate --seed"
 EVERYDAY: dict[str, dict[str, str]] = {
@@ -55,15 +55,15 @@ EVERYDAY: dict[str, dict[str, str]] = {
 
 
 class FlagHelp(typing.NamedTuple):
-    """One flag or positional argument as the help shows it."""
+    """A flag or positional argument as shown in the help."""
 
     flag: str  # "" for a positional argument
-    value: str  # what it takes: `INT`, `{auto,cpu,cuda,mps}`
+    value: str  # its kind of value: `INT`, `{auto,cpu,cuda,mps}`
     text: str
 
 
 def short_help(cls: type, full: str, *, prog: str, command: str, shared: type) -> str:
-    """Usage, description, example, and the everyday flags; `full` is the parser's own help in one column.
+    """Format usage, description, example and the common flags; `full` is the parser's own help in one column.
 
     `shared` is the dataclass whose flags every command has.
     """
@@ -88,7 +88,7 @@ def short_help(cls: type, full: str, *, prog: str, command: str, shared: type) -
         rows = [(f"{flag} {flags[flag].value}".strip(), flags[flag].text) for flag in chosen]
         if rows:
             sections.append(_section(title, rows))
-    n_hidden = len(flags) - 1 - sum(map(len, groups.values()))  # without --help itself
+    n_hidden = len(flags) - 1 - sum(map(len, groups.values()))  # without the line of --help itself
     more = f"{n_hidden} more flags" if n_hidden > 0 else "defaults of every flag"
     return "\n\n".join([*sections, f"`{prog} --help-all` shows {more}."])
 
@@ -111,7 +111,7 @@ def _entry(invocation: str, text: str) -> FlagHelp:
 
 
 def positional_fields(cls: type) -> dict[str, bool]:
-    """The fields of a command's positional arguments, and whether each takes several values."""
+    """The fields that are positional arguments of a command, and whether each takes several values."""
     hints = typing.get_type_hints(cls, include_extras=True)
     return {
         field.name: typing.get_origin(typing.get_args(hints[field.name])[0]) is tuple

@@ -16,7 +16,7 @@ from scratchlm.evaluation.paired import PairedComparison
 
 
 def show_judgement(judgement: Judgement, *, name: str, agreed: Agreement | None) -> None:
-    """Print the mean with its interval, the counts, the controls, and last whether the judge can be relied on."""
+    """Print the mean with its interval, the counts, the controls, and whether the scores are reliable."""
     console = terminal.console()
     _print(console, _headline(judgement, name))
     _print(console, _counts(judgement))
@@ -32,7 +32,7 @@ def show_judgement(judgement: Judgement, *, name: str, agreed: Agreement | None)
 
 
 def show_agreement(console: Console, agreed: Agreement) -> None:
-    """Print how far the judge agrees with earlier scores."""
+    """Print the judge's agreement with earlier scores."""
     _print(
         console,
         f"compared with earlier scores of {agreed.n:,} of these answers: mean {agreed.mean:.1f} now, "
@@ -65,7 +65,7 @@ def show_comparison(result: PairedComparison, *, name_a: str, name_b: str) -> No
 
 
 def show_doubts(doubts: Sequence[str], *, of: str) -> None:
-    """Print why scores are unreliable; nothing without doubts."""
+    """Print the reasons why scores are unreliable, if there are any."""
     if doubts:
         _print(terminal.console(), f"{of}{_unreliable(doubts)}", style="bold red")
 

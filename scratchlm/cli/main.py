@@ -28,11 +28,11 @@ from scratchlm.training.interrupts import process_signals
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (DESIGN: 0, 2, 3, 4, 5, 6, 130, 143).
 
-    A caller that passes argv gets its own signal handlers back afterwards.
+    For a caller that passes argv, its signal handlers are restored afterwards.
     """
     earlier = process_signals.install()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows \xfc
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without UTF-8 shows \xfc
             stream.reconfigure(errors="backslashreplace")
     try:
         with redirect_stdout(PrintableStream(sys.stdout)) if sys.stdout else nullcontext():
@@ -54,7 +54,7 @@ def _main(args: list[str]) -> int:
         return _run_and_flush(args)
     except ScratchLMError as error:
         return _report_error(str(error), exit_code=error.exit_code, with_traceback=wants_debug)
-    except MemoryError:  # also while another error was being reported
+    except MemoryError:  # possibly while another error was being reported
         return _report_error(f"memory ran out; {OUT_OF_MEMORY_ELSEWHERE}.", exit_code=6, with_traceback=False)
     except KeyboardInterrupt:
         print("scratchlm: stopped.", file=sys.stderr)
@@ -70,7 +70,7 @@ def _main(args: list[str]) -> int:
 
 
 def _run_and_flush(args: list[str]) -> int:
-    """Run, and write what is still buffered, so that a full disk is noticed before the exit code is decided."""
+    """Run, and flush the output, so that a full disk is detected before the exit code is determined."""
     try:
         return _run(args)
     finally:
@@ -87,7 +87,7 @@ def _report_error(message: str, *, exit_code: int, with_traceback: bool) -> int:
 
 
 def _drop_output() -> None:
-    """Send what is still buffered to the null device when standard output accepts no more."""
+    """Redirect buffered output to the null device when standard output cannot be written."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""The command that usually comes next, shown after a command that produced something."""
+"""Suggest the usual next command after a command that produced a result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Values = Mapping[str, Any]
 
 
 def suggested_command(command: str, flags: Values, result: Values) -> str | None:
-    """The suggested next command after `command`, given its flags and its `--json` object; None without one."""
+    """Suggest the command to run after `command`, given its flags and `--json` object; None without one."""
     suggest = _SUGGESTIONS.get(command)
     return None if suggest is None else suggest(flags, result)
 

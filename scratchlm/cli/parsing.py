@@ -1,4 +1,4 @@
-"""Parse flags into a command's dataclass, run the command, and report mistakes in one line."""
+"""Parse flags into a command's dataclass, run the command, and report invalid flags in one line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from scratchlm.core.seed import check_seed, seed_everything
 from scratchlm.training.interrupts import StoppedBySignal, process_signals
 
 C = TypeVar("C", bound="Common")
-OTHER_NAMES = {  # other names of flags: those of other programs and of earlier versions
+OTHER_NAMES = {  # alternative names of flags, from other programs and earlier versions
     "--grad-accumulation": "--accumulate",
     "--trunk-cache": "--activation-cache",
     "--no-trunk-cache": "--no-activation-cache",
@@ -56,7 +56,7 @@ class Main(Protocol):
 
 
 def command_line(cls: type[C]) -> Callable[[Callable[[C, Console], dict[str, Any]]], Main]:
-    """Decorate an action: the result parses its arguments as `cls`, then behaves like `run_command`."""
+    """Turn an action into an entry point that parses its arguments as `cls` and calls `run_command`."""
 
     def entry_point(action: Callable[[C, Console], dict[str, Any]]) -> Main:
         def main(args: Sequence[str], *, prog: str) -> int:
@@ -91,7 +91,7 @@ def _parsed(cls: type[C], words: Sequence[str], *, prog: str, default: C | None)
 
 
 def _show_help(cls: type[C], *, prog: str, default: C | None, every_flag: bool) -> None:
-    """Print the everyday flags, or the parser's own help with every flag, and exit."""
+    """Print the common flags, or the parser's own help with every flag, and exit."""
     if every_flag:
         with redirect_stdout(behind(sys.stdout)):
             _parsed(cls, ["--help"], prog=prog, default=default)
@@ -154,22 +154,22 @@ def run_command(
 
 @contextlib.contextmanager
 def _no_output() -> Iterator[None]:
-    """Within the block nothing reaches standard output."""
+    """Suppress standard output within the block."""
     with Path(os.devnull).open("w", encoding="utf-8", errors="replace") as nowhere, redirect_stdout(nowhere):
         yield
 
 
 def _sorted_choices(found: re.Match[str]) -> str:
-    """tyro lists the choices in the order of a set, and None for a flag that may be left out."""
+    """Sort choices, which tyro lists in arbitrary order, and remove the None of optional flags."""
     choices = sorted(choice for choice in found[1].split(", ") if choice != "'None'")
     return f"Expected one of {', '.join(choices)}"
 
 
 def _one_line(box: str) -> str:
-    """The text of tyro's framed error message and the nearest flags, without the frame and the help text."""
+    """Extract the message and the nearest flags from tyro's framed error text."""
     lines = [re.sub(r"^[╭╰│]\s*|\s*[╮╯│]$", "", raw.strip()).strip() for raw in box.splitlines()]
     sections: list[list[str]] = [[]]
-    for line in [line for line in lines if line][1:]:  # below the title
+    for line in [line for line in lines if line][1:]:  # lines below the title
         if re.fullmatch(r"[─-]{10,}", line):
             sections.append([])
         else:

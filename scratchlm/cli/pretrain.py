@@ -75,7 +75,7 @@ def main(args: Sequence[str], *, prog: str) -> int:
 
 
 def _act(command: Pretrain, console: Console) -> dict[str, Any]:
-    """Train and print the result; returns the `--json` keys."""
+    """Train the model and print the result; returns the `--json` keys."""
     model = command.model
     if command.config is not None:
         model = dataclasses.replace(model, size=command.config)

@@ -1,4 +1,4 @@
-"""Show training progress: a live bar in a terminal, a line per evaluation anywhere else."""
+"""Show training progress: a live bar in a terminal, otherwise one line per evaluation."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from rich.text import Text
 from scratchlm.core.protocols import ShowsProgress
 from scratchlm.training.callbacks import StepRecord
 
-SPEED_MEMORY = 0.9  # weight of the earlier steps in the shown speed
+SPEED_MEMORY = 0.9  # weight of earlier steps in the displayed speed
 
 
 def work_progress(console: Console) -> ShowsProgress:
-    """A bar for work such as tokenising, shown only in a terminal and removed when the work is done."""
+    """A progress bar for tasks such as tokenising, shown only in a terminal and removed at the end."""
 
     @contextmanager
     def show(what: str, /) -> Iterator[Callable[[int, int], None]]:
@@ -40,14 +40,14 @@ def work_progress(console: Console) -> ShowsProgress:
             disable=not console.is_terminal,
         )
         with bar:
-            task = bar.add_task(what, total=None)  # animated until there is something to count
+            task = bar.add_task(what, total=None)  # animated until the total is known
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
     return show
 
 
 class TrainingProgress:
-    """A callback that shows the stage, the step resumed from, loss, speed, time left and memory.
+    """A callback that shows stage, first step after resuming, loss, speed, remaining time and memory.
 
     `name` is the stage, such as `[1/3] pretrain`; `close` stops the bar.
     """
@@ -64,7 +64,7 @@ class TrainingProgress:
         self._val = ""
 
     def on_step(self, record: StepRecord) -> None:
-        """Move the bar."""
+        """Update the bar."""
         earlier = record.tokens_per_s if self._tokens_per_s is None else self._tokens_per_s
         self._tokens_per_s = SPEED_MEMORY * earlier + (1 - SPEED_MEMORY) * record.tokens_per_s
         if record.step > 1 and (self._last is None or record.step <= self._last.step):  # a first step
@@ -78,8 +78,8 @@ class TrainingProgress:
         self._bar.update(self._task, completed=record.step, total=record.n_steps, status=self._status(record))
 
     def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
-        """Show the validation figures."""
-        if self._last is not None and step < self._last.step:  # another training has begun
+        """Show the validation metrics."""
+        if self._last is not None and step < self._last.step:  # another training run has started
             self._last = self._tokens_per_s = None
         self._val = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics.items())
         if not self._is_live:

@@ -36,7 +36,7 @@ class Report(Common):
 
 @command_line(Report)
 def main(command: Report, console: Console) -> dict[str, Any]:  # noqa: ARG001
-    """Write the report and say where; returns the `--json` keys."""
+    """Write the report and print its path; returns the `--json` keys."""
     if not command.runs:
         raise ConfigError(
             "report needs at least one run; name run folders or files of answers, e.g. runs/quickstart."

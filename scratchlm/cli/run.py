@@ -69,7 +69,8 @@ def main(args: Sequence[str], *, prog: str) -> int:
 
 
 def refuse_idle_vocab_size(args: Sequence[str], tokenizer: TokenizerSettings) -> None:
-    """Refuse a vocabulary size for a tokenizer that is not trained here, where it would have no effect.
+    """Reject a vocabulary size for a tokenizer that is not trained in this run, where it would have no
+    effect.
 
     Raises: ConfigError for such flags.
     """
@@ -147,11 +148,11 @@ def execute(
         )
 
 
-LONG_LISTS = ("answers", "mistakes", "curves", "reliability")  # in a stage's figures
+LONG_LISTS = ("answers", "mistakes", "curves", "reliability")  # keys of a stage's results
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:
-    """The recipe with the same seed in every stage."""
+    """Set the same seed in every stage of the recipe."""
     return dataclasses.replace(
         recipe,
         pretrain=dataclasses.replace(recipe.pretrain, seed=seed),
@@ -162,7 +163,7 @@ def with_seed(recipe: Recipe, seed: int) -> Recipe:
 
 
 def without_lists(figures: dict[str, Any]) -> dict[str, Any]:
-    """A stage's figures without the long lists, which are in the report."""
+    """A stage's results without long lists, which are in the report."""
     return {key: value for key, value in figures.items() if key not in LONG_LISTS}
 
 
@@ -181,7 +182,7 @@ def _print_result(result: RunResult) -> None:
 
 
 def pretrain_line(f: dict[str, Any]) -> str:
-    """The validation loss of a language model, in a sentence."""
+    """Describe the validation loss of a language model in a sentence."""
     return (
         f"language model: {f['val_loss']:.3f} nats per token, {format_bits_per_byte(f['bits_per_byte'])} "
         f"on {f['scored_tokens']:,} validation tokens"
@@ -189,7 +190,7 @@ def pretrain_line(f: dict[str, Any]) -> str:
 
 
 def classify_line(f: dict[str, Any]) -> str:
-    """The test results of a classifier, in a sentence and further lines."""
+    """Describe the test results of a classifier in a sentence and further lines."""
     tfidf = f["baseline_tfidf"]
     simple = "not run (pip install 'scratchlm[eval]')" if tfidf is None else f"{tfidf:.2%}"
     balanced, simple_balanced = f.get("test_balanced_accuracy"), f.get("baseline_tfidf_balanced")
@@ -209,7 +210,7 @@ def classify_line(f: dict[str, Any]) -> str:
 
 
 def _further_lines(f: dict[str, Any]) -> str:
-    """Further figures, one per line; runs of older versions have fewer."""
+    """Further metrics, one per line; runs of older versions have fewer."""
     lines = []
     if f.get("calibration_error") is not None:
         auc = f["roc_auc"]
@@ -238,7 +239,7 @@ def _further_lines(f: dict[str, Any]) -> str:
 
 
 def instruct_line(f: dict[str, Any]) -> str:
-    """The test results of an assistant, in a sentence."""
+    """Describe the test results of an assistant in a sentence."""
     return (
         f"assistant: {f['exact_match']:.1%} of {f['test_n']} held-out entries answered exactly "
         f"(95 % interval {f['low']:.1%} to {f['high']:.1%}), token F1 {f['token_f1']:.3f}; "
@@ -247,7 +248,7 @@ def instruct_line(f: dict[str, Any]) -> str:
 
 
 def prefer_line(f: dict[str, Any]) -> str:
-    """The test results of preference tuning, in a sentence."""
+    """Describe the test results of preference tuning in a sentence."""
     moved = "" if f["kl"] is None else f", {f['kl']:.4f} nats per token from the reference"
     return (
         f"preferences ({f['loss']}): reward accuracy {f['test_accuracy']:.1%} on {f['test_n']} held-out pairs "

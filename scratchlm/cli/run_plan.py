@@ -1,4 +1,4 @@
-"""What a recipe is going to do and about how long it takes, shown before it starts."""
+"""Show the stages of a recipe and their estimated time before it starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MEASURED = {
     "shakespeare": "1 minute",
 }  # on two CPU cores; see "What to expect" in README.md
 EFFICIENCY = (
-    0.4  # share of the speed of large matrix products that training reaches, measured with shakespeare
+    0.4  # speed of training relative to large matrix products, measured with shakespeare
 )
 WHAT = {
     "pretrain": "train a language model",
@@ -27,7 +27,7 @@ _DATA = {"pretrain": "text", "classify": "messages", "instruct": "instructions",
 
 
 def plan_lines(name: str, recipe: Recipe, out: Path, device: torch.device) -> list[str]:
-    """The recipe's description, its stages, the expected time, and how to stop and resume."""
+    """Describe the recipe, its stages, the expected time, and how to stop and resume."""
     lines = [f"{name}: {recipe.description}" if recipe.description else name]
     for number, stage in enumerate(recipe.stages, start=1):
         data = getattr(recipe.data, _DATA[stage])
@@ -54,7 +54,7 @@ def _duration(name: str, recipe: Recipe, device: torch.device) -> str:
 
 
 def pretraining_seconds(recipe: Recipe, device: torch.device) -> float:
-    """Estimated time of pre-training: 6 FLOPs per parameter and token, at a speed measured here.
+    """Estimate the time of pre-training: 6 FLOPs per parameter and token, at this device's measured speed.
 
     Source: Kaplan et al. 2020, section 2.1, for the 6 FLOPs.
     """
@@ -66,14 +66,14 @@ def pretraining_seconds(recipe: Recipe, device: torch.device) -> float:
 
 
 def _flops_per_s(device: torch.device) -> float:
-    """The speed of a matrix product on this device; the first one warms up."""
+    """Measure the speed of a matrix product on this device, after one as warm-up."""
     size, n_products = 1024, 4
     matrix = torch.ones(size, size, device=device)
     float((matrix @ matrix)[0, 0])
     started_at_s = time.perf_counter()
     for _ in range(n_products):
         matrix = (matrix @ matrix) / size
-    float(matrix[0, 0])  # waits for a GPU to finish
+    float(matrix[0, 0])  # wait until a GPU is finished
     return n_products * 2 * size**3 / (time.perf_counter() - started_at_s)
 
 

@@ -1,4 +1,4 @@
-"""`scratchlm runs compare`: compare runs' figures and settings in the terminal."""
+"""`scratchlm runs compare`: compare results and settings of runs in the terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scratchlm.reports.paired_items import Difference
 
 @dataclass(frozen=True, kw_only=True)
 class RunsCompare(Common):
-    """Compare runs in the terminal: figures with intervals, answers to the same items, settings that differ.
+    """Compare runs in the terminal: results with intervals, answers to the same items, settings that differ.
 
     `scratchlm report` shows the same and more on a page.
 
@@ -37,7 +37,7 @@ class RunsCompare(Common):
 
 @command_line(RunsCompare)
 def main(command: RunsCompare, console: Console) -> dict[str, Any]:  # noqa: ARG001
-    """Compare and print; returns the `--json` keys."""
+    """Compare the runs and print the result; returns the `--json` keys."""
     if len(command.runs) < 2:
         raise ConfigError(f"runs compare needs at least two runs, got {len(command.runs)}; name another.")
     comparison = collect([find_source(name, command.runs_dir) for name in command.runs])

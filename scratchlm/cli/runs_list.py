@@ -15,8 +15,8 @@ from scratchlm.cli.terminal import in_columns
 from scratchlm.reports.formats import MISSING, count, decimal, duration, file_size, is_number, percent
 from scratchlm.reports.found_runs import FoundRun, find_runs
 
-MAX_SHOWN = 90  # characters of the figures or of the problem; `runs show` has all of it
-# The main figure of each stage, its name for people, and how it is written.
+MAX_SHOWN = 90  # maximum characters of results or problem; `runs show` has the full text
+# The main metric of each stage, its display name and its format.
 HEADLINES: dict[str, tuple[str, str, Callable[[float], str]]] = {
     "pretrain": ("val_loss", "loss", lambda value: decimal(value, 3)),
     "classify": ("test_accuracy", "classified right", percent),
@@ -27,7 +27,7 @@ HEADLINES: dict[str, tuple[str, str, Callable[[float], str]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class RunsList(Common):
-    """List the runs with their command, state, last step, main figures, size and age.
+    """List the runs with their command, state, last step, main results, size and age.
 
     Folders that are damaged, or not runs, are listed with the reason.
 
@@ -39,7 +39,7 @@ class RunsList(Common):
 
 @command_line(RunsList)
 def main(command: RunsList, console: Console) -> dict[str, Any]:  # noqa: ARG001
-    """Look and print; returns the `--json` keys."""
+    """Find the runs and print the table; returns the `--json` keys."""
     runs = find_runs(command.runs_dir)
     _print(runs, command.runs_dir)
     return {"runs_dir": str(command.runs_dir), "runs": [_record(run) for run in runs]}
@@ -80,7 +80,7 @@ def _record(run: FoundRun) -> dict[str, Any]:
 
 
 def _headline(run: FoundRun) -> str:
-    """The main figure of each finished stage."""
+    """The main metric of each finished stage."""
     parts = []
     for stage, figures in run.figures.items():
         key, words, write = HEADLINES[stage]
@@ -91,7 +91,7 @@ def _headline(run: FoundRun) -> str:
 
 
 def _age(seconds: float) -> str:
-    """How long ago, in one unit.
+    """Format a time span in one unit.
 
     Example:
         >>> _age(30), _age(7200), _age(400_000)

@@ -35,7 +35,7 @@ class RunsRm(Common):
 
 @command_line(RunsRm)
 def main(command: RunsRm, console: Console) -> dict[str, Any]:
-    """Check all, ask once, delete; returns the `--json` keys."""
+    """Check all runs, confirm once, and delete them; returns the `--json` keys."""
     if not command.runs:
         raise ConfigError("runs rm needs the name of a run; `scratchlm runs list` shows all runs.")
     runs = [_deletable(name, command.runs_dir) for name in dict.fromkeys(command.runs)]
@@ -86,7 +86,7 @@ def _deletable(name: str, runs_dir: Path) -> FoundRun:
 
 
 def _built_on(runs: Sequence[FoundRun], runs_dir: Path) -> list[str]:
-    """Warnings about other runs that started from one to be deleted."""
+    """Warnings about other runs that started from a run to be deleted."""
     deleted = {run.path.resolve() for run in runs}
     warnings = []
     for other in find_runs(runs_dir):
@@ -103,7 +103,7 @@ def _built_on(runs: Sequence[FoundRun], runs_dir: Path) -> list[str]:
 
 
 def _delete(path: Path) -> None:
-    """Delete a folder at once, with the links in it but not their targets."""
+    """Delete a folder atomically, including links in it but not their targets."""
     try:
         with run_lock(path):
             remove_folder(path)

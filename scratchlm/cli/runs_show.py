@@ -1,4 +1,4 @@
-"""`scratchlm runs show`: show one run's settings, figures and checkpoints."""
+"""`scratchlm runs show`: show the settings, results and checkpoints of a run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RunsShow(Common):
 
 @command_line(RunsShow)
 def main(command: RunsShow, console: Console) -> dict[str, Any]:  # noqa: ARG001
-    """Look, check the checkpoints, and print; returns the `--json` keys."""
+    """Read the run, verify its checkpoints, and print; returns the `--json` keys."""
     if command.run is None:
         raise ConfigError("runs show needs a run; `scratchlm runs list` shows all runs.")
     run = the_run(command.run, command.runs_dir)
@@ -58,7 +58,7 @@ def main(command: RunsShow, console: Console) -> dict[str, Any]:  # noqa: ARG001
 
 
 def _checked(folder: Path) -> dict[str, Any]:
-    """A checkpoint, and whether its files agree with its manifest."""
+    """Describe a checkpoint, and whether its files match its manifest."""
     try:
         manifest = verify(folder)
     except CheckpointError as error:

@@ -1,4 +1,4 @@
-"""The part that `pretrain` and the `finetune` commands share: each is a run of one stage."""
+"""Code shared by `pretrain` and the `finetune` commands: each runs one stage."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RunFlags(Common):
 
     out: Path | None = None  # the run folder; default: runs/STAGE, runs/STAGE-2, ...
     resume: bool = False  # continue an interrupted run with its own settings
-    seed: tyro.conf.Suppress[None] = None  # the training settings have it
+    seed: tyro.conf.Suppress[None] = None  # it is part of the training settings
     fresh: bool = False  # delete what is in the run folder and start over
     track: TrackerName | None = None  # also log to wandb, mlflow or trackio; TensorBoard needs no flag
 
@@ -70,7 +70,7 @@ def run_stage(kind: str, recipe: Recipe, flags: RunFlags, console: Console) -> R
 
 
 def resumed_recipe(kind: str, args: list[str]) -> Recipe | None:
-    """The recipe of the run that --resume continues, read before parsing: its settings are the flags' defaults."""
+    """Load the recipe of the run that --resume continues, before parsing: it gives the flags' defaults."""
     if "--resume" not in args:
         return None
     if value_of("--recipe", args) is not None:
@@ -82,13 +82,13 @@ def resumed_recipe(kind: str, args: list[str]) -> Recipe | None:
 
 
 def recipe_argument(args: list[str]) -> Recipe | None:
-    """The recipe named with `--recipe`, read before parsing: its settings are the flags' defaults."""
+    """Load the recipe named with `--recipe`, before parsing: it gives the flags' defaults."""
     name = value_of("--recipe", args)
     return None if name is None else load_recipe(name)[1]
 
 
 def with_end(config: T, **end: float) -> T:
-    """The settings with this end of training, unless they have one."""
+    """Set this limit of training in the settings, unless they have one."""
     return config if config.has_end else dataclasses.replace(config, **end)  # type: ignore[arg-type]
 
 

@@ -15,7 +15,7 @@ BYTE_ORDER_MARK = "\ufeff"
 
 
 class PrintableStream(io.TextIOBase):
-    """A text stream in front of another one that shows control characters instead of sending them."""
+    """A text stream that wraps another one and shows control characters instead of sending them."""
 
     def __init__(self, behind: TextIO) -> None:
         self.behind = behind
@@ -26,15 +26,15 @@ class PrintableStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Flush the stream behind."""
+        """Flush the wrapped stream."""
         self.behind.flush()
 
     def fileno(self) -> int:
-        """The file descriptor of the stream behind."""
+        """The file descriptor of the wrapped stream."""
         return self.behind.fileno()
 
     def isatty(self) -> bool:
-        """Whether the stream behind is a terminal."""
+        """Whether the wrapped stream is a terminal."""
         return self.behind.isatty()
 
     def writable(self) -> bool:
@@ -43,12 +43,12 @@ class PrintableStream(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of the stream behind."""
+        """The encoding of the wrapped stream."""
         return self.behind.encoding
 
 
 def behind(stream: TextIO) -> TextIO:
-    """The stream that accepts terminal styles, with or without a PrintableStream in front of it."""
+    """The stream that accepts terminal styles: the given one, or the one that a PrintableStream wraps."""
     return stream.behind if isinstance(stream, PrintableStream) else stream
 
 
@@ -81,7 +81,7 @@ def _input_errors_explained() -> Iterator[None]:
     if sys.stdin is None:  # closed by the caller: `<&-`
         raise DataError("standard input is closed, so there is no text to read; pipe the text in.")
     if getattr(sys.stdin, "errors", "strict") != "strict" and isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="strict")  # in the C locale Python would let broken bytes through
+        sys.stdin.reconfigure(errors="strict")  # in the C locale Python would accept invalid bytes
     try:
         yield
     except UnicodeDecodeError as cause:

@@ -1,4 +1,4 @@
-"""Consoles and columns for the terminal; no text from a model, a file or a name can control the terminal."""
+"""Consoles and aligned columns for the terminal; untrusted text cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scratchlm.core.printable import printable
 
 
 class PrintableConsole(Console):
-    """A rich console for untrusted text: only styles and cursor movements of our own reach the terminal."""
+    """A rich console for untrusted text: only our own styles and cursor movements reach the terminal."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The segments of a renderable, with control characters in their text made visible."""

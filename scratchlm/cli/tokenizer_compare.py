@@ -19,7 +19,7 @@ from scratchlm.tokenizers.measures import tokenizer_measures
 from scratchlm.tokenizers.word import LosslessWordTokenizer, WordTokenizer, build_vocab
 
 WORD_KINDS = ("word", "lossless-word")
-MAX_SHOWN = 200  # tokens of a text; --json has them all
+MAX_SHOWN = 200  # maximum number of tokens of a text; --json has all
 NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 DEFAULT = (*WORD_KINDS, "gpt2")
 
@@ -39,7 +39,7 @@ class TokenizerCompare(Common):
 
 @command_line(TokenizerCompare)
 def main(command: TokenizerCompare, console: Console) -> dict[str, Any]:
-    """Split and print; returns the `--json` keys."""
+    """Split the text and print the tokens; returns the `--json` keys."""
     if command.text is None:
         raise ConfigError("compare needs a text; give it in quotes, or - to read standard input.")
     text = read_text() if command.text == "-" else command.text
@@ -50,7 +50,7 @@ def main(command: TokenizerCompare, console: Console) -> dict[str, Any]:
         except DataError as missing:
             if name in command.tokenizers:
                 raise
-            console.print(f"without {name}: {missing}", soft_wrap=True)  # one of the defaults
+            console.print(f"without {name}: {missing}", soft_wrap=True)  # only one of the defaults
             continue
         ids = tokenizer.encode(text)
         row: dict[str, Any] = {
@@ -78,7 +78,7 @@ def _figures(row: dict[str, Any]) -> str:
 
 
 def _pieces(tokens: Sequence[str]) -> str:
-    """The tokens in one line, control characters escaped; of a long text only the first."""
+    """The tokens in one line, with control characters escaped; for a long text only the first ones."""
     shown = "|".join(NOT_IN_A_LINE.sub(_escaped, token) for token in tokens[:MAX_SHOWN])
     left = len(tokens) - MAX_SHOWN
     return f"{shown}| ... and {left:,} more" if left > 0 else shown

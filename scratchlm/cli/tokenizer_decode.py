@@ -27,7 +27,7 @@ class TokenizerDecode(Common):
 
 @command_line(TokenizerDecode)
 def main(command: TokenizerDecode, console: Console) -> dict[str, Any]:  # noqa: ARG001
-    """Decode and print; returns the `--json` keys."""
+    """Decode the ids and print the text; returns the `--json` keys."""
     ids = list(command.ids)
     if not ids:
         words = read_text().replace(",", " ").replace("[", " ").replace("]", " ").split()

@@ -1,4 +1,4 @@
-"""`scratchlm tokenizer encode`: show the tokens of a text and their ids; any tokenizer is found by its name."""
+"""`scratchlm tokenizer encode`: show the tokens of a text and their ids; also load a tokenizer by name."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TokenizerEncode(Common):
 
 @command_line(TokenizerEncode)
 def main(command: TokenizerEncode, console: Console) -> dict[str, Any]:  # noqa: ARG001
-    """Encode and print; returns the `--json` keys."""
+    """Encode the text and print the tokens; returns the `--json` keys."""
     if command.text is None:
         raise ConfigError("encode needs a text; give it in quotes, or - to read standard input.")
     tokenizer = tokenizer_named(command.tokenizer)
@@ -51,7 +51,7 @@ def main(command: TokenizerEncode, console: Console) -> dict[str, Any]:  # noqa:
 def tokenizer_named(name: str) -> Tokenizer:
     """Load `gpt2`, a tokenizer.json, or the tokenizer of a model folder, a run folder or a GGUF file.
 
-    Raises: DataError when GPT-2's files are not here; TokenizerError and CheckpointError for damaged files.
+    Raises: DataError when GPT-2's files are missing; TokenizerError and CheckpointError for damaged files.
     """
     if name == "gpt2":
         return load_gpt2_tokenizer(asset_path("gpt2_bpe/encoder.json"), asset_path("gpt2_bpe/vocab.bpe"))

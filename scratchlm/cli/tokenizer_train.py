@@ -37,7 +37,7 @@ class TokenizerTrain(Common):
 
 @command_line(TokenizerTrain)
 def main(command: TokenizerTrain, console: Console) -> dict[str, Any]:
-    """Train and write; returns the `--json` keys."""
+    """Train the tokenizer and write it; returns the `--json` keys."""
     if not command.data:
         raise ConfigError("training a tokenizer needs text; name files or folders with --data.")
     if command.kind != "bpe" and command.vocab_size is not None:

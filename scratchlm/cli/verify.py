@@ -13,7 +13,7 @@ from scratchlm.book.ledger.verifying import Finding, verify_entries
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.core.errors import ConfigError
 
-DIFFERS_EXIT_CODE = 1  # the command worked, but a figure differs from the book's
+DIFFERS_EXIT_CODE = 1  # exit code when the command worked but a figure differs from the book's
 MARKS = {"agrees": "agrees ", "differs": "DIFFERS", "not run": "not run"}
 
 
@@ -47,7 +47,7 @@ def main(args: Sequence[str], *, prog: str) -> int:
 
 
 def _act(command: Verify, console: Console) -> dict[str, Any]:  # noqa: ARG001
-    """Compute and print entry by entry; returns the `--json` keys."""
+    """Compute and print the figures one by one; returns the `--json` keys."""
     if command.device not in ("auto", "cpu"):
         raise ConfigError(
             f"verify computes on the CPU, because the figures depend on its random numbers, got --device "

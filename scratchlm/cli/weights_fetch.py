@@ -37,7 +37,7 @@ class WeightsFetch(Common):
 
 @command_line(WeightsFetch)
 def main(command: WeightsFetch, console: Console) -> dict[str, Any]:
-    """Announce and fetch each file; returns the `--json` keys."""
+    """Print and fetch each file; returns the `--json` keys."""
     if not command.names:
         raise ConfigError("weights fetch needs the name of a model; `scratchlm weights list` shows them.")
     fetched = []
