@@ -1,1 +1,1 @@
-"""Save models and load them again, from our own folders and the formats of other programs."""
+"""Save and load models, in our own folders and in the formats of other programs."""

@@ -30,7 +30,7 @@ def book_state_dict(model: GPTModel) -> dict[str, Tensor]:
     if architecture(config) == "gpt2":
         _check(model, "GPTModel", norm_eps=EPS, feed_forward_dim=WIDENING * config.emb_dim)
         n = config.context_length
-        mask = torch.triu(torch.ones(n, n), diagonal=1)  # 1 where a key lies in the future
+        mask = torch.triu(torch.ones(n, n), diagonal=1)  # 1 where the key is a later position
         return state | {f"trf_blocks.{i}.att.mask": mask for i in range(config.n_layers)}
     if config.norm_eps == QWEN_EPS:
         _check(model, "Qwen3Model", qkv_bias=False, rope_scaling=None)

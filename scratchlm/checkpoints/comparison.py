@@ -18,20 +18,20 @@ from scratchlm.model.gpt import GPTModel
 HUGGING_FACE = "Hugging Face folder"  # in a manifest, the format that a model was read from
 _FAILURES = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError)
 N_PROMPTS, PROMPT_TOKENS = 4, 32
-# Largest allowed differences relative to the largest logit: the same code on the same float32 numbers; another program,
-# which adds in another order in each of dozens of layers; a format with fewer bits.
+# Largest allowed differences relative to the largest logit: for the same code on the same float32 values; for
+# another program, with another order of summation in every layer; for a format with fewer bits.
 SAME_SHARE, OUTSIDE_SHARE, PACKED_SHARE = 1e-5, 1e-4, 0.1
 
 
 class OutsideLogits(NamedTuple):
-    """Another program's logits and its name; None and the reason where it is not installed."""
+    """The logits of another program and its name; None and the reason if it is not installed."""
 
     logits: Tensor | None
     compared_with: str
 
 
 def prompts(config: GPTConfig) -> Tensor:
-    """Random ids, the same for every model of that vocabulary size.
+    """Generate random ids, the same for every model with this vocabulary size.
 
     Shapes: -> (B, T).
     """
@@ -40,7 +40,7 @@ def prompts(config: GPTConfig) -> Tensor:
 
 
 def n_classes(model: GPTModel) -> int | None:
-    """Number of classes that a classifier's head scores; None for a language model."""
+    """The number of classes of a classifier's head; None for a language model."""
     n_scores = model.out_head.out_features
     return None if n_scores == model.config.vocab_size else n_scores
 
@@ -53,7 +53,7 @@ def compare(
     where: Path,
     is_packed: bool = False,
 ) -> tuple[float, str]:
-    """The largest difference between logits on `prompts`, and the names of the programs that computed them.
+    """Compute the largest difference between logits on `prompts`, and name the programs that computed them.
 
     Source and written model are compared with each other, and each with the logits of other programs.
     Raises: CheckpointError when they differ by more than rounding explains, or in the shape of the logits.
@@ -95,7 +95,7 @@ def compare(
 def outside_logits(
     folder: Path, prompts: Tensor, *, n_classes: int | None = None, adapter: Path | None = None
 ) -> OutsideLogits:
-    """transformers' logits of a Hugging Face folder, with peft's adapter where one is given; float32.
+    """Compute transformers' float32 logits of a Hugging Face folder, with peft's adapter if one is given.
 
     n_classes: number of classes of a classifier, which scores only the last token; None for a language model.
     Shapes: prompts (B, T) -> logits (B, T, V), or (B, 1, C) of a classifier.
@@ -122,7 +122,7 @@ def outside_logits(
     try:
         rows = []
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of transformers, none about the logits
+            warnings.simplefilter("ignore")  # warnings of transformers, none about the logits
             model = kind.from_pretrained(folder, **settings).float()
             model.config.pad_token_id = None  # otherwise a classifier uses the last token that is not padding
             if add_adapter is not None:

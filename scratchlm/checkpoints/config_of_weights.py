@@ -1,4 +1,4 @@
-"""Infer a model's config from a weight file: from names and shapes, and from settings in it or beside it."""
+"""Infer a model's config from a weight file: from names and shapes, and from settings in or beside it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from scratchlm.core.json_table import read_json_table
 from scratchlm.model.config import CONFIGS, GPTConfig
 
 _BLOCK = re.compile(r"(?:trf_blocks|(?:transformer\.)?h|(?:model\.)?layers)\.(\d{1,5})\.")
-_BOOK_NAMES = {  # in the book's Llama and Qwen dictionaries -> in GPTConfig
+_BOOK_NAMES = {  # key in the book's Llama and Qwen dictionaries -> field of GPTConfig
     "hidden_dim": "ff_dim",
     "n_kv_groups": "n_kv_heads",
     "head_dim": "head_size",
@@ -84,7 +84,7 @@ def config_of_weights(weights: Weights, path: Path) -> GPTConfig:
 
 
 def table_of(weights: Mapping[str, Tensor], path: Path) -> NameTable:
-    """The table of names that the weights follow.
+    """Find the naming scheme of the weights.
 
     Raises: CheckpointError for names of an unsupported model.
     """
@@ -107,7 +107,7 @@ def _facts(weights: Mapping[str, Tensor], table: NameTable, path: Path) -> dict[
     }
 
     def shape(ours: str) -> tuple[int, ...]:
-        """The shape of the weight that holds ours; () when there is none."""
+        """The shape of the weight that contains ours; () when there is none."""
         name = _name_in(weights, table, names.get(ours, ours))
         return () if name is None else tuple(weights[name].shape)
 
@@ -155,7 +155,7 @@ _QUERY_ROWS, _KEY_ROWS = "rows of queries", "rows of keys"
 
 
 def _with_heads(values: dict[str, Any]) -> dict[str, Any]:
-    """Add head counts, from the head size, or the head size from the number of heads."""
+    """Compute the numbers of heads from the head size, or the head size from the number of heads."""
     queries, keys = values.pop(_QUERY_ROWS, ()), values.pop(_KEY_ROWS, ())
     head, n_heads = values.get("head_size"), values.get("n_heads")
     if not queries or not keys:
@@ -175,7 +175,7 @@ def _name_in(weights: Mapping[str, Tensor], table: NameTable, name: str) -> str 
 
 
 def _is_tied(weights: Mapping[str, Tensor], table: NameTable) -> bool:
-    """Does the head share the embedding matrix? The book's Llama and Qwen 3 save a shared matrix twice."""
+    """Whether the head shares the embedding matrix; the book's Llama and Qwen 3 save it twice."""
     head = "lm_head.weight" if table in (GPT2, LLAMA) else "out_head.weight"
     if head not in weights or table is OURS:
         return head not in weights
@@ -207,7 +207,7 @@ def _settings_beside(path: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {
         _BOOK_NAMES.get(name) or name: value for name, value in values.items() if value is not None
     }
-    settings.pop("dtype", None)  # the weights have it
+    settings.pop("dtype", None)  # inferred from the weights
     fields = [field.name for field in dataclasses.fields(GPTConfig)]
     for name in settings:
         if name not in fields:

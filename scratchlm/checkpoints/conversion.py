@@ -45,7 +45,7 @@ from scratchlm.tokenizers.special_tokens import end_ids
 
 ExportFormatName = Literal["native", "hf", "gguf", "book", "onnx"]
 DType = GGUFType  # all that any format supports
-MODEL_FOLDER_MARKS = ("manifest.json", "config.json")  # what a folder must hold to be replaced
+MODEL_FOLDER_MARKS = ("manifest.json", "config.json")  # files that a folder must contain to be replaced
 _TORCH_DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -54,17 +54,17 @@ class Conversion:
     """The result of a conversion."""
 
     out: Path
-    max_logit_difference: float | None  # between the source and the written model; None = not compared
-    compared_with: str | None = None  # the programs whose logits were compared, or why only ours
+    max_logit_difference: float | None  # between the logits of source and written model; None = not compared
+    compared_with: str | None = None  # programs whose logits were compared, or why only ours
     others: tuple[Path, ...] = ()  # files written beside it
 
 
 class _ExportFormat(NamedTuple):
-    """How to write a format, and how to read the result back."""
+    """The functions that write a format and read the result back."""
 
     write: Callable[[Path, LoadedModel, DType | None, PromptFrame], None]
     is_folder: bool = False
-    suffix: str = ""  # of the target's name; "" = any
+    suffix: str = ""  # suffixes of the target's name; "" = any
     beside: Callable[[LoadedModel, Path, PromptFrame], Mapping[Path, str]] = lambda *_: {}  # text files
     read: Callable[[Path, LoadedModel], LoadedModel] = lambda path, _source: open_model(path)
 
@@ -80,7 +80,7 @@ def convert(
     overwrite: bool = False,
     outside: Callable[[Tensor], OutsideLogits] | None = None,
 ) -> Conversion:
-    """Write a model in another format, read it back, and compare its logits with the source's.
+    """Write a model in another format, read it back, and compare its logits with those of the source.
 
     Where transformers is installed, its logits of a Hugging Face folder, source or result, are compared too.
     `outside` computes those of another kind of source, such as peft's of an adapter.
@@ -101,7 +101,7 @@ def convert(
             f"the target of --to {to} must end in {export_format.suffix}, got {target}; rename it."
         )
     frame = frame or PromptFrame()
-    remove_partials(target.parent, of=target.name)  # of a killed conversion; restores what it was replacing
+    remove_partials(target.parent, of=target.name)  # left by a killed conversion
     _check_target(source, standing(target), is_folder=export_format.is_folder, overwrite=overwrite)
     beside = export_format.beside(source, target, frame)
     for other, text in beside.items():
@@ -175,12 +175,12 @@ def _check_target(source: LoadedModel, target: Path, *, is_folder: bool, overwri
 
 
 def _is_one_file(source: LoadedModel) -> bool:
-    """Is the source a single file? Then its folder may hold other files too."""
+    """Whether the source is a single file, whose folder may contain other files too."""
     return source.manifest.get("format") in ("GGUF", "weights file")
 
 
 def _check_readers(settings: Path, target: Path) -> None:
-    """Refuse to write settings beside other weights, which would be read with them."""
+    """Refuse to write settings beside other weights, since they would be read with those weights."""
     others = sorted(
         file.name
         for file in (settings.parent.iterdir() if settings.parent.is_dir() else ())
@@ -255,13 +255,13 @@ def _write_huggingface(path: Path, source: LoadedModel, dtype: DType | None, fra
 
 
 def _task_with_end(source: LoadedModel, frame: PromptFrame) -> dict[str, Any]:
-    """The task, with the mark that ends an answer among its stop ids, for programs that do not use our frames."""
+    """The task, with the end-of-answer token among its stop ids, for programs without our templates."""
     mark, ends = source.tokenizer.special_tokens.get(frame.answer_end), end_ids(source.tokenizer, source.task)
     return source.task if mark is None or mark in ends else {**source.task, "stop_ids": [mark, *ends]}
 
 
 def _chat_template(source: LoadedModel, frame: PromptFrame) -> str | None:
-    """The Jinja chat template: of the frame it was trained with here, or of its own files."""
+    """The Jinja chat template: of its training here, or of its own files."""
     return chat_template(frame) if frame != PromptFrame() else source.task.get("chat_template")
 
 
@@ -281,7 +281,7 @@ def _write_onnx(path: Path, source: LoadedModel, dtype: DType | None, _frame: Pr
 
 
 def _read_onnx(path: Path, source: LoadedModel) -> LoadedModel:
-    """An ONNX file holds only the graph and its weights; the rest is the source's."""
+    """Read an ONNX file, which has only graph and weights; everything else is taken from the source."""
     model = cast(GPTModel, ONNXModel(path, source.config))
     return dataclasses.replace(source, model=model, folder=path)
 

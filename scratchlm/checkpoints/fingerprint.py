@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def weights_fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """Hex sha256 of names, dtypes, shapes and numbers; the same weights give the same hash whatever file held them."""
+    """Hex sha256 of names, dtypes, shapes and values; equal weights give the same hash in any file format."""
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

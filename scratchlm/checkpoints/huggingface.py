@@ -42,7 +42,7 @@ WEIGHT_FILES = (
 
 
 def find_weights(folder: Path) -> Path:
-    """Find the folder's weights: the first of the file names that transformers uses.
+    """Find the folder's weights: the first existing file among transformers' file names.
 
     Raises: CheckpointError when there are none.
     """
@@ -55,7 +55,7 @@ def find_weights(folder: Path) -> Path:
 def read_huggingface(
     folder: Path, weights: Mapping[str, Tensor], *, where: Path
 ) -> tuple[GPTModel, dict[str, Any]]:
-    """Model and task of a folder with transformers' `config.json`; float32, whatever the file's number type.
+    """Read model and task of a folder with transformers' `config.json`; weights become float32.
 
     where: the file of the weights, for messages.
     Raises: CheckpointError for a family or setting that is not supported, and for damaged files, listing every
@@ -68,7 +68,7 @@ def read_huggingface(
 
 
 def model_from_huggingface(config: GPTConfig, theirs: Mapping[str, Tensor], *, where: Path) -> GPTModel:
-    """Build a GPT from weights under Hugging Face's names, in Conv1D's or Linear's layout.
+    """Build a GPT from weights with Hugging Face's names, in the layout of Conv1D or Linear.
 
     Raises: CheckpointError listing every weight that is missing, unexpected or of another shape.
     """

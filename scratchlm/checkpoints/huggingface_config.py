@@ -1,4 +1,4 @@
-"""Convert Hugging Face's `config.json` to our config and back, refusing settings that would change the results."""
+"""Convert Hugging Face's `config.json` to our config and back; unsupported settings are rejected."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scratchlm.core.json_table import JSONTable
 from scratchlm.model.config import GPTConfig, RopeScaling
 
 ARCHITECTURES = {"gpt2": "GPT2", "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
-OUR_CONFIG = "scratchlm_config"  # our key in their file, for settings that theirs lacks
+OUR_CONFIG = "scratchlm_config"  # our key in their file, for settings that they do not have
 _REQUIRED = object()
 _GPT2 = {  # our field -> their setting, its default
     "vocab_size": ("vocab_size", 50257),
@@ -37,7 +37,7 @@ _LLAMA = {
 }
 _GELUS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu_fast": "gelu", "gelu": "gelu_exact"}
 _OLD_CONTEXT = "original_max_position_embeddings"
-_SAME_IN_BOTH = (  # fields that our own record must share with theirs
+_SAME_IN_BOTH = (  # fields in which our own record must agree with theirs
     *("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers", "tie_embeddings", "norm", "norm_eps"),
     *("positions", "rope_base", "rope_scaling", "feed_forward", "feed_forward_dim", "head_dim", "qk_norm"),
     *("linear_bias", "is_causal"),
@@ -194,7 +194,7 @@ def _to_llama(config: GPTConfig) -> dict[str, Any]:
 
 
 def _with_ours(config: GPTConfig, ours: Any, where: str) -> GPTConfig:
-    """Our own record of the config if it agrees with theirs, which somebody may have edited."""
+    """Our own record of the config if it agrees with theirs, which may have been edited."""
     if not isinstance(ours, dict):
         raise _unsupported(where, OUR_CONFIG, ours)
     recorded = from_dict(GPTConfig, ours, where=f"{where}: {OUR_CONFIG}")

@@ -1,4 +1,4 @@
-"""A mapping whose values are read from disk when they are looked up."""
+"""A mapping that reads its values from disk on lookup."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class LazyMapping(Mapping[str, T]):
-    """Names that are known, with values that `read` loads each time they are looked up.
+    """A mapping with known names, whose values `read` loads at every lookup.
 
     Example:
         >>> LazyMapping(["a"], str.upper)["a"]

@@ -1,6 +1,6 @@
-"""Map other programs' names of weights to ours: a table for each family, and one loop in each direction.
+"""Map other programs' names of weights to ours, with a table for each family of models.
 
-A row holds their name, ours, and the layout of the numbers. `{i}` stands for the block's number.
+A row has their name, our names, and the layout of the array. `{i}` is the number of the block.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 
 from scratchlm.core.errors import CheckpointError
 
-MAX_LISTED = 12  # names in one message
+MAX_LISTED = 12  # maximum number of names in one message
 
 
 class Layout(Enum):
-    """How their array is converted to ours."""
+    """The conversion of their array to ours."""
 
     AS_IS = "as it is"
     TRANSPOSED = "(in, out) becomes (out, in)"  # TensorFlow's and Conv1D's matrices
@@ -29,7 +29,7 @@ class Layout(Enum):
 
 @dataclass(frozen=True)
 class Row:
-    """One of their weights, and those of ours that it holds."""
+    """One of their weights, and our weights that it contains."""
 
     theirs: str
     ours: tuple[str, ...]
@@ -42,14 +42,14 @@ class NameTable:
 
     whole: tuple[Row, ...]
     block: tuple[Row, ...]
-    prefixes: tuple[str, ...] = ("",)  # the first is written, all are read
+    prefixes: tuple[str, ...] = ("",)  # the first is used for writing, all for reading
     unprefixed: frozenset[str] = frozenset()  # their names that never have the prefix
     ignored: re.Pattern[str] = field(
         default=re.compile(r"(?!)")
     )  # buffers that are not trained, such as a mask
 
     def rows(self, n_layers: int) -> Iterator[Row]:
-        """Every row, with the blocks numbered."""
+        """All rows, with the number of the block filled in."""
         yield from self.whole
         for i in range(n_layers):
             for row in self.block:
@@ -177,7 +177,7 @@ BOOK_LLAMA = NameTable(  # the Llama 2, Llama 3 and Qwen 3 that the book builds 
 def to_ours(
     table: NameTable, theirs: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], *, where: str
 ) -> dict[str, Tensor]:
-    """Convert their weights to our names, as float32 copies; each is read once, one at a time.
+    """Convert their weights to our names, as float32 copies, reading one at a time.
 
     expected: the shapes of our model's weights; a weight that it lacks is unexpected in the file.
     Raises: CheckpointError listing every weight that is missing, unexpected or of another shape.
@@ -274,7 +274,7 @@ def _raise_for(where: str, missing: list[str], unexpected: list[str], misshapen:
 
 
 def split(array: Tensor, row: Row) -> list[Tensor]:
-    """Our weights in one of their arrays: one, or queries, keys and values."""
+    """Our weights in one of their arrays: a single one, or queries, keys and values."""
     change: Callable[[Tensor], list[Tensor]] = {
         Layout.AS_IS: lambda a: [a],
         Layout.TRANSPOSED: lambda a: [a.T],

@@ -16,11 +16,11 @@ from scratchlm.core.files import new_file
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 
-MAX_BYTES = 2_000_000_000  # of weights: a protobuf message holds at most 2 GB
+MAX_BYTES = 2_000_000_000  # of weights; a protobuf message is limited to 2 GB
 
 
 class ONNXModel(nn.Module):
-    """An ONNX file run by onnxruntime, to compare it with the model it was written from.
+    """Runs an ONNX file with onnxruntime, to compare it with the model it was written from.
 
     Shapes: ids (B, T) -> logits (B, T, V).
     Raises: CheckpointError for a file that onnxruntime cannot load; MissingDependencyError without it.
@@ -40,7 +40,7 @@ class ONNXModel(nn.Module):
             ) from cause
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Run the file's graph."""
+        """Run the graph of the file."""
         (logits,) = self._session.run(None, {"ids": ids.numpy()})
         return torch.from_numpy(logits)
 
@@ -82,7 +82,7 @@ def export_onnx(path: str | Path, model: GPTModel) -> Path:
 
 
 def _load_errors(runtime: Any) -> tuple[type[Exception], ...]:
-    """The errors of onnxruntime for bad files; they have no common base class."""
+    """The errors that onnxruntime raises for damaged files; they have no common base class."""
     names = (
         "Fail",
         "InvalidArgument",

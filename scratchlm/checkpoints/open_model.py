@@ -46,7 +46,7 @@ from scratchlm.tokenizers.files import has_tokenizer, load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 from scratchlm.tokenizers.nanogpt_meta import META_FILE
 
-GPT2_VOCAB_SIZE, PADDED_VOCAB_SIZE = 50257, 50304  # the second: rounded up by nanoGPT
+GPT2_VOCAB_SIZE, PADDED_VOCAB_SIZE = 50257, 50304  # the second is nanoGPT's, rounded up
 _PUBLISHED = {name.lower() for size in GPT2_SIZES for name in size.names}
 
 
@@ -142,8 +142,8 @@ def crop_context(model: GPTModel, context_length: int) -> GPTModel:
 def _check_ids(tokenizer: Tokenizer, n_ids: int, *, where: str) -> None:
     """Check that the model has an id for every ordinary token.
 
-    Added tokens, such as a [PAD] for which nobody enlarged the model, may lie beyond: they are never generated, and a
-    text with one is an error where it is encoded.
+    Added tokens, such as a [PAD] for which the model was not enlarged, may exceed it: they are never
+    generated, and encoding a text with one raises an error.
     """
     added = {*tokenizer.special_tokens.values(), *(t.id for t in getattr(tokenizer, "added_tokens", ()))}
     if not added.issuperset(range(n_ids, tokenizer.vocab_size)):
@@ -173,7 +173,7 @@ def _is_foreign(path: Path) -> bool:
 
 
 def _has_model_type(config: Path) -> bool:
-    """Is it a config.json of transformers, not of a model folder without its manifest?"""
+    """Whether a config.json is that of transformers, and not of a model folder that lost its manifest."""
     if not config.is_file():
         return False
     value = read_json(config, error=CheckpointError)
@@ -232,7 +232,7 @@ def _build_ours(config: GPTConfig, weights: Mapping[str, Tensor], path: Path) ->
 def _task_beside(path: Path, model: GPTModel) -> dict[str, Any]:
     """The model's task, from a task.json beside the file.
 
-    Without one, a head that is not as wide as the vocabulary is a classifier's, whose classes are named by numbers.
+    Without one, a head whose width is not the vocabulary size is that of a classifier with numbered classes.
     """
     file, n_scores = path.parent / "task.json", model.out_head.out_features
     is_classifier = n_scores != model.config.vocab_size
@@ -271,7 +271,7 @@ def _tokenizer(folder: Path, config: GPTConfig, saved: Mapping[str, Any]) -> Tok
 
 
 def _nanogpt_data(folder: Path, saved: Mapping[str, Any]) -> Path | None:
-    """The data folder of a nanoGPT checkpoint, in nanoGPT's own layout: `out-.../ckpt.pt`, `data/DATASET`."""
+    """The data folder of a nanoGPT checkpoint, in nanoGPT's layout: `out-.../ckpt.pt`, `data/DATASET`."""
     config = saved.get("config")
     name = config.get("dataset") if isinstance(config, dict) else None
     is_name = isinstance(name, str) and 0 < len(name) < 200 and Path(name).name == name and "\0" not in name

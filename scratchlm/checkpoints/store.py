@@ -39,7 +39,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 ADAPTER_CONFIG = "adapter_config.json"  # of a folder that peft wrote: an adapter, not a model
 NEEDED_FILES = {"config.json", "model.safetensors", "tokenizer.json"}
-MODEL_FOLDER_FILES = (  # all files we write into a model folder, our own or Hugging Face's
+MODEL_FOLDER_FILES = (  # all files that we write into a model folder, our own or Hugging Face's
     *sorted(NEEDED_FILES),
     MANIFEST,
     "task.json",
@@ -55,7 +55,7 @@ STEP_FOLDER = re.compile(r"step-\d{8}")
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A model with its tokenizer, task and origin, as a model folder holds them."""
+    """A model with its tokenizer, task and origin: the contents of a model folder."""
 
     model: GPTModel
     config: GPTConfig
@@ -67,7 +67,7 @@ class LoadedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
-    """What a run needs, beside the model, to resume as if it had never stopped."""
+    """The state, in addition to the model, from which a run resumes exactly."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)  # optimizer moments, RNG states
     values: dict[str, Any] = field(default_factory=dict)  # counters, best loss, sample position
@@ -154,9 +154,9 @@ def load_training_state(folder: Path) -> TrainingState:
 
 
 def build_model(config: GPTConfig, state: Mapping[str, Tensor], *, where: Path) -> GPTModel:
-    """Build a GPT of that config with these weights; the output head is as wide as its weights.
+    """Build a GPT from a config and weights; the width of the output head is that of its weights.
 
-    Weights are assigned, not copied, so loading needs the file's size in memory once.
+    Weights are assigned, not copied, so loading takes the file's size in memory only once.
     Raises: CheckpointError listing every weight that is missing, unexpected or of another shape.
     """
     weights = {name: tensor for name, tensor in state.items() if not name.endswith("att.mask")}
@@ -184,10 +184,10 @@ def build_model(config: GPTConfig, state: Mapping[str, Tensor], *, where: Path) 
 
 
 def expected_shapes(config: GPTConfig, *, n_weights: int, where: str) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every weight of a GPT of that config, without allocating it.
+    """The name and shape of every weight of a GPT with this config, computed without allocating it.
 
     n_weights: number of weights in the file; a config with more blocks than that cannot belong to it.
-    Raises: CheckpointError for impossible sizes.
+    Raises: CheckpointError for invalid sizes.
     """
     state = _empty_model(config, n_weights=n_weights, where=where).state_dict()
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
@@ -202,7 +202,7 @@ def _empty_model(config: GPTConfig, *, n_weights: int, where: str) -> GPTModel:
     try:
         with torch.device("meta"):
             return GPTModel(config)
-    except (TypeError, RuntimeError, OverflowError) as cause:  # sizes beyond what torch counts
+    except (TypeError, RuntimeError, OverflowError) as cause:  # sizes that overflow torch's integers
         raise CheckpointError(
             f"the config of {where} describes an impossible model, emb_dim={config.emb_dim} and "
             f"vocab_size={config.vocab_size} ({type(cause).__name__}); it is damaged."
@@ -247,9 +247,9 @@ def verify(folder: Path) -> dict[str, Any]:
 
 
 def resolve_model(path: str | Path) -> Path:
-    """Find the model folder for a path: itself, or a run folder's checkpoint.
+    """Find the model folder for a path: the path itself, or a run folder's checkpoint.
 
-    That is `RUN/last`, `RUN/best`, or for `RUN` the one that the run's setting `use` names.
+    The checkpoint is `RUN/last`, `RUN/best`, or for `RUN` the one that the run's setting `use` names.
     A warning names damaged checkpoints that are skipped.
     Raises: CheckpointError when there is no model.
     """
@@ -283,11 +283,11 @@ def resolve_model(path: str | Path) -> Path:
 
 def checkpoint_step(folder: Path) -> int:
     """The step of a checkpoint folder."""
-    return int(folder.name.partition("step-")[2][:8])  # also of one that is set aside
+    return int(folder.name.partition("step-")[2][:8])  # also of one that is being replaced
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
-    """Where a run keeps the checkpoint of a step."""
+    """The path of a run's checkpoint at a step."""
     return run / "checkpoints" / f"step-{step:08d}"
 
 
@@ -298,12 +298,12 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 
 def newest_good_checkpoint(run: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that verifies, and the problems of newer ones that do not."""
+    """The newest intact checkpoint, and the problems of newer, damaged ones."""
     return _first_good(reversed(list_checkpoints(run)))
 
 
 def best_checkpoint(run: Path) -> tuple[Path | None, list[str]]:
-    """The undamaged checkpoint with the lowest validation loss, and the problems of damaged ones."""
+    """The intact checkpoint with the lowest validation loss, and the problems of damaged ones."""
     damaged: list[str] = []
     evaluated: list[tuple[float, Path]] = []
     for folder in list_checkpoints(run):
@@ -318,7 +318,7 @@ def best_checkpoint(run: Path) -> tuple[Path | None, list[str]]:
 
 
 def _first_good(folders: Iterable[Path]) -> tuple[Path | None, list[str]]:
-    """The first folder that verifies, and the problems of those before it."""
+    """The first intact folder, and the problems of those before it."""
     damaged: list[str] = []
     for folder in folders:
         try:
@@ -344,7 +344,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def own_weights(model: nn.Module) -> dict[str, Tensor]:
-    """A model's weights, each once: a head tied to the token embedding is not written twice."""
+    """A model's weights without duplicates: a head tied to the token embedding is left out."""
     state = model.state_dict()
     tied = (
         "out_head.weight" in state

@@ -1,7 +1,7 @@
-"""Read from a model's files which ids end a text, and how a conversation becomes a prompt.
+"""Read a model's stop ids and its chat template from its files.
 
-They become part of the model's task: `stop_ids`, `chat_template` (Jinja text), and `chat_tokens`, the special tokens by
-the names that templates use.
+They become part of the model's task: `stop_ids`, `chat_template` (Jinja text), and `chat_tokens`, the special
+tokens under the names that templates use.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_TEMPLATE_BYTES = 1 << 20  # the longest known have 20 kB
 MAX_STOP_IDS = 1000
 TEMPLATE_FILE = "chat_template.jinja"
 TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_MARKS = (  # end an assistant's turn where the template uses them; llama.cpp has the same list
+_MARKS = (  # tokens that end an assistant's turn if the template uses them; llama.cpp has the same list
     "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>",
     "<|endofturn|>", "<|end_of_role|>", "<|return|>", "<|eot|>", "<|eom|>", "<EOT>", "</s>",
 )  # fmt: skip
@@ -111,7 +111,7 @@ def saved_task(file: Path, *, n_scores: int) -> dict[str, Any]:
 
 
 def check_usage(task: Mapping[str, Any], *, where: str) -> None:
-    """Check the values of our own task, which somebody may have edited.
+    """Check the values of our own task, which may have been edited.
 
     Raises: CheckpointError for a value of the wrong type.
     """
@@ -136,7 +136,7 @@ def check_usage(task: Mapping[str, Any], *, where: str) -> None:
 def _usage(
     tokenizer: Tokenizer, stops: Iterable[int], chat: str | None, tokens: Mapping[str, str], *, n_ids: int
 ) -> dict[str, Any]:
-    """The entries of a task for stop ids and chat template; none where end-of-text is the only end."""
+    """The entries of a task for stop ids and chat template; empty if end-of-text is the only stop id."""
     marks = [
         mark for mark in _MARKS if chat is not None and mark in chat and mark in tokenizer.special_tokens
     ]

@@ -19,8 +19,8 @@ from scratchlm.core.json_table import read_json_table
 
 TORCH_SUFFIXES = (".bin", ".pth", ".pt", ".ckpt")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".npz")
-MAPPED_BYTES = 32 << 20  # opening a file of many tensors takes longer than reading one of them
-_INSIDE = (  # where training scripts keep the weights beside the optimizer
+MAPPED_BYTES = 32 << 20  # read per mapping: opening a file with many tensors takes longer than reading one
+_INSIDE = (  # keys under which training scripts save the weights beside the optimizer
     "model_state_dict",
     "state_dict",
     "model",
@@ -29,7 +29,7 @@ _INSIDE = (  # where training scripts keep the weights beside the optimizer
     "net",
     "weights",
 )
-_MAX_NESTING = 4  # levels of these keys; no training script nests deeper
+_MAX_NESTING = 4  # levels of these keys; training scripts do not nest deeper
 _WRAPPERS = re.compile(  # parts of names that torch.compile, DDP, FSDP, checkpointing and Fabric add
     r"(?:^|(?<=\.))(?:_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
 )
@@ -45,7 +45,7 @@ class SafetensorsFile(LazyMapping[Tensor]):
     """The tensors of a `.safetensors` file by name.
 
     The file is mapped again after every 32 MB, because pages of an open mapping count as memory of this process, and
-    for a tensor that is read a second time, because tensors of one mapping share their numbers.
+    for a tensor that is read a second time, because tensors of one mapping share their memory.
     Raises: CheckpointError when it is missing, truncated or not a safetensors file.
     """
 
@@ -99,7 +99,7 @@ def open_shards(index: Path) -> Mapping[str, Tensor]:
     shards: dict[str, Mapping[str, Tensor]] = {}
     for name in sorted(set(weight_map.values())):
         is_beside = Path(name).name == name and "\\" not in name and 0 < len(name) <= 200
-        if not is_beside or name.endswith(".index.json"):  # an index of an index could recurse without end
+        if not is_beside or name.endswith(".index.json"):  # an index of an index could recurse infinitely
             raise CheckpointError(
                 f"{index} must name weight files in its own folder, got {name!r:.200}; use another copy."
             )
@@ -115,7 +115,8 @@ def open_shards(index: Path) -> Mapping[str, Tensor]:
 class Weights(LazyMapping[Tensor]):
     """A model's tensors by the names in its own code, without the prefixes of modules around it.
 
-    `settings` is what a training script saved beside them, such as nanoGPT's `model_args`; {} for other files.
+    `settings` are those that a training script saved beside them, such as nanoGPT's `model_args`; {} for
+    other files.
     Raises: CheckpointError for two tensors of one name, for two models in one file, and for quantized tensors that
         need separate scales.
     """

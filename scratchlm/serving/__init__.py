@@ -1,1 +1,1 @@
-"""A trained model as one Python object."""
+"""Use a trained model as one Python object."""

@@ -61,7 +61,7 @@ class LanguageModel:
             raise ConfigError(f"{who} needs a language model, but {self.folder} is a classifier{advice}.")
 
     def stage_beside(self, stage: str) -> Path | None:
-        """The model of another stage of this model's run, `RUN/classify` or `RUN/instruct`; None without one."""
+        """The folder of another stage of this model's run, `RUN/classify` or `RUN/instruct`, if it exists."""
         run = self.folder.parent.parent  # of RUN/checkpoints/step-...
         return run / stage if (run / stage / "checkpoints").is_dir() else None
 

@@ -13,7 +13,7 @@ TURN = "{{ .Prompt }}"  # where Ollama inserts the question
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptFrame:
-    """The fixed text around a question; an empty frame is for a base model, which only continues text."""
+    """The fixed text around a question; empty for a base model, which only continues text."""
 
     before: str = ""
     after: str = ""  # the end of every prompt, before the answer
@@ -25,7 +25,7 @@ class PromptFrame:
 
     @property
     def turn_mark(self) -> str:
-        """The line that begins the next question: a model that writes it has finished its answer."""
+        """The line that begins the next question, used as a stop text."""
         lines = [line.strip() for line in self.before.splitlines() if line.strip()]
         return lines[-1] if lines else ""
 
@@ -71,7 +71,7 @@ def modelfile(
 def chat_template(frame: PromptFrame) -> str:
     """The frame as a Jinja template with which llama.cpp turns a conversation into a prompt.
 
-    Every question gets the frame; a system message comes first, earlier answers between the questions.
+    Every question gets the fixed text; a system message comes first, and answers follow their questions.
     """
     parts = {
         "before": frame.before,

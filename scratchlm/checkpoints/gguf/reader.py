@@ -1,8 +1,8 @@
-"""Read GGUF files of llama.cpp and Ollama: settings, tensor names, then the numbers, mapped from disk.
+"""Read GGUF files of llama.cpp and Ollama: settings, tensor names, and memory-mapped tensors.
 
-Every count in the file is compared with the bytes that are there before anything is allocated. The `gguf` package
-unpacks quantized numbers. Its own reader trusts every count, and takes 2.1 s and 159 MB for the 49,152 tokens of
-SmolLM 2, where this one takes 0.1 s and 16 MB.
+Every count in the file is checked against the file's size before anything is allocated. The `gguf` package is
+used to unpack quantized tensors; its own reader trusts every count, and takes 2.1 s and 159 MB for the 49,152
+tokens of SmolLM 2, while this one takes 0.1 s and 16 MB.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from torch import Tensor
 
 from scratchlm.core.errors import CheckpointError, MissingDependencyError
 
-MAX_GGUF_ENTRIES = 16_384  # settings, and tensors; Llama 3 with 405 billion weights has 1,138 tensors
-MAX_TEXT_BYTES = 1 << 20  # of one text; chat templates are the longest, some 10 kB
-MAX_ITEMS = 800_000  # in all arrays: Llama 3 has 128,256 tokens, as many kinds of token, and 280,147 merges
-MAX_SETTINGS_MEMORY = 48 << 20  # bytes, and as many again as the file has: Llama 3's take 30 MB
+MAX_GGUF_ENTRIES = 16_384  # of settings, and of tensors; Llama 3 405B has 1,138 tensors
+MAX_TEXT_BYTES = 1 << 20  # of one text; the longest are chat templates of some 10 kB
+MAX_ITEMS = 800_000  # in all arrays; Llama 3 has 128,256 tokens, as many token types, and 280,147 merges
+MAX_SETTINGS_MEMORY = 48 << 20  # bytes, plus the size of the file; Llama 3's take 30 MB
 _ITEM_MEMORY = 40  # bytes of Python memory for a number in a list
 _MAX_DIMENSIONS = 4
 _SCALARS = {  # type number -> layout for struct
@@ -31,7 +31,7 @@ _SCALARS = {  # type number -> layout for struct
 }  # fmt: skip
 _TEXT, _ARRAY = 8, 9
 _COUNT = struct.Struct("<Q")
-_SMALLEST_TEXT = 8  # bytes of an empty text: its length
+_SMALLEST_TEXT = 8  # bytes of an empty text, which is only its length
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class _Place:
 
 
 class GGUFFile:
-    """An open GGUF file: its `metadata` is loaded, tensors are read one by one.
+    """An open GGUF file, whose `metadata` is loaded and whose tensors are read one by one.
 
     Strings that are not UTF-8 keep their bytes as lone surrogates.
-    Raises: CheckpointError naming the file and the problem, for anything but an undamaged file of version 2 or 3;
-        MissingDependencyError without the `gguf` package.
+    Raises: CheckpointError naming the file and the problem, for anything but an intact file of version 2 or
+        3; MissingDependencyError without the `gguf` package.
     Source: ggml's docs/gguf.md.
     """
 
@@ -88,14 +88,14 @@ class GGUFFile:
         return {name: place.shape for name, place in self._places.items()}
 
     def tensor(self, name: str) -> Tensor:
-        """A tensor as float32, in its own memory.
+        """Read a tensor as float32, in its own memory.
 
         Raises: CheckpointError naming the type, when the `gguf` package cannot unpack it.
         """
         place = self._places[name]
         packed = self._data[place.start : place.start + place.n_bytes]
         try:
-            with np.errstate(all="ignore"):  # a scale may be any number
+            with np.errstate(all="ignore"):  # a scale may have any value
                 rows = packed.reshape(math.prod(place.shape[:-1]), -1)
                 numbers = self._library.quants.dequantize(rows, place.kind)
         except NotImplementedError:
@@ -179,7 +179,7 @@ class GGUFFile:
         return count
 
     def _left(self) -> int:
-        return max(0, len(self._data) - self._at - 8)  # after the count that comes next
+        return max(0, len(self._data) - self._at - 8)  # after the following count
 
     def _take(self, n_bytes: int) -> memoryview:
         if n_bytes > len(self._data) - self._at:

@@ -16,8 +16,8 @@ from scratchlm.tokenizers.families import CL100K, GPT2, LLAMA3, O200K, QWEN2, SM
 from scratchlm.tokenizers.special_tokens import end_ids
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # llama.h, enum llama_token_type
-# llama.cpp knows pre-tokenizers by name only (llama-vocab.cpp). It does not normalize, so text for Qwen must already be
-# NFC, as nearly all text is.
+# llama.cpp identifies pre-tokenizers by name (llama-vocab.cpp). It does not normalize, so text for Qwen must
+# already be NFC, as nearly all text is.
 _VARIANTS = (
     ("gpt-2", GPT2),
     ("default", GPT2),
@@ -44,7 +44,8 @@ _BEGINS_BY_DEFAULT = ("llama-bpe", "tekken")  # a begin-of-text token is added u
 def tokenizer_settings(tokenizer: Tokenizer, *, vocab_size: int, task: Mapping[str, Any]) -> dict[str, Any]:
     """The `tokenizer.ggml.` settings without that prefix; ids without a token get a placeholder.
 
-    The task's stop ids become the ends of a text, of a turn and of a message, of which GGUF has one each.
+    The task's stop ids become GGUF's end-of-text, end-of-turn and end-of-message tokens, of which it has one
+    each.
 
     Raises: ConfigError for a tokenizer that is not byte-level BPE, has a pre-tokenizer that llama.cpp lacks, or has no
         end-of-text token; or for a model with fewer ids than the tokenizer.
@@ -96,7 +97,7 @@ def tokenizer_settings(tokenizer: Tokenizer, *, vocab_size: int, task: Mapping[s
         "tokens": tokens,
         "token_type": types,
         "merges": [f"{to_symbols(left)} {to_symbols(right)}" for left, right in tokenizer.merges],
-        "bos_token_id": ends[0] if begin is None else begin,  # GPT-2: one token begins and ends a text
+        "bos_token_id": ends[0] if begin is None else begin,  # GPT-2: the same token begins and ends a text
         **named,
         **dict(zip(GGUF_ENDS, ends)),
         "add_bos_token": begin is not None,

@@ -18,14 +18,14 @@ ROPE_FACTORS = "rope_freqs.weight"  # divisors of the rotation of each pair of c
 
 @dataclass(frozen=True)
 class Weight:
-    """One of llama.cpp's tensors and those of ours that it holds, stacked along the rows."""
+    """A tensor of llama.cpp and our tensors that it contains, stacked along the rows."""
 
     name: str
     ours: tuple[str, ...]
     change: Change = "as is"
 
     def gather(self, state: Mapping[str, Tensor], config: GPTConfig) -> Tensor:
-        """Build the tensor to write. A bias that our model lacks is zero."""
+        """Build the tensor to write; a bias that our model lacks becomes zero."""
         found = [
             state[name] if name in state else _no_bias(name, state) for name in self.ours
         ]  # each (n, E), or (n,)
@@ -40,7 +40,7 @@ class Weight:
         }
 
     def _reorder(self, tensor: Tensor, config: GPTConfig, *, inverse: bool) -> Tensor:
-        """llama.cpp's llama rotates the pairs (2i, 2i + 1) where we rotate (i, i + D/2), so rows change places."""
+        """Reorder rows: llama.cpp's llama rotates the pairs (2i, 2i + 1) where we rotate (i, i + D/2)."""
         if self.change == "as is":
             return tensor
         n_heads = (

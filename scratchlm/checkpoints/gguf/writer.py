@@ -1,7 +1,7 @@
-"""Write a model as GGUF, one file with settings, tokenizer and weights, and read such files as our model.
+"""Write a model as GGUF, one file with settings, tokenizer and weights, and read GGUF files as our models.
 
-Settings that GGUF lacks, such as dropout, are stored under `scratchlm.`, so a model written as f32 and read again is
-the same in every bit.
+Settings that GGUF lacks, such as dropout, are stored under `scratchlm.`, so writing a model as f32 and
+reading it back preserves it exactly.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def export_gguf(
     task: Mapping[str, Any] | None = None,
     chat_template: str | None = None,
 ) -> Path:
-    """Write a language model as GGUF, atomically; one tensor at a time is in memory twice.
+    """Write a language model as GGUF, atomically, copying one tensor at a time.
 
     dtype: number type of matrices. Norms, biases and positions stay f32; with q8_0, rows that do not split into
         blocks of 32 become f16.
@@ -210,7 +210,7 @@ def _read_state(file: GGUFFile, config: GPTConfig) -> dict[str, Tensor]:
 
 
 def _read_config(file: GGUFFile) -> GPTConfig:
-    """The config from settings and shapes; our own, if the file holds it and the two agree."""
+    """The config from settings and shapes; our own record, if the file has one and the two agree."""
     config = _standard_config(file)
     saved = _get(file, "scratchlm.config", str, "")
     if saved:
@@ -273,7 +273,7 @@ def _standard_config(file: GGUFFile) -> GPTConfig:
 
 
 def _with_rope_scaling(file: GGUFFile, config: GPTConfig) -> GPTConfig:
-    """The config with the RoPE scaling that gives the file's divisors."""
+    """Add the RoPE scaling that gives the file's divisors to the config."""
     if file.shapes().get(ROPE_FACTORS) != (config.head_dim // 2,):
         raise file.wrong(f"{ROPE_FACTORS} does not fit the head size {config.head_dim}")
     factors = file.tensor(ROPE_FACTORS)
@@ -311,5 +311,5 @@ def _get(file: GGUFFile, key: str, kind: type, default: Any = None) -> Any:
 
 
 def _shortest(number: float) -> float:
-    """The shortest decimal that float32 rounds to this: 1e-05, not 9.999999747378752e-06."""
+    """The shortest decimal with this float32 value: 1e-05, not 9.999999747378752e-06."""
     return float(str(np.float32(number)))

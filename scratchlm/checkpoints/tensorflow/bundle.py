@@ -1,7 +1,7 @@
 """Read TensorFlow checkpoints, `model.ckpt.index` and `model.ckpt.data-00000-of-00001`, without TensorFlow.
 
-The index is a LevelDB table: under the empty key a header, under each tensor's name its number type, shape,
-shard, place and checksum. The data files hold nothing but the numbers, one tensor after the other.
+The index is a LevelDB table: under the empty key a header, under each tensor's name its dtype, shape, shard,
+offset and checksum. The data files contain only the values, one tensor after the other.
 
 Source: tensorflow/core/protobuf/tensor_bundle.proto and util/tensor_bundle.
 """
@@ -46,7 +46,7 @@ class _Entry:
 class TensorFlowBundle(LazyMapping[NDArray[Any]]):
     """The tensors of a checkpoint by name, each mapped read-only from its file when it is looked up.
 
-    bfloat16 becomes float32; every other number type stays.
+    bfloat16 becomes float32; every other dtype is kept.
     Raises: CheckpointError for a tensor of strings, one saved in slices, and one that differs from its checksum.
     """
 
@@ -94,8 +94,8 @@ class TensorFlowBundle(LazyMapping[NDArray[Any]]):
 def open_bundle(prefix: str | Path, *, data: Path | None = None) -> TensorFlowBundle:
     """Open the checkpoint whose files begin with `prefix`, such as `gpt2/124M/model.ckpt`.
 
-    The index is compared with its checksums now, every tensor when it is read.
-    data: path of the only data file, if it does not have its name yet.
+    The checksums of the index are verified now, that of a tensor when it is read.
+    data: path of the only data file, if it has not been renamed yet.
     Raises: CheckpointError naming the file that is missing or damaged, and what is wrong with it.
     """
     prefix = Path(prefix)
@@ -121,7 +121,7 @@ def open_bundle(prefix: str | Path, *, data: Path | None = None) -> TensorFlowBu
 
 
 def data_problem(data: Path, *, prefix: Path) -> str | None:
-    """Why a data file does not belong to the index beside `prefix`, or None if it does.
+    """The reason why a data file does not belong to the index beside `prefix`, or None if it does.
 
     Reads all of it: each tensor has a checksum.
     """
@@ -184,7 +184,7 @@ def _read_shape(value: bytes, where: str) -> tuple[int, ...]:
 
 
 def _read_fields(data: bytes, where: str) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a protobuf message: number, and a whole number or bytes.
+    """Yield the fields of a protobuf message: number, and an integer or bytes.
 
     Source: protobuf.dev, "Encoding".
     """
@@ -207,7 +207,7 @@ def _read_fields(data: bytes, where: str) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _check_places(entries: Mapping[str, _Entry], files: Mapping[int, Path]) -> None:
-    """Every tensor must lie within its data file, and no two may share a byte."""
+    """Check that every tensor is within its data file, and that no two overlap."""
     sizes: dict[int, int] = {}
     for shard, path in files.items():
         try:

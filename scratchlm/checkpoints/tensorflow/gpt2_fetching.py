@@ -1,4 +1,4 @@
-"""Download GPT-2's TensorFlow files, comparing the data file with the checksums in its index."""
+"""Download GPT-2's TensorFlow files, and verify the data file by the checksums in its index."""
 
 from __future__ import annotations
 

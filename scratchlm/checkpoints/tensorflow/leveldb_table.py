@@ -1,6 +1,6 @@
-"""Read LevelDB's table format, in which TensorFlow writes the index of a checkpoint: sorted keys with their values.
+"""Read LevelDB's table format, TensorFlow's format for the index of a checkpoint: sorted keys with values.
 
-Blocks of entries, each with a checksum, then a block that lists them, then a footer.
+A table consists of blocks of entries with a checksum each, a block that lists them, and a footer.
 
 Source: google/leveldb, doc/table_format.md.
 """
@@ -61,9 +61,9 @@ def read_table(path: Path) -> dict[bytes, bytes]:
 
 
 def read_varint(data: bytes, at: int, *, where: str) -> tuple[int, int]:
-    """A whole number of variable length, and the position after it.
+    """Read an integer of variable length, and the position after it.
 
-    Raises: CheckpointError when it is cut short or does not fit in 64 bits.
+    Raises: CheckpointError when it is truncated or does not fit in 64 bits.
     Source: protobuf.dev, "Encoding".
     Example:
         >>> read_varint(bytes([0xAC, 0x02]), 0, where="here")
@@ -87,7 +87,7 @@ def has_checksum(data: bytes | NDArray[Any], stored: int) -> bool:
 
 
 class _Budget:
-    """Limits what keys and values may take: keys share prefixes, so a small file could unpack to very much."""
+    """Limits the total size of keys and values: keys share prefixes, so a small file could expand greatly."""
 
     def __init__(self, where: str) -> None:
         self._left = _MAX_UNPACKED
@@ -122,7 +122,7 @@ def _block(data: bytes, handle: tuple[int, int], path: Path) -> bytes:
 
 
 def _entries(block: bytes, where: str, budget: _Budget) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values; each key says how many bytes it shares with the key before it."""
+    """Yield keys and values; each key states how many bytes it shares with the previous key."""
     n_restarts = int.from_bytes(block[-4:], "little")
     end = len(block) - 4 - 4 * n_restarts
     if end < 0:

@@ -48,7 +48,7 @@ def config_from_hparams(path: Path) -> GPTConfig:
 
 
 def published_config(**sizes: int) -> GPTConfig:
-    """A config of these sizes with what all published GPT-2 models share: biased projections and a tied head."""
+    """A config of these sizes with the settings of all published GPT-2 models: biases and a tied head."""
     return GPTConfig(qkv_bias=True, tie_embeddings=True, init="gpt2", **sizes)  # type: ignore[arg-type]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from scratchlm.assets.archive_members import checked_zip
 from scratchlm.core.errors import CheckpointError
 
-MAX_INFLATED_BYTES = 56 << 20  # of all compressed arrays together: a small file can hold very many zeros
+MAX_INFLATED_BYTES = 56 << 20  # of all compressed arrays together: a small file can expand to many zeros
 
 
 def read_npz(path: str | Path) -> dict[str, Tensor]:
@@ -42,7 +42,7 @@ def read_npz(path: str | Path) -> dict[str, Tensor]:
                 name: torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
                 for name, array in arrays.items()
             }
-    except Exception as cause:  # numpy raises anything for a damaged file
+    except Exception as cause:  # numpy raises many kinds of errors for a damaged file
         raise CheckpointError(
             f"{path} must hold undamaged arrays of numbers, but numpy reports: {str(cause)[:200]}; save it again."
         ) from cause

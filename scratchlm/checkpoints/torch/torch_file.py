@@ -1,7 +1,8 @@
 """Read PyTorch's own files (`.pth`, `.pt`, `pytorch_model.bin`) without running code, and write the book's `.pth`.
 
-`torch.load(weights_only=True)` does the reading. Its unpickler runs no code, but a small hostile file can still cost it
-unbounded time or memory. So the pickle inside is checked before it is loaded, and the values after.
+Files are read with `torch.load(weights_only=True)`. Its unpickler runs no code, but a small malicious file
+can still take unbounded time or memory. So the pickle is checked before loading, and the values are checked
+after.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from scratchlm.core.files import new_file
 
 MAX_PICKLE_BYTES = 8 << 20  # names and shapes only: GPT-2 XL with its optimizer needs 0.2 MB
 MAX_STEPS = 400_000  # pickle instructions; one tensor takes about 40, GPT-2 XL with its optimizer 70,000
-MAX_ITEMS = 500_000  # in the value, counting shared parts each time they appear
+MAX_ITEMS = 500_000  # items in the value, counting shared parts at each occurrence
 MAX_NESTING = 64
 MAX_WHOLE_NUMBER = 1 << 64
-_LEGACY_PICKLES = 5  # of files before PyTorch 1.6: magic number, version, machine, value, storage keys
+_LEGACY_PICKLES = 5  # in files before PyTorch 1.6: magic number, version, machine, value, storage keys
 _PUSHES = {
     *("NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
     *("BINUNICODE", "SHORT_BINSTRING", "EMPTY_TUPLE", "EMPTY_LIST", "EMPTY_DICT"),
@@ -53,11 +54,11 @@ _PLAIN = (str, bytes, bool, int, float, type(None))  # values and dictionary key
 def read_torch_file(path: str | Path) -> Any:
     """Load the value in a file that `torch.save` wrote: dicts, lists, tuples, numbers, text and tensors.
 
-    Tensors are on the CPU. Those of a zip file (PyTorch 1.6 and later) look into the mapped file, so a large file costs
-    memory only as it is used; changing them does not change the file. Tensors that shared memory still share it.
+    Tensors are on the CPU. Those of a zip file (PyTorch 1.6 and later) are memory-mapped copy-on-write, so a
+    large file takes memory only as it is used. Tensors that shared memory still share it.
     Parameters come back as plain tensors, an OrderedDict as a dict.
-    Raises: CheckpointError naming the file and what is wrong with it: damaged (zip files hold checksums), too large
-        to be real, or a pickle that names anything but tensors.
+    Raises: CheckpointError naming the file and its problem: damaged (zip files have checksums), implausibly
+        large, or a pickle that names anything but tensors.
     """
     path = Path(path)
     try:
@@ -78,24 +79,24 @@ def read_torch_file(path: str | Path) -> Any:
             _check_pickle(stream, path)
         try:
             value = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-        except Exception as cause:  # torch raises anything for a damaged file
+        except Exception as cause:  # torch raises many kinds of errors for a damaged file
             reason = str(cause).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
             raise _wrong(path, f"makes torch.load report: {reason:.200}") from cause
     return _plain_value(value, path, storage_sizes)
 
 
 def write_torch_file(path: str | Path, tensors: Mapping[str, Tensor]) -> Path:
-    """Write a state dict as the `.pth` that the book's readers open with torch.load; whole or not at all.
+    """Write a state dict atomically as a `.pth` file, which readers of the book open with torch.load.
 
-    Our own models are safetensors. This is the one place that writes a pickle, because the book's notebooks
-    read nothing else; it holds tensors only, so `torch.load(path, weights_only=True)` reads it.
+    Our own models are safetensors. Only this function writes a pickle, because the book's notebooks read
+    nothing else; it contains only tensors, so `torch.load(path, weights_only=True)` reads it.
     Raises: CheckpointError when the disk is full or the folder may not be written.
     """
     state = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
     with new_file(path, error=CheckpointError) as partial, partial.open("wb") as file:
         try:
             torch.save(state, file)
-        except RuntimeError as cause:  # torch's own words for a write that was cut short
+        except RuntimeError as cause:  # torch's message for an incomplete write
             raise CheckpointError(f"{path} could not be written: {cause}; free some space.") from cause
     return Path(path)
 
@@ -129,10 +130,11 @@ def _contents_of_zip(path: Path) -> tuple[bytes, set[int]]:
 
 
 def _check_pickle(stream: io.BytesIO, path: Path) -> None:
-    """Read one pickle's instructions without executing them, and refuse what could cost too much.
+    """Read one pickle's instructions without executing them, and reject a pickle that is too costly to load.
 
-    A tuple that is used twice in the next tuple, forty times over, is small in memory, but hashing it visits every
-    item. So this keeps what the unpickler keeps, a stack and a memo, but of (number of items, depth) for each value.
+    A tuple that occurs twice in the next tuple, nested forty times, is small in memory, but hashing it visits
+    every item. So this simulates the unpickler's stack and memo with the pair (number of items, depth) for
+    each value.
     """
     stack: list[tuple[int, int]] = []
     marks: list[int] = []
@@ -172,7 +174,7 @@ def _check_pickle(stream: io.BytesIO, path: Path) -> None:
 
 
 def _instruction_problem(name: str, argument: Any) -> str | None:
-    """Why an instruction does not belong into the pickle of a state dict, or None if it does."""
+    """The reason why an instruction does not belong in the pickle of a state dict, or None if it does."""
     if name == "PROTO":
         has_newer = argument > _NEWEST_PROTOCOL
         problem = f"has protocol {argument}; torch.load reads {_NEWEST_PROTOCOL}, its default is 2"
@@ -187,7 +189,7 @@ def _instruction_problem(name: str, argument: Any) -> str | None:
 
 
 def _plain_value(value: Any, path: Path, storage_sizes: set[int] | None) -> Any:
-    """A copy of the containers, with tensors that do not claim more numbers than there are.
+    """Copy the containers, and check that no tensor claims more values than its storage has.
 
     storage_sizes: bytes of the members of a zip file; a storage has the size of one of them.
     """
@@ -199,7 +201,7 @@ def _plain_value(value: Any, path: Path, storage_sizes: set[int] | None) -> Any:
         if n_items > MAX_ITEMS or depth > MAX_NESTING:
             raise _wrong(path, "holds a value that is nested or shared without end")
         if isinstance(item, dict):
-            pairs = dict.items(item)  # a file can give an OrderedDict an attribute called `items`
+            pairs = dict.items(item)  # a file can give an OrderedDict an attribute named `items`
             if not all(isinstance(key, _PLAIN) for key, _ in pairs):
                 raise _wrong(path, "holds a dictionary key that is not plain")
             return {key: copy(inner, depth + 1) for key, inner in pairs}
