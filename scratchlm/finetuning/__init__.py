@@ -1,1 +1,1 @@
-"""Base models to specialists: classifiers and assistants."""
+"""Fine-tune base models as classifiers and assistants."""

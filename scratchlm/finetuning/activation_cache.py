@@ -32,20 +32,20 @@ from scratchlm.model.modes import evaluation_mode
 
 logger = logging.getLogger(__name__)
 
-FILL_TOKENS = 512  # per forward pass while the cache is filled: 9 % faster on a CPU than 4,096
+FILL_TOKENS = 512  # tokens per forward pass while the cache is filled: 9 % faster on a CPU than 4,096
 FOLDER_PREFIX = "activation-cache-"
-FOLDER_PREFIXES = (FOLDER_PREFIX, "trunk-cache-")  # the second of earlier versions
+FOLDER_PREFIXES = (FOLDER_PREFIX, "trunk-cache-")  # the second is that of earlier versions
 
 
 class ActivationCache:
     """The activations of texts after a model's first n_blocks, one entry per distinct text.
 
-    Up to budget_bytes are kept in memory; the rest goes to a memory-mapped file in `folder`, which `close` removes
-    (or the next run, if this one was killed: a left-over file is never read). If all blocks are frozen and one
-    position is read, only that position is kept.
+    Up to budget_bytes are kept in memory; the rest is in a memory-mapped file in `folder`, which `close`
+    removes (or, if the process is killed, the next run, which never reads it). If all blocks are frozen and
+    the head reads one position, only that position is kept.
 
     Units: budget_bytes and size_bytes are bytes.
-    Raises: DataError when the disk has no room for the file.
+    Raises: DataError when the disk has no space for the file.
     """
 
     def __init__(

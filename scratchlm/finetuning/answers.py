@@ -20,7 +20,7 @@ from scratchlm.generation.generate import generate_texts
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.history import History
 
-ANSWERS_AT_ONCE = 32  # the maximum number lost when a run is killed while it answers
+ANSWERS_AT_ONCE = 32  # maximum number of answers lost when a run is killed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +32,12 @@ class Answer:
 
     @property
     def is_exact(self) -> bool:
-        """Does the answer match the reference?"""
+        """Whether the answer matches the reference."""
         return exact_match(self.text, self.entry.output)
 
     @property
     def f1(self) -> float:
-        """Token F1: the overlap of its words with the reference's."""
+        """Token F1: the overlap of its words with those of the reference."""
         return token_f1(self.text, self.entry.output)
 
 
@@ -62,7 +62,7 @@ def answer_all(
     max_new_tokens: int,
     batch_size: int = 64,
 ) -> list[Answer]:
-    """The model's greedy answer to each entry, in the order of the entries."""
+    """Generate the model's greedy answer to each entry, in the order of the entries."""
     ends = {answer_end_id(chosen, tokenizer), tokenizer.end_of_text_id}
     stop_ids = tuple(sorted(end for end in ends if end is not None))
     config = GenerationConfig(max_new_tokens=max_new_tokens, stop_ids=stop_ids)
@@ -83,12 +83,13 @@ def answer_into_file(
     step: int,
     max_new_tokens: int,
 ) -> list[Answer]:
-    """Answer entries as `answer_all` does, and append each answer to a JSON lines file, so that a killed run resumes.
+    """Answer entries as `answer_all` does, and append each to a JSON lines file, so that a killed run
+    resumes.
 
-    A line holds the prompt, the reference (`output`), the answer (`model_response`), in the form that judges read,
-    and the training step of the model. Answers of this step that are in the file already are kept. Dropped are an
-    incomplete last line, answers of another step, and those of an incomplete group: its prompts are generated in one
-    batch, and in another batch a score may round differently.
+    A line has the prompt, the reference (`output`) and the answer (`model_response`), in the format that
+    judges read, and the training step of the model. Existing answers of this step are kept. An incomplete
+    last line, answers of another step, and answers of an incomplete batch are dropped, since logits can round
+    differently in another batch.
     """
     history = History(path)
     answers = _saved_answers(history.records(), entries, chosen, step)
@@ -138,7 +139,7 @@ def _record(answer: Answer, chosen: PromptTemplate, step: int) -> dict[str, Any]
 def _saved_answers(
     records: Sequence[dict[str, Any]], entries: Sequence[Instruction], chosen: PromptTemplate, step: int
 ) -> list[Answer]:
-    """The leading records of the file that this step's model gave to these entries."""
+    """The first records of the file that are answers of this step's model to these entries."""
     answers: list[Answer] = []
     for entry, record in zip(entries, records):
         answer = Answer(entry=entry, text=str(record.get("model_response")))

@@ -27,7 +27,7 @@ RANDOM_VOCAB_SIZE = 4096  # of the tokenizer that is trained for a random base
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """A model to fine-tune, and where it comes from."""
+    """A model to fine-tune, and its origin."""
 
     model: GPTModel
     tokenizer: Tokenizer
@@ -37,7 +37,7 @@ class Base:
 
     @property
     def is_random(self) -> bool:
-        """Are its weights random?"""
+        """Whether its weights are random."""
         return self.sha256 is None
 
 
@@ -52,7 +52,8 @@ def load_base(
     """Load a model folder, a run folder or another program's model, or create `random:SIZE`.
 
     A random base draws from torch's global generator, and its BPE tokenizer is trained on the training texts, with
-    `role_tokens` as special tokens. `changes` replace fields of the base's config, such as drop_rate; None keeps one.
+    `role_tokens` as special tokens. `changes` replace fields of the base's config, such as drop_rate, unless
+    None.
     Raises: ConfigError for an unknown size; CheckpointError for a folder without a valid language model, or with
         another model's tokenizer.
     """
@@ -107,7 +108,7 @@ def readable_length(base: Base, wanted: int | None, notify: Callable[[str], None
 
 
 def warn_about_unknown_marks(base: Base, marks: Sequence[str], notify: Callable[[str], None]) -> None:
-    """Report the role marks of a template that are no special tokens of the base's tokenizer."""
+    """Report the role marks of a template that are not special tokens of the base's tokenizer."""
     unknown = [mark for mark in marks if mark not in base.tokenizer.special_tokens]
     if unknown:
         notify(

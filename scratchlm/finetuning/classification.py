@@ -35,15 +35,15 @@ class ClassifyResult(FineTuned):
     classes: tuple[str, ...]
     rows: int
     groups: int  # of near-identical texts
-    split: LabelSplit  # leak-free: whole groups; validation and test hold one text per group
+    split: LabelSplit  # leak-free: whole groups; validation and test have one text per group
     scores: ClassificationScores  # on the leak-free test texts
     scores_raw: ClassificationScores | None  # of a second model, trained and tested on the book's split
     predictions: list[Prediction]  # for split.test, in its order
     threshold: Threshold | None
-    by_seed: tuple[SideRun, ...]  # the kept model first, then the other seeds
+    by_seed: tuple[SideRun, ...]  # the saved model first, then the other seeds
     by_share: tuple[SideRun, ...]  # the learning curve, from few texts to all
     cache_s: float  # time of filling the activation cache in this call
-    n_truncated: int  # training texts that were cut
+    n_truncated: int  # truncated training texts
     n_cached: int  # distinct texts in the activation cache; 0 without it
 
 
@@ -71,7 +71,7 @@ def finetune_classifier(
             f"a classifier needs at least 2 classes, got {', '.join(classes) or 'no text'}; add texts of others."
         )
     if settings.choose_threshold:
-        check_two_classes(classes)  # now, not after the training
+        check_two_classes(classes)  # checked now and not after training
     groups = group_near_duplicates(texts)
     n_groups = len(set(groups))
     split = leak_free_split(

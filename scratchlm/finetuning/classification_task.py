@@ -24,7 +24,7 @@ from scratchlm.model.modes import evaluation_mode
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """The minimum probability for predicting `label`, one of two classes; below it the other is predicted."""
+    """The minimum probability for predicting `label`, one of two classes; below it the other one is."""
 
     label: str
     probability: float
@@ -37,15 +37,15 @@ class Prediction:
     text: str
     label: str
     probability: float  # of that label
-    is_truncated: bool = False  # was the text longer than max_length?
-    probabilities: tuple[float, ...] = ()  # of every class, in their order
+    is_truncated: bool = False  # whether the text was longer than max_length
+    probabilities: tuple[float, ...] = ()  # of every class, in order
 
 
 class ClassificationTask:
     """Classify a text from the state of one of its tokens.
 
-    A batch with cached `states` starts above the blocks that computed them. is_plain runs the last block at every
-    position instead of the one that is read; the results agree.
+    For a batch with cached `states` the forward pass starts above the blocks that computed them. is_plain
+    runs the last block at every position instead of only the one that the head reads; the results agree.
     """
 
     def __init__(
@@ -177,7 +177,8 @@ def check_two_classes(classes: Sequence[str]) -> None:
 def best_threshold(
     predictions: Sequence[Prediction], labels: Sequence[str], classes: Sequence[str]
 ) -> Threshold:
-    """The threshold for the second class with the maximum balanced accuracy; among equals the one nearest to 1/2.
+    """Find the threshold for the second class with the best balanced accuracy; of equals the one nearest to
+    1/2.
 
     Raises: DataError for other than two classes, and for a class without texts.
     """
@@ -191,7 +192,7 @@ def best_threshold(
         raise DataError(
             f"a threshold needs texts of both classes, got {n_first} and {n_second}; leave choose_threshold off."
         )
-    weight = {False: n_second, True: n_first}  # whole numbers, so that equals are equal
+    weight = {False: n_second, True: n_first}  # integers, so that ties are exact
     right = n_second * weight[True]  # a threshold of 0 predicts the second class for every text
     best, best_right = 0.0, right
     for i, (probability, is_second) in enumerate(scored):

@@ -1,4 +1,4 @@
-"""Train a classifier on a split of labelled texts, also repeatedly: with other seeds, or on a share of the texts."""
+"""Train a classifier on a split of labelled texts, optionally with several seeds or on part of the texts."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class ClassifySettings(FineTuningSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedClassifier:
-    """A trained classifier and how its training went."""
+    """A trained classifier and the results of its training."""
 
     base: Base  # with the trained model
     input_format: InputFormat
@@ -147,9 +147,9 @@ class ClassifierTrainings:
     ) -> None:
         self.texts, self.labels, self.classes = texts, labels, classes
         self.settings, self.base, self.device, self.out, self.notify = settings, base, device, out, notify
-        self.cache_s = 0.0  # time spent in frozen blocks
-        self.n_cached = 0  # texts that they ran on
-        self._cache: tuple[str, ActivationCache] | None = None  # with what its activations depend on
+        self.cache_s = 0.0  # time of the frozen blocks
+        self.n_cached = 0  # number of texts that they ran on
+        self._cache: tuple[str, ActivationCache] | None = None  # with the key of its activations
         self._base_sha256: str | None = None  # of the base of the latest training
 
     def close(self) -> None:
@@ -203,7 +203,7 @@ class ClassifierTrainings:
         val = self._loader(examples_of(split.val.tolist()), cache, settings, shuffle=False)
         facts = facts_about(base, *(self._rows(part) for part in (indices, split.val.tolist())))
         if out not in (None, self.out) and resume and not has_origin(out, facts):
-            remove_folder(out)  # a run with other texts or another base: it starts over
+            remove_folder(out)  # a run with other texts or another base starts over
         tuned = fine_tune(
             base,
             task,
@@ -238,13 +238,13 @@ class ClassifierTrainings:
         )
 
     def threshold(self, trained: TrainedClassifier, val: Indices) -> Threshold | None:
-        """The best threshold on these validation texts; None without the setting `choose_threshold`."""
+        """Find the best threshold on these validation texts; None without the setting `choose_threshold`."""
         if not self.settings.choose_threshold:
             return None
         return best_threshold(self.predict(trained, val), [self.labels[i] for i in val], self.classes)
 
     def save_threshold(self, out: Path, threshold: Threshold) -> None:
-        """Add the threshold to the task of the checkpoint that a run folder stands for, for later predictions."""
+        """Save the threshold in the task of the checkpoint that a run folder refers to."""
         folder = resolve_model(out)
         task = read_json_table(folder / "task.json", error=CheckpointError).values
         update_task(folder, {**task, "threshold": dataclasses.asdict(threshold)})
@@ -252,8 +252,8 @@ class ClassifierTrainings:
     def side_run(self, split: LabelSplit, *, seed: int | None = None, share: float | None = None) -> SideRun:
         """Train with another seed or on a share of the texts, and keep only the accuracy.
 
-        A threshold, if wanted, is chosen anew on the validation texts. A side run that an earlier call finished with
-        the same texts, base and settings is read from the run folder instead.
+        A threshold, if configured, is chosen again on the validation texts. The result of an earlier,
+        finished call with the same texts, base and settings is read from the run folder instead.
         """
         seed = self.settings.seed if seed is None else seed
         train = split.train
@@ -279,7 +279,8 @@ class ClassifierTrainings:
     def _freeze(self, model: GPTModel, part: TrainPart) -> None:
         """Make only a part of the model trainable.
 
-        With LoRA the new head gets an update, as in the book, or is trained as a whole if it is no target.
+        With LoRA the new head gets a low-rank update, as in the book, or is trained fully if it is not a
+        target.
         """
         if part != "lora":
             freeze_all_but(model, part)
@@ -301,7 +302,7 @@ class ClassifierTrainings:
     def _cache_for(
         self, base: Base, input_format: InputFormat, settings: ClassifySettings
     ) -> ActivationCache | None:
-        """The activation cache; None without frozen blocks, or where activations are random."""
+        """The activation cache; None without frozen blocks, or if dropout makes activations random."""
         n_blocks = n_frozen_blocks(base.model)
         if not settings.activation_cache or n_blocks == 0:
             return None
@@ -313,7 +314,7 @@ class ClassifierTrainings:
         # Random weights depend on the seed, and on the vocabulary, which comes from the training texts.
         key = f"{base.sha256 or (settings.seed, base.tokenizer.fingerprint)} {input_format}"
         if self._cache is None or self._cache[0] != key:
-            self.close()  # one cache at a time, so that the budget holds
+            self.close()  # only one cache at a time, to stay within the budget
             cache = ActivationCache(
                 base.model,
                 n_blocks,

@@ -1,7 +1,8 @@
-"""Weight-decomposed low-rank adaptation (DoRA): LoRA for the direction of each weight row, and a trained length.
+"""Weight-decomposed low-rank adaptation (DoRA): LoRA for the direction of each weight row, and a trained
+norm.
 
-Full fine-tuning changes the length and the direction of a weight row independently; LoRA changes both together. DoRA
-separates them: the updated row is scaled to length 1 and then to a length that is a parameter of its own.
+Full fine-tuning changes the norm and the direction of a weight row independently; LoRA changes both together.
+DoRA separates them: the updated row is normalized and then multiplied by a norm that is a separate parameter.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from scratchlm.finetuning.lora import LinearWithLoRA, Scaling, plain_linear
 
 
 class LinearWithDoRA(LinearWithLoRA):
-    """A linear layer whose weight rows have the direction of W + B A and the lengths in `magnitude`.
+    """A linear layer whose weight rows have the direction of W + B A and the norms in `magnitude`.
 
-    It starts as W itself, also where a row is zero. No gradient flows through the rows' current length, as the paper
-    proposes to save memory. Merging, adapters and dropout work as in LinearWithLoRA.
+    It starts as W, also where a row is zero. No gradient flows through the current norm of the rows, as the
+    paper proposes to save memory. Merging, adapters and dropout work as in LinearWithLoRA.
 
     Shapes: x (..., in) -> (..., out); magnitude (out,).
     Raises: ConfigError for a layer other than `nn.Linear`.
@@ -62,7 +63,7 @@ class LinearWithDoRA(LinearWithLoRA):
 
 @torch.no_grad()
 def row_lengths(linear: nn.Module) -> Tensor:
-    """The length of each row of a linear layer's weight.
+    """The norm of each row of a linear layer's weight.
 
     Shapes: -> (out,).
     Raises: ConfigError for a layer other than `nn.Linear`.

@@ -1,4 +1,4 @@
-"""Train a base model on a task in a run folder: the part that all kinds of fine-tuning share."""
+"""Train a base model on a task in a run folder: code shared by all kinds of fine-tuning."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from scratchlm.training.trainer import Trainer
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuned:
-    """How a fine-tuning run went; each kind of fine-tuning adds its own results."""
+    """The result of a fine-tuning run; each kind of fine-tuning adds its own metrics."""
 
     progress: Progress
     used_step: int  # step of the model that was tested: see the setting `use`
@@ -65,8 +65,8 @@ def fine_tune(
 ) -> FineTuned:
     """Train the base's trainable parameters in the run folder `out`; None trains without a folder.
 
-    With LoRA the checkpoints hold merged weights, and the adapter alone is written to `out/adapter`, unless the base
-    is random, because nobody else could load it. The model keeps its LoRA layers.
+    With LoRA the checkpoints have merged weights, and the adapter alone is written to `out/adapter`, unless
+    the base is random and so not available elsewhere. The model keeps its LoRA layers.
     noun: name of an example in messages. saved_task and facts: contents of the checkpoints' task.json and manifest.
     Raises: the Trainer's errors.
     """
@@ -106,10 +106,10 @@ def fine_tune(
 
 
 def facts_about(base: Base, *data: object) -> dict[str, Any]:
-    """What a checkpoint's manifest records about the base and the data."""
+    """The facts about base and data that go into a checkpoint's manifest."""
     return {"data_fingerprint": data_fingerprint(*data), "base": base.name, "base_sha256": base.sha256}
 
 
 def data_fingerprint(*data: object) -> str:
-    """A sha256 of examples in their order, which decides the batches."""
+    """A sha256 of the examples in their order, which determines the batches."""
     return hashlib.sha256(json.dumps(data).encode()).hexdigest()

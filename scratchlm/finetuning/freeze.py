@@ -31,7 +31,7 @@ def freeze_all_but(model: GPTModel, part: WeightPart) -> int:
 def n_frozen_blocks(model: GPTModel) -> int:
     """The number of blocks below the first trainable parameter; 0 if an embedding is trainable.
 
-    It is the number of all blocks if only what stands above them is trainable.
+    It is the number of all blocks if only layers above them are trainable.
     """
     embeddings = [model.tok_emb, *([model.pos_emb] if model.config.positions == "learned" else [])]
     if any(p.requires_grad for module in embeddings for p in module.parameters()):

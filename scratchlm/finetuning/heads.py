@@ -1,4 +1,4 @@
-"""A classifier out of a language model: a small output head, read at one token."""
+"""Turn a language model into a classifier: a small output head, applied at one token."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def replace_head(model: GPTModel, n_classes: int) -> None:
 def class_logits(
     model: GPTModel, inputs: Tensor, attention_mask: Tensor | None = None, *, position: Position = "last-real"
 ) -> Tensor:
-    """Score each class from one position of each text, usually one where the model has read all of it.
+    """Score each class at one position of each text, usually one that attends to the whole text.
 
     `last-real` is the last token that is not padding, `last` the last column even where that is padding, `first` the
     first token, `mean` the average over all tokens that are not padding.
@@ -50,7 +50,7 @@ def class_logits(
 def states_below(
     model: GPTModel, inputs: Tensor, n_blocks: int, *, attention_mask: Tensor | None = None
 ) -> Tensor:
-    """Run the first n_blocks. As long as they are frozen, their output for a text never changes.
+    """Run the first n_blocks; while they are frozen, their output for a text does not change.
 
     Shapes: inputs (B, T), attention_mask (B, T) -> (B, T, E).
     """
@@ -69,7 +69,8 @@ def logits_above(
 ) -> Tensor:
     """Score each class from the output of the first n_blocks.
 
-    The last block computes only the position that is read, or with is_plain every position: the result is the same.
+    The last block computes only the position that the head reads, or with is_plain every position, with equal
+    results.
 
     Shapes: states (B, T, E), attention_mask (B, T) -> (B, C).
     """
@@ -90,7 +91,7 @@ def logits_above(
 
 
 def read_positions(rows: Tensor, attention_mask: Tensor | None, position: Position) -> Tensor:
-    """Where each row is read.
+    """The position of each row that the head reads.
 
     Shapes: rows (B, T, ...), attention_mask (B, T) -> (B,).
     """
@@ -102,12 +103,12 @@ def read_positions(rows: Tensor, attention_mask: Tensor | None, position: Positi
     if position == "first":
         return attention_mask.int().argmax(dim=1)
     columns = torch.arange(rows.shape[1], device=rows.device)  # (T,)
-    return (columns * attention_mask).argmax(dim=1)  # also right when padding stands on the left
+    return (columns * attention_mask).argmax(dim=1)  # also correct for padding on the left
 
 
 def _mean(states: Tensor, attention_mask: Tensor | None) -> Tensor:
     if attention_mask is None:
         return states.mean(dim=1)
-    n_seen = attention_mask.sum(dim=1, keepdim=True)  # (B, 1); bfloat16 could not count beyond 256
+    n_seen = attention_mask.sum(dim=1, keepdim=True)  # (B, 1); bfloat16 is exact only up to 256
     total = (at_least_float32(states) * attention_mask[:, :, None]).sum(dim=1)  # (B, E)
     return (total / n_seen).to(states.dtype)

@@ -1,4 +1,4 @@
-"""How a classifier's texts become model input: maximum length, padding, and the position that the head reads."""
+"""The input format of a classifier: maximum length, padding, and the position that the head reads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class InputFormat:
     Units: max_length and width are tokens.
     """
 
-    max_length: int  # longer texts are cut
+    max_length: int  # longer texts are truncated
     position: Position = "last-real"
     width: int | None = None
 
@@ -37,7 +37,7 @@ class InputFormat:
         *,
         ignore_index: int = IGNORE_INDEX,
     ) -> ClassificationExamples:
-        """Texts and labels as rows of ids.
+        """Encode texts and labels.
 
         Raises: DataError for an empty text or an unknown label.
         """

@@ -57,18 +57,18 @@ class InstructResult(FineTuned):
 
     answers: list[Answer]  # to the test entries, in their order
     scores: AnswerScores
-    n_truncated: int  # training entries that were cut
-    n_left_out: int  # training entries without a token of an answer after the cut
-    padding_share: float  # of all positions in an epoch's batches
+    n_truncated: int  # truncated training entries
+    n_left_out: int  # training entries without an answer token after truncation
+    padding_share: float  # share of all positions in an epoch's batches
     tokens_per_s: float  # real tokens per second spent in training steps
 
 
 class InstructionTask:
     """Predict the next token at targets only, in batches made by `InstructionExamples`.
 
-    The loss is that of pre-training. But only few tokens of a row are targets (in the book's data a fifth), so the
-    output head is applied to these only. Padding stands behind the real tokens, where a causal model cannot attend to
-    it, so such rows need no attention mask.
+    The loss is that of pre-training, but only few tokens of a row are targets (a fifth in the book's data),
+    so the output head is applied to these only. Padding follows the real tokens, where a causal model cannot
+    attend to it, so such rows need no attention mask.
     """
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:

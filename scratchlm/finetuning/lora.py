@@ -107,7 +107,7 @@ class LinearWithLoRA(nn.Module):
         self.linear = linear
         lora = LoRALayer(*linear_widths(linear), rank, alpha, scaling=scaling, dropout=dropout)
         first = next(iter([*linear.parameters(), *linear.buffers()]), lora.A)
-        # A quantized layer may store its scales in a dtype that is unfit for training.
+        # A quantized layer may store its scales in a dtype that is unsuitable for training.
         dtype = first.dtype if isinstance(linear, nn.Linear) else torch.float32
         self.lora = lora.to(device=first.device, dtype=dtype)
 
@@ -181,8 +181,8 @@ def merge_lora(model: nn.Module) -> int:
     """Add every low-rank update to its weight and restore the plain linear layers, in place; returns their number.
 
     The model computes the same as before, as fast as without LoRA, and its weights have their usual names again. An
-    output head that shares its weight with the embedding gets a weight of its own, because the update is the head's
-    only; the model's config is changed accordingly.
+    output head that shares its weight with the embedding gets a separate weight, because only the head was
+    updated; the model's config is changed accordingly.
     Raises: ConfigError for an update of a layer other than `nn.Linear`; nothing is changed then.
     """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LinearWithLoRA)}
@@ -200,7 +200,7 @@ def merge_lora(model: nn.Module) -> int:
 
 
 def merged_copy(model: M) -> M:
-    """A copy of the model with merged weights, to be saved for other programs."""
+    """A copy of the model with merged weights, for saving."""
     copied = copy.deepcopy(model)
     merge_lora(copied)
     return copied
@@ -221,11 +221,11 @@ def _untie_config(parent: nn.Module) -> None:
         parent.config = dataclasses.replace(config, tie_embeddings=False)
 
 
-# --- which layers: selected by name
+# --- selection of layers by name
 
 
 def is_linear(module: object) -> bool:
-    """Does the module have `in_features` and `out_features`, as `nn.Linear` and quantized layers do?"""
+    """Whether the module has `in_features` and `out_features`, as `nn.Linear` and quantized layers do."""
     return all(isinstance(getattr(module, side, None), int) for side in ("in_features", "out_features"))
 
 

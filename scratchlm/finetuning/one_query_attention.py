@@ -1,4 +1,4 @@
-"""Run a classifier's last block for the one position of each text that its head reads."""
+"""Run a classifier's last block only for the position of each text that the head reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scratchlm.model.linear import dense_weight
 
 
 def gather_positions(x: Tensor, query_positions: Tensor) -> Tensor:
-    """Take one position of each row.
+    """Gather one position of each row.
 
     Shapes: x (B, T, E), query_positions (B,) -> (B, 1, E).
     """
@@ -48,7 +48,8 @@ def attend_one_query(
 
     Keys and values then need not be computed for every token. A score is q . (W x) = (W^T q) . x, so the query is
     multiplied by the key matrix once, and likewise the weighted average of the tokens by the value matrix once. This
-    needs plain projections; rotated, normalised or shared keys and layers with adapters take the usual way.
+    needs plain projections; rotated, normalised or shared keys and layers with adapters use ordinary
+    attention.
 
     Shapes: x (B, T, d_in), query_positions (B,) -> (B, 1, out_dim).
     """
@@ -69,7 +70,7 @@ def attend_one_query(
 def _attend_without_keys(
     attention: MultiHeadAttention, x: Tensor, query_positions: Tensor, mask: Tensor
 ) -> Tensor:
-    """The mixed values of each head: (B, H, D)."""
+    """The attention-weighted values of each head: (B, H, D)."""
     n_heads, head_dim, d_in = attention.num_heads, attention.head_dim, x.shape[-1]
     key_matrix = dense_weight(attention.W_key).view(n_heads, head_dim, d_in)  # (H, D, d_in)
     value_matrix = dense_weight(attention.W_value).view(n_heads, head_dim, d_in)  # (H, D, d_in)

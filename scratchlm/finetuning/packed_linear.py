@@ -1,7 +1,7 @@
 """Speed up frozen linear layers on the CPU: pack each weight once in the layout of oneDNN's matrix kernels.
 
-`nn.Linear` multiplies by its weight as it lies in memory, and oneDNN, which comes with torch, rearranges it into
-blocks at every call. A frozen weight never changes, so rearranging it once is enough.
+`nn.Linear` stores its weight in row-major order, and oneDNN, which is part of torch, reorders it into blocks
+at every call. A frozen weight never changes, so reordering it once is enough.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class PackedLinear(nn.Module):
         self.algorithm = "none" if gelu is None or gelu.exact else "tanh"
 
     def forward(self, x: Tensor) -> Tensor:
-        """The output of the layer, and of the GELU behind it."""
+        """The output of the layer, after GELU if there is one."""
         output: Tensor = torch.ops.mkldnn._linear_pointwise(
             x, self.weight, self.bias, self.activation, [], self.algorithm
         )
@@ -71,14 +71,14 @@ def packed_linears(modules: nn.Module, *, n_rows: int, budget_bytes: int) -> Ite
 
 
 def can_pack() -> bool:
-    """Does this version of torch have the kernels? They are internal to torch, so another version may lack them."""
+    """Whether this version of torch has the kernels, which are internal and may change."""
     names = ("_reorder_linear_weight", "_linear_pointwise")
     has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return has_onednn and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
 def _following_gelus(modules: nn.Module) -> dict[str, tuple[str, GELU]]:
-    """By a layer's dotted name, the GELU that directly follows it and its name."""
+    """Map a layer's dotted name to the GELU that directly follows it and its name."""
     return {
         f"{path}.{first}".lstrip("."): (f"{path}.{second}".lstrip("."), module)
         for path, sequence in modules.named_modules()
