@@ -1,4 +1,4 @@
-"""The interface of callbacks, which follow a training: logs, progress bars, TensorBoard, tests."""
+"""The interface of callbacks, which are notified during training: logs, progress bars, TensorBoard, tests."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
-    """The figures of one optimizer update."""
+    """The metrics of one optimizer update."""
 
     step: int
-    n_steps: int | None  # planned for the run; None when only the clock ends it
+    n_steps: int | None  # planned for the run; None when the time is the only limit
     epoch: int
     tokens: int  # since the first start of the run
     train_loss: float  # nats per target, over this step's batches, before the update
     learning_rate: float
     grad_norm: float  # before clipping
-    tokens_per_s: float  # of this step
+    tokens_per_s: float  # speed of this step
     elapsed_s: float  # training time since the first start, evaluation included
     memory_bytes: int
 

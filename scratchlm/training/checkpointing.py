@@ -37,15 +37,15 @@ from scratchlm.training.resume import newest_resumable
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "weights."  # of a trainable weight's name in the training state
+PREFIX = "weights."  # prefix of a trainable weight's name in the training state
 _Stamp = tuple[tuple[str, int, int], ...]  # name, size and time of change of each file
 
 
 class RunCheckpoints:
-    """Save checkpoints in a run folder, delete old ones, and resume from the newest good one.
+    """Saves checkpoints in a run folder, deletes old ones, and resumes from the newest intact one.
 
-    Kept are the newest `keep_checkpoints` that verify, and the best of all; the one just written and the one resumed
-    from are never deleted.
+    The newest `keep_checkpoints` intact ones and the best of all are kept; the one just written and the one
+    resumed from are never deleted.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class RunCheckpoints:
         self._verified: dict[Path, _Stamp] = {}  # the state of each folder when its hashes were checked
 
     def start(self, *, resume: bool) -> Progress | None:
-        """Restore the newest good checkpoint and return its progress; None where the run begins at step 0.
+        """Restore the newest intact checkpoint and return its progress; None if the run begins at step 0.
 
         Raises: CheckpointError as `newest_resumable`, and when `resume` is off although there are checkpoints.
         """
@@ -86,7 +86,7 @@ class RunCheckpoints:
         return found.progress
 
     def save(self, progress: Progress, *, is_finished: bool) -> Path | None:
-        """Write a checkpoint, unless the newest one is of the same state, and delete old ones."""
+        """Write a checkpoint, unless the newest one has the same state, and delete old ones."""
         moment = (progress.step, progress.evaluated_step, self.config.use)
         if self._saved == moment:
             return None
@@ -132,9 +132,9 @@ class RunCheckpoints:
             restore_trainable_state(self.optimizers.trainable, state.tensors, where=folder)
 
     def _delete_old(self, step: int, protected: set[Path]) -> None:
-        """Delete the checkpoints that verify and are not protected, not the best and not among the newest.
+        """Delete the intact checkpoints that are not protected, not the best and not among the newest.
 
-        Later steps than this one belong to an abandoned continuation: they neither count nor are they deleted.
+        Later steps than this one belong to an abandoned continuation, and are neither counted nor deleted.
         """
         remove_partials(self.run.path / "checkpoints")
         folders = [one for one in reversed(list_checkpoints(self.run.path)) if checkpoint_step(one) <= step]
@@ -151,7 +151,7 @@ class RunCheckpoints:
                 logger.warning("an old checkpoint could not be deleted: %s", error)
 
     def _manifest_of_good(self, folder: Path) -> dict[str, Any]:
-        """The manifest of a checkpoint that verifies; empty for a damaged one.
+        """The manifest of an intact checkpoint; empty for a damaged one.
 
         Hashing takes a second per GB, so it is repeated only for files whose size or time has changed.
         """
@@ -166,7 +166,7 @@ class RunCheckpoints:
 
 
 class BestInMemory:
-    """Keep the best weights of a training without a run folder, when the setting `use` chooses the best."""
+    """Keeps the best weights of a training run without a folder, when the setting `use` is `best`."""
 
     def __init__(self, config: TrainingConfig, optimizers: Optimizers) -> None:
         self.config, self.optimizers = config, optimizers
@@ -184,7 +184,7 @@ class BestInMemory:
 
     @torch.no_grad()
     def load_best(self) -> tuple[int, float] | None:
-        """Put the best weights back into the model; their step and validation loss, or None without any."""
+        """Restore the best weights into the model; their step and validation loss, or None without any."""
         if not self._weights:
             return None
         for name, parameter in self.optimizers.trainable.items():
@@ -195,7 +195,7 @@ class BestInMemory:
 def trainable_state(weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     """The trainable weights as named tensors of a training state, e.g. `weights.out_head.lora.A`.
 
-    A run that saves a merged model needs them: a sum cannot be split again to the last bit.
+    A run that saves a merged model needs them, because a sum cannot be split again exactly.
     """
     return {f"{PREFIX}{name}": weight for name, weight in weights.items()}
 
@@ -206,7 +206,7 @@ def restore_trainable_state(
 ) -> None:
     """Restore in place what `trainable_state` saved.
 
-    Raises: CheckpointError when other weights were trainable then, or of other shapes; nothing is changed.
+    Raises: CheckpointError when the saved weights differ in names or shapes; nothing is changed.
     """
     saved = {name.removeprefix(PREFIX): t for name, t in tensors.items() if name.startswith(PREFIX)}
     then = {name: tuple(tensor.shape) for name, tensor in saved.items()}

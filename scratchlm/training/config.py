@@ -11,13 +11,13 @@ from typing import Literal
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.seed import check_seed
 
-EXTENDABLE = frozenset({  # settings that a resumed run may change: its end, and how often to evaluate and save
+EXTENDABLE = frozenset({  # settings that a resumed run may change: limits, and intervals of evaluation and saving
     "max_steps", "epochs", "max_minutes", "patience",
     "eval_every_steps", "eval_batches", "sample_every_steps", "checkpoint_every_steps", "keep_checkpoints", "use",
 })  # fmt: skip
 
 
-RULES: tuple[tuple[str, Callable[[float], bool], str, str], ...] = (  # settings, check, what they must be, advice
+RULES: tuple[tuple[str, Callable[[float], bool], str, str], ...] = (  # settings, check, requirement, advice
     (
         "max_steps epochs max_minutes batch_size accumulate learning_rate muon_learning_rate eval_batches patience",
         lambda value: value > 0, "be above zero", "choose a positive number",
@@ -37,7 +37,7 @@ RULES: tuple[tuple[str, Callable[[float], bool], str, str], ...] = (  # settings
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How long, how fast and how carefully to train.
+    """The settings of the training loop: limits, batch size, learning rate, evaluation and checkpoints.
 
     A step is one optimizer update over `batch_size * accumulate` examples. The first of max_steps, epochs and
     max_minutes to be reached ends the run.
@@ -88,12 +88,12 @@ class TrainingConfig:
 
     @property
     def has_end(self) -> bool:
-        """Is there a maximum of steps, epochs or minutes?"""
+        """Whether there is a maximum of steps, epochs or minutes."""
         return not (self.max_steps is None and self.epochs is None and self.max_minutes is None)
 
     @property
     def ends_by_clock(self) -> bool:
-        """Is the training time the only limit?"""
+        """Whether the training time is the only limit."""
         return self.max_steps is None and self.epochs is None
 
     @property
@@ -102,7 +102,8 @@ class TrainingConfig:
         return EXTENDABLE
 
     def check_writes_no_samples(self) -> None:
-        """Refuse text samples, which fine-tuning does not write: it answers or classifies its test entries instead.
+        """Reject text samples, which fine-tuning does not write: it answers or classifies its test entries
+        instead.
 
         Raises: ConfigError.
         """

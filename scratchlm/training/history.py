@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 class History:
     """An append-only log of records, each with a `step`, that can be truncated after a step.
 
-    A killed process can leave half a line, cut inside a character, and a power failure a run of zero bytes: such
-    lines are left out, wherever they stand.
+    A killed process can leave an incomplete line, even an incomplete character, and a power failure a
+    sequence of zero bytes; such lines are ignored at any position.
     Raises: DataError when the file cannot be written.
     """
 
@@ -29,13 +29,13 @@ class History:
         self.path = Path(path)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Write a record to the file at once, on a line of its own."""
+        """Append a record to the file immediately, on a separate line."""
         line = json.dumps(dict(record), ensure_ascii=False).encode() + b"\n"
         try:
             with self.path.open("ab+") as file:
                 if file.tell() > 0:
                     file.seek(-1, 2)
-                    line = line if file.read(1) == b"\n" else b"\n" + line  # after what a killed writer left
+                    line = line if file.read(1) == b"\n" else b"\n" + line  # after an incomplete line
                 file.write(line)
         except OSError as cause:
             raise DataError(
@@ -43,7 +43,7 @@ class History:
             ) from cause
 
     def records(self) -> list[dict[str, Any]]:
-        """All complete records, in order; other lines are left out, with a warning unless it is the last one."""
+        """All complete records, in order; other lines are ignored, with a warning except for the last."""
         if not self.path.exists():
             return []
         records, torn = [], []
@@ -57,7 +57,7 @@ class History:
                 record = None
             if isinstance(record, dict) and isinstance(record.get("step"), int):
                 records.append(record)
-            elif number < len(lines):  # a last line without its end was being written
+            elif number < len(lines):  # an incomplete last line was being written
                 torn.append(number)
         if torn:
             logger.warning(
@@ -81,7 +81,7 @@ class RunLog:
         self.metrics, self.samples = History(folder / "metrics.jsonl"), History(folder / "samples.jsonl")
 
     def truncate_after(self, progress: Progress) -> None:
-        """Delete what the run wrote after this point."""
+        """Delete the records that the run wrote after this point."""
         self.metrics.truncate_after(
             progress.step, keep=lambda r: r.get("kind") == "step" or r["step"] <= progress.evaluated_step
         )

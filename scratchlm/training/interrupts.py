@@ -1,4 +1,4 @@
-"""Handle SIGINT and SIGTERM: training saves first, and the process ends with exit code 130 or 143."""
+"""Handle SIGINT and SIGTERM: training saves a checkpoint, then the process ends with exit code 130 or 143."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-Handlers = dict[signal.Signals, Any]  # what signal.signal takes and returns
+Handlers = dict[signal.Signals, Any]  # the type that signal.signal takes and returns
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-GRACE_S = 10.0  # for a command to clean up; code that catches the exception does not keep the process alive
+GRACE_S = 10.0  # time for cleanup; after it the process ends even if code catches the exception
 
 
 class StopRequest:
-    """Records the signal that asks this process to stop."""
+    """Records the signal that requests this process to stop."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
 
     @property
     def is_made(self) -> bool:
-        """Has a signal arrived?"""
+        """Whether a signal has arrived."""
         return self.signal_number is not None
 
 
@@ -40,7 +40,7 @@ class StoppedBySignal(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """128 + signal, as shells count: 130 for SIGINT, 143 for SIGTERM."""
+        """128 + signal, by the convention of shells: 130 for SIGINT, 143 for SIGTERM."""
         return 128 + self.signal_number
 
 
@@ -53,7 +53,7 @@ class ProcessSignals:
     """
 
     def __init__(self) -> None:
-        self.received: int | None = None  # the signal that a command is being ended for
+        self.received: int | None = None  # the signal that is ending the command
         self._unwinds = False
         self._watch = contextlib.ExitStack()
 
@@ -131,7 +131,7 @@ def _second_signal_ends(first: int, *, grace_s: float | None) -> Iterator[None]:
     def wait_for_it() -> None:
         while select.select([readable], [], [], grace_s)[0]:
             number = readable.recv(1)
-            if not number:  # the block is left
+            if not number:  # the block has ended
                 readable.close()
                 return
             if number[0] in STOP_SIGNALS:

@@ -1,4 +1,4 @@
-"""The Muon optimizer: orthogonalized updates, which step equally far in all directions of a matrix."""
+"""The Muon optimizer: orthogonalized updates, with equal step size in all directions of a matrix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STACKED_WIDTH = 128  # wider matrices are 10 % faster one by one than in a stack
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Bring all singular values of each matrix close to 1 and keep its directions: roughly U V^T of U S V^T.
+    """Orthogonalize matrices: bring all singular values close to 1, approximating U V^T of U S V^T.
 
     Five steps of a Newton-Schulz iteration, for one matrix or a whole stack at once. The values end between 0.7
     and 1.2, which works as well as exactly 1.
@@ -64,7 +64,7 @@ class Muon(torch.optim.Optimizer):
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         momenta = [self._momentum(weight) for weight in weights]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov: look one step further
+        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov momentum
         rows, columns = weights[0].shape
         if min(rows, columns) <= STACKED_WIDTH:
             updates = list(orthogonalize(torch.stack(ahead)).unbind())

@@ -44,7 +44,7 @@ class Optimizers:
             self.parts.append(muon)
 
     def set_learning_rate(self, value: float) -> None:
-        """Set the learning rate of the next step; Muon's is the same share of its own peak."""
+        """Set the learning rate of the next step; Muon's is the same fraction of its own peak."""
         for part in self.parts:
             is_muon = isinstance(part, Muon)
             scale = self.config.muon_learning_rate / self.config.learning_rate if is_muon else 1.0
@@ -82,7 +82,7 @@ class Optimizers:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Restore what `state` returned.
 
-        Raises: CheckpointError when a moment is of a weight that is not trainable here, or has another shape.
+        Raises: CheckpointError when a moment belongs to a weight that is not trainable, or has another shape.
         """
         part_of = {
             id(p): part for part in self.parts for group in part.param_groups for p in group["params"]

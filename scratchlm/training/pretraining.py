@@ -1,4 +1,4 @@
-"""Pre-train a model on text files, in a run folder: it learns to predict the next token."""
+"""Pre-train a model on text files, in a run folder, to predict the next token."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class PretrainingTask:
         self.label_smoothing = label_smoothing
 
     def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The batch's losses added up over its targets, in nats; smoothed only while training."""
+        """Sum of the batch's losses over its targets, in nats; with label smoothing only during training."""
         logits = model(batch.inputs, attention_mask=batch.attention_mask)  # (B, T, V)
         smoothing = self.label_smoothing if model.training else 0.0
         loss_sum, _ = cross_entropy_sum(logits, batch.targets, label_smoothing=smoothing)
@@ -77,12 +77,12 @@ class PretrainSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainResult:
-    """The results of a finished pre-training run, and how much they were measured on."""
+    """The results of a finished pre-training run, and the size of the text they were measured on."""
 
     folder: Path  # the run folder
     checkpoint: Path  # the model folder to use
     step: int  # steps done
-    used_step: int  # of the model that was scored: see the setting `use`
+    used_step: int  # step of the evaluated model: see the setting `use`
     train_loss: float | None  # nats per token, last step
     final: TextLoss  # over the validation text, or its first FINAL_EVALUATION_TOKENS tokens
     tokens: int  # trained on
@@ -175,7 +175,7 @@ def validation_loss(model: GPTModel, data: PreparedTokens, tokenizer: Tokenizer)
 def readable_prompt(
     tokenizer: Tokenizer, prompt: str, start: Sequence[int], notify: Callable[[str], None]
 ) -> str:
-    """The prompt of text samples: as given, or the start of the training text if the vocabulary lacks a part of it."""
+    """The prompt of text samples: the given one, or the start of the training text."""
     try:
         tokenizer.encode(prompt)
     except TokenizerError as error:
@@ -188,7 +188,7 @@ def readable_prompt(
 def text_sampler(
     tokenizer: Tokenizer, prompt: str, *, seed: int, max_new_tokens: int = 60
 ) -> Callable[[nn.Module, int], tuple[str, str]]:
-    """A function that continues a prompt during training, with a random generator of its own."""
+    """Return a function that continues a prompt during training, with its own random generator."""
     prompt_ids = tokenizer.encode(prompt)
     end = tokenizer.end_of_text_id
     config = GenerationConfig(
@@ -216,7 +216,7 @@ def _tokenizer_of_run(
     *,
     resume: bool,
 ) -> tuple[Tokenizer, Survey | None]:
-    """The run's tokenizer, trained at the first start and loaded at later ones, and the survey that training made."""
+    """The run's tokenizer, trained at the first start and loaded later, and the survey from its training."""
     path, survey = out / "tokenizer.json", None
     if not (resume and path.exists()):
         started_at_s = time.perf_counter()
@@ -270,9 +270,9 @@ def _tokens(
 
 
 def _check_lengths(settings: PretrainSettings, data: PreparedTokens, context: int) -> None:
-    """Check that each side fills a window.
+    """Check that training and validation text each fill a window.
 
-    Raises: DataError naming the side that does not, both counts, and the settings that help.
+    Raises: DataError naming the side that does not, both counts, and the settings to change.
     """
     more_validation = (
         "give more with --val-data" if settings.val_data else "raise --val-fraction, name --val-data"

@@ -14,13 +14,13 @@ from scratchlm.model.gpt import GPTModel
 
 @dataclass
 class Progress:
-    """How far a run is: all that a resumed run must know beside weights, optimizer and random state."""
+    """The progress of a run: the state for resuming, in addition to weights, optimizer and random state."""
 
     step: int = 0  # updates done
     batches: int = 0  # batches taken from the training loader, over all epochs
     tokens: int = 0  # real tokens that went through the model
     elapsed_s: float = 0.0
-    steps_s: float = 0.0  # of it, time spent in steps: without evaluation, sampling and checkpoints
+    steps_s: float = 0.0  # part of it spent in steps, without evaluation, sampling and checkpoints
     evaluated_step: int = -1  # the last step that was evaluated; -1 = none
     sampled_step: int = -1  # the last step that wrote a text sample; -1 = none
     train_loss: float | None = None  # of the last step
@@ -30,7 +30,7 @@ class Progress:
     evals_since_best: int = 0  # scheduled ones
 
     def count_evaluation(self, val_loss: float) -> None:
-        """Take a scheduled evaluation of this step into account: it is the best so far, or one more since the best."""
+        """Record a scheduled evaluation of this step: a new best, or one more since the best."""
         if self.best_val_loss is None or val_loss < self.best_val_loss:
             self.best_val_loss, self.best_step, self.evals_since_best = val_loss, self.step, 0
         else:
@@ -49,12 +49,13 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """Where a run writes, and what it saves beside the weights so that a checkpoint can be used without the run."""
+    """The folder of a run, and the data saved with its weights to make a checkpoint usable by itself."""
 
     path: Path
     tokenizer: Tokenizer
     task: Mapping[str, Any] | None = None  # goes into task.json
     facts: Mapping[str, Any] | None = None  # goes into the manifest, e.g. the data's fingerprint
-    # Makes the model to save from the one in training, where they differ: with LoRA, a copy with merged weights. The
-    # trainable weights are then saved in the training state, and the frozen ones must be the same at every start.
+    # Returns the model to save if it is not the one in training: with LoRA, a copy with merged weights. The
+    # trainable weights are then saved in the training state, and the frozen ones must be the same at every
+    # start.
     merge: Callable[[GPTModel], GPTModel] | None = None

@@ -1,4 +1,4 @@
-"""Find the checkpoint a run resumes from, and check that it is of the same run."""
+"""Find the checkpoint from which a run resumes, and check that it belongs to the same run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from scratchlm.training.schedule import learning_rate, planned_steps
 
 logger = logging.getLogger(__name__)
 
-ORIGIN = ("data_fingerprint", "base_sha256")  # facts of a checkpoint that a resumed run must share
+ORIGIN = ("data_fingerprint", "base_sha256")  # facts of a checkpoint that must not change on resuming
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Resumable:
 
 
 def newest_resumable(run: RunFolder, config: TrainingConfig, *, n_batches: int) -> Resumable | None:
-    """The newest good checkpoint of a run; None when there is none yet.
+    """Find the newest intact checkpoint of a run; None when there is none yet.
 
     A checkpoint that is damaged, or holds numbers that are not finite, is skipped with a warning.
     Raises: CheckpointError when all are, and when the newest good one is of other data, another base, tokenizer or
@@ -77,7 +77,7 @@ def newest_resumable(run: RunFolder, config: TrainingConfig, *, n_batches: int) 
 
 
 def check_same_origin(earlier: Mapping[str, Any], run: RunFolder, folder: Path) -> None:
-    """Data, base and tokenizer must be those of the first start, whatever their paths are now."""
+    """Check that data, base and tokenizer are those of the first start; their paths may differ."""
     now = run.facts or {}
     for name in ORIGIN:
         if earlier.get(name) != now.get(name):
@@ -92,9 +92,9 @@ def check_same_origin(earlier: Mapping[str, Any], run: RunFolder, folder: Path) 
 def check_same_settings(
     values: Mapping[str, Any], config: TrainingConfig, folder: Path, *, n_batches: int
 ) -> None:
-    """Refuse to resume when a setting that decides the weights or the sample order has changed.
+    """Refuse to resume when a setting that affects the weights or the sample order has changed.
 
-    A setting that an earlier version did not know counts as its default; None is not written to the file.
+    A setting that an earlier version did not have counts as its default; None is not written to the file.
     """
     names = dict.fromkeys(field.name for field in fields(config))
     usual = to_dict(type(config)())
@@ -111,7 +111,7 @@ def check_same_settings(
 def warn_of_another_schedule(
     earlier: Mapping[str, Any], config: TrainingConfig, progress: Progress, *, n_batches: int
 ) -> None:
-    """Another end of the run changes a learning rate that decays: warn with both values."""
+    """Warn, with both values, when a new limit of the run changes a decaying learning rate."""
     names = ("max_steps", "epochs", "max_minutes")
     given = {name: earlier[name] for name in names if earlier.get(name) is not None}
     ends = from_dict(type(config), given, where="the checkpoint's settings")
@@ -133,7 +133,7 @@ def warn_of_another_schedule(
 
 
 def find_not_finite(tensors: Mapping[str, Tensor]) -> tuple[str, float] | None:
-    """The name of the first tensor that holds NaN or infinity, and that number; None when all are finite."""
+    """The name of the first tensor with NaN or infinity, and that value; None when all are finite."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool((is_finite := torch.isfinite(tensor)).all()):
             return name, float(tensor[~is_finite].flatten()[0])

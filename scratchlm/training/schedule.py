@@ -7,13 +7,14 @@ import math
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.progress import Progress
 
-DECAY_SHARE = 0.2  # of a warmup-stable-decay run: the last fifth falls (Hägele et al. 2024, section 3)
+DECAY_SHARE = 0.2  # of a warmup-stable-decay run: decay in the last fifth (Hägele et al. 2024, section 3)
 
 
 def planned_steps(config: TrainingConfig, progress: Progress, *, n_batches: int) -> int:
-    """The number of steps of the whole run; when only the clock ends it, an estimate from its speed so far.
+    """The number of steps of the whole run; if time is the only limit, an estimate from the speed so far.
 
-    The first steps are slow, so the estimate is never below the warm-up, and ten times that before the first step.
+    The first steps are slow, so the estimate is at least the warm-up; before the first step it is ten times
+    that.
     """
     if config.ends_by_clock:
         assert config.max_minutes is not None
@@ -29,10 +30,11 @@ def planned_steps(config: TrainingConfig, progress: Progress, *, n_batches: int)
 
 
 def learning_rate(config: TrainingConfig, *, step: int, n_steps: int) -> float:
-    """The learning rate of a step, counted from 1 to n_steps.
+    """The learning rate of a step, numbered from 1 to n_steps.
 
-    Warm-up is linear; then `cosine` and `linear` fall to `final_learning_rate` times the peak at the last step,
-    `constant` stays, and `warmup-stable-decay` stays until the last fifth of the run and then falls linearly.
+    Warm-up is linear; then `cosine` and `linear` decay to `final_learning_rate` times the peak at the last
+    step, `constant` keeps the peak, and `warmup-stable-decay` keeps it until the last fifth of the run and
+    then decays linearly.
     Source: cosine from Loshchilov & Hutter 2017, equation 5, one cycle.
 
     Example:

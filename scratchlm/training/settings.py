@@ -1,4 +1,4 @@
-"""The settings of text, tokenizer and model size, and how each becomes paths, a tokenizer, a model config."""
+"""The settings of text, tokenizer and model size, and their conversion to paths, tokenizer and config."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT, UNKNOWN
 from scratchlm.tokenizers.word import LosslessWordTokenizer, WordTokenizer, build_vocab, split_words
 
-TOKENIZER_TEXT_BYTES = 32 << 20  # more text hardly changes a vocabulary
-KAGGLE = "kaggle:"  # `kaggle:OWNER/SLUG` is a data set there, which only its user can download
+TOKENIZER_TEXT_BYTES = 32 << 20  # more text hardly changes the vocabulary
+KAGGLE = "kaggle:"  # `kaggle:OWNER/SLUG` is a data set on Kaggle, which the user must download
 # word: all words of the text; lossless-word: spaces and letters too
 LearntKind = Literal["bpe", "word", "lossless-word"]
 SizeName = Literal["tiny", "small", "gpt2-small", "gpt2-medium", "gpt2-large", "gpt2-xl"]
@@ -73,7 +73,7 @@ class TokenizerSettings:
 
     @property
     def is_trained(self) -> bool:
-        """Is the tokenizer trained on the training text?"""
+        """Whether the tokenizer is trained on the training text."""
         return self.path is None and self.kind != "gpt2"
 
 
@@ -102,7 +102,7 @@ class ModelSettings:
     linear_bias: bool | None = None  # a bias on attention's output and in the feed-forward layer
 
     def __post_init__(self) -> None:
-        self.resolve(vocab_size=1)  # raises for impossible values before any text is read
+        self.resolve(vocab_size=1)  # raises for invalid values before any text is read
 
     def resolve(self, *, vocab_size: int) -> GPTConfig:
         """The model config of these settings.
@@ -115,11 +115,11 @@ class ModelSettings:
 
 
 def resolve_data(data: Sequence[str], *, kind: str = "text") -> list[str | Path]:
-    """Replace the names of known data sets by the paths of their copies here; paths stay as they are.
+    """Replace the names of known data sets with the paths of their local copies; paths are unchanged.
 
     `kind` is the folder of small data sets to look in: `text`, `sms_spam_collection` or `instruction`. The larger ones
     are known by id, id without suffix, or folder where that holds one file: `dolly`, `ag_news/train`.
-    Raises: DataError for no data, and for a known name that is not on this machine yet.
+    Raises: DataError for no data, and for a known data set that is not on this machine.
     """
     if not data:
         raise DataError("no data given; name files, folders or known data sets with --data.")
@@ -144,7 +144,7 @@ def _asset_or_path(name: str, kind: str) -> str | Path:
         is_whole_folder = name == folder and folders.count(folder) == 1
         if is_whole_folder or name in (asset.id, str(Path(asset.id).with_suffix(""))):
             return asset_path(asset.id)
-    return name  # the reader reports what is wrong with it
+    return name  # the reader reports the problem
 
 
 def train_tokenizer(
@@ -159,7 +159,7 @@ def train_tokenizer(
     """Train or load the tokenizer that the settings name; training uses the training side of the text only.
 
     `extra_texts` are added, such as those that the model will be fine-tuned on. Token shards come with the tokenizer
-    that made them, unless `path` names it. `survey` as for `training_texts`.
+    that produced them, unless `path` names it. `survey` as for `training_texts`.
     Raises: TokenizerError, DataError as the readers do.
     """
     if settings.path is not None:
@@ -199,14 +199,14 @@ def learn_tokenizer(
     if not words:
         raise DataError("there is no text to train a tokenizer on; check the paths.")
     if kind == "lossless-word":
-        words.update(string.printable)  # a prompt may have a letter that the training text lacks
+        words.update(string.printable)  # a prompt may contain a letter that is not in the training text
     if kind == "word":
         return WordTokenizer(build_vocab(words, special_tokens=(END_OF_TEXT, UNKNOWN)))
     return LosslessWordTokenizer(build_vocab(words, special_tokens=(END_OF_TEXT,)))
 
 
 def survey_texts(data: Sequence[str | Path], text: TextSettings) -> Survey:
-    """Read all documents once and keep what the split depends on; tokenizer and tokens can then share it."""
+    """Read all documents once and keep the data for the split, shared by tokenizer training and encoding."""
     return survey_sources(_reader(data, text))
 
 
@@ -215,7 +215,8 @@ def training_texts(
 ) -> Iterator[str]:
     """The first TOKENIZER_TEXT_BYTES or so of the training side, enough to train a tokenizer on.
 
-    The split is the one that training uses. It needs a survey of all documents, which is made here unless given.
+    The split is the one that training uses. It needs a survey of all documents, which is computed unless
+    given.
     """
     read = _reader(data, text)
     route = Route.plan(survey or survey_sources(read), split_by=text.split_by, val_fraction=text.val_fraction)

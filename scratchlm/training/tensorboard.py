@@ -31,7 +31,7 @@ class TensorBoard:
         self._writer.add_scalar("train/tokens_per_s", record.tokens_per_s, record.step)
 
     def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
-        """Every figure of the evaluation."""
+        """All metrics of the evaluation."""
         for name, value in metrics.items():
             self._writer.add_scalar(f"validation/{name.removeprefix('val_')}", value, step)
 
@@ -40,7 +40,7 @@ class TensorBoard:
         self._writer.add_text("sample", f"{prompt}{text}", step)
 
     def on_checkpoint(self, step: int, folder: Path) -> None:
-        """Write the curves to disk whenever the weights are."""
+        """Flush the curves to disk with every checkpoint."""
         self._writer.flush()
 
     def __enter__(self) -> TensorBoard:

@@ -24,12 +24,12 @@ TrackerName: TypeAlias = Literal["wandb", "mlflow", "trackio"]
 Log: TypeAlias = Callable[[dict[str, Any], int], object]  # (numbers and texts, step)
 Finish: TypeAlias = Callable[[int], object]  # (exit code)
 PROJECT = "scratchlm"
-MAX_SETTING = 500  # characters of one setting; MLflow takes no more than 6,000
+MAX_SETTING = 500  # characters of one setting; MLflow's limit is 6,000
 NO_TELEMETRY = {"WANDB_ERROR_REPORTING": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 class Tracker:
-    """A callback that logs to a tracking service; a service that fails is left alone from then on."""
+    """A callback that logs to a tracking service; after an error the service is not used again."""
 
     def __init__(self, name: TrackerName, start: Callable[[], tuple[Log, Finish]]) -> None:
         self._name = name
@@ -47,7 +47,7 @@ class Tracker:
         self._log({name: float(value) for name, value in values.items()}, record.step)
 
     def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
-        """Every figure of the evaluation."""
+        """All metrics of the evaluation."""
         self._log({f"validation/{name.removeprefix('val_')}": value for name, value in metrics.items()}, step)
 
     def on_sample(self, step: int, prompt: str, text: str) -> None:
@@ -55,7 +55,7 @@ class Tracker:
         self._log({"sample": f"{prompt}{text}"}, step)
 
     def on_checkpoint(self, step: int, folder: Path) -> None:
-        """Nothing is sent: weights stay where they are."""
+        """Do nothing: weights are not uploaded."""
 
     def finish(self, exit_code: int = 0) -> None:
         """End the tracked run; an exit code other than 0 marks it as failed."""
@@ -71,7 +71,7 @@ class Tracker:
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Keep the service's prints off standard output, and its errors away from the training."""
+        """Keep the service's output off standard output, and its errors from stopping the training."""
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 yield
@@ -86,7 +86,7 @@ class Tracker:
 
 @contextlib.contextmanager
 def tracked(name: TrackerName, *, run: str, settings: Mapping[str, Any], folder: Path) -> Iterator[Tracker]:
-    """A tracker for the length of a training.
+    """Provide a tracker for the duration of a training run.
 
     `run` names the training in the service, `settings` are its plain settings, `folder` is where a service may write.
     Raises: MissingDependencyError when the service's package is not installed.
@@ -101,7 +101,7 @@ def tracked(name: TrackerName, *, run: str, settings: Mapping[str, Any], folder:
 
 
 def check_tracker(name: TrackerName) -> Any:
-    """Import a service's package, so that a missing one is found before anything is trained.
+    """Import a service's package, so that a missing package is detected before training.
 
     Raises: MissingDependencyError naming what to install.
     """
@@ -155,7 +155,7 @@ def _start_mlflow(mlflow: Any, name: str, settings: dict[str, Any], folder: Path
         if "sample" in values:
             mlflow.log_text(values["sample"], f"samples/step-{step:08d}.txt")
         else:
-            mlflow.log_metrics(values, step=step, synchronous=False)  # a commit a step would delay training
+            mlflow.log_metrics(values, step=step, synchronous=False)  # synchronous logging would delay training
 
     def finish(exit_code: int) -> None:
         mlflow.flush_async_logging()

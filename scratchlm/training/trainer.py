@@ -1,4 +1,4 @@
-"""The training loop: the only one, for pre-training and for every kind of fine-tuning."""
+"""The training loop, used for pre-training and for every kind of fine-tuning."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Trainer:
     The loss of a step is the sum over its batches divided by the step's number of targets, so `accumulate` batches
     of 8 give the gradient of one batch of 8 * accumulate, however much of them is padding.
     With a `run` folder it writes metrics, samples and checkpoints there; `fit(resume=True)` then continues from
-    the newest good checkpoint, bit for bit on the CPU: weights, optimizer, random state and sample order.
+    the newest intact checkpoint, bit for bit on the CPU: weights, optimizer, random state and sample order.
     After `fit` the model has the weights of `used_step`, which the setting `use` chooses: the best or the last.
     """
 
@@ -110,7 +110,7 @@ class Trainer:
         return progress
 
     def _start(self, *, resume: bool) -> None:
-        """Begin at step 0 with empty logs, or continue from the newest good checkpoint."""
+        """Begin at step 0 with empty logs, or continue from the newest intact checkpoint."""
         self._checkpoints: RunCheckpoints | BestInMemory
         self._listeners = list(self.callbacks)
         if self.run is None:
@@ -130,7 +130,7 @@ class Trainer:
         self._started_at_s = time.perf_counter() - self.progress.elapsed_s
 
     def _step(self, batches: Sequence[tuple[str, Batch]]) -> None:
-        """Update the weights once, with the gradient of these named batches."""
+        """Update the weights once with the gradient of these batches."""
         progress, step = self.progress, self.progress.step + 1
         started_at_s = time.perf_counter()
         rate = learning_rate(self.config, step=step, n_steps=self._planned_steps())
@@ -197,7 +197,8 @@ class Trainer:
             raise self._not_finite("validation loss", val_loss, step=progress.step, where=where)
         progress.evaluated_step, progress.val_loss = progress.step, val_loss
         if progress.step > 0 and self._is_due(self.config.eval_every_steps):
-            # Only scheduled evaluations count: a stop, or an end that is extended later, must not change the course.
+            # Only scheduled evaluations count, so that stopping or extending a run does not change its
+            # result.
             progress.count_evaluation(val_loss)
         for listener in self._listeners:
             listener.on_evaluation(progress.step, metrics)
@@ -205,7 +206,7 @@ class Trainer:
         return True
 
     def _write_sample(self, stop: StopRequest) -> None:
-        """Let the model write a text, unless that is done for this step or the process was asked to stop."""
+        """Generate a text sample, unless this step already has one or the process is about to stop."""
         step, is_wanted = self.progress.step, self.config.sample_every_steps > 0 and not stop.is_made
         if self.sample is not None and is_wanted and self.progress.sampled_step < step:
             prompt, text = self.sample(self.model, step)
@@ -253,7 +254,7 @@ class Trainer:
 
 
 def endless_batches(train: BatchLoader, *, start: int = 0) -> Iterator[tuple[str, Batch]]:
-    """Batches epoch after epoch, each with its name; those before number `start` are not even built."""
+    """Yield named batches epoch after epoch; those before number `start` are not built."""
     epoch, index = divmod(start, len(train))
     while True:
         for number, batch in enumerate(train.epoch(epoch, start=index), start=index):
@@ -262,7 +263,7 @@ def endless_batches(train: BatchLoader, *, start: int = 0) -> Iterator[tuple[str
 
 
 class _Interrupted(Exception):  # noqa: N818  (a signal, not an error)
-    """A signal arrived in the middle of an evaluation."""
+    """A signal arrived during an evaluation."""
 
 
 def _until(stop: StopRequest, batches: Iterable[Batch]) -> Iterator[Batch]:
