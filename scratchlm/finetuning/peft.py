@@ -1,9 +1,9 @@
 """Write LoRA adapters in the format of Hugging Face's `peft`, and read them.
 
-An adapter folder holds `adapter_config.json` and `adapter_model.safetensors` under the names of transformers'
-modules. Its GPT-2 has one matrix where ours has three (queries, keys, values), so our three low-rank updates become
-one of three times the rank, whose output matrix is block-diagonal. Our folders also hold `base.json`, a hash of the
-base weights that the adapter belongs to. For classifiers see `peft_head.py`.
+An adapter folder contains `adapter_config.json` and `adapter_model.safetensors`, with the module names of
+transformers. Its GPT-2 has one matrix where ours has three (queries, keys, values), so our three low-rank
+updates become one of three times the rank, whose output matrix is block-diagonal. Our folders also contain
+`base.json`, a hash of the base weights that the adapter belongs to. For classifiers see `peft_head.py`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from scratchlm.model.gpt import GPTModel
 ADAPTER_FOLDER = "adapter"  # of a run folder
 BASE_FILE = "base.json"  # other programs ignore it
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-ADAPTER_FILES = (ADAPTER_CONFIG, *_WEIGHTS, BASE_FILE)  # everything that an adapter folder may hold
+ADAPTER_FILES = (ADAPTER_CONFIG, *_WEIGHTS, BASE_FILE)  # all files that an adapter folder may contain
 _BASE_KEY = "weights_sha256"
 _PART = re.compile(r"(.+)\.lora_(A|B|magnitude_vector)(?:\.default)?(?:\.weight)?")
 
@@ -47,7 +47,7 @@ _PART = re.compile(r"(.+)\.lora_(A|B|magnitude_vector)(?:\.default)?(?:\.weight)
 
 
 def export_peft(folder: str | Path, model: GPTModel, *, base: str | None = None) -> Path:
-    """Write the model's low-rank updates, and nothing else, as an adapter folder; it appears as a whole or not at all.
+    """Write the model's low-rank updates alone, atomically, as an adapter folder.
 
     A classifier, whose head is not as wide as the vocabulary, becomes an adapter of the type SEQ_CLS with its head.
     base: name or folder of the base model, for `peft.AutoPeftModel`.
@@ -220,7 +220,7 @@ def _adapted_layers(
 def _own_columns(blocks: Sequence[Tensor]) -> list[Tensor]:
     """The columns of the joint B that each layer needs: its own if B is block-diagonal as in our export, else all.
 
-    So an exported adapter comes back as it was, and no layer computes with another's ranks.
+    So an exported adapter is read back unchanged, and no layer computes with the ranks of another.
     """
     rank = blocks[0].shape[1]
     used = [(block != 0).any(dim=0) for block in blocks]  # (R,) each
@@ -296,7 +296,7 @@ def write_base_fingerprint(folder: Path, model: nn.Module, *, has_head: bool = T
 
 
 def check_base_fingerprint(folder: Path, model: nn.Module, *, has_head: bool = True) -> None:
-    """Refuse an adapter that was trained on other weights; one without a record, such as peft's, is accepted.
+    """Reject an adapter that was trained on other weights; one without a record, such as peft's, is accepted.
 
     Raises: CheckpointError for another base, or a damaged record.
     """

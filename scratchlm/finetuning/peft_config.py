@@ -14,7 +14,7 @@ from scratchlm.core.errors import CheckpointError
 from scratchlm.core.json_table import read_json_table
 
 CLASSIFIER_HEADS = {"score", "classifier"}  # peft names both for every classifier
-_PATTERN_SECONDS = 1.0  # time limit for one name; some patterns take exponential time
+_PATTERN_SECONDS = 1.0  # time limit for matching one name, since some patterns take exponential time
 _MAX_PATTERN, _MAX_REPEATS = (
     1000,
     1000,
@@ -62,7 +62,7 @@ class PeftConfig:
             raise self.table.wrong("lora_dropout", "a number from 0 to below 1")
 
     def check_patterns(self, names: Collection[str]) -> None:
-        """Refuse a key of rank_pattern or alpha_pattern that matches no linear module of the model."""
+        """Reject a key of rank_pattern or alpha_pattern that matches no linear module of the model."""
         for setting in ("rank_pattern", "alpha_pattern"):
             for key in self.table.get(setting, dict, {}):
                 if not any(self._key_matches(key, name, setting) for name in names):
@@ -98,7 +98,7 @@ class PeftConfig:
         return float(value) / (math.sqrt(rank) if self.use_rslora else rank)
 
     def is_saved(self, name: str) -> bool:
-        """Does `modules_to_save` replace the module, or one around it? Names match by their ends, dots or not."""
+        """Whether `modules_to_save` replaces the module or one around it; names match by their ends."""
         parts = name.split(".")
         around = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
         return any(module.endswith(saved) for module in around for saved in self.saved)
@@ -154,7 +154,7 @@ class PeftConfig:
         return value if isinstance(value, str) else None if value is None else self.table.texts(setting)
 
     def _matches(self, wanted: str | Collection[str], name: str, setting: str) -> bool:
-        """Does the name equal or end in one of the names? A single string is a pattern for the whole name."""
+        """Whether the name equals or ends in one of the names; a single string is a pattern for all of it."""
         if isinstance(wanted, str):
             return self._search(f"(?:{wanted})\\Z", name, setting) is not None
         return any(name == one or name.endswith(f".{one}") for one in wanted)

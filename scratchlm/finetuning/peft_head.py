@@ -25,14 +25,14 @@ PREFIX = "base_model.model."
 
 
 def is_classifier(model: GPTModel) -> bool:
-    """Does the head score classes instead of the tokens of a vocabulary?"""
+    """Whether the head scores classes instead of the tokens of a vocabulary."""
     head: nn.Module = model.out_head
     width = linear_widths(head.linear if isinstance(head, LinearWithLoRA) else head)[1]
     return width != model.config.vocab_size
 
 
 def saved_modules(model: GPTModel, table: NameTable) -> dict[str, Tensor]:
-    """A classifier's head without its bias, and the norm that takes up the bias, by transformers' names."""
+    """A classifier's head without its bias, and the norm that gets the bias, by transformers' names."""
     head: nn.Module = model.out_head
     if isinstance(head, LinearWithLoRA):
         weight, bias = head.merged_weight(), plain_linear(head).bias

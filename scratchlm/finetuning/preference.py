@@ -31,9 +31,9 @@ DEFAULT_MARGIN = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class PreferSettings(FineTuningSettings):
-    """How to tune on preferences: the common settings, and those of preference tuning.
+    """The settings of preference tuning, in addition to the common ones.
 
-    `label_smoothing` is here the share of pairs that may be labelled the wrong way round, for the loss cdpo.
+    `label_smoothing` is here the share of pairs whose labels may be swapped, for the loss cdpo.
     """
 
     loss: LossKind = "dpo"  # the loss to minimize: dpo as in the book, or a variant
@@ -79,8 +79,8 @@ class PreferResult(FineTuned):
     test_n: int  # test pairs
     beta: float
     answers: list[Answer]  # to the test requests; the chosen answer is the reference
-    n_truncated: int  # training pairs that were cut
-    n_left_out: int  # training pairs without a token of an answer after the cut
+    n_truncated: int  # truncated training pairs
+    n_left_out: int  # training pairs without an answer token after truncation
 
 
 def finetune_preferences(
@@ -96,8 +96,8 @@ def finetune_preferences(
 ) -> PreferResult:
     """Tune a model on pairs of answers in the run folder `out` and test it.
 
-    The base itself is the reference model. Its log-probabilities are computed once before the training, so that it
-    need not stay in memory; a resumed run computes them again and gets the same values. With `lora_rank` the
+    The base is the reference model. Its log-probabilities are computed once before training, so that it need
+    not stay in memory; a resumed run computes them again and gets the same values. With `lora_rank` the
     checkpoints hold merged weights, and the adapter alone is written to `out/adapter`.
     Seeds torch's global generator with `settings.seed`.
     Raises: the readers' and Trainer's errors.

@@ -2,8 +2,8 @@
 
 They need no reward model and no reinforcement learning. DPO compares the trained model, the policy, with a frozen copy
 of the base, the reference: the loss falls when the policy makes the chosen answer more likely, or the rejected one
-less likely, than the reference does; beta sets the penalty for leaving the reference. IPO and cDPO change the formula
-so that noisy or easy pairs stop having an effect; ORPO and SimPO need no reference.
+less likely, than the reference does; beta sets the penalty for deviating from the reference. IPO and cDPO
+limit the effect of noisy or easy pairs; ORPO and SimPO need no reference.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def dpo_losses(
 ) -> PreferenceLosses:
     """Compute DPO's loss of each pair from the log-probabilities of its answers.
 
-    `label_smoothing` is the share of pairs that were labelled the wrong way round: conservative DPO.
+    `label_smoothing` is the assumed share of pairs with swapped labels: conservative DPO.
 
     Shapes: all (B,).
     Units: nats; log 2 for a policy equal to the reference.
@@ -110,7 +110,7 @@ def dpo_losses(
 def ipo_losses(chosen: Tensor, rejected: Tensor, *, beta: float = 0.1) -> Tensor:
     """Compute IPO's loss of each pair from the log-ratios of its answers, whose target difference is 1 / (2 beta).
 
-    DPO rewards an ever wider margin, without an end on pairs that all annotators agree on.
+    DPO rewards an ever larger margin, which is unbounded for pairs on which all annotators agree.
 
     Shapes: (B,) each -> (B,).
     Units: nats squared; 1 / (4 beta^2) for a policy equal to the reference.

@@ -31,8 +31,9 @@ from scratchlm.model.modes import evaluation_mode
 class PreferenceTask:
     """Make chosen answers more likely than rejected ones; a target is a pair.
 
-    beta: strength of the penalty for leaving the reference; None = the usual value of the loss. per_token: use an
-    answer's mean log-probability instead of the sum, as the book's DPO does; ORPO and SimPO always do. margin: SimPO's.
+    beta: strength of the penalty for deviating from the reference; None = the loss's usual value. per_token:
+    use an answer's mean log-probability instead of the sum, as the book's DPO does; ORPO and SimPO always do.
+    margin: SimPO's.
     Raises: ConfigError for a setting that the loss does not have.
     """
 
@@ -130,7 +131,7 @@ class PreferenceTask:
         return {**found, "kl": sums["kl"] / n_tokens} if self.needs_reference else found
 
     def _pairs(self, batch: Batch) -> PreferenceBatch:
-        """The batch, checked.
+        """Check the batch and return it.
 
         Raises: DataError when the loss needs the reference's log-probabilities and the batch has none.
         """

@@ -1,4 +1,4 @@
-"""Settings that every kind of fine-tuning has: the training settings, LoRA, dropout and maximum length."""
+"""Settings of every kind of fine-tuning: the training settings, LoRA, dropout and maximum length."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LORA_LAYERS = {"lora": LinearWithLoRA, "dora": LinearWithDoRA}
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuningSettings(TrainingConfig):
-    """How to fine-tune a model, whatever the task.
+    """The settings of fine-tuning for any task.
 
     Raises: ConfigError naming a setting that is invalid or has no effect.
     """
@@ -43,7 +43,7 @@ class FineTuningSettings(TrainingConfig):
         super().__post_init__()
         self.check_writes_no_samples()
         check_at_least(1, lora_rank=self.lora_rank, max_length=self.max_length)
-        GPTConfig(drop_rate=self.drop_rate or 0.0)  # raises for an impossible rate
+        GPTConfig(drop_rate=self.drop_rate or 0.0)  # raises for an invalid rate
         if self.lora_rank is None:
             for field in dataclasses.fields(self):
                 if field.name.startswith("lora_") and getattr(self, field.name) != field.default:
@@ -54,7 +54,7 @@ class FineTuningSettings(TrainingConfig):
     def add_lora(self, model: GPTModel) -> list[str]:
         """Freeze the model and add trainable low-rank updates, in place; returns the names of the layers.
 
-        Without lora_rank the model stays as it is.
+        Without lora_rank the model is unchanged.
         """
         if self.lora_rank is None:
             return []

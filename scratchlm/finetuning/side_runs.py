@@ -55,12 +55,12 @@ def record_side_run(folder: Path, key: str, run: SideRun, *, step: int) -> None:
 
 
 def has_origin(folder: Path, facts: Mapping[str, Any]) -> bool:
-    """Does the run's newest checkpoint have this base and these texts? True without a readable checkpoint."""
+    """Whether the run's newest checkpoint has this base and these texts; True if it cannot be read."""
     try:
         manifests = [
             read_json_table(checkpoint / MANIFEST, error=CheckpointError).values
             for checkpoint in list_checkpoints(folder)[-1:]
         ]
     except CheckpointError:
-        return True  # the Trainer reports what is wrong with it
+        return True  # the Trainer reports the problem
     return all(manifest.get(name) == facts.get(name) for manifest in manifests for name in ORIGIN)

@@ -1,1 +1,1 @@
-"""Recipes: complete named runs, one TOML file each, and the code that runs their stages."""
+"""Recipes: complete named runs, with a TOML file each, and the code that runs their stages."""

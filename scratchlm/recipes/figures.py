@@ -1,4 +1,4 @@
-"""Turn the result of each stage into figures: plain values, as `figures/STAGE.json` and `--json` hold them."""
+"""Convert the result of each stage to plain values, for `figures/STAGE.json` and `--json`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_SHOWN_MISTAKES = 12  # of a classifier, the most confident ones
 
 
 def pretrain_figures(result: PretrainResult) -> dict[str, Any]:
-    """What pre-training reached, and on how much text."""
+    """The results of pre-training, and the amount of text."""
     val_loss_low, val_loss_high = result.final.interval or (None, None)
     return {
         **_named(result, "step used_step train_loss tokens tokens_per_s seconds resumed_from"),
@@ -49,7 +49,7 @@ def pretrain_figures(result: PretrainResult) -> dict[str, Any]:
 
 
 def classify_figures(rows: Sequence[LabelledText], result: ClassifyResult) -> dict[str, Any]:
-    """A classifier's scores, beside those of simple baselines on the same split."""
+    """A classifier's scores, and those of simple baselines on the same split."""
     texts, labels = [row.text for row in rows], [row.label for row in rows]
     train_texts, train_labels = ([column[i] for i in result.split.train] for column in (texts, labels))
     test_texts, test_labels = ([column[i] for i in result.split.test] for column in (texts, labels))
@@ -135,7 +135,7 @@ def instruct_figures(
 def prefer_figures(
     split: PreferenceSplit, n_equal: int, settings: PreferSettings, result: PreferResult
 ) -> dict[str, Any]:
-    """What preference tuning changed, measured on the test pairs; `kl` is None for a loss without a reference."""
+    """The effect of preference tuning on the test pairs; `kl` is None for a loss without a reference."""
     before, after, test_n = result.before, result.after, result.test_n
     low, high = wilson_interval(round(after["accuracy"] * test_n), test_n)
     return {
@@ -180,7 +180,7 @@ def _training_figures(result: ClassifyResult | InstructResult | PreferResult) ->
 
 
 def _probability_figures(result: ClassifyResult, test_labels: Sequence[str]) -> dict[str, Any]:
-    """Calibration of the probabilities, and how well they rank texts."""
+    """Calibration and ranking quality of the probabilities."""
     number = {label: i for i, label in enumerate(result.classes)}
     bins = reliability(
         [p.probability for p in result.predictions],
@@ -201,7 +201,7 @@ def _probability_figures(result: ClassifyResult, test_labels: Sequence[str]) -> 
 
 
 def _over_seeds(result: ClassifyResult) -> dict[str, Any]:
-    """Mean and spread of the accuracy over the seeds."""
+    """Mean, standard deviation and interval of the accuracy over the seeds."""
     runs = mean_over_runs([run.accuracy for run in result.by_seed])
     return asdict(runs) | {"low": max(0.0, runs.low), "high": min(1.0, runs.high)}  # of a share
 

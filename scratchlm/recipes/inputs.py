@@ -33,7 +33,8 @@ from scratchlm.training.settings import resolve_data
 
 
 def check_inputs(recipe: Recipe) -> None:
-    """Read what the later stages need before the first one starts, so that a typo does not cost a pre-training.
+    """Read the data of all stages before the first one starts, so that an error in it is found before
+    pre-training.
 
     Raises: the readers' errors.
     """
@@ -61,9 +62,9 @@ def read_messages(names: Sequence[str], rows: RowSettings | None = None) -> list
 
 @dataclass(frozen=True, kw_only=True)
 class EntrySet:
-    """A split of instruction entries, and what was done to them."""
+    """A split of instruction entries, and the changes made to them."""
 
-    split: InstructionSplit  # as it is in the files
+    split: InstructionSplit  # as in the files
     kinds: list[str]  # of each test entry; "" for entries from files
     n_dropped: int  # near-duplicates left out
     notes: tuple[str, ...] = ()  # sentences on what was changed or left out in the rows
@@ -129,7 +130,7 @@ def read_pairs(
 
 
 def fine_tuning_texts(recipe: Recipe) -> Iterator[str]:
-    """The training texts of the instruction stage, whose words a new tokenizer should know."""
+    """The training texts of the instruction stage, on which a new tokenizer is trained too."""
     if "instruct" in recipe.stages:
         chosen = template(recipe.instruct.template)
         entries = read_entries(recipe.data.instructions, recipe.instruct, recipe.data)

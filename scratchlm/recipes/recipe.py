@@ -23,7 +23,7 @@ from scratchlm.training.settings import ModelSettings, TextSettings, TokenizerSe
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib  # the same library, before it joined Python
+    import tomli as tomllib  # the same library, before it became part of Python
 
 Stage = Literal["pretrain", "classify", "instruct", "prefer"]
 SAMPLES = "sample"  # data of this name is the built-in sample data
@@ -51,9 +51,9 @@ class Recipe:
     """One complete run; the sections are tables of the TOML file and dotted flags of the command line."""
 
     description: str = ""
-    needs: str = ""  # what the user must provide; quoted when it is missing
+    needs: str = ""  # data that the user must provide; quoted in the error when it is missing
     stages: tuple[Stage, ...] = ("pretrain", "classify", "instruct")
-    base: str | None = None  # what fine-tuning starts from; None = the model pre-trained in this run
+    base: str | None = None  # the base of fine-tuning; None = the model pre-trained in this run
     sample_prompt: str = "Once upon a time"  # prompt of the text samples
     data: DataSettings = field(default_factory=DataSettings)
     tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
@@ -64,7 +64,7 @@ class Recipe:
     prefer: PreferSettings = field(default_factory=PreferSettings)
 
     def check(self) -> None:
-        """Check that every stage has what it needs, and that the stages are in order.
+        """Check that every stage has its data and base, and that the stages are in order.
 
         Raises: ConfigError naming the stage and the setting.
         """

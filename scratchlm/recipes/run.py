@@ -37,9 +37,9 @@ class RunResult:
 
     out: Path
     report: Path
-    seconds: float  # over all stages, whenever they ran
+    seconds: float  # over all stages, including earlier calls
     figures: dict[Stage, dict[str, Any]]
-    was_complete: bool  # was there nothing left to do?
+    was_complete: bool  # whether all stages were already complete
 
 
 def run_recipe(
@@ -57,7 +57,7 @@ def run_recipe(
 ) -> RunResult:
     """Run every stage that is not complete yet, then write `report.html` with `render`.
 
-    `fresh` deletes an earlier run in `out` first; `extend` lets it continue to another end (see EXTENDABLE).
+    `fresh` deletes an earlier run in `out` first; `extend` continues it with other limits (see EXTENDABLE).
     Raises: ConfigError when `out` holds a run with other settings or other files, or is in use by another process;
         the stages' errors.
     """
@@ -99,7 +99,7 @@ def run_recipe(
 
 @contextmanager
 def _removed_unless_begun(out: Path) -> Iterator[None]:
-    """Delete a new run folder when the run fails before its first step, so that the corrected command works."""
+    """Delete a new run folder if the run fails before its first step, so that the corrected command works."""
     is_new = not _is_used(out)
     try:
         yield
@@ -147,7 +147,7 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
         ]
         is_extension = (
             extend
-            and len(recipe.stages) == 1  # later stages would be of the shorter run's model
+            and len(recipe.stages) == 1  # later stages would use the model of the shorter run
             and all(name.rpartition(".")[2] in EXTENDABLE for name in differing)
         )
         if differing and not is_extension:
@@ -155,7 +155,7 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
                 f"{out} holds a run with other settings ({', '.join(differing[:5])}); continue it with its own "
                 f"(`scratchlm run {out}`), start over with --fresh, or choose another --out."
             )
-        if differing:  # the old report first: whenever this is killed, it must not pass for the new run's
+        if differing:  # delete the old report first, so that it is never taken for that of the new run
             (out / "report.html").unlink(missing_ok=True)
         for stage in {name.partition(".")[0] for name in differing}:
             (out / "figures" / f"{stage}.json").unlink(missing_ok=True)  # no longer complete
@@ -176,7 +176,7 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
 
 
 def _refuse_foreign(out: Path) -> None:
-    """Refuse a folder that holds anything but a run.
+    """Reject a folder with files that do not belong to a run.
 
     Raises: ConfigError.
     """
@@ -192,7 +192,7 @@ def _is_used(out: Path) -> bool:
 
 
 def _remove_run(out: Path, recipe: Recipe) -> None:
-    """Delete a run folder in one instant.
+    """Delete a run folder atomically.
 
     Raises: ConfigError when the new run needs something in it.
     """
@@ -205,7 +205,7 @@ def _remove_run(out: Path, recipe: Recipe) -> None:
 
 
 def _is_complete(recipe: Recipe, out: Path, stage: Stage) -> bool:
-    """Does the stage have its figures, and undamaged the checkpoint that they are of?"""
+    """Whether the stage has its results, and an intact checkpoint to which they belong."""
     folder, file = stage_folder(out, stage, recipe.stages), _figures_file(out, stage)
     checkpoints = list_checkpoints(folder)
     if not checkpoints or not file.exists():

@@ -1,4 +1,4 @@
-"""The stages of a run: each trains a model as the recipe says and returns its figures."""
+"""The stages of a run: each trains a model with the recipe's settings and returns its results."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from scratchlm.training.settings import TokenizerSettings
 
 @dataclass(frozen=True, kw_only=True)
 class StageRun:
-    """What every stage needs to run."""
+    """The arguments of every stage."""
 
     recipe: Recipe
     out: Path  # the run folder
     device: torch.device
     callbacks: Sequence[Callback]
     notify: Callable[[str], None]
-    progress: ShowsProgress = no_progress  # shows the work before training
+    progress: ShowsProgress = no_progress  # shows progress before training
 
     def folder(self, stage: Stage) -> Path:
         """The folder of a stage's checkpoints."""
@@ -157,7 +157,7 @@ STAGES: dict[Stage, Callable[[StageRun], dict[str, Any]]] = {
 
 
 def history_of(folder: Path) -> list[dict[str, Any]]:
-    """A stage's steps and evaluations, for its curves."""
+    """The history of a stage, for its curves."""
     return History(folder / "metrics.jsonl").records()
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.seed import check_seed
 
-EXTENDABLE = frozenset({  # settings that a resumed run may change: limits, and intervals of evaluation and saving
+EXTENDABLE = frozenset({  # a resumed run may change: limits, intervals of evaluation and saving
     "max_steps", "epochs", "max_minutes", "patience",
     "eval_every_steps", "eval_batches", "sample_every_steps", "checkpoint_every_steps", "keep_checkpoints", "use",
 })  # fmt: skip

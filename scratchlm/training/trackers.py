@@ -155,7 +155,7 @@ def _start_mlflow(mlflow: Any, name: str, settings: dict[str, Any], folder: Path
         if "sample" in values:
             mlflow.log_text(values["sample"], f"samples/step-{step:08d}.txt")
         else:
-            mlflow.log_metrics(values, step=step, synchronous=False)  # synchronous logging would delay training
+            mlflow.log_metrics(values, step=step, synchronous=False)  # synchronous logging delays training
 
     def finish(exit_code: int) -> None:
         mlflow.flush_async_logging()
