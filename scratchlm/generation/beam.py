@@ -1,4 +1,4 @@
-"""Beam search: extend the most likely beginnings in parallel to find a text that is likely as a whole."""
+"""Beam search: extend the most likely beginnings in parallel to find a text with a high total probability."""
 
 from __future__ import annotations
 
@@ -49,8 +49,9 @@ def beam_search(
 ) -> list[Beam]:
     """Find the n_beams most likely continuations of a prompt that the search reaches, best first.
 
-    Greedy decoding takes the most likely next token and never reconsiders; here a beginning that is less likely at
-    first can still win. Each step extends every unfinished continuation by every token and keeps the best n_beams.
+    Greedy decoding takes the most likely next token and never revises it; here a beginning that is less
+    likely at first can still be chosen. Each step extends every unfinished continuation by every token and
+    keeps the best n_beams.
     One that ends counts as a result if it is among those. The search stops when no unfinished continuation scores
     better than the worst of n_beams results, or at max_new_tokens. Nothing is sampled, so the temperature must be 0;
     repetition_penalty applies.
@@ -118,7 +119,7 @@ def _extend(
 def _ending(
     path: _Path, config: GenerationConfig, prompt: list[int], tokenizer: Tokenizer | None
 ) -> FinishedBy | None:
-    """Why a path ends with its last token, or None if it does not."""
+    """The reason why a path ends with its last token, or None if it does not."""
     if path.new[-1] in config.stop_ids:
         return "stop_id"
     if config.stop_texts and _text(path.new, config, prompt, tokenizer)[1]:

@@ -1,4 +1,4 @@
-"""Settings for text generation: how each next token is chosen, and when a text ends."""
+"""Settings for text generation: the choice of each next token, and the end of a text."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class GenerationConfig:
 
     @property
     def is_greedy(self) -> bool:
-        """Is the most likely token always chosen, so that no randomness is used?"""
+        """Whether the most likely token is always chosen, without randomness."""
         return self.temperature == 0
 
 

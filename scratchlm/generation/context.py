@@ -1,4 +1,4 @@
-"""Score the next token of growing texts: padding, positions and the cache are handled here, not by samplers."""
+"""Score the next token of growing texts; handles padding, positions and the cache for the samplers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ContextWindow:
     ) -> None:
         self._model = model
         self._use_cache = use_cache
-        self._n_expected = n_expected  # how many tokens each row may grow by; sets the size of the cache
+        self._n_expected = n_expected  # maximum number of new tokens per row; sets the size of the cache
         self._cache: KVCache | None = None
         self._mask: Tensor | None = None  # (B, S), None when no cached row is padded
         self._cached: list[int] = []  # numbers of the rows in the cache and the mask, in their order
@@ -40,7 +40,7 @@ class ContextWindow:
 
         Shapes: B rows of ids -> (B, V), float32; forbidden ids have the score -inf.
         """
-        # Both modes end before control returns: a caller that pauses must not train with dropout off.
+        # Both modes end before control returns, so that a caller that pauses does not train with dropout off.
         with evaluation_mode(self._model), torch.inference_mode():
             context_length = self._model.config.context_length
             fitting = [i for i, row in enumerate(rows) if len(row) <= context_length]
@@ -56,7 +56,7 @@ class ContextWindow:
             return logits.float().index_fill(1, self._forbidden_ids, -math.inf)
 
     def keep_rows(self, rows: Sequence[int]) -> None:
-        """Continue with these rows only, in this order."""
+        """Keep only these rows, in this order."""
         places = {row: place for place, row in enumerate(self._cached)}
         with torch.inference_mode():
             self._keep_cached([places[row] for row in rows if row in places])
@@ -67,7 +67,7 @@ class ContextWindow:
         if self._cache is None or self._cache.length == self._cache.capacity:
             self._cached = numbers
             return self._read_all(rows)  # (B, T, E)
-        if self._cached != numbers:  # some have become longer than the context
+        if self._cached != numbers:  # some are now longer than the context
             self._keep_cached([self._cached.index(number) for number in numbers])
             self._cached = numbers
         return self._read_last(rows, self._cache)  # (B, 1, E)
@@ -88,7 +88,7 @@ class ContextWindow:
         capacity = min(self._model.config.context_length, width + self._n_expected)
         needs_cache = (
             self._use_cache and width < capacity
-        )  # a cache that the prompt fills would never be read
+        )  # a cache that is full after the prompt would never be read
         self._cache = KVCache(self._model.config, len(rows), capacity=capacity) if needs_cache else None
         return self._model.hidden_states(ids, attention_mask=self._mask, cache=self._cache)
 
@@ -105,7 +105,7 @@ class ContextWindow:
 def ids_without_token(
     model: GPTModel, tokenizer: Tokenizer | None, *, stop_ids: Sequence[int] = ()
 ) -> list[int]:
-    """List the ids that the model scores but the tokenizer has no token for: a padded vocabulary, or gaps in it.
+    """List the ids without a token: padding of the model's vocabulary, or gaps in the tokenizer's.
 
     Stop ids are not listed: they end a text and need no token. Without a tokenizer the list is empty.
     """

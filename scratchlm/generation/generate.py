@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenEvent:
-    """One row has grown by a token, or has ended."""
+    """A new token of a row, or the end of the row."""
 
     row: int  # index of the prompt
     id: int | None  # the new token; None at a stop id, which is not part of the result
@@ -52,10 +52,11 @@ def generate(
 ) -> Iterator[TokenEvent]:
     """Continue several prompts at once, yielding each token as soon as it is chosen.
 
-    Prompts may differ in length. Rows end one by one, and finished rows cost nothing. With `config.seed` every row
-    draws from a random generator of its own, made from the seed and the prompt: it gets the same tokens alone as in any
-    batch, up to rounding in the model, and equal prompts in one batch get different ones. With `generator` all rows
-    draw from it in turn. Without either, a seed is drawn from torch's global generator.
+    Prompts may differ in length. Rows end one by one, and finished rows are no longer computed. With
+    `config.seed` every row draws from its own random generator, seeded by the seed and the prompt: it gets
+    the same tokens alone as in any batch, up to rounding in the model, and equal prompts in one batch get
+    different ones. With `generator` all rows draw from it in turn. Without either, a seed is drawn from
+    torch's global generator.
 
     Once prompt and new tokens fill the context, the oldest tokens are dropped, and each further token costs a pass over
     the whole context. Dropout is off, and the model's training mode is restored afterwards. Ids for which the tokenizer
@@ -201,7 +202,7 @@ def _choose(
     """Choose each row's next id; return the ids and the model's own probabilities of them."""
     generators = [row.generator for row in rows if row.generator is not None]
     if generators:
-        logits = logits.to(generators[0].device)  # on the CPU, so that a seed means the same on every device
+        logits = logits.to(generators[0].device)  # on the CPU, for equal draws on every device
     seen = [row.ids for row in rows]
     chosen = sample_next(filter_logits(logits, config, seen), generators or None)  # (B,)
     probs = logits.softmax(dim=-1).gather(1, chosen[:, None]).squeeze(1)  # (B,)
@@ -209,7 +210,7 @@ def _choose(
 
 
 def check_stop_texts(config: GenerationConfig, tokenizer: Tokenizer | None) -> None:
-    """Make sure that stop texts can be recognised.
+    """Check that stop texts can be recognised.
 
     Raises: ConfigError for stop texts without a tokenizer.
     """

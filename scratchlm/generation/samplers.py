@@ -21,7 +21,7 @@ def check_scores(logits: Tensor) -> None:
     Shapes: logits (B, V).
     Raises: DataError for NaN or +inf in a row, and for a row in which every token is excluded.
     """
-    best = logits.amax(dim=-1)  # (B,), NaN where the row holds one
+    best = logits.amax(dim=-1)  # (B,), NaN where the row contains NaN
     is_wrong = ~best.isfinite()
     if is_wrong.any():
         found = best[is_wrong][0].item()

@@ -1,4 +1,4 @@
-"""Stop texts: end a text at a given string, which may begin in one token and end in another."""
+"""Stop texts: end generation at a given string, which may span several tokens."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ FinishedBy = Literal["length", "stop_id", "stop_text"]
 
 
 class StopTextGate:
-    """Pass text on piece by piece until the first stop text.
+    """Pass on text in pieces until the first stop text.
 
-    An ending that could be the beginning of a stop text is held back until the next piece decides: with the stop text
-    "\\n\\n", a single line end waits. The stop text that is complete first counts; it and everything after it are
-    dropped. How the text is split into pieces makes no difference.
+    An ending that could be the beginning of a stop text is held back until the next piece: with the stop text
+    "\\n\\n", a single line end is held back. The stop text that is complete first counts; it and everything
+    after it are dropped. The result does not depend on how the text is split into pieces.
 
     Example:
         >>> gate = StopTextGate(["###"])
@@ -49,7 +49,7 @@ class StopTextGate:
         return text
 
     def _n_undecided(self, text: str) -> int:
-        """Length of the longest end of the text with which some stop text begins."""
+        """Length of the longest suffix of the text that is a prefix of a stop text."""
         longest = max((len(stop) - 1 for stop in self._stop_texts), default=0)
         for length in range(min(longest, len(text)), 0, -1):
             if any(stop.startswith(text[-length:]) for stop in self._stop_texts):

@@ -23,8 +23,8 @@ class TextStream(Protocol):
 class RedecodingStream:
     """A stream decoder for any tokenizer: it decodes all ids again and returns what is new.
 
-    A replacement character at the end is held back, because the next id may bring the bytes that complete it. The work
-    grows with the square of the length, so tokenizers that can do better have a `stream_decoder` of their own.
+    A replacement character at the end is held back, because the next id may complete it. The cost is
+    quadratic in the length, so tokenizers with a faster method have their own `stream_decoder`.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, after: Sequence[int] = ()) -> None:
@@ -50,8 +50,8 @@ class RedecodingStream:
 def stream_decoder(tokenizer: Tokenizer, *, after: Sequence[int] = ()) -> TextStream:
     """Make the tokenizer's own stream decoder, or one that works with any tokenizer.
 
-    `after` holds the ids shown already, such as the prompt: a word tokenizer needs them to decide about the space
-    before its first new word.
+    `after` has the ids that are already shown, such as the prompt; a word tokenizer needs them to determine
+    the space before the first new word.
     """
     make_own = getattr(tokenizer, "stream_decoder", None)
     if make_own is None:

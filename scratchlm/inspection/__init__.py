@@ -1,1 +1,1 @@
-"""Look inside a model: attention maps, and the probability of every token of a text."""
+"""Inspect a model: attention maps, and the probability of every token of a text."""

@@ -1,4 +1,4 @@
-"""Token probabilities: how likely the model found every token of a text, and the alternatives."""
+"""Token probabilities: the probability of every token of a text under the model, and its alternatives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scratchlm.model.modes import evaluation_mode
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenProbability:
-    """One token of a text, as the model predicted it."""
+    """One token of a text with the model's prediction for it."""
 
     position: int  # index in the ids
     id: int

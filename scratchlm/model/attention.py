@@ -23,7 +23,7 @@ class MultiHeadAttention(nn.Module):
 
     Each token makes a query (what it looks for), a key (what it can be found by) and a value (what it passes on).
     Its output is the average of the values, weighted by how well its query matches their keys. Several heads do
-    this side by side, each with projections of its own.
+    this in parallel, each with its own projections.
 
     `implementation="manual"` writes the formula out; "sdpa" calls torch's fused kernel, which never stores the
     (T, T) matrix of weights. They agree up to rounding.
@@ -124,8 +124,9 @@ class MultiHeadAttention(nn.Module):
             return weights @ self._repeat_for_groups(values)  # (B, H, T, D)
         n_new, n_all = queries.shape[2], keys.shape[2]
         self._check_length(n_all)
-        # is_causal lets the kernel skip the future without a mask, but it aligns the upper left corner, which is
-        # right only when nothing is cached. A single new token is the last one and may attend to everything.
+        # is_causal lets the kernel skip later keys without a mask, but it aligns the mask at the upper left
+        # corner, which is correct only without cached tokens. A single new token is the last and may attend
+        # to all keys.
         if mask is None and 1 < n_new < n_all:
             mask = self._mask_of_last(n_new, n_all, queries.device)  # (T, S+T)
         return F.scaled_dot_product_attention(
@@ -175,5 +176,5 @@ class MultiHeadAttention(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        state_dict.pop(f"{prefix}mask", None)  # the book saves its causal mask, which holds nothing trained
+        state_dict.pop(f"{prefix}mask", None)  # the book saves its causal mask, which is not trained
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

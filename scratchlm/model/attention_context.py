@@ -1,4 +1,4 @@
-"""What every block needs besides the tokens' states: their positions and the attention mask."""
+"""The inputs of every block besides the hidden states: positions and the attention mask."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scratchlm.model.rotary import rotation
 
 @dataclass(frozen=True, slots=True)
 class AttentionContext:
-    """Where the tokens stand and which of them each one may attend to; computed once, used by every block.
+    """Positions of the tokens and the attention mask; computed once, used by every block.
 
     Shapes: positions (T,) or (B, T); mask (B, 1, T, S+T), True where a query may attend to a key, or None when
         causality is the only limit; cos_sin, for rotary positions, two of (T, D) or (B, 1, T, D).

@@ -1,4 +1,4 @@
-"""Attention masks for padding and for several texts packed into one row, and the positions that follow."""
+"""Attention masks for padding and for packed rows of several texts, and the positions of their tokens."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ def query_key_mask(attention_mask: Tensor, n_new: int, *, is_causal: bool = True
     """Compute which keys each of the last n_new tokens may attend to.
 
     A boolean mask marks real tokens; a row is one text. An integer mask numbers the texts of a packed row: 0 is
-    padding, and tokens of one number form one text. A token attends to real tokens of its own text, and with
-    is_causal only to those up to itself. A padding token attends to itself: its output is never used, but a softmax
-    over no keys at all would be NaN.
+    padding, and tokens with the same number form one text. A token attends to real tokens of its own text,
+    and with is_causal only to those up to itself. A padding token attends to itself: its output is never
+    used, but a softmax over no keys at all would be NaN.
 
     Shapes: attention_mask (B, S+T) -> (B, 1, T, S+T), True where the query may attend to the key.
     Example:

@@ -20,11 +20,11 @@ from scratchlm.model.swiglu import SwiGLU
 class TransformerBlock(nn.Module):
     """Apply attention and a feed-forward network; a GPT is a stack of these blocks.
 
-    Both halves read a normalised copy of the stream and add their result to it, so that the gradient reaches the first
-    block undiminished.
+    Both sublayers read a normalised copy of the residual stream and add their result to it, so that gradients
+    reach the first block undiminished.
 
     Shapes: x (B, T, E) -> (B, T, E).
-    Source: Radford et al. 2019, section 2.3: normalisation moved to the input of each half ("pre-norm").
+    Source: Radford et al. 2019, section 2.3: normalisation moved to the input of each sublayer ("pre-norm").
     """
 
     def __init__(self, cfg: GPTConfig | Mapping[str, Any]) -> None:
@@ -57,7 +57,7 @@ class TransformerBlock(nn.Module):
     def forward(
         self, x: Tensor, context: AttentionContext | None = None, *, cache: LayerCache | None = None
     ) -> Tensor:
-        """Add what attention gathers, then what the feed-forward network makes of it.
+        """Add the output of attention, then that of the feed-forward network.
 
         Shapes: x (B, T, E) -> (B, T, E).
         """

@@ -28,16 +28,16 @@ FeedForwardKind = Literal["gelu", "gelu_exact", "swiglu"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RopeScaling:
-    """How Llama 3 stretches rotary positions to read longer texts than in its first training.
+    """Llama 3's scaling of rotary positions to longer contexts than in its first training.
 
     Raises: ConfigError for a factor that is not positive, or a high_freq_factor not above low_freq_factor.
     Source: the published config of Llama 3.1 (`rope_type: llama3`).
     """
 
     factor: float = 8.0  # low frequencies are divided by this
-    low_freq_factor: float = 1.0  # wavelengths above original_context_length / this are stretched in full
-    high_freq_factor: float = 4.0  # wavelengths below original_context_length / this are left as they are
-    original_context_length: int = 8192  # tokens, in the first training
+    low_freq_factor: float = 1.0  # wavelengths above original_context_length / this are scaled in full
+    high_freq_factor: float = 4.0  # wavelengths below original_context_length / this are unchanged
+    original_context_length: int = 8192  # context length in tokens of the first training
 
     def __post_init__(self) -> None:
         for name in ("factor", "low_freq_factor", "high_freq_factor"):
@@ -54,8 +54,8 @@ class RopeScaling:
 class GPTConfig:
     """The size and the variants of a GPT. A misspelt field is a TypeError, a bad value a ConfigError.
 
-    The defaults are GPT-2's smallest model as the book builds it, so the book's dictionary fits as it is. The fields
-    from `norm` on turn the same model into one of the Llama family.
+    The defaults are those of GPT-2's smallest model in the book, so the book's dictionary can be used
+    directly. The fields from `norm` on give models of the Llama family.
 
     Raises: ConfigError naming the field, its value and the values that are allowed.
     Example:
@@ -135,13 +135,13 @@ class GPTConfig:
             )
 
     def drop_rate_of(self, name: str) -> float:
-        """The dropout of one place, named as in DROP_RATES."""
+        """The dropout rate at one place in the model, named as in DROP_RATES."""
         own: float | None = getattr(self, name)
         return self.drop_rate if own is None else own
 
     @property
     def has_dropout(self) -> bool:
-        """Does training zero any activations?"""
+        """Whether training uses any dropout."""
         return any(self.drop_rate_of(name) > 0 for name in DROP_RATES)
 
     @property
@@ -166,10 +166,10 @@ _CHOICES = {
 
 
 def as_config(cfg: GPTConfig | Mapping[str, Any], *, only: Collection[str] | None = None) -> GPTConfig:
-    """Return a config as it is, or build one from a dictionary such as the book's.
+    """Return a config unchanged, or build one from a dictionary such as the book's.
 
-    As in the book, a dictionary may hold keys for other purposes, such as `kv_window_size`; they are ignored, and
-    missing fields take the defaults. `only` names the fields that a single layer needs.
+    As in the book, a dictionary may have keys for other purposes, such as `kv_window_size`; they are ignored,
+    and missing fields take the defaults. `only` names the fields that a single layer needs.
 
     Raises: ConfigError for a key that is a misspelt field, and for a bad value.
     """

@@ -109,7 +109,7 @@ class GPTModel(nn.Module):
         positions: Tensor | None = None,
         n_cached: int = 0,
     ) -> tuple[Tensor, AttentionContext]:
-        """Look up the tokens and prepare what the blocks need besides them.
+        """Embed the tokens, and prepare the other inputs of the blocks.
 
         Shapes: ids (B, T) -> (B, T, E) and the context for `run_blocks`.
         """
@@ -119,7 +119,7 @@ class GPTModel(nn.Module):
         )
         try:
             x = self.tok_emb(ids)  # (B, T, E)
-        except IndexError as cause:  # a check beforehand would make a GPU wait at every call
+        except IndexError as cause:  # checking beforehand would synchronize the GPU at every call
             raise DataError(
                 f"ids must be 0 to {self.config.vocab_size - 1}, got {int(ids.min())} to {int(ids.max())}; "
                 "encode with the tokenizer that the model was trained with."
@@ -153,8 +153,8 @@ class GPTModel(nn.Module):
     def tie_weights(self) -> None:
         """Let `out_head` share the token embedding's matrix, when the config says so.
 
-        Call it again after something gave `out_head` a matrix of its own, such as `to_empty`. A head that was replaced,
-        for example by a classifier's, stays as it is.
+        Call it again after an operation such as `to_empty` has given `out_head` a separate matrix. A head
+        that was replaced, for example by a classifier's, is unchanged.
         """
         if self._has_tied_head():
             self.out_head.weight = self.tok_emb.weight
@@ -183,7 +183,7 @@ class GPTModel(nn.Module):
             )
 
     def _init_as_gpt2(self) -> None:
-        """Set small normal weights and zero biases; layers that add to the residual stream shrink with depth."""
+        """Set small normal weights and zero biases; output layers of residual branches shrink with depth."""
         residual_std = WEIGHT_STD / math.sqrt(2 * self.config.n_layers)  # Radford et al. 2019, section 2.3
         for name, module in self.named_modules():
             is_tied = module is self.out_head and self.config.tie_embeddings
@@ -204,7 +204,7 @@ def _tied_head_for_loading(
     _unexpected: list[str],
     errors: list[str],
 ) -> None:
-    """Accept a tied model's file that holds the shared matrix once; two different matrices are an error."""
+    """Accept a tied model's file with one copy of the shared matrix; two different matrices are an error."""
     if not isinstance(model, GPTModel) or not model._has_tied_head():
         return
     embedding = state_dict.get(f"{prefix}tok_emb.weight")

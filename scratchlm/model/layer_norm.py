@@ -12,8 +12,8 @@ from scratchlm.model.config import KernelKind
 class LayerNorm(nn.Module):
     """Give each token's vector mean 0 and variance 1, then apply a trainable scale and shift.
 
-    Without it the residual stream grows from block to block, and deep models do not train. `kernels="manual"` writes
-    the formula out; "torch" computes the same in one call.
+    Without it the residual stream grows from block to block, and deep models do not train. `kernels="manual"`
+    is the formula step by step; "torch" computes the same in one call.
 
     Shapes: x (..., E) -> (..., E); scale and shift (E,).
     Source: Ba et al. 2016, equation 4, with the variance divided by E as in GPT-2.

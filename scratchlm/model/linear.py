@@ -1,4 +1,4 @@
-"""Linear layers: built here for the whole model, so that another kind can take their place."""
+"""Linear layers: all are built here, so that another kind, such as quantized ones, can replace them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def dense_weight(layer: nn.Module) -> Tensor:
     """Read a linear layer's weight as a plain matrix.
 
     Shapes: -> (out_features, in_features).
-    Raises: ConfigError for a layer that holds no such matrix.
+    Raises: ConfigError for a layer without such a matrix.
     """
     if not isinstance(layer, nn.Linear):
         raise ConfigError(

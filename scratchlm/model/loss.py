@@ -1,4 +1,4 @@
-"""Cross-entropy: how improbable the model found the tokens that really came next."""
+"""Cross-entropy: the negative log-probability that the model gave to the actual next tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scratchlm.core.errors import DataError
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Convert half-precision values to float32: sums over thousands of them need the digits."""
+    """Convert half-precision values to float32, because sums over thousands of them need its precision."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 

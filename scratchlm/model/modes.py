@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 _lock = threading.Lock()
-# How many open blocks hold each module in evaluation mode; modules that were in it already are not listed.
+# Number of open blocks that keep each module in evaluation mode; modules that were already in it are not
+# listed.
 _n_users: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
 
 

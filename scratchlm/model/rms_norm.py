@@ -12,8 +12,8 @@ from scratchlm.model.config import KernelKind
 class RMSNorm(nn.Module):
     """Divide each token's vector by its root mean square, then apply a trainable scale.
 
-    It is cheaper than LayerNorm and works as well: a common length is enough to keep deep models stable.
-    `kernels="manual"` writes the formula out; "torch" computes the same in one call.
+    It is cheaper than LayerNorm and works as well: normalising the scale is enough to keep deep models
+    stable. `kernels="manual"` writes the formula out; "torch" computes the same in one call.
 
     Shapes: x (..., E) -> (..., E); scale (E,).
     Source: Zhang and Sennrich 2019, equation 4; used as in Llama.

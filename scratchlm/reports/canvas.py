@@ -1,8 +1,10 @@
-"""Draw plots with matplotlib, as SVG for a page in the page's colours, and as PNG or SVG files in fixed colours.
+"""Draw plots with matplotlib: as SVG for a page, in the page's colours, or as PNG and SVG files in fixed
+colours.
 
-matplotlib writes colours and fonts into `style` attributes, one `<style>` element, and ids that repeat in every figure.
-A page with a Content-Security-Policy refuses the first two, and dark mode needs colours that change. So a plot for a
-page is drawn in placeholder colours, one per role, and each becomes a class: `f-NAME` fills, `s-NAME` strokes.
+matplotlib writes `style` attributes, a `<style>` element, and ids that repeat in every figure. The page's
+Content-Security-Policy blocks the first two, and dark mode needs other colours. So a plot for a page is drawn
+in placeholder colours, one per role, which are replaced with classes: `f-NAME` for fills, `s-NAME` for
+strokes.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ Draw: TypeAlias = Callable[[Axes, Colours, bool], Mapping[str, float]]
 class Drawing:
     """A plot that can be drawn for a page or into a file."""
 
-    name: str  # makes its ids unique on the page; the name of its file
+    name: str  # prefix of its ids on the page, and name of its file
     draw: Draw
     margins: tuple[int, int, int, int]  # left, right, top, bottom, CSS pixels
     size: tuple[int, int] = WIDE  # in a file, CSS pixels
@@ -51,7 +53,7 @@ class Drawing:
     keys: Sequence[tuple[str, str, Any]] = ()  # legend in a file: role, label and dashes of each line
 
     def on_page(self, size: tuple[int, int]) -> Markup:
-        """The drawing as SVG for the page; text stays text, and the same data gives the same bytes."""
+        """Draw as SVG for the page; text remains text, and the same data gives the same bytes."""
         width, height = size
         left, right, top, bottom = self.margins
         name = f"{self.name}-{width}"
@@ -66,7 +68,7 @@ class Drawing:
         return Markup(drawn)  # noqa: S704
 
     def narrow(self) -> Markup:
-        """The drawing for half a column, or a phone."""
+        """Draw for half a column, or a phone."""
         return self.on_page(NARROW)
 
     def save(self, path: Path) -> None:
@@ -104,11 +106,11 @@ class Drawing:
 def _figure(
     name: str, size: tuple[int, int], margins: tuple[int, int, int, int]
 ) -> Iterator[tuple[Figure, Axes]]:
-    """A figure of that size in CSS pixels, with axes, independent of the user's matplotlib settings."""
+    """Create a figure of this size in CSS pixels, with axes; the user's matplotlib settings are ignored."""
     (width, height), (left, right, top, bottom) = size, margins
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # ignore the user's matplotlibrc
-        # Text stays text, and ids are derived from the name, not random: same data, same bytes.
+        # Text remains text, and ids depend on the name, so that the same data gives the same bytes.
         matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 12})
         figure = Figure(figsize=(width / 72, height / 72), dpi=72)  # 72 dpi: one unit is one CSS pixel
         box = (

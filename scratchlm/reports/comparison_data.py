@@ -1,4 +1,4 @@
-"""Collect runs and files of answers for a report: figures, histories, settings, and answers item by item."""
+"""Collect runs and files of answers for a report: metrics, histories, settings, and answers item by item."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class AnswerFile:
 
     @property
     def is_judged(self) -> bool:
-        """Are the scores a judge's?"""
+        """Whether the scores are those of a judge."""
         return bool(self.header)
 
     @property
@@ -56,7 +56,7 @@ class AnswerFile:
         return float(low), float(high)
 
     def column(self, label: str, *, run: int) -> Column:
-        """The file's answers under that label."""
+        """The file's answers under this label."""
         return Column(
             label=label,
             score_name=f"score by {self.judge}" if self.is_judged else OWN_SCORE[0],
@@ -75,7 +75,7 @@ class AnswerFile:
         )
 
     def judged(self) -> dict[str, Any]:
-        """The judge's figures for the page; {} without a judge."""
+        """The judge's statistics for the page; {} without a judge."""
         if not self.is_judged:
             return {}
         low, high = self.scale
@@ -93,14 +93,14 @@ Source: TypeAlias = FoundRun | AnswerFile
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Several sources collected for a report: plain values, and the answers item by item."""
+    """The data of several sources for a report: plain values, and the answers item by item."""
 
     data: dict[str, Any]
     paired: Paired
 
 
 def find_source(name: str, runs_dir: Path = Path("runs")) -> Source:
-    """A run folder, a run's name in the runs folder, or a file of answers (judged or not).
+    """Open a run folder, a run by its name in the runs folder, or a file of answers (judged or not).
 
     Raises: ConfigError for anything else; DataError for a damaged file.
     """
@@ -111,7 +111,7 @@ def find_source(name: str, runs_dir: Path = Path("runs")) -> Source:
 def read_answer_file(path: Path) -> AnswerFile:
     """Read answers in the book's form (JSON list or JSON lines), or a result file of `scratchlm evaluate judge`.
 
-    An incomplete last line, as a killed process leaves it, is left out.
+    An incomplete last line, as left by a killed process, is ignored.
     Raises: DataError naming the file and line of a malformed entry, or for an unfinished judgement.
     """
     rows = list(parsed_rows(path, RowSettings()))
@@ -142,7 +142,7 @@ def read_answer_file(path: Path) -> AnswerFile:
 
 
 def collect(sources: Sequence[Source]) -> Comparison:
-    """Collect what a report shows of its sources.
+    """Collect the data that a report shows of its sources.
 
     Raises: ConfigError for a source named twice; DataError for a damaged history or file of answers.
     """
@@ -174,7 +174,7 @@ def answer_columns(source: Source, label: str, *, run: int = 0) -> list[Column]:
 
 
 def run_data(run: FoundRun) -> dict[str, Any]:
-    """A run's figures, histories, samples and settings for a comparison."""
+    """A run's metrics, histories, samples and settings for a comparison."""
     data_settings = run.settings.get("data") or {}
     tables = [JSONTable(found, where=f"{run.path}/figures") for found in run.figures.values()]
     data: dict[str, Any] = {
@@ -238,7 +238,7 @@ def _answer(entry: Mapping[str, Any]) -> str:
 
 
 def _title(labels: Sequence[str]) -> str:
-    """The labels in a row; for more than four, their number."""
+    """The labels separated by commas; for more than four, their number."""
     if len(labels) > 4:
         return f"Comparison of {len(labels)} runs"
     return " and ".join([", ".join(labels[:-1]), labels[-1]] if len(labels) > 1 else labels)
@@ -255,6 +255,6 @@ def _labels(sources: Sequence[Source]) -> list[str]:
     plain = [path.with_suffix("") if path.is_file() else path for path in paths]
     paths = plain if len(set(plain)) == len(plain) else paths
     n_parts = 1
-    while len({path.parts[-n_parts:] for path in paths}) < len(paths):  # terminates: whole paths differ
+    while len({path.parts[-n_parts:] for path in paths}) < len(paths):  # terminates: full paths differ
         n_parts += 1
     return ["/".join(path.parts[-n_parts:]) for path in paths]

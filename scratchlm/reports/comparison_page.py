@@ -1,4 +1,4 @@
-"""Render the comparison of several runs as a self-contained HTML page, and compute its rows."""
+"""Render a comparison of several runs as a self-contained HTML page, and compute its rows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SHARES = (  # stage, key, heading, explanation
 
 
 def render_comparison(data: Mapping[str, Any], paired: Paired | None = None) -> str:
-    """Render a comparison: overlaid curves, figures with intervals, samples, answers, settings that differ.
+    """Render a comparison: overlaid curves, metrics with intervals, samples, answers, settings that differ.
 
     `data["runs"]` has for each run its `label` and the data of `render_report`; `paired` has the answers item by item.
     Raises: ConfigError for no run or more than MAX_RUNS; DataError for an inconsistent figure.
@@ -81,7 +81,7 @@ def render_comparison(data: Mapping[str, Any], paired: Paired | None = None) -> 
 
 
 def _drawn(runs: Sequence[Mapping[str, Any]], stage: str) -> list[tuple[str, tuple[str, Any]]]:
-    """The legend of a plot: the runs that have a history of that stage, each with its look."""
+    """The legend of a plot: the runs with a history of that stage, each with its line style."""
     return [
         (str(run.get("label")), look_of(number))
         for number, run in enumerate(runs)
@@ -132,12 +132,12 @@ def comparison_drawings(runs: Sequence[Mapping[str, Any]]) -> list[Drawing]:
 
 STAGES = {"pretrain", "classify", "instruct", "prefer"}
 DATA_OF = {"data.messages": "classify", "data.instructions": "instruct", "data.preferences": "prefer"}
-NOT_SETTINGS = {"description", "needs"}  # keys of a recipe that change nothing
+NOT_SETTINGS = {"description", "needs"}  # keys of a recipe that do not affect results
 
 
 @dataclass(frozen=True, kw_only=True)
 class FigureRow:
-    """One figure of each run; None where a run does not have it."""
+    """One metric of each run; None where a run does not have it."""
 
     name: str
     note: str
@@ -154,7 +154,7 @@ class SettingRow:
 
 
 def figure_rows(runs: Sequence[Data]) -> list[FigureRow]:
-    """Every main figure that at least one run has, in the order of the stages."""
+    """All main metrics that at least one run has, in the order of the stages."""
     found: dict[str, tuple[str, list[Claim | None]]] = {}
     for number, run in enumerate(runs):
         for claim in [*claims(run), *_judge_claims(run)]:
@@ -164,7 +164,7 @@ def figure_rows(runs: Sequence[Data]) -> list[FigureRow]:
 
 
 def share_bars(runs: Sequence[Data], stage: str, key: str, look: Callable[[int], str]) -> list[Bar]:
-    """A bar for each run that has this share, with its interval, in the run's colour."""
+    """A bar with interval for each run that has this metric, in the run's colour."""
     bars = []
     for number, run in enumerate(runs):
         part = run.get(stage) or {}
@@ -202,7 +202,7 @@ def setting_rows(runs: Sequence[Data]) -> list[SettingRow]:
 
 
 def samples_beside(runs: Sequence[Data]) -> Shown:
-    """Each run's latest samples at each step; of many steps an even selection."""
+    """Each run's latest samples at each step; for many steps an evenly spaced selection."""
     written: list[list[dict[str, Any]]] = []
     for number, run in enumerate(runs):
         samples = (run.get("pretrain") or {}).get("samples") or []

@@ -26,7 +26,7 @@ MAX_CLASSES = 40  # bars on one page
 def render_data_report(figures: Figures) -> str:
     """Render the data report of a data set.
 
-    Raises: KeyError when the figures are not those of `inspect_data`.
+    Raises: KeyError when the statistics are not those of `inspect_data`.
     """
     cut = figures.get("truncation")
     context_length = cut["context_length"] if cut else None
@@ -49,7 +49,7 @@ def render_data_report(figures: Figures) -> str:
 
 
 def lead(figures: Figures) -> str:
-    """The data set in one sentence.
+    """Describe the data set in one sentence.
 
     Example:
         >>> lead({"kind": "text", "rows": 83, "unit": "paragraphs", "splits": [{}]})
@@ -63,7 +63,7 @@ def lead(figures: Figures) -> str:
 
 
 def facts(figures: Figures) -> list[tuple[str, str]]:
-    """The main figures, each with its unit."""
+    """The main statistics, each with its unit."""
     found = [(f"{figures['rows']:,}", figures["unit"])]
     if "distinct_texts" in figures:
         found.append((f"{figures['distinct_texts']:,}", "distinct texts"))

@@ -1,4 +1,4 @@
-"""The report's main figures: value, interval, what it was measured on, and baselines to compare with."""
+"""The report's main metrics: value, interval, number of items, and baselines."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A figure with its interval, the number of items it was measured on, and a note."""
+    """A metric with its interval, the number of items it was measured on, and a note."""
 
     name: str
     value: str
@@ -72,7 +72,7 @@ class Claim:
 
 
 def baseline_bars(name: str, stage: Data) -> list[Bar]:
-    """A stage's result and that of simpler methods, or of the model before this stage, as far as measured.
+    """A stage's result beside those of baselines, or of the model before this stage, where measured.
 
     Raises: DataError for a value that is not a share.
     """
@@ -89,7 +89,7 @@ def baseline_bars(name: str, stage: Data) -> list[Bar]:
 
 
 def claims(data: Data) -> list[Claim]:
-    """All main figures of a run, with their number of items, interval and note."""
+    """All main metrics of a run, with number of items, interval and note."""
     found = _pretrain_claims(data.get("pretrain") or {})
     for name, key, title, items, note in SHARES:
         stage = data.get(name) or {}
@@ -134,7 +134,7 @@ def _pretrain_claims(stage: Data) -> list[Claim]:
 
 
 def _loss_interval(stage: Data, key: str) -> str:
-    """The loss's interval in the units of the figure; empty when the run did not record it."""
+    """The interval of the loss in the metric's unit; empty when the run did not record it."""
     low, high, loss = stage.get("val_loss_low"), stage.get("val_loss_high"), stage.get("val_loss")
     if not (is_number(low) and is_number(high) and is_number(loss) and loss > 0):
         return ""
@@ -151,7 +151,7 @@ def check_share(value: Any, name: str) -> None:
 
     Raises: DataError when it is not a number from 0 to 1.
     """
-    if not is_number(value) or not 0 <= value <= 1 + 1e-6:  # float32 sums end a little past one
+    if not is_number(value) or not 0 <= value <= 1 + 1e-6:  # float32 sums can slightly exceed one
         raise DataError(
             f"{name} must be a share from 0 to 1 in the report's data, got {value!r}; divide a percentage by 100."
         )

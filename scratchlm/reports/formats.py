@@ -25,7 +25,7 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 
 def count(value: Any) -> str:
-    """A whole number with thousands separators.
+    """Format an integer with thousands separators.
 
     Example:
         >>> count(1234567)
@@ -35,7 +35,7 @@ def count(value: Any) -> str:
 
 
 def short_count(value: Any) -> str:
-    """A number with three digits and a word for its magnitude, for sentences.
+    """Format a number with three digits and a word for its magnitude, for sentences.
 
     Example:
         >>> short_count(950), short_count(12_340), short_count(1_234_567), short_count(124_412_160)
@@ -51,7 +51,7 @@ def short_count(value: Any) -> str:
 
 
 def axis_count(value: Any) -> str:
-    """A short number for tick labels.
+    """Format a short number for tick labels.
 
     Example:
         >>> axis_count(400), axis_count(1200), axis_count(2_500_000)
@@ -66,7 +66,7 @@ def axis_count(value: Any) -> str:
 
 
 def decimal(value: Any, digits: int = 2) -> str:
-    """A number with a fixed number of decimals.
+    """Format a number with a fixed number of decimals.
 
     Example:
         >>> decimal(2.3456), decimal(float("nan"))
@@ -95,7 +95,7 @@ def percent(value: Any, digits: int = 1) -> str:
 
 
 def duration(seconds: Any) -> str:
-    """A span of time.
+    """Format a time span.
 
     Example:
         >>> duration(0.84), duration(41.23), duration(125), duration(3790)
@@ -126,7 +126,7 @@ def interval_text(low: Any, high: Any) -> str:
 
 
 def file_size(n_bytes: Any) -> str:
-    """A size in bytes, in decimal units.
+    """Format a size in bytes, in decimal units.
 
     Example:
         >>> file_size(1_430_000_000), file_size(512)
@@ -141,7 +141,7 @@ def file_size(n_bytes: Any) -> str:
 
 
 def moment(iso: Any) -> str:
-    """A readable date and time; text that is not an ISO date is returned unchanged.
+    """Format a date and time; text that is not an ISO date is returned unchanged.
 
     Example:
         >>> moment("2026-11-22T19:11:05+00:00"), moment("yesterday")
@@ -156,7 +156,7 @@ def moment(iso: Any) -> str:
 
 
 def visible(token: Any, longest: int = 0) -> str:
-    """A token with its white space made visible, cut to `longest` characters (0: never).
+    """Show a token with visible white space, cut to `longest` characters (0: no limit).
 
     Example:
         >>> visible(" the"), visible(chr(10)), visible(""), visible("antidisestablish", 6)
@@ -178,7 +178,7 @@ def cut(text: Any, longest: int = 2000) -> str:
 
 
 def setting(value: Any) -> str:
-    """A setting as in a recipe file.
+    """Format a setting as in a recipe file.
 
     Example:
         >>> setting(True), setting([1, 2]), setting("tiny"), setting(0.001), setting(""), setting(None)
@@ -211,7 +211,7 @@ def for_page(value: Any) -> Any:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return MISSING
     if isinstance(value, str):
-        return printable(value.replace("\r\n", "\n"))  # HTML knows no carriage returns
+        return printable(value.replace("\r\n", "\n"))  # HTML has no carriage returns
     return value
 
 
@@ -222,7 +222,7 @@ def _three_figures(value: float) -> str:
 
 FILTERS = {
     "axis_count": axis_count,
-    "count": count,  # Jinja's own `count` is `length`, which keeps its name
+    "count": count,  # replaces Jinja's `count`, which is also available as `length`
     "cut": cut,
     "decimal": decimal,
     "duration": duration,

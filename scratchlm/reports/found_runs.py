@@ -29,11 +29,11 @@ TAIL_BYTES = 1 << 16  # of metrics.jsonl, to find its last line without reading 
 
 @dataclass(frozen=True, kw_only=True)
 class FoundRun:
-    """One folder of a runs folder, described without opening its models."""
+    """A folder in the runs folder, described without opening its models."""
 
     path: Path
     state: State
-    problem: str = ""  # why it is damaged or foreign
+    problem: str = ""  # the reason why it is damaged or foreign
     stages: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)  # the recipe's plain values
     figures: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # of the completed stages
@@ -48,7 +48,7 @@ class FoundRun:
 
     @property
     def is_run(self) -> bool:
-        """Is it a run that can be shown?"""
+        """Whether it is a run that can be shown."""
         return self.state in ("complete", "interrupted", "running")
 
     @property
@@ -59,7 +59,7 @@ class FoundRun:
         return f"run ({', '.join(self.stages)})" if self.stages else ""
 
     def folder(self, stage: str) -> Path:
-        """Where a stage keeps its checkpoints."""
+        """The folder of a stage's checkpoints."""
         return stage_folder(self.path, stage, self.stages)  # type: ignore[arg-type]
 
     def checkpoints(self) -> list[Path]:
@@ -83,7 +83,7 @@ def find_runs(runs_dir: Path) -> list[FoundRun]:
 
 
 def look_at_run(path: Path) -> FoundRun:
-    """Describe a folder. One that is damaged, or not a run, is described as such and raises no error."""
+    """Describe a folder; one that is damaged or not a run is described as such, without an error."""
     if not (path / "recipe.toml").is_file():
         return FoundRun(
             path=path, state="foreign", problem="not a run: recipe.toml is missing", **_on_disk(path)

@@ -21,19 +21,19 @@ LINE_HEIGHT = 15
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """One plot for wide and narrow screens, with the texts that the page shows under the pointer."""
+    """A plot for wide and narrow screens, with the texts that the page shows under the pointer."""
 
     name: str
     wide: Markup
     narrow: Markup
     drawing: Drawing = field(compare=False)  # for a file
     points: list[list[Any]] = field(default_factory=list)  # [step, text]
-    per_point: int = 1  # recorded steps averaged in one point of the training line
+    per_point: int = 1  # number of recorded steps averaged in one point of the training line
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One line of a plot: its role gives its colour."""
+    """A line of a plot, whose role determines its colour."""
 
     role: str
     steps: Sequence[float]
@@ -87,7 +87,7 @@ def rows_by_step(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
 def bucket_means(
     rows: Sequence[Mapping[str, Any]], key: str, limit: int = MAX_POINTS
 ) -> tuple[list[tuple[float, float]], int]:
-    """At most `limit` (step, value) pairs, each the mean of consecutive rows, so that no value is left out."""
+    """At most `limit` (step, value) pairs, each the mean of consecutive rows, so that all values are used."""
     per_point = max(1, math.ceil(len(rows) / limit))
     points = []
     for start in range(0, len(rows), per_point):
@@ -274,12 +274,12 @@ DASHES: tuple[Any, ...] = (
     (0, (3, 1)),
     (0, (9, 3)),
 )
-FAINT_POINTS = 60  # of a training loss in the background: its trend, without the noise
+FAINT_POINTS = 60  # number of points of a training loss in the background, which shows only the trend
 MAX_WITH_TRAINING = 3  # runs whose training loss is drawn too; with more the plot would be crowded
 
 
 def look_of(position: int) -> tuple[str, Any]:
-    """Colour and dashes of a run by its position; the first twelve are all different.
+    """Colour and dashes of a run by its index; the first twelve are all different.
 
     Example:
         >>> look_of(0), look_of(6)[0], len({look_of(i) for i in range(12)})
@@ -300,7 +300,7 @@ def overlay_plot(
 ) -> Plot | None:
     """Plot one value of several runs' histories against the step; None when no run has it.
 
-    For a run without `key`, `training_key` is drawn. Each run keeps its look when others are missing.
+    For a run without `key`, `training_key` is drawn. Each run keeps its line style when others are missing.
     """
     lines: list[Series] = []
     measured: dict[str, list[tuple[float, float]]] = {}

@@ -1,7 +1,7 @@
 """Render a template as a self-contained HTML page, with style, script and security policy.
 
-A page sends no network request, and no text of a model or file can become markup: Jinja2 escapes every value, and the
-Content-Security-Policy allows only one style and one script, identified by their sha256.
+A page sends no network requests, and text of a model or file never becomes markup: Jinja2 escapes every
+value, and the Content-Security-Policy allows only one style and one script, identified by their sha256.
 """
 
 from __future__ import annotations
@@ -64,6 +64,6 @@ def _asset(name: str) -> Markup:
 
 
 def _csp_hash(text: str) -> Markup:
-    """The hash with which a Content-Security-Policy allows one inline block."""
+    """The hash by which a Content-Security-Policy allows an inline block."""
     digest = hashlib.sha256(text.encode("utf-8")).digest()
     return Markup(f"sha256-{base64.b64encode(digest).decode('ascii')}")  # noqa: S704

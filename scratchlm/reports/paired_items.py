@@ -10,8 +10,8 @@ from typing import Any
 from scratchlm.evaluation.paired import compare_paired
 from scratchlm.reports.formats import cut, for_page, is_number
 
-LONGEST = 4000  # characters of one text on the page; files have all of it
-PER_PAGE = 10  # items that the page shows at a time
+LONGEST = 4000  # maximum characters of a text on the page; files have the full text
+PER_PAGE = 10  # number of items that the page shows at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class ModelAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """All answers of one model, and their scale."""
+    """All answers of one model, and the scale of their scores."""
 
     label: str
     score_name: str  # "token F1", or the judge
@@ -77,12 +77,12 @@ class Paired:
 
     @property
     def scales(self) -> list[tuple[str, float]]:
-        """The scales in use, each once."""
+        """The distinct scales in use."""
         return list(dict.fromkeys(column.scale for column in self.columns))
 
     @functools.cached_property
     def differences(self) -> list[Difference]:
-        """Every two models on the same scale that share at least two scored items; computed once."""
+        """All pairs of models on the same scale with at least two scored items in common; computed once."""
         return _differences(self)
 
     @property
@@ -92,7 +92,7 @@ class Paired:
 
 
 def pair_items(columns: Sequence[Column]) -> Paired:
-    """Pair answers by question, in order of first appearance; a question asked twice stays two items."""
+    """Pair answers by question, in order of first appearance; a repeated question remains two items."""
     places: dict[tuple[str, str, str, int], int] = {}
     found: list[tuple[Mapping[str, str], list[ModelAnswer | None], str]] = []
     for number, column in enumerate(columns):
@@ -105,7 +105,7 @@ def pair_items(columns: Sequence[Column]) -> Paired:
                 found.append((asked, [None] * len(columns), ""))
             known, answers, skill = found[place]
             answers[number] = given
-            found[place] = (known, answers, skill or asked.get("skill", ""))  # a judge's file names none
+            found[place] = (known, answers, skill or asked.get("skill", ""))  # a judge's file has no skills
     items = [
         PairedItem(
             instruction=asked["instruction"],
@@ -121,7 +121,7 @@ def pair_items(columns: Sequence[Column]) -> Paired:
 
 
 def _differences(paired: Paired) -> list[Difference]:
-    """Every two models on the same scale that share at least two scored items."""
+    """All pairs of models on the same scale with at least two scored items in common."""
     found = []
     for j, other in enumerate(paired.columns):
         for i, one in enumerate(paired.columns[:j]):

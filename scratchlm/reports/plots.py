@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from scratchlm.reports.canvas import NARROW, WIDE, Colours, Drawing, style_axes, ticks_within
 from scratchlm.reports.formats import axis_count, decimal, is_number, percent
 
-LEFT, RIGHT, TOP, BOTTOM = 48, 28, 22, 32  # margins, CSS pixels; on the right for half of a long number
+LEFT, RIGHT, TOP, BOTTOM = 48, 28, 22, 32  # margins, CSS pixels; right: half of a long number
 GAP = 0.08  # of a bin's width, between bars
 
 
@@ -131,7 +131,7 @@ def _histogram(
 
 MARGINS = (44, 14, 26, 38)  # left, right, top, bottom, CSS pixels
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
-LARGEST_DOT = 13.0  # points: the bin with most answers
+LARGEST_DOT = 13.0  # points; size of the dot for the bin with most answers
 
 
 def reliability_plot(bins: Sequence[Mapping[str, Any]] | None) -> Drawing | None:

@@ -26,7 +26,7 @@ from scratchlm.recipes.stages import StageRun, history_of
 from scratchlm.reports.run_page import render_report
 from scratchlm.training.history import History
 
-MAX_ATTENTION_TOKENS = 24  # as many as fit on a phone
+MAX_ATTENTION_TOKENS = 24  # maximum that fits on a phone
 EXAMPLE_MESSAGE = "Congratulations, you won a holiday! Text CLAIM to 00193 now"
 MAX_ANSWERS = 60  # shown in the report; all are in answers.jsonl
 
@@ -34,7 +34,7 @@ MAX_ANSWERS = 60  # shown in the report; all are in answers.jsonl
 def report_data(
     name: str, recipe: Recipe, out: Path, figures: Mapping[Stage, dict[str, Any]], *, device: torch.device
 ) -> dict[str, Any]:
-    """The data for `scratchlm.reports.run_page.render_report`.
+    """Collect the data for `scratchlm.reports.run_page.render_report`.
 
     A stage without results, because the run was interrupted, is shown with its curves and samples.
     """
@@ -92,7 +92,7 @@ def report_data(
 def run_report(
     name: str, recipe: Recipe, out: Path, figures: Mapping[Stage, dict[str, Any]], device: torch.device
 ) -> str:
-    """The report of a run as one self-contained HTML document."""
+    """Render the report of a run as one self-contained HTML document."""
     return render_report(report_data(name, recipe, out, figures, device=device))
 
 
@@ -175,7 +175,7 @@ def _judge_command(answers: str) -> dict[str, str]:
 
 
 def _look_inside(loaded: LoadedModel, prompt: str) -> dict[str, Any]:
-    """A generated text with token probabilities, the attention of one head, and an example of tokens."""
+    """Generate a text with token probabilities, the attention of one head, and an example of tokens."""
     tokenizer, model = loaded.tokenizer, loaded.model
     end = tokenizer.end_of_text_id
     context = model.config.context_length
@@ -217,7 +217,7 @@ def _look_inside(loaded: LoadedModel, prompt: str) -> dict[str, Any]:
 def clearest_head(maps: torch.Tensor) -> tuple[int, int, list[list[float]]]:
     """The layer, head and weights of the head with the strongest attention to earlier tokens.
 
-    Attention to the token itself and to the first token does not count: heads fall back on these.
+    Attention to the token itself and to the first token does not count, since heads use these by default.
     Shapes: maps (L, 1, H, T, T) -> (T, T) weights.
     """
     back = maps[:, 0].tril(diagonal=-1)  # (L, H, T, T)

@@ -1,7 +1,7 @@
 """Render the report page of one run as a self-contained HTML document.
 
-The functions between `render_report` and `page_data` prepare what the templates show: lists cut to what fits a page,
-the confusion matrix with shares, the overview of the stages. What is left out is always counted.
+The functions between `render_report` and `page_data` prepare the values for the templates: lists shortened to
+fit a page, the confusion matrix with shares, the overview of the stages. Omitted items are always counted.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ MAX_LISTED = 60  # answers or mistakes
 def render_report(data: Mapping[str, Any], paired: Paired | None = None) -> str:
     """Render a run's report: data, training, results and settings of every stage.
 
-    Every part of `data` is optional; a stage that is missing is shown as not run. `paired` holds all answers, which the
-    page makes searchable.
+    Every part of `data` is optional; a missing stage is shown as not run. `paired` has all answers, in which
+    the page can search.
 
     Raises: DataError when a figure is inconsistent: an attention or confusion matrix of the wrong size, or a share
         outside 0 to 1.
@@ -104,7 +104,7 @@ def _plots(data: Mapping[str, Any]) -> dict[str, Plot | None]:
 
 @dataclass(frozen=True, kw_only=True)
 class LifecycleStep:
-    """One of the four steps of the model lifecycle, with its main figure."""
+    """One of the four steps of the model lifecycle, with its main metric."""
 
     anchor: str
     title: str
@@ -115,7 +115,7 @@ class LifecycleStep:
 
 
 def lifecycle_steps(data: Data) -> list[LifecycleStep]:
-    """The overview at the top of the page: the main figure of each step, or that it was not run."""
+    """The overview at the top of the page: the main metric of each step, or a note that it was not run."""
     stages = [
         ("tokenizer", "tokens", "Tokenizer", _tokens_figure),
         ("pretrain", "pretrain", "Pre-training", _pretrain_figure),
@@ -140,7 +140,7 @@ def lifecycle_steps(data: Data) -> list[LifecycleStep]:
 
 
 def summary(data: Data) -> str:
-    """The run in one or two sentences, as far as it is known."""
+    """Describe the run in one or two sentences, from the available data."""
     pretrain = data.get("pretrain")
     parts = []
     if pretrain:
@@ -199,14 +199,14 @@ def _tested(stage: Data, items: str) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """The part of a list that the page shows, and the number of items left out."""
+    """The part of a list that the page shows, and the number of omitted items."""
 
     items: list[Any]
     n_left_out: int
 
 
 def samples_by_step(samples: Sequence[Data]) -> Shown:
-    """Samples grouped by training step; of many steps an even selection with the first and the last."""
+    """Samples grouped by training step; for many steps an even selection with the first and the last."""
     steps: dict[Any, list[dict[str, str]]] = {}
     for sample in samples:
         prompt, text = str(sample.get("prompt") or ""), str(sample.get("text") or "")
@@ -231,7 +231,7 @@ def even_choice(items: Sequence[Any], limit: int) -> list[Any]:
 
 
 def first_few(items: Sequence[Any], limit: int = MAX_LISTED) -> Shown:
-    """The beginning of a list, and the number of items left out."""
+    """The beginning of a list, and the number of omitted items."""
     return Shown(items=list(items[:limit]), n_left_out=max(0, len(items) - limit))
 
 

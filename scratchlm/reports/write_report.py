@@ -99,7 +99,8 @@ def write_report(
 def whole_run(run: FoundRun, device: torch.device) -> dict[str, Any]:
     """The data of a single run's report, computed from its folder as at the end of the run.
 
-    Machine and versions are those recorded in the run's checkpoint, since this machine may be another one.
+    Machine and versions are those recorded in the run's checkpoint, since this machine may be a different
+    one.
     """
     name, recipe = load_recipe(str(run.path))
     figures: dict[Stage, dict[str, Any]] = {
