@@ -1,7 +1,7 @@
 # `make run` and `make test` include the set-up; they need Python 3.10 to 3.13, make and a package index.
 # Everything is installed once into .venv, at the exact versions of constraints.txt.
 
-# The first of these that is Python 3.10 to 3.13 creates the environment; `make run PYTHON=python3.12` chooses one.
+# The first of these that is Python 3.10 to 3.13 creates the environment; `make run PYTHON=python3.12` selects one.
 PYTHON ?= python3 python3.13 python3.12 python3.11 python3.10
 .DEFAULT_GOAL := help
 
@@ -17,11 +17,11 @@ RUN_READY := $(VENV)/.ready-to-run
 TEST_READY := $(VENV)/.ready-to-test
 INPUTS := pyproject.toml constraints.txt
 INSTALL := $(PY) -m pip install --disable-pip-version-check --retries 10 -c constraints.txt
-# One thread per worker: two test processes that each use every core would wait for each other.
+# One thread per worker: two test processes that each use every core would slow each other down.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_ARGS)
 NEVER_HERE := not network and not gpu
-# Tests whose figures depend on the processor's arithmetic, and the other arithmetics to run them with: CPU instructions
-# and number of threads.
+# Tests whose results depend on the processor's arithmetic, and the variants to run them with: CPU instructions and
+# number of threads.
 NUMERICS := tests/model tests/generation tests/inspection tests/reference/test_model_agrees.py \
   tests/finetuning/test_lora.py tests/finetuning/test_dora.py \
   tests/finetuning/test_packed_linear.py tests/finetuning/test_activation_cache.py \

@@ -1,4 +1,4 @@
-"""Find added tokens in the text before it is split.
+"""Find added tokens in a text before it is split.
 
 A special token, such as the one between two documents, is matched only if the caller allows it. Any other added
 token, such as Qwen's `<think>`, is matched wherever its string occurs.
@@ -19,10 +19,10 @@ _SPACE = regex.compile(r"\p{White_Space}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AddedToken:
-    """A string with an id of its own, and the rule for matching it.
+    """A string with its own id, and the rules for matching it.
 
     special: not ordinary text; matched only when it is allowed.
-    single_word: matched only where no letter, digit or underscore touches it.
+    single_word: matched only where no letter, digit or underscore is adjacent.
     lstrip, rstrip: the match includes the white space before, after it.
     normalized: matched after the text is normalized.
     """

@@ -1,8 +1,9 @@
 """Byte-level byte-pair encoding (BPE), the tokenizer of GPT-2, which can encode any text.
 
-bpe_by_hand.py is the same in its plainest form. Text is split into pieces (pretokenizer.py), a piece starts as its
-UTF-8 bytes, and the learned merges join neighbours into longer tokens (merging.py). Where all 256 bytes are tokens,
-nothing is unknown. Some families leave out rare bytes, which are dropped or replaced by the family's unknown token.
+bpe_by_hand.py is the same algorithm in its simplest form. Text is split into pieces (pretokenizer.py), a
+piece starts as its UTF-8 bytes, and the learned merges join neighbours into longer tokens (merging.py). If
+all 256 bytes are tokens, no text is unknown. Some families lack rare bytes, which are dropped or replaced
+with the family's unknown token.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from scratchlm.tokenizers.pretokenizer import ByteLevel, PreTokenizer, check_uni
 from scratchlm.tokenizers.special_tokens import END_NAMES, check_allowed
 from scratchlm.tokenizers.tiktoken_engine import MAX_CHUNK_CHARS, build_encoding
 
-# Pieces encoded before: Shakespeare's 297,833 pieces are 15,057 different ones. About 16 MB when full.
+# Cache of encoded pieces: Shakespeare's 297,833 pieces have 15,057 distinct ones. About 16 MB when full.
 _CACHE_PIECES = 1 << 16
-_CACHE_PIECE_CHARS = 64  # longer pieces rarely occur twice
+_CACHE_PIECE_CHARS = 64  # longer pieces are rarely repeated
 _MAX_IDS = 1 << 22  # the largest vocabularies in use have 262,144 tokens
 _MISSING = -1
 _GPT2 = BPEVariant()
@@ -41,9 +42,9 @@ class BPETokenizer:
     merges: the pairs of tokens to join, in the order learned.
     vocab: the id of every token; by default the bytes come first in GPT-2's order, then one id for each merge.
     special_tokens: strings with their ids, or strings alone, which get the ids after the last token.
-    added_tokens: further tokens that are matched in the text as they are, with their settings.
-    pattern: how text is split before merging, in place of the variant's steps.
-    variant: how a family differs from GPT-2; see BPEVariant.
+    added_tokens: further tokens that are matched literally in the text, with their settings.
+    pattern: regular expression that splits text before merging, instead of the variant's steps.
+    variant: the differences of a family from GPT-2; see BPEVariant.
     engine: "python" runs this package's code, "tiktoken" the same rules in Rust; the ids are equal.
 
     Raises: TokenizerError when the tables contradict each other; ConfigError for an invalid pattern or engine.
@@ -186,7 +187,7 @@ class BPETokenizer:
         return merged
 
     def _byte_ids(self, text: bytes) -> list[int]:
-        """The ids of a piece's bytes before any merge, with the rules for bytes that the vocabulary lacks."""
+        """The ids of a piece's bytes before merging, with the rules for bytes that the vocabulary lacks."""
         first = [self._first_ids[byte] for byte in text]
         if _MISSING not in first:
             return first
@@ -253,7 +254,7 @@ class BPETokenizer:
 def number_tokens(merges: Sequence[Merge]) -> dict[bytes, int]:
     """Number the tokens: the 256 bytes in GPT-2's order, then one token for each merge.
 
-    Raises: TokenizerError when two merges make the same token.
+    Raises: TokenizerError when two merges give the same token.
     """
     vocab = {token: id_ for id_, token in enumerate(BYTES_IN_ID_ORDER)}
     for rank, (left, right) in enumerate(merges):
@@ -271,7 +272,7 @@ class _BytesOfId(dict[int, bytes]):
     n_ids = 0
 
     def __missing__(self, id_: SupportsIndex) -> bytes:
-        number = operator.index(id_)  # a scalar tensor does not work as a key, but it has an index
+        number = operator.index(id_)  # a scalar tensor is not usable as a key, but has __index__
         if not 0 <= number < self.n_ids:
             raise KeyError(id_)
         return self.get(number, b"")

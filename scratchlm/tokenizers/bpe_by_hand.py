@@ -1,7 +1,8 @@
-"""Byte-pair encoding in its plainest form: read this first, then bpe_trainer.py and bpe.py, which are fast.
+"""Byte-pair encoding in its simplest form: read this first, then the fast bpe_trainer.py and bpe.py.
 
 Training counts the pairs of neighbouring tokens, merges the most frequent pair into a new token, and repeats.
-Encoding applies the learned merges to new text, in the order in which they were learned. There is nothing else to it.
+Encoding applies the learned merges to new text, in the order in which they were learned. That is the whole
+algorithm.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Pair = tuple[int, int]
 
 
 class PlainBPE:
-    """A byte-level BPE tokenizer without special tokens, and without any attention to speed.
+    """A byte-level BPE tokenizer without special tokens, written for clarity and not for speed.
 
     merges: each pair of ids and the id of the token that replaces it, in the order learned.
     tokens: the bytes of each id; the first 256 are the single bytes in GPT-2's order.
@@ -47,7 +48,7 @@ class PlainBPE:
             counts = Counter(pair for ids in pieces for pair in pairwise(ids))
             if not counts:
                 break
-            best = min(counts, key=lambda pair: (-counts[pair], pair))  # the smaller ids win a tie
+            best = min(counts, key=lambda pair: (-counts[pair], pair))  # ties go to the smaller ids
             new_id = len(tokenizer.tokens)
             tokenizer.merges[best] = new_id
             tokenizer.tokens.append(tokenizer.tokens[best[0]] + tokenizer.tokens[best[1]])
@@ -70,7 +71,7 @@ class PlainBPE:
 
 
 def split_pieces(text: str) -> list[str]:
-    """Words with the space in front, numbers and punctuation, by GPT-2's pattern; no merge crosses a border."""
+    """Split into words with their leading space, numbers and punctuation; no merge crosses a border."""
     pieces: list[str] = regex.findall(GPT2_PATTERN, text)
     return pieces
 

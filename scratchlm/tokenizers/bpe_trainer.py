@@ -1,8 +1,8 @@
 """Train a byte-level BPE tokenizer: learn which neighbouring tokens to merge.
 
-bpe_by_hand.py shows the idea. This trainer finds the same merges without scanning the text again: only distinct
-pieces matter ("the" may occur 30,000 times), and the count and the places of every pair of neighbours are kept up to
-date, so that a merge touches only the places where it happens.
+bpe_by_hand.py shows the idea. This trainer finds the same merges without scanning the text again: it stores
+only distinct pieces ("the" may occur 30,000 times), and updates the counts and places of all pairs of
+neighbours, so that a merge changes only the places where it occurs.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def train_bpe(
 ) -> BPETokenizer:
     """Learn a vocabulary from text: 256 bytes, the merges in the order learned, then the special tokens.
 
-    texts: documents; a generator works, since each is read once. One string is one document.
+    texts: documents, each read once, so a generator is accepted. A single string is one document.
     min_frequency: pairs that occur less often are never merged.
-    progress: called with (merges learned, merges wanted) after every merge.
+    progress: called with (merges learned, merges requested) after every merge.
 
     A text with too few different pairs gives a smaller vocabulary than vocab_size, with a warning. The string of a
     special token separates documents and is not learned from.
@@ -88,7 +88,7 @@ def train_bpe(
 def count_pieces(
     texts: Iterable[str], *, special_tokens: Iterable[str] = (), pattern: str = GPT2_PATTERN
 ) -> Counter[str]:
-    """Count the distinct pieces of the text, which is all that training needs.
+    """Count the distinct pieces of the text: the only input of training.
 
     Example:
         >>> count_pieces(["the cat and the dog and the end"]).most_common(2)

@@ -1,8 +1,8 @@
 """Spell tokens in printable characters, one for each of the 256 bytes, as GPT-2's files and `tokenizer.json` do.
 
-A token is a string of bytes, often not valid UTF-8 and often with a space in front. To write tokens in a text file,
-GPT-2 gives every byte a visible character: printable Latin-1 bytes are written as they are, the other 68 bytes as the
-characters from U+0100 on. A space (byte 32) becomes Ġ and a newline Ċ.
+A token is a sequence of bytes, often not valid UTF-8 and often with a leading space. To write tokens in a
+text file, GPT-2 maps every byte to a visible character: printable Latin-1 bytes to themselves, the other 68
+bytes to the characters from U+0100 on. A space (byte 32) becomes Ġ and a newline Ċ.
 """
 
 from __future__ import annotations

@@ -74,6 +74,6 @@ class WordStreamDecoder:
         return text[known:]
 
     def flush(self) -> str:
-        """End the text; nothing is ever held back."""
+        """End the text; there is nothing to return."""
         self._last = []
         return ""

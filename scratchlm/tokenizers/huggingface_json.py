@@ -1,8 +1,8 @@
 """Read and write `tokenizer.json`, the file format of Hugging Face `tokenizers`.
 
 The format describes many kinds of tokenizers. This module writes byte-level BPE and word-level tokenizers, and reads
-byte-level BPE from any program. A part that affects ids and is not supported is an error, never ignored. `truncation`
-and `padding` are kept when a file is read and written again; `encode` does neither.
+byte-level BPE from any program. An unsupported part that affects ids raises an error. `truncation` and
+`padding` are kept when a file is read and written again; `encode` applies neither.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class BPEVariant:
     """How a family's byte-level BPE differs from GPT-2's."""
 
     normalizers: tuple[Normalizer, ...] = ()  # changes to the text before it is split, such as NFC in Qwen
-    steps: tuple[Step, ...] = (ByteLevel(),)  # how text is split before merging
+    steps: tuple[Step, ...] = (ByteLevel(),)  # steps that split text before merging
     ignore_merges: bool = False  # a piece that is a token becomes that token, as in Llama 3
     unk_token: str | None = (
         None  # replaces a byte that the vocabulary lacks; without it such a byte is dropped
@@ -45,7 +45,7 @@ class BPEVariant:
 
 
 class BPEParts(NamedTuple):
-    """The parts from which a BPETokenizer is built."""
+    """The arguments from which a BPETokenizer is built."""
 
     merges: list[Merge]
     vocab: dict[bytes, int]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerMeasures:
-    """A tokenizer's figures on one text."""
+    """Measures of a tokenizer on one text."""
 
     n_tokens: int
     n_used: int  # distinct ids in the encoded text

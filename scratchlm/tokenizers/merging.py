@@ -35,7 +35,7 @@ class MergeTable:
                     )
         pairs = [(vocab[left], vocab[right]) for left, right in merges]
         self.joined = [vocab[left + right] for left, right in merges]  # by rank
-        self.ranks = {pair: rank for rank, pair in enumerate(pairs)}  # the later of two equal merges counts
+        self.ranks = {pair: rank for rank, pair in enumerate(pairs)}  # the later of equal merges
 
     def apply(self, ids: list[int]) -> list[int]:
         """Merge the byte ids of one piece until nothing is left to merge; changes the list in place."""
@@ -43,7 +43,7 @@ class MergeTable:
 
 
 def merge_short(ids: list[int], table: MergeTable) -> list[int]:
-    """Merge a piece of ordinary length: find the best pair, join it, repeat.
+    """Merge a piece of usual length: find the best pair, join it, repeat.
 
     Every round scans all pairs, so n bytes cost n * n steps, each of them a fast built-in.
     """

@@ -56,7 +56,7 @@ class NFKD(_UnicodeForm):
 
 @dataclass(frozen=True, slots=True)
 class Lowercase:
-    """Convert each character to lower case by itself: a sigma at the end of a word is not special."""
+    """Convert to lower case character by character, so that a final sigma gets no special form."""
 
     def __call__(self, text: str) -> str:
         """Return the changed text."""

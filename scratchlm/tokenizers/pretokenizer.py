@@ -1,7 +1,7 @@
 """Split text into the pieces inside which BPE merges: words with the space in front, numbers, punctuation.
 
-No token holds the end of one word and the start of the next. A family splits in one or more steps, named as in
-Hugging Face's `tokenizer.json`; GPT-2's only step is ByteLevel.
+So no token contains the end of one word and the start of the next. A family splits in one or more steps,
+named as in Hugging Face's `tokenizer.json`; GPT-2's only step is ByteLevel.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PLAIN_TEXT = re.compile("[\x00-\x7f\u2010-\u2027]*")
 # Between a visible character and a space or newline GPT-2's pattern always splits: no part of it matches across that
 # place or looks past it. So text may be cut there and each chunk handled separately.
 _SAFE_CUT = re.compile(r"\S(?=[ \n])")
-_CHUNK_CHARS = 1 << 14  # small, so that an accented letter slows down only its neighbourhood
+_CHUNK_CHARS = 1 << 14  # small, so that an accented letter slows down only its chunk
 
 Behavior = Literal["Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"]
 

@@ -1,4 +1,4 @@
-"""Special tokens, such as the one between two documents, and the check of which of them a caller allows.
+"""Special tokens, such as the one between two documents, and the check which of them a caller allows.
 
 In ordinary text their strings are only characters: "<|endoftext|>" in a chat message is encoded as those thirteen
 characters. The special id appears only when the caller names the token in `allowed_special`.

@@ -14,7 +14,7 @@ MAX_CHUNK_CHARS = 100_000
 
 
 def build_encoding(merges: list[Merge], vocab: dict[bytes, int]) -> tiktoken.Encoding:
-    """Make a tiktoken encoder from tables that are checked already, with GPT-2's pattern; nothing is downloaded.
+    """Build a tiktoken encoder from checked tables, with GPT-2's pattern and without downloads.
 
     tiktoken has no list of merges: it joins the neighbours whose joined bytes have the lowest id.
     Raises: ConfigError when the ids do not increase from merge to merge, or a merge comes before one that makes its

@@ -1,4 +1,4 @@
-"""Word tokenizers: the simplest idea, and its limits.
+"""Word tokenizers: the simplest method, and its limits.
 
 For a word outside the vocabulary `StrictWordTokenizer` raises an error, `WordTokenizer` writes `<|unk|>` and
 `LosslessWordTokenizer` spells the word out. All three need tens of thousands of entries to cover English; byte-pair
@@ -55,7 +55,7 @@ def build_vocab(words_or_text: Iterable[str] | str, *, special_tokens: Iterable[
 
 
 class _WordVocabulary:
-    """The vocabulary of a word tokenizer, and everything that depends on it alone.
+    """The vocabulary of a word tokenizer, and the methods that depend only on it.
 
     Raises: TokenizerError when the ids are not 0, 1, 2 ... without gaps.
     """
@@ -202,7 +202,7 @@ class LosslessWordTokenizer(_WordVocabulary):
 
 
 def loses_text(tokenizer: Tokenizer) -> bool:
-    """Does encoding lose text? If so, bits per byte of text are meaningless."""
+    """Whether encoding loses text, which makes bits per byte meaningless."""
     return isinstance(tokenizer, (WordTokenizer, StrictWordTokenizer))
 
 
