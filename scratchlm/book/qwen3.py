@@ -157,7 +157,7 @@ class Qwen3Tokenizer:
         self.eos_token_id = special.get("<|im_end|>", self.pad_token_id) if is_chat else self.pad_token_id
 
     def encode(self, text: str, chat_wrapped: bool | None = None) -> list[int]:
-        """Ids of the text, in the chat template if wanted; a lone special token is encoded as it is."""
+        """Ids of the text, in the chat template if requested; a lone special token becomes its id."""
         is_wrapped = self.apply_chat_template if chat_wrapped is None else chat_wrapped
         if text.strip() in self._tok.special_tokens:
             text = text.strip()

@@ -57,7 +57,7 @@ def config_of_weights(weights: Weights, path: Path) -> GPTConfig:
     """Infer the config of the model in a weight file.
 
     Vocabulary, widths, layers, biases and tied embeddings follow from names and shapes; the number of heads is known
-    for published sizes. The rest, and whatever differs, comes from nanoGPT's `model_args` in the file or from a
+    for published sizes. Other settings are read from nanoGPT's `model_args` in the file or from a
     config.json beside it, which may hold any of GPTConfig's fields, the book's settings, or transformers' own.
 
     Raises: CheckpointError for weights of another model, for damaged settings, and, with an example config.json, for

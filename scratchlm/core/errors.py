@@ -26,7 +26,7 @@ class ConfigError(ScratchLMError, ValueError):
 
 
 class DataError(ScratchLMError, ValueError):
-    """Text, a table or a data set cannot be used as it is."""
+    """Text, a table or a data set is invalid or unusable."""
 
     exit_code = 3
 

@@ -170,7 +170,7 @@ def check_replaceable(
 def read_utf8(
     path: str | Path, *, max_bytes: int | None = None, error: type[ScratchLMError] = DataError
 ) -> str:
-    """Read a UTF-8 file, without a byte-order mark at its start; line ends stay as they are.
+    """Read a UTF-8 file, without a byte-order mark at its start; line ends are unchanged.
 
     Raises: `error` naming the file and the byte offset of the first fault, and when it is larger than max_bytes.
     """

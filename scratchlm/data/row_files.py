@@ -46,7 +46,7 @@ S = TypeVar("S", bound="RowSettings")
 
 @dataclass(frozen=True, kw_only=True)
 class RowSettings:
-    """How to read files of rows; what is left out is detected."""
+    """Settings for reading files of rows; settings that are not given are detected."""
 
     text_field: str = "text"  # column or key that holds the text
     label_field: str = "label"  # column or key that holds the label

@@ -83,7 +83,7 @@ def find_sources(paths: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def source_kind(path: Path) -> Kind | None:
-    """How to read a file, by its suffix before `.gz`; no suffix means plain text, None an unknown one."""
+    """The format of a file, by its suffix before `.gz`; no suffix means plain text, None an unknown one."""
     suffix = suffix_of(path)
     return (KINDS | NAMED_KINDS).get(suffix) if suffix else "text"
 

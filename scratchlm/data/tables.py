@@ -50,7 +50,7 @@ Cells = tuple[list[str], int]  # of one row, and the line it ends on
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableForm:
-    """How to read the text of a table."""
+    """The format of a table's text."""
 
     delimiter: str
     is_quoted: bool  # else quote characters are text

@@ -61,7 +61,7 @@ Indices = Sequence[int] | np.ndarray[Any, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifySettings(FineTuningSettings):
-    """How to train a classifier: the common settings, and those of classification."""
+    """The settings of training a classifier, in addition to the common ones."""
 
     OLD_NAMES: ClassVar[dict[str, str]] = {
         "trunk_cache": "activation_cache",

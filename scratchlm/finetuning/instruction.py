@@ -31,7 +31,7 @@ from scratchlm.training.callbacks import Callback
 
 @dataclass(frozen=True, kw_only=True)
 class InstructSettings(FineTuningSettings):
-    """How to train an assistant: the common settings, and those of instruction tuning."""
+    """The settings of instruction tuning, in addition to the common ones."""
 
     template: str = "alpaca"  # or plain, phi3, chatml, llama3: text around a request; stored with the model
     system: str = ""  # system prompt of entries without one of their own; stored with the model

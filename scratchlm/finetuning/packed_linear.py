@@ -42,8 +42,8 @@ def packed_linears(modules: nn.Module, *, n_rows: int, budget_bytes: int) -> Ite
     """Replace the linear layers inside `modules` by packed ones for the duration of a with block; yields their number.
 
     Only float32 layers on the CPU are packed, until the copies take budget_bytes; all others, and all layers if this
-    torch has no such kernel, stay as they are. A GELU that follows a layer in a Sequential is applied by the kernel.
-    The results agree with those of the plain layers up to rounding. Run it without gradients.
+    torch has no such kernel, are unchanged. A GELU that follows a layer in a Sequential is applied by the
+    kernel. The results agree with those of the plain layers up to rounding. Run it without gradients.
 
     Shapes: n_rows is the usual number of tokens in a batch.
     """

@@ -42,7 +42,7 @@ class GenerationConfig:
     start_id: int | None = None  # first token for an empty prompt; None makes an empty prompt an error
     overflow: Literal["crop", "error"] = "crop"  # a prompt longer than the context: keep its end, or fail
     use_cache: bool = True  # keep keys and values, so that each step processes the new token only
-    seed: int | None = None  # same seed and prompt: same tokens, whatever else is in the batch
+    seed: int | None = None  # same seed and prompt: same tokens, in any batch
 
     def __post_init__(self) -> None:
         for name, minimum in WHOLE_NUMBERS:

@@ -39,7 +39,7 @@ class AddedToken:
 class AddedTokenFinder:
     """Split text at added tokens: first in the original text, then in the normalized text.
 
-    Of several tokens that match at one place the longest wins.
+    Of several tokens that match at one place the longest is used.
     Source: AddedVocabulary in Hugging Face `tokenizers`.
     """
 

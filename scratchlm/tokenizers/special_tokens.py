@@ -49,7 +49,7 @@ def check_allowed(allowed_special: Collection[str], special_tokens: Mapping[str,
 
 
 def split_on_special(text: str, allowed: Collection[str]) -> Iterator[tuple[str, bool]]:
-    """Split text into (part, is_special); of two special tokens that match at one place, the longer wins.
+    """Split text into (part, is_special); of two special tokens that match at one place, the longer is used.
 
     Example:
         >>> list(split_on_special("one<|endoftext|>two", {"<|endoftext|>"}))
