@@ -14,9 +14,7 @@ MEASURED = {
     "quickstart": "4 minutes",
     "shakespeare": "1 minute",
 }  # on two CPU cores; see "What to expect" in README.md
-EFFICIENCY = (
-    0.4  # speed of training relative to large matrix products, measured with shakespeare
-)
+EFFICIENCY = 0.4  # speed of training relative to large matrix products, measured with shakespeare
 WHAT = {
     "pretrain": "train a language model",
     "classify": "fine-tune it as a classifier",

@@ -20,9 +20,7 @@ from scratchlm.evaluation.judge.result_file import Header
 from scratchlm.evaluation.judge.summary import Judgement, summarise
 
 GIVE_UP_AFTER = 5  # after this many items without a reply and none with one, the judge counts as unavailable
-UNREACHABLE_IN_A_ROW = (
-    20  # consecutive failed items after which a judge that did reply counts as unavailable
-)
+UNREACHABLE_IN_A_ROW = 20  # consecutive failed items after which a judge that did reply counts as unavailable
 NO_REPLIES: Mapping[str, str] = MappingProxyType({})
 SHUTDOWN_S = 2.0  # how long a stopped run waits for pending replies
 

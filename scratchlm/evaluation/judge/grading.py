@@ -21,9 +21,7 @@ from scratchlm.evaluation.text_scores import edit_distance, exact_match, rouge_l
 Status = Literal["scored", "unparsed", "failed", "empty"]
 MAX_QUOTED = 400  # characters of an unreadable reply that are quoted in the reminder
 OFFLINE = "offline"
-MAIN_FIGURE = (
-    "token_f1"  # the offline score is 100 times this, which gives partial credit
-)
+MAIN_FIGURE = "token_f1"  # the offline score is 100 times this, which gives partial credit
 FIGURES: dict[str, Callable[[str, str], float]] = {
     "exact_match": lambda answer, reference: float(exact_match(answer, reference)),
     "token_f1": token_f1,
