@@ -70,7 +70,7 @@ def checked_zip(
     except (
         zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError,
     ) as cause:  # fmt: skip
-        raise error(f"{path} is not a valid zip file: {cause}; delete it and get it again.") from cause
+        raise error(f"{path} is not a valid zip file: {cause}; delete it and download it again.") from cause
 
 
 def read_member(

@@ -22,8 +22,8 @@ import httpx
 
 from scratchlm.assets.http_requests import TRY_AGAIN_STATUS, opened_answer, retry_after_s
 from scratchlm.assets.partial_file import PARTIAL_SUFFIX, Origin, PartialFile, open_partial
+from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import DownloadError
-from scratchlm.core.files import sha256_of_file
 
 Progress = Callable[[int, "int | None"], None]  # bytes so far, bytes in total (None if unknown)
 

@@ -27,9 +27,10 @@ from scratchlm.assets.download import Progress, download
 from scratchlm.assets.file_structure import structure_problem
 from scratchlm.assets.known_datasets import ASSETS, DATASETS, Archive, Asset
 from scratchlm.assets.known_weights import GPT2_ASSETS
+from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError, DataError, DownloadError
-from scratchlm.core.files import new_file, read_utf8, sha256_of_file, write_bytes, write_text
+from scratchlm.core.files import new_file, read_utf8, write_bytes, write_text
 
 __all__ = [
     "ASSETS",

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from scratchlm.checkpoints.store import MANIFEST
+from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import CheckpointError
-from scratchlm.core.files import new_folder, sha256_of_file, write_json
+from scratchlm.core.files import new_folder, write_json
 from scratchlm.core.json_table import read_json_table
 
 TASK = "task.json"

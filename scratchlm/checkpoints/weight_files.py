@@ -83,7 +83,7 @@ class SafetensorsFile(LazyMapping[Tensor]):
 
     def _damaged(self, cause: object) -> CheckpointError:
         return CheckpointError(
-            f"{self.path} is not a sound safetensors file: {cause}; fetch it again or use another copy."
+            f"{self.path} is not a valid safetensors file: {cause}; fetch it again or use another copy."
         )
 
 

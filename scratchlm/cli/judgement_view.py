@@ -60,7 +60,7 @@ def show_comparison(result: PairedComparison, *, name_a: str, name_b: str) -> No
         f"{result.p_value:.3g})",
     )
     names = {"A": "A scores higher than B.", "B": "B scores higher than A."}
-    verdict = names.get(result.verdict, "A and B cannot be told apart on these items.")
+    verdict = names.get(result.verdict, "A and B do not differ significantly on these items.")
     _print(console, verdict, style="bold")
 
 

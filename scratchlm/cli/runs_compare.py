@@ -84,7 +84,7 @@ def _value(value: Any) -> str:
 
 def _sentence(one: Difference) -> str:
     better = one.one if one.mean > 0 else one.other
-    verdict = f"{better} scores higher" if one.is_clear else "they cannot be told apart"
+    verdict = f"{better} scores higher" if one.is_clear else "they do not differ significantly"
     return (
         f"{one.one} - {one.other}: {one.mean:+.3g} ({one.low:+.3g} to {one.high:+.3g}) in {one.score_name} "
         f"over {one.n:,} items that both answered: {verdict}"

@@ -7,7 +7,6 @@ at any time the target is either the old version or the new one. Nothing here un
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import os
@@ -215,7 +214,7 @@ def read_bytes(
         if max_bytes is not None and size_bytes > max_bytes:
             raise error(
                 f"{path} has {size_bytes:,} bytes, more than the {max_bytes:,} that such a file can have; "
-                "take another copy."
+                "restore it from another copy."
             )
         return Path(path).read_bytes()
     except OSError as cause:
@@ -242,7 +241,7 @@ def read_json(
         if n_values > max_bytes // 20 or n_keys > max_keys:
             raise error(
                 f"{path} holds about {n_values:,} values and {n_keys:,} keys, more than the {max_bytes // 20:,} values "
-                f"and {max_keys:,} keys that such a file can have; take another copy."
+                f"and {max_keys:,} keys that such a file can have; restore it from another copy."
             )
     return parse_json(text, where=str(path), error=error)
 
@@ -262,7 +261,7 @@ def parse_json(text: str, *, where: str, finite: bool = True, error: type[Scratc
         return value
 
     def no_constant(name: str) -> Any:
-        raise error(f"{where} must hold finite numbers, got {name:.40}; take another copy.")
+        raise error(f"{where} must hold finite numbers, got {name:.40}; restore it from another copy.")
 
     def finite_float(digits: str) -> float:
         number = float(digits)  # 1e999 is a number in JSON and infinity here
@@ -282,19 +281,9 @@ def parse_json(text: str, *, where: str, finite: bool = True, error: type[Scratc
     except json.JSONDecodeError as cause:
         raise error(
             f"{where} is not valid JSON: {cause.msg} at line {cause.lineno}, column {cause.colno}; "
-            "repair it or take another copy."
+            "repair it or restore it from another copy."
         ) from cause
     except RecursionError as cause:
-        raise error(f"{where} is JSON of thousands of nested levels; take another copy.") from cause
-
-
-def sha256_of_file(path: str | Path, *, error: type[ScratchLMError] = DataError) -> str:
-    """Hex sha256 of a file's bytes, read in pieces."""
-    digest = hashlib.sha256()
-    try:
-        with Path(path).open("rb") as file:
-            while piece := file.read(1 << 20):
-                digest.update(piece)
-    except OSError as cause:
-        raise error(f"{path} cannot be read: {cause.strerror}; check the path.") from cause
-    return digest.hexdigest()
+        raise error(
+            f"{where} is nested too deeply (thousands of levels); restore it from another copy."
+        ) from cause

@@ -34,7 +34,9 @@ class JSONTable:
 
     def __init__(self, values: Any, *, where: str, error: type[ScratchLMError] = DataError) -> None:
         if not isinstance(values, Mapping):
-            raise error(f"{where} must be a table of settings, got {values!r:.80}; take another copy.")
+            raise error(
+                f"{where} must be a table of settings, got {values!r:.80}; restore it from another copy."
+            )
         self.values: Mapping[str, Any] = values
         self.where, self.error = where, error
 
@@ -77,7 +79,7 @@ class JSONTable:
         """The error for a value of an unexpected type."""
         found = f"got {self.values[name]!r:.80}" if name in self.values else "got nothing"
         return self.error(
-            f"{self.where} must hold {wanted} as {name}, {found}; take another copy of the file."
+            f"{self.where} must hold {wanted} as {name}, {found}; restore it from another copy of the file."
         )
 
 

@@ -143,7 +143,7 @@ def _rendered(request: str) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"wrong": f"it took more than {MAX_SECONDS:g} seconds"}
     if done.returncode < 0:  # killed by the operating system
-        return {"wrong": "it needs too much time or memory"}
+        return {"wrong": "it exceeded the time or memory limit"}
     if done.returncode > 0:
         return {"wrong": done.stderr.decode(errors="replace").strip().rpartition("\n")[2]}
     reply: dict[str, Any] = json.loads(done.stdout)

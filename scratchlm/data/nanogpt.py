@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scratchlm.assets.registry import asset_path
+from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import DataError
-from scratchlm.core.files import sha256_of_file
 from scratchlm.data.document_split import SIDES
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.files import load_tokenizer

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import ConfigError, DataError, TokenizerError
-from scratchlm.core.files import new_folder, read_json, sha256_of_file, write_json
+from scratchlm.core.files import new_folder, read_json, write_json
 from scratchlm.core.partials import remove_partials
 from scratchlm.data.document_split import SIDES, Route, SplitBy, Survey, survey_sources
 from scratchlm.data.nanogpt import nanogpt_header, nanogpt_tokenizer

@@ -255,7 +255,7 @@ def _row(cells: list[str], form: TableForm, where: str) -> dict[str, str] | Data
     if len(cells) != len(names):
         return DataError(
             f"{where} must have {len(names)} cells as the {'header' if form.has_header else 'first row'} has, got "
-            f"{len(cells)}; quote texts that hold a {shown} or a line end."
+            f"{len(cells)}; quote texts that contain a {shown} or a line break."
         )
     twice = [name for name, n in Counter(map(folded, names)).items() if n > 1]
     if twice:

@@ -12,8 +12,8 @@ import torch
 
 from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.store import LoadedModel, build_model
+from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import CheckpointError, ConfigError
-from scratchlm.core.files import sha256_of_file
 from scratchlm.core.memory import memory_errors_explained
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import CONFIGS, DROP_RATES, named_config

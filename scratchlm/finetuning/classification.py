@@ -68,7 +68,8 @@ def finetune_classifier(
     classes = tuple(sorted(set(labels)))
     if len(classes) < 2:
         raise DataError(
-            f"a classifier needs at least 2 classes, got {', '.join(classes) or 'no text'}; add texts of others."
+            f"a classifier needs at least 2 classes, got {', '.join(classes) or 'no text'}; "
+            "add texts with other labels."
         )
     if settings.choose_threshold:
         check_two_classes(classes)  # checked now and not after training

@@ -165,7 +165,7 @@ def import_peft(model: GPTModel, folder: str | Path) -> int:
     if unmatched := sorted(targets ^ found.keys()):
         raise CheckpointError(
             f"the weights in {folder} do not match its target_modules: {first_names(unmatched)} is in one of them "
-            "only; take another copy of the adapter."
+            "only; restore it from another copy of the adapter."
         )
     adapted: dict[str, LinearWithLoRA] = {}
     for name, parts in found.items():
@@ -238,7 +238,7 @@ def _find_weights(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise CheckpointError(
-        f"{folder} holds no adapter weights ({' or '.join(_WEIGHTS)}); take another copy of the adapter."
+        f"{folder} holds no adapter weights ({' or '.join(_WEIGHTS)}); restore it from another copy of the adapter."
     )
 
 
@@ -305,7 +305,9 @@ def check_base_fingerprint(folder: Path, model: nn.Module, *, has_head: bool = T
     noted = read_json(folder / BASE_FILE, error=CheckpointError)
     expected = noted.get(_BASE_KEY) if isinstance(noted, dict) else None
     if not isinstance(expected, str):
-        raise CheckpointError(f"{folder / BASE_FILE} has no {_BASE_KEY}; take another copy of the adapter.")
+        raise CheckpointError(
+            f"{folder / BASE_FILE} has no {_BASE_KEY}; restore it from another copy of the adapter."
+        )
     found = base_fingerprint(model, has_head=has_head)
     if found != expected:
         raise CheckpointError(

@@ -91,7 +91,7 @@ def match_saved_modules(
         if is_there and config.is_saved(name.rpartition(".")[0]) and not set(row.ours) <= found:
             raise CheckpointError(
                 f"{folder} lacks {name}, although {config.path.name} has {config.saved!r:.80} as modules_to_save; "
-                "take another copy of the adapter."
+                "restore it from another copy of the adapter."
             )
     return saved
 

@@ -123,5 +123,7 @@ def _optional(path: Path) -> dict[str, Any]:
 def _settings(path: Path, *, max_bytes: int = MAX_SETTINGS_BYTES) -> dict[str, Any]:
     value = read_json(path, max_bytes=max_bytes, error=TokenizerError)
     if not isinstance(value, dict):
-        raise TokenizerError(f"{path} must hold a JSON object, got {type(value).__name__}; get it again.")
+        raise TokenizerError(
+            f"{path} must hold a JSON object, got {type(value).__name__}; download it again."
+        )
     return value

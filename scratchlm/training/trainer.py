@@ -21,6 +21,7 @@ from scratchlm.model.gpt import GPTModel
 from scratchlm.training.callbacks import Callback, StepRecord
 from scratchlm.training.checkpointing import BestInMemory, RunCheckpoints
 from scratchlm.training.config import TrainingConfig
+from scratchlm.training.early_stopping import should_stop_early
 from scratchlm.training.history import RunLog
 from scratchlm.training.interrupts import StoppedBySignal, StopRequest, stop_requests
 from scratchlm.training.optim import Optimizers
@@ -93,7 +94,7 @@ class Trainer:
                     is_finished = self._evaluate(val, stop) and is_finished
                 if is_finished or self._is_due(config.sample_every_steps, at_start=True):
                     self._write_sample(stop)
-                is_finished = is_finished or self._should_stop_early()
+                is_finished = is_finished or should_stop_early(progress, config)
                 is_last = is_finished or stop.is_made  # read once: a later signal waits for the next step
                 is_best = progress.best_step == progress.step
                 if is_last or is_best or self._is_due(config.checkpoint_every_steps):
@@ -241,9 +242,6 @@ class Trainer:
         if minutes is not None and self.progress.elapsed_s >= minutes * 60:
             return True
         return not self.config.ends_by_clock and self.progress.step >= self._planned_steps()
-
-    def _should_stop_early(self) -> bool:
-        return self.config.patience is not None and self.progress.evals_since_best >= self.config.patience
 
     def _is_due(self, every: int, *, at_start: bool = False) -> bool:
         step = self.progress.step

@@ -20,8 +20,8 @@ from scratchlm.checkpoints.store import (
     save_model,
     verify,
 )
+from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import CheckpointError
-from scratchlm.core.files import sha256_of_file
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_trainer import train_bpe

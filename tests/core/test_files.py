@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import CheckpointError, DataError
 from scratchlm.core.files import (
     MAX_SETTINGS_BYTES,
@@ -24,7 +25,6 @@ from scratchlm.core.files import (
     read_bytes,
     read_json,
     read_utf8,
-    sha256_of_file,
     write_bytes,
     write_json,
     write_text,

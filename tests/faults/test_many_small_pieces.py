@@ -313,5 +313,5 @@ def test_a_file_that_vanishes_between_two_tensors_is_our_error(tmp_path):
     weights = open_weights(tmp_path / "a.safetensors")
     assert weights["a"].tolist() == [0, 0, 0]
     (tmp_path / "a.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="is not a sound safetensors file"):
+    with pytest.raises(CheckpointError, match="is not a valid safetensors file"):
         weights["a"]

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratchlm.checkpoints.store import MANIFEST, list_checkpoints, load_model, save_model
+from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.config import from_dict
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
-from scratchlm.core.files import read_json, sha256_of_file, write_json
+from scratchlm.core.files import read_json, write_json
 from scratchlm.data.classification_rows import LabelledText
 from scratchlm.data.label_split import BALANCE, DUPLICATES, class_counts, leak_free_split
 from scratchlm.data.near_duplicates import group_near_duplicates

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from scratchlm.checkpoints.store import MANIFEST, list_checkpoints, load_tensors, save_tensors, verify
+from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import CheckpointError
-from scratchlm.core.files import read_json, sha256_of_file, write_json
+from scratchlm.core.files import read_json, write_json
 from scratchlm.training import resume
 from scratchlm.training.history import History
 from scratchlm.training.schedule import learning_rate

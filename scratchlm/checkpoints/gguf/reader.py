@@ -81,7 +81,7 @@ class GGUFFile:
 
     def wrong(self, problem: str) -> CheckpointError:
         """The error for a problem in this file."""
-        return CheckpointError(f"{self.path} is not a sound GGUF file: {problem}; get it again.")
+        return CheckpointError(f"{self.path} is not a valid GGUF file: {problem}; download it again.")
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's name and shape, with the dimensions in torch's order."""

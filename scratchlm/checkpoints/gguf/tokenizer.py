@@ -124,7 +124,9 @@ def tokenizer_from_settings(metadata: Mapping[str, Any], *, where: str) -> BPETo
     tokens = _texts(metadata, "tokens", where)
     types = metadata.get("tokenizer.ggml.token_type", [_NORMAL] * len(tokens))
     if not isinstance(types, list) or len(types) != len(tokens):
-        raise CheckpointError(f"{where} must give each of its {len(tokens)} tokens a type; get it again.")
+        raise CheckpointError(
+            f"{where} must have one token type for each of its {len(tokens)} tokens; download it again."
+        )
     vocab: dict[bytes, int] = {}
     added_tokens: list[AddedToken] = []
     for id_, (token, type_) in enumerate(zip(tokens, types)):
@@ -146,5 +148,7 @@ def tokenizer_from_settings(metadata: Mapping[str, Any], *, where: str) -> BPETo
 def _texts(metadata: Mapping[str, Any], key: str, where: str) -> list[str]:
     found = metadata.get(f"tokenizer.ggml.{key}", [])
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-        raise CheckpointError(f"{where} must hold tokenizer.ggml.{key} as a list of texts; get it again.")
+        raise CheckpointError(
+            f"{where} must hold tokenizer.ggml.{key} as a list of texts; download it again."
+        )
     return found

@@ -124,7 +124,7 @@ def _contents_of_zip(path: Path) -> tuple[bytes, set[int]]:
         damaged = archive.testzip()
         if damaged is not None:
             raise CheckpointError(
-                f"{path} is damaged: {damaged!r:.200} differs from its checksum; get it again."
+                f"{path} is damaged: {damaged!r:.200} differs from its checksum; download it again."
             )
         return archive.read(pickles[0]), {info.file_size for info in infos}
 
@@ -165,7 +165,7 @@ def _check_pickle(stream: io.BytesIO, path: Path) -> None:
                 depth = max(depth, depths[0]) if name in _IN_PLACE else depth
                 n_items = 1 + sum(n for n, _ in used)
                 if n_items > MAX_ITEMS or depth > MAX_NESTING:
-                    raise _wrong(path, "holds a value that is nested or shared without end")
+                    raise _wrong(path, "contains a value that is nested too deeply")
                 stack.append((n_items, depth))
     except (ValueError, LookupError) as cause:
         if isinstance(cause, CheckpointError):
@@ -199,7 +199,7 @@ def _plain_value(value: Any, path: Path, storage_sizes: set[int] | None) -> Any:
         nonlocal n_items
         n_items += 1
         if n_items > MAX_ITEMS or depth > MAX_NESTING:
-            raise _wrong(path, "holds a value that is nested or shared without end")
+            raise _wrong(path, "contains a value that is nested too deeply")
         if isinstance(item, dict):
             pairs = dict.items(item)  # a file can give an OrderedDict an attribute named `items`
             if not all(isinstance(key, _PLAIN) for key, _ in pairs):

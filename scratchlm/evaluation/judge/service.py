@@ -225,7 +225,9 @@ def connection_error(who: str, cause: BaseException, *, advice: str) -> ServiceE
     found = f"{str(cause) or kind} ({kind})"
     if kind in ("ConnectError", "ConnectTimeout"):
         return WrongAddressError(f"{who} cannot be reached: {found}; {advice}.")
-    return TransientJudgeError(f"the connection to {who} failed: {found}; look at its log, or ask again.")
+    return TransientJudgeError(
+        f"the connection to {who} failed: {found}; check its log, or run the command again."
+    )
 
 
 def error_in_stream(who: str, message: str) -> TransientJudgeError:
@@ -242,7 +244,9 @@ def protocol_error(who: str, found: str, protocol: str) -> WrongAddressError:
 
 def stream_ended_early(who: str) -> TransientJudgeError:
     """The error for a stream that ends before its end mark."""
-    return TransientJudgeError(f"the reply of {who} stopped before its end; look at its log, or ask again.")
+    return TransientJudgeError(
+        f"the reply of {who} stopped before its end; check its log, or run the command again."
+    )
 
 
 def reply_cut_off(who: str, reason: str) -> ServiceError:
