@@ -12,7 +12,8 @@ from scratchlm.core.errors import OutOfMemoryError, ScratchLMError
 # The messages of torch, CUDA, MPS, oneDNN, the dynamic loader, readers in Rust and Python's threads.
 OUT_OF_MEMORY = re.compile(
     r"(can't|cannot|unable to|failed to|could not) (allocate|mmap|map segment|create a (memory|primitive))"
-    r"|(out of|not enough) memory|bad_alloc|alloc_failed|can't start new thread",
+    r"|(out of|not enough) memory|bad_alloc|alloc_failed|can't start new thread"
+    r"|without (exception set|setting an exception)",  # CPython's, when importing a module needs more than there is
     re.IGNORECASE,
 )
 

@@ -34,7 +34,7 @@ def test_a_clear_difference_is_told_and_so_is_its_side(run, run_json):
 def test_a_difference_of_one_item_is_chance(run):
     code, out, _ = run(f"evaluate compare {write('a.json', n_right=10)} {write('b.json', n_right=11)}")
     assert code == 0
-    assert "cannot be told apart" in out
+    assert "do not differ significantly" in out
 
 
 def test_result_files_and_answers_of_the_offline_judge_go_together(run, run_json):

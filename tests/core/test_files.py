@@ -163,7 +163,7 @@ def test_reading_a_folder_or_nothing_is_the_callers_kind_of_error(tmp_path, read
         ("[-Infinity]", "got -Infinity"),
         ('{"a":\n 1,}', "at line 2, column"),
         ("", "at line 1, column 1"),
-        ("[" * 200_000, "nested levels|at line 1"),
+        ("[" * 200_000, "nested too deeply|at line 1"),
     ],
     ids=["repeated key", "NaN", "infinity", "comma", "empty", "bottomless"],
 )

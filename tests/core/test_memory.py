@@ -38,6 +38,7 @@ def numpy_error() -> MemoryError:
         RuntimeError("could not create a primitive"),
         RuntimeError("std::bad_alloc"),
         RuntimeError("can't start new thread"),
+        SystemError("error return without exception set"),
         OSError(errno.ENOMEM, "Cannot allocate memory", "file"),
         ImportError("libtorch.so: failed to map segment from shared object"),
         ImportError("libtorch.so: cannot allocate memory in static TLS block"),

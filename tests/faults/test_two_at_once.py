@@ -99,7 +99,7 @@ def test_of_two_that_start_a_run_exactly_one_runs_and_nothing_is_damaged(here):
 def test_of_two_that_resume_or_start_over_exactly_one_runs_and_nothing_is_damaged(here):
     draw = random.Random(1)
     assert wait(start(f"{COMMAND} run --max-steps 50", "first.err")) == 0
-    codes, said = two_at_once("pretrain --out run --resume --max-steps 200", draw)
+    codes, said = two_at_once("pretrain --out run --resume --max-steps 600", draw)
     assert codes == [0, 2], said
     assert "is in use by process" in said
     for _ in range(5):
