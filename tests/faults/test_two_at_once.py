@@ -19,7 +19,7 @@ from tests.thorough import THOROUGH
 
 N_TRIES = 20 if THOROUGH else 6
 MODEL = "--model.n-layers 1 --model.emb-dim 16 --model.n-heads 2 --model.context-length 16 --tokenizer.vocab-size 270"
-COMMAND = f"pretrain --data text.txt {MODEL} --batch-size 4 --max-steps 200 --checkpoint-every-steps 50 --out"
+COMMAND = f"pretrain --data text.txt {MODEL} --batch-size 4 --max-steps 1000 --checkpoint-every-steps 250 --out"
 
 pytestmark = [
     pytest.mark.slow,
@@ -99,7 +99,7 @@ def test_of_two_that_start_a_run_exactly_one_runs_and_nothing_is_damaged(here):
 def test_of_two_that_resume_or_start_over_exactly_one_runs_and_nothing_is_damaged(here):
     draw = random.Random(1)
     assert wait(start(f"{COMMAND} run --max-steps 50", "first.err")) == 0
-    codes, said = two_at_once("pretrain --out run --resume --max-steps 600", draw)
+    codes, said = two_at_once("pretrain --out run --resume --max-steps 1500", draw)
     assert codes == [0, 2], said
     assert "is in use by process" in said
     for _ in range(5):
