@@ -398,9 +398,9 @@ def test_lying_safetensors_are_our_error(tmp_path, name):
     ("text", "message"),
     [
         ('{"a": 1, "a": 2}', "twice"),
-        ("[" * 100_000, "nested levels"),
-        ('{"a":' * 100_000, "nested levels"),
-        ("[" * 100_000 + "]" * 100_000, "nested levels"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a":' * 100_000, "nested too deeply"),
+        ("[" * 100_000 + "]" * 100_000, "nested too deeply"),
         ("9" * 5000, "finite numbers"),
         ("-" + "9" * 5000, "finite numbers"),
         ("1e999", "finite numbers"),

@@ -19,7 +19,9 @@ from tests.thorough import THOROUGH
 
 N_TRIES = 20 if THOROUGH else 6
 MODEL = "--model.n-layers 1 --model.emb-dim 16 --model.n-heads 2 --model.context-length 16 --tokenizer.vocab-size 270"
-COMMAND = f"pretrain --data text.txt {MODEL} --batch-size 4 --max-steps 1000 --checkpoint-every-steps 250 --out"
+COMMAND = (
+    f"pretrain --data text.txt {MODEL} --batch-size 4 --max-steps 1000 --checkpoint-every-steps 250 --out"
+)
 
 pytestmark = [
     pytest.mark.slow,
