@@ -10,10 +10,7 @@ import torch
 from scratchlm.recipes.recipe import SAMPLES, Recipe, builtin_recipes, differing_settings, load_recipe
 from scratchlm.training.config import TrainingConfig
 
-MEASURED = {
-    "quickstart": "4 minutes",
-    "shakespeare": "1 minute",
-}  # on two CPU cores; see "What to expect" in README.md
+MEASURED = {"quickstart": "4 minutes", "shakespeare": "1 minute"}  # on two CPU cores; see README.md
 EFFICIENCY = 0.4  # speed of training relative to large matrix products, measured with shakespeare
 WHAT = {
     "pretrain": "train a language model",

@@ -40,9 +40,7 @@ class Resumable:
     progress: Progress
     use: str  # the run's setting then
     weights: dict[str, Tensor]  # of the saved model
-    state: (
-        TrainingState  # optimizer and random state, and the trainable weights where the saved model is merged
-    )
+    state: TrainingState  # optimizer and random state; trainable weights too where the saved model is merged
 
 
 def newest_resumable(run: RunFolder, config: TrainingConfig, *, n_batches: int) -> Resumable | None:

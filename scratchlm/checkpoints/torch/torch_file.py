@@ -31,13 +31,11 @@ _PUSHES = {
     *("NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
     *("BINUNICODE", "SHORT_BINSTRING", "EMPTY_TUPLE", "EMPTY_LIST", "EMPTY_DICT"),
 }
-_HARMLESS = (
-    _PUSHES
-    | {  # the instructions of torch.save; none of them creates an object of an arbitrary class
-        *("MARK", "STOP", "REDUCE", "BUILD", "BINPERSID", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
-        *("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "APPEND", "APPENDS", "SETITEM", "SETITEMS"),
-    }
-)
+_HARMLESS = {  # the instructions of torch.save; none of them creates an object of an arbitrary class
+    *_PUSHES,
+    *("MARK", "STOP", "REDUCE", "BUILD", "BINPERSID", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
+    *("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "APPEND", "APPENDS", "SETITEM", "SETITEMS"),
+}
 _IN_PLACE = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD")  # change their first operand
 _NEWEST_PROTOCOL = 3
 _GLOBALS = (
