@@ -14,11 +14,14 @@ from torch import Tensor
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.generation.config import GenerationConfig
 
+N_HEAD = 1024  # tokens among which a nucleus is looked for first: sorting a whole vocabulary takes milliseconds
+ROUNDING = 1e-5  # difference between two sums of the same float32 probabilities
+
 
 def check_scores(logits: Tensor) -> None:
     """Check that every row has a token that can be chosen.
 
-    Shapes: logits (B, V).
+    Shapes: logits (..., V).
     Raises: DataError for NaN or +inf in a row, and for a row in which every token is excluded.
     """
     best = logits.amax(dim=-1)  # (B,), NaN where the row contains NaN
@@ -48,7 +51,7 @@ def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
     """Keep each row's k most likely tokens; the rest become -inf.
 
-    Shapes: logits (B, V) -> (B, V). Exactly k are kept; among equal scores, the smaller ids.
+    Shapes: logits (..., V) -> (..., V). Exactly k are kept; among equal scores, the smaller ids.
     Source: Fan et al. 2018, section 5.
     Example:
         >>> keep_top_k(torch.tensor([[1.0, 3.0, 2.0, 2.0]]), 2).tolist()
@@ -59,18 +62,33 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
     check_scores(logits)
     if k >= logits.shape[-1]:
         return logits.clone()
+    ids = best_ids(logits, k)  # (..., k)
+    return torch.full_like(logits, -math.inf).scatter(-1, ids, logits.gather(-1, ids))
+
+
+def best_ids(logits: Tensor, k: int) -> Tensor:
+    """The ids of each row's k highest scores, best first; among equal scores, the smaller ids first.
+
+    Shapes: logits (..., V) -> (..., k). The order of ids with the score -inf is undefined.
+    """
+    if k >= logits.shape[-1]:
+        return logits.sort(dim=-1, descending=True, stable=True).indices
     # Finding the k-th best is linear in V; sorting all of it is not.
-    threshold = logits.topk(k, dim=-1).values[..., -1:]  # (B, 1)
-    is_above, is_tied = logits > threshold, logits == threshold  # (B, V)
-    n_tied_kept = k - is_above.sum(dim=-1, keepdim=True)  # (B, 1)
-    keep = is_above | (is_tied & (is_tied.cumsum(dim=-1) <= n_tied_kept))
-    return logits.masked_fill(~keep, -math.inf)
+    values, ids = logits.topk(k + 1, dim=-1)  # (..., k + 1), equal scores in no particular order
+    threshold, ids = values[..., k - 1 : k], ids[..., :k]  # (..., 1), (..., k)
+    if ((threshold == values[..., k:]) & ~threshold.isneginf()).any():  # equal scores at the border
+        is_above, is_tied = logits > threshold, logits == threshold  # (..., V)
+        n_tied_kept = k - is_above.sum(dim=-1, keepdim=True)  # (..., 1)
+        keep = is_above | (is_tied & (is_tied.cumsum(dim=-1) <= n_tied_kept))
+        ids = keep.nonzero()[:, -1].view(ids.shape)
+    ids = ids.sort(dim=-1).values
+    return ids.gather(-1, logits.gather(-1, ids).sort(dim=-1, descending=True, stable=True).indices)
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
     """Keep the smallest set of tokens with total probability p (the "nucleus"); the rest become -inf.
 
-    Shapes: logits (B, V) -> (B, V). At least one is kept; among equal scores, the smaller ids.
+    Shapes: logits (..., V) -> (..., V). At least one is kept; among equal scores, the smaller ids.
     Source: Holtzman et al. 2020, section 3.1.
     """
     if not 0 < p <= 1:
@@ -78,12 +96,14 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     if p == 1:  # rounding in the sum below could drop the least likely tokens
         return logits.clone()
     check_scores(logits)
-    best_first, order = logits.sort(dim=-1, descending=True, stable=True)  # (B, V)
-    probs = best_first.softmax(dim=-1)  # (B, V)
-    before = probs.cumsum(dim=-1) - probs  # (B, V), total of the more likely tokens
-    is_dropped = before >= p  # the first has 0 before it, so it is always kept
-    by_id = torch.zeros_like(is_dropped).scatter(-1, order, is_dropped)  # (B, V), back in the order of ids
-    return logits.masked_fill(by_id, -math.inf)
+    probs = logits.softmax(dim=-1)  # (..., V)
+    ids = best_ids(logits, N_HEAD)  # (..., N)
+    if (probs.gather(-1, ids).sum(dim=-1) < p + ROUNDING).any():
+        ids = best_ids(logits, logits.shape[-1])  # (..., V): a flat distribution needs all of the order
+    best_first = probs.gather(-1, ids)
+    before = best_first.cumsum(dim=-1) - best_first  # total of the more likely tokens
+    nucleus = logits.gather(-1, ids).masked_fill(before >= p, -math.inf)  # the first has 0 before it: it stays
+    return torch.full_like(logits, -math.inf).scatter(-1, ids, nucleus)
 
 
 def keep_min_p(logits: Tensor, p: float) -> Tensor:
@@ -154,3 +174,14 @@ def sample_next(logits: Tensor, generators: Sequence[torch.Generator] | None) ->
     probs = logits.softmax(dim=-1)  # (B, V)
     drawn = [torch.multinomial(row, 1, generator=g) for row, g in zip(probs, generators, strict=True)]
     return torch.cat(drawn)
+
+
+def draw(scores: Tensor, generator: torch.Generator | None) -> int:
+    """Draw a token from the softmax of one row's scores, with one random number.
+
+    `torch.multinomial` draws a number for every token of the vocabulary, which takes ten times as long.
+    Shapes: scores (V,).
+    """
+    cumulative = scores.softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)  # (V,)
+    share = torch.rand((), dtype=torch.float64, generator=generator).clamp_(max=1 - 1e-12)  # stays below 1
+    return int(torch.searchsorted(cumulative, share * cumulative[-1], right=True))  # rounded, too
