@@ -14,7 +14,9 @@ from torch import Tensor
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.generation.config import GenerationConfig
 
-N_HEAD = 1024  # tokens among which a nucleus is looked for first: sorting a whole vocabulary takes milliseconds
+N_HEAD = (
+    1024  # tokens among which a nucleus is looked for first: sorting a whole vocabulary takes milliseconds
+)
 ROUNDING = 1e-5  # difference between two sums of the same float32 probabilities
 
 
@@ -102,7 +104,9 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
         ids = best_ids(logits, logits.shape[-1])  # (..., V): a flat distribution needs all of the order
     best_first = probs.gather(-1, ids)
     before = best_first.cumsum(dim=-1) - best_first  # total of the more likely tokens
-    nucleus = logits.gather(-1, ids).masked_fill(before >= p, -math.inf)  # the first has 0 before it: it stays
+    nucleus = logits.gather(-1, ids).masked_fill(
+        before >= p, -math.inf
+    )  # the first has 0 before it: it stays
     return torch.full_like(logits, -math.inf).scatter(-1, ids, nucleus)
 
 

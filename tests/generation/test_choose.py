@@ -41,7 +41,9 @@ def test_greedy_takes_the_best_allowed_token_with_the_models_own_probability(log
     assert choice.prob == pytest.approx(float(masked.softmax(0)[order[2]]))
 
 
-@pytest.mark.parametrize("settings", [{"temperature": 1.3}, {"temperature": 0.7, "top_k": 5, "top_p": 0.9}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{"temperature": 1.3}, {"temperature": 0.7, "top_k": 5, "top_p": 0.9}], ids=str
+)
 def test_the_draws_follow_the_distribution_that_is_reported(logits, settings):
     row = chooser(generator=seed.generator(1), **settings)
     expected = row.distribution(logits)
@@ -109,7 +111,9 @@ def test_a_draw_never_takes_an_excluded_token_at_either_end():
 
 def test_the_trace_is_plain_data_and_says_what_each_step_removed(logits):
     trace = RowTrace()
-    choice = chooser(generator=seed.generator(0), trace=trace, temperature=1.0, top_k=5, top_p=0.5).choose(logits)
+    choice = chooser(generator=seed.generator(0), trace=trace, temperature=1.0, top_k=5, top_p=0.5).choose(
+        logits
+    )
     (step,) = json.loads(json.dumps(trace.steps))
     assert step["id"] == choice.id
     assert [removed["step"] for removed in step["removed"]] == ["top_k", "top_p"]
