@@ -26,7 +26,7 @@ Step = Callable[[Tensor], Tensor]  # scores (V,) -> scores (V,), a new tensor; a
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class TokenChoice:
     """A chosen token."""
 
     id: int
@@ -65,7 +65,7 @@ class TokenChooser:
         """Whether the choice is always the allowed token with the highest score, so that nothing else is computed."""
         return self._config.is_greedy and not self._rules and self._trace is None
 
-    def choose(self, logits: Tensor) -> Choice:
+    def choose(self, logits: Tensor) -> TokenChoice:
         """Choose a token and advance the state by it.
 
         Shapes: logits (V,), the model's scores, float32 on the CPU.
@@ -78,7 +78,7 @@ class TokenChooser:
         if self._trace is not None:
             self._trace.chose(token_id)
         self.took(token_id)
-        return Choice(token_id, prob)
+        return TokenChoice(token_id, prob)
 
     def distribution(self, logits: Tensor) -> Tensor:
         """The probabilities with which `choose` would choose each token; the state stays as it is.
