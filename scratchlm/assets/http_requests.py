@@ -13,19 +13,10 @@ import httpx
 
 from scratchlm.core.errors import DownloadError
 
-TRY_AGAIN_STATUS = {
-    408,
-    425,
-    429,
-    500,
-    502,
-    503,
-    504,
-}  # RFC 9110 and 6585: the same request may succeed later
-CONNECTED = (
-    "connect_tcp.complete",
-    "send_request_headers.started",
-)  # the latter on a connection that is reused
+# RFC 9110 and 6585: the same request may succeed later
+TRY_AGAIN_STATUS = {408, 425, 429, 500, 502, 503, 504}
+# the latter on a connection that is reused
+CONNECTED = ("connect_tcp.complete", "send_request_headers.started")
 
 
 @contextlib.contextmanager

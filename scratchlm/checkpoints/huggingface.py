@@ -208,9 +208,8 @@ def move_head_bias(state: dict[str, Tensor]) -> None:
             "folder."
         )
     weight = state["out_head.weight"].cpu().double()  # Apple's GPU has no float64
-    moved = (
-        torch.linalg.pinv(weight) @ bias.cpu().double()
-    )  # (E,), exact if the classes' rows are independent
+    # (E,), exact if the classes' rows are independent
+    moved = torch.linalg.pinv(weight) @ bias.cpu().double()
     state["final_norm.shift"] = (state["final_norm.shift"].cpu().double() + moved).to(bias.dtype)
 
 

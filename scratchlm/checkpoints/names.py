@@ -44,9 +44,8 @@ class NameTable:
     block: tuple[Row, ...]
     prefixes: tuple[str, ...] = ("",)  # the first is used for writing, all for reading
     unprefixed: frozenset[str] = frozenset()  # their names that never have the prefix
-    ignored: re.Pattern[str] = field(
-        default=re.compile(r"(?!)")
-    )  # buffers that are not trained, such as a mask
+    # buffers that are not trained, such as a mask
+    ignored: re.Pattern[str] = field(default=re.compile(r"(?!)"))
 
     def rows(self, n_layers: int) -> Iterator[Row]:
         """All rows, with the number of the block filled in."""

@@ -194,9 +194,8 @@ def _read_file(path: Path) -> tuple[GPTModel, dict[str, Any], Mapping[str, Any]]
         )
     weights = open_weights(path)
     if any(name.removeprefix("model/") == "wte" for name in weights):
-        floats = {
-            name: t.float() if t.is_floating_point() else t for name, t in weights.items()
-        }  # no bfloat16 in NumPy
+        # no bfloat16 in NumPy
+        floats = {name: t.float() if t.is_floating_point() else t for name, t in weights.items()}
         arrays = {name.removeprefix("model/"): tensor.numpy() for name, tensor in floats.items()}
         if len(arrays) < len(weights):
             raise CheckpointError(

@@ -165,9 +165,8 @@ def _with_adapter(adapter: Path, base: Path) -> LoadedModel:
     merge_lora(loaded.model)
     if n_classes(loaded.model) is None:
         return dataclasses.replace(loaded, config=loaded.model.config)
-    classes = [
-        f"LABEL_{i}" for i in range(loaded.model.out_head.out_features)
-    ]  # an adapter does not name them
+    # an adapter does not name them
+    classes = [f"LABEL_{i}" for i in range(loaded.model.out_head.out_features)]
     task = {"kind": "classification", "classes": classes, "max_length": loaded.model.config.context_length}
     return dataclasses.replace(loaded, config=loaded.model.config, task=task)
 

@@ -152,12 +152,10 @@ class _Join:
         self._begins = np.concatenate([[0], np.cumsum(table.counts)])
         self._filled = np.zeros(len(table.weights), dtype=np.int64)
         n_entries = self._begins[-1]
-        self._holders = np.zeros(
-            n_entries, dtype=np.int32
-        )  # for each member: the sets that contain it, small first
-        self._reach = np.zeros(
-            n_entries, dtype=np.float32
-        )  # size of the largest set that could be similar by it
+        # for each member: the sets that contain it, small first
+        self._holders = np.zeros(n_entries, dtype=np.int32)
+        # size of the largest set that could be similar by it
+        self._reach = np.zeros(n_entries, dtype=np.float32)
 
     def run(self) -> Ints:
         """Compare all sets; returns the groups' numbers."""

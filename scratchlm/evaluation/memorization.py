@@ -31,9 +31,8 @@ class Memorization:
     """The overlap of samples with the training text."""
 
     overlaps: tuple[Overlap, ...]  # the longest overlap of each sample, in order
-    novel: tuple[
-        float | None, ...
-    ]  # share of each sample's 5-grams that are not in the training text; None: too short
+    # share of each sample's 5-grams that are not in the training text; None: too short
+    novel: tuple[float | None, ...]
     novel_share: float | None  # the same over all samples' 5-grams
 
     @property
@@ -131,9 +130,8 @@ def _longest(grams: Sequence[NGrams], rows: Sequence[Ids], text: NGrams, stretch
     training text at which an n-gram of some sample begins, since a longer match must begin at one of them. A
     binary search between the last length that matches and the first that does not finds the longest.
     """
-    places = {
-        0: np.arange(text.n_ids)
-    }  # length -> positions where some sample's n-gram of that length begins
+    # length -> positions where some sample's n-gram of that length begins
+    places = {0: np.arange(text.n_ids)}
     matched = [0] * len(grams)
     length = 1
     while True:

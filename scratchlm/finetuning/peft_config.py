@@ -15,10 +15,8 @@ from scratchlm.core.json_table import read_json_table
 
 CLASSIFIER_HEADS = {"score", "classifier"}  # peft names both for every classifier
 _PATTERN_SECONDS = 1.0  # time limit for matching one name, since some patterns take exponential time
-_MAX_PATTERN, _MAX_REPEATS = (
-    1000,
-    1000,
-)  # characters, and the product of the counts in braces: both take memory
+# characters, and the product of the counts in braces: both take memory
+_MAX_PATTERN, _MAX_REPEATS = (1000, 1000)
 _COUNT = regex.compile(r"\{(\d*),?(\d*)\}")
 _KNOWN_STARTS = (True, False, "gaussian", "eva", "orthogonal")  # other ones change the base's weights too
 _READ = {

@@ -39,9 +39,8 @@ class BPEVariant:
     fuse_unk: bool = False  # one unk_token for a run of such bytes
     byte_fallback: bool = False  # tokens such as <0x0A> replace such bytes, where the vocabulary has them
     begin_of_text: str | None = None  # the special token that the family's template puts first, as in Llama 3
-    kept: Mapping[str, Any] = field(
-        default_factory=dict, compare=False
-    )  # sections that `encode` does not use
+    # sections that `encode` does not use
+    kept: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 class BPEParts(NamedTuple):

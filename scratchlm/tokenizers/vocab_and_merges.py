@@ -20,11 +20,8 @@ from scratchlm.tokenizers.pretokenizer import ByteLevel
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT
 
 VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"
-_BY_CLASS = {
-    "GPT2Tokenizer": GPT2,
-    "CodeGenTokenizer": GPT2,
-    "Qwen2Tokenizer": QWEN2,
-}  # in tokenizer_config.json
+# in tokenizer_config.json
+_BY_CLASS = {"GPT2Tokenizer": GPT2, "CodeGenTokenizer": GPT2, "Qwen2Tokenizer": QWEN2}
 _BY_MODEL = {"gpt2": GPT2, "starcoder2": GPT2, "qwen2": QWEN2, "qwen3": QWEN2}  # in config.json
 _ANY_CLASS = (None, "PreTrainedTokenizer", "TokenizersBackend")  # these do not name the family
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")

@@ -27,9 +27,8 @@ EXAMPLE_CHARS = 160
 class _Split:
     name: str
     texts: array[int] = field(default_factory=lambda: array("Q"))  # digests of whole rows
-    keys: array[int] = field(
-        default_factory=lambda: array("Q")
-    )  # digests of the parts that must not occur in two splits
+    # digests of the parts that must not occur in two splits
+    keys: array[int] = field(default_factory=lambda: array("Q"))
     near: list[tuple[str, str]] = field(default_factory=list)  # the first keys, and their labels
     near_chars: int = 0
 

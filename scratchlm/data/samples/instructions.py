@@ -37,10 +37,8 @@ SKILLS: dict[str, Callable[[Dice], Iterator[Exercise]]] = {
     )
 }  # fmt: skip
 HELD_OUT_PERCENT = 15  # of words, and of arguments or wordings
-MAX_TRAIN, MAX_TEST = (
-    140,
-    24,
-)  # entries per skill; all facts are trained on, since a missing one cannot be inferred
+# entries per skill; all facts are trained on, since a missing one cannot be inferred
+MAX_TRAIN, MAX_TEST = (140, 24)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

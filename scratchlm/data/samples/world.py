@@ -64,9 +64,8 @@ HIS_ANIMAL_NAMES = ("Pip", "Bruno", "Rusty", "Toby", "Oliver", "Otto", "Barney",
 TRAITS = listed(
     "kind shy brave curious clever cheerful quiet gentle careful busy merry friendly polite sleepy"
 )  # names of characters
-VIRTUES = tuple(
-    trait for trait in TRAITS if trait not in ("shy", "quiet", "sleepy")
-)  # traits that friends praise
+# traits that friends praise
+VIRTUES = tuple(trait for trait in TRAITS if trait not in ("shy", "quiet", "sleepy"))
 COLOURS = ("red", "blue", "green", "yellow", "orange", "purple", "white", "brown", "black", "pink")
 
 COLOUR_FACTS = {  # thing -> its colour in the story world

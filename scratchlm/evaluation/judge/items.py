@@ -16,11 +16,8 @@ from scratchlm.data.row_files import read_rows
 from scratchlm.evaluation.judge.parse_reply import without_thoughts
 
 ANSWER_KEY = "model_response"  # the book's name
-FILES_IN_A_RUN = (
-    "answers.jsonl",
-    "instruct/answers.jsonl",
-    "prefer/answers.jsonl",
-)  # the answers of a run's fine-tuned assistant
+# the answers of a run's fine-tuned assistant
+FILES_IN_A_RUN = ("answers.jsonl", "instruct/answers.jsonl", "prefer/answers.jsonl")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

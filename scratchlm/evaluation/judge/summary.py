@@ -106,9 +106,8 @@ def summarise(
     }
     known = [grade.score for grade in grades if grade.score is not None]
     n_missing = len(grades) - len(known)
-    scores = (
-        known if n_missing == 0 or counts["scored"] else []
-    )  # empty answers alone are not a sample of all answers
+    # empty answers alone are not a sample of all answers
+    scores = known if n_missing == 0 or counts["scored"] else []
     low, high = _interval(scores)
     return Judgement(
         protocol=protocol.name,
