@@ -270,8 +270,8 @@ class _Transfer:
         if found is None or int(found[1]) != offset or not is_same:
             self.partial.start_over()
             raise _TryAgainError(
-                f"the server was asked to continue at byte {offset:,} but sent "
-                f"{content_range or 'no range'!r}{'' if is_same else ' of a changed file'}"
+                f"the server answered a request for the bytes from {offset:,} on with the range "
+                f"{content_range or 'none'!r}{'' if is_same else ' of a changed file'}"
             )
         return _as_int(found[2])
 

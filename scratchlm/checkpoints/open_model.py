@@ -199,7 +199,7 @@ def _read_file(path: Path) -> tuple[GPTModel, dict[str, Any], Mapping[str, Any]]
         arrays = {name.removeprefix("model/"): tensor.numpy() for name, tensor in floats.items()}
         if len(arrays) < len(weights):
             raise CheckpointError(
-                f"{path} holds an array with and without model/ in its name; use another copy."
+                f"{path} holds an array twice, with and without the prefix model/; use another copy."
             )
         return model_from_arrays(arrays), {}, {}
     table, beside = table_of(weights, path), path.parent / "config.json"

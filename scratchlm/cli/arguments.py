@@ -88,7 +88,7 @@ def take_name(cls: type, args: Sequence[str]) -> tuple[str | None, list[str]]:
         given.values = given.values[:n_values]
         rest += given.words()
     if len(names) > 1:
-        raise ConfigError(f"only one name can be given, found {' and '.join(names)}; drop one.")
+        raise ConfigError(f"the command takes one name, got {' and '.join(names)}; remove all but one.")
     return (names[0] if names else None), rest
 
 

@@ -52,7 +52,7 @@ def main(command: Classify, console: Console) -> dict[str, Any]:
         raise ConfigError("classify needs a text; give texts, or - to read lines from standard input.")
     if "-" in command.texts and len(command.texts) > 1:
         raise ConfigError(
-            "classify takes texts, or - alone to read lines from standard input, got both; drop one of them."
+            "the argument - (standard input) cannot be combined with other texts; give one or the other."
         )
     lm = load(command.model, device=command.device)
     results: list[dict[str, Any]] = []

@@ -44,7 +44,7 @@ def main(command: DataList, console: Console) -> dict[str, Any]:  # noqa: ARG001
     for row in rows:
         size = "size unknown" if row["size_bytes"] is None else f"{row['size_bytes']:,} bytes"
         known = "sha256 known" if row["sha256"] else "sha256 unknown"
-        print(f"{row['id']}  ({'here' if row['path'] else 'not here'}, {size}, {known})")
+        print(f"{row['id']}  ({'available' if row['path'] else 'not downloaded'}, {size}, {known})")
         print(f"    {row['purpose']}\n    licence: {row['licence']}")
     print("`scratchlm data fetch NAME` downloads one; SCRATCHLM_ASSETS names a folder to look in first.")
     return {"assets": rows}

@@ -90,8 +90,8 @@ def main(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
     paths = resolve_data(command.data)
     if token_folder(paths) is not None:
         raise DataError(
-            f"evaluate memorization needs the training text, and {command.data[0]} holds token shards; name the texts "
-            "that they were made from."
+            f"{command.data[0]} holds token shards, but evaluate memorization needs the training text; name the files "
+            "that were tokenised."
         )
     lm = load(command.model, device=command.device)
     lm.check_generates("evaluate memorization")

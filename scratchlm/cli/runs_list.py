@@ -50,7 +50,7 @@ def _print(runs: Sequence[FoundRun], runs_dir: Path) -> None:
         print(f"no runs in {runs_dir}; `scratchlm run` creates one.")
         return
     now_s = time.time()
-    rows = [["name", "state", "made by", "step", "figures", "size", "age"]]
+    rows = [["name", "state", "command", "step", "results", "size", "age"]]
     for run in runs:
         text = _headline(run) if run.is_run else run.problem
         figures = text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"

@@ -86,6 +86,6 @@ def _input_errors_explained() -> Iterator[None]:
         yield
     except UnicodeDecodeError as cause:
         raise DataError(
-            f"standard input must be {cause.encoding} text, found byte 0x{cause.object[cause.start]:02x} "
+            f"standard input is not {cause.encoding} text: byte 0x{cause.object[cause.start]:02x} "
             f"({cause.reason}); convert it first, e.g. `iconv -f WINDOWS-1252 -t UTF-8`."
         ) from cause

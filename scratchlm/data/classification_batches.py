@@ -97,10 +97,10 @@ class ClassificationExamples:
         numbers = {name: number for number, name in enumerate(names)}
         for index, (text, label) in enumerate(zip(texts, labels)):
             if not text.strip():
-                raise DataError(f"text {index} must not be empty, found {text!r}; remove it.")
+                raise DataError(f"text {index} is empty: {text!r}; remove it.")
             if label not in numbers:
                 raise DataError(
-                    f"text {index} must have a label among {', '.join(map(repr, names))}, found {label!r}; "
+                    f"text {index} has the label {label!r}, which is not among {', '.join(map(repr, names))}; "
                     "correct it or train with it."
                 )
         if pad_id is None:
@@ -143,16 +143,18 @@ class ClassificationExamples:
 
 def _check_rows(ids: Sequence[Sequence[int]], labels: Sequence[int], classes: Sequence[str]) -> None:
     if len(ids) != len(labels):
-        raise DataError(f"each text needs one label, found {len(ids)} texts and {len(labels)} labels.")
+        raise DataError(f"each text needs one label, got {len(ids)} texts and {len(labels)} labels.")
     if not ids:
-        raise DataError("a classifier needs texts, found none; check the file and the split.")
+        raise DataError("there are no texts for the classifier; check the file and the split.")
     if len(set(classes)) < 2:
         raise DataError(
-            f"a classifier needs at least 2 classes, found {', '.join(map(repr, classes)) or 'none'}; add "
+            f"a classifier needs at least 2 classes, got {', '.join(map(repr, classes)) or 'none'}; add "
             "texts with other labels."
         )
     for index, (row, label) in enumerate(zip(ids, labels)):
         if len(row) == 0:
-            raise DataError(f"text {index} must have at least one token, found none; remove it.")
+            raise DataError(f"text {index} has no tokens; remove it.")
         if not 0 <= label < len(classes):
-            raise DataError(f"text {index} must have a class in 0..{len(classes) - 1}, found {label}.")
+            raise DataError(
+                f"text {index} has class {label}, but classes are numbered 0 to {len(classes) - 1}."
+            )

@@ -55,8 +55,8 @@ def labelled_text(row: SourceRow) -> LabelledText:
     label = label_name(_field(row, "label", LABEL_NAMES))
     for name, value in (("text", text), ("label", label)):
         if not isinstance(value, str) or not value.strip():
-            found = "nothing in it" if isinstance(value, str) else f"{value!r:.60}"
-            raise DataError(f"{row.where} must have a {name}, found {found}; fill it or remove the row.")
+            problem = f"an empty {name}" if isinstance(value, str) else f"{value!r:.60} as its {name}"
+            raise DataError(f"{row.where} has {problem}; fill it or remove the row.")
         check_characters(value, where=f"{row.where}, {name},")
     return LabelledText(text=text, label=label.strip())
 
@@ -82,6 +82,6 @@ def _field(row: SourceRow, ours: Literal["text", "label"], names: Sequence[str])
     if not keys or (len(keys) > 1 and keys[0].strip().casefold() != ours):
         found = ", ".join(map(repr, keys or row.value)) or "no column"
         raise DataError(
-            f"{row.where} must have one column for the {ours}, found {found}; name it with --{ours}-field."
+            f"{row.where} must have one column for the {ours}, got {found}; name it with --{ours}-field."
         )
     return row.value[keys[0]]

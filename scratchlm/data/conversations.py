@@ -117,7 +117,9 @@ def conversation_of(
         for is_answer, group in itertools.groupby(turns[len(opening) :], key=lambda turn: turn.is_answer)
     ]
     if sides and sides[0][0]:
-        notes.add("the assistant speaks first: that message is left out", where=where)
+        notes.add(
+            "the first message is the assistant's, which answers no request, and is left out", where=where
+        )
         del sides[0]
     if len(sides) % 2 and len(sides) > 1:
         notes.add("the last request has no answer and is left out", where=where)
@@ -136,7 +138,7 @@ def note_empty_texts(exchanges: Sequence[Exchange], *, where: str, notes: RowNot
         ("an answer", [e.answer for e in exchanges]),
     ):
         if not all(text.strip() for text in texts):
-            notes.add(f"{name} is empty, and is trained on as it is", where=where)
+            notes.add(f"{name} is empty; training uses it unchanged", where=where)
 
 
 def answer_turns(row: RowFields, ours: str, *, notes: RowNotes) -> list[Turn]:
@@ -150,13 +152,11 @@ def _joined(group: Sequence[Turn], *, where: str, notes: RowNotes) -> str:
     """Join consecutive turns, all read or all written by the model, into one text."""
     roles = [turn.role for turn in group]
     if any(role in ("call", "tool") for role in roles):
-        notes.add("tools are used: their calls and results are read as text in tags", where=where)
+        notes.add("tool calls and their results are converted to text in tags", where=where)
     if "system" in roles:
-        notes.add(
-            "a system message stands among the turns and is read as part of the request there", where=where
-        )
+        notes.add("a system message between other messages is added to the request there", where=where)
     if roles.count("user") > 1 or roles.count("assistant") > 1:
-        notes.add("one side speaks twice in a row: its messages are joined by an empty line", where=where)
+        notes.add("consecutive messages of one role are joined with an empty line", where=where)
     text = group[0].text
     for before, turn in itertools.pairwise(group):
         between = "\n" if turn.role == "call" or turn.role == before.role == "tool" else BETWEEN

@@ -90,7 +90,7 @@ def _class_names(rows: Any, column: str) -> list[str] | None:
 def _field(row: Mapping[str, Any], column: str, class_names: list[str] | None, where: str) -> str:
     if column not in row:
         raise DataError(
-            f"{where} must have the column {column!r}, found {', '.join(map(repr, row))}; name another with --columns."
+            f"{where} has no column {column!r}, only {', '.join(map(repr, row))}; name another with --columns."
         )
     value = row[column]
     if isinstance(value, int) and not isinstance(value, bool):
@@ -98,6 +98,6 @@ def _field(row: Mapping[str, Any], column: str, class_names: list[str] | None, w
         return class_names[value] if class_names is not None and is_named else str(value)
     if not isinstance(value, str):
         raise DataError(
-            f"{where} must have text or a class in {column!r}, found {type(value).__name__}; name another column."
+            f"{where} must have text or a class in {column!r}, got {type(value).__name__}; name another column."
         )
     return value

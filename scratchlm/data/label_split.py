@@ -91,7 +91,7 @@ def _check_classes(labels: Sequence[str], indices: Indices, name: str, *, n_grou
     missing = sorted(set(labels) - {labels[int(i)] for i in indices})
     if missing:
         raise DataError(
-            f"each part of the split needs rows of every class, found none of {missing[0]!r} in {name} "
+            f"the split has no rows of class {missing[0]!r} in {name} "
             f"({len(indices)} rows, {n_groups} groups in all); give more data of that class, or another seed"
             " (--split-seed)."
         )
@@ -114,7 +114,9 @@ def split_by_group(
     """
     check_fractions(fractions)
     if len(groups) != len(labels):
-        raise DataError(f"each row needs a group and a label, found {len(groups)} and {len(labels)}.")
+        raise DataError(
+            f"each row needs a group and a label, got {len(groups)} groups and {len(labels)} labels."
+        )
     part_of = _parts_of_groups(groups, labels, fractions, seed)
     parts = np.array([part_of[group] for group in groups])
     train, val, test = (np.flatnonzero(parts == part) for part in range(3))
@@ -165,10 +167,8 @@ def balance(
     counts = class_counts(labels, indices)
     missing = sorted(set(labels) - counts.keys())
     if missing or not counts:
-        raise DataError(
-            f"balancing needs rows of every class, found none of {missing[0] if missing else 'any'!r}; "
-            "give more data."
-        )
+        of_class = f" of class {missing[0]!r}" if missing else ""
+        raise DataError(f"there are no rows{of_class} to balance; give more data.")
     n_each = min(counts.values())
     by_hash = sorted(indices, key=lambda i: (hash_place(keys[i] if keys is not None else str(i), seed), i))
     taken: Counter[str] = Counter()
@@ -189,7 +189,7 @@ def repeat_to_balance(labels: Sequence[str], indices: Sequence[int] | Indices) -
     indices = np.asarray(indices, dtype=np.int64)
     counts = class_counts(labels, indices)
     if not counts:
-        raise DataError("balancing needs rows, found none; give more data.")
+        raise DataError("there are no rows to balance; give more data.")
     most = max(counts.values())
     repeated = [
         np.resize(np.array([i for i in indices if labels[i] == label], dtype=np.int64), most)

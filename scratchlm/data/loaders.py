@@ -95,7 +95,7 @@ class BatchLoader:
         self.bucket_by_length = bucket_by_length
         if len(self) == 0:
             raise DataError(
-                f"a loader needs at least one batch, found {len(examples)} examples for batches of "
+                f"a loader needs at least one batch, got {len(examples)} examples for batches of "
                 f"{batch_size}; give more data or a smaller batch_size."
             )
 

@@ -42,8 +42,8 @@ def read_parquet(path: Path, *, columns: Collection[str] = ()) -> Iterator[tuple
             chosen = [name for name in names if name in columns] or None
             if columns and chosen is None:
                 raise DataError(
-                    f"{path} must have the field {', '.join(map(repr, columns))}, found "
-                    f"{', '.join(map(repr, names)) or 'none'}; name the one that holds the text (--text-field)."
+                    f"{path} has no field {', '.join(map(repr, columns))} (its fields: "
+                    f"{', '.join(map(repr, names)) or 'none'}); name the one that holds the text (--text-field)."
                 )
             number = 0
             for batch in table.iter_batches(batch_size=1024, columns=chosen):

@@ -123,8 +123,8 @@ def find_row_files(path: str | Path) -> list[Path]:
     files = sorted(file for file in inside if file.is_file() and suffix_of(file) in SUFFIXES)
     if not files:
         raise DataError(
-            f"{path} must hold a file that ends in {', '.join(SUFFIXES)} (or one of these and .gz), found none; name "
-            "the file."
+            f"{path} has no file that ends in {', '.join(SUFFIXES)} (or one of these and .gz); name the file "
+            "itself."
         )
     return files
 
@@ -177,7 +177,7 @@ def _as_row(value: Any, renamed: Mapping[str, str], where: str) -> dict[str, Any
             key = list(value)[int(theirs) - 1]
         if key is None:
             raise DataError(
-                f"{where} must have a column {theirs!r} for {ours}, found {', '.join(map(repr, value))}; name another."
+                f"{where} has no column {theirs!r} for {ours}, only {', '.join(map(repr, value))}; name another."
             )
         taken[ours] = value[key]
         keys.add(key)
@@ -291,7 +291,7 @@ def _document(value: Any, where: str, *, line: str = "") -> Iterator[Parsed]:
     }
     if len(tables) > 1:
         raise DataError(
-            f"{where} must hold one list of rows, found {', '.join(map(repr, tables))}; write each to its own file."
+            f"{where} has several lists of rows ({', '.join(map(repr, tables))}); write each to its own file."
         )
     if tables:
         ((key, rows),) = tables.items()

@@ -242,19 +242,17 @@ def _usable_text(value: Any, origin: str, text_field: str) -> str:
         raise DataError(f"{value} --skip-bad-lines leaves such lines out.") from value
     if not isinstance(value, dict):
         raise DataError(
-            f"{origin} must be a JSON object with the field {text_field!r}, found {type(value).__name__}; "
+            f"{origin} must be a JSON object with the field {text_field!r}, got {type(value).__name__}; "
             "write each document as one object on one line."
         )
     key = find_key(value, text_field)
     if key is None:
         raise DataError(
-            f"{origin} must have the field {text_field!r}, found {', '.join(map(repr, value)) or 'no field'}; "
+            f"{origin} has no field {text_field!r} (its fields: {', '.join(map(repr, value)) or 'none'}); "
             "name the one that holds the text (--text-field)."
         )
     text = value[key]
     if not isinstance(text, str) or not text.strip():
         found = "no text" if isinstance(text, str) else type(text).__name__
-        raise DataError(
-            f"{origin} must have text in {text_field!r}, found {found}; fill it or remove the line."
-        )
+        raise DataError(f"{origin} has {found} in {text_field!r}; fill it or remove the line.")
     return check_characters(text, where=origin)

@@ -251,7 +251,7 @@ def _row(cells: list[str], form: TableForm, where: str) -> dict[str, str] | Data
             cells = [form.delimiter.join(cells[: extra + 1]), *cells[extra + 1 :]]
     if len(cells) == 1 < len(names):
         expected = ("<TAB>" if form.delimiter == "\t" else form.delimiter).join(names)
-        return DataError(f"{where} must be {expected}, found no {shown} in {cells[0]!r:.60}; add it.")
+        return DataError(f"{where} must be {expected}, but {cells[0]!r:.60} has no {shown}; add it.")
     if len(cells) != len(names):
         return DataError(
             f"{where} must have {len(names)} cells as the {'header' if form.has_header else 'first row'} has, got "

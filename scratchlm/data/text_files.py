@@ -109,7 +109,7 @@ def decoded(
                 text = decoder.decode(cause.object, final=not data)
             if "\0" in text:
                 fault = fault or DataError(
-                    f"{path} must be text, found a NUL character near byte offset {n_read + max(0, data.find(0)):,}; "
+                    f"{path} has a NUL character near byte offset {n_read + max(0, data.find(0)):,}, so it is not plain text; "
                     "name its encoding with --encoding if it is not UTF-8, or remove such characters."
                 )
                 text = text.replace("\0", "\ufffd")
@@ -129,7 +129,7 @@ def wrong_encoding(where: str, cause: UnicodeDecodeError, offset: int, encoding:
     """The error for bytes that are invalid in the encoding; `offset` is that of the decoder's first byte."""
     shown = "UTF-8" if encoding == "utf-8" else encoding
     return DataError(
-        f"{where} must be {shown} text, found byte 0x{cause.object[cause.start]:02x} at byte offset "
+        f"{where} is not {shown} text: byte 0x{cause.object[cause.start]:02x} at byte offset "
         f"{offset + cause.start} ({cause.reason}); name its encoding, e.g. --encoding windows-1252."
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scratchlm.core.errors import DataError
 from scratchlm.evaluation.intervals import bootstrap_interval
 
-TIED = "cannot be told apart"
+TIED = "no significant difference"
 LEVEL = 0.05  # significance level of the sign test; the interval is a 95 % one
 
 
@@ -30,7 +30,7 @@ class PairedComparison:
 
     @property
     def verdict(self) -> str:
-        """`A` or `B` when both the interval and the sign test show a difference, else `cannot be told apart`.
+        """`A` or `B` when both the interval and the sign test show a difference, else `no significant difference`.
 
         The interval alone is too narrow for a few items; the sign test alone ignores the size of the difference.
         """
@@ -53,7 +53,7 @@ def compare_paired(a: Sequence[float], b: Sequence[float]) -> PairedComparison:
 
     Example:
         >>> compare_paired([50, 60, 70], [51, 59, 70]).verdict
-        'cannot be told apart'
+        'no significant difference'
     """
     if len(a) != len(b) or not a:
         raise DataError(

@@ -102,7 +102,7 @@ def test_a_name_may_stand_anywhere_but_in_a_list(args):
 def test_no_name_and_two_names():
     assert take_name(Run, ["--json", "--out", "x"]) == (None, ["--json", "--out", "x"])
     assert take_name(Run, ["--sample-prompt", "-a b", "mine"]) == ("mine", ["--sample-prompt", "-a b"])
-    with pytest.raises(ConfigError, match="found mine and yours"):
+    with pytest.raises(ConfigError, match="got mine and yours"):
         take_name(Run, ["mine", "--json", "yours"])
 
 

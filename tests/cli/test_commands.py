@@ -426,7 +426,7 @@ def test_classify_without_a_line_still_names_the_columns_of_csv(life, run):
 def test_classify_takes_a_dash_for_standard_input_or_not_at_all(life, run):
     code, out, err = run(f"classify --model {life['classifier']} - more", stdin="hello\n")
     assert (code, out) == (2, "")
-    assert "texts, or - alone to read lines from standard input, got both" in err
+    assert "- (standard input) cannot be combined with other texts" in err
 
 
 def test_classify_names_an_empty_line(life, run):
@@ -449,7 +449,7 @@ def test_standard_input_that_is_not_utf8_is_one_line_of_complaint(life, run, com
         command = command.replace(f"{{{name}}}", life[name])
     code, out, err = run(command, stdin=b"caf\xe9 au lait\n")
     assert (code, out) == (3, "")
-    assert err.startswith("scratchlm: error: standard input must be utf-8 text, found byte 0xe9")
+    assert err.startswith("scratchlm: error: standard input is not utf-8 text: byte 0xe9")
 
 
 def test_chat_answers_until_an_empty_line(life, run_json):

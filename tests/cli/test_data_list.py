@@ -27,5 +27,5 @@ def test_names_are_shown_whole_and_unknowns_said(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("SCRATCHLM_ASSETS", str(folder))
     assert main(["data", "list"]) == 0
     out = capsys.readouterr().out
-    assert "dolly/databricks-dolly-15k.jsonl  (here, 13,085,339 bytes, sha256 known)" in out
-    assert "fineweb/sample-10BT-014.parquet  (not here, size unknown, sha256 unknown)" in out
+    assert "dolly/databricks-dolly-15k.jsonl  (available, 13,085,339 bytes, sha256 known)" in out
+    assert "fineweb/sample-10BT-014.parquet  (not downloaded, size unknown, sha256 unknown)" in out

@@ -24,7 +24,7 @@ def read_in_own_process(reader: str, data: bytes, locale: str) -> subprocess.Com
 def test_bytes_that_are_not_utf8_are_refused_in_every_locale(reader, locale):
     done = read_in_own_process(reader, b"caf\xe9 au lait\n", locale)
     assert done.returncode == 1
-    assert b"DataError: standard input must be utf-8 text, found byte 0xe9" in done.stderr
+    assert b"DataError: standard input is not utf-8 text: byte 0xe9" in done.stderr
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -51,27 +51,27 @@ def test_a_further_tab_and_odd_line_separators_belong_to_the_text(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.tsv", "ham\tok\nno tab here\n", "line 2 must be label<TAB>text, found no tab in 'no tab here'"),
+        ("a.tsv", "ham\tok\nno tab here\n", "line 2 must be label<TAB>text, but 'no tab here' has no tab"),
         ("a.tsv", "ham\tok\n\nspam\tno\n", "line 2 must be label<TAB>text"),
-        ("a.tsv", "ham\tok\nspam\t \n", "line 2 must have a text, found nothing in it"),
-        ("a.tsv", "ham\tok\n\twin\n", "line 2 must have a label, found nothing in it"),
+        ("a.tsv", "ham\tok\nspam\t \n", "line 2 has an empty text"),
+        ("a.tsv", "ham\tok\n\twin\n", "line 2 has an empty label"),
         ("a.tsv", "", "has no labelled texts"),
         ("a.tsv", "label\ttext\n", "has no labelled texts"),
         ("book.txt", "Once upon a time\nthere was\n", "line 1 must be label<TAB>text"),
         (
             "a.csv",
             "words,label\nok,b\n",
-            "line 2 must have one column for the text, found 'words', 'label'; name",
+            "line 2 must have one column for the text, got 'words', 'label'; name",
         ),
         (
             "a.csv",
             "text,kind\nok,b\n",
-            "line 2 must have one column for the label, found 'text', 'kind'; name it",
+            "line 2 must have one column for the label, got 'text', 'kind'; name it",
         ),
         (
             "a.csv",
             "review,sms,label\nok,c,b\n",
-            "must have one column for the text, found 'sms', 'review'; name it",
+            "must have one column for the text, got 'sms', 'review'; name it",
         ),
         ("a.csv", "text,label,label\nok,b,c\n", "must have differently named columns, got 'label' twice"),
         ("a.csv", "", "has no labelled texts"),
@@ -82,11 +82,11 @@ def test_a_further_tab_and_odd_line_separators_belong_to_the_text(tmp_path):
         (
             "a.jsonl",
             '{"text": "a", "kind": "b"}\n',
-            "line 1 must have one column for the label, found 'text', 'kind'",
+            "line 1 must have one column for the label, got 'text', 'kind'",
         ),
-        ("a.jsonl", '{"text": "a", "label": null}\n', "line 1 must have a label"),
-        ("a.jsonl", '{"text": "a", "label": NaN}\n', "line 1 must have a label"),
-        ("a.jsonl", '{"text": "a", "label": ["b"]}\n', "line 1 must have a label, found \\['b'\\]"),
+        ("a.jsonl", '{"text": "a", "label": null}\n', "line 1 has None as its label"),
+        ("a.jsonl", '{"text": "a", "label": NaN}\n', "line 1 has None as its label"),
+        ("a.jsonl", '{"text": "a", "label": ["b"]}\n', "line 1 has \\['b'\\] as its label"),
         (
             "a.jsonl",
             '{"text": "a", "label": "b", "label": "c"}\n',
@@ -178,16 +178,16 @@ def test_examples_go_through_a_loader_by_length(byte_tokenizer):
 @pytest.mark.parametrize(
     ("texts", "labels", "settings", "message"),
     [
-        ([], [], {}, "needs texts, found none"),
-        (["a", "b"], ["x", "x"], {}, "at least 2 classes, found 'x'"),
-        (["a", "  "], ["x", "y"], {}, "text 1 must not be empty"),
+        ([], [], {}, "no texts for the classifier"),
+        (["a", "b"], ["x", "x"], {}, "at least 2 classes, got 'x'"),
+        (["a", "  "], ["x", "y"], {}, "text 1 is empty"),
         (
             ["a", "b"],
             ["x", "z"],
             {"classes": ("x", "y")},
-            "text 1 must have a label among 'x', 'y', found 'z'",
+            "text 1 has the label 'z', which is not among 'x', 'y'",
         ),
-        (["a", "b"], ["x"], {"classes": ("x", "y")}, "found 2 texts and 1 labels"),
+        (["a", "b"], ["x"], {"classes": ("x", "y")}, "got 2 texts and 1 labels"),
     ],
 )
 def test_texts_that_no_classifier_can_learn_from_are_refused(
@@ -200,9 +200,9 @@ def test_texts_that_no_classifier_can_learn_from_are_refused(
 def test_ids_and_numbers_are_checked_too():
     examples = ClassificationExamples([[1, 2], [3]], [1, 0], pad_id=0)
     assert examples.classes == ("0", "1")
-    with pytest.raises(DataError, match=r"text 1 must have a class in 0\.\.1, found 2"):
+    with pytest.raises(DataError, match=r"text 1 has class 2, but classes are numbered 0 to 1"):
         ClassificationExamples([[1], [3]], [1, 2], pad_id=0, classes=("a", "b"))
-    with pytest.raises(DataError, match="text 0 must have at least one token"):
+    with pytest.raises(DataError, match="text 0 has no tokens"):
         ClassificationExamples([[], [3]], [1, 0], pad_id=0)
     with pytest.raises(ConfigError, match="max_length must be at least 1"):
         ClassificationExamples([[1], [3]], [1, 0], pad_id=0, max_length=0)
@@ -228,5 +228,5 @@ def test_folders_and_globs_stand_for_their_files(tmp_path):
     assert [row.text for row in read_labelled(tmp_path)] == ["one", "two"]
     assert [row.text for row in read_labelled(tmp_path / "*.tsv")] == ["one"]
     assert [row.text for row in read_labelled(str(tmp_path / "**" / "*"))] == ["one", "two"]
-    with pytest.raises(DataError, match=r"must hold a file that ends in .tsv, .csv, .jsonl"):
+    with pytest.raises(DataError, match=r"has no file that ends in .tsv, .csv, .jsonl"):
         read_labelled(tmp_path / "*.md")

@@ -87,7 +87,7 @@ def test_tool_calls_are_answers_and_their_results_are_requests_in_tags():
         Exchange("2 plus 3?", f"{written}\n{written}"),
         Exchange(f"{result}\n{result}", "It is 5."),
     )
-    assert told == ["In 1 row tools are used: their calls and results are read as text in tags (here)."]
+    assert told == ["In 1 row tool calls and their results are converted to text in tags (here)."]
     sharegpt = [("human", "2 plus 3?"), ("function_call", "{}"), ("observation", result), ("gpt", "It is 5.")]
     turns = turns_of([{"from": role, "value": text} for role, text in sharegpt])
     assert [turn.text for turn in turns[1:3]] == ["<tool_call>\n{}\n</tool_call>", result]
@@ -96,13 +96,13 @@ def test_tool_calls_are_answers_and_their_results_are_requests_in_tags():
 @pytest.mark.parametrize(
     ("turns", "exchanges", "told"),
     [
-        ([("assistant", "hi"), ("user", "a"), ("assistant", "b")], [("a", "b")], "the assistant speaks first"),
+        ([("assistant", "hi"), ("user", "a"), ("assistant", "b")], [("a", "b")], "the first message is the assistant's"),
         ([("user", "a"), ("assistant", "b"), ("user", "c")], [("a", "b")], "the last request has no answer"),
-        ([("user", "a"), ("user", "b"), ("assistant", "c")], [("a\n\nb", "c")], "one side speaks twice"),
-        ([("user", "a"), ("assistant", "b"), ("assistant", "c")], [("a", "b\n\nc")], "one side speaks twice"),
+        ([("user", "a"), ("user", "b"), ("assistant", "c")], [("a\n\nb", "c")], "consecutive messages of one role"),
+        ([("user", "a"), ("assistant", "b"), ("assistant", "c")], [("a", "b\n\nc")], "consecutive messages of one role"),
         (
             [("user", "a"), ("assistant", "b"), ("system", "s"), ("user", "c"), ("assistant", "d")],
-            [("a", "b"), ("s\n\nc", "d")], "a system message stands among the turns",
+            [("a", "b"), ("s\n\nc", "d")], "a system message between other messages",
         ),
     ],
 )  # fmt: skip

@@ -60,8 +60,8 @@ def test_rows_are_cut_where_asked_and_counted(library, tmp_path):
     ("name", "column", "error", "words"),
     [
         ("nobody/nothing", "sentence", DownloadError, "doesn't exist on the Hub"),
-        ("a/b", "story", DataError, "row 1 must have the column 'story', found 'sentence', 'label'"),
-        ("a/b", "x", DataError, "row 1 must have the column 'x'"),
+        ("a/b", "story", DataError, "row 1 has no column 'story', only 'sentence', 'label'"),
+        ("a/b", "x", DataError, "row 1 has no column 'x'"),
     ],
 )
 def test_what_is_not_there_is_an_error_and_leaves_no_file(library, tmp_path, name, column, error, words):

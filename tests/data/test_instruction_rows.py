@@ -112,7 +112,7 @@ def test_what_is_left_out_is_collected_or_logged(tmp_path, caplog):
     rows = [{"prompt": "a", "completion": "", "id": 3}, {"prompt": "", "completion": "b", "id": 4}]
     path.write_text(json.dumps(rows))
     told = [
-        f"In 1 row an answer is empty, and is trained on as it is ({path} entry 1).",
+        f"In 1 row an answer is empty; training uses it unchanged ({path} entry 1).",
         f"In 1 row no request has text: the row is left out ({path} entry 2).",
         "Fields not used: id.",
     ]

@@ -134,7 +134,7 @@ def test_settings_that_mean_nothing_are_refused():
         BatchLoader(Numbers(5), batch_size=0)
     with pytest.raises(ConfigError, match="examples with lengths, got Numbers"):
         BatchLoader(Numbers(5), batch_size=1, bucket_by_length=True)
-    with pytest.raises(DataError, match="found 3 examples for batches of 4"):
+    with pytest.raises(DataError, match="got 3 examples for batches of 4"):
         BatchLoader(Numbers(3), batch_size=4, drop_last=True)
     with pytest.raises(ConfigError, match=r"start must lie in 0\.\.2"):
         BatchLoader(Numbers(4), batch_size=2).epoch(0, start=3)

@@ -4,6 +4,7 @@ import builtins
 import gzip
 import json
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -109,7 +110,7 @@ def test_parquet_rows_are_documents(tmp_path, is_zipped):
         path.with_name("a.parquet.gz").write_bytes(gzip.compress(path.read_bytes()))
         path = path.with_name("a.parquet.gz")
     assert texts(path, rows=RowSettings(text_field="story")) == ["one", "two"]
-    with pytest.raises(DataError, match="must have the field 'text', found 'id', 'story'"):
+    with pytest.raises(DataError, match=r"has no field 'text' \(its fields: 'id', 'story'\)"):
         texts(path)
 
 
@@ -118,7 +119,7 @@ def test_a_parquet_row_without_text_is_named_or_counted(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.table({"text": ["one", None]}), path)
-    with pytest.raises(DataError, match="row 2 must have text in 'text', found NoneType"):
+    with pytest.raises(DataError, match="row 2 has NoneType in 'text'"):
         texts(path)
     assert texts(path, skip_bad_lines=True) == ["one"]
 
@@ -164,7 +165,7 @@ def test_a_character_cut_by_the_end_of_the_file_is_named_with_its_offset(tmp_pat
 
 def test_a_jsonl_line_that_is_not_utf8_is_named_with_line_and_offset(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}\n{"text": "\xe4"}\n')
-    with pytest.raises(DataError, match=r"a\.jsonl line 2 must be UTF-8.* byte offset 24 "):
+    with pytest.raises(DataError, match=r"a\.jsonl line 2 is not UTF-8.* byte offset 24 "):
         texts(tmp_path / "a.jsonl")
 
 
@@ -192,10 +193,10 @@ def test_a_truncated_gzip_file_is_an_error(tmp_path):
     ("line", "message"),
     [
         ('{"text": "b"', "line 2 is not valid JSON"),
-        ("[1, 2]", "line 2 must be a JSON object with the field 'text', found list"),
-        ('{"body": "b", "id": 1}', "line 2 must have the field 'text', found 'body', 'id'"),
-        ('{"text": 5}', "line 2 must have text in 'text', found int"),
-        ('{"text": "  "}', "line 2 must have text in 'text', found no text"),
+        ("[1, 2]", "line 2 must be a JSON object with the field 'text', got list"),
+        ('{"body": "b", "id": 1}', "line 2 has no field 'text' (its fields: 'body', 'id')"),
+        ('{"text": 5}', "line 2 has int in 'text'"),
+        ('{"text": "  "}', "line 2 has no text in 'text'"),
         ('{"text": "\\ud800"}', "line 2 is not valid Unicode: a lone surrogate"),
         ("[" * 100_000, "line 2 is "),
     ],
@@ -203,7 +204,7 @@ def test_a_truncated_gzip_file_is_an_error(tmp_path):
 def test_a_bad_line_is_named_or_skipped_and_counted(tmp_path, caplog, line, message):
     path = tmp_path / "a.jsonl"
     path.write_text(f'{{"text": "a"}}\n{line}\n{{"text": "c"}}\n', encoding="utf-8")
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=re.escape(message)):
         texts(path)
     complaints: list[str] = []
     assert texts(path, skip_bad_lines=True, on_skip=complaints.append) == ["a", "c"]

@@ -135,7 +135,7 @@ def test_a_table_of_one_column_is_one():
 def test_bad_rows_keep_their_line_and_the_others_still_come():
     found = list(table_rows('label,text\nham,"two\nlines"\nspam\nham,ok\n', path="a.csv"))
     assert [where for _, where in found] == ["a.csv line 3", "a.csv line 4", "a.csv line 5"]
-    assert "must be label,text, found no ',' in 'spam'" in str(found[1][0])
+    assert "must be label,text, but 'spam' has no ','" in str(found[1][0])
 
 
 # The published form: every cell quoted, no header, a quote doubled, a backslash for a lost line end.

@@ -41,7 +41,7 @@ def test_a_model_that_is_better_almost_everywhere_is_better():
 
 def test_the_same_scores_cannot_be_told_apart():
     result = compare_paired([1, 2, 3], [1, 2, 3])
-    assert (result.verdict, result.p_value, result.difference) == ("cannot be told apart", 1.0, 0.0)
+    assert (result.verdict, result.p_value, result.difference) == ("no significant difference", 1.0, 0.0)
 
 
 def test_chance_is_called_a_difference_about_never_more_than_5_times_in_100():
@@ -50,12 +50,12 @@ def test_chance_is_called_a_difference_about_never_more_than_5_times_in_100():
         compare_paired(list(draw.normal(size=50)), list(draw.normal(size=50))).verdict for _ in range(200)
     ]
     assert (
-        sum(verdict != "cannot be told apart" for verdict in verdicts) <= 16
+        sum(verdict != "no significant difference" for verdict in verdicts) <= 16
     )  # 8 %, two standard errors above 5
 
 
 def test_five_items_are_too_few_however_clear():
-    assert compare_paired([0] * 5, [100] * 5).verdict == "cannot be told apart"
+    assert compare_paired([0] * 5, [100] * 5).verdict == "no significant difference"
     assert compare_paired([0] * 6, [100] * 6).verdict == "B"
 
 

@@ -132,7 +132,7 @@ def data_problem(data: Path, *, prefix: Path) -> str | None:
     except CheckpointError as cause:
         return f"it does not fit its index: {cause}"
     n_bytes, n_there = bundle.n_bytes, data.stat().st_size
-    return None if n_bytes == n_there else f"its index lists {n_bytes:,} bytes, found {n_there:,}"
+    return None if n_bytes == n_there else f"it has {n_there:,} bytes, but its index lists {n_bytes:,}"
 
 
 def _number_of_shards(header: bytes | None, where: str) -> int:
@@ -214,7 +214,7 @@ def _check_places(entries: Mapping[str, _Entry], files: Mapping[int, Path]) -> N
             sizes[shard] = path.stat().st_size
         except OSError as cause:
             raise CheckpointError(
-                f"{path} must lie beside the index, got: {cause.strerror}; fetch it again."
+                f"the data file {path} cannot be read: {cause.strerror}; fetch it into the folder of the index."
             ) from cause
     by_place = sorted((e.shard, e.offset, e.size, name) for name, e in entries.items() if e.size)
     last_shard, end = -1, 0
@@ -231,5 +231,5 @@ def _check_places(entries: Mapping[str, _Entry], files: Mapping[int, Path]) -> N
 
 def _damaged(where: str, found: str) -> CheckpointError:
     return CheckpointError(
-        f"{where} is not of a sound TensorFlow checkpoint: found {found}; fetch the file again."
+        f"{where} is not a valid TensorFlow checkpoint: it has {found}; fetch the file again."
     )

@@ -201,7 +201,7 @@ def _plain_value(value: Any, path: Path, storage_sizes: set[int] | None) -> Any:
         if isinstance(item, dict):
             pairs = dict.items(item)  # a file can give an OrderedDict an attribute named `items`
             if not all(isinstance(key, _PLAIN) for key, _ in pairs):
-                raise _wrong(path, "holds a dictionary key that is not plain")
+                raise _wrong(path, "has a dictionary key that is neither text nor a number")
             return {key: copy(inner, depth + 1) for key, inner in pairs}
         if isinstance(item, (list, tuple)):
             items = [copy(inner, depth + 1) for inner in item]
@@ -215,7 +215,7 @@ def _plain_value(value: Any, path: Path, storage_sizes: set[int] | None) -> Any:
         if not isinstance(item, (*_PLAIN, torch.dtype)):
             raise _wrong(path, f"holds a {type(item).__name__}")
         if isinstance(item, int) and abs(item) >= MAX_WHOLE_NUMBER:
-            raise _wrong(path, "holds a whole number beyond 64 bits")
+            raise _wrong(path, "has an integer of more than 64 bits")
         return item
 
     return copy(value, 0)

@@ -30,7 +30,7 @@ def findings(figures: Figures) -> list[dict[str, str]]:
 def _readability(figures: Figures) -> Iterator[tuple[Level, str]]:
     for split in figures["splits"]:
         if split.get("refused"):
-            yield "bad", f"Training refuses this file: {split['refused']}"
+            yield "bad", f"Training would stop with an error: {split['refused']}"
         yield from (("look", note) for note in split.get("notes") or ())
         content = split.get("bytes") or {}
         if content.get("invalid_utf8"):
@@ -89,14 +89,14 @@ def _copies(figures: Figures) -> Iterator[tuple[Level, str]]:
     if near and figures["kind"] in ("instruction", "preference") and near["repeats_exact"]:
         yield (
             "look",
-            f"{near['repeats_exact']:,} {unit} ask exactly the same as an earlier one.",
+            f"{near['repeats_exact']:,} {unit} have exactly the same question as an earlier one.",
         )
     if near and near["repeats_not_exact"]:
         among = "" if near["compared"] == figures["rows"] else f" among the first {near['compared']:,}"
         yield (
             "look",
             f"{near['repeats_not_exact']:,} more{among} are near-duplicates, equal but for case, punctuation, numbers "
-            "or a tenth of their letters: keep each group on one side of a split.",
+            "or a tenth of their letters: keep each group in one part of a split.",
         )
     if near and near["conflicts"]:
         yield "bad", f"{near['conflicts']:,} groups of near-duplicates have different labels."
@@ -114,7 +114,7 @@ def _leaks(figures: Figures) -> Iterator[tuple[Level, str]]:
             yield (
                 "bad",
                 f"Leak: of the {pair['rows']:,} rows in {pair['second']}, {pair['exact']:,} are exactly in "
-                f"{pair['first']}{near}; a test on them measures memory.",
+                f"{pair['first']}{near}; a test on them measures memorization.",
             )
 
 

@@ -134,8 +134,8 @@ def chat_pieces(parts: Iterable[Any], *, who: str, num_ctx: int | None = None) -
         reason, n_prompt = part.get("done_reason"), part.get("prompt_eval_count") or 0
         if num_ctx is not None and _is_truncated(n_prompt, num_ctx):
             raise ServiceError(
-                f"the request to {who} was cut to {n_prompt} tokens to fit num_ctx={num_ctx}; raise --num-ctx, or ask "
-                "about shorter answers."
+                f"the request to {who} did not fit num_ctx={num_ctx} and was truncated to {n_prompt} tokens; raise "
+                "--num-ctx, or judge shorter answers."
             )
         if reason not in (None, "", "stop"):
             raise reply_cut_off(who, str(reason))

@@ -252,7 +252,7 @@ HOSTILE = {
     ),
     "a list as a key": (b"\x80\x02}]K\x01s.", "unhashable type"),
     "a key without a value": (b"\x80\x02}(K\x01u.", "out of range"),
-    "huge whole number": (b"\x80\x02\x8a\xff" + b"\x7f" * 255 + b".", "beyond 64 bits"),
+    "huge whole number": (b"\x80\x02\x8a\xff" + b"\x7f" * 255 + b".", "more than 64 bits"),
     "text past the end": (b"\x80\x02X\xff\xff\xff\x7fabc.", "only 4 remain"),
     "no text": (b"\x80\x02X\x02\x00\x00\x00\xff\xfe.", "can't decode"),
     "empty stack": (b"\x80\x02.", "pop from empty list"),

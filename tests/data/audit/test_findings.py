@@ -19,7 +19,7 @@ def split(**faults):
         (
             {"splits": [{"path": "a.tsv", "refused": "it is odd."}]},
             "bad",
-            "refuses this file: it is odd.",
+            "would stop with an error: it is odd.",
         ),
         (
             split(invalid_utf8=3, first_invalid=1200),
@@ -43,7 +43,7 @@ def split(**faults):
         (
             {"kind": "instruction", "near_duplicates": NEAR | {"repeats_exact": 3}},
             "look",
-            "3 rows ask exactly the same",
+            "3 rows have exactly the same question",
         ),
         (
             {"overlaps": [{"first": "a", "second": "b", "rows": 9, "exact": 1, "near": 2, "compared": 8}]},

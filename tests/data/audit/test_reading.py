@@ -150,8 +150,8 @@ def test_a_number_is_a_label_and_a_missing_field_is_named(tmp_path):
     path.write_text('{"text": "one", "label": 3}\n{"text": "two"}\n{"text": "x", "label": null}\n')
     found, reading = read(path, "classification")
     assert [row.fields["label"] for row in found] == ["3"]
-    assert "one column for the label, found 'text'; name it with --label-field" in reading.complaints[0]
-    assert "line 3 must have a label, found None" in reading.complaints[1]
+    assert "one column for the label, got 'text'; name it with --label-field" in reading.complaints[0]
+    assert "line 3 has None as its label" in reading.complaints[1]
 
 
 def test_dollys_names_are_understood(tmp_path):
@@ -267,4 +267,4 @@ def test_what_pretraining_says_against_a_file_is_told(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"caf\xe9")
     told = stream_figures(tmp_path / "a.txt", None, RowSettings())
     assert told["stream"] is None
-    assert "must be UTF-8 text, found byte 0xe9 at byte offset 3" in told["refused"]
+    assert "is not UTF-8 text: byte 0xe9 at byte offset 3" in told["refused"]

@@ -86,7 +86,9 @@ def test_bytes_of_no_protocol_are_an_error_at_once(judge, judge_server, body):
 
 def test_a_request_that_does_not_fit_the_context_is_not_judged(judge, judge_server):
     long = [{"role": "user", "content": "word " * 4000}]
-    with pytest.raises(ServiceError, match=r"cut to 1026 tokens to fit num_ctx=2048; raise --num-ctx"):
+    with pytest.raises(
+        ServiceError, match=r"did not fit num_ctx=2048 and was truncated to 1026 tokens; raise --num-ctx"
+    ):
         judge.ask(long)
     assert len(judge_server.asked) == 1
     assert OllamaJudge("llama3", base_url=judge_server.url, num_ctx=8192, patience=QUICK).ask(long) == "85"
@@ -109,7 +111,7 @@ def test_a_request_that_does_not_fit_the_context_is_not_judged(judge, judge_serv
 def test_a_cut_request_is_known_by_its_number_of_tokens(n_prompt, num_ctx, is_cut):
     end = {"message": {"content": "85"}, "done": True, "prompt_eval_count": n_prompt}
     if is_cut:
-        with pytest.raises(ServiceError, match=f"cut to {n_prompt} tokens"):
+        with pytest.raises(ServiceError, match=f"truncated to {n_prompt} tokens"):
             list(chat_pieces([end], who="it", num_ctx=num_ctx))
     else:
         assert list(chat_pieces([end], who="it", num_ctx=num_ctx)) == ["85"]
