@@ -117,9 +117,7 @@ def conversation_of(
         for is_answer, group in itertools.groupby(turns[len(opening) :], key=lambda turn: turn.is_answer)
     ]
     if sides and sides[0][0]:
-        notes.add(
-            "the first message is the assistant's, which answers no request, and is left out", where=where
-        )
+        notes.add("the assistant's message before the first request is left out", where=where)
         del sides[0]
     if len(sides) % 2 and len(sides) > 1:
         notes.add("the last request has no answer and is left out", where=where)

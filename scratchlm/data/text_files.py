@@ -109,8 +109,8 @@ def decoded(
                 text = decoder.decode(cause.object, final=not data)
             if "\0" in text:
                 fault = fault or DataError(
-                    f"{path} has a NUL character near byte offset {n_read + max(0, data.find(0)):,}, so it is not plain text; "
-                    "name its encoding with --encoding if it is not UTF-8, or remove such characters."
+                    f"{path} has a NUL character near byte offset {n_read + max(0, data.find(0)):,} and is not "
+                    "plain text; name its encoding with --encoding if it is not UTF-8, or remove such characters."
                 )
                 text = text.replace("\0", "\ufffd")
             if fault is not None:

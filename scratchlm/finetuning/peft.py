@@ -155,8 +155,8 @@ def import_peft(model: GPTModel, folder: str | Path) -> int:
         match = _PART.fullmatch(key.removeprefix(PREFIX))
         if match is None or match[1] not in modules:
             raise CheckpointError(
-                f"{folder} holds {key:.200}, which does not belong to a linear layer of this model; use the model that the "
-                "adapter was trained for, or merge the adapter with peft and open the merged model."
+                f"{folder} holds {key:.200}, which does not belong to a linear layer of this model; use the "
+                "model that the adapter was trained for, or merge the adapter with peft and open the merged model."
             )
         found.setdefault(match[1], {})[match[2]] = weights[key].float()
     targets = config.targets(

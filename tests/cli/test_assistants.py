@@ -156,7 +156,7 @@ def test_what_rows_hold_and_training_does_not_use_is_said_once_by_training_and_i
     path = tmp_path / "chats.jsonl"
     path.write_text("".join(json.dumps({"id": i, "conversations": turns}) + "\n" for i in range(30)))
     told = [
-        f"In 30 rows the first message is the assistant's, which answers no request, and is left out (the first: {path} line 1).",
+        f"In 30 rows the assistant's message before the first request is left out (the first: {path} line 1).",
         "Fields not used: id.",
     ]
     code, _, err = run(

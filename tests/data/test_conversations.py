@@ -96,10 +96,10 @@ def test_tool_calls_are_answers_and_their_results_are_requests_in_tags():
 @pytest.mark.parametrize(
     ("turns", "exchanges", "told"),
     [
-        ([("assistant", "hi"), ("user", "a"), ("assistant", "b")], [("a", "b")], "the first message is the assistant's"),
+        ([("assistant", "hi"), ("user", "a"), ("assistant", "b")], [("a", "b")], "the assistant's message before"),
         ([("user", "a"), ("assistant", "b"), ("user", "c")], [("a", "b")], "the last request has no answer"),
-        ([("user", "a"), ("user", "b"), ("assistant", "c")], [("a\n\nb", "c")], "consecutive messages of one role"),
-        ([("user", "a"), ("assistant", "b"), ("assistant", "c")], [("a", "b\n\nc")], "consecutive messages of one role"),
+        ([("user", "a"), ("user", "b"), ("assistant", "c")], [("a\n\nb", "c")], "consecutive messages"),
+        ([("user", "a"), ("assistant", "b"), ("assistant", "c")], [("a", "b\n\nc")], "consecutive messages"),
         (
             [("user", "a"), ("assistant", "b"), ("system", "s"), ("user", "c"), ("assistant", "d")],
             [("a", "b"), ("s\n\nc", "d")], "a system message between other messages",
