@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.model.attention_context import AttentionContext
 from scratchlm.model.config import AttentionKind
-from scratchlm.model.kv_cache import LayerCache
+from scratchlm.model.kv_cache import LayerRows
 from scratchlm.model.linear import build_linear
 from scratchlm.model.rms_norm import RMSNorm
 from scratchlm.model.rotary import rotate
@@ -85,7 +85,7 @@ class MultiHeadAttention(nn.Module):
         self.key_norm = None if qk_norm_eps is None else RMSNorm(self.head_dim, eps=qk_norm_eps)
 
     def forward(
-        self, x: Tensor, context: AttentionContext | None = None, *, cache: LayerCache | None = None
+        self, x: Tensor, context: AttentionContext | None = None, *, cache: LayerRows | None = None
     ) -> Tensor:
         """Mix the tokens of each row.
 

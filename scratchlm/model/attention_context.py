@@ -9,6 +9,7 @@ from torch import Tensor
 
 from scratchlm.model.attention_mask import query_key_mask, text_positions
 from scratchlm.model.config import GPTConfig
+from scratchlm.model.kv_cache import CacheRows
 from scratchlm.model.rotary import rotation
 
 
@@ -31,9 +32,9 @@ def attention_context(
     *,
     attention_mask: Tensor | None = None,
     positions: Tensor | None = None,
-    n_cached: int = 0,
+    rows: CacheRows | None = None,
 ) -> AttentionContext:
-    """Build the context of T new tokens that follow n_cached earlier ones.
+    """Build the context of T new tokens, which follow the cached ones of `rows`.
 
     Without `positions`, each token's position is the number of real tokens before it in its text.
 
@@ -43,9 +44,11 @@ def attention_context(
     mask = None
     if attention_mask is not None:
         mask = query_key_mask(attention_mask, n_new, is_causal=config.is_causal)  # (B, 1, T, S+T)
+    elif rows is not None:
+        mask = rows.mask(n_new, device)  # (B, 1, T, S+T)
     if positions is None and attention_mask is not None:
-        positions = text_positions(attention_mask)[:, n_cached:]  # (B, T)
+        positions = text_positions(attention_mask)[:, -n_new:]  # (B, T)
     elif positions is None:
-        positions = torch.arange(n_cached, n_cached + n_new, device=device)  # (T,)
+        positions = torch.arange(n_new, device=device) if rows is None else rows.positions(n_new, device)
     cos_sin = rotation(config, positions) if config.positions == "rotary" else None
     return AttentionContext(positions, mask, cos_sin)

@@ -11,7 +11,7 @@ from scratchlm.model.attention import MultiHeadAttention
 from scratchlm.model.attention_context import AttentionContext
 from scratchlm.model.config import GPTConfig, as_config
 from scratchlm.model.feed_forward import FeedForward
-from scratchlm.model.kv_cache import LayerCache
+from scratchlm.model.kv_cache import LayerRows
 from scratchlm.model.layer_norm import LayerNorm
 from scratchlm.model.rms_norm import RMSNorm
 from scratchlm.model.swiglu import SwiGLU
@@ -55,7 +55,7 @@ class TransformerBlock(nn.Module):
         return self.drop_shortcut
 
     def forward(
-        self, x: Tensor, context: AttentionContext | None = None, *, cache: LayerCache | None = None
+        self, x: Tensor, context: AttentionContext | None = None, *, cache: LayerRows | None = None
     ) -> Tensor:
         """Add the output of attention, then that of the feed-forward network.
 

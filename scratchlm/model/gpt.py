@@ -13,7 +13,7 @@ from scratchlm.core.errors import DataError
 from scratchlm.model.attention_context import AttentionContext, attention_context
 from scratchlm.model.block import TransformerBlock, norm_layer
 from scratchlm.model.config import GPTConfig, as_config
-from scratchlm.model.kv_cache import KVCache
+from scratchlm.model.kv_cache import CacheRows, KVCache
 from scratchlm.model.linear import build_linear
 
 WEIGHT_STD = 0.02  # GPT-2 initialisation, std of every weight matrix
@@ -57,7 +57,7 @@ class GPTModel(nn.Module):
         *,
         attention_mask: Tensor | None = None,
         positions: Tensor | None = None,
-        cache: KVCache | None = None,
+        cache: KVCache | CacheRows | None = None,
         apply_head: bool = True,
     ) -> Tensor:
         """Score every possible next token after each position.
@@ -79,14 +79,15 @@ class GPTModel(nn.Module):
         *,
         attention_mask: Tensor | None = None,
         positions: Tensor | None = None,
-        cache: KVCache | None = None,
+        cache: KVCache | CacheRows | None = None,
     ) -> Tensor:
         """Compute the state of each token after the last block and its normalisation.
 
         `attention_mask` is True at real tokens and False at padding, which may be on either side; None means
         no padding. An integer mask keeps the texts of a packed row apart: 0 is padding, and tokens of one
         number form one text. `positions` default to the number of real tokens before each token in its text.
-        `cache` holds earlier tokens of the same rows; the new ones are appended to it.
+        `cache` holds earlier tokens of the same rows, all of them or those of `cache.rows(slots)`; the new ones are
+        appended to it.
 
         Shapes: ids (B, T); attention_mask (B, S+T) for S cached tokens; positions (T,) or (B, T) -> (B, T, E).
         """
@@ -95,9 +96,11 @@ class GPTModel(nn.Module):
                 "a model that is not causal reads whole texts only, so it cannot use a cache; generate with a "
                 "causal model."
             )
-        n_cached = 0 if cache is None else cache.length
-        x, context = self.embed(ids, attention_mask=attention_mask, positions=positions, n_cached=n_cached)
-        x = self.run_blocks(x, context, cache=cache)  # (B, T, E)
+        rows = cache.rows() if isinstance(cache, KVCache) else cache
+        x, context = self.embed(ids, attention_mask=attention_mask, positions=positions, rows=rows)
+        x = self.run_blocks(x, context, rows=rows)  # (B, T, E)
+        if rows is not None:
+            rows.advance(ids.shape[1])
         states: Tensor = self.final_norm(x)
         return states
 
@@ -107,15 +110,17 @@ class GPTModel(nn.Module):
         *,
         attention_mask: Tensor | None = None,
         positions: Tensor | None = None,
-        n_cached: int = 0,
+        rows: CacheRows | None = None,
     ) -> tuple[Tensor, AttentionContext]:
         """Embed the tokens, and prepare the other inputs of the blocks.
 
         Shapes: ids (B, T) -> (B, T, E) and the context for `run_blocks`.
         """
-        self._check(ids, attention_mask, n_cached)
+        self._check(ids, attention_mask, 0 if rows is None else max(rows.starts))
+        if rows is not None:
+            rows.check_room(*ids.shape)
         context = attention_context(
-            ids, self.config, attention_mask=attention_mask, positions=positions, n_cached=n_cached
+            ids, self.config, attention_mask=attention_mask, positions=positions, rows=rows
         )
         try:
             x = self.tok_emb(ids)  # (B, T, E)
@@ -135,7 +140,7 @@ class GPTModel(nn.Module):
         *,
         first: int = 0,
         last: int | None = None,
-        cache: KVCache | None = None,
+        rows: CacheRows | None = None,
     ) -> Tensor:
         """Run the blocks from number `first` up to but not including `last`; the default is all of them.
 
@@ -143,7 +148,7 @@ class GPTModel(nn.Module):
         """
         blocks = list(self.trf_blocks)
         for i in range(first, len(blocks) if last is None else last):
-            x = blocks[i](x, context, cache=None if cache is None else cache.layers[i])
+            x = blocks[i](x, context, cache=None if rows is None else rows.layer(i))
         return x
 
     def n_parameters(self, *, trainable_only: bool = False) -> int:

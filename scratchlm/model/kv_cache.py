@@ -3,129 +3,175 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from scratchlm.core.errors import DataError
 from scratchlm.model.config import GPTConfig, as_config
 
 
-class LayerCache:
-    """The keys and values of one block, in memory allocated once.
-
-    Appending a token to a tensor copies the whole tensor; writing into a buffer copies one token. The buffer is
-    allocated at the first use, with the number type and the device of the keys.
-
-    Shapes: keys and values (B, H, capacity, D), of which the first `length` positions are filled.
-    """
-
-    def __init__(self, batch_size: int, capacity: int) -> None:
-        self.batch_size = batch_size
-        self.capacity = capacity
-        self.length = 0
-        self._keys: Tensor | None = None
-        self._values: Tensor | None = None
-
-    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the keys and values of T new tokens and return those of all S + T tokens.
-
-        Shapes: keys, values (B, H, T, D) -> two views (B, H, S+T, D).
-        Raises: DataError when they exceed the capacity or have another batch size.
-        """
-        n_rows, n_heads, n_new, head_dim = keys.shape
-        end = self.length + n_new
-        if end > self.capacity or n_rows != self.batch_size:
-            raise DataError(
-                f"the cache has room for {self.capacity} tokens of {self.batch_size} rows, got {end} "
-                f"tokens of {n_rows} rows; make a larger KVCache, or a new one for another batch."
-            )
-        if self._keys is None or self._values is None:
-            self._keys = keys.new_empty(n_rows, n_heads, self.capacity, head_dim)
-            self._values = values.new_empty(n_rows, n_heads, self.capacity, head_dim)
-        self._keys[:, :, self.length : end] = keys
-        self._values[:, :, self.length : end] = values
-        self.length = end
-        return self._keys[:, :, :end], self._values[:, :, :end]
-
-    @property
-    def filled(self) -> tuple[Tensor, Tensor] | None:
-        """The keys and values stored so far, as views; None before the first use."""
-        if self._keys is None or self._values is None:
-            return None
-        return self._keys[:, :, : self.length], self._values[:, :, : self.length]
-
-    def keep_rows(self, rows: Sequence[int]) -> None:
-        """Keep these rows, in this order."""
-        self.batch_size = len(rows)
-        if self._keys is not None and self._values is not None:
-            self._keys = self._select(self._keys, rows)
-            self._values = self._select(self._values, rows)
-
-    @property
-    def size_bytes(self) -> int:
-        """Allocated memory in bytes."""
-        return 0 if self._keys is None else 2 * self._keys.numel() * self._keys.element_size()
-
-    def _select(self, buffer: Tensor, rows: Sequence[int]) -> Tensor:
-        selected = buffer.new_empty(len(rows), *buffer.shape[1:])
-        selected[:, :, : self.length] = buffer[list(rows), :, : self.length]  # the unused part is not copied
-        return selected
-
-
 class KVCache:
-    """The keys and values of a batch in all blocks, so that each new token needs the work of one token only.
+    """The keys and values of several texts in all blocks, so that each new token needs the work of one token only.
 
-    Pass the same cache to consecutive calls of the model, each with the new tokens only. It is for inference: it is
-    written in place, which autograd does not support.
+    Every text has a slot, and every slot its own length: texts may begin, end and grow independently. The memory is
+    allocated once, at the first use, with the number type and the device of the keys; appending a token writes one
+    token, and no other slot is copied.
 
-    Units: `length` and `capacity` are tokens, `size_bytes` is bytes.
-    Raises: DataError when batch_size or capacity is not positive.
+    Pass `cache.rows(slots)` to a call of the model with the new tokens of these slots, or the cache itself for all
+    slots. It is for inference: it is written in place, which autograd does not support.
+
+    Shapes: `keys` and `values` (L, n_slots, H, capacity, D), of which the first `lengths[slot]` positions are filled.
+    Units: lengths and `capacity` are tokens, `size_bytes` is bytes.
+    Raises: DataError when n_slots or capacity is not positive.
     Example:
-        >>> KVCache(GPTConfig(context_length=8), batch_size=1).capacity
+        >>> KVCache(GPTConfig(context_length=8), n_slots=1).capacity
         8
     """
 
     def __init__(
-        self, config: GPTConfig | Mapping[str, Any], batch_size: int, *, capacity: int | None = None
+        self, config: GPTConfig | Mapping[str, Any], n_slots: int, *, capacity: int | None = None
     ) -> None:
-        config = as_config(config)
+        self.config = config = as_config(config)
         self.capacity = config.context_length if capacity is None else capacity
-        if batch_size < 1 or self.capacity < 1:
+        if n_slots < 1 or self.capacity < 1:
             raise DataError(
-                f"a cache needs at least 1 row and a capacity of 1 token, got batch_size={batch_size} and "
+                f"a cache needs at least 1 slot and a capacity of 1 token, got n_slots={n_slots} and "
                 f"capacity={self.capacity}; leave capacity out to use the context length."
             )
-        self.layers = [LayerCache(batch_size, self.capacity) for _ in range(config.n_layers)]
+        self.lengths = [0] * n_slots
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+
+    @property
+    def n_slots(self) -> int:
+        """Number of texts that fit."""
+        return len(self.lengths)
 
     @property
     def length(self) -> int:
-        """Number of tokens stored per row, including padding."""
-        return self.layers[0].length
-
-    @property
-    def batch_size(self) -> int:
-        """Number of rows."""
-        return self.layers[0].batch_size
+        """Number of tokens in the longest slot."""
+        return max(self.lengths)
 
     @property
     def size_bytes(self) -> int:
         """Allocated memory in bytes; 0 before the first use."""
-        return sum(layer.size_bytes for layer in self.layers)
+        return 0 if self.keys is None else 2 * self.keys.numel() * self.keys.element_size()
 
-    def crop(self, length: int) -> None:
-        """Drop all but the first `length` tokens; the memory stays allocated.
+    def allocate(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Allocate the memory unless it is there already, and return `keys` and `values`."""
+        if self.keys is None or self.values is None:
+            config = self.config
+            n_heads = config.n_kv_heads or config.n_heads
+            shape = (config.n_layers, self.n_slots, n_heads, self.capacity, config.head_dim)
+            self.keys = torch.zeros(shape, dtype=dtype, device=device)
+            self.values = torch.zeros(shape, dtype=dtype, device=device)
+        return self.keys, self.values
 
-        Raises: DataError when fewer tokens are stored.
+    def rows(self, slots: Sequence[int] | None = None) -> CacheRows:
+        """The rows of a batch: text i of the batch is in slot slots[i]; None means all slots."""
+        chosen = range(self.n_slots) if slots is None else slots
+        return CacheRows(self, tuple(chosen), tuple(self.lengths[slot] for slot in chosen))
+
+    def crop(self, length: int, *, slots: Sequence[int] | None = None) -> None:
+        """Drop all but the first `length` tokens of these slots, or of all; the memory stays allocated.
+
+        Raises: DataError when a slot has fewer tokens.
         """
-        if not 0 <= length <= self.length:
-            raise DataError(
-                f"this cache holds {self.length} tokens and cannot be cropped to {length}; choose 0 to {self.length}."
-            )
-        for layer in self.layers:
-            layer.length = length
+        for slot in range(self.n_slots) if slots is None else slots:
+            if not 0 <= length <= self.lengths[slot]:
+                raise DataError(
+                    f"slot {slot} of this cache holds {self.lengths[slot]} tokens and cannot be cropped to {length}; "
+                    f"choose 0 to {self.lengths[slot]}."
+                )
+            self.lengths[slot] = length
 
-    def keep_rows(self, rows: Sequence[int]) -> None:
-        """Keep these rows, in this order; a row may be repeated, as beam search needs."""
-        for layer in self.layers:
-            layer.keep_rows(rows)
+    def fork(self, source: int, target: int, *, length: int | None = None) -> None:
+        """Copy the first `length` tokens of a slot, by default all of them, to another slot."""
+        n_tokens = self.lengths[source] if length is None else length
+        if self.keys is not None and self.values is not None and source != target:
+            for stored in (self.keys, self.values):
+                stored[:, target, :, :n_tokens] = stored[:, source, :, :n_tokens]
+        self.lengths[target] = n_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRows:
+    """Slots of a cache in the order of a batch's rows, and how many tokens each holds before the batch."""
+
+    cache: KVCache
+    slots: tuple[int, ...]
+    starts: tuple[int, ...]
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether all rows hold equally many tokens."""
+        return len(set(self.starts)) == 1
+
+    def layer(self, number: int) -> LayerRows:
+        """The part that belongs to one block."""
+        return LayerRows(self, number)
+
+    def positions(self, n_new: int, device: torch.device) -> Tensor:
+        """The positions of n_new tokens that follow each row: (B, T), or (T,) when they are the same in all rows."""
+        new = torch.arange(n_new, device=device)
+        if self.is_aligned:
+            return self.starts[0] + new
+        return torch.tensor(self.starts, device=device)[:, None] + new
+
+    def mask(self, n_new: int, device: torch.device) -> Tensor | None:
+        """Which keys each new token may attend to, (B, 1, T, S+T); None when causality is the only limit."""
+        if self.is_aligned:
+            return None
+        keys = torch.arange(max(self.starts) + n_new, device=device)
+        return (keys <= self.positions(n_new, device)[:, :, None])[:, None]
+
+    def advance(self, n_new: int) -> None:
+        """Count n_new tokens as stored in each row, after all blocks have appended them."""
+        for slot, start in zip(self.slots, self.starts):
+            self.cache.lengths[slot] = start + n_new
+
+    def check_room(self, n_rows: int, n_new: int) -> None:
+        """Check that n_new tokens of n_rows rows fit.
+
+        Raises: DataError.
+        """
+        if n_rows != len(self.slots) or max(self.starts) + n_new > self.cache.capacity:
+            raise DataError(
+                f"the cache has room for {self.cache.capacity} tokens of {len(self.slots)} rows, got "
+                f"{max(self.starts) + n_new} tokens of {n_rows} rows; make a larger KVCache, or a new one for "
+                "another batch."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRows:
+    """The keys and values of some rows in one block."""
+
+    rows: CacheRows
+    number: int  # of the block
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the keys and values of T new tokens and return those of all S + T tokens.
+
+        S is the number of tokens in the longest row; a shorter row ends with numbers that its mask hides.
+
+        Shapes: keys, values (B, H, T, D) -> two of (B, H, S+T, D): views, unless the slots have gaps.
+        """
+        stored = self.rows.cache.allocate(keys.dtype, keys.device)
+        slots, starts, n_new = self.rows.slots, self.rows.starts, keys.shape[2]
+        span: slice | list[int] = list(slots)
+        if slots == tuple(range(slots[0], slots[0] + len(slots))):
+            span = slice(slots[0], slots[0] + len(slots))
+        found = []
+        for new, buffer in zip((keys, values), stored):
+            own = buffer[self.number]  # (n_slots, H, capacity, D)
+            if self.rows.is_aligned and isinstance(span, slice):
+                own[span, :, starts[0] : starts[0] + n_new] = new
+            else:
+                for row, (slot, start) in enumerate(zip(slots, starts)):
+                    own[slot, :, start : start + n_new] = new[row]
+            found.append(own[span][:, :, : max(starts) + n_new])
+        return found[0], found[1]

@@ -45,7 +45,12 @@ class KVCache:
         Shapes: ids (B, T) -> logits (B, T, V).
         """
         logits: Tensor = model.out_head(model.hidden_states(ids, cache=self._with_room(model.config, ids)))
-        self.cache = [layer.filled for layer in self._ours.layers] if self._ours else self.cache
+        if self._ours is not None and self._ours.keys is not None and self._ours.values is not None:
+            n_stored = self._ours.length
+            self.cache = [
+                (keys[:, :, :n_stored], values[:, :, :n_stored])
+                for keys, values in zip(self._ours.keys, self._ours.values)
+            ]
         return logits
 
     def _with_room(self, config: GPTConfig, ids: Tensor) -> kv_cache.KVCache:
@@ -54,8 +59,12 @@ class KVCache:
         if self._ours is None or n_tokens > self._ours.capacity:
             room = max(n_tokens, min(config.context_length, max(FIRST_CAPACITY, 2 * n_tokens)))
             larger = kv_cache.KVCache(config, n_rows, capacity=room)
-            for new, old in zip(larger.layers, self._ours.layers if self._ours else ()):
-                new.append(*(old.filled or ()))
+            if self._ours is not None and self._ours.keys is not None and self._ours.values is not None:
+                old_keys, old_values, n_stored = self._ours.keys, self._ours.values, self._ours.length
+                keys, values = larger.allocate(old_keys.dtype, old_keys.device)
+                keys[..., :n_stored, :] = old_keys[..., :n_stored, :]
+                values[..., :n_stored, :] = old_values[..., :n_stored, :]
+                larger.lengths = [n_stored] * n_rows
             self._ours = larger
         return self._ours
 

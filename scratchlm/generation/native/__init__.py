@@ -1,0 +1,1 @@
+"""The model's forward pass in C, compiled for this machine at its first use."""

@@ -1,0 +1,570 @@
+/* A forward pass of scratchlm's GPT: the same model as scratchlm/model/, written for speed.
+ *
+ * `forward` takes a list of tokens, each with its slot in the key-value cache and its position, and computes the
+ * logits after those that ask for them. One new token of each running text, a long prompt, or a mixture of both is
+ * the same call. Weights are float32, or 8- or 4-bit codes with scales; all sums are float32.
+ *
+ * Every sum is over the same numbers in the same order however many tokens share a call, so a text's logits never
+ * depend on its neighbours, bit for bit. `dot_tile` is where nearly all the time goes.
+ *
+ * Notation: E width of the residual stream, D width of a head, F width of the feed-forward network, V vocabulary.
+ */
+#include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* ---- Vectors: the compiler turns these into the processor's own instructions ---- */
+
+#ifdef __AVX512F__ /* 32 registers of 16 floats */
+#define LANES 16
+#define TOKEN_TILE 4
+#else
+#define LANES 8
+#define TOKEN_TILE 3
+#endif
+#ifdef __x86_64__ /* stops the compiler from loading a vector again for each use */
+#define KEEP_IN_REGISTER(v) __asm__("" : "+x"(v))
+#else
+#define KEEP_IN_REGISTER(v) (void)0
+#endif
+typedef float floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef float float4 __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int32_t ints __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+static inline floats load(const float *x) { return *(const floats *)x; }
+static inline void store(float *x, floats v) { *(floats *)x = v; }
+static inline floats all(float x) { return (floats){0} + x; }
+
+/* Where the comparison holds, a; elsewhere b. */
+static inline floats pick(ints condition, floats a, floats b) {
+    return (floats)((condition & (ints)a) | (~condition & (ints)b));
+}
+
+static inline float sum_lanes(floats v) {
+    union { floats whole; float4 parts[LANES / 4]; } u = {v};
+    float4 sum = u.parts[0];
+    for (int i = 1; i < LANES / 4; i++) sum += u.parts[i];
+    return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+}
+
+/* exp(x): 2^n times a polynomial in the rest, within 2 units in the last place. Source: Cephes, expf. */
+static inline floats exp_floats(floats x) {
+    x = pick(x < -87.0f, all(-87.0f), pick(x > 88.0f, all(88.0f), x));
+    floats whole = x * 1.44269504f + 12582912.0f - 12582912.0f; /* 1.5 * 2^23 leaves no room for a fraction */
+    ints n = __builtin_convertvector(whole, ints);
+    floats r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    floats p = all(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    ints bits = (n + 127) << 23;
+    return p * (floats)bits;
+}
+
+/* ---- The model, as Python describes it (native/description.py has the same fields in the same order) ---- */
+
+enum { NONE, FLOAT32, INT8, INT4, INT4_OFFSET, TABLE4 };
+
+typedef struct { /* weights (n_out, n_in): scale * code, plus an offset or through a table, per group of inputs */
+    int32_t kind, n_out, n_in, group;
+    const void *codes;
+    const float *scale, *offset, *table, *bias;
+} Matrix;
+
+typedef struct { const float *scale, *shift; } Norm;
+
+typedef struct {
+    Matrix query, key, value, out, gate, up, down;
+    Norm norm1, norm2, query_norm, key_norm;
+    float *keys, *values; /* the cache: (slots, KV heads, capacity, D) */
+} Layer;
+
+typedef struct {
+    int32_t n_layers, emb_dim, n_heads, n_kv_heads, head_dim, ff_dim, vocab_size, capacity;
+    int32_t norm_is_rms, feed_forward; /* 0 gelu (tanh), 1 gelu_exact, 2 swiglu */
+    float norm_eps;
+    int32_t max_tokens, n_threads;
+    const float *positions;   /* (context, E), or NULL with rotary positions */
+    const float *cosines, *sines; /* (context, D), or NULL with learned positions */
+    Matrix embedding, head;
+    Norm final_norm;
+    Layer *layers;
+} Model;
+
+typedef struct { int32_t id, slot, position, wants_logits; } Token;
+
+/* ---- Threads: all run the same function and meet at barriers ---- */
+
+typedef struct Engine Engine;
+struct Engine {
+    Model model;
+    int32_t n_wanted;
+    const Token *tokens;
+    int32_t n_tokens;
+    float *logits;
+    int32_t *wanted; /* numbers of the tokens that want logits */
+    float *x, *normed, *q, *mixed, *hidden, *gated; /* one row per token */
+    float **own;     /* per thread: scores of attention, and weights as floats */
+    pthread_t *threads;
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    atomic_int n_arrived, generation, next_unit, call, quit;
+};
+
+static inline void relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+enum { SPINS = 2000 }; /* some 30 microseconds; after that another program probably has the core */
+
+static void wait_for_change(atomic_int *value, int old) {
+    for (int spins = 0; atomic_load_explicit(value, memory_order_acquire) == old; spins++)
+        if (spins < SPINS) relax(); else sched_yield();
+}
+
+/* Each thread waits here for all others. The last one to arrive resets the work counter for the next phase. */
+static void barrier(Engine *e) {
+    int generation = atomic_load_explicit(&e->generation, memory_order_acquire);
+    if (atomic_fetch_add(&e->n_arrived, 1) + 1 == e->model.n_threads) {
+        atomic_store(&e->next_unit, 0);
+        atomic_store(&e->n_arrived, 0);
+        atomic_store_explicit(&e->generation, generation + 1, memory_order_release);
+    } else {
+        wait_for_change(&e->generation, generation);
+    }
+}
+
+/* The units of work of a phase are handed out one by one, so that a slow core takes fewer. */
+static inline int next_unit(Engine *e) { return atomic_fetch_add_explicit(&e->next_unit, 1, memory_order_relaxed); }
+#define FOR_UNITS(u, n) for (int u = next_unit(e); u < (n); u = next_unit(e))
+
+/* ---- Matrix products ---- */
+
+/* y[t][r] = w[r] . x[t] for R rows of weights and T vectors of length n; the R x T sums stay in registers. */
+static inline __attribute__((always_inline)) void dot_tile(int R, int T, const float *w, long w_stride, const float *x,
+                                                           long x_stride, int n, float *y, long y_stride) {
+    floats sums[8][TOKEN_TILE] = {{{0}}};
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        floats xs[TOKEN_TILE];
+        for (int t = 0; t < T; t++) {
+            xs[t] = load(x + t * x_stride + i);
+            KEEP_IN_REGISTER(xs[t]);
+        }
+        for (int r = 0; r < R; r++) {
+            floats ws = load(w + r * w_stride + i);
+            KEEP_IN_REGISTER(ws);
+            for (int t = 0; t < T; t++) sums[r][t] += ws * xs[t];
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int t = 0; t < T; t++) {
+            float sum = sum_lanes(sums[r][t]);
+            for (int k = i; k < n; k++) sum = fmaf(w[r * w_stride + k], x[t * x_stride + k], sum);
+            y[t * y_stride + r] = sum;
+        }
+}
+
+/* The same for any numbers of rows and vectors. */
+static void dot_rows(const float *w, long w_stride, int n_rows, const float *x, long x_stride, int n_tokens, int n,
+                     float *y, long y_stride) {
+#define TILE(R, T) dot_tile(R, T, w + r * w_stride, w_stride, x, x_stride, n, y + r, y_stride)
+    for (; n_tokens > 0; n_tokens -= TOKEN_TILE, x += TOKEN_TILE * x_stride, y += TOKEN_TILE * y_stride) {
+        int r = 0;
+        switch (n_tokens) {
+        case 1:
+            for (; r + 8 <= n_rows; r += 8) TILE(8, 1);
+            for (; r < n_rows; r++) TILE(1, 1);
+            break;
+        case 2:
+            for (; r + 4 <= n_rows; r += 4) TILE(4, 2);
+            for (; r < n_rows; r++) TILE(1, 2);
+            break;
+#if TOKEN_TILE > 3
+        case 3:
+            for (; r + 4 <= n_rows; r += 4) TILE(4, 3);
+            for (; r < n_rows; r++) TILE(1, 3);
+            break;
+#endif
+        default:
+            for (; r + 4 <= n_rows; r += 4) TILE(4, TOKEN_TILE);
+            for (; r < n_rows; r++) TILE(1, TOKEN_TILE);
+        }
+    }
+#undef TILE
+}
+
+/* One row of a quantized matrix as floats. A group of 4-bit codes has its first half in the low four bits of its
+ * bytes and its second half in the high four, as in GGUF. */
+static void dequantize_row(const Matrix *m, int row, float *w) {
+    int n_groups = m->n_in / m->group, half = m->group / 2;
+    const float *scales = m->scale + (long)row * n_groups;
+    if (m->kind == FLOAT32) {
+        memcpy(w, (const float *)m->codes + (long)row * m->n_in, 4 * (size_t)m->n_in);
+    } else if (m->kind == INT8) {
+        const int8_t *codes = (const int8_t *)m->codes + (long)row * m->n_in;
+        for (int g = 0; g < n_groups; g++, codes += m->group, w += m->group)
+            for (int i = 0; i < m->group; i++) w[i] = scales[g] * codes[i];
+    } else {
+        const uint8_t *codes = (const uint8_t *)m->codes + (long)row * m->n_in / 2;
+        for (int g = 0; g < n_groups; g++, codes += half, w += m->group) {
+            if (m->kind == TABLE4) {
+                for (int i = 0; i < half; i++) {
+                    w[i] = scales[g] * m->table[codes[i] & 15];
+                    w[i + half] = scales[g] * m->table[codes[i] >> 4];
+                }
+                continue;
+            }
+            float scale = scales[g], offset = m->kind == INT4 ? -8 * scale : m->offset[(long)row * n_groups + g];
+            for (int i = 0; i < half; i++) {
+                w[i] = fmaf(scale, codes[i] & 15, offset);
+                w[i + half] = fmaf(scale, codes[i] >> 4, offset);
+            }
+        }
+    }
+}
+
+enum { ROW_BLOCK = 16 }; /* rows of weights that stay in the second-level cache while all tokens pass */
+
+/* y[t][o] = weights[o] . x[t] + bias[o], for the outputs first to last - 1; y points at output `first`. */
+static void multiply(const Matrix *m, int first, int last, const float *x, long x_stride, int n_tokens, float *y,
+                     long y_stride, float *own) {
+    for (int o = first; o < last; o += ROW_BLOCK) {
+        int n_rows = last - o < ROW_BLOCK ? last - o : ROW_BLOCK;
+        const float *w = (const float *)m->codes + (long)o * m->n_in;
+        if (m->kind != FLOAT32) {
+            for (int r = 0; r < n_rows; r++) dequantize_row(m, o + r, own + (long)r * m->n_in);
+            w = own;
+        }
+        dot_rows(w, m->n_in, n_rows, x, x_stride, n_tokens, m->n_in, y + (o - first), y_stride);
+    }
+    if (m->bias)
+        for (int t = 0; t < n_tokens; t++)
+            for (int o = first; o < last; o++) y[t * y_stride + o - first] += m->bias[o];
+}
+
+/* ---- The layers ---- */
+
+static void normalize(const float *x, const Norm *norm, int n, int is_rms, float eps, float *y) {
+    float mean = 0;
+    if (!is_rms) {
+        floats sums = {0};
+        int i = 0;
+        for (; i + LANES <= n; i += LANES) sums += load(x + i);
+        mean = sum_lanes(sums);
+        for (; i < n; i++) mean += x[i];
+        mean /= n;
+    }
+    floats squares = {0};
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) squares += (load(x + i) - mean) * (load(x + i) - mean);
+    float variance = sum_lanes(squares);
+    for (; i < n; i++) variance = fmaf(x[i] - mean, x[i] - mean, variance);
+    float inverse = 1 / sqrtf(variance / n + eps);
+    for (i = 0; i < n; i++) y[i] = (x[i] - mean) * inverse * norm->scale[i];
+    if (norm->shift)
+        for (i = 0; i < n; i++) y[i] += norm->shift[i];
+}
+
+/* Rotate the pairs (i, i + D/2) of one head's vector by its position's angles. */
+static void rotate(float *v, const float *cosines, const float *sines, int head_dim) {
+    for (int i = 0; i < head_dim / 2; i++) {
+        float a = v[i], b = v[i + head_dim / 2];
+        v[i] = a * cosines[i] - b * sines[i];
+        v[i + head_dim / 2] = b * cosines[i] + a * sines[i];
+    }
+}
+
+/* GELU or the gate of SwiGLU, over n numbers; n need not be a multiple of LANES. */
+static void activate(float *up, const float *gate, int n, int kind) {
+    if (kind == 1) {
+        for (int i = 0; i < n; i++) up[i] = 0.5f * up[i] * (1 + erff(up[i] * 0.70710678f));
+        return;
+    }
+    for (int i = 0; i < n; i += LANES) {
+        int n_here = n - i < LANES ? n - i : LANES;
+        floats u = {0}, g = {0};
+        memcpy(&u, up + i, 4 * (size_t)n_here);
+        if (kind == 2) {
+            memcpy(&g, gate + i, 4 * (size_t)n_here);
+            u = u * g / (1 + exp_floats(-g));
+        } else { /* (1 + tanh(z)) / 2 = 1 / (1 + exp(-2 z)) */
+            floats z = 0.79788456f * (u + 0.044715f * u * u * u);
+            u = u / (1 + exp_floats(-2 * z));
+        }
+        memcpy(up + i, &u, 4 * (size_t)n_here);
+    }
+}
+
+static float *cache_row(float *cache, const Model *m, const Token *token, int head) {
+    return cache + (((long)token->slot * m->n_kv_heads + head) * m->capacity) * m->head_dim;
+}
+
+/* Queries, keys or values of one head: projected, normalised, rotated; keys and values go to the cache. */
+static void project_head(Engine *e, const Layer *layer, int unit, float *own) {
+    const Model *m = &e->model;
+    int D = m->head_dim, H = m->n_heads, KV = m->n_kv_heads;
+    int is_query = unit < H, is_key = !is_query && unit < H + KV;
+    int head = is_query ? unit : is_key ? unit - H : unit - H - KV;
+    const Matrix *matrix = is_query ? &layer->query : is_key ? &layer->key : &layer->value;
+    const Norm *norm = is_query ? &layer->query_norm : &layer->key_norm;
+    float *y = is_query ? e->q + head * D : e->hidden + (long)(unit - H) * e->model.max_tokens * D;
+    long y_stride = is_query ? (long)H * D : D;
+    multiply(matrix, head * D, (head + 1) * D, e->normed, m->emb_dim, e->n_tokens, y, y_stride, own);
+    for (int t = 0; t < e->n_tokens; t++, y += y_stride) {
+        const Token *token = e->tokens + t;
+        if ((is_query || is_key) && norm->scale) normalize(y, norm, D, 1, m->norm_eps, y);
+        if ((is_query || is_key) && m->cosines)
+            rotate(y, m->cosines + (long)token->position * D, m->sines + (long)token->position * D, D);
+        if (!is_query) {
+            float *cache = cache_row(is_key ? layer->keys : layer->values, m, token, head);
+            memcpy(cache + (long)token->position * D, y, 4 * (size_t)D);
+        }
+    }
+}
+
+/* softmax over n scores, in place */
+static void softmax(float *scores, int n) {
+    float best = scores[0];
+    for (int i = 1; i < n; i++) best = scores[i] > best ? scores[i] : best;
+    floats sums = {0};
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        floats p = exp_floats(load(scores + i) - best);
+        store(scores + i, p);
+        sums += p;
+    }
+    float sum = sum_lanes(sums);
+    for (; i < n; i++) {
+        scores[i] = exp_floats(all(scores[i] - best))[0];
+        sum += scores[i];
+    }
+    for (i = 0; i < n; i++) scores[i] /= sum;
+}
+
+/* y = sum over j of p[j] * values[j], for vectors of length D */
+static void mix_values(const float *p, const float *values, int n, int D, float *y) {
+    int d = 0;
+    for (; d + 4 * LANES <= D; d += 4 * LANES) {
+        floats sums[4] = {{0}};
+        for (int j = 0; j < n; j++)
+            for (int k = 0; k < 4; k++) sums[k] += p[j] * load(values + (long)j * D + d + k * LANES);
+        for (int k = 0; k < 4; k++) store(y + d + k * LANES, sums[k]);
+    }
+    for (; d + LANES <= D; d += LANES) {
+        floats sums = {0};
+        for (int j = 0; j < n; j++) sums += p[j] * load(values + (long)j * D + d);
+        store(y + d, sums);
+    }
+    for (; d < D; d++) {
+        y[d] = 0;
+        for (int j = 0; j < n; j++) y[d] = fmaf(p[j], values[(long)j * D + d], y[d]);
+    }
+}
+
+/* Attention of one head for up to 3 tokens; tokens of one text that follow each other share the pass over the keys. */
+static void attend(Engine *e, const Layer *layer, int head, int first, int n_tokens, float *scores) {
+    const Model *m = &e->model;
+    int D = m->head_dim, kv_head = head / (m->n_heads / m->n_kv_heads);
+    long q_stride = (long)m->n_heads * D;
+    float scale = 1 / sqrtf((float)D);
+    for (int t = first; t < first + n_tokens;) {
+        int n = 1;
+        while (t + n < first + n_tokens && e->tokens[t + n].slot == e->tokens[t].slot) n++;
+        const Token *token = e->tokens + t;
+        const float *keys = cache_row(layer->keys, m, token, kv_head), *q = e->q + t * q_stride + head * D;
+        dot_rows(keys, D, token[n - 1].position + 1, q, q_stride, n, D, scores, m->capacity);
+        for (int k = 0; k < n; k++) {
+            float *row = scores + (long)k * m->capacity;
+            int n_keys = token[k].position + 1;
+            for (int j = 0; j < n_keys; j++) row[j] *= scale;
+            softmax(row, n_keys);
+            mix_values(row, cache_row(layer->values, m, token, kv_head), n_keys, D,
+                       e->mixed + (t + k) * q_stride + head * D);
+        }
+        t += n;
+    }
+}
+
+/* Rows of outputs per unit of work: small enough to share out evenly, large enough not to queue for. */
+static int unit_rows(const Engine *e, int n_out) {
+    int rows = n_out / (4 * e->model.n_threads) / ROW_BLOCK * ROW_BLOCK;
+    return rows < ROW_BLOCK ? ROW_BLOCK : rows > 64 ? 64 : rows;
+}
+
+/* x += matrix(input), in units of outputs */
+static void add_product(Engine *e, const Matrix *matrix, const float *input, float *own) {
+    const Model *m = &e->model;
+    int rows = unit_rows(e, m->emb_dim), n_units = (m->emb_dim + rows - 1) / rows;
+    float *y = own + (long)ROW_BLOCK * (m->ff_dim > m->n_heads * m->head_dim ? m->ff_dim : m->n_heads * m->head_dim);
+    FOR_UNITS(u, n_units) {
+        int first = u * rows, last = first + rows < m->emb_dim ? first + rows : m->emb_dim;
+        for (int t = 0; t < e->n_tokens; t += 64) { /* 64 tokens at a time, so that y stays small */
+            int n = e->n_tokens - t < 64 ? e->n_tokens - t : 64;
+            multiply(matrix, first, last, input + (long)t * matrix->n_in, matrix->n_in, n, y, rows, own);
+            for (int k = 0; k < n; k++)
+                for (int o = first; o < last; o++)
+                    e->x[(long)(t + k) * m->emb_dim + o] += y[k * rows + o - first];
+        }
+    }
+    barrier(e);
+}
+
+static void normalize_all(Engine *e, const Norm *norm) {
+    const Model *m = &e->model;
+    FOR_UNITS(t, e->n_tokens)
+        normalize(e->x + (long)t * m->emb_dim, norm, m->emb_dim, m->norm_is_rms, m->norm_eps,
+                  e->normed + (long)t * m->emb_dim);
+    barrier(e);
+}
+
+static void run_layer(Engine *e, const Layer *layer, float *own) {
+    const Model *m = &e->model;
+    normalize_all(e, &layer->norm1);
+    FOR_UNITS(u, m->n_heads + 2 * m->n_kv_heads) project_head(e, layer, u, own);
+    barrier(e);
+    int n_groups = (e->n_tokens + 2) / 3;
+    FOR_UNITS(u, m->n_heads * n_groups) {
+        int first = u / m->n_heads * 3, n = e->n_tokens - first < 3 ? e->n_tokens - first : 3;
+        attend(e, layer, u % m->n_heads, first, n, own);
+    }
+    barrier(e);
+    add_product(e, &layer->out, e->mixed, own);
+
+    normalize_all(e, &layer->norm2);
+    int rows = unit_rows(e, m->ff_dim);
+    FOR_UNITS(u, (m->ff_dim + rows - 1) / rows) {
+        int first = u * rows, last = first + rows < m->ff_dim ? first + rows : m->ff_dim;
+        multiply(&layer->up, first, last, e->normed, m->emb_dim, e->n_tokens, e->hidden + first, m->ff_dim, own);
+        if (layer->gate.kind)
+            multiply(&layer->gate, first, last, e->normed, m->emb_dim, e->n_tokens, e->gated + first, m->ff_dim, own);
+        for (int t = 0; t < e->n_tokens; t++)
+            activate(e->hidden + (long)t * m->ff_dim + first, e->gated + (long)t * m->ff_dim + first, last - first,
+                     m->feed_forward);
+    }
+    barrier(e);
+    add_product(e, &layer->down, e->hidden, own);
+}
+
+/* What every thread does in one call. */
+static void run(Engine *e, int thread) {
+    const Model *m = &e->model;
+    float *own = e->own[thread];
+    int E = m->emb_dim;
+    FOR_UNITS(t, e->n_tokens) {
+        float *x = e->x + (long)t * E;
+        dequantize_row(&m->embedding, e->tokens[t].id, x);
+        if (m->positions)
+            for (int i = 0; i < E; i++) x[i] += m->positions[(long)e->tokens[t].position * E + i];
+    }
+    barrier(e);
+    for (int i = 0; i < m->n_layers; i++) run_layer(e, m->layers + i, own);
+    FOR_UNITS(k, e->n_wanted)
+        normalize(e->x + (long)e->wanted[k] * E, &m->final_norm, E, m->norm_is_rms, m->norm_eps,
+                  e->normed + (long)k * E);
+    barrier(e);
+    int rows = unit_rows(e, m->vocab_size), n_units = e->n_wanted ? (m->vocab_size + rows - 1) / rows : 0;
+    FOR_UNITS(u, n_units) {
+        int first = u * rows, last = first + rows < m->vocab_size ? first + rows : m->vocab_size;
+        multiply(&m->head, first, last, e->normed, E, e->n_wanted, e->logits + first, m->vocab_size, own);
+    }
+    barrier(e);
+}
+
+typedef struct { Engine *engine; int thread; } Start;
+
+/* A worker: it looks for the next call for a while, since decoding calls again at once, and then sleeps. */
+static void *work(void *argument) {
+    Start start = *(Start *)argument;
+    free(argument);
+    Engine *e = start.engine;
+    for (int done = 0;;) {
+        for (int spins = 0; spins < 20 * SPINS && atomic_load(&e->call) == done; spins++) relax();
+        pthread_mutex_lock(&e->mutex);
+        while (atomic_load(&e->call) == done && !atomic_load(&e->quit)) pthread_cond_wait(&e->wake, &e->mutex);
+        pthread_mutex_unlock(&e->mutex);
+        if (atomic_load(&e->quit)) return NULL;
+        done++;
+        run(e, start.thread);
+    }
+}
+
+/* ---- What Python calls ---- */
+
+void engine_free(Engine *e) {
+    if (!e) return;
+    pthread_mutex_lock(&e->mutex);
+    atomic_store(&e->quit, 1);
+    pthread_cond_broadcast(&e->wake);
+    pthread_mutex_unlock(&e->mutex);
+    for (int i = 1; e->threads && i < e->model.n_threads; i++)
+        if (e->threads[i]) pthread_join(e->threads[i], NULL);
+    for (int i = 0; e->own && i < e->model.n_threads; i++) free(e->own[i]);
+    void *buffers[] = {e->own, e->threads, e->wanted, e->x, e->normed, e->q, e->mixed, e->hidden, e->gated, e};
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) free(buffers[i]);
+}
+
+static float *floats_for(long n) { return aligned_alloc(64, ((size_t)n * 4 + 127) / 64 * 64); }
+
+/* NULL when memory or threads run out. The weights and the cache stay Python's, the layers' list is read here. */
+Engine *engine_new(const Model *model) {
+    Engine *e = calloc(1, sizeof *e);
+    if (!e) return NULL;
+    e->model = *model;
+    const Model *m = &e->model;
+    pthread_mutex_init(&e->mutex, NULL);
+    pthread_cond_init(&e->wake, NULL);
+    long T = m->max_tokens, E = m->emb_dim, A = (long)m->n_heads * m->head_dim, F = m->ff_dim;
+    long kv = 2L * m->n_kv_heads * m->head_dim, widest = F > A ? F : A;
+    widest = widest > E ? widest : E;
+    e->threads = calloc((size_t)m->n_threads, sizeof *e->threads);
+    e->own = calloc((size_t)m->n_threads, sizeof *e->own);
+    e->wanted = calloc((size_t)T, sizeof *e->wanted);
+    e->x = floats_for(T * E);
+    e->normed = floats_for(T * E);
+    e->q = floats_for(T * A);
+    e->mixed = floats_for(T * A);
+    e->hidden = floats_for(T * (F > kv ? F : kv));
+    e->gated = floats_for(T * F);
+    int is_whole = e->threads && e->own && e->wanted && e->x && e->normed && e->q && e->mixed && e->hidden && e->gated;
+    for (int i = 0; is_whole && i < m->n_threads; i++) {
+        long n_scores = 3L * m->capacity, n_weights = ROW_BLOCK * widest + 64 * 64;
+        e->own[i] = floats_for(n_scores > n_weights ? n_scores : n_weights);
+        is_whole = e->own[i] != NULL;
+    }
+    for (int i = 1; is_whole && i < m->n_threads; i++) {
+        Start *start = malloc(sizeof *start);
+        if (start) *start = (Start){e, i};
+        is_whole = start && pthread_create(&e->threads[i], NULL, work, start) == 0;
+        if (!is_whole) { e->threads[i] = 0; free(start); }
+    }
+    if (!is_whole) { engine_free(e); return NULL; }
+    return e;
+}
+
+/* Logits (number of tokens that want them, V), in the order of the tokens. Tokens of one text come in order. */
+void engine_forward(Engine *e, const Token *tokens, int32_t n_tokens, float *logits) {
+    e->tokens = tokens;
+    e->n_tokens = n_tokens;
+    e->logits = logits;
+    e->n_wanted = 0;
+    for (int t = 0; t < n_tokens; t++)
+        if (tokens[t].wants_logits) e->wanted[e->n_wanted++] = t;
+    pthread_mutex_lock(&e->mutex);
+    atomic_fetch_add(&e->call, 1);
+    pthread_cond_broadcast(&e->wake);
+    pthread_mutex_unlock(&e->mutex);
+    run(e, 0);
+}

@@ -1,0 +1,199 @@
+"""Describe a model to the C kernel, and call it."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scratchlm.core.errors import OutOfMemoryError
+from scratchlm.generation.native.compile import NoKernelError, kernel_library
+from scratchlm.model.attention import MultiHeadAttention
+from scratchlm.model.block import TransformerBlock
+from scratchlm.model.feed_forward import FeedForward
+from scratchlm.model.gpt import GPTModel
+from scratchlm.model.kv_cache import KVCache
+from scratchlm.model.layer_norm import LayerNorm
+from scratchlm.model.rms_norm import RMSNorm
+from scratchlm.model.rotary import rotation
+from scratchlm.model.swiglu import SwiGLU
+
+MAX_TOKENS = 256  # of one call: they share each pass over the weights
+FLOAT32 = 1  # kinds of matrices, as in decode.c
+FEED_FORWARDS = ("gelu", "gelu_exact", "swiglu")
+
+
+class _Matrix(Structure):
+    _fields_ = (
+        [(name, c_int32) for name in ("kind", "n_out", "n_in", "group")]
+        + [(name, c_void_p) for name in ("codes", "scale", "offset", "table", "bias")]
+    )  # fmt: skip
+
+
+class _Norm(Structure):
+    _fields_ = [("scale", c_void_p), ("shift", c_void_p)]
+
+
+class _Layer(Structure):
+    _fields_ = (
+        [(name, _Matrix) for name in ("query", "key", "value", "out", "gate", "up", "down")]
+        + [(name, _Norm) for name in ("norm1", "norm2", "query_norm", "key_norm")]
+        + [(name, c_void_p) for name in ("keys", "values")]
+    )  # fmt: skip
+
+
+class _Model(Structure):
+    _fields_ = (
+        [(name, c_int32) for name in ("n_layers", "emb_dim", "n_heads", "n_kv_heads", "head_dim", "ff_dim")]
+        + [(name, c_int32) for name in ("vocab_size", "capacity", "norm_is_rms", "feed_forward")]
+        + [("norm_eps", c_float), ("max_tokens", c_int32), ("n_threads", c_int32)]
+        + [(name, c_void_p) for name in ("positions", "cosines", "sines")]
+        + [("embedding", _Matrix), ("head", _Matrix), ("final_norm", _Norm), ("layers", POINTER(_Layer))]
+    )  # fmt: skip
+
+
+class _Token(Structure):
+    _fields_ = [(name, c_int32) for name in ("id", "slot", "position", "wants_logits")]
+
+
+class NativeForward:
+    """The forward pass of one model over one cache, in C.
+
+    It reads the model's own weights, without a copy: keep the model as it is while this object lives.
+
+    Raises: NoKernelError for a model that the kernel does not know, or without a compiler; OutOfMemoryError.
+    """
+
+    def __init__(self, model: GPTModel, cache: KVCache, *, n_threads: int | None = None) -> None:
+        config = model.config
+        self._library = library = kernel_library()
+        library.engine_new.restype = c_void_p
+        library.engine_free.argtypes = [c_void_p]
+        library.engine_forward.argtypes = [c_void_p, c_void_p, c_int32, c_void_p]
+        self._kept: list[Any] = [model]  # memory that the kernel reads
+        keys, values = cache.allocate(torch.float32, torch.device("cpu"))
+        layers = (_Layer * config.n_layers)()
+        for number, block in enumerate(model.trf_blocks):
+            layers[number] = self._layer(block, keys[number], values[number])
+        self._kept += [layers, keys, values]
+        positions = torch.arange(config.context_length)
+        cosines = sines = None
+        if config.positions == "rotary":
+            cosines, sines = (part.contiguous() for part in rotation(config, positions))
+        embedding = self._matrix(model.tok_emb, transposed=True)
+        described = _Model(
+            n_layers=config.n_layers,
+            emb_dim=config.emb_dim,
+            n_heads=config.n_heads,
+            n_kv_heads=config.n_kv_heads or config.n_heads,
+            head_dim=config.head_dim,
+            ff_dim=config.feed_forward_dim,
+            vocab_size=config.vocab_size,
+            capacity=cache.capacity,
+            norm_is_rms=config.norm == "rms",
+            feed_forward=FEED_FORWARDS.index(config.feed_forward),
+            norm_eps=config.norm_eps,
+            max_tokens=MAX_TOKENS,
+            n_threads=n_threads or torch.get_num_threads(),
+            positions=self._floats(model.pos_emb.weight) if config.positions == "learned" else None,
+            cosines=self._floats(cosines),
+            sines=self._floats(sines),
+            embedding=embedding,
+            head=self._matrix(model.out_head),
+            final_norm=self._norm(model.final_norm),
+            layers=layers,
+        )
+        self._vocab_size = config.vocab_size
+        self._engine = library.engine_new(ctypes.byref(described))
+        if not self._engine:
+            raise OutOfMemoryError("the decoding kernel could not get its memory; lower the number of slots.")
+
+    def __call__(
+        self,
+        ids: Sequence[int],
+        slots: Sequence[int],
+        positions: Sequence[int],
+        wants_logits: Sequence[int],
+    ) -> Tensor:
+        """Run at most MAX_TOKENS tokens; those of one slot are in order, at the slot's next positions.
+
+        Shapes: four sequences of T -> logits (number of tokens that want them, V), float32.
+        """
+        n_tokens = len(ids)
+        tokens = (_Token * n_tokens)(*zip(ids, slots, positions, wants_logits))
+        logits = torch.empty(sum(wants_logits), self._vocab_size)
+        self._library.engine_forward(self._engine, tokens, n_tokens, logits.data_ptr())
+        return logits
+
+    def close(self) -> None:
+        """End the threads and free the memory."""
+        engine, self._engine = self._engine, None
+        if engine:
+            self._library.engine_free(engine)
+
+    def __del__(self) -> None:
+        if getattr(self, "_engine", None):
+            self.close()
+
+    def _layer(self, block: nn.Module, keys: Tensor, values: Tensor) -> _Layer:
+        if type(block) is not TransformerBlock or type(block.att) is not MultiHeadAttention:
+            raise NoKernelError(f"the kernel has no {type(block).__name__}")
+        att, feed_forward = block.att, block.ff
+        if type(feed_forward) is SwiGLU:
+            gate, up, down = feed_forward.gate, feed_forward.up, feed_forward.down
+        elif type(feed_forward) is FeedForward:
+            gate, (up, _, down) = None, feed_forward.layers
+        else:
+            raise NoKernelError(f"the kernel has no {type(feed_forward).__name__}")
+        return _Layer(
+            query=self._matrix(att.W_query),
+            key=self._matrix(att.W_key),
+            value=self._matrix(att.W_value),
+            out=self._matrix(att.out_proj),
+            gate=_Matrix() if gate is None else self._matrix(gate),
+            up=self._matrix(up),
+            down=self._matrix(down),
+            norm1=self._norm(block.norm1),
+            norm2=self._norm(block.norm2),
+            query_norm=self._norm(att.query_norm),
+            key_norm=self._norm(att.key_norm),
+            keys=keys.data_ptr(),
+            values=values.data_ptr(),
+        )
+
+    def _matrix(self, layer: nn.Module, *, transposed: bool = False) -> _Matrix:
+        """Describe a linear layer (n_out, n_in), or an embedding, whose rows are looked up."""
+        if type(layer) is not (nn.Embedding if transposed else nn.Linear):
+            raise NoKernelError(f"the kernel has no {type(layer).__name__}")
+        n_out, n_in = layer.weight.shape
+        return _Matrix(
+            kind=FLOAT32,
+            n_out=n_out,
+            n_in=n_in,
+            group=n_in,
+            codes=self._floats(layer.weight),
+            bias=self._floats(getattr(layer, "bias", None)),
+        )
+
+    def _norm(self, norm: nn.Module | None) -> _Norm:
+        if norm is None:
+            return _Norm()
+        if type(norm) not in (LayerNorm, RMSNorm):
+            raise NoKernelError(f"the kernel has no {type(norm).__name__}")
+        return _Norm(scale=self._floats(norm.scale), shift=self._floats(getattr(norm, "shift", None)))
+
+    def _floats(self, tensor: Tensor | None) -> int | None:
+        """The address of a tensor's numbers; None stays None."""
+        if tensor is None:
+            return None
+        if tensor.device.type != "cpu" or tensor.dtype != torch.float32 or not tensor.is_contiguous():
+            raise NoKernelError(
+                f"the kernel reads float32 weights in memory, not {str(tensor.dtype).removeprefix('torch.')} on "
+                f"{tensor.device.type}"
+            )
+        self._kept.append(tensor)
+        return tensor.data_ptr()
