@@ -7,15 +7,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.generation.config import GenerationConfig
-from scratchlm.generation.context import ContextWindow, ids_without_token
-from scratchlm.generation.generate import check_stop_texts, checked_prompt
+from scratchlm.generation.forward import Forward, build_forward
+from scratchlm.generation.requests import check_stop_texts, checked_prompt, ids_without_token
 from scratchlm.generation.samplers import check_scores, penalize_repetition
 from scratchlm.generation.stopping import FinishedBy, StopTextGate
 from scratchlm.generation.text_stream import stream_decoder
+from scratchlm.generation.work import work_on
 from scratchlm.model.gpt import GPTModel
+from scratchlm.model.kv_cache import KVCache
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +38,7 @@ class Beam:
 class _Path:
     """An unfinished continuation."""
 
-    row: int  # of the window's rows
+    slot: int  # of the cache: of its parent, until `_place` gives it one
     new: list[int]
     log_prob: float
 
@@ -64,16 +69,19 @@ def beam_search(
     check_beams(config, n_beams=n_beams, length_penalty=length_penalty)
     check_stop_texts(config, tokenizer)
     prompt_ids = checked_prompt(0, prompt, model, config)
-    window = ContextWindow(
-        model,
-        use_cache=config.use_cache,
-        n_expected=config.max_new_tokens,
-        forbidden_ids=ids_without_token(model, tokenizer, stop_ids=config.stop_ids),
+    cache = KVCache(
+        model.config,
+        n_beams,
+        capacity=min(model.config.context_length, len(prompt_ids) + config.max_new_tokens),
     )
-    paths = [_Path(row=0, new=[], log_prob=0.0)]
+    forward = build_forward(model, cache)
+    forbidden_ids = torch.tensor(
+        ids_without_token(model, tokenizer, stop_ids=config.stop_ids), dtype=torch.long
+    )
+    paths = [_Path(slot=0, new=[], log_prob=0.0)]
     ended: list[Beam] = []
     for n_new in range(1, config.max_new_tokens + 1):
-        candidates = _extend(window, paths, prompt_ids, config, n_kept=2 * n_beams)
+        candidates = _extend(forward, cache, paths, prompt_ids, config, forbidden_ids, n_kept=2 * n_beams)
         paths = []
         for rank, candidate in enumerate(candidates):
             ending = _ending(candidate, config, prompt_ids, tokenizer)
@@ -88,19 +96,28 @@ def beam_search(
         best_score = paths[0].log_prob / n_new**length_penalty
         if len(ended) == n_beams and ended[-1].score >= best_score:
             break
-        window.keep_rows([path.row for path in paths])
-        paths = [_Path(row=i, new=path.new, log_prob=path.log_prob) for i, path in enumerate(paths)]
+        paths = _place(paths, cache)
+    forward.close()
     if config.max_new_tokens == 0:
         return [Beam(ids=[], log_prob=0.0, score=0.0, text="", finished_by="length")]
     return ended
 
 
 def _extend(
-    window: ContextWindow, paths: list[_Path], prompt: list[int], config: GenerationConfig, *, n_kept: int
+    forward: Forward,
+    cache: KVCache,
+    paths: list[_Path],
+    prompt: list[int],
+    config: GenerationConfig,
+    forbidden_ids: Tensor,
+    *,
+    n_kept: int,
 ) -> list[_Path]:
-    """Find the most likely ways to add one token to any of the paths, best first."""
+    """Find the most likely ways to add one token to any of the paths, best first; each has its parent's slot."""
     rows = [prompt + path.new for path in paths]
-    logits = window.next_logits(rows)  # (B, V)
+    works = [work_on(cache, path.slot, row, use_cache=config.use_cache) for path, row in zip(paths, rows)]
+    logits = torch.cat([scores.logits for scores in forward(works) if scores is not None])  # (B, V)
+    logits = logits.index_fill(1, forbidden_ids, -math.inf)
     check_scores(logits)
     log_probs = logits.log_softmax(dim=-1)  # (B, V)
     if config.repetition_penalty is not None:
@@ -112,8 +129,23 @@ def _extend(
     for total, place in zip(best.tolist(), places.tolist(), strict=True):
         row, token_id = divmod(place, log_probs.shape[1])
         if total > -math.inf:
-            extended.append(_Path(row=row, new=[*paths[row].new, token_id], log_prob=total))
+            parent = paths[row]
+            extended.append(_Path(slot=parent.slot, new=[*parent.new, token_id], log_prob=total))
     return extended
+
+
+def _place(paths: list[_Path], cache: KVCache) -> list[_Path]:
+    """Give each path a slot: its parent's for the first child, a free one with a copy for the others."""
+    free = [*set(range(cache.n_slots)).difference(path.slot for path in paths)]
+    taken: set[int] = set()
+    placed = []
+    for path in paths:
+        slot = path.slot if path.slot not in taken else free.pop()
+        if slot != path.slot:
+            cache.fork(path.slot, slot)
+        taken.add(slot)
+        placed.append(_Path(slot=slot, new=path.new, log_prob=path.log_prob))
+    return placed
 
 
 def _ending(

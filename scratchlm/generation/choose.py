@@ -15,6 +15,7 @@ from scratchlm.generation.samplers import (
     apply_temperature,
     check_scores,
     draw,
+    draw_as_torch,
     keep_min_p,
     keep_top_k,
     keep_top_p,
@@ -38,7 +39,7 @@ class TokenChooser:
 
     A text has its own object, so that its tokens never depend on those of other texts. Each score passes through the
     rules, which depend on the ids so far, and in sampling through the filters; both in the order that
-    `GenerationConfig` documents.
+    `GenerationConfig` documents. With draws_as_torch the draw is that of `torch.multinomial`, as in the book's loop.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class TokenChooser:
         prompt: Sequence[int],
         *,
         generator: torch.Generator | None,
+        draws_as_torch: bool = False,
         tokenizer: Tokenizer | None,
         forbidden_ids: Sequence[int] = (),
         trace: RowTrace | None = None,
@@ -54,6 +56,7 @@ class TokenChooser:
         self.finished = False  # a constraint is complete, and only the end may follow
         self._config = config
         self._generator = generator
+        self._draw = draw_as_torch if draws_as_torch else draw
         self._ids = list(prompt)
         self._forbidden = torch.tensor(forbidden_ids, dtype=torch.long)
         self._trace = trace
@@ -73,7 +76,7 @@ class TokenChooser:
         """
         allowed = self._allowed(logits)  # (V,)
         scores = self._after_chain(allowed)  # (V,)
-        token_id = int(scores.argmax()) if self._config.is_greedy else draw(scores, self._generator)
+        token_id = int(scores.argmax()) if self._config.is_greedy else self._draw(scores, self._generator)
         prob = float(allowed.softmax(dim=-1)[token_id])
         if self._trace is not None:
             self._trace.chose(token_id)

@@ -189,3 +189,11 @@ def draw(scores: Tensor, generator: torch.Generator | None) -> int:
     cumulative = scores.softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)  # (V,)
     share = torch.rand((), dtype=torch.float64, generator=generator).clamp_(max=1 - 1e-12)  # stays below 1
     return int(torch.searchsorted(cumulative, share * cumulative[-1], right=True))  # rounded, too
+
+
+def draw_as_torch(scores: Tensor, generator: torch.Generator | None) -> int:
+    """Draw a token with `torch.multinomial`: slower, but the same token as in a loop of your own.
+
+    Shapes: scores (V,).
+    """
+    return int(torch.multinomial(scores.softmax(dim=-1), 1, generator=generator))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-FinishedBy = Literal["length", "stop_id", "stop_text"]
+FinishedBy = Literal["length", "stop_id", "stop_text", "constraint", "error"]
 
 
 class StopTextGate:

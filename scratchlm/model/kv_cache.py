@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -66,8 +67,8 @@ class KVCache:
             config = self.config
             n_heads = config.n_kv_heads or config.n_heads
             shape = (config.n_layers, self.n_slots, n_heads, self.capacity, config.head_dim)
-            self.keys = torch.zeros(shape, dtype=dtype, device=device)
-            self.values = torch.zeros(shape, dtype=dtype, device=device)
+            with torch.inference_mode(False):  # else it could not be written outside that mode later
+                self.keys, self.values = _zeros(shape, dtype, device), _zeros(shape, dtype, device)
         return self.keys, self.values
 
     def rows(self, slots: Sequence[int] | None = None) -> CacheRows:
@@ -95,6 +96,13 @@ class KVCache:
             for stored in (self.keys, self.values):
                 stored[:, target, :, :n_tokens] = stored[:, source, :, :n_tokens]
         self.lengths[target] = n_tokens
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros; in the computer's own memory they take no room until they are written, which torch.zeros does at once."""
+    if device.type == "cpu" and dtype == torch.float32:
+        return torch.from_numpy(numpy.zeros(shape, dtype=numpy.float32))
+    return torch.zeros(shape, dtype=dtype, device=device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from rich.text import Text
 from scratchlm.cli import terminal
 from scratchlm.cli.streams import PrintableStream
 from scratchlm.core.printable import NOT_PRINTABLE
-from scratchlm.generation.generate import TokenEvent
+from scratchlm.generation.requests import TokenEvent
 
 OSC_52 = "\x1b]52;c;cm0gLXJmIC8=\x07"  # would fill the clipboard
 LINK = "\x1b]8;;http://evil\x1b\\click\x1b]8;;\x1b\\"

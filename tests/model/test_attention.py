@@ -7,7 +7,8 @@ from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.model import MultiHeadAttention
 from scratchlm.model.attention_context import AttentionContext
 from scratchlm.model.attention_mask import query_key_mask
-from scratchlm.model.kv_cache import LayerCache
+from scratchlm.model.config import GPTConfig
+from scratchlm.model.kv_cache import KVCache
 
 IMPLEMENTATIONS = ("manual", "sdpa")
 
@@ -51,8 +52,12 @@ def test_both_implementations_agree_in_value_and_gradient(generator):
 def test_reading_in_pieces_with_a_cache_equals_reading_at_once(implementation, chunks, generator):
     attention = MultiHeadAttention(6, 8, 10, 0.0, 2, implementation=implementation)
     x = torch.randn(2, 6, 6, generator=generator)
-    cache = LayerCache(batch_size=2, capacity=6)
-    pieces = [attention(piece, cache=cache) for piece in x.split(chunks, dim=1)]
+    cache = KVCache(GPTConfig(context_length=6, emb_dim=8, n_heads=2, n_layers=1), n_slots=2)
+    pieces = []
+    for piece in x.split(chunks, dim=1):
+        rows = cache.rows()
+        pieces.append(attention(piece, cache=rows.layer(0)))
+        rows.advance(piece.shape[1])
     torch.testing.assert_close(torch.cat(pieces, dim=1), attention(x))
 
 

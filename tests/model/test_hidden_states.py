@@ -77,6 +77,6 @@ def test_texts_packed_into_one_row_are_as_if_alone(model, generator):
 @torch.no_grad()
 def test_a_model_that_is_not_causal_has_no_cache(tiny_config):
     config = dataclasses.replace(tiny_config, is_causal=False)
-    cache = KVCache(config, batch_size=1)
+    cache = KVCache(config, n_slots=1)
     with pytest.raises(DataError, match="not causal reads whole texts only"):
         GPTModel(config).eval()(torch.tensor([[1]]), cache=cache)

@@ -46,7 +46,7 @@ def ids(generator):
 
 
 def test_the_cache_changes_nothing(variant, ids):
-    cache = KVCache(variant.config, batch_size=2)
+    cache = KVCache(variant.config, n_slots=2)
     with torch.no_grad():
         whole = variant(ids)
         parts = [variant(ids[:, :5], cache=cache), variant(ids[:, 5:9], cache=cache)]
@@ -55,7 +55,7 @@ def test_the_cache_changes_nothing(variant, ids):
 
 
 def test_the_cache_holds_the_shared_heads_only(variant, ids):
-    cache = KVCache(variant.config, batch_size=2)
+    cache = KVCache(variant.config, n_slots=2)
     variant(ids, cache=cache)
     head_dim, n_kv_heads = variant.config.head_dim, variant.config.n_kv_heads
     assert (

@@ -38,7 +38,9 @@ def chosen_kernel() -> str:
     """
     name = os.environ.get("SCRATCHLM_KERNEL", "auto") or "auto"
     if name not in KERNELS:
-        raise ConfigError(f"SCRATCHLM_KERNEL must be auto, native or torch, got {name!r}; choose one of them.")
+        raise ConfigError(
+            f"SCRATCHLM_KERNEL must be auto, native or torch, got {name!r}; choose one of them."
+        )
     return name
 
 
@@ -78,7 +80,7 @@ def _compiled(compiler: list[str]) -> Path:
             raise NoKernelError(f"{shlex.join(compiler)} failed: {first[0]}") from cause
         except subprocess.TimeoutExpired as cause:
             raise NoKernelError(f"{shlex.join(compiler)} took over {SECONDS_TO_COMPILE} s") from cause
-        os.replace(partial, target)  # atomic: another process sees a whole library or none
+        partial.replace(target)  # atomic: another process sees a whole library or none
     return target
 
 

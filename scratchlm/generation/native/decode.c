@@ -109,7 +109,8 @@ struct Engine {
     int32_t n_wanted;
     const Token *tokens;
     int32_t n_tokens;
-    float *logits;
+    float *logits, *probs;
+    int32_t *best;
     int32_t *wanted; /* numbers of the tokens that want logits */
     float *x, *normed, *q, *mixed, *hidden, *gated; /* one row per token */
     float **own;     /* per thread: scores of attention, and weights as floats */
@@ -335,10 +336,19 @@ static void project_head(Engine *e, const Layer *layer, int unit, float *own) {
     }
 }
 
+static float largest(const float *x, int n) {
+    floats highest = all(x[0]);
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) highest = pick(load(x + i) > highest, load(x + i), highest);
+    float found = highest[0];
+    for (int k = 1; k < LANES; k++) found = highest[k] > found ? highest[k] : found;
+    for (; i < n; i++) found = x[i] > found ? x[i] : found;
+    return found;
+}
+
 /* softmax over n scores, in place */
 static void softmax(float *scores, int n) {
-    float best = scores[0];
-    for (int i = 1; i < n; i++) best = scores[i] > best ? scores[i] : best;
+    float best = largest(scores, n);
     floats sums = {0};
     int i = 0;
     for (; i + LANES <= n; i += LANES) {
@@ -458,6 +468,19 @@ static void run_layer(Engine *e, const Layer *layer, float *own) {
     add_product(e, &layer->down, e->hidden, own);
 }
 
+/* The first id with the highest score, and its probability; NaN if a score is NaN. */
+static void find_best(const float *logits, int n, int32_t *best, float *prob) {
+    float highest = largest(logits, n);
+    int at = 0, i = 0;
+    while (at < n - 1 && logits[at] != highest) at++;
+    floats sums = {0};
+    for (; i + LANES <= n; i += LANES) sums += exp_floats(load(logits + i) - highest);
+    float sum = sum_lanes(sums);
+    for (; i < n; i++) sum += exp_floats(all(logits[i] - highest))[0];
+    *best = at;
+    *prob = 1 / sum;
+}
+
 /* What every thread does in one call. */
 static void run(Engine *e, int thread) {
     const Model *m = &e->model;
@@ -480,6 +503,8 @@ static void run(Engine *e, int thread) {
         int first = u * rows, last = first + rows < m->vocab_size ? first + rows : m->vocab_size;
         multiply(&m->head, first, last, e->normed, E, e->n_wanted, e->logits + first, m->vocab_size, own);
     }
+    barrier(e);
+    FOR_UNITS(k, e->n_wanted) find_best(e->logits + (long)k * m->vocab_size, m->vocab_size, e->best + k, e->probs + k);
     barrier(e);
 }
 
@@ -554,11 +579,14 @@ Engine *engine_new(const Model *model) {
     return e;
 }
 
-/* Logits (number of tokens that want them, V), in the order of the tokens. Tokens of one text come in order. */
-void engine_forward(Engine *e, const Token *tokens, int32_t n_tokens, float *logits) {
+/* Logits (number of tokens that want them, V), in the order of the tokens, and of each the best id and its
+ * probability. Tokens of one text come in order. */
+void engine_forward(Engine *e, const Token *tokens, int32_t n_tokens, float *logits, int32_t *best, float *probs) {
     e->tokens = tokens;
     e->n_tokens = n_tokens;
     e->logits = logits;
+    e->best = best;
+    e->probs = probs;
     e->n_wanted = 0;
     for (int t = 0; t < n_tokens; t++)
         if (tokens[t].wants_logits) e->wanted[e->n_wanted++] = t;

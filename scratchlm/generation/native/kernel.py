@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from scratchlm.core.errors import OutOfMemoryError
 from scratchlm.generation.native.compile import NoKernelError, kernel_library
+from scratchlm.generation.work import Scores, Work
 from scratchlm.model.attention import MultiHeadAttention
 from scratchlm.model.block import TransformerBlock
 from scratchlm.model.feed_forward import FeedForward
@@ -65,15 +66,22 @@ class NativeForward:
 
     It reads the model's own weights, without a copy: keep the model as it is while this object lives.
 
+    `is_exact`: every sum has the same order in every call, so scores do not depend on what else is in it.
+
     Raises: NoKernelError for a model that the kernel does not know, or without a compiler; OutOfMemoryError.
     """
 
+    is_exact = True
+
     def __init__(self, model: GPTModel, cache: KVCache, *, n_threads: int | None = None) -> None:
+        if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
+            raise NoKernelError("the kernel does not call the model's hooks")
         config = model.config
         self._library = library = kernel_library()
         library.engine_new.restype = c_void_p
         library.engine_free.argtypes = [c_void_p]
-        library.engine_forward.argtypes = [c_void_p, c_void_p, c_int32, c_void_p]
+        library.engine_forward.argtypes = [c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_void_p]
+        self._cache = cache
         self._kept: list[Any] = [model]  # memory that the kernel reads
         keys, values = cache.allocate(torch.float32, torch.device("cpu"))
         layers = (_Layer * config.n_layers)()
@@ -112,22 +120,36 @@ class NativeForward:
         if not self._engine:
             raise OutOfMemoryError("the decoding kernel could not get its memory; lower the number of slots.")
 
-    def __call__(
-        self,
-        ids: Sequence[int],
-        slots: Sequence[int],
-        positions: Sequence[int],
-        wants_logits: Sequence[int],
-    ) -> Tensor:
-        """Run at most MAX_TOKENS tokens; those of one slot are in order, at the slot's next positions.
-
-        Shapes: four sequences of T -> logits (number of tokens that want them, V), float32.
-        """
-        n_tokens = len(ids)
-        tokens = (_Token * n_tokens)(*zip(ids, slots, positions, wants_logits))
-        logits = torch.empty(sum(wants_logits), self._vocab_size)
-        self._library.engine_forward(self._engine, tokens, n_tokens, logits.data_ptr())
-        return logits
+    def __call__(self, works: Sequence[Work], /) -> list[Scores | None]:
+        """Run the model: MAX_TOKENS tokens of all works together share each pass over the weights."""
+        lengths = self._cache.lengths
+        tokens: list[tuple[int, int, int, bool]] = []
+        for work in works:
+            start, first_wanted = lengths[work.slot], len(work.ids) - work.n_last
+            lengths[work.slot] = start + len(work.ids)
+            tokens += [(one, work.slot, start + i, i >= first_wanted) for i, one in enumerate(work.ids)]
+        n_wanted = sum(work.n_last for work in works)
+        logits = torch.empty(n_wanted, self._vocab_size)
+        best, probs = (c_int32 * n_wanted)(), (c_float * n_wanted)()
+        n_done = 0
+        for first in range(0, len(tokens), MAX_TOKENS):
+            part = tokens[first : first + MAX_TOKENS]
+            self._library.engine_forward(
+                self._engine,
+                (_Token * len(part))(*part),
+                len(part),
+                logits.data_ptr() + 4 * n_done * self._vocab_size,
+                ctypes.byref(best, 4 * n_done),
+                ctypes.byref(probs, 4 * n_done),
+            )
+            n_done += sum(token[3] for token in part)
+        scores: list[Scores | None] = []
+        end = 0
+        for work in works:
+            end += work.n_last
+            rows = logits[end - work.n_last : end]
+            scores.append(Scores(rows, (best[end - 1], probs[end - 1])) if work.n_last else None)
+        return scores
 
     def close(self) -> None:
         """End the threads and free the memory."""
