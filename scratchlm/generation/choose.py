@@ -1,29 +1,37 @@
-"""Choose the next token of one text: the rules on its ids, the sampling filters, and the draw."""
+"""Choose the next token of one text: the rules on its ids, the sampling steps, and the draw."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from scratchlm.core.errors import ConfigError
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.config import BEAM_SETTINGS, GenerationConfig
+from scratchlm.generation.constraints import constraint_of
+from scratchlm.generation.penalties import (
+    add_bias,
+    allow_only,
+    ban_repeated_ngrams,
+    exclude,
+    penalize_counts,
+    penalize_loops,
+)
 from scratchlm.generation.samplers import (
-    apply_temperature,
+    Step,
     check_scores,
     draw,
     draw_as_torch,
-    keep_min_p,
-    keep_top_k,
-    keep_top_p,
+    keep_below_surprise,
     penalize_repetition,
+    sampling_steps,
 )
+from scratchlm.generation.token_bytes import ids_that_contain
 from scratchlm.generation.trace import RowTrace
-
-Step = Callable[[Tensor], Tensor]  # scores (V,) -> scores (V,), a new tensor; an excluded token has -inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +43,13 @@ class TokenChoice:
 
 
 class TokenChooser:
-    """The choice of each next token of one text: its settings, its random generator and what it has seen so far.
+    """The choice of each next token of one text: its settings, its random generator and its tokens so far.
 
-    A text has its own object, so that its tokens never depend on those of other texts. Each score passes through the
-    rules, which depend on the ids so far, and in sampling through the filters; both in the order that
-    `GenerationConfig` documents. With draws_as_torch the draw is that of `torch.multinomial`, as in the book's loop.
+    A text has its own object, so that its tokens never depend on those of other texts. The scores pass through the
+    rules, which depend on the tokens so far, and when a token is drawn through the sampling steps; the order is that of
+    `GenerationConfig`. With draws_as_torch the draw is that of `torch.multinomial`, as in the book's loop.
+    Raises: ConfigError for settings of decoders that compare whole texts, ids outside a vocabulary of `vocab_size`, or
+        a constraint that is invalid or has no tokenizer; MissingDependencyError for a constraint without llguidance.
     """
 
     def __init__(
@@ -52,21 +62,36 @@ class TokenChooser:
         tokenizer: Tokenizer | None,
         forbidden_ids: Sequence[int] = (),
         trace: RowTrace | None = None,
+        vocab_size: int | None = None,
     ) -> None:
-        self.finished = False  # a constraint is complete, and only the end may follow
+        _check_settings(config, vocab_size)
         self._config = config
         self._generator = generator
         self._draw = draw_as_torch if draws_as_torch else draw
         self._ids = list(prompt)
+        self._n_prompt = len(prompt)
         self._forbidden = torch.tensor(forbidden_ids, dtype=torch.long)
         self._trace = trace
+        self._constraint = constraint_of(config, tokenizer)
+        self._surprise_limit = 2 * (config.mirostat_tau or 0.0)  # bits; Mirostat's mu
+        self._surprises: Tensor | None = None  # (V,), of the last step
+        self._breakers: frozenset[int] = frozenset()
+        if config.dry_multiplier is not None and tokenizer is not None:
+            self._breakers = ids_that_contain(tokenizer, config.dry_breakers)
         self._rules = self._make_rules()
-        self._filters = [] if config.is_greedy else _make_filters(config)
+        self._sampling = sampling_steps(config)
+        if config.mirostat_tau is not None:
+            self._sampling.append(("mirostat_tau", self._limit_surprise))
 
     @property
     def is_argmax(self) -> bool:
         """Whether the choice is always the allowed token with the highest score, so that nothing else is computed."""
         return self._config.is_greedy and not self._rules and self._trace is None
+
+    @property
+    def finished(self) -> bool:
+        """Whether a constraint is complete, so that only the end may follow."""
+        return self._constraint is not None and self._constraint.is_complete
 
     def choose(self, logits: Tensor) -> TokenChoice:
         """Choose a token and advance the state by it.
@@ -97,6 +122,11 @@ class TokenChooser:
     def took(self, token_id: int) -> None:
         """Advance the state by a token; `choose` does so itself."""
         self._ids.append(token_id)
+        if self._constraint is not None:
+            self._constraint.took(token_id)
+        if self._config.mirostat_tau is not None and self._surprises is not None:
+            error = float(self._surprises[token_id]) - self._config.mirostat_tau
+            self._surprise_limit -= self._config.mirostat_eta * error
 
     def _allowed(self, logits: Tensor) -> Tensor:
         """The scores with -inf at forbidden ids. Shapes: (V,) -> (V,)."""
@@ -108,7 +138,7 @@ class TokenChooser:
         """Apply all steps. Shapes: (V,) -> (V,)."""
         if self._trace is not None:
             self._trace.begin(scores)
-        for name, step in (*self._rules, *self._filters):
+        for name, step in (*self._rules, *self._sampling):
             scores = step(scores)
             if self._trace is not None:
                 self._trace.after(name, scores)
@@ -116,24 +146,82 @@ class TokenChooser:
         return scores
 
     def _make_rules(self) -> list[tuple[str, Step]]:
-        """The steps that depend on the ids so far."""
+        """The steps that depend on the tokens so far, by name and in their order."""
+        c = self._config
         rules: list[tuple[str, Step]] = []
-        penalty = self._config.repetition_penalty
-        if penalty is not None:
+        if c.logit_bias:
+            rules.append(("logit_bias", lambda s: add_bias(s, c.logit_bias)))
+        if (penalty := c.repetition_penalty) is not None:
             rules.append(
                 ("repetition_penalty", lambda s: penalize_repetition(s[None], [self._ids], penalty)[0])
             )
+        if c.presence_penalty is not None or c.frequency_penalty is not None:
+            rules.append(("presence_penalty, frequency_penalty", self._penalize_counts))
+        if c.dry_multiplier is not None:
+            rules.append(("dry_multiplier", self._penalize_loops))
+        if (size := c.no_repeat_ngram) is not None:
+            rules.append(("no_repeat_ngram", lambda s: ban_repeated_ngrams(s, self._ids, size)))
+        if c.min_new_tokens > 0 and c.stop_ids:
+            rules.append(("min_new_tokens", self._postpone_end))
+        if (constraint := self._constraint) is not None:
+            rules.append((constraint.name, constraint.keep_allowed))
+        if c.forced_ids:
+            rules.append(("forced_ids", self._force))
+        if c.banned_ids:
+            rules.append(("banned_ids", lambda s: exclude(s, c.banned_ids)))
         return rules
 
+    @property
+    def _n_new(self) -> int:
+        return len(self._ids) - self._n_prompt
 
-def _make_filters(config: GenerationConfig) -> list[tuple[str, Step]]:
-    """The steps of sampling."""
-    c = config
-    filters: list[tuple[str, Step]] = [("temperature", lambda s: apply_temperature(s, c.temperature))]
-    if (k := c.top_k) is not None:
-        filters.append(("top_k", lambda s: keep_top_k(s, k)))
-    if (top_p := c.top_p) is not None:
-        filters.append(("top_p", lambda s: keep_top_p(s, top_p)))
-    if (min_p := c.min_p) is not None:
-        filters.append(("min_p", lambda s: keep_min_p(s, min_p)))
-    return filters
+    def _penalize_counts(self, scores: Tensor) -> Tensor:
+        c = self._config
+        return penalize_counts(
+            scores,
+            self._ids[self._n_prompt :],
+            presence=c.presence_penalty or 0.0,
+            frequency=c.frequency_penalty or 0.0,
+        )
+
+    def _penalize_loops(self, scores: Tensor) -> Tensor:
+        c = self._config
+        assert c.dry_multiplier is not None
+        return penalize_loops(
+            scores,
+            self._ids,
+            multiplier=c.dry_multiplier,
+            base=c.dry_base,
+            allowed_length=c.dry_allowed_length,
+            breakers=self._breakers,
+        )
+
+    def _postpone_end(self, scores: Tensor) -> Tensor:
+        is_early = self._n_new < self._config.min_new_tokens
+        return exclude(scores, self._config.stop_ids) if is_early else scores
+
+    def _force(self, scores: Tensor) -> Tensor:
+        forced = self._config.forced_ids
+        return allow_only(scores, forced[self._n_new]) if self._n_new < len(forced) else scores
+
+    def _limit_surprise(self, scores: Tensor) -> Tensor:
+        kept = keep_below_surprise(scores, self._surprise_limit)
+        self._surprises = -kept.log_softmax(dim=-1) / math.log(2)
+        return kept
+
+
+def _check_settings(config: GenerationConfig, vocab_size: int | None) -> None:
+    for name, value in config.given("best_of", "penalty_alpha", *BEAM_SETTINGS).items():
+        where = {"best_of": "best_of", "penalty_alpha": "contrastive_search"}.get(name, "beam_search")
+        raise ConfigError(
+            f"{name} compares whole texts and cannot be used token by token, got {name}={value!r}; call {where}, or "
+            "leave it out."
+        )
+    if vocab_size is None:
+        return
+    for name in ("banned_ids", "forced_ids", "logit_bias"):
+        outside = [token_id for token_id in getattr(config, name) if token_id >= vocab_size]
+        if outside:
+            raise ConfigError(
+                f"ids in {name} must be 0 to {vocab_size - 1}, got {outside[0]}; the model has no such token."
+            )

@@ -2,41 +2,115 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from scratchlm.core.errors import ConfigError
 
 # name, smallest value
-WHOLE_NUMBERS = (("max_new_tokens", 0), ("top_k", 1), ("start_id", 0), ("seed", 0))
-# name, largest value, is 0 allowed
+WHOLE_NUMBERS = (
+    ("max_new_tokens", 0),
+    ("min_new_tokens", 0),
+    ("top_k", 1),
+    ("no_repeat_ngram", 1),
+    ("dry_allowed_length", 1),
+    ("start_id", 0),
+    ("seed", 0),
+    ("best_of", 1),
+    ("n_best", 1),
+    ("num_beam_groups", 1),
+    ("prompt_lookup", 1),
+    ("draft_tokens", 1),
+)
+# name, smallest value, largest value, is the smallest allowed
 REAL_NUMBERS = (
-    ("temperature", math.inf, True),
-    ("top_p", 1.0, False),
-    ("min_p", 1.0, False),
-    ("repetition_penalty", math.inf, False),
+    ("temperature", 0.0, math.inf, True),
+    ("top_p", 0.0, 1.0, False),
+    ("min_p", 0.0, 1.0, False),
+    ("typical_p", 0.0, 1.0, False),
+    ("epsilon_cutoff", 0.0, 1.0, False),
+    ("eta_cutoff", 0.0, 1.0, False),
+    ("top_n_sigma", 0.0, math.inf, False),
+    ("mirostat_tau", 0.0, math.inf, False),
+    ("mirostat_eta", 0.0, math.inf, False),
+    ("repetition_penalty", 0.0, math.inf, False),
+    ("presence_penalty", -math.inf, math.inf, False),
+    ("frequency_penalty", -math.inf, math.inf, False),
+    ("dry_multiplier", 0.0, math.inf, False),
+    ("dry_base", 1.0, math.inf, True),
+    ("penalty_alpha", 0.0, 1.0, True),
+    ("diversity_penalty", 0.0, math.inf, False),
+)
+LISTS_OF_IDS = ("stop_ids", "banned_ids", "forced_ids")
+LISTS_OF_TEXTS = ("stop_texts", "dry_breakers", "choices")
+TRUNCATIONS = ("top_n_sigma", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+SAMPLING = (*TRUNCATIONS, "mirostat_tau", "seed")  # settings without effect when nothing is drawn
+CONSTRAINTS = ("regex", "choices", "json_schema")
+BEAM_SETTINGS = ("num_beam_groups", "diversity_penalty", "early_stopping", "n_best")
+SPECULATION = ("prompt_lookup", "draft_tokens")
+# Settings that cannot be combined: each of the first with each of the second.
+CONTRADICTIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("mirostat_tau",), TRUNCATIONS),
+    (CONSTRAINTS, ("forced_ids", "min_new_tokens")),
+    (("regex",), ("choices", "json_schema")),
+    (("choices",), ("json_schema",)),
+    (("penalty_alpha",), (*(n for n in SAMPLING if n != "top_k"), "best_of", *SPECULATION)),
+    (("best_of",), BEAM_SETTINGS[:3]),
+    (("mirostat_tau",), SPECULATION),
+    (CONSTRAINTS, SPECULATION),
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationConfig:
-    """Settings of one call of `generate`. None switches a filter off.
+    """Settings of one call of `generate`. None or an empty list switches a step off.
 
-    The filters apply in this order: repetition_penalty, temperature, top_k, top_p, min_p.
+    The steps change the scores in this order, which is that of transformers where both have a step.
+    Rules: logit_bias, repetition_penalty, presence_penalty and frequency_penalty, dry_multiplier, no_repeat_ngram,
+    min_new_tokens, the constraint (regex, choices or json_schema), forced_ids, banned_ids.
+    Then, only when a token is drawn: temperature, top_n_sigma, top_k, top_p, min_p, typical_p, epsilon_cutoff,
+    eta_cutoff, or temperature and mirostat_tau.
 
-    Raises: ConfigError naming the field, its value and the values that are allowed.
+    Raises: ConfigError naming the field, its value and the values that are allowed, or two fields that exclude each
+        other.
     Example:
         >>> GenerationConfig(max_new_tokens=20, temperature=0.8, top_k=50, seed=1).is_greedy
         False
     """
 
     max_new_tokens: int = 50  # maximum number of tokens to generate for each prompt
+    min_new_tokens: int = 0  # a stop id is excluded before this number of new tokens
+
     temperature: float = 0.0  # 0: the most likely token; 1: the model's own probabilities; above: flatter
+    top_n_sigma: float | None = None  # sample from scores at most this many standard deviations below the best
     top_k: int | None = None  # sample from the k most likely tokens
     top_p: float | None = None  # sample from the smallest set of tokens with this total probability
     min_p: float | None = None  # sample from tokens at least this fraction as likely as the most likely one
+    typical_p: float | None = None  # sample from the most typical tokens, up to this total probability
+    epsilon_cutoff: float | None = None  # sample from tokens with at least this probability
+    eta_cutoff: float | None = None  # the same, with a limit that falls when the distribution is flat
+    mirostat_tau: float | None = None  # keep the surprise of the text near this number of bits per token
+    mirostat_eta: float = 0.1  # how fast Mirostat adapts
+
+    logit_bias: dict[int, float] = field(default_factory=dict, hash=False)  # id -> number added to its score
     repetition_penalty: float | None = None  # above 1: tokens already in the text become less likely
+    presence_penalty: float | None = None  # subtracted from the scores of tokens that were generated
+    frequency_penalty: float | None = None  # subtracted once for each time that a token was generated
+    no_repeat_ngram: int | None = None  # a sequence of this many tokens occurs at most once in the text
+    dry_multiplier: float | None = None  # penalty of a token that would continue a repeated sequence (DRY)
+    dry_base: float = 1.75  # DRY: growth of the penalty with each further token of the repetition
+    dry_allowed_length: int = 2  # DRY: repeated sequences up to this length are free
+    dry_breakers: tuple[str, ...] = ("\n", ":", '"', "*")  # DRY: a token with one of these ends a sequence
+    banned_ids: tuple[int, ...] = ()  # ids that are never chosen
+    forced_ids: tuple[int, ...] = ()  # the first new tokens
+
+    regex: str | None = None  # the new text must match this regular expression
+    choices: tuple[str, ...] = ()  # the new text must be one of these
+    json_schema: str | dict[str, Any] | None = None  # the new text must be JSON of this schema; kept as text
+
     stop_ids: tuple[int, ...] = ()  # a text ends before one of these ids, e.g. end-of-text
     stop_texts: tuple[str, ...] = ()  # a text ends before one of these texts
     start_id: int | None = None  # first token for an empty prompt; None makes an empty prompt an error
@@ -44,28 +118,101 @@ class GenerationConfig:
     use_cache: bool = True  # keep keys and values, so that each step processes the new token only
     seed: int | None = None  # same seed and prompt: same tokens, in any batch
 
+    best_of: int | None = None  # draw this many texts and return the most likely one
+    penalty_alpha: float | None = None  # contrastive search: weight of the penalty for similar hidden states
+    num_beam_groups: int | None = None  # diverse beam search: number of groups among the beams
+    diversity_penalty: float | None = None  # subtracted from a token's score for each earlier group that took it
+    early_stopping: bool | Literal["never"] = False  # beam search: True stops once enough beams have ended
+    n_best: int | None = None  # number of texts that beam search or best_of returns; None: all beams, one text
+    prompt_lookup: int | None = None  # speculative: guess the text that followed the last n tokens before
+    draft_tokens: int | None = None  # speculative: tokens that are guessed and then checked together
+
     def __post_init__(self) -> None:
         for name, minimum in WHOLE_NUMBERS:
             if getattr(self, name) is not None:
                 _check_whole_number(name, getattr(self, name), minimum)
-        for name, maximum, is_zero_allowed in REAL_NUMBERS:
+        for name, lowest, highest, is_lowest_allowed in REAL_NUMBERS:
             if getattr(self, name) is not None:
-                _check_real_number(name, getattr(self, name), maximum, is_zero_allowed=is_zero_allowed)
-        for stop_id in self.stop_ids:
-            _check_whole_number("each of stop_ids", stop_id, 0)
-        stop_texts = self.stop_texts
-        if not isinstance(stop_texts, (tuple, list)) or not all(isinstance(t, str) and t for t in stop_texts):
-            raise ConfigError(
-                f"stop_texts must be a tuple of texts that are not empty, got {stop_texts!r}; "
-                'write ("###",) for a single one.'
-            )
+                _check_real_number(name, getattr(self, name), lowest, highest, is_lowest_allowed)
+        for name in LISTS_OF_IDS:
+            for token_id in getattr(self, name):
+                _check_whole_number(f"each of {name}", token_id, 0)
+        for name in LISTS_OF_TEXTS:
+            _check_texts(name, getattr(self, name))
+        for token_id, bias in self.logit_bias.items():
+            _check_whole_number("each id of logit_bias", token_id, 0)
+            _check_real_number(f"logit_bias of id {token_id}", bias, -math.inf, math.inf, False)
         if self.overflow not in ("crop", "error"):
             raise ConfigError(f"overflow must be crop or error, got {self.overflow!r}; choose one of them.")
+        if self.early_stopping not in (True, False, "never"):
+            raise ConfigError(
+                f"early_stopping must be True, False or 'never', got {self.early_stopping!r}; choose one of them."
+            )
+        self._keep_schema_as_text()
+        self._check_combinations()
 
     @property
     def is_greedy(self) -> bool:
         """Whether the most likely token is always chosen, without randomness."""
         return self.temperature == 0
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """The values of those settings that differ from their default."""
+        defaults = {field.name: _default(field) for field in dataclasses.fields(self)}
+        return {name: getattr(self, name) for name in names if getattr(self, name) != defaults[name]}
+
+    def _keep_schema_as_text(self) -> None:
+        schema = self.json_schema
+        if schema is None:
+            return
+        try:
+            parsed = json.loads(schema) if isinstance(schema, str) else schema
+            text = json.dumps(parsed)
+        except (TypeError, ValueError) as cause:
+            raise ConfigError(f"json_schema must be a JSON object, got {schema!r:.80} ({cause}).") from cause
+        if not isinstance(parsed, dict):
+            raise ConfigError(f"json_schema must be a JSON object, got {text:.80}; write {{}} for any JSON.")
+        object.__setattr__(self, "json_schema", text)
+
+    def _check_combinations(self) -> None:
+        for names, others in CONTRADICTIONS:
+            first, second = self.given(*names), self.given(*others)
+            for (name, value), (other, other_value) in zip(first.items(), second.items()):
+                raise ConfigError(
+                    f"{name} and {other} cannot be combined, got {name}={value!r} and {other}={other_value!r}; "
+                    "leave one of them out."
+                )
+        if self.is_greedy:
+            for name in ("mirostat_tau", "best_of"):
+                if getattr(self, name) is not None:
+                    raise ConfigError(
+                        f"{name} needs a temperature above 0, got {name}={getattr(self, name)} and temperature=0; "
+                        "set the temperature to 1, or leave it out."
+                    )
+        elif self.penalty_alpha is not None:
+            raise ConfigError(
+                f"contrastive search does not sample, got penalty_alpha={self.penalty_alpha} and "
+                f"temperature={self.temperature}; leave one of them out."
+            )
+        if self.penalty_alpha is not None and self.top_k is None:
+            raise ConfigError(
+                f"penalty_alpha needs top_k, the number of candidates, got penalty_alpha={self.penalty_alpha} and no "
+                "top_k; 4 is usual."
+            )
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ConfigError(
+                f"min_new_tokens must be at most max_new_tokens, got {self.min_new_tokens} and {self.max_new_tokens}; "
+                "lower it."
+            )
+        both = sorted({*self.banned_ids} & {*self.forced_ids})
+        if both:
+            raise ConfigError(f"banned_ids and forced_ids must not share ids, got {both} in both; drop them.")
+        if self.best_of is not None and (self.n_best or 1) > self.best_of:
+            raise ConfigError(f"n_best must be at most best_of, got {self.n_best} and {self.best_of}; lower it.")
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _check_whole_number(name: str, value: object, minimum: int) -> None:
@@ -73,9 +220,21 @@ def _check_whole_number(name: str, value: object, minimum: int) -> None:
         raise ConfigError(f"{name} must be a whole number of at least {minimum}, got {value!r}; change it.")
 
 
-def _check_real_number(name: str, value: object, maximum: float, *, is_zero_allowed: bool) -> None:
+def _check_real_number(
+    name: str, value: object, minimum: float, maximum: float, is_minimum_allowed: bool
+) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or not 0 <= value <= maximum or (value == 0 and not is_zero_allowed):  # type: ignore[operator]
-        lower = "at least 0" if is_zero_allowed else "above 0"
+    is_inside = is_number and minimum <= value <= maximum  # type: ignore[operator]
+    if not is_inside or (value == minimum and not is_minimum_allowed):
+        lower = f" at least {minimum:g}" if is_minimum_allowed else f" above {minimum:g}"
+        lower = "" if minimum == -math.inf else lower
         upper = "" if maximum == math.inf else f" and at most {maximum:g}"
-        raise ConfigError(f"{name} must be a finite number {lower}{upper}, got {value!r}; change it.")
+        raise ConfigError(f"{name} must be a finite number{lower}{upper}, got {value!r}; change it.")
+
+
+def _check_texts(name: str, texts: object) -> None:
+    if not isinstance(texts, (tuple, list)) or not all(isinstance(text, str) and text for text in texts):
+        raise ConfigError(
+            f"{name} must be a tuple of texts that are not empty, got {texts!r}; "
+            'write ("###",) for a single one.'
+        )

@@ -1,4 +1,4 @@
-"""Sampling filters (temperature, top-k, top-p, min-p, repetition penalty) and the choice of the next token.
+"""Sampling filters (temperature, top-k, top-p, min-p and others) and the choice of the next token.
 
 Each filter takes logits and returns new ones, so they compose in any order. An excluded token has the score -inf.
 """
@@ -6,7 +6,9 @@ Each filter takes logits and returns new ones, so they compose in any order. An 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ N_HEAD = (
     1024  # tokens among which a nucleus is looked for first: sorting a whole vocabulary takes milliseconds
 )
 ROUNDING = 1e-5  # difference between two sums of the same float32 probabilities
+Step = Callable[[Tensor], Tensor]  # scores (..., V) -> scores (..., V), a new tensor; an excluded token has -inf
 
 
 def check_scores(logits: Tensor) -> None:
@@ -39,7 +42,7 @@ def check_scores(logits: Tensor) -> None:
 def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
     """Sharpen the distribution (below 1) or flatten it (above 1).
 
-    Shapes: logits (B, V) -> (B, V).
+    Shapes: logits (..., V) -> (..., V).
     Raises: ConfigError when the temperature is not above 0; for 0, call `sample_next` without generators.
     """
     if not temperature > 0:
@@ -113,7 +116,7 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
 def keep_min_p(logits: Tensor, p: float) -> Tensor:
     """Keep tokens at least p times as likely as the most likely one; the rest become -inf.
 
-    Shapes: logits (B, V) -> (B, V). At least one is kept.
+    Shapes: logits (..., V) -> (..., V). At least one is kept.
     Source: Nguyen et al. 2024, section 3.
     """
     if not 0 < p <= 1:
@@ -141,21 +144,113 @@ def penalize_repetition(logits: Tensor, seen: Sequence[Sequence[int]], penalty: 
     return penalized
 
 
+def keep_top_n_sigma(logits: Tensor, n: float) -> Tensor:
+    """Keep scores at most n standard deviations below the best one; the rest become -inf.
+
+    The standard deviation is that of the row's finite scores. The temperature does not change the set.
+    Shapes: logits (..., V) -> (..., V). At least one is kept.
+    Source: Tang et al. 2024, algorithm 1.
+    """
+    check_scores(logits)
+    is_finite = logits.isfinite()
+    finite = logits.where(is_finite, 0.0)
+    count = is_finite.sum(dim=-1, keepdim=True)  # (..., 1)
+    mean = finite.sum(dim=-1, keepdim=True) / count
+    variance = ((finite - mean) ** 2).where(is_finite, 0.0).sum(dim=-1, keepdim=True) / count
+    return logits.masked_fill(logits < logits.amax(dim=-1, keepdim=True) - n * variance.sqrt(), -math.inf)
+
+
+def keep_typical(logits: Tensor, mass: float) -> Tensor:
+    """Keep the tokens whose surprise is nearest to the entropy, up to a total probability; the rest become -inf.
+
+    The most likely token may be excluded. Among equal distances at the border all are kept.
+    Shapes: logits (..., V) -> (..., V). At least one is kept.
+    Source: Meister et al. 2023, section 3, as transformers' TypicalLogitsWarper.
+    """
+    check_scores(logits)
+    if mass == 1:
+        return logits.clone()
+    log_probs = logits.log_softmax(dim=-1)  # (..., V)
+    probs = log_probs.exp()
+    entropy = torch.special.entr(probs).sum(dim=-1, keepdim=True)  # (..., 1)
+    distances = (-log_probs - entropy).abs()  # (..., V)
+    ids = best_ids(-distances, N_HEAD)  # (..., N), the most typical first
+    if (probs.gather(-1, ids).sum(dim=-1) < mass + ROUNDING).any():
+        ids = best_ids(-distances, logits.shape[-1])
+    n_below = (probs.gather(-1, ids).cumsum(dim=-1) < mass).sum(dim=-1, keepdim=True)  # (..., 1)
+    last = ids.gather(-1, n_below.clamp(max=ids.shape[-1] - 1))
+    return logits.masked_fill(distances > distances.gather(-1, last), -math.inf)
+
+
+def keep_epsilon(logits: Tensor, epsilon: float) -> Tensor:
+    """Keep tokens with at least this probability, and the most likely ones; the rest become -inf.
+
+    Shapes: logits (..., V) -> (..., V).
+    Source: Hewitt et al. 2022, section 4.1.
+    """
+    check_scores(logits)
+    is_best = logits == logits.amax(dim=-1, keepdim=True)
+    return logits.masked_fill((logits.softmax(dim=-1) < epsilon) & ~is_best, -math.inf)
+
+
+def keep_eta(logits: Tensor, epsilon: float) -> Tensor:
+    """Keep tokens with at least the probability min(epsilon, sqrt(epsilon) * exp(-entropy)), and the most likely ones.
+
+    Where many tokens are possible, the limit falls.
+    Shapes: logits (..., V) -> (..., V).
+    Source: Hewitt et al. 2022, section 4.2.
+    """
+    check_scores(logits)
+    probs = logits.softmax(dim=-1)
+    entropy = torch.special.entr(probs).sum(dim=-1, keepdim=True)  # (..., 1)
+    eta = (math.sqrt(epsilon) * (-entropy).exp()).clamp(max=epsilon)
+    is_best = logits == logits.amax(dim=-1, keepdim=True)
+    return logits.masked_fill((probs < eta) & ~is_best, -math.inf)
+
+
+def keep_below_surprise(logits: Tensor, bits: float) -> Tensor:
+    """Keep tokens whose surprise, -log2 of the probability, is at most this; the rest become -inf.
+
+    Shapes: logits (V,) -> (V,). The most likely tokens are always kept.
+    Source: Basu et al. 2021 (Mirostat), version 2 as in llama.cpp.
+    """
+    check_scores(logits)
+    is_best = logits == logits.amax(dim=-1, keepdim=True)
+    surprise = -logits.log_softmax(dim=-1) / math.log(2)
+    return logits.masked_fill((surprise > bits) & ~is_best, -math.inf)
+
+
+def sampling_steps(config: GenerationConfig) -> list[tuple[str, Step]]:
+    """The steps that the config sets for drawing a token, by name and in their order; none for greedy decoding."""
+    if config.is_greedy:
+        return []
+    steps: dict[str, Callable[[Tensor, Any], Tensor]] = {
+        "temperature": apply_temperature,
+        "top_n_sigma": keep_top_n_sigma,
+        "top_k": keep_top_k,
+        "top_p": keep_top_p,
+        "min_p": keep_min_p,
+        "typical_p": keep_typical,
+        "epsilon_cutoff": keep_epsilon,
+        "eta_cutoff": keep_eta,
+    }
+    set_ones = {name: getattr(config, name) for name in steps if getattr(config, name) is not None}
+    return [(name, partial(_apply, steps[name], value)) for name, value in set_ones.items()]
+
+
+def _apply(step: Callable[[Tensor, Any], Tensor], value: float, logits: Tensor) -> Tensor:
+    return step(logits, value)
+
+
 def filter_logits(logits: Tensor, config: GenerationConfig, seen: Sequence[Sequence[int]]) -> Tensor:
-    """Apply the filters that the config sets, in its order.
+    """Apply the repetition penalty and the sampling steps that the config sets, in its order.
 
     Shapes: logits (B, V), seen: B sequences of ids -> (B, V).
     """
     if config.repetition_penalty is not None:
         logits = penalize_repetition(logits, seen, config.repetition_penalty)
-    if not config.is_greedy:
-        logits = apply_temperature(logits, config.temperature)
-    if config.top_k is not None:
-        logits = keep_top_k(logits, config.top_k)
-    if config.top_p is not None:
-        logits = keep_top_p(logits, config.top_p)
-    if config.min_p is not None:
-        logits = keep_min_p(logits, config.min_p)
+    for _, step in sampling_steps(config):
+        logits = step(logits)
     return logits
 
 
