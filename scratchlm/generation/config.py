@@ -85,7 +85,9 @@ class GenerationConfig:
     min_new_tokens: int = 0  # a stop id is excluded before this number of new tokens
 
     temperature: float = 0.0  # 0: the most likely token; 1: the model's own probabilities; above: flatter
-    top_n_sigma: float | None = None  # sample from scores at most this many standard deviations below the best
+    top_n_sigma: float | None = (
+        None  # sample from scores at most this many standard deviations below the best
+    )
     top_k: int | None = None  # sample from the k most likely tokens
     top_p: float | None = None  # sample from the smallest set of tokens with this total probability
     min_p: float | None = None  # sample from tokens at least this fraction as likely as the most likely one
@@ -121,9 +123,13 @@ class GenerationConfig:
     best_of: int | None = None  # draw this many texts and return the most likely one
     penalty_alpha: float | None = None  # contrastive search: weight of the penalty for similar hidden states
     num_beam_groups: int | None = None  # diverse beam search: number of groups among the beams
-    diversity_penalty: float | None = None  # subtracted from a token's score for each earlier group that took it
+    diversity_penalty: float | None = (
+        None  # subtracted from a token's score for each earlier group that took it
+    )
     early_stopping: bool | Literal["never"] = False  # beam search: True stops once enough beams have ended
-    n_best: int | None = None  # number of texts that beam search or best_of returns; None: all beams, one text
+    n_best: int | None = (
+        None  # number of texts that beam search or best_of returns; None: all beams, one text
+    )
     prompt_lookup: int | None = None  # speculative: guess the text that followed the last n tokens before
     draft_tokens: int | None = None  # speculative: tokens that are guessed and then checked together
 
@@ -208,7 +214,9 @@ class GenerationConfig:
         if both:
             raise ConfigError(f"banned_ids and forced_ids must not share ids, got {both} in both; drop them.")
         if self.best_of is not None and (self.n_best or 1) > self.best_of:
-            raise ConfigError(f"n_best must be at most best_of, got {self.n_best} and {self.best_of}; lower it.")
+            raise ConfigError(
+                f"n_best must be at most best_of, got {self.n_best} and {self.best_of}; lower it."
+            )
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -20,7 +20,9 @@ N_HEAD = (
     1024  # tokens among which a nucleus is looked for first: sorting a whole vocabulary takes milliseconds
 )
 ROUNDING = 1e-5  # difference between two sums of the same float32 probabilities
-Step = Callable[[Tensor], Tensor]  # scores (..., V) -> scores (..., V), a new tensor; an excluded token has -inf
+Step = Callable[
+    [Tensor], Tensor
+]  # scores (..., V) -> scores (..., V), a new tensor; an excluded token has -inf
 
 
 def check_scores(logits: Tensor) -> None:

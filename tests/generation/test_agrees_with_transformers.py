@@ -12,7 +12,9 @@ from scratchlm.generation import penalties, samplers
 from scratchlm.generation.choose import TokenChooser
 from scratchlm.generation.config import GenerationConfig
 
-processors = pytest.importorskip("transformers.generation.logits_process", reason="transformers is not installed")
+processors = pytest.importorskip(
+    "transformers.generation.logits_process", reason="transformers is not installed"
+)
 V = 3000  # more than the head in which a nucleus is looked for first
 
 
@@ -32,7 +34,9 @@ STEPS = [
 ]
 
 
-@pytest.mark.parametrize(("step", "name", "values"), STEPS, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("step", "name", "values"), STEPS, ids=lambda value: value if isinstance(value, str) else ""
+)
 @pytest.mark.parametrize("spread", [0.1, 2.0, 8.0])  # a flat, a usual and a peaked distribution
 def test_the_tokens_that_survive_are_theirs(step, name, values, spread):
     for value in values:
@@ -66,9 +70,21 @@ RULES = [
         lambda s: penalties.add_bias(s, {4: 2.5, 7: -3.0}),
         {"sequence_bias": {(4,): 2.5, (7,): -3.0}},
     ),
-    ("NoRepeatNGramLogitsProcessor", lambda s: penalties.ban_repeated_ngrams(s, HISTORY, 3), {"ngram_size": 3}),
-    ("NoRepeatNGramLogitsProcessor", lambda s: penalties.ban_repeated_ngrams(s, HISTORY, 1), {"ngram_size": 1}),
-    ("NoRepeatNGramLogitsProcessor", lambda s: penalties.ban_repeated_ngrams(s, HISTORY[:2], 3), {"ngram_size": 3}),
+    (
+        "NoRepeatNGramLogitsProcessor",
+        lambda s: penalties.ban_repeated_ngrams(s, HISTORY, 3),
+        {"ngram_size": 3},
+    ),
+    (
+        "NoRepeatNGramLogitsProcessor",
+        lambda s: penalties.ban_repeated_ngrams(s, HISTORY, 1),
+        {"ngram_size": 1},
+    ),
+    (
+        "NoRepeatNGramLogitsProcessor",
+        lambda s: penalties.ban_repeated_ngrams(s, HISTORY[:2], 3),
+        {"ngram_size": 3},
+    ),
     ("SuppressTokensLogitsProcessor", lambda s: penalties.exclude(s, [3, 11]), {"suppress_tokens": [3, 11]}),
 ]
 

@@ -19,7 +19,16 @@ from scratchlm.tokenizers.word import LosslessWordTokenizer, WordTokenizer, buil
 pytest.importorskip("llguidance", reason="llguidance is not installed")
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
 
-MERGES = [(b"t", b"r"), (b"tr", b"u"), (b"tru", b"e"), (b"1", b"2"), (b'"', b":"), (b" ", b'"'), (b"y", b"e"), (b"ye", b"s")]
+MERGES = [
+    (b"t", b"r"),
+    (b"tr", b"u"),
+    (b"tru", b"e"),
+    (b"1", b"2"),
+    (b'"', b":"),
+    (b" ", b'"'),
+    (b"y", b"e"),
+    (b"ye", b"s"),
+]
 END = "<|endoftext|>"
 
 
@@ -48,7 +57,9 @@ def written(tokenizer, *, stop_ids=None, number=0, max_new_tokens=400, end_bias=
     return tokenizer.decode(ids), False
 
 
-@pytest.mark.parametrize("pattern", [r"[a-c]{2,4}\d", r"(yes|no)(, (yes|no))*!", r"a/b\\/c", r"naïve (é|ü)+\.", "line\n(a|b)\\\n"])
+@pytest.mark.parametrize(
+    "pattern", [r"[a-c]{2,4}\d", r"(yes|no)(, (yes|no))*!", r"a/b\\/c", r"naïve (é|ü)+\.", "line\n(a|b)\\\n"]
+)
 def test_a_random_model_writes_only_what_the_expression_matches(bpe, pattern):
     for number in range(8):
         text, is_complete = written(bpe, number=number, regex=pattern)
@@ -56,7 +67,10 @@ def test_a_random_model_writes_only_what_the_expression_matches(bpe, pattern):
         assert re.fullmatch(pattern, text)
 
 
-@pytest.mark.parametrize("choices", [("yes", "no"), ("a+b", "a+c", "(x)"), ("one\ntwo", 'q"', "back\\slash"), ("yes", "yes, sir", "é")])
+@pytest.mark.parametrize(
+    "choices",
+    [("yes", "no"), ("a+b", "a+c", "(x)"), ("one\ntwo", 'q"', "back\\slash"), ("yes", "yes, sir", "é")],
+)
 def test_every_choice_is_reached_and_nothing_else(bpe, choices):
     texts = {written(bpe, number=number, choices=choices)[0] for number in range(30)}
     assert texts == {*choices}
@@ -81,7 +95,9 @@ def test_tokens_are_matched_whatever_their_cut(bpe):
 def test_the_word_tokenizers_work_too():
     words = WordTokenizer(build_vocab("Is it good or bad, or very bad? ok", special_tokens=["<|unk|>", END]))
     for number in range(10):
-        text, is_complete = written(words, number=number, regex="(very )*(bad|good)", prompt=words.encode("Is it"))
+        text, is_complete = written(
+            words, number=number, regex="(very )*(bad|good)", prompt=words.encode("Is it")
+        )
         assert is_complete
         assert re.fullmatch("(very )*(bad|good)", text)
     letters = LosslessWordTokenizer.from_text("yes or no?", special_tokens=[END])
@@ -93,7 +109,10 @@ def test_gpt2s_own_vocabulary_writes_json(real_data):
     tokenizer = load_gpt2_tokenizer(folder / "encoder.json", folder / "vocab.bpe")
     schema = {
         "type": "object",
-        "properties": {"name": {"type": "string", "maxLength": 8}, "age": {"type": "integer", "maximum": 150}},
+        "properties": {
+            "name": {"type": "string", "maxLength": 8},
+            "age": {"type": "integer", "maximum": 150},
+        },
         "required": ["name", "age"],
         "additionalProperties": False,
     }

@@ -41,7 +41,9 @@ def test_a_text_never_repeats_a_banned_sequence(ids, size):
     assert banned == {i for i in range(4) if tuple([*ids, i][-size:]) in grams and len(ids) >= size}
 
 
-def plain_dry(ids: list[int], multiplier: float, base: float, allowed: int, breakers: set[int]) -> list[float]:
+def plain_dry(
+    ids: list[int], multiplier: float, base: float, allowed: int, breakers: set[int]
+) -> list[float]:
     """DRY by its definition: try every length and every place."""
     out = [0.0] * 4
     for token in set(range(4)) - breakers:
@@ -113,7 +115,9 @@ def test_when_rules_exclude_every_token_it_is_an_error():
         greedy(torch.zeros(3), banned_ids=(0, 1, 2))
 
 
-@pytest.mark.parametrize("settings", [{"banned_ids": (4,)}, {"forced_ids": (4,)}, {"logit_bias": {4: 1.0}}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{"banned_ids": (4,)}, {"forced_ids": (4,)}, {"logit_bias": {4: 1.0}}], ids=str
+)
 def test_ids_outside_the_vocabulary_are_refused(settings):
     (name,) = settings
     with pytest.raises(ConfigError, match=f"ids in {name} must be 0 to 3, got 4"):
