@@ -23,7 +23,7 @@ UNSAFE_CALLS = {  # the end of a dotted name
 WRITES_FOR_OTHERS = {"scratchlm.checkpoints.torch.torch_file": "torch.save"}  # the book's readers want a .pth
 UNSAFE_KEYWORDS = {"shell": True, "verify": False, "allow_pickle": True, "weights_only": False}
 OPTIONAL = {  # of the extras: may be missing
-    *("pyarrow", "sklearn", "playwright", "gguf", "pandas"),
+    *("pyarrow", "sklearn", "playwright", "gguf", "pandas", "llguidance"),
     *("onnx", "onnxscript", "onnxruntime", "datasets"),
     *("ollama", "openai"),
     *("wandb", "mlflow", "trackio"),
