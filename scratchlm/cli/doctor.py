@@ -7,6 +7,7 @@ import os
 import platform
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -17,6 +18,7 @@ from scratchlm import __version__
 from scratchlm.assets.registry import ASSETS, asset_path, cache_folder
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.core.errors import DataError
+from scratchlm.generation.native.compile import NoKernelError, chosen_kernel, kernel_library
 
 OPTIONAL = {
     "pyarrow": "hub",
@@ -52,6 +54,7 @@ def main(command: Doctor, console: Console) -> dict[str, Any]:  # noqa: ARG001
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cores": psutil.cpu_count(logical=True),
         "threads": torch.get_num_threads(),
+        "decoding_kernel": _decoding_kernel(),
         "memory_gib": round(memory.total / 2**30, 1),
         "memory_free_gib": round(memory.available / 2**30, 1),
         "cuda": torch.cuda.is_available(),
@@ -72,6 +75,17 @@ def main(command: Doctor, console: Console) -> dict[str, Any]:  # noqa: ARG001
     if found["assets_missing"]:
         print("fetch the small data files: scratchlm data fetch --all")
     return found
+
+
+def _decoding_kernel() -> str:
+    """What generates text, and why."""
+    if chosen_kernel() == "torch":
+        return "torch (SCRATCHLM_KERNEL says so)"
+    try:
+        library = kernel_library()
+    except NoKernelError as reason:
+        return f"torch, since {reason}"
+    return f"native ({Path(library._name).name}, compiled for this processor)"
 
 
 def _is_here(name: str) -> bool:

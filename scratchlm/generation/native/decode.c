@@ -16,7 +16,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
 
 /* ---- Vectors: the compiler turns these into the processor's own instructions ---- */
 
@@ -27,7 +29,7 @@
 #define LANES 8
 #define TOKEN_TILE 3
 #endif
-#ifdef __x86_64__ /* stops the compiler from loading a vector again for each use */
+#ifdef __AVX__ /* stops the compiler from loading a vector again for each use */
 #define KEEP_IN_REGISTER(v) __asm__("" : "+x"(v))
 #else
 #define KEEP_IN_REGISTER(v) (void)0
@@ -38,11 +40,36 @@ typedef int32_t ints __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 
 static inline floats load(const float *x) { return *(const floats *)x; }
 static inline void store(float *x, floats v) { *(floats *)x = v; }
-static inline floats all(float x) { return (floats){0} + x; }
+static inline floats all(float x) { return x - (floats){0}; }
 
 /* Where the comparison holds, a; elsewhere b. */
 static inline floats pick(ints condition, floats a, floats b) {
     return (floats)((condition & (ints)a) | (~condition & (ints)b));
+}
+
+/* LANES bytes as whole numbers; compilers find these instructions only for plain loops over arrays. */
+static inline ints widen_signed(const int8_t *x) {
+#if defined(__AVX512F__)
+    return (ints)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)x));
+#elif defined(__AVX2__)
+    return (ints)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)x));
+#else
+    ints wide;
+    for (int i = 0; i < LANES; i++) wide[i] = x[i];
+    return wide;
+#endif
+}
+
+static inline ints widen_unsigned(const uint8_t *x) {
+#if defined(__AVX512F__)
+    return (ints)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)x));
+#elif defined(__AVX2__)
+    return (ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)x));
+#else
+    ints wide;
+    for (int i = 0; i < LANES; i++) wide[i] = x[i];
+    return wide;
+#endif
 }
 
 static inline float sum_lanes(floats v) {
@@ -71,7 +98,7 @@ static inline floats exp_floats(floats x) {
 
 /* ---- The model, as Python describes it (native/description.py has the same fields in the same order) ---- */
 
-enum { NONE, FLOAT32, INT8, INT4, INT4_OFFSET, TABLE4 };
+enum { NONE, FLOAT32, INT8, INT4, INT4_OFFSET, TABLE4, INT8_ROWS }; /* INT8_ROWS: one scale per row */
 
 typedef struct { /* weights (n_out, n_in): scale * code, plus an offset or through a table, per group of inputs */
     int32_t kind, n_out, n_in, group;
@@ -166,6 +193,7 @@ static inline __attribute__((always_inline)) void dot_tile(int R, int T, const f
         }
         for (int r = 0; r < R; r++) {
             floats ws = load(w + r * w_stride + i);
+            if (T == 1) __builtin_prefetch(w + (R + r) * w_stride + i); /* the rows after these */
             KEEP_IN_REGISTER(ws);
             for (int t = 0; t < T; t++) sums[r][t] += ws * xs[t];
         }
@@ -207,13 +235,15 @@ static void dot_rows(const float *w, long w_stride, int n_rows, const float *x, 
 #undef TILE
 }
 
-/* One row of a quantized matrix as floats. A group of 4-bit codes has its first half in the low four bits of its
+/* One row of a quantized matrix as floats; with one scale per row its sums are scaled instead. A group of 4-bit codes has its first half in the low four bits of its
  * bytes and its second half in the high four, as in GGUF. */
 static void dequantize_row(const Matrix *m, int row, float *w) {
     int n_groups = m->n_in / m->group, half = m->group / 2;
     const float *scales = m->scale + (long)row * n_groups;
     if (m->kind == FLOAT32) {
         memcpy(w, (const float *)m->codes + (long)row * m->n_in, 4 * (size_t)m->n_in);
+    } else if (m->kind == INT8_ROWS) {
+        for (int i = 0; i < m->n_in; i++) w[i] = ((const int8_t *)m->codes)[(long)row * m->n_in + i];
     } else if (m->kind == INT8) {
         const int8_t *codes = (const int8_t *)m->codes + (long)row * m->n_in;
         for (int g = 0; g < n_groups; g++, codes += m->group, w += m->group)
@@ -237,6 +267,68 @@ static void dequantize_row(const Matrix *m, int row, float *w) {
     }
 }
 
+/* table[code] for 16 numbers */
+static inline floats look_up(const float *table, ints codes) {
+#if LANES == 16 && !defined(__clang__)
+    return __builtin_shuffle(load(table), codes);
+#elif LANES == 8 && !defined(__clang__)
+    return __builtin_shuffle(load(table), load(table + 8), codes);
+#else
+    floats found;
+    for (int i = 0; i < LANES; i++) found[i] = table[codes[i]];
+    return found;
+#endif
+}
+
+/* y[r] = w[r] . x for R rows from `row` on, without storing their weights; the numbers are those of dequantize_row. */
+static inline __attribute__((always_inline)) void dot_codes(int kind, int R, const Matrix *m, int row, const float *x,
+                                                            float *y) {
+    int n_groups = m->n_in / m->group, half = m->group / 2, is_int8 = kind == INT8 || kind == INT8_ROWS;
+    int row_bytes = is_int8 ? m->n_in : m->n_in / 2;
+    const uint8_t *codes = (const uint8_t *)m->codes + (long)row * row_bytes;
+    const float *scales = m->scale + (long)row * n_groups;
+    const float *offsets = kind == INT4_OFFSET ? m->offset + (long)row * n_groups : scales;
+    floats sums[4] = {{0}};
+    for (int g = 0; g < n_groups; g++, x += m->group, codes += is_int8 ? m->group : half)
+        for (int i = 0; i < m->group; i += LANES) {
+            if (i % (is_int8 ? 64 : 128) == 0) /* a cache line of each of the rows after these */
+                for (int r = 0; r < R; r++)
+                    __builtin_prefetch(codes + (long)(R + r) * row_bytes + (is_int8 ? i : i / 2));
+            floats xs = load(x + i);
+            for (int r = 0; r < R; r++) {
+                const uint8_t *at = codes + (long)r * row_bytes;
+                floats scale = all(scales[(long)r * n_groups + g]), w;
+                if (is_int8) {
+                    w = __builtin_convertvector(widen_signed((const int8_t *)at + i), floats);
+                    if (kind == INT8) w *= scale;
+                } else {
+                    ints four_bits = widen_unsigned(at + (i < half ? i : i - half));
+                    if (i < half) four_bits &= 15; else four_bits >>= 4;
+                    floats offset = -8 * scale;
+                    if (kind == INT4_OFFSET) offset = all(offsets[(long)r * n_groups + g]);
+                    if (kind == TABLE4) w = scale * look_up(m->table, four_bits);
+                    else w = scale * __builtin_convertvector(four_bits, floats) + offset;
+                }
+                sums[r] += w * xs;
+            }
+        }
+    for (int r = 0; r < R; r++) y[r] = sum_lanes(sums[r]);
+}
+
+static void dot_quantized(const Matrix *m, int row, int n_rows, const float *x, float *y) {
+#define ROWS(kind)                                                          \
+    for (; n_rows >= 4; n_rows -= 4, row += 4, y += 4) dot_codes(kind, 4, m, row, x, y); \
+    for (; n_rows > 0; n_rows--, row++, y++) dot_codes(kind, 1, m, row, x, y);
+    switch (m->kind) {
+    case INT8_ROWS: ROWS(INT8_ROWS) break;
+    case INT8: ROWS(INT8) break;
+    case INT4: ROWS(INT4) break;
+    case INT4_OFFSET: ROWS(INT4_OFFSET) break;
+    default: ROWS(TABLE4)
+    }
+#undef ROWS
+}
+
 enum { ROW_BLOCK = 16 }; /* rows of weights that stay in the second-level cache while all tokens pass */
 
 /* y[t][o] = weights[o] . x[t] + bias[o], for the outputs first to last - 1; y points at output `first`. */
@@ -245,12 +337,19 @@ static void multiply(const Matrix *m, int first, int last, const float *x, long 
     for (int o = first; o < last; o += ROW_BLOCK) {
         int n_rows = last - o < ROW_BLOCK ? last - o : ROW_BLOCK;
         const float *w = (const float *)m->codes + (long)o * m->n_in;
-        if (m->kind != FLOAT32) {
-            for (int r = 0; r < n_rows; r++) dequantize_row(m, o + r, own + (long)r * m->n_in);
-            w = own;
+        if (m->kind != FLOAT32 && n_tokens == 1 && m->group % (2 * LANES) == 0) {
+            dot_quantized(m, o, n_rows, x, y + (o - first));
+        } else {
+            if (m->kind != FLOAT32) {
+                for (int r = 0; r < n_rows; r++) dequantize_row(m, o + r, own + (long)r * m->n_in);
+                w = own;
+            }
+            dot_rows(w, m->n_in, n_rows, x, x_stride, n_tokens, m->n_in, y + (o - first), y_stride);
         }
-        dot_rows(w, m->n_in, n_rows, x, x_stride, n_tokens, m->n_in, y + (o - first), y_stride);
     }
+    if (m->kind == INT8_ROWS)
+        for (int t = 0; t < n_tokens; t++)
+            for (int o = first; o < last; o++) y[t * y_stride + o - first] *= m->scale[o];
     if (m->bias)
         for (int t = 0; t < n_tokens; t++)
             for (int o = first; o < last; o++) y[t * y_stride + o - first] += m->bias[o];
@@ -489,6 +588,8 @@ static void run(Engine *e, int thread) {
     FOR_UNITS(t, e->n_tokens) {
         float *x = e->x + (long)t * E;
         dequantize_row(&m->embedding, e->tokens[t].id, x);
+        if (m->embedding.kind == INT8_ROWS)
+            for (int i = 0; i < E; i++) x[i] *= m->embedding.scale[e->tokens[t].id];
         if (m->positions)
             for (int i = 0; i < E; i++) x[i] += m->positions[(long)e->tokens[t].position * E + i];
     }

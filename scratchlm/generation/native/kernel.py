@@ -25,40 +25,82 @@ from scratchlm.model.swiglu import SwiGLU
 
 MAX_TOKENS = 256  # of one call: they share each pass over the weights
 FLOAT32 = 1  # kinds of matrices, as in decode.c
+QUANTIZED = {"int8": 2, "int4": 3, "int4_asymmetric": 4, "nf4": 5}
+INT8_ROWS = 6  # one scale per row
 FEED_FORWARDS = ("gelu", "gelu_exact", "swiglu")
 
 
 class _Matrix(Structure):
-    _fields_ = (
-        [(name, c_int32) for name in ("kind", "n_out", "n_in", "group")]
-        + [(name, c_void_p) for name in ("codes", "scale", "offset", "table", "bias")]
-    )  # fmt: skip
+    _fields_ = [
+        ("kind", c_int32),
+        ("n_out", c_int32),
+        ("n_in", c_int32),
+        ("group", c_int32),
+        ("codes", c_void_p),
+        ("scale", c_void_p),
+        ("offset", c_void_p),
+        ("table", c_void_p),
+        ("bias", c_void_p),
+    ]
 
 
 class _Norm(Structure):
-    _fields_ = [("scale", c_void_p), ("shift", c_void_p)]
+    _fields_ = [
+        ("scale", c_void_p),
+        ("shift", c_void_p),
+    ]
 
 
 class _Layer(Structure):
-    _fields_ = (
-        [(name, _Matrix) for name in ("query", "key", "value", "out", "gate", "up", "down")]
-        + [(name, _Norm) for name in ("norm1", "norm2", "query_norm", "key_norm")]
-        + [(name, c_void_p) for name in ("keys", "values")]
-    )  # fmt: skip
+    _fields_ = [
+        ("query", _Matrix),
+        ("key", _Matrix),
+        ("value", _Matrix),
+        ("out", _Matrix),
+        ("gate", _Matrix),
+        ("up", _Matrix),
+        ("down", _Matrix),
+        ("norm1", _Norm),
+        ("norm2", _Norm),
+        ("query_norm", _Norm),
+        ("key_norm", _Norm),
+        ("keys", c_void_p),
+        ("values", c_void_p),
+    ]
 
 
 class _Model(Structure):
-    _fields_ = (
-        [(name, c_int32) for name in ("n_layers", "emb_dim", "n_heads", "n_kv_heads", "head_dim", "ff_dim")]
-        + [(name, c_int32) for name in ("vocab_size", "capacity", "norm_is_rms", "feed_forward")]
-        + [("norm_eps", c_float), ("max_tokens", c_int32), ("n_threads", c_int32)]
-        + [(name, c_void_p) for name in ("positions", "cosines", "sines")]
-        + [("embedding", _Matrix), ("head", _Matrix), ("final_norm", _Norm), ("layers", POINTER(_Layer))]
-    )  # fmt: skip
+    _fields_ = [
+        ("n_layers", c_int32),
+        ("emb_dim", c_int32),
+        ("n_heads", c_int32),
+        ("n_kv_heads", c_int32),
+        ("head_dim", c_int32),
+        ("ff_dim", c_int32),
+        ("vocab_size", c_int32),
+        ("capacity", c_int32),
+        ("norm_is_rms", c_int32),
+        ("feed_forward", c_int32),
+        ("norm_eps", c_float),
+        ("max_tokens", c_int32),
+        ("n_threads", c_int32),
+        ("positions", c_void_p),
+        ("cosines", c_void_p),
+        ("sines", c_void_p),
+        ("embedding", _Matrix),
+        ("head", _Matrix),
+        ("final_norm", _Norm),
+        ("layers", POINTER(_Layer)),
+    ]
 
 
 class _Token(Structure):
-    _fields_ = [(name, c_int32) for name in ("id", "slot", "position", "wants_logits")]
+    _fields_ = [
+        ("id", c_int32),
+        ("slot", c_int32),
+        ("position", c_int32),
+        ("wants_logits", c_int32),
+    ]
 
 
 class NativeForward:
@@ -92,7 +134,7 @@ class NativeForward:
         cosines = sines = None
         if config.positions == "rotary":
             cosines, sines = (part.contiguous() for part in rotation(config, positions))
-        embedding = self._matrix(model.tok_emb, transposed=True)
+        embedding = self._matrix(model.tok_emb, is_embedding=True)
         described = _Model(
             n_layers=config.n_layers,
             emb_dim=config.emb_dim,
@@ -136,7 +178,7 @@ class NativeForward:
             part = tokens[first : first + MAX_TOKENS]
             self._library.engine_forward(
                 self._engine,
-                (_Token * len(part))(*part),
+                (_Token * len(part))(*part),  # type: ignore[misc]  # ctypes takes tuples, too
                 len(part),
                 logits.data_ptr() + 4 * n_done * self._vocab_size,
                 ctypes.byref(best, 4 * n_done),
@@ -165,10 +207,13 @@ class NativeForward:
         if type(block) is not TransformerBlock or type(block.att) is not MultiHeadAttention:
             raise NoKernelError(f"the kernel has no {type(block).__name__}")
         att, feed_forward = block.att, block.ff
+        gate: nn.Module | None = None
+        up: nn.Module
+        down: nn.Module
         if type(feed_forward) is SwiGLU:
             gate, up, down = feed_forward.gate, feed_forward.up, feed_forward.down
         elif type(feed_forward) is FeedForward:
-            gate, (up, _, down) = None, feed_forward.layers
+            up, down = feed_forward.layers[0], feed_forward.layers[2]
         else:
             raise NoKernelError(f"the kernel has no {type(feed_forward).__name__}")
         return _Layer(
@@ -187,9 +232,11 @@ class NativeForward:
             values=values.data_ptr(),
         )
 
-    def _matrix(self, layer: nn.Module, *, transposed: bool = False) -> _Matrix:
+    def _matrix(self, layer: nn.Module, *, is_embedding: bool = False) -> _Matrix:
         """Describe a linear layer (n_out, n_in), or an embedding, whose rows are looked up."""
-        if type(layer) is not (nn.Embedding if transposed else nn.Linear):
+        if hasattr(layer, "codes"):
+            return self._quantized(layer)
+        if type(layer) is not (nn.Embedding if is_embedding else nn.Linear):
             raise NoKernelError(f"the kernel has no {type(layer).__name__}")
         n_out, n_in = layer.weight.shape
         return _Matrix(
@@ -201,10 +248,28 @@ class NativeForward:
             bias=self._floats(getattr(layer, "bias", None)),
         )
 
+    def _quantized(self, layer: Any) -> _Matrix:
+        n_out, n_in = layer.matrix.shape
+        kept = [layer.codes, layer.scale, layer.offset, layer.table, getattr(layer, "bias", None)]
+        self._kept += kept
+        if any(tensor is not None and not (tensor.is_contiguous() and tensor.is_cpu) for tensor in kept):
+            raise NoKernelError("the kernel reads contiguous matrices in memory")
+        return _Matrix(
+            kind=INT8_ROWS if layer.kind == "int8" and layer.group_size == n_in else QUANTIZED[layer.kind],
+            n_out=n_out,
+            n_in=n_in,
+            group=layer.group_size,
+            codes=layer.codes.data_ptr(),
+            scale=self._floats(layer.scale),
+            offset=self._floats(layer.offset),
+            table=self._floats(layer.table),
+            bias=self._floats(getattr(layer, "bias", None)),
+        )
+
     def _norm(self, norm: nn.Module | None) -> _Norm:
         if norm is None:
             return _Norm()
-        if type(norm) not in (LayerNorm, RMSNorm):
+        if not isinstance(norm, (LayerNorm, RMSNorm)):
             raise NoKernelError(f"the kernel has no {type(norm).__name__}")
         return _Norm(scale=self._floats(norm.scale), shift=self._floats(getattr(norm, "shift", None)))
 
