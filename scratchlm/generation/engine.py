@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from scratchlm.core.errors import ConfigError, DataError, ScratchLMError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.forward import CHUNK, build_forward
 from scratchlm.generation.requests import Request, TokenEvent, most_likely
+from scratchlm.generation.speculative import DRAFT_TOKENS, Drafter, DraftModel, PromptLookup, n_common
 from scratchlm.generation.work import Scores, Work, work_on
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.kv_cache import KVCache
@@ -31,6 +33,8 @@ class EngineStats:
     prompt_tokens: int  # that were read so far
     shared_tokens: int  # of prompts that were copied instead, because another text began the same
     generated_tokens: int
+    guessed_tokens: int  # by speculative decoding
+    accepted_tokens: int  # of them, that the model would have chosen itself
     steps: int
 
 
@@ -45,6 +49,9 @@ class Engine:
     A text's tokens do not depend on its neighbours: its scores are the same bits with the C kernel and equal up to
     rounding with PyTorch, and it draws from its own random generator. Texts that begin alike share the keys and values
     of the common beginning.
+
+    `draft` is a smaller model that guesses the next tokens of every text (speculative decoding); texts with the setting
+    prompt_lookup guess without one. A guess never changes a text.
 
     One thread at a time may use an engine. `close` frees its memory and threads.
 
@@ -69,6 +76,7 @@ class Engine:
         budget_bytes: int | None = None,
         token_budget: int = 512,
         kernel: str | None = None,
+        draft: GPTModel | None = None,
     ) -> None:
         context_length = model.config.context_length
         capacity = context_length if capacity is None else min(capacity, context_length)
@@ -86,6 +94,10 @@ class Engine:
         self._running: list[Request] = []  # in the order of their arrival
         self._held: list[list[int]] = [[] for _ in range(n_slots)]  # the ids whose keys and values a slot has
         self._n_added = self._n_prompt = self._n_shared = self._n_generated = self._n_steps = 0
+        self._n_guessed = self._n_accepted = 0
+        self._draft_model: DraftModel | None = None
+        if draft is not None:
+            self._draft_model = DraftModel(draft, of=model, n_slots=n_slots, capacity=capacity)
 
     @property
     def kernel(self) -> str:
@@ -108,6 +120,8 @@ class Engine:
             prompt_tokens=self._n_prompt,
             shared_tokens=self._n_shared,
             generated_tokens=self._n_generated,
+            guessed_tokens=self._n_guessed,
+            accepted_tokens=self._n_accepted,
             steps=self._n_steps,
         )
 
@@ -171,7 +185,9 @@ class Engine:
         for (request, work), scores in zip(planned, all_scores):
             self._held[work.slot] += work.ids
             if scores is not None:
-                events.append(self._choose(request, scores))
+                events += self._choose_all(
+                    request, scores, guessed=work.ids[len(work.ids) - work.n_last + 1 :]
+                )
         self._running = [request for request in self._running if request.finished_by is None]
         return events
 
@@ -180,6 +196,8 @@ class Engine:
         self._waiting.clear()
         self._running.clear()
         self._forward.close()
+        if self._draft_model is not None:
+            self._draft_model.close()
         self.cache.keys = self.cache.values = None
 
     def _check_fits(self, request: Request) -> None:
@@ -202,7 +220,7 @@ class Engine:
     def _reuse(self, request: Request, free: list[int]) -> int:
         """Choose a slot that already has the beginning of the prompt, or copy it from another; returns the slot."""
         prompt = request.ids[-self.model.config.context_length :]
-        shared = [_n_common(prompt[:-1], held) for held in self._held]  # the last token's scores are needed
+        shared = [n_common(prompt[:-1], held) for held in self._held]  # the last token's scores are needed
         if (
             not self._forward.is_exact
         ):  # then only whole chunks, so that the rest is computed as it would be alone
@@ -229,6 +247,8 @@ class Engine:
             n_held = self.cache.lengths[request.slot]
             del self._held[request.slot][n_held:]
             if request.n_new or not request.config.use_cache:
+                guessed = self._guess(request)
+                work = Work(work.slot, [*work.ids, *guessed], 1 + len(guessed)) if guessed else work
                 growing.append((request, work))
                 budget -= len(work.ids)
             else:
@@ -242,12 +262,41 @@ class Engine:
         self._n_prompt += sum(len(work.ids) for _, work in reading)
         return growing + reading
 
-    def _choose(self, request: Request, scores: Scores) -> TokenEvent:
-        """Choose a text's next token and append it."""
-        logits = scores.logits[-1]
+    def _guess(self, request: Request) -> list[int]:
+        """Tokens that may follow the text, if it is decoded speculatively."""
+        drafter: Drafter | None = self._draft_model if request.may_speculate else None
+        if request.config.prompt_lookup is not None:
+            drafter = PromptLookup(request.config.prompt_lookup)
+        n_left = min(
+            request.config.max_new_tokens - request.n_new - 1, self.cache.capacity - len(request.ids)
+        )
+        if drafter is None or n_left < 1 or not request.config.use_cache:
+            return []
+        return drafter.guess(
+            request.slot, request.ids, min(request.config.draft_tokens or DRAFT_TOKENS, n_left)
+        )
+
+    def _choose_all(self, request: Request, scores: Scores, *, guessed: Sequence[int]) -> list[TokenEvent]:
+        """Choose a text's next tokens: one, and after each guess that equals the choice another one."""
+        events = []
+        for place in range(len(guessed) + 1):
+            is_last = place == len(guessed)
+            best = scores.best if is_last else None
+            events.append(self._choose(request, scores.logits[place - len(guessed) - 1], best))
+            if request.finished_by is not None or is_last or request.ids[-1] != guessed[place]:
+                break
+            self._n_accepted += 1
+        if guessed:
+            self._n_guessed += len(guessed)
+            self.cache.lengths[request.slot] = min(self.cache.lengths[request.slot], len(request.ids) - 1)
+            del self._held[request.slot][len(request.ids) - 1 :]
+        return events
+
+    def _choose(self, request: Request, logits: Tensor, best: tuple[int, float] | None) -> TokenEvent:
+        """Choose a text's next token and append it. `best` is the most likely token, if known. Shapes: logits (V,)."""
         try:
-            if scores.best is not None and request.is_argmax and scores.best[1] > 0:  # not NaN
-                token_id, prob = scores.best
+            if best is not None and request.is_argmax and best[1] > 0:  # not NaN
+                token_id, prob = best
             else:
                 choice = request.chooser.choose(logits)
                 token_id, prob = choice.id, choice.prob
@@ -262,14 +311,6 @@ class Engine:
         if self.cache.keys is not None and self.cache.values is not None:
             self.cache.keys[:, slot] = self.cache.values[:, slot] = 0
         self.cache.lengths[slot], self._held[slot] = 0, []
-
-
-def _n_common(ids: Sequence[int], others: Sequence[int]) -> int:
-    """Length of the common beginning."""
-    n = min(len(ids), len(others))
-    if ids[:n] == others[:n]:
-        return n
-    return next(i for i in range(n) if ids[i] != others[i])
 
 
 def _slots_within(budget_bytes: int, model: GPTModel, capacity: int) -> int:

@@ -37,6 +37,7 @@ def generate(
     tokenizer: Tokenizer | None = None,
     generator: torch.Generator | None = None,
     n_slots: int = N_SLOTS,
+    draft: GPTModel | None = None,
 ) -> Iterator[TokenEvent]:
     """Continue several prompts at once, yielding each token as soon as it is chosen.
 
@@ -48,7 +49,7 @@ def generate(
 
     Once prompt and new tokens fill the context, the oldest tokens are dropped, and each further token costs a pass over
     the whole context. Dropout is off, and the model's training mode is restored afterwards. Ids for which the tokenizer
-    has no token are never chosen.
+    has no token are never chosen. `draft` is a smaller model that guesses tokens; it changes the speed only.
 
     Raises: DataError for an empty prompt without `start_id`, an id outside the vocabulary, or with
         `overflow="error"` a prompt longer than the context; ConfigError for stop texts without a tokenizer, or a seed
@@ -58,7 +59,7 @@ def generate(
         config = dataclasses.replace(config, seed=int(torch.randint(2**62, ())))
     rows = [prompt_ids(i, prompt) for i, prompt in enumerate(prompts)]
     longest = max(map(len, rows), default=0) + config.max_new_tokens
-    engine = Engine(model, tokenizer, n_slots=min(len(rows) or 1, n_slots), capacity=longest + 1)
+    engine = Engine(model, tokenizer, n_slots=min(len(rows) or 1, n_slots), capacity=longest + 1, draft=draft)
     for i, row in enumerate(rows):
         engine.add(row, config, generator=generator, copy=rows[:i].count(row))
     return _events(engine)
@@ -83,6 +84,7 @@ def generate_ids(
     *,
     tokenizer: Tokenizer | None = None,
     generator: torch.Generator | None = None,
+    draft: GPTModel | None = None,
 ) -> list[Generated]:
     """Continue several prompts and collect the events of `generate`: one result per prompt, in their order.
 
@@ -95,7 +97,7 @@ def generate_ids(
         [5, 5]
     """
     events: list[list[TokenEvent]] = [[] for _ in prompts]
-    for event in generate(model, prompts, config, tokenizer=tokenizer, generator=generator):
+    for event in generate(model, prompts, config, tokenizer=tokenizer, generator=generator, draft=draft):
         events[event.row].append(event)
     return [
         Generated(

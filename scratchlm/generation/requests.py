@@ -13,7 +13,7 @@ from torch import Tensor
 from scratchlm.core.errors import ConfigError, DataError, ScratchLMError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.generation.choose import TokenChooser
-from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.config import CONSTRAINTS, GenerationConfig
 from scratchlm.generation.stopping import FinishedBy, StopTextGate
 from scratchlm.generation.text_stream import stream_decoder
 from scratchlm.model.gpt import GPTModel
@@ -58,6 +58,7 @@ class Request:
         self.n_prompt = len(self.ids)
         self.n_top = n_top
         self.slot = -1  # none yet
+        self.may_speculate = config.mirostat_tau is None and not config.given(*CONSTRAINTS)
         self.finished_by: FinishedBy | None = None
         self._decoder = None if tokenizer is None else stream_decoder(tokenizer, after=list(prompt))
         self._gate = StopTextGate(config.stop_texts)
