@@ -12,12 +12,15 @@ from pathlib import Path
 
 from scratchlm.assets.archive_members import read_member
 from scratchlm.assets.download import HUGGING_FACE_HOST, Progress, download
-from scratchlm.assets.known_datasets import BOOK_COMMIT, Asset
+from scratchlm.assets.known_datasets import Asset
 from scratchlm.assets.known_weights import GPT2_ASSETS
 from scratchlm.assets.registry import ASSETS, asset_path, find_assets, find_file
 from scratchlm.core.errors import DownloadError
 from scratchlm.core.files import read_bytes, write_bytes
 
+BOOK_COMMIT = (
+    "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/28c65cdfbc3338e2e040016eea4b7fdf556e4d57"
+)
 BOOK_MAIN = (
     f"{BOOK_COMMIT.rpartition('/')[0]}/main"  # used by the book's scripts; our copies are from one commit
 )

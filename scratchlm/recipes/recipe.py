@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -14,16 +13,12 @@ import tomli_w
 from scratchlm.core.config import from_dict, nearest, to_dict
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import read_utf8, write_text
+from scratchlm.core.toml_tables import package_table, parse_toml
 from scratchlm.finetuning.classifier_training import ClassifySettings
 from scratchlm.finetuning.instruction import InstructSettings
 from scratchlm.finetuning.preference import PreferSettings
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.settings import ModelSettings, TextSettings, TokenizerSettings
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # the same library, before it became part of Python
 
 Stage = Literal["pretrain", "classify", "instruct", "prefer"]
 SAMPLES = "sample"  # data of this name is the built-in sample data
@@ -101,7 +96,7 @@ def builtin_recipes() -> dict[str, str]:
     found = {}
     for file in sorted(resources.files("scratchlm.recipes").iterdir(), key=lambda file: file.name):
         if file.name.endswith(".toml"):
-            values = tomllib.loads(file.read_text(encoding="utf-8"))
+            values = parse_toml(file.read_text(encoding="utf-8"), where=file.name)
             found[file.name.removesuffix(".toml")] = values.get("description", "")
     return found
 
@@ -119,17 +114,16 @@ def recipe_values(name: str) -> tuple[str, dict[str, Any]]:
     """The plain values of a recipe, unchecked, since flags such as `--data.text` may still complete them."""
     path = Path(name)
     if path.is_dir() and (path / "recipe.toml").is_file():
-        return path.name, _parse(read_utf8(path / "recipe.toml", error=ConfigError), where=str(path))
+        return path.name, parse_toml(read_utf8(path / "recipe.toml", error=ConfigError), where=str(path))
     if path.suffix == ".toml":
         short = path.parent.name if path.name == "recipe.toml" else path.stem
-        return short, _parse(read_utf8(path, error=ConfigError), where=name)
+        return short, parse_toml(read_utf8(path, error=ConfigError), where=name)
     known = builtin_recipes()
     if name not in known:
         raise ConfigError(
             f"a recipe must be a known name, a .toml file or a run folder, got {name!r}; {nearest(name, known)}"
         )
-    text = resources.files("scratchlm.recipes").joinpath(f"{name}.toml").read_text(encoding="utf-8")
-    return name, _parse(text, where=name)
+    return name, package_table("scratchlm.recipes", f"{name}.toml")
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
@@ -148,11 +142,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
-
-
-def _parse(text: str, *, where: str) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as cause:
-        raise ConfigError(f"{where} is not valid TOML: {cause}; repair that line.") from cause
-    return values

@@ -7,7 +7,7 @@ import re
 import httpx
 import pytest
 
-from scratchlm.assets.known_datasets import ASSETS, DATASETS, HUGGING_FACE
+from scratchlm.assets.known_datasets import ASSETS, DATASETS
 from scratchlm.assets.registry import find_assets
 
 NAMES = ("imdb", "ag_news", "alpaca", "dolly", "tiny_stories", "wikitext_2", "fineweb")
@@ -26,7 +26,7 @@ def test_every_data_set_has_a_safe_name_a_licence_and_pinned_bytes(asset):
         assert asset.size_bytes is not None
         assert asset.sha256 is not None
     for url in asset.urls:
-        if url.startswith((HUGGING_FACE, "https://raw.githubusercontent.com")):
+        if url.startswith(("https://huggingface.co/datasets", "https://raw.githubusercontent.com")):
             assert re.search(r"/[0-9a-f]{40}/", url), "an address names its revision"
 
 

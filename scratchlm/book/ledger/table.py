@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import math
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -12,11 +10,7 @@ from typing import Any, Literal
 
 from scratchlm.core.config import from_dict, nearest
 from scratchlm.core.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from scratchlm.core.toml_tables import package_table
 
 Verdict = Literal["agrees", "differs", "not run"]
 EFFORTS = ("seconds", "minutes", "hours")  # on two CPU cores
@@ -83,14 +77,15 @@ def read_table() -> list[Entry]:
 
     Raises: ConfigError for an invalid entry.
     """
-    entries = [from_dict(Entry, values, where="figures.toml") for values in _read("figures.toml")["entry"]]
+    rows = package_table("scratchlm.book.ledger", "figures.toml")["entry"]
+    entries = [from_dict(Entry, values, where="figures.toml") for values in rows]
     first_of_7 = next(i for i, entry in enumerate(entries) if entry.chapter == "7")
     return entries[:first_of_7] + [_bonus_entry(row) for row in bonus_rows()] + entries[first_of_7:]
 
 
 def bonus_rows() -> list[dict[str, Any]]:
     """The rows of chapter 6's table of additional experiments: number, name, accuracies and settings."""
-    rows: list[dict[str, Any]] = _read("bonus_table.toml")["experiments"]
+    rows: list[dict[str, Any]] = package_table("scratchlm.book.ledger", "bonus_table.toml")["experiments"]
     return rows
 
 
@@ -111,12 +106,6 @@ def _bonus_entry(row: Mapping[str, Any]) -> Entry:
         differs_by=("device", "library"),
         provenance="chapter 6, bonus table of additional experiments (A100)",
     )
-
-
-def _read(name: str) -> dict[str, Any]:
-    text = (importlib.resources.files(__package__ or "") / name).read_text(encoding="utf-8")
-    table: dict[str, Any] = tomllib.loads(text)
-    return table
 
 
 def choose(entries: Iterable[Entry], *, chapters: Iterable[str]) -> list[Entry]:

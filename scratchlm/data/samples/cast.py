@@ -10,22 +10,12 @@ from dataclasses import dataclass
 
 from scratchlm.data.samples import world
 from scratchlm.data.samples.dice import Dice
+from scratchlm.data.samples.world import WORLD
 
 PRONOUNS = {  # he -> he, him, his, himself
     "he": ("he", "him", "his", "himself"),
     "she": ("she", "her", "her", "herself"),
 }
-CHILD_FOODS = (
-    "pancakes",
-    "apples",
-    "soup",
-    "cake",
-    "cherries",
-    "bread and jam",
-    "rice pudding",
-    "pears",
-    "plums",
-)
 ACTORS = tuple(animal for animal in world.ANIMALS.values() if animal.name != "bee")
 SMALL = 12  # animals up to this size rank are called little
 BIG = 19  # animals from this size rank on are called big
@@ -108,11 +98,14 @@ def animal_slots(animal: world.Animal, prefix: str) -> dict[str, str]:
 
 def _character(he: str, animal: world.Animal | None, dice: Dice) -> Character:
     if animal is None:
-        name, food = dice.pick(world.BOYS if he == "he" else world.GIRLS), dice.pick(CHILD_FOODS)
+        name, food = (
+            dice.pick(world.BOYS if he == "he" else world.GIRLS),
+            dice.pick(WORLD["child_foods"]),
+        )
     else:
         name = dice.pick(world.HIS_ANIMAL_NAMES if he == "he" else world.HER_ANIMAL_NAMES)
         food = animal.food
-    return Character(name, he, dice.pick(world.TRAITS), food, animal)
+    return Character(name, he, dice.pick(WORLD["traits"]), food, animal)
 
 
 def _can_be(animal: world.Animal, he: str) -> bool:

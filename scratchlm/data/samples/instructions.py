@@ -21,20 +21,27 @@ from scratchlm.data.samples.skill import Exercise
 
 HeldOut = Literal["entry", "word"]
 
+
+def _by_name(
+    *skills: Callable[[Dice], Iterator[Exercise]],
+) -> dict[str, Callable[[Dice], Iterator[Exercise]]]:
+    return {skill.__name__: skill for skill in skills}
+
+
 SKILLS: dict[str, Callable[[Dice], Iterator[Exercise]]] = {
-    function.__name__: function
-    for function in (
+    **_by_name(
         skills_words.opposite, skills_words.plural, skills_words.past_tense, skills_words.a_or_an,
-        skills_words.sort_words, skills_words.next_in_list, skills_words.category,
-        skills_words.compare_sizes,
-        skills_world.food, skills_world.home, skills_world.sound, skills_world.young, skills_world.colour,
-        skills_world.true_or_not,
+        skills_words.sort_words, skills_words.next_in_list, skills_words.category, skills_words.compare_sizes,
+    ),
+    **skills_world.FACT_SKILLS,
+    **_by_name(
+        skills_world.colour, skills_world.true_or_not,
         skills_sentences.make_question, skills_sentences.make_negative, skills_sentences.make_polite,
         skills_sentences.he_to_she, skills_sentences.capital_letter, skills_sentences.first_word,
         skills_sentences.last_word, skills_sentences.count_words,
         skills_reading.where_to, skills_reading.who_went, skills_reading.what_wanted,
         skills_reading.what_colour, skills_reading.yes_or_no,
-    )
+    ),
 }  # fmt: skip
 HELD_OUT_PERCENT = 15  # of words, and of arguments or wordings
 # entries per skill; all facts are trained on, since a missing one cannot be inferred

@@ -15,9 +15,9 @@ import html
 import re
 
 from scratchlm.data.classification_rows import LabelledText
-from scratchlm.data.samples import word_lists
 from scratchlm.data.samples.dice import Dice
 from scratchlm.data.samples.grammar import Line, Pattern, Sheet, bind, expand, load_sheet
+from scratchlm.data.samples.word_lists import pairs, words
 
 N_HAM, N_SPAM = 1600, 1000
 NEAR_DUPLICATE_PERCENT = 5  # share of repeated draws that are kept, as real collections have a few repeats
@@ -25,18 +25,7 @@ ROUGH_PERCENT = {"ham": 65, "spam": 45}  # share of messages with another spelli
 JOINED_PERCENT = {"ham": 35, "spam": 10}  # share of messages joined from two, and of these from three
 MAX_LENGTH = 300  # characters
 
-_SHORT = {  # abbreviations
-    "you": "u", "are": "r", "your": "ur", "please": "pls", "tomorrow": "tmrw", "because": "cos", "see": "c",
-    "thanks": "thx", "for": "4", "to": "2", "tonight": "2nite", "text": "txt", "love": "luv", "people": "ppl",
-    "about": "abt", "before": "b4", "great": "gr8", "message": "msg", "minutes": "mins", "really": "rly",
-    "what": "wat", "when": "wen", "that": "dat", "the": "d", "this": "dis", "and": "n", "with": "wif",
-    "have": "hav", "know": "noe", "just": "jus", "come": "cum", "good": "gd", "night": "nite", "we": "v",
-    "going": "goin", "i'm": "im", "i'll": "ill", "don't": "dun", "can't": "cant", "where": "wher", "be": "b",
-    "them": "dem", "was": "ws", "later": "l8r", "want": "wan", "friend": "frnd", "back": "bk", "your's": "urs",
-    "something": "sth", "today": "2day", "too": "2", "number": "no.", "week": "wk", "phone": "fone", "there": "der",
-    "think": "tink", "already": "oredi", "also": "oso", "like": "lyk", "from": "frm", "free": "fre", "so": "soo",
-    "very": "v", "of": "f", "who": "hu", "one": "1", "any": "ny", "over": "ovr", "will": "wil", "first": "1st",
-}  # fmt: skip
+_SHORT = dict(pairs("abbreviations"))
 
 
 def labelled_messages(seed: int) -> list[tuple[str, str]]:
@@ -107,13 +96,13 @@ def _numbers(dice: Dice) -> dict[str, str]:
         + _letters(2, dice).upper(),
         "month": month,
         "date": dice.pick((date, f"{1 + dice.below(28)}/{_digits(1, dice)}/{_digits(2, dice)}", month)),
-        "noun": dice.pick(word_lists.REGULAR_NOUNS),
-        "noun2": dice.pick(word_lists.REGULAR_NOUNS),
-        "verb0": dice.pick((*word_lists.REGULAR_VERBS, *word_lists.IRREGULAR_PASTS)),
+        "noun": dice.pick(words("regular_nouns")),
+        "noun2": dice.pick(words("regular_nouns")),
+        "verb0": dice.pick((*words("regular_verbs"), *dict(pairs("irregular_pasts")))),
         "past": dice.pick(
             ("saw", "found", "lost", "bought", "broke", "painted", "dropped", "hid", "washed", "drew")
         ),
-        "past2": dice.pick(tuple(word_lists.IRREGULAR_PASTS.values())),
+        "past2": dice.pick([past for _, past in pairs("irregular_pasts")]),
         "dayword": dice.pick(("day", "weekend", "trip", "holiday", "exam", "date", "first day")),
         "when2": dice.pick(("yesterday", "last night", "at lunch", "on the phone", "last week", "just now")),
     }
@@ -142,13 +131,13 @@ def _roughen(text: str, dice: Dice, *, percent: int) -> str:
     """With this probability, change the message to look typed in a hurry."""
     if not dice.chance(percent):
         return text
-    words = text.split(" ")
+    typed = text.split(" ")
     if dice.chance(60):
         share = dice.pick((20, 40, 70))
-        words = [_SHORT.get(word.lower(), word) if dice.chance(share) else word for word in words]
+        typed = [_SHORT.get(word.lower(), word) if dice.chance(share) else word for word in typed]
     if dice.chance(25):
-        words = [_typo(word, dice) if dice.chance(8) else word for word in words]
-    text = " ".join(words)
+        typed = [_typo(word, dice) if dice.chance(8) else word for word in typed]
+    text = " ".join(typed)
     if dice.chance(35):
         text = text.lower()
     elif dice.chance(9):

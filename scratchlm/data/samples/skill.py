@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from scratchlm.core.toml_tables import package_table
+from scratchlm.data.samples.dice import Dice
 from scratchlm.data.samples.grammar import tidy
+
+N_DRAWS = 420  # exercises drawn for a skill with too many arguments to enumerate
+_WORDINGS: dict[str, list[str]] = package_table("scratchlm.data.samples", "sheets/skills.toml")
 
 
 @dataclass(frozen=True)
@@ -25,19 +30,27 @@ class Exercise:
     keep_out: str = ""
 
 
-def asked(
-    wordings: Sequence[str],
-    answer: str,
-    *,
-    argument: str,
-    is_fact: bool = False,
-    keep_out: str = "",
-    **slots: str,
+def in_every_wording(
+    name: str, answer: str, /, *, argument: str, is_fact: bool = False, keep_out: str = "", **slots: str
 ) -> Iterator[Exercise]:
-    """Yield the exercise in every wording; text after `||` is the input, and `{slot}` is filled in."""
-    for wording in wordings:
-        instruction, _, given = wording.format(**slots).partition("||")
-        yield Exercise(instruction.strip(), given.strip(), answer, argument, is_fact, keep_out)
+    """Yield the exercise in every wording of that name."""
+    for wording in _WORDINGS[name]:
+        yield _exercise(wording, answer, argument, is_fact, keep_out, slots)
+
+
+def in_one_wording(
+    name: str, dice: Dice, answer: str, /, *, argument: str, keep_out: str = "", **slots: str
+) -> Exercise:
+    """The exercise in one random wording of that name."""
+    return _exercise(dice.pick(_WORDINGS[name]), answer, argument, False, keep_out, slots)
+
+
+def _exercise(
+    wording: str, answer: str, argument: str, is_fact: bool, keep_out: str, slots: dict[str, str]
+) -> Exercise:
+    """Fill in `{slot}`; text after `||` is the input."""
+    instruction, _, given = wording.format(**slots).partition("||")
+    return Exercise(instruction.strip(), given.strip(), answer, argument, is_fact, keep_out)
 
 
 def with_article(noun: str) -> str:

@@ -18,38 +18,15 @@ from scratchlm.data.samples.cast import ACTORS, animal_slots, make_friend, make_
 from scratchlm.data.samples.dice import Dice
 from scratchlm.data.samples.grammar import Line, Sheet, bind, expand, load_sheet, tidy
 from scratchlm.data.samples.overlap import sentences
-from scratchlm.data.samples.word_lists import listed
+from scratchlm.data.samples.world import WORLD
 
 Split = Literal["train", "val"]
 
 DEFAULT_N = {"train": 2000, "val": 200}  # number of stories; about 1.5 MB and 0.15 MB
-PLOTS = listed(
-    "lost_thing out_of_reach lost_young gift sharing night_noise garden learn race broken newcomer hungry "
-    "storm sick_friend treasure rainy_plan"
-)
+PLOTS: tuple[str, ...] = tuple(WORLD["plots"])
 VAL_SHARE = 20  # percent of the sentences; a lower value would leave too few wordings for validation
 MIN_WORDS, MAX_WORDS = 80, 250
 _TRIES = 40  # attempts for one beat before the story is started again
-
-DAYS = {  # weather -> phrases for the day
-    "sunny": (
-        "one sunny morning", "one warm afternoon", "one bright morning", "on a sunny day", "one fine summer day",
-        "on a warm spring morning", "early one morning",
-    ),
-    "windy": ("one windy day", "one windy afternoon", "on a windy morning", "one windy autumn day"),
-    "cloudy": ("one cloudy day", "one cool morning", "one quiet afternoon", "one grey day", "on a cool autumn day"),
-    "rainy": ("one rainy day", "one wet morning", "on a rainy morning", "one rainy Sunday"),
-    "snowy": ("one snowy morning", "one cold winter day", "on a cold day in winter", "one frosty morning"),
-    "night": ("one dark night", "late one night", "one cold night", "on a quiet night", "one night in autumn"),
-}  # fmt: skip
-WEATHER_WORDS = {
-    "sunny": "a sunny day",
-    "windy": "a windy day",
-    "cloudy": "a cloudy day",
-    "rainy": "a rainy day",
-    "snowy": "a cold winter day",
-    "night": "a dark night",
-}
 
 
 def sample_stories(*, seed: int = 0, n: int | None = None, split: Split = "train") -> list[str]:
@@ -130,9 +107,13 @@ def _setting(sheet: Sheet, dice: Dice) -> tuple[dict[str, str], set[str]] | None
     slots = {
         "H": hero.name,
         "F": friend.name,
-        "trait2": dice.pick([trait for trait in world.VIRTUES if trait != hero.trait]),
+        "trait2": dice.pick([trait for trait in WORLD["virtues"] if trait != hero.trait]),
     }
-    slots |= {"day": dice.pick(DAYS[weather]), "day2": "that day", "weather_word": WEATHER_WORDS[weather]}
+    slots |= {
+        "day": dice.pick(WORLD["days"][weather]),
+        "day2": "that day",
+        "weather_word": WORLD["weather"][weather],
+    }
     slots |= hero.slots("", dice) | friend.slots("f", dice)
     flags = {weather} | hero.flags("") | friend.flags("f")
     others = [animal for animal in ACTORS if animal not in (hero.animal, friend.animal)]

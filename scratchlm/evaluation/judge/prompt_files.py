@@ -9,21 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from scratchlm.core.config import from_dict, nearest
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import read_utf8
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # the same library, before it became part of Python
+from scratchlm.core.toml_tables import parse_toml
 
 NAME = re.compile(r"\{([a-z_]+)\}")
 MAX_PROMPT_BYTES = 1 << 20
@@ -75,10 +69,7 @@ def read_prompt(protocol: str, path: str | Path | None = None) -> JudgePrompt:
         if path is None
         else read_utf8(path, max_bytes=MAX_PROMPT_BYTES, error=ConfigError)
     )
-    try:
-        values: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as cause:
-        raise ConfigError(f"{where} is not valid TOML: {cause}; start from `--show-prompt`.") from cause
+    values = parse_toml(text, where=where, advice="start from `--show-prompt`")
     prompt = from_dict(JudgePrompt, values, where=where)
     needed, needed_again = NEEDED[protocol]
     _check_names(prompt.question, needed=needed, allowed=ALLOWED[protocol], where=f"{where}, question")
