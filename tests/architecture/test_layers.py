@@ -28,7 +28,7 @@ LAYERS = {  # the table of STYLE.md, section 2; reports stand above recipes, whi
     "__main__": 10,
     "__init__": 10,  # its attributes are lazy, so it may name every room
 }
-LIBRARIES_OF_CORE = {"torch", "numpy", "psutil"}
+LIBRARIES_OF_CORE = {"torch", "numpy", "psutil", "tomli"}  # tomli: tomllib, for Python 3.10
 OWN_NAMES_OF_THE_ROOT = {"__version__"}
 
 

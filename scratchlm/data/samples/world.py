@@ -28,7 +28,7 @@ class Animal:
 
 
 WORLD = package_table("scratchlm.data.samples", "sheets/world.toml")
-ANIMALS = {row[0]: Animal(*row[:8], frozenset(row[8].split())) for row in WORLD["animals"]}
+ANIMALS = {facts[0]: Animal(*facts, frozenset(skills.split())) for *facts, skills in WORLD["animals"]}
 GIRLS: tuple[str, ...] = tuple(WORLD["girls"])
 BOYS: tuple[str, ...] = tuple(WORLD["boys"])
 HER_ANIMAL_NAMES, HIS_ANIMAL_NAMES = tuple(WORLD["her_animal_names"]), tuple(WORLD["his_animal_names"])
