@@ -22,7 +22,7 @@ _FACTS = {  # name of the fact -> the sentence that states it
 _CLAIMS = (("eats", "food"), ("lives", "home"), ("says", "sound"))  # a verb, and the fact that follows it
 
 
-def facts(_: Dice, *, name: str) -> Iterator[Exercise]:
+def animal_facts(_: Dice, *, name: str) -> Iterator[Exercise]:
     """One kind of fact, asked in both directions: about the animal, and about the value."""
     for animal in ANIMALS.values():
         if not (value := getattr(animal, name)):
@@ -35,7 +35,7 @@ def facts(_: Dice, *, name: str) -> Iterator[Exercise]:
 
 
 FACT_SKILLS: dict[str, Callable[[Dice], Iterator[Exercise]]] = {
-    name: functools.partial(facts, name=name) for name in _FACTS
+    name: functools.partial(animal_facts, name=name) for name in _FACTS
 }
 
 
