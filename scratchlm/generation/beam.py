@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.generation.config import GenerationConfig
-from scratchlm.generation.forward import Forward, build_forward
+from scratchlm.generation.choose import TokenChooser
+from scratchlm.generation.config import BEAM_SETTINGS, SAMPLING, SPECULATION, GenerationConfig
+from scratchlm.generation.forward import build_forward
 from scratchlm.generation.requests import check_stop_texts, checked_prompt, ids_without_token
-from scratchlm.generation.samplers import check_scores, penalize_repetition
 from scratchlm.generation.stopping import FinishedBy, StopTextGate
 from scratchlm.generation.text_stream import stream_decoder
 from scratchlm.generation.work import work_on
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.kv_cache import KVCache
+
+ROOT = 0  # the number of the prompt in the tree of a search
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,12 +39,34 @@ class Beam:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BeamNode:
+    """A token that a search considered, as a node of its tree."""
+
+    number: int  # counted from 1; ROOT is the prompt
+    parent: int  # the number of the node before it
+    group: int
+    id: int
+    log_prob: float  # nats: of all tokens from the root to here, after penalties
+    fate: Literal["continued", "ended", "dropped"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Path:
     """An unfinished continuation."""
 
     slot: int  # of the cache: of its parent, until `_place` gives it one
     new: list[int]
     log_prob: float
+    node: int = ROOT
+
+
+@dataclass(kw_only=True, slots=True)
+class _Group:
+    """Beams that compete with each other; plain beam search has one group."""
+
+    number: int
+    paths: list[_Path]
+    ended: list[Beam] = field(default_factory=list)
 
 
 def beam_search(
@@ -51,101 +77,176 @@ def beam_search(
     n_beams: int,
     length_penalty: float = 1.0,
     tokenizer: Tokenizer | None = None,
+    tree: list[BeamNode] | None = None,
 ) -> list[Beam]:
-    """Find the n_beams most likely continuations of a prompt that the search reaches, best first.
+    """Find the most likely continuations of a prompt that the search reaches, best first: n_beams, or `config.n_best`.
 
     Greedy decoding takes the most likely next token and never revises it; here a beginning that is less
     likely at first can still be chosen. Each step extends every unfinished continuation by every token and
-    keeps the best n_beams.
-    One that ends counts as a result if it is among those. The search stops when no unfinished continuation scores
-    better than the worst of n_beams results, or at max_new_tokens. Nothing is sampled, so the temperature must be 0;
-    repetition_penalty applies.
+    keeps the best n_beams. One that ends counts as a result if it is among those. Nothing is sampled, so the
+    temperature must be 0; the rules of the config apply to the log-probabilities.
+
+    With `config.early_stopping` False, the search stops when no unfinished continuation scores better, at its present
+    length, than the worst of n_beams results; with "never", when none can at any length; with True, at n_beams results.
+    With `config.num_beam_groups` the beams form groups that search one after the other in each step, and a token loses
+    `config.diversity_penalty` for each beam of an earlier group that has just taken it, so that groups differ.
 
     length_penalty: 0 ranks by total probability, which favours short texts; 1 by the mean log-probability per token.
+    `tree` receives every candidate that was considered.
     Raises: ConfigError for n_beams below 1, sampling settings, or stop texts without a tokenizer; DataError for a
         prompt as in `generate`.
-    Source: the beam search of transformers with early_stopping=False.
+    Source: the beam search of transformers; Vijayakumar et al. 2016 for groups.
     """
     check_beams(config, n_beams=n_beams, length_penalty=length_penalty)
     check_stop_texts(config, tokenizer)
     prompt_ids = checked_prompt(0, prompt, model, config)
-    cache = KVCache(
-        model.config,
-        n_beams,
-        capacity=min(model.config.context_length, len(prompt_ids) + config.max_new_tokens),
-    )
-    forward = build_forward(model, cache)
-    forbidden_ids = torch.tensor(
-        ids_without_token(model, tokenizer, stop_ids=config.stop_ids), dtype=torch.long
-    )
-    paths = [_Path(slot=0, new=[], log_prob=0.0)]
-    ended: list[Beam] = []
-    for n_new in range(1, config.max_new_tokens + 1):
-        candidates = _extend(forward, cache, paths, prompt_ids, config, forbidden_ids, n_kept=2 * n_beams)
-        paths = []
-        for rank, candidate in enumerate(candidates):
-            ending = _ending(candidate, config, prompt_ids, tokenizer)
-            if ending is not None:
-                if rank < n_beams:
-                    ended.append(_beam(candidate, ending, config, prompt_ids, tokenizer, length_penalty))
-            elif len(paths) < n_beams:
-                paths.append(candidate)
-        ended = heapq.nlargest(n_beams, ended, key=lambda beam: beam.score)
-        if not paths:
-            break
-        best_score = paths[0].log_prob / n_new**length_penalty
-        if len(ended) == n_beams and ended[-1].score >= best_score:
-            break
-        paths = _place(paths, cache)
-    forward.close()
     if config.max_new_tokens == 0:
         return [Beam(ids=[], log_prob=0.0, score=0.0, text="", finished_by="length")]
-    return ended
+    search = _Search(
+        model,
+        prompt_ids,
+        config,
+        n_beams=n_beams,
+        length_penalty=length_penalty,
+        tokenizer=tokenizer,
+        tree=tree,
+    )
+    return search.run()
 
 
-def _extend(
-    forward: Forward,
-    cache: KVCache,
-    paths: list[_Path],
-    prompt: list[int],
-    config: GenerationConfig,
-    forbidden_ids: Tensor,
-    *,
-    n_kept: int,
-) -> list[_Path]:
-    """Find the most likely ways to add one token to any of the paths, best first; each has its parent's slot."""
-    rows = [prompt + path.new for path in paths]
-    works = [work_on(cache, path.slot, row, use_cache=config.use_cache) for path, row in zip(paths, rows)]
-    logits = torch.cat([scores.logits for scores in forward(works) if scores is not None])  # (B, V)
-    logits = logits.index_fill(1, forbidden_ids, -math.inf)
-    check_scores(logits)
-    log_probs = logits.log_softmax(dim=-1)  # (B, V)
-    if config.repetition_penalty is not None:
-        log_probs = penalize_repetition(log_probs, rows, config.repetition_penalty)
-    so_far = log_probs.new_tensor([path.log_prob for path in paths])  # (B,)
-    totals = (log_probs + so_far[:, None]).flatten()  # (B * V,)
-    best, places = totals.topk(min(n_kept, len(totals)))
-    extended = []
-    for total, place in zip(best.tolist(), places.tolist(), strict=True):
-        row, token_id = divmod(place, log_probs.shape[1])
-        if total > -math.inf:
-            parent = paths[row]
-            extended.append(_Path(slot=parent.slot, new=[*parent.new, token_id], log_prob=total))
-    return extended
+class _Search:
+    """The state of one beam search."""
 
+    def __init__(
+        self,
+        model: GPTModel,
+        prompt: list[int],
+        config: GenerationConfig,
+        *,
+        n_beams: int,
+        length_penalty: float,
+        tokenizer: Tokenizer | None,
+        tree: list[BeamNode] | None,
+    ) -> None:
+        self._prompt = prompt
+        self._config = config
+        self._n_beams = n_beams
+        self._length_penalty = length_penalty
+        self._tokenizer = tokenizer
+        self._tree = tree
+        self._n_nodes = 0
+        n_groups = config.num_beam_groups or 1
+        self._group_size = n_beams // n_groups
+        self._groups = [
+            _Group(number=i, paths=[_Path(slot=0, new=[], log_prob=0.0)]) for i in range(n_groups)
+        ]
+        longest = min(model.config.context_length, len(prompt) + config.max_new_tokens)
+        self._cache = KVCache(model.config, n_beams, capacity=longest)
+        self._forward = build_forward(model, self._cache)
+        self._forbidden_ids = ids_without_token(model, tokenizer, stop_ids=config.stop_ids)
+        neutral = GenerationConfig()
+        self._rules = dataclasses.replace(config, **{name: getattr(neutral, name) for name in BEAM_SETTINGS})
 
-def _place(paths: list[_Path], cache: KVCache) -> list[_Path]:
-    """Give each path a slot: its parent's for the first child, a free one with a copy for the others."""
-    free = [*set(range(cache.n_slots)).difference(path.slot for path in paths)]
-    taken: set[int] = set()
-    placed = []
-    for path in paths:
-        slot = path.slot if path.slot not in taken else free.pop()
-        if slot != path.slot:
-            cache.fork(path.slot, slot)
-        taken.add(slot)
-        placed.append(_Path(slot=slot, new=path.new, log_prob=path.log_prob))
-    return placed
+    def run(self) -> list[Beam]:
+        """Search; returns the results, best first."""
+        for n_new in range(1, self._config.max_new_tokens + 1):
+            log_probs = self._next_log_probs()
+            taken = torch.zeros_like(
+                next(iter(log_probs.values()))
+            )  # (V,) beams of earlier groups with each token
+            for group in self._groups:
+                if group.paths:
+                    self._extend(group, log_probs, taken, n_new)
+            if not any(group.paths for group in self._groups):
+                break
+            self._place()
+        self._forward.close()
+        ended = [beam for group in self._groups for beam in group.ended]
+        return heapq.nlargest(self._config.n_best or self._n_beams, ended, key=lambda beam: beam.score)
+
+    def _next_log_probs(self) -> dict[int, Tensor]:
+        """The log-probabilities of the next token of each path, by its slot. Shapes: of each (V,)."""
+        paths = {path.slot: path for group in self._groups for path in group.paths}
+        works = [
+            work_on(self._cache, slot, self._prompt + path.new, use_cache=self._config.use_cache)
+            for slot, path in paths.items()
+        ]
+        found = {}
+        for (slot, path), scores in zip(paths.items(), self._forward(works)):
+            assert scores is not None
+            chooser = TokenChooser(
+                self._rules,
+                self._prompt,
+                generator=None,
+                tokenizer=self._tokenizer,
+                forbidden_ids=self._forbidden_ids,
+                vocab_size=scores.logits.shape[1],
+            )
+            for token_id in path.new:
+                chooser.took(token_id)
+            found[slot] = chooser.ruled_log_probs(scores.logits[-1])
+        return found
+
+    def _extend(self, group: _Group, log_probs: dict[int, Tensor], taken: Tensor, n_new: int) -> None:
+        """Extend a group's paths by one token, and count in `taken` those that it goes on with."""
+        penalty = (self._config.diversity_penalty or 0.0) * taken  # (V,)
+        totals = torch.stack(
+            [log_probs[path.slot] - penalty + path.log_prob for path in group.paths]
+        )  # (P, V)
+        best, places = totals.flatten().topk(min(2 * self._group_size, totals.numel()))
+        parents, group.paths = group.paths, []
+        for rank, (total, place) in enumerate(zip(best.tolist(), places.tolist())):
+            if total == -math.inf:
+                break
+            row, token_id = divmod(place, totals.shape[1])
+            parent = parents[row]
+            self._n_nodes += 1
+            path = _Path(slot=parent.slot, new=[*parent.new, token_id], log_prob=total, node=self._n_nodes)
+            fate: Literal["continued", "ended", "dropped"] = "dropped"
+            ending = _ending(path, self._config, self._prompt, self._tokenizer)
+            if ending is not None and rank < self._group_size:
+                fate = "ended"
+                group.ended.append(
+                    _beam(path, ending, self._config, self._prompt, self._tokenizer, self._length_penalty)
+                )
+            elif ending is None and len(group.paths) < self._group_size:
+                fate = "continued"
+                group.paths.append(path)
+                taken[token_id] += 1
+            if self._tree is not None:
+                self._tree.append(
+                    BeamNode(
+                        number=path.node,
+                        parent=parent.node,
+                        group=group.number,
+                        id=token_id,
+                        log_prob=total,
+                        fate=fate,
+                    )
+                )
+        group.ended = heapq.nlargest(self._group_size, group.ended, key=lambda beam: beam.score)
+        if group.paths and len(group.ended) == self._group_size and self._is_done(group, n_new):
+            group.paths = []
+
+    def _is_done(self, group: _Group, n_new: int) -> bool:
+        """Whether a group with enough results can stop."""
+        early_stopping = self._config.early_stopping
+        can_grow = early_stopping == "never" and self._length_penalty > 0
+        length = self._config.max_new_tokens if can_grow else n_new
+        best_possible = group.paths[0].log_prob / length**self._length_penalty
+        return early_stopping is True or group.ended[-1].score >= best_possible
+
+    def _place(self) -> None:
+        """Give each path a slot: its parent's for the first child, a free one with a copy for the others."""
+        used = {path.slot for group in self._groups for path in group.paths}
+        free = [*set(range(self._cache.n_slots)) - used]
+        taken: set[int] = set()
+        for group in self._groups:
+            for i, path in enumerate(group.paths):
+                slot = path.slot if path.slot not in taken else free.pop()
+                self._cache.fork(path.slot, slot)
+                taken.add(slot)
+                group.paths[i] = dataclasses.replace(path, slot=slot)
 
 
 def _ending(
@@ -198,9 +299,23 @@ def check_beams(config: GenerationConfig, *, n_beams: int, length_penalty: float
         raise ConfigError(f"n_beams must be a whole number of at least 1, got {n_beams!r}; 4 is usual.")
     if not math.isfinite(length_penalty):
         raise ConfigError(f"length_penalty must be a finite number, got {length_penalty}; 1 is usual.")
-    sampling = [name for name in ("top_k", "top_p", "min_p", "seed") if getattr(config, name) is not None]
+    sampling = [*config.given(*SAMPLING, *SPECULATION, "best_of", "penalty_alpha")]
     if not config.is_greedy or sampling:
         found = ", ".join(sampling) if config.is_greedy else f"temperature={config.temperature}"
         raise ConfigError(
             f"beam search does not sample, got {found}; leave that out, or sample without beams."
+        )
+    n_groups = config.num_beam_groups or 1
+    if n_beams % n_groups:
+        raise ConfigError(
+            f"num_beam_groups must divide the number of beams, got {n_groups} groups and {n_beams} beams; change one."
+        )
+    if config.diversity_penalty is not None and n_groups == 1:
+        raise ConfigError(
+            f"diversity_penalty needs num_beam_groups of at least 2, got {config.diversity_penalty} and {n_groups}; "
+            "set both, or none."
+        )
+    if config.n_best is not None and config.n_best > n_beams:
+        raise ConfigError(
+            f"n_best must be at most the {n_beams} beams, got {config.n_best}; keep more beams."
         )

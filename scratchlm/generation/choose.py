@@ -119,6 +119,18 @@ class TokenChooser:
             return torch.zeros_like(scores).index_fill_(0, scores.argmax(), 1.0)
         return scores.softmax(dim=-1)
 
+    def ruled_log_probs(self, logits: Tensor) -> Tensor:
+        """The log-probabilities of the next token after the rules, as beam search adds them up; in nats.
+
+        The rules change log-probabilities, not scores, as in transformers.
+        Shapes: logits (V,) -> (V,).
+        Raises: DataError as `choose`.
+        """
+        log_probs = self._allowed(logits).log_softmax(dim=-1)
+        for _, step in self._rules:
+            log_probs = step(log_probs)
+        return log_probs
+
     def took(self, token_id: int) -> None:
         """Advance the state by a token; `choose` does so itself."""
         self._ids.append(token_id)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.generation.beam import beam_search
+from scratchlm.generation.beam import ROOT, beam_search
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.model import GPTConfig, GPTModel
@@ -59,9 +59,25 @@ def test_the_cache_changes_nothing_even_when_the_context_is_full():
     assert [beam.ids for beam in ways[0]] == [beam.ids for beam in ways[1]]
 
 
-@pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0])
-@pytest.mark.parametrize("seed", range(4))
-def test_beams_agree_with_transformers(seed, length_penalty):
+THEIR_NAMES = {"no_repeat_ngram": "no_repeat_ngram_size"}
+
+
+@pytest.mark.parametrize("early_stopping", [False, True, "never"])
+@pytest.mark.parametrize(
+    ("seed", "n_beams", "length_penalty", "rules"),
+    [
+        (0, 4, 0.0, {}),
+        (1, 4, 1.0, {}),
+        (2, 4, 2.0, {}),
+        (3, 2, 1.0, {}),
+        (4, 3, -0.5, {}),
+        (5, 5, 0.7, {}),
+        (6, 3, 1.0, {"repetition_penalty": 1.4}),
+        (7, 4, 1.0, {"no_repeat_ngram": 2}),
+        (8, 5, 2.0, {"min_new_tokens": 5}),
+    ],
+)
+def test_beams_agree_with_transformers(seed, n_beams, length_penalty, rules, early_stopping):
     transformers = pytest.importorskip("transformers")
     theirs = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
@@ -79,8 +95,10 @@ def test_beams_agree_with_transformers(seed, length_penalty):
     expected = theirs.generate(
         torch.tensor([[1, 2]]),
         attention_mask=torch.ones(1, 2, dtype=torch.long),
-        num_beams=4,
-        num_return_sequences=4,
+        num_beams=n_beams,
+        num_return_sequences=n_beams,
+        early_stopping=early_stopping,
+        **{THEIR_NAMES.get(name, name): value for name, value in rules.items()},
         max_new_tokens=9,
         do_sample=False,
         length_penalty=length_penalty,
@@ -92,8 +110,8 @@ def test_beams_agree_with_transformers(seed, length_penalty):
     found = beam_search(
         ours,
         [1, 2],
-        GenerationConfig(max_new_tokens=9, stop_ids=(0,)),
-        n_beams=4,
+        GenerationConfig(max_new_tokens=9, stop_ids=(0,), early_stopping=early_stopping, **rules),
+        n_beams=n_beams,
         length_penalty=length_penalty,
     )
     rows = [[token for token in row[2:].tolist() if token != 0] for row in expected.sequences]
@@ -135,3 +153,63 @@ def test_settings_that_beams_cannot_have(config, n_beams, message):
 def test_an_empty_prompt_needs_a_start():
     with pytest.raises(DataError, match="a prompt needs at least one token"):
         beam_search(wilful_model(4, seed=0), [], GenerationConfig(), n_beams=2)
+
+
+def plain_beams(model, prompt, *, n_beams, n_new, taken_before):
+    """One group by its definition, without a cache: `taken_before` has the tokens of earlier groups at each step."""
+    paths = [((), 0.0)]
+    for step in range(n_new):
+        options = []
+        for new, total in paths:
+            with torch.no_grad():
+                log_probs = model(torch.tensor([[*prompt, *new]]))[0, -1].log_softmax(dim=-1).tolist()
+            options += [
+                ((*new, token), total + p - 1.5 * taken_before[step].count(token))
+                for token, p in enumerate(log_probs)
+            ]
+        paths = sorted(options, key=lambda option: -option[1])[:n_beams]
+        taken_before[step] += [new[-1] for new, _ in paths]
+    return paths
+
+
+def test_groups_search_one_after_the_other_and_differ():
+    model = wilful_model(12, seed=3)
+    # A last step that only ends texts takes no tokens, so the reference has one step less to pass on.
+    config = GenerationConfig(max_new_tokens=4, num_beam_groups=3, diversity_penalty=1.5)
+    found = beam_search(model, [1, 2], config, n_beams=6, length_penalty=0.0)
+    taken_before = [[], [], [], []]
+    expected = []
+    for _ in range(3):
+        expected += plain_beams(model, [1, 2], n_beams=2, n_new=4, taken_before=taken_before)
+        taken_before[3] = []
+    expected.sort(key=lambda option: -option[1])
+    assert [tuple(beam.ids) for beam in found] == [new for new, _ in expected]
+    assert [beam.score for beam in found] == pytest.approx([total for _, total in expected], abs=1e-4)
+    assert len({tuple(beam.ids) for beam in found}) > 2  # without a penalty every group finds the same two
+
+
+def test_groups_without_a_penalty_are_equal_searches():
+    model = wilful_model(12, seed=4)
+    alone = beam_search(model, [1, 2], GenerationConfig(max_new_tokens=5, stop_ids=(0,)), n_beams=2)
+    config = GenerationConfig(max_new_tokens=5, stop_ids=(0,), num_beam_groups=2)
+    assert [beam.ids for beam in beam_search(model, [1, 2], config, n_beams=4)] == [
+        ids for beam in alone for ids in (beam.ids, beam.ids)
+    ]
+
+
+def test_the_tree_holds_every_candidate():
+    model = wilful_model(12, seed=5)
+    tree = []
+    config = GenerationConfig(max_new_tokens=4, n_best=1)
+    [best] = beam_search(model, [1], config, n_beams=3, tree=tree)
+    nodes = {node.number: node for node in tree}
+    node = max((node for node in tree if node.fate == "ended"), key=lambda one: one.log_prob)
+    assert node.log_prob == pytest.approx(best.log_prob)
+    ids = []
+    while True:
+        ids.insert(0, node.id)
+        if node.parent == ROOT:
+            break
+        node = nodes[node.parent]
+        assert node.fate == "continued"
+    assert ids == best.ids
