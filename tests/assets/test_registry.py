@@ -17,12 +17,12 @@ from scratchlm.assets.registry import (
     Archive,
     Asset,
     asset_path,
-    cache_folder,
     fetch_asset,
     find_assets,
     find_file,
     recorded_sha256,
 )
+from scratchlm.core.cache_folder import cache_folder
 from scratchlm.core.errors import ConfigError, DataError, DownloadError
 
 DATA = b"label\ttext\n" * 1000
