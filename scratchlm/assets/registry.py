@@ -21,11 +21,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scratchlm.assets.archive_members import read_member
+from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.assets.download import Progress, download
 from scratchlm.assets.file_structure import structure_problem
 from scratchlm.assets.known_datasets import ASSETS, DATASETS, Archive, Asset
 from scratchlm.assets.known_weights import GPT2_ASSETS
-from scratchlm.core.cache_folder import cache_folder
 from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError, DataError, DownloadError

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from rich.console import Console
 
+from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.cli.judgement_view import show_judgement
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.progress import work_progress
-from scratchlm.core.cache_folder import cache_folder
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import read_utf8

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.batch import Batch
-from scratchlm.core.cache_folder import cache_folder
 from scratchlm.core.errors import DataError, TokenizerError
 from scratchlm.core.memory import memory_errors_explained
 from scratchlm.core.protocols import ShowsProgress, Tokenizer, no_progress

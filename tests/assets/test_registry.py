@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from scratchlm.assets import registry as assets_module
+from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.assets.registry import (
     ASSETS,
     Archive,
@@ -22,7 +23,6 @@ from scratchlm.assets.registry import (
     find_file,
     recorded_sha256,
 )
-from scratchlm.core.cache_folder import cache_folder
 from scratchlm.core.errors import ConfigError, DataError, DownloadError
 
 DATA = b"label\ttext\n" * 1000

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from scratchlm.core.cache_folder import cache_folder
+from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.core.errors import ConfigError
 
 logger = logging.getLogger(__name__)
