@@ -45,10 +45,11 @@ endif
 endif
 
 .NOTPARALLEL:
-.PHONY: help run test test-slow test-numerics check lint format bench setup clean clean-all
+.PHONY: help run serve test test-slow test-numerics check lint format bench setup clean clean-all
 
 help:
 	@echo "make run        set everything up, then train, fine-tune and evaluate a small model (RECIPE=$(RECIPE) ARGS='--fresh ...')"
+	@echo "make serve      set everything up, then open the web page on the models in runs/ (ARGS='--port 8001 ...')"
 	@echo "make test       set everything up, then run the tests"
 	@echo "make test-slow  the slow tests"
 	@echo "make test-numerics  the numeric tests with other instructions and threads ($(ARITHMETICS))"
@@ -59,6 +60,9 @@ help:
 
 run: $(RUN_READY)
 	@$(PY) -m scratchlm run $(RECIPE) $(ARGS)
+
+serve: $(RUN_READY)
+	@$(PY) -m scratchlm serve --open $(ARGS)
 
 test: $(TEST_READY)
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow and $(NEVER_HERE)"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -30,7 +31,6 @@ from scratchlm.core.partials import standing, standing_in
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.core.provenance import device_name, versions
 from scratchlm.model.config import GPTConfig
-from scratchlm.model.empty import empty_weights
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.files import load_tokenizer
 
@@ -166,7 +166,7 @@ def build_model(config: GPTConfig, state: Mapping[str, Tensor], *, where: Path) 
     if head is not None and head.dim() == 2:
         has_bias = "out_head.bias" in weights
         if head.shape[0] != config.vocab_size or has_bias:
-            with empty_weights():
+            with torch.device("meta"):
                 model.out_head = nn.Linear(config.emb_dim, head.shape[0], bias=has_bias)
     is_tied = head is None and config.tie_embeddings
     if is_tied and "tok_emb.weight" in weights:
@@ -201,7 +201,7 @@ def _empty_model(config: GPTConfig, *, n_weights: int, where: str) -> GPTModel:
             "config do not belong together."
         )
     try:
-        with empty_weights():
+        with torch.device("meta"):
             return GPTModel(config)
     except (TypeError, RuntimeError, OverflowError) as cause:  # sizes that overflow torch's integers
         raise CheckpointError(

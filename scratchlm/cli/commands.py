@@ -42,6 +42,7 @@ _GROUPS: dict[str, dict[str, str]] = {
         "generate": "continue a prompt",
         "classify": "label texts",
         "chat": "talk to an assistant in the terminal",
+        "serve": "web page, and an API for clients of OpenAI and Ollama",
         "convert": "convert a model to the format of another program, or back",
     },
     "evaluation": {

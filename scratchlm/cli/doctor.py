@@ -15,8 +15,7 @@ import torch
 from rich.console import Console
 
 from scratchlm import __version__
-from scratchlm.assets.cache_folder import cache_folder
-from scratchlm.assets.registry import ASSETS, asset_path
+from scratchlm.assets.registry import ASSETS, asset_path, cache_folder
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.core.errors import DataError
 from scratchlm.generation.native.compile import NoKernelError, chosen_kernel, kernel_library
@@ -29,6 +28,8 @@ OPTIONAL = {
     "gguf": "gguf",
     "onnx": "onnx",
     "pandas": "book",
+    "fastapi": "serve",
+    "uvicorn": "serve",
     "wandb": "track",
     "mlflow": "track",
     "trackio": "track",

@@ -42,7 +42,7 @@ def main(command: RunsList, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Find the runs and print the table; returns the `--json` keys."""
     runs = find_runs(command.runs_dir)
     _print(runs, command.runs_dir)
-    return {"runs_dir": str(command.runs_dir), "runs": [_record(run) for run in runs]}
+    return {"runs_dir": str(command.runs_dir), "runs": [run_record(run) for run in runs]}
 
 
 def _print(runs: Sequence[FoundRun], runs_dir: Path) -> None:
@@ -64,7 +64,8 @@ def _print(runs: Sequence[FoundRun], runs_dir: Path) -> None:
         print(line)
 
 
-def _record(run: FoundRun) -> dict[str, Any]:
+def run_record(run: FoundRun) -> dict[str, Any]:
+    """A run as plain data, with the main metric of each finished stage."""
     return {
         "name": run.name,
         "path": str(run.path),

@@ -152,7 +152,7 @@ def test_a_classifier_labels_texts_in_their_order(classifier):
 
 
 def test_an_empty_text_cannot_be_classified(classifier):
-    with pytest.raises(DataError, match="must not be empty"):
+    with pytest.raises(DataError, match="text 1 is empty"):
         classifier.classify(["fine", ""])
 
 

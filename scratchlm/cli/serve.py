@@ -1,0 +1,164 @@
+"""`scratchlm serve`: a web page and an API for models."""
+
+from __future__ import annotations
+
+import os
+import threading
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from scratchlm.cli.parsing import Common, command_line
+from scratchlm.cli.runs_list import HEADLINES, run_record
+from scratchlm.core.errors import ConfigError, MissingDependencyError
+from scratchlm.reports.found_runs import FoundRun, find_runs, look_at_run
+from scratchlm.reports.run_data import curves
+from scratchlm.training.history import History
+
+TOKEN_VARIABLE = "SCRATCHLM_TOKEN"  # noqa: S105  (its name, not its value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve(Common):
+    """Serve a web page and an API that clients of OpenAI and Ollama can use, for one model or several.
+
+    Without MODEL, the models in the runs folder are served. NAME=MODEL gives a model another id than the last two
+    parts of its path. The server is for this machine only; another --host needs a token, from --token-file or the
+    environment variable SCRATCHLM_TOKEN.
+
+    Example: scratchlm serve runs/quickstart/instruct base=runs/quickstart --port 8000
+    """
+
+    models: tyro.conf.Positional[tuple[str, ...]] = ()  # models to serve: MODEL or NAME=MODEL
+    model: tuple[str, ...] = ()  # the same as a flag, as other commands have it
+    runs_dir: Path = Path("runs")  # the folder with the runs that the page shows
+    host: str = "127.0.0.1"  # address to listen on; another than this machine's own needs a token
+    port: int = 8000  # port to listen on; 0 chooses a free one
+    open: bool = False  # open the page in the browser
+    token_file: Path | None = None  # file with the token that clients must send
+    allow_hosts: tuple[str, ...] = ()  # further names under which clients may address the server
+    allow_origins: tuple[
+        str, ...
+    ] = ()  # origins of other web pages that may use the API, e.g. http://localhost:3000
+    n_slots: int = 16  # texts of one model that are generated at the same time
+    max_waiting: int = 64  # texts that may wait for a slot; beyond them the server answers 503
+    cache_mb: int = 2048  # memory in MB for keys and values of each model; less means fewer texts at a time
+    drain_s: float = 30.0  # seconds that running requests have to finish after SIGTERM
+
+
+class FolderOfRuns:
+    """The runs of a folder, as `/api/runs` shows them; a name is looked up in its list."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def all_runs(self) -> list[dict[str, Any]]:
+        """Every run, briefly."""
+        return [_without_path(run) for run in self._found()]
+
+    def one_run(self, name: str) -> dict[str, Any] | None:
+        """One run with its curves and samples, or None."""
+        if not self.folder.is_dir():
+            return None
+        path = next((path for path in self.folder.iterdir() if path.name == name and path.is_dir()), None)
+        if path is None or name.startswith("."):
+            return None
+        run = look_at_run(path)
+        samples = History(path / "samples.jsonl").records() if run.is_run else []
+        histories = {stage: curves(run.folder(stage)) for stage in run.stages}
+        return {
+            **_without_path(run),
+            "settings": dict(run.settings),
+            "history": histories,
+            "samples": samples,
+        }
+
+    def _found(self) -> Sequence[FoundRun]:
+        return find_runs(self.folder) if self.folder.is_dir() else []
+
+
+def _without_path(run: FoundRun) -> dict[str, Any]:
+    """A run for the page, which is told no path of this machine."""
+    record = run_record(run)
+    del record["path"]
+    if record["problem"]:
+        for path in (run.path.resolve(), run.path):
+            record["problem"] = record["problem"].replace(str(path), run.name)
+    return record | {"metrics": {stage: HEADLINES[stage][0] for stage in run.stages}}
+
+
+@command_line(Serve)
+def main(command: Serve, console: Console) -> dict[str, Any]:
+    """Load the models and serve until a signal; returns the `--json` keys."""
+    try:
+        from scratchlm.serving.app import create_app
+        from scratchlm.serving.models import model_sources, open_served
+        from scratchlm.serving.run_server import address_of, open_socket, run_server
+        from scratchlm.serving.settings import ServeSettings
+    except ImportError as cause:
+        raise MissingDependencyError(
+            f"serve needs FastAPI and uvicorn, of which {cause.name} is missing; install them with "
+            "`pip install 'scratchlm[serve]'`."
+        ) from cause
+    settings = ServeSettings(
+        host=command.host,
+        port=command.port,
+        token=_token(command.token_file),
+        allow_hosts=command.allow_hosts,
+        allow_origins=command.allow_origins,
+        n_slots=command.n_slots,
+        max_waiting=command.max_waiting,
+        cache_bytes=command.cache_mb << 20,
+        drain_s=command.drain_s,
+    )
+    words = (*command.models, *command.model) or models_in(command.runs_dir)
+    sources = model_sources(words)
+    bound = open_socket(settings)  # before the models are loaded: a port in use is reported at once
+    with bound:
+        models = []
+        for source in sources:
+            console.print(f"loading {source.id} ...", soft_wrap=True)
+            models.append(open_served(source, device=command.device))
+        address = address_of(bound)
+
+        def report() -> None:
+            print(
+                f"serving {', '.join(model.id for model in models)} on {address} (Ctrl-C stops)", flush=True
+            )
+            if command.open:
+                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+        app = create_app(models, settings, runs=FolderOfRuns(command.runs_dir))
+        run_server(app, bound, settings, on_start=report)
+    return {"address": address, "models": [model.id for model in models]}
+
+
+def models_in(runs_dir: Path) -> list[str]:
+    """The models of the runs folder: every stage of every run that has a checkpoint.
+
+    Raises: ConfigError when there is none.
+    """
+    runs = [run for run in find_runs(runs_dir) if run.is_run] if runs_dir.is_dir() else []
+    folders = dict.fromkeys(
+        checkpoint.parent.parent for run in runs for checkpoint in run.checkpoints()
+    )  # of RUN/checkpoints/step-...
+    if not folders:
+        raise ConfigError(
+            f"there is no model in {runs_dir}; name one, as in `scratchlm serve MODEL`, or train one with "
+            "`scratchlm run`."
+        )
+    return [str(folder) for folder in folders]
+
+
+def _token(file: Path | None) -> str:
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE, "").strip()
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as cause:
+        raise ConfigError(f"the token file {file} cannot be read: {cause}; check the path.") from cause

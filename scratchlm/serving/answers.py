@@ -1,0 +1,95 @@
+"""Collect the events of a request's rows: texts, ends, counts and log probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from scratchlm.core.errors import TokenizerError
+from scratchlm.core.protocols import Tokenizer
+from scratchlm.generation.stopping import FinishedBy
+from scratchlm.serving.jobs import Job, RowEvent
+
+LOWEST_LOGPROB = -9999.0  # what OpenAI's protocol reports for a token that cannot occur
+
+
+class TokenScore(NamedTuple):
+    """A token with its log probability, and the most likely alternatives, best first."""
+
+    id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass
+class RowText:
+    """What one row has become so far; a template's lead before the answer is left out."""
+
+    lead: str = ""
+    text: str = ""
+    scores: list[TokenScore] = field(default_factory=list)
+    finished_by: FinishedBy | None = None
+    _held: str | None = ""  # the beginning, while it could be the lead; None after it
+
+    def take(self, event: RowEvent) -> str:
+        """Add an event; returns the text that it adds to the answer."""
+        token = event.token
+        if token.id is not None:
+            self.scores.append(_score(token.id, token.prob, token.top))
+        self.finished_by = token.finished_by
+        piece = self._without_lead(token.text)
+        self.text += piece
+        return piece
+
+    @property
+    def finish_reason(self) -> str:
+        """Why it ended, in the words of OpenAI's protocol and Ollama's."""
+        return "stop" if self.finished_by in ("stop_id", "stop_text") else "length"
+
+    def _without_lead(self, piece: str) -> str:
+        if self._held is None:
+            return piece
+        self._held += piece
+        if self.lead.startswith(self._held) and len(self._held) < len(self.lead) and self.finished_by is None:
+            return ""
+        piece, self._held = self._held.removeprefix(self.lead), None
+        return piece
+
+
+async def collect(job: Job, *, leads: Sequence[str]) -> list[RowText]:
+    """Await the end of every row."""
+    rows = [RowText(lead) for lead in leads]
+    async for events in job.events():
+        for event in events:
+            rows[event.row].take(event)
+    return rows
+
+
+def _score(token_id: int, prob: float, top: tuple[tuple[int, float], ...]) -> TokenScore:
+    exact = next((logprob for other, logprob in top if other == token_id), None)
+    logprob = (math.log(prob) if prob > 0 else LOWEST_LOGPROB) if exact is None else exact
+    return TokenScore(token_id, finite(logprob), tuple((other, finite(value)) for other, value in top))
+
+
+def finite(logprob: float) -> float:
+    """A log probability as JSON can hold it."""
+    return max(logprob, LOWEST_LOGPROB)
+
+
+def text_of_token(tokenizer: Tokenizer, token_id: int) -> str:
+    """The text of one token alone; bytes that are no whole character become replacement characters."""
+    try:
+        return tokenizer.decode([token_id])
+    except TokenizerError:  # an id without a token, such as padding of the vocabulary
+        return ""
+
+
+def bytes_of_token(tokenizer: Tokenizer, token_id: int) -> list[int]:
+    """The bytes of one token."""
+    known = getattr(tokenizer, "token_bytes", None)
+    try:
+        return list(known(token_id)) if known is not None else list(tokenizer.decode([token_id]).encode())
+    except TokenizerError:
+        return []

@@ -1,0 +1,164 @@
+"""Strict JSON in requests: every body that Python's parser would take too literally is refused with a reason."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Coroutine
+from http import HTTPStatus
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from scratchlm.serving.request_errors import ClientGoneError, RequestError, as_request_error
+
+MAX_DEPTH = 64
+MAX_DIGITS = 20  # of a whole number
+MAX_SHOWN = 60  # characters of a wrong value in a message
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class Strict(BaseModel):
+    """Base of all request bodies: unknown fields are refused, and a text is no number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+
+def parse_json(body: bytes) -> Any:
+    """Parse a request's body.
+
+    Raises: RequestError (400) for what is not JSON in UTF-8, NaN and infinite numbers, whole numbers of more than 20
+        digits, half a surrogate pair, a field given twice, and more than 64 levels.
+    """
+    try:
+        text = body.decode("utf-8")
+        value = json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_short,
+            object_pairs_hook=_object,
+        )
+    except UnicodeDecodeError as cause:
+        raise _wrong(
+            f"the body must be UTF-8, got byte 0x{body[cause.start]:02x} at {cause.start}"
+        ) from cause
+    except json.JSONDecodeError as cause:
+        raise _wrong(f"the body is not JSON: {cause.msg} at character {cause.pos}") from cause
+    except RecursionError as cause:
+        raise _wrong(f"the body has more than {MAX_DEPTH} levels") from cause
+    if _depth(text) > MAX_DEPTH:
+        raise _wrong(f"the body has more than {MAX_DEPTH} levels")
+    if _ESCAPED_SURROGATE.search(body):
+        _check_characters(value)
+    return value
+
+
+class StrictJSONRoute(APIRoute):
+    """A route whose body is parsed by `parse_json`, and whose failures are answers in the protocol's form."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler, with a request whose `json` is strict."""
+        handler = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            try:
+                return await handler(_StrictRequest(request.scope, request.receive))
+            except (HTTPException, RequestValidationError, ClientGoneError):
+                raise
+            except Exception as error:
+                raise as_request_error(error) from error
+
+        return strict
+
+
+class _StrictRequest(Request):
+    async def json(self) -> Any:
+        """The parsed body."""
+        return parse_json(await self.body())
+
+
+def validation_message(error: RequestValidationError) -> tuple[str, str | None]:
+    """What is wrong with a body's first wrong field, and the field's name."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"] if part != "body"]
+    name = ".".join(part for part in place if not part.startswith(("function-", "lax-", "constrained-")))
+    if first["type"] == "extra_forbidden":
+        message = (
+            f"this request has no field {name[:MAX_SHOWN]!r}; leave it out (/openapi.json lists all fields)."
+        )
+    elif first["type"] == "missing":
+        message = f"{name or 'a JSON body'} is missing; add it."
+    else:
+        what = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
+        message = f"{name or 'the body'}: {what[:1].lower()}{what[1:]}, got {_shown(first.get('input'))}; change it."
+    return message, name or None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def _wrong(message: str) -> RequestError:
+    return RequestError(HTTPStatus.BAD_REQUEST, f"{message}; send a JSON object.")
+
+
+def _refuse_constant(name: str) -> Any:
+    raise _wrong(f"numbers must be finite, got {name}")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _wrong(f"numbers must be finite, got {text[:MAX_SHOWN]}")
+    return value
+
+
+def _short(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise _wrong(f"whole numbers must have at most {MAX_DIGITS} digits, got {len(text)}")
+    return int(text)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _wrong(f"the field {twice[:MAX_SHOWN]!r} is given twice")
+    return value
+
+
+def _depth(text: str) -> int:
+    """Levels of objects and arrays; brackets inside texts do not count."""
+    deepest = depth = 0
+    for bracket in _BRACKETS.finditer(text):
+        character = bracket[0][0]
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(character, 0)
+        deepest = max(deepest, depth)
+    return deepest
+
+
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+def _check_characters(value: Any) -> None:
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as cause:
+            raise _wrong("the body has half a surrogate pair, which is no character") from cause
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            _check_characters(name)
+            _check_characters(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_characters(inner)

@@ -1,0 +1,222 @@
+"""Answers of OpenAI's protocol: whole, or streamed as server-sent events."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from fastapi import Request
+from starlette.responses import JSONResponse, Response
+
+from scratchlm.serving.answers import RowText, TokenScore, bytes_of_token, collect, text_of_token
+from scratchlm.serving.jobs import Job
+from scratchlm.serving.request_errors import RequestError, error_body
+from scratchlm.serving.scoring import score_prompt
+from scratchlm.serving.service import Service, unless_gone
+from scratchlm.serving.streams import EVENT_STREAM, JobStream, sse
+
+DONE = "data: [DONE]\n\n"
+
+
+class Form:
+    """What both kinds of answer share: id, time, rows and usage."""
+
+    id_prefix, kind, chunk_kind = "", "", ""
+
+    def __init__(self, job: Job, leads: Sequence[str]) -> None:
+        self.job = job
+        self.rows = [RowText(lead) for lead in leads]
+        self.id = f"{self.id_prefix}-{secrets.token_hex(12)}"
+        self.created = int(time.time())
+
+    def head(self, kind: str) -> dict[str, Any]:
+        """The fields that every answer and every piece has."""
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.job.model.id}
+
+    def usage(self) -> dict[str, int]:
+        """Numbers of tokens so far."""
+        n_prompt, n_new = self.job.n_prompt_tokens, self.job.n_tokens
+        return {"prompt_tokens": n_prompt, "completion_tokens": n_new, "total_tokens": n_prompt + n_new}
+
+    def first_choices(self) -> list[dict[str, Any]]:
+        """Choices to stream before the first token."""
+        return []
+
+    def delta(
+        self, index: int, text: str, scores: Sequence[TokenScore], reason: str | None
+    ) -> dict[str, Any]:
+        """A streamed choice."""
+        raise NotImplementedError
+
+    def choice(self, index: int) -> dict[str, Any]:
+        """A whole choice."""
+        raise NotImplementedError
+
+
+class ChatForm(Form):
+    """Answers of `/v1/chat/completions`."""
+
+    id_prefix, kind, chunk_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
+
+    def __init__(self, job: Job, leads: Sequence[str], *, has_logprobs: bool) -> None:
+        super().__init__(job, leads)
+        self.has_logprobs = has_logprobs
+
+    def first_choices(self) -> list[dict[str, Any]]:
+        """The role, before the first token."""
+        delta = {"role": "assistant", "content": ""}
+        return [
+            {"index": i, "delta": delta, "logprobs": None, "finish_reason": None}
+            for i in range(len(self.rows))
+        ]
+
+    def delta(
+        self, index: int, text: str, scores: Sequence[TokenScore], reason: str | None
+    ) -> dict[str, Any]:
+        """A piece of an answer."""
+        delta = {"content": text} if text else {}
+        return {"index": index, "delta": delta, "logprobs": self._logprobs(scores), "finish_reason": reason}
+
+    def choice(self, index: int) -> dict[str, Any]:
+        """A whole answer."""
+        row = self.rows[index]
+        message = {"role": "assistant", "content": row.text, "refusal": None}
+        return {
+            "index": index,
+            "message": message,
+            "logprobs": self._logprobs(row.scores),
+            "finish_reason": row.finish_reason,
+        }
+
+    def _logprobs(self, scores: Sequence[TokenScore]) -> dict[str, Any] | None:
+        if not self.has_logprobs:
+            return None
+        return {
+            "content": [
+                {**self._token(s.id, s.logprob), "top_logprobs": [self._token(*other) for other in s.top]}
+                for s in scores
+            ]
+        }
+
+    def _token(self, token_id: int, logprob: float) -> dict[str, Any]:
+        tokenizer = self.job.model.tokenizer
+        return {
+            "token": text_of_token(tokenizer, token_id),
+            "logprob": logprob,
+            "bytes": bytes_of_token(tokenizer, token_id),
+        }
+
+
+class TextForm(Form):
+    """Answers of `/v1/completions`."""
+
+    id_prefix, kind, chunk_kind = "cmpl", "text_completion", "text_completion"
+
+    def __init__(self, job: Job, *, n_logprobs: int | None) -> None:
+        super().__init__(job, [""] * len(job.rows))
+        self.n_logprobs = n_logprobs
+        self.echoed: list[tuple[str, list[TokenScore | None]]] = [("", [])] * len(job.rows)
+        self.offsets = [0] * len(job.rows)
+
+    async def read_prompts(self, service: Service, texts: Sequence[str | None], n: int) -> None:
+        """Score the prompts, which the answers begin with."""
+        model = self.job.model
+        for i, text in enumerate(texts):
+            ids = self.job.rows[i * n].prompt_ids
+            scores: list[TokenScore | None] = []
+            if self.n_logprobs is not None:
+                n_top = self.n_logprobs
+                scores = await service.call(
+                    model, lambda lm, ids=ids, k=n_top: score_prompt(lm, ids, n_top=k)
+                )  # type: ignore[misc]
+            shown = model.tokenizer.decode(list(ids)) if text is None else text
+            self.echoed[i * n : (i + 1) * n] = [(shown, scores)] * n
+
+    def delta(
+        self, index: int, text: str, scores: Sequence[TokenScore], reason: str | None
+    ) -> dict[str, Any]:
+        """A piece of a completion."""
+        logprobs = self._logprobs(index, list(scores))
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+
+    def choice(self, index: int) -> dict[str, Any]:
+        """A whole completion, after its prompt where that is to be echoed."""
+        row, (prompt, scores) = self.rows[index], self.echoed[index]
+        ids = self.job.rows[index].prompt_ids
+        logprobs = self._logprobs(index, [*scores, *row.scores], first_id=ids[0] if scores else None)
+        reason = row.finish_reason
+        return {"index": index, "text": prompt + row.text, "logprobs": logprobs, "finish_reason": reason}
+
+    def _logprobs(
+        self, index: int, scores: Sequence[TokenScore | None], *, first_id: int | None = None
+    ) -> dict[str, Any] | None:
+        if self.n_logprobs is None:
+            return None
+        tokenizer = self.job.model.tokenizer
+        tokens, offsets = [], []
+        for score in scores:
+            token_id = first_id if score is None else score.id
+            tokens.append("" if token_id is None else text_of_token(tokenizer, token_id))
+            offsets.append(self.offsets[index])
+            self.offsets[index] += len(tokens[-1])
+        return {
+            "tokens": tokens,
+            "token_logprobs": [None if s is None else s.logprob for s in scores],
+            "top_logprobs": [None if s is None else self._top(s) for s in scores]
+            if self.n_logprobs
+            else None,
+            "text_offset": offsets,
+        }
+
+    def _top(self, score: TokenScore) -> dict[str, float]:
+        """The alternatives by text; of two with one text, the more likely."""
+        found: dict[str, float] = {}
+        for token_id, logprob in score.top:
+            found.setdefault(text_of_token(self.job.model.tokenizer, token_id), logprob)
+        return found
+
+
+async def respond(request: Request, form: Form, *, is_streamed: bool, wants_usage: bool) -> Response:
+    """The answer to a request whose job runs: whole, or streamed as server-sent events."""
+    if is_streamed:
+        pieces = _events(form, wants_usage=wants_usage)
+        path = request.url.path
+        return JobStream(
+            form.job, pieces, media_type=EVENT_STREAM, error_piece=lambda error: _error_event(path, error)
+        )
+    try:
+        form.rows = await unless_gone(request, collect(form.job, leads=[row.lead for row in form.rows]))
+    finally:
+        form.job.close()
+    choices = [form.choice(i) for i in range(len(form.rows))]
+    return JSONResponse({**form.head(form.kind), "choices": choices, "usage": form.usage()})
+
+
+async def _events(form: Form, *, wants_usage: bool) -> AsyncIterator[str]:
+    usage: dict[str, Any] = {"usage": None} if wants_usage else {}
+
+    def chunk(choice: dict[str, Any]) -> str:
+        return sse({**form.head(form.chunk_kind), "choices": [choice], **usage})
+
+    if first := form.first_choices():
+        yield "".join(map(chunk, first))
+    async for events in form.job.events():
+        pieces = []
+        for event in events:
+            row = form.rows[event.row]
+            n_before = len(row.scores)
+            text = row.take(event)
+            new = row.scores[n_before:]
+            if text or new or row.finished_by is not None:
+                reason = None if row.finished_by is None else row.finish_reason
+                pieces.append(chunk(form.delta(event.row, text, new, reason)))
+        yield "".join(pieces)
+    if wants_usage:
+        yield sse({**form.head(form.chunk_kind), "choices": [], "usage": form.usage()})
+    yield DONE
+
+
+def _error_event(path: str, error: RequestError) -> str:
+    return sse(error_body(path, error.status_code, error.detail, code=error.code, param=error.param)) + DONE

@@ -1,0 +1,190 @@
+"""Our own endpoints: classify, tokenize, inspect, trace, runs, health and metrics."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import torch
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from scratchlm.generation.choose import TokenChooser
+from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.requests import ids_without_token
+from scratchlm.generation.trace import RowTrace
+from scratchlm.model.modes import evaluation_mode
+from scratchlm.serving.answers import collect, text_of_token
+from scratchlm.serving.documented import CLIENT_ERRORS
+from scratchlm.serving.jobs import Row
+from scratchlm.serving.json_body import StrictJSONRoute
+from scratchlm.serving.language_model import LanguageModel
+from scratchlm.serving.metrics import CONTENT_TYPE
+from scratchlm.serving.own_schemas import (
+    ClassifyAnswer,
+    ClassifyRequest,
+    DetokenizeAnswer,
+    DetokenizeRequest,
+    Health,
+    RunsAnswer,
+    TokenizeAnswer,
+    TokenizeRequest,
+    TraceAnswer,
+    TraceRequest,
+)
+from scratchlm.serving.prompts import ChatTurn, chat_prompt, check_length, rows_of, text_prompt
+from scratchlm.serving.request_errors import RequestError
+from scratchlm.serving.service import Service, unless_gone
+from scratchlm.serving.token_views import tokenized
+
+CLASSIFY_AT_ONCE = 32  # texts between which the worker continues the others' answers
+
+
+def own_router(service: Service) -> APIRouter:
+    """The endpoints."""
+    router = APIRouter(route_class=StrictJSONRoute, tags=["scratchlm"], responses=CLIENT_ERRORS["plain"])
+
+    @router.post("/api/classify", response_model=ClassifyAnswer)
+    async def classify(body: ClassifyRequest) -> Any:
+        """Label texts, in their order."""
+        model = service.models.find(body.model)
+        model.check_classifies()
+        results: list[dict[str, Any]] = []
+        for first in range(0, len(body.texts), CLASSIFY_AT_ONCE):
+            texts = body.texts[first : first + CLASSIFY_AT_ONCE]
+            results += [
+                {
+                    "text": found.text,
+                    "label": found.label,
+                    "probability": found.probability,
+                    "truncated": found.is_truncated,
+                    "probabilities": dict(zip(model.class_names, found.probabilities)),
+                }
+                for found in await service.call(model, lambda lm, texts=texts: lm.classify(texts))  # type: ignore[misc]
+            ]
+        return JSONResponse({"results": results})
+
+    @router.post("/api/tokenize", response_model=TokenizeAnswer, response_model_exclude_none=True)
+    async def tokenize(body: TokenizeRequest) -> Any:
+        """Split a text into tokens; with merges, show how they came about."""
+        model = None if body.model is None else service.models.find(body.model)
+        if model is None and body.kind == "model":
+            raise RequestError(
+                HTTPStatus.BAD_REQUEST, 'model is missing; add it, or set kind to "gpt2" or "word".'
+            )
+        return JSONResponse(await service.encode(lambda: tokenized(model, body)))
+
+    @router.post("/api/detokenize", response_model=DetokenizeAnswer)
+    async def detokenize(body: DetokenizeRequest) -> Any:
+        """The text of token ids."""
+        model = service.models.find(body.model)
+        return {"text": await service.encode(lambda: model.tokenizer.decode(body.ids))}
+
+    @router.post("/api/trace", response_model=TraceAnswer)
+    async def trace(body: TraceRequest, request: Request) -> Any:
+        """How each token of an answer was chosen."""
+        model = service.models.find(body.model)
+        model.check_generates()
+        if (body.prompt is None) == (body.messages is None):
+            raise RequestError(HTTPStatus.BAD_REQUEST, "exactly one of prompt and messages must be given.")
+
+        def prepare() -> list[Row]:
+            if body.prompt is not None:
+                prompt = text_prompt(model, body.prompt)
+            else:
+                prompt = chat_prompt(
+                    model, [ChatTurn(message.role, message.text) for message in body.messages or ()]
+                )
+            return rows_of(model, prompt, body.settings(temperature=1.0), max_new_tokens=body.max_tokens)
+
+        if body.ids is None:
+            job = await service.generate(model, 1, prepare)
+            try:
+                [made] = await unless_gone(request, collect(job, leads=[""]))
+            finally:
+                job.close()
+            [row], ids = job.rows, [score.id for score in made.scores]
+        else:
+            [row], ids = await service.encode(prepare), body.ids
+        check_length(model, len(row.prompt_ids) + len(ids), model.config.context_length + 1)
+        steps = await service.call(
+            model, lambda lm: trace_steps(lm, row.prompt_ids, ids, row.config, n_candidates=body.n_candidates)
+        )
+        text = await service.encode(lambda: model.tokenizer.decode(ids))
+        return JSONResponse({"prompt_ids": list(row.prompt_ids), "ids": ids, "text": text, "steps": steps})
+
+    @router.get("/api/runs", response_model=RunsAnswer)
+    async def list_runs() -> Any:
+        """The runs in the runs folder, with their state and main results."""
+        found = [] if service.runs is None else await service.encode(service.runs.all_runs)
+        return JSONResponse({"runs": found})
+
+    @router.get("/api/runs/{name}", response_model=dict[str, Any])
+    async def show_run(name: str) -> Any:
+        """One run with its curves and samples."""
+        runs = service.runs
+        found = None if runs is None else await service.encode(lambda: runs.one_run(name))
+        if found is None:
+            raise RequestError(HTTPStatus.NOT_FOUND, f"there is no run {name[:100]!r}; /api/runs lists all.")
+        return JSONResponse(found)
+
+    @router.get("/health", response_model=Health)
+    async def health() -> Any:
+        """Fails when the worker is stuck."""
+        if not service.worker.is_alive(stuck_after_s=service.settings.stuck_after_s):
+            message = "the worker does not respond; restart the server."
+            raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, message)
+        return {"status": "ok", "models": len(service.models), "running": service.n_open}
+
+    @router.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """Counters in Prometheus's text format."""
+        stats = service.worker.stats
+        by_model = {
+            "running_texts": {name: one.n_running for name, one in stats.items()},
+            "waiting_texts": {name: one.n_waiting for name, one in stats.items()},
+            "slots": {name: one.n_slots for name, one in stats.items()},
+            "cached_tokens": {name: one.cached_tokens for name, one in stats.items()},
+        }
+        gauges = {
+            "open_texts": ("texts that are generated or wait", float(service.n_open)),
+            "capacity_texts": ("texts that may be open", float(service.capacity)),
+            "worker_silence_seconds": ("time since the worker's last round", service.worker.silence_s),
+        }
+        return Response(service.metrics.text(gauges=gauges, by_model=by_model), media_type=CONTENT_TYPE)
+
+    return router
+
+
+def trace_steps(
+    lm: LanguageModel, prompt_ids: Any, ids: list[int], config: GenerationConfig, *, n_candidates: int
+) -> list[dict[str, Any]]:
+    """How the chain of `config` treats each token of an answer, from one pass over prompt and answer.
+
+    Shapes: N ids -> N steps, as RowTrace describes them, with the candidates' texts.
+    """
+    if not ids:
+        return []
+    trace = RowTrace(n_candidates=n_candidates)
+    given = list(prompt_ids) or [config.start_id]
+    forbidden = ids_without_token(lm.model, lm.tokenizer, stop_ids=config.stop_ids)
+    chooser = TokenChooser(
+        config,
+        given,
+        generator=torch.Generator(),
+        tokenizer=lm.tokenizer,
+        forbidden_ids=forbidden,
+        trace=trace,
+    )
+    tokens = torch.tensor([[*given, *ids][:-1]], device=next(lm.model.parameters()).device)  # (1, T)
+    with evaluation_mode(lm.model), torch.inference_mode():
+        states = lm.model.hidden_states(tokens)[0, len(given) - 1 :]  # (N, E)
+        for state, token_id in zip(states, ids):
+            chooser.distribution(lm.model.out_head(state).float().cpu())
+            trace.chose(token_id)
+            chooser.took(token_id)
+    for step in trace.steps:
+        step["text"] = text_of_token(lm.tokenizer, step["id"])
+        for candidate in step["candidates"]:
+            candidate["text"] = text_of_token(lm.tokenizer, candidate["id"])
+    return trace.steps

@@ -1,0 +1,88 @@
+"""Errors as answers: each protocol's own form, and the status of each of our errors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.exceptions import HTTPException
+
+from scratchlm.core.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    MissingDependencyError,
+    OutOfMemoryError,
+    ScratchLMError,
+    TokenizerError,
+)
+from scratchlm.core.memory import is_out_of_memory
+
+logger = logging.getLogger(__name__)
+
+TYPES = {  # OpenAI's names for what is wrong
+    HTTPStatus.UNAUTHORIZED: "authentication_error",
+    HTTPStatus.FORBIDDEN: "permission_error",
+    HTTPStatus.NOT_FOUND: "not_found_error",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "server_error",
+    HTTPStatus.NOT_IMPLEMENTED: "server_error",
+    HTTPStatus.SERVICE_UNAVAILABLE: "server_error",
+}
+
+
+class RequestError(HTTPException):
+    """A request that is answered with an error; `code` and `param` are OpenAI's, for programs."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, message, headers=headers)
+        self.code = code
+        self.param = param
+
+
+class ClientGoneError(Exception):
+    """The client has closed the connection, so nobody reads the answer."""
+
+
+def error_body(
+    path: str, status: int, message: str, *, code: str | None = None, param: str | None = None
+) -> dict[str, Any]:
+    """The body of an error: OpenAI's form below /v1, elsewhere Ollama's."""
+    if not path.startswith("/v1"):
+        return {"error": message}
+    kind = TYPES.get(HTTPStatus(status), "invalid_request_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def as_request_error(error: BaseException) -> RequestError:
+    """The answer to an error that a request caused; what is not the client's fault is logged, and not shown."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, (ConfigError, DataError, TokenizerError)):
+        return RequestError(HTTPStatus.BAD_REQUEST, str(error))
+    if isinstance(error, MissingDependencyError):
+        return RequestError(HTTPStatus.NOT_IMPLEMENTED, str(error), code="not_installed")
+    if isinstance(error, OutOfMemoryError) or is_out_of_memory(error):
+        logger.error("a request ran out of memory: %s", type(error).__name__)
+        message = "the server ran out of memory for this request; ask for fewer or shorter texts."
+        return RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, message, code="out_of_memory")
+    if isinstance(error, CheckpointError) and "chat template" in str(error):
+        return RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, str(error), code="chat_template")
+    known = isinstance(error, ScratchLMError)
+    logger.error("a request failed", exc_info=None if known else error)
+    if known:
+        logger.error("%s", error)
+    return RequestError(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        f"the request failed in the server ({type(error).__name__}); the server's log has the details.",
+        code="internal_error",
+    )

@@ -1,0 +1,153 @@
+"""Admission of requests: how many may run and wait, and where their texts are encoded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from typing import Any, Protocol, TypeVar
+
+from starlette.requests import Request
+
+from scratchlm.serving.jobs import Job, Row
+from scratchlm.serving.language_model import LanguageModel
+from scratchlm.serving.metrics import Metrics
+from scratchlm.serving.models import ModelList, ServedModel
+from scratchlm.serving.request_errors import ClientGoneError, RequestError
+from scratchlm.serving.settings import ServeSettings
+from scratchlm.serving.worker import Worker
+
+T = TypeVar("T")
+RETRY_AFTER_S = 2
+N_ENCODERS = 2  # threads that encode prompts and render chat templates
+
+
+class RunsReader(Protocol):
+    """Where the runs of the runs folder are described; the command line has one."""
+
+    def all_runs(self) -> list[dict[str, Any]]:
+        """Every run, briefly."""
+        ...
+
+    def one_run(self, name: str) -> dict[str, Any] | None:
+        """One run with its curves and samples; None when there is none of that name."""
+        ...
+
+
+class Service:
+    """What the endpoints share: the models, the worker, and the number of texts that may be in it.
+
+    Everything here is called from the event loop.
+    """
+
+    def __init__(self, models: ModelList, settings: ServeSettings, runs: RunsReader | None = None) -> None:
+        self.models = models
+        self.settings = settings
+        self.runs = runs
+        self.metrics = Metrics()
+        self.worker = Worker(models, n_slots=settings.n_slots, cache_bytes=settings.cache_bytes)
+        self.n_open = 0  # texts that are generated, or wait for it
+        self.capacity = settings.n_slots + settings.max_waiting
+        self._encoders = ThreadPoolExecutor(max_workers=N_ENCODERS, thread_name_prefix="scratchlm-encode")
+
+    def start(self) -> None:
+        """Start the worker; needs a running event loop."""
+        self.worker.start(asyncio.get_running_loop())
+
+    def stop(self) -> None:
+        """End the worker and the threads."""
+        self.worker.stop()
+        self._encoders.shutdown(wait=False, cancel_futures=True)
+
+    async def encode(self, function: Callable[[], T]) -> T:
+        """Run what needs no model, such as encoding a text, outside the event loop and the worker."""
+        return await asyncio.get_running_loop().run_in_executor(self._encoders, function)
+
+    async def generate(
+        self,
+        model: ServedModel,
+        n_rows: int,
+        prepare: Callable[[], Sequence[Row]],
+        *,
+        keep_alive: float | None = None,
+    ) -> Job:
+        """Admit a request, encode its prompts and hand them to the engine; the caller closes the job.
+
+        Raises: RequestError (503) when the queue is full, (400) for more rows than it ever holds; what `prepare` and
+            the engine's checks raise.
+        """
+        model.check_generates()
+        self._admit(n_rows)
+        job = Job(model, cancel=self.worker.cancel, release=lambda: self._finish(job, n_rows))
+        job.keep_alive = keep_alive
+        try:
+            rows = await self.encode(prepare)
+            if any(row.config.max_new_tokens for row in rows):
+                job.begin(rows)
+                self.worker.submit(job)
+                await job.accepted
+            else:  # the prompts are only scored
+                job.rows = rows
+        except BaseException:
+            job.close()
+            raise
+        self.metrics.prompt_tokens[model.id] += job.n_prompt_tokens
+        return job
+
+    async def call(
+        self, model: ServedModel, function: Callable[[LanguageModel], T], *, keep_alive: float | None = None
+    ) -> T:
+        """Run a function on a model in the worker, counted as one text.
+
+        Raises: RequestError (503) when the queue is full; what the function raises.
+        """
+        self._admit(1)
+        try:
+            return await self.worker.call(model, function, keep_alive=keep_alive)
+        finally:
+            self._release(1)
+
+    def _admit(self, n_rows: int) -> None:
+        if n_rows > self.capacity:
+            message = f"a request may ask for at most {self.capacity} texts at once, got {n_rows}; split it."
+            raise RequestError(HTTPStatus.BAD_REQUEST, message)
+        if self.n_open + n_rows > self.capacity:
+            self.metrics.n_rejected += 1
+            raise RequestError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"the queue is full ({self.n_open} of {self.capacity} texts); try again in {RETRY_AFTER_S} s.",
+                code="queue_full",
+                headers={"Retry-After": str(RETRY_AFTER_S)},
+            )
+        self.n_open += n_rows
+
+    def _finish(self, job: Job, n_rows: int) -> None:
+        self.metrics.generated_tokens[job.model.id] += job.n_tokens
+        self._release(n_rows)
+
+    def _release(self, n_rows: int) -> None:
+        self.n_open -= n_rows
+
+
+async def unless_gone(request: Request, work: Any) -> Any:
+    """Await `work`, and cancel it when the client closes the connection first.
+
+    Raises: ClientGoneError, so that the endpoint ends.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_until_gone(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGoneError
+        return task.result()
+    finally:
+        gone.cancel()
+        task.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
