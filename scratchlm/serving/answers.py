@@ -10,7 +10,7 @@ from typing import NamedTuple
 from scratchlm.core.errors import TokenizerError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.generation.stopping import FinishedBy
-from scratchlm.serving.jobs import Job, RowEvent
+from scratchlm.serving.jobs import GenerationJob, RowEvent
 
 LOWEST_LOGPROB = -9999.0  # what OpenAI's protocol reports for a token that cannot occur
 
@@ -58,7 +58,7 @@ class RowText:
         return piece
 
 
-async def collect(job: Job, *, leads: Sequence[str]) -> list[RowText]:
+async def collect_rows(job: GenerationJob, *, leads: Sequence[str]) -> list[RowText]:
     """Await the end of every row."""
     rows = [RowText(lead) for lead in leads]
     async for events in job.events():

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from scratchlm.serving.openai_schemas import OpenAIError
-from scratchlm.serving.schemas import Answer
+from scratchlm.serving.schemas import AnswerModel
 
 
-class PlainError(Answer):
+class PlainError(AnswerModel):
     """An error in Ollama's form, which our own endpoints share."""
 
     error: str
@@ -30,7 +30,7 @@ MEANINGS = {
 }
 
 
-def _errors(model: type[Answer]) -> dict[int | str, dict[str, Any]]:
+def _errors(model: type[AnswerModel]) -> dict[int | str, dict[str, Any]]:
     found: dict[int | str, dict[str, Any]] = {
         status: {"model": model, "description": meaning} for status, meaning in MEANINGS.items()
     }

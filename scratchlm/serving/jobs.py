@@ -14,7 +14,7 @@ from scratchlm.serving.models import ServedModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class RowRequest:
     """One text to generate."""
 
     prompt_ids: Sequence[int]
@@ -30,7 +30,7 @@ class RowEvent(NamedTuple):
     token: TokenEvent
 
 
-class Job:
+class GenerationJob:
     """Rows on their way through the worker; everything but `post` belongs to the event loop.
 
     `close` may be called at any time and more than once: rows that still run are cancelled, and the places that the
@@ -38,10 +38,10 @@ class Job:
     """
 
     def __init__(
-        self, model: ServedModel, *, cancel: Callable[[Job], None], release: Callable[[], None]
+        self, model: ServedModel, *, cancel: Callable[[GenerationJob], None], release: Callable[[], None]
     ) -> None:
         self.model = model
-        self.rows: Sequence[Row] = ()
+        self.rows: Sequence[RowRequest] = ()
         self.keep_alive: float | None = None  # how long the model shall stay loaded; see ServedModel.keep
         self.opened_s = time.perf_counter()
         self.first_token_s: float | None = None
@@ -58,7 +58,7 @@ class Job:
         """Tokens of the prompts; copies of one prompt count once."""
         return sum(len(row.prompt_ids) for row in self.rows if row.copy == 0)
 
-    def begin(self, rows: Sequence[Row]) -> None:
+    def begin(self, rows: Sequence[RowRequest]) -> None:
         """Set the rows, just before the job is handed to the worker."""
         self.rows = rows
         self._n_unfinished = len(rows)

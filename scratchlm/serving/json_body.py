@@ -30,7 +30,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
-def parse_json(body: bytes) -> Any:
+def parse_body(body: bytes) -> Any:
     """Parse a request's body.
 
     Raises: RequestError (400) for what is not JSON in UTF-8, NaN and infinite numbers, whole numbers of more than 20
@@ -61,7 +61,7 @@ def parse_json(body: bytes) -> Any:
 
 
 class StrictJSONRoute(APIRoute):
-    """A route whose body is parsed by `parse_json`, and whose failures are answers in the protocol's form."""
+    """A route whose body is parsed by `parse_body`, and whose failures are answers in the protocol's form."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler, with a request whose `json` is strict."""
@@ -81,7 +81,7 @@ class StrictJSONRoute(APIRoute):
 class _StrictRequest(Request):
     async def json(self) -> Any:
         """The parsed body."""
-        return parse_json(await self.body())
+        return parse_body(await self.body())
 
 
 def validation_message(error: RequestValidationError) -> tuple[str, str | None]:

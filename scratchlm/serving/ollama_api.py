@@ -15,9 +15,9 @@ from starlette.responses import JSONResponse, Response
 from scratchlm import __version__
 from scratchlm.core.config import to_dict
 from scratchlm.data.chat_template import ChatTemplate
-from scratchlm.serving.answers import RowText, TokenScore, bytes_of_token, collect, text_of_token
+from scratchlm.serving.answers import RowText, TokenScore, bytes_of_token, collect_rows, text_of_token
 from scratchlm.serving.documented import CLIENT_ERRORS, streamed
-from scratchlm.serving.jobs import Job, Row
+from scratchlm.serving.jobs import GenerationJob, RowRequest
 from scratchlm.serving.json_body import StrictJSONRoute
 from scratchlm.serving.models import ServedModel
 from scratchlm.serving.ollama_schemas import (
@@ -38,7 +38,7 @@ from scratchlm.serving.openai_api import embeddings, refuse_tools
 from scratchlm.serving.prompts import ChatTurn, chat_prompt, rows_of, text_prompt
 from scratchlm.serving.request_errors import RequestError
 from scratchlm.serving.service import Service, unless_gone
-from scratchlm.serving.streams import NDJSON, JobStream, json_line
+from scratchlm.serving.streams import NDJSON, JobStream, ndjson
 
 NS = 1e9
 NEVER = "2318-01-01T00:00:00Z"  # when a model without keep_alive expires, as Ollama writes it
@@ -151,7 +151,7 @@ async def _answer(
     n_top = (body.top_logprobs or 0) if body.logprobs else 0
     leads: list[str] = []
 
-    def prepare() -> list[Row]:
+    def prepare() -> list[RowRequest]:
         prompt = text_prompt(model, asked) if isinstance(asked, str) else chat_prompt(model, asked)
         leads[:] = [prompt.answer_lead]
         limit, context = options.max_new_tokens, options.num_ctx
@@ -163,9 +163,9 @@ async def _answer(
     form = _Lines(job, is_chat=not isinstance(body, OllamaGenerateRequest), has_logprobs=bool(body.logprobs))
     if body.stream is not False:
         pieces = form.lines(RowText(leads[0]))
-        return JobStream(job, pieces, media_type=NDJSON, error_piece=lambda e: json_line({"error": e.detail}))
+        return JobStream(job, pieces, media_type=NDJSON, error_piece=lambda e: ndjson({"error": e.detail}))
     try:
-        [row] = await unless_gone(request, collect(job, leads=leads))
+        [row] = await unless_gone(request, collect_rows(job, leads=leads))
     finally:
         job.close()
     return JSONResponse(form.line(row.text, row.scores) | form.end(row))
@@ -174,7 +174,7 @@ async def _answer(
 class _Lines:
     """The lines of one answer."""
 
-    def __init__(self, job: Job, *, is_chat: bool, has_logprobs: bool) -> None:
+    def __init__(self, job: GenerationJob, *, is_chat: bool, has_logprobs: bool) -> None:
         self.job, self.is_chat, self.has_logprobs = job, is_chat, has_logprobs
 
     async def lines(self, row: RowText) -> AsyncIterator[str]:
@@ -186,9 +186,9 @@ class _Lines:
                 text = row.take(event)
                 new = row.scores[n_before:]
                 if text or (new and self.has_logprobs):
-                    pieces.append(json_line(self.line(text, new)))
+                    pieces.append(ndjson(self.line(text, new)))
             yield "".join(pieces)
-        yield json_line(self.line("", []) | self.end(row))
+        yield ndjson(self.line("", []) | self.end(row))
 
     def line(self, text: str, scores: Sequence[TokenScore]) -> dict[str, Any]:
         """A piece of the answer."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from scratchlm.serving.json_body import Strict
-from scratchlm.serving.schemas import MAX_ITEMS, MAX_STOPS, MAX_TOP_LOGPROBS, Answer, ModelId, StopText
+from scratchlm.serving.schemas import MAX_ITEMS, MAX_STOPS, MAX_TOP_LOGPROBS, AnswerModel, ModelId, StopText
 
 DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.9}  # of the protocol
 MIROSTAT = {"mirostat_tau": 5.0, "mirostat_eta": 0.1}  # its defaults
@@ -180,7 +180,7 @@ class OllamaShowRequest(Strict):
     verbose: bool | None = None
 
 
-class Details(Answer):
+class Details(AnswerModel):
     """The kind of a model, in Ollama's words."""
 
     parent_model: str
@@ -191,7 +191,7 @@ class Details(Answer):
     quantization_level: str
 
 
-class OllamaModel(Answer):
+class OllamaModel(AnswerModel):
     """A model of `/api/tags` and `/api/ps`."""
 
     name: str
@@ -205,13 +205,13 @@ class OllamaModel(Answer):
     details: Details
 
 
-class OllamaModels(Answer):
+class OllamaModels(AnswerModel):
     """Answer of `/api/tags` and `/api/ps`."""
 
     models: list[OllamaModel]
 
 
-class OllamaTimes(Answer):
+class OllamaTimes(AnswerModel):
     """Counts and times, in nanoseconds, of a finished answer."""
 
     total_duration: int | None = None
@@ -241,7 +241,7 @@ class OllamaEmbeddings(OllamaTimes):
     embeddings: list[list[float]]
 
 
-class OllamaShow(Answer):
+class OllamaShow(AnswerModel):
     """Answer of `/api/show`."""
 
     modelfile: str
@@ -253,7 +253,7 @@ class OllamaShow(Answer):
     modified_at: str
 
 
-class OllamaVersion(Answer):
+class OllamaVersion(AnswerModel):
     """Answer of `/api/version`."""
 
     version: str

@@ -10,8 +10,8 @@ from typing import Any
 from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
-from scratchlm.serving.answers import RowText, TokenScore, bytes_of_token, collect, text_of_token
-from scratchlm.serving.jobs import Job
+from scratchlm.serving.answers import RowText, TokenScore, bytes_of_token, collect_rows, text_of_token
+from scratchlm.serving.jobs import GenerationJob
 from scratchlm.serving.request_errors import RequestError, error_body
 from scratchlm.serving.scoring import score_prompt
 from scratchlm.serving.service import Service, unless_gone
@@ -25,7 +25,7 @@ class Form:
 
     id_prefix, kind, chunk_kind = "", "", ""
 
-    def __init__(self, job: Job, leads: Sequence[str]) -> None:
+    def __init__(self, job: GenerationJob, leads: Sequence[str]) -> None:
         self.job = job
         self.rows = [RowText(lead) for lead in leads]
         self.id = f"{self.id_prefix}-{secrets.token_hex(12)}"
@@ -60,7 +60,7 @@ class ChatForm(Form):
 
     id_prefix, kind, chunk_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
 
-    def __init__(self, job: Job, leads: Sequence[str], *, has_logprobs: bool) -> None:
+    def __init__(self, job: GenerationJob, leads: Sequence[str], *, has_logprobs: bool) -> None:
         super().__init__(job, leads)
         self.has_logprobs = has_logprobs
 
@@ -114,7 +114,7 @@ class TextForm(Form):
 
     id_prefix, kind, chunk_kind = "cmpl", "text_completion", "text_completion"
 
-    def __init__(self, job: Job, *, n_logprobs: int | None) -> None:
+    def __init__(self, job: GenerationJob, *, n_logprobs: int | None) -> None:
         super().__init__(job, [""] * len(job.rows))
         self.n_logprobs = n_logprobs
         self.echoed: list[tuple[str, list[TokenScore | None]]] = [("", [])] * len(job.rows)
@@ -187,7 +187,7 @@ async def respond(request: Request, form: Form, *, is_streamed: bool, wants_usag
             form.job, pieces, media_type=EVENT_STREAM, error_piece=lambda error: _error_event(path, error)
         )
     try:
-        form.rows = await unless_gone(request, collect(form.job, leads=[row.lead for row in form.rows]))
+        form.rows = await unless_gone(request, collect_rows(form.job, leads=[row.lead for row in form.rows]))
     finally:
         form.job.close()
     choices = [form.choice(i) for i in range(len(form.rows))]

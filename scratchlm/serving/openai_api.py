@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from scratchlm.serving.documented import CLIENT_ERRORS, streamed
-from scratchlm.serving.jobs import Row
+from scratchlm.serving.jobs import RowRequest
 from scratchlm.serving.json_body import StrictJSONRoute
 from scratchlm.serving.models import ServedModel
 from scratchlm.serving.openai_answers import ChatForm, TextForm, respond
@@ -67,7 +67,7 @@ def openai_router(service: Service) -> APIRouter:
         limit = body.max_completion_tokens or body.max_tokens
         leads: list[str] = []
 
-        def prepare() -> list[Row]:
+        def prepare() -> list[RowRequest]:
             prompt = chat_prompt(model, turns)
             leads[:] = [prompt.answer_lead] * n
             return rows_of(model, prompt, settings, max_new_tokens=limit, n=n, n_logprobs=n_top)
@@ -94,8 +94,8 @@ def openai_router(service: Service) -> APIRouter:
         limit = DEFAULT_COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
         prompts = prompts_of(body.prompt)
 
-        def prepare() -> list[Row]:
-            rows: list[Row] = []
+        def prepare() -> list[RowRequest]:
+            rows: list[RowRequest] = []
             for prompt in (text_prompt(model, one) for one in prompts):
                 rows += rows_of(
                     model, prompt, settings, max_new_tokens=limit, n=n, n_logprobs=body.logprobs or 0

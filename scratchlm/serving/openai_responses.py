@@ -12,15 +12,15 @@ from fastapi import APIRouter, Request
 from pydantic import Field, model_validator
 from starlette.responses import JSONResponse
 
-from scratchlm.serving.answers import RowText, collect
+from scratchlm.serving.answers import RowText, collect_rows
 from scratchlm.serving.documented import CLIENT_ERRORS, streamed
-from scratchlm.serving.jobs import Job, Row
+from scratchlm.serving.jobs import GenerationJob, RowRequest
 from scratchlm.serving.json_body import Strict, StrictJSONRoute
 from scratchlm.serving.openai_api import DEFAULTS, refuse_tools
 from scratchlm.serving.openai_schemas import Content, Unused
 from scratchlm.serving.prompts import ChatTurn, chat_prompt, rows_of
 from scratchlm.serving.request_errors import RequestError, error_body
-from scratchlm.serving.schemas import MAX_ITEMS, Answer, ModelId, NewTokens, Sampling
+from scratchlm.serving.schemas import MAX_ITEMS, AnswerModel, ModelId, NewTokens, Sampling
 from scratchlm.serving.service import Service, unless_gone
 from scratchlm.serving.streams import EVENT_STREAM, JobStream, sse
 
@@ -57,7 +57,7 @@ class TextFormat(Strict):
         return self
 
 
-class TextSettings(Strict):
+class TextOutput(Strict):
     """Settings of the answer's text."""
 
     format: TextFormat | None = None
@@ -77,7 +77,7 @@ class ResponsesRequest(Sampling, Unused):
     input: str | Annotated[list[InputMessage], Field(min_length=1, max_length=MAX_ITEMS)]
     instructions: str | None = None
     max_output_tokens: NewTokens | None = None
-    text: TextSettings | None = None
+    text: TextOutput | None = None
     stream: bool | None = None
     store: Literal[False] | None = None
     previous_response_id: str | None = Field(default=None, description="refused: this server keeps no state")
@@ -88,7 +88,7 @@ class ResponsesRequest(Sampling, Unused):
     background: Literal[False] | None = None
 
 
-class OutputText(Answer):
+class OutputText(AnswerModel):
     """The text of an answer."""
 
     type: Literal["output_text"] = "output_text"
@@ -97,7 +97,7 @@ class OutputText(Answer):
     logprobs: list[Any]
 
 
-class OutputMessage(Answer):
+class OutputMessage(AnswerModel):
     """The assistant's message."""
 
     id: str
@@ -107,7 +107,7 @@ class OutputMessage(Answer):
     content: list[OutputText]
 
 
-class ResponsesAnswer(Answer):
+class ResponsesAnswer(AnswerModel):
     """Answer of `/v1/responses`; streamed, its events have the names of OpenAI's."""
 
     id: str
@@ -135,7 +135,7 @@ def responses_router(service: Service) -> APIRouter:
         settings = body.settings(**DEFAULTS) | (body.text.settings() if body.text else {})
         leads: list[str] = []
 
-        def prepare() -> list[Row]:
+        def prepare() -> list[RowRequest]:
             prompt = chat_prompt(model, _turns(body))
             leads[:] = [prompt.answer_lead]
             return rows_of(model, prompt, settings, max_new_tokens=body.max_output_tokens)
@@ -148,7 +148,7 @@ def responses_router(service: Service) -> APIRouter:
                 job, pieces, media_type=EVENT_STREAM, error_piece=lambda e: answer.error_event(path, e)
             )
         try:
-            [row] = await unless_gone(request, collect(job, leads=leads))
+            [row] = await unless_gone(request, collect_rows(job, leads=leads))
         finally:
             job.close()
         return JSONResponse(answer.whole(row))
@@ -166,7 +166,7 @@ def _turns(body: ResponsesRequest) -> list[ChatTurn]:
 class _Response:
     """One answer in its parts: the response, its message, and the message's text."""
 
-    def __init__(self, body: ResponsesRequest, job: Job) -> None:
+    def __init__(self, body: ResponsesRequest, job: GenerationJob) -> None:
         self.body, self.job = body, job
         self.id = f"resp_{secrets.token_hex(16)}"
         self.message_id = f"msg_{secrets.token_hex(16)}"

@@ -11,7 +11,7 @@ from scratchlm.serving.schemas import (
     MAX_COPIES,
     MAX_ITEMS,
     MAX_TOP_LOGPROBS,
-    Answer,
+    AnswerModel,
     ModelId,
     NewTokens,
     Sampling,
@@ -147,7 +147,7 @@ class EmbeddingRequest(Strict):
     user: str | None = None
 
 
-class Usage(Answer):
+class Usage(AnswerModel):
     """Numbers of tokens."""
 
     prompt_tokens: int
@@ -155,7 +155,7 @@ class Usage(Answer):
     total_tokens: int
 
 
-class TopLogprob(Answer):
+class TopLogprob(AnswerModel):
     """An alternative to a token."""
 
     token: str
@@ -169,13 +169,13 @@ class TokenLogprob(TopLogprob):
     top_logprobs: list[TopLogprob]
 
 
-class ChatLogprobs(Answer):
+class ChatLogprobs(AnswerModel):
     """The tokens of an answer."""
 
     content: list[TokenLogprob]
 
 
-class AnswerMessage(Answer):
+class AnswerMessage(AnswerModel):
     """The assistant's message."""
 
     role: Literal["assistant"] = "assistant"
@@ -183,7 +183,7 @@ class AnswerMessage(Answer):
     refusal: None = None
 
 
-class ChatChoice(Answer):
+class ChatChoice(AnswerModel):
     """One answer of a chat."""
 
     index: int
@@ -192,7 +192,7 @@ class ChatChoice(Answer):
     finish_reason: Literal["stop", "length"]
 
 
-class ChatCompletion(Answer):
+class ChatCompletion(AnswerModel):
     """Answer of `/v1/chat/completions`; streamed, its pieces are server-sent events that end with `[DONE]`."""
 
     id: str
@@ -203,7 +203,7 @@ class ChatCompletion(Answer):
     usage: Usage
 
 
-class TextLogprobs(Answer):
+class TextLogprobs(AnswerModel):
     """The tokens of a completion, in four lists of one length."""
 
     tokens: list[str]
@@ -212,7 +212,7 @@ class TextLogprobs(Answer):
     text_offset: list[int]
 
 
-class TextChoice(Answer):
+class TextChoice(AnswerModel):
     """One completion."""
 
     index: int
@@ -221,7 +221,7 @@ class TextChoice(Answer):
     finish_reason: Literal["stop", "length"]
 
 
-class TextCompletion(Answer):
+class TextCompletion(AnswerModel):
     """Answer of `/v1/completions`."""
 
     id: str
@@ -232,7 +232,7 @@ class TextCompletion(Answer):
     usage: Usage
 
 
-class Embedding(Answer):
+class Embedding(AnswerModel):
     """One embedding: the mean of the final states of a text's tokens, as numbers or as base64 of float32."""
 
     object: Literal["embedding"] = "embedding"
@@ -240,7 +240,7 @@ class Embedding(Answer):
     embedding: list[float] | str
 
 
-class EmbeddingList(Answer):
+class EmbeddingList(AnswerModel):
     """Answer of `/v1/embeddings`."""
 
     object: Literal["list"] = "list"
@@ -249,7 +249,7 @@ class EmbeddingList(Answer):
     usage: Usage
 
 
-class ModelCard(Answer):
+class ModelCard(AnswerModel):
     """One model, with what clients want to know before they use it."""
 
     id: str
@@ -265,14 +265,14 @@ class ModelCard(Answer):
     classes: list[str]
 
 
-class ModelCards(Answer):
+class ModelCards(AnswerModel):
     """Answer of `/v1/models`."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]
 
 
-class OpenAIErrorDetail(Answer):
+class OpenAIErrorDetail(AnswerModel):
     """What is wrong with a request."""
 
     message: str
@@ -281,7 +281,7 @@ class OpenAIErrorDetail(Answer):
     code: str | None
 
 
-class OpenAIError(Answer):
+class OpenAIError(AnswerModel):
     """An error in OpenAI's form."""
 
     error: OpenAIErrorDetail

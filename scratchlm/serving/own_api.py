@@ -14,9 +14,9 @@ from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.requests import ids_without_token
 from scratchlm.generation.trace import RowTrace
 from scratchlm.model.modes import evaluation_mode
-from scratchlm.serving.answers import collect, text_of_token
+from scratchlm.serving.answers import collect_rows, text_of_token
 from scratchlm.serving.documented import CLIENT_ERRORS
-from scratchlm.serving.jobs import Row
+from scratchlm.serving.jobs import RowRequest
 from scratchlm.serving.json_body import StrictJSONRoute
 from scratchlm.serving.language_model import LanguageModel
 from scratchlm.serving.metrics import CONTENT_TYPE
@@ -88,7 +88,7 @@ def own_router(service: Service) -> APIRouter:
         if (body.prompt is None) == (body.messages is None):
             raise RequestError(HTTPStatus.BAD_REQUEST, "exactly one of prompt and messages must be given.")
 
-        def prepare() -> list[Row]:
+        def prepare() -> list[RowRequest]:
             if body.prompt is not None:
                 prompt = text_prompt(model, body.prompt)
             else:
@@ -100,7 +100,7 @@ def own_router(service: Service) -> APIRouter:
         if body.ids is None:
             job = await service.generate(model, 1, prepare)
             try:
-                [made] = await unless_gone(request, collect(job, leads=[""]))
+                [made] = await unless_gone(request, collect_rows(job, leads=[""]))
             finally:
                 job.close()
             [row], ids = job.rows, [score.id for score in made.scores]

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from scratchlm.serving.json_body import Strict
 from scratchlm.serving.openai_schemas import ChatMessage
-from scratchlm.serving.schemas import MAX_ITEMS, Answer, ModelId, NewTokens, Sampling, TokenIds
+from scratchlm.serving.schemas import MAX_ITEMS, AnswerModel, ModelId, NewTokens, Sampling, TokenIds
 
 MAX_MERGE_CHARACTERS = 200  # of a text whose merges are shown
 Text = Annotated[str, Field(min_length=1)]
@@ -21,7 +21,7 @@ class ClassifyRequest(Strict):
     texts: list[Text] = Field(max_length=MAX_ITEMS)
 
 
-class ClassResult(Answer):
+class ClassResult(AnswerModel):
     """The label of a text."""
 
     text: str
@@ -31,7 +31,7 @@ class ClassResult(Answer):
     probabilities: dict[str, float]
 
 
-class ClassifyAnswer(Answer):
+class ClassifyAnswer(AnswerModel):
     """The labels in the order of the texts."""
 
     results: list[ClassResult]
@@ -48,7 +48,7 @@ class TokenizeRequest(Strict):
     )
 
 
-class Token(Answer):
+class Token(AnswerModel):
     """One token; `text` has replacement characters where its bytes are no whole character."""
 
     id: int | None
@@ -56,7 +56,7 @@ class Token(Answer):
     bytes: list[int]
 
 
-class TokenizeAnswer(Answer):
+class TokenizeAnswer(AnswerModel):
     """The tokens, and with `merges` the parts of each token after every merge, from its bytes on."""
 
     kind: str
@@ -74,7 +74,7 @@ class DetokenizeRequest(Strict):
     ids: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(max_length=1 << 20)]
 
 
-class DetokenizeAnswer(Answer):
+class DetokenizeAnswer(AnswerModel):
     """The text of the ids."""
 
     text: str
@@ -101,7 +101,7 @@ class TraceRequest(Sampling):
     n_candidates: int = Field(default=10, ge=1, le=50)
 
 
-class TraceAnswer(Answer):
+class TraceAnswer(AnswerModel):
     """The steps: candidates before and after the chain, and what each of its steps removed."""
 
     prompt_ids: list[int]
@@ -110,13 +110,13 @@ class TraceAnswer(Answer):
     steps: list[dict[str, Any]]
 
 
-class RunsAnswer(Answer):
+class RunsAnswer(AnswerModel):
     """The runs in the runs folder."""
 
     runs: list[dict[str, Any]]
 
 
-class Health(Answer):
+class Health(AnswerModel):
     """Whether the server works."""
 
     status: Literal["ok"]

@@ -14,7 +14,7 @@ from scratchlm.data.conversations import BETWEEN, Exchange
 from scratchlm.data.instruction_rows import Instruction
 from scratchlm.evaluation.likelihood import start_tokens
 from scratchlm.generation.config import GenerationConfig
-from scratchlm.serving.jobs import Row
+from scratchlm.serving.jobs import RowRequest
 from scratchlm.serving.models import ServedModel
 from scratchlm.serving.request_errors import RequestError
 from scratchlm.tokenizers.special_tokens import end_ids
@@ -110,7 +110,7 @@ def rows_of(
     n: int = 1,
     n_logprobs: int = 0,
     context_length: int | None = None,
-) -> list[Row]:
+) -> list[RowRequest]:
     """`n` rows for one prompt; new tokens end where the context is full.
 
     settings: further fields of GenerationConfig; its stop texts are added to the prompt's.
@@ -128,7 +128,7 @@ def rows_of(
         "overflow": "error",
     }
     config = from_dict(GenerationConfig, {**settings, **own}, where="the request")
-    return [Row(prompt_ids=prompt.ids, config=config, copy=i, n_logprobs=n_logprobs) for i in range(n)]
+    return [RowRequest(prompt_ids=prompt.ids, config=config, copy=i, n_logprobs=n_logprobs) for i in range(n)]
 
 
 def check_length(model: ServedModel, n_ids: int, limit: int | None = None) -> None:

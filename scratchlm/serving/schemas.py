@@ -21,7 +21,7 @@ MAX_TOP_LOGPROBS = 20
 MAX_ITEMS = 2048  # texts of one request
 
 
-class Answer(BaseModel):
+class AnswerModel(BaseModel):
     """Base of the documented answers."""
 
     model_config = ConfigDict(protected_namespaces=())

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
 
-from scratchlm.serving.jobs import Job, Row
+from scratchlm.serving.jobs import GenerationJob, RowRequest
 from scratchlm.serving.language_model import LanguageModel
 from scratchlm.serving.metrics import Metrics
 from scratchlm.serving.models import ModelList, ServedModel
@@ -68,10 +68,10 @@ class Service:
         self,
         model: ServedModel,
         n_rows: int,
-        prepare: Callable[[], Sequence[Row]],
+        prepare: Callable[[], Sequence[RowRequest]],
         *,
         keep_alive: float | None = None,
-    ) -> Job:
+    ) -> GenerationJob:
         """Admit a request, encode its prompts and hand them to the engine; the caller closes the job.
 
         Raises: RequestError (503) when the queue is full, (400) for more rows than it ever holds; what `prepare` and
@@ -79,7 +79,7 @@ class Service:
         """
         model.check_generates()
         self._admit(n_rows)
-        job = Job(model, cancel=self.worker.cancel, release=lambda: self._finish(job, n_rows))
+        job = GenerationJob(model, cancel=self.worker.cancel, release=lambda: self._finish(job, n_rows))
         job.keep_alive = keep_alive
         try:
             rows = await self.encode(prepare)
@@ -122,7 +122,7 @@ class Service:
             )
         self.n_open += n_rows
 
-    def _finish(self, job: Job, n_rows: int) -> None:
+    def _finish(self, job: GenerationJob, n_rows: int) -> None:
         self.metrics.generated_tokens[job.model.id] += job.n_tokens
         self._release(n_rows)
 

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from scratchlm.serving.jobs import Job
+from scratchlm.serving.jobs import GenerationJob
 from scratchlm.serving.request_errors import RequestError, as_request_error
 
 EVENT_STREAM = "text/event-stream"
@@ -21,7 +21,7 @@ class JobStream(StreamingResponse):
 
     def __init__(
         self,
-        job: Job,
+        job: GenerationJob,
         pieces: AsyncIterator[str],
         *,
         media_type: str,
@@ -62,6 +62,6 @@ def sse(value: Any, *, event: str | None = None) -> str:
     return f"{name}data: {compact(value)}\n\n"
 
 
-def json_line(value: Any) -> str:
+def ndjson(value: Any) -> str:
     """A line of JSON, as Ollama's protocol streams them."""
     return f"{compact(value)}\n"

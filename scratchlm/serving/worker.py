@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from scratchlm.generation.engine import Engine, EngineStats
-from scratchlm.serving.jobs import Job, RowEvent
+from scratchlm.serving.jobs import GenerationJob, RowEvent
 from scratchlm.serving.language_model import LanguageModel
 from scratchlm.serving.models import ModelList, ServedModel
 from scratchlm.serving.request_errors import RequestError
@@ -33,7 +33,7 @@ class _Running:
     """The engine of a model and the rows in it; only the worker's thread uses it."""
 
     engine: Engine
-    rows: dict[int, tuple[Job, int]] = field(
+    rows: dict[int, tuple[GenerationJob, int]] = field(
         default_factory=dict
     )  # engine's id -> job and the row's number there
 
@@ -75,13 +75,13 @@ class Worker:
         """Let running requests go on for so long; then they fail. May be called from a signal handler."""
         self._ends_at = time.monotonic() + seconds
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: GenerationJob) -> None:
         """Generate the rows of a job."""
         self._commands.put(partial(self._add, job))
         if not self._thread.is_alive():
             job.deliver(_unavailable("the server's worker has ended"))
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: GenerationJob) -> None:
         """Free the slots of a job's rows; no further events come."""
         self._commands.put(partial(self._drop, job))
 
@@ -137,7 +137,7 @@ class Worker:
             while True:
                 self._commands.get_nowait()()
 
-    def _add(self, job: Job) -> None:
+    def _add(self, job: GenerationJob) -> None:
         added: list[int] = []
         try:
             running = self._engine_of(job.model)
@@ -158,7 +158,7 @@ class Worker:
             job.model.keep(job.keep_alive)  # only now that its text keeps the model loaded
             self._outbox.append(job.accept)
 
-    def _drop(self, job: Job) -> None:
+    def _drop(self, job: GenerationJob) -> None:
         running = self._running.get(job.model.id)
         if running is None:
             return
