@@ -32,6 +32,8 @@ from scratchlm.core.protocols import Tokenizer
 from scratchlm.core.provenance import device_name, versions
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
+from scratchlm.model.linear import stored_weight
+from scratchlm.quantization.saved import add_quantized_layers, describe_layers
 from scratchlm.tokenizers.files import load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ MODEL_FOLDER_FILES = (  # all files that we write into a model folder, our own o
     "generation_config.json",
     TEMPLATE_FILE,
 )
+QUANTIZATION = "quantization"  # key of config.json: kind and group size of each quantized layer
 MAX_NAME = 200  # characters of a file's name
 STEP_FOLDER = re.compile(r"step-\d{8}")
 
@@ -90,7 +93,10 @@ def save_model(
     """
     target = Path(folder)
     with new_folder(target, error=CheckpointError) as partial:
-        write_json(partial / "config.json", to_dict(model.config), error=CheckpointError)
+        config = to_dict(model.config)
+        if quantization := describe_layers(model):
+            config[QUANTIZATION] = quantization
+        write_json(partial / "config.json", config, error=CheckpointError)
         save_tensors(partial / "model.safetensors", own_weights(model))
         tokenizer.save(partial / "tokenizer.json")
         if task:
@@ -121,13 +127,18 @@ def load_model(path: str | Path) -> LoadedModel:
     """
     folder = resolve_model(path)
     manifest = verify(folder)
-    values = read_json_table(folder / "config.json", error=CheckpointError).values
+    values = dict(read_json_table(folder / "config.json", error=CheckpointError).values)
+    quantization = values.pop(QUANTIZATION, {})
     try:
         config = from_dict(GPTConfig, values, where=str(folder / "config.json"))
     except ConfigError as cause:
         raise CheckpointError(str(cause)) from cause
     weights = folder / "model.safetensors"
     model = build_model(config, load_tensors(weights), where=weights)
+    if describe_layers(model) != quantization:
+        raise CheckpointError(
+            f"{folder / 'config.json'} describes other quantized layers than {weights.name} holds; use another copy."
+        )
     return LoadedModel(
         model=model.eval(),
         config=config,
@@ -157,7 +168,8 @@ def load_training_state(folder: Path) -> TrainingState:
 def build_model(config: GPTConfig, state: Mapping[str, Tensor], *, where: Path) -> GPTModel:
     """Build a GPT from a config and weights; the width of the output head is that of its weights.
 
-    Weights are assigned, not copied, so loading takes the file's size in memory only once.
+    Weights are assigned, not copied, so loading takes the file's size in memory only once. Layers whose weights are
+    quantized become quantized layers.
     Raises: CheckpointError listing every weight that is missing, unexpected or of another shape.
     """
     weights = {name: tensor for name, tensor in state.items() if not name.endswith("att.mask")}
@@ -168,9 +180,12 @@ def build_model(config: GPTConfig, state: Mapping[str, Tensor], *, where: Path) 
         if head.shape[0] != config.vocab_size or has_bias:
             with torch.device("meta"):
                 model.out_head = nn.Linear(config.emb_dim, head.shape[0], bias=has_bias)
+    add_quantized_layers(model, weights, where=str(where))
     is_tied = head is None and config.tie_embeddings
-    if is_tied and "tok_emb.weight" in weights:
-        weights["out_head.weight"] = weights["tok_emb.weight"]
+    if is_tied and model.has_tied_head():
+        for part in stored_weight(model.tok_emb):
+            if f"tok_emb.{part}" in weights:
+                weights.setdefault(f"out_head.{part}", weights[f"tok_emb.{part}"])
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     check_shapes(expected, {name: tuple(tensor.shape) for name, tensor in weights.items()}, where=str(where))
     try:
@@ -178,7 +193,7 @@ def build_model(config: GPTConfig, state: Mapping[str, Tensor], *, where: Path) 
     except RuntimeError as cause:  # the config ties two matrices that differ
         raise CheckpointError(f"the weights in {where} do not fit its config: {cause}") from cause
     if is_tied:
-        model.out_head.weight = model.tok_emb.weight
+        model.tie_weights()
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model
@@ -347,11 +362,16 @@ def _manifest(folder: Path) -> dict[str, Any]:
 def own_weights(model: nn.Module) -> dict[str, Tensor]:
     """A model's weights without duplicates: a head tied to the token embedding is left out."""
     state = model.state_dict()
-    tied = (
-        "out_head.weight" in state
-        and state["out_head.weight"].data_ptr() == state["tok_emb.weight"].data_ptr()
-    )
-    return {name: tensor for name, tensor in state.items() if not (tied and name == "out_head.weight")}
+    embedding = {
+        tensor.data_ptr()
+        for name, tensor in state.items()
+        if name.startswith("tok_emb.") and tensor.numel() > 0
+    }
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if not (name.startswith("out_head.") and tensor.data_ptr() in embedding)
+    }
 
 
 def save_tensors(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from scratchlm.model.attention_context import AttentionContext, attention_contex
 from scratchlm.model.block import TransformerBlock, norm_layer
 from scratchlm.model.config import GPTConfig, as_config
 from scratchlm.model.kv_cache import CacheRows, KVCache
-from scratchlm.model.linear import build_linear
+from scratchlm.model.linear import PackedWeight, build_linear, share_weight, stored_weight
 
 WEIGHT_STD = 0.02  # GPT-2 initialisation, std of every weight matrix
 
@@ -152,8 +152,12 @@ class GPTModel(nn.Module):
         return x
 
     def n_parameters(self, *, trainable_only: bool = False) -> int:
-        """Count the parameters; a tied matrix counts once."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad or not trainable_only)
+        """Count the parameters, and the weights of quantized layers; a tied matrix counts once."""
+        n_parameters = sum(p.numel() for p in self.parameters() if p.requires_grad or not trainable_only)
+        if trainable_only:
+            return n_parameters
+        own = [module for module in self.modules() if module is not self.out_head or not self.has_tied_head()]
+        return n_parameters + sum(module.n_weights for module in own if isinstance(module, PackedWeight))
 
     def tie_weights(self) -> None:
         """Let `out_head` share the token embedding's matrix, when the config says so.
@@ -161,14 +165,23 @@ class GPTModel(nn.Module):
         Call it again after an operation such as `to_empty` has given `out_head` a separate matrix. A head
         that was replaced, for example by a classifier's, is unchanged.
         """
-        if self._has_tied_head():
-            self.out_head.weight = self.tok_emb.weight
+        if self.has_tied_head():
+            share_weight(self.tok_emb, self.out_head)
 
-    def _has_tied_head(self) -> bool:
-        is_language_head = isinstance(self.out_head, nn.Linear) and (
-            self.out_head.weight.shape == self.tok_emb.weight.shape
+    def has_tied_head(self) -> bool:
+        """Whether `out_head` shares the token embedding's matrix; a head that was replaced does not."""
+        shapes, of_head = (
+            {name: tensor.shape for name, tensor in stored_weight(layer).items()}
+            for layer in (self.tok_emb, self.out_head)
         )
-        return self.config.tie_embeddings and is_language_head
+        return self.config.tie_embeddings and len(shapes) > 0 and shapes == of_head
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GPTModel:
+        """Move or convert every tensor, and tie a quantized head again: its buffers are moved one by one."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if isinstance(self.tok_emb, PackedWeight):
+            self.tie_weights()
+        return self
 
     def _check(self, ids: Tensor, attention_mask: Tensor | None, n_cached: int) -> None:
         if ids.dim() != 2 or ids.numel() == 0:
@@ -210,17 +223,18 @@ def _tied_head_for_loading(
     errors: list[str],
 ) -> None:
     """Accept a tied model's file with one copy of the shared matrix; two different matrices are an error."""
-    if not isinstance(model, GPTModel) or not model._has_tied_head():
+    if not isinstance(model, GPTModel) or not model.has_tied_head():
         return
-    embedding = state_dict.get(f"{prefix}tok_emb.weight")
-    if embedding is None:
-        return  # torch reports it as missing
-    head = state_dict.setdefault(f"{prefix}out_head.weight", embedding)
-    if head is not embedding and not torch.equal(head, embedding):
-        errors.append(
-            "out_head.weight and tok_emb.weight differ, but the model is tied (tie_embeddings=True); "
-            "build it with tie_embeddings=False."
-        )
+    for name in stored_weight(model.tok_emb):
+        embedding = state_dict.get(f"{prefix}tok_emb.{name}")
+        if embedding is None:
+            return  # torch reports it as missing
+        head = state_dict.setdefault(f"{prefix}out_head.{name}", embedding)
+        if head is not embedding and not torch.equal(head, embedding):
+            errors.append(
+                f"out_head.{name} and tok_emb.{name} differ, but the model is tied (tie_embeddings=True); "
+                "build it with tie_embeddings=False."
+            )
 
 
 def _tie_after_loading(model: nn.Module, _incompatible_keys: Any) -> None:

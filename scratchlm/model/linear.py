@@ -1,11 +1,25 @@
-"""Linear layers: all are built here, so that another kind, such as quantized ones, can replace them."""
+"""Linear layers and the token embedding: built, read and shared here, so that quantized ones can replace them."""
 
 from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from scratchlm.core.errors import ConfigError
+
+
+@runtime_checkable
+class PackedWeight(Protocol):
+    """A layer that stores its matrix in another form than numbers in floating point."""
+
+    @property
+    def n_weights(self) -> int:
+        """Number of weights in the matrix."""
+
+    def dense_weight(self) -> Tensor:
+        """Compute the matrix in floating point."""
 
 
 def build_linear(
@@ -24,14 +38,27 @@ def build_linear(
 
 
 def dense_weight(layer: nn.Module) -> Tensor:
-    """Read a linear layer's weight as a plain matrix.
+    """Read the weight of a linear layer or an embedding as a plain matrix; a quantized one is computed.
 
-    Shapes: -> (out_features, in_features).
+    Shapes: -> (out_features, in_features), or (V, E) for an embedding.
     Raises: ConfigError for a layer without such a matrix.
     """
-    if not isinstance(layer, nn.Linear):
+    if isinstance(layer, PackedWeight):
+        return layer.dense_weight()
+    if not isinstance(layer, (nn.Linear, nn.Embedding)):
         raise ConfigError(
-            f"the weight of a {type(layer).__name__} cannot be read as a plain matrix; use a model whose linear "
-            "layers are nn.Linear, for example with adapters merged."
+            f"the weight of a {type(layer).__name__} cannot be read as a plain matrix; merge adapters first."
         )
     return layer.weight
+
+
+def stored_weight(layer: nn.Module) -> dict[str, Tensor]:
+    """The tensors that hold a layer's matrix, by name: `weight`, or those of a quantized one; not the bias."""
+    tensors = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
+    return {name: tensor for name, tensor in tensors if name != "bias"}
+
+
+def share_weight(source: nn.Module, target: nn.Module) -> None:
+    """Let a layer use the tensors of another one's matrix."""
+    for name, tensor in stored_weight(source).items():
+        setattr(target, name, tensor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +25,8 @@ from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import CheckpointError
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
+from scratchlm.quantization.apply import quantize_model, quantized_layers
+from scratchlm.quantization.config import QuantizationConfig
 from scratchlm.tokenizers.bpe_trainer import train_bpe
 
 
@@ -233,3 +236,64 @@ def test_an_adapter_alone_is_named_with_the_way_to_a_model(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"is an adapter, .*scratchlm convert .* FOLDER --to native"):
         resolve_model(tmp_path)
+
+
+# --- quantized models
+
+
+@pytest.fixture
+def quantized_folder(tmp_path, tokenizer):
+    config = GPTConfig(
+        vocab_size=tokenizer.vocab_size,
+        context_length=16,
+        emb_dim=64,
+        n_heads=4,
+        n_layers=2,
+        tie_embeddings=True,
+        drop_rate=0.0,
+    )
+    model = GPTModel(config).eval()
+    quantize_model(model, QuantizationConfig(bits=4))
+    return model, save_model(tmp_path / "quantized", model, tokenizer)
+
+
+def test_a_quantized_model_is_read_back_exactly_and_is_smaller(quantized_folder, generator):
+    model, folder = quantized_folder
+    loaded = load_model(folder)
+    ids = torch.randint(0, model.config.vocab_size, (2, 16), generator=generator)
+    assert torch.equal(loaded.model(ids), model(ids))
+    assert loaded.model.has_tied_head()
+    n_bytes = (folder / "model.safetensors").stat().st_size
+    assert (
+        n_bytes < 4 * model.n_parameters() / 2
+    )  # mostly 4 bits; the file's header is a third of this tiny one
+    described = json.loads((folder / "config.json").read_text())["quantization"]
+    assert described["trf_blocks.1.ff.layers.2"] == {"kind": "int4_asymmetric", "group_size": 64}
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="reads Linux's list of mapped files")
+def test_a_quantized_model_is_memory_mapped(quantized_folder):
+    loaded = load_model(quantized_folder[1])
+    mapped = [
+        range(*(int(end, 16) for end in line.split()[0].split("-")))
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if line.endswith("model.safetensors")
+    ]
+    for layer in quantized_layers(loaded.model).values():
+        assert any(layer.codes.data_ptr() in place for place in mapped)
+
+
+def test_a_folder_that_describes_other_layers_than_it_holds_is_refused(quantized_folder):
+    folder = quantized_folder[1]
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization"]["out_head"]["kind"] = "nf4"
+    text = json.dumps(config)
+    (folder / "config.json").write_text(text)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["config.json"] = {
+        "sha256": sha256_of_file(folder / "config.json"),
+        "size_bytes": len(text),
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="describes other quantized layers"):
+        load_model(folder)
