@@ -181,19 +181,15 @@ def build_model(config: GPTConfig, state: Mapping[str, Tensor], *, where: Path) 
             with torch.device("meta"):
                 model.out_head = nn.Linear(config.emb_dim, head.shape[0], bias=has_bias)
     add_quantized_layers(model, weights, where=str(where))
-    is_tied = head is None and config.tie_embeddings
-    if is_tied and model.has_tied_head():
-        for part in stored_weight(model.tok_emb):
-            if f"tok_emb.{part}" in weights:
-                weights.setdefault(f"out_head.{part}", weights[f"tok_emb.{part}"])
+    if head is None and model.has_tied_head():
+        shared = {part: weights.get(f"tok_emb.{part}") for part in stored_weight(model.tok_emb)}
+        weights = {f"out_head.{part}": t for part, t in shared.items() if t is not None} | weights
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     check_shapes(expected, {name: tuple(tensor.shape) for name, tensor in weights.items()}, where=str(where))
     try:
         model.load_state_dict({name: weights[name] for name in expected}, assign=True)
     except RuntimeError as cause:  # the config ties two matrices that differ
         raise CheckpointError(f"the weights in {where} do not fit its config: {cause}") from cause
-    if is_tied:
-        model.tie_weights()
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model
@@ -362,15 +358,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
 def own_weights(model: nn.Module) -> dict[str, Tensor]:
     """A model's weights without duplicates: a head tied to the token embedding is left out."""
     state = model.state_dict()
-    embedding = {
-        tensor.data_ptr()
-        for name, tensor in state.items()
-        if name.startswith("tok_emb.") and tensor.numel() > 0
-    }
+    shared = {t.data_ptr() for name, t in state.items() if name.startswith("tok_emb.")}
     return {
         name: tensor
         for name, tensor in state.items()
-        if not (name.startswith("out_head.") and tensor.data_ptr() in embedding)
+        if not (name.startswith("out_head.") and tensor.data_ptr() in shared)
     }
 
 
