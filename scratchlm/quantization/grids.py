@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scratchlm.core.errors import ConfigError
-from scratchlm.quantization.matrix import QuantizedMatrix, pack
+from scratchlm.quantization.matrix import QuantizedMatrix, pack_nibbles
 
 ROUNDED_AT_ONCE = (
     1 << 21
@@ -80,6 +80,6 @@ def to_matrix(codes: Tensor, scale: Tensor, offset: Tensor | None, grid: Grid) -
 
     Shapes: codes (out, in), scale and offset (out, in / G).
     """
-    stored = codes.to(torch.int8) if grid.bits == 8 else pack(codes, scale.shape[1])
+    stored = codes.to(torch.int8) if grid.bits == 8 else pack_nibbles(codes, scale.shape[1])
     table = None if grid.table is None else grid.table.to(scale.device, copy=True)
     return QuantizedMatrix(stored, scale.contiguous(), None if offset is None else offset.contiguous(), table)

@@ -110,7 +110,7 @@ def dequantize(codes: Tensor, scale: Tensor, offset: Tensor | None, table: Tenso
     """
     is_packed, n_groups = codes.dtype == torch.uint8, scale.shape[-1]
     if is_packed:
-        codes = unpack(codes, n_groups)  # (..., in)
+        codes = unpack_nibbles(codes, n_groups)  # (..., in)
     levels = codes.float() if table is None else table[codes.int()]
     if is_packed and offset is None and table is None:
         levels -= CENTRE
@@ -121,7 +121,7 @@ def dequantize(codes: Tensor, scale: Tensor, offset: Tensor | None, table: Tenso
     return groups.view(levels.shape)
 
 
-def pack(codes: Tensor, n_groups: int) -> Tensor:
+def pack_nibbles(codes: Tensor, n_groups: int) -> Tensor:
     """Put two 4-bit codes into each byte.
 
     Shapes: codes (..., in), 0 to 15 -> (..., in / 2) uint8.
@@ -131,8 +131,8 @@ def pack(codes: Tensor, n_groups: int) -> Tensor:
     return packed.flatten(-2)
 
 
-def unpack(packed: Tensor, n_groups: int) -> Tensor:
-    """Take two 4-bit codes out of each byte; the inverse of `pack`.
+def unpack_nibbles(packed: Tensor, n_groups: int) -> Tensor:
+    """Take two 4-bit codes out of each byte; the inverse of `pack_nibbles`.
 
     Shapes: packed (..., in / 2) -> (..., in) uint8.
     """

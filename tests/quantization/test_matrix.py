@@ -10,7 +10,7 @@ from hypothesis import given
 from scratchlm.quantization.grids import round_to_nearest
 from scratchlm.quantization.int4 import Int4Grid
 from scratchlm.quantization.int8 import Int8Grid
-from scratchlm.quantization.matrix import QuantizedMatrix, pack, unpack
+from scratchlm.quantization.matrix import QuantizedMatrix, pack_nibbles, unpack_nibbles
 from scratchlm.quantization.nf4 import NF4Grid
 
 GRIDS = {
@@ -30,21 +30,21 @@ def weight(generator):
 def test_unpacking_undoes_packing(seed, groups):
     n_groups, size = groups
     codes = torch.randint(0, 16, (3, n_groups * size), generator=torch.Generator().manual_seed(seed))
-    packed = pack(codes, n_groups)
+    packed = pack_nibbles(codes, n_groups)
     assert packed.shape == (3, n_groups * size // 2)
-    assert torch.equal(unpack(packed, n_groups).long(), codes)
+    assert torch.equal(unpack_nibbles(packed, n_groups).long(), codes)
 
 
 def test_the_low_half_of_a_byte_is_a_weight_of_the_first_half_of_its_group():
     codes = torch.zeros(1, 64, dtype=torch.uint8)
     codes[0, 32], codes[0, 48] = 5, 9  # numbers 0 and 16 of the second group of 32
-    assert pack(codes, 2)[0].tolist() == [0] * 16 + [5 + 9 * 16] + [0] * 15
+    assert pack_nibbles(codes, 2)[0].tolist() == [0] * 16 + [5 + 9 * 16] + [0] * 15
 
 
 @pytest.mark.parametrize("kind", GRIDS)
 def test_weights_are_what_the_formula_of_the_kind_says(weight, kind):
     matrix = round_to_nearest(weight, GRIDS[kind], group_size=32)
-    codes = matrix.codes.float() if kind == "int8" else unpack(matrix.codes, 4).float()
+    codes = matrix.codes.float() if kind == "int8" else unpack_nibbles(matrix.codes, 4).float()
     scale = matrix.scale.repeat_interleave(32, dim=1)
     expected = {
         "int8": lambda: scale * codes,

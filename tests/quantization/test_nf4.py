@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scratchlm.quantization.grids import round_to_nearest
-from scratchlm.quantization.matrix import unpack
+from scratchlm.quantization.matrix import unpack_nibbles
 from scratchlm.quantization.nf4 import NF4_TABLE, NF4Grid
 
 
@@ -30,12 +30,12 @@ def test_codes_are_the_nearest_entries_of_the_table(generator):
     assert torch.equal(matrix.scale, largest)
     points = torch.tensor(NF4_TABLE) * largest[..., None, None]  # (8, 2, 1, 16)
     expected = (weight.view(8, 2, 64, 1) - points).abs().argmin(dim=-1)
-    assert torch.equal(unpack(matrix.codes, 2).view(8, 2, 64).long(), expected)
+    assert torch.equal(unpack_nibbles(matrix.codes, 2).view(8, 2, 64).long(), expected)
 
 
 def test_codes_are_used_about_equally_often_by_normal_weights(generator):
     weight = torch.randn(512, 64, generator=generator)
-    counts = unpack(round_to_nearest(weight, NF4Grid(), group_size=64).codes, 1).flatten().bincount()
+    counts = unpack_nibbles(round_to_nearest(weight, NF4Grid(), group_size=64).codes, 1).flatten().bincount()
     # The ends hold the few weights beside the largest one; 1/16 is the share of each code in the paper's design.
     assert torch.all(counts[2:-2] / counts.sum() > 0.6 / 16)
     assert torch.all(counts[2:-2] / counts.sum() < 1.6 / 16)
