@@ -22,6 +22,7 @@ from scratchlm.model.layer_norm import LayerNorm
 from scratchlm.model.rms_norm import RMSNorm
 from scratchlm.model.rotary import rotation
 from scratchlm.model.swiglu import SwiGLU
+from scratchlm.quantization.layers import QuantizedWeight
 
 MAX_TOKENS = 256  # of one call: they share each pass over the weights
 FLOAT32 = 1  # kinds of matrices, as in decode.c
@@ -234,7 +235,7 @@ class NativeForward:
 
     def _matrix(self, layer: nn.Module, *, is_embedding: bool = False) -> _Matrix:
         """Describe a linear layer (n_out, n_in), or an embedding, whose rows are looked up."""
-        if hasattr(layer, "codes"):
+        if isinstance(layer, QuantizedWeight):
             return self._quantized(layer)
         if type(layer) is not (nn.Embedding if is_embedding else nn.Linear):
             raise NoKernelError(f"the kernel has no {type(layer).__name__}")
@@ -248,7 +249,7 @@ class NativeForward:
             bias=self._floats(getattr(layer, "bias", None)),
         )
 
-    def _quantized(self, layer: Any) -> _Matrix:
+    def _quantized(self, layer: QuantizedWeight) -> _Matrix:
         n_out, n_in = layer.matrix.shape
         kept = [layer.codes, layer.scale, layer.offset, layer.table, getattr(layer, "bias", None)]
         self._kept += kept

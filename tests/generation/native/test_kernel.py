@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from pathlib import Path
@@ -11,6 +12,8 @@ from scratchlm.generation.native.compile import NoKernelError, kernel_library
 from scratchlm.generation.native.kernel import NativeForward
 from scratchlm.generation.work import Work
 from scratchlm.model import GPTConfig, GPTModel, KVCache
+from scratchlm.quantization.apply import quantize_model
+from scratchlm.quantization.config import QuantizationConfig
 
 SMALL = {"vocab_size": 301, "context_length": 300, "n_layers": 3, "drop_rate": 0.0}
 CPUINFO = Path("/proc/cpuinfo")
@@ -147,3 +150,33 @@ def test_other_processors_compute_the_same(tmp_path, monkeypatch, flags):
         torch.testing.assert_close(
             torch.cat(parts), model(torch.tensor([ids]))[0], rtol=TOLERANCE, atol=TOLERANCE
         )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"bits": 8},
+        {"bits": 8, "group_size": 32},
+        {"bits": 4, "group_size": 64},
+        {"bits": 4, "group_size": 32, "symmetric": True},
+        {"bits": 4, "kind": "nf4"},
+        {"bits": 4, "skip_head": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["gpt2", "qwen"])
+def test_quantized_matrices_compute_what_pytorch_computes(name, settings):
+    torch.manual_seed(1)
+    config = dataclasses.replace(VARIANTS[name], emb_dim=192, n_heads=6, head_size=32, ff_dim=256)
+    model = GPTModel(config).eval()
+    quantize_model(model, QuantizationConfig(**settings))
+    ids = some_ids(model, 30)
+    forward = NativeForward(model, KVCache(config, 2), n_threads=2)
+    [together] = logits_of(forward, Work(0, ids, 30))
+    alone = torch.cat([logits_of(forward, Work(1, [one], 1))[0] for one in ids])
+    expected = model(torch.tensor([ids]))[0]
+    torch.testing.assert_close(
+        together, expected, rtol=TOLERANCE, atol=TOLERANCE * float(expected.abs().max())
+    )
+    assert torch.equal(alone, together)
