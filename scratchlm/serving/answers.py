@@ -46,7 +46,7 @@ class RowText:
     @property
     def finish_reason(self) -> str:
         """Why it ended, in the words of OpenAI's protocol and Ollama's."""
-        return "stop" if self.finished_by in ("stop_id", "stop_text") else "length"
+        return "length" if self.finished_by in ("length", None) else "stop"
 
     def _without_lead(self, piece: str) -> str:
         if self._held is None:

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scratchlm import __version__
+from scratchlm.core.errors import ScratchLMError
 from scratchlm.serving.json_body import validation_message
 from scratchlm.serving.models import ModelList, ServedModel
 from scratchlm.serving.ollama_api import ollama_router
@@ -45,6 +46,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
         try:
+            await _warm_up(app, service)
             yield
         finally:
             service.stop()
@@ -60,6 +62,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.service = service
+    app.state.startup_error = None
     for router in (openai_router, responses_router, ollama_router, own_router):
         app.include_router(router(service))
     app.include_router(page_router())
@@ -70,6 +73,15 @@ def create_app(
     app.add_middleware(_Measured, service=service)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return app
+
+
+async def _warm_up(app: FastAPI, service: Service) -> None:
+    """Make the models ready, and keep an error for the caller of the server."""
+    try:
+        await service.worker.warm_up()
+    except ScratchLMError as error:
+        app.state.startup_error = error
+        raise
 
 
 class _Measured:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from scratchlm.core.config import from_dict
 from scratchlm.data.assistant_prompt import AssistantPrompt, assistant_prompt
 from scratchlm.data.chat_template import ChatTemplate
 from scratchlm.data.conversations import BETWEEN, Exchange
@@ -127,7 +126,13 @@ def rows_of(
         "start_id": model.tokenizer.end_of_text_id,
         "overflow": "error",
     }
-    config = from_dict(GenerationConfig, {**settings, **own}, where="the request")
+    config = GenerationConfig(**{**settings, **own})
+    if config.logit_bias and (highest := max(config.logit_bias)) >= model.config.vocab_size:
+        raise RequestError(
+            HTTPStatus.BAD_REQUEST,
+            f"logit_bias: {model.id} has ids 0 to {model.config.vocab_size - 1}, got {highest}; leave it out.",
+            param="logit_bias",
+        )
     return [RowRequest(prompt_ids=prompt.ids, config=config, copy=i, n_logprobs=n_logprobs) for i in range(n)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from types import FrameType
@@ -38,8 +39,11 @@ def open_socket(settings: ServeSettings) -> socket.socket:
         found = socket.socket(
             family, kind, protocol
         )  # asyncio sends at once (TCP_NODELAY) only if it says TCP
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
+        with contextlib.ExitStack() as on_failure:
+            on_failure.enter_context(found)
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found.bind(address)
+            on_failure.pop_all()
     except OSError as cause:
         raise ServiceError(
             f"the server cannot listen on {settings.host} port {settings.port} ({cause.strerror or cause}); choose "
@@ -64,9 +68,15 @@ def run_server(
     """Serve until SIGINT or SIGTERM; then new connections are refused, and running requests may finish.
 
     The signal is raised again at the end, for the caller's handler.
+    Raises: ConfigError when the cache of a model does not fit its memory.
     """
     bound.listen(BACKLOG)
-    DrainingServer(configured(app, settings), app.state.service, on_start).run(sockets=[bound])
+    try:
+        DrainingServer(configured(app, settings), app.state.service, on_start).run(sockets=[bound])
+    except SystemExit:  # uvicorn's, whose own report is a traceback
+        if app.state.startup_error is not None:
+            raise app.state.startup_error from None
+        raise
 
 
 def configured(app: FastAPI, settings: ServeSettings) -> uvicorn.Config:

@@ -65,6 +65,15 @@ class Worker:
         self._loop = loop
         self._thread.start()
 
+    async def warm_up(self) -> None:
+        """Build every engine, so that no request waits for a kernel to be compiled.
+
+        Raises: ConfigError when the cache of a model does not fit its memory.
+        """
+        for model in self.models:
+            if model.kind != "classification":
+                await self.call(model, lambda lm, model=model: self._engine_of(model))  # type: ignore[misc]
+
     def stop(self, *, timeout_s: float = 10.0) -> None:
         """End the thread; what still runs fails."""
         self._stops = True
