@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,10 @@ from scratchlm.book.alpaca import encode_plain
 from scratchlm.book.downloads import download_and_unzip_spam_data
 from scratchlm.book.loops import Loader, losses_of_both, mean_over_batches, say
 from scratchlm.book.plots import plot_values
-from scratchlm.core.errors import ConfigError, DataError, MissingDependencyError
+from scratchlm.core.errors import ConfigError, DataError, optional_import
+from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.classification_rows import read_labelled
 from scratchlm.model.loss import cross_entropy_sum
-
-if TYPE_CHECKING:
-    from scratchlm.core.protocols import Tokenizer
 
 __all__ = [
     "SpamDataset",
@@ -48,12 +46,8 @@ def import_pandas() -> Any:
 
     Raises: MissingDependencyError when it is not installed.
     """
-    try:
+    with optional_import("chapter 6's tables need pandas", extra="book"):
         import pandas as pd
-    except ImportError as cause:
-        raise MissingDependencyError(
-            "chapter 6's tables need pandas, which is not installed; run `pip install 'scratchlm[book]'`."
-        ) from cause
     return pd
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scratchlm.checkpoints.store import build_model, own_weights
-from scratchlm.core.errors import CheckpointError, ConfigError, MissingDependencyError
+from scratchlm.core.errors import CheckpointError, ConfigError, optional_import
 from scratchlm.core.files import new_file
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
@@ -97,12 +97,8 @@ def _load_errors(runtime: Any) -> tuple[type[Exception], ...]:
 
 def _onnx_packages() -> Any:
     """Import the optional packages and return onnxruntime."""
-    try:
+    with optional_import("ONNX files need onnx, onnxscript and onnxruntime", extra="onnx"):
         import onnx  # noqa: F401  (used by torch.onnx)
         import onnxruntime
         import onnxscript  # noqa: F401
-    except ImportError as cause:
-        raise MissingDependencyError(
-            f"ONNX files need the package {cause.name}, which is not installed; run `pip install 'scratchlm[onnx]'`."
-        ) from cause
     return onnxruntime

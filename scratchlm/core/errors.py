@@ -6,6 +6,8 @@ the class's `exit_code`; a Python caller may also catch the nearest built-in cla
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -61,6 +63,20 @@ class MissingDependencyError(ScratchLMError, ImportError):
     """An optional package is not installed; the message holds the command that installs it."""
 
     exit_code = 5
+
+
+@contextlib.contextmanager
+def optional_import(need: str, *, extra: str) -> Iterator[None]:
+    """Inside it, import packages that only the extra of scratchlm installs; `need` is e.g. "--track needs wandb".
+
+    Raises: MissingDependencyError when one is not installed.
+    """
+    try:
+        yield
+    except ImportError as cause:
+        raise MissingDependencyError(
+            f"{need}, which is not installed; run `pip install 'scratchlm[{extra}]'`."
+        ) from cause
 
 
 class NonFiniteLossError(ScratchLMError, ArithmeticError):

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from scratchlm.core.errors import DataError, MissingDependencyError
+from scratchlm.core.errors import DataError, optional_import
 from scratchlm.data.text_files import READ_BYTES, opened
 
 
@@ -19,13 +19,9 @@ def read_parquet(path: Path, *, columns: Collection[str] = ()) -> Iterator[tuple
     columns: the columns to read; () reads all.
     Raises: MissingDependencyError without pyarrow; DataError for a damaged file, or one without the columns.
     """
-    try:
+    with optional_import(f"{path} is a parquet file and needs pyarrow", extra="hub"):
         import pyarrow
         import pyarrow.parquet
-    except ImportError as cause:
-        raise MissingDependencyError(
-            f"{path} is a parquet file and needs pyarrow, which is not installed: pip install 'scratchlm[hub]'"
-        ) from cause
     try:
         with opened(path) as source, contextlib.ExitStack() as stack:
             file: Any = source

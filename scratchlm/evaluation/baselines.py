@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from scratchlm.core.errors import DataError, MissingDependencyError
+from scratchlm.core.errors import DataError, optional_import
 from scratchlm.evaluation.confusion_matrix import ClassificationScores, score_classes
 
 WORD_OR_MARK = r"(?u)\b\w+\b|[^\w\s]"  # scikit-learn's default drops one-letter words and punctuation
@@ -34,14 +34,10 @@ def tfidf_scores(
     Source: scikit-learn's `TfidfVectorizer` and `LogisticRegression`, with classes weighted equally.
     Raises: MissingDependencyError when scikit-learn is not installed.
     """
-    try:
+    with optional_import("the TF-IDF baseline needs scikit-learn", extra="eval"):
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
-    except ImportError as cause:
-        raise MissingDependencyError(
-            "the TF-IDF baseline needs scikit-learn, which is not installed; run `pip install 'scratchlm[eval]'`."
-        ) from cause
     pipeline = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORD_OR_MARK),
         LogisticRegression(C=10.0, max_iter=1000, class_weight="balanced"),

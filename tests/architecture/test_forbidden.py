@@ -116,7 +116,8 @@ def late_imports(source) -> list[str]:
     explained = {
         id(inner)
         for outer in ast.walk(source.tree)
-        if isinstance(outer, ast.Try) and any(_catches_import_error(handler) for handler in outer.handlers)
+        if (isinstance(outer, ast.Try) and any(map(_catches_import_error, outer.handlers)))
+        or (isinstance(outer, ast.With) and any(map(_is_optional_import, outer.items)))
         for statement in outer.body
         for inner in ast.walk(statement)
     }
@@ -124,7 +125,9 @@ def late_imports(source) -> list[str]:
         where, top = f"{source.module}:{node.lineno}", module.split(".")[0]
         is_late = id(node) in inside_functions
         if top in OPTIONAL and not (is_late and id(node) in explained):
-            found.append(f"{where} imports {module} without `try: ... except ImportError` in a function")
+            found.append(
+                f"{where} imports {module} without optional_import or `except ImportError` in a function"
+            )
         elif is_late and not is_lazy_by_design and not _may_be_late(module):
             found.append(f"{where} imports {module} inside a function")
     for node in ast.walk(source.tree):
@@ -141,6 +144,10 @@ def _may_be_late(module: str) -> bool:
 def _catches_import_error(handler: ast.ExceptHandler) -> bool:
     types = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
     return any(t is not None and dotted(t) in {"ImportError", "ModuleNotFoundError"} for t in types)
+
+
+def _is_optional_import(item: ast.withitem) -> bool:
+    return isinstance(item.context_expr, ast.Call) and dotted(item.context_expr.func) == "optional_import"
 
 
 def places_of_this_machine(source) -> list[str]:

@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 
 from scratchlm.assets.http_requests import retry_after_s
-from scratchlm.core.errors import ConfigError, MissingDependencyError, ServiceError
+from scratchlm.core.errors import ConfigError, ServiceError, optional_import
 from scratchlm.evaluation.judge.service import (
     DEFAULT_JUDGE_PATIENCE,
-    JudgeClient,
     JudgePatience,
     Pieces,
+    ServiceJudge,
     connection_error,
     error_in_stream,
     ollama_address,
@@ -34,11 +34,13 @@ PROBE_TIMEOUT_S = 2.0
 NO_CHAT = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
 
-class OllamaJudge:
+class OllamaJudge(ServiceJudge):
     """A model under Ollama: `POST /api/chat`, streamed, at temperature 0 with a fixed seed.
 
     Raises: ConfigError for an invalid address, or num_ctx below 1; MissingDependencyError without the `ollama` package.
     """
+
+    kind = "ollama"
 
     def __init__(
         self,
@@ -51,40 +53,15 @@ class OllamaJudge:
     ) -> None:
         if num_ctx < 1:
             raise ConfigError(f"num_ctx must be at least 1 token, got {num_ctx}; leave it out for 2048.")
-        self.model = model
-        self.address = ollama_address(base_url)
-        self.options = OLLAMA_OPTIONS | {"seed": seed, "num_ctx": num_ctx}
-        self._who = f"{self.name} at {self.address}"
-        self._requests = JudgeClient(who=self._who, options=self.options, patience=patience)
-        try:
+        options = OLLAMA_OPTIONS | {"seed": seed, "num_ctx": num_ctx}
+        super().__init__(model, address=ollama_address(base_url), options=options, patience=patience)
+        with optional_import("a judge served by Ollama needs the package ollama", extra="eval"):
             import ollama
-        except ImportError as cause:
-            raise MissingDependencyError(
-                "a judge served by Ollama needs the package ollama, which is not installed; "
-                "run `pip install 'scratchlm[eval]'`."
-            ) from cause
         timeout = httpx.Timeout(patience.longest_pause_s, connect=patience.connect_s)
         check = functools.partial(_check_status, who=self._who, model=model)
         self._client: Any = ollama.Client(self.address, timeout=timeout, event_hooks={"response": [check]})
         weakref.finalize(self, self._client.close)  # close connections when the judge is collected
         self._stream_error: type[Exception] = ollama.ResponseError
-
-    @property
-    def name(self) -> str:
-        """`ollama:MODEL`."""
-        return f"ollama:{self.model}"
-
-    @property
-    def identity(self) -> str:
-        """Name, address and options."""
-        return self._requests.identity
-
-    def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """Return the whole reply, without the reasoning of a reasoning model.
-
-        Raises: ServiceError as described in `scratchlm.evaluation.judge.service`.
-        """
-        return self._requests.ask(lambda: self._open_reply(messages))
 
     def _open_reply(self, messages: Sequence[Mapping[str, str]]) -> Pieces:
         try:

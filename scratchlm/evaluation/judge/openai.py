@@ -6,18 +6,17 @@ import os
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from types import ModuleType
 from typing import Any
 
 from scratchlm.assets.http_requests import retry_after_s
-from scratchlm.core.errors import ConfigError, MissingDependencyError, ServiceError
+from scratchlm.core.errors import ConfigError, ServiceError, optional_import
 from scratchlm.evaluation.judge.ollama import NO_CHAT, OLLAMA_OPTIONS
 from scratchlm.evaluation.judge.service import (
     DEFAULT_JUDGE_PATIENCE,
     OPENAI_URL,
-    JudgeClient,
     JudgePatience,
     Pieces,
+    ServiceJudge,
     connection_error,
     error_in_stream,
     openai_address,
@@ -35,12 +34,14 @@ ADVICE: dict[int, str] = {
 }
 
 
-class OpenAIJudge:
+class OpenAIJudge(ServiceJudge):
     """A model behind `POST /chat/completions`, streamed, at temperature 0 with a fixed seed.
 
     Raises: ConfigError for an invalid address, and for OpenAI's own without a key in OPENAI_API_KEY;
         MissingDependencyError without the `openai` package.
     """
+
+    kind = "openai"
 
     def __init__(
         self,
@@ -50,39 +51,21 @@ class OpenAIJudge:
         seed: int = OLLAMA_OPTIONS["seed"],
         patience: JudgePatience = DEFAULT_JUDGE_PATIENCE,
     ) -> None:
-        self.model = model
-        self.address = openai_address(base_url)
-        self.options = {"seed": seed, "temperature": 0}
-        self._who = f"{self.name} at {self.address}"
-        self._requests = JudgeClient(who=self._who, options=self.options, patience=patience)
+        options = {"seed": seed, "temperature": 0}
+        super().__init__(model, address=openai_address(base_url), options=options, patience=patience)
         key = os.environ.get("OPENAI_API_KEY", "").strip()
         if not key and self.address == OPENAI_URL:
             raise ConfigError(
                 "OpenAI needs a key, and OPENAI_API_KEY is not set; set it, or name another server with --base-url."
             )
-        self._openai = _library()
+        with optional_import("a judge behind OpenAI's protocol needs the package openai", extra="eval"):
+            import openai
+        self._openai: Any = openai
         timeout = self._openai.Timeout(patience.longest_pause_s, connect=patience.connect_s)
         self._client: Any = self._openai.OpenAI(
             base_url=self.address, api_key=key or NO_KEY, timeout=timeout, max_retries=0
         )
         weakref.finalize(self, self._client.close)  # close connections when the judge is collected
-
-    @property
-    def name(self) -> str:
-        """`openai:MODEL`."""
-        return f"openai:{self.model}"
-
-    @property
-    def identity(self) -> str:
-        """Name, address and options."""
-        return self._requests.identity
-
-    def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """Return the whole reply, without the reasoning of a reasoning model.
-
-        Raises: ServiceError as described in `scratchlm.evaluation.judge.service`.
-        """
-        return self._requests.ask(lambda: self._open_reply(messages))
 
     def _open_reply(self, messages: Sequence[Mapping[str, str]]) -> Pieces:
         try:
@@ -90,8 +73,7 @@ class OpenAIJudge:
                 model=self.model,
                 messages=[dict(message) for message in messages],
                 stream=True,
-                seed=self.options["seed"],
-                temperature=self.options["temperature"],
+                **self.options,
             ) as chunks:
                 yield from self._pieces(chunks)
         except self._openai.APIStatusError as cause:
@@ -123,14 +105,3 @@ class OpenAIJudge:
         wait_s = retry_after_s(cause.response.headers.get("retry-after"))
         error = status_error(self._who, cause.status_code, cause.response.text, wait_s=wait_s, advice=advice)
         return ServiceError(str(error)) if cause.code == NO_QUOTA else error
-
-
-def _library() -> ModuleType:
-    try:
-        import openai
-    except ImportError as cause:
-        raise MissingDependencyError(
-            "a judge behind OpenAI's protocol needs the package openai, which is not installed; "
-            "run `pip install 'scratchlm[eval]'`."
-        ) from cause
-    return openai

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scratchlm.evaluation.judge.items import Item
@@ -99,6 +99,33 @@ def fenced(name: str, text: str, *, code: str) -> str:
     return f"<<begin {name} {code}>>\n{text}\n<<end {name} {code}>>"
 
 
+def _question(
+    prompt: JudgePrompt,
+    item: Item,
+    values: Mapping[str, str],
+    read: Reader,
+    *,
+    code: str,
+    order: str = "",
+    read_again: Reader | None = None,
+) -> Question:
+    """Fill in the prompt; `code` encloses the texts."""
+    texts = {
+        "code": code,
+        "task": fenced("task", item.task, code=code),
+        "reference": fenced("correct answer", item.reference, code=code),
+    }
+    text, reminder = fill_in(prompt.question, {**texts, **values}), fill_in(prompt.reminder, values)
+    return Question(
+        order=order,
+        system=prompt.system,
+        text=text,
+        reminder=reminder,
+        read=read,
+        read_again=read_again or read,
+    )
+
+
 def _ask_for_number(low: int, high: int) -> Callable[[JudgePrompt, Item], list[Question]]:
     def ask(prompt: JudgePrompt, item: Item) -> list[Question]:
         texts = [item.task, item.reference, item.answer]
@@ -112,19 +139,9 @@ def _ask_for_number(low: int, high: int) -> Callable[[JudgePrompt, Item], list[Q
             number = read_coded_number(reply, code=reply_code, low=low, high=high)
             return None if number is None else float(number)
 
-        return [
-            Question(
-                order="",
-                system=prompt.system,
-                text=fill_in(
-                    prompt.question,
-                    _blocks(item, code) | {"answer": fenced("model's answer", item.answer, code=code)},
-                ),
-                reminder=fill_in(prompt.reminder, {"reply_code": reply_code}),
-                read=read,
-                read_again=read_again,
-            )
-        ]
+        answer = fenced("model's answer", item.answer, code=code)
+        values = {"answer": answer, "reply_code": reply_code}
+        return [_question(prompt, item, values, read, code=code, read_again=read_again)]
 
     return ask
 
@@ -147,19 +164,12 @@ def _pair(prompt: JudgePrompt, item: Item, *, order: str, first: str, second: st
             return None
         return VERDICTS[verdict] if order == "ab" else 100.0 - VERDICTS[verdict]
 
-    values = _blocks(item, code) | {
+    values = {
         "answer_a": fenced("answer A", first, code=code),
         "answer_b": fenced("answer B", second, code=code),
         "reply_code": reply_code,
     }
-    return Question(
-        order=order,
-        system=prompt.system,
-        text=fill_in(prompt.question, values),
-        reminder=fill_in(prompt.reminder, {"reply_code": reply_code}),
-        read=read,
-        read_again=read,
-    )
+    return _question(prompt, item, values, read, code=code, order=order)
 
 
 def _ask_checklist(prompt: JudgePrompt, item: Item) -> list[Question]:
@@ -171,31 +181,13 @@ def _ask_checklist(prompt: JudgePrompt, item: Item) -> list[Question]:
         found = read_coded_list(reply, code=reply_code, n=n)
         return None if found is None else 100.0 * sum(found) / n
 
-    reply_lines = "\n".join(f"{reply_code} {number}: X" for number in range(1, n + 1))
-    values = _blocks(item, code) | {
+    values = {
         "answer": fenced("model's answer", item.answer, code=code),
         "questions": "\n".join(f"{i}. {question}" for i, question in enumerate(prompt.questions, start=1)),
-        "reply_lines": reply_lines,
+        "reply_lines": "\n".join(f"{reply_code} {number}: X" for number in range(1, n + 1)),
         "reply_code": reply_code,
     }
-    return [
-        Question(
-            order="",
-            system=prompt.system,
-            text=fill_in(prompt.question, values),
-            reminder=fill_in(prompt.reminder, {"reply_lines": reply_lines}),
-            read=read,
-            read_again=read,
-        )
-    ]
-
-
-def _blocks(item: Item, code: str) -> dict[str, str]:
-    return {
-        "code": code,
-        "task": fenced("task", item.task, code=code),
-        "reference": fenced("correct answer", item.reference, code=code),
-    }
+    return [_question(prompt, item, values, read, code=code)]
 
 
 PROTOCOLS = {

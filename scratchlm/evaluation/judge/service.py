@@ -32,9 +32,11 @@ import queue
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Generator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from http import HTTPStatus
+from typing import Any
 
 from scratchlm.assets.http_requests import TRY_AGAIN_STATUS
 from scratchlm.core.errors import ConfigError, ServiceError
@@ -99,19 +101,13 @@ class WrongAddressError(ServiceError):
 class JudgeClient:
     """Sends a question to one judge, with retries, until a complete reply arrives; thread-safe.
 
-    `who` names the judge and its address in messages, `options` are the other settings that affect replies.
+    `who` names the judge and its address in messages.
     One `ask` takes at most `attempts` x (`connect_s` + `whole_s`) and the waits between.
     """
 
     who: str
-    options: Mapping[str, object] = field(default_factory=dict)
     patience: JudgePatience = DEFAULT_JUDGE_PATIENCE
     has_replied: bool = field(default=False, init=False)  # so the address is correct
-
-    @property
-    def identity(self) -> str:
-        """Name, address and options."""
-        return " ".join([self.who, *(f"{name}={value}" for name, value in self.options.items())])
 
     def ask(self, open_reply: Callable[[], Pieces]) -> str:
         """Return the whole reply. `open_reply` sends the request and yields the reply's parts, or raises
@@ -187,6 +183,41 @@ class JudgeClient:
         else:
             name, missing = "first_s", f"did not begin to reply within {limits.first_s:g} s"
         return f"{self.who} {missing} ({n_bytes:,} bytes received); raise {name}, or use a faster judge."
+
+
+class ServiceJudge(ABC):
+    """A model behind a service; a subclass sends one request and yields the parts of the reply."""
+
+    kind: str  # first part of the judge's name
+
+    def __init__(
+        self, model: str, *, address: str, options: Mapping[str, Any], patience: JudgePatience
+    ) -> None:
+        self.model = model
+        self.address = address
+        self.options = options
+        self._who = f"{self.name} at {address}"
+        self._requests = JudgeClient(who=self._who, patience=patience)
+
+    @property
+    def name(self) -> str:
+        """Kind and model, such as `ollama:llama3`."""
+        return f"{self.kind}:{self.model}"
+
+    @property
+    def identity(self) -> str:
+        """Name, address and options."""
+        return " ".join([self._who, *(f"{name}={value}" for name, value in self.options.items())])
+
+    def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Return the whole reply, without the reasoning of a reasoning model.
+
+        Raises: ServiceError as listed in this module's table.
+        """
+        return self._requests.ask(lambda: self._open_reply(messages))
+
+    @abstractmethod
+    def _open_reply(self, messages: Sequence[Mapping[str, str]]) -> Pieces: ...
 
 
 def _read_stream(
