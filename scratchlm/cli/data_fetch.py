@@ -10,11 +10,12 @@ from typing import Any
 import tyro
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
+from rich.progress import Progress
 
 from scratchlm.assets.http_requests import check_reachable
 from scratchlm.assets.registry import ASSETS, fetch_asset, find_assets
 from scratchlm.cli.parsing import Common, command_line
+from scratchlm.cli.progress import download_bar
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.hub import export_hub_dataset
@@ -58,14 +59,7 @@ def main(command: DataFetch, console: Console) -> dict[str, Any]:
     fetched = []
     for asset in assets:
         console.print(f"{asset.id}: {asset.size}, {asset.licence}", markup=False)
-        with Progress(
-            *Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn(), console=console
-        ) as bar:
-            task = bar.add_task(escape(asset.id), total=asset.size_bytes)
-
-            def show(done: int, total: int | None, *, bar: Progress = bar, task: Any = task) -> None:
-                bar.update(task, completed=done, total=total)
-
+        with download_bar(console, asset) as show:
             path = fetch_asset(asset.id, progress=show)
         fetched.append({"id": asset.id, "path": str(path)})
         print(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -32,21 +31,6 @@ class FinetuneClassify(FineTuning):
     settings: Annotated[ClassifySettings, tyro.conf.arg(name="")] = field(default_factory=lambda: DEFAULTS)
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse the flags and run the stage."""
-    kind = Kind(
-        stage="classify",
-        name="a classifier",
-        example="random:small",
-        epochs=5,  # as many as the book trains
-        lines=_lines,
-        random_base_settings=replace(
-            DEFAULTS, learning_rate=1e-3, position="mean", drop_rate=0.2
-        ),  # see dev/LOG.md
-    )
-    return finetuning_command(FinetuneClassify, kind, args, prog=prog)
-
-
 def _lines(result: RunResult) -> list[str]:
     figures = result.figures["classify"]
     truncated = f"{figures['truncated']:,} training texts exceeded the maximum length and were cut"
@@ -57,3 +41,18 @@ def _lines(result: RunResult) -> list[str]:
         *([truncated] if figures["truncated"] else []),
         f"{result.out}  (report: {result.report})",
     ]
+
+
+main = finetuning_command(
+    FinetuneClassify,
+    Kind(
+        stage="classify",
+        name="a classifier",
+        example="random:small",
+        epochs=5,  # as many as the book trains
+        lines=_lines,
+        random_base_settings=replace(
+            DEFAULTS, learning_rate=1e-3, position="mean", drop_rate=0.2
+        ),  # see dev/LOG.md
+    ),
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -30,18 +29,6 @@ class FinetuneInstruct(FineTuning):
     settings: Annotated[InstructSettings, tyro.conf.arg(name="")] = field(default_factory=lambda: DEFAULTS)
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse the flags and run the stage."""
-    kind = Kind(
-        stage="instruct",
-        name="an assistant",
-        example="runs/quickstart",
-        epochs=2,  # as many as the book trains
-        lines=_lines,
-    )
-    return finetuning_command(FinetuneInstruct, kind, args, prog=prog)
-
-
 def _lines(result: RunResult) -> list[str]:
     figures = result.figures["instruct"]
     return [
@@ -50,3 +37,15 @@ def _lines(result: RunResult) -> list[str]:
         f"are padding; {figures['truncated']} entries cut, {figures['left_out']} left out",
         f"{result.out}  (answers: {result.out / 'answers.jsonl'}, report: {result.report})",
     ]
+
+
+main = finetuning_command(
+    FinetuneInstruct,
+    Kind(
+        stage="instruct",
+        name="an assistant",
+        example="runs/quickstart",
+        epochs=2,  # as many as the book trains
+        lines=_lines,
+    ),
+)

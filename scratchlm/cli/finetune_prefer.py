@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -36,18 +35,6 @@ class FinetunePrefer(FineTuning):
     settings: Annotated[PreferSettings, tyro.conf.arg(name="")] = field(default_factory=lambda: DEFAULTS)
 
 
-def main(args: Sequence[str], *, prog: str) -> int:
-    """Parse the flags and run the stage."""
-    kind = Kind(
-        stage="prefer",
-        name="preference tuning",
-        example="runs/assistant",
-        epochs=1,  # as many as the book trains
-        lines=_lines,
-    )
-    return finetuning_command(FinetunePrefer, kind, args, prog=prog)
-
-
 def _lines(result: RunResult) -> list[str]:
     figures = result.figures["prefer"]
     adapter = "" if figures["adapter"] is None else f"adapter: {figures['adapter']}, "
@@ -55,3 +42,15 @@ def _lines(result: RunResult) -> list[str]:
         prefer_line(figures),
         f"{result.out}  ({adapter}answers: {result.out / 'answers.jsonl'}, report: {result.report})",
     ]
+
+
+main = finetuning_command(
+    FinetunePrefer,
+    Kind(
+        stage="prefer",
+        name="preference tuning",
+        example="runs/assistant",
+        epochs=1,  # as many as the book trains
+        lines=_lines,
+    ),
+)

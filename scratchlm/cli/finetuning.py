@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import tyro
 from rich.console import Console
 
 from scratchlm.cli.arguments import value_of
-from scratchlm.cli.parsing import run_command
+from scratchlm.cli.parsing import Main, run_command
 from scratchlm.cli.run import without_lists
 from scratchlm.cli.stage_runs import DATA, RunFlags, resumed_recipe, run_stage, with_end
 from scratchlm.core.errors import ConfigError
@@ -45,12 +45,26 @@ class Kind:
     random_base_settings: FineTuningSettings | None = None  # defaults for random:SIZE
 
 
-def finetuning_command(cls: type[F], kind: Kind, args: Sequence[str], *, prog: str) -> int:
-    """Parse the flags and run the stage; with --resume the defaults are the settings of that run.
+def finetuning_command(cls: type[F], kind: Kind) -> Main:
+    """The `main` of a command that runs a stage; with --resume the defaults are the settings of that run.
 
-    Raises: ConfigError without a base; what `run_stage` raises.
+    It raises ConfigError without a base, and what `run_stage` raises.
     """
-    earlier = resumed_recipe(kind.stage, list(args))
+
+    def action(command: F, console: Console) -> dict[str, Any]:
+        result = run_stage(kind.stage, _recipe(command, kind), command, console)
+        print("\n".join(kind.lines(result)))
+        figures = without_lists(result.figures[kind.stage])
+        return {"out": str(result.out), "report": str(result.report), **figures}
+
+    def main(args: Sequence[str], *, prog: str) -> int:
+        return run_command(cls, action, args, prog=prog, default=_defaults(cls, kind, list(args)))
+
+    return main
+
+
+def _defaults(cls: type[F], kind: Kind, args: list[str]) -> F:
+    earlier = resumed_recipe(kind.stage, args)
     default: Any = cls()
     if earlier is not None:
         default = replace(
@@ -60,16 +74,9 @@ def finetuning_command(cls: type[F], kind: Kind, args: Sequence[str], *, prog: s
             rows=RowSettings(**{f.name: getattr(earlier.data, f.name) for f in fields(RowSettings)}),
             settings=getattr(earlier, kind.stage),
         )
-    elif kind.random_base_settings and (value_of("--base", list(args)) or "").startswith(RANDOM):
+    elif kind.random_base_settings and (value_of("--base", args) or "").startswith(RANDOM):
         default = replace(default, settings=kind.random_base_settings)
-
-    def action(command: F, console: Console) -> dict[str, Any]:
-        result = run_stage(kind.stage, _recipe(command, kind), command, console)
-        print("\n".join(kind.lines(result)))
-        figures = without_lists(result.figures[kind.stage])
-        return {"out": str(result.out), "report": str(result.report), **figures}
-
-    return run_command(cls, action, args, prog=prog, default=default)
+    return cast(F, default)
 
 
 def _recipe(command: FineTuning, kind: Kind) -> Recipe:

@@ -12,46 +12,9 @@ from dataclasses import fields
 
 import tyro
 
+from scratchlm.cli.commands import EVERYDAY
+
 MAX_FLAGS = 20  # commands with more flags than this show only those in EVERYDAY
-# The common flags of commands with many flags, by heading; flags shared by all commands follow them.
-_RUN_FOLDER = "--out --resume --fresh"
-_TRAINING = "--epochs --max-steps --max-minutes --batch-size --learning-rate --seed"
-EVERYDAY: dict[str, dict[str, str]] = {
-    "run": {
-        "run folder": "--out --fresh --stages --base",
-        "data": "--data.text --data.messages --data.instructions --data.preferences",
-        "model and tokenizer": "--model.size --model.n-layers --model.emb-dim --model.context-length "
-        "--tokenizer.vocab-size",
-        "training": "--pretrain.max-steps --pretrain.batch-size --classify.epochs --instruct.epochs --seed",
-    },
-    "pretrain": {
-        "data": "--data --val-data --text-field",
-        "run folder": _RUN_FOLDER,
-        "model and tokenizer": "--config --model.context-length --tokenizer.kind --tokenizer.vocab-size "
-        "--tokenizer.path",
-        "training": f"{_TRAINING} --recipe --sample-prompt",
-    },
-    "finetune classify": {
-        "model and data": "--base --data --text-field --label-field",
-        "run folder": _RUN_FOLDER,
-        "training": f"{_TRAINING} --train --lora-rank --position --balance",
-    },
-    "finetune instruct": {
-        "model and data": "--base --data --columns --template",
-        "run folder": _RUN_FOLDER,
-        "training": f"{_TRAINING} --lora-rank --max-length",
-    },
-    "finetune prefer": {
-        "model and data": "--base --data --columns --template",
-        "run folder": _RUN_FOLDER,
-        "training": f"{_TRAINING} --loss --beta --lora-rank",
-    },
-    "evaluate judge": {
-        "answers and judge": "--answers --answer-key --judge --base-url --protocol --prompt",
-        "results": "--out --fresh",
-        "speed and controls": "--workers --no-controls --seed",
-    },
-}
 
 
 class FlagHelp(typing.NamedTuple):

@@ -117,8 +117,8 @@ def _find(args: list[str]) -> tuple[tuple[str, ...], Entry, list[str]]:
         words = tuple(args[:length])
         if len(words) == length and words in COMMANDS:
             return words, COMMANDS[words], args[length:]
-        if words in REMOVED:
-            raise ConfigError(f"`scratchlm {' '.join(words)}` was removed: {REMOVED[words]}.")
+        if (name := " ".join(words)) in REMOVED:
+            raise ConfigError(f"`scratchlm {name}` was removed: {REMOVED[name]}.")
     parts = _parts(args[0])
     if parts and len(args) == 1:
         raise ConfigError(f"`scratchlm {args[0]}` needs a subcommand: {', '.join(parts)}.")

@@ -7,17 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     Progress,
     SpinnerColumn,
     TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.text import Text
 
+from scratchlm.assets.registry import Asset
 from scratchlm.core.protocols import ShowsProgress
 from scratchlm.training.callbacks import StepRecord
 
@@ -44,6 +48,15 @@ def work_progress(console: Console) -> ShowsProgress:
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
     return show
+
+
+@contextmanager
+def download_bar(console: Console, asset: Asset) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar with the size and speed of one download; the function updates it with the bytes so far and their total."""
+    columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(escape(asset.id), total=asset.size_bytes)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 class TrainingProgress:

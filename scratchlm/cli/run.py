@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,13 +153,10 @@ LONG_LISTS = ("answers", "mistakes", "curves", "reliability")  # keys of a stage
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:
     """Set the same seed in every stage of the recipe."""
-    return dataclasses.replace(
-        recipe,
-        pretrain=dataclasses.replace(recipe.pretrain, seed=seed),
-        classify=dataclasses.replace(recipe.classify, seed=seed),
-        instruct=dataclasses.replace(recipe.instruct, seed=seed),
-        prefer=dataclasses.replace(recipe.prefer, seed=seed),
-    )
+    stages: dict[str, Any] = {
+        stage: dataclasses.replace(getattr(recipe, stage), seed=seed) for stage in RESULT_LINES
+    }
+    return dataclasses.replace(recipe, **stages)
 
 
 def without_lists(figures: dict[str, Any]) -> dict[str, Any]:
@@ -170,14 +167,8 @@ def without_lists(figures: dict[str, Any]) -> dict[str, Any]:
 def _print_result(result: RunResult) -> None:
     if result.was_complete:
         print(f"{result.out} is complete; nothing to do (--fresh starts over).")
-    lines = {
-        "pretrain": pretrain_line,
-        "classify": classify_line,
-        "instruct": instruct_line,
-        "prefer": prefer_line,
-    }
     for stage, figures in result.figures.items():
-        print(lines[stage](figures))
+        print(RESULT_LINES[stage](figures))
     print(f"report: {result.report}  ({result.seconds:.0f} s)")
 
 
@@ -255,3 +246,11 @@ def prefer_line(f: dict[str, Any]) -> str:
         f"(95 % interval {f['low']:.1%} to {f['high']:.1%}); the chosen answer is more likely in {f['likelier']:.1%} "
         f"(before: {f['base_likelier']:.1%}); reward margin {f['reward_margin']:.3f}{moved}"
     )
+
+
+RESULT_LINES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "pretrain": pretrain_line,
+    "classify": classify_line,
+    "instruct": instruct_line,
+    "prefer": prefer_line,
+}

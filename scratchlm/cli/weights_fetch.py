@@ -8,13 +8,12 @@ from typing import Any
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from scratchlm.assets.known_weights import Source, gpt2_files, gpt2_size
 from scratchlm.assets.registry import Asset, find_assets, find_file, recorded_sha256
 from scratchlm.checkpoints.tensorflow.gpt2_fetching import fetch_gpt2_file
 from scratchlm.cli.parsing import Common, command_line
+from scratchlm.cli.progress import download_bar
 from scratchlm.core.errors import ConfigError
 
 
@@ -54,14 +53,7 @@ def main(command: WeightsFetch, console: Console) -> dict[str, Any]:
 
 def _fetch(asset: Asset, target: Path | None, console: Console) -> dict[str, Any]:
     console.print(f"{asset.id}: {asset.size}, {asset.licence}", soft_wrap=True)
-    with Progress(
-        *Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn(), console=console
-    ) as bar:
-        task = bar.add_task(escape(asset.id), total=asset.size_bytes)
-
-        def show(done: int, total: int | None) -> None:
-            bar.update(task, completed=done, total=total)
-
+    with download_bar(console, asset) as show:
         path = fetch_gpt2_file(asset, target=target, progress=show)
     sha256 = asset.sha256 or recorded_sha256(path)
     if asset.sha256 is None:

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from scratchlm.cli.arguments import flag_kinds
-from scratchlm.cli.commands import COMMANDS
-from scratchlm.cli.help import EVERYDAY, MAX_FLAGS, positional_fields
+from scratchlm.cli.commands import COMMANDS, EVERYDAY
+from scratchlm.cli.help import MAX_FLAGS, positional_fields
 from scratchlm.cli.main import main
 from scratchlm.cli.parsing import Common, parse_command
 from scratchlm.cli.run import Run
