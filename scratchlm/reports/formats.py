@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeGuard
 
@@ -220,17 +221,9 @@ def _three_figures(value: float) -> str:
     return f"{value:.{digits}f}"
 
 
-FILTERS = {
-    "axis_count": axis_count,
-    "count": count,  # replaces Jinja's `count`, which is also available as `length`
-    "cut": cut,
-    "decimal": decimal,
-    "duration": duration,
-    "file_size": file_size,
-    "moment": moment,
-    "percent": percent,
-    "setting": setting,
-    "shade": shade,
-    "short_count": short_count,
-    "visible": visible,
-}
+# `count` replaces Jinja's filter of that name, which is also available as `length`.
+_FUNCTIONS: tuple[Callable[..., object], ...] = (
+    *(axis_count, count, cut, decimal, duration, file_size),
+    *(moment, percent, setting, shade, short_count, visible),
+)
+FILTERS = {function.__name__: function for function in _FUNCTIONS}

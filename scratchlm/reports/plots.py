@@ -71,7 +71,7 @@ def _dress(axes: Axes, histogram: Mapping[str, Any], colours: Colours, *, n_tick
     axes.set_xticks(x_ticks, labels)
 
 
-MARGINS = (40, 16, 24, 30)  # left, right, top, bottom, CSS pixels
+MARGINS = (44, 14, 26, 38)  # left, right, top, bottom, CSS pixels
 N_BINS = 10
 
 
@@ -129,7 +129,6 @@ def _histogram(
     return np.histogram(np.clip(scores, *scale), bins=N_BINS, range=scale)
 
 
-MARGINS = (44, 14, 26, 38)  # left, right, top, bottom, CSS pixels
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 LARGEST_DOT = 13.0  # points; size of the dot for the bin with most answers
 

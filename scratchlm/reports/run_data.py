@@ -124,54 +124,35 @@ def next_commands(recipe: Recipe, run: StageRun) -> list[dict[str, str]]:
     def quoted(stage: Stage) -> str:
         return shlex.quote(str(run.folder(stage)))
 
-    commands = []
+    commands: list[tuple[str, str]] = []
+    whole_run = shlex.quote(str(run.out))
+    judge = "scratchlm evaluate judge --judge ollama:llama3 --answers"
+    judged = "score the answers with Llama 3 in Ollama, as in the book"
     if "pretrain" in recipe.stages:
         prompt = shlex.quote(recipe.sample_prompt or "Once upon a time")
+        generate = f"scratchlm generate --model {quoted('pretrain')} --prompt {prompt} --temperature 0.8"
+        wider = f"scratchlm run {whole_run} --out runs/wider --model.emb-dim 192"
         commands += [
-            {
-                "command": f"scratchlm generate --model {quoted('pretrain')} --prompt {prompt} --temperature 0.8",
-                "what": "continue a text of your own",
-            },
-            {
-                "command": f"scratchlm run {shlex.quote(str(run.out))} --out runs/wider --model.emb-dim 192",
-                "what": "repeat the run with a wider model",
-            },
+            (generate, "continue a text of your own"),
+            (wider, "repeat the run with a wider model"),
         ]
     if "classify" in recipe.stages:
-        commands += [
-            {
-                "command": f"scratchlm classify --model {quoted('classify')} {shlex.quote(EXAMPLE_MESSAGE)}",
-                "what": "classify a text",
-            }
-        ]
+        classify = f"scratchlm classify --model {quoted('classify')} {shlex.quote(EXAMPLE_MESSAGE)}"
+        commands += [(classify, "classify a text")]
     if "instruct" in recipe.stages:
-        commands += [
-            {"command": f"scratchlm chat --model {quoted('instruct')}", "what": "chat with the assistant"},
-            _judge_command(shlex.quote(str(run.out))),
-        ]
+        chat = f"scratchlm chat --model {quoted('instruct')}"
+        commands += [(chat, "chat with the assistant"), (f"{judge} {whole_run}", judged)]
     if "prefer" in recipe.stages:
+        chat = f"scratchlm chat --model {quoted('prefer')}"
         commands += [
-            {
-                "command": f"scratchlm chat --model {quoted('prefer')}",
-                "what": "chat with the preference-tuned assistant",
-            },
-            _judge_command(quoted("prefer")),
+            (chat, "chat with the preference-tuned assistant"),
+            (f"{judge} {quoted('prefer')}", judged),
         ]
-    return [
-        *commands,
-        {
-            "command": "scratchlm pretrain --data YOUR_FOLDER --out runs/mine",
-            "what": "train on text of your own",
-        },
-        {"command": "tensorboard --logdir runs", "what": "all curves, live"},
+    commands += [
+        ("scratchlm pretrain --data YOUR_FOLDER --out runs/mine", "train on text of your own"),
+        ("tensorboard --logdir runs", "all curves, live"),
     ]
-
-
-def _judge_command(answers: str) -> dict[str, str]:
-    return {
-        "command": f"scratchlm evaluate judge --answers {answers} --judge ollama:llama3",
-        "what": "score the answers with Llama 3 in Ollama, as in the book",
-    }
+    return [{"command": command, "what": what} for command, what in commands]
 
 
 def _look_inside(loaded: LoadedModel, prompt: str) -> dict[str, Any]:
