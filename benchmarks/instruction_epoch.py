@@ -38,7 +38,7 @@ from scratchlm.core.files import write_json
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.instruction_batches import InstructionExamples
 from scratchlm.data.instruction_rows import Instruction, read_instructions
-from scratchlm.data.instruction_split import split_instructions
+from scratchlm.data.instruction_split import split_in_order
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.prompt_templates import template
 from scratchlm.finetuning.instruction import InstructionTask
@@ -120,7 +120,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     bpe = options.data / "gpt2_bpe"
     tokenizer = load_gpt2_tokenizer(bpe / "encoder.json", bpe / "vocab.bpe")
     entries = read_instructions(options.data / "instruction" / "instruction-data.json")[: options.entries]
-    split = split_instructions(entries)
+    split = split_in_order(entries)
     config = SIZES[options.size]
     torch.manual_seed(123)
     book_model = GPTModel(replace(config, attention="manual", kernels="manual"))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scratchlm.core.errors import DataError
+from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.instruction_rows import Instruction
 from scratchlm.data.prompt_templates import TEMPLATES
-
-if TYPE_CHECKING:
-    from scratchlm.core.protocols import Tokenizer
 
 
 def format_input(entry: Mapping[str, str]) -> str:

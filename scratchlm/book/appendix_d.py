@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +10,7 @@ from torch import Tensor, nn
 from scratchlm.book.ch05 import run_training
 from scratchlm.book.loops import Loader
 from scratchlm.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from scratchlm.core.protocols import Tokenizer
+from scratchlm.core.protocols import Tokenizer
 
 __all__ = ["find_highest_gradient", "train_model"]
 

@@ -6,21 +6,17 @@ book.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from scratchlm.assets.registry import asset_path
 from scratchlm.book.bpe import BPETokenizerSimple
+from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.windows import TokenWindows
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT
 from scratchlm.tokenizers.word import StrictWordTokenizer as SimpleTokenizerV1
 from scratchlm.tokenizers.word import WordTokenizer as SimpleTokenizerV2
-
-if TYPE_CHECKING:
-    from scratchlm.core.protocols import Tokenizer
 
 __all__ = [
     "BPETokenizerSimple",

@@ -8,7 +8,6 @@ purpose, so the book's loop is implemented here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +23,11 @@ from scratchlm.book.gpt2_weights import (
 from scratchlm.book.loops import Loader, losses_of_both, mean_over_batches, say
 from scratchlm.book.plots import plot_losses
 from scratchlm.core.errors import ConfigError
+from scratchlm.core.protocols import Tokenizer
 from scratchlm.generation.samplers import apply_temperature, keep_top_k, sample_next
 from scratchlm.model.loss import cross_entropy_sum
 from scratchlm.model.modes import evaluation_mode
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT
-
-if TYPE_CHECKING:
-    from scratchlm.core.protocols import Tokenizer
 
 __all__ = [
     "assign",

@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -30,13 +31,9 @@ from scratchlm.book.ollama import check_if_running, generate_model_scores, query
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import read_json
+from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.packing import pad_right
 from scratchlm.data.prompt_templates import TEMPLATES
-
-if TYPE_CHECKING:
-    import torch
-
-    from scratchlm.core.protocols import Tokenizer
 
 __all__ = [
     "InstructionDataset",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +19,11 @@ from scratchlm.book.alpaca import encode_plain, format_input, text_of
 from scratchlm.book.ch05 import generate_and_print_sample
 from scratchlm.book.loops import say
 from scratchlm.core.errors import DataError
+from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.packing import pad_right
 from scratchlm.data.prompt_templates import TEMPLATES
 from scratchlm.finetuning.preference_losses import dpo_losses, response_log_probs
 from scratchlm.model.modes import evaluation_mode
-
-if TYPE_CHECKING:
-    from scratchlm.core.protocols import Tokenizer
 
 __all__ = [
     "PreferenceDataset",

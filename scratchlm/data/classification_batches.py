@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.packing import pad_right
-
-if TYPE_CHECKING:
-    from scratchlm.core.protocols import Tokenizer
 
 logger = logging.getLogger(__name__)
 

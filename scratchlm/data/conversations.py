@@ -13,28 +13,14 @@ from scratchlm.core.errors import DataError
 from scratchlm.core.files import check_characters
 from scratchlm.data.row_fields import RowFields, RowNotes
 
-ROLES = {  # a role's name in data sets, in lower case -> ours
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bot": "assistant",
-    "chatbot": "assistant",
-    "model": "assistant",
-    "ai": "assistant",
-    "function_call": "call",
-    "tool_call": "call",
-    "tool": "tool",
-    "tool_response": "tool",
-    "function": "tool",
-    "function_response": "tool",
-    "observation": "tool",
-    "ipython": "tool",
+_NAMES = {  # our role -> its names in data sets, in lower case
+    "system": "system developer",
+    "user": "user human prompter",
+    "assistant": "assistant gpt chatgpt bot chatbot model ai",
+    "call": "function_call tool_call",
+    "tool": "tool tool_response function function_response observation ipython",
 }
+ROLES = {name: ours for ours, names in _NAMES.items() for name in names.split()}
 ROLE_KEYS = ("role", "from", "speaker")
 TEXT_KEYS = ("content", "value", "text", "parts")
 CALL_KEYS = ("tool_calls", "function_call")

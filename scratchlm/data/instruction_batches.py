@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.instruction_rows import Instruction
 from scratchlm.data.packing import pack, pack_rows, pad_right
 from scratchlm.data.prompt_templates import PromptTemplate, answer_end_id, encode_exchanges
-
-if TYPE_CHECKING:
-    from scratchlm.core.protocols import Tokenizer
 
 logger = logging.getLogger(__name__)
 

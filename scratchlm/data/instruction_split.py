@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import regex
 
@@ -21,32 +21,21 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class InstructionSplit:
-    """The entries for training, validation and test."""
+class EntrySplit(Generic[_T]):
+    """The entries, or pairs of answers, for training, validation and test."""
 
-    train: list[Instruction]
-    val: list[Instruction]
-    test: list[Instruction]
+    train: list[_T]
+    val: list[_T]
+    test: list[_T]
 
 
-def split_instructions(
-    entries: Sequence[Instruction], *, train_fraction: float = 0.85, test_fraction: float = 0.1
-) -> InstructionSplit:
-    """Split the entries in order: first training, then test, then validation.
+def split_in_order(
+    items: Sequence[_T], *, train_fraction: float = FRACTIONS[0], test_fraction: float = FRACTIONS[1]
+) -> EntrySplit[_T]:
+    """Split items in order: first training, then test, then validation.
 
     Source: the book's split, chapter 7: 1,100 entries give 935, 110 and 55.
     Raises: ConfigError for fractions that leave nothing for validation; DataError when a part would be empty.
-    """
-    train, val, test = cut_in_order(entries, train_fraction=train_fraction, test_fraction=test_fraction)
-    return InstructionSplit(train=train, val=val, test=test)
-
-
-def cut_in_order(
-    items: Sequence[_T], *, train_fraction: float, test_fraction: float
-) -> tuple[list[_T], list[_T], list[_T]]:
-    """Split items in order: the first fraction for training, the next for test, the rest for validation.
-
-    Raises: as `split_instructions` does.
     """
     if min(train_fraction, test_fraction) <= 0 or train_fraction + test_fraction >= 1:
         raise ConfigError(
@@ -55,14 +44,14 @@ def cut_in_order(
         )
     train_end = int(len(items) * train_fraction)
     test_end = train_end + int(len(items) * test_fraction)
-    parts = list(items[:train_end]), list(items[test_end:]), list(items[train_end:test_end])
-    _check_parts(*parts, n=len(items))
-    return parts
+    train, test, val = list(items[:train_end]), list(items[train_end:test_end]), list(items[test_end:])
+    _check_parts(train, val, test, n=len(items))
+    return EntrySplit(train=train, val=val, test=test)
 
 
 def split_held_out(
     entries: Sequence[Instruction], held_out: Sequence[bool], *, val_fraction: float = 0.05, seed: int = 123
-) -> InstructionSplit:
+) -> EntrySplit[Instruction]:
     """Use the entries marked as held out for test; a hash chooses val_fraction of the others for validation.
 
     Equal entries share a side of train and validation, and adding entries does not move the others.
@@ -79,10 +68,10 @@ def split_held_out(
         digest = hashlib.sha256(json.dumps([seed, *entry.key]).encode()).digest()
         (test if is_held_out else val if share_of_digest(digest) < val_fraction else train).append(entry)
     _check_parts(train, val, test, n=len(entries))
-    return InstructionSplit(train=train, val=val, test=test)
+    return EntrySplit(train=train, val=val, test=test)
 
 
-def split_leak_free(entries: Sequence[Instruction], *, seed: int = 123) -> InstructionSplit:
+def split_leak_free(entries: Sequence[Instruction], *, seed: int = 123) -> EntrySplit[Instruction]:
     """Assign entries with nearly the same question to one part, by a hash of their group and the seed.
 
     The parts hold about 85, 10 and 5 %, not exactly, so that a group stays in its part when entries are
@@ -100,7 +89,7 @@ def split_leak_free(entries: Sequence[Instruction], *, seed: int = 123) -> Instr
             f"a leak-free split needs entries in each part, got none for {empty[0]} out of {len(entries)}; give more "
             "data, another seed, or the book's split (--split book)."
         )
-    return InstructionSplit(**parts)
+    return EntrySplit(**parts)
 
 
 def question_groups(entries: Sequence[Instruction]) -> list[str]:
@@ -129,7 +118,7 @@ def drop_duplicates(entries: Sequence[Instruction]) -> list[Instruction]:
     return [entry for number, entry in enumerate(entries) if number not in duplicates]
 
 
-def count_leaks(split: InstructionSplit) -> int:
+def count_leaks(split: EntrySplit[Instruction]) -> int:
     """Count test entries with nearly the same question as a training entry: they may test memory."""
     groups = question_groups([*split.train, *split.test])
     known = set(groups[: len(split.train)])

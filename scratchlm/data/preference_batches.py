@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,12 +14,10 @@ from torch import Tensor
 
 from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.packing import pad_right
 from scratchlm.data.preference_rows import Preference
 from scratchlm.data.prompt_templates import PromptTemplate, encode_answer
-
-if TYPE_CHECKING:
-    from scratchlm.core.protocols import Tokenizer
 
 logger = logging.getLogger(__name__)
 

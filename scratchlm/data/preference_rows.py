@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from scratchlm.data.conversations import (
     read_turns,
 )
 from scratchlm.data.instruction_rows import Instruction
-from scratchlm.data.instruction_split import cut_in_order
 from scratchlm.data.row_fields import RowFields, RowNotes
 from scratchlm.data.row_files import RowSettings, read_rows
 
@@ -57,15 +55,6 @@ class PreferenceEntries:
 
     pairs: list[Preference]
     n_equal: int = 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PreferenceSplit:
-    """The pairs for training, validation and test."""
-
-    train: list[Preference]
-    val: list[Preference]
-    test: list[Preference]
 
 
 def read_preferences(
@@ -175,11 +164,3 @@ def _transcript(text: str) -> list[Turn]:
         return [Turn("assistant", text)]
     roles = {"Human": "user", "Assistant": "assistant"}
     return [Turn(roles[name], message.strip()) for name, message in zip(parts[::2], parts[1::2])]
-
-
-def split_preferences(
-    pairs: Sequence[Preference], *, train_fraction: float = 0.85, test_fraction: float = 0.1
-) -> PreferenceSplit:
-    """Split the pairs in order, as `split_instructions` does; the same errors are raised."""
-    train, val, test = cut_in_order(pairs, train_fraction=train_fraction, test_fraction=test_fraction)
-    return PreferenceSplit(train=train, val=val, test=test)

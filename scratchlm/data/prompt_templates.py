@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from scratchlm.core.config import nearest
+from scratchlm.core.config import from_dict, nearest
 from scratchlm.core.errors import ConfigError
+from scratchlm.core.toml_tables import package_table
 from scratchlm.data.instruction_rows import Instruction
 from scratchlm.tokenizers.special_tokens import split_on_special
 
@@ -94,68 +95,8 @@ class PromptTemplate:
 
 
 TEMPLATES: dict[str, PromptTemplate] = {
-    known.name: known
-    for known in (
-        # Stanford Alpaca's prompts as the book writes them: the same preamble with and without an input. A system
-        # prompt replaces the preamble.
-        PromptTemplate(
-            name="alpaca",
-            before_instruction=(
-                "Below is an instruction that describes a task. "
-                "Write a response that appropriately completes the request."
-                "\n\n### Instruction:\n"
-            ),
-            before_input="\n\n### Input:\n",
-            before_answer="\n\n### Response:\n",
-            after_system="\n\n### Instruction:\n",
-            next_instruction="\n\n### Instruction:\n",
-        ),
-        # A few tokens instead of Alpaca's forty, for the short context of a very small model.
-        PromptTemplate(
-            name="plain",
-            before_instruction="Q: ",
-            before_input="\n",
-            before_answer="\nA:",
-            answer_lead=" ",
-            after_system="\nQ: ",
-            next_instruction="\nQ: ",
-        ),
-        # Phi-3's as the book's exercise 7.1 writes it: no mark ends a message.
-        PromptTemplate(
-            name="phi3",
-            before_instruction="<|user|>\n",
-            before_input="\n",
-            before_answer="\n<|assistant|>\n",
-            before_system="<|system|>\n",
-            after_system="\n<|user|>\n",
-            next_instruction="\n<|user|>\n",
-            marks=("<|user|>", "<|assistant|>", "<|system|>"),
-        ),
-        # OpenAI's chat markup, which Qwen and many others use in similar forms.
-        PromptTemplate(
-            name="chatml",
-            before_instruction="<|im_start|>user\n",
-            before_input="\n",
-            before_answer="<|im_end|>\n<|im_start|>assistant\n",
-            answer_end="<|im_end|>",
-            before_system="<|im_start|>system\n",
-            after_system="<|im_end|>\n<|im_start|>user\n",
-            next_instruction="\n<|im_start|>user\n",
-            marks=("<|im_start|>", "<|im_end|>"),
-        ),
-        # Meta's, from the model card of Llama 3.
-        PromptTemplate(
-            name="llama3",
-            before_instruction="<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n",
-            before_input="\n",
-            before_answer="<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
-            answer_end="<|eot_id|>",
-            before_system="<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n",
-            after_system="<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n",
-            next_instruction="<|start_header_id|>user<|end_header_id|>\n\n",
-            marks=("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
-        ),
-    )
+    name: from_dict(PromptTemplate, {"name": name, **texts}, where=f"template {name}")
+    for name, texts in package_table("scratchlm.data", "prompt_templates.toml").items()
 }
 
 

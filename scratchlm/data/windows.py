@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +12,7 @@ from torch import Tensor
 
 from scratchlm.core.batch import Batch
 from scratchlm.core.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from scratchlm.core.protocols import Tokenizer
+from scratchlm.core.protocols import Tokenizer
 
 
 class TokenWindows:

@@ -16,7 +16,7 @@ from scratchlm.core.seed import seed_everything
 from scratchlm.data.augmentation import augment
 from scratchlm.data.instruction_batches import InstructionExamples
 from scratchlm.data.instruction_rows import Instruction
-from scratchlm.data.instruction_split import InstructionSplit
+from scratchlm.data.instruction_split import EntrySplit
 from scratchlm.data.prompt_templates import PromptTemplate, template
 from scratchlm.evaluation.loss import mean_loss
 from scratchlm.finetuning.answers import Answer, AnswerScores, answer_into_file, score_answers
@@ -90,7 +90,7 @@ class InstructionTask:
 
 
 def finetune_instructions(
-    split: InstructionSplit,
+    split: EntrySplit[Instruction],
     settings: InstructSettings,
     out: Path,
     *,

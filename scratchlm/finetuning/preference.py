@@ -12,8 +12,9 @@ import torch
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.seed import seed_everything
+from scratchlm.data.instruction_split import EntrySplit
 from scratchlm.data.preference_batches import PreferenceExamples
-from scratchlm.data.preference_rows import Preference, PreferenceSplit
+from scratchlm.data.preference_rows import Preference
 from scratchlm.data.prompt_templates import template
 from scratchlm.finetuning.answers import Answer, answer_into_file
 from scratchlm.finetuning.base import load_base, readable_length, warn_about_unknown_marks
@@ -84,7 +85,7 @@ class PreferResult(FineTuned):
 
 
 def finetune_preferences(
-    split: PreferenceSplit,
+    split: EntrySplit[Preference],
     settings: PreferSettings,
     out: Path,
     *,

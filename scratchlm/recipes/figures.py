@@ -8,8 +8,9 @@ from typing import Any
 
 from scratchlm.core.errors import MissingDependencyError
 from scratchlm.data.classification_rows import LabelledText
+from scratchlm.data.instruction_split import EntrySplit
 from scratchlm.data.label_split import split_figures, split_fingerprint
-from scratchlm.data.preference_rows import PreferenceSplit
+from scratchlm.data.preference_rows import Preference
 from scratchlm.evaluation.baselines import majority_accuracy, tfidf_scores
 from scratchlm.evaluation.calibration import expected_calibration_error, reliability
 from scratchlm.evaluation.confusion_matrix import ClassificationScores
@@ -133,7 +134,7 @@ def instruct_figures(
 
 
 def prefer_figures(
-    split: PreferenceSplit, n_equal: int, settings: PreferSettings, result: PreferResult
+    split: EntrySplit[Preference], n_equal: int, settings: PreferSettings, result: PreferResult
 ) -> dict[str, Any]:
     """The effect of preference tuning on the test pairs; `kl` is None for a loss without a reference."""
     before, after, test_n = result.before, result.after, result.test_n

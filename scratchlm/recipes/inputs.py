@@ -11,15 +11,15 @@ from scratchlm.data.augmentation import augment
 from scratchlm.data.classification_rows import LabelledText, read_labelled
 from scratchlm.data.instruction_rows import Instruction, read_instructions
 from scratchlm.data.instruction_split import (
-    InstructionSplit,
+    EntrySplit,
     count_leaks,
     drop_duplicates,
     duplicate_numbers,
     split_held_out,
-    split_instructions,
+    split_in_order,
     split_leak_free,
 )
-from scratchlm.data.preference_rows import PreferenceSplit, read_preferences, split_preferences
+from scratchlm.data.preference_rows import Preference, read_preferences
 from scratchlm.data.prompt_templates import template
 from scratchlm.data.row_fields import RowNotes
 from scratchlm.data.row_files import ANSWERED, LABELLED, RowSettings
@@ -64,17 +64,17 @@ def read_messages(names: Sequence[str], rows: RowSettings | None = None) -> list
 class EntrySet:
     """A split of instruction entries, and the changes made to them."""
 
-    split: InstructionSplit  # as in the files
+    split: EntrySplit[Instruction]  # as in the files
     kinds: list[str]  # of each test entry; "" for entries from files
     n_dropped: int  # near-duplicates left out
     notes: tuple[str, ...] = ()  # sentences on what was changed or left out in the rows
 
-    def for_training(self, settings: InstructSettings) -> InstructionSplit:
+    def for_training(self, settings: InstructSettings) -> EntrySplit[Instruction]:
         """The split with the augmented copies, which are for training only, and the settings' system prompt."""
         train = augment(self.split.train, settings.augment, seed=settings.seed)
         parts = (train, self.split.val, self.split.test)
         train, val, test = ([_with_system(entry, settings.system) for entry in part] for part in parts)
-        return InstructionSplit(train=train, val=val, test=test)
+        return EntrySplit(train=train, val=val, test=test)
 
     def count_duplicates(self) -> int:
         """The number of entries that nearly repeat an earlier one, dropped ones included."""
@@ -105,7 +105,7 @@ def read_entries(
     if settings.drop_duplicates:
         entries = drop_duplicates(entries)
     is_book = settings.split == "book"
-    split = split_instructions(entries) if is_book else split_leak_free(entries, seed=settings.seed)
+    split = split_in_order(entries) if is_book else split_leak_free(entries, seed=settings.seed)
     return EntrySet(
         split=split,
         kinds=[""] * len(split.test),
@@ -116,7 +116,7 @@ def read_entries(
 
 def read_pairs(
     names: Sequence[str], rows: RowSettings | None = None
-) -> tuple[PreferenceSplit, int, list[str]]:
+) -> tuple[EntrySplit[Preference], int, list[str]]:
     """Pairs of answers from files, split in the book's way.
 
     Returns the split, the number of rows left out because both answers are equal, and sentences on what was changed
@@ -126,7 +126,7 @@ def read_pairs(
     notes = RowNotes()
     found = [read_preferences(path, rows, notes=notes) for path in resolve_data(names, kind="preference")]
     pairs = [pair for entries in found for pair in entries.pairs]
-    return split_preferences(pairs), sum(entries.n_equal for entries in found), notes.sentences()
+    return split_in_order(pairs), sum(entries.n_equal for entries in found), notes.sentences()
 
 
 def fine_tuning_texts(recipe: Recipe) -> Iterator[str]:

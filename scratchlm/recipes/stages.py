@@ -14,7 +14,8 @@ from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.files import write_text
 from scratchlm.core.protocols import ShowsProgress, no_progress
 from scratchlm.core.seed import seed_everything
-from scratchlm.data.instruction_split import InstructionSplit
+from scratchlm.data.instruction_rows import Instruction
+from scratchlm.data.instruction_split import EntrySplit
 from scratchlm.data.prompt_templates import template
 from scratchlm.data.samples.overlap import overlap_report
 from scratchlm.data.samples.stories import sample_stories
@@ -120,7 +121,7 @@ def run_instruct(run: StageRun) -> dict[str, Any]:
     return instruct_figures(entries, result, _scores_before(run, split)) | counts
 
 
-def _scores_before(run: StageRun, split: InstructionSplit) -> dict[str, AnswerScores]:
+def _scores_before(run: StageRun, split: EntrySplit[Instruction]) -> dict[str, AnswerScores]:
     """The scores on the test entries of the base, and of an untrained model of its size."""
     settings = run.recipe.instruct
     chosen = template(settings.template)

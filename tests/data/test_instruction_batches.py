@@ -13,7 +13,7 @@ from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.conversations import Exchange
 from scratchlm.data.instruction_batches import InstructionExamples
 from scratchlm.data.instruction_rows import Instruction, read_instructions
-from scratchlm.data.instruction_split import split_instructions
+from scratchlm.data.instruction_split import split_in_order
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.prompt_templates import PromptTemplate, template
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
@@ -192,7 +192,7 @@ def test_on_the_books_data_a_fifth_of_its_batches_is_padding_and_hardly_any_of_o
 ):
     bpe = real_data / "gpt2_bpe"
     tokenizer = load_gpt2_tokenizer(bpe / "encoder.json", bpe / "vocab.bpe")
-    train = split_instructions(read_instructions(real_data / "instruction" / "instruction-data.json")).train
+    train = split_in_order(read_instructions(real_data / "instruction" / "instruction-data.json")).train
     assert len(train) == 935
     books = padding_of(train, tokenizer, packing=False, buckets=False, max_length=1024)
     assert books == pytest.approx(0.19, abs=0.01)  # the book's shuffled batches of 8

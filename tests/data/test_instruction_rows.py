@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.instruction_rows import Instruction, instruction_of, read_instructions
-from scratchlm.data.instruction_split import split_held_out, split_instructions
+from scratchlm.data.instruction_split import split_held_out, split_in_order
 from scratchlm.data.row_fields import RowNotes
 
 ENTRIES = [Instruction(instruction=f"Do {i}.", input="", output=str(i)) for i in range(200)]
@@ -65,7 +65,7 @@ def test_an_entry_that_does_not_fit_is_named_by_its_number(tmp_path, name, conte
 
 def test_the_books_file_splits_as_in_the_book(real_data):
     entries = read_instructions(real_data / "instruction" / "instruction-data.json")
-    split = split_instructions(entries)
+    split = split_in_order(entries)
     assert (len(split.train), len(split.test), len(split.val)) == (935, 110, 55)  # chapter 7
     assert [*split.train, *split.test, *split.val] == entries
     assert sum(entry.input == "" for entry in entries) == 775
@@ -73,9 +73,9 @@ def test_the_books_file_splits_as_in_the_book(real_data):
 
 def test_splits_that_leave_a_part_empty_are_refused():
     with pytest.raises(ConfigError, match="leave something for validation"):
-        split_instructions(ENTRIES, train_fraction=0.9, test_fraction=0.1)
+        split_in_order(ENTRIES, train_fraction=0.9, test_fraction=0.1)
     with pytest.raises(DataError, match="got 3 for training, 1 for validation and 0 for test out of 4"):
-        split_instructions(ENTRIES[:4])
+        split_in_order(ENTRIES[:4])
     with pytest.raises(DataError, match="0 for test"):
         split_held_out(ENTRIES, [False] * 200)
     with pytest.raises(DataError, match="200 entries and 1 marks"):

@@ -7,12 +7,12 @@ import pytest
 from scratchlm.core.errors import DataError
 from scratchlm.data.instruction_rows import Instruction, read_instructions
 from scratchlm.data.instruction_split import (
-    InstructionSplit,
+    EntrySplit,
     count_leaks,
     drop_duplicates,
     duplicate_numbers,
     question_groups,
-    split_instructions,
+    split_in_order,
     split_leak_free,
 )
 
@@ -62,7 +62,7 @@ def test_near_questions_stay_on_one_side_wherever_they_stand():
 
 
 def test_leaks_are_counted():
-    split = InstructionSplit(
+    split = EntrySplit(
         train=[entry("Name a colour.")], val=[], test=[entry("name a colour"), entry("Name a city.")]
     )
     assert count_leaks(split) == 1
@@ -75,7 +75,7 @@ def test_a_part_without_entries_is_an_error():
 
 def test_the_books_data_has_near_duplicates_on_both_sides_and_ours_has_not(real_data):
     entries = read_instructions(real_data / "instruction" / "instruction-data.json")
-    book, ours = split_instructions(entries), split_leak_free(entries)
+    book, ours = split_in_order(entries), split_leak_free(entries)
     assert count_leaks(book) > 0
     assert count_leaks(ours) == 0
     assert sum(map(len, (ours.train, ours.val, ours.test))) == 1100

@@ -8,7 +8,8 @@ import pytest
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.conversations import Exchange
-from scratchlm.data.preference_rows import Preference, preference_of, read_preferences, split_preferences
+from scratchlm.data.instruction_split import split_in_order
+from scratchlm.data.preference_rows import Preference, preference_of, read_preferences
 from scratchlm.data.row_fields import RowNotes
 
 PROMPT = {"prompt": "Name a colour.", "chosen": "Red.", "rejected": "Seven."}
@@ -204,17 +205,17 @@ def pairs(n):
 
 
 def test_the_split_is_the_books():
-    split = split_preferences(pairs(1100))
+    split = split_in_order(pairs(1100))
     assert (len(split.train), len(split.test), len(split.val)) == (935, 110, 55)
     assert [*split.train, *split.test, *split.val] == pairs(1100)
 
 
 def test_a_part_without_pairs_is_refused():
     with pytest.raises(DataError, match="7 for training, 2 for validation and 0 for test out of 9"):
-        split_preferences(pairs(9))
-    assert len(split_preferences(pairs(10)).test) == 1
+        split_in_order(pairs(9))
+    assert len(split_in_order(pairs(10)).test) == 1
     with pytest.raises(ConfigError, match="must be positive"):
-        split_preferences(pairs(20), train_fraction=0.9)
+        split_in_order(pairs(20), train_fraction=0.9)
 
 
 def test_a_request_becomes_an_instruction_with_either_answer():

@@ -17,7 +17,7 @@ from scratchlm.core.seed import seed_everything
 from scratchlm.data.conversations import Exchange
 from scratchlm.data.instruction_batches import InstructionExamples
 from scratchlm.data.instruction_rows import Instruction
-from scratchlm.data.instruction_split import InstructionSplit
+from scratchlm.data.instruction_split import EntrySplit
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.prompt_templates import TEMPLATES, template
 from scratchlm.finetuning import instruction
@@ -33,7 +33,7 @@ ENTRIES = [
     Instruction(instruction="say", input=one, output=other, skill="opposites")
     for pair in PAIRS for one, other in (pair, pair[::-1])
 ]  # fmt: skip
-SPLIT = InstructionSplit(train=ENTRIES, val=ENTRIES[:3], test=ENTRIES[::-1])
+SPLIT = EntrySplit(train=ENTRIES, val=ENTRIES[:3], test=ENTRIES[::-1])
 
 
 def quick(**changes):
@@ -147,7 +147,7 @@ def test_an_unknown_template_names_the_nearest(base_folder, tmp_path):
 
 def test_cut_entries_are_counted(base_folder, tmp_path):
     entries = [*ENTRIES, Instruction(instruction="say", input="", output="word " * 60)]
-    split = InstructionSplit(train=entries, val=ENTRIES[:2], test=ENTRIES[:2])
+    split = EntrySplit(train=entries, val=ENTRIES[:2], test=ENTRIES[:2])
     result = finetune_instructions(
         split, quick(max_steps=1), tmp_path / "run", base=str(base_folder), device=CPU
     )
@@ -186,7 +186,7 @@ CHATS = [
 
 
 def test_conversations_are_learned_and_the_task_holds_their_system_prompt(tmp_path):
-    split = InstructionSplit(
+    split = EntrySplit(
         **{
             part: [dataclasses.replace(e, system="be brief") for e in CHATS]
             for part in ("train", "val", "test")
@@ -202,7 +202,7 @@ def test_conversations_are_learned_and_the_task_holds_their_system_prompt(tmp_pa
 
 def test_an_entry_that_fills_the_context_with_its_prompt_is_counted(base_folder, tmp_path):
     long = Instruction(instruction="word " * 60, input="", output="up")
-    split = InstructionSplit(train=[*ENTRIES, long], val=ENTRIES[:2], test=ENTRIES[:2])
+    split = EntrySplit(train=[*ENTRIES, long], val=ENTRIES[:2], test=ENTRIES[:2])
     result = finetune_instructions(
         split, quick(max_steps=1), tmp_path / "run", base=str(base_folder), device=CPU
     )
@@ -213,7 +213,7 @@ def test_an_epoch_without_any_answer_is_an_error(base_folder, tmp_path):
     long = [Instruction(instruction="word " * 60, input="", output="up")]
     with pytest.raises(DataError, match="each of the 1 prompts fills 48 tokens"):
         finetune_instructions(
-            InstructionSplit(train=long, val=long, test=long), quick(), tmp_path / "r",
+            EntrySplit(train=long, val=long, test=long), quick(), tmp_path / "r",
             base=str(base_folder), device=CPU,
         )  # fmt: skip
 

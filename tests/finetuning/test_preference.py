@@ -11,7 +11,8 @@ import torch
 from scratchlm.checkpoints.store import load_model, newest_good_checkpoint, save_model
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
 from scratchlm.data.conversations import Exchange
-from scratchlm.data.preference_rows import Preference, PreferenceSplit
+from scratchlm.data.instruction_split import EntrySplit
+from scratchlm.data.preference_rows import Preference
 from scratchlm.finetuning.peft import import_peft
 from scratchlm.finetuning.preference import PreferSettings, finetune_preferences
 from scratchlm.finetuning.preference_losses import USUAL_BETA
@@ -24,7 +25,7 @@ PAIRS = [
     Preference(instruction="say", input=f"{word} {other}", chosen=f"{word} now", rejected=f"{word} tonight")
     for word in WORDS for other in WORDS[:3]
 ]  # fmt: skip
-SPLIT = PreferenceSplit(train=PAIRS[:26], val=PAIRS[26:31], test=PAIRS[31:])
+SPLIT = EntrySplit(train=PAIRS[:26], val=PAIRS[26:31], test=PAIRS[31:])
 
 
 def quick(**changes):
@@ -136,8 +137,8 @@ def test_a_run_is_not_resumed_with_its_pairs_in_another_order_or_other_validatio
     base_folder, tmp_path
 ):
     tune(base_folder, tmp_path / "run", max_steps=1)
-    turned = PreferenceSplit(train=SPLIT.train[::-1], val=SPLIT.val, test=SPLIT.test)
-    other = PreferenceSplit(train=SPLIT.train, val=SPLIT.test, test=SPLIT.test)
+    turned = EntrySplit(train=SPLIT.train[::-1], val=SPLIT.val, test=SPLIT.test)
+    other = EntrySplit(train=SPLIT.train, val=SPLIT.test, test=SPLIT.test)
     for split in (turned, other):
         with pytest.raises(CheckpointError, match="was trained with another data_fingerprint"):
             tune(base_folder, tmp_path / "run", max_steps=2, split=split, resume=True)
@@ -249,7 +250,7 @@ def test_unknown_role_marks_and_a_length_beyond_the_context_are_reported(base_fo
 
 def test_answers_that_are_cut_away_are_counted_and_no_answer_left_is_an_error(base_folder, tmp_path):
     long = Preference(instruction="say " * 60, input="", chosen="now", rejected="tonight")
-    split = PreferenceSplit(train=[*PAIRS[:20], long], val=PAIRS[20:24], test=PAIRS[24:])
+    split = EntrySplit(train=[*PAIRS[:20], long], val=PAIRS[20:24], test=PAIRS[24:])
     result = tune(base_folder, tmp_path / "a", max_steps=1, split=split)
     assert (result.n_left_out, result.n_truncated) == (1, 1)
     with pytest.raises(DataError, match="got none in 26 pairs cut to 2 tokens"):

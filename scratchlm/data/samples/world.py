@@ -19,7 +19,12 @@ class Animal:
     size: int  # rank from the bee (1) up; a difference of two or more is clearly bigger
     sound: str = ""
     young: str = ""
-    skills: frozenset[str] = frozenset()
+    skill_names: str = ""
+
+    @property
+    def skills(self) -> frozenset[str]:
+        """What it can do, e.g. `swim`."""
+        return frozenset(self.skill_names.split())
 
     @property
     def home_name(self) -> str:
@@ -28,7 +33,7 @@ class Animal:
 
 
 WORLD = package_table("scratchlm.data.samples", "sheets/world.toml")
-ANIMALS = {facts[0]: Animal(*facts, frozenset(skills.split())) for *facts, skills in WORLD["animals"]}
+ANIMALS = {row[0]: Animal(*row) for row in WORLD["animals"]}
 GIRLS: tuple[str, ...] = tuple(WORLD["girls"])
 BOYS: tuple[str, ...] = tuple(WORLD["boys"])
 HER_ANIMAL_NAMES, HIS_ANIMAL_NAMES = tuple(WORLD["her_animal_names"]), tuple(WORLD["his_animal_names"])
