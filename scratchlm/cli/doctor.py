@@ -27,6 +27,7 @@ OPTIONAL = {
     "openai": "eval",
     "gguf": "gguf",
     "onnx": "onnx",
+    "llguidance": "constrained",
     "pandas": "book",
     "fastapi": "serve",
     "uvicorn": "serve",
