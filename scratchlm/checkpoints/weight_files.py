@@ -20,15 +20,8 @@ from scratchlm.core.json_table import read_json_table
 TORCH_SUFFIXES = (".bin", ".pth", ".pt", ".ckpt")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".npz")
 MAPPED_BYTES = 32 << 20  # read per mapping: opening a file with many tensors takes longer than reading one
-_INSIDE = (  # keys under which training scripts save the weights beside the optimizer
-    "model_state_dict",
-    "state_dict",
-    "model",
-    "module",
-    "model_state",
-    "net",
-    "weights",
-)
+# Keys under which training scripts save the weights beside the optimizer.
+_INSIDE = ("model_state_dict", "state_dict", "model", "module", "model_state", "net", "weights")
 _MAX_NESTING = 4  # levels of these keys; training scripts do not nest deeper
 _WRAPPERS = re.compile(  # parts of names that torch.compile, DDP, FSDP, checkpointing and Fabric add
     r"(?:^|(?<=\.))(?:_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."

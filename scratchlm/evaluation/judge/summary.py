@@ -13,19 +13,8 @@ from scratchlm.evaluation.judge.grading import Grade
 from scratchlm.evaluation.judge.protocols import JudgingProtocol
 
 RECORD_KEYS = (
-    *("protocol", "scale", "mean", "low", "high", "median", "deviation", "least", "most"),
-    *(
-        "items",
-        "scored",
-        "unparsed",
-        "failed",
-        "empty",
-        "controls",
-        "unreliable",
-        "doubts",
-        "figures",
-        "pairs",
-    ),
+    *("protocol", "scale", "mean", "low", "high", "median", "deviation", "least", "most", "items"),
+    *("scored", "unparsed", "failed", "empty", "controls", "unreliable", "doubts", "figures", "pairs"),
 )
 
 
