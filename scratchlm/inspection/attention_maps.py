@@ -1,13 +1,14 @@
-"""Attention maps: the attention weights of one forward pass, for every layer and head."""
+"""Attention maps: the attention weights of one forward pass, for every layer and head, and what each head does."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from scratchlm.model.attention import MultiHeadAttention
+from scratchlm.inspection.hooks import recorded
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.modes import evaluation_mode
 
@@ -15,24 +16,62 @@ from scratchlm.model.modes import evaluation_mode
 def attention_maps(model: GPTModel, ids: Tensor, *, attention_mask: Tensor | None = None) -> Tensor:
     """Compute attention weights: `maps[layer, row, head, i, j]` is the weight of token j for token i.
 
-    Fused kernels never store the weights, so they are computed from the input of each attention layer by the formula,
-    whichever implementation the model uses.
-
     Shapes: ids (B, T), attention_mask (B, T) -> (L, B, H, T, T) for L layers; the last dimension sums to 1.
     Raises: DataError as the model does.
     """
-    maps: list[Tensor] = []
+    names = pattern_names(model)
+    with evaluation_mode(model), recorded(model, names) as values:
+        model.hidden_states(ids, attention_mask=attention_mask)
+    return torch.stack([values[name] for name in names])
 
-    def record(attention: torch.nn.Module, args: tuple[Any, ...]) -> None:
-        assert isinstance(attention, MultiHeadAttention)
-        maps.append(attention.attention_weights(*args))
 
-    layers = [module for module in model.modules() if isinstance(module, MultiHeadAttention)]
-    hooks = [layer.register_forward_pre_hook(record) for layer in layers]
-    try:
-        with evaluation_mode(model):
-            model.hidden_states(ids, attention_mask=attention_mask)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return torch.stack(maps)
+def pattern_names(model: GPTModel) -> list[str]:
+    """The hook points of the attention weights, one for each layer."""
+    return [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.config.n_layers)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadSummary:
+    """Where one head attends to on average: mean attention weights over all tokens but the first.
+
+    Raises: nothing; a text without a repeated token has no induction score.
+    Source: Olsson et al. 2022, "In-context Learning and Induction Heads", for the last one.
+    """
+
+    previous: float  # to the token before
+    first: float  # to the first token; many heads attend to it when nothing else is relevant
+    itself: float  # to the token itself
+    induction: float | None  # from a repeated token to the token that followed its earlier occurrences
+
+
+def summarize_heads(maps: Tensor, ids: Sequence[int]) -> list[list[HeadSummary]]:
+    """Summarize the attention of every head; one text of a single token gives zeros.
+
+    Shapes: maps (L, H, T, T), T ids -> L lists of H summaries.
+    """
+    n_tokens = len(ids)
+    if n_tokens < 2:
+        nothing = HeadSummary(previous=0.0, first=0.0, itself=0.0, induction=None)
+        return [[nothing] * maps.shape[1] for _ in maps]
+    previous = maps.diagonal(offset=-1, dim1=-2, dim2=-1).mean(dim=-1)  # (L, H)
+    first = maps[..., 1:, 0].mean(dim=-1)  # (L, H)
+    itself = maps.diagonal(dim1=-2, dim2=-1)[..., 1:].mean(dim=-1)  # (L, H)
+    follows = torch.zeros(n_tokens, n_tokens, device=maps.device)  # 1 at the tokens after earlier occurrences
+    for i in range(n_tokens):
+        for j in range(i - 1):
+            if ids[j] == ids[i]:
+                follows[i, j + 1] = 1
+    is_repeated = follows.any(dim=-1)  # (T,)
+    induction = (maps * follows).sum(dim=-1)[..., is_repeated].mean(dim=-1)  # (L, H), NaN without repetition
+    return [
+        [
+            HeadSummary(
+                previous=previous[layer, head].item(),
+                first=first[layer, head].item(),
+                itself=itself[layer, head].item(),
+                induction=induction[layer, head].item() if is_repeated.any() else None,
+            )
+            for head in range(maps.shape[1])
+        ]
+        for layer in range(maps.shape[0])
+    ]

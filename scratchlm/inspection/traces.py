@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.model.gpt import GPTModel
@@ -19,6 +20,7 @@ class TokenProbability:
     position: int  # index in the ids
     id: int
     prob: float  # probability given all tokens before it
+    loss: float  # its negative logarithm, in nats; finite also where the probability rounds to 0
     rank: int  # 0 when it was the most likely token
     alternatives: tuple[tuple[int, float], ...]  # the most likely ids and their probabilities, best first
 
@@ -44,18 +46,29 @@ def token_probabilities(
     tokens = torch.tensor([list(ids)], device=next(model.parameters()).device)  # (1, T)
     with evaluation_mode(model):
         states = model.hidden_states(tokens[:, :-1])[0, n_prompt - 1 :]  # (T - n_prompt, E)
-        probs = model.out_head(states).float().softmax(dim=-1)  # (T - n_prompt, V)
-    targets = tokens[0, n_prompt:, None]  # (T - n_prompt, 1)
-    of_target = probs.gather(1, targets)  # (T - n_prompt, 1)
-    ranks = (probs > of_target).sum(dim=-1)  # (T - n_prompt,)
-    best = probs.topk(min(n_alternatives, probs.shape[1]), dim=-1)
+        logits = model.out_head(states)  # (T - n_prompt, V)
+    return score_tokens(logits, tokens[0, n_prompt:], first=n_prompt, n_alternatives=n_alternatives)
+
+
+def score_tokens(
+    logits: Tensor, targets: Tensor, *, first: int, n_alternatives: int
+) -> list[TokenProbability]:
+    """Probability, loss, rank and alternatives of each target; the first of them is at position `first`.
+
+    Shapes: logits (N, V), targets (N,) -> N entries.
+    """
+    log_probs = logits.float().log_softmax(dim=-1)  # (N, V)
+    of_target = log_probs.gather(1, targets[:, None])  # (N, 1)
+    ranks = (log_probs > of_target).sum(dim=-1)  # (N,)
+    best = log_probs.topk(min(n_alternatives, log_probs.shape[1]), dim=-1)
     return [
         TokenProbability(
-            position=n_prompt + i,
+            position=first + i,
             id=int(targets[i]),
-            prob=of_target[i].item(),
+            prob=of_target[i].exp().item(),
+            loss=-of_target[i].item(),
             rank=int(ranks[i]),
-            alternatives=tuple(zip(best.indices[i].tolist(), best.values[i].tolist(), strict=True)),
+            alternatives=tuple(zip(best.indices[i].tolist(), best.values[i].exp().tolist(), strict=True)),
         )
         for i in range(len(targets))
     ]

@@ -22,7 +22,7 @@ from scratchlm.generation.generate import generate
 from scratchlm.generation.text_stream import without_lead
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.special_tokens import end_ids
+from scratchlm.tokenizers.special_tokens import end_ids, prompt_ids
 
 
 class LanguageModel:
@@ -103,8 +103,7 @@ class LanguageModel:
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """The ids of a prompt, with the begin-of-text token if the tokenizer has one."""
-        start = getattr(self.tokenizer, "begin_of_text_id", None)
-        return ([] if start is None else [start]) + self.tokenizer.encode(prompt)
+        return prompt_ids(self.tokenizer, prompt)
 
     def classify(self, texts: Sequence[str], *, batch_size: int = 64) -> list[Prediction]:
         """Label and probability of each text, in order.

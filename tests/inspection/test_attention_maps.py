@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from scratchlm.inspection.attention_maps import attention_maps
+from scratchlm.inspection.attention_maps import attention_maps, summarize_heads
 from scratchlm.model import GPTModel
 
 
@@ -42,4 +42,27 @@ def test_the_model_is_left_unchanged(tiny_model):
     tiny_model.train()
     attention_maps(tiny_model, torch.tensor([[1, 2]]))
     assert tiny_model.training
-    assert not any(module._forward_pre_hooks for module in tiny_model.modules())
+    assert not any(module._forward_hooks for module in tiny_model.modules())
+
+
+def test_heads_are_summarized_by_where_they_attend_to():
+    """Four tokens a b a b, one head that attends to: a; a 0.75 and b 0.25; b; b 0.5, a 0.25, itself 0.25."""
+    rows = [[1, 0, 0, 0], [0.75, 0.25, 0, 0], [0, 1, 0, 0], [0, 0.5, 0.25, 0.25]]
+    [[head]] = summarize_heads(torch.tensor([[rows]]), [5, 6, 5, 6])
+    assert head.previous == pytest.approx((0.75 + 1 + 0.25) / 3)
+    assert head.first == pytest.approx(0.75 / 3)
+    assert head.itself == pytest.approx((0.25 + 0 + 0.25) / 3)
+    assert head.induction == pytest.approx(
+        (1 + 0.25) / 2
+    )  # a -> b after the first a; b -> a after the first b
+
+
+def test_without_a_repeated_token_there_is_no_induction(tiny_model):
+    maps = attention_maps(tiny_model, torch.tensor([[1, 2, 3]]))[:, 0]
+    assert {head.induction for layer in summarize_heads(maps, [1, 2, 3]) for head in layer} == {None}
+    assert summarize_heads(maps[..., :1, :1], [1])[1][3].previous == 0
+
+
+def test_a_token_right_after_itself_does_not_count_as_induction(tiny_model):
+    maps = attention_maps(tiny_model, torch.tensor([[1, 1]]))[:, 0]
+    assert summarize_heads(maps, [1, 1])[0][0].induction is None
