@@ -15,7 +15,14 @@ from scratchlm.generation.samplers import check_scores
 from scratchlm.inspection.attention_maps import pattern_names, summarize_heads
 from scratchlm.inspection.attribution import LogitParts, attribute_logits, part_names
 from scratchlm.inspection.hooks import recorded
-from scratchlm.inspection.inspection import Choice, InspectedToken, Inspection, LensCell, Neighbour, Norms
+from scratchlm.inspection.inspection import (
+    Explanation,
+    InspectedToken,
+    Inspection,
+    LensCell,
+    Neighbour,
+    Norms,
+)
 from scratchlm.inspection.logit_lens import logit_lens, residual_names
 from scratchlm.inspection.neighbours import nearest_tokens
 from scratchlm.inspection.readers import ClassReader, Reader, TokenReader, candidates, token_text
@@ -85,7 +92,7 @@ def inspect_prompt(
         kind=reader.kind,
         tokens=_tokens(model, tokenizer, ids, [] if is_classifier else lens[-1][:-1], n_top),
         choices=[
-            Choice(
+            Explanation(
                 id=number,
                 text=reader.name(number),
                 prob=probs[number].item(),

@@ -63,7 +63,7 @@ class Norms:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
+class Explanation:
     """One possible next token, or one class, and what speaks for it."""
 
     id: int
@@ -80,7 +80,7 @@ class Inspection:
 
     kind: str  # "language model" or "classification"
     tokens: Sequence[InspectedToken]
-    choices: Sequence[Choice]  # best first, then the targets
+    choices: Sequence[Explanation]  # best first, then the targets
     mean_logit: float  # over all tokens or classes; only differences between logits change probabilities
     mean_parts: LogitParts  # add up to mean_logit
     lens: Sequence[

@@ -44,7 +44,7 @@ def test_a_head_has_the_share_that_its_weights_give_it():
 
 
 def test_without_a_head_the_logit_before_the_norm_changes_by_its_part():
-    """In the last block nothing but the feed-forward network reads a head: with it silenced, parts are exact effects."""
+    """Only the feed-forward network reads a head of the last block: without it, parts are exact effects."""
     model = varied(VARIANTS["llama"])
     [parts], _ = parts_of(model, [7])
     with torch.no_grad():
