@@ -51,7 +51,7 @@ def test_classes_have_names_and_numbers(tiny_tokenizer):
     assert (reader.name(1), reader.number("spam")) == ("spam", 1)
     with pytest.raises(ConfigError, match="no class 'spm'; did you mean 'spam'"):
         reader.number("spm")
-    with pytest.raises(DataError, match="must not be empty"):
+    with pytest.raises(DataError, match="empty"):
         reader.ids(" ")
 
 
