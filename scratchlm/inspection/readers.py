@@ -12,7 +12,7 @@ from scratchlm.core.errors import ConfigError, TokenizerError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.classification_batches import ClassificationExamples
 from scratchlm.inspection.inspection import Candidate
-from scratchlm.tokenizers.special_tokens import encode_prompt
+from scratchlm.tokenizers.special_tokens import encode_from_start
 
 
 class Reader(Protocol):
@@ -46,7 +46,7 @@ class TokenReader:
 
     def ids(self, text: str) -> list[int]:
         """The ids of a prompt."""
-        return encode_prompt(self._tokenizer, text)
+        return encode_from_start(self._tokenizer, text)
 
     def pool(self, states: Tensor) -> Tensor:
         """The last token's state."""

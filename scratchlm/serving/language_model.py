@@ -22,7 +22,7 @@ from scratchlm.generation.generate import generate
 from scratchlm.generation.text_stream import without_lead
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.special_tokens import end_ids, encode_prompt
+from scratchlm.tokenizers.special_tokens import encode_from_start, end_ids
 
 
 class LanguageModel:
@@ -103,7 +103,7 @@ class LanguageModel:
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """The ids of a prompt, with the begin-of-text token if the tokenizer has one."""
-        return encode_prompt(self.tokenizer, prompt)
+        return encode_from_start(self.tokenizer, prompt)
 
     def classify(self, texts: Sequence[str], *, batch_size: int = 64) -> list[Prediction]:
         """Label and probability of each text, in order.

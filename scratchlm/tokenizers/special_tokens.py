@@ -26,7 +26,7 @@ def end_ids(tokenizer: Tokenizer, task: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(task.get("stop_ids") or ([] if end is None else [end]))
 
 
-def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
+def encode_from_start(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """The ids of a prompt, with the begin-of-text token if the tokenizer has one."""
     start: int | None = getattr(tokenizer, "begin_of_text_id", None)
     return ([] if start is None else [start]) + tokenizer.encode(prompt)
