@@ -76,6 +76,18 @@ def decimal(value: Any, digits: int = 2) -> str:
     return f"{value:,.{digits}f}" if is_number(value) else MISSING
 
 
+def signed(value: Any) -> str:
+    """Format a difference with two decimals and its sign.
+
+    Example:
+        >>> signed(1.234), signed(-0.5), signed(-0.001)
+        ('+1.23', '−0.50', '0.00')
+    """
+    if not is_number(value):
+        return MISSING
+    return "0.00" if abs(value) < 0.005 else f"{value:+.2f}".replace("-", "−")
+
+
 def percent(value: Any, digits: int = 1) -> str:
     """A share in percent; only exactly 0 and 1 are shown as 0% and 100%.
 
@@ -224,6 +236,6 @@ def _three_figures(value: float) -> str:
 # `count` replaces Jinja's filter of that name, which is also available as `length`.
 _FUNCTIONS: tuple[Callable[..., object], ...] = (
     *(axis_count, count, cut, decimal, duration, file_size),
-    *(moment, percent, setting, shade, short_count, visible),
+    *(moment, percent, setting, shade, short_count, signed, visible),
 )
 FILTERS = {function.__name__: function for function in _FUNCTIONS}

@@ -22,13 +22,19 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 
 def render_page(
-    template: str, *, page_data: Mapping[str, Any], scripts: Sequence[str] = ("page.js",), **values: Any
+    template: str,
+    *,
+    page_data: Mapping[str, Any],
+    scripts: Sequence[str] = ("page.js",),
+    styles: Sequence[str] = ("page.css",),
+    **values: Any,
 ) -> str:
     """Render a template that extends `shell.html.jinja`.
 
-    `page_data` is the data of the scripts, which are joined into one; all other values are for the template.
+    `page_data` is the data of the scripts. Scripts are joined into one, and so are styles; all other values are for
+    the template.
     """
-    css, script = _asset("page.css"), Markup("\n").join(_asset(name) for name in scripts)
+    css, script = (Markup("\n").join(_asset(name) for name in names) for names in (styles, scripts))
     return (
         _environment()
         .get_template(template)
