@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -87,27 +87,24 @@ def _print(data: Mapping[str, Any]) -> None:
     is_classifier = data["kind"] == "classification"
     choices = [explained(choice, data) for choice in data["choices"]]
     best = choices[0]
-    print("class" if is_classifier else "next token", end=":\n")
+    name = repr(visible(best["text"]))
+    print("class:" if is_classifier else "next token:")
     rows = [[visible(c["text"]), percent(c["prob"]), f"logit {decimal(c['logit'])}"] for c in choices]
     _table(rows, right=[1, 2])
-    print(f"\ntokens, with gradient times input for {visible(best['text'])!r}:")
+    print(f"\ntokens, with gradient times input for {name}:")
     header = ["token", "effect"] if is_classifier else ["token", "effect", "loss", "rank", "expected"]
-    _table(
-        [header, *(_token_row(data, i, best["saliency"][i]) for i in range(len(data["tokens"])))],
-        right=[1, 2, 3],
-    )
+    rows = [_token_row(data, i, effect) for i, effect in enumerate(best["saliency"])]
+    _table([header, *rows], right=[1, 2, 3])
     print("\nlogit lens: the prediction after each block" + ("" if is_classifier else ", at the last token"))
     _table(_lens_rows(data), right=[2])
     print("\nheads with the highest mean attention to:")
     _table(_head_rows(data))
-    print(
-        f"\nlargest contributions to the logit of {visible(best['text'])!r}, {signed(best['above_mean'])} above the mean:"
-    )
-    _table([[name, signed(value)] for name, value in best["largest"]], right=[1])
+    print(f"\nlargest contributions to the logit of {name}, {signed(best['above_mean'])} above the mean:")
+    _table([[part, signed(value)] for part, value in best["largest"]], right=[1])
 
 
-def _table(rows: list[list[str]], *, right: list[int] | None = None) -> None:
-    for line in in_columns(rows, right=right or []):
+def _table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    for line in in_columns(rows, right=right):
         print(f"  {line}".rstrip())
 
 

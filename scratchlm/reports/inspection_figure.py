@@ -57,6 +57,7 @@ def _draw_maps(axes: Axes, data: Data) -> None:
                 square[i, : len(row)] = row
             mosaic[layer * size : layer * size + n_tokens, head * size : head * size + n_tokens] = square**0.5
     axes.imshow(mosaic, cmap=SHADES, vmin=0, vmax=1, interpolation="nearest")
+    axes.set_anchor("E")  # beside the lens
     _label(axes, "Attention of each head", "head", "block")
     axes.set_xticks([(i + 0.5) * size for i in range(len(attention[0]))], range(len(attention[0])))
     axes.set_yticks([(i + 0.5) * size for i in range(len(attention))], range(len(attention)))
