@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -41,7 +42,10 @@ def save_inspection_figure(data: Data, path: Path, *, text: str) -> None:
         maps, lens = figure.subplots(1, 2, width_ratios=(5, 7))
         _draw_maps(maps, data)
         _draw_lens(lens, data)
-        with new_file(path) as partial:
+        with new_file(path) as partial, warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "Glyph .* missing"
+            )  # drawn as a box; the page shows every script
             figure.savefig(partial, format="png", facecolor="white", dpi=FILE_DPI)
 
 

@@ -36,7 +36,7 @@ def render_inspection(data: Data, *, model: str, text: str) -> str:
     choices = [explained(choice, data) for choice in data["choices"]]
     heads = {name: [head[name] for layer in data["heads"] for head in layer] for name in SUMMARIES}
     heads = {name: values for name, values in heads.items() if values[0] is not None}
-    shown = clearest_head(data["heads"])
+    shown = head_to_show(data["heads"])
     n_heads = len(data["heads"][0])
     return render_page(
         "inspection.html.jinja",
@@ -57,8 +57,8 @@ def render_inspection(data: Data, *, model: str, text: str) -> str:
         model=model,
         text=text,
         is_classifier=data["kind"] == "classification",
-        lead=lead(data),
-        facts=facts(data),
+        lead=_lead(data),
+        facts=_facts(data),
         choices=choices,
         part_columns=part_columns(data),
         heads=heads,
@@ -71,11 +71,11 @@ def render_inspection(data: Data, *, model: str, text: str) -> str:
     )
 
 
-def lead(data: Data) -> str:
+def _lead(data: Data) -> str:
     """The prediction in one sentence.
 
     Example:
-        >>> lead({"kind": "classification", "choices": [{"text": "spam", "prob": 0.98}]})
+        >>> _lead({"kind": "classification", "choices": [{"text": "spam", "prob": 0.98}]})
         'The model predicts spam (98.0%).'
     """
     best = data["choices"][0]
@@ -84,7 +84,7 @@ def lead(data: Data) -> str:
     return f"The most likely next token is “{best['text']}” ({percent(best['prob'])})."
 
 
-def facts(data: Data) -> list[tuple[str, str]]:
+def _facts(data: Data) -> list[tuple[str, str]]:
     """The main figures, each with its unit."""
     losses = [token["loss"] for token in data["tokens"] if token["loss"] is not None]
     found = [
@@ -137,7 +137,7 @@ def _named(rows: Sequence[Sequence[float]], columns: Sequence[str]) -> Iterator[
             yield f"block {layer}, {what}", value
 
 
-def clearest_head(heads: Sequence[Sequence[Data]]) -> int:
+def head_to_show(heads: Sequence[Sequence[Data]]) -> int:
     """The number, row by row, of the head that most clearly does one thing: induction, else the previous token."""
     flat = [head for layer in heads for head in layer]
     name = "previous" if flat[0]["induction"] is None else "induction"

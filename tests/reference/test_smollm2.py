@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from scratchlm.data.conversations import Exchange
 from scratchlm.data.instruction_rows import Instruction
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
+from scratchlm.inspection.inspect_prompt import inspect_prompt
 from scratchlm.serving.language_model import load
 
 transformers = pytest.importorskip("transformers")
@@ -102,3 +105,21 @@ def test_a_conversation_is_written_as_by_apply_chat_template_and_keeps_its_turns
         messages.append({"role": "assistant", "content": answer})
     assert "Tokyo" in said[1][1]
     assert "Tokyo" in said[2][1]  # "there" is known from the turn before
+
+
+def test_an_inspection_finds_the_fact_and_its_parts_add_up(ours):
+    """The prompt repeats a pattern, so that the capital is found by attention to the first sentence."""
+    text = "The capital of France is Paris. The capital of Italy is"
+    found = inspect_prompt(ours.model, ours.tokenizer, text, task=ours.task, targets=[" Milan"])
+    assert [choice.text for choice in found.choices][::3] == [" Rome", " Milan"]
+    for choice in found.choices:
+        assert choice.parts.total() == pytest.approx(choice.logit, abs=1e-4)
+    assert found.lens[-1][-1].top[0].text == " Rome"
+    assert {token.loss is None for token in found.tokens[1:]} == {False}
+    best = max(
+        (head.induction, layer, i) for layer, row in enumerate(found.heads) for i, head in enumerate(row)
+    )
+    assert best[0] > 0.5, "some head attends to what followed the earlier occurrence"
+    weights = found.attention[best[1]][best[2]][-1]
+    assert found.tokens[weights.index(max(weights))].text == " Paris"
+    assert len(json.dumps(found.as_json())) < 1e6
