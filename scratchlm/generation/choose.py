@@ -114,7 +114,7 @@ class TokenChooser:
         Shapes: logits (V,) -> (V,).
         Raises: DataError as `choose`.
         """
-        scores = self._after_chain(self._allowed(logits))
+        scores = self.scores(logits)
         if self._config.is_greedy:
             return torch.zeros_like(scores).index_fill_(0, scores.argmax(), 1.0)
         return scores.softmax(dim=-1)
@@ -130,6 +130,14 @@ class TokenChooser:
         for _, step in self._rules:
             log_probs = step(log_probs)
         return log_probs
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """The scores after all steps, with -inf at excluded tokens; the state stays as it is.
+
+        Shapes: logits (V,) -> (V,).
+        Raises: DataError as `choose`.
+        """
+        return self._after_chain(self._allowed(logits))
 
     def took(self, token_id: int) -> None:
         """Advance the state by a token; `choose` does so itself."""

@@ -15,6 +15,7 @@ from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.forward import CHUNK, build_forward
 from scratchlm.generation.requests import Request, TokenEvent, most_likely
 from scratchlm.generation.speculative import DRAFT_TOKENS, Drafter, DraftModel, PromptLookup, n_common
+from scratchlm.generation.trace import RowTrace
 from scratchlm.generation.work import Scores, Work, work_on
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.kv_cache import KVCache
@@ -134,12 +135,13 @@ class Engine:
         generator: torch.Generator | None = None,
         copy: int = 0,
         n_top: int = 0,
+        trace: RowTrace | None = None,
     ) -> int:
         """Queue a text; returns its number, which its events carry.
 
         With `config.seed` the text draws from a generator made of the seed, the prompt and `copy`, so that equal
         prompts get different texts when `copy` differs. `generator` is used instead when given. n_top asks for the
-        log-probabilities of that many of the best tokens in each event.
+        log-probabilities of that many of the best tokens in each event. `trace` records how each token was chosen.
 
         Raises: DataError for an empty prompt without `start_id`, an id outside the vocabulary, a text that does not
             fit a slot, or with `overflow="error"` a prompt longer than the context; ConfigError for stop texts without
@@ -158,6 +160,7 @@ class Engine:
             generator=generator,
             copy=copy,
             n_top=n_top,
+            trace=trace,
         )
         self._check_fits(request)
         self._n_added += 1

@@ -14,6 +14,7 @@ from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.engine import Engine
 from scratchlm.generation.requests import TokenEvent, prompt_ids
 from scratchlm.generation.stopping import FinishedBy
+from scratchlm.generation.trace import RowTrace
 from scratchlm.model.gpt import GPTModel
 
 N_SLOTS = 64  # texts that grow at the same time
@@ -38,6 +39,7 @@ def generate(
     generator: torch.Generator | None = None,
     n_slots: int = N_SLOTS,
     draft: GPTModel | None = None,
+    traces: Sequence[RowTrace] | None = None,
 ) -> Iterator[TokenEvent]:
     """Continue several prompts at once, yielding each token as soon as it is chosen.
 
@@ -50,6 +52,7 @@ def generate(
     Once prompt and new tokens fill the context, the oldest tokens are dropped, and each further token costs a pass over
     the whole context. Dropout is off, and the model's training mode is restored afterwards. Ids for which the tokenizer
     has no token are never chosen. `draft` is a smaller model that guesses tokens; it changes the speed only.
+    `traces`, one for each prompt, record how each token was chosen.
 
     Raises: DataError for an empty prompt without `start_id`, an id outside the vocabulary, or with
         `overflow="error"` a prompt longer than the context; ConfigError for stop texts without a tokenizer, or a seed
@@ -61,7 +64,8 @@ def generate(
     longest = max(map(len, rows), default=0) + config.max_new_tokens
     engine = Engine(model, tokenizer, n_slots=min(len(rows) or 1, n_slots), capacity=longest + 1, draft=draft)
     for i, row in enumerate(rows):
-        engine.add(row, config, generator=generator, copy=rows[:i].count(row))
+        trace = None if traces is None else traces[i]
+        engine.add(row, config, generator=generator, copy=rows[:i].count(row), trace=trace)
     return _events(engine)
 
 

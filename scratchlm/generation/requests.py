@@ -16,6 +16,7 @@ from scratchlm.generation.choose import TokenChooser
 from scratchlm.generation.config import CONSTRAINTS, GenerationConfig
 from scratchlm.generation.stopping import FinishedBy, StopTextGate
 from scratchlm.generation.text_stream import stream_decoder
+from scratchlm.generation.trace import RowTrace
 from scratchlm.model.gpt import GPTModel
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Request:
         generator: torch.Generator | None,
         copy: int = 0,
         n_top: int = 0,
+        trace: RowTrace | None = None,
     ) -> None:
         check_stop_texts(config, tokenizer)
         self.number = number
@@ -74,6 +76,8 @@ class Request:
             draws_as_torch=draws_as_torch,
             tokenizer=tokenizer,
             forbidden_ids=forbidden_ids,
+            trace=trace,
+            vocab_size=model.config.vocab_size,
         )
         self.is_argmax = (
             self.chooser.is_argmax and not forbidden_ids

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
@@ -107,20 +106,3 @@ def test_a_draw_never_takes_an_excluded_token_at_either_end():
     scores = torch.full((9,), -math.inf)
     scores[4] = 0.0
     assert {draw(scores, seed.generator(i)) for i in range(50)} == {4}
-
-
-def test_the_trace_is_plain_data_and_says_what_each_step_removed(logits):
-    trace = RowTrace()
-    choice = chooser(generator=seed.generator(0), trace=trace, temperature=1.0, top_k=5, top_p=0.5).choose(
-        logits
-    )
-    (step,) = json.loads(json.dumps(trace.steps))
-    assert step["id"] == choice.id
-    assert [removed["step"] for removed in step["removed"]] == ["top_k", "top_p"]
-    assert step["removed"][0]["n"] == V - 5
-    probs = logits.softmax(0)
-    assert step["entropy"] == pytest.approx(float(-(probs * probs.log()).sum()), abs=1e-5)
-    assert step["candidates"][0]["id"] == int(logits.argmax())
-    assert step["candidates"][0]["prob"] == pytest.approx(float(probs.max()))
-    assert sum(candidate["chosen_with"] for candidate in step["candidates"]) == pytest.approx(1.0)
-    assert step["entropy_after"] < step["entropy"]
