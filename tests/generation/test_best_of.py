@@ -38,7 +38,9 @@ def test_the_score_is_the_models_mean_log_probability_with_the_stop_id(tiny_mode
 def test_it_needs_a_number_and_a_temperature(tiny_model):
     with pytest.raises(ConfigError, match="best_of=None"):
         best_of(tiny_model, PROMPT, GenerationConfig(temperature=1.0))
-    with pytest.raises(ConfigError, match="best_of needs a temperature above 0, got best_of=3 and temperature=0"):
+    with pytest.raises(
+        ConfigError, match="best_of needs a temperature above 0, got best_of=3 and temperature=0"
+    ):
         GenerationConfig(best_of=3)
     with pytest.raises(ConfigError, match="best_of compares whole texts"):
         generate(tiny_model, [PROMPT], GenerationConfig(best_of=3, temperature=1.0))

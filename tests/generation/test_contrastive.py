@@ -69,5 +69,5 @@ def test_a_text_beyond_the_context_and_missing_settings_are_refused(tiny_model):
         contrastive_search(tiny_model, PROMPT, GenerationConfig())
     with pytest.raises(ConfigError, match="penalty_alpha needs top_k"):
         GenerationConfig(penalty_alpha=0.6)
-    with pytest.raises(ConfigError, match="got penalty_alpha=0.6 and temperature=1"):
+    with pytest.raises(ConfigError, match=r"got penalty_alpha=0\.6 and temperature=1"):
         GenerationConfig(penalty_alpha=0.6, top_k=4, temperature=1.0)

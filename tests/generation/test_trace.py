@@ -17,9 +17,9 @@ V = 50
 def test_the_trace_is_plain_data_and_says_what_each_step_removed():
     logits = torch.randn(V, generator=seed.generator(0)) * 2
     trace = RowTrace()
-    choice = chooser(generator=seed.generator(0), trace=trace, temperature=1.0, top_k=5, top_p=0.5).choose(
-        logits
-    )
+    config = GenerationConfig(temperature=1.0, top_k=5, top_p=0.5)
+    row = TokenChooser(config, [1], generator=seed.generator(0), tokenizer=None, trace=trace)
+    choice = row.choose(logits)
     (step,) = json.loads(json.dumps(trace.steps))
     assert step["id"] == choice.id
     assert [removed["step"] for removed in step["removed"]] == ["top_k", "top_p"]
