@@ -59,8 +59,6 @@ CONTRADICTIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("choices",), ("json_schema",)),
     (("penalty_alpha",), (*(n for n in SAMPLING if n != "top_k"), "best_of", *SPECULATION)),
     (("best_of",), BEAM_SETTINGS[:3]),
-    (("mirostat_tau",), SPECULATION),
-    (CONSTRAINTS, SPECULATION),
 )
 
 
