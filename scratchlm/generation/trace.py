@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scratchlm.core.protocols import Tokenizer
+
 N_CANDIDATES = 20  # candidates that a step of the trace lists
 
 
@@ -69,3 +71,15 @@ def entropy(probs: Tensor) -> float:
     Shapes: probs (V,). Units: nats.
     """
     return float(torch.special.entr(probs).sum())
+
+
+def with_texts(trace: RowTrace, tokenizer: Tokenizer) -> list[dict[str, Any]]:
+    """The steps of a trace with the `text` of each token and of each candidate."""
+    return [
+        {
+            "text": tokenizer.decode([step["id"]]),
+            **step,
+            "candidates": [{"text": tokenizer.decode([c["id"]]), **c} for c in step["candidates"]],
+        }
+        for step in trace.steps
+    ]

@@ -17,7 +17,9 @@ from scratchlm.data.instruction_rows import Instruction
 from scratchlm.finetuning.classification_task import Prediction, Threshold, predict
 from scratchlm.finetuning.input_format import InputFormat
 from scratchlm.generation.beam import beam_search
+from scratchlm.generation.best_of import best_of
 from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.contrastive import contrastive_search
 from scratchlm.generation.generate import generate
 from scratchlm.generation.text_stream import without_lead
 from scratchlm.model.config import GPTConfig
@@ -95,11 +97,21 @@ class LanguageModel:
                 raise ConfigError(
                     "beam search cannot be streamed, got beams and stream=True; leave one of them out."
                 )
-            ids = self.encode_prompt(prompt)
-            return beam_search(self.model, ids, config, n_beams=beams, tokenizer=self.tokenizer)[0].text
-        events = generate(self.model, [self.encode_prompt(prompt)], config, tokenizer=self.tokenizer)
-        pieces = (event.text for event in events)
+        pieces = self._pieces(self.encode_prompt(prompt), config, beams=beams)
         return pieces if stream else "".join(pieces)
+
+    def _pieces(self, ids: list[int], config: GenerationConfig, *, beams: int | None) -> Iterator[str]:
+        """The new text in pieces, by the decoder that the settings choose; searches of whole texts give one piece."""
+        if beams is not None:
+            found = beam_search(self.model, ids, config, n_beams=beams, tokenizer=self.tokenizer)
+            return iter([found[0].text])
+        if config.best_of is not None:
+            return iter([best_of(self.model, ids, config, tokenizer=self.tokenizer)[0].text])
+        if config.penalty_alpha is not None:
+            events = contrastive_search(self.model, ids, config, tokenizer=self.tokenizer)
+        else:
+            events = generate(self.model, [ids], config, tokenizer=self.tokenizer)
+        return (event.text for event in events)
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """The ids of a prompt, with the begin-of-text token if the tokenizer has one."""
@@ -155,13 +167,16 @@ class LanguageModel:
         history: Sequence[tuple[str, str]] = (),
         template_name: str | None = None,
         max_new_tokens: int = 128,
+        beams: int | None = None,
+        **settings: object,
     ) -> Iterator[str]:
         """Yield the answer of an assistant in pieces.
 
         The prompt uses the template of the fine-tuning here, or the chat template in the model's files; `template_name`
         selects one of ours instead. `system` is the system prompt; None means the one used in training. `history` holds
         the earlier requests and answers of a conversation; the oldest are dropped when the context is too short.
-        Raises: ConfigError for a model without a template; DataError for a conversation that its template rejects;
+        `beams` and `settings` are those of `generate`; stop texts are added to the template's.
+        Raises: ConfigError for a model without a template, or an impossible setting; DataError for a conversation that its template rejects;
             CheckpointError for a template that does not work.
         """
         chosen = chosen_template(self.task, template_name)
@@ -179,11 +194,11 @@ class LanguageModel:
         )
         room = self.config.context_length - max_new_tokens
         prompt = assistant_prompt(chosen, entry, self.task, self.tokenizer, n_tokens=room)
+        stop_texts = (*prompt.stop_texts, *settings.pop("stop_texts", ()))  # type: ignore[misc]
         config = self.generation_config(
-            max_new_tokens=max_new_tokens, stop_ids=prompt.stop_ids, stop_texts=prompt.stop_texts
+            max_new_tokens=max_new_tokens, stop_ids=prompt.stop_ids, stop_texts=stop_texts, **settings
         )
-        events = generate(self.model, [prompt.ids], config, tokenizer=self.tokenizer)
-        return without_lead((event.text for event in events), prompt.answer_lead)
+        return without_lead(self._pieces(prompt.ids, config, beams=beams), prompt.answer_lead)
 
     @property
     def supports_conversations(self) -> bool:
