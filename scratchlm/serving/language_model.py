@@ -92,11 +92,10 @@ class LanguageModel:
                 "generate needs a language model, but this model is a classifier; use classify."
             )
         config = self.generation_config(**settings)
-        if beams is not None:
-            if stream:
-                raise ConfigError(
-                    "beam search cannot be streamed, got beams and stream=True; leave one of them out."
-                )
+        if beams is not None and stream:
+            raise ConfigError(
+                "beam search cannot be streamed, got beams and stream=True; leave one of them out."
+            )
         pieces = self._pieces(self.encode_prompt(prompt), config, beams=beams)
         return pieces if stream else "".join(pieces)
 
@@ -176,8 +175,8 @@ class LanguageModel:
         selects one of ours instead. `system` is the system prompt; None means the one used in training. `history` holds
         the earlier requests and answers of a conversation; the oldest are dropped when the context is too short.
         `beams` and `settings` are those of `generate`; stop texts are added to the template's.
-        Raises: ConfigError for a model without a template, or an impossible setting; DataError for a conversation that its template rejects;
-            CheckpointError for a template that does not work.
+        Raises: ConfigError for a model without a template, or an impossible setting; DataError for a conversation that
+            its template rejects; CheckpointError for a template that does not work.
         """
         chosen = chosen_template(self.task, template_name)
         if chosen is None or self.kind == "classification":
