@@ -98,6 +98,11 @@ def in_ctranslate2(folder: Path, target: Path, kind: str, n_threads: int) -> Gen
 
     quantization = None if kind == "float32" else kind
     ctranslate2.converters.TransformersConverter(str(folder)).convert(str(target), quantization=quantization)
+    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
+    config |= {
+        name: "<|endoftext|>" for name, value in config.items() if value is None and name.endswith("_token")
+    }
+    (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
     generator = ctranslate2.Generator(str(target), intra_threads=n_threads, compute_type=kind)
     words = json.loads((target / "vocabulary.json").read_text(encoding="utf-8"))
 

@@ -180,28 +180,49 @@ static inline int next_unit(Engine *e) { return atomic_fetch_add_explicit(&e->ne
 
 /* ---- Matrix products ---- */
 
+/* The sum of a long product is that of its even vectors plus that of its odd ones, so that two additions can be under
+ * way at a time where memory is read once, from beginning to end. */
+enum { LONG = 512 };
+
+/* y = w . x, read from beginning to end */
+static float dot_long(const float *w, const float *x, int n) {
+    floats even = {0}, odd = {0};
+    int i = 0;
+    for (; i + 2 * LANES <= n; i += 2 * LANES) {
+        even += load(w + i) * load(x + i);
+        odd += load(w + i + LANES) * load(x + i + LANES);
+    }
+    if (i + LANES <= n) {
+        even += load(w + i) * load(x + i);
+        i += LANES;
+    }
+    float sum = sum_lanes(even + odd);
+    for (; i < n; i++) sum = fmaf(w[i], x[i], sum);
+    return sum;
+}
+
 /* y[t][r] = w[r] . x[t] for R rows of weights and T vectors of length n; the R x T sums stay in registers. */
 static inline __attribute__((always_inline)) void dot_tile(int R, int T, const float *w, long w_stride, const float *x,
                                                            long x_stride, int n, float *y, long y_stride) {
-    floats sums[8][TOKEN_TILE] = {{{0}}};
-    int i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        floats xs[TOKEN_TILE];
-        for (int t = 0; t < T; t++) {
-            xs[t] = load(x + t * x_stride + i);
-            KEEP_IN_REGISTER(xs[t]);
+    floats sums[2][8][TOKEN_TILE] = {{{{0}}}};
+    int is_long = n >= LONG, step = is_long ? 2 * LANES : LANES;
+    for (int odd = 0; odd <= is_long; odd++)
+        for (int i = odd * LANES; i + LANES <= n; i += step) {
+            floats xs[TOKEN_TILE];
+            for (int t = 0; t < T; t++) {
+                xs[t] = load(x + t * x_stride + i);
+                KEEP_IN_REGISTER(xs[t]);
+            }
+            for (int r = 0; r < R; r++) {
+                floats ws = load(w + r * w_stride + i);
+                KEEP_IN_REGISTER(ws);
+                for (int t = 0; t < T; t++) sums[odd][r][t] += ws * xs[t];
+            }
         }
-        for (int r = 0; r < R; r++) {
-            floats ws = load(w + r * w_stride + i);
-            if (T == 1) __builtin_prefetch(w + (R + r) * w_stride + i); /* the rows after these */
-            KEEP_IN_REGISTER(ws);
-            for (int t = 0; t < T; t++) sums[r][t] += ws * xs[t];
-        }
-    }
     for (int r = 0; r < R; r++)
         for (int t = 0; t < T; t++) {
-            float sum = sum_lanes(sums[r][t]);
-            for (int k = i; k < n; k++) sum = fmaf(w[r * w_stride + k], x[t * x_stride + k], sum);
+            float sum = sum_lanes(sums[0][r][t] + sums[1][r][t]);
+            for (int k = n - n % LANES; k < n; k++) sum = fmaf(w[r * w_stride + k], x[t * x_stride + k], sum);
             y[t * y_stride + r] = sum;
         }
 }
@@ -213,7 +234,8 @@ static void dot_rows(const float *w, long w_stride, int n_rows, const float *x, 
     for (; n_tokens > 0; n_tokens -= TOKEN_TILE, x += TOKEN_TILE * x_stride, y += TOKEN_TILE * y_stride) {
         int r = 0;
         switch (n_tokens) {
-        case 1:
+        case 1: /* long rows one by one: memory is fastest when it is read as it lies */
+            for (; n >= LONG && r < n_rows; r++) y[r] = dot_long(w + r * w_stride, x, n);
             for (; r + 8 <= n_rows; r += 8) TILE(8, 1);
             for (; r < n_rows; r++) TILE(1, 1);
             break;
@@ -280,56 +302,66 @@ static inline floats look_up(const float *table, ints codes) {
 #endif
 }
 
-/* y[r] = w[r] . x for R rows from `row` on, without storing their weights; the numbers are those of dequantize_row. */
-static inline __attribute__((always_inline)) void dot_codes(int kind, int R, const Matrix *m, int row, const float *x,
-                                                            float *y) {
-    int n_groups = m->n_in / m->group, half = m->group / 2, is_int8 = kind == INT8 || kind == INT8_ROWS;
-    int row_bytes = is_int8 ? m->n_in : m->n_in / 2;
-    const uint8_t *codes = (const uint8_t *)m->codes + (long)row * row_bytes;
-    const float *scales = m->scale + (long)row * n_groups;
-    const float *offsets = kind == INT4_OFFSET ? m->offset + (long)row * n_groups : scales;
-    floats sums[4] = {{0}};
-    for (int g = 0; g < n_groups; g++, x += m->group, codes += is_int8 ? m->group : half)
-        for (int i = 0; i < m->group; i += LANES) {
-            if (i % (is_int8 ? 64 : 128) == 0) /* a cache line of each of the rows after these */
-                for (int r = 0; r < R; r++)
-                    __builtin_prefetch(codes + (long)(R + r) * row_bytes + (is_int8 ? i : i / 2));
-            floats xs = load(x + i);
-            for (int r = 0; r < R; r++) {
-                const uint8_t *at = codes + (long)r * row_bytes;
-                floats scale = all(scales[(long)r * n_groups + g]), w;
-                if (is_int8) {
-                    w = __builtin_convertvector(widen_signed((const int8_t *)at + i), floats);
-                    if (kind == INT8) w *= scale;
-                } else {
-                    ints four_bits = widen_unsigned(at + (i < half ? i : i - half));
-                    if (i < half) four_bits &= 15; else four_bits >>= 4;
-                    floats offset = -8 * scale;
-                    if (kind == INT4_OFFSET) offset = all(offsets[(long)r * n_groups + g]);
-                    if (kind == TABLE4) w = scale * look_up(m->table, four_bits);
-                    else w = scale * __builtin_convertvector(four_bits, floats) + offset;
-                }
-                sums[r] += w * xs;
-            }
+/* Add the products of one group of weights with x to the sums of even and odd vectors, without storing the weights, which are those of dequantize_row. */
+static inline __attribute__((always_inline)) void dot_group(int kind, int is_long, int group, const uint8_t *codes,
+                                                            float scale, float offset, const float *table,
+                                                            const float *x, floats *sums) {
+    int half = group / 2;
+#pragma GCC unroll 8
+    for (int i = 0; i < group; i += LANES) {
+        floats w;
+        if (kind == INT8 || kind == INT8_ROWS) {
+            w = __builtin_convertvector(widen_signed((const int8_t *)codes + i), floats);
+            if (kind == INT8) w *= scale;
+        } else {
+            ints four_bits = widen_unsigned(codes + (i < half ? i : i - half));
+            if (i < half) four_bits &= 15; else four_bits >>= 4;
+            if (kind == TABLE4) w = scale * look_up(table, four_bits);
+            else w = scale * __builtin_convertvector(four_bits, floats) + offset;
         }
-    for (int r = 0; r < R; r++) y[r] = sum_lanes(sums[r]);
+        sums[is_long ? i / LANES % 2 : 0] += w * load(x + i);
+    }
 }
 
-static void dot_quantized(const Matrix *m, int row, int n_rows, const float *x, float *y) {
-#define ROWS(kind)                                                          \
-    for (; n_rows >= 4; n_rows -= 4, row += 4, y += 4) dot_codes(kind, 4, m, row, x, y); \
-    for (; n_rows > 0; n_rows--, row++, y++) dot_codes(kind, 1, m, row, x, y);
-    switch (m->kind) {
-    case INT8_ROWS: ROWS(INT8_ROWS) break;
-    case INT8: ROWS(INT8) break;
-    case INT4: ROWS(INT4) break;
-    case INT4_OFFSET: ROWS(INT4_OFFSET) break;
-    default: ROWS(TABLE4)
+/* y[r] = w[r] . x for rows of codes, one after the other, as they lie in memory. */
+static inline __attribute__((always_inline)) void dot_codes(int kind, int group, int is_long, const Matrix *m, int row, int n_rows,
+                                                            const float *x, float *y) {
+    int n_groups = m->n_in / group;
+    int group_bytes = kind == INT8 || kind == INT8_ROWS ? group : group / 2;
+    const uint8_t *codes = (const uint8_t *)m->codes + (long)row * n_groups * group_bytes;
+    const float *scales = m->scale + (kind == INT8_ROWS ? 0 : (long)row * n_groups);
+    const float *offsets = kind == INT4_OFFSET ? m->offset + (long)row * n_groups : scales;
+    for (int r = 0; r < n_rows; r++, codes += n_groups * group_bytes) {
+        floats sums[2] = {{0}};
+        for (int g = 0; g < n_groups; g++) {
+            float scale = kind == INT8_ROWS ? 1 : scales[g], offset = kind == INT4_OFFSET ? offsets[g] : -8 * scale;
+            dot_group(kind, is_long, group, codes + g * group_bytes, scale, offset, m->table, x + g * group, sums);
+        }
+        y[r] = sum_lanes(sums[0] + sums[1]);
+        if (kind != INT8_ROWS) scales += n_groups, offsets += n_groups;
     }
-#undef ROWS
+}
+
+/* The same for any kind and size of groups; the compiler makes a copy of the code for each. */
+static void dot_quantized(const Matrix *m, int row, int n_rows, const float *x, float *y) {
+#define DOT(kind, group)                                                                                           \
+    (m->n_in >= LONG ? dot_codes(kind, group, 1, m, row, n_rows, x, y) : dot_codes(kind, group, 0, m, row, n_rows, x, y))
+#define DOT_GROUPS(kind) (m->group == 32 ? DOT(kind, 32) : m->group == 64 ? DOT(kind, 64) : DOT(kind, 128))
+    switch (m->kind) {
+    case INT8_ROWS: DOT(INT8_ROWS, 64); break;
+    case INT8: DOT_GROUPS(INT8); break;
+    case INT4: DOT_GROUPS(INT4); break;
+    case INT4_OFFSET: DOT_GROUPS(INT4_OFFSET); break;
+    default: DOT_GROUPS(TABLE4);
+    }
+#undef DOT
+#undef DOT_GROUPS
 }
 
 enum { ROW_BLOCK = 16 }; /* rows of weights that stay in the second-level cache while all tokens pass */
+
+/* Whether dot_quantized knows this size of groups. */
+static int has_kernel(int group, int n_in) { return group == 32 || group == 64 || group == 128 || group == n_in; }
 
 /* y[t][o] = weights[o] . x[t] + bias[o], for the outputs first to last - 1; y points at output `first`. */
 static void multiply(const Matrix *m, int first, int last, const float *x, long x_stride, int n_tokens, float *y,
@@ -337,7 +369,7 @@ static void multiply(const Matrix *m, int first, int last, const float *x, long 
     for (int o = first; o < last; o += ROW_BLOCK) {
         int n_rows = last - o < ROW_BLOCK ? last - o : ROW_BLOCK;
         const float *w = (const float *)m->codes + (long)o * m->n_in;
-        if (m->kind != FLOAT32 && n_tokens == 1 && m->group % (2 * LANES) == 0) {
+        if (m->kind != FLOAT32 && n_tokens == 1 && m->n_in % 64 == 0 && has_kernel(m->group, m->n_in)) {
             dot_quantized(m, o, n_rows, x, y + (o - first));
         } else {
             if (m->kind != FLOAT32) {
@@ -507,10 +539,10 @@ static void attend(Engine *e, const Layer *layer, int head, int first, int n_tok
     }
 }
 
-/* Rows of outputs per unit of work: small enough to share out evenly, large enough not to queue for. */
+/* Rows of outputs per unit of work: enough units to share out evenly, and long stretches of memory. */
 static int unit_rows(const Engine *e, int n_out) {
     int rows = n_out / (4 * e->model.n_threads) / ROW_BLOCK * ROW_BLOCK;
-    return rows < ROW_BLOCK ? ROW_BLOCK : rows > 64 ? 64 : rows;
+    return rows < ROW_BLOCK ? ROW_BLOCK : rows;
 }
 
 /* x += matrix(input), in units of outputs */
@@ -666,7 +698,7 @@ Engine *engine_new(const Model *model) {
     e->gated = floats_for(T * F);
     int is_whole = e->threads && e->own && e->wanted && e->x && e->normed && e->q && e->mixed && e->hidden && e->gated;
     for (int i = 0; is_whole && i < m->n_threads; i++) {
-        long n_scores = 3L * m->capacity, n_weights = ROW_BLOCK * widest + 64 * 64;
+        long n_scores = 3L * m->capacity, n_weights = ROW_BLOCK * widest + 64 * (E + ROW_BLOCK);
         e->own[i] = floats_for(n_scores > n_weights ? n_scores : n_weights);
         is_whole = e->own[i] != NULL;
     }

@@ -28,6 +28,7 @@ VARIANTS = {
         **SMALL, emb_dim=64, n_heads=6, n_kv_heads=3, norm="rms", positions="rotary", feed_forward="swiglu",
         qk_norm=True, head_size=20, rope_base=1e6, tie_embeddings=True,
     ),
+    "long rows": GPTConfig(**SMALL, emb_dim=520, n_heads=4, ff_dim=1036),  # summed in two parts
     "odd sizes": GPTConfig(**SMALL, emb_dim=30, n_heads=3, feed_forward="gelu_exact", n_kv_heads=1, ff_dim=37),
 }  # fmt: skip
 # float32 sums of up to 128 terms of size 1 in another order: 128 * 2**-24 = 8e-6 at worst, in each of three blocks
