@@ -12,6 +12,7 @@ from scratchlm.checkpoints.names import BOOK_LLAMA, to_theirs
 from scratchlm.core.errors import ConfigError
 from scratchlm.model.config import WIDENING
 from scratchlm.model.gpt import GPTModel
+from scratchlm.quantization.apply import dense_model
 
 EPS, QWEN_EPS = 1e-5, 1e-6  # fixed in the book's classes
 _NORM = re.compile(r"(final_norm|norm[12])\.weight")  # Llama's norms have a weight, Qwen's a scale
@@ -25,7 +26,7 @@ def book_state_dict(model: GPTModel) -> dict[str, Tensor]:
 
     Raises: ConfigError for a model that the book's class cannot represent.
     """
-    config = model.config
+    config, model = model.config, dense_model(model)
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     if architecture(config) == "gpt2":
         _check(model, "GPTModel", norm_eps=EPS, feed_forward_dim=WIDENING * config.emb_dim)

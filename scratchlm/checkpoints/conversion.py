@@ -41,6 +41,7 @@ from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import as_json, check_replaceable, new_files, new_folder, write_text
 from scratchlm.core.partials import remove_partials, standing
 from scratchlm.model.gpt import GPTModel
+from scratchlm.quantization.apply import dense_model
 from scratchlm.tokenizers.special_tokens import end_ids
 
 ExportFormatName = Literal["native", "hf", "gguf", "book", "onnx"]
@@ -233,6 +234,7 @@ def _settings_beside(source: LoadedModel, target: Path, _frame: PromptFrame) -> 
 
 def _stored_as(model: GPTModel, dtype: DType | None) -> GPTModel:
     wanted = None if dtype is None else _TORCH_DTYPES[dtype]
+    model = model if wanted is None else dense_model(model)
     if wanted is None or all(parameter.dtype == wanted for parameter in model.parameters()):
         return model
     stored = copy.deepcopy(model).to(wanted)

@@ -31,6 +31,7 @@ from scratchlm.core.json_table import JSONTable
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
+from scratchlm.quantization.apply import dense_model
 from scratchlm.tokenizers.special_tokens import end_ids
 
 WEIGHT_FILES = (
@@ -116,7 +117,7 @@ def export_huggingface(
     """
     target = Path(folder)
     check_replaceable(target, MODEL_FOLDER_FILES, kind="model folder", error=CheckpointError)
-    task = dict(task or {})
+    task, model = dict(task or {}), dense_model(model)
     values = config_to_huggingface(model.config)
     state = {name: tensor.detach().cpu() for name, tensor in own_weights(model).items()}
     is_classifier = task.get("kind") == "classification"

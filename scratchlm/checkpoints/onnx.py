@@ -15,6 +15,7 @@ from scratchlm.core.errors import CheckpointError, ConfigError, optional_import
 from scratchlm.core.files import new_file
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
+from scratchlm.quantization.apply import dense_model
 
 MAX_BYTES = 2_000_000_000  # of weights; a protobuf message is limited to 2 GB
 
@@ -52,7 +53,9 @@ def export_onnx(path: str | Path, model: GPTModel) -> Path:
         token; MissingDependencyError without the `onnx` packages; CheckpointError when the disk is full.
     """
     _onnx_packages()
-    weights = {name: tensor.detach().float().cpu() for name, tensor in own_weights(model).items()}
+    weights = {
+        name: tensor.detach().float().cpu() for name, tensor in own_weights(dense_model(model)).items()
+    }
     n_bytes = sum(4 * tensor.numel() for tensor in weights.values())
     context_length = model.config.context_length
     if n_bytes > MAX_BYTES or context_length < 2:

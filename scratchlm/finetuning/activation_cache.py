@@ -123,12 +123,12 @@ class ActivationCache:
             yield from (state[: len(row)] for row, state in zip(rows, states))
 
     def _new_store(self, n_tokens: int) -> Tensor:
-        weight = self.model.tok_emb.weight
+        dtype = next(self.model.parameters()).dtype
         shape = (n_tokens, self.model.config.emb_dim)
-        n_bytes = math.prod(shape) * weight.element_size()
+        n_bytes = math.prod(shape) * dtype.itemsize
         self.size_bytes += n_bytes
         if self._parent is None or self.size_bytes <= self._budget_bytes or n_bytes == 0:
-            return torch.empty(shape, dtype=weight.dtype)
+            return torch.empty(shape, dtype=dtype)
         if (free := shutil.disk_usage(self._parent).free) < n_bytes:
             raise DataError(
                 f"the activation cache needs {n_bytes:,} bytes in {self._parent}, but only {free:,} are free; raise "
@@ -138,7 +138,7 @@ class ActivationCache:
             self._folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=self._parent))
         path = self._folder / f"states-{len(self._entries)}.bin"
         logger.info("writing %d bytes of activations to %s", n_bytes, path)
-        return torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=weight.dtype).view(shape)
+        return torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=dtype).view(shape)
 
 
 class CachedExamples:

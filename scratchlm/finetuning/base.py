@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -18,6 +18,8 @@ from scratchlm.core.memory import memory_errors_explained
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import CONFIGS, DROP_RATES, named_config
 from scratchlm.model.gpt import GPTModel
+from scratchlm.quantization.apply import dequantize_model, quantize_model
+from scratchlm.quantization.config import QuantizationConfig
 from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT
 
@@ -47,6 +49,7 @@ def load_base(
     training_texts: Iterable[str],
     device: torch.device,
     role_tokens: Sequence[str] = (),
+    base_bits: Literal[8, 4] | None = None,
     **changes: Any,
 ) -> Base:
     """Load a model folder, a run folder or another program's model, or create `random:SIZE`.
@@ -54,8 +57,10 @@ def load_base(
     A random base draws from torch's global generator, and its BPE tokenizer is trained on the training texts, with
     `role_tokens` as special tokens. `changes` replace fields of the base's config, such as drop_rate, unless
     None.
-    Raises: ConfigError for an unknown size; CheckpointError for a folder without a valid language model, or with
-        another model's tokenizer.
+    base_bits: quantize the base, for LoRA: 8 rounds to nearest, 4 is NF4 as in QLoRA. Another program's quantized file
+        is read in floating point first; our quantized folders stay as they are.
+    Raises: ConfigError for an unknown size, and base_bits with a quantized folder; CheckpointError for a folder
+        without a valid language model, or with another model's tokenizer.
     """
     changes = {key: value for key, value in changes.items() if value is not None}
     if "drop_rate" in changes:
@@ -71,7 +76,7 @@ def load_base(
         )
         with memory_errors_explained("choose a smaller random base"):
             model = GPTModel(named_config(size, vocab_size=tokenizer.vocab_size, **changes)).to(device)
-        return Base(model=model, tokenizer=tokenizer, name=name, sha256=None)
+        return Base(model=_quantized(model, base_bits), tokenizer=tokenizer, name=name, sha256=None)
     loaded = open_model(name)
     if loaded.task.get("kind") == "classification":
         raise CheckpointError(
@@ -85,13 +90,21 @@ def load_base(
     model = loaded.model
     if (config := dataclasses.replace(loaded.config, **changes)) != loaded.config:
         model = build_model(config, model.state_dict(), where=loaded.folder)
+    if "files" not in loaded.manifest:
+        dequantize_model(model)
     return Base(
-        model=model.to(device),
+        model=_quantized(model.to(device), base_bits),
         tokenizer=loaded.tokenizer,
         name=name,
         sha256=_sha256_of_weights(loaded),
         task=loaded.task,
     )
+
+
+def _quantized(model: GPTModel, bits: Literal[8, 4] | None) -> GPTModel:
+    if bits is not None:
+        quantize_model(model, QuantizationConfig(bits=bits, kind="nf4" if bits == 4 else "rtn"))
+    return model
 
 
 def readable_length(base: Base, wanted: int | None, notify: Callable[[str], None]) -> int:

@@ -180,6 +180,7 @@ class ClassifierTrainings:
             device=self.device,
             drop_rate=drop_rate,
             is_causal=settings.causal_mask,
+            base_bits=settings.base_bits,
         )
         self._base_sha256 = base.sha256
         replace_head(base.model, len(self.classes))

@@ -7,6 +7,7 @@ from typing import Literal
 from torch import nn
 
 from scratchlm.model.gpt import GPTModel
+from scratchlm.quantization.apply import check_trainable
 
 WeightPart = Literal["head", "last-layer", "last-block", "last-two-blocks", "all"]
 TrainPart = Literal[WeightPart, "lora"]  # lora: low-rank updates beside frozen weights, see lora.py
@@ -18,11 +19,14 @@ def freeze_all_but(model: GPTModel, part: WeightPart) -> int:
 
     `head` is the output head alone, which the book's table calls `last-layer`; `last-block` and `last-two-blocks`
     add the final norm and those blocks, as the book does; `all` is everything.
+    Raises: ConfigError when that part has quantized weights.
     """
-    model.requires_grad_(part == "all")
-    trainable: list[nn.Module] = [model.out_head]
+    trainable: list[nn.Module] = [model if part == "all" else model.out_head]
     if part != "all" and N_BLOCKS[part]:
         trainable += [model.final_norm, *list(model.trf_blocks)[-N_BLOCKS[part] :]]
+    for module in trainable:
+        check_trainable(module)
+    model.requires_grad_(False)
     for module in trainable:
         module.requires_grad_(True)
     return model.n_parameters(trainable_only=True)

@@ -26,8 +26,8 @@ def replace_head(model: GPTModel, n_classes: int) -> None:
     """
     if n_classes < 2:
         raise ConfigError(f"a classifier needs at least 2 classes, got {n_classes}; check the labels.")
-    weight = model.tok_emb.weight
-    model.out_head = build_linear(model.config.emb_dim, n_classes, device=weight.device, dtype=weight.dtype)
+    like = next(model.parameters())  # the embedding may be quantized
+    model.out_head = build_linear(model.config.emb_dim, n_classes, device=like.device, dtype=like.dtype)
     if model.config.init == "gpt2":
         nn.init.normal_(model.out_head.weight, std=0.02)  # GPT-2 initialisation, as the rest of the model
         nn.init.zeros_(model.out_head.bias)

@@ -114,6 +114,7 @@ def finetune_instructions(
         device=device,
         drop_rate=settings.drop_rate,
         role_tokens=chosen.marks,
+        base_bits=settings.base_bits,
     )
     warn_about_unknown_marks(start, chosen.marks, notify)
     max_length = readable_length(start, settings.max_length, notify)

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError
+from scratchlm.model.linear import dense_weight, stored_weight
+from scratchlm.quantization.layers import QuantizedLinear
 
 M = TypeVar("M", bound=nn.Module)
 Scaling = Literal["alpha/rank", "alpha/sqrt(rank)", "alpha"]
@@ -121,17 +123,18 @@ class LinearWithLoRA(nn.Module):
         """The weight of a plain linear layer that computes the same.
 
         Shapes: -> (out, in).
-        Raises: ConfigError for a layer other than `nn.Linear`.
+        Raises: ConfigError for a layer without a weight matrix.
         """
-        weight: Tensor = plain_linear(self).weight + self.lora.product()
-        return weight
+        return dense_weight(self.linear) + self.lora.product()
 
 
 def plain_linear(layer: LinearWithLoRA) -> nn.Linear:
-    """The `nn.Linear` to which the update belongs.
+    """The `nn.Linear` to which the update belongs; for a quantized layer a dequantized copy.
 
-    Raises: ConfigError for another kind of layer, such as a quantized one.
+    Raises: ConfigError for another kind of layer.
     """
+    if isinstance(layer.linear, QuantizedLinear):
+        return layer.linear.as_dense()
     if not isinstance(layer.linear, nn.Linear):
         raise ConfigError(
             f"LoRA can be merged into the weight of an nn.Linear only, got {type(layer.linear).__name__}; keep the "
@@ -182,17 +185,18 @@ def merge_lora(model: nn.Module) -> int:
 
     The model computes the same as before, as fast as without LoRA, and its weights have their usual names again. An
     output head that shares its weight with the embedding gets a separate weight, because only the head was
-    updated; the model's config is changed accordingly.
-    Raises: ConfigError for an update of a layer other than `nn.Linear`; nothing is changed then.
+    updated; the model's config is changed accordingly. A quantized layer becomes one in floating point.
+    Raises: ConfigError for an update of another kind of layer; nothing is changed then.
     """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LinearWithLoRA)}
     for layer in layers.values():
-        plain_linear(layer)
+        if not isinstance(layer.linear, (nn.Linear, QuantizedLinear)):
+            plain_linear(layer)  # raises
     shared = _shared_weights(model)
     for name, layer in layers.items():
-        linear = plain_linear(layer)
-        if id(linear.weight) in shared:
+        if shared.intersection(map(id, stored_weight(layer.linear).values())):
             _untie_config(model.get_submodule(name.rpartition(".")[0]))
+        linear = plain_linear(layer)
         weight = layer.merged_weight().detach()  # a new tensor: an embedding that shares the old one keeps it
         linear.weight = nn.Parameter(weight, requires_grad=linear.weight.requires_grad)
         model.set_submodule(name, linear)
@@ -207,11 +211,14 @@ def merged_copy(model: M) -> M:
 
 
 def _shared_weights(model: nn.Module) -> set[int]:
-    """Ids of the parameters that appear in more than one place of the model."""
+    """Ids of the parameters and buffers that appear in more than one place of the model."""
     seen: set[int] = set()
     shared: set[int] = set()
-    for _, parameter in model.named_parameters(remove_duplicate=False):
-        (shared if id(parameter) in seen else seen).add(id(parameter))
+    for _, tensor in [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]:
+        (shared if id(tensor) in seen else seen).add(id(tensor))
     return shared
 
 

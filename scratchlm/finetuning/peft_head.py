@@ -18,6 +18,7 @@ from scratchlm.core.errors import CheckpointError
 from scratchlm.finetuning.lora import LinearWithLoRA, linear_widths, plain_linear
 from scratchlm.finetuning.peft_config import PeftConfig
 from scratchlm.model.gpt import GPTModel
+from scratchlm.model.linear import dense_weight
 
 HEAD, SCORE = "out_head.weight", "score.weight"
 SCALE, SHIFT = "final_norm.scale", "final_norm.shift"
@@ -123,11 +124,11 @@ def load_saved_modules(model: GPTModel, saved: Mapping[str, Tensor], *, has_own_
             bias = (head.double() @ moved).float()
             del changed[SCALE], changed[SHIFT]
             changed["out_head.bias"] = bias
-        device = model.tok_emb.weight.device
+        device = next(model.parameters()).device
         model.out_head = nn.Linear(head.shape[1], len(head), bias=bias is not None, device=device)
     elif has_own_matrix and model.config.tie_embeddings and changed.keys() & {HEAD, "tok_emb.weight"}:
         plain_head = model.out_head.linear if isinstance(model.out_head, LinearWithLoRA) else model.out_head
-        plain_head.weight = nn.Parameter(model.tok_emb.weight.detach().clone())
+        plain_head.weight = nn.Parameter(dense_weight(model.tok_emb).detach().clone())
         model.config = dataclasses.replace(model.config, tie_embeddings=False)
     for name, tensor in changed.items():
         path, _, attribute = name.rpartition(".")
@@ -136,7 +137,7 @@ def load_saved_modules(model: GPTModel, saved: Mapping[str, Tensor], *, has_own_
             module = module.linear
         parameter = getattr(module, attribute)
         if parameter is None:  # a bias of queries, keys or values
-            setattr(module, attribute, nn.Parameter(tensor.to(model.tok_emb.weight)))
+            setattr(module, attribute, nn.Parameter(tensor.to(next(model.parameters()))))
             model.config = dataclasses.replace(model.config, qkv_bias=True)
             continue
         with torch.no_grad():

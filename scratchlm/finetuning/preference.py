@@ -111,6 +111,7 @@ def finetune_preferences(
         device=device,
         drop_rate=settings.drop_rate,
         role_tokens=chosen.marks,
+        base_bits=settings.base_bits,
     )
     chosen = template(settings.template or str(start.task.get("template", DEFAULT_TEMPLATE)))
     model, task, system = start.model, settings.task(), str(start.task.get("system", ""))

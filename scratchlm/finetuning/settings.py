@@ -17,6 +17,7 @@ from scratchlm.finetuning.lora import (
 )
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
+from scratchlm.quantization.apply import check_trainable
 from scratchlm.training.config import TrainingConfig
 
 DEFAULT_RANK = 16
@@ -36,6 +37,7 @@ class FineTuningSettings(TrainingConfig):
     lora_scaling: Scaling = "alpha/rank"  # factor of the update; alpha: as the book does
     lora_dropout: float = 0.0  # dropout on the update's input during training
     lora_targets: tuple[str, ...] = EVERY_LINEAR_IN_BLOCKS  # names of the layers that get an update
+    base_bits: Literal[8, 4] | None = None  # LoRA beside a quantized base (QLoRA); 4: NF4; None = as it is
     max_length: int | None = None  # maximum tokens of prompt and answer; None = the model's context length
     drop_rate: float | None = None  # dropout during fine-tuning; None = the base's
 
@@ -44,6 +46,11 @@ class FineTuningSettings(TrainingConfig):
         self.check_writes_no_samples()
         check_at_least(1, lora_rank=self.lora_rank, max_length=self.max_length)
         GPTConfig(drop_rate=self.drop_rate or 0.0)  # raises for an invalid rate
+        if self.base_bits is not None and (self.lora_rank is None or self.lora_kind == "dora"):
+            raise ConfigError(
+                f"base_bits={self.base_bits} freezes the base in {self.base_bits} bits and needs LoRA beside it, got "
+                f"lora_rank={self.lora_rank} and lora_kind={self.lora_kind}; set lora_rank, or leave base_bits out."
+            )
         if self.lora_rank is None:
             for field in dataclasses.fields(self):
                 if field.name.startswith("lora_") and getattr(self, field.name) != field.default:
@@ -54,9 +61,11 @@ class FineTuningSettings(TrainingConfig):
     def add_lora(self, model: GPTModel) -> list[str]:
         """Freeze the model and add trainable low-rank updates, in place; returns the names of the layers.
 
-        Without lora_rank the model is unchanged.
+        Without lora_rank the model is unchanged, and must not be quantized.
+        Raises: ConfigError for a quantized model without lora_rank.
         """
         if self.lora_rank is None:
+            check_trainable(model)
             return []
         model.requires_grad_(False)
         return replace_linear_with_lora(

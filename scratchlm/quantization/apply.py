@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -82,6 +83,24 @@ def dequantize_model(model: GPTModel) -> GPTModel:
         )
         model.tie_weights()
     return model
+
+
+def dense_model(model: GPTModel) -> GPTModel:
+    """A dequantized copy of a quantized model; any other model itself."""
+    return dequantize_model(copy.deepcopy(model)) if is_quantized(model) else model
+
+
+def check_trainable(module: nn.Module) -> None:
+    """Check that a part of a model, which is about to be trained, has no quantized weights.
+
+    Raises: ConfigError naming the layers.
+    """
+    if names := list(quantized_layers(module)):
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        raise ConfigError(
+            f"the weights of {names[0]}{more} are quantized and cannot be trained; train adapters beside them (LoRA), "
+            "or write a model in floating point first: scratchlm convert MODEL FOLDER --to native --dtype f32."
+        )
 
 
 class _Run:

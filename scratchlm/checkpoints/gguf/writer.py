@@ -28,6 +28,7 @@ from scratchlm.core.files import new_file, parse_json
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import GPTConfig, RopeScaling
 from scratchlm.model.gpt import GPTModel
+from scratchlm.quantization.apply import dense_model
 from scratchlm.tokenizers.bpe import BPETokenizer
 
 GGUFType = Literal["f32", "f16", "bf16", "q8_0"]
@@ -59,7 +60,7 @@ def export_gguf(
     """
     if dtype not in _FILE_TYPES:
         raise ConfigError(f"a GGUF dtype must be one of {', '.join(_FILE_TYPES)}, got {dtype!r}; choose one.")
-    config = model.config
+    config, model = model.config, dense_model(model)
     kind = architecture(config)
     task = dict(task or {})
     settings = tokenizer_settings(tokenizer, vocab_size=config.vocab_size, task=task)
