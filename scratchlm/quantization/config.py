@@ -25,9 +25,7 @@ class QuantizationConfig:
 
     bits: Literal[8, 4] = 8  # bits per weight
     group_size: int | None = None  # weights per scale: 32, 64 or 128; None = a row for 8 bits, 64 for 4 bits
-    kind: Rounding = (
-        "rtn"  # rtn: round to nearest; gptq: calibrated; nf4: 4 bits, spaced as a normal distribution
-    )
+    kind: Rounding = "rtn"  # round to nearest; gptq: calibrated; nf4: spaced for normally distributed weights
     symmetric: bool = False  # 4 bits without an offset per group: smaller, with a larger error
     head_bits: Literal[8, 4] = 8  # bits of the token embedding and the output head
     skip_head: bool = False  # leave the token embedding and the output head in floating point

@@ -129,6 +129,6 @@ def test_a_classifier_trains_its_new_head_on_a_quantized_base(quantized_folder):
 
 @pytest.mark.parametrize("settings", [{}, {"lora_rank": 4, "lora_kind": "dora"}])
 def test_base_bits_need_lora(settings):
-    with pytest.raises(ConfigError, match="base_bits=4 .* needs LoRA"):
+    with pytest.raises(ConfigError, match=r"base_bits=4 .* needs LoRA"):
         FineTuningSettings(base_bits=4, **settings)
     assert ClassifySettings(train="lora", base_bits=4).base_bits == 4
