@@ -81,9 +81,8 @@ class _Measured(NamedTuple):
 def main(command: Quantize, console: Console) -> dict[str, Any]:
     """Quantize the model, save it and print the figures; returns the `--json` keys."""
     if command.model is None or command.out is None:
-        raise ConfigError(
-            f"quantize needs a model and a folder for the result; add {'--model' if command.model is None else '--out'}."
-        )
+        missing = "--model" if command.model is None else "--out"
+        raise ConfigError(f"quantize needs a model and a folder for the result; add {missing}.")
     loaded, show = open_model(command.model), work_progress(console)
     if "files" not in loaded.manifest:
         dequantize_model(loaded.model)  # another program's file is the original
