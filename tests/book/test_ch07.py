@@ -218,7 +218,7 @@ def test_what_is_no_reply_is_a_service_error(judge_server, fault, found):
 
 
 def test_a_request_beyond_the_context_is_a_service_error(judge_server):
-    with pytest.raises(ServiceError, match="cut to 1026 tokens"):
+    with pytest.raises(ServiceError, match="truncated to 1026 tokens"):
         ch07.query_model("What? " * 4000, url=f"{judge_server.url}/api/chat")
 
 
