@@ -1,1 +1,1 @@
-"""Inspect a model: attention maps, and the probability of every token of a text."""
+"""Inspect a model: hook points, attention, logit lens, contributions to a logit, token probabilities."""
