@@ -20,8 +20,6 @@ from scratchlm.model.gpt import GPTModel
 from scratchlm.model.loss import head_cross_entropy
 from scratchlm.model.modes import evaluation_mode
 
-SCORED_AT_ONCE = 2048  # positions whose logits are in memory at a time: 0.4 GB with GPT-2's vocabulary
-
 
 def mean_loss(model: nn.Module, loader: Iterable[Batch], task: Task) -> float:
     """Average loss over a loader; every target has the same weight, whatever the batch sizes.
@@ -206,9 +204,7 @@ def _target_losses(model: GPTModel, inputs: Tensor, targets: Tensor) -> Tensor:
 
     Shapes: inputs (B, T), targets (B, T) -> (B, T), float64 on the CPU.
     """
-    losses = head_cross_entropy(
-        model.hidden_states(inputs), model.out_head, targets, reduction="none", chunk_size=SCORED_AT_ONCE
-    )
+    losses = head_cross_entropy(model.hidden_states(inputs), model.out_head, targets, reduction="none")
     return losses.cpu().double()
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import DataError
 
+LOGITS_AT_ONCE = 1 << 24  # 64 MiB in float32: 333 positions over GPT-2's vocabulary
 
 def at_least_float32(values: Tensor) -> Tensor:
     """Convert half-precision values to float32, because sums over thousands of them need its precision."""
@@ -60,25 +63,127 @@ def head_cross_entropy(
 ) -> Tensor:
     """Apply the output head at targets only, and compute the cross-entropy there.
 
-    Over a large vocabulary the head is the most expensive layer, and in many batches few positions have a target.
-    `chunk_size` limits how many positions' logits are computed at once.
+    Over a large vocabulary the logits are by far the largest tensor of a step: 50,257 for every token, where a block
+    has 768. So they are computed for `chunk_size` positions at a time (default: as LOGITS_AT_ONCE allows), and in
+    training each part gives its gradients before the next is computed; see `ChunkedCrossEntropy`.
 
     Shapes: states (..., E), targets (...) with IGNORE_INDEX where there is none -> a scalar, or with reduction="none"
         (...), which is 0 where there is no target.
     Units: nats. Half-precision logits are turned into float32 first.
     """
     is_target = targets != IGNORE_INDEX  # (...)
-    states, wanted = states[is_target], targets[is_target]  # (N, E), (N,)
-    n_at_once = chunk_size or max(1, len(wanted))
-    losses = [
-        F.cross_entropy(
-            at_least_float32(head(some)), some_wanted, reduction=reduction, label_smoothing=label_smoothing
+    if bool(is_target.all()):  # as in pre-training: nothing to select
+        states, wanted = states.reshape(-1, states.shape[-1]), targets.flatten()  # (N, E), (N,)
+    else:
+        states, wanted = states[is_target], targets[is_target]  # (N, E), (N,)
+    vocab_size = getattr(head, "out_features", states.shape[-1])
+    n_at_once = chunk_size or chunk_length(len(wanted), vocab_size)
+    needs_gradient = torch.is_grad_enabled() and (states.requires_grad or has_trainable(head))
+    if reduction == "sum" and len(wanted) > n_at_once and needs_gradient and type(head) is nn.Linear:
+        total: Tensor = ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+            states, head.weight, head.bias, wanted, label_smoothing, n_at_once
         )
-        for some, some_wanted in zip(
-            torch.split(states, n_at_once), torch.split(wanted, n_at_once), strict=True
-        )
-    ]
+        return total
+
+    def loss_of(some: Tensor, some_wanted: Tensor) -> Tensor:
+        logits = at_least_float32(head(some))  # (n_at_once, V)
+        return F.cross_entropy(logits, some_wanted, reduction=reduction, label_smoothing=label_smoothing)
+
+    parts = list(
+        zip(torch.split(states, max(1, n_at_once)), torch.split(wanted, max(1, n_at_once)), strict=True)
+    )
+    if len(parts) > 1 and needs_gradient:  # the backward pass computes the logits again instead of keeping them
+        losses = [checkpoint(loss_of, *part, use_reentrant=False) for part in parts]
+    else:
+        losses = [loss_of(*part) for part in parts]
     if reduction == "sum":
         return torch.stack(losses).sum()
     per_target = torch.cat(losses)  # (N,)
     return per_target.new_zeros(targets.shape).masked_scatter(is_target, per_target)  # (...)
+
+
+def chunk_length(n_targets: int, vocab_size: int) -> int:
+    """The number of positions whose logits are computed at once: parts of equal length, below LOGITS_AT_ONCE."""
+    n_parts = math.ceil(n_targets * vocab_size / LOGITS_AT_ONCE)
+    return math.ceil(n_targets / max(1, n_parts))
+
+
+def has_trainable(module: nn.Module) -> bool:
+    """Whether a module has a trainable parameter."""
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
+class ChunkedCrossEntropy(torch.autograd.Function):
+    """Sum the cross-entropy of a linear output head without ever holding the logits of all positions.
+
+    The gradient of the logits is softmax minus the target, so it needs nothing of the later computation but a factor.
+    Each part of the positions therefore gives its share of the gradients during the forward pass, and the backward
+    pass only multiplies them by that factor. Under autocast the products are in its dtype, everything else and the
+    sum of the weight's gradient in float32.
+
+    Shapes: states (N, E), weight (V, E), bias (V,) or None, targets (N,) -> a scalar.
+    Source: torch 2.13's chunked `linear_cross_entropy` computes the same, but without label smoothing.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        states: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        label_smoothing: float,
+        n_at_once: int,
+    ) -> Tensor:
+        """Compute the sum, and the gradients for a factor of 1."""
+        device = states.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+        needs_states, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        with torch.autocast(device, enabled=False):
+            rows, matrix = states.to(dtype), weight.to(dtype)
+            offset = None if bias is None else bias.to(dtype)
+            total = at_least_float32(states.new_zeros(()))
+            grad_states = torch.empty_like(states) if needs_states else None
+            grad_weight = torch.zeros_like(at_least_float32(weight)) if needs_weight else None
+            grad_bias = torch.zeros_like(at_least_float32(bias)) if needs_bias and bias is not None else None
+            for first in range(0, len(rows), n_at_once):
+                part = slice(first, first + n_at_once)
+                logits = at_least_float32(F.linear(rows[part], matrix, offset))  # (n, V)
+                loss_sum, gradient = _loss_and_gradient(logits, targets[part], label_smoothing)
+                total += loss_sum
+                gradient = gradient.to(dtype)
+                if grad_states is not None:
+                    grad_states[part] = gradient @ matrix
+                if grad_weight is not None and grad_weight.dtype == dtype:
+                    grad_weight.addmm_(gradient.mT, rows[part])
+                elif grad_weight is not None:
+                    grad_weight += gradient.mT @ rows[part]
+                if grad_bias is not None:
+                    grad_bias += gradient.sum(dim=0)
+        ctx.gradients = (
+            grad_states,
+            None if grad_weight is None else grad_weight.to(weight.dtype),
+            None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),
+        )
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *factors: Tensor) -> tuple[Tensor | None, ...]:
+        """Multiply the gradients by the factor, in place; they can be used once."""
+        gradients, ctx.gradients = ctx.gradients, None
+        assert gradients is not None, "the gradients of a chunked loss can be computed only once"
+        return (*(None if g is None else g.mul_(factors[0]) for g in gradients), None, None, None)
+
+
+def _loss_and_gradient(logits: Tensor, targets: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
+    """The summed loss and its gradient by the logits, (n, V): softmax minus the target distribution."""
+    log_probs = logits.log_softmax(dim=-1)  # (n, V)
+    columns = targets[:, None]  # (n, 1)
+    loss_sum = -log_probs.gather(1, columns).sum()
+    if label_smoothing > 0:
+        loss_sum = (1 - label_smoothing) * loss_sum - label_smoothing * log_probs.mean(dim=-1).sum()
+    gradient = log_probs.exp_()  # in place: log_probs is not needed any more
+    if label_smoothing > 0:
+        gradient -= label_smoothing / logits.shape[-1]
+    one = torch.full_like(columns, -1 + label_smoothing, dtype=gradient.dtype)
+    return loss_sum, gradient.scatter_add_(1, columns, one)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from scratchlm.evaluation.loss import TextLoss, mean_loss, text_loss
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.model.gpt import GPTModel
-from scratchlm.model.loss import cross_entropy_sum
+from scratchlm.model.loss import head_cross_entropy
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import TrainingConfig
@@ -52,10 +53,10 @@ class PretrainingTask:
 
     def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
         """Sum of the batch's losses over its targets, in nats; with label smoothing only during training."""
-        logits = model(batch.inputs, attention_mask=batch.attention_mask)  # (B, T, V)
+        gpt = cast(GPTModel, model)
+        states = model(batch.inputs, attention_mask=batch.attention_mask, apply_head=False)  # (B, T, E)
         smoothing = self.label_smoothing if model.training else 0.0
-        loss_sum, _ = cross_entropy_sum(logits, batch.targets, label_smoothing=smoothing)
-        return loss_sum
+        return head_cross_entropy(states, gpt.out_head, batch.targets, label_smoothing=smoothing)
 
     def metrics(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
         """Mean loss over a loader, in nats per target."""

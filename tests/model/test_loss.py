@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from scratchlm.core.errors import DataError
+from scratchlm.finetuning.lora import LinearWithLoRA
 from scratchlm.model import cross_entropy_sum
+from scratchlm.model import loss as loss_page
 from scratchlm.model.loss import head_cross_entropy
 
 
@@ -96,3 +98,123 @@ def test_the_head_without_a_target_has_no_loss_and_a_gradient_of_zero(reduction)
     assert found.sum().item() == 0
     assert states.grad is not None
     assert states.grad.abs().max() == 0
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("chunk_size", [1, 3, 7])
+def test_in_parts_loss_and_gradients_are_those_of_torch_over_all_logits(
+    generator, bias, label_smoothing, chunk_size
+):
+    """In float64, so that only rounding of 1e-16 is left between the two."""
+    whole, parts = torch.nn.Linear(6, 9, bias=bias).double(), torch.nn.Linear(6, 9, bias=bias).double()
+    parts.load_state_dict(whole.state_dict())
+    states = torch.randn(2, 5, 6, generator=generator, dtype=torch.float64)
+    targets = torch.tensor([[1, -100, 0, 3, 8], [5, 5, -100, 7, 2]])
+    one, other = states.clone().requires_grad_(), states.clone().requires_grad_()
+    expected = torch.nn.functional.cross_entropy(
+        whole(one).flatten(0, 1), targets.flatten(), reduction="sum", label_smoothing=label_smoothing
+    )
+    found = head_cross_entropy(
+        other, parts, targets, label_smoothing=label_smoothing, chunk_size=chunk_size
+    )
+    (expected / 8).backward()
+    (found / 8).backward()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(other.grad, one.grad)
+    torch.testing.assert_close(parts.weight.grad, whole.weight.grad)
+    if bias:
+        torch.testing.assert_close(parts.bias.grad, whole.bias.grad)
+
+
+@pytest.mark.parametrize("n_chunks", [1, 4])
+def test_in_float32_the_difference_to_torch_is_rounding(generator, n_chunks):
+    """1e-6 of the largest gradient: sums of 64 float32 products, each rounded to 6e-8, in another order."""
+    head = torch.nn.Linear(32, 500, bias=False)
+    states = torch.randn(64, 32, generator=generator, requires_grad=True)
+    targets = torch.randint(500, (64,), generator=generator)
+    expected = torch.nn.functional.cross_entropy(head(states), targets, reduction="sum")
+    wanted = torch.autograd.grad(expected, [states, head.weight])
+    found = head_cross_entropy(states, head, targets, chunk_size=64 // n_chunks)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    for ours, theirs in zip(torch.autograd.grad(found, [states, head.weight]), wanted):
+        assert (ours - theirs).abs().max() <= 1e-6 * theirs.abs().max()
+
+
+def test_in_parts_agrees_with_torch_own_chunked_loss(generator):
+    options = getattr(torch.nn, "LinearCrossEntropyOptions", None)
+    if options is None:
+        pytest.skip("this torch has no chunked linear_cross_entropy; it came with 2.13")
+    head = torch.nn.Linear(32, 500, bias=False)
+    states = torch.randn(64, 32, generator=generator, requires_grad=True)
+    targets = torch.randint(500, (64,), generator=generator)
+    theirs = torch.nn.functional.linear_cross_entropy(
+        states, head.weight, targets, reduction="sum", options=options(batch_chunk_size=16)
+    )
+    ours = head_cross_entropy(states, head, targets, chunk_size=16)
+    wanted = torch.autograd.grad(theirs, [states, head.weight])
+    for one, other in zip(torch.autograd.grad(ours, [states, head.weight]), wanted):
+        assert (one - other).abs().max() <= 1e-6 * other.abs().max()  # rounding, as above
+
+
+def test_a_frozen_head_gets_no_gradient_and_the_states_theirs(generator):
+    head = torch.nn.Linear(6, 9).requires_grad_(False)
+    states = torch.randn(8, 6, generator=generator, requires_grad=True)
+    targets = torch.arange(8)
+    head_cross_entropy(states, head, targets, chunk_size=3).backward()
+    wanted = torch.autograd.grad(cross_entropy_sum(head(states), targets)[0], states)[0]
+    torch.testing.assert_close(states.grad, wanted)
+    assert head.weight.grad is None
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_any_head_and_each_targets_loss_work_in_parts_too(generator, reduction):
+    """Not a plain linear layer: the parts' logits are computed again in the backward pass."""
+    head = LinearWithLoRA(torch.nn.Linear(6, 9), rank=2, alpha=2)
+    torch.nn.init.normal_(head.lora.B)
+    states = torch.randn(8, 6, generator=generator, requires_grad=True)
+    targets, factors = torch.arange(8), torch.arange(8.0)
+    weights = factors if reduction == "none" else torch.tensor(2.0)
+    results = []
+    for chunk_size in (8, 3):
+        found = head_cross_entropy(states, head, targets, reduction=reduction, chunk_size=chunk_size)
+        results.append(
+            torch.autograd.grad((found * weights).sum(), [states, head.lora.A, head.linear.weight])
+        )
+    for whole, parts in zip(*results):
+        torch.testing.assert_close(parts, whole)
+
+
+def test_no_more_logits_exist_at_once_than_the_limit(generator, monkeypatch):
+    """Counted by torch itself: no tensor that an operator returns is larger than the limit."""
+    monkeypatch.setattr(loss_page, "LOGITS_AT_ONCE", 1000)
+    head = torch.nn.Linear(4, 100)
+    states = torch.randn(57, 4, generator=generator, requires_grad=True)
+    targets = torch.randint(100, (57,), generator=generator)
+    sizes = []
+
+    class Sizes(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            found = func(*args, **(kwargs or {}))
+            sizes.extend(t.numel() for t in torch.utils._pytree.tree_leaves(found) if torch.is_tensor(t))
+            return found
+
+    with Sizes():
+        head_cross_entropy(states, head, targets).backward()
+        with torch.no_grad():
+            head_cross_entropy(states, head, targets)
+    assert max(sizes) == 1000
+
+
+def test_under_autocast_products_are_in_bfloat16_and_the_gradients_in_float32(generator):
+    """Rounding to 8 bits (0.4 %) of the products; the sum over all parts is kept in float32."""
+    head = torch.nn.Linear(32, 500)
+    states = torch.randn(64, 32, generator=generator, requires_grad=True)
+    targets = torch.randint(500, (64,), generator=generator)
+    wanted = torch.autograd.grad(cross_entropy_sum(head(states), targets)[0], [states, head.weight, head.bias])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = head_cross_entropy(states, head, targets, chunk_size=16)
+    found = torch.autograd.grad(loss, [states, head.weight, head.bias])
+    for ours, exact in zip(found, wanted):
+        assert ours.dtype == torch.float32
+        assert 0 < (ours - exact).norm() < 0.01 * exact.norm()

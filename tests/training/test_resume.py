@@ -14,6 +14,7 @@ from scratchlm.checkpoints.store import MANIFEST, list_checkpoints, load_tensors
 from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import CheckpointError
 from scratchlm.core.files import read_json, write_json
+from scratchlm.model import loss
 from scratchlm.training import resume
 from scratchlm.training.history import History
 from scratchlm.training.schedule import learning_rate
@@ -60,6 +61,16 @@ def test_a_stopped_and_resumed_run_equals_the_undisturbed_one_bit_for_bit(
     assert resumed.resumed_from == stop_at
     assert_same_weights(undisturbed, resumed)
     assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+
+
+def test_with_the_loss_in_parts_it_equals_the_undisturbed_run_too(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 2000)  # of 32 positions over 300 tokens: 5 parts
+    undisturbed = finished(tiny_run(tmp_path / "a"))
+    stopped_at(tiny_run(tmp_path / "b"), 5)
+    assert_same_weights(undisturbed, finished(tiny_run(tmp_path / "b"), resume=True))
+    monkeypatch.undo()
+    whole = finished(tiny_run(tmp_path / "c"))
+    assert undisturbed.progress.train_loss == pytest.approx(whole.progress.train_loss, rel=1e-5)  # rounding
 
 
 def test_resuming_in_the_middle_of_a_later_epoch_goes_on_with_the_next_batch(tiny_run, tmp_path):
