@@ -15,6 +15,7 @@ from scratchlm.core.errors import DataError
 
 LOGITS_AT_ONCE = 1 << 24  # 64 MiB in float32: 333 positions over GPT-2's vocabulary
 
+
 def at_least_float32(values: Tensor) -> Tensor:
     """Convert half-precision values to float32, because sums over thousands of them need its precision."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
@@ -92,7 +93,9 @@ def head_cross_entropy(
     parts = list(
         zip(torch.split(states, max(1, n_at_once)), torch.split(wanted, max(1, n_at_once)), strict=True)
     )
-    if len(parts) > 1 and needs_gradient:  # the backward pass computes the logits again instead of keeping them
+    if (
+        len(parts) > 1 and needs_gradient
+    ):  # the backward pass computes the logits again instead of keeping them
         losses = [checkpoint(loss_of, *part, use_reentrant=False) for part in parts]
     else:
         losses = [loss_of(*part) for part in parts]

@@ -115,9 +115,7 @@ def test_in_parts_loss_and_gradients_are_those_of_torch_over_all_logits(
     expected = torch.nn.functional.cross_entropy(
         whole(one).flatten(0, 1), targets.flatten(), reduction="sum", label_smoothing=label_smoothing
     )
-    found = head_cross_entropy(
-        other, parts, targets, label_smoothing=label_smoothing, chunk_size=chunk_size
-    )
+    found = head_cross_entropy(other, parts, targets, label_smoothing=label_smoothing, chunk_size=chunk_size)
     (expected / 8).backward()
     (found / 8).backward()
     torch.testing.assert_close(found, expected)
@@ -211,7 +209,9 @@ def test_under_autocast_products_are_in_bfloat16_and_the_gradients_in_float32(ge
     head = torch.nn.Linear(32, 500)
     states = torch.randn(64, 32, generator=generator, requires_grad=True)
     targets = torch.randint(500, (64,), generator=generator)
-    wanted = torch.autograd.grad(cross_entropy_sum(head(states), targets)[0], [states, head.weight, head.bias])
+    wanted = torch.autograd.grad(
+        cross_entropy_sum(head(states), targets)[0], [states, head.weight, head.bias]
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = head_cross_entropy(states, head, targets, chunk_size=16)
     found = torch.autograd.grad(loss, [states, head.weight, head.bias])
