@@ -12,6 +12,7 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -69,6 +70,8 @@ class StrictJSONRoute(APIRoute):
 
         async def strict(request: Request) -> Response:
             try:
+                if request.method == "POST":
+                    check_content_type(request.headers)
                 return await handler(_StrictRequest(request.scope, request.receive))
             except (HTTPException, RequestValidationError, ClientGoneError):
                 raise
@@ -76,6 +79,21 @@ class StrictJSONRoute(APIRoute):
                 raise as_request_error(error) from error
 
         return strict
+
+
+def check_content_type(headers: Headers) -> None:
+    """Check that the body says it is JSON, which no web page can send to another origin without asking (CORS).
+
+    Raises: RequestError (415).
+    """
+    kind, _, parameters = headers.get("content-type", "").lower().partition(";")
+    charset = parameters.strip().removeprefix("charset=").strip('"')
+    if kind.strip() != "application/json" or charset not in ("", "utf-8", "utf8"):
+        message = "the body must be JSON in UTF-8; send `Content-Type: application/json`."
+        raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
+    if headers.get("content-encoding", "identity") != "identity":
+        message = "the body must not be compressed; leave Content-Encoding out."
+        raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
 
 
 class _StrictRequest(Request):

@@ -25,7 +25,6 @@ HEADERS = (  # of every answer
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 )
-SAFE_METHODS = ("GET", "HEAD")
 API_PATHS = ("/v1/", "/api/", "/metrics")  # need the token; the page's own files and /health do not
 MAX_TARGET = 2048  # bytes of path and query
 MAX_HEADERS = 100
@@ -38,7 +37,7 @@ PREFLIGHT = {
 
 
 class Guard:
-    """ASGI middleware that checks Host, Origin, token, content type, lengths and times, before any endpoint runs.
+    """ASGI middleware that checks Host, Origin, token, lengths and times, before any endpoint runs.
 
     Nothing of a request is logged. Every answer gets the security headers.
     """
@@ -83,8 +82,7 @@ class Guard:
         is_preflight = scope["method"] == "OPTIONS" and origin is not None
         if self.settings.token and scope["path"].startswith(API_PATHS) and not is_preflight:
             self._check_token(headers.get(b"authorization", []))
-        if scope["method"] == "POST":
-            self._check_content(headers)
+        self._check_length(headers)
         return origin
 
     def _check_host(self, values: list[bytes]) -> str:
@@ -128,16 +126,7 @@ class Guard:
             message = "this server needs its token; send it as `Authorization: Bearer TOKEN`."
             raise RequestError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
 
-    def _check_content(self, headers: dict[bytes, list[bytes]]) -> None:
-        values = headers.get(b"content-type", [])
-        kind, _, parameters = (
-            (values[0] if len(values) == 1 else b"").decode("latin-1").lower().partition(";")
-        )
-        charset = parameters.strip().removeprefix("charset=").strip('"')
-        if kind.strip() != "application/json" or charset not in ("", "utf-8", "utf8"):
-            raise RequestError(415, "the body must be JSON; send `Content-Type: application/json`.")
-        if headers.get(b"content-encoding", [b"identity"]) != [b"identity"]:
-            raise RequestError(415, "the body must not be compressed; leave Content-Encoding out.")
+    def _check_length(self, headers: dict[bytes, list[bytes]]) -> None:
         if int(headers.get(b"content-length", [b"0"])[0]) > self.settings.max_body_bytes:
             raise _too_long(self.settings.max_body_bytes)
 
