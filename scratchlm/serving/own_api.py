@@ -13,6 +13,7 @@ from scratchlm.generation.choose import TokenChooser
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.requests import ids_without_token
 from scratchlm.generation.trace import RowTrace
+from scratchlm.inspection.inspect_prompt import inspect_prompt
 from scratchlm.model.modes import evaluation_mode
 from scratchlm.serving.answers import collect_rows, text_of_token
 from scratchlm.serving.documented import CLIENT_ERRORS
@@ -26,6 +27,7 @@ from scratchlm.serving.own_schemas import (
     DetokenizeAnswer,
     DetokenizeRequest,
     Health,
+    InspectRequest,
     RunsAnswer,
     TokenizeAnswer,
     TokenizeRequest,
@@ -79,6 +81,25 @@ def own_router(service: Service) -> APIRouter:
         """The text of token ids."""
         model = service.models.find(body.model)
         return {"text": await service.encode(lambda: model.tokenizer.decode(body.ids))}
+
+    @router.post("/api/inspect", response_model=dict[str, Any])
+    async def inspect(body: InspectRequest) -> Any:
+        """What the model computes for a text: attention, logit lens, norms, attribution."""
+        model = service.models.find(body.model)
+
+        def look(lm: LanguageModel) -> dict[str, Any]:
+            found = inspect_prompt(
+                lm.model,
+                lm.tokenizer,
+                body.prompt,
+                task=lm.task,
+                targets=body.targets,
+                n_choices=body.n_choices,
+                n_top=body.n_top,
+            )
+            return found.as_json()
+
+        return JSONResponse(await service.call(model, look))
 
     @router.post("/api/trace", response_model=TraceAnswer)
     async def trace(body: TraceRequest, request: Request) -> Any:

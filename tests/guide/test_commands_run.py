@@ -49,6 +49,7 @@ NOT_RUN = {
     "scratchlm evaluate judge --answers answers.jsonl --judge openai:": "needs a running server",
     "python llm_from_scratch.py --full": "needs weights and data from the network",
     "python llm_from_scratch.py": "runs whole in tests/packaging/test_script_and_notebook.py",
+    "scratchlm serve": "runs until it is stopped; tests/cli/test_serve.py does both",
     "scratchlm verify": "takes a quarter of an hour; `verify --quick` runs here",
     f"scratchlm chat --model {ASSISTANT}": "has a test of its own below, where the real file is",
 }

@@ -35,7 +35,8 @@ for name, model in (("server", server), ("export", export)):
     scored = [Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=i) for i, pair in enumerate(pairs)]
     until = {"until": ["dog"], "max_gen_toks": 8, "do_sample": False, "temperature": 0}
     asked = [
-        Instance(request_type="generate_until", doc={}, arguments=(word, dict(until)), idx=i) for i, word in enumerate(words)
+        Instance(request_type="generate_until", doc={}, arguments=(word, dict(until)), idx=i)
+        for i, word in enumerate(words)
     ]
     found[name] = {"scores": model.loglikelihood(scored), "texts": model.generate_until(asked)}
 json.dump(found, open(out, "w"))

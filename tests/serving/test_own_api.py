@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 from scratchlm.generation.generate import generate_ids
+from scratchlm.inspection.inspect_prompt import inspect_prompt
 from tests.serving.conftest import running, served_models
 
 
@@ -118,6 +121,21 @@ def test_a_trace_shows_what_each_step_of_the_chain_removed(server, language_mode
     assert again["steps"] == found["steps"]
 
 
+@pytest.mark.parametrize("name", ["base", "spam"])
+def test_an_inspection_is_that_of_the_library(server, language_models, name):
+    lm = language_models[name]
+    found = server.post("/api/inspect", {"model": name, "prompt": "a cat sat", "n_top": 3}).json()
+    own = inspect_prompt(lm.model, lm.tokenizer, "a cat sat", task=lm.task, n_top=3).as_json()
+    assert found == json.loads(json.dumps(own))
+
+
+def test_an_inspection_is_bounded(server):
+    answer = server.post("/api/inspect", {"model": "base", "prompt": "the cat " * 40})
+    assert answer.status_code == 400
+    assert "reads 1 to" in answer.json()["error"]
+    assert server.post("/api/inspect", {"model": "base", "prompt": "a", "n_top": 21}).status_code == 400
+
+
 def test_runs_are_those_of_the_reader_that_was_handed_in(server, language_models):
     assert server.get("/api/runs").json() == {"runs": []}
     assert server.get("/api/runs/quickstart").status_code == 404
@@ -148,7 +166,7 @@ def test_the_document_names_every_address_and_every_status(server):
     assert {
         "/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/api/chat",
         "/api/generate", "/api/tags", "/api/show", "/api/ps", "/api/version", "/api/embed", "/api/classify",
-        "/api/tokenize", "/api/detokenize", "/api/trace", "/api/runs", "/health", "/metrics",
+        "/api/tokenize", "/api/detokenize", "/api/inspect", "/api/trace", "/api/runs", "/health", "/metrics",
     } <= set(document["paths"])  # fmt: skip
     for path, methods in document["paths"].items():
         for operation in methods.values():
