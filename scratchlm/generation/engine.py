@@ -176,7 +176,8 @@ class Engine:
     def step(self) -> list[TokenEvent]:
         """Compute the next token of every running text, and read a part of the new prompts.
 
-        A text whose scores are not numbers ends with an event that holds the error; the others go on.
+        A text whose scores are not numbers ends with an event that holds the error; the others go on. When the model
+        itself fails, the step can be tried again, for example after cancelling a text.
         """
         self._admit()
         planned = self._plan()
@@ -184,7 +185,12 @@ class Engine:
             return []
         self._n_steps += 1
         events: list[TokenEvent] = []
-        all_scores = self._forward([work for _, work in planned])
+        lengths = list(self.cache.lengths)
+        try:
+            all_scores = self._forward([work for _, work in planned])
+        except BaseException:  # out of memory, for example: the step may be tried again
+            self.cache.lengths[:] = lengths
+            raise
         for (request, work), scores in zip(planned, all_scores):
             self._held[work.slot] += work.ids
             if scores is not None:

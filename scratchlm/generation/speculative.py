@@ -85,7 +85,7 @@ class DraftModel:
             return []
         held = self._held[slot]
         n_kept = min(n_common(held, ids), len(ids) - 1)
-        self._cache.lengths[slot] = n_kept
+        self._cache.lengths[slot], self._held[slot] = n_kept, held[:n_kept]
         new, guessed = list(ids[n_kept:]), list[int]()
         while len(guessed) < n:
             [scores] = self._forward([Work(slot, new, 1)])

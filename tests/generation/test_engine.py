@@ -224,6 +224,19 @@ def test_one_texts_error_leaves_the_others_alone(tiny_model, kernel):
     assert {events[again][-1].finished_by, events[other][-1].finished_by} == {"length"}
 
 
+def test_a_step_that_failed_can_be_tried_again(tiny_model, monkeypatch):
+    engine = Engine(tiny_model, n_slots=2, kernel="torch")
+    first, second = engine.add([1, 2], GREEDY), engine.add([3], GREEDY)
+    engine.step()
+    head = tiny_model.out_head.forward
+    monkeypatch.setattr(tiny_model.out_head, "forward", lambda _: (_ for _ in ()).throw(MemoryError("full")))
+    with pytest.raises(MemoryError):
+        engine.step()
+    monkeypatch.setattr(tiny_model.out_head, "forward", head)
+    engine.cancel(second)
+    assert ids_of(run(engine)[first]) == plain_greedy(tiny_model, [1, 2], 5)[1:]
+
+
 def test_a_text_that_does_not_fit_is_an_error_with_both_counts(tiny_model):
     engine = Engine(tiny_model, n_slots=1, capacity=8)
     with pytest.raises(DataError, match="8 tokens here, got a prompt of 4 and max_new_tokens=5"):
