@@ -9,14 +9,15 @@ from typing import Any
 
 from rich.console import Console
 
+from scratchlm.cli.conversation import Conversation
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.streams import read_lines
 from scratchlm.core.config import check_at_least
-from scratchlm.core.errors import ConfigError
+from scratchlm.core.errors import ConfigError, ScratchLMError
 from scratchlm.data.assistant_prompt import chosen_template
 from scratchlm.serving.language_model import LanguageModel, load
 
-HOW_TO_LEAVE = "An empty line or Ctrl-D ends the chat."
+HOW_TO_LEAVE = "An empty line or Ctrl-D ends the chat; /help lists the commands."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +28,14 @@ class Chat(Common):
     assistant trained on conversations sees all earlier turns that fit into its context; one trained on single
     questions sees none.
 
+    A line that begins with "/" is a command: /set temperature 0.7, /system TEXT, /retry, /tokens, /save FILE, /help.
+
     Example: scratchlm chat --model runs/quickstart/instruct
     """
 
     model: Path | None = None  # an assistant: a model folder, run folder, Hugging Face folder or .gguf file
     template: str | None = None  # use one of our templates instead: alpaca, plain, phi3, chatml or llama3
-    max_new_tokens: int = 128  # maximum number of tokens in an answer
+    max_new_tokens: int | None = None  # maximum tokens in an answer; default: 128, or half the context
     system: str | None = None  # system prompt; default: the one of training
     memory: int | None = None  # earlier exchanges in the prompt; default: all that fit, or 0 (see above)
 
@@ -57,7 +60,14 @@ def main(command: Chat, console: Console) -> dict[str, Any]:
     stands_alone = memory is None and not lm.supports_conversations
     if stands_alone:
         memory = 0
-    turns: list[dict[str, str]] = []
+    room = lm.config.context_length // 2  # the other half is for the prompt
+    talk = Conversation(
+        lm,
+        system=command.system,
+        memory=memory,
+        template=command.template,
+        max_new_tokens=min(128, room) if command.max_new_tokens is None else command.max_new_tokens,
+    )
     lines = read_lines()
     is_typed = sys.stdin is not None and sys.stdin.isatty()
     if is_typed:
@@ -68,27 +78,30 @@ def main(command: Chat, console: Console) -> dict[str, Any]:
         line = next(lines, "").strip()
         if not line:
             break
-        if stands_alone and len(turns) == 1:
+        if line.startswith("/"):
+            again = _obeyed(talk, line, console)
+            if again is None:
+                continue
+            line = again
+        elif stands_alone and len(talk.turns) == 1:
             console.print(
                 "note: this assistant was trained on single questions, so earlier ones are not in its prompt "
                 "(--memory N adds the last N exchanges)",
                 soft_wrap=True,
             )
-        said = [(turn["instruction"], turn["answer"]) for turn in turns]
-        pieces = lm.stream_answer(
-            line,
-            system=command.system,
-            history=said[len(said) - memory :] if memory is not None and memory < len(said) else said,
-            template_name=command.template,
-            max_new_tokens=command.max_new_tokens,
-        )
-        answer = ""
-        for piece in pieces:
-            answer += piece
+        for piece in talk.answer(line):
             print(piece, end="", flush=True)
-        turns.append({"instruction": line, "answer": answer})
         print(flush=True)
-    return {"turns": turns}
+    return {"turns": talk.turns}
+
+
+def _obeyed(talk: Conversation, line: str, console: Console) -> str | None:
+    """Carry out a command; a mistake in it is shown and does not end the chat."""
+    try:
+        return talk.obey(line, console)
+    except ScratchLMError as error:
+        console.print(str(error), style="red", soft_wrap=True)
+        return None
 
 
 def _greeting(lm: LanguageModel, command: Chat) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -21,6 +21,7 @@ from scratchlm.generation.best_of import best_of
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.contrastive import contrastive_search
 from scratchlm.generation.generate import generate
+from scratchlm.generation.requests import TokenEvent
 from scratchlm.generation.text_stream import without_lead
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
@@ -99,7 +100,14 @@ class LanguageModel:
         pieces = self._pieces(self.encode_prompt(prompt), config, beams=beams)
         return pieces if stream else "".join(pieces)
 
-    def _pieces(self, ids: list[int], config: GenerationConfig, *, beams: int | None) -> Iterator[str]:
+    def _pieces(
+        self,
+        ids: list[int],
+        config: GenerationConfig,
+        *,
+        beams: int | None,
+        on_event: Callable[[TokenEvent], None] = lambda event: None,
+    ) -> Iterator[str]:
         """The new text in pieces, by the decoder that the settings choose; searches of whole texts give one piece."""
         if beams is not None:
             found = beam_search(self.model, ids, config, n_beams=beams, tokenizer=self.tokenizer)
@@ -110,7 +118,7 @@ class LanguageModel:
             events = contrastive_search(self.model, ids, config, tokenizer=self.tokenizer)
         else:
             events = generate(self.model, [ids], config, tokenizer=self.tokenizer)
-        return (event.text for event in events)
+        return _texts(events, on_event)
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """The ids of a prompt, with the begin-of-text token if the tokenizer has one."""
@@ -167,6 +175,7 @@ class LanguageModel:
         template_name: str | None = None,
         max_new_tokens: int = 128,
         beams: int | None = None,
+        on_event: Callable[[TokenEvent], None] = lambda event: None,
         **settings: object,
     ) -> Iterator[str]:
         """Yield the answer of an assistant in pieces.
@@ -174,7 +183,8 @@ class LanguageModel:
         The prompt uses the template of the fine-tuning here, or the chat template in the model's files; `template_name`
         selects one of ours instead. `system` is the system prompt; None means the one used in training. `history` holds
         the earlier requests and answers of a conversation; the oldest are dropped when the context is too short.
-        `beams` and `settings` are those of `generate`; stop texts are added to the template's.
+        `beams` and `settings` are those of `generate`; stop texts are added to the template's. `on_event` sees each
+        token with its probability, unless the decoder compares whole texts.
         Raises: ConfigError for a model without a template, or an impossible setting; DataError for a conversation that
             its template rejects; CheckpointError for a template that does not work.
         """
@@ -197,7 +207,9 @@ class LanguageModel:
         config = self.generation_config(
             max_new_tokens=max_new_tokens, stop_ids=prompt.stop_ids, stop_texts=stop_texts, **settings
         )
-        return without_lead(self._pieces(prompt.ids, config, beams=beams), prompt.answer_lead)
+        return without_lead(
+            self._pieces(prompt.ids, config, beams=beams, on_event=on_event), prompt.answer_lead
+        )
 
     @property
     def supports_conversations(self) -> bool:
@@ -216,6 +228,12 @@ class LanguageModel:
             )
         known = {"stop_ids": self.stop_ids, "start_id": self.tokenizer.end_of_text_id}
         return from_dict(GenerationConfig, {**known, **settings}, where="generate")
+
+
+def _texts(events: Iterator[TokenEvent], on_event: Callable[[TokenEvent], None]) -> Iterator[str]:
+    for event in events:
+        on_event(event)
+        yield event.text
 
 
 def load(path: str | Path, *, device: str = "auto") -> LanguageModel:
