@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from scratchlm.cli.conversation import Conversation
+from scratchlm.cli.dialogue import Dialogue
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.streams import read_lines
 from scratchlm.core.config import check_at_least
@@ -61,7 +61,7 @@ def main(command: Chat, console: Console) -> dict[str, Any]:
     if stands_alone:
         memory = 0
     room = lm.config.context_length // 2  # the other half is for the prompt
-    talk = Conversation(
+    talk = Dialogue(
         lm,
         system=command.system,
         memory=memory,
@@ -95,7 +95,7 @@ def main(command: Chat, console: Console) -> dict[str, Any]:
     return {"turns": talk.turns}
 
 
-def _obeyed(talk: Conversation, line: str, console: Console) -> str | None:
+def _obeyed(talk: Dialogue, line: str, console: Console) -> str | None:
     """Carry out a command; a mistake in it is shown and does not end the chat."""
     try:
         return talk.obey(line, console)

@@ -1,4 +1,4 @@
-"""A conversation in the terminal: its turns and settings, and the commands that change them."""
+"""A dialogue in the terminal: its turns and settings, and the commands that change them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ COLOURS = (
 FIXED = {"use_cache", "start_id", "stop_ids"}  # the model's own
 
 
-class Conversation:
+class Dialogue:
     """The turns of a chat, and the settings with which the next answer is generated."""
 
     def __init__(
