@@ -1,0 +1,55 @@
+// The frame of the page: which view the address names, and the links between views.
+import { problem, put } from "./dom.js";
+import { Address } from "./state.js";
+
+/** @typedef {(place: HTMLElement, address: Address) => Promise<void | (() => void)>} Show shows a view; returns what ends it */
+
+/** @type {Record<string, {title: string, load: () => Promise<{show: Show}>}>} */
+const VIEWS = {
+  write: { title: "Write", load: () => import("./views/write.js") },
+  microscope: { title: "Microscope", load: () => import("./views/microscope.js") },
+  inside: { title: "Inside", load: () => import("./views/inside.js") },
+  tokens: { title: "Tokens", load: () => import("./views/tokens.js") },
+  classify: { title: "Classify", load: () => import("./views/classify.js") },
+  train: { title: "Train", load: () => import("./views/train.js") },
+  judge: { title: "Judge", load: () => import("./views/judge.js") },
+  model: { title: "Model", load: () => import("./views/model.js") },
+};
+const FIRST = "write";
+
+const main = /** @type {HTMLElement} */ (document.getElementById("view"));
+let visit = 0; // of the view that is being opened; a later one wins
+/** @type {() => void} */
+let leave = () => {};
+
+async function open() {
+  const address = Address.read(FIRST);
+  const view = VIEWS[address.view] ?? VIEWS[FIRST];
+  const own = (visit += 1);
+  leave();
+  leave = () => {};
+  document.title = `${view.title} · scratchlm`;
+  for (const one of document.querySelectorAll("nav a")) {
+    const isHere = one.getAttribute("href") === `#/${address.view}`;
+    if (isHere) one.setAttribute("aria-current", "page");
+    else one.removeAttribute("aria-current");
+    if (isHere) one.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
+  const place = document.createElement("div");
+  place.className = `view ${address.view}`;
+  put(main, place); // views measure themselves, so they are built where they are seen
+  try {
+    const end = await (await view.load()).show(place, address);
+    if (own === visit) leave = end ?? leave;
+    else end?.();
+  } catch (error) {
+    put(place, problem(error));
+  }
+}
+
+document.querySelector("[data-skip]")?.addEventListener("click", (event) => {
+  event.preventDefault(); // the address names a view, not an element
+  main.focus();
+});
+window.addEventListener("hashchange", open);
+open();
