@@ -263,6 +263,6 @@ class WriteView {
       last && !this.running && button("Regenerate", again, { title: "Another seed" }),
       last && !this.running && !this.isChat && !last.answers[0].problem && button("Add to the text", accept),
       last && !this.running && button("Clear", () => { this.clear(); this.#drawThread(); }, { class: "quiet" }),
-      h("span", { class: "hint" }, last ? `seed ${last.seed}` : "Enter sends, Shift+Enter begins a line"));
+      h("span", { class: last ? "hint" : "hint keys-hint" }, last ? `seed ${last.seed}` : "Enter sends, Shift+Enter begins a line"));
   }
 }

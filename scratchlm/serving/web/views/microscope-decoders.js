@@ -1,0 +1,56 @@
+// Several decoders on one prompt, beside each other.
+import { isStopped, post } from "../api.js";
+import { TokenText, legend } from "../components/token-text.js";
+import { h, problem, put } from "../dom.js";
+import { decimal } from "../format.js";
+
+/** @type {Record<string, {hint: string, values: Record<string, number>}>} */
+const DECODERS = {
+  Greedy: { hint: "always the most likely token", values: { temperature: 0 } },
+  "Temperature 0.7": { hint: "a sharper distribution", values: { temperature: 0.7 } },
+  "Temperature 1.3": { hint: "a flatter distribution", values: { temperature: 1.3 } },
+  "Top-k 40": { hint: "among the 40 most likely", values: { temperature: 1, top_k: 40 } },
+  "Top-p 0.9": { hint: "among 90% of the probability", values: { temperature: 1, top_p: 0.9 } },
+  "Min-p 0.1": { hint: "at least a tenth as likely as the best", values: { temperature: 1, min_p: 0.1 } },
+  "Mirostat 3 bits": { hint: "a steady surprise", values: { temperature: 1, mirostat_tau: 3 } },
+  "Repetition penalty 1.3": { hint: "greedy, but no word twice if it can be helped", values: { temperature: 0, repetition_penalty: 1.3 } },
+};
+
+/** @param {import("./microscope.js").Microscope} view @param {boolean} isNew */
+export function showDecoders(view, isNew) {
+  if (!isNew) {
+    put(view.result, h("p", { class: "lead" }, "Generate runs one prompt and seed through eight ways of choosing tokens. Length and seed are those of the settings."));
+    return;
+  }
+  const { max_tokens, seed } = view.settings;
+  const controller = new AbortController();
+  view.running = controller;
+  view.go.textContent = "Stop";
+  const jobs = Object.entries(DECODERS).map(([name, one]) => {
+    const body = h("div", {}, h("p", { class: "busy" }, "…"));
+    const run = async () => {
+      try {
+        const found = await post("/api/trace", { ...view.request({ max_tokens, seed, ...one.values }), n_candidates: 1 }, controller.signal);
+        put(body, coloured(found.steps));
+      } catch (error) {
+        put(body, isStopped(error) ? h("p", { class: "busy" }, "Stopped.") : problem(error));
+      }
+    };
+    return { card: h("section", { class: "card" }, h("h3", {}, name), h("p", { class: "hint" }, one.hint), body), run };
+  });
+  put(view.result, h("div", { class: "columns" }, jobs.map((job) => job.card)), legend());
+  Promise.all(jobs.map((job) => job.run())).then(() => {
+    view.running = null;
+    view.go.textContent = "Generate";
+  });
+}
+
+/** @param {import("../components/candidate-list.js").Step[]} steps */
+function coloured(steps) {
+  const probs = steps.map((step) => step.candidates.find((one) => one.id === step.id)?.prob ?? 0);
+  const text = new TokenText();
+  text.isWalkable = false;
+  text.tokens = steps.map((step, i) => ({ text: step.text, prob: probs[i] }));
+  const surprise = probs.reduce((sum, prob) => sum - Math.log(Math.max(prob, 1e-12)), 0) / Math.max(probs.length, 1);
+  return [text, h("p", { class: "facts-line" }, `${steps.length} tokens · mean surprise ${decimal(surprise)} nats`)];
+}
