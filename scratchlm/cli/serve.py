@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 import webbrowser
@@ -16,10 +17,13 @@ from rich.console import Console
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.runs_list import HEADLINES, run_record
 from scratchlm.core.errors import ConfigError, MissingDependencyError
+from scratchlm.reports.comparison_data import answer_columns, read_answer_file
 from scratchlm.reports.found_runs import FoundRun, find_runs, look_at_run
+from scratchlm.reports.paired_items import pair_items
 from scratchlm.reports.run_data import curves
 from scratchlm.training.history import History
 
+MAX_ANSWERS = 2000  # of a run that the page shows
 TOKEN_VARIABLE = "SCRATCHLM_TOKEN"  # noqa: S105  (its name, not its value)
 
 
@@ -63,10 +67,8 @@ class FolderOfRuns:
 
     def one_run(self, name: str) -> dict[str, Any] | None:
         """One run with its curves and samples, or None."""
-        if not self.folder.is_dir():
-            return None
-        path = next((path for path in self.folder.iterdir() if path.name == name and path.is_dir()), None)
-        if path is None or name.startswith("."):
+        path = self._path(name)
+        if path is None:
             return None
         run = look_at_run(path)
         samples = History(path / "samples.jsonl").records() if run.is_run else []
@@ -76,7 +78,36 @@ class FolderOfRuns:
             "settings": dict(run.settings),
             "history": histories,
             "samples": samples,
+            "has_report": (path / "report.html").is_file(),
         }
+
+    def answers(self, name: str) -> dict[str, Any] | None:
+        """A run's answers and its judgements, item by item, or None."""
+        path = self._path(name)
+        if path is None:
+            return None
+        columns = answer_columns(look_at_run(path), name)
+        judged = sorted([*path.glob("*-by-*.jsonl"), *path.glob("*/*-by-*.jsonl")])
+        columns += [read_answer_file(file).column(name, run=0) for file in judged]
+        paired = pair_items(columns)
+        return {
+            "columns": [
+                {"label": c.label, "score_name": c.score_name, "score_max": c.score_max} for c in columns
+            ],
+            "items": [dataclasses.asdict(item) for item in paired.items[:MAX_ANSWERS]],
+        }
+
+    def report(self, name: str) -> str | None:
+        """The run's report.html, or None."""
+        path = self._path(name)
+        file = None if path is None else path / "report.html"
+        return file.read_text(encoding="utf-8") if file is not None and file.is_file() else None
+
+    def _path(self, name: str) -> Path | None:
+        """The folder of that name; the name is compared, and never becomes a path."""
+        if not self.folder.is_dir() or name.startswith("."):
+            return None
+        return next((path for path in self.folder.iterdir() if path.name == name and path.is_dir()), None)
 
     def _found(self) -> Sequence[FoundRun]:
         return find_runs(self.folder) if self.folder.is_dir() else []

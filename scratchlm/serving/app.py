@@ -22,6 +22,7 @@ from scratchlm.serving.ollama_api import ollama_router
 from scratchlm.serving.openai_api import openai_router
 from scratchlm.serving.openai_responses import responses_router
 from scratchlm.serving.own_api import own_router
+from scratchlm.serving.page_api import page_router_api
 from scratchlm.serving.pages import page_router
 from scratchlm.serving.request_errors import ClientGoneError, RequestError, error_body
 from scratchlm.serving.security import Guard
@@ -63,7 +64,7 @@ def create_app(
     )
     app.state.service = service
     app.state.startup_error = None
-    for router in (openai_router, responses_router, ollama_router, own_router):
+    for router in (openai_router, responses_router, ollama_router, own_router, page_router_api):
         app.include_router(router(service))
     app.include_router(page_router())
     app.add_exception_handler(HTTPException, _on_http_error)

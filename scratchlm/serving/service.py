@@ -34,6 +34,14 @@ class RunsReader(Protocol):
         """One run with its curves and samples; None when there is none of that name."""
         ...
 
+    def answers(self, name: str) -> dict[str, Any] | None:
+        """A run's answers beside the references, with scores; None when there is no such run."""
+        ...
+
+    def report(self, name: str) -> str | None:
+        """A run's report as HTML; None when it has none."""
+        ...
+
 
 class Service:
     """What the endpoints share: the models, the worker, and the number of texts that may be in it.

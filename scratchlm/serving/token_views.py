@@ -52,6 +52,11 @@ def tokenized(model: ServedModel | None, body: TokenizeRequest) -> dict[str, Any
     return found
 
 
+def has_gpt2() -> bool:
+    """Whether the files of GPT-2's tokenizer are on this machine."""
+    return all(find_file(name) is not None for name in GPT2_FILES)
+
+
 def gpt2_on_this_machine() -> Tokenizer:
     """GPT-2's tokenizer, if its files are there; nothing is downloaded.
 

@@ -45,7 +45,7 @@ export async function post(path, body, signal) {
  */
 export async function* stream(path, body, signal) {
   const response = await ask(path, asJson({ ...body, stream: true }, signal));
-  const lines = /** @type {ReadableStream<Uint8Array>} */ (response.body).pipeThrough(new TextDecoderStream());
+  const lines = /** @type {ReadableStream<BufferSource>} */ (response.body).pipeThrough(new TextDecoderStream());
   const reader = lines.getReader();
   let held = "";
   for (;;) {

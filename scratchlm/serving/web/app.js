@@ -36,7 +36,7 @@ async function open() {
     if (isHere) one.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
   const place = document.createElement("div");
-  place.className = `view ${address.view}`;
+  place.className = `view-${address.view}`;
   put(main, place); // views measure themselves, so they are built where they are seen
   try {
     const end = await (await view.load()).show(place, address);

@@ -32,7 +32,9 @@ export function percent(share) {
  * @param {number} [digits]
  */
 export function decimal(value, digits = 2) {
-  return value === null || value === undefined || !Number.isFinite(value) ? "–" : value.toFixed(digits);
+  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  const shown = value.toFixed(digits);
+  return Number(shown) === 0 ? shown.replace("-", "") : shown.replace("-", "−");
 }
 
 /** @param {number} seconds */

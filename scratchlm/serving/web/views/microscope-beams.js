@@ -46,7 +46,7 @@ function draw(out, beams, nodes) {
   put(out,
     h("div", { class: "card" }, h("div", { class: "scroll" }, h("table", { class: "plain" },
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "text"), h("th", { scope: "col", class: "number" }, "score"), h("th", { scope: "col", class: "number" }, "log-probability"))),
-      h("tbody", {}, beams.map((beam) => h("tr", {}, h("td", { class: "model" }, beam.text), h("td", { class: "number" }, decimal(beam.score, 3)),
+      h("tbody", {}, beams.map((beam) => h("tr", {}, h("td", { class: "model" }, beam.text.replace(/\n/g, "⏎")), h("td", { class: "number" }, decimal(beam.score, 3)),
         h("td", { class: "number" }, decimal(beam.log_prob)))))))),
     h("div", { class: "card" }, h("div", { class: "row" }, h("h3", {}, "Tree of the search"), h("label", { class: "check" }, box, "Show dropped candidates")), tree));
 }

@@ -183,7 +183,7 @@ export class Microscope {
       h("div", { class: "card" },
         this.branches.length > 1 && h("div", { class: "branches", role: "group", "aria-label": "Branches" }, this.branches.map((one, i) =>
           button(one.name, () => { this.current = i; this.drawResult(false, text.chosen); }, { class: "small", "aria-pressed": String(i === this.current) }))),
-        !this.isChat && h("p", { class: "model prompt" }, this.prompt.box.value), text, legend()),
+        h("div", { class: "model flow" }, !this.isChat && h("span", { class: "prompt" }, this.prompt.box.value), text), legend()),
       h("div", { class: "card detail" }, list)));
     look(Math.min(Math.max(index, 0), branch.steps.length - 1));
   }

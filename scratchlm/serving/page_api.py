@@ -1,0 +1,224 @@
+"""Endpoints that only the page uses: beam searches with their trees, weights, and a run's answers and report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from scratchlm import __version__
+from scratchlm.generation.beam import BeamNode, beam_search
+from scratchlm.serving.answers import text_of_token
+from scratchlm.serving.documented import CLIENT_ERRORS
+from scratchlm.serving.jobs import RowRequest
+from scratchlm.serving.json_body import Strict, StrictJSONRoute
+from scratchlm.serving.language_model import LanguageModel
+from scratchlm.serving.model_views import describe_parts, weight_histograms
+from scratchlm.serving.openai_schemas import ChatMessage
+from scratchlm.serving.prompts import ChatTurn, chat_prompt, rows_of, text_prompt
+from scratchlm.serving.request_errors import RequestError
+from scratchlm.serving.schemas import MAX_ITEMS, AnswerModel, ModelId, TokenIds
+from scratchlm.serving.service import RunsReader, Service
+from scratchlm.serving.token_views import has_gpt2
+
+T = TypeVar("T")
+MAX_BEAMS, MAX_BEAM_TOKENS = 8, 64  # a search runs in one piece, and other texts wait for it
+# A report holds scripts of its own. In a sandbox without an origin they can reach neither this page nor the API.
+REPORT_CSP = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data:; frame-ancestors 'self'"
+)
+
+
+class BeamsRequest(Strict):
+    """`/api/beams`."""
+
+    model: ModelId
+    prompt: str | TokenIds | None = None
+    messages: list[ChatMessage] | None = Field(default=None, min_length=1, max_length=MAX_ITEMS)
+    n_beams: int = Field(default=4, ge=1, le=MAX_BEAMS)
+    length_penalty: Annotated[float, Field(ge=0, le=10)] = 1.0
+    max_tokens: int = Field(default=24, ge=1, le=MAX_BEAM_TOKENS)
+
+
+class FoundBeam(AnswerModel):
+    """A text that the search found; log_prob in nats, score is what beams are ranked by."""
+
+    ids: list[int]
+    text: str
+    log_prob: float
+    score: float
+    finished_by: str
+
+
+class TreeNode(AnswerModel):
+    """A token that the search considered; parent 0 is the prompt."""
+
+    number: int
+    parent: int
+    id: int
+    text: str
+    log_prob: float
+    fate: Literal["continued", "ended", "dropped"]
+
+
+class BeamsAnswer(AnswerModel):
+    """The texts, best first, and the tree of the search."""
+
+    beams: list[FoundBeam]
+    nodes: list[TreeNode]
+
+
+class PartsRequest(Strict):
+    """`/api/parts`: a model's parts; with `part`, the weights of that part as histograms."""
+
+    model: ModelId
+    part: str | None = Field(default=None, max_length=100)
+
+
+class WeightTensor(AnswerModel):
+    """One tensor of weights; with a histogram its counts from low to high, the outermost including all beyond."""
+
+    name: str
+    shape: list[int]
+    n_parameters: int
+    mean: float | None = None
+    std: float | None = None
+    low: float | None = None
+    high: float | None = None
+    counts: list[int] | None = None
+
+
+class ModelPart(AnswerModel):
+    """A part of a model: an embedding, a block, the final norm or the output head."""
+
+    name: str
+    n_parameters: int
+    tensors: list[WeightTensor]
+
+
+class PartsAnswer(AnswerModel):
+    """The configuration and the parts, in the order in which data flows through them."""
+
+    config: dict[str, Any]
+    n_parameters: int
+    parts: list[ModelPart]
+
+
+class PageFacts(AnswerModel):
+    """What the page needs to know of the server."""
+
+    version: str
+    has_gpt2: bool = Field(description="whether GPT-2's tokenizer is on this machine")
+
+
+class RunAnswers(AnswerModel):
+    """A run's answers beside the references."""
+
+    columns: list[dict[str, Any]]
+    items: list[dict[str, Any]]
+
+
+def page_router_api(service: Service) -> APIRouter:
+    """The endpoints."""
+    router = APIRouter(route_class=StrictJSONRoute, tags=["page"], responses=CLIENT_ERRORS["plain"])
+
+    @router.get("/api/page", response_model=PageFacts)
+    async def page_facts() -> Any:
+        """What the page needs to know of the server."""
+        return {"version": __version__, "has_gpt2": await service.encode(has_gpt2)}
+
+    @router.post("/api/beams", response_model=BeamsAnswer)
+    async def beams(body: BeamsRequest) -> Any:
+        """Search for the most likely continuations."""
+        model = service.models.find(body.model)
+        model.check_generates()
+        if (body.prompt is None) == (body.messages is None):
+            raise RequestError(HTTPStatus.BAD_REQUEST, "exactly one of prompt and messages must be given.")
+
+        def prepare() -> list[RowRequest]:
+            if body.prompt is not None:
+                prompt = text_prompt(model, body.prompt)
+            else:
+                prompt = chat_prompt(model, [ChatTurn(one.role, one.text) for one in body.messages or ()])
+            return rows_of(model, prompt, {}, max_new_tokens=body.max_tokens)
+
+        [row] = await service.encode(prepare)
+        return JSONResponse(await service.call(model, lambda lm: search(lm, row, body)))
+
+    @router.post("/api/parts", response_model=PartsAnswer, response_model_exclude_none=True)
+    async def parts(body: PartsRequest) -> Any:
+        """The parts of a model: shapes, numbers of weights, and for one part their distribution."""
+        model = service.models.find(body.model)
+        found = await service.call(model, lambda lm: describe_parts(lm.model))
+        if body.part is not None:
+            if body.part not in [part["name"] for part in found["parts"]]:
+                message = f"{model.id} has no part {body.part!r}; leave part out to see all."
+                raise RequestError(HTTPStatus.NOT_FOUND, message, param="part")
+            part = body.part
+            found["parts"] = [await service.call(model, lambda lm: weight_histograms(lm.model, part))]
+        return JSONResponse(found)
+
+    async def read(name: str, what: Callable[[RunsReader], T | None]) -> T:
+        runs = service.runs
+        found = None if runs is None else await service.encode(lambda: what(runs))
+        if found is None:
+            raise RequestError(
+                HTTPStatus.NOT_FOUND, f"there is no such file of a run {name[:100]!r}; /api/runs lists all."
+            )
+        return found
+
+    @router.get("/api/runs/{name}/answers", response_model=RunAnswers)
+    async def answers(name: str) -> Any:
+        """The answers that a run saved, and the judgements beside them."""
+        return JSONResponse(await read(name, lambda runs: runs.answers(name)))
+
+    @router.get("/api/runs/{name}/report", response_class=HTMLResponse)
+    async def report(name: str) -> Response:
+        """The report of a run, in a sandbox."""
+        text = await read(name, lambda runs: runs.report(name))
+        return HTMLResponse(text, headers={"content-security-policy": REPORT_CSP})
+
+    return router
+
+
+def search(lm: LanguageModel, row: RowRequest, body: BeamsRequest) -> dict[str, Any]:
+    """Run a beam search and keep its tree."""
+    nodes: list[BeamNode] = []
+    prompt = list(row.prompt_ids) or [row.config.start_id or 0]
+    found = beam_search(
+        lm.model,
+        prompt,
+        row.config,
+        n_beams=body.n_beams,
+        length_penalty=body.length_penalty,
+        tokenizer=lm.tokenizer,
+        tree=nodes,
+    )
+    return {
+        "beams": [
+            {
+                "ids": b.ids,
+                "text": b.text,
+                "log_prob": b.log_prob,
+                "score": b.score,
+                "finished_by": b.finished_by,
+            }
+            for b in found
+        ],
+        "nodes": [
+            {
+                "number": node.number,
+                "parent": node.parent,
+                "id": node.id,
+                "text": text_of_token(lm.tokenizer, node.id),
+                "log_prob": node.log_prob,
+                "fate": node.fate,
+            }
+            for node in nodes
+        ],
+    }
