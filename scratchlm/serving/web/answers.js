@@ -55,9 +55,16 @@ export class Answer {
 export async function generate(answers, prompt, { settings, hasProbabilities, signal, changed }) {
   const [{ model }] = answers;
   const isChat = "messages" in prompt;
-  const asked = isChat ? { messages: prompt.messages, logprobs: hasProbabilities }
+  const asked = isChat
+    ? { messages: prompt.messages, logprobs: hasProbabilities }
     : { prompt: prompt.text, ...(hasProbabilities && { logprobs: 0 }) };
-  const body = { model: model.id, ...asked, ...asRequest(settings), n: answers.length, stream_options: { include_usage: true } };
+  const body = {
+    model: model.id,
+    ...asked,
+    ...asRequest(settings),
+    n: answers.length,
+    stream_options: { include_usage: true },
+  };
   try {
     for await (const found of stream(isChat ? "/v1/chat/completions" : "/v1/completions", body, signal)) {
       for (const choice of found.choices) take(answers[choice.index], choice, changed);
@@ -80,12 +87,14 @@ export async function generate(answers, prompt, { settings, hasProbabilities, si
  */
 function take(answer, choice, changed) {
   answer.firstAt ||= performance.now();
-  const text = choice.delta ? choice.delta.content ?? "" : choice.text;
+  const text = choice.delta ? (choice.delta.content ?? "") : choice.text;
   answer.text += text;
   const scores = choice.delta
     ? (choice.logprobs?.content ?? []).map((/** @type {any} */ one) => [one.token, one.logprob])
-    : (choice.logprobs?.tokens ?? []).map((/** @type {string} */ token, /** @type {number} */ i) =>
-      [token, choice.logprobs.token_logprobs[i]]);
+    : (choice.logprobs?.tokens ?? []).map((/** @type {string} */ token, /** @type {number} */ i) => [
+        token,
+        choice.logprobs.token_logprobs[i],
+      ]);
   for (const [token, logprob] of scores) answer.tokens.push({ text: token, prob: Math.exp(logprob) });
   answer.nTokens += scores.length || (text ? 1 : 0);
   if (choice.finish_reason) answer.end("done", choice.finish_reason);

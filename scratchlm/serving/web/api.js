@@ -45,7 +45,9 @@ export async function post(path, body, signal) {
  */
 export async function* stream(path, body, signal) {
   const response = await ask(path, asJson({ ...body, stream: true }, signal));
-  const lines = /** @type {ReadableStream<BufferSource>} */ (response.body).pipeThrough(new TextDecoderStream());
+  const lines = /** @type {ReadableStream<BufferSource>} */ (response.body).pipeThrough(
+    new TextDecoderStream(),
+  );
   const reader = lines.getReader();
   let held = "";
   for (;;) {
@@ -69,7 +71,9 @@ let known = null;
 /** The models that the server offers; asked for once. @returns {Promise<Model[]>} */
 export function listModels() {
   known ??= get("/v1/models").then((found) => found.data);
-  known.catch(() => { known = null; });
+  known.catch(() => {
+    known = null;
+  });
   return known;
 }
 
@@ -82,7 +86,12 @@ export const isStopped = (error) => error instanceof DOMException && error.name 
  * @returns {RequestInit}
  */
 function asJson(body, signal) {
-  return { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal };
+  return {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+    signal,
+  };
 }
 
 /**
@@ -128,6 +137,8 @@ let asking = null;
 function askForToken(wasWrong) {
   asking ??= import("./components/token-dialog.js")
     .then((dialog) => dialog.askForToken(wasWrong))
-    .finally(() => { asking = null; });
+    .finally(() => {
+      asking = null;
+    });
   return asking;
 }

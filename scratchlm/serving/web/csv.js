@@ -12,12 +12,18 @@ export function parse(text, separator = text.split("\n", 1)[0].includes("\t") ? 
   let row = [];
   let field = "";
   let isQuoted = false;
-  const end = () => { row.push(field); field = ""; };
+  const end = () => {
+    row.push(field);
+    field = "";
+  };
   for (let i = 0; i < text.length; i += 1) {
     const letter = text[i];
     if (isQuoted) {
       if (letter !== '"') field += letter;
-      else if (text[i + 1] === '"') { field += '"'; i += 1; } else isQuoted = false;
+      else if (text[i + 1] === '"') {
+        field += '"';
+        i += 1;
+      } else isQuoted = false;
     } else if (letter === '"' && field === "") isQuoted = true;
     else if (letter === separator) end();
     else if (letter === "\n") {
@@ -26,7 +32,10 @@ export function parse(text, separator = text.split("\n", 1)[0].includes("\t") ? 
       row = [];
     } else if (letter !== "\r") field += letter;
   }
-  if (field || row.length) { end(); rows.push(row); }
+  if (field || row.length) {
+    end();
+    rows.push(row);
+  }
   return rows.filter((one) => one.some((value) => value.trim()));
 }
 

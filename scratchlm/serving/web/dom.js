@@ -41,7 +41,8 @@ export function fill(element, props, children = []) {
   for (const [name, value] of Object.entries(props)) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "vars") for (const [key, one] of Object.entries(value)) element.style.setProperty(key, String(one));
+    else if (name === "vars")
+      for (const [key, one] of Object.entries(value)) element.style.setProperty(key, String(one));
     else if (name === "value" || name === "checked") /** @type {any} */ (element)[name] = value;
     else element.setAttribute(name, value === true ? "" : String(value));
   }
@@ -101,7 +102,13 @@ export function problem(error) {
  * @param {string} [command] for a terminal
  */
 export function nothing(title, text, command) {
-  return h("div", { class: "nothing" }, h("h2", {}, title), h("p", {}, text), command && h("pre", {}, command));
+  return h(
+    "div",
+    { class: "nothing" },
+    h("h2", {}, title),
+    h("p", {}, text),
+    command && h("pre", {}, command),
+  );
 }
 
 /**

@@ -10,7 +10,10 @@ export const count = (n) => WHOLE.format(n);
  * @param {number} n
  */
 export function large(n) {
-  for (const [size, name] of /** @type {[number, string][]} */ ([[1e9, "billion"], [1e6, "million"]])) {
+  for (const [size, name] of /** @type {[number, string][]} */ ([
+    [1e9, "billion"],
+    [1e6, "million"],
+  ])) {
     if (n >= size) return `${(n / size).toPrecision(3)} ${name}`;
   }
   return count(n);

@@ -1,6 +1,8 @@
 // The state of a view is its address, so that a link shows the same thing: #/microscope?prompt=Once&seed=1
 // What follows # stays in the browser: prompts in links reach no log.
 
+import { calmly } from "./dom.js";
+
 /** @typedef {Record<string, string | number | boolean | null | undefined>} Values */
 
 export class Address {
@@ -11,7 +13,13 @@ export class Address {
   constructor(view, params) {
     this.view = view;
     this.params = params;
+    this.isLeft = false; // a view that was left must not write over the address of the next one
   }
+
+  /** Browsers refuse many changes in a row, as a slider makes them. */
+  #write = calmly(() => {
+    if (!this.isLeft) history.replaceState(null, "", link(this.view, Object.fromEntries(this.params)));
+  }, 100);
 
   /** The address in the address bar. @param {string} standard the view without an address */
   static read(standard) {
@@ -42,7 +50,7 @@ export class Address {
       if (value === null || value === undefined || value === "" || value === false) this.params.delete(name);
       else this.params.set(name, value === true ? "1" : String(value));
     }
-    history.replaceState(null, "", link(this.view, Object.fromEntries(this.params)));
+    this.#write();
   }
 }
 

@@ -9,18 +9,29 @@
   try {
     const kept = localStorage.getItem("scratchlm-theme");
     if (kept === "dark" || kept === "light") root.dataset.theme = kept;
-  } catch { /* a private window keeps nothing */ }
+  } catch {
+    /* a private window keeps nothing */
+  }
 
   document.addEventListener("DOMContentLoaded", () => {
     const button = /** @type {HTMLButtonElement} */ (document.getElementById("theme"));
-    const show = () => { button.textContent = isDark() ? "Light page" : "Dark page"; };
+    const show = () => {
+      button.textContent = isDark() ? "Light page" : "Dark page";
+    };
     button.addEventListener("click", () => {
       root.dataset.theme = isDark() ? "light" : "dark";
-      try { localStorage.setItem("scratchlm-theme", root.dataset.theme); } catch { /* see above */ }
+      try {
+        localStorage.setItem("scratchlm-theme", root.dataset.theme);
+      } catch {
+        /* see above */
+      }
       show();
       changed();
     });
-    system.addEventListener("change", () => { show(); changed(); });
+    system.addEventListener("change", () => {
+      show();
+      changed();
+    });
     show();
   });
 })();

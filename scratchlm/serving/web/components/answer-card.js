@@ -5,7 +5,11 @@ import { TokenText } from "./token-text.js";
 
 /** @typedef {import("../answers.js").Answer} Answer */
 
-const ENDS = /** @type {Record<string, string>} */ ({ stop: "ended by itself", length: "reached the length", "": "" });
+const ENDS = /** @type {Record<string, string>} */ ({
+  stop: "ended by itself",
+  length: "reached the length",
+  "": "",
+});
 
 /** Sends `choose`, and `revise` with the edited beginning of the answer as `detail`. */
 export class AnswerCard extends HTMLElement {
@@ -27,7 +31,9 @@ export class AnswerCard extends HTMLElement {
     if (this.childElementCount) return;
     this.#coloured.isWalkable = false;
     const name = h("b", {}, this.answer.model.id);
-    const label = this.answer.copy ? `${this.answer.model.id}, answer ${this.answer.copy + 1}` : this.answer.model.id;
+    const label = this.answer.copy
+      ? `${this.answer.model.id}, answer ${this.answer.copy + 1}`
+      : this.answer.model.id;
     fillHost(this, label);
     put(this, h("div", { class: "head" }, name), this.isColoured ? this.#coloured : this.#text, this.#foot);
     this.#draw();
@@ -37,7 +43,10 @@ export class AnswerCard extends HTMLElement {
   changed() {
     if (this.#isWaiting) return;
     this.#isWaiting = true;
-    requestAnimationFrame(() => { this.#isWaiting = false; this.#draw(); });
+    requestAnimationFrame(() => {
+      this.#isWaiting = false;
+      this.#draw();
+    });
   }
 
   #draw() {
@@ -58,32 +67,59 @@ export class AnswerCard extends HTMLElement {
     const { answer } = this;
     const isRunning = answer.state === "running";
     if (answer.problem) return put(this.#foot, h("p", { class: "problem", role: "alert" }, answer.problem));
-    const speed = answer.nTokens > 2 ? `${decimal((answer.nTokens - 1) / answer.seconds, answer.seconds > 0 ? 0 : 1)} per second` : "";
-    const why = isRunning ? "" : answer.state === "stopped" ? "stopped" : ENDS[answer.reason] ?? "";
-    const facts = h("span", { class: "facts-line" },
-      [answer.nTokens ? plural(answer.nTokens, "token") : "", speed, why].filter(Boolean).join(" · ") || "waiting for the first token …");
+    const speed =
+      answer.nTokens > 2
+        ? `${decimal((answer.nTokens - 1) / answer.seconds, answer.seconds > 0 ? 0 : 1)} per second`
+        : "";
+    const why = isRunning ? "" : answer.state === "stopped" ? "stopped" : (ENDS[answer.reason] ?? "");
+    const facts = h(
+      "span",
+      { class: "facts-line" },
+      [answer.nTokens ? plural(answer.nTokens, "token") : "", speed, why].filter(Boolean).join(" · ") ||
+        "waiting for the first token …",
+    );
     if (isRunning) return put(this.#foot, facts);
-    put(this.#foot, facts, h("span", { class: "actions" },
-      this.isChoosable && button(this.isChosen ? "Chosen" : "Choose", () => this.dispatchEvent(new Event("choose")),
-        { class: "small", "aria-pressed": String(this.isChosen) }),
-      this.isEditable && button("Edit", () => this.#edit(), { class: "small" }),
-      button("Copy", (event) => copy(answer.text, event), { class: "small" }),
-      this.microscope && h("a", { class: "small button", href: this.microscope }, "Microscope")));
+    put(
+      this.#foot,
+      facts,
+      h(
+        "span",
+        { class: "actions" },
+        this.isChoosable &&
+          button(this.isChosen ? "Chosen" : "Choose", () => this.dispatchEvent(new Event("choose")), {
+            class: "small",
+            "aria-pressed": String(this.isChosen),
+          }),
+        this.isEditable && button("Edit", () => this.#edit(), { class: "small" }),
+        button("Copy", (event) => copy(answer.text, event), { class: "small" }),
+        this.microscope && h("a", { class: "small button", href: this.microscope }, "Microscope"),
+      ),
+    );
   }
 
   /** Change the answer, and let the model go on from there. */
   #edit() {
-    const box = h("textarea", { rows: Math.min(12, 2 + Math.floor(this.answer.text.length / 60)), "aria-label": "Beginning of the answer" });
+    const box = h("textarea", {
+      rows: Math.min(12, 2 + Math.floor(this.answer.text.length / 60)),
+      "aria-label": "Beginning of the answer",
+    });
     box.value = this.answer.text;
-    const form = h("form", {
-      class: "edit",
-      onsubmit: (/** @type {Event} */ event) => {
-        event.preventDefault();
-        this.dispatchEvent(new CustomEvent("revise", { detail: box.value }));
+    const form = h(
+      "form",
+      {
+        class: "edit",
+        onsubmit: (/** @type {Event} */ event) => {
+          event.preventDefault();
+          this.dispatchEvent(new CustomEvent("revise", { detail: box.value }));
+        },
       },
-    }, box, h("p", { class: "hint" }, "Change a word, delete the rest: the model continues your text."),
-    h("button", { class: "small primary" }, "Continue from here"),
-    button("Cancel", () => form.replaceWith(this.isColoured ? this.#coloured : this.#text), { class: "small" }));
+      box,
+      h("p", { class: "hint" }, "Change a word, delete the rest: the model continues your text."),
+      h("button", { class: "small primary" }, "Continue from here"),
+      button("Cancel", () => form.replaceWith(this.isColoured ? this.#coloured : this.#text), {
+        class: "small",
+      }),
+    );
     (this.isColoured ? this.#coloured : this.#text).replaceWith(form);
     box.focus();
     box.setSelectionRange(box.value.length, box.value.length);
@@ -105,7 +141,9 @@ async function copy(text, event) {
   const from = /** @type {HTMLButtonElement} */ (event.currentTarget);
   await navigator.clipboard.writeText(text);
   from.textContent = "Copied";
-  setTimeout(() => { from.textContent = "Copy"; }, 1500);
+  setTimeout(() => {
+    from.textContent = "Copy";
+  }, 1500);
 }
 
 customElements.define("answer-card", AnswerCard);

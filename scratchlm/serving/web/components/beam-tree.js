@@ -30,22 +30,39 @@ export class BeamTree extends HTMLElement {
     /** @param {number} number @param {number} depth @returns {number} the height at which a node stands */
     const place = (number, depth) => {
       depthMax = Math.max(depthMax, depth);
-      const own = [...(children.get(number) ?? [])].sort((a, b) => Number(onBest.has(b.number)) - Number(onBest.has(a.number)) || b.log_prob - a.log_prob);
+      const own = [...(children.get(number) ?? [])].sort(
+        (a, b) => Number(onBest.has(b.number)) - Number(onBest.has(a.number)) || b.log_prob - a.log_prob,
+      );
       const heights = own.map((one) => place(one.number, depth + 1));
-      const y = heights.length ? heights[0] : HEIGHT * (nLeaves++) + HEIGHT / 2;
+      const y = heights.length ? heights[0] : HEIGHT * nLeaves++ + HEIGHT / 2;
       own.forEach((one, i) => {
-        edges.push(svg("path", { class: `edge ${onBest.has(one.number) ? "best" : ""}`, d: curve(depth, y, heights[i]) }));
+        edges.push(
+          svg("path", {
+            class: `edge ${onBest.has(one.number) ? "best" : ""}`,
+            d: curve(depth, y, heights[i]),
+          }),
+        );
         boxes.push(box(one, depth + 1, heights[i], onBest.has(one.number)));
       });
       return y;
     };
     const top = place(ROOT, 0);
-    const root = svg("g", { class: "node best", transform: `translate(0 ${top})` },
-      svg("rect", { y: -11, width: 64, height: 22, rx: 6 }), svg("text", { x: 32, y: 4, "text-anchor": "middle" }, "prompt"));
+    const root = svg(
+      "g",
+      { class: "node best", transform: `translate(0 ${top})` },
+      svg("rect", { y: -11, width: 64, height: 22, rx: 6 }),
+      svg("text", { x: 32, y: 4, "text-anchor": "middle" }, "prompt"),
+    );
     const width = 64 + depthMax * WIDTH;
     const height = Math.max(nLeaves, 1) * HEIGHT;
-    put(this, h("div", { class: "scroll", tabindex: 0, role: "img", "aria-label": `Tree of ${kept.length} tokens` },
-      svg("svg", { width, height, viewBox: `-2 0 ${width + 4} ${height}` }, edges, root, boxes)));
+    put(
+      this,
+      h(
+        "div",
+        { class: "scroll", tabindex: 0, role: "img", "aria-label": `Tree of ${kept.length} tokens` },
+        svg("svg", { width, height, viewBox: `-2 0 ${width + 4} ${height}` }, edges, root, boxes),
+      ),
+    );
   }
 }
 
@@ -77,10 +94,20 @@ function curve(depth, from, to) {
 function box(one, depth, y, isBest) {
   const shown = visible(one.text);
   const text = shown.length > 10 ? `${shown.slice(0, 9)}…` : shown;
-  return svg("g", { class: `node ${one.fate} ${isBest ? "best" : ""}`, transform: `translate(${64 + (depth - 1) * WIDTH + 18} ${y})` },
+  return svg(
+    "g",
+    {
+      class: `node ${one.fate} ${isBest ? "best" : ""}`,
+      transform: `translate(${64 + (depth - 1) * WIDTH + 18} ${y})`,
+    },
     svg("title", {}, `${shown}, ${one.fate}; log-probability of the path ${decimal(one.log_prob)} nats`),
     svg("rect", { y: -11, width: WIDTH - 24, height: 22, rx: 6 }),
-    svg("text", { x: (WIDTH - 24) / 2, y: 4, "text-anchor": "middle" }, text + (one.fate === "ended" ? " ■" : "")));
+    svg(
+      "text",
+      { x: (WIDTH - 24) / 2, y: 4, "text-anchor": "middle" },
+      text + (one.fate === "ended" ? " ■" : ""),
+    ),
+  );
 }
 
 customElements.define("beam-tree", BeamTree);

@@ -5,15 +5,33 @@ import { freshId, h } from "../dom.js";
  * @param {{label: string, value?: string, rows?: number, placeholder?: string, isLabelHidden?: boolean,
  *   onsend?: () => void, oninput?: () => void, hint?: string}} options
  */
-export function growingText({ label, value = "", rows = 2, placeholder, isLabelHidden, onsend, oninput, hint }) {
+export function growingText({
+  label,
+  value = "",
+  rows = 2,
+  placeholder,
+  isLabelHidden,
+  onsend,
+  oninput,
+  hint,
+}) {
   const id = freshId();
-  const box = h("textarea", { id, rows, placeholder, spellcheck: "false", "aria-describedby": hint && `${id}-hint` });
+  const box = h("textarea", {
+    id,
+    rows,
+    placeholder,
+    spellcheck: "false",
+    "aria-describedby": hint && `${id}-hint`,
+  });
   const grow = () => {
     box.style.setProperty("height", "auto");
     box.style.setProperty("height", `${Math.min(box.scrollHeight + 2, 360)}px`);
   };
   box.value = value;
-  box.addEventListener("input", () => { grow(); oninput?.(); });
+  box.addEventListener("input", () => {
+    grow();
+    oninput?.();
+  });
   box.addEventListener("keydown", (event) => {
     const isSent = event.key === "Enter" && !event.shiftKey && !event.isComposing;
     if (!onsend || !isSent) return;
@@ -21,8 +39,12 @@ export function growingText({ label, value = "", rows = 2, placeholder, isLabelH
     onsend();
   });
   requestAnimationFrame(grow);
-  const field = h("div", { class: "field" },
-    h("label", { for: id, class: isLabelHidden ? "hidden" : "" }, label), box,
-    hint && h("p", { class: "hint", id: `${id}-hint` }, hint));
+  const field = h(
+    "div",
+    { class: "field" },
+    h("label", { for: id, class: isLabelHidden ? "hidden" : "" }, label),
+    box,
+    hint && h("p", { class: "hint", id: `${id}-hint` }, hint),
+  );
   return { field, box, grow };
 }

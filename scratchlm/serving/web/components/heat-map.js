@@ -45,9 +45,11 @@ export class HeatMap extends HTMLElement {
     const pen = this.#canvas.getContext("2d");
     if (!data || !pen || !this.isConnected) return;
     const cell = (this.#cell = data.cell ?? 16);
-    const short = (/** @type {string} */ text) => (text.length > LONGEST ? `${text.slice(0, LONGEST - 1)}…` : text);
+    const short = (/** @type {string} */ text) =>
+      text.length > LONGEST ? `${text.slice(0, LONGEST - 1)}…` : text;
     pen.font = FONT;
-    const widest = (/** @type {string[] | undefined} */ names) => Math.max(0, ...(names ?? []).map((one) => pen.measureText(short(one)).width));
+    const widest = (/** @type {string[] | undefined} */ names) =>
+      Math.max(0, ...(names ?? []).map((one) => pen.measureText(short(one)).width));
     const left = (this.#left = data.rowNames ? widest(data.rowNames) + 8 : 0);
     const top = (this.#top = data.columnNames ? widest(data.columnNames) + 8 : 0);
     const width = left + data.columns * cell + 1;
@@ -59,7 +61,9 @@ export class HeatMap extends HTMLElement {
     this.#canvas.setAttribute("aria-label", `${data.label}. ${data.name(this.#at.row, this.#at.column)}`);
     const style = getComputedStyle(this);
     const colour = (/** @type {string} */ name) => inRgb(style, name);
-    const [more, less, ground, ink, frame] = ["--accent", "--series2", "--sunk", "--muted", "--focus"].map(colour);
+    const [more, less, ground, ink, frame] = ["--accent", "--series2", "--sunk", "--muted", "--focus"].map(
+      colour,
+    );
     pen.scale(ratio, ratio);
     for (let row = 0; row < data.rows; row += 1) {
       for (let column = 0; column < data.columns; column += 1) {
@@ -99,15 +103,26 @@ export class HeatMap extends HTMLElement {
     const box = this.#canvas.getBoundingClientRect();
     const column = Math.floor((event.clientX - box.left - this.#left) / this.#cell);
     const row = Math.floor((event.clientY - box.top - this.#top) / this.#cell);
-    if (row < 0 || column < 0 || row >= data.rows || column >= data.columns || data.value(row, column) === null) return;
+    if (
+      row < 0 ||
+      column < 0 ||
+      row >= data.rows ||
+      column >= data.columns ||
+      data.value(row, column) === null
+    )
+      return;
     if (isPick) this.#choose(row, column);
     else this.#readout.textContent = data.name(row, column);
   }
 
   /** @param {KeyboardEvent} event */
   #walk(event) {
-    const moves = /** @type {Record<string, [number, number]>} */ (
-      { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] });
+    const moves = /** @type {Record<string, [number, number]>} */ ({
+      ArrowUp: [-1, 0],
+      ArrowDown: [1, 0],
+      ArrowLeft: [0, -1],
+      ArrowRight: [0, 1],
+    });
     const move = moves[event.key];
     if (!move || !this.#data) return;
     event.preventDefault();

@@ -45,7 +45,16 @@ export class LineChart extends HTMLElement {
     const format = data.format ?? ((y) => String(y));
     const height = data.height ?? 220;
     const all = data.series.flatMap((one) => one.points);
-    put(this.#keys, data.series.map((one, i) => h("span", { class: `key ${one.isDashed ? "dashed" : ""}`, vars: { "--colour": colourOf(one, i) } }, one.name)));
+    put(
+      this.#keys,
+      data.series.map((one, i) =>
+        h(
+          "span",
+          { class: `key ${one.isDashed ? "dashed" : ""}`, vars: { "--colour": colourOf(one, i) } },
+          one.name,
+        ),
+      ),
+    );
     if (!all.length) return put(this.#plot, h("p", { class: "hint" }, "Nothing has been measured yet."));
     const xs = all.map(([x]) => x);
     const ys = all.map(([, y]) => y);
@@ -55,15 +64,32 @@ export class LineChart extends HTMLElement {
     const across = (/** @type {number} */ x) => LEFT + ((x - x0) / (x1 - x0 || 1)) * (width - LEFT - 8);
     const up = (/** @type {number} */ y) => 8 + (1 - (y - y0) / (y1 - y0 || 1)) * (height - BOTTOM - 12);
     const cursor = svg("line", { class: "cursor", y1: 8, y2: height - BOTTOM, visibility: "hidden" });
-    const dots = data.series.map((one, i) => svg("circle", { r: 3.5, visibility: "hidden", vars: { fill: colourOf(one, i) } }));
-    const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, tabindex: 0, role: "img", "aria-label": data.label },
-      marks.map((y) => [svg("line", { class: "grid", x1: LEFT, x2: width - 8, y1: up(y), y2: up(y) }),
-        svg("text", { x: LEFT - 6, y: up(y) + 4, "text-anchor": "end" }, format(y))]).flat(),
+    const dots = data.series.map((one, i) =>
+      svg("circle", { r: 3.5, visibility: "hidden", vars: { fill: colourOf(one, i) } }),
+    );
+    const drawing = svg(
+      "svg",
+      { viewBox: `0 0 ${width} ${height}`, tabindex: 0, role: "img", "aria-label": data.label },
+      marks
+        .map((y) => [
+          svg("line", { class: "grid", x1: LEFT, x2: width - 8, y1: up(y), y2: up(y) }),
+          svg("text", { x: LEFT - 6, y: up(y) + 4, "text-anchor": "end" }, format(y)),
+        ])
+        .flat(),
       svg("text", { x: LEFT, y: height - 4 }, count(x0)),
       svg("text", { x: (LEFT + width) / 2, y: height - 4, "text-anchor": "middle" }, data.xName),
       svg("text", { x: width - 8, y: height - 4, "text-anchor": "end" }, count(x1)),
-      data.series.map((one, i) => svg("polyline", { class: "line", points: one.points.map(([x, y]) => `${across(x).toFixed(1)},${up(y).toFixed(1)}`).join(" "),
-        "stroke-dasharray": one.isDashed ? "5 4" : null, vars: { stroke: colourOf(one, i) } })), cursor, dots);
+      data.series.map((one, i) =>
+        svg("polyline", {
+          class: "line",
+          points: one.points.map(([x, y]) => `${across(x).toFixed(1)},${up(y).toFixed(1)}`).join(" "),
+          "stroke-dasharray": one.isDashed ? "5 4" : null,
+          vars: { stroke: colourOf(one, i) },
+        }),
+      ),
+      cursor,
+      dots,
+    );
     const read = (/** @type {number} */ x) => {
       this.#at = x;
       const found = data.series.map((one) => nearest(one.points, x));
@@ -71,15 +97,21 @@ export class LineChart extends HTMLElement {
       for (const name of ["x1", "x2"]) cursor.setAttribute(name, String(across(x)));
       found.forEach((point, i) => {
         dots[i].setAttribute("visibility", point ? "visible" : "hidden");
-        if (point) { dots[i].setAttribute("cx", String(across(point[0]))); dots[i].setAttribute("cy", String(up(point[1]))); }
+        if (point) {
+          dots[i].setAttribute("cx", String(across(point[0])));
+          dots[i].setAttribute("cy", String(up(point[1])));
+        }
       });
-      const values = found.map((point, i) => point && `${data.series[i].name} ${format(point[1])}`).filter(Boolean);
+      const values = found
+        .map((point, i) => point && `${data.series[i].name} ${format(point[1])}`)
+        .filter(Boolean);
       this.#readout.textContent = `${data.xName} ${count(x)}: ${values.join(" · ")}`;
     };
     const places = [...new Set(xs)].sort((a, b) => a - b);
     drawing.addEventListener("pointermove", (event) => {
       const box = drawing.getBoundingClientRect();
-      const x = x0 + ((event.clientX - box.left) / box.width * width - LEFT) / (width - LEFT - 8) * (x1 - x0);
+      const x =
+        x0 + ((((event.clientX - box.left) / box.width) * width - LEFT) / (width - LEFT - 8)) * (x1 - x0);
       read(places.reduce((best, one) => (Math.abs(one - x) < Math.abs(best - x) ? one : best)));
     });
     drawing.addEventListener("keydown", (event) => {
@@ -90,7 +122,11 @@ export class LineChart extends HTMLElement {
       read(places[Math.min(Math.max((at < 0 ? places.length - 1 : at) + move, 0), places.length - 1)]);
     });
     put(this.#plot, drawing);
-    read(this.#at !== null && places.includes(this.#at) && this.#at !== places[places.length - 2] ? this.#at : x1);
+    read(
+      this.#at !== null && places.includes(this.#at) && this.#at !== places[places.length - 2]
+        ? this.#at
+        : x1,
+    );
   }
 }
 
@@ -105,12 +141,16 @@ function ticks(low, high) {
   const step = [1, 2, 5, 10].map((one) => one * power).find((one) => one >= rough) ?? rough;
   const first = Math.floor(low / step);
   const last = Math.ceil(high / step);
-  return Array.from({ length: Math.max(last - first, 1) + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+  return Array.from({ length: Math.max(last - first, 1) + 1 }, (_, i) =>
+    Number(((first + i) * step).toPrecision(12)),
+  );
 }
 
 /** The point of a series nearest to x. @param {[number, number][]} points @param {number} x */
 function nearest(points, x) {
-  return points.length ? points.reduce((best, one) => (Math.abs(one[0] - x) < Math.abs(best[0] - x) ? one : best)) : null;
+  return points.length
+    ? points.reduce((best, one) => (Math.abs(one[0] - x) < Math.abs(best[0] - x) ? one : best))
+    : null;
 }
 
 customElements.define("line-chart", LineChart);

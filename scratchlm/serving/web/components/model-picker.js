@@ -9,10 +9,13 @@ import { large } from "../format.js";
  *   choice of no model
  */
 export function modelPicker(models, { label = "Model", value, none, onchange }) {
-  const list = h("select", { onchange: () => onchange(list.value) },
+  const list = h(
+    "select",
+    { onchange: () => onchange(list.value) },
     none && h("option", { value: "" }, none),
-    models.map((one) => h("option", { value: one.id }, one.id)));
-  list.value = models.some((one) => one.id === value) || none ? value : models[0]?.id ?? "";
+    models.map((one) => h("option", { value: one.id }, one.id)),
+  );
+  list.value = models.some((one) => one.id === value) || none ? value : (models[0]?.id ?? "");
   return h("label", { class: "field" }, label, list);
 }
 

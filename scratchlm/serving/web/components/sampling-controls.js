@@ -15,13 +15,24 @@ export class SamplingControls extends HTMLElement {
 
   draw() {
     const shown = SETTINGS.filter((one) => !this.without.includes(one.name));
-    put(this,
-      h("div", { class: "presets", role: "group", "aria-label": "Presets" },
+    put(
+      this,
+      h(
+        "div",
+        { class: "presets", role: "group", "aria-label": "Presets" },
         Object.entries(PRESETS).map(([name, one]) =>
-          button(name, () => this.#change(preset(name, this.settings)), { class: "small", title: one.hint }))),
+          button(name, () => this.#change(preset(name, this.settings)), { class: "small", title: one.hint }),
+        ),
+      ),
       shown.filter((one) => !one.rare).map((one) => this.#slider(one)),
-      h("details", { class: "more" }, h("summary", {}, "More settings"),
-        shown.filter((one) => one.rare).map((one) => this.#slider(one)), this.#stop()));
+      h(
+        "details",
+        { class: "more" },
+        h("summary", {}, "More settings"),
+        shown.filter((one) => one.rare).map((one) => this.#slider(one)),
+        this.#stop(),
+      ),
+    );
   }
 
   /** @param {import("../sampling.js").Setting} one */
@@ -30,7 +41,12 @@ export class SamplingControls extends HTMLElement {
     const { min, max, step } = one;
     const value = this.settings[one.name] ?? one.off ?? min;
     const shared = { min, max, step, value, "aria-describedby": `${id}-hint` };
-    const slider = h("input", { type: "range", ...shared, "aria-label": `${one.label}, slider`, tabindex: -1 });
+    const slider = h("input", {
+      type: "range",
+      ...shared,
+      "aria-label": `${one.label}, slider`,
+      tabindex: -1,
+    });
     const box = h("input", { type: "number", id, ...shared });
     const take = (/** @type {HTMLInputElement} */ from) => {
       if (from.value === "" || !Number.isFinite(from.valueAsNumber)) return;
@@ -42,9 +58,17 @@ export class SamplingControls extends HTMLElement {
     };
     slider.addEventListener("input", () => take(slider));
     box.addEventListener("input", () => take(box));
-    box.addEventListener("blur", () => { box.value = slider.value; });
-    return h("div", { class: "setting" }, h("label", { for: id }, one.label), box, slider,
-      h("p", { class: "hint", id: `${id}-hint` }, one.hint));
+    box.addEventListener("blur", () => {
+      box.value = slider.value;
+    });
+    return h(
+      "div",
+      { class: "setting" },
+      h("label", { for: id }, one.label),
+      box,
+      slider,
+      h("p", { class: "hint", id: `${id}-hint` }, one.hint),
+    );
   }
 
   #stop() {
@@ -54,8 +78,13 @@ export class SamplingControls extends HTMLElement {
       this.settings = { ...this.settings, stop: box.value };
       this.dispatchEvent(new Event("change"));
     });
-    return h("div", { class: "setting wide" }, h("label", { for: id }, "Stop text"), box,
-      h("p", { class: "hint" }, "The text ends before this one."));
+    return h(
+      "div",
+      { class: "setting wide" },
+      h("label", { for: id }, "Stop text"),
+      box,
+      h("p", { class: "hint" }, "The text ends before this one."),
+    );
   }
 
   /** @param {import("../sampling.js").Settings} settings */

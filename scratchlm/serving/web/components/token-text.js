@@ -44,7 +44,8 @@ export class TokenText extends HTMLElement {
 
   /** Mark one token; with `focus`, put the keyboard there. @param {number} index */
   choose(index, { focus = false } = {}) {
-    const at = (/** @type {number} */ i) => /** @type {HTMLElement | null} */ (this.querySelector(`[data-i="${i}"]`));
+    const at = (/** @type {number} */ i) =>
+      /** @type {HTMLElement | null} */ (this.querySelector(`[data-i="${i}"]`));
     const before = at(this.chosen);
     before?.classList.remove("chosen");
     before?.setAttribute("aria-selected", "false");
@@ -65,21 +66,40 @@ export class TokenText extends HTMLElement {
    */
   #element(token, i) {
     const prob = token.prob ?? null;
-    const about = token.label ?? (prob === null ? visible(token.text) : `${visible(token.text)} ${percent(prob)}`);
+    const about =
+      token.label ?? (prob === null ? visible(token.text) : `${visible(token.text)} ${percent(prob)}`);
     const props = this.isWalkable
-      ? { role: "option", "aria-selected": "false", "aria-label": about, tabindex: i === 0 && this.chosen < 0 ? 0 : -1 }
+      ? {
+          role: "option",
+          "aria-selected": "false",
+          "aria-label": about,
+          tabindex: i === 0 && this.chosen < 0 ? 0 : -1,
+        }
       : {};
     const classes = ["tok", prob === null ? "plain" : "", token.mark ? "mark" : ""].join(" ").trim();
     const text = token.text.replace(/\n/g, "⏎\n");
-    return h("span", { class: classes, "data-i": i, title: about, vars: prob === null ? {} : { "--p": shade(prob) }, ...props },
-      text || "∅");
+    return h(
+      "span",
+      {
+        class: classes,
+        "data-i": i,
+        title: about,
+        vars: prob === null ? {} : { "--p": shade(prob) },
+        ...props,
+      },
+      text || "∅",
+    );
   }
 
   /** @param {KeyboardEvent} event */
   #walk(event) {
     const last = this.#tokens.length - 1;
-    const moves = /** @type {Record<string, number>} */ (
-      { ArrowRight: this.chosen + 1, ArrowLeft: this.chosen - 1, Home: 0, End: last });
+    const moves = /** @type {Record<string, number>} */ ({
+      ArrowRight: this.chosen + 1,
+      ArrowLeft: this.chosen - 1,
+      Home: 0,
+      End: last,
+    });
     if (event.key in moves) {
       event.preventDefault();
       const to = Math.min(Math.max(moves[event.key], 0), last);
@@ -106,8 +126,18 @@ export const shade = (prob) => Math.max(0, 1 + Math.log10(Math.max(prob, 1e-3)) 
 /** What the colours mean. */
 export function legend() {
   const at = [0.001, 0.01, 0.1, 0.5, 1];
-  return h("p", { class: "legend" }, "Probability of the token: ",
-    at.map((p) => h("span", { class: "tok", vars: { "--p": shade(p) } }, p === 0.001 ? "≤ 0.1%" : percent(p).replace(".0", ""))));
+  return h(
+    "p",
+    { class: "legend" },
+    "Probability of the token: ",
+    at.map((p) =>
+      h(
+        "span",
+        { class: "tok", vars: { "--p": shade(p) } },
+        p === 0.001 ? "≤ 0.1%" : percent(p).replace(".0", ""),
+      ),
+    ),
+  );
 }
 
 customElements.define("token-text", TokenText);

@@ -12,13 +12,24 @@ import { evidenceText } from "./inside-tokens.js";
 const MAX_TEXTS = 2000; // of one request
 const MAX_SHOWN = 200; // rows of the table; the file has all
 const TEXT_COLUMNS = ["text", "message", "sms", "sentence", "content", "v2"];
-const EXAMPLES = ["Congratulations, you won a holiday! Text CLAIM to 00193 now", "Are we still meeting at eight?", "FREE entry: reply YES to win a phone"];
+const EXAMPLES = [
+  "Congratulations, you won a holiday! Text CLAIM to 00193 now",
+  "Are we still meeting at eight?",
+  "FREE entry: reply YES to win a phone",
+];
 
 /** @param {HTMLElement} place @param {import("../state.js").Address} address */
 export async function show(place, address) {
   const models = (await listModels()).filter((one) => one.kind === "classification");
   if (!models.length) {
-    return put(place, nothing("No classifier", "This server offers no classifier; train one, then serve it.", "scratchlm run quickstart\nscratchlm serve runs/quickstart/classify"));
+    return put(
+      place,
+      nothing(
+        "No classifier",
+        "This server offers no classifier; train one, then serve it.",
+        "scratchlm run quickstart\nscratchlm serve runs/quickstart/classify",
+      ),
+    );
   }
   let model = chosenModel(models, address.text("model"));
   /** @type {Result[]} */
@@ -31,8 +42,15 @@ export async function show(place, address) {
     facts.textContent = `${model.classes.join(" or ")}; ${modelFacts(model)}`;
     address.set({ model: model.id, prompt: input.box.value.length < 1500 ? input.box.value : null });
   };
-  const input = growingText({ label: "Messages, one in each line", value: address.text("prompt", EXAMPLES.join("\n")), rows: 4, oninput: () => keep() });
-  const go = button("Classify", () => (running ? running.abort() : run(input.box.value.split("\n"))), { class: "primary" });
+  const input = growingText({
+    label: "Messages, one in each line",
+    value: address.text("prompt", EXAMPLES.join("\n")),
+    rows: 4,
+    oninput: () => keep(),
+  });
+  const go = button("Classify", () => (running ? running.abort() : run(input.box.value.split("\n"))), {
+    class: "primary",
+  });
 
   /** @param {string[]} lines */
   const run = async (lines) => {
@@ -45,7 +63,15 @@ export async function show(place, address) {
     try {
       for (let first = 0; first < texts.length; first += MAX_TEXTS) {
         put(out, h("p", { class: "busy" }, `Reading ${plural(texts.length, "message")} …`));
-        results.push(...(await post("/api/classify", { model: model.id, texts: texts.slice(first, first + MAX_TEXTS) }, controller.signal)).results);
+        results.push(
+          ...(
+            await post(
+              "/api/classify",
+              { model: model.id, texts: texts.slice(first, first + MAX_TEXTS) },
+              controller.signal,
+            )
+          ).results,
+        );
       }
       draw();
     } catch (error) {
@@ -56,18 +82,71 @@ export async function show(place, address) {
   };
 
   const draw = () => {
-    const totals = model.classes.map((name) => `${count(results.filter((one) => one.label === name).length)} ${name}`);
-    put(out, h("div", { class: "row" }, h("h2", {}, plural(results.length, "message")), h("span", { class: "facts-line" }, totals.join(" · ")),
-      button("Save as CSV", () => download("labels.csv", write([["text", "label", "probability", ...model.classes], ...results.map((one) =>
-        [one.text, one.label, one.probability, ...model.classes.map((name) => one.probabilities[name] ?? "")])])))),
-    h("ul", { class: "items" }, results.slice(0, MAX_SHOWN).map((one) => item(one, model))),
-    results.length > MAX_SHOWN && h("p", { class: "hint" }, `The first ${MAX_SHOWN} of ${count(results.length)} are shown; the file has all.`));
+    const totals = model.classes.map(
+      (name) => `${count(results.filter((one) => one.label === name).length)} ${name}`,
+    );
+    put(
+      out,
+      h(
+        "div",
+        { class: "row" },
+        h("h2", {}, plural(results.length, "message")),
+        h("span", { class: "facts-line" }, totals.join(" · ")),
+        button("Save as CSV", () =>
+          download(
+            "labels.csv",
+            write([
+              ["text", "label", "probability", ...model.classes],
+              ...results.map((one) => [
+                one.text,
+                one.label,
+                one.probability,
+                ...model.classes.map((name) => one.probabilities[name] ?? ""),
+              ]),
+            ]),
+          ),
+        ),
+      ),
+      h(
+        "ul",
+        { class: "items" },
+        results.slice(0, MAX_SHOWN).map((one) => item(one, model)),
+      ),
+      results.length > MAX_SHOWN &&
+        h(
+          "p",
+          { class: "hint" },
+          `The first ${MAX_SHOWN} of ${count(results.length)} are shown; the file has all.`,
+        ),
+    );
   };
 
-  const drop = h("div", { class: "drop stack" }, input.field, h("div", { class: "row" }, go,
-    h("label", { class: "button" }, "Open a file", h("input", { type: "file", class: "hidden", accept: ".txt,.csv,.tsv,text/plain,text/csv",
-      onchange: (/** @type {any} */ event) => take(event.target.files[0]) })),
-    h("span", { class: "hint" }, "or drop one here: .txt with a message in each line, .csv or .tsv with a column of texts")));
+  const drop = h(
+    "div",
+    { class: "drop stack" },
+    input.field,
+    h(
+      "div",
+      { class: "row" },
+      go,
+      h(
+        "label",
+        { class: "button" },
+        "Open a file",
+        h("input", {
+          type: "file",
+          class: "hidden",
+          accept: ".txt,.csv,.tsv,text/plain,text/csv",
+          onchange: (/** @type {any} */ event) => take(event.target.files[0]),
+        }),
+      ),
+      h(
+        "span",
+        { class: "hint" },
+        "or drop one here: .txt with a message in each line, .csv or .tsv with a column of texts",
+      ),
+    ),
+  );
   const take = async (/** @type {File | undefined} */ file) => {
     if (!file) return;
     const texts = textsOf(await file.text(), file.name);
@@ -82,8 +161,24 @@ export async function show(place, address) {
       if (name === "drop") take(/** @type {DragEvent} */ (event).dataTransfer?.files[0]);
     });
   }
-  put(place, h("h1", {}, "Classify"), h("div", { class: "stack" },
-    modelPicker(models, { value: model.id, onchange: (id) => { model = chosenModel(models, id); keep(); } }), facts, drop, out));
+  put(
+    place,
+    h("h1", {}, "Classify"),
+    h(
+      "div",
+      { class: "stack" },
+      modelPicker(models, {
+        value: model.id,
+        onchange: (id) => {
+          model = chosenModel(models, id);
+          keep();
+        },
+      }),
+      facts,
+      drop,
+      out,
+    ),
+  );
   if (address.params.get("prompt")) run(input.box.value.split("\n"));
   else facts.textContent = `${model.classes.join(" or ")}; ${modelFacts(model)}`;
   return () => running?.abort();
@@ -92,20 +187,51 @@ export async function show(place, address) {
 /** @param {Result} one @param {import("../api.js").Model} model */
 function item(one, model) {
   const place = h("div", {});
-  const why = button("Why?", async () => {
-    put(place, h("p", { class: "busy" }, "Looking …"));
-    try {
-      const found = await post("/api/inspect", { model: model.id, prompt: one.text });
-      const choice = found.choices.find((/** @type {any} */ each) => each.text === one.label) ?? found.choices[0];
-      put(place, h("p", { class: "hint" }, `Gradient times input; green speaks for ${one.label}, orange against it.`),
-        evidenceText(found.tokens.map((/** @type {any} */ token) => token.text), choice.saliency));
-    } catch (error) {
-      put(place, problem(error));
-    }
-  }, { class: "small" });
-  return h("li", { class: "card" }, h("div", { class: "row" }, h("b", {}, one.label), h("div", { class: "share grow" },
-    h("div", { class: "bar-line", vars: { "--share": one.probability } }), h("span", { class: "facts-line" }, percent(one.probability))),
-  one.truncated && h("span", { class: "tag bad" }, "cut to the length of training"), why), h("p", { class: "model" }, one.text), place);
+  const why = button(
+    "Why?",
+    async () => {
+      put(place, h("p", { class: "busy" }, "Looking …"));
+      try {
+        const found = await post("/api/inspect", { model: model.id, prompt: one.text });
+        const choice =
+          found.choices.find((/** @type {any} */ each) => each.text === one.label) ?? found.choices[0];
+        put(
+          place,
+          h(
+            "p",
+            { class: "hint" },
+            `Gradient times input; green speaks for ${one.label}, orange against it.`,
+          ),
+          evidenceText(
+            found.tokens.map((/** @type {any} */ token) => token.text),
+            choice.saliency,
+          ),
+        );
+      } catch (error) {
+        put(place, problem(error));
+      }
+    },
+    { class: "small" },
+  );
+  return h(
+    "li",
+    { class: "card" },
+    h(
+      "div",
+      { class: "row" },
+      h("b", {}, one.label),
+      h(
+        "div",
+        { class: "share grow" },
+        h("div", { class: "bar-line", vars: { "--share": one.probability } }),
+        h("span", { class: "facts-line" }, percent(one.probability)),
+      ),
+      one.truncated && h("span", { class: "tag bad" }, "cut to the length of training"),
+      why,
+    ),
+    h("p", { class: "model" }, one.text),
+    place,
+  );
 }
 
 /** The messages of a file. @param {string} text @param {string} name */
@@ -113,6 +239,7 @@ function textsOf(text, name) {
   if (!/\.(csv|tsv)$/i.test(name)) return text.split("\n");
   const [head, ...rows] = parse(text, /\.tsv$/i.test(name) ? "\t" : undefined);
   const column = (head ?? []).findIndex((one) => TEXT_COLUMNS.includes(one.trim().toLowerCase()));
-  const longest = (/** @type {string[]} */ row) => row.reduce((best, one) => (one.length > best.length ? one : best), "");
+  const longest = (/** @type {string[]} */ row) =>
+    row.reduce((best, one) => (one.length > best.length ? one : best), "");
   return column >= 0 ? rows.map((row) => row[column] ?? "") : [head ?? [], ...rows].map(longest);
 }

@@ -30,19 +30,52 @@ export function showAttention(place, { data, focus, look }) {
 
   const draw = () => {
     const kind = /** @type {"previous"} */ (focus.summary in SUMMARIES ? focus.summary : "previous");
-    put(kinds, Object.entries(SUMMARIES).map(([name, [words]]) =>
-      button(words, () => { look({ summary: name }); draw(); }, { "aria-pressed": String(name === kind) })));
+    put(
+      kinds,
+      Object.entries(SUMMARIES).map(([name, [words]]) =>
+        button(
+          words,
+          () => {
+            look({ summary: name });
+            draw();
+          },
+          { "aria-pressed": String(name === kind) },
+        ),
+      ),
+    );
     const isMissing = data.heads[0][0][kind] === null;
-    what.textContent = isMissing ? "No token occurs twice in this text, so nothing can be said about induction." : `Colour: ${SUMMARIES[kind][1]}.`;
-    summary.show({ rows: nLayers, columns: nHeads, cell: nLayers > 16 ? 15 : 24, label: "Heads", value: (l, i) => data.heads[l][i][kind] ?? 0,
-      name: (l, i) => `layer ${l}, head ${i}: ${SUMMARIES[kind][0].toLowerCase()} ${percent(data.heads[l][i][kind] ?? 0)}`,
-      rowNames: Array.from({ length: nLayers }, (_, l) => String(l)), columnNames: Array.from({ length: nHeads }, (_, i) => String(i)) },
-    { row: layer(), column: head() });
+    what.textContent = isMissing
+      ? "No token occurs twice in this text, so nothing can be said about induction."
+      : `Colour: ${SUMMARIES[kind][1]}.`;
+    summary.show(
+      {
+        rows: nLayers,
+        columns: nHeads,
+        cell: nLayers > 16 ? 15 : 24,
+        label: "Heads",
+        value: (l, i) => data.heads[l][i][kind] ?? 0,
+        name: (l, i) =>
+          `layer ${l}, head ${i}: ${SUMMARIES[kind][0].toLowerCase()} ${percent(data.heads[l][i][kind] ?? 0)}`,
+        rowNames: Array.from({ length: nLayers }, (_, l) => String(l)),
+        columnNames: Array.from({ length: nHeads }, (_, i) => String(i)),
+      },
+      { row: layer(), column: head() },
+    );
     const weights = data.attention[layer()][head()];
     title.textContent = `Layer ${layer()}, head ${head()}`;
-    matrix.show({ rows: tokens.length, columns: tokens.length, cell: tokens.length > 30 ? 12 : 18, label: "Attention matrix",
-      value: (q, k) => weights[q][k] ?? null, name: (q, k) => `${names[q]} reads ${names[k]}: ${percent(weights[q][k] ?? 0)}`,
-      rowNames: names, columnNames: names }, { row: token(), column: Math.min(token(), weights[token()].length - 1) });
+    matrix.show(
+      {
+        rows: tokens.length,
+        columns: tokens.length,
+        cell: tokens.length > 30 ? 12 : 18,
+        label: "Attention matrix",
+        value: (q, k) => weights[q][k] ?? null,
+        name: (q, k) => `${names[q]} reads ${names[k]}: ${percent(weights[q][k] ?? 0)}`,
+        rowNames: names,
+        columnNames: names,
+      },
+      { row: token(), column: Math.min(token(), weights[token()].length - 1) },
+    );
     arcs.show(tokens, weights[token()], token());
   };
   summary.addEventListener("pick", (event) => {
@@ -50,18 +83,41 @@ export function showAttention(place, { data, focus, look }) {
     look({ layer: row, head: column });
     draw();
   });
-  matrix.addEventListener("pick", (event) => { look({ token: /** @type {CustomEvent} */ (event).detail.row }); draw(); });
-  arcs.addEventListener("pick", (event) => { look({ token: /** @type {CustomEvent} */ (event).detail }); draw(); });
-  put(place, h("div", { class: "sides" },
-    h("div", { class: "card" }, h("h2", {}, "Heads"), kinds, what, summary),
-    h("div", { class: "card" }, title, h("p", { class: "hint" }, "Click a token to see what it reads."), arcs,
-      h("p", { class: "hint" }, "Rows read, columns are read."), matrix)));
+  matrix.addEventListener("pick", (event) => {
+    look({ token: /** @type {CustomEvent} */ (event).detail.row });
+    draw();
+  });
+  arcs.addEventListener("pick", (event) => {
+    look({ token: /** @type {CustomEvent} */ (event).detail });
+    draw();
+  });
+  put(
+    place,
+    h(
+      "div",
+      { class: "sides" },
+      h("div", { class: "card" }, h("h2", {}, "Heads"), kinds, what, summary),
+      h(
+        "div",
+        { class: "card" },
+        title,
+        h("p", { class: "hint" }, "Click a token to see what it reads."),
+        arcs,
+        h("p", { class: "hint" }, "Rows read, columns are read."),
+        matrix,
+      ),
+    ),
+  );
   draw();
 }
 
 /** The head with the strongest attention to the token before, to begin with. @param {import("./inside.js").Inspection} data */
 function strongest(data) {
   let best = [0, 0];
-  data.heads.forEach((row, l) => row.forEach((one, i) => { if (one.previous > data.heads[best[0]][best[1]].previous) best = [l, i]; }));
+  data.heads.forEach((row, l) =>
+    row.forEach((one, i) => {
+      if (one.previous > data.heads[best[0]][best[1]].previous) best = [l, i];
+    }),
+  );
   return best;
 }

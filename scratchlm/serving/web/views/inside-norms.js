@@ -9,14 +9,47 @@ export function showNorms(place, { data, focus, look }) {
   const words = h("div", { class: "chips" });
   const draw = () => {
     const i = focus.token >= 0 && focus.token < data.tokens.length ? focus.token : data.tokens.length - 1;
-    put(words, data.tokens.map((token, at) => button(visible(token.text), () => { look({ token: at }); draw(); }, { class: "small", "aria-pressed": String(at === i) })));
-    const line = (/** @type {number[][]} */ rows) => /** @type {[number, number][]} */ (rows.map((row, l) => [l, row[i]]));
-    chart.show({ label: `Norms at ${visible(data.tokens[i].text)}`, xName: "layer", format: (y) => decimal(y, y >= 100 ? 0 : 1), height: 280, series: [
-      { name: "residual stream", points: line(data.norms.residual) },
-      { name: "added by attention", points: line(data.norms.attention) },
-      { name: "added by the feed-forward network", points: line(data.norms.feed_forward) }] });
+    put(
+      words,
+      data.tokens.map((token, at) =>
+        button(
+          visible(token.text),
+          () => {
+            look({ token: at });
+            draw();
+          },
+          { class: "small", "aria-pressed": String(at === i) },
+        ),
+      ),
+    );
+    const line = (/** @type {number[][]} */ rows) =>
+      /** @type {[number, number][]} */ (rows.map((row, l) => [l, row[i]]));
+    chart.show({
+      label: `Norms at ${visible(data.tokens[i].text)}`,
+      xName: "layer",
+      format: (y) => decimal(y, y >= 100 ? 0 : 1),
+      height: 280,
+      series: [
+        { name: "residual stream", points: line(data.norms.residual) },
+        { name: "added by attention", points: line(data.norms.attention) },
+        { name: "added by the feed-forward network", points: line(data.norms.feed_forward) },
+      ],
+    });
   };
-  put(place, h("div", { class: "card" }, h("h2", {}, "Norms"),
-    h("p", { class: "hint" }, "Length of the residual stream's vector at one token after each layer, and of what each layer adds to it. The first token often grows far beyond the others: heads rest on it."), words, chart));
+  put(
+    place,
+    h(
+      "div",
+      { class: "card" },
+      h("h2", {}, "Norms"),
+      h(
+        "p",
+        { class: "hint" },
+        "Length of the residual stream's vector at one token after each layer, and of what each layer adds to it. The first token often grows far beyond the others: heads rest on it.",
+      ),
+      words,
+      chart,
+    ),
+  );
   draw();
 }

@@ -23,14 +23,31 @@ import { showTokens } from "./inside-tokens.js";
 /** @typedef {{token: number, layer: number, head: number, choice: number, summary: string}} Focus what is looked at */
 /** @typedef {{data: Inspection, focus: Focus, look: (change: Partial<Focus>) => void}} Panel */
 
-const TABS = { tokens: "Prediction", attention: "Attention", lens: "Logit lens", attribution: "Attribution", norms: "Norms" };
+const TABS = {
+  tokens: "Prediction",
+  attention: "Attention",
+  lens: "Logit lens",
+  attribution: "Attribution",
+  norms: "Norms",
+};
 /** @type {Record<string, (place: HTMLElement, panel: Panel) => void>} */
-const SHOW = { tokens: showTokens, attention: showAttention, lens: showLens, attribution: showAttribution, norms: showNorms };
+const SHOW = {
+  tokens: showTokens,
+  attention: showAttention,
+  lens: showLens,
+  attribution: showAttribution,
+  norms: showNorms,
+};
 
 /** @param {HTMLElement} place @param {import("../state.js").Address} address */
 export async function show(place, address) {
   const models = await listModels();
-  if (!models.length) return put(place, nothing("No model", "This server offers no model; name one.", "scratchlm serve runs/quickstart"));
+  if (!models.length)
+    return put(
+      place,
+      nothing("No model", "This server offers no model; name one.", "scratchlm serve runs/quickstart"),
+    );
+  const isLink = address.text("prompt") !== "";
   let model = chosenModel(models, address.text("model"));
   let other = models.find((one) => one.id === address.text("other")) ?? null;
   let tab = address.text("tab", "tokens");
@@ -39,27 +56,59 @@ export async function show(place, address) {
   /** @type {AbortController | null} */
   let running = null;
   /** @type {Focus} */
-  const focus = { token: address.number("token", -1), layer: address.number("layer", -1), head: address.number("head", 0), choice: 0,
-    summary: address.text("summary", "previous") };
+  const focus = {
+    token: address.number("token", -1),
+    layer: address.number("layer", -1),
+    head: address.number("head", 0),
+    choice: 0,
+    summary: address.text("summary", "previous"),
+  };
 
   const result = h("div", { class: "stack" });
-  const prompt = growingText({ label: "Text", value: address.text("prompt", "Once upon a time, there was a little"), onsend: () => run(), oninput: () => keep() });
+  const prompt = growingText({
+    label: "Text",
+    value: address.text("prompt", "Once upon a time, there was a little"),
+    onsend: () => run(),
+    oninput: () => keep(),
+  });
   const go = button("Look inside", () => (running ? running.abort() : run()), { class: "primary" });
   const facts = h("p", { class: "hint" });
   const keep = () => {
     facts.textContent = modelFacts(model);
-    address.set({ model: model.id, other: other?.id, prompt: prompt.box.value, tab: tab === "tokens" ? null : tab,
-      token: focus.token >= 0 ? focus.token : null, layer: focus.layer >= 0 ? focus.layer : null, head: focus.head || null,
-      summary: focus.summary === "previous" ? null : focus.summary });
+    address.set({
+      model: model.id,
+      other: other?.id,
+      prompt: prompt.box.value,
+      tab: tab === "tokens" ? null : tab,
+      token: focus.token >= 0 ? focus.token : null,
+      layer: focus.layer >= 0 ? focus.layer : null,
+      head: focus.head || null,
+      summary: focus.summary === "previous" ? null : focus.summary,
+    });
   };
   const draw = () => {
-    if (!seen.length) return put(result, h("p", { class: "lead" }, "One pass over the text shows how probable each token was, where each attention head looks, what every layer would already predict, and which parts speak for the prediction."));
-    put(result, h("div", { class: seen.length > 1 ? "columns" : "stack" }, seen.map(({ model: one, data }) => {
-      const inner = h("div", { class: "stack" });
-      const part = h("section", { "aria-label": one.id }, seen.length > 1 && h("h2", {}, one.id), inner);
-      queueMicrotask(() => SHOW[tab](inner, { data, focus, look }));
-      return part;
-    })));
+    if (!seen.length)
+      return put(
+        result,
+        h(
+          "p",
+          { class: "lead" },
+          "One pass over the text shows how probable each token was, where each attention head looks, what every layer would already predict, and which parts speak for the prediction.",
+        ),
+      );
+    put(
+      result,
+      h(
+        "div",
+        { class: seen.length > 1 ? "columns" : "stack" },
+        seen.map(({ model: one, data }) => {
+          const inner = h("div", { class: "stack" });
+          const part = h("section", { "aria-label": one.id }, seen.length > 1 && h("h2", {}, one.id), inner);
+          queueMicrotask(() => SHOW[tab](inner, { data, focus, look }));
+          return part;
+        }),
+      ),
+    );
   };
   /** @param {Partial<Focus>} change */
   const look = (change) => {
@@ -75,7 +124,11 @@ export async function show(place, address) {
     put(result, h("p", { class: "busy" }, "Looking …"));
     try {
       const asked = other ? [model, other] : [model];
-      const found = await Promise.all(asked.map((one) => post("/api/inspect", { model: one.id, prompt: prompt.box.value }, controller.signal)));
+      const found = await Promise.all(
+        asked.map((one) =>
+          post("/api/inspect", { model: one.id, prompt: prompt.box.value }, controller.signal),
+        ),
+      );
       seen = asked.map((one, i) => ({ model: one, data: found[i] }));
       draw();
     } catch (error) {
@@ -85,12 +138,56 @@ export async function show(place, address) {
     go.textContent = "Look inside";
   };
 
-  put(place, h("h1", {}, "Inside"), h("div", { class: "stack" },
-    h("div", { class: "row" }, h("div", { class: "grow" }, modelPicker(models, { value: model.id, onchange: (id) => { model = chosenModel(models, id); keep(); } })),
-      h("div", { class: "grow" }, modelPicker(models, { label: "Beside it", value: other?.id ?? "", none: "no second model",
-        onchange: (id) => { other = models.find((one) => one.id === id) ?? null; keep(); } }))),
-    prompt.field, h("div", { class: "row" }, go, facts, h("a", { href: link("model", { model: model.id }) }, "The model's weights")),
-    tabBar("What to look at", TABS, tab, (name) => { tab = name; keep(); draw(); }), result));
-  if (address.params.has("prompt") && address.params.get("prompt")) run();
+  put(
+    place,
+    h("h1", {}, "Inside"),
+    h(
+      "div",
+      { class: "stack" },
+      h(
+        "div",
+        { class: "row" },
+        h(
+          "div",
+          { class: "grow" },
+          modelPicker(models, {
+            value: model.id,
+            onchange: (id) => {
+              model = chosenModel(models, id);
+              keep();
+            },
+          }),
+        ),
+        h(
+          "div",
+          { class: "grow" },
+          modelPicker(models, {
+            label: "Beside it",
+            value: other?.id ?? "",
+            none: "no second model",
+            onchange: (id) => {
+              other = models.find((one) => one.id === id) ?? null;
+              keep();
+            },
+          }),
+        ),
+      ),
+      prompt.field,
+      h(
+        "div",
+        { class: "row" },
+        go,
+        facts,
+        h("a", { href: link("model", { model: model.id }) }, "The model's weights"),
+      ),
+      tabBar("What to look at", TABS, tab, (name) => {
+        tab = name;
+        keep();
+        draw();
+      }),
+      result,
+    ),
+  );
+  if (isLink) run();
   return () => running?.abort();
 }

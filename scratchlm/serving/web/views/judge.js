@@ -8,14 +8,32 @@ import { count, decimal, percent, plural } from "../format.js";
 /** @typedef {{label: string, score_name: string, score_max: number}} Column */
 
 const PER_PAGE = 20;
-const ORDERS = { worst: "Lowest score first", spread: "Disagreement first", file: "In the order of the file" };
-const FILTERS = { all: "All answers", wrong: "Not exactly right", right: "Exactly right", judged: "With a judge's words" };
+const ORDERS = {
+  worst: "Lowest score first",
+  spread: "Disagreement first",
+  file: "In the order of the file",
+};
+const FILTERS = {
+  all: "All answers",
+  wrong: "Not exactly right",
+  right: "Exactly right",
+  judged: "With a judge's words",
+};
 
 /** @param {HTMLElement} place @param {import("../state.js").Address} address */
 export async function show(place, address) {
-  const runs = (await get("/api/runs")).runs.filter((/** @type {any} */ run) => run.stages.some((/** @type {string} */ one) => ["instruct", "prefer"].includes(one)));
+  const runs = (await get("/api/runs")).runs.filter((/** @type {any} */ run) =>
+    run.stages.some((/** @type {string} */ one) => ["instruct", "prefer"].includes(one)),
+  );
   if (!runs.length) {
-    return put(place, nothing("No answers yet", "A run that was tuned for instructions shows its answers here.", "scratchlm run quickstart"));
+    return put(
+      place,
+      nothing(
+        "No answers yet",
+        "A run that was tuned for instructions shows its answers here.",
+        "scratchlm run quickstart",
+      ),
+    );
   }
   const names = /** @type {string[]} */ (runs.map((/** @type {any} */ run) => run.name));
   let name = names.includes(address.text("run")) ? address.text("run") : names[0];
@@ -26,9 +44,20 @@ export async function show(place, address) {
   /** @type {Item[]} */
   let items = [];
   const out = h("div", { class: "stack" });
-  const keep = () => address.set({ run: name, other, find: find.value, order: order.value === "worst" ? null : order.value,
-    only: only.value === "all" ? null : only.value, page: page > 1 ? page : null });
-  const again = () => { page = 1; keep(); draw(); };
+  const keep = () =>
+    address.set({
+      run: name,
+      other,
+      find: find.value,
+      order: order.value === "worst" ? null : order.value,
+      only: only.value === "all" ? null : only.value,
+      page: page > 1 ? page : null,
+    });
+  const again = () => {
+    page = 1;
+    keep();
+    draw();
+  };
 
   const find = h("input", { type: "search", value: address.text("find"), oninput: calmly(again, 120) });
   const order = select(ORDERS, address.text("order", "worst"), again);
@@ -36,7 +65,9 @@ export async function show(place, address) {
   const load = async () => {
     keep();
     try {
-      const found = await Promise.all([name, other].filter(Boolean).map((one) => get(`/api/runs/${encodeURIComponent(one)}/answers`)));
+      const found = await Promise.all(
+        [name, other].filter(Boolean).map((one) => get(`/api/runs/${encodeURIComponent(one)}/answers`)),
+      );
       [columns, items] = joined(found);
       draw();
     } catch (error) {
@@ -46,28 +77,102 @@ export async function show(place, address) {
 
   const draw = () => {
     const words = find.value.trim().toLowerCase();
-    const kept = items.filter((item) => fits(item, only.value) && (!words || JSON.stringify(item).toLowerCase().includes(words)));
+    const kept = items.filter(
+      (item) => fits(item, only.value) && (!words || JSON.stringify(item).toLowerCase().includes(words)),
+    );
     if (order.value === "worst") kept.sort((a, b) => lowest(a, columns) - lowest(b, columns));
     if (order.value === "spread") kept.sort((a, b) => spread(b, columns) - spread(a, columns));
     const nPages = Math.max(1, Math.ceil(kept.length / PER_PAGE));
     page = Math.min(page, nPages);
-    const turn = (/** @type {number} */ by) => { page += by; keep(); draw(); scrollTo({ top: 0 }); };
-    put(out,
-      h("p", { class: "facts-line", role: "status" }, `${plural(kept.length, "item")} of ${count(items.length)}`, columns.map((column, i) => ` · ${column.label}: mean ${column.score_name} ${mean(items, i, column)}`)),
-      !items.length && h("p", { class: "lead" }, "This run has saved no answers yet; it does so at the end of its instruction stage."),
-      h("ul", { class: "items" }, kept.slice((page - 1) * PER_PAGE, page * PER_PAGE).map((item) => card(item, columns))),
-      nPages > 1 && h("div", { class: "row" }, button("Earlier", () => turn(-1), { disabled: page === 1 }), h("span", {}, `page ${page} of ${nPages}`),
-        button("Later", () => turn(1), { disabled: page === nPages })));
+    const turn = (/** @type {number} */ by) => {
+      page += by;
+      keep();
+      draw();
+      scrollTo({ top: 0 });
+    };
+    put(
+      out,
+      h(
+        "p",
+        { class: "facts-line", role: "status" },
+        `${plural(kept.length, "item")} of ${count(items.length)}`,
+        columns.map((column, i) => ` · ${column.label}: mean ${column.score_name} ${mean(items, i, column)}`),
+      ),
+      !items.length &&
+        h(
+          "p",
+          { class: "lead" },
+          "This run has saved no answers yet; it does so at the end of its instruction stage.",
+        ),
+      h(
+        "ul",
+        { class: "items" },
+        kept.slice((page - 1) * PER_PAGE, page * PER_PAGE).map((item) => card(item, columns)),
+      ),
+      nPages > 1 &&
+        h(
+          "div",
+          { class: "row" },
+          button("Earlier", () => turn(-1), { disabled: page === 1 }),
+          h("span", {}, `page ${page} of ${nPages}`),
+          button("Later", () => turn(1), { disabled: page === nPages }),
+        ),
+    );
   };
 
-  const runList = (/** @type {string} */ label, /** @type {string} */ value, /** @type {(name: string) => void} */ take, /** @type {string} */ none = "") => {
-    const list = h("select", { onchange: () => { take(list.value); page = 1; load(); } }, none && h("option", { value: "" }, none), names.map((one) => h("option", { value: one }, one)));
+  const runList = (
+    /** @type {string} */ label,
+    /** @type {string} */ value,
+    /** @type {(name: string) => void} */ take,
+    /** @type {string} */ none = "",
+  ) => {
+    const list = h(
+      "select",
+      {
+        onchange: () => {
+          take(list.value);
+          page = 1;
+          load();
+        },
+      },
+      none && h("option", { value: "" }, none),
+      names.map((one) => h("option", { value: one }, one)),
+    );
     list.value = value;
     return h("label", { class: "field grow" }, label, list);
   };
-  put(place, h("h1", {}, "Judge"), h("div", { class: "stack" },
-    h("div", { class: "row" }, runList("Run", name, (one) => { name = one; }), names.length > 1 && runList("Beside it", other, (one) => { other = one; }, "no second run")),
-    h("div", { class: "row" }, h("label", { class: "field grow" }, "Find", find), h("label", { class: "field grow" }, "Show", only), h("label", { class: "field grow" }, "Order", order)), out));
+  put(
+    place,
+    h("h1", {}, "Judge"),
+    h(
+      "div",
+      { class: "stack" },
+      h(
+        "div",
+        { class: "row" },
+        runList("Run", name, (one) => {
+          name = one;
+        }),
+        names.length > 1 &&
+          runList(
+            "Beside it",
+            other,
+            (one) => {
+              other = one;
+            },
+            "no second run",
+          ),
+      ),
+      h(
+        "div",
+        { class: "row" },
+        h("label", { class: "field grow" }, "Find", find),
+        h("label", { class: "field grow" }, "Show", only),
+        h("label", { class: "field grow" }, "Order", order),
+      ),
+      out,
+    ),
+  );
   await load();
 }
 
@@ -77,7 +182,11 @@ export async function show(place, address) {
  * @param {() => void} onchange
  */
 function select(options, value, onchange) {
-  const list = h("select", { id: freshId(), onchange }, Object.entries(options).map(([name, words]) => h("option", { value: name }, words)));
+  const list = h(
+    "select",
+    { id: freshId(), onchange },
+    Object.entries(options).map(([name, words]) => h("option", { value: name }, words)),
+  );
   list.value = value in options ? value : Object.keys(options)[0];
   return list;
 }
@@ -99,7 +208,9 @@ function joined(found) {
       seen[question] = (seen[question] ?? 0) + 1;
       const key = `${question}${seen[question]}`;
       const known = items.get(key) ?? { ...item, answers: columns.map(() => null) };
-      item.answers.forEach((answer, i) => { known.answers[first + i] = answer; });
+      item.answers.forEach((answer, i) => {
+        known.answers[first + i] = answer;
+      });
       items.set(key, known);
     }
     first += one.columns.length;
@@ -116,11 +227,17 @@ function fits(item, only) {
 }
 
 /** The scores of an item as shares of their scales. @param {Item} item @param {Column[]} columns */
-const shares = (item, columns) => item.answers.map((one, i) => (one?.score ?? null) === null ? null : Number(one?.score) / columns[i].score_max).filter((one) => one !== null);
+const shares = (item, columns) =>
+  item.answers
+    .map((one, i) => ((one?.score ?? null) === null ? null : Number(one?.score) / columns[i].score_max))
+    .filter((one) => one !== null);
 /** @param {Item} item @param {Column[]} columns */
 const lowest = (item, columns) => Math.min(...shares(item, columns), 2);
 /** @param {Item} item @param {Column[]} columns */
-const spread = (item, columns) => { const all = shares(item, columns); return all.length > 1 ? Math.max(...all) - Math.min(...all) : -1; };
+const spread = (item, columns) => {
+  const all = shares(item, columns);
+  return all.length > 1 ? Math.max(...all) - Math.min(...all) : -1;
+};
 
 /** @param {Item[]} items @param {number} i @param {Column} column */
 function mean(items, i, column) {
@@ -131,17 +248,44 @@ function mean(items, i, column) {
 
 /** @param {Item} item @param {Column[]} columns */
 function card(item, columns) {
-  return h("li", { class: "card" },
-    h("div", { class: "row" }, h("b", { class: "grow" }, item.instruction), item.skill && h("span", { class: "tag" }, item.skill)),
+  return h(
+    "li",
+    { class: "card" },
+    h(
+      "div",
+      { class: "row" },
+      h("b", { class: "grow" }, item.instruction),
+      item.skill && h("span", { class: "tag" }, item.skill),
+    ),
     item.input && h("p", { class: "model prompt" }, item.input),
-    h("div", { class: "pair" }, h("div", {}, h("h3", {}, "reference"), h("p", { class: "model" }, item.reference)),
-      item.answers.map((given, i) => given && answer(given, columns[i]))));
+    h(
+      "div",
+      { class: "pair" },
+      h("div", {}, h("h3", {}, "reference"), h("p", { class: "model" }, item.reference)),
+      item.answers.map((given, i) => given && answer(given, columns[i])),
+    ),
+  );
 }
 
 /** @param {Given} given @param {Column} column */
 function answer(given, column) {
-  const score = given.score === null ? given.status : `${column.score_name} ${column.score_max === 1 ? decimal(given.score) : `${decimal(given.score, 0)} of ${column.score_max}`}`;
-  return h("div", {}, h("h3", {}, `${column.label} · ${score}`, given.right === null ? null : h("span", { class: given.right ? "right" : "wrong" }, given.right ? " ✓ exact" : " ✗")),
+  const score =
+    given.score === null
+      ? given.status
+      : `${column.score_name} ${column.score_max === 1 ? decimal(given.score) : `${decimal(given.score, 0)} of ${column.score_max}`}`;
+  return h(
+    "div",
+    {},
+    h(
+      "h3",
+      {},
+      `${column.label} · ${score}`,
+      given.right === null
+        ? null
+        : h("span", { class: given.right ? "right" : "wrong" }, given.right ? " ✓ exact" : " ✗"),
+    ),
     h("p", { class: "model" }, given.text || h("i", {}, "no answer")),
-    given.words && h("details", {}, h("summary", {}, "The judge's words"), h("p", { class: "model" }, given.words)));
+    given.words &&
+      h("details", {}, h("summary", {}, "The judge's words"), h("p", { class: "model" }, given.words)),
+  );
 }

@@ -13,13 +13,23 @@ const DECODERS = {
   "Top-p 0.9": { hint: "among 90% of the probability", values: { temperature: 1, top_p: 0.9 } },
   "Min-p 0.1": { hint: "at least a tenth as likely as the best", values: { temperature: 1, min_p: 0.1 } },
   "Mirostat 3 bits": { hint: "a steady surprise", values: { temperature: 1, mirostat_tau: 3 } },
-  "Repetition penalty 1.3": { hint: "greedy, but no word twice if it can be helped", values: { temperature: 0, repetition_penalty: 1.3 } },
+  "Repetition penalty 1.3": {
+    hint: "greedy, but no word twice if it can be helped",
+    values: { temperature: 0, repetition_penalty: 1.3 },
+  },
 };
 
 /** @param {import("./microscope.js").Microscope} view @param {boolean} isNew */
 export function showDecoders(view, isNew) {
   if (!isNew) {
-    put(view.result, h("p", { class: "lead" }, "Generate runs one prompt and seed through eight ways of choosing tokens. Length and seed are those of the settings."));
+    put(
+      view.result,
+      h(
+        "p",
+        { class: "lead" },
+        "Generate runs one prompt and seed through eight ways of choosing tokens. Length and seed are those of the settings.",
+      ),
+    );
     return;
   }
   const { max_tokens, seed } = view.settings;
@@ -30,15 +40,30 @@ export function showDecoders(view, isNew) {
     const body = h("div", {}, h("p", { class: "busy" }, "…"));
     const run = async () => {
       try {
-        const found = await post("/api/trace", { ...view.request({ max_tokens, seed, ...one.values }), n_candidates: 1 }, controller.signal);
+        const found = await post(
+          "/api/trace",
+          { ...view.request({ max_tokens, seed, ...one.values }), n_candidates: 1 },
+          controller.signal,
+        );
         put(body, coloured(found.steps));
       } catch (error) {
         put(body, isStopped(error) ? h("p", { class: "busy" }, "Stopped.") : problem(error));
       }
     };
-    return { card: h("section", { class: "card" }, h("h3", {}, name), h("p", { class: "hint" }, one.hint), body), run };
+    return {
+      card: h("section", { class: "card" }, h("h3", {}, name), h("p", { class: "hint" }, one.hint), body),
+      run,
+    };
   });
-  put(view.result, h("div", { class: "columns" }, jobs.map((job) => job.card)), legend());
+  put(
+    view.result,
+    h(
+      "div",
+      { class: "columns" },
+      jobs.map((job) => job.card),
+    ),
+    legend(),
+  );
   Promise.all(jobs.map((job) => job.run())).then(() => {
     view.running = null;
     view.go.textContent = "Generate";
@@ -51,6 +76,10 @@ function coloured(steps) {
   const text = new TokenText();
   text.isWalkable = false;
   text.tokens = steps.map((step, i) => ({ text: step.text, prob: probs[i] }));
-  const surprise = probs.reduce((sum, prob) => sum - Math.log(Math.max(prob, 1e-12)), 0) / Math.max(probs.length, 1);
-  return [text, h("p", { class: "facts-line" }, `${steps.length} tokens · mean surprise ${decimal(surprise)} nats`)];
+  const surprise =
+    probs.reduce((sum, prob) => sum - Math.log(Math.max(prob, 1e-12)), 0) / Math.max(probs.length, 1);
+  return [
+    text,
+    h("p", { class: "facts-line" }, `${steps.length} tokens · mean surprise ${decimal(surprise)} nats`),
+  ];
 }

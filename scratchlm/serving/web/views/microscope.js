@@ -23,7 +23,14 @@ const TABS = { tokens: "Token by token", decoders: "Decoders side by side", beam
 export async function show(place, address) {
   const models = (await listModels()).filter(isGenerator);
   if (!models.length) {
-    put(place, nothing("No model that writes", "This server offers no language model; name one.", "scratchlm serve runs/quickstart"));
+    put(
+      place,
+      nothing(
+        "No model that writes",
+        "This server offers no language model; name one.",
+        "scratchlm serve runs/quickstart",
+      ),
+    );
     return;
   }
   const view = new Microscope(place, address, models);
@@ -42,6 +49,7 @@ export class Microscope {
     this.address = address;
     this.models = models;
     this.model = chosenModel(models, address.text("model"));
+    this.isLink = address.params.has("prompt"); // a link shows what its sender saw: the seed is in it
     this.wantsChat = address.text("mode") === "chat";
     this.tab = address.text("tab", "tokens");
     this.controls = new SamplingControls();
@@ -53,7 +61,12 @@ export class Microscope {
     /** @type {AbortController | null} */
     this.running = null;
     this.result = h("div", { class: "stack", "aria-live": "polite" });
-    this.prompt = growingText({ label: "Prompt", value: address.text("prompt", "Once upon a time"), onsend: () => this.run(), oninput: () => this.keep() });
+    this.prompt = growingText({
+      label: "Prompt",
+      value: address.text("prompt", "Once upon a time"),
+      onsend: () => this.run(),
+      oninput: () => this.keep(),
+    });
     this.go = button("Generate", () => (this.running ? this.stop() : this.run()), { class: "primary" });
   }
 
@@ -66,24 +79,69 @@ export class Microscope {
   }
 
   draw() {
-    const panel = h("details", { class: "panel", open: matchMedia("(min-width: 62rem)").matches }, h("summary", {}, "Settings"), this.#choices(), this.controls);
+    const panel = h(
+      "details",
+      { class: "panel", open: matchMedia("(min-width: 62rem)").matches },
+      h("summary", {}, "Settings"),
+      this.#choices(),
+      this.controls,
+    );
     this.controls.addEventListener("change", () => this.keep());
-    put(this.place,
+    put(
+      this.place,
       h("h1", {}, "Microscope"),
-      h("div", { class: "work" }, h("div", { class: "stage" }, this.prompt.field, h("div", { class: "row" }, this.go),
-        tabBar("What to look at", TABS, this.tab, (name) => { this.tab = name; this.keep(); this.drawResult(); }), this.result), panel));
-    if (this.address.params.has("prompt")) this.run(); // a link shows what its sender saw: the seed is in it
+      h(
+        "div",
+        { class: "work" },
+        h(
+          "div",
+          { class: "stage" },
+          this.prompt.field,
+          h("div", { class: "row" }, this.go),
+          tabBar("What to look at", TABS, this.tab, (name) => {
+            this.tab = name;
+            this.keep();
+            this.drawResult();
+          }),
+          this.result,
+        ),
+        panel,
+      ),
+    );
+    if (this.isLink) this.run();
   }
 
   #choices() {
     const box = h("div", { class: "choices" });
     const drawBox = () => {
-      const mode = (/** @type {string} */ name, /** @type {boolean} */ isChat) => button(name, () => { this.wantsChat = isChat; this.keep(); drawBox(); },
-        { "aria-pressed": String(isChat === this.isChat), disabled: isChat && !this.model.can_chat });
-      put(box,
-        modelPicker(this.models, { value: this.model.id, onchange: (id) => { this.model = chosenModel(this.models, id); this.keep(); drawBox(); } }),
+      const mode = (/** @type {string} */ name, /** @type {boolean} */ isChat) =>
+        button(
+          name,
+          () => {
+            this.wantsChat = isChat;
+            this.keep();
+            drawBox();
+          },
+          { "aria-pressed": String(isChat === this.isChat), disabled: isChat && !this.model.can_chat },
+        );
+      put(
+        box,
+        modelPicker(this.models, {
+          value: this.model.id,
+          onchange: (id) => {
+            this.model = chosenModel(this.models, id);
+            this.keep();
+            drawBox();
+          },
+        }),
         h("p", { class: "hint" }, modelFacts(this.model)),
-        h("div", { class: "segmented", role: "group", "aria-label": "Mode" }, mode("Continue a text", false), mode("Chat", true)));
+        h(
+          "div",
+          { class: "segmented", role: "group", "aria-label": "Mode" },
+          mode("Continue a text", false),
+          mode("Chat", true),
+        ),
+      );
     };
     drawBox();
     return box;
@@ -91,8 +149,14 @@ export class Microscope {
 
   /** @param {import("../state.js").Values} [more] */
   keep(more = {}) {
-    this.address.set({ model: this.model.id, mode: this.isChat ? "chat" : null, prompt: this.prompt.box.value,
-      tab: this.tab === "tokens" ? null : this.tab, ...inAddress(this.settings, SHORT), ...more });
+    this.address.set({
+      model: this.model.id,
+      mode: this.isChat ? "chat" : null,
+      prompt: this.prompt.box.value,
+      tab: this.tab === "tokens" ? null : this.tab,
+      ...inAddress(this.settings, SHORT),
+      ...more,
+    });
   }
 
   stop() {
@@ -102,7 +166,11 @@ export class Microscope {
   /** What the endpoints read: the prompt, and how tokens are chosen. @param {import("../sampling.js").Settings} settings */
   request(settings = this.settings) {
     const text = this.prompt.box.value;
-    return { model: this.model.id, ...(this.isChat ? { messages: [{ role: "user", content: text }] } : { prompt: text }), ...asRequest(settings) };
+    return {
+      model: this.model.id,
+      ...(this.isChat ? { messages: [{ role: "user", content: text }] } : { prompt: text }),
+      ...asRequest(settings),
+    };
   }
 
   run() {
@@ -111,7 +179,9 @@ export class Microscope {
     if (this.tab !== "tokens") return this.drawResult(true);
     return this.#work(async (signal) => {
       const found = await post("/api/trace", { ...this.request(), n_candidates: 12 }, signal);
-      this.branches = [{ name: "first text", promptIds: found.prompt_ids, ids: found.ids, steps: found.steps }];
+      this.branches = [
+        { name: "first text", promptIds: found.prompt_ids, ids: found.ids, steps: found.steps },
+      ];
       this.current = 0;
     });
   }
@@ -125,12 +195,21 @@ export class Microscope {
     const from = this.branches[this.current];
     const ids = [...from.ids.slice(0, index), candidate.id];
     return this.#work(async (signal) => {
-      const body = { model: this.model.id, prompt: [...from.promptIds, ...ids], ...asRequest(this.settings), n_candidates: 12,
-        max_tokens: Math.max(1, Number(this.settings.max_tokens) - ids.length) };
+      const body = {
+        model: this.model.id,
+        prompt: [...from.promptIds, ...ids],
+        ...asRequest(this.settings),
+        n_candidates: 12,
+        max_tokens: Math.max(1, Number(this.settings.max_tokens) - ids.length),
+      };
       const found = await post("/api/trace", body, signal);
       const turned = { ...from.steps[index], id: candidate.id, text: candidate.text };
-      this.branches.push({ name: `${visible(candidate.text)} at ${index + 1}`, promptIds: from.promptIds, ids: [...ids, ...found.ids],
-        steps: [...from.steps.slice(0, index), turned, ...found.steps] });
+      this.branches.push({
+        name: `${visible(candidate.text)} at ${index + 1}`,
+        promptIds: from.promptIds,
+        ids: [...ids, ...found.ids],
+        steps: [...from.steps.slice(0, index), turned, ...found.steps],
+      });
       this.current = this.branches.length - 1;
     }, index);
   }
@@ -160,8 +239,15 @@ export class Microscope {
   drawResult(isNew = false, index = 0) {
     if (this.tab === "beams") return showBeams(this, isNew);
     if (this.tab === "decoders") return showDecoders(this, isNew);
-    if (!this.branches.length) return put(this.result, h("p", { class: "lead" },
-      "Every token is coloured by its probability. Point at one, or walk with the arrow keys, to see the tokens it was chosen from; choose another to continue from there."));
+    if (!this.branches.length)
+      return put(
+        this.result,
+        h(
+          "p",
+          { class: "lead" },
+          "Every token is coloured by its probability. Point at one, or walk with the arrow keys, to see the tokens it was chosen from; choose another to continue from there.",
+        ),
+      );
     return this.#drawTokens(index);
   }
 
@@ -170,7 +256,10 @@ export class Microscope {
     const branch = this.branches[this.current];
     const text = new TokenText();
     text.setAttribute("aria-label", "Generated tokens");
-    text.tokens = branch.steps.map((step) => ({ text: step.text, prob: step.candidates.find((one) => one.id === step.id)?.prob ?? 0 }));
+    text.tokens = branch.steps.map((step) => ({
+      text: step.text,
+      prob: step.candidates.find((one) => one.id === step.id)?.prob ?? 0,
+    }));
     const list = new CandidateList();
     const look = (/** @type {number} */ i) => {
       text.choose(i);
@@ -178,13 +267,43 @@ export class Microscope {
       this.keep({ token: i || null });
     };
     text.addEventListener("look", (event) => look(/** @type {CustomEvent} */ (event).detail));
-    list.addEventListener("branch", (event) => this.#branch(text.chosen, /** @type {CustomEvent} */ (event).detail));
-    put(this.result, h("div", { class: "scope" },
-      h("div", { class: "card" },
-        this.branches.length > 1 && h("div", { class: "branches", role: "group", "aria-label": "Branches" }, this.branches.map((one, i) =>
-          button(one.name, () => { this.current = i; this.drawResult(false, text.chosen); }, { class: "small", "aria-pressed": String(i === this.current) }))),
-        h("div", { class: "model flow" }, !this.isChat && h("span", { class: "prompt" }, this.prompt.box.value), text), legend()),
-      h("div", { class: "card detail" }, list)));
+    list.addEventListener("branch", (event) =>
+      this.#branch(text.chosen, /** @type {CustomEvent} */ (event).detail),
+    );
+    put(
+      this.result,
+      h(
+        "div",
+        { class: "scope" },
+        h(
+          "div",
+          { class: "card" },
+          this.branches.length > 1 &&
+            h(
+              "div",
+              { class: "branches", role: "group", "aria-label": "Branches" },
+              this.branches.map((one, i) =>
+                button(
+                  one.name,
+                  () => {
+                    this.current = i;
+                    this.drawResult(false, text.chosen);
+                  },
+                  { class: "small", "aria-pressed": String(i === this.current) },
+                ),
+              ),
+            ),
+          h(
+            "div",
+            { class: "model flow" },
+            !this.isChat && h("span", { class: "prompt" }, this.prompt.box.value),
+            text,
+          ),
+          legend(),
+        ),
+        h("div", { class: "card detail" }, list),
+      ),
+    );
     look(Math.min(Math.max(index, 0), branch.steps.length - 1));
   }
 }

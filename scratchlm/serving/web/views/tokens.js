@@ -17,47 +17,108 @@ export async function show(place, address) {
   let model = chosenModel(models, address.text("model"));
   /** @type {AbortController | null} */
   let running = null;
-  const text = growingText({ label: "Text", value: address.text("prompt", EXAMPLE), rows: 3, oninput: () => later() });
+  const text = growingText({
+    label: "Text",
+    value: address.text("prompt", EXAMPLE),
+    rows: 3,
+    oninput: () => later(),
+  });
   const kinds = /** @type {const} */ (["word", "model", "gpt2"]);
   const titles = { word: "Words", model: "This model", gpt2: "GPT-2" };
-  const hints = { word: "Split at spaces and punctuation; ids depend on the training text, so none are shown.",
-    model: "Choose a token to see its bytes and how they were merged.", gpt2: "Byte pairs learned by OpenAI from 40 GB of web pages." };
-  const cards = Object.fromEntries(kinds.map((kind) => [kind, h("section", { class: "card", "aria-label": titles[kind] })]));
-  const detail = h("section", { class: "card", "aria-label": "The chosen token", "aria-live": "polite", hidden: true });
+  const hints = {
+    word: "Split at spaces and punctuation; ids depend on the training text, so none are shown.",
+    model: "Choose a token to see its bytes and how they were merged.",
+    gpt2: "Byte pairs learned by OpenAI from 40 GB of web pages.",
+  };
+  const cards = Object.fromEntries(
+    kinds.map((kind) => [kind, h("section", { class: "card", "aria-label": titles[kind] })]),
+  );
+  const detail = h("section", {
+    class: "card",
+    "aria-label": "The chosen token",
+    "aria-live": "polite",
+    hidden: true,
+  });
   let chosen = address.number("token", -1);
 
   const update = async () => {
     running?.abort();
     const controller = (running = new AbortController());
     const value = text.box.value;
-    address.set({ model: model?.id, prompt: value === EXAMPLE ? null : value, token: chosen >= 0 ? chosen : null });
-    await Promise.all(kinds.map(async (kind) => {
-      if (kind === "gpt2" && !facts.has_gpt2) return put(cards.gpt2, h("h2", {}, titles.gpt2), h("p", { class: "hint" }, "Its files are not on this machine. Fetch them, then reload:"), h("pre", {}, "scratchlm data fetch gpt2_bpe"));
-      if (kind === "model" && !model) return put(cards.model, h("h2", {}, titles.model), h("p", { class: "hint" }, "This server offers no model."));
-      try {
-        const merges = kind === "model" && value.length <= MAX_MERGE_CHARACTERS;
-        const body = { kind, text: value, ...(kind === "model" && { model: model.id }) };
-        const found = await withMerges(body, merges, controller.signal);
-        drawCard(kind, found, value);
-      } catch (error) {
-        if (!isStopped(error)) put(cards[kind], h("h2", {}, titles[kind]), problem(error));
-      }
-    }));
+    address.set({
+      model: model?.id,
+      prompt: value === EXAMPLE ? null : value,
+      token: chosen >= 0 ? chosen : null,
+    });
+    await Promise.all(
+      kinds.map(async (kind) => {
+        if (kind === "gpt2" && !facts.has_gpt2)
+          return put(
+            cards.gpt2,
+            h("h2", {}, titles.gpt2),
+            h("p", { class: "hint" }, "Its files are not on this machine. Fetch them, then reload:"),
+            h("pre", {}, "scratchlm data fetch gpt2_bpe"),
+          );
+        if (kind === "model" && !model)
+          return put(
+            cards.model,
+            h("h2", {}, titles.model),
+            h("p", { class: "hint" }, "This server offers no model."),
+          );
+        try {
+          const merges = kind === "model" && value.length <= MAX_MERGE_CHARACTERS;
+          const body = { kind, text: value, ...(kind === "model" && { model: model.id }) };
+          const found = await withMerges(body, merges, controller.signal);
+          drawCard(kind, found, value);
+        } catch (error) {
+          if (!isStopped(error)) put(cards[kind], h("h2", {}, titles[kind]), problem(error));
+        }
+      }),
+    );
   };
   const later = calmly(update, 120);
 
   /** @param {"word" | "model" | "gpt2"} kind @param {Tokenized} found @param {string} value */
   const drawCard = (kind, found, value) => {
     const nBytes = new TextEncoder().encode(value).length;
-    const words = [plural(found.n_tokens, "token"), found.n_tokens ? `${decimal(nBytes / found.n_tokens, 1)} bytes each` : "",
-      found.vocab_size ? `of ${count(found.vocab_size)}` : ""].filter(Boolean).join(" · ");
+    const words = [
+      plural(found.n_tokens, "token"),
+      found.n_tokens ? `${decimal(nBytes / found.n_tokens, 1)} bytes each` : "",
+      found.vocab_size ? `of ${count(found.vocab_size)}` : "",
+    ]
+      .filter(Boolean)
+      .join(" · ");
     const isWalkable = kind === "model";
-    const chips = found.tokens.map((token, i) => h(isWalkable ? "button" : "li", {
-      class: `chip ${isWalkable && i === chosen ? "chosen" : ""}`, type: isWalkable ? "button" : null, title: bytesOf(token),
-      onclick: isWalkable ? () => { chosen = i; drawCard(kind, found, value); address.set({ token: i }); } : null,
-    }, h("span", { class: "piece" }, visible(token.text)), token.id !== null && h("span", { class: "id" }, token.id)));
-    put(cards[kind], h("div", { class: "row" }, h("h2", {}, kind === "model" ? model.id : titles[kind]), h("span", { class: "facts-line" }, words)),
-      h("p", { class: "hint" }, hints[kind]), h(isWalkable ? "div" : "ul", { class: "chips" }, chips));
+    const chips = found.tokens.map((token, i) =>
+      h(
+        isWalkable ? "button" : "li",
+        {
+          class: `chip ${isWalkable && i === chosen ? "chosen" : ""}`,
+          type: isWalkable ? "button" : null,
+          title: bytesOf(token),
+          onclick: isWalkable
+            ? () => {
+                chosen = i;
+                drawCard(kind, found, value);
+                address.set({ token: i });
+              }
+            : null,
+        },
+        h("span", { class: "piece" }, visible(token.text)),
+        token.id !== null && h("span", { class: "id" }, token.id),
+      ),
+    );
+    put(
+      cards[kind],
+      h(
+        "div",
+        { class: "row" },
+        h("h2", {}, kind === "model" ? model.id : titles[kind]),
+        h("span", { class: "facts-line" }, words),
+      ),
+      h("p", { class: "hint" }, hints[kind]),
+      h(isWalkable ? "div" : "ul", { class: "chips" }, chips),
+    );
     if (isWalkable) drawDetail(found);
   };
 
@@ -67,18 +128,71 @@ export async function show(place, address) {
     detail.hidden = !token;
     if (!token) return;
     const states = found.merges?.[chosen] ?? [];
-    put(detail, h("h2", {}, visible(token.text)), h("p", {}, `id ${token.id}, ${plural(token.bytes.length, "byte")}: ${bytesOf(token)}`),
+    put(
+      detail,
+      h("h2", {}, visible(token.text)),
+      h("p", {}, `id ${token.id}, ${plural(token.bytes.length, "byte")}: ${bytesOf(token)}`),
       states.length > 1 && h("h3", {}, "Its merges, one after the other"),
-      states.length > 1 && h("ol", { class: "merges" }, states.map((parts, step) => h("li", {}, h("span", { class: "n" }, step === 0 ? "bytes" : `merge ${step}`),
-        parts.map((part, at) => h("span", { class: `piece ${isNew(states[step - 1], parts, at) ? "new" : ""}` }, visible(part)))))),
-      states.length === 1 && h("p", { class: "hint" }, token.bytes.length > 1 ? "A special token; it was not merged." : "A single byte; nothing was merged."),
-      !found.merges && h("p", { class: "hint" }, `Merges are shown for texts of up to ${MAX_MERGE_CHARACTERS} characters.`));
+      states.length > 1 &&
+        h(
+          "ol",
+          { class: "merges" },
+          states.map((parts, step) =>
+            h(
+              "li",
+              {},
+              h("span", { class: "n" }, step === 0 ? "bytes" : `merge ${step}`),
+              parts.map((part, at) =>
+                h(
+                  "span",
+                  { class: `piece ${isNew(states[step - 1], parts, at) ? "new" : ""}` },
+                  visible(part),
+                ),
+              ),
+            ),
+          ),
+        ),
+      states.length === 1 &&
+        h(
+          "p",
+          { class: "hint" },
+          token.bytes.length > 1
+            ? "A special token; it was not merged."
+            : "A single byte; nothing was merged.",
+        ),
+      !found.merges &&
+        h("p", { class: "hint" }, `Merges are shown for texts of up to ${MAX_MERGE_CHARACTERS} characters.`),
+    );
   };
 
-  put(place, h("h1", {}, "Tokens"), h("div", { class: "stack" },
-    h("p", { class: "lead" }, "A model reads numbers, not letters. The same text becomes different numbers in different tokenizers; · is a space, ⏎ a new line."),
-    model && modelPicker(models, { value: model.id, onchange: (id) => { model = chosenModel(models, id); update(); } }),
-    text.field, h("div", { class: "columns" }, kinds.map((kind) => cards[kind])), detail));
+  put(
+    place,
+    h("h1", {}, "Tokens"),
+    h(
+      "div",
+      { class: "stack" },
+      h(
+        "p",
+        { class: "lead" },
+        "A model reads numbers, not letters. The same text becomes different numbers in different tokenizers; · is a space, ⏎ a new line.",
+      ),
+      model &&
+        modelPicker(models, {
+          value: model.id,
+          onchange: (id) => {
+            model = chosenModel(models, id);
+            update();
+          },
+        }),
+      text.field,
+      h(
+        "div",
+        { class: "columns" },
+        kinds.map((kind) => cards[kind]),
+      ),
+      detail,
+    ),
+  );
   await update();
   return () => running?.abort();
 }

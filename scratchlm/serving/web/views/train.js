@@ -12,8 +12,17 @@ import { count, decimal, duration, listed, percent } from "../format.js";
 /** @typedef {Run & {settings: Record<string, any>, has_report: boolean, history: Record<string, Row[]>, samples: {step: number, prompt: string, text: string}[]}} FullRun */
 
 const EVERY_MS = 3000;
-const STAGES = /** @type {Record<string, string>} */ ({ pretrain: "Pre-training", classify: "Classification", instruct: "Instructions", prefer: "Preferences" });
-const METRICS = /** @type {Record<string, string>} */ ({ val_loss: "validation loss", test_accuracy: "test accuracy", exact_match: "exact match" });
+const STAGES = /** @type {Record<string, string>} */ ({
+  pretrain: "Pre-training",
+  classify: "Classification",
+  instruct: "Instructions",
+  prefer: "Preferences",
+});
+const METRICS = /** @type {Record<string, string>} */ ({
+  val_loss: "validation loss",
+  test_accuracy: "test accuracy",
+  exact_match: "exact match",
+});
 
 /** @param {HTMLElement} place @param {import("../state.js").Address} address */
 export async function show(place, address) {
@@ -37,7 +46,8 @@ export async function show(place, address) {
     clearTimeout(timer);
     try {
       runs = (await get("/api/runs")).runs;
-      if (!names.length && runs.length) names = [[...runs].sort((a, b) => rank(b) - rank(a) || b.changed_at - a.changed_at)[0].name];
+      if (!names.length && runs.length)
+        names = [[...runs].sort((a, b) => rank(b) - rank(a) || b.changed_at - a.changed_at)[0].name];
       names = names.filter((name) => runs.some((run) => run.name === name));
       chosen = await Promise.all(names.map((name) => get(`/api/runs/${encodeURIComponent(name)}`)));
       draw();
@@ -49,27 +59,96 @@ export async function show(place, address) {
   };
 
   const draw = () => {
-    const now = JSON.stringify([runs, chosen.map((run) => [run.name, run.history, run.samples?.length]), stage, hasReport]);
+    const now = JSON.stringify([
+      runs,
+      chosen.map((run) => [run.name, run.history, run.samples?.length]),
+      stage,
+      hasReport,
+    ]);
     if (now === drawn) return;
     drawn = now;
-    if (!runs.length) return put(place, nothing("No runs yet", "A run appears here with its curves as soon as it has begun.", "scratchlm run quickstart"));
-    put(table, h("div", { class: "scroll" }, h("table", { class: "plain" },
-      h("thead", {}, h("tr", {}, ["show", "run", "state", "step", "results"].map((one) => h("th", { scope: "col" }, one)))),
-      h("tbody", {}, runs.map((run) => h("tr", {},
-        h("td", {}, h("input", { type: "checkbox", checked: names.includes(run.name), "aria-label": `Show ${run.name}`,
-          onchange: () => { names = names.includes(run.name) ? names.filter((one) => one !== run.name) : [...names, run.name]; keep(); poll(); } })),
-        h("td", {}, h("b", {}, run.name), h("div", { class: "hint" }, run.made_by)),
-        h("td", {}, h("span", { class: `tag ${run.state === "running" ? "live" : run.problem ? "bad" : ""}` }, run.state)),
-        h("td", { class: "number" }, run.step === null ? "–" : count(run.step)), h("td", {}, run.problem || results(run))))))));
+    if (!runs.length)
+      return put(
+        place,
+        nothing(
+          "No runs yet",
+          "A run appears here with its curves as soon as it has begun.",
+          "scratchlm run quickstart",
+        ),
+      );
+    put(
+      table,
+      h(
+        "div",
+        { class: "scroll" },
+        h(
+          "table",
+          { class: "plain" },
+          h(
+            "thead",
+            {},
+            h(
+              "tr",
+              {},
+              ["show", "run", "state", "step", "results"].map((one) => h("th", { scope: "col" }, one)),
+            ),
+          ),
+          h(
+            "tbody",
+            {},
+            runs.map((run) =>
+              h(
+                "tr",
+                {},
+                h(
+                  "td",
+                  {},
+                  h("input", {
+                    type: "checkbox",
+                    checked: names.includes(run.name),
+                    "aria-label": `Show ${run.name}`,
+                    onchange: () => {
+                      names = names.includes(run.name)
+                        ? names.filter((one) => one !== run.name)
+                        : [...names, run.name];
+                      keep();
+                      poll();
+                    },
+                  }),
+                ),
+                h("td", {}, h("b", {}, run.name), h("div", { class: "hint" }, run.made_by)),
+                h(
+                  "td",
+                  {},
+                  h(
+                    "span",
+                    { class: `tag ${run.state === "running" ? "live" : run.problem ? "bad" : ""}` },
+                    run.state,
+                  ),
+                ),
+                h("td", { class: "number" }, run.step === null ? "–" : count(run.step)),
+                h("td", {}, run.problem || results(run)),
+              ),
+            ),
+          ),
+        ),
+      ),
+    );
     const stages = Object.keys(STAGES).filter((name) => chosen.some((run) => run.history?.[name]?.length));
-    if (!stages.length) return put(detail, h("p", { class: "lead" }, chosen.length ? "Nothing has been measured yet." : "Choose a run."));
+    if (!stages.length)
+      return put(
+        detail,
+        h("p", { class: "lead" }, chosen.length ? "Nothing has been measured yet." : "Choose a run."),
+      );
     if (!stages.includes(stage)) stage = stages[stages.length - 1];
     const body = h("div", { class: "stack" });
-    const bar = stages.length > 1 && tabBar("Stage", Object.fromEntries(stages.map((name) => [name, STAGES[name]])), stage, (name) => {
-      stage = name;
-      keep();
-      drawStage(body);
-    });
+    const bar =
+      stages.length > 1 &&
+      tabBar("Stage", Object.fromEntries(stages.map((name) => [name, STAGES[name]])), stage, (name) => {
+        stage = name;
+        keep();
+        drawStage(body);
+      });
     put(detail, bar, body);
     if (!bar) drawStage(body);
   };
@@ -78,40 +157,78 @@ export async function show(place, address) {
   const drawStage = (body) => {
     const [run] = chosen;
     const chart = new LineChart();
-    put(body,
+    put(
+      body,
       chosen.length === 1 && progress(run, stage),
-      h("section", { class: "card" }, h("h2", {}, chosen.length > 1 ? `Loss of ${listed(chosen.map((one) => one.name))}` : "Loss"), chart),
+      h(
+        "section",
+        { class: "card" },
+        h("h2", {}, chosen.length > 1 ? `Loss of ${listed(chosen.map((one) => one.name))}` : "Loss"),
+        chart,
+      ),
       accuracy(chosen, stage),
       stage === "pretrain" && samples(chosen),
-      chosen.length === 1 && report(run));
-    chart.show({ label: "Loss by step", xName: "step", format: (y) => decimal(y), height: 300, series: curves(chosen, stage) });
+      chosen.length === 1 && report(run),
+    );
+    chart.show({
+      label: "Loss by step",
+      xName: "step",
+      format: (y) => decimal(y),
+      height: 300,
+      series: curves(chosen, stage),
+    });
   };
 
   /** @param {FullRun} run */
   const report = (run) => {
-    const open = h("details", { class: "card", open: hasReport, ontoggle: () => {
-      hasReport = open.open;
-      keep();
-      if (hasReport && !open.querySelector("iframe")) load();
-    } }, h("summary", {}, "Report of this run"));
-    const load = () => open.append(run.has_report
-      ? h("iframe", { class: "report", src: `/api/runs/${encodeURIComponent(run.name)}/report`, title: `Report of ${run.name}`, sandbox: "allow-scripts" })
-      : h("p", { class: "hint" }, "The report is written when the run has ended."));
+    const open = h(
+      "details",
+      {
+        class: "card",
+        open: hasReport,
+        ontoggle: () => {
+          hasReport = open.open;
+          keep();
+          if (hasReport && !open.querySelector("iframe")) load();
+        },
+      },
+      h("summary", {}, "Report of this run"),
+    );
+    const load = () =>
+      open.append(
+        run.has_report
+          ? h("iframe", {
+              class: "report",
+              src: `/api/runs/${encodeURIComponent(run.name)}/report`,
+              title: `Report of ${run.name}`,
+              sandbox: "allow-scripts",
+            })
+          : h("p", { class: "hint" }, "The report is written when the run has ended."),
+      );
     if (hasReport) load();
     return open;
   };
 
   put(place, h("h1", {}, "Train"), h("div", { class: "stack" }, table, detail, status));
   await poll();
-  return () => { isGone = true; clearTimeout(timer); };
+  return () => {
+    isGone = true;
+    clearTimeout(timer);
+  };
 }
 
 /** Running runs come first. @param {Run} run */
 const rank = (run) => (run.state === "running" ? 1 : 0);
 
 /** @param {Run} run */
-const results = (run) => Object.entries(run.figures).filter(([, value]) => typeof value === "number")
-  .map(([stage, value]) => `${METRICS[run.metrics[stage]] ?? run.metrics[stage]} ${run.metrics[stage] === "val_loss" ? decimal(value, 3) : percent(Number(value))}`).join(", ") || "–";
+const results = (run) =>
+  Object.entries(run.figures)
+    .filter(([, value]) => typeof value === "number")
+    .map(
+      ([stage, value]) =>
+        `${METRICS[run.metrics[stage]] ?? run.metrics[stage]} ${run.metrics[stage] === "val_loss" ? decimal(value, 3) : percent(Number(value))}`,
+    )
+    .join(", ") || "–";
 
 /** @param {FullRun} run @param {string} stage */
 function progress(run, stage) {
@@ -121,33 +238,53 @@ function progress(run, stage) {
   const spent = (last?.elapsed_s ?? 0) - (earlier?.elapsed_s ?? 0);
   const speed = ((last?.tokens ?? 0) - (earlier?.tokens ?? 0)) / spent;
   const nSteps = run.settings[stage]?.max_steps;
-  const left = nSteps && last ? (nSteps - last.step) * spent / Math.max(last.step - earlier.step, 1) : NaN;
+  const left = nSteps && last ? ((nSteps - last.step) * spent) / Math.max(last.step - earlier.step, 1) : NaN;
   const isRunning = run.state === "running";
   const best = Math.min(...rows.map((row) => row.val_loss ?? Infinity));
-  return h("dl", { class: "figures card" },
+  return h(
+    "dl",
+    { class: "figures card" },
     figure("step", last ? `${count(last.step)}${nSteps ? ` of ${count(nSteps)}` : ""}` : "–"),
     figure("tokens seen", last?.tokens ? count(last.tokens) : "–"),
     figure("tokens per second", speed > 0 && Number.isFinite(speed) ? count(Math.round(speed)) : "–"),
     isRunning ? figure("time left", duration(left)) : figure("time", duration(last?.elapsed_s ?? NaN)),
-    figure("best validation loss", Number.isFinite(best) ? decimal(best, 3) : "–"));
+    figure("best validation loss", Number.isFinite(best) ? decimal(best, 3) : "–"),
+  );
 }
 
 /** @param {FullRun[]} runs @param {string} stage @returns {import("../components/line-chart.js").Series[]} */
 function curves(runs, stage) {
-  const line = (/** @type {FullRun} */ run, /** @type {"train_loss" | "val_loss"} */ key) => /** @type {[number, number][]} */ (
-    (run.history?.[stage] ?? []).filter((row) => typeof row[key] === "number").map((row) => [row.step, row[key]]));
+  const line = (/** @type {FullRun} */ run, /** @type {"train_loss" | "val_loss"} */ key) =>
+    /** @type {[number, number][]} */ (
+      (run.history?.[stage] ?? [])
+        .filter((row) => typeof row[key] === "number")
+        .map((row) => [row.step, row[key]])
+    );
   const several = runs.length > 1;
   return runs.flatMap((run, i) => {
     const validation = { name: several ? run.name : "validation", points: line(run, "val_loss"), colour: i };
-    const training = { name: several ? `${run.name}, training` : "training", points: line(run, "train_loss"), colour: several ? i : 1, isDashed: several };
+    const training = {
+      name: several ? `${run.name}, training` : "training",
+      points: line(run, "train_loss"),
+      colour: several ? i : 1,
+      isDashed: several,
+    };
     return [validation, training].filter((one) => one.points.length);
   });
 }
 
 /** @param {FullRun[]} runs @param {string} stage */
 function accuracy(runs, stage) {
-  const series = runs.map((run, colour) => ({ name: run.name, colour, points: /** @type {[number, number][]} */ (
-    (run.history?.[stage] ?? []).filter((row) => typeof row.val_accuracy === "number").map((row) => [row.step, row.val_accuracy])) }))
+  const series = runs
+    .map((run, colour) => ({
+      name: run.name,
+      colour,
+      points: /** @type {[number, number][]} */ (
+        (run.history?.[stage] ?? [])
+          .filter((row) => typeof row.val_accuracy === "number")
+          .map((row) => [row.step, row.val_accuracy])
+      ),
+    }))
     .filter((one) => one.points.length);
   if (!series.length) return null;
   const chart = new LineChart();
@@ -157,17 +294,48 @@ function accuracy(runs, stage) {
 
 /** The last samples first. @param {FullRun[]} runs */
 function samples(runs) {
-  const found = runs.map((run) => ({ run, rows: [...(run.samples ?? [])].reverse() })).filter((one) => one.rows.length);
+  const found = runs
+    .map((run) => ({ run, rows: [...(run.samples ?? [])].reverse() }))
+    .filter((one) => one.rows.length);
   if (!found.length) return null;
-  return h("section", { class: "card" }, h("h2", {}, "Samples"), h("div", { class: "pair" }, found.map(({ run, rows }) => h("div", {},
-    runs.length > 1 && h("h3", {}, run.name),
-    rows.slice(0, 4).map((row) => sample(row)),
-    rows.length > 4 && h("details", {}, h("summary", {}, "Earlier samples"), rows.slice(4).map((row) => sample(row)))))));
+  return h(
+    "section",
+    { class: "card samples" },
+    h("h2", {}, "Samples"),
+    h(
+      "div",
+      { class: "pair" },
+      found.map(({ run, rows }) =>
+        h(
+          "div",
+          {},
+          runs.length > 1 && h("h3", {}, run.name),
+          rows.slice(0, 4).map((row) => sample(row)),
+          rows.length > 4 &&
+            h(
+              "details",
+              {},
+              h("summary", {}, "Earlier samples"),
+              rows.slice(4).map((row) => sample(row)),
+            ),
+        ),
+      ),
+    ),
+  );
 }
 
 /** @param {{step: number, prompt: string, text: string}} row */
 function sample(row) {
   const isWhole = row.text.startsWith(row.prompt);
-  return h("div", {}, h("h3", {}, `step ${count(row.step)}`),
-    h("p", { class: "model" }, h("span", { class: "prompt" }, row.prompt), isWhole ? row.text.slice(row.prompt.length) : row.text));
+  return h(
+    "div",
+    {},
+    h("h3", {}, `step ${count(row.step)}`),
+    h(
+      "p",
+      { class: "model" },
+      h("span", { class: "prompt" }, row.prompt),
+      isWhole ? row.text.slice(row.prompt.length) : row.text,
+    ),
+  );
 }

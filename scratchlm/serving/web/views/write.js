@@ -3,24 +3,36 @@ import { listModels } from "../api.js";
 import { Answer, generate } from "../answers.js";
 import { AnswerCard } from "../components/answer-card.js";
 import { growingText } from "../components/growing-text.js";
-import { chosenModel, isGenerator, modelFacts, modelPicker } from "../components/model-picker.js";
+import { isGenerator } from "../components/model-picker.js";
 import { SamplingControls } from "../components/sampling-controls.js";
 import { button, h, nothing, put } from "../dom.js";
 import { inAddress, settingsFrom } from "../sampling.js";
 import { link } from "../state.js";
+import { settingsOf } from "./write-settings.js";
 
 /** @typedef {import("../api.js").Model} Model */
 /** @typedef {import("../answers.js").Message} Message */
 /** @typedef {{request: string, answers: Answer[], chosen: number, seed: number}} Turn */
 
-const IDEAS = ["What is the opposite of heavy?", "Write one sentence about the sea.", "Name three animals that can swim."];
+const IDEAS = [
+  "What is the opposite of heavy?",
+  "Write one sentence about the sea.",
+  "Name three animals that can swim.",
+];
 const BEGINNINGS = ["Once upon a time", "The little robot", "In the morning, Mia"];
 
 /** @param {HTMLElement} place @param {import("../state.js").Address} address */
 export async function show(place, address) {
   const models = (await listModels()).filter(isGenerator);
   if (!models.length) {
-    put(place, nothing("No model that writes", "This server offers no language model; name one.", "scratchlm serve runs/quickstart"));
+    put(
+      place,
+      nothing(
+        "No model that writes",
+        "This server offers no language model; name one.",
+        "scratchlm serve runs/quickstart",
+      ),
+    );
     return;
   }
   const view = new WriteView(place, address, models);
@@ -28,7 +40,7 @@ export async function show(place, address) {
   return () => view.stop();
 }
 
-class WriteView {
+export class WriteView {
   /**
    * @param {HTMLElement} place
    * @param {import("../state.js").Address} address
@@ -55,7 +67,11 @@ class WriteView {
     this.status = h("p", { class: "hidden", role: "status" });
     this.bar = h("div", { class: "bar" });
     this.composer = growingText({
-      label: "Message", isLabelHidden: true, value: address.text("prompt"), onsend: () => this.send(), oninput: () => this.keep(),
+      label: "Message",
+      isLabelHidden: true,
+      value: address.text("prompt"),
+      onsend: () => this.send(),
+      oninput: () => this.keep(),
     });
   }
 
@@ -65,60 +81,45 @@ class WriteView {
   }
 
   draw() {
-    const settings = h("details", { class: "panel", open: matchMedia("(min-width: 62rem)").matches },
-      h("summary", {}, "Settings"), this.#choices(), this.controls);
+    const settings = h(
+      "details",
+      { class: "panel", open: matchMedia("(min-width: 62rem)").matches },
+      h("summary", {}, "Settings"),
+      settingsOf(this),
+      this.controls,
+    );
     this.controls.addEventListener("change", () => this.keep());
-    put(this.place, h("h1", { class: "hidden" }, "Write"),
-      h("div", { class: "work" },
-        h("div", { class: "stage" }, this.thread, h("div", { class: "composer" }, this.composer.field, this.bar, this.status)), settings));
-    this.#drawThread();
+    put(
+      this.place,
+      h("h1", { class: "hidden" }, "Write"),
+      h(
+        "div",
+        { class: "work" },
+        h(
+          "div",
+          { class: "stage" },
+          this.thread,
+          h("div", { class: "composer" }, this.composer.field, this.bar, this.status),
+        ),
+        settings,
+      ),
+    );
+    this.drawThread();
     this.composer.box.focus({ preventScroll: true });
-  }
-
-  #choices() {
-    const box = h("div", { class: "choices" });
-    const redraw = () => { this.keep(); this.#drawThread(); drawBox(); };
-    const drawBox = () => {
-      const canTalk = this.model.can_chat && (this.other?.can_chat ?? true);
-      const mode = (/** @type {string} */ name, /** @type {boolean} */ isText) => button(name,
-        () => { this.wantsText = isText; this.clear(); redraw(); },
-        { "aria-pressed": String(isText === !this.isChat), disabled: !isText && !canTalk });
-      const system = growingText({ label: "System prompt", value: this.system, rows: 2, placeholder: "none",
-        oninput: () => { this.system = system.box.value; this.keep(); }, hint: "Who the assistant is; given before the conversation." });
-      put(box,
-        modelPicker(this.models, { value: this.model.id, onchange: (id) => {
-          this.model = chosenModel(this.models, id);
-          redraw();
-        } }),
-        h("p", { class: "hint" }, modelFacts(this.model)),
-        h("div", { class: "segmented", role: "group", "aria-label": "Mode" }, mode("Chat", false), mode("Continue a text", true)),
-        !canTalk && h("p", { class: "hint" }, "This model was not tuned for conversations; it continues texts."),
-        modelPicker(this.models.filter((one) => one !== this.model), { label: "Beside it", value: this.other?.id ?? "",
-          none: "no second model", onchange: (id) => {
-            this.other = this.models.find((one) => one.id === id) ?? null;
-            redraw();
-          } }),
-        this.#count(redraw),
-        h("label", { class: "check" }, h("input", { type: "checkbox", checked: this.isColoured,
-          onchange: (/** @type {any} */ event) => { this.isColoured = event.target.checked; redraw(); } }), "Colour by probability"),
-        this.isChat && system.field);
-    };
-    drawBox();
-    return box;
-  }
-
-  /** @param {() => void} redraw */
-  #count(redraw) {
-    return h("div", { class: "segmented", role: "group", "aria-label": "Answers" }, h("span", {}, "Answers"),
-      [1, 2, 3, 4].map((n) => button(String(n), () => { this.nAnswers = n; redraw(); },
-        { "aria-pressed": String(n === this.nAnswers), "aria-label": `${n} at once` })));
   }
 
   /** Put the state in the address bar. */
   keep() {
-    this.address.set({ model: this.model.id, other: this.other?.id, mode: this.wantsText ? "text" : null,
-      n: this.nAnswers > 1 ? this.nAnswers : null, colours: this.isColoured, system: this.isChat ? this.system : null,
-      prompt: this.composer.box.value, ...inAddress(this.controls.settings) });
+    this.address.set({
+      model: this.model.id,
+      other: this.other?.id,
+      mode: this.wantsText ? "text" : null,
+      n: this.nAnswers > 1 ? this.nAnswers : null,
+      colours: this.isColoured,
+      system: this.isChat ? this.system : null,
+      prompt: this.composer.box.value,
+      ...inAddress(this.controls.settings),
+    });
   }
 
   clear() {
@@ -155,20 +156,35 @@ class WriteView {
     this.running = controller;
     const settings = { ...this.controls.settings, seed: turn.seed };
     const models = this.other ? [this.model, this.other] : [this.model];
-    const groups = models.map((model) => Array.from({ length: this.nAnswers }, (_, copy) => new Answer(model, copy, begun)));
+    const groups = models.map((model) =>
+      Array.from({ length: this.nAnswers }, (_, copy) => new Answer(model, copy, begun)),
+    );
     turn.answers = groups.flat();
     turn.chosen = 0;
-    this.#drawThread();
+    this.drawThread();
     this.status.textContent = "The model is writing.";
     const prompt = this.#prompt(index, begun);
-    const cards = new Map([...this.thread.querySelectorAll("answer-card")].map((card) => [/** @type {AnswerCard} */ (card).answer, card]));
+    const cards = new Map(
+      [...this.thread.querySelectorAll("answer-card")].map((card) => [
+        /** @type {AnswerCard} */ (card).answer,
+        card,
+      ]),
+    );
     const changed = (/** @type {Answer} */ one) => {
       const isAtEnd = innerHeight + scrollY >= document.body.scrollHeight - 80;
       /** @type {AnswerCard | undefined} */ (cards.get(one))?.changed();
       if (isAtEnd && one.state === "running") scrollTo({ top: document.body.scrollHeight });
     };
-    await Promise.all(groups.map((answers) =>
-      generate(answers, prompt, { settings, hasProbabilities: this.isColoured, signal: controller.signal, changed })));
+    await Promise.all(
+      groups.map((answers) =>
+        generate(answers, prompt, {
+          settings,
+          hasProbabilities: this.isColoured,
+          signal: controller.signal,
+          changed,
+        }),
+      ),
+    );
     if (this.running === controller) this.running = null;
     this.status.textContent = turn.answers[0].problem ? "" : `Answer: ${turn.answers[0].text}`;
     this.#drawBar();
@@ -191,7 +207,7 @@ class WriteView {
     return { messages };
   }
 
-  #drawThread() {
+  drawThread() {
     const { isChat } = this;
     this.composer.box.placeholder = isChat ? "Ask something" : "The beginning of a text";
     put(this.thread, this.turns.length ? this.turns.map((turn, i) => this.#turn(turn, i)) : this.#welcome());
@@ -200,13 +216,26 @@ class WriteView {
 
   #welcome() {
     const ideas = this.isChat ? IDEAS : BEGINNINGS;
-    return h("div", { class: "welcome" },
+    return h(
+      "div",
+      { class: "welcome" },
       h("p", { class: "display" }, this.isChat ? "Talk to your model." : "Begin a text."),
-      h("p", {}, `${this.model.id} runs on this machine. ${this.isChat ? "Ask something, or try one of these:" : "It continues what you write:"}`),
-      h("div", { class: "ideas" }, ideas.map((idea) => button(idea, () => {
-        this.composer.box.value = idea;
-        this.send();
-      }))));
+      h(
+        "p",
+        {},
+        `${this.model.id} runs on this machine. ${this.isChat ? "Ask something, or try one of these:" : "It continues what you write:"}`,
+      ),
+      h(
+        "div",
+        { class: "ideas" },
+        ideas.map((idea) =>
+          button(idea, () => {
+            this.composer.box.value = idea;
+            this.send();
+          }),
+        ),
+      ),
+    );
   }
 
   /** @param {Turn} turn @param {number} index */
@@ -214,55 +243,110 @@ class WriteView {
     const several = turn.answers.length > 1;
     const cards = turn.answers.map((answer, i) => {
       const card = new AnswerCard();
-      Object.assign(card, { answer, isColoured: this.isColoured, isChoosable: several && this.isChat, isChosen: several && i === turn.chosen,
-        microscope: this.#microscope(answer, turn) });
-      card.addEventListener("choose", () => { turn.chosen = i; this.#drawThread(); });
-      card.addEventListener("revise", (event) => { if (!this.running) this.answer(index, /** @type {CustomEvent} */ (event).detail); });
+      Object.assign(card, {
+        answer,
+        isColoured: this.isColoured,
+        isChoosable: several && this.isChat,
+        isChosen: several && i === turn.chosen,
+        microscope: this.#microscope(answer, turn),
+      });
+      card.addEventListener("choose", () => {
+        turn.chosen = i;
+        this.drawThread();
+      });
+      card.addEventListener("revise", (event) => {
+        if (!this.running) this.answer(index, /** @type {CustomEvent} */ (event).detail);
+      });
       return card;
     });
-    return h("section", { class: "turn", "aria-label": `Turn ${index + 1}` },
-      this.isChat && this.#request(turn, index), h("div", { class: `answers ${several ? "several" : ""}` }, cards));
+    return h(
+      "section",
+      { class: "turn", "aria-label": `Turn ${index + 1}` },
+      this.isChat && this.#request(turn, index),
+      h("div", { class: `answers ${several ? "several" : ""}` }, cards),
+    );
   }
 
   /** @param {Turn} turn @param {number} index */
   #request(turn, index) {
     const text = h("p", { class: "model" }, turn.request);
-    const holder = h("div", { class: "request" }, text, button("Edit", () => {
-      const edit = growingText({ label: "Your message", isLabelHidden: true, value: turn.request, onsend: () => {
-        if (this.running || !edit.box.value.trim()) return;
-        turn.request = edit.box.value;
-        this.answer(index);
-      }, hint: "Enter sends it again; what came after is replaced." });
-      put(holder, edit.field);
-      edit.box.focus();
-    }, { class: "small quiet", "aria-label": "Edit your message" }));
+    const holder = h(
+      "div",
+      { class: "request" },
+      text,
+      button(
+        "Edit",
+        () => {
+          const edit = growingText({
+            label: "Your message",
+            isLabelHidden: true,
+            value: turn.request,
+            onsend: () => {
+              if (this.running || !edit.box.value.trim()) return;
+              turn.request = edit.box.value;
+              this.answer(index);
+            },
+            hint: "Enter sends it again; what came after is replaced.",
+          });
+          put(holder, edit.field);
+          edit.box.focus();
+        },
+        { class: "small quiet", "aria-label": "Edit your message" },
+      ),
+    );
     return holder;
   }
 
   /** @param {Answer} answer @param {Turn} turn */
   #microscope(answer, turn) {
     const first = this.turns[0];
-    return link("microscope", { model: answer.model.id, prompt: turn === first ? turn.request : null, mode: this.isChat ? "chat" : null,
-      ...inAddress({ ...this.controls.settings, seed: turn.seed, max_tokens: Math.min(Number(this.controls.settings.max_tokens), 60) }) });
+    return link("microscope", {
+      model: answer.model.id,
+      prompt: turn === first ? turn.request : null,
+      mode: this.isChat ? "chat" : null,
+      ...inAddress({
+        ...this.controls.settings,
+        seed: turn.seed,
+        max_tokens: Math.min(Number(this.controls.settings.max_tokens), 60),
+      }),
+    });
   }
 
   #drawBar() {
     const last = this.turns[this.turns.length - 1];
-    const again = () => { last.seed = Math.floor(Math.random() * 1e6); this.answer(this.turns.length - 1); };
+    const again = () => {
+      last.seed = Math.floor(Math.random() * 1e6);
+      this.answer(this.turns.length - 1);
+    };
     const accept = () => {
       this.composer.box.value = last.request + last.answers[0].text;
       this.composer.grow();
       this.clear();
       this.keep();
-      this.#drawThread();
+      this.drawThread();
     };
-    put(this.bar,
+    put(
+      this.bar,
       this.running
         ? button("Stop", () => this.stop(), { class: "primary stop" })
         : button(this.isChat ? "Send" : "Continue", () => this.send(), { class: "primary" }),
       last && !this.running && button("Regenerate", again, { title: "Another seed" }),
       last && !this.running && !this.isChat && !last.answers[0].problem && button("Add to the text", accept),
-      last && !this.running && button("Clear", () => { this.clear(); this.#drawThread(); }, { class: "quiet" }),
-      h("span", { class: last ? "hint" : "hint keys-hint" }, last ? `seed ${last.seed}` : "Enter sends, Shift+Enter begins a line"));
+      last &&
+        !this.running &&
+        button(
+          "Clear",
+          () => {
+            this.clear();
+            this.drawThread();
+          },
+          { class: "quiet" },
+        ),
+      h(
+        "span",
+        { class: last ? "hint" : "hint keys-hint" },
+        last ? `seed ${last.seed}` : "Enter sends, Shift+Enter begins a line",
+      ),
+    );
   }
 }

@@ -1,0 +1,232 @@
+"""The server's page in a real browser, with models that were trained in the test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from scratchlm.generation.engine import Engine
+from tests.browser.web_server import DESKTOP, PHONE, Visit, web_server
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.browser
+
+VIEWS = ("write", "microscope", "inside", "tokens", "classify", "train", "judge", "model")
+DONE = {"state": "detached"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, browser) -> Iterator[Any]:
+    with web_server(tmp_path_factory.mktemp("models")) as one:
+        yield one
+
+
+@pytest.fixture
+def visit(browser, server) -> Iterator[Visit]:
+    with Visit(browser, server) as one:
+        yield one
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_every_view_opens_at_its_own_address_and_from_the_navigation(browser, server, size):
+    with Visit(browser, server, size=size) as visit:
+        for view in VIEWS:
+            page = visit.open(view)
+            assert page.locator("nav [aria-current=page]").get_attribute("href") == f"#/{view}"
+            assert page.locator("main h1").inner_text().lower() == view
+            assert page.locator("main .problem").count() == 0
+            assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        page.click("nav >> text=Tokens")
+        page.wait_for_selector(".view-tokens .chip")
+
+
+def test_an_answer_streams_and_can_be_stopped(visit, server, monkeypatch):
+    step = Engine.step
+
+    def slow_step(engine):
+        time.sleep(0.01)  # as a larger model
+        return step(engine)
+
+    monkeypatch.setattr(Engine, "step", slow_step)
+    page = visit.open("write?model=tiny/base&max_tokens=1024&temperature=0")
+    page.fill(".composer textarea", "Once upon")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("answer-card.running .answer-text:not(:empty)")
+    lengths = {len(page.inner_text(".answer-text")) for _ in range(100)}
+    assert len(lengths) > 1, "it grows"
+    page.click("button.stop")
+    page.wait_for_selector("text=stopped")
+    assert server.wait_until_idle()
+    assert len(page.inner_text(".answer-text")) > 0
+    page.click("text=Add to the text")
+    assert page.input_value(".composer textarea").startswith("Once upon")
+
+
+def test_several_answers_of_two_models_stand_side_by_side_and_one_seed_gives_one_text(visit):
+    page = visit.open("write?model=tiny/base&other=tiny/assistant&mode=text&n=2&max_tokens=12&seed=7")
+    texts = []
+    for _ in range(2):
+        page.fill(".composer textarea", "The dog")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("answer-card.running", **DONE)
+        page.wait_for_selector(".stop", **DONE)
+        texts.append(page.locator(".answer-text").all_inner_texts())
+    assert page.locator("answer-card .head").all_inner_texts() == ["tiny/base"] * 2 + ["tiny/assistant"] * 2
+    assert texts[0] == texts[1]
+    assert texts[0][0] != texts[0][1], "copies of one seed differ"
+    page.click("text=Regenerate")
+    page.wait_for_selector(".stop", **DONE)
+    assert page.locator(".answer-text").all_inner_texts() != texts[0], "another seed"
+
+
+def test_a_conversation_can_be_edited_and_an_answer_continued(visit, server):
+    page = visit.open("write?model=tiny/assistant&max_tokens=8")
+    page.fill(".composer textarea", "Who sat?")
+    page.click("text=Send")
+    page.wait_for_selector(".stop", **DONE)
+    page.fill(".composer textarea", "And then?")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".stop", **DONE)
+    assert page.locator(".turn").count() == 2
+    page.locator("answer-card").first.get_by_role("button", name="Edit").click()
+    page.fill(".edit textarea", "A cat sat")
+    page.click("text=Continue from here")
+    page.wait_for_selector(".stop", **DONE)
+    assert page.locator(".turn").count() == 1, "what came after is gone"
+    assert page.inner_text(".answer-text").startswith("A cat sat")
+    page.click("[aria-label='Edit your message']")
+    page.fill(".request textarea", "Who ran?")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".stop", **DONE)
+    assert page.inner_text(".request p") == "Who ran?"
+
+
+def test_settings_are_in_the_address_and_come_back_from_it(visit):
+    page = visit.open("write?model=tiny/base")
+    page.click("text=Greedy")
+    page.get_by_label("Length", exact=True).fill("17")
+    page.fill(".composer textarea", "Hello & <b>")
+    page.wait_for_url("**Hello*")
+    address = page.url
+    assert "temperature=0" in address
+    assert "max_tokens=17" in address
+    page = visit.open("model")
+    page.goto(address)
+    page.wait_for_selector("sampling-controls")
+    assert page.get_by_label("Length", exact=True).input_value() == "17"
+    assert page.get_by_label("Temperature", exact=True).input_value() == "0"
+    assert page.input_value(".composer textarea") == "Hello & <b>"
+
+
+def test_the_microscope_shows_candidates_and_goes_on_from_another(visit):
+    page = visit.open(
+        "microscope?model=tiny/base&prompt=Once upon&max_tokens=12&top_k=5&temperature=1&top_p=1&token=3"
+    )
+    page.wait_for_selector("candidate-list h2")
+    assert page.locator(".tok.chosen").get_attribute("data-i") == "3", "the selected token is in the address"
+    page.focus(".tok.chosen")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".tok.chosen").get_attribute("data-i") == "1"
+    page.wait_for_url("**token=1*")
+    assert "top-k removed" in page.inner_text(".steps")
+    assert page.locator(".candidates tbody tr.out").count() > 0
+    before = page.locator("token-text .tok").all_inner_texts()
+    other = page.locator(".candidates tbody tr:not(.taken) button").first
+    word = other.inner_text()
+    other.click()
+    page.wait_for_selector(".branches")
+    after = page.locator("token-text .tok").all_inner_texts()
+    assert after[0] == before[0]
+    assert after[1].replace(" ", "·") == word != before[1].replace(" ", "·")
+    page.click("text=first text")
+    assert page.locator("token-text .tok").all_inner_texts() == before
+
+
+def test_decoders_and_the_tree_of_a_beam_search(visit):
+    page = visit.open("microscope?model=tiny/base&max_tokens=6&tab=decoders")
+    page.click("text=Generate")
+    page.wait_for_selector(".view-microscope .busy", **DONE)
+    assert page.locator(".columns .facts-line").count() == 8
+    page.click("role=tab[name='Beam search']")
+    page.click("text=Generate")
+    page.wait_for_selector("beam-tree svg")
+    assert page.locator("table.plain tbody tr").count() == 4
+    shown = page.locator("beam-tree .node").count()
+    page.check("text=Show dropped candidates")
+    assert page.locator("beam-tree .node").count() > shown
+
+
+def test_tokens_are_shown_while_typing_with_their_merges(visit):
+    page = visit.open("tokens?model=tiny/base")
+    page.fill("textarea", "the cat")
+    page.wait_for_selector(".chip >> text=·cat")
+    assert "the" in page.locator("[aria-label=Words] .chip").first.inner_text()
+    page.click("button.chip >> text=·cat")
+    merges = page.locator(".merges li").all_inner_texts()
+    assert merges[0].split() == ["bytes", "·", "c", "a", "t"]
+    assert merges[-1].split()[-1] == "·cat"
+
+
+def test_messages_are_classified_and_saved(visit, tmp_path):
+    page = visit.open("classify")
+    page.fill("textarea", "the cat sat\n=1+1\n\n")
+    page.get_by_role("button", name="Classify").click()
+    page.wait_for_selector(".items")
+    assert page.locator(".items li").count() == 2
+    with page.expect_download() as download:
+        page.click("text=Save as CSV")
+    lines = (
+        (tmp_path / "labels.csv", download.value.save_as(tmp_path / "labels.csv"))[0].read_text().splitlines()
+    )
+    assert lines[0] == "text,label,probability,ham,spam"
+    assert lines[2].startswith("'=1+1,"), "no spreadsheet takes it for a formula"
+    file = {"name": "a.csv", "mimeType": "text/csv", "buffer": b'id,text\n1,"a, ""b"""\n2,the dog\n3,x\n'}
+    page.set_input_files("input[type=file]", file)
+    page.wait_for_selector("h2 >> text=3 messages")
+    assert page.locator(".items .model").first.inner_text() == 'a, "b"'
+
+
+def test_a_running_training_is_followed(visit):
+    page = visit.open("train")
+    page.wait_for_selector("line-chart svg")
+    first = page.inner_text(".figures")
+    page.wait_for_timeout(3500)
+    assert page.inner_text(".figures") != first, "the figures of a running run move on"
+    assert "of 1,000" in page.inner_text(".figures")
+    page.check("[aria-label='Show day']")
+    page.wait_for_selector("text=Loss of night and day")
+    page.uncheck("[aria-label='Show night']")
+    page.click("text=Report of this run")
+    report = page.frame_locator("iframe.report")
+    assert report.locator("p").inner_text() == "the report and its script"
+    assert report.locator("p").evaluate("window.origin") == "null", "it cannot reach the page"
+
+
+def test_answers_stand_beside_their_references(visit):
+    page = visit.open("judge?run=day")
+    page.wait_for_selector(".items li")
+    assert page.locator(".items li b").all_inner_texts() == ["a cat", "a dog"], "the lowest score first"
+    page.select_option("select >> nth=2", "wrong")
+    assert page.locator(".items li b").all_inner_texts() == ["a dog"]
+    page.select_option("select >> nth=2", "all")
+    page.fill("input[type=search]", "cat")
+    page.wait_for_selector("text=1 item of 2")
+
+
+def test_the_weights_of_a_part_are_shown(visit):
+    page = visit.open("model?model=tiny/base")
+    page.click("text=Block 1")
+    page.wait_for_selector(".histogram")
+    assert page.locator(".histogram code").first.inner_text() == "att.W_query.weight"
+
+
+def test_dark_follows_the_system_and_the_button(browser, server):
+    ground = "getComputedStyle(document.body).backgroundColor"
+    with Visit(browser, server) as light, Visit(browser, server, scheme="dark") as dark:
+        assert light.open("write").evaluate(ground) != dark.open("write").evaluate(ground)
+        light.page.click("#theme")
+        assert light.page.evaluate(ground) == dark.page.evaluate(ground)
