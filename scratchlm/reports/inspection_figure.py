@@ -63,8 +63,12 @@ def _draw_maps(axes: Axes, data: Data) -> None:
     axes.imshow(mosaic, cmap=SHADES, vmin=0, vmax=1, interpolation="nearest")
     axes.set_anchor("E")  # beside the lens
     _label(axes, "Attention of each head", "head", "block")
-    axes.set_xticks([(i + 0.5) * size for i in range(len(attention[0]))], range(len(attention[0])))
-    axes.set_yticks([(i + 0.5) * size for i in range(len(attention))], range(len(attention)))
+    axes.set_xticks(
+        [(i + 0.5) * size for i in range(len(attention[0]))], [str(i) for i in range(len(attention[0]))]
+    )
+    axes.set_yticks(
+        [(i + 0.5) * size for i in range(len(attention))], [str(i) for i in range(len(attention))]
+    )
 
 
 def _draw_lens(axes: Axes, data: Data) -> None:

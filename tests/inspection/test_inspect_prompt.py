@@ -10,9 +10,12 @@ from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.finetuning.classification_task import predict
 from scratchlm.finetuning.heads import replace_head
 from scratchlm.finetuning.input_format import InputFormat
+from scratchlm.finetuning.lora import lora_parameters, replace_linear_with_lora
 from scratchlm.inspection.attention_maps import attention_maps
 from scratchlm.inspection.inspect_prompt import inspect_prompt
 from scratchlm.inspection.traces import token_probabilities
+from scratchlm.quantization.apply import quantize_model
+from scratchlm.quantization.config import QuantizationConfig
 from tests.inspection.conftest import VARIANTS, varied
 
 TEXT = "The cat sat on the mat and the cat"
@@ -167,3 +170,21 @@ def test_what_cannot_be_inspected_is_an_error(tiny_tokenizer):
         model.final_norm.scale[0] = torch.nan
     with pytest.raises(DataError, match="NaN"):
         inspect_prompt(model, tiny_tokenizer, TEXT)
+
+
+@pytest.mark.parametrize("change", ["8 bits", "adapters"])
+def test_a_quantized_model_and_one_with_adapters_are_taken_apart_as_well(change, tiny_tokenizer):
+    model = varied(dataclasses.replace(VARIANTS["llama"], emb_dim=32, ff_dim=32))
+    if change == "8 bits":
+        assert quantize_model(model, QuantizationConfig(bits=8)) == []
+    else:
+        replace_linear_with_lora(model, rank=2, alpha=4.0)
+        for parameter in lora_parameters(model):
+            torch.nn.init.normal_(parameter, std=0.1)
+    found = inspect_prompt(model.eval(), tiny_tokenizer, TEXT)
+    with torch.no_grad():
+        logits = model(torch.tensor([[token.id for token in found.tokens]]))[0, -1]
+    for choice in found.choices:
+        assert choice.logit == pytest.approx(logits[choice.id].item(), abs=WITHIN)
+        assert choice.parts.total() == pytest.approx(choice.logit, abs=WITHIN)
+        assert any(choice.saliency)
