@@ -20,9 +20,8 @@ import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
-import platformdirs
-
 from scratchlm.assets.archive_members import read_member
+from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.assets.download import Progress, download
 from scratchlm.assets.file_structure import structure_problem
 from scratchlm.assets.known_datasets import ASSETS, DATASETS, Archive, Asset
@@ -37,7 +36,6 @@ __all__ = [
     "Archive",
     "Asset",
     "asset_path",
-    "cache_folder",
     "fetch_asset",
     "find_assets",
     "find_file",
@@ -62,12 +60,6 @@ def find_assets(name: str) -> list[Asset]:
         names = {part for asset in _known() for part in (asset.id, asset.id.partition("/")[0])}
         raise ConfigError(f"there is no asset {name!r}; {nearest(name, names)}")
     return found
-
-
-def cache_folder() -> Path:
-    """The folder for downloads and derived files: `$SCRATCHLM_HOME`, or else the system's cache folder."""
-    named = os.environ.get("SCRATCHLM_HOME")
-    return Path(named).expanduser() if named else platformdirs.user_cache_path("scratchlm", appauthor=False)
 
 
 def find_file(name: str) -> Path | None:

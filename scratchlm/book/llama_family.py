@@ -19,6 +19,7 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.model import attention, block, gpt, swiglu
 from scratchlm.model.attention_context import AttentionContext
 from scratchlm.model.config import GPTConfig, as_config
+from scratchlm.model.empty import empty_weights
 from scratchlm.model.rms_norm import RMSNorm
 from scratchlm.model.rotary import rotate, rotation
 
@@ -58,7 +59,7 @@ class LlamaFamilyModel(ch04.GPTModel):
 
     def __init__(self, cfg: GPTConfig | Mapping[str, Any]) -> None:
         dtype = cfg.get("dtype") if isinstance(cfg, Mapping) else None
-        with torch.device("meta"), default_dtype(dtype):
+        with empty_weights(), default_dtype(dtype):
             super().__init__(family_config(cfg, norm_eps=self.norm_eps))
         self.cfg = cfg if isinstance(cfg, Mapping) else self.cfg
         self.to_empty(device=torch.get_default_device())

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -31,6 +30,7 @@ from scratchlm.core.partials import standing, standing_in
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.core.provenance import device_name, versions
 from scratchlm.model.config import GPTConfig
+from scratchlm.model.empty import empty_weights
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.linear import stored_weight
 from scratchlm.quantization.saved import add_quantized_layers, describe_layers
@@ -178,7 +178,7 @@ def build_model(config: GPTConfig, state: Mapping[str, Tensor], *, where: Path) 
     if head is not None and head.dim() == 2:
         has_bias = "out_head.bias" in weights
         if head.shape[0] != config.vocab_size or has_bias:
-            with torch.device("meta"):
+            with empty_weights():
                 model.out_head = nn.Linear(config.emb_dim, head.shape[0], bias=has_bias)
     add_quantized_layers(model, weights, where=str(where))
     if head is None and model.has_tied_head():
@@ -212,7 +212,7 @@ def _empty_model(config: GPTConfig, *, n_weights: int, where: str) -> GPTModel:
             "config do not belong together."
         )
     try:
-        with torch.device("meta"):
+        with empty_weights():
             return GPTModel(config)
     except (TypeError, RuntimeError, OverflowError) as cause:  # sizes that overflow torch's integers
         raise CheckpointError(

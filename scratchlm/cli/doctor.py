@@ -15,7 +15,8 @@ import torch
 from rich.console import Console
 
 from scratchlm import __version__
-from scratchlm.assets.registry import ASSETS, asset_path, cache_folder
+from scratchlm.assets.cache_folder import cache_folder
+from scratchlm.assets.registry import ASSETS, asset_path
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.core.errors import DataError
 from scratchlm.generation.native.compile import NoKernelError, chosen_kernel, kernel_library

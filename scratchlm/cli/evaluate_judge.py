@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from scratchlm.assets.registry import cache_folder
+from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.cli.judgement_view import show_judgement
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.progress import work_progress

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from scratchlm.assets.registry import cache_folder
+from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.config import check_at_least

@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 from torch import Tensor
 
-from scratchlm.assets.registry import cache_folder
+from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.checkpoints.conversion import convert
 from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.store import LoadedModel, own_weights

@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from scratchlm.assets.registry import cache_folder
+from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.batch import Batch
 from scratchlm.core.errors import DataError, TokenizerError

@@ -12,12 +12,12 @@ import httpx
 import pytest
 
 from scratchlm.assets import registry as assets_module
+from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.assets.registry import (
     ASSETS,
     Archive,
     Asset,
     asset_path,
-    cache_folder,
     fetch_asset,
     find_assets,
     find_file,

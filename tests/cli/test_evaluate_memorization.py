@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scratchlm.assets.registry import cache_folder
+from scratchlm.assets.cache_folder import cache_folder
 
 
 @pytest.fixture

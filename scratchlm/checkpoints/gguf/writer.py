@@ -27,6 +27,7 @@ from scratchlm.core.errors import CheckpointError, ConfigError, TokenizerError
 from scratchlm.core.files import new_file, parse_json
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import GPTConfig, RopeScaling
+from scratchlm.model.empty import empty_weights
 from scratchlm.model.gpt import GPTModel
 from scratchlm.quantization.apply import dense_model
 from scratchlm.tokenizers.bpe import BPETokenizer
@@ -195,7 +196,7 @@ def _read_state(file: GGUFFile, config: GPTConfig) -> dict[str, Tensor]:
     wrong = sorted(parts.keys() ^ (found.keys() - {ROPE_FACTORS}))
     if wrong:
         raise file.wrong(f"{wrong[0]!r:.80} is {'unexpected' if wrong[0] in found else 'missing'}")
-    with torch.device("meta"):
+    with empty_weights():
         expected = GPTModel(config).state_dict()
     state: dict[str, Tensor] = {}
     for name, part in parts.items():

@@ -14,14 +14,15 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from scratchlm.assets.registry import cache_folder
+from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.core.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("decode.c")
 # No -ffast-math: it would let the compiler reorder sums, which must be the same in every batch.
-FLAGS = ("-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
+NATIVE = "-march=native"
+FLAGS = ("-O3", NATIVE, "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 LINK = ("-shared", "-fPIC", "-lm", "-lpthread")
 SECONDS_TO_COMPILE = 120
 KERNELS = ("auto", "native", "torch")
@@ -72,16 +73,23 @@ def _compiled(compiler: list[str]) -> Path:
     logger.info("compiling the decoding kernel for this processor (once, a few seconds)")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".compiling-") as folder:
         partial = Path(folder) / target.name
-        command = [*compiler, *FLAGS, str(SOURCE), "-o", str(partial), *LINK]
         try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=SECONDS_TO_COMPILE)
-        except subprocess.CalledProcessError as cause:
-            first = cause.stderr.strip().splitlines()[:1] or [f"exit status {cause.returncode}"]
-            raise NoKernelError(f"{shlex.join(compiler)} failed: {first[0]}") from cause
-        except subprocess.TimeoutExpired as cause:
-            raise NoKernelError(f"{shlex.join(compiler)} took over {SECONDS_TO_COMPILE} s") from cause
+            _compile([*compiler, *FLAGS], partial)
+        except NoKernelError:  # some compilers do not know this processor
+            _compile([*compiler, *(flag for flag in FLAGS if flag != NATIVE)], partial)
         partial.replace(target)  # atomic: another process sees a whole library or none
     return target
+
+
+def _compile(command: list[str], target: Path) -> None:
+    command = [*command, str(SOURCE), "-o", str(target), *LINK]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=SECONDS_TO_COMPILE)
+    except subprocess.CalledProcessError as cause:
+        first = cause.stderr.strip().splitlines()[:1] or [f"exit status {cause.returncode}"]
+        raise NoKernelError(f"{command[0]} failed: {first[0]}") from cause
+    except subprocess.TimeoutExpired as cause:
+        raise NoKernelError(f"{command[0]} took over {SECONDS_TO_COMPILE} s") from cause
 
 
 def _processor() -> str:

@@ -65,6 +65,14 @@ def test_a_compiler_that_fails_is_no_error_for_the_user(tmp_path: Path, model, m
     assert isinstance(build_forward(model, KVCache(model.config, 1), kernel="auto"), TorchForward)
 
 
+def test_a_compiler_that_does_not_know_the_processor_compiles_without(tmp_path: Path, model, monkeypatch):
+    old = tmp_path / "old-cc"
+    old.write_text('#!/bin/sh\ncase "$*" in *-march=native*) exit 1;; esac\nexec cc "$@"\n', encoding="utf-8")
+    old.chmod(old.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("CC", str(old))
+    assert isinstance(build_forward(model, KVCache(model.config, 1), kernel="native"), NativeForward)
+
+
 def test_the_variable_chooses(model, monkeypatch):
     cache = KVCache(model.config, 1)
     monkeypatch.setenv("SCRATCHLM_KERNEL", "torch")
