@@ -52,6 +52,7 @@ def render_report(data: Mapping[str, Any], paired: Paired | None = None) -> str:
     coloured = coloured_view(data["coloured"]) if data.get("coloured") else None
     classify = data.get("classify") or {}
     items = None if paired is None or not paired.items else browser_data(paired)
+    functions: dict[str, Any] = {function.__name__: function for function in FOR_TEMPLATES}
     return render_page(
         "run.html.jinja",
         scripts=("page.js",) if items is None else ("page.js", "items.js"),
@@ -69,7 +70,7 @@ def render_report(data: Mapping[str, Any], paired: Paired | None = None) -> str:
         reliability=reliability_plot(classify.get("reliability")),
         roc=ranking_plot(classify.get("curves"), "roc"),
         precision_recall=ranking_plot(classify.get("curves"), "precision_recall"),
-        **{function.__name__: function for function in FOR_TEMPLATES},
+        **functions,
     )
 
 
