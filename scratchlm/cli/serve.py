@@ -16,7 +16,7 @@ from rich.console import Console
 
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.runs_list import HEADLINES, run_record
-from scratchlm.core.errors import ConfigError, MissingDependencyError
+from scratchlm.core.errors import CheckpointError, ConfigError, MissingDependencyError
 from scratchlm.reports.comparison_data import answer_columns, read_answer_file
 from scratchlm.reports.found_runs import FoundRun, find_runs, look_at_run
 from scratchlm.reports.paired_items import pair_items
@@ -147,14 +147,19 @@ def main(command: Serve, console: Console) -> dict[str, Any]:
         cache_bytes=command.cache_mb << 20,
         drain_s=command.drain_s,
     )
-    words = (*command.models, *command.model) or models_in(command.runs_dir)
-    sources = model_sources(words)
+    named = (*command.models, *command.model)
+    sources = model_sources(named or models_in(command.runs_dir))
     bound = open_socket(settings)  # before the models are loaded: a port in use is reported at once
     with bound:
         models = []
         for source in sources:
             console.print(f"loading {source.id} ...", soft_wrap=True)
-            models.append(open_served(source, device=command.device))
+            try:
+                models.append(open_served(source, device=command.device))
+            except CheckpointError as error:
+                if named or len(sources) == 1:
+                    raise
+                console.print(f"{source.id} is left out: {error}", soft_wrap=True)
         address = address_of(bound)
 
         def report() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import Request
@@ -127,10 +128,7 @@ class TextForm(Form):
             ids = self.job.rows[i * n].prompt_ids
             scores: list[TokenScore | None] = []
             if self.n_logprobs is not None:
-                n_top = self.n_logprobs
-                scores = await service.call(
-                    model, lambda lm, ids=ids, k=n_top: score_prompt(lm, ids, n_top=k)
-                )  # type: ignore[misc]
+                scores = await service.call(model, partial(score_prompt, ids=ids, n_top=self.n_logprobs))
             shown = model.tokenizer.decode(list(ids)) if text is None else text
             self.echoed[i * n : (i + 1) * n] = [(shown, scores)] * n
 

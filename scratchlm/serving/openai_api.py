@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
@@ -154,7 +155,7 @@ def prompts_of(value: str | list[str] | list[int] | list[list[int]]) -> list[str
     """One prompt, or several, as a list; token ids are a prompt of their own."""
     if isinstance(value, str) or (value and isinstance(value[0], int)):
         return [value]  # type: ignore[list-item]
-    return list(value)
+    return cast("list[str | list[int]]", value)
 
 
 async def embeddings(
@@ -174,7 +175,7 @@ async def embeddings(
         return encoded
 
     encoded = await service.encode(encode)
-    found = [await service.call(model, lambda lm, ids=ids: mean_state(lm, ids)) for ids in encoded]  # type: ignore[misc]
+    found = [await service.call(model, partial(mean_state, ids=ids)) for ids in encoded]
     return found, sum(map(len, encoded))
 
 

@@ -1,0 +1,121 @@
+"""Sixty-four streaming clients at once, with the server in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+
+import httpx
+import psutil
+import pytest
+
+from scratchlm.checkpoints.store import save_model
+
+N_CLIENTS = 64
+SECONDS = float(os.environ.get("SCRATCHLM_LOAD_SECONDS", "8"))
+MAX_HEALTH_S = float(
+    os.environ.get("SCRATCHLM_LOAD_HEALTH_S", "1.0")
+)  # 0.1 on a machine that does nothing else
+MAX_GROWTH = 0.05  # of the memory, from the first quarter to the end
+PROMPTS = ("once upon a time", "a cat sat", "the dog", "Q: who?", "and the mat")
+SEEDS = 12
+
+
+@pytest.fixture
+def address(language_models, tmp_path):
+    """A server as users start it, with a tiny model."""
+    lm = language_models["base"]
+    save_model(tmp_path / "base", lm.model, lm.tokenizer)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "scratchlm", "serve", f"base={tmp_path / 'base'}", "--port", "0", "--max-waiting", "32"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
+    ) as process:  # fmt: skip
+        line = process.stdout.readline()
+        yield line.split(" on ")[1].split()[0], process
+        process.terminate()
+        assert process.wait(60) == 143
+
+
+def body(prompt: str, seed: int) -> dict:
+    return {"model": "base", "prompt": prompt, "seed": seed, "max_tokens": 30, "min_new_tokens": 30}
+
+
+async def streamed(client: httpx.AsyncClient, request: dict) -> str | None:
+    """The text of a stream that ended properly; None when the queue was full."""
+    async with client.stream("POST", "/v1/completions", json=request | {"stream": True}) as answer:
+        if answer.status_code == 503:
+            assert "retry-after" in answer.headers
+            return None
+        assert answer.status_code == 200, await answer.aread()
+        lines = [line async for line in answer.aiter_lines() if line]
+    assert lines[-1] == "data: [DONE]"
+    chunks = [json.loads(line.removeprefix("data: "))["choices"][0] for line in lines[:-1]]
+    assert chunks[-1]["finish_reason"] == "length"
+    return "".join(chunk["text"] for chunk in chunks)
+
+
+async def under_load(
+    url: str, alone: dict[tuple[str, int], str], seconds: float
+) -> tuple[int, int, list[float]]:
+    """Streams accepted, requests told to come back, and the times of /health."""
+    until = time.monotonic() + seconds
+    counts = {"accepted": 0, "full": 0}
+    limits = httpx.Limits(max_connections=N_CLIENTS + 1)
+    health: list[float] = []
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60, limits=limits) as client:
+
+        async def ask(number: int) -> None:
+            draw = random.Random(number)
+            while time.monotonic() < until:
+                key = draw.choice(list(alone))
+                text = await streamed(client, body(*key))
+                if text is None:
+                    counts["full"] += 1
+                    await asyncio.sleep(0.2)
+                else:
+                    assert text == alone[key]
+                    counts["accepted"] += 1
+
+        async def watch() -> None:
+            while time.monotonic() < until:
+                started_s = time.perf_counter()
+                assert (await client.get("/health")).status_code == 200
+                health.append(time.perf_counter() - started_s)
+                await asyncio.sleep(0.05)
+
+        await asyncio.gather(watch(), *(ask(number) for number in range(N_CLIENTS)))
+    return counts["accepted"], counts["full"], sorted(health)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_every_accepted_stream_ends_properly_and_equals_its_run_alone(address):
+    url, process = address
+    with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+        alone = {
+            (prompt, seed): client.post("/v1/completions", json=body(prompt, seed)).json()["choices"][0][
+                "text"
+            ]
+            for prompt in PROMPTS
+            for seed in range(SEEDS)
+        }
+    server = psutil.Process(process.pid)
+    asyncio.run(under_load(url, alone, SECONDS / 4))
+    memory, threads = server.memory_info().rss, server.num_threads()
+    accepted, full, health = asyncio.run(under_load(url, alone, SECONDS))
+    p99 = health[int(0.99 * (len(health) - 1))]
+    growth = server.memory_info().rss / memory - 1
+    print(f"{accepted} streams, {full} times full, /health p99 {1000 * p99:.0f} ms, memory {growth:+.1%}")
+    assert accepted > N_CLIENTS / 2
+    assert p99 <= MAX_HEALTH_S
+    assert growth <= MAX_GROWTH
+    assert server.num_threads() <= threads
+    with contextlib.closing(httpx.Client(base_url=url, trust_env=False)) as client:
+        assert client.get("/health").json()["running"] == 0
