@@ -6,7 +6,7 @@ import dataclasses
 import os
 import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ class FolderOfRuns:
         histories = {stage: curves(run.folder(stage)) for stage in run.stages}
         return {
             **_without_path(run),
-            "settings": dict(run.settings),
+            "settings": _without_folders(run.settings),
             "history": histories,
             "samples": samples,
             "has_report": (path / "report.html").is_file(),
@@ -111,6 +111,15 @@ class FolderOfRuns:
 
     def _found(self) -> Sequence[FoundRun]:
         return find_runs(self.folder) if self.folder.is_dir() else []
+
+
+def _without_folders(value: Any) -> Any:
+    """Settings whose absolute paths are only the names of files and folders."""
+    if isinstance(value, Mapping):
+        return {name: _without_folders(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_folders(inner) for inner in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _without_path(run: FoundRun) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import os
 import re
 import signal
@@ -58,6 +59,7 @@ def test_the_runs_folder_is_served_until_sigterm(serve, life):
         assert str(life.folder) not in client.get("/api/runs").text
         run = client.get("/api/runs/base").json()
         assert run["history"]["pretrain"][-1]["step"] == 4
+        assert str(life.folder) not in json.dumps(run)
         assert client.get("/api/runs/..").status_code == 404
         assert (
             client.post(
