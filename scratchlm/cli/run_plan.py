@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import torch
 
+from scratchlm.core.matrix_speed import matrix_flops_per_s
 from scratchlm.recipes.recipe import SAMPLES, Recipe, builtin_recipes, differing_settings, load_recipe
 from scratchlm.training.config import TrainingConfig
+from scratchlm.training.planner import flops_per_step
 
 MEASURED = {"quickstart": "4 minutes", "shakespeare": "1 minute"}  # on two CPU cores; see README.md
 EFFICIENCY = 0.4  # speed of training relative to large matrix products, measured with shakespeare
@@ -49,27 +50,10 @@ def _duration(name: str, recipe: Recipe, device: torch.device) -> str:
 
 
 def pretraining_seconds(recipe: Recipe, device: torch.device) -> float:
-    """Estimate the time of pre-training: 6 FLOPs per parameter and token, at this device's measured speed.
-
-    Source: Kaplan et al. 2020, section 2.1, for the 6 FLOPs.
-    """
+    """Estimate the time of pre-training from the FLOPs of its steps and the speed of this device's matrix products."""
     config = recipe.model.resolve(vocab_size=recipe.tokenizer.vocab_size)
-    n_parameters = 12 * config.n_layers * config.emb_dim**2 + config.vocab_size * config.emb_dim
-    training = recipe.pretrain
-    n_tokens = (training.max_steps or 0) * training.batch_size * training.accumulate * config.context_length
-    return 6 * n_parameters * n_tokens / (EFFICIENCY * _flops_per_s(device))
-
-
-def _flops_per_s(device: torch.device) -> float:
-    """Measure the speed of a matrix product on this device, after one as warm-up."""
-    size, n_products = 1024, 4
-    matrix = torch.ones(size, size, device=device)
-    float((matrix @ matrix)[0, 0])
-    started_at_s = time.perf_counter()
-    for _ in range(n_products):
-        matrix = (matrix @ matrix) / size
-    float(matrix[0, 0])  # wait until a GPU is finished
-    return n_products * 2 * size**3 / (time.perf_counter() - started_at_s)
+    n_flops = (recipe.pretrain.max_steps or 0) * flops_per_step(config, recipe.pretrain)
+    return n_flops / (EFFICIENCY * matrix_flops_per_s(device=device))
 
 
 def _time(seconds: float) -> str:

@@ -90,7 +90,7 @@ def fine_tune(
                 facts=facts,
                 merge=merged_copy if has_lora else None,
             )
-        trainer = Trainer(base.model, task, settings, run=run, callbacks=callbacks)
+        trainer = Trainer(base.model, task, settings, run=run, callbacks=callbacks, notify=notify)
         progress = trainer.fit(train, val, resume=resume)
     if has_lora and out is not None and not base.is_random:
         adapter = export_peft(out / ADAPTER_FOLDER, base.model, base=base.name)

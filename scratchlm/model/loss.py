@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import DataError
 
-LOGITS_AT_ONCE = 1 << 24  # 64 MiB in float32: 333 positions over GPT-2's vocabulary
+LOGITS_AT_ONCE = 1 << 22  # 16 MiB in float32, which a processor's cache can hold
+POSITIONS_AT_ONCE = 256  # but at least so many positions: products of fewer rows are slow
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ def head_cross_entropy(
     """Apply the output head at targets only, and compute the cross-entropy there.
 
     Over a large vocabulary the logits are by far the largest tensor of a step: 50,257 for every token, where a block
-    has 768. So they are computed for `chunk_size` positions at a time (default: as LOGITS_AT_ONCE allows), and in
+    has 768. So they are computed for `chunk_size` positions at a time (default: see `chunk_length`), and in
     training each part gives its gradients before the next is computed; see `ChunkedCrossEntropy`.
 
     Shapes: states (..., E), targets (...) with IGNORE_INDEX where there is none -> a scalar, or with reduction="none"
@@ -106,8 +107,9 @@ def head_cross_entropy(
 
 
 def chunk_length(n_targets: int, vocab_size: int) -> int:
-    """The number of positions whose logits are computed at once: parts of equal length, below LOGITS_AT_ONCE."""
-    n_parts = math.ceil(n_targets * vocab_size / LOGITS_AT_ONCE)
+    """The number of positions whose logits are computed at once: parts of equal length, as large as is useful."""
+    n_at_most = max(POSITIONS_AT_ONCE, LOGITS_AT_ONCE // vocab_size)
+    n_parts = math.ceil(n_targets / n_at_most)
     return math.ceil(n_targets / max(1, n_parts))
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.seed import check_seed
+from scratchlm.training.precision import PrecisionName
 
 EXTENDABLE = frozenset({  # a resumed run may change: limits, intervals of evaluation and saving
     "max_steps", "epochs", "max_minutes", "patience",
@@ -60,6 +61,8 @@ class TrainingConfig:
     beta2: float = 0.99  # AdamW's decay rate for the mean of squared gradients
     # maximum global gradient norm, to which larger gradients are scaled; 0 = no limit
     max_grad_norm: float = 1.0
+    # precision of matrix products; bf16: bfloat16, with weights in float32; auto: bf16 where it is faster
+    precision: PrecisionName = "float32"
     label_smoothing: float = 0.0  # share of the target probability spread over all tokens
     eval_every_steps: int = 100  # steps between evaluations; 0 = only at the end
     eval_batches: int | None = None  # batches of the validation set per evaluation; None = all

@@ -145,6 +145,7 @@ def pretrain(
             run=RunFolder(path=out, tokenizer=tokenizer, facts={"data_fingerprint": data.fingerprint}),
             callbacks=[tensorboard, *callbacks],
             sample=text_sampler(tokenizer, prompt, seed=settings.training.seed),
+            notify=notify,
         )
         trained = trainer.fit(train, val, resume=resume)
     return PretrainResult(

@@ -28,6 +28,7 @@ class Progress:
     best_val_loss: float | None = None  # of the scheduled evaluations after step 0
     best_step: int | None = None
     evals_since_best: int = 0  # scheduled ones
+    precision: str | None = None  # of the matrix products; None before the first start
 
     def count_evaluation(self, val_loss: float) -> None:
         """Record a scheduled evaluation of this step: a new best, or one more since the best."""

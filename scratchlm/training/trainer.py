@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 from torch import nn
@@ -18,6 +18,7 @@ from scratchlm.core.protocols import Task
 from scratchlm.core.run_lock import run_lock
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.model.gpt import GPTModel
+from scratchlm.training.batches import InterruptedEvaluation, endless_batches, until_stopped
 from scratchlm.training.callbacks import Callback, StepRecord
 from scratchlm.training.checkpointing import BestInMemory, RunCheckpoints
 from scratchlm.training.config import TrainingConfig
@@ -25,6 +26,7 @@ from scratchlm.training.early_stopping import should_stop_early
 from scratchlm.training.history import RunLog
 from scratchlm.training.interrupts import StoppedBySignal, StopRequest, stop_requests
 from scratchlm.training.optim import Optimizers
+from scratchlm.training.precision import choose_precision
 from scratchlm.training.progress import Progress, RunFolder
 from scratchlm.training.resume import find_not_finite
 from scratchlm.training.schedule import learning_rate, planned_steps
@@ -51,6 +53,7 @@ class Trainer:
         run: RunFolder | None = None,
         callbacks: Sequence[Callback] = (),
         sample: Callable[[nn.Module, int], tuple[str, str]] | None = None,  # (model, step) -> (prompt, text)
+        notify: Callable[[str], None] = lambda message: None,
     ) -> None:
         if not config.has_end:
             raise ConfigError("training needs an end; set max_steps, epochs or max_minutes.")
@@ -60,6 +63,7 @@ class Trainer:
         self.run = run
         self.callbacks = callbacks
         self.sample = sample
+        self.notify = notify
         self.device = next(model.parameters()).device
         self.optimizers = Optimizers(model, config)
         self.progress = Progress()
@@ -128,6 +132,12 @@ class Trainer:
             log = RunLog(self.run.path)
             log.truncate_after(resumed or Progress(step=-1))  # all of it, if the run is new
             self._listeners.insert(0, log)
+        self.precision = choose_precision(
+            self.config.precision, self.device, earlier=self.progress.precision
+        )
+        self.progress.precision = self.precision.name
+        if self.precision.reason:
+            self.notify(f"precision {self.precision.name}: {self.precision.reason}")
         self._started_at_s = time.perf_counter() - self.progress.elapsed_s
 
     def _step(self, batches: Sequence[tuple[str, Batch]]) -> None:
@@ -173,7 +183,8 @@ class Trainer:
         """Add up the gradients of the step's mean loss; returns that loss, in nats per target."""
         loss = 0.0
         for name, batch in batches:
-            batch_loss = self.task.loss_sum(self.model, batch.to(self.device)) / n_targets
+            with self.precision.context():
+                batch_loss = self.task.loss_sum(self.model, batch.to(self.device)) / n_targets
             batch_loss.backward()  # type: ignore[no-untyped-call]
             loss += batch_loss.item()
             if not math.isfinite(loss):
@@ -188,8 +199,9 @@ class Trainer:
         n_batches = self.config.eval_batches
         batches = itertools.islice(val, n_batches) if n_batches else val
         try:
-            found = self.task.metrics(self.model, _until(stop, batches))
-        except _Interrupted:  # a resumed run evaluates again
+            with self.precision.context():
+                found = self.task.metrics(self.model, until_stopped(stop, batches))
+        except InterruptedEvaluation:  # a resumed run evaluates again
             return False
         metrics = {f"val_{name}": value for name, value in found.items()}
         val_loss = metrics["val_loss"]
@@ -210,7 +222,8 @@ class Trainer:
         """Generate a text sample, unless this step already has one or the process is about to stop."""
         step, is_wanted = self.progress.step, self.config.sample_every_steps > 0 and not stop.is_made
         if self.sample is not None and is_wanted and self.progress.sampled_step < step:
-            prompt, text = self.sample(self.model, step)
+            with self.precision.context():
+                prompt, text = self.sample(self.model, step)
             self.progress.sampled_step = step
             for listener in self._listeners:
                 listener.on_sample(step, prompt, text)
@@ -249,23 +262,3 @@ class Trainer:
 
     def _update_clock(self) -> None:
         self.progress.elapsed_s = time.perf_counter() - self._started_at_s
-
-
-def endless_batches(train: BatchLoader, *, start: int = 0) -> Iterator[tuple[str, Batch]]:
-    """Yield named batches epoch after epoch; those before number `start` are not built."""
-    epoch, index = divmod(start, len(train))
-    while True:
-        for number, batch in enumerate(train.epoch(epoch, start=index), start=index):
-            yield f"epoch {epoch}, batch {number}", batch
-        epoch, index = epoch + 1, 0
-
-
-class _Interrupted(Exception):  # noqa: N818  (a signal, not an error)
-    """A signal arrived during an evaluation."""
-
-
-def _until(stop: StopRequest, batches: Iterable[Batch]) -> Iterator[Batch]:
-    for batch in batches:
-        if stop.is_made:
-            raise _Interrupted
-        yield batch

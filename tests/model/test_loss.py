@@ -186,6 +186,7 @@ def test_any_head_and_each_targets_loss_work_in_parts_too(generator, reduction):
 def test_no_more_logits_exist_at_once_than_the_limit(generator, monkeypatch):
     """Counted by torch itself: no tensor that an operator returns is larger than the limit."""
     monkeypatch.setattr(loss_page, "LOGITS_AT_ONCE", 1000)
+    monkeypatch.setattr(loss_page, "POSITIONS_AT_ONCE", 5)
     head = torch.nn.Linear(4, 100)
     states = torch.randn(57, 4, generator=generator, requires_grad=True)
     targets = torch.randint(100, (57,), generator=generator)

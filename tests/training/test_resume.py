@@ -64,7 +64,8 @@ def test_a_stopped_and_resumed_run_equals_the_undisturbed_one_bit_for_bit(
 
 
 def test_with_the_loss_in_parts_it_equals_the_undisturbed_run_too(tiny_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 2000)  # of 32 positions over 300 tokens: 5 parts
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 2000)
+    monkeypatch.setattr(loss, "POSITIONS_AT_ONCE", 5)  # 6 of the 32 positions over 300 tokens at once
     undisturbed = finished(tiny_run(tmp_path / "a"))
     stopped_at(tiny_run(tmp_path / "b"), 5)
     assert_same_weights(undisturbed, finished(tiny_run(tmp_path / "b"), resume=True))

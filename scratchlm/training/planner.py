@@ -1,0 +1,151 @@
+"""Predict the parameters, memory and FLOPs of a training run from its settings, before anything is allocated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scratchlm.model.config import GPTConfig
+from scratchlm.model.empty import empty_weights
+from scratchlm.model.gpt import GPTModel
+from scratchlm.model.loss import chunk_length
+from scratchlm.training.config import TrainingConfig
+
+FLOAT = 4  # bytes of a float32
+HALF = 2  # bytes of a bfloat16
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """The memory of a training step by category, each at its largest, and the peak of all together.
+
+    The peak is below the sum: when the loss is computed, all activations exist but hardly any gradient, and at the
+    update it is the other way round.
+
+    Units: bytes.
+    """
+
+    weights: int  # in float32; with bf16 also the copies that the products use
+    gradients: int
+    optimizer: int  # AdamW: two moments of every parameter; Muon: one
+    activations: int  # what the forward pass keeps for the backward pass
+    logits: int  # scores, probabilities and gradients of the positions that the loss computes at once
+    head_gradient: int  # the gradients that exist before the backward pass through the blocks
+    workspace: int  # gradients of one block's activations, which exist only while it is passed
+    update: int  # the working copies of the optimizer's update and of the embedding's gradient
+    cache: int  # keys and values while a text sample is generated
+    program: int  # Python, torch and this package
+
+    @property
+    def peak(self) -> int:
+        """The largest sum of what exists at the same time, from the second step on."""
+        always = self.program + self.weights + self.optimizer
+        at_the_loss = self.activations + self.head_gradient + max(self.logits, self.workspace)
+        at_the_update = self.gradients + self.update
+        return always + max(at_the_loss, at_the_update, self.cache)
+
+
+def n_parameters(config: GPTConfig) -> int:
+    """The number of parameters, without allocating them."""
+    with empty_weights():
+        return GPTModel(config).n_parameters()
+
+
+def plan_memory(config: GPTConfig, training: TrainingConfig, *, program_bytes: int = 0) -> MemoryPlan:
+    """The memory of pre-training a whole model with these settings, on windows of the context's length."""
+    n_all = n_parameters(config)
+    n_table = config.vocab_size * config.emb_dim  # the token embedding, and an output head of the same size
+    n_muon = _n_in_matrices(config) if training.optimizer == "muon" else 0
+    n_tokens = training.batch_size * config.context_length
+    is_half = training.precision == "bf16"
+    n_copied = _n_in_matrices(config) + n_table if is_half else 0
+    n_at_once = chunk_length(n_tokens, config.vocab_size)
+    is_in_parts = n_at_once < n_tokens  # the head's gradient is then summed up at the loss
+    gradients = FLOAT * n_all
+    early = gradients if training.accumulate > 1 else FLOAT * n_table if is_in_parts else 0
+    return MemoryPlan(
+        weights=FLOAT * n_all + HALF * n_copied,
+        gradients=gradients,
+        optimizer=FLOAT * (2 * n_all - n_muon),
+        activations=n_tokens * bytes_kept_per_token(config, is_half=is_half),
+        logits=(2 if is_in_parts and not is_half else 3) * FLOAT * n_at_once * config.vocab_size,
+        head_gradient=early,
+        workspace=(HALF if is_half else FLOAT) * n_tokens * (2 * config.feed_forward_dim + 3 * config.emb_dim),
+        update=FLOAT * max(2 * n_muon, n_table if config.tie_embeddings else 0),
+        cache=FLOAT * 2 * config.n_layers * config.context_length * _key_width(config)
+        if training.sample_every_steps
+        else 0,
+        program=program_bytes,
+    )
+
+
+def bytes_kept_per_token(config: GPTConfig, *, is_half: bool = False) -> int:
+    """The activations of one token that the forward pass keeps for the backward pass, over all blocks.
+
+    For GPT-2 without dropout a block keeps 16 E numbers: the inputs and outputs of two norms (4 E), queries, keys,
+    values and attention's output (4 E), and the feed-forward network before and after GELU (2 F = 8 E). Dropout keeps
+    its masks; attention with dropout keeps three matrices of all attention weights. In bfloat16 (`is_half`) only the
+    residual stream, its norms and attention weights have 4 bytes, but each product converts its own copy of its input.
+    """
+    emb_dim = config.emb_dim
+    n_products = 3 + (2 if config.feed_forward == "swiglu" else 1) if is_half else 2  # that read a norm's output
+    product = n_products * emb_dim + _attention(config) + _feed_forward(config)
+    if config.drop_rate_of("drop_rate_shortcut") > 0:
+        product += 2 * emb_dim
+    block = FLOAT * (2 * _norm(config) + _attention_weights(config)) + (HALF if is_half else FLOAT) * product
+    rest = _norm(config) + emb_dim + (emb_dim if config.drop_rate_of("drop_rate_emb") > 0 else 0)
+    return config.n_layers * block + FLOAT * rest
+
+
+def flops_per_step(config: GPTConfig, training: TrainingConfig) -> int:
+    """Floating-point operations of the matrix products of one step: forward, and twice as many backward.
+
+    Two for each entry of a matrix and each token, and 4 T for each channel of attention's queries and keys.
+    Source: Kaplan et al. 2020, "Scaling Laws for Neural Language Models", section 2.1.
+    """
+    n_in_products = _n_in_matrices(config) + config.vocab_size * config.emb_dim
+    attention = 4 * config.n_layers * config.context_length * config.n_heads * config.head_dim
+    n_tokens = training.batch_size * training.accumulate * config.context_length
+    return 3 * n_tokens * (2 * n_in_products + attention)
+
+
+def _norm(config: GPTConfig) -> int:
+    """Input and statistics; RMSNorm also keeps the normalised input, written-out LayerNorm two steps more."""
+    if config.norm == "rms":
+        return 2 * config.emb_dim + 1
+    return config.emb_dim + 2 if config.kernels == "torch" else 3 * config.emb_dim + 1
+
+
+def _attention(config: GPTConfig) -> int:
+    """Queries, keys, values and output; groups are repeated only where the weights are kept."""
+    width, key_width = config.n_heads * config.head_dim, _key_width(config)
+    kept = 4 * width if _attention_weights(config) else 2 * width + 2 * key_width + config.n_heads
+    if config.qk_norm:  # norms of queries and keys, and a copy of the output in another order
+        n_kv_heads = config.n_kv_heads or config.n_heads
+        kept += 3 * width + 2 * key_width + config.n_heads + n_kv_heads
+    return kept
+
+
+def _attention_weights(config: GPTConfig) -> int:
+    """The weights of all tokens of a row, in each head; torch's fused kernel without dropout keeps none."""
+    has_dropout = config.drop_rate_of("drop_rate_attn") > 0
+    if config.attention == "sdpa" and not has_dropout:
+        return 0
+    return (3 if has_dropout else 1) * config.n_heads * config.context_length
+
+
+def _feed_forward(config: GPTConfig) -> int:
+    """Before and after the activation; SwiGLU has a gate and a product too, written-out GELU its three steps."""
+    if config.feed_forward == "swiglu":
+        return 4 * config.feed_forward_dim
+    return (2 if config.kernels == "torch" else 5) * config.feed_forward_dim
+
+
+def _key_width(config: GPTConfig) -> int:
+    return (config.n_kv_heads or config.n_heads) * config.head_dim
+
+
+def _n_in_matrices(config: GPTConfig) -> int:
+    """The number of entries of the matrices in the blocks."""
+    with empty_weights():
+        blocks = GPTModel(config).trf_blocks
+    return sum(parameter.numel() for parameter in blocks.parameters() if parameter.ndim == 2)

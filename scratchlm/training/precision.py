@@ -1,0 +1,69 @@
+"""Mixed precision: matrix products in bfloat16, while weights, gradients and optimizer stay in float32."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from scratchlm.core.matrix_speed import matrix_flops_per_s
+
+PrecisionName = Literal["float32", "bf16", "auto"]
+WORTHWHILE = 1.5  # `auto` needs products that are so many times as fast: the casts take time too
+BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")  # of x86 processors; without them bfloat16 is emulated
+BF16_CAPABILITY = (8, 0)  # the first NVIDIA generation (Ampere) with bfloat16 products
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The precision of a training run's products, and why it was chosen.
+
+    bfloat16 has the range of float32 and 8 bits of precision, so no loss scaling is needed. The weights are float32:
+    updates of less than 0.4 % of a weight would be lost otherwise.
+    Source: Micikevicius et al. 2018, "Mixed Precision Training", for the float32 copy of the weights; Kalamkar et al.
+        2019, "A Study of BFLOAT16 for Deep Learning Training".
+    """
+
+    name: Literal["float32", "bf16"]
+    device_type: str
+    reason: str = ""  # of an automatic choice
+
+    def context(self) -> AbstractContextManager[Any]:
+        """The context in which losses, metrics and text samples are computed."""
+        if self.name == "float32":
+            return nullcontext()
+        return torch.autocast(self.device_type, dtype=torch.bfloat16)
+
+
+def choose_precision(wanted: PrecisionName, device: torch.device, *, earlier: str | None = None) -> Precision:
+    """The wanted precision; for `auto`, bf16 if the processor has it and its products are fast.
+
+    A resumed run keeps the choice of its first start, `earlier`: a measurement could differ, and with it the result.
+    """
+    if wanted != "auto":
+        return Precision(wanted, device.type)
+    if earlier == "float32" or earlier == "bf16":
+        return Precision(earlier, device.type, "as before the interruption")
+    problem = _missing(device)
+    if problem:
+        return Precision("float32", device.type, problem)
+    speeds = [matrix_flops_per_s(dtype, device=device) for dtype in (torch.bfloat16, torch.float32)]
+    ratio = speeds[0] / speeds[1]
+    found = f"bfloat16 products run at {ratio:.1f} times the speed of float32"
+    return Precision("bf16" if ratio >= WORTHWHILE else "float32", device.type, found)
+
+
+def _missing(device: torch.device) -> str:
+    """Why bfloat16 cannot pay on this device; "" if it may."""
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        too_old = f"the GPU has compute capability {capability}, bfloat16 products need {BF16_CAPABILITY}"
+        return "" if capability >= BF16_CAPABILITY else too_old
+    if device.type != "cpu":
+        return f"bfloat16 is not used on {device.type}"
+    has: dict[str, Any] = torch.cpu.get_capabilities()  # type: ignore[no-untyped-call]
+    if has.get("architecture") == "x86_64" and not any(has.get(name) for name in BF16_INSTRUCTIONS):
+        return "the processor has no bfloat16 instructions"
+    return ""

@@ -1,0 +1,175 @@
+"""The plan's formulas agree with torch: parameters that exist, tensors it saves, and the peak of a real run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from scratchlm.model.config import CONFIGS, GPTConfig, named_config
+from scratchlm.model.gpt import GPTModel
+from scratchlm.training.config import TrainingConfig
+from scratchlm.training.planner import bytes_kept_per_token, flops_per_step, n_parameters, plan_memory
+from scratchlm.training.precision import choose_precision
+from tests.processes import start_python
+
+TINY = GPTConfig(vocab_size=50, context_length=16, emb_dim=32, n_heads=4, n_layers=2, drop_rate=0.0)
+VARIANTS = {
+    "gpt2": {},
+    "exact gelu": {"feed_forward": "gelu_exact", "qkv_bias": True},
+    "dropout": {"drop_rate": 0.1},
+    "attention dropout": {"drop_rate_attn": 0.1},
+    "manual attention": {"attention": "manual"},
+    "manual attention, dropout": {"attention": "manual", "drop_rate": 0.1},
+    "manual kernels": {"kernels": "manual"},
+    "rms": {"norm": "rms"},
+    "rotary": {"positions": "rotary"},
+    "swiglu": {"feed_forward": "swiglu", "ff_dim": 48},
+    "groups": {"n_kv_heads": 1},
+    "groups, dropout": {"n_kv_heads": 1, "drop_rate_attn": 0.1},
+    "qwen": {
+        "norm": "rms", "positions": "rotary", "feed_forward": "swiglu", "n_kv_heads": 2, "qk_norm": True,
+        "linear_bias": False,
+    },
+}  # fmt: skip
+
+
+def bytes_saved_by_torch(config: GPTConfig, batch_size: int, precision: str = "float32") -> int:
+    """The tensors that a forward pass below the head saves for the backward pass, without the parameters."""
+    model = GPTModel(config).train()
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    saved: dict[int, torch.Tensor] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    ids = torch.zeros(batch_size, config.context_length, dtype=torch.long)
+    context = choose_precision(precision, torch.device("cpu")).context()
+    with context, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        states = model(ids, apply_head=False)
+    saved[states.untyped_storage().data_ptr()] = states  # the head keeps its input
+    return sum(t.untyped_storage().nbytes() for pointer, t in saved.items() if pointer not in weights)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_activations_are_the_tensors_that_torch_saves(variant):
+    """Within 3 %: the formula leaves out what does not grow with the blocks (ids, rotation tables) and causal masks."""
+    config = replace(TINY, **VARIANTS[variant])
+    batch_size = 4
+    n_tokens = batch_size * config.context_length
+    assert n_tokens * bytes_kept_per_token(config) == pytest.approx(
+        bytes_saved_by_torch(config, batch_size), rel=0.03
+    )
+
+
+@pytest.mark.parametrize("variant", ["gpt2", "dropout", "attention dropout", "rms", "rotary", "swiglu"])
+def test_in_bf16_they_are_smaller(variant):
+    """Within 5 %: as above, and the small vectors of which autocast keeps a copy too."""
+    config = replace(TINY, **VARIANTS[variant], context_length=64)
+    saved = bytes_saved_by_torch(config, 4, "bf16")
+    matrices = 2 * sum(p.numel() for p in GPTModel(config).trf_blocks.parameters() if p.ndim == 2)
+    planned = 4 * 64 * bytes_kept_per_token(config, is_half=True)
+    assert planned == pytest.approx(saved - matrices, rel=0.05)  # the matrices' copies count as weights
+    assert planned < 4 * 64 * bytes_kept_per_token(config)
+
+
+@pytest.mark.parametrize("name", ["tiny", "small"])
+def test_parameters_and_their_gradients_and_moments_are_counted(name):
+    config = CONFIGS[name]
+    n = GPTModel(config).n_parameters()
+    assert n_parameters(config) == n
+    adamw = plan_memory(config, TrainingConfig(max_steps=1))
+    assert (adamw.weights, adamw.gradients, adamw.optimizer) == (4 * n, 4 * n, 8 * n)
+    muon = plan_memory(config, TrainingConfig(max_steps=1, optimizer="muon"))
+    n_muon = 12 * config.n_layers * config.emb_dim**2  # four E x E matrices and two E x 4 E a block
+    assert muon.optimizer == 8 * n - 4 * n_muon
+
+
+def test_gpt2_has_its_published_size():
+    """124,439,808: Radford et al.'s "117M", counted in every implementation of the published weights."""
+    config = named_config("gpt2-small", qkv_bias=True, tie_embeddings=True, init="gpt2")
+    assert n_parameters(config) == 124_439_808
+
+
+def test_a_step_costs_six_operations_per_weight_and_token_and_attention():
+    """Kaplan et al.: 6 N per token without embeddings; attention adds 12 layers * width * context."""
+    config = CONFIGS["gpt2-small"]
+    training = TrainingConfig(max_steps=1, batch_size=2, accumulate=3)
+    n_matrices = 12 * 12 * 768**2 + 50257 * 768
+    per_token = 6 * n_matrices + 12 * 12 * 768 * 1024
+    assert flops_per_step(config, training) == 6 * 1024 * per_token
+
+
+def test_a_longer_batch_a_larger_vocabulary_and_dropout_cost_memory_and_the_peak_is_below_the_sum():
+    small, usual = TrainingConfig(max_steps=1, batch_size=2), TrainingConfig(max_steps=1, batch_size=32)
+    config = CONFIGS["small"]
+    plan = plan_memory(config, usual)
+    assert plan_memory(config, small).peak < plan.peak
+    assert plan_memory(replace(config, drop_rate=0.0), usual).peak < plan.peak
+    assert plan_memory(replace(config, vocab_size=50257), usual).logits > plan.logits
+    total = sum(getattr(plan, name) for name in type(plan).__dataclass_fields__)
+    assert plan.weights + plan.optimizer < plan.peak < total
+
+
+# A short real run in a process of its own; it prints the plan's peak and the measured one.
+MEASURED_RUN = """
+import json, sys
+import numpy as np
+from scratchlm.core.device import peak_memory_bytes
+from scratchlm.data.loaders import BatchLoader
+from scratchlm.data.windows import TokenWindows
+from scratchlm.model import GPTConfig, GPTModel
+from scratchlm.training.config import TrainingConfig
+from scratchlm.training.planner import plan_memory
+from scratchlm.training.pretraining import PretrainingTask
+from scratchlm.training.step_time import measure_program_bytes
+from scratchlm.training.trainer import Trainer
+
+model, training = (json.loads(argument) for argument in sys.argv[1:])
+config, training = GPTConfig(**model), TrainingConfig(max_steps=3, eval_every_steps=0, use="last", **training)
+planned = plan_memory(config, training, program_bytes=measure_program_bytes())
+n_tokens = 3 * training.batch_size * training.accumulate * config.context_length + 1
+windows = TokenWindows(
+    np.random.default_rng(0).integers(config.vocab_size, size=n_tokens), context_length=config.context_length
+)
+loader = BatchLoader(windows, batch_size=training.batch_size)
+Trainer(GPTModel(config), PretrainingTask(), training).fit(loader)
+print(json.dumps({"planned": planned.peak, "measured": peak_memory_bytes()}))
+"""
+SIX_LAYERS = {
+    "context_length": 256, "emb_dim": 384, "n_heads": 6, "n_layers": 6, "drop_rate": 0.0, "tie_embeddings": True,
+    "init": "gpt2",
+}  # fmt: skip
+RUNS = {
+    "124M at 4 x 256": (
+        {"vocab_size": 50257, "context_length": 256, "drop_rate": 0.0, "tie_embeddings": True, "init": "gpt2"},
+        {"batch_size": 4},
+    ),
+    "6 layers of 384, vocabulary 50,257": ({"vocab_size": 50257, **SIX_LAYERS}, {"batch_size": 16}),
+    "6 layers of 384, vocabulary 4,096": ({"vocab_size": 4096, **SIX_LAYERS}, {"batch_size": 16}),
+    "with dropout": ({"vocab_size": 4096, **SIX_LAYERS, "drop_rate": 0.1}, {"batch_size": 8, "accumulate": 2}),
+    "the quickstart's": (
+        {
+            "vocab_size": 1024, "context_length": 128, "emb_dim": 128, "n_heads": 4, "n_layers": 4,
+            "drop_rate": 0.0, "tie_embeddings": True, "init": "gpt2",
+        },
+        {"batch_size": 8, "optimizer": "muon"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", RUNS)
+def test_the_planned_peak_is_that_of_a_real_run_within_15_percent(name):
+    """The rest is the allocator's: it keeps freed blocks, and cuts them into pieces that fit no later request."""
+    model, training = RUNS[name]
+    process = start_python("-c", MEASURED_RUN, json.dumps(model), json.dumps(training))
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    figures = json.loads(out)
+    print(name, figures, figures["planned"] / figures["measured"])  # shown with -rP
+    assert figures["planned"] == pytest.approx(figures["measured"], rel=0.15)
