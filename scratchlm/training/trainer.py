@@ -26,7 +26,7 @@ from scratchlm.training.early_stopping import should_stop_early
 from scratchlm.training.history import RunLog
 from scratchlm.training.interrupts import StoppedBySignal, StopRequest, stop_requests
 from scratchlm.training.optim import Optimizers
-from scratchlm.training.precision import choose_precision
+from scratchlm.training.precision import Precision, choose_precision
 from scratchlm.training.progress import Progress, RunFolder
 from scratchlm.training.resume import find_not_finite
 from scratchlm.training.schedule import learning_rate, planned_steps
@@ -66,6 +66,8 @@ class Trainer:
         self.notify = notify
         self.device = next(model.parameters()).device
         self.optimizers = Optimizers(model, config)
+        named = "bf16" if config.precision == "bf16" else "float32"  # `fit` decides what auto is
+        self.precision = Precision(named, self.device.type)
         self.progress = Progress()
         self.resumed_from: int | None = None  # the step of the checkpoint
         self.earlier_s = 0.0  # training time before this start of the run
