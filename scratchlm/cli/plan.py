@@ -46,7 +46,9 @@ class Plan(Common):
 
     config: SizeName | None = None  # size of the model: short for --model.size
     recipe: str | None = None  # use the settings of this recipe, e.g. quickstart
-    vocab_size: int | None = None  # size of the vocabulary; default: the recipe's, 50,257 for GPT-2 sizes, or 2,048
+    vocab_size: int | None = (
+        None  # size of the vocabulary; default: the recipe's, 50,257 for GPT-2 sizes, or 2,048
+    )
     tokens: int | None = None  # number of tokens of the training text, which a limit in epochs needs
     no_measure: bool = False  # plan the memory only, without measuring the time of a step
     seed: tyro.conf.Suppress[None] = None  # it is part of the training settings
@@ -136,7 +138,9 @@ def _n_steps(training: TrainingConfig, n_tokens: int | None, context: int) -> in
     if training.ends_by_clock:
         return None
     if training.epochs is not None and n_tokens is None:
-        raise ConfigError("a plan in epochs needs the size of the training text; give --tokens or --max-steps.")
+        raise ConfigError(
+            "a plan in epochs needs the size of the training text; give --tokens or --max-steps."
+        )
     n_batches = max(1, ((n_tokens or 0) - 1) // context // training.batch_size)
     return planned_steps(training, Progress(), n_batches=n_batches)
 

@@ -6,7 +6,11 @@ import time
 
 import torch
 
-SHAPE = (1024, 768, 3072)  # rows, inputs, outputs: 1,024 tokens through GPT-2 small's first feed-forward matrix
+SHAPE = (
+    1024,
+    768,
+    3072,
+)  # rows, inputs, outputs: 1,024 tokens through GPT-2 small's first feed-forward matrix
 
 
 def matrix_flops_per_s(

@@ -31,7 +31,9 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise over the last dimension."""
         if self.kernels == "torch":
-            return F.rms_norm(x, self.scale.shape, self.scale.to(x.dtype), self.eps)  # bfloat16 under autocast
+            return F.rms_norm(
+                x, self.scale.shape, self.scale.to(x.dtype), self.eps
+            )  # bfloat16 under autocast
         mean_square = x.square().mean(dim=-1, keepdim=True)  # (..., 1)
         return self.scale * (x * torch.rsqrt(mean_square + self.eps))
 

@@ -69,7 +69,9 @@ def plan_memory(config: GPTConfig, training: TrainingConfig, *, program_bytes: i
         activations=n_tokens * bytes_kept_per_token(config, is_half=is_half),
         logits=(2 if is_in_parts and not is_half else 3) * FLOAT * n_at_once * config.vocab_size,
         head_gradient=early,
-        workspace=(HALF if is_half else FLOAT) * n_tokens * (2 * config.feed_forward_dim + 3 * config.emb_dim),
+        workspace=(HALF if is_half else FLOAT)
+        * n_tokens
+        * (2 * config.feed_forward_dim + 3 * config.emb_dim),
         update=FLOAT * max(2 * n_muon, n_table if config.tie_embeddings else 0),
         cache=FLOAT * 2 * config.n_layers * config.context_length * _key_width(config)
         if training.sample_every_steps
@@ -87,7 +89,9 @@ def bytes_kept_per_token(config: GPTConfig, *, is_half: bool = False) -> int:
     residual stream, its norms and attention weights have 4 bytes, but each product converts its own copy of its input.
     """
     emb_dim = config.emb_dim
-    n_products = 3 + (2 if config.feed_forward == "swiglu" else 1) if is_half else 2  # that read a norm's output
+    n_products = (
+        3 + (2 if config.feed_forward == "swiglu" else 1) if is_half else 2
+    )  # that read a norm's output
     product = n_products * emb_dim + _attention(config) + _feed_forward(config)
     if config.drop_rate_of("drop_rate_shortcut") > 0:
         product += 2 * emb_dim

@@ -134,9 +134,7 @@ class Trainer:
             log = RunLog(self.run.path)
             log.truncate_after(resumed or Progress(step=-1))  # all of it, if the run is new
             self._listeners.insert(0, log)
-        self.precision = choose_precision(
-            self.config.precision, self.device, earlier=self.progress.precision
-        )
+        self.precision = choose_precision(self.config.precision, self.device, earlier=self.progress.precision)
         self.progress.precision = self.precision.name
         if self.precision.reason:
             self.notify(f"precision {self.precision.name}: {self.precision.reason}")

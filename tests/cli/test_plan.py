@@ -19,7 +19,9 @@ def test_the_json_object_has_the_keys_that_scripts_rely_on():
     assert outcome.code == 0, outcome.err
     found = json.loads(outcome.out)
     memory = found["memory"]
-    assert found["parameters"] == 300 * 16 + 32 * 16 + 2 * (12 * 16**2 + 10 * 16) + 32  # by hand, with a tied head
+    assert (
+        found["parameters"] == 300 * 16 + 32 * 16 + 2 * (12 * 16**2 + 10 * 16) + 32
+    )  # by hand, with a tied head
     assert found["steps"] == 600
     assert found["minutes"] == pytest.approx(600 * found["seconds_per_step"] / 60)
     assert memory["weights"] + memory["program"] < found["memory_bytes"] < sum(memory.values())
@@ -51,7 +53,9 @@ def test_minutes_that_are_a_limit_are_not_exceeded():
 def test_a_model_larger_than_the_memory_is_planned_but_not_measured():
     outcome = scratchlm("plan --config gpt2-xl --batch-size 4096")
     assert outcome.code == 0
-    assert "1,637,792,000 parameters" in outcome.out  # 1,557,611,200 and an untied head, less 48 x 3 x 1,600 biases
+    assert (
+        "1,637,792,000 parameters" in outcome.out
+    )  # 1,557,611,200 and an untied head, less 48 x 3 x 1,600 biases
     assert "MiB are free, so its time is not measured" in outcome.err
 
 

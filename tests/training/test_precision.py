@@ -48,7 +48,9 @@ def test_auto_on_a_gpu_goes_by_its_generation(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     assert "compute capability (7, 5)" in choose_precision("auto", cuda).reason
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    monkeypatch.setattr(precision, "matrix_flops_per_s", lambda dtype, *, device: 1e14 if dtype.itemsize == 2 else 1e13)
+    monkeypatch.setattr(
+        precision, "matrix_flops_per_s", lambda dtype, *, device: 1e14 if dtype.itemsize == 2 else 1e13
+    )
     assert choose_precision("auto", cuda).name == "bf16"
 
 
@@ -89,7 +91,9 @@ def test_a_resumed_bf16_run_equals_the_undisturbed_one_bit_for_bit(
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_products_are_in_bfloat16_and_everything_that_is_kept_in_float32(tiny_run, optimizer):
-    trainer, train, val = tiny_run(precision="bf16", eval_every_steps=6, optimizer=optimizer, sample_every_steps=6)
+    trainer, train, val = tiny_run(
+        precision="bf16", eval_every_steps=6, optimizer=optimizer, sample_every_steps=6
+    )
     outputs = {"training": set(), "evaluation": set()}
 
     def record(module, inputs, output):
@@ -106,7 +110,9 @@ def test_products_are_in_bfloat16_and_everything_that_is_kept_in_float32(tiny_ru
 
 def test_the_loss_is_that_of_float32_within_one_percent(tiny_run):
     """bfloat16 has 8 bits: single products are off by up to 0.4 %, and errors of many of them cancel."""
-    losses = [finished(tiny_run(precision=name, drop_rate=0.0)).progress.train_loss for name in ("float32", "bf16")]
+    losses = [
+        finished(tiny_run(precision=name, drop_rate=0.0)).progress.train_loss for name in ("float32", "bf16")
+    ]
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
 
