@@ -132,12 +132,17 @@ async def _on_gone(_request: Request, _error: Exception) -> Response:
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document; invalid bodies are answered with 400, not with FastAPI's 422."""
+    """The OpenAPI document; invalid bodies are answered with 400, not with FastAPI's 422, and errors are JSON."""
     if app.openapi_schema is None:
         document = FastAPI.openapi(app)
         for methods in document["paths"].values():
             for operation in methods.values():
                 operation["responses"].pop("422", None)
+                for status, answer in operation["responses"].items():
+                    if (
+                        int(status) >= HTTPStatus.BAD_REQUEST
+                    ):  # JSON, also where the answer itself is a text or page
+                        answer["content"] = {"application/json": next(iter(answer["content"].values()))}
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
         app.openapi_schema = document

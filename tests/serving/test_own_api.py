@@ -172,4 +172,5 @@ def test_the_document_names_every_address_and_every_status(server):
         for operation in methods.values():
             assert {"200", "400", "401", "403", "413", "500", "503"} <= set(operation["responses"]), path
             assert "422" not in operation["responses"]
+            assert set(operation["responses"]["400"]["content"]) == {"application/json"}
             assert operation.get("description"), path
