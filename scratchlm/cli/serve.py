@@ -16,7 +16,7 @@ from rich.console import Console
 
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.runs_list import HEADLINES, run_record
-from scratchlm.core.errors import CheckpointError, ConfigError, MissingDependencyError
+from scratchlm.core.errors import CheckpointError, ConfigError, DataError, MissingDependencyError
 from scratchlm.reports.comparison_data import answer_columns, read_answer_file
 from scratchlm.reports.found_runs import FoundRun, find_runs, look_at_run
 from scratchlm.reports.paired_items import pair_items
@@ -86,15 +86,19 @@ class FolderOfRuns:
         path = self._path(name)
         if path is None:
             return None
-        columns = answer_columns(look_at_run(path), name)
-        judged = sorted([*path.glob("*-by-*.jsonl"), *path.glob("*/*-by-*.jsonl")])
-        columns += [read_answer_file(file).column(name, run=0) for file in judged]
+        columns, problems = answer_columns(look_at_run(path), name), []
+        for file in sorted([*path.glob("*-by-*.jsonl"), *path.glob("*/*-by-*.jsonl")]):
+            try:
+                columns.append(read_answer_file(file).column(name, run=0))
+            except DataError:  # of a judge that was interrupted; the other answers are shown
+                problems.append(f"{file.name} is damaged or unfinished, so it is not shown.")
         paired = pair_items(columns)
         return {
             "columns": [
                 {"label": c.label, "score_name": c.score_name, "score_max": c.score_max} for c in columns
             ],
             "items": [dataclasses.asdict(item) for item in paired.items[:MAX_ANSWERS]],
+            "problems": problems,
         }
 
     def report(self, name: str) -> str | None:

@@ -121,6 +121,7 @@ class RunAnswers(AnswerModel):
 
     columns: list[dict[str, Any]]
     items: list[dict[str, Any]]
+    problems: list[str] = Field(description="files that could not be read")
 
 
 def page_router_api(service: Service) -> APIRouter:

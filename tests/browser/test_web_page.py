@@ -209,9 +209,9 @@ def test_a_running_training_is_followed(visit):
 def test_answers_stand_beside_their_references(visit):
     page = visit.open("judge?run=day")
     page.wait_for_selector(".items li")
-    assert page.locator(".items li b").all_inner_texts() == ["a cat", "a dog"], "the lowest score first"
+    assert page.locator(".items li h2").all_inner_texts() == ["a cat", "a dog"], "the lowest score first"
     page.select_option("select >> nth=2", "wrong")
-    assert page.locator(".items li b").all_inner_texts() == ["a dog"]
+    assert page.locator(".items li h2").all_inner_texts() == ["a dog"]
     page.select_option("select >> nth=2", "all")
     page.fill("input[type=search]", "cat")
     page.wait_for_selector("text=1 item of 2")

@@ -113,6 +113,7 @@ class GrowingRuns:
         if name not in self.names:
             return None
         return {
+            "problems": [],
             "columns": [{"label": name, "score_name": "score by x", "score_max": 100}],
             "items": [
                 {

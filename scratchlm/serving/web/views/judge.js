@@ -43,6 +43,8 @@ export async function show(place, address) {
   let columns = [];
   /** @type {Item[]} */
   let items = [];
+  /** @type {string[]} */
+  let problems = [];
   const out = h("div", { class: "stack" });
   const keep = () =>
     address.set({
@@ -69,6 +71,7 @@ export async function show(place, address) {
         [name, other].filter(Boolean).map((one) => get(`/api/runs/${encodeURIComponent(one)}/answers`)),
       );
       [columns, items] = joined(found);
+      problems = found.flatMap((/** @type {any} */ one) => one.problems);
       draw();
     } catch (error) {
       put(out, problem(error));
@@ -98,6 +101,7 @@ export async function show(place, address) {
         `${plural(kept.length, "item")} of ${count(items.length)}`,
         columns.map((column, i) => ` · ${column.label}: mean ${column.score_name} ${mean(items, i, column)}`),
       ),
+      problems.map((one) => h("p", { class: "hint" }, one)),
       !items.length &&
         h(
           "p",
@@ -254,7 +258,7 @@ function card(item, columns) {
     h(
       "div",
       { class: "row" },
-      h("b", { class: "grow" }, item.instruction),
+      h("h2", { class: "grow" }, item.instruction),
       item.skill && h("span", { class: "tag" }, item.skill),
     ),
     item.input && h("p", { class: "model prompt" }, item.input),

@@ -108,7 +108,7 @@ function draw(out, beams, nodes) {
       h(
         "div",
         { class: "row" },
-        h("h3", {}, "Tree of the search"),
+        h("h2", {}, "Tree of the search"),
         h("label", { class: "check" }, box, "Show dropped candidates"),
       ),
       tree,

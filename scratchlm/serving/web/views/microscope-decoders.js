@@ -51,7 +51,7 @@ export function showDecoders(view, isNew) {
       }
     };
     return {
-      card: h("section", { class: "card" }, h("h3", {}, name), h("p", { class: "hint" }, one.hint), body),
+      card: h("section", { class: "card" }, h("h2", {}, name), h("p", { class: "hint" }, one.hint), body),
       run,
     };
   });
