@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -85,10 +86,12 @@ def save_model(
     task: Mapping[str, Any] | None = None,
     training_state: TrainingState | None = None,
     facts: Mapping[str, Any] | None = None,
+    device: torch.device | None = None,
 ) -> Path:
     """Write a model folder atomically; the manifest comes last.
 
-    `facts` goes into the manifest: step, validation loss, fingerprint of the training data, and the like.
+    `facts` goes into the manifest: step, validation loss, fingerprint of the training data, and the like; so does
+    `device`, where the model was trained, if it is a copy on another one.
     Raises: CheckpointError when the disk is full or the folder may not be written.
     """
     target = Path(folder)
@@ -109,7 +112,7 @@ def save_model(
             "format_version": FORMAT_VERSION,
             **(facts or {}),
             "versions": versions(),
-            "device": device_name(next(model.parameters()).device),
+            "device": device_name(device or next(model.parameters()).device),
             "files": {
                 file.name: {"sha256": sha256_of_file(file), "size_bytes": file.stat().st_size}
                 for file in sorted(partial.iterdir())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +33,7 @@ from scratchlm.core.json_table import read_json_table
 from scratchlm.core.partials import remove_folder, remove_partials
 from scratchlm.core.seed import restore_rng_state, rng_state
 from scratchlm.model.gpt import GPTModel
+from scratchlm.training.background import BackgroundJob
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.optim import Optimizers
 from scratchlm.training.progress import Progress, RunFolder
@@ -45,7 +49,8 @@ class RunCheckpoints:
     """Saves checkpoints in a run folder, deletes old ones, and resumes from the newest intact one.
 
     The newest `keep_checkpoints` intact ones and the best of all are kept; the one just written and the one
-    resumed from are never deleted.
+    resumed from are never deleted. A checkpoint is written by a background thread from a copy of weights, optimizer
+    and random state; training waits only for the copy, and for the checkpoint before if that is still being written.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class RunCheckpoints:
         self.n_batches = n_batches  # in an epoch
         self._saved: tuple[int, int, str] | None = None  # step, evaluated_step and use of the newest one
         self._resumed_from: Path | None = None
+        self._writer: BackgroundJob[tuple[int, Path]] = BackgroundJob()
         self._verified: dict[Path, _Stamp] = {}  # the state of each folder when its hashes were checked
 
     def start(self, *, resume: bool) -> Progress | None:
@@ -85,11 +91,14 @@ class RunCheckpoints:
         self._resumed_from = found.folder
         return found.progress
 
-    def save(self, progress: Progress, *, is_finished: bool) -> Path | None:
-        """Write a checkpoint, unless the newest one has the same state, and delete old ones."""
+    def save(self, progress: Progress, *, is_finished: bool) -> None:
+        """Begin to write a checkpoint and to delete old ones, unless the newest one has the same state.
+
+        The one before must have been collected with `saved(wait=True)`.
+        """
         moment = (progress.step, progress.evaluated_step, self.config.use)
         if self._saved == moment:
-            return None
+            return
         merge, tensors = self.run.merge, self.optimizers.state() | rng_state()
         if merge is not None:
             tensors |= trainable_state(self.optimizers.trainable)
@@ -100,19 +109,52 @@ class RunCheckpoints:
             "use": self.config.use,
             **(self.run.facts or {}),
         }
-        folder = checkpoint_folder(self.run.path, progress.step)
-        save_model(
-            folder,
-            self.model if merge is None else merge(self.model),
-            self.run.tokenizer,
-            task=self.run.task,
-            training_state=TrainingState(tensors=tensors, values=values),
-            facts=facts,
+        model = self.model if merge is None else merge(self.model)
+        device = next(self.model.parameters()).device
+        in_background = self.config.background_checkpoints and _has_room(model, tensors)
+        if in_background:
+            model, tensors = _copy_of(model) if merge is None else model, _copies(tensors)
+        job = functools.partial(
+            self._write, model, device, TrainingState(tensors=tensors, values=values), facts, is_finished
         )
         self._saved = moment
+        self._writer.start(job)
+        if not in_background:
+            self._writer.wait()
+
+    def saved(self, *, wait: bool) -> tuple[int, Path] | None:
+        """The step and folder of a checkpoint that has been written since the last call; None without one.
+
+        Raises: the error that writing it ended with, such as CheckpointError for a full disk.
+        """
+        return self._writer.collect(wait=wait)
+
+    def close(self) -> None:
+        """Wait until nothing is being written any more, also when training ends with an error of its own."""
+        self._writer.wait()
+
+    def _write(
+        self,
+        model: GPTModel,
+        device: torch.device,
+        state: TrainingState,
+        facts: Mapping[str, Any],
+        is_finished: bool,
+    ) -> tuple[int, Path]:
+        step = facts["step"]
+        folder = checkpoint_folder(self.run.path, step)
+        save_model(
+            folder,
+            model,
+            self.run.tokenizer,
+            task=self.run.task,
+            training_state=state,
+            facts=facts,
+            device=device,
+        )
         protected = {folder} if is_finished or self._resumed_from is None else {folder, self._resumed_from}
-        self._delete_old(progress.step, protected)
-        return folder
+        self._delete_old(step, protected)
+        return step, folder
 
     def load_best(self) -> tuple[int, float] | None:
         """Load the weights of the best checkpoint into the model; its step and validation loss, or None without one."""
@@ -173,6 +215,13 @@ class BestInMemory:
         self._step, self._val_loss = 0, float("inf")
         self._weights: dict[str, Tensor] = {}
 
+    def saved(self, *, wait: bool) -> tuple[int, Path] | None:
+        """None: nothing is written."""
+        return None
+
+    def close(self) -> None:
+        """Do nothing."""
+
     def save(self, progress: Progress, *, is_finished: bool) -> None:
         """Copy the weights if this step was evaluated and is the best so far."""
         is_evaluated = progress.step > 0 and progress.evaluated_step == progress.step
@@ -220,6 +269,25 @@ def restore_trainable_state(
         )
     for name, weight in weights.items():
         weight.copy_(saved[name])
+
+
+def _has_room(model: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a copy of all of it leaves as much memory again; otherwise training waits instead of copying."""
+    n_bytes = sum(tensor.nbytes for tensor in (*model.parameters(), *tensors.values()))
+    return bool(psutil.virtual_memory().available > 2 * n_bytes)
+
+
+def _copy_of(model: GPTModel) -> GPTModel:
+    """A copy in the main memory, without gradients; shared weights stay shared."""
+    memo: dict[int, Any] = {
+        id(p): nn.Parameter(p.detach().to("cpu", copy=True), requires_grad=p.requires_grad)
+        for p in model.parameters()
+    }
+    return copy.deepcopy(model, memo)
+
+
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
 def _stamp(folder: Path) -> _Stamp:

@@ -15,6 +15,7 @@ from scratchlm.training.precision import PrecisionName
 EXTENDABLE = frozenset({  # a resumed run may change: limits, intervals of evaluation and saving
     "max_steps", "epochs", "max_minutes", "patience",
     "eval_every_steps", "eval_batches", "sample_every_steps", "checkpoint_every_steps", "keep_checkpoints", "use",
+    "background_checkpoints",
 })  # fmt: skip
 
 
@@ -71,6 +72,8 @@ class TrainingConfig:
     sample_every_steps: int = 0  # steps between text samples; 0 = none
     # steps between checkpoints; 0 = only at the end; a new best is always saved
     checkpoint_every_steps: int = 500
+    # write checkpoints from a copy, while training continues; without it training waits, and needs no copy
+    background_checkpoints: bool = True
     keep_checkpoints: int = 2  # number of newest checkpoints to keep, beside the best
     # the checkpoint that is tested, and that later stages and the run folder's name refer to: the one of the lowest
     # validation loss, or the newest

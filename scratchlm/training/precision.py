@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,6 +30,11 @@ class Precision:
     name: Literal["float32", "bf16"]
     device_type: str
     reason: str = ""  # of an automatic choice
+
+    def announce(self, notify: Callable[[str], None]) -> None:
+        """Say what an automatic choice has chosen, and why."""
+        if self.reason:
+            notify(f"precision {self.name}: {self.reason}")
 
     def context(self) -> AbstractContextManager[Any]:
         """The context in which losses, metrics and text samples are computed."""

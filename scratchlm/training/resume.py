@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from scratchlm.checkpoints.store import (
@@ -24,6 +23,7 @@ from scratchlm.core.errors import CheckpointError
 from scratchlm.core.json_table import JSONTable
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.training.config import TrainingConfig
+from scratchlm.training.finite import find_not_finite
 from scratchlm.training.progress import Progress, RunFolder
 from scratchlm.training.schedule import learning_rate, planned_steps
 
@@ -128,14 +128,6 @@ def warn_of_another_schedule(
             "at step %d, so the result is not that of a run of %d steps from the start",
             step, now, was, config.schedule, n_now, n_before, n_now,
         )  # fmt: skip
-
-
-def find_not_finite(tensors: Mapping[str, Tensor]) -> tuple[str, float] | None:
-    """The name of the first tensor with NaN or infinity, and that value; None when all are finite."""
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool((is_finite := torch.isfinite(tensor)).all()):
-            return name, float(tensor[~is_finite].flatten()[0])
-    return None
 
 
 def _read_finite(folder: Path) -> tuple[dict[str, Any], TrainingState, dict[str, Tensor]]:

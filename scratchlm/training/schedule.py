@@ -29,6 +29,13 @@ def planned_steps(config: TrainingConfig, progress: Progress, *, n_batches: int)
     return int(min(config.max_steps or math.inf, max(1, by_epochs)))
 
 
+def limit_is_reached(config: TrainingConfig, progress: Progress, *, n_batches: int) -> bool:
+    """Whether the limit of minutes, steps or epochs is reached."""
+    if config.max_minutes is not None and progress.elapsed_s >= config.max_minutes * 60:
+        return True
+    return not config.ends_by_clock and progress.step >= planned_steps(config, progress, n_batches=n_batches)
+
+
 def learning_rate(config: TrainingConfig, *, step: int, n_steps: int) -> float:
     """The learning rate of a step, numbered from 1 to n_steps.
 

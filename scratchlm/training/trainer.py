@@ -12,24 +12,24 @@ from torch import nn
 
 from scratchlm.core.batch import Batch
 from scratchlm.core.device import memory_bytes
-from scratchlm.core.errors import ConfigError, DataError, NonFiniteLossError
+from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.memory import memory_errors_explained
 from scratchlm.core.protocols import Task
 from scratchlm.core.run_lock import run_lock
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.batches import InterruptedEvaluation, endless_batches, until_stopped
-from scratchlm.training.callbacks import Callback, StepRecord
+from scratchlm.training.callbacks import Callback, Callbacks, StepRecord
 from scratchlm.training.checkpointing import BestInMemory, RunCheckpoints
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.early_stopping import should_stop_early
+from scratchlm.training.finite import find_not_finite, not_finite
 from scratchlm.training.history import RunLog
 from scratchlm.training.interrupts import StoppedBySignal, StopRequest, stop_requests
 from scratchlm.training.optim import Optimizers
 from scratchlm.training.precision import Precision, choose_precision
 from scratchlm.training.progress import Progress, RunFolder
-from scratchlm.training.resume import find_not_finite
-from scratchlm.training.schedule import learning_rate, planned_steps
+from scratchlm.training.schedule import learning_rate, limit_is_reached, planned_steps
 
 SMALLER_BATCH = "halve batch_size and double accumulate (the result is the same), or choose a smaller model"
 
@@ -75,6 +75,8 @@ class Trainer:
         self.used_val_loss: float | None = None
         self._started_at_s = 0.0  # such that now - started = training time over all starts of the run
         self._n_batches = 0  # in one epoch
+        self._folder = None if run is None else run.path
+        self._checkpoints: RunCheckpoints | BestInMemory = BestInMemory(config, self.optimizers)
 
     def fit(self, train: BatchLoader, val: BatchLoader | None = None, *, resume: bool = False) -> Progress:
         """Train until the limit of steps, epochs, minutes or patience is reached; return the final progress.
@@ -84,8 +86,12 @@ class Trainer:
         """
         if len(train) == 0:
             raise DataError("there is no full batch to train on; lower batch_size or add data.")
-        with nullcontext() if self.run is None else run_lock(self.run.path):
-            return self._fit(train, val, resume=resume)
+        with nullcontext() if self._folder is None else run_lock(self._folder):
+            try:
+                return self._fit(train, val, resume=resume)
+            finally:
+                self.optimizers.zero_grad()
+                self._checkpoints.close()
 
     def _fit(self, train: BatchLoader, val: BatchLoader | None, *, resume: bool) -> Progress:
         self._n_batches = len(train)
@@ -95,7 +101,7 @@ class Trainer:
         self.model.train()
         with stop_requests() as stop:
             while True:
-                is_finished = self._is_finished()
+                is_finished = limit_is_reached(config, progress, n_batches=self._n_batches)
                 if val is not None and (is_finished or self._is_due(config.eval_every_steps, at_start=True)):
                     is_finished = self._evaluate(val, stop) and is_finished
                 if is_finished or self._is_due(config.sample_every_steps, at_start=True):
@@ -105,11 +111,12 @@ class Trainer:
                 is_best = progress.best_step == progress.step
                 if is_last or is_best or self._is_due(config.checkpoint_every_steps):
                     self._save(is_finished=is_finished)
+                self._report_saved(wait=is_last)
                 if is_last:
                     break
                 self._step([next(batches) for _ in range(config.accumulate)])
         if stop.signal_number is not None:
-            where = f"; resume from {self.run.path}" if self.run else ""
+            where = f"; resume from {self._folder}" if self._folder else ""
             raise StoppedBySignal(stop.signal_number, f"stopped after step {progress.step}{where}.")
         best = self._checkpoints.load_best() if config.use == "best" else None
         last = progress.step, progress.val_loss if progress.evaluated_step == progress.step else None
@@ -118,44 +125,42 @@ class Trainer:
 
     def _start(self, *, resume: bool) -> None:
         """Begin at step 0 with empty logs, or continue from the newest intact checkpoint."""
-        self._checkpoints: RunCheckpoints | BestInMemory
-        self._listeners = list(self.callbacks)
+        self._listeners = Callbacks(self.callbacks)
         if self.run is None:
             assert not resume, "fit(resume=True) needs a Trainer with a run folder"
-            self._checkpoints = BestInMemory(self.config, self.optimizers)
         else:
-            self._checkpoints = RunCheckpoints(
+            self._checkpoints = saving = RunCheckpoints(
                 self.run, self.config, self.model, self.optimizers, n_batches=self._n_batches
             )
-            resumed = self._checkpoints.start(resume=resume)
+            resumed = saving.start(resume=resume)
             if resumed is not None:
                 self.progress = resumed
                 self.resumed_from, self.earlier_s = resumed.step, resumed.elapsed_s
             log = RunLog(self.run.path)
             log.truncate_after(resumed or Progress(step=-1))  # all of it, if the run is new
-            self._listeners.insert(0, log)
+            self._listeners = Callbacks([log, *self.callbacks])
         self.precision = choose_precision(self.config.precision, self.device, earlier=self.progress.precision)
         self.progress.precision = self.precision.name
-        if self.precision.reason:
-            self.notify(f"precision {self.precision.name}: {self.precision.reason}")
+        self.precision.announce(self.notify)
         self._started_at_s = time.perf_counter() - self.progress.elapsed_s
 
     def _step(self, batches: Sequence[tuple[str, Batch]]) -> None:
         """Update the weights once with the gradient of these batches."""
-        progress, step = self.progress, self.progress.step + 1
+        progress, step, first = self.progress, self.progress.step + 1, batches[0][0]
         started_at_s = time.perf_counter()
-        rate = learning_rate(self.config, step=step, n_steps=self._planned_steps())
+        n_steps = planned_steps(self.config, progress, n_batches=self._n_batches)
+        rate = learning_rate(self.config, step=step, n_steps=n_steps)
         n_targets = sum(batch.n_targets for _, batch in batches)
         n_tokens = sum(batch.n_tokens for _, batch in batches)
         if n_targets == 0:
             raise DataError(
-                f"step {step} has no target, beginning with {batches[0][0]}; check masking and max_length."
+                f"step {step} has no target, beginning with {first}; check masking and max_length."
             )
         with memory_errors_explained(SMALLER_BATCH):
             loss = self._backward(batches, n_targets, step=step)
             grad_norm = self.optimizers.clip_gradients(self.config.max_grad_norm)
             if not math.isfinite(grad_norm):
-                raise self._not_finite("gradient", grad_norm, step=step, where=batches[0][0])
+                raise not_finite("gradient", grad_norm, step=step, where=first, run=self._folder)
             self.optimizers.set_learning_rate(rate)
             self.optimizers.step()
         progress.step, progress.train_loss = step, loss
@@ -166,7 +171,7 @@ class Trainer:
         self._update_clock()
         record = StepRecord(
             step=step,
-            n_steps=None if self.config.ends_by_clock else self._planned_steps(),
+            n_steps=None if self.config.ends_by_clock else n_steps,
             epoch=(progress.batches - 1) // self._n_batches,
             tokens=progress.tokens,
             train_loss=loss,
@@ -176,8 +181,7 @@ class Trainer:
             elapsed_s=progress.elapsed_s,
             memory_bytes=memory_bytes(),
         )
-        for listener in self._listeners:
-            listener.on_step(record)
+        self._listeners.on_step(record)
 
     def _backward(self, batches: Sequence[tuple[str, Batch]], n_targets: int, *, step: int) -> float:
         """Add up the gradients of the step's mean loss; returns that loss, in nats per target."""
@@ -188,7 +192,7 @@ class Trainer:
             batch_loss.backward()  # type: ignore[no-untyped-call]
             loss += batch_loss.item()
             if not math.isfinite(loss):
-                raise self._not_finite("loss", loss, step=step, where=name)
+                raise not_finite("loss", loss, step=step, where=name, run=self._folder)
         return loss
 
     def _evaluate(self, val: BatchLoader, stop: StopRequest) -> bool:
@@ -203,18 +207,15 @@ class Trainer:
                 found = self.task.metrics(self.model, until_stopped(stop, batches))
         except InterruptedEvaluation:  # a resumed run evaluates again
             return False
-        metrics = {f"val_{name}": value for name, value in found.items()}
-        val_loss = metrics["val_loss"]
+        val_loss = found["loss"]
         if not math.isfinite(val_loss):
             where = "the validation set"
-            raise self._not_finite("validation loss", val_loss, step=progress.step, where=where)
+            raise not_finite("validation loss", val_loss, step=progress.step, where=where, run=self._folder)
         progress.evaluated_step, progress.val_loss = progress.step, val_loss
         if progress.step > 0 and self._is_due(self.config.eval_every_steps):
-            # Only scheduled evaluations count, so that stopping or extending a run does not change its
-            # result.
+            # only scheduled ones count, so that stopping or extending a run does not change its result
             progress.count_evaluation(val_loss)
-        for listener in self._listeners:
-            listener.on_evaluation(progress.step, metrics)
+        self._listeners.on_evaluation(progress.step, {f"val_{name}": found[name] for name in found})
         self._update_clock()
         return True
 
@@ -225,40 +226,25 @@ class Trainer:
             with self.precision.context():
                 prompt, text = self.sample(self.model, step)
             self.progress.sampled_step = step
-            for listener in self._listeners:
-                listener.on_sample(step, prompt, text)
+            self._listeners.on_sample(step, prompt, text)
 
     def _save(self, *, is_finished: bool) -> None:
         """Write a checkpoint, after a check that every number in it is finite."""
         self._update_clock()
         tensors = {**self.model.state_dict(), **self.optimizers.state()}
         if (found := find_not_finite(tensors)) is not None:
-            raise self._not_finite("state", found[1], step=self.progress.step, where=found[0])
-        folder = self._checkpoints.save(self.progress, is_finished=is_finished)
-        if folder is not None:
-            for listener in self._listeners:
-                listener.on_checkpoint(self.progress.step, folder)
+            raise not_finite("state", found[1], step=self.progress.step, where=found[0], run=self._folder)
+        self._report_saved(wait=True)  # the one before; at most one is being written
+        self._checkpoints.save(self.progress, is_finished=is_finished)
 
-    def _not_finite(self, what: str, value: float, *, step: int, where: str) -> NonFiniteLossError:
-        self.optimizers.zero_grad()
-        kept = f"; the files in {self.run.path} are unchanged" if self.run else ""
-        return NonFiniteLossError(
-            f"the {what} of step {step} is not finite: {value} at {where}. Training stopped{kept}. "
-            "Lower the learning rate or look at that batch."
-        )
-
-    def _planned_steps(self) -> int:
-        return planned_steps(self.config, self.progress, n_batches=self._n_batches)
-
-    def _is_finished(self) -> bool:
-        minutes = self.config.max_minutes
-        if minutes is not None and self.progress.elapsed_s >= minutes * 60:
-            return True
-        return not self.config.ends_by_clock and self.progress.step >= self._planned_steps()
+    def _report_saved(self, *, wait: bool) -> None:
+        """Tell the callbacks of a checkpoint that has been written; an error of the writer is raised here."""
+        saved = self._checkpoints.saved(wait=wait)
+        if saved is not None:
+            self._listeners.on_checkpoint(*saved)
 
     def _is_due(self, every: int, *, at_start: bool = False) -> bool:
-        step = self.progress.step
-        return every > 0 and step % every == 0 and (step > 0 or at_start)
+        return every > 0 and self.progress.step % every == 0 and (self.progress.step > 0 or at_start)
 
     def _update_clock(self) -> None:
         self.progress.elapsed_s = time.perf_counter() - self._started_at_s
