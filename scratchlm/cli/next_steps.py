@@ -67,7 +67,7 @@ def _after_judge(flags: Values, result: Values) -> str | None:  # noqa: ARG001
 
 _SUGGESTIONS: dict[str, Callable[[Values, Values], str | None]] = {
     "run": _after_run,
-    "pretrain": lambda flags, result: _use("pretrain", result["out"]),
+    "pretrain": lambda flags, result: _use("pretrain", result["out"]) if "out" in result else None,
     "finetune classify": lambda flags, result: _use("classify", result["out"]),
     "finetune instruct": lambda flags, result: _use("instruct", result["out"]),
     "finetune prefer": lambda flags, result: _use("prefer", result["out"]),

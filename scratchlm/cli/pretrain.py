@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -12,12 +14,16 @@ from rich.console import Console
 
 from scratchlm.cli.arguments import value_of
 from scratchlm.cli.parsing import run_command
+from scratchlm.cli.progress import work_progress
 from scratchlm.cli.run import refuse_idle_vocab_size
 from scratchlm.cli.stage_runs import RunFlags, recipe_argument, resumed_recipe, run_stage, with_end
+from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError
 from scratchlm.evaluation.loss import format_bits_per_byte
 from scratchlm.recipes.recipe import DataSettings, Recipe
+from scratchlm.recipes.stages import StageRun, find_learning_rate
 from scratchlm.training.config import TrainingConfig
+from scratchlm.training.lr_range import N_STEPS, suggested_rate
 from scratchlm.training.settings import ModelSettings, SizeName, TextSettings, TokenizerSettings
 
 KIND = "pretrain"
@@ -37,6 +43,7 @@ class Pretrain(RunFlags):
     data: tuple[str, ...] = ()  # text files, folders, globs, or names from `scratchlm data list`
     val_data: tuple[str, ...] = ()  # separate validation text, instead of a part of the data
     recipe: str | None = None  # use the settings of this recipe, e.g. shakespeare
+    find_lr: bool = False  # train for 100 steps with a rising learning rate, suggest one, and write no run
     config: SizeName | None = None  # size of the model: short for --model.size
     sample_prompt: str = "Once upon a time"  # prompt of the text samples shown during training
     text: Annotated[TextSettings, tyro.conf.arg(name="")] = field(default_factory=TextSettings)
@@ -88,6 +95,8 @@ def _act(command: Pretrain, console: Console) -> dict[str, Any]:
         model=model,
         pretrain=with_end(command.training, max_steps=DEFAULT_STEPS),
     )
+    if command.find_lr:
+        return _find_learning_rate(command, recipe, console)
     result = run_stage(KIND, recipe, command, console)
     figures = result.figures["pretrain"]
     print(
@@ -95,3 +104,29 @@ def _act(command: Pretrain, console: Console) -> dict[str, Any]:
         f"{format_bits_per_byte(figures['bits_per_byte'])}; report: {result.report}"
     )
     return {"out": str(result.out), "report": str(result.report), **figures}
+
+
+def _find_learning_rate(command: Pretrain, recipe: Recipe, console: Console) -> dict[str, Any]:
+    """Run the test and print losses and suggestion; returns the `--json` keys."""
+    if command.resume or command.out is not None:
+        raise ConfigError("--find-lr writes no run; drop --resume and --out.")
+    if not command.data:
+        raise ConfigError("pretrain needs data; name files or folders with --data.")
+    with tempfile.TemporaryDirectory() as folder:
+        run = StageRun(
+            recipe=recipe,
+            out=Path(folder),
+            device=pick_device(command.device),
+            callbacks=(),
+            notify=lambda message: console.print(message, markup=False, soft_wrap=True),
+            progress=work_progress(console),
+        )
+        points = find_learning_rate(run)
+    for point in points[9::10]:
+        print(f"learning rate {point.learning_rate:.2g}: loss {point.loss:.4f}")
+    suggested = suggested_rate(points)
+    print(
+        f"suggested: --learning-rate {suggested:.1g}, a tenth of the rate at which the average loss was lowest"
+        + (f"; the test ended at {points[-1].learning_rate:.2g}" if len(points) < N_STEPS else "")
+    )
+    return {"learning_rate": suggested, "points": [dataclasses.asdict(point) for point in points]}

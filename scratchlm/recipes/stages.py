@@ -30,7 +30,8 @@ from scratchlm.recipes.inputs import fine_tuning_texts, read_entries, read_messa
 from scratchlm.recipes.recipe import SAMPLES, Recipe, Stage
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.history import History
-from scratchlm.training.pretraining import PretrainSettings, pretrain
+from scratchlm.training.lr_range import RatePoint, learning_rate_range
+from scratchlm.training.pretraining import PretrainingTask, PretrainSettings, prepare_pretraining, pretrain
 from scratchlm.training.settings import TokenizerSettings
 
 
@@ -64,8 +65,23 @@ def stage_folder(out: Path, stage: Stage, stages: Sequence[Stage]) -> Path:
     return out if stage == "pretrain" or len(stages) == 1 else out / stage
 
 
-def run_pretrain(run: StageRun) -> dict[str, Any]:
-    """Pre-train a model."""
+def find_learning_rate(run: StageRun) -> list[RatePoint]:
+    """Test rising learning rates with the settings of pre-training; `run.out` holds the tokenizer meanwhile."""
+    settings, _ = _pretrain_settings(run)
+    ready = prepare_pretraining(
+        settings,
+        run.out,
+        device=run.device,
+        extra_tokenizer_texts=fine_tuning_texts(run.recipe),
+        notify=run.notify,
+        progress=run.progress,
+    )
+    task = PretrainingTask(label_smoothing=settings.training.label_smoothing)
+    return learning_rate_range(ready.model, task, settings.training, ready.train)
+
+
+def _pretrain_settings(run: StageRun) -> tuple[PretrainSettings, dict[str, Any] | None]:
+    """The settings of pre-training, and the overlap of the sample data's training and validation text."""
     recipe = run.recipe
     text, val_text, overlap = recipe.data.text, recipe.data.val_text, None
     if text == (SAMPLES,):
@@ -80,6 +96,13 @@ def run_pretrain(run: StageRun) -> dict[str, Any]:
         training=recipe.pretrain,
         sample_prompt=recipe.sample_prompt,
     )
+    return settings, overlap
+
+
+def run_pretrain(run: StageRun) -> dict[str, Any]:
+    """Pre-train a model."""
+    recipe = run.recipe
+    settings, overlap = _pretrain_settings(run)
     result = pretrain(
         settings,
         run.folder("pretrain"),

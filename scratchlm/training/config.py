@@ -25,7 +25,8 @@ RULES: tuple[tuple[str, Callable[[float], bool], str, str], ...] = (  # settings
         lambda value: value > 0, "be above zero", "choose a positive number",
     ),
     (
-        "warmup_steps weight_decay max_grad_norm eval_every_steps sample_every_steps checkpoint_every_steps",
+        "warmup_steps batch_warmup_steps weight_decay max_grad_norm eval_every_steps sample_every_steps "
+        "checkpoint_every_steps",
         lambda value: value >= 0, "not be negative", "use 0 to switch it off",
     ),
     (
@@ -50,6 +51,8 @@ class TrainingConfig:
     max_minutes: float | None = None  # maximum training time, with that before a resume
     batch_size: int = 16  # examples in one forward pass
     accumulate: int = 1  # forward passes per step
+    # steps over which the forward passes per step rise from 1 to accumulate; 0 = accumulate from the first step on
+    batch_warmup_steps: int = 0
     learning_rate: float = 1e-3  # the peak learning rate
     # how the learning rate falls after the peak
     schedule: Literal["cosine", "linear", "constant", "warmup-stable-decay"] = "cosine"
@@ -91,6 +94,12 @@ class TrainingConfig:
                 value = getattr(self, name)
                 if value is not None and not is_valid(value):
                     raise ConfigError(f"{name} must {rule}, got {value}; {advice}.")
+
+        if self.batch_warmup_steps and self.accumulate == 1:
+            raise ConfigError(
+                f"batch_warmup_steps has no effect with accumulate=1, got {self.batch_warmup_steps}; raise accumulate, "
+                "and lower batch_size to keep the batch."
+            )
 
     @property
     def has_end(self) -> bool:

@@ -96,6 +96,57 @@ class PretrainResult:
     tokenizer: Tokenizer
 
 
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A new model and the data to train it on."""
+
+    tokenizer: Tokenizer
+    data: PreparedTokens
+    model: GPTModel
+    train: BatchLoader
+    val: BatchLoader
+
+
+def prepare_pretraining(
+    settings: PretrainSettings,
+    out: Path,
+    *,
+    device: torch.device,
+    extra_tokenizer_texts: Iterable[str] = (),
+    resume: bool = False,
+    notify: Callable[[str], None] = lambda message: None,
+    progress: ShowsProgress = no_progress,
+) -> Prepared:
+    """Train a tokenizer, which is saved in `out`, tokenise the text and build a model.
+
+    Seeds torch's global generator with `settings.training.seed`, which initial weights and dropout use.
+    Raises: the readers' and tokenizers' errors.
+    """
+    tokenizer, survey = _tokenizer_of_run(
+        settings, out, extra_tokenizer_texts, notify, progress, resume=resume
+    )
+    data = _tokens(settings, tokenizer, survey, progress)
+    config = settings.model.resolve(vocab_size=tokenizer.vocab_size)
+    training, context = settings.training, config.context_length
+    _check_lengths(settings, data, context)
+    train_windows = TokenWindows(data.train, context_length=context, stride=settings.text.stride)
+    if training.batch_size > len(train_windows):
+        notify(
+            f"batch_size {training.batch_size} is more than the {len(train_windows)} windows of the training text, so "
+            "each batch holds all of them"
+        )
+    seed_everything(training.seed)
+    with memory_errors_explained("choose a smaller model"):
+        model = GPTModel(config).to(device)
+    return Prepared(
+        tokenizer=tokenizer,
+        data=data,
+        model=model,
+        train=_loader(train_windows, training, shuffle=True),
+        val=_loader(TokenWindows(data.val, context_length=context), training, shuffle=False),
+    )
+
+
 def pretrain(
     settings: PretrainSettings,
     out: Path,
@@ -115,24 +166,16 @@ def pretrain(
     Raises: the readers', tokenizers' and Trainer's errors.
     """
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer, survey = _tokenizer_of_run(
-        settings, out, extra_tokenizer_texts, notify, progress, resume=resume
+    prepared = prepare_pretraining(
+        settings,
+        out,
+        device=device,
+        extra_tokenizer_texts=extra_tokenizer_texts,
+        resume=resume,
+        notify=notify,
+        progress=progress,
     )
-    data = _tokens(settings, tokenizer, survey, progress)
-    config = settings.model.resolve(vocab_size=tokenizer.vocab_size)
-    training, context = settings.training, config.context_length
-    _check_lengths(settings, data, context)
-    train_windows = TokenWindows(data.train, context_length=context, stride=settings.text.stride)
-    if training.batch_size > len(train_windows):
-        notify(
-            f"batch_size {training.batch_size} is more than the {len(train_windows)} windows of the training text, so "
-            "each batch holds all of them"
-        )
-    train = _loader(train_windows, training, shuffle=True)
-    val = _loader(TokenWindows(data.val, context_length=context), training, shuffle=False)
-    seed_everything(settings.training.seed)
-    with memory_errors_explained("choose a smaller model"):
-        model = GPTModel(config).to(device)
+    tokenizer, data, model = prepared.tokenizer, prepared.data, prepared.model
     notify(
         f"{model.n_parameters():,} parameters, {len(data.train):,} training and {len(data.val):,} validation tokens"
     )
@@ -147,7 +190,7 @@ def pretrain(
             sample=text_sampler(tokenizer, prompt, seed=settings.training.seed),
             notify=notify,
         )
-        trained = trainer.fit(train, val, resume=resume)
+        trained = trainer.fit(prepared.train, prepared.val, resume=resume)
     return PretrainResult(
         folder=out,
         checkpoint=resolve_model(out),

@@ -20,6 +20,7 @@ class Progress:
     batches: int = 0  # batches taken from the training loader, over all epochs
     tokens: int = 0  # real tokens that went through the model
     elapsed_s: float = 0.0
+    first_step_s: float = 0.0  # time of the first step, which is slower than the others
     steps_s: float = 0.0  # part of it spent in steps, without evaluation, sampling and checkpoints
     evaluated_step: int = -1  # the last step that was evaluated; -1 = none
     sampled_step: int = -1  # the last step that wrote a text sample; -1 = none
@@ -29,6 +30,16 @@ class Progress:
     best_step: int | None = None
     evals_since_best: int = 0  # scheduled ones
     precision: str | None = None  # of the matrix products; None before the first start
+
+    def count_step(self, *, loss: float, n_batches: int, n_tokens: int, seconds: float) -> None:
+        """Record an update."""
+        self.step += 1
+        self.train_loss = loss
+        self.batches += n_batches
+        self.tokens += n_tokens
+        self.steps_s += seconds
+        if self.step == 1:
+            self.first_step_s = seconds
 
     def count_evaluation(self, val_loss: float) -> None:
         """Record a scheduled evaluation of this step: a new best, or one more since the best."""

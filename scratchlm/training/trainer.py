@@ -29,7 +29,7 @@ from scratchlm.training.interrupts import StoppedBySignal, StopRequest, stop_req
 from scratchlm.training.optim import Optimizers
 from scratchlm.training.precision import Precision, choose_precision
 from scratchlm.training.progress import Progress, RunFolder
-from scratchlm.training.schedule import learning_rate, limit_is_reached, planned_steps
+from scratchlm.training.schedule import batches_of_step, learning_rate, limit_is_reached, planned_steps
 
 SMALLER_BATCH = "halve batch_size and double accumulate (the result is the same), or choose a smaller model"
 
@@ -68,6 +68,7 @@ class Trainer:
         self.optimizers = Optimizers(model, config)
         named = "bf16" if config.precision == "bf16" else "float32"  # `fit` decides what auto is
         self.precision = Precision(named, self.device.type)
+        self.rate_of = learning_rate  # the schedule; a range test has its own
         self.progress = Progress()
         self.resumed_from: int | None = None  # the step of the checkpoint
         self.earlier_s = 0.0  # training time before this start of the run
@@ -114,7 +115,7 @@ class Trainer:
                 self._report_saved(wait=is_last)
                 if is_last:
                     break
-                self._step([next(batches) for _ in range(config.accumulate)])
+                self._step([next(batches) for _ in range(batches_of_step(config, progress.step + 1))])
         if stop.signal_number is not None:
             where = f"; resume from {self._folder}" if self._folder else ""
             raise StoppedBySignal(stop.signal_number, f"stopped after step {progress.step}{where}.")
@@ -149,7 +150,7 @@ class Trainer:
         progress, step, first = self.progress, self.progress.step + 1, batches[0][0]
         started_at_s = time.perf_counter()
         n_steps = planned_steps(self.config, progress, n_batches=self._n_batches)
-        rate = learning_rate(self.config, step=step, n_steps=n_steps)
+        rate = self.rate_of(self.config, step=step, n_steps=n_steps)
         n_targets = sum(batch.n_targets for _, batch in batches)
         n_tokens = sum(batch.n_tokens for _, batch in batches)
         if n_targets == 0:
@@ -163,11 +164,8 @@ class Trainer:
                 raise not_finite("gradient", grad_norm, step=step, where=first, run=self._folder)
             self.optimizers.set_learning_rate(rate)
             self.optimizers.step()
-        progress.step, progress.train_loss = step, loss
-        progress.batches += len(batches)
-        progress.tokens += n_tokens
-        elapsed_s = time.perf_counter() - started_at_s
-        progress.steps_s += elapsed_s
+        seconds = time.perf_counter() - started_at_s
+        progress.count_step(loss=loss, n_batches=len(batches), n_tokens=n_tokens, seconds=seconds)
         self._update_clock()
         record = StepRecord(
             step=step,
@@ -177,7 +175,7 @@ class Trainer:
             train_loss=loss,
             learning_rate=rate,
             grad_norm=grad_norm,
-            tokens_per_s=n_tokens / elapsed_s,
+            tokens_per_s=n_tokens / seconds,
             elapsed_s=progress.elapsed_s,
             memory_bytes=memory_bytes(),
         )

@@ -63,3 +63,20 @@ def test_a_bad_line_can_be_skipped_wherever_text_is_read(life, run, command):
     assert json.loads(out)["skipped_lines"] == 1
     assert err.count("skipped 1 lines") == 1
     assert "rows.jsonl line 41" in err
+
+
+def test_a_learning_rate_is_searched_for_and_no_run_is_left(life, run):
+    model = "--model.n-layers 1 --model.emb-dim 16 --model.n-heads 2 --model.context-length 16 --batch-size 4"
+    command = f"pretrain --data {life['text.txt']} {model} --tokenizer.vocab-size 300 --find-lr"
+    code, out, err = run(f"{command} --json")
+    assert code == 0, err
+    found = json.loads(out)
+    points = found["points"]
+    best = min(points, key=lambda point: point["loss"])
+    assert found["learning_rate"] == pytest.approx(best["learning_rate"] / 10)
+    assert points[0]["learning_rate"] == 1e-6
+    assert not Path("runs").exists()
+    assert "suggested: --learning-rate" in run(command)[1]
+    code, _, err = run(f"{command} --out here")
+    assert code == 2
+    assert "--find-lr writes no run; drop --resume and --out" in err

@@ -6,9 +6,10 @@ import itertools
 
 import pytest
 
+from scratchlm.core.errors import ConfigError
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.progress import Progress
-from scratchlm.training.schedule import learning_rate, planned_steps
+from scratchlm.training.schedule import batches_of_step, learning_rate, planned_steps
 
 SCHEDULES = ["cosine", "linear", "constant", "warmup-stable-decay"]
 
@@ -77,6 +78,7 @@ def rates_by_clock(step_s, minutes, *, first_look_s=0.0, **settings):
         seconds = step_s(progress.step) if callable(step_s) else step_s
         progress.elapsed_s += seconds
         progress.steps_s += seconds
+        progress.first_step_s = progress.first_step_s or seconds
     return rates
 
 
@@ -95,3 +97,41 @@ def test_a_slow_first_evaluation_or_step_does_not_cut_the_warm_up_short(first_lo
         lambda step: 50.0 if step == 1 else 0.1, 2.0, first_look_s=first_look_s, warmup_steps=10
     )
     assert found[:9] == pytest.approx([step / 10 for step in range(1, 10)])
+
+
+def test_a_run_of_a_few_slow_steps_reaches_its_peak_and_decays():
+    """Twelve steps of 5 s, and a warm-up of 100: a fifth of the run is spent on it."""
+    found = rates_by_clock(5.0, 1.0, warmup_steps=100)
+    assert len(found) == 12
+    assert max(found) > 0.8
+    assert found[-1] == pytest.approx(0.1, abs=0.05)
+
+
+def test_the_clock_decides_where_the_schedule_is():
+    """Steps twice as slow in the second half: half of the time is half of the way, not half of the steps."""
+    found = rates_by_clock(lambda step: 0.1 if step <= 300 else 0.2, 1.0, warmup_steps=2, schedule="linear")
+    assert len(found) == 450
+    assert found[300] == pytest.approx(0.55, abs=0.01)  # half way from 1.0 to 0.1
+
+
+# --- batch-size warm-up
+
+
+def test_a_batch_warm_up_rises_to_accumulate_and_never_falls():
+    config = TrainingConfig(max_steps=1, accumulate=6, batch_warmup_steps=10)
+    found = [batches_of_step(config, step) for step in range(1, 15)]
+    assert found == sorted(found)
+    assert (found[0], found[9], found[-1]) == (1, 6, 6)
+
+
+@pytest.mark.parametrize("epochs", [0.1, 1.0, 3.5])
+def test_with_a_batch_warm_up_an_epoch_is_still_all_batches_once(epochs):
+    config = TrainingConfig(epochs=epochs, accumulate=4, batch_warmup_steps=7)
+    n_steps = planned_steps(config, Progress(), n_batches=50)
+    n_taken = sum(batches_of_step(config, step) for step in range(1, n_steps + 1))
+    assert 0 <= n_taken - 50 * epochs < 4
+
+
+def test_a_batch_warm_up_without_accumulation_is_refused():
+    with pytest.raises(ConfigError, match="no effect with accumulate=1"):
+        TrainingConfig(max_steps=1, batch_warmup_steps=5)
