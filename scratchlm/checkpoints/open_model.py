@@ -26,6 +26,7 @@ from scratchlm.checkpoints.store import (
     build_model,
     expected_shapes,
     load_model,
+    own_weights,
 )
 from scratchlm.checkpoints.tensorflow.bundle import open_bundle
 from scratchlm.checkpoints.tensorflow.openai import (
@@ -130,11 +131,9 @@ def crop_context(model: GPTModel, context_length: int) -> GPTModel:
             f"context_length must be 1 to {model.config.context_length} for this model, got {context_length}; "
             "positions that were never trained cannot be added."
         )
-    state = dict(model.state_dict())
+    state = own_weights(model)
     if "pos_emb.weight" in state:
         state["pos_emb.weight"] = state["pos_emb.weight"][:context_length].clone()
-    if model.config.tie_embeddings and model.out_head.weight is model.tok_emb.weight:
-        del state["out_head.weight"]
     config = dataclasses.replace(model.config, context_length=context_length)
     return build_model(config, {name: t.detach() for name, t in state.items()}, where=Path("the model"))
 

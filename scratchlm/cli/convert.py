@@ -15,6 +15,7 @@ from torch import Tensor
 from scratchlm.checkpoints.comparison import OutsideLogits, n_classes
 from scratchlm.checkpoints.conversion import Conversion, DType, ExportFormatName, convert
 from scratchlm.checkpoints.gguf.modelfile import PromptFrame
+from scratchlm.checkpoints.gguf.writer import QUANTIZED_TYPES
 from scratchlm.checkpoints.open_model import cropped, open_model
 from scratchlm.checkpoints.store import ADAPTER_CONFIG, LoadedModel
 from scratchlm.cli.parsing import Common, command_line
@@ -44,7 +45,9 @@ class Convert(Common):
     )
     target: tyro.conf.Positional[Path | None] = None  # where to write
     to: ExportFormatName | Literal["peft"] | None = None  # the format
-    dtype: DType | None = None  # number format; default: that of the source (gguf: f32); q8_0 for gguf only
+    dtype: DType | None = (
+        None  # number format; default: that of the source (gguf: f32); q8_0, q4_0, q4_1 for gguf only
+    )
     base: Path | None = None  # the base model of a peft adapter; default: the one its settings name
     context_length: int | None = None  # shorten the context: learned positions beyond are left out
     no_verify: bool = False  # skip reading the result back and comparing its logits
@@ -52,8 +55,10 @@ class Convert(Common):
 
     def __post_init__(self) -> None:
         check_at_least(1, context_length=self.context_length)
-        if self.dtype == "q8_0" and self.to not in (None, "gguf"):
-            raise ConfigError(f"dtype q8_0 is for gguf only, got --to {self.to}; choose f32, f16 or bf16.")
+        if self.dtype in QUANTIZED_TYPES and self.to not in (None, "gguf"):
+            raise ConfigError(
+                f"dtype {self.dtype} is for gguf only, got --to {self.to}; choose f32, f16 or bf16."
+            )
 
 
 @command_line(Convert)

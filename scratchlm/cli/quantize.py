@@ -43,8 +43,9 @@ CALIBRATION_WINDOW = 512  # tokens that are read together
 class Quantize(Common):
     """Store the weights of a model in 8 or 4 bits each, and show loss, size and speed before and after.
 
-    Matrices of the blocks get --bits; token embedding and output head get 8 bits by default. Every command that uses a
-    model uses the result in the same way. Its weights cannot be trained further, but LoRA adapters beside them can.
+    All matrices get --bits, but the output head, which is the most sensitive, gets 8 bits by default. Every command
+    that uses a model uses the result in the same way. Its weights cannot be trained further, but LoRA adapters beside
+    them can.
 
     Example: scratchlm quantize --model runs/quickstart --out small --bits 4 --kind gptq --calibrate chapter.txt
     """

@@ -27,7 +27,7 @@ class QuantizationConfig:
     group_size: int | None = None  # weights per scale: 32, 64 or 128; None = a row for 8 bits, 64 for 4 bits
     kind: Rounding = "rtn"  # round to nearest; gptq: calibrated; nf4: spaced for normally distributed weights
     symmetric: bool = False  # 4 bits without an offset per group: smaller, with a larger error
-    head_bits: Literal[8, 4] = 8  # bits of the token embedding and the output head
+    head_bits: Literal[8, 4] = 8  # bits of the output head, and of a token embedding that it shares
     skip_head: bool = False  # leave the token embedding and the output head in floating point
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ class QuantizationConfig:
             raise ConfigError("symmetric has no effect with 8 bits or nf4, which always are; leave it out.")
 
     def head(self) -> QuantizationConfig | None:
-        """The settings for the token embedding and the output head; None if they stay in floating point."""
+        """The settings for the output head; None if it stays in floating point, as the token embedding does too."""
         if self.skip_head:
             return None
         return self if self.bits == self.head_bits else QuantizationConfig(bits=8)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from scratchlm.checkpoints.store import own_weights
 from scratchlm.core.errors import ConfigError
-from scratchlm.model import GPTConfig, GPTModel
+from scratchlm.model import GPTConfig, GPTModel, named_config
 from scratchlm.quantization.apply import dequantize_model, is_quantized, quantize_model, quantized_layers
 from scratchlm.quantization.config import QuantizationConfig
 from tests.tolerances import assert_same_logits
@@ -89,12 +90,9 @@ def test_a_matrix_without_a_fitting_group_stays(tiny_model):
     """Rows of 16 weights, and of 64 in the second layer of the feed-forward networks."""
     left = quantize_model(tiny_model, QuantizationConfig(bits=4))
     linears = {name for name, layer in tiny_model.named_modules() if isinstance(layer, nn.Linear)}
-    assert set(left) == linears
-    assert set(quantized_layers(tiny_model)) == {
-        "tok_emb",
-        "out_head",
-        *(f"trf_blocks.{i}.ff.layers.2" for i in (0, 1)),
-    }
+    ends = {f"trf_blocks.{i}.ff.layers.2" for i in (0, 1)}
+    assert set(left) == {"tok_emb", *linears} - ends - {"out_head"}
+    assert set(quantized_layers(tiny_model)) == {"out_head", *ends}
 
 
 def test_a_model_that_cannot_be_quantized_says_so(wide_model, ids):
@@ -109,7 +107,9 @@ def test_the_head_has_8_bits_unless_told_otherwise(wide_model):
     eight, four = copy.deepcopy(wide_model), wide_model
     quantize_model(eight, CONFIGS["int4"])
     quantize_model(four, QuantizationConfig(bits=4, head_bits=4))
-    assert (eight.tok_emb.bits, eight.out_head.bits, eight.trf_blocks[0].att.W_key.bits) == (8, 8, 4)
+    of_embedding = 8 if wide_model.config.tie_embeddings else 4
+    assert (eight.tok_emb.bits, eight.out_head.bits) == (of_embedding, 8)
+    assert eight.trf_blocks[0].att.W_key.bits == 4
     assert (four.tok_emb.bits, four.out_head.bits) == (4, 4)
 
 
@@ -124,3 +124,13 @@ def test_progress_ends_at_the_number_of_matrices(wide_model):
     calls: list[tuple[int, int]] = []
     quantize_model(wide_model, CONFIGS["int8"], progress=lambda done, total: calls.append((done, total)))
     assert calls[-1][0] == calls[-1][1] == len(calls)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("bits", "most"), [(8, 0.30), (4, 0.20)])
+@pytest.mark.parametrize("tie", [True, False])
+def test_gpt2_small_shrinks_with_its_head(bits, most, tie):
+    model = GPTModel(named_config("gpt2-small", tie_embeddings=tie, qkv_bias=True, init="gpt2"))
+    n_before = sum(tensor.nbytes for tensor in own_weights(model).values())
+    quantize_model(model, QuantizationConfig(bits=bits))
+    assert sum(tensor.nbytes for tensor in own_weights(model).values()) <= most * n_before

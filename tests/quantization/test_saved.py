@@ -26,7 +26,7 @@ def test_layers_are_rebuilt_from_their_tensors_without_a_copy(wide_model, state,
     wide_model.load_state_dict(state, assign=True)
     assert plain_names == set()
     assert describe_layers(wide_model)[QUERY] == {"kind": "int4_asymmetric", "group_size": 64}
-    assert describe_layers(wide_model)["tok_emb"] == {"kind": "int8", "group_size": 64}
+    assert describe_layers(wide_model)["out_head"] == {"kind": "int8", "group_size": 64}
     assert wide_model.trf_blocks[0].att.W_query.codes.data_ptr() == state[f"{QUERY}.codes"].data_ptr()
 
 

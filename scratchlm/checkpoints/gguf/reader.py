@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scratchlm.checkpoints.gguf.blocks import has_our_layout, matrix_from_blocks
 from scratchlm.core.errors import CheckpointError, MissingDependencyError
+from scratchlm.quantization.matrix import QuantizedMatrix
 
 MAX_GGUF_ENTRIES = 16_384  # of settings, and of tensors; Llama 3 405B has 1,138 tensors
 MAX_TEXT_BYTES = 1 << 20  # of one text; the longest are chat templates of some 10 kB
@@ -103,6 +105,14 @@ class GGUFFile:
                 f"{name!r:.80} has the type {place.kind.name}, which cannot be unpacked"
             ) from None
         return torch.from_numpy(np.array(numbers, dtype=np.float32)).reshape(place.shape)
+
+    def quantized(self, name: str) -> QuantizedMatrix | None:
+        """Read a matrix of 8- or 4-bit codes as it is stored; None for another type or layout."""
+        place = self._places[name]
+        if len(place.shape) != 2 or not has_our_layout(place.kind.name):
+            return None
+        packed = self._data[place.start : place.start + place.n_bytes]
+        return matrix_from_blocks(packed, (place.shape[0], place.shape[1]), place.kind.name)
 
     def _directory(self, n_tensors: int) -> dict[str, _Place]:
         found: dict[str, tuple[tuple[int, ...], Any, int]] = {}

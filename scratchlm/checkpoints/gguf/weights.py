@@ -13,6 +13,7 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.model.config import GPTConfig
 
 Change = Literal["as is", "interleave queries", "interleave keys"]
+POSITIONS = "position_embd.weight"  # never quantized
 ROPE_FACTORS = "rope_freqs.weight"  # divisors of the rotation of each pair of coordinates; not trained
 
 
@@ -95,7 +96,7 @@ def weights(config: GPTConfig) -> Iterator[Weight]:
     kind = architecture(config)
     yield Weight("token_embd.weight", ("tok_emb.weight",))
     if kind == "gpt2":
-        yield Weight("position_embd.weight", ("pos_emb.weight",))
+        yield Weight(POSITIONS, ("pos_emb.weight",))
     for i in range(config.n_layers):
         of_block = _gpt2_block() if kind == "gpt2" else _llama_block(kind)
         for weight in of_block:

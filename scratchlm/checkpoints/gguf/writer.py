@@ -17,9 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scratchlm.checkpoints.gguf.blocks import BLOCK
 from scratchlm.checkpoints.gguf.reader import MAX_GGUF_ENTRIES, GGUFFile, gguf_library
 from scratchlm.checkpoints.gguf.tokenizer import tokenizer_from_settings, tokenizer_settings
-from scratchlm.checkpoints.gguf.weights import ROPE_FACTORS, architecture, rope_factors, weights
+from scratchlm.checkpoints.gguf.weights import (
+    POSITIONS,
+    ROPE_FACTORS,
+    Weight,
+    architecture,
+    rope_factors,
+    weights,
+)
 from scratchlm.checkpoints.store import LoadedModel, build_model, own_weights
 from scratchlm.checkpoints.usage import check_usage, usage_of_gguf
 from scratchlm.core.config import from_dict, to_dict
@@ -30,10 +38,12 @@ from scratchlm.model.config import GPTConfig, RopeScaling
 from scratchlm.model.empty import empty_weights
 from scratchlm.model.gpt import GPTModel
 from scratchlm.quantization.apply import dense_model
+from scratchlm.quantization.matrix import PARTS, QuantizedMatrix
 from scratchlm.tokenizers.bpe import BPETokenizer
 
-GGUFType = Literal["f32", "f16", "bf16", "q8_0"]
-_FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}  # llama.h, enum llama_ftype
+GGUFType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"]
+_FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7, "bf16": 32}  # llama.h, enum llama_ftype
+QUANTIZED_TYPES = ("q8_0", "q4_0", "q4_1")  # the gguf library does not write the k-quants
 _BLOCK_NAME = re.compile(r"blk\.(\d{1,5})\.")
 _LLAMA3_FACTORS = (
     8.0,
@@ -53,8 +63,9 @@ def export_gguf(
 ) -> Path:
     """Write a language model as GGUF, atomically, copying one tensor at a time.
 
-    dtype: number type of matrices. Norms, biases and positions stay f32; with q8_0, rows that do not split into
-        blocks of 32 become f16.
+    dtype: number type of matrices. Norms, biases and positions stay f32; with q8_0, q4_0 and q4_1 rows that do not
+        split into blocks of 32 become f16. With q4_0 and q4_1 token embedding and output head become q8_0. The weights
+        of a quantized model are rounded again.
     chat_template: Jinja template with which llama.cpp turns a conversation into a prompt; default: the task's.
     Raises: ConfigError for a model or tokenizer that llama.cpp does not support; CheckpointError for a head other than
         a language model's; MissingDependencyError without the `gguf` package.
@@ -113,7 +124,9 @@ def export_gguf(
 
 
 def read_gguf(path: str | Path) -> LoadedModel:
-    """Open a GGUF file as one of our models, its weights as float32, in evaluation mode on the CPU.
+    """Open a GGUF file as one of our models, in evaluation mode on the CPU.
+
+    Matrices of the types q8_0, q4_0 and q4_1 become quantized layers with the same weights, all others float32.
 
     Reads what `export_gguf` writes, and files of llama.cpp with the architectures gpt2, llama, qwen2 and qwen3.
     Raises: CheckpointError naming the file and what is damaged or not supported.
@@ -183,10 +196,11 @@ def _write_tokenizer(writer: Any, settings: Mapping[str, Any]) -> None:
 
 def _packing(gguf: Any, name: str, shape: tuple[int, ...], dtype: str) -> Any:
     kinds = gguf.GGMLQuantizationType
-    if dtype == "f32" or len(shape) == 1 or name == "position_embd.weight":
+    if dtype == "f32" or len(shape) == 1 or name == POSITIONS:
         return kinds.F32
-    if dtype == "q8_0":
-        return kinds.Q8_0 if shape[-1] % gguf.GGML_QUANT_SIZES[kinds.Q8_0][0] == 0 else kinds.F16
+    if dtype in QUANTIZED_TYPES:
+        wanted = "q8_0" if name in ("token_embd.weight", "output.weight") else dtype
+        return kinds[wanted.upper()] if shape[-1] % BLOCK == 0 else kinds.F16
     return kinds.F16 if dtype == "f16" else kinds.BF16
 
 
@@ -203,12 +217,27 @@ def _read_state(file: GGUFFile, config: GPTConfig) -> dict[str, Tensor]:
         shape = tuple(part.gather(expected, config).shape)
         if shape != found[name]:
             raise file.wrong(f"{name} has the shape {found[name]} instead of {shape}")
+        matrix = None if name == POSITIONS else file.quantized(name)
+        if matrix is not None:
+            state |= _quantized_state(part, matrix, config)
+            continue
         for ours, tensor in part.scatter(file.tensor(name), config).items():
             if ours in expected:
                 state[ours] = tensor
             elif ours != "out_head.weight" and bool(tensor.any()):
                 raise file.wrong(f"{name} is not zero, but scratchlm.config has no bias")
     return state
+
+
+def _quantized_state(part: Weight, matrix: QuantizedMatrix, config: GPTConfig) -> dict[str, Tensor]:
+    """The tensors of our quantized layers in one of llama.cpp's matrices; rows are moved with their scales."""
+    stored = {name: getattr(matrix, name) for name in PARTS}
+    return {
+        f"{ours.removesuffix('weight')}{name}": rows
+        for name, tensor in stored.items()
+        if tensor is not None
+        for ours, rows in part.scatter(tensor, config).items()
+    }
 
 
 def _read_config(file: GGUFFile) -> GPTConfig:
