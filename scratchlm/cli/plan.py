@@ -46,10 +46,10 @@ class Plan(Common):
 
     config: SizeName | None = None  # size of the model: short for --model.size
     recipe: str | None = None  # use the settings of this recipe, e.g. quickstart
-    vocab_size: int | None = (
-        None  # size of the vocabulary; default: the recipe's, 50,257 for GPT-2 sizes, or 2,048
-    )
-    tokens: int | None = None  # number of tokens of the training text, which a limit in epochs needs
+    # size of the vocabulary; default: the recipe's, 50,257 for the sizes of GPT-2, or 2,048
+    vocab_size: int | None = None
+    # number of tokens of the training text, which a limit in epochs needs
+    tokens: int | None = None
     no_measure: bool = False  # plan the memory only, without measuring the time of a step
     seed: tyro.conf.Suppress[None] = None  # it is part of the training settings
     training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(default_factory=TrainingConfig)
