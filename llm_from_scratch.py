@@ -355,3 +355,12 @@ if FULL and ch07.check_if_running("ollama"):
 else:
     n_right = sum(entry.get("model_response") == entry["output"] for entry in test_data)
     print(f"{n_right} answers are word for word the reference; for marks: `ollama pull llama3`, then --full")
+
+# %% [markdown]
+# ## A web page
+#
+# `make serve` opens a page on the models in `runs/`: write with them, and see each token's alternatives, the
+# attention of every head, and how a prediction forms from layer to layer.
+
+# %%
+print("next: make serve, or scratchlm serve, for a web page on the models in runs/")

@@ -126,7 +126,7 @@ def next_commands(recipe: Recipe, run: StageRun) -> list[dict[str, str]]:
 
     commands: list[tuple[str, str]] = []
     whole_run = shlex.quote(str(run.out))
-    judge = "scratchlm evaluate judge --judge ollama:llama3 --answers"
+    judge = "scratchlm evaluate judge --answers {} --judge ollama:llama3"
     judged = "score the answers with Llama 3 in Ollama, as in the book"
     if "pretrain" in recipe.stages:
         prompt = shlex.quote(recipe.sample_prompt or "Once upon a time")
@@ -141,14 +141,16 @@ def next_commands(recipe: Recipe, run: StageRun) -> list[dict[str, str]]:
         commands += [(classify, "classify a text")]
     if "instruct" in recipe.stages:
         chat = f"scratchlm chat --model {quoted('instruct')}"
-        commands += [(chat, "chat with the assistant"), (f"{judge} {whole_run}", judged)]
+        commands += [(chat, "chat with the assistant"), (judge.format(whole_run), judged)]
     if "prefer" in recipe.stages:
         chat = f"scratchlm chat --model {quoted('prefer')}"
         commands += [
             (chat, "chat with the preference-tuned assistant"),
-            (f"{judge} {quoted('prefer')}", judged),
+            (judge.format(quoted("prefer")), judged),
         ]
+    models = " ".join(quoted(stage) for stage in recipe.stages)
     commands += [
+        (f"scratchlm serve {models} --open", "see what the models think, on a web page on this machine"),
         ("scratchlm pretrain --data YOUR_FOLDER --out runs/mine", "train on text of your own"),
         ("tensorboard --logdir runs", "all curves, live"),
     ]

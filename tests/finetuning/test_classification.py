@@ -130,7 +130,7 @@ def test_a_new_row_moves_nothing_but_its_own_group(messages):
 
 def test_too_few_texts_for_three_sides_are_refused():
     rows = [LabelledText(text=f"text {word}", label=label) for word, label in zip("abcd", "xyxy")]
-    with pytest.raises(DataError, match="rows of every class"):
+    with pytest.raises(DataError, match="no rows of class 'x' in val"):
         split_of(rows)
 
 
