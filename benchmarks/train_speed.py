@@ -245,8 +245,8 @@ class Turns:
 
 def instructions() -> str:
     """The processor, and the instructions that decide the speed of products."""
-    found = torch.cpu.get_capabilities()  # type: ignore[no-untyped-call]
-    decisive = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16")
+    found = getattr(torch.cpu, "get_capabilities", dict)()
+    decisive = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "sve", "bf16")
     return f"{found.get('cpu_name')}: {', '.join(name for name in decisive if found.get(name)) or 'other'}"
 
 

@@ -91,10 +91,11 @@ class RunCheckpoints:
         self._resumed_from = found.folder
         return found.progress
 
-    def save(self, progress: Progress, *, is_finished: bool) -> None:
+    def save(self, progress: Progress, *, is_finished: bool, is_last: bool) -> None:
         """Begin to write a checkpoint and to delete old ones, unless the newest one has the same state.
 
-        The one before must have been collected with `saved(wait=True)`.
+        `is_last`: training does not continue, so that no copy is needed. `is_finished`: nor will it be resumed. The
+        checkpoint before must have been collected with `saved(wait=True)`.
         """
         moment = (progress.step, progress.evaluated_step, self.config.use)
         if self._saved == moment:
@@ -111,7 +112,8 @@ class RunCheckpoints:
         }
         model = self.model if merge is None else merge(self.model)
         device = next(self.model.parameters()).device
-        in_background = self.config.background_checkpoints and _has_room(model, tensors)
+        is_wanted = self.config.background_checkpoints and not is_last
+        in_background = is_wanted and _has_room(model, tensors)
         if in_background:
             model, tensors = _copy_of(model) if merge is None else model, _copies(tensors)
         job = functools.partial(
@@ -222,7 +224,7 @@ class BestInMemory:
     def close(self) -> None:
         """Do nothing."""
 
-    def save(self, progress: Progress, *, is_finished: bool) -> None:
+    def save(self, progress: Progress, *, is_finished: bool, is_last: bool) -> None:
         """Copy the weights if this step was evaluated and is the best so far."""
         is_evaluated = progress.step > 0 and progress.evaluated_step == progress.step
         if self.config.use != "best" or not is_evaluated or progress.val_loss is None:

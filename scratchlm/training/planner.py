@@ -32,13 +32,14 @@ class MemoryPlan:
     head_gradient: int  # the gradients that exist before the backward pass through the blocks
     workspace: int  # gradients of one block's activations, which exist only while it is passed
     update: int  # the working copies of the optimizer's update and of the embedding's gradient
+    checkpoint: int  # the copy of weights and optimizer that is written while training continues
     cache: int  # keys and values while a text sample is generated
     program: int  # Python, torch and this package
 
     @property
     def peak(self) -> int:
         """The largest sum of what exists at the same time, from the second step on."""
-        always = self.program + self.weights + self.optimizer
+        always = self.program + self.weights + self.optimizer + self.checkpoint
         at_the_loss = self.activations + self.head_gradient + max(self.logits, self.workspace)
         at_the_update = self.gradients + self.update
         return always + max(at_the_loss, at_the_update, self.cache)
@@ -73,11 +74,19 @@ def plan_memory(config: GPTConfig, training: TrainingConfig, *, program_bytes: i
         * n_tokens
         * (2 * config.feed_forward_dim + 3 * config.emb_dim),
         update=FLOAT * max(2 * n_muon, n_table if config.tie_embeddings else 0),
+        checkpoint=FLOAT * (3 * n_all - n_muon) if _copies_checkpoints(training) else 0,
         cache=FLOAT * 2 * config.n_layers * config.context_length * _key_width(config)
         if training.sample_every_steps
         else 0,
         program=program_bytes,
     )
+
+
+def _copies_checkpoints(training: TrainingConfig) -> bool:
+    """Whether a checkpoint is written before the last step: by its interval, or for a new best validation loss."""
+    intervals = training.checkpoint_every_steps, training.eval_every_steps
+    last = training.max_steps or max(intervals) + 1
+    return training.background_checkpoints and any(0 < every < last for every in intervals)
 
 
 def bytes_kept_per_token(config: GPTConfig, *, is_half: bool = False) -> int:

@@ -13,7 +13,11 @@ from scratchlm.core.matrix_speed import matrix_flops_per_s
 
 PrecisionName = Literal["float32", "bf16", "auto"]
 WORTHWHILE = 1.5  # `auto` needs products that are so many times as fast: the casts take time too
-BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")  # of x86 processors; without them bfloat16 is emulated
+BF16_INSTRUCTIONS = (
+    "amx_bf16",
+    "avx512_bf16",
+    "bf16",
+)  # of Intel and AMD, and of ARM; bfloat16 is emulated else
 BF16_CAPABILITY = (8, 0)  # the first NVIDIA generation (Ampere) with bfloat16 products
 
 
@@ -50,8 +54,10 @@ def choose_precision(wanted: PrecisionName, device: torch.device, *, earlier: st
     """
     if wanted != "auto":
         return Precision(wanted, device.type)
-    if earlier == "float32" or earlier == "bf16":
-        return Precision(earlier, device.type, "as before the interruption")
+    if earlier is not None:
+        return Precision(
+            "bf16" if earlier == "bf16" else "float32", device.type, "as before the interruption"
+        )
     problem = _missing(device)
     if problem:
         return Precision("float32", device.type, problem)
@@ -69,7 +75,7 @@ def _missing(device: torch.device) -> str:
         return "" if capability >= BF16_CAPABILITY else too_old
     if device.type != "cpu":
         return f"bfloat16 is not used on {device.type}"
-    has: dict[str, Any] = torch.cpu.get_capabilities()  # type: ignore[no-untyped-call]
-    if has.get("architecture") == "x86_64" and not any(has.get(name) for name in BF16_INSTRUCTIONS):
+    has = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.13 does not say; then speed decides
+    if has and not any(has.get(name) for name in BF16_INSTRUCTIONS):
         return "the processor has no bfloat16 instructions"
     return ""

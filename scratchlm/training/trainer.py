@@ -66,8 +66,8 @@ class Trainer:
         self.notify = notify
         self.device = next(model.parameters()).device
         self.optimizers = Optimizers(model, config)
-        named = "bf16" if config.precision == "bf16" else "float32"  # `fit` decides what auto is
-        self.precision = Precision(named, self.device.type)
+        wanted = "float32" if config.precision == "auto" else config.precision  # `fit` decides what auto is
+        self.precision = Precision(wanted, self.device.type)
         self.rate_of = learning_rate  # the schedule; a range test has its own
         self.progress = Progress()
         self.resumed_from: int | None = None  # the step of the checkpoint
@@ -111,7 +111,7 @@ class Trainer:
                 is_last = is_finished or stop.is_made  # read once: a later signal waits for the next step
                 is_best = progress.best_step == progress.step
                 if is_last or is_best or self._is_due(config.checkpoint_every_steps):
-                    self._save(is_finished=is_finished)
+                    self._save(is_finished=is_finished, is_last=is_last)
                 self._report_saved(wait=is_last)
                 if is_last:
                     break
@@ -226,14 +226,14 @@ class Trainer:
             self.progress.sampled_step = step
             self._listeners.on_sample(step, prompt, text)
 
-    def _save(self, *, is_finished: bool) -> None:
+    def _save(self, *, is_finished: bool, is_last: bool) -> None:
         """Write a checkpoint, after a check that every number in it is finite."""
         self._update_clock()
         tensors = {**self.model.state_dict(), **self.optimizers.state()}
         if (found := find_not_finite(tensors)) is not None:
             raise not_finite("state", found[1], step=self.progress.step, where=found[0], run=self._folder)
         self._report_saved(wait=True)  # the one before; at most one is being written
-        self._checkpoints.save(self.progress, is_finished=is_finished)
+        self._checkpoints.save(self.progress, is_finished=is_finished, is_last=is_last)
 
     def _report_saved(self, *, wait: bool) -> None:
         """Tell the callbacks of a checkpoint that has been written; an error of the writer is raised here."""

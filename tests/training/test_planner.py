@@ -114,6 +114,15 @@ def test_a_longer_batch_a_larger_vocabulary_and_dropout_cost_memory_and_the_peak
     assert plan.weights + plan.optimizer < plan.peak < total
 
 
+def test_the_copy_of_a_checkpoint_counts_when_one_is_written_before_the_end():
+    config, n = CONFIGS["tiny"], n_parameters(CONFIGS["tiny"])
+    often = TrainingConfig(max_steps=100, checkpoint_every_steps=50, eval_every_steps=0)
+    assert plan_memory(config, often).checkpoint == 12 * n  # weights and two moments
+    assert plan_memory(config, replace(often, background_checkpoints=False)).checkpoint == 0
+    assert plan_memory(config, replace(often, checkpoint_every_steps=100)).checkpoint == 0
+    assert plan_memory(config, replace(often, max_steps=None, max_minutes=1.0)).checkpoint == 12 * n
+
+
 # A short real run in a process of its own; it prints the plan's peak and the measured one.
 MEASURED_RUN = """
 import json, sys
