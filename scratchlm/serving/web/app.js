@@ -19,8 +19,6 @@ const FIRST = "write";
 
 const main = /** @type {HTMLElement} */ (document.getElementById("view"));
 let visit = 0; // of the view that is being opened; a later one wins
-/** @type {Address | null} */
-let current = null;
 /** @type {() => void} */
 let leave = () => {};
 
@@ -28,8 +26,6 @@ async function open() {
   const address = Address.read(FIRST);
   const view = VIEWS[address.view] ?? VIEWS[FIRST];
   const own = (visit += 1);
-  if (current) current.isLeft = true;
-  current = address;
   leave();
   leave = () => {};
   document.title = `${view.title} · scratchlm`;

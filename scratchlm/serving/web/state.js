@@ -6,6 +6,8 @@ import { calmly } from "./dom.js";
 /** @typedef {Record<string, string | number | boolean | null | undefined>} Values */
 
 export class Address {
+  #shown = location.hash; // what the address bar holds while this view is open
+
   /**
    * @param {string} view
    * @param {URLSearchParams} params
@@ -13,12 +15,13 @@ export class Address {
   constructor(view, params) {
     this.view = view;
     this.params = params;
-    this.isLeft = false; // a view that was left must not write over the address of the next one
   }
 
   /** Browsers refuse many changes in a row, as a slider makes them. */
   #write = calmly(() => {
-    if (!this.isLeft) history.replaceState(null, "", link(this.view, Object.fromEntries(this.params)));
+    if (location.hash !== this.#shown) return; // the reader is on the way to another address
+    history.replaceState(null, "", link(this.view, Object.fromEntries(this.params)));
+    this.#shown = location.hash;
   }, 100);
 
   /** The address in the address bar. @param {string} standard the view without an address */

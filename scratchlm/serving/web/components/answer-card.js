@@ -5,6 +5,7 @@ import { TokenText } from "./token-text.js";
 
 /** @typedef {import("../answers.js").Answer} Answer */
 
+const MEASURABLE_S = 0.2; // a shorter answer came in one piece
 const ENDS = /** @type {Record<string, string>} */ ({
   stop: "ended by itself",
   length: "reached the length",
@@ -68,9 +69,7 @@ export class AnswerCard extends HTMLElement {
     const isRunning = answer.state === "running";
     if (answer.problem) return put(this.#foot, h("p", { class: "problem", role: "alert" }, answer.problem));
     const speed =
-      answer.nTokens > 2
-        ? `${decimal((answer.nTokens - 1) / answer.seconds, answer.seconds > 0 ? 0 : 1)} per second`
-        : "";
+      answer.seconds > MEASURABLE_S ? `${decimal((answer.nTokens - 1) / answer.seconds, 0)} per second` : "";
     const why = isRunning ? "" : answer.state === "stopped" ? "stopped" : (ENDS[answer.reason] ?? "");
     const facts = h(
       "span",

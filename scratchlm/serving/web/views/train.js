@@ -127,7 +127,7 @@ export async function show(place, address) {
                   ),
                 ),
                 h("td", { class: "number" }, run.step === null ? "–" : count(run.step)),
-                h("td", {}, run.problem || results(run)),
+                h("td", { class: "results" }, run.problem || results(run)),
               ),
             ),
           ),
