@@ -12,6 +12,9 @@ from scratchlm.training.config import TrainingConfig
 
 FLOAT = 4  # bytes of a float32
 HALF = 2  # bytes of a bfloat16
+# The allocator keeps freed blocks, in pieces that fit no later request: with glibc real runs reach 1.2 to 1.7 times the
+# tensors that come and go (benchmarks/README.md), the larger ones with dropout, whose tensors have many sizes.
+FRAGMENTS = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,7 @@ class MemoryPlan:
     logits: int  # scores, probabilities and gradients of the positions that the loss computes at once
     head_gradient: int  # the gradients that exist before the backward pass through the blocks
     workspace: int  # gradients of one block's activations, which exist only while it is passed
+    allocator: int  # freed memory that the allocator holds in pieces
     update: int  # the working copies of the optimizer's update and of the embedding's gradient
     checkpoint: int  # the copy of weights and optimizer that is written while training continues
     cache: int  # keys and values while a text sample is generated
@@ -40,7 +44,9 @@ class MemoryPlan:
     def peak(self) -> int:
         """The largest sum of what exists at the same time, from the second step on."""
         always = self.program + self.weights + self.optimizer + self.checkpoint
-        at_the_loss = self.activations + self.head_gradient + max(self.logits, self.workspace)
+        at_the_loss = (
+            self.activations + self.head_gradient + max(self.logits, self.workspace) + self.allocator
+        )
         at_the_update = self.gradients + self.update
         return always + max(at_the_loss, at_the_update, self.cache)
 
@@ -63,21 +69,23 @@ def plan_memory(config: GPTConfig, training: TrainingConfig, *, program_bytes: i
     is_in_parts = n_at_once < n_tokens  # the head's gradient is then summed up at the loss
     gradients = FLOAT * n_all
     early = gradients if training.accumulate > 1 else FLOAT * n_table if is_in_parts else 0
+    activations = n_tokens * bytes_kept_per_token(config, is_half=is_half)
+    logits = (2 if is_in_parts and not is_half else 3) * FLOAT * n_at_once * config.vocab_size
+    wide = 2 * config.feed_forward_dim + 3 * config.emb_dim
+    workspace = n_tokens * ((HALF if is_half else FLOAT) * wide + FLOAT * _attention_weights(config))
+    cache = FLOAT * 2 * config.n_layers * config.context_length * _key_width(config)
     return MemoryPlan(
         weights=FLOAT * n_all + HALF * n_copied,
         gradients=gradients,
         optimizer=FLOAT * (2 * n_all - n_muon),
-        activations=n_tokens * bytes_kept_per_token(config, is_half=is_half),
-        logits=(2 if is_in_parts and not is_half else 3) * FLOAT * n_at_once * config.vocab_size,
+        activations=activations,
+        logits=logits,
         head_gradient=early,
-        workspace=(HALF if is_half else FLOAT)
-        * n_tokens
-        * (2 * config.feed_forward_dim + 3 * config.emb_dim),
+        workspace=workspace,
+        allocator=round(FRAGMENTS * (activations + early + max(logits, workspace))),
         update=FLOAT * max(2 * n_muon, n_table if config.tie_embeddings else 0),
         checkpoint=FLOAT * (3 * n_all - n_muon) if _copies_checkpoints(training) else 0,
-        cache=FLOAT * 2 * config.n_layers * config.context_length * _key_width(config)
-        if training.sample_every_steps
-        else 0,
+        cache=cache if training.sample_every_steps else 0,
         program=program_bytes,
     )
 

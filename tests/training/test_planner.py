@@ -174,7 +174,7 @@ RUNS = {
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", RUNS)
 def test_the_planned_peak_is_that_of_a_real_run_within_15_percent(name):
-    """The rest is the allocator's: it keeps freed blocks, and cuts them into pieces that fit no later request."""
+    """The rest is the allocator's, which the plan knows only on average: see FRAGMENTS."""
     model, training = RUNS[name]
     process = start_python("-c", MEASURED_RUN, json.dumps(model), json.dumps(training))
     out, err = process.communicate()

@@ -1,0 +1,119 @@
+"""A resumed run equals the uninterrupted one bit for bit, for every task, precision, dropout and accumulation.
+
+Cuts: inside an epoch, at its end, and at a step that is evaluated. The quick form tries each task in both precisions;
+all combinations run with the slow tests.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from scratchlm.core.seed import seed_everything
+from scratchlm.data.classification_batches import ClassificationExamples
+from scratchlm.data.instruction_batches import InstructionExamples
+from scratchlm.data.instruction_rows import Instruction
+from scratchlm.data.loaders import BatchLoader
+from scratchlm.data.preference_batches import PreferenceExamples
+from scratchlm.data.preference_rows import Preference
+from scratchlm.data.prompt_templates import template
+from scratchlm.data.windows import TokenWindows
+from scratchlm.finetuning.classification_task import ClassificationTask
+from scratchlm.finetuning.heads import replace_head
+from scratchlm.finetuning.instruction import InstructionTask
+from scratchlm.finetuning.lora import merged_copy, replace_linear_with_lora
+from scratchlm.finetuning.preference_task import PreferenceTask, add_reference_log_probs
+from scratchlm.model import GPTConfig, GPTModel
+from scratchlm.training.config import TrainingConfig
+from scratchlm.training.interrupts import StoppedBySignal
+from scratchlm.training.pretraining import PretrainingTask
+from scratchlm.training.progress import RunFolder
+from scratchlm.training.trainer import Trainer
+from tests.conftest import StopAt
+from tests.finetuning.conftest import WORDS
+
+N_EXAMPLES, BATCH_SIZE = 16, 2
+TASKS = ("pretrain", "classify", "instruct with LoRA", "prefer")
+CASES = list(itertools.product(TASKS, ("float32", "bf16"), (0.0, 0.1), (1, 4)))
+QUICK = [(task, precision, 0.1, 1) for task in TASKS for precision in ("float32", "bf16")]
+
+
+def examples_for(name, model, tokenizer):
+    """Task and examples."""
+    pairs = list(zip(WORDS[:N_EXAMPLES], WORDS[500:]))
+    if name == "pretrain":
+        ids = tokenizer.encode(" ".join(WORDS[:200]))
+        return PretrainingTask(), TokenWindows(ids[: N_EXAMPLES * 12 + 1], context_length=12)
+    if name == "classify":
+        replace_head(model, 2)
+        texts, labels = [f"{one} {other}" for one, other in pairs], [i % 2 for i in range(N_EXAMPLES)]
+        rows = [tokenizer.encode(text) for text in texts]
+        return ClassificationTask(token_noise=0.1), ClassificationExamples(
+            rows, labels, classes=("a", "b"), pad_id=0
+        )
+    if name == "instruct with LoRA":
+        model.requires_grad_(False)
+        replace_linear_with_lora(model, 2, 2, dropout=0.1)
+        entries = [Instruction(instruction="say", input=one, output=other) for one, other in pairs]
+        return InstructionTask(), InstructionExamples(entries, tokenizer, template=template("plain"))
+    answers = [Preference(instruction="say", input=one, chosen=other, rejected=one) for one, other in pairs]
+    examples = PreferenceExamples(answers, tokenizer, template=template("plain"))
+    add_reference_log_probs(examples, model, batch_size=4)
+    return PreferenceTask(), examples
+
+
+def run_of(name, folder, tokenizer, *, precision, drop_rate, accumulate):
+    """A trainer and its loaders, built as a restarted process would."""
+    seed_everything(5)
+    model = GPTModel(
+        GPTConfig(
+            vocab_size=tokenizer.vocab_size, context_length=48, emb_dim=16, n_heads=2, n_layers=1,
+            drop_rate=drop_rate, tie_embeddings=True, init="gpt2",
+        )
+    )  # fmt: skip
+    task, examples = examples_for(name, model, tokenizer)
+    config = TrainingConfig(
+        max_steps=10, batch_size=BATCH_SIZE, accumulate=accumulate, precision=precision, learning_rate=1e-2,
+        warmup_steps=2, eval_every_steps=5, checkpoint_every_steps=3,
+    )  # fmt: skip
+    loader = BatchLoader(examples, batch_size=BATCH_SIZE, seed=5, shuffle=True)
+    folder.mkdir(exist_ok=True)
+    run = RunFolder(
+        path=folder, tokenizer=tokenizer, merge=merged_copy if "LoRA" in name else None,
+        task={"kind": "classification", "classes": ["a", "b"]} if name == "classify" else None,
+    )  # fmt: skip
+    val = BatchLoader(examples, batch_size=4, shuffle=False)
+    return Trainer(model, task, config, run=run), loader, val
+
+
+def check(case, tokenizer, tmp_path):
+    """The uninterrupted run, and one that is stopped at three steps of the same kind of run."""
+    name, precision, drop_rate, accumulate = case
+    settings = {"precision": precision, "drop_rate": drop_rate, "accumulate": accumulate}
+    whole, train, val = run_of(name, tmp_path / "whole", tokenizer, **settings)
+    whole.fit(train, val)
+    n_in_epoch = N_EXAMPLES // BATCH_SIZE // accumulate
+    for cut in {1, n_in_epoch, 5}:  # inside an epoch, at its end, at an evaluation
+        folder = tmp_path / f"cut-{cut}"
+        stopped, train, val = run_of(name, folder, tokenizer, **settings)
+        stopped.callbacks = [StopAt(cut)]
+        with pytest.raises(StoppedBySignal):
+            stopped.fit(train, val)
+        resumed, train, val = run_of(name, folder, tokenizer, **settings)
+        resumed.fit(train, val, resume=True)
+        assert resumed.resumed_from == cut
+        assert resumed.progress.val_loss == whole.progress.val_loss
+        weights, others = whole.model.state_dict(), resumed.model.state_dict()
+        assert all(weights[key].equal(others[key]) for key in weights), case
+
+
+@pytest.mark.parametrize("case", QUICK, ids=str)
+def test_every_task_resumes_bit_for_bit(case, base_tokenizer, tmp_path):
+    check(case, base_tokenizer, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [case for case in CASES if case not in QUICK], ids=str)
+def test_every_task_resumes_bit_for_bit_with_every_setting(case, base_tokenizer, tmp_path):
+    check(case, base_tokenizer, tmp_path)
