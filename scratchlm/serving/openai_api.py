@@ -154,7 +154,7 @@ def refuse_tools(*given: Sequence[Any] | None) -> None:
 def prompts_of(value: str | list[str] | list[int] | list[list[int]]) -> list[str | list[int]]:
     """One prompt, or several, as a list; token ids are a prompt of their own."""
     if isinstance(value, str) or (value and isinstance(value[0], int)):
-        return [value]  # type: ignore[list-item]
+        return [value]
     return cast("list[str | list[int]]", value)
 
 

@@ -75,7 +75,8 @@ def _missing(device: torch.device) -> str:
         return "" if capability >= BF16_CAPABILITY else too_old
     if device.type != "cpu":
         return f"bfloat16 is not used on {device.type}"
-    has = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.13 does not say; then speed decides
+    # PyTorch before 2.13 does not say; then the speed decides.
+    has: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     if has and not any(has.get(name) for name in BF16_INSTRUCTIONS):
         return "the processor has no bfloat16 instructions"
     return ""
