@@ -26,6 +26,7 @@ from scratchlm.cli.next_steps import suggested_command
 from scratchlm.cli.streams import PrintableStream, behind
 from scratchlm.core.device import DeviceName, set_threads
 from scratchlm.core.errors import ConfigError
+from scratchlm.core.launch import is_follower
 from scratchlm.core.seed import check_seed, seed_everything
 from scratchlm.training.interrupts import StoppedBySignal, process_signals
 
@@ -131,6 +132,7 @@ def run_command(
     """
     command = parse_command(cls, args, prog=prog, default=default)
     console = terminal.console(stderr=True)
+    console.quiet = is_follower()  # with torchrun only rank 0 shows progress and prints results
     notes = PrintableStream(sys.stderr)
     logging.basicConfig(level=logging.WARNING, format="scratchlm: %(message)s", stream=notes, force=True)
     for note in given_twice(cls, [_our_name(arg) for arg in args]):
@@ -140,11 +142,14 @@ def run_command(
     if command.seed is not None:
         seed_everything(check_seed(command.seed))
     try:
-        with process_signals.unwinding(), _no_output() if command.json else contextlib.nullcontext():
+        is_silent = command.json or is_follower()
+        with process_signals.unwinding(), _no_output() if is_silent else contextlib.nullcontext():
             result = action(command, console)
     except StoppedBySignal as stop:
         console.print(f"scratchlm: {stop}", soft_wrap=True)
         return stop.exit_code
+    if is_follower():
+        return 0
     if command.json:
         print_json(result)
     elif step := suggested_command(command_name(prog), vars(command), result):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 from rich.console import Console
 
@@ -19,6 +20,7 @@ from scratchlm.cli.run_plan import plan_lines
 from scratchlm.core.config import to_dict
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError
+from scratchlm.core.launch import is_restart, local_rank
 from scratchlm.evaluation.loss import format_bits_per_byte
 from scratchlm.recipes.recipe import Recipe, Stage, load_recipe
 from scratchlm.recipes.run import RunResult, run_recipe
@@ -26,10 +28,12 @@ from scratchlm.recipes.stages import stage_folder
 from scratchlm.reports.run_data import run_report
 from scratchlm.reports.run_page import flat_settings
 from scratchlm.training.callbacks import Callback
+from scratchlm.training.rank_group import rank_group
 from scratchlm.training.settings import TokenizerSettings
 from scratchlm.training.trackers import TrackerName, check_tracker, tracked
 
 DEFAULT_RECIPE = "quickstart"
+RANK_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,9 @@ class Run(Common):
     fresh: bool = False  # delete what is in the run folder and start over
     track: TrackerName | None = (
         None  # also log to wandb, mlflow or trackio; TensorBoard files are always written
+    )
+    rank_timeout_s: float = (
+        RANK_TIMEOUT_S  # with torchrun: seconds that a process may be late before all stop
     )
     seed: int | None = None  # one seed for all stages; --pretrain.seed and the like override it
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
@@ -91,7 +98,14 @@ def run(name: str, command: Run, console: Console) -> dict[str, Any]:
         for line in plan_lines(name, command.settings, out, pick_device(command.device)):
             console.print(line, soft_wrap=True)
     result = execute(
-        name, command.settings, out, command.device, console, fresh=command.fresh, track=command.track
+        name,
+        command.settings,
+        out,
+        command.device,
+        console,
+        fresh=command.fresh,
+        track=command.track,
+        rank_timeout_s=command.rank_timeout_s,
     )
     _print_result(result)
     return {
@@ -117,14 +131,28 @@ def execute(
     fresh: bool = False,
     extend: bool = False,
     track: TrackerName | None = None,
+    rank_timeout_s: float = RANK_TIMEOUT_S,
 ) -> RunResult:
-    """Run a recipe with progress on the console, and log it to `track` if given."""
+    """Run a recipe with progress on the console, and log it to `track` if given.
+
+    Processes that torchrun started together train together; after a restart they continue whatever the flags say.
+    """
+    if is_restart():
+        fresh = False
+    if rank_timeout_s <= 0:
+        raise ConfigError(f"rank_timeout_s must be above zero, got {rank_timeout_s:g}; 600 is the default.")
     if track is not None:
         check_tracker(track)
-    with ExitStack() as open_bars:
+    chosen = pick_device(device)
+    with ExitStack() as open_bars, rank_group(timeout_s=rank_timeout_s, device_type=chosen.type) as ranks:
+        if chosen.type == "cuda" and ranks.world_size > 1:
+            chosen = torch.device("cuda", local_rank())
+            torch.cuda.set_device(chosen)
 
         def callbacks_for(stage: Stage) -> list[Callback]:
             open_bars.close()
+            if not ranks.is_main:
+                return []
             number, n_stages = recipe.stages.index(stage) + 1, len(recipe.stages)
             title = stage if n_stages == 1 else f"[{number}/{n_stages}] {stage}"
             callbacks: list[Callback] = [open_bars.enter_context(closing(TrainingProgress(console, title)))]
@@ -139,7 +167,7 @@ def execute(
             recipe,
             out,
             render=run_report,
-            device=pick_device(device),
+            device=chosen,
             callbacks_for=callbacks_for,
             fresh=fresh,
             extend=extend,

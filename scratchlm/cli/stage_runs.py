@@ -14,8 +14,9 @@ from rich.console import Console
 
 from scratchlm.cli.arguments import value_of
 from scratchlm.cli.parsing import Common
-from scratchlm.cli.run import execute
+from scratchlm.cli.run import RANK_TIMEOUT_S, execute
 from scratchlm.core.errors import ConfigError
+from scratchlm.core.launch import is_follower, is_restart, launched_ranks
 from scratchlm.recipes.recipe import Recipe, load_recipe
 from scratchlm.recipes.run import RunResult
 from scratchlm.training.config import TrainingConfig
@@ -39,6 +40,9 @@ class RunFlags(Common):
     seed: tyro.conf.Suppress[None] = None  # it is part of the training settings
     fresh: bool = False  # delete what is in the run folder and start over
     track: TrackerName | None = None  # also log to wandb, mlflow or trackio; TensorBoard needs no flag
+    rank_timeout_s: float = (
+        RANK_TIMEOUT_S  # with torchrun: seconds that a process may be late before all stop
+    )
 
 
 def run_stage(kind: str, recipe: Recipe, flags: RunFlags, console: Console) -> RunResult:
@@ -46,6 +50,8 @@ def run_stage(kind: str, recipe: Recipe, flags: RunFlags, console: Console) -> R
 
     Raises: ConfigError without data, and when `out` holds a run already without --resume or --fresh.
     """
+    if flags.out is None and launched_ranks() is not None:
+        raise ConfigError("processes that train together need the same run folder; name it with --out.")
     folder = flags.out or (newest_run(kind) if flags.resume else free_run(kind))
     if not getattr(recipe.data, DATA[kind]):
         raise ConfigError(f"{kind} needs data; name files or folders with --data.")
@@ -59,13 +65,21 @@ def run_stage(kind: str, recipe: Recipe, flags: RunFlags, console: Console) -> R
         )
     if flags.resume:
         _check_resumable(folder)
-    elif not flags.fresh and (folder / "recipe.toml").exists():
+    elif not (flags.fresh or is_restart() or is_follower()) and (folder / "recipe.toml").exists():
         raise ConfigError(
             f"{folder} already holds a run; add --resume to continue it, --fresh to start over, or choose another "
             "--out."
         )
     return execute(
-        kind, recipe, folder, flags.device, console, fresh=flags.fresh, extend=flags.resume, track=flags.track
+        kind,
+        recipe,
+        folder,
+        flags.device,
+        console,
+        fresh=flags.fresh,
+        extend=flags.resume,
+        track=flags.track,
+        rank_timeout_s=flags.rank_timeout_s,
     )
 
 

@@ -17,7 +17,8 @@ class Batch:
     Shapes: inputs (B, T) ids; targets (B, T) ids for language modelling or (B,) class numbers, IGNORE_INDEX
     where no loss is wanted; attention_mask (B, T), True at real tokens, or None without padding. In packed rows
     it holds integers: 0 at padding, else the number of the token's text in its row. states (B, T, E): the
-    cached output of the model's first n_blocks, which then need not run again.
+    cached output of the model's first n_blocks, which then need not run again. is_filler: the row stands for no
+    example; a rank without a share of a batch computes it, so that all ranks run the same passes.
     """
 
     inputs: Tensor
@@ -25,6 +26,7 @@ class Batch:
     attention_mask: Tensor | None = None
     states: Tensor | None = None
     n_blocks: int = 0
+    is_filler: bool = False
 
     @property
     def n_targets(self) -> int:
@@ -34,7 +36,13 @@ class Batch:
     @property
     def n_tokens(self) -> int:
         """The number of real tokens; padding does not count."""
+        if self.is_filler:
+            return 0
         return self.inputs.numel() if self.attention_mask is None else int((self.attention_mask != 0).sum())
+
+    def as_filler(self) -> Batch:
+        """The same rows without a target."""
+        return replace(self, targets=torch.full_like(self.targets, IGNORE_INDEX), is_filler=True)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""

@@ -59,6 +59,10 @@ class DownloadError(ServiceError):
     """A download failed, or its bytes are not the expected ones."""
 
 
+class RankLostError(ServiceError):
+    """Another process of the same training run ended, stopped answering, or cannot be reached."""
+
+
 class MissingDependencyError(ScratchLMError, ImportError):
     """An optional package is not installed; the message holds the command that installs it."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -49,6 +49,9 @@ class Tokenizer(Protocol):
         ...
 
 
+Total: TypeAlias = Callable[[Sequence[float]], list[float]]  # sums of this process -> sums over all
+
+
 class Task(Protocol):
     """The part of training that differs between pre-training, classification and instruction tuning."""
 
@@ -56,8 +59,11 @@ class Task(Protocol):
         """Sum of the losses over the batch's targets, in nats: a scalar with a gradient."""
         ...
 
-    def metrics(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
-        """Metrics of the model over a loader; always with `loss`, in nats per target."""
+    def metrics(self, model: nn.Module, loader: Iterable[Batch], *, total: Total = list) -> dict[str, float]:
+        """Metrics of the model over a loader; always with `loss`, in nats per target.
+
+        Where several processes have a share of each batch, `total` adds up their sums and counts.
+        """
         ...
 
 

@@ -6,6 +6,7 @@ epoch and batch number are enough to resume a run.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -93,6 +94,7 @@ class BatchLoader:
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.bucket_by_length = bucket_by_length
+        self.rank, self.world_size = 0, 1
         if len(self) == 0:
             raise DataError(
                 f"a loader needs at least one batch, got {len(examples)} examples for batches of "
@@ -115,10 +117,23 @@ class BatchLoader:
         if not 0 <= start <= len(self):
             raise ConfigError(f"start must lie in 0..{len(self)}, the batches of an epoch, got {start}.")
         if self.bucket_by_length:
-            return (self.examples.batch(indices) for indices in self.indices(number)[start:])
+            return (self._share(indices) for indices in self.indices(number)[start:])
         order, size = self._order(number), self.batch_size
         first_places = range(start * size, len(order), size)  # no list: an epoch may have millions of batches
-        return (self.examples.batch(order[first : first + size]) for first in first_places)
+        return (self._share(order[first : first + size]) for first in first_places)
+
+    def for_rank(self, rank: int, world_size: int) -> BatchLoader:
+        """The same batches, each with only the examples rank, rank + world_size, ... of it.
+
+        A batch with fewer examples than ranks is a filler without targets for some of them.
+        """
+        loader = copy.copy(self)
+        loader.rank, loader.world_size = rank, world_size
+        return loader
+
+    def _share(self, indices: NDArray[np.int64]) -> Batch:
+        own = indices[self.rank :: self.world_size]
+        return self.examples.batch(own) if len(own) else self.examples.batch(indices[:1]).as_filler()
 
     def indices(self, number: int) -> list[NDArray[np.int64]]:
         """Indices of the examples in each batch of an epoch, in order."""

@@ -36,7 +36,7 @@ class PreferenceBatch(Batch):
     @property
     def n_targets(self) -> int:
         """The number of pairs."""
-        return len(self.inputs) // 2
+        return 0 if self.is_filler else len(self.inputs) // 2
 
     def to(self, device: torch.device | str) -> PreferenceBatch:
         """The same batch on another device."""
@@ -46,6 +46,7 @@ class PreferenceBatch(Batch):
             targets=self.targets.to(device, non_blocking=True),
             attention_mask=None if mask is None else mask.to(device, non_blocking=True),
             reference=None if reference is None else reference.to(device, non_blocking=True),
+            is_filler=self.is_filler,
         )
 
 

@@ -14,25 +14,27 @@ from torch import Tensor, nn
 
 from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.core.protocols import Task
+from scratchlm.core.protocols import Task, Total
 from scratchlm.evaluation.intervals import bootstrap_ratio_interval
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.loss import head_cross_entropy
 from scratchlm.model.modes import evaluation_mode
 
 
-def mean_loss(model: nn.Module, loader: Iterable[Batch], task: Task) -> float:
+def mean_loss(model: nn.Module, loader: Iterable[Batch], task: Task, *, total: Total = list) -> float:
     """Average loss over a loader; every target has the same weight, whatever the batch sizes.
 
+    `total` adds up the sums of several processes, if each has a share of every batch.
     Units: nats per unmasked target.
     Raises: DataError when the loader has no such target.
     """
     device = next(model.parameters()).device
-    loss_sum, n_targets = 0.0, 0
+    loss_sum, n_targets = 0.0, 0.0
     with evaluation_mode(model):
         for batch in loader:
             loss_sum += task.loss_sum(model, batch.to(device)).item()
             n_targets += batch.n_targets
+    loss_sum, n_targets = total([loss_sum, n_targets])
     if n_targets == 0:
         raise DataError(
             "mean_loss needs an unmasked target, and the loader has none; check masking and max_length."

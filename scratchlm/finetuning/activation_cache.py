@@ -41,8 +41,8 @@ class ActivationCache:
     """The activations of texts after a model's first n_blocks, one entry per distinct text.
 
     Up to budget_bytes are kept in memory; the rest is in a memory-mapped file in `folder`, which `close`
-    removes (or, if the process is killed, the next run, which never reads it). If all blocks are frozen and
-    the head reads one position, only that position is kept.
+    removes. The file of a process that was killed is removed by the next run, if removes_left_overs. If all blocks
+    are frozen and the head reads one position, only that position is kept.
 
     Units: budget_bytes and size_bytes are bytes.
     Raises: DataError when the disk has no space for the file.
@@ -56,6 +56,7 @@ class ActivationCache:
         position: Position = "last-real",
         budget_bytes: int = 2**31,
         folder: Path | None = None,
+        removes_left_overs: bool = True,
     ) -> None:
         self.model = model
         self.n_blocks = n_blocks
@@ -66,7 +67,7 @@ class ActivationCache:
         self._parent = folder
         self._folder: Path | None = None
         self._entries: dict[bytes, Tensor] = {}
-        if folder is not None:
+        if folder is not None and removes_left_overs:
             for prefix in FOLDER_PREFIXES:
                 for left_over in folder.glob(f"{prefix}*"):
                     shutil.rmtree(left_over, ignore_errors=True)

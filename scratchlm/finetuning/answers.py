@@ -18,6 +18,7 @@ from scratchlm.evaluation.text_scores import exact_match, token_f1
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_texts
 from scratchlm.model.gpt import GPTModel
+from scratchlm.training.distributed import current_ranks
 from scratchlm.training.history import History
 
 ANSWERS_AT_ONCE = 32  # maximum number of answers lost when a run is killed
@@ -91,17 +92,20 @@ def answer_into_file(
     last line, answers of another step, and answers of an incomplete batch are dropped, since logits can round
     differently in another batch.
     """
-    history = History(path)
-    answers = _saved_answers(history.records(), entries, chosen, step)
-    if len(answers) < len(entries):
-        answers = answers[: len(answers) // ANSWERS_AT_ONCE * ANSWERS_AT_ONCE]
-    lines = (json.dumps(_record(answer, chosen, step), ensure_ascii=False) + "\n" for answer in answers)
-    write_text(path, "".join(lines))  # without an incomplete last line
-    while len(answers) < len(entries):
-        group = entries[len(answers) : len(answers) + ANSWERS_AT_ONCE]
-        for answer in answer_all(group, model, tokenizer, chosen, max_new_tokens=max_new_tokens):
-            history.append(_record(answer, chosen, step))
-            answers.append(answer)
+    history, ranks = History(path), current_ranks()
+    with ranks.main_first():  # the other ranks read the answers from its file
+        answers = _saved_answers(history.records(), entries, chosen, step)
+        if not ranks.is_main:
+            return answers
+        if len(answers) < len(entries):
+            answers = answers[: len(answers) // ANSWERS_AT_ONCE * ANSWERS_AT_ONCE]
+        lines = (json.dumps(_record(answer, chosen, step), ensure_ascii=False) + "\n" for answer in answers)
+        write_text(path, "".join(lines))  # without an incomplete last line
+        while len(answers) < len(entries):
+            group = entries[len(answers) : len(answers) + ANSWERS_AT_ONCE]
+            for answer in answer_all(group, model, tokenizer, chosen, max_new_tokens=max_new_tokens):
+                history.append(_record(answer, chosen, step))
+                answers.append(answer)
     return answers
 
 

@@ -23,6 +23,7 @@ from scratchlm.finetuning.classifier_training import ClassifierTrainings, Classi
 from scratchlm.finetuning.fine_tune import FineTuned
 from scratchlm.finetuning.side_runs import SIDE_RUNS, SideRun
 from scratchlm.training.callbacks import Callback
+from scratchlm.training.distributed import current_ranks
 from scratchlm.training.history import History
 
 RAW_SPLIT = "raw-split"  # folder of the model for the book's split
@@ -88,7 +89,7 @@ def finetune_classifier(
     )
     try:
         trained = trainings.train(split, out, callbacks, resume=resume)
-        if not resume:
+        if not resume and current_ranks().is_main:
             History(out / SIDE_RUNS).truncate_after(-1)
         threshold = trainings.threshold(trained, split.val)
         if threshold is not None:

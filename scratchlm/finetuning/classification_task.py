@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from scratchlm.core.batch import Batch
 from scratchlm.core.errors import DataError
-from scratchlm.core.protocols import Tokenizer
+from scratchlm.core.protocols import Tokenizer, Total
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.evaluation.confusion_matrix import ClassificationScores, score_classes
 from scratchlm.finetuning.activation_cache import ActivationCache, CachedExamples
@@ -89,16 +89,17 @@ class ClassificationTask:
             logits, batch.targets, weight=weights, reduction="sum", label_smoothing=smoothing
         )
 
-    def metrics(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
+    def metrics(self, model: nn.Module, loader: Iterable[Batch], *, total: Total = list) -> dict[str, float]:
         """Mean loss and accuracy over a loader."""
         device = next(model.parameters()).device
-        loss_sum, n_right, n = 0.0, 0, 0
+        loss_sum, n_right, n = 0.0, 0.0, 0.0
         with evaluation_mode(model):
             for batch in (batch.to(device) for batch in loader):
                 logits = at_least_float32(self.logits(model, batch))  # (B, C)
                 loss_sum += F.cross_entropy(logits, batch.targets, reduction="sum").item()
                 n_right += int((logits.argmax(dim=1) == batch.targets).sum())
                 n += batch.n_targets
+        loss_sum, n_right, n = total([loss_sum, n_right, n])
         if n == 0:
             raise DataError("there is no labelled text to evaluate; check the split.")
         return {"loss": loss_sum / n, "accuracy": n_right / n}

@@ -55,6 +55,7 @@ from scratchlm.finetuning.side_runs import (
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import EXTENDABLE
+from scratchlm.training.distributed import current_ranks
 
 Indices = Sequence[int] | np.ndarray[Any, Any]
 
@@ -169,6 +170,7 @@ class ClassifierTrainings:
     ) -> TrainedClassifier:
         """Train on a split, in the run folder `out`; None trains without a folder."""
         settings = self.settings if seed is None else dataclasses.replace(self.settings, seed=seed)
+        ranks = current_ranks()
         seed_everything(settings.seed)
         indices = self._balanced(split.train).tolist()
         part, drop_rate = settings.trained_part(self.base), settings.drop_rate
@@ -203,8 +205,10 @@ class ClassifierTrainings:
         train = self._loader(examples, cache, settings, shuffle=True)
         val = self._loader(examples_of(split.val.tolist()), cache, settings, shuffle=False)
         facts = facts_about(base, *(self._rows(part) for part in (indices, split.val.tolist())))
-        if out not in (None, self.out) and resume and not has_origin(out, facts):
-            remove_folder(out)  # a run with other texts or another base starts over
+        if out not in (None, self.out) and resume:
+            with ranks.main_first():
+                if ranks.is_main and not has_origin(out, facts):
+                    remove_folder(out)  # a run with other texts or another base starts over
         tuned = fine_tune(
             base,
             task,
@@ -246,6 +250,8 @@ class ClassifierTrainings:
 
     def save_threshold(self, out: Path, threshold: Threshold) -> None:
         """Save the threshold in the task of the checkpoint that a run folder refers to."""
+        if not current_ranks().is_main:
+            return
         folder = resolve_model(out)
         task = read_json_table(folder / "task.json", error=CheckpointError).values
         update_task(folder, {**task, "threshold": dataclasses.asdict(threshold)})
@@ -274,7 +280,8 @@ class ClassifierTrainings:
         predictions = self.predict(trained, split.test, threshold=self.threshold(trained, split.val))
         n_right = sum(p.label == self.labels[i] for p, i in zip(predictions, split.test))
         run = SideRun(seed=seed, n_texts=len(train), accuracy=n_right / len(predictions))
-        record_side_run(self.out, key, run, step=trained.tuned.progress.step)
+        if current_ranks().is_main:
+            record_side_run(self.out, key, run, step=trained.tuned.progress.step)
         return run
 
     def _freeze(self, model: GPTModel, part: TrainPart) -> None:
@@ -316,13 +323,15 @@ class ClassifierTrainings:
         key = f"{base.sha256 or (settings.seed, base.tokenizer.fingerprint)} {input_format}"
         if self._cache is None or self._cache[0] != key:
             self.close()  # only one cache at a time, to stay within the budget
-            cache = ActivationCache(
-                base.model,
-                n_blocks,
-                position=input_format.position,
-                budget_bytes=settings.activation_cache_mb * 2**20,
-                folder=self.out,
-            )
+            with current_ranks().main_first():  # it removes the files of a process that was killed
+                cache = ActivationCache(
+                    base.model,
+                    n_blocks,
+                    position=input_format.position,
+                    budget_bytes=settings.activation_cache_mb * 2**20,
+                    folder=self.out,
+                    removes_left_overs=current_ranks().is_main,
+                )
             self._cache = key, cache
         return self._cache[1]
 

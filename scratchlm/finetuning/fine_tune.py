@@ -17,8 +17,9 @@ from scratchlm.finetuning.lora import merged_copy
 from scratchlm.finetuning.peft import ADAPTER_FOLDER, export_peft
 from scratchlm.finetuning.settings import FineTuningSettings
 from scratchlm.training.callbacks import Callback
+from scratchlm.training.distributed import current_ranks
 from scratchlm.training.progress import Progress, RunFolder
-from scratchlm.training.tensorboard import TensorBoard, next_step
+from scratchlm.training.tensorboard import tensorboard_of
 from scratchlm.training.trainer import Trainer
 
 
@@ -81,8 +82,7 @@ def fine_tune(
         run = None
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-            tensorboard = TensorBoard(out / "tensorboard", purge_step=next_step(out))
-            callbacks = [stack.enter_context(tensorboard), *callbacks]
+            callbacks = [*stack.enter_context(tensorboard_of(out)), *callbacks]
             run = RunFolder(
                 path=out,
                 tokenizer=base.tokenizer,
@@ -92,7 +92,7 @@ def fine_tune(
             )
         trainer = Trainer(base.model, task, settings, run=run, callbacks=callbacks, notify=notify)
         progress = trainer.fit(train, val, resume=resume)
-    if has_lora and out is not None and not base.is_random:
+    if has_lora and out is not None and not base.is_random and current_ranks().is_main:
         adapter = export_peft(out / ADAPTER_FOLDER, base.model, base=base.name)
     return FineTuned(
         progress=progress,

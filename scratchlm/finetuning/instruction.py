@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from scratchlm.core.batch import Batch
 from scratchlm.core.config import check_at_least
+from scratchlm.core.protocols import Total
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.augmentation import augment
 from scratchlm.data.instruction_batches import InstructionExamples
@@ -84,9 +85,9 @@ class InstructionTask:
         smoothing = self.label_smoothing if model.training else 0.0
         return head_cross_entropy(states, gpt.out_head, batch.targets, label_smoothing=smoothing)
 
-    def metrics(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
+    def metrics(self, model: nn.Module, loader: Iterable[Batch], *, total: Total = list) -> dict[str, float]:
         """Mean loss over a loader, in nats per target."""
-        return {"loss": mean_loss(model, loader, self)}
+        return {"loss": mean_loss(model, loader, self, total=total)}
 
 
 def finetune_instructions(

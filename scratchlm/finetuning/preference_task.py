@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.protocols import Total
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.preference_batches import PreferenceBatch, PreferenceExamples
 from scratchlm.finetuning.preference_losses import (
@@ -86,10 +87,13 @@ class PreferenceTask:
     def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
         """The sum of the losses of the batch's pairs, with a gradient."""
         pairs = self._pairs(batch)
-        own, reference = self._answers(batch_log_probs(model, pairs), pairs)
+        log_probs = batch_log_probs(model, pairs)
+        if pairs.is_filler:
+            return log_probs.sum()  # 0, with a gradient of 0
+        own, reference = self._answers(log_probs, pairs)
         return self.losses(*own, *reference).sum()
 
-    def metrics(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
+    def metrics(self, model: nn.Module, loader: Iterable[Batch], *, total: Total = list) -> dict[str, float]:
         """Metrics over all pairs of a loader.
 
         `loss` per pair; `chosen_reward`, `rejected_reward` and their difference `reward_margin`, where a reward is
@@ -106,11 +110,13 @@ class PreferenceTask:
         """
         device = next(model.parameters()).device
         sums = dict.fromkeys(("loss", "chosen_reward", "rejected_reward", "accuracy", "likelier", "kl"), 0.0)
-        n_pairs = n_tokens = 0
+        n_pairs = n_tokens = 0.0
         with evaluation_mode(model):
             for batch in loader:
                 pairs = self._pairs(batch).to(device)
                 log_probs = batch_log_probs(model, pairs)
+                if pairs.is_filler:
+                    continue
                 own, reference = self._answers(log_probs, pairs)
                 rewards = [self.beta * (mine - theirs) for mine, theirs in zip(own, reference)]
                 sums["loss"] += self.losses(*own, *reference).sum().item()
@@ -124,6 +130,8 @@ class PreferenceTask:
                     sums["kl"] += (log_ratio.expm1() - log_ratio).sum().item()
                 n_pairs += pairs.n_targets
                 n_tokens += int((pairs.targets != IGNORE_INDEX).sum())
+        *values, n_pairs, n_tokens = total([*sums.values(), n_pairs, n_tokens])
+        sums = dict(zip(sums, values))
         if n_pairs == 0:
             raise DataError("there is no pair to evaluate; check masking and max_length.")
         found = {name: value / n_pairs for name, value in sums.items() if name != "kl"}

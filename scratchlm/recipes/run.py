@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,6 +25,7 @@ from scratchlm.recipes.recipe import Recipe, Stage, differing_settings, load_rec
 from scratchlm.recipes.stages import STAGES, StageRun, stage_folder
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import EXTENDABLE
+from scratchlm.training.distributed import current_ranks
 from scratchlm.training.interrupts import StoppedBySignal
 
 Figures: TypeAlias = Mapping[Stage, dict[str, Any]]  # of each stage, as plain values
@@ -64,37 +65,47 @@ def run_recipe(
     recipe.check()
     if fresh:
         check_inputs(recipe)  # before the earlier run is deleted
-    _refuse_foreign(out)
-    with run_lock(out), _removed_unless_begun(out):
-        prepare_folder(out, recipe, fresh=fresh, extend=extend)
-        with run_lock(out):  # with fresh, out is another folder now
-            stages, report = recipe.stages, out / "report.html"
-            figures: dict[Stage, dict[str, Any]] = {}
-            done = [stage for stage in stages if _is_complete(recipe, out, stage)]
-            if len(done) < len(stages) and not fresh:
-                check_inputs(recipe)
-            for number, stage in enumerate(stages, start=1):
-                notify(f"[{number}/{len(stages)}] {stage}{': complete' if stage in done else ''}")
-                if stage not in done:
-                    _run_stage(
-                        stage,
-                        StageRun(
-                            recipe=recipe,
-                            out=out,
-                            device=device,
-                            callbacks=callbacks_for(stage),
-                            notify=notify,
-                            progress=progress,
-                        ),
-                    )
-                figures[stage] = dict(read_json_table(_figures_file(out, stage)).values)
-            was_complete = len(done) == len(stages) and report.exists()
-            if not was_complete:
-                write_text(report, render(name, recipe, out, figures, device))
-            seconds = sum(found["stage_seconds"] for found in figures.values())
-            return RunResult(
-                out=out, report=report, seconds=seconds, figures=figures, was_complete=was_complete
-            )
+    ranks = current_ranks()
+    with ExitStack() as stack:
+        with ranks.main_first():
+            if not ranks.is_main and not (out / "recipe.toml").exists():
+                raise ConfigError(
+                    f"rank {ranks.rank} does not see {out}, the folder of the run; put it on storage that all hosts "
+                    "share (--out)."
+                )
+            if ranks.is_main:
+                _refuse_foreign(out)
+                stack.enter_context(run_lock(out))
+                stack.enter_context(_removed_unless_begun(out))
+                prepare_folder(out, recipe, fresh=fresh, extend=extend)
+                stack.enter_context(run_lock(out))  # with fresh, out is another folder now
+        stages, report = recipe.stages, out / "report.html"
+        figures: dict[Stage, dict[str, Any]] = {}
+        done = [stage for stage in stages if _is_complete(recipe, out, stage)]
+        if len(done) < len(stages) and not fresh:
+            check_inputs(recipe)
+        ranks.wait()  # none begins while another still reads the folder
+        for number, stage in enumerate(stages, start=1):
+            notify(f"[{number}/{len(stages)}] {stage}{': complete' if stage in done else ''}")
+            if stage not in done:
+                _run_stage(
+                    stage,
+                    StageRun(
+                        recipe=recipe,
+                        out=out,
+                        device=device,
+                        callbacks=callbacks_for(stage),
+                        notify=notify,
+                        progress=progress,
+                    ),
+                )
+            ranks.wait()  # for rank 0, which writes the results
+            figures[stage] = dict(read_json_table(_figures_file(out, stage)).values)
+        was_complete = len(done) == len(stages) and report.exists()
+        if not was_complete and ranks.is_main:
+            write_text(report, render(name, recipe, out, figures, device))
+        seconds = sum(found["stage_seconds"] for found in figures.values())
+        return RunResult(out=out, report=report, seconds=seconds, figures=figures, was_complete=was_complete)
 
 
 @contextmanager
@@ -121,6 +132,8 @@ def _run_stage(stage: Stage, run: StageRun) -> None:
         raise StoppedBySignal(
             stop.signal_number, f"stopped in stage {stage} after saving; `scratchlm run {run.out}` continues."
         ) from stop
+    if not current_ranks().is_main:
+        return
     facts = {
         "stage_seconds": time.perf_counter() - started_at_s + found["earlier_seconds"],
         "peak_memory_bytes": peak_memory_bytes(),

@@ -29,6 +29,7 @@ from scratchlm.recipes.figures import classify_figures, instruct_figures, prefer
 from scratchlm.recipes.inputs import fine_tuning_texts, read_entries, read_messages, read_pairs
 from scratchlm.recipes.recipe import SAMPLES, Recipe, Stage
 from scratchlm.training.callbacks import Callback
+from scratchlm.training.distributed import current_ranks
 from scratchlm.training.history import History
 from scratchlm.training.lr_range import RatePoint, learning_rate_range
 from scratchlm.training.pretraining import PretrainingTask, PretrainSettings, prepare_pretraining, pretrain
@@ -37,7 +38,7 @@ from scratchlm.training.settings import TokenizerSettings
 
 @dataclass(frozen=True, kw_only=True)
 class StageRun:
-    """The arguments of every stage."""
+    """The arguments of every stage. On a rank above 0 a stage may return no results."""
 
     recipe: Recipe
     out: Path  # the run folder
@@ -85,7 +86,8 @@ def _pretrain_settings(run: StageRun) -> tuple[PretrainSettings, dict[str, Any] 
     recipe = run.recipe
     text, val_text, overlap = recipe.data.text, recipe.data.val_text, None
     if text == (SAMPLES,):
-        train_file, val_file, overlap = _write_sample_stories(run.out / "data")
+        with current_ranks().main_first():
+            train_file, val_file, overlap = _write_sample_stories(run.out / "data")
         text, val_text = (str(train_file),), (str(val_file),)
     settings = PretrainSettings(
         data=text,
@@ -122,7 +124,7 @@ def run_classify(run: StageRun) -> dict[str, Any]:
     result = finetune_classifier(
         rows, run.recipe.classify, run.folder("classify"), base=run.base, **run.fine_tuning()
     )
-    return classify_figures(rows, result)
+    return classify_figures(rows, result) if current_ranks().is_main else {}
 
 
 def run_instruct(run: StageRun) -> dict[str, Any]:
@@ -140,6 +142,8 @@ def run_instruct(run: StageRun) -> dict[str, Any]:
     result = finetune_instructions(
         split, settings, run.folder("instruct"), base=run.base, **run.fine_tuning()
     )
+    if not current_ranks().is_main:
+        return {}
     counts = {"train_n": len(split.train), "duplicates": n_duplicates, "leaked_test": n_leaked}
     return instruct_figures(entries, result, _scores_before(run, split)) | counts
 
@@ -191,6 +195,8 @@ def _write_sample_stories(folder: Path) -> tuple[Path, Path, dict[str, Any]]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "stories-train.jsonl", folder / "stories-val.jsonl"
     for path, stories in zip(paths, (train, val)):
+        if not current_ranks().is_main:
+            break
         write_text(path, "".join(json.dumps({"text": story}, ensure_ascii=False) + "\n" for story in stories))
     return *paths, asdict(overlap_report(train, val))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from scratchlm.core.batch import Batch
 from scratchlm.data.loaders import BatchLoader
-from scratchlm.training.interrupts import StopRequest
+from scratchlm.training.distributed import SharedStop
 
 
 class InterruptedEvaluation(Exception):  # noqa: N818  (a signal, not an error)
@@ -22,7 +22,7 @@ def endless_batches(train: BatchLoader, *, start: int = 0) -> Iterator[tuple[str
         epoch, index = epoch + 1, 0
 
 
-def until_stopped(stop: StopRequest, batches: Iterable[Batch]) -> Iterator[Batch]:
+def until_stopped(stop: SharedStop, batches: Iterable[Batch]) -> Iterator[Batch]:
     """Yield batches until a signal arrives.
 
     Raises: InterruptedEvaluation.

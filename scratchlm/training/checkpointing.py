@@ -35,6 +35,7 @@ from scratchlm.core.seed import restore_rng_state, rng_state
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.background import BackgroundJob
 from scratchlm.training.config import TrainingConfig
+from scratchlm.training.distributed import OneProcess, Ranks
 from scratchlm.training.optim import Optimizers
 from scratchlm.training.progress import Progress, RunFolder
 from scratchlm.training.resume import newest_resumable
@@ -47,6 +48,9 @@ _Stamp = tuple[tuple[str, int, int], ...]  # name, size and time of change of ea
 
 class RunCheckpoints:
     """Saves checkpoints in a run folder, deletes old ones, and resumes from the newest intact one.
+
+    With several ranks, rank 0 alone writes and deletes, and all of them read: the folder must be on shared storage. A
+    checkpoint does not depend on their number.
 
     The newest `keep_checkpoints` intact ones and the best of all are kept; the one just written and the one
     resumed from are never deleted. A checkpoint is written by a background thread from a copy of weights, optimizer
@@ -61,8 +65,10 @@ class RunCheckpoints:
         optimizers: Optimizers,
         *,
         n_batches: int,
+        ranks: Ranks | None = None,
     ) -> None:
         self.run, self.config, self.model, self.optimizers = run, config, model, optimizers
+        self.ranks = ranks or OneProcess()
         self.n_batches = n_batches  # in an epoch
         self._saved: tuple[int, int, str] | None = None  # step, evaluated_step and use of the newest one
         self._resumed_from: Path | None = None
@@ -80,8 +86,11 @@ class RunCheckpoints:
                     f"{self.run.path} already holds checkpoints of an earlier run; resume it or choose another folder."
                 )
             return None
-        remove_partials(self.run.path / "checkpoints")
-        found = newest_resumable(self.run, self.config, n_batches=self.n_batches)
+        with self.ranks.main_first():
+            if self.ranks.is_main:
+                remove_partials(self.run.path / "checkpoints")
+            found = newest_resumable(self.run, self.config, n_batches=self.n_batches)
+        self._check_same_step(0 if found is None else found.progress.step)
         if found is None:
             return None
         self._restore_weights(found.folder, found.weights, found.state)
@@ -98,7 +107,7 @@ class RunCheckpoints:
         checkpoint before must have been collected with `saved(wait=True)`.
         """
         moment = (progress.step, progress.evaluated_step, self.config.use)
-        if self._saved == moment:
+        if self._saved == moment or not self.ranks.is_main:
             return
         merge, tensors = self.run.merge, self.optimizers.state() | rng_state()
         if merge is not None:
@@ -167,6 +176,18 @@ class RunCheckpoints:
         weights = load_tensors(folder / "model.safetensors")
         self._restore_weights(folder, weights, load_training_state(folder))
         return manifest.need("step", int), manifest.need("val_loss", float)
+
+    def _check_same_step(self, step: int) -> None:
+        """Check that all ranks found the same checkpoint.
+
+        Raises: CheckpointError.
+        """
+        newest, oldest = int(self.ranks.largest(step)), -int(self.ranks.largest(-step))
+        if newest != oldest:
+            raise CheckpointError(
+                f"the ranks see different checkpoints in {self.run.path}, the newest of step {oldest} and of step "
+                f"{newest}; put the run folder on storage that all hosts share."
+            )
 
     def _restore_weights(self, folder: Path, weights: dict[str, Tensor], state: TrainingState) -> None:
         if self.run.merge is None:

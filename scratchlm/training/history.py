@@ -80,6 +80,13 @@ class RunLog:
     def __init__(self, folder: Path) -> None:
         self.metrics, self.samples = History(folder / "metrics.jsonl"), History(folder / "samples.jsonl")
 
+    @classmethod
+    def begin(cls, folder: Path, resumed: Progress | None) -> RunLog:
+        """The log of a run that is new, so that its folder has none, or that was resumed."""
+        log = cls(folder)
+        log.truncate_after(resumed or Progress(step=-1))
+        return log
+
     def truncate_after(self, progress: Progress) -> None:
         """Delete the records that the run wrote after this point."""
         self.metrics.truncate_after(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -39,6 +39,10 @@ class Precision:
         """Say what an automatic choice has chosen, and why."""
         if self.reason:
             notify(f"precision {self.name}: {self.reason}")
+
+    def shared(self, of_main: Callable[[float], float]) -> Precision:
+        """The precision that the main process chose; of_main returns its value of a number."""
+        return replace(self, name="bf16" if of_main(self.name == "bf16") else "float32")
 
     def context(self) -> AbstractContextManager[Any]:
         """The context in which losses, metrics and text samples are computed."""

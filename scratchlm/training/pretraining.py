@@ -16,7 +16,7 @@ from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.batch import Batch
 from scratchlm.core.errors import DataError, TokenizerError
 from scratchlm.core.memory import memory_errors_explained
-from scratchlm.core.protocols import ShowsProgress, Tokenizer, no_progress
+from scratchlm.core.protocols import ShowsProgress, Tokenizer, Total, no_progress
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.document_split import Survey
 from scratchlm.data.loaders import BatchLoader
@@ -30,6 +30,7 @@ from scratchlm.model.loss import head_cross_entropy
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import TrainingConfig
+from scratchlm.training.distributed import current_ranks
 from scratchlm.training.progress import RunFolder
 from scratchlm.training.settings import (
     ModelSettings,
@@ -39,7 +40,7 @@ from scratchlm.training.settings import (
     survey_texts,
     train_tokenizer,
 )
-from scratchlm.training.tensorboard import TensorBoard, next_step
+from scratchlm.training.tensorboard import tensorboard_of
 from scratchlm.training.trainer import Trainer
 
 FINAL_EVALUATION_TOKENS = 1 << 18  # maximum number of validation tokens scored at the end
@@ -58,9 +59,9 @@ class PretrainingTask:
         smoothing = self.label_smoothing if model.training else 0.0
         return head_cross_entropy(states, gpt.out_head, batch.targets, label_smoothing=smoothing)
 
-    def metrics(self, model: nn.Module, loader: Iterable[Batch]) -> dict[str, float]:
+    def metrics(self, model: nn.Module, loader: Iterable[Batch], *, total: Total = list) -> dict[str, float]:
         """Mean loss over a loader, in nats per target."""
-        return {"loss": mean_loss(model, loader, self)}
+        return {"loss": mean_loss(model, loader, self, total=total)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,10 +123,14 @@ def prepare_pretraining(
     Seeds torch's global generator with `settings.training.seed`, which initial weights and dropout use.
     Raises: the readers' and tokenizers' errors.
     """
-    tokenizer, survey = _tokenizer_of_run(
-        settings, out, extra_tokenizer_texts, notify, progress, resume=resume
-    )
-    data = _tokens(settings, tokenizer, survey, progress)
+    ranks = current_ranks()
+    with ranks.main_first():  # the others read its tokenizer and token cache
+        out.mkdir(parents=True, exist_ok=True)
+        is_trained = resume or not ranks.is_main
+        tokenizer, survey = _tokenizer_of_run(
+            settings, out, extra_tokenizer_texts, notify, progress, resume=is_trained
+        )
+        data = _tokens(settings, tokenizer, survey, progress)
     config = settings.model.resolve(vocab_size=tokenizer.vocab_size)
     training, context = settings.training, config.context_length
     _check_lengths(settings, data, context)
@@ -165,7 +170,6 @@ def pretrain(
     without the interruption.
     Raises: the readers', tokenizers' and Trainer's errors.
     """
-    out.mkdir(parents=True, exist_ok=True)
     prepared = prepare_pretraining(
         settings,
         out,
@@ -180,13 +184,13 @@ def pretrain(
         f"{model.n_parameters():,} parameters, {len(data.train):,} training and {len(data.val):,} validation tokens"
     )
     prompt = readable_prompt(tokenizer, settings.sample_prompt, data.train[:12].tolist(), notify)
-    with TensorBoard(out / "tensorboard", purge_step=next_step(out)) as tensorboard:
+    with tensorboard_of(out) as tensorboard:
         trainer = Trainer(
             model,
             PretrainingTask(label_smoothing=settings.training.label_smoothing),
             settings.training,
             run=RunFolder(path=out, tokenizer=tokenizer, facts={"data_fingerprint": data.fingerprint}),
-            callbacks=[tensorboard, *callbacks],
+            callbacks=[*tensorboard, *callbacks],
             sample=text_sampler(tokenizer, prompt, seed=settings.training.seed),
             notify=notify,
         )

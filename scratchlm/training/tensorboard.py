@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -9,12 +11,23 @@ from torch.utils.tensorboard import SummaryWriter
 
 from scratchlm.checkpoints.store import checkpoint_step, list_checkpoints
 from scratchlm.training.callbacks import StepRecord
+from scratchlm.training.distributed import current_ranks
 
 
 def next_step(run: Path) -> int:
     """The step after the newest checkpoint, from which a resumed run writes the curves again."""
     folders = list_checkpoints(run)
     return checkpoint_step(folders[-1]) + 1 if folders else 0
+
+
+@contextmanager
+def tensorboard_of(run: Path) -> Iterator[list[TensorBoard]]:
+    """The callback that writes curves in a run folder, closed after the block; none on a rank above 0."""
+    if not current_ranks().is_main:
+        yield []
+        return
+    with TensorBoard(run / "tensorboard", purge_step=next_step(run)) as tensorboard:
+        yield [tensorboard]
 
 
 class TensorBoard:

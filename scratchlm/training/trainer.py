@@ -22,10 +22,12 @@ from scratchlm.training.batches import InterruptedEvaluation, endless_batches, u
 from scratchlm.training.callbacks import Callback, Callbacks, StepRecord
 from scratchlm.training.checkpointing import BestInMemory, RunCheckpoints
 from scratchlm.training.config import TrainingConfig
+from scratchlm.training.distributed import SharedStop, TaskLoss, current_ranks
 from scratchlm.training.early_stopping import should_stop_early
 from scratchlm.training.finite import find_not_finite, not_finite
+from scratchlm.training.gradients import add_gradients, count_targets
 from scratchlm.training.history import RunLog
-from scratchlm.training.interrupts import StoppedBySignal, StopRequest, stop_requests
+from scratchlm.training.interrupts import StoppedBySignal, stop_requests
 from scratchlm.training.optim import Optimizers
 from scratchlm.training.precision import Precision, choose_precision
 from scratchlm.training.progress import Progress, RunFolder
@@ -64,10 +66,10 @@ class Trainer:
         self.callbacks = callbacks
         self.sample = sample
         self.notify = notify
+        self.ranks = current_ranks()
         self.device = next(model.parameters()).device
         self.optimizers = Optimizers(model, config)
-        wanted = "float32" if config.precision == "auto" else config.precision  # `fit` decides what auto is
-        self.precision = Precision(wanted, self.device.type)
+        self.precision = Precision("bf16" if config.precision == "bf16" else "float32", self.device.type)
         self.rate_of = learning_rate  # the schedule; a range test has its own
         self.progress = Progress()
         self.resumed_from: int | None = None  # the step of the checkpoint
@@ -76,6 +78,7 @@ class Trainer:
         self.used_val_loss: float | None = None
         self._started_at_s = 0.0  # such that now - started = training time over all starts of the run
         self._n_batches = 0  # in one epoch
+        self._loss: nn.Module = TaskLoss(model, task)
         self._folder = None if run is None else run.path
         self._checkpoints: RunCheckpoints | BestInMemory = BestInMemory(config, self.optimizers)
 
@@ -87,9 +90,9 @@ class Trainer:
         """
         if len(train) == 0:
             raise DataError("there is no full batch to train on; lower batch_size or add data.")
-        with nullcontext() if self._folder is None else run_lock(self._folder):
+        with run_lock(self._folder) if self._folder is not None and self.ranks.is_main else nullcontext():
             try:
-                return self._fit(train, val, resume=resume)
+                return self._fit(self.ranks.share(train), val and self.ranks.share(val), resume=resume)
             finally:
                 self.optimizers.zero_grad()
                 self._checkpoints.close()
@@ -99,8 +102,10 @@ class Trainer:
         self._start(resume=resume)
         progress, config = self.progress, self.config
         batches = endless_batches(train, start=progress.batches)
+        self._loss = self.ranks.parallel(TaskLoss(self.model, self.task))
         self.model.train()
-        with stop_requests() as stop:
+        with stop_requests() as request:
+            stop = SharedStop(request, self.ranks)
             while True:
                 is_finished = limit_is_reached(config, progress, n_batches=self._n_batches)
                 if val is not None and (is_finished or self._is_due(config.eval_every_steps, at_start=True)):
@@ -116,7 +121,8 @@ class Trainer:
                 if is_last:
                     break
                 self._step([next(batches) for _ in range(batches_of_step(config, progress.step + 1))])
-        if stop.signal_number is not None:
+        self.ranks.wait()  # for rank 0, which was saving
+        if stop.is_made and stop.signal_number is not None:
             where = f"; resume from {self._folder}" if self._folder else ""
             raise StoppedBySignal(stop.signal_number, f"stopped after step {progress.step}{where}.")
         best = self._checkpoints.load_best() if config.use == "best" else None
@@ -126,21 +132,26 @@ class Trainer:
 
     def _start(self, *, resume: bool) -> None:
         """Begin at step 0 with empty logs, or continue from the newest intact checkpoint."""
-        self._listeners = Callbacks(self.callbacks)
+        self._listeners = Callbacks(self.callbacks if self.ranks.is_main else [])
         if self.run is None:
             assert not resume, "fit(resume=True) needs a Trainer with a run folder"
         else:
             self._checkpoints = saving = RunCheckpoints(
-                self.run, self.config, self.model, self.optimizers, n_batches=self._n_batches
+                self.run,
+                self.config,
+                self.model,
+                self.optimizers,
+                n_batches=self._n_batches,
+                ranks=self.ranks,
             )
             resumed = saving.start(resume=resume)
             if resumed is not None:
                 self.progress = resumed
                 self.resumed_from, self.earlier_s = resumed.step, resumed.elapsed_s
-            log = RunLog(self.run.path)
-            log.truncate_after(resumed or Progress(step=-1))  # all of it, if the run is new
-            self._listeners = Callbacks([log, *self.callbacks])
-        self.precision = choose_precision(self.config.precision, self.device, earlier=self.progress.precision)
+            if self.ranks.is_main:
+                self._listeners = Callbacks([RunLog.begin(self.run.path, resumed), *self.callbacks])
+        chosen = choose_precision(self.config.precision, self.device, earlier=self.progress.precision)
+        self.precision = chosen.shared(self.ranks.of_main)
         self.progress.precision = self.precision.name
         self.precision.announce(self.notify)
         self._started_at_s = time.perf_counter() - self.progress.elapsed_s
@@ -151,12 +162,8 @@ class Trainer:
         started_at_s = time.perf_counter()
         n_steps = planned_steps(self.config, progress, n_batches=self._n_batches)
         rate = self.rate_of(self.config, step=step, n_steps=n_steps)
-        n_targets = sum(batch.n_targets for _, batch in batches)
-        n_tokens = sum(batch.n_tokens for _, batch in batches)
-        if n_targets == 0:
-            raise DataError(
-                f"step {step} has no target, beginning with {first}; check masking and max_length."
-            )
+        n_targets, n_tokens = count_targets(batches, self.ranks, step=step)
+        self.ranks.seed_step(self.config.seed, step)
         with memory_errors_explained(SMALLER_BATCH):
             loss = self._backward(batches, n_targets, step=step)
             grad_norm = self.optimizers.clip_gradients(self.config.max_grad_norm)
@@ -164,7 +171,7 @@ class Trainer:
                 raise not_finite("gradient", grad_norm, step=step, where=first, run=self._folder)
             self.optimizers.set_learning_rate(rate)
             self.optimizers.step()
-        seconds = time.perf_counter() - started_at_s
+        seconds = self.ranks.of_main(time.perf_counter() - started_at_s)
         progress.count_step(loss=loss, n_batches=len(batches), n_tokens=n_tokens, seconds=seconds)
         self._update_clock()
         record = StepRecord(
@@ -183,17 +190,13 @@ class Trainer:
 
     def _backward(self, batches: Sequence[tuple[str, Batch]], n_targets: int, *, step: int) -> float:
         """Add up the gradients of the step's mean loss; returns that loss, in nats per target."""
-        loss = 0.0
-        for name, batch in batches:
-            with self.precision.context():
-                batch_loss = self.task.loss_sum(self.model, batch.to(self.device)) / n_targets
-            batch_loss.backward()  # type: ignore[no-untyped-call]
-            loss += batch_loss.item()
+        losses = add_gradients(self._loss, batches, n_targets, precision=self.precision, ranks=self.ranks)
+        for (name, _), loss in zip(batches, itertools.accumulate(losses)):
             if not math.isfinite(loss):
                 raise not_finite("loss", loss, step=step, where=name, run=self._folder)
-        return loss
+        return sum(losses)
 
-    def _evaluate(self, val: BatchLoader, stop: StopRequest) -> bool:
+    def _evaluate(self, val: BatchLoader, stop: SharedStop) -> bool:
         """Measure the validation loss of this step, unless that is done; False when a signal interrupts it."""
         progress = self.progress
         if progress.evaluated_step == progress.step:
@@ -202,7 +205,7 @@ class Trainer:
         batches = itertools.islice(val, n_batches) if n_batches else val
         try:
             with self.precision.context():
-                found = self.task.metrics(self.model, until_stopped(stop, batches))
+                found = self.task.metrics(self.model, until_stopped(stop, batches), total=self.ranks.sum)
         except InterruptedEvaluation:  # a resumed run evaluates again
             return False
         val_loss = found["loss"]
@@ -217,10 +220,10 @@ class Trainer:
         self._update_clock()
         return True
 
-    def _write_sample(self, stop: StopRequest) -> None:
+    def _write_sample(self, stop: SharedStop) -> None:
         """Generate a text sample, unless this step already has one or the process is about to stop."""
         step, is_wanted = self.progress.step, self.config.sample_every_steps > 0 and not stop.is_made
-        if self.sample is not None and is_wanted and self.progress.sampled_step < step:
+        if self.sample is not None and is_wanted and self.ranks.is_main and self.progress.sampled_step < step:
             with self.precision.context():
                 prompt, text = self.sample(self.model, step)
             self.progress.sampled_step = step
@@ -245,4 +248,4 @@ class Trainer:
         return every > 0 and self.progress.step % every == 0 and (self.progress.step > 0 or at_start)
 
     def _update_clock(self) -> None:
-        self.progress.elapsed_s = time.perf_counter() - self._started_at_s
+        self.progress.elapsed_s = self.ranks.of_main(time.perf_counter() - self._started_at_s)

@@ -89,7 +89,7 @@ def finished(run, *, resume=False, losses=None) -> Trainer:
     """The trainer of a `tiny_run`, after `fit`; `losses` are the validation losses by step, 9.0 at the others."""
     trainer, train, val = run
     if losses is not None:
-        trainer.task.metrics = lambda model, loader: {"loss": losses.get(trainer.progress.step, 9.0)}
+        trainer.task.metrics = lambda model, loader, total: {"loss": losses.get(trainer.progress.step, 9.0)}
     trainer.fit(train, val, resume=resume)
     return trainer
 

@@ -72,7 +72,7 @@ def test_a_use_changed_on_resuming_a_finished_run_counts_from_then_on(tiny_run, 
 def test_old_checkpoints_go_and_the_best_and_newest_stay(tiny_run, tmp_path):
     trainer, train, val = tiny_run(tmp_path, checkpoint_every_steps=2, eval_every_steps=2, keep_checkpoints=2)
     losses = iter([9.0, 5.0, 1.0, 5.0, 5.0, 5.0, 5.0])
-    trainer.task.metrics = lambda model, loader: {"loss": next(losses)}
+    trainer.task.metrics = lambda model, loader, total: {"loss": next(losses)}
     trainer.fit(train, val)
     assert [folder.name for folder in list_checkpoints(tmp_path)] == [
         "step-00000004", "step-00000010", "step-00000012",

@@ -25,7 +25,7 @@ from tests.training.conftest import checkpoint_steps
 def test_training_lowers_the_validation_loss(tiny_run):
     trainer, train, val = tiny_run(max_steps=60, eval_every_steps=30)
     losses = []
-    trainer.task.metrics = lambda model, loader: (
+    trainer.task.metrics = lambda model, loader, total: (
         losses.append(mean_loss(model, loader, trainer.task)) or {"loss": losses[-1]}
     )
     trainer.fit(train, val)
@@ -147,7 +147,7 @@ def test_patience_ends_a_run_that_gets_no_better(tiny_run, tmp_path):
         tmp_path, max_steps=500, eval_every_steps=1, patience=3, learning_rate=1e-9, keep_checkpoints=1
     )
     values = iter([5.0, 4.0, 4.5, 4.5, 4.5, 1.0])
-    trainer.task.metrics = lambda model, loader: {"loss": next(values)}
+    trainer.task.metrics = lambda model, loader, total: {"loss": next(values)}
     assert trainer.fit(train, val).step == 4
     assert trainer.progress.best_step == 1
 

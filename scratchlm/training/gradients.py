@@ -1,0 +1,54 @@
+"""The gradients of a step: over its batches, and over the ranks that have a share of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from scratchlm.core.batch import Batch
+from scratchlm.core.errors import DataError
+from scratchlm.training.distributed import Ranks
+from scratchlm.training.precision import Precision
+
+
+def count_targets(batches: Sequence[tuple[str, Batch]], ranks: Ranks, *, step: int) -> tuple[int, int]:
+    """The numbers of targets and of real tokens of a step, on all ranks.
+
+    Raises: DataError when there is no target.
+    """
+    own = [sum(batch.n_targets for _, batch in batches), sum(batch.n_tokens for _, batch in batches)]
+    n_targets, n_tokens = (int(count) for count in ranks.sum(own))
+    if n_targets == 0:
+        raise DataError(
+            f"step {step} has no target, beginning with {batches[0][0]}; check masking and max_length."
+        )
+    return n_targets, n_tokens
+
+
+def add_gradients(
+    loss: nn.Module,
+    batches: Sequence[tuple[str, Batch]],
+    n_targets: int,
+    *,
+    precision: Precision,
+    ranks: Ranks,
+) -> list[float]:
+    """Add up the gradients of the mean loss over the batches of all ranks; returns each batch's share of that loss.
+
+    `loss` is a `TaskLoss`, or what `ranks.parallel` made of it; n_targets counts the step's targets on all ranks. The
+    ranks exchange gradients once, in the last backward pass.
+    Units: nats per target.
+    """
+    losses: list[Tensor] = []  # of this rank's shares
+    n_per_rank = n_targets / ranks.world_size  # because `parallel` averages the gradients over the ranks
+    device = next(loss.parameters()).device
+    for number, (_, batch) in enumerate(batches, start=1):
+        with nullcontext() if number == len(batches) else ranks.without_exchange(loss):
+            with precision.context():
+                batch_loss = loss(batch.to(device)) / n_per_rank
+            batch_loss.backward()
+        losses.append(batch_loss.detach())
+    return [value / ranks.world_size for value in ranks.sum(torch.stack(losses).tolist())]

@@ -1,0 +1,193 @@
+"""Several ranks train the model that one process trains, and none waits for a rank that is gone."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from scratchlm.checkpoints.store import list_checkpoints, load_tensors
+from scratchlm.core.batch import IGNORE_INDEX, Batch
+from scratchlm.core.errors import ConfigError
+from scratchlm.core.launch import launched_ranks
+from scratchlm.data.loaders import BatchLoader
+from scratchlm.data.windows import TokenWindows
+from scratchlm.training.distributed import OneProcess, SharedStop
+from scratchlm.training.interrupts import StopRequest
+from tests.ranks import Launcher
+
+# The gradient of a batch is summed in another order; 12 steps of AdamW in float32 turn that into differences of 1e-7.
+SAME_LOSS = 1e-6
+
+
+@pytest.fixture(scope="module")
+def launcher():
+    """A process that starts ranks."""
+    launcher = Launcher()
+    yield launcher
+    launcher.close()
+
+
+@pytest.fixture
+def saved_tokenizer(small_tokenizer, tmp_path):
+    """The path of a tokenizer file."""
+    small_tokenizer.save(tmp_path / "tokenizer.json")
+    return str(tmp_path / "tokenizer.json")
+
+
+def result(folder):
+    """The result of a run."""
+    return json.loads((folder / "result.json").read_text())
+
+
+def weights(folder):
+    """The weights of the newest checkpoint."""
+    return load_tensors(list_checkpoints(folder / "run")[-1] / "model.safetensors")
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("bucket", [False, True])
+def test_the_ranks_together_have_the_examples_of_every_batch_once(world_size, bucket):
+    class Numbered:
+        lengths = np.arange(50) % 7 + 1
+
+        def __len__(self):
+            return 50
+
+        def batch(self, indices):
+            rows = torch.as_tensor(np.asarray(indices))[:, None]
+            return Batch(inputs=rows, targets=rows)
+
+    loader = BatchLoader(Numbered(), batch_size=4, seed=5, bucket_by_length=bucket)
+    shares = [loader.for_rank(rank, world_size) for rank in range(world_size)]
+    for epoch in (0, 1):
+        for whole, *parts in zip(loader.epoch(epoch), *(share.epoch(epoch) for share in shares), strict=True):
+            real = [part.targets for part in parts if part.n_targets]
+            assert sorted(torch.cat(real).flatten().tolist()) == sorted(whole.targets.flatten().tolist())
+            for part in parts:
+                assert part.is_filler == (part.n_tokens == 0) == bool((part.targets == IGNORE_INDEX).all())
+
+
+def test_a_process_of_its_own_has_all_of_every_batch():
+    loader = BatchLoader(TokenWindows(range(33), context_length=4), batch_size=3, seed=1)
+    for one, other in zip(loader.epoch(0), loader.for_rank(0, 1).epoch(0), strict=True):
+        assert torch.equal(one.inputs, other.inputs)
+
+
+def test_two_ranks_give_the_losses_of_one_process(launcher, tmp_path):
+    order = {"settings": {"accumulate": 2}}
+    assert launcher.run(tmp_path / "one", 1, **order) == [0]
+    assert launcher.run(tmp_path / "two", 2, **order) == [0, 0]
+    one, two = result(tmp_path / "one"), result(tmp_path / "two")
+    assert len(one["losses"]) == 12
+    assert two["losses"] == pytest.approx(one["losses"], rel=SAME_LOSS)
+    assert two["val_losses"] == pytest.approx(one["val_losses"], rel=SAME_LOSS)
+    assert two["tokens"] == one["tokens"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_one_two_and_four_ranks_give_the_same_losses_over_100_steps(launcher, tmp_path, optimizer):
+    results = []
+    for n_ranks in (1, 2, 4):
+        settings = {"max_steps": 100, "optimizer": optimizer}
+        assert launcher.run(tmp_path / str(n_ranks), n_ranks, settings=settings) == [0] * n_ranks
+        results.append(result(tmp_path / str(n_ranks)))
+    one, *others = results
+    # Muon computes in bfloat16 on processors that have it, which enlarges the differences.
+    allowed = SAME_LOSS if optimizer == "adamw" else 1e-3
+    for other in others:
+        assert other["losses"] == pytest.approx(one["losses"], rel=allowed)
+        assert other["val_losses"] == pytest.approx(one["val_losses"], rel=allowed)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_rank_saves_and_stops_all_and_the_run_resumes_with_any_number(
+    launcher, tmp_path, saved_tokenizer
+):
+    code = "if rank == 1 and n == 6: os.kill(os.getpid(), signal.SIGTERM)"
+    settings = {"tokenizer": saved_tokenizer, "drop_rate": 0.1}
+    for name in ("two", "one"):
+        assert launcher.run(tmp_path / name, 2, code=code, **settings) == [143, 143]
+    assert launcher.run(tmp_path / "whole", 2, **settings) == [0, 0]
+    assert launcher.run(tmp_path / "two", 2, resume=True, **settings) == [0, 0]
+    assert launcher.run(tmp_path / "one", 1, resume=True, **settings) == [0]
+
+    assert result(tmp_path / "two")["resumed_from"] == result(tmp_path / "one")["resumed_from"] == 6
+    whole, two = weights(tmp_path / "whole"), weights(tmp_path / "two")
+    assert whole.keys() == two.keys()
+    for name, weight in whole.items():
+        assert torch.equal(weight, two[name]), name
+    steps = [
+        line for line in (tmp_path / "two/run/metrics.jsonl").read_text().splitlines() if "train_loss" in line
+    ]
+    assert len(steps) == 12
+
+
+def test_an_error_of_one_rank_ends_the_others_at_once_with_its_exit_code(launcher, tmp_path):
+    code = "if rank == 1 and n == 3:\n    Error.exit_code = 3\n    raise Error('the file is damaged')"
+    assert launcher.run(tmp_path, 2, code=code) == [3, 3]
+    assert (tmp_path / "stderr-1").read_text() == "the file is damaged"
+    assert (tmp_path / "stderr-0").read_text() == ""
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_is_named_by_the_others(launcher, tmp_path):
+    code = "if rank == 1 and n == 3: os.kill(os.getpid(), signal.SIGKILL)"
+    assert launcher.run(tmp_path, 3, code=code) == [4, -9, 4]
+    assert (tmp_path / "stderr-0").read_text().startswith("rank 1 on ")
+    assert (tmp_path / "stderr-2").read_text() == ""  # one message is enough
+
+
+@pytest.mark.slow
+def test_a_rank_that_hangs_is_named_after_the_timeout(launcher, tmp_path):
+    code = "if rank == 1 and n == 3: os.kill(os.getpid(), signal.SIGSTOP)"
+    assert launcher.run(tmp_path, 2, code=code, timeout_s=2.0, n_hung=1) == [4, -9]
+    assert (tmp_path / "stderr-0").read_text().startswith("rank 1 on ")
+
+
+def test_a_rank_that_never_starts_is_named(launcher, tmp_path):
+    assert launcher.run(tmp_path, 2, timeout_s=1.0, absent=[1]) == [4, 0]
+    assert "rank 1 of 2 did not start within 1 s" in (tmp_path / "stderr-0").read_text()
+
+
+def test_a_loss_that_is_not_finite_on_one_rank_is_reported_once(launcher, tmp_path):
+    assert launcher.run(tmp_path, 2, code="is_poisoned = rank == 1 and n == 3") == [6, 6]
+    assert "the loss of step 3 is not finite" in (tmp_path / "stderr-0").read_text()
+    assert (tmp_path / "stderr-1").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"RANK": "3"}, None),  # of another program
+        ({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, None),
+        ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, (1, 2)),
+    ],
+)
+def test_only_a_whole_set_of_variables_makes_a_rank(monkeypatch, environment, expected):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert launched_ranks() == expected
+
+
+def test_a_rank_beyond_the_world_is_an_error(monkeypatch):
+    for name, value in {"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="RANK=2 and WORLD_SIZE=2"):
+        launched_ranks()
+
+
+def test_one_process_needs_no_agreement():
+    ranks, request = OneProcess(), StopRequest()
+    stop = SharedStop(request, ranks)
+    assert ranks.sum([1, 2.5]) == [1, 2.5]
+    assert not stop.is_made
+    request.signal_number = 15
+    assert stop.is_made
+    assert stop.signal_number == 15
