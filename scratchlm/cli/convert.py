@@ -45,9 +45,8 @@ class Convert(Common):
     )
     target: tyro.conf.Positional[Path | None] = None  # where to write
     to: ExportFormatName | Literal["peft"] | None = None  # the format
-    dtype: DType | None = (
-        None  # number format; default: that of the source (gguf: f32); q8_0, q4_0, q4_1 for gguf only
-    )
+    # number format; default: that of the source (gguf: f32); q8_0, q4_0, q4_1 for gguf only
+    dtype: DType | None = None
     base: Path | None = None  # the base model of a peft adapter; default: the one its settings name
     context_length: int | None = None  # shorten the context: learned positions beyond are left out
     no_verify: bool = False  # skip reading the result back and comparing its logits

@@ -19,6 +19,7 @@ from scratchlm.cli.run import refuse_idle_vocab_size
 from scratchlm.cli.stage_runs import RunFlags, recipe_argument, resumed_recipe, run_stage, with_end
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError
+from scratchlm.core.launch import launched_ranks
 from scratchlm.evaluation.loss import format_bits_per_byte
 from scratchlm.recipes.recipe import DataSettings, Recipe
 from scratchlm.recipes.stages import StageRun, find_learning_rate
@@ -96,6 +97,8 @@ def _act(command: Pretrain, console: Console) -> dict[str, Any]:
         pretrain=with_end(command.training, max_steps=DEFAULT_STEPS),
     )
     if command.find_lr:
+        if launched_ranks() is not None:
+            raise ConfigError("--find-lr runs in one process; start it without torchrun.")
         return _find_learning_rate(command, recipe, console)
     result = run_stage(KIND, recipe, command, console)
     figures = result.figures["pretrain"]

@@ -51,9 +51,8 @@ class Run(Common):
     track: TrackerName | None = (
         None  # also log to wandb, mlflow or trackio; TensorBoard files are always written
     )
-    rank_timeout_s: float = (
-        RANK_TIMEOUT_S  # with torchrun: seconds that a process may be late before all stop
-    )
+    # with torchrun: seconds that a process may be late before all stop
+    rank_timeout_s: float = RANK_TIMEOUT_S
     seed: int | None = None  # one seed for all stages; --pretrain.seed and the like override it
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
 

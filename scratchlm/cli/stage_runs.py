@@ -40,9 +40,8 @@ class RunFlags(Common):
     seed: tyro.conf.Suppress[None] = None  # it is part of the training settings
     fresh: bool = False  # delete what is in the run folder and start over
     track: TrackerName | None = None  # also log to wandb, mlflow or trackio; TensorBoard needs no flag
-    rank_timeout_s: float = (
-        RANK_TIMEOUT_S  # with torchrun: seconds that a process may be late before all stop
-    )
+    # with torchrun: seconds that a process may be late before all stop
+    rank_timeout_s: float = RANK_TIMEOUT_S
 
 
 def run_stage(kind: str, recipe: Recipe, flags: RunFlags, console: Console) -> RunResult:
