@@ -114,7 +114,11 @@ class Trainer:
                     self._write_sample(stop)
                 is_finished = is_finished or should_stop_early(progress, config)
                 is_last = is_finished or stop.is_made  # read once: a later signal waits for the next step
-                if is_last or progress.best_step == progress.step or self._is_due(config.checkpoint_every_steps):
+                if (
+                    is_last
+                    or progress.best_step == progress.step
+                    or self._is_due(config.checkpoint_every_steps)
+                ):
                     self._save(is_finished=is_finished, is_last=is_last)
                 self._report_saved(wait=is_last)
                 if is_last:
