@@ -124,9 +124,7 @@ def next_commands(recipe: Recipe, run: StageRun) -> list[dict[str, str]]:
     def quoted(stage: Stage) -> str:
         return shlex.quote(str(run.folder(stage)))
 
-    folders = " ".join(dict.fromkeys(quoted(stage) for stage in recipe.stages))
-    page = "write, chat, classify and look inside these models in a web page"
-    commands: list[tuple[str, str]] = [(f"scratchlm serve {folders} --open", page)]
+    commands: list[tuple[str, str]] = []
     whole_run = shlex.quote(str(run.out))
     judge = "scratchlm evaluate judge --answers {} --judge ollama:llama3"
     judged = "score the answers with Llama 3 in Ollama, as in the book"
