@@ -285,7 +285,7 @@ HOSTILE_NAMES = ODD + [
 ]
 
 
-@pytest.mark.parametrize("every", [41, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [41, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_no_name_becomes_a_path(server, every):
     """Names and paths that would leave a folder, or name a device, if a name ever became a path."""
     names = HOSTILE_NAMES[::every]
