@@ -91,7 +91,7 @@ def _act(command: Plan, console: Console) -> dict[str, Any]:
     training = with_end(command.training, max_steps=DEFAULT_STEPS)
     n_steps = _n_steps(training, command.tokens, config.context_length)
     device = pick_device(command.device)
-    precision = choose_precision(training.precision, device).name
+    precision = choose_precision(training.precision, device, config, training.batch_size).name
     training = dataclasses.replace(training, precision=precision)
     memory = plan_memory(config, training, program_bytes=measure_program_bytes())
     flops = flops_per_step(config, training)

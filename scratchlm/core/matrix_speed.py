@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -13,23 +14,25 @@ SHAPE = (
 )  # rows, inputs, outputs: 1,024 tokens through GPT-2 small's first feed-forward matrix
 
 
-def matrix_flops_per_s(
-    dtype: torch.dtype = torch.float32, *, device: torch.device | str = "cpu", at_least_s: float = 0.2
-) -> float:
-    """The speed of products of SHAPE: the fastest of several, after one that is not counted.
+def seconds_of(action: Callable[[], object], device: torch.device, *, n: int = 4) -> list[float]:
+    """The time of n runs of an action, without the first, which is slower."""
+    found = []
+    for _ in range(n):
+        started_at_s = time.perf_counter()
+        action()
+        if device.type == "cuda":  # a GPU works on after the call
+            torch.cuda.synchronize(device)
+        found.append(time.perf_counter() - started_at_s)
+    return found[1:]
+
+
+def matrix_flops_per_s(dtype: torch.dtype = torch.float32, *, device: torch.device | str = "cpu") -> float:
+    """The speed of products of SHAPE, the fastest of several.
 
     Units: floating-point operations per second, two for each product of two numbers.
     """
     n_rows, n_in, n_out = SHAPE
     left = torch.randn(n_rows, n_in, device=device, dtype=dtype)
     right = torch.randn(n_in, n_out, device=device, dtype=dtype)
-    started_at_s, best_s, n_done = time.perf_counter(), float("inf"), 0
-    while n_done < 4 or time.perf_counter() - started_at_s < at_least_s:
-        begin_s = time.perf_counter()
-        torch.mm(left, right)
-        if torch.device(device).type == "cuda":
-            torch.cuda.synchronize(device)
-        if n_done > 0:
-            best_s = min(best_s, time.perf_counter() - begin_s)
-        n_done += 1
-    return 2 * n_rows * n_in * n_out / best_s
+    fastest_s = min(seconds_of(lambda: torch.mm(left, right), torch.device(device), n=8))
+    return 2 * n_rows * n_in * n_out / fastest_s

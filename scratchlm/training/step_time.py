@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import torch
 from torch import nn
 
 from scratchlm.core.device import memory_bytes
+from scratchlm.core.matrix_speed import seconds_of
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.windows import TokenWindows
 from scratchlm.model.attention_context import attention_context
@@ -88,7 +87,7 @@ def _block_s(config: GPTConfig, training: TrainingConfig, device: torch.device) 
     context = attention_context(x, config)
     optimizers = Optimizers(nn.ModuleDict({"trf_blocks": block}), training)
 
-    precision = choose_precision(training.precision, device)
+    precision = choose_precision(training.precision, device, config, training.batch_size)
 
     def run_passes() -> None:
         with precision.context():
@@ -100,18 +99,10 @@ def _block_s(config: GPTConfig, training: TrainingConfig, device: torch.device) 
         for part in optimizers.parts:  # keeps the gradients for the next measurement
             part.step()
 
-    return _median_s(run_passes, device), _median_s(update, device)
-
-
-def _median_s(action: Callable[[], None], device: torch.device) -> float:
-    seconds = []
-    for _ in range(N_STEPS):
-        started_at_s = time.perf_counter()
-        action()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started_at_s)
-    return statistics.median(seconds[1:])
+    passes_s, update_s = (
+        statistics.median(seconds_of(one, device, n=N_STEPS)) for one in (run_passes, update)
+    )
+    return passes_s, update_s
 
 
 class _StepTimes:

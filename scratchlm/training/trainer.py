@@ -153,7 +153,8 @@ class Trainer:
                 self.resumed_from, self.earlier_s = resumed.step, resumed.elapsed_s
             if self.ranks.is_main:
                 self._listeners = Callbacks([RunLog.begin(self.run.path, resumed), *self.callbacks])
-        chosen = choose_precision(self.config.precision, self.device, earlier=self.progress.precision)
+        wanted, batch_size, earlier = self.config.precision, self.config.batch_size, self.progress.precision
+        chosen = choose_precision(wanted, self.device, self.model.config, batch_size, earlier=earlier)
         self.precision = chosen.shared(self.ranks.of_main)
         self.progress.precision = self.precision.name
         self.precision.announce(self.notify)

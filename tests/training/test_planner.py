@@ -47,7 +47,7 @@ def bytes_saved_by_torch(config: GPTConfig, batch_size: int, precision: str = "f
         return tensor
 
     ids = torch.zeros(batch_size, config.context_length, dtype=torch.long)
-    context = choose_precision(precision, torch.device("cpu")).context()
+    context = choose_precision(precision, torch.device("cpu"), config, 1).context()
     with context, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         states = model(ids, apply_head=False)
     saved[states.untyped_storage().data_ptr()] = states  # the head keeps its input

@@ -19,39 +19,36 @@ CPU = torch.device("cpu")
 
 
 def processor(monkeypatch, *, ratio=4.0, **capabilities):
-    """Let the processor have these capabilities, and bfloat16 products `ratio` times the speed of float32."""
+    """Let the processor have these capabilities, and blocks run at `ratio` times the speed in bfloat16."""
     found = {"architecture": "x86_64", **capabilities}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
-    speed = {torch.float32: 1e11, torch.bfloat16: ratio * 1e11}
-    monkeypatch.setattr(precision, "matrix_flops_per_s", lambda dtype, *, device: speed[dtype])
+    monkeypatch.setattr(precision, "_speedup", lambda config, batch_size, device: ratio)
 
 
 @pytest.mark.parametrize("instructions", ["amx_bf16", "avx512_bf16"])
 def test_auto_takes_bf16_where_the_processor_has_it_and_it_is_fast(monkeypatch, instructions):
     processor(monkeypatch, **{instructions: True})
-    chosen = choose_precision("auto", CPU)
+    chosen = choose_precision("auto", CPU, TINY, 4)
     assert chosen.name == "bf16"
-    assert chosen.reason == "bfloat16 products run at 4.0 times the speed of float32"
-    processor(monkeypatch, ratio=1.2, **{instructions: True})
-    assert choose_precision("auto", CPU).name == "float32"
+    assert chosen.reason == "a block of the model runs at 4.0 times the speed of float32 in bfloat16"
+    processor(monkeypatch, ratio=1.05, **{instructions: True})
+    assert choose_precision("auto", CPU, TINY, 4).name == "float32"
 
 
 def test_auto_does_not_even_measure_where_bfloat16_is_emulated(monkeypatch):
     processor(monkeypatch, amx_bf16=False, avx2=True)
-    monkeypatch.setattr(precision, "matrix_flops_per_s", None)
-    chosen = choose_precision("auto", CPU)
+    monkeypatch.setattr(precision, "_speedup", None)
+    chosen = choose_precision("auto", CPU, TINY, 4)
     assert (chosen.name, chosen.reason) == ("float32", "the processor has no bfloat16 instructions")
 
 
 def test_auto_on_a_gpu_goes_by_its_generation(monkeypatch):
     cuda = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert "compute capability (7, 5)" in choose_precision("auto", cuda).reason
+    assert "compute capability (7, 5)" in choose_precision("auto", cuda, TINY, 4).reason
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    monkeypatch.setattr(
-        precision, "matrix_flops_per_s", lambda dtype, *, device: 1e14 if dtype.itemsize == 2 else 1e13
-    )
-    assert choose_precision("auto", cuda).name == "bf16"
+    monkeypatch.setattr(precision, "_speedup", lambda config, batch_size, device: 5.0)
+    assert choose_precision("auto", cuda, TINY, 4).name == "bf16"
 
 
 def test_the_choice_is_announced_and_kept_when_the_run_resumes_on_another_processor(
@@ -62,7 +59,7 @@ def test_the_choice_is_announced_and_kept_when_the_run_resumes_on_another_proces
     trainer, train, val = tiny_run(tmp_path, precision="auto")
     trainer.notify = said.append
     stopped_at((trainer, train, val), 5)
-    assert said == ["precision bf16: bfloat16 products run at 4.0 times the speed of float32"]
+    assert said == ["precision bf16: a block of the model runs at 4.0 times the speed of float32 in bfloat16"]
     processor(monkeypatch, amx_bf16=False)
     trainer, train, val = tiny_run(tmp_path, precision="auto")
     trainer.notify = said.append
@@ -126,9 +123,17 @@ def test_every_kind_of_model_has_about_the_gradient_of_float32(variant):
     gradients = []
     for name in ("float32", "bf16"):
         model.zero_grad()
-        with choose_precision(name, CPU).context():
+        with choose_precision(name, CPU, TINY, 4).context():
             loss = PretrainingTask().loss_sum(model, batch)
         loss.backward()
         assert loss.dtype == torch.float32
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     assert 0 < (gradients[0] - gradients[1]).norm() < 0.02 * gradients[0].norm()
+
+
+def test_the_measurement_changes_no_random_number():
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    assert 0 < precision._speedup(TINY, 2, CPU) < 1000
+    assert torch.equal(torch.rand(4), expected)
