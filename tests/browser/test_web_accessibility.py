@@ -88,6 +88,7 @@ def opened(visit: Visit, address: str) -> Any:
     return page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_can_be_read_on_its_ground(browser, server, scheme):
     """WCAG 2.2, 1.4.3: 4.5 to 1."""
@@ -96,6 +97,7 @@ def test_every_text_can_be_read_on_its_ground(browser, server, scheme):
             assert opened(visit, address).evaluate(CONTRAST) == [], address
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_every_control_has_a_name_and_every_view_one_title(browser, server, size):
     with Visit(browser, server, size=size) as visit:
@@ -135,6 +137,7 @@ def test_everything_can_be_done_without_a_mouse(browser, server):
         assert page.inner_text("line-chart output") != before
 
 
+@pytest.mark.slow
 def test_axe_finds_no_fault(browser, server):
     """SCRATCHLM_AXE names the file axe.min.js of axe-core, which is not part of this repository."""
     file = os.environ.get("SCRATCHLM_AXE", "")

@@ -18,6 +18,7 @@ MARKUP = re.compile(
 )
 
 
+@pytest.mark.slow
 def test_typescript_finds_no_error():
     """`npm install --global typescript` provides tsc; a user never needs it."""
     tsc = shutil.which("tsc")
