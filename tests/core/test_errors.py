@@ -15,6 +15,7 @@ EXIT_CODES = {  # DESIGN.md, section 6
     "CheckpointError": (3, ValueError),
     "ServiceError": (4, RuntimeError),
     "DownloadError": (4, RuntimeError),
+    "RankLostError": (4, RuntimeError),
     "MissingDependencyError": (5, ImportError),
     "NonFiniteLossError": (6, ArithmeticError),
     "OutOfMemoryError": (6, MemoryError),
