@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import typing
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from scratchlm.cli.assistant import description, open_assistant
+from scratchlm.cli.messages import MULTI_LINE
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import write_json
-from scratchlm.generation.config import GenerationConfig
+from scratchlm.data.assistant_prompt import AssistantPrompt
+from scratchlm.generation.beam import check_beams, check_length_penalty
+from scratchlm.generation.config import BEAM_SETTINGS, SAMPLING, GenerationConfig
+from scratchlm.generation.engine import Engine
 from scratchlm.generation.requests import TokenEvent
 from scratchlm.serving.language_model import LanguageModel
 
 COMMANDS = {  # name -> what it does
     "set": "/set NAME VALUE changes a setting (off restores its default), /set alone shows the settings",
     "system": "/system TEXT changes the system prompt",
+    "model": "/model PATH continues the conversation with another model, /model alone describes the present one",
     "retry": "/retry answers the last message again",
     "tokens": "/tokens shows the last answer with each token coloured by its probability",
     "save": "/save FILE writes the conversation as JSON",
     "help": "/help shows this list",
 }
+MIN_CAPACITY = 1024  # tokens of the first cache; a longer conversation gets a larger one
 COLOURS = (
     (0.9, "green"),
     (0.5, "cyan"),
@@ -35,96 +43,188 @@ COLOURS = (
     (0.0, "red"),
 )  # from this probability
 FIXED = {"use_cache", "start_id", "stop_ids"}  # the model's own
+BEAM_SEARCH = {"beams": int | None, "length_penalty": float}  # settings outside GenerationConfig
+NEEDED = {"beams": (*BEAM_SETTINGS[:3], "length_penalty"), "temperature": SAMPLING}  # by these settings
 
 
 class Dialogue:
-    """The turns of a chat, and the settings with which the next answer is generated."""
+    """The turns of a chat, and the model and the settings with which the next answer is generated.
+
+    One engine is kept for the whole conversation, so that each turn reads only what is new.
+    Raises: ConfigError for a model that is no assistant; CheckpointError when there is no valid model.
+    """
 
     def __init__(
         self,
-        lm: LanguageModel,
+        model: Path,
+        console: Console,
         *,
-        system: str | None,
-        memory: int | None,
-        template: str | None,
-        max_new_tokens: int,
+        device: str = "auto",
+        template: str | None = None,
+        system: str | None = None,
+        memory: int | None = None,
+        max_new_tokens: int | None = None,
     ) -> None:
         self.turns: list[dict[str, str]] = []
-        self._lm = lm
+        self._console = console
+        self._device = device
+        self._template = template
         self._system = system
         self._memory = memory
-        self._template = template
-        self._settings: dict[str, Any] = {"max_new_tokens": max_new_tokens}
-        self._defaults = dict(self._settings)
+        self._max_new_tokens = max_new_tokens
+        self._changed: dict[str, Any] = {}  # by /set
         self._tokens: list[tuple[str, float]] = []  # of the last answer: text and probability
+        self._engine: Engine | None = None
+        self._lm: LanguageModel
+        self._open(model)
 
-    def answer(self, message: str) -> Iterator[str]:
-        """Yield the answer in pieces, and add the turn when it is complete."""
-        said = [(turn["instruction"], turn["answer"]) for turn in self.turns]
-        memory = len(said) if self._memory is None else self._memory
+    @property
+    def description(self) -> str:
+        """The model and its training in a sentence."""
+        return description(self._lm, self._path, template=self._template)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the next answer that differ from their defaults, and max_new_tokens."""
+        return self._with_defaults(self._changed)
+
+    def answer(self, message: str | None = None) -> Generator[str]:
+        """Yield the answer in pieces and add the turn; without a message, the last one is answered again.
+
+        A generator that is closed early adds the turn with what it has yielded. After an error the turns are unchanged.
+        """
+        earlier = self.turns[:-1] if message is None else self.turns[:]
+        message = self.turns[-1]["instruction"] if message is None else message
+        prompt = self._prompt(message, earlier)
+        settings = self.settings
         self._tokens = []
-        pieces = self._lm.stream_answer(
-            message,
-            system=self._system,
-            history=said[max(0, len(said) - memory) :],
-            template_name=self._template,
-            on_event=self._note,
-            **self._settings,
-        )
+        engine = self._engine_for(len(prompt.ids) + settings["max_new_tokens"])
+        pieces = self._lm.answer_pieces(prompt, engine=engine, on_event=self._note_token, **settings)
         answer = ""
-        for piece in pieces:
-            answer += piece
-            yield piece
-        self.turns.append({"instruction": message, "answer": answer})
+        with contextlib.suppress(GeneratorExit):
+            for piece in pieces:
+                answer += piece
+                yield piece
+        self.turns[len(earlier) :] = [{"instruction": message, "answer": answer}]
 
-    def obey(self, line: str, console: Console) -> str | None:
-        """Carry out a command such as `/set temperature 0.7`; returns the message to answer again, if any.
+    def obey(self, line: str) -> bool:
+        """Carry out a command such as `/set temperature 0.7`; returns whether the last message is to be answered again.
 
-        Raises: ConfigError for an unknown command, or an impossible value.
+        Raises: ConfigError for an unknown command, or an impossible value; CheckpointError for an invalid model.
         """
         name, _, rest = line.removeprefix("/").partition(" ")
         rest = rest.strip()
         if name not in COMMANDS:
             raise ConfigError(f"chat has no command {'/' + name!r}; {nearest(name, COMMANDS)}")
         if name == "set":
-            self._set(rest, console)
+            self._set(rest)
         elif name == "system":
             self._system = rest
+        elif name == "model":
+            if rest:
+                self._open(Path(rest).expanduser())
+            self._say(self.description)
         elif name == "tokens":
-            self._show_tokens(console)
+            self._show_tokens()
         elif name == "save":
             if not rest:
                 raise ConfigError("/save needs a file; write e.g. /save chat.json.")
-            write_json(Path(rest).expanduser(), {"settings": self._settings, "turns": self.turns})
-            console.print(f"saved {len(self.turns)} turns to {rest}", soft_wrap=True)
+            write_json(Path(rest).expanduser(), {"settings": self.settings, "turns": self.turns})
+            self._say(f"saved {len(self.turns)} turns to {rest}")
         elif name == "help":
-            console.print("\n".join(COMMANDS.values()), soft_wrap=True)
-        elif name == "retry":
-            if not self.turns:
-                raise ConfigError("/retry needs an earlier message; write one first.")
-            return self.turns.pop()["instruction"]
-        return None
+            self._say("\n".join([*COMMANDS.values(), MULTI_LINE]))
+        elif name == "retry" and not self.turns:
+            raise ConfigError("/retry needs an earlier message; write one first.")
+        return name == "retry"
 
-    def _set(self, words: str, console: Console) -> None:
+    def _with_defaults(self, changed: dict[str, Any]) -> dict[str, Any]:
+        half = self._lm.config.context_length // 2  # the other half is for the prompt
+        default = min(128, half) if self._max_new_tokens is None else self._max_new_tokens
+        return {"max_new_tokens": default, **changed}
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True)
+
+    def _open(self, path: Path) -> None:
+        self._lm = open_assistant(path, device=self._device, template=self._template)
+        self._path = path
+        self._n_dropped = 0  # turns that did not fit, as last shown
+        self._is_told_alone = False
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def _engine_for(self, n_tokens: int) -> Engine:
+        """The engine of the conversation; one with more room replaces it when a text needs more tokens."""
+        context_length = self._lm.config.context_length
+        if self._engine is None or self._engine.cache.capacity < min(n_tokens, context_length):
+            if self._engine is not None:
+                self._engine.close()
+            self._engine = Engine(self._lm.model, n_slots=1, capacity=max(MIN_CAPACITY, 2 * n_tokens))
+        return self._engine
+
+    def _prompt(self, message: str, earlier: list[dict[str, str]]) -> AssistantPrompt:
+        """Encode a message and the earlier turns that fit; what is left out is shown in a note."""
+        memory = self._memory
+        if memory is None:
+            memory = len(earlier) if self._lm.supports_conversations else 0
+            if earlier and not memory and not self._is_told_alone:
+                self._is_told_alone = True
+                self._say(
+                    "note: this assistant was trained on single questions, so earlier ones are not in its prompt "
+                    "(--memory N adds the last N exchanges)"
+                )
+        history = [(turn["instruction"], turn["answer"]) for turn in earlier[max(0, len(earlier) - memory) :]]
+        max_new_tokens = self.settings["max_new_tokens"]
+        prompt = self._lm.answer_prompt(
+            message,
+            system=self._system,
+            history=history,
+            template_name=self._template,
+            max_new_tokens=max_new_tokens,
+        )
+        context_length = self._lm.config.context_length
+        if prompt.n_dropped > self._n_dropped:
+            turns = (
+                "the oldest turn does" if prompt.n_dropped == 1 else f"the {prompt.n_dropped} oldest turns do"
+            )
+            self._say(
+                f"note: {turns} not fit the context of {context_length:,} tokens with max_new_tokens="
+                f"{max_new_tokens} any more, so the assistant no longer sees what was said there"
+            )
+        self._n_dropped = prompt.n_dropped
+        if len(prompt.ids) + max_new_tokens > context_length:
+            self._say(
+                f"note: the prompt of {len(prompt.ids):,} tokens and max_new_tokens={max_new_tokens} exceed the "
+                f"context of {context_length:,} tokens, so a long answer does not see the beginning of the prompt"
+            )
+        return prompt
+
+    def _set(self, words: str) -> None:
         name, _, value = words.partition(" ")
         if name:
             name = name.replace("-", "_")
-            changed = self._settings | {name: _parsed(name, value.strip())}
+            changed = self._changed | {name: _parsed(name, value.strip())}
             if value.strip() == "off":
                 del changed[name]
-                changed = self._defaults | changed
-            beams = changed.get("beams")
-            self._lm.generation_config(**{key: v for key, v in changed.items() if key != "beams"})
-            if beams is not None and (not isinstance(beams, int) or beams < 1):
-                raise ConfigError(f"beams must be a whole number of at least 1, got {beams!r}; 4 is usual.")
-            self._settings = changed
-        console.print(", ".join(f"{key} = {value}" for key, value in self._settings.items()), soft_wrap=True)
+            settings = self._with_defaults(changed)
+            beams, length_penalty = settings.pop("beams", None), settings.pop("length_penalty", 1.0)
+            config = self._lm.generation_config(**settings)
+            check_length_penalty(length_penalty)
+            if beams is not None:
+                check_beams(config, n_beams=beams, length_penalty=length_penalty)
+            self._changed = changed
+        self._say(", ".join(f"{key} = {value}" for key, value in self.settings.items()))
+        for needed, names in NEEDED.items():
+            idle = [name for name in names if name in self._changed]
+            if idle and not any(self._changed.get(name) for name in (needed, "penalty_alpha")):
+                self._say(f"note: without effect until {needed} is set: {', '.join(idle)}")
 
-    def _note(self, event: TokenEvent) -> None:
+    def _note_token(self, event: TokenEvent) -> None:
         if event.id is not None:
             self._tokens.append((event.text, event.prob))
 
-    def _show_tokens(self, console: Console) -> None:
+    def _show_tokens(self) -> None:
         if not self._tokens:
             raise ConfigError(
                 "/tokens needs an answer that was generated token by token; ask something first."
@@ -135,7 +235,7 @@ class Dialogue:
         shown.append("\nprobability: ")
         for limit, colour in COLOURS:
             shown.append(f"{limit:.0%}+ ", style=colour)
-        console.print(shown, soft_wrap=True)
+        self._console.print(shown, soft_wrap=True)
 
 
 def _parsed(name: str, value: str) -> Any:
@@ -143,10 +243,11 @@ def _parsed(name: str, value: str) -> Any:
 
     Raises: ConfigError for an unknown setting.
     """
-    hints = typing.get_type_hints(GenerationConfig) | {"beams": int | None}
+    hints = typing.get_type_hints(GenerationConfig) | BEAM_SEARCH
     known = [field.name for field in dataclasses.fields(GenerationConfig) if field.name not in FIXED]
-    if name not in {*known, "beams"}:
-        raise ConfigError(f"chat has no setting {name!r}; {nearest(name, [*known, 'beams'])}")
+    known += BEAM_SEARCH
+    if name not in known:
+        raise ConfigError(f"chat has no setting {name!r}; {nearest(name, known)}")
     if not value:
         raise ConfigError(
             f"/set {name} needs a value; write e.g. /set temperature 0.7, or off for the default."

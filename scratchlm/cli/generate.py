@@ -36,7 +36,7 @@ class Generate(Common):
     Example: scratchlm generate --model runs/quickstart --prompt "Once upon a time" --temperature 0.8 --seed 1
     """
 
-    model: Path | None = None  # a model folder or run folder
+    model: Path | None = None  # a model folder, run folder, Hugging Face folder or .gguf file
     prompt: tuple[str, ...] = ()  # text to continue; "-" reads it from standard input
     max_new_tokens: int = 100  # maximum number of tokens to generate for each prompt
     min_new_tokens: int = 0  # minimum number of tokens before an end-of-text token
@@ -78,10 +78,10 @@ class Generate(Common):
     diversity_penalty: float | None = None  # diverse beam search: penalty of tokens taken by earlier groups
     best_of: int | None = None  # draw this many texts and show the most likely one
     n_best: int | None = None  # number of texts to show of beam search or best_of
-    penalty_alpha: float | None = None  # contrastive search with top_k: weight of the similarity penalty
+    penalty_alpha: float | None = None  # contrastive search, needs top_k: weight of the penalty for similarity
     draft: Path | None = None  # a smaller model with the same tokenizer that guesses tokens, for speed
-    draft_tokens: int | None = None  # number of tokens that are guessed at a time
-    prompt_lookup: int | None = None  # guess what followed the last tokens, up to this many, before
+    draft_tokens: int | None = None  # number of tokens to guess at a time
+    prompt_lookup: int | None = None  # guess what followed an earlier copy of the last tokens, at most this many
     trace: Path | None = None  # write the candidates of every step to this JSON file
 
     def __post_init__(self) -> None:

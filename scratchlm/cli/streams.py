@@ -57,7 +57,7 @@ def read_text() -> str:
 
     Raises: DataError when standard input is closed or not UTF-8.
     """
-    with _input_errors_explained():
+    with input_errors_explained():
         return sys.stdin.read().removeprefix(BYTE_ORDER_MARK)
 
 
@@ -68,7 +68,7 @@ def read_lines() -> Iterator[str]:
     """
     mark = BYTE_ORDER_MARK
     while True:
-        with _input_errors_explained():
+        with input_errors_explained():
             line = sys.stdin.readline().removeprefix(mark)
         if not line:
             return
@@ -77,7 +77,11 @@ def read_lines() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _input_errors_explained() -> Iterator[None]:
+def input_errors_explained() -> Iterator[None]:
+    """Within the block, standard input is read strictly.
+
+    Raises: DataError when it is closed or not UTF-8.
+    """
     if sys.stdin is None:  # closed by the caller: `<&-`
         raise DataError("standard input is closed, so there is no text to read; pipe the text in.")
     if getattr(sys.stdin, "errors", "strict") != "strict" and isinstance(sys.stdin, io.TextIOWrapper):

@@ -21,6 +21,7 @@ class AssistantPrompt(NamedTuple):
     stop_ids: tuple[int, ...]
     stop_texts: tuple[str, ...] = ()
     answer_lead: str = ""  # prefix of every answer, which is not part of it
+    n_dropped: int = 0  # oldest exchanges that did not fit and are not in the prompt
 
 
 def chosen_template(task: Mapping[str, Any], name: str | None = None) -> PromptTemplate | ChatTemplate | None:
@@ -47,23 +48,28 @@ def assistant_prompt(
     """
     ends = end_ids(tokenizer, task)
     if isinstance(chosen, PromptTemplate):
-        ids = fitting_ids(entry, lambda kept: encode_prompt(kept, chosen, tokenizer), n_tokens=n_tokens)
+        ids, n_dropped = fitting_ids(
+            entry, lambda kept: encode_prompt(kept, chosen, tokenizer), n_tokens=n_tokens
+        )
         mark = answer_end_id(chosen, tokenizer)
         stop_ids = ends if mark is None else tuple({*ends, mark})
-        return AssistantPrompt(ids, stop_ids, answer_lead=chosen.answer_lead)
-    ids = fitting_ids(entry, lambda kept: chosen.encode(_messages(kept), tokenizer), n_tokens=n_tokens)
+        return AssistantPrompt(ids, stop_ids, answer_lead=chosen.answer_lead, n_dropped=n_dropped)
+    ids, n_dropped = fitting_ids(
+        entry, lambda kept: chosen.encode(_messages(kept), tokenizer), n_tokens=n_tokens
+    )
     turn_end = chosen.turn_end(tokenizer)
     return AssistantPrompt(
         ids,
         ends if turn_end.id is None else tuple({*ends, turn_end.id}),
         () if turn_end.text is None else (turn_end.text,),
+        n_dropped=n_dropped,
     )
 
 
 def fitting_ids(
     entry: Instruction, encode: Callable[[Instruction], list[int]], *, n_tokens: int | None
-) -> list[int]:
-    """Ids of the entry, dropping as few of the oldest exchanges as possible to fit n_tokens.
+) -> tuple[list[int], int]:
+    """Ids of the entry, and the number of its oldest exchanges that were dropped to fit n_tokens, as few as possible.
 
     The last request is kept even when it is too long.
     """
@@ -73,10 +79,10 @@ def fitting_ids(
 
     whole = without(0)
     if n_tokens is None or len(whole) <= n_tokens or not entry.history:
-        return whole
+        return whole, 0
     numbers = range(1, len(entry.history))
-    place = bisect.bisect_left(numbers, True, key=lambda n: len(without(n)) <= n_tokens)
-    return without(1 + place)
+    n_dropped = 1 + bisect.bisect_left(numbers, True, key=lambda n: len(without(n)) <= n_tokens)
+    return without(n_dropped), n_dropped
 
 
 def _messages(entry: Instruction) -> list[Message]:

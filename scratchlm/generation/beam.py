@@ -297,8 +297,7 @@ def check_beams(config: GenerationConfig, *, n_beams: int, length_penalty: float
     """
     if isinstance(n_beams, bool) or not isinstance(n_beams, int) or n_beams < 1:
         raise ConfigError(f"n_beams must be a whole number of at least 1, got {n_beams!r}; 4 is usual.")
-    if not math.isfinite(length_penalty):
-        raise ConfigError(f"length_penalty must be a finite number, got {length_penalty}; 1 is usual.")
+    check_length_penalty(length_penalty)
     sampling = [*config.given(*SAMPLING, *SPECULATION, "best_of", "penalty_alpha")]
     if not config.is_greedy or sampling:
         found = ", ".join(sampling) if config.is_greedy else f"temperature={config.temperature}"
@@ -319,3 +318,12 @@ def check_beams(config: GenerationConfig, *, n_beams: int, length_penalty: float
         raise ConfigError(
             f"n_best must be at most the {n_beams} beams, got {config.n_best}; keep more beams."
         )
+
+
+def check_length_penalty(value: object) -> None:
+    """Check a length penalty.
+
+    Raises: ConfigError.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError(f"length_penalty must be a finite number, got {value!r}; 1 is usual.")

@@ -69,6 +69,25 @@ def generate(
     return _events(engine)
 
 
+def generate_on(
+    engine: Engine, prompt: Sequence[int], config: GenerationConfig, *, tokenizer: Tokenizer | None = None
+) -> Iterator[TokenEvent]:
+    """Continue one prompt on an engine that is kept, so that a later prompt that begins alike reads only what is new.
+
+    The engine must have no other work. Closing the iterator ends the text.
+    Raises: as `Engine.add`, with the first event.
+    """
+    number = engine.add(prompt, config, tokenizer=tokenizer)
+    try:
+        while engine.has_work:
+            for event in engine.step():
+                if event.error is not None:
+                    raise event.error
+                yield event
+    finally:
+        engine.cancel(number)
+
+
 def _events(engine: Engine) -> Iterator[TokenEvent]:
     """All events of an engine's texts; an error ends all of them."""
     try:

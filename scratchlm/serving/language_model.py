@@ -11,7 +11,7 @@ from scratchlm.core.config import from_dict
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.data.assistant_prompt import assistant_prompt, chosen_template
+from scratchlm.data.assistant_prompt import AssistantPrompt, assistant_prompt, chosen_template
 from scratchlm.data.conversations import Exchange
 from scratchlm.data.instruction_rows import Instruction
 from scratchlm.finetuning.classification_task import Prediction, Threshold, predict
@@ -20,7 +20,8 @@ from scratchlm.generation.beam import beam_search
 from scratchlm.generation.best_of import best_of
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.contrastive import contrastive_search
-from scratchlm.generation.generate import generate
+from scratchlm.generation.engine import Engine
+from scratchlm.generation.generate import generate, generate_on
 from scratchlm.generation.requests import TokenEvent
 from scratchlm.generation.text_stream import without_lead
 from scratchlm.model.config import GPTConfig
@@ -70,22 +71,40 @@ class LanguageModel:
 
     @overload
     def generate(
-        self, prompt: str, *, stream: Literal[False] = False, beams: int | None = None, **settings: object
+        self,
+        prompt: str,
+        *,
+        stream: Literal[False] = False,
+        beams: int | None = None,
+        length_penalty: float = 1.0,
+        **settings: object,
     ) -> str: ...
 
     @overload
     def generate(
-        self, prompt: str, *, stream: Literal[True], beams: int | None = None, **settings: object
+        self,
+        prompt: str,
+        *,
+        stream: Literal[True],
+        beams: int | None = None,
+        length_penalty: float = 1.0,
+        **settings: object,
     ) -> Iterator[str]: ...
 
     def generate(
-        self, prompt: str, *, stream: bool = False, beams: int | None = None, **settings: object
+        self,
+        prompt: str,
+        *,
+        stream: bool = False,
+        beams: int | None = None,
+        length_penalty: float = 1.0,
+        **settings: object,
     ) -> str | Iterator[str]:
         """Continue a prompt; returns the new text, or with `stream` an iterator of its pieces.
 
         `settings` are the fields of GenerationConfig: max_new_tokens, temperature, top_k, top_p, seed, ...
         Generation stops at the model's stop ids unless `stop_ids` names others. `beams` is the number of sequences that
-        beam search keeps; its result is known only at the end and cannot be streamed.
+        beam search keeps; its result is known only at the end and cannot be streamed. `length_penalty` ranks the beams.
         Raises: ConfigError for an unknown or impossible setting, and for a classifier.
         """
         if self.kind == "classification":
@@ -97,7 +116,7 @@ class LanguageModel:
             raise ConfigError(
                 "beam search cannot be streamed, got beams and stream=True; leave one of them out."
             )
-        pieces = self._pieces(self.encode_prompt(prompt), config, beams=beams)
+        pieces = self._pieces(self.encode_prompt(prompt), config, beams=beams, length_penalty=length_penalty)
         return pieces if stream else "".join(pieces)
 
     def _pieces(
@@ -106,16 +125,27 @@ class LanguageModel:
         config: GenerationConfig,
         *,
         beams: int | None,
+        length_penalty: float,
         on_event: Callable[[TokenEvent], None] = lambda event: None,
+        engine: Engine | None = None,
     ) -> Iterator[str]:
         """The new text in pieces, by the decoder that the settings choose; searches of whole texts give one piece."""
         if beams is not None:
-            found = beam_search(self.model, ids, config, n_beams=beams, tokenizer=self.tokenizer)
+            found = beam_search(
+                self.model,
+                ids,
+                config,
+                n_beams=beams,
+                length_penalty=length_penalty,
+                tokenizer=self.tokenizer,
+            )
             return iter([found[0].text])
         if config.best_of is not None:
             return iter([best_of(self.model, ids, config, tokenizer=self.tokenizer)[0].text])
         if config.penalty_alpha is not None:
             events = contrastive_search(self.model, ids, config, tokenizer=self.tokenizer)
+        elif engine is not None:
+            events = generate_on(engine, ids, config, tokenizer=self.tokenizer)
         else:
             events = generate(self.model, [ids], config, tokenizer=self.tokenizer)
         return _texts(events, on_event)
@@ -174,19 +204,40 @@ class LanguageModel:
         history: Sequence[tuple[str, str]] = (),
         template_name: str | None = None,
         max_new_tokens: int = 128,
-        beams: int | None = None,
-        on_event: Callable[[TokenEvent], None] = lambda event: None,
-        **settings: object,
+        **settings: Any,
     ) -> Iterator[str]:
-        """Yield the answer of an assistant in pieces.
+        """Yield the answer of an assistant in pieces: `answer_pieces` of its `answer_prompt`, whose settings it takes.
+
+        Raises: as these two.
+        """
+        prompt = self.answer_prompt(
+            instruction,
+            input=input,
+            system=system,
+            history=history,
+            template_name=template_name,
+            max_new_tokens=max_new_tokens,
+        )
+        return self.answer_pieces(prompt, max_new_tokens=max_new_tokens, **settings)
+
+    def answer_prompt(
+        self,
+        instruction: str,
+        *,
+        input: str = "",  # noqa: A002
+        system: str | None = None,
+        history: Sequence[tuple[str, str]] = (),
+        template_name: str | None = None,
+        max_new_tokens: int = 128,
+    ) -> AssistantPrompt:
+        """Encode a request to an assistant, with the earlier exchanges that leave room for max_new_tokens.
 
         The prompt uses the template of the fine-tuning here, or the chat template in the model's files; `template_name`
         selects one of ours instead. `system` is the system prompt; None means the one used in training. `history` holds
-        the earlier requests and answers of a conversation; the oldest are dropped when the context is too short.
-        `beams` and `settings` are those of `generate`; stop texts are added to the template's. `on_event` sees each
-        token with its probability, unless the decoder compares whole texts.
-        Raises: ConfigError for a model without a template, or an impossible setting; DataError for a conversation that
-            its template rejects; CheckpointError for a template that does not work.
+        the earlier requests and answers of a conversation; the oldest are dropped when the context is too short, and
+        `n_dropped` of the result counts them.
+        Raises: ConfigError for a model without a template; DataError for a conversation that its template rejects;
+            CheckpointError for a template that does not work.
         """
         chosen = chosen_template(self.task, template_name)
         if chosen is None or self.kind == "classification":
@@ -202,14 +253,34 @@ class LanguageModel:
             history=tuple(Exchange(*exchange) for exchange in history),
         )
         room = self.config.context_length - max_new_tokens
-        prompt = assistant_prompt(chosen, entry, self.task, self.tokenizer, n_tokens=room)
+        return assistant_prompt(chosen, entry, self.task, self.tokenizer, n_tokens=room)
+
+    def answer_pieces(
+        self,
+        prompt: AssistantPrompt,
+        *,
+        max_new_tokens: int = 128,
+        beams: int | None = None,
+        length_penalty: float = 1.0,
+        on_event: Callable[[TokenEvent], None] = lambda event: None,
+        engine: Engine | None = None,
+        **settings: object,
+    ) -> Iterator[str]:
+        """Yield the answer to an encoded request in pieces.
+
+        `beams`, `length_penalty` and `settings` are those of `generate`; stop texts are added to the template's.
+        `on_event` sees each token with its probability, unless the decoder compares whole texts. `engine` is an idle
+        engine on this model to generate with; one that is kept for a conversation reads only what is new in each turn.
+        Raises: ConfigError for an impossible setting.
+        """
         stop_texts = (*prompt.stop_texts, *settings.pop("stop_texts", ()))  # type: ignore[misc]
         config = self.generation_config(
             max_new_tokens=max_new_tokens, stop_ids=prompt.stop_ids, stop_texts=stop_texts, **settings
         )
-        return without_lead(
-            self._pieces(prompt.ids, config, beams=beams, on_event=on_event), prompt.answer_lead
+        pieces = self._pieces(
+            prompt.ids, config, beams=beams, length_penalty=length_penalty, on_event=on_event, engine=engine
         )
+        return without_lead(pieces, prompt.answer_lead)
 
     @property
     def supports_conversations(self) -> bool:
