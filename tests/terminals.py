@@ -54,7 +54,7 @@ def typed_into(*args: str, here: Path, env: Mapping[str, str]) -> Iterator[Typed
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        process_group=0,
+        start_new_session=True,
     )
     os.close(theirs)
     try:

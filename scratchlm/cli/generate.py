@@ -78,10 +78,10 @@ class Generate(Common):
     diversity_penalty: float | None = None  # diverse beam search: penalty of tokens taken by earlier groups
     best_of: int | None = None  # draw this many texts and show the most likely one
     n_best: int | None = None  # number of texts to show of beam search or best_of
-    penalty_alpha: float | None = None  # contrastive search, needs top_k: weight of the penalty for similarity
+    penalty_alpha: float | None = None  # contrastive search, with top_k: weight of the similarity penalty
     draft: Path | None = None  # a smaller model with the same tokenizer that guesses tokens, for speed
     draft_tokens: int | None = None  # number of tokens to guess at a time
-    prompt_lookup: int | None = None  # guess what followed an earlier copy of the last tokens, at most this many
+    prompt_lookup: int | None = None  # guess what followed an earlier copy of the last tokens, up to so many
     trace: Path | None = None  # write the candidates of every step to this JSON file
 
     def __post_init__(self) -> None:

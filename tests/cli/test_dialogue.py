@@ -275,6 +275,7 @@ def test_in_a_terminal_ctrl_c_stops_the_answer_and_errors_do_not_end_the_chat(as
         program.wait_for("you> ")
         program.type("/save talk.json\r")
         program.wait_for("saved 1 turns")
+        program.wait_for("you> ")
         program.type("\x04")
         assert program.process.wait(30) == 0
     assert len(json.loads((tmp_path / "talk.json").read_text())["turns"][0]["answer"]) > 0
