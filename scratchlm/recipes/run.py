@@ -79,6 +79,7 @@ def run_recipe(
                 stack.enter_context(_removed_unless_begun(out))
                 prepare_folder(out, recipe, fresh=fresh, extend=extend)
                 stack.enter_context(run_lock(out))  # with fresh, out is another folder now
+        ranks.wait()  # an error below may remove the folder
         stages, report = recipe.stages, out / "report.html"
         figures: dict[Stage, dict[str, Any]] = {}
         done = [stage for stage in stages if _is_complete(recipe, out, stage)]

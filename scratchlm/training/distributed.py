@@ -18,6 +18,7 @@ from typing import Any, Protocol, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import Store  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
 from scratchlm.core.batch import Batch
@@ -123,10 +124,14 @@ class OneProcess:
         """Keep the generator, whose state a checkpoint holds."""
 
 
+class EndedElsewhere(SystemExit):
+    """Another rank ends with an error, and says why; this one ends with the same exit code and without a message."""
+
+
 class TorchRanks:
     """The ranks of torch's default process group: gloo between CPUs, NCCL between GPUs."""
 
-    def __init__(self, store: dist.Store) -> None:
+    def __init__(self, store: Store) -> None:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.store = store
         self._n_waits = 0
@@ -151,7 +156,7 @@ class TorchRanks:
     def wait(self) -> None:
         """Wait, however long rank 0 is at work.
 
-        Raises: SystemExit when a rank ends with an error.
+        Raises: EndedElsewhere when a rank ends with an error.
         """
         self._n_waits += 1
         self.store.set(f"wait {self._n_waits} {self.rank}", "here")
@@ -159,7 +164,7 @@ class TorchRanks:
         while not self.store.check(keys):
             for rank in range(self.world_size):
                 if (note := self.last_words(rank)) is not None:
-                    raise SystemExit(note[0])
+                    raise EndedElsewhere(note[0])
             time.sleep(POLL_S)  # in Python, so that a signal is handled at once
 
     def leave_note(self, exit_code: int, message: str) -> None:

@@ -10,10 +10,11 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import torch.distributed as dist
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from scratchlm.core.errors import RankLostError, ScratchLMError
 from scratchlm.core.launch import launched_ranks
-from scratchlm.training.distributed import POLL_S, OneProcess, Ranks, TorchRanks, joined
+from scratchlm.training.distributed import POLL_S, EndedElsewhere, OneProcess, Ranks, TorchRanks, joined
 
 WAIT_S = 5.0  # time in which the ranks that are left say so
 
@@ -24,39 +25,48 @@ def rank_group(*, timeout_s: float, device_type: str = "cpu") -> Iterator[Ranks]
 
     Units: timeout_s is the time in seconds that a rank may be late at an exchange during training.
     Raises: RankLostError naming the ranks that ended or stopped answering. An error that rank 0 reports too ends the
-        other ranks without a message, by SystemExit.
+        other ranks without a message, by EndedElsewhere.
     """
     launched = launched_ranks()
     if launched is None:
         yield OneProcess()
         return
     ranks = TorchRanks(_join(timeout_s, device_type, *launched))
-    ending = _Ending(ranks)
+    ending, is_silent = _Ending(ranks), False
     try:
         with joined(ranks):
             yield ranks
+    except EndedElsewhere:
+        is_silent = True
+        raise
     except ScratchLMError as error:
-        ending.report(error)
+        is_silent = ending.is_reported_by_main(error)
+        if is_silent:
+            raise EndedElsewhere(error.exit_code) from error
         raise
     except BaseException as error:
         if isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error)):
-            raise ending.lost(error) from error
+            lost = ending.lost(error)
+            is_silent = isinstance(lost, EndedElsewhere)
+            raise lost from error
         code = error.code if isinstance(error, SystemExit) else 1
         ranks.leave_note(code if isinstance(code, int) else 1, str(error))
         raise
     finally:
         ending.leave()
         dist.destroy_process_group()
+        if is_silent:
+            time.sleep(WAIT_S)  # torchrun ends all ranks as soon as one has: first the one with the message
 
 
-def _join(timeout_s: float, device_type: str, rank: int, world_size: int) -> dist.Store:
+def _join(timeout_s: float, device_type: str, rank: int, world_size: int) -> Store:
     limit = timedelta(seconds=timeout_s)
     try:
         # torchrun has a store of its own, which outlives the ranks; otherwise rank 0 holds it.
         is_holder = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-        store = dist.PrefixStore(
+        store = PrefixStore(
             f"scratchlm {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}",
-            dist.TCPStore(
+            TCPStore(
                 os.environ["MASTER_ADDR"],
                 int(os.environ["MASTER_PORT"]),
                 world_size,
@@ -69,7 +79,7 @@ def _join(timeout_s: float, device_type: str, rank: int, world_size: int) -> dis
         # Small numbers are exchanged between the CPUs also where the model is on GPUs.
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo",
-            store=dist.PrefixStore("group", store),
+            store=PrefixStore("group", store),
             rank=rank,
             world_size=world_size,
             timeout=limit,
@@ -84,7 +94,7 @@ def _join(timeout_s: float, device_type: str, rank: int, world_size: int) -> dis
     return store
 
 
-def _wait_until_joined(store: dist.Store, timeout_s: float, rank: int, world_size: int) -> None:
+def _wait_until_joined(store: Store, timeout_s: float, rank: int, world_size: int) -> None:
     """Wait in Python for all ranks, so that a signal ends the process at once."""
     store.set(f"joined {rank}", "")
     give_up_at_s = time.monotonic() + timeout_s
@@ -107,28 +117,28 @@ class _Ending:
         self.missing: list[int] = []
         self.store.set(f"host {self.rank}", platform.node())
 
-    def report(self, error: ScratchLMError) -> None:
-        """Tell the others about an error; if rank 0 has the same one, which it prints, end without a message."""
+    def is_reported_by_main(self, error: ScratchLMError) -> bool:
+        """Tell the others about an error, and whether rank 0 has the same one, which it prints."""
         note = (error.exit_code, str(error))
         self.ranks.leave_note(*note)
         if self.rank > 0:
             with suppress(RuntimeError):
                 self._wait_for(lambda: self.ranks.last_words(0) is not None)
-                if self.ranks.last_words(0) == note:
-                    raise SystemExit(error.exit_code)
+                return self.ranks.last_words(0) == note
+        return False
 
-    def lost(self, error: RuntimeError) -> RankLostError:
-        """The error that names the missing ranks; SystemExit where another rank prints what is wrong."""
+    def lost(self, error: RuntimeError) -> RankLostError | EndedElsewhere:
+        """The error that names the missing ranks; EndedElsewhere where another rank prints one."""
         what, names = str(error).splitlines()[0], "the process of rank 0"  # if the store does not answer
         with suppress(RuntimeError):
             self.store.set(f"here {self.rank}", "")
             self._wait_for(lambda: all(self._is_known(one) for one in self.others))
             for one in self.others:
                 if (note := self.ranks.last_words(one)) is not None:
-                    raise SystemExit(note[0])
+                    return EndedElsewhere(note[0])
             here = [one for one in self.others if self._has(f"here {one}")]
             if any(one < self.rank for one in here):
-                raise SystemExit(RankLostError.exit_code)
+                return EndedElsewhere(RankLostError.exit_code)
             self.missing = [one for one in self.others if one not in here]
             names = ", ".join(f"rank {one} on {self._host_of(one)}" for one in self.missing) or "the network"
         return RankLostError(
