@@ -310,7 +310,9 @@ def test_workers_ask_at_once_and_change_nothing(run, judge, server):
     server.every_time = faults.slow_first(0.02)
     for n in (1, 6):
         assert run(f"{judge} --workers {n} --no-cache --out {n}.jsonl")[0] == 0
-        assert n <= server.most_at_once <= n + 1  # the server may still count a chat that it has just answered
+        assert (
+            n <= server.most_at_once <= n + 1
+        )  # the server may still count a chat that it has just answered
     assert Path("1.jsonl").read_bytes() == Path("6.jsonl").read_bytes()
 
 
