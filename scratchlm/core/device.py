@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Literal
 
 import psutil
@@ -50,6 +51,10 @@ def peak_memory_bytes() -> int:
     """Peak memory of this process so far (resident set), in bytes; on Windows the current value."""
     if sys.platform == "win32":
         return memory_bytes()
+    if sys.platform == "linux":  # getrusage also counts the program that started this one
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     unit_bytes = 1 if sys.platform == "darwin" else 1024
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit_bytes
 
