@@ -127,7 +127,7 @@ def _without_folders(value: Any) -> Any:
 
 
 def _without_path(run: FoundRun) -> dict[str, Any]:
-    """A run for the page, which is told no path of this machine."""
+    """A run as the page shows it, without paths of the server."""
     record = run_record(run)
     del record["path"]
     if record["problem"]:
