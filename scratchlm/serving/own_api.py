@@ -34,7 +34,7 @@ from scratchlm.serving.own_schemas import (
     TraceAnswer,
     TraceRequest,
 )
-from scratchlm.serving.prompts import ChatTurn, chat_prompt, check_length, rows_of, text_prompt
+from scratchlm.serving.prompts import check_length, given_prompt, rows_of
 from scratchlm.serving.request_errors import RequestError
 from scratchlm.serving.service import Service, unless_gone
 from scratchlm.serving.token_views import tokenized
@@ -105,18 +105,10 @@ def own_router(service: Service) -> APIRouter:
     async def trace(body: TraceRequest, request: Request) -> Any:
         """How each token of an answer was chosen."""
         model = service.models.find(body.model)
-        model.check_generates()
-        if (body.prompt is None) == (body.messages is None):
-            raise RequestError(HTTPStatus.BAD_REQUEST, "exactly one of prompt and messages must be given.")
+        encode = given_prompt(model, body.prompt, body.messages)
 
         def prepare() -> list[RowRequest]:
-            if body.prompt is not None:
-                prompt = text_prompt(model, body.prompt)
-            else:
-                prompt = chat_prompt(
-                    model, [ChatTurn(message.role, message.text) for message in body.messages or ()]
-                )
-            return rows_of(model, prompt, body.settings(temperature=1.0), max_new_tokens=body.max_tokens)
+            return rows_of(model, encode(), body.settings(temperature=1.0), max_new_tokens=body.max_tokens)
 
         if body.ids is None:
             job = await service.generate(model, 1, prepare)

@@ -19,7 +19,7 @@ from scratchlm.serving.json_body import Strict, StrictJSONRoute
 from scratchlm.serving.language_model import LanguageModel
 from scratchlm.serving.model_views import describe_parts, weight_histograms
 from scratchlm.serving.openai_schemas import ChatMessage
-from scratchlm.serving.prompts import ChatTurn, chat_prompt, rows_of, text_prompt
+from scratchlm.serving.prompts import given_prompt, rows_of
 from scratchlm.serving.request_errors import RequestError
 from scratchlm.serving.schemas import MAX_ITEMS, AnswerModel, ModelId, TokenIds
 from scratchlm.serving.service import RunsReader, Service
@@ -137,18 +137,8 @@ def page_router_api(service: Service) -> APIRouter:
     async def beams(body: BeamsRequest) -> Any:
         """Search for the most likely continuations."""
         model = service.models.find(body.model)
-        model.check_generates()
-        if (body.prompt is None) == (body.messages is None):
-            raise RequestError(HTTPStatus.BAD_REQUEST, "exactly one of prompt and messages must be given.")
-
-        def prepare() -> list[RowRequest]:
-            if body.prompt is not None:
-                prompt = text_prompt(model, body.prompt)
-            else:
-                prompt = chat_prompt(model, [ChatTurn(one.role, one.text) for one in body.messages or ()])
-            return rows_of(model, prompt, {}, max_new_tokens=body.max_tokens)
-
-        [row] = await service.encode(prepare)
+        encode = given_prompt(model, body.prompt, body.messages)
+        [row] = await service.encode(lambda: rows_of(model, encode(), {}, max_new_tokens=body.max_tokens))
         return JSONResponse(await service.call(model, lambda lm: search(lm, row, body)))
 
     @router.post("/api/parts", response_model=PartsAnswer, response_model_exclude_none=True)

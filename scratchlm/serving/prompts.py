@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from scratchlm.evaluation.likelihood import start_tokens
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.serving.jobs import RowRequest
 from scratchlm.serving.models import ServedModel
+from scratchlm.serving.openai_schemas import ChatMessage
 from scratchlm.serving.request_errors import RequestError
 from scratchlm.tokenizers.special_tokens import end_ids
 
@@ -63,6 +64,25 @@ def chat_prompt(model: ServedModel, messages: Sequence[ChatTurn]) -> AssistantPr
         return prompt
     begun = model.tokenizer.encode(prompt.answer_lead + prefix)
     return prompt._replace(ids=[*prompt.ids, *begun], answer_lead="")
+
+
+def given_prompt(
+    model: ServedModel, prompt: str | Sequence[int] | None, messages: Sequence[ChatMessage] | None
+) -> Callable[[], AssistantPrompt]:
+    """What encodes the prompt of a request that gives a text, ids or messages; encoding waits until it is called.
+
+    Raises: RequestError, at once, for a model that does not generate, and unless exactly one of the two is given.
+    """
+    model.check_generates()
+    if (prompt is None) == (messages is None):
+        raise RequestError(HTTPStatus.BAD_REQUEST, "exactly one of prompt and messages must be given.")
+
+    def encode() -> AssistantPrompt:
+        if prompt is not None:
+            return text_prompt(model, prompt)
+        return chat_prompt(model, [ChatTurn(message.role, message.text) for message in messages or ()])
+
+    return encode
 
 
 def _joined(messages: Sequence[ChatTurn]) -> list[ChatTurn]:
