@@ -1,5 +1,6 @@
 // Choose one of the server's models.
-import { h } from "../dom.js";
+import { listModels } from "../api.js";
+import { h, nothing, put } from "../dom.js";
 import { large } from "../format.js";
 
 /**
@@ -36,3 +37,26 @@ export function chosenModel(models, id) {
 
 /** @param {import("../api.js").Model} model */
 export const isGenerator = (model) => model.kind !== "classification";
+
+/**
+ * Draw a view of the models that write text, or say that there are none.
+ * @param {HTMLElement} place
+ * @param {(models: import("../api.js").Model[]) => {draw: () => void, stop: () => void}} make
+ */
+export async function showWriters(place, make) {
+  const models = (await listModels()).filter(isGenerator);
+  if (!models.length) {
+    put(
+      place,
+      nothing(
+        "No model that writes",
+        "This server offers no language model; name one.",
+        "scratchlm serve runs/quickstart",
+      ),
+    );
+    return;
+  }
+  const view = make(models);
+  view.draw();
+  return () => view.stop();
+}

@@ -1,12 +1,12 @@
 // The microscope: how each token of an answer was chosen, what else could have come, and what follows from it.
-import { isStopped, listModels, post } from "../api.js";
+import { isStopped, post } from "../api.js";
 import { CandidateList } from "../components/candidate-list.js";
 import { growingText } from "../components/growing-text.js";
-import { chosenModel, isGenerator, modelFacts, modelPicker } from "../components/model-picker.js";
+import { chosenModel, modelFacts, modelPicker, showWriters } from "../components/model-picker.js";
 import { SamplingControls } from "../components/sampling-controls.js";
 import { tabBar } from "../components/tab-bar.js";
 import { TokenText, legend } from "../components/token-text.js";
-import { button, h, nothing, problem, put } from "../dom.js";
+import { button, h, problem, put } from "../dom.js";
 import { visible } from "../format.js";
 import { STANDARD, asRequest, inAddress, settingsFrom } from "../sampling.js";
 import { showBeams } from "./microscope-beams.js";
@@ -20,22 +20,8 @@ export const SHORT = { ...STANDARD, max_tokens: 32 }; // a trace holds every can
 const TABS = { tokens: "Token by token", decoders: "Decoders side by side", beams: "Beam search" };
 
 /** @param {HTMLElement} place @param {import("../state.js").Address} address */
-export async function show(place, address) {
-  const models = (await listModels()).filter(isGenerator);
-  if (!models.length) {
-    put(
-      place,
-      nothing(
-        "No model that writes",
-        "This server offers no language model; name one.",
-        "scratchlm serve runs/quickstart",
-      ),
-    );
-    return;
-  }
-  const view = new Microscope(place, address, models);
-  view.draw();
-  return () => view.stop();
+export function show(place, address) {
+  return showWriters(place, (models) => new Microscope(place, address, models));
 }
 
 export class Microscope {

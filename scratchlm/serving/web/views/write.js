@@ -1,11 +1,10 @@
 // Write and chat: stream one answer or several, of one model or two, and go on from any of them.
-import { listModels } from "../api.js";
 import { Answer, generate } from "../answers.js";
 import { AnswerCard } from "../components/answer-card.js";
 import { growingText } from "../components/growing-text.js";
-import { isGenerator } from "../components/model-picker.js";
+import { showWriters } from "../components/model-picker.js";
 import { SamplingControls } from "../components/sampling-controls.js";
-import { button, h, nothing, put } from "../dom.js";
+import { button, h, put } from "../dom.js";
 import { inAddress, settingsFrom } from "../sampling.js";
 import { link } from "../state.js";
 import { settingsOf } from "./write-settings.js";
@@ -22,22 +21,8 @@ const IDEAS = [
 const BEGINNINGS = ["Once upon a time", "The little robot", "In the morning, Mia"];
 
 /** @param {HTMLElement} place @param {import("../state.js").Address} address */
-export async function show(place, address) {
-  const models = (await listModels()).filter(isGenerator);
-  if (!models.length) {
-    put(
-      place,
-      nothing(
-        "No model that writes",
-        "This server offers no language model; name one.",
-        "scratchlm serve runs/quickstart",
-      ),
-    );
-    return;
-  }
-  const view = new WriteView(place, address, models);
-  view.draw();
-  return () => view.stop();
+export function show(place, address) {
+  return showWriters(place, (models) => new WriteView(place, address, models));
 }
 
 export class WriteView {
