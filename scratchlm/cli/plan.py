@@ -13,10 +13,9 @@ import torch
 import tyro
 from rich.console import Console
 
-from scratchlm.cli.arguments import value_of
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.pretrain import DEFAULT_STEPS
-from scratchlm.cli.stage_runs import recipe_argument, with_end
+from scratchlm.cli.stage_runs import recipe_argument, refuse_two_sizes, with_end
 from scratchlm.core.config import check_at_least
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError
@@ -72,10 +71,7 @@ def main(args: Sequence[str], *, prog: str) -> int:
         )
 
     def action(command: Plan, console: Console) -> dict[str, Any]:
-        if command.config is not None and (size := value_of("--model.size", args)) is not None:
-            raise ConfigError(
-                f"--config is short for --model.size, got --config {command.config} and --model.size {size}; drop one."
-            )
+        refuse_two_sizes(command.config, args)
         return _act(command, console)
 
     return run_command(Plan, action, args, prog=prog, default=default)

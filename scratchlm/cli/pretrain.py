@@ -12,11 +12,17 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from scratchlm.cli.arguments import value_of
 from scratchlm.cli.parsing import run_command
 from scratchlm.cli.progress import work_progress
 from scratchlm.cli.run import refuse_idle_vocab_size
-from scratchlm.cli.stage_runs import RunFlags, recipe_argument, resumed_recipe, run_stage, with_end
+from scratchlm.cli.stage_runs import (
+    RunFlags,
+    recipe_argument,
+    refuse_two_sizes,
+    resumed_recipe,
+    run_stage,
+    with_end,
+)
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.launch import launched_ranks
@@ -73,10 +79,7 @@ def main(args: Sequence[str], *, prog: str) -> int:
 
     def action(command: Pretrain, console: Console) -> dict[str, Any]:
         refuse_idle_vocab_size(args, command.tokenizer)
-        if command.config is not None and (size := value_of("--model.size", args)) is not None:
-            raise ConfigError(
-                f"--config is short for --model.size, got --config {command.config} and --model.size {size}; drop one."
-            )
+        refuse_two_sizes(command.config, args)
         return _act(command, console)
 
     return run_command(Pretrain, action, args, prog=prog, default=default)

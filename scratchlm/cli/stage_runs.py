@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,7 @@ from scratchlm.core.launch import is_follower, is_restart, launched_ranks
 from scratchlm.recipes.recipe import Recipe, load_recipe
 from scratchlm.recipes.run import RunResult
 from scratchlm.training.config import TrainingConfig
+from scratchlm.training.settings import SizeName
 from scratchlm.training.trackers import TrackerName
 
 T = TypeVar("T", bound=TrainingConfig)
@@ -124,3 +125,14 @@ def _run_folders(kind: str) -> Iterator[Path]:
 def _check_resumable(folder: Path) -> None:
     if not (folder / "recipe.toml").exists():
         raise ConfigError(f"there is no run to resume in {folder}; name the run's folder with --out.")
+
+
+def refuse_two_sizes(config: SizeName | None, args: Sequence[str]) -> None:
+    """Reject `--config NAME` beside `--model.size NAME`, for which it is short.
+
+    Raises: ConfigError.
+    """
+    if config is not None and (size := value_of("--model.size", args)) is not None:
+        raise ConfigError(
+            f"--config is short for --model.size, got --config {config} and --model.size {size}; drop one."
+        )

@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-
 import pytest
 import torch
 
 from scratchlm.checkpoints.gguf.writer import read_gguf
 from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.store import load_model
-from scratchlm.cli.main import main
 from scratchlm.finetuning.heads import class_logits, replace_head
 from scratchlm.finetuning.lora import lora_parameters, replace_linear_with_lora
 from scratchlm.finetuning.peft import export_peft
-
-
-@pytest.fixture
-def run(capsys):
-    def run_one(command: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(shlex.split(command))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_one
-
-
-@pytest.fixture
-def run_json(run):
-    def run_one(command: str) -> dict:
-        code, out, err = run(f"{command} --json")
-        assert code == 0, err
-        (line,) = out.splitlines()
-        return json.loads(line)
-
-    return run_one
 
 
 @pytest.mark.parametrize(

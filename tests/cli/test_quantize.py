@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import json
-import shlex
 
 import pytest
 
 from scratchlm.checkpoints.store import load_model
-from scratchlm.cli.main import main
 from scratchlm.quantization.apply import quantized_layers
-
-
-@pytest.fixture
-def run(capsys):
-    def run_one(command: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(shlex.split(command))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_one
 
 
 @pytest.fixture
@@ -60,7 +47,7 @@ def test_the_result_generates_converts_and_classifies(life, run, tmp_path):
     assert run(f"convert {tmp_path / 'base'} {tmp_path / 'float'} --to native --dtype f32")[0] == 0
     assert not quantized_layers(load_model(tmp_path / "float").model)
     whole, small = (
-        json.loads(run(f"classify --model {model} 'win a prize now' --json")[1])["results"][0]["probability"]
+        json.loads(run(f"classify --model {model} --json", "win a prize now")[1])["results"][0]["probability"]
         for model in (life["classifier"], tmp_path / "classifier")
     )
     assert small == pytest.approx(whole, abs=0.05)

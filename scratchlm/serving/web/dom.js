@@ -112,6 +112,16 @@ export function nothing(title, text, command) {
 }
 
 /**
+ * A table that scrolls sideways where it is wider than the page.
+ * @param {HTMLElement[]} headings cells of the first row; none for a table whose rows are named
+ * @param {HTMLElement[]} rows
+ */
+export function scrollingTable(headings, rows) {
+  const head = headings.length > 0 && h("thead", {}, h("tr", {}, headings));
+  return h("div", { class: "scroll" }, h("table", { class: "plain" }, head, h("tbody", {}, rows)));
+}
+
+/**
  * Run a function once things have been quiet for a moment.
  * @param {() => void} run
  * @param {number} [delayMs]

@@ -1,7 +1,7 @@
 // Beam search on the prompt: its results, and the tree of what it tried.
 import { isStopped, post } from "../api.js";
 import { BeamTree } from "../components/beam-tree.js";
-import { h, problem, put } from "../dom.js";
+import { h, problem, put, scrollingTable } from "../dom.js";
 import { decimal } from "../format.js";
 
 /** @typedef {{text: string, ids: number[], score: number, log_prob: number, finished_by: string}} Beam */
@@ -69,35 +69,19 @@ function draw(out, beams, nodes) {
     h(
       "div",
       { class: "card" },
-      h(
-        "div",
-        { class: "scroll" },
-        h(
-          "table",
-          { class: "plain" },
+      scrollingTable(
+        [
+          h("th", { scope: "col" }, "text"),
+          h("th", { scope: "col", class: "number" }, "score"),
+          h("th", { scope: "col", class: "number" }, "log-probability"),
+        ],
+        beams.map((beam) =>
           h(
-            "thead",
+            "tr",
             {},
-            h(
-              "tr",
-              {},
-              h("th", { scope: "col" }, "text"),
-              h("th", { scope: "col", class: "number" }, "score"),
-              h("th", { scope: "col", class: "number" }, "log-probability"),
-            ),
-          ),
-          h(
-            "tbody",
-            {},
-            beams.map((beam) =>
-              h(
-                "tr",
-                {},
-                h("td", { class: "model" }, beam.text.replace(/\n/g, "⏎")),
-                h("td", { class: "number" }, decimal(beam.score, 3)),
-                h("td", { class: "number" }, decimal(beam.log_prob)),
-              ),
-            ),
+            h("td", { class: "model" }, beam.text.replace(/\n/g, "⏎")),
+            h("td", { class: "number" }, decimal(beam.score, 3)),
+            h("td", { class: "number" }, decimal(beam.log_prob)),
           ),
         ),
       ),

@@ -2,7 +2,7 @@
 import { listModels, post } from "../api.js";
 import { figure } from "../components/candidate-list.js";
 import { chosenModel, modelPicker } from "../components/model-picker.js";
-import { button, h, nothing, problem, put, svg } from "../dom.js";
+import { button, h, nothing, problem, put, scrollingTable, svg } from "../dom.js";
 import { count, large, percent } from "../format.js";
 
 /** @typedef {{name: string, shape: number[], n_parameters: number, mean?: number, std?: number, low?: number, high?: number, counts?: number[]}} Tensor */
@@ -105,19 +105,10 @@ export async function show(place, address) {
             "section",
             { class: "card" },
             h("h2", {}, "Settings"),
-            h(
-              "div",
-              { class: "scroll" },
-              h(
-                "table",
-                { class: "plain" },
-                h(
-                  "tbody",
-                  {},
-                  Object.entries(config).map(([name, value]) =>
-                    h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, String(value))),
-                  ),
-                ),
+            scrollingTable(
+              [],
+              Object.entries(config).map(([name, value]) =>
+                h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, String(value))),
               ),
             ),
           ),
@@ -178,24 +169,10 @@ function flow(config, model) {
       model.classes.length ? `B, ${out}` : `B, T, ${count(out)}`,
     ],
   ];
-  return h(
-    "div",
-    { class: "scroll" },
-    h(
-      "table",
-      { class: "plain" },
-      h(
-        "tbody",
-        {},
-        rows.map(([name, shape]) =>
-          h(
-            "tr",
-            {},
-            h("th", { scope: "row" }, name),
-            h("td", { class: "number" }, h("code", {}, `(${shape})`)),
-          ),
-        ),
-      ),
+  return scrollingTable(
+    [],
+    rows.map(([name, shape]) =>
+      h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "number" }, h("code", {}, `(${shape})`))),
     ),
   );
 }

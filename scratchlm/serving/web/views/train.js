@@ -3,7 +3,7 @@ import { get } from "../api.js";
 import { figure } from "../components/candidate-list.js";
 import { LineChart } from "../components/line-chart.js";
 import { tabBar } from "../components/tab-bar.js";
-import { h, nothing, problem, put } from "../dom.js";
+import { h, nothing, problem, put, scrollingTable } from "../dom.js";
 import { count, decimal, duration, listed, percent } from "../format.js";
 
 /** @typedef {{name: string, state: string, problem: string, made_by: string, stages: string[], step: number | null,
@@ -78,58 +78,40 @@ export async function show(place, address) {
       );
     put(
       table,
-      h(
-        "div",
-        { class: "scroll" },
-        h(
-          "table",
-          { class: "plain" },
+      scrollingTable(
+        ["show", "run", "state", "step", "results"].map((one) => h("th", { scope: "col" }, one)),
+        runs.map((run) =>
           h(
-            "thead",
+            "tr",
             {},
             h(
-              "tr",
+              "td",
               {},
-              ["show", "run", "state", "step", "results"].map((one) => h("th", { scope: "col" }, one)),
+              h("input", {
+                type: "checkbox",
+                checked: names.includes(run.name),
+                "aria-label": `Show ${run.name}`,
+                onchange: () => {
+                  names = names.includes(run.name)
+                    ? names.filter((one) => one !== run.name)
+                    : [...names, run.name];
+                  keep();
+                  poll();
+                },
+              }),
             ),
-          ),
-          h(
-            "tbody",
-            {},
-            runs.map((run) =>
+            h("td", {}, h("b", {}, run.name), h("div", { class: "hint" }, run.made_by)),
+            h(
+              "td",
+              {},
               h(
-                "tr",
-                {},
-                h(
-                  "td",
-                  {},
-                  h("input", {
-                    type: "checkbox",
-                    checked: names.includes(run.name),
-                    "aria-label": `Show ${run.name}`,
-                    onchange: () => {
-                      names = names.includes(run.name)
-                        ? names.filter((one) => one !== run.name)
-                        : [...names, run.name];
-                      keep();
-                      poll();
-                    },
-                  }),
-                ),
-                h("td", {}, h("b", {}, run.name), h("div", { class: "hint" }, run.made_by)),
-                h(
-                  "td",
-                  {},
-                  h(
-                    "span",
-                    { class: `tag ${run.state === "running" ? "live" : run.problem ? "bad" : ""}` },
-                    run.state,
-                  ),
-                ),
-                h("td", { class: "number" }, run.step === null ? "–" : count(run.step)),
-                h("td", { class: "results" }, run.problem || results(run)),
+                "span",
+                { class: `tag ${run.state === "running" ? "live" : run.problem ? "bad" : ""}` },
+                run.state,
               ),
             ),
+            h("td", { class: "number" }, run.step === null ? "–" : count(run.step)),
+            h("td", { class: "results" }, run.problem || results(run)),
           ),
         ),
       ),
