@@ -114,11 +114,8 @@ class Trainer:
                     self._write_sample(stop)
                 is_finished = is_finished or should_stop_early(progress, config)
                 is_last = is_finished or stop.is_made  # read once: a later signal waits for the next step
-                if (
-                    is_last
-                    or progress.best_step == progress.step
-                    or self._is_due(config.checkpoint_every_steps)
-                ):
+                is_best = progress.best_step == progress.step
+                if is_last or is_best or self._is_due(config.checkpoint_every_steps):
                     self._save(is_finished=is_finished, is_last=is_last)
                 self._report_saved(wait=is_last)
                 if is_last:
@@ -139,14 +136,8 @@ class Trainer:
         if self.run is None:
             assert not resume, "fit(resume=True) needs a Trainer with a run folder"
         else:
-            self._checkpoints = saving = RunCheckpoints(
-                self.run,
-                self.config,
-                self.model,
-                self.optimizers,
-                n_batches=self._n_batches,
-                ranks=self.ranks,
-            )
+            parts = (self.run, self.config, self.model, self.optimizers)
+            self._checkpoints = saving = RunCheckpoints(*parts, n_batches=self._n_batches, ranks=self.ranks)
             resumed = saving.start(resume=resume)
             if resumed is not None:
                 self.progress = resumed
