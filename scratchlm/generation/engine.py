@@ -219,6 +219,8 @@ class Engine:
 
     def _admit(self) -> None:
         """Give free slots to the texts that have waited longest."""
+        if not self._waiting:
+            return
         free = [*set(range(self.cache.n_slots)).difference(request.slot for request in self._running)]
         while free and self._waiting:
             request = self._waiting.popleft()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -63,10 +64,12 @@ def generate(
     rows = [prompt_ids(i, prompt) for i, prompt in enumerate(prompts)]
     longest = max(map(len, rows), default=0) + config.max_new_tokens
     engine = Engine(model, tokenizer, n_slots=min(len(rows) or 1, n_slots), capacity=longest + 1, draft=draft)
+    n_before: Counter[tuple[int, ...]] = Counter()  # of each prompt, among the earlier ones
     for i, row in enumerate(rows):
         trace = None if traces is None else traces[i]
-        engine.add(row, config, generator=generator, copy=rows[:i].count(row), trace=trace)
-    return _events(engine)
+        engine.add(row, config, generator=generator, copy=n_before[tuple(row)], trace=trace)
+        n_before[tuple(row)] += 1
+    return _all_events(engine)
 
 
 def generate_on(
@@ -79,25 +82,26 @@ def generate_on(
     """
     number = engine.add(prompt, config, tokenizer=tokenizer)
     try:
-        while engine.has_work:
-            for event in engine.step():
-                if event.error is not None:
-                    raise event.error
-                yield event
+        yield from _events(engine)
     finally:
         engine.cancel(number)
 
 
-def _events(engine: Engine) -> Iterator[TokenEvent]:
-    """All events of an engine's texts; an error ends all of them."""
+def _all_events(engine: Engine) -> Iterator[TokenEvent]:
+    """The events of an engine that is closed afterwards."""
     try:
-        while engine.has_work:
-            for event in engine.step():
-                if event.error is not None:
-                    raise event.error
-                yield event
+        yield from _events(engine)
     finally:
         engine.close()
+
+
+def _events(engine: Engine) -> Iterator[TokenEvent]:
+    """All events of an engine's texts; an error ends all of them."""
+    while engine.has_work:
+        for event in engine.step():
+            if event.error is not None:
+                raise event.error
+            yield event
 
 
 def generate_ids(
