@@ -132,9 +132,8 @@ def convert(
                     outside_logits(place, prompts(source.config), n_classes=n_classes(source.model))
                 )
             written = export_format.read(place, source)
-            is_packed = dtype not in (None, "f32")
             difference, compared_with = compare(
-                source.model, written.model, theirs, where=target, is_packed=is_packed
+                source.model, written.model, theirs, where=target, dtype=dtype
             )
             _check_tokenizer(source, written, where=target)
     return Conversion(

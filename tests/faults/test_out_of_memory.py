@@ -18,7 +18,7 @@ from tests.thorough import THOROUGH
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS")]
 
 WORDS = ["cat", "dog", "bird", "mouse", "sat", "ran", "slept", "on", "under", "the"]
-MODEL = "--model.n-layers 2 --model.emb-dim 256 --model.n-heads 4 --model.context-length 128 --tokenizer.vocab-size 500"
+MODEL = "--model.n-layers 2 --model.emb-dim 256 --model.n-heads 4 --model.context-length 256 --tokenizer.vocab-size 500"
 SPARE_MB = (0, 4, 16, 32, 64, 96, 128, 256) if THOROUGH else (0, 32, 128)  # beyond what importing torch takes
 COMMANDS = {
     "pretrain": f"pretrain --data text.txt {MODEL} --batch-size 32 --max-steps 1 --out out",

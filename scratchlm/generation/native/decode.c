@@ -120,7 +120,7 @@ typedef struct {
     float norm_eps;
     int32_t max_tokens, n_threads;
     const float *positions;   /* (context, E), or NULL with rotary positions */
-    const float *cosines, *sines; /* (context, D), or NULL with learned positions */
+    const float *cosines, *sines; /* (capacity, D), or NULL with learned positions */
     Matrix embedding, head;
     Norm final_norm;
     Layer *layers;

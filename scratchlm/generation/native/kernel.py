@@ -131,9 +131,9 @@ class NativeForward:
         for number, block in enumerate(model.trf_blocks):
             layers[number] = self._layer(block, keys[number], values[number])
         self._kept += [layers, keys, values]
-        positions = torch.arange(config.context_length)
         cosines = sines = None
         if config.positions == "rotary":
+            positions = torch.arange(cache.capacity)
             cosines, sines = (part.contiguous() for part in rotation(config, positions))
         embedding = self._matrix(model.tok_emb, is_embedding=True)
         described = _Model(
