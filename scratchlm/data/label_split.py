@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.data.loaders import sample_order
+from scratchlm.data.order import sample_order
 
 Indices = NDArray[np.int64]
 

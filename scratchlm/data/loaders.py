@@ -7,7 +7,6 @@ epoch and batch number are enough to resume a run.
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -16,7 +15,9 @@ from numpy.typing import NDArray
 
 from scratchlm.core.batch import Batch
 from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.data.order import ORDER_VERSION, Order, sample_order, shuffled
 
+BATCHES_AT_ONCE = 64  # whose example numbers are computed together
 BATCHES_PER_POOL = 50  # bucketing sorts the examples of this many batches: similar lengths, still well mixed
 
 
@@ -32,27 +33,6 @@ class Examples(Protocol):
     def batch(self, indices: Sequence[int] | NDArray[Any]) -> Batch:
         """Build a batch of the examples with these indices."""
         ...
-
-
-def sample_order(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Permute the numbers 0..n-1 pseudo-randomly, depending only on n, seed and epoch.
-
-    Each number gets a 64-bit key, a hash of (seed, epoch, number), and the keys are sorted; no library's generator
-    can change the order. The hash is one-to-one, so no two keys are equal.
-    Units: 16 bytes of memory per number while sorting, 8 for the result.
-    Source: the key's mixing steps are those of SplitMix64 (Steele, Lea, Flood 2014, figure 16).
-    Example:
-        >>> sample_order(8, seed=0, epoch=0).tolist()
-        [2, 1, 5, 0, 3, 4, 6, 7]
-    """
-    digest = hashlib.sha256(f"scratchlm order {seed} {epoch}".encode()).digest()
-    keys = np.arange(n, dtype=np.uint64)  # changed in place: there may be many millions
-    keys *= np.uint64(0x9E3779B97F4A7C15)
-    keys += np.uint64(int.from_bytes(digest[:8], "big"))
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        keys ^= keys >> np.uint64(shift)
-        keys *= np.uint64(factor)
-    return np.argsort(keys).astype(np.int64, copy=False)
 
 
 class BatchLoader:
@@ -94,6 +74,7 @@ class BatchLoader:
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.bucket_by_length = bucket_by_length
+        self.order_version = ORDER_VERSION  # a run of an earlier version resumes in the order of that version
         self.rank, self.world_size = 0, 1
         if len(self) == 0:
             raise DataError(
@@ -119,8 +100,9 @@ class BatchLoader:
         if self.bucket_by_length:
             return (self._share(indices) for indices in self.indices(number)[start:])
         order, size = self._order(number), self.batch_size
-        first_places = range(start * size, len(order), size)  # no list: an epoch may have millions of batches
-        return (self._share(order[first : first + size]) for first in first_places)
+        stop, at_once = self._n_used, size * BATCHES_AT_ONCE
+        parts = (order[at : min(at + at_once, stop)] for at in range(start * size, stop, at_once))
+        return (self._share(indices) for part in parts for indices in _in_rows(np.asarray(part), size))
 
     def for_rank(self, rank: int, world_size: int) -> BatchLoader:
         """The same batches, each with only the examples rank, rank + world_size, ... of it.
@@ -137,13 +119,19 @@ class BatchLoader:
 
     def indices(self, number: int) -> list[NDArray[np.int64]]:
         """Indices of the examples in each batch of an epoch, in order."""
-        order = self._order(number)
+        order = np.asarray(self._order(number)[: self._n_used])
         return self._bucketed(order, number) if self.bucket_by_length else _in_rows(order, self.batch_size)
 
-    def _order(self, number: int) -> NDArray[np.int64]:
+    @property
+    def _n_used(self) -> int:
         n = len(self.examples)
-        order = sample_order(n, seed=self.seed, epoch=number) if self.shuffle else np.arange(n)
-        return order[: n - n % self.batch_size] if self.drop_last else order
+        return n - n % self.batch_size if self.drop_last else n
+
+    def _order(self, number: int) -> Order:
+        n = len(self.examples)
+        if not self.shuffle:
+            return range(n)
+        return shuffled(n, seed=self.seed, epoch=number, version=self.order_version)
 
     def _strata(self, pool: NDArray[np.int64]) -> NDArray[Any]:
         strata = getattr(self.examples, "strata", None)

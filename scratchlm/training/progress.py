@@ -9,6 +9,7 @@ from typing import Any
 
 from scratchlm.core.config import from_dict
 from scratchlm.core.protocols import Tokenizer
+from scratchlm.data.order import ORDER_VERSION
 from scratchlm.model.gpt import GPTModel
 
 
@@ -30,6 +31,7 @@ class Progress:
     best_step: int | None = None
     evals_since_best: int = 0  # scheduled ones
     precision: str | None = None  # of the matrix products; None before the first start
+    order_version: int = ORDER_VERSION  # of the order of the training examples
 
     def count_step(self, *, loss: float, n_batches: int, n_tokens: int, seconds: float) -> None:
         """Record an update."""
@@ -56,6 +58,7 @@ class Progress:
         """
         renamed = {"n_worse": "evals_since_best"}  # its name in earlier versions
         saved = {renamed.get(name, name): value for name, value in values.items()}
+        saved.setdefault("order_version", 1)
         return from_dict(cls, saved, where="progress")
 
 

@@ -101,6 +101,7 @@ class Trainer:
         self._n_batches = len(train)
         self._start(resume=resume)
         progress, config = self.progress, self.config
+        train.order_version = progress.order_version
         batches = endless_batches(train, start=progress.batches)
         self._loss = self.ranks.parallel(TaskLoss(self.model, self.task))
         self.model.train()

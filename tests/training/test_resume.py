@@ -14,6 +14,7 @@ from scratchlm.checkpoints.store import MANIFEST, list_checkpoints, load_tensors
 from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import CheckpointError
 from scratchlm.core.files import read_json, write_json
+from scratchlm.data import order
 from scratchlm.model import loss
 from scratchlm.training import resume
 from scratchlm.training.history import History
@@ -41,6 +42,11 @@ def poison(folder, name, file):
     tensors = load_tensors(folder / file)
     tensors[name].view(-1)[0] = float("inf")
     save_tensors(folder / file, tensors)
+    renew_hash(folder, file)
+
+
+def renew_hash(folder, file):
+    """Make a changed file of a checkpoint valid."""
     manifest = read_json(folder / MANIFEST)
     facts = {"sha256": sha256_of_file(folder / file), "size_bytes": (folder / file).stat().st_size}
     write_json(folder / MANIFEST, {**manifest, "files": {**manifest["files"], file: facts}})
@@ -81,6 +87,23 @@ def test_resuming_in_the_middle_of_a_later_epoch_goes_on_with_the_next_batch(tin
     stopped_at(tiny_run(tmp_path / "b", max_steps=n_steps), stop_at)
     resumed = finished(tiny_run(tmp_path / "b", max_steps=n_steps), resume=True)
     assert_same_weights(undisturbed, resumed)
+
+
+def test_a_run_of_an_earlier_version_resumes_in_its_own_order(tiny_run, tmp_path, monkeypatch):
+    undisturbed = finished(tiny_run(tmp_path / "a"))
+    stopped_at(tiny_run(tmp_path / "b"), 5)
+    stopped_at(tiny_run(tmp_path / "c"), 5)
+    monkeypatch.setattr(order, "SORTED_UP_TO", 8)  # as if these examples were many
+    of_today = finished(tiny_run(tmp_path / "b"), resume=True)
+    with pytest.raises(AssertionError):
+        assert_same_weights(undisturbed, of_today)
+
+    (checkpoint,) = list_checkpoints(tmp_path / "c")
+    state = read_json(checkpoint / "training_state.json")
+    assert state["progress"].pop("order_version") == 2
+    write_json(checkpoint / "training_state.json", state)
+    renew_hash(checkpoint, "training_state.json")
+    assert_same_weights(undisturbed, finished(tiny_run(tmp_path / "c"), resume=True))
 
 
 @pytest.mark.parametrize("stop_at", range(1, 14))
