@@ -1,7 +1,5 @@
 """What tests share: tiny models, tiny text, and the way to real data when it is there."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator

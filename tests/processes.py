@@ -1,7 +1,5 @@
 """Run scratchlm commands in processes of their own, and the words of the small texts they work on."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

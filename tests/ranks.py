@@ -4,8 +4,6 @@ Run as a program, it imports everything, reads orders as lines of JSON, forks a 
 their exit codes. `Launcher` is the other end.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

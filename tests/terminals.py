@@ -1,7 +1,5 @@
 """Run a program in a pseudo-terminal and type into it."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import select

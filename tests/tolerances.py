@@ -8,8 +8,6 @@ cases, here one in 130,000. Two computations lie at most twice as far apart.
 Source: Higham and Mary 2019, "A New Approach to Probabilistic Rounding Error Analysis", theorem 2.4.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """The package as syntax trees, and small bad examples to try the rules on."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

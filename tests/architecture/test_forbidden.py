@@ -1,7 +1,5 @@
 """Nothing that runs what a file holds, nothing that prints in a library, no import where none belongs."""
 
-from __future__ import annotations
-
 import ast
 
 import pytest

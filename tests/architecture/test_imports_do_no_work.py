@@ -1,7 +1,5 @@
 """Importing does no work: no torch with the bare package; no socket, print, file or logging set-up."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import textwrap

@@ -1,7 +1,5 @@
 """Imports point down only, never in a circle, and each room keeps to the libraries it may know (STYLE 2)."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

@@ -1,7 +1,5 @@
 """Every file is a page: explained, short, named after its idea, and the only home of its names."""
 
-from __future__ import annotations
-
 import ast
 from collections import defaultdict
 

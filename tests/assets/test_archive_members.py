@@ -1,7 +1,5 @@
 """Archives made to do harm are an error, whichever member of theirs was asked for."""
 
-from __future__ import annotations
-
 import stat
 import struct
 import zipfile

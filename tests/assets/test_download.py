@@ -1,7 +1,5 @@
 """Downloads against a server that fails in every way a network has shown us."""
 
-from __future__ import annotations
-
 import email.utils
 import hashlib
 import time

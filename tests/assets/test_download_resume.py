@@ -1,7 +1,5 @@
 """Going on with a download whose sha256 nobody has published: only the server's ETag can prove the old bytes."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.assets.download import Patience, download

@@ -1,7 +1,5 @@
 """$HF_TOKEN reaches huggingface.co over https and nobody else."""
 
-from __future__ import annotations
-
 import httpx
 import pytest
 

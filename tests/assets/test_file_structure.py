@@ -1,7 +1,5 @@
 """Files that are not what their name says."""
 
-from __future__ import annotations
-
 import json
 import struct
 

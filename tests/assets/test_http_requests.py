@@ -1,7 +1,5 @@
 """Without a network a download says so within seconds, however the network is missing; slow servers are left."""
 
-from __future__ import annotations
-
 import email.utils
 import hashlib
 import socket

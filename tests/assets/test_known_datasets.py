@@ -1,7 +1,5 @@
 """The larger data sets: safe names, pinned addresses, and no size or hash of a wrong shape."""
 
-from __future__ import annotations
-
 import re
 
 import httpx

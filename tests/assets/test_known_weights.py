@@ -1,7 +1,5 @@
 """The table of GPT-2's weights: complete, safe, and honest about what is not known."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """The partial file: one owner at a time, and no byte in it that nothing can prove."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import threading

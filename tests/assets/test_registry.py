@@ -1,7 +1,5 @@
 """Assets: found, verified, fetched on request and never otherwise."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import os

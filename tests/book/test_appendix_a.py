@@ -1,7 +1,5 @@
 """Appendix A's network and data set."""
 
-from __future__ import annotations
-
 import torch
 from torch.utils.data import DataLoader
 

@@ -1,7 +1,5 @@
 """Appendix D on a small model: the learning rates, the clipping, and what is printed."""
 
-from __future__ import annotations
-
 import math
 import re
 

@@ -1,7 +1,5 @@
 """The figures that the book prints in appendix E."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,7 +1,5 @@
 """The figures that the book prints in chapter 2. "The book" below is its notebook ch02 unless said otherwise."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

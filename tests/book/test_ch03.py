@@ -1,7 +1,5 @@
 """The context vectors that the book prints in chapter 3, and how the rungs of its ladder hang together."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """The figures that the book prints in chapter 4: parameters, the dummy's logits, the untrained sample."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """The figures that the book prints in chapter 5, and its functions on small models."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

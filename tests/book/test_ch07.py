@@ -1,7 +1,5 @@
 """The figures that the book prints in chapter 7, its batches, and its judge against a small server."""
 
-from __future__ import annotations
-
 import functools
 import json
 import os

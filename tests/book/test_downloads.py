@@ -1,7 +1,5 @@
 """Downloads under the book's names."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import http.server

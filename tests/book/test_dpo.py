@@ -1,7 +1,5 @@
 """The bonus chapter's functions on small models: what it pads, masks, prints and returns."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import math

@@ -1,7 +1,5 @@
 """Prompts that are longer than the context."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

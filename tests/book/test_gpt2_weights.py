@@ -1,7 +1,5 @@
 """GPT-2's weights under the book's names: which files are asked for, and what happens when one fails."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import hashlib

@@ -1,7 +1,5 @@
 """What the book's loops share."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.utils.data import DataLoader

@@ -1,7 +1,5 @@
 """The book's pictures of a training."""
 
-from __future__ import annotations
-
 import matplotlib
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """The page's own files: checked by TypeScript where it is installed, and nothing from elsewhere in them."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Our weights under the names of the book's classes."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Compare two models' logits, also with transformers and peft where they are installed."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import sys

@@ -1,7 +1,5 @@
 """Weight files without a config: nanoGPT's, and those of the book's bonus chapters."""
 
-from __future__ import annotations
-
 import json
 import math
 import pickle

@@ -1,7 +1,5 @@
 """Conversions keep everything the format can hold, verify themselves, and never leave half a target."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 

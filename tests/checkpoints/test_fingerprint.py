@@ -1,7 +1,5 @@
 """Equal weights have equal fingerprints, different weights different ones."""
 
-from __future__ import annotations
-
 import torch
 
 from scratchlm.checkpoints.fingerprint import weights_fingerprint

@@ -1,7 +1,5 @@
 """ONNX files in onnxruntime: the same logits for any batch and length."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

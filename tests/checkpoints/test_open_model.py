@@ -1,7 +1,5 @@
 """Single weight files of the book's readers and of training scripts."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

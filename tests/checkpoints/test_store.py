@@ -1,7 +1,5 @@
 """Model folders read back exactly, and every damage is detected."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The task of a saved model can be changed, and the folder still verifies."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.checkpoints.store import load_model, save_model, verify

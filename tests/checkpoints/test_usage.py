@@ -1,7 +1,5 @@
 """Stop ids and chat templates survive every conversion between formats."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Weight files of training scripts, with prefixed names and other values beside the weights."""
 
-from __future__ import annotations
-
 import itertools
 import json
 

@@ -1,7 +1,5 @@
 """The command line in this process: fast, its output caught, its files in temporary folders."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

@@ -1,7 +1,5 @@
 """Arguments before they are parsed: nothing that the user wrote is dropped."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 

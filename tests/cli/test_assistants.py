@@ -1,7 +1,5 @@
 """`finetune instruct` and `chat`: templates, packing, conversations, and what they say about wrong data."""
 
-from __future__ import annotations
-
 import io
 import json
 

@@ -1,7 +1,5 @@
 """Every command does what its help and DESIGN promise."""
 
-from __future__ import annotations
-
 import csv
 import importlib
 import inspect

@@ -1,7 +1,5 @@
 """`scratchlm convert`: models that other programs open, told in one line or one object."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

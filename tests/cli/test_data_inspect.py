@@ -1,7 +1,5 @@
 """`scratchlm data inspect`: what it prints, writes and returns."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """`scratchlm data list`: every known data set with its licence, size and place."""
 
-from __future__ import annotations
-
 import json
 
 from scratchlm.cli.main import main

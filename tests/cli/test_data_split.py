@@ -1,7 +1,5 @@
 """data split: the very split of finetune classify, as files; nothing else is overwritten."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """`evaluate compare`: better, worse, or chance."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

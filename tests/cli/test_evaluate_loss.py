@@ -1,7 +1,5 @@
 """`evaluate loss`: every text its row, and one figure over all of them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

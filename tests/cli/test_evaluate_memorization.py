@@ -1,7 +1,5 @@
 """`evaluate memorization`: a reciting text is found, a new one is not, and real text stands beside them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`evaluate task`: what kind a file is of is seen by itself; chance stands beside accuracy."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """`scratchlm finetune prefer`: its object, its words, going on, and one line about every mistake."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

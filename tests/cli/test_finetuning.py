@@ -1,7 +1,5 @@
 """The finetune commands share their first flags, refuse to run without base or data, and resume earlier runs."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 

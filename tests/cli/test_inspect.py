@@ -1,7 +1,5 @@
 """`scratchlm inspect`: what it prints, writes and returns."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

@@ -1,7 +1,5 @@
 """Flags that every command has, and what they set before it acts."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """`scratchlm plan` predicts a run from the flags that `pretrain` has."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

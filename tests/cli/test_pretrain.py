@@ -1,7 +1,5 @@
 """Pre-training from the command line: tokenizers of every kind, data of every kind."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a terminal shows while work goes on."""
 
-from __future__ import annotations
-
 import io
 import re
 from contextlib import closing

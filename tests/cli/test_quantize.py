@@ -1,7 +1,5 @@
 """`scratchlm quantize`, and what other commands do with its result."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Before it starts, `scratchlm run` says what it will do and about how long it takes."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`scratchlm report` and `scratchlm runs`: what was run, shown, compared and deleted."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

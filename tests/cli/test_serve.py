@@ -1,7 +1,5 @@
 """`scratchlm serve` as a process: what it serves, how it ends, and what it refuses to do."""
 
-from __future__ import annotations
-
 import builtins
 import json
 import os

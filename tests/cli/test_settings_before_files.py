@@ -1,7 +1,5 @@
 """A wrong value is named before a model or data is opened: here none of them exists."""
 
-from __future__ import annotations
-
 import pytest
 
 CASES = """

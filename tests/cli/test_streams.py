@@ -1,7 +1,5 @@
 """Text from a pipe, in whatever locale the shell is."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

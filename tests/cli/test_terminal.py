@@ -1,7 +1,5 @@
 """Whatever a prompt, a file, a label, a name or a model holds: no command sends it to the terminal as it is."""
 
-from __future__ import annotations
-
 import io
 import json
 import random

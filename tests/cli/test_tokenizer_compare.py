@@ -1,7 +1,5 @@
 """`tokenizer compare`: the same text beside itself, with the figures of each tokenizer."""
 
-from __future__ import annotations
-
 
 def test_each_row_has_the_tokenizers_measures(life, run, run_json):
     text = "The cat sat on the mat, été"

@@ -1,7 +1,5 @@
 """`tokenizer encode` and `decode`: every place that holds a tokenizer, and tokens that were added."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.checkpoints.gguf.writer import export_gguf

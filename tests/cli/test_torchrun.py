@@ -1,7 +1,5 @@
 """The commands under torchrun: the same results and files as in one process, whatever happens to a process."""
 
-from __future__ import annotations
-
 import json
 import math
 import signal

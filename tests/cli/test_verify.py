@@ -1,7 +1,5 @@
 """`scratchlm verify`: its exit code, its keys, and what it refuses."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

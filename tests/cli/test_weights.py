@@ -1,7 +1,5 @@
 """`weights list` and `weights fetch`: known weights, from a folder of this machine instead of the network."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import hashlib

@@ -1,7 +1,5 @@
 """Wrong commands and damaged files: each ends with its documented exit code and one line that helps."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """What flows from the data to the model."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

@@ -1,7 +1,5 @@
 """Every error: one family, a built-in cousin, the exit code of DESIGN.md section 6."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.core import errors

@@ -1,7 +1,5 @@
 """Files appear whole or not at all, and readers name what is wrong."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

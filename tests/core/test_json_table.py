@@ -1,7 +1,5 @@
 """JSON of others: the right type, or our error with the name."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.core.errors import CheckpointError, ConfigError

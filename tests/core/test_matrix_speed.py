@@ -1,7 +1,5 @@
 """The speed of matrix products is measured, and is that of this machine."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

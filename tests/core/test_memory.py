@@ -1,7 +1,5 @@
 """Out-of-memory errors become advice; other errors stay what they are."""
 
-from __future__ import annotations
-
 import errno
 
 import numpy as np

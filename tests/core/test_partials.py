@@ -1,7 +1,5 @@
 """Folders exchange places at one instant, and what killed writers leave is found, healed and removed."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess

@@ -1,7 +1,5 @@
 """What a terminal, a page and a table program never get to see."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """What a saved model tells about the machine that made it."""
 
-from __future__ import annotations
-
 import importlib.metadata
 
 import numpy as np

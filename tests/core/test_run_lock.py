@@ -1,7 +1,5 @@
 """One process at a time in a run folder: the lock is the system's, and ends with its process."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

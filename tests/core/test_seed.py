@@ -1,7 +1,5 @@
 """Randomness that can be written down and taken up again."""
 
-from __future__ import annotations
-
 import random
 
 import numpy as np

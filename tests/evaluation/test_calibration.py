@@ -1,7 +1,5 @@
 """Probabilities and how often they are right, against scikit-learn."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve

@@ -1,7 +1,5 @@
 """Repetition, on texts whose figures can be counted by hand."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.core.errors import DataError

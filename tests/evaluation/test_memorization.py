@@ -1,7 +1,5 @@
 """Longest overlaps and novel n-grams, against trying everything."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

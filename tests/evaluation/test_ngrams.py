@@ -1,7 +1,5 @@
 """N-grams as numbers: equal where the n-grams are, different where they are not."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

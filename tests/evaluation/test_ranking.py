@@ -1,7 +1,5 @@
 """ROC and precision-recall, against scikit-learn, ties included."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from sklearn import metrics

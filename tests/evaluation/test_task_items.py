@@ -1,7 +1,5 @@
 """Benchmark files in their published forms, and what is wrong with others."""
 
-from __future__ import annotations
-
 import json
 import re
 

@@ -1,7 +1,5 @@
 """Scores of tasks: right by construction, right against sums by hand."""
 
-from __future__ import annotations
-
 import math
 from decimal import Decimal
 

@@ -1,7 +1,5 @@
 """The number that a solution comes to; the overlaps of words are tested with the scores that use them."""
 
-from __future__ import annotations
-
 import re
 from decimal import Decimal
 

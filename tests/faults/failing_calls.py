@@ -1,7 +1,5 @@
 """Make the k-th call that changes the disk fail, or kill the process just before it."""
 
-from __future__ import annotations
-
 import builtins
 import contextlib
 import io

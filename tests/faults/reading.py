@@ -1,7 +1,5 @@
 """Limits on reading a hostile file: bounded time and memory, and no code runs."""
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import ctypes

@@ -1,7 +1,5 @@
 """`weights fetch` against a mirror with fourteen faults, and killed at any moment: a file is right or not there."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

@@ -1,7 +1,5 @@
 """A run that is killed at any moment and resumed ends with the same bits as an undisturbed one."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -4,8 +4,6 @@ Each format starts from a good small file. A seeded mutation flips bits, cuts, i
 piece, swaps two numbers or puts a huge one. `SEED` and the number of the mutation make any failure again.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import io

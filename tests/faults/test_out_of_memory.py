@@ -1,7 +1,5 @@
 """Commands in less and less memory: each works, or ends with exit 6 and says what to lower; never a traceback."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import random

@@ -1,7 +1,5 @@
 """The checks of what reading costs can fail: a reader that does harm is caught."""
 
-from __future__ import annotations
-
 import mmap
 import time
 

@@ -1,7 +1,5 @@
 """A model that is replaced is never lost: whichever call fails and whenever a kill comes, one of the two opens."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import zlib

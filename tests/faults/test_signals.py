@@ -1,7 +1,5 @@
 """SIGTERM and SIGINT at random instants of real processes end each with 143 or 130, soon and without a traceback."""
 
-from __future__ import annotations
-
 import random
 import signal
 import subprocess

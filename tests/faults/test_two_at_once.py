@@ -1,7 +1,5 @@
 """Of two processes that start the same run, one runs, the other is refused, and nothing is damaged."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random

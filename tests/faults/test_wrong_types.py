@@ -1,7 +1,5 @@
 """JSON files with a value of the wrong type anywhere are read, or raise one of our errors."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Every Python block of the guide runs, a page's blocks one after the other; every command in it exists."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path

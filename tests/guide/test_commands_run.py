@@ -5,8 +5,6 @@ A page shows output in lines that begin with `    #> ` below a command. Each is 
 SCRATCHLM_QUICKSTART names the folder of a complete quickstart run; without it a short one takes its place.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

@@ -1,7 +1,5 @@
 """Models of every architecture that can be inspected, with weights in which no term is zero."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

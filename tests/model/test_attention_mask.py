@@ -1,7 +1,5 @@
 """Padding is masked, texts of a packed row do not attend to each other, and each has its own positions."""
 
-from __future__ import annotations
-
 import torch
 
 from scratchlm.model.attention_mask import query_key_mask, text_positions

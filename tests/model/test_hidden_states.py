@@ -1,7 +1,5 @@
 """A model run in two parts or with several texts in a row gives the same states as the whole."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

@@ -1,7 +1,5 @@
 """The same GPTModel, configured as one of the Llama family."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """The module of the name that the book's readers know: it imports, and does nothing else."""
 
-from __future__ import annotations
-
 import importlib.util
 import subprocess
 import sys

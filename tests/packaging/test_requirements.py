@@ -1,7 +1,5 @@
 """The ways in stay in step: pyproject.toml, requirements.txt, constraints.txt and the version."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import re
 import sys

@@ -1,7 +1,5 @@
 """The seed's script and its notebook: one text, and it runs from top to bottom."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import json

@@ -1,7 +1,5 @@
 """Files for every stage, and a recipe that runs through them in seconds."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

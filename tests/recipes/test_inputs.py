@@ -1,7 +1,5 @@
 """Entries read, cleaned, split and multiplied as the settings say."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

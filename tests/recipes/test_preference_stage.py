@@ -1,7 +1,5 @@
 """The stage of preference tuning in a recipe: what it starts from, its figures, and going on after a stop."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Recipes: readable files, checked before anything runs."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

@@ -1,7 +1,5 @@
 """Whole runs: complete, interrupted, extended, started over."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

@@ -1,7 +1,5 @@
 """The model against references from outside: torch's own layers, and numbers that the book prints."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """The canvas: one drawing, on the page in the page's colours and in a file in its own."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

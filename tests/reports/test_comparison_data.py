@@ -1,7 +1,5 @@
 """Files of answers as columns: the book's form, and what a judge left."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

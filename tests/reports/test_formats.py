@@ -1,7 +1,5 @@
 """Numbers and tokens of the report: right in their units, and never "nan"."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

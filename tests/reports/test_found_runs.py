@@ -1,7 +1,5 @@
 """Folders of runs as they are found; nothing that lies there makes listing fail."""
 
-from __future__ import annotations
-
 import shutil
 
 import pytest

@@ -1,7 +1,5 @@
 """Learning curves: every history can be drawn, always to the same bytes, in the colours of the page."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from xml.etree import ElementTree

@@ -1,7 +1,5 @@
 """Items under several models: paired by their texts, compared on one scale only, safe for a page."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

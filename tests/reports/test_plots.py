@@ -1,7 +1,5 @@
 """Histograms of scores: every score is in one bar, and the mean is the mean."""
 
-from __future__ import annotations
-
 import re
 from xml.etree import ElementTree
 

@@ -1,7 +1,5 @@
 """Reports as files: of a run, of several, of an interrupted one."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import io

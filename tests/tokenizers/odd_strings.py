@@ -1,7 +1,5 @@
 """Strings on which tokenizers come apart: every kind of space, digit, letter, mark and control character, mixed."""
 
-from __future__ import annotations
-
 import random
 import unicodedata
 from collections.abc import Sequence

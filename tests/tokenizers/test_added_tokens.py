@@ -1,7 +1,5 @@
 """Finding added tokens in text: which count, and what they take in. The ids are compared in test_variants.py."""
 
-from __future__ import annotations
-
 from scratchlm.tokenizers.added_tokens import AddedToken, AddedTokenFinder
 from scratchlm.tokenizers.normalizers import Lowercase
 

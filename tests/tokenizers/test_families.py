@@ -1,7 +1,5 @@
 """Each family's tokenizer, in its published configuration over a small vocabulary, beside Hugging Face `tokenizers`."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Bytes per token, fertility and what is kept, against counts by hand."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

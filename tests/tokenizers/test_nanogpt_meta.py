@@ -1,7 +1,5 @@
 """nanoGPT's meta.pkl is read without running it, and any other pickle is refused."""
 
-from __future__ import annotations
-
 import os
 import pickle
 

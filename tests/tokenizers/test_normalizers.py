@@ -1,7 +1,5 @@
 """Normalizers, compared with those of the same name in Hugging Face `tokenizers`."""
 
-from __future__ import annotations
-
 import pytest
 from tokenizers import Regex as HFRegex
 from tokenizers import normalizers as theirs

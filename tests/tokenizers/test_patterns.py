@@ -1,7 +1,5 @@
 """Patterns of tokenizer files beside Oniguruma, the engine of Hugging Face `tokenizers`."""
 
-from __future__ import annotations
-
 import sys
 import unicodedata
 

@@ -1,7 +1,5 @@
 """What a tokenizer.json may say besides GPT-2's rules, part for part, beside Hugging Face `tokenizers`."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

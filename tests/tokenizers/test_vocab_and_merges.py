@@ -1,7 +1,5 @@
 """The older form of a tokenizer, vocab.json with merges.txt, beside the same one as tokenizer.json and transformers."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

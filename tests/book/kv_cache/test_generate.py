@@ -1,7 +1,5 @@
 """Generation with a cache under the package's names."""
 
-from __future__ import annotations
-
 import torch
 
 from scratchlm.book import ch04

@@ -1,7 +1,5 @@
 """The package's cache with our models."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

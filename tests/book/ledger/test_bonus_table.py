@@ -1,7 +1,5 @@
 """The nineteen settings on a tiny model: each trains what it says, and reads where it says."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch.utils.data import TensorDataset

@@ -1,7 +1,5 @@
 """The table of the book's figures: complete, well formed, and a fair judge."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.assets.registry import find_assets

@@ -1,7 +1,5 @@
 """Every entry of the ledger can be recomputed, and what agrees here agrees for a reason."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

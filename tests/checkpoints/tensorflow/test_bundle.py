@@ -1,7 +1,5 @@
 """Read files that TensorFlow wrote (golden/make_golden.py), intact and damaged."""
 
-from __future__ import annotations
-
 import contextlib
 import random
 import shutil

@@ -1,7 +1,5 @@
 """GPT-2's data file has no published sha256: it is accepted only if every tensor matches its checksum in the index."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

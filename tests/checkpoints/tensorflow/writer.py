@@ -1,7 +1,5 @@
 """Write small TensorFlow checkpoints without TensorFlow."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """NumPy's archives: equal to what numpy.load gives, and hostile ones are refused."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 

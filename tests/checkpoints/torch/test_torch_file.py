@@ -1,7 +1,5 @@
 """torch.save's files read as torch.load reads them, and no file runs code or takes unbounded time or memory."""
 
-from __future__ import annotations
-
 import collections
 import io
 import os

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from scratchlm.data.audit import duplicates
 from scratchlm.data.audit.duplicates import Duplicates
 

@@ -1,7 +1,5 @@
 """Judges without a model, and answers to judge."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Answers of known worth: enough kinds, on known items, and a verdict on the judge."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.evaluation.judge.controls import MASTER_KEYS, control_results, controls_for, find_doubts

@@ -1,7 +1,5 @@
 """A whole judgement: the same file whoever was quick, a judge that is down, and an end that can be resumed."""
 
-from __future__ import annotations
-
 import contextlib
 import random
 import re

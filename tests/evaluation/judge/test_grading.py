@@ -1,7 +1,5 @@
 """From a reply to a score, or to a word for why there is none: nothing lost, nothing invented."""
 
-from __future__ import annotations
-
 import random
 import re
 

@@ -1,7 +1,5 @@
 """Files of answers: what is read, and where exactly it is wrong."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """A model of ours as the judge: its template, its limits, and one reply at a time."""
 
-from __future__ import annotations
-
 import re
 from concurrent.futures import ThreadPoolExecutor
 

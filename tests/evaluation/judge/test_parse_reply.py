@@ -1,7 +1,5 @@
 """The strict reading of replies: the forms, and nothing beside them."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """The prompts: whole, filled once, and refused where they could not work."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.core.errors import ConfigError

@@ -1,7 +1,5 @@
 """What a judge is shown, and what counts as its verdict."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

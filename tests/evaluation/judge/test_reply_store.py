@@ -1,7 +1,5 @@
 """Nothing is asked twice, and nothing is lost."""
 
-from __future__ import annotations
-
 import threading
 import time
 

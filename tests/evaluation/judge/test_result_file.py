@@ -1,7 +1,5 @@
 """The file of a judgement: it goes on after a kill, and never takes another's place."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import json

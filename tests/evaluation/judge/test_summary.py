@@ -1,7 +1,5 @@
 """What a judgement comes to."""
 
-from __future__ import annotations
-
 import statistics
 
 import pytest

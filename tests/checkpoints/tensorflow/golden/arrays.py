@@ -1,7 +1,5 @@
 """The arrays in this folder's checkpoints, from fixed seeds, so that tests need no TensorFlow."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -6,8 +6,6 @@
 `gpt2.ckpt` has OpenAI's names, `kinds.ckpt` every number type and a string, `sharded.ckpt` lies in two files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 
