@@ -10,8 +10,9 @@ import pytest
 from scratchlm.finetuning.heads import replace_head
 from scratchlm.inspection.inspect_prompt import inspect_prompt
 from scratchlm.reports.inspection_page import render_inspection
-from tests.browser.test_report_page import DESKTOP, HOSTILE, PHONE, Visit, poison
+from tests.browser.test_report_page import DESKTOP, HOSTILE, PHONE, Visit
 from tests.inspection.conftest import VARIANTS, varied
+from tests.reports.pages import poison
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
@@ -38,8 +39,7 @@ def page(tokens, tmp_path) -> Path:
 
 
 def written(data: dict[str, Any], folder: Path, *, is_hostile: bool = False) -> Path:
-    kind = data["kind"]
-    data = {**poison(data), "kind": kind} if is_hostile else data
+    data = poison(data, kept=("kind",), hostile=HOSTILE) if is_hostile else data
     text = HOSTILE if is_hostile else TEXT
     file = folder / "inspection.html"
     file.write_text(render_inspection(data, model=text, text=text), encoding="utf-8")

@@ -11,20 +11,13 @@ import pytest
 from scratchlm.data.audit import inspect_data
 from scratchlm.reports.data_report_page import render_data_report
 from scratchlm.reports.run_page import render_report
+from tests.reports.pages import poison
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
 
 HOSTILE = "<script>alert(1)</script>\u202e<img src=https://example.org/x onerror=alert(2)> 👩‍👧 " + "W" * 200
 PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
-
-
-def poison(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: poison(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [poison(item) for item in value]
-    return HOSTILE if isinstance(value, str) else value
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +66,7 @@ def report(data, tmp_path) -> Path:
 @pytest.mark.parametrize("hostile", [False, True], ids=["plain", "hostile"])
 def test_the_page_is_quiet_asks_for_nothing_and_fits_its_window(browser, data, tmp_path, size, hostile):
     file = tmp_path / "report.html"
-    file.write_text(render_report(poison(data) if hostile else data), encoding="utf-8")
+    file.write_text(render_report(poison(data, hostile=HOSTILE) if hostile else data), encoding="utf-8")
     with Visit(browser, file, size=size) as visit:
         for details in visit.page.query_selector_all("details"):
             details.evaluate("element => { element.open = true; }")
@@ -102,7 +95,7 @@ def test_the_page_of_a_data_set_is_as_quiet_and_fits_as_well(browser, tmp_path, 
 
 def test_hostile_text_is_shown_as_text(browser, data, tmp_path):
     file = tmp_path / "report.html"
-    file.write_text(render_report(poison(data)), encoding="utf-8")
+    file.write_text(render_report(poison(data, hostile=HOSTILE)), encoding="utf-8")
     with Visit(browser, file, size=DESKTOP) as visit:
         visit.page.hover("#passage .tok >> nth=1")
         assert "<script>alert(1)</script>" in visit.page.inner_text("h1")

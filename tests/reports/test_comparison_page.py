@@ -1,12 +1,9 @@
 """Runs beside each other: complete, honest about what is missing, safe against what models write."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -22,9 +19,7 @@ from scratchlm.reports.comparison_page import (
     skill_rows,
 )
 from scratchlm.reports.paired_items import Column, ModelAnswer, pair_items
-
-HOSTILE = "<script>alert(1)</script>\"'&amp; <img src=x onerror=alert(2)>\x00\u202e" + "W" * 300 + "\n\ud800"
-VOID = {"meta", "link", "br", "input", "img"}
+from tests.reports.pages import HOSTILE, Page, poison
 
 
 @pytest.fixture
@@ -67,30 +62,6 @@ def paired(text="an answer"):
     return pair_items(
         [Column(label=name, score_name="F1", score_max=1, asked=asked, given=given) for name in "ab"]
     )
-
-
-def poison(value):
-    if isinstance(value, dict):
-        return {key: poison(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [poison(item) for item in value]
-    return HOSTILE if isinstance(value, str) else value
-
-
-class Tags(HTMLParser):
-    def __init__(self, page):
-        super().__init__()
-        self.open, self.wrong, self.seen = [], [], []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.seen.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if not self.open or self.open.pop() != tag:
-            self.wrong.append(tag)
 
 
 def test_figures_of_all_runs_stand_beside_each_other_with_their_intervals(runs):
@@ -205,15 +176,11 @@ def test_a_skill_of_one_run_alone_leaves_the_other_empty():
 @pytest.mark.parametrize("is_hostile", [False, True], ids=["plain", "hostile"])
 def test_nothing_that_a_model_wrote_becomes_markup(runs, is_hostile):
     data = {"title": "Three", "runs": runs}
-    page = render_comparison(poison(data) if is_hostile else data, paired(HOSTILE if is_hostile else "fine"))
-    tags = Tags(page)
-    assert tags.wrong == []
-    assert sum(tag == "script" for tag, _ in tags.seen) == 2
-    assert not [tag for tag, _ in tags.seen if tag in ("img", "iframe", "object")]
-    assert not [
-        attrs for _, attrs in tags.seen if any(name.startswith("on") or name == "style" for name in attrs)
-    ]
-    assert not re.search(r'(?:src|href)="(?!#|data:)', page)
+    html = render_comparison(poison(data) if is_hostile else data, paired(HOSTILE if is_hostile else "fine"))
+    page = Page(html)
+    assert page.wrong == []
+    assert sum(tag == "script" for tag, _ in page.tags) == 2
+    assert not re.search(r'(?:src|href)="(?!#|data:)', html)
 
 
 def test_the_policy_allows_the_one_script_of_the_page_and_no_other(runs):

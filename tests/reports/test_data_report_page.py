@@ -1,11 +1,8 @@
 """The data report: complete for every kind of data, safe against what files hold."""
 
-from __future__ import annotations
-
 import json
 import re
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -15,56 +12,9 @@ from scratchlm.data.audit import inspect_data
 from scratchlm.data.shards import prepare_tokens
 from scratchlm.reports.data_report_page import MAX_CLASSES, facts, render_data_report
 from scratchlm.reports.plots import histogram_plot
+from tests.reports.pages import Page, poison
 
-HOSTILE = "<script>alert(1)</script>\"'&amp; <img src=x onerror=alert(2)>\x00\u202e " + "W" * 300
-VOID = {"meta", "link", "br", "input", "img", "hr"}
-
-
-class Page(HTMLParser):
-    """Readable text and tags; unbalanced tags and links that lead nowhere are collected."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.wrong: list[str] = []
-        self.ids: list[str] = []
-        self.named: list[str] = []
-        self.words: list[str] = []
-        self.feed(page)
-        self.wrong += self.open
-
-    def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        self.ids += [found["id"]] if "id" in found else []
-        self.named += [found["aria-labelledby"]] if "aria-labelledby" in found else []
-        if "style" in found or tag == "img" or any(name.startswith("on") for name in found):
-            self.wrong.append(f"<{tag} {attrs}>")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs): ...
-
-    def handle_endtag(self, tag):
-        if not self.open or self.open.pop() != tag:
-            self.wrong.append(f"</{tag}>")
-
-    def handle_data(self, data):
-        if not self.open or self.open[-1] not in ("script", "style"):
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-
-def poison(value: Any) -> Any:
-    """The same figures with every text of a file replaced by a hostile one."""
-    if isinstance(value, dict):
-        kept = ("kind", "unit", "length_unit", "level", "template")
-        return {key: item if key in kept else poison(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [poison(item) for item in value]
-    return HOSTILE if isinstance(value, str) else value
+OWN_WORDS = ("kind", "unit", "length_unit", "level", "template")  # of the audit, not of a file
 
 
 @pytest.fixture
@@ -109,11 +59,11 @@ KINDS = ("text", "classification", "instruction", "preference", "shards")
 @pytest.mark.parametrize("hostile", [False, True], ids=["plain", "hostile"])
 def test_the_page_of_every_kind_is_sound_and_safe(make, kind, hostile):
     figures = make(kind)
-    html = render_data_report(poison(figures) if hostile else figures)
-    page = Page(html)
+    html = render_data_report(poison(figures, kept=OWN_WORDS) if hostile else figures)
+    page = Page(html, between=" ")
     assert page.wrong == []
     assert len(set(page.ids)) == len(page.ids)
-    assert set(page.named) <= set(page.ids)
+    assert page.named <= set(page.ids)
     assert "https://" not in html
     assert "undefined" not in page.text
     assert "<script>alert" not in html
@@ -123,7 +73,7 @@ def test_the_page_of_every_kind_is_sound_and_safe(make, kind, hostile):
 
 def test_the_page_tells_every_finding_and_the_main_figures(make):
     figures = make("classification")
-    text = Page(render_data_report(figures)).text
+    text = Page(render_data_report(figures), between=" ").text
     for finding in figures["findings"]:
         assert " ".join(finding["text"].split())[:80] in text
     for words in ("5 rows", "4 distinct texts", "ham 2 40.0%", "1 of 1", "Rows that cannot be used"):
@@ -148,7 +98,7 @@ def test_every_token_is_shown_with_or_without_loss_as_training_has_it(tmp_path, 
 def test_without_a_tokenizer_the_page_says_why_no_tokens_are_shown(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('[{"instruction": "a", "output": "b"}]')
-    text = Page(render_data_report(inspect_data([path]))).text
+    text = Page(render_data_report(inspect_data([path])), between=" ").text
     assert "without a tokenizer there are no tokens to show" in text
     assert "at most 2 words" in text
 
@@ -156,7 +106,7 @@ def test_without_a_tokenizer_the_page_says_why_no_tokens_are_shown(tmp_path):
 def test_many_classes_are_cut_and_counted(make):
     figures = make("classification")
     figures["classes"] = [{"label": f"class {i}", "n": 1, "share": 0.01} for i in range(100)]
-    text = Page(render_data_report(figures)).text
+    text = Page(render_data_report(figures), between=" ").text
     assert f"{100 - MAX_CLASSES} more classes are not shown" in text
 
 

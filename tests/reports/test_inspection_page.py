@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 from typing import Any
 
@@ -10,7 +8,7 @@ from scratchlm.inspection.inspect_prompt import inspect_prompt
 from scratchlm.reports.inspection_figure import save_inspection_figure
 from scratchlm.reports.inspection_page import explained, head_to_show, part_columns, render_inspection
 from tests.inspection.conftest import VARIANTS, varied
-from tests.reports.test_data_report_page import HOSTILE, Page
+from tests.reports.pages import HOSTILE, Page, poison
 
 TEXT = "The cat sat on the mat and the cat"
 TASK = {"kind": "classification", "classes": ["ham", "spam"], "max_length": 32}
@@ -25,17 +23,11 @@ def data(request, tiny_tokenizer) -> dict[str, Any]:
     return inspect_prompt(model, tiny_tokenizer, TEXT, task=TASK if is_classifier else None).as_json()
 
 
-def poison(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: HOSTILE if key == "text" else poison(item) for key, item in value.items()}
-    return [poison(item) for item in value] if isinstance(value, list) else value
-
-
 def test_the_page_is_well_formed_and_complete_without_its_script(data):
-    page = Page(render_inspection(data, model="runs/quickstart", text=TEXT))
+    page = Page(render_inspection(data, model="runs/quickstart", text=TEXT), between=" ")
     assert page.wrong == []
     assert len(page.ids) == len(set(page.ids))
-    assert set(page.named) <= set(page.ids)
+    assert page.named <= set(page.ids)
     assert TEXT in page.text
     assert "runs/quickstart" in page.text
     for title in (
@@ -52,7 +44,7 @@ def test_the_page_is_well_formed_and_complete_without_its_script(data):
 
 
 def test_hostile_texts_stay_text(data):
-    html = render_inspection(poison(data), model=HOSTILE, text=HOSTILE)
+    html = render_inspection(poison(data, kept=("kind",)), model=HOSTILE, text=HOSTILE)
     assert Page(html).wrong == []
     assert "<script>alert" not in html
     assert "<img" not in html
