@@ -73,18 +73,16 @@ def checked_zip(
         raise error(f"{path} is not a valid zip file: {cause}; delete it and download it again.") from cause
 
 
-def read_member(
-    archive: Path, name: str, *, max_bytes: int, error: type[ScratchLMError] = DownloadError
-) -> bytes:
+def read_member(archive: Path, name: str, *, max_bytes: int) -> bytes:
     """Read one member of a zip file, given its exact name.
 
-    Raises: `error` as `checked_zip`, and when the member is absent or larger than max_bytes.
+    Raises: DownloadError as `checked_zip`, and when the member is absent or larger than max_bytes.
     """
-    with checked_zip(archive, error=error) as opened:
+    with checked_zip(archive) as opened:
         info = next((info for info in opened.infolist() if info.orig_filename == name), None)
         if info is None or info.file_size > max_bytes:
             found = "no such member" if info is None else f"{info.file_size:,} bytes"
-            raise error(
+            raise DownloadError(
                 f"{archive} must hold {name!r} of at most {max_bytes:,} bytes, got {found}; delete it and fetch it "
                 "again."
             )

@@ -13,9 +13,8 @@ import httpx
 
 from scratchlm.core.errors import DownloadError
 
-# RFC 9110 and 6585: the same request may succeed later
-TRY_AGAIN_STATUS = {408, 425, 429, 500, 502, 503, 504}
-# the latter on a connection that is reused
+TRY_AGAIN_STATUS = {408, 425, 429, 500, 502, 503, 504}  # RFC 9110 and 6585: the request may succeed later
+# The second event is that of a connection that is reused.
 CONNECTED = ("connect_tcp.complete", "send_request_headers.started")
 
 

@@ -20,7 +20,7 @@ from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import DataError, DownloadError
 from scratchlm.core.files import read_json, write_json
 from scratchlm.core.partials import fsync_folder
-from scratchlm.core.run_lock import lock_file
+from scratchlm.core.run_lock import is_at, lock_file
 
 PARTIAL_SUFFIX = ".partial"
 ORIGIN_SUFFIX = ".origin"  # of the partial file's name
@@ -149,7 +149,7 @@ def _open_locked(path: Path, *, wait_s: float) -> tuple[BinaryIO, bool]:
             has_waited = True
             time.sleep(LOCK_POLL_S)
             continue
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        if is_at(file.fileno(), path):
             return file, has_waited
         file.close()  # another process finished and renamed it between open and lock
         has_waited = True

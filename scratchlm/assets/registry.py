@@ -29,7 +29,7 @@ from scratchlm.assets.known_weights import GPT2_ASSETS
 from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError, DataError, DownloadError
-from scratchlm.core.files import new_file, read_utf8, write_bytes, write_text
+from scratchlm.core.files import make_parent, new_file, read_utf8, write_bytes, write_text
 
 __all__ = [
     "ASSETS",
@@ -39,6 +39,7 @@ __all__ = [
     "fetch_asset",
     "find_assets",
     "find_file",
+    "is_here",
     "recorded_sha256",
 ]
 
@@ -86,6 +87,15 @@ def asset_path(name: str) -> Path:
     )
 
 
+def is_here(name: str) -> bool:
+    """Whether an asset is on this machine, undamaged."""
+    try:
+        asset_path(name)
+    except DataError:
+        return False
+    return True
+
+
 def fetch_asset(
     name: str, *, target: Path | None = None, progress: Progress | None = None, check: Check | None = None
 ) -> Path:
@@ -106,12 +116,7 @@ def fetch_asset(
     if found is None:
         _download(asset, goal, progress, check)
     elif found != goal:
-        try:
-            goal.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as cause:
-            raise DownloadError(
-                f"{goal.parent} cannot be created: {cause}; choose another folder."
-            ) from cause
+        make_parent(goal, error=DownloadError)
         with new_file(goal, error=DownloadError) as partial:
             shutil.copyfile(found, partial)
     return _recorded(goal, asset, check)

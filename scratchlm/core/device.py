@@ -9,6 +9,7 @@ from typing import Literal
 import psutil
 import torch
 
+from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 
 if sys.platform != "win32":  # this module does not exist on Windows
@@ -42,8 +43,7 @@ def set_threads(n: int) -> None:
 
     Raises: ConfigError for a number below 1.
     """
-    if n < 1:
-        raise ConfigError(f"threads must be at least 1, got {n}; leave it out for one per core.")
+    check_at_least(1, threads=n)
     torch.set_num_threads(n)
 
 

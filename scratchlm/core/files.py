@@ -222,10 +222,7 @@ def read_bytes(
 
 
 def read_json(
-    path: str | Path,
-    *,
-    max_bytes: int | None = MAX_SETTINGS_BYTES,
-    error: type[ScratchLMError] = DataError,
+    path: str | Path, *, max_bytes: int | None = MAX_SETTINGS_BYTES, error: type[ScratchLMError] = DataError
 ) -> Any:
     """Read a JSON file; NaN, repeated keys and very deep nesting are rejected.
 
@@ -284,6 +281,4 @@ def parse_json(text: str, *, where: str, finite: bool = True, error: type[Scratc
             "repair it or restore it from another copy."
         ) from cause
     except RecursionError as cause:
-        raise error(
-            f"{where} is nested too deeply (thousands of levels); restore it from another copy."
-        ) from cause
+        raise error(f"{where} is nested too deeply; restore it from another copy.") from cause

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from scratchlm.core.errors import DataError, ScratchLMError
-from scratchlm.core.files import MAX_SETTINGS_BYTES, read_json
+from scratchlm.core.files import read_json
 
 T = TypeVar("T", int, float, str, bool, dict[str, Any], list[Any])
 _WORDS: dict[type, str] = {
@@ -83,11 +83,9 @@ class JSONTable:
         )
 
 
-def read_json_table(
-    path: str | Path, *, error: type[ScratchLMError] = DataError, max_bytes: int | None = MAX_SETTINGS_BYTES
-) -> JSONTable:
+def read_json_table(path: str | Path, *, error: type[ScratchLMError] = DataError) -> JSONTable:
     """The table in a JSON file.
 
     Raises: `error` as `read_json` does, and for a value that is no table.
     """
-    return JSONTable(read_json(path, max_bytes=max_bytes, error=error), where=str(path), error=error)
+    return JSONTable(read_json(path, error=error), where=str(path), error=error)

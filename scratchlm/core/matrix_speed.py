@@ -7,11 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-SHAPE = (
-    1024,
-    768,
-    3072,
-)  # rows, inputs, outputs: 1,024 tokens through GPT-2 small's first feed-forward matrix
+SHAPE = (1024, 768, 3072)  # rows, inputs, outputs: 1,024 tokens through GPT-2 small's first feed-forward
 
 
 def seconds_of(action: Callable[[], object], device: torch.device, *, n: int = 4) -> list[float]:

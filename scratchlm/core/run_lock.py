@@ -37,7 +37,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         key, owner = str(folder.resolve()), os.getpid()
-        is_ours = key in _held and _is_at(_held[key], folder / LOCK_FILE)
+        is_ours = key in _held and is_at(_held[key], folder / LOCK_FILE)
         descriptor = None if is_ours else _open_locked(folder)
     except OSError as cause:
         raise ConfigError(
@@ -54,7 +54,7 @@ def run_lock(folder: Path) -> Iterator[None]:
         if os.getpid() == owner:  # and not in a child process forked in the block
             _held.pop(key)
             _held.update({} if earlier is None else {key: earlier})
-            if _is_at(descriptor, folder / LOCK_FILE):
+            if is_at(descriptor, folder / LOCK_FILE):
                 with contextlib.suppress(OSError):  # Windows cannot delete an open file
                     (folder / LOCK_FILE).unlink()
             os.close(descriptor)
@@ -97,7 +97,7 @@ def _open_locked(folder: Path) -> int:
     path, give_up_at_s = folder / LOCK_FILE, time.monotonic() + _WAIT_S
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        if lock_file(descriptor) and _is_at(descriptor, path):
+        if lock_file(descriptor) and is_at(descriptor, path):
             os.ftruncate(descriptor, 0)
             os.lseek(descriptor, 0, os.SEEK_SET)
             os.write(descriptor, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode())
@@ -111,7 +111,7 @@ def _open_locked(folder: Path) -> int:
         time.sleep(_POLL_S)
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: Path) -> bool:
     """Whether the open file is still the one at this path: the folder may have been deleted and recreated."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())

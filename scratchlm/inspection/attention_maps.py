@@ -34,7 +34,6 @@ def pattern_names(model: GPTModel) -> list[str]:
 class HeadSummary:
     """Where one head attends to on average: mean attention weights over all tokens but the first.
 
-    Raises: nothing; a text without a repeated token has no induction score.
     Source: Olsson et al. 2022, "In-context Learning and Induction Heads", for the last one.
     """
 
@@ -63,15 +62,12 @@ def summarize_heads(maps: Tensor, ids: Sequence[int]) -> list[list[HeadSummary]]
                 follows[i, j + 1] = 1
     is_repeated = follows.any(dim=-1)  # (T,)
     induction = (maps * follows).sum(dim=-1)[..., is_repeated].mean(dim=-1)  # (L, H), NaN without repetition
+    has_repeats = bool(is_repeated.any())
+    columns = (scores.tolist() for scores in (previous, first, itself, induction))
     return [
         [
-            HeadSummary(
-                previous=previous[layer, head].item(),
-                first=first[layer, head].item(),
-                itself=itself[layer, head].item(),
-                induction=induction[layer, head].item() if is_repeated.any() else None,
-            )
-            for head in range(maps.shape[1])
+            HeadSummary(previous=p, first=f, itself=i, induction=n if has_repeats else None)
+            for p, f, i, n in zip(*layer)
         ]
-        for layer in range(maps.shape[0])
+        for layer in zip(*columns)
     ]

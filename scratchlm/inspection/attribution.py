@@ -100,8 +100,7 @@ def _head_outputs(block: TransformerBlock, mixed: Tensor) -> tuple[Tensor, Tenso
     Shapes: mixed (P, H, D) -> (H, P, E), (E,).
     """
     n_heads = mixed.shape[1]
-    alone = (
-        torch.eye(n_heads, device=mixed.device, dtype=mixed.dtype)[:, None, :, None] * mixed
-    )  # (H, P, H, D)
+    identity = torch.eye(n_heads, device=mixed.device, dtype=mixed.dtype)
+    alone = identity[:, None, :, None] * mixed  # (H, P, H, D)
     bias = block.att.out_proj(torch.zeros_like(mixed[0].flatten()))  # (E,)
     return block.att.out_proj(alone.flatten(2)) - bias, bias

@@ -58,9 +58,8 @@ def inspect_prompt(
     `task` is the content of a classifier's `task.json`. The `n_choices` most likely next tokens or classes are
     explained, and also those named in `targets`; lists of alternatives have `n_top` entries.
 
-    Raises: DataError for a text without tokens, or with more than `max_tokens` or the model's context;
-        ConfigError for a target that is not one token or a class, a number below 1, or a model that is neither
-        causal nor a classifier.
+    Raises: DataError for a text without tokens, or with more than `max_tokens` or the model's context; ConfigError for
+        a target that is not one token or a class, a number below 1, or a model that is neither causal nor a classifier.
     """
     check_at_least(1, n_choices=n_choices, n_top=n_top, max_tokens=max_tokens)
     is_classifier = task is not None and task.get("kind") == "classification"
@@ -160,14 +159,10 @@ def _tokens(
     tokens = []
     for i, near in enumerate(nearest_tokens(model, ids, n=n_top)):
         seen = predictions[i - 1] if i > 0 and predictions else None
-        nearest = [
-            Neighbour(id=id_, text=token_text(tokenizer, id_), similarity=similarity)
-            for id_, similarity in near
-        ]
-        about: dict[str, Any] = (
-            {} if seen is None else {"prob": seen.prob, "loss": seen.loss, "rank": seen.rank}
-        )
+        nearest = [Neighbour(id=id_, text=token_text(tokenizer, id_), similarity=s) for id_, s in near]
+        about: dict[str, Any] = {}
         if seen is not None:
+            about = {"prob": seen.prob, "loss": seen.loss, "rank": seen.rank}
             about["alternatives"] = candidates(TokenReader(tokenizer), seen.alternatives)
         tokens.append(InspectedToken(id=ids[i], text=token_text(tokenizer, ids[i]), nearest=nearest, **about))
     return tokens

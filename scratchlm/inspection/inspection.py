@@ -83,9 +83,7 @@ class Inspection:
     choices: Sequence[Explanation]  # best first, then the targets
     mean_logit: float  # over all tokens or classes; only differences between logits change probabilities
     mean_parts: LogitParts  # add up to mean_logit
-    lens: Sequence[
-        Sequence[LensCell]
-    ]  # [layer][token], a classifier has one column; layer 0 is the embedding
+    lens: Sequence[Sequence[LensCell]]  # [layer][token], one column of a classifier; layer 0 is the embedding
     norms: Norms
     heads: Sequence[Sequence[HeadSummary]]  # [layer][head]
     attention: Sequence[Any]  # [layer][head][query][key], 3 decimals; causal rows end at the query itself

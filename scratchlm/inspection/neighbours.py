@@ -22,15 +22,10 @@ def nearest_tokens(model: GPTModel, ids: Sequence[int], *, n: int = 5) -> list[l
     n = min(n, model.config.vocab_size - 1)
     with torch.no_grad():
         queries = F.normalize(model.tok_emb(wanted), dim=-1)  # (N, E)
-        similarity = torch.cat(
-            [
-                queries @ F.normalize(model.tok_emb(some), dim=-1).T  # (N, rows)
-                for some in torch.split(torch.arange(model.config.vocab_size, device=device), ROWS_AT_ONCE)
-            ],
-            dim=1,
-        )  # (N, V)
+        parts = torch.split(torch.arange(model.config.vocab_size, device=device), ROWS_AT_ONCE)
+        rows = [queries @ F.normalize(model.tok_emb(some), dim=-1).T for some in parts]
+        similarity = torch.cat(rows, dim=1)  # (N, V)
     best = similarity.scatter(1, wanted[:, None], -torch.inf).topk(n, dim=1)
     return [
-        list(zip(row_ids, row, strict=True))
-        for row_ids, row in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        list(zip(*row, strict=True)) for row in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.config import check_at_least
+from scratchlm.core.errors import DataError
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.modes import evaluation_mode
 
@@ -36,11 +37,7 @@ def token_probabilities(
     Raises: DataError when there are more ids than the model reads at once, or none beyond the prompt;
         ConfigError when n_prompt or n_alternatives is below 1.
     """
-    if n_prompt < 1 or n_alternatives < 1:
-        raise ConfigError(
-            f"n_prompt and n_alternatives must be at least 1, got {n_prompt} and {n_alternatives}; "
-            "change them."
-        )
+    check_at_least(1, n_prompt=n_prompt, n_alternatives=n_alternatives)
     if len(ids) <= n_prompt:
         raise DataError(f"there must be ids beyond the first {n_prompt}, got {len(ids)} in total; add some.")
     tokens = torch.tensor([list(ids)], device=next(model.parameters()).device)  # (1, T)

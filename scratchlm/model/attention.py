@@ -124,9 +124,8 @@ class MultiHeadAttention(nn.Module):
             return weights @ self._repeat_for_groups(values)  # (B, H, T, D)
         n_new, n_all = queries.shape[2], keys.shape[2]
         self._check_length(n_all)
-        # is_causal lets the kernel skip later keys without a mask, but it aligns the mask at the upper left
-        # corner, which is correct only without cached tokens. A single new token is the last and may attend
-        # to all keys.
+        # is_causal lets the kernel skip later keys without a mask, but it aligns the mask at the upper left corner,
+        # which is correct only without cached tokens. A single new token is the last and may attend to all keys.
         if mask is None and 1 < n_new < n_all:
             mask = self._mask_of_last(n_new, n_all, queries.device)  # (T, S+T)
         return F.scaled_dot_product_attention(

@@ -71,9 +71,7 @@ class GPTConfig:
     drop_rate: float = 0.1  # share of activations that dropout zeroes during training
     drop_rate_emb: float | None = None  # dropout of the embeddings; None = drop_rate
     drop_rate_attn: float | None = None  # dropout of the attention weights; None = drop_rate
-    drop_rate_shortcut: float | None = (
-        None  # dropout of what is added to the residual stream; None = drop_rate
-    )
+    drop_rate_shortcut: float | None = None  # dropout of what the residual stream gets; None = drop_rate
     qkv_bias: bool = False  # a bias on queries, keys and values; GPT-2's published weights have one
     tie_embeddings: bool = False  # one matrix for the token embedding and the output head; use init="gpt2"
     init: InitKind = "torch"  # "torch": torch's defaults, as in the book; "gpt2": small normal weights

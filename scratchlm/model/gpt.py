@@ -83,11 +83,10 @@ class GPTModel(nn.Module):
     ) -> Tensor:
         """Compute the state of each token after the last block and its normalisation.
 
-        `attention_mask` is True at real tokens and False at padding, which may be on either side; None means
-        no padding. An integer mask keeps the texts of a packed row apart: 0 is padding, and tokens of one
-        number form one text. `positions` default to the number of real tokens before each token in its text.
-        `cache` holds earlier tokens of the same rows, all of them or those of `cache.rows(slots)`; the new ones are
-        appended to it.
+        `attention_mask` is True at real tokens and False at padding, which may be on either side; None means no
+        padding. An integer mask keeps the texts of a packed row apart: 0 is padding, and tokens of one number form one
+        text. `positions` default to the number of real tokens before each token in its text. `cache` holds earlier
+        tokens of the same rows, all of them or those of `cache.rows(slots)`; the new ones are appended to it.
 
         Shapes: ids (B, T); attention_mask (B, S+T) for S cached tokens; positions (T,) or (B, T) -> (B, T, E).
         """

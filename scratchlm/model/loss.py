@@ -91,12 +91,9 @@ def head_cross_entropy(
         logits = at_least_float32(head(some))  # (n_at_once, V)
         return F.cross_entropy(logits, some_wanted, reduction=reduction, label_smoothing=label_smoothing)
 
-    parts = list(
-        zip(torch.split(states, max(1, n_at_once)), torch.split(wanted, max(1, n_at_once)), strict=True)
-    )
-    if (
-        len(parts) > 1 and needs_gradient
-    ):  # the backward pass computes the logits again instead of keeping them
+    n_at_once = max(1, n_at_once)
+    parts = list(zip(torch.split(states, n_at_once), torch.split(wanted, n_at_once), strict=True))
+    if len(parts) > 1 and needs_gradient:  # the backward pass computes the logits again
         losses = [checkpoint(loss_of, *part, use_reentrant=False) for part in parts]
     else:
         losses = [loss_of(*part) for part in parts]

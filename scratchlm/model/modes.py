@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 _lock = threading.Lock()
-# Number of open blocks that keep each module in evaluation mode; modules that were already in it are not
-# listed.
+# Number of open blocks that keep each module in evaluation mode; modules that were already in it are not listed.
 _n_users: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
 
 

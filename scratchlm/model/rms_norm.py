@@ -31,9 +31,8 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise over the last dimension."""
         if self.kernels == "torch":
-            return F.rms_norm(
-                x, self.scale.shape, self.scale.to(x.dtype), self.eps
-            )  # bfloat16 under autocast
+            scale = self.scale.to(x.dtype)  # bfloat16 under autocast
+            return F.rms_norm(x, scale.shape, scale, self.eps)
         mean_square = x.square().mean(dim=-1, keepdim=True)  # (..., 1)
         return self.scale * (x * torch.rsqrt(mean_square + self.eps))
 

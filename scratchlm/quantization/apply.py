@@ -78,9 +78,8 @@ def dequantize_model(model: GPTModel) -> GPTModel:
         if not (is_tied and name == "out_head"):
             model.set_submodule(name, layer.as_dense())
     if is_tied:
-        model.out_head = build_linear(
-            model.config.emb_dim, model.config.vocab_size, bias=False, device="meta"
-        )
+        config = model.config
+        model.out_head = build_linear(config.emb_dim, config.vocab_size, bias=False, device="meta")
         model.tie_weights()
     return model
 

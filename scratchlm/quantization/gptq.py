@@ -38,12 +38,8 @@ def round_with_gptq(weight: Tensor, products: Tensor, grid: Grid, *, group_size:
     n_in = weight.shape[1]
     squares = products.diagonal()  # of the inputs, summed
     squares = squares + DAMPING * squares.mean()  # an input that is zero here need not be so in use
-    fits = [
-        grid.fit(group, importance)
-        for group, importance in zip(
-            torch.split(weight.float(), group_size, dim=1), torch.split(squares, group_size), strict=True
-        )
-    ]
+    groups, importance = torch.split(weight.float(), group_size, dim=1), torch.split(squares, group_size)
+    fits = [grid.fit(*part) for part in zip(groups, importance, strict=True)]
     order = squares.argsort(descending=True, stable=True)
     left = weight.float()[:, order]  # the weights that are not rounded yet, with corrections
     factor = _inverse_factor(products[order][:, order])  # (in, in), upper triangle

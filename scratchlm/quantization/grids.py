@@ -10,9 +10,7 @@ from torch import Tensor
 from scratchlm.core.errors import ConfigError
 from scratchlm.quantization.matrix import QuantizedMatrix, pack_nibbles
 
-ROUNDED_AT_ONCE = (
-    1 << 21
-)  # weights whose codes are computed together; the search needs some 50 bytes for each
+ROUNDED_AT_ONCE = 1 << 21  # weights whose codes are computed together, at some 50 bytes each
 
 
 class Fit(NamedTuple):

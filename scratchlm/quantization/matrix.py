@@ -68,18 +68,14 @@ class QuantizedMatrix:
         """Say which shape, type or number cannot belong to a quantized matrix; None if all can."""
         codes, scale, offset, table = self.codes, self.scale, self.offset, self.table
         if codes.dtype not in (torch.int8, torch.uint8) or codes.dim() != 2 or codes.numel() == 0:
-            return (
-                f"codes of shape {tuple(codes.shape)} and type {codes.dtype}, not a matrix of int8 or uint8"
-            )
+            return f"codes of shape {tuple(codes.shape)} and type {codes.dtype}, not a matrix of 8 bits"
         n_rows, n_in = self.shape
         if scale.dtype != torch.float32 or scale.dim() != 2 or len(scale) != n_rows or scale.numel() == 0:
             return f"scales of shape {tuple(scale.shape)} and type {scale.dtype} for {n_rows} rows"
         n_groups = scale.shape[1]
         allowed = (*GROUP_SIZES, n_in) if self.bits == 8 else GROUP_SIZES
         if n_in % n_groups != 0 or n_in // n_groups not in allowed:
-            return (
-                f"{n_groups} groups in rows of {n_in} weights, not groups of {' or '.join(map(str, allowed))}"
-            )
+            return f"{n_groups} groups in rows of {n_in} weights, not of {' or '.join(map(str, allowed))}"
         if self.bits == 8 and (offset is not None or table is not None):
             return "an offset or a table beside 8-bit codes"
         if offset is not None and (table is not None or offset.dtype != torch.float32):

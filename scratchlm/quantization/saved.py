@@ -21,10 +21,8 @@ def describe_layers(model: nn.Module) -> dict[str, dict[str, Any]]:
 
     Example of one entry: `"trf_blocks.0.att.W_query": {"kind": "int4", "group_size": 64}`.
     """
-    return {
-        name: {"kind": layer.kind, "group_size": layer.group_size}
-        for name, layer in quantized_layers(model).items()
-    }
+    layers = quantized_layers(model).items()
+    return {name: {"kind": layer.kind, "group_size": layer.group_size} for name, layer in layers}
 
 
 def add_quantized_layers(model: GPTModel, weights: Mapping[str, Tensor], *, where: str) -> None:

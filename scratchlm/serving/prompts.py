@@ -11,13 +11,12 @@ from scratchlm.data.assistant_prompt import AssistantPrompt, assistant_prompt
 from scratchlm.data.chat_template import ChatTemplate
 from scratchlm.data.conversations import BETWEEN, Exchange
 from scratchlm.data.instruction_rows import Instruction
-from scratchlm.evaluation.likelihood import start_tokens
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.serving.jobs import RowRequest
 from scratchlm.serving.models import ServedModel
 from scratchlm.serving.openai_schemas import ChatMessage
 from scratchlm.serving.request_errors import RequestError
-from scratchlm.tokenizers.special_tokens import end_ids
+from scratchlm.tokenizers.special_tokens import encode_from_start, end_ids
 
 SYSTEM_ROLES = ("system", "developer")
 
@@ -31,7 +30,7 @@ class ChatTurn(NamedTuple):
 
 def text_ids(model: ServedModel, text: str) -> list[int]:
     """Ids of a text to continue, with the begin-of-text token if the tokenizer has one."""
-    return start_tokens(model.tokenizer) + model.tokenizer.encode(text)
+    return encode_from_start(model.tokenizer, text)
 
 
 def text_prompt(model: ServedModel, prompt: str | Sequence[int]) -> AssistantPrompt:

@@ -1,9 +1,8 @@
 """Byte-level byte-pair encoding (BPE), the tokenizer of GPT-2, which can encode any text.
 
-bpe_by_hand.py is the same algorithm in its simplest form. Text is split into pieces (pretokenizer.py), a
-piece starts as its UTF-8 bytes, and the learned merges join neighbours into longer tokens (merging.py). If
-all 256 bytes are tokens, no text is unknown. Some families lack rare bytes, which are dropped or replaced
-with the family's unknown token.
+bpe_by_hand.py is the same algorithm in its simplest form. Text is split into pieces (pretokenizer.py), a piece starts
+as its UTF-8 bytes, and the learned merges join neighbours into longer tokens (merging.py). If all 256 bytes are tokens,
+no text is unknown. Some families lack rare bytes, which are dropped or replaced with the family's unknown token.
 """
 
 from __future__ import annotations
@@ -284,10 +283,8 @@ def _check_ids(vocab: Mapping[bytes, int], added_tokens: Sequence[AddedToken]) -
     An added token may also be an ordinary token, if its spelling and its id are the same.
     """
     bytes_of_id = _BytesOfId()
-    added = [
-        (token.content.encode("utf-8"), token.id) for token in added_tokens if _needs_entry(token, vocab)
-    ]
-    for token, id_ in (*vocab.items(), *added):
+    own = [token for token in added_tokens if _needs_entry(token, vocab)]
+    for token, id_ in (*vocab.items(), *((token.content.encode("utf-8"), token.id) for token in own)):
         if type(id_) is not int or not 0 <= id_ < _MAX_IDS:
             raise TokenizerError(
                 f"ids must be integers from 0 to {_MAX_IDS - 1}, got {id_!r} for {token!r}; the vocabulary is damaged."

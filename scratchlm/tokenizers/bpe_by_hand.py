@@ -1,8 +1,7 @@
 """Byte-pair encoding in its simplest form: read this first, then the fast bpe_trainer.py and bpe.py.
 
-Training counts the pairs of neighbouring tokens, merges the most frequent pair into a new token, and repeats.
-Encoding applies the learned merges to new text, in the order in which they were learned. That is the whole
-algorithm.
+Training counts the pairs of neighbouring tokens, merges the most frequent pair into a new token, and repeats. Encoding
+applies the learned merges to new text, in the order in which they were learned. That is the whole algorithm.
 """
 
 from __future__ import annotations

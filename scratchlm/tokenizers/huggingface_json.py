@@ -33,14 +33,11 @@ class BPEVariant:
     normalizers: tuple[Normalizer, ...] = ()  # changes to the text before it is split, such as NFC in Qwen
     steps: tuple[Step, ...] = (ByteLevel(),)  # steps that split text before merging
     ignore_merges: bool = False  # a piece that is a token becomes that token, as in Llama 3
-    unk_token: str | None = (
-        None  # replaces a byte that the vocabulary lacks; without it such a byte is dropped
-    )
+    unk_token: str | None = None  # replaces a byte that the vocabulary lacks; None drops such a byte
     fuse_unk: bool = False  # one unk_token for a run of such bytes
     byte_fallback: bool = False  # tokens such as <0x0A> replace such bytes, where the vocabulary has them
     begin_of_text: str | None = None  # the special token that the family's template puts first, as in Llama 3
-    # sections that `encode` does not use
-    kept: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    kept: Mapping[str, Any] = field(default_factory=dict, compare=False)  # what `encode` does not use
 
 
 class BPEParts(NamedTuple):
@@ -110,11 +107,10 @@ def bpe_from_json(value: Mapping[str, Any], *, where: str) -> BPEParts:
     symbols = _get(model, "vocab", dict, where)
     added_tokens = number_added_tokens(value.get("added_tokens"), symbols, where=where)
     merges = _merges(_get(model, "merges", list, where), where)
-    steps: tuple[Step, ...] = read_steps(
-        value.get("pre_tokenizer"), STEPS, section="pre_tokenizer", where=where
-    )
+    splitting = value.get("pre_tokenizer")
+    steps: tuple[Step, ...] = read_steps(splitting, STEPS, section="pre_tokenizer", where=where)
     if not steps or not isinstance(steps[-1], ByteLevel):
-        raise unsupported(where, "pre_tokenizer", value.get("pre_tokenizer"))
+        raise unsupported(where, "pre_tokenizer", splitting)
     normalizers = read_steps(value.get("normalizer"), NORMALIZERS, section="normalizer", where=where)
     growth = math.prod(len(step.content) or 1 for step in normalizers if isinstance(step, Replace))
     if growth > _MAX_GROWTH:
@@ -200,11 +196,11 @@ def words_to_json(
     keep_space: bool,
 ) -> dict[str, Any]:
     """The content of `tokenizer.json` for a word tokenizer; `class_name` is stored to read it back."""
-    cuts: list[dict[str, Any]] = [
-        {"type": "Split", "pattern": {"Regex": split}, "behavior": "Isolated", "invert": False}
+    patterns = {split: "Isolated"} | ({} if keep_space else {r"\s+": "Removed"})
+    cuts = [
+        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": False}
+        for pattern, behavior in patterns.items()
     ]
-    if not keep_space:
-        cuts.append({"type": "Split", "pattern": {"Regex": r"\s+"}, "behavior": "Removed", "invert": False})
     model = {
         "type": "WordLevel",
         "vocab": _by_id(vocab),
@@ -271,12 +267,9 @@ def _merges(values: list[Any], where: str) -> list[Merge]:
 def _check_decoder(decoder: Any, where: str) -> None:
     """Check that ids decode by their bytes; joining the text afterwards changes nothing."""
     match decoder:
-        case None | {"type": "ByteLevel"}:
+        case None | {"type": "ByteLevel"} | {"type": "Sequence", "decoders": [{"type": "ByteLevel"}]}:
             return
-        case {
-            "type": "Sequence",
-            "decoders": [{"type": "ByteLevel"}] | [{"type": "ByteLevel"}, {"type": "Fuse"}],
-        }:
+        case {"type": "Sequence", "decoders": [{"type": "ByteLevel"}, {"type": "Fuse"}]}:
             return
     raise unsupported(where, "decoder", decoder)
 

@@ -26,10 +26,15 @@ def end_ids(tokenizer: Tokenizer, task: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(task.get("stop_ids") or ([] if end is None else [end]))
 
 
+def start_tokens(tokenizer: Tokenizer) -> list[int]:
+    """The begin-of-text token of this vocabulary, if it has one."""
+    start: int | None = getattr(tokenizer, "begin_of_text_id", None)
+    return [] if start is None else [start]
+
+
 def encode_from_start(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """The ids of a prompt, with the begin-of-text token if the tokenizer has one."""
-    start: int | None = getattr(tokenizer, "begin_of_text_id", None)
-    return ([] if start is None else [start]) + tokenizer.encode(prompt)
+    return start_tokens(tokenizer) + tokenizer.encode(prompt)
 
 
 def check_allowed(allowed_special: Collection[str], special_tokens: Mapping[str, int]) -> frozenset[str]:

@@ -20,9 +20,9 @@ from scratchlm.tokenizers.pretokenizer import ByteLevel
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT
 
 VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"
-# in tokenizer_config.json
+# Names in tokenizer_config.json, and in config.json.
 _BY_CLASS = {"GPT2Tokenizer": GPT2, "CodeGenTokenizer": GPT2, "Qwen2Tokenizer": QWEN2}
-_BY_MODEL = {"gpt2": GPT2, "starcoder2": GPT2, "qwen2": QWEN2, "qwen3": QWEN2}  # in config.json
+_BY_MODEL = {"gpt2": GPT2, "starcoder2": GPT2, "qwen2": QWEN2, "qwen3": QWEN2}
 _ANY_CLASS = (None, "PreTrainedTokenizer", "TokenizersBackend")  # these do not name the family
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _LISTED = ("additional_special_tokens", "extra_special_tokens")
@@ -85,10 +85,9 @@ def _added(folder: Path, settings: dict[str, Any], symbols: dict[str, Any]) -> l
             continue
         id_ = entries[content]["id"] if content in entries else symbols.get(content)
         if id_ is not None:
-            known = entries.get(content, {})
-            flags = (
-                known if known.get("special") else {"normalized": False} | _flags(token) | {"special": True}
-            )
+            flags = entries.get(content, {})
+            if not flags.get("special"):
+                flags = {"normalized": False} | _flags(token) | {"special": True}
             entries[content] = {"content": content, "id": id_} | flags
     return sorted(entries.values(), key=lambda entry: entry["id"] if isinstance(entry["id"], int) else -1)
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 import torch
 
@@ -59,5 +57,5 @@ def test_too_little_or_too_much_is_an_error(tiny_model):
         token_probabilities(tiny_model, [1, 2], n_prompt=2)
     with pytest.raises(DataError, match="at most 12 tokens, got 13"):
         token_probabilities(tiny_model, [1] * 14)
-    with pytest.raises(ConfigError, match="got 0 and 5"):
+    with pytest.raises(ConfigError, match="n_prompt must be at least 1, got 0"):
         token_probabilities(tiny_model, IDS, n_prompt=0)
