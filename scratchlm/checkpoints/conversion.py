@@ -28,12 +28,7 @@ from scratchlm.checkpoints.gguf.writer import GGUFType, export_gguf
 from scratchlm.checkpoints.huggingface import export_huggingface
 from scratchlm.checkpoints.onnx import ONNXModel, export_onnx
 from scratchlm.checkpoints.open_model import open_model
-from scratchlm.checkpoints.store import (
-    MANIFEST,
-    MODEL_FOLDER_FILES,
-    LoadedModel,
-    save_model,
-)
+from scratchlm.checkpoints.store import MANIFEST, MODEL_FOLDER_FILES, LoadedModel, save_model
 from scratchlm.checkpoints.torch.torch_file import write_torch_file
 from scratchlm.checkpoints.weight_files import SUFFIXES
 from scratchlm.core.config import to_dict
@@ -119,8 +114,9 @@ def convert(
     theirs: list[OutsideLogits] = []
     if outside is None and source.manifest.get("format") == HUGGING_FACE:
         outside = functools.partial(outside_logits, source.folder, n_classes=n_classes(source.model))
+    ids = prompts(source.config)
     if verify and outside is not None:
-        theirs.append(outside(prompts(source.config)))
+        theirs.append(outside(ids))
     with (new_folder if export_format.is_folder else new_files)(target, error=CheckpointError) as partial:
         place = partial if export_format.is_folder else partial / target.name
         export_format.write(place, source, dtype, frame)
@@ -128,13 +124,10 @@ def convert(
             write_text(partial / other.name, text, error=CheckpointError)
         if verify:
             if to == "hf":
-                theirs.append(
-                    outside_logits(place, prompts(source.config), n_classes=n_classes(source.model))
-                )
+                theirs.append(outside_logits(place, ids, n_classes=n_classes(source.model)))
             written = export_format.read(place, source)
-            difference, compared_with = compare(
-                source.model, written.model, theirs, where=target, dtype=dtype
-            )
+            model = written.model
+            difference, compared_with = compare(source.model, model, theirs, where=target, dtype=dtype)
             _check_tokenizer(source, written, where=target)
     return Conversion(
         out=target, max_logit_difference=difference, compared_with=compared_with, others=tuple(beside)
@@ -181,11 +174,9 @@ def _is_one_file(source: LoadedModel) -> bool:
 
 def _check_readers(settings: Path, target: Path) -> None:
     """Refuse to write settings beside other weights, since they would be read with those weights."""
-    others = sorted(
-        file.name
-        for file in (settings.parent.iterdir() if settings.parent.is_dir() else ())
-        if file.name != target.name and (file.suffix in SUFFIXES or file.name == MANIFEST)
-    )
+    files = settings.parent.iterdir() if settings.parent.is_dir() else ()
+    readers = [file.name for file in files if file.suffix in SUFFIXES or file.name == MANIFEST]
+    others = sorted(name for name in readers if name != target.name)
     if others:
         raise CheckpointError(
             f"{settings} would also be read with {', '.join(others[:3])!s:.120} beside it, but belongs to "
@@ -196,12 +187,8 @@ def _check_readers(settings: Path, target: Path) -> None:
 def _modelfile_beside(source: LoadedModel, target: Path, frame: PromptFrame) -> Mapping[Path, str]:
     stops = [source.tokenizer.decode([end]) for end in end_ids(source.tokenizer, source.task)]
     own_template = "chat_template" in source.task and frame == PromptFrame()
-    text = modelfile(
-        target.name,
-        frame=None if own_template else frame,
-        context_length=source.config.context_length,
-        stops=stops,
-    )
+    context_length, frame_or_none = source.config.context_length, None if own_template else frame
+    text = modelfile(target.name, frame=frame_or_none, context_length=context_length, stops=stops)
     place = target.with_name("Modelfile")
     is_of_another = place.is_file() and _first_line(place) != text.partition("\n")[0]
     return {place.with_name(f"Modelfile.{target.stem}") if is_of_another else place: text}

@@ -35,10 +35,8 @@ from scratchlm.quantization.apply import dense_model
 from scratchlm.tokenizers.special_tokens import end_ids
 
 WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
+    *("model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
 
 

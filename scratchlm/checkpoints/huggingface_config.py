@@ -74,19 +74,13 @@ def config_to_huggingface(config: GPTConfig) -> dict[str, Any]:
 
 
 def _from_gpt2(values: Mapping[str, Any], where: str) -> GPTConfig:
-    _refuse_unless(
-        values,
-        where,
-        scale_attn_weights=True,
-        scale_attn_by_inverse_layer_idx=False,
-        add_cross_attention=False,
-    )
+    _refuse_unless(values, where, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False)
+    _refuse_unless(values, where, add_cross_attention=False)
     activation = _choice(values, "activation_function", _GELUS, "gelu_new", where)
     old_name = {"n_positions": values["n_ctx"]} if "n_ctx" in values else {}
     shared = _fields(old_name | dict(values), _GPT2)
-    return GPTConfig(
-        **shared, qkv_bias=True, init="gpt2", feed_forward=activation, ff_dim=values.get("n_inner")
-    )
+    width = values.get("n_inner")
+    return GPTConfig(**shared, qkv_bias=True, init="gpt2", feed_forward=activation, ff_dim=width)
 
 
 def _from_llama(values: Mapping[str, Any], where: str) -> GPTConfig:

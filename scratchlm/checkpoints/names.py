@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 import torch
@@ -44,19 +44,15 @@ class NameTable:
     block: tuple[Row, ...]
     prefixes: tuple[str, ...] = ("",)  # the first is used for writing, all for reading
     unprefixed: frozenset[str] = frozenset()  # their names that never have the prefix
-    # buffers that are not trained, such as a mask
-    ignored: re.Pattern[str] = field(default=re.compile(r"(?!)"))
+    ignored: re.Pattern[str] = re.compile(r"(?!)")  # buffers that are not trained, such as a mask
 
     def rows(self, n_layers: int) -> Iterator[Row]:
         """All rows, with the number of the block filled in."""
         yield from self.whole
         for i in range(n_layers):
             for row in self.block:
-                yield Row(
-                    row.theirs.replace("{i}", str(i)),
-                    tuple(name.replace("{i}", str(i)) for name in row.ours),
-                    row.layout,
-                )
+                ours = tuple(name.replace("{i}", str(i)) for name in row.ours)
+                yield Row(row.theirs.replace("{i}", str(i)), ours, row.layout)
 
 
 def _attention(part: str) -> tuple[str, str, str]:
@@ -67,28 +63,26 @@ def _attention(part: str) -> tuple[str, str, str]:
 def _gpt2(matrix: Layout, three: Layout) -> NameTable:
     """Hugging Face's names; its Conv1D stores matrices as (in, out), some copies store them as (out, in)."""
     block = "trf_blocks.{i}."
+    norms = (("weight", "scale"), ("bias", "shift"))
+    linear = (("attn.c_proj", "att.out_proj"), ("mlp.c_fc", "ff.layers.0"), ("mlp.c_proj", "ff.layers.2"))
     return NameTable(
         whole=(
             Row("wte.weight", ("tok_emb.weight",)),
             Row("wpe.weight", ("pos_emb.weight",)),
-            Row("ln_f.weight", ("final_norm.scale",)),
-            Row("ln_f.bias", ("final_norm.shift",)),
+            *(Row(f"ln_f.{theirs}", (f"final_norm.{ours}",)) for theirs, ours in norms),
             Row("lm_head.weight", ("out_head.weight",)),
             Row("score.weight", ("out_head.weight",)),
         ),
         block=(
-            Row("h.{i}.ln_1.weight", (f"{block}norm1.scale",)),
-            Row("h.{i}.ln_1.bias", (f"{block}norm1.shift",)),
+            *(
+                Row(f"h.{{i}}.ln_{n}.{theirs}", (f"{block}norm{n}.{ours}",))
+                for n in (1, 2)
+                for theirs, ours in norms
+            ),
             Row("h.{i}.attn.c_attn.weight", _attention("weight"), three),
             Row("h.{i}.attn.c_attn.bias", _attention("bias"), Layout.THREE_ROWS),
-            Row("h.{i}.attn.c_proj.weight", (f"{block}att.out_proj.weight",), matrix),
-            Row("h.{i}.attn.c_proj.bias", (f"{block}att.out_proj.bias",)),
-            Row("h.{i}.ln_2.weight", (f"{block}norm2.scale",)),
-            Row("h.{i}.ln_2.bias", (f"{block}norm2.shift",)),
-            Row("h.{i}.mlp.c_fc.weight", (f"{block}ff.layers.0.weight",), matrix),
-            Row("h.{i}.mlp.c_fc.bias", (f"{block}ff.layers.0.bias",)),
-            Row("h.{i}.mlp.c_proj.weight", (f"{block}ff.layers.2.weight",), matrix),
-            Row("h.{i}.mlp.c_proj.bias", (f"{block}ff.layers.2.bias",)),
+            *(Row(f"h.{{i}}.{theirs}.weight", (f"{block}{ours}.weight",), matrix) for theirs, ours in linear),
+            *(Row(f"h.{{i}}.{theirs}.bias", (f"{block}{ours}.bias",)) for theirs, ours in linear),
         ),
         prefixes=("transformer.", ""),
         unprefixed=frozenset({"lm_head.weight", "score.weight"}),
@@ -181,12 +175,10 @@ def to_ours(
     expected: the shapes of our model's weights; a weight that it lacks is unexpected in the file.
     Raises: CheckpointError listing every weight that is missing, unexpected or of another shape.
     """
-    prefix = next(
-        (p for p in table.prefixes if any(p + row.theirs in theirs for row in table.whole)), table.prefixes[0]
-    )
-    n_layers = 1 + max(
-        (int(match[1]) for name in expected if (match := _BLOCK_NUMBER.match(name))), default=-1
-    )
+    fitting = (p for p in table.prefixes if any(p + row.theirs in theirs for row in table.whole))
+    prefix = next(fitting, table.prefixes[0])
+    numbers = (int(match[1]) for name in expected if (match := _BLOCK_NUMBER.match(name)))
+    n_layers = 1 + max(numbers, default=-1)
     ours: dict[str, Tensor] = {}
     used: set[str] = set()
     misshapen: list[str] = []
@@ -248,9 +240,8 @@ def check_shapes(
         for name in sorted(expected.keys() & found.keys())
         if expected[name] != found[name]
     ]
-    _raise_for(
-        where, sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys()), misshapen
-    )
+    missing, unexpected = expected.keys() - found.keys(), found.keys() - expected.keys()
+    _raise_for(where, sorted(missing), sorted(unexpected), misshapen)
 
 
 def first_names(names: list[str]) -> str:
@@ -260,11 +251,8 @@ def first_names(names: list[str]) -> str:
 
 
 def _raise_for(where: str, missing: list[str], unexpected: list[str], misshapen: list[str]) -> None:
-    problems = [
-        f"{what}: {first_names(names)}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
-        if names
-    ]
+    wrong = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    problems = [f"{what}: {first_names(names)}" for what, names in wrong.items() if names]
     if problems:
         raise CheckpointError(
             f"the weights in {where} do not fit its config; {'; '.join(problems)}; they do not belong together, or a "

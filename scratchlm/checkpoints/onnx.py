@@ -32,9 +32,8 @@ class ONNXModel(nn.Module):
         runtime = _onnx_packages()
         self.config = config
         try:
-            self._session = runtime.InferenceSession(
-                Path(path).read_bytes(), providers=["CPUExecutionProvider"]
-            )
+            graph = Path(path).read_bytes()
+            self._session = runtime.InferenceSession(graph, providers=["CPUExecutionProvider"])
         except _load_errors(runtime) as cause:
             raise CheckpointError(
                 f"{path} cannot be loaded as ONNX: {str(cause)[:300]}; convert it again."
@@ -53,9 +52,8 @@ def export_onnx(path: str | Path, model: GPTModel) -> Path:
         token; MissingDependencyError without the `onnx` packages; CheckpointError when the disk is full.
     """
     _onnx_packages()
-    weights = {
-        name: tensor.detach().float().cpu() for name, tensor in own_weights(dense_model(model)).items()
-    }
+    own = own_weights(dense_model(model))
+    weights = {name: tensor.detach().float().cpu() for name, tensor in own.items()}
     n_bytes = sum(4 * tensor.numel() for tensor in weights.values())
     context_length = model.config.context_length
     if n_bytes > MAX_BYTES or context_length < 2:

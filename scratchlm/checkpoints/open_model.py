@@ -14,11 +14,7 @@ from scratchlm.assets.registry import asset_path, find_file
 from scratchlm.checkpoints.comparison import HUGGING_FACE
 from scratchlm.checkpoints.config_of_weights import config_of_weights, table_of
 from scratchlm.checkpoints.gguf.writer import read_gguf
-from scratchlm.checkpoints.huggingface import (
-    find_weights,
-    model_from_huggingface,
-    read_huggingface,
-)
+from scratchlm.checkpoints.huggingface import find_weights, model_from_huggingface, read_huggingface
 from scratchlm.checkpoints.names import BOOK_LLAMA, GPT2, LLAMA, to_ours
 from scratchlm.checkpoints.store import (
     MANIFEST,
@@ -29,11 +25,7 @@ from scratchlm.checkpoints.store import (
     own_weights,
 )
 from scratchlm.checkpoints.tensorflow.bundle import open_bundle
-from scratchlm.checkpoints.tensorflow.openai import (
-    config_from_hparams,
-    model_from_arrays,
-    model_from_bundle,
-)
+from scratchlm.checkpoints.tensorflow.openai import config_from_hparams, model_from_arrays, model_from_bundle
 from scratchlm.checkpoints.usage import check_usage, usage_of_folder
 from scratchlm.checkpoints.weight_files import SUFFIXES, open_weights
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError

@@ -45,13 +45,8 @@ ADAPTER_CONFIG = "adapter_config.json"  # of a folder that peft wrote: an adapte
 NEEDED_FILES = {"config.json", "model.safetensors", "tokenizer.json"}
 MODEL_FOLDER_FILES = (  # all files that we write into a model folder, our own or Hugging Face's
     *sorted(NEEDED_FILES),
-    MANIFEST,
-    "task.json",
-    "training_state.json",
-    "training_state.safetensors",
-    "tokenizer_config.json",
-    "generation_config.json",
-    TEMPLATE_FILE,
+    *(MANIFEST, "task.json", "training_state.json", "training_state.safetensors"),
+    *("tokenizer_config.json", "generation_config.json", TEMPLATE_FILE),
 )
 QUANTIZATION = "quantization"  # key of config.json: kind and group size of each quantized layer
 MAX_NAME = 200  # characters of a file's name
@@ -362,11 +357,8 @@ def own_weights(model: nn.Module) -> dict[str, Tensor]:
     """A model's weights without duplicates: a head tied to the token embedding is left out."""
     state = model.state_dict()
     shared = {t.data_ptr() for name, t in state.items() if name.startswith("tok_emb.")}
-    return {
-        name: tensor
-        for name, tensor in state.items()
-        if not (name.startswith("out_head.") and tensor.data_ptr() in shared)
-    }
+    tied = {name for name, t in state.items() if name.startswith("out_head.") and t.data_ptr() in shared}
+    return {name: tensor for name, tensor in state.items() if name not in tied}
 
 
 def save_tensors(

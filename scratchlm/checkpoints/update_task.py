@@ -30,11 +30,8 @@ def update_task(folder: Path, task: Mapping[str, Any]) -> None:
         write_json(partial / TASK, dict(task), error=CheckpointError)
         facts = {"sha256": sha256_of_file(partial / TASK), "size_bytes": (partial / TASK).stat().st_size}
         files = {**manifest.need("files", dict), TASK: facts}
-        write_json(
-            partial / MANIFEST,
-            {**manifest.values, "files": dict(sorted(files.items()))},
-            error=CheckpointError,
-        )
+        changed = {**manifest.values, "files": dict(sorted(files.items()))}
+        write_json(partial / MANIFEST, changed, error=CheckpointError)
 
 
 def _link(file: Path, target: Path) -> None:

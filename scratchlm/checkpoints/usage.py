@@ -41,15 +41,8 @@ def usage_of_folder(folder: Path, tokenizer: Tokenizer, *, n_ids: int) -> dict[s
     n_ids: the model's vocabulary size; stop ids beyond it are dropped.
     Raises: CheckpointError naming the file and the value that has the wrong type.
     """
-    settings = {
-        name: _table(folder / name)
-        for name in (
-            "generation_config.json",
-            "config.json",
-            "tokenizer_config.json",
-            "special_tokens_map.json",
-        )
-    }
+    files = ("generation_config.json", "config.json", "tokenizer_config.json", "special_tokens_map.json")
+    settings = {name: _table(folder / name) for name in files}
     tokens: dict[str, str] = {}
     for file in ("special_tokens_map.json", "tokenizer_config.json"):
         for name in TOKEN_NAMES:
@@ -68,12 +61,8 @@ def usage_of_folder(folder: Path, tokenizer: Tokenizer, *, n_ids: int) -> dict[s
         where = str(folder / TEMPLATE_FILE)
         chat = read_utf8(folder / TEMPLATE_FILE, max_bytes=MAX_TEMPLATE_BYTES, error=CheckpointError)
     if isinstance(chat, list):  # several with names; "default" is for conversations without tools
-        named = {
-            entry.get("name"): entry.get("template")
-            for entry in chat
-            if isinstance(entry, dict) and isinstance(entry.get("name"), str)
-        }
-        chat = named.get("default")
+        defaults = [e for e in chat if isinstance(e, dict) and e.get("name") == "default"]
+        chat = defaults[-1].get("template") if defaults else None
     chat = None if chat is None else _text(chat, where=where)
     return _usage(tokenizer, stops, chat, tokens, n_ids=n_ids)
 
@@ -104,9 +93,8 @@ def saved_task(file: Path, *, n_scores: int) -> dict[str, Any]:
     task = dict(_table(file))
     check_usage(task, where=str(file))
     if task.get("kind") == "classification" and len(task["classes"]) != n_scores:
-        raise _wrong(
-            f"{file}: classes", f"one name for each of the model's {n_scores} scores", task["classes"]
-        )
+        wanted = f"one name for each of the model's {n_scores} scores"
+        raise _wrong(f"{file}: classes", wanted, task["classes"])
     return task
 
 
@@ -137,9 +125,7 @@ def _usage(
     tokenizer: Tokenizer, stops: Iterable[int], chat: str | None, tokens: Mapping[str, str], *, n_ids: int
 ) -> dict[str, Any]:
     """The entries of a task for stop ids and chat template; empty if end-of-text is the only stop id."""
-    marks = [
-        mark for mark in _MARKS if chat is not None and mark in chat and mark in tokenizer.special_tokens
-    ]
+    marks = [mark for mark in _MARKS if mark in (chat or "") and mark in tokenizer.special_tokens]
     ids = dict.fromkeys([*stops, *(tokenizer.special_tokens[mark] for mark in marks)])
     own = [id_ for id_ in ids if id_ < n_ids]  # transformers writes GPT-2's 50256 for every vocabulary
     usage: dict[str, Any] = {} if tuple(own) in ((), end_ids(tokenizer, {})) else {"stop_ids": own}

@@ -26,11 +26,8 @@ _MAX_NESTING = 4  # levels of these keys; training scripts do not nest deeper
 _WRAPPERS = re.compile(  # parts of names that torch.compile, DDP, FSDP, checkpointing and Fabric add
     r"(?:^|(?<=\.))(?:_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
 )
-_TOKENS = (
-    re.compile(  # the token embedding, and before it the attribute in which a larger module holds the model
-        r"((?:.*?\.)??)(?:tok_emb|(?:transformer\.)?wte|(?:model\.)?embed_tokens)\.weight"
-    )
-)
+# The token embedding, and before it the attribute in which a larger module holds the model.
+_TOKENS = re.compile(r"((?:.*?\.)??)(?:tok_emb|(?:transformer\.)?wte|(?:model\.)?embed_tokens)\.weight")
 _SCALES = re.compile(r".*(?:weight_scale|weight_scale_inv|scale_weight|input_scale|activation_scale)")
 
 
@@ -108,8 +105,7 @@ def open_shards(index: Path) -> Mapping[str, Tensor]:
 class Weights(LazyMapping[Tensor]):
     """A model's tensors by the names in its own code, without the prefixes of modules around it.
 
-    `settings` are those that a training script saved beside them, such as nanoGPT's `model_args`; {} for
-    other files.
+    `settings` are those that a training script saved beside them, such as nanoGPT's `model_args`; {} for other files.
     Raises: CheckpointError for two tensors of one name, for two models in one file, and for quantized tensors that
         need separate scales.
     """
@@ -128,10 +124,10 @@ class Weights(LazyMapping[Tensor]):
             )
         prefix = next(iter(around), "")
         for name, short in names.items():
-            if self._theirs.setdefault(short.removeprefix(prefix), name) != name:
+            first = self._theirs.setdefault(short.removeprefix(prefix), name)
+            if first != name:
                 raise CheckpointError(
-                    f"{where} holds the same weight as {name:.120} and "
-                    f"{self._theirs[short.removeprefix(prefix)]:.120}; save the state_dict() of one model."
+                    f"{where} holds the same weight as {name:.120} and {first:.120}; save one model's state_dict()."
                 )
         self._scales = next((name for name in source if _SCALES.fullmatch(name)), None)
 
@@ -181,12 +177,10 @@ def _open(path: Path, settings: dict[str, Any]) -> Mapping[str, Tensor]:
 
 def _state_dict(value: Any, path: Path) -> dict[str, Tensor]:
     for _ in range(_MAX_NESTING):
-        inner = [
-            value[key] for key in _INSIDE if isinstance(value, dict) and isinstance(value.get(key), dict)
-        ]
-        if not inner:
+        keys = [key for key in _INSIDE if isinstance(value, dict) and isinstance(value.get(key), dict)]
+        if not keys:
             break
-        value = inner[0]
+        value = value[keys[0]]
     if not isinstance(value, dict) or not value:
         raise CheckpointError(
             f"{path} must hold a state dict, got {type(value).__name__}; save model.state_dict(), not the model."

@@ -40,21 +40,17 @@ def reliability(
     for i in range(n_bins):
         inside = place == i
         n = int(inside.sum())
+        confidence, accuracy = (float(values[inside].mean()) if n else None for values in (probs, right))
         bins.append(
             ReliabilityBin(
-                low=i / n_bins,
-                high=(i + 1) / n_bins,
-                n=n,
-                confidence=float(probs[inside].mean()) if n else None,
-                accuracy=float(right[inside].mean()) if n else None,
+                low=i / n_bins, high=(i + 1) / n_bins, n=n, confidence=confidence, accuracy=accuracy
             )
         )
     return tuple(bins)
 
 
 def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
-    """Expected calibration error: mean |confidence - accuracy| over bins, weighted by their number of
-    predictions.
+    """Expected calibration error: mean |confidence - accuracy| over bins, weighted by their number of predictions.
 
     Units: 0 is perfect; 0.1 is a mean difference of ten percentage points.
     Source: Naeini et al. 2015.

@@ -100,6 +100,4 @@ def score_classes(
         )
     matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(matrix, (np.asarray(true), np.asarray(predicted)), 1)
-    return ClassificationScores(
-        classes=tuple(classes), confusion=tuple(tuple(row) for row in matrix.tolist())
-    )
+    return ClassificationScores(classes=tuple(classes), confusion=tuple(map(tuple, matrix.tolist())))

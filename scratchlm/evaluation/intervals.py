@@ -61,8 +61,7 @@ def bootstrap_interval(
 def bootstrap_ratio_interval(
     sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64], *, n_resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """The 95 % block-bootstrap interval of sum(sums) / sum(counts); a block holds neighbouring, correlated
-    items.
+    """The 95 % block-bootstrap interval of sum(sums) / sum(counts); a block holds neighbouring, correlated items.
 
     Blocks are drawn with replacement, each with its sum and its count; None for fewer than ten blocks.
     Source: Kuensch 1989, with blocks that do not overlap (Carlstein 1986).

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.config import check_at_least
+from scratchlm.core.errors import DataError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.modes import evaluation_mode
+from scratchlm.tokenizers.special_tokens import start_tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,12 +32,6 @@ class Likelihood:
     is_greedy: bool  # whether greedy decoding would generate exactly this
     n_tokens: int
     n_cropped: int  # number of tokens cut from the beginning of a context that was too long
-
-
-def start_tokens(tokenizer: Tokenizer) -> list[int]:
-    """The begin-of-text token of this vocabulary, if it has one."""
-    start = getattr(tokenizer, "begin_of_text_id", None)
-    return [] if start is None else [start]
 
 
 def encode_pair(tokenizer: Tokenizer, context: str, continuation: str) -> EncodedPair:
@@ -81,11 +77,9 @@ def continuation_likelihoods(
     speed. A context that is too long is cut at its beginning; the dropped tokens are counted.
 
     Units: progress(done, total) counts pairs.
-    Raises: DataError for a continuation longer than the model's context; ConfigError for a batch size below
-        1.
+    Raises: DataError for a continuation longer than the model's context; ConfigError for a batch size below 1.
     """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1, got {batch_size}; 16 is the default.")
+    check_at_least(1, batch_size=batch_size)
     room = model.config.context_length
     for pair in pairs:
         if not pair.context or not 0 < len(pair.continuation) <= room:

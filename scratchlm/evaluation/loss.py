@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from scratchlm.core.batch import IGNORE_INDEX, Batch
+from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Task, Total
 from scratchlm.evaluation.intervals import bootstrap_ratio_interval
@@ -165,8 +166,7 @@ def text_loss(
         batch size below 1.
     """
     stride = stride_for(model, stride)
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1, got {batch_size}; 16 is the default.")
+    check_at_least(1, batch_size=batch_size)
     n_tokens = len(ids) + (start_id is not None)
     n_predicted = n_tokens - 1
     if n_predicted < 1 or n_bytes < 1:
@@ -177,15 +177,16 @@ def text_loss(
     n_done = 0
     device = next(model.parameters()).device
     with evaluation_mode(model):
-        for inputs, targets in _strided_windows(
-            np.asarray(ids),
-            start_id=start_id,
-            context=model.config.context_length,
-            stride=stride,
-            batch_size=batch_size,
-        ):
-            losses = _target_losses(model, inputs.to(device), targets.to(device))  # (B, T)
-            sums.extend(losses.sum(dim=1).tolist())
+        context = model.config.context_length
+        windows = _strided_windows(
+            np.asarray(ids), start_id=start_id, context=context, stride=stride, batch_size=batch_size
+        )
+        for inputs, targets in windows:
+            states = model.hidden_states(inputs.to(device))  # (B, T, E)
+            losses = head_cross_entropy(
+                states, model.out_head, targets.to(device), reduction="none"
+            )  # (B, T)
+            sums.extend(losses.cpu().double().sum(dim=1).tolist())
             fresh = (targets != IGNORE_INDEX).sum(dim=1)  # (B,)
             counts.extend(fresh.tolist())
             n_done += int(fresh.sum())
@@ -199,15 +200,6 @@ def text_loss(
         window_sums=np.asarray(sums),
         window_tokens=np.asarray(counts),
     )
-
-
-def _target_losses(model: GPTModel, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Compute each target's loss, 0 where there is none.
-
-    Shapes: inputs (B, T), targets (B, T) -> (B, T), float64 on the CPU.
-    """
-    losses = head_cross_entropy(model.hidden_states(inputs), model.out_head, targets, reduction="none")
-    return losses.cpu().double()
 
 
 def _strided_windows(

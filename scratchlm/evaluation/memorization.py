@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from scratchlm.core.errors import DataError
-from scratchlm.evaluation.ngrams import Hashes, NGrams, is_among
+from scratchlm.evaluation.ngrams import NGrams, is_among
 
 Ids = npt.NDArray[Any]
 IDS_AT_ONCE = 1 << 21  # ids of the training text read at a time, at 17 bytes of memory each
@@ -47,15 +47,11 @@ class Memorization:
 
 
 def memorization(
-    samples: Sequence[npt.ArrayLike],
-    training: Ids,
-    *,
-    progress: Callable[[int, int], None] | None = None,
+    samples: Sequence[npt.ArrayLike], training: Ids, *, progress: Callable[[int, int], None] | None = None
 ) -> Memorization:
     """Compare samples with a training text of any length, which may be memory-mapped and is read in parts.
 
-    Both are rows of ids, of tokens or of words (`word_rows`). The longest overlap is exact, compared id by
-    id.
+    Both are rows of ids, of tokens or of words (`word_rows`). The longest overlap is exact, compared id by id.
 
     Units: progress(done, total) counts ids of the training text.
     Source: McCoy et al. 2023, "How much do language models copy from their training data?" (novel n-grams).
@@ -73,14 +69,11 @@ def memorization(
     is_known = np.zeros(len(five_grams), dtype=np.bool_)
     for begin, stretch in _stretches(training, overlap=max(map(len, rows))):
         text = NGrams(stretch)
-        is_known |= np.isin(five_grams, np.unique(_kept(text.all(NOVEL_N), five_grams)))
+        numbers = text.all(NOVEL_N)
+        is_known |= np.isin(five_grams, np.unique(numbers[is_among(numbers, five_grams)]))
         for i, found in enumerate(_longest(grams, rows, text, stretch)):
             if found.length > best[i].length:
-                best[i] = Overlap(
-                    length=found.length,
-                    sample_start=found.sample_start,
-                    training_start=begin + found.training_start,
-                )
+                best[i] = replace(found, training_start=begin + found.training_start)
         if progress is not None:
             progress(min(begin + len(stretch), len(training)), len(training))
     known = five_grams[is_known]
@@ -104,12 +97,8 @@ def word_rows(samples: Sequence[str], training: Iterable[tuple[str, bool]]) -> t
         np.array([number_of.setdefault(word, len(number_of) + 1) for word in text.split()], dtype=np.int64)
         for text in samples
     ]
-    pieces = [
-        np.array(
-            [number_of.get(word, 0) for word in text.split()] + ([0] if ends_document else []), dtype=np.int32
-        )
-        for text, ends_document in training
-    ]
+    known = ([number_of.get(word, 0) for word in text.split()] + [0] * ends for text, ends in training)
+    pieces = [np.array(numbers, dtype=np.int32) for numbers in known]
     return rows, np.concatenate([np.zeros(0, dtype=np.int32), *pieces])
 
 
@@ -117,10 +106,6 @@ def _stretches(training: Ids, *, overlap: int) -> Iterator[tuple[int, Ids]]:
     """Yield the training text in parts that overlap by the longest sample, so that no match is cut."""
     for begin in range(0, len(training), IDS_AT_ONCE):
         yield begin, np.asarray(training[begin : begin + IDS_AT_ONCE + overlap])
-
-
-def _kept(numbers: Hashes, wanted: Hashes) -> Hashes:
-    return numbers[is_among(numbers, wanted)]
 
 
 def _longest(grams: Sequence[NGrams], rows: Sequence[Ids], text: NGrams, stretch: Ids) -> Iterator[Overlap]:

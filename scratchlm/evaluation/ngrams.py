@@ -52,8 +52,7 @@ def is_among(numbers: Hashes, wanted: Hashes) -> npt.NDArray[np.bool_]:
 
 
 def longest_repeat(ids: npt.ArrayLike) -> int:
-    """The length of the longest n-gram that occurs at least twice in a sequence of ids; occurrences may
-    overlap.
+    """The length of the longest n-gram that occurs at least twice in a sequence of ids; occurrences may overlap.
 
     If an n-gram occurs twice, so does each part of it; therefore a binary search finds the longest.
     """

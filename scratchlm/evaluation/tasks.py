@@ -8,22 +8,18 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.config import check_at_least
+from scratchlm.core.errors import DataError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.evaluation.intervals import MIN_BLOCKS, bootstrap_interval, wilson_interval
-from scratchlm.evaluation.likelihood import (
-    EncodedPair,
-    continuation_likelihoods,
-    encode_pair,
-    start_tokens,
-)
+from scratchlm.evaluation.likelihood import EncodedPair, continuation_likelihoods, encode_pair
 from scratchlm.evaluation.loss import perplexity_of
 from scratchlm.evaluation.task_items import ChoiceItem, ClozeItem, GenerationItem
 from scratchlm.evaluation.text_scores import exact_match, final_number, marked_number
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_texts
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.special_tokens import end_ids
+from scratchlm.tokenizers.special_tokens import encode_from_start, end_ids
 from scratchlm.tokenizers.word import loses_text
 
 Progress = Callable[[int, int], None]
@@ -61,9 +57,8 @@ def score_cloze(
 ) -> TaskResult:
     """Score cloze questions: whether the last word is the model's greedy prediction, and its likelihood.
 
-    A word is correct when each of its tokens is the most likely one; a word that is not in the vocabulary is
-    never correct, although the model may predict the unknown token. The perplexity is per word, not per
-    token.
+    A word is correct when each of its tokens is the most likely one; a word that is not in the vocabulary is never
+    correct, although the model may predict the unknown token. The perplexity is per word, not per token.
     Source: Paperno et al. 2016 (LAMBADA); figures as lm-evaluation-harness's `lambada_openai`.
     Raises: DataError for no items, or one that cannot be encoded.
     """
@@ -90,13 +85,8 @@ def score_cloze(
         perplexity=perplexity_of(math.fsum(losses) / len(losses)),
         perplexity_interval=interval,
         items=tuple(
-            {
-                "origin": item.origin,
-                "target": item.target.strip(),
-                "right": right,
-                "log_prob": one.log_prob,
-            }
-            for item, one, right in zip(items, found, is_right)
+            {"origin": i.origin, "target": i.target.strip(), "right": right, "log_prob": one.log_prob}
+            for i, one, right in zip(items, found, is_right)
         ),
     )
 
@@ -164,8 +154,7 @@ def score_generation(
     and punctuation at the ends. For questions with a number, the defaults are the next "Question:", and 256 tokens or
     half of the context: the final number counts, and for `accuracy_strict` only one after `####`. Prompts that leave no
     room for the answer are cut at their beginning and counted.
-    Raises: DataError for no items, and for a context too short for max_new_tokens; ConfigError for invalid
-        settings.
+    Raises: DataError for no items, and for a context too short for max_new_tokens; ConfigError for invalid settings.
     """
     _need_items(items)
     has_numbers = any(item.number is not None for item in items)
@@ -173,8 +162,7 @@ def score_generation(
         max_new_tokens = min(256, model.config.context_length // 2) if has_numbers else 64
     if stop_texts is None:
         stop_texts = ("Question:",) if has_numbers else ("\n",)
-    if max_new_tokens < 1:
-        raise ConfigError(f"max_new_tokens must be at least 1, got {max_new_tokens}; 64 is the default.")
+    check_at_least(1, max_new_tokens=max_new_tokens)
     room = model.config.context_length - max_new_tokens
     if room < 1:
         raise DataError(
@@ -187,7 +175,7 @@ def score_generation(
         stop_ids=tuple(end_ids(tokenizer, {}) if stop_ids is None else stop_ids),
         start_id=tokenizer.end_of_text_id,
     )
-    prompts = [start_tokens(tokenizer) + tokenizer.encode(item.prompt) for item in items]
+    prompts = [encode_from_start(tokenizer, item.prompt) for item in items]
     texts = generate_texts(
         model,
         [prompt[-room:] for prompt in prompts],

@@ -27,9 +27,8 @@ def matrix_from_blocks(data: npt.NDArray[np.uint8], shape: tuple[int, int], kind
     n_rows, n_groups = shape[0], shape[1] // BLOCK
     blocks = data.reshape(n_rows, n_groups, -1)  # numbers in half precision, then codes
     n_head = HALF * _N_NUMBERS[kind]
-    numbers = (
-        np.ascontiguousarray(blocks[..., :n_head]).view(np.float16).astype(np.float32)
-    )  # (out, in / G, 1 or 2)
+    halves = np.ascontiguousarray(blocks[..., :n_head]).view(np.float16)
+    numbers = halves.astype(np.float32)  # (out, in / G, 1 or 2)
     codes = torch.from_numpy(np.ascontiguousarray(blocks[..., n_head:]).reshape(n_rows, -1))
     return QuantizedMatrix(
         codes.view(torch.int8) if kind == "Q8_0" else codes,

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from scratchlm.checkpoints.gguf.blocks import has_our_layout, matrix_from_blocks
-from scratchlm.core.errors import CheckpointError, MissingDependencyError
+from scratchlm.core.errors import CheckpointError, optional_import
 from scratchlm.quantization.matrix import QuantizedMatrix
 
 MAX_GGUF_ENTRIES = 16_384  # of settings, and of tensors; Llama 3 405B has 1,138 tensors
@@ -199,14 +199,7 @@ class GGUFFile:
 
 
 def gguf_library() -> Any:
-    """Import the optional `gguf` package.
-
-    Raises: MissingDependencyError when it is not installed.
-    """
-    try:
+    """Import the optional `gguf` package; raises MissingDependencyError when it is not installed."""
+    with optional_import("GGUF files need the gguf package", extra="gguf"):
         import gguf
-    except ImportError as cause:
-        raise MissingDependencyError(
-            'GGUF files need the gguf package, which is not installed: pip install "scratchlm[gguf]"'
-        ) from cause
     return gguf

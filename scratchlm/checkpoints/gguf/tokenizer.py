@@ -44,8 +44,7 @@ _BEGINS_BY_DEFAULT = ("llama-bpe", "tekken")  # a begin-of-text token is added u
 def tokenizer_settings(tokenizer: Tokenizer, *, vocab_size: int, task: Mapping[str, Any]) -> dict[str, Any]:
     """The `tokenizer.ggml.` settings without that prefix; ids without a token get a placeholder.
 
-    The task's stop ids become GGUF's end-of-text, end-of-turn and end-of-message tokens, of which it has one
-    each.
+    The task's stop ids become GGUF's end-of-text, end-of-turn and end-of-message tokens, of which it has one each.
 
     Raises: ConfigError for a tokenizer that is not byte-level BPE, has a pre-tokenizer that llama.cpp lacks, or has no
         end-of-text token; or for a model with fewer ids than the tokenizer.

@@ -27,26 +27,23 @@ class Weight:
 
     def gather(self, state: Mapping[str, Tensor], config: GPTConfig) -> Tensor:
         """Build the tensor to write; a bias that our model lacks becomes zero."""
-        found = [
-            state[name] if name in state else _no_bias(name, state) for name in self.ours
-        ]  # each (n, E), or (n,)
+        # Each (n, E), or (n,).
+        found = [state[name] if name in state else _no_bias(name, state) for name in self.ours]
         whole = found[0] if len(found) == 1 else torch.cat(found)
         return self._reorder(whole, config, inverse=False)
 
     def scatter(self, tensor: Tensor, config: GPTConfig) -> dict[str, Tensor]:
         """Split llama.cpp's tensor into ours; the inverse of `gather`."""
-        pieces = self._reorder(tensor, config, inverse=True).chunk(len(self.ours))
-        return {
-            name: piece.clone() if len(self.ours) > 1 else piece for name, piece in zip(self.ours, pieces)
-        }
+        n = len(self.ours)
+        pieces = self._reorder(tensor, config, inverse=True).chunk(n)
+        return {name: piece.clone() if n > 1 else piece for name, piece in zip(self.ours, pieces)}
 
     def _reorder(self, tensor: Tensor, config: GPTConfig, *, inverse: bool) -> Tensor:
         """Reorder rows: llama.cpp's llama rotates the pairs (2i, 2i + 1) where we rotate (i, i + D/2)."""
         if self.change == "as is":
             return tensor
-        n_heads = (
-            config.n_heads if self.change == "interleave queries" else config.n_kv_heads or config.n_heads
-        )
+        is_query = self.change == "interleave queries"
+        n_heads = config.n_heads if is_query else config.n_kv_heads or config.n_heads
         halves = (config.head_dim // 2, 2) if inverse else (2, config.head_dim // 2)
         return tensor.reshape(n_heads, *halves, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape)
 
@@ -137,11 +134,10 @@ def _gpt2_block() -> Iterator[Weight]:
 
 
 def _llama_block(kind: str) -> Iterator[Weight]:
+    is_llama = kind == "llama"
     yield Weight("attn_norm.weight", ("norm1.scale",))
-    yield Weight(
-        "attn_q.weight", ("att.W_query.weight",), "interleave queries" if kind == "llama" else "as is"
-    )
-    yield Weight("attn_k.weight", ("att.W_key.weight",), "interleave keys" if kind == "llama" else "as is")
+    yield Weight("attn_q.weight", ("att.W_query.weight",), "interleave queries" if is_llama else "as is")
+    yield Weight("attn_k.weight", ("att.W_key.weight",), "interleave keys" if is_llama else "as is")
     yield Weight("attn_v.weight", ("att.W_value.weight",))
     yield Weight("attn_output.weight", ("att.out_proj.weight",))
     if kind == "qwen2":

@@ -45,11 +45,7 @@ GGUFType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"]
 _FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7, "bf16": 32}  # llama.h, enum llama_ftype
 QUANTIZED_TYPES = ("q8_0", "q4_0", "q4_1")  # the gguf library does not write the k-quants
 _BLOCK_NAME = re.compile(r"blk\.(\d{1,5})\.")
-_LLAMA3_FACTORS = (
-    8.0,
-    16.0,
-    32.0,
-)  # of Llama 3.1, 3.2 and a few others; GGUF stores only the resulting divisors
+_LLAMA3_FACTORS = (8.0, 16.0, 32.0)  # of Llama 3.1, 3.2 and others; GGUF stores only the resulting divisors
 
 
 def export_gguf(
@@ -146,16 +142,13 @@ def read_gguf(path: str | Path) -> LoadedModel:
         raise CheckpointError(f"{path} cannot be read as a model: {cause}") from cause
     if tokenizer.vocab_size > config.vocab_size:
         raise file.wrong(f"it has {tokenizer.vocab_size} tokens but weights for {config.vocab_size}")
+    kind = file.metadata["general.architecture"]
     return LoadedModel(
         model=model.eval(),
         config=config,
         tokenizer=tokenizer,
         task=task,
-        manifest={
-            "format": "GGUF",
-            "architecture": file.metadata["general.architecture"],
-            "weights": [str(file.path)],
-        },
+        manifest={"format": "GGUF", "architecture": kind, "weights": [str(file.path)]},
         folder=file.path.parent,
     )
 
@@ -318,17 +311,11 @@ def _with_rope_scaling(file: GGUFFile, config: GPTConfig) -> GPTConfig:
 
 def _gguf_settings(config: GPTConfig) -> tuple[Any, ...]:
     """The settings that GGUF stores, numbers as float32, to compare two configs."""
+    same = ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers", "tie_embeddings")
     return (
         architecture(config),
-        config.vocab_size,
-        config.context_length,
-        config.emb_dim,
-        config.n_heads,
-        config.n_layers,
-        config.tie_embeddings,
-        config.feed_forward_dim,
+        *(getattr(config, name) for name in (*same, "feed_forward_dim", "head_dim")),
         config.n_kv_heads or config.n_heads,
-        config.head_dim,
         np.float32(config.norm_eps),
         np.float32(config.rope_base) if config.positions == "rotary" else None,
     )

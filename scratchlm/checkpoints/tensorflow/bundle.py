@@ -112,10 +112,8 @@ def open_bundle(prefix: str | Path, *, data: Path | None = None) -> TensorFlowBu
             raise _damaged(str(index), f"a name that is not text, {key!r:.80}") from cause
         entries[name] = _read_entry(value, f"{index}, entry {name:.200},", n_shards)
     shards = {entry.shard for entry in entries.values() if entry.size}
-    files = {
-        shard: data or prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{n_shards:05d}")
-        for shard in shards
-    }
+    names = {shard: f"{prefix.name}.data-{shard:05d}-of-{n_shards:05d}" for shard in shards}
+    files = {shard: data or prefix.with_name(name) for shard, name in names.items()}
     _check_places(entries, files)
     return TensorFlowBundle(entries, files)
 

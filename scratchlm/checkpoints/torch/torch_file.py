@@ -1,8 +1,7 @@
 """Read PyTorch's own files (`.pth`, `.pt`, `pytorch_model.bin`) without running code, and write the book's `.pth`.
 
-Files are read with `torch.load(weights_only=True)`. Its unpickler runs no code, but a small malicious file
-can still take unbounded time or memory. So the pickle is checked before loading, and the values are checked
-after.
+Files are read with `torch.load(weights_only=True)`. Its unpickler runs no code, but a small malicious file can still
+take unbounded time or memory. So the pickle is checked before loading, and the values are checked after.
 """
 
 from __future__ import annotations
@@ -130,9 +129,8 @@ def _contents_of_zip(path: Path) -> tuple[bytes, set[int]]:
 def _check_pickle(stream: io.BytesIO, path: Path) -> None:
     """Read one pickle's instructions without executing them, and reject a pickle that is too costly to load.
 
-    A tuple that occurs twice in the next tuple, nested forty times, is small in memory, but hashing it visits
-    every item. So this simulates the unpickler's stack and memo with the pair (number of items, depth) for
-    each value.
+    A tuple that occurs twice in the next tuple, nested forty times, is small in memory, but hashing it visits every
+    item. So this simulates the unpickler's stack and memo with the pair (number of items, depth) for each value.
     """
     stack: list[tuple[int, int]] = []
     marks: list[int] = []

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.audit.duplicates import Duplicates
 from scratchlm.data.audit.faults import TextFaults
@@ -62,12 +63,8 @@ def inspect_data(
     """
     if not paths:
         raise ConfigError("inspect needs at least one file or folder, got none; name one.")
-    if context_length is not None and context_length < 1:
-        raise ConfigError(f"context_length must be at least 1 token, got {context_length}.")
-    if most_compared < 0 or n_shown < 0:
-        raise ConfigError(
-            f"most_compared and n_shown must not be negative, got {most_compared} and {n_shown}."
-        )
+    check_at_least(1, context_length=context_length)
+    check_at_least(0, most_compared=most_compared, n_shown=n_shown)
     prompts = template(template_name)
     settings = settings or RowSettings()
     found = _kind_of_all(paths, kind, settings)

@@ -27,8 +27,7 @@ EXAMPLE_CHARS = 160
 class _Split:
     name: str
     texts: array[int] = field(default_factory=lambda: array("Q"))  # digests of whole rows
-    # digests of the parts that must not occur in two splits
-    keys: array[int] = field(default_factory=lambda: array("Q"))
+    keys: array[int] = field(default_factory=lambda: array("Q"))  # of what must not occur in two splits
     near: list[tuple[str, str]] = field(default_factory=list)  # the first keys, and their labels
     near_chars: int = 0
 
@@ -40,9 +39,8 @@ class Duplicates:
     """
 
     def __init__(self, names: list[str], *, most_compared: int) -> None:
-        self.compared: list[
-            tuple[str, str, str]
-        ] = []  # text, label and group of each text that `figures` compared
+        # Text, label and group of each text that `figures` compared.
+        self.compared: list[tuple[str, str, str]] = []
         self._splits = [_Split(name) for name in names]
         self._max_texts = most_compared // max(1, len(names))
         self._max_chars = MAX_CHARS // max(1, len(names))
@@ -62,9 +60,7 @@ class Duplicates:
         if not n_rows:
             return {"distinct_texts": 0, "exact_duplicates": 0, "near_duplicates": None, "overlaps": []}
         n_distinct = len(np.unique(np.concatenate([_array(split.texts) for split in self._splits])))
-        rows = [
-            (number, key, label) for number, split in enumerate(self._splits) for key, label in split.near
-        ]
+        rows = [(number, *near) for number, split in enumerate(self._splits) for near in split.near]
         groups = group_near_duplicates([key for _, key, _ in rows])
         self.compared = [(key, label, group) for (_, key, label), group in zip(rows, groups)]
         return {

@@ -1,8 +1,7 @@
 """Find damaged text: bytes that are not UTF-8, mojibake, invisible characters, special tokens.
 
-Text is decoded in pieces and never rejected: a byte that is not UTF-8 is counted and replaced, so that the
-audit shows all faults and not only the first. A model reproduces such faults: trained on quotes stored as
-`â€™`, it writes `â€™`.
+Text is decoded in pieces and never rejected: a byte that is not UTF-8 is counted and replaced, so that the audit shows
+all faults and not only the first. A model reproduces such faults: trained on quotes stored as `â€™`, it writes `â€™`.
 """
 
 from __future__ import annotations
@@ -134,19 +133,16 @@ class Finding(NamedTuple):
 
 
 def _matches(pattern: str) -> Callable[[str], Iterator[Finding]]:
-    compiled = re.compile(pattern)
-    return lambda text: (
-        Finding(*found.span(), note=_named(found[0][0])) for found in compiled.finditer(text)
-    )
+    find = re.compile(pattern).finditer
+    return lambda text: (Finding(*found.span(), note=_named(found[0][0])) for found in find(text))
 
 
 def _named(character: str) -> str:
     """Code point and name of an invisible character; "" for a visible one."""
     if "!" <= character <= "~":
         return ""
-    in_windows = (
-        bytes([ord(character)]).decode("cp1252", errors="ignore") if "\x80" <= character <= "\x9f" else ""
-    )
+    is_c1 = "\x80" <= character <= "\x9f"
+    in_windows = bytes([ord(character)]).decode("cp1252", errors="ignore") if is_c1 else ""
     name = f"in Windows-1252 {in_windows}" if in_windows else unicodedata.name(character, "").lower()
     return f"U+{ord(character):04X} {name}".strip()
 
@@ -284,11 +280,8 @@ class TextFaults:
 
     def figures(self) -> dict[str, Any]:
         """`faults` and `special_tokens`, the most frequent first; kinds that were not found are left out."""
-        faults = [
-            {"name": name, "meaning": FAULTS[name][0], **seen.figures()}
-            for name, seen in self.faults.items()
-            if seen.n
-        ]
+        found = {name: seen for name, seen in self.faults.items() if seen.n}
+        faults = [{"name": n, "meaning": FAULTS[n][0], **seen.figures()} for n, seen in found.items()]
         special = [{"token": token, **seen.figures()} for token, seen in self.special.items()]
         return {
             "faults": sorted(faults, key=lambda row: -row["n"]),

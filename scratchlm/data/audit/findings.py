@@ -87,10 +87,7 @@ def _copies(figures: Figures) -> Iterator[tuple[Level, str]]:
         )
     near = figures.get("near_duplicates")
     if near and figures["kind"] in ("instruction", "preference") and near["repeats_exact"]:
-        yield (
-            "look",
-            f"{near['repeats_exact']:,} {unit} have exactly the same question as an earlier one.",
-        )
+        yield ("look", f"{near['repeats_exact']:,} {unit} have exactly the same question as an earlier one.")
     if near and near["repeats_not_exact"]:
         among = "" if near["compared"] == figures["rows"] else f" among the first {near['compared']:,}"
         yield (

@@ -33,18 +33,12 @@ class Lengths:
         if not self._values:
             return None
         values = np.frombuffer(self._values, dtype=np.int64)
-        low, median, p95, p99, high = (
-            int(q) for q in np.quantile(values, (0, 0.5, 0.95, 0.99, 1), method="lower")
-        )
+        quantiles = np.quantile(values, (0, 0.5, 0.95, 0.99, 1), method="lower").tolist()
         return {
             "n": len(values),
             "total": int(values.sum()),
             "mean": float(values.mean()),
-            "min": low,
-            "median": median,
-            "p95": p95,
-            "p99": p99,
-            "max": high,
+            **dict(zip(("min", "median", "p95", "p99", "max"), map(int, quantiles))),
             "histogram": histogram(values),
         }
 

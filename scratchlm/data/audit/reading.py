@@ -48,9 +48,8 @@ MAX_PARAGRAPH_CHARS = 1 << 20
 def detect_kind(path: str | Path, settings: RowSettings | None = None) -> DataKind:
     """Detect the kind of data from the first rows, or from the first lines of plain text.
 
-    Rows are recognised by their keys or columns. A file with any other name whose first lines are all
-    `label<TAB>text`, with few labels, is classification data, such as the SMS Spam Collection. Other files, folders
-    and globs are text.
+    Rows are recognised by their keys or columns. A file with any other name whose first lines are all `label<TAB>text`,
+    with few labels, is classification data, such as the SMS Spam Collection. Other files, folders and globs are text.
     Raises: DataError for a path that is missing, or whose rows have none of the known keys.
     """
     path, settings = Path(path), settings or RowSettings()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, ServiceError
 from scratchlm.evaluation.judge.controls import Control, control_results, controls_for
 from scratchlm.evaluation.judge.grading import Grade, Grader
@@ -52,10 +53,8 @@ def grade_all(
     Raises: ServiceError when the first five questions, or all, get no reply, and when the judge cannot be
         reached for twenty consecutive items.
     """
-    if n_workers < 1 or n_control_items < 0:
-        raise ConfigError(
-            f"workers must be at least 1 and control items at least 0, got {n_workers} and {n_control_items}."
-        )
+    check_at_least(1, workers=n_workers)
+    check_at_least(0, control_items=n_control_items)
     if protocol.name == "pairwise" and any(item.other is None for item in items):
         raise ConfigError("pairwise needs two answers to each task, got one; name the other answers as well.")
     controls = controls_for(items, n_items=n_control_items)
@@ -153,10 +152,13 @@ def file_records(
             **_grade_record(grade),
         }  # fmt: skip
     for control, grade in graded.controls:
-        yield {
-            "kind": "control", "name": control.name, "id": control.item.id, "answer": control.item.answer,
-            **_grade_record(grade),
-        }  # fmt: skip
+        about = {
+            "kind": "control",
+            "name": control.name,
+            "id": control.item.id,
+            "answer": control.item.answer,
+        }
+        yield {**about, **_grade_record(grade)}
     grades = [grade for _, grade in (*graded.items, *graded.controls)]
     used = {reply.call for grade in grades for reply in grade.replies}
     for call in sorted(known.keys() - used):

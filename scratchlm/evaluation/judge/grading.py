@@ -6,7 +6,7 @@ The offline grader needs no judge: it compares the words of answer and reference
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from scratchlm.core.errors import ServiceError
@@ -43,13 +43,8 @@ class Reply:
 
     def record(self) -> dict[str, Any]:
         """The values for the item's line in the result file."""
-        return {
-            "order": self.order,
-            "attempt": self.attempt,
-            "call": self.call,
-            "reply": self.text,
-            "points": self.points,
-        }
+        texts = {"order": self.order, "attempt": self.attempt, "call": self.call, "reply": self.text}
+        return {**texts, "points": self.points}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,18 +87,13 @@ class JudgeGrader:
         try:
             points = [self._points(question, given) for question in self._protocol.ask(self._prompt, item)]
         except ServiceError as error:
-            return Grade(
-                status="failed",
-                score=None,
-                replies=tuple(given),
-                problem=str(error),
-                is_unreachable=isinstance(error, JudgeUnreachableError),
-            )
+            is_unreachable = isinstance(error, JudgeUnreachableError)
+            failed = Grade(status="failed", score=None, problem=str(error), is_unreachable=is_unreachable)
+            return replace(failed, replies=tuple(given))
         known = [point for point in points if point is not None]
         if len(known) < len(points):
-            only_thoughts = any(
-                r.points is None and r.text.strip() and not without_thoughts(r.text) for r in given
-            )
+            unread = [reply.text for reply in given if reply.points is None]
+            only_thoughts = any(text.strip() and not without_thoughts(text) for text in unread)
             problem = "a reply holds only its <think> block, or ends within it" if only_thoughts else ""
             return Grade(status="unparsed", score=None, replies=tuple(given), problem=problem)
         return Grade(status="scored", score=sum(known) / len(known), replies=tuple(given))

@@ -16,7 +16,7 @@ from scratchlm.data.row_files import read_rows
 from scratchlm.evaluation.judge.parse_reply import without_thoughts
 
 ANSWER_KEY = "model_response"  # the book's name
-# the answers of a run's fine-tuned assistant
+# Answers of a run's fine-tuned assistant.
 FILES_IN_A_RUN = ("answers.jsonl", "instruct/answers.jsonl", "prefer/answers.jsonl")
 
 
@@ -129,10 +129,9 @@ def _answer(value: Mapping[str, Any], key: str, where: str, notes: RowNotes) -> 
     text = "" if value[key] is None else _text(value, key, where)
     answer = without_thoughts(text)
     if answer != text:
-        thoughts = (
-            "begins with a <think> block, which is not judged" if answer else "ends within its <think> block"
-        )
-        notes.add(f"the answer {thoughts}{'' if answer else ' and counts as empty'}", where=where)
+        kept = "begins with a <think> block, which is not judged"
+        lost = "ends within its <think> block and counts as empty"
+        notes.add(f"the answer {kept if answer else lost}", where=where)
     return answer
 
 

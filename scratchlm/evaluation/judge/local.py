@@ -16,7 +16,7 @@ from scratchlm.data.conversations import Exchange
 from scratchlm.data.instruction_rows import Instruction
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
-from scratchlm.tokenizers.special_tokens import end_ids
+from scratchlm.tokenizers.special_tokens import encode_from_start, end_ids
 
 MAX_NEW_TOKENS = 256  # of a reply
 
@@ -90,10 +90,10 @@ class LocalJudge:
                 f"a judge's conversation must end with the user's message, got {[m['role'] for m in messages]}; add it."
             )
         if self._template is None:
-            start = getattr(self._tokenizer, "begin_of_text_id", None)
             words = "\n\n".join(message["content"] for message in messages)
-            ids = ([] if start is None else [start]) + self._tokenizer.encode(words)
-            return AssistantPrompt(ids, end_ids(self._tokenizer, self._task))
+            return AssistantPrompt(
+                encode_from_start(self._tokenizer, words), end_ids(self._tokenizer, self._task)
+            )
         return assistant_prompt(self._template, self._as_instruction(messages), self._task, self._tokenizer)
 
     def _as_instruction(self, messages: Sequence[Mapping[str, str]]) -> Instruction:

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 
 from scratchlm.assets.http_requests import retry_after_s
-from scratchlm.core.errors import ConfigError, ServiceError, optional_import
+from scratchlm.core.config import check_at_least
+from scratchlm.core.errors import ServiceError, optional_import
 from scratchlm.evaluation.judge.service import (
     DEFAULT_JUDGE_PATIENCE,
     JudgePatience,
@@ -51,8 +52,7 @@ class OllamaJudge(ServiceJudge):
         num_ctx: int = OLLAMA_OPTIONS["num_ctx"],
         patience: JudgePatience = DEFAULT_JUDGE_PATIENCE,
     ) -> None:
-        if num_ctx < 1:
-            raise ConfigError(f"num_ctx must be at least 1 token, got {num_ctx}; leave it out for 2048.")
+        check_at_least(1, num_ctx=num_ctx)
         options = OLLAMA_OPTIONS | {"seed": seed, "num_ctx": num_ctx}
         super().__init__(model, address=ollama_address(base_url), options=options, patience=patience)
         with optional_import("a judge served by Ollama needs the package ollama", extra="eval"):

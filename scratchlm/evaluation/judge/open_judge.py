@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError
@@ -10,7 +11,6 @@ from scratchlm.core.protocols import Judge
 from scratchlm.evaluation.judge.local import LocalJudge
 from scratchlm.evaluation.judge.ollama import OllamaJudge
 from scratchlm.evaluation.judge.openai import OpenAIJudge
-from scratchlm.evaluation.judge.service import JudgePatience
 
 JUDGE_KINDS: dict[str, tuple[Callable[..., Judge], str, set[str]]] = {  # class, format of its name, settings
     "ollama": (OllamaJudge, "ollama:MODEL", {"base_url", "patience", "seed", "num_ctx"}),
@@ -32,18 +32,10 @@ def judge_parts(spec: str) -> tuple[str, str]:
     return kind, model
 
 
-def judge_named(
-    spec: str,
-    *,
-    base_url: str | None = None,
-    patience: JudgePatience | None = None,
-    seed: int | None = None,
-    num_ctx: int | None = None,
-    device: str | None = None,
-    max_new_tokens: int | None = None,
-) -> Judge:
-    """Create the judge `ollama:MODEL`, `openai:MODEL` or `local:PATH`. None keeps the judge's default
-    setting.
+def judge_named(spec: str, **settings: Any) -> Judge:
+    """Create the judge `ollama:MODEL`, `openai:MODEL` or `local:PATH`.
+
+    `settings` are those of the judge's class; None keeps its default.
 
     No request is sent yet; a local model is opened.
     Raises: ConfigError for any other name, and for a setting that this judge does not have; what the judge's class
@@ -51,14 +43,6 @@ def judge_named(
     """
     kind, model = judge_parts(spec)
     make, _, takes = JUDGE_KINDS[kind]
-    settings = {
-        "base_url": base_url,
-        "patience": patience,
-        "seed": seed,
-        "num_ctx": num_ctx,
-        "device": device,
-        "max_new_tokens": max_new_tokens,
-    }
     given = {name: value for name, value in settings.items() if value is not None}
     useless = sorted(given.keys() - takes)
     if useless:

@@ -1,5 +1,4 @@
-"""Parse a judge's reply into a score: the whole reply must have one of a few formats, otherwise it is
-rejected.
+"""Parse a judge's reply into a score: the whole reply must have one of a few formats, otherwise it is rejected.
 
 With N an integer of the scale, in digits 0-9 without sign, point or leading zero, a reply is accepted if it
 is, ignoring case and surrounding white space, exactly one of

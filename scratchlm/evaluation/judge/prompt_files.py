@@ -29,8 +29,7 @@ NEEDED = {  # placeholders of question and reminder by protocol; reference and c
     "checklist": (frozenset({"task", "answer", "questions", "reply_lines"}), frozenset({"reply_lines"})),
 }
 ALLOWED = {  # in the question
-    name: question
-    | {"reference", "code", "reply_code"} - ({"reply_code"} if name in ("score", "rubric") else set())
+    name: question | {"reference", "code"} | (set() if question == _ONE[0] else {"reply_code"})
     for name, (question, _) in NEEDED.items()
 }
 
@@ -64,11 +63,10 @@ def read_prompt(protocol: str, path: str | Path | None = None) -> JudgePrompt:
         placeholder.
     """
     where = f"the prompt {protocol}.toml" if path is None else str(path)
-    text = (
-        packaged_prompt(protocol)
-        if path is None
-        else read_utf8(path, max_bytes=MAX_PROMPT_BYTES, error=ConfigError)
-    )
+    if path is None:
+        text = packaged_prompt(protocol)
+    else:
+        text = read_utf8(path, max_bytes=MAX_PROMPT_BYTES, error=ConfigError)
     values = parse_toml(text, where=where, advice="start from `--show-prompt`")
     prompt = from_dict(JudgePrompt, values, where=where)
     needed, needed_again = NEEDED[protocol]

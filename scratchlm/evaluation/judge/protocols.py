@@ -1,10 +1,8 @@
-"""Judging protocols: a score from 0 to 100, a rubric from 1 to 10, a pairwise comparison, a yes-or-no
-checklist.
+"""Judging protocols: a score from 0 to 100, a rubric from 1 to 10, a pairwise comparison, a yes-or-no checklist.
 
-Untrusted texts in the question are enclosed in markers with a code, because an answer may contain
-instructions to the judge (prompt injection). The code is a hash of the texts, so no text can contain its own
-code. Nothing is
-random: the same item always gives the same question, so that a cache can find its reply.
+Untrusted texts in the question are enclosed in markers with a code, because an answer may contain instructions to the
+judge (prompt injection). The code is a hash of the texts, so no text can contain its own code. Nothing is random: the
+same item always gives the same question, so that a cache can find its reply.
 """
 
 from __future__ import annotations
@@ -116,14 +114,8 @@ def _question(
         "reference": fenced("correct answer", item.reference, code=code),
     }
     text, reminder = fill_in(prompt.question, {**texts, **values}), fill_in(prompt.reminder, values)
-    return Question(
-        order=order,
-        system=prompt.system,
-        text=text,
-        reminder=reminder,
-        read=read,
-        read_again=read_again or read,
-    )
+    answers = {"read": read, "read_again": read_again or read}
+    return Question(order=order, system=prompt.system, text=text, reminder=reminder, **answers)
 
 
 def _ask_for_number(low: int, high: int) -> Callable[[JudgePrompt, Item], list[Question]]:

@@ -54,8 +54,7 @@ class ReplyCache:
 class ReplyStore:
     """Gets each reply once: from this run's file, from the cache, or from the judge.
 
-    May be used by several threads; a thread whose question is already pending in another waits for that
-    reply.
+    May be used by several threads; a thread whose question is already pending in another waits for that reply.
     """
 
     def __init__(

@@ -1,10 +1,9 @@
 """The result file of `evaluate judge`: JSON lines that are appended during the run and sorted at the end.
 
-The first line is a header with judge, protocol and answers. During the run, each reply is appended and
-flushed to disk before the next question. At the end the whole file is rewritten in the order of the answers:
-header, a line for each item with its texts, status, score and replies, a line for each control, and the
-result. It contains neither times nor the order of arrival, so a killed and resumed run produces the same
-bytes as an uninterrupted one.
+The first line is a header with judge, protocol and answers. During the run, each reply is appended and flushed to disk
+before the next question. At the end the whole file is rewritten in the order of the answers: header, a line for each
+item with its texts, status, score and replies, a line for each control, and the result. It contains neither times nor
+the order of arrival, so a killed and resumed run produces the same bytes as an uninterrupted one.
 
 Scores are always recomputed from the replies, so a resumed run reads only the replies from the file.
 """
@@ -13,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -24,9 +22,7 @@ from typing import Any, BinaryIO
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import parse_json, read_bytes, write_text
 from scratchlm.core.partials import fsync_folder, remove_partials
-
-if sys.platform != "win32":
-    import fcntl
+from scratchlm.core.run_lock import is_at, lock_file
 
 FORMAT = "scratchlm judge 1"
 
@@ -169,8 +165,7 @@ def _is_reply(line: Any) -> bool:
 
 
 def check_same(record: Mapping[str, Any], header: Header, path: Path) -> None:
-    """Check that a file's header is that of this judgement, except the judge's name, which may contain
-    another path.
+    """Check that a file's header is that of this judgement, except the judge's name, which may contain another path.
 
     Raises: ConfigError naming what differs.
     """
@@ -200,18 +195,10 @@ def _open_alone(path: Path) -> BinaryIO:
         file = path.open("ab")
     except OSError as cause:
         raise DataError(f"{path} cannot be written: {cause.strerror}; choose another --out.") from cause
-    if sys.platform == "win32":
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as cause:
+    if not lock_file(file.fileno()):
         file.close()
-        raise ConfigError(
-            f"{path} is in use by another run; wait until it ends, or choose another --out."
-        ) from cause
-    except OSError:  # a file system without locks
-        return file
-    if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        raise ConfigError(f"{path} is in use by another run; wait until it ends, or choose another --out.")
+    if is_at(file.fileno(), path):
         return file
     file.close()  # another run replaced it between open and lock
     return _open_alone(path)

@@ -70,11 +70,8 @@ def read_scored(path: Path, *, answer_key: str = ANSWER_KEY) -> ScoredItems:
             raise DataError(
                 f"{path} is an unfinished judgement; run its `scratchlm evaluate judge` command again to complete it."
             )
-        items = [
-            (f"{path} line {number}", record)
-            for number, record in enumerate(records, start=1)
-            if record.get("kind") == "item"
-        ]
+        lines = [(f"{path} line {number}", record) for number, record in enumerate(records, start=1)]
+        items = [(where, record) for where, record in lines if record.get("kind") == "item"]
         ids = _numbered([_id(record, where) for where, record in items])
         found = {one: _item_score(record, where) for one, (where, record) in zip(ids, items)}
         scores = {one: score for one, score in found.items() if score is not None}
@@ -82,13 +79,8 @@ def read_scored(path: Path, *, answer_key: str = ANSWER_KEY) -> ScoredItems:
         measured_by = (identity, protocol, prompt)
         listed = records[-1].get("doubts")
         doubts = tuple(map(str, listed)) if isinstance(listed, list) else ()
-    return ScoredItems(
-        path=path,
-        scores=scores,
-        without=frozenset(set(ids) - set(scores)),
-        measured_by=measured_by,
-        doubts=doubts,
-    )
+    without = frozenset(set(ids) - set(scores))
+    return ScoredItems(path=path, scores=scores, without=without, measured_by=measured_by, doubts=doubts)
 
 
 def scores_in_common(a: ScoredItems, b: ScoredItems, *, shared_only: bool) -> tuple[list[float], list[float]]:
@@ -128,8 +120,7 @@ def read_earlier_scores(
 
     A JSON list of numbers and nulls (the book's form), rows with a number under `key`, or a judge's result file over
     the same answers.
-    Raises: DataError naming the row, when the number of scores is not that of the answers, and for other
-        answers.
+    Raises: DataError naming the row, when the number of scores is not that of the answers, and for other answers.
     """
     records = result_records(path)
     if records is not None:

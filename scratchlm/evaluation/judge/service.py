@@ -110,8 +110,7 @@ class JudgeClient:
     has_replied: bool = field(default=False, init=False)  # so the address is correct
 
     def ask(self, open_reply: Callable[[], Pieces]) -> str:
-        """Return the whole reply. `open_reply` sends the request and yields the reply's parts, or raises
-        ServiceError.
+        """Return the whole reply. `open_reply` sends the request and yields the reply's parts, or raises ServiceError.
 
         Raises: ServiceError as listed in this module's table.
         """
@@ -288,8 +287,7 @@ def reply_cut_off(who: str, reason: str) -> ServiceError:
 
 
 def ollama_address(base_url: str | None = None) -> str:
-    """Normalize Ollama's address to `http://host:port`: the one given, `OLLAMA_HOST`, or port 11434 of this
-    machine.
+    """Normalize Ollama's address to `http://host:port`: the one given, `OLLAMA_HOST`, or port 11434 of this machine.
 
     Accepts what Ollama accepts: a host, `host:port`, `:port`, an IPv6 address, a URL (whose default port is 80 or
     443), with or without a path, which may end in `/api/chat`.

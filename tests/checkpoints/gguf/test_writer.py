@@ -1,7 +1,5 @@
 """GGUF: a written model reads back bit for bit, and damaged files are refused."""
 
-from __future__ import annotations
-
 import dataclasses
 import random
 import re
@@ -214,7 +212,7 @@ def test_without_the_library_the_error_says_how_to_install_it(tmp_path, tokenize
     path = export_gguf(tmp_path / "a.gguf", make_model(), tokenizer)
     monkeypatch.setitem(sys.modules, "gguf", None)
     for use in (lambda: export_gguf(tmp_path / "b.gguf", make_model(), tokenizer), lambda: read_gguf(path)):
-        with pytest.raises(MissingDependencyError, match=r'pip install "scratchlm\[gguf\]"'):
+        with pytest.raises(MissingDependencyError, match=r"pip install 'scratchlm\[gguf\]'"):
             use()
 
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 
 import pytest
@@ -126,7 +124,7 @@ def test_a_kind_that_is_named_is_not_guessed(tmp_path):
     [
         ({"paths": []}, "needs at least one file"),
         ({"context_length": 0}, "context_length must be at least 1"),
-        ({"most_compared": -1}, "must not be negative"),
+        ({"most_compared": -1}, "most_compared must be at least 0"),
         ({"template_name": "alpca"}, "template must be one of"),
         ({"kind": "poem"}, "kind must be auto or one of"),
     ],
