@@ -27,15 +27,15 @@ def show_data_audit(figures: Figures, console: Console) -> None:
         part(figures, console)
     if figures.get("loss"):
         _loss(figures["loss"], console)
-    _say(console, "", "Findings")
+    console.print("\nFindings")
     for finding in figures["findings"]:
         mark, style = LEVEL_MARKS[finding["level"]]
-        console.print(Text.assemble((f"{mark} ", style), finding["text"]), soft_wrap=True)
+        console.print(Text.assemble((f"{mark} ", style), finding["text"]))
 
 
 def _head(figures: Figures, console: Console) -> None:
     rows = f"{figures['rows']:,} {figures['unit']}"
-    _say(console, f"{figures['kind']}: {rows}")
+    console.print(f"{figures['kind']}: {rows}")
     has_tokens = any(split.get("tokens") or split.get("stream") for split in figures["splits"])
     table = Table(Column("split", overflow="fold"), figures["unit"], "bytes")
     for name in ("tokens", "bytes per token") if has_tokens else ():
@@ -49,9 +49,8 @@ def _head(figures: Figures, console: Console) -> None:
         table.add_row(split["path"], count(split["rows"]), count(n_bytes), *more)
     console.print(table)
     if figures.get("windows") is not None:
-        _say(
-            console,
-            f"{count(figures['windows'])} training windows of {figures['truncation']['context_length']:,} tokens",
+        console.print(
+            f"{count(figures['windows'])} training windows of {figures['truncation']['context_length']:,} tokens"
         )
 
 
@@ -60,12 +59,10 @@ def _lengths(figures: Figures, console: Console) -> None:
     if not lengths:
         return
     unit, histogram = figures["length_unit"], lengths["histogram"]
-    _say(
-        console,
-        "",
-        f"Length in {unit}: mean {decimal(lengths['mean'], 1)}, median {count(lengths['median'])}, 95% up to "
+    console.print(
+        f"\nLength in {unit}: mean {decimal(lengths['mean'], 1)}, median {count(lengths['median'])}, 95% up to "
         f"{count(lengths['p95'])}, 99% up to {count(lengths['p99'])}, maximum {count(lengths['max'])}; "
-        f"total {count(lengths['total'])}",
+        f"total {count(lengths['total'])}"
     )
     highest = max(histogram["counts"])
     first = next(i for i, n in enumerate(histogram["counts"]) if n)
@@ -81,16 +78,15 @@ def _lengths(figures: Figures, console: Console) -> None:
         console.print(Text.assemble(f"{label:>11} ", bar, f" {n:,}"), no_wrap=True)
     for name, part in (figures.get("part_lengths") or {}).items():
         if part:
-            _say(
-                console,
-                f"{name:>11}: mean {decimal(part['mean'], 1)}, median {part['median']:,}, maximum {part['max']:,}",
+            console.print(
+                f"{name:>11}: mean {decimal(part['mean'], 1)}, median {part['median']:,}, maximum {part['max']:,}"
             )
 
 
 def _classes(figures: Figures, console: Console) -> None:
     if not figures.get("classes"):
         return
-    _say(console, "", "Classes")
+    console.print("\nClasses")
     for row in figures["classes"]:
         console.print(
             Text.assemble(f"{row['label'][:24]:>24} ", (_bar(row["share"]), "cyan"))
@@ -99,7 +95,7 @@ def _classes(figures: Figures, console: Console) -> None:
     split = figures.get("split")
     if split:
         sizes = split.get("split") or f"not possible: {split['refused']}"
-        _say(console, f"Split of `finetune classify`: {sizes}")
+        console.print(f"Split of `finetune classify`: {sizes}")
 
 
 def _copies(figures: Figures, console: Console) -> None:
@@ -110,12 +106,12 @@ def _copies(figures: Figures, console: Console) -> None:
     line = f"Duplicates: {distinct} distinct texts, {repeats} exact repeats"
     if near:
         line += f"; {near['groups']:,} groups of near-duplicates among {near['compared']:,} texts compared"
-    _say(console, "", line)
+    console.print(f"\n{line}")
     for row in (near or {}).get("largest", []):
         spellings = "" if row["spellings"] == 1 else f", {row['spellings']} spellings"
-        _say(console, f"{row['n']:>5} times{spellings}: {cut(row['text'], 100)}")
+        console.print(f"{row['n']:>5} times{spellings}: {cut(row['text'], 100)}")
     for row in (near or {}).get("conflict_examples", []):
-        _say(console, f"  labels {' and '.join(row['labels'])}: {cut(row['text'], 100)}")
+        console.print(f"  labels {' and '.join(row['labels'])}: {cut(row['text'], 100)}")
 
 
 def _overlaps(figures: Figures, console: Console) -> None:
@@ -130,7 +126,7 @@ def _overlaps(figures: Figures, console: Console) -> None:
     for pair in figures["overlaps"]:
         near = "not compared" if pair["near"] is None else f"{pair['near']:,} of {pair['compared']:,}"
         table.add_row(pair["second"], pair["first"], f"{pair['exact']:,} of {pair['rows']:,}", near)
-    _say(console, "", "Leakage between splits")
+    console.print("\nLeakage between splits")
     console.print(table)
 
 
@@ -149,7 +145,7 @@ def _odd(figures: Figures, console: Console) -> None:
             there.append(f"  ({first['note']})")
         where = first["where"].rsplit("/", maxsplit=1)[-1]
         table.add_row(name, count(row["n"]), count(row["rows"]), where, there)
-    _say(console, "", "Unusual characters and special-token strings")
+    console.print("\nUnusual characters and special-token strings")
     console.print(table)
 
 
@@ -158,20 +154,16 @@ def _frequent(figures: Figures, console: Console) -> None:
     if not vocabulary:
         return
     frequent = ", ".join(f"{row['token']!r} {row['n']:,}" for row in vocabulary["frequent"])
-    _say(
-        console,
-        "",
-        f"{vocabulary['used']:,} of {vocabulary['size']:,} tokens are used; the most frequent: {frequent}",
+    console.print(
+        f"\n{vocabulary['used']:,} of {vocabulary['size']:,} tokens are used; the most frequent: {frequent}"
     )
 
 
 def _loss(loss: Figures, console: Console) -> None:
     share = percent(loss["tokens_with_loss"] / loss["tokens"]) if loss["tokens"] else "none"
-    _say(
-        console,
-        "",
-        f"{loss['tokens_with_loss']:,} of {loss['tokens']:,} tokens carry loss ({share}) with the template "
-        f"{loss['template']}; they are between « and » below",
+    console.print(
+        f"\n{loss['tokens_with_loss']:,} of {loss['tokens']:,} tokens carry loss ({share}) with the template "
+        f"{loss['template']}; they are between « and » below"
     )
     for number, row in enumerate(loss["rows"], start=1):
         text = Text(f"{number}. ", style="dim")
@@ -187,7 +179,7 @@ def _loss(loss: Figures, console: Console) -> None:
         text.append(f"  ({row['n_loss']} of {row['n_tokens']} tokens)", style="dim")
         if row["n_hidden"]:
             text.append(f" without the last {row['n_hidden']:,}", style="dim")
-        console.print(text, soft_wrap=True)
+        console.print(text)
 
 
 def _bar(share: float) -> str:
@@ -198,8 +190,3 @@ def _bar(share: float) -> str:
 
 def _shown(text: str) -> str:
     return text.replace("\n", "⏎").replace("\t", "⇥")
-
-
-def _say(console: Console, *lines: str) -> None:
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True)

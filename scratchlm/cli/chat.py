@@ -66,14 +66,14 @@ def main(command: Chat, console: Console) -> dict[str, Any]:
     )
     reader = MessageReader(console)
     if reader.is_typed:
-        console.print(f"Hello! {talk.description}\n{HOW_TO_LEAVE}", soft_wrap=True)
+        console.print(f"Hello! {talk.description}\n{HOW_TO_LEAVE}")
     while (message := reader.read()) is not None:
         try:
             _respond(talk, message, can_stop=reader.is_typed)
         except ScratchLMError as error:  # shown, and the conversation goes on
             if not (reader.is_typed or message.is_command):
                 raise
-            console.print(str(error), style="red", soft_wrap=True)
+            console.print(str(error), style="red")
     return {"turns": talk.turns}
 
 

@@ -72,8 +72,7 @@ def main(command: Classify, console: Console) -> dict[str, Any]:
         shown = ", ".join(map(str, cut[:SHOWN_NUMBERS])) + (", ..." if len(cut) > SHOWN_NUMBERS else "")
         console.print(
             f"{len(cut):,} of {n_texts:,} texts were longer than the model reads (number {shown}); only their "
-            f"first {lm.task['max_length']:,} tokens were classified.",
-            soft_wrap=True,
+            f"first {lm.task['max_length']:,} tokens were classified."
         )
     return {"results": results, "truncated": len(cut)}
 

@@ -40,9 +40,7 @@ class Convert(Common):
     Example: scratchlm convert runs/quickstart quickstart.gguf --to gguf --dtype q8_0
     """
 
-    source: tyro.conf.Positional[Path | None] = (
-        None  # a model or run folder, Hugging Face folder or weights file
-    )
+    source: tyro.conf.Positional[Path | None] = None  # a model, run or Hugging Face folder, or a weights file
     target: tyro.conf.Positional[Path | None] = None  # where to write
     to: ExportFormatName | Literal["peft"] | None = None  # the format
     # number format; default: that of the source (gguf: f32); q8_0, q4_0, q4_1 for gguf only

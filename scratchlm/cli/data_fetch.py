@@ -58,7 +58,7 @@ def main(command: DataFetch, console: Console) -> dict[str, Any]:
     assets = list(ASSETS) if command.all else [asset for name in command.names for asset in find_assets(name)]
     fetched = []
     for asset in assets:
-        console.print(f"{asset.id}: {asset.size}, {asset.licence}", markup=False)
+        console.print(f"{asset.id}: {asset.size}, {asset.licence}")
         with download_bar(console, asset) as show:
             path = fetch_asset(asset.id, progress=show)
         fetched.append({"id": asset.id, "path": str(path)})

@@ -77,7 +77,7 @@ def main(command: DataInspect, console: Console) -> dict[str, Any]:
     show_data_audit(figures, terminal.console())
     if command.html is not None:
         write_text(command.html, render_data_report(figures))
-        console.print(f"page: {command.html}", markup=False, soft_wrap=True)
+        console.print(f"page: {command.html}")
         figures["html"] = str(command.html)
     return figures
 
@@ -105,8 +105,6 @@ def _tokenizer(name: str | None, console: Console) -> Tokenizer | None:
     if all(find_file(file) is not None for file in GPT2_FILES):
         return tokenizer_named("gpt2")
     console.print(
-        "No tokenizer: lengths are in words. `scratchlm data fetch gpt2_bpe` gets GPT-2's, --tokenizer names another.",
-        markup=False,
-        soft_wrap=True,
+        "No tokenizer: lengths are in words. `scratchlm data fetch gpt2_bpe` gets GPT-2's, --tokenizer names another."
     )
     return None

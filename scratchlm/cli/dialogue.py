@@ -35,13 +35,8 @@ COMMANDS = {  # name -> what it does
     "help": "/help shows this list",
 }
 MIN_CAPACITY = 1024  # tokens of the first cache; a longer conversation gets a larger one
-COLOURS = (
-    (0.9, "green"),
-    (0.5, "cyan"),
-    (0.2, "yellow"),
-    (0.05, "magenta"),
-    (0.0, "red"),
-)  # from this probability
+# From this probability on.
+COLOURS = ((0.9, "green"), (0.5, "cyan"), (0.2, "yellow"), (0.05, "magenta"), (0.0, "red"))
 FIXED = {"use_cache", "start_id", "stop_ids"}  # the model's own
 BEAM_SEARCH = {"beams": int | None, "length_penalty": float}  # settings outside GenerationConfig
 NEEDED = {"beams": (*BEAM_SETTINGS[:3], "length_penalty"), "temperature": SAMPLING}  # by these settings
@@ -143,7 +138,7 @@ class Dialogue:
         return {"max_new_tokens": default, **changed}
 
     def _say(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True)
+        self._console.print(text)
 
     def _open(self, path: Path) -> None:
         self._lm = open_assistant(path, device=self._device, template=self._template)
@@ -185,9 +180,8 @@ class Dialogue:
         )
         context_length = self._lm.config.context_length
         if prompt.n_dropped > self._n_dropped:
-            turns = (
-                "the oldest turn does" if prompt.n_dropped == 1 else f"the {prompt.n_dropped} oldest turns do"
-            )
+            n = prompt.n_dropped
+            turns = "the oldest turn does" if n == 1 else f"the {n} oldest turns do"
             self._say(
                 f"note: {turns} not fit the context of {context_length:,} tokens with max_new_tokens="
                 f"{max_new_tokens} any more, so the assistant no longer sees what was said there"
@@ -235,7 +229,7 @@ class Dialogue:
         shown.append("\nprobability: ")
         for limit, colour in COLOURS:
             shown.append(f"{limit:.0%}+ ", style=colour)
-        self._console.print(shown, soft_wrap=True)
+        self._console.print(shown)
 
 
 def _parsed(name: str, value: str) -> Any:

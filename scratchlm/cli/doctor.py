@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ from rich.console import Console
 
 from scratchlm import __version__
 from scratchlm.assets.cache_folder import cache_folder
-from scratchlm.assets.registry import ASSETS, asset_path
+from scratchlm.assets.registry import ASSETS, is_here
 from scratchlm.cli.parsing import Common, command_line
-from scratchlm.core.errors import DataError
 from scratchlm.generation.native.compile import NoKernelError, chosen_kernel, kernel_library
 
 OPTIONAL = {
@@ -65,11 +64,9 @@ def main(command: Doctor, console: Console) -> dict[str, Any]:  # noqa: ARG001
         "mps": torch.backends.mps.is_available(),
         "cache": str(cache_folder()),
         "assets_folder": os.environ.get("SCRATCHLM_ASSETS"),
-        "assets_here": [asset.id for asset in ASSETS if _is_here(asset.id)],
-        "assets_missing": [asset.id for asset in ASSETS if not _is_here(asset.id)],
-        "missing_extras": sorted(
-            {extra for module, extra in OPTIONAL.items() if importlib.util.find_spec(module) is None}
-        ),
+        "assets_here": [asset.id for asset in ASSETS if is_here(asset.id)],
+        "assets_missing": [asset.id for asset in ASSETS if not is_here(asset.id)],
+        "missing_extras": sorted({OPTIONAL[name] for name in OPTIONAL if find_spec(name) is None}),
     }
     for name, value in found.items():
         shown = ", ".join(value) or "none" if isinstance(value, list) else value
@@ -90,11 +87,3 @@ def _decoding_kernel() -> str:
     except NoKernelError as reason:
         return f"torch, since {reason}"
     return f"native ({Path(library._name).name}, compiled for this processor)"
-
-
-def _is_here(name: str) -> bool:
-    try:
-        asset_path(name)
-    except DataError:
-        return False
-    return True

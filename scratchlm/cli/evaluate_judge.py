@@ -37,9 +37,8 @@ ProtocolName = Literal["score", "rubric", "pairwise", "checklist"]
 class EvaluateJudge(Common):
     """Score a model's answers with a judge: the mean with its 95 % interval, and a count of every answer.
 
-    Each reply is kept in the result file; after an interruption the same command resumes without repeating a
-    question. The judge also scores controls, answers of known quality, which show how reliable its scores
-    are.
+    Each reply is kept in the result file; after an interruption the same command resumes without repeating a question.
+    The judge also scores controls, answers of known quality, which show how reliable its scores are.
 
     Example: scratchlm evaluate judge --answers answers.json --judge ollama:llama3
     """
@@ -86,11 +85,8 @@ class EvaluateJudge(Common):
 def main(command: EvaluateJudge, console: Console) -> dict[str, Any]:
     """Judge the answers and print the scores; returns the `--json` keys."""
     if command.show_prompt:
-        text = (
-            packaged_prompt(command.protocol)
-            if command.prompt is None
-            else read_utf8(command.prompt, error=ConfigError)
-        )
+        own = command.prompt
+        text = packaged_prompt(command.protocol) if own is None else read_utf8(own, error=ConfigError)
         print(text, end="")
         return {"protocol": command.protocol, "prompt": text}
     if command.answers is None or command.judge is None:
@@ -100,9 +96,7 @@ def main(command: EvaluateJudge, console: Console) -> dict[str, Any]:
         )
     items = _items(command, command.answers)
     earlier = None
-    if (
-        command.calibrate is not None
-    ):  # read before the first request, so that an error in the file costs nothing
+    if command.calibrate is not None:  # read before the first request, so that an error costs nothing
         keys = {"key": command.calibrate_key, "answer_key": command.answer_key}
         earlier = read_earlier_scores(command.calibrate, items, **keys)
     graded, out = _graded(command, command.judge, items, console)

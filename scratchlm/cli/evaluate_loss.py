@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
-from scratchlm.core.protocols import ShowsProgress
+from scratchlm.core.protocols import ShowsProgress, Tokenizer
 from scratchlm.data.row_files import RowSettings
 from scratchlm.data.shards import PreparedTokens, prepare_tokens
 from scratchlm.evaluation.loss import (
@@ -60,7 +61,8 @@ def main(command: EvaluateLoss, console: Console) -> dict[str, Any]:
     lm.check_generates("evaluate loss")
     stride = stride_for(lm.model, command.stride)
     show = work_progress(console)
-    texts = [_tokens(command, path, lm, show) for path in resolve_data(command.data)]
+    reading: dict[str, Any] = {"rows": command.rows, "skip_bad_lines": command.skip_bad_lines}
+    texts = [tokens_of(path, lm.tokenizer, show, **reading) for path in resolve_data(command.data)]
     parts = [_measure(command, name, tokens, lm, show) for name, tokens in zip(command.data, texts)]
     whole = TextLoss.together(parts)
     result = _figures(whole, lm)
@@ -80,18 +82,17 @@ def main(command: EvaluateLoss, console: Console) -> dict[str, Any]:
     }
 
 
-def _tokens(
-    command: EvaluateLoss, path: str | Path, lm: LanguageModel, show: ShowsProgress
+def tokens_of(
+    data: str | Path | Sequence[str | Path], tokenizer: Tokenizer, show: ShowsProgress, **reading: Any
 ) -> PreparedTokens:
+    """Tokenise a text without a validation part, or find its tokens in the cache.
+
+    `reading` are the arguments `rows` and `skip_bad_lines` of `prepare_tokens`.
+    """
+    folder = cache_folder() / "tokens"
     with show("tokenising") as report:
         return prepare_tokens(
-            path,
-            lm.tokenizer,
-            cache_folder=cache_folder() / "tokens",
-            val_fraction=0.0,
-            rows=command.rows,
-            skip_bad_lines=command.skip_bad_lines,
-            progress=report,
+            data, tokenizer, cache_folder=folder, val_fraction=0.0, progress=report, **reading
         )
 
 

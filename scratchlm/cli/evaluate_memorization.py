@@ -10,14 +10,14 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from scratchlm.assets.cache_folder import cache_folder
+from scratchlm.cli.evaluate_loss import tokens_of
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import ShowsProgress
 from scratchlm.data.row_files import RowSettings
-from scratchlm.data.shards import prepare_tokens, token_folder
+from scratchlm.data.shards import token_folder
 from scratchlm.data.sources import find_sources, read_documents, read_pieces
 from scratchlm.evaluation.diversity import Diversity, diversity
 from scratchlm.evaluation.memorization import Memorization, memorization, word_rows
@@ -181,18 +181,10 @@ def _measured(
     show: ShowsProgress,
 ) -> dict[str, tuple[Memorization, Memorization, Diversity]]:
     """Compare each set of texts by tokens and by words, and measure its diversity."""
-    with show("tokenising") as report:
-        tokens = prepare_tokens(
-            paths,
-            lm.tokenizer,
-            cache_folder=cache_folder() / "tokens",
-            val_fraction=0.0,
-            rows=command.rows,
-            skip_bad_lines=command.skip_bad_lines,
-            progress=report,
-        )
+    reading: dict[str, Any] = {"rows": command.rows, "skip_bad_lines": command.skip_bad_lines}
+    tokens = tokens_of(paths, lm.tokenizer, show, **reading)
     together = [text for texts in sets.values() for text in texts]
-    pieces = read_pieces(find_sources(paths), rows=command.rows, skip_bad_lines=command.skip_bad_lines)
+    pieces = read_pieces(find_sources(paths), **reading)
     with show("reading words"):
         words, training_words = word_rows(together, ((piece.text, piece.ends_document) for piece in pieces))
     measured = {}

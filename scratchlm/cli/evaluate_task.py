@@ -15,13 +15,7 @@ from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import write_text
 from scratchlm.evaluation.loss import format_perplexity
-from scratchlm.evaluation.task_items import (
-    ChoiceItem,
-    ClozeItem,
-    GenerationItem,
-    TaskKind,
-    read_task_items,
-)
+from scratchlm.evaluation.task_items import ChoiceItem, ClozeItem, GenerationItem, TaskKind, read_task_items
 from scratchlm.evaluation.tasks import Measure, TaskResult, score_choices, score_cloze, score_generation
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.serving.language_model import load
@@ -75,7 +69,7 @@ def main(command: EvaluateTask, console: Console) -> dict[str, Any]:
     )
     if loses_text(lm.tokenizer):
         note = "note: this tokenizer maps all words outside its vocabulary to one token, so the figures may mislead"
-        console.print(note, markup=False, soft_wrap=True)
+        console.print(note)
     with work_progress(console)(f"{kind} questions") as report:
         settings: dict[str, Any] = {"batch_size": command.batch_size, "progress": report}
         if kind == "cloze":

@@ -12,12 +12,12 @@ from rich.console import Console
 from scratchlm.cli.arguments import value_of
 from scratchlm.cli.parsing import Main, run_command
 from scratchlm.cli.run import without_lists
-from scratchlm.cli.stage_runs import DATA, RunFlags, resumed_recipe, run_stage, with_end
+from scratchlm.cli.stage_runs import RunFlags, resumed_recipe, run_stage, with_end
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.row_files import ANSWERED, LABELLED, RowSettings
 from scratchlm.finetuning.base import RANDOM
 from scratchlm.finetuning.settings import FineTuningSettings
-from scratchlm.recipes.recipe import DataSettings, Recipe, Stage
+from scratchlm.recipes.recipe import STAGE_DATA, DataSettings, Recipe, Stage
 from scratchlm.recipes.run import RunResult
 
 
@@ -70,7 +70,7 @@ def _defaults(cls: type[F], kind: Kind, args: list[str]) -> F:
         default = replace(
             default,
             base=earlier.base,
-            data=getattr(earlier.data, DATA[kind.stage]),
+            data=getattr(earlier.data, STAGE_DATA[kind.stage]),
             rows=RowSettings(**{f.name: getattr(earlier.data, f.name) for f in fields(RowSettings)}),
             settings=getattr(earlier, kind.stage),
         )
@@ -88,7 +88,7 @@ def _recipe(command: FineTuning, kind: Kind) -> Recipe:
             f"columns of {kind.name} must be among {', '.join(used)}, got "
             f"{', '.join(sorted(set(command.rows.renamed) - set(used)))}; drop the flag."
         )
-    data: dict[str, Any] = {DATA[kind.stage]: command.data, **asdict(command.rows)}
+    data: dict[str, Any] = {STAGE_DATA[kind.stage]: command.data, **asdict(command.rows)}
     settings: FineTuningSettings = command.settings  # type: ignore[attr-defined]
     own: dict[str, Any] = {kind.stage: with_end(settings, epochs=kind.epochs)}
     return Recipe(stages=(kind.stage,), base=command.base, data=DataSettings(**data), **own)

@@ -26,6 +26,7 @@ from scratchlm.model.gpt import GPTModel
 from scratchlm.serving.language_model import LanguageModel, load
 
 Stopping = Literal["no", "yes", "never"]
+Ids = list[list[int]]  # of each prompt
 EARLY_STOPPING: dict[Stopping, bool | Literal["never"]] = {"no": False, "yes": True, "never": "never"}
 
 
@@ -163,30 +164,22 @@ def _note_idle_settings(config: GenerationConfig, console: Console) -> None:
     used = ["top_k"] if config.penalty_alpha is not None else []
     idle = [f"--{name.replace('_', '-')}" for name in config.given(*SAMPLING) if name not in used]
     if idle:
-        console.print(
-            f"{', '.join(idle)} without effect: temperature 0 always takes the most likely token",
-            soft_wrap=True,
-        )
+        console.print(f"{', '.join(idle)} without effect: temperature 0 always takes the most likely token")
 
 
 def _stream(
-    command: Generate,
-    lm: LanguageModel,
-    prompts: list[str],
-    prompt_ids: list[list[int]],
-    config: GenerationConfig,
+    command: Generate, lm: LanguageModel, prompts: list[str], prompt_ids: Ids, config: GenerationConfig
 ) -> dict[str, Any]:
     """Print texts while they grow, if there is only one; returns the `--json` keys."""
-    ids: list[list[int]] = [[] for _ in prompts]
+    ids: Ids = [[] for _ in prompts]
     texts = [""] * len(prompts)
     streams = len(prompts) == 1
     shown = prompts[0]  # printed with the first token, so that nothing is printed for a rejected prompt
     traces = None if command.trace is None else [RowTrace() for _ in prompts]
     events: Iterator[TokenEvent]
     if config.penalty_alpha is not None:
-        searches = [
-            contrastive_search(lm.model, row, config, tokenizer=lm.tokenizer) for row in prompt_ids
-        ]  # all prompts are checked before the first event
+        # A list, so that all prompts are checked before the first event.
+        searches = [contrastive_search(lm.model, ids, config, tokenizer=lm.tokenizer) for ids in prompt_ids]
         events = (dataclasses.replace(e, row=row) for row, search in enumerate(searches) for e in search)
     else:
         draft = None if command.draft is None else _draft(command, lm)
@@ -219,11 +212,7 @@ def _draft(command: Generate, lm: LanguageModel) -> GPTModel:
 
 
 def _search(
-    command: Generate,
-    lm: LanguageModel,
-    prompts: list[str],
-    prompt_ids: list[list[int]],
-    config: GenerationConfig,
+    command: Generate, lm: LanguageModel, prompts: list[str], prompt_ids: Ids, config: GenerationConfig
 ) -> dict[str, Any]:
     """Print the best texts, which are known only at the end; returns the same keys, and all texts found."""
     found: list[list[Beam]] = []
@@ -267,11 +256,7 @@ def _alone(result: dict[str, list[Any]]) -> dict[str, Any]:
     return {key: values[0] for key, values in result.items()}
 
 
-def _write_trace(
-    path: Path, prompts: list[str], prompt_ids: list[list[int]], traces: list[dict[str, Any]]
-) -> None:
-    texts = [
-        {"prompt": prompt, "prompt_ids": ids, **trace}
-        for prompt, ids, trace in zip(prompts, prompt_ids, traces)
-    ]
+def _write_trace(path: Path, prompts: list[str], prompt_ids: Ids, traces: list[dict[str, Any]]) -> None:
+    rows = zip(prompts, prompt_ids, traces)
+    texts = [{"prompt": prompt, "prompt_ids": ids, **trace} for prompt, ids, trace in rows]
     write_json(path, {"texts": texts})

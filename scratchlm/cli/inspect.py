@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.streams import read_text
-from scratchlm.cli.terminal import in_columns
+from scratchlm.cli.terminal import print_columns
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import write_text
@@ -75,10 +75,10 @@ def main(command: Inspect, console: Console) -> dict[str, Any]:
     written = {"html": command.html, "png": command.png}
     if command.html is not None:
         write_text(command.html, render_inspection(data, model=str(command.model), text=text))
-        console.print(f"page: {command.html}", soft_wrap=True)
+        console.print(f"page: {command.html}")
     if command.png is not None:
         save_inspection_figure(data, command.png, text=text)
-        console.print(f"picture: {command.png}", soft_wrap=True)
+        console.print(f"picture: {command.png}")
     return {**data, **{name: str(path) for name, path in written.items() if path is not None}}
 
 
@@ -90,22 +90,17 @@ def _print(data: Mapping[str, Any]) -> None:
     name = repr(visible(best["text"]))
     print("class:" if is_classifier else "next token:")
     rows = [[visible(c["text"]), percent(c["prob"]), f"logit {decimal(c['logit'])}"] for c in choices]
-    _table(rows, right=[1, 2])
+    print_columns(rows, right=[1, 2], indent="  ")
     print(f"\ntokens, with gradient times input for {name}:")
     header = ["token", "effect"] if is_classifier else ["token", "effect", "loss", "rank", "expected"]
     rows = [_token_row(data, i, effect) for i, effect in enumerate(best["saliency"])]
-    _table([header, *rows], right=[1, 2, 3])
+    print_columns([header, *rows], right=[1, 2, 3], indent="  ")
     print("\nlogit lens: the prediction after each block" + ("" if is_classifier else ", at the last token"))
-    _table(_lens_rows(data), right=[2])
+    print_columns(_lens_rows(data), right=[2], indent="  ")
     print("\nheads with the highest mean attention to:")
-    _table(_head_rows(data))
+    print_columns(_head_rows(data), indent="  ")
     print(f"\nlargest contributions to the logit of {name}, {signed(best['above_mean'])} above the mean:")
-    _table([[part, signed(value)] for part, value in best["largest"]], right=[1])
-
-
-def _table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-    for line in in_columns(rows, right=right):
-        print(f"  {line}".rstrip())
+    print_columns([[part, signed(value)] for part, value in best["largest"]], right=[1], indent="  ")
 
 
 def _token_row(data: Mapping[str, Any], i: int, effect: float) -> list[str]:
@@ -123,13 +118,8 @@ def _lens_rows(data: Mapping[str, Any]) -> list[list[str]]:
     lens = data["lens"]
     stride = -(-len(lens) // N_LENS_ROWS)
     shown = [i for i in range(len(lens)) if (len(lens) - 1 - i) % stride == 0]  # ends with the last
-    rows = []
-    for i in shown:
-        top = lens[i][-1]["top"][0]
-        rows.append(
-            ["embedding" if i == 0 else f"block {i - 1}", visible(top["text"], 24), percent(top["prob"])]
-        )
-    return rows
+    tops = [(f"block {i - 1}" if i else "embedding", lens[i][-1]["top"][0]) for i in shown]
+    return [[name, visible(top["text"], 24), percent(top["prob"])] for name, top in tops]
 
 
 def _head_rows(data: Mapping[str, Any]) -> list[list[str]]:
@@ -142,10 +132,6 @@ def _head_rows(data: Mapping[str, Any]) -> list[list[str]]:
             rows.append([words, "the text repeats no token"])
             continue
         best = sorted(heads, key=lambda entry: -entry[2][name])[:N_HEADS]
-        rows.append(
-            [
-                words,
-                ", ".join(f"block {layer} head {head} ({percent(v[name], 0)})" for layer, head, v in best),
-            ]
-        )
+        shown = [f"block {layer} head {head} ({percent(v[name], 0)})" for layer, head, v in best]
+        rows.append([words, ", ".join(shown)])
     return rows

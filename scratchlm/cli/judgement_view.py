@@ -18,25 +18,24 @@ from scratchlm.evaluation.paired import PairedComparison
 def show_judgement(judgement: Judgement, *, name: str, agreed: Agreement | None) -> None:
     """Print the mean with its interval, the counts, the controls, and whether the scores are reliable."""
     console = terminal.console()
-    _print(console, _headline(judgement, name))
-    _print(console, _counts(judgement))
+    console.print(_headline(judgement, name))
+    console.print(_counts(judgement))
     if judgement.median is not None:
         deviation = "" if judgement.deviation is None else f", standard deviation {judgement.deviation:.1f}"
-        _print(console, f"median {judgement.median:.1f}{deviation}")
+        console.print(f"median {judgement.median:.1f}{deviation}")
     _show_figures(console, judgement)
     _show_pairs(console, judgement)
     _show_controls(console, judgement)
     if agreed is not None:
         show_agreement(console, agreed)
-    _print(console, _verdict(judgement), style="bold red" if judgement.is_unreliable else "bold")
+    console.print(_verdict(judgement), style="bold red" if judgement.is_unreliable else "bold")
 
 
 def show_agreement(console: Console, agreed: Agreement) -> None:
     """Print the judge's agreement with earlier scores."""
-    _print(
-        console,
+    console.print(
         f"compared with earlier scores of {agreed.n:,} of these answers: mean {agreed.mean:.1f} now, "
-        f"{agreed.earlier_mean:.1f} then",
+        f"{agreed.earlier_mean:.1f} then"
     )
     table = Table("correlation", "value", "95 % interval")
     for name in ("pearson", "spearman", "kendall"):
@@ -53,25 +52,20 @@ def show_comparison(result: PairedComparison, *, name_a: str, name_b: str) -> No
     table.add_row("A", Text(name_a), f"{result.mean_a:.2f}")
     table.add_row("B", Text(name_b), f"{result.mean_b:.2f}")
     console.print(table)
-    _print(
-        console,
+    console.print(
         f"B - A: {result.difference:+.2f} ({_interval_of_difference(result)}); B is higher on "
         f"{result.higher:,} items, equal on {result.equal:,}, lower on {result.lower:,} (sign test p = "
-        f"{result.p_value:.3g})",
+        f"{result.p_value:.3g})"
     )
     names = {"A": "A scores higher than B.", "B": "B scores higher than A."}
     verdict = names.get(result.verdict, "A and B do not differ significantly on these items.")
-    _print(console, verdict, style="bold")
+    console.print(verdict, style="bold")
 
 
 def show_doubts(doubts: Sequence[str], *, of: str) -> None:
     """Print the reasons why scores are unreliable, if there are any."""
     if doubts:
-        _print(terminal.console(), f"{of}{_unreliable(doubts)}", style="bold red")
-
-
-def _print(console: Console, line: str, *, style: str = "") -> None:
-    console.print(Text(line, style=style), soft_wrap=True)
+        terminal.console().print(f"{of}{_unreliable(doubts)}", style="bold red")
 
 
 def _headline(judgement: Judgement, name: str) -> str:
@@ -117,26 +111,23 @@ def _show_pairs(console: Console, judgement: Judgement) -> None:
     pairs = judgement.pairs
     if pairs is None:
         return
-    _print(
-        console,
-        "a pair scores 100 if won in both orders, 0 if lost in both; 50 is a tie, or a choice by order alone",
+    console.print(
+        "a pair scores 100 if won in both orders, 0 if lost in both; 50 is a tie, or a choice by order alone"
     )
-    _print(
-        console,
+    console.print(
         f"same verdict in both orders: {pairs.wins:,} won, {pairs.ties:,} tied, {pairs.losses:,} lost; {pairs.split:,} "
-        "depend on the order",
+        "depend on the order"
     )
     if pairs.first_chosen is not None:
-        _print(
-            console,
+        console.print(
             f"position bias: the answer shown first was chosen {pairs.first_chosen:.0%} of the time (95 % interval "
-            f"{pairs.first_low:.0%} to {pairs.first_high:.0%}; 50% is no bias)",
+            f"{pairs.first_low:.0%} to {pairs.first_high:.0%}; 50% is no bias)"
         )
 
 
 def _show_controls(console: Console, judgement: Judgement) -> None:
     if not judgement.controls:
-        _print(console, "no controls were judged, so it is unknown how reliable these scores are")
+        console.print("no controls were judged, so it is unknown how reliable these scores are")
         return
     table = Table(
         f"control (on {max(c.n for c in judgement.controls)} items)",

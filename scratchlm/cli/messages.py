@@ -122,7 +122,7 @@ class MessageReader:
         return line
 
     def _show(self, error: DataError) -> None:
-        self._console.print(f"note: {error}", soft_wrap=True)
+        self._console.print(f"note: {error}")
 
 
 @contextlib.contextmanager

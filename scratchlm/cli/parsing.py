@@ -136,7 +136,7 @@ def run_command(
     notes = PrintableStream(sys.stderr)
     logging.basicConfig(level=logging.WARNING, format="scratchlm: %(message)s", stream=notes, force=True)
     for note in given_twice(cls, [_our_name(arg) for arg in args]):
-        console.print(f"scratchlm: {note}", soft_wrap=True)
+        console.print(f"scratchlm: {note}")
     if command.threads is not None:
         set_threads(command.threads)
     if command.seed is not None:
@@ -146,14 +146,14 @@ def run_command(
         with process_signals.unwinding(), _no_output() if is_silent else contextlib.nullcontext():
             result = action(command, console)
     except StoppedBySignal as stop:
-        console.print(f"scratchlm: {stop}", soft_wrap=True)
+        console.print(f"scratchlm: {stop}")
         return stop.exit_code
     if is_follower():
         return 0
     if command.json:
         print_json(result)
     elif step := suggested_command(command_name(prog), vars(command), result):
-        console.print(f"next: {step}", soft_wrap=True)
+        console.print(f"next: {step}")
     return 0
 
 

@@ -105,8 +105,7 @@ def _act(command: Plan, console: Console) -> dict[str, Any]:
     if memory.peak > free and device.type == "cpu":
         console.print(
             f"scratchlm: the run needs {memory.peak / MIB:,.0f} MiB and {free / MIB:,.0f} MiB are free, so its time is "
-            "not measured; lower --batch-size or --model.context-length",
-            soft_wrap=True,
+            "not measured; lower --batch-size or --model.context-length"
         )
         return found
     if command.no_measure:

@@ -27,13 +27,13 @@ from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.launch import launched_ranks
 from scratchlm.evaluation.loss import format_bits_per_byte
-from scratchlm.recipes.recipe import DataSettings, Recipe
+from scratchlm.recipes.recipe import DataSettings, Recipe, Stage
 from scratchlm.recipes.stages import StageRun, find_learning_rate
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.lr_range import N_STEPS, suggested_rate
 from scratchlm.training.settings import ModelSettings, SizeName, TextSettings, TokenizerSettings
 
-KIND = "pretrain"
+KIND: Stage = "pretrain"
 DEFAULT_STEPS = 1000
 
 
@@ -124,7 +124,7 @@ def _find_learning_rate(command: Pretrain, recipe: Recipe, console: Console) -> 
             out=Path(folder),
             device=pick_device(command.device),
             callbacks=(),
-            notify=lambda message: console.print(message, markup=False, soft_wrap=True),
+            notify=console.print,
             progress=work_progress(console),
         )
         points = find_learning_rate(run)

@@ -81,7 +81,7 @@ class TrainingProgress:
         earlier = record.tokens_per_s if self._tokens_per_s is None else self._tokens_per_s
         self._tokens_per_s = SPEED_MEMORY * earlier + (1 - SPEED_MEMORY) * record.tokens_per_s
         if record.step > 1 and (self._last is None or record.step <= self._last.step):  # a first step
-            self._console.print(f"{self._name}: resuming from step {record.step - 1}", soft_wrap=True)
+            self._console.print(f"{self._name}: resuming from step {record.step - 1}")
         self._last = record
         if not self._is_live:
             return
@@ -100,15 +100,13 @@ class TrainingProgress:
             status = "" if record is None else f"  {self._status(record)}"
             of = "" if record is None or record.n_steps is None else f"/{record.n_steps}"
             shown = status if self._val in status else f"  {self._val}"
-            self._console.print(f"{self._name}: step {step}{of}{shown}", markup=False, soft_wrap=True)
+            self._console.print(f"{self._name}: step {step}{of}{shown}")
 
     def on_sample(self, step: int, prompt: str, text: str) -> None:
         """Show a text sample."""
         shown = " ".join(text.split())
         shown = shown if len(shown) <= 160 else f"{shown[:160]}..."
-        self._console.print(
-            Text.assemble((f"step {step}:", "dim"), " ", (prompt, "bold"), " ", shown), soft_wrap=True
-        )
+        self._console.print(Text.assemble((f"step {step}:", "dim"), " ", (prompt, "bold"), " ", shown))
 
     def on_checkpoint(self, step: int, folder: Path) -> None:
         """Show nothing."""

@@ -14,10 +14,10 @@ import tyro
 from rich.console import Console
 from torch import Tensor
 
-from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.checkpoints.conversion import convert
 from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.store import LoadedModel, own_weights
+from scratchlm.cli.evaluate_loss import tokens_of
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.config import check_at_least
@@ -25,7 +25,6 @@ from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import ShowsProgress
 from scratchlm.data.samples.stories import sample_stories
-from scratchlm.data.shards import prepare_tokens
 from scratchlm.evaluation.loss import text_loss
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
@@ -159,14 +158,7 @@ def _calibration(command: Quantize, loaded: LoadedModel, show: ShowsProgress) ->
 
 
 def _ids_of(name: str, loaded: LoadedModel, show: ShowsProgress) -> Any:
-    with show(f"tokenising {name}") as report:
-        return prepare_tokens(
-            resolve_data([name])[0],
-            loaded.tokenizer,
-            cache_folder=cache_folder() / "tokens",
-            val_fraction=0.0,
-            progress=report,
-        ).train
+    return tokens_of(resolve_data([name])[0], loaded.tokenizer, show).train
 
 
 def _measure(

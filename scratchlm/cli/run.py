@@ -75,8 +75,7 @@ def main(args: Sequence[str], *, prog: str) -> int:
 
 
 def refuse_idle_vocab_size(args: Sequence[str], tokenizer: TokenizerSettings) -> None:
-    """Reject a vocabulary size for a tokenizer that is not trained in this run, where it would have no
-    effect.
+    """Reject a vocabulary size for a tokenizer that is not trained in this run, where it would have no effect.
 
     Raises: ConfigError for such flags.
     """
@@ -95,7 +94,7 @@ def run(name: str, command: Run, console: Console) -> dict[str, Any]:
     command.settings.check()
     if command.fresh or not (out / "report.html").exists():
         for line in plan_lines(name, command.settings, out, pick_device(command.device)):
-            console.print(line, soft_wrap=True)
+            console.print(line)
     result = execute(
         name,
         command.settings,
@@ -170,7 +169,7 @@ def execute(
             callbacks_for=callbacks_for,
             fresh=fresh,
             extend=extend,
-            notify=lambda message: console.print(message, markup=False, soft_wrap=True),
+            notify=console.print,
             progress=work_progress(console),
         )
 

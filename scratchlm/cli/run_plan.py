@@ -7,7 +7,14 @@ from pathlib import Path
 import torch
 
 from scratchlm.core.matrix_speed import matrix_flops_per_s
-from scratchlm.recipes.recipe import SAMPLES, Recipe, builtin_recipes, differing_settings, load_recipe
+from scratchlm.recipes.recipe import (
+    SAMPLES,
+    STAGE_DATA,
+    Recipe,
+    builtin_recipes,
+    differing_settings,
+    load_recipe,
+)
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.planner import flops_per_step
 
@@ -19,14 +26,13 @@ WHAT = {
     "instruct": "fine-tune it to follow instructions",
     "prefer": "tune the assistant on pairs of answers",
 }
-_DATA = {"pretrain": "text", "classify": "messages", "instruct": "instructions", "prefer": "preferences"}
 
 
 def plan_lines(name: str, recipe: Recipe, out: Path, device: torch.device) -> list[str]:
     """Describe the recipe, its stages, the expected time, and how to stop and resume."""
     lines = [f"{name}: {recipe.description}" if recipe.description else name]
     for number, stage in enumerate(recipe.stages, start=1):
-        data = getattr(recipe.data, _DATA[stage])
+        data = getattr(recipe.data, STAGE_DATA[stage])
         source = "built-in sample data" if data == (SAMPLES,) else ", ".join(data)
         lines.append(f"  {number}. {stage}: {WHAT[stage]} on {source}, {_length(getattr(recipe, stage))}")
     lines.append(f"  {_duration(name, recipe, device)}. Ctrl-C saves and stops; the same command resumes.")

@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, command_line
-from scratchlm.cli.terminal import in_columns
+from scratchlm.cli.terminal import print_columns
 from scratchlm.core.errors import ConfigError
 from scratchlm.reports.comparison_data import collect, find_source
 from scratchlm.reports.comparison_page import figure_rows, setting_rows
@@ -28,9 +28,7 @@ class RunsCompare(Common):
     Example: scratchlm runs compare small wider
     """
 
-    runs: Annotated[
-        tuple[str, ...], tyro.conf.Positional
-    ] = ()  # run folders, names of runs, or files of answers
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()  # run folders or names, or files of answers
     all_settings: bool = False  # also show settings that are the same
     runs_dir: Path = Path("runs")  # the folder with the runs
 
@@ -46,15 +44,13 @@ def main(command: RunsCompare, console: Console) -> dict[str, Any]:  # noqa: ARG
     figures, settings = figure_rows(runs), setting_rows(runs)
     between = comparison.paired.differences
     shown = [row for row in settings if row.differs or command.all_settings]
-    for line in in_columns([["", *labels], *([row.name, *map(_cell, row.cells)] for row in figures)]):
-        print(line)
+    print_columns([["", *labels], *([row.name, *map(_cell, row.cells)] for row in figures)])
     for one in between:
         print(_sentence(one))
     if settings:  # files of answers have none
         print(f"\n{_settings_heading(len(shown), len(settings), command)}")
     if shown:
-        for line in in_columns([["", *labels], *([row.name, *map(_value, row.values)] for row in shown)]):
-            print(line)
+        print_columns([["", *labels], *([row.name, *map(_value, row.values)] for row in shown)])
     return {
         "runs": [{key: run.get(key) for key in ("label", "path", "what", "state")} for run in runs],
         "figures": [

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, command_line
-from scratchlm.cli.terminal import in_columns
+from scratchlm.cli.terminal import print_columns
 from scratchlm.reports.formats import MISSING, count, decimal, duration, file_size, is_number, percent
 from scratchlm.reports.found_runs import FoundRun, find_runs
 
@@ -60,8 +60,7 @@ def _print(runs: Sequence[FoundRun], runs_dir: Path) -> None:
                 file_size(run.size_bytes), _age(now_s - run.changed_at),
             ]
         )  # fmt: skip
-    for line in in_columns(rows, right=(3, 5, 6)):
-        print(line)
+    print_columns(rows, right=(3, 5, 6))
 
 
 def run_record(run: FoundRun) -> dict[str, Any]:

@@ -42,15 +42,13 @@ def main(command: RunsRm, console: Console) -> dict[str, Any]:
     size = file_size(sum(run.size_bytes for run in runs))
     bases = _built_on(runs, command.runs_dir)
     for line in bases:
-        console.print(f"scratchlm: {line}", markup=False, soft_wrap=True)
+        console.print(f"scratchlm: {line}")
     if not command.yes:
         if command.json or not sys.stdin.isatty():
             raise ConfigError(
                 f"deleting {len(runs)} runs ({size}) needs a confirmation, and there is no terminal; add --yes."
             )
-        console.print(
-            f"Delete {', '.join(str(run.path) for run in runs)} ({size})? [y/N] ", end="", markup=False
-        )
+        console.print(f"Delete {', '.join(str(run.path) for run in runs)} ({size})? [y/N] ", end="")
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             print("nothing was deleted.")
             return {"deleted": [], "size_bytes": 0}

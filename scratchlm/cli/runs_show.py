@@ -13,7 +13,8 @@ from rich.console import Console
 from scratchlm.checkpoints.store import verify
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.run import without_lists
-from scratchlm.cli.terminal import in_columns
+from scratchlm.cli.runs_list import run_record
+from scratchlm.cli.terminal import print_columns
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.reports.comparison_data import run_data
 from scratchlm.reports.comparison_page import figure_rows, setting_rows
@@ -28,9 +29,7 @@ class RunsShow(Common):
     Example: scratchlm runs show quickstart
     """
 
-    run: Annotated[str | None, tyro.conf.Positional] = (
-        None  # a run folder, or the name of one in the runs folder
-    )
+    run: Annotated[str | None, tyro.conf.Positional] = None  # a run folder, or its name in the runs folder
     runs_dir: Path = Path("runs")  # the folder with the runs
 
 
@@ -43,14 +42,7 @@ def main(command: RunsShow, console: Console) -> dict[str, Any]:  # noqa: ARG001
     checkpoints = [_checked(folder) for folder in run.checkpoints()]
     _print(run, checkpoints)
     return {
-        "name": run.name,
-        "path": str(run.path),
-        "state": run.state,
-        "made_by": run.what,
-        "stages": list(run.stages),
-        "step": run.step,
-        "size_bytes": run.size_bytes,
-        "changed_at": run.changed_at,
+        **run_record(run),
         "settings": dict(run.settings),
         "figures": {stage: without_lists(figures) for stage, figures in run.figures.items()},
         "checkpoints": checkpoints,
@@ -79,8 +71,7 @@ def _print(run: FoundRun, checkpoints: Sequence[dict[str, Any]]) -> None:
     if figures:
         print("\nfigures")
         cells = [(row.name, row.cells[0]) for row in figures]
-        for line in in_columns([[name, c.value, c.interval, f"over {c.over}"] for name, c in cells if c]):
-            print(f"  {line}")
+        print_columns([[name, c.value, c.interval, f"over {c.over}"] for name, c in cells if c], indent="  ")
     print("\ncheckpoints")
     for one in checkpoints:
         loss = f", validation loss {decimal(one['val_loss'], 4)}" if one["val_loss"] is not None else ""
@@ -88,5 +79,4 @@ def _print(run: FoundRun, checkpoints: Sequence[dict[str, Any]]) -> None:
     if not checkpoints:
         print("  none")
     print("\nsettings")
-    for line in in_columns([[row.name, setting(row.values[0])] for row in setting_rows([data])]):
-        print(f"  {line}")
+    print_columns([[row.name, setting(row.values[0])] for row in setting_rows([data])], indent="  ")

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import threading
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,7 @@ class Serve(Common):
     open: bool = False  # open the page in the browser
     token_file: Path | None = None  # file with the token that clients must send
     allow_hosts: tuple[str, ...] = ()  # further names under which clients may address the server
-    allow_origins: tuple[
-        str, ...
-    ] = ()  # origins of other web pages that may use the API, e.g. http://localhost:3000
+    allow_origins: tuple[str, ...] = ()  # origins of other pages with access, e.g. http://localhost:3000
     n_slots: int = 16  # texts of one model that are generated at the same time
     max_waiting: int = 64  # texts that may wait for a slot; beyond them the server answers 503
     cache_mb: int = 2048  # memory in MB for keys and values of each model; less means fewer texts at a time
@@ -63,7 +61,7 @@ class FolderOfRuns:
 
     def all_runs(self) -> list[dict[str, Any]]:
         """Every run, briefly."""
-        return [_without_path(run) for run in self._found()]
+        return [_without_path(run) for run in find_runs(self.folder)] if self.folder.is_dir() else []
 
     def one_run(self, name: str) -> dict[str, Any] | None:
         """One run with its curves and samples, or None."""
@@ -112,9 +110,6 @@ class FolderOfRuns:
         if not self.folder.is_dir() or name.startswith("."):
             return None
         return next((path for path in self.folder.iterdir() if path.name == name and path.is_dir()), None)
-
-    def _found(self) -> Sequence[FoundRun]:
-        return find_runs(self.folder) if self.folder.is_dir() else []
 
 
 def _without_folders(value: Any) -> Any:
@@ -166,13 +161,13 @@ def main(command: Serve, console: Console) -> dict[str, Any]:
     with bound:
         models = []
         for source in sources:
-            console.print(f"loading {source.id} ...", soft_wrap=True)
+            console.print(f"loading {source.id} ...")
             try:
                 models.append(open_served(source, device=command.device))
             except CheckpointError as error:
                 if named or len(sources) == 1:
                     raise
-                console.print(f"{source.id} is left out: {error}", soft_wrap=True)
+                console.print(f"{source.id} is left out: {error}")
         address = address_of(bound)
 
         def report() -> None:
@@ -193,9 +188,8 @@ def models_in(runs_dir: Path) -> list[str]:
     Raises: ConfigError when there is none.
     """
     runs = [run for run in find_runs(runs_dir) if run.is_run] if runs_dir.is_dir() else []
-    folders = dict.fromkeys(
-        checkpoint.parent.parent for run in runs for checkpoint in run.checkpoints()
-    )  # of RUN/checkpoints/step-...
+    # RUN of each RUN/checkpoints/step-...
+    folders = dict.fromkeys(checkpoint.parent.parent for run in runs for checkpoint in run.checkpoints())
     if not folders:
         raise ConfigError(
             f"there is no model in {runs_dir}; name one, as in `scratchlm serve MODEL`, or train one with "

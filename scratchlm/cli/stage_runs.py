@@ -17,19 +17,13 @@ from scratchlm.cli.parsing import Common
 from scratchlm.cli.run import RANK_TIMEOUT_S, execute
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.launch import is_follower, is_restart, launched_ranks
-from scratchlm.recipes.recipe import Recipe, load_recipe
+from scratchlm.recipes.recipe import STAGE_DATA, Recipe, Stage, load_recipe
 from scratchlm.recipes.run import RunResult
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.settings import SizeName
 from scratchlm.training.trackers import TrackerName
 
 T = TypeVar("T", bound=TrainingConfig)
-DATA = {  # the recipe's data field for --data
-    "pretrain": "text",
-    "classify": "messages",
-    "instruct": "instructions",
-    "prefer": "preferences",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +39,7 @@ class RunFlags(Common):
     rank_timeout_s: float = RANK_TIMEOUT_S
 
 
-def run_stage(kind: str, recipe: Recipe, flags: RunFlags, console: Console) -> RunResult:
+def run_stage(kind: Stage, recipe: Recipe, flags: RunFlags, console: Console) -> RunResult:
     """Run a one-stage recipe in `--out`, or in the next free `runs/KIND`, `runs/KIND-2`, ...
 
     Raises: ConfigError without data, and when `out` holds a run already without --resume or --fresh.
@@ -53,7 +47,7 @@ def run_stage(kind: str, recipe: Recipe, flags: RunFlags, console: Console) -> R
     if flags.out is None and launched_ranks() is not None:
         raise ConfigError("processes that train together need the same run folder; name it with --out.")
     folder = flags.out or (newest_run(kind) if flags.resume else free_run(kind))
-    if not getattr(recipe.data, DATA[kind]):
+    if not getattr(recipe.data, STAGE_DATA[kind]):
         raise ConfigError(f"{kind} needs data; name files or folders with --data.")
     if (
         flags.fresh

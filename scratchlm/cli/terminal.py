@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from scratchlm.cli.streams import behind
 from scratchlm.core.printable import printable
 
 
 class PrintableConsole(Console):
-    """A rich console for untrusted text: only our own styles and cursor movements reach the terminal."""
+    """A rich console for untrusted text: only our own styles and cursor movements reach the terminal.
+
+    Text is printed without breaking its lines; tables fit the terminal.
+    """
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, with `soft_wrap` as the default for text."""
+        is_text = all(isinstance(printed, (str, Text)) for printed in objects)
+        super().print(*objects, **{"soft_wrap": is_text, **options})
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The segments of a renderable, with control characters in their text made visible."""
@@ -25,6 +35,12 @@ def console(*, stderr: bool = False) -> PrintableConsole:
     """A console on standard output or standard error; brackets and colons in text are not treated as markup."""
     stream = sys.stderr if stderr else sys.stdout
     return PrintableConsole(file=behind(stream), highlight=False, markup=False, emoji=False)
+
+
+def print_columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), indent: str = "") -> None:
+    """Print rows as aligned columns."""
+    for line in in_columns(rows, right=right):
+        print(f"{indent}{line}".rstrip())
 
 
 def in_columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:

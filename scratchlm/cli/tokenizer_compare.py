@@ -50,7 +50,7 @@ def main(command: TokenizerCompare, console: Console) -> dict[str, Any]:
         except DataError as missing:
             if name in command.tokenizers:
                 raise
-            console.print(f"without {name}: {missing}", soft_wrap=True)  # only one of the defaults
+            console.print(f"without {name}: {missing}")  # only one of the defaults
             continue
         ids = tokenizer.encode(text)
         row: dict[str, Any] = {

@@ -59,9 +59,7 @@ def main(command: TokenizerTrain, console: Console) -> dict[str, Any]:
         )
     tokenizer.save(command.out)
     if skipped:
-        console.print(
-            f"skipped {len(skipped):,} lines that could not be used; the first: {skipped[0]}", soft_wrap=True
-        )
+        console.print(f"skipped {len(skipped):,} lines that could not be used; the first: {skipped[0]}")
     seconds = time.perf_counter() - started_at_s
     print(f"{command.out}: {tokenizer.vocab_size:,} tokens in {seconds:.1f} s")
     return {

@@ -52,7 +52,7 @@ def main(command: WeightsFetch, console: Console) -> dict[str, Any]:
 
 
 def _fetch(asset: Asset, target: Path | None, console: Console) -> dict[str, Any]:
-    console.print(f"{asset.id}: {asset.size}, {asset.licence}", soft_wrap=True)
+    console.print(f"{asset.id}: {asset.size}, {asset.licence}")
     with download_bar(console, asset) as show:
         path = fetch_gpt2_file(asset, target=target, progress=show)
     sha256 = asset.sha256 or recorded_sha256(path)
@@ -60,8 +60,7 @@ def _fetch(asset: Asset, target: Path | None, console: Console) -> dict[str, Any
         recorded = "; from now on only this file is accepted" if sha256 else ""
         console.print(
             f"{asset.id}: no published sha256 is known, so only its structure and its own checksums were checked. "
-            f"Its sha256 is {sha256 or 'not recorded'}{recorded}.",
-            soft_wrap=True,
+            f"Its sha256 is {sha256 or 'not recorded'}{recorded}."
         )
     return {
         "id": asset.id,
