@@ -116,9 +116,8 @@ class BPETokenizerSimple:
     @staticmethod
     def replace_pair(token_ids: Sequence[Any], pair_id: tuple[int, int], new_id: int) -> list[Any]:
         """Replace every occurrence of a pair in ids or rows of ids, from left to right."""
-        replaced = [
-            bpe_by_hand.replace_pair(row, (pair_id[0], pair_id[1]), new_id) for row in _rows(token_ids)
-        ]
+        pair = (pair_id[0], pair_id[1])
+        replaced = [bpe_by_hand.replace_pair(row, pair, new_id) for row in _rows(token_ids)]
         return replaced if _is_rows(token_ids) else replaced[0]
 
     def get_special_token_id(self, token: str) -> int | None:
@@ -146,11 +145,8 @@ class BPETokenizerSimple:
         names = _read_names(Path(vocab_path))
         merges = _read_merge_ids(Path(bpe_merges_path))
         special_tokens = {name: id_ for id_, name in names.items() if _is_special(name)}
-        tokens = {
-            id_: from_symbols(name, where=str(vocab_path))
-            for id_, name in names.items()
-            if name not in special_tokens
-        }
+        ordinary = {id_: name for id_, name in names.items() if name not in special_tokens}
+        tokens = {id_: from_symbols(name, where=str(vocab_path)) for id_, name in ordinary.items()}
         unknown = sorted({id_ for pair in merges for id_ in pair} - set(tokens))
         if unknown:
             raise TokenizerError(
@@ -174,9 +170,8 @@ class BPETokenizerSimple:
         self.vocab = dict(sorted(names.items()))
         self.inverse_vocab = {token: id_ for id_, token in self.vocab.items()}
         self.bpe_merges = {(id_of[left], id_of[right]): id_of[left + right] for left, right in trained.merges}
-        self.bpe_ranks = {
-            (to_symbols(left), to_symbols(right)): rank for rank, (left, right) in enumerate(trained.merges)
-        }
+        pairs = ((to_symbols(left), to_symbols(right)) for left, right in trained.merges)
+        self.bpe_ranks = {pair: rank for rank, pair in enumerate(pairs)}
 
     def _ready(self) -> BPETokenizer:
         if self._trained is None:

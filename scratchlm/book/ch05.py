@@ -88,17 +88,11 @@ def calc_loss_loader(
 
     Units: nats; nan for an empty loader.
     """
-    return mean_over_batches(
-        data_loader, lambda inputs, targets: calc_loss_batch(inputs, targets, model, device), num_batches
-    )
+    return mean_over_batches(calc_loss_batch, data_loader, model, device, num_batches)
 
 
 def evaluate_model(
-    model: nn.Module,
-    train_loader: Loader,
-    val_loader: Loader,
-    device: torch.device | str,
-    eval_iter: int,
+    model: nn.Module, train_loader: Loader, val_loader: Loader, device: torch.device | str, eval_iter: int
 ) -> tuple[float, float]:
     """Training and validation loss over `eval_iter` batches each; the model is in training mode afterwards.
 
@@ -196,10 +190,8 @@ def run_training(
                 train_losses.append(train_loss)
                 val_losses.append(val_loss)
                 tokens_at.append(n_tokens)
-                say(
-                    f"Ep {epoch} ({step_word} {step:06d}): "
-                    f"Train loss {train_loss:.3f}, Val loss {val_loss:.3f}"
-                )
+                losses = f"Train loss {train_loss:.3f}, Val loss {val_loss:.3f}"
+                say(f"Ep {epoch} ({step_word} {step:06d}): {losses}")
         generate_and_print_sample(model, tokenizer, device, start_context)
     return train_losses, val_losses, tokens_at
 

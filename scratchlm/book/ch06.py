@@ -110,9 +110,8 @@ class SpamDataset(Dataset[tuple[Tensor, Tensor]]):
         self._labels = [_class_number(row.label, Path(csv_file)) for row in rows]
         encoded = [encode_plain(tokenizer, row.text) for row in rows]
         self.max_length = max(map(len, encoded)) if max_length is None else max_length
-        self.encoded_texts = [
-            ids[: self.max_length] + [pad_token_id] * (self.max_length - len(ids)) for ids in encoded
-        ]
+        n = self.max_length
+        self.encoded_texts = [ids[:n] + [pad_token_id] * (n - len(ids)) for ids in encoded]
 
     @property
     def data(self) -> Any:
@@ -154,9 +153,7 @@ def calc_loss_loader(
 
     Units: nats; nan for an empty loader.
     """
-    return mean_over_batches(
-        data_loader, lambda inputs, targets: calc_loss_batch(inputs, targets, model, device), num_batches
-    )
+    return mean_over_batches(calc_loss_batch, data_loader, model, device, num_batches)
 
 
 def calc_accuracy_loader(
@@ -178,11 +175,7 @@ def calc_accuracy_loader(
 
 
 def evaluate_model(
-    model: nn.Module,
-    train_loader: Loader,
-    val_loader: Loader,
-    device: torch.device | str,
-    eval_iter: int,
+    model: nn.Module, train_loader: Loader, val_loader: Loader, device: torch.device | str, eval_iter: int
 ) -> tuple[float, float]:
     """Training and validation loss over `eval_iter` batches each; the model is in training mode afterwards."""
     return losses_of_both(calc_loss_loader, model, train_loader, val_loader, device, eval_iter)

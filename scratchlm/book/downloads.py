@@ -18,12 +18,9 @@ from scratchlm.assets.registry import ASSETS, asset_path, find_assets, find_file
 from scratchlm.core.errors import DownloadError
 from scratchlm.core.files import read_bytes, write_bytes
 
-BOOK_COMMIT = (
-    "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/28c65cdfbc3338e2e040016eea4b7fdf556e4d57"
-)
-BOOK_MAIN = (
-    f"{BOOK_COMMIT.rpartition('/')[0]}/main"  # used by the book's scripts; our copies are from one commit
-)
+BOOK = "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch"
+BOOK_COMMIT = f"{BOOK}/28c65cdfbc3338e2e040016eea4b7fdf556e4d57"  # of our copies
+BOOK_MAIN = f"{BOOK}/main"  # used by the book's scripts
 MESSAGES = "SMSSpamCollection"
 MAX_MESSAGES_BYTES = 1 << 26  # the real file has half a megabyte; a zip file may state anything
 

@@ -179,12 +179,9 @@ def evaluate_dpo_loss_loader(
     found: dict[str, float] = {}
     with evaluation_mode(policy_model):
         for part, loader in (("train", train_loader), ("val", val_loader)):
-            loss, chosen, rejected = compute_dpo_loss_loader(
-                loader, policy_model, reference_model, beta, num_batches=eval_iter
-            )
-            found[f"{part}_loss"] = loss
-            found[f"{part}_chosen_reward"] = chosen
-            found[f"{part}_rejected_reward"] = rejected
+            means = compute_dpo_loss_loader(loader, policy_model, reference_model, beta, eval_iter)
+            names = ("loss", "chosen_reward", "rejected_reward")
+            found |= {f"{part}_{name}": value for name, value in zip(names, means)}
     policy_model.train()
     return found
 
@@ -237,9 +234,8 @@ def train_model_dpo_simple(
 
 
 def _losses_and_margins(found: Mapping[str, float]) -> str:
-    margins = {
-        part: found[f"{part}_chosen_reward"] - found[f"{part}_rejected_reward"] for part in ("train", "val")
-    }
+    parts = ("train", "val")
+    margins = {part: found[f"{part}_chosen_reward"] - found[f"{part}_rejected_reward"] for part in parts}
     return (
         f"Train loss {found['train_loss']:.3f}, Val loss {found['val_loss']:.3f}, "
         f"Train reward margins {margins['train']:.3f}, Val reward margins {margins['val']:.3f}"

@@ -38,17 +38,15 @@ def losses_of_both(
 
 
 def mean_over_batches(
-    data_loader: Loader,
-    batch_loss: Callable[[Tensor, Tensor], Tensor],
-    num_batches: int | None,
+    batch_loss: Callable[..., Tensor], loader: Loader, model: nn.Module, device: Any, num_batches: int | None
 ) -> float:
     """The mean of the first batches' mean losses; nan without a batch.
 
     A smaller last batch weighs as much as a full one, as in the book; `scratchlm.evaluation.loss.mean_loss` is the true
     mean.
     """
-    n_batches = len(data_loader) if num_batches is None else min(num_batches, len(data_loader))
+    n_batches = len(loader) if num_batches is None else min(num_batches, len(loader))
     if n_batches <= 0:
         return float("nan")
-    batches = itertools.islice(data_loader, n_batches)
-    return sum(batch_loss(inputs, targets).item() for inputs, targets in batches) / n_batches
+    batches = itertools.islice(loader, n_batches)
+    return sum(batch_loss(*batch, model, device).item() for batch in batches) / n_batches

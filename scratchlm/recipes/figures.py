@@ -113,9 +113,7 @@ def instruct_figures(
         "token_f1_high": result.scores.f1_interval[1],
         "empty": result.scores.n_empty,
         **{f"{name}_exact_match": scores.exact_match for name, scores in others.items()},
-        "by_skill": _exact_match_by(
-            "skill", [answer.entry.skill for answer in result.answers], result.answers
-        ),
+        "by_skill": _exact_match_by("skill", [a.entry.skill for a in result.answers], result.answers),
         "by_kind": _exact_match_by("kind", entries.kinds, result.answers),
         "answers": [
             {

@@ -33,8 +33,7 @@ from scratchlm.training.settings import resolve_data
 
 
 def check_inputs(recipe: Recipe) -> None:
-    """Read the data of all stages before the first one starts, so that an error in it is found before
-    pre-training.
+    """Read the data of all stages before the first one starts, so that an error in it is found before pre-training.
 
     Raises: the readers' errors.
     """
@@ -55,9 +54,8 @@ def read_messages(names: Sequence[str], rows: RowSettings | None = None) -> list
     """Labelled texts from files, or the built-in sample."""
     if tuple(names) == (SAMPLES,):
         return sample_messages()
-    return read_labelled(
-        resolve_data(names, kind="sms_spam_collection"), (rows or RowSettings()).only(*LABELLED)
-    )
+    paths = resolve_data(names, kind="sms_spam_collection")
+    return read_labelled(paths, (rows or RowSettings()).only(*LABELLED))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,12 +93,9 @@ def read_entries(
     """
     if tuple(names) == (SAMPLES,):
         return _sample_entries(settings)
-    notes = RowNotes()
-    entries = [
-        entry
-        for name in resolve_data(names, kind="instruction")
-        for entry in read_instructions(name, (rows or RowSettings()).only(*ANSWERED), notes=notes)
-    ]
+    notes, rows = RowNotes(), (rows or RowSettings()).only(*ANSWERED)
+    paths = resolve_data(names, kind="instruction")
+    entries = [entry for path in paths for entry in read_instructions(path, rows, notes=notes)]
     n_read = len(entries)
     if settings.drop_duplicates:
         entries = drop_duplicates(entries)

@@ -15,7 +15,7 @@ import torch
 from scratchlm.checkpoints.store import checkpoint_folder, checkpoint_step, list_checkpoints, verify
 from scratchlm.core.device import peak_memory_bytes
 from scratchlm.core.errors import CheckpointError, ConfigError, ScratchLMError
-from scratchlm.core.files import write_json, write_text
+from scratchlm.core.files import make_parent, write_json, write_text
 from scratchlm.core.json_table import read_json_table
 from scratchlm.core.partials import PARTIAL_MARK, discard, remove_folder, remove_partials
 from scratchlm.core.protocols import ShowsProgress, no_progress
@@ -159,11 +159,9 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
         differing = [
             name for name in differing_settings(earlier, recipe) if name not in ("description", "needs")
         ]
-        is_extension = (
-            extend
-            and len(recipe.stages) == 1  # later stages would use the model of the shorter run
-            and all(name.rpartition(".")[2] in EXTENDABLE for name in differing)
-        )
+        # With several stages the later ones would use the model of the shorter run.
+        can_extend = extend and len(recipe.stages) == 1
+        is_extension = can_extend and all(name.rpartition(".")[2] in EXTENDABLE for name in differing)
         if differing and not is_extension:
             raise ConfigError(
                 f"{out} holds a run with other settings ({', '.join(differing[:5])}); continue it with its own "
@@ -179,12 +177,7 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
         remove_partials(out / "figures")
         (out / ".running.json").unlink(missing_ok=True)  # the lock of earlier versions
         return
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as cause:
-        raise ConfigError(
-            f"{out} cannot be made the run folder: {cause.strerror}; choose another --out."
-        ) from cause
+    make_parent(saved, error=ConfigError)
     remove_partials(out)
     save_recipe(recipe, saved)
 

@@ -1,10 +1,8 @@
-"""Draw plots with matplotlib: as SVG for a page, in the page's colours, or as PNG and SVG files in fixed
-colours.
+"""Draw plots with matplotlib: as SVG for a page, in the page's colours, or as PNG and SVG files in fixed colours.
 
 matplotlib writes `style` attributes, a `<style>` element, and ids that repeat in every figure. The page's
-Content-Security-Policy blocks the first two, and dark mode needs other colours. So a plot for a page is drawn
-in placeholder colours, one per role, which are replaced with classes: `f-NAME` for fills, `s-NAME` for
-strokes.
+Content-Security-Policy blocks the first two, and dark mode needs other colours. So a plot for a page is drawn in
+placeholder colours, one per role, which are replaced with classes: `f-NAME` for fills, `s-NAME` for strokes.
 """
 
 from __future__ import annotations
@@ -113,13 +111,8 @@ def _figure(
         # Text remains text, and ids depend on the name, so that the same data gives the same bytes.
         matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 12})
         figure = Figure(figsize=(width / 72, height / 72), dpi=72)  # 72 dpi: one unit is one CSS pixel
-        box = (
-            left / width,
-            bottom / height,
-            (width - left - right) / width,
-            (height - bottom - top) / height,
-        )
-        yield figure, figure.add_axes(box)
+        inner = ((width - left - right) / width, (height - bottom - top) / height)
+        yield figure, figure.add_axes((left / width, bottom / height, *inner))
 
 
 def ticks_within(

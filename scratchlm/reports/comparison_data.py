@@ -15,7 +15,7 @@ from scratchlm.core.json_table import JSONTable
 from scratchlm.data.row_files import RowSettings, parsed_rows
 from scratchlm.evaluation.text_scores import exact_match, token_f1
 from scratchlm.recipes.recipe import SAMPLES
-from scratchlm.reports.formats import is_number
+from scratchlm.reports.formats import is_number, listed
 from scratchlm.reports.found_runs import FoundRun, the_run
 from scratchlm.reports.paired_items import Column, ModelAnswer, Paired, pair_items
 from scratchlm.reports.run_data import curves
@@ -24,10 +24,18 @@ from scratchlm.training.history import History
 ANSWERING = ("instruct", "prefer")  # stages that save answers
 REQUIRED = ("instruction", "output", "model_response")  # keys of an entry
 OWN_SCORE = ("token F1", 1.0)  # score and maximum of answers without a judge
-JUDGE_FIGURES = (
-    *("mean", "low", "high", "scored", "unparsed", "failed", "empty"),
-    *("unreliable", "doubts", "protocol"),
-)
+JUDGE_FIGURES = [
+    "mean",
+    "low",
+    "high",
+    "scored",
+    "unparsed",
+    "failed",
+    "empty",
+    "unreliable",
+    "doubts",
+    "protocol",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,11 +206,6 @@ def run_data(run: FoundRun) -> dict[str, Any]:
     return data
 
 
-def judge_words(replies: Sequence[Mapping[str, Any]]) -> str:
-    """A judge's replies as one text."""
-    return "\n\n".join(str(reply.get("reply", "")) for reply in replies if isinstance(reply, Mapping)).strip()
-
-
 def _source_data(source: Source) -> dict[str, Any]:
     if isinstance(source, AnswerFile):
         what = f"answers scored by {source.judge}" if source.is_judged else "answers"
@@ -213,7 +216,8 @@ def _source_data(source: Source) -> dict[str, Any]:
 def _judged(entry: Mapping[str, Any]) -> ModelAnswer:
     score = entry.get("score")
     exact = (entry.get("figures") or {}).get("exact_match")  # the offline judge's
-    words = [judge_words(entry.get("replies") or []), str(entry.get("problem") or "")]
+    replies = [str(r.get("reply", "")) for r in entry.get("replies") or [] if isinstance(r, Mapping)]
+    words = ["\n\n".join(replies).strip(), str(entry.get("problem") or "")]
     return ModelAnswer(
         text=_answer(entry),
         score=float(score) if is_number(score) else None,
@@ -225,12 +229,8 @@ def _judged(entry: Mapping[str, Any]) -> ModelAnswer:
 
 def _unjudged(entry: Mapping[str, Any]) -> ModelAnswer:
     text, reference = _answer(entry), str(entry["output"])
-    return ModelAnswer(
-        text=text,
-        score=token_f1(text, reference),
-        right=exact_match(text, reference),
-        status="scored" if text.strip() else "empty",
-    )
+    score, status = token_f1(text, reference), "scored" if text.strip() else "empty"
+    return ModelAnswer(text=text, score=score, right=exact_match(text, reference), status=status)
 
 
 def _answer(entry: Mapping[str, Any]) -> str:
@@ -241,7 +241,7 @@ def _title(labels: Sequence[str]) -> str:
     """The labels separated by commas; for more than four, their number."""
     if len(labels) > 4:
         return f"Comparison of {len(labels)} runs"
-    return " and ".join([", ".join(labels[:-1]), labels[-1]] if len(labels) > 1 else labels)
+    return listed(labels)
 
 
 def _labels(sources: Sequence[Source]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from scratchlm.core.errors import ConfigError
 from scratchlm.reports.canvas import Drawing
-from scratchlm.reports.figures import Bar, Claim, Data, claims
+from scratchlm.reports.figures import Bar, Claim, Data, claims, ends_of
 from scratchlm.reports.formats import count, decimal, is_number
 from scratchlm.reports.learning_curves import Plot, look_of, overlay_plot
 from scratchlm.reports.page_shell import render_page
@@ -28,12 +28,7 @@ CURVES = (  # name of the plot, stage, key of its history, key while training, h
 SHARES = (  # stage, key, heading, explanation
     ("classify", "test_accuracy", "Classifier accuracy", "Share of held-out texts classified correctly."),
     ("instruct", "exact_match", "Exact match", "Share of answers that equal the reference exactly."),
-    (
-        "prefer",
-        "test_accuracy",
-        "Preference accuracy",
-        "Share of pairs in which the chosen answer gains more.",
-    ),
+    ("prefer", "test_accuracy", "Preference accuracy", "Share of pairs whose chosen answer gains more."),
 )
 
 
@@ -169,18 +164,10 @@ def share_bars(runs: Sequence[Data], stage: str, key: str, look: Callable[[int],
     for number, run in enumerate(runs):
         part = run.get(stage) or {}
         if is_number(part.get(key)):
-            low, high = part.get("low"), part.get("high")
-            ends = (low, high) if is_number(low) and is_number(high) else (None, None)
-            bars.append(
-                Bar(
-                    label=str(run.get("label")),
-                    value=part[key],
-                    low=ends[0],
-                    high=ends[1],
-                    note=f"of {count(part['test_n'])}" if is_number(part.get("test_n")) else "",
-                    role=look(number),
-                )
-            )
+            low, high = ends_of(part)
+            note = f"of {count(part['test_n'])}" if is_number(part.get("test_n")) else ""
+            label, role = str(run.get("label")), look(number)
+            bars.append(Bar(label=label, value=part[key], low=low, high=high, note=note, role=role))
     return bars
 
 
@@ -210,15 +197,11 @@ def samples_beside(runs: Sequence[Data]) -> Shown:
         written.append([_sample(number, sample) for sample in sorted(texts, key=lambda text: text["step"])])
     steps = sorted({text["step"] for texts in written for text in texts})
     kept = even_choice(steps, MAX_SAMPLE_STEPS)
-    groups = [
-        {"step": step, "texts": [known[-1] for texts in written if (known := _until(texts, step))]}
-        for step in kept
-    ]
+    groups = []
+    for step in kept:
+        until = [[text for text in texts if text["step"] <= step] for texts in written]
+        groups.append({"step": step, "texts": [texts[-1] for texts in until if texts]})
     return Shown(items=groups, n_left_out=len(steps) - len(kept))
-
-
-def _until(texts: Sequence[dict[str, Any]], step: float) -> list[dict[str, Any]]:
-    return [text for text in texts if text["step"] <= step]
 
 
 def _sample(number: int, sample: Data) -> dict[str, Any]:
@@ -251,11 +234,8 @@ def _own_settings(run: Data) -> dict[str, Any]:
     others = STAGES - set(stages)
     if "pretrain" not in stages:
         others |= {"model", "tokenizer", "sample_prompt"}
-    own = {
-        name: value
-        for name, value in (run.get("settings") or {}).items()
-        if name not in others | NOT_SETTINGS
-    }
+    settings, others = run.get("settings") or {}, others | NOT_SETTINGS
+    own = {name: value for name, value in settings.items() if name not in others}
     if isinstance(own.get("data"), Mapping):
         own["data"] = {name: value for name, value in own["data"].items() if value not in ([], ())}
     return own

@@ -76,16 +76,21 @@ def baseline_bars(name: str, stage: Data) -> list[Bar]:
 
     Raises: DataError for a value that is not a share.
     """
-    low, high = stage.get("low"), stage.get("high")
     bars = []
     for i, (key, label, note) in enumerate(BARS[name]):
         value = stage.get(key)
         if not is_number(value):
             continue
         check_share(value, key)
-        ends = (low, high) if i == 0 and is_number(low) and is_number(high) else (None, None)
-        bars.append(Bar(label=label, value=value, low=ends[0], high=ends[1], note=note, is_ours=i == 0))
+        low, high = ends_of(stage) if i == 0 else (None, None)
+        bars.append(Bar(label=label, value=value, low=low, high=high, note=note, is_ours=i == 0))
     return bars
+
+
+def ends_of(stage: Data) -> tuple[float, float] | tuple[None, None]:
+    """The interval of a stage's main metric; None twice where it was not recorded."""
+    low, high = stage.get("low"), stage.get("high")
+    return (low, high) if is_number(low) and is_number(high) else (None, None)
 
 
 def claims(data: Data) -> list[Claim]:
@@ -117,20 +122,15 @@ def _pretrain_claims(stage: Data) -> list[Claim]:
     if seen:
         note += f" {' and '.join(seen)} of it also occur in the training text."
     per_byte = "The same loss per byte, which is comparable across tokenizers."
-    return [
-        Claim(
-            name=name,
-            value=f"{decimal(stage[key], 3)}{unit}",
-            over=over,
-            interval=_loss_interval(stage, key),
-            note=note,
-        )
-        for key, name, unit, note in (
-            ("val_loss", "Validation loss", " nats per token", note),
-            ("bits_per_byte", "Bits per byte", "", per_byte),
-        )
-        if is_number(stage.get(key))
-    ]
+    found = []
+    for key, name, unit, words in (
+        ("val_loss", "Validation loss", " nats per token", note),
+        ("bits_per_byte", "Bits per byte", "", per_byte),
+    ):
+        if is_number(stage.get(key)):
+            value, interval = f"{decimal(stage[key], 3)}{unit}", _loss_interval(stage, key)
+            found.append(Claim(name=name, value=value, over=over, interval=interval, note=words))
+    return found
 
 
 def _loss_interval(stage: Data, key: str) -> str:

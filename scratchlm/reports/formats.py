@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeGuard
 
@@ -177,6 +177,16 @@ def visible(token: Any, longest: int = 0) -> str:
     """
     text = str(token).replace(" ", "·").replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", "⇥") or "∅"
     return text[: longest - 1] + "…" if 0 < longest < len(text) else text
+
+
+def listed(words: Sequence[str]) -> str:
+    """The words with commas and "and".
+
+    Example:
+        >>> listed(["a", "b", "c"]), listed(["a"]), listed([])
+        ('a, b and c', 'a', '')
+    """
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def cut(text: Any, longest: int = 2000) -> str:

@@ -85,21 +85,15 @@ def find_runs(runs_dir: Path) -> list[FoundRun]:
 def look_at_run(path: Path) -> FoundRun:
     """Describe a folder; one that is damaged or not a run is described as such, without an error."""
     if not (path / "recipe.toml").is_file():
-        return FoundRun(
-            path=path, state="foreign", problem="not a run: recipe.toml is missing", **_on_disk(path)
-        )
+        problem = "not a run: recipe.toml is missing"
+        return FoundRun(path=path, state="foreign", problem=problem, **_on_disk(path))
     try:
         _, settings = recipe_values(str(path))
         stages = _stages(settings)
         figures = {stage: _figures(path, stage) for stage in stages}
-        step = next(
-            (
-                step
-                for stage in reversed(stages)
-                if (step := _last_step(stage_folder(path, stage, stages) / "metrics.jsonl")) is not None  # type: ignore[arg-type]
-            ),
-            None,
-        )
+        folders = [stage_folder(path, stage, stages) for stage in reversed(stages)]  # type: ignore[arg-type]
+        steps = (_last_step(folder / "metrics.jsonl") for folder in folders)
+        step = next((step for step in steps if step is not None), None)
     except ScratchLMError as error:
         return FoundRun(path=path, state="damaged", problem=str(error), **_on_disk(path))
     ended = {stage: found for stage, found in figures.items() if found is not None}

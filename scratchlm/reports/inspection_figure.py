@@ -43,9 +43,8 @@ def save_inspection_figure(data: Data, path: Path, *, text: str) -> None:
         _draw_maps(maps, data)
         _draw_lens(lens, data)
         with new_file(path) as partial, warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "Glyph .* missing"
-            )  # drawn as a box; the page shows every script
+            # A missing glyph is drawn as a box; the page shows every script.
+            warnings.filterwarnings("ignore", "Glyph .* missing")
             figure.savefig(partial, format="png", facecolor="white", dpi=FILE_DPI)
 
 
@@ -63,20 +62,15 @@ def _draw_maps(axes: Axes, data: Data) -> None:
     axes.imshow(mosaic, cmap=SHADES, vmin=0, vmax=1, interpolation="nearest")
     axes.set_anchor("E")  # beside the lens
     _label(axes, "Attention of each head", "head", "block")
-    axes.set_xticks(
-        [(i + 0.5) * size for i in range(len(attention[0]))], [str(i) for i in range(len(attention[0]))]
-    )
-    axes.set_yticks(
-        [(i + 0.5) * size for i in range(len(attention))], [str(i) for i in range(len(attention))]
-    )
+    for set_ticks, n in ((axes.set_xticks, len(attention[0])), (axes.set_yticks, len(attention))):
+        set_ticks([(i + 0.5) * size for i in range(n)], [str(i) for i in range(n)])
 
 
 def _draw_lens(axes: Axes, data: Data) -> None:
     """The most likely prediction after each block, shaded by its probability."""
     rows = [row[-N_COLUMNS:] for row in data["lens"]]
-    axes.imshow(
-        [[cell["top"][0]["prob"] for cell in row] for row in rows], cmap=SHADES, vmin=0, vmax=1, aspect="auto"
-    )
+    probs = [[cell["top"][0]["prob"] for cell in row] for row in rows]
+    axes.imshow(probs, cmap=SHADES, vmin=0, vmax=1, aspect="auto")
     for y, row in enumerate(rows):
         for x, cell in enumerate(row):
             best = cell["top"][0]
@@ -88,9 +82,8 @@ def _draw_lens(axes: Axes, data: Data) -> None:
                 weight="bold" if cell["rank"] == 0 else "normal",
             )  # fmt: skip
     is_classifier = data["kind"] == "classification"
-    _label(
-        axes, "Logit lens: the prediction after each block", "class" if is_classifier else "token", "after"
-    )
+    x_name = "class" if is_classifier else "token"
+    _label(axes, "Logit lens: the prediction after each block", x_name, "after")
     names = [""] if is_classifier else [_shown(token["text"], 10) for token in data["tokens"][-N_COLUMNS:]]
     axes.set_xticks(range(len(names)), names, parse_math=False)
     axes.set_yticks(range(len(rows)), ["emb.", *map(str, range(len(rows) - 1))])

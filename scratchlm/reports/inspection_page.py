@@ -17,7 +17,8 @@ Data: TypeAlias = Mapping[str, Any]
 
 LONGEST_TOKEN = 24  # characters of a token that are shown
 N_PARTS = 8  # largest contributions in words
-SUMMARIES = {  # key of a head's summary: its name on the page
+# Key of a head's summary: its name on the page.
+SUMMARIES = {
     "previous": "previous token",
     "first": "first token",
     "itself": "itself",
@@ -175,8 +176,6 @@ def _visible(value: Any) -> Any:
             key: visible(printable(item), LONGEST_TOKEN) if key == "text" else _visible(item)
             for key, item in value.items()
         }
-    if isinstance(value, (list, tuple)):
-        return (
-            [_visible(item) for item in value] if value and isinstance(value[0], (Mapping, list)) else value
-        )
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], (Mapping, list)):
+        return [_visible(item) for item in value]
     return value

@@ -267,12 +267,8 @@ def _merge(rows: Sequence[Mapping[str, Any]], more: Sequence[Mapping[str, Any]])
 History: TypeAlias = Sequence[Mapping[str, Any]]
 COLOURS = ("run1", "run2", "run3", "run4", "run5", "run6")
 DASHES: tuple[Any, ...] = (
-    "solid",
-    (0, (5, 2)),
-    (0, (2, 1.5)),
-    (0, (7, 2, 1.5, 2)),
-    (0, (3, 1)),
-    (0, (9, 3)),
+    *("solid", (0, (5, 2)), (0, (2, 1.5))),
+    *((0, (7, 2, 1.5, 2)), (0, (3, 1)), (0, (9, 3))),
 )
 FAINT_POINTS = 60  # number of points of a training loss in the background, which shows only the trend
 MAX_WITH_TRAINING = 3  # runs whose training loss is drawn too; with more the plot would be crowded

@@ -35,18 +35,9 @@ def render_page(
     the template.
     """
     css, script = (Markup("\n").join(_asset(name) for name in names) for names in (styles, scripts))
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            page_data=page_data,
-            css=css,
-            script=script,
-            style_hash=_csp_hash(css),
-            script_hash=_csp_hash(script),
-            **values,
-        )
-    )
+    hashes = {"style_hash": _csp_hash(css), "script_hash": _csp_hash(script)}
+    page = _environment().get_template(template)
+    return page.render(page_data=page_data, css=css, script=script, **hashes, **values)
 
 
 @functools.cache

@@ -128,16 +128,8 @@ def _differences(paired: Paired) -> list[Difference]:
             if one.scale != other.scale:
                 continue
             scores = [(item.answers[i], item.answers[j]) for item in paired.items]
-            both = [
-                (a.score, b.score)
-                for a, b in scores
-                if a
-                and b
-                and a.score is not None
-                and b.score is not None
-                and is_number(a.score)
-                and is_number(b.score)
-            ]
+            known = [(a.score, b.score) for a, b in scores if a and b]
+            both = [(x, y) for x, y in known if is_number(x) and is_number(y)]
             if len(both) < 2:
                 continue
             compared = compare_paired([a for a, _ in both], [b for _, b in both])

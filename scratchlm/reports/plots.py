@@ -36,10 +36,8 @@ def _draw_bars(
     edges: Sequence[int] = histogram["edges"]
     counts: Sequence[int] = histogram["counts"]
     bin_width: int = histogram["width"]
-    fills = [
-        colours["train"] if context_length is not None and edge > context_length else colours["val"]
-        for edge in edges
-    ]
+    context = math.inf if context_length is None else context_length
+    fills = [colours["train" if edge > context else "val"] for edge in edges]
     axes.bar(edges, counts, width=bin_width * (1 - GAP), align="edge", color=fills, linewidth=0)
     end = edges[-1] + bin_width
     first = next((edge for edge, n in zip(edges, counts) if n), 0)
@@ -190,14 +188,9 @@ def _drawing(
         axes.set_xticks(TICKS, [percent(t, 0) for t in TICKS])
         axes.set_yticks(TICKS, [percent(t, 0) for t in TICKS])
         style: dict[str, Any] = {"fontsize": 11, "color": colours["muted"]}
-        axes.annotate(
-            x_name, (1, 0), xycoords="axes fraction", xytext=(0, -20), textcoords="offset points", ha="right", va="top",
-            **style,
-        )  # fmt: skip
-        axes.annotate(
-            y_name, (0, 1), xycoords="axes fraction", xytext=(0, 9), textcoords="offset points", ha="left", va="bottom",
-            **style,
-        )  # fmt: skip
+        style |= {"xycoords": "axes fraction", "textcoords": "offset points"}
+        axes.annotate(x_name, (1, 0), xytext=(0, -20), ha="right", va="top", **style)
+        axes.annotate(y_name, (0, 1), xytext=(0, 9), ha="left", va="bottom", **style)
         return {}
 
     return Drawing(name=f"unit-{name}", draw=draw, margins=MARGINS, size=NARROW, title=title)

@@ -28,6 +28,7 @@ from scratchlm.training.history import History
 
 MAX_ATTENTION_TOKENS = 24  # maximum that fits on a phone
 EXAMPLE_MESSAGE = "Congratulations, you won a holiday! Text CLAIM to 00193 now"
+CURVES = ("tokens", "elapsed_s", "learning_rate", "train_loss", "val_loss", "val_accuracy")
 MAX_ANSWERS = 60  # shown in the report; all are in answers.jsonl
 
 
@@ -101,8 +102,7 @@ def curves(folder: Path) -> list[dict[str, Any]]:
     rows: dict[int, dict[str, Any]] = {}
     for record in history_of(folder):
         row = rows.setdefault(record["step"], {"step": record["step"]})
-        keys = ("tokens", "elapsed_s", "learning_rate", "train_loss", "val_loss", "val_accuracy")
-        row |= {key: record[key] for key in keys if key in record}
+        row |= {key: record[key] for key in CURVES if key in record}
     return [rows[step] for step in sorted(rows)]
 
 
@@ -132,10 +132,7 @@ def next_commands(recipe: Recipe, run: StageRun) -> list[dict[str, str]]:
         prompt = shlex.quote(recipe.sample_prompt or "Once upon a time")
         generate = f"scratchlm generate --model {quoted('pretrain')} --prompt {prompt} --temperature 0.8"
         wider = f"scratchlm run {whole_run} --out runs/wider --model.emb-dim 192"
-        commands += [
-            (generate, "continue a text of your own"),
-            (wider, "repeat the run with a wider model"),
-        ]
+        commands += [(generate, "continue a text of your own"), (wider, "repeat the run with a wider model")]
     if "classify" in recipe.stages:
         classify = f"scratchlm classify --model {quoted('classify')} {shlex.quote(EXAMPLE_MESSAGE)}"
         commands += [(classify, "classify a text")]
@@ -144,10 +141,8 @@ def next_commands(recipe: Recipe, run: StageRun) -> list[dict[str, str]]:
         commands += [(chat, "chat with the assistant"), (judge.format(whole_run), judged)]
     if "prefer" in recipe.stages:
         chat = f"scratchlm chat --model {quoted('prefer')}"
-        commands += [
-            (chat, "chat with the preference-tuned assistant"),
-            (judge.format(quoted("prefer")), judged),
-        ]
+        tuned = "chat with the preference-tuned assistant"
+        commands += [(chat, tuned), (judge.format(quoted("prefer")), judged)]
     models = " ".join(quoted(stage) for stage in recipe.stages)
     commands += [
         (f"scratchlm serve {models} --open", "see what the models think, on a web page on this machine"),

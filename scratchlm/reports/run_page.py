@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scratchlm.reports.canvas import Drawing
@@ -20,6 +20,7 @@ from scratchlm.reports.formats import (
     for_page,
     interval_text,
     is_number,
+    listed,
     percent,
     short_count,
 )
@@ -88,10 +89,8 @@ def report_drawings(data: Mapping[str, Any]) -> list[Drawing]:
 
 def _plots(data: Mapping[str, Any]) -> dict[str, Plot | None]:
     """Each stage's learning curves; None where there is no history."""
-    histories = {
-        name: (data.get(name) or {}).get("history") or []
-        for name in ("pretrain", "classify", "instruct", "prefer")
-    }
+    stages = ("pretrain", "classify", "instruct", "prefer")
+    histories = {name: (data.get(name) or {}).get("history") or [] for name in stages}
     vocab_size = (data.get("tokenizer") or {}).get("vocab_size")
     uniform_loss = math.log(vocab_size) if is_number(vocab_size) and vocab_size > 1 else None
     return {
@@ -127,15 +126,12 @@ def lifecycle_steps(data: Data) -> list[LifecycleStep]:
     steps = []
     for key, anchor, title, describe in stages:
         stage = data.get(key)
+        step = LifecycleStep(anchor=anchor, title=title, was_run=bool(stage))
         if stage:
             figure, unit, lines = describe(stage)
             seconds = stage.get("seconds", timed.get(key))
             took = (f"in {duration(seconds)}",) if is_number(seconds) else ()
-            step = LifecycleStep(
-                anchor=anchor, title=title, was_run=True, figure=figure, unit=unit, lines=(*lines, *took)
-            )
-        else:
-            step = LifecycleStep(anchor=anchor, title=title, was_run=False)
+            step = replace(step, figure=figure, unit=unit, lines=(*lines, *took))
         steps.append(step)
     return steps
 
@@ -154,7 +150,7 @@ def summary(data: Data) -> str:
     after = [words for stage, words in known if data.get(stage)]
     if after:
         begin = "and then fine-tuned" if parts else "A GPT, fine-tuned"
-        parts.append(f"{begin} {_listed(after)}")
+        parts.append(f"{begin} {listed(after)}")
     sentence = " ".join(parts) + "." if parts else ""
     if is_number(data.get("seconds")):
         machine = data.get("machine") or {}
@@ -162,10 +158,6 @@ def summary(data: Data) -> str:
         where = f"{count(machine['cores'])} CPU cores" if is_cpu else machine.get("device")
         sentence += f" The whole run took {duration(data['seconds'])}{f' on {where}' if where else ''}."
     return sentence.strip()
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _tokens_figure(stage: Data) -> tuple[str, str, list[str]]:
@@ -280,12 +272,8 @@ def confusion_view(classify: Data) -> list[dict[str, Any]]:
     Raises: DataError when the matrix does not have a row and a column per class.
     """
     classes, matrix = list(classify["classes"]), classify["confusion"]
-    check_square(
-        matrix,
-        len(classes),
-        name="a confusion matrix",
-        advice="rows are actual classes and columns predicted classes",
-    )
+    advice = "rows are actual classes and columns predicted classes"
+    check_square(matrix, len(classes), name="a confusion matrix", advice=advice)
     rows = []
     for label, counts in zip(classes, matrix, strict=True):
         total = sum(counts)
@@ -314,17 +302,15 @@ def page_data(*, plots: Mapping[str, Any], attention: Any, coloured: Any) -> dic
     """The data for the page's script: texts for each curve, attention weights, token alternatives."""
     found: dict[str, Any] = {"plots": {name: plot.points for name, plot in plots.items() if plot}}
     if attention:
-        found["attention"] = {
-            "tokens": [for_page(t) for t in attention["tokens"]],
-            "weights": attention["weights"],
-        }
+        tokens = [for_page(t) for t in attention["tokens"]]
+        found["attention"] = {"tokens": tokens, "weights": attention["weights"]}
     if coloured:
         found["coloured"] = [
             {
                 "text": for_page(token["text"]),
                 "probability": token["probability"],
-                "alternatives": [
-                    [for_page(text), share] for text, share in list(token.get("alternatives") or [])[:6]
+                "alternatives": [[for_page(text), share] for text, share in token.get("alternatives") or []][
+                    :6
                 ],
             }
             for token in coloured["tokens"]

@@ -18,7 +18,7 @@ from scratchlm.core.files import as_json, new_folder, write_text
 from scratchlm.core.json_table import read_json_table
 from scratchlm.core.partials import PARTIAL_MARK
 from scratchlm.core.printable import csv_cell
-from scratchlm.recipes.recipe import Stage, load_recipe
+from scratchlm.recipes.recipe import load_recipe
 from scratchlm.reports.canvas import Drawing
 from scratchlm.reports.comparison_data import Comparison, Source, collect
 from scratchlm.reports.comparison_page import (
@@ -29,7 +29,7 @@ from scratchlm.reports.comparison_page import (
 )
 from scratchlm.reports.found_runs import FoundRun
 from scratchlm.reports.paired_items import Paired
-from scratchlm.reports.run_data import report_data
+from scratchlm.reports.run_data import CURVES, report_data
 from scratchlm.reports.run_page import render_report, report_drawings
 
 Format: TypeAlias = Literal["html", "json", "csv"]
@@ -99,13 +99,10 @@ def write_report(
 def whole_run(run: FoundRun, device: torch.device) -> dict[str, Any]:
     """The data of a single run's report, computed from its folder as at the end of the run.
 
-    Machine and versions are those recorded in the run's checkpoint, since this machine may be a different
-    one.
+    Machine and versions are those recorded in the run's checkpoint, since this machine may be a different one.
     """
     name, recipe = load_recipe(str(run.path))
-    figures: dict[Stage, dict[str, Any]] = {
-        stage: run.figures[stage] for stage in recipe.stages if stage in run.figures
-    }
+    figures = {stage: run.figures[stage] for stage in recipe.stages if stage in run.figures}
     report = report_data(name, recipe, run.path, figures, device=device)
     del report["machine"], report["versions"]
     ends = [str(found["finished_at"]) for found in figures.values() if found.get("finished_at")]
@@ -129,12 +126,11 @@ def tables(comparison: Comparison) -> dict[str, Table]:
         for label, cell in zip(labels, row.cells)
         if cell is not None
     ]
+    settings = [[row.name, row.differs, *row.values] for row in setting_rows(runs)]
+    differences = [[d.one, d.other, d.score_name, d.n, d.mean, d.low, d.high] for d in paired.differences]
     found: dict[str, Table] = {
         "figures": (("figure", "run", "value", "interval", "over"), figures),
-        "settings": (
-            ("setting", "differs", *labels),
-            [[row.name, row.differs, *row.values] for row in setting_rows(runs)],
-        ),
+        "settings": (("setting", "differs", *labels), settings),
         "curves": _curves(runs),
         "samples": (
             ("run", "step", "prompt", "text"),
@@ -145,13 +141,7 @@ def tables(comparison: Comparison) -> dict[str, Table]:
             ],
         ),
         "items": _items(paired),
-        "differences": (
-            ("one", "other", "score", "n", "difference", "low", "high"),
-            [
-                [one.one, one.other, one.score_name, one.n, one.mean, one.low, one.high]
-                for one in paired.differences
-            ],
-        ),
+        "differences": (("one", "other", "score", "n", "difference", "low", "high"), differences),
     }
     return {name: table for name, table in found.items() if table[1]}
 
@@ -189,22 +179,20 @@ def _cell(value: Any) -> Any:
 
 
 def _curves(runs: Iterable[Mapping[str, Any]]) -> Table:
-    keys = ("tokens", "elapsed_s", "learning_rate", "train_loss", "val_loss", "val_accuracy")
     rows = [
-        [run["label"], stage, row["step"], *(row.get(key) for key in keys)]
+        [run["label"], stage, row["step"], *(row.get(key) for key in CURVES)]
         for run in runs
         for stage in run.get("stages_planned") or ()
         for row in run[stage]["history"]
     ]
-    return ("run", "stage", "step", *keys), rows
+    return ("run", "stage", "step", *CURVES), rows
 
 
 def _items(paired: Paired) -> Table:
     names = ["instruction", "input", "reference", "skill", "difference"]
     for column in paired.columns:
-        names += [
-            f"{column.label}: {what}" for what in ("answer", column.score_name, "status", "judge's words")
-        ]
+        columns = ("answer", column.score_name, "status", "judge's words")
+        names += [f"{column.label}: {what}" for what in columns]
     rows = []
     for item in paired.items:
         row: list[Any] = [item.instruction, item.input, item.reference, item.skill, item.spread]
@@ -231,11 +219,8 @@ def _written(path: Path, text: str) -> Path:
 def _check_folder(out: Path) -> None:
     if out.is_file():
         raise ConfigError(f"{out} is a file, and a report is a folder; choose another --out.")
-    others = sorted(
-        path.name
-        for path in (out.iterdir() if out.is_dir() else ())
-        if path.name not in REPORT_FILES and PARTIAL_MARK not in path.name
-    )
+    names = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    others = [name for name in names if name not in REPORT_FILES and PARTIAL_MARK not in name]
     if others:
         raise ConfigError(
             f"{out} already holds other files ({', '.join(others[:3])}); choose a new or empty folder with --out."

@@ -49,15 +49,11 @@ class Setting:
 @functools.cache
 def settings() -> dict[int, Setting]:
     """The settings of each row, by its number."""
-    others = ("number", "name", "accuracies")
-    return {
-        row["number"]: from_dict(
-            Setting,
-            {name: value for name, value in row.items() if name not in others},
-            where="bonus_table.toml",
-        )
-        for row in bonus_rows()
-    }
+    others, found = ("number", "name", "accuracies"), {}
+    for row in bonus_rows():
+        values = {name: value for name, value in row.items() if name not in others}
+        found[row["number"]] = from_dict(Setting, values, where="bonus_table.toml")
+    return found
 
 
 def accuracies(setting: Setting, datasets: Callable[[], tuple[Any, Any, Any]]) -> list[float]:
@@ -105,10 +101,9 @@ def train_classifier(model: GPTModel, dataset: Any, setting: Setting, *, n_epoch
 def accuracy(model: GPTModel, dataset: Any, setting: Setting) -> float:
     """Share of messages classified correctly."""
     model.eval()
-    n_right = sum(
-        int((logits_of(model, inputs, setting).argmax(dim=-1) == labels).sum())
-        for inputs, labels in list_batches(dataset, setting, shuffle=False)
-    )
+    n_right = 0
+    for inputs, labels in list_batches(dataset, setting, shuffle=False):
+        n_right += int((logits_of(model, inputs, setting).argmax(dim=-1) == labels).sum())
     return n_right / len(dataset)
 
 
@@ -141,10 +136,10 @@ def _groups(batches: Iterator[Any], n: int) -> Iterator[list[Any]]:
 def _model(setting: Setting) -> GPTModel:
     if setting.is_pretrained:
         model = openai_model(setting.size)
-        config = dataclasses.replace(model.config, is_causal=setting.is_causal)
-        return (
-            model if setting.is_causal else build_model(config, model.state_dict(), where=Path(setting.size))
-        )
+        if setting.is_causal:
+            return model
+        config = dataclasses.replace(model.config, is_causal=False)
+        return build_model(config, model.state_dict(), where=Path(setting.size))
     torch.manual_seed(SEED)
     name = gpt2_size(setting.size).name
     return GPTModel(named_config(name, qkv_bias=True, drop_rate=0.0, is_causal=setting.is_causal))

@@ -71,9 +71,7 @@ def error_for_an_unknown_word() -> str:
 
 def first_batch(*, batch_size: int, stride: int) -> list[Any]:
     """Inputs and targets of the loader's first batch."""
-    loader = ch02.create_dataloader_v1(
-        the_verdict(), batch_size=batch_size, max_length=4, stride=stride, shuffle=False
-    )
+    loader = ch02.create_dataloader_v1(the_verdict(), batch_size, max_length=4, stride=stride, shuffle=False)
     inputs, targets = next(iter(loader))
     return [inputs.tolist(), targets.tolist()]
 

@@ -13,6 +13,7 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.core.toml_tables import package_table
 
 Verdict = Literal["agrees", "differs", "not run"]
+GPT2_BPE = ("gpt2_bpe/encoder.json", "gpt2_bpe/vocab.bpe")
 EFFORTS = ("seconds", "minutes", "hours")  # on two CPU cores
 REASONS: Mapping[str, str] = MappingProxyType(
     {
@@ -96,12 +97,7 @@ def _bonus_entry(row: Mapping[str, Any]) -> Entry:
         what=f"additional experiment {row['number']}, training, validation and test accuracy in %: {row['name']}",
         expected=row["accuracies"],
         tolerance=1.4,
-        needs=(
-            *weights,
-            "sms_spam_collection/SMSSpamCollection",
-            "gpt2_bpe/encoder.json",
-            "gpt2_bpe/vocab.bpe",
-        ),
+        needs=(*weights, "sms_spam_collection/SMSSpamCollection", *GPT2_BPE),
         effort="hours",
         differs_by=("device", "library"),
         provenance="chapter 6, bonus table of additional experiments (A100)",
@@ -130,11 +126,8 @@ def _chapter_name(name: str) -> str:
 
 def _is_near(value: Any, expected: Any, tolerance: float) -> bool:
     if isinstance(expected, (list, tuple)):
-        return (
-            isinstance(value, (list, tuple))
-            and len(value) == len(expected)
-            and all(_is_near(v, e, tolerance) for v, e in zip(value, expected))
-        )
+        has_length = isinstance(value, (list, tuple)) and len(value) == len(expected)
+        return has_length and all(_is_near(v, e, tolerance) for v, e in zip(value, expected))
     if isinstance(expected, (int, float)) and isinstance(value, (int, float)):
         return math.isclose(value, expected, rel_tol=0.0, abs_tol=tolerance)
     return bool(value == expected)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scratchlm.assets.known_weights import FILES, gpt2_files, gpt2_size
-from scratchlm.assets.registry import asset_path, find_file
+from scratchlm.assets.registry import asset_path, find_file, is_here
 from scratchlm.book.ledger import chapters_2_to_4, chapters_5_and_d, chapters_6_to_e
 from scratchlm.book.ledger.table import REASONS, Entry, Verdict
 from scratchlm.core.errors import DataError, ScratchLMError
@@ -95,8 +95,8 @@ def _is_here(need: str) -> bool:
     """Whether the asset is here; for weights, every file of one of the two formats."""
     if need.startswith("gpt2/"):
         size = gpt2_size(need.partition("/")[2])
-        return any(all(_is_file_here(asset.id) for asset in gpt2_files(size, source)) for source in FILES)
-    return _is_file_here(need)
+        return any(all(is_here(asset.id) for asset in gpt2_files(size, source)) for source in FILES)
+    return is_here(need)
 
 
 def _for_json(value: Any) -> Any:
@@ -104,14 +104,6 @@ def _for_json(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_for_json(one) for one in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _is_file_here(name: str) -> bool:
-    try:
-        asset_path(name)
-    except DataError:
-        return False
-    return True
 
 
 def _fetch_command(need: str) -> str:
