@@ -107,7 +107,11 @@ class RunCheckpoints:
         checkpoint before must have been collected with `saved(wait=True)`.
         """
         moment = (progress.step, progress.evaluated_step, self.config.use)
-        if self._saved == moment or not self.ranks.is_main:
+        if not self.ranks.is_main:
+            return
+        if self._saved == moment:
+            if is_finished:  # a process killed after the last checkpoint has not deleted the old ones
+                self._delete_old(progress.step, {checkpoint_folder(self.run.path, progress.step)})
             return
         merge, tensors = self.run.merge, self.optimizers.state() | rng_state()
         if merge is not None:

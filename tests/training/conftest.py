@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.training.config import TrainingConfig
+from scratchlm.training.history import History
 from scratchlm.training.interrupts import StoppedBySignal
 from scratchlm.training.pretraining import PretrainingTask
 from scratchlm.training.progress import RunFolder
@@ -104,6 +106,26 @@ def refused(run, message: str) -> None:
 def checkpoint_steps(folder: Path) -> list[int]:
     """The steps of the checkpoints in a run folder."""
     return [checkpoint_step(checkpoint) for checkpoint in list_checkpoints(folder)]
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """The records of a run's metrics, without times and memory."""
+    clocks = {"tokens_per_s", "elapsed_s", "memory_bytes"}
+    records = History(run / "metrics.jsonl").records()
+    return [{key: value for key, value in record.items() if key not in clocks} for record in records]
+
+
+def assert_same_run(run: Path, undisturbed: Path) -> None:
+    """The same files, the same checkpoints to the last bit, and the same metrics."""
+    names = [
+        sorted(path.relative_to(one).as_posix() for path in one.rglob("*")) for one in (run, undisturbed)
+    ]
+    assert names[0] == names[1]
+    for checkpoint in list_checkpoints(undisturbed):
+        for file in ("model.safetensors", "training_state.safetensors"):
+            other = run / "checkpoints" / checkpoint.name / file
+            assert other.read_bytes() == (checkpoint / file).read_bytes(), other
+    assert metrics(run) == metrics(undisturbed)
 
 
 def damage(checkpoint: Path) -> Path:

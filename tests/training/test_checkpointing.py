@@ -114,6 +114,18 @@ def test_a_checkpoint_damaged_later_does_not_push_a_good_one_out(tiny_run, tmp_p
     assert good == [6, 12]
 
 
+def test_a_run_that_ended_before_it_deleted_old_checkpoints_does_so_when_it_is_resumed(
+    tiny_run, tmp_path, monkeypatch
+):
+    settings = {"checkpoint_every_steps": 6, "keep_checkpoints": 1, "eval_every_steps": 0}
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpointing.RunCheckpoints, "_delete_old", lambda *args: None)
+        finished(tiny_run(tmp_path, **settings))
+    assert checkpoint_steps(tmp_path) == [6, 12]
+    finished(tiny_run(tmp_path, **settings), resume=True)
+    assert checkpoint_steps(tmp_path) == [12]
+
+
 def test_unchanged_checkpoints_are_hashed_once(tiny_run, tmp_path, monkeypatch):
     hashed = []
     monkeypatch.setattr(checkpointing, "verify", lambda folder: hashed.append(folder.name) or verify(folder))

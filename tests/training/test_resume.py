@@ -21,20 +21,14 @@ from scratchlm.training.history import History
 from scratchlm.training.schedule import learning_rate
 from tests.conftest import StopAt
 from tests.training.conftest import (
+    assert_same_run,
     assert_same_weights,
-    checkpoint_steps,
     damage,
     finished,
+    metrics,
     refused,
     stopped_at,
 )
-
-
-def metrics(run):
-    """The records of a run's metrics, without times and memory."""
-    clocks = {"tokens_per_s", "elapsed_s", "memory_bytes"}
-    records = History(run / "metrics.jsonl").records()
-    return [{key: value for key, value in record.items() if key not in clocks} for record in records]
 
 
 def poison(folder, name, file):
@@ -264,8 +258,4 @@ def test_killed_at_every_step_it_ends_as_the_undisturbed_run(tiny_run, tmp_path,
         for name in ("step", "best_step", "best_val_loss", "evals_since_best", "val_loss", "train_loss"):
             assert getattr(trainer.progress, name) == getattr(undisturbed.progress, name), (step, name)
         assert trainer.used_step == undisturbed.used_step
-        assert checkpoint_steps(run) == checkpoint_steps(tmp_path / "a"), step
-        for one, other in zip(list_checkpoints(run), list_checkpoints(tmp_path / "a")):
-            for file in ("model.safetensors", "training_state.safetensors"):
-                assert (one / file).read_bytes() == (other / file).read_bytes(), (step, one.name, file)
-        assert metrics(run) == metrics(tmp_path / "a"), step
+        assert_same_run(run, tmp_path / "a")
