@@ -16,6 +16,7 @@ from rich.console import Console
 
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.runs_list import HEADLINES, run_record
+from scratchlm.cli.started_runs import StartedRuns
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError, MissingDependencyError
 from scratchlm.reports.comparison_data import answer_columns, read_answer_file
 from scratchlm.reports.found_runs import FoundRun, find_runs, look_at_run
@@ -177,7 +178,8 @@ def main(command: Serve, console: Console) -> dict[str, Any]:
             if command.open:
                 threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
-        app = create_app(models, settings, runs=FolderOfRuns(command.runs_dir))
+        runs, control = FolderOfRuns(command.runs_dir), StartedRuns(command.runs_dir)
+        app = create_app(models, settings, runs=runs, control=control)
         run_server(app, bound, settings, on_start=report)
     return {"address": address, "models": [model.id for model in models]}
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -72,6 +73,32 @@ def running_process(folder: Path) -> int | None:
         return None if lock_file(descriptor, is_shared=True) else _holder(descriptor)
     finally:
         os.close(descriptor)
+
+
+def ask_to_stop(folder: Path) -> bool:
+    """Ask the process that holds the lock of a folder to stop, with SIGTERM; False when no other process holds it.
+
+    A training saves a checkpoint and ends; on Windows it ends at once.
+    Raises: ConfigError when the process is another machine's or another user's.
+    """
+    process = running_process(folder)
+    if process is None or process == os.getpid():
+        return False
+    try:
+        host = json.loads((folder / LOCK_FILE).read_text(encoding="utf-8"))["host"]
+    except (OSError, ValueError, KeyError, TypeError):  # it has just ended
+        return False
+    if host != platform.node():
+        raise ConfigError(f"{folder.name} is in use by process {process} of {host}; stop it on that machine.")
+    try:
+        os.kill(process, signal.SIGTERM)
+    except ProcessLookupError:  # it has just ended
+        return False
+    except PermissionError as cause:
+        raise ConfigError(
+            f"{folder.name} is in use by process {process} of another user; ask its owner to stop it."
+        ) from cause
+    return True
 
 
 def lock_file(descriptor: int, *, is_shared: bool = False) -> bool:

@@ -25,8 +25,9 @@ from scratchlm.serving.own_api import own_router
 from scratchlm.serving.page_api import page_router_api
 from scratchlm.serving.pages import page_router
 from scratchlm.serving.request_errors import ClientGoneError, RequestError, error_body
+from scratchlm.serving.runs_api import runs_router
 from scratchlm.serving.security import Guard
-from scratchlm.serving.service import RunsReader, Service
+from scratchlm.serving.service import RunControl, RunsReader, Service
 from scratchlm.serving.settings import ServeSettings
 
 CLIENT_GONE = 499  # nginx's number for it; nobody reads this answer
@@ -34,14 +35,18 @@ DESCRIPTION = "Language models behind OpenAI's and Ollama's protocols, and endpo
 
 
 def create_app(
-    models: Sequence[ServedModel], settings: ServeSettings | None = None, *, runs: RunsReader | None = None
+    models: Sequence[ServedModel],
+    settings: ServeSettings | None = None,
+    *,
+    runs: RunsReader | None = None,
+    control: RunControl | None = None,
 ) -> FastAPI:
-    """Build the application; its models run while its lifespan does.
+    """Build the application; its models run while its lifespan does. With `control`, its page starts and stops runs.
 
     `app.state.service` is what the endpoints share.
     """
     settings = ServeSettings() if settings is None else settings
-    service = Service(ModelList(models), settings, runs)
+    service = Service(ModelList(models), settings, runs, control)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -64,7 +69,7 @@ def create_app(
     )
     app.state.service = service
     app.state.startup_error = None
-    for router in (openai_router, responses_router, ollama_router, own_router, page_router_api):
+    for router in (openai_router, responses_router, ollama_router, own_router, page_router_api, runs_router):
         app.include_router(router(service))
     app.include_router(page_router())
     app.add_exception_handler(HTTPException, _on_http_error)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.requests import TokenEvent
+from scratchlm.generation.trace import RowTrace
 from scratchlm.serving.models import ServedModel
 
 
@@ -21,6 +22,7 @@ class RowRequest:
     config: GenerationConfig
     copy: int = 0  # number among equal prompts of one seed, which get different texts
     n_logprobs: int = 0  # alternatives to report at each step
+    trace: RowTrace | None = None  # filled by the worker: a token's step is in it before its event arrives
 
 
 class RowEvent(NamedTuple):

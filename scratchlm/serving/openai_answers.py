@@ -16,9 +16,7 @@ from scratchlm.serving.jobs import GenerationJob
 from scratchlm.serving.request_errors import RequestError, error_body
 from scratchlm.serving.scoring import score_prompt
 from scratchlm.serving.service import Service, unless_gone
-from scratchlm.serving.streams import EVENT_STREAM, JobStream, sse
-
-DONE = "data: [DONE]\n\n"
+from scratchlm.serving.streams import DONE, EVENT_STREAM, JobStream, sse
 
 
 class Form:

@@ -1,22 +1,17 @@
-"""Our own endpoints: classify, tokenize, inspect, trace, runs, health and metrics."""
+"""Our own endpoints: classify, tokenize, inspect, trace, health and metrics."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Any
 
-import torch
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from scratchlm.generation.choose import TokenChooser
-from scratchlm.generation.config import GenerationConfig
-from scratchlm.generation.requests import ids_without_token
 from scratchlm.generation.trace import RowTrace
 from scratchlm.inspection.inspect_prompt import inspect_prompt
-from scratchlm.model.modes import evaluation_mode
-from scratchlm.serving.answers import collect_rows, text_of_token
-from scratchlm.serving.documented import CLIENT_ERRORS
+from scratchlm.serving.answers import collect_rows
+from scratchlm.serving.documented import CLIENT_ERRORS, streamed
 from scratchlm.serving.jobs import RowRequest
 from scratchlm.serving.json_body import StrictJSONRoute
 from scratchlm.serving.language_model import LanguageModel
@@ -28,7 +23,6 @@ from scratchlm.serving.own_schemas import (
     DetokenizeRequest,
     Health,
     InspectRequest,
-    RunsAnswer,
     TokenizeAnswer,
     TokenizeRequest,
     TraceAnswer,
@@ -37,7 +31,9 @@ from scratchlm.serving.own_schemas import (
 from scratchlm.serving.prompts import check_length, given_prompt, rows_of
 from scratchlm.serving.request_errors import RequestError
 from scratchlm.serving.service import Service, unless_gone
+from scratchlm.serving.streams import EVENT_STREAM
 from scratchlm.serving.token_views import tokenized
+from scratchlm.serving.traces import streamed_trace, trace_steps, with_token_texts
 
 CLASSIFY_AT_ONCE = 32  # texts between which the worker continues the others' answers
 
@@ -101,45 +97,39 @@ def own_router(service: Service) -> APIRouter:
 
         return JSONResponse(await service.call(model, look))
 
-    @router.post("/api/trace", response_model=TraceAnswer)
+    @router.post("/api/trace", response_model=TraceAnswer, responses=streamed(EVENT_STREAM))
     async def trace(body: TraceRequest, request: Request) -> Any:
-        """How each token of an answer was chosen."""
+        """How each token of an answer was chosen; streamed, a step comes as soon as its token is chosen."""
         model = service.models.find(body.model)
         encode = given_prompt(model, body.prompt, body.messages)
+        noted = RowTrace(n_candidates=body.n_candidates)
 
         def prepare() -> list[RowRequest]:
-            return rows_of(model, encode(), body.settings(temperature=1.0), max_new_tokens=body.max_tokens)
+            settings = body.settings(temperature=1.0)
+            return rows_of(model, encode(), settings, max_new_tokens=body.max_tokens, trace=noted)
 
-        if body.ids is None:
+        if body.ids is not None:
+            if body.stream:
+                message = "ids are traced at once; leave stream out."
+                raise RequestError(HTTPStatus.BAD_REQUEST, message, param="stream")
+            [row], ids, n = await service.encode(prepare), body.ids, body.n_candidates
+            check_length(model, len(row.prompt_ids) + len(ids), model.config.context_length + 1)
+            steps = await service.call(
+                model, lambda lm: trace_steps(lm, row.prompt_ids, ids, row.config, n=n)
+            )
+        else:
             job = await service.generate(model, 1, prepare)
+            if body.stream:
+                return streamed_trace(job, noted)
             try:
                 [made] = await unless_gone(request, collect_rows(job, leads=[""]))
             finally:
                 job.close()
-            [row], ids = job.rows, [score.id for score in made.scores]
-        else:
-            [row], ids = await service.encode(prepare), body.ids
-        check_length(model, len(row.prompt_ids) + len(ids), model.config.context_length + 1)
-        steps = await service.call(
-            model, lambda lm: trace_steps(lm, row.prompt_ids, ids, row.config, n_candidates=body.n_candidates)
-        )
+            [row], steps = job.rows, noted.steps[: len(made.scores)]  # a stop id is no part of the answer
+            ids = [step["id"] for step in steps]
+        steps = await service.encode(lambda: with_token_texts(model.tokenizer, steps))
         text = await service.encode(lambda: model.tokenizer.decode(ids))
         return JSONResponse({"prompt_ids": list(row.prompt_ids), "ids": ids, "text": text, "steps": steps})
-
-    @router.get("/api/runs", response_model=RunsAnswer)
-    async def list_runs() -> Any:
-        """The runs in the runs folder, with their state and main results."""
-        found = [] if service.runs is None else await service.encode(service.runs.all_runs)
-        return JSONResponse({"runs": found})
-
-    @router.get("/api/runs/{name}", response_model=dict[str, Any])
-    async def show_run(name: str) -> Any:
-        """One run with its curves and samples."""
-        runs = service.runs
-        found = None if runs is None else await service.encode(lambda: runs.one_run(name))
-        if found is None:
-            raise RequestError(HTTPStatus.NOT_FOUND, f"there is no run {name[:100]!r}; /api/runs lists all.")
-        return JSONResponse(found)
 
     @router.get("/health", response_model=Health)
     async def health() -> Any:
@@ -167,37 +157,3 @@ def own_router(service: Service) -> APIRouter:
         return Response(service.metrics.text(gauges=gauges, by_model=by_model), media_type=CONTENT_TYPE)
 
     return router
-
-
-def trace_steps(
-    lm: LanguageModel, prompt_ids: Any, ids: list[int], config: GenerationConfig, *, n_candidates: int
-) -> list[dict[str, Any]]:
-    """How the chain of `config` treats each token of an answer, from one pass over prompt and answer.
-
-    Shapes: N ids -> N steps, as RowTrace describes them, with the candidates' texts.
-    """
-    if not ids:
-        return []
-    trace = RowTrace(n_candidates=n_candidates)
-    given = list(prompt_ids) or [config.start_id]
-    forbidden = ids_without_token(lm.model, lm.tokenizer, stop_ids=config.stop_ids)
-    chooser = TokenChooser(
-        config,
-        given,
-        generator=torch.Generator(),
-        tokenizer=lm.tokenizer,
-        forbidden_ids=forbidden,
-        trace=trace,
-    )
-    tokens = torch.tensor([[*given, *ids][:-1]], device=next(lm.model.parameters()).device)  # (1, T)
-    with evaluation_mode(lm.model), torch.inference_mode():
-        states = lm.model.hidden_states(tokens)[0, len(given) - 1 :]  # (N, E)
-        for state, token_id in zip(states, ids):
-            chooser.distribution(lm.model.out_head(state).float().cpu())
-            trace.chose(token_id)
-            chooser.took(token_id)
-    for step in trace.steps:
-        step["text"] = text_of_token(lm.tokenizer, step["id"])
-        for candidate in step["candidates"]:
-            candidate["text"] = text_of_token(lm.tokenizer, candidate["id"])
-    return trace.steps

@@ -99,21 +99,19 @@ class TraceRequest(Sampling):
     ids: list[Annotated[int, Field(ge=0, lt=1 << 31)]] | None = Field(default=None, max_length=4096)
     max_tokens: NewTokens = 32
     n_candidates: int = Field(default=10, ge=1, le=50)
+    stream: bool = False
 
 
 class TraceAnswer(AnswerModel):
-    """The steps: candidates before and after the chain, and what each of its steps removed."""
+    """The steps: candidates before and after the chain, and what each of its steps removed.
+
+    Streamed, the server-sent events have prompt_ids, then steps, at last ids and text, and end with `[DONE]`.
+    """
 
     prompt_ids: list[int]
     ids: list[int]
     text: str
     steps: list[dict[str, Any]]
-
-
-class RunsAnswer(AnswerModel):
-    """The runs in the runs folder."""
-
-    runs: list[dict[str, Any]]
 
 
 class Health(AnswerModel):

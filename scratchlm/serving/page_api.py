@@ -1,14 +1,13 @@
-"""Endpoints that only the page uses: beam searches with their trees, weights, and a run's answers and report."""
+"""Endpoints that only the page uses: beam searches with their trees, weights, and what the server has."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import Field
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse
 
 from scratchlm import __version__
 from scratchlm.generation.beam import BeamNode, beam_search
@@ -22,16 +21,11 @@ from scratchlm.serving.openai_schemas import ChatMessage
 from scratchlm.serving.prompts import given_prompt, rows_of
 from scratchlm.serving.request_errors import RequestError
 from scratchlm.serving.schemas import MAX_ITEMS, AnswerModel, ModelId, TokenIds
-from scratchlm.serving.service import RunsReader, Service
+from scratchlm.serving.security import is_from_this_machine
+from scratchlm.serving.service import Service
 from scratchlm.serving.token_views import has_gpt2
 
-T = TypeVar("T")
 MAX_BEAMS, MAX_BEAM_TOKENS = 8, 64  # a search runs in one piece, and other texts wait for it
-# A report holds scripts of its own. In a sandbox without an origin they can reach neither this page nor the API.
-REPORT_CSP = (
-    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data:; frame-ancestors 'self'"
-)
 
 
 class BeamsRequest(Strict):
@@ -114,14 +108,7 @@ class PageFacts(AnswerModel):
 
     version: str
     has_gpt2: bool = Field(description="whether GPT-2's tokenizer is on this machine")
-
-
-class RunAnswers(AnswerModel):
-    """A run's answers beside the references."""
-
-    columns: list[dict[str, Any]]
-    items: list[dict[str, Any]]
-    problems: list[str] = Field(description="files that could not be read")
+    can_control_runs: bool = Field(description="whether this page may start and stop runs")
 
 
 def page_router_api(service: Service) -> APIRouter:
@@ -129,9 +116,14 @@ def page_router_api(service: Service) -> APIRouter:
     router = APIRouter(route_class=StrictJSONRoute, tags=["page"], responses=CLIENT_ERRORS["plain"])
 
     @router.get("/api/page", response_model=PageFacts)
-    async def page_facts() -> Any:
+    async def page_facts(request: Request) -> Any:
         """What the page needs to know of the server."""
-        return {"version": __version__, "has_gpt2": await service.encode(has_gpt2)}
+        return {
+            "version": __version__,
+            "has_gpt2": await service.encode(has_gpt2),
+            "can_control_runs": service.control is not None
+            and is_from_this_machine(request, service.settings),
+        }
 
     @router.post("/api/beams", response_model=BeamsAnswer)
     async def beams(body: BeamsRequest) -> Any:
@@ -153,26 +145,6 @@ def page_router_api(service: Service) -> APIRouter:
             part = body.part
             found["parts"] = [await service.call(model, lambda lm: weight_histograms(lm.model, part))]
         return JSONResponse(found)
-
-    async def read(name: str, what: Callable[[RunsReader], T | None]) -> T:
-        runs = service.runs
-        found = None if runs is None else await service.encode(lambda: what(runs))
-        if found is None:
-            raise RequestError(
-                HTTPStatus.NOT_FOUND, f"there is no such file of a run {name[:100]!r}; /api/runs lists all."
-            )
-        return found
-
-    @router.get("/api/runs/{name}/answers", response_model=RunAnswers)
-    async def answers(name: str) -> Any:
-        """The answers that a run saved, and the judgements beside them."""
-        return JSONResponse(await read(name, lambda runs: runs.answers(name)))
-
-    @router.get("/api/runs/{name}/report", response_class=HTMLResponse)
-    async def report(name: str) -> Response:
-        """The report of a run, in a sandbox."""
-        text = await read(name, lambda runs: runs.report(name))
-        return HTMLResponse(text, headers={"content-security-policy": REPORT_CSP})
 
     return router
 

@@ -12,6 +12,7 @@ from scratchlm.data.chat_template import ChatTemplate
 from scratchlm.data.conversations import BETWEEN, Exchange
 from scratchlm.data.instruction_rows import Instruction
 from scratchlm.generation.config import GenerationConfig
+from scratchlm.generation.trace import RowTrace
 from scratchlm.serving.jobs import RowRequest
 from scratchlm.serving.models import ServedModel
 from scratchlm.serving.openai_schemas import ChatMessage
@@ -127,11 +128,12 @@ def rows_of(
     max_new_tokens: int | None,
     n: int = 1,
     n_logprobs: int = 0,
+    trace: RowTrace | None = None,
     context_length: int | None = None,
 ) -> list[RowRequest]:
     """`n` rows for one prompt; new tokens end where the context is full.
 
-    settings: further fields of GenerationConfig; its stop texts are added to the prompt's.
+    settings: further fields of GenerationConfig; its stop texts are added to the prompt's. trace: of the only row.
     Raises: RequestError for a prompt beyond the context, with both counts; ConfigError for an impossible setting.
     """
     limit = min(model.config.context_length, context_length or model.config.context_length)
@@ -152,7 +154,10 @@ def rows_of(
             f"logit_bias: {model.id} has ids 0 to {model.config.vocab_size - 1}, got {highest}; leave it out.",
             param="logit_bias",
         )
-    return [RowRequest(prompt_ids=prompt.ids, config=config, copy=i, n_logprobs=n_logprobs) for i in range(n)]
+    return [
+        RowRequest(prompt_ids=prompt.ids, config=config, copy=i, n_logprobs=n_logprobs, trace=trace)
+        for i in range(n)
+    ]
 
 
 def check_length(model: ServedModel, n_ids: int, limit: int | None = None) -> None:

@@ -8,10 +8,11 @@ from http import HTTPStatus
 from typing import Any
 
 import anyio
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scratchlm.serving.request_errors import RequestError, error_body
-from scratchlm.serving.settings import ServeSettings
+from scratchlm.serving.settings import LOCAL_NAMES, ServeSettings, is_loopback
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -129,6 +130,32 @@ class Guard:
     def _check_length(self, headers: dict[bytes, list[bytes]]) -> None:
         if int(headers.get(b"content-length", [b"0"])[0]) > self.settings.max_body_bytes:
             raise _too_long(self.settings.max_body_bytes)
+
+
+def is_from_this_machine(request: Request, settings: ServeSettings) -> bool:
+    """Whether a request comes from this machine, under this machine's own address and through no proxy."""
+    client, headers = request.client, request.headers
+    return (
+        is_loopback(settings.host)
+        and client is not None
+        and is_loopback(client.host)
+        and request.url.hostname in LOCAL_NAMES
+        and not any(name in headers for name in ("forwarded", "via", "x-forwarded-for", "x-forwarded-host"))
+    )
+
+
+def check_own_page(request: Request, settings: ServeSettings) -> None:
+    """Check that the page itself asks, in a browser on this machine; browsers send Origin with every POST.
+
+    Raises: RequestError (403).
+    """
+    is_own = request.headers.get("origin", "").lower() == f"http://{request.headers['host'].lower()}"
+    if not is_own or not is_from_this_machine(request, settings):
+        message = (
+            "only the page can start and stop runs, opened on the server's own machine at its own address; "
+            "elsewhere use `scratchlm run`."
+        )
+        raise RequestError(403, message, code="only_from_this_machine")
 
 
 class _Exchange:

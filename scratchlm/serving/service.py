@@ -43,16 +43,39 @@ class RunsReader(Protocol):
         ...
 
 
+class RunControl(Protocol):
+    """Starts and stops runs; the command line has one. What it raises is a ConfigError."""
+
+    def start(self, *, seed: int | None) -> str:
+        """Start a quickstart in a folder of its own; returns the run's name."""
+        ...
+
+    def stop(self, name: str) -> bool:
+        """Ask a running run to stop; False when no run of that name is running."""
+        ...
+
+    def pending(self) -> list[dict[str, Any]]:
+        """What was started and has no folder yet, or failed before it had one; described like a run."""
+        ...
+
+
 class Service:
     """What the endpoints share: the models, the worker, and the number of texts that may be in it.
 
     Everything here is called from the event loop.
     """
 
-    def __init__(self, models: ModelList, settings: ServeSettings, runs: RunsReader | None = None) -> None:
+    def __init__(
+        self,
+        models: ModelList,
+        settings: ServeSettings,
+        runs: RunsReader | None = None,
+        control: RunControl | None = None,
+    ) -> None:
         self.models = models
         self.settings = settings
         self.runs = runs
+        self.control = control
         self.metrics = Metrics()
         self.worker = Worker(models, n_slots=settings.n_slots, cache_bytes=settings.cache_bytes)
         self.n_open = 0  # texts that are generated, or wait for it

@@ -14,6 +14,7 @@ from scratchlm.serving.request_errors import RequestError, as_request_error
 
 EVENT_STREAM = "text/event-stream"
 NDJSON = "application/x-ndjson"
+DONE = "data: [DONE]\n\n"  # the last event of OpenAI's streams, and of ours
 
 
 class JobStream(StreamingResponse):

@@ -157,6 +157,7 @@ class Worker:
                     tokenizer=job.model.tokenizer,
                     copy=row.copy,
                     n_top=row.n_logprobs,
+                    trace=row.trace,
                 )
                 added.append(row_id)
                 running.rows[row_id] = (job, number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -158,6 +159,12 @@ def test_decoders_and_the_tree_of_a_beam_search(visit):
     shown = page.locator("beam-tree .node").count()
     page.check("text=Show dropped candidates")
     assert page.locator("beam-tree .node").count() > shown
+    boxes = page.eval_on_selector_all(
+        "beam-tree .node rect", "all => all.map((one) => one.getBoundingClientRect().toJSON())"
+    )
+    rows = sorted({round(one["y"]) for one in boxes})
+    assert len({(round(one["x"]), round(one["y"])) for one in boxes}) == len(boxes), "none hides another"
+    assert max(b - a for a, b in pairwise(rows)) <= 31, "no row of 30 pixels is empty"
 
 
 def test_tokens_are_shown_while_typing_with_their_merges(visit):
@@ -204,6 +211,24 @@ def test_a_running_training_is_followed(visit):
     report = page.frame_locator("iframe.report")
     assert report.locator("p").inner_text() == "the report and its script"
     assert report.locator("p").evaluate("window.origin") == "null", "it cannot reach the page"
+
+
+def test_runs_are_started_and_stopped_behind_a_confirmation(browser, tmp_path):
+    with web_server(tmp_path) as server, Visit(browser, server, size=PHONE) as visit:
+        page = visit.open("train")
+        page.click("text=Start a quickstart")
+        page.keyboard.press("Escape")
+        page.wait_for_selector("dialog", **DONE)
+        page.click("text=Start a quickstart")
+        page.fill("dialog input", "7")
+        page.click("text=Start training")
+        page.wait_for_selector("[aria-label='Show seed 7']:checked")
+        assert page.locator(".runs input").count() == 3, "the first dialog started none"
+        page.click("[aria-label='Stop night']")
+        page.click("dialog >> text=Cancel")
+        page.click("[aria-label='Stop night']")
+        page.click("text=Stop the run")
+        page.wait_for_selector("[aria-label='Stop night']", **DONE)
 
 
 def test_answers_stand_beside_their_references(visit):

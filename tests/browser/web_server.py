@@ -60,15 +60,19 @@ def web_models(folder: Any) -> list[ServedModel]:
 
 
 class GrowingRuns:
-    """A folder of two runs, one of which is being trained: each reading finds it ten steps further."""
+    """A folder of two runs, one of which is being trained: each reading finds it ten steps further.
+
+    It also starts and stops them, at once.
+    """
 
     def __init__(self, texts: list[str] | None = None, name: str = "day") -> None:
         self.step = 10
+        self.is_stopped = False
         self.texts = texts or ["a cat", "a dog"]
         self.names = ("night", name)
 
     def _brief(self, name: str) -> dict[str, Any]:
-        is_running = name == "night"
+        is_running = name == "night" and not self.is_stopped
         return {
             "name": name,
             "state": "running" if is_running else "complete",
@@ -136,6 +140,17 @@ class GrowingRuns:
             ],
         }
 
+    def start(self, *, seed: int | None) -> str:
+        self.names = (*self.names, f"seed {seed}")
+        return self.names[-1]
+
+    def stop(self, name: str) -> bool:
+        self.is_stopped = True
+        return name == "night"
+
+    def pending(self) -> list[dict[str, Any]]:
+        return []
+
     def report(self, name: str) -> str | None:
         script = "<script>document.querySelector('p').append(' and its script')</script>"
         return f"<!doctype html><title>r</title><p>the report</p>{script}" if name != "night" else None
@@ -144,7 +159,8 @@ class GrowingRuns:
 @contextlib.contextmanager
 def web_server(folder: Any, runs: Any = None) -> Iterator[RunningServer]:
     """Serve the page with these models on a free port."""
-    with running(web_models(folder), runs=runs or GrowingRuns()) as server:
+    runs = runs or GrowingRuns()
+    with running(web_models(folder), runs=runs, control=runs) as server:
         yield server
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.partials import remove_folder
-from scratchlm.core.run_lock import LOCK_FILE, run_lock, running_process
+from scratchlm.core.run_lock import LOCK_FILE, ask_to_stop, run_lock, running_process
 
 HOLD = """
 import sys, time
@@ -141,3 +141,18 @@ def test_of_several_processes_that_start_at_once_exactly_one_gets_the_folder(tmp
         process.stdin.close()  # go
     assert sorted(process.wait() for process in processes) == [0, 2, 2, 2]
     assert (Path(tmp_path) / "run" / "log").read_text() == "in\nout\n"
+
+
+def test_only_the_process_that_holds_a_folder_is_asked_to_stop(tmp_path, busy):
+    assert ask_to_stop(tmp_path)
+    assert busy.wait(20) != 0
+    assert not ask_to_stop(tmp_path), "nothing holds it any more"
+    with run_lock(tmp_path):
+        assert not ask_to_stop(tmp_path), "this process does not stop itself"
+
+
+def test_a_process_of_another_machine_is_not_signalled(tmp_path, busy):
+    (tmp_path / LOCK_FILE).write_text(f'{{"pid": {busy.pid}, "host": "elsewhere"}}')
+    with pytest.raises(ConfigError, match=f"process {busy.pid} of elsewhere; stop it on that machine"):
+        ask_to_stop(tmp_path)
+    assert busy.poll() is None

@@ -9,17 +9,6 @@ import torch
 
 from scratchlm.generation.generate import generate_ids
 from scratchlm.inspection.inspect_prompt import inspect_prompt
-from tests.serving.conftest import running, served_models
-
-
-class SomeRuns:
-    """A folder with one run."""
-
-    def all_runs(self):
-        return [{"name": "quickstart", "state": "complete"}]
-
-    def one_run(self, name):
-        return {"name": name, "history": {"pretrain": []}} if name == "quickstart" else None
 
 
 def test_texts_are_classified_in_their_order(server, language_models):
@@ -118,7 +107,28 @@ def test_a_trace_shows_what_each_step_of_the_chain_removed(server, language_mode
             ("top_k", lm.config.vocab_size - 5)
         ]
     again = server.post("/api/trace", body | {"ids": found["ids"]}).json()
-    assert again["steps"] == found["steps"]
+    for one, other in zip(again["steps"], found["steps"], strict=True):  # one pass, and one with a cache
+        assert [c["id"] for c in one["candidates"]] == [c["id"] for c in other["candidates"]]
+        assert [c["chosen_with"] for c in one["candidates"]] == pytest.approx(
+            [c["chosen_with"] for c in other["candidates"]], abs=1e-5
+        )
+        assert [(r["step"], r["n"]) for r in one["removed"]] == [
+            (r["step"], r["n"]) for r in other["removed"]
+        ]
+
+
+def test_a_streamed_trace_sends_each_step_as_it_is_chosen(server):
+    body = {"model": "base", "prompt": "a cat", "max_tokens": 6, "seed": 3, "top_k": 5}
+    whole = server.post("/api/trace", body).json()
+    *events, last = server.stream("/api/trace", body | {"stream": True})
+    assert last == "data: [DONE]"
+    first, *pieces, end = [json.loads(event.removeprefix("data: ")) for event in events]
+    assert first == {"prompt_ids": whole["prompt_ids"]}
+    assert [step for piece in pieces for step in piece["steps"]] == whole["steps"]
+    assert end == {"ids": whole["ids"], "text": whole["text"]}
+    assert server.wait_until_idle()
+    refused = server.post("/api/trace", body | {"stream": True, "ids": [1]})
+    assert (refused.status_code, "leave stream out" in refused.json()["error"]) == (400, True)
 
 
 @pytest.mark.parametrize("name", ["base", "spam"])
@@ -134,15 +144,6 @@ def test_an_inspection_is_bounded(server):
     assert answer.status_code == 400
     assert "reads 1 to" in answer.json()["error"]
     assert server.post("/api/inspect", {"model": "base", "prompt": "a", "n_top": 21}).status_code == 400
-
-
-def test_runs_are_those_of_the_reader_that_was_handed_in(server, language_models):
-    assert server.get("/api/runs").json() == {"runs": []}
-    assert server.get("/api/runs/quickstart").status_code == 404
-    with running(served_models({"base": language_models["base"]}), runs=SomeRuns()) as one:
-        assert one.get("/api/runs").json()["runs"][0]["name"] == "quickstart"
-        assert one.get("/api/runs/quickstart").json()["history"] == {"pretrain": []}
-        assert one.get("/api/runs/other").status_code == 404
 
 
 def test_metrics_count_requests_and_tokens(server):

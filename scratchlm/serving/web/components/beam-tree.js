@@ -25,36 +25,50 @@ export class BeamTree extends HTMLElement {
     const edges = [];
     /** @type {SVGElement[]} */
     const boxes = [];
-    let nLeaves = 0;
-    let depthMax = 0;
-    /** @param {number} number @param {number} depth @returns {number} the height at which a node stands */
-    const place = (number, depth) => {
-      depthMax = Math.max(depthMax, depth);
-      const own = [...(children.get(number) ?? [])].sort(
-        (a, b) => Number(onBest.has(b.number)) - Number(onBest.has(a.number)) || b.log_prob - a.log_prob,
-      );
-      const heights = own.map((one) => place(one.number, depth + 1));
-      const y = heights.length ? heights[0] : HEIGHT * nLeaves++ + HEIGHT / 2;
-      own.forEach((one, i) => {
-        edges.push(
-          svg("path", {
-            class: `edge ${onBest.has(one.number) ? "best" : ""}`,
-            d: curve(depth, y, heights[i]),
-          }),
-        );
-        boxes.push(box(one, depth + 1, heights[i], onBest.has(one.number)));
+    /** @type {number[]} by depth, the first row that no node uses */
+    const free = [];
+    /**
+     * Place a node and its best continuations in one row, the highest that is free at each of their depths; then the
+     * other continuations below, those at the end of the row first, so that a branch stays near its parent.
+     * @param {TreeNode | null} first null for the prompt
+     * @param {number} depth
+     * @returns {number} the row's height
+     */
+    const place = (first, depth) => {
+      /** @type {(TreeNode | null)[]} */
+      const chain = [first];
+      /** @type {TreeNode[][]} */
+      const others = [];
+      for (let at = first; ;) {
+        const [next, ...rest] = bestFirst(children.get(at ? at.number : ROOT) ?? [], onBest);
+        others.push(rest);
+        if (!next) break;
+        chain.push((at = next));
+      }
+      const row = Math.max(0, ...chain.map((_, i) => free[depth + i] ?? 0));
+      chain.forEach((_, i) => {
+        free[depth + i] = row + 1;
       });
+      const y = HEIGHT * row + HEIGHT / 2;
+      chain.forEach((one, i) => {
+        if (!one) return;
+        if (i > 0) edges.push(edge(depth + i - 1, y, y, onBest.has(one.number)));
+        boxes.push(box(one, depth + i, y, onBest.has(one.number)));
+      });
+      for (let i = others.length - 1; i >= 0; i -= 1) {
+        for (const one of others[i]) edges.push(edge(depth + i, y, place(one, depth + i + 1), false));
+      }
       return y;
     };
-    const top = place(ROOT, 0);
+    const top = place(null, 0);
     const root = svg(
       "g",
       { class: "node best", transform: `translate(0 ${top})` },
       svg("rect", { y: -11, width: 64, height: 22, rx: 6 }),
       svg("text", { x: 32, y: 4, "text-anchor": "middle" }, "prompt"),
     );
-    const width = 64 + depthMax * WIDTH;
-    const height = Math.max(nLeaves, 1) * HEIGHT;
+    const width = 64 + (free.length - 1) * WIDTH;
+    const height = Math.max(...free) * HEIGHT;
     put(
       this,
       h(
@@ -83,11 +97,18 @@ function pathOf(children, ids) {
   return found;
 }
 
-/** @param {number} depth @param {number} from @param {number} to */
-function curve(depth, from, to) {
+/** Those of the best text first, then the most likely. @param {TreeNode[]} nodes @param {Set<number>} onBest */
+const bestFirst = (nodes, onBest) =>
+  [...nodes].sort(
+    (a, b) => Number(onBest.has(b.number)) - Number(onBest.has(a.number)) || b.log_prob - a.log_prob,
+  );
+
+/** @param {number} depth of the parent @param {number} from @param {number} to @param {boolean} isBest */
+function edge(depth, from, to, isBest) {
   const x = depth === 0 ? 64 : 64 + (depth - 1) * WIDTH + WIDTH - 6;
   const end = 64 + depth * WIDTH + 18;
-  return `M${x} ${from} C${(x + end) / 2} ${from} ${(x + end) / 2} ${to} ${end} ${to}`;
+  const d = `M${x} ${from} C${(x + end) / 2} ${from} ${(x + end) / 2} ${to} ${end} ${to}`;
+  return svg("path", { class: `edge ${isBest ? "best" : ""}`, d });
 }
 
 /** @param {TreeNode} one @param {number} depth @param {number} y @param {boolean} isBest */

@@ -24,6 +24,9 @@ const NAMES = /** @type {Record<string, string>} */ ({
 /** The name of a step of the chain. @param {string} step */
 const nameOf = (step) => NAMES[step] ?? step.replace(/_/g, " ");
 
+/** The model's own probability of the chosen token. @param {Step} step */
+export const probabilityOf = (step) => step.candidates.find((one) => one.id === step.id)?.prob ?? 0;
+
 /** Sends `branch` with the chosen candidate as `detail`. */
 export class CandidateList extends HTMLElement {
   /**

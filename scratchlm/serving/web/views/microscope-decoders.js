@@ -1,5 +1,6 @@
 // Several decoders on one prompt, beside each other.
-import { isStopped, post } from "../api.js";
+import { isStopped, stream } from "../api.js";
+import { probabilityOf } from "../components/candidate-list.js";
 import { TokenText, legend } from "../components/token-text.js";
 import { h, problem, put } from "../dom.js";
 import { decimal } from "../format.js";
@@ -37,21 +38,36 @@ export function showDecoders(view, isNew) {
   view.running = controller;
   view.go.textContent = "Stop";
   const jobs = Object.entries(DECODERS).map(([name, one]) => {
-    const body = h("div", {}, h("p", { class: "busy" }, "…"));
+    const text = new TokenText();
+    text.isWalkable = false;
+    const foot = h("p", { class: "facts-line busy" }, "…");
     const run = async () => {
+      /** @type {number[]} */
+      const probs = [];
+      const body = { ...view.request({ max_tokens, seed, ...one.values }), n_candidates: 1 };
       try {
-        const found = await post(
-          "/api/trace",
-          { ...view.request({ max_tokens, seed, ...one.values }), n_candidates: 1 },
-          controller.signal,
-        );
-        put(body, coloured(found.steps));
+        for await (const { steps = [] } of stream("/api/trace", body, controller.signal)) {
+          for (const step of steps) {
+            probs.push(probabilityOf(step));
+            text.push({ text: step.text, prob: probabilityOf(step) });
+          }
+        }
+        foot.textContent = `${probs.length} tokens · mean surprise ${decimal(surprise(probs))} nats`;
       } catch (error) {
-        put(body, isStopped(error) ? h("p", { class: "busy" }, "Stopped.") : problem(error));
+        if (isStopped(error)) foot.textContent = "Stopped.";
+        else foot.replaceWith(problem(error));
       }
+      foot.classList.remove("busy");
     };
     return {
-      card: h("section", { class: "card" }, h("h2", {}, name), h("p", { class: "hint" }, one.hint), body),
+      card: h(
+        "section",
+        { class: "card" },
+        h("h2", {}, name),
+        h("p", { class: "hint" }, one.hint),
+        text,
+        foot,
+      ),
       run,
     };
   });
@@ -70,16 +86,6 @@ export function showDecoders(view, isNew) {
   });
 }
 
-/** @param {import("../components/candidate-list.js").Step[]} steps */
-function coloured(steps) {
-  const probs = steps.map((step) => step.candidates.find((one) => one.id === step.id)?.prob ?? 0);
-  const text = new TokenText();
-  text.isWalkable = false;
-  text.tokens = steps.map((step, i) => ({ text: step.text, prob: probs[i] }));
-  const surprise =
-    probs.reduce((sum, prob) => sum - Math.log(Math.max(prob, 1e-12)), 0) / Math.max(probs.length, 1);
-  return [
-    text,
-    h("p", { class: "facts-line" }, `${steps.length} tokens · mean surprise ${decimal(surprise)} nats`),
-  ];
-}
+/** Units: nats per token. @param {number[]} probs */
+const surprise = (probs) =>
+  probs.reduce((sum, prob) => sum - Math.log(Math.max(prob, 1e-12)), 0) / Math.max(probs.length, 1);

@@ -1,6 +1,6 @@
 // The microscope: how each token of an answer was chosen, what else could have come, and what follows from it.
-import { isStopped, post } from "../api.js";
-import { CandidateList } from "../components/candidate-list.js";
+import { isStopped, stream } from "../api.js";
+import { CandidateList, probabilityOf } from "../components/candidate-list.js";
 import { growingText } from "../components/growing-text.js";
 import { chosenModel, modelFacts, modelPicker, showWriters } from "../components/model-picker.js";
 import { SamplingControls } from "../components/sampling-controls.js";
@@ -17,7 +17,7 @@ import { showDecoders } from "./microscope-decoders.js";
 /** @typedef {{name: string, promptIds: number[], ids: number[], steps: Step[]}} Branch */
 
 export const SHORT = { ...STANDARD, max_tokens: 32 }; // a trace holds every candidate of every token
-const TABS = { tokens: "Token by token", decoders: "Decoders side by side", beams: "Beam search" };
+const TABS = { tokens: "Token by token", decoders: "Decoders", beams: "Beam search" };
 
 /** @param {HTMLElement} place @param {import("../state.js").Address} address */
 export function show(place, address) {
@@ -46,6 +46,8 @@ export class Microscope {
     this.current = 0;
     /** @type {AbortController | null} */
     this.running = null;
+    /** @type {(isComplete?: boolean) => void} draws the tokens that the shown branch has got since */
+    this.added = () => {};
     this.result = h("div", { class: "stack", "aria-live": "polite" });
     this.prompt = growingText({
       label: "Prompt",
@@ -163,13 +165,10 @@ export class Microscope {
     if (this.running || !this.prompt.box.value.trim()) return;
     this.keep();
     if (this.tab !== "tokens") return this.drawResult(true);
-    return this.#work(async (signal) => {
-      const found = await post("/api/trace", { ...this.request(), n_candidates: 12 }, signal);
-      this.branches = [
-        { name: "first text", promptIds: found.prompt_ids, ids: found.ids, steps: found.steps },
-      ];
-      this.current = 0;
-    });
+    /** @type {Branch} */
+    const first = { name: "first text", promptIds: [], ids: [], steps: [] };
+    this.branches = [first];
+    return this.#trace(first, this.request(), this.address.number("token", 0));
   }
 
   /**
@@ -178,46 +177,54 @@ export class Microscope {
    * @param {import("../components/candidate-list.js").Candidate} candidate
    */
   #branch(index, candidate) {
+    if (this.running) return;
     const from = this.branches[this.current];
-    const ids = [...from.ids.slice(0, index), candidate.id];
-    return this.#work(async (signal) => {
-      const body = {
-        model: this.model.id,
-        prompt: [...from.promptIds, ...ids],
-        ...asRequest(this.settings),
-        n_candidates: 12,
-        max_tokens: Math.max(1, Number(this.settings.max_tokens) - ids.length),
-      };
-      const found = await post("/api/trace", body, signal);
-      const turned = { ...from.steps[index], id: candidate.id, text: candidate.text };
-      this.branches.push({
-        name: `${visible(candidate.text)} at ${index + 1}`,
-        promptIds: from.promptIds,
-        ids: [...ids, ...found.ids],
-        steps: [...from.steps.slice(0, index), turned, ...found.steps],
-      });
-      this.current = this.branches.length - 1;
-    }, index);
+    const turned = { ...from.steps[index], id: candidate.id, text: candidate.text };
+    /** @type {Branch} */
+    const branch = {
+      name: `${visible(candidate.text)} at ${index + 1}`,
+      promptIds: from.promptIds,
+      ids: [...from.ids.slice(0, index), candidate.id],
+      steps: [...from.steps.slice(0, index), turned],
+    };
+    this.branches.push(branch);
+    const body = {
+      model: this.model.id,
+      prompt: [...from.promptIds, ...branch.ids],
+      ...asRequest(this.settings),
+      max_tokens: Math.max(1, Number(this.settings.max_tokens) - branch.ids.length),
+    };
+    return this.#trace(branch, body, index);
   }
 
   /**
-   * Run what needs the server, with a button that stops it.
-   * @param {(signal: AbortSignal) => Promise<void>} work
-   * @param {number} [index] of the token to show afterwards
+   * Generate the rest of a branch and draw its tokens as they come, with a button that stops it.
+   * @param {Branch} branch the last one
+   * @param {Record<string, unknown>} body
+   * @param {number} index of the token to show
    */
-  async #work(work, index = this.address.number("token", 0)) {
-    if (this.running) return;
+  async #trace(branch, body, index) {
     this.running = new AbortController();
     this.go.textContent = "Stop";
-    put(this.result, h("p", { class: "busy" }, "The model is writing …"));
+    this.result.setAttribute("aria-busy", "true"); // read out once, when it is complete
+    this.current = this.branches.length - 1;
+    this.#drawTokens(index);
+    const isShown = () => this.tab === "tokens" && this.branches[this.current] === branch;
     try {
-      await work(this.running.signal);
-      this.drawResult(false, index);
+      for await (const piece of stream("/api/trace", { ...body, n_candidates: 12 }, this.running.signal)) {
+        if (piece.prompt_ids && !branch.promptIds.length) branch.promptIds = piece.prompt_ids;
+        if (!piece.steps) continue;
+        branch.steps.push(...piece.steps);
+        branch.ids.push(...piece.steps.map((/** @type {Step} */ step) => step.id));
+        if (isShown()) this.added();
+      }
+      if (isShown()) this.added(true);
     } catch (error) {
-      put(this.result, isStopped(error) ? h("p", { class: "busy" }, "Stopped.") : problem(error));
+      this.result.append(isStopped(error) ? h("p", { class: "busy" }, "Stopped.") : problem(error));
     } finally {
       this.running = null;
       this.go.textContent = "Generate";
+      this.result.removeAttribute("aria-busy");
     }
   }
 
@@ -242,10 +249,6 @@ export class Microscope {
     const branch = this.branches[this.current];
     const text = new TokenText();
     text.setAttribute("aria-label", "Generated tokens");
-    text.tokens = branch.steps.map((step) => ({
-      text: step.text,
-      prob: step.candidates.find((one) => one.id === step.id)?.prob ?? 0,
-    }));
     const list = new CandidateList();
     const look = (/** @type {number} */ i) => {
       text.choose(i);
@@ -290,6 +293,14 @@ export class Microscope {
         h("div", { class: "card detail" }, list),
       ),
     );
-    look(Math.min(Math.max(index, 0), branch.steps.length - 1));
+    this.added = (isComplete = false) => {
+      const from = text.tokens.length;
+      text.push(...branch.steps.slice(from).map((step) => ({ text: step.text, prob: probabilityOf(step) })));
+      const wanted = Math.max(index, 0);
+      if (from <= wanted && wanted < branch.steps.length) look(wanted);
+      else if (isComplete) look(Math.min(text.chosen < 0 ? wanted : text.chosen, branch.steps.length - 1));
+    };
+    list.show(null, 0, 0);
+    this.added(!this.running);
   }
 }

@@ -3,8 +3,9 @@ import { get } from "../api.js";
 import { figure } from "../components/candidate-list.js";
 import { LineChart } from "../components/line-chart.js";
 import { tabBar } from "../components/tab-bar.js";
-import { h, nothing, problem, put, scrollingTable } from "../dom.js";
+import { button, h, nothing, problem, put } from "../dom.js";
 import { count, decimal, duration, listed, percent } from "../format.js";
+import { hasFolder, runsTable, startRun, stopRun } from "./train-runs.js";
 
 /** @typedef {{name: string, state: string, problem: string, made_by: string, stages: string[], step: number | null,
  *    figures: Record<string, number | null>, metrics: Record<string, string>, changed_at: number}} Run */
@@ -17,11 +18,6 @@ const STAGES = /** @type {Record<string, string>} */ ({
   classify: "Classification",
   instruct: "Instructions",
   prefer: "Preferences",
-});
-const METRICS = /** @type {Record<string, string>} */ ({
-  val_loss: "validation loss",
-  test_accuracy: "test accuracy",
-  exact_match: "exact match",
 });
 
 /** @param {HTMLElement} place @param {import("../state.js").Address} address */
@@ -37,10 +33,36 @@ export async function show(place, address) {
   let timer = 0;
   let isGone = false;
 
+  const { can_control_runs: canControl } = await get("/api/page");
+  const head = h("div", { class: "row" }, h("h1", {}, "Train"));
   const table = h("div", { class: "card" });
   const detail = h("div", { class: "stack" });
-  const status = h("p", { class: "hidden", role: "status" });
+  const mishap = h("div", {});
   const keep = () => address.set({ runs: names.join("|"), stage, report: hasReport });
+  const choose = (/** @type {string} */ name) => {
+    names = names.includes(name) ? names.filter((one) => one !== name) : [...names, name];
+    keep();
+    poll();
+  };
+  /** @type {Set<string>} runs that were asked to stop */
+  const stopping = new Set();
+  /** @param {() => Promise<void>} change of a run; what goes wrong is shown */
+  const control = async (change) => {
+    put(mishap);
+    await change().catch((error) => put(mishap, problem(error)));
+    drawn = "";
+    poll();
+  };
+  const start = () =>
+    control(async () => {
+      const name = await startRun();
+      if (name) names = [name];
+      keep();
+    });
+  const stop = (/** @type {string} */ name) =>
+    control(async () => {
+      if (await stopRun(name)) stopping.add(name);
+    });
 
   const poll = async () => {
     clearTimeout(timer);
@@ -49,12 +71,14 @@ export async function show(place, address) {
       if (!names.length && runs.length)
         names = [[...runs].sort((a, b) => rank(b) - rank(a) || b.changed_at - a.changed_at)[0].name];
       names = names.filter((name) => runs.some((run) => run.name === name));
-      chosen = await Promise.all(names.map((name) => get(`/api/runs/${encodeURIComponent(name)}`)));
+      const shown = names.filter((name) => runs.some((run) => run.name === name && hasFolder(run)));
+      chosen = await Promise.all(shown.map((name) => get(`/api/runs/${encodeURIComponent(name)}`)));
       draw();
     } catch (error) {
       put(detail, problem(error));
       drawn = "";
     }
+    clearTimeout(timer); // of another poll that has ended meanwhile
     if (!isGone) timer = window.setTimeout(poll, document.hidden ? 4 * EVERY_MS : EVERY_MS);
   };
 
@@ -67,60 +91,30 @@ export async function show(place, address) {
     ]);
     if (now === drawn) return;
     drawn = now;
+    table.hidden = !runs.length;
     if (!runs.length)
       return put(
-        place,
+        detail,
         nothing(
           "No runs yet",
           "A run appears here with its curves as soon as it has begun.",
           "scratchlm run quickstart",
         ),
       );
-    put(
-      table,
-      scrollingTable(
-        ["show", "run", "state", "step", "results"].map((one) => h("th", { scope: "col" }, one)),
-        runs.map((run) =>
-          h(
-            "tr",
-            {},
-            h(
-              "td",
-              {},
-              h("input", {
-                type: "checkbox",
-                checked: names.includes(run.name),
-                "aria-label": `Show ${run.name}`,
-                onchange: () => {
-                  names = names.includes(run.name)
-                    ? names.filter((one) => one !== run.name)
-                    : [...names, run.name];
-                  keep();
-                  poll();
-                },
-              }),
-            ),
-            h("td", {}, h("b", {}, run.name), h("div", { class: "hint" }, run.made_by)),
-            h(
-              "td",
-              {},
-              h(
-                "span",
-                { class: `tag ${run.state === "running" ? "live" : run.problem ? "bad" : ""}` },
-                run.state,
-              ),
-            ),
-            h("td", { class: "number" }, run.step === null ? "–" : count(run.step)),
-            h("td", { class: "results" }, run.problem || results(run)),
-          ),
-        ),
-      ),
+    for (const name of stopping)
+      if (!runs.some((run) => run.name === name && run.state === "running")) stopping.delete(name);
+    const focused =
+      table.contains(document.activeElement) && document.activeElement?.getAttribute("aria-label");
+    put(table, runsTable(runs, { names, choose, canStop: canControl, stopping, stop }));
+    const again = [...table.querySelectorAll("[aria-label]")].find(
+      (one) => one.getAttribute("aria-label") === focused,
     );
+    /** @type {HTMLElement | undefined} */ (again)?.focus();
     const stages = Object.keys(STAGES).filter((name) => chosen.some((run) => run.history?.[name]?.length));
     if (!stages.length)
       return put(
         detail,
-        h("p", { class: "lead" }, chosen.length ? "Nothing has been measured yet." : "Choose a run."),
+        h("p", { class: "lead" }, names.length ? "Nothing has been measured yet." : "Choose a run."),
       );
     if (!stages.includes(stage)) stage = stages[stages.length - 1];
     const body = h("div", { class: "stack" });
@@ -191,7 +185,8 @@ export async function show(place, address) {
     return open;
   };
 
-  put(place, h("h1", {}, "Train"), h("div", { class: "stack" }, table, detail, status));
+  if (canControl) head.append(button("Start a quickstart", start));
+  put(place, head, h("div", { class: "stack" }, mishap, table, detail));
   await poll();
   return () => {
     isGone = true;
@@ -201,16 +196,6 @@ export async function show(place, address) {
 
 /** Running runs come first. @param {Run} run */
 const rank = (run) => (run.state === "running" ? 1 : 0);
-
-/** @param {Run} run */
-const results = (run) =>
-  Object.entries(run.figures)
-    .filter(([, value]) => typeof value === "number")
-    .map(
-      ([stage, value]) =>
-        `${METRICS[run.metrics[stage]] ?? run.metrics[stage]} ${run.metrics[stage] === "val_loss" ? decimal(value, 3) : percent(Number(value))}`,
-    )
-    .join(", ") || "–";
 
 /** @param {FullRun} run @param {string} stage */
 function progress(run, stage) {

@@ -231,7 +231,7 @@ export class WriteView {
       Object.assign(card, {
         answer,
         isColoured: this.isColoured,
-        isChoosable: several && this.isChat,
+        isChoosable: several,
         isChosen: several && i === turn.chosen,
         microscope: this.#microscope(answer, turn),
       });
@@ -304,7 +304,7 @@ export class WriteView {
       this.answer(this.turns.length - 1);
     };
     const accept = () => {
-      this.composer.box.value = last.request + last.answers[0].text;
+      this.composer.box.value = last.request + last.answers[last.chosen].text;
       this.composer.grow();
       this.clear();
       this.keep();
@@ -316,7 +316,11 @@ export class WriteView {
         ? button("Stop", () => this.stop(), { class: "primary stop" })
         : button(this.isChat ? "Send" : "Continue", () => this.send(), { class: "primary" }),
       last && !this.running && button("Regenerate", again, { title: "Another seed" }),
-      last && !this.running && !this.isChat && !last.answers[0].problem && button("Add to the text", accept),
+      last &&
+        !this.running &&
+        !this.isChat &&
+        !last.answers[last.chosen]?.problem &&
+        button("Add to the text", accept),
       last &&
         !this.running &&
         button(
