@@ -44,6 +44,8 @@ class EvaluateLoss(Common):
     data: tuple[str, ...] = ()  # text files, folders, globs, known names, or folders of token shards
     rows: Annotated[RowSettings, tyro.conf.arg(name="")] = field(default_factory=RowSettings)
     skip_bad_lines: bool = False  # count and report lines that do not parse, instead of stopping
+    # tokens attend only to tokens of their own document, as in a run with this setting
+    attend_within_documents: bool = False
     stride: int | None = None  # tokens between windows; default: half the context
     batch_size: int = 16  # windows at a time; changes the speed only
 
@@ -108,6 +110,7 @@ def _measure(
             start_id=lm.tokenizer.end_of_text_id,
             stride=command.stride,
             batch_size=command.batch_size,
+            within_documents=command.attend_within_documents,
             progress=report,
         )
 

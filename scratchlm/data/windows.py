@@ -13,13 +13,16 @@ from torch import Tensor
 from scratchlm.core.batch import Batch
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer
+from scratchlm.model.attention_mask import document_numbers
 
 
 class TokenWindows:
     """Training examples for next-token prediction: each target is the token after its input.
 
     Windows are views of one array (in memory or memory-mapped); only batches are copied. They begin at 0, stride,
-    2 * stride, ... while a whole window and one more token are left; the remaining tokens are dropped.
+    2 * stride, ... while a whole window and one more token are left; the remaining tokens are dropped. With
+    `document_start`, the id that every document begins with, batches have the attention mask that keeps documents
+    apart.
 
     Shapes: windows[i] -> inputs (T,), targets (T,); windows.batch(indices) -> inputs (B, T), targets (B, T)
     Raises: ConfigError for a length or stride below 1; DataError for ids that are not a sequence of integers,
@@ -31,7 +34,14 @@ class TokenWindows:
         (3, [[7, 8], [8, 9]])
     """
 
-    def __init__(self, ids: ArrayLike, *, context_length: int, stride: int | None = None) -> None:
+    def __init__(
+        self,
+        ids: ArrayLike,
+        *,
+        context_length: int,
+        stride: int | None = None,
+        document_start: int | None = None,
+    ) -> None:
         if context_length < 1 or (stride is not None and stride < 1):
             raise ConfigError(
                 f"windows need context_length and stride of at least 1, got {context_length} and {stride}."
@@ -50,6 +60,7 @@ class TokenWindows:
         self.ids = array
         self.context_length = context_length
         self.stride = context_length if stride is None else stride
+        self.document_start = document_start
         rows = np.lib.stride_tricks.sliding_window_view(array, context_length + 1)
         self._rows: NDArray[Any] = rows[:: self.stride]  # (n, T + 1), a view: nothing is copied
 
@@ -77,4 +88,6 @@ class TokenWindows:
     def batch(self, indices: Sequence[int] | NDArray[Any]) -> Batch:
         """Build a batch of the windows with these indices."""
         rows = torch.from_numpy(self._rows[np.asarray(indices)].astype(np.int64))  # (B, T + 1)
-        return Batch(inputs=rows[:, :-1].clone(), targets=rows[:, 1:].clone())
+        inputs = rows[:, :-1].clone()
+        mask = None if self.document_start is None else document_numbers(inputs, self.document_start)
+        return Batch(inputs=inputs, targets=rows[:, 1:].clone(), attention_mask=mask)

@@ -17,6 +17,7 @@ from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Task, Total
 from scratchlm.evaluation.intervals import bootstrap_ratio_interval
+from scratchlm.model.attention_mask import document_numbers
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.loss import head_cross_entropy
 from scratchlm.model.modes import evaluation_mode
@@ -150,6 +151,7 @@ def text_loss(
     stride: int | None = None,
     batch_size: int = 16,
     n_characters: int | None = None,
+    within_documents: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> TextLoss:
     """Loss over a whole text with a sliding window.
@@ -158,12 +160,13 @@ def text_loss(
     the tokens that no earlier window predicted, so all tokens after the first window have at least context - stride
     tokens of context. `start_id` (end-of-text) is prepended, so that the first token is predicted too;
     without it the first token is not counted. `ids` may be memory-mapped: only the current batch is copied,
-    and each window is summed separately, so the batch size affects only the speed.
+    and each window is summed separately, so the batch size affects only the speed. within_documents: tokens attend only
+    to their own document, which begins with `start_id`.
 
     Units: progress(done, total) counts tokens.
     Source: the strided evaluation of Hugging Face's perplexity guide, with every token counted once.
     Raises: DataError for a text without a token to predict; ConfigError for a stride outside the context or a
-        batch size below 1.
+        batch size below 1, and for within_documents without `start_id`.
     """
     stride = stride_for(model, stride)
     check_at_least(1, batch_size=batch_size)
@@ -172,6 +175,11 @@ def text_loss(
     if n_predicted < 1 or n_bytes < 1:
         raise DataError(
             f"text_loss needs a token to predict, and the text has {n_tokens} tokens; use a longer text."
+        )
+    document_start = start_id if within_documents else None
+    if within_documents and start_id is None:
+        raise ConfigError(
+            "attention within documents needs an end-of-text token (start_id) between them, got none."
         )
     sums, counts = array("d"), array("d")
     n_done = 0
@@ -182,7 +190,8 @@ def text_loss(
             np.asarray(ids), start_id=start_id, context=context, stride=stride, batch_size=batch_size
         )
         for inputs, targets in windows:
-            states = model.hidden_states(inputs.to(device))  # (B, T, E)
+            mask = None if document_start is None else document_numbers(inputs, document_start).to(device)
+            states = model.hidden_states(inputs.to(device), attention_mask=mask)  # (B, T, E)
             losses = head_cross_entropy(
                 states, model.out_head, targets.to(device), reduction="none"
             )  # (B, T)

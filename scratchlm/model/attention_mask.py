@@ -30,6 +30,20 @@ def query_key_mask(attention_mask: Tensor, n_new: int, *, is_causal: bool = True
     return (mask | (keys == queries))[:, None]  # (B, 1, T, S+T)
 
 
+def document_numbers(ids: Tensor, start_id: int) -> Tensor:
+    """Number the documents of each row: the integer mask that keeps them apart.
+
+    A document begins with `start_id`, the end-of-text token. That token ends the document before as a target, and as an
+    input it is the only context of the next document's first token. A row may begin inside a document.
+
+    Shapes: ids (B, T) -> (B, T), from 1.
+    Example:
+        >>> document_numbers(torch.tensor([[5, 6, 0, 7, 0]]), 0).tolist()
+        [[1, 1, 2, 2, 3]]
+    """
+    return 1 + (ids == start_id).cumsum(dim=1)
+
+
 def text_positions(attention_mask: Tensor) -> Tensor:
     """Count the real tokens before each token in its own text.
 

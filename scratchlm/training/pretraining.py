@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.batch import Batch
-from scratchlm.core.errors import DataError, TokenizerError
+from scratchlm.core.errors import ConfigError, DataError, TokenizerError
 from scratchlm.core.memory import memory_errors_explained
 from scratchlm.core.protocols import ShowsProgress, Tokenizer, Total, no_progress
 from scratchlm.core.seed import seed_everything
@@ -134,7 +134,10 @@ def prepare_pretraining(
     config = settings.model.resolve(vocab_size=tokenizer.vocab_size)
     training, context = settings.training, config.context_length
     _check_lengths(settings, data, context)
-    train_windows = TokenWindows(data.train, context_length=context, stride=settings.text.stride)
+    start = tokenizer.end_of_text_id if settings.text.attend_within_documents else None
+    train_windows = TokenWindows(
+        data.train, context_length=context, stride=settings.text.stride, document_start=start
+    )
     if training.batch_size > len(train_windows):
         notify(
             f"batch_size {training.batch_size} is more than the {len(train_windows)} windows of the training text, so "
@@ -148,7 +151,9 @@ def prepare_pretraining(
         data=data,
         model=model,
         train=_loader(train_windows, training, shuffle=True),
-        val=_loader(TokenWindows(data.val, context_length=context), training, shuffle=False),
+        val=_loader(
+            TokenWindows(data.val, context_length=context, document_start=start), training, shuffle=False
+        ),
     )
 
 
@@ -183,13 +188,17 @@ def pretrain(
     notify(
         f"{model.n_parameters():,} parameters, {len(data.train):,} training and {len(data.val):,} validation tokens"
     )
+    within_documents = settings.text.attend_within_documents
+    facts: dict[str, object] = {"data_fingerprint": data.fingerprint}
+    if within_documents:
+        facts["attend_within_documents"] = True
     prompt = readable_prompt(tokenizer, settings.sample_prompt, data.train[:12].tolist(), notify)
     with tensorboard_of(out) as tensorboard:
         trainer = Trainer(
             model,
             PretrainingTask(label_smoothing=settings.training.label_smoothing),
             settings.training,
-            run=RunFolder(path=out, tokenizer=tokenizer, facts={"data_fingerprint": data.fingerprint}),
+            run=RunFolder(path=out, tokenizer=tokenizer, facts=facts),
             callbacks=[*tensorboard, *callbacks],
             sample=text_sampler(tokenizer, prompt, seed=settings.training.seed),
             notify=notify,
@@ -201,7 +210,7 @@ def pretrain(
         step=trained.step,
         used_step=trainer.used_step,
         train_loss=trained.train_loss,
-        final=validation_loss(model, data, tokenizer),
+        final=validation_loss(model, data, tokenizer, within_documents=within_documents),
         tokens=trained.tokens,
         seconds=trained.elapsed_s,
         tokens_per_s=trained.tokens / trained.steps_s if trained.steps_s else 0.0,
@@ -213,12 +222,16 @@ def pretrain(
     )
 
 
-def validation_loss(model: GPTModel, data: PreparedTokens, tokenizer: Tokenizer) -> TextLoss:
+def validation_loss(
+    model: GPTModel, data: PreparedTokens, tokenizer: Tokenizer, *, within_documents: bool
+) -> TextLoss:
     """Loss over the validation text, or the first FINAL_EVALUATION_TOKENS tokens of a longer one."""
     ids = data.val[:FINAL_EVALUATION_TOKENS]
     is_whole = len(ids) == len(data.val)
     n_bytes = data.val_n_bytes if is_whole else len(tokenizer.decode(ids.tolist()).encode("utf-8"))
-    return text_loss(model, ids, n_bytes=n_bytes, start_id=tokenizer.end_of_text_id)
+    return text_loss(
+        model, ids, n_bytes=n_bytes, start_id=tokenizer.end_of_text_id, within_documents=within_documents
+    )
 
 
 def readable_prompt(
@@ -303,6 +316,8 @@ def _tokens(
             )
 
     data = prepared(settings.data, 0.0 if settings.val_data else text.val_fraction, survey)
+    if text.attend_within_documents:
+        _check_documents(data, tokenizer)
     if not settings.val_data:
         return data
     held_out = prepared(settings.val_data, 0.0)
@@ -316,6 +331,23 @@ def _tokens(
         fingerprint=f"{data.fingerprint}+{held_out.fingerprint}",
         folder=data.folder,
     )
+
+
+def _check_documents(data: PreparedTokens, tokenizer: Tokenizer) -> None:
+    """Check that attention within documents has an effect.
+
+    Raises: ConfigError.
+    """
+    if tokenizer.end_of_text_id is None:
+        raise ConfigError(
+            "attend_within_documents needs a tokenizer with an end-of-text token, which separates documents, got one "
+            "without; choose another --tokenizer.kind, or leave it out."
+        )
+    if data.n_documents < 2:
+        raise ConfigError(
+            "attend_within_documents needs a text of several documents, got one; name the string between them with "
+            "--document-separator, give several files, or leave it out."
+        )
 
 
 def _check_lengths(settings: PretrainSettings, data: PreparedTokens, context: int) -> None:

@@ -29,7 +29,11 @@ from scratchlm.training.schedule import learning_rate, planned_steps
 
 logger = logging.getLogger(__name__)
 
-ORIGIN = ("data_fingerprint", "base_sha256")  # facts of a checkpoint that must not change on resuming
+ORIGIN = (
+    "data_fingerprint",
+    "base_sha256",
+    "attend_within_documents",
+)  # facts of a checkpoint that must not change on resuming
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,7 @@ def check_same_origin(earlier: Mapping[str, Any], run: RunFolder, folder: Path) 
         if earlier.get(name) != now.get(name):
             raise CheckpointError(
                 f"{folder} was trained with another {name} ({earlier.get(name)}), now it is {now.get(name)}; "
-                "put the earlier files back, or start over."
+                "resume with the same files and settings, or start over."
             )
     if load_tokenizer(folder / "tokenizer.json").fingerprint != run.tokenizer.fingerprint:
         raise CheckpointError(f"{folder} was trained with another tokenizer; start over.")

@@ -41,6 +41,8 @@ class TextSettings(RowSettings):
     split_by: SplitBy = "auto"  # whole documents, or the contiguous tail of one
     stride: int | None = None  # tokens between training windows; None = context_length, so none overlap
     document_separator: str = ""  # string between the documents of a plain-text file, e.g. <|endoftext|>
+    # tokens attend only to tokens of their own document, in training and validation
+    attend_within_documents: bool = False
     skip_bad_lines: bool = False  # count and report lines that do not parse, instead of stopping
 
     def __post_init__(self) -> None:

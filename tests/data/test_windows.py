@@ -40,6 +40,19 @@ def test_a_batch_is_64_bit_whatever_the_array_holds(dtype):
     assert batch.attention_mask is None
 
 
+@given(st.lists(st.integers(0, 4), min_size=9, max_size=60), st.integers(1, 8))
+def test_documents_of_a_window_are_numbered_from_their_end_of_text_on(ids, context_length):
+    windows = TokenWindows(ids, context_length=context_length, document_start=0)
+    batch = windows.batch(range(len(windows)))
+    for inputs, numbers in zip(batch.inputs.tolist(), batch.attention_mask.tolist(), strict=True):
+        expected, number = [], 1
+        for token in inputs:
+            number += token == 0
+            expected.append(number)
+        assert numbers == expected
+    assert batch.n_tokens == batch.inputs.numel()
+
+
 def test_a_memory_map_is_viewed_and_never_copied(tmp_path):
     np.arange(1000, dtype="<u2").tofile(tmp_path / "ids.bin")
     ids = np.memmap(tmp_path / "ids.bin", dtype="<u2", mode="r")

@@ -15,6 +15,7 @@ from scratchlm.checkpoints.huggingface import export_huggingface
 from scratchlm.checkpoints.open_model import crop_context
 from scratchlm.core.batch import IGNORE_INDEX, Batch
 from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.data.windows import TokenWindows
 from scratchlm.evaluation.loss import TextLoss, _strided_windows, mean_loss, text_loss
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
@@ -138,6 +139,53 @@ def test_the_loss_equals_the_strided_recipe_of_transformers(tiny_config, tmp_pat
     result = text_loss(ours, ids[0].numpy(), n_bytes=1, start_id=None, stride=stride)
     assert result.n_tokens == n_tokens
     assert result.loss == pytest.approx(nll_sum / n_tokens, abs=1e-6)
+
+
+def documents(*lengths):
+    """Documents of ids from 1 on, and all of them joined by 0, end-of-text."""
+    ids = np.random.Generator(np.random.PCG64(5)).integers(1, 300, size=sum(lengths))
+    parts = np.split(ids, np.cumsum(lengths)[:-1])
+    return parts, np.concatenate([parts[0], *(np.append(0, part) for part in parts[1:])])
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "manual"])
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_documents_of_a_window_have_the_logits_that_they_have_alone(tiny_config, attention, positions):
+    torch.manual_seed(0)
+    changes = {"vocab_size": 300, "context_length": 40, "attention": attention, "positions": positions}
+    model = GPTModel(dataclasses.replace(tiny_config, **changes)).eval()
+    parts, joined = documents(9, 1, 17, 6)
+    batch = TokenWindows(np.append(joined, 0), context_length=36, document_start=0).batch([0])
+    together = model(batch.inputs, attention_mask=batch.attention_mask)[0]
+    alone = [model(torch.tensor([[0, *part]]))[0] for part in parts[1:]]
+    torch.testing.assert_close(together, torch.cat([model(torch.tensor(parts[0])[None])[0], *alone]))
+    assert (model(batch.inputs)[0, 10:] - together[10:]).abs().max() > 0.01  # which differ without the mask
+
+
+def test_the_loss_within_documents_is_that_of_transformers_for_each_document(
+    tiny_config, tmp_path, tiny_tokenizer
+):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    ours = GPTModel(dataclasses.replace(tiny_config, vocab_size=300, context_length=64)).eval()
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        export_huggingface(tmp_path / "hf", ours, tiny_tokenizer)
+    ).eval()
+    parts, joined = documents(20, 1, 30, 9)
+    expected = 0.0
+    for i, part in enumerate(parts):
+        ids = torch.tensor([[0, *part, *([0] if i < len(parts) - 1 else [])]])  # a document's end is a target
+        with torch.no_grad():
+            expected += theirs(ids, labels=ids).loss.item() * (ids.shape[1] - 1)
+    result = text_loss(ours, joined, n_bytes=1, start_id=0, within_documents=True)
+    assert result.n_tokens == len(joined)
+    assert result.loss_sum == pytest.approx(expected, rel=1e-6)
+    assert text_loss(ours, joined, n_bytes=1, start_id=0).loss_sum != pytest.approx(expected, rel=1e-5)
+
+
+def test_documents_need_a_token_between_them(model, ids):
+    with pytest.raises(ConfigError, match="needs an end-of-text token"):
+        text_loss(model, ids, n_bytes=1, start_id=None, within_documents=True)
 
 
 def test_a_memory_mapped_text_is_never_copied_whole(model, tmp_path):

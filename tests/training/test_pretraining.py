@@ -11,9 +11,10 @@ import torch
 
 from scratchlm.checkpoints.store import load_model
 from scratchlm.core.batch import IGNORE_INDEX, Batch
-from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.errors import CheckpointError, ConfigError, DataError
 from scratchlm.data import shards as token_shards
 from scratchlm.data.shards import prepare_tokens
+from scratchlm.data.windows import TokenWindows
 from scratchlm.evaluation.loss import text_loss
 from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.word import StrictWordTokenizer
@@ -305,3 +306,72 @@ def test_a_batch_larger_than_the_data_is_told(quick, tmp_path):
         quick(training={"batch_size": 5000, "max_steps": 1}), tmp_path / "run", device=CPU, notify=told.append
     )
     assert any(message.startswith("batch_size 5000 is more than the") for message in told)
+
+
+# --- attention within documents
+
+
+@pytest.fixture
+def stories(tmp_path):
+    """A file of short documents."""
+    path = tmp_path / "stories.jsonl"
+    texts = [f"{TEXT[i % 40 :]} a bird sang." for i in range(80)]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return str(path)
+
+
+def test_attention_within_documents_holds_in_training_and_validation(quick, stories, tmp_path):
+    runs = {}
+    for is_within in (False, True):
+        settings = quick(
+            data=(stories,),
+            text=TextSettings(val_fraction=0.2, attend_within_documents=is_within),
+            training={"max_steps": 8, "eval_every_steps": 8},
+        )
+        runs[is_within] = pretrain(settings, tmp_path / str(is_within), device=CPU)
+    assert runs[True].train_loss != runs[False].train_loss
+    loaded = load_model(tmp_path / "True")
+    assert loaded.manifest["attend_within_documents"] is True
+    data, start = runs[True].data, loaded.tokenizer.end_of_text_id
+    losses = {
+        is_within: text_loss(
+            loaded.model, data.val, n_bytes=1, start_id=start, within_documents=is_within
+        ).loss
+        for is_within in (False, True)
+    }
+    assert runs[True].final.loss == losses[True] != losses[False]
+    records = (tmp_path / "True" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    [in_training] = {
+        record["val_loss"]
+        for line in records
+        if "val_loss" in (record := json.loads(line)) and record["step"] == 8
+    }
+    windows = TokenWindows(data.val, context_length=16, document_start=start)
+    batch = windows.batch(range(len(windows)))
+    assert in_training == pytest.approx(PretrainingTask().metrics(loaded.model, [batch])["loss"], rel=1e-5)
+
+
+def test_a_run_within_documents_resumes_within_documents_only(quick, stories, tmp_path):
+    within, across = (TextSettings(attend_within_documents=is_within) for is_within in (True, False))
+    pretrain(quick(data=(stories,), text=within), tmp_path / "run", device=CPU)
+    with pytest.raises(CheckpointError, match="another attend_within_documents"):
+        pretrain(quick(data=(stories,), text=across), tmp_path / "run", device=CPU, resume=True)
+
+
+def test_attention_within_documents_needs_documents(quick, corpus, tmp_path):
+    within = TextSettings(attend_within_documents=True)
+    with pytest.raises(ConfigError, match="a text of several documents, got one"):
+        pretrain(quick(text=within), tmp_path / "run", device=CPU)
+
+
+def test_attention_within_documents_needs_an_end_of_text_token(quick, corpus, tmp_path):
+    words = TEXT.replace(".", " . ").replace(",", " , ").split()
+    StrictWordTokenizer({word: i for i, word in enumerate(dict.fromkeys(words))}).save(
+        tmp_path / "words.json"
+    )
+    settings = quick(
+        tokenizer=TokenizerSettings(path=str(tmp_path / "words.json")),
+        text=TextSettings(attend_within_documents=True),
+    )
+    with pytest.raises(ConfigError, match="needs a tokenizer with an end-of-text token"):
+        pretrain(settings, tmp_path / "run", device=CPU)
