@@ -14,7 +14,7 @@ from rich.console import Console
 
 from scratchlm.cli.parsing import run_command
 from scratchlm.cli.progress import work_progress
-from scratchlm.cli.run import refuse_idle_vocab_size
+from scratchlm.cli.run import refuse_idle_vocab_size, source_lines
 from scratchlm.cli.stage_runs import (
     RunFlags,
     recipe_argument,
@@ -48,6 +48,8 @@ class Pretrain(RunFlags):
     """
 
     data: tuple[str, ...] = ()  # text files, folders, globs, or names from `scratchlm data list`
+    # numbers, one for each of --data: the shares of the training tokens that they give; without them all are one text
+    data_weights: tuple[float, ...] = ()
     val_data: tuple[str, ...] = ()  # separate validation text, instead of a part of the data
     recipe: str | None = None  # use the settings of this recipe, e.g. shakespeare
     find_lr: bool = False  # train for 100 steps with a rising learning rate, suggest one, and write no run
@@ -69,6 +71,7 @@ def main(args: Sequence[str], *, prog: str) -> int:
         text = {f.name: getattr(base.data, f.name) for f in dataclasses.fields(TextSettings)}
         default = Pretrain(
             data=base.data.text,
+            data_weights=base.data.text_weights,
             val_data=base.data.val_text,
             sample_prompt=base.sample_prompt,
             text=TextSettings(**text),
@@ -94,7 +97,9 @@ def _act(command: Pretrain, console: Console) -> dict[str, Any]:
     recipe = Recipe(
         stages=("pretrain",),
         sample_prompt=command.sample_prompt,
-        data=DataSettings(text=command.data, val_text=command.val_data, **text),
+        data=DataSettings(
+            text=command.data, text_weights=command.data_weights, val_text=command.val_data, **text
+        ),
         tokenizer=command.tokenizer,
         model=model,
         pretrain=with_end(command.training, max_steps=DEFAULT_STEPS),
@@ -107,7 +112,7 @@ def _act(command: Pretrain, console: Console) -> dict[str, Any]:
     figures = result.figures["pretrain"]
     print(
         f"{result.out}: step {figures['step']}, validation loss {figures['val_loss']:.4f} nats per token, "
-        f"{format_bits_per_byte(figures['bits_per_byte'])}; report: {result.report}"
+        f"{format_bits_per_byte(figures['bits_per_byte'])}; report: {result.report}{source_lines(figures)}"
     )
     return {"out": str(result.out), "report": str(result.report), **figures}
 

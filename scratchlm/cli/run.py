@@ -202,8 +202,19 @@ def pretrain_line(f: dict[str, Any]) -> str:
     """Describe the validation loss of a language model in a sentence."""
     return (
         f"language model: {f['val_loss']:.3f} nats per token, {format_bits_per_byte(f['bits_per_byte'])} "
-        f"on {f['scored_tokens']:,} validation tokens"
+        f"on {f['scored_tokens']:,} validation tokens{source_lines(f)}"
     )
+
+
+def source_lines(f: dict[str, Any]) -> str:
+    """Describe the sources of a mixture, one per line; runs of older versions have none."""
+    lines = [
+        f"{one['name']}: {one['tokens']:,} tokens trained on ({one['tokens'] / max(1, f['tokens']):.1%}), "
+        f"{one['tokens'] / one['train_tokens']:.2f} times its text"
+        + ("" if one["val_loss"] is None else f"; validation loss {one['val_loss']:.4f} nats per token")
+        for one in f.get("sources") or ()
+    ]
+    return "".join(f"\n  {line}" for line in lines)
 
 
 def classify_line(f: dict[str, Any]) -> str:

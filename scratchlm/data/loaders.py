@@ -25,7 +25,7 @@ class Examples(Protocol):
     """Examples that can be grouped into batches.
 
     An attribute `lengths` (tokens of each) allows bucketing; `strata` (a class number of each) then keeps classes
-    mixed.
+    mixed. A method `order(seed=, epoch=)` replaces the shuffled order, as for a mixture by weight.
     """
 
     def __len__(self) -> int: ...
@@ -131,6 +131,9 @@ class BatchLoader:
         n = len(self.examples)
         if not self.shuffle:
             return range(n)
+        if hasattr(self.examples, "order"):
+            own: Order = self.examples.order(seed=self.seed, epoch=number)
+            return own
         return shuffled(n, seed=self.seed, epoch=number, version=self.order_version)
 
     def _strata(self, pool: NDArray[np.int64]) -> NDArray[Any]:

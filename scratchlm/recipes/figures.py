@@ -41,12 +41,26 @@ def pretrain_figures(result: PretrainResult) -> dict[str, Any]:
         "earlier_seconds": result.earlier_s,
         "parameters": result.n_parameters,
         "vocab_size": result.tokenizer.vocab_size,
-        "train_tokens": len(result.data.train),
-        "val_tokens": len(result.data.val),
+        "train_tokens": result.data.n_train_tokens,
+        "val_tokens": result.data.n_val_tokens,
         "documents": result.data.n_documents,
         "skipped_lines": result.data.skipped_lines,
-        "bytes_per_token": result.data.val_n_bytes / max(1, len(result.data.val)),
+        "bytes_per_token": sum(result.data.val_n_bytes) / max(1, result.data.n_val_tokens),
+        "sources": _source_figures(result),
     }
+
+
+def _source_figures(result: PretrainResult) -> list[dict[str, Any]]:
+    """What each of several sources gave to the training, and the loss on its validation side; empty for one."""
+    data = result.data
+    if len(data.sources) == 1:
+        return []
+    losses = [None if data.held_out else part.loss for part in result.val_losses]
+    rows = zip(data.names, data.shares, data.train, result.tokens_by_source, losses * len(data.sources))
+    return [
+        {"name": name, "share": share, "train_tokens": len(ids), "tokens": n_tokens, "val_loss": loss}
+        for name, share, ids, n_tokens, loss in rows
+    ]
 
 
 def classify_figures(rows: Sequence[LabelledText], result: ClassifyResult) -> dict[str, Any]:

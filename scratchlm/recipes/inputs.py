@@ -39,9 +39,10 @@ def check_inputs(recipe: Recipe) -> None:
     """
     data = recipe.data
     if "pretrain" in recipe.stages and SAMPLES not in data.text:
-        paths = resolve_data(data.text)
-        if token_folder(paths) is None:
-            find_sources(paths)
+        for names in data.text if data.text_weights else [data.text]:
+            paths = resolve_data([names] if isinstance(names, str) else names)
+            if token_folder(paths) is None:
+                find_sources(paths)
     if "classify" in recipe.stages:
         read_messages(data.messages, data)
     if "instruct" in recipe.stages:

@@ -32,8 +32,8 @@ from scratchlm.training.callbacks import Callback
 from scratchlm.training.distributed import current_ranks
 from scratchlm.training.history import History
 from scratchlm.training.lr_range import RatePoint, learning_rate_range
-from scratchlm.training.pretraining import PretrainingTask, PretrainSettings, prepare_pretraining, pretrain
-from scratchlm.training.settings import TokenizerSettings
+from scratchlm.training.pretraining import PretrainingTask, prepare_pretraining, pretrain
+from scratchlm.training.settings import PretrainSettings, TokenizerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +91,7 @@ def _pretrain_settings(run: StageRun) -> tuple[PretrainSettings, dict[str, Any] 
         text, val_text = (str(train_file),), (str(val_file),)
     settings = PretrainSettings(
         data=text,
+        data_weights=recipe.data.text_weights,
         val_data=val_text,
         text=recipe.data,
         tokenizer=_with_role_marks(recipe),

@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.batch import Batch
-from scratchlm.core.errors import ConfigError, DataError, TokenizerError
+from scratchlm.core.errors import TokenizerError
 from scratchlm.core.memory import memory_errors_explained
 from scratchlm.core.protocols import ShowsProgress, Tokenizer, Total, no_progress
 from scratchlm.core.seed import seed_everything
-from scratchlm.data.document_split import Survey
 from scratchlm.data.loaders import BatchLoader
-from scratchlm.data.shards import PreparedTokens, prepare_tokens, token_folder
-from scratchlm.data.windows import TokenWindows
+from scratchlm.data.mixture import MixedWindows
 from scratchlm.evaluation.loss import TextLoss, mean_loss, text_loss
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.loss import head_cross_entropy
-from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.training.callbacks import Callback
-from scratchlm.training.config import TrainingConfig
 from scratchlm.training.distributed import current_ranks
-from scratchlm.training.progress import RunFolder
-from scratchlm.training.settings import (
-    ModelSettings,
-    TextSettings,
-    TokenizerSettings,
-    resolve_data,
-    survey_texts,
-    train_tokenizer,
+from scratchlm.training.pretraining_data import (
+    PretrainingText,
+    loaders_of_run,
+    tokenizer_of_run,
+    tokens_by_source,
+    tokens_of_run,
 )
+from scratchlm.training.progress import RunFolder
+from scratchlm.training.settings import PretrainSettings
 from scratchlm.training.tensorboard import tensorboard_of
 from scratchlm.training.trainer import Trainer
 
@@ -65,19 +59,6 @@ class PretrainingTask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainSettings:
-    """All settings of a pre-training run."""
-
-    data: tuple[str, ...] = ()  # files, folders, globs or known names
-    val_data: tuple[str, ...] = ()  # separate validation text, instead of a part of data
-    text: TextSettings = field(default_factory=TextSettings)
-    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
-    model: ModelSettings = field(default_factory=ModelSettings)
-    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=1.0))
-    sample_prompt: str = "Once upon a time"  # prompt of the text samples during training
-
-
-@dataclass(frozen=True, kw_only=True)
 class PretrainResult:
     """The results of a finished pre-training run, and the size of the text they were measured on."""
 
@@ -93,7 +74,9 @@ class PretrainResult:
     resumed_from: int | None
     earlier_s: float  # training time before this call, when it resumed a run
     n_parameters: int
-    data: PreparedTokens
+    data: PretrainingText
+    tokens_by_source: list[int]  # trained on
+    val_losses: list[TextLoss]  # of each part of the validation text, which `final` combines
     tokenizer: Tokenizer
 
 
@@ -102,7 +85,7 @@ class Prepared:
     """A new model and the data to train it on."""
 
     tokenizer: Tokenizer
-    data: PreparedTokens
+    data: PretrainingText
     model: GPTModel
     train: BatchLoader
     val: BatchLoader
@@ -127,20 +110,16 @@ def prepare_pretraining(
     with ranks.main_first():  # the others read its tokenizer and token cache
         out.mkdir(parents=True, exist_ok=True)
         is_trained = resume or not ranks.is_main
-        tokenizer, survey = _tokenizer_of_run(
+        tokenizer, surveys = tokenizer_of_run(
             settings, out, extra_tokenizer_texts, notify, progress, resume=is_trained
         )
-        data = _tokens(settings, tokenizer, survey, progress)
+        data = tokens_of_run(settings, tokenizer, surveys, progress)
     config = settings.model.resolve(vocab_size=tokenizer.vocab_size)
-    training, context = settings.training, config.context_length
-    _check_lengths(settings, data, context)
-    start = tokenizer.end_of_text_id if settings.text.attend_within_documents else None
-    train_windows = TokenWindows(
-        data.train, context_length=context, stride=settings.text.stride, document_start=start
-    )
-    if training.batch_size > len(train_windows):
+    training = settings.training
+    train, val = loaders_of_run(settings, data, tokenizer, context_length=config.context_length)
+    if training.batch_size > len(train.examples):
         notify(
-            f"batch_size {training.batch_size} is more than the {len(train_windows)} windows of the training text, so "
+            f"batch_size {training.batch_size} is more than the {len(train.examples)} windows of the training text, so "
             "each batch holds all of them"
         )
     seed_everything(training.seed)
@@ -150,10 +129,8 @@ def prepare_pretraining(
         tokenizer=tokenizer,
         data=data,
         model=model,
-        train=_loader(train_windows, training, shuffle=True),
-        val=_loader(
-            TokenWindows(data.val, context_length=context, document_start=start), training, shuffle=False
-        ),
+        train=train,
+        val=val,
     )
 
 
@@ -186,13 +163,17 @@ def pretrain(
     )
     tokenizer, data, model = prepared.tokenizer, prepared.data, prepared.model
     notify(
-        f"{model.n_parameters():,} parameters, {len(data.train):,} training and {len(data.val):,} validation tokens"
+        f"{model.n_parameters():,} parameters, {data.n_train_tokens:,} training and {data.n_val_tokens:,} validation "
+        "tokens"
     )
+    if isinstance(mixed := prepared.train.examples, MixedWindows):
+        for name, share, quota, size in zip(data.names, data.shares, mixed.quotas, mixed.sizes):
+            notify(f"{name}: {share:.1%} of the training tokens; {quota:,} windows an epoch of its {size:,}")
     within_documents = settings.text.attend_within_documents
     facts: dict[str, object] = {"data_fingerprint": data.fingerprint}
     if within_documents:
         facts["attend_within_documents"] = True
-    prompt = readable_prompt(tokenizer, settings.sample_prompt, data.train[:12].tolist(), notify)
+    prompt = readable_prompt(tokenizer, settings.sample_prompt, data.train[0][:12].tolist(), notify)
     with tensorboard_of(out) as tensorboard:
         trainer = Trainer(
             model,
@@ -204,13 +185,16 @@ def pretrain(
             notify=notify,
         )
         trained = trainer.fit(prepared.train, prepared.val, resume=resume)
+    val_losses = validation_losses(model, data, tokenizer, within_documents=within_documents)
     return PretrainResult(
         folder=out,
         checkpoint=resolve_model(out),
         step=trained.step,
         used_step=trainer.used_step,
         train_loss=trained.train_loss,
-        final=validation_loss(model, data, tokenizer, within_documents=within_documents),
+        final=TextLoss.together(val_losses),
+        val_losses=val_losses,
+        tokens_by_source=tokens_by_source(prepared.train, trained.batches),
         tokens=trained.tokens,
         seconds=trained.elapsed_s,
         tokens_per_s=trained.tokens / trained.steps_s if trained.steps_s else 0.0,
@@ -222,16 +206,20 @@ def pretrain(
     )
 
 
-def validation_loss(
-    model: GPTModel, data: PreparedTokens, tokenizer: Tokenizer, *, within_documents: bool
-) -> TextLoss:
-    """Loss over the validation text, or the first FINAL_EVALUATION_TOKENS tokens of a longer one."""
-    ids = data.val[:FINAL_EVALUATION_TOKENS]
-    is_whole = len(ids) == len(data.val)
-    n_bytes = data.val_n_bytes if is_whole else len(tokenizer.decode(ids.tolist()).encode("utf-8"))
-    return text_loss(
-        model, ids, n_bytes=n_bytes, start_id=tokenizer.end_of_text_id, within_documents=within_documents
-    )
+def validation_losses(
+    model: GPTModel, data: PretrainingText, tokenizer: Tokenizer, *, within_documents: bool
+) -> list[TextLoss]:
+    """Loss over each part of the validation text, or the first of FINAL_EVALUATION_TOKENS tokens in equal parts."""
+    losses = []
+    for whole, n_bytes in zip(data.val, data.val_n_bytes, strict=True):
+        ids = whole[: FINAL_EVALUATION_TOKENS // len(data.val)]
+        if len(ids) < len(whole):
+            n_bytes = len(tokenizer.decode(ids.tolist()).encode("utf-8"))
+        start_id = tokenizer.end_of_text_id
+        losses.append(
+            text_loss(model, ids, n_bytes=n_bytes, start_id=start_id, within_documents=within_documents)
+        )
+    return losses
 
 
 def readable_prompt(
@@ -267,109 +255,3 @@ def text_sampler(
         return prompt, generate_ids(model, [prompt_ids], config, tokenizer=tokenizer)[0].text
 
     return sample
-
-
-def _tokenizer_of_run(
-    settings: PretrainSettings,
-    out: Path,
-    extra_texts: Iterable[str],
-    notify: Callable[[str], None],
-    progress: ShowsProgress,
-    *,
-    resume: bool,
-) -> tuple[Tokenizer, Survey | None]:
-    """The run's tokenizer, trained at the first start and loaded later, and the survey from its training."""
-    path, survey = out / "tokenizer.json", None
-    if not (resume and path.exists()):
-        started_at_s = time.perf_counter()
-        data = resolve_data(settings.data)
-        text = replace(settings.text, val_fraction=0.0) if settings.val_data else settings.text
-        with progress("training a tokenizer") as report:
-            if settings.tokenizer.is_trained and token_folder(data) is None:
-                survey = survey_texts(data, text)
-            tokenizer = train_tokenizer(
-                settings.tokenizer, data, text, extra_texts=extra_texts, survey=survey, progress=report
-            )
-        tokenizer.save(path)
-        notify(f"tokenizer of {tokenizer.vocab_size:,} tokens in {time.perf_counter() - started_at_s:.1f} s")
-    return load_tokenizer(path, engine="tiktoken"), survey  # the same ids, faster
-
-
-def _tokens(
-    settings: PretrainSettings, tokenizer: Tokenizer, survey: Survey | None, progress: ShowsProgress
-) -> PreparedTokens:
-    text, cache = settings.text, cache_folder() / "tokens"
-
-    def prepared(data: Sequence[str], val_fraction: float, survey: Survey | None = None) -> PreparedTokens:
-        with progress("tokenising") as report:
-            return prepare_tokens(
-                resolve_data(data),
-                tokenizer,
-                cache_folder=cache,
-                val_fraction=val_fraction,
-                split_by=text.split_by,
-                rows=text,
-                document_separator=text.document_separator,
-                skip_bad_lines=text.skip_bad_lines,
-                survey=survey,
-                progress=report,
-            )
-
-    data = prepared(settings.data, 0.0 if settings.val_data else text.val_fraction, survey)
-    if text.attend_within_documents:
-        _check_documents(data, tokenizer)
-    if not settings.val_data:
-        return data
-    held_out = prepared(settings.val_data, 0.0)
-    return PreparedTokens(
-        train=data.train,
-        val=held_out.train,
-        n_documents=data.n_documents + held_out.n_documents,
-        train_n_bytes=data.train_n_bytes,
-        val_n_bytes=held_out.train_n_bytes,
-        skipped_lines=data.skipped_lines + held_out.skipped_lines,
-        fingerprint=f"{data.fingerprint}+{held_out.fingerprint}",
-        folder=data.folder,
-    )
-
-
-def _check_documents(data: PreparedTokens, tokenizer: Tokenizer) -> None:
-    """Check that attention within documents has an effect.
-
-    Raises: ConfigError.
-    """
-    if tokenizer.end_of_text_id is None:
-        raise ConfigError(
-            "attend_within_documents needs a tokenizer with an end-of-text token, which separates documents, got one "
-            "without; choose another --tokenizer.kind, or leave it out."
-        )
-    if data.n_documents < 2:
-        raise ConfigError(
-            "attend_within_documents needs a text of several documents, got one; name the string between them with "
-            "--document-separator, give several files, or leave it out."
-        )
-
-
-def _check_lengths(settings: PretrainSettings, data: PreparedTokens, context: int) -> None:
-    """Check that training and validation text each fill a window.
-
-    Raises: DataError naming the side that does not, both counts, and the settings to change.
-    """
-    more_validation = (
-        "give more with --val-data" if settings.val_data else "raise --val-fraction, name --val-data"
-    )
-    sides = (
-        ("training", len(data.train), "give more text with --data"),
-        ("validation", len(data.val), more_validation),
-    )
-    for side, n_tokens, advice in sides:
-        if n_tokens < context + 1:
-            raise DataError(
-                f"the {side} text must have at least {context + 1:,} tokens, one more than context_length, got "
-                f"{n_tokens:,}; {advice}, or choose a smaller context_length (--model.context-length)."
-            )
-
-
-def _loader(windows: TokenWindows, training: TrainingConfig, *, shuffle: bool) -> BatchLoader:
-    batch_size = min(training.batch_size, len(windows))
-    return BatchLoader(windows, batch_size=batch_size, seed=training.seed, shuffle=shuffle, drop_last=shuffle)

@@ -6,7 +6,7 @@ import functools
 import itertools
 import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.document_split import Route, SplitBy, Survey, survey_sources
+from scratchlm.data.mixture import check_weights
 from scratchlm.data.row_files import RowSettings
 from scratchlm.data.shards import token_folder, tokenizer_of_tokens
 from scratchlm.data.sources import Piece, find_sources, read_pieces
@@ -25,6 +26,7 @@ from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT, UNKNOWN
 from scratchlm.tokenizers.word import LosslessWordTokenizer, WordTokenizer, build_vocab, split_words
+from scratchlm.training.config import TrainingConfig
 
 TOKENIZER_TEXT_BYTES = 32 << 20  # more text hardly changes the vocabulary
 KAGGLE = "kaggle:"  # `kaggle:OWNER/SLUG` is a data set on Kaggle, which the user must download
@@ -116,6 +118,24 @@ class ModelSettings:
         return named_config(self.size, vocab_size=vocab_size, **given)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PretrainSettings:
+    """All settings of a pre-training run."""
+
+    data: tuple[str, ...] = ()  # files, folders, globs or known names
+    data_weights: tuple[float, ...] = ()  # share of each of data in the training tokens; none = one text
+    val_data: tuple[str, ...] = ()  # separate validation text, instead of a part of data
+    text: TextSettings = field(default_factory=TextSettings)
+    tokenizer: TokenizerSettings = field(default_factory=TokenizerSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=1.0))
+    sample_prompt: str = "Once upon a time"  # prompt of the text samples during training
+
+    def __post_init__(self) -> None:
+        if self.data_weights:
+            check_weights(self.data_weights, self.data)
+
+
 def resolve_data(data: Sequence[str], *, kind: str = "text") -> list[str | Path]:
     """Replace the names of known data sets with the paths of their local copies; paths are unchanged.
 
@@ -156,12 +176,13 @@ def train_tokenizer(
     *,
     extra_texts: Iterable[str] = (),
     survey: Survey | None = None,
+    n_bytes: int = TOKENIZER_TEXT_BYTES,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tokenizer:
     """Train or load the tokenizer that the settings name; training uses the training side of the text only.
 
     `extra_texts` are added, such as those that the model will be fine-tuned on. Token shards come with the tokenizer
-    that produced them, unless `path` names it. `survey` as for `training_texts`.
+    that produced them, unless `path` names it. `survey` and `n_bytes` as for `training_texts`.
     Raises: TokenizerError, DataError as the readers do.
     """
     if settings.path is not None:
@@ -172,7 +193,7 @@ def train_tokenizer(
         return tokenizer_of_tokens(shards)
     return learn_tokenizer(
         settings.kind,
-        itertools.chain(training_texts(data, text, survey=survey), extra_texts),
+        itertools.chain(training_texts(data, text, survey=survey, n_bytes=n_bytes), extra_texts),
         vocab_size=settings.vocab_size,
         special_tokens=settings.special_tokens,
         progress=progress,
@@ -213,22 +234,26 @@ def survey_texts(data: Sequence[str | Path], text: TextSettings) -> Survey:
 
 
 def training_texts(
-    data: Sequence[str | Path], text: TextSettings, *, survey: Survey | None = None
+    data: Sequence[str | Path],
+    text: TextSettings,
+    *,
+    survey: Survey | None = None,
+    n_bytes: int = TOKENIZER_TEXT_BYTES,
 ) -> Iterator[str]:
-    """The first TOKENIZER_TEXT_BYTES or so of the training side, enough to train a tokenizer on.
+    """The first n_bytes or so of the training side, enough to train a tokenizer on.
 
     The split is the one that training uses. It needs a survey of all documents, which is computed unless
     given.
     """
     read = _reader(data, text)
     route = Route.plan(survey or survey_sources(read), split_by=text.split_by, val_fraction=text.val_fraction)
-    n_bytes = 0
+    n_read = 0
     for job in route.jobs(read(on_skip=lambda complaint: None)):  # reported when the text becomes tokens
         for piece in job.texts if job.side == "train" else ():
-            if n_bytes >= TOKENIZER_TEXT_BYTES:
+            if n_read >= n_bytes:
                 return
             yield piece
-            n_bytes += len(piece.encode("utf-8"))
+            n_read += len(piece.encode("utf-8"))
 
 
 def _reader(data: Sequence[str | Path], text: TextSettings) -> Callable[..., Iterator[Piece]]:

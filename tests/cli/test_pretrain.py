@@ -78,3 +78,43 @@ def test_a_learning_rate_is_searched_for_and_no_run_is_left(life, run):
     code, _, err = run(f"{command} --out here")
     assert code == 2
     assert "--find-lr writes no run; drop --resume and --out" in err
+
+
+def test_texts_are_mixed_by_weight_and_each_is_named_with_its_tokens(life, run):
+    Path("other.txt").write_text("a bird sang in the tree and flew away over the hill. " * 60)
+    command = f"pretrain --data {life['text.txt']} other.txt --data-weights 3 1 --out run {TINY}"
+    code, out, err = run(f"{command} --tokenizer.vocab-size 300 --json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert [source["name"] for source in found["sources"]] == [life["text.txt"], "other.txt"]
+    assert [source["share"] for source in found["sources"]] == [0.75, 0.25]
+    assert sum(source["tokens"] for source in found["sources"]) == found["tokens"] == 2 * 4 * 16
+    assert "75.0% of the training tokens" in err
+    code, out, err = run("pretrain --resume --out run --max-steps 40")
+    assert code == 0, err
+    lines = [line for line in out.splitlines() if "tokens trained on" in line]
+    assert [line.split(":")[0].strip() for line in lines] == [life["text.txt"], "other.txt"]
+    assert all("validation loss" in line for line in lines)
+
+
+def test_weights_without_a_text_each_are_refused_before_anything_is_read(run):
+    code, _, err = run(f"pretrain --data missing.txt --data-weights 3 1 --out run {TINY}")
+    assert code == 2
+    assert "got 2 for 1 (missing.txt); give as many --data-weights as --data" in err
+
+
+def test_a_text_that_is_missing_from_a_mixture_is_named(life, run):
+    code, _, err = run(f"pretrain --data {life['text.txt']} missing.txt --data-weights 3 1 --out run {TINY}")
+    assert code == 3
+    assert "missing.txt does not exist" in err
+
+
+def test_a_model_trained_within_documents_is_evaluated_within_documents(run_json):
+    for name, n in (("train.jsonl", 80), ("val.jsonl", 20)):
+        rows = [json.dumps({"text": f"the {n} cats sat on mat {i}. a bird sang."}) for i in range(n)]
+        Path(name).write_text("\n".join(rows))
+    command = f"pretrain --data train.jsonl --val-data val.jsonl --out run {TINY} --tokenizer.vocab-size 300"
+    trained = run_json(f"{command} --attend-within-documents")
+    measure = "evaluate loss --model run --data val.jsonl"
+    assert run_json(f"{measure} --attend-within-documents")["loss"] == trained["val_loss"]
+    assert run_json(measure)["loss"] != trained["val_loss"]

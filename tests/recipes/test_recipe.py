@@ -77,6 +77,18 @@ def test_a_file_of_ones_own_is_a_recipe_by_its_name(tmp_path):
     assert recipe_values(str(tmp_path / "mine.toml"))[1]["pretrain"] == {"max_steps": 3}
 
 
+def test_a_recipe_mixes_texts_by_weight(tmp_path):
+    path = tmp_path / "mine.toml"
+    start = 'stages = ["pretrain"]\n[pretrain]\nmax_steps = 3\n[data]\ntext = ["a.txt", "b.txt"]\n'
+    path.write_text(f"{start}text_weights = [0.7, 0.3]\n")
+    recipe = load_recipe(str(path))[1]
+    recipe.check()
+    assert recipe.data.text_weights == (0.7, 0.3)
+    path.write_text(f"{start}text_weights = [1.0]\n")
+    with pytest.raises(ConfigError, match="one number each, got 1 for 2"):
+        load_recipe(str(path))[1].check()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

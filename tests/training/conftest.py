@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,59 @@ from scratchlm.training.history import History
 from scratchlm.training.interrupts import StoppedBySignal
 from scratchlm.training.pretraining import PretrainingTask
 from scratchlm.training.progress import RunFolder
+from scratchlm.training.settings import ModelSettings, PretrainSettings, TokenizerSettings
 from scratchlm.training.trainer import Trainer
 from tests.conftest import StopAt
 
 TEXT = "the cat sat on the mat and the dog sat on the log while a bird sang in the tree " * 30
 
 
+SENTENCES = "the cat sat on the mat. a dog saw the cat and ran to the tree, where a bird sang. "
+SMALL = ModelSettings(context_length=16, emb_dim=16, n_heads=2, n_layers=1, drop_rate=0.1)
+
+
 @pytest.fixture(scope="session")
 def small_tokenizer():
     return train_bpe([TEXT], 300)
+
+
+@pytest.fixture
+def own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCRATCHLM_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    path = tmp_path / "corpus.txt"
+    path.write_text(SENTENCES * 60, encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def quick(corpus, own_home):
+    """A function that makes settings for a run of a moment."""
+
+    def make(*, training=None, **changes):
+        steps = {
+            "max_steps": 4,
+            "batch_size": 4,
+            "warmup_steps": 1,
+            "learning_rate": 1e-2,
+            **(training or {}),
+        }
+        defaults = {"data": (corpus,), "tokenizer": TokenizerSettings(vocab_size=300), "model": SMALL}
+        return PretrainSettings(training=TrainingConfig(**steps), **{**defaults, **changes})
+
+    return make
+
+
+@pytest.fixture
+def stories(tmp_path):
+    """A file of short documents."""
+    path = tmp_path / "stories.jsonl"
+    texts = [f"{SENTENCES[i % 40 :]} a bird sang." for i in range(80)]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return str(path)
 
 
 @pytest.fixture

@@ -4,65 +4,28 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
 
 from scratchlm.checkpoints.store import load_model
 from scratchlm.core.batch import IGNORE_INDEX, Batch
-from scratchlm.core.errors import CheckpointError, ConfigError, DataError
+from scratchlm.core.errors import ConfigError
 from scratchlm.data import shards as token_shards
-from scratchlm.data.shards import prepare_tokens
-from scratchlm.data.windows import TokenWindows
 from scratchlm.evaluation.loss import text_loss
-from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.word import StrictWordTokenizer
 from scratchlm.training import pretraining
-from scratchlm.training.config import TrainingConfig
 from scratchlm.training.interrupts import StoppedBySignal
 from scratchlm.training.pretraining import (
     PretrainingTask,
-    PretrainSettings,
     pretrain,
     readable_prompt,
     text_sampler,
 )
 from scratchlm.training.settings import ModelSettings, TextSettings, TokenizerSettings
+from tests.training.conftest import SENTENCES
 
 CPU = torch.device("cpu")
-TEXT = "the cat sat on the mat. a dog saw the cat and ran to the tree, where a bird sang. "
-SMALL = ModelSettings(context_length=16, emb_dim=16, n_heads=2, n_layers=1, drop_rate=0.1)
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("SCRATCHLM_HOME", str(tmp_path / "home"))
-
-
-@pytest.fixture
-def corpus(tmp_path):
-    path = tmp_path / "corpus.txt"
-    path.write_text(TEXT * 60, encoding="utf-8")
-    return str(path)
-
-
-@pytest.fixture
-def quick(corpus):
-    """A function that makes settings for a run of a moment."""
-
-    def make(*, training=None, **changes):
-        steps = {
-            "max_steps": 4,
-            "batch_size": 4,
-            "warmup_steps": 1,
-            "learning_rate": 1e-2,
-            **(training or {}),
-        }
-        defaults = {"data": (corpus,), "tokenizer": TokenizerSettings(vocab_size=300), "model": SMALL}
-        return PretrainSettings(training=TrainingConfig(**steps), **{**defaults, **changes})
-
-    return make
 
 
 def test_the_task_counts_unmasked_targets_only(tiny_run):
@@ -101,12 +64,12 @@ def test_a_run_leaves_a_model_that_loads_and_figures_that_are_measured(quick, tm
     assert loaded.manifest["data_fingerprint"] == result.data.fingerprint
     again = text_loss(
         loaded.model,
-        result.data.val,
-        n_bytes=result.data.val_n_bytes,
+        result.data.val[0],
+        n_bytes=sum(result.data.val_n_bytes),
         start_id=loaded.tokenizer.end_of_text_id,
     )
     assert result.final == again
-    assert result.final.n_tokens == len(result.data.val)
+    assert result.final.n_tokens == result.data.n_val_tokens
     assert result.final.loss < 0.8 * math.log(result.tokenizer.vocab_size)
     lines = (tmp_path / "run" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     samples = [json.loads(line) for line in lines]
@@ -119,15 +82,17 @@ def test_validation_text_of_its_own_is_used_whole_and_leaves_the_training_text_w
     other = tmp_path / "other.txt"
     other.write_text("a bird sang and a bird flew. " * 9, encoding="utf-8")
     result = pretrain(quick(val_data=(str(other),)), tmp_path / "run", device=CPU)
-    assert result.tokenizer.decode(result.data.val.tolist()).startswith("a bird sang")
-    assert result.data.val_n_bytes == other.stat().st_size == result.final.n_bytes
-    assert result.data.train_n_bytes == len(TEXT) * 60
+    assert result.tokenizer.decode(result.data.val[0].tolist()).startswith("a bird sang")
+    assert sum(result.data.val_n_bytes) == other.stat().st_size == result.final.n_bytes
+    assert result.data.sources[0].train_n_bytes == len(SENTENCES) * 60
     assert result.data.n_documents == 2
 
 
 def test_a_part_of_the_text_validates_otherwise(quick, tmp_path):
     result = pretrain(quick(text=TextSettings(val_fraction=0.25)), tmp_path / "run", device=CPU)
-    share = result.data.val_n_bytes / (result.data.val_n_bytes + result.data.train_n_bytes)
+    share = sum(result.data.val_n_bytes) / (
+        sum(result.data.val_n_bytes) + result.data.sources[0].train_n_bytes
+    )
     assert share == pytest.approx(0.25, abs=0.01)
 
 
@@ -137,7 +102,7 @@ def test_a_long_validation_text_is_scored_at_its_beginning_and_the_figure_says_h
     monkeypatch.setattr(pretraining, "FINAL_EVALUATION_TOKENS", 20)
     result = pretrain(quick(), tmp_path / "run", device=CPU)
     assert result.final.n_tokens == 20
-    assert result.final.n_bytes == len(result.tokenizer.decode(result.data.val[:20].tolist()).encode())
+    assert result.final.n_bytes == len(result.tokenizer.decode(result.data.val[0][:20].tolist()).encode())
 
 
 @pytest.mark.parametrize("stop_step", [1, 3])
@@ -174,7 +139,7 @@ def test_gpt2s_tokenizer_serves_a_small_model(quick, tmp_path, real_data, monkey
     )  # fmt: skip
     result = pretrain(settings, tmp_path / "run", device=CPU)
     assert load_model(tmp_path / "run").config.vocab_size == 50257
-    assert result.data.train_n_bytes + result.data.val_n_bytes == 20_479  # the whole story
+    assert result.data.sources[0].train_n_bytes + sum(result.data.val_n_bytes) == 20_479  # the whole story
 
 
 def test_a_word_tokenizer_serves_too(quick, tmp_path):
@@ -194,7 +159,7 @@ def test_what_happens_is_told(quick, tmp_path):
 def test_skipped_lines_are_told_once(quick, tmp_path, caplog):
     path = tmp_path / "lines.jsonl"
     path.write_text(
-        "".join(json.dumps({"text": f"{TEXT * 3} {i}"}) + "\n" for i in range(20)) + "{broken\n",
+        "".join(json.dumps({"text": f"{SENTENCES * 3} {i}"}) + "\n" for i in range(20)) + "{broken\n",
         encoding="utf-8",
     )
     settings = quick(data=(str(path),), text=TextSettings(skip_bad_lines=True, val_fraction=0.3))
@@ -238,140 +203,3 @@ def test_a_prompt_that_the_vocabulary_cannot_write_is_replaced_by_the_start_of_t
 def test_an_empty_prompt_samples_a_whole_text(tiny_run, small_tokenizer):
     trainer, _, _ = tiny_run()
     assert text_sampler(small_tokenizer, "", seed=1)(trainer.model, 0)[1]
-
-
-# --- sides that are too short
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"text": TextSettings(val_fraction=0.999)}, ("the training text", "--data")),
-        ({"text": TextSettings(val_fraction=0.001)}, ("the validation text", "--val-fraction", "--val-data")),
-    ],
-)
-def test_a_text_too_short_for_a_window_is_named_by_its_side(quick, tmp_path, changes, words):
-    with pytest.raises(DataError) as error:
-        pretrain(quick(**changes), tmp_path / "run", device=CPU)
-    for word in (*words, "at least 17 tokens"):
-        assert word in str(error.value)
-
-
-def test_validation_text_of_its_own_that_is_too_short_is_named(quick, tmp_path):
-    (tmp_path / "val.txt").write_text("the cat")
-    with pytest.raises(DataError, match=r"the validation text must have .* give more with --val-data"):
-        pretrain(quick(val_data=(str(tmp_path / "val.txt"),)), tmp_path / "run", device=CPU)
-
-
-# --- token shards
-
-
-@pytest.fixture
-def shards(corpus, tmp_path):
-    """A folder of token shards, and the tokenizer.json that made them."""
-    tokenizer = train_bpe([TEXT * 10], 300)
-    tokenizer.save(tmp_path / "tokenizer.json")
-    tokens = prepare_tokens(corpus, tokenizer, cache_folder=tmp_path / "shards")
-    return str(tokens.folder), str(tmp_path / "tokenizer.json")
-
-
-def test_training_on_shards_is_training_on_the_text_they_were_made_of(quick, corpus, shards, tmp_path):
-    folder, path = shards
-    named = TokenizerSettings(path=path)
-    losses = [
-        pretrain(quick(data=(data,), tokenizer=tokenizer), tmp_path / name, device=CPU).train_loss
-        for name, data, tokenizer in (
-            ("text", corpus, named), ("named", folder, named), ("beside", folder, TokenizerSettings())
-        )
-    ]  # fmt: skip
-    assert losses[0] == losses[1] == losses[2]
-
-
-def test_shards_without_their_tokenizer_say_how_to_name_it(quick, shards, tmp_path):
-    (Path(shards[0]) / "tokenizer.json").unlink()
-    with pytest.raises(
-        DataError, match=r"not the tokenizer.json that made them; name it with --tokenizer.path"
-    ):
-        pretrain(quick(data=shards[:1]), tmp_path / "run", device=CPU)
-
-
-def test_shards_beside_other_data_are_refused(quick, corpus, shards, tmp_path):
-    with pytest.raises(DataError, match="token shards must be the only data"):
-        pretrain(quick(data=(corpus, shards[0])), tmp_path / "run", device=CPU)
-
-
-def test_a_batch_larger_than_the_data_is_told(quick, tmp_path):
-    told = []
-    pretrain(
-        quick(training={"batch_size": 5000, "max_steps": 1}), tmp_path / "run", device=CPU, notify=told.append
-    )
-    assert any(message.startswith("batch_size 5000 is more than the") for message in told)
-
-
-# --- attention within documents
-
-
-@pytest.fixture
-def stories(tmp_path):
-    """A file of short documents."""
-    path = tmp_path / "stories.jsonl"
-    texts = [f"{TEXT[i % 40 :]} a bird sang." for i in range(80)]
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-    return str(path)
-
-
-def test_attention_within_documents_holds_in_training_and_validation(quick, stories, tmp_path):
-    runs = {}
-    for is_within in (False, True):
-        settings = quick(
-            data=(stories,),
-            text=TextSettings(val_fraction=0.2, attend_within_documents=is_within),
-            training={"max_steps": 8, "eval_every_steps": 8},
-        )
-        runs[is_within] = pretrain(settings, tmp_path / str(is_within), device=CPU)
-    assert runs[True].train_loss != runs[False].train_loss
-    loaded = load_model(tmp_path / "True")
-    assert loaded.manifest["attend_within_documents"] is True
-    data, start = runs[True].data, loaded.tokenizer.end_of_text_id
-    losses = {
-        is_within: text_loss(
-            loaded.model, data.val, n_bytes=1, start_id=start, within_documents=is_within
-        ).loss
-        for is_within in (False, True)
-    }
-    assert runs[True].final.loss == losses[True] != losses[False]
-    records = (tmp_path / "True" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    [in_training] = {
-        record["val_loss"]
-        for line in records
-        if "val_loss" in (record := json.loads(line)) and record["step"] == 8
-    }
-    windows = TokenWindows(data.val, context_length=16, document_start=start)
-    batch = windows.batch(range(len(windows)))
-    assert in_training == pytest.approx(PretrainingTask().metrics(loaded.model, [batch])["loss"], rel=1e-5)
-
-
-def test_a_run_within_documents_resumes_within_documents_only(quick, stories, tmp_path):
-    within, across = (TextSettings(attend_within_documents=is_within) for is_within in (True, False))
-    pretrain(quick(data=(stories,), text=within), tmp_path / "run", device=CPU)
-    with pytest.raises(CheckpointError, match="another attend_within_documents"):
-        pretrain(quick(data=(stories,), text=across), tmp_path / "run", device=CPU, resume=True)
-
-
-def test_attention_within_documents_needs_documents(quick, corpus, tmp_path):
-    within = TextSettings(attend_within_documents=True)
-    with pytest.raises(ConfigError, match="a text of several documents, got one"):
-        pretrain(quick(text=within), tmp_path / "run", device=CPU)
-
-
-def test_attention_within_documents_needs_an_end_of_text_token(quick, corpus, tmp_path):
-    words = TEXT.replace(".", " . ").replace(",", " , ").split()
-    StrictWordTokenizer({word: i for i, word in enumerate(dict.fromkeys(words))}).save(
-        tmp_path / "words.json"
-    )
-    settings = quick(
-        tokenizer=TokenizerSettings(path=str(tmp_path / "words.json")),
-        text=TextSettings(attend_within_documents=True),
-    )
-    with pytest.raises(ConfigError, match="needs a tokenizer with an end-of-text token"):
-        pretrain(settings, tmp_path / "run", device=CPU)
