@@ -18,7 +18,7 @@ from scratchlm.data.windows import TokenWindows
 SLOTS_AT_ONCE = 1 << 16  # of an order, when its windows are counted
 
 
-def check_weights(weights: Sequence[float], names: Sequence[str]) -> None:
+def check_mixture_weights(weights: Sequence[float], names: Sequence[str]) -> None:
     """Check that there is a weight above zero for each of several sources.
 
     Raises: ConfigError.

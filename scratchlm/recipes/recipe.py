@@ -14,7 +14,7 @@ from scratchlm.core.config import from_dict, nearest, to_dict
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import read_utf8, write_text
 from scratchlm.core.toml_tables import package_table, parse_toml
-from scratchlm.data.mixture import check_weights
+from scratchlm.data.mixture import check_mixture_weights
 from scratchlm.finetuning.classifier_training import ClassifySettings
 from scratchlm.finetuning.instruction import InstructSettings
 from scratchlm.finetuning.preference import PreferSettings
@@ -77,7 +77,7 @@ class Recipe:
         if self.base is None and "pretrain" not in stages:
             raise ConfigError("a run without the stage pretrain needs a base; name a model with base.")
         if data.text_weights:
-            check_weights(data.text_weights, data.text)
+            check_mixture_weights(data.text_weights, data.text)
         if SAMPLES in data.text and data.val_text:
             raise ConfigError("the sample text has a validation side of its own; remove val_text.")
         for key in STAGE_DATA.values():

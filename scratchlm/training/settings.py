@@ -16,7 +16,7 @@ from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.document_split import Route, SplitBy, Survey, survey_sources
-from scratchlm.data.mixture import check_weights
+from scratchlm.data.mixture import check_mixture_weights
 from scratchlm.data.row_files import RowSettings
 from scratchlm.data.shards import token_folder, tokenizer_of_tokens
 from scratchlm.data.sources import Piece, find_sources, read_pieces
@@ -133,7 +133,7 @@ class PretrainSettings:
 
     def __post_init__(self) -> None:
         if self.data_weights:
-            check_weights(self.data_weights, self.data)
+            check_mixture_weights(self.data_weights, self.data)
 
 
 def resolve_data(data: Sequence[str], *, kind: str = "text") -> list[str | Path]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.loaders import BatchLoader
-from scratchlm.data.mixture import MixedWindows, check_weights
+from scratchlm.data.mixture import MixedWindows, check_mixture_weights
 from scratchlm.data.windows import TokenWindows
 
 
@@ -123,7 +123,7 @@ def test_a_mixture_of_huge_texts_needs_no_table():
 )
 def test_weights_that_mean_nothing_are_refused(weights, names, words):
     with pytest.raises(ConfigError, match=words):
-        check_weights(weights, names)
+        check_mixture_weights(weights, names)
 
 
 def test_a_weight_too_small_for_a_window_is_refused():
