@@ -1,7 +1,7 @@
-"""The page's own files: checked by TypeScript where it is installed, and nothing from elsewhere in them."""
+"""The page's own files: checked by TypeScript and a linter, and nothing from elsewhere in them."""
 
+import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,15 +16,34 @@ MARKUP = re.compile(
 )
 
 
+@pytest.fixture
+def deno(tmp_path):
+    """Run a command of deno, which holds TypeScript and a linter; a user never needs it."""
+    program = pytest.importorskip("deno", reason="deno is not installed").find_deno_bin()
+    env = os.environ | {"DENO_DIR": str(tmp_path / "cache"), "DENO_NO_UPDATE_CHECK": "1", "NO_COLOR": "1"}
+
+    def run(command: str, *args: Path | str) -> subprocess.CompletedProcess[str]:
+        given = [program, command, "--quiet", "--config", HERE / "deno.json", *args]
+        return subprocess.run(given, env=env, capture_output=True, text=True, check=False)
+
+    return run
+
+
 @pytest.mark.slow
-def test_typescript_finds_no_error():
-    """`npm install --global typescript` provides tsc; a user never needs it."""
-    tsc = shutil.which("tsc")
-    if tsc is None:
-        pytest.skip("TypeScript is not installed")
-    found = subprocess.run([tsc, "-p", HERE / "tsconfig.json"], capture_output=True, text=True, check=False)
-    assert found.stdout == ""
-    assert found.returncode == 0
+def test_typescript_finds_no_error(deno, tmp_path):
+    found = deno("check", "--no-remote", WEB)
+    assert (found.returncode, found.stderr) == (0, "")
+    wrong = tmp_path / "wrong.js"
+    wrong.write_text("// It counts.\n/** @type {number} */\nexport const n = document.title;\n")
+    assert "'string' is not assignable to type 'number'" in deno("check", "--no-remote", wrong).stderr
+
+
+def test_the_linter_finds_no_fault(deno, tmp_path):
+    found = deno("lint", WEB)
+    assert (found.returncode, found.stderr) == (0, "")
+    wrong = tmp_path / "wrong.js"
+    wrong.write_text("// It compares.\nexport const is = (a, b) => a == b;\n")
+    assert "eqeqeq" in deno("lint", wrong).stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.relative_to(WEB).as_posix())

@@ -1,5 +1,4 @@
 // The settings of a choice among tokens: what each one does, and combinations with a name.
-import { Address } from "./state.js";
 
 /** @typedef {Record<string, number | string>} Settings */
 /** @typedef {{name: string, label: string, hint: string, min: number, max: number, step: number, off?: number,
@@ -150,7 +149,7 @@ export function preset(name, now) {
   return /** @type {Settings} */ ({ ...now, ...off, ...PRESETS[name].values });
 }
 
-/** The settings that an address names, over the standard ones. @param {Address} address @param {Settings} [standard] */
+/** The settings that an address names, over the standard ones. @param {import("./state.js").Address} address @param {Settings} [standard] */
 export function settingsFrom(address, standard = STANDARD) {
   const found = { ...standard };
   for (const one of SETTINGS) {
