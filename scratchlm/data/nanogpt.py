@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from scratchlm.core.protocols import Tokenizer
 
 DTYPE = np.dtype("<u2")
-_IDS_AT_ONCE = 1 << 22
+_IDS_AT_ONCE = 1 << 20
 
 
 def nanogpt_tokenizer(folder: Path) -> Tokenizer:
@@ -52,7 +52,7 @@ def nanogpt_header(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
                 f"{path} must hold nanoGPT's token ids of {DTYPE.itemsize} bytes each, got {n_bytes} bytes; run its "
                 "prepare.py again."
             )
-        counts = _counts(np.memmap(path, dtype=DTYPE, mode="r"))
+        counts = _counts(path)
         highest = int(counts.nonzero()[0][-1])
         if highest >= tokenizer.vocab_size:
             raise DataError(
@@ -78,11 +78,12 @@ def nanogpt_header(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
     }
 
 
-def _counts(ids: NDArray[Any]) -> NDArray[np.int64]:
-    """Count the occurrences of each id."""
+def _counts(path: Path) -> NDArray[np.int64]:
+    """Count the occurrences of each id; the file is read in parts, since a mapped one would stay in memory."""
     counts = np.zeros(1 << 16, dtype=np.int64)
-    for start in range(0, len(ids), _IDS_AT_ONCE):
-        counts += np.bincount(ids[start : start + _IDS_AT_ONCE], minlength=1 << 16)
+    with path.open("rb") as file:
+        while len(ids := np.fromfile(file, dtype=DTYPE, count=_IDS_AT_ONCE)):
+            counts += np.bincount(ids, minlength=1 << 16)
     return counts
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
 from scratchlm.checkpoints.store import load_model
+from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
+from scratchlm.core.files import read_json, write_json
 from scratchlm.core.protocols import no_progress
 from scratchlm.data.mixture import MixedWindows
 from scratchlm.data.shards import prepare_tokens
@@ -280,3 +289,53 @@ def test_a_text_of_a_mixture_that_is_too_short_is_named(mixture, corpus, tmp_pat
     (tmp_path / "short.txt").write_text("the cat sat on the mat")
     with pytest.raises(DataError, match=r"the training text of .*short.txt must have at least 17 tokens"):
         pretrain(mixture(data=(corpus, str(tmp_path / "short.txt"))), tmp_path / "run", device=CPU)
+
+
+# --- shards larger than memory
+
+SHARD_BYTES = 128 << 20
+
+
+def grow_ours(folder: Path) -> None:
+    """Make the training side of a token folder as large as SHARD_BYTES."""
+    header = read_json(folder / "header.json")
+    os.truncate(folder / "train.bin", SHARD_BYTES)  # a hole, which takes no disk, reads as zeros
+    header["train"]["n_tokens"] = SHARD_BYTES // np.dtype(header["dtype"]).itemsize
+    header["train"]["sha256"] = sha256_of_file(folder / "train.bin")
+    write_json(folder / "header.json", header)
+
+
+def grow_nanogpts(folder: Path) -> None:
+    """Make a token folder one of nanoGPT, whose ids are counted at the start."""
+    (folder / "header.json").unlink()
+    os.truncate(folder / "train.bin", SHARD_BYTES)
+
+
+@contextmanager
+def at_most_more(n_bytes: int) -> Iterator[None]:
+    """Let the process allocate so many bytes more; mapped files do not count (setrlimit(2), RLIMIT_DATA)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    gc.collect()
+    now = psutil.Process().memory_info().data
+    resource.setrlimit(resource.RLIMIT_DATA, (now + n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux limits the memory of a process by RLIMIT_DATA"
+)
+@pytest.mark.parametrize("grow", [grow_ours, grow_nanogpts])
+def test_a_shard_is_never_read_into_memory_whole(quick, shards, tmp_path, grow):
+    folder, path = Path(shards[0]), shards[1]
+    training = {"max_steps": 9, "eval_every_steps": 5, "checkpoint_every_steps": 5}
+    settings = quick(data=(str(folder),), tokenizer=TokenizerSettings(path=path), training=training)
+    pretrain(settings, tmp_path / "small", device=CPU)  # whatever is imported or allocated once
+    grow(folder)
+    with at_most_more(48 << 20):  # a table of its 4 million windows would take 64 MiB while it is sorted
+        result = pretrain(settings, tmp_path / "run", device=CPU)
+        with pytest.raises(MemoryError):
+            np.fromfile(folder / "train.bin", dtype=np.uint8)
+    assert result.data.n_train_tokens == SHARD_BYTES // 2
