@@ -1,8 +1,9 @@
-"""Recognise out-of-memory errors, and advise which settings to lower."""
+"""Recognise out-of-memory errors, advise which settings to lower, and keep freed memory for the next step."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import re
 from collections.abc import Iterator
@@ -16,6 +17,32 @@ OUT_OF_MEMORY = re.compile(
     r"|without (exception set|setting an exception)",  # CPython's, when importing a module needs more than there is
     re.IGNORECASE,
 )
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's mallopt(3)
+KEPT_BYTES, LARGEST_KEPT_BLOCK = 2**31 - 1, 32 << 20  # the largest that mallopt accepts
+USUAL_KEPT_BYTES = 2 * LARGEST_KEPT_BLOCK  # what glibc comes to by itself
+
+
+@contextlib.contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Let this process keep up to 2 GiB that it frees, in blocks below 32 MB; at the end it is given back.
+
+    Each step of training allocates and frees the same blocks. glibc returns them to the system each time, which clears
+    every page again at its next use: up to a sixth of a step. Other C libraries are left as they are.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        set_option, trim = library.mallopt, library.malloc_trim
+    except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
+        yield
+        return
+    set_option(M_MMAP_THRESHOLD, LARGEST_KEPT_BLOCK)
+    set_option(M_TRIM_THRESHOLD, KEPT_BYTES)
+    try:
+        yield
+    finally:
+        set_option(M_TRIM_THRESHOLD, USUAL_KEPT_BYTES)
+        trim(0)
 
 
 @contextlib.contextmanager

@@ -145,25 +145,33 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             rows, matrix = states.to(dtype), weight.to(dtype)
             offset = None if bias is None else bias.to(dtype)
             total = at_least_float32(states.new_zeros(()))
-            grad_states = torch.empty_like(states) if needs_states else None
+            grad_states = torch.empty_like(rows) if needs_states else None
             grad_weight = torch.zeros_like(at_least_float32(weight)) if needs_weight else None
             grad_bias = torch.zeros_like(at_least_float32(bias)) if needs_bias and bias is not None else None
+            # Every part uses the same memory: new blocks of this size come from the system, page by page.
+            scores = rows.new_empty(min(n_at_once, len(rows)), len(matrix))
+            log_probs, product = torch.empty_like(at_least_float32(scores)), torch.empty_like(matrix)
             for first in range(0, len(rows), n_at_once):
                 part = slice(first, first + n_at_once)
-                logits = at_least_float32(F.linear(rows[part], matrix, offset))  # (n, V)
-                loss_sum, gradient = _loss_and_gradient(logits, targets[part], label_smoothing)
+                some = rows[part]  # (n, E)
+                logits = torch.mm(some, matrix.mT, out=scores[: len(some)])  # (n, V)
+                if offset is not None:
+                    logits += offset
+                loss_sum, gradient = _loss_and_gradient(
+                    at_least_float32(logits), targets[part], label_smoothing, out=log_probs[: len(some)]
+                )
                 total += loss_sum
-                gradient = gradient.to(dtype)
+                gradient = gradient if gradient.dtype == dtype else logits.copy_(gradient)
                 if grad_states is not None:
-                    grad_states[part] = gradient @ matrix
+                    torch.mm(gradient, matrix, out=grad_states[part])
                 if grad_weight is not None and grad_weight.dtype == dtype:
-                    grad_weight.addmm_(gradient.mT, rows[part])
+                    grad_weight.addmm_(gradient.mT, some)
                 elif grad_weight is not None:
-                    grad_weight += gradient.mT @ rows[part]
+                    grad_weight += torch.mm(gradient.mT, some, out=product)
                 if grad_bias is not None:
                     grad_bias += gradient.sum(dim=0)
         ctx.gradients = (
-            grad_states,
+            None if grad_states is None else grad_states.to(states.dtype),
             None if grad_weight is None else grad_weight.to(weight.dtype),
             None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),
         )
@@ -177,9 +185,11 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return (*(None if g is None else g.mul_(factors[0]) for g in gradients), None, None, None)
 
 
-def _loss_and_gradient(logits: Tensor, targets: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
-    """The summed loss and its gradient by the logits, (n, V): softmax minus the target distribution."""
-    log_probs = logits.log_softmax(dim=-1)  # (n, V)
+def _loss_and_gradient(
+    logits: Tensor, targets: Tensor, label_smoothing: float, *, out: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The summed loss and its gradient by the logits, (n, V), in `out`: softmax minus the target distribution."""
+    log_probs = torch.log_softmax(logits, dim=-1, out=out)  # (n, V)
     columns = targets[:, None]  # (n, 1)
     loss_sum = -log_probs.gather(1, columns).sum()
     if label_smoothing > 0:

@@ -13,7 +13,7 @@ from torch import nn
 from scratchlm.core.batch import Batch
 from scratchlm.core.device import memory_bytes
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.core.memory import memory_errors_explained
+from scratchlm.core.memory import freed_memory_kept, memory_errors_explained
 from scratchlm.core.protocols import Task
 from scratchlm.core.run_lock import run_lock
 from scratchlm.data.loaders import BatchLoader
@@ -105,7 +105,7 @@ class Trainer:
         batches = endless_batches(train, start=progress.batches)
         self._loss = self.ranks.parallel(TaskLoss(self.model, self.task))
         self.model.train()
-        with stop_requests() as request:
+        with freed_memory_kept(), stop_requests() as request:
             stop = SharedStop(request, self.ranks)
             while True:
                 is_finished = limit_is_reached(config, progress, n_batches=self._n_batches)

@@ -1,6 +1,9 @@
-"""Out-of-memory errors become advice; other errors stay what they are."""
+"""Out-of-memory errors become advice; other errors stay what they are; training keeps the memory that it frees."""
 
 import errno
+import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -66,3 +69,34 @@ def test_other_errors_are_left_alone(error):
     with pytest.raises(type(error)) as caught, memory_errors_explained(ADVICE):
         raise error
     assert caught.value is error
+
+
+COUNT_FAULTS = """
+import resource
+import torch
+from scratchlm.core.memory import freed_memory_kept
+
+def page_faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        blocks = [torch.zeros(5_000_000) for _ in range(5)]  # 20 MB each
+        del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+without = page_faults()
+with freed_memory_kept():
+    page_faults()
+    kept = page_faults()
+print(without, kept, page_faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_freed_memory_is_used_again_without_new_page_faults():
+    counts = subprocess.run(
+        [sys.executable, "-c", COUNT_FAULTS], check=True, capture_output=True, text=True
+    ).stdout
+    without, kept, after = map(int, counts.split())
+    assert without > 10_000  # 100 MB in pages of 4 KB, twenty times: up to half a million
+    assert kept < without / 50
+    assert after > 10_000  # the memory was given back

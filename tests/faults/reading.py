@@ -85,6 +85,7 @@ def measured_growth() -> Iterator[Growth]:
     Linux starts its high-water mark anew when asked to; elsewhere a thread looks at the size every millisecond.
     """
     gc.collect()
+    _map_large_blocks()  # again: training in this process has changed it
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)  # freed memory that is kept would hide what is taken
     growth, before = Growth(), psutil.Process().memory_info().rss
