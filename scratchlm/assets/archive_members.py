@@ -4,8 +4,6 @@ Nothing is extracted by name. An archive with an unsafe name, overlapping member
 malicious, so none of it is used.
 """
 
-from __future__ import annotations
-
 import stat
 import struct
 import unicodedata

@@ -1,7 +1,5 @@
 """The folder for downloads and derived files."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

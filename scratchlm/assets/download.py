@@ -5,8 +5,6 @@ connection, Ctrl-C or a power cut the next attempt requests only the rest. Sever
 share one download.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

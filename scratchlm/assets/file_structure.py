@@ -1,7 +1,5 @@
 """Check the structure of a file by its name, for downloads whose sha256 nobody has published."""
 
-from __future__ import annotations
-
 import os
 import struct
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Send one request with a time limit that includes resolving the server's name, and read Retry-After headers."""
 
-from __future__ import annotations
-
 import contextlib
 import email.utils
 import threading

@@ -1,7 +1,5 @@
 """The known data sets and tokenizer files; their table is known_datasets.toml."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from scratchlm.core.config import from_dict

@@ -4,8 +4,6 @@ There are two formats: Hugging Face's safetensors at a pinned revision, and the 
 Their table is known_weights.toml; a file without a sha256 there is trusted on first use.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal

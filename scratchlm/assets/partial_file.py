@@ -4,8 +4,6 @@ One process at a time writes it and the others wait for its lock, which the oper
 ends or is killed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -8,8 +8,6 @@ If a file's sha256 is unknown, its structure is checked, and the sha256 of the f
 it; later the file must match it.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import logging

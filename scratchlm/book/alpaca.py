@@ -1,7 +1,5 @@
 """Format chapter 7's entries as Alpaca prompts, and encode them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

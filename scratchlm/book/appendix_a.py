@@ -1,7 +1,5 @@
 """Appendix A, introduction to PyTorch: its three-layer network and its toy data set."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 

@@ -1,7 +1,5 @@
 """Appendix D: warm-up, cosine decay and gradient clipping for chapter 5's training loop."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -5,8 +5,6 @@ They scale by alpha / rank, as the paper and the book's repository do. The print
 layers' names and their initial values are the same either way.
 """
 
-from __future__ import annotations
-
 from scratchlm.finetuning.lora import LinearWithLoRA, LoRALayer, replace_linear_with_lora
 
 __all__ = ["LinearWithLoRA", "LoRALayer", "replace_linear_with_lora"]

@@ -1,7 +1,5 @@
 """The bonus class of chapter 2: a byte-pair tokenizer that can be trained, loaded and saved."""
 
-from __future__ import annotations
-
 import itertools
 import operator
 from collections import Counter

@@ -4,8 +4,6 @@
 book.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 

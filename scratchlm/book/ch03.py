@@ -4,8 +4,6 @@ Each version adds one idea: learned queries, keys and values; Linear layers; the
 heads. The last one is the attention of the package's GPT; the earlier ones are here to be read.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -4,8 +4,6 @@ The parts are the package's classes. They use torch's fused kernels, equal to th
 are created in the book's order, so that a seed gives the book's weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -5,8 +5,6 @@ torch's global generator. Every figure of the chapter depends on the order of th
 purpose, so the book's loop is implemented here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

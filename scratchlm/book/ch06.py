@@ -4,8 +4,6 @@ Loss and accuracy use the logits at the last position, even if it is padding, as
 classifier (`scratchlm.finetuning.classification`) masks padding and reads the last real token.
 """
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 from typing import Any

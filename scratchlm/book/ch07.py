@@ -4,8 +4,6 @@ The functions of its bonus notebook on preference tuning are here too, except fo
 chapter uses itself: that one is in `scratchlm.book.dpo`.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path

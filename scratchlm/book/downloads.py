@@ -1,7 +1,5 @@
 """The book's download functions: known files on this machine are copied, and errors are those its scripts catch."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 import urllib.error

@@ -4,8 +4,6 @@ As in the book, an answer's log-probability is the mean over its tokens, where t
 are the log-ratios, which the paper multiplies by beta.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Shorten prompts that are longer than the context, under the name in the book's package."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from scratchlm.core.errors import ConfigError

@@ -1,7 +1,5 @@
 """Load GPT-2's published weights, under the names of chapter 5 and of the book's `gpt_download` module."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Llama 3 under the names of the book's package: the model, its parts, weights, tokenizer and chat format."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Collection, Iterable
 from pathlib import Path

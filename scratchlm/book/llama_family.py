@@ -3,8 +3,6 @@
 Each of the two modules adds its epsilon, its order of random draws, its published configs and its tokenizer.
 """
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Means over batches and printed lines, for the training loops of chapters 5 to 7."""
 
-from __future__ import annotations
-
 import itertools
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Chapter 7's judge: score answers from 0 to 100 with a larger model served by Ollama."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence

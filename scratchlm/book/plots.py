@@ -1,7 +1,5 @@
 """The book's training plots: two curves over epochs, with tokens or examples seen on a second axis."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Qwen 3 (dense) under the names of the book's package: the model, its parts, weights and tokenizer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any

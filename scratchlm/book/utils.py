@@ -1,7 +1,5 @@
 """Download a file into a folder, under the name in the book's package."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from scratchlm.book import downloads

@@ -1,7 +1,5 @@
 """Convert a model's weights to the names and buffers of the book's own classes."""
 
-from __future__ import annotations
-
 import re
 
 import torch

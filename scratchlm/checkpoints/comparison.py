@@ -1,7 +1,5 @@
 """Compare two models by their logits on random ids, with our forward pass and those of transformers and peft."""
 
-from __future__ import annotations
-
 import copy
 import warnings
 from collections.abc import Sequence

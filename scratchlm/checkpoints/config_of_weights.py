@@ -1,7 +1,5 @@
 """Infer a model's config from a weight file: from names and shapes, and from settings in or beside it."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

@@ -1,7 +1,5 @@
 """Convert a model to another format: write it beside the target, read it back, compare logits, then rename it."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import functools

@@ -1,7 +1,5 @@
 """Compute a hash that identifies a set of weights."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Read Hugging Face model folders as our model, and write folders that transformers loads."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections import ChainMap
 from collections.abc import Mapping

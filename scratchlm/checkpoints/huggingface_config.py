@@ -1,7 +1,5 @@
 """Convert Hugging Face's `config.json` to our config and back; unsupported settings are rejected."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """A mapping that reads its values from disk on lookup."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TypeVar
 

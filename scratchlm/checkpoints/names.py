@@ -3,8 +3,6 @@
 A row has their name, our names, and the layout of the array. `{i}` is the number of the block.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Write a model as ONNX for onnxruntime and other engines: ids in, logits out, no key-value cache."""
 
-from __future__ import annotations
-
 import dataclasses
 import warnings
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Open a model from any source: our own folders, Hugging Face's, OpenAI's, and single weight files."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path

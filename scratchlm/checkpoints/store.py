@@ -5,8 +5,6 @@ A model folder holds `config.json`, `model.safetensors`, `tokenizer.json`, `task
 `training_state.safetensors` and `training_state.json`. Nothing is pickled.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """Change the task of a saved model, for values known only after training, such as a threshold."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ They become part of the model's task: `stop_ids`, `chat_template` (Jinja text), 
 tokens under the names that templates use.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any

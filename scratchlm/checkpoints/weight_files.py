@@ -1,7 +1,5 @@
 """Open the named tensors in weight files of other programs, reading one at a time to save memory."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Prepare arguments for the parser: merge repeated flags, of which it would keep only the last."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import types

@@ -1,7 +1,5 @@
 """Open an assistant for a conversation, and describe it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from scratchlm.core.errors import ConfigError

@@ -1,7 +1,5 @@
 """Show a data audit in the terminal: tables, a histogram, and the tokens that carry loss in colour."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

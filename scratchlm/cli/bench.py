@@ -1,7 +1,5 @@
 """`scratchlm bench`: run a benchmark from the folder benchmarks/, which only the source checkout has."""
 
-from __future__ import annotations
-
 import runpy
 import sys
 from collections.abc import Sequence

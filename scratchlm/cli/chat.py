@@ -1,7 +1,5 @@
 """`scratchlm chat`: talk to an assistant in the terminal."""
 
-from __future__ import annotations
-
 import signal
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`scratchlm classify`: label texts."""
 
-from __future__ import annotations
-
 import csv
 import json
 import sys

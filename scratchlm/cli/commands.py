@@ -1,7 +1,5 @@
 """The commands, read from commands.toml."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from scratchlm.core.toml_tables import package_table

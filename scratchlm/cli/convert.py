@@ -1,7 +1,5 @@
 """`scratchlm convert`: convert a model to the format of another program, or back."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from dataclasses import dataclass

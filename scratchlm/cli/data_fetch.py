@@ -1,7 +1,5 @@
 """`scratchlm data fetch`: download a known data set, with checks."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

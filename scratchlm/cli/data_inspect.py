@@ -1,7 +1,5 @@
 """`scratchlm data inspect`: audit a data set before training on it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`scratchlm data list`: list known data sets, and which are on this machine."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`scratchlm data split`: split labelled texts into files for training, validation and test."""
 
-from __future__ import annotations
-
 import glob
 import json
 from collections.abc import Sequence

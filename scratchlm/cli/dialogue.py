@@ -1,7 +1,5 @@
 """A dialogue in the terminal: its turns and settings, and the commands that change them."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import json

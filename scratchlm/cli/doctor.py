@@ -1,7 +1,5 @@
 """`scratchlm doctor`: show versions, devices, caches, and what is missing."""
 
-from __future__ import annotations
-
 import os
 import platform
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`scratchlm evaluate classify`: score a classifier on labelled texts."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any

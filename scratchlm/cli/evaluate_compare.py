@@ -1,7 +1,5 @@
 """`scratchlm evaluate compare`: compare two models' scores on the same items."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any

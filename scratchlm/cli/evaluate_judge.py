@@ -1,7 +1,5 @@
 """`scratchlm evaluate judge`: score a model's answers with a judge, or by their words alone."""
 
-from __future__ import annotations
-
 import re
 import signal
 from dataclasses import dataclass

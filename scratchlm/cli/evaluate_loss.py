@@ -1,7 +1,5 @@
 """`scratchlm evaluate loss`: loss, perplexity and bits per byte of a text."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

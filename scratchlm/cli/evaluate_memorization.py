@@ -1,7 +1,5 @@
 """`scratchlm evaluate memorization`: how much of a model's text is copied from its training text."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

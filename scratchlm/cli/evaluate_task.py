@@ -1,7 +1,5 @@
 """`scratchlm evaluate task`: score a benchmark file without a judge."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`scratchlm finetune classify`: fine-tune a text classifier."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 

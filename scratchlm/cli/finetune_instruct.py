@@ -1,7 +1,5 @@
 """`scratchlm finetune instruct`: fine-tune an assistant that follows instructions."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Annotated
 

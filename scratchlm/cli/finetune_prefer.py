@@ -1,7 +1,5 @@
 """`scratchlm finetune prefer`: tune a model on preferences between answers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Annotated
 

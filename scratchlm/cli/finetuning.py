@@ -1,7 +1,5 @@
 """Code shared by the `finetune` commands: flags, resuming, running the stage, and printing its result."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any, TypeVar, cast

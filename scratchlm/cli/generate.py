@@ -1,7 +1,5 @@
 """`scratchlm generate`: continue a prompt, token by token."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Print the help of a command: `--help` shows the common flags in groups, `--help-all` every flag."""
 
-from __future__ import annotations
-
 import inspect
 import re
 import shutil

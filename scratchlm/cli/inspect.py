@@ -1,7 +1,5 @@
 """`scratchlm inspect`: what happens inside a model while it reads a text."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

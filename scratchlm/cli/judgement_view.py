@@ -1,7 +1,5 @@
 """Show a judgement, or a comparison of two, in the terminal: the result first, then the details."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from rich.console import Console

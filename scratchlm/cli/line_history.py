@@ -1,7 +1,5 @@
 """Lines typed at a prompt, kept in a file so that the arrow keys find them the next time."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from pathlib import Path

@@ -3,8 +3,6 @@
 A command's module is imported only when the command runs, so that `scratchlm --help` does not import torch.
 """
 
-from __future__ import annotations
-
 import importlib
 import io
 import json

@@ -1,7 +1,5 @@
 """Read a user's messages: typed in a terminal, with editing and history, or from a pipe."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import sys

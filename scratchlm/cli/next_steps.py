@@ -1,7 +1,5 @@
 """Suggest the usual next command after a command that produced a result."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from shlex import quote

@@ -1,7 +1,5 @@
 """Parse flags into a command's dataclass, run the command, and report invalid flags in one line."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

@@ -1,7 +1,5 @@
 """`scratchlm plan`: predict parameters, memory and time of a pre-training run before it starts."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence

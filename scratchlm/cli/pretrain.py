@@ -1,7 +1,5 @@
 """`scratchlm pretrain`: train a new language model on text."""
 
-from __future__ import annotations
-
 import dataclasses
 import tempfile
 from collections.abc import Sequence

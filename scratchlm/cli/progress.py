@@ -1,7 +1,5 @@
 """Show training progress: a live bar in a terminal, otherwise one line per evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path

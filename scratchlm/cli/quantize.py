@@ -1,7 +1,5 @@
 """`scratchlm quantize`: store a model's weights in 8 or 4 bits, and measure what it costs."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """`scratchlm report`: write a report of one run, or a comparison of several."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

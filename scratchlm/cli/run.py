@@ -1,7 +1,5 @@
 """`scratchlm run`: run a complete recipe, from text to report."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing

@@ -1,7 +1,5 @@
 """Show the stages of a recipe and their estimated time before it starts."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """`scratchlm runs compare`: compare results and settings of runs in the terminal."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any

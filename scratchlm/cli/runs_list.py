@@ -1,7 +1,5 @@
 """`scratchlm runs list`: list the runs in the runs folder."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`scratchlm runs rm`: delete runs after confirmation."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass

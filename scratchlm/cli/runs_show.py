@@ -1,7 +1,5 @@
 """`scratchlm runs show`: show the settings, results and checkpoints of a run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`scratchlm serve`: a web page and an API for models."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import threading

@@ -1,7 +1,5 @@
 """Code shared by `pretrain` and the `finetune` commands: each runs one stage."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence

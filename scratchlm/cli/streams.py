@@ -1,7 +1,5 @@
 """Standard input, output and error as text: input must be UTF-8, output cannot control the terminal."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import sys

@@ -1,7 +1,5 @@
 """Consoles and aligned columns for the terminal; untrusted text cannot control the terminal."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """`scratchlm tokenizer compare`: split the same text with several tokenizers."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """`scratchlm tokenizer decode`: show the text of token ids."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`scratchlm tokenizer encode`: show the tokens of a text and their ids; also load a tokenizer by name."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

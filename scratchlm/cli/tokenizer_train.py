@@ -1,7 +1,5 @@
 """`scratchlm tokenizer train`: learn a vocabulary from text."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`scratchlm verify`: recompute the book's figures on this machine."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

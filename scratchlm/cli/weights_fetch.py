@@ -1,7 +1,5 @@
 """`scratchlm weights fetch`: download pretrained weights and check them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`scratchlm weights list`: list known pretrained weights, and which are on this machine."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Checksums of files: sha256, which downloads and model folders are compared with."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Convert settings between dataclasses and plain dictionaries, and check every value."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import functools

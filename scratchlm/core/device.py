@@ -1,7 +1,5 @@
 """Choose the device to compute on, and measure memory."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Literal

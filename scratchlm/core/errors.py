@@ -4,8 +4,6 @@ A message says what is wrong, with values, and what to do. The command line prin
 the class's `exit_code`; a Python caller may also catch the nearest built-in class.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Recognise the format of a file from its first bytes: text in some encoding, or a binary format."""
 
-from __future__ import annotations
-
 import codecs
 
 HEAD_BYTES = 4096  # bytes at the start of a file that every function here needs

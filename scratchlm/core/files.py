@@ -4,8 +4,6 @@ A writer fills a hidden file or folder beside its target, flushes it to disk (fs
 at any time the target is either the old version or the new one. Nothing here unpickles or executes anything.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

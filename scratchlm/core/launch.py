@@ -1,7 +1,5 @@
 """Recognise a process that `torchrun`, or a program like it, started together with others."""
 
-from __future__ import annotations
-
 import os
 
 from scratchlm.core.errors import ConfigError

@@ -1,7 +1,5 @@
 """Measure how fast this machine multiplies matrices: the upper limit of the speed of training."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

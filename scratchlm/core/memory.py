@@ -1,7 +1,5 @@
 """Recognise out-of-memory errors, advise which settings to lower, and keep freed memory for the next step."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import errno

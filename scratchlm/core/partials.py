@@ -6,8 +6,6 @@ writer if its process was killed in between. Each hidden name holds host and pro
 another process is still writing.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import errno

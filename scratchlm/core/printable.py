@@ -1,7 +1,5 @@
 """Make untrusted text safe for a terminal, a page or a spreadsheet."""
 
-from __future__ import annotations
-
 import re
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """Protocols shared by several folders: any object with these methods can be used."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Record the versions, threads and system that results can depend on."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.metadata
 import platform

@@ -4,8 +4,6 @@ It is a lock of the operating system on an open file in the folder, so it is rel
 for any reason. The file's text only records which process holds it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

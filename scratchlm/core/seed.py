@@ -1,7 +1,5 @@
 """Seed random generators, and save and restore their state."""
 
-from __future__ import annotations
-
 import random
 
 import numpy as np

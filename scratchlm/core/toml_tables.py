@@ -1,7 +1,5 @@
 """Read TOML: text of a user's file, and the tables that belong to this package."""
 
-from __future__ import annotations
-
 import sys
 from importlib import resources
 from typing import Any

@@ -1,7 +1,5 @@
 """Baselines for a classifier on the same split: the majority class, and TF-IDF with logistic regression."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Measure calibration: of predictions with a confidence of 80 %, 80 % should be correct."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

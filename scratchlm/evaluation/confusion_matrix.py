@@ -1,7 +1,5 @@
 """Score a classifier: accuracy, confusion matrix, precision, recall and F1."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

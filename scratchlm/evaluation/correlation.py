@@ -1,7 +1,5 @@
 """Correlate two lists of scores for the same items: Pearson, Spearman and Kendall, with intervals."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

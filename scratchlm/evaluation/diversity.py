@@ -1,7 +1,5 @@
 """Measure repetition in generated texts, within each text and across texts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

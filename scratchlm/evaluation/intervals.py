@@ -1,7 +1,5 @@
 """Compute 95 % confidence intervals for proportions and means."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Compute the log-likelihood of a continuation after a context, for cloze and multiple-choice tasks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

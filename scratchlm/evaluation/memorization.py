@@ -1,7 +1,5 @@
 """Measure memorization: how much of a model's generated text occurs verbatim in its training text."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

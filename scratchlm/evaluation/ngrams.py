@@ -1,7 +1,5 @@
 """Hash all n-grams of a long sequence of ids, for any n, fast enough to search millions of tokens."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

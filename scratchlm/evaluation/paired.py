@@ -1,7 +1,5 @@
 """Compare two models on the same items with a paired bootstrap of the mean difference and a sign test."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Compute ROC and precision-recall curves, and the area under each."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

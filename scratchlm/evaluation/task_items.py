@@ -6,8 +6,6 @@ Cloze: `{"text": ...}`, the model predicts the last word (LAMBADA). Choice: `{"c
 number, or a solution that ends in `#### NUMBER` (GSM8K), only the number counts.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Score benchmark questions without a judge: last word, multiple choice, exact answer."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Compare an answer with its reference: exact match, token F1, ROUGE-L, edit distance, final numbers."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter

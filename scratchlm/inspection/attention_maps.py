@@ -1,7 +1,5 @@
 """Attention maps: the attention weights of one forward pass, for every layer and head, and what each head does."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

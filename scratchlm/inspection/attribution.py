@@ -1,7 +1,5 @@
 """Direct logit attribution: split a logit into the contributions of embeddings, heads and feed-forward networks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

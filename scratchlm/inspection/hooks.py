@@ -5,8 +5,6 @@ The names and shapes are those of TransformerLens, so that what is written about
 weights in it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple

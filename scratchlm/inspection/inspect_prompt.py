@@ -1,7 +1,5 @@
 """Inspect what a model computes for one text: a single pass, and everything that can be read from it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 

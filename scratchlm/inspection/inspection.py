@@ -1,7 +1,5 @@
 """The result of an inspection: plain numbers and texts, bounded in size."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Logit lens: what the model would predict if it stopped after an earlier block."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

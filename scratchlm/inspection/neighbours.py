@@ -1,7 +1,5 @@
 """Nearest tokens in embedding space: tokens that the model treats alike have similar vectors."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """How a model reads a text to be inspected: as the start of a longer one, or as a text to classify."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 

@@ -1,7 +1,5 @@
 """Token probabilities: the probability of every token of a text under the model, and its alternatives."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Start with `from scratchlm.model import GPTConfig, GPTModel`. Names are imported
 a `GPTConfig` from a recipe does not import torch.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """Causal multi-head attention: each token gathers information from itself and the tokens before it."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The inputs of every block besides the hidden states: positions and the attention mask."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

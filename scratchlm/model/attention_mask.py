@@ -1,7 +1,5 @@
 """Attention masks for padding and for packed rows of several texts, and the positions of their tokens."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

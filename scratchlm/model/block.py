@@ -1,7 +1,5 @@
 """The transformer block: attention, then a feed-forward network, each added to its input."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The configuration of a GPT: its size and the variants it uses."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import math

@@ -1,7 +1,5 @@
 """Build a model without numbers: only names, shapes and types, in no time and no memory."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """The feed-forward network of a block: it transforms each token's vector without looking at the others."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

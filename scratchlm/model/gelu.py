@@ -1,7 +1,5 @@
 """GELU: the activation function between the two matrices of a feed-forward network."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Linear layers and the token embedding: built, read and shared here, so that quantized ones can replace them."""
 
-from __future__ import annotations
-
 from typing import Protocol, runtime_checkable
 
 import torch

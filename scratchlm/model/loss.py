@@ -1,7 +1,5 @@
 """Cross-entropy: the negative log-probability that the model gave to the actual next tokens."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Evaluate a model without changing its training mode."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 import weakref

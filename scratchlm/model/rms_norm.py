@@ -1,7 +1,5 @@
 """RMSNorm: layer normalisation without subtracting the mean."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Rotary position embeddings (RoPE): positions encoded by rotating queries and keys."""
 
-from __future__ import annotations
-
 import math
 
 import torch

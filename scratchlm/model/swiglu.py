@@ -1,7 +1,5 @@
 """SwiGLU: the gated feed-forward network of the Llama family."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

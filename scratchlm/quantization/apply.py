@@ -1,7 +1,5 @@
 """Quantize a model: replace its linear layers and its token embedding by quantized ones."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 

@@ -5,8 +5,6 @@ examples of x, the error of a column that is already rounded can be reduced by c
 because the inputs are correlated.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 

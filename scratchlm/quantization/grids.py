@@ -1,7 +1,5 @@
 """What every kind of quantization shares: a grid of representable numbers for each group of weights."""
 
-from __future__ import annotations
-
 from typing import NamedTuple, Protocol
 
 import torch

@@ -1,7 +1,5 @@
 """4-bit integers: sixteen evenly spaced numbers for each group of weights, symmetric or with an offset."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

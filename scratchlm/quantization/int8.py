@@ -1,7 +1,5 @@
 """8-bit integers: 255 evenly spaced numbers, symmetric around zero."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from scratchlm.quantization.grids import Fit

@@ -1,7 +1,5 @@
 """Linear layers and embeddings whose matrix is quantized; a `GPTModel` computes with them as with its own."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any

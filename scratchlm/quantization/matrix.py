@@ -5,8 +5,6 @@ asymmetric 4 bits, and `scale * table[code]` for NF4. Two 4-bit codes share a by
 byte j holds weight j in its low half and weight j + G/2 in its high half, as in llama.cpp's q4_0 and q4_1.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal

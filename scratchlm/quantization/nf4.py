@@ -1,7 +1,5 @@
 """NF4, the "normal float" of 4 bits: sixteen numbers spaced as normally distributed weights are."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

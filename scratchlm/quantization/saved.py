@@ -1,7 +1,5 @@
 """Describe a model's quantized layers for its config.json, and rebuild them from the tensors of a weight file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

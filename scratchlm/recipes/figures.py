@@ -1,7 +1,5 @@
 """Convert the result of each stage to plain values, for `figures/STAGE.json` and `--json`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any

@@ -1,7 +1,5 @@
 """Read the data of each stage: messages to classify, instruction entries, pairs of answers."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

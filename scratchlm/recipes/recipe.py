@@ -1,7 +1,5 @@
 """Recipes: TOML files with all settings of a complete run."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass, field
 from importlib import resources

@@ -1,7 +1,5 @@
 """Run the stages of a recipe: skip those that are complete, resume the one that was interrupted."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager

@@ -1,7 +1,5 @@
 """The stages of a run: each trains a model with the recipe's settings and returns its results."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace

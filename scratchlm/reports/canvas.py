@@ -5,8 +5,6 @@ Content-Security-Policy blocks the first two, and dark mode needs other colours.
 placeholder colours, one per role, which are replaced with classes: `f-NAME` for fills, `s-NAME` for strokes.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence

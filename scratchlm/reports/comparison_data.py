@@ -1,7 +1,5 @@
 """Collect runs and files of answers for a report: metrics, histories, settings, and answers item by item."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone

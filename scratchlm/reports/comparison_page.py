@@ -1,7 +1,5 @@
 """Render a comparison of several runs as a self-contained HTML page, and compute its rows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

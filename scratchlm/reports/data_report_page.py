@@ -1,7 +1,5 @@
 """Write the data report: the figures of `inspect_data` as one self-contained HTML page."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any

@@ -1,7 +1,5 @@
 """The report's main metrics: value, interval, number of items, and baselines."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias

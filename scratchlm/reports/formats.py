@@ -1,7 +1,5 @@
 """Format numbers, times, sizes and tokens for reports; missing and non-finite values become a dash."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Sequence

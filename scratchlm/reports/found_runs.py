@@ -1,7 +1,5 @@
 """Find run folders and their state: complete, interrupted, running, damaged, or not a run."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Draw an inspection as one picture: the attention maps of all heads, and the logit lens."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from pathlib import Path

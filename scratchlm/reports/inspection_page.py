@@ -1,7 +1,5 @@
 """Render what happened inside a model for one text: a self-contained page of `Inspection.as_json`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 

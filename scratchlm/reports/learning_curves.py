@@ -1,7 +1,5 @@
 """Plot losses and accuracies against the training step, for one run or for several in one plot."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ A page sends no network requests, and text of a model or file never becomes mark
 value, and the Content-Security-Policy allows only one style and one script, identified by their sha256.
 """
 
-from __future__ import annotations
-
 import base64
 import functools
 import hashlib

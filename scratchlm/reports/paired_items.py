@@ -1,7 +1,5 @@
 """Pair several models' answers to the same test items, and test the differences between their scores."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Plot histograms of lengths and scores, calibration, ROC and precision-recall curves."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

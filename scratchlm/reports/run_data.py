@@ -1,7 +1,5 @@
 """Collect the data of a run's report from its folder."""
 
-from __future__ import annotations
-
 import platform
 import shlex
 from collections.abc import Mapping

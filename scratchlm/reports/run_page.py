@@ -4,8 +4,6 @@ The functions between `render_report` and `page_data` prepare the values for the
 fit a page, the confusion matrix with shares, the overview of the stages. Omitted items are always counted.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

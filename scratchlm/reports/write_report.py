@@ -1,7 +1,5 @@
 """Write a report into a folder: the HTML page, its data as JSON, tables as CSV, and plots as files."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

@@ -4,8 +4,6 @@ A special token, such as the one between two documents, is matched only if the c
 token, such as Qwen's `<think>`, is matched wherever its string occurs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ as its UTF-8 bytes, and the learned merges join neighbours into longer tokens (m
 no text is unknown. Some families lack rare bytes, which are dropped or replaced with the family's unknown token.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import operator

@@ -5,8 +5,6 @@ only distinct pieces ("the" may occur 30,000 times), and updates the counts and 
 neighbours, so that a merge changes only the places where it occurs.
 """
 
-from __future__ import annotations
-
 import heapq
 import logging
 from collections import Counter, defaultdict

@@ -5,8 +5,6 @@ text file, GPT-2 maps every byte to a visible character: printable Latin-1 bytes
 bytes to the characters from U+0100 on. A space (byte 32) becomes Ġ and a newline Ċ.
 """
 
-from __future__ import annotations
-
 from scratchlm.core.errors import TokenizerError
 
 _PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))

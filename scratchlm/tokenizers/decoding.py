@@ -1,7 +1,5 @@
 """Turn ids back into tokens or text: a whole list, or ids that arrive one at a time."""
 
-from __future__ import annotations
-
 import codecs
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence

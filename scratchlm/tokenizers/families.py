@@ -3,8 +3,6 @@
 Source: the tokenizer.json files that the families' authors published.
 """
 
-from __future__ import annotations
-
 from scratchlm.tokenizers.huggingface_json import BPEVariant
 from scratchlm.tokenizers.normalizers import NFC
 from scratchlm.tokenizers.pretokenizer import ByteLevel, Digits, steps_of

@@ -1,7 +1,5 @@
 """Load a tokenizer from any file or folder that holds one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal

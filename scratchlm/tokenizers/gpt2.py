@@ -1,7 +1,5 @@
 """Load GPT-2's tokenizer from the two files that OpenAI published."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Literal

@@ -5,8 +5,6 @@ byte-level BPE from any program. An unsupported part that affects ids raises an 
 `padding` are kept when a file is read and written again; `encode` applies neither.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field

@@ -1,17 +1,14 @@
 """Read and write the steps of a `tokenizer.json`: its normalizers and pre-tokenizers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from scratchlm.core.errors import ConfigError, TokenizerError
 from scratchlm.tokenizers.patterns import Pattern
 
 T = TypeVar("T")
 _MAX_DEPTH = 8  # of a Sequence within a Sequence
-_KINDS = {"bool": bool, "str": str, "Behavior": str, "Pattern": Pattern}  # types by a field's annotation
 
 
 def read_steps(
@@ -64,13 +61,14 @@ def _list_key(section: str) -> str:
 def _read_step(value: dict[str, Any], kind: type[T], *, section: str, where: str) -> T:
     arguments: dict[str, Any] = {}
     known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
+    kinds = get_type_hints(kind)
     for name, given in value.items():
         if name == "type":
             continue
         if name not in known:
             raise unsupported(where, section, value)
-        given = Pattern.from_json(given) if known[name].type == "Pattern" else given
-        if not isinstance(given, _KINDS[str(known[name].type)]):
+        given = Pattern.from_json(given) if kinds[name] is Pattern else given
+        if not isinstance(given, kinds[name] if isinstance(kinds[name], type) else str):  # a Literal is text
             raise unsupported(where, section, value)
         arguments[name] = given
     required = {name for name, entry in known.items() if entry.default is MISSING}

@@ -4,8 +4,6 @@ Of all neighbours that have a merge, join the pair of the lowest rank (learned f
 several times, until no neighbours have a merge. The two functions here follow this rule and differ only in cost.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, repeat

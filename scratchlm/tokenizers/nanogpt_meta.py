@@ -1,7 +1,5 @@
 """Read the character vocabulary in nanoGPT's `meta.pkl` without running the pickle."""
 
-from __future__ import annotations
-
 import pickletools
 import reprlib
 import warnings

@@ -3,8 +3,6 @@
 Each class has the name and the settings that it has in the file; calling it returns the changed text.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ So no token contains the end of one word and the start of the next. A family spl
 named as in Hugging Face's `tokenizer.json`; GPT-2's only step is ByteLevel.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

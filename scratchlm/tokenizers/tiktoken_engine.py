@@ -1,7 +1,5 @@
 """Build a tiktoken encoder, whose merge loop is written in Rust: the fast engine for token shards and serving."""
 
-from __future__ import annotations
-
 import tiktoken
 
 from scratchlm.core.errors import ConfigError

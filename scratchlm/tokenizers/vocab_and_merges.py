@@ -5,8 +5,6 @@ The files do not say how text is split or which tokens are special. That follows
 `tokenizer_config.json`.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

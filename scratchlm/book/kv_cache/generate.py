@@ -1,7 +1,5 @@
 """Generate with a cache, all at once or one token at a time."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 

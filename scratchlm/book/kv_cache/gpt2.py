@@ -1,7 +1,5 @@
 """Chapter 4's model with a cache."""
 
-from __future__ import annotations
-
 from scratchlm.book import ch04
 from scratchlm.book.ch03 import MultiHeadAttention as MultiHeadAttention
 from scratchlm.book.ch04 import *  # noqa: F403 - the same names, one of them with a cache

@@ -1,7 +1,5 @@
 """Llama 3 with a cache."""
 
-from __future__ import annotations
-
 from scratchlm.book import llama3
 from scratchlm.book.kv_cache.utils import ReadsWithCache
 from scratchlm.book.llama3 import *  # noqa: F403 - the same names, one of them with a cache

@@ -1,7 +1,5 @@
 """Qwen 3 with a cache."""
 
-from __future__ import annotations
-
 from scratchlm.book import qwen3
 from scratchlm.book.kv_cache.utils import ReadsWithCache
 from scratchlm.book.qwen3 import *  # noqa: F403 - the same names, one of them with a cache

@@ -1,7 +1,5 @@
 """A key-value cache with the interface of the book's package, and the mixin for models that use it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Train the spam classifier by any row of chapter 6's table of additional experiments (bonus_table.toml)."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools

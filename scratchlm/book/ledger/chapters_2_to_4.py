@@ -1,7 +1,5 @@
 """Recompute the figures of chapters 2 to 4: tokens, attention, and the untrained model."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any

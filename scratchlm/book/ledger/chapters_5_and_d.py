@@ -1,7 +1,5 @@
 """Recompute the figures of chapter 5 and appendix D: losses before and after training, and samples."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import io

@@ -1,7 +1,5 @@
 """Recompute the figures of chapters 6 and 7 and appendix E: spam classifier, instruction batches, LoRA."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import functools

@@ -1,7 +1,5 @@
 """The book's figures as entries: expected value, tolerance, what each needs, and known reasons for other values."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Recompute the book's figures on this machine and compare each with the printed value."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator

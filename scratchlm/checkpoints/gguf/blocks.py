@@ -1,7 +1,5 @@
 """Turn llama.cpp's quantized blocks of 32 weights into our quantized matrices, where the two store the same numbers."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import torch

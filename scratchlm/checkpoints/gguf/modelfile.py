@@ -1,7 +1,5 @@
 """Write a model's prompt format for other programs: Ollama's Modelfile, llama.cpp's chat template."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ used to unpack quantized tensors; its own reader trusts every count, and takes 2
 tokens of SmolLM 2, while this one takes 0.1 s and 16 MB.
 """
 
-from __future__ import annotations
-
 import math
 import struct
 import sys

@@ -1,7 +1,5 @@
 """Convert a BPE tokenizer to GGUF settings and back."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Map our models and weights to llama.cpp's architectures (gpt2, llama, qwen2, qwen3) and tensor names."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal

@@ -4,8 +4,6 @@ Settings that GGUF lacks, such as dropout, are stored under `scratchlm.`, so wri
 reading it back preserves it exactly.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

@@ -6,8 +6,6 @@ offset and checksum. The data files contain only the values, one tensor after th
 Source: tensorflow/core/protobuf/tensor_bundle.proto and util/tensor_bundle.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

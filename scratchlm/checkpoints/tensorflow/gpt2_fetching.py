@@ -1,7 +1,5 @@
 """Download GPT-2's TensorFlow files, and verify the data file by the checksums in its index."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from scratchlm.assets.download import Progress

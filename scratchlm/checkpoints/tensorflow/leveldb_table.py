@@ -5,8 +5,6 @@ A table consists of blocks of entries with a checksum each, a block that lists t
 Source: google/leveldb, doc/table_format.md.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from pathlib import Path

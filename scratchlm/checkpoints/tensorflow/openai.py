@@ -1,7 +1,5 @@
 """Load GPT-2 from the arrays of OpenAI's TensorFlow checkpoint, flat or nested as in the book."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Read the arrays of NumPy's `.npz` files as tensors, without pickle."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 

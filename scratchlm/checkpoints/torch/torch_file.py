@@ -4,8 +4,6 @@ Files are read with `torch.load(weights_only=True)`. Its unpickler runs no code,
 take unbounded time or memory. So the pickle is checked before loading, and the values are checked after.
 """
 
-from __future__ import annotations
-
 import io
 import pickletools
 import warnings

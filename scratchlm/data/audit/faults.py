@@ -4,8 +4,6 @@ Text is decoded in pieces and never rejected: a byte that is not UTF-8 is counte
 all faults and not only the first. A model reproduces such faults: trained on quotes stored as `â€™`, it writes `â€™`.
 """
 
-from __future__ import annotations
-
 import codecs
 import re
 import unicodedata

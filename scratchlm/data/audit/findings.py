@@ -1,7 +1,5 @@
 """Explain in sentences what the statistics of the audit mean for training."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Measure the lengths of texts, and how much a given context length would cut off."""
 
-from __future__ import annotations
-
 import math
 from array import array
 from typing import Any

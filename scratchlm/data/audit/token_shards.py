@@ -1,7 +1,5 @@
 """Audit token shards: ids, vocabulary, document lengths, and the overlap of training and validation."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path

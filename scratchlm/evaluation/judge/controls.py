@@ -5,8 +5,6 @@ known to give high scores, should score near the lowest point; the reference its
 Source: Zhao et al. 2025, "One Token to Fool LLM-as-a-Judge", for the master keys.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any

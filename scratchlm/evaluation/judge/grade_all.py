@@ -1,7 +1,5 @@
 """Grade all answers and controls in parallel, and build the records of the result file."""
 
-from __future__ import annotations
-
 import queue
 import threading
 import time

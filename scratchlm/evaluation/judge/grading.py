@@ -3,8 +3,6 @@
 The offline grader needs no judge: it compares the words of answer and reference.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol

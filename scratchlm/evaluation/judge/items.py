@@ -1,7 +1,5 @@
 """Read the items to be judged, tasks with a reference and an answer, from a file of answers."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

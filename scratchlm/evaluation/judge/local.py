@@ -1,7 +1,5 @@
 """Use a model that scratchlm can open as the judge, in this process."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A judge served by Ollama, through Ollama's own Python client."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import weakref

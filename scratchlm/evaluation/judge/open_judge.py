@@ -1,7 +1,5 @@
 """Create a judge from its name, such as `ollama:llama3`, as command lines and recipes give it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A judge served through OpenAI's chat protocol, by OpenAI or by another server that implements it."""
 
-from __future__ import annotations
-
 import os
 import weakref
 from collections.abc import Iterable, Mapping, Sequence

@@ -21,8 +21,6 @@ answer, a part of it or the reminder has no such line. Verdicts in words (A, B, 
 text, so they require the code in the first reply.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence

@@ -5,8 +5,6 @@ A file has `question` and `reminder`, optionally `system`, and for a checklist `
 {reply_code} for the code that a reply must contain, {questions} and {reply_lines} for the lines of a checklist.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ judge (prompt injection). The code is a hash of the texts, so no text can contai
 same item always gives the same question, so that a cache can find its reply.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

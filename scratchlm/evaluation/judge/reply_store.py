@@ -1,7 +1,5 @@
 """Store every reply of a judge in the result file, from which a killed run resumes, and in a shared cache."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import threading

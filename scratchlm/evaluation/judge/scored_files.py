@@ -1,7 +1,5 @@
 """Read existing scores of answers (of a finished judgement, humans or another judge), and compare them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

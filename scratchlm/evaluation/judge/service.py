@@ -23,8 +23,6 @@ address is correct, the service may be restarting, and the request is retried.
 | any other reply: chatty, no number, NaN, negative, empty, 100 KB | returned whole |
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """Summarise a judgement: counts, the mean with its interval, measures for pairs and the offline grader."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
