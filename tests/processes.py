@@ -34,10 +34,7 @@ def one_thread(home: Path) -> dict[str, str]:
 
 
 def start_python(
-    *args: str,
-    here: Path | None = None,
-    env: Mapping[str, str] | None = None,
-    stdout: int = subprocess.PIPE,
+    *args: str, here: Path | None = None, env: Mapping[str, str] | None = None, stdout: int = subprocess.PIPE
 ) -> subprocess.Popen[str]:
     """Start Python with these arguments in a folder; its output is text in pipes unless `stdout` says otherwise."""
     return subprocess.Popen(

@@ -220,10 +220,7 @@ def test_a_server_that_ignores_if_range_is_found_out_by_its_etag(server, answers
     def part_of_the_new_one(handler):
         start = 40_000
         answers.body(
-            DATA[start:],
-            status=206,
-            Content_Range=f"bytes {start}-{len(DATA) - 1}/{len(DATA)}",
-            ETag='"2"',
+            DATA[start:], status=206, Content_Range=f"bytes {start}-{len(DATA) - 1}/{len(DATA)}", ETag='"2"'
         )(handler)
 
     whole = answers.body(DATA, ETag='"2"')

@@ -1,7 +1,5 @@
 """The book's entries as text and ids, with our tokenizers and with a plain encoding of tiktoken's."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.book import ch06, ch07

@@ -1,7 +1,5 @@
 """The figures that the book prints in chapter 6, and its functions on small models."""
 
-from __future__ import annotations
-
 import csv
 import math
 import re

@@ -1,7 +1,5 @@
 """Llama 3 under the package's names, held against transformers."""
 
-from __future__ import annotations
-
 import base64
 
 import pytest

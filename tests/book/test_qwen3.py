@@ -1,7 +1,5 @@
 """Qwen 3 under the package's names, held against transformers and tokenizers."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

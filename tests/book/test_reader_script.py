@@ -1,7 +1,5 @@
 """A script of the book's chapters 2 to 7 runs unchanged but for its imports."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """A comparison in a real browser: three runs and a thousand items, without network, on a desktop and on a phone."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The page of an inspection in a real browser: quiet, without network, and every part reached by the keyboard."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The server's page for people who use a keyboard or a screen reader, and on a ground of either colour."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The server's page in a real browser, with models that were trained in the test."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from itertools import pairwise

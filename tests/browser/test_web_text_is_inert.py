@@ -1,7 +1,5 @@
 """Hostile text, wherever it comes from, is shown as text in the server's page and never runs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Hugging Face's formats against transformers itself: logits within 1e-4, the same 50 greedy tokens."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

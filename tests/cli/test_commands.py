@@ -195,10 +195,7 @@ def test_running_the_module_is_running_the_program():
 @pytest.mark.parametrize(
     ("name", "keys"),
     [
-        (
-            "pretrain",
-            "out step train_loss val_loss bits_per_byte tokens tokens_per_s seconds resumed_from",
-        ),
+        ("pretrain", "out step train_loss val_loss bits_per_byte tokens tokens_per_s seconds resumed_from"),
         (
             "classify",
             "out rows groups duplicates classes test_n test_accuracy test_accuracy_raw baseline_majority "

@@ -1,7 +1,5 @@
 """The commands of a chat, on an assistant that has learnt nothing."""
 
-from __future__ import annotations
-
 import json
 import signal
 

@@ -1,7 +1,5 @@
 """`evaluate judge` against a server that speaks Ollama's and OpenAI's protocols: a score is a measurement."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -8,11 +8,7 @@ import pytest
 from scratchlm.cli.finetuning import FineTuning
 from scratchlm.cli.main import main
 
-COMMANDS = {
-    "classify": "FinetuneClassify",
-    "instruct": "FinetuneInstruct",
-    "prefer": "FinetunePrefer",
-}
+COMMANDS = {"classify": "FinetuneClassify", "instruct": "FinetuneInstruct", "prefer": "FinetunePrefer"}
 
 
 @pytest.mark.parametrize("stage", COMMANDS)

@@ -1,7 +1,5 @@
 """`generate`: every decoder has its flags, impossible combinations are refused, and traces are written."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Messages from a pipe and from a terminal: lines that belong together, editing, and the history of typed lines."""
 
-from __future__ import annotations
-
 import io
 import json
 import signal

@@ -1,7 +1,5 @@
 """After a command that produced something, one line on standard error names the command that comes next."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import sys

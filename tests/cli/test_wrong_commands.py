@@ -433,8 +433,7 @@ def run_case(life, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("set_up", "command", "code", "words"),
-    [pytest.param(*case[1:], id=case[0]) for case in CASES],
+    ("set_up", "command", "code", "words"), [pytest.param(*case[1:], id=case[0]) for case in CASES]
 )
 def test_a_mistake_gives_its_exit_code_and_one_line_that_helps(run_case, set_up, command, code, words):
     found_code, out, err = run_case(set_up, command)

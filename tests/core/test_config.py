@@ -1,7 +1,5 @@
 """Settings to and from plain dictionaries, with a clear word about every mistake."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 

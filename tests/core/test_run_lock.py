@@ -111,10 +111,7 @@ def test_a_lock_file_without_a_process_or_with_any_text_locks_nothing(tmp_path):
 
 def test_a_place_that_can_be_no_folder_is_our_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(ConfigError, match="is not a writable folder"),
-        run_lock(tmp_path / "file"),
-    ):
+    with pytest.raises(ConfigError, match="is not a writable folder"), run_lock(tmp_path / "file"):
         pass
 
 

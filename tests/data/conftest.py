@@ -1,7 +1,5 @@
 """A tokenizer that anybody can check by eye: one id per byte, 256 for end-of-text."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from pathlib import Path
 

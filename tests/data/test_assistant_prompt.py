@@ -1,7 +1,5 @@
 """A question in a template of ours or of others, as much of the conversation as fits."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.core.errors import ConfigError

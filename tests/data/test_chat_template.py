@@ -1,7 +1,5 @@
 """A template of others: its own process, its marks, and no harm."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -9,10 +7,7 @@ from scratchlm.data.classification_rows import LabelledText, read_labelled
 from scratchlm.data.label_split import class_counts
 from scratchlm.data.loaders import BatchLoader
 
-EXPECTED = [
-    LabelledText(text='He said "go, now', label="ham"),
-    LabelledText(text="WIN £1,000", label="spam"),
-]
+EXPECTED = [LabelledText(text='He said "go, now', label="ham"), LabelledText(text="WIN £1,000", label="spam")]
 CONTENTS = {
     "a.tsv": 'ham\tHe said "go, now\nspam\tWIN £1,000\n',
     "crlf.tsv": 'ham\tHe said "go, now\r\nspam\tWIN £1,000\r\n',
@@ -87,16 +82,8 @@ def test_a_further_tab_and_odd_line_separators_belong_to_the_text(tmp_path):
         ("a.jsonl", '{"text": "a", "label": null}\n', "line 1 has None as its label"),
         ("a.jsonl", '{"text": "a", "label": NaN}\n', "line 1 has None as its label"),
         ("a.jsonl", '{"text": "a", "label": ["b"]}\n', "line 1 has \\['b'\\] as its label"),
-        (
-            "a.jsonl",
-            '{"text": "a", "label": "b", "label": "c"}\n',
-            "has the key 'label' twice",
-        ),
-        (
-            "a.jsonl",
-            '{"text": "a\\u0000", "label": "b"}\n',
-            "line 1, text, holds a NUL character",
-        ),
+        ("a.jsonl", '{"text": "a", "label": "b", "label": "c"}\n', "has the key 'label' twice"),
+        ("a.jsonl", '{"text": "a\\u0000", "label": "b"}\n', "line 1, text, holds a NUL character"),
         ("a.jsonl", "7\n", "line 1 must be a JSON object, got int"),
     ],
 )

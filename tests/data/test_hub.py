@@ -1,7 +1,5 @@
 """Data sets of the Hugging Face hub. The library's part is tested with the library, on a folder, without network."""
 
-from __future__ import annotations
-
 import json
 import sys
 from types import SimpleNamespace

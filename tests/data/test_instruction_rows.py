@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import csv
 import json
 
@@ -37,11 +35,7 @@ def test_json_and_jsonl_give_the_same_entries(tmp_path):
     ("name", "content", "message"),
     [
         ("a.json", '[{"instruction": "a", "output": "b"}, 5]', "entry 2 must be a JSON object, got int"),
-        (
-            "a.json",
-            '[{"instruction": "a"}]',
-            "entry 1 must have text under 'output', got only 'instruction'",
-        ),
+        ("a.json", '[{"instruction": "a"}]', "entry 1 must have text under 'output', got only 'instruction'"),
         (
             "a.json",
             '[{"instruction": " ", "output": "b"}]',

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import random
 
 import pytest
@@ -34,11 +32,7 @@ def many(n=200):
 
 
 def test_what_repeats_an_earlier_entry_is_found():
-    entries = [
-        entry("Name a colour.", "Red"),
-        entry("NAME a colour!!", "red."),
-        entry("Name a town.", "Red"),
-    ]
+    entries = [entry("Name a colour.", "Red"), entry("NAME a colour!!", "red."), entry("Name a town.", "Red")]
     assert duplicate_numbers(entries) == [1]
     assert drop_duplicates(entries) == [entries[0], entries[2]]
 

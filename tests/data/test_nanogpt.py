@@ -1,7 +1,5 @@
 """nanoGPT's token files: what they hold, whose ids they are, and a training on them."""
 
-from __future__ import annotations
-
 import json
 import pickle
 

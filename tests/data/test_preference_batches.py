@@ -1,7 +1,5 @@
 """Pairs as batches: which tokens carry loss, what cutting leaves, and where the reference's numbers go."""
 
-from __future__ import annotations
-
 import logging
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Preference files: both kinds of entries, what is left out, and a word about every broken one."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

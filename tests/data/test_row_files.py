@@ -1,7 +1,5 @@
 """Every form in which rows come: format by format, zipped or not, in every encoding, whatever the file's name."""
 
-from __future__ import annotations
-
 import bz2
 import csv
 import gzip

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 import logging
 import random
@@ -304,9 +302,7 @@ if __name__ == "__main__":
 
 def start_build(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(folder / "build.py"), str(folder)],
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, str(folder / "build.py"), str(folder)], stdout=subprocess.PIPE, text=True
     )
 
 

@@ -1,7 +1,5 @@
 """Chat templates are written as transformers writes them."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.data.template_renderer import RefusedError, render

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -11,11 +9,7 @@ from scratchlm.data.windows import TokenWindows
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
 
 
-@given(
-    st.lists(st.integers(0, 300), max_size=60),
-    st.integers(1, 12),
-    st.integers(1, 15),
-)
+@given(st.lists(st.integers(0, 300), max_size=60), st.integers(1, 12), st.integers(1, 15))
 def test_windows_are_those_of_the_books_loop(ids, context_length, stride):
     starts = range(0, len(ids) - context_length, stride)
     if len(starts) == 0:

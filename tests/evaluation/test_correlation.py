@@ -1,7 +1,5 @@
 """Correlations, beside SciPy's."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

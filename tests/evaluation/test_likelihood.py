@@ -1,7 +1,5 @@
 """Continuations scored in batches as one by one, and cut into tokens as the harness cuts them."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

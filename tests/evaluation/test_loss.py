@@ -1,7 +1,5 @@
 """Loss over loaders and texts: every token once, whatever the windows and batches."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import tracemalloc

@@ -1,7 +1,5 @@
 """Two models on the same items."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

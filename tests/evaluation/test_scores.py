@@ -1,7 +1,5 @@
 """Accuracy, intervals, word overlap and baselines against reference libraries."""
 
-from __future__ import annotations
-
 import tracemalloc
 
 import numpy as np

@@ -3,8 +3,6 @@
 Every limit that refuses one of them stands far above the largest real file; the last tests read such a one.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import struct

@@ -1,7 +1,5 @@
 """A base model small enough to fine-tune in a second, and data for it."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

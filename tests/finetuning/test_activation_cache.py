@@ -1,7 +1,5 @@
 """Cached activations are computed once per text, in memory or on disk, and equal those of the plain way."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

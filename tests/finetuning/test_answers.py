@@ -1,7 +1,5 @@
 """An assistant's answers, their scores, and the file that is written during answering."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

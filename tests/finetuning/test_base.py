@@ -1,7 +1,5 @@
 """The base model of fine-tuning: loaded, or created with random weights."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Classifiers: the leak-free split, and fine-tuning from texts to a tested model."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math
@@ -224,10 +222,7 @@ def test_a_run_of_an_earlier_version_resumes_under_the_old_names_of_settings(
     state = checkpoint / "training_state.json"
     state.write_text(state.read_text().replace('"activation_cache', '"trunk_cache'))
     manifest = read_json(checkpoint / MANIFEST)
-    manifest["files"][state.name] = {
-        "sha256": sha256_of_file(state),
-        "size_bytes": state.stat().st_size,
-    }
+    manifest["files"][state.name] = {"sha256": sha256_of_file(state), "size_bytes": state.stat().st_size}
     write_json(checkpoint / MANIFEST, manifest)
     assert finetune_classifier(messages, chosen, tmp_path / "run", **arguments).resumed_from == 2
 

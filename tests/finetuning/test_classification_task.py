@@ -1,7 +1,5 @@
 """A classifier's loss, metrics, predictions in order, and the choice of a threshold."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import pytest

@@ -1,7 +1,5 @@
 """Trainings of one base share an activation cache; the full procedure is tested in test_classification.py."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

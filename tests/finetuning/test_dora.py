@@ -1,7 +1,5 @@
 """DoRA starts without effect, scales rows as in the paper's equation, and can be merged."""
 
-from __future__ import annotations
-
 import functools
 
 import pytest

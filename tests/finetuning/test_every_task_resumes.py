@@ -4,8 +4,6 @@ Cuts: inside an epoch, at its end, and at a step that is evaluated. The quick fo
 all combinations run with the slow tests.
 """
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

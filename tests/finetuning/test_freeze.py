@@ -1,7 +1,5 @@
 """Exactly the selected part of a model is trained."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

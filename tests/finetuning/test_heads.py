@@ -1,7 +1,5 @@
 """A classifier's head, and the position that it is applied to."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

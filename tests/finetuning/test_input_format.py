@@ -1,7 +1,5 @@
 """A classifier's input format is chosen once, saved with the model, and loaded unchanged."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.core.errors import CheckpointError, ConfigError

@@ -1,7 +1,5 @@
 """Instruction tuning from entries to a tested assistant, and its loss in packed, padded and plain batches."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

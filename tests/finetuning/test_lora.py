@@ -1,7 +1,5 @@
 """LoRA starts at zero, is trained beside frozen weights, can be merged into them, and selects layers by name."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

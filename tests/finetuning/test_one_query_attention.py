@@ -1,7 +1,5 @@
 """Computing one query position per row gives the same as computing all positions and taking that one."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

@@ -1,7 +1,5 @@
 """Packed layers compute the same up to rounding, within the budget, and are replaced by the originals afterwards."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """Adapter folders against peft itself: the same logits, both ways."""
 
-from __future__ import annotations
-
 import json
 import os
 

@@ -1,7 +1,5 @@
 """The fingerprint of an adapter's base depends on the base's weights only."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """Adapters with random settings of peft compute the same as in peft, or are refused by the setting's name."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """Copies of adapter folders are verified by logits, appear as a whole or not at all, and replace nothing else."""
 
-from __future__ import annotations
-
 import copy
 import json
 import sys

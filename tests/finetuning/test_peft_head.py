@@ -1,7 +1,5 @@
 """In an adapter folder the bias of a classifier's head is part of the norm's shift; the import restores it."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

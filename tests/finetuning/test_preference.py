@@ -1,7 +1,5 @@
 """Preference tuning from pairs to a tested model, interrupted and resumed, of all weights or with LoRA."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

@@ -1,7 +1,5 @@
 """The preference losses agree with calculations by hand and have the properties in their papers."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

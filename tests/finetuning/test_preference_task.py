@@ -1,7 +1,5 @@
 """The preference task agrees with a plain calculation with two models; its first loss and its metrics."""
 
-from __future__ import annotations
-
 import copy
 import math
 

@@ -1,7 +1,5 @@
 """QLoRA: adapters beside a quantized base, through training, resuming, saving and merging."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """The settings of LoRA are checked once for all kinds of fine-tuning, and freeze everything else."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.core.errors import ConfigError

@@ -1,7 +1,5 @@
 """Each rule and sampling step leaves the scores that transformers' processor leaves."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

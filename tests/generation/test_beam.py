@@ -1,7 +1,5 @@
 """Beam search compared with exhaustive search, with transformers and with greedy decoding."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

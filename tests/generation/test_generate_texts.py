@@ -1,7 +1,5 @@
 """Texts generated in batches are the same as alone, and in the order of the prompts."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.core.errors import ConfigError

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from scratchlm.generation.text_stream import RedecodingStream, stream_decoder
 from scratchlm.tokenizers.word import WordTokenizer, build_vocab
 

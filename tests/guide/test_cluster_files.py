@@ -1,7 +1,5 @@
 """The files for clusters are valid, and start commands and recipes that exist."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import subprocess

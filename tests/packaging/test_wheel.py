@@ -1,7 +1,5 @@
 """What a wheel holds: every module, every data file of the package, the licence, and nothing else."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import zipfile

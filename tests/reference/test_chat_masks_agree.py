@@ -1,7 +1,5 @@
 """Which tokens of a conversation carry loss: ours beside transformers' assistant mask."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.core.batch import IGNORE_INDEX

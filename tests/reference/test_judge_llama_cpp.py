@@ -1,7 +1,5 @@
 """A judge behind OpenAI's protocol as llama.cpp's own server speaks it."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """Our GGUF in llama.cpp itself: it loads, splits text into the same ids, and writes the same tokens."""
 
-from __future__ import annotations
-
 import dataclasses
 import unicodedata
 

@@ -1,7 +1,5 @@
 """Our benchmark files score as lm-evaluation-harness's own tasks do on the Hugging Face export of the same model."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

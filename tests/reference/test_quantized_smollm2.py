@@ -1,7 +1,5 @@
 """What quantization costs a real model: SmolLM2 135M on a story, calibrated on other books."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

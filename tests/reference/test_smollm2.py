@@ -1,7 +1,5 @@
 """A real assistant: SmolLM2 135M as a GGUF file of Q4_1 matrices, beside transformers' own reading of the file."""
 
-from __future__ import annotations
-
 import json
 
 import pytest
@@ -28,11 +26,7 @@ PROMPTS = [
     "1, 2, 3, 5, 8,",
     "Water boils at",
 ]
-TURNS = [
-    "Hello! Who are you?",
-    "What is the capital of Japan?",
-    "Name one thing to see there.",
-]
+TURNS = ["Hello! Who are you?", "What is the capital of Japan?", "Name one thing to see there."]
 
 
 @pytest.fixture(scope="module")

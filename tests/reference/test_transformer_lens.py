@@ -4,8 +4,6 @@
 pins NumPy 1 and pandas below 2.1.
 """
 
-from __future__ import annotations
-
 import pytest
 import torch
 

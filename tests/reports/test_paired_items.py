@@ -3,13 +3,7 @@
 import numpy as np
 import pytest
 
-from scratchlm.reports.paired_items import (
-    LONGEST,
-    Column,
-    ModelAnswer,
-    browser_data,
-    pair_items,
-)
+from scratchlm.reports.paired_items import LONGEST, Column, ModelAnswer, browser_data, pair_items
 
 
 def column(label, scores, *, questions=None, score="token F1", most=1.0, **given):

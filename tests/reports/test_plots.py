@@ -97,12 +97,5 @@ def test_the_page_tells_of_calibration_seeds_and_fewer_texts():
             }
         }
     )
-    for words in (
-        "Calibration",
-        "0.9500",
-        "3.2",
-        "With 3 seeds",
-        "120",
-        "threshold in use",
-    ):
+    for words in ("Calibration", "0.9500", "3.2", "With 3 seeds", "120", "threshold in use"):
         assert words in page

@@ -1,7 +1,5 @@
 """The test judge itself: the official clients understand it, and its faults are what they say."""
 
-from __future__ import annotations
-
 import contextlib
 
 import httpx

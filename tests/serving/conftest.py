@@ -1,7 +1,5 @@
 """Tiny models of each kind behind a real server on a loopback port."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import threading

@@ -1,7 +1,5 @@
 """schemathesis against a real server: positive and negative requests of every phase, from the OpenAPI document."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

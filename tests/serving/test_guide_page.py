@@ -1,7 +1,5 @@
 """Every `curl` line and every client block of the guide's page on serving, with a real server."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import shutil

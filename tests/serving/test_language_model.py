@@ -1,7 +1,5 @@
 """The Python door: load, generate, classify, ask."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

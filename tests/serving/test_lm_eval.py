@@ -1,7 +1,5 @@
 """lm-evaluation-harness with its `local-completions` model: our server scores texts as our Hugging Face export does."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Sixty-four streaming clients at once, with the server in a process of its own."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

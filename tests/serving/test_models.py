@@ -1,7 +1,5 @@
 """The list of models that a server offers."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.core.errors import ConfigError

@@ -1,7 +1,5 @@
 """OpenAI's protocol, spoken by the official client with a real server."""
 
-from __future__ import annotations
-
 import json
 import math
 

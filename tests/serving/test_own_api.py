@@ -1,7 +1,5 @@
 """Our own endpoints."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

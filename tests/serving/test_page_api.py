@@ -1,7 +1,5 @@
 """Endpoints that only the page uses."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import pytest

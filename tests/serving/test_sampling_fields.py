@@ -1,7 +1,5 @@
 """Every field of a request reaches the choice of the tokens, and changes it."""
 
-from __future__ import annotations
-
 import json
 
 import jsonschema

@@ -1,7 +1,5 @@
 """Who may use the server, and what it refuses before any model runs."""
 
-from __future__ import annotations
-
 import json
 import socket
 import time

@@ -1,7 +1,5 @@
 """Many requests at once: admission, disconnects, failures and the end, with a real server."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """A model small enough to train in milliseconds, and examples to train it on."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

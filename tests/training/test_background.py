@@ -1,7 +1,5 @@
 """Checkpoints are written beside the training, from a consistent copy, one at a time; errors reach the training."""
 
-from __future__ import annotations
-
 import threading
 
 import psutil

@@ -1,7 +1,5 @@
 """Callbacks hear of everything, once, in order."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.checkpoints.store import verify

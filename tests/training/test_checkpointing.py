@@ -1,7 +1,5 @@
 """Checkpoints of a run: the best is saved at once, the good ones stay, and trainable weights survive exactly."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -21,13 +19,7 @@ from scratchlm.core.files import read_json
 from scratchlm.training import checkpointing
 from scratchlm.training.checkpointing import restore_trainable_state, trainable_state
 from tests.conftest import StopAt
-from tests.training.conftest import (
-    assert_same_weights,
-    checkpoint_steps,
-    damage,
-    finished,
-    stopped_at,
-)
+from tests.training.conftest import assert_same_weights, checkpoint_steps, damage, finished, stopped_at
 
 
 def test_a_new_best_is_saved_when_it_happens_and_stays(tiny_run, tmp_path):

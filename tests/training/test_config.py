@@ -1,7 +1,5 @@
 """Training settings that mean nothing are refused before anything starts."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -33,8 +31,7 @@ def test_what_must_be_positive_is(name, value):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["warmup_steps", "weight_decay", "max_grad_norm", "eval_every_steps", "sample_every_steps"],
+    "name", ["warmup_steps", "weight_decay", "max_grad_norm", "eval_every_steps", "sample_every_steps"]
 )
 def test_what_may_be_zero_may_not_be_negative(name):
     TrainingConfig(**{name: 0})

@@ -1,7 +1,5 @@
 """Several ranks train the model that one process trains, and none waits for a rank that is gone."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

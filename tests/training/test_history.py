@@ -1,7 +1,5 @@
 """The run's log survives being killed in the middle of a line."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """A signal is a request, and a second one an order."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

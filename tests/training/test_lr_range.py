@@ -1,7 +1,5 @@
 """The range test finds the region in which a model learns, and stops where it diverges."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

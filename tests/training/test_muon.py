@@ -1,7 +1,5 @@
 """Muon: agreement with torch's own, what orthogonalizing does, gradients that are missing or zero."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """Optimizers: agreement with torch's AdamW, decay on matrices only, state by name."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

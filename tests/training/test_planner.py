@@ -1,7 +1,5 @@
 """The plan's formulas agree with torch: parameters that exist, tensors it saves, and the peak of a real run."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

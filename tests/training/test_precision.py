@@ -1,7 +1,5 @@
 """bf16 computes products in bfloat16 and keeps float32 weights; a resumed run equals the uninterrupted one."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """From text files to a run folder, and back to where it was interrupted."""
 
-from __future__ import annotations
-
 import json
 import math
 

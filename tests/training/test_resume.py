@@ -1,7 +1,5 @@
 """A resumed run continues bit for bit from its newest good checkpoint, and only with the same settings and data."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

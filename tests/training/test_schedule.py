@@ -1,7 +1,5 @@
 """Learning rates over a run."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

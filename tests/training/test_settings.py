@@ -1,7 +1,5 @@
 """What a user says about text, tokenizer and model becomes the real thing."""
 
-from __future__ import annotations
-
 import gzip
 import json
 

@@ -1,7 +1,5 @@
 """The time of a step of a deep model, predicted from one block, is that of its real steps."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

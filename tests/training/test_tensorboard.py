@@ -1,7 +1,5 @@
 """Curves for TensorBoard hold the numbers they were given."""
 
-from __future__ import annotations
-
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -1,7 +1,5 @@
 """Weights & Biases, MLflow and Trackio receive every figure, and their failures never stop a training."""
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 import os

@@ -1,7 +1,5 @@
 """The training loop: it lowers the loss, stops at each kind of end, and never makes things worse."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 

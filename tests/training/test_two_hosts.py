@@ -1,7 +1,5 @@
 """Two hosts, each with an address of its own, train one model; when one is lost the other says which."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

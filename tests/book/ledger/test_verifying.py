@@ -55,10 +55,7 @@ def test_absent_weights_name_the_command_that_fetches_them(real_assets):
 
 @pytest.mark.parametrize(
     ("name", "data"),
-    [
-        ("model.ckpt.index", bytes(40) + TABLE_MAGIC),
-        ("config.json", json.dumps({"n_layer": 24}).encode()),
-    ],
+    [("model.ckpt.index", bytes(40) + TABLE_MAGIC), ("config.json", json.dumps({"n_layer": 24}).encode())],
 )
 def test_a_half_fetched_form_of_the_weights_is_absent(real_assets, tmp_path, name, data):
     """The small files of a size come first: none of them proves that the large one is there."""

@@ -1,7 +1,5 @@
 """The Modelfile for Ollama and the chat template for llama.cpp produce the prompts used in training."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.checkpoints.gguf.modelfile import PromptFrame, chat_template, modelfile

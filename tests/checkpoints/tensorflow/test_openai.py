@@ -1,7 +1,5 @@
 """OpenAI's checkpoints and the book's nested arrays, against transformers with the same numbers."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

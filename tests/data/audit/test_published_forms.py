@@ -1,7 +1,5 @@
 """Small files in the exact form in which known data sets are published, through the readers that training uses."""
 
-from __future__ import annotations
-
 import io
 import json
 import tarfile

@@ -1,7 +1,5 @@
 """What an Ollama judge sends, and what is its own among the faults."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

@@ -1,7 +1,5 @@
 """A judge's name leads to that judge, with the settings given."""
 
-from __future__ import annotations
-
 import pytest
 
 from scratchlm.core.errors import CheckpointError, ConfigError

@@ -1,7 +1,5 @@
 """What a judge behind OpenAI's protocol is sent, and what is its own among the faults."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

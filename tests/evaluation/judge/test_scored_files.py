@@ -1,7 +1,5 @@
 """Scores that are there already, in whatever file: used for the right answers only."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

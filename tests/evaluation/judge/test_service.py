@@ -1,7 +1,5 @@
 """Every line of the table of faults, asked through both protocols of a real server on this machine."""
 
-from __future__ import annotations
-
 import dataclasses
 import threading
 import time
