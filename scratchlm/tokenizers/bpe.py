@@ -137,10 +137,6 @@ class BPETokenizer:
                 self._encode_part_by_tiktoken(part, ids)
         return ids
 
-    def encode_batch(self, texts: Iterable[str], *, allowed_special: Collection[str] = ()) -> list[list[int]]:
-        """Ids of several texts."""
-        return [self.encode(text, allowed_special=allowed_special) for text in texts]
-
     def decode(self, ids: Iterable[SupportsIndex], *, errors: str = "replace") -> str:
         """Text of the ids; invalid UTF-8 becomes U+FFFD (`errors` as in bytes.decode)."""
         return self.decode_bytes(ids).decode("utf-8", errors=errors)

@@ -105,12 +105,6 @@ def test_a_row_of_a_tensor_can_be_decoded(tokenizer):
     assert tokenizer.decode(torch.tensor(ids)) == "the cat"
 
 
-def test_a_batch_is_encoded_text_by_text(tokenizer):
-    texts = ["the cat", "", f"a{END_OF_TEXT}"]
-    expected = [tokenizer.encode(text, allowed_special="all") for text in texts]
-    assert tokenizer.encode_batch(texts, allowed_special="all") == expected
-
-
 def test_a_full_cache_changes_nothing(tokenizer, monkeypatch):
     monkeypatch.setattr(bpe, "_CACHE_PIECES", 5)
     generator = random.Random(0)
