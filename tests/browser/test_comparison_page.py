@@ -9,21 +9,15 @@ import pytest
 
 from scratchlm.reports.comparison_page import render_comparison
 from scratchlm.reports.paired_items import PER_PAGE, Column, ModelAnswer, pair_items
+from tests.browser.window import DESKTOP, PHONE, Window
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
 
 N_ITEMS = 1000
 MAX_NODES = 2500  # elements in the whole page, however many items there are
-PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
-CONTROLS = (
-    "find",
-    "which",
-    "skill",
-    "order",
-    "page",
-    "later",
-)  # "earlier" cannot be pressed on the first page
+# "earlier" cannot be pressed on the first page
+CONTROLS = ("find", "which", "skill", "order", "page", "later")
 HOSTILE = "<script>alert(1)</script><img src=https://example.org/x onerror=alert(2)>"
 
 
@@ -84,19 +78,9 @@ def page_file(tmp_path_factory) -> Path:
 @pytest.fixture(params=[DESKTOP, PHONE], ids=["desktop", "phone"])
 def page(request, browser, page_file) -> Iterator[Any]:
     """The page with the network switched off; it must say nothing and ask for nothing, whatever a test does to it."""
-    context = browser.new_context(viewport=request.param, reduced_motion="reduce", offline=True)
-    opened = context.new_page()
-    said, asked = [], []
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("dialog", lambda dialog: (said.append("dialog"), dialog.dismiss()))
-    opened.on("request", lambda one: asked.append(one.url))
-    opened.goto(page_file.as_uri())
-    yield opened
-    assert said == []
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
-    assert opened.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
-    context.close()
+    with Window(browser, size=request.param, offline=True) as window:
+        window.page.goto(page_file.as_uri())
+        yield window.page
 
 
 def numbers(page) -> list[int]:

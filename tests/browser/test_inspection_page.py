@@ -8,7 +8,8 @@ import pytest
 from scratchlm.finetuning.heads import replace_head
 from scratchlm.inspection.inspect_prompt import inspect_prompt
 from scratchlm.reports.inspection_page import render_inspection
-from tests.browser.test_report_page import DESKTOP, HOSTILE, PHONE, Visit
+from tests.browser.test_report_page import HOSTILE
+from tests.browser.window import DESKTOP, PHONE, opened
 from tests.inspection.conftest import VARIANTS, varied
 from tests.reports.pages import poison
 
@@ -51,20 +52,16 @@ def test_the_page_is_quiet_asks_for_nothing_and_fits_its_window(
     browser, request, tmp_path, size, is_hostile, kind
 ):
     file = written(request.getfixturevalue(kind), tmp_path, is_hostile=is_hostile)
-    with Visit(browser, file, size=size) as visit:
-        for details in visit.page.query_selector_all("details"):
-            details.evaluate("element => { element.open = true; }")
+    with opened(browser, file, size=size) as visit:
+        visit.open_details()
         visit.page.click("#choices > li >> nth=1")
         visit.page.click("#heads td >> nth=5")
         visit.page.wait_for_timeout(100)
-        assert visit.said == []
-        assert [url for url in visit.asked if not url.startswith(("file:", "data:"))] == []
-        assert visit.overflow() <= 0
         assert visit.page.locator("img").count() == 0
 
 
 def test_choosing_another_token_shows_what_speaks_for_it(browser, page, tokens):
-    with Visit(browser, page, size=DESKTOP) as visit:
+    with opened(browser, page) as visit:
         before = visit.page.inner_text("#parts")
         visit.page.locator("#choices > li").first.focus()
         visit.page.keyboard.press("ArrowDown")
@@ -76,7 +73,7 @@ def test_choosing_another_token_shows_what_speaks_for_it(browser, page, tokens):
 
 
 def test_arrow_keys_walk_through_the_lens_and_the_heads(browser, page, tokens):
-    with Visit(browser, page, size=DESKTOP) as visit:
+    with opened(browser, page) as visit:
         visit.page.locator("#lens-table .chosen").focus()
         visit.page.keyboard.press("ArrowUp")
         assert "After block 0" in visit.page.inner_text("#lens-readout")
@@ -93,7 +90,7 @@ def test_arrow_keys_walk_through_the_lens_and_the_heads(browser, page, tokens):
 
 
 def test_a_token_shows_its_loss_and_what_it_attends_to(browser, page, tokens):
-    with Visit(browser, page, size=PHONE) as visit:
+    with opened(browser, page, size=PHONE) as visit:
         visit.page.locator("#token-strip .tok").nth(1).click()
         assert f"loss {tokens['tokens'][1]['loss']:.2f} nats" in visit.page.inner_text("#token-panel")
         visit.page.locator("#attention-strip .tok").first.click()
@@ -103,8 +100,8 @@ def test_a_token_shows_its_loss_and_what_it_attends_to(browser, page, tokens):
 def test_dark_mode_shades_with_other_colours(browser, page):
     colour = "getComputedStyle(document.querySelector('#parts td.a10')).backgroundColor"
     with (
-        Visit(browser, page, size=DESKTOP) as light,
-        Visit(browser, page, size=DESKTOP, colour_scheme="dark") as dark,
+        opened(browser, page) as light,
+        opened(browser, page, scheme="dark") as dark,
     ):
         assert light.page.evaluate(colour) != dark.page.evaluate(colour)
 

@@ -1,7 +1,5 @@
 """The report in a real browser: quiet, without network, without sideways scrolling, in light and in dark."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -11,48 +9,19 @@ import pytest
 from scratchlm.data.audit import inspect_data
 from scratchlm.reports.data_report_page import render_data_report
 from scratchlm.reports.run_page import render_report
+from tests.browser.window import DESKTOP, PHONE, opened
 from tests.reports.pages import poison
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
 
 HOSTILE = "<script>alert(1)</script>\u202e<img src=https://example.org/x onerror=alert(2)> 👩‍👧 " + "W" * 200
-PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
 
 
 @pytest.fixture(scope="module")
 def data() -> dict[str, Any]:
     path = Path(__file__).parent.parent / "reports" / "run_page_data.json"
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-class Visit:
-    """One page in one window, with everything it said and asked for."""
-
-    def __init__(
-        self, browser: Any, file: Path, *, size: dict[str, int], colour_scheme: str = "light"
-    ) -> None:
-        self.context = browser.new_context(viewport=size, color_scheme=colour_scheme, reduced_motion="reduce")
-        self.page = self.context.new_page()
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.said.append("dialog"), dialog.dismiss()))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(file.as_uri())
-
-    def __enter__(self) -> Visit:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.context.close()
-
-    def overflow(self) -> int:
-        return self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-
-    def ground(self) -> str:
-        return self.page.evaluate("getComputedStyle(document.body).backgroundColor")
 
 
 @pytest.fixture
@@ -67,13 +36,9 @@ def report(data, tmp_path) -> Path:
 def test_the_page_is_quiet_asks_for_nothing_and_fits_its_window(browser, data, tmp_path, size, hostile):
     file = tmp_path / "report.html"
     file.write_text(render_report(poison(data, hostile=HOSTILE) if hostile else data), encoding="utf-8")
-    with Visit(browser, file, size=size) as visit:
-        for details in visit.page.query_selector_all("details"):
-            details.evaluate("element => { element.open = true; }")
+    with opened(browser, file, size=size) as visit:
+        visit.open_details()
         visit.page.wait_for_timeout(100)
-        assert visit.said == []
-        assert [url for url in visit.asked if not url.startswith(("file:", "data:"))] == []
-        assert visit.overflow() <= 0
 
 
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
@@ -83,31 +48,26 @@ def test_the_page_of_a_data_set_is_as_quiet_and_fits_as_well(browser, tmp_path, 
     figures = inspect_data([tmp_path / "a.json"], tokenizer=tiny_tokenizer, context_length=2000)
     file = tmp_path / "data-report.html"
     file.write_text(render_data_report(figures), encoding="utf-8")
-    with Visit(browser, file, size=size) as visit:
-        for details in visit.page.query_selector_all("details"):
-            details.evaluate("element => { element.open = true; }")
+    with opened(browser, file, size=size) as visit:
+        visit.open_details()
         visit.page.wait_for_timeout(100)
-        assert visit.said == []
-        assert [url for url in visit.asked if not url.startswith(("file:", "data:"))] == []
-        assert visit.overflow() <= 0
         assert visit.page.locator("img").count() == 0
 
 
 def test_hostile_text_is_shown_as_text(browser, data, tmp_path):
     file = tmp_path / "report.html"
     file.write_text(render_report(poison(data, hostile=HOSTILE)), encoding="utf-8")
-    with Visit(browser, file, size=DESKTOP) as visit:
+    with opened(browser, file) as visit:
         visit.page.hover("#passage .tok >> nth=1")
         assert "<script>alert(1)</script>" in visit.page.inner_text("h1")
         assert "<script>" in visit.page.inner_text("#alternatives")
         assert visit.page.locator("img").count() == 0
-        assert visit.said == []
 
 
 def test_dark_mode_follows_the_system_and_the_button_overrides_it(browser, report):
     with (
-        Visit(browser, report, size=DESKTOP) as light,
-        Visit(browser, report, size=DESKTOP, colour_scheme="dark") as dark,
+        opened(browser, report) as light,
+        opened(browser, report, scheme="dark") as dark,
     ):
         assert light.ground() != dark.ground()
         night = dark.ground()
@@ -120,14 +80,14 @@ def test_dark_mode_follows_the_system_and_the_button_overrides_it(browser, repor
 def test_curves_follow_the_dark_page(browser, report):
     colour = "getComputedStyle(document.querySelector('.plot .s-val')).stroke"
     with (
-        Visit(browser, report, size=DESKTOP) as light,
-        Visit(browser, report, size=DESKTOP, colour_scheme="dark") as dark,
+        opened(browser, report) as light,
+        opened(browser, report, scheme="dark") as dark,
     ):
         assert light.page.evaluate(colour) != dark.page.evaluate(colour)
 
 
 def test_pointing_at_a_curve_tells_what_was_measured_there(browser, report):
-    with Visit(browser, report, size=DESKTOP) as visit:
+    with opened(browser, report) as visit:
         plot = visit.page.locator("[data-plot=pretrain] svg:visible")
         plot.scroll_into_view_if_needed()
         box = plot.bounding_box()
@@ -139,7 +99,7 @@ def test_pointing_at_a_curve_tells_what_was_measured_there(browser, report):
 
 
 def test_the_slider_shows_one_moment_and_all_shows_them_all(browser, report, data):
-    with Visit(browser, report, size=PHONE) as visit:
+    with opened(browser, report, size=PHONE) as visit:
         moments = visit.page.locator("#samples > li:visible")
         assert moments.count() == 1
         visit.page.locator("#moment").focus()
@@ -150,7 +110,7 @@ def test_the_slider_shows_one_moment_and_all_shows_them_all(browser, report, dat
 
 
 def test_arrow_keys_walk_through_the_tokens(browser, report, data):
-    with Visit(browser, report, size=DESKTOP) as visit:
+    with opened(browser, report) as visit:
         chosen = visit.page.locator("#passage .chosen")
         chosen.focus()
         visit.page.keyboard.press("Home")
@@ -160,7 +120,7 @@ def test_arrow_keys_walk_through_the_tokens(browser, report, data):
 
 
 def test_choosing_a_token_shows_what_it_looks_at(browser, report, data):
-    with Visit(browser, report, size=PHONE) as visit:
+    with opened(browser, report, size=PHONE) as visit:
         visit.page.locator("#strip .tok").first.click()
         assert "100%" in visit.page.inner_text("#attention-readout"), (
             "the first token can only look at itself"
@@ -168,7 +128,7 @@ def test_choosing_a_token_shows_what_it_looks_at(browser, report, data):
 
 
 def test_answers_can_be_filtered(browser, report, data):
-    with Visit(browser, report, size=DESKTOP) as visit:
+    with opened(browser, report) as visit:
         visit.page.click("#filter [data-show=wrong]")
         n_wrong = sum(not answer["correct"] for answer in data["instruct"]["answers"])
         assert visit.page.locator("#answers > li:visible").count() == n_wrong
@@ -200,12 +160,12 @@ def test_text_in_curves_never_overlaps(browser, report):
       return hits;
     }"""
     for size in (PHONE, DESKTOP):
-        with Visit(browser, report, size=size) as visit:
+        with opened(browser, report, size=size) as visit:
             assert visit.page.evaluate(overlaps) == []
 
 
 def test_no_table_of_a_plain_run_is_cut_on_a_desktop(browser, report):
     cut = """() => [...document.querySelectorAll('.scroll')]
       .filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.getAttribute('aria-label'))"""
-    with Visit(browser, report, size=DESKTOP) as visit:
+    with opened(browser, report) as visit:
         assert visit.page.evaluate(cut) == []

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.browser.web_server import DESKTOP, PHONE, Visit, web_server
+from tests.browser.web_server import Visit, web_server
+from tests.browser.window import DESKTOP, PHONE
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser

@@ -1,7 +1,5 @@
 """A server with tiny trained models and runs, and visits to its page that note what it reports and asks for."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from typing import Any
@@ -14,9 +12,9 @@ from scratchlm.model import GPTConfig, GPTModel
 from scratchlm.serving.language_model import LanguageModel
 from scratchlm.serving.models import ModelSource, ServedModel, served
 from scratchlm.tokenizers.bpe_trainer import train_bpe
+from tests.browser.window import Window
 from tests.serving.conftest import RunningServer, running
 
-PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
 STORY = (
     "Once upon a time a cat sat on a mat. The dog saw the cat, and the cat saw the dog. They ran to the mat."
 )
@@ -164,35 +162,13 @@ def web_server(folder: Any, runs: Any = None) -> Iterator[RunningServer]:
         yield server
 
 
-class Visit:
-    """One window on the page; it must never report an error or ask another server for anything."""
+class Visit(Window):
+    """A window on the server's page."""
 
-    def __init__(
-        self, browser: Any, server: RunningServer, *, size: dict[str, int] = DESKTOP, scheme: str = "light"
-    ) -> None:
+    def __init__(self, browser: Any, server: RunningServer, **options: Any) -> None:
+        super().__init__(browser, own=(server.url, "blob:", "data:"), accept_downloads=True, **options)
         self.url = server.url
-        self.context = browser.new_context(
-            viewport=size, color_scheme=scheme, reduced_motion="reduce", accept_downloads=True
-        )
-        self.page = self.context.new_page()
         self.page.set_default_timeout(30_000)
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.said.append("dialog"), dialog.dismiss()))
-        self.context.on("request", lambda request: self.asked.append(request.url))
-
-    def __enter__(self) -> Visit:
-        return self
-
-    def __exit__(self, kind: Any, *_: object) -> None:
-        width = self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-        self.context.close()
-        if kind is None:
-            assert self.said == []
-            assert [one for one in self.asked if not one.startswith((self.url, "blob:", "data:"))] == []
-            assert width <= 0, "the page scrolls sideways"
 
     def open(self, address: str = "") -> Any:
         self.page.goto(f"{self.url}/#/{address}")
