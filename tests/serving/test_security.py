@@ -1,10 +1,13 @@
 """Who may use the server, and what it refuses before any model runs."""
 
+import contextlib
 import json
+import select
 import socket
 import time
 
 import httpx
+import psutil
 import pytest
 
 from scratchlm.core.errors import ConfigError
@@ -214,6 +217,31 @@ def test_a_long_body_is_refused_by_its_length_or_its_bytes(server):
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
     answer = raw(server, request_bytes(server, *lines, "Transfer-Encoding: chunked", body=chunk * 40))
     assert status_of(answer) == 413
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["reads the answer", "only sends"])
+def test_a_gigabyte_in_chunks_is_refused_early_and_never_held(server, reads):
+    """A client that reads sees the refusal at once; one that only sends is cut off, and others are served meanwhile."""
+    host, port = server.url.removeprefix("http://").split(":")
+    lines = ("Content-Type: application/json", "Transfer-Encoding: chunked")
+    chunk, process = b"10000\r\n" + b" " * 65536 + b"\r\n", psutil.Process()
+    before, n_sent, answer = process.memory_info().rss, 0, b""
+    with socket.create_connection((host, int(port)), timeout=15) as connection:
+        connection.sendall(request_bytes(server, *lines))
+        with contextlib.suppress(ConnectionError):
+            while n_sent < 1 << 30 and not (reads and select.select([connection], [], [], 0)[0]):
+                connection.sendall(chunk)
+                n_sent += 65536
+                if n_sent % (64 << 20) == 0:
+                    assert process.memory_info().rss - before < 32 << 20
+                    assert server.get("/health").status_code == 200
+            answer = connection.recv(65536)
+    if reads:
+        assert status_of(answer) == 413
+        assert n_sent <= 64 << 20
+    assert process.memory_info().rss - before < 32 << 20
+    assert server.wait_until_idle()
+    assert server.post("/v1/completions", BODY).status_code == 200
 
 
 @pytest.mark.parametrize(
