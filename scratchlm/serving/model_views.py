@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from scratchlm.core.config import to_dict
 from scratchlm.model.gpt import GPTModel
+from scratchlm.model.linear import PackedWeight, stored_weight
 
 N_BINS = 41  # of a histogram
 REACH = 4  # standard deviations on each side of the mean that a histogram covers; the outermost bins hold the rest
@@ -52,17 +53,18 @@ def _weights(model: GPTModel) -> Iterator[tuple[str, str, Tensor]]:
     """Part, name within it, and values of every tensor of weights; quantized ones as the numbers they stand for."""
     seen: set[int] = set()
     for path, module in model.named_modules():
-        for name, tensor in _own_weights(module):
-            if id(tensor) in seen:
+        for name, stored, tensor in _own_weights(module):
+            if id(stored) in seen:
                 continue
-            seen.add(id(tensor))
+            seen.add(id(stored))
             words = [*path.split("."), name]
             depth = 2 if words[0] == "trf_blocks" else 1
             yield ".".join(words[:depth]), ".".join(words[depth:]), tensor
 
 
-def _own_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    dense = getattr(module, "dense_weight", None)
-    if dense is not None:
-        yield "weight", dense()
-    yield from module.named_parameters(recurse=False)
+def _own_weights(module: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Name, what the model keeps and shares, and the values."""
+    if isinstance(module, PackedWeight):
+        yield "weight", next(iter(stored_weight(module).values())), module.dense_weight()
+    for name, parameter in module.named_parameters(recurse=False):
+        yield name, parameter, parameter

@@ -7,8 +7,13 @@ import torch
 
 from scratchlm.cli.serve import FolderOfRuns
 from scratchlm.core.config import to_dict
+from scratchlm.core.seed import seed_everything
 from scratchlm.generation.beam import beam_search
 from scratchlm.generation.config import GenerationConfig
+from scratchlm.model import GPTConfig, GPTModel
+from scratchlm.quantization.apply import quantize_model
+from scratchlm.quantization.config import QuantizationConfig
+from scratchlm.serving.model_views import describe_parts
 
 
 def test_a_beam_search_gives_its_texts_and_its_tree(server, language_models):
@@ -56,6 +61,21 @@ def test_the_parts_of_a_model_hold_all_its_parameters(server, language_models):
     names = ["tok_emb", "pos_emb", "trf_blocks.0", "trf_blocks.1", "final_norm", "out_head"]
     assert [part["name"] for part in found["parts"]] == names
     assert found["config"] == to_dict(model.config)
+
+
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_the_parts_of_a_quantized_model_hold_all_its_parameters(is_tied):
+    """The numbers of a quantized matrix exist only while they are counted, so that memory is used again."""
+    seed_everything(1)
+    model = GPTModel(
+        GPTConfig(vocab_size=64, context_length=8, emb_dim=64, n_heads=2, n_layers=8, tie_embeddings=is_tied)
+    ).eval()
+    quantize_model(model, QuantizationConfig(bits=4))
+    found = describe_parts(model)
+    assert sum(part["n_parameters"] for part in found["parts"]) == model.n_parameters()
+    blocks = [part for part in found["parts"] if part["name"].startswith("trf_blocks")]
+    assert len({part["n_parameters"] for part in blocks}) == 1
+    assert ("out_head" in [part["name"] for part in found["parts"]]) != is_tied
 
 
 def test_a_histogram_counts_every_weight_once(server, language_models):

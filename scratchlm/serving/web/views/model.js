@@ -45,7 +45,7 @@ export async function show(place, address) {
             { class: "hint" },
             "Distribution of the weights within four standard deviations of their mean.",
           ),
-          h("div", { class: "pair" }, part.tensors.map(histogram)),
+          h("div", { class: "columns" }, part.tensors.map(histogram)),
         );
         weights.scrollIntoView({ block: "nearest" });
       } catch (error) {
@@ -69,32 +69,27 @@ export async function show(place, address) {
         "div",
         { class: "columns" },
         h(
-          "div",
-          { class: "stack" },
+          "section",
+          { class: "card" },
+          h("h2", {}, "Parts"),
+          h("p", { class: "hint" }, "In the order of the data; choose one to see its weights."),
           h(
-            "section",
-            { class: "card" },
-            h("h2", {}, "Parts"),
-            h("p", { class: "hint" }, "In the order of the data; choose one to see its weights."),
-            h(
-              "div",
-              { class: "parts" },
-              parts.map((part) =>
+            "div",
+            { class: "parts" },
+            parts.map((part) =>
+              h(
+                "div",
+                { class: "part" },
+                button(titleOf(part.name), () => open(part.name), { class: "small" }),
+                h("div", { class: "bar-line", vars: { "--share": part.n_parameters / most } }),
                 h(
-                  "div",
-                  { class: "part" },
-                  button(titleOf(part.name), () => open(part.name), { class: "small" }),
-                  h("div", { class: "bar-line", vars: { "--share": part.n_parameters / most } }),
-                  h(
-                    "span",
-                    { class: "number", title: percent(part.n_parameters / n_parameters) },
-                    large(part.n_parameters),
-                  ),
+                  "span",
+                  { class: "number", title: percent(part.n_parameters / n_parameters) },
+                  large(part.n_parameters),
                 ),
               ),
             ),
           ),
-          weights,
         ),
         h(
           "div",
@@ -119,6 +114,7 @@ export async function show(place, address) {
           ),
         ),
       ),
+      weights,
     );
     const part = address.text("part");
     if (parts.some((one) => one.name === part)) open(part);
