@@ -24,7 +24,6 @@ from scratchlm.data.shards import PreparedTokens, prepare_tokens, token_folder
 from scratchlm.data.windows import TokenWindows
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.training.settings import (
-    TOKENIZER_TEXT_BYTES,
     PretrainSettings,
     TextSettings,
     resolve_data,
@@ -123,7 +122,7 @@ def tokenizer_of_run(
                 surveys = [survey_texts(source, text) for source in sources]
             shards = is_shards.index(True) if any(is_shards) else 0  # which come with a tokenizer
             others = (
-                training_texts(source, text, survey=survey, n_bytes=int(share * TOKENIZER_TEXT_BYTES))
+                training_texts(source, text, survey=survey, share=share)
                 for i, (source, survey, share) in enumerate(zip(sources, surveys, _shares(settings)))
                 if i != shards
             )
@@ -133,7 +132,7 @@ def tokenizer_of_run(
                 text,
                 extra_texts=itertools.chain(*others, extra_texts),
                 survey=surveys[shards],
-                n_bytes=int(_shares(settings)[shards] * TOKENIZER_TEXT_BYTES),
+                share=_shares(settings)[shards],
                 progress=report,
             )
         tokenizer.save(path)

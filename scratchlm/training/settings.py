@@ -176,13 +176,13 @@ def train_tokenizer(
     *,
     extra_texts: Iterable[str] = (),
     survey: Survey | None = None,
-    n_bytes: int = TOKENIZER_TEXT_BYTES,
+    share: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tokenizer:
     """Train or load the tokenizer that the settings name; training uses the training side of the text only.
 
     `extra_texts` are added, such as those that the model will be fine-tuned on. Token shards come with the tokenizer
-    that produced them, unless `path` names it. `survey` and `n_bytes` as for `training_texts`.
+    that produced them, unless `path` names it. `survey` and `share` as for `training_texts`.
     Raises: TokenizerError, DataError as the readers do.
     """
     if settings.path is not None:
@@ -193,7 +193,7 @@ def train_tokenizer(
         return tokenizer_of_tokens(shards)
     return learn_tokenizer(
         settings.kind,
-        itertools.chain(training_texts(data, text, survey=survey, n_bytes=n_bytes), extra_texts),
+        itertools.chain(training_texts(data, text, survey=survey, share=share), extra_texts),
         vocab_size=settings.vocab_size,
         special_tokens=settings.special_tokens,
         progress=progress,
@@ -238,10 +238,11 @@ def training_texts(
     text: TextSettings,
     *,
     survey: Survey | None = None,
-    n_bytes: int = TOKENIZER_TEXT_BYTES,
+    share: float = 1.0,
 ) -> Iterator[str]:
-    """The first n_bytes or so of the training side, enough to train a tokenizer on.
+    """The beginning of the training side, enough to train a tokenizer on.
 
+    It has TOKENIZER_TEXT_BYTES or so, or this share of them.
     The split is the one that training uses. It needs a survey of all documents, which is computed unless
     given.
     """
@@ -250,7 +251,7 @@ def training_texts(
     n_read = 0
     for job in route.jobs(read(on_skip=lambda complaint: None)):  # reported when the text becomes tokens
         for piece in job.texts if job.side == "train" else ():
-            if n_read >= n_bytes:
+            if n_read >= share * TOKENIZER_TEXT_BYTES:
                 return
             yield piece
             n_read += len(piece.encode("utf-8"))

@@ -28,7 +28,6 @@ from scratchlm.evaluation.loss import TextLoss, text_loss
 from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.tokenizers.word import StrictWordTokenizer
-from scratchlm.training import pretraining_data
 from scratchlm.training import settings as settings_module
 from scratchlm.training.interrupts import StoppedBySignal
 from scratchlm.training.pretraining import (
@@ -252,7 +251,7 @@ def test_shards_can_be_mixed_with_text_of_their_tokenizer(mixture, stories, shar
 
 
 def test_a_mixtures_tokenizer_learns_from_the_share_of_each_text(mixture, tmp_path, monkeypatch):
-    monkeypatch.setattr(pretraining_data, "TOKENIZER_TEXT_BYTES", 4000)
+    monkeypatch.setattr(settings_module, "TOKENIZER_TEXT_BYTES", 4000)
     read: list[str] = []
     learn = settings_module.learn_tokenizer
 
