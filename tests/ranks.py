@@ -31,6 +31,7 @@ from scratchlm.training.pretraining import PretrainingTask
 from scratchlm.training.progress import RunFolder
 from scratchlm.training.rank_group import rank_group
 from scratchlm.training.trainer import Trainer
+from tests.finetuning.test_every_task_resumes import run_of
 from tests.processes import one_thread
 
 PATIENCE_S = 120.0  # for a process on a busy machine
@@ -107,35 +108,44 @@ class WatchedTask(PretrainingTask):
         return super().loss_sum(model, batch)
 
 
+def pretraining(order: dict[str, Any], here: Path, rank: int) -> tuple[Trainer, BatchLoader, BatchLoader]:
+    """A pre-training, in a run folder if the order has a tokenizer."""
+    seed_everything(3)
+    model = GPTModel(
+        GPTConfig(
+            vocab_size=300,
+            context_length=8,
+            emb_dim=16,
+            n_heads=2,
+            n_layers=2,
+            drop_rate=order.get("drop_rate", 0.0),
+            tie_embeddings=True,
+            init="gpt2",
+        )
+    )
+    ids = ((torch.arange(4000) * 7919 % 1013) // 7).tolist()
+    settings = {"max_steps": 12, "batch_size": 8, "warmup_steps": 4, "eval_every_steps": 5, "seed": 3}
+    config = TrainingConfig(**{**settings, "checkpoint_every_steps": 4, **order.get("settings", {})})
+    train = BatchLoader(TokenWindows(ids[:3000], context_length=8), batch_size=8, seed=3, drop_last=True)
+    val = BatchLoader(TokenWindows(ids[3000:3300], context_length=8), batch_size=3, shuffle=False)
+    run = None
+    if "tokenizer" in order:
+        run = RunFolder(path=here / "run", tokenizer=load_tokenizer(order["tokenizer"]))
+        run.path.mkdir(exist_ok=True)
+    return Trainer(model, WatchedTask(order.get("code", ""), rank), config, run=run), train, val
+
+
 def train(order: dict[str, Any], rank: int) -> None:
     """Train as ordered, and leave losses and validation losses in `result.json`."""
     here = Path(order["here"])
     with rank_group(timeout_s=order.get("timeout_s", PATIENCE_S)) as ranks:
-        seed_everything(3)
-        model = GPTModel(
-            GPTConfig(
-                vocab_size=300,
-                context_length=8,
-                emb_dim=16,
-                n_heads=2,
-                n_layers=2,
-                drop_rate=order.get("drop_rate", 0.0),
-                tie_embeddings=True,
-                init="gpt2",
-            )
-        )
-        ids = ((torch.arange(4000) * 7919 % 1013) // 7).tolist()
-        settings = {"max_steps": 12, "batch_size": 8, "warmup_steps": 4, "eval_every_steps": 5, "seed": 3}
-        config = TrainingConfig(**{**settings, "checkpoint_every_steps": 4, **order.get("settings", {})})
-        train = BatchLoader(TokenWindows(ids[:3000], context_length=8), batch_size=8, seed=3, drop_last=True)
-        val = BatchLoader(TokenWindows(ids[3000:3300], context_length=8), batch_size=3, shuffle=False)
-        recorder = Recorder()
-        run = None
-        if "tokenizer" in order:
-            run = RunFolder(path=here / "run", tokenizer=load_tokenizer(order["tokenizer"]))
-            run.path.mkdir(exist_ok=True)
-        task = WatchedTask(order.get("code", ""), ranks.rank)
-        trainer = Trainer(model, task, config, run=run, callbacks=[recorder])
+        if "task" in order:
+            tokenizer = load_tokenizer(order["tokenizer"])
+            settings = {"precision": "float32", "drop_rate": 0.0, "accumulate": 2}
+            trainer, train, val = run_of(order["task"], here / "run", tokenizer, **settings)
+        else:
+            trainer, train, val = pretraining(order, here, rank)
+        trainer.callbacks = [recorder := Recorder()]
         trainer.fit(train, val, resume=order.get("resume", False))
         if ranks.is_main:
             found = {"losses": recorder.losses, "val_losses": recorder.val_losses, "tokens": recorder.tokens}

@@ -197,7 +197,12 @@ class TorchRanks:
         # No buffer changes in training. The argument was renamed in torch 2.13.
         is_renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
         unsynced: Any = {"forward_sync_buffers" if is_renamed else "broadcast_buffers": False}
-        return DistributedDataParallel(loss, gradient_as_bucket_view=True, **unsynced)
+        parallel = DistributedDataParallel(loss, gradient_as_bucket_view=True, **unsynced)
+        # After its first backward pass it exchanges the gradients in another order, and sums over more than two ranks
+        # then differ in the last bit. That must not happen within a run, or a resumed one would not equal it.
+        parallel(None).backward()
+        parallel.zero_grad()
+        return parallel
 
     def without_exchange(self, loss: nn.Module) -> AbstractContextManager[None]:
         """`no_sync` of DistributedDataParallel."""
@@ -221,8 +226,10 @@ class TaskLoss(nn.Module):
         super().__init__()
         self.model, self.task = model, task
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Sum of the losses over the batch's targets."""
+    def forward(self, batch: Batch | None) -> Tensor:
+        """Sum of the losses over the batch's targets; without a batch zero, which depends on all trainable weights."""
+        if batch is None:
+            return torch.stack([0.0 * p.sum() for p in self.parameters() if p.requires_grad]).sum()
         return self.task.loss_sum(self.model, batch)
 
 

@@ -1,10 +1,13 @@
 """A resumed run equals the uninterrupted one bit for bit, for every task, precision, dropout and accumulation.
 
-Cuts: inside an epoch, at its end, and at a step that is evaluated. The quick form tries each task in both precisions;
-all combinations run with the slow tests.
+Cuts: inside an epoch, at its end, and in the middle of an evaluation, with early stopping on. The quick form tries each
+task in both precisions; all combinations run with the slow tests.
 """
 
 import itertools
+import os
+import signal
+from dataclasses import replace
 
 import pytest
 
@@ -37,8 +40,8 @@ CASES = list(itertools.product(TASKS, ("float32", "bf16"), (0.0, 0.1), (1, 4)))
 QUICK = [(task, precision, 0.1, 1) for task in TASKS for precision in ("float32", "bf16")]
 
 
-def examples_for(name, model, tokenizer):
-    """Task and examples."""
+def examples_for(name, model, tokenizer, drop_rate):
+    """Task and examples; without dropout nothing is random."""
     pairs = list(zip(WORDS[:N_EXAMPLES], WORDS[500:]))
     if name == "pretrain":
         ids = tokenizer.encode(" ".join(WORDS[:200]))
@@ -47,12 +50,12 @@ def examples_for(name, model, tokenizer):
         replace_head(model, 2)
         texts, labels = [f"{one} {other}" for one, other in pairs], [i % 2 for i in range(N_EXAMPLES)]
         rows = [tokenizer.encode(text) for text in texts]
-        return ClassificationTask(token_noise=0.1), ClassificationExamples(
+        return ClassificationTask(token_noise=drop_rate), ClassificationExamples(
             rows, labels, classes=("a", "b"), pad_id=0
         )
     if name == "instruct with LoRA":
         model.requires_grad_(False)
-        replace_linear_with_lora(model, 2, 2, dropout=0.1)
+        replace_linear_with_lora(model, 2, 2, dropout=drop_rate)
         entries = [Instruction(instruction="say", input=one, output=other) for one, other in pairs]
         return InstructionTask(), InstructionExamples(entries, tokenizer, template=template("plain"))
     answers = [Preference(instruction="say", input=one, chosen=other, rejected=one) for one, other in pairs]
@@ -70,10 +73,10 @@ def run_of(name, folder, tokenizer, *, precision, drop_rate, accumulate):
             drop_rate=drop_rate, tie_embeddings=True, init="gpt2",
         )
     )  # fmt: skip
-    task, examples = examples_for(name, model, tokenizer)
+    task, examples = examples_for(name, model, tokenizer, drop_rate)
     config = TrainingConfig(
         max_steps=10, batch_size=BATCH_SIZE, accumulate=accumulate, precision=precision, learning_rate=1e-2,
-        warmup_steps=2, eval_every_steps=5, checkpoint_every_steps=3,
+        warmup_steps=2, eval_every_steps=5, checkpoint_every_steps=3, patience=2,
     )  # fmt: skip
     loader = BatchLoader(examples, batch_size=BATCH_SIZE, seed=5, shuffle=True)
     folder.mkdir(exist_ok=True)
@@ -85,6 +88,19 @@ def run_of(name, folder, tokenizer, *, precision, drop_rate, accumulate):
     return Trainer(model, task, config, run=run), loader, val
 
 
+def stop_in_evaluation(trainer, step):
+    """Let a signal arrive after the first validation batch of a step."""
+    measure = trainer.task.metrics
+
+    def batches(val):
+        yield next(batches_left := iter(val))
+        if trainer.progress.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        yield from batches_left
+
+    trainer.task.metrics = lambda model, val, *, total: measure(model, batches(val), total=total)
+
+
 def check(case, tokenizer, tmp_path):
     """The uninterrupted run, and one that is stopped at three steps of the same kind of run."""
     name, precision, drop_rate, accumulate = case
@@ -92,16 +108,21 @@ def check(case, tokenizer, tmp_path):
     whole, train, val = run_of(name, tmp_path / "whole", tokenizer, **settings)
     whole.fit(train, val)
     n_in_epoch = N_EXAMPLES // BATCH_SIZE // accumulate
-    for cut in {1, n_in_epoch, 5}:  # inside an epoch, at its end, at an evaluation
+    for cut in (1, n_in_epoch, 5):  # inside an epoch, at its end, in an evaluation
         folder = tmp_path / f"cut-{cut}"
         stopped, train, val = run_of(name, folder, tokenizer, **settings)
-        stopped.callbacks = [StopAt(cut)]
+        if cut == 5:
+            stop_in_evaluation(stopped, cut)
+        else:
+            stopped.callbacks = [StopAt(cut)]
         with pytest.raises(StoppedBySignal):
             stopped.fit(train, val)
+        assert (stopped.progress.step, stopped.progress.evaluated_step) == (cut, 5 * (cut > 5))
         resumed, train, val = run_of(name, folder, tokenizer, **settings)
         resumed.fit(train, val, resume=True)
         assert resumed.resumed_from == cut
-        assert resumed.progress.val_loss == whole.progress.val_loss
+        times = {"elapsed_s": 0.0, "first_step_s": 0.0, "steps_s": 0.0}
+        assert replace(resumed.progress, **times) == replace(whole.progress, **times)
         weights, others = whole.model.state_dict(), resumed.model.state_dict()
         assert all(weights[key].equal(others[key]) for key in weights), case
 
