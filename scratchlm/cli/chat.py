@@ -15,6 +15,7 @@ from scratchlm.core.errors import ConfigError, ScratchLMError
 from scratchlm.data.assistant_prompt import chosen_template
 from scratchlm.training.interrupts import stop_requests
 
+QUIT = Message("/quit", is_command=True)
 HOW_TO_LEAVE = f"An empty line or Ctrl-D ends the chat. /help lists the commands.\n{MULTI_LINE}"
 
 
@@ -65,7 +66,7 @@ def main(command: Chat, console: Console) -> dict[str, Any]:
     reader = MessageReader(console)
     if reader.is_typed:
         console.print(f"Hello! {talk.description}\n{HOW_TO_LEAVE}")
-    while (message := reader.read()) is not None:
+    while (message := reader.read()) is not None and message != QUIT:
         try:
             _respond(talk, message, can_stop=reader.is_typed)
         except ScratchLMError as error:  # shown, and the conversation goes on

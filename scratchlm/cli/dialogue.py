@@ -31,6 +31,7 @@ COMMANDS = {  # name -> what it does
     "tokens": "/tokens shows the last answer with each token coloured by its probability",
     "save": "/save FILE writes the conversation as JSON",
     "help": "/help shows this list",
+    "quit": "/quit ends the chat, as an empty line does",
 }
 MIN_CAPACITY = 1024  # tokens of the first cache; a longer conversation gets a larger one
 # From this probability on.

@@ -113,6 +113,12 @@ def test_tokens_and_help_are_shown_and_the_conversation_is_saved(chat, tmp_path)
     assert json.loads(file.read_text()) == {"settings": {"max_new_tokens": 5}, "turns": turns}
 
 
+def test_quit_ends_the_chat(chat):
+    turns, notes = chat("the cat", "/help", "/quit", "the dog")
+    assert [turn["instruction"] for turn in turns] == ["the cat"]
+    assert "/quit ends the chat" in notes
+
+
 def test_the_system_prompt_can_be_changed(chat, monkeypatch):
     systems = []
     encode = language_model.assistant_prompt
