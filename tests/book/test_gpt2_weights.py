@@ -1,53 +1,32 @@
 """GPT-2's weights under the book's names: which files are asked for, and what happens when one fails."""
 
-import dataclasses
-import functools
-import hashlib
 import json
 
 import numpy as np
 import pytest
 
-from scratchlm.assets import known_weights as gpt2_assets_module
-from scratchlm.assets import registry as assets_module
-from scratchlm.assets.download import Patience, download
-from scratchlm.assets.known_weights import FILES, GPT2_ASSETS
+from scratchlm.assets.known_weights import FILES
 from scratchlm.book import gpt2_weights
 from scratchlm.core.errors import CheckpointError, ConfigError, DownloadError
+from tests.assets.small_gpt2 import PLAIN_FILES, promise, table_of
 from tests.checkpoints.tensorflow.writer import bundle
 
 ARRAYS = {"model/wte": np.arange(12, dtype="<f4").reshape(3, 4), "model/h35/ln_1/g": np.ones(4, "<f4")}
 INDEX, DATA = bundle(ARRAYS)
 CONTENTS = {
-    "checkpoint": b'model_checkpoint_path: "model.ckpt"\n',
-    "encoder.json": b'{"!": 0}',
+    **PLAIN_FILES,
     "hparams.json": json.dumps(
         {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 1280, "n_head": 20, "n_layer": 36}
     ).encode(),
     "model.ckpt.data-00000-of-00001": DATA,
     "model.ckpt.index": INDEX,
-    "model.ckpt.meta": b"\n\x05graph",
-    "vocab.bpe": b"#version: 0.2\n",
 }
 
 
 @pytest.fixture
 def origin(tmp_path, monkeypatch):
     """The files of 774M in a folder of assets, small; no address of the table answers."""
-    table = tuple(
-        dataclasses.replace(
-            asset,
-            urls=("http://127.0.0.1:9/nothing",),
-            size_bytes=None,
-            sha256=asset.sha256
-            and hashlib.sha256(CONTENTS.get(asset.id.rpartition("/")[2], b"")).hexdigest(),
-        )
-        for asset in GPT2_ASSETS
-    )
-    for module in (assets_module, gpt2_assets_module):
-        monkeypatch.setattr(module, "GPT2_ASSETS", table)
-    monkeypatch.setattr(assets_module, "download", functools.partial(download, patience=Patience(attempts=1)))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    promise(monkeypatch, table_of(lambda asset_id: CONTENTS.get(asset_id.rpartition("/")[2], b"")))
     monkeypatch.setenv("SCRATCHLM_HOME", str(tmp_path / "home"))
     folder = tmp_path / "class" / "gpt2" / "774M"
     folder.mkdir(parents=True)

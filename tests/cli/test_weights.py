@@ -1,7 +1,5 @@
 """`weights list` and `weights fetch`: known weights, from a folder of this machine instead of the network."""
 
-import dataclasses
-import functools
 import hashlib
 import json
 import struct
@@ -9,11 +7,9 @@ import struct
 import numpy as np
 import pytest
 
-from scratchlm.assets import known_weights as gpt2_assets_module
-from scratchlm.assets import registry as assets_module
-from scratchlm.assets.download import Patience, download
 from scratchlm.assets.known_weights import FILES, GPT2_ASSETS
 from scratchlm.cli.main import main
+from tests.assets.small_gpt2 import PLAIN_FILES, promise, table_of
 from tests.checkpoints.tensorflow.writer import bundle
 
 HEADER = b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
@@ -21,11 +17,9 @@ INDEX, DATA = bundle({"model/wte": np.arange(6, dtype="<f4")})
 SETTINGS = {asset.id: dict(asset.settings) for asset in GPT2_ASSETS if asset.settings}
 CONTENTS = {
     "model.safetensors": struct.pack("<Q", len(HEADER)) + HEADER + bytes(4),
-    "checkpoint": b'model_checkpoint_path: "model.ckpt"\n',
+    **PLAIN_FILES,
     "model.ckpt.index": INDEX,
     "model.ckpt.data-00000-of-00001": DATA,
-    "model.ckpt.meta": b"\n\x05graph",
-    "vocab.bpe": b"#version: 0.2\n",
 }
 
 
@@ -38,21 +32,9 @@ def content(asset_id: str) -> bytes:
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder of assets with every file of GPT-2, small; no address of the table answers."""
-    table = tuple(
-        dataclasses.replace(
-            asset,
-            urls=("http://127.0.0.1:9/nothing",),
-            size_bytes=asset.size_bytes and len(content(asset.id)),
-            sha256=asset.sha256 and hashlib.sha256(content(asset.id)).hexdigest(),
-        )
-        for asset in GPT2_ASSETS
-    )
-    for module in (assets_module, gpt2_assets_module):
-        monkeypatch.setattr(module, "GPT2_ASSETS", table)
-    monkeypatch.setattr(assets_module, "download", functools.partial(download, patience=Patience(attempts=1)))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    promise(monkeypatch, table_of(content))
     monkeypatch.delenv("SCRATCHLM_MIRROR", raising=False)
-    for asset in table:
+    for asset in GPT2_ASSETS:
         path = tmp_path / "class" / asset.id
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content(asset.id))

@@ -1,8 +1,6 @@
 """`weights fetch` against a mirror with fourteen faults, and killed at any moment: a file is right or not there."""
 
 import contextlib
-import dataclasses
-import functools
 import hashlib
 import json
 import random
@@ -19,11 +17,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from scratchlm.assets import known_weights as gpt2_assets_module
-from scratchlm.assets import registry as assets_module
-from scratchlm.assets.download import Patience, download
+from scratchlm.assets.download import Patience
 from scratchlm.assets.known_weights import GPT2_ASSETS, gpt2_files, gpt2_size
 from scratchlm.cli.main import main
+from tests.assets.small_gpt2 import PLAIN_FILES, promise, table_of
 from tests.checkpoints.tensorflow.writer import bundle
 from tests.processes import start_python
 
@@ -41,12 +38,9 @@ WEIGHTS = safetensors(16_384)  # 64 KiB
 INDEX, DATA = bundle({"model/wte": np.arange(16_384, dtype="<f4"), "model/wpe": np.ones((4, 8), "<f4")})
 CONTENTS = {
     "model.safetensors": WEIGHTS,
-    "checkpoint": b'model_checkpoint_path: "model.ckpt"\n',
-    "encoder.json": b'{"!": 0}',
+    **PLAIN_FILES,
     "model.ckpt.data-00000-of-00001": DATA,
     "model.ckpt.index": INDEX,
-    "model.ckpt.meta": b"\n\x05graph",
-    "vocab.bpe": b"#version: 0.2\n",
 }
 FILES = {
     asset.id: json.dumps(dict(asset.settings)).encode()
@@ -147,27 +141,13 @@ def server(place, monkeypatch):
     """The mirror before an origin of this machine; promises fit what they serve."""
     with running(Server()) as server:
         monkeypatch.setenv("SCRATCHLM_MIRROR", server.url("/mirror"))
-        know(monkeypatch, server)
+        promise(monkeypatch, known_here(server), patience=HASTY)
         yield server
 
 
 def known_here(server: Server):
     """The table of weights, with its addresses and promises fitted to the server's small files."""
-    return tuple(
-        dataclasses.replace(
-            asset,
-            urls=(server.url(f"/origin/{asset.id}"),),
-            size_bytes=asset.size_bytes and len(FILES[asset.id]),
-            sha256=asset.sha256 and hashlib.sha256(FILES[asset.id]).hexdigest(),
-        )
-        for asset in GPT2_ASSETS
-    )
-
-
-def know(monkeypatch, server: Server) -> None:
-    for module in (assets_module, gpt2_assets_module):
-        monkeypatch.setattr(module, "GPT2_ASSETS", known_here(server))
-    monkeypatch.setattr(assets_module, "download", functools.partial(download, patience=HASTY))
+    return table_of(FILES.get, url=lambda asset_id: server.url(f"/origin/{asset_id}"))
 
 
 def once(fault):
@@ -385,7 +365,7 @@ def https_server(place, certificate, monkeypatch):
     server.scheme = "https"
     with running(server):
         monkeypatch.setenv("SCRATCHLM_MIRROR", server.url("/mirror"))
-        know(monkeypatch, server)
+        promise(monkeypatch, known_here(server), patience=HASTY)
         yield server
 
 
