@@ -143,28 +143,27 @@ def test_impossible_tasks_are_errors_that_name_the_question(model, tiny_tokenize
         score_cloze(model, tiny_tokenizer, [ClozeItem(context="The ca", target="t", origin="file line 7")])
 
 
-def test_an_unknown_word_is_never_right_though_the_model_expects_one():
-    tokenizer = WordTokenizer({"a": 0, "b": 1, "<|unk|>": 2})
+WORDS = WordTokenizer({"a": 0, "b": 1, "<|unk|>": 2})
+
+
+def always_predicting(word_id: int) -> GPTModel:
+    """A model of three words that predicts this one whatever it reads."""
     model = GPTModel(GPTConfig(vocab_size=3, context_length=8, emb_dim=4, n_heads=1, n_layers=1)).eval()
-    with torch.no_grad():  # it says <|unk|> whatever it reads
+    with torch.no_grad():
         model.final_norm.scale.zero_()
         model.final_norm.shift.fill_(1.0)
-        model.out_head.weight.copy_(torch.tensor([[0.0], [0.0], [1.0]]).expand(3, 4))
+        model.out_head.weight.copy_(torch.eye(3)[word_id, :, None].expand(3, 4))
+    return model
+
+
+def test_an_unknown_word_is_never_right_though_the_model_expects_one():
     unknown, known = (ClozeItem(context="a b", target=f" {word}", origin="") for word in ("zebra", "b"))
-    assert score_cloze(model, tokenizer, [unknown, known]).rights == {"accuracy": 0}
-    with torch.no_grad():
-        model.out_head.weight.copy_(torch.tensor([[0.0], [1.0], [0.0]]).expand(3, 4))
-    assert score_cloze(model, tokenizer, [unknown, known]).rights == {"accuracy": 1}
+    assert score_cloze(always_predicting(2), WORDS, [unknown, known]).rights == {"accuracy": 0}
+    assert score_cloze(always_predicting(1), WORDS, [unknown, known]).rights == {"accuracy": 1}
 
 
 def test_what_is_written_down_of_each_question_adds_up_to_the_accuracy():
-    tokenizer = WordTokenizer({"a": 0, "b": 1, "<|unk|>": 2})
-    model = GPTModel(GPTConfig(vocab_size=3, context_length=8, emb_dim=4, n_heads=1, n_layers=1)).eval()
-    with torch.no_grad():  # it says <|unk|> whatever it reads
-        model.final_norm.scale.zero_()
-        model.final_norm.shift.fill_(1.0)
-        model.out_head.weight.copy_(torch.tensor([[0.0], [0.0], [1.0]]).expand(3, 4))
-    result = score_cloze(model, tokenizer, [ClozeItem(context="a b", target=" zebra", origin="")])
+    result = score_cloze(always_predicting(2), WORDS, [ClozeItem(context="a b", target=" zebra", origin="")])
     assert sum(row["right"] for row in result.items) == result.rights["accuracy"] == 0
 
 
