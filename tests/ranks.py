@@ -21,8 +21,6 @@ from scratchlm.core.errors import ScratchLMError
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.windows import TokenWindows
-from scratchlm.model.config import GPTConfig
-from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.training.callbacks import StepRecord
 from scratchlm.training.config import TrainingConfig
@@ -33,6 +31,7 @@ from scratchlm.training.rank_group import rank_group
 from scratchlm.training.trainer import Trainer
 from tests.finetuning.test_every_task_resumes import run_of
 from tests.processes import one_thread
+from tests.tiny import tiny_gpt
 
 PATIENCE_S = 120.0  # for a process on a busy machine
 
@@ -111,18 +110,8 @@ class WatchedTask(PretrainingTask):
 def pretraining(order: dict[str, Any], here: Path, rank: int) -> tuple[Trainer, BatchLoader, BatchLoader]:
     """A pre-training, in a run folder if the order has a tokenizer."""
     seed_everything(3)
-    model = GPTModel(
-        GPTConfig(
-            vocab_size=300,
-            context_length=8,
-            emb_dim=16,
-            n_heads=2,
-            n_layers=2,
-            drop_rate=order.get("drop_rate", 0.0),
-            tie_embeddings=True,
-            init="gpt2",
-        )
-    )
+    changes = {"drop_rate": order.get("drop_rate", 0.0), "tie_embeddings": True, "init": "gpt2"}
+    model = tiny_gpt(300, context_length=8, n_layers=2, **changes)
     ids = ((torch.arange(4000) * 7919 % 1013) // 7).tolist()
     settings = {"max_steps": 12, "batch_size": 8, "warmup_steps": 4, "eval_every_steps": 5, "seed": 3}
     config = TrainingConfig(**{**settings, "checkpoint_every_steps": 4, **order.get("settings", {})})

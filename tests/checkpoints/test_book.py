@@ -7,15 +7,10 @@ from scratchlm.checkpoints.book import book_state_dict
 from scratchlm.core.errors import ConfigError
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
+from tests.tiny import LLAMA_LAYERS
 
 SIZES = {"vocab_size": 8, "context_length": 4, "emb_dim": 8, "n_heads": 2, "n_layers": 2}
-ROTARY = {
-    "norm": "rms",
-    "positions": "rotary",
-    "feed_forward": "swiglu",
-    "linear_bias": False,
-    "n_kv_heads": 1,
-}
+ROTARY = {**LLAMA_LAYERS, "n_kv_heads": 1}
 ATTENTION = {f"att.{name}.weight" for name in ("W_query", "W_key", "W_value", "out_proj")}
 GATED = {f"ff.fc{i}.weight" for i in (1, 2, 3)}
 

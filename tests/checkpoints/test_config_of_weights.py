@@ -14,6 +14,7 @@ from scratchlm.core.errors import CheckpointError, ScratchLMError
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_trainer import train_bpe
+from tests.tiny import LLAMA_LAYERS
 
 N_TOKENS = 7
 N_LAYERS, N_HEADS, WIDTH, CONTEXT = 2, 4, 16, 12
@@ -164,16 +165,7 @@ SIZES = {
     "n_layers": 2,
     "drop_rate": 0.0,
 }
-LLAMA = {
-    **SIZES,
-    "positions": "rotary",
-    "norm": "rms",
-    "feed_forward": "swiglu",
-    "linear_bias": False,
-    "ff_dim": 20,
-    "n_kv_heads": 1,
-    "rope_base": 5e5,
-}
+LLAMA = {**SIZES, **LLAMA_LAYERS, "ff_dim": 20, "n_kv_heads": 1, "rope_base": 5e5}
 QWEN = {**LLAMA, "qk_norm": True, "head_size": 8, "norm_eps": 1e-6, "rope_base": 1e6}
 BOOK_WORDS = {"ff_dim": "hidden_dim", "n_kv_heads": "n_kv_groups", "head_size": "head_dim"}
 BOOK_NAMES = {"gate": "fc1", "up": "fc2", "down": "fc3", "query_norm": "q_norm", "key_norm": "k_norm"}

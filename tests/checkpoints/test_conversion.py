@@ -16,15 +16,9 @@ from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_trainer import train_bpe
+from tests.tiny import LLAMA_LAYERS
 
-LLAMA = {
-    "norm": "rms",
-    "positions": "rotary",
-    "feed_forward": "swiglu",
-    "linear_bias": False,
-    "n_kv_heads": 2,
-    "ff_dim": 64,
-}
+LLAMA = {**LLAMA_LAYERS, "n_kv_heads": 2, "ff_dim": 64}
 KINDS = {
     "gpt2": {"qkv_bias": True},
     "gpt2 tied": {"tie_embeddings": True, "qkv_bias": True},

@@ -11,16 +11,11 @@ from scratchlm.core.errors import CheckpointError, ConfigError, MissingDependenc
 from scratchlm.finetuning.heads import replace_head
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
+from tests.tiny import LLAMA_LAYERS
 
 TOLERANCE = 1e-5  # largest difference of any logit, float32
 SIZES = {"vocab_size": 60, "context_length": 16, "emb_dim": 16, "n_heads": 4, "n_layers": 2, "drop_rate": 0.0}
-LLAMA = {
-    "norm": "rms",
-    "positions": "rotary",
-    "feed_forward": "swiglu",
-    "n_kv_heads": 2,
-    "linear_bias": False,
-}
+LLAMA = {**LLAMA_LAYERS, "n_kv_heads": 2}
 
 
 def make(**changes) -> GPTModel:

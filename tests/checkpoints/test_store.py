@@ -21,11 +21,10 @@ from scratchlm.checkpoints.store import (
 )
 from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import CheckpointError
-from scratchlm.model.config import GPTConfig
-from scratchlm.model.gpt import GPTModel
 from scratchlm.quantization.apply import quantize_model, quantized_layers
 from scratchlm.quantization.config import QuantizationConfig
 from scratchlm.tokenizers.bpe_trainer import train_bpe
+from tests.tiny import tiny_gpt
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +34,8 @@ def tokenizer():
 
 def make_model(tokenizer, *, tie=True):
     torch.manual_seed(0)
-    return GPTModel(
-        GPTConfig(
-            vocab_size=tokenizer.vocab_size,
-            context_length=8,
-            emb_dim=8,
-            n_heads=2,
-            n_layers=2,
-            tie_embeddings=tie,
-        )
-    ).eval()
+    sizes = {"context_length": 8, "emb_dim": 8, "n_layers": 2}
+    return tiny_gpt(tokenizer.vocab_size, **sizes, tie_embeddings=tie).eval()
 
 
 @pytest.mark.parametrize("tie", [True, False])
@@ -241,16 +232,8 @@ def test_an_adapter_alone_is_named_with_the_way_to_a_model(tmp_path):
 
 @pytest.fixture
 def quantized_folder(tmp_path, tokenizer):
-    config = GPTConfig(
-        vocab_size=tokenizer.vocab_size,
-        context_length=16,
-        emb_dim=64,
-        n_heads=4,
-        n_layers=2,
-        tie_embeddings=True,
-        drop_rate=0.0,
-    )
-    model = GPTModel(config).eval()
+    sizes = {"context_length": 16, "emb_dim": 64, "n_heads": 4, "n_layers": 2}
+    model = tiny_gpt(tokenizer.vocab_size, **sizes, tie_embeddings=True, drop_rate=0.0).eval()
     quantize_model(model, QuantizationConfig(bits=4))
     return model, save_model(tmp_path / "quantized", model, tokenizer)
 

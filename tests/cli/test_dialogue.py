@@ -12,10 +12,10 @@ from scratchlm.cli import dialogue, terminal
 from scratchlm.cli.dialogue import Dialogue
 from scratchlm.core.errors import ConfigError
 from scratchlm.generation.engine import Engine
-from scratchlm.model import GPTConfig, GPTModel
 from scratchlm.serving import language_model
 from tests.processes import one_thread
 from tests.terminals import typed_into
+from tests.tiny import tiny_gpt
 
 
 @pytest.fixture
@@ -24,15 +24,9 @@ def assistants(tmp_path, tiny_tokenizer):
     folders = []
     for seed, context_length in enumerate((96, 48)):
         torch.manual_seed(seed)
-        config = GPTConfig(
-            vocab_size=tiny_tokenizer.vocab_size,
-            context_length=context_length,
-            emb_dim=16,
-            n_heads=2,
-            n_layers=1,
-        )
+        model = tiny_gpt(tiny_tokenizer.vocab_size, context_length=context_length)
         task = {"kind": "instruction", "template": "plain"}
-        folders.append(save_model(tmp_path / f"assistant{seed}", GPTModel(config), tiny_tokenizer, task=task))
+        folders.append(save_model(tmp_path / f"assistant{seed}", model, tiny_tokenizer, task=task))
     return folders
 
 

@@ -15,10 +15,10 @@ import torch
 from scratchlm.checkpoints.store import save_model
 from scratchlm.evaluation.judge.open_judge import judge_named
 from scratchlm.evaluation.judge.reply_store import ReplyStore
-from scratchlm.model import GPTConfig, GPTModel
 from tests.processes import start_python
 from tests.servers import judge_server as faults
 from tests.servers.judge_server import JudgeServer
+from tests.tiny import tiny_gpt
 
 COLOURS = ["red", "green", "blue", "white", "black"]
 CODE = re.compile(r"([b-z]{8}): (?:N|X)|([b-z]{8}) 1: X")
@@ -161,27 +161,10 @@ def test_without_controls_the_result_says_so(run, run_json, judge, server):
 
 
 MALFORMED = [
-    *(
-        "",
-        "NaN",
-        "-5",
-        "85.5",
-        "101",
-        "85 or 90",
-        "I would give it 85 points.",
-        "eighty-five",
-        "85%",
-        "Score: good",
-    ),
-    *(
-        '{"score": "85"}',
-        '{"score": 85, "why": "good"}',
-        "**85**",
-        "85/10",
-        "0085",
-        "<score>85</score>",
-        "85\n\nGood.",
-    ),
+    *("", "NaN", "-5", "85.5", "101", "85 or 90"),
+    *("I would give it 85 points.", "eighty-five", "85%", "Score: good"),
+    *('{"score": "85"}', '{"score": 85, "why": "good"}', "**85**"),
+    *("85/10", "0085", "<score>85</score>", "85\n\nGood."),
     *("Infinity", "x" * 100_000, "85\x0090"),
 ]
 
@@ -344,15 +327,7 @@ def our_judge(tmp_path, tiny_tokenizer):
     """A model folder whose every reply is the one character `text`: that follows everything, and the end follows it."""
 
     def make(text: str) -> Path:
-        config = GPTConfig(
-            vocab_size=tiny_tokenizer.vocab_size,
-            context_length=2048,
-            emb_dim=16,
-            n_heads=2,
-            n_layers=1,
-            drop_rate=0.0,
-        )
-        model = GPTModel(config)
+        model = tiny_gpt(tiny_tokenizer.vocab_size, context_length=2048, drop_rate=0.0)
         (number,) = tiny_tokenizer.encode(text)
         with torch.no_grad():
             for weight in model.parameters():
@@ -371,15 +346,7 @@ def our_judge(tmp_path, tiny_tokenizer):
 def our_assistant(tmp_path, tiny_tokenizer):
     """An assistant's folder that reads 2048 tokens and replies with a digit of its own for each question."""
     torch.manual_seed(0)
-    config = GPTConfig(
-        vocab_size=tiny_tokenizer.vocab_size,
-        context_length=2048,
-        emb_dim=16,
-        n_heads=2,
-        n_layers=1,
-        drop_rate=0.0,
-    )
-    model = GPTModel(config)
+    model = tiny_gpt(tiny_tokenizer.vocab_size, context_length=2048, drop_rate=0.0)
     digits = [tiny_tokenizer.encode(digit)[0] for digit in "0123456789"]
     with torch.no_grad():
         model.tok_emb.weight[:, 0] = model.pos_emb.weight[:, 0] = 0.0
@@ -387,7 +354,7 @@ def our_assistant(tmp_path, tiny_tokenizer):
             if "out_proj" in name or "layers.2" in name:  # what a block adds: nothing to the first number,
                 weight[0] = 0.0
         model.tok_emb.weight[digits, 0] = 100.0  # which says: this was a digit,
-        others = [number for number in range(config.vocab_size) if number not in digits]
+        others = [number for number in range(tiny_tokenizer.vocab_size) if number not in digits]
         model.out_head.weight[others] = 0.0
         model.out_head.weight[:, 0] = 0.0
         model.out_head.weight[tiny_tokenizer.end_of_text_id, 0] = 100.0  # and then the reply ends

@@ -23,6 +23,7 @@ from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_trainer import train_bpe
 from tests.faults.failing_calls import count_calls, killed_before_call, with_failing_call
 from tests.thorough import THOROUGH
+from tests.threads import one_thread  # noqa: F401
 
 TOKENIZER = train_bpe(["the cat sat on the mat"], 270)
 CONFIG = GPTConfig(vocab_size=270, context_length=8, emb_dim=8, n_heads=2, n_layers=1, qkv_bias=True)
@@ -32,15 +33,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 # SCRATCHLM_THOROUGH=1 all are tried, for half an hour. tests/core/test_partials.py always tries all, without models.
 STRIDE = 1 if THOROUGH else 7
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """A pool of threads does not survive fork."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def model_of(seed: int, *configs: GPTConfig) -> GPTModel:

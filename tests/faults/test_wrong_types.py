@@ -26,12 +26,11 @@ from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.training.progress import Progress
 from tests.thorough import THOROUGH
+from tests.tiny import LLAMA_LAYERS
 
 WRONG = (None, 1, -1, 1.5, "x", "", [], {}, [1], [None], {"a": 1}, True, 10**30, 1e300, "9" * 50)
 SIZES = {"vocab_size": 264, "context_length": 8, "emb_dim": 8, "n_heads": 2, "n_layers": 1, "drop_rate": 0.0}
-LLAMA = {
-    "positions": "rotary", "norm": "rms", "feed_forward": "swiglu", "linear_bias": False, "ff_dim": 12, "n_kv_heads": 1
-}  # fmt: skip
+LLAMA = {**LLAMA_LAYERS, "ff_dim": 12, "n_kv_heads": 1}
 
 
 def changed(value: Any) -> Iterator[Any]:

@@ -3,7 +3,6 @@
 import itertools
 
 import pytest
-import torch
 
 from scratchlm.checkpoints.store import save_model
 from scratchlm.core.seed import seed_everything
@@ -11,6 +10,7 @@ from scratchlm.data.classification_rows import LabelledText
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_trainer import train_bpe
+from tests.threads import one_thread  # noqa: F401
 
 SYLLABLES = ("ba", "ce", "di", "fo", "gu", "ka", "le", "mi", "no", "pu")
 WORDS = ["".join(parts) for parts in itertools.product(SYLLABLES, repeat=3)]
@@ -20,14 +20,6 @@ WORDS = ["".join(parts) for parts in itertools.product(SYLLABLES, repeat=3)]
 def own_home(tmp_path, monkeypatch):
     """Tests write nowhere else."""
     monkeypatch.setenv("SCRATCHLM_HOME", str(tmp_path / "home"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

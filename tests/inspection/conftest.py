@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from scratchlm.model import GPTConfig, GPTModel
+from tests.tiny import LLAMA_LAYERS
 
 SMALL = {
     "vocab_size": 300,
@@ -13,14 +14,7 @@ SMALL = {
     "n_layers": 2,
     "drop_rate": 0.1,
 }
-LLAMA = {
-    "norm": "rms",
-    "positions": "rotary",
-    "feed_forward": "swiglu",
-    "n_kv_heads": 2,
-    "linear_bias": False,
-    "ff_dim": 24,
-}
+LLAMA = {**LLAMA_LAYERS, "n_kv_heads": 2, "ff_dim": 24}
 VARIANTS = {
     "gpt2": GPTConfig(**SMALL, qkv_bias=True, tie_embeddings=True, init="gpt2"),
     "gpt2-untied-manual": GPTConfig(**SMALL, attention="manual", kernels="manual"),

@@ -6,6 +6,7 @@ import torch
 from scratchlm.model.config import GPTConfig, RopeScaling
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.kv_cache import KVCache
+from tests.tiny import LLAMA_LAYERS
 
 LLAMA = {
     "vocab_size": 50,
@@ -14,12 +15,9 @@ LLAMA = {
     "n_heads": 4,
     "n_layers": 2,
     "drop_rate": 0.0,
-    "norm": "rms",
-    "positions": "rotary",
-    "feed_forward": "swiglu",
+    **LLAMA_LAYERS,
     "ff_dim": 40,
     "n_kv_heads": 2,
-    "linear_bias": False,
 }
 VARIANTS = {
     "llama": LLAMA,

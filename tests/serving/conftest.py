@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-import torch
 
 from scratchlm.core.seed import seed_everything
 from scratchlm.finetuning.heads import replace_head
@@ -22,6 +21,7 @@ from scratchlm.serving.run_server import DrainingServer, address_of, configured,
 from scratchlm.serving.service import Service
 from scratchlm.serving.settings import ServeSettings
 from scratchlm.tokenizers.bpe_trainer import train_bpe
+from tests.threads import one_thread  # noqa: F401
 
 CORPUS = "once upon a time a cat sat on a mat and a dog saw the cat and the mat. Q: who?\nA: the cat! " * 4
 CONTEXT = 64
@@ -128,12 +128,3 @@ def server(language_models) -> Iterator[RunningServer]:
     """One server for all tests that leave it as it was."""
     with running(served_models(language_models)) as one:
         yield one
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Tests run beside each other."""
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)

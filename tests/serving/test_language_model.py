@@ -10,10 +10,9 @@ from scratchlm.core.seed import seed_everything
 from scratchlm.finetuning.heads import replace_head
 from scratchlm.generation.beam import beam_search
 from scratchlm.generation.generate import generate_ids
-from scratchlm.model.config import GPTConfig
-from scratchlm.model.gpt import GPTModel
 from scratchlm.serving.language_model import LanguageModel, load
 from scratchlm.tokenizers.bpe_trainer import train_bpe
+from tests.tiny import tiny_gpt
 from tests.tolerances import n_roundings, rounding
 
 CORPUS = "once upon a time a cat sat on a mat and a dog saw the cat and the mat " * 3
@@ -30,16 +29,7 @@ def saved(tokenizer, tmp_path):
 
     def save(kind=None, *, folder=tmp_path / "model", **task):
         seed_everything(3)
-        model = GPTModel(
-            GPTConfig(
-                vocab_size=tokenizer.vocab_size,
-                context_length=64,
-                emb_dim=16,
-                n_heads=2,
-                n_layers=1,
-                init="gpt2",
-            )
-        )
+        model = tiny_gpt(tokenizer.vocab_size, context_length=64, init="gpt2")
         if kind == "classification":
             replace_head(model, len(task["classes"]))
         return save_model(folder, model, tokenizer, task={"kind": kind, **task} if kind else None)

@@ -12,8 +12,6 @@ from scratchlm.core.errors import CheckpointError
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.windows import TokenWindows
-from scratchlm.model.config import GPTConfig
-from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.history import History
@@ -23,6 +21,8 @@ from scratchlm.training.progress import RunFolder
 from scratchlm.training.settings import ModelSettings, PretrainSettings, TokenizerSettings
 from scratchlm.training.trainer import Trainer
 from tests.conftest import StopAt
+from tests.threads import one_thread  # noqa: F401
+from tests.tiny import tiny_gpt
 
 TEXT = "the cat sat on the mat and the dog sat on the log while a bird sang in the tree " * 30
 
@@ -91,18 +91,8 @@ def tiny_run(small_tokenizer, tmp_path):
             }
         )
         seed_everything(config.seed)
-        model = GPTModel(
-            GPTConfig(
-                vocab_size=small_tokenizer.vocab_size,
-                context_length=8,
-                emb_dim=16,
-                n_heads=2,
-                n_layers=1,
-                drop_rate=drop_rate,
-                tie_embeddings=True,
-                init="gpt2",
-            )
-        )
+        changes = {"drop_rate": drop_rate, "tie_embeddings": True, "init": "gpt2"}
+        model = tiny_gpt(small_tokenizer.vocab_size, context_length=8, **changes)
         ids = small_tokenizer.encode(TEXT)
         n_val = 80
         train = BatchLoader(
@@ -186,12 +176,3 @@ def assert_same_weights(one: Trainer, other: Trainer) -> None:
     assert state.keys() == others.keys()
     for name, weight in state.items():
         assert torch.equal(weight, others[name]), name
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny matrices gain nothing from threads, and other tests may run beside these."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -6,13 +6,11 @@ from scratchlm.checkpoints.gguf.blocks import has_our_layout, matrix_from_blocks
 from scratchlm.checkpoints.gguf.writer import export_gguf, read_gguf
 from scratchlm.model import GPTConfig, GPTModel
 from scratchlm.quantization.apply import dense_model, is_quantized, quantized_layers
+from tests.tiny import LLAMA_LAYERS
 from tests.tolerances import assert_same_logits
 
 gguf = pytest.importorskip("gguf")
-LLAMA = {
-    "norm": "rms", "positions": "rotary", "feed_forward": "swiglu", "ff_dim": 96, "n_kv_heads": 2,
-    "linear_bias": False, "tie_embeddings": True, "init": "gpt2",
-}  # fmt: skip
+LLAMA = {**LLAMA_LAYERS, "ff_dim": 96, "n_kv_heads": 2, "tie_embeddings": True, "init": "gpt2"}
 KINDS = {"q8_0": "int8", "q4_0": "int4", "q4_1": "int4_asymmetric"}
 
 

@@ -22,15 +22,9 @@ from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.tokenizers.families import CL100K, LLAMA3, QWEN2, SMOLLM
 from scratchlm.tokenizers.word import WordTokenizer
 from tests.faults.reading import attack
+from tests.tiny import LLAMA_LAYERS
 
-LLAMA = {
-    "norm": "rms",
-    "positions": "rotary",
-    "feed_forward": "swiglu",
-    "linear_bias": False,
-    "n_kv_heads": 2,
-    "ff_dim": 96,
-}
+LLAMA = {**LLAMA_LAYERS, "n_kv_heads": 2, "ff_dim": 96}
 KINDS = {
     "gpt2 of the book": {},
     "gpt2 of OpenAI": {"qkv_bias": True, "tie_embeddings": True, "drop_rate": 0.3, "ff_dim": 96},

@@ -13,7 +13,7 @@ from scratchlm.data.instruction_rows import Instruction
 from scratchlm.data.prompt_templates import encode_prompt, template
 from scratchlm.evaluation.judge.local import LocalJudge
 from scratchlm.generation.generate import generate_ids
-from scratchlm.model import GPTConfig, GPTModel
+from tests.tiny import tiny_gpt
 
 ASK = [{"role": "user", "content": "The cat sat on the mat"}]
 
@@ -24,14 +24,7 @@ def make(tiny_tokenizer, tmp_path):
 
     def saved(task=None, *, name="judge", bias=None, seed=0, context_length=200, **settings):
         torch.manual_seed(seed)
-        config = GPTConfig(
-            vocab_size=tiny_tokenizer.vocab_size,
-            context_length=context_length,
-            emb_dim=16,
-            n_heads=2,
-            n_layers=1,
-        )
-        model = GPTModel(config)
+        model = tiny_gpt(tiny_tokenizer.vocab_size, context_length=context_length)
         if bias is not None:
             model.final_norm.scale.data.zero_()
             model.final_norm.shift.data.fill_(1.0)
