@@ -82,29 +82,19 @@ class _Attack:
         return print, ("code of the file ran",)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        _Attack(),
-        {"stoi": _Attack()},
-        {"stoi": {"ab": 0}},
-        {"stoi": {"a": 1}},
-        {"stoi": {"a": "0"}},
-        [1],
-        5,
-        {},
-    ],
-    ids=[
-        "code",
-        "code inside",
-        "two letters",
-        "ids with a hole",
-        "text as an id",
-        "a list",
-        "a number",
-        "empty",
-    ],
-)
+OTHER_KINDS = {
+    "code": _Attack(),
+    "code inside": {"stoi": _Attack()},
+    "two letters": {"stoi": {"ab": 0}},
+    "ids with a hole": {"stoi": {"a": 1}},
+    "text as an id": {"stoi": {"a": "0"}},
+    "a list": [1],
+    "a number": 5,
+    "empty": {},
+}
+
+
+@pytest.mark.parametrize("value", OTHER_KINDS.values(), ids=OTHER_KINDS)
 def test_a_meta_file_of_another_kind_is_our_error_and_runs_nothing(folder, value, capsys):
     (folder / "meta.pkl").write_bytes(pickle.dumps(value))
     with pytest.raises(ScratchLMError, match=r"meta\.pkl"):
@@ -120,17 +110,8 @@ def test_a_meta_file_that_is_cut_short_is_our_error(folder, cut):
 
 
 def test_a_model_trained_on_them_writes_with_their_characters(folder, tmp_path, capsys):
-    size = [
-        "--model.size",
-        "tiny",
-        "--model.emb-dim",
-        "8",
-        "--model.n-layers",
-        "1",
-        "--model.context-length",
-        "8",
-    ]
-    run = ["pretrain", "--data", str(folder), "--out", str(tmp_path / "run"), *size, "--max-steps", "2"]
+    size = "--model.size tiny --model.emb-dim 8 --model.n-layers 1 --model.context-length 8 --max-steps 2"
+    run = ["pretrain", "--data", str(folder), "--out", str(tmp_path / "run"), *size.split()]
     assert main([*run, "--sample-prompt", "Wo", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert (figures["vocab_size"], figures["train_tokens"]) == (len(set(TEXT)), 1800)
