@@ -19,9 +19,10 @@ DEFAULTS = ClassifySettings(
 class FinetuneClassify(FineTuning):
     """Fine-tune a classifier on labelled texts: SMS-style .tsv, .csv with text and label columns, or .jsonl.
 
-    Without max_steps, epochs or max_minutes it trains 5 epochs. For random weights the defaults are a higher learning
-    rate, dropout, and the mean over all tokens (--learning-rate 1e-3 --drop-rate 0.2 --position mean). The test texts
-    share no near-duplicate with the training texts.
+    Without max_steps, epochs or max_minutes it trains 5 epochs. Random weights start as a linear model of the texts'
+    tokens, and by default change little from there: a lower learning rate, dropout and early stopping
+    (--start linear --learning-rate 3e-5 --drop-rate 0.2 --patience 4). The test texts share no near-duplicate with the
+    training texts.
 
     Example: scratchlm finetune classify --base runs/quickstart --data SMSSpamCollection --out runs/spam
     """
@@ -50,7 +51,7 @@ main = finetuning_command(
         epochs=5,  # as many as the book trains
         lines=_lines,
         random_base_settings=replace(
-            DEFAULTS, learning_rate=1e-3, position="mean", drop_rate=0.2
+            DEFAULTS, start="linear", learning_rate=3e-5, drop_rate=0.2, patience=4
         ),  # see dev/LOG.md
     ),
 )

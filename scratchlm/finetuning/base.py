@@ -50,13 +50,14 @@ def load_base(
     device: torch.device,
     role_tokens: Sequence[str] = (),
     base_bits: Literal[8, 4] | None = None,
+    tokenizer: Tokenizer | None = None,
     **changes: Any,
 ) -> Base:
     """Load a model folder, a run folder or another program's model, or create `random:SIZE`.
 
-    A random base draws from torch's global generator, and its BPE tokenizer is trained on the training texts, with
-    `role_tokens` as special tokens. `changes` replace fields of the base's config, such as drop_rate, unless
-    None.
+    A random base draws from torch's global generator, and its BPE tokenizer, unless given, is trained on the training
+    texts, with `role_tokens` as special tokens. `changes` replace fields of the base's config, such as drop_rate,
+    unless None.
     base_bits: quantize the base, for LoRA: 8 rounds to nearest, 4 is NF4 as in QLoRA. Another program's quantized file
         is read in floating point first; our quantized folders stay as they are.
     Raises: ConfigError for an unknown size, and base_bits with a quantized folder; CheckpointError for a folder
@@ -71,9 +72,10 @@ def load_base(
             raise ConfigError(
                 f"a random base must be one of {', '.join(RANDOM + s for s in CONFIGS)}, got {name!r}; choose one."
             )
-        tokenizer: Tokenizer = train_bpe(
-            training_texts, RANDOM_VOCAB_SIZE, special_tokens=(END_OF_TEXT, *role_tokens)
-        )
+        if tokenizer is None:
+            tokenizer = train_bpe(
+                training_texts, RANDOM_VOCAB_SIZE, special_tokens=(END_OF_TEXT, *role_tokens)
+            )
         with memory_errors_explained("choose a smaller random base"):
             model = GPTModel(named_config(size, vocab_size=tokenizer.vocab_size, **changes)).to(device)
         return Base(model=_quantized(model, base_bits), tokenizer=tokenizer, name=name, sha256=None)

@@ -42,6 +42,7 @@ from scratchlm.finetuning.fine_tune import (
 from scratchlm.finetuning.freeze import TrainPart, freeze_all_but, n_frozen_blocks
 from scratchlm.finetuning.heads import Position, replace_head
 from scratchlm.finetuning.input_format import InputFormat, Padding
+from scratchlm.finetuning.linear_start import LinearModel, fit_linear_model, start_as_linear_model
 from scratchlm.finetuning.lora import EVERY_LINEAR, merge_lora
 from scratchlm.finetuning.settings import DEFAULT_RANK, FineTuningSettings
 from scratchlm.finetuning.side_runs import (
@@ -73,6 +74,8 @@ class ClassifySettings(FineTuningSettings):
     lora_targets: tuple[str, ...] = EVERY_LINEAR  # names of the layers that get an update; also the head
     position: Position = "last-real"  # the token that the head is applied to; "mean" = the average of all
     pad: Padding | int = "none"  # pad texts with visible tokens: to the longest, the context, N tokens
+    # weights of a random base: random, or first those of a linear model of its tokens, see linear_start.py
+    start: Literal["random", "linear"] = "random"
     causal_mask: bool = True  # off = tokens also attend to later ones
     max_length: int | None = None  # maximum tokens of a text; None = the model's context length
     # weigh classes equally in the loss, repeat rows, drop rows, or neither
@@ -104,6 +107,11 @@ class ClassifySettings(FineTuningSettings):
             raise ConfigError(
                 f"seeds must be at least 1 and activation_cache_mb at least 0, got {self.seeds} and "
                 f"{self.activation_cache_mb}; raise them."
+            )
+        if self.start == "linear" and (self.position != "last-real" or self.base_bits is not None):
+            raise ConfigError(
+                f"start=linear needs position=last-real and no base_bits, got position={self.position} and base_bits="
+                f"{self.base_bits}; change them, or set start=random."
             )
         if not 0 <= self.token_noise < 1:
             raise ConfigError(f"token_noise must be at least 0 and below 1, got {self.token_noise}; try 0.1.")
@@ -176,8 +184,10 @@ class ClassifierTrainings:
         part, drop_rate = settings.trained_part(self.base), settings.drop_rate
         if drop_rate is None and part not in ("all", "lora") and settings.activation_cache:
             drop_rate = 0.0
+        linear = self._fit_linear_model(indices)
         base = load_base(
             self.base,
+            tokenizer=None if linear is None else linear.tokenizer,
             training_texts=[self.texts[i] for i in split.train],
             device=self.device,
             drop_rate=drop_rate,
@@ -186,6 +196,8 @@ class ClassifierTrainings:
         )
         self._base_sha256 = base.sha256
         replace_head(base.model, len(self.classes))
+        if linear is not None:
+            start_as_linear_model(base.model, linear)
         self._freeze(base.model, part)
         input_format = self._input_format(base, indices)
         cache = self._cache_for(base, input_format, settings)
@@ -283,6 +295,23 @@ class ClassifierTrainings:
         if current_ranks().is_main:
             record_side_run(self.out, key, run, step=trained.tuned.progress.step)
         return run
+
+    def _fit_linear_model(self, indices: Sequence[int]) -> LinearModel | None:
+        """The linear model that a random base starts from; None with start=random."""
+        if self.settings.start == "random":
+            return None
+        if not self.base.startswith(RANDOM):
+            raise ConfigError(f"start=linear is for a random base, got {self.base}; set start=random.")
+        numbers, weights = [self.classes.index(label) for label in self.labels], self._class_weights(indices)
+        used = [i for i in indices if numbers[i] != self.settings.ignore_index]
+        linear = fit_linear_model(
+            [self.texts[i] for i in used],
+            torch.tensor([numbers[i] for i in used]),
+            class_weights=torch.ones(len(self.classes)) if weights is None else weights,
+        )
+        case = "lower case" if linear.tokenizer.variant.normalizers else "upper and lower case"
+        self.notify(f"starting as a linear model of {linear.tokenizer.vocab_size:,} tokens in {case}")
+        return linear
 
     def _freeze(self, model: GPTModel, part: TrainPart) -> None:
         """Make only a part of the model trainable.
