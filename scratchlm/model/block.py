@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from scratchlm.model.attention import MultiHeadAttention
 from scratchlm.model.attention_context import AttentionContext
@@ -46,6 +48,9 @@ class TransformerBlock(nn.Module):
         self.norm1 = norm_layer(config)
         self.norm2 = norm_layer(config)
         self.drop_shortcut = nn.Dropout(config.drop_rate_of("drop_rate_shortcut"))
+        self.activation_checkpointing = (
+            False  # keep only the input, and compute the rest again in the backward pass
+        )
 
     @property
     def drop_resid(self) -> nn.Dropout:
@@ -59,6 +64,14 @@ class TransformerBlock(nn.Module):
 
         Shapes: x (B, T, E) -> (B, T, E).
         """
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            again: Tensor = checkpoint(
+                self._run, x, context, use_reentrant=False
+            )  # with the same random numbers
+            return again
+        return self._run(x, context, cache)
+
+    def _run(self, x: Tensor, context: AttentionContext | None, cache: LayerRows | None = None) -> Tensor:
         x = x + self.drop_shortcut(self.att(self.norm1(x), context, cache=cache))
         x = x + self.drop_shortcut(self.ff(self.norm2(x)))
         return x

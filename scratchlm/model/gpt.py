@@ -150,6 +150,16 @@ class GPTModel(nn.Module):
             x = blocks[i](x, context, cache=None if rows is None else rows.layer(i))
         return x
 
+    def set_activation_checkpointing(self, is_on: bool) -> None:
+        """Let training keep only each block's input, and compute its activations again in the backward pass.
+
+        This saves most of their memory for one more forward pass; gradients are the same to the last bit.
+        Source: Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost".
+        """
+        for block in self.trf_blocks:
+            assert isinstance(block, TransformerBlock)
+            block.activation_checkpointing = is_on
+
     def n_parameters(self, *, trainable_only: bool = False) -> int:
         """Count the parameters, and the weights of quantized layers; a tied matrix counts once."""
         n_parameters = sum(p.numel() for p in self.parameters() if p.requires_grad or not trainable_only)

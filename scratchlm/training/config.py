@@ -12,10 +12,10 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.core.seed import check_seed
 from scratchlm.training.precision import PrecisionName
 
-EXTENDABLE = frozenset({  # a resumed run may change: limits, intervals of evaluation and saving
+EXTENDABLE = frozenset({  # a resumed run may change: limits, intervals, and what changes memory or time only
     "max_steps", "epochs", "max_minutes", "patience",
     "eval_every_steps", "eval_batches", "sample_every_steps", "checkpoint_every_steps", "keep_checkpoints", "use",
-    "background_checkpoints",
+    "background_checkpoints", "activation_checkpointing",
 })  # fmt: skip
 
 
@@ -67,6 +67,8 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     # precision of matrix products; bf16: bfloat16, with weights in float32; auto: bf16 where it is faster
     precision: PrecisionName = "float32"
+    # keep only the inputs of the blocks for the backward pass, which computes the rest again: less memory, more time
+    activation_checkpointing: bool = False
     label_smoothing: float = 0.0  # share of the target probability spread over all tokens
     eval_every_steps: int = 100  # steps between evaluations; 0 = only at the end
     eval_batches: int | None = None  # batches of the validation set per evaluation; None = all

@@ -33,7 +33,8 @@ class MemoryPlan:
     activations: int  # what the forward pass keeps for the backward pass
     logits: int  # scores, probabilities and gradients of the positions that the loss computes at once
     head_gradient: int  # the gradients that exist before the backward pass through the blocks
-    workspace: int  # gradients of one block's activations, which exist only while it is passed
+    # what exists only while one block is passed backward: gradients, and activations that are computed again
+    workspace: int
     allocator: int  # freed memory that the allocator holds in pieces
     update: int  # the working copies of the optimizer's update and of the embedding's gradient
     checkpoint: int  # the copy of weights and optimizer that is written while training continues
@@ -69,10 +70,12 @@ def plan_memory(config: GPTConfig, training: TrainingConfig, *, program_bytes: i
     is_in_parts = n_at_once < n_tokens  # the head's gradient is then summed up at the loss
     gradients = FLOAT * n_all
     early = gradients if training.accumulate > 1 else FLOAT * n_table if is_in_parts else 0
-    activations = n_tokens * bytes_kept_per_token(config, is_half=is_half)
+    is_checkpointed = training.activation_checkpointing
+    activations = n_tokens * bytes_kept_per_token(config, is_half=is_half, is_checkpointed=is_checkpointed)
     logits = (2 if is_in_parts and not is_half else 3) * FLOAT * n_at_once * config.vocab_size
     wide = 2 * config.feed_forward_dim + 3 * config.emb_dim
     workspace = n_tokens * ((HALF if is_half else FLOAT) * wide + FLOAT * _attention_weights(config))
+    workspace += n_tokens * _bytes_kept_by_block(config, is_half=is_half) if is_checkpointed else 0
     cache = FLOAT * 2 * config.n_layers * config.context_length * _key_width(config)
     return MemoryPlan(
         weights=FLOAT * n_all + HALF * n_copied,
@@ -97,14 +100,22 @@ def _copies_checkpoints(training: TrainingConfig) -> bool:
     return training.background_checkpoints and any(0 < every < last for every in intervals)
 
 
-def bytes_kept_per_token(config: GPTConfig, *, is_half: bool = False) -> int:
+def bytes_kept_per_token(config: GPTConfig, *, is_half: bool = False, is_checkpointed: bool = False) -> int:
     """The activations of one token that the forward pass keeps for the backward pass, over all blocks.
 
     For GPT-2 without dropout a block keeps 16 E numbers: the inputs and outputs of two norms (4 E), queries, keys,
     values and attention's output (4 E), and the feed-forward network before and after GELU (2 F = 8 E). Dropout keeps
     its masks; attention with dropout keeps three matrices of all attention weights. In bfloat16 (`is_half`) only the
     residual stream, its norms and attention weights have 4 bytes, but each product converts its own copy of its input.
+    With activation checkpointing (`is_checkpointed`) a block keeps its input only, E numbers.
     """
+    block = FLOAT * config.emb_dim if is_checkpointed else _bytes_kept_by_block(config, is_half=is_half)
+    rest = _norm(config) + config.emb_dim * (2 if config.drop_rate_of("drop_rate_emb") > 0 else 1)
+    return config.n_layers * block + FLOAT * rest
+
+
+def _bytes_kept_by_block(config: GPTConfig, *, is_half: bool) -> int:
+    """The activations of one token in one block."""
     emb_dim = config.emb_dim
     n_products = (
         3 + (2 if config.feed_forward == "swiglu" else 1) if is_half else 2
@@ -112,9 +123,7 @@ def bytes_kept_per_token(config: GPTConfig, *, is_half: bool = False) -> int:
     product = n_products * emb_dim + _attention(config) + _feed_forward(config)
     if config.drop_rate_of("drop_rate_shortcut") > 0:
         product += 2 * emb_dim
-    block = FLOAT * (2 * _norm(config) + _attention_weights(config)) + (HALF if is_half else FLOAT) * product
-    rest = _norm(config) + emb_dim + (emb_dim if config.drop_rate_of("drop_rate_emb") > 0 else 0)
-    return config.n_layers * block + FLOAT * rest
+    return FLOAT * (2 * _norm(config) + _attention_weights(config)) + (HALF if is_half else FLOAT) * product
 
 
 def flops_per_step(config: GPTConfig, training: TrainingConfig) -> int:

@@ -68,6 +68,7 @@ def _trained_step_s(
         label_smoothing=training.label_smoothing,
         max_grad_norm=training.max_grad_norm,
         precision=training.precision,
+        activation_checkpointing=training.activation_checkpointing,
         eval_every_steps=0,
         use="last",
     )
@@ -82,6 +83,7 @@ def _trained_step_s(
 def _block_s(config: GPTConfig, training: TrainingConfig, device: torch.device) -> tuple[float, float]:
     """The time of forward and backward pass of one block, and of the update of its weights."""
     block = TransformerBlock(config).to(device).train()
+    block.activation_checkpointing = training.activation_checkpointing
     x = torch.randn(training.batch_size, config.context_length, config.emb_dim, device=device)
     x.requires_grad_()  # as the output of the block before it
     context = attention_context(x, config)

@@ -69,6 +69,7 @@ class Trainer:
         self.ranks = current_ranks()
         self.device = next(model.parameters()).device
         self.optimizers = Optimizers(model, config)
+        model.set_activation_checkpointing(config.activation_checkpointing)
         self.precision = Precision("bf16" if config.precision == "bf16" else "float32", self.device.type)
         self.rate_of = learning_rate  # the schedule; a range test has its own
         self.progress = Progress()

@@ -64,7 +64,7 @@ def examples_for(name, model, tokenizer, drop_rate):
     return PreferenceTask(), examples
 
 
-def run_of(name, folder, tokenizer, *, precision, drop_rate, accumulate):
+def run_of(name, folder, tokenizer, *, precision, drop_rate, accumulate, **settings):
     """A trainer and its loaders, built as a restarted process would."""
     seed_everything(5)
     model = GPTModel(
@@ -76,7 +76,7 @@ def run_of(name, folder, tokenizer, *, precision, drop_rate, accumulate):
     task, examples = examples_for(name, model, tokenizer, drop_rate)
     config = TrainingConfig(
         max_steps=10, batch_size=BATCH_SIZE, accumulate=accumulate, precision=precision, learning_rate=1e-2,
-        warmup_steps=2, eval_every_steps=5, checkpoint_every_steps=3, patience=2,
+        warmup_steps=2, eval_every_steps=5, checkpoint_every_steps=3, patience=2, **settings,
     )  # fmt: skip
     loader = BatchLoader(examples, batch_size=BATCH_SIZE, seed=5, shuffle=True)
     folder.mkdir(exist_ok=True)
@@ -136,3 +136,20 @@ def test_every_task_resumes_bit_for_bit(case, base_tokenizer, tmp_path):
 @pytest.mark.parametrize("case", [case for case in CASES if case not in QUICK], ids=str)
 def test_every_task_resumes_bit_for_bit_with_every_setting(case, base_tokenizer, tmp_path):
     check(case, base_tokenizer, tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("name", TASKS)
+def test_activation_checkpointing_changes_no_bit_of_any_task(name, precision, base_tokenizer, tmp_path):
+    found = []
+    for is_on in (False, True):
+        trainer, train, val = run_of(
+            name, tmp_path / str(is_on), base_tokenizer,
+            precision=precision, drop_rate=0.1, accumulate=2, activation_checkpointing=is_on,
+        )  # fmt: skip
+        assert trainer.model.trf_blocks[0].activation_checkpointing == is_on
+        trainer.fit(train, val)
+        found.append((trainer.progress, trainer.model.state_dict()))
+    (plain, weights), (less, others) = found
+    assert (less.train_loss, less.val_loss) == (plain.train_loss, plain.val_loss)
+    assert all(weights[key].equal(others[key]) for key in weights)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -44,3 +46,30 @@ def test_dropout_acts_on_each_half_in_training_only(tiny_config, generator, sile
 def test_attention_and_shortcut_may_have_dropouts_of_their_own():
     block = TransformerBlock({"emb_dim": 8, "n_heads": 2, "drop_rate_attn": 0.2, "drop_rate_shortcut": 0.3})
     assert (block.att.dropout.p, block.drop_shortcut.p) == (0.2, 0.3)
+
+
+def test_activation_checkpointing_gives_the_same_bits_with_dropout(tiny_config, generator):
+    x = torch.randn(2, 5, 16, generator=generator)
+    block = TransformerBlock(replace(tiny_config, drop_rate=0.3))
+    found = []
+    for is_on in (False, True):
+        block.activation_checkpointing = is_on
+        torch.manual_seed(1)
+        y = block(x)
+        y.square().sum().backward()
+        found.append(
+            [y, torch.rand(3), *(p.grad for p in block.parameters())]
+        )  # also the next random numbers
+        block.zero_grad()
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_activation_checkpointing_keeps_the_blocks_input_only(tiny_config, generator):
+    x = torch.randn(2, 5, 16, generator=generator)
+    block = TransformerBlock(tiny_config)
+    for is_on in (False, True):
+        block.activation_checkpointing = is_on
+        kept: list[torch.Tensor] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t) or t, lambda t: t):
+            block(x)
+        assert ([t.data_ptr() for t in kept] == [x.data_ptr()]) == is_on

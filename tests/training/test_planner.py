@@ -5,6 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from scratchlm.model.config import CONFIGS, GPTConfig, named_config
 from scratchlm.model.gpt import GPTModel
@@ -34,22 +37,39 @@ VARIANTS = {
 }  # fmt: skip
 
 
-def bytes_saved_by_torch(config: GPTConfig, batch_size: int, precision: str = "float32") -> int:
-    """The tensors that a forward pass below the head saves for the backward pass, without the parameters."""
+class Made(TorchDispatchMode):
+    """Knows the memory of all tensors that were computed and still exist."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.storages: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                self.storages[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        return made
+
+    def n_bytes(self) -> int:
+        return sum(n_bytes for storage, n_bytes in self.storages.values() if not storage.expired())
+
+
+def bytes_kept_by_torch(
+    config: GPTConfig, batch_size: int, precision: str = "float32", *, is_checkpointed: bool = False
+) -> int:
+    """The tensors that still exist after a forward pass below the head, which keeps its input."""
     model = GPTModel(config).train()
-    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    saved: dict[int, torch.Tensor] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        saved[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
+    model.set_activation_checkpointing(is_checkpointed)
+    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     ids = torch.zeros(batch_size, config.context_length, dtype=torch.long)
-    context = choose_precision(precision, torch.device("cpu"), config, 1).context()
-    with context, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with Made() as made, choose_precision(precision, torch.device("cpu"), config, 1).context():
         states = model(ids, apply_head=False)
-    saved[states.untyped_storage().data_ptr()] = states  # the head keeps its input
-    return sum(t.untyped_storage().nbytes() for pointer, t in saved.items() if pointer not in weights)
+    for own in weights & made.storages.keys():
+        del made.storages[own]
+    assert states.requires_grad
+    return made.n_bytes()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -59,7 +79,7 @@ def test_the_activations_are_the_tensors_that_torch_saves(variant):
     batch_size = 4
     n_tokens = batch_size * config.context_length
     assert n_tokens * bytes_kept_per_token(config) == pytest.approx(
-        bytes_saved_by_torch(config, batch_size), rel=0.03
+        bytes_kept_by_torch(config, batch_size), rel=0.03
     )
 
 
@@ -67,11 +87,32 @@ def test_the_activations_are_the_tensors_that_torch_saves(variant):
 def test_in_bf16_they_are_smaller(variant):
     """Within 5 %: as above, and the small vectors of which autocast keeps a copy too."""
     config = replace(TINY, **VARIANTS[variant], context_length=64)
-    saved = bytes_saved_by_torch(config, 4, "bf16")
+    saved = bytes_kept_by_torch(config, 4, "bf16")
     matrices = 2 * sum(p.numel() for p in GPTModel(config).trf_blocks.parameters() if p.ndim == 2)
     planned = 4 * 64 * bytes_kept_per_token(config, is_half=True)
     assert planned == pytest.approx(saved - matrices, rel=0.05)  # the matrices' copies count as weights
     assert planned < 4 * 64 * bytes_kept_per_token(config)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_with_activation_checkpointing_a_block_keeps_its_input_only(variant, precision):
+    """Beside that: the inputs of norm and head, the context, and per block the state of the random numbers (5 KB)."""
+    config = replace(TINY, **VARIANTS[variant], n_layers=6, context_length=64)
+    is_half, n_tokens = precision == "bf16", 16 * 64
+    planned = n_tokens * bytes_kept_per_token(config, is_half=is_half, is_checkpointed=True)
+    kept = bytes_kept_by_torch(config, 16, precision, is_checkpointed=True)
+    assert planned == pytest.approx(kept - 6 * torch.get_rng_state().nbytes, rel=0.05)
+    assert planned < n_tokens * bytes_kept_per_token(config, is_half=is_half) / 3
+
+
+def test_activation_checkpointing_moves_one_block_to_the_workspace_and_lowers_the_peak():
+    config, usual = CONFIGS["small"], TrainingConfig(max_steps=1, batch_size=16)
+    plain, less = (plan_memory(config, replace(usual, activation_checkpointing=on)) for on in (False, True))
+    one_block = plan_memory(replace(config, n_layers=1), usual).activations
+    assert less.activations < plain.activations / 5
+    assert plain.workspace < less.workspace < plain.workspace + one_block
+    assert less.peak < plain.peak
 
 
 @pytest.mark.parametrize("name", ["tiny", "small"])
@@ -158,6 +199,10 @@ RUNS = {
     "6 layers of 384, vocabulary 50,257": ({"vocab_size": 50257, **SIX_LAYERS}, {"batch_size": 16}),
     "6 layers of 384, vocabulary 4,096": ({"vocab_size": 4096, **SIX_LAYERS}, {"batch_size": 16}),
     "with dropout": ({"vocab_size": 4096, **SIX_LAYERS, "drop_rate": 0.1}, {"batch_size": 8, "accumulate": 2}),
+    "6 layers of 384, activation checkpointing": (
+        {"vocab_size": 4096, **SIX_LAYERS},
+        {"batch_size": 32, "activation_checkpointing": True},
+    ),
     "the quickstart's": (
         {
             "vocab_size": 1024, "context_length": 128, "emb_dim": 128, "n_heads": 4, "n_layers": 4,
