@@ -28,6 +28,7 @@ from scratchlm.training.interrupts import StoppedBySignal
 from scratchlm.training.pretraining import PretrainingTask
 from scratchlm.training.progress import RunFolder
 from scratchlm.training.rank_group import rank_group
+from scratchlm.training.shards import own_rows
 from scratchlm.training.trainer import Trainer
 from tests.finetuning.test_every_task_resumes import run_of
 from tests.processes import one_thread
@@ -69,6 +70,7 @@ class Recorder:
         self.losses: list[float] = []
         self.val_losses: list[float] = []
         self.tokens = 0
+        self.checksum = 0.0  # of the weights after training
 
     def on_step(self, record: StepRecord) -> None:
         self.losses.append(record.train_loss)
@@ -100,6 +102,7 @@ class WatchedTask(PretrainingTask):
                 "os": os,
                 "signal": signal,
                 "Error": ScratchLMError,
+                "model": model,
             }
             exec(self.code, names)
             if names.get("is_poisoned"):
@@ -130,15 +133,18 @@ def train(order: dict[str, Any], rank: int) -> None:
     with rank_group(timeout_s=order.get("timeout_s", PATIENCE_S)) as ranks:
         if "task" in order:
             tokenizer = load_tokenizer(order["tokenizer"])
-            settings = {"precision": "float32", "drop_rate": 0.0, "accumulate": 2}
+            settings = {"precision": "float32", "drop_rate": 0.0, "accumulate": 2, **order.get("settings", {})}
             trainer, train, val = run_of(order["task"], here / "run", tokenizer, **settings)
         else:
             trainer, train, val = pretraining(order, here, rank)
         trainer.callbacks = [recorder := Recorder()]
         trainer.fit(train, val, resume=order.get("resume", False))
+        with torch.no_grad():
+            recorder.checksum = float(sum(p.double().square().sum() for p in trainer.model.parameters()))
         if ranks.is_main:
-            found = {"losses": recorder.losses, "val_losses": recorder.val_losses, "tokens": recorder.tokens}
-            (here / "result.json").write_text(json.dumps({**found, "resumed_from": trainer.resumed_from}))
+            n_held = sum(own_rows(p).numel() for p in trainer.optimizers.trainable.values())
+            found = {**vars(recorder), "resumed_from": trainer.resumed_from, "n_held": n_held}
+            (here / "result.json").write_text(json.dumps(found))
 
 
 def rank_process(order: dict[str, Any], rank: int, port: int) -> int:

@@ -22,11 +22,12 @@ USUAL_KEPT_BYTES = 2 * LARGEST_KEPT_BLOCK  # what glibc comes to by itself
 
 
 @contextlib.contextmanager
-def freed_memory_kept() -> Iterator[None]:
+def freed_memory_kept(*, is_wanted: bool = True) -> Iterator[None]:
     """Let this process keep up to 2 GiB that it frees, in blocks below 32 MB; at the end it is given back.
 
     Each step of training allocates and frees the same blocks. glibc returns them to the system each time, which clears
-    every page again at its next use: up to a sixth of a step. Other C libraries are left as they are.
+    every page again at its next use: up to a sixth of a step. But it keeps them in pieces that fit no later request; if
+    that is not wanted, blocks of a MiB or more return at once. Other C libraries are left as they are.
     """
     try:
         library = ctypes.CDLL(None)
@@ -34,11 +35,12 @@ def freed_memory_kept() -> Iterator[None]:
     except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
         yield
         return
-    set_option(M_MMAP_THRESHOLD, LARGEST_KEPT_BLOCK)
-    set_option(M_TRIM_THRESHOLD, KEPT_BYTES)
+    set_option(M_MMAP_THRESHOLD, LARGEST_KEPT_BLOCK if is_wanted else 1 << 20)
+    set_option(M_TRIM_THRESHOLD, KEPT_BYTES if is_wanted else USUAL_KEPT_BYTES)
     try:
         yield
     finally:
+        set_option(M_MMAP_THRESHOLD, LARGEST_KEPT_BLOCK)
         set_option(M_TRIM_THRESHOLD, USUAL_KEPT_BYTES)
         trim(0)
 

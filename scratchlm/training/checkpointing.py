@@ -39,6 +39,8 @@ from scratchlm.training.distributed import OneProcess, Ranks
 from scratchlm.training.optim import Optimizers
 from scratchlm.training.progress import Progress, RunFolder
 from scratchlm.training.resume import newest_resumable
+from scratchlm.training.sharding import ParallelModel
+from scratchlm.training.shards import copy_whole, gathered, is_sharded
 
 logger = logging.getLogger(__name__)
 
@@ -61,13 +63,13 @@ class RunCheckpoints:
         self,
         run: RunFolder,
         config: TrainingConfig,
-        model: GPTModel,
+        parallel: ParallelModel,
         optimizers: Optimizers,
         *,
         n_batches: int,
         ranks: Ranks | None = None,
     ) -> None:
-        self.run, self.config, self.model, self.optimizers = run, config, model, optimizers
+        self.run, self.config, self.parallel, self.optimizers = run, config, parallel, optimizers
         self.ranks = ranks or OneProcess()
         self.n_batches = n_batches  # in an epoch
         self._saved: tuple[int, int, str] | None = None  # step, evaluated_step and use of the newest one
@@ -107,15 +109,17 @@ class RunCheckpoints:
         checkpoint before must have been collected with `saved(wait=True)`.
         """
         moment = (progress.step, progress.evaluated_step, self.config.use)
-        if not self.ranks.is_main:
-            return
         if self._saved == moment:
-            if is_finished:  # a process killed after the last checkpoint has not deleted the old ones
+            if is_finished and self.ranks.is_main:  # a process killed after the last checkpoint left old ones
                 self._delete_old(progress.step, {checkpoint_folder(self.run.path, progress.step)})
             return
+        self._saved = moment
         merge, tensors = self.run.merge, self.optimizers.state() | rng_state()
         if merge is not None:
             tensors |= trainable_state(self.optimizers.trainable)
+        model, tensors = self.parallel.whole(), _gathered_on_main(tensors, self.ranks)
+        if not self.ranks.is_main:
+            return
         values = {"progress": asdict(progress), "config": to_dict(self.config), "n_batches": self.n_batches}
         facts = {
             "step": progress.step,
@@ -123,16 +127,16 @@ class RunCheckpoints:
             "use": self.config.use,
             **(self.run.facts or {}),
         }
-        model = self.model if merge is None else merge(self.model)
-        device = next(self.model.parameters()).device
+        device = next(self.parallel.model.parameters()).device
+        is_in_training = model is self.parallel.model
+        model = model if merge is None else merge(model)
         is_wanted = self.config.background_checkpoints and not is_last
         in_background = is_wanted and _has_room(model, tensors)
-        if in_background:
+        if in_background and is_in_training:
             model, tensors = _copy_of(model) if merge is None else model, _copies(tensors)
         job = functools.partial(
             self._write, model, device, TrainingState(tensors=tensors, values=values), facts, is_finished
         )
-        self._saved = moment
         self._writer.start(job)
         if not in_background:
             self._writer.wait()
@@ -195,8 +199,10 @@ class RunCheckpoints:
 
     def _restore_weights(self, folder: Path, weights: dict[str, Tensor], state: TrainingState) -> None:
         if self.run.merge is None:
-            loaded = build_model(self.model.config, weights, where=folder / "model.safetensors")
-            self.model.load_state_dict(loaded.state_dict())
+            loaded = build_model(self.parallel.model.config, weights, where=folder / "model.safetensors")
+            of_file = dict(loaded.named_parameters())
+            for name, weight in self.parallel.model.named_parameters():
+                copy_whole(weight, of_file[name])
         else:
             restore_trainable_state(self.optimizers.trainable, state.tensors, where=folder)
 
@@ -276,7 +282,6 @@ def trainable_state(weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     return {f"{PREFIX}{name}": weight for name, weight in weights.items()}
 
 
-@torch.no_grad()
 def restore_trainable_state(
     weights: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], *, where: Path
 ) -> None:
@@ -295,7 +300,7 @@ def restore_trainable_state(
             f"{now.get(name)} here ({len(differing)} differ); resume with the settings of the first start."
         )
     for name, weight in weights.items():
-        weight.copy_(saved[name])
+        copy_whole(weight, saved[name])
 
 
 def _has_room(model: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
@@ -311,6 +316,16 @@ def _copy_of(model: GPTModel) -> GPTModel:
         for p in model.parameters()
     }
     return copy.deepcopy(model, memo)
+
+
+def _gathered_on_main(tensors: Mapping[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
+    """The tensors, whole and in rank 0's main memory where they are sharded; nothing on the other ranks."""
+    whole: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        one = gathered(tensor).cpu() if is_sharded(tensor) else tensor
+        if ranks.is_main:
+            whole[name] = one
+    return whole
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

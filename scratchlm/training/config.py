@@ -12,10 +12,11 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.core.seed import check_seed
 from scratchlm.training.precision import PrecisionName
 
+ShardingName = Literal["none", "fsdp"]
 EXTENDABLE = frozenset({  # a resumed run may change: limits, intervals, and what changes memory or time only
     "max_steps", "epochs", "max_minutes", "patience",
     "eval_every_steps", "eval_batches", "sample_every_steps", "checkpoint_every_steps", "keep_checkpoints", "use",
-    "background_checkpoints", "activation_checkpointing",
+    "background_checkpoints", "activation_checkpointing", "sharding",
 })  # fmt: skip
 
 
@@ -69,6 +70,8 @@ class TrainingConfig:
     precision: PrecisionName = "float32"
     # keep only the inputs of the blocks for the backward pass, which computes the rest again: less memory, more time
     activation_checkpointing: bool = False
+    # with torchrun: every rank holds the whole model (DDP), or a part of all weights, gradients and moments (FSDP)
+    sharding: ShardingName = "none"
     label_smoothing: float = 0.0  # share of the target probability spread over all tokens
     eval_every_steps: int = 100  # steps between evaluations; 0 = only at the end
     eval_batches: int | None = None  # batches of the validation set per evaluation; None = all

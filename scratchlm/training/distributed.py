@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Protocol, cast
 
@@ -22,7 +22,7 @@ from torch.distributed import Store  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
 from scratchlm.core.batch import Batch
-from scratchlm.core.protocols import Task
+from scratchlm.core.protocols import Task, Total
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.training.interrupts import StopRequest
 
@@ -231,6 +231,10 @@ class TaskLoss(nn.Module):
         if batch is None:
             return torch.stack([0.0 * p.sum() for p in self.parameters() if p.requires_grad]).sum()
         return self.task.loss_sum(self.model, batch)
+
+    def metrics(self, batches: Iterable[Batch], *, total: Total) -> dict[str, float]:
+        """The task's metrics."""
+        return self.task.metrics(self.model, batches, total=total)
 
 
 class SharedStop:

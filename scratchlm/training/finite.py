@@ -8,11 +8,15 @@ from pathlib import Path
 from torch import Tensor
 
 from scratchlm.core.errors import NonFiniteLossError
+from scratchlm.training.shards import own_rows
 
 
 def find_not_finite(tensors: Mapping[str, Tensor]) -> tuple[str, float] | None:
-    """The name of the first tensor with NaN or infinity, and that value; None when all are finite."""
-    for name, tensor in tensors.items():
+    """The name of the first tensor with NaN or infinity, and that value; None when all are finite.
+
+    Of a sharded tensor this rank's rows are checked.
+    """
+    for name, tensor in ((name, own_rows(tensor)) for name, tensor in tensors.items()):
         if tensor.is_floating_point() and not bool((is_finite := tensor.isfinite()).all()):
             return name, float(tensor[~is_finite].flatten()[0])
     return None

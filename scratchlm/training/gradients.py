@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from scratchlm.core.batch import Batch
 from scratchlm.core.errors import DataError
 from scratchlm.training.distributed import Ranks
 from scratchlm.training.precision import Precision
+from scratchlm.training.sharding import ParallelModel
 
 
 def count_targets(batches: Sequence[tuple[str, Batch]], ranks: Ranks, *, step: int) -> tuple[int, int]:
@@ -29,7 +30,7 @@ def count_targets(batches: Sequence[tuple[str, Batch]], ranks: Ranks, *, step: i
 
 
 def add_gradients(
-    loss: nn.Module,
+    parallel: ParallelModel,
     batches: Sequence[tuple[str, Batch]],
     n_targets: int,
     *,
@@ -38,17 +39,16 @@ def add_gradients(
 ) -> list[float]:
     """Add up the gradients of the mean loss over the batches of all ranks; returns each batch's share of that loss.
 
-    `loss` is a `TaskLoss`, or what `ranks.parallel` made of it; n_targets counts the step's targets on all ranks. The
-    ranks exchange gradients once, in the last backward pass.
+    n_targets counts the step's targets on all ranks. The ranks exchange gradients once, in the last backward pass.
     Units: nats per target.
     """
     losses: list[Tensor] = []  # of this rank's shares
-    n_per_rank = n_targets / ranks.world_size  # because `parallel` averages the gradients over the ranks
-    device = next(loss.parameters()).device
+    n_per_rank = n_targets / ranks.world_size  # because the gradients are averaged over the ranks
+    device = next(parallel.model.parameters()).device
     for number, (_, batch) in enumerate(batches, start=1):
-        with nullcontext() if number == len(batches) else ranks.without_exchange(loss):
+        with nullcontext() if number == len(batches) else parallel.without_exchange():
             with precision.context():
-                batch_loss = loss(batch.to(device)) / n_per_rank
+                batch_loss = parallel.loss(batch.to(device)) / n_per_rank
             batch_loss.backward()
         losses.append(batch_loss.detach())
     return [value / ranks.world_size for value in ranks.sum(torch.stack(losses).tolist())]

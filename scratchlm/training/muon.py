@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scratchlm.training.shards import is_sharded, on_owners, own_rows
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: the steepest quintic that stays near 1
 N_ITERATIONS = 5
 EPSILON = 1e-7  # a gradient of zeros stays zero
@@ -34,11 +36,19 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     return (x.mT if is_tall else x).to(matrices.dtype)
 
 
+def orthogonalize_all(matrices: list[Tensor]) -> list[Tensor]:
+    """Orthogonalize matrices of one shape."""
+    if matrices and min(matrices[0].shape) <= STACKED_WIDTH:
+        return list(orthogonalize(torch.stack(matrices)).unbind())
+    return [orthogonalize(matrix) for matrix in matrices]
+
+
 class Muon(torch.optim.Optimizer):
     """Momentum that is orthogonalized, matrix by matrix, before each step.
 
     `torch.optim.Muon` handles one matrix at a time; here narrow matrices of one shape are stacked, which halves
-    the optimizer's time for small models. Both agree up to the rounding of the iteration.
+    the optimizer's time for small models. Both agree up to the rounding of the iteration. Of sharded matrices each
+    rank keeps its rows of the momentum, and orthogonalizes some of the matrices for all ranks: see `on_owners`.
     Source: Jordan et al. 2024; Nesterov momentum 0.95, the step scaled by the root of rows / columns where that is
     above 1, weight decay as in AdamW.
     """
@@ -61,17 +71,18 @@ class Muon(torch.optim.Optimizer):
                 self._step_together(weights, group)
 
     def _step_together(self, weights: list[Tensor], group: dict[str, Any]) -> None:
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
-        momenta = [self._momentum(weight) for weight in weights]
+        rows, columns = shape = weights[0].shape
+        gradients = [own_rows(weight.grad) for weight in weights if weight.grad is not None]
+        momenta = [own_rows(self._momentum(weight)) for weight in weights]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov momentum
-        rows, columns = weights[0].shape
-        if min(rows, columns) <= STACKED_WIDTH:
-            updates = list(orthogonalize(torch.stack(ahead)).unbind())
+        ahead = list(torch._foreach_lerp(gradients, momenta, group["momentum"]))  # Nesterov momentum
+        if is_sharded(weights[0]):
+            updates = on_owners(orthogonalize_all, ahead, shape)
         else:
-            updates = [orthogonalize(matrix) for matrix in ahead]
-        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(weights, updates, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
+            updates = orthogonalize_all(ahead)
+        values = [own_rows(weight) for weight in weights]
+        torch._foreach_mul_(values, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(values, updates, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
 
     def _momentum(self, weight: Tensor) -> Tensor:
         state = self.state[weight]

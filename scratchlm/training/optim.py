@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.muon import Muon
+from scratchlm.training.shards import gathered, like_weight
 
 
 class Optimizers:
@@ -66,8 +67,8 @@ class Optimizers:
         """Scale the gradients to a global norm of at most max_norm (0 = no limit); returns the norm before."""
         weights = [p for p in self.trainable.values() if p.grad is not None]
         if max_norm > 0:
-            return float(nn.utils.clip_grad_norm_(weights, max_norm))
-        return float(nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None]))
+            return float(gathered(nn.utils.clip_grad_norm_(weights, max_norm)))
+        return float(gathered(nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])))
 
     def state(self) -> dict[str, Tensor]:
         """The moments as named tensors, e.g. `optimizer.final_norm.scale.exp_avg`, so that no pickle is needed."""
@@ -99,4 +100,4 @@ class Optimizers:
                 )
             state = part_of[id(weight)].state[weight]
             # fused AdamW needs its step counter on the weight's device and in float32, as it was created
-            state[moment] = tensor.to(weight.device).clone()
+            state[moment] = like_weight(tensor, weight)

@@ -14,6 +14,7 @@ FLOAT = 4  # bytes of a float32
 HALF = 2  # bytes of a bfloat16
 # The allocator keeps freed blocks, in pieces that fit no later request: with glibc real runs reach 1.2 to 1.7 times the
 # tensors that come and go (benchmarks/README.md), the larger ones with dropout, whose tensors have many sizes.
+# With activation checkpointing freed blocks are returned: see `freed_memory_kept`.
 FRAGMENTS = 0.3
 
 
@@ -85,7 +86,7 @@ def plan_memory(config: GPTConfig, training: TrainingConfig, *, program_bytes: i
         logits=logits,
         head_gradient=early,
         workspace=workspace,
-        allocator=round(FRAGMENTS * (activations + early + max(logits, workspace))),
+        allocator=0 if is_checkpointed else round(FRAGMENTS * (activations + early + max(logits, workspace))),
         update=FLOAT * max(2 * n_muon, n_table if config.tie_embeddings else 0),
         checkpoint=FLOAT * (3 * n_all - n_muon) if _copies_checkpoints(training) else 0,
         cache=cache if training.sample_every_steps else 0,

@@ -22,7 +22,7 @@ from scratchlm.training.batches import InterruptedEvaluation, endless_batches, u
 from scratchlm.training.callbacks import Callback, Callbacks, StepRecord
 from scratchlm.training.checkpointing import BestInMemory, RunCheckpoints
 from scratchlm.training.config import TrainingConfig
-from scratchlm.training.distributed import SharedStop, TaskLoss, current_ranks
+from scratchlm.training.distributed import SharedStop, current_ranks
 from scratchlm.training.early_stopping import should_stop_early
 from scratchlm.training.finite import find_not_finite, not_finite
 from scratchlm.training.gradients import add_gradients, count_targets
@@ -32,6 +32,7 @@ from scratchlm.training.optim import Optimizers
 from scratchlm.training.precision import Precision, choose_precision
 from scratchlm.training.progress import Progress, RunFolder
 from scratchlm.training.schedule import batches_of_step, learning_rate, limit_is_reached, planned_steps
+from scratchlm.training.sharding import parallel_model
 
 SMALLER_BATCH = "halve batch_size and double accumulate (the result is the same), or choose a smaller model"
 
@@ -43,7 +44,7 @@ class Trainer:
     of 8 give the gradient of one batch of 8 * accumulate, however much of them is padding.
     With a `run` folder it writes metrics, samples and checkpoints there; `fit(resume=True)` then continues from
     the newest intact checkpoint, bit for bit on the CPU: weights, optimizer, random state and sample order.
-    After `fit` the model has the weights of `used_step`, which the setting `use` chooses: the best or the last.
+    After `fit` the model has the weights of `used_step`, the best or the last. Sharded, it is empty until then.
     """
 
     def __init__(
@@ -68,8 +69,9 @@ class Trainer:
         self.notify = notify
         self.ranks = current_ranks()
         self.device = next(model.parameters()).device
-        self.optimizers = Optimizers(model, config)
         model.set_activation_checkpointing(config.activation_checkpointing)
+        self.parallel = parallel_model(model, task, self.ranks, config.sharding)
+        self.optimizers = Optimizers(self.parallel.model, config)
         self.precision = Precision("bf16" if config.precision == "bf16" else "float32", self.device.type)
         self.rate_of = learning_rate  # the schedule; a range test has its own
         self.progress = Progress()
@@ -79,7 +81,6 @@ class Trainer:
         self.used_val_loss: float | None = None
         self._started_at_s = 0.0  # such that now - started = training time over all starts of the run
         self._n_batches = 0  # in one epoch
-        self._loss: nn.Module = TaskLoss(model, task)
         self._folder = None if run is None else run.path
         self._checkpoints: RunCheckpoints | BestInMemory = BestInMemory(config, self.optimizers)
 
@@ -104,9 +105,8 @@ class Trainer:
         progress, config = self.progress, self.config
         train.order_version = progress.order_version
         batches = endless_batches(train, start=progress.batches)
-        self._loss = self.ranks.parallel(TaskLoss(self.model, self.task))
-        self.model.train()
-        with freed_memory_kept(), stop_requests() as request:
+        self.parallel.model.train()
+        with freed_memory_kept(is_wanted=not config.activation_checkpointing), stop_requests() as request:
             stop = SharedStop(request, self.ranks)
             while True:
                 is_finished = limit_is_reached(config, progress, n_batches=self._n_batches)
@@ -128,6 +128,7 @@ class Trainer:
             where = f"; resume from {self._folder}" if self._folder else ""
             raise StoppedBySignal(stop.signal_number, f"stopped after step {progress.step}{where}.")
         best = self._checkpoints.load_best() if config.use == "best" else None
+        self.parallel.finish()
         last = progress.step, progress.val_loss if progress.evaluated_step == progress.step else None
         self.used_step, self.used_val_loss = best or last
         return progress
@@ -138,7 +139,7 @@ class Trainer:
         if self.run is None:
             assert not resume, "fit(resume=True) needs a Trainer with a run folder"
         else:
-            parts = (self.run, self.config, self.model, self.optimizers)
+            parts = (self.run, self.config, self.parallel, self.optimizers)
             self._checkpoints = saving = RunCheckpoints(*parts, n_batches=self._n_batches, ranks=self.ranks)
             resumed = saving.start(resume=resume)
             if resumed is not None:
@@ -187,7 +188,7 @@ class Trainer:
 
     def _backward(self, batches: Sequence[tuple[str, Batch]], n_targets: int, *, step: int) -> float:
         """Add up the gradients of the step's mean loss; returns that loss, in nats per target."""
-        losses = add_gradients(self._loss, batches, n_targets, precision=self.precision, ranks=self.ranks)
+        losses = add_gradients(self.parallel, batches, n_targets, precision=self.precision, ranks=self.ranks)
         for (name, _), loss in zip(batches, itertools.accumulate(losses)):
             if not math.isfinite(loss):
                 raise not_finite("loss", loss, step=step, where=name, run=self._folder)
@@ -202,7 +203,7 @@ class Trainer:
         batches = itertools.islice(val, n_batches) if n_batches else val
         try:
             with self.precision.context():
-                found = self.task.metrics(self.model, until_stopped(stop, batches), total=self.ranks.sum)
+                found = self.parallel.metrics(until_stopped(stop, batches))
         except InterruptedEvaluation:  # a resumed run evaluates again
             return False
         val_loss = found["loss"]
@@ -220,17 +221,17 @@ class Trainer:
     def _write_sample(self, stop: SharedStop) -> None:
         """Generate a text sample, unless this step already has one or the process is about to stop."""
         step, is_wanted = self.progress.step, self.config.sample_every_steps > 0 and not stop.is_made
-        if self.sample is not None and is_wanted and self.ranks.is_main and self.progress.sampled_step < step:
-            with self.precision.context():
-                prompt, text = self.sample(self.model, step)
+        if self.sample is not None and is_wanted and self.progress.sampled_step < step:
             self.progress.sampled_step = step
-            self._listeners.on_sample(step, prompt, text)
+            model = self.parallel.whole()
+            if self.ranks.is_main:
+                with self.precision.context():
+                    self._listeners.on_sample(step, *self.sample(model, step))
 
     def _save(self, *, is_finished: bool, is_last: bool) -> None:
         """Write a checkpoint, after a check that every number in it is finite."""
         self._update_clock()
-        tensors = {**self.model.state_dict(), **self.optimizers.state()}
-        if (found := find_not_finite(tensors)) is not None:
+        if found := find_not_finite({**self.parallel.model.state_dict(), **self.optimizers.state()}):
             raise not_finite("state", found[1], step=self.progress.step, where=found[0], run=self._folder)
         self._report_saved(wait=True)  # the one before; at most one is being written
         self._checkpoints.save(self.progress, is_finished=is_finished, is_last=is_last)

@@ -34,6 +34,7 @@ HOMES = tuple(
 SLOW_TO_IMPORT = {
     "matplotlib",
     "tensorboard",
+    "torch.distributed.fsdp",
     "torch.utils.tensorboard",
 }  # there, but most runs do not need them
 

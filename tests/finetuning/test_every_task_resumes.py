@@ -64,12 +64,12 @@ def examples_for(name, model, tokenizer, drop_rate):
     return PreferenceTask(), examples
 
 
-def run_of(name, folder, tokenizer, *, precision, drop_rate, accumulate, **settings):
+def run_of(name, folder, tokenizer, *, precision, drop_rate, accumulate, n_layers=1, **settings):
     """A trainer and its loaders, built as a restarted process would."""
     seed_everything(5)
     model = GPTModel(
         GPTConfig(
-            vocab_size=tokenizer.vocab_size, context_length=48, emb_dim=16, n_heads=2, n_layers=1,
+            vocab_size=tokenizer.vocab_size, context_length=48, emb_dim=16, n_heads=2, n_layers=n_layers,
             drop_rate=drop_rate, tie_embeddings=True, init="gpt2",
         )
     )  # fmt: skip

@@ -21,6 +21,7 @@ from scratchlm.training.progress import RunFolder
 from scratchlm.training.settings import ModelSettings, PretrainSettings, TokenizerSettings
 from scratchlm.training.trainer import Trainer
 from tests.conftest import StopAt
+from tests.ranks import Launcher
 from tests.threads import one_thread  # noqa: F401
 from tests.tiny import tiny_gpt
 
@@ -176,3 +177,18 @@ def assert_same_weights(one: Trainer, other: Trainer) -> None:
     assert state.keys() == others.keys()
     for name, weight in state.items():
         assert torch.equal(weight, others[name]), name
+
+
+@pytest.fixture(scope="module")
+def launcher():
+    """A process that starts ranks."""
+    launcher = Launcher()
+    yield launcher
+    launcher.close()
+
+
+@pytest.fixture
+def saved_tokenizer(small_tokenizer, tmp_path):
+    """The path of a tokenizer file."""
+    small_tokenizer.save(tmp_path / "tokenizer.json")
+    return str(tmp_path / "tokenizer.json")

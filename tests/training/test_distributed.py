@@ -15,25 +15,9 @@ from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.windows import TokenWindows
 from scratchlm.training.distributed import OneProcess, SharedStop
 from scratchlm.training.interrupts import StopRequest
-from tests.ranks import Launcher
 
 # The gradient of a batch is summed in another order; 12 steps of AdamW in float32 turn that into differences of 1e-7.
 SAME_LOSS = 1e-6
-
-
-@pytest.fixture(scope="module")
-def launcher():
-    """A process that starts ranks."""
-    launcher = Launcher()
-    yield launcher
-    launcher.close()
-
-
-@pytest.fixture
-def saved_tokenizer(small_tokenizer, tmp_path):
-    """The path of a tokenizer file."""
-    small_tokenizer.save(tmp_path / "tokenizer.json")
-    return str(tmp_path / "tokenizer.json")
 
 
 def result(folder):

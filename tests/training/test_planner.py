@@ -201,7 +201,7 @@ RUNS = {
     "with dropout": ({"vocab_size": 4096, **SIX_LAYERS, "drop_rate": 0.1}, {"batch_size": 8, "accumulate": 2}),
     "6 layers of 384, activation checkpointing": (
         {"vocab_size": 4096, **SIX_LAYERS},
-        {"batch_size": 32, "activation_checkpointing": True},
+        {"batch_size": 16, "activation_checkpointing": True},
     ),
     "the quickstart's": (
         {

@@ -64,7 +64,7 @@ class PoisonedTask(PretrainingTask):
 
 def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_step_and_batch(tiny_run, tmp_path):
     trainer, train, val = tiny_run(tmp_path / "bad", checkpoint_every_steps=2)
-    trainer.task = PoisonedTask(bad_call=5)
+    trainer = Trainer(trainer.model, PoisonedTask(bad_call=5), trainer.config, run=trainer.run)
     with pytest.raises(NonFiniteLossError, match=r"loss of step 5 .* epoch 0, batch 4"):
         trainer.fit(train, val)
     assert trainer.progress.step == 4
