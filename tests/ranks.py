@@ -133,7 +133,12 @@ def train(order: dict[str, Any], rank: int) -> None:
     with rank_group(timeout_s=order.get("timeout_s", PATIENCE_S)) as ranks:
         if "task" in order:
             tokenizer = load_tokenizer(order["tokenizer"])
-            settings = {"precision": "float32", "drop_rate": 0.0, "accumulate": 2, **order.get("settings", {})}
+            settings = {
+                "precision": "float32",
+                "drop_rate": 0.0,
+                "accumulate": 2,
+                **order.get("settings", {}),
+            }
             trainer, train, val = run_of(order["task"], here / "run", tokenizer, **settings)
         else:
             trainer, train, val = pretraining(order, here, rank)
