@@ -3,23 +3,23 @@
 import json
 import os
 import random
-import select
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.processes import WORDS, one_thread, start_command
+from scratchlm.checkpoints.store import checkpoint_step, newest_good_checkpoint
+from tests.faults.commands import PATIENCE_S, Commands, start_launcher
+from tests.processes import WORDS, start_command
+from tests.thorough import THOROUGH
 
 CLOCK = ("tokens_per_s", "elapsed_s", "memory_bytes")  # in which two equal runs may differ
-PATIENCE_S = 120.0  # for a process on a busy machine
-N_STEPS = 90
+N_STEPS, INTERVAL = 90, 10
 
 MODEL = (
     "--model.n-layers 1 --model.emb-dim 32 --model.n-heads 2 --model.context-length 32 --model.drop-rate 0.2 "
@@ -27,7 +27,7 @@ MODEL = (
 )
 PRETRAIN = (
     f"pretrain --data text.txt {MODEL} --batch-size 4 --accumulate 2 --max-steps {N_STEPS} "
-    "--eval-every-steps 15 --checkpoint-every-steps 10 --sample-every-steps 20 --seed 5"
+    f"--eval-every-steps 15 --checkpoint-every-steps {INTERVAL} --sample-every-steps 20 --seed 5"
 )
 CLASSIFY = (
     "finetune classify --base base --data messages.tsv --train all --drop-rate 0.2 --max-steps 40 --batch-size 4 "
@@ -35,29 +35,6 @@ CLASSIFY = (
 )
 ENDLESS = f"pretrain --data text.txt {MODEL} --batch-size 4 --max-steps 10000000 --checkpoint-every-steps 0 --out out"
 
-# A process that has imported everything and computed nothing: it reads a command per line of JSON, forks a child for it
-# and prints the child's process id, then its exit status. So torch is imported once.
-LAUNCHER = """
-import importlib, json, os, sys
-from scratchlm.cli.main import main
-for name in ("pretrain", "finetune_classify", "finetune_prefer", "run"):
-    importlib.import_module(f"scratchlm.cli.{name}")
-for line in sys.stdin:
-    order = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        os.chdir(order["here"])
-        os.environ["SCRATCHLM_HOME"] = os.path.join(order["here"], "home")
-        for stream, name in ((sys.stdout, "stdout"), (sys.stderr, "stderr")):
-            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
-        exec(order["first"])
-        code = main(order["args"])
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
 # Code for a child to run first: it then kills itself as soon as something is true at an fsync. Each fsync is a moment
 # at which a file or a folder is half-written, or new and not yet in its place.
 KILLED_AT_FSYNC = """
@@ -78,92 +55,12 @@ scratchlm.training.checkpointing.save_model = lambda *args, **kwargs: (open("sav
 """
 
 
-class Commands:
-    """Runs scratchlm in processes of their own, one at a time, in one working folder."""
-
-    def __init__(self, here: Path, launcher: subprocess.Popen[bytes]) -> None:
-        self.here = here
-        self.launcher = launcher
-        self.running: int | None = None  # the process id of a command that has not been waited for
-
-    def start(self, command: str, *, first: str = "") -> None:
-        """Begin a command, after some code in its process."""
-        assert self.running is None, "one at a time"
-        assert self.launcher.stdin is not None
-        order = {"here": str(self.here), "args": command.split(), "first": first}
-        self.launcher.stdin.write(json.dumps(order).encode() + b"\n")
-        self.launcher.stdin.flush()
-        self.running = self._answer()
-
-    def wait(self) -> int:
-        """The exit code of the command that was started, negative for a signal; its output lies in files."""
-        code = self._answer()
-        self.running = None
-        return code
-
-    def send(self, number: signal.Signals) -> None:
-        """A signal to the command that was started."""
-        assert self.running is not None, "nothing is running"
-        os.kill(self.running, number)
-
-    def finish(self, command: str, *, first: str = "") -> dict[str, Any]:
-        """Run a command with --json, which must succeed; returns what it printed."""
-        self.start(f"{command} --json", first=first)
-        code = self.wait()
-        assert code == 0, self.stderr
-        found = json.loads((self.here / "stdout").read_text())
-        assert isinstance(found, dict)
-        return found
-
-    def kill_when(self, command: str, is_time: Callable[[], bool]) -> None:
-        """Run a command and kill it with SIGKILL as soon as `is_time`."""
-        self.start(command)
-        self.wait_until(is_time)
-        self.send(signal.SIGKILL)
-        assert self.wait() == -signal.SIGKILL, "it had ended before it could be killed"
-
-    def wait_until(self, is_time: Callable[[], bool]) -> None:
-        """Look every millisecond; a process that ends first, or never gets there, fails the test."""
-        give_up_at_s = time.monotonic() + PATIENCE_S
-        while not is_time():
-            assert not self._has_answer(0.001), self.stderr
-            assert time.monotonic() < give_up_at_s, "it never got there"
-
-    @property
-    def stderr(self) -> str:
-        """What the last command said on standard error."""
-        return (self.here / "stderr").read_text()
-
-    def _has_answer(self, timeout_s: float) -> bool:
-        return bool(select.select([self.launcher.stdout], [], [], timeout_s)[0])
-
-    def _answer(self) -> int:
-        assert self._has_answer(PATIENCE_S), "the launcher does not answer"
-        assert self.launcher.stdout is not None
-        answer = b""
-        while not answer.endswith(b"\n"):
-            byte = os.read(self.launcher.stdout.fileno(), 1)  # unbuffered: select must see what is left
-            assert byte, "the launcher has ended"
-            answer += byte
-        return int(answer)
-
-    def has_lines(self, file: str, n: int) -> Callable[[], bool]:
-        """Has a log grown to so many lines?"""
-        path = self.here / file
-        return lambda: path.exists() and path.read_bytes().count(b"\n") >= n
-
-
 @pytest.fixture(scope="module")
 def launcher() -> Iterator[subprocess.Popen[bytes]]:
     """The process that begins the others."""
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
-    with subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER],
-        env=one_thread(Path()),  # each order names a home of its own
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
+    with start_launcher() as process:
         yield process
         assert process.stdin is not None
         process.stdin.close()
@@ -187,8 +84,9 @@ def commands(tmp_path: Path, launcher: subprocess.Popen[bytes]) -> Iterator[Comm
     (tmp_path / "pairs.json").write_text(json.dumps(pairs))
     found = Commands(tmp_path, launcher)
     yield found
-    if found.running is not None:  # the test failed; the next one needs the launcher
-        found.send(signal.SIGKILL)
+    if found.running:  # the test failed; the next one needs the launcher
+        for rank in range(len(found.running)):
+            found.kill(rank)
         found.wait()
 
 
@@ -241,6 +139,51 @@ def test_killed_three_times_it_ends_as_the_undisturbed_run(commands):
     resumed = commands.finish("pretrain --out out --resume")
     assert resumed["val_loss"] == undisturbed["val_loss"]
     assert_same_training(commands.here / "out", commands.here / "undisturbed")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("n_ranks", "n_kills"), [(1, 150 if THOROUGH else 8), (2, 50 if THOROUGH else 4)])
+def test_killed_at_random_times_it_ends_as_the_undisturbed_run(commands, n_ranks, n_kills):
+    """Runs are killed and resumed until they end; of two processes a random one is killed first."""
+    pretrain = f"{PRETRAIN} --max-steps {N_STEPS // n_ranks}"
+    started_at_s = time.monotonic()
+    commands.start(f"{pretrain} --out undisturbed", n_ranks=n_ranks)
+    assert commands.wait() == 0, commands.stderr
+    usual_s = time.monotonic() - started_at_s
+    draw, killed, n_runs = random.Random(n_ranks), 0, 0
+    while killed < n_kills:
+        n_runs += 1
+        run = commands.here / f"out{n_runs}"
+        shutil.rmtree(commands.here / "home")  # tokenizer and token shards are made anew
+        while True:
+            has_begun = (run / "recipe.toml").exists()
+            arguments = f"pretrain --resume --out {run.name}" if has_begun else f"{pretrain} --out {run.name}"
+            commands.start(arguments, n_ranks=n_ranks)
+            if commands.has_ended_within(draw.uniform(0, 0.7 * usual_s) if killed < n_kills else PATIENCE_S):
+                assert commands.wait() == 0, commands.stderr
+                break
+            for rank in draw.sample(range(n_ranks), n_ranks):
+                commands.kill(rank)
+                time.sleep(draw.uniform(0, 0.1) if n_ranks > 1 else 0)
+            commands.wait()
+            killed += 1
+            assert_little_is_lost(run)
+        assert_same_training(run, commands.here / "undisturbed")
+        assert [path for path in commands.here.rglob(".*") if path.name != ".lock"] == []
+        print(f"{killed} kills of {n_runs} runs, {n_ranks} processes")  # shown with -s
+
+
+def assert_little_is_lost(run: Path) -> None:
+    """A killed run has a valid checkpoint of the last interval, or of the one before while that was being written."""
+    steps = (
+        [record["step"] for record in records(run / "metrics.jsonl")]
+        if (run / "metrics.jsonl").exists()
+        else []
+    )
+    newest, _ = newest_good_checkpoint(run)
+    saved = 0 if newest is None else checkpoint_step(newest)
+    assert max(steps, default=0) - saved <= 2 * INTERVAL, (run, max(steps), saved)
 
 
 @pytest.mark.slow

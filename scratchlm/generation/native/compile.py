@@ -11,11 +11,11 @@ import platform
 import shlex
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from scratchlm.assets.cache_folder import cache_folder
-from scratchlm.core.errors import ConfigError
+from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.files import make_parent, new_file
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def kernel_library() -> ctypes.CDLL:
         raise NoKernelError(f"there is no C compiler ({compiler[0]!r} is not on PATH)")
     try:
         return ctypes.CDLL(str(_compiled(compiler)))
-    except OSError as cause:
+    except (OSError, DataError) as cause:
         raise NoKernelError(f"the compiled kernel could not be used: {cause}") from cause
 
 
@@ -69,15 +69,13 @@ def _compiled(compiler: list[str]) -> Path:
     target = cache_folder() / "kernels" / f"decode-{key}.so"
     if target.is_file():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(target)
     logger.info("compiling the decoding kernel for this processor (once, a few seconds)")
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".compiling-") as folder:
-        partial = Path(folder) / target.name
+    with new_file(target) as partial:  # another process sees a whole library or none
         try:
             _compile([*compiler, *FLAGS], partial)
         except NoKernelError:  # some compilers do not know this processor
             _compile([*compiler, *(flag for flag in FLAGS if flag != NATIVE)], partial)
-        partial.replace(target)  # atomic: another process sees a whole library or none
     return target
 
 

@@ -1,4 +1,5 @@
 import logging
+import os
 import stat
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 
 from scratchlm.core.errors import ConfigError
 from scratchlm.generation.forward import TorchForward, build_forward
+from scratchlm.generation.native import compile as compile_module
 from scratchlm.generation.native.compile import NoKernelError, chosen_kernel, kernel_library
 from scratchlm.generation.native.kernel import NativeForward
 from scratchlm.model import GPTConfig, GPTModel, KVCache
@@ -38,6 +40,21 @@ def test_it_is_compiled_once_with_one_line_that_says_so(tmp_path, caplog):
     assert [record.message for record in caplog.records] == [
         "compiling the decoding kernel for this processor (once, a few seconds)"
     ]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_what_a_killed_compilation_left_is_gone_after_the_next(tmp_path, monkeypatch):
+    kernels = tmp_path / "home" / "kernels"
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(
+            compile_module, "_compile", lambda command, target: (target.touch(), os.kill(os.getpid(), 9))
+        )
+        kernel_library()
+    os.waitpid(child, 0)
+    assert len(list(kernels.iterdir())) == 1
+    kernel_library()
+    assert [path.suffix for path in kernels.iterdir()] == [".so"]
 
 
 def test_without_a_compiler_pytorch_computes(model, monkeypatch):
