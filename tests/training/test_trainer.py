@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import random
 
 import pytest
 import torch
@@ -50,16 +51,22 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(tiny_run):
 
 
 class PoisonedTask(PretrainingTask):
-    """A task whose loss becomes NaN at its n-th call."""
+    """A task whose loss, or only its gradient, is not finite at its n-th call."""
 
-    def __init__(self, bad_call):
+    def __init__(self, bad_call, value=math.nan, *, only_gradient=False):
         super().__init__()
         self.calls, self.bad_call = 0, bad_call
+        self.value, self.only_gradient = value, only_gradient
 
     def loss_sum(self, model, batch):
         self.calls += model.training
         loss = super().loss_sum(model, batch)
-        return loss * math.nan if model.training and self.calls == self.bad_call else loss
+        if not model.training or self.calls != self.bad_call:
+            return loss
+        if self.only_gradient:
+            loss.register_hook(lambda gradient: gradient * self.value)
+            return loss
+        return loss * self.value
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_step_and_batch(tiny_run, tmp_path):
@@ -72,6 +79,27 @@ def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_step_and_ba
     folder, damaged = newest_good_checkpoint(tmp_path / "bad")
     assert folder.name == "step-00000004"
     assert not damaged
+
+
+@pytest.mark.parametrize("n_places", [6, pytest.param(100, marks=pytest.mark.slow)])
+def test_wherever_a_number_is_not_finite_the_run_resumes_as_if_it_had_not_been(tiny_run, tmp_path, n_places):
+    settings = {"accumulate": 2, "max_steps": 8, "checkpoint_every_steps": 1}
+    trainer, train, val = tiny_run(**settings)
+    trainer.fit(train, val)
+    whole = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    draw = random.Random(0)
+    for place in range(n_places):
+        trainer, train, val = tiny_run(tmp_path / f"{place}", **settings)
+        call, value = draw.randint(1, 2 * 8), draw.choice([math.nan, math.inf, -math.inf])
+        task = PoisonedTask(call, value, only_gradient=draw.random() < 0.5)
+        poisoned = Trainer(trainer.model, task, trainer.config, run=trainer.run)
+        with pytest.raises(NonFiniteLossError, match=f"of step {(call + 1) // 2} is not finite"):
+            poisoned.fit(train, val)
+        assert all(torch.isfinite(p).all() for p in poisoned.model.parameters())
+        assert checkpoint_steps(tmp_path / f"{place}")[-1:] == [(call - 1) // 2][: call > 2]
+        trainer, train, val = tiny_run(tmp_path / f"{place}", **settings)
+        trainer.fit(train, val, resume=call > 2)
+        assert all(torch.equal(p, whole[name]) for name, p in trainer.model.named_parameters())
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_update(tiny_run):
