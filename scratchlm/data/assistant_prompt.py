@@ -1,7 +1,5 @@
 """Encode a question to an assistant, in one of our templates or the model's own, and find its stop tokens."""
 
-from __future__ import annotations
-
 import bisect
 import dataclasses
 from collections.abc import Callable, Mapping

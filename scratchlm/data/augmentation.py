@@ -1,7 +1,5 @@
 """Augment instruction data: add copies of entries with reworded instructions."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Read texts with labels from files."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Read conversations: lists of messages with roles, in the formats of chat data sets."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import json

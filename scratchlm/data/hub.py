@@ -3,8 +3,6 @@
 The library is optional and slow to import, so it is imported only when it is used. Rows are streamed into the file.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping

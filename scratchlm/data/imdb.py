@@ -4,8 +4,6 @@ The archive is read as a stream and never unpacked: no name in it becomes a path
 exactly that of a review are read.
 """
 
-from __future__ import annotations
-
 import gzip
 import re
 import tarfile

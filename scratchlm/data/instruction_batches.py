@@ -1,7 +1,5 @@
 """Put instruction entries into batches with loss on the answers."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Sequence
 from typing import Any

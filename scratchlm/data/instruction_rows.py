@@ -1,7 +1,5 @@
 """Read instruction data: Alpaca files, chat data sets and others."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

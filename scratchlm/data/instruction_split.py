@@ -1,7 +1,5 @@
 """Split instruction entries into training, validation and test; find entries with the same question."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

@@ -5,8 +5,6 @@ order of the rows, or rows that are added later. `book_split` is the book's own 
 duplicates.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ A message that occurs twice must not be in both training and test data, or the t
 grouping is exact, and fast even when many texts are copies of one template.
 """
 
-from __future__ import annotations
-
 import math
 import unicodedata
 from collections.abc import Iterable, Sequence

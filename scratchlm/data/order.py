@@ -1,7 +1,5 @@
 """Shuffled orders that are pure functions of seed and epoch, so that no generator state is kept or saved."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """Combine rows of different lengths into one tensor: by padding, or by packing several into a row."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Sequence
 from typing import Any

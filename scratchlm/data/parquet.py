@@ -1,7 +1,5 @@
 """Read rows of Parquet files with pyarrow, which is optional."""
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import tempfile

@@ -1,7 +1,5 @@
 """Read preference data: requests with a chosen and a rejected answer."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

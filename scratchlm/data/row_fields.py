@@ -1,7 +1,5 @@
 """Find the fields of an instruction or preference row under any common name, and report unused fields."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ A file's format is detected from its content, not its name. `classification_rows
 `preference_rows` interpret the fields of a row.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import glob
 import itertools

@@ -5,8 +5,6 @@ separator is given; a line of .jsonl, or a row of a table or .parquet file, is o
 kept.
 """
 
-from __future__ import annotations
-
 import glob
 import logging
 import re

@@ -5,8 +5,6 @@ content shows which is which, else by number: 1, 2, ... AG News and CoLA are rec
 formats.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import io

@@ -3,8 +3,6 @@
 Started by chat_template.py; it imports nothing from this package, so that it starts quickly.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import sys

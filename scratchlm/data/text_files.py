@@ -4,8 +4,6 @@ The format is detected from the content, not the name: gzip is decompressed, a b
 encoding, and a file that is not text is rejected with the name of its format.
 """
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import gzip

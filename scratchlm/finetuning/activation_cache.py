@@ -4,8 +4,6 @@ Without dropout, frozen blocks compute the same activations for a text in every 
 gradients and in batches of texts of similar length, and stored; training then starts above them.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import math

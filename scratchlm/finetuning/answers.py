@@ -1,7 +1,5 @@
 """Generate an assistant's answers to test entries, save them while they are generated, and score them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Load the base model of fine-tuning: a trained model, or one with random weights."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """Fine-tune a base model as a text classifier and test it on texts without near-duplicates in the training set."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

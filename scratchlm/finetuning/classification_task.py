@@ -1,7 +1,5 @@
 """A classifier's loss, predictions, scores and probability threshold."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Train a classifier on a split of labelled texts, optionally with several seeds or on part of the texts."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Sequence

@@ -5,8 +5,6 @@ Full fine-tuning changes the norm and the direction of a weight row independentl
 DoRA separates them: the updated row is normalized and then multiplied by a norm that is a separate parameter.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

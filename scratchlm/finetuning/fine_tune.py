@@ -1,7 +1,5 @@
 """Train a base model on a task in a run folder: code shared by all kinds of fine-tuning."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence

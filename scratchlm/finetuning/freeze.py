@@ -1,7 +1,5 @@
 """Select the part of a model that fine-tuning trains; the rest is frozen."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from torch import nn

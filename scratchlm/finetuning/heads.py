@@ -1,7 +1,5 @@
 """Turn a language model into a classifier: a small output head, applied at one token."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

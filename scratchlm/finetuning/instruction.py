@@ -1,7 +1,5 @@
 """Instruction tuning: train a base model to answer requests and to stop after the answer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -7,8 +7,6 @@ every other sublayer adds nothing, and the output head reads the scores. Trainin
 Source: logistic regression on TF-IDF; starting a network from a linear model as in Wang & Manning 2012.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence

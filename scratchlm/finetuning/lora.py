@@ -5,8 +5,6 @@ R = 16 these are 2 % of the parameters. After training the product is added to t
 finished model is as fast as before.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import fnmatch

@@ -1,7 +1,5 @@
 """Run a classifier's last block only for the position of each text that the head reads."""
 
-from __future__ import annotations
-
 import math
 from typing import cast
 

@@ -4,8 +4,6 @@
 at every call. A frozen weight never changes, so reordering it once is enough.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 from collections.abc import Iterator

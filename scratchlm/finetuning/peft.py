@@ -6,8 +6,6 @@ updates become one of three times the rank, whose output matrix is block-diagona
 `base.json`, a hash of the base weights that the adapter belongs to. For classifiers see `peft_head.py`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Read peft's `adapter_config.json`: the modules that an adapter changes, with rank and scale."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path

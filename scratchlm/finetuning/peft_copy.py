@@ -1,7 +1,5 @@
 """Copy an adapter folder into a new one (`convert --to peft`) and verify that both give the same logits."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable
 from pathlib import Path

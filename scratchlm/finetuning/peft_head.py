@@ -4,8 +4,6 @@ The head of a classifier in transformers has no bias. The export moves ours into
 the import moves it back, so that the base's own norm stays unchanged.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Preference tuning (DPO and its variants): train an assistant on pairs of a chosen and a rejected answer."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

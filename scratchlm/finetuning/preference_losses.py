@@ -6,8 +6,6 @@ less likely, than the reference does; beta sets the penalty for deviating from t
 limit the effect of noisy or easy pairs; ORPO and SimPO need no reference.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Literal, NamedTuple
 

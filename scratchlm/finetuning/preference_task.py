@@ -1,7 +1,5 @@
 """The Trainer's task for preference tuning, and the reference's log-probabilities, computed once before training."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

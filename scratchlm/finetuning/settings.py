@@ -1,7 +1,5 @@
 """Settings of every kind of fine-tuning: the training settings, LoRA, dropout and maximum length."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Record a classifier's additional trainings (other seeds, fewer texts), so that a resumed run does not repeat them."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Beam search: extend the most likely beginnings in parallel to find a text with a high total probability."""
 
-from __future__ import annotations
-
 import dataclasses
 import heapq
 import math

@@ -1,7 +1,5 @@
 """Best-of-n: draw several texts and keep the one that the model finds most likely."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Choose the next token of one text: the rules on its ids, the sampling steps, and the draw."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

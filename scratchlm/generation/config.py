@@ -1,7 +1,5 @@
 """Settings for text generation: the choice of each next token, and the end of a text."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

@@ -4,8 +4,6 @@ At each step a parser says which tokens can continue a valid text; the others ar
 it sees each token as the bytes that the token adds to the text.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

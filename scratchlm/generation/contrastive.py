@@ -1,7 +1,5 @@
 """Contrastive search: prefer likely tokens whose state differs from all earlier ones, so that a text keeps moving."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,5 @@
 """The inference engine: texts join, grow by a token a step and leave, without slowing or changing each other."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The forward pass of an engine: new tokens of some slots in, scores of the next tokens out; in PyTorch or in C."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from typing import Protocol

@@ -1,7 +1,5 @@
 """Text generation: score the next token, choose one, append it, and repeat, for several prompts at once."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence

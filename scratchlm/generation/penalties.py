@@ -3,8 +3,6 @@
 Each takes the scores of one text, (V,), and returns new ones.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence

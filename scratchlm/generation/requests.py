@@ -1,7 +1,5 @@
 """One text that an engine continues: its ids so far, its settings, and the text that can be shown."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections.abc import Sequence

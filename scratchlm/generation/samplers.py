@@ -3,8 +3,6 @@
 Each filter takes logits and returns new ones, so they compose in any order. An excluded token has the score -inf.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -5,8 +5,6 @@ the first one that differs is dropped with those after it. So the text is that o
 sampled with the same seed, whatever is guessed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """Stop texts: end generation at a given string, which may span several tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Decode ids to text while they are being generated, one at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Protocol, cast
 

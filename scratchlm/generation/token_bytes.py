@@ -1,7 +1,5 @@
 """The bytes that each id of a tokenizer stands for."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 

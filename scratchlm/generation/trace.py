@@ -1,7 +1,5 @@
 """Record how each token was chosen: its candidates, and what each step of the chain removed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What an engine asks of a forward pass, and what it gets back."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

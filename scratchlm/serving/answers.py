@@ -1,7 +1,5 @@
 """Collect the events of a request's rows: texts, ends, counts and log probabilities."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The web application: every endpoint, the errors in each protocol's form, and the OpenAPI document."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence

@@ -1,7 +1,5 @@
 """The answers that every endpoint may give besides its own, for the OpenAPI document."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from scratchlm.serving.openai_schemas import OpenAIError

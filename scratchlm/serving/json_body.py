@@ -1,7 +1,5 @@
 """Strict JSON in requests: every body that Python's parser would take too literally is refused with a reason."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

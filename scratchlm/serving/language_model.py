@@ -1,7 +1,5 @@
 """Load a trained model, generate text with it, and classify with it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload

@@ -1,7 +1,5 @@
 """Counters of the server in Prometheus's text format."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping

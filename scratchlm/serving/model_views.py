@@ -1,7 +1,5 @@
 """A model as the page shows it: its parts, their shapes, and the distribution of their weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

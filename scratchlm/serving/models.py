@@ -1,7 +1,5 @@
 """The models that a server offers: a fixed list, made at the start, that requests choose from by id."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import time

@@ -1,7 +1,5 @@
 """Ollama's protocol: chat, generate, embed, and the list of models."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import AsyncIterator, Sequence

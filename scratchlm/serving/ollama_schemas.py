@@ -1,7 +1,5 @@
 """Requests and answers of Ollama's protocol, as far as this server implements it."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Any, Literal
 

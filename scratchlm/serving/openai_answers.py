@@ -1,7 +1,5 @@
 """Answers of OpenAI's protocol: whole, or streamed as server-sent events."""
 
-from __future__ import annotations
-
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence

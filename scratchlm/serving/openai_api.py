@@ -1,7 +1,5 @@
 """OpenAI's protocol: models, chat completions, completions and embeddings."""
 
-from __future__ import annotations
-
 import base64
 import struct
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Our own endpoints: classify, tokenize, inspect, trace, health and metrics."""
 
-from __future__ import annotations
-
 from http import HTTPStatus
 from typing import Any
 

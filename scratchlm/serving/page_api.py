@@ -1,7 +1,5 @@
 """Endpoints that only the page uses: beam searches with their trees, weights, and what the server has."""
 
-from __future__ import annotations
-
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 

@@ -1,7 +1,5 @@
 """The files of the web page, read once: an address is looked up in this list and never becomes a path."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From a request's messages or text to the ids that generation starts from, and its settings."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus

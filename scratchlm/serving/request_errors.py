@@ -1,7 +1,5 @@
 """Errors as answers: each protocol's own form, and the status of each of our errors."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus

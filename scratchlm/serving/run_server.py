@@ -1,7 +1,5 @@
 """Run the application on a socket: time limits for connections, and an orderly end after a signal."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import socket

@@ -1,7 +1,5 @@
 """Endpoints about runs: what the runs folder holds, and on this machine to start a quickstart or stop a run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """Parts of requests and answers that the three APIs share."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field

@@ -1,7 +1,5 @@
 """What the worker computes in one pass over given tokens: log probabilities and embeddings."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The guard in front of every endpoint: who may ask, how much they may send, and what browsers may do with answers."""
 
-from __future__ import annotations
-
 import hmac
 import json
 from http import HTTPStatus

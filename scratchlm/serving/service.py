@@ -1,7 +1,5 @@
 """Admission of requests: how many may run and wait, and where their texts are encoded."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

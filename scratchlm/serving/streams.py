@@ -1,7 +1,5 @@
 """Streamed answers: pieces of text that end properly, also when something fails, and a job that ends with them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Tokens as the page shows them: their bytes, and the merges that made them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from itertools import pairwise

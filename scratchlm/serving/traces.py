@@ -1,7 +1,5 @@
 """How each token of an answer was chosen: noted while it is generated, or worked out from the ids of an answer."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 

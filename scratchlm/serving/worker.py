@@ -1,7 +1,5 @@
 """The thread that runs the models: it owns every engine, and the event loop only sends it commands."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

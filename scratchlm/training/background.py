@@ -1,7 +1,5 @@
 """Run one job at a time in a background thread, such as writing a checkpoint while training continues."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar

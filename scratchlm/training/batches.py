@@ -1,7 +1,5 @@
 """The batches of a training run: which ones a step takes, epoch after epoch, and until when."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 from scratchlm.core.batch import Batch

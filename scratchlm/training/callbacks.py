@@ -1,7 +1,5 @@
 """The interface of callbacks, which are notified during training: logs, progress bars, TensorBoard, tests."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Save the checkpoints of a run, delete old ones, and restore the best or the newest."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import logging

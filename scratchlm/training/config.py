@@ -1,7 +1,5 @@
 """The settings of a training run, for every task."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable

@@ -5,8 +5,6 @@ there is one process, and nothing here costs anything. The global batch defines 
 examples of all ranks together, and rank r of n takes the examples r, r + n, r + 2 n, ... of every batch.
 """
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import json

@@ -1,7 +1,5 @@
 """Early stopping: end the training when the validation loss no longer falls."""
 
-from __future__ import annotations
-
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.progress import Progress
 

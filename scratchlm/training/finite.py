@@ -1,7 +1,5 @@
 """Find numbers that are not finite, which end a training before they are saved."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The gradients of a step: over its batches, and over the ranks that have a share of each."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import nullcontext
 

@@ -1,7 +1,5 @@
 """Handle SIGINT and SIGTERM: training saves a checkpoint, then the process ends with exit code 130 or 143."""
 
-from __future__ import annotations
-
 import _thread
 import contextlib
 import os

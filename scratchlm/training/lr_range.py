@@ -1,7 +1,5 @@
 """Find a learning rate: train for a few steps with a rising one, and see where the loss stops falling."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import math

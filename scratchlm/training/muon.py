@@ -1,7 +1,5 @@
 """The Muon optimizer: orthogonalized updates, with equal step size in all directions of a matrix."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from typing import Any

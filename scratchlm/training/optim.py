@@ -1,7 +1,5 @@
 """Build the optimizers of a model's trainable weights, and save their state as named tensors."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

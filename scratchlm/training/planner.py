@@ -1,7 +1,5 @@
 """Predict the parameters, memory and FLOPs of a training run from its settings, before anything is allocated."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from scratchlm.model.config import GPTConfig

@@ -1,7 +1,5 @@
 """Pre-train a model on text files, in a run folder, to predict the next token."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

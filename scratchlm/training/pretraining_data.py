@@ -1,7 +1,5 @@
 """The tokenizer, tokens and windows of a pre-training run, from one text or from several mixed by weight."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import itertools

@@ -1,7 +1,5 @@
 """Join the processes that train together, and say which one is missing when the others wait in vain."""
 
-from __future__ import annotations
-
 import os
 import platform
 import time

@@ -1,7 +1,5 @@
 """Find the checkpoint from which a run resumes, and check that it belongs to the same run."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from collections.abc import Mapping

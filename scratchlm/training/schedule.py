@@ -1,7 +1,5 @@
 """Learning-rate schedules: linear warm-up, then cosine, linear, constant or warmup-stable-decay."""
 
-from __future__ import annotations
-
 import math
 
 from scratchlm.training.config import TrainingConfig

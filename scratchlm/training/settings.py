@@ -1,7 +1,5 @@
 """The settings of text, tokenizer and model size, and their conversion to paths, tokenizer and config."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import string

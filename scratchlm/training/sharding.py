@@ -1,7 +1,5 @@
 """How the ranks hold the model that they train: all of every weight on each rank, or a part of every weight (FSDP2)."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager

@@ -4,8 +4,6 @@ They are torch's DTensors, as FSDP2 makes them. They are recognised by a method,
 half as long as importing torch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, cast
 

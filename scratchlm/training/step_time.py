@@ -1,7 +1,5 @@
 """Measure how long a training step takes on this machine, from a short training of a model with one block."""
 
-from __future__ import annotations
-
 import dataclasses
 import statistics
 from pathlib import Path

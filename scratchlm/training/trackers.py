@@ -5,8 +5,6 @@ WANDB_MODE is set; MLflow into `mlflow/` of the run folder until MLFLOW_TRACKING
 until TRACKIO_SPACE_ID is set. A tracker that fails is dropped with one warning, and training continues.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """The training loop, used for pre-training and for every kind of fine-tuning."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import time

@@ -5,8 +5,6 @@ same result on every machine. Nothing was collected from people, books or the we
 texts.
 """
 
-from __future__ import annotations
-
 SAMPLE_NOTICE = (
     "Sample data: these stories, messages and instructions were written for this project by its own "
     "generator; no real person sent, said or published them."

@@ -3,8 +3,6 @@
 Hero and friend never share a pronoun, so that `he` and `she` are unambiguous.
 """
 
-from __future__ import annotations
-
 from collections.abc import Set
 from dataclasses import dataclass
 

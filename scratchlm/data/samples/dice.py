@@ -4,8 +4,6 @@
 `shuffle` may change. `Dice` is the splitmix64 generator, with integers only.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import TypeVar

@@ -6,8 +6,6 @@ eats) occurs in training in another wording, since it cannot be inferred. `word`
 of name and place, never occurs in that skill's training, so only the rule gives the answer.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator

@@ -9,8 +9,6 @@ domains reserved by RFC 2606; `_telephone` explains the numbers; short codes beg
 ones never do.
 """
 
-from __future__ import annotations
-
 import html
 import re
 

@@ -3,8 +3,6 @@
 Validation loss measures grammar only if the validation sentences do not occur in training.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Build the exercises of a skill, before they are split into training and test."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

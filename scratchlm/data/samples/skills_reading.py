@@ -1,7 +1,5 @@
 """Generate reading exercises on short passages: who, where, what, yes or no. The answer is in the input."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from scratchlm.data.samples.dice import Dice

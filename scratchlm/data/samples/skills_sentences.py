@@ -1,7 +1,5 @@
 """Generate exercises on sentences: rewriting them, and finding or counting their words."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 from scratchlm.data.samples.dice import Dice

@@ -4,8 +4,6 @@ Answers are short sentences, so that the answer word follows a space as in the s
 kite` and `kite` are different tokens, and a small model has seen the first far more often.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import pairwise
 

@@ -3,8 +3,6 @@
 The answers are sentences that also occur in the stories, so pre-training on them helps.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator
 

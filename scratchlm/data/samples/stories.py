@@ -6,8 +6,6 @@ uses only sentences of its side. So no sentence of the validation stories occurs
 validation loss shows grammar, not memorization.
 """
 
-from __future__ import annotations
-
 import hashlib
 from functools import cache
 from typing import Literal

@@ -1,7 +1,5 @@
 """Word lists and word forms for exercises and messages, from sheets/words.toml."""
 
-from __future__ import annotations
-
 import functools
 
 from scratchlm.core.toml_tables import package_table

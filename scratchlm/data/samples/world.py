@@ -1,7 +1,5 @@
 """Facts about the story world: its animals, names, colours and categories, from sheets/world.toml."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from scratchlm.core.toml_tables import package_table

@@ -1,7 +1,5 @@
 """Compile `decode.c` for this machine's processor, once, into the cache folder."""
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import hashlib

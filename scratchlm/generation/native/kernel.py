@@ -1,7 +1,5 @@
 """Describe a model to the C kernel, and call it."""
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
