@@ -39,7 +39,7 @@ from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.windows import TokenWindows
 from scratchlm.model import GPTConfig, GPTModel
 from scratchlm.training.batches import endless_batches
-from scratchlm.training.callbacks import StepRecord
+from scratchlm.training.callbacks import Callback, StepRecord
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.planner import flops_per_step
 from scratchlm.training.pretraining import PretrainingTask
@@ -203,7 +203,7 @@ def batches(loader: BatchLoader) -> Iterator[Batch]:
     return (batch for _, batch in endless_batches(loader))
 
 
-class Turns:
+class Turns(Callback):
     """A callback that reads how many steps to run, and answers when they are done; 0 ends the process."""
 
     def __init__(self) -> None:
@@ -232,15 +232,6 @@ class Turns:
         """Count a step of the Trainer, timed as the others': from the batch to the updated weights."""
         self._tokens, earlier = record.tokens, getattr(self, "_tokens", 0)
         self.record((record.tokens - earlier) / record.tokens_per_s, record.train_loss)
-
-    def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
-        """Never called."""
-
-    def on_sample(self, step: int, prompt: str, text: str) -> None:
-        """Never called."""
-
-    def on_checkpoint(self, step: int, folder: Path) -> None:
-        """Never called."""
 
 
 def instructions() -> str:

@@ -12,6 +12,7 @@ import torch
 from scratchlm.core import seed
 from scratchlm.model import GPTConfig, GPTModel
 from scratchlm.tokenizers import BPETokenizer, train_bpe
+from scratchlm.training.callbacks import Callback
 from tests.servers.judge_server import JudgeServer
 
 hypothesis.settings.register_profile("scratchlm", deadline=None)  # a busy machine is no failure
@@ -69,7 +70,7 @@ def generator() -> torch.Generator:
     return seed.generator(0)
 
 
-class StopAt:
+class StopAt(Callback):
     """A callback that sends this process a signal after a step."""
 
     def __init__(self, step: int, number: int = signal.SIGINT) -> None:
@@ -78,12 +79,6 @@ class StopAt:
     def on_step(self, record) -> None:
         if record.step == self.step:
             os.kill(os.getpid(), self.number)
-
-    def on_evaluation(self, step, metrics) -> None: ...
-
-    def on_sample(self, step, prompt, text) -> None: ...
-
-    def on_checkpoint(self, step, folder) -> None: ...
 
 
 @pytest.fixture

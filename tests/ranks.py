@@ -22,7 +22,7 @@ from scratchlm.core.seed import seed_everything
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.windows import TokenWindows
 from scratchlm.tokenizers.files import load_tokenizer
-from scratchlm.training.callbacks import StepRecord
+from scratchlm.training.callbacks import Callback, StepRecord
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.interrupts import StoppedBySignal
 from scratchlm.training.pretraining import PretrainingTask
@@ -63,7 +63,7 @@ class Launcher:
         self.process.communicate()
 
 
-class Recorder:
+class Recorder(Callback):
     """A callback that keeps the losses."""
 
     def __init__(self) -> None:
@@ -78,12 +78,6 @@ class Recorder:
 
     def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
         self.val_losses.append(metrics["val_loss"])
-
-    def on_sample(self, step: int, prompt: str, text: str) -> None:
-        pass
-
-    def on_checkpoint(self, step: int, folder: Path) -> None:
-        pass
 
 
 class WatchedTask(PretrainingTask):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,7 +20,7 @@ from rich.text import Text
 
 from scratchlm.assets.registry import Asset
 from scratchlm.core.protocols import ShowsProgress
-from scratchlm.training.callbacks import StepRecord
+from scratchlm.training.callbacks import Callback, StepRecord
 
 SPEED_MEMORY = 0.9  # weight of earlier steps in the displayed speed
 
@@ -57,7 +56,7 @@ def download_bar(console: Console, asset: Asset) -> Iterator[Callable[[int, int 
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-class TrainingProgress:
+class TrainingProgress(Callback):
     """A callback that shows stage, first step after resuming, loss, speed, remaining time and memory.
 
     `name` is the stage, such as `[1/3] pretrain`; `close` stops the bar.
@@ -105,9 +104,6 @@ class TrainingProgress:
         shown = " ".join(text.split())
         shown = shown if len(shown) <= 160 else f"{shown[:160]}..."
         self._console.print(Text.assemble((f"step {step}:", "dim"), " ", (prompt, "bold"), " ", shown))
-
-    def on_checkpoint(self, step: int, folder: Path) -> None:
-        """Show nothing."""
 
     def close(self) -> None:
         """Leave the last state on the screen."""

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +21,8 @@ class StepRecord:
     memory_bytes: int
 
 
-class Callback(Protocol):
-    """An object whose methods are called during training."""
+class Callback:
+    """The base class of callbacks: its methods are called during training, and do nothing until overridden."""
 
     def on_step(self, record: StepRecord) -> None:
         """Called after each update."""
@@ -38,7 +37,7 @@ class Callback(Protocol):
         """Called after each checkpoint."""
 
 
-class Callbacks:
+class Callbacks(Callback):
     """Several callbacks as one, called in their order."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from scratchlm.core.errors import DataError
 from scratchlm.core.files import read_bytes, write_text
-from scratchlm.training.callbacks import StepRecord
+from scratchlm.training.callbacks import Callback, StepRecord
 from scratchlm.training.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class History:
             write_text(self.path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
 
 
-class RunLog:
+class RunLog(Callback):
     """A callback that writes steps and evaluations to `metrics.jsonl` and text samples to `samples.jsonl`."""
 
     def __init__(self, folder: Path) -> None:

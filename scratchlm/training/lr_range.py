@@ -5,13 +5,12 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from scratchlm.core.errors import DataError, NonFiniteLossError
 from scratchlm.core.protocols import Task
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.model.gpt import GPTModel
-from scratchlm.training.callbacks import StepRecord
+from scratchlm.training.callbacks import Callback, StepRecord
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.trainer import Trainer
 
@@ -78,7 +77,7 @@ def suggested_rate(points: Sequence[RatePoint]) -> float:
     return min(points, key=lambda point: point.loss).learning_rate / SAFETY
 
 
-class _Losses:
+class _Losses(Callback):
     """A callback that averages the losses, and ends the test when they rise."""
 
     def __init__(self) -> None:
@@ -92,12 +91,3 @@ class _Losses:
         lowest = min((point.loss for point in self.points), default=math.inf)
         if loss > DIVERGED * lowest:
             raise _Diverged
-
-    def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
-        pass
-
-    def on_sample(self, step: int, prompt: str, text: str) -> None:
-        pass
-
-    def on_checkpoint(self, step: int, folder: Path) -> None:
-        pass

@@ -2,7 +2,6 @@
 
 import dataclasses
 import statistics
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from scratchlm.model.attention_context import attention_context
 from scratchlm.model.block import TransformerBlock
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
-from scratchlm.training.callbacks import StepRecord
+from scratchlm.training.callbacks import Callback, StepRecord
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.optim import Optimizers
 from scratchlm.training.precision import choose_precision
@@ -105,7 +104,7 @@ def _block_s(config: GPTConfig, training: TrainingConfig, device: torch.device) 
     return passes_s, update_s
 
 
-class _StepTimes:
+class _StepTimes(Callback):
     """A callback that collects the speed of each step."""
 
     def __init__(self) -> None:
@@ -113,12 +112,3 @@ class _StepTimes:
 
     def on_step(self, record: StepRecord) -> None:
         self.tokens_per_s.append(record.tokens_per_s)
-
-    def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
-        pass
-
-    def on_sample(self, step: int, prompt: str, text: str) -> None:
-        pass
-
-    def on_checkpoint(self, step: int, folder: Path) -> None:
-        pass

@@ -10,7 +10,7 @@ from types import TracebackType
 from torch.utils.tensorboard import SummaryWriter
 
 from scratchlm.checkpoints.store import checkpoint_step, list_checkpoints
-from scratchlm.training.callbacks import StepRecord
+from scratchlm.training.callbacks import Callback, StepRecord
 from scratchlm.training.distributed import current_ranks
 
 
@@ -30,7 +30,7 @@ def tensorboard_of(run: Path) -> Iterator[list[TensorBoard]]:
         yield [tensorboard]
 
 
-class TensorBoard:
+class TensorBoard(Callback):
     """A callback that writes curves and samples for TensorBoard; a context manager, so that the file is closed."""
 
     def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:

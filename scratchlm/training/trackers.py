@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from scratchlm.core.errors import MissingDependencyError
-from scratchlm.training.callbacks import StepRecord
+from scratchlm.training.callbacks import Callback, StepRecord
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ MAX_SETTING = 500  # characters of one setting; MLflow's limit is 6,000
 NO_TELEMETRY = {"WANDB_ERROR_REPORTING": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-class Tracker:
+class Tracker(Callback):
     """A callback that logs to a tracking service; after an error the service is not used again."""
 
     def __init__(self, name: TrackerName, start: Callable[[], tuple[Log, Finish]]) -> None:
