@@ -289,33 +289,16 @@ static void dequantize_row(const Matrix *m, int row, float *w) {
     }
 }
 
-/* All 16 weights that a group of 4-bit codes can have, to look them up; with vectors of 16 numbers only. */
-static inline floats weights_of_group(int kind, float scale, float offset, const float *table) {
-#if LANES == 16
-    const floats code = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return kind == TABLE4 ? scale * load(table) : scale * code + offset;
-#else
-    (void)kind, (void)offset, (void)table;
-    return all(scale);
-#endif
-}
-
-/* The weights for some codes, of which only the low four bits count. */
-static inline floats decode_four(int kind, ints codes, floats weights, float scale, float offset, const float *table) {
+/* table[code] for 16 numbers */
+static inline floats look_up(const float *table, ints codes) {
 #if LANES == 16 && !defined(__clang__)
-    (void)kind, (void)scale, (void)offset, (void)table;
-    return __builtin_shuffle(weights, codes); /* takes the low four bits of each number */
-#else
-    (void)weights;
-    codes &= 15;
-    if (kind != TABLE4) return scale * __builtin_convertvector(codes, floats) + offset;
-#if LANES == 8 && !defined(__clang__)
-    return scale * __builtin_shuffle(load(table), load(table + 8), codes);
+    return __builtin_shuffle(load(table), codes);
+#elif LANES == 8 && !defined(__clang__)
+    return __builtin_shuffle(load(table), load(table + 8), codes);
 #else
     floats found;
     for (int i = 0; i < LANES; i++) found[i] = table[codes[i]];
-    return scale * found;
-#endif
+    return found;
 #endif
 }
 
@@ -324,7 +307,6 @@ static inline __attribute__((always_inline)) void dot_group(int kind, int is_lon
                                                             float scale, float offset, const float *table,
                                                             const float *x, floats *sums) {
     int half = group / 2;
-    floats weights = kind == INT8 || kind == INT8_ROWS ? all(0) : weights_of_group(kind, scale, offset, table);
 #pragma GCC unroll 8
     for (int i = 0; i < group; i += LANES) {
         floats w;
@@ -332,8 +314,10 @@ static inline __attribute__((always_inline)) void dot_group(int kind, int is_lon
             w = __builtin_convertvector(widen_signed((const int8_t *)codes + i), floats);
             if (kind == INT8) w *= scale;
         } else {
-            ints two_codes = widen_unsigned(codes + (i < half ? i : i - half));
-            w = decode_four(kind, i < half ? two_codes : two_codes >> 4, weights, scale, offset, table);
+            ints four_bits = widen_unsigned(codes + (i < half ? i : i - half));
+            if (i < half) four_bits &= 15; else four_bits >>= 4;
+            if (kind == TABLE4) w = scale * look_up(table, four_bits);
+            else w = scale * __builtin_convertvector(four_bits, floats) + offset;
         }
         sums[is_long ? i / LANES % 2 : 0] += w * load(x + i);
     }
