@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 SORTED_UP_TO = 1 << 20  # numbers; more of them are not held in memory
 ORDER_VERSION = 2  # version 1 sorted any number of keys
-N_ROUNDS = (
-    12  # 4 suffice for large sets (Luby and Rackoff); with fewer than 12, sets of 2 to 6 numbers are not even
-)
+# 4 suffice for large sets (Luby and Rackoff); with fewer than 12, sets of 2 to 6 numbers are not even.
+N_ROUNDS = 12
 
 
 class Order(Protocol):

@@ -6,18 +6,16 @@ examples of all ranks together, and rank r of n takes the examples r, r + n, r +
 """
 
 import hashlib
-import inspect
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import Store  # type: ignore[attr-defined]
-from torch.nn.parallel import DistributedDataParallel
 
 from scratchlm.core.batch import Batch
 from scratchlm.core.protocols import Task, Total
@@ -69,14 +67,6 @@ class Ranks(Protocol):
         """The loader of this rank's share of every batch."""
         ...
 
-    def parallel(self, loss: nn.Module) -> nn.Module:
-        """Wrap a module that computes a loss, so that `backward` averages the gradients over the ranks."""
-        ...
-
-    def without_exchange(self, loss: nn.Module) -> AbstractContextManager[None]:
-        """In the block `backward` only adds to this rank's gradients; the next one outside exchanges them."""
-        ...
-
     def seed_step(self, seed: int, step: int) -> None:
         """Give each rank its own random numbers, for dropout, as a function of seed, step and rank."""
         ...
@@ -109,14 +99,6 @@ class OneProcess:
     def share(self, loader: BatchLoader) -> BatchLoader:
         """The loader itself."""
         return loader
-
-    def parallel(self, loss: nn.Module) -> nn.Module:
-        """The module itself."""
-        return loss
-
-    def without_exchange(self, loss: nn.Module) -> AbstractContextManager[None]:
-        """Run the block."""
-        return nullcontext()
 
     def seed_step(self, seed: int, step: int) -> None:
         """Keep the generator, whose state a checkpoint holds."""
@@ -189,22 +171,6 @@ class TorchRanks:
     def share(self, loader: BatchLoader) -> BatchLoader:
         """The loader of this rank's share of every batch."""
         return loader.for_rank(self.rank, self.world_size)
-
-    def parallel(self, loss: nn.Module) -> nn.Module:
-        """DistributedDataParallel around the loss; the weights are rank 0's."""
-        # No buffer changes in training. The argument was renamed in torch 2.13.
-        is_renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
-        unsynced: Any = {"forward_sync_buffers" if is_renamed else "broadcast_buffers": False}
-        parallel = DistributedDataParallel(loss, gradient_as_bucket_view=True, **unsynced)
-        # After its first backward pass it exchanges the gradients in another order, and sums over more than two ranks
-        # then differ in the last bit. That must not happen within a run, or a resumed one would not equal it.
-        parallel(None).backward()
-        parallel.zero_grad()
-        return parallel
-
-    def without_exchange(self, loss: nn.Module) -> AbstractContextManager[None]:
-        """`no_sync` of DistributedDataParallel."""
-        return cast(DistributedDataParallel, loss).no_sync()
 
     def seed_step(self, seed: int, step: int) -> None:
         """Seed torch's generators, so that a resumed run needs no state but rank 0's."""

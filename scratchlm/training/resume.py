@@ -27,11 +27,8 @@ from scratchlm.training.schedule import learning_rate, planned_steps
 
 logger = logging.getLogger(__name__)
 
-ORIGIN = (
-    "data_fingerprint",
-    "base_sha256",
-    "attend_within_documents",
-)  # facts of a checkpoint that must not change on resuming
+# Facts of a checkpoint that must not change on resuming.
+ORIGIN = ("data_fingerprint", "base_sha256", "attend_within_documents")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,15 @@
 """How the ranks hold the model that they train: all of every weight on each rank, or a part of every weight (FSDP2)."""
 
 import copy
+import inspect
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any, Protocol
 
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
+from torch.nn.parallel import DistributedDataParallel
 
 from scratchlm.core.batch import Batch
 from scratchlm.core.errors import ConfigError
@@ -60,12 +62,23 @@ class WholeModel:
 
     @cached_property
     def loss(self) -> nn.Module:
-        """The task's loss."""
-        return self.ranks.parallel(TaskLoss(self.model, self.task))
+        """The task's loss; with other ranks in DistributedDataParallel, which gives all of them rank 0's weights."""
+        loss = TaskLoss(self.model, self.task)
+        if self.ranks.world_size == 1:
+            return loss
+        # No buffer changes in training. The argument was renamed in torch 2.13.
+        is_renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+        unsynced: Any = {"forward_sync_buffers" if is_renamed else "broadcast_buffers": False}
+        parallel = DistributedDataParallel(loss, gradient_as_bucket_view=True, **unsynced)
+        # After its first backward pass it exchanges the gradients in another order, and sums over more than two ranks
+        # then differ in the last bit. That must not happen within a run, or a resumed one would not equal it.
+        parallel(None).backward()
+        parallel.zero_grad()
+        return parallel
 
     def without_exchange(self) -> AbstractContextManager[None]:
         """In the block no gradients are exchanged."""
-        return self.ranks.without_exchange(self.loss)
+        return self.loss.no_sync() if isinstance(self.loss, DistributedDataParallel) else nullcontext()
 
     def metrics(self, batches: Iterable[Batch]) -> dict[str, float]:
         """The task's metrics over the batches of all ranks."""
