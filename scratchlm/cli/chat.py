@@ -1,6 +1,7 @@
 """`scratchlm chat`: talk to an assistant in the terminal."""
 
 import signal
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,17 +82,12 @@ def _respond(talk: Dialogue, message: Message, *, can_stop: bool) -> None:
     if message.is_command and not talk.obey(message.text):
         return
     answer = talk.answer(None if message.is_command else message.text)
-    if not can_stop:
+    with stop_requests() if can_stop else nullcontext() as stop:
         for piece in answer:
             print(piece, end="", flush=True)
-        print(flush=True)
-        return
-    with stop_requests() as stop:
-        for piece in answer:
-            print(piece, end="", flush=True)
-            if stop.is_made:
+            if stop is not None and stop.is_made:
                 answer.close()
                 break
         print(flush=True)
-    if stop.signal_number == signal.SIGTERM:
+    if stop is not None and stop.signal_number == signal.SIGTERM:
         raise SystemExit(128 + signal.SIGTERM)

@@ -138,21 +138,33 @@ def _graded(
     command: EvaluateJudge, judge_name: str, items: list[Item], console: Console
 ) -> tuple[Graded, Path | None]:
     """Grade all items, and write the result file; the offline judge writes one only with --out."""
-    if judge_name == OFFLINE:
-        return _graded_offline(command, items, console)
-    prompt = read_prompt(command.protocol, command.prompt)
-    judge = _judge(command, judge_name)
-    header = _header(command, judge.name, judge.identity, prompt.sha256, items)
-    out = command.out or _default_out(command, judge)
+    judge = None if judge_name == OFFLINE else _judge(command, judge_name)
+    if judge is None:
+        _check_offline(command)
+        prompt, out = None, command.out
+    else:
+        prompt = read_prompt(command.protocol, command.prompt)
+        out = command.out or _default_out(command, judge)
+    if out is None:
+        return _grade(command, items, OfflineGrader(), console), None
+    header = Header(
+        judge=OFFLINE if judge is None else judge.name,
+        identity=OFFLINE if judge is None else judge.identity,
+        protocol=command.protocol,
+        prompt_sha256="" if prompt is None else prompt.sha256,
+        answers_sha256=fingerprint(items),
+        n_items=len(items),
+    )
     if command.fresh:
         remove_results(out)
-    cache = None if command.no_cache else ReplyCache(cache_folder() / "judge_replies")
     with Journal(out, header) as journal:
-        replies = ReplyStore(judge, known=journal.known, journal=journal, cache=cache)
+        grader: Grader = OfflineGrader()
+        if judge is not None and prompt is not None:
+            cache = None if command.no_cache else ReplyCache(cache_folder() / "judge_replies")
+            replies = ReplyStore(judge, known=journal.known, journal=journal, cache=cache)
+            grader = JudgeGrader(replies, PROTOCOLS[command.protocol], prompt)
         try:
-            graded = _grade(
-                command, items, JudgeGrader(replies, PROTOCOLS[command.protocol], prompt), console
-            )
+            graded = _grade(command, items, grader, console)
         except KeyboardInterrupt:
             raise StoppedBySignal(
                 signal.SIGINT,
@@ -171,9 +183,8 @@ def _judge(command: EvaluateJudge, name: str) -> Judge:
     return judge_named(name, patience=patience, device=command.device, **settings)
 
 
-def _graded_offline(
-    command: EvaluateJudge, items: list[Item], console: Console
-) -> tuple[Graded, Path | None]:
+def _check_offline(command: EvaluateJudge) -> None:
+    """Reject flags without effect on the offline judge."""
     is_given = {
         "--protocol": command.protocol != "score",
         "--prompt": command.prompt is not None,
@@ -184,14 +195,6 @@ def _graded_offline(
     if any(is_given.values()):
         flags = " and ".join(flag for flag, is_there in is_given.items() if is_there)
         raise ConfigError(f"the offline judge does not use {flags}; leave it out, or name another judge.")
-    graded = _grade(command, items, OfflineGrader(), console)
-    if command.out is not None:
-        header = _header(command, OFFLINE, OFFLINE, "", items)
-        if command.fresh:
-            remove_results(command.out)
-        with Journal(command.out, header) as journal:
-            journal.finish(file_records(header, graded))
-    return graded, command.out
 
 
 def _grade(command: EvaluateJudge, items: list[Item], grader: Grader, console: Console) -> Graded:
@@ -204,19 +207,6 @@ def _grade(command: EvaluateJudge, items: list[Item], grader: Grader, console: C
             n_workers=1 if command.is_local else command.workers,
             report=report,
         )
-
-
-def _header(
-    command: EvaluateJudge, name: str, identity: str, prompt_sha256: str, items: list[Item]
-) -> Header:
-    return Header(
-        judge=name,
-        identity=identity,
-        protocol=command.protocol,
-        prompt_sha256=prompt_sha256,
-        answers_sha256=fingerprint(items),
-        n_items=len(items),
-    )
 
 
 def _default_out(command: EvaluateJudge, judge: Judge) -> Path:

@@ -153,9 +153,9 @@ def main(command: Generate, console: Console) -> dict[str, Any]:
     if command.beams is None and config.is_greedy:
         _note_idle_settings(config, console)
     prompt_ids = [lm.encode_prompt(prompt) for prompt in prompts]
-    if command.beams is not None or command.best_of is not None:
-        return _search(command, lm, prompts, prompt_ids, config)
-    return _stream(command, lm, prompts, prompt_ids, config)
+    act = _search if command.beams is not None or command.best_of is not None else _stream
+    result = {"prompt_ids": prompt_ids, **act(command, lm, prompts, prompt_ids, config)}
+    return {key: values[0] for key, values in result.items()} if len(prompts) == 1 else result
 
 
 def _note_idle_settings(config: GenerationConfig, console: Console) -> None:
@@ -167,8 +167,8 @@ def _note_idle_settings(config: GenerationConfig, console: Console) -> None:
 
 def _stream(
     command: Generate, lm: LanguageModel, prompts: list[str], prompt_ids: Ids, config: GenerationConfig
-) -> dict[str, Any]:
-    """Print texts while they grow, if there is only one; returns the `--json` keys."""
+) -> dict[str, list[Any]]:
+    """Print texts while they grow, if there is only one; returns the ids and texts."""
     ids: Ids = [[] for _ in prompts]
     texts = [""] * len(prompts)
     streams = len(prompts) == 1
@@ -197,8 +197,7 @@ def _stream(
     if command.trace is not None and traces is not None:
         steps = [with_texts(trace, lm.tokenizer) for trace in traces]
         _write_trace(command.trace, prompts, prompt_ids, [{"steps": one} for one in steps])
-    result: dict[str, list[Any]] = {"prompt_ids": prompt_ids, "ids": ids, "text": texts}
-    return _alone(result) if len(prompts) == 1 else result
+    return {"ids": ids, "text": texts}
 
 
 def _draft(command: Generate, lm: LanguageModel) -> GPTModel:
@@ -211,8 +210,8 @@ def _draft(command: Generate, lm: LanguageModel) -> GPTModel:
 
 def _search(
     command: Generate, lm: LanguageModel, prompts: list[str], prompt_ids: Ids, config: GenerationConfig
-) -> dict[str, Any]:
-    """Print the best texts, which are known only at the end; returns the same keys, and all texts found."""
+) -> dict[str, list[Any]]:
+    """Print the best texts, which are known only at the end; returns the same, and all texts found."""
     found: list[list[Beam]] = []
     trees: list[list[BeamNode]] = []
     for ids in prompt_ids:
@@ -241,17 +240,11 @@ def _search(
             for t in trees
         ]
         _write_trace(command.trace, prompts, prompt_ids, [{"tree": one} for one in nodes])
-    result: dict[str, list[Any]] = {
-        "prompt_ids": prompt_ids,
+    return {
         "ids": [texts[0].ids for texts in found],
         "text": [texts[0].text for texts in found],
         "beams": [[dataclasses.asdict(text) for text in texts] for texts in found],
     }
-    return _alone(result) if len(prompts) == 1 else result
-
-
-def _alone(result: dict[str, list[Any]]) -> dict[str, Any]:
-    return {key: values[0] for key, values in result.items()}
 
 
 def _write_trace(path: Path, prompts: list[str], prompt_ids: Ids, traces: list[dict[str, Any]]) -> None:

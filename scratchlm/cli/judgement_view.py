@@ -50,8 +50,10 @@ def show_comparison(result: PairedComparison, *, name_a: str, name_b: str) -> No
     table.add_row("A", Text(name_a), f"{result.mean_a:.2f}")
     table.add_row("B", Text(name_b), f"{result.mean_b:.2f}")
     console.print(table)
+    interval = f"95 % interval {result.low:+.2f} to {result.high:+.2f}"
+    interval = interval if result.n > 1 else "one item has no interval"
     console.print(
-        f"B - A: {result.difference:+.2f} ({_interval_of_difference(result)}); B is higher on "
+        f"B - A: {result.difference:+.2f} ({interval}); B is higher on "
         f"{result.higher:,} items, equal on {result.equal:,}, lower on {result.lower:,} (sign test p = "
         f"{result.p_value:.3g})"
     )
@@ -143,24 +145,13 @@ def _show_controls(console: Console, judgement: Judgement) -> None:
     console.print(table)
 
 
-def _interval_of_difference(result: PairedComparison) -> str:
-    return (
-        "one item has no interval"
-        if result.n < 2
-        else f"95 % interval {result.low:+.2f} to {result.high:+.2f}"
-    )
-
-
 def _ends(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
 def _interval(low: float | None, high: float | None) -> str:
-    return (
-        "one answer has no interval"
-        if low is None or high is None
-        else f"95 % interval {low:.2f} to {high:.2f}"
-    )
+    has_none = low is None or high is None
+    return "one answer has no interval" if has_none else f"95 % interval {low:.2f} to {high:.2f}"
 
 
 def _unreliable(doubts: Sequence[str]) -> str:

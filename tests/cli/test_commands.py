@@ -74,12 +74,12 @@ def test_every_flag_is_explained(run, words, monkeypatch):
 
 
 def command_class_of(words):
-    """The dataclass that holds a command's flags."""
+    """The dataclass that holds a command's flags: the one that no other extends."""
     module = importlib.import_module(COMMANDS[words].module)
     [found] = [
         found
         for _, found in inspect.getmembers(module, inspect.isclass)
-        if issubclass(found, Common) and found.__module__ == module.__name__
+        if issubclass(found, Common) and found.__module__ == module.__name__ and not found.__subclasses__()
     ]
     return found
 
