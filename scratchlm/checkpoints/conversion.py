@@ -30,7 +30,7 @@ from scratchlm.checkpoints.store import MANIFEST, MODEL_FOLDER_FILES, LoadedMode
 from scratchlm.checkpoints.torch.torch_file import write_torch_file
 from scratchlm.checkpoints.weight_files import SUFFIXES
 from scratchlm.core.config import to_dict
-from scratchlm.core.errors import CheckpointError, ConfigError
+from scratchlm.core.errors import CheckpointError, ConfigError, writing_advice
 from scratchlm.core.files import as_json, check_replaceable, new_files, new_folder, write_text
 from scratchlm.core.partials import remove_partials, standing
 from scratchlm.model.gpt import GPTModel
@@ -208,7 +208,7 @@ def _settings_beside(source: LoadedModel, target: Path, _frame: PromptFrame) -> 
             tokenizer = (Path(folder) / "tokenizer.json").read_text(encoding="utf-8")
     except OSError as cause:
         raise CheckpointError(
-            f"the tokenizer could not be written: {cause.strerror}; free some space."
+            f"the tokenizer could not be written: {cause.strerror}; {writing_advice(cause)}."
         ) from cause
     texts = {"config.json": as_json(to_dict(source.config)), "tokenizer.json": tokenizer}
     if source.task:
