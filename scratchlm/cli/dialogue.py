@@ -20,7 +20,7 @@ from scratchlm.data.assistant_prompt import AssistantPrompt
 from scratchlm.generation.beam import check_beams, check_length_penalty
 from scratchlm.generation.config import BEAM_SETTINGS, SAMPLING, GenerationConfig
 from scratchlm.generation.engine import Engine
-from scratchlm.generation.requests import TokenEvent
+from scratchlm.generation.requests import TokenEvent, check_sinks
 from scratchlm.serving.language_model import LanguageModel
 
 COMMANDS = {  # name -> what it does
@@ -204,6 +204,7 @@ class Dialogue:
             beams, length_penalty = settings.pop("beams", None), settings.pop("length_penalty", 1.0)
             config = self._lm.generation_config(**settings)
             check_length_penalty(length_penalty)
+            check_sinks(config, self._lm.model)
             if beams is not None:
                 check_beams(config, n_beams=beams, length_penalty=length_penalty)
             self._changed = changed

@@ -22,6 +22,7 @@ WHOLE_NUMBERS = (
     ("num_beam_groups", 1),
     ("prompt_lookup", 1),
     ("draft_tokens", 1),
+    ("attention_sinks", 0),
 )
 # name, smallest value, largest value, is the smallest allowed
 REAL_NUMBERS = (
@@ -57,6 +58,7 @@ CONTRADICTIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("choices",), ("json_schema",)),
     (("penalty_alpha",), (*(n for n in SAMPLING if n != "top_k"), "best_of", *SPECULATION)),
     (("best_of",), BEAM_SETTINGS[:3]),
+    (("attention_sinks",), ("use_cache", "penalty_alpha")),
 )
 
 
@@ -114,6 +116,9 @@ class GenerationConfig:
     start_id: int | None = None  # first token for an empty prompt; None makes an empty prompt an error
     overflow: Literal["crop", "error"] = "crop"  # a prompt longer than the context: keep its end, or fail
     use_cache: bool = True  # keep keys and values, so that each step processes the new token only
+    attention_sinks: int | None = (
+        None  # beyond the context, keep so many first tokens and slide over the others
+    )
     seed: int | None = None  # same seed and prompt: same tokens, in any batch
 
     best_of: int | None = None  # draw this many texts and return the most likely one

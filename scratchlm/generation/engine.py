@@ -228,7 +228,7 @@ class Engine:
 
     def _reuse(self, request: Request, free: list[int]) -> int:
         """Choose a slot that already has the beginning of the prompt, or copy it from another; returns the slot."""
-        prompt = request.ids[-self.model.config.context_length :]
+        prompt = request.kept_ids[-self.model.config.context_length :]
         shared = [n_common(prompt[:-1], held) for held in self._held]  # the last token's scores are needed
         if (
             not self._forward.is_exact
@@ -252,7 +252,8 @@ class Engine:
         growing: list[tuple[Request, Work]] = []
         reading: list[tuple[Request, Work]] = []
         for request in self._running:
-            work = work_on(self.cache, request.slot, request.ids, use_cache=request.config.use_cache)
+            request.slide(self.cache, self._held[request.slot])
+            work = work_on(self.cache, request.slot, request.kept_ids, use_cache=request.config.use_cache)
             n_held = self.cache.lengths[request.slot]
             del self._held[request.slot][n_held:]
             if request.n_new or not request.config.use_cache:

@@ -77,6 +77,7 @@ def test_every_kind_of_value_can_be_set_and_taken_back(chat):
         ("/set temprature 1", "chat has no setting 'temprature'; did you mean 'temperature'?"),
         ("/set temperature hot", "generate.temperature must be float, got 'hot'"),
         ("/set temperature", "/set temperature needs a value"),
+        ("/set attention_sinks 4", "rotary positions; got 4 and learned positions"),
         ("/set mirostat_tau 3", "mirostat_tau needs a temperature above 0"),
         ("/set beams 0", "beams must be a whole number of at least 1"),
         ("/set length_penalty long", "length_penalty must be a finite number, got 'long'"),
