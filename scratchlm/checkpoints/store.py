@@ -8,6 +8,7 @@ A model folder holds `config.json`, `model.safetensors`, `tokenizer.json`, `task
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,9 @@ def load_model(path: str | Path) -> LoadedModel:
     Raises: CheckpointError naming the file that is missing or damaged, and what differs.
     """
     folder = resolve_model(path)
-    manifest = verify(folder)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(load_tokenizer, folder / "tokenizer.json")
+        manifest = verify(folder)
     values = dict(read_json_table(folder / "config.json", error=CheckpointError).values)
     quantization = values.pop(QUANTIZATION, {})
     try:
@@ -138,7 +141,7 @@ def load_model(path: str | Path) -> LoadedModel:
     return LoadedModel(
         model=model.eval(),
         config=config,
-        tokenizer=load_tokenizer(folder / "tokenizer.json"),
+        tokenizer=reading.result(),
         task=saved_task(folder / "task.json", n_scores=model.out_head.out_features),
         manifest=manifest,
         folder=folder,
