@@ -47,7 +47,7 @@ class Worker:
         self.beat = time.monotonic()
         self.stats: dict[str, EngineStats] = {}  # by model, as of the last step
         self._n_slots, self._cache_bytes = n_slots, cache_bytes
-        self._running: dict[str, _Running] = {}
+        self._running: dict[ServedModel, _Running] = {}
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._outbox: list[Callable[[], None]] = []
@@ -126,9 +126,9 @@ class Worker:
                 self._take_commands()
                 if self._calls:
                     self._call(*self._calls.popleft())
-                for name in list(self._running):
-                    if self._running[name].engine.has_work:
-                        self._step(name)
+                for model, running in list(self._running.items()):
+                    if running.engine.has_work:
+                        self._step(model, running)
                 if self._ends_at is not None and time.monotonic() > self._ends_at:
                     self._fail_all("the server is shutting down")
                 self._unload_idle()
@@ -167,22 +167,21 @@ class Worker:
             self._outbox.append(job.accept)
 
     def _drop(self, job: GenerationJob) -> None:
-        running = self._running.get(job.model.id)
+        running = self._running.get(job.model)
         if running is None:
             return
         for row_id in [row_id for row_id, (owner, _) in running.rows.items() if owner is job]:
             running.engine.cancel(row_id)
             del running.rows[row_id]
 
-    def _step(self, name: str) -> None:
-        running = self._running[name]
+    def _step(self, model: ServedModel, running: _Running) -> None:
         try:
             events = running.engine.step()
         except Exception as error:  # noqa: BLE001  (see _add)
             self._blame_newest(running, error)
             return
         finally:
-            self.stats[name] = running.engine.stats
+            self.stats[model.id] = running.engine.stats
         for event in events:
             if event.row not in running.rows:
                 continue  # another text of its request failed in this step
@@ -217,22 +216,22 @@ class Worker:
 
     def _engine_of(self, model: ServedModel) -> _Running:
         lm = self._loaded(model)
-        if model.id not in self._running:
+        if model not in self._running:
             engine = Engine(lm.model, lm.tokenizer, n_slots=self._n_slots, budget_bytes=self._cache_bytes)
-            self._running[model.id] = _Running(engine=engine)
-        return self._running[model.id]
+            self._running[model] = _Running(engine=engine)
+        return self._running[model]
 
     def _unload_idle(self) -> None:
-        for model in self.models:
+        for model in (*self.models, *self.models.replaced):
             if model.keep_s is None or model.lm is None:
                 continue
-            running = self._running.get(model.id)
+            running = self._running.get(model)
             if running is not None and running.engine.has_work:
                 model.used_at = time.monotonic()
             elif time.monotonic() - model.used_at >= model.keep_s:
                 if running is not None:
                     running.engine.close()
-                    del self._running[model.id]
+                    del self._running[model]
                 model.lm = None
 
     def _fail_all(self, reason: str) -> None:
