@@ -108,14 +108,26 @@ def programs(options: argparse.Namespace, work: Path) -> list[Program]:
         return found
     folder = export_huggingface(work / "hf", model, tokenizer)
     # Without ids that end a text; the command line of `transformers serve` has no such setting.
-    (folder / "generation_config.json").write_text('{"do_sample": false, "pad_token_id": 0}', encoding="utf-8")
+    (folder / "generation_config.json").write_text(
+        '{"do_sample": false, "pad_token_id": 0}', encoding="utf-8"
+    )
     for name, flags in (
         ("transformers", []),
         ("transformers, continuous batching", ["--continuous-batching", "--cb-max-memory-percent", "0.2"]),
     ):
         port = _free_port()
         main = "from transformers.cli.transformers import main; main()"
-        command = [sys.executable, "-c", main, "serve", str(folder), "--device", "cpu", "--port", str(port), *flags]
+        command = [
+            sys.executable,
+            "-c",
+            main,
+            "serve",
+            str(folder),
+            "--device",
+            "cpu",
+            f"--port={port}",
+            *flags,
+        ]
         found.append(Program(name, command, port, str(folder), {}))
     return found
 
@@ -151,7 +163,9 @@ def started(program: Program, options: argparse.Namespace) -> Iterator[None]:
                     break
                 except OSError as cause:  # it still loads
                     if process.poll() is not None or time.monotonic() > until:
-                        raise RuntimeError(f"{program.name} did not start ({cause}); try --verbose") from cause
+                        raise RuntimeError(
+                            f"{program.name} did not start ({cause}); try --verbose"
+                        ) from cause
                 time.sleep(0.2)
             yield
         finally:
@@ -184,7 +198,9 @@ async def _ask(program: Program, prompt: str, n_new: int, found: Round) -> None:
     found.n_tokens += n_tokens
 
 
-async def measure(program: Program, prompts: Sequence[str], options: argparse.Namespace, seconds: float) -> Round:
+async def measure(
+    program: Program, prompts: Sequence[str], options: argparse.Namespace, seconds: float
+) -> Round:
     """One round: clients that ask again and again."""
     found, waiting = Round(), iter(prompts)
     started_s = time.perf_counter()
@@ -212,7 +228,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="time in which a round's requests begin")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", default="", help="servers to measure, separated by commas; each may be a beginning")
+    parser.add_argument(
+        "--only", default="", help="servers to measure, separated by commas; each may be a beginning"
+    )
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--verbose", action="store_true", help="show what the servers print")
     options = parser.parse_args(arguments)
@@ -233,7 +251,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for program in chosen:
                 prompts = _prompts(draw, text, options.prompt)
                 found = asyncio.run(measure(program, prompts, options, options.seconds))
-                best[program.name] = max(best.get(program.name, found), found, key=lambda one: one.tokens_per_s)
+                best[program.name] = max(
+                    best.get(program.name, found), found, key=lambda one: one.tokens_per_s
+                )
     rows = [
         {
             "server": name,

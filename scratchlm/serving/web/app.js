@@ -1,4 +1,5 @@
 // The frame of the page: which view the address names, and the links between views.
+import { listModels } from "./api.js";
 import { problem, put } from "./dom.js";
 import { Address } from "./state.js";
 
@@ -52,4 +53,5 @@ document.querySelector("[data-skip]")?.addEventListener("click", (event) => {
   main.focus();
 });
 window.addEventListener("hashchange", open);
+listModels().catch(() => {}); // asked for while the view's scripts load; the view reports a failure
 open();
