@@ -166,6 +166,14 @@ def test_decoders_and_the_tree_of_a_beam_search(visit):
     rows = sorted({round(one["y"]) for one in boxes})
     assert len({(round(one["x"]), round(one["y"])) for one in boxes}) == len(boxes), "none hides another"
     assert max(b - a for a, b in pairwise(rows)) <= 31, "no row of 30 pixels is empty"
+    page.set_viewport_size(PHONE)
+    page.uncheck("text=Show dropped candidates")
+    assert page.locator("beam-tree .node").count() == shown
+    assert page.eval_on_selector("beam-tree .scroll", "one => one.scrollWidth - one.clientWidth") <= 0
+    heights = page.eval_on_selector_all(
+        "beam-tree .node", "all => all.map((one) => one.getBoundingClientRect().y)"
+    )
+    assert min(b - a for a, b in pairwise(sorted(heights))) > 10, "each token has a line of its own"
 
 
 def test_tokens_are_shown_while_typing_with_their_merges(visit):

@@ -108,7 +108,8 @@ def test_a_client_that_leaves_stops_its_text_at_once(long_models, stream, monkey
 
     def counted(worker, job):
         cancel(worker, job)
-        n_when_cancelled.append(worker._running["long"].engine.stats.generated_tokens)
+        [running_now] = worker._running.values()
+        n_when_cancelled.append(running_now.engine.stats.generated_tokens)
 
     monkeypatch.setattr(Worker, "cancel", counted)
     with running(served_models(long_models)) as server:
