@@ -34,7 +34,7 @@ async function open() {
     const isHere = one.getAttribute("href") === `#/${address.view}`;
     if (isHere) one.setAttribute("aria-current", "page");
     else one.removeAttribute("aria-current");
-    if (isHere) one.scrollIntoView({ block: "nearest", inline: "nearest" });
+    if (isHere) show(one);
   }
   const place = document.createElement("div");
   place.className = `view-${address.view}`;
@@ -46,6 +46,13 @@ async function open() {
   } catch (error) {
     put(place, problem(error));
   }
+}
+
+/** Scroll the links so that one is in their middle; scrollIntoView would make Tab begin there. @param {Element} link */
+function show(link) {
+  const nav = /** @type {Element} */ (link.parentElement);
+  const [around, own] = [nav.getBoundingClientRect(), link.getBoundingClientRect()];
+  nav.scrollLeft += own.left - around.left - (around.width - own.width) / 2;
 }
 
 document.querySelector("[data-skip]")?.addEventListener("click", (event) => {
