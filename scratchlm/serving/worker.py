@@ -24,7 +24,9 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 IDLE_BEAT_S = 0.25  # heartbeat while there is nothing to do
-HAND_OVER_S = 0.016  # tokens go to the event loop once in a screen's frame, in which a small model makes several
+HAND_OVER_S = (
+    0.016  # tokens go to the event loop once in a screen's frame, in which a small model makes several
+)
 
 
 @dataclass(kw_only=True)
@@ -52,7 +54,8 @@ class Worker:
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._outbox: list[Callable[[], None]] = []
-        self._is_urgent, self._sent_at = False, 0.0  # whether the outbox has to go out at once; when the last one went
+        self._is_urgent = False  # whether the outbox has to go out at once
+        self._sent_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stops = False
         self._ends_at: float | None = None
