@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, command_line
-from scratchlm.cli.streams import read_text
+from scratchlm.cli.streams import read_piped_prompt
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import read_json, write_json
 from scratchlm.generation.beam import Beam, BeamNode, beam_search, check_beams
@@ -151,7 +151,7 @@ def main(command: Generate, console: Console) -> dict[str, Any]:
         given["json_schema"] = read_json(command.schema_file, error=ConfigError)
     lm = load(command.model, device=command.device)
     lm.check_generates("generate", advice="; use classify")
-    prompts = [read_text() if prompt == "-" else prompt for prompt in command.prompt]
+    prompts = [read_piped_prompt() if prompt == "-" else prompt for prompt in command.prompt]
     config = lm.generation_config(**given)
     if command.beams is None and config.is_greedy:
         _note_idle_settings(config, console)

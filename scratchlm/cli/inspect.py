@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, command_line
-from scratchlm.cli.streams import read_text
+from scratchlm.cli.streams import read_piped_prompt
 from scratchlm.cli.terminal import print_columns
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
@@ -58,7 +58,7 @@ def main(command: Inspect, console: Console) -> dict[str, Any]:
         if path is not None and path.is_dir():
             raise ConfigError(f"{flag} must name a file to write, got a folder: {path}; choose another name.")
     lm = load(command.model, device=command.device)
-    text = read_text() if command.prompt == "-" else command.prompt
+    text = read_piped_prompt() if command.prompt == "-" else command.prompt
     data = inspect_prompt(
         lm.model,
         lm.tokenizer,

@@ -356,7 +356,9 @@ def test_generate_shows_the_best_of_the_beams(life, run, run_json):
 
 def test_generate_reads_a_prompt_from_standard_input(life, run_json):
     command = f"generate --model {life['base']} --max-new-tokens 3 --prompt"
-    assert run_json(f"{command} -", stdin="the cat") == run_json(command, "the cat")
+    for end in ("", "\n", "\r\n"):  # `echo` ends its line
+        assert run_json(f"{command} -", stdin=f"the cat{end}") == run_json(command, "the cat")
+    assert run_json(f"{command} -", stdin="the cat\n\n") == run_json(command, "the cat\n")
 
 
 # --- standard input --------------------------------------------------------------------------------------------
