@@ -1,6 +1,7 @@
 """Settings for text generation: the choice of each next token, and the end of a text."""
 
 import dataclasses
+import functools
 import json
 import math
 from dataclasses import dataclass, field
@@ -165,8 +166,8 @@ class GenerationConfig:
 
     def given(self, *names: str) -> dict[str, Any]:
         """The values of those settings that differ from their default."""
-        defaults = {field.name: _default(field) for field in dataclasses.fields(self)}
-        return {name: getattr(self, name) for name in names if getattr(self, name) != defaults[name]}
+        defaults = _defaults()
+        return {name: value for name in names if (value := getattr(self, name)) != defaults[name]}
 
     def _keep_schema_as_text(self) -> None:
         schema = self.json_schema
@@ -220,8 +221,13 @@ class GenerationConfig:
             )
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    """Every setting's default: an engine asks for it several times for each text."""
+    return {
+        field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        for field in dataclasses.fields(GenerationConfig)
+    }
 
 
 def _check_whole_number(name: str, value: object, minimum: int) -> None:
