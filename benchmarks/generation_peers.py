@@ -200,7 +200,7 @@ for line in sys.stdin:
 
 
 def nanogpt(path: Path, model: GPTModel, n_threads: int) -> Peer:  # noqa: ARG001
-    """nanoGPT's own generate. It has no cache, so two tokens in the middle of the text stand for all."""
+    """nanoGPT's own generate. Without a cache each token reads the whole text: one in its middle stands for all."""
     config, module = model.config, _module(path / "model.py", "nanogpt_model")
     theirs = module.GPT(
         module.GPTConfig(
@@ -212,9 +212,9 @@ def nanogpt(path: Path, model: GPTModel, n_threads: int) -> Peer:  # noqa: ARG00
     watched = timed(theirs, lambda prompts, n_new: theirs.generate(torch.tensor(prompts), n_new, top_k=1))
 
     def generate(prompts: list[list[int]], n_new: int) -> Speed:
-        reading = watched(prompts, 1)
-        growing = watched([prompt + [0] * (n_new // 2) for prompt in prompts], 2)
-        return Speed(reading.reading_s, growing.n_grown, growing.growing_s)
+        one_s = watched([prompt + [0] * (n_new // 2) for prompt in prompts], 1).reading_s
+        n_prompt = len(prompts[0])
+        return Speed(one_s * n_prompt / (n_prompt + n_new // 2), len(prompts), one_s)
 
     return torch.no_grad()(generate), weight_bytes(theirs)
 
