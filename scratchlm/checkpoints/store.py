@@ -188,7 +188,9 @@ def build_model(config: GPTConfig, state: Mapping[str, Tensor], *, where: Path) 
     try:
         model.load_state_dict({name: weights[name] for name in expected}, assign=True)
     except RuntimeError as cause:  # the config ties two matrices that differ
-        raise CheckpointError(f"the weights in {where} do not fit its config: {cause}") from cause
+        raise CheckpointError(
+            f"the weights in {where} do not fit its config: {cause}; use another checkpoint."
+        ) from cause
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model
@@ -216,7 +218,7 @@ def _empty_model(config: GPTConfig, *, n_weights: int, where: str) -> GPTModel:
     except (TypeError, RuntimeError, OverflowError) as cause:  # sizes that overflow torch's integers
         raise CheckpointError(
             f"the config of {where} describes an impossible model, emb_dim={config.emb_dim} and "
-            f"vocab_size={config.vocab_size} ({type(cause).__name__}); it is damaged."
+            f"vocab_size={config.vocab_size} ({type(cause).__name__}); use another checkpoint."
         ) from cause
 
 
@@ -232,8 +234,8 @@ def verify(folder: Path) -> dict[str, Any]:
     files = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(files, dict) or manifest.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} must be of format version {FORMAT_VERSION} and list its files; "
-            "it was written by another program or version."
+            f"{path} must be of format version {FORMAT_VERSION} and list its files, but another program or version "
+            "wrote it; use another checkpoint."
         )
     unlisted = sorted(NEEDED_FILES - files.keys())
     if unlisted:

@@ -259,7 +259,9 @@ def _merges(values: list[Any], where: str) -> list[Merge]:
             continue
         parts = pair.split(" ") if isinstance(pair, str) else pair
         if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(p, str) and p for p in parts):
-            raise TokenizerError(f"{where}: merges must be pairs of tokens, got {pair!r} at number {number}.")
+            raise TokenizerError(
+                f"{where}: merges must be pairs of tokens, got {pair!r} at number {number}; the file is damaged."
+            )
         for part in parts:
             if part not in spelt:
                 spelt[part] = from_symbols(part, where=where)
