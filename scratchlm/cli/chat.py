@@ -10,7 +10,7 @@ from rich.console import Console
 
 from scratchlm.cli.dialogue import Dialogue
 from scratchlm.cli.messages import MULTI_LINE, Message, MessageReader
-from scratchlm.cli.parsing import Common, command_line
+from scratchlm.cli.parsing import Common, command_line, required
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, ScratchLMError
 from scratchlm.data.assistant_prompt import chosen_template
@@ -53,10 +53,9 @@ class Chat(Common):
 @command_line(Chat)
 def main(command: Chat, console: Console) -> dict[str, Any]:
     """Read messages and print answers until the user ends the chat; returns the `--json` keys."""
-    if command.model is None:
-        raise ConfigError("chat needs an assistant; name its folder with --model.")
+    [model] = required(command, "chat needs an assistant", "model")
     talk = Dialogue(
-        command.model,
+        model,
         console,
         device=command.device,
         template=command.template,

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.cli.judgement_view import show_judgement
-from scratchlm.cli.parsing import Common, command_line
+from scratchlm.cli.parsing import Common, command_line, required
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
@@ -87,30 +87,26 @@ def main(command: EvaluateJudge, console: Console) -> dict[str, Any]:
         text = packaged_prompt(command.protocol) if own is None else read_utf8(own, error=ConfigError)
         print(text, end="")
         return {"protocol": command.protocol, "prompt": text}
-    if command.answers is None or command.judge is None:
-        missing = "--answers" if command.answers is None else "--judge"
-        raise ConfigError(
-            f"evaluate judge needs answers and a judge; add {missing}, e.g. --answers answers.json --judge offline."
-        )
-    items = _items(command, command.answers)
+    answers, judge = required(command, "evaluate judge needs answers and a judge", "answers", "judge")
+    items = _items(command, answers)
     earlier = None
     if command.calibrate is not None:  # read before the first request, so that an error costs nothing
         keys = {"key": command.calibrate_key, "answer_key": command.answer_key}
         earlier = read_earlier_scores(command.calibrate, items, **keys)
-    graded, out = _graded(command, command.judge, items, console)
+    graded, out = _graded(command, judge, items, console)
     agreed, problem = None, None
     if earlier is not None:
         try:
             agreed = agreement([grade.score for _, grade in graded.items], earlier)
         except DataError as error:  # shown first, since the judgement may have cost money
             problem = error
-    show_judgement(graded.judgement, name=command.judge, agreed=agreed)
+    show_judgement(graded.judgement, name=judge, agreed=agreed)
     if out is not None:
         print(f"all replies: {out}")
     if problem is not None:
         raise problem
     return {
-        "judge": command.judge,
+        "judge": judge,
         "out": None if out is None else str(out),
         **graded.judgement.record(),
         "control_items": command.n_controls,
@@ -175,7 +171,6 @@ def _graded(
 
 
 def _judge(command: EvaluateJudge, name: str) -> Judge:
-    """Create the judge with the settings of its kind."""
     settings: dict[str, Any] = {"base_url": command.base_url, "num_ctx": command.num_ctx}
     if not command.is_local:
         return judge_named(name, patience=command.patience, seed=command.seed, **settings)

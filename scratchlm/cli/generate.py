@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, command_line
+from scratchlm.cli.parsing import Common, command_line, required
 from scratchlm.cli.streams import read_piped_prompt
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import read_json, write_json
@@ -141,17 +141,13 @@ def biases(texts: Sequence[str]) -> dict[int, float]:
 @command_line(Generate)
 def main(command: Generate, console: Console) -> dict[str, Any]:
     """Generate text and print it; returns the `--json` keys."""
-    if command.model is None or not command.prompt:
-        missing = "--model" if command.model is None else "--prompt"
-        raise ConfigError(
-            f"generate needs a model and a prompt; add {missing} (see `scratchlm generate --help`)."
-        )
+    model, prompts = required(command, "generate needs a model and a prompt", "model", "prompt")
     given = command.generation_settings()
     if command.schema_file is not None:
         given["json_schema"] = read_json(command.schema_file, error=ConfigError)
-    lm = load(command.model, device=command.device)
+    lm = load(model, device=command.device)
     lm.check_generates("generate", advice="; use classify")
-    prompts = [read_piped_prompt() if prompt == "-" else prompt for prompt in command.prompt]
+    prompts = [read_piped_prompt() if prompt == "-" else prompt for prompt in prompts]
     config = lm.generation_config(**given)
     if command.beams is None and config.is_greedy:
         _note_idle_settings(config, console)

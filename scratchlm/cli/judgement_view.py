@@ -131,16 +131,16 @@ def _show_controls(console: Console, judgement: Judgement) -> None:
         return
     table = Table(
         f"control (on {max(c.n for c in judgement.controls)} items)",
-        "should be",
+        "expected",
         "mean",
         "unparsed",
         "failed",
     )
     for control in judgement.controls:
         mean = "none" if control.mean is None else f"{control.mean:.1f}"
-        should = "low" if control.is_null else "high"
+        expected = "low" if control.is_null else "high"
         table.add_row(
-            Text(control.name), should, mean, str(control.unparsed or ""), str(control.failed or "")
+            Text(control.name), expected, mean, str(control.unparsed or ""), str(control.failed or "")
         )
     console.print(table)
 

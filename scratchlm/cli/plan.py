@@ -135,7 +135,6 @@ def _n_steps(training: TrainingConfig, n_tokens: int | None, context: int) -> in
 
 
 def _print_memory(found: dict[str, Any], memory: MemoryPlan) -> None:
-    """Print the parameters and one line per category of memory."""
     n_steps = "" if found["steps"] is None else f", {found['steps']:,} steps"
     print(f"{found['parameters']:,} parameters, {found['flops_per_step'] / 1e9:,.0f} GFLOP per step{n_steps}")
     print(f"memory: {memory.peak / MIB:,.0f} MiB at the peak")

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from scratchlm.assets.registry import Asset
+from scratchlm.assets.known_datasets import Asset
 from scratchlm.core.protocols import ShowsProgress
 from scratchlm.training.callbacks import Callback, StepRecord
 

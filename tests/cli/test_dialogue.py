@@ -180,8 +180,8 @@ def test_turns_that_fall_out_of_the_context_are_said_as_they_fall_out(chat):
     fallen = [
         sentence for sentence in notes.split("note: ") if "not fit the context of 96 tokens" in sentence
     ]
-    assert "the oldest turn does not fit" in fallen[0]
-    assert "the 2 oldest turns do not fit" in fallen[1]
+    assert "the oldest turn is not in the prompt" in fallen[0]
+    assert "the 2 oldest turns are not in the prompt" in fallen[1]
     assert len(fallen) == len(set(fallen)) < 6
 
 
