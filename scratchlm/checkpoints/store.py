@@ -218,7 +218,7 @@ def _empty_model(config: GPTConfig, *, n_weights: int, where: str) -> GPTModel:
     except (TypeError, RuntimeError, OverflowError) as cause:  # sizes that overflow torch's integers
         raise CheckpointError(
             f"the config of {where} describes an impossible model, emb_dim={config.emb_dim} and "
-            f"vocab_size={config.vocab_size} ({type(cause).__name__}); use another checkpoint."
+            f"vocab_size={config.vocab_size} ({type(cause).__name__}); it is damaged, use another one."
         ) from cause
 
 

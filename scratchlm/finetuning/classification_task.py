@@ -39,7 +39,7 @@ class Prediction:
     probabilities: tuple[float, ...] = ()  # of every class, in order
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False)
 class ClassificationTask:
     """Classify a text from the state of one of its tokens.
 
