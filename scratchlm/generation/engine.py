@@ -54,6 +54,7 @@ class Engine:
 
     One thread at a time may use an engine. `close` frees its memory and threads.
 
+    n_threads: of the C kernel; None for as many as PyTorch has.
     Units: capacity and token_budget are tokens, budget_bytes is bytes of the cache.
     Raises: ConfigError when a setting is below 1, or budget_bytes has no room for one slot.
     Example:
@@ -75,6 +76,7 @@ class Engine:
         budget_bytes: int | None = None,
         token_budget: int = 512,
         kernel: str | None = None,
+        n_threads: int | None = None,
         draft: GPTModel | None = None,
     ) -> None:
         context_length = model.config.context_length
@@ -87,7 +89,7 @@ class Engine:
         self.model = model
         self.tokenizer = tokenizer
         self.cache = KVCache(model.config, n_slots, capacity=capacity)
-        self._forward = build_forward(model, self.cache, kernel=kernel)
+        self._forward = build_forward(model, self.cache, kernel=kernel, n_threads=n_threads)
         self._token_budget = token_budget
         self._waiting: deque[Request] = deque()
         self._running: list[Request] = []  # in the order of their arrival

@@ -24,6 +24,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 IDLE_BEAT_S = 0.25  # heartbeat while there is nothing to do
+SMALL_MODEL = 4_000_000  # parameters; below it, threads that wait for each other cost more than they help
 HAND_OVER_S = (
     0.016  # tokens go to the event loop once in a screen's frame, in which a small model makes several
 )
@@ -225,7 +226,13 @@ class Worker:
     def _engine_of(self, model: ServedModel) -> _Running:
         lm = self._loaded(model)
         if model not in self._running:
-            engine = Engine(lm.model, lm.tokenizer, n_slots=self._n_slots, budget_bytes=self._cache_bytes)
+            engine = Engine(
+                lm.model,
+                lm.tokenizer,
+                n_slots=self._n_slots,
+                budget_bytes=self._cache_bytes,
+                n_threads=1 if model.n_parameters < SMALL_MODEL else None,
+            )
             self._running[model] = _Running(engine=engine)
         return self._running[model]
 

@@ -257,3 +257,19 @@ def test_no_connection_leaves_this_machine(server):
     server.post("/api/tokenize", {"kind": "word", "text": "a"})
     found = psutil.Process(os.getpid()).net_connections(kind="inet")
     assert all(one.raddr.ip in ("127.0.0.1", "::1") for one in found if one.raddr)
+
+
+@pytest.mark.parametrize(("limit", "n_threads"), [(4_000_000, 1), (0, None)])
+def test_a_small_model_runs_on_one_thread(language_models, monkeypatch, limit, n_threads):
+    given: list[int | None] = []
+    begin_engine = Engine.__init__
+
+    def recorded(engine, *args, **options):
+        given.append(options["n_threads"])
+        begin_engine(engine, *args, **options)
+
+    monkeypatch.setattr(Engine, "__init__", recorded)
+    monkeypatch.setattr("scratchlm.serving.worker.SMALL_MODEL", limit)
+    with running(served_models({"base": language_models["base"]})) as server:
+        assert server.post("/v1/completions", STREAM | {"stream": False}).status_code == 200
+    assert given == [n_threads]
