@@ -50,10 +50,8 @@ def show_comparison(result: PairedComparison, *, name_a: str, name_b: str) -> No
     table.add_row("A", Text(name_a), f"{result.mean_a:.2f}")
     table.add_row("B", Text(name_b), f"{result.mean_b:.2f}")
     console.print(table)
-    interval = f"95 % interval {result.low:+.2f} to {result.high:+.2f}"
-    interval = interval if result.n > 1 else "one item has no interval"
     console.print(
-        f"B - A: {result.difference:+.2f} ({interval}); B is higher on "
+        f"B - A: {result.difference:+.2f} ({_interval_of_difference(result)}); B is higher on "
         f"{result.higher:,} items, equal on {result.equal:,}, lower on {result.lower:,} (sign test p = "
         f"{result.p_value:.3g})"
     )
@@ -131,18 +129,26 @@ def _show_controls(console: Console, judgement: Judgement) -> None:
         return
     table = Table(
         f"control (on {max(c.n for c in judgement.controls)} items)",
-        "expected",
+        "should be",
         "mean",
         "unparsed",
         "failed",
     )
     for control in judgement.controls:
         mean = "none" if control.mean is None else f"{control.mean:.1f}"
-        expected = "low" if control.is_null else "high"
+        should = "low" if control.is_null else "high"
         table.add_row(
-            Text(control.name), expected, mean, str(control.unparsed or ""), str(control.failed or "")
+            Text(control.name), should, mean, str(control.unparsed or ""), str(control.failed or "")
         )
     console.print(table)
+
+
+def _interval_of_difference(result: PairedComparison) -> str:
+    return (
+        "one item has no interval"
+        if result.n < 2
+        else f"95 % interval {result.low:+.2f} to {result.high:+.2f}"
+    )
 
 
 def _ends(low: float | None, high: float | None) -> str:
@@ -150,8 +156,11 @@ def _ends(low: float | None, high: float | None) -> str:
 
 
 def _interval(low: float | None, high: float | None) -> str:
-    has_none = low is None or high is None
-    return "one answer has no interval" if has_none else f"95 % interval {low:.2f} to {high:.2f}"
+    return (
+        "one answer has no interval"
+        if low is None or high is None
+        else f"95 % interval {low:.2f} to {high:.2f}"
+    )
 
 
 def _unreliable(doubts: Sequence[str]) -> str:

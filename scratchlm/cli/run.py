@@ -35,18 +35,7 @@ RANK_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFlags(Common):
-    """The flags of every command that trains in a run folder."""
-
-    out: Path | None = None  # the run folder; default: runs/STAGE, runs/STAGE-2, ...
-    fresh: bool = False  # delete what is in the run folder and start over
-    track: TrackerName | None = None  # also log to wandb, mlflow or trackio; TensorBoard needs no flag
-    # with torchrun: seconds that a process may be late before all stop
-    rank_timeout_s: float = RANK_TIMEOUT_S
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run(RunFlags):
+class Run(Common):
     """Run a complete recipe: pre-train, fine-tune, evaluate, report.
 
     RECIPE is a built-in name (default: quickstart), a .toml file, or the folder of an earlier run. An interrupted run
@@ -56,6 +45,12 @@ class Run(RunFlags):
     """
 
     out: Path | None = None  # the run folder; default: runs/RECIPE
+    fresh: bool = False  # delete what is in the run folder and start over
+    track: TrackerName | None = (
+        None  # also log to wandb, mlflow or trackio; TensorBoard files are always written
+    )
+    # with torchrun: seconds that a process may be late before all stop
+    rank_timeout_s: float = RANK_TIMEOUT_S
     seed: int | None = None  # one seed for all stages; --pretrain.seed and the like override it
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
 
@@ -98,7 +93,16 @@ def run(name: str, command: Run, console: Console) -> dict[str, Any]:
     if command.fresh or not (out / "report.html").exists():
         for line in plan_lines(name, command.settings, out, pick_device(command.device)):
             console.print(line)
-    result = execute(name, command.settings, out, command, console)
+    result = execute(
+        name,
+        command.settings,
+        out,
+        command.device,
+        console,
+        fresh=command.fresh,
+        track=command.track,
+        rank_timeout_s=command.rank_timeout_s,
+    )
     _print_result(result)
     return {
         "recipe": name,
@@ -114,22 +118,32 @@ def run(name: str, command: Run, console: Console) -> dict[str, Any]:
 
 
 def execute(
-    name: str, recipe: Recipe, out: Path, flags: RunFlags, console: Console, *, extend: bool = False
+    name: str,
+    recipe: Recipe,
+    out: Path,
+    device: str,
+    console: Console,
+    *,
+    fresh: bool = False,
+    extend: bool = False,
+    track: TrackerName | None = None,
+    rank_timeout_s: float = RANK_TIMEOUT_S,
 ) -> RunResult:
-    """Run a recipe in the folder `out`, with progress on the console.
+    """Run a recipe with progress on the console, and log it to `track` if given.
 
     Processes that torchrun started together train together; after a restart they continue whatever the flags say.
     """
-    timeout_s, track = flags.rank_timeout_s, flags.track
-    if timeout_s <= 0:
-        raise ConfigError(f"rank_timeout_s must be above 0, got {timeout_s:g}; 600 is the default.")
+    if is_restart():
+        fresh = False
+    if rank_timeout_s <= 0:
+        raise ConfigError(f"rank_timeout_s must be above zero, got {rank_timeout_s:g}; 600 is the default.")
     if track is not None:
         check_tracker(track)
-    device = pick_device(flags.device)
-    with ExitStack() as open_bars, rank_group(timeout_s=timeout_s, device_type=device.type) as ranks:
-        if device.type == "cuda" and ranks.world_size > 1:
-            device = torch.device("cuda", local_rank())
-            torch.cuda.set_device(device)
+    chosen = pick_device(device)
+    with ExitStack() as open_bars, rank_group(timeout_s=rank_timeout_s, device_type=chosen.type) as ranks:
+        if chosen.type == "cuda" and ranks.world_size > 1:
+            chosen = torch.device("cuda", local_rank())
+            torch.cuda.set_device(chosen)
 
         def callbacks_for(stage: Stage) -> list[Callback]:
             open_bars.close()
@@ -149,9 +163,9 @@ def execute(
             recipe,
             out,
             render=run_report,
-            device=device,
+            device=chosen,
             callbacks_for=callbacks_for,
-            fresh=flags.fresh and not is_restart(),
+            fresh=fresh,
             extend=extend,
             notify=console.print,
             progress=work_progress(console),

@@ -2,10 +2,11 @@
  *
  * `forward` takes a list of tokens, each with its slot in the key-value cache and its position, and computes the
  * logits after those that ask for them. One new token of each running text, a long prompt, or a mixture of both is
- * the same call. Weights are float32, or 8- or 4-bit codes with scales; all sums are float32.
+ * the same call. Weights are float32, or 8- or 4-bit codes with scales. Sums are float32, or whole numbers where the
+ * processor multiplies codes as they are.
  *
  * Every sum is over the same numbers in the same order however many tokens share a call, so a text's logits never
- * depend on its neighbours, bit for bit. `dot_tile` is where nearly all the time goes.
+ * depend on its neighbours, bit for bit. `dot_tile` and `dot_codes` are where nearly all the time goes.
  *
  * Notation: E width of the residual stream, D width of a head, F width of the feed-forward network, V vocabulary.
  */
@@ -37,39 +38,23 @@
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef float float4 __attribute__((vector_size(16), aligned(4), may_alias));
 typedef int32_t ints __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint8_t bytes __attribute__((vector_size(4 * LANES), aligned(1), may_alias));
+typedef int8_t chars __attribute__((vector_size(LANES), aligned(1), may_alias)); /* one byte per lane */
 
 static inline floats load(const float *x) { return *(const floats *)x; }
 static inline void store(float *x, floats v) { *(floats *)x = v; }
 static inline floats all(float x) { return x - (floats){0}; }
+static inline ints lanes(void) { /* 0, 1, 2, ... */
+#if LANES == 16
+    return (ints){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#else
+    return (ints){0, 1, 2, 3, 4, 5, 6, 7};
+#endif
+}
 
 /* Where the comparison holds, a; elsewhere b. */
 static inline floats pick(ints condition, floats a, floats b) {
     return (floats)((condition & (ints)a) | (~condition & (ints)b));
-}
-
-/* LANES bytes as whole numbers; compilers find these instructions only for plain loops over arrays. */
-static inline ints widen_signed(const int8_t *x) {
-#if defined(__AVX512F__)
-    return (ints)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)x));
-#elif defined(__AVX2__)
-    return (ints)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)x));
-#else
-    ints wide;
-    for (int i = 0; i < LANES; i++) wide[i] = x[i];
-    return wide;
-#endif
-}
-
-static inline ints widen_unsigned(const uint8_t *x) {
-#if defined(__AVX512F__)
-    return (ints)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)x));
-#elif defined(__AVX2__)
-    return (ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)x));
-#else
-    ints wide;
-    for (int i = 0; i < LANES; i++) wide[i] = x[i];
-    return wide;
-#endif
 }
 
 static inline float sum_lanes(floats v) {
@@ -96,14 +81,15 @@ static inline floats exp_floats(floats x) {
     return p * (floats)bits;
 }
 
-/* ---- The model, as Python describes it (native/description.py has the same fields in the same order) ---- */
+/* ---- The model, as Python describes it (native/kernel.py has the same fields in the same order) ---- */
 
-enum { NONE, FLOAT32, INT8, INT4, INT4_OFFSET, TABLE4, INT8_ROWS }; /* INT8_ROWS: one scale per row */
+enum { NONE, FLOAT32, INT8, INT4, INT4_OFFSET, TABLE4 };
 
 typedef struct { /* weights (n_out, n_in): scale * code, plus an offset or through a table, per group of inputs */
     int32_t kind, n_out, n_in, group;
     const void *codes;
     const float *scale, *offset, *table, *bias;
+    int32_t order; /* of the inputs that `dot_codes` multiplies codes with; 0: they are multiplied as floats */
 } Matrix;
 
 typedef struct { const float *scale, *shift; } Norm;
@@ -140,6 +126,9 @@ struct Engine {
     int32_t *best;
     int32_t *wanted; /* numbers of the tokens that want logits */
     float *x, *normed, *q, *mixed, *hidden, *gated; /* one row per token */
+    struct Inputs *inputs;     /* the encoded inputs of the matrices of the next phase, with of each token: */
+    float *group_sums;     /* the sum of the inputs of each group */
+    long n_inputs, n_sums; /* per token */
     float **own;     /* per thread: scores of attention, and weights as floats */
     pthread_t *threads;
     pthread_mutex_t mutex;
@@ -257,131 +246,284 @@ static void dot_rows(const float *w, long w_stride, int n_rows, const float *x, 
 #undef TILE
 }
 
-/* One row of a quantized matrix as floats; with one scale per row its sums are scaled instead. A group of 4-bit codes has its first half in the low four bits of its
- * bytes and its second half in the high four, as in GGUF. */
-static void dequantize_row(const Matrix *m, int row, float *w) {
-    int n_groups = m->n_in / m->group, half = m->group / 2;
-    const float *scales = m->scale + (long)row * n_groups;
-    if (m->kind == FLOAT32) {
-        memcpy(w, (const float *)m->codes + (long)row * m->n_in, 4 * (size_t)m->n_in);
-    } else if (m->kind == INT8_ROWS) {
-        for (int i = 0; i < m->n_in; i++) w[i] = ((const int8_t *)m->codes)[(long)row * m->n_in + i];
-    } else if (m->kind == INT8) {
-        const int8_t *codes = (const int8_t *)m->codes + (long)row * m->n_in;
-        for (int g = 0; g < n_groups; g++, codes += m->group, w += m->group)
-            for (int i = 0; i < m->group; i++) w[i] = scales[g] * codes[i];
-    } else {
-        const uint8_t *codes = (const uint8_t *)m->codes + (long)row * m->n_in / 2;
-        for (int g = 0; g < n_groups; g++, codes += half, w += m->group) {
-            if (m->kind == TABLE4) {
-                for (int i = 0; i < half; i++) {
-                    w[i] = scales[g] * m->table[codes[i] & 15];
-                    w[i + half] = scales[g] * m->table[codes[i] >> 4];
-                }
-                continue;
-            }
-            float scale = scales[g], offset = m->kind == INT4 ? -8 * scale : m->offset[(long)row * n_groups + g];
-            for (int i = 0; i < half; i++) {
-                w[i] = fmaf(scale, codes[i] & 15, offset);
-                w[i + half] = fmaf(scale, codes[i] >> 4, offset);
-            }
-        }
-    }
-}
-
-/* table[code] for 16 numbers */
-static inline floats look_up(const float *table, ints codes) {
-#if LANES == 16 && !defined(__clang__)
-    return __builtin_shuffle(load(table), codes);
-#elif LANES == 8 && !defined(__clang__)
-    return __builtin_shuffle(load(table), load(table + 8), codes);
+/* table[code] for the low or high four bits of LANES bytes */
+static inline floats look_up(const float *table, const uint8_t *codes, int shift) {
+#ifdef __AVX512F__
+    __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)codes));
+    return (floats)_mm512_permutexvar_ps(_mm512_srli_epi32(wide, (unsigned)shift), (__m512)load(table));
 #else
     floats found;
-    for (int i = 0; i < LANES; i++) found[i] = table[codes[i]];
+    for (int i = 0; i < LANES; i++) found[i] = table[codes[i] >> shift & 15];
     return found;
 #endif
 }
 
-/* Add the products of one group of weights with x to the sums of even and odd vectors, without storing the weights, which are those of dequantize_row. */
-static inline __attribute__((always_inline)) void dot_group(int kind, int is_long, int group, const uint8_t *codes,
-                                                            float scale, float offset, const float *table,
-                                                            const float *x, floats *sums) {
-    int half = group / 2;
-#pragma GCC unroll 8
-    for (int i = 0; i < group; i += LANES) {
-        floats w;
-        if (kind == INT8 || kind == INT8_ROWS) {
-            w = __builtin_convertvector(widen_signed((const int8_t *)codes + i), floats);
-            if (kind == INT8) w *= scale;
-        } else {
-            ints four_bits = widen_unsigned(codes + (i < half ? i : i - half));
-            if (i < half) four_bits &= 15; else four_bits >>= 4;
-            if (kind == TABLE4) w = scale * look_up(table, four_bits);
-            else w = scale * __builtin_convertvector(four_bits, floats) + offset;
+/* One row of a matrix as floats. A group of 4-bit codes has its first half in the low four bits of its bytes and its
+ * second half in the high four, as in GGUF. */
+static void dequantize_row(const Matrix *m, int row, float *w) {
+    int group = m->group, n_groups = m->n_in / group, half = group / 2;
+    const float *scales = m->scale + (long)row * n_groups;
+    const uint8_t *codes = (const uint8_t *)m->codes + (long)row * m->n_in / (m->kind == INT8 ? 1 : 2);
+    if (m->kind == FLOAT32)
+        memcpy(w, (const float *)m->codes + (long)row * m->n_in, 4 * (size_t)m->n_in);
+    else if (m->kind == INT8)
+        for (int g = 0; g < n_groups; g++, codes += group, w += group)
+            for (int i = 0; i < group; i++) w[i] = scales[g] * (int8_t)codes[i];
+    else if (m->kind == TABLE4)
+        for (int g = 0; g < n_groups; g++, codes += half, w += group)
+            for (int i = 0; i < half; i += LANES) {
+                store(w + i, scales[g] * look_up(m->table, codes + i, 0));
+                store(w + half + i, scales[g] * look_up(m->table, codes + i, 4));
+            }
+    else
+        for (int g = 0; g < n_groups; g++, codes += half, w += group) {
+            float offset = m->kind == INT4 ? -8 * scales[g] : m->offset[(long)row * n_groups + g];
+            for (int i = 0; i < half; i++) {
+                w[i] = fmaf(scales[g], codes[i] & 15, offset);
+                w[i + half] = fmaf(scales[g], codes[i] >> 4, offset);
+            }
         }
-        sums[is_long ? i / LANES % 2 : 0] += w * load(x + i);
+}
+
+/* ---- Products with codes as integers, where the processor has instructions for them ----
+ *
+ * A block of a row is one vector of bytes: 4 codes of 8 bits, or 8 of 4 bits, in each lane. The inputs of a lane are
+ * rounded to 23-bit fixed point, sign included, relative to the largest of them, about as exact as float32, and
+ * cut into three signed bytes (digits of base 256). The products of codes and digits are added up as integers, which
+ * have no rounding; then the sums of the lanes are scaled and added to float32 sums.
+ */
+
+enum { BLOCK = 4 * LANES }; /* one vector of bytes */
+#define LARGEST 4194000.0f   /* below 2^22, so that the sum of four products with 8-bit codes is below 2^31 */
+
+typedef struct Inputs { /* of a block of 8-bit codes, or of the low or the high halves of a block of 4-bit codes */
+    int8_t digits[3][BLOCK]; /* the most significant first */
+    floats unit; /* what 1 stands for in each lane */
+    ints centre; /* what each lane's sum is too large by, negated, since codes are stored as unsigned numbers */
+} __attribute__((aligned(64))) Inputs;
+
+/* sum[i] += the products of the lane's four pairs of bytes, unsigned times signed */
+static inline ints add_products(ints sum, bytes codes, const int8_t *digits) {
+#if defined(__AVX512VNNI__)
+    return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)codes, _mm512_load_si512(digits));
+#elif defined(__AVX512BW__)
+    __m512i pairs = _mm512_maddubs_epi16((__m512i)codes, _mm512_load_si512(digits));
+    return sum + (ints)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
+#elif defined(__AVX2__)
+    __m256i pairs = _mm256_maddubs_epi16((__m256i)codes, _mm256_load_si256((const __m256i *)digits));
+    return sum + (ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+#else
+    for (int i = 0; i < BLOCK; i++) sum[i / 4] += codes[i] * digits[i];
+    return sum;
+#endif
+}
+#if defined(__AVX512BW__) || (defined(__AVX2__) && !defined(__AVX512F__))
+enum { MULTIPLIES_4_BITS = 1 };
+#else
+enum { MULTIPLIES_4_BITS = 0 };
+#endif
+#ifdef __AVX512VNNI__
+enum { MULTIPLIES_8_BITS = 1 }; /* the other instructions' pairs would overflow */
+#else
+enum { MULTIPLIES_8_BITS = 0 };
+#endif
+
+/* How the inputs of a matrix are arranged: by 1 for 8 bits, by the size of groups for 4 bits, 0 for float32. */
+static int input_order(const Matrix *m) {
+    int is_4_bits = m->kind == INT4 || m->kind == INT4_OFFSET;
+    if (is_4_bits && MULTIPLIES_4_BITS && m->n_in >= 2 * BLOCK) return m->group;
+    return m->kind == INT8 && MULTIPLIES_8_BITS && m->n_in >= BLOCK ? 1 : 0;
+}
+
+/* Three digits of each of the codes' inputs at a time: (sum of the first * 256 + sum of the second) * 256 + ... */
+static inline ints block_sum(int n_vectors, const bytes *codes, const Inputs *x) {
+    ints sum = {0};
+    for (int d = 0; d < 3; d++) {
+        sum <<= 8;
+        for (int v = 0; v < n_vectors; v++) sum = add_products(sum, codes[v], x[v].digits[d]);
+    }
+    return sum;
+}
+
+/* Where block number `b` begins in a row: the last one overlaps the one before it rather than the next row. */
+static inline int block_start(int b, int width, int n_in) {
+    return (b + 1) * width <= n_in ? b * width : n_in - width;
+}
+
+/* In each lane the largest of its four neighbours (0 to 3, 4 to 7, ...) */
+static inline ints largest_of_four(ints x) {
+#if defined(__AVX512F__)
+    __m512i pairs = _mm512_max_epi32((__m512i)x, _mm512_shuffle_epi32((__m512i)x, _MM_PERM_CDAB));
+    return (ints)_mm512_max_epi32(pairs, _mm512_shuffle_epi32(pairs, _MM_PERM_BADC));
+#elif defined(__AVX2__)
+    __m256i pairs = _mm256_max_epi32((__m256i)x, _mm256_shuffle_epi32((__m256i)x, 0xB1));
+    return (ints)_mm256_max_epi32(pairs, _mm256_shuffle_epi32(pairs, 0x4E));
+#else
+    ints found = x;
+    for (int i = 0; i < LANES; i++)
+        for (int k = 0; k < 4; k++) found[i] = x[i / 4 * 4 + k] > found[i] ? x[i / 4 * 4 + k] : found[i];
+    return found;
+#endif
+}
+
+/* Fixed-point inputs of one token, in this order. */
+static void encode(Engine *e, const float *x, int n_in, int order, int token) {
+    int n_vectors = order == 1 ? 1 : 2, width = n_vectors * BLOCK, half = order / 2;
+    Inputs *inputs = e->inputs + token * e->n_inputs;
+    for (int b = 0; b * width < n_in; b++, inputs += n_vectors) {
+        int start = block_start(b, width, n_in);
+        for (int p = 0; p < BLOCK; p += LANES) {
+            floats numbers[2];
+            ints largest = {0}; /* the bits of absolute values; those of NaN are above all others */
+            for (int v = 0; v < n_vectors; v++) {
+                int byte = start / 2 + p; /* of 4-bit codes */
+                int at = order == 1 ? start + p : byte / half * order + v * half + byte % half;
+                ints bits = (ints)load(x + at);
+                if (start < b * width) bits &= lanes() + at >= b * width; /* the overlap has been counted */
+                numbers[v] = (floats)bits;
+                bits &= 0x7fffffff;
+                largest = (ints)pick(bits > largest, (floats)bits, (floats)largest);
+            }
+            floats peak = (floats)largest_of_four(largest);
+            ints is_small = peak < 1e-20f, is_finite = peak < INFINITY;
+            floats inverse = pick(is_small | ~is_finite, all(0), LARGEST / peak);
+            floats unit = pick(is_small, all(0), pick(is_finite, peak / LARGEST, all(NAN)));
+            for (int i = 0; i < LANES; i += 4) inputs->unit[(p + i) / 4] = unit[i];
+            for (int v = 0; v < n_vectors; v++) {
+                floats rounded = numbers[v] * inverse + 12582912.0f - 12582912.0f; /* 1.5 * 2^23 */
+                ints digits = (__builtin_convertvector(rounded, ints) + 0x808080) ^ 0x808080;
+                for (int d = 0; d < 3; d++)
+                    *(chars *)(inputs[v].digits[d] + p) = __builtin_convertvector(digits >> (16 - 8 * d), chars);
+            }
+        }
+        bytes centres = (uint8_t)(order == 1 ? 128 : 8) - (bytes){0};
+        inputs->centre = -block_sum(n_vectors, (bytes[2]){centres, centres}, inputs);
+    }
+    float *sums = e->group_sums + token * e->n_sums;
+    for (int g = 0; order > 1 && g < n_in / order; g++) {
+        floats sum = {0};
+        for (int i = 0; i < order; i += LANES) sum += load(x + g * order + i);
+        sums[g] = sum_lanes(sum);
     }
 }
 
-/* y[r] = w[r] . x for rows of codes, one after the other, as they lie in memory. */
-static inline __attribute__((always_inline)) void dot_codes(int kind, int group, int is_long, const Matrix *m, int row, int n_rows,
-                                                            const float *x, float *y) {
-    int n_groups = m->n_in / group;
-    int group_bytes = kind == INT8 || kind == INT8_ROWS ? group : group / 2;
-    const uint8_t *codes = (const uint8_t *)m->codes + (long)row * n_groups * group_bytes;
-    const float *scales = m->scale + (kind == INT8_ROWS ? 0 : (long)row * n_groups);
-    const float *offsets = kind == INT4_OFFSET ? m->offset + (long)row * n_groups : scales;
-    for (int r = 0; r < n_rows; r++, codes += n_groups * group_bytes) {
-        floats sums[2] = {{0}};
-        for (int g = 0; g < n_groups; g++) {
-            float scale = kind == INT8_ROWS ? 1 : scales[g], offset = kind == INT4_OFFSET ? offsets[g] : -8 * scale;
-            dot_group(kind, is_long, group, codes + g * group_bytes, scale, offset, m->table, x + g * group, sums);
-        }
-        y[r] = sum_lanes(sums[0] + sums[1]);
-        if (kind != INT8_ROWS) scales += n_groups, offsets += n_groups;
-    }
+/* Numbers of several groups, in the lanes that belong to each. */
+static inline floats spread(int n_groups, const float *numbers) {
+    floats all_groups = all(numbers[0]);
+    for (int g = 1; g < n_groups; g++)
+        all_groups = pick(lanes() >= g * (LANES / n_groups), all(numbers[g]), all_groups);
+    return all_groups;
 }
 
-/* The same for any kind and size of groups; the compiler makes a copy of the code for each. */
-static void dot_quantized(const Matrix *m, int row, int n_rows, const float *x, float *y) {
-#define DOT(kind, group)                                                                                           \
-    (m->n_in >= LONG ? dot_codes(kind, group, 1, m, row, n_rows, x, y) : dot_codes(kind, group, 0, m, row, n_rows, x, y))
-#define DOT_GROUPS(kind) (m->group == 32 ? DOT(kind, 32) : m->group == 64 ? DOT(kind, 64) : DOT(kind, 128))
-    switch (m->kind) {
-    case INT8_ROWS: DOT(INT8_ROWS, 64); break;
-    case INT8: DOT_GROUPS(INT8); break;
-    case INT4: DOT_GROUPS(INT4); break;
-    case INT4_OFFSET: DOT_GROUPS(INT4_OFFSET); break;
-    default: DOT_GROUPS(TABLE4);
+/* Up to LANES numbers; the others are 0. */
+static inline floats load_some(const float *x, int n) {
+#if defined(__AVX512F__)
+    return (floats)_mm512_maskz_loadu_ps((__mmask16)(n < 16 ? (1 << n) - 1 : -1), x);
+#else
+    floats some = {0};
+    for (int i = 0; i < LANES && i < n; i++) some[i] = x[i];
+    return some;
+#endif
+}
+
+/* y[t][r] = w[r] . x[t] for R rows of codes and T tokens; a block of codes has numbers of up to 4 groups. */
+static inline __attribute__((always_inline)) void dot_codes(int n_vectors, int groups_per_block, int R, int T,
+                                                            const Engine *e, const Matrix *m, int row, int token,
+                                                            float *y, long y_stride) {
+    int n_in = m->n_in, width = n_vectors * BLOCK, n_groups = n_in / m->group;
+    int shift = m->group == n_in ? 31 : __builtin_ctz((unsigned)m->group);
+    long row_bytes = n_in / n_vectors;
+    const uint8_t *codes = (const uint8_t *)m->codes + row * row_bytes;
+    const float *scales = m->scale + (long)row * n_groups;
+    const Inputs *x = e->inputs + token * e->n_inputs;
+    const float *group_sums = e->group_sums + token * e->n_sums;
+    floats sums[4][TOKEN_TILE] = {{{0}}};
+    for (int b = 0; b * width < n_in; b++) {
+        int start = block_start(b, width, n_in);
+        for (int r = 0; r < R; r++) {
+            bytes both = *(const bytes *)(codes + r * row_bytes + start / n_vectors);
+            bytes parts[2] = {n_vectors == 1 ? both ^ 128 : both & 15, both >> 4};
+            floats scale = spread(groups_per_block, scales + r * n_groups + (start >> shift));
+            for (int t = 0; t < T; t++) {
+                const Inputs *inputs = x + t * e->n_inputs + b * n_vectors;
+                ints sum = block_sum(n_vectors, parts, inputs) + inputs->centre;
+                sums[r][t] += scale * inputs->unit * __builtin_convertvector(sum, floats);
+            }
+        }
     }
+    if (m->kind == INT4_OFFSET) /* offsets are added to codes from 0 to 15, not from -8 to 7 */
+        for (int g = 0; g < n_groups; g += LANES)
+            for (int r = 0; r < R; r++) {
+                const float *offsets = m->offset + (long)(row + r) * n_groups;
+                floats offset = load_some(offsets + g, n_groups - g);
+                offset += 8 * load_some(scales + r * n_groups + g, n_groups - g);
+                for (int t = 0; t < T; t++)
+                    sums[r][t] += offset * load(group_sums + t * e->n_sums + g);
+            }
+    for (int t = 0; t < T; t++)
+        for (int r = 0; r < R; r++) y[t * y_stride + r] = sum_lanes(sums[r][t]);
+}
+
+enum { CODE_ROWS = LANES / 4 }; /* as many rows of sums as fit in the registers */
+
+/* The same for any numbers of rows and tokens. */
+static inline __attribute__((always_inline)) void dot_code_rows(int n_vectors, int groups_per_block, const Engine *e,
+                                                                const Matrix *m, int row, int n_rows, int token,
+                                                                int n_tokens, float *y, long y_stride) {
+#define TILE(R, T, t)                                                                                              \
+    dot_codes(n_vectors, groups_per_block, R, T, e, m, row + r, token + t, y + t * y_stride + r, y_stride)
+#define ROWS(T) for (; r + CODE_ROWS <= n_rows; r += CODE_ROWS) TILE(CODE_ROWS, T, 0)
+    for (int n; n_tokens > 0; n_tokens -= n, token += n, y += n * y_stride) {
+        n = n_tokens < TOKEN_TILE ? n_tokens : TOKEN_TILE;
+        int r = 0;
+        switch (n) {
+        case 1: break; /* one row at a time: memory is fastest when it is read as it lies */
+        case 2: ROWS(2); break;
+#if TOKEN_TILE > 3
+        case 3: ROWS(3); break;
+#endif
+        default: ROWS(TOKEN_TILE);
+        }
+        for (; r < n_rows; r++)
+            for (int t = 0; t < n; t++) TILE(1, 1, t);
+    }
+#undef ROWS
+#undef TILE
+}
+
+/* The same for any matrix with an order; the compiler makes a copy of the code for each case. */
+static void dot_quantized(const Engine *e, const Matrix *m, int row, int n_rows, int token, int n_tokens, float *y,
+                          long y_stride) {
+#define DOT(n_vectors, groups) dot_code_rows(n_vectors, groups, e, m, row, n_rows, token, n_tokens, y, y_stride)
+    int is_8_bits = m->order == 1, groups_per_block = (is_8_bits ? BLOCK : 2 * BLOCK) / m->group;
+    if (is_8_bits && groups_per_block == 2) DOT(1, 2);
+    else if (is_8_bits) DOT(1, 1);
+    else if (groups_per_block == 4) DOT(2, 4);
+    else if (groups_per_block == 2) DOT(2, 2);
+    else DOT(2, 1);
 #undef DOT
-#undef DOT_GROUPS
 }
 
 enum { ROW_BLOCK = 16 }; /* rows of weights that stay in the second-level cache while all tokens pass */
 
-/* Whether dot_quantized knows this size of groups. */
-static int has_kernel(int group, int n_in) { return group == 32 || group == 64 || group == 128 || group == n_in; }
-
-/* y[t][o] = weights[o] . x[t] + bias[o], for the outputs first to last - 1; y points at output `first`. */
-static void multiply(const Matrix *m, int first, int last, const float *x, long x_stride, int n_tokens, float *y,
-                     long y_stride, float *own) {
+/* y[t][o] = weights[o] . x[t] + bias[o], for the outputs first to last - 1 and n_tokens rows of x from row `token` on,
+ * which have been encoded if the matrix has an order; y points at output `first` of that row. */
+static void multiply(const Engine *e, const Matrix *m, int first, int last, const float *x, int token, int n_tokens,
+                     float *y, long y_stride, float *own) {
     for (int o = first; o < last; o += ROW_BLOCK) {
         int n_rows = last - o < ROW_BLOCK ? last - o : ROW_BLOCK;
-        const float *w = (const float *)m->codes + (long)o * m->n_in;
-        if (m->kind != FLOAT32 && n_tokens == 1 && m->n_in % 64 == 0 && has_kernel(m->group, m->n_in)) {
-            dot_quantized(m, o, n_rows, x, y + (o - first));
+        float *outputs = y + (o - first);
+        if (m->order) {
+            dot_quantized(e, m, o, n_rows, token, n_tokens, outputs, y_stride);
         } else {
+            const float *w = (const float *)m->codes + (long)o * m->n_in, *rows = x + (long)token * m->n_in;
             if (m->kind != FLOAT32) {
                 for (int r = 0; r < n_rows; r++) dequantize_row(m, o + r, own + (long)r * m->n_in);
                 w = own;
             }
-            dot_rows(w, m->n_in, n_rows, x, x_stride, n_tokens, m->n_in, y + (o - first), y_stride);
+            dot_rows(w, m->n_in, n_rows, rows, m->n_in, n_tokens, m->n_in, outputs, y_stride);
         }
     }
-    if (m->kind == INT8_ROWS)
-        for (int t = 0; t < n_tokens; t++)
-            for (int o = first; o < last; o++) y[t * y_stride + o - first] *= m->scale[o];
     if (m->bias)
         for (int t = 0; t < n_tokens; t++)
             for (int o = first; o < last; o++) y[t * y_stride + o - first] += m->bias[o];
@@ -454,7 +596,7 @@ static void project_head(Engine *e, const Layer *layer, int unit, float *own) {
     const Norm *norm = is_query ? &layer->query_norm : &layer->key_norm;
     float *y = is_query ? e->q + head * D : e->hidden + (long)(unit - H) * e->model.max_tokens * D;
     long y_stride = is_query ? (long)H * D : D;
-    multiply(matrix, head * D, (head + 1) * D, e->normed, m->emb_dim, e->n_tokens, y, y_stride, own);
+    multiply(e, matrix, head * D, (head + 1) * D, e->normed, 0, e->n_tokens, y, y_stride, own);
     for (int t = 0; t < e->n_tokens; t++, y += y_stride) {
         const Token *token = e->tokens + t;
         if ((is_query || is_key) && norm->scale) normalize(y, norm, D, 1, m->norm_eps, y);
@@ -548,13 +690,17 @@ static int unit_rows(const Engine *e, int n_out) {
 /* x += matrix(input), in units of outputs */
 static void add_product(Engine *e, const Matrix *matrix, const float *input, float *own) {
     const Model *m = &e->model;
+    if (matrix->order) {
+        FOR_UNITS(t, e->n_tokens) encode(e, input + (long)t * matrix->n_in, matrix->n_in, matrix->order, t);
+        barrier(e);
+    }
     int rows = unit_rows(e, m->emb_dim), n_units = (m->emb_dim + rows - 1) / rows;
     float *y = own + (long)ROW_BLOCK * (m->ff_dim > m->n_heads * m->head_dim ? m->ff_dim : m->n_heads * m->head_dim);
     FOR_UNITS(u, n_units) {
         int first = u * rows, last = first + rows < m->emb_dim ? first + rows : m->emb_dim;
         for (int t = 0; t < e->n_tokens; t += 64) { /* 64 tokens at a time, so that y stays small */
             int n = e->n_tokens - t < 64 ? e->n_tokens - t : 64;
-            multiply(matrix, first, last, input + (long)t * matrix->n_in, matrix->n_in, n, y, rows, own);
+            multiply(e, matrix, first, last, input, t, n, y, rows, own);
             for (int k = 0; k < n; k++)
                 for (int o = first; o < last; o++)
                     e->x[(long)(t + k) * m->emb_dim + o] += y[k * rows + o - first];
@@ -563,17 +709,20 @@ static void add_product(Engine *e, const Matrix *matrix, const float *input, flo
     barrier(e);
 }
 
-static void normalize_all(Engine *e, const Norm *norm) {
+/* The inputs of `matrix`: all tokens, normalized. */
+static void normalize_all(Engine *e, const Norm *norm, const Matrix *matrix, const int32_t *rows, int n_rows) {
     const Model *m = &e->model;
-    FOR_UNITS(t, e->n_tokens)
-        normalize(e->x + (long)t * m->emb_dim, norm, m->emb_dim, m->norm_is_rms, m->norm_eps,
-                  e->normed + (long)t * m->emb_dim);
+    FOR_UNITS(t, n_rows) {
+        float *y = e->normed + (long)t * m->emb_dim;
+        normalize(e->x + (long)(rows ? rows[t] : t) * m->emb_dim, norm, m->emb_dim, m->norm_is_rms, m->norm_eps, y);
+        if (matrix->order) encode(e, y, m->emb_dim, matrix->order, t);
+    }
     barrier(e);
 }
 
 static void run_layer(Engine *e, const Layer *layer, float *own) {
     const Model *m = &e->model;
-    normalize_all(e, &layer->norm1);
+    normalize_all(e, &layer->norm1, &layer->query, NULL, e->n_tokens);
     FOR_UNITS(u, m->n_heads + 2 * m->n_kv_heads) project_head(e, layer, u, own);
     barrier(e);
     int n_groups = (e->n_tokens + 2) / 3;
@@ -584,13 +733,13 @@ static void run_layer(Engine *e, const Layer *layer, float *own) {
     barrier(e);
     add_product(e, &layer->out, e->mixed, own);
 
-    normalize_all(e, &layer->norm2);
+    normalize_all(e, &layer->norm2, &layer->up, NULL, e->n_tokens);
     int rows = unit_rows(e, m->ff_dim);
     FOR_UNITS(u, (m->ff_dim + rows - 1) / rows) {
         int first = u * rows, last = first + rows < m->ff_dim ? first + rows : m->ff_dim;
-        multiply(&layer->up, first, last, e->normed, m->emb_dim, e->n_tokens, e->hidden + first, m->ff_dim, own);
+        multiply(e, &layer->up, first, last, e->normed, 0, e->n_tokens, e->hidden + first, m->ff_dim, own);
         if (layer->gate.kind)
-            multiply(&layer->gate, first, last, e->normed, m->emb_dim, e->n_tokens, e->gated + first, m->ff_dim, own);
+            multiply(e, &layer->gate, first, last, e->normed, 0, e->n_tokens, e->gated + first, m->ff_dim, own);
         for (int t = 0; t < e->n_tokens; t++)
             activate(e->hidden + (long)t * m->ff_dim + first, e->gated + (long)t * m->ff_dim + first, last - first,
                      m->feed_forward);
@@ -620,21 +769,16 @@ static void run(Engine *e, int thread) {
     FOR_UNITS(t, e->n_tokens) {
         float *x = e->x + (long)t * E;
         dequantize_row(&m->embedding, e->tokens[t].id, x);
-        if (m->embedding.kind == INT8_ROWS)
-            for (int i = 0; i < E; i++) x[i] *= m->embedding.scale[e->tokens[t].id];
         if (m->positions)
             for (int i = 0; i < E; i++) x[i] += m->positions[(long)e->tokens[t].position * E + i];
     }
     barrier(e);
     for (int i = 0; i < m->n_layers; i++) run_layer(e, m->layers + i, own);
-    FOR_UNITS(k, e->n_wanted)
-        normalize(e->x + (long)e->wanted[k] * E, &m->final_norm, E, m->norm_is_rms, m->norm_eps,
-                  e->normed + (long)k * E);
-    barrier(e);
+    normalize_all(e, &m->final_norm, &m->head, e->wanted, e->n_wanted);
     int rows = unit_rows(e, m->vocab_size), n_units = e->n_wanted ? (m->vocab_size + rows - 1) / rows : 0;
     FOR_UNITS(u, n_units) {
         int first = u * rows, last = first + rows < m->vocab_size ? first + rows : m->vocab_size;
-        multiply(&m->head, first, last, e->normed, E, e->n_wanted, e->logits + first, m->vocab_size, own);
+        multiply(e, &m->head, first, last, e->normed, 0, e->n_wanted, e->logits + first, m->vocab_size, own);
     }
     barrier(e);
     FOR_UNITS(k, e->n_wanted) find_best(e->logits + (long)k * m->vocab_size, m->vocab_size, e->best + k, e->probs + k);
@@ -670,17 +814,34 @@ void engine_free(Engine *e) {
     for (int i = 1; e->threads && i < e->model.n_threads; i++)
         if (e->threads[i]) pthread_join(e->threads[i], NULL);
     for (int i = 0; e->own && i < e->model.n_threads; i++) free(e->own[i]);
-    void *buffers[] = {e->own, e->threads, e->wanted, e->x, e->normed, e->q, e->mixed, e->hidden, e->gated, e};
+    void *buffers[] = {e->own,    e->threads, e->wanted, e->x,      e->normed,     e->q,
+                       e->mixed,  e->hidden,  e->gated,  e->inputs, e->group_sums, e};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) free(buffers[i]);
 }
 
 static float *floats_for(long n) { return aligned_alloc(64, ((size_t)n * 4 + 127) / 64 * 64); }
+
+/* Matrices that share their inputs share the order, too, or multiply floats. */
+static void choose_orders(Model *m) {
+    for (int i = 0; i < m->n_layers; i++) {
+        Layer *layer = m->layers + i;
+        Matrix *query = &layer->query, *up = &layer->up;
+        Matrix *first[] = {query, query, query, &layer->out, up, up, &layer->down};
+        Matrix *all[] = {query, &layer->key, &layer->value, &layer->out, up, &layer->gate, &layer->down};
+        for (int k = 0; k < 7; k++) {
+            int order = input_order(all[k]);
+            all[k]->order = order == input_order(first[k]) ? order : 0;
+        }
+    }
+    m->head.order = input_order(&m->head);
+}
 
 /* NULL when memory or threads run out. The weights and the cache stay Python's, the layers' list is read here. */
 Engine *engine_new(const Model *model) {
     Engine *e = calloc(1, sizeof *e);
     if (!e) return NULL;
     e->model = *model;
+    choose_orders(&e->model);
     const Model *m = &e->model;
     pthread_mutex_init(&e->mutex, NULL);
     pthread_cond_init(&e->wake, NULL);
@@ -696,7 +857,13 @@ Engine *engine_new(const Model *model) {
     e->mixed = floats_for(T * A);
     e->hidden = floats_for(T * (F > kv ? F : kv));
     e->gated = floats_for(T * F);
-    int is_whole = e->threads && e->own && e->wanted && e->x && e->normed && e->q && e->mixed && e->hidden && e->gated;
+    e->n_inputs = widest / BLOCK + 2;
+    e->n_sums = widest / 32 + LANES; /* groups of 32 are the smallest, and sums are read LANES at a time */
+    e->inputs = aligned_alloc(64, (size_t)(T * e->n_inputs) * sizeof(Inputs));
+    e->group_sums = floats_for(T * e->n_sums);
+    if (e->group_sums) memset(e->group_sums, 0, (size_t)(T * e->n_sums) * 4);
+    int is_whole = e->threads && e->own && e->wanted && e->x && e->normed && e->q && e->mixed && e->hidden &&
+                   e->gated && e->inputs && e->group_sums;
     for (int i = 0; is_whole && i < m->n_threads; i++) {
         long n_scores = 3L * m->capacity, n_weights = ROW_BLOCK * widest + 64 * (E + ROW_BLOCK);
         e->own[i] = floats_for(n_scores > n_weights ? n_scores : n_weights);

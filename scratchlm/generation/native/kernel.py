@@ -25,7 +25,6 @@ from scratchlm.quantization.layers import QuantizedWeight
 MAX_TOKENS = 256  # of one call: they share each pass over the weights
 FLOAT32 = 1  # kinds of matrices, as in decode.c
 QUANTIZED = {"int8": 2, "int4": 3, "int4_asymmetric": 4, "nf4": 5}
-INT8_ROWS = 6  # one scale per row
 FEED_FORWARDS = ("gelu", "gelu_exact", "swiglu")
 
 
@@ -40,6 +39,7 @@ class _Matrix(Structure):
         ("offset", c_void_p),
         ("table", c_void_p),
         ("bias", c_void_p),
+        ("order", c_int32),  # set by the kernel
     ]
 
 
@@ -254,7 +254,7 @@ class NativeForward:
         if any(tensor is not None and not (tensor.is_contiguous() and tensor.is_cpu) for tensor in kept):
             raise NoKernelError("the kernel reads contiguous matrices in memory")
         return _Matrix(
-            kind=INT8_ROWS if layer.kind == "int8" and layer.group_size == n_in else QUANTIZED[layer.kind],
+            kind=QUANTIZED[layer.kind],
             n_out=n_out,
             n_in=n_in,
             group=layer.group_size,

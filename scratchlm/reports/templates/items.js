@@ -1,12 +1,18 @@
 // Show thousands of test items, ten at a time; only these ten are in the page.
 "use strict";
 (() => {
-  const { find, make, drawn } = shared;
+  const find = (id) => document.getElementById(id);
   const { columns, items, perPage } = JSON.parse(find("page-data").textContent).items;
   const list = find("item-list");
   const state = { words: "", which: "all", skill: "", order: "file", page: 1 };
   let chosen = items.map((item, i) => i);
 
+  const make = (tag, text, cssClass) => {
+    const element = document.createElement(tag);
+    if (text !== undefined) element.textContent = text; // text, never markup
+    if (cssClass) element.className = cssClass;
+    return element;
+  };
   const fold = (text) => text.toLowerCase();
   const share = (item, i) => (item.a[i] && item.a[i].p !== null ? item.a[i].p / columns[i].max : null);
   const mean = (item) => {
@@ -48,8 +54,8 @@
   const haystack = (i) => {
     if (haystacks[i] === undefined) {
       const item = items[i];
-      const texts = answers(item).flatMap((answer) => [answer.t, answer.w || ""]);
-      haystacks[i] = fold([item.q, item.i, item.r, item.s, ...texts].join("\n"));
+      const said = answers(item).flatMap((answer) => [answer.t, answer.w || ""]);
+      haystacks[i] = fold([item.q, item.i, item.r, item.s, ...said].join("\n"));
     }
     return haystacks[i];
   };
@@ -76,10 +82,15 @@
     if (answer.st) line.append(" ", make("span", answer.st, "wrong"));
     return line;
   };
+  const SVG = "http://www.w3.org/2000/svg";
   const meter = (value, role) => {
-    const bar = drawn("svg", { class: "bar", "aria-hidden": "true" });
+    const bar = document.createElementNS(SVG, "svg");
+    bar.setAttribute("class", "bar");
+    bar.setAttribute("aria-hidden", "true");
     for (const [width, cssClass] of [["100%", "track"], [`${100 * value}%`, `f-${role}`]]) {
-      bar.append(drawn("rect", { width, height: 6, y: 5, rx: 2, class: cssClass }));
+      const rect = document.createElementNS(SVG, "rect");
+      for (const [name, of] of Object.entries({ width, height: 6, y: 5, rx: 2, class: cssClass })) rect.setAttribute(name, of);
+      bar.append(rect);
     }
     return bar;
   };

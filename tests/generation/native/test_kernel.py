@@ -128,12 +128,98 @@ def test_closing_twice_is_no_error():
     forward.close()
 
 
+QUANTIZATIONS = [
+    {"bits": 8},
+    {"bits": 8, "group_size": 32},
+    {"bits": 8, "group_size": 128},
+    {"bits": 4, "group_size": 64},
+    {"bits": 4, "group_size": 128, "head_bits": 4},
+    {"bits": 4, "group_size": 32, "symmetric": True},
+    {"bits": 4, "kind": "nf4"},
+    {"bits": 4, "skip_head": True},
+]
+
+
+def quantized(name: str, settings: dict[str, int], **sizes: int) -> GPTModel:
+    torch.manual_seed(1)
+    model = GPTModel(dataclasses.replace(VARIANTS[name], **sizes)).eval()
+    quantize_model(model, QuantizationConfig(**settings))
+    return model
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("flags", [("-O2", "-march=x86-64"), ("-O3", "-march=x86-64-v3")], ids=str)
+def assert_computes_what_pytorch_computes(model: GPTModel) -> None:
+    """All tokens in one call, one at a time, and PyTorch's."""
+    ids = some_ids(model, 30)
+    forward = NativeForward(model, KVCache(model.config, 2), n_threads=2)
+    [together] = logits_of(forward, Work(0, ids, 30))
+    alone = torch.cat([logits_of(forward, Work(1, [one], 1))[0] for one in ids])
+    forward.close()
+    expected = model(torch.tensor([ids]))[0]
+    torch.testing.assert_close(
+        together, expected, rtol=TOLERANCE, atol=TOLERANCE * float(expected.abs().max())
+    )
+    assert torch.equal(alone, together)
+
+
+@pytest.mark.parametrize("settings", QUANTIZATIONS, ids=str)
+@pytest.mark.parametrize("name", ["gpt2", "qwen"])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"emb_dim": 256, "n_heads": 4, "head_size": 32, "ff_dim": 384},
+        {"emb_dim": 160, "n_heads": 6, "head_size": 32, "ff_dim": 288},  # no whole number of blocks
+        {"emb_dim": 64, "n_heads": 6, "head_size": 16, "ff_dim": 96},  # less than a block
+    ],
+    ids=str,
+)
+def test_quantized_matrices_compute_what_pytorch_computes(name, settings, sizes):
+    if VARIANTS[name].n_kv_heads:
+        sizes = sizes | {"n_kv_heads": sizes["n_heads"] // 2}
+    assert_computes_what_pytorch_computes(quantized(name, settings, **sizes))
+
+
+def test_8_bits_have_rows_of_any_length():
+    assert_computes_what_pytorch_computes(quantized("long rows", {"bits": 8}))
+
+
+@pytest.mark.parametrize("settings", [{"bits": 8}, {"bits": 4, "group_size": 32}], ids=str)
+def test_matrices_of_several_kinds_share_their_inputs(settings):
+    sizes = {"emb_dim": 256, "ff_dim": 256, "n_heads": 4, "head_size": 32}
+    model = quantized("llama", {"bits": 4, "group_size": 64}, **sizes)
+    other = quantized("llama", settings, **sizes)
+    for block, other_block in zip(model.trf_blocks, other.trf_blocks, strict=True):
+        block.att.W_value = other_block.att.W_value
+        block.ff.gate = other_block.ff.gate
+    assert_computes_what_pytorch_computes(model)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_not_finite_stays_visible(number):
+    model = quantized("gpt2", {"bits": 4}, emb_dim=256, n_heads=4, ff_dim=256)
+    model.trf_blocks[1].norm2.scale[3] = number
+    [logits] = logits_of(NativeForward(model, KVCache(model.config, 1)), Work(0, [1, 2], 2))
+    assert logits.isnan().all()
+
+
+@torch.no_grad()
+def test_inputs_of_zero_count_for_zero():
+    model = quantized("gpt2", {"bits": 4, "head_bits": 4}, emb_dim=256, n_heads=4, ff_dim=256)
+    model.final_norm.scale.zero_()
+    [logits] = logits_of(NativeForward(model, KVCache(model.config, 1)), Work(0, [1], 1))
+    assert torch.equal(logits, torch.zeros_like(logits))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "flags",
+    [("-O2", "-march=x86-64"), ("-O3", "-march=x86-64-v3"), ("-O1", "-march=x86-64-v4")],
+    ids=str,
+)
 def test_other_processors_compute_the_same(tmp_path, monkeypatch, flags):
-    if os.uname().machine != "x86_64" or (
-        flags[1] == "-march=x86-64-v3" and "avx2" not in CPUINFO.read_text()
-    ):
+    needed = {"-march=x86-64-v3": "avx2", "-march=x86-64-v4": "avx512bw"}.get(flags[1], "")
+    if os.uname().machine != "x86_64" or needed not in CPUINFO.read_text():
         pytest.skip("this processor has no such instructions")
     strict = ("-std=gnu11", "-Wall", "-Wextra", "-Wno-psabi", "-Werror", "-ffp-contract=fast")
     monkeypatch.setenv("SCRATCHLM_HOME", str(tmp_path))
@@ -149,33 +235,7 @@ def test_other_processors_compute_the_same(tmp_path, monkeypatch, flags):
         torch.testing.assert_close(
             torch.cat(parts), model(torch.tensor([ids]))[0], rtol=TOLERANCE, atol=TOLERANCE
         )
-
-
-@torch.no_grad()
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"bits": 8},
-        {"bits": 8, "group_size": 32},
-        {"bits": 4, "group_size": 64},
-        {"bits": 4, "group_size": 32, "symmetric": True},
-        {"bits": 4, "kind": "nf4"},
-        {"bits": 4, "skip_head": True},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("name", ["gpt2", "qwen"])
-def test_quantized_matrices_compute_what_pytorch_computes(name, settings):
-    torch.manual_seed(1)
-    config = dataclasses.replace(VARIANTS[name], emb_dim=192, n_heads=6, head_size=32, ff_dim=256)
-    model = GPTModel(config).eval()
-    quantize_model(model, QuantizationConfig(**settings))
-    ids = some_ids(model, 30)
-    forward = NativeForward(model, KVCache(config, 2), n_threads=2)
-    [together] = logits_of(forward, Work(0, ids, 30))
-    alone = torch.cat([logits_of(forward, Work(1, [one], 1))[0] for one in ids])
-    expected = model(torch.tensor([ids]))[0]
-    torch.testing.assert_close(
-        together, expected, rtol=TOLERANCE, atol=TOLERANCE * float(expected.abs().max())
-    )
-    assert torch.equal(alone, together)
+    for settings in QUANTIZATIONS:
+        assert_computes_what_pytorch_computes(
+            quantized("gpt2", settings, emb_dim=160, n_heads=5, head_size=32, ff_dim=288)
+        )
