@@ -21,7 +21,7 @@ import httpx
 from scratchlm.assets.http_requests import TRY_AGAIN_STATUS, opened_answer, retry_after_s
 from scratchlm.assets.partial_file import PARTIAL_SUFFIX, Origin, PartialFile, open_partial
 from scratchlm.core.checksums import sha256_of_file
-from scratchlm.core.errors import DownloadError
+from scratchlm.core.errors import DownloadError, writing_advice
 
 Progress = Callable[[int, "int | None"], None]  # bytes so far, bytes in total (None if unknown)
 
@@ -106,9 +106,7 @@ def download(
             transfer.fetch_from_first(urls)
             partial.take_name(target)
     except OSError as cause:
-        raise DownloadError(
-            f"{target} cannot be written: {cause}; free some space or choose another folder."
-        ) from cause
+        raise DownloadError(f"{target} cannot be written: {cause}; {writing_advice(cause)}.") from cause
     return target
 
 

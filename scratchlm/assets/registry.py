@@ -22,24 +22,12 @@ from scratchlm.assets.archive_members import read_member
 from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.assets.download import Progress, download
 from scratchlm.assets.file_structure import structure_problem
-from scratchlm.assets.known_datasets import ASSETS, DATASETS, Archive, Asset
+from scratchlm.assets.known_datasets import ASSETS, DATASETS, Asset
 from scratchlm.assets.known_weights import GPT2_ASSETS
 from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError, DataError, DownloadError
 from scratchlm.core.files import make_parent, new_file, read_utf8, write_bytes, write_text
-
-__all__ = [
-    "ASSETS",
-    "Archive",
-    "Asset",
-    "asset_path",
-    "fetch_asset",
-    "find_assets",
-    "find_file",
-    "is_here",
-    "recorded_sha256",
-]
 
 Check = Callable[[Path], "str | None"]
 _log = logging.getLogger(__name__)
@@ -100,9 +88,8 @@ def fetch_asset(
     """Download an asset into the cache unless it is already on this machine; return its path.
 
     target: where to put it instead of the cache; it is copied if it is on this machine already.
-    check: describes what is wrong with a file whose sha256 is unknown; None when nothing is.
-    A damaged file in the cache or at `target` is replaced. One in `$SCRATCHLM_ASSETS` may belong to someone else and
-    is an error.
+    check: describes what is wrong with a file whose sha256 is unknown; None when nothing is. A damaged file in the
+    cache or at `target` is replaced. One in `$SCRATCHLM_ASSETS` may belong to someone else and is an error.
     Raises: ConfigError for an unknown id; DataError for a damaged file in `$SCRATCHLM_ASSETS`; DownloadError when no
         address delivers the expected bytes.
     """

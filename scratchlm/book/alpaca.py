@@ -8,6 +8,8 @@ from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.instruction_rows import Instruction
 from scratchlm.data.prompt_templates import TEMPLATES
 
+END_OF_TEXT_ID = 50256  # GPT-2's <|endoftext|>, with which the book pads
+
 
 def format_input(entry: Mapping[str, str]) -> str:
     """Format an entry's instruction and input as an Alpaca prompt, without the `### Response:` line.

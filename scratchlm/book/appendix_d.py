@@ -47,7 +47,7 @@ def train_model(
     Raises: ConfigError for negative warmup_steps.
     """
     if warmup_steps < 0:
-        raise ConfigError(f"warmup_steps must be at least 0, got {warmup_steps}; change it.")
+        raise ConfigError(f"warmup_steps must be at least 0, got {warmup_steps}; 0 omits the warm-up.")
     peak_lr = float(optimizer.param_groups[0]["lr"])
     n_steps = len(train_loader) * n_epochs
     learning_rates: list[float] = []

@@ -18,7 +18,7 @@ from scratchlm.book.gpt2_weights import (
     load_gpt2_params_from_tf_ckpt,
     load_weights_into_gpt,
 )
-from scratchlm.book.loops import Loader, losses_of_both, mean_over_batches, say
+from scratchlm.book.loops import Loader, loader_functions, say
 from scratchlm.book.plots import plot_losses
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.protocols import Tokenizer
@@ -76,28 +76,7 @@ def calc_loss_batch(
     return loss_sum / n_targets
 
 
-def calc_loss_loader(
-    data_loader: Loader, model: nn.Module, device: torch.device | str, num_batches: int | None = None
-) -> float:
-    """The mean of the batches' mean losses, over the first `num_batches` or all.
-
-    A smaller last batch weighs as much as a full one, as in the book; `scratchlm.evaluation.loss.mean_loss` is the
-    true mean. The model's mode is not changed.
-
-    Units: nats; nan for an empty loader.
-    """
-    return mean_over_batches(calc_loss_batch, data_loader, model, device, num_batches)
-
-
-def evaluate_model(
-    model: nn.Module, train_loader: Loader, val_loader: Loader, device: torch.device | str, eval_iter: int
-) -> tuple[float, float]:
-    """Training and validation loss over `eval_iter` batches each; the model is in training mode afterwards.
-
-    A shuffling loader draws from torch's global generator, so evaluating more or less often changes the training that
-    follows.
-    """
-    return losses_of_both(calc_loss_loader, model, train_loader, val_loader, device, eval_iter)
+calc_loss_loader, evaluate_model = loader_functions(calc_loss_batch)
 
 
 def generate_and_print_sample(

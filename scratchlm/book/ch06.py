@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from scratchlm.book.alpaca import encode_plain
+from scratchlm.book.alpaca import END_OF_TEXT_ID, encode_plain
 from scratchlm.book.downloads import download_and_unzip_spam_data
-from scratchlm.book.loops import Loader, losses_of_both, mean_over_batches, say
+from scratchlm.book.loops import Loader, loader_functions, say
 from scratchlm.book.plots import plot_values
 from scratchlm.core.errors import ConfigError, DataError, optional_import
 from scratchlm.core.protocols import Tokenizer
@@ -36,7 +36,6 @@ __all__ = [
 ]
 
 SHUFFLE_SEED = 123  # of both random samples from the table
-END_OF_TEXT_ID = 50256  # GPT-2's <|endoftext|>, with which the book pads
 
 
 def import_pandas() -> Any:
@@ -77,7 +76,8 @@ def random_split(df: Any, train_frac: float, validation_frac: float) -> tuple[An
     """
     if min(train_frac, validation_frac) < 0 or train_frac + validation_frac > 1 + 1e-9:
         raise ConfigError(
-            f"the fractions must be at least 0 and together at most 1, got {train_frac} and {validation_frac}."
+            f"the fractions must be at least 0 and together at most 1, got {train_frac} and {validation_frac}; "
+            "0.7 and 0.1 are the book's."
         )
     shuffled = df.sample(frac=1, random_state=SHUFFLE_SEED).reset_index(drop=True)
     train_end = int(len(shuffled) * train_frac)
@@ -142,16 +142,7 @@ def calc_loss_batch(
     return loss_sum / n_targets
 
 
-def calc_loss_loader(
-    data_loader: Loader, model: nn.Module, device: torch.device | str, num_batches: int | None = None
-) -> float:
-    """The mean of the batches' mean losses, over the first `num_batches` or all.
-
-    A smaller last batch weighs as much as a full one, as in the book. The model's mode is not changed.
-
-    Units: nats; nan for an empty loader.
-    """
-    return mean_over_batches(calc_loss_batch, data_loader, model, device, num_batches)
+calc_loss_loader, evaluate_model = loader_functions(calc_loss_batch)
 
 
 def calc_accuracy_loader(
@@ -170,13 +161,6 @@ def calc_accuracy_loader(
             n_correct += int((predicted == targets.to(device)).sum())
             n_seen += len(targets)
     return n_correct / n_seen if n_seen else float("nan")
-
-
-def evaluate_model(
-    model: nn.Module, train_loader: Loader, val_loader: Loader, device: torch.device | str, eval_iter: int
-) -> tuple[float, float]:
-    """Training and validation loss over `eval_iter` batches each; the model is in training mode afterwards."""
-    return losses_of_both(calc_loss_loader, model, train_loader, val_loader, device, eval_iter)
 
 
 def train_classifier_simple(

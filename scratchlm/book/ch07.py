@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from scratchlm.book.alpaca import as_instruction, encode_plain, format_input
+from scratchlm.book.alpaca import END_OF_TEXT_ID, as_instruction, encode_plain, format_input
 from scratchlm.book.downloads import download_file
 from scratchlm.book.dpo import (
     PreferenceDataset,
@@ -52,7 +52,6 @@ __all__ = [
     "train_model_dpo_simple",
 ]
 
-END_OF_TEXT_ID = 50256  # GPT-2's <|endoftext|>, with which the book pads
 Row: TypeAlias = "Sequence[int]"
 RowWithPrompt: TypeAlias = "tuple[int, Sequence[int]]"  # number of prompt ids, all ids
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from scratchlm.assets.archive_members import read_member
 from scratchlm.assets.download import HUGGING_FACE_HOST, Progress, download
-from scratchlm.assets.known_datasets import Asset
+from scratchlm.assets.known_datasets import ASSETS, Asset
 from scratchlm.assets.known_weights import GPT2_ASSETS
-from scratchlm.assets.registry import ASSETS, asset_path, find_assets, find_file
+from scratchlm.assets.registry import asset_path, find_assets, find_file
 from scratchlm.core.errors import DownloadError
 from scratchlm.core.files import read_bytes, write_bytes
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from scratchlm.book.alpaca import encode_plain, format_input, text_of
+from scratchlm.book.alpaca import END_OF_TEXT_ID, encode_plain, format_input, text_of
 from scratchlm.book.ch05 import generate_and_print_sample
 from scratchlm.book.loops import say
 from scratchlm.core.errors import DataError
@@ -35,7 +35,6 @@ __all__ = [
 ]
 
 Loader = DataLoader[dict[str, Any]]
-END_OF_TEXT_ID = 50256  # GPT-2's <|endoftext|>, with which the book pads
 N_LINE_ENDS = 2  # ids between the request and `### Response:` in GPT-2's vocabulary
 
 

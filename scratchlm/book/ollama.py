@@ -56,9 +56,9 @@ def query_model(prompt: str, model: str = "llama3", url: str | None = None) -> s
     try:
         with httpx.stream("POST", url, json=payload, timeout=TIMEOUT_S) as response:
             if response.status_code != HTTPStatus.OK:
-                said = response.read().decode("utf-8", errors="replace")
+                error = response.read().decode("utf-8", errors="replace")
                 raise ServiceError(
-                    f"{url} returned status {response.status_code}: {said:.300}; "
+                    f"{url} returned status {response.status_code}: {error:.300}; "
                     f"fetch the model with `ollama pull {model}`."
                 )
             parts = _parts(response.iter_lines(), url)
@@ -124,5 +124,5 @@ def _parts(lines: Iterator[str], url: str) -> Iterator[dict[str, Any]]:
                 f"{url} must stream chat messages as JSON, got {line[:100]!r}; check that it is Ollama's /api/chat."
             )
         if "error" in value:
-            raise ServiceError(f"{url} returned the error {value['error']!s:.300}; see its log.")
+            raise ServiceError(f"{url} returned the error {value['error']!s:.300}; check its log.")
         yield value

@@ -30,7 +30,7 @@ from scratchlm.checkpoints.store import MANIFEST, MODEL_FOLDER_FILES, LoadedMode
 from scratchlm.checkpoints.torch.torch_file import write_torch_file
 from scratchlm.checkpoints.weight_files import SUFFIXES
 from scratchlm.core.config import to_dict
-from scratchlm.core.errors import CheckpointError, ConfigError
+from scratchlm.core.errors import CheckpointError, ConfigError, writing_advice
 from scratchlm.core.files import as_json, check_replaceable, new_files, new_folder, write_text
 from scratchlm.core.partials import remove_partials, standing
 from scratchlm.model.gpt import GPTModel
@@ -99,7 +99,7 @@ def convert(
     _check_target(source, standing(target), is_folder=export_format.is_folder, overwrite=overwrite)
     beside = export_format.beside(source, target, frame)
     for other, text in beside.items():
-        if not _holds(other, text):
+        if not (other.is_file() and other.read_bytes() == text.encode("utf-8")):
             _check_target(source, other, is_folder=False, overwrite=overwrite)
             if to == "book":
                 _check_readers(other, target)
@@ -145,7 +145,8 @@ def _check_target(source: LoadedModel, target: Path, *, is_folder: bool, overwri
     files = [Path(file).resolve() for file in source.manifest.get("weights", ())]
     if there in (here, *here.parents, *files):
         raise ConfigError(f"the target {target} is the source or contains it; choose another name.")
-    if is_folder and not _is_one_file(source) and here in there.parents:
+    is_one_file = source.manifest.get("format") in ("GGUF", "weights file")  # its folder may hold other files
+    if is_folder and not is_one_file and here in there.parents:
         raise ConfigError(
             f"the target {target} lies inside the source folder, which may be replaced or deleted as a whole; choose a "
             "path outside it."
@@ -163,11 +164,6 @@ def _check_target(source: LoadedModel, target: Path, *, is_folder: bool, overwri
         )
     elif target.is_dir():
         raise CheckpointError(f"{target} is a folder, which a file cannot replace; choose another name.")
-
-
-def _is_one_file(source: LoadedModel) -> bool:
-    """Whether the source is a single file, whose folder may contain other files too."""
-    return source.manifest.get("format") in ("GGUF", "weights file")
 
 
 def _check_readers(settings: Path, target: Path) -> None:
@@ -188,16 +184,9 @@ def _modelfile_beside(source: LoadedModel, target: Path, frame: PromptFrame) -> 
     context_length, frame_or_none = source.config.context_length, None if own_template else frame
     text = modelfile(target.name, frame=frame_or_none, context_length=context_length, stops=stops)
     place = target.with_name("Modelfile")
-    is_of_another = place.is_file() and _first_line(place) != text.partition("\n")[0]
+    written = place.read_text(encoding="utf-8", errors="replace") if place.is_file() else text
+    is_of_another = written.partition("\n")[0] != text.partition("\n")[0]
     return {place.with_name(f"Modelfile.{target.stem}") if is_of_another else place: text}
-
-
-def _first_line(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
-
-
-def _holds(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_bytes() == text.encode("utf-8")
 
 
 def _settings_beside(source: LoadedModel, target: Path, _frame: PromptFrame) -> Mapping[Path, str]:
@@ -208,7 +197,7 @@ def _settings_beside(source: LoadedModel, target: Path, _frame: PromptFrame) -> 
             tokenizer = (Path(folder) / "tokenizer.json").read_text(encoding="utf-8")
     except OSError as cause:
         raise CheckpointError(
-            f"the tokenizer could not be written: {cause.strerror}; free some space."
+            f"the tokenizer could not be written: {cause.strerror}; {writing_advice(cause)}."
         ) from cause
     texts = {"config.json": as_json(to_dict(source.config)), "tokenizer.json": tokenizer}
     if source.task:

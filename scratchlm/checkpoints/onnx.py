@@ -57,7 +57,7 @@ def export_onnx(path: str | Path, model: GPTModel) -> Path:
     if n_bytes > MAX_BYTES or context_length < 2:
         raise ConfigError(
             f"ONNX holds models of at most {MAX_BYTES:,} bytes with a context of 2 tokens or more, got "
-            f"{n_bytes:,} bytes and {context_length}; take --to gguf or hf."
+            f"{n_bytes:,} bytes and {context_length}; use --to gguf or hf."
         )
     # The fused kernel branches on the number of tokens, which the exporter cannot trace.
     config = dataclasses.replace(model.config, attention="manual")
@@ -82,20 +82,12 @@ def export_onnx(path: str | Path, model: GPTModel) -> Path:
 
 def _load_errors(runtime: Any) -> tuple[type[Exception], ...]:
     """The errors that onnxruntime raises for damaged files; they have no common base class."""
-    names = (
-        "Fail",
-        "InvalidArgument",
-        "InvalidGraph",
-        "InvalidProtobuf",
-        "NotImplemented",
-        "RuntimeException",
-    )
+    names = "Fail InvalidArgument InvalidGraph InvalidProtobuf NotImplemented RuntimeException"
     state = runtime.capi.onnxruntime_pybind11_state
-    return (OSError, RuntimeError, ValueError, *(getattr(state, name) for name in names))
+    return (OSError, RuntimeError, ValueError, *(getattr(state, name) for name in names.split()))
 
 
 def _onnx_packages() -> Any:
-    """Import the optional packages and return onnxruntime."""
     with optional_import("ONNX files need onnx, onnxscript and onnxruntime", extra="onnx"):
         import onnx  # noqa: F401  (used by torch.onnx)
         import onnxruntime

@@ -253,9 +253,7 @@ def _tokenizer(folder: Path, config: GPTConfig, saved: Mapping[str, Any]) -> Tok
     try:
         return load_gpt2_tokenizer(asset_path("gpt2_bpe/encoder.json"), asset_path("gpt2_bpe/vocab.bpe"))
     except DataError as cause:
-        raise CheckpointError(
-            f"{folder} has no tokenizer, and GPT-2's is not downloaded ({cause})"
-        ) from cause
+        raise CheckpointError(f"{folder} has no tokenizer, and GPT-2's cannot be used: {cause}") from cause
 
 
 def _nanogpt_data(folder: Path, saved: Mapping[str, Any]) -> Path | None:

@@ -8,6 +8,7 @@ A model folder holds `config.json`, `model.safetensors`, `tokenizer.json`, `task
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,9 @@ def load_model(path: str | Path) -> LoadedModel:
     Raises: CheckpointError naming the file that is missing or damaged, and what differs.
     """
     folder = resolve_model(path)
-    manifest = verify(folder)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(load_tokenizer, folder / "tokenizer.json")
+        manifest = verify(folder)
     values = dict(read_json_table(folder / "config.json", error=CheckpointError).values)
     quantization = values.pop(QUANTIZATION, {})
     try:
@@ -138,7 +141,7 @@ def load_model(path: str | Path) -> LoadedModel:
     return LoadedModel(
         model=model.eval(),
         config=config,
-        tokenizer=load_tokenizer(folder / "tokenizer.json"),
+        tokenizer=reading.result(),
         task=saved_task(folder / "task.json", n_scores=model.out_head.out_features),
         manifest=manifest,
         folder=folder,
@@ -185,7 +188,9 @@ def build_model(config: GPTConfig, state: Mapping[str, Tensor], *, where: Path) 
     try:
         model.load_state_dict({name: weights[name] for name in expected}, assign=True)
     except RuntimeError as cause:  # the config ties two matrices that differ
-        raise CheckpointError(f"the weights in {where} do not fit its config: {cause}") from cause
+        raise CheckpointError(
+            f"the weights in {where} do not fit its config: {cause}; use another checkpoint."
+        ) from cause
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model
@@ -213,7 +218,7 @@ def _empty_model(config: GPTConfig, *, n_weights: int, where: str) -> GPTModel:
     except (TypeError, RuntimeError, OverflowError) as cause:  # sizes that overflow torch's integers
         raise CheckpointError(
             f"the config of {where} describes an impossible model, emb_dim={config.emb_dim} and "
-            f"vocab_size={config.vocab_size} ({type(cause).__name__}); it is damaged."
+            f"vocab_size={config.vocab_size} ({type(cause).__name__}); it is damaged, use another one."
         ) from cause
 
 
@@ -229,8 +234,8 @@ def verify(folder: Path) -> dict[str, Any]:
     files = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(files, dict) or manifest.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} must be of format version {FORMAT_VERSION} and list its files; "
-            "it was written by another program or version."
+            f"{path} must be of format version {FORMAT_VERSION} and list its files, but another program or version "
+            "wrote it; use another checkpoint."
         )
     unlisted = sorted(NEEDED_FILES - files.keys())
     if unlisted:

@@ -1,6 +1,7 @@
 """`scratchlm chat`: talk to an assistant in the terminal."""
 
 import signal
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from scratchlm.cli.dialogue import Dialogue
 from scratchlm.cli.messages import MULTI_LINE, Message, MessageReader
-from scratchlm.cli.parsing import Common, command_line
+from scratchlm.cli.parsing import Common, command_line, required
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, ScratchLMError
 from scratchlm.data.assistant_prompt import chosen_template
@@ -52,10 +53,9 @@ class Chat(Common):
 @command_line(Chat)
 def main(command: Chat, console: Console) -> dict[str, Any]:
     """Read messages and print answers until the user ends the chat; returns the `--json` keys."""
-    if command.model is None:
-        raise ConfigError("chat needs an assistant; name its folder with --model.")
+    [model] = required(command, "chat needs an assistant", "model")
     talk = Dialogue(
-        command.model,
+        model,
         console,
         device=command.device,
         template=command.template,
@@ -81,17 +81,12 @@ def _respond(talk: Dialogue, message: Message, *, can_stop: bool) -> None:
     if message.is_command and not talk.obey(message.text):
         return
     answer = talk.answer(None if message.is_command else message.text)
-    if not can_stop:
+    with stop_requests() if can_stop else nullcontext() as stop:
         for piece in answer:
             print(piece, end="", flush=True)
-        print(flush=True)
-        return
-    with stop_requests() as stop:
-        for piece in answer:
-            print(piece, end="", flush=True)
-            if stop.is_made:
+            if stop is not None and stop.is_made:
                 answer.close()
                 break
         print(flush=True)
-    if stop.signal_number == signal.SIGTERM:
+    if stop is not None and stop.signal_number == signal.SIGTERM:
         raise SystemExit(128 + signal.SIGTERM)

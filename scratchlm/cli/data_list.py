@@ -5,8 +5,8 @@ from typing import Any
 
 from rich.console import Console
 
-from scratchlm.assets.known_datasets import DATASETS
-from scratchlm.assets.registry import ASSETS, Asset, asset_path, find_file
+from scratchlm.assets.known_datasets import ASSETS, DATASETS, Asset
+from scratchlm.assets.registry import asset_path, find_file
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.core.errors import DataError
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, command_line
+from scratchlm.cli.parsing import Common, command_line, required
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import new_folder, write_text
 from scratchlm.data.label_split import class_counts, leak_free_split, split_figures
@@ -54,18 +54,15 @@ def _check_apart(data: Sequence[str], out: Path) -> None:
 @command_line(DataSplit)
 def main(command: DataSplit, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Split the texts, write the files and print the counts; returns the `--json` keys."""
-    if not command.data or command.out is None:
-        missing = "--data" if not command.data else "--out"
-        raise ConfigError(f"data split needs labelled texts and an output folder; {missing} is missing.")
-    out = command.out
+    data, out = required(command, "data split needs labelled texts and an output folder", "data", "out")
     inside = out.iterdir() if out.is_dir() else [out] if out.exists() else []
     others = sorted(path.name for path in inside)
     if set(others) - {f"{side}.jsonl" for side in SIDES}:
         raise DataError(
             f"{out} must be new or an earlier split, but has {', '.join(others)!s:.200}; choose another --out."
         )
-    _check_apart(command.data, out)
-    rows = read_messages(command.data, command.rows)
+    _check_apart(data, out)
+    rows = read_messages(data, command.rows)
     texts, labels = [row.text for row in rows], [row.label for row in rows]
     if len(set(labels)) < 2:
         raise DataError(

@@ -20,7 +20,7 @@ from scratchlm.data.assistant_prompt import AssistantPrompt
 from scratchlm.generation.beam import check_beams, check_length_penalty
 from scratchlm.generation.config import BEAM_SETTINGS, SAMPLING, GenerationConfig
 from scratchlm.generation.engine import Engine
-from scratchlm.generation.requests import TokenEvent
+from scratchlm.generation.requests import TokenEvent, check_sinks
 from scratchlm.serving.language_model import LanguageModel
 
 COMMANDS = {  # name -> what it does
@@ -143,7 +143,7 @@ class Dialogue:
         self._lm = open_assistant(path, device=self._device, template=self._template)
         self._path = path
         self._n_dropped = 0  # turns that did not fit, as last shown
-        self._is_told_alone = False
+        self._noted_single_turns = False
         if self._engine is not None:
             self._engine.close()
             self._engine = None
@@ -162,8 +162,8 @@ class Dialogue:
         memory = self._memory
         if memory is None:
             memory = len(earlier) if self._lm.supports_conversations else 0
-            if earlier and not memory and not self._is_told_alone:
-                self._is_told_alone = True
+            if earlier and not memory and not self._noted_single_turns:
+                self._noted_single_turns = True
                 self._say(
                     "note: this assistant was trained on single questions, so earlier ones are not in its prompt "
                     "(--memory N adds the last N exchanges)"
@@ -180,10 +180,10 @@ class Dialogue:
         context_length = self._lm.config.context_length
         if prompt.n_dropped > self._n_dropped:
             n = prompt.n_dropped
-            turns = "the oldest turn does" if n == 1 else f"the {n} oldest turns do"
+            turns = "the oldest turn is" if n == 1 else f"the {n} oldest turns are"
             self._say(
-                f"note: {turns} not fit the context of {context_length:,} tokens with max_new_tokens="
-                f"{max_new_tokens} any more, so the assistant no longer sees what was said there"
+                f"note: {turns} not in the prompt, which must fit the context of {context_length:,} tokens with "
+                f"max_new_tokens={max_new_tokens}"
             )
         self._n_dropped = prompt.n_dropped
         if len(prompt.ids) + max_new_tokens > context_length:
@@ -204,6 +204,7 @@ class Dialogue:
             beams, length_penalty = settings.pop("beams", None), settings.pop("length_penalty", 1.0)
             config = self._lm.generation_config(**settings)
             check_length_penalty(length_penalty)
+            check_sinks(config, self._lm.model)
             if beams is not None:
                 check_beams(config, n_beams=beams, length_penalty=length_penalty)
             self._changed = changed

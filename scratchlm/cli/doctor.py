@@ -14,7 +14,8 @@ from rich.console import Console
 
 from scratchlm import __version__
 from scratchlm.assets.cache_folder import cache_folder
-from scratchlm.assets.registry import ASSETS, is_here
+from scratchlm.assets.known_datasets import ASSETS
+from scratchlm.assets.registry import is_here
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.generation.native.compile import NoKernelError, chosen_kernel, kernel_library
 
@@ -77,7 +78,6 @@ def main(command: Doctor, console: Console) -> dict[str, Any]:  # noqa: ARG001
 
 
 def _decoding_kernel() -> str:
-    """What generates text, and why."""
     if chosen_kernel() == "torch":
         return "torch (SCRATCHLM_KERNEL says so)"
     try:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, command_line
+from scratchlm.cli.parsing import Common, command_line, required
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.classification_rows import read_labelled
 from scratchlm.data.row_files import RowSettings
@@ -31,16 +31,15 @@ class EvaluateClassify(Common):
 @command_line(EvaluateClassify)
 def main(command: EvaluateClassify, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Evaluate the classifier and print its scores; returns the `--json` keys."""
-    if command.model is None or not command.data:
-        missing = "--model" if command.model is None else "--data"
-        raise ConfigError(f"evaluate classify needs a classifier and labelled texts; add {missing}.")
-    lm = load(command.model, device=command.device)
+    needs = "evaluate classify needs a classifier and labelled texts"
+    model, data = required(command, needs, "model", "data")
+    lm = load(model, device=command.device)
     if lm.kind != "classification":
         raise ConfigError(
             f"evaluate classify needs a classifier, and {lm.folder} holds a {lm.kind}; "
             f"name {lm.stage_beside('classify') or 'the folder of a classifier'}."
         )
-    rows = read_labelled(resolve_data(command.data, kind="sms_spam_collection"), command.rows)
+    rows = read_labelled(resolve_data(data, kind="sms_spam_collection"), command.rows)
     classes = [str(name) for name in lm.class_names]
     unseen = sorted({row.label for row in rows} - set(classes))
     if unseen:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.cli.judgement_view import show_judgement
-from scratchlm.cli.parsing import Common, command_line
+from scratchlm.cli.parsing import Common, command_line, required
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
@@ -87,30 +87,26 @@ def main(command: EvaluateJudge, console: Console) -> dict[str, Any]:
         text = packaged_prompt(command.protocol) if own is None else read_utf8(own, error=ConfigError)
         print(text, end="")
         return {"protocol": command.protocol, "prompt": text}
-    if command.answers is None or command.judge is None:
-        missing = "--answers" if command.answers is None else "--judge"
-        raise ConfigError(
-            f"evaluate judge needs answers and a judge; add {missing}, e.g. --answers answers.json --judge offline."
-        )
-    items = _items(command, command.answers)
+    answers, judge = required(command, "evaluate judge needs answers and a judge", "answers", "judge")
+    items = _items(command, answers)
     earlier = None
     if command.calibrate is not None:  # read before the first request, so that an error costs nothing
         keys = {"key": command.calibrate_key, "answer_key": command.answer_key}
         earlier = read_earlier_scores(command.calibrate, items, **keys)
-    graded, out = _graded(command, command.judge, items, console)
+    graded, out = _graded(command, judge, items, console)
     agreed, problem = None, None
     if earlier is not None:
         try:
             agreed = agreement([grade.score for _, grade in graded.items], earlier)
         except DataError as error:  # shown first, since the judgement may have cost money
             problem = error
-    show_judgement(graded.judgement, name=command.judge, agreed=agreed)
+    show_judgement(graded.judgement, name=judge, agreed=agreed)
     if out is not None:
         print(f"all replies: {out}")
     if problem is not None:
         raise problem
     return {
-        "judge": command.judge,
+        "judge": judge,
         "out": None if out is None else str(out),
         **graded.judgement.record(),
         "control_items": command.n_controls,
@@ -138,21 +134,33 @@ def _graded(
     command: EvaluateJudge, judge_name: str, items: list[Item], console: Console
 ) -> tuple[Graded, Path | None]:
     """Grade all items, and write the result file; the offline judge writes one only with --out."""
-    if judge_name == OFFLINE:
-        return _graded_offline(command, items, console)
-    prompt = read_prompt(command.protocol, command.prompt)
-    judge = _judge(command, judge_name)
-    header = _header(command, judge.name, judge.identity, prompt.sha256, items)
-    out = command.out or _default_out(command, judge)
+    judge = None if judge_name == OFFLINE else _judge(command, judge_name)
+    if judge is None:
+        _check_offline(command)
+        prompt, out = None, command.out
+    else:
+        prompt = read_prompt(command.protocol, command.prompt)
+        out = command.out or _default_out(command, judge)
+    if out is None:
+        return _grade(command, items, OfflineGrader(), console), None
+    header = Header(
+        judge=OFFLINE if judge is None else judge.name,
+        identity=OFFLINE if judge is None else judge.identity,
+        protocol=command.protocol,
+        prompt_sha256="" if prompt is None else prompt.sha256,
+        answers_sha256=fingerprint(items),
+        n_items=len(items),
+    )
     if command.fresh:
         remove_results(out)
-    cache = None if command.no_cache else ReplyCache(cache_folder() / "judge_replies")
     with Journal(out, header) as journal:
-        replies = ReplyStore(judge, known=journal.known, journal=journal, cache=cache)
+        grader: Grader = OfflineGrader()
+        if judge is not None and prompt is not None:
+            cache = None if command.no_cache else ReplyCache(cache_folder() / "judge_replies")
+            replies = ReplyStore(judge, known=journal.known, journal=journal, cache=cache)
+            grader = JudgeGrader(replies, PROTOCOLS[command.protocol], prompt)
         try:
-            graded = _grade(
-                command, items, JudgeGrader(replies, PROTOCOLS[command.protocol], prompt), console
-            )
+            graded = _grade(command, items, grader, console)
         except KeyboardInterrupt:
             raise StoppedBySignal(
                 signal.SIGINT,
@@ -163,7 +171,6 @@ def _graded(
 
 
 def _judge(command: EvaluateJudge, name: str) -> Judge:
-    """Create the judge with the settings of its kind."""
     settings: dict[str, Any] = {"base_url": command.base_url, "num_ctx": command.num_ctx}
     if not command.is_local:
         return judge_named(name, patience=command.patience, seed=command.seed, **settings)
@@ -171,9 +178,8 @@ def _judge(command: EvaluateJudge, name: str) -> Judge:
     return judge_named(name, patience=patience, device=command.device, **settings)
 
 
-def _graded_offline(
-    command: EvaluateJudge, items: list[Item], console: Console
-) -> tuple[Graded, Path | None]:
+def _check_offline(command: EvaluateJudge) -> None:
+    """Reject flags without effect on the offline judge."""
     is_given = {
         "--protocol": command.protocol != "score",
         "--prompt": command.prompt is not None,
@@ -184,14 +190,6 @@ def _graded_offline(
     if any(is_given.values()):
         flags = " and ".join(flag for flag, is_there in is_given.items() if is_there)
         raise ConfigError(f"the offline judge does not use {flags}; leave it out, or name another judge.")
-    graded = _grade(command, items, OfflineGrader(), console)
-    if command.out is not None:
-        header = _header(command, OFFLINE, OFFLINE, "", items)
-        if command.fresh:
-            remove_results(command.out)
-        with Journal(command.out, header) as journal:
-            journal.finish(file_records(header, graded))
-    return graded, command.out
 
 
 def _grade(command: EvaluateJudge, items: list[Item], grader: Grader, console: Console) -> Graded:
@@ -204,19 +202,6 @@ def _grade(command: EvaluateJudge, items: list[Item], grader: Grader, console: C
             n_workers=1 if command.is_local else command.workers,
             report=report,
         )
-
-
-def _header(
-    command: EvaluateJudge, name: str, identity: str, prompt_sha256: str, items: list[Item]
-) -> Header:
-    return Header(
-        judge=name,
-        identity=identity,
-        protocol=command.protocol,
-        prompt_sha256=prompt_sha256,
-        answers_sha256=fingerprint(items),
-        n_items=len(items),
-    )
 
 
 def _default_out(command: EvaluateJudge, judge: Judge) -> Path:

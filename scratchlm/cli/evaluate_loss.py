@@ -9,10 +9,9 @@ import tyro
 from rich.console import Console
 
 from scratchlm.assets.cache_folder import cache_folder
-from scratchlm.cli.parsing import Common, command_line
+from scratchlm.cli.parsing import Common, command_line, required
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.config import check_at_least
-from scratchlm.core.errors import ConfigError
 from scratchlm.core.protocols import ShowsProgress, Tokenizer
 from scratchlm.data.row_files import RowSettings
 from scratchlm.data.shards import PreparedTokens, prepare_tokens
@@ -54,15 +53,13 @@ class EvaluateLoss(Common):
 @command_line(EvaluateLoss)
 def main(command: EvaluateLoss, console: Console) -> dict[str, Any]:
     """Compute the loss and print it; returns the `--json` keys."""
-    if command.model is None or not command.data:
-        missing = "--model" if command.model is None else "--data"
-        raise ConfigError(f"evaluate loss needs a model and a text; add {missing}.")
-    lm = load(command.model, device=command.device)
+    model, data = required(command, "evaluate loss needs a model and a text", "model", "data")
+    lm = load(model, device=command.device)
     lm.check_generates("evaluate loss")
     stride = stride_for(lm.model, command.stride)
     show = work_progress(console)
     reading: dict[str, Any] = {"rows": command.rows, "skip_bad_lines": command.skip_bad_lines}
-    texts = [tokens_of(path, lm.tokenizer, show, **reading) for path in resolve_data(command.data)]
+    texts = [tokens_of(path, lm.tokenizer, show, **reading) for path in resolve_data(data)]
     parts = [_measure(command, name, tokens, lm, show) for name, tokens in zip(command.data, texts)]
     whole = TextLoss.together(parts)
     result = _figures(whole, lm)

@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 
 from scratchlm.cli.evaluate_loss import tokens_of
-from scratchlm.cli.parsing import Common, command_line
+from scratchlm.cli.parsing import Common, command_line, required
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
@@ -82,16 +82,15 @@ class EvaluateMemorization(Common):
 @command_line(EvaluateMemorization)
 def main(command: EvaluateMemorization, console: Console) -> dict[str, Any]:
     """Generate samples, compare them with the training text, print the result; returns the `--json` keys."""
-    if command.model is None or not command.data:
-        missing = "--model" if command.model is None else "--data"
-        raise ConfigError(f"evaluate memorization needs a model and its training text; add {missing}.")
-    paths = resolve_data(command.data)
+    needs = "evaluate memorization needs a model and its training text"
+    model, data = required(command, needs, "model", "data")
+    paths = resolve_data(data)
     if token_folder(paths) is not None:
         raise DataError(
-            f"{command.data[0]} holds token shards, but evaluate memorization needs the training text; name the files "
-            "that were tokenised."
+            f"{data[0]} holds token shards, but evaluate memorization needs the training text; name the files that "
+            "were tokenised."
         )
-    lm = load(command.model, device=command.device)
+    lm = load(model, device=command.device)
     lm.check_generates("evaluate memorization")
     show = work_progress(console)
     if command.texts is None:

@@ -7,10 +7,9 @@ from typing import Any, Literal, cast
 
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, command_line
+from scratchlm.cli.parsing import Common, command_line, required
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.config import check_at_least
-from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import write_text
 from scratchlm.evaluation.loss import format_perplexity
 from scratchlm.evaluation.task_items import ChoiceItem, ClozeItem, GenerationItem, TaskKind, read_task_items
@@ -57,14 +56,11 @@ class EvaluateTask(Common):
 @command_line(EvaluateTask)
 def main(command: EvaluateTask, console: Console) -> dict[str, Any]:
     """Score the questions and print the result; returns the `--json` keys."""
-    if command.model is None or command.data is None:
-        missing = "--model" if command.model is None else "--data"
-        raise ConfigError(f"evaluate task needs a model and a file of questions; add {missing}.")
-    lm = load(command.model, device=command.device)
+    model, data = required(command, "evaluate task needs a model and a file of questions", "model", "data")
+    lm = load(model, device=command.device)
     lm.check_generates("evaluate task")
-    kind, items = read_task_items(
-        command.data, kind=None if command.kind == "auto" else command.kind, limit=command.limit
-    )
+    wanted = None if command.kind == "auto" else command.kind
+    kind, items = read_task_items(data, kind=wanted, limit=command.limit)
     if loses_text(lm.tokenizer):
         note = "note: this tokenizer maps all words outside its vocabulary to one token, so the figures may mislead"
         console.print(note)

@@ -10,7 +10,7 @@ from rich.console import Console
 from scratchlm.cli.arguments import value_of
 from scratchlm.cli.parsing import Main, run_command
 from scratchlm.cli.run import without_lists
-from scratchlm.cli.stage_runs import RunFlags, resumed_recipe, run_stage, with_end
+from scratchlm.cli.stage_runs import StageFlags, resumed_recipe, run_stage, with_end
 from scratchlm.core.errors import ConfigError
 from scratchlm.data.row_files import ANSWERED, LABELLED, RowSettings
 from scratchlm.finetuning.base import RANDOM
@@ -20,7 +20,7 @@ from scratchlm.recipes.run import RunResult
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTuning(RunFlags):
+class FineTuning(StageFlags):
     """The flags of every kind of fine-tuning; its training settings follow as `settings`."""
 
     base: str | None = None  # base model: a folder, or random:SIZE for random weights

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, command_line
-from scratchlm.cli.streams import read_text
+from scratchlm.cli.parsing import Common, command_line, required
+from scratchlm.cli.streams import read_piped_prompt
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import read_json, write_json
 from scratchlm.generation.beam import Beam, BeamNode, beam_search, check_beams
@@ -40,6 +40,9 @@ class Generate(Common):
     max_new_tokens: int = 100  # maximum number of tokens to generate for each prompt
     min_new_tokens: int = 0  # minimum number of tokens before an end-of-text token
     stop: tuple[str, ...] = ()  # stop when one of these texts is generated
+    attention_sinks: int | None = (
+        None  # beyond the context, keep so many first tokens and slide over the rest
+    )
     overflow: str = "crop"  # prompt longer than the context: crop keeps its end, error refuses it
     seed: int | None = None  # seed of sampling; the same seed and prompt give the same text
 
@@ -138,24 +141,20 @@ def biases(texts: Sequence[str]) -> dict[int, float]:
 @command_line(Generate)
 def main(command: Generate, console: Console) -> dict[str, Any]:
     """Generate text and print it; returns the `--json` keys."""
-    if command.model is None or not command.prompt:
-        missing = "--model" if command.model is None else "--prompt"
-        raise ConfigError(
-            f"generate needs a model and a prompt; add {missing} (see `scratchlm generate --help`)."
-        )
+    model, prompts = required(command, "generate needs a model and a prompt", "model", "prompt")
     given = command.generation_settings()
     if command.schema_file is not None:
         given["json_schema"] = read_json(command.schema_file, error=ConfigError)
-    lm = load(command.model, device=command.device)
+    lm = load(model, device=command.device)
     lm.check_generates("generate", advice="; use classify")
-    prompts = [read_text() if prompt == "-" else prompt for prompt in command.prompt]
+    prompts = [read_piped_prompt() if prompt == "-" else prompt for prompt in prompts]
     config = lm.generation_config(**given)
     if command.beams is None and config.is_greedy:
         _note_idle_settings(config, console)
     prompt_ids = [lm.encode_prompt(prompt) for prompt in prompts]
-    if command.beams is not None or command.best_of is not None:
-        return _search(command, lm, prompts, prompt_ids, config)
-    return _stream(command, lm, prompts, prompt_ids, config)
+    act = _search if command.beams is not None or command.best_of is not None else _stream
+    result = {"prompt_ids": prompt_ids, **act(command, lm, prompts, prompt_ids, config)}
+    return {key: values[0] for key, values in result.items()} if len(prompts) == 1 else result
 
 
 def _note_idle_settings(config: GenerationConfig, console: Console) -> None:
@@ -167,8 +166,8 @@ def _note_idle_settings(config: GenerationConfig, console: Console) -> None:
 
 def _stream(
     command: Generate, lm: LanguageModel, prompts: list[str], prompt_ids: Ids, config: GenerationConfig
-) -> dict[str, Any]:
-    """Print texts while they grow, if there is only one; returns the `--json` keys."""
+) -> dict[str, list[Any]]:
+    """Print texts while they grow, if there is only one; returns the ids and texts."""
     ids: Ids = [[] for _ in prompts]
     texts = [""] * len(prompts)
     streams = len(prompts) == 1
@@ -197,8 +196,7 @@ def _stream(
     if command.trace is not None and traces is not None:
         steps = [with_texts(trace, lm.tokenizer) for trace in traces]
         _write_trace(command.trace, prompts, prompt_ids, [{"steps": one} for one in steps])
-    result: dict[str, list[Any]] = {"prompt_ids": prompt_ids, "ids": ids, "text": texts}
-    return _alone(result) if len(prompts) == 1 else result
+    return {"ids": ids, "text": texts}
 
 
 def _draft(command: Generate, lm: LanguageModel) -> GPTModel:
@@ -211,8 +209,8 @@ def _draft(command: Generate, lm: LanguageModel) -> GPTModel:
 
 def _search(
     command: Generate, lm: LanguageModel, prompts: list[str], prompt_ids: Ids, config: GenerationConfig
-) -> dict[str, Any]:
-    """Print the best texts, which are known only at the end; returns the same keys, and all texts found."""
+) -> dict[str, list[Any]]:
+    """Print the best texts, which are known only at the end; returns the same, and all texts found."""
     found: list[list[Beam]] = []
     trees: list[list[BeamNode]] = []
     for ids in prompt_ids:
@@ -241,17 +239,11 @@ def _search(
             for t in trees
         ]
         _write_trace(command.trace, prompts, prompt_ids, [{"tree": one} for one in nodes])
-    result: dict[str, list[Any]] = {
-        "prompt_ids": prompt_ids,
+    return {
         "ids": [texts[0].ids for texts in found],
         "text": [texts[0].text for texts in found],
         "beams": [[dataclasses.asdict(text) for text in texts] for texts in found],
     }
-    return _alone(result) if len(prompts) == 1 else result
-
-
-def _alone(result: dict[str, list[Any]]) -> dict[str, Any]:
-    return {key: values[0] for key, values in result.items()}
 
 
 def _write_trace(path: Path, prompts: list[str], prompt_ids: Ids, traces: list[dict[str, Any]]) -> None:

@@ -58,17 +58,13 @@ def _entries(full: str) -> Iterator[FlagHelp]:
     """Read the flags of the parser's help: `  --flag VALUE  text`, with a long flag's text on the next line."""
     for found in re.finditer(r"^  ([-\[{].*)((?:\n {3,}\S.*)*)", full, re.MULTILINE):
         invocation, _, text = re.sub(r"\s{2,}", "\t", found[1].strip(), count=1).partition("\t")
-        yield _entry(invocation, " ".join([text, *found[2].split()]).strip())
-
-
-def _entry(invocation: str, text: str) -> FlagHelp:
-    flag, _, value = invocation.partition(" ")
-    if not flag.startswith("-"):
-        flag, value = "", invocation
-    value = re.sub(r"\{None\}\|", "", value).replace("{None,", "{")
-    value = re.sub(r"\[(\S+) \[.*", r"\1 ...", value)
-    text = re.sub(r" ?\(default: (None|False|True|''|)\)$", "", text)
-    return FlagHelp(flag, value, text)
+        flag, _, value = invocation.partition(" ")
+        if not flag.startswith("-"):
+            flag, value = "", invocation
+        value = value.replace("{None}|", "").replace("{None,", "{")
+        value = re.sub(r"\[(\S+) \[.*", r"\1 ...", value)
+        text = " ".join([text, *found[2].split()]).strip()
+        yield FlagHelp(flag, value, re.sub(r" ?\(default: (None|False|True|''|)\)$", "", text))
 
 
 def positional_fields(cls: type) -> dict[str, bool]:

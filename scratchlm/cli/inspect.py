@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from scratchlm.cli.parsing import Common, command_line
-from scratchlm.cli.streams import read_text
+from scratchlm.cli.parsing import Common, command_line, required
+from scratchlm.cli.streams import read_piped_prompt
 from scratchlm.cli.terminal import print_columns
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
@@ -49,16 +49,12 @@ class Inspect(Common):
 @command_line(Inspect)
 def main(command: Inspect, console: Console) -> dict[str, Any]:
     """Inspect, print a summary, and write page and picture; returns the `--json` keys."""
-    if command.model is None or command.prompt is None:
-        missing = "--model" if command.model is None else "--prompt"
-        raise ConfigError(
-            f"inspect needs a model and a prompt; add {missing} (see `scratchlm inspect --help`)."
-        )
+    model, prompt = required(command, "inspect needs a model and a prompt", "model", "prompt")
     for flag, path in (("--html", command.html), ("--png", command.png)):
         if path is not None and path.is_dir():
             raise ConfigError(f"{flag} must name a file to write, got a folder: {path}; choose another name.")
-    lm = load(command.model, device=command.device)
-    text = read_text() if command.prompt == "-" else command.prompt
+    lm = load(model, device=command.device)
+    text = read_piped_prompt() if prompt == "-" else prompt
     data = inspect_prompt(
         lm.model,
         lm.tokenizer,
@@ -72,7 +68,7 @@ def main(command: Inspect, console: Console) -> dict[str, Any]:
     _print(data)
     written = {"html": command.html, "png": command.png}
     if command.html is not None:
-        write_text(command.html, render_inspection(data, model=str(command.model), text=text))
+        write_text(command.html, render_inspection(data, model=str(model), text=text))
         console.print(f"page: {command.html}")
     if command.png is not None:
         save_inspection_figure(data, command.png, text=text)
@@ -81,7 +77,6 @@ def main(command: Inspect, console: Console) -> dict[str, Any]:
 
 
 def _print(data: Mapping[str, Any]) -> None:
-    """The main results as text."""
     is_classifier = data["kind"] == "classification"
     choices = [explained(choice, data) for choice in data["choices"]]
     best = choices[0]

@@ -50,8 +50,10 @@ def show_comparison(result: PairedComparison, *, name_a: str, name_b: str) -> No
     table.add_row("A", Text(name_a), f"{result.mean_a:.2f}")
     table.add_row("B", Text(name_b), f"{result.mean_b:.2f}")
     console.print(table)
+    interval = f"95 % interval {result.low:+.2f} to {result.high:+.2f}"
+    interval = interval if result.n > 1 else "one item has no interval"
     console.print(
-        f"B - A: {result.difference:+.2f} ({_interval_of_difference(result)}); B is higher on "
+        f"B - A: {result.difference:+.2f} ({interval}); B is higher on "
         f"{result.higher:,} items, equal on {result.equal:,}, lower on {result.lower:,} (sign test p = "
         f"{result.p_value:.3g})"
     )
@@ -129,26 +131,18 @@ def _show_controls(console: Console, judgement: Judgement) -> None:
         return
     table = Table(
         f"control (on {max(c.n for c in judgement.controls)} items)",
-        "should be",
+        "expected",
         "mean",
         "unparsed",
         "failed",
     )
     for control in judgement.controls:
         mean = "none" if control.mean is None else f"{control.mean:.1f}"
-        should = "low" if control.is_null else "high"
+        expected = "low" if control.is_null else "high"
         table.add_row(
-            Text(control.name), should, mean, str(control.unparsed or ""), str(control.failed or "")
+            Text(control.name), expected, mean, str(control.unparsed or ""), str(control.failed or "")
         )
     console.print(table)
-
-
-def _interval_of_difference(result: PairedComparison) -> str:
-    return (
-        "one item has no interval"
-        if result.n < 2
-        else f"95 % interval {result.low:+.2f} to {result.high:+.2f}"
-    )
 
 
 def _ends(low: float | None, high: float | None) -> str:
@@ -156,11 +150,8 @@ def _ends(low: float | None, high: float | None) -> str:
 
 
 def _interval(low: float | None, high: float | None) -> str:
-    return (
-        "one answer has no interval"
-        if low is None or high is None
-        else f"95 % interval {low:.2f} to {high:.2f}"
-    )
+    has_none = low is None or high is None
+    return "one answer has no interval" if has_none else f"95 % interval {low:.2f} to {high:.2f}"
 
 
 def _unreliable(doubts: Sequence[str]) -> str:

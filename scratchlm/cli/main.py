@@ -17,7 +17,7 @@ from scratchlm import __version__
 from scratchlm.cli.commands import COMMANDS, OUT_OF_MEMORY, OUT_OF_MEMORY_ELSEWHERE, REMOVED, Entry
 from scratchlm.cli.streams import PrintableStream
 from scratchlm.core.config import nearest
-from scratchlm.core.errors import ConfigError, DataError, ScratchLMError
+from scratchlm.core.errors import ConfigError, DataError, ScratchLMError, writing_advice
 from scratchlm.core.memory import memory_errors_explained
 from scratchlm.core.printable import printable
 from scratchlm.training.interrupts import process_signals
@@ -63,7 +63,7 @@ def _main(args: list[str]) -> int:
     except OSError as error:  # e.g. standard output is a full disk
         _drop_output()
         what = f"{error.filename} could not be used" if error.filename else "the output could not be written"
-        message = f"{what}: {error.strerror or error}; free some space or check the path."
+        message = f"{what}: {error.strerror or error}; {writing_advice(error)}."
         return _report_error(message, exit_code=DataError.exit_code, with_traceback=wants_debug)
 
 

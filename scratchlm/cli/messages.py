@@ -1,6 +1,7 @@
 """Read a user's messages: typed in a terminal, with editing and history, or from a pipe."""
 
 import contextlib
+import itertools
 import signal
 import sys
 import threading
@@ -68,24 +69,18 @@ class MessageReader:
                 self._console.print("\nAn empty line or Ctrl-D ends the chat.")
 
     def _message(self) -> Message | None:
-        first = self._line(PROMPT)
+        first, is_command = self._line(PROMPT), False
         if first is None:
             return None
         if "\n" in first:  # pasted
             text = first.strip().removeprefix(f"{QUOTES}\n").removesuffix(f"\n{QUOTES}")
-            is_command = False
         elif first.strip() == QUOTES:
-            text = "\n".join(self._block())
-            is_command = False
+            following = iter(lambda: self._line(CONTINUED), None)  # until the end of the input
+            text = "\n".join(itertools.takewhile(lambda line: line.strip() != QUOTES, following))
         else:
             text = self._continued(first).strip()
             is_command = text.startswith("/")
         return Message(text, is_command) if text.strip() else None
-
-    def _block(self) -> Iterator[str]:
-        """The lines of a block until the one that ends it, or the end of the input."""
-        while (line := self._line(CONTINUED)) is not None and line.strip() != QUOTES:
-            yield line
 
     def _continued(self, text: str) -> str:
         """A line, and those that follow while each ends with a backslash."""

@@ -155,6 +155,18 @@ def run_command(
     return 0
 
 
+def required(command: Common, what: str, *names: str) -> list[Any]:
+    """The values of flags that a command needs; `what` begins the message when one is missing.
+
+    Raises: ConfigError.
+    """
+    values = [getattr(command, name) for name in names]
+    for name, value in zip(names, values):
+        if value is None or value == ():
+            raise ConfigError(f"{what}; add --{name.replace('_', '-')}.")
+    return values
+
+
 @contextlib.contextmanager
 def _no_output() -> Iterator[None]:
     """Suppress standard output within the block."""
@@ -179,8 +191,8 @@ def _one_line(box: str) -> str:
             sections[-1].append(line)
     sections = [section for section in sections if section] or [["the arguments could not be read"]]
     sections[0][0] = re.sub(r"^Error parsing \w+: ", "", sections[0][0])  # the name of a class of ours
-    said = sections[0][: sections[0].index("Got errors:")] if "Got errors:" in sections[0] else sections[0]
-    text = re.sub(r"Expected one of \(([^()]*)\)", _sorted_choices, " ".join(said).rstrip("."))
+    message = sections[0][: sections[0].index("Got errors:")] if "Got errors:" in sections[0] else sections[0]
+    text = re.sub(r"Expected one of \(([^()]*)\)", _sorted_choices, " ".join(message).rstrip("."))
     words = [line.split(" ")[0] for section in sections[1:] for line in section]
     flags = list(dict.fromkeys(word for word in words if word.startswith("--")))
     if flags and text.startswith("Unrecognized options"):

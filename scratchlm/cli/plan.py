@@ -13,7 +13,7 @@ from rich.console import Console
 
 from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.pretrain import DEFAULT_STEPS
-from scratchlm.cli.stage_runs import recipe_argument, refuse_two_sizes, with_end
+from scratchlm.cli.stage_runs import recipe_argument, with_end, with_size
 from scratchlm.core.config import check_at_least
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError
@@ -69,19 +69,15 @@ def main(args: Sequence[str], *, prog: str) -> int:
         )
 
     def action(command: Plan, console: Console) -> dict[str, Any]:
-        refuse_two_sizes(command.config, args)
-        return _act(command, console)
+        return _act(command, with_size(command.model, command.config, args), console)
 
     return run_command(Plan, action, args, prog=prog, default=default)
 
 
-def _act(command: Plan, console: Console) -> dict[str, Any]:
+def _act(command: Plan, model: ModelSettings, console: Console) -> dict[str, Any]:
     """Compute the plan and print it; returns the `--json` keys."""
-    settings = command.model
-    if command.config is not None:
-        settings = dataclasses.replace(settings, size=command.config)
-    usual = GPT2_VOCAB_SIZE if settings.size.startswith("gpt2") else 2048
-    config = settings.resolve(vocab_size=command.vocab_size or usual)
+    usual = GPT2_VOCAB_SIZE if model.size.startswith("gpt2") else 2048
+    config = model.resolve(vocab_size=command.vocab_size or usual)
     training = with_end(command.training, max_steps=DEFAULT_STEPS)
     n_steps = _n_steps(training, command.tokens, config.context_length)
     device = pick_device(command.device)
@@ -139,7 +135,6 @@ def _n_steps(training: TrainingConfig, n_tokens: int | None, context: int) -> in
 
 
 def _print_memory(found: dict[str, Any], memory: MemoryPlan) -> None:
-    """Print the parameters and one line per category of memory."""
     n_steps = "" if found["steps"] is None else f", {found['steps']:,} steps"
     print(f"{found['parameters']:,} parameters, {found['flops_per_step'] / 1e9:,.0f} GFLOP per step{n_steps}")
     print(f"memory: {memory.peak / MIB:,.0f} MiB at the peak")

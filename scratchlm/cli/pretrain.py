@@ -14,12 +14,12 @@ from scratchlm.cli.parsing import run_command
 from scratchlm.cli.progress import work_progress
 from scratchlm.cli.run import refuse_idle_vocab_size, source_lines
 from scratchlm.cli.stage_runs import (
-    RunFlags,
+    StageFlags,
     recipe_argument,
-    refuse_two_sizes,
     resumed_recipe,
     run_stage,
     with_end,
+    with_size,
 )
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError
@@ -36,7 +36,7 @@ DEFAULT_STEPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrain(RunFlags):
+class Pretrain(StageFlags):
     """Pre-train a language model on text: files, folders, globs, .jsonl, .parquet, a known name, or token shards
     (ours, or a data folder of nanoGPT).
 
@@ -80,24 +80,18 @@ def main(args: Sequence[str], *, prog: str) -> int:
 
     def action(command: Pretrain, console: Console) -> dict[str, Any]:
         refuse_idle_vocab_size(args, command.tokenizer)
-        refuse_two_sizes(command.config, args)
-        return _act(command, console)
+        return _act(command, with_size(command.model, command.config, args), console)
 
     return run_command(Pretrain, action, args, prog=prog, default=default)
 
 
-def _act(command: Pretrain, console: Console) -> dict[str, Any]:
+def _act(command: Pretrain, model: ModelSettings, console: Console) -> dict[str, Any]:
     """Train the model and print the result; returns the `--json` keys."""
-    model = command.model
-    if command.config is not None:
-        model = dataclasses.replace(model, size=command.config)
-    text = {f.name: getattr(command.text, f.name) for f in dataclasses.fields(TextSettings)}
+    data: dict[str, Any] = {"text": command.data, "text_weights": command.data_weights, **vars(command.text)}
     recipe = Recipe(
         stages=("pretrain",),
         sample_prompt=command.sample_prompt,
-        data=DataSettings(
-            text=command.data, text_weights=command.data_weights, val_text=command.val_data, **text
-        ),
+        data=DataSettings(val_text=command.val_data, **data),
         tokenizer=command.tokenizer,
         model=model,
         pretrain=with_end(command.training, max_steps=DEFAULT_STEPS),

@@ -1,5 +1,6 @@
 """Show training progress: a live bar in a terminal, otherwise one line per evaluation."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from scratchlm.assets.registry import Asset
+from scratchlm.assets.known_datasets import Asset
 from scratchlm.core.protocols import ShowsProgress
 from scratchlm.training.callbacks import Callback, StepRecord
 
@@ -101,9 +102,9 @@ class TrainingProgress(Callback):
 
     def on_sample(self, step: int, prompt: str, text: str) -> None:
         """Show a text sample."""
-        shown = " ".join(text.split())
+        shown = re.sub(r"\s+", " ", text)
         shown = shown if len(shown) <= 160 else f"{shown[:160]}..."
-        self._console.print(Text.assemble((f"step {step}:", "dim"), " ", (prompt, "bold"), " ", shown))
+        self._console.print(Text.assemble((f"step {step}:", "dim"), " ", (prompt, "bold"), shown))
 
     def close(self) -> None:
         """Leave the last state on the screen."""

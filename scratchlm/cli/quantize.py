@@ -16,7 +16,7 @@ from scratchlm.checkpoints.conversion import convert
 from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.store import LoadedModel, own_weights
 from scratchlm.cli.evaluate_loss import tokens_of
-from scratchlm.cli.parsing import Common, command_line
+from scratchlm.cli.parsing import Common, command_line, required
 from scratchlm.cli.progress import work_progress
 from scratchlm.core.config import check_at_least
 from scratchlm.core.device import pick_device
@@ -29,6 +29,7 @@ from scratchlm.generation.generate import generate_ids
 from scratchlm.model.gpt import GPTModel
 from scratchlm.quantization.apply import dequantize_model, quantize_model, quantized_layers
 from scratchlm.quantization.config import QuantizationConfig
+from scratchlm.reports.formats import file_size
 from scratchlm.training.settings import resolve_data
 
 N_STORIES = 30  # of the built-in validation stories, about 5,000 words
@@ -78,15 +79,13 @@ class _Measured(NamedTuple):
 @command_line(Quantize)
 def main(command: Quantize, console: Console) -> dict[str, Any]:
     """Quantize the model, save it and print the figures; returns the `--json` keys."""
-    if command.model is None or command.out is None:
-        missing = "--model" if command.model is None else "--out"
-        raise ConfigError(f"quantize needs a model and a folder for the result; add {missing}.")
-    loaded, show = open_model(command.model), work_progress(console)
+    source, out = required(command, "quantize needs a model and a folder for the result", "model", "out")
+    loaded, show = open_model(source), work_progress(console)
     if "files" not in loaded.manifest:
         dequantize_model(loaded.model)  # another program's file is the original
     is_classifier = loaded.task.get("kind") == "classification"
     if is_classifier and command.text is not None:
-        raise ConfigError(f"{command.model} is a classifier, which has no loss on --text; leave it out.")
+        raise ConfigError(f"{source} is a classifier, which has no loss on --text; leave it out.")
     model = loaded.model.to(pick_device(command.device))
     ids = [] if is_classifier else _loss_ids(command, loaded, show)
     calibration = _calibration(command, loaded, show)
@@ -95,16 +94,18 @@ def main(command: Quantize, console: Console) -> dict[str, Any]:
         left = quantize_model(model, command.settings, calibration=calibration, progress=report)
     after = _measure(model, loaded, ids, show, "loss after")
     layers = quantized_layers(model.cpu())
-    convert(dataclasses.replace(loaded, model=model), command.out, to="native", overwrite=command.overwrite)
+    convert(dataclasses.replace(loaded, model=model), out, to="native", overwrite=command.overwrite)
     kinds = sorted({f"{layer.kind} in groups of {layer.group_size}" for layer in layers.values()})
-    print(f"wrote {command.out}: {len(layers)} matrices as {', '.join(kinds)}")
+    print(f"wrote {out}: {len(layers)} matrices as {', '.join(kinds)}")
     if left:
         print(
             f"in floating point: {', '.join(left[:5])}{f' and {len(left) - 5} more' if len(left) > 5 else ''}"
         )
-    size_bytes = (command.out / "model.safetensors").stat().st_size
-    print(f"size: {_mb(before.n_bytes)} -> {_mb(size_bytes)} ({size_bytes / before.n_bytes:.3f}x)")
-    print(f"memory of the weights: {_mb(before.n_bytes)} -> {_mb(after.n_bytes)}")
+    size_bytes = (out / "model.safetensors").stat().st_size
+    print(
+        f"size: {file_size(before.n_bytes)} -> {file_size(size_bytes)} ({size_bytes / before.n_bytes:.3f}x)"
+    )
+    print(f"memory of the weights: {file_size(before.n_bytes)} -> {file_size(after.n_bytes)}")
     if before.loss is not None and after.loss is not None:
         rise = 100 * (after.loss / before.loss - 1)
         print(
@@ -113,7 +114,7 @@ def main(command: Quantize, console: Console) -> dict[str, Any]:
         )
         print(f"speed: {before.tokens_per_s:,.0f} -> {after.tokens_per_s:,.0f} tokens/s, one text at a time")
     return {
-        "out": str(command.out),
+        "out": str(out),
         "bits": command.settings.bits,
         "size_bytes": size_bytes,
         "size_before_bytes": before.n_bytes,
@@ -128,7 +129,6 @@ def main(command: Quantize, console: Console) -> dict[str, Any]:
 
 
 def _loss_ids(command: Quantize, loaded: LoadedModel, show: ShowsProgress) -> list[int]:
-    """The ids of the text on which the loss is computed."""
     if command.text is not None:
         found = _ids_of(command.text, loaded, show)
     else:
@@ -179,7 +179,3 @@ def _tokens_per_s(model: GPTModel, ids: list[int]) -> float:
     started_at_s = time.perf_counter()
     generate_ids(model, [prompt], GenerationConfig(max_new_tokens=n_new))
     return n_new / (time.perf_counter() - started_at_s)
-
-
-def _mb(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:,.1f} MB"

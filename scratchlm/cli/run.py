@@ -35,7 +35,18 @@ RANK_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run(Common):
+class RunFlags(Common):
+    """The flags of every command that trains in a run folder."""
+
+    out: Path | None = None  # the run folder; default: runs/STAGE, runs/STAGE-2, ...
+    fresh: bool = False  # delete what is in the run folder and start over
+    track: TrackerName | None = None  # also log to wandb, mlflow or trackio; TensorBoard needs no flag
+    # with torchrun: seconds that a process may be late before all stop
+    rank_timeout_s: float = RANK_TIMEOUT_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(RunFlags):
     """Run a complete recipe: pre-train, fine-tune, evaluate, report.
 
     RECIPE is a built-in name (default: quickstart), a .toml file, or the folder of an earlier run. An interrupted run
@@ -45,12 +56,6 @@ class Run(Common):
     """
 
     out: Path | None = None  # the run folder; default: runs/RECIPE
-    fresh: bool = False  # delete what is in the run folder and start over
-    track: TrackerName | None = (
-        None  # also log to wandb, mlflow or trackio; TensorBoard files are always written
-    )
-    # with torchrun: seconds that a process may be late before all stop
-    rank_timeout_s: float = RANK_TIMEOUT_S
     seed: int | None = None  # one seed for all stages; --pretrain.seed and the like override it
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
 
@@ -93,16 +98,7 @@ def run(name: str, command: Run, console: Console) -> dict[str, Any]:
     if command.fresh or not (out / "report.html").exists():
         for line in plan_lines(name, command.settings, out, pick_device(command.device)):
             console.print(line)
-    result = execute(
-        name,
-        command.settings,
-        out,
-        command.device,
-        console,
-        fresh=command.fresh,
-        track=command.track,
-        rank_timeout_s=command.rank_timeout_s,
-    )
+    result = execute(name, command.settings, out, command, console)
     _print_result(result)
     return {
         "recipe": name,
@@ -118,32 +114,22 @@ def run(name: str, command: Run, console: Console) -> dict[str, Any]:
 
 
 def execute(
-    name: str,
-    recipe: Recipe,
-    out: Path,
-    device: str,
-    console: Console,
-    *,
-    fresh: bool = False,
-    extend: bool = False,
-    track: TrackerName | None = None,
-    rank_timeout_s: float = RANK_TIMEOUT_S,
+    name: str, recipe: Recipe, out: Path, flags: RunFlags, console: Console, *, extend: bool = False
 ) -> RunResult:
-    """Run a recipe with progress on the console, and log it to `track` if given.
+    """Run a recipe in the folder `out`, with progress on the console.
 
     Processes that torchrun started together train together; after a restart they continue whatever the flags say.
     """
-    if is_restart():
-        fresh = False
-    if rank_timeout_s <= 0:
-        raise ConfigError(f"rank_timeout_s must be above zero, got {rank_timeout_s:g}; 600 is the default.")
+    timeout_s, track = flags.rank_timeout_s, flags.track
+    if timeout_s <= 0:
+        raise ConfigError(f"rank_timeout_s must be above 0, got {timeout_s:g}; 600 is the default.")
     if track is not None:
         check_tracker(track)
-    chosen = pick_device(device)
-    with ExitStack() as open_bars, rank_group(timeout_s=rank_timeout_s, device_type=chosen.type) as ranks:
-        if chosen.type == "cuda" and ranks.world_size > 1:
-            chosen = torch.device("cuda", local_rank())
-            torch.cuda.set_device(chosen)
+    device = pick_device(flags.device)
+    with ExitStack() as open_bars, rank_group(timeout_s=timeout_s, device_type=device.type) as ranks:
+        if device.type == "cuda" and ranks.world_size > 1:
+            device = torch.device("cuda", local_rank())
+            torch.cuda.set_device(device)
 
         def callbacks_for(stage: Stage) -> list[Callback]:
             open_bars.close()
@@ -163,9 +149,9 @@ def execute(
             recipe,
             out,
             render=run_report,
-            device=chosen,
+            device=device,
             callbacks_for=callbacks_for,
-            fresh=fresh,
+            fresh=flags.fresh and not is_restart(),
             extend=extend,
             notify=console.print,
             progress=work_progress(console),

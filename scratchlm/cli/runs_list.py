@@ -78,7 +78,6 @@ def run_record(run: FoundRun) -> dict[str, Any]:
 
 
 def _headline(run: FoundRun) -> str:
-    """The main metric of each finished stage."""
     parts = []
     for stage, figures in run.figures.items():
         key, words, write = HEADLINES[stage]

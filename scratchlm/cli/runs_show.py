@@ -49,17 +49,13 @@ def main(command: RunsShow, console: Console) -> dict[str, Any]:  # noqa: ARG001
 
 def _checked(folder: Path) -> dict[str, Any]:
     """Describe a checkpoint, and whether its files match its manifest."""
+    manifest, problem = {}, ""
     try:
         manifest = verify(folder)
     except CheckpointError as error:
-        return {"path": str(folder), "is_good": False, "problem": str(error), "step": None, "val_loss": None}
-    return {
-        "path": str(folder),
-        "is_good": True,
-        "problem": "",
-        "step": manifest.get("step"),
-        "val_loss": manifest.get("val_loss"),
-    }
+        problem = str(error)
+    facts = {key: manifest.get(key) for key in ("step", "val_loss")}
+    return {"path": str(folder), "is_good": not problem, "problem": problem, **facts}
 
 
 def _print(run: FoundRun, checkpoints: Sequence[dict[str, Any]]) -> None:

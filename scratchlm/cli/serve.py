@@ -4,23 +4,27 @@ import dataclasses
 import os
 import threading
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 from rich.console import Console
 
+from scratchlm.checkpoints.store import list_checkpoints
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.runs_list import HEADLINES, run_record
 from scratchlm.cli.started_runs import StartedRuns
-from scratchlm.core.errors import CheckpointError, ConfigError, DataError, MissingDependencyError
+from scratchlm.core.errors import ConfigError, DataError, MissingDependencyError, ScratchLMError
 from scratchlm.reports.comparison_data import answer_columns, read_answer_file
 from scratchlm.reports.found_runs import FoundRun, find_runs, look_at_run
 from scratchlm.reports.paired_items import pair_items
 from scratchlm.reports.run_data import curves
 from scratchlm.training.history import History
+
+if TYPE_CHECKING:  # optional dependencies
+    from scratchlm.serving.models import ModelSource, ServedModel
 
 MAX_ANSWERS = 2000  # of a run that the page shows
 TOKEN_VARIABLE = "SCRATCHLM_TOKEN"  # noqa: S105  (its name, not its value)
@@ -30,9 +34,9 @@ TOKEN_VARIABLE = "SCRATCHLM_TOKEN"  # noqa: S105  (its name, not its value)
 class Serve(Common):
     """Serve a web page and an API that clients of OpenAI and Ollama can use, for one model or several.
 
-    Without MODEL, the models in the runs folder are served. NAME=MODEL gives a model another id than the last two
-    parts of its path. The server is for this machine only; another --host needs a token, from --token-file or the
-    environment variable SCRATCHLM_TOKEN.
+    Without MODEL, the models in the runs folder are served, also those that are trained later. NAME=MODEL gives a model
+    another id than the last two parts of its path. The server is for this machine only; another --host needs a token,
+    from --token-file or the environment variable SCRATCHLM_TOKEN.
 
     Example: scratchlm serve runs/quickstart/instruct base=runs/quickstart --port 8000
     """
@@ -155,18 +159,24 @@ def main(command: Serve, console: Console) -> dict[str, Any]:
         drain_s=command.drain_s,
     )
     named = (*command.models, *command.model)
-    sources = model_sources(named or models_in(command.runs_dir))
+    sources = model_sources(named)
+
+    def opened(source: "ModelSource") -> "ServedModel":
+        console.print(f"loading {source.id} ...")
+        return open_served(source, device=command.device)
+
+    def opened_folder(folder: Path) -> "ServedModel":
+        return opened(*model_sources([str(folder)]))
+
+    models_of_runs = ModelsOfRuns(command.runs_dir, opened_folder, report=console.print)
     bound = open_socket(settings)  # before the models are loaded: a port in use is reported at once
     with bound:
-        models = []
-        for source in sources:
-            console.print(f"loading {source.id} ...")
-            try:
-                models.append(open_served(source, device=command.device))
-            except CheckpointError as error:
-                if named or len(sources) == 1:
-                    raise
-                console.print(f"{source.id} is left out: {error}")
+        models = [opened(source) for source in sources] if named else models_of_runs()
+        if not models:
+            raise ConfigError(
+                f"there is no model in {command.runs_dir}; name one, as in `scratchlm serve MODEL`, or train one with "
+                "`scratchlm run`."
+            )
         address = address_of(bound)
 
         def report() -> None:
@@ -177,25 +187,41 @@ def main(command: Serve, console: Console) -> dict[str, Any]:
                 threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
         runs, control = FolderOfRuns(command.runs_dir), StartedRuns(command.runs_dir)
-        app = create_app(models, settings, runs=runs, control=control)
+        new_models = None if named else models_of_runs
+        app = create_app(models, settings, runs=runs, control=control, new_models=new_models)
         run_server(app, bound, settings, on_start=report)
     return {"address": address, "models": [model.id for model in models]}
 
 
-def models_in(runs_dir: Path) -> list[str]:
+class ModelsOfRuns:
     """The models of the runs folder: every stage of every run that has a checkpoint.
 
-    Raises: ConfigError when there is none.
+    Each call opens and returns those that are new, or have another checkpoint than when they were opened. A stage that
+    is being trained at the first call is opened as it is, later ones when they are complete.
     """
-    runs = [run for run in find_runs(runs_dir) if run.is_run] if runs_dir.is_dir() else []
-    # RUN of each RUN/checkpoints/step-...
-    folders = dict.fromkeys(checkpoint.parent.parent for run in runs for checkpoint in run.checkpoints())
-    if not folders:
-        raise ConfigError(
-            f"there is no model in {runs_dir}; name one, as in `scratchlm serve MODEL`, or train one with "
-            "`scratchlm run`."
-        )
-    return [str(folder) for folder in folders]
+
+    def __init__(
+        self, folder: Path, open_one: "Callable[[Path], ServedModel]", *, report: Callable[[str], None]
+    ) -> None:
+        self.folder, self.open_one, self.report = folder, open_one, report
+        self._opened: dict[Path, list[Path]] | None = None  # the checkpoints that each model had
+
+    def __call__(self) -> "list[ServedModel]":
+        """Look once; a model that cannot be opened is reported and left out until it changes."""
+        is_first, found = self._opened is None, []
+        self._opened = self._opened or {}
+        for run in find_runs(self.folder) if self.folder.is_dir() else []:
+            settled = run.stages if is_first or run.state != "running" else tuple(run.figures)
+            for folder in dict.fromkeys(run.folder(stage) for stage in settled if run.is_run):
+                checkpoints = list_checkpoints(folder)
+                if not checkpoints or self._opened.get(folder) == checkpoints:
+                    continue
+                self._opened[folder] = checkpoints
+                try:
+                    found.append(self.open_one(folder))
+                except ScratchLMError as error:
+                    self.report(f"{folder} is left out: {error}")
+        return found
 
 
 def _token(file: Path | None) -> str:

@@ -11,33 +11,26 @@ import tyro
 from rich.console import Console
 
 from scratchlm.cli.arguments import value_of
-from scratchlm.cli.parsing import Common
-from scratchlm.cli.run import RANK_TIMEOUT_S, execute
+from scratchlm.cli.run import RunFlags, execute
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.launch import is_follower, is_restart, launched_ranks
 from scratchlm.recipes.recipe import STAGE_DATA, Recipe, Stage, load_recipe
 from scratchlm.recipes.run import RunResult
 from scratchlm.training.config import TrainingConfig
-from scratchlm.training.settings import SizeName
-from scratchlm.training.trackers import TrackerName
+from scratchlm.training.settings import ModelSettings, SizeName
 
 T = TypeVar("T", bound=TrainingConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFlags(Common):
+class StageFlags(RunFlags):
     """The flags of every command that is a run of one stage."""
 
-    out: Path | None = None  # the run folder; default: runs/STAGE, runs/STAGE-2, ...
     resume: bool = False  # continue an interrupted run with its own settings
     seed: tyro.conf.Suppress[None] = None  # it is part of the training settings
-    fresh: bool = False  # delete what is in the run folder and start over
-    track: TrackerName | None = None  # also log to wandb, mlflow or trackio; TensorBoard needs no flag
-    # with torchrun: seconds that a process may be late before all stop
-    rank_timeout_s: float = RANK_TIMEOUT_S
 
 
-def run_stage(kind: Stage, recipe: Recipe, flags: RunFlags, console: Console) -> RunResult:
+def run_stage(kind: Stage, recipe: Recipe, flags: StageFlags, console: Console) -> RunResult:
     """Run a one-stage recipe in `--out`, or in the next free `runs/KIND`, `runs/KIND-2`, ...
 
     Raises: ConfigError without data, and when `out` holds a run already without --resume or --fresh.
@@ -47,14 +40,9 @@ def run_stage(kind: Stage, recipe: Recipe, flags: RunFlags, console: Console) ->
     folder = flags.out or (newest_run(kind) if flags.resume else free_run(kind))
     if not getattr(recipe.data, STAGE_DATA[kind]):
         raise ConfigError(f"{kind} needs data; name files or folders with --data.")
-    if (
-        flags.fresh
-        and recipe.base is not None
-        and Path(recipe.base).resolve().is_relative_to(folder.resolve())
-    ):
-        raise ConfigError(
-            f"--fresh would delete {folder} with the base {recipe.base} in it; choose another --out."
-        )
+    base = recipe.base
+    if flags.fresh and base is not None and Path(base).resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(f"--fresh would delete {folder} with the base {base} in it; choose another --out.")
     if flags.resume:
         _check_resumable(folder)
     elif not (flags.fresh or is_restart() or is_follower()) and (folder / "recipe.toml").exists():
@@ -62,17 +50,7 @@ def run_stage(kind: Stage, recipe: Recipe, flags: RunFlags, console: Console) ->
             f"{folder} already holds a run; add --resume to continue it, --fresh to start over, or choose another "
             "--out."
         )
-    return execute(
-        kind,
-        recipe,
-        folder,
-        flags.device,
-        console,
-        fresh=flags.fresh,
-        extend=flags.resume,
-        track=flags.track,
-        rank_timeout_s=flags.rank_timeout_s,
-    )
+    return execute(kind, recipe, folder, flags, console, extend=flags.resume)
 
 
 def resumed_recipe(kind: str, args: list[str]) -> Recipe | None:
@@ -119,12 +97,15 @@ def _check_resumable(folder: Path) -> None:
         raise ConfigError(f"there is no run to resume in {folder}; name the run's folder with --out.")
 
 
-def refuse_two_sizes(config: SizeName | None, args: Sequence[str]) -> None:
-    """Reject `--config NAME` beside `--model.size NAME`, for which it is short.
+def with_size(model: ModelSettings, config: SizeName | None, args: Sequence[str]) -> ModelSettings:
+    """Apply `--config NAME`, which is short for `--model.size NAME`.
 
-    Raises: ConfigError.
+    Raises: ConfigError when both flags are given.
     """
-    if config is not None and (size := value_of("--model.size", args)) is not None:
+    if config is None:
+        return model
+    if (size := value_of("--model.size", args)) is not None:
         raise ConfigError(
             f"--config is short for --model.size, got --config {config} and --model.size {size}; drop one."
         )
+    return dataclasses.replace(model, size=config)

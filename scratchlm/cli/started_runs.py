@@ -123,10 +123,6 @@ class StartedRuns:
 
 
 def _started(folder: Path, name: str, flags: list[str]) -> _Started:
-    """Start the command.
-
-    Raises: ConfigError when the system refuses.
-    """
     log = folder / f".{name}.log"
     try:
         folder.mkdir(parents=True, exist_ok=True)

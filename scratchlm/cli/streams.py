@@ -59,6 +59,15 @@ def read_text() -> str:
         return sys.stdin.read().removeprefix(BYTE_ORDER_MARK)
 
 
+def read_piped_prompt() -> str:
+    """Read a prompt from standard input, without the line end that `echo` and most editors put after it.
+
+    Raises: DataError as read_text.
+    """
+    text = read_text()
+    return text.removesuffix("\n").removesuffix("\r")
+
+
 def read_lines() -> Iterator[str]:
     """Yield the lines of standard input as they arrive, without line ends and without a leading byte-order mark.
 

@@ -7,8 +7,9 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+from scratchlm.assets.known_datasets import Asset
 from scratchlm.assets.known_weights import Source, gpt2_files, gpt2_size
-from scratchlm.assets.registry import Asset, find_assets, find_file, recorded_sha256
+from scratchlm.assets.registry import find_assets, find_file, recorded_sha256
 from scratchlm.checkpoints.tensorflow.gpt2_fetching import fetch_gpt2_file
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.progress import download_bar

@@ -5,6 +5,7 @@ the class's `exit_code`; a Python caller may also catch the nearest built-in cla
 """
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -91,3 +92,14 @@ class OutOfMemoryError(ScratchLMError, MemoryError):
     """The model, batch or cache does not fit in memory."""
 
     exit_code = 6
+
+
+def writing_advice(cause: OSError) -> str:
+    """What to do when a file cannot be written for this reason: an infinitive that completes a message."""
+    if cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free some space"
+    if cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "choose a folder in which you may write"
+    if cause.errno in (errno.ENOENT, errno.ENOTDIR):
+        return "its folder is gone, so create it again or choose another"
+    return "free some space or choose another folder"

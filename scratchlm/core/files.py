@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from scratchlm.core.errors import DataError, ScratchLMError
+from scratchlm.core.errors import DataError, ScratchLMError, writing_advice
 from scratchlm.core.file_kinds import foreign_kind, not_text
 from scratchlm.core.partials import (
     discard,
@@ -121,8 +121,8 @@ def _new(target: Path, *, place: Callable[[Path, Path], None], error: type[Scrat
         except OSError as cause:
             discard(partial)
             raise error(
-                f"{target} could not be written: {cause.strerror or cause}; what was there is unchanged. Free some "
-                "space or choose another folder."
+                f"{target} could not be written: {cause.strerror or cause}; what was there is unchanged. "
+                f"{writing_advice(cause).capitalize()}."
             ) from cause
         except BaseException:
             discard(partial)

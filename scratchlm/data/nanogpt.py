@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scratchlm.assets.registry import asset_path
-from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import DataError
 from scratchlm.data.document_split import SIDES
+from scratchlm.data.file_facts import file_sha256, remembered
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.tokenizers.gpt2 import load_gpt2_tokenizer
@@ -37,7 +37,8 @@ def nanogpt_tokenizer(folder: Path) -> Tokenizer:
 
 
 def nanogpt_header(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Compute the statistics that the header of our token shards would hold; both files are read once.
+    """Compute the statistics that the header of our token shards would hold; both files are read, if they
+    have changed.
 
     Raises: DataError for a file that is missing, empty or truncated, and for ids outside the tokenizer's
         vocabulary.
@@ -52,7 +53,7 @@ def nanogpt_header(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
                 f"{path} must hold nanoGPT's token ids of {DTYPE.itemsize} bytes each, got {n_bytes} bytes; run its "
                 "prepare.py again."
             )
-        counts = _counts(path)
+        counts = np.array(remembered(path, "token counts", lambda: _counts(path).tolist()))  # noqa: B023
         highest = int(counts.nonzero()[0][-1])
         if highest >= tokenizer.vocab_size:
             raise DataError(
@@ -63,7 +64,7 @@ def nanogpt_header(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
             "file": path.name,
             "n_tokens": n_bytes // DTYPE.itemsize,
             "n_bytes": int(counts @ _bytes_per_token(tokenizer, len(counts))),
-            "sha256": sha256_of_file(path),
+            "sha256": file_sha256(path),
         }
         end = tokenizer.end_of_text_id
         n_documents += 1 if end is None else int(counts[end])

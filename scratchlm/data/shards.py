@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import ConfigError, DataError, TokenizerError
 from scratchlm.core.files import new_folder, read_json, write_json
 from scratchlm.core.partials import remove_partials
 from scratchlm.data.document_split import SIDES, Route, SplitBy, Survey, survey_sources
+from scratchlm.data.file_facts import file_sha256
 from scratchlm.data.nanogpt import nanogpt_header, nanogpt_tokenizer
 from scratchlm.data.parallel_encoding import Job, encode_jobs
 from scratchlm.data.row_files import RowSettings
@@ -242,7 +242,7 @@ def _open_side(folder: Path, entry: dict[str, Any], dtype: np.dtype[Any]) -> NDA
             f"{path} must have {entry['n_tokens'] * dtype.itemsize} bytes for {entry['n_tokens']} tokens, got "
             f"{size_bytes if size_bytes >= 0 else 'no'} bytes; tokenise the text again."
         )
-    if sha256_of_file(path) != entry["sha256"]:
+    if file_sha256(path) != entry["sha256"]:
         raise DataError(f"{path} does not match its checksum; tokenise the text again.")
     if entry["n_tokens"] == 0:  # an empty file cannot be mapped
         return np.zeros(0, dtype=dtype)
@@ -267,7 +267,7 @@ def token_folder(data: str | Path | Sequence[str | Path]) -> Path | None:
 
 def _source_fingerprint(files: Sequence[Path]) -> str:
     """Hash the contents of the files in their order, independent of names and folders."""
-    contents = [[source_kind(path), path.suffix == ".gz", sha256_of_file(path)] for path in files]
+    contents = [[source_kind(path), path.suffix == ".gz", file_sha256(path)] for path in files]
     return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
 
 

@@ -1,13 +1,14 @@
 """Read CSV, TSV and similar tables; the delimiter, quoting and header are detected.
 
 A row is a dictionary keyed by the header. Without a header the columns are named `label` and `text` if the
-content shows which is which, else by number: 1, 2, ... AG News and CoLA are recognised in their published
-formats.
+content shows which is which, else by number: 1, 2, ... AG News, CoLA and fastText's `__label__` lines are recognised
+in their published formats.
 """
 
 import contextlib
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ N_ROWS_TRIED = 500
 MAX_LABEL_CHARS = 60
 MAX_FIELD_CHARS = 2**31 - 1  # Python's default limit of 131,072 rejects long documents
 
+FASTTEXT_LABEL = re.compile(r"^__label__(\S+)[ \t]+", re.MULTILINE)
+
 Cells = tuple[list[str], int]  # of one row, and the line it ends on
 
 
@@ -69,6 +72,7 @@ def table_rows(
 
     fields: column names given by the user; they imply that the first row is the header.
     """
+    content = usual_lines(content, path=path)
     form = table_form(content, delimiter=delimiter, fields=fields)
     number = 0
     try:
@@ -79,6 +83,26 @@ def table_rows(
     except csv.Error as cause:
         where = f"{path} line {number + 1}"
         yield DataError(f"{where} must be well-formed CSV, got: {cause}; check its quotes."), where
+
+
+def usual_lines(content: str, *, path: str) -> str:
+    """A table's text with `\\n` or `\\r\\n` between lines, and fastText's `__label__ham text` as `ham<TAB>text`.
+
+    Old programs for the Macintosh, and Excel's "CSV (Macintosh)", end lines with `\\r` alone.
+    Raises: DataError for a fastText line with several labels.
+    """
+    if "\n" not in content and '"' not in content:  # Python's csv reads quoted tables with any line ends
+        content = content.replace("\r", "\n")
+    if not content.startswith("__label__"):
+        return content
+    content = FASTTEXT_LABEL.sub("\\1\t", content)
+    several = re.search(r"^[^\t\n]+\t__label__", content, re.MULTILINE)
+    if several:
+        line = content.count("\n", 0, several.start()) + 1
+        raise DataError(
+            f"{path} line {line} has several labels; a classifier needs exactly one, so keep one."
+        )
+    return content
 
 
 def table_form(content: str, *, delimiter: str = "", fields: Collection[str] = ()) -> TableForm:

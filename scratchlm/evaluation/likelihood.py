@@ -83,7 +83,7 @@ def continuation_likelihoods(
         if not pair.context or not 0 < len(pair.continuation) <= room:
             raise DataError(
                 f"a pair needs a context and a continuation of 1 to {room} tokens, got {len(pair.context)} and "
-                f"{len(pair.continuation)}; shorten it, or take a model with a longer context."
+                f"{len(pair.continuation)}; shorten it, or use a model with a longer context."
             )
     order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i].context) - len(pairs[i].continuation))
     found: dict[int, Likelihood] = {}

@@ -179,7 +179,7 @@ def text_loss(
     document_start = start_id if within_documents else None
     if within_documents and start_id is None:
         raise ConfigError(
-            "attention within documents needs an end-of-text token (start_id) between them, got none."
+            "attention within documents needs the id of the token between them, got none; give start_id."
         )
     sums, counts = array("d"), array("d")
     n_done = 0

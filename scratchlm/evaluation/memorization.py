@@ -65,7 +65,10 @@ def memorization(
     best = [Overlap(length=0, sample_start=0, training_start=0)] * len(rows)
     five_grams = np.unique(np.concatenate([one.all(NOVEL_N) for one in grams]))
     is_known = np.zeros(len(five_grams), dtype=np.bool_)
-    for begin, stretch in _stretches(training, overlap=max(map(len, rows))):
+    longest_sample = max(map(len, rows))
+    for begin in range(0, len(training), IDS_AT_ONCE):
+        # Parts of the text overlap by the longest sample, so that no match is cut.
+        stretch = np.asarray(training[begin : begin + IDS_AT_ONCE + longest_sample])
         text = NGrams(stretch)
         numbers = text.all(NOVEL_N)
         is_known |= np.isin(five_grams, np.unique(numbers[is_among(numbers, five_grams)]))
@@ -98,12 +101,6 @@ def word_rows(samples: Sequence[str], training: Iterable[tuple[str, bool]]) -> t
     known = ([number_of.get(word, 0) for word in text.split()] + [0] * ends for text, ends in training)
     pieces = [np.array(numbers, dtype=np.int32) for numbers in known]
     return rows, np.concatenate([np.zeros(0, dtype=np.int32), *pieces])
-
-
-def _stretches(training: Ids, *, overlap: int) -> Iterator[tuple[int, Ids]]:
-    """Yield the training text in parts that overlap by the longest sample, so that no match is cut."""
-    for begin in range(0, len(training), IDS_AT_ONCE):
-        yield begin, np.asarray(training[begin : begin + IDS_AT_ONCE + overlap])
 
 
 def _longest(grams: Sequence[NGrams], rows: Sequence[Ids], text: NGrams, stretch: Ids) -> Iterator[Overlap]:

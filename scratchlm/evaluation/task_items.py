@@ -103,7 +103,9 @@ def _choice(value: Mapping[str, Any], origin: str) -> ChoiceItem:
         choices = _texts(value["choices"], "text", origin)
         labels, wanted = _texts(value["choices"], "label", origin), value.get("answerKey")
         if len(labels) != len(choices):
-            raise DataError(f"{origin} must label every choice, got {len(labels)} for {len(choices)}.")
+            raise DataError(
+                f"{origin} must label every choice, got {len(labels)} labels for {len(choices)} choices; correct it."
+            )
     elif "choices" not in value:
         raise DataError(
             f"{origin} must have choices or endings, got {', '.join(map(repr, value)) or 'nothing'}; a file holds "

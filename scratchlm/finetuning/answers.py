@@ -82,8 +82,7 @@ def answer_into_file(
     step: int,
     max_new_tokens: int,
 ) -> list[Answer]:
-    """Answer entries as `answer_all` does, and append each to a JSON lines file, so that a killed run
-    resumes.
+    """Answer entries as `answer_all` does, and append each to a JSON lines file, so that a killed run resumes.
 
     A line has the prompt, the reference (`output`) and the answer (`model_response`), in the format that
     judges read, and the training step of the model. Existing answers of this step are kept. An incomplete

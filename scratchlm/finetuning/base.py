@@ -12,7 +12,7 @@ from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.store import LoadedModel, build_model
 from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import CheckpointError, ConfigError
-from scratchlm.core.memory import memory_errors_explained
+from scratchlm.core.memory import freed_memory_kept, memory_errors_explained
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import CONFIGS, DROP_RATES, named_config
 from scratchlm.model.gpt import GPTModel
@@ -103,7 +103,12 @@ def load_base(
 
 def _quantized(model: GPTModel, bits: Literal[8, 4] | None) -> GPTModel:
     if bits is not None:
-        quantize_model(model, QuantizationConfig(bits=bits, kind="nf4" if bits == 4 else "rtn"))
+        with freed_memory_kept(is_wanted=False):
+            quantize_model(model, QuantizationConfig(bits=bits, kind="nf4" if bits == 4 else "rtn"))
+        for (
+            rest
+        ) in model.parameters():  # norms and biases would keep the mapped file of all weights in memory
+            rest.data = rest.data.clone()
     return model
 
 

@@ -39,6 +39,7 @@ class Prediction:
     probabilities: tuple[float, ...] = ()  # of every class, in order
 
 
+@dataclass(kw_only=True, eq=False)
 class ClassificationTask:
     """Classify a text from the state of one of its tokens.
 
@@ -46,20 +47,11 @@ class ClassificationTask:
     runs the last block at every position instead of only the one that the head reads; the results agree.
     """
 
-    def __init__(
-        self,
-        *,
-        class_weights: Tensor | None = None,
-        label_smoothing: float = 0.0,
-        position: Position = "last-real",
-        is_plain: bool = False,
-        token_noise: float = 0.0,
-    ) -> None:
-        self.class_weights = class_weights
-        self.label_smoothing = label_smoothing
-        self.position = position
-        self.is_plain = is_plain
-        self.token_noise = token_noise
+    class_weights: Tensor | None = None
+    label_smoothing: float = 0.0
+    position: Position = "last-real"
+    is_plain: bool = False
+    token_noise: float = 0.0
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """The scores of each class.
@@ -176,8 +168,7 @@ def check_two_classes(classes: Sequence[str]) -> None:
 def best_threshold(
     predictions: Sequence[Prediction], labels: Sequence[str], classes: Sequence[str]
 ) -> Threshold:
-    """Find the threshold for the second class with the best balanced accuracy; of equals the one nearest to
-    1/2.
+    """Find the threshold for the second class with the best balanced accuracy; of equals the one nearest to 1/2.
 
     Raises: DataError for other than two classes, and for a class without texts.
     """

@@ -314,8 +314,7 @@ class ClassifierTrainings:
     def _freeze(self, model: GPTModel, part: TrainPart) -> None:
         """Make only a part of the model trainable.
 
-        With LoRA the new head gets a low-rank update, as in the book, or is trained fully if it is not a
-        target.
+        With LoRA the new head gets a low-rank update, as in the book, or is trained fully if it is not a target.
         """
         if part != "lora":
             freeze_all_but(model, part)

@@ -1,5 +1,4 @@
-"""Weight-decomposed low-rank adaptation (DoRA): LoRA for the direction of each weight row, and a trained
-norm.
+"""Weight-decomposed low-rank adaptation (DoRA): LoRA for the direction of each weight row, and a trained norm.
 
 Full fine-tuning changes the norm and the direction of a weight row independently; LoRA changes both together.
 DoRA separates them: the updated row is normalized and then multiplied by a norm that is a separate parameter.

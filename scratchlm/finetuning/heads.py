@@ -67,8 +67,7 @@ def logits_above(
 ) -> Tensor:
     """Score each class from the output of the first n_blocks.
 
-    The last block computes only the position that the head reads, or with is_plain every position, with equal
-    results.
+    The last block computes only the position that the head reads, or with is_plain every position, with equal results.
 
     Shapes: states (B, T, E), attention_mask (B, T) -> (B, C).
     """

@@ -46,8 +46,7 @@ def attend_one_query(
 
     Keys and values then need not be computed for every token. A score is q . (W x) = (W^T q) . x, so the query is
     multiplied by the key matrix once, and likewise the weighted average of the tokens by the value matrix once. This
-    needs plain projections; rotated, normalised or shared keys and layers with adapters use ordinary
-    attention.
+    needs plain projections; rotated, normalised or shared keys and layers with adapters use ordinary attention.
 
     Shapes: x (B, T, d_in), query_positions (B,) -> (B, 1, out_dim).
     """

@@ -100,7 +100,6 @@ class PeftConfig:
         return any(module.endswith(saved) for module in around for saved in self.saved)
 
     def _unsupported(self, name: str) -> CheckpointError:
-        """The error for a setting that is not implemented here."""
         return CheckpointError(
             f"{self.path} has {name} = {self.table.values.get(name)!r:.80}, which changes the results and is not "
             "supported; merge the adapter with peft (merge_and_unload, then save_pretrained) and open the merged model."

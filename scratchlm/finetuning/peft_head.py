@@ -72,7 +72,7 @@ def match_saved_modules(
         is_bias = name.endswith(".bias") and config.bias != "none"
         if not (config.is_saved(module) or is_bias or row.ours[0] in (HEAD, "tok_emb.weight")):
             raise CheckpointError(
-                f"{folder} holds {key:.120}, which modules_to_save in its {config.path.name} does not name; take "
+                f"{folder} holds {key:.120}, which modules_to_save in its {config.path.name} does not name; use "
                 "another copy of the adapter."
             )
         parts = dict(zip(row.ours, split(weights[key].float(), row)))

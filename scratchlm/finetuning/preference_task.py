@@ -137,10 +137,6 @@ class PreferenceTask:
         return {**found, "kl": sums["kl"] / n_tokens} if self.needs_reference else found
 
     def _pairs(self, batch: Batch) -> PreferenceBatch:
-        """Check the batch and return it.
-
-        Raises: DataError when the loss needs the reference's log-probabilities and the batch has none.
-        """
         assert isinstance(batch, PreferenceBatch), "preference tuning takes PreferenceExamples"
         if self.needs_reference and batch.reference is None:
             raise DataError(

@@ -302,6 +302,11 @@ def check_beams(config: GenerationConfig, *, n_beams: int, length_penalty: float
         raise ConfigError(
             f"beam search does not sample, got {found}; leave that out, or sample without beams."
         )
+    if config.attention_sinks is not None:
+        raise ConfigError(
+            f"attention_sinks and beam search cannot be combined, got attention_sinks={config.attention_sinks} and "
+            f"{n_beams} beams; leave one of them out."
+        )
     n_groups = config.num_beam_groups or 1
     if n_beams % n_groups:
         raise ConfigError(

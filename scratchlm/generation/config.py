@@ -1,6 +1,7 @@
 """Settings for text generation: the choice of each next token, and the end of a text."""
 
 import dataclasses
+import functools
 import json
 import math
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ WHOLE_NUMBERS = (
     ("num_beam_groups", 1),
     ("prompt_lookup", 1),
     ("draft_tokens", 1),
+    ("attention_sinks", 0),
 )
 # name, smallest value, largest value, is the smallest allowed
 REAL_NUMBERS = (
@@ -57,6 +59,7 @@ CONTRADICTIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("choices",), ("json_schema",)),
     (("penalty_alpha",), (*(n for n in SAMPLING if n != "top_k"), "best_of", *SPECULATION)),
     (("best_of",), BEAM_SETTINGS[:3]),
+    (("attention_sinks",), ("use_cache", "penalty_alpha")),
 )
 
 
@@ -114,6 +117,9 @@ class GenerationConfig:
     start_id: int | None = None  # first token for an empty prompt; None makes an empty prompt an error
     overflow: Literal["crop", "error"] = "crop"  # a prompt longer than the context: keep its end, or fail
     use_cache: bool = True  # keep keys and values, so that each step processes the new token only
+    attention_sinks: int | None = (
+        None  # beyond the context, keep so many first tokens and slide over the others
+    )
     seed: int | None = None  # same seed and prompt: same tokens, in any batch
 
     best_of: int | None = None  # draw this many texts and return the most likely one
@@ -160,8 +166,8 @@ class GenerationConfig:
 
     def given(self, *names: str) -> dict[str, Any]:
         """The values of those settings that differ from their default."""
-        defaults = {field.name: _default(field) for field in dataclasses.fields(self)}
-        return {name: getattr(self, name) for name in names if getattr(self, name) != defaults[name]}
+        defaults = _defaults()
+        return {name: value for name in names if (value := getattr(self, name)) != defaults[name]}
 
     def _keep_schema_as_text(self) -> None:
         schema = self.json_schema
@@ -215,8 +221,13 @@ class GenerationConfig:
             )
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    """Every setting's default: an engine asks for it several times for each text."""
+    return {
+        field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        for field in dataclasses.fields(GenerationConfig)
+    }
 
 
 def _check_whole_number(name: str, value: object, minimum: int) -> None:

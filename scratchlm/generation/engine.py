@@ -54,6 +54,7 @@ class Engine:
 
     One thread at a time may use an engine. `close` frees its memory and threads.
 
+    n_threads: of the C kernel; None for as many as PyTorch has.
     Units: capacity and token_budget are tokens, budget_bytes is bytes of the cache.
     Raises: ConfigError when a setting is below 1, or budget_bytes has no room for one slot.
     Example:
@@ -75,6 +76,7 @@ class Engine:
         budget_bytes: int | None = None,
         token_budget: int = 512,
         kernel: str | None = None,
+        n_threads: int | None = None,
         draft: GPTModel | None = None,
     ) -> None:
         context_length = model.config.context_length
@@ -87,7 +89,7 @@ class Engine:
         self.model = model
         self.tokenizer = tokenizer
         self.cache = KVCache(model.config, n_slots, capacity=capacity)
-        self._forward = build_forward(model, self.cache, kernel=kernel)
+        self._forward = build_forward(model, self.cache, kernel=kernel, n_threads=n_threads)
         self._token_budget = token_budget
         self._waiting: deque[Request] = deque()
         self._running: list[Request] = []  # in the order of their arrival
@@ -228,7 +230,7 @@ class Engine:
 
     def _reuse(self, request: Request, free: list[int]) -> int:
         """Choose a slot that already has the beginning of the prompt, or copy it from another; returns the slot."""
-        prompt = request.ids[-self.model.config.context_length :]
+        prompt = request.kept_ids[-self.model.config.context_length :]
         shared = [n_common(prompt[:-1], held) for held in self._held]  # the last token's scores are needed
         if (
             not self._forward.is_exact
@@ -252,7 +254,8 @@ class Engine:
         growing: list[tuple[Request, Work]] = []
         reading: list[tuple[Request, Work]] = []
         for request in self._running:
-            work = work_on(self.cache, request.slot, request.ids, use_cache=request.config.use_cache)
+            request.slide(self.cache, self._held[request.slot])
+            work = work_on(self.cache, request.slot, request.kept_ids, use_cache=request.config.use_cache)
             n_held = self.cache.lengths[request.slot]
             del self._held[request.slot][n_held:]
             if request.n_new or not request.config.use_cache:

@@ -96,11 +96,14 @@ class TorchForward:
         return logits.float().cpu()
 
 
-def build_forward(model: GPTModel, cache: KVCache, *, kernel: str | None = None) -> Forward:
+def build_forward(
+    model: GPTModel, cache: KVCache, *, kernel: str | None = None, n_threads: int | None = None
+) -> Forward:
     """The fastest forward pass that can run this model here.
 
     kernel: "native" is the C kernel, "torch" PyTorch, "auto" the kernel where it can be used; None asks
         `$SCRATCHLM_KERNEL`, whose default is auto.
+    n_threads: of the C kernel; None for as many as PyTorch has.
     Raises: ConfigError for "native" where the kernel cannot be used, with the reason, and for another name.
     """
     name = chosen_kernel() if kernel is None else kernel
@@ -109,7 +112,7 @@ def build_forward(model: GPTModel, cache: KVCache, *, kernel: str | None = None)
     if name == "torch":
         return TorchForward(model, cache)
     try:
-        return NativeForward(model, cache)
+        return NativeForward(model, cache, n_threads=n_threads)
     except NoKernelError as reason:
         if name == "native":
             raise ConfigError(

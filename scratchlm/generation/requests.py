@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from scratchlm.generation.stopping import FinishedBy, StopTextGate
 from scratchlm.generation.text_stream import stream_decoder
 from scratchlm.generation.trace import RowTrace
 from scratchlm.model.gpt import GPTModel
+from scratchlm.model.kv_cache import KVCache
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,11 @@ class Request:
         self.n_prompt = len(self.ids)
         self.n_top = n_top
         self.slot = -1  # none yet
+        self._sinks = config.attention_sinks
+        self.n_dropped = 0  # tokens after the attention sinks that the slot does not hold any more
+        if self._sinks is not None:
+            check_sinks(config, model)
+            self.n_dropped = max(0, self.n_prompt - model.config.context_length)
         self.may_speculate = config.mirostat_tau is None and not config.given(*CONSTRAINTS)
         self.finished_by: FinishedBy | None = None
         self._decoder = None if tokenizer is None else stream_decoder(tokenizer, after=list(prompt))
@@ -85,6 +92,26 @@ class Request:
     def n_new(self) -> int:
         """Number of new tokens."""
         return len(self.ids) - self.n_prompt
+
+    @property
+    def kept_ids(self) -> list[int]:
+        """The ids without those that a sliding window has passed."""
+        if not self.n_dropped:
+            return self.ids
+        return self.ids[: self._sinks] + self.ids[(self._sinks or 0) + self.n_dropped :]
+
+    def slide(self, cache: KVCache, held: list[int]) -> None:
+        """When the slot is full, drop an eighth of the tokens that follow the attention sinks, the oldest.
+
+        In `held`, the ids that the slot holds, the rest becomes -1: those keys saw the dropped tokens, so they are no
+        beginning of another text.
+        """
+        context_length = cache.config.context_length
+        if self._sinks is not None and cache.lengths[self.slot] == context_length:
+            n = math.ceil((context_length - self._sinks) / 8)
+            cache.drop(self.slot, first=self._sinks, n=n)
+            held[self._sinks :] = [-1] * (cache.lengths[self.slot] - self._sinks)
+            self.n_dropped += n
 
     def take(self, token_id: int, prob: float, *, top: tuple[tuple[int, float], ...] = ()) -> TokenEvent:
         """Append a chosen token and decide whether the text ends with it."""
@@ -139,6 +166,23 @@ def check_stop_texts(config: GenerationConfig, tokenizer: Tokenizer | None) -> N
         )
 
 
+def check_sinks(config: GenerationConfig, model: GPTModel) -> None:
+    """Check that the model's window can slide, if it is to.
+
+    Raises: ConfigError.
+    """
+    n_sinks, context_length, positions = (
+        config.attention_sinks,
+        model.config.context_length,
+        model.config.positions,
+    )
+    if n_sinks is not None and (n_sinks >= context_length or positions != "rotary"):
+        raise ConfigError(
+            f"attention_sinks must be below the context of {context_length} tokens, in a model with rotary positions; "
+            f"got {n_sinks} and {positions} positions. Lower it, or leave it out."
+        )
+
+
 def prompt_ids(index: int, prompt: Sequence[int]) -> list[int]:
     """Return a prompt as a list of ids.
 
@@ -177,11 +221,12 @@ def checked_prompt(index: int, prompt: Sequence[int], model: GPTModel, config: G
         )
     if n_dropped > 0:
         logger.warning(
-            "prompt %d has %d tokens, but the model's context is %d: the first %d are ignored",
+            "prompt %d has %d tokens, but the model's context is %d: the first %d%s are ignored",
             index,
             len(ids),
             context_length,
             n_dropped,
+            " after the attention sinks" if config.attention_sinks else "",
         )
     return ids
 

@@ -62,7 +62,7 @@ class Norms:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
-    """One possible next token, or one class, and what speaks for it."""
+    """One possible next token, or one class, and what contributes to its logit."""
 
     id: int
     text: str

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from scratchlm.core.errors import DataError
 from scratchlm.model.config import GPTConfig, as_config
+from scratchlm.model.rotary import rotate, rotation
 
 
 class KVCache:
@@ -88,6 +89,26 @@ class KVCache:
                     f"choose 0 to {self.lengths[slot]}."
                 )
             self.lengths[slot] = length
+
+    def drop(self, slot: int, *, first: int, n: int) -> None:
+        """Forget n tokens of a slot from position `first` on; the later ones move up to their positions.
+
+        Keys carry their rotary position, so the moved ones are rotated back by n positions.
+        Raises: DataError when the slot has fewer tokens, or positions are learned: those are part of every number.
+        """
+        end = self.lengths[slot]
+        if not 0 <= first <= first + n <= end or self.config.positions != "rotary":
+            raise DataError(
+                f"tokens can be dropped from among the {end} of slot {slot} with rotary positions, got {n} tokens from "
+                f"position {first} on with {self.config.positions} positions; compute the slot again instead."
+            )
+        self.lengths[slot] = end - n
+        if self.keys is None or self.values is None:
+            return
+        keys, values = (stored[:, slot, :, first + n : end] for stored in (self.keys, self.values))
+        back = rotation(self.config, torch.tensor([-n], device=keys.device))
+        self.values[:, slot, :, first : end - n] = values.clone()
+        self.keys[:, slot, :, first : end - n] = rotate(keys.float(), back)
 
     def fork(self, source: int, target: int, *, length: int | None = None) -> None:
         """Copy the first `length` tokens of a slot, by default all of them, to another slot."""

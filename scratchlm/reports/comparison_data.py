@@ -22,18 +22,10 @@ from scratchlm.training.history import History
 ANSWERING = ("instruct", "prefer")  # stages that save answers
 REQUIRED = ("instruction", "output", "model_response")  # keys of an entry
 OWN_SCORE = ("token F1", 1.0)  # score and maximum of answers without a judge
-JUDGE_FIGURES = [
-    "mean",
-    "low",
-    "high",
-    "scored",
-    "unparsed",
-    "failed",
-    "empty",
-    "unreliable",
-    "doubts",
-    "protocol",
-]
+JUDGE_FIGURES = (
+    *("mean", "low", "high", "scored", "unparsed"),
+    *("failed", "empty", "unreliable", "doubts", "protocol"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +151,7 @@ def collect(sources: Sequence[Source]) -> Comparison:
         runs.append({"label": label, **_source_data(source)})
         columns += answer_columns(source, label, run=number)
     data = {
-        "title": _title(labels),
+        "title": listed(labels) if len(labels) <= 4 else f"Comparison of {len(labels)} runs",
         "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": {"scratchlm": __version__},
         "runs": runs,
@@ -233,13 +225,6 @@ def _unjudged(entry: Mapping[str, Any]) -> ModelAnswer:
 
 def _answer(entry: Mapping[str, Any]) -> str:
     return "" if entry["model_response"] is None else str(entry["model_response"])
-
-
-def _title(labels: Sequence[str]) -> str:
-    """The labels separated by commas; for more than four, their number."""
-    if len(labels) > 4:
-        return f"Comparison of {len(labels)} runs"
-    return listed(labels)
 
 
 def _labels(sources: Sequence[Source]) -> list[str]:

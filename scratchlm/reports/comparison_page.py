@@ -1,6 +1,6 @@
 """Render a comparison of several runs as a self-contained HTML page, and compute its rows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +8,11 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.reports.canvas import Drawing
 from scratchlm.reports.figures import Bar, Claim, Data, claims, ends_of
 from scratchlm.reports.formats import count, decimal, is_number
-from scratchlm.reports.learning_curves import Plot, look_of, overlay_plot
+from scratchlm.reports.learning_curves import Plot, even_choice, look_of, overlay_plot
 from scratchlm.reports.page_shell import render_page
 from scratchlm.reports.paired_items import Paired, browser_data
 from scratchlm.reports.plots import score_plot, tallest_bar
-from scratchlm.reports.run_page import MAX_SAMPLE_STEPS, Shown, even_choice, flat_settings
+from scratchlm.reports.run_page import MAX_SAMPLE_STEPS, Shown, flat_settings
 
 MAX_RUNS = 12  # more lines in a plot cannot be distinguished
 
@@ -43,7 +43,7 @@ def render_comparison(data: Mapping[str, Any], paired: Paired | None = None) -> 
     has_items = paired is not None and bool(paired.items)
     return render_page(
         "comparison.html.jinja",
-        scripts=("page.js", "items.js") if has_items else ("page.js",),
+        scripts=("items.js",) if has_items else (),
         page_data={
             "plots": {name: plot.points for name, plot in plots.items()},
             **({"items": browser_data(paired)} if paired is not None and has_items else {}),
@@ -55,7 +55,7 @@ def render_comparison(data: Mapping[str, Any], paired: Paired | None = None) -> 
         bars=[
             (heading, words, rows)
             for stage, key, heading, words in SHARES
-            if (rows := share_bars(runs, stage, key, lambda number: look_of(number)[0]))
+            if (rows := share_bars(runs, stage, key))
         ],
         curves=[
             (plots[name], heading, _drawn(runs, stage))
@@ -68,8 +68,7 @@ def render_comparison(data: Mapping[str, Any], paired: Paired | None = None) -> 
         settings=setting_rows(runs),
         paired=paired if has_items else None,
         differences=paired.differences if paired is not None and has_items else [],
-        vocabularies={(run.get("pretrain") or {}).get("vocab_size") for run in runs if run.get("pretrain")}
-        - {None},
+        vocabularies={(run.get("pretrain") or {}).get("vocab_size") for run in runs} - {None},
     )
 
 
@@ -156,7 +155,7 @@ def figure_rows(runs: Sequence[Data]) -> list[FigureRow]:
     return [FigureRow(name=name, note=note, cells=cells) for name, (note, cells) in found.items()]
 
 
-def share_bars(runs: Sequence[Data], stage: str, key: str, look: Callable[[int], str]) -> list[Bar]:
+def share_bars(runs: Sequence[Data], stage: str, key: str) -> list[Bar]:
     """A bar with interval for each run that has this metric, in the run's colour."""
     bars = []
     for number, run in enumerate(runs):
@@ -164,7 +163,7 @@ def share_bars(runs: Sequence[Data], stage: str, key: str, look: Callable[[int],
         if is_number(part.get(key)):
             low, high = ends_of(part)
             note = f"of {count(part['test_n'])}" if is_number(part.get("test_n")) else ""
-            label, role = str(run.get("label")), look(number)
+            label, role = str(run.get("label")), look_of(number)[0]
             bars.append(Bar(label=label, value=part[key], low=low, high=high, note=note, role=role))
     return bars
 

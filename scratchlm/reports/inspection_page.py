@@ -40,7 +40,7 @@ def render_inspection(data: Data, *, model: str, text: str) -> str:
     return render_page(
         "inspection.html.jinja",
         styles=("page.css", "inspection.css"),
-        scripts=("page.js", "inspection.js"),
+        scripts=("inspection.js",),
         page_data={
             "plots": {},
             "tokens": data["tokens"],
@@ -84,7 +84,6 @@ def _lead(data: Data) -> str:
 
 
 def _facts(data: Data) -> list[tuple[str, str]]:
-    """The main figures, each with its unit."""
     losses = [token["loss"] for token in data["tokens"] if token["loss"] is not None]
     found = [
         (f"{len(data['tokens'])}", "tokens"),

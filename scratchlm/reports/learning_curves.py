@@ -94,12 +94,17 @@ def bucket_means(
     return points, per_point
 
 
-def every_nth(rows: Sequence[Mapping[str, Any]], limit: int = MAX_POINTS) -> list[Mapping[str, Any]]:
-    """At most `limit` evenly spaced rows, with the first and the last."""
-    if len(rows) <= limit:
-        return list(rows)
-    kept = np.unique(np.linspace(0, len(rows) - 1, limit).round().astype(int))
-    return [rows[int(index)] for index in kept]
+def even_choice(items: Sequence[Any], limit: int = MAX_POINTS) -> list[Any]:
+    """At most `limit` evenly spaced items, with the first and the last.
+
+    Example:
+        >>> even_choice(range(9), 3), even_choice("ab", 3)
+        ([0, 4, 8], ['a', 'b'])
+    """
+    if len(items) <= limit:
+        return list(items)
+    last = len(items) - 1
+    return [items[i] for i in sorted({round(k * last / (limit - 1)) for k in range(limit)})]
 
 
 def column(rows: Sequence[Mapping[str, Any]], key: str) -> list[float]:
@@ -213,7 +218,7 @@ def loss_plot(
     rows = rows_by_step(history)
     train_rows = [row for row in rows if is_number(row.get("train_loss"))]
     train, per_point = bucket_means(train_rows, "train_loss")
-    val = every_nth([row for row in rows if is_number(row.get("val_loss"))])
+    val = even_choice([row for row in rows if is_number(row.get("val_loss"))])
     if not train and not val:
         return None
     lines = [
@@ -225,7 +230,8 @@ def loss_plot(
     ]  # fmt: skip
     first = train[0][1] if train else float(val[0]["val_loss"])
     reference = uniform_loss if uniform_loss is not None and 0.6 * uniform_loss <= first else None
-    words = [[row["step"], _describe(row, LOSSES)] for row in _merge(every_nth(rows), val)]
+    shown = {row["step"]: row for row in (*even_choice(rows), *val)}
+    words = [[step, _describe(shown[step], LOSSES)] for step in sorted(shown)]
     return curve_plot(
         name, rows, lines, words, title="Loss, nats per target", reference=reference, per_point=per_point
     )
@@ -233,7 +239,7 @@ def loss_plot(
 
 def accuracy_plot(history: Sequence[Mapping[str, Any]], *, name: str) -> Plot | None:
     """Validation accuracy against the step; None when none was recorded."""
-    rows = every_nth([row for row in rows_by_step(history) if is_number(row.get("val_accuracy"))])
+    rows = even_choice([row for row in rows_by_step(history) if is_number(row.get("val_accuracy"))])
     if not rows:
         return None
     line = _validation_line(rows, "val_accuracy", "validation accuracy")
@@ -254,12 +260,6 @@ def _describe(row: Mapping[str, Any], measured: Words) -> str:
     parts = [f"step {count(row['step'])}"]
     parts += [write(row[key]) for key, write in (*measured, *SPENT) if is_number(row.get(key))]
     return " · ".join(parts)
-
-
-def _merge(rows: Sequence[Mapping[str, Any]], more: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Both lists merged by step; where a step is in both, the second list is used."""
-    by_step = {row["step"]: row for row in (*rows, *more)}
-    return [by_step[step] for step in sorted(by_step)]
 
 
 History: TypeAlias = Sequence[Mapping[str, Any]]
@@ -302,7 +302,7 @@ def overlay_plot(
     for position, (label, history) in enumerate(histories):
         role, dashes = look_of(position)
         rows = rows_by_step(history)
-        found = every_nth([row for row in rows if is_number(row.get(key))])
+        found = even_choice([row for row in rows if is_number(row.get(key))])
         trained, n_each = bucket_means(
             [row for row in rows if training_key and is_number(row.get(training_key))],
             training_key or "",
@@ -338,10 +338,8 @@ def _words(
     measured: Mapping[str, Sequence[tuple[float, float]]], write: Callable[[float], str]
 ) -> list[list[Any]]:
     """The text for each recorded step: every run's value at its last step up to this one."""
-    steps = sorted({step for points in measured.values() for step, _ in points})
-    kept = every_nth([{"step": step} for step in steps])
     words: list[list[Any]] = []
-    for step in (float(row["step"]) for row in kept):
+    for step in even_choice(sorted({step for points in measured.values() for step, _ in points})):
         parts = [f"step {count(step)}"]
         for label, points in measured.items():
             earlier = [value for at, value in points if at <= step]

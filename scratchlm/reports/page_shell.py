@@ -23,15 +23,16 @@ def render_page(
     template: str,
     *,
     page_data: Mapping[str, Any],
-    scripts: Sequence[str] = ("page.js",),
+    scripts: Sequence[str] = (),
     styles: Sequence[str] = ("page.css",),
     **values: Any,
 ) -> str:
     """Render a template that extends `shell.html.jinja`.
 
-    `page_data` is the data of the scripts. Scripts are joined into one, and so are styles; all other values are for
-    the template.
+    `page_data` is the data of the scripts: `page.js` and those named. They are joined into one, and so are styles; all
+    other values are for the template.
     """
+    scripts = ("shared.js", "page.js", *scripts)
     css, script = (Markup("\n").join(_asset(name) for name in names) for names in (styles, scripts))
     hashes = {"style_hash": _csp_hash(css), "script_hash": _csp_hash(script)}
     page = _environment().get_template(template)

@@ -81,7 +81,25 @@ class Paired:
     @functools.cached_property
     def differences(self) -> list[Difference]:
         """All pairs of models on the same scale with at least two scored items in common; computed once."""
-        return _differences(self)
+        found = []
+        for j, other in enumerate(self.columns):
+            for i, one in enumerate(self.columns[:j]):
+                if one.scale != other.scale:
+                    continue
+                scores = [(item.answers[i], item.answers[j]) for item in self.items]
+                known = [(a.score, b.score) for a, b in scores if a and b]
+                both = [(x, y) for x, y in known if is_number(x) and is_number(y)]
+                if len(both) < 2:
+                    continue
+                compared = compare_paired([a for a, _ in both], [b for _, b in both])
+                found.append(
+                    Difference(
+                        one=other.label, other=one.label, score_name=one.score_name,
+                        n=compared.n, mean=compared.difference, low=compared.low, high=compared.high,
+                        is_clear=compared.is_significant,
+                    )
+                )  # fmt: skip
+        return found
 
     @property
     def n_shared(self) -> int:
@@ -116,29 +134,6 @@ def pair_items(columns: Sequence[Column]) -> Paired:
         for asked, answers, skill in found
     ]
     return Paired(columns=list(columns), items=items)
-
-
-def _differences(paired: Paired) -> list[Difference]:
-    """All pairs of models on the same scale with at least two scored items in common."""
-    found = []
-    for j, other in enumerate(paired.columns):
-        for i, one in enumerate(paired.columns[:j]):
-            if one.scale != other.scale:
-                continue
-            scores = [(item.answers[i], item.answers[j]) for item in paired.items]
-            known = [(a.score, b.score) for a, b in scores if a and b]
-            both = [(x, y) for x, y in known if is_number(x) and is_number(y)]
-            if len(both) < 2:
-                continue
-            compared = compare_paired([a for a, _ in both], [b for _, b in both])
-            found.append(
-                Difference(
-                    one=other.label, other=one.label, score_name=one.score_name,
-                    n=compared.n, mean=compared.difference, low=compared.low, high=compared.high,
-                    is_clear=compared.is_significant,
-                )
-            )  # fmt: skip
-    return found
 
 
 def browser_data(paired: Paired) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def next_commands(recipe: Recipe, run: StageRun) -> list[dict[str, str]]:
         commands += [(chat, tuned), (judge.format(quoted("prefer")), judged)]
     models = " ".join(quoted(stage) for stage in recipe.stages)
     commands += [
-        (f"scratchlm serve {models} --open", "see what the models think, on a web page on this machine"),
+        (f"scratchlm serve {models} --open", "inspect the models on a web page of this machine"),
         ("scratchlm pretrain --data YOUR_FOLDER --out runs/mine", "train on text of your own"),
         ("tensorboard --logdir runs", "all curves, live"),
     ]

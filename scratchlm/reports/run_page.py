@@ -22,7 +22,7 @@ from scratchlm.reports.formats import (
     percent,
     short_count,
 )
-from scratchlm.reports.learning_curves import Plot, accuracy_plot, loss_plot
+from scratchlm.reports.learning_curves import Plot, accuracy_plot, even_choice, loss_plot
 from scratchlm.reports.page_shell import render_page
 from scratchlm.reports.paired_items import Paired, browser_data
 from scratchlm.reports.plots import ranking_plot, reliability_plot
@@ -54,7 +54,7 @@ def render_report(data: Mapping[str, Any], paired: Paired | None = None) -> str:
     functions: dict[str, Any] = {function.__name__: function for function in FOR_TEMPLATES}
     return render_page(
         "run.html.jinja",
-        scripts=("page.js",) if items is None else ("page.js", "items.js"),
+        scripts=() if items is None else ("items.js",),
         page_data=page_data(plots=plots, attention=attention, coloured=coloured)
         | ({} if items is None else {"items": items}),
         paired=None if items is None else paired,
@@ -114,11 +114,11 @@ class LifecycleStep:
 
 def lifecycle_steps(data: Data) -> list[LifecycleStep]:
     """The overview at the top of the page: the main metric of each step, or a note that it was not run."""
-    stages = [
+    stages: list[tuple[str, str, str, Callable[[Data], tuple[str, str, list[str]]]]] = [
         ("tokenizer", "tokens", "Tokenizer", _tokens_figure),
         ("pretrain", "pretrain", "Pre-training", _pretrain_figure),
-        ("classify", "classify", "Classification", _classify_figure),
-        ("instruct", "instruct", "Instruction tuning", _instruct_figure),
+        ("classify", "classify", "Classification", lambda s: _share_figure(s, "test_accuracy", "messages")),
+        ("instruct", "instruct", "Instruction tuning", lambda s: _share_figure(s, "exact_match", "tasks")),
     ]
     timed = {stage.get("name"): stage.get("seconds") for stage in data.get("stages") or []}
     steps = []
@@ -174,18 +174,10 @@ def _pretrain_figure(stage: Data) -> tuple[str, str, list[str]]:
     return decimal(stage.get("val_loss")), "validation loss", lines
 
 
-def _classify_figure(stage: Data) -> tuple[str, str, list[str]]:
-    return percent(stage.get("test_accuracy")), "test accuracy", _tested(stage, "messages")
-
-
-def _instruct_figure(stage: Data) -> tuple[str, str, list[str]]:
-    return percent(stage.get("exact_match")), "exact match", _tested(stage, "tasks")
-
-
-def _tested(stage: Data, items: str) -> list[str]:
+def _share_figure(stage: Data, key: str, items: str) -> tuple[str, str, list[str]]:
     lines = [f"of {count(stage['test_n'])} held-out {items}"] if is_number(stage.get("test_n")) else []
     ends = interval_text(stage.get("low"), stage.get("high"))
-    return [*lines, f"95% interval {ends}"] if ends else lines
+    return percent(stage.get(key)), key.replace("_", " "), [*lines, f"95% interval {ends}"] if ends else lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,19 +198,6 @@ def samples_by_step(samples: Sequence[Data]) -> Shown:
     groups = [{"step": step, "texts": texts} for step, texts in steps.items()]
     kept = even_choice(groups, MAX_SAMPLE_STEPS)
     return Shown(items=kept, n_left_out=len(groups) - len(kept))
-
-
-def even_choice(items: Sequence[Any], limit: int) -> list[Any]:
-    """At most `limit` evenly spaced items, with the first and the last.
-
-    Example:
-        >>> even_choice(range(9), 3), even_choice("ab", 3)
-        ([0, 4, 8], ['a', 'b'])
-    """
-    if len(items) <= limit:
-        return list(items)
-    last = len(items) - 1
-    return [items[i] for i in sorted({round(k * last / (limit - 1)) for k in range(limit)})]
 
 
 def first_few(items: Sequence[Any], limit: int = MAX_LISTED) -> Shown:

@@ -12,7 +12,7 @@ import torch
 
 from scratchlm.checkpoints.store import MANIFEST
 from scratchlm.core.errors import ConfigError
-from scratchlm.core.files import as_json, new_folder, write_text
+from scratchlm.core.files import as_json, make_parent, new_folder, write_text
 from scratchlm.core.json_table import read_json_table
 from scratchlm.core.partials import PARTIAL_MARK
 from scratchlm.core.printable import csv_cell
@@ -63,12 +63,7 @@ def write_report(
     alone = sources[0] if len(sources) == 1 and isinstance(sources[0], FoundRun) else None
     report = None if alone is None else whole_run(alone, device or torch.device("cpu"))
     files: list[Path] = []
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as cause:
-        raise ConfigError(
-            f"the folder {out} cannot be created: {cause.strerror}; choose another --out."
-        ) from cause
+    make_parent(out / "report.html", error=ConfigError)
     if "html" in formats:
         if report is not None:
             page = render_report(report, comparison.paired)

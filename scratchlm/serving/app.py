@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -38,13 +38,15 @@ def create_app(
     *,
     runs: RunsReader | None = None,
     control: RunControl | None = None,
+    new_models: Callable[[], Sequence[ServedModel]] | None = None,
 ) -> FastAPI:
     """Build the application; its models run while its lifespan does. With `control`, its page starts and stops runs.
 
+    `new_models` returns models that have appeared since its last call; it is asked when a client lists the models.
     `app.state.service` is what the endpoints share.
     """
     settings = ServeSettings() if settings is None else settings
-    service = Service(ModelList(models), settings, runs, control)
+    service = Service(ModelList(models), settings, runs, control, new_models)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -20,6 +20,7 @@ from scratchlm.serving.request_errors import ClientGoneError, RequestError, as_r
 MAX_DEPTH = 64
 MAX_DIGITS = 20  # of a whole number
 MAX_SHOWN = 60  # characters of a wrong value in a message
+_TYPE = re.compile(r"str|int|float|bool|(list|dict|literal)\[.*|(function|lax|constrained)-.*|[A-Z]\w*")
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -101,10 +102,14 @@ class _StrictRequest(Request):
 
 
 def validation_message(error: RequestValidationError) -> tuple[str, str | None]:
-    """What is wrong with a body's first wrong field, and the field's name."""
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"] if part != "body"]
-    name = ".".join(part for part in place if not part.startswith(("function-", "lax-", "constrained-")))
+    """What is wrong with a body's first wrong field, and the field's name.
+
+    Of a field with several forms, such as a text or a list, the form counts that fits furthest.
+    """
+    errors = error.errors()
+    begin = _fields(errors[0])[:1]
+    first = max((one for one in errors if _fields(one)[:1] == begin), key=lambda one: len(_fields(one)))
+    name = ".".join(_fields(first))
     if first["type"] == "extra_forbidden":
         message = (
             f"this request has no field {name[:MAX_SHOWN]!r}; leave it out (/openapi.json lists all fields)."
@@ -115,6 +120,20 @@ def validation_message(error: RequestValidationError) -> tuple[str, str | None]:
         what = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
         message = f"{name or 'the body'}: {what[:1].lower()}{what[1:]}, got {_shown(first.get('input'))}; change it."
     return message, name or None
+
+
+def _fields(error: Mapping[str, Any]) -> list[str]:
+    """The place of an error, without the names of types that pydantic puts between fields and positions."""
+    place = [str(part) for part in error["loc"] if part != "body"]
+    is_field = error["type"] in (
+        "extra_forbidden",
+        "missing",
+    )  # then the last part is a name, whatever it says
+    return [
+        part
+        for i, part in enumerate(place)
+        if i == 0 or (is_field and i == len(place) - 1) or not _TYPE.fullmatch(part)
+    ]
 
 
 def _shown(value: Any) -> str:

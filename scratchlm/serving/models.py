@@ -1,4 +1,4 @@
-"""The models that a server offers: a fixed list, made at the start, that requests choose from by id."""
+"""The models that a server offers: a list that requests choose from by id, so that no name becomes a path."""
 
 import hashlib
 import re
@@ -65,7 +65,7 @@ def _last_two_parts(path: str) -> str:
     return "/".join((parts or list(Path(path).resolve().parts))[-2:])
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class ServedModel:
     """One model of the list: what any thread may read, and the loaded model, which is the worker's.
 
@@ -170,13 +170,24 @@ def served(
 
 
 class ModelList:
-    """The models of a server by id, in the order in which they were named."""
+    """The models of a server by id, in the order in which they were named.
+
+    `replaced` are models whose place another has taken; the worker unloads them when their last text has ended.
+    """
 
     def __init__(self, models: Sequence[ServedModel]) -> None:
         self._models = {model.id: model for model in models}
+        self.replaced: list[ServedModel] = []
 
     def __iter__(self) -> Iterator[ServedModel]:
-        return iter(self._models.values())
+        return iter(list(self._models.values()))  # a copy: the worker's thread reads it as well
+
+    def add(self, model: ServedModel) -> None:
+        """Offer a model, in the place of an older one with its id."""
+        if (older := self._models.get(model.id)) is not None:
+            older.keep(0)
+            self.replaced = [*(one for one in self.replaced if one.lm is not None), older]
+        self._models[model.id] = model
 
     def __len__(self) -> int:
         return len(self._models)

@@ -98,9 +98,8 @@ def ollama_router(service: Service) -> APIRouter:
     @router.get("/tags", response_model=OllamaModels, response_model_exclude_none=True)
     async def list_models() -> Any:
         """List the models."""
-        return {
-            "models": [{**_about(model), "modified_at": _time(model.modified_at)} for model in service.models]
-        }
+        models = await service.list_models()
+        return {"models": [{**_about(model), "modified_at": _time(model.modified_at)} for model in models]}
 
     @router.get("/ps", response_model=OllamaModels, response_model_exclude_none=True)
     async def list_loaded() -> Any:

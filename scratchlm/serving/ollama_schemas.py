@@ -50,7 +50,21 @@ KeepAlive = Annotated[
 ]
 
 
-class Options(Strict):
+class Hardware(Strict):
+    """Options for how Ollama runs a model; they change no text, and nothing here."""
+
+    num_thread: int | None = None
+    num_gpu: int | None = None
+    main_gpu: int | None = None
+    num_batch: int | None = None
+    num_keep: int | None = None
+    numa: bool | None = None
+    low_vram: bool | None = None
+    use_mmap: bool | None = None
+    use_mlock: bool | None = None
+
+
+class Options(Hardware):
     """How each token is chosen, by Ollama's names."""
 
     temperature: float | None = Field(default=None, ge=0, le=100)
@@ -167,7 +181,7 @@ class OllamaEmbedRequest(Strict):
     truncate: bool | None = Field(default=None, description="true, the default: cut texts beyond the context")
     keep_alive: KeepAlive | None = None
     dimensions: int | None = Field(default=None, ge=1, description="must be the width of the model")
-    options: dict[str, Any] | None = Field(default=None, max_length=0)
+    options: Hardware | None = None
 
 
 class OllamaShowRequest(Strict):

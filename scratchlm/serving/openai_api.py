@@ -44,7 +44,7 @@ def openai_router(service: Service) -> APIRouter:
     @router.get("/models", response_model=ModelCards)
     async def list_models() -> Any:
         """List the models."""
-        return {"object": "list", "data": [model_card(model) for model in service.models]}
+        return {"object": "list", "data": [model_card(model) for model in await service.list_models()]}
 
     @router.get("/models/{model_id:path}", response_model=ModelCard)
     async def show_model(model_id: str) -> Any:

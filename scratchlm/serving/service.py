@@ -1,6 +1,8 @@
 """Admission of requests: how many may run and wait, and where their texts are encoded."""
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -17,8 +19,11 @@ from scratchlm.serving.settings import ServeSettings
 from scratchlm.serving.worker import Worker
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 RETRY_AFTER_S = 2
-N_ENCODERS = 2  # threads that encode prompts and render chat templates
+N_ENCODERS = 2  # threads that encode prompts, render chat templates and look for new models
+LOOK_EVERY_S = 2.0  # shortest time between two looks
+LOOK_WAIT_S = 5.0  # longest time that a list of models waits for new ones to be loaded
 
 
 class RunsReader(Protocol):
@@ -69,6 +74,7 @@ class Service:
         settings: ServeSettings,
         runs: RunsReader | None = None,
         control: RunControl | None = None,
+        new_models: Callable[[], Sequence[ServedModel]] | None = None,
     ) -> None:
         self.models = models
         self.settings = settings
@@ -78,6 +84,9 @@ class Service:
         self.worker = Worker(models, n_slots=settings.n_slots, cache_bytes=settings.cache_bytes)
         self.n_open = 0  # texts that are generated, or wait for it
         self.capacity = settings.n_slots + settings.max_waiting
+        self._new_models = new_models
+        self._looking: asyncio.Task[None] | None = None
+        self._looked_at = time.monotonic()
         self._encoders = ThreadPoolExecutor(max_workers=N_ENCODERS, thread_name_prefix="scratchlm-encode")
 
     def start(self) -> None:
@@ -92,6 +101,24 @@ class Service:
     async def encode(self, function: Callable[[], T]) -> T:
         """Run what needs no model, such as encoding a text, outside the event loop and the worker."""
         return await asyncio.get_running_loop().run_in_executor(self._encoders, function)
+
+    async def list_models(self) -> ModelList:
+        """The models, after a look for new ones; those that take long to load are in a later list."""
+        is_due = time.monotonic() - self._looked_at >= LOOK_EVERY_S
+        if self._new_models is not None and self._looking is None and is_due:
+            self._looking = asyncio.create_task(self._look(self._new_models))
+        if self._looking is not None:
+            await asyncio.wait({self._looking}, timeout=LOOK_WAIT_S)
+        return self.models
+
+    async def _look(self, new_models: Callable[[], Sequence[ServedModel]]) -> None:
+        try:
+            for model in await self.encode(new_models):
+                self.models.add(model)
+        except Exception:
+            logger.exception("the look for new models failed")  # the known ones are served on
+        finally:
+            self._looking, self._looked_at = None, time.monotonic()
 
     async def generate(
         self,

@@ -12,6 +12,7 @@ from scratchlm.serving.request_errors import RequestError, as_request_error
 
 EVENT_STREAM = "text/event-stream"
 NDJSON = "application/x-ndjson"
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 DONE = "data: [DONE]\n\n"  # the last event of OpenAI's streams, and of ours
 
 
@@ -52,7 +53,7 @@ async def _with_error(
 
 def compact(value: Any) -> str:
     """JSON in one line, without NaN."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _COMPACT.encode(value)
 
 
 def sse(value: Any, *, event: str | None = None) -> str:

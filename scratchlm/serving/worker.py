@@ -24,6 +24,10 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 IDLE_BEAT_S = 0.25  # heartbeat while there is nothing to do
+SMALL_MODEL = 4_000_000  # parameters; below it, threads that wait for each other cost more than they help
+HAND_OVER_S = (
+    0.016  # tokens go to the event loop once in a screen's frame, in which a small model makes several
+)
 
 
 @dataclass(kw_only=True)
@@ -47,10 +51,12 @@ class Worker:
         self.beat = time.monotonic()
         self.stats: dict[str, EngineStats] = {}  # by model, as of the last step
         self._n_slots, self._cache_bytes = n_slots, cache_bytes
-        self._running: dict[str, _Running] = {}
+        self._running: dict[ServedModel, _Running] = {}
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._outbox: list[Callable[[], None]] = []
+        self._is_urgent = False  # whether the outbox has to go out at once
+        self._sent_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stops = False
         self._ends_at: float | None = None
@@ -125,14 +131,16 @@ class Worker:
                 self.beat = time.monotonic()
                 self._take_commands()
                 if self._calls:
+                    self._send()  # since a call may take long
                     self._call(*self._calls.popleft())
-                for name in list(self._running):
-                    if self._running[name].engine.has_work:
-                        self._step(name)
+                for model, running in list(self._running.items()):
+                    if running.engine.has_work:
+                        self._step(model, running)
                 if self._ends_at is not None and time.monotonic() > self._ends_at:
                     self._fail_all("the server is shutting down")
                 self._unload_idle()
-                self._send()
+                if self._is_urgent or time.monotonic() - self._sent_at >= HAND_OVER_S:
+                    self._send()
         finally:
             self._end()
 
@@ -161,28 +169,27 @@ class Worker:
                 running.rows[row_id] = (job, number)
         except Exception as error:  # noqa: BLE001  (of any kind: it is this request's, and the others go on)
             self._drop(job)
-            self._outbox.append(partial(job.deliver, error))
+            self._post(partial(job.deliver, error))
         else:
             job.model.keep(job.keep_alive)  # only now that its text keeps the model loaded
-            self._outbox.append(job.accept)
+            self._post(job.accept)
 
     def _drop(self, job: GenerationJob) -> None:
-        running = self._running.get(job.model.id)
+        running = self._running.get(job.model)
         if running is None:
             return
         for row_id in [row_id for row_id, (owner, _) in running.rows.items() if owner is job]:
             running.engine.cancel(row_id)
             del running.rows[row_id]
 
-    def _step(self, name: str) -> None:
-        running = self._running[name]
+    def _step(self, model: ServedModel, running: _Running) -> None:
         try:
             events = running.engine.step()
         except Exception as error:  # noqa: BLE001  (see _add)
             self._blame_newest(running, error)
             return
         finally:
-            self.stats[name] = running.engine.stats
+            self.stats[model.id] = running.engine.stats
         for event in events:
             if event.row not in running.rows:
                 continue  # another text of its request failed in this step
@@ -191,7 +198,8 @@ class Worker:
                 del running.rows[event.row]
             if event.error is not None:
                 self._drop(job)
-            self._outbox.append(partial(job.deliver, event.error or RowEvent(number, event)))
+            is_urgent = job.first_token_s is None or event.finished_by is not None
+            self._post(partial(job.deliver, event.error or RowEvent(number, event)), is_urgent=is_urgent)
 
     def _blame_newest(self, running: _Running, error: BaseException) -> None:
         """End the newest request, whose rows changed what had worked until then; the others are tried again."""
@@ -199,7 +207,7 @@ class Worker:
             raise error
         job, _ = running.rows[next(reversed(running.rows))]
         self._drop(job)
-        self._outbox.append(partial(job.deliver, error))
+        self._post(partial(job.deliver, error))
 
     def _call(self, future: Future[T], function: Callable[[], T]) -> None:
         if not future.set_running_or_notify_cancel():
@@ -217,29 +225,35 @@ class Worker:
 
     def _engine_of(self, model: ServedModel) -> _Running:
         lm = self._loaded(model)
-        if model.id not in self._running:
-            engine = Engine(lm.model, lm.tokenizer, n_slots=self._n_slots, budget_bytes=self._cache_bytes)
-            self._running[model.id] = _Running(engine=engine)
-        return self._running[model.id]
+        if model not in self._running:
+            engine = Engine(
+                lm.model,
+                lm.tokenizer,
+                n_slots=self._n_slots,
+                budget_bytes=self._cache_bytes,
+                n_threads=1 if model.n_parameters < SMALL_MODEL else None,
+            )
+            self._running[model] = _Running(engine=engine)
+        return self._running[model]
 
     def _unload_idle(self) -> None:
-        for model in self.models:
+        for model in (*self.models, *self.models.replaced):
             if model.keep_s is None or model.lm is None:
                 continue
-            running = self._running.get(model.id)
+            running = self._running.get(model)
             if running is not None and running.engine.has_work:
                 model.used_at = time.monotonic()
             elif time.monotonic() - model.used_at >= model.keep_s:
                 if running is not None:
                     running.engine.close()
-                    del self._running[model.id]
+                    del self._running[model]
                 model.lm = None
 
     def _fail_all(self, reason: str) -> None:
         for running in self._running.values():
             for job in {id(job): job for job, _ in running.rows.values()}.values():
                 self._drop(job)
-                self._outbox.append(partial(job.deliver, _unavailable(reason)))
+                self._post(partial(job.deliver, _unavailable(reason)))
 
     def _end(self) -> None:
         """Fail what was running or waiting when the thread ended, so that nobody waits for it."""
@@ -253,8 +267,14 @@ class Worker:
                 future.set_exception(_unavailable(reason))
         self._send()
 
+    def _post(self, item: Callable[[], None], *, is_urgent: bool = True) -> None:
+        """Have something called in the event loop: at the end of this round, or with the next tokens."""
+        self._outbox.append(item)
+        self._is_urgent = self._is_urgent or is_urgent
+
     def _send(self) -> None:
-        """Hand everything that happened in this round to the event loop at once."""
+        """Hand everything in the outbox to the event loop."""
+        self._is_urgent, self._sent_at = False, time.monotonic()
         if not self._outbox:
             return
         items, self._outbox = self._outbox, []

@@ -16,7 +16,10 @@ ID_OF_BYTE = bytes((_PRINTABLE + _HIDDEN).index(byte) for byte in range(256))
 
 _SYMBOL_OF_BYTE = {byte: chr(byte) for byte in _PRINTABLE}
 _SYMBOL_OF_BYTE |= {byte: chr(256 + i) for i, byte in enumerate(_HIDDEN)}
-_BYTE_OF_SYMBOL = {ord(symbol): byte for byte, symbol in _SYMBOL_OF_BYTE.items()}
+_SYMBOLS = frozenset(_SYMBOL_OF_BYTE.values())
+# For str.translate: a symbol becomes the Latin-1 character of its byte, another character one outside Latin-1.
+_LATIN_OF_SYMBOL = dict.fromkeys(range(256), "\uffff")
+_LATIN_OF_SYMBOL |= {ord(symbol): chr(byte) for byte, symbol in _SYMBOL_OF_BYTE.items()}
 
 
 def to_symbols(token: bytes) -> str:
@@ -38,9 +41,9 @@ def from_symbols(symbols: str, *, where: str) -> bytes:
         b' the'
     """
     try:
-        return bytes(map(_BYTE_OF_SYMBOL.__getitem__, map(ord, symbols)))
-    except KeyError:
-        position = next(i for i, symbol in enumerate(symbols) if ord(symbol) not in _BYTE_OF_SYMBOL)
+        return symbols.translate(_LATIN_OF_SYMBOL).encode("latin-1")
+    except UnicodeEncodeError as found:
+        position = found.start
         raise TokenizerError(
             f"{where} must spell tokens in GPT-2's 256 byte symbols, got {symbols[position]!r} at "
             f"character {position} of token {symbols!r}; the file is damaged or belongs to another kind of "
@@ -50,4 +53,4 @@ def from_symbols(symbols: str, *, where: str) -> bytes:
 
 def is_spelt_in_symbols(token: str) -> bool:
     """Whether every character of a token is the symbol of a byte."""
-    return all(ord(symbol) in _BYTE_OF_SYMBOL for symbol in token)
+    return _SYMBOLS.issuperset(token)

@@ -138,7 +138,8 @@ def ordinary_tokens(
     A token with characters that are no byte symbols is never produced by encoding; its id still decodes to them.
     """
     added = {token.content for token in added_tokens}
-    needed = {part for left, right in merges for part in (left, right, left + right)} if added else set()
+    spelt = {from_symbols(token, where="") for token in added if is_spelt_in_symbols(token)}
+    needed = {part for left, right in merges for part in (left, right, left + right) if part in spelt}
     vocab: dict[bytes, int] = {}
     for token, id_ in symbols.items():
         is_spelt = is_spelt_in_symbols(token)
@@ -252,13 +253,19 @@ def _by_id(ids: Mapping[str, int]) -> dict[str, int]:
 def _merges(values: list[Any], where: str) -> list[Merge]:
     """A merge is `["Ġ", "t"]`, or `"Ġ t"` in older files, which may also contain the header of merges.txt."""
     merges = []
+    spelt: dict[str, bytes] = {}  # most parts occur in several merges
     for number, pair in enumerate(values):
         if isinstance(pair, str) and pair.startswith("#version"):
             continue
         parts = pair.split(" ") if isinstance(pair, str) else pair
         if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(p, str) and p for p in parts):
-            raise TokenizerError(f"{where}: merges must be pairs of tokens, got {pair!r} at number {number}.")
-        merges.append((from_symbols(parts[0], where=where), from_symbols(parts[1], where=where)))
+            raise TokenizerError(
+                f"{where}: merges must be pairs of tokens, got {pair!r} at number {number}; the file is damaged."
+            )
+        for part in parts:
+            if part not in spelt:
+                spelt[part] = from_symbols(part, where=where)
+        merges.append((spelt[parts[0]], spelt[parts[1]]))
     return merges
 
 

@@ -73,7 +73,8 @@ def _added(folder: Path, settings: dict[str, Any], symbols: dict[str, Any]) -> l
     for id_, token in decoder.items() if isinstance(decoder, dict) else ():
         if not id_.isdecimal() or len(id_) > 9 or not isinstance(token, dict):
             raise TokenizerError(
-                f"{folder}/tokenizer_config.json: added_tokens_decoder must map ids to tokens, got {id_!r:.60}."
+                f"{folder}/tokenizer_config.json: added_tokens_decoder must map ids to tokens, got {id_!r:.60}; "
+                "the file is damaged."
             )
         entries[_content(token)] = {"content": _content(token), "id": int(id_)} | _flags(token)
     named = _optional(folder / "special_tokens_map.json") | settings

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from scratchlm.core.errors import DataError
+from scratchlm.core.errors import DataError, writing_advice
 from scratchlm.core.files import read_bytes, write_text
 from scratchlm.training.callbacks import Callback, StepRecord
 from scratchlm.training.progress import Progress
@@ -39,7 +39,7 @@ class History:
                 file.write(line)
         except OSError as cause:
             raise DataError(
-                f"{self.path} cannot be appended to: {cause.strerror}; free some space."
+                f"{self.path} cannot be appended to: {cause.strerror}; {writing_advice(cause)}."
             ) from cause
 
     def records(self) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
-from scratchlm.assets.known_datasets import DATASETS
-from scratchlm.assets.registry import ASSETS, asset_path
+from scratchlm.assets.known_datasets import ASSETS, DATASETS
+from scratchlm.assets.registry import asset_path
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from scratchlm.generation.engine import Engine
-from tests.browser.web_server import Visit, web_server
+from scratchlm.serving.models import ModelSource
+from tests.browser.web_server import Visit, web_models, web_server
 from tests.browser.window import DESKTOP, PHONE
+from tests.serving.conftest import running
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
@@ -164,6 +166,14 @@ def test_decoders_and_the_tree_of_a_beam_search(visit):
     rows = sorted({round(one["y"]) for one in boxes})
     assert len({(round(one["x"]), round(one["y"])) for one in boxes}) == len(boxes), "none hides another"
     assert max(b - a for a, b in pairwise(rows)) <= 31, "no row of 30 pixels is empty"
+    page.set_viewport_size(PHONE)
+    page.uncheck("text=Show dropped candidates")
+    assert page.locator("beam-tree .node").count() == shown
+    assert page.eval_on_selector("beam-tree .scroll", "one => one.scrollWidth - one.clientWidth") <= 0
+    heights = page.eval_on_selector_all(
+        "beam-tree .node", "all => all.map((one) => one.getBoundingClientRect().y)"
+    )
+    assert min(b - a for a, b in pairwise(sorted(heights))) > 10, "each token has a line of its own"
 
 
 def test_tokens_are_shown_while_typing_with_their_merges(visit):
@@ -254,3 +264,21 @@ def test_dark_follows_the_system_and_the_button(browser, server):
         assert light.open("write").evaluate(ground) != dark.open("write").evaluate(ground)
         light.page.click("#theme")
         assert light.page.evaluate(ground) == dark.page.evaluate(ground)
+
+
+def test_a_model_that_was_trained_meanwhile_is_offered_in_the_next_view(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr("scratchlm.serving.service.LOOK_EVERY_S", 0)
+    later = [one for one in web_models(tmp_path) if one.id == "tiny/base"]
+    later[0].source = ModelSource("night/new", "runs/night/new")
+    found: list[Any] = []
+    models = web_models(tmp_path)
+    with (
+        running(models, new_models=lambda: [found.pop()] if found else []) as server,
+        Visit(browser, server) as visit,
+    ):
+        page = visit.open("write")
+        assert "night/new" not in page.inner_text(".choices select >> nth=0")
+        found += later
+        page.wait_for_timeout(2100)
+        page.click("nav >> text=Microscope")
+        page.wait_for_selector("option:has-text('night/new')", state="attached")

@@ -60,3 +60,16 @@ def test_every_import_names_a_file_of_the_page():
     for script in SCRIPTS:
         for name in re.findall(r"(?:from|import\()\s*\"(\.[^\"]+)\"", script.read_text(encoding="utf-8")):
             assert (script.parent / name).is_file(), f"{script.name} imports {name}"
+
+
+def test_the_page_preloads_the_scripts_of_its_first_view():
+    """Otherwise each level of imports waits for the one before it."""
+    needed, to_read = set(), [WEB / "app.js", WEB / "views" / "write.js"]
+    while to_read:
+        script = to_read.pop()
+        if script not in needed:
+            needed.add(script)
+            names = re.findall(r"from \"(\.[^\"]+)\"", script.read_text(encoding="utf-8"))
+            to_read += [(script.parent / name).resolve() for name in names]
+    named = re.findall(r"modulepreload\" href=\"([^\"]+)\"", (WEB / "index.html").read_text(encoding="utf-8"))
+    assert sorted(named) == sorted(f"/{one.relative_to(WEB)}" for one in needed if one.name != "app.js")

@@ -53,7 +53,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
 
 def test_a_model_too_large_for_one_file_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(onnx_files, "MAX_BYTES", 1000)
-    with pytest.raises(ConfigError, match="take --to gguf or hf"):
+    with pytest.raises(ConfigError, match="use --to gguf or hf"):
         export_onnx(tmp_path / "a.onnx", make())
     assert list(tmp_path.iterdir()) == []
 

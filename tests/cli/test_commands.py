@@ -74,12 +74,12 @@ def test_every_flag_is_explained(run, words, monkeypatch):
 
 
 def command_class_of(words):
-    """The dataclass that holds a command's flags."""
+    """The dataclass that holds a command's flags: the one that no other extends."""
     module = importlib.import_module(COMMANDS[words].module)
     [found] = [
         found
         for _, found in inspect.getmembers(module, inspect.isclass)
-        if issubclass(found, Common) and found.__module__ == module.__name__
+        if issubclass(found, Common) and found.__module__ == module.__name__ and not found.__subclasses__()
     ]
     return found
 
@@ -356,7 +356,9 @@ def test_generate_shows_the_best_of_the_beams(life, run, run_json):
 
 def test_generate_reads_a_prompt_from_standard_input(life, run_json):
     command = f"generate --model {life['base']} --max-new-tokens 3 --prompt"
-    assert run_json(f"{command} -", stdin="the cat") == run_json(command, "the cat")
+    for end in ("", "\n", "\r\n"):  # `echo` ends its line
+        assert run_json(f"{command} -", stdin=f"the cat{end}") == run_json(command, "the cat")
+    assert run_json(f"{command} -", stdin="the cat\n\n") == run_json(command, "the cat\n")
 
 
 # --- standard input --------------------------------------------------------------------------------------------

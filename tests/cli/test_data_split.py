@@ -48,7 +48,7 @@ def test_an_earlier_split_is_replaced_and_anything_else_stays(messages, tmp_path
 @pytest.mark.parametrize(("words", "missing"), [(["--out", "x"], "--data"), (["--data", "sample"], "--out")])
 def test_what_is_missing_is_named(words, missing, capsys):
     assert main(["data", "split", *words]) == 2
-    assert f"{missing} is missing" in capsys.readouterr().err
+    assert f"needs labelled texts and an output folder; add {missing}." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("data", ["own/train.jsonl", "own", "own/*.jsonl", "."])

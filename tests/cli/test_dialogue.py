@@ -77,6 +77,7 @@ def test_every_kind_of_value_can_be_set_and_taken_back(chat):
         ("/set temprature 1", "chat has no setting 'temprature'; did you mean 'temperature'?"),
         ("/set temperature hot", "generate.temperature must be float, got 'hot'"),
         ("/set temperature", "/set temperature needs a value"),
+        ("/set attention_sinks 4", "rotary positions; got 4 and learned positions"),
         ("/set mirostat_tau 3", "mirostat_tau needs a temperature above 0"),
         ("/set beams 0", "beams must be a whole number of at least 1"),
         ("/set length_penalty long", "length_penalty must be a finite number, got 'long'"),
@@ -176,11 +177,9 @@ def test_turns_that_fall_out_of_the_context_are_said_as_they_fall_out(chat):
     messages = [f"the cat sat on mat {i}" for i in range(6)]
     turns, notes = chat(*messages, flags="--memory 9 --max-new-tokens 5")
     assert [turn["instruction"] for turn in turns] == messages
-    fallen = [
-        sentence for sentence in notes.split("note: ") if "not fit the context of 96 tokens" in sentence
-    ]
-    assert "the oldest turn does not fit" in fallen[0]
-    assert "the 2 oldest turns do not fit" in fallen[1]
+    fallen = [sentence for sentence in notes.split("note: ") if "fit the context of 96 tokens" in sentence]
+    assert "the oldest turn is not in the prompt" in fallen[0]
+    assert "the 2 oldest turns are not in the prompt" in fallen[1]
     assert len(fallen) == len(set(fallen)) < 6
 
 

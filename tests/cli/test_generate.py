@@ -30,8 +30,9 @@ def model(tmp_path, tiny_tokenizer) -> Path:
     """The folder of a model that has learnt nothing."""
     torch.manual_seed(0)
     config = GPTConfig(
-        vocab_size=tiny_tokenizer.vocab_size, context_length=32, emb_dim=16, n_heads=2, n_layers=1
-    )
+        vocab_size=tiny_tokenizer.vocab_size, context_length=8, emb_dim=16, n_heads=2, n_layers=1,
+        positions="rotary",
+    )  # fmt: skip
     return save_model(tmp_path / "model", GPTModel(config), tiny_tokenizer)
 
 
@@ -51,6 +52,7 @@ DECODERS = """
 --penalty-alpha 0.6 --top-k 4
 --beams 4 --num-beam-groups 2 --diversity-penalty 0.5 --early-stopping yes --n-best 2
 --prompt-lookup 2 --draft-tokens 3
+--attention-sinks 4
 """
 
 
@@ -116,6 +118,8 @@ REFUSED = """
 --n-best 2 | n_best=2 needs --beams or --best-of
 --best-of 2 --temperature 1 --trace x | trace and best_of
 --beams 2 --draft x | draft and beams
+--beams 2 --attention-sinks 4 | attention_sinks and beam search
+--penalty-alpha 0.6 --top-k 4 --attention-sinks 4 | attention_sinks and penalty_alpha
 --min-new-tokens 9 --max-new-tokens 4 | min_new_tokens must be at most max_new_tokens
 --banned-ids 4 --forced-ids 4 | banned_ids and forced_ids
 --logit-bias 4 | logit_bias must be ID=NUMBER

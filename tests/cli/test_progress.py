@@ -115,3 +115,17 @@ def test_a_second_training_begins_without_the_figures_of_the_first():
     last, first = stream.getvalue().splitlines()
     assert "step 1/600  loss 0.664  val loss 0.278  6,006 tokens/s" in last
     assert first == "classify: step 0  val loss 0.699"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (", they\n met", "Once upon a time, they met"),
+        (" there\n\nwas", "Once upon a time there was"),
+        ("s.", "Once upon a times."),
+    ],
+)
+def test_a_sample_continues_its_prompt_without_a_space_of_ours(text, shown):
+    stream = io.StringIO()
+    TrainingProgress(Console(file=stream, width=200), "pretrain").on_sample(5, "Once upon a time", text)
+    assert stream.getvalue() == f"step 5: {shown}\n"

@@ -97,6 +97,26 @@ def test_cola_as_published_is_known():
     assert [(row["label"], row["text"]) for row in rows_of(content)] == [(row[1], row[3]) for row in rows]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_lines_may_end_as_on_old_macintoshes(delimiter, quoting):
+    rows = [("label", "text"), *zip(LABELS, BODIES)]
+    content = written(rows, delimiter=delimiter, quoting=quoting, end="\r")
+    assert [(row["label"], row["text"]) for row in rows_of(content)] == rows[1:]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_fasttext_lines_are_known(end):
+    rows = [("spam", 'say "win", now'), ("ham", "see you\tat six")] * 3
+    content = "".join(f"__label__{label} {text}{end}" for label, text in rows)
+    assert [(row["label"], row["text"]) for row in rows_of(content)] == rows
+
+
+def test_a_fasttext_line_with_two_labels_is_refused_with_its_number():
+    with pytest.raises(DataError, match="a line 2 has several labels"):
+        rows_of("__label__a one text\n__label__a __label__b another\n")
+
+
 def test_a_first_row_of_unknown_names_is_a_header_when_the_rows_below_say_so():
     rows = [("mood", "utterance"), *zip(LABELS, BODIES)]
     form = table_form(written(rows, delimiter=","))

@@ -182,7 +182,7 @@ def test_the_loss_within_documents_is_that_of_transformers_for_each_document(
 
 
 def test_documents_need_a_token_between_them(model, ids):
-    with pytest.raises(ConfigError, match="needs an end-of-text token"):
+    with pytest.raises(ConfigError, match="got none; give start_id"):
         text_loss(model, ids, n_bytes=1, start_id=None, within_documents=True)
 
 

@@ -1,11 +1,22 @@
-"""The number that a solution comes to; the overlaps of words are tested with the scores that use them."""
+"""The final number of a solution, and the overlap of an answer with its reference."""
 
 import re
 from decimal import Decimal
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from scratchlm.evaluation.text_scores import final_number, marked_number
+from scratchlm.evaluation.text_scores import (
+    edit_distance,
+    exact_match,
+    final_number,
+    marked_number,
+    normalize_answer,
+    rouge_l,
+    token_f1,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,3 +64,92 @@ def test_the_final_number_is_the_harness_one_wherever_both_mean_the_same_digits(
             assert final_number(text) == Decimal(cleaned(theirs))
             if (found := strict.search(text)) is not None:
                 assert marked_number(text) == Decimal(cleaned(found[1]))
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "same"),
+    [
+        ("cold", "cold", True),
+        (" Cold.\n", "cold", True),
+        ("the  cat", "The cat!", True),
+        ("ice cold", "cold", False),
+        ("", "", False),
+        ("   ", "...", False),
+        ("don't", "dont", False),
+    ],
+)
+def test_exact_match_folds_only_what_changes_no_answer(answer, reference, same):
+    assert exact_match(answer, reference) is same
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_token_f1_is_symmetric_and_between_zero_and_one(one, other):
+    value = token_f1(one, other)
+    assert 0.0 <= value <= 1.0
+    assert value == token_f1(other, one)
+
+
+@given(st.text(alphabet="abc ", min_size=1, max_size=20).filter(lambda text: text.strip()))
+def test_a_text_overlaps_fully_with_itself(text):
+    assert token_f1(text, text) == 1.0
+    assert normalize_answer(normalize_answer(text)) == normalize_answer(text)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "f"),
+    [
+        ("police killed the gunman", "police kill the gunman", 3 / 4),  # Lin 2004, section 3.1
+        ("the gunman kill police", "police kill the gunman", 2 / 4),
+        ("the gunman police killed", "police killed the gunman", 2 / 4),
+        ("cold", "cold", 1.0),
+        ("Cold!", "cold", 1.0),
+        ("hot", "cold", 0.0),
+        ("", "cold", 0.0),
+        ("", "", 0.0),
+        ("a b c d", "b d", 2 * 2 / 6),
+    ],
+)
+def test_rouge_l_is_that_of_its_paper(answer, reference, f):
+    assert rouge_l(answer, reference) == pytest.approx(f)
+
+
+@settings(deadline=None)  # the first call imports the package
+@given(st.text("ab _-x9 \n", max_size=60), st.text("ab _-x9 \n", max_size=60))
+def test_rouge_l_agrees_with_rouge_score(answer, reference):
+    scorer = pytest.importorskip("rouge_score.rouge_scorer", reason="rouge-score is not installed")
+    expected = scorer.RougeScorer(["rougeL"], use_stemmer=False).score(reference, answer)["rougeL"].fmeasure
+    assert rouge_l(answer, reference) == pytest.approx(expected)
+
+
+def plain_distance(one: str, other: str) -> int:
+    """The table of Wagner and Fischer 1974, cell by cell."""
+    above = list(range(len(other) + 1))
+    for i, a in enumerate(one, start=1):
+        row = [i]
+        for j, b in enumerate(other, start=1):
+            row.append(min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a != b)))
+        above = row
+    return above[-1]
+
+
+@given(st.text("abc\u00e9", max_size=80), st.text("abc\u00e9", max_size=80))
+def test_edit_distance_agrees_with_the_plain_table(one, other):
+    longest = max(len(one), len(other), 1)
+    assert edit_distance(one, other) == pytest.approx(plain_distance(one, other) / longest)
+    assert edit_distance(one, other) == edit_distance(other, one)
+
+
+@given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
+def test_a_detour_is_never_shorter(one, other, third):
+    def n_edits(a, b):
+        return round(edit_distance(a, b) * max(len(a), len(b)))
+
+    assert n_edits(one, third) <= n_edits(one, other) + n_edits(other, third)
+    assert (edit_distance(one, other) == 0.0) == (one == other)
+
+
+def test_long_answers_are_compared_too():
+    random = np.random.Generator(np.random.PCG64(5))
+    one, other = ("".join(random.choice(list("abcdefgh "), size=2000)) for _ in range(2))
+    assert edit_distance(one, other) == pytest.approx(plain_distance(one, other) / 2000)
+    assert edit_distance(one, one + "!") == pytest.approx(1 / 2001)

@@ -143,47 +143,52 @@ def test_killed_three_times_it_ends_as_the_undisturbed_run(commands):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("n_ranks", "n_kills"), [(1, 150 if THOROUGH else 8), (2, 50 if THOROUGH else 4)])
+@pytest.mark.parametrize(("n_ranks", "n_kills"), [(1, 200 if THOROUGH else 8), (2, 200 if THOROUGH else 4)])
 def test_killed_at_random_times_it_ends_as_the_undisturbed_run(commands, n_ranks, n_kills):
-    """Runs are killed and resumed until they end; of two processes a random one is killed first."""
+    """Runs are killed and resumed until they end; of two processes a random one is killed first.
+
+    200 kills take two minutes of processor time with one process.
+    """
     pretrain = f"{PRETRAIN} --max-steps {N_STEPS // n_ranks}"
-    started_at_s = time.monotonic()
-    commands.start(f"{pretrain} --out undisturbed", n_ranks=n_ranks)
-    assert commands.wait() == 0, commands.stderr
+    for _ in range(2):  # the first one compiles the decoding kernel
+        started_at_s = time.monotonic()
+        commands.start(f"{pretrain} --out undisturbed --fresh", n_ranks=n_ranks)
+        assert commands.wait() == 0, commands.stderr
     usual_s = time.monotonic() - started_at_s
-    draw, killed, n_runs = random.Random(n_ranks), 0, 0
-    while killed < n_kills:
-        n_runs += 1
+    draw, lost, n_runs = random.Random(n_ranks), [], 0
+    while len(lost) < n_kills:
         run = commands.here / f"out{n_runs}"
-        shutil.rmtree(commands.here / "home")  # tokenizer and token shards are made anew
+        # Tokenizer and token shards are made anew; the kernel too, but only now and then, since that takes seconds.
+        shutil.rmtree(commands.here / "home" / ("" if n_runs % 8 == 0 else "tokens"))
+        n_runs += 1
         while True:
             has_begun = (run / "recipe.toml").exists()
             arguments = f"pretrain --resume --out {run.name}" if has_begun else f"{pretrain} --out {run.name}"
             commands.start(arguments, n_ranks=n_ranks)
-            if commands.has_ended_within(draw.uniform(0, 0.7 * usual_s) if killed < n_kills else PATIENCE_S):
+            is_enough = len(lost) == n_kills
+            if commands.has_ended_within(PATIENCE_S if is_enough else draw.uniform(0, usual_s)):
                 assert commands.wait() == 0, commands.stderr
                 break
             for rank in draw.sample(range(n_ranks), n_ranks):
                 commands.kill(rank)
                 time.sleep(draw.uniform(0, 0.1) if n_ranks > 1 else 0)
             commands.wait()
-            killed += 1
-            assert_little_is_lost(run)
+            lost.append(steps_lost(run))
         assert_same_training(run, commands.here / "undisturbed")
         assert [path for path in commands.here.rglob(".*") if path.name != ".lock"] == []
-        print(f"{killed} kills of {n_runs} runs, {n_ranks} processes")  # shown with -s
+        print(
+            f"{len(lost)} kills of {n_runs} runs, {n_ranks} processes; steps lost: at most {max(lost)}"
+        )  # with -s
+    assert n_runs < n_kills
+    # An interval, and the steps done while the next checkpoint was being written: training waits before a second one.
+    assert max(lost) <= 2 * INTERVAL
 
 
-def assert_little_is_lost(run: Path) -> None:
-    """A killed run has a valid checkpoint of the last interval, or of the one before while that was being written."""
-    steps = (
-        [record["step"] for record in records(run / "metrics.jsonl")]
-        if (run / "metrics.jsonl").exists()
-        else []
-    )
+def steps_lost(run: Path) -> int:
+    """How many steps of a killed run come after its newest intact checkpoint."""
+    steps = [record["step"] for record in records(run / "metrics.jsonl")]
     newest, _ = newest_good_checkpoint(run)
-    saved = 0 if newest is None else checkpoint_step(newest)
-    assert max(steps, default=0) - saved <= 2 * INTERVAL, (run, max(steps), saved)
+    return max(steps, default=0) - (0 if newest is None else checkpoint_step(newest))
 
 
 @pytest.mark.slow

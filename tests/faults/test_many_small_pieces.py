@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from scratchlm.assets.file_structure import structure_problem
+from scratchlm.assets.file_structure import TABLE_MAGIC, structure_problem
 from scratchlm.checkpoints.gguf.reader import GGUFFile
 from scratchlm.checkpoints.gguf.writer import read_gguf
 from scratchlm.checkpoints.store import load_model, load_tensors, save_tensors
-from scratchlm.checkpoints.tensorflow.leveldb_table import MAGIC, read_table
+from scratchlm.checkpoints.tensorflow.leveldb_table import read_table
 from scratchlm.checkpoints.torch.numpy_archive import read_npz
 from scratchlm.checkpoints.torch.torch_file import read_torch_file
 from scratchlm.checkpoints.weight_files import open_weights
@@ -213,7 +213,7 @@ def table_of_keys(folder: Path, n: int) -> Made:
     index = bytes([0, 1, len(handle)]) + b"z" + handle + struct.pack("<II", 0, 1)
     body = stored(block)
     footer = varint(0) + varint(0) + varint(len(body)) + varint(len(index))
-    data = body + stored(index) + footer.ljust(40, b"\0") + struct.pack("<Q", MAGIC)
+    data = body + stored(index) + footer.ljust(40, b"\0") + TABLE_MAGIC
     (folder / "model.ckpt.index").write_bytes(data)
     return folder / "model.ckpt.index", lambda: read_table(folder / "model.ckpt.index")
 

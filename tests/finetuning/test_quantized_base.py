@@ -1,6 +1,8 @@
 """QLoRA: adapters beside a quantized base, through training, resuming, saving and merging."""
 
 import copy
+import gc
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,6 +53,16 @@ def tune(out, base, *, resume=False, callbacks=(), **changes):
     return finetune_instructions(
         SPLIT, settings, out, base=str(base), device=CPU, resume=resume, callbacks=callbacks
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not list mapped files")
+@pytest.mark.parametrize("bits", [None, 8, 4])
+def test_a_base_that_was_quantized_keeps_no_float_weights_mapped(wide_folder, bits):
+    base = load_base(str(wide_folder), training_texts=[], device=CPU, base_bits=bits)
+    gc.collect()
+    is_mapped = str(wide_folder / "model.safetensors") in Path("/proc/self/maps").read_text()
+    assert is_mapped == (bits is None)
+    assert is_quantized(base.model) == (bits is not None)
 
 
 @pytest.mark.parametrize("targets", [("trf_blocks.*",), ("*",)])

@@ -1,4 +1,5 @@
 import random
+import time
 from typing import Any, ClassVar
 
 import pytest
@@ -152,6 +153,26 @@ def test_a_row_beyond_the_context_costs_the_others_nothing(tiny_model, n_read, m
     together, ids = read_by(prompts)
     assert together <= short + long + 15  # a gap between two slots is read once a step where that is cheaper
     assert ids == short_ids + long_ids
+
+
+@pytest.mark.slow
+def test_short_texts_beside_one_beyond_the_context_take_the_time_of_both_alone(kernel):
+    """Measured in turns, the best of five; the limit is 1.3."""
+    model = GPTModel(
+        GPTConfig(vocab_size=1024, context_length=128, emb_dim=128, n_heads=4, n_layers=4)
+    ).eval()
+    short = [[i * 31 % 1000, 7, 8] for i in range(15)]
+    long = [[i * 7 % 1000 for i in range(120)]]
+
+    def seconds(prompts: list[list[int]]) -> float:
+        begun = time.perf_counter()
+        generate_ids(model, prompts, GenerationConfig(max_new_tokens=100))
+        return time.perf_counter() - begun
+
+    rounds = [[seconds(short), seconds(long), seconds(short + long)] for _ in range(5)]
+    alone, beyond, together = (min(times) for times in zip(*rounds))
+    print(f"{kernel}: short {alone:.3f} s, long {beyond:.3f} s, together {together:.3f} s")
+    assert together < 1.3 * (alone + beyond)
 
 
 def test_a_common_beginning_is_computed_once(kernel):

@@ -56,6 +56,13 @@ def test_generate_continues_a_text_or_answers_it(client, language_models):
     assert kind == chat.ask("who?", system="Be kind.", max_new_tokens=8)
 
 
+def test_options_for_hardware_change_nothing(client):
+    hardware = {"num_thread": 4, "num_gpu": 0, "num_batch": 512, "use_mmap": True, "num_keep": 4}
+    plain = client.generate("base", "a cat", options=GREEDY).response
+    assert client.generate("base", "a cat", options=GREEDY | hardware).response == plain
+    assert len(client.embed("base", "a cat", options=hardware).embeddings) == 1
+
+
 def test_log_probabilities_come_with_each_token(client):
     answer = client.generate("base", "a cat", options=GREEDY, logprobs=True, top_logprobs=2)
     assert len(answer.logprobs) == 8
@@ -96,7 +103,11 @@ def test_num_ctx_limits_prompt_and_answer(client):
             "no tools",
             400,
         ),
-        (lambda c: c.generate("base", "a", options={"num_gpu": 1}), "no field 'options.num_gpu'", 400),
+        (
+            lambda c: c.generate("base", "a", options={"repeat_last_n": 3}),
+            "no field 'options.repeat_last_n'",
+            400,
+        ),
         (lambda c: c.generate("base", "a", system="Be kind."), "system prompt", 400),
         (lambda c: c.generate("base", "a", keep_alive="soon"), "a duration must be", 400),
         (lambda c: c.pull("llama3"), "Not Found", 404),

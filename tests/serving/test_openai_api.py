@@ -202,8 +202,14 @@ def test_responses_work_without_state(client, language_models):
         ({"messages": [{"role": "tool", "content": "a", "tool_call_id": "1"}]}, "role"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a"}}]}]},
-            "content",
+            r"messages\.0\.content\.0\.type: input should be 'text'",
         ),
+        (
+            {"messages": [{"role": "user", "content": 3}]},
+            r"messages\.0\.content: input should be a valid string",
+        ),
+        ({"stop": ["x", ""]}, r"stop\.1: string should have at least 1 character"),
+        ({"extra_body": {"str": 1}}, "no field 'str'"),
         ({"temperature": -1}, "temperature"),
         ({"top_logprobs": 3}, "needs logprobs"),
         ({"max_tokens": 0}, "max_tokens"),

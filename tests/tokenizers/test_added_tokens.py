@@ -1,4 +1,4 @@
-"""Finding added tokens in text: which count, and what they take in. The ids are compared in test_variants.py."""
+"""Finding added tokens in text: which count, and what they take in; test_huggingface_json.py compares the ids."""
 
 from scratchlm.tokenizers.added_tokens import AddedToken, AddedTokenFinder
 from scratchlm.tokenizers.normalizers import Lowercase

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from scratchlm.assets.known_weights import gpt2_size
+from scratchlm.book.alpaca import END_OF_TEXT_ID as PAD_ID
 from scratchlm.book.ledger.chapters_2_to_4 import SEED
 from scratchlm.book.ledger.chapters_5_and_d import openai_model
 from scratchlm.book.ledger.table import bonus_rows
@@ -23,7 +24,6 @@ from scratchlm.finetuning.lora import replace_linear_with_lora
 from scratchlm.model.config import named_config
 from scratchlm.model.gpt import GPTModel
 
-PAD_ID = 50256  # GPT-2's end-of-text
 N_CLASSES = 2
 BATCH_ROWS = 8
 LEARNING_RATE, WEIGHT_DECAY = 5e-5, 0.1

@@ -5,7 +5,6 @@ A table consists of blocks of entries with a checksum each, a block that lists t
 Source: google/leveldb, doc/table_format.md.
 """
 
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ from typing import Any
 import google_crc32c
 from numpy.typing import NDArray
 
+from scratchlm.assets.file_structure import TABLE_FOOTER_BYTES, TABLE_MAGIC
 from scratchlm.core.errors import CheckpointError
 from scratchlm.core.files import read_bytes
 
-MAGIC = 0xDB4775248B80FB57
-FOOTER_BYTES = 48
 _TRAILER_BYTES = 5  # kind of compression, checksum
 _MAX_VARINT_BYTES = 10  # 64 bits, seven per byte
 _MAX_UNPACKED = 8 << 20  # bytes of keys and values: an index of GPT-2 has 40,000
@@ -34,9 +32,9 @@ def read_table(path: Path) -> dict[bytes, bytes]:
     if path.is_file() and path.stat().st_size > _MAX_FILE:
         raise _damaged(str(path), f"{path.stat().st_size:,} bytes are more than any index has")
     data = read_bytes(path, error=CheckpointError)
-    if len(data) < FOOTER_BYTES or data[-8:] != struct.pack("<Q", MAGIC):
+    if len(data) < TABLE_FOOTER_BYTES or not data.endswith(TABLE_MAGIC):
         raise _damaged(str(path), "it does not end with LevelDB's footer")
-    footer, where = data[-FOOTER_BYTES:], f"{path}, footer"
+    footer, where = data[-TABLE_FOOTER_BYTES:], f"{path}, footer"
     _, at = _read_handle(footer, 0, where)
     index_handle, _ = _read_handle(footer, at, where)
     budget = _Budget(str(path))
@@ -107,7 +105,7 @@ def _read_handle(data: bytes, at: int, where: str) -> tuple[tuple[int, int], int
 def _block(data: bytes, handle: tuple[int, int], path: Path) -> bytes:
     offset, size = handle
     where, end = f"{path}, block at byte {offset}", offset + size
-    if end + _TRAILER_BYTES > len(data) - FOOTER_BYTES:
+    if end + _TRAILER_BYTES > len(data) - TABLE_FOOTER_BYTES:
         raise _damaged(where, f"its {size} bytes reach beyond the {len(data)} bytes of the file")
     if not has_checksum(data[offset : end + 1], int.from_bytes(data[end + 1 : end + 5], "little")):
         raise _damaged(where, "it differs from its checksum")

@@ -29,7 +29,7 @@ from scratchlm.data.row_files import (
 )
 from scratchlm.data.shards import token_folder
 from scratchlm.data.sources import find_sources, read_documents, read_pieces, separated_documents, source_kind
-from scratchlm.data.tables import LABEL_NAMES, TEXT_NAMES, folded, table_form
+from scratchlm.data.tables import LABEL_NAMES, TEXT_NAMES, folded, table_form, usual_lines
 from scratchlm.data.text_files import head_of, lines_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def detect_kind(path: str | Path, settings: RowSettings | None = None) -> DataKi
     is_text = (foreign_kind(head) or "text").startswith("text")
     if suffix_of(path) not in SUFFIXES and is_text and not looks_json(head):
         start = next(decoded_leniently(path, ByteFaults(), settings.encoding), "")
-        return "classification" if _is_labelled(start) else "text"
+        return "classification" if _is_labelled(path, start) else "text"
     try:
         first = next(read_rows(path, settings, on_bad=lambda _: None, on_fault=lambda _: None), None)
     except DataError:
@@ -110,8 +110,9 @@ def checked_kind(name: str) -> DataKind:
     )
 
 
-def _is_labelled(head: str) -> bool:
+def _is_labelled(path: Path, head: str) -> bool:
     """Whether a header names text and label, or all first lines are a short label, a tab and a text."""
+    head = usual_lines(head, path=str(path))
     form = table_form(head)
     if form.has_header:
         return kind_of_keys(dict.fromkeys((*form.names, "text")), where="the header") == "classification"

@@ -91,11 +91,10 @@ def in_parallel(
 ) -> Generator[tuple[int, Outcome], None, None]:
     """Run the jobs in n_workers threads; yield each job's index and result when it is done.
 
-    A job starts when the caller has taken a result, so at most n_workers run at a time. An exception of a job
-    is raised here. When the caller stops early, for example by Ctrl-C, running jobs get two seconds; a slower
-    judge does not delay the exit. With one worker, jobs run in the caller's thread, so that Ctrl-C also stops
-    a model in this process: its thread could not be abandoned, since torch aborts a process that exits while
-    it computes.
+    A job starts when the caller has taken a result, so at most n_workers run at a time. An exception of a job is raised
+    here. When the caller stops early, for example by Ctrl-C, running jobs get two seconds; a slower judge does not
+    delay the exit. With one worker, jobs run in the caller's thread, so that Ctrl-C also stops a model in this process:
+    its thread could not be abandoned, since torch aborts a process that exits while it computes.
     """
     if n_workers == 1:
         for place, job in enumerate(jobs):

@@ -69,21 +69,21 @@ class Grader(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class JudgeGrader:
     """Grades items by a judge's replies."""
 
-    def __init__(self, replies: ReplyStore, protocol: JudgingProtocol, prompt: JudgePrompt) -> None:
-        self._replies = replies
-        self._protocol = protocol
-        self._prompt = prompt
+    replies: ReplyStore
+    protocol: JudgingProtocol
+    prompt: JudgePrompt
 
     def grade(self, item: Item, *, ask_if_empty: bool = False) -> Grade:
         """Send all questions of the protocol about the item; the score is the mean."""
         if item.is_empty and not ask_if_empty:
-            return Grade(status="empty", score=self._protocol.score_unasked(item))
+            return Grade(status="empty", score=self.protocol.score_unasked(item))
         given: list[Reply] = []
         try:
-            points = [self._points(question, given) for question in self._protocol.ask(self._prompt, item)]
+            points = [self._points(question, given) for question in self.protocol.ask(self.prompt, item)]
         except ServiceError as error:
             is_unreachable = isinstance(error, JudgeUnreachableError)
             failed = Grade(status="failed", score=None, problem=str(error), is_unreachable=is_unreachable)
@@ -98,14 +98,14 @@ class JudgeGrader:
 
     def _points(self, question: Question, given: list[Reply]) -> float | None:
         messages = question.messages
-        call, text = self._replies.ask(messages)
-        points = question.read(without_thoughts(text))
-        given.append(Reply(order=question.order, attempt=1, call=call, text=text, points=points))
-        if points is None:
-            call, text = self._replies.ask([*messages, *_reminder(question, without_thoughts(text))])
-            points = question.read_again(without_thoughts(text))
-            given.append(Reply(order=question.order, attempt=2, call=call, text=text, points=points))
-        return points
+        for attempt, read in enumerate((question.read, question.read_again), start=1):
+            call, text = self.replies.ask(messages)
+            points = read(without_thoughts(text))
+            given.append(Reply(order=question.order, attempt=attempt, call=call, text=text, points=points))
+            if points is not None:
+                return points
+            messages = [*messages, *_reminder(question, without_thoughts(text))]
+        return None
 
 
 class OfflineGrader:

@@ -86,7 +86,7 @@ def _check_status(response: httpx.Response, *, who: str, model: str) -> None:
     elif is_missing:
         advice = "is that Ollama's address? Give another with --base-url"
     else:
-        advice = "look at Ollama's log"
+        advice = "check Ollama's log"
     wait_s = retry_after_s(response.headers.get("retry-after"))
     raise status_error(who, response.status_code, body, wait_s=wait_s, advice=advice)
 

@@ -99,7 +99,7 @@ class OpenAIJudge(ServiceJudge):
         raise stream_ended_early(self._who)
 
     def _refused(self, cause: Any) -> ServiceError:
-        advice = ADVICE.get(cause.status_code, "look at its log")
+        advice = ADVICE.get(cause.status_code, "check its log")
         wait_s = retry_after_s(cause.response.headers.get("retry-after"))
         error = status_error(self._who, cause.status_code, cause.response.text, wait_s=wait_s, advice=advice)
         return ServiceError(str(error)) if cause.code == NO_QUOTA else error

@@ -5,8 +5,7 @@ is, ignoring case and surrounding white space, exactly one of
 
     N        N/100        Score: N        Score: N/100        {"score": N}
 
-(on the 1 to 10 scale /10). Everything else is rejected: prose with a number in it, two numbers, NaN, -5,
-85.5.
+(on the 1 to 10 scale /10). Everything else is rejected: prose with a number in it, two numbers, NaN, -5, 85.5.
 
 A leading `<think>...</think>`, the reasoning of a reasoning model, is not part of the reply.
 

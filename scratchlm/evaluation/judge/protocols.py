@@ -5,6 +5,7 @@ judge (prompt injection). The code is a hash of the texts, so no text can contai
 same item always gives the same question, so that a cache can find its reply.
 """
 
+import functools
 import hashlib
 import itertools
 import json
@@ -98,86 +99,79 @@ def fenced(name: str, text: str, *, code: str) -> str:
 def _question(
     prompt: JudgePrompt,
     item: Item,
-    values: Mapping[str, str],
-    read: Reader,
+    answers: Mapping[str, tuple[str, str]],
     *,
-    code: str,
+    read: Callable[[str, str], float | None],
+    read_first: Reader | None = None,
     order: str = "",
-    read_again: Reader | None = None,
+    lines: Callable[[str], Mapping[str, str]] = lambda reply_code: {},
 ) -> Question:
-    """Fill in the prompt; `code` encloses the texts."""
-    texts = {
-        "code": code,
-        "task": fenced("task", item.task, code=code),
-        "reference": fenced("correct answer", item.reference, code=code),
-    }
-    text, reminder = fill_in(prompt.question, {**texts, **values}), fill_in(prompt.reminder, values)
-    answers = {"read": read, "read_again": read_again or read}
-    return Question(order=order, system=prompt.system, text=text, reminder=reminder, **answers)
+    """Fill in the prompt.
+
+    answers: placeholder -> name and text of an answer. `read` parses a reply with its code; `read_first` the first one,
+    if that needs no code. lines: further placeholders, from the reply's code.
+    """
+    texts = [item.task, item.reference, *(text for _, text in answers.values())]
+    code, reply_code = code_for(texts, purpose="fence"), code_for(texts, purpose=f"reply {order}".strip())
+    named = {"task": ("task", item.task), "reference": ("correct answer", item.reference), **answers}
+    fences = {key: fenced(name, text, code=code) for key, (name, text) in named.items()}
+    values = {"reply_code": reply_code, **lines(reply_code)}
+    read_again = functools.partial(read, reply_code)
+    return Question(
+        order=order,
+        system=prompt.system,
+        text=fill_in(prompt.question, {"code": code, **fences, **values}),
+        reminder=fill_in(prompt.reminder, values),
+        read=read_first or read_again,
+        read_again=read_again,
+    )
 
 
 def _ask_for_number(low: int, high: int) -> Callable[[JudgePrompt, Item], list[Question]]:
     def ask(prompt: JudgePrompt, item: Item) -> list[Question]:
-        texts = [item.task, item.reference, item.answer]
-        code, reply_code = code_for(texts, purpose="fence"), code_for(texts, purpose="reply")
-
-        def read(reply: str) -> float | None:
-            number = read_number(reply, low=low, high=high)
+        def read_first(reply: str) -> float | None:
+            number, texts = read_number(reply, low=low, high=high), [item.task, item.reference, item.answer]
             return None if number is None or occurs_in(number, texts) else float(number)
 
-        def read_again(reply: str) -> float | None:
-            number = read_coded_number(reply, code=reply_code, low=low, high=high)
+        def read(code: str, reply: str) -> float | None:
+            number = read_coded_number(reply, code=code, low=low, high=high)
             return None if number is None else float(number)
 
-        answer = fenced("model's answer", item.answer, code=code)
-        values = {"answer": answer, "reply_code": reply_code}
-        return [_question(prompt, item, values, read, code=code, read_again=read_again)]
+        answers = {"answer": ("model's answer", item.answer)}
+        return [_question(prompt, item, answers, read=read, read_first=read_first)]
 
     return ask
 
 
 def _ask_for_better(prompt: JudgePrompt, item: Item) -> list[Question]:
     assert item.other is not None, "a pair needs two answers"
-    return [
-        _pair(prompt, item, order="ab", first=item.answer, second=item.other),
-        _pair(prompt, item, order="ba", first=item.other, second=item.answer),
-    ]
+    questions = []
+    for order, first, second in (("ab", item.answer, item.other), ("ba", item.other, item.answer)):
 
+        def read(code: str, reply: str, *, order: str = order) -> float | None:
+            verdict = read_coded_word(reply, code=code, words=tuple(VERDICTS))
+            if verdict is None:
+                return None
+            return VERDICTS[verdict] if order == "ab" else 100.0 - VERDICTS[verdict]
 
-def _pair(prompt: JudgePrompt, item: Item, *, order: str, first: str, second: str) -> Question:
-    texts = [item.task, item.reference, first, second]
-    code, reply_code = code_for(texts, purpose="fence"), code_for(texts, purpose=f"reply {order}")
-
-    def read(reply: str) -> float | None:
-        verdict = read_coded_word(reply, code=reply_code, words=tuple(VERDICTS))
-        if verdict is None:
-            return None
-        return VERDICTS[verdict] if order == "ab" else 100.0 - VERDICTS[verdict]
-
-    values = {
-        "answer_a": fenced("answer A", first, code=code),
-        "answer_b": fenced("answer B", second, code=code),
-        "reply_code": reply_code,
-    }
-    return _question(prompt, item, values, read, code=code, order=order)
+        answers = {"answer_a": ("answer A", first), "answer_b": ("answer B", second)}
+        questions.append(_question(prompt, item, answers, read=read, order=order))
+    return questions
 
 
 def _ask_checklist(prompt: JudgePrompt, item: Item) -> list[Question]:
-    texts = [item.task, item.reference, item.answer]
-    code, reply_code = code_for(texts, purpose="fence"), code_for(texts, purpose="reply")
     n = len(prompt.questions)
 
-    def read(reply: str) -> float | None:
-        found = read_coded_list(reply, code=reply_code, n=n)
+    def read(code: str, reply: str) -> float | None:
+        found = read_coded_list(reply, code=code, n=n)
         return None if found is None else 100.0 * sum(found) / n
 
-    values = {
-        "answer": fenced("model's answer", item.answer, code=code),
-        "questions": "\n".join(f"{i}. {question}" for i, question in enumerate(prompt.questions, start=1)),
-        "reply_lines": "\n".join(f"{reply_code} {number}: X" for number in range(1, n + 1)),
-        "reply_code": reply_code,
-    }
-    return [_question(prompt, item, values, read, code=code)]
+    def lines(code: str) -> dict[str, str]:
+        questions = (f"{i}. {question}" for i, question in enumerate(prompt.questions, start=1))
+        replies = (f"{code} {number}: X" for number in range(1, n + 1))
+        return {"questions": "\n".join(questions), "reply_lines": "\n".join(replies)}
+
+    return [_question(prompt, item, {"answer": ("model's answer", item.answer)}, read=read, lines=lines)]
 
 
 PROTOCOLS = {

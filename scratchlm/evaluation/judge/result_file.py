@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from scratchlm.core.errors import ConfigError, DataError
+from scratchlm.core.errors import ConfigError, DataError, writing_advice
 from scratchlm.core.files import parse_json, read_bytes, write_text
 from scratchlm.core.partials import fsync_folder, remove_partials
 from scratchlm.core.run_lock import is_at, lock_file
@@ -105,8 +105,8 @@ class Journal:
                 os.fsync(self._file.fileno())
             except OSError as cause:
                 raise DataError(
-                    f"{self._path} cannot be written: {cause.strerror}; free some space and run the command again, "
-                    "which resumes there."
+                    f"{self._path} cannot be written: {cause.strerror}; {writing_advice(cause)}, and run the "
+                    "command again, which resumes there."
                 ) from cause
 
 

@@ -71,7 +71,7 @@ def read_scored(path: Path, *, answer_key: str = ANSWER_KEY) -> ScoredItems:
         lines = [(f"{path} line {number}", record) for number, record in enumerate(records, start=1)]
         items = [(where, record) for where, record in lines if record.get("kind") == "item"]
         ids = _numbered([_id(record, where) for where, record in items])
-        found = {one: _item_score(record, where) for one, (where, record) in zip(ids, items)}
+        found = {one: _number(r.get("score"), where, "judge again") for one, (where, r) in zip(ids, items)}
         scores = {one: score for one, score in found.items() if score is not None}
         identity, protocol, prompt = (str(records[0].get(key)) for key in MEASUREMENT)
         measured_by = (identity, protocol, prompt)
@@ -179,13 +179,6 @@ def _id(record: Mapping[str, Any], where: str) -> str:
     return str(record["id"])
 
 
-def _item_score(record: Mapping[str, Any], where: str) -> float | None:
-    score = record.get("score")
-    if score is not None and not _is_finite(score):
-        raise DataError(f"{where} must have a number or null as its score, got {score!r:.60}; judge again.")
-    return None if score is None else float(score)
-
-
 def _numbered(ids: Sequence[str]) -> list[str]:
     """Pair each id with the number of its earlier occurrences."""
     seen: dict[str, int] = {}
@@ -212,12 +205,11 @@ def _score(value: Any, key: str, where: str) -> float | None:
                 "with --calibrate-key."
             )
         value = value[key]
-    if value is None:
-        return None
-    if not _is_finite(value):
-        raise DataError(f"{where} must be a number or null, got {value!r:.60}; correct it.")
-    return float(value)
+    return _number(value, where, "correct it")
 
 
-def _is_finite(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
+def _number(score: Any, where: str, advice: str) -> float | None:
+    is_number = isinstance(score, (int, float)) and not isinstance(score, bool) and math.isfinite(score)
+    if score is not None and not is_number:
+        raise DataError(f"{where} must have a number or null as its score, got {score!r:.60}; {advice}.")
+    return None if score is None else float(score)

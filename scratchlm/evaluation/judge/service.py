@@ -260,7 +260,7 @@ def connection_error(who: str, cause: BaseException, *, advice: str) -> ServiceE
 
 def error_in_stream(who: str, message: str) -> TransientJudgeError:
     """The error for a stream that reports an error after its start."""
-    return TransientJudgeError(f"{who} broke off its reply with the error {message:.300}; look at its log.")
+    return TransientJudgeError(f"{who} ended its reply with the error {message:.300}; check its log.")
 
 
 def protocol_error(who: str, found: str, protocol: str) -> WrongAddressError:

@@ -14,6 +14,7 @@ from pathlib import Path
 from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import make_parent, new_file
+from scratchlm.core.partials import remove_partials
 
 logger = logging.getLogger(__name__)
 
@@ -65,15 +66,15 @@ def _compiled(compiler: list[str]) -> Path:
     source = SOURCE.read_bytes()
     key = hashlib.sha256(source + repr((compiler, FLAGS, LINK, _processor())).encode()).hexdigest()[:20]
     target = cache_folder() / "kernels" / f"decode-{key}.so"
-    if target.is_file():
-        return target
-    make_parent(target)
-    logger.info("compiling the decoding kernel for this processor (once, a few seconds)")
-    with new_file(target) as partial:  # another process sees a whole library or none
-        try:
-            _compile([*compiler, *FLAGS], partial)
-        except NoKernelError:  # some compilers do not know this processor
-            _compile([*compiler, *(flag for flag in FLAGS if flag != NATIVE)], partial)
+    if not target.is_file():
+        make_parent(target)
+        logger.info("compiling the decoding kernel for this processor (once, a few seconds)")
+        with new_file(target) as partial:  # another process sees a whole library or none
+            try:
+                _compile([*compiler, *FLAGS], partial)
+            except NoKernelError:  # some compilers do not know this processor
+                _compile([*compiler, *(flag for flag in FLAGS if flag != NATIVE)], partial)
+    remove_partials(target.parent, of=target.name)  # of a compiler that outlived its killed parent
     return target
 
 

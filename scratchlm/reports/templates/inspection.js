@@ -1,49 +1,14 @@
 // The page of an inspection: choose a prediction, a token, a cell of the lens or a head.
 "use strict";
 (() => {
-  const find = (id) => document.getElementById(id);
+  const { find, make, percent, bars, chooser, buttonGroup } = shared;
   const { tokens, choices, lens, heads, attention } = JSON.parse(find("page-data").textContent);
-  const SVG = "http://www.w3.org/2000/svg";
-
-  const make = (tag, text, cssClass) => {
-    const element = document.createElement(tag);
-    if (text !== undefined) element.textContent = text; // text, never markup
-    if (cssClass) element.className = cssClass;
-    return element;
-  };
-  const percent = (share) => (share > 0 && share < 0.001 ? "<0.1%" : share < 1 && share > 0.999 ? ">99.9%" : `${(100 * share).toFixed(1)}%`);
   const signed = (value) => (Math.abs(value) < 0.005 ? "0.00" : `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
   const paint = (element, share, isUp = true) => {
     element.classList.remove(...[...element.classList].filter((name) => /^(a\d+|up|down)$/.test(name)));
     element.classList.add(isUp ? "up" : "down", `a${Math.min(10, Math.round(10 * Math.abs(share)))}`);
   };
 
-  // One of several elements is chosen by pointer or arrow keys; `width` is the number of columns.
-  const chooser = (items, choose, { first = 0, width = items.length, follows = false } = {}) => {
-    const pick = (index) => {
-      items.forEach((item, i) => {
-        item.classList.toggle("chosen", i === index);
-        item.setAttribute("aria-selected", String(i === index));
-        item.tabIndex = i === index ? 0 : -1;
-      });
-      choose(index);
-    };
-    items.forEach((item, i) => {
-      item.removeAttribute("title");
-      item.tabIndex = i === first ? 0 : -1;
-      item.addEventListener("click", () => { pick(i); item.focus({ preventScroll: true }); });
-      item.addEventListener("focus", () => pick(i));
-      if (follows) item.addEventListener("pointerenter", () => pick(i));
-      item.addEventListener("keydown", (event) => {
-        const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: width < items.length ? width : 1, ArrowUp: width < items.length ? -width : -1 };
-        const to = event.key === "Home" ? 0 : event.key === "End" ? items.length - 1 : i + steps[event.key];
-        if (!items[to]) return;
-        event.preventDefault();
-        items[to].focus();
-      });
-    });
-    pick(first);
-  };
   const cellsOf = (table) => {
     table.setAttribute("role", "grid");
     const cells = [...table.querySelectorAll("td")];
@@ -51,23 +16,6 @@
     return cells;
   };
 
-  // Texts with their shares as bars.
-  const bars = (rows) => {
-    const list = make("ol");
-    for (const { text, share, isOurs } of rows) {
-      const item = make("li", undefined, isOurs ? "taken" : "");
-      const bar = document.createElementNS(SVG, "svg");
-      const filled = document.createElementNS(SVG, "rect");
-      const shape = { width: `${100 * Math.max(0, share)}%`, height: 10, y: 3, rx: 2, class: isOurs ? "f-val" : "f-soft" };
-      for (const [name, value] of Object.entries(shape)) filled.setAttribute(name, value);
-      bar.setAttribute("class", "bar");
-      bar.setAttribute("aria-hidden", "true");
-      bar.append(filled);
-      item.append(make("span", text, "model"), bar, make("span", percent(share)));
-      list.append(item);
-    }
-    return list;
-  };
   const panel = (title, rows) => {
     const box = make("div", undefined, "shares");
     box.append(make("p", title), bars(rows));
@@ -79,7 +27,7 @@
     const cells = [...find("parts").querySelectorAll("td")];
     let current = choices[0];
     let position = -1;
-    const tell = () => {
+    const showSaliency = () => {
       if (position < 0) return;
       find("saliency-readout").textContent = `Gradient times input of “${tokens[position].text}” for “${current.text}”: ${signed(current.saliency[position])}`;
     };
@@ -100,10 +48,10 @@
         item.append(make("span", name), make("b", signed(value)));
         return item;
       }));
-      tell();
+      showSaliency();
     }, { width: 1 });
     const most = choices[0].saliency.map(Math.abs);
-    chooser(strip, (index) => { position = index; tell(); }, { first: most.indexOf(Math.max(...most)), follows: true });
+    chooser(strip, (index) => { position = index; showSaliency(); }, { first: most.indexOf(Math.max(...most)), follows: true });
   };
 
   const tokenDetails = () => {
@@ -168,17 +116,11 @@
     }, { first: Math.max(0, head), width });
     chooser(strip, (index) => { query = index; showQuery(); }, { first: query, follows: true });
 
-    const group = find("measures");
-    const buttons = [...group.querySelectorAll("button")];
-    for (const button of buttons) {
-      button.addEventListener("click", () => {
-        const values = heads[button.dataset.measure];
-        cells.forEach((cell, i) => { paint(cell, values[i]); cell.textContent = `${Math.round(100 * values[i])}%`; });
-        find("measure").textContent = button.textContent;
-        for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
-      });
-    }
-    group.hidden = false;
+    buttonGroup(find("measures"), (button) => {
+      const values = heads[button.dataset.measure];
+      cells.forEach((cell, i) => { paint(cell, values[i]); cell.textContent = `${Math.round(100 * values[i])}%`; });
+      find("measure").textContent = button.textContent;
+    });
   };
 
   for (const part of [prediction, tokenDetails, lensCells, attentionHeads]) part();

@@ -1,18 +1,12 @@
 // Show thousands of test items, ten at a time; only these ten are in the page.
 "use strict";
 (() => {
-  const find = (id) => document.getElementById(id);
+  const { find, make, drawn } = shared;
   const { columns, items, perPage } = JSON.parse(find("page-data").textContent).items;
   const list = find("item-list");
   const state = { words: "", which: "all", skill: "", order: "file", page: 1 };
   let chosen = items.map((item, i) => i);
 
-  const make = (tag, text, cssClass) => {
-    const element = document.createElement(tag);
-    if (text !== undefined) element.textContent = text; // text, never markup
-    if (cssClass) element.className = cssClass;
-    return element;
-  };
   const fold = (text) => text.toLowerCase();
   const share = (item, i) => (item.a[i] && item.a[i].p !== null ? item.a[i].p / columns[i].max : null);
   const mean = (item) => {
@@ -54,8 +48,8 @@
   const haystack = (i) => {
     if (haystacks[i] === undefined) {
       const item = items[i];
-      const said = answers(item).flatMap((answer) => [answer.t, answer.w || ""]);
-      haystacks[i] = fold([item.q, item.i, item.r, item.s, ...said].join("\n"));
+      const texts = answers(item).flatMap((answer) => [answer.t, answer.w || ""]);
+      haystacks[i] = fold([item.q, item.i, item.r, item.s, ...texts].join("\n"));
     }
     return haystacks[i];
   };
@@ -82,15 +76,10 @@
     if (answer.st) line.append(" ", make("span", answer.st, "wrong"));
     return line;
   };
-  const SVG = "http://www.w3.org/2000/svg";
   const meter = (value, role) => {
-    const bar = document.createElementNS(SVG, "svg");
-    bar.setAttribute("class", "bar");
-    bar.setAttribute("aria-hidden", "true");
+    const bar = drawn("svg", { class: "bar", "aria-hidden": "true" });
     for (const [width, cssClass] of [["100%", "track"], [`${100 * value}%`, `f-${role}`]]) {
-      const rect = document.createElementNS(SVG, "rect");
-      for (const [name, of] of Object.entries({ width, height: 6, y: 5, rx: 2, class: cssClass })) rect.setAttribute(name, of);
-      bar.append(rect);
+      bar.append(drawn("rect", { width, height: 6, y: 5, rx: 2, class: cssClass }));
     }
     return bar;
   };

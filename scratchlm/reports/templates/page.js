@@ -2,21 +2,12 @@
 "use strict";
 (() => {
   const root = document.documentElement;
-  const find = (id) => document.getElementById(id);
+  const { find, make, drawn, percent, bars, chooser, buttonGroup } = shared;
   const data = JSON.parse(find("page-data").textContent);
-  const SVG = "http://www.w3.org/2000/svg";
   root.classList.add("js");
 
-  const make = (tag, text, cssClass) => {
-    const element = document.createElement(tag);
-    if (text !== undefined) element.textContent = text; // text, never markup
-    if (cssClass) element.className = cssClass;
-    return element;
-  };
   const visible = (token) =>
     token.replace(/ /g, "·").replace(/\r?\n/g, "⏎").replace(/\t/g, "⇥") || "∅";
-  const percent = (share) =>
-    share === 0 ? "0%" : share === 1 ? "100%" : share < 0.001 ? "<0.1%" : share > 0.999 ? ">99.9%" : `${(100 * share).toFixed(1)}%`;
   const shade = (share) => Math.min(10, Math.max(0, Math.round(10 * share)));
 
   // Light or dark: the system setting, until the reader chooses.
@@ -42,8 +33,7 @@
   const verticalLine = (svg, step, cssClass) => {
     let line = svg.querySelector(`.${cssClass}`);
     if (!line) {
-      line = document.createElementNS(SVG, "line");
-      line.setAttribute("class", cssClass);
+      line = drawn("line", { class: cssClass });
       svg.append(line);
     }
     const { left, right, top, bottom, min, max } = Object.fromEntries(Object.entries(svg.dataset).map(([k, v]) => [k, Number(v)]));
@@ -117,69 +107,23 @@
     items[items.length - 1].classList.add("current");
   };
 
-  // A row of tokens, one of them selected by pointer or arrow keys.
-  const chooser = (list, choose, first) => {
-    const tokens = [...list.querySelectorAll(".tok")];
-    const pick = (index) => {
-      tokens.forEach((token, i) => {
-        token.classList.toggle("chosen", i === index);
-        token.setAttribute("aria-selected", String(i === index));
-        token.tabIndex = i === index ? 0 : -1;
-      });
-      choose(index, tokens);
-    };
-    tokens.forEach((token, i) => {
-      token.removeAttribute("title");
-      token.tabIndex = i === Math.max(0, first) ? 0 : -1;
-      token.addEventListener("pointerenter", () => pick(i));
-      token.addEventListener("click", () => { pick(i); token.focus({ preventScroll: true }); });
-      token.addEventListener("focus", () => pick(i));
-    });
-    list.addEventListener("keydown", (event) => {
-      const at = tokens.indexOf(document.activeElement);
-      const to = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: tokens.length - 1 }[event.key];
-      if (to === undefined || !tokens[to]) return;
-      event.preventDefault();
-      tokens[to].focus();
-    });
-    if (first >= 0) pick(first);
-    return pick;
-  };
-
-  // Shares as short bars.
-  const shareList = (rows, isTaken) => {
-    const list = make("ol");
-    for (const [text, share] of rows) {
-      const item = make("li", undefined, isTaken(text) ? "taken" : "");
-      const bar = document.createElementNS(SVG, "svg");
-      const filled = document.createElementNS(SVG, "rect");
-      const shape = { width: `${100 * share}%`, height: 10, y: 3, rx: 2, class: isTaken(text) ? "f-val" : "f-soft" };
-      for (const [name, value] of Object.entries(shape)) filled.setAttribute(name, value);
-      bar.setAttribute("class", "bar");
-      bar.setAttribute("aria-hidden", "true");
-      bar.append(filled);
-      item.append(make("span", visible(text), "model"), bar, make("span", percent(share)));
-      list.append(item);
-    }
-    return list;
-  };
-
   const attention = () => {
     const strip = find("strip");
     if (!strip) return;
     const { tokens, weights } = data.attention;
     const heat = find("heat");
-    const pick = chooser(strip, (row, spans) => {
+    const spans = [...strip.querySelectorAll(".tok")];
+    const pick = chooser(spans, (row) => {
       spans.forEach((span, i) => {
         const weight = i <= row ? weights[row][i] : 0;
         span.classList.remove(...[...span.classList].filter((name) => /^a\d/.test(name)));
         span.classList.add(`a${shade(Math.sqrt(weight))}`);
       });
-      const most = weights[row].map((weight, i) => [tokens[i], weight]).sort((a, b) => b[1] - a[1]).slice(0, 5);
-      find("attention-readout").replaceChildren(make("p", `“${visible(tokens[row])}” attends to`), shareList(most, () => true));
+      const most = weights[row].map((share, i) => ({ text: visible(tokens[i]), share, isOurs: true })).sort((a, b) => b.share - a.share).slice(0, 5);
+      find("attention-readout").replaceChildren(make("p", `“${visible(tokens[row])}” attends to`), bars(most));
       heat.classList.add("choosing");
       for (const group of heat.querySelectorAll("g[data-row]")) group.classList.toggle("chosen", Number(group.dataset.row) === row);
-    }, tokens.length - 1);
+    }, { first: tokens.length - 1, follows: true });
     for (const group of heat.querySelectorAll("g[data-row]")) group.addEventListener("pointerenter", () => pick(Number(group.dataset.row)));
     heat.addEventListener("pointerleave", () => heat.classList.remove("choosing"));
     heat.classList.remove("choosing");
@@ -189,26 +133,20 @@
     const passage = find("passage");
     if (!passage) return;
     const panel = find("alternatives");
-    chooser(passage, (index) => {
+    const first = data.coloured.reduce((least, token, i, all) => (token.probability < all[least].probability ? i : least), 0);
+    chooser([...passage.querySelectorAll(".tok")], (index) => {
       const { text, probability, alternatives } = data.coloured[index];
       const rows = alternatives.some(([other]) => other === text) ? [...alternatives] : [[text, probability], ...alternatives];
-      rows.sort((a, b) => b[1] - a[1]);
-      panel.replaceChildren(make("p", `It wrote “${visible(text)}”, to which it had given ${percent(probability)}:`), shareList(rows, (other) => other === text));
+      const shares = rows.map(([other, share]) => ({ text: visible(other), share, isOurs: other === text }));
+      shares.sort((a, b) => b.share - a.share);
+      panel.replaceChildren(make("p", `The model chose “${visible(text)}” with a probability of ${percent(probability)}:`), bars(shares));
       panel.hidden = false;
-    }, data.coloured.reduce((least, token, i, all) => (token.probability < all[least].probability ? i : least), 0)); // the greatest surprise
+    }, { first, follows: true }); // the least likely token
   };
 
   const filter = () => {
     const group = find("filter");
-    if (!group) return;
-    const buttons = [...group.querySelectorAll("button")];
-    for (const button of buttons) {
-      button.addEventListener("click", () => {
-        find("answers").dataset.show = button.dataset.show;
-        for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
-      });
-    }
-    group.hidden = false;
+    if (group) buttonGroup(group, (button) => { find("answers").dataset.show = button.dataset.show; });
   };
 
   // Copying: without a clipboard the command is selected, ready for Ctrl-C.

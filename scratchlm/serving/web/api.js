@@ -65,15 +65,19 @@ export async function* stream(path, body, signal) {
   }
 }
 
+const FRESH_MS = 2000;
+
 /** @type {Promise<Model[]> | null} */
 let known = null;
 
-/** The models that the server offers; asked for once. @returns {Promise<Model[]>} */
+/** The models that the server offers; asked for again after a while, since training adds some. @returns {Promise<Model[]>} */
 export function listModels() {
-  known ??= get("/v1/models").then((found) => found.data);
-  known.catch(() => {
+  if (known) return known;
+  known = get("/v1/models").then((found) => found.data);
+  const forget = () => {
     known = null;
-  });
+  };
+  known.then(() => setTimeout(forget, FRESH_MS), forget);
   return known;
 }
 

@@ -1,4 +1,5 @@
 // The frame of the page: which view the address names, and the links between views.
+import { listModels } from "./api.js";
 import { problem, put } from "./dom.js";
 import { Address } from "./state.js";
 
@@ -33,7 +34,7 @@ async function open() {
     const isHere = one.getAttribute("href") === `#/${address.view}`;
     if (isHere) one.setAttribute("aria-current", "page");
     else one.removeAttribute("aria-current");
-    if (isHere) one.scrollIntoView({ block: "nearest", inline: "nearest" });
+    if (isHere) show(one);
   }
   const place = document.createElement("div");
   place.className = `view-${address.view}`;
@@ -47,9 +48,17 @@ async function open() {
   }
 }
 
+/** Scroll the links so that one is in their middle; scrollIntoView would make Tab begin there. @param {Element} link */
+function show(link) {
+  const nav = /** @type {Element} */ (link.parentElement);
+  const [around, own] = [nav.getBoundingClientRect(), link.getBoundingClientRect()];
+  nav.scrollLeft += own.left - around.left - (around.width - own.width) / 2;
+}
+
 document.querySelector("[data-skip]")?.addEventListener("click", (event) => {
   event.preventDefault(); // the address names a view, not an element
   main.focus();
 });
 window.addEventListener("hashchange", open);
+listModels().catch(() => {}); // asked for while the view's scripts load; the view reports a failure
 open();

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from scratchlm.checkpoints.tensorflow.leveldb_table import MAGIC, read_table
+from scratchlm.assets.file_structure import TABLE_MAGIC
+from scratchlm.checkpoints.tensorflow.leveldb_table import read_table
 from scratchlm.core.errors import CheckpointError
 from tests.checkpoints.tensorflow.writer import masked_crc32c, varint
 
@@ -31,7 +32,7 @@ def table(*blocks: tuple[bytes, bytes], kind: int = 0, checksum: int = 0) -> byt
     for last_key, block in blocks:
         index.append(entry(last_key, add(block)))
     footer = add(block_of()) + add(block_of(*index))
-    return data + footer.ljust(40, b"\0") + struct.pack("<Q", MAGIC)
+    return data + footer.ljust(40, b"\0") + TABLE_MAGIC
 
 
 KEYS = {b"apple": b"1", b"apply": b"22", b"banana": b""}
@@ -67,8 +68,8 @@ LIES = {
     "shares more than there is": table((b"b", block_of(b"\x05\x01\x00b"))),
     "entry beyond the block": table((b"b", block_of(b"\x00\x7f\x00b"))),
     "restarts beyond the block": table((b"b", struct.pack("<I", 1 << 30))),
-    "handle beyond the file": block_of() + (varint(1 << 40) * 4).ljust(40, b"\0") + struct.pack("<Q", MAGIC),
-    "endless number": b"\xff" * 40 + struct.pack("<Q", MAGIC),
+    "handle beyond the file": block_of() + (varint(1 << 40) * 4).ljust(40, b"\0") + TABLE_MAGIC,
+    "endless number": b"\xff" * 40 + TABLE_MAGIC,
 }
 
 

@@ -9,7 +9,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from scratchlm.checkpoints.tensorflow.leveldb_table import MAGIC
+from scratchlm.assets.file_structure import TABLE_MAGIC
 
 NUMBER_TYPES = {"<f4": 1, "<f8": 2, "<i4": 3, "<i8": 9}  # tensorflow/core/framework/types.proto
 
@@ -63,7 +63,7 @@ def table(items: Mapping[bytes, bytes]) -> bytes:
 
     blocks = {max(items): add(items)}
     footer = add({}) + add(blocks)
-    return data + footer.ljust(40, b"\0") + struct.pack("<Q", MAGIC)
+    return data + footer.ljust(40, b"\0") + TABLE_MAGIC
 
 
 def bundle(arrays: Mapping[str, NDArray[Any]]) -> tuple[bytes, bytes]:

@@ -194,9 +194,9 @@ def test_another_judges_results_are_earlier_scores_of_the_same_answers_only(judg
     [
         ("[80]", "list of 2 scores, one for each answer, got 1"),
         ("{}", "list of 2 scores, .* got 1"),
-        ("[80, true]", "entry 2 must be a number or null, got True"),
-        ('[80, "90"]', "entry 2 must be a number"),
-        ("[80, NaN]", "entry 2 must be a number or null, got nan"),
+        ("[80, true]", "entry 2 must have a number or null as its score, got True"),
+        ('[80, "90"]', "entry 2 must have a number"),
+        ("[80, NaN]", "entry 2 must have a number or null as its score, got nan"),
         ("[80, null]", "at least 2 scores, got 1"),
         ('[{"score": 1}, {"points": 2}]', "entry 2 must have a score under 'score', got points"),
         (

@@ -1,5 +1,6 @@
 import logging
 import os
+import platform
 import stat
 from pathlib import Path
 
@@ -55,6 +56,20 @@ def test_what_a_killed_compilation_left_is_gone_after_the_next(tmp_path, monkeyp
     assert len(list(kernels.iterdir())) == 1
     kernel_library()
     assert [path.suffix for path in kernels.iterdir()] == [".so"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_what_a_compiler_wrote_after_its_parent_was_killed_is_gone_after_the_next_start(tmp_path):
+    kernel_library()
+    [library] = (tmp_path / "home" / "kernels").iterdir()
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    (library.parent / f".{library.name}.partial-{platform.node()}-{child}").touch()
+    kernel_library.cache_clear()
+    kernel_library()
+    assert list(library.parent.iterdir()) == [library]
 
 
 def test_without_a_compiler_pytorch_computes(model, monkeypatch):
