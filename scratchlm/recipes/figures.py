@@ -29,7 +29,7 @@ def pretrain_figures(result: PretrainResult) -> dict[str, Any]:
     """The results of pre-training, and the amount of text."""
     val_loss_low, val_loss_high = result.final.interval or (None, None)
     return {
-        **_named(result, "step used_step train_loss tokens tokens_per_s seconds resumed_from"),
+        **_named(result, "step used_step skipped_steps train_loss tokens tokens_per_s seconds resumed_from"),
         "val_loss": result.final.loss,
         "perplexity": result.final.perplexity,
         "val_loss_low": val_loss_low,
@@ -182,6 +182,7 @@ def _training_figures(result: ClassifyResult | InstructResult | PreferResult) ->
     return {
         "step": result.progress.step,
         "used_step": result.used_step,
+        "skipped_steps": result.progress.skipped_steps,
         "seconds": result.progress.elapsed_s,
         "earlier_seconds": result.earlier_s,
         "resumed_from": result.resumed_from,

@@ -99,8 +99,9 @@ def curves(folder: Path) -> list[dict[str, Any]]:
     """A stage's metrics, one row per step."""
     rows: dict[int, dict[str, Any]] = {}
     for record in history_of(folder):
-        row = rows.setdefault(record["step"], {"step": record["step"]})
-        row |= {key: record[key] for key in CURVES if key in record}
+        values = {key: record[key] for key in CURVES if key in record}
+        if values:  # a skipped step has none
+            rows[record["step"]] = {"step": record["step"], **rows.get(record["step"], {}), **values}
     return [rows[step] for step in sorted(rows)]
 
 

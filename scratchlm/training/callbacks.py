@@ -27,6 +27,9 @@ class Callback:
     def on_step(self, record: StepRecord) -> None:
         """Called after each update."""
 
+    def on_skipped_step(self, step: int, reason: str) -> None:
+        """Called instead of `on_step` after a step that left the weights unchanged."""
+
     def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
         """Called after each evaluation; the keys are prefixed with `val_`."""
 
@@ -47,6 +50,11 @@ class Callbacks(Callback):
         """Call all of them."""
         for callback in self._all:
             callback.on_step(record)
+
+    def on_skipped_step(self, step: int, reason: str) -> None:
+        """Call all of them."""
+        for callback in self._all:
+            callback.on_skipped_step(step, reason)
 
     def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
         """Call all of them."""

@@ -14,7 +14,7 @@ ShardingName = Literal["none", "fsdp"]
 EXTENDABLE = frozenset({  # a resumed run may change: limits, intervals, and what changes memory or time only
     "max_steps", "epochs", "max_minutes", "patience",
     "eval_every_steps", "eval_batches", "sample_every_steps", "checkpoint_every_steps", "keep_checkpoints", "use",
-    "background_checkpoints", "activation_checkpointing", "sharding",
+    "background_checkpoints", "activation_checkpointing", "sharding", "max_skipped_steps",
 })  # fmt: skip
 
 
@@ -24,8 +24,8 @@ RULES: tuple[tuple[str, Callable[[float], bool], str, str], ...] = (  # settings
         lambda value: value > 0, "be above zero", "choose a positive number",
     ),
     (
-        "warmup_steps batch_warmup_steps weight_decay max_grad_norm eval_every_steps sample_every_steps "
-        "checkpoint_every_steps",
+        "warmup_steps batch_warmup_steps weight_decay max_grad_norm max_skipped_steps eval_every_steps "
+        "sample_every_steps checkpoint_every_steps",
         lambda value: value >= 0, "not be negative", "use 0 to switch it off",
     ),
     (
@@ -64,6 +64,8 @@ class TrainingConfig:
     beta2: float = 0.99  # AdamW's decay rate for the mean of squared gradients
     # maximum global gradient norm, to which larger gradients are scaled; 0 = no limit
     max_grad_norm: float = 1.0
+    # steps of a run that may leave the weights unchanged because loss or gradient is NaN or infinite; 0 = stop at once
+    max_skipped_steps: int = 0
     # precision of matrix products; bf16: bfloat16, with weights in float32; auto: bf16 where it is faster
     precision: PrecisionName = "float32"
     # keep only the inputs of the blocks for the backward pass, which computes the rest again: less memory, more time

@@ -1,5 +1,6 @@
-"""Find numbers that are not finite, which end a training before they are saved."""
+"""Find numbers that are not finite, which are never saved: they end a training, or their step is skipped."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,10 +21,32 @@ def find_not_finite(tensors: Mapping[str, Tensor]) -> tuple[str, float] | None:
     return None
 
 
-def not_finite(what: str, value: float, *, step: int, where: str, run: Path | None) -> NonFiniteLossError:
-    """The error for a loss, gradient or state of a step; `run` is the folder of the run."""
+def describe(what: str, value: float, *, step: int, where: str) -> str:
+    """Say what is not finite: a loss, gradient or state of a step."""
+    return f"the {what} of step {step} is not finite: {value} at {where}"
+
+
+def training_stops(
+    problem: str, *, run: Path | None, advice: str = "look at that batch"
+) -> NonFiniteLossError:
+    """The error for what `describe` says; `run` is the folder of the run."""
     kept = f"; the files in {run} are unchanged" if run else ""
-    return NonFiniteLossError(
-        f"the {what} of step {step} is not finite: {value} at {where}. Training stopped{kept}. "
-        "Lower the learning rate or look at that batch."
-    )
+    return NonFiniteLossError(f"{problem}. Training stopped{kept}. Lower the learning rate or {advice}.")
+
+
+def check_finite(what: str, value: float, step: int, where: str, *, run: Path | None) -> None:
+    """Stop the training at a number that is not finite.
+
+    Raises: NonFiniteLossError.
+    """
+    if not math.isfinite(value):
+        raise training_stops(describe(what, value, step=step, where=where), run=run)
+
+
+def check_finite_state(tensors: Mapping[str, Tensor], *, step: int, run: Path | None) -> None:
+    """Stop the training before weights or moments that are not finite are saved.
+
+    Raises: NonFiniteLossError.
+    """
+    if found := find_not_finite(tensors):
+        check_finite("state", found[1], step, found[0], run=run)

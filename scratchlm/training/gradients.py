@@ -1,5 +1,7 @@
 """The gradients of a step: over its batches, and over the ranks that have a share of each."""
 
+import itertools
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -9,6 +11,7 @@ from torch import Tensor
 from scratchlm.core.batch import Batch
 from scratchlm.core.errors import DataError
 from scratchlm.training.distributed import Ranks
+from scratchlm.training.finite import describe
 from scratchlm.training.precision import Precision
 from scratchlm.training.sharding import ParallelModel
 
@@ -50,3 +53,16 @@ def add_gradients(
             batch_loss.backward()
         losses.append(batch_loss.detach())
     return [value / ranks.world_size for value in ranks.sum(torch.stack(losses).tolist())]
+
+
+def find_problem(
+    batches: Sequence[tuple[str, Batch]], losses: Sequence[float], grad_norm: float, *, step: int
+) -> str:
+    """Say which batch's loss, or which gradient, is not finite; "" when all are."""
+    for (name, _), loss in zip(batches, itertools.accumulate(losses)):
+        if not math.isfinite(loss):
+            return describe("loss", loss, step=step, where=name)
+    if math.isfinite(grad_norm):
+        return ""
+    others = f" or one of the next {len(batches) - 1}" if len(batches) > 1 else ""
+    return describe("gradient", grad_norm, step=step, where=f"{batches[0][0]}{others}")

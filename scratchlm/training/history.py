@@ -90,13 +90,18 @@ class RunLog(Callback):
     def truncate_after(self, progress: Progress) -> None:
         """Delete the records that the run wrote after this point."""
         self.metrics.truncate_after(
-            progress.step, keep=lambda r: r.get("kind") == "step" or r["step"] <= progress.evaluated_step
+            progress.step,
+            keep=lambda r: r.get("kind") in ("step", "skipped") or r["step"] <= progress.evaluated_step,
         )
         self.samples.truncate_after(progress.sampled_step)
 
     def on_step(self, record: StepRecord) -> None:
         """Add a line to the metrics."""
         self.metrics.append({"kind": "step", **asdict(record)})
+
+    def on_skipped_step(self, step: int, reason: str) -> None:
+        """Add a line to the metrics."""
+        self.metrics.append({"kind": "skipped", "step": step, "reason": reason})
 
     def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
         """Add a line to the metrics."""

@@ -52,6 +52,7 @@ def learning_rate_range(
         eval_every_steps=0,
         sample_every_steps=0,
         patience=None,
+        max_skipped_steps=0,
     )
     trainer = Trainer(model, task, short, callbacks=[collected])
     trainer.rate_of = rising_rate

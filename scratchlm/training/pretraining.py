@@ -63,6 +63,7 @@ class PretrainResult:
     folder: Path  # the run folder
     checkpoint: Path  # the model folder to use
     step: int  # steps done
+    skipped_steps: int  # of these, without an update
     used_step: int  # step of the evaluated model: see the setting `use`
     train_loss: float | None  # nats per token, last step
     final: TextLoss  # over the validation text, or its first FINAL_EVALUATION_TOKENS tokens
@@ -188,6 +189,7 @@ def pretrain(
         folder=out,
         checkpoint=resolve_model(out),
         step=trained.step,
+        skipped_steps=trained.skipped_steps,
         used_step=trainer.used_step,
         train_loss=trained.train_loss,
         final=TextLoss.together(val_losses),

@@ -17,7 +17,8 @@ from scratchlm.model.gpt import GPTModel
 class Progress:
     """The progress of a run: the state for resuming, in addition to weights, optimizer and random state."""
 
-    step: int = 0  # updates done
+    step: int = 0  # steps done
+    skipped_steps: int = 0  # of these, the ones without an update, because loss or gradient was not finite
     batches: int = 0  # batches taken from the training loader, over all epochs
     tokens: int = 0  # real tokens that went through the model
     elapsed_s: float = 0.0
@@ -25,7 +26,7 @@ class Progress:
     steps_s: float = 0.0  # part of it spent in steps, without evaluation, sampling and checkpoints
     evaluated_step: int = -1  # the last step that was evaluated; -1 = none
     sampled_step: int = -1  # the last step that wrote a text sample; -1 = none
-    train_loss: float | None = None  # of the last step
+    train_loss: float | None = None  # of the last step with an update
     val_loss: float | None = None  # of the last evaluation
     best_val_loss: float | None = None  # of the scheduled evaluations after step 0
     best_step: int | None = None
@@ -33,10 +34,11 @@ class Progress:
     precision: str | None = None  # of the matrix products; None before the first start
     order_version: int = ORDER_VERSION  # of the order of the training examples
 
-    def count_step(self, *, loss: float, n_batches: int, n_tokens: int, seconds: float) -> None:
-        """Record an update."""
+    def count_step(self, *, loss: float | None, n_batches: int, n_tokens: int, seconds: float) -> None:
+        """Record a step; without a loss it was skipped."""
         self.step += 1
-        self.train_loss = loss
+        self.skipped_steps += loss is None
+        self.train_loss = self.train_loss if loss is None else loss
         self.batches += n_batches
         self.tokens += n_tokens
         self.steps_s += seconds

@@ -1,7 +1,7 @@
 """The training loop, used for pre-training and for every kind of fine-tuning."""
 
 import itertools
-import math
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -22,8 +22,8 @@ from scratchlm.training.checkpointing import BestInMemory, RunCheckpoints
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.distributed import SharedStop, current_ranks
 from scratchlm.training.early_stopping import should_stop_early
-from scratchlm.training.finite import find_not_finite, not_finite
-from scratchlm.training.gradients import add_gradients, count_targets
+from scratchlm.training.finite import check_finite, check_finite_state, training_stops
+from scratchlm.training.gradients import add_gradients, count_targets, find_problem
 from scratchlm.training.history import RunLog
 from scratchlm.training.interrupts import StoppedBySignal, stop_requests
 from scratchlm.training.optim import Optimizers
@@ -32,6 +32,9 @@ from scratchlm.training.progress import Progress, RunFolder
 from scratchlm.training.schedule import batches_of_step, learning_rate, limit_is_reached, planned_steps
 from scratchlm.training.sharding import parallel_model
 
+logger = logging.getLogger(__name__)
+
+SKIP_MORE = "look at that batch, or let the run skip more such steps (max_skipped_steps)"
 SMALLER_BATCH = "halve batch_size and double accumulate (the result is the same), or choose a smaller model"
 
 
@@ -85,8 +88,8 @@ class Trainer:
     def fit(self, train: BatchLoader, val: BatchLoader | None = None, *, resume: bool = False) -> Progress:
         """Train until the limit of steps, epochs, minutes or patience is reached; return the final progress.
 
-        Raises: NonFiniteLossError before a bad update; OutOfMemoryError; DataError when a step has no target;
-        StoppedBySignal after saving, on SIGINT or SIGTERM.
+        Raises: NonFiniteLossError before a bad update, unless it may be skipped; OutOfMemoryError; DataError when a
+        step has no target; StoppedBySignal after saving, on SIGINT or SIGTERM.
         """
         if len(train) == 0:
             raise DataError("there is no full batch to train on; lower batch_size or add data.")
@@ -153,23 +156,32 @@ class Trainer:
         self._started_at_s = time.perf_counter() - self.progress.elapsed_s
 
     def _step(self, batches: Sequence[tuple[str, Batch]]) -> None:
-        """Update the weights once with the gradient of these batches."""
-        progress, step, first = self.progress, self.progress.step + 1, batches[0][0]
+        """Update the weights once with the gradient of these batches, or skip the update if that is not finite."""
+        progress, step = self.progress, self.progress.step + 1
         started_at_s = time.perf_counter()
         n_steps = planned_steps(self.config, progress, n_batches=self._n_batches)
         rate = self.rate_of(self.config, step=step, n_steps=n_steps)
         n_targets, n_tokens = count_targets(batches, self.ranks, step=step)
         self.ranks.seed_step(self.config.seed, step)
         with memory_errors_explained(SMALLER_BATCH):
-            loss = self._backward(batches, n_targets, step=step)
+            losses = add_gradients(
+                self.parallel, batches, n_targets, precision=self.precision, ranks=self.ranks
+            )
             grad_norm = self.optimizers.clip_gradients(self.config.max_grad_norm)
-            if not math.isfinite(grad_norm):
-                raise not_finite("gradient", grad_norm, step=step, where=first, run=self._folder)
+            problem = find_problem(batches, losses, grad_norm, step=step)
+            if problem and progress.skipped_steps >= self.config.max_skipped_steps:
+                raise training_stops(problem, run=self._folder, advice=SKIP_MORE)
             self.optimizers.set_learning_rate(rate)
-            self.optimizers.step()
+            self.optimizers.zero_grad() if problem else self.optimizers.step()
         seconds = self.ranks.of_main(time.perf_counter() - started_at_s)
+        loss = None if problem else sum(losses)
         progress.count_step(loss=loss, n_batches=len(batches), n_tokens=n_tokens, seconds=seconds)
         self._update_clock()
+        if loss is None:
+            if self.ranks.is_main:
+                logger.warning("%s; the step is skipped", problem)
+            self._listeners.on_skipped_step(step, problem)
+            return
         record = StepRecord(
             step=step,
             n_steps=None if self.config.ends_by_clock else n_steps,
@@ -184,14 +196,6 @@ class Trainer:
         )
         self._listeners.on_step(record)
 
-    def _backward(self, batches: Sequence[tuple[str, Batch]], n_targets: int, *, step: int) -> float:
-        """Add up the gradients of the step's mean loss; returns that loss, in nats per target."""
-        losses = add_gradients(self.parallel, batches, n_targets, precision=self.precision, ranks=self.ranks)
-        for (name, _), loss in zip(batches, itertools.accumulate(losses)):
-            if not math.isfinite(loss):
-                raise not_finite("loss", loss, step=step, where=name, run=self._folder)
-        return sum(losses)
-
     def _evaluate(self, val: BatchLoader, stop: SharedStop) -> bool:
         """Measure the validation loss of this step, unless that is done; False when a signal interrupts it."""
         progress = self.progress
@@ -205,9 +209,7 @@ class Trainer:
         except InterruptedEvaluation:  # a resumed run evaluates again
             return False
         val_loss = found["loss"]
-        if not math.isfinite(val_loss):
-            where = "the validation set"
-            raise not_finite("validation loss", val_loss, step=progress.step, where=where, run=self._folder)
+        check_finite("validation loss", val_loss, progress.step, "the validation set", run=self._folder)
         progress.evaluated_step, progress.val_loss = progress.step, val_loss
         if progress.step > 0 and self._is_due(self.config.eval_every_steps):
             # only scheduled ones count, so that stopping or extending a run does not change its result
@@ -229,8 +231,8 @@ class Trainer:
     def _save(self, *, is_finished: bool, is_last: bool) -> None:
         """Write a checkpoint, after a check that every number in it is finite."""
         self._update_clock()
-        if found := find_not_finite({**self.parallel.model.state_dict(), **self.optimizers.state()}):
-            raise not_finite("state", found[1], step=self.progress.step, where=found[0], run=self._folder)
+        state = {**self.parallel.model.state_dict(), **self.optimizers.state()}
+        check_finite_state(state, step=self.progress.step, run=self._folder)
         self._report_saved(wait=True)  # the one before; at most one is being written
         self._checkpoints.save(self.progress, is_finished=is_finished, is_last=is_last)
 

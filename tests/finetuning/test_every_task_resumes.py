@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from scratchlm.core.errors import NonFiniteLossError
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.classification_batches import ClassificationExamples
 from scratchlm.data.instruction_batches import InstructionExamples
@@ -26,7 +27,9 @@ from scratchlm.finetuning.instruction import InstructionTask
 from scratchlm.finetuning.lora import merged_copy, replace_linear_with_lora
 from scratchlm.finetuning.preference_task import PreferenceTask, add_reference_log_probs
 from scratchlm.model import GPTConfig, GPTModel
+from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import TrainingConfig
+from scratchlm.training.history import History
 from scratchlm.training.interrupts import StoppedBySignal
 from scratchlm.training.pretraining import PretrainingTask
 from scratchlm.training.progress import RunFolder
@@ -153,3 +156,85 @@ def test_activation_checkpointing_changes_no_bit_of_any_task(name, precision, ba
     (plain, weights), (less, others) = found
     assert (less.train_loss, less.val_loss) == (plain.train_loss, plain.val_loss)
     assert all(weights[key].equal(others[key]) for key in weights)
+
+
+def poison(trainer, bad_steps):
+    """Make the loss of these steps NaN, whichever process computes them."""
+    loss_sum = trainer.task.loss_sum
+
+    def poisoned(model, batch):
+        is_bad = model.training and trainer.progress.step + 1 in bad_steps
+        return loss_sum(model, batch) * (float("nan") if is_bad else 1.0)
+
+    trainer.task.loss_sum = poisoned
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_loss_that_is_not_finite_stops_any_task_and_names_its_batch(name, base_tokenizer, tmp_path):
+    settings = {"precision": "float32", "drop_rate": 0.1, "accumulate": 2}
+    trainer, train, val = run_of(name, tmp_path, base_tokenizer, **settings)
+    poison(trainer, {6})
+    with pytest.raises(
+        NonFiniteLossError, match=r"the loss of step 6 is not finite: nan at epoch 1, batch 2"
+    ):
+        trainer.fit(train, val)
+    assert trainer.progress.step == 5
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_bounded_number_of_steps_is_skipped_in_any_task(name, base_tokenizer, tmp_path, caplog):
+    """The weights stay as they were, the run resumes bit for bit, and one step more stops it."""
+    settings = {"precision": "float32", "drop_rate": 0.1, "accumulate": 2, "max_skipped_steps": 2}
+
+    def started(folder, bad_steps):
+        trainer, train, val = run_of(name, folder, base_tokenizer, **settings)
+        poison(trainer, bad_steps)
+        return trainer, train, val
+
+    whole, train, val = started(tmp_path / "whole", {4, 7})
+    whole.fit(train, val)
+    assert (whole.progress.step, whole.progress.skipped_steps) == (10, 2)
+    assert "the loss of step 4 is not finite: nan at epoch 0, batch 6; the step is skipped" in caplog.text
+    records = History(tmp_path / "whole/metrics.jsonl").records()
+    skipped = [(record["step"], record["reason"]) for record in records if record["kind"] == "skipped"]
+    assert skipped[0] == (4, "the loss of step 4 is not finite: nan at epoch 0, batch 6")
+    assert [step for step, _ in skipped] == [4, 7]
+    assert [record["step"] for record in records if record["kind"] == "step"] == [1, 2, 3, 5, 6, 8, 9, 10]
+
+    before, train, val = started(tmp_path / "cut", {4, 7})
+    before.callbacks = [StopAt(3)]
+    with pytest.raises(StoppedBySignal):
+        before.fit(train, val)
+    after, train, val = started(tmp_path / "cut", {4, 7})
+    after.fit(train, val, resume=True)
+    weights, others = whole.model.state_dict(), after.model.state_dict()
+    assert all(weights[key].equal(others[key]) for key in weights)
+    assert History(tmp_path / "cut/metrics.jsonl").records()[-1]["step"] == 10
+
+    unchanged, train, val = started(tmp_path / "unchanged", {4})
+    unchanged.callbacks = [Weights(unchanged)]
+    unchanged.fit(train, val)
+    assert unchanged.callbacks[0].changed == {1, 2, 3, 5, 6, 7, 8, 9, 10}
+
+    one_more, train, val = started(tmp_path / "more", {4, 7, 9})
+    with pytest.raises(NonFiniteLossError, match=r"step 9 .* skip more such steps \(max_skipped_steps\)"):
+        one_more.fit(train, val)
+
+
+class Weights(Callback):
+    """Records which steps change a trainable weight."""
+
+    def __init__(self, trainer):
+        self.weights, self.changed = trainer.optimizers.trainable, set()
+        self.before = {name: p.detach().clone() for name, p in self.weights.items()}
+
+    def on_step(self, record):
+        self.look(record.step)
+
+    def on_skipped_step(self, step, reason):
+        self.look(step)
+
+    def look(self, step):
+        if any(not p.equal(self.before[name]) for name, p in self.weights.items()):
+            self.changed.add(step)
+        self.before = {name: p.detach().clone() for name, p in self.weights.items()}
