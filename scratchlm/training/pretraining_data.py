@@ -4,6 +4,7 @@ import functools
 import hashlib
 import itertools
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,9 @@ from scratchlm.training.settings import (
     training_texts,
 )
 
+logger = logging.getLogger(__name__)
+
+FEW_BORDERS = 0.01  # borders between documents for each window
 Surveys = Sequence[Survey | None]  # of each source
 
 
@@ -167,6 +171,8 @@ def loaders_of_run(
     Raises: DataError for a side of a source that does not fill a window.
     """
     _check_lengths(settings, text, context_length)
+    if settings.text.attend_within_documents:
+        _warn_of_few_documents(text, context_length)
     start = tokenizer.end_of_text_id if settings.text.attend_within_documents else None
     windows = functools.partial(TokenWindows, context_length=context_length, document_start=start)
     train = [windows(ids, stride=settings.text.stride) for ids in text.train]
@@ -241,6 +247,19 @@ def _check_documents(text: PretrainingText, tokenizer: Tokenizer) -> None:
             "attend_within_documents needs a text of several documents, got one; name the string between them with "
             "--document-separator, give several files, or leave it out."
         )
+
+
+def _warn_of_few_documents(text: PretrainingText, context_length: int) -> None:
+    """Warn of each source where attention within documents changes hardly a window."""
+    for name, source in zip(text.names, text.sources):
+        n_windows = len(source.train) // context_length
+        n_borders = source.n_documents - 1
+        if n_borders < n_windows * FEW_BORDERS:
+            logger.warning(
+                "attend_within_documents changes at most %d of the %d training windows of %s (documents: %d); "
+                "name the string between them with --document-separator, or leave it out.",
+                n_borders, n_windows, name, source.n_documents,
+            )  # fmt: skip
 
 
 def _check_lengths(settings: PretrainSettings, text: PretrainingText, context: int) -> None:

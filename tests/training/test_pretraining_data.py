@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import resource
 import sys
 from collections.abc import Iterator
@@ -154,6 +155,25 @@ def test_attention_within_documents_needs_documents(quick, corpus, tmp_path):
     within = TextSettings(attend_within_documents=True)
     with pytest.raises(ConfigError, match="a text of several documents, got one"):
         pretrain(quick(text=within), tmp_path / "run", device=CPU)
+
+
+def test_files_of_one_document_each_are_documents_and_too_few_of_them_are_told(
+    quick, corpus, tmp_path, caplog
+):
+    (tmp_path / "other.txt").write_text("A bird sang. " + SENTENCES * 300, encoding="utf-8")
+    settings = quick(
+        data=(corpus, str(tmp_path / "other.txt")), text=TextSettings(attend_within_documents=True)
+    )
+    result = pretrain(settings, tmp_path / "run", device=CPU)
+    assert result.data.n_documents == 2
+    [told] = [message for message in caplog.messages if "attend_within" in message]
+    assert re.search(r"changes at most 1 of the \d{2,} training windows of .* \(documents: 2\); name", told)
+
+
+def test_in_a_mixture_the_source_of_one_document_is_told(mixture, corpus, tmp_path, caplog):
+    pretrain(mixture(text=TextSettings(attend_within_documents=True)), tmp_path / "run", device=CPU)
+    [told] = [message for message in caplog.messages if "attend_within" in message]
+    assert re.search(rf"at most 0 of the \d+ training windows of {re.escape(corpus)} \(documents: 1\)", told)
 
 
 def test_attention_within_documents_needs_an_end_of_text_token(quick, corpus, tmp_path):
