@@ -70,6 +70,13 @@ def test_each_key_of_a_stage_may_be_missing(data, stage):
         assert not Page(render_report({stage: part})).wrong
 
 
+def test_the_sources_of_a_mixture_are_shown_with_their_weights_and_passes(data):
+    text = Page(render_report({"pretrain": data["pretrain"]})).text
+    assert re.search(r"books/\s*70\.0%\s*860,160\s*2\.00\s*1\.742", text)
+    assert re.search(r"letters\.jsonl\s*30\.0%\s*368,640\s*0\.45", text)
+    assert "Sources" not in Page(render_report({"pretrain": {"val_loss": 3.2, "sources": []}})).text
+
+
 def test_a_stage_that_was_not_run_says_so():
     page = Page(render_report({"title": "Only a start", "pretrain": {"val_loss": 3.2}}))
     assert page.text.count("not run") == 3
