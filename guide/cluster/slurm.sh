@@ -15,8 +15,9 @@ recipe=${RECIPE:-gpt2-124m}
 head_host=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 source .venv/bin/activate
 
-# One torchrun on each host starts a process per GPU. `exec` hands it the signal 120 s before the time limit: all ranks save.
-exec srun --kill-on-bad-exit=1 torchrun \
+# One torchrun on each host starts a process per GPU. 120 s before the time limit Slurm sends them SIGTERM, and all ranks save;
+# submit the same file again to continue. Since Slurm 22.05, srun gives a task one core unless it is asked for more again.
+exec srun --kill-on-bad-exit=1 --cpus-per-task "$SLURM_CPUS_PER_TASK" torchrun \
     --nnodes "$SLURM_JOB_NUM_NODES" \
     --nproc-per-node "${SLURM_GPUS_ON_NODE:-1}" \
     --rdzv-id "$SLURM_JOB_ID" \
