@@ -4,7 +4,7 @@
 
 Each program is started as a process of its own, in turns, on the same random weights: ours from our folder and from
 transformers' folder, transformers from its own. The time ends when the token's text is on standard output. The first
-start of each, which compiles its Python files and brings weights into memory, does not count.
+start of each, which compiles Python files and brings the weights into memory, does not count.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ print(tokenizer.decode(ids[0]), flush=True)
 """
 
 
-def first_token_s(command: list[str], compiled: Path) -> float:
+def first_token_s(command: list[str]) -> float:
     """Seconds from the start of a process to the end of the first line that it prints."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPYCACHEPREFIX": str(compiled)}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     begun = time.perf_counter()
     process = subprocess.Popen(
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found: dict[str, list[float]] = {name: [] for name in commands}
         for number in range(options.rounds + 1):
             for name, command in commands.items():
-                elapsed_s = first_token_s(command, Path(work) / "compiled")
+                elapsed_s = first_token_s(command)
                 if number:
                     found[name].append(elapsed_s)
     peer_s = statistics.median(found["transformers"])
