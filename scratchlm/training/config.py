@@ -8,6 +8,7 @@ from typing import Literal
 
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.seed import check_seed
+from scratchlm.training.muon import IterationName
 from scratchlm.training.precision import PrecisionName
 
 ShardingName = Literal["none", "fsdp"]
@@ -59,6 +60,8 @@ class TrainingConfig:
     final_learning_rate: float = 0.1  # the learning rate at the end of the decay, as a fraction of the peak
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon: for the matrices in the blocks, AdamW for the rest
     muon_learning_rate: float = 0.02  # the peak for the matrices that Muon updates; follows the same schedule
+    # how Muon orthogonalizes: with five polynomials of Jordan's, or with three that do as well in less time
+    muon_iteration: IterationName = "newton-schulz"
     weight_decay: float = 0.1  # decay of matrices; biases and norms have none
     beta1: float = 0.9  # AdamW's decay rate for the mean of gradients
     beta2: float = 0.99  # AdamW's decay rate for the mean of squared gradients

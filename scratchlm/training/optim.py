@@ -39,8 +39,14 @@ class Optimizers:
             adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
             self.parts.append(adamw)
         if muon_weights:
-            muon = Muon(muon_weights.values(), lr=config.muon_learning_rate, weight_decay=config.weight_decay)
-            self.parts.append(muon)
+            self.parts.append(
+                Muon(
+                    muon_weights.values(),
+                    lr=config.muon_learning_rate,
+                    weight_decay=config.weight_decay,
+                    iteration=config.muon_iteration,
+                )
+            )
 
     def set_learning_rate(self, value: float) -> None:
         """Set the learning rate of the next step; Muon's is the same fraction of its own peak."""

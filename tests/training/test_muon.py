@@ -1,11 +1,13 @@
 """Muon: agreement with torch's own, what orthogonalizing does, gradients that are missing or zero."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from scratchlm.training import muon as muon_module
-from scratchlm.training.muon import Muon, orthogonalize
+from scratchlm.training.muon import ITERATIONS, Muon, orthogonalize
 
 SHAPES = [(16, 16), (16, 16), (64, 16), (16, 64), (16, 16), (64, 16)]
 
@@ -58,16 +60,31 @@ def test_steps_equal_torchs_muon_in_float32(monkeypatch, stacked):
         torch.testing.assert_close(weight, other, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("iteration", ITERATIONS)
 @pytest.mark.parametrize("shape", [(3, 24, 24), (2, 48, 12), (2, 12, 48)])
-def test_orthogonalizing_brings_singular_values_near_one_and_keeps_directions(shape):
+def test_orthogonalizing_brings_singular_values_near_one_and_keeps_directions(shape, iteration):
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
-    result = orthogonalize(matrices)
+    result = orthogonalize(matrices, iteration)
     inner = u.mT @ result @ vh.mT  # diagonal where the directions are kept
     diagonal = inner.diagonal(dim1=-2, dim2=-1)
     large = s > 0.1 * s.max()  # tiny ones need more than five iterations
     assert ((diagonal > 0.5) & (diagonal < 1.35))[large].all()
     assert (inner - torch.diag_embed(diagonal)).abs().max() < 0.05
+
+
+def test_polar_express_takes_the_best_polynomial_at_each_step():
+    """Chebyshev: of all a x + b x^3 + c x^5, the best errs by the same at four places, with alternating sign."""
+    low, high = 0.01, 1.0
+    for a, b, c in ITERATIONS["polar-express"]:
+        turns = sorted(
+            math.sqrt((-3 * b + sign * math.sqrt(9 * b * b - 20 * a * c)) / (10 * c)) for sign in (-1, 1)
+        )
+        errors = [a * x + b * x**3 + c * x**5 - 1 for x in (low, *turns, high)]
+        assert low < turns[0] < turns[1] < high
+        assert errors == pytest.approx([-abs(errors[0]), abs(errors[0])] * 2, abs=2e-3)
+        low, high = 1 - abs(errors[0]), 1 + abs(errors[0])
+    assert (low, high) == (pytest.approx(0.731, abs=2e-3), pytest.approx(1.269, abs=2e-3))
 
 
 def test_a_gradient_of_zeros_moves_nothing_and_stays_finite():
