@@ -40,11 +40,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Bits per byte beside nanoGPT, in the same time.")
     parser.add_argument("--data", type=Path, required=True, help="tinyshakespeare.txt")
     parser.add_argument("--nanogpt", type=Path, required=True, help="a checkout of nanoGPT")
+    parser.add_argument("--steps", type=int, help="of ours, in place of the number in the recipe")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         peer = run_nanogpt(options.nanogpt, options.data, Path(folder))
-        ours = run_ours(options.data, Path(folder) / "ours")
+        ours = run_ours(options.data, Path(folder) / "ours", steps=options.steps)
     figures = {
         "nanogpt": peer,
         "scratchlm": ours,
@@ -97,11 +98,12 @@ def run_nanogpt(checkout: Path, data: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def run_ours(data: Path, out: Path) -> dict[str, Any]:
+def run_ours(data: Path, out: Path, *, steps: int | None = None) -> dict[str, Any]:
     """Train with our recipe, as a user would."""
+    length = ["--max-steps", str(steps)] if steps else []
     command = [
         sys.executable, "-m", "scratchlm", "pretrain", "--recipe", "shakespeare", "--data", str(data),
-        "--out", str(out), "--json",
+        "--out", str(out), "--json", *length,
     ]  # fmt: skip
     started_at_s = time.perf_counter()
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout

@@ -66,7 +66,7 @@ def stage_folder(out: Path, stage: Stage, stages: Sequence[Stage]) -> Path:
 
 def find_learning_rate(run: StageRun) -> list[RatePoint]:
     """Test rising learning rates with the settings of pre-training; `run.out` holds the tokenizer meanwhile."""
-    settings, _ = _pretrain_settings(run)
+    settings, _ = pretrain_settings(run)
     ready = prepare_pretraining(
         settings,
         run.out,
@@ -79,7 +79,7 @@ def find_learning_rate(run: StageRun) -> list[RatePoint]:
     return learning_rate_range(ready.model, task, settings.training, ready.train)
 
 
-def _pretrain_settings(run: StageRun) -> tuple[PretrainSettings, dict[str, Any] | None]:
+def pretrain_settings(run: StageRun) -> tuple[PretrainSettings, dict[str, Any] | None]:
     """The settings of pre-training, and the overlap of the sample data's training and validation text."""
     recipe = run.recipe
     text, val_text, overlap = recipe.data.text, recipe.data.val_text, None
@@ -103,7 +103,7 @@ def _pretrain_settings(run: StageRun) -> tuple[PretrainSettings, dict[str, Any] 
 def run_pretrain(run: StageRun) -> dict[str, Any]:
     """Pre-train a model."""
     recipe = run.recipe
-    settings, overlap = _pretrain_settings(run)
+    settings, overlap = pretrain_settings(run)
     result = pretrain(
         settings,
         run.folder("pretrain"),
