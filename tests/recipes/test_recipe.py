@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from scratchlm.checkpoints.gguf.weights import architecture
 from scratchlm.core.config import from_dict
 from scratchlm.core.errors import ConfigError
 from scratchlm.recipes.recipe import (
@@ -57,6 +58,12 @@ def test_the_large_recipe_is_gpt2_of_124_million():
     assert (config.n_layers, config.emb_dim, config.context_length) == (12, 768, 1024)
     tokens = recipe.pretrain.batch_size * recipe.pretrain.accumulate * config.context_length
     assert tokens == 2**19  # half a million a step
+
+
+@pytest.mark.parametrize("name", builtin_recipes())
+def test_other_programs_know_the_model_of_every_recipe(name):
+    recipe = load_recipe(name)[1]
+    assert architecture(recipe.model.resolve(vocab_size=1000)) in ("gpt2", "llama", "qwen3")
 
 
 @pytest.mark.parametrize("name", builtin_recipes())
