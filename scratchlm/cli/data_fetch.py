@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from scratchlm.assets.fetch import fetch_asset
 from scratchlm.assets.http_requests import check_reachable
 from scratchlm.assets.known_datasets import ASSETS
-from scratchlm.assets.registry import fetch_asset, find_assets
+from scratchlm.assets.registry import find_assets
 from scratchlm.cli.parsing import Common, command_line
 from scratchlm.cli.progress import download_bar
 from scratchlm.core.config import check_at_least

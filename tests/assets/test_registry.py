@@ -11,8 +11,9 @@ import pytest
 
 from scratchlm.assets import registry as assets_module
 from scratchlm.assets.cache_folder import cache_folder
+from scratchlm.assets.fetch import fetch_asset
 from scratchlm.assets.known_datasets import ASSETS, Archive, Asset
-from scratchlm.assets.registry import asset_path, fetch_asset, find_assets, find_file, recorded_sha256
+from scratchlm.assets.registry import asset_path, find_assets, find_file, recorded_sha256
 from scratchlm.core.errors import ConfigError, DataError, DownloadError
 
 DATA = b"label\ttext\n" * 1000

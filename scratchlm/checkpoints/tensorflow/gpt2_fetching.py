@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from scratchlm.assets.download import Progress
+from scratchlm.assets.fetch import fetch_asset
 from scratchlm.assets.known_datasets import Asset
-from scratchlm.assets.registry import fetch_asset, find_file
+from scratchlm.assets.registry import find_file
 from scratchlm.checkpoints.tensorflow.bundle import data_problem
 
 DATA, INDEX = "model.ckpt.data-00000-of-00001", "model.ckpt.index"
