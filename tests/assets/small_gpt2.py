@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from scratchlm.assets import known_weights, registry
+from scratchlm.assets import fetch, known_weights, registry
 from scratchlm.assets.download import Patience, download
 from scratchlm.assets.known_datasets import Asset
 
@@ -43,5 +43,5 @@ def promise(
     """Make this the table of weights."""
     for module in (registry, known_weights):
         monkeypatch.setattr(module, "GPT2_ASSETS", table)
-    monkeypatch.setattr(registry, "download", functools.partial(download, patience=patience))
+    monkeypatch.setattr(fetch, "download", functools.partial(download, patience=patience))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

@@ -385,7 +385,7 @@ def test_a_certificate_that_the_user_trusts_is_accepted(https_server, place, cer
 RUNNER = """
 import dataclasses, functools, json, sys
 from scratchlm.cli.main import main
-from scratchlm.assets import known_weights, registry
+from scratchlm.assets import fetch, known_weights, registry
 from scratchlm.assets.download import Patience, download
 
 promises = json.loads(sys.argv[1])
@@ -395,7 +395,7 @@ table = tuple(
     for asset in known_weights.GPT2_ASSETS
 )
 registry.GPT2_ASSETS = known_weights.GPT2_ASSETS = table
-registry.download = functools.partial(download, patience=Patience(timeout_s=30, attempts=3, backoff_s=0.05))
+fetch.download = functools.partial(download, patience=Patience(timeout_s=30, attempts=3, backoff_s=0.05))
 sys.exit(main(sys.argv[2:]))
 """
 
