@@ -190,6 +190,19 @@ static float dot_long(const float *w, const float *x, int n) {
     return sum;
 }
 
+/* y[r] = w[r] . x for rows of a fixed, small length, in the order of memory; the number of rows done, 4 at a time */
+static inline __attribute__((always_inline)) int dot_short(int n, const float *w, long w_stride, int n_rows,
+                                                           const float *x, float *y) {
+    int r = 0;
+    for (; r + 4 <= n_rows; r += 4) {
+        floats sums[4] = {{0}};
+        for (int k = 0; k < 4; k++)
+            for (int i = 0; i < n; i += LANES) sums[k] += load(w + (r + k) * w_stride + i) * load(x + i);
+        for (int k = 0; k < 4; k++) y[r + k] = sum_lanes(sums[k]);
+    }
+    return r;
+}
+
 /* y[t][r] = w[r] . x[t] for R rows of weights and T vectors of length n; the R x T sums stay in registers. */
 static inline __attribute__((always_inline)) void dot_tile(int R, int T, const float *w, long w_stride, const float *x,
                                                            long x_stride, int n, float *y, long y_stride) {
@@ -223,8 +236,10 @@ static void dot_rows(const float *w, long w_stride, int n_rows, const float *x, 
     for (; n_tokens > 0; n_tokens -= TOKEN_TILE, x += TOKEN_TILE * x_stride, y += TOKEN_TILE * y_stride) {
         int r = 0;
         switch (n_tokens) {
-        case 1: /* long rows one by one: memory is fastest when it is read as it lies */
+        case 1: /* memory is fastest when it is read as it lies */
             for (; n >= LONG && r < n_rows; r++) y[r] = dot_long(w + r * w_stride, x, n);
+            if (n == 64) r = dot_short(64, w, w_stride, n_rows, x, y);
+            if (n == 128) r = dot_short(128, w, w_stride, n_rows, x, y);
             for (; r + 8 <= n_rows; r += 8) TILE(8, 1);
             for (; r < n_rows; r++) TILE(1, 1);
             break;
