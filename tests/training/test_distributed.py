@@ -174,6 +174,14 @@ def test_a_loss_that_is_not_finite_on_one_rank_is_reported_once(launcher, tmp_pa
     assert (tmp_path / "stderr-1").read_text() == ""
 
 
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_on_one_rank_is_skipped_by_all(launcher, tmp_path):
+    order = {"code": "is_poisoned = rank == 1 and n == 3", "settings": {"max_skipped_steps": 1}}
+    assert launcher.run(tmp_path, 2, **order) == [0, 0]
+    assert len(result(tmp_path)["losses"]) == 11  # of 12 steps
+    assert (tmp_path / "stderr-1").read_text() == ""
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [

@@ -104,6 +104,24 @@ def test_wherever_a_number_is_not_finite_the_run_resumes_as_if_it_had_not_been(t
         assert all(torch.equal(p, whole[name]) for name, p in trainer.model.named_parameters())
 
 
+@pytest.mark.parametrize("n_places", [6, pytest.param(100, marks=pytest.mark.slow)])
+def test_wherever_a_step_is_skipped_or_its_loss_jumps_the_run_ends_about_where_it_would_have(
+    tiny_run, n_places
+):
+    """A finite jump, of the loss or of its gradient alone, is scaled down with the gradient's norm."""
+    settings = {"max_steps": 30, "eval_every_steps": 0, "max_skipped_steps": 1}
+    trainer, train, val = tiny_run(**settings)
+    whole = trainer.fit(train, val)
+    draw = random.Random(1)
+    for _ in range(n_places):
+        trainer, train, val = tiny_run(**settings)
+        call, value = draw.randint(1, 30), draw.choice([math.nan, math.inf, -math.inf, 1e4, 1e8])
+        trainer.task = PoisonedTask(call, value, only_gradient=draw.random() < 0.5)
+        poisoned = Trainer(trainer.model, trainer.task, trainer.config).fit(train, val)
+        assert poisoned.skipped_steps == (not math.isfinite(value))
+        assert poisoned.val_loss == pytest.approx(whole.val_loss, rel=0.1), (call, value)
+
+
 def test_a_gradient_that_is_not_finite_stops_before_the_update(tiny_run):
     trainer, train, val = tiny_run()
     parameter = trainer.model.final_norm.scale
