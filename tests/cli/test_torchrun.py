@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import subprocess
 import time
@@ -24,7 +25,8 @@ PRETRAIN = (
     "--model.drop-rate 0.1 --tokenizer.vocab-size 300 --batch-size 4 --max-steps 60 --eval-every-steps 20 "
     "--checkpoint-every-steps 10 --seed 5"
 )
-PATIENCE_S = 300.0  # for two processes on a busy machine
+PATIENCE_S = 300.0  # for some processes on a busy machine
+RANK_TIMEOUT_S = 40
 TIMES = {
     "seconds",
     "stage_seconds",
@@ -47,9 +49,9 @@ def here(tmp_path):
     return tmp_path
 
 
-def torchrun(here: Path, args: str, *, options: str = "") -> subprocess.Popen[str]:
-    """Start a command in two processes."""
-    words = f"-m torch.distributed.run --standalone --nproc-per-node 2 {options} -m scratchlm {args}"
+def torchrun(here: Path, args: str, *, options: str = "", n_ranks: int = 2) -> subprocess.Popen[str]:
+    """Start a command in several processes."""
+    words = f"-m torch.distributed.run --standalone --nproc-per-node {n_ranks} {options} -m scratchlm {args}"
     return start_python(*words.split(), here=here, env=one_thread(here / "home"))
 
 
@@ -128,15 +130,34 @@ def test_an_interrupt_of_torchrun_saves_and_the_same_command_continues(here):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed", [0, 1])
-def test_after_the_loss_of_a_rank_torchrun_restarts_and_the_result_is_the_same_to_the_last_bit(here, killed):
-    output_of(torchrun(here, f"{PRETRAIN} --out whole"))
-    process = torchrun(here, f"{PRETRAIN} --out cut", options="--max-restarts 2")
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("n_ranks", "lost", "how"),
+    [
+        (2, 0, signal.SIGKILL),
+        (2, 1, signal.SIGKILL),
+        (3, 1, signal.SIGKILL),
+        (3, 0, signal.SIGSTOP),
+        (4, 2, signal.SIGSTOP),
+    ],
+)
+def test_after_the_loss_of_a_rank_torchrun_restarts_and_the_result_is_the_same_to_the_last_bit(
+    here, n_ranks, lost, how
+):
+    """A rank that was killed, or hangs: the others then stop after the timeout, and one of them names it."""
+    output_of(torchrun(here, f"{PRETRAIN} --out whole", n_ranks=n_ranks))
+    command = f"{PRETRAIN} --out cut --rank-timeout-s {RANK_TIMEOUT_S}"
+    process = torchrun(here, command, options="--max-restarts 2", n_ranks=n_ranks)
     wait_for_checkpoint(here / "cut", process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    ranks = [child for child in children if f"RANK={killed}\0" in Path(f"/proc/{child}/environ").read_text()]
-    subprocess.run(["kill", "-KILL", ranks[0]], check=True)
-    output_of(process)
+    [rank] = [child for child in children if f"\0RANK={lost}\0" in Path(f"/proc/{child}/environ").read_text()]
+    os.kill(int(rank), how)
+    lost_at_s = time.monotonic()
+    _, stderr = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, stderr
+    if how == signal.SIGSTOP:
+        assert f"scratchlm: error: rank {lost} on " in stderr
+        assert time.monotonic() - lost_at_s > RANK_TIMEOUT_S
     assert_same_weights(here / "whole", here / "cut")
 
 
