@@ -40,9 +40,7 @@ class Generate(Common):
     max_new_tokens: int = 100  # maximum number of tokens to generate for each prompt
     min_new_tokens: int = 0  # minimum number of tokens before an end-of-text token
     stop: tuple[str, ...] = ()  # stop when one of these texts is generated
-    attention_sinks: int | None = (
-        None  # beyond the context, keep so many first tokens and slide over the rest
-    )
+    attention_sinks: int | None = None  # beyond the context, slide, but keep so many first tokens
     overflow: str = "crop"  # prompt longer than the context: crop keeps its end, error refuses it
     seed: int | None = None  # seed of sampling; the same seed and prompt give the same text
 
