@@ -576,24 +576,26 @@ static void rotate(float *v, const float *cosines, const float *sines, int head_
     }
 }
 
-/* GELU or the gate of SwiGLU, over n numbers; n need not be a multiple of LANES. */
+/* GELU (tanh), or SwiGLU's product with the activated gate */
+static inline floats activate_floats(floats up, floats gate, int is_swiglu) {
+    if (is_swiglu) return up * gate / (1 + exp_floats(-gate));
+    floats z = 0.79788456f * (up + 0.044715f * up * up * up); /* (1 + tanh(z)) / 2 = 1 / (1 + exp(-2 z)) */
+    return up / (1 + exp_floats(-2 * z));
+}
+
+/* The activation of the feed-forward network over n numbers, which need not be a multiple of LANES. */
 static void activate(float *up, const float *gate, int n, int kind) {
-    if (kind == 1) {
-        for (int i = 0; i < n; i++) up[i] = 0.5f * up[i] * (1 + erff(up[i] * 0.70710678f));
-        return;
-    }
-    for (int i = 0; i < n; i += LANES) {
-        int n_here = n - i < LANES ? n - i : LANES;
+    int i = 0, is_swiglu = kind == 2;
+    if (kind == 1)
+        for (; i < n; i++) up[i] = 0.5f * up[i] * (1 + erff(up[i] * 0.70710678f));
+    for (; i + LANES <= n; i += LANES)
+        store(up + i, activate_floats(load(up + i), load((is_swiglu ? gate : up) + i), is_swiglu));
+    if (i < n) {
         floats u = {0}, g = {0};
-        memcpy(&u, up + i, 4 * (size_t)n_here);
-        if (kind == 2) {
-            memcpy(&g, gate + i, 4 * (size_t)n_here);
-            u = u * g / (1 + exp_floats(-g));
-        } else { /* (1 + tanh(z)) / 2 = 1 / (1 + exp(-2 z)) */
-            floats z = 0.79788456f * (u + 0.044715f * u * u * u);
-            u = u / (1 + exp_floats(-2 * z));
-        }
-        memcpy(up + i, &u, 4 * (size_t)n_here);
+        memcpy(&u, up + i, 4 * (size_t)(n - i));
+        if (is_swiglu) memcpy(&g, gate + i, 4 * (size_t)(n - i));
+        u = activate_floats(u, g, is_swiglu);
+        memcpy(up + i, &u, 4 * (size_t)(n - i));
     }
 }
 
