@@ -15,6 +15,7 @@ from scratchlm.model.block import TransformerBlock, norm_layer
 from scratchlm.model.config import GPTConfig, as_config
 from scratchlm.model.kv_cache import CacheRows, KVCache
 from scratchlm.model.linear import PackedWeight, build_linear, share_weight, stored_weight
+from scratchlm.model.token_embedding import TokenEmbedding
 
 WEIGHT_STD = 0.02  # GPT-2 initialisation, std of every weight matrix
 
@@ -36,7 +37,7 @@ class GPTModel(nn.Module):
         super().__init__()
         self.config = config = as_config(cfg)
         # Created in the book's order, so that the same seed gives the book's weights.
-        self.tok_emb = nn.Embedding(config.vocab_size, config.emb_dim)
+        self.tok_emb = TokenEmbedding(config.vocab_size, config.emb_dim)
         if config.positions == "learned":
             self.pos_emb = nn.Embedding(config.context_length, config.emb_dim)
         self.drop_emb = nn.Dropout(config.drop_rate_of("drop_rate_emb"))

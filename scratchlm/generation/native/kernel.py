@@ -20,6 +20,7 @@ from scratchlm.model.layer_norm import LayerNorm
 from scratchlm.model.rms_norm import RMSNorm
 from scratchlm.model.rotary import rotation
 from scratchlm.model.swiglu import SwiGLU
+from scratchlm.model.token_embedding import TokenEmbedding
 from scratchlm.quantization.layers import QuantizedWeight
 
 MAX_TOKENS = 256  # of one call: they share each pass over the weights
@@ -235,7 +236,8 @@ class NativeForward:
         """Describe a linear layer (n_out, n_in), or an embedding, whose rows are looked up."""
         if isinstance(layer, QuantizedWeight):
             return self._quantized(layer)
-        if type(layer) is not (nn.Embedding if is_embedding else nn.Linear):
+        plain = nn.Embedding if is_embedding else nn.Linear
+        if not isinstance(layer, TokenEmbedding) and type(layer) is not plain:
             raise NoKernelError(f"the kernel has no {type(layer).__name__}")
         n_out, n_in = layer.weight.shape
         return _Matrix(
