@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import functools
 import re
 from collections.abc import Iterator
 
@@ -21,6 +22,13 @@ KEPT_BYTES, LARGEST_KEPT_BLOCK = 2**31 - 1, 32 << 20  # the largest that mallopt
 USUAL_KEPT_BYTES = 2 * LARGEST_KEPT_BLOCK  # what glibc comes to by itself
 
 
+def give_freed_memory_back() -> None:
+    """Give the system every whole page that this process has freed, before a block that the heap has no room for."""
+    trim = getattr(_c_library(), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 @contextlib.contextmanager
 def freed_memory_kept(*, is_wanted: bool = True) -> Iterator[None]:
     """Let this process keep up to 2 GiB that it frees, in blocks below 32 MB; at the end it is given back.
@@ -29,10 +37,8 @@ def freed_memory_kept(*, is_wanted: bool = True) -> Iterator[None]:
     every page again at its next use: up to a sixth of a step. But it keeps them in pieces that fit no later request; if
     that is not wanted, blocks of a MiB or more return at once. Other C libraries are left as they are.
     """
-    try:
-        library = ctypes.CDLL(None)
-        set_option, trim = library.mallopt, library.malloc_trim
-    except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
+    set_option = getattr(_c_library(), "mallopt", None)
+    if set_option is None:
         yield
         return
     set_option(M_MMAP_THRESHOLD, LARGEST_KEPT_BLOCK if is_wanted else 1 << 20)
@@ -42,7 +48,17 @@ def freed_memory_kept(*, is_wanted: bool = True) -> Iterator[None]:
     finally:
         set_option(M_MMAP_THRESHOLD, LARGEST_KEPT_BLOCK)
         set_option(M_TRIM_THRESHOLD, USUAL_KEPT_BYTES)
-        trim(0)
+        give_freed_memory_back()
+
+
+@functools.cache
+def _c_library() -> ctypes.CDLL | None:
+    """The C library of this process, if it is glibc: musl, macOS and Windows have no such options."""
+    try:
+        library = ctypes.CDLL(None)
+    except (OSError, TypeError):
+        return None
+    return library if hasattr(library, "malloc_trim") else None
 
 
 @contextlib.contextmanager

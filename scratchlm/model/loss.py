@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import DataError
+from scratchlm.core.memory import LARGEST_KEPT_BLOCK, give_freed_memory_back
 
 LOGITS_AT_ONCE = 1 << 22  # 16 MiB in float32, which a processor's cache can hold
 POSITIONS_AT_ONCE = 256  # but at least so many positions: products of fewer rows are slow
@@ -139,6 +140,10 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         device = states.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
         needs_states, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        if (
+            weight.nbytes > LARGEST_KEPT_BLOCK
+        ):  # its gradient comes from the system, on top of what the heap keeps
+            give_freed_memory_back()
         with torch.autocast(device, enabled=False):
             rows, matrix = states.to(dtype), weight.to(dtype)
             offset = None if bias is None else bias.to(dtype)
@@ -148,17 +153,22 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             grad_bias = torch.zeros_like(at_least_float32(bias)) if needs_bias and bias is not None else None
             # Every part uses the same memory: new blocks of this size come from the system, page by page.
             scores = rows.new_empty(min(n_at_once, len(rows)), len(matrix))
-            log_probs, product = torch.empty_like(at_least_float32(scores)), torch.empty_like(matrix)
+            log_probs, product = (
+                at_least_float32(scores),
+                torch.empty_like(matrix),
+            )  # the same where it can be
             for first in range(0, len(rows), n_at_once):
                 part = slice(first, first + n_at_once)
                 some = rows[part]  # (n, E)
                 logits = torch.mm(some, matrix.mT, out=scores[: len(some)])  # (n, V)
                 if offset is not None:
                     logits += offset
-                loss_sum, gradient = _loss_and_gradient(
-                    at_least_float32(logits), targets[part], label_smoothing, out=log_probs[: len(some)]
+                gradient = (
+                    log_probs[: len(some)]
+                    if dtype == log_probs.dtype
+                    else log_probs[: len(some)].copy_(logits)
                 )
-                total += loss_sum
+                total += _loss_with_gradient(gradient, targets[part], label_smoothing)
                 gradient = gradient if gradient.dtype == dtype else logits.copy_(gradient)
                 if grad_states is not None:
                     torch.mm(gradient, matrix, out=grad_states[part])
@@ -183,17 +193,16 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return (*(None if g is None else g.mul_(factors[0]) for g in gradients), None, None, None)
 
 
-def _loss_and_gradient(
-    logits: Tensor, targets: Tensor, label_smoothing: float, *, out: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The summed loss and its gradient by the logits, (n, V), in `out`: softmax minus the target distribution."""
-    log_probs = torch.log_softmax(logits, dim=-1, out=out)  # (n, V)
+def _loss_with_gradient(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+    """The summed loss; puts its gradient, softmax minus the target distribution, in the place of the logits (n, V)."""
+    log_probs = torch.log_softmax(logits, dim=-1, out=logits)  # (n, V)
     columns = targets[:, None]  # (n, 1)
     loss_sum = -log_probs.gather(1, columns).sum()
     if label_smoothing > 0:
         loss_sum = (1 - label_smoothing) * loss_sum - label_smoothing * log_probs.mean(dim=-1).sum()
-    gradient = log_probs.exp_()  # in place: log_probs is not needed any more
+    gradient = log_probs.exp_()
     if label_smoothing > 0:
         gradient -= label_smoothing / logits.shape[-1]
     one = torch.full_like(columns, -1 + label_smoothing, dtype=gradient.dtype)
-    return loss_sum, gradient.scatter_add_(1, columns, one)
+    gradient.scatter_add_(1, columns, one)
+    return loss_sum
