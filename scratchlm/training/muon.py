@@ -67,6 +67,9 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
         self.orthogonalized = partial(orthogonalize_all, iteration=iteration)
+        for group in self.param_groups:
+            for weight in group["params"]:
+                self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -83,7 +86,7 @@ class Muon(torch.optim.Optimizer):
     def _step_together(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         rows, columns = shape = weights[0].shape
         gradients = [own_rows(weight.grad) for weight in weights if weight.grad is not None]
-        momenta = [own_rows(self._momentum(weight)) for weight in weights]
+        momenta = [own_rows(self.state[weight]["momentum_buffer"]) for weight in weights]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         ahead = list(torch._foreach_lerp(gradients, momenta, group["momentum"]))  # Nesterov momentum
         if is_sharded(weights[0]):
@@ -93,13 +96,6 @@ class Muon(torch.optim.Optimizer):
         values = [own_rows(weight) for weight in weights]
         torch._foreach_mul_(values, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(values, updates, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
-
-    def _momentum(self, weight: Tensor) -> Tensor:
-        state = self.state[weight]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(weight)
-        momentum: Tensor = state["momentum_buffer"]
-        return momentum
 
 
 def _kernel_dtype(matrices: Tensor) -> torch.dtype:

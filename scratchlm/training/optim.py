@@ -37,6 +37,10 @@ class Optimizers:
         if rest:
             betas = (config.beta1, config.beta2)
             adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
+            # Created at the first update, they would lie between freed activations, which then do not fit any more.
+            for p in rest:
+                moments = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+                adamw.state[p] = {"step": torch.zeros((), device=p.device), **moments}
             self.parts.append(adamw)
         if muon_weights:
             self.parts.append(
