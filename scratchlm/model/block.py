@@ -13,6 +13,7 @@ from scratchlm.model.config import GPTConfig, as_config
 from scratchlm.model.feed_forward import FeedForward
 from scratchlm.model.kv_cache import LayerRows
 from scratchlm.model.layer_norm import LayerNorm
+from scratchlm.model.recompute import recomputed
 from scratchlm.model.rms_norm import RMSNorm
 from scratchlm.model.swiglu import SwiGLU
 
@@ -72,9 +73,18 @@ class TransformerBlock(nn.Module):
         return self._run(x, context, cache)
 
     def _run(self, x: Tensor, context: AttentionContext | None, cache: LayerRows | None = None) -> Tensor:
-        x = x + self.drop_shortcut(self.att(self.norm1(x), context, cache=cache))
-        x = x + self.drop_shortcut(self.ff(self.norm2(x)))
+        start, normed = x, self.norm1(x)
+        with recomputed(normed, lambda: self.norm1(start), is_wanted=not self.activation_checkpointing):
+            x = self._added(self.att(normed, context, cache=cache), x)
+        middle, normed = x, self.norm2(x)
+        with recomputed(normed, lambda: self.norm2(middle), is_wanted=not self.activation_checkpointing):
+            x = self._added(self.ff(normed), x)
         return x
+
+    def _added(self, change: Tensor, x: Tensor) -> Tensor:
+        """Add a sublayer's output to its input; in training in the output's memory, which nothing else uses."""
+        change = self.drop_shortcut(change)
+        return change.add_(x) if self.training and change.dtype == x.dtype else x + change
 
 
 def norm_layer(config: GPTConfig) -> LayerNorm | RMSNorm:

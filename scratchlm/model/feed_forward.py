@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from scratchlm.model.config import GPTConfig, as_config
 from scratchlm.model.gelu import GELU
 from scratchlm.model.linear import build_linear
+from scratchlm.model.recompute import recomputed
 
 
 class FeedForward(nn.Module):
@@ -25,8 +26,13 @@ class FeedForward(nn.Module):
             GELU(kernels=config.kernels, exact=config.feed_forward == "gelu_exact"),
             build_linear(config.feed_forward_dim, config.emb_dim, bias=config.linear_bias),  # (B, T, E)
         )
+        self.recomputes = True  # GELU is computed again in the backward pass, unless the whole block is
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform every position in the same way."""
-        output: Tensor = self.layers(x)
+        widen, activate, project = self.layers
+        wide = widen(x)  # (B, T, F)
+        active = activate(wide)  # (B, T, F)
+        with recomputed(active, lambda: activate(wide), is_wanted=self.recomputes):
+            output: Tensor = project(active)
         return output

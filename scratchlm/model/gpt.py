@@ -160,6 +160,7 @@ class GPTModel(nn.Module):
         for block in self.trf_blocks:
             assert isinstance(block, TransformerBlock)
             block.activation_checkpointing = is_on
+            block.ff.recomputes = not is_on
 
     def n_parameters(self, *, trainable_only: bool = False) -> int:
         """Count the parameters, and the weights of quantized layers; a tied matrix counts once."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from scratchlm.model.config import GPTConfig, as_config
 from scratchlm.model.linear import build_linear
+from scratchlm.model.recompute import recomputed
 
 
 class SwiGLU(nn.Module):
@@ -25,8 +26,14 @@ class SwiGLU(nn.Module):
         self.gate = build_linear(config.emb_dim, config.feed_forward_dim, bias=config.linear_bias)
         self.up = build_linear(config.emb_dim, config.feed_forward_dim, bias=config.linear_bias)
         self.down = build_linear(config.feed_forward_dim, config.emb_dim, bias=config.linear_bias)
+        self.recomputes = True  # cheap steps are computed again in the backward pass, as in `FeedForward`
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform every position in the same way."""
-        output: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))  # (B, T, E)
+        gate, up = self.gate(x), self.up(x)  # (B, T, F)
+        active = F.silu(gate)  # (B, T, F)
+        with recomputed(active, lambda: F.silu(gate), is_wanted=self.recomputes):
+            product = active * up  # (B, T, F)
+        with recomputed(product, lambda: F.silu(gate) * up, is_wanted=self.recomputes):
+            output: Tensor = self.down(product)  # (B, T, E)
         return output

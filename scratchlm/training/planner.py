@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from scratchlm.core.memory import LARGEST_KEPT_BLOCK
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.empty import empty_weights
 from scratchlm.model.gpt import GPTModel
@@ -71,10 +72,15 @@ def plan_memory(config: GPTConfig, training: TrainingConfig, *, program_bytes: i
     early = gradients if training.accumulate > 1 else FLOAT * n_table if is_in_parts else 0
     is_checkpointed = training.activation_checkpointing
     activations = n_tokens * bytes_kept_per_token(config, is_half=is_half, is_checkpointed=is_checkpointed)
-    logits = (2 if is_in_parts and not is_half else 3) * FLOAT * n_at_once * config.vocab_size
-    wide = 2 * config.feed_forward_dim + 3 * config.emb_dim
+    bytes_per_logit = 3 * FLOAT if not is_in_parts else FLOAT + HALF if is_half else FLOAT
+    logits = bytes_per_logit * n_at_once * config.vocab_size
+    wide = 3 * config.feed_forward_dim + 3 * config.emb_dim
     workspace = n_tokens * ((HALF if is_half else FLOAT) * wide + FLOAT * _attention_weights(config))
     workspace += n_tokens * _bytes_kept_by_block(config, is_half=is_half) if is_checkpointed else 0
+    is_dense = (
+        config.tie_embeddings and FLOAT * n_table <= LARGEST_KEPT_BLOCK
+    )  # else it takes hardly any memory
+    embedding_gradient = n_table if is_dense else 0
     cache = FLOAT * 2 * config.n_layers * config.context_length * _key_width(config)
     return MemoryPlan(
         weights=FLOAT * n_all + HALF * n_copied,
@@ -85,7 +91,7 @@ def plan_memory(config: GPTConfig, training: TrainingConfig, *, program_bytes: i
         head_gradient=early,
         workspace=workspace,
         allocator=0 if is_checkpointed else round(FRAGMENTS * (activations + early + max(logits, workspace))),
-        update=FLOAT * max(2 * n_muon, n_table if config.tie_embeddings else 0),
+        update=FLOAT * max(2 * n_muon, embedding_gradient),
         checkpoint=FLOAT * (3 * n_all - n_muon) if _copies_checkpoints(training) else 0,
         cache=cache if training.sample_every_steps else 0,
         program=program_bytes,
@@ -102,11 +108,11 @@ def _copies_checkpoints(training: TrainingConfig) -> bool:
 def bytes_kept_per_token(config: GPTConfig, *, is_half: bool = False, is_checkpointed: bool = False) -> int:
     """The activations of one token that the forward pass keeps for the backward pass, over all blocks.
 
-    For GPT-2 without dropout a block keeps 16 E numbers: the inputs and outputs of two norms (4 E), queries, keys,
-    values and attention's output (4 E), and the feed-forward network before and after GELU (2 F = 8 E). Dropout keeps
-    its masks; attention with dropout keeps three matrices of all attention weights. In bfloat16 (`is_half`) only the
-    residual stream, its norms and attention weights have 4 bytes, but each product converts its own copy of its input.
-    With activation checkpointing (`is_checkpointed`) a block keeps its input only, E numbers.
+    For GPT-2 without dropout a block keeps 10 E numbers: the inputs of two norms (2 E), queries, keys, values and
+    attention's output (4 E), and the feed-forward network before GELU (F = 4 E). The outputs of norms and GELU are
+    computed again. Dropout keeps its masks; attention with dropout keeps three matrices of all attention weights. In
+    bfloat16 (`is_half`) only the residual stream, its norms and attention weights have 4 bytes, but each product
+    converts its own copy of its input. With activation checkpointing (`is_checkpointed`) a block keeps its input only.
     """
     block = FLOAT * config.emb_dim if is_checkpointed else _bytes_kept_by_block(config, is_half=is_half)
     rest = _norm(config) + config.emb_dim * (2 if config.drop_rate_of("drop_rate_emb") > 0 else 1)
@@ -116,9 +122,8 @@ def bytes_kept_per_token(config: GPTConfig, *, is_half: bool = False, is_checkpo
 def _bytes_kept_by_block(config: GPTConfig, *, is_half: bool) -> int:
     """The activations of one token in one block."""
     emb_dim = config.emb_dim
-    n_products = (
-        3 + (2 if config.feed_forward == "swiglu" else 1) if is_half else 2
-    )  # that read a norm's output
+    # products that read a norm's output: in bfloat16 each keeps its own copy
+    n_products = 3 + (2 if config.feed_forward == "swiglu" else 1) if is_half else 0
     product = n_products * emb_dim + _attention(config) + _feed_forward(config)
     if config.drop_rate_of("drop_rate_shortcut") > 0:
         product += 2 * emb_dim
@@ -163,10 +168,10 @@ def _attention_weights(config: GPTConfig) -> int:
 
 
 def _feed_forward(config: GPTConfig) -> int:
-    """Before and after the activation; SwiGLU has a gate and a product too, written-out GELU its three steps."""
+    """Before the activation; SwiGLU has a gate too, written-out GELU its three steps."""
     if config.feed_forward == "swiglu":
-        return 4 * config.feed_forward_dim
-    return (2 if config.kernels == "torch" else 5) * config.feed_forward_dim
+        return 2 * config.feed_forward_dim
+    return (1 if config.kernels == "torch" else 4) * config.feed_forward_dim
 
 
 def _key_width(config: GPTConfig) -> int:
