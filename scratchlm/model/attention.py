@@ -93,7 +93,9 @@ class MultiHeadAttention(nn.Module):
         queries, keys, values = self.project(x, context)  # (B, H, T, D)
         if cache is not None:
             keys, values = cache.append(keys, values)  # (B, H, S+T, D)
-        mixed = self.attend(queries, keys, values, context.mask)  # (B, H, T, D)
+        is_fused = self.implementation == "sdpa"
+        mask = context.additive_mask(queries.dtype) if is_fused else context.mask
+        mixed = self.attend(queries, keys, values, mask)  # (B, H, T, D)
         output: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))  # (B, T, out_dim)
         return output
 
@@ -115,6 +117,7 @@ class MultiHeadAttention(nn.Module):
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """Average the values, weighted by how well each query matches their keys.
 
+        The mask is boolean, or for "sdpa" also additive.
         Shapes: queries (B, H, T, D), keys and values (B, H, S+T, D), mask (B, 1, T, S+T) -> (B, H, T, D).
         """
         if self.implementation == "manual":

@@ -1,6 +1,7 @@
 """The inputs of every block besides the hidden states: positions and the attention mask."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,6 +23,19 @@ class AttentionContext:
     positions: Tensor | None = None
     mask: Tensor | None = None
     cos_sin: tuple[Tensor, Tensor] | None = None
+    _additive: dict[torch.dtype, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def additive_mask(self, dtype: torch.dtype) -> Tensor | None:
+        """The mask as 0 and -inf, which are added to the scores.
+
+        torch's fused kernel needs it so. It would convert a boolean mask in every block, and keep each for the backward
+        pass.
+        Shapes: -> (B, 1, T, S+T).
+        """
+        if self.mask is not None and dtype not in self._additive:
+            zeros = torch.zeros_like(self.mask, dtype=dtype)
+            self._additive[dtype] = zeros.masked_fill_(~self.mask, -math.inf)
+        return self._additive.get(dtype)
 
 
 def attention_context(
