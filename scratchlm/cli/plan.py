@@ -47,6 +47,9 @@ class Plan(Common):
     vocab_size: int | None = None
     # number of tokens of the training text, which a limit in epochs needs
     tokens: int | None = None
+    attend_within_documents: bool = (
+        False  # tokens attend only to tokens of their own document, as in pretrain
+    )
     no_measure: bool = False  # plan the memory only, without measuring the time of a step
     seed: tyro.conf.Suppress[None] = None  # it is part of the training settings
     training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(default_factory=TrainingConfig)
@@ -83,7 +86,12 @@ def _act(command: Plan, model: ModelSettings, console: Console) -> dict[str, Any
     device = pick_device(command.device)
     precision = choose_precision(training.precision, device, config, training.batch_size).name
     training = dataclasses.replace(training, precision=precision)
-    memory = plan_memory(config, training, program_bytes=measure_program_bytes())
+    memory = plan_memory(
+        config,
+        training,
+        program_bytes=measure_program_bytes(),
+        within_documents=command.attend_within_documents,
+    )
     flops = flops_per_step(config, training)
     found: dict[str, Any] = {
         "parameters": n_parameters(config),
@@ -105,7 +113,7 @@ def _act(command: Plan, model: ModelSettings, console: Console) -> dict[str, Any
     if command.no_measure:
         return found
     seed_everything(training.seed)
-    step_s = measure_step_s(config, training, device=device)
+    step_s = measure_step_s(config, training, device=device, within_documents=command.attend_within_documents)
     minutes = math.inf if n_steps is None else n_steps * step_s / 60
     if training.max_minutes is not None:
         minutes = min(minutes, training.max_minutes)

@@ -58,7 +58,9 @@ def n_parameters(config: GPTConfig) -> int:
         return GPTModel(config).n_parameters()
 
 
-def plan_memory(config: GPTConfig, training: TrainingConfig, *, program_bytes: int = 0) -> MemoryPlan:
+def plan_memory(
+    config: GPTConfig, training: TrainingConfig, *, program_bytes: int = 0, within_documents: bool = False
+) -> MemoryPlan:
     """The memory of pre-training a whole model with these settings, on windows of the context's length."""
     n_all = n_parameters(config)
     n_table = config.vocab_size * config.emb_dim  # the token embedding, and an output head of the same size
@@ -73,13 +75,15 @@ def plan_memory(config: GPTConfig, training: TrainingConfig, *, program_bytes: i
     is_checkpointed = training.activation_checkpointing
     activations = n_tokens * bytes_kept_per_token(config, is_half=is_half, is_checkpointed=is_checkpointed)
     bytes_per_logit = 3 * FLOAT if not is_in_parts else FLOAT + HALF if is_half else FLOAT
+    if within_documents:  # the mask: one of 0 and -inf for all blocks, or written out a boolean one in each
+        bytes_per_pair = config.n_layers if config.attention == "manual" else HALF if is_half else FLOAT
+        activations += n_tokens * config.context_length * bytes_per_pair
     logits = bytes_per_logit * n_at_once * config.vocab_size
     wide = 3 * config.feed_forward_dim + 3 * config.emb_dim
     workspace = n_tokens * ((HALF if is_half else FLOAT) * wide + FLOAT * _attention_weights(config))
     workspace += n_tokens * _bytes_kept_by_block(config, is_half=is_half) if is_checkpointed else 0
-    is_dense = (
-        config.tie_embeddings and FLOAT * n_table <= LARGEST_KEPT_BLOCK
-    )  # else it takes hardly any memory
+    # a larger one takes hardly any memory
+    is_dense = config.tie_embeddings and FLOAT * n_table <= LARGEST_KEPT_BLOCK
     embedding_gradient = n_table if is_dense else 0
     cache = FLOAT * 2 * config.n_layers * config.context_length * _key_width(config)
     return MemoryPlan(

@@ -25,7 +25,9 @@ from scratchlm.training.trainer import Trainer
 N_STEPS = 4  # the first is slower than the others, and is left out
 
 
-def measure_step_s(config: GPTConfig, training: TrainingConfig, *, device: torch.device) -> float:
+def measure_step_s(
+    config: GPTConfig, training: TrainingConfig, *, device: torch.device, within_documents: bool = False
+) -> float:
     """Predict the time of a step of the whole model, without building it.
 
     Embeddings, head, loss and the first block are trained for a few steps; every further block adds the time of its
@@ -34,10 +36,12 @@ def measure_step_s(config: GPTConfig, training: TrainingConfig, *, device: torch
     Units: seconds per step, without evaluation, text samples and checkpoints.
     """
     one_block = dataclasses.replace(config, n_layers=1)
-    step_s = _trained_step_s(one_block, training, 1, device)
+    step_s = _trained_step_s(one_block, training, 1, device, within_documents)
     if training.accumulate > 1:  # what a second forward and backward pass adds
-        step_s += (training.accumulate - 1) * (_trained_step_s(one_block, training, 2, device) - step_s)
-    passes_s, update_s = _block_s(config, training, device)
+        step_s += (training.accumulate - 1) * (
+            _trained_step_s(one_block, training, 2, device, within_documents) - step_s
+        )
+    passes_s, update_s = _block_s(config, training, device, within_documents)
     return step_s + (config.n_layers - 1) * (training.accumulate * passes_s + update_s)
 
 
@@ -52,7 +56,11 @@ def measure_program_bytes() -> int:
 
 
 def _trained_step_s(
-    config: GPTConfig, training: TrainingConfig, accumulate: int, device: torch.device
+    config: GPTConfig,
+    training: TrainingConfig,
+    accumulate: int,
+    device: torch.device,
+    within_documents: bool = False,
 ) -> float:
     """The median time of a step of a model that is trained on random tokens."""
     n_tokens = training.batch_size * accumulate * config.context_length
@@ -71,19 +79,23 @@ def _trained_step_s(
     )
     times = _StepTimes()
     model = GPTModel(config).to(device)
-    windows = TokenWindows(ids, context_length=config.context_length)
+    start = 0 if within_documents else None
+    windows = TokenWindows(ids, context_length=config.context_length, document_start=start)
     task = PretrainingTask(label_smoothing=training.label_smoothing)
     Trainer(model, task, short, callbacks=[times]).fit(BatchLoader(windows, batch_size=training.batch_size))
     return statistics.median(n_tokens / speed for speed in times.tokens_per_s[1:])
 
 
-def _block_s(config: GPTConfig, training: TrainingConfig, device: torch.device) -> tuple[float, float]:
+def _block_s(
+    config: GPTConfig, training: TrainingConfig, device: torch.device, within_documents: bool
+) -> tuple[float, float]:
     """The time of forward and backward pass of one block, and of the update of its weights."""
     block = TransformerBlock(config).to(device).train()
     block.activation_checkpointing = training.activation_checkpointing
     x = torch.randn(training.batch_size, config.context_length, config.emb_dim, device=device)
     x.requires_grad_()  # as the output of the block before it
-    context = attention_context(x, config)
+    documents = torch.ones(x.shape[:2], dtype=torch.long, device=device) if within_documents else None
+    context = attention_context(x, config, attention_mask=documents)
     optimizers = Optimizers(nn.ModuleDict({"trf_blocks": block}), training)
 
     precision = choose_precision(training.precision, device, config, training.batch_size)

@@ -57,7 +57,12 @@ class Made(TorchDispatchMode):
 
 
 def bytes_kept_by_torch(
-    config: GPTConfig, batch_size: int, precision: str = "float32", *, is_checkpointed: bool = False
+    config: GPTConfig,
+    batch_size: int,
+    precision: str = "float32",
+    *,
+    is_checkpointed: bool = False,
+    documents: torch.Tensor | None = None,
 ) -> int:
     """The tensors that still exist after a forward pass below the head, which keeps its input."""
     model = GPTModel(config).train()
@@ -65,7 +70,7 @@ def bytes_kept_by_torch(
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     ids = torch.zeros(batch_size, config.context_length, dtype=torch.long)
     with Made() as made, choose_precision(precision, torch.device("cpu"), config, 1).context():
-        states = model(ids, apply_head=False)
+        states = model(ids, apply_head=False, attention_mask=documents)
     for own in weights & made.storages.keys():
         del made.storages[own]
     assert states.requires_grad
@@ -104,6 +109,16 @@ def test_with_activation_checkpointing_a_block_keeps_its_input_only(variant, pre
     kept = bytes_kept_by_torch(config, 16, precision, is_checkpointed=True)
     assert planned == pytest.approx(kept - 6 * torch.get_rng_state().nbytes, rel=0.05)
     assert planned < n_tokens * bytes_kept_per_token(config, is_half=is_half) / 3
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_mask_that_keeps_documents_apart_is_counted_once_for_all_blocks(precision):
+    config = replace(TINY, context_length=128, n_layers=6)
+    documents = torch.arange(128).expand(4, 128) // 32 + 1
+    plain, apart = (bytes_kept_by_torch(config, 4, precision, documents=mask) for mask in (None, documents))
+    training = TrainingConfig(max_steps=1, batch_size=4, precision=precision)
+    planned = [plan_memory(config, training, within_documents=on).activations for on in (False, True)]
+    assert planned[1] - planned[0] == pytest.approx(apart - plain, rel=0.1)  # the rest is positions
 
 
 def test_activation_checkpointing_moves_one_block_to_the_workspace_and_lowers_the_peak():

@@ -18,8 +18,8 @@ TRAINING = TrainingConfig(max_steps=1, batch_size=4)
 
 def test_blocks_and_batches_add_their_own_time(monkeypatch):
     """The sum, from times that are given: 5 s with one batch, 7 s with two, a block 3 s and its update 1 s."""
-    monkeypatch.setattr(step_time, "_trained_step_s", lambda config, training, n, device: {1: 5.0, 2: 7.0}[n])
-    monkeypatch.setattr(step_time, "_block_s", lambda config, training, device: (3.0, 1.0))
+    monkeypatch.setattr(step_time, "_trained_step_s", lambda config, training, n, *_: {1: 5.0, 2: 7.0}[n])
+    monkeypatch.setattr(step_time, "_block_s", lambda *_: (3.0, 1.0))
     assert measure_step_s(CONFIG, TRAINING, device=CPU) == 5 + 2 * (3 + 1)
     four = dataclasses.replace(TRAINING, accumulate=4)
     assert measure_step_s(CONFIG, four, device=CPU) == 5 + 3 * 2 + 2 * (4 * 3 + 1)
