@@ -49,9 +49,8 @@ class TransformerBlock(nn.Module):
         self.norm1 = norm_layer(config)
         self.norm2 = norm_layer(config)
         self.drop_shortcut = nn.Dropout(config.drop_rate_of("drop_rate_shortcut"))
-        self.activation_checkpointing = (
-            False  # keep only the input, and compute the rest again in the backward pass
-        )
+        # keep only the input, and compute the rest again in the backward pass; or norms and activations only
+        self.activation_checkpointing, self.recomputes = False, False
 
     @property
     def drop_resid(self) -> nn.Dropout:
@@ -74,10 +73,10 @@ class TransformerBlock(nn.Module):
 
     def _run(self, x: Tensor, context: AttentionContext | None, cache: LayerRows | None = None) -> Tensor:
         start, normed = x, self.norm1(x)
-        with recomputed(normed, lambda: self.norm1(start), is_wanted=not self.activation_checkpointing):
+        with recomputed(normed, lambda: self.norm1(start), is_wanted=self.recomputes):
             x = self._added(self.att(normed, context, cache=cache), x)
         middle, normed = x, self.norm2(x)
-        with recomputed(normed, lambda: self.norm2(middle), is_wanted=not self.activation_checkpointing):
+        with recomputed(normed, lambda: self.norm2(middle), is_wanted=self.recomputes):
             x = self._added(self.ff(normed), x)
         return x
 

@@ -26,7 +26,7 @@ class FeedForward(nn.Module):
             GELU(kernels=config.kernels, exact=config.feed_forward == "gelu_exact"),
             build_linear(config.feed_forward_dim, config.emb_dim, bias=config.linear_bias),  # (B, T, E)
         )
-        self.recomputes = True  # GELU is computed again in the backward pass, unless the whole block is
+        self.recomputes = False  # compute GELU again in the backward pass, instead of keeping it
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform every position in the same way."""

@@ -26,7 +26,7 @@ class SwiGLU(nn.Module):
         self.gate = build_linear(config.emb_dim, config.feed_forward_dim, bias=config.linear_bias)
         self.up = build_linear(config.emb_dim, config.feed_forward_dim, bias=config.linear_bias)
         self.down = build_linear(config.feed_forward_dim, config.emb_dim, bias=config.linear_bias)
-        self.recomputes = True  # cheap steps are computed again in the backward pass, as in `FeedForward`
+        self.recomputes = False  # cheap steps are computed again in the backward pass, as in `FeedForward`
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform every position in the same way."""

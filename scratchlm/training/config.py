@@ -15,7 +15,7 @@ ShardingName = Literal["none", "fsdp"]
 EXTENDABLE = frozenset({  # a resumed run may change: limits, intervals, and what changes memory or time only
     "max_steps", "epochs", "max_minutes", "patience",
     "eval_every_steps", "eval_batches", "sample_every_steps", "checkpoint_every_steps", "keep_checkpoints", "use",
-    "background_checkpoints", "activation_checkpointing", "sharding", "max_skipped_steps",
+    "background_checkpoints", "activation_checkpointing", "recompute_cheap", "sharding", "max_skipped_steps",
 })  # fmt: skip
 
 
@@ -73,6 +73,8 @@ class TrainingConfig:
     precision: PrecisionName = "float32"
     # keep only the inputs of the blocks for the backward pass, which computes the rest again: less memory, more time
     activation_checkpointing: bool = False
+    # keep no outputs of norms and activation functions, which are computed again: a third less memory of that kind
+    recompute_cheap: bool = False
     # with torchrun: every rank holds the whole model (DDP), or a part of all weights, gradients and moments (FSDP)
     sharding: ShardingName = "none"
     label_smoothing: float = 0.0  # share of the target probability spread over all tokens

@@ -73,7 +73,9 @@ def plan_memory(
     gradients = FLOAT * n_all
     early = gradients if training.accumulate > 1 else FLOAT * n_table if is_in_parts else 0
     is_checkpointed = training.activation_checkpointing
-    activations = n_tokens * bytes_kept_per_token(config, is_half=is_half, is_checkpointed=is_checkpointed)
+    activations = n_tokens * bytes_kept_per_token(
+        config, is_half=is_half, is_checkpointed=is_checkpointed, is_recomputed=training.recompute_cheap
+    )
     bytes_per_logit = 3 * FLOAT if not is_in_parts else FLOAT + HALF if is_half else FLOAT
     if within_documents:  # the mask: one of 0 and -inf for all blocks, or written out a boolean one in each
         bytes_per_pair = config.n_layers if config.attention == "manual" else HALF if is_half else FLOAT
@@ -109,26 +111,33 @@ def _copies_checkpoints(training: TrainingConfig) -> bool:
     return training.background_checkpoints and any(0 < every < last for every in intervals)
 
 
-def bytes_kept_per_token(config: GPTConfig, *, is_half: bool = False, is_checkpointed: bool = False) -> int:
+def bytes_kept_per_token(
+    config: GPTConfig, *, is_half: bool = False, is_checkpointed: bool = False, is_recomputed: bool = False
+) -> int:
     """The activations of one token that the forward pass keeps for the backward pass, over all blocks.
 
-    For GPT-2 without dropout a block keeps 10 E numbers: the inputs of two norms (2 E), queries, keys, values and
-    attention's output (4 E), and the feed-forward network before GELU (F = 4 E). The outputs of norms and GELU are
-    computed again. Dropout keeps its masks; attention with dropout keeps three matrices of all attention weights. In
-    bfloat16 (`is_half`) only the residual stream, its norms and attention weights have 4 bytes, but each product
-    converts its own copy of its input. With activation checkpointing (`is_checkpointed`) a block keeps its input only.
+    For GPT-2 without dropout a block keeps 16 E numbers: the inputs and outputs of two norms (4 E), queries, keys,
+    values and attention's output (4 E), and the feed-forward network before and after GELU (2 F = 8 E). Without the
+    outputs of norms and GELU (`is_recomputed`) 10 E are left. Dropout keeps its masks; attention with dropout keeps
+    three matrices of all attention weights. In bfloat16 (`is_half`) only the residual stream, its norms and attention
+    weights have 4 bytes, but each product converts its own copy of its input. With activation checkpointing
+    (`is_checkpointed`) a block keeps its input only.
     """
-    block = FLOAT * config.emb_dim if is_checkpointed else _bytes_kept_by_block(config, is_half=is_half)
+    block = (
+        FLOAT * config.emb_dim
+        if is_checkpointed
+        else _bytes_kept_by_block(config, is_half=is_half, is_recomputed=is_recomputed)
+    )
     rest = _norm(config) + config.emb_dim * (2 if config.drop_rate_of("drop_rate_emb") > 0 else 1)
     return config.n_layers * block + FLOAT * rest
 
 
-def _bytes_kept_by_block(config: GPTConfig, *, is_half: bool) -> int:
+def _bytes_kept_by_block(config: GPTConfig, *, is_half: bool, is_recomputed: bool = False) -> int:
     """The activations of one token in one block."""
     emb_dim = config.emb_dim
     # products that read a norm's output: in bfloat16 each keeps its own copy
-    n_products = 3 + (2 if config.feed_forward == "swiglu" else 1) if is_half else 0
-    product = n_products * emb_dim + _attention(config) + _feed_forward(config)
+    n_products = 3 + (2 if config.feed_forward == "swiglu" else 1) if is_half else 0 if is_recomputed else 2
+    product = n_products * emb_dim + _attention(config) + _feed_forward(config, is_recomputed=is_recomputed)
     if config.drop_rate_of("drop_rate_shortcut") > 0:
         product += 2 * emb_dim
     return FLOAT * (2 * _norm(config) + _attention_weights(config)) + (HALF if is_half else FLOAT) * product
@@ -171,11 +180,12 @@ def _attention_weights(config: GPTConfig) -> int:
     return (3 if has_dropout else 1) * config.n_heads * config.context_length
 
 
-def _feed_forward(config: GPTConfig) -> int:
-    """Before the activation; SwiGLU has a gate too, written-out GELU its three steps."""
-    if config.feed_forward == "swiglu":
-        return 2 * config.feed_forward_dim
-    return (1 if config.kernels == "torch" else 4) * config.feed_forward_dim
+def _feed_forward(config: GPTConfig, *, is_recomputed: bool) -> int:
+    """Before and after the activation; SwiGLU has a gate and a product too, written-out GELU its three steps."""
+    is_gated = config.feed_forward == "swiglu"
+    n_numbers = 4 if is_gated else 2 if config.kernels == "torch" else 5
+    n_recomputed = (2 if is_gated else 1) if is_recomputed else 0
+    return (n_numbers - n_recomputed) * config.feed_forward_dim
 
 
 def _key_width(config: GPTConfig) -> int:

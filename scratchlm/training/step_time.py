@@ -74,6 +74,7 @@ def _trained_step_s(
         max_grad_norm=training.max_grad_norm,
         precision=training.precision,
         activation_checkpointing=training.activation_checkpointing,
+        recompute_cheap=training.recompute_cheap,
         eval_every_steps=0,
         use="last",
     )
@@ -92,6 +93,9 @@ def _block_s(
     """The time of forward and backward pass of one block, and of the update of its weights."""
     block = TransformerBlock(config).to(device).train()
     block.activation_checkpointing = training.activation_checkpointing
+    block.recomputes = block.ff.recomputes = (
+        training.recompute_cheap and not training.activation_checkpointing
+    )
     x = torch.randn(training.batch_size, config.context_length, config.emb_dim, device=device)
     x.requires_grad_()  # as the output of the block before it
     documents = torch.ones(x.shape[:2], dtype=torch.long, device=device) if within_documents else None
