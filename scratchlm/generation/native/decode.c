@@ -457,6 +457,8 @@ static inline __attribute__((always_inline)) void dot_codes(int n_vectors, int g
         int start = block_start(b, width, n_in);
         for (int r = 0; r < R; r++) {
             bytes both = *(const bytes *)(codes + r * row_bytes + start / n_vectors);
+            if (T == 1 && n_vectors == 2) /* measured: 15 to 30 % faster from memory; slower with 8 bits */
+                __builtin_prefetch(codes + start / n_vectors + 2048);
             bytes parts[2] = {n_vectors == 1 ? both ^ 128 : both & 15, both >> 4};
             floats scale = spread(groups_per_block, scales + r * n_groups + (start >> shift));
             for (int t = 0; t < T; t++) {
