@@ -18,6 +18,9 @@ Position = Literal["last", "last-real", "first", "mean"]
 def replace_head(model: GPTModel, n_classes: int) -> None:
     """Give the model an output head with one score per class instead of one per token, in place.
 
+    The head has a bias, as in the book, where the final norm is a LayerNorm. Beside an RMSNorm it has none, as in
+    transformers, so that the classifier and its adapter can be exported.
+
     Shapes: out_head (E -> V) becomes (E -> C).
     Raises: ConfigError for fewer than two classes.
     Source: Radford et al. 2018 (GPT), section 3.2; the book's chapter 6.
@@ -25,10 +28,14 @@ def replace_head(model: GPTModel, n_classes: int) -> None:
     if n_classes < 2:
         raise ConfigError(f"a classifier needs at least 2 classes, got {n_classes}; check the labels.")
     like = next(model.parameters())  # the embedding may be quantized
-    model.out_head = build_linear(model.config.emb_dim, n_classes, device=like.device, dtype=like.dtype)
+    has_bias = model.config.norm == "layer"
+    model.out_head = build_linear(
+        model.config.emb_dim, n_classes, bias=has_bias, device=like.device, dtype=like.dtype
+    )
     if model.config.init == "gpt2":
         nn.init.normal_(model.out_head.weight, std=0.02)  # GPT-2 initialisation, as the rest of the model
-        nn.init.zeros_(model.out_head.bias)
+        if has_bias:
+            nn.init.zeros_(model.out_head.bias)
 
 
 def class_logits(

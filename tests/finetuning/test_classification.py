@@ -6,9 +6,11 @@ import math
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scratchlm.checkpoints.huggingface import export_huggingface
 from scratchlm.checkpoints.store import MANIFEST, list_checkpoints, load_model, save_model
 from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.config import from_dict
@@ -21,12 +23,15 @@ from scratchlm.finetuning import classifier_training
 from scratchlm.finetuning.classification import RAW_SPLIT, finetune_classifier
 from scratchlm.finetuning.classification_task import ClassificationTask, predict
 from scratchlm.finetuning.classifier_training import ClassifySettings
-from scratchlm.finetuning.heads import replace_head
+from scratchlm.finetuning.heads import class_logits, replace_head
 from scratchlm.finetuning.input_format import InputFormat
 from scratchlm.finetuning.peft import ADAPTER_FOLDER
 from scratchlm.finetuning.side_runs import SIDE_RUNS
+from scratchlm.model.config import GPTConfig
+from scratchlm.model.gpt import GPTModel
 from scratchlm.serving.language_model import load
 from scratchlm.training.interrupts import StoppedBySignal
+from tests.tolerances import assert_same_logits
 
 CLASSIFIER = {"kind": "classification", "classes": ["ham", "spam"], "max_length": 8}
 
@@ -265,6 +270,29 @@ def test_by_default_the_last_block_of_a_trained_base_is_trained(messages, base_f
     assert torch.equal(start.trf_blocks[1].ff.layers[0].weight, end.trf_blocks[1].ff.layers[0].weight)
     assert not torch.equal(start.trf_blocks[2].ff.layers[0].weight, end.trf_blocks[2].ff.layers[0].weight)
     assert result.n_trained < end.n_parameters()
+
+
+@pytest.mark.parametrize("train", ["all", "last-block", "lora"])
+def test_a_base_of_the_llama_family_becomes_a_classifier_that_leaves_for_transformers(
+    messages, base_tokenizer, tmp_path, train
+):
+    config = GPTConfig(
+        vocab_size=base_tokenizer.vocab_size, context_length=48, emb_dim=16, n_heads=2, n_layers=2, n_kv_heads=1,
+        norm="rms", positions="rotary", feed_forward="swiglu", ff_dim=24, linear_bias=False, drop_rate=0.0,
+    )  # fmt: skip
+    base = save_model(tmp_path / "base", GPTModel(config), base_tokenizer)
+    run = tmp_path / "run"
+    finetune_classifier(messages, quick(max_steps=3, train=train), run, base=str(base), device=CPU)
+    ours = load(run)
+    assert ours.model.out_head.bias is None
+    folder = export_huggingface(tmp_path / "hf", ours.model, ours.tokenizer, task=load_model(run).task)
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    ids = torch.tensor([ours.tokenizer.encode("WIN a prize now")])
+    with torch.no_grad():
+        expected = theirs(ids).logits
+        found = class_logits(ours.model, ids)
+    assert_same_logits(found, expected, config)
+    assert (run / ADAPTER_FOLDER).is_dir() == (train == "lora")
 
 
 def test_an_unknown_random_size_is_refused(messages, tmp_path):
