@@ -29,7 +29,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from scratchlm import gpt2_tokenizer
-from scratchlm.assets.registry import fetch_asset
+from scratchlm.assets.fetch import fetch_asset
 from scratchlm.book import appendix_d, appendix_e, ch02, ch03, ch04, ch05, ch06, ch07
 from scratchlm.data.samples.instructions import sample_instructions
 from scratchlm.data.samples.messages import sample_messages

@@ -87,8 +87,8 @@ def test_what_a_model_writes_and_is_called(visit):
     page.select_option("select >> nth=0", label=PAYLOADS[1])
     page.fill(".composer textarea", SPOKEN + " ")
     page.keyboard.press("Enter")
+    page.locator("answer-card", has_text=SPOKEN[:20]).wait_for()  # the model says what it was trained on
     page.wait_for_selector(".stop", state="detached")
-    assert SPOKEN[:20] in page.inner_text("answer-card"), "the model says what it was trained on"
     page = visit.open("microscope?tab=beams")
     page.select_option("select >> nth=0", label=PAYLOADS[1])
     page.fill("textarea", SPOKEN)
