@@ -273,6 +273,19 @@ static inline floats look_up(const float *table, const uint8_t *codes, int shift
 #endif
 }
 
+/* LANES codes of 8 bits as floats; compilers find these instructions only for plain loops over arrays */
+static inline floats widen(const int8_t *codes) {
+#if defined(__AVX512F__)
+    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)codes)));
+#elif defined(__AVX2__)
+    return (floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)codes)));
+#else
+    floats wide;
+    for (int i = 0; i < LANES; i++) wide[i] = codes[i];
+    return wide;
+#endif
+}
+
 /* One row of a matrix as floats. A group of 4-bit codes has its first half in the low four bits of its bytes and its
  * second half in the high four, as in GGUF. */
 static void dequantize_row(const Matrix *m, int row, float *w) {
@@ -283,7 +296,11 @@ static void dequantize_row(const Matrix *m, int row, float *w) {
         memcpy(w, (const float *)m->codes + (long)row * m->n_in, 4 * (size_t)m->n_in);
     else if (m->kind == INT8)
         for (int g = 0; g < n_groups; g++, codes += group, w += group)
-            for (int i = 0; i < group; i++) w[i] = scales[g] * (int8_t)codes[i];
+        {
+            int i = 0;
+            for (; i + LANES <= group; i += LANES) store(w + i, scales[g] * widen((const int8_t *)codes + i));
+            for (; i < group; i++) w[i] = scales[g] * (int8_t)codes[i];
+        }
     else if (m->kind == TABLE4)
         for (int g = 0; g < n_groups; g++, codes += half, w += group)
             for (int i = 0; i < half; i += LANES) {
@@ -300,18 +317,47 @@ static void dequantize_row(const Matrix *m, int row, float *w) {
         }
 }
 
-/* ---- Products with codes as integers, where the processor has instructions for them ----
+/* Whether `dot_floats` can multiply a matrix: its groups are whole numbers of pairs of vectors. */
+static int is_fused(const Matrix *m) {
+    int is_even = m->group % (2 * LANES) == 0 || (m->group == m->n_in && m->n_in % LANES == 0);
+    return (m->kind == INT8 && is_even) || (m->kind == TABLE4 && m->group % (4 * LANES) == 0);
+}
+
+/* y[r] = w[r] . x for rows of codes and one token: the numbers of dequantize_row, summed as in dot_rows, without being
+ * stored. */
+static inline __attribute__((always_inline)) void dot_floats(int kind, const Matrix *m, int row, int n_rows,
+                                                             const float *x, float *y) {
+    int n = m->n_in, is_long = n >= LONG, n_parts = kind == TABLE4 ? 2 : 1, width = m->group / n_parts;
+    const uint8_t *codes = (const uint8_t *)m->codes + (long)row * n / n_parts;
+    const float *scales = m->scale + (long)row * (n / m->group);
+    for (int r = 0; r < n_rows; r++, codes += n / n_parts) {
+        floats even = {0}, odd = {0};
+        for (int g = 0; g < n; g += m->group, scales++)
+            for (int part = 0; part < n_parts; part++)
+                for (int i = 0; i < width; i += LANES) {
+                    const uint8_t *here = codes + g / n_parts + i;
+                    const float *xs = x + g + part * width + i;
+                    floats w = kind == INT8 ? widen((const int8_t *)here) : look_up(m->table, here, 4 * part);
+                    w *= *scales;
+                    if (is_long && i / LANES % 2) odd += w * load(xs);
+                    else even += w * load(xs);
+                }
+        y[r] = sum_lanes(even + odd);
+    }
+}
+
+/* ---- Products with 4-bit codes as integers, where the processor has instructions for them ----
  *
- * A block of a row is one vector of bytes: 4 codes of 8 bits, or 8 of 4 bits, in each lane. The inputs of a lane are
- * rounded to 23-bit fixed point, sign included, relative to the largest of them, about as exact as float32, and
- * cut into three signed bytes (digits of base 256). The products of codes and digits are added up as integers, which
- * have no rounding; then the sums of the lanes are scaled and added to float32 sums.
+ * A block of a row is one vector of bytes: 8 codes in each lane. The inputs of a lane are rounded to 23-bit fixed
+ * point, sign included, relative to the largest of them, about as exact as float32, and cut into three signed bytes
+ * (digits of base 256). The products of codes and digits are added up as integers, which have no rounding; then the
+ * sums of the lanes are scaled and added to float32 sums. (8-bit codes are faster as floats.)
  */
 
-enum { BLOCK = 4 * LANES }; /* one vector of bytes */
-#define LARGEST 4194000.0f   /* below 2^22, so that the sum of four products with 8-bit codes is below 2^31 */
+enum { BLOCK = 4 * LANES, WIDTH = 2 * BLOCK }; /* bytes and codes of one vector */
+#define LARGEST 4194000.0f /* below 2^22, the largest number that `encode` can round */
 
-typedef struct Inputs { /* of a block of 8-bit codes, or of the low or the high halves of a block of 4-bit codes */
+typedef struct Inputs { /* of the low or the high halves of a block */
     int8_t digits[3][BLOCK]; /* the most significant first */
     floats unit; /* what 1 stands for in each lane */
     ints centre; /* what each lane's sum is too large by, negated, since codes are stored as unsigned numbers */
@@ -337,33 +383,25 @@ enum { MULTIPLIES_4_BITS = 1 };
 #else
 enum { MULTIPLIES_4_BITS = 0 };
 #endif
-#ifdef __AVX512VNNI__
-enum { MULTIPLIES_8_BITS = 1 }; /* the other instructions' pairs would overflow */
-#else
-enum { MULTIPLIES_8_BITS = 0 };
-#endif
 
-/* How the inputs of a matrix are arranged: by 1 for 8 bits, by the size of groups for 4 bits, 0 for float32. */
+/* How the inputs of a matrix are arranged: by the size of its groups, or 0 for floats. */
 static int input_order(const Matrix *m) {
     int is_4_bits = m->kind == INT4 || m->kind == INT4_OFFSET;
-    if (is_4_bits && MULTIPLIES_4_BITS && m->n_in >= 2 * BLOCK) return m->group;
-    return m->kind == INT8 && MULTIPLIES_8_BITS && m->n_in >= BLOCK ? 1 : 0;
+    return is_4_bits && MULTIPLIES_4_BITS && m->n_in >= WIDTH ? m->group : 0;
 }
 
 /* Three digits of each of the codes' inputs at a time: (sum of the first * 256 + sum of the second) * 256 + ... */
-static inline ints block_sum(int n_vectors, const bytes *codes, const Inputs *x) {
+static inline ints block_sum(const bytes *codes, const Inputs *x) {
     ints sum = {0};
     for (int d = 0; d < 3; d++) {
         sum <<= 8;
-        for (int v = 0; v < n_vectors; v++) sum = add_products(sum, codes[v], x[v].digits[d]);
+        for (int v = 0; v < 2; v++) sum = add_products(sum, codes[v], x[v].digits[d]);
     }
     return sum;
 }
 
 /* Where block number `b` begins in a row: the last one overlaps the one before it rather than the next row. */
-static inline int block_start(int b, int width, int n_in) {
-    return (b + 1) * width <= n_in ? b * width : n_in - width;
-}
+static inline int block_start(int b, int n_in) { return (b + 1) * WIDTH <= n_in ? b * WIDTH : n_in - WIDTH; }
 
 /* In each lane the largest of its four neighbours (0 to 3, 4 to 7, ...) */
 static inline ints largest_of_four(ints x) {
@@ -383,18 +421,17 @@ static inline ints largest_of_four(ints x) {
 
 /* Fixed-point inputs of one token, in this order. */
 static void encode(Engine *e, const float *x, int n_in, int order, int token) {
-    int n_vectors = order == 1 ? 1 : 2, width = n_vectors * BLOCK, half = order / 2;
+    int half = order / 2;
     Inputs *inputs = e->inputs + token * e->n_inputs;
-    for (int b = 0; b * width < n_in; b++, inputs += n_vectors) {
-        int start = block_start(b, width, n_in);
+    for (int b = 0; b * WIDTH < n_in; b++, inputs += 2) {
+        int start = block_start(b, n_in);
         for (int p = 0; p < BLOCK; p += LANES) {
             floats numbers[2];
             ints largest = {0}; /* the bits of absolute values; those of NaN are above all others */
-            for (int v = 0; v < n_vectors; v++) {
-                int byte = start / 2 + p; /* of 4-bit codes */
-                int at = order == 1 ? start + p : byte / half * order + v * half + byte % half;
+            for (int v = 0; v < 2; v++) {
+                int byte = start / 2 + p, at = byte / half * order + v * half + byte % half;
                 ints bits = (ints)load(x + at);
-                if (start < b * width) bits &= lanes() + at >= b * width; /* the overlap has been counted */
+                if (start < b * WIDTH) bits &= lanes() + at >= b * WIDTH; /* the overlap has been counted */
                 numbers[v] = (floats)bits;
                 bits &= 0x7fffffff;
                 largest = (ints)pick(bits > largest, (floats)bits, (floats)largest);
@@ -404,18 +441,18 @@ static void encode(Engine *e, const float *x, int n_in, int order, int token) {
             floats inverse = pick(is_small | ~is_finite, all(0), LARGEST / peak);
             floats unit = pick(is_small, all(0), pick(is_finite, peak / LARGEST, all(NAN)));
             for (int i = 0; i < LANES; i += 4) inputs->unit[(p + i) / 4] = unit[i];
-            for (int v = 0; v < n_vectors; v++) {
+            for (int v = 0; v < 2; v++) {
                 floats rounded = numbers[v] * inverse + 12582912.0f - 12582912.0f; /* 1.5 * 2^23 */
                 ints digits = (__builtin_convertvector(rounded, ints) + 0x808080) ^ 0x808080;
                 for (int d = 0; d < 3; d++)
                     *(chars *)(inputs[v].digits[d] + p) = __builtin_convertvector(digits >> (16 - 8 * d), chars);
             }
         }
-        bytes centres = (uint8_t)(order == 1 ? 128 : 8) - (bytes){0};
-        inputs->centre = -block_sum(n_vectors, (bytes[2]){centres, centres}, inputs);
+        bytes centres = (uint8_t)8 - (bytes){0};
+        inputs->centre = -block_sum((bytes[2]){centres, centres}, inputs);
     }
     float *sums = e->group_sums + token * e->n_sums;
-    for (int g = 0; order > 1 && g < n_in / order; g++) {
+    for (int g = 0; g < n_in / order; g++) {
         floats sum = {0};
         for (int i = 0; i < order; i += LANES) sum += load(x + g * order + i);
         sums[g] = sum_lanes(sum);
@@ -442,28 +479,26 @@ static inline floats load_some(const float *x, int n) {
 }
 
 /* y[t][r] = w[r] . x[t] for R rows of codes and T tokens; a block of codes has numbers of up to 4 groups. */
-static inline __attribute__((always_inline)) void dot_codes(int n_vectors, int groups_per_block, int R, int T,
+static inline __attribute__((always_inline)) void dot_codes(int groups_per_block, int R, int T,
                                                             const Engine *e, const Matrix *m, int row, int token,
                                                             float *y, long y_stride) {
-    int n_in = m->n_in, width = n_vectors * BLOCK, n_groups = n_in / m->group;
-    int shift = m->group == n_in ? 31 : __builtin_ctz((unsigned)m->group);
-    long row_bytes = n_in / n_vectors;
+    int n_in = m->n_in, n_groups = n_in / m->group, shift = __builtin_ctz((unsigned)m->group);
+    long row_bytes = n_in / 2;
     const uint8_t *codes = (const uint8_t *)m->codes + row * row_bytes;
     const float *scales = m->scale + (long)row * n_groups;
     const Inputs *x = e->inputs + token * e->n_inputs;
     const float *group_sums = e->group_sums + token * e->n_sums;
     floats sums[4][TOKEN_TILE] = {{{0}}};
-    for (int b = 0; b * width < n_in; b++) {
-        int start = block_start(b, width, n_in);
+    for (int b = 0; b * WIDTH < n_in; b++) {
+        int start = block_start(b, n_in);
         for (int r = 0; r < R; r++) {
-            bytes both = *(const bytes *)(codes + r * row_bytes + start / n_vectors);
-            if (T == 1 && n_vectors == 2) /* measured: 15 to 30 % faster from memory; slower with 8 bits */
-                __builtin_prefetch(codes + start / n_vectors + 2048);
-            bytes parts[2] = {n_vectors == 1 ? both ^ 128 : both & 15, both >> 4};
+            bytes both = *(const bytes *)(codes + r * row_bytes + start / 2);
+            if (T == 1) __builtin_prefetch(codes + start / 2 + 2048); /* measured: 15 to 30 % faster from memory */
+            bytes parts[2] = {both & 15, both >> 4};
             floats scale = spread(groups_per_block, scales + r * n_groups + (start >> shift));
             for (int t = 0; t < T; t++) {
-                const Inputs *inputs = x + t * e->n_inputs + b * n_vectors;
-                ints sum = block_sum(n_vectors, parts, inputs) + inputs->centre;
+                const Inputs *inputs = x + t * e->n_inputs + 2 * b;
+                ints sum = block_sum(parts, inputs) + inputs->centre;
                 sums[r][t] += scale * inputs->unit * __builtin_convertvector(sum, floats);
             }
         }
@@ -484,11 +519,11 @@ static inline __attribute__((always_inline)) void dot_codes(int n_vectors, int g
 enum { CODE_ROWS = LANES / 4 }; /* as many rows of sums as fit in the registers */
 
 /* The same for any numbers of rows and tokens. */
-static inline __attribute__((always_inline)) void dot_code_rows(int n_vectors, int groups_per_block, const Engine *e,
+static inline __attribute__((always_inline)) void dot_code_rows(int groups_per_block, const Engine *e,
                                                                 const Matrix *m, int row, int n_rows, int token,
                                                                 int n_tokens, float *y, long y_stride) {
 #define TILE(R, T, t)                                                                                              \
-    dot_codes(n_vectors, groups_per_block, R, T, e, m, row + r, token + t, y + t * y_stride + r, y_stride)
+    dot_codes(groups_per_block, R, T, e, m, row + r, token + t, y + t * y_stride + r, y_stride)
 #define ROWS(T) for (; r + CODE_ROWS <= n_rows; r += CODE_ROWS) TILE(CODE_ROWS, T, 0)
     for (int n; n_tokens > 0; n_tokens -= n, token += n, y += n * y_stride) {
         n = n_tokens < TOKEN_TILE ? n_tokens : TOKEN_TILE;
@@ -508,16 +543,13 @@ static inline __attribute__((always_inline)) void dot_code_rows(int n_vectors, i
 #undef TILE
 }
 
-/* The same for any matrix with an order; the compiler makes a copy of the code for each case. */
+/* The same for any matrix with an order; the compiler makes a copy of the code for each size of groups. */
 static void dot_quantized(const Engine *e, const Matrix *m, int row, int n_rows, int token, int n_tokens, float *y,
                           long y_stride) {
-#define DOT(n_vectors, groups) dot_code_rows(n_vectors, groups, e, m, row, n_rows, token, n_tokens, y, y_stride)
-    int is_8_bits = m->order == 1, groups_per_block = (is_8_bits ? BLOCK : 2 * BLOCK) / m->group;
-    if (is_8_bits && groups_per_block == 2) DOT(1, 2);
-    else if (is_8_bits) DOT(1, 1);
-    else if (groups_per_block == 4) DOT(2, 4);
-    else if (groups_per_block == 2) DOT(2, 2);
-    else DOT(2, 1);
+#define DOT(groups_per_block) dot_code_rows(groups_per_block, e, m, row, n_rows, token, n_tokens, y, y_stride)
+    if (WIDTH / m->group == 4) DOT(4);
+    else if (WIDTH / m->group == 2) DOT(2);
+    else DOT(1);
 #undef DOT
 }
 
@@ -534,6 +566,11 @@ static void multiply(const Engine *e, const Matrix *m, int first, int last, cons
             dot_quantized(e, m, o, n_rows, token, n_tokens, outputs, y_stride);
         } else {
             const float *w = (const float *)m->codes + (long)o * m->n_in, *rows = x + (long)token * m->n_in;
+            if (n_tokens == 1 && is_fused(m)) {
+                if (m->kind == INT8) dot_floats(INT8, m, o, n_rows, rows, outputs);
+                else dot_floats(TABLE4, m, o, n_rows, rows, outputs);
+                continue;
+            }
             if (m->kind != FLOAT32) {
                 for (int r = 0; r < n_rows; r++) dequantize_row(m, o + r, own + (long)r * m->n_in);
                 w = own;
