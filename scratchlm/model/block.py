@@ -74,16 +74,11 @@ class TransformerBlock(nn.Module):
     def _run(self, x: Tensor, context: AttentionContext | None, cache: LayerRows | None = None) -> Tensor:
         start, normed = x, self.norm1(x)
         with recomputed(normed, lambda: self.norm1(start), is_wanted=self.recomputes):
-            x = self._added(self.att(normed, context, cache=cache), x)
+            x = x + self.drop_shortcut(self.att(normed, context, cache=cache))
         middle, normed = x, self.norm2(x)
         with recomputed(normed, lambda: self.norm2(middle), is_wanted=self.recomputes):
-            x = self._added(self.ff(normed), x)
+            x = x + self.drop_shortcut(self.ff(normed))
         return x
-
-    def _added(self, change: Tensor, x: Tensor) -> Tensor:
-        """Add a sublayer's output to its input; in training in the output's memory, which nothing else uses."""
-        change = self.drop_shortcut(change)
-        return change.add_(x) if self.training and change.dtype == x.dtype else x + change
 
 
 def norm_layer(config: GPTConfig) -> LayerNorm | RMSNorm:

@@ -73,3 +73,13 @@ def test_activation_checkpointing_keeps_the_blocks_input_only(tiny_config, gener
         with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t) or t, lambda t: t):
             block(x)
         assert ([t.data_ptr() for t in kept] == [x.data_ptr()]) == is_on
+
+
+def test_a_reader_may_put_in_a_network_that_keeps_its_output(tiny_config, generator):
+    block = TransformerBlock(replace(tiny_config, drop_rate=0.0))
+    block.ff = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Tanh())
+    seen = []
+    block.ff.register_forward_hook(lambda _module, _inputs, output: seen.append((output, output.clone())))
+    block(torch.randn(2, 5, 16, generator=generator)).sum().backward()
+    assert torch.equal(*seen[0])
+    assert block.ff[0].weight.grad.abs().sum() > 0
