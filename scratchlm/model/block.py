@@ -71,6 +71,11 @@ class TransformerBlock(nn.Module):
             return again
         return self._run(x, context, cache)
 
+    def set_activation_checkpointing(self, is_on: bool, *, recompute_cheap: bool = False) -> None:
+        """As `GPTModel.set_activation_checkpointing`, for one block."""
+        self.activation_checkpointing = is_on
+        self.recomputes = self.ff.recomputes = recompute_cheap and not is_on
+
     def _run(self, x: Tensor, context: AttentionContext | None, cache: LayerRows | None = None) -> Tensor:
         start, normed = x, self.norm1(x)
         with recomputed(normed, lambda: self.norm1(start), is_wanted=self.recomputes):

@@ -30,9 +30,12 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform every position in the same way."""
+        if not self.recomputes:
+            plain: Tensor = self.layers(x)
+            return plain
         widen, activate, project = self.layers
         wide = widen(x)  # (B, T, F)
         active = activate(wide)  # (B, T, F)
-        with recomputed(active, lambda: activate(wide), is_wanted=self.recomputes):
+        with recomputed(active, lambda: activate(wide)):
             output: Tensor = project(active)
         return output

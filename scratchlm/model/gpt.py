@@ -151,17 +151,17 @@ class GPTModel(nn.Module):
             x = blocks[i](x, context, cache=None if rows is None else rows.layer(i))
         return x
 
-    def set_activation_checkpointing(self, is_on: bool, *, cheap_only: bool = False) -> None:
+    def set_activation_checkpointing(self, is_on: bool, *, recompute_cheap: bool = False) -> None:
         """Let training keep only each block's input, and compute its activations again in the backward pass.
 
-        This saves most of their memory for one more forward pass; gradients are the same to the last bit. `cheap_only`
-        computes only norms and activation functions again: a third of the memory, for a few percent of the time.
+        This saves most of their memory for one more forward pass; gradients are the same to the last bit. Without it,
+        `recompute_cheap` computes only norms and activation functions again: a third of the memory, for a few percent
+        of the time.
         Source: Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost".
         """
         for block in self.trf_blocks:
             assert isinstance(block, TransformerBlock)
-            block.activation_checkpointing = is_on and not cheap_only
-            block.recomputes = block.ff.recomputes = is_on and cheap_only
+            block.set_activation_checkpointing(is_on, recompute_cheap=recompute_cheap)
 
     def n_parameters(self, *, trainable_only: bool = False) -> int:
         """Count the parameters, and the weights of quantized layers; a tied matrix counts once."""

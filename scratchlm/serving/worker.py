@@ -25,9 +25,6 @@ logger = logging.getLogger(__name__)
 
 IDLE_BEAT_S = 0.25  # heartbeat while there is nothing to do
 SMALL_MODEL = 4_000_000  # parameters; below it, threads that wait for each other cost more than they help
-HAND_OVER_S = (
-    0.016  # tokens go to the event loop once in a screen's frame, in which a small model makes several
-)
 
 
 @dataclass(kw_only=True)
@@ -55,8 +52,6 @@ class Worker:
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._outbox: list[Callable[[], None]] = []
-        self._is_urgent = False  # whether the outbox has to go out at once
-        self._sent_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stops = False
         self._ends_at: float | None = None
@@ -131,7 +126,6 @@ class Worker:
                 self.beat = time.monotonic()
                 self._take_commands()
                 if self._calls:
-                    self._send()  # since a call may take long
                     self._call(*self._calls.popleft())
                 for model, running in list(self._running.items()):
                     if running.engine.has_work:
@@ -139,8 +133,7 @@ class Worker:
                 if self._ends_at is not None and time.monotonic() > self._ends_at:
                     self._fail_all("the server is shutting down")
                 self._unload_idle()
-                if self._is_urgent or time.monotonic() - self._sent_at >= HAND_OVER_S:
-                    self._send()
+                self._send()
         finally:
             self._end()
 
@@ -169,10 +162,10 @@ class Worker:
                 running.rows[row_id] = (job, number)
         except Exception as error:  # noqa: BLE001  (of any kind: it is this request's, and the others go on)
             self._drop(job)
-            self._post(partial(job.deliver, error))
+            self._outbox.append(partial(job.deliver, error))
         else:
             job.model.keep(job.keep_alive)  # only now that its text keeps the model loaded
-            self._post(job.accept)
+            self._outbox.append(job.accept)
 
     def _drop(self, job: GenerationJob) -> None:
         running = self._running.get(job.model)
@@ -198,8 +191,7 @@ class Worker:
                 del running.rows[event.row]
             if event.error is not None:
                 self._drop(job)
-            is_urgent = job.first_token_s is None or event.finished_by is not None
-            self._post(partial(job.deliver, event.error or RowEvent(number, event)), is_urgent=is_urgent)
+            self._outbox.append(partial(job.deliver, event.error or RowEvent(number, event)))
 
     def _blame_newest(self, running: _Running, error: BaseException) -> None:
         """End the newest request, whose rows changed what had worked until then; the others are tried again."""
@@ -207,7 +199,7 @@ class Worker:
             raise error
         job, _ = running.rows[next(reversed(running.rows))]
         self._drop(job)
-        self._post(partial(job.deliver, error))
+        self._outbox.append(partial(job.deliver, error))
 
     def _call(self, future: Future[T], function: Callable[[], T]) -> None:
         if not future.set_running_or_notify_cancel():
@@ -253,7 +245,7 @@ class Worker:
         for running in self._running.values():
             for job in {id(job): job for job, _ in running.rows.values()}.values():
                 self._drop(job)
-                self._post(partial(job.deliver, _unavailable(reason)))
+                self._outbox.append(partial(job.deliver, _unavailable(reason)))
 
     def _end(self) -> None:
         """Fail what was running or waiting when the thread ended, so that nobody waits for it."""
@@ -267,14 +259,8 @@ class Worker:
                 future.set_exception(_unavailable(reason))
         self._send()
 
-    def _post(self, item: Callable[[], None], *, is_urgent: bool = True) -> None:
-        """Have something called in the event loop: at the end of this round, or with the next tokens."""
-        self._outbox.append(item)
-        self._is_urgent = self._is_urgent or is_urgent
-
     def _send(self) -> None:
-        """Hand everything in the outbox to the event loop."""
-        self._is_urgent, self._sent_at = False, time.monotonic()
+        """Hand everything in the outbox to the event loop at once."""
         if not self._outbox:
             return
         items, self._outbox = self._outbox, []

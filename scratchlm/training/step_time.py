@@ -92,9 +92,8 @@ def _block_s(
 ) -> tuple[float, float]:
     """The time of forward and backward pass of one block, and of the update of its weights."""
     block = TransformerBlock(config).to(device).train()
-    block.activation_checkpointing = training.activation_checkpointing
-    block.recomputes = block.ff.recomputes = (
-        training.recompute_cheap and not training.activation_checkpointing
+    block.set_activation_checkpointing(
+        training.activation_checkpointing, recompute_cheap=training.recompute_cheap
     )
     x = torch.randn(training.batch_size, config.context_length, config.emb_dim, device=device)
     x.requires_grad_()  # as the output of the block before it

@@ -70,8 +70,8 @@ class Trainer:
         self.notify = notify
         self.ranks = current_ranks()
         self.device = next(model.parameters()).device
-        whole, cheap = config.activation_checkpointing, config.recompute_cheap
-        model.set_activation_checkpointing(whole or cheap, cheap_only=not whole)
+        is_on, cheap = config.activation_checkpointing, config.recompute_cheap
+        model.set_activation_checkpointing(is_on, recompute_cheap=cheap)
         self.parallel = parallel_model(model, task, self.ranks, config.sharding)
         self.optimizers = Optimizers(self.parallel.model, config)
         self.precision = Precision("bf16" if config.precision == "bf16" else "float32", self.device.type)

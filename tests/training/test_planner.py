@@ -67,7 +67,7 @@ def bytes_kept_by_torch(
 ) -> int:
     """The tensors that still exist after a forward pass below the head, which keeps its input."""
     model = GPTModel(config).train()
-    model.set_activation_checkpointing(is_checkpointed or is_recomputed, cheap_only=is_recomputed)
+    model.set_activation_checkpointing(is_checkpointed, recompute_cheap=is_recomputed)
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     ids = torch.zeros(batch_size, config.context_length, dtype=torch.long)
     with Made() as made, choose_precision(precision, torch.device("cpu"), config, 1).context():
