@@ -17,10 +17,12 @@ from scratchlm import __version__
 from scratchlm.cli.commands import COMMANDS, OUT_OF_MEMORY, OUT_OF_MEMORY_ELSEWHERE, REMOVED, Entry
 from scratchlm.cli.streams import PrintableStream
 from scratchlm.core.config import nearest
-from scratchlm.core.errors import ConfigError, DataError, ScratchLMError, writing_advice
+from scratchlm.core.errors import ConfigError, DataError, OutOfMemoryError, ScratchLMError, writing_advice
 from scratchlm.core.memory import memory_errors_explained
 from scratchlm.core.printable import printable
 from scratchlm.training.interrupts import process_signals
+
+NO_MEMORY_TO_REPORT = f"scratchlm: error: memory ran out; {OUT_OF_MEMORY_ELSEWHERE}.\n".encode()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,9 +53,14 @@ def _main(args: list[str]) -> int:
     try:
         return _run_and_flush(args)
     except ScratchLMError as error:
-        return _report_error(str(error), exit_code=error.exit_code, with_traceback=wants_debug)
+        message, exit_code = str(error), error.exit_code
+        trace = traceback.format_exc() if wants_debug else ""
     except MemoryError:  # possibly while another error was being reported
-        return _report_error(f"memory ran out; {OUT_OF_MEMORY_ELSEWHERE}.", exit_code=6, with_traceback=False)
+        message, exit_code, trace = (
+            f"memory ran out; {OUT_OF_MEMORY_ELSEWHERE}.",
+            OutOfMemoryError.exit_code,
+            "",
+        )
     except KeyboardInterrupt:
         print("scratchlm: stopped.", file=sys.stderr)
         return 128 + signal.SIGINT
@@ -63,8 +70,14 @@ def _main(args: list[str]) -> int:
     except OSError as error:  # e.g. standard output is a full disk
         _drop_output()
         what = f"{error.filename} could not be used" if error.filename else "the output could not be written"
-        message = f"{what}: {error.strerror or error}; {writing_advice(error)}."
-        return _report_error(message, exit_code=DataError.exit_code, with_traceback=wants_debug)
+        message, exit_code = (
+            f"{what}: {error.strerror or error}; {writing_advice(error)}.",
+            DataError.exit_code,
+        )
+        trace = traceback.format_exc() if wants_debug else ""
+    return _report_error(
+        message, exit_code, trace
+    )  # the error, and all that its frames hold, is freed by now
 
 
 def _run_and_flush(args: list[str]) -> int:
@@ -76,11 +89,15 @@ def _run_and_flush(args: list[str]) -> int:
             sys.stdout.flush()
 
 
-def _report_error(message: str, *, exit_code: int, with_traceback: bool) -> int:
+def _report_error(message: str, exit_code: int, trace: str) -> int:
     """Print an error as one line on standard error, after its traceback if wanted; returns the exit code."""
-    if with_traceback:
-        print(printable(traceback.format_exc()), file=sys.stderr)
-    print(f"scratchlm: error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    try:
+        if trace:
+            print(printable(trace), file=sys.stderr)
+        print(f"scratchlm: error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    except MemoryError:
+        os.write(2, NO_MEMORY_TO_REPORT)
+        return OutOfMemoryError.exit_code
     return exit_code
 
 

@@ -5,9 +5,14 @@ import ctypes
 import errno
 import functools
 import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from scratchlm.core.errors import OutOfMemoryError, ScratchLMError
+
+if sys.platform != "win32":
+    import resource
 
 # The messages of torch, CUDA, MPS, oneDNN, the dynamic loader, readers in Rust and Python's threads.
 OUT_OF_MEMORY = re.compile(
@@ -19,6 +24,7 @@ OUT_OF_MEMORY = re.compile(
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's mallopt(3)
 KEPT_BYTES, LARGEST_KEPT_BLOCK = 2**31 - 1, 32 << 20  # the largest that mallopt accepts
+NEAR_LIMIT_BYTES = 16 << 20
 USUAL_KEPT_BYTES = 2 * LARGEST_KEPT_BLOCK  # what glibc comes to by itself
 
 
@@ -67,7 +73,7 @@ def memory_errors_explained(advice: str) -> Iterator[None]:
     try:
         yield
     except Exception as cause:
-        if not is_out_of_memory(cause):
+        if not is_out_of_memory(cause) and not _follows_from_the_limit(cause):
             raise
         found = " ".join(str(cause).split())[:200]
         raise OutOfMemoryError(f"memory ran out{f' ({found})' if found else ''}; {advice}.") from cause
@@ -88,3 +94,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno == errno.ENOMEM
     return bool(OUT_OF_MEMORY.search(str(error)))
+
+
+def _follows_from_the_limit(error: Exception) -> bool:
+    """Whether another library's error, of any class, comes from a limit on this process's address space (`ulimit -v`).
+
+    An import for which memory ends half way leaves an incomplete module, and if its error is caught, the next import
+    says only that a name is missing. So any unknown error of a process that was as large as it may be counts.
+    """
+    if isinstance(error, ScratchLMError) or sys.platform != "linux":
+        return False
+    limit_bytes = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit_bytes == resource.RLIM_INFINITY:
+        return False
+    peak = re.search(r"VmPeak:\s*(\d+) kB", Path("/proc/self/status").read_text(errors="replace"))
+    return peak is not None and limit_bytes - int(peak[1]) * 1024 < NEAR_LIMIT_BYTES

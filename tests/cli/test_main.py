@@ -475,5 +475,14 @@ def test_a_base_is_still_there_after_fresh_was_refused(run_case, life):
     assert list(Path(life["base"]).glob("checkpoints/step-*/model.safetensors"))
 
 
+def test_memory_that_ends_while_an_error_is_reported_is_still_reported(monkeypatch, capfd):
+    def without_memory(text: str) -> str:
+        raise MemoryError
+
+    monkeypatch.setattr("scratchlm.cli.main.printable", without_memory)
+    assert main(["no-such-command"]) == 6
+    assert capfd.readouterr().err.startswith("scratchlm: error: memory ran out; use a smaller model")
+
+
 def test_no_case_is_listed_twice():
     assert len({case[0] for case in CASES}) == len(CASES) >= 24

@@ -71,6 +71,34 @@ def test_other_errors_are_left_alone(error):
     assert caught.value is error
 
 
+AT_THE_LIMIT = """
+import resource, sys
+from scratchlm.core.errors import OutOfMemoryError
+from scratchlm.core.memory import memory_errors_explained
+
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (64 << 20), resource.RLIM_INFINITY))
+try:
+    blocks = []
+    while "full" in sys.argv:
+        blocks.append(bytearray(1 << 20))
+except MemoryError:  # as a library that imports others may do
+    del blocks
+try:
+    with memory_errors_explained("halve batch_size"):
+        raise ImportError("cannot import name 'MODULES'")
+except (OutOfMemoryError, ImportError) as error:
+    print(type(error).__name__)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("use", "kind"), [("full", "OutOfMemoryError"), ("little", "ImportError")])
+def test_an_error_of_a_process_that_reached_its_limit_counts_whatever_its_class(use, kind):
+    command = [sys.executable, "-c", AT_THE_LIMIT, use]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() == [kind]
+
+
 COUNT_FAULTS = """
 import resource
 import torch
