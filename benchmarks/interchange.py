@@ -32,7 +32,7 @@ import transformers
 from benchmarks.foreign_models import FAMILIES, VOCAB_SIZE, greedy, random_model, save
 from benchmarks.llama_cpp import in_llama_cpp
 from scratchlm.checkpoints.conversion import convert
-from scratchlm.checkpoints.gguf.writer import read_gguf
+from scratchlm.checkpoints.gguf.reader import read_gguf
 from scratchlm.checkpoints.huggingface import export_huggingface
 from scratchlm.checkpoints.onnx import ONNXModel
 from scratchlm.checkpoints.open_model import import_model, open_model

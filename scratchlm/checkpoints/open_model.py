@@ -11,7 +11,7 @@ from scratchlm.assets.known_weights import GPT2_SIZES, gpt2_files, gpt2_size
 from scratchlm.assets.registry import asset_path, find_file
 from scratchlm.checkpoints.comparison import HUGGING_FACE
 from scratchlm.checkpoints.config_of_weights import config_of_weights, table_of
-from scratchlm.checkpoints.gguf.writer import read_gguf
+from scratchlm.checkpoints.gguf.reader import read_gguf
 from scratchlm.checkpoints.huggingface import find_weights, model_from_huggingface, read_huggingface
 from scratchlm.checkpoints.names import BOOK_LLAMA, GPT2, LLAMA, to_ours
 from scratchlm.checkpoints.store import (

@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 
 from scratchlm.assets.registry import asset_path
-from scratchlm.checkpoints.gguf.reader import GGUFFile
+from scratchlm.checkpoints.gguf.gguf_file import GGUFFile
 from scratchlm.checkpoints.gguf.tokenizer import tokenizer_from_settings
 from scratchlm.checkpoints.store import resolve_model
 from scratchlm.cli.parsing import Common, command_line

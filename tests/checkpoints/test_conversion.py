@@ -10,7 +10,7 @@ from scratchlm.checkpoints import conversion
 from scratchlm.checkpoints.comparison import prompts
 from scratchlm.checkpoints.conversion import EXPORT_FORMATS, convert
 from scratchlm.checkpoints.gguf.modelfile import PromptFrame
-from scratchlm.checkpoints.gguf.writer import read_gguf
+from scratchlm.checkpoints.gguf.reader import read_gguf
 from scratchlm.checkpoints.store import LoadedModel, load_model, save_model
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.model.config import GPTConfig

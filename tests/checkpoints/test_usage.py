@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from scratchlm.checkpoints.conversion import convert
+from scratchlm.checkpoints.gguf.gguf_file import GGUFFile
 from scratchlm.checkpoints.gguf.modelfile import PromptFrame
-from scratchlm.checkpoints.gguf.reader import GGUFFile
-from scratchlm.checkpoints.gguf.writer import read_gguf
+from scratchlm.checkpoints.gguf.reader import read_gguf
 from scratchlm.checkpoints.huggingface import export_huggingface
 from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.usage import usage_of_folder

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scratchlm.checkpoints.gguf.writer import read_gguf
+from scratchlm.checkpoints.gguf.reader import read_gguf
 from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.store import load_model
 from scratchlm.finetuning.heads import class_logits, replace_head

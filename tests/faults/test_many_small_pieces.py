@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from scratchlm.assets.file_structure import TABLE_MAGIC, structure_problem
-from scratchlm.checkpoints.gguf.reader import GGUFFile
-from scratchlm.checkpoints.gguf.writer import read_gguf
+from scratchlm.checkpoints.gguf.gguf_file import GGUFFile
+from scratchlm.checkpoints.gguf.reader import read_gguf
 from scratchlm.checkpoints.store import load_model, load_tensors, save_tensors
 from scratchlm.checkpoints.tensorflow.leveldb_table import read_table
 from scratchlm.checkpoints.torch.numpy_archive import read_npz

@@ -9,10 +9,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from benchmarks.llama_cpp import N_NEW, in_llama_cpp
 from scratchlm.checkpoints.gguf import tokenizer as gguf_tokenizer
+from scratchlm.checkpoints.gguf.gguf_file import GGUFFile
 from scratchlm.checkpoints.gguf.modelfile import PromptFrame, chat_template
-from scratchlm.checkpoints.gguf.reader import GGUFFile
+from scratchlm.checkpoints.gguf.reader import read_gguf
 from scratchlm.checkpoints.gguf.tokenizer import tokenizer_from_settings
-from scratchlm.checkpoints.gguf.writer import export_gguf, read_gguf
+from scratchlm.checkpoints.gguf.writer import export_gguf
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.model.config import GPTConfig, RopeScaling

@@ -1,14 +1,7 @@
-"""Read GGUF files of llama.cpp and Ollama: settings, tensor names, and memory-mapped tensors.
+"""Read a GGUF file as one of our models: config, weights, tokenizer and prompt format."""
 
-Every count in the file is checked against the file's size before anything is allocated. The `gguf` package is
-used to unpack quantized tensors; its own reader trusts every count, and takes 2.1 s and 159 MB for the 49,152
-tokens of SmolLM 2, while this one takes 0.1 s and 16 MB.
-"""
-
-import math
-import struct
-import sys
-from dataclasses import dataclass
+import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,188 +9,195 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scratchlm.checkpoints.gguf.blocks import has_our_layout, matrix_from_blocks
-from scratchlm.core.errors import CheckpointError, optional_import
-from scratchlm.quantization.matrix import QuantizedMatrix
+from scratchlm.checkpoints.gguf.gguf_file import MAX_GGUF_ENTRIES, GGUFFile
+from scratchlm.checkpoints.gguf.tokenizer import tokenizer_from_settings
+from scratchlm.checkpoints.gguf.weights import (
+    POSITIONS,
+    ROPE_FACTORS,
+    Weight,
+    architecture,
+    rope_factors,
+    weights,
+)
+from scratchlm.checkpoints.store import LoadedModel, build_model
+from scratchlm.checkpoints.usage import check_usage, usage_of_gguf
+from scratchlm.core.config import from_dict
+from scratchlm.core.errors import CheckpointError, ConfigError, TokenizerError
+from scratchlm.core.files import parse_json
+from scratchlm.model.config import GPTConfig, RopeScaling
+from scratchlm.model.empty import empty_weights
+from scratchlm.model.gpt import GPTModel
+from scratchlm.quantization.matrix import PARTS, QuantizedMatrix
 
-MAX_GGUF_ENTRIES = 16_384  # of settings, and of tensors; Llama 3 405B has 1,138 tensors
-MAX_TEXT_BYTES = 1 << 20  # of one text; the longest are chat templates of some 10 kB
-MAX_ITEMS = 800_000  # in all arrays; Llama 3 has 128,256 tokens, as many token types, and 280,147 merges
-MAX_SETTINGS_MEMORY = 48 << 20  # bytes, plus the size of the file; Llama 3's take 30 MB
-_ITEM_MEMORY = 40  # bytes of Python memory for a number in a list
-_MAX_DIMENSIONS = 4
-_SCALARS = {  # type number -> layout for struct
-    0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d",
-}  # fmt: skip
-_TEXT, _ARRAY = 8, 9
-_COUNT = struct.Struct("<Q")
-_SMALLEST_TEXT = 8  # bytes of an empty text, which is only its length
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Shape, type and position of a tensor."""
-
-    shape: tuple[int, ...]
-    kind: Any  # gguf.GGMLQuantizationType
-    start: int
-    n_bytes: int
+_BLOCK_NAME = re.compile(r"blk\.(\d{1,5})\.")
+_LLAMA3_FACTORS = (8.0, 16.0, 32.0)  # of Llama 3.1, 3.2 and others; GGUF stores only the resulting divisors
 
 
-class GGUFFile:
-    """An open GGUF file, whose `metadata` is loaded and whose tensors are read one by one.
+def read_gguf(path: str | Path) -> LoadedModel:
+    """Open a GGUF file as one of our models, in evaluation mode on the CPU.
 
-    Strings that are not UTF-8 keep their bytes as lone surrogates.
-    Raises: CheckpointError naming the file and the problem, for anything but an intact file of version 2 or
-        3; MissingDependencyError without the `gguf` package.
-    Source: ggml's docs/gguf.md.
+    Matrices of the types q8_0, q4_0 and q4_1 become quantized layers with the same weights, all others float32.
+
+    Reads what `export_gguf` writes, and files of llama.cpp with the architectures gpt2, llama, qwen2 and qwen3.
+    Raises: CheckpointError naming the file and what is damaged or not supported.
     """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._library = gguf_library()
-        try:
-            self._data = np.memmap(self.path, np.uint8, mode="r")
-        except (OSError, ValueError) as cause:
-            raise CheckpointError(f"{self.path} cannot be read: {cause}; check the path.") from cause
-        self._at = 0
-        if bytes(self._data[:4]) != b"GGUF":
-            raise self.wrong(f"it begins with {bytes(self._data[:4])!r} instead of b'GGUF'")
-        self._view = self._data.data
-        self._items_left = MAX_ITEMS
-        self._memory_left = MAX_SETTINGS_MEMORY + len(self._data)
-        self._at = 4
-        version = self._scalar("<I")
-        if version not in (2, 3):
-            raise self.wrong(f"it has format version {version}; versions 2 and 3 can be read, little-endian")
-        n_tensors, n_settings = self._count(MAX_GGUF_ENTRIES), self._count(MAX_GGUF_ENTRIES)
-        self.metadata: dict[str, Any] = {}
-        for _ in range(n_settings):
-            key = self._text()
-            if key in self.metadata:
-                raise self.wrong(f"it holds the setting {key!r:.80} twice")
-            self.metadata[key] = self._value(self._scalar("<I"))
-        self._places = self._directory(n_tensors)
-
-    def wrong(self, problem: str) -> CheckpointError:
-        """The error for a problem in this file."""
-        return CheckpointError(f"{self.path} is not a valid GGUF file: {problem}; download it again.")
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor's name and shape, with the dimensions in torch's order."""
-        return {name: place.shape for name, place in self._places.items()}
-
-    def tensor(self, name: str) -> Tensor:
-        """Read a tensor as float32, in its own memory.
-
-        Raises: CheckpointError naming the type, when the `gguf` package cannot unpack it.
-        """
-        place = self._places[name]
-        packed = self._data[place.start : place.start + place.n_bytes]
-        try:
-            with np.errstate(all="ignore"):  # a scale may have any value
-                rows = packed.reshape(math.prod(place.shape[:-1]), -1)
-                numbers = self._library.quants.dequantize(rows, place.kind)
-        except NotImplementedError:
-            raise self.wrong(
-                f"{name!r:.80} has the type {place.kind.name}, which cannot be unpacked"
-            ) from None
-        return torch.from_numpy(np.array(numbers, dtype=np.float32)).reshape(place.shape)
-
-    def quantized(self, name: str) -> QuantizedMatrix | None:
-        """Read a matrix of 8- or 4-bit codes as it is stored; None for another type or layout."""
-        place = self._places[name]
-        if len(place.shape) != 2 or not has_our_layout(place.kind.name):
-            return None
-        packed = self._data[place.start : place.start + place.n_bytes]
-        return matrix_from_blocks(packed, (place.shape[0], place.shape[1]), place.kind.name)
-
-    def _directory(self, n_tensors: int) -> dict[str, _Place]:
-        found: dict[str, tuple[tuple[int, ...], Any, int]] = {}
-        for _ in range(n_tensors):
-            name = self._text()
-            n_dimensions = self._scalar("<I")
-            if not 1 <= n_dimensions <= _MAX_DIMENSIONS or name in found:
-                raise self.wrong(f"it holds the tensor {name!r:.80} twice or with {n_dimensions} dimensions")
-            shape = tuple(self._scalar("<Q") for _ in range(n_dimensions))[::-1]
-            number = self._scalar("<I")
-            try:
-                kind = self._library.GGMLQuantizationType(number)
-            except ValueError:
-                raise self.wrong(f"{name!r:.80} has the unknown type {number}") from None
-            found[name] = (shape, kind, self._scalar("<Q"))
-        alignment = self.metadata.get("general.alignment", 32)
-        if type(alignment) is not int or alignment not in (1 << n for n in range(17)):
-            raise self.wrong(f"its general.alignment is {alignment!r:.40}")
-        start = -(-self._at // alignment) * alignment
-        places = {name: self._place(name, *facts, start) for name, facts in found.items()}
-        end = start
-        for name, place in sorted(places.items(), key=lambda item: item[1].start):
-            if place.start < end:
-                raise self.wrong(f"{name!r:.80} overlaps another tensor")
-            end = place.start + place.n_bytes
-        return places
-
-    def _place(self, name: str, shape: tuple[int, ...], kind: Any, offset: int, start: int) -> _Place:
-        n_numbers, (block, block_bytes) = math.prod(shape), self._library.GGML_QUANT_SIZES[kind]
-        if n_numbers == 0 or shape[-1] % block != 0:
-            raise self.wrong(f"{name!r:.80} has the shape {shape}, which {kind.name} cannot hold")
-        n_bytes = n_numbers // block * block_bytes
-        if start + offset + n_bytes > len(self._data):
-            raise self.wrong(f"{name!r:.80} reaches past the end of the file")
-        return _Place(shape, kind, start + offset, n_bytes)
-
-    def _value(self, kind: int) -> Any:
-        if kind in _SCALARS:
-            return self._scalar(_SCALARS[kind])
-        if kind == _TEXT:
-            return self._text()
-        if kind != _ARRAY:
-            raise self.wrong(f"a setting has the unknown type {kind}")
-        item = self._scalar("<I")
-        if item == _TEXT:
-            n_texts = self._count(self._left() // _SMALLEST_TEXT)
-            self._spend(n_items=n_texts)
-            return [self._text() for _ in range(n_texts)]
-        if item not in _SCALARS:
-            raise self.wrong(f"an array has the type {item}")
-        size = struct.calcsize(_SCALARS[item])
-        n_items = self._count(self._left() // size)
-        self._spend(n_items=n_items, memory=n_items * _ITEM_MEMORY)
-        return np.frombuffer(self._take(n_items * size), dtype=np.dtype(_SCALARS[item])).tolist()
-
-    def _scalar(self, layout: str) -> Any:
-        return struct.unpack(layout, self._take(struct.calcsize(layout)))[0]
-
-    def _text(self) -> str:
-        text = str(self._take(self._count(MAX_TEXT_BYTES)), "utf-8", "surrogateescape")
-        self._spend(memory=sys.getsizeof(text) + 8)
-        return text
-
-    def _spend(self, *, n_items: int = 0, memory: int = 0) -> None:
-        self._items_left -= n_items
-        self._memory_left -= memory
-        if self._items_left < 0 or self._memory_left < 0:
-            raise self.wrong(f"its settings up to byte {self._at} are more than the largest vocabulary needs")
-
-    def _count(self, maximum: int) -> int:
-        count: int = _COUNT.unpack(self._take(8))[0]
-        if count > maximum:
-            raise self.wrong(f"the count at byte {self._at - 8} is {count}, at most {maximum} is possible")
-        return count
-
-    def _left(self) -> int:
-        return max(0, len(self._data) - self._at - 8)  # after the following count
-
-    def _take(self, n_bytes: int) -> memoryview:
-        if n_bytes > len(self._data) - self._at:
-            raise self.wrong(f"it ends at byte {len(self._data)}, inside the header")
-        self._at += n_bytes
-        return self._view[self._at - n_bytes : self._at]
+    file = GGUFFile(path)
+    try:
+        config = _read_config(file)
+        task = parse_json(_get(file, "scratchlm.task", str, "{}"), where=str(path), error=CheckpointError)
+        if not isinstance(task, dict):
+            raise file.wrong(f"scratchlm.task is {task!r:.40}")
+        check_usage(task, where=f"{path}: scratchlm.task")
+        tokenizer = tokenizer_from_settings(file.metadata, where=str(path))
+        n_ids = config.vocab_size
+        task = usage_of_gguf(file.metadata, tokenizer, n_ids=n_ids, where=str(path)) | task
+        model = build_model(config, _read_state(file, config), where=file.path)
+    except (ConfigError, TokenizerError) as cause:
+        raise CheckpointError(f"{path} cannot be read as a model: {cause}") from cause
+    if tokenizer.vocab_size > config.vocab_size:
+        raise file.wrong(f"it has {tokenizer.vocab_size} tokens but weights for {config.vocab_size}")
+    kind = file.metadata["general.architecture"]
+    return LoadedModel(
+        model=model.eval(),
+        config=config,
+        tokenizer=tokenizer,
+        task=task,
+        manifest={"format": "GGUF", "architecture": kind, "weights": [str(file.path)]},
+        folder=file.path.parent,
+    )
 
 
-def gguf_library() -> Any:
-    """Import the optional `gguf` package; raises MissingDependencyError when it is not installed."""
-    with optional_import("GGUF files need the gguf package", extra="gguf"):
-        import gguf
-    return gguf
+def _read_state(file: GGUFFile, config: GPTConfig) -> dict[str, Tensor]:
+    parts = {part.name: part for part in weights(config)}
+    found = file.shapes()
+    wrong = sorted(parts.keys() ^ (found.keys() - {ROPE_FACTORS}))
+    if wrong:
+        raise file.wrong(f"{wrong[0]!r:.80} is {'unexpected' if wrong[0] in found else 'missing'}")
+    with empty_weights():
+        expected = GPTModel(config).state_dict()
+    state: dict[str, Tensor] = {}
+    for name, part in parts.items():
+        shape = tuple(part.gather(expected, config).shape)
+        if shape != found[name]:
+            raise file.wrong(f"{name} has the shape {found[name]} instead of {shape}")
+        matrix = None if name == POSITIONS else file.quantized(name)
+        if matrix is not None:
+            state |= _quantized_state(part, matrix, config)
+            continue
+        for ours, tensor in part.scatter(file.tensor(name), config).items():
+            if ours in expected:
+                state[ours] = tensor
+            elif ours != "out_head.weight" and bool(tensor.any()):
+                raise file.wrong(f"{name} is not zero, but scratchlm.config has no bias")
+    return state
+
+
+def _quantized_state(part: Weight, matrix: QuantizedMatrix, config: GPTConfig) -> dict[str, Tensor]:
+    """The tensors of our quantized layers in one of llama.cpp's matrices; rows are moved with their scales."""
+    stored = {name: getattr(matrix, name) for name in PARTS}
+    return {
+        f"{ours.removesuffix('weight')}{name}": rows
+        for name, tensor in stored.items()
+        if tensor is not None
+        for ours, rows in part.scatter(tensor, config).items()
+    }
+
+
+def _read_config(file: GGUFFile) -> GPTConfig:
+    """The config from settings and shapes; our own record, if the file has one and the two agree."""
+    config = _standard_config(file)
+    saved = _get(file, "scratchlm.config", str, "")
+    if saved:
+        values = parse_json(saved, where=f"{file.path}: scratchlm.config", error=CheckpointError)
+        if not isinstance(values, dict):
+            raise file.wrong(f"scratchlm.config is {values!r:.40}")
+        ours = from_dict(GPTConfig, values, where=f"{file.path}: scratchlm.config")
+        if _gguf_settings(ours) != _gguf_settings(config):
+            raise file.wrong("scratchlm.config contradicts its other settings")
+        config = ours
+    if config.rope_scaling is None and ROPE_FACTORS not in file.shapes():
+        return config
+    return _with_rope_scaling(file, config)
+
+
+def _standard_config(file: GGUFFile) -> GPTConfig:
+    kind, shapes = _get(file, "general.architecture", str), file.shapes()
+    if kind not in ("gpt2", "llama", "qwen2", "qwen3"):
+        raise file.wrong(f"it has the architecture {kind!r:.40}; gpt2, llama, qwen2 and qwen3 can be read")
+    embedding, feed_forward = shapes.get("token_embd.weight", ()), shapes.get("blk.0.ffn_up.weight", ())
+    if len(embedding) != 2 or len(feed_forward) != 2:
+        raise file.wrong("token_embd.weight or blk.0.ffn_up.weight with two dimensions is missing")
+    n_layers = 1 + max(int(match[1]) for match in map(_BLOCK_NAME.match, shapes) if match)
+    for key, size in (("embedding_length", embedding[1]), ("block_count", n_layers)):
+        if _get(file, f"{kind}.{key}", int) != size or size > MAX_GGUF_ENTRIES:
+            raise file.wrong(f"{kind}.{key} differs from its tensors' {size}")
+    n_heads = _get(file, f"{kind}.attention.head_count", int)
+    norm = "layer_norm_epsilon" if kind == "gpt2" else "layer_norm_rms_epsilon"
+    shared: dict[str, Any] = {
+        "vocab_size": embedding[0],
+        "context_length": _get(file, f"{kind}.context_length", int),
+        "emb_dim": embedding[1],
+        "n_heads": n_heads,
+        "n_layers": n_layers,
+        "drop_rate": 0.0,
+        "qkv_bias": kind in ("gpt2", "qwen2"),
+        "tie_embeddings": "output.weight" not in shapes,
+        "norm_eps": _shortest(_get(file, f"{kind}.attention.{norm}", float)),
+        "ff_dim": None if feed_forward[0] == 4 * embedding[1] else feed_forward[0],
+    }
+    if kind == "gpt2":
+        return GPTConfig(**shared)
+    head_dim = _get(file, f"{kind}.attention.key_length", int, embedding[1] // max(1, n_heads))
+    for key in ("attention.value_length", "rope.dimension_count"):
+        if _get(file, f"{kind}.{key}", int, head_dim) != head_dim:
+            raise file.wrong(f"{kind}.{key} differs from the head size {head_dim}")
+    if file.metadata.get(f"{kind}.rope.scaling.type", "none") != "none":
+        raise file.wrong(f"{kind}.rope.scaling.type is not supported")
+    return GPTConfig(
+        **shared,
+        norm="rms",
+        positions="rotary",
+        rope_base=_shortest(_get(file, f"{kind}.rope.freq_base", float, 10000.0)),
+        feed_forward="swiglu",
+        n_kv_heads=_get(file, f"{kind}.attention.head_count_kv", int, n_heads),
+        head_size=None if head_dim * n_heads == embedding[1] else head_dim,
+        qk_norm=kind == "qwen3",
+        linear_bias=False,
+    )
+
+
+def _with_rope_scaling(file: GGUFFile, config: GPTConfig) -> GPTConfig:
+    """Add the RoPE scaling that gives the file's divisors to the config."""
+    if file.shapes().get(ROPE_FACTORS) != (config.head_dim // 2,):
+        raise file.wrong(f"{ROPE_FACTORS} does not fit the head size {config.head_dim}")
+    factors = file.tensor(ROPE_FACTORS)
+    guesses = [RopeScaling(factor=factor) for factor in _LLAMA3_FACTORS]
+    for scaling in guesses if config.rope_scaling is None else [config.rope_scaling]:
+        candidate = dataclasses.replace(config, rope_scaling=scaling)
+        if torch.allclose(rope_factors(candidate), factors, rtol=1e-4, atol=0):
+            return candidate
+    raise file.wrong(f"{ROPE_FACTORS} has a scaling other than Llama 3's")
+
+
+def _gguf_settings(config: GPTConfig) -> tuple[Any, ...]:
+    """The settings that GGUF stores, numbers as float32, to compare two configs."""
+    same = ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers", "tie_embeddings")
+    return (
+        architecture(config),
+        *(getattr(config, name) for name in (*same, "feed_forward_dim", "head_dim")),
+        config.n_kv_heads or config.n_heads,
+        np.float32(config.norm_eps),
+        np.float32(config.rope_base) if config.positions == "rotary" else None,
+    )
+
+
+def _get(file: GGUFFile, key: str, kind: type, default: Any = None) -> Any:
+    value = file.metadata.get(key, default)
+    if type(value) is not kind:
+        raise file.wrong(f"{key} is {value!r:.40}, not {kind.__name__}")
+    return value
+
+
+def _shortest(number: float) -> float:
+    """The shortest decimal with this float32 value: 1e-05, not 9.999999747378752e-06."""
+    return float(str(np.float32(number)))

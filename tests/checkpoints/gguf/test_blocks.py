@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from scratchlm.checkpoints.gguf import reader
+from scratchlm.checkpoints.gguf import gguf_file
 from scratchlm.checkpoints.gguf.blocks import has_our_layout, matrix_from_blocks
-from scratchlm.checkpoints.gguf.writer import export_gguf, read_gguf
+from scratchlm.checkpoints.gguf.reader import read_gguf
+from scratchlm.checkpoints.gguf.writer import export_gguf
 from scratchlm.model import GPTConfig, GPTModel
 from scratchlm.quantization.apply import dense_model, is_quantized, quantized_layers
 from tests.tiny import LLAMA_LAYERS
@@ -41,7 +42,7 @@ def test_a_quantized_file_opens_as_a_quantized_model_with_its_weights(
     model = GPTModel(GPTConfig(**shared, **(LLAMA if family == "llama" else {"qkv_bias": True}))).eval()
     path = export_gguf(tmp_path / "a.gguf", model, tiny_tokenizer, dtype=dtype)
     found = read_gguf(path).model
-    monkeypatch.setattr(reader, "has_our_layout", lambda kind: False)
+    monkeypatch.setattr(gguf_file, "has_our_layout", lambda kind: False)
     unpacked = read_gguf(path).model
     assert not is_quantized(unpacked)
     layers = quantized_layers(found)

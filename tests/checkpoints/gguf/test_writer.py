@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from scratchlm.checkpoints.gguf.reader import GGUFFile
-from scratchlm.checkpoints.gguf.writer import export_gguf, read_gguf
+from scratchlm.checkpoints.gguf.gguf_file import GGUFFile
+from scratchlm.checkpoints.gguf.reader import read_gguf
+from scratchlm.checkpoints.gguf.writer import export_gguf
 from scratchlm.core.errors import CheckpointError, ConfigError, MissingDependencyError
 from scratchlm.model.config import GPTConfig, RopeScaling
 from scratchlm.model.gpt import GPTModel
