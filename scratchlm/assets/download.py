@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 
 from scratchlm.assets.http_requests import TRY_AGAIN_STATUS, opened_answer, retry_after_s
-from scratchlm.assets.partial_file import PARTIAL_SUFFIX, Origin, PartialFile, open_partial
+from scratchlm.assets.partial_download import PARTIAL_SUFFIX, Origin, PartialDownload, open_partial
 from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import DownloadError, writing_advice
 
@@ -128,7 +128,7 @@ class _Transfer:
     """The download of one file, and the origin of the bytes received so far."""
 
     client: httpx.Client
-    partial: PartialFile
+    partial: PartialDownload
     progress: Progress | None
     patience: Patience
     origin: Origin | None = None  # of the bytes received so far

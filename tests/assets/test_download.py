@@ -9,7 +9,7 @@ import pytest
 
 from scratchlm.assets import download as download_module
 from scratchlm.assets.download import Patience, download
-from scratchlm.assets.partial_file import open_partial
+from scratchlm.assets.partial_download import open_partial
 from scratchlm.core.errors import DownloadError
 
 DATA = bytes(range(256)) * 400  # 102,400 bytes

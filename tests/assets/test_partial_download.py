@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from scratchlm.assets.partial_file import open_partial
+from scratchlm.assets.partial_download import open_partial
 from scratchlm.core.errors import DownloadError
 
 ORIGIN = ("http://127.0.0.1/f", '"1"')
@@ -102,7 +102,7 @@ def test_patience_with_the_first_ends(target):
 @pytest.mark.skipif(sys.platform == "win32", reason="no lock there")
 def test_the_lock_of_a_killed_process_is_free(target):
     code = (
-        "import sys, time; from pathlib import Path; from scratchlm.assets.partial_file import open_partial\n"
+        "import sys, time; from pathlib import Path; from scratchlm.assets.partial_download import open_partial\n"
         "with open_partial(Path(sys.argv[1]), size_bytes=None, sha256='0' * 64) as partial:\n"
         "    partial.file.write(b'abc'); partial.file.flush(); print('mine', flush=True); time.sleep(60)"
     )

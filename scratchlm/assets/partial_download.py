@@ -1,4 +1,4 @@
-"""Write a download to a partial file beside its target until its size and sha256 are right.
+"""Write a download to a partial file beside its target, and check its size and sha256 when it is complete.
 
 One process at a time writes it and the others wait for its lock, which the operating system releases when the process
 ends or is killed.
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class PartialFile:
+class PartialDownload:
     """The part of a file received so far, with the expected size and hash; locked for this process while open."""
 
     path: Path
@@ -101,7 +101,7 @@ def open_partial(
     sha256: str | None,
     check: Callable[[Path], str | None] | None = None,
     wait_s: float = 0.0,
-) -> Iterator[PartialFile]:
+) -> Iterator[PartialDownload]:
     """Open and lock a target's partial file; bytes of an earlier download are kept if they can be verified.
 
     They can be verified by a sha256, or by a server that still has the recorded ETag. An empty partial file is removed.
@@ -111,7 +111,7 @@ def open_partial(
     path = target.with_name(target.name + PARTIAL_SUFFIX)
     file, has_waited = _open_locked(path, wait_s=wait_s)
     with file:
-        partial = PartialFile(
+        partial = PartialDownload(
             path=path, file=file, size_bytes=size_bytes, sha256=sha256, check=check, has_waited=has_waited
         )
         is_provable = sha256 is not None or partial.origin() is not None
