@@ -30,10 +30,11 @@ COMMANDS = {
     "convert": "convert base out --to hf",
     "evaluate loss": "evaluate loss --model base --data text.txt",
 }
-# A process that has imported torch forks a child per attempt, whose address space may grow by so many bytes only.
+# A process that has imported torch forks a child per attempt, whose address space may grow by so many bytes only. What
+# torch imports at the first optimizer is there too: where memory ends in that, its C++ code may crash the process.
 LAUNCHER = """
 import json, os, resource, sys
-import torch
+import torch, torch._dynamo, torch.distributed.tensor
 from scratchlm.cli.main import main
 torch.set_num_threads(1)
 for line in sys.stdin:
