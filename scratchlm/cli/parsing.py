@@ -44,7 +44,7 @@ class Common:
     json: bool = False  # print exactly one JSON object on standard output, nothing else there
     device: DeviceName = "auto"  # where to compute
     seed: int | None = None  # seed of every random draw
-    threads: int | None = None  # CPU threads; 1 is faster than 2 while another program keeps a core busy
+    threads: int | None = None  # CPU threads; training leaves out cores that other programs keep busy
 
 
 class Main(Protocol):

@@ -1,6 +1,7 @@
 """`scratchlm run`: run a complete recipe, from text to report."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from scratchlm.cli.parsing import Common, run_command
 from scratchlm.cli.progress import TrainingProgress, work_progress
 from scratchlm.cli.run_plan import plan_lines
 from scratchlm.core.config import to_dict
-from scratchlm.core.device import pick_device
+from scratchlm.core.device import pick_device, set_threads
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.launch import is_restart, local_rank
 from scratchlm.evaluation.loss import format_bits_per_byte
@@ -28,6 +29,7 @@ from scratchlm.reports.run_page import flat_settings
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.rank_group import rank_group
 from scratchlm.training.settings import TokenizerSettings
+from scratchlm.training.threads import earlier_threads, idle_threads
 from scratchlm.training.trackers import TrackerName, check_tracker, tracked
 
 DEFAULT_RECIPE = "quickstart"
@@ -95,6 +97,7 @@ def run(name: str, command: Run, console: Console) -> dict[str, Any]:
     """Run the recipe and print the results; returns the `--json` keys."""
     out = command.out or Path("runs") / name
     command.settings.check()
+    choose_threads(command.settings, out, command, console)
     if command.fresh or not (out / "report.html").exists():
         for line in plan_lines(name, command.settings, out, pick_device(command.device)):
             console.print(line)
@@ -111,6 +114,23 @@ def run(name: str, command: Run, console: Console) -> dict[str, Any]:
             for stage, figures in result.figures.items()
         },
     }
+
+
+def choose_threads(recipe: Recipe, out: Path, flags: RunFlags, console: Console) -> None:
+    """Without --threads or OMP_NUM_THREADS, use the run's earlier number of threads, or leave out busy cores."""
+    usual = torch.get_num_threads()
+    if flags.threads is not None or "OMP_NUM_THREADS" in os.environ or usual == 1:
+        return
+    stages = recipe.stages
+    folders = [] if flags.fresh else [stage_folder(out, stage, stages) for stage in reversed(stages)]
+    earlier = earlier_threads(folders)
+    n_threads = min(usual, earlier or idle_threads())
+    if n_threads < usual:
+        set_threads(n_threads)
+        why = "as this run began" if earlier else "other programs use the other cores"
+        console.print(
+            f"scratchlm: computing with {n_threads} of {usual} threads, {why}; --threads {usual} uses all."
+        )
 
 
 def execute(

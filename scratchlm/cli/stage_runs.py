@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from scratchlm.cli.arguments import value_of
-from scratchlm.cli.run import RunFlags, execute
+from scratchlm.cli.run import RunFlags, choose_threads, execute
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.launch import is_follower, is_restart, launched_ranks
 from scratchlm.recipes.recipe import STAGE_DATA, Recipe, Stage, load_recipe
@@ -50,6 +50,7 @@ def run_stage(kind: Stage, recipe: Recipe, flags: StageFlags, console: Console) 
             f"{folder} already holds a run; add --resume to continue it, --fresh to start over, or choose another "
             "--out."
         )
+    choose_threads(recipe, folder, flags, console)
     return execute(kind, recipe, folder, flags, console, extend=flags.resume)
 
 
