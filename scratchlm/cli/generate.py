@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import tyro
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, command_line, required
@@ -14,7 +15,7 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import read_json, write_json
 from scratchlm.generation.beam import Beam, BeamNode, beam_search, check_beams
 from scratchlm.generation.best_of import best_of
-from scratchlm.generation.config import SAMPLING, GenerationConfig
+from scratchlm.generation.config import SAMPLING, GenerationConfig, DecodingSettings
 from scratchlm.generation.contrastive import contrastive_search
 from scratchlm.generation.generate import generate
 from scratchlm.generation.requests import TokenEvent
@@ -44,44 +45,14 @@ class Generate(Common):
     overflow: str = "crop"  # prompt longer than the context: crop keeps its end, error refuses it
     seed: int | None = None  # seed of sampling; the same seed and prompt give the same text
 
-    temperature: float = 0.0  # 0 takes the most likely token; 1 samples from the model's distribution
-    top_k: int | None = None  # sample from the k most likely tokens only
-    top_p: float | None = None  # sample from the fewest tokens whose total probability reaches p
-    min_p: float | None = None  # sample from tokens with at least this fraction of the top probability
-    typical_p: float | None = None  # sample from the most typical tokens, up to this total probability
-    epsilon_cutoff: float | None = None  # sample from tokens with at least this probability
-    eta_cutoff: float | None = None  # like epsilon_cutoff, with a limit that falls for a flat distribution
-    top_n_sigma: float | None = None  # sample from scores within this many standard deviations of the best
-    mirostat_tau: float | None = None  # Mirostat: keep the surprise near this number of bits per token
-    mirostat_eta: float = 0.1  # Mirostat: how fast it adapts
-
-    repetition_penalty: float | None = None  # above 1 makes tokens that already occurred less likely
-    presence_penalty: float | None = None  # subtracted from the score of every token generated before
-    frequency_penalty: float | None = None  # subtracted for each time that a token was generated before
-    no_repeat_ngram: int | None = None  # no sequence of this many tokens occurs twice
-    dry_multiplier: float | None = None  # DRY: penalty of tokens that continue a repeated sequence
-    dry_base: float = 1.75  # DRY: growth of the penalty with the length of the sequence
-    dry_allowed_length: int = 2  # DRY: length of sequences that may repeat without penalty
-    dry_breakers: tuple[str, ...] = ("\n", ":", '"', "*")  # DRY: texts at which a sequence ends
+    decoding: Annotated[DecodingSettings, tyro.conf.arg(name="")] = field(default_factory=DecodingSettings)
     logit_bias: tuple[str, ...] = ()  # ID=NUMBER: add a number to the score of a token
-    banned_ids: tuple[int, ...] = ()  # ids of tokens that are never chosen
-    forced_ids: tuple[int, ...] = ()  # ids of the first new tokens
-
-    regex: str | None = None  # the new text must match this regular expression
-    choices: tuple[str, ...] = ()  # the new text must be one of these
     json_schema: str | None = None  # the new text must be JSON of this schema: a file, or the schema itself
 
     beams: int | None = None  # number of sequences that beam search keeps; the most likely one is shown
     length_penalty: float = 1.0  # beam search: 0 favours short texts, 1 compares means, above 1 long texts
     early_stopping: Stopping = "no"  # beam search: yes stops once enough beams have ended
-    num_beam_groups: int | None = None  # diverse beam search: number of groups of beams
-    diversity_penalty: float | None = None  # diverse beam search: penalty of tokens taken by earlier groups
-    best_of: int | None = None  # draw this many texts and show the most likely one
-    n_best: int | None = None  # number of texts to show of beam search or best_of
-    penalty_alpha: float | None = None  # contrastive search, with top_k: weight of the similarity penalty
     draft: Path | None = None  # a smaller model with the same tokenizer that guesses tokens, for speed
-    draft_tokens: int | None = None  # number of tokens to guess at a time
-    prompt_lookup: int | None = None  # guess what followed an earlier copy of the last tokens, up to so many
     trace: Path | None = None  # write the candidates of every step to this JSON file
 
     def __post_init__(self) -> None:
@@ -93,10 +64,10 @@ class Generate(Common):
             raise ConfigError(
                 f"{name} is a setting of beam search, got no beams; add --beams, or leave it out."
             )
-        elif self.n_best is not None and self.best_of is None:
-            raise ConfigError(f"n_best={self.n_best} needs --beams or --best-of; add one, or leave it out.")
+        elif config.n_best is not None and config.best_of is None:
+            raise ConfigError(f"n_best={config.n_best} needs --beams or --best-of; add one, or leave it out.")
         for name, value in {"draft": self.draft, "trace": self.trace}.items():
-            others = {"best_of": self.best_of, "penalty_alpha": self.penalty_alpha}
+            others = {"best_of": config.best_of, "penalty_alpha": config.penalty_alpha}
             others |= {"beams": self.beams} if name == "draft" else {}
             for other, number in others.items():
                 if value is not None and number is not None:
@@ -107,8 +78,9 @@ class Generate(Common):
 
     def generation_settings(self) -> dict[str, Any]:
         """The flags that are fields of GenerationConfig and were given."""
-        names = {field.name for field in dataclasses.fields(GenerationConfig)}
-        given = {name: value for name, value in vars(self).items() if name in names and value is not None}
+        names = {setting.name for setting in dataclasses.fields(GenerationConfig)}
+        flags = {**vars(self), **dataclasses.asdict(self.decoding)}
+        given = {name: value for name, value in flags.items() if name in names and value is not None}
         given["early_stopping"] = EARLY_STOPPING[self.early_stopping]
         if self.schema_file is not None:
             given["json_schema"] = {}  # read later
@@ -150,7 +122,7 @@ def main(command: Generate, console: Console) -> dict[str, Any]:
     if command.beams is None and config.is_greedy:
         _note_idle_settings(config, console)
     prompt_ids = [lm.encode_prompt(prompt) for prompt in prompts]
-    act = _search if command.beams is not None or command.best_of is not None else _stream
+    act = _search if command.beams is not None or config.best_of is not None else _stream
     result = {"prompt_ids": prompt_ids, **act(command, lm, prompts, prompt_ids, config)}
     return {key: values[0] for key, values in result.items()} if len(prompts) == 1 else result
 
@@ -227,7 +199,7 @@ def _search(
                 tree=trees[-1] if command.trace is not None else None,
             )
         )
-    n_shown = command.n_best or 1
+    n_shown = config.n_best or 1
     for prompt, texts in zip(prompts, found):
         for text in texts[:n_shown]:
             print(f"{prompt}{text.text}" + ("\n" if len(prompts) * n_shown > 1 else ""))

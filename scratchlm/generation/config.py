@@ -64,7 +64,45 @@ CONTRADICTIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GenerationConfig:
+class DecodingSettings:
+    """How each next token is chosen; these are flags of `scratchlm generate`, and their comments its help texts."""
+
+    temperature: float = 0.0  # 0 takes the most likely token; 1 samples from the model's distribution
+    top_k: int | None = None  # sample from the k most likely tokens only
+    top_p: float | None = None  # sample from the fewest tokens whose total probability reaches p
+    min_p: float | None = None  # sample from tokens with at least this fraction of the top probability
+    typical_p: float | None = None  # sample from the most typical tokens, up to this total probability
+    epsilon_cutoff: float | None = None  # sample from tokens with at least this probability
+    eta_cutoff: float | None = None  # like epsilon_cutoff, with a limit that falls for a flat distribution
+    top_n_sigma: float | None = None  # sample from scores within this many standard deviations of the best
+    mirostat_tau: float | None = None  # Mirostat: keep the surprise near this number of bits per token
+    mirostat_eta: float = 0.1  # Mirostat: how fast it adapts
+
+    repetition_penalty: float | None = None  # above 1 makes tokens that already occurred less likely
+    presence_penalty: float | None = None  # subtracted from the score of every token generated before
+    frequency_penalty: float | None = None  # subtracted for each time that a token was generated before
+    no_repeat_ngram: int | None = None  # no sequence of this many tokens occurs twice
+    dry_multiplier: float | None = None  # DRY: penalty of tokens that continue a repeated sequence
+    dry_base: float = 1.75  # DRY: growth of the penalty with the length of the sequence
+    dry_allowed_length: int = 2  # DRY: length of sequences that may repeat without penalty
+    dry_breakers: tuple[str, ...] = ("\n", ":", '"', "*")  # DRY: texts at which a sequence ends
+    banned_ids: tuple[int, ...] = ()  # ids of tokens that are never chosen
+    forced_ids: tuple[int, ...] = ()  # ids of the first new tokens
+
+    regex: str | None = None  # the new text must match this regular expression
+    choices: tuple[str, ...] = ()  # the new text must be one of these
+
+    num_beam_groups: int | None = None  # diverse beam search: number of groups of beams
+    diversity_penalty: float | None = None  # diverse beam search: penalty of tokens taken by earlier groups
+    best_of: int | None = None  # draw this many texts and show the most likely one
+    n_best: int | None = None  # number of texts to show of beam search or best_of
+    penalty_alpha: float | None = None  # contrastive search, with top_k: weight of the similarity penalty
+    draft_tokens: int | None = None  # number of tokens to guess at a time
+    prompt_lookup: int | None = None  # guess what followed an earlier copy of the last tokens, up to so many
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerationConfig(DecodingSettings):
     """Settings of one call of `generate`. None or an empty list switches a step off.
 
     The steps change the scores in this order, which is that of transformers where both have a step.
@@ -82,58 +120,17 @@ class GenerationConfig:
 
     max_new_tokens: int = 50  # maximum number of tokens to generate for each prompt
     min_new_tokens: int = 0  # a stop id is excluded before this number of new tokens
-
-    temperature: float = 0.0  # 0: the most likely token; 1: the model's own probabilities; above: flatter
-    top_n_sigma: float | None = (
-        None  # sample from scores at most this many standard deviations below the best
-    )
-    top_k: int | None = None  # sample from the k most likely tokens
-    top_p: float | None = None  # sample from the smallest set of tokens with this total probability
-    min_p: float | None = None  # sample from tokens at least this fraction as likely as the most likely one
-    typical_p: float | None = None  # sample from the most typical tokens, up to this total probability
-    epsilon_cutoff: float | None = None  # sample from tokens with at least this probability
-    eta_cutoff: float | None = None  # the same, with a limit that falls when the distribution is flat
-    mirostat_tau: float | None = None  # keep the surprise of the text near this number of bits per token
-    mirostat_eta: float = 0.1  # how fast Mirostat adapts
-
     logit_bias: dict[int, float] = field(default_factory=dict, hash=False)  # id -> number added to its score
-    repetition_penalty: float | None = None  # above 1: tokens already in the text become less likely
-    presence_penalty: float | None = None  # subtracted from the scores of tokens that were generated
-    frequency_penalty: float | None = None  # subtracted once for each time that a token was generated
-    no_repeat_ngram: int | None = None  # a sequence of this many tokens occurs at most once in the text
-    dry_multiplier: float | None = None  # penalty of a token that would continue a repeated sequence (DRY)
-    dry_base: float = 1.75  # DRY: growth of the penalty with each further token of the repetition
-    dry_allowed_length: int = 2  # DRY: repeated sequences up to this length are free
-    dry_breakers: tuple[str, ...] = ("\n", ":", '"', "*")  # DRY: a token with one of these ends a sequence
-    banned_ids: tuple[int, ...] = ()  # ids that are never chosen
-    forced_ids: tuple[int, ...] = ()  # the first new tokens
-
-    regex: str | None = None  # the new text must match this regular expression
-    choices: tuple[str, ...] = ()  # the new text must be one of these
     json_schema: str | dict[str, Any] | None = None  # the new text must be JSON of this schema; kept as text
+    early_stopping: bool | Literal["never"] = False  # beam search: True stops once enough beams have ended
 
     stop_ids: tuple[int, ...] = ()  # a text ends before one of these ids, e.g. end-of-text
     stop_texts: tuple[str, ...] = ()  # a text ends before one of these texts
     start_id: int | None = None  # first token for an empty prompt; None makes an empty prompt an error
     overflow: Literal["crop", "error"] = "crop"  # a prompt longer than the context: keep its end, or fail
     use_cache: bool = True  # keep keys and values, so that each step processes the new token only
-    attention_sinks: int | None = (
-        None  # beyond the context, keep so many first tokens and slide over the others
-    )
+    attention_sinks: int | None = None  # beyond the context, slide, but keep so many first tokens
     seed: int | None = None  # same seed and prompt: same tokens, in any batch
-
-    best_of: int | None = None  # draw this many texts and return the most likely one
-    penalty_alpha: float | None = None  # contrastive search: weight of the penalty for similar hidden states
-    num_beam_groups: int | None = None  # diverse beam search: number of groups among the beams
-    diversity_penalty: float | None = (
-        None  # subtracted from a token's score for each earlier group that took it
-    )
-    early_stopping: bool | Literal["never"] = False  # beam search: True stops once enough beams have ended
-    n_best: int | None = (
-        None  # number of texts that beam search or best_of returns; None: all beams, one text
-    )
-    prompt_lookup: int | None = None  # speculative: guess the text that followed the last n tokens before
-    draft_tokens: int | None = None  # speculative: tokens that are guessed and then checked together
 
     def __post_init__(self) -> None:
         for name, minimum in WHOLE_NUMBERS:
