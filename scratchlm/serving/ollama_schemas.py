@@ -6,7 +6,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from scratchlm.serving.json_body import Strict
-from scratchlm.serving.schemas import MAX_ITEMS, MAX_STOPS, MAX_TOP_LOGPROBS, AnswerModel, ModelId, StopText
+from scratchlm.serving.schemas import (
+    MAX_ITEMS,
+    MAX_TOP_LOGPROBS,
+    AnswerModel,
+    CommonSampling,
+    ModelId,
+)
 
 DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.9}  # of the protocol
 MIROSTAT = {"mirostat_tau": 5.0, "mirostat_eta": 0.1}  # its defaults
@@ -64,22 +70,11 @@ class Hardware(Strict):
     use_mlock: bool | None = None
 
 
-class Options(Hardware):
+class Options(Hardware, CommonSampling):
     """How each token is chosen, by Ollama's names."""
 
-    temperature: float | None = Field(default=None, ge=0, le=100)
-    top_k: int | None = Field(default=None, ge=0, le=1 << 31)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    min_p: float | None = Field(default=None, ge=0, le=1)
-    typical_p: float | None = Field(default=None, gt=0, le=1)
     repeat_penalty: float | None = Field(default=None, gt=0, le=100)
-    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     mirostat: Literal[0, 2] | None = None
-    mirostat_tau: float | None = Field(default=None, gt=0, le=100)
-    mirostat_eta: float | None = Field(default=None, gt=0, le=10)
-    seed: int | None = Field(default=None, ge=-(1 << 63), lt=1 << 63)
-    stop: StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)] | None = None
     num_predict: int | None = Field(
         default=None, ge=-2, le=1 << 24, description="below 0: until the context is full"
     )
@@ -96,11 +91,7 @@ class Options(Hardware):
         if self.mirostat == 2:
             found = {name: value for name, value in found.items() if name in given or name == "temperature"}
             found |= {name: getattr(self, name) or value for name, value in MIROSTAT.items()}
-        if self.seed is not None:
-            found["seed"] = self.seed % (1 << 63)
-        if self.stop:
-            found["stop_texts"] = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
-        return found
+        return found | self.seed_and_stops()
 
     @property
     def max_new_tokens(self) -> int | None:

@@ -1,5 +1,6 @@
 """Endpoints that only the page uses: beam searches with their trees, weights, and what the server has."""
 
+import dataclasses
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
@@ -52,6 +53,7 @@ class TreeNode(AnswerModel):
 
     number: int
     parent: int
+    group: int
     id: int
     text: str
     log_prob: float
@@ -161,25 +163,8 @@ def search(lm: LanguageModel, row: RowRequest, body: BeamsRequest) -> dict[str, 
         tree=nodes,
     )
     return {
-        "beams": [
-            {
-                "ids": b.ids,
-                "text": b.text,
-                "log_prob": b.log_prob,
-                "score": b.score,
-                "finished_by": b.finished_by,
-            }
-            for b in found
-        ],
+        "beams": [dataclasses.asdict(beam) for beam in found],
         "nodes": [
-            {
-                "number": node.number,
-                "parent": node.parent,
-                "id": node.id,
-                "text": text_of_token(lm.tokenizer, node.id),
-                "log_prob": node.log_prob,
-                "fate": node.fate,
-            }
-            for node in nodes
+            {**dataclasses.asdict(node), "text": text_of_token(lm.tokenizer, node.id)} for node in nodes
         ],
     }

@@ -34,8 +34,8 @@ class TextPart(Strict):
     logprobs: list[Any] | None = Field(default=None, max_length=0)
 
 
-class Sampling(Strict):
-    """How each token is chosen. The fields of OpenAI's API keep its meaning; the others are those of `generate`."""
+class CommonSampling(Strict):
+    """How each token is chosen: the fields that all three APIs have."""
 
     temperature: float | None = Field(
         default=None, ge=0, le=100, description="0 always takes the most likely token"
@@ -44,24 +44,36 @@ class Sampling(Strict):
     top_k: int | None = Field(default=None, ge=0, le=1 << 31, description="0 switches the filter off")
     min_p: float | None = Field(default=None, ge=0, le=1, description="0 switches the filter off")
     typical_p: float | None = Field(default=None, gt=0, le=1)
+    mirostat_tau: float | None = Field(default=None, gt=0, le=100)
+    mirostat_eta: float | None = Field(default=None, gt=0, le=10)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    seed: int | None = Field(
+        default=None, ge=-(1 << 63), lt=1 << 63, description="same seed, same prompt: same text"
+    )
+    stop: StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)] | None = None
+
+    def seed_and_stops(self) -> dict[str, Any]:
+        """The fields of GenerationConfig for `seed` and `stop`, if these were given."""
+        found: dict[str, Any] = {} if self.seed is None else {"seed": self.seed % (1 << 63)}
+        if self.stop:
+            found["stop_texts"] = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        return found
+
+
+class Sampling(CommonSampling):
+    """The fields of OpenAI's API keep its meaning; the others are those of `generate`."""
+
     epsilon_cutoff: float | None = Field(default=None, gt=0, le=1)
     eta_cutoff: float | None = Field(default=None, gt=0, le=1)
     top_n_sigma: float | None = Field(default=None, gt=0, le=100)
-    mirostat_tau: float | None = Field(default=None, gt=0, le=100)
-    mirostat_eta: float | None = Field(default=None, gt=0, le=10)
     repetition_penalty: float | None = Field(default=None, gt=0, le=100)
-    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     no_repeat_ngram: int | None = Field(default=None, ge=1, le=1000)
     dry_multiplier: float | None = Field(default=None, gt=0, le=100)
     min_new_tokens: int | None = Field(default=None, ge=0, le=1 << 24)
     logit_bias: (
         dict[Annotated[str, Field(pattern="^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]] | None
     ) = Field(default=None, max_length=1024, description="token id -> number added to its score")
-    seed: int | None = Field(
-        default=None, ge=-(1 << 63), lt=1 << 63, description="same seed, same prompt: same text"
-    )
-    stop: StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)] | None = None
 
     def settings(self, **defaults: Any) -> dict[str, Any]:
         """The fields of GenerationConfig that were given, over the defaults of a protocol."""
@@ -72,15 +84,11 @@ class Sampling(Strict):
         }
         switched_off = {name for name in OFF_AT_ZERO if getattr(self, name) == 0}
         found = {name: value for name, value in defaults.items() if name not in switched_off} | given
-        if self.seed is not None:
-            found["seed"] = self.seed % (1 << 63)
-        if self.stop is not None:
-            found["stop_texts"] = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         if self.logit_bias:
             found["logit_bias"] = {
                 int(token_id): bias for token_id, bias in self.logit_bias.items() if bias != 0
             }
-        return found
+        return found | self.seed_and_stops()
 
 
 PLAIN_SETTINGS = tuple(name for name in Sampling.model_fields if name not in ("logit_bias", "seed", "stop"))
