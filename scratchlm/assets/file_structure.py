@@ -1,4 +1,4 @@
-"""Check the structure of a file by its name, for downloads whose sha256 nobody has published."""
+"""Check the structure of a file by its name, for downloads without a published sha256."""
 
 import os
 import struct

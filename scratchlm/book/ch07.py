@@ -72,7 +72,7 @@ class InstructionDataset(Dataset[Any]):
 
     `mask_instruction=True` gives pairs instead, the number of prompt ids and all ids, for
     `custom_collate_fn(mask_instruction=True)`. Special tokens in the text are encoded as ordinary text, where the
-    book's class fails; also by a tiktoken encoding.
+    book's class fails, even if the tokenizer is a tiktoken encoding.
     """
 
     def __init__(

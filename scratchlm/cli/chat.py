@@ -40,7 +40,7 @@ class Chat(Common):
     model: Path | None = None  # an assistant: a model folder, run folder, Hugging Face folder or .gguf file
     template: str | None = None  # use one of our templates instead: alpaca, plain, phi3, chatml or llama3
     max_new_tokens: int | None = None  # maximum tokens in an answer; default: 128, or half the context
-    system: str | None = None  # system prompt; default: the one of training
+    system: str | None = None  # system prompt; default: the one used in training
     memory: int | None = None  # maximum number of earlier turns in the prompt; default: all that fit, or 0
 
     def __post_init__(self) -> None:
@@ -69,7 +69,7 @@ def main(command: Chat, console: Console) -> dict[str, Any]:
     while (message := reader.read()) is not None and message != QUIT:
         try:
             _respond(talk, message, can_stop=reader.is_typed)
-        except ScratchLMError as error:  # shown, and the conversation goes on
+        except ScratchLMError as error:  # shown, and the conversation continues
             if not (reader.is_typed or message.is_command):
                 raise
             console.print(str(error), style="red")

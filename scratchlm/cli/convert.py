@@ -44,7 +44,7 @@ class Convert(Common):
     # number format; default: that of the source (gguf: f32); q8_0, q4_0, q4_1 for gguf only
     dtype: DType | None = None
     base: Path | None = None  # the base model of a peft adapter; default: the one its settings name
-    context_length: int | None = None  # shorten the context: learned positions beyond are left out
+    context_length: int | None = None  # shorten the context; learned positions beyond it are dropped
     no_verify: bool = False  # skip reading the result back and comparing its logits
     overwrite: bool = False  # replace an existing target that holds only a model
 

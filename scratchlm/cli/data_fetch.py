@@ -34,7 +34,7 @@ class DataFetch(Common):
     """
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()  # ids or folders of `scratchlm data list`
-    all: bool = False  # all data sets of at most 2 MB; larger ones are fetched by name
+    all: bool = False  # all data sets of at most 2 MB; larger ones must be named
     columns: tuple[str, ...] = ()  # for hf:NAME: OURS=THEIRS, e.g. text=sentence label
     split: str = "train"  # for hf:NAME: the split to download
     config: str | None = None  # for hf:NAME: the configuration to download

@@ -37,7 +37,7 @@ class DataInspect(Common):
     files: tyro.conf.Positional[tuple[str, ...]] = ()  # each is one split: a file, folder, glob or known name
     kind: Kind = "auto"  # kind of data; auto detects it from names and first rows
     tokenizer: str | None = None  # gpt2, a tokenizer.json or a model folder; default gpt2
-    context_length: int | None = None  # in tokens; longer texts are counted
+    context_length: int | None = None  # in tokens; texts that exceed it are counted
     template: str = "alpaca"  # prompt template, as in finetune instruct
     rows: Annotated[RowSettings, tyro.conf.arg(name="")] = field(default_factory=RowSettings)
     document_separator: str = ""  # text between documents of plain text, e.g. <|endoftext|>

@@ -26,7 +26,7 @@ from scratchlm.serving.language_model import LanguageModel
 COMMANDS = {  # name -> what it does
     "set": "/set NAME VALUE changes a setting (off restores its default), /set alone shows the settings",
     "system": "/system TEXT changes the system prompt",
-    "model": "/model PATH continues the conversation with another model, /model alone describes the present one",
+    "model": "/model PATH continues the conversation with another model, /model alone describes the current one",
     "retry": "/retry answers the last message again",
     "tokens": "/tokens shows the last answer with each token coloured by its probability",
     "save": "/save FILE writes the conversation as JSON",
@@ -212,7 +212,7 @@ class Dialogue:
         for needed, names in NEEDED.items():
             idle = [name for name in names if name in self._changed]
             if idle and not any(self._changed.get(name) for name in (needed, "penalty_alpha")):
-                self._say(f"note: without effect until {needed} is set: {', '.join(idle)}")
+                self._say(f"note: no effect until {needed} is set: {', '.join(idle)}")
 
     def _note_token(self, event: TokenEvent) -> None:
         if event.id is not None:

@@ -33,7 +33,7 @@ ProtocolName = Literal["score", "rubric", "pairwise", "checklist"]
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateJudge(Common):
-    """Score a model's answers with a judge: the mean with its 95 % interval, and a count of every answer.
+    """Score a model's answers with a judge: the mean score with its 95 % interval; every answer is accounted for.
 
     Each reply is kept in the result file; after an interruption the same command resumes without repeating a question.
     The judge also scores controls, answers of known quality, which show how reliable its scores are.
@@ -48,7 +48,7 @@ class EvaluateJudge(Common):
     out: Path | None = None  # the result file; default: next to the answers (offline: no file)
     fresh: bool = False  # start over, replacing an existing result file
     answer_key: str = ANSWER_KEY  # key of the answer in each entry
-    protocol: ProtocolName = "score"  # 0-100; rubric 1-10; two answers in both orders; yes/no questions
+    protocol: ProtocolName = "score"  # score 0-100; rubric 1-10; two answers in both orders; yes/no questions
     other_answers: Path | None = None  # pairwise: the file of the other model's answers
     other_key: str | None = None  # pairwise: the key of the other answer, in that file or in the same
     prompt: Path | None = None  # your own prompt file

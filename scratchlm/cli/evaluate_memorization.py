@@ -44,8 +44,8 @@ SHARES = ("novel_5grams_tokens", "novel_5grams_words", "distinct_1", "distinct_2
 class EvaluateMemorization(Common):
     """How much of a model's text is copied word for word from its training text, and how much it repeats itself.
 
-    Samples are generated with a seed (default 0), or read from --texts. With --reference, held-out text by people is
-    measured too, in pieces of the same length: any two real texts share phrases, and only more than that is copying.
+    Samples are generated with a seed (default 0), or read from --texts. With --reference, held-out text by
+    people is measured too, in pieces of the same length: any two real texts share phrases, and only more is copying.
 
     Example: scratchlm evaluate memorization --model runs/books --data books/ --reference held_out.txt
     """
@@ -53,7 +53,7 @@ class EvaluateMemorization(Common):
     model: Path | None = None  # a model folder or run folder
     data: tuple[str, ...] = ()  # the training text: files, folders, globs or known names
     texts: Path | None = None  # texts to measure instead of new samples: .txt is one, .jsonl one per line
-    reference: Path | None = None  # held-out text by people, for comparison
+    reference: Path | None = None  # held-out text written by people, for comparison
     rows: Annotated[RowSettings, tyro.conf.arg(name="")] = field(default_factory=RowSettings)
     skip_bad_lines: bool = False  # leave out lines that do not parse, instead of stopping
     n_samples: int = 20  # number of samples

@@ -15,7 +15,7 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import read_json, write_json
 from scratchlm.generation.beam import Beam, BeamNode, beam_search, check_beams
 from scratchlm.generation.best_of import best_of
-from scratchlm.generation.config import SAMPLING, GenerationConfig, DecodingSettings
+from scratchlm.generation.config import SAMPLING, DecodingSettings, GenerationConfig
 from scratchlm.generation.contrastive import contrastive_search
 from scratchlm.generation.generate import generate
 from scratchlm.generation.requests import TokenEvent
@@ -131,7 +131,8 @@ def _note_idle_settings(config: GenerationConfig, console: Console) -> None:
     used = ["top_k"] if config.penalty_alpha is not None else []
     idle = [f"--{name.replace('_', '-')}" for name in config.given(*SAMPLING) if name not in used]
     if idle:
-        console.print(f"{', '.join(idle)} without effect: temperature 0 always takes the most likely token")
+        has = "has" if len(idle) == 1 else "have"
+        console.print(f"{', '.join(idle)} {has} no effect: temperature 0 always takes the most likely token")
 
 
 def _stream(

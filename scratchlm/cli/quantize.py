@@ -53,7 +53,7 @@ class Quantize(Common):
     settings: Annotated[QuantizationConfig, tyro.conf.arg(name="")] = field(
         default_factory=QuantizationConfig
     )
-    calibrate: str | None = None  # gptq: text like the texts that the model will read
+    calibrate: str | None = None  # gptq: text similar to what the model will read
     calibration_tokens: int = 16_384  # gptq: maximum tokens of that text, spread over it
     text: str | None = None  # text on which the loss is computed; default: the built-in validation stories
     loss_tokens: int = 8192  # maximum tokens of that text, from its beginning

@@ -19,8 +19,8 @@ from scratchlm.reports.write_report import Format, PlotFormat, write_report
 class Report(Common):
     """Write a report of one run, or a comparison of several: a self-contained page, JSON and CSV tables.
 
-    RUN is a run folder, the name of one in the runs folder, or a file of answers: one that `scratchlm evaluate judge
-    --out` wrote, or one in the book's form.
+    RUN is a run folder, the name of one in the runs folder, or a file of answers, written by `scratchlm
+    evaluate judge --out` or in the book's format.
 
     Example: scratchlm report runs/small runs/wider --out reports/width --plots png svg
     """
@@ -29,7 +29,7 @@ class Report(Common):
     out: Path | None = None  # the report's folder; default: reports/ and the names of the runs
     format: tuple[Format, ...] = ("html", "json", "csv")  # file formats of the report
     plots: tuple[PlotFormat, ...] = ()  # also write each plot as a file: png, svg or both
-    runs_dir: Path = Path("runs")  # where runs are looked for by name
+    runs_dir: Path = Path("runs")  # the folder in which runs are found by name
 
 
 @command_line(Report)

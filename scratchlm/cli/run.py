@@ -52,7 +52,7 @@ class Run(RunFlags):
     """Run a complete recipe: pre-train, fine-tune, evaluate, report.
 
     RECIPE is a built-in name (default: quickstart), a .toml file, or the folder of an earlier run. An interrupted run
-    resumes when the same command is given again.
+    resumes when the same command is run again.
 
     Example: scratchlm run quickstart --out runs/small --model.n-layers 2 --pretrain.max-steps 300
     """
@@ -138,7 +138,7 @@ def execute(
 ) -> RunResult:
     """Run a recipe in the folder `out`, with progress on the console.
 
-    Processes that torchrun started together train together; after a restart they continue whatever the flags say.
+    Processes that torchrun started together train together; after a restart they resume, whatever the flags are.
     """
     timeout_s, track = flags.rank_timeout_s, flags.track
     if timeout_s <= 0:

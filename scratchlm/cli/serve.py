@@ -34,9 +34,9 @@ TOKEN_VARIABLE = "SCRATCHLM_TOKEN"  # noqa: S105  (its name, not its value)
 class Serve(Common):
     """Serve a web page and an API that clients of OpenAI and Ollama can use, for one model or several.
 
-    Without MODEL, the models in the runs folder are served, also those that are trained later. NAME=MODEL gives a model
-    another id than the last two parts of its path. The server is for this machine only; another --host needs a token,
-    from --token-file or the environment variable SCRATCHLM_TOKEN.
+    Without MODEL, the models in the runs folder are served, including those trained later. NAME=MODEL gives a model an
+    id other than the last two parts of its path. The server accepts connections from this machine only; another --host
+    needs a token, from --token-file or the environment variable SCRATCHLM_TOKEN.
 
     Example: scratchlm serve runs/quickstart/instruct base=runs/quickstart --port 8000
     """
@@ -50,10 +50,10 @@ class Serve(Common):
     token_file: Path | None = None  # file with the token that clients must send
     allow_hosts: tuple[str, ...] = ()  # further names under which clients may address the server
     allow_origins: tuple[str, ...] = ()  # origins of other pages with access, e.g. http://localhost:3000
-    n_slots: int = 16  # texts of one model that are generated at the same time
-    max_waiting: int = 64  # texts that may wait for a slot; beyond them the server answers 503
+    n_slots: int = 16  # maximum number of texts that one model generates at the same time
+    max_waiting: int = 64  # maximum number of texts that wait for a slot; the server answers 503 to more
     cache_mb: int = 2048  # memory in MB for keys and values of each model; less means fewer texts at a time
-    drain_s: float = 30.0  # seconds that running requests have to finish after SIGTERM
+    drain_s: float = 30.0  # seconds that running requests get to finish after SIGTERM
 
 
 class FolderOfRuns:
@@ -63,7 +63,7 @@ class FolderOfRuns:
         self.folder = folder
 
     def all_runs(self) -> list[dict[str, Any]]:
-        """Every run, briefly."""
+        """A summary of every run."""
         return [_without_path(run) for run in find_runs(self.folder)] if self.folder.is_dir() else []
 
     def one_run(self, name: str) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ MARKS = {"agrees": "agrees ", "differs": "DIFFERS", "not run": "not run"}
 class Verify(Common):
     """Recompute the book's figures on this machine and compare each with the value in the book.
 
-    Figures that need weights or texts missing on this machine are not run; the reason says how to get them.
+    Figures that need weights or texts that are not on this machine are not run, and the reason says how to get them.
     Everything is computed on the CPU, where the same seed draws the same numbers everywhere.
 
     Example: scratchlm verify --chapter 4

@@ -2,8 +2,8 @@
 
 A folder is replaced by exchanging two names in one system call (Linux, `renameat2`). Where the system or the file
 system cannot do that, the older folder is set aside under a hidden name that readers know, and renamed back by the next
-writer if its process was killed in between. Each hidden name holds host and process, so that nobody deletes what
-another process is still writing.
+writer if its process was killed in between. Each hidden name holds host and process, so that no process deletes what
+another is still writing.
 """
 
 import contextlib

@@ -109,7 +109,7 @@ def parse_columns(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def find_row_files(path: str | Path) -> list[Path]:
-    """Files of a folder or glob with a suffix of SUFFIXES; a path to a file is returned whatever its name.
+    """Files of a folder or glob with a suffix of SUFFIXES; a path to a file is returned whatever its name is.
 
     Raises: DataError for a folder or glob without such a file.
     """

@@ -186,7 +186,7 @@ class _Search:
         return found
 
     def _extend(self, group: _Group, log_probs: dict[int, Tensor], taken: Tensor, n_new: int) -> None:
-        """Extend a group's paths by one token, and count in `taken` those that it goes on with."""
+        """Extend a group's paths by one token, and count in `taken` those that it keeps."""
         penalty = (self._config.diversity_penalty or 0.0) * taken  # (V,)
         totals = torch.stack(
             [log_probs[path.slot] - penalty + path.log_prob for path in group.paths]

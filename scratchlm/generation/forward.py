@@ -23,7 +23,7 @@ CHUNK = 256  # tokens of a long prompt that are read in one step
 class Forward(Protocol):
     """Runs the model on new tokens of some slots, which its cache then holds too."""
 
-    is_exact: bool  # whether the scores of a text are the same bits whatever else is in the call
+    is_exact: bool  # whether a text's scores are bit for bit the same, whatever else is in the call
 
     def __call__(self, works: Sequence[Work], /) -> list[Scores | None]:
         """The scores after the last tokens of each work; None where none are wanted."""

@@ -1,4 +1,4 @@
-"""What an engine asks of a forward pass, and what it gets back."""
+"""The input of an engine's forward pass (new tokens), and its output (scores)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

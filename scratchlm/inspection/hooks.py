@@ -1,6 +1,6 @@
-"""Hook points: read the values inside a model by name, without a change to its code.
+"""Hook points: read the values inside a model by name, without changing its code.
 
-The names and shapes are those of TransformerLens, so that what is written about its hook points holds here too:
+The names and shapes are those of TransformerLens, so that its documentation applies here too:
 `blocks.0.hook_resid_pre` is the residual stream before the first block, `blocks.0.attn.hook_pattern` the attention
 weights in it.
 """

@@ -32,7 +32,7 @@ MAX_TOKENS = 64  # attention grows with its square: 30 layers of 9 heads make 3 
 
 
 class _Pass(NamedTuple):
-    """One forward pass, with a gradient from the embeddings on."""
+    """One forward pass, with gradients from the embeddings onwards."""
 
     values: Mapping[str, Tensor]  # at hook points
     embeddings: Tensor  # (1, T, E)

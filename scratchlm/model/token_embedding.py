@@ -22,7 +22,7 @@ class TokenEmbedding(nn.Embedding):
     """
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Look the ids' vectors up."""
+        """Look up the vectors of the ids."""
         weight = self.weight
         is_plain = weight.device.type == "cpu" and weight.dtype == torch.float32
         if (

@@ -19,7 +19,7 @@ class Int8Grid:
     table: Tensor | None = None
 
     def fit(self, groups: Tensor, importance: Tensor | None = None) -> Fit:
-        """The scale that makes the largest weight 127, whatever the importance; 0 for a group of zeros."""
+        """The scale that makes the largest weight 127, and 0 for a group of zeros; the importance is ignored."""
         return Fit(groups.abs().amax(dim=-1, keepdim=True) / LARGEST)
 
     def encode(self, weights: Tensor, fit: Fit) -> Tensor:

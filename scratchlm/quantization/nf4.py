@@ -31,7 +31,7 @@ class NF4Grid:
         self.table: Tensor | None = self._points
 
     def fit(self, groups: Tensor, importance: Tensor | None = None) -> Fit:
-        """The scale that makes the largest weight 1, whatever the importance; 0 for a group of zeros."""
+        """The scale that makes the largest weight 1, and 0 for a group of zeros; the importance is ignored."""
         return Fit(groups.abs().amax(dim=-1, keepdim=True))
 
     def encode(self, weights: Tensor, fit: Fit) -> Tensor:

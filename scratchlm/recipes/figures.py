@@ -173,7 +173,7 @@ def prefer_figures(
 
 
 def _named(result: object, names: str) -> dict[str, Any]:
-    """The attributes of these names, separated by spaces."""
+    """The attributes with these names, which are separated by spaces."""
     return {name: getattr(result, name) for name in names.split()}
 
 

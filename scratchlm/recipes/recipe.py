@@ -47,7 +47,7 @@ class Recipe:
 
     description: str = ""
     needs: str = ""  # data that the user must provide; quoted in the error when it is missing
-    stages: tuple[Stage, ...] = ("pretrain", "classify", "instruct")
+    stages: tuple[Stage, ...] = ("pretrain", "classify", "instruct")  # the stages to run
     base: str | None = None  # the base of fine-tuning; None = the model pre-trained in this run
     sample_prompt: str = "Once upon a time"  # prompt of the text samples
     data: DataSettings = field(default_factory=DataSettings)

@@ -14,7 +14,7 @@ MISSING = "–"
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Is the value a finite number?
+    """Whether the value is a finite number.
 
     Example:
         >>> [is_number(value) for value in (3, 0.5, None, float("nan"), "3")]

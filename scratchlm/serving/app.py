@@ -28,7 +28,7 @@ from scratchlm.serving.security import Guard
 from scratchlm.serving.service import RunControl, RunsReader, Service
 from scratchlm.serving.settings import ServeSettings
 
-CLIENT_GONE = 499  # nginx's number for it; nobody reads this answer
+CLIENT_GONE = 499  # nginx's number for it; this answer is not read
 DESCRIPTION = "Language models behind OpenAI's and Ollama's protocols, and endpoints to look inside them."
 
 

@@ -1,4 +1,4 @@
-"""The answers that every endpoint may give besides its own, for the OpenAPI document."""
+"""The error responses that every endpoint may give, for the OpenAPI document."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Counters of the server in Prometheus's text format."""
+"""Counters of the server, in Prometheus's text format."""
 
 import time
 from collections import Counter

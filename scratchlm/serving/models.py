@@ -149,7 +149,7 @@ def open_served(source: ModelSource, *, device: str = "auto") -> ServedModel:
 def served(
     source: ModelSource, lm: LanguageModel, *, reload: Callable[[], LanguageModel] | None = None
 ) -> ServedModel:
-    """Describe a loaded model; without `reload` it stays loaded whatever a client asks for."""
+    """Describe a loaded model; without `reload` it stays loaded, and clients cannot unload it."""
     size = sum(t.numel() * t.element_size() for t in _distinct_tensors(lm.model))
     return ServedModel(
         source=source,

@@ -1,4 +1,4 @@
-"""From a request's messages or text to the ids that generation starts from, and its settings."""
+"""Convert a request's messages or text to the ids that generation starts from, and to its settings."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence

@@ -48,7 +48,7 @@ class RequestError(HTTPException):
 
 
 class ClientGoneError(Exception):
-    """The client has closed the connection, so nobody reads the answer."""
+    """The client has closed the connection, so the answer would not be read."""
 
 
 def error_body(

@@ -1,4 +1,4 @@
-"""The guard in front of every endpoint: who may ask, how much they may send, and what browsers may do with answers."""
+"""Access control for every endpoint: which clients are allowed, how much they may send, and what browsers may do."""
 
 import hmac
 import json
@@ -172,7 +172,7 @@ class _Exchange:
         self._body_until = anyio.current_time() + settings.body_time_s
 
     async def receive(self) -> Message:
-        """Pass on the body; too long or too slow, it is an error, whatever its headers said."""
+        """Pass on the body; one that is too long or too slow is an error, whatever its headers say."""
         if self._is_whole:
             return await self._receive()  # waits for the end of the connection
         with anyio.move_on_at(self._body_until) as limit:

@@ -1,4 +1,4 @@
-"""Admission of requests: how many may run and wait, and where their texts are encoded."""
+"""Admit requests: limit how many run and wait, and encode their texts in threads."""
 
 import asyncio
 import logging
@@ -22,15 +22,15 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 RETRY_AFTER_S = 2
 N_ENCODERS = 2  # threads that encode prompts, render chat templates and look for new models
-LOOK_EVERY_S = 2.0  # shortest time between two looks
+LOOK_EVERY_S = 2.0  # shortest time between two searches for new models
 LOOK_WAIT_S = 5.0  # longest time that a list of models waits for new ones to be loaded
 
 
 class RunsReader(Protocol):
-    """Where the runs of the runs folder are described; the command line has one."""
+    """Describes the runs of the runs folder; the command line implements it."""
 
     def all_runs(self) -> list[dict[str, Any]]:
-        """Every run, briefly."""
+        """A summary of every run."""
         ...
 
     def one_run(self, name: str) -> dict[str, Any] | None:

@@ -25,17 +25,17 @@ class ServeSettings:
     token: str = ""  # secret that clients send as `Authorization: Bearer TOKEN`; "" for none
     allow_hosts: tuple[str, ...] = ()  # further names of this server that a Host header may have
     allow_origins: tuple[str, ...] = ()  # origins of other web pages that may use the API (CORS)
-    n_slots: int = 16  # texts of one model that are generated at the same time
+    n_slots: int = 16  # maximum number of texts that one model generates at the same time
     cache_bytes: int = (
         2 << 30
     )  # memory for keys and values of each model; less of it means fewer texts at a time
-    max_waiting: int = 64  # texts that may wait for a slot; beyond them the server answers 503
+    max_waiting: int = 64  # maximum number of texts that wait for a slot; the server answers 503 to more
     max_body_bytes: int = 2 << 20  # longest body of a request
     body_time_s: float = 20.0  # time for a request's body to arrive
     header_time_s: float = 10.0  # time for a request's headers to arrive
     stall_time_s: float = 60.0  # a client that reads nothing for so long is disconnected
     stuck_after_s: float = 120.0  # /health fails when the worker has not completed a step for so long
-    drain_s: float = 30.0  # time that running requests have to finish after SIGTERM
+    drain_s: float = 30.0  # time that running requests get to finish after SIGTERM
 
     def __post_init__(self) -> None:
         check_at_least(0, port=self.port, drain_s=self.drain_s)

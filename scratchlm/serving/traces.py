@@ -1,4 +1,4 @@
-"""How each token of an answer was chosen: noted while it is generated, or worked out from the ids of an answer."""
+"""How each token of an answer was chosen: recorded during generation, or computed afterwards from its ids."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any

@@ -74,7 +74,7 @@ class Worker:
                 await self.call(model, lambda lm, model=model: self._engine_of(model))  # type: ignore[misc]
 
     def stop(self, *, timeout_s: float = 10.0) -> None:
-        """End the thread; what still runs fails."""
+        """End the thread; requests that are still running fail."""
         self._stops = True
         self._commands.put(lambda: None)
         self._thread.join(timeout_s)
@@ -248,7 +248,7 @@ class Worker:
                 self._outbox.append(partial(job.deliver, _unavailable(reason)))
 
     def _end(self) -> None:
-        """Fail what was running or waiting when the thread ended, so that nobody waits for it."""
+        """Fail what was running or waiting when the thread ended, so that no client waits for it."""
         reason = "the server's worker has ended"
         with contextlib.suppress(queue.Empty):
             while True:
@@ -265,7 +265,7 @@ class Worker:
             return
         items, self._outbox = self._outbox, []
         assert self._loop is not None
-        with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop has been closed: no client waits any more
             self._loop.call_soon_threadsafe(_deliver_all, items)
 
 

@@ -48,7 +48,7 @@ class TrainingConfig:
 
     max_steps: int | None = None  # maximum number of steps
     epochs: float | None = None  # maximum number of passes over the data
-    max_minutes: float | None = None  # maximum training time, with that before a resume
+    max_minutes: float | None = None  # maximum minutes of training, including those before a resume
     batch_size: int = 16  # examples in one forward pass
     accumulate: int = 1  # forward passes per step
     # steps over which the forward passes per step rise from 1 to accumulate; 0 = accumulate from the first step on

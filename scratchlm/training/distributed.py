@@ -134,7 +134,7 @@ class TorchRanks:
         return self.sum([value if self.is_main else 0.0])[0]
 
     def wait(self) -> None:
-        """Wait, however long rank 0 is at work.
+        """Wait for rank 0, however long it takes.
 
         Raises: EndedElsewhere when a rank ends with an error.
         """

@@ -5,5 +5,5 @@ from scratchlm.training.progress import Progress
 
 
 def should_stop_early(progress: Progress, config: TrainingConfig) -> bool:
-    """Have the last `patience` scheduled evaluations brought no new best validation loss?"""
+    """Whether the last `patience` scheduled evaluations brought no new best validation loss."""
     return config.patience is not None and progress.evals_since_best >= config.patience

@@ -83,7 +83,7 @@ class TokenizerSettings:
 class ModelSettings:
     """A named size, and changes to it; the vocabulary size is the tokenizer's."""
 
-    size: SizeName = "tiny"  # named set of all widths and depths, which the settings below change one by one
+    size: SizeName = "tiny"  # named set of widths and depths, each of which a setting below can override
     context_length: int | None = None  # maximum number of tokens the model reads at once
     emb_dim: int | None = None  # width of the residual stream
     n_heads: int | None = None  # attention heads per block; must divide emb_dim

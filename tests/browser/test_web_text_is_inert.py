@@ -120,6 +120,6 @@ def test_names_samples_and_answers_of_runs(visit):
         page.wait_for_selector(".items li")
         for words in page.locator("details").all():
             words.evaluate("element => { element.open = true; }")
-        if page.locator("text=Later").is_enabled():
-            page.click("text=Later")
+        if page.locator("button:text-is('Next')").is_enabled():
+            page.click("button:text-is('Next')")
     assert "page 5 of 5" in page.inner_text("main")

@@ -323,7 +323,7 @@ def test_the_same_seed_gives_the_same_text(life, run_json):
 def test_settings_without_effect_are_named(life, run, flags, idle):
     code, _, err = run(f"generate --model {life['base']} --max-new-tokens 1 {flags} --prompt cat")
     assert code == 0
-    note = f"{idle} without effect: temperature 0 always takes the most likely token"
+    note = f"{idle} have no effect: temperature 0 always takes the most likely token"
     assert err.strip() == ("" if idle is None else note)
 
 

@@ -144,14 +144,14 @@ def test_the_length_penalty_of_beam_search_is_a_setting(chat, monkeypatch):
     turns, notes = chat(
         "/set length_penalty 0.5", "/set beams 2", "the cat", "/set length_penalty off", "/retry"
     )
-    assert "note: without effect until beams is set: length_penalty" in notes
+    assert "note: no effect until beams is set: length_penalty" in notes
     assert used == [0.5, 1.0]
     assert len(turns) == 1
 
 
 def test_settings_without_effect_are_named(chat):
-    assert "without effect until temperature is set: top_k, seed" in chat("/set top_k 3", "/set seed 1")[1]
-    assert "without effect" not in chat("/set temperature 1", "/set top_k 3")[1]
+    assert "no effect until temperature is set: top_k, seed" in chat("/set top_k 3", "/set seed 1")[1]
+    assert "no effect" not in chat("/set temperature 1", "/set top_k 3")[1]
 
 
 def test_another_model_continues_the_conversation(chat, assistants, monkeypatch):

@@ -9,7 +9,7 @@ import torch
 
 from scratchlm.checkpoints.store import save_model
 from scratchlm.cli.generate import Generate
-from scratchlm.generation.config import GenerationConfig, DecodingSettings
+from scratchlm.generation.config import DecodingSettings, GenerationConfig
 from scratchlm.model import GPTConfig, GPTModel
 
 MADE_BY_THE_COMMAND = {"stop_ids", "start_id", "use_cache", "stop_texts"}  # stop_texts is --stop
@@ -17,7 +17,9 @@ MADE_BY_THE_COMMAND = {"stop_ids", "start_id", "use_cache", "stop_texts"}  # sto
 
 def test_every_setting_of_generation_is_a_flag():
     flags = {
-        field.name: field.default for part in (Generate, DecodingSettings) for field in dataclasses.fields(part)
+        field.name: field.default
+        for part in (Generate, DecodingSettings)
+        for field in dataclasses.fields(part)
     }
     settings = {field.name for field in dataclasses.fields(GenerationConfig)}
     assert settings - flags.keys() == MADE_BY_THE_COMMAND

@@ -85,7 +85,7 @@
       const place = row === 0 ? "the embedding" : `block ${row - 1}`;
       const rows = top.map((other, i) => ({ text: other.text, share: other.prob, isOurs: i === rank }));
       if (rank >= rows.length) rows.push({ text: follows, share: prob, isOurs: true });
-      find("lens-readout").replaceChildren(make("p", `After ${place}, at “${tokens[column].text}”; ${isLast ? "the prediction" : "then follows"}: “${follows}”`), bars(rows));
+      find("lens-readout").replaceChildren(make("p", `After ${place}, at “${tokens[column].text}”; ${isLast ? "the prediction" : "followed by"}: “${follows}”`), bars(rows));
       find("lens-readout").hidden = false;
     }, { first: cells.length - 1, width, follows: true });
     const box = table.parentElement;

@@ -29,8 +29,8 @@
     filters.right = ["All answers correct", (item) => answers(item).every((answer) => answer.ok === true)];
     filters.wrong = ["No answer correct", (item) => answers(item).every((answer) => answer.ok === false)];
   }
-  filters.unscored = ["Some answer not scored", (item) => answers(item).some((answer) => answer.p === null)];
-  filters.empty = ["Some answer empty", (item) => answers(item).some((answer) => !answer.t.trim())];
+  filters.unscored = ["Not scored for every model", (item) => answers(item).some((answer) => answer.p === null)];
+  filters.empty = ["With an empty answer", (item) => answers(item).some((answer) => !answer.t.trim())];
 
   const unknownLast = (value, isDown) => (value === null ? -Infinity : isDown ? value : -value);
   const orders = { file: ["Order of the file", null] };

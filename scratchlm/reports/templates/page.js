@@ -15,7 +15,7 @@
     const button = find("theme");
     const system = window.matchMedia("(prefers-color-scheme: dark)");
     const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
-    const show = () => { button.textContent = isDark() ? "Light page" : "Dark page"; };
+    const show = () => { button.textContent = isDark() ? "Light mode" : "Dark mode"; };
     try { const kept = localStorage.getItem("scratchlm-theme"); if (kept) root.dataset.theme = kept; } catch { /* private window */ }
     button.addEventListener("click", () => {
       root.dataset.theme = isDark() ? "light" : "dark";

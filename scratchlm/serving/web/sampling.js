@@ -132,7 +132,7 @@ export const STANDARD = {
 
 /** @type {Record<string, {hint: string, values: Settings}>} */
 export const PRESETS = {
-  Greedy: { hint: "The most likely token, always.", values: { temperature: 0 } },
+  Greedy: { hint: "Always the most likely token.", values: { temperature: 0 } },
   Balanced: { hint: "Varied, without unlikely tokens.", values: { temperature: 0.8, top_p: 0.95 } },
   Adventurous: {
     hint: "A flatter distribution; min-p removes the worst.",

@@ -16,7 +16,7 @@
   document.addEventListener("DOMContentLoaded", () => {
     const button = /** @type {HTMLButtonElement} */ (document.getElementById("theme"));
     const show = () => {
-      button.textContent = isDark() ? "Light page" : "Dark page";
+      button.textContent = isDark() ? "Light mode" : "Dark mode";
     };
     button.addEventListener("click", () => {
       root.dataset.theme = isDark() ? "light" : "dark";

@@ -7,8 +7,8 @@ import { TokenText } from "./token-text.js";
 
 const MEASURABLE_S = 0.2; // a shorter answer came in one piece
 const ENDS = /** @type {Record<string, string>} */ ({
-  stop: "ended by itself",
-  length: "reached the length",
+  stop: "complete",
+  length: "reached the maximum length",
   "": "",
 });
 
@@ -113,7 +113,7 @@ export class AnswerCard extends HTMLElement {
         },
       },
       box,
-      h("p", { class: "hint" }, "Change a word, delete the rest: the model continues your text."),
+      h("p", { class: "hint" }, "Change a word and delete the rest: the model continues your text."),
       h("button", { class: "small primary" }, "Continue from here"),
       button("Cancel", () => form.replaceWith(this.isColoured ? this.#coloured : this.#text), {
         class: "small",

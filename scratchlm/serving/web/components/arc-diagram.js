@@ -1,4 +1,4 @@
-// Attention of one token as arcs to the tokens that it reads.
+// Attention of one token as arcs to the tokens that it attends to.
 import { put, svg } from "../dom.js";
 import { percent, visible } from "../format.js";
 
@@ -38,7 +38,7 @@ export class ArcDiagram extends HTMLElement {
       return svg(
         "path",
         { class: "arc", d: path, "stroke-width": 1 + 7 * weight, "stroke-opacity": 0.25 + 0.75 * weight },
-        svg("title", {}, `${shown[chosen]} reads ${shown[i]}: ${percent(weight)}`),
+        svg("title", {}, `${shown[chosen]} attends to ${shown[i]}: ${percent(weight)}`),
       );
     });
     const words = shown.map((one, i) =>

@@ -1,4 +1,4 @@
-// The tokens that could have come at one place: their probabilities, and what each step of the chain removed.
+// The candidates for one token: their probabilities, and what each step of the chain removed.
 import { button, h, put } from "../dom.js";
 import { count, decimal, percent, visible } from "../format.js";
 
@@ -35,7 +35,7 @@ export class CandidateList extends HTMLElement {
    * @param {number} total
    */
   show(step, index, total) {
-    if (!step) return put(this, h("p", { class: "hint" }, "Point at a token, or walk with the arrow keys."));
+    if (!step) return put(this, h("p", { class: "hint" }, "Point at a token, or move with the arrow keys."));
     const taken = step.candidates.find((one) => one.id === step.id);
     const rank = step.candidates.filter((one) => one.prob > (taken?.prob ?? 0)).length + 1;
     const removedBy = new Map(step.removed.flatMap((one) => one.ids.map((id) => [id, nameOf(one.step)])));

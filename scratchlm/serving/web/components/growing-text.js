@@ -1,4 +1,4 @@
-// A text box that grows with its text; Enter sends, Shift+Enter begins a line.
+// A text box that grows with its text; Enter sends, Shift+Enter starts a new line.
 import { freshId, h } from "../dom.js";
 
 /**

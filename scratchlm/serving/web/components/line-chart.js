@@ -55,7 +55,7 @@ export class LineChart extends HTMLElement {
         ),
       ),
     );
-    if (!all.length) return put(this.#plot, h("p", { class: "hint" }, "Nothing has been measured yet."));
+    if (!all.length) return put(this.#plot, h("p", { class: "hint" }, "No measurements yet."));
     const xs = all.map(([x]) => x);
     const ys = all.map(([, y]) => y);
     const [x0, x1] = [Math.min(...xs), Math.max(...xs)];

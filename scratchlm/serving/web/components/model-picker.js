@@ -49,8 +49,8 @@ export async function showWriters(place, make) {
     put(
       place,
       nothing(
-        "No model that writes",
-        "This server offers no language model; name one.",
+        "No language model",
+        "This server has no language model; start it with one:",
         "scratchlm serve runs/quickstart",
       ),
     );

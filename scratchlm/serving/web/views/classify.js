@@ -10,7 +10,7 @@ import { evidenceText } from "./inside-tokens.js";
 /** @typedef {{text: string, label: string, probability: number, truncated: boolean, probabilities: Record<string, number>}} Result */
 
 const MAX_TEXTS = 2000; // of one request
-const MAX_SHOWN = 200; // rows of the table; the file has all
+const MAX_SHOWN = 200; // rows of the table; the CSV file has all
 const TEXT_COLUMNS = ["text", "message", "sms", "sentence", "content", "v2"];
 const EXAMPLES = [
   "Congratulations, you won a holiday! Text CLAIM to 00193 now",
@@ -26,7 +26,7 @@ export async function show(place, address) {
       place,
       nothing(
         "No classifier",
-        "This server offers no classifier; train one, then serve it.",
+        "This server has no classifier. Train one, then serve it:",
         "scratchlm run quickstart\nscratchlm serve runs/quickstart/classify",
       ),
     );
@@ -43,7 +43,7 @@ export async function show(place, address) {
     address.set({ model: model.id, prompt: input.box.value.length < 1500 ? input.box.value : null });
   };
   const input = growingText({
-    label: "Messages, one in each line",
+    label: "Messages, one per line",
     value: address.text("prompt", EXAMPLES.join("\n")),
     rows: 4,
     oninput: () => keep(),
@@ -62,7 +62,7 @@ export async function show(place, address) {
     results = [];
     try {
       for (let first = 0; first < texts.length; first += MAX_TEXTS) {
-        put(out, h("p", { class: "busy" }, `Reading ${plural(texts.length, "message")} …`));
+        put(out, h("p", { class: "busy" }, `Classifying ${plural(texts.length, "message")} …`));
         results.push(
           ...(
             await post(
@@ -116,7 +116,7 @@ export async function show(place, address) {
         h(
           "p",
           { class: "hint" },
-          `The first ${MAX_SHOWN} of ${count(results.length)} are shown; the file has all.`,
+          `The first ${MAX_SHOWN} of ${count(results.length)} are shown; the CSV file has all of them.`,
         ),
     );
   };
@@ -143,7 +143,7 @@ export async function show(place, address) {
       h(
         "span",
         { class: "hint" },
-        "or drop one here: .txt with a message in each line, .csv or .tsv with a column of texts",
+        "or drop one here: .txt with one message per line, or .csv or .tsv with a text column",
       ),
     ),
   );
@@ -190,7 +190,7 @@ function item(one, model) {
   const why = button(
     "Why?",
     async () => {
-      put(place, h("p", { class: "busy" }, "Looking …"));
+      put(place, h("p", { class: "busy" }, "Computing …"));
       try {
         const found = await post("/api/inspect", { model: model.id, prompt: one.text });
         const choice =
@@ -200,7 +200,7 @@ function item(one, model) {
           h(
             "p",
             { class: "hint" },
-            `Gradient times input; green speaks for ${one.label}, orange against it.`,
+            `Gradient times input: green tokens raise the score of ${one.label}, orange tokens lower it.`,
           ),
           evidenceText(
             found.tokens.map((/** @type {any} */ token) => token.text),
@@ -226,7 +226,7 @@ function item(one, model) {
         h("div", { class: "bar-line", vars: { "--share": one.probability } }),
         h("span", { class: "facts-line" }, percent(one.probability)),
       ),
-      one.truncated && h("span", { class: "tag bad" }, "cut to the length of training"),
+      one.truncated && h("span", { class: "tag bad" }, "truncated to the maximum length"),
       why,
     ),
     h("p", { class: "model" }, one.text),

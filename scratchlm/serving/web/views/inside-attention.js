@@ -1,4 +1,4 @@
-// Attention: what kind of head each one is, and where the chosen head looks.
+// Attention: what kind of head each one is, and where the chosen head attends.
 import { ArcDiagram } from "../components/arc-diagram.js";
 import { HeatMap } from "../components/heat-map.js";
 import { button, h, put } from "../dom.js";
@@ -7,7 +7,7 @@ import { percent, visible } from "../format.js";
 /** @type {Record<string, [string, string]>} */
 const SUMMARIES = {
   previous: ["Previous token", "mean weight on the token before"],
-  first: ["First token", "mean weight on the first token, where heads with nothing to do look"],
+  first: ["First token", "mean weight on the first token, where heads with nothing to do attend"],
   itself: ["Itself", "mean weight on the token itself"],
   induction: ["Induction", "mean weight on the token that followed an earlier occurrence of the same token"],
 };
@@ -45,7 +45,7 @@ export function showAttention(place, { data, focus, look }) {
     );
     const isMissing = data.heads[0][0][kind] === null;
     what.textContent = isMissing
-      ? "No token occurs twice in this text, so nothing can be said about induction."
+      ? "No token occurs twice in this text, so induction cannot be measured."
       : `Colour: ${SUMMARIES[kind][1]}.`;
     summary.show(
       {
@@ -70,7 +70,7 @@ export function showAttention(place, { data, focus, look }) {
         cell: tokens.length > 30 ? 12 : 18,
         label: "Attention matrix",
         value: (q, k) => weights[q][k] ?? null,
-        name: (q, k) => `${names[q]} reads ${names[k]}: ${percent(weights[q][k] ?? 0)}`,
+        name: (q, k) => `${names[q]} attends to ${names[k]}: ${percent(weights[q][k] ?? 0)}`,
         rowNames: names,
         columnNames: names,
       },
@@ -101,9 +101,9 @@ export function showAttention(place, { data, focus, look }) {
         "div",
         { class: "card" },
         title,
-        h("p", { class: "hint" }, "Click a token to see what it reads."),
+        h("p", { class: "hint" }, "Click a token to see what it attends to."),
         arcs,
-        h("p", { class: "hint" }, "Rows read, columns are read."),
+        h("p", { class: "hint" }, "Rows attend to columns."),
         matrix,
       ),
     ),

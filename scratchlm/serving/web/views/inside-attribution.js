@@ -50,7 +50,7 @@ export function showAttribution(place, { data, focus, look }) {
       h(
         "p",
         { class: "hint" },
-        `The score of ${visible(chosen.text)} is ${decimal(chosen.logit - data.mean_logit)} above the mean of all; it is exactly the sum of these parts.`,
+        `The logit of ${visible(chosen.text)} is ${decimal(chosen.logit - data.mean_logit)} above the mean logit. That is exactly the sum of these parts.`,
       ),
       h(
         "div",

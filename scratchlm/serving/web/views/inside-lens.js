@@ -5,7 +5,7 @@ import { percent, visible } from "../format.js";
 /** @param {HTMLElement} place @param {import("./inside.js").Panel} panel */
 export function showLens(place, { data }) {
   const isClassifier = data.kind === "classification";
-  const readout = h("output", { class: "hint" }, "Point at a cell for its candidates.");
+  const readout = h("output", { class: "hint" }, "Point at a cell to see its candidates.");
   const followers = isClassifier
     ? [data.choices[0].text]
     : [...data.tokens.slice(1).map((token) => token.text), data.choices[0].text];
@@ -29,7 +29,7 @@ export function showLens(place, { data }) {
       h(
         "p",
         { class: "hint" },
-        "Each row is a layer, from the bottom up; the top row is the model's own prediction. A cell shows the most likely next token there; colour is its probability; a line marks what really follows.",
+        "Each row is a layer, from the bottom up; the top row is the model's own prediction. A cell shows the most likely next token there, coloured by its probability; a line marks the token that actually follows.",
       ),
       readout,
       h(

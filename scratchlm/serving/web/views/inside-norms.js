@@ -1,4 +1,4 @@
-// Norms: how long the vectors are that flow through the model.
+// Norms: the lengths of the vectors that flow through the model.
 import { LineChart } from "../components/line-chart.js";
 import { button, h, put } from "../dom.js";
 import { decimal, visible } from "../format.js";
@@ -45,7 +45,7 @@ export function showNorms(place, { data, focus, look }) {
       h(
         "p",
         { class: "hint" },
-        "Length of the residual stream's vector at one token after each layer, and of what each layer adds to it. The first token often grows far beyond the others: heads rest on it.",
+        "Norm of the residual stream at one token after each layer, and of what each layer adds to it. At the first token it is often far larger than elsewhere: many heads use that token as an attention sink.",
       ),
       words,
       chart,

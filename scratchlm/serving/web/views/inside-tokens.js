@@ -48,7 +48,7 @@ export function showTokens(place, { data, focus, look }) {
       h(
         "p",
         { class: "hint" },
-        `Evidence for ${visible(chosen.text)}: gradient times input of each token; green speaks for it, orange against it.`,
+        `Evidence for ${visible(chosen.text)}: gradient times input of each token; green tokens raise its score, orange tokens lower it.`,
       ),
       evidenceText(
         data.tokens.map((token) => token.text),
@@ -81,7 +81,7 @@ export function showTokens(place, { data, focus, look }) {
 }
 
 /**
- * Tokens coloured by what they speak for.
+ * Tokens coloured by their saliency.
  * @param {string[]} tokens
  * @param {number[]} saliency
  */
@@ -149,10 +149,10 @@ function about(token, i) {
       { class: "pair" },
       token.alternatives.length
         ? list(
-            "Predicted at this place",
+            "Predicted at this position",
             token.alternatives.map((one) => [one.text, one.prob]),
           )
-        : h("p", { class: "hint" }, "Nothing was predicted at this place."),
+        : h("p", { class: "hint" }, "Nothing was predicted at this position."),
       list(
         "Most similar embeddings",
         token.nearest.map((one) => [one.text, one.similarity]),

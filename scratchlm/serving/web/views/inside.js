@@ -45,7 +45,7 @@ export async function show(place, address) {
   if (!models.length)
     return put(
       place,
-      nothing("No model", "This server offers no model; name one.", "scratchlm serve runs/quickstart"),
+      nothing("No model", "This server has no model; start it with one:", "scratchlm serve runs/quickstart"),
     );
   const isLink = address.text("prompt") !== "";
   let model = chosenModel(models, address.text("model"));
@@ -93,7 +93,7 @@ export async function show(place, address) {
         h(
           "p",
           { class: "lead" },
-          "One pass over the text shows how probable each token was, where each attention head looks, what every layer would already predict, and which parts speak for the prediction.",
+          "One pass over the text shows how probable each token was, where each attention head attends, what the model would predict after each layer, and which parts contribute to the prediction.",
         ),
       );
     put(
@@ -121,7 +121,7 @@ export async function show(place, address) {
     keep();
     const controller = (running = new AbortController());
     go.textContent = "Stop";
-    put(result, h("p", { class: "busy" }, "Looking …"));
+    put(result, h("p", { class: "busy" }, "Computing …"));
     try {
       const asked = other ? [model, other] : [model];
       const found = await Promise.all(
@@ -162,9 +162,9 @@ export async function show(place, address) {
           "div",
           { class: "grow" },
           modelPicker(models, {
-            label: "Beside it",
+            label: "Compare with",
             value: other?.id ?? "",
-            none: "no second model",
+            none: "no other model",
             onchange: (id) => {
               other = models.find((one) => one.id === id) ?? null;
               keep();

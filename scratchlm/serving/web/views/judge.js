@@ -1,4 +1,4 @@
-// Judge: a run's answers beside the references, with their scores and the judge's words; of two runs, disagreement first.
+// Judge: a run's answers beside the references, with their scores and the judge's replies; of two runs, disagreement first.
 import { get } from "../api.js";
 import { button, calmly, freshId, h, nothing, problem, put } from "../dom.js";
 import { count, decimal, percent, plural } from "../format.js";
@@ -10,14 +10,14 @@ import { count, decimal, percent, plural } from "../format.js";
 const PER_PAGE = 20;
 const ORDERS = {
   worst: "Lowest score first",
-  spread: "Disagreement first",
-  file: "In the order of the file",
+  spread: "Largest disagreement first",
+  file: "Order of the file",
 };
 const FILTERS = {
   all: "All answers",
-  wrong: "Not exactly right",
-  right: "Exactly right",
-  judged: "With a judge's words",
+  wrong: "Not an exact match",
+  right: "Exact match",
+  judged: "With a judge's reply",
 };
 
 /** @param {HTMLElement} place @param {import("../state.js").Address} address */
@@ -30,7 +30,7 @@ export async function show(place, address) {
       place,
       nothing(
         "No answers yet",
-        "A run that was tuned for instructions shows its answers here.",
+        "The answers of instruction-tuned runs are shown here.",
         "scratchlm run quickstart",
       ),
     );
@@ -106,7 +106,7 @@ export async function show(place, address) {
         h(
           "p",
           { class: "lead" },
-          "This run has saved no answers yet; it does so at the end of its instruction stage.",
+          "This run has saved no answers yet; they are saved at the end of its instruction stage.",
         ),
       h(
         "ul",
@@ -117,9 +117,9 @@ export async function show(place, address) {
         h(
           "div",
           { class: "row" },
-          button("Earlier", () => turn(-1), { disabled: page === 1 }),
+          button("Previous", () => turn(-1), { disabled: page === 1 }),
           h("span", {}, `page ${page} of ${nPages}`),
-          button("Later", () => turn(1), { disabled: page === nPages }),
+          button("Next", () => turn(1), { disabled: page === nPages }),
         ),
     );
   };
@@ -159,12 +159,12 @@ export async function show(place, address) {
         }),
         names.length > 1 &&
           runList(
-            "Beside it",
+            "Compare with",
             other,
             (one) => {
               other = one;
             },
-            "no second run",
+            "no other run",
           ),
       ),
       h(
@@ -290,6 +290,6 @@ function answer(given, column) {
     ),
     h("p", { class: "model" }, given.text || h("i", {}, "no answer")),
     given.words &&
-      h("details", {}, h("summary", {}, "The judge's words"), h("p", { class: "model" }, given.words)),
+      h("details", {}, h("summary", {}, "Judge's reply"), h("p", { class: "model" }, given.words)),
   );
 }

@@ -25,7 +25,7 @@ export async function showBeams(view, isNew) {
     h(
       "p",
       { class: "lead" },
-      "Beam search extends the most likely beginnings in parallel. The best text need not begin with the most likely token.",
+      "Beam search extends the most likely beginnings in parallel. The best text does not always begin with the most likely token.",
     ),
     h("div", { class: "row" }, h("label", { class: "field" }, "Beams", many)),
     out,
@@ -92,7 +92,7 @@ function draw(out, beams, nodes) {
       h(
         "div",
         { class: "row" },
-        h("h2", {}, "Tree of the search"),
+        h("h2", {}, "Search tree"),
         h("label", { class: "check" }, box, "Show dropped candidates"),
       ),
       tree,

@@ -13,9 +13,9 @@ const DECODERS = {
   "Top-k 40": { hint: "among the 40 most likely", values: { temperature: 1, top_k: 40 } },
   "Top-p 0.9": { hint: "among 90% of the probability", values: { temperature: 1, top_p: 0.9 } },
   "Min-p 0.1": { hint: "at least a tenth as likely as the best", values: { temperature: 1, min_p: 0.1 } },
-  "Mirostat 3 bits": { hint: "a steady surprise", values: { temperature: 1, mirostat_tau: 3 } },
+  "Mirostat 3 bits": { hint: "a constant surprise", values: { temperature: 1, mirostat_tau: 3 } },
   "Repetition penalty 1.3": {
-    hint: "greedy, but no word twice if it can be helped",
+    hint: "greedy, with repeated tokens made less likely",
     values: { temperature: 0, repetition_penalty: 1.3 },
   },
 };
@@ -28,7 +28,7 @@ export function showDecoders(view, isNew) {
       h(
         "p",
         { class: "lead" },
-        "Generate runs one prompt and seed through eight ways of choosing tokens. Length and seed are those of the settings.",
+        "Generate continues the prompt with eight decoding methods, each with the length and seed of the settings.",
       ),
     );
     return;

@@ -238,7 +238,7 @@ export class Microscope {
         h(
           "p",
           { class: "lead" },
-          "Every token is coloured by its probability. Point at one, or walk with the arrow keys, to see the tokens it was chosen from; choose another to continue from there.",
+          "Each token is coloured by its probability. Point at one, or move with the arrow keys, to see its candidates; choose another one to continue from there.",
         ),
       );
     return this.#drawTokens(index);

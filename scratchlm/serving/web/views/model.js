@@ -1,4 +1,4 @@
-// The model itself: its settings, the shapes that data takes on its way, its parts, and their weights as histograms.
+// The model itself: its settings, the shapes of its tensors, its parts, and their weights as histograms.
 import { listModels, post } from "../api.js";
 import { figure } from "../components/candidate-list.js";
 import { chosenModel, modelPicker } from "../components/model-picker.js";
@@ -14,13 +14,13 @@ export async function show(place, address) {
   if (!models.length)
     return put(
       place,
-      nothing("No model", "This server offers no model; name one.", "scratchlm serve runs/quickstart"),
+      nothing("No model", "This server has no model; start it with one:", "scratchlm serve runs/quickstart"),
     );
   let model = chosenModel(models, address.text("model"));
   const body = h("div", { class: "stack" });
   const load = async () => {
     address.set({ model: model.id });
-    put(body, h("p", { class: "busy" }, "Reading the model …"));
+    put(body, h("p", { class: "busy" }, "Loading the model …"));
     try {
       draw(await post("/api/parts", { model: model.id }));
     } catch (error) {
@@ -72,7 +72,7 @@ export async function show(place, address) {
           "section",
           { class: "card" },
           h("h2", {}, "Parts"),
-          h("p", { class: "hint" }, "In the order of the data; choose one to see its weights."),
+          h("p", { class: "hint" }, "In the order of the computation; choose one to see its weights."),
           h(
             "div",
             { class: "parts" },
@@ -98,7 +98,7 @@ export async function show(place, address) {
             "section",
             { class: "card" },
             h("h2", {}, "Shapes"),
-            h("p", { class: "hint" }, "B texts of T tokens on their way through the model."),
+            h("p", { class: "hint" }, "The tensors of B texts of T tokens, from input to output."),
             flow(config, model),
           ),
           h(

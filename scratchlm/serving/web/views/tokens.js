@@ -63,7 +63,7 @@ export async function show(place, address) {
           return put(
             cards.model,
             h("h2", {}, titles.model),
-            h("p", { class: "hint" }, "This server offers no model."),
+            h("p", { class: "hint" }, "This server has no model."),
           );
         try {
           const merges = kind === "model" && value.length <= MAX_MERGE_CHARACTERS;
@@ -132,7 +132,7 @@ export async function show(place, address) {
       detail,
       h("h2", {}, visible(token.text)),
       h("p", {}, `id ${token.id}, ${plural(token.bytes.length, "byte")}: ${bytesOf(token)}`),
-      states.length > 1 && h("h3", {}, "Its merges, one after the other"),
+      states.length > 1 && h("h3", {}, "Its merges, in order"),
       states.length > 1 &&
         h(
           "ol",

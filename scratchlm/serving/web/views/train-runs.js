@@ -81,7 +81,7 @@ const isLive = (run) => run.state === "running" || run.state === "starting";
 export async function stopRun(name) {
   const isWanted = await confirmed({
     title: `Stop ${name}?`,
-    text: "It saves its state and ends; scratchlm run with its folder continues it from there.",
+    text: "It saves a checkpoint and ends; scratchlm run with its folder resumes it from there.",
     action: "Stop the run",
   });
   if (isWanted) await post(`/api/runs/${encodeURIComponent(name)}/stop`, {});
@@ -95,13 +95,13 @@ export async function startRun() {
     min: 0,
     max: 2 ** 31 - 1,
     step: 1,
-    placeholder: "the recipe's own",
+    placeholder: "the recipe's seed",
   });
   const isWanted = await confirmed({
     title: "Start a quickstart?",
     text:
-      "It trains a small model from scratch on this machine, then fine-tunes it twice; that takes minutes and every " +
-      "processor core. It gets a folder of its own. Restart scratchlm serve afterwards to use its models.",
+      "It trains a small model from scratch on this machine, then fine-tunes it twice. It takes several minutes, uses every " +
+      "processor core, and writes to a new folder. Restart scratchlm serve afterwards to use its models.",
     action: "Start training",
     fields: [h("label", { class: "field" }, "Seed", seed)],
   });

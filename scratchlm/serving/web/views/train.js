@@ -97,7 +97,7 @@ export async function show(place, address) {
         detail,
         nothing(
           "No runs yet",
-          "A run appears here with its curves as soon as it has begun.",
+          "Each run and its curves appear here as soon as it starts.",
           "scratchlm run quickstart",
         ),
       );
@@ -114,7 +114,7 @@ export async function show(place, address) {
     if (!stages.length)
       return put(
         detail,
-        h("p", { class: "lead" }, names.length ? "Nothing has been measured yet." : "Choose a run."),
+        h("p", { class: "lead" }, names.length ? "No measurements yet." : "Choose a run."),
       );
     if (!stages.includes(stage)) stage = stages[stages.length - 1];
     const body = h("div", { class: "stack" });
@@ -179,7 +179,7 @@ export async function show(place, address) {
               title: `Report of ${run.name}`,
               sandbox: "allow-scripts",
             })
-          : h("p", { class: "hint" }, "The report is written when the run has ended."),
+          : h("p", { class: "hint" }, "The report is written when the run ends."),
       );
     if (hasReport) load();
     return open;

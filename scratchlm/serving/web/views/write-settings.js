@@ -32,7 +32,7 @@ export function settingsOf(view) {
         view.system = system.box.value;
         view.keep();
       },
-      hint: "Who the assistant is; given before the conversation.",
+      hint: "Instructions that precede the conversation.",
     });
     put(
       box,
@@ -51,13 +51,13 @@ export function settingsOf(view) {
         mode("Continue a text", true),
       ),
       !canTalk &&
-        h("p", { class: "hint" }, "This model was not tuned for conversations; it continues texts."),
+        h("p", { class: "hint" }, "This model was not fine-tuned for chat; it continues text."),
       modelPicker(
         view.models.filter((one) => one !== view.model),
         {
-          label: "Beside it",
+          label: "Compare with",
           value: view.other?.id ?? "",
-          none: "no second model",
+          none: "no other model",
           onchange: (id) => {
             view.other = view.models.find((one) => one.id === id) ?? null;
             redraw();

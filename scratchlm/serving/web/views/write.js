@@ -271,7 +271,7 @@ export class WriteView {
               turn.request = edit.box.value;
               this.answer(index);
             },
-            hint: "Enter sends it again; what came after is replaced.",
+            hint: "Enter sends it again and replaces everything after it.",
           });
           put(holder, edit.field);
           edit.box.focus();
@@ -334,7 +334,7 @@ export class WriteView {
       h(
         "span",
         { class: last ? "hint" : "hint keys-hint" },
-        last ? `seed ${last.seed}` : "Enter sends, Shift+Enter begins a line",
+        last ? `seed ${last.seed}` : "Enter sends, Shift+Enter starts a new line",
       ),
     );
   }
