@@ -18,6 +18,7 @@ from scratchlm.generation.penalties import (
     exclude,
     penalize_counts,
     penalize_loops,
+    penalize_repetition,
 )
 from scratchlm.generation.samplers import (
     Step,
@@ -25,7 +26,6 @@ from scratchlm.generation.samplers import (
     draw,
     draw_as_torch,
     keep_below_surprise,
-    penalize_repetition,
     sampling_steps,
 )
 from scratchlm.generation.token_bytes import ids_that_contain
@@ -170,9 +170,7 @@ class TokenChooser:
         if c.logit_bias:
             rules.append(("logit_bias", lambda s: add_bias(s, c.logit_bias)))
         if (penalty := c.repetition_penalty) is not None:
-            rules.append(
-                ("repetition_penalty", lambda s: penalize_repetition(s[None], [self._ids], penalty)[0])
-            )
+            rules.append(("repetition_penalty", lambda s: penalize_repetition(s, self._ids, penalty)))
         if c.presence_penalty is not None or c.frequency_penalty is not None:
             rules.append(("presence_penalty, frequency_penalty", self._penalize_counts))
         if c.dry_multiplier is not None:

@@ -23,6 +23,17 @@ def add_bias(logits: Tensor, bias: Mapping[int, float]) -> Tensor:
     return logits.index_add(0, _tensor(bias), values)
 
 
+def penalize_repetition(logits: Tensor, ids: Sequence[int], penalty: float) -> Tensor:
+    """Make tokens that the text already contains less likely: divide positive scores, multiply negative ones.
+
+    Shapes: logits (V,) -> (V,).
+    Source: Keskar et al. 2019, section 4.1, as Hugging Face applies it.
+    """
+    present = _tensor(sorted(set(ids)))
+    scores = logits[present]
+    return logits.index_put((present,), torch.where(scores > 0, scores / penalty, scores * penalty))
+
+
 def penalize_counts(
     logits: Tensor, new_ids: Sequence[int], *, presence: float = 0.0, frequency: float = 0.0
 ) -> Tensor:

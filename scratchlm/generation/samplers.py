@@ -126,24 +126,6 @@ def keep_min_p(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill(logits < best + math.log(p), -math.inf)
 
 
-def penalize_repetition(logits: Tensor, seen: Sequence[Sequence[int]], penalty: float) -> Tensor:
-    """Make tokens that a row already contains less likely: divide positive scores, multiply negative ones.
-
-    Shapes: logits (B, V), seen: B sequences of ids -> (B, V).
-    Source: Keskar et al. 2019, section 4.1, as Hugging Face applies it.
-    """
-    if len(seen) != logits.shape[0]:
-        raise DataError(
-            f"seen needs one sequence per row, got {len(seen)} for {logits.shape[0]} rows; add them."
-        )
-    penalized = logits.clone()
-    for row, ids in enumerate(seen):
-        present = torch.tensor(sorted(set(ids)), dtype=torch.long, device=logits.device)
-        scores = logits[row, present]
-        penalized[row, present] = torch.where(scores > 0, scores / penalty, scores * penalty)
-    return penalized
-
-
 def keep_top_n_sigma(logits: Tensor, n: float) -> Tensor:
     """Keep scores at most n standard deviations below the best one; the rest become -inf.
 
@@ -240,18 +222,6 @@ def sampling_steps(config: GenerationConfig) -> list[tuple[str, Step]]:
 
 def _apply(step: Callable[[Tensor, Any], Tensor], value: float, logits: Tensor) -> Tensor:
     return step(logits, value)
-
-
-def filter_logits(logits: Tensor, config: GenerationConfig, seen: Sequence[Sequence[int]]) -> Tensor:
-    """Apply the repetition penalty and the sampling steps that the config sets, in its order.
-
-    Shapes: logits (B, V), seen: B sequences of ids -> (B, V).
-    """
-    if config.repetition_penalty is not None:
-        logits = penalize_repetition(logits, seen, config.repetition_penalty)
-    for _, step in sampling_steps(config):
-        logits = step(logits)
-    return logits
 
 
 def sample_next(logits: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:

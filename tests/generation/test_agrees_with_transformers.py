@@ -60,7 +60,7 @@ HISTORY = [5, 9, 7, 5, 9, 8, 3, 5, 9]
 RULES = [
     (
         "RepetitionPenaltyLogitsProcessor",
-        lambda s: samplers.penalize_repetition(s[None], [HISTORY], 1.3)[0],
+        lambda s: penalties.penalize_repetition(s, HISTORY, 1.3),
         {"penalty": 1.3},
     ),
     (

@@ -1,3 +1,4 @@
+import functools
 import math
 
 import pytest
@@ -7,7 +8,7 @@ from scratchlm.core import seed
 from scratchlm.core.errors import DataError
 from scratchlm.generation.choose import TokenChooser
 from scratchlm.generation.config import GenerationConfig
-from scratchlm.generation.samplers import best_ids, draw, filter_logits
+from scratchlm.generation.samplers import best_ids, draw, sampling_steps
 from scratchlm.generation.trace import RowTrace
 
 V = 50
@@ -45,7 +46,10 @@ def test_the_draws_follow_the_distribution_that_is_reported(logits, settings):
     row = chooser(generator=seed.generator(1), **settings)
     expected = row.distribution(logits)
     assert torch.equal(
-        expected, filter_logits(logits[None], GenerationConfig(**settings), [[1, 2, 3]])[0].softmax(0)
+        expected,
+        functools.reduce(
+            lambda s, step: step[1](s), sampling_steps(GenerationConfig(**settings)), logits
+        ).softmax(0),
     )
     n = 2000
     counts = torch.bincount(torch.tensor([row.choose(logits).id for _ in range(n)]), minlength=V)

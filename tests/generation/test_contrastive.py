@@ -5,7 +5,7 @@ from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.contrastive import contrastive_search
 from scratchlm.generation.generate import generate_ids
-from scratchlm.generation.samplers import penalize_repetition
+from scratchlm.generation.penalties import penalize_repetition
 
 PROMPT = [3, 1, 4, 1]
 
@@ -17,7 +17,7 @@ def published(model, prompt, *, n_new, alpha, k, penalty=1.0):
     for _ in range(n_new):
         with torch.no_grad():
             states = model.hidden_states(torch.tensor([text]))[0]
-            logits = penalize_repetition(model.out_head(states[-1:]), [text], penalty)[0]
+            logits = penalize_repetition(model.out_head(states[-1]), text, penalty)
             likely, ids = logits.softmax(-1).topk(k)
             scores = []
             for prob, token in zip(likely, ids):

@@ -10,7 +10,7 @@ from scratchlm.core import seed
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate, generate_ids
-from scratchlm.generation.samplers import penalize_repetition
+from scratchlm.generation.penalties import penalize_repetition
 from scratchlm.model import GPTModel
 
 RAGGED = [[1, 2, 3], [4], [5, 6, 7, 8, 9], [10, 11]]
@@ -81,8 +81,8 @@ def test_repetition_is_penalised_over_prompt_and_new_tokens(tiny_model):
     expected = [1, 2, 3]
     for _ in range(9):
         with torch.no_grad():
-            logits = tiny_model(torch.tensor([expected]))[:, -1]
-        expected.append(int(penalize_repetition(logits, [expected], 1.3).argmax()))
+            logits = tiny_model(torch.tensor([expected]))[0, -1]
+        expected.append(int(penalize_repetition(logits, expected, 1.3).argmax()))
     assert ids == expected[3:]
     assert [ids] != ids_of(tiny_model, [[1, 2, 3]], GenerationConfig(max_new_tokens=9))
 

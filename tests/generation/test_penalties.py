@@ -9,7 +9,12 @@ from scratchlm.core import seed
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.generation.choose import TokenChooser
 from scratchlm.generation.config import GenerationConfig
-from scratchlm.generation.penalties import ban_repeated_ngrams, penalize_counts, penalize_loops
+from scratchlm.generation.penalties import (
+    ban_repeated_ngrams,
+    penalize_counts,
+    penalize_loops,
+    penalize_repetition,
+)
 from scratchlm.generation.samplers import keep_top_n_sigma
 
 few_ids = st.lists(st.integers(0, 3), max_size=24)
@@ -19,6 +24,12 @@ def greedy(logits, prompt=(1,), *, n=1, tokenizer=None, vocab_size=None, **setti
     config = GenerationConfig(**settings)
     row = TokenChooser(config, prompt, generator=None, tokenizer=tokenizer, vocab_size=vocab_size)
     return [row.choose(logits).id for _ in range(n)]
+
+
+def test_repetition_makes_seen_tokens_less_likely_whatever_their_sign():
+    logits = torch.tensor([2.0, -2.0, 2.0, -2.0])
+    assert penalize_repetition(logits, [0, 1, 1, 0], 2.0).tolist() == [1.0, -4.0, 2.0, -2.0]
+    assert penalize_repetition(logits, [], 2.0).tolist() == logits.tolist() == [2.0, -2.0, 2.0, -2.0]
 
 
 def test_presence_counts_once_and_frequency_each_time():

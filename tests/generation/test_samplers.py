@@ -1,3 +1,4 @@
+import functools
 import math
 from collections import Counter
 
@@ -13,12 +14,11 @@ from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.generation.samplers import (
     apply_temperature,
-    filter_logits,
     keep_min_p,
     keep_top_k,
     keep_top_p,
-    penalize_repetition,
     sample_next,
+    sampling_steps,
 )
 
 # few distinct values, so that ties are the rule rather than the exception
@@ -135,29 +135,20 @@ def test_temperature_zero_is_refused_here():
         apply_temperature(torch.zeros(1, 3), 0)
 
 
-def test_repetition_makes_seen_tokens_less_likely_whatever_their_sign():
-    logits = torch.tensor([[2.0, -2.0, 2.0, -2.0], [2.0, -2.0, 2.0, -2.0]])
-    out = penalize_repetition(logits, [[0, 1, 1, 0], []], 2.0)
-    assert out.tolist() == [[1.0, -4.0, 2.0, -2.0], [2.0, -2.0, 2.0, -2.0]]
-    assert logits[0].tolist() == [2.0, -2.0, 2.0, -2.0]
-
-
-def test_repetition_needs_one_history_per_row():
-    with pytest.raises(DataError, match="got 1 for 2 rows"):
-        penalize_repetition(torch.zeros(2, 3), [[1]], 1.2)
+def filtered(logits: torch.Tensor, config: GenerationConfig) -> torch.Tensor:
+    """The scores after the sampling steps that the config sets."""
+    return functools.reduce(lambda scores, step: step[1](scores), sampling_steps(config), logits)
 
 
 def test_filters_are_applied_in_the_documented_order():
-    config = GenerationConfig(repetition_penalty=3.0, temperature=2.0, top_k=3, top_p=0.8, min_p=0.1)
-    logits, seen = TOY_LOGITS, [[3]]
-    step_by_step = penalize_repetition(logits, seen, 3.0)
-    step_by_step = keep_top_k(apply_temperature(step_by_step, 2.0), 3)
+    config = GenerationConfig(temperature=2.0, top_k=3, top_p=0.8, min_p=0.1)
+    step_by_step = keep_top_k(apply_temperature(TOY_LOGITS, 2.0), 3)
     step_by_step = keep_min_p(keep_top_p(step_by_step, 0.8), 0.1)
-    assert torch.equal(filter_logits(logits, config, seen), step_by_step)
+    assert torch.equal(filtered(TOY_LOGITS, config), step_by_step)
 
 
 def test_without_settings_nothing_is_filtered():
-    assert filter_logits(TOY_LOGITS, GenerationConfig(), [[]]) is TOY_LOGITS
+    assert sampling_steps(GenerationConfig()) == []
 
 
 # the draw
@@ -235,7 +226,7 @@ def test_scores_that_are_not_finite_are_refused_and_never_drawn_from(settings, f
     logits = torch.tensor([[1.0, 2.0, 3.0], BROKEN[found]])
     generators = None if config.is_greedy else [seed.generator(0)] * 2
     with pytest.raises(DataError, match=f"must be finite numbers, got {found}"):
-        sample_next(filter_logits(logits, config, [[0], [0]]), generators)
+        sample_next(filtered(logits, config), generators)
 
 
 @pytest.mark.parametrize("bias", [math.inf, math.nan])
