@@ -10,6 +10,7 @@ from torch import Tensor
 
 from scratchlm.core.batch import Batch
 from scratchlm.core.errors import DataError
+from scratchlm.training.batch_memory import BatchMemory
 from scratchlm.training.distributed import Ranks
 from scratchlm.training.finite import describe
 from scratchlm.training.precision import Precision
@@ -34,8 +35,8 @@ def add_gradients(
     parallel: ParallelModel,
     batches: Sequence[tuple[str, Batch]],
     n_targets: int,
-    *,
     precision: Precision,
+    memory: BatchMemory,
     ranks: Ranks,
 ) -> list[float]:
     """Add up the gradients of the mean loss over the batches of all ranks; returns each batch's share of that loss.
@@ -47,6 +48,7 @@ def add_gradients(
     n_per_rank = n_targets / ranks.world_size  # because the gradients are averaged over the ranks
     device = next(parallel.model.parameters()).device
     for number, (_, batch) in enumerate(batches, start=1):
+        memory.prepare(batch, is_half=precision.name == "bf16")
         with nullcontext() if number == len(batches) else parallel.without_exchange():
             with precision.context():
                 batch_loss = parallel.loss(batch.to(device)) / n_per_rank

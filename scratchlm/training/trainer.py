@@ -16,6 +16,7 @@ from scratchlm.core.protocols import Task
 from scratchlm.core.run_lock import run_lock
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.model.gpt import GPTModel
+from scratchlm.training.batch_memory import BatchMemory
 from scratchlm.training.batches import InterruptedEvaluation, endless_batches, until_stopped
 from scratchlm.training.callbacks import Callback, Callbacks, StepRecord
 from scratchlm.training.checkpointing import BestInMemory, RunCheckpoints
@@ -70,8 +71,7 @@ class Trainer:
         self.notify = notify
         self.ranks = current_ranks()
         self.device = next(model.parameters()).device
-        is_on, cheap = config.activation_checkpointing, config.recompute_cheap
-        model.set_activation_checkpointing(is_on, recompute_cheap=cheap)
+        self.batch_memory = BatchMemory(model, config, notify=notify)
         self.parallel = parallel_model(model, task, self.ranks, config.sharding)
         self.optimizers = Optimizers(self.parallel.model, config)
         self.precision = Precision("bf16" if config.precision == "bf16" else "float32", self.device.type)
@@ -166,7 +166,7 @@ class Trainer:
         self.ranks.seed_step(self.config.seed, step)
         with memory_errors_explained(SMALLER_BATCH):
             losses = add_gradients(
-                self.parallel, batches, n_targets, precision=self.precision, ranks=self.ranks
+                self.parallel, batches, n_targets, self.precision, self.batch_memory, self.ranks
             )
             grad_norm = self.optimizers.clip_gradients(self.config.max_grad_norm)
             problem = find_problem(batches, losses, grad_norm, step=step)

@@ -38,12 +38,12 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(tiny_run):
     large, train, _ = tiny_run(drop_rate=0.0, max_steps=1)
     one, two = next(train.epoch(0)), next(train.epoch(0, start=1))
     two.targets[:, 3:] = IGNORE_INDEX
-    how = {"precision": large.precision, "ranks": large.ranks}
+    how = large.precision, large.batch_memory, large.ranks
     joined = Batch(inputs=torch.cat([one.inputs, two.inputs]), targets=torch.cat([one.targets, two.targets]))
-    add_gradients(large.parallel, [("", joined)], joined.n_targets, **how)
+    add_gradients(large.parallel, [("", joined)], joined.n_targets, *how)
     gradients = {name: p.grad.clone() for name, p in large.model.named_parameters()}
     large.optimizers.zero_grad()
-    add_gradients(large.parallel, [("", one), ("", two)], one.n_targets + two.n_targets, **how)
+    add_gradients(large.parallel, [("", one), ("", two)], one.n_targets + two.n_targets, *how)
     largest = max(gradient.abs().max().item() for gradient in gradients.values())
     n = joined.targets.numel() + 3 * n_roundings(
         large.model.config
