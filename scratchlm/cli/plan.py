@@ -20,7 +20,13 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.core.matrix_speed import matrix_flops_per_s
 from scratchlm.core.seed import seed_everything
 from scratchlm.training.config import TrainingConfig
-from scratchlm.training.planner import MemoryPlan, flops_per_step, n_parameters, plan_memory
+from scratchlm.training.planner import (
+    MemoryPlan,
+    flops_per_step,
+    n_parameters,
+    plan_memory,
+    settings_of_rank,
+)
 from scratchlm.training.precision import choose_precision
 from scratchlm.training.progress import Progress
 from scratchlm.training.schedule import planned_steps
@@ -38,6 +44,8 @@ class Plan(Common):
     The memory is computed from the settings. The time of a step is measured: a model with one block is trained for a
     few steps, which takes seconds. Without --max-steps, --epochs or --max-minutes the plan is for 1,000 steps.
 
+    With --ranks the plan is for one of several processes, which share the batch; see --sharding.
+
     Example: scratchlm plan --config gpt2-small --batch-size 4 --model.context-length 256
     """
 
@@ -50,13 +58,14 @@ class Plan(Common):
     attend_within_documents: bool = (
         False  # tokens attend only to tokens of their own document, as in pretrain
     )
+    ranks: int = 1  # number of processes that torchrun starts; the plan is then for one of them
     no_measure: bool = False  # plan the memory only, without measuring the time of a step
     seed: tyro.conf.Suppress[None] = None  # it is part of the training settings
     training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(default_factory=TrainingConfig)
     model: ModelSettings = field(default_factory=ModelSettings)
 
     def __post_init__(self) -> None:
-        check_at_least(1, vocab_size=self.vocab_size, tokens=self.tokens)
+        check_at_least(1, vocab_size=self.vocab_size, tokens=self.tokens, ranks=self.ranks)
 
 
 def main(args: Sequence[str], *, prog: str) -> int:
@@ -84,25 +93,26 @@ def _act(command: Plan, model: ModelSettings, console: Console) -> dict[str, Any
     training = with_end(command.training, max_steps=DEFAULT_STEPS)
     n_steps = _n_steps(training, command.tokens, config.context_length)
     device = pick_device(command.device)
-    precision = choose_precision(training.precision, device, config, training.batch_size).name
-    training = dataclasses.replace(training, precision=precision)
+    own = settings_of_rank(training, command.ranks)
+    precision = choose_precision(training.precision, device, config, own.batch_size).name
+    training, own = (dataclasses.replace(one, precision=precision) for one in (training, own))
     memory = plan_memory(
         config,
         training,
         program_bytes=measure_program_bytes(),
         within_documents=command.attend_within_documents,
+        n_ranks=command.ranks,
     )
-    flops = flops_per_step(config, training)
     found: dict[str, Any] = {
         "parameters": n_parameters(config),
         "memory_bytes": memory.peak,
         "memory": dataclasses.asdict(memory),
-        "flops_per_step": flops,
+        "flops_per_step": flops_per_step(config, training),
         "steps": n_steps,
         "seconds_per_step": None,
         "minutes": None,
     }
-    _print_memory(found, memory)
+    _print_memory(found, memory, _share_of_rank(training, own, command.ranks))
     free = psutil.virtual_memory().available
     if memory.peak > free and device.type == "cpu":
         console.print(
@@ -113,16 +123,19 @@ def _act(command: Plan, model: ModelSettings, console: Console) -> dict[str, Any
     if command.no_measure:
         return found
     seed_everything(training.seed)
-    step_s = measure_step_s(config, training, device=device, within_documents=command.attend_within_documents)
+    step_s = measure_step_s(config, own, device=device, within_documents=command.attend_within_documents)
     minutes = math.inf if n_steps is None else n_steps * step_s / 60
     if training.max_minutes is not None:
         minutes = min(minutes, training.max_minutes)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    share = flops / step_s / matrix_flops_per_s(dtype, device=device)
+    share = flops_per_step(config, own) / step_s / matrix_flops_per_s(dtype, device=device)
     found |= {"seconds_per_step": step_s, "minutes": minutes}
+    without = (
+        "evaluation and saving" if command.ranks == 1 else "evaluation, saving and exchange between ranks"
+    )
     print(
-        f"time: {minutes:,.1f} minutes of training steps, {step_s:.3g} s each, without evaluation and saving; the "
-        f"matrix products run at {share:.0%} of the fastest that this machine multiplies in {precision}"
+        f"time: {minutes:,.1f} minutes of training steps, {step_s:.3g} s each, without {without}; the matrix "
+        f"products run at {share:.0%} of the fastest that this machine multiplies in {precision}"
     )
     return found
 
@@ -142,10 +155,21 @@ def _n_steps(training: TrainingConfig, n_tokens: int | None, context: int) -> in
     return planned_steps(training, Progress(), n_batches=n_batches)
 
 
-def _print_memory(found: dict[str, Any], memory: MemoryPlan) -> None:
+def _share_of_rank(training: TrainingConfig, own: TrainingConfig, n_ranks: int) -> str:
+    """What one of several ranks holds."""
+    if n_ranks == 1:
+        return ""
+    part = f"1/{n_ranks} of" if training.sharding == "fsdp" else "all"
+    return (
+        f" of rank 0, which needs most of {n_ranks}; below it is for this rank, with {part} weights, gradients and "
+        f"moments, and with {own.batch_size} of the {training.batch_size} examples of a batch"
+    )
+
+
+def _print_memory(found: dict[str, Any], memory: MemoryPlan, share: str) -> None:
     n_steps = "" if found["steps"] is None else f", {found['steps']:,} steps"
     print(f"{found['parameters']:,} parameters, {found['flops_per_step'] / 1e9:,.0f} GFLOP per step{n_steps}")
-    print(f"memory: {memory.peak / MIB:,.0f} MiB at the peak")
+    print(f"memory: {memory.peak / MIB:,.0f} MiB at the peak{share}")
     for name, n_bytes in dataclasses.asdict(memory).items():
         if n_bytes:
-            print(f"  {name:<12}{n_bytes / MIB:>10,.1f} MiB")
+            print(f"  {name:<14}{n_bytes / MIB:>10,.1f} MiB")

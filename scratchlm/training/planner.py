@@ -1,6 +1,7 @@
 """Predict the parameters, memory and FLOPs of a training run from its settings, before anything is allocated."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from scratchlm.core.memory import LARGEST_KEPT_BLOCK
 from scratchlm.model.config import GPTConfig
@@ -13,7 +14,7 @@ FLOAT = 4  # bytes of a float32
 HALF = 2  # bytes of a bfloat16
 # The allocator keeps freed blocks, in pieces that fit no later request: with glibc real runs reach 1.2 to 1.7 times the
 # tensors that come and go (benchmarks/README.md), the larger ones with dropout, whose tensors have many sizes.
-# With activation checkpointing freed blocks are returned: see `freed_memory_kept`.
+# With activation checkpointing or sharding freed blocks are returned: see `freed_memory_kept`.
 FRAGMENTS = 0.3
 
 
@@ -22,7 +23,7 @@ class MemoryPlan:
     """The memory of a training step by category, each at its largest, and the peak of all together.
 
     The peak is below the sum: when the loss is computed, all activations exist but hardly any gradient, and at the
-    update it is the other way round.
+    update it is the other way round. With several ranks it is the memory of one, rank 0, which also writes checkpoints.
 
     Units: bytes.
     """
@@ -40,16 +41,21 @@ class MemoryPlan:
     checkpoint: int  # the copy of weights and optimizer that is written while training continues
     cache: int  # keys and values while a text sample is generated
     program: int  # Python, torch and this package
+    gathered: int = 0  # sharded: the whole weights of embeddings, head and last block, during both passes
+    exchange: int = (
+        0  # several ranks: gradients beside those above, when the backward pass ends and they are exchanged
+    )
+    whole: int = 0  # sharded: what rank 0 gathers for a checkpoint that is written while training waits
 
     @property
     def peak(self) -> int:
         """The largest sum of what exists at the same time, from the second step on."""
         always = self.program + self.weights + self.optimizer + self.checkpoint
-        at_the_loss = (
-            self.activations + self.head_gradient + max(self.logits, self.workspace) + self.allocator
-        )
+        passes = self.gathered + self.allocator
+        at_the_loss = passes + self.activations + self.head_gradient + max(self.logits, self.workspace)
+        at_the_exchange = passes + self.gradients + self.exchange if self.exchange else 0
         at_the_update = self.gradients + self.update
-        return always + max(at_the_loss, at_the_update, self.cache)
+        return always + max(at_the_loss, at_the_exchange, at_the_update, self.cache, self.whole)
 
 
 def n_parameters(config: GPTConfig) -> int:
@@ -59,9 +65,21 @@ def n_parameters(config: GPTConfig) -> int:
 
 
 def plan_memory(
-    config: GPTConfig, training: TrainingConfig, *, program_bytes: int = 0, within_documents: bool = False
+    config: GPTConfig,
+    training: TrainingConfig,
+    *,
+    program_bytes: int = 0,
+    within_documents: bool = False,
+    n_ranks: int = 1,
 ) -> MemoryPlan:
-    """The memory of pre-training a whole model with these settings, on windows of the context's length."""
+    """The memory of pre-training a whole model with these settings, on windows of the context's length.
+
+    With `n_ranks` processes it is that of one of them, as `training.sharding` says.
+    """
+    if n_ranks > 1:
+        own = settings_of_rank(training, n_ranks)
+        alone = plan_memory(config, own, program_bytes=program_bytes, within_documents=within_documents)
+        return (_sharded if training.sharding == "fsdp" else _repeated)(alone, config, training, n_ranks)
     n_all = n_parameters(config)
     n_table = config.vocab_size * config.emb_dim  # the token embedding, and an output head of the same size
     n_muon = _n_in_matrices(config) if training.optimizer == "muon" else 0
@@ -101,6 +119,48 @@ def plan_memory(
         checkpoint=FLOAT * (3 * n_all - n_muon) if _copies_checkpoints(training) else 0,
         cache=cache if training.sample_every_steps else 0,
         program=program_bytes,
+    )
+
+
+def settings_of_rank(training: TrainingConfig, n_ranks: int) -> TrainingConfig:
+    """The settings with the largest share of the batch that one of the ranks has."""
+    return replace(training, batch_size=math.ceil(training.batch_size / n_ranks))
+
+
+def _repeated(alone: MemoryPlan, config: GPTConfig, training: TrainingConfig, n_ranks: int) -> MemoryPlan:  # noqa: ARG001
+    """Each rank has the whole model, and buckets of all gradients, which stay from step to step (DDP)."""
+    table = FLOAT * config.vocab_size * config.emb_dim
+    n_tables = 2 if config.tie_embeddings else 1  # a shared matrix has two gradients, and their sum
+    return replace(alone, head_gradient=alone.gradients + table, exchange=n_tables * table)
+
+
+def _sharded(alone: MemoryPlan, config: GPTConfig, training: TrainingConfig, n_ranks: int) -> MemoryPlan:
+    """Each rank has a part of weights, gradients and moments, and gathers whole weights to compute with (FSDP2).
+
+    A block's weights are gathered while the next block computes, and its gradients exchanged while the one after
+    computes its own. See `ShardedModel` for what stays gathered.
+    """
+    with empty_weights():
+        model = GPTModel(config)
+    block = FLOAT * sum(parameter.numel() for parameter in model.trf_blocks[-1].parameters())
+    everything = alone.gradients
+    root = everything - (config.n_layers - 1) * block
+    table = FLOAT * config.vocab_size * config.emb_dim
+    # gradients that no rank has given away: of the root, or with accumulation of all that came before
+    kept = everything if training.accumulate > 1 else root
+    saved = everything + alone.optimizer  # gathered on rank 0
+    return replace(
+        alone,
+        weights=alone.weights - everything + math.ceil(everything / n_ranks),
+        gradients=math.ceil(everything / n_ranks),
+        optimizer=math.ceil(alone.optimizer / n_ranks),
+        workspace=alone.workspace + 3 * block,
+        allocator=0,
+        update=math.ceil(alone.update / n_ranks),
+        cache=alone.cache + everything if training.sample_every_steps else 0,
+        gathered=root,
+        exchange=kept + (table if config.tie_embeddings else 0) + 2 * block - root // n_ranks,
+        whole=0 if alone.checkpoint else saved,
     )
 
 

@@ -25,6 +25,7 @@ class ParallelModel(Protocol):
     """A model that the ranks train with a task. Every rank must call the methods in the same order."""
 
     model: GPTModel  # with the parameters that this rank trains
+    is_whole: bool  # whether this rank holds all of every parameter
 
     @property
     def loss(self) -> nn.Module:
@@ -56,6 +57,8 @@ def parallel_model(model: GPTModel, task: Task, ranks: Ranks, sharding: Sharding
 
 class WholeModel:
     """A model of which this process has all weights, like every other rank (DistributedDataParallel)."""
+
+    is_whole = True
 
     def __init__(self, model: GPTModel, task: Task, ranks: Ranks) -> None:
         self.model, self.task, self.ranks = model, task, ranks
@@ -104,6 +107,8 @@ class ShardedModel:
     Source: Rajbhandari et al. 2020, "ZeRO", stage 3; Zhao et al. 2023, "PyTorch FSDP".
     Raises: ConfigError for a model with quantized layers.
     """
+
+    is_whole = False
 
     def __init__(self, model: GPTModel, task: Task, ranks: Ranks) -> None:
         from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method

@@ -67,8 +67,7 @@ class Trainer:
         self.config = config
         self.run = run
         self.callbacks = callbacks
-        self.sample = sample
-        self.notify = notify
+        self.sample, self.notify = sample, notify
         self.ranks = current_ranks()
         self.device = next(model.parameters()).device
         self.batch_memory = BatchMemory(model, config, notify=notify)
@@ -108,7 +107,8 @@ class Trainer:
         train.order_version = progress.order_version
         batches = endless_batches(train, start=progress.batches)
         self.parallel.model.train()
-        with freed_memory_kept(is_wanted=not config.activation_checkpointing), stop_requests() as request:
+        is_kept = self.parallel.is_whole and not config.activation_checkpointing
+        with freed_memory_kept(is_wanted=is_kept), stop_requests() as request:
             stop = SharedStop(request, self.ranks)
             while True:
                 is_finished = limit_is_reached(config, progress, n_batches=self._n_batches)

@@ -57,6 +57,18 @@ def test_a_model_larger_than_the_memory_is_planned_but_not_measured():
     assert "MiB are free, so its time is not measured" in outcome.err
 
 
+def test_the_plan_of_a_rank_says_what_the_rank_holds():
+    flags = f"plan {TINY} --batch-size 6 --ranks 2 --no-measure"
+    whole, sharded = (scratchlm(f"{flags} --sharding {name}").out for name in ("none", "fsdp"))
+    share = "weights, gradients and moments, and with 3 of the 6 examples of a batch"
+    assert f"of rank 0, which needs most of 2; below it is for this rank, with all {share}" in whole
+    assert f"with 1/2 of {share}" in sharded
+    found = json.loads(scratchlm(f"{flags} --sharding fsdp --json").out)
+    assert found["memory"]["weights"] == 2 * found["parameters"]
+    outcome = scratchlm(f"plan {TINY} --ranks 0")
+    assert (outcome.code, "ranks must be at least 1, got 0" in outcome.err) == (2, True)
+
+
 def test_two_sizes_are_refused():
     outcome = scratchlm("plan --config small --model.size tiny")
     assert outcome.code == 2

@@ -1,6 +1,7 @@
 """The plan's formulas agree with torch: parameters that exist, tensors it saves, and the peak of a real run."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -12,9 +13,16 @@ from torch.utils._pytree import tree_leaves
 from scratchlm.model.config import CONFIGS, GPTConfig, named_config
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.config import TrainingConfig
-from scratchlm.training.planner import bytes_kept_per_token, flops_per_step, n_parameters, plan_memory
+from scratchlm.training.planner import (
+    bytes_kept_per_token,
+    flops_per_step,
+    n_parameters,
+    plan_memory,
+    settings_of_rank,
+)
 from scratchlm.training.precision import choose_precision
-from tests.processes import start_python
+from tests.processes import one_thread, start_python
+from tests.ranks import free_port
 
 TINY = GPTConfig(vocab_size=50, context_length=16, emb_dim=32, n_heads=4, n_layers=2, drop_rate=0.0)
 VARIANTS = {
@@ -177,29 +185,64 @@ def test_the_copy_of_a_checkpoint_counts_when_one_is_written_before_the_end():
     assert plan_memory(config, replace(often, max_steps=None, max_minutes=1.0)).checkpoint == 12 * n
 
 
+def test_sharded_ranks_share_weights_gradients_moments_and_the_batch_and_gather_what_they_compute_with():
+    config, training = CONFIGS["small"], TrainingConfig(max_steps=1, batch_size=10, sharding="fsdp")
+    one, four = (plan_memory(config, training, n_ranks=n) for n in (1, 4))
+    n = n_parameters(config)
+    assert (four.weights, four.gradients, four.optimizer) == (
+        n,
+        n,
+        2 * n,
+    )  # 4, 4 and 8 bytes of a parameter, by 4
+    assert settings_of_rank(training, 4).batch_size == 3  # of 10 examples two ranks have 3
+    assert four.activations == one.activations * 3 / 10
+    blocks = GPTModel(config).trf_blocks[:-1]
+    assert four.gathered == 4 * (n - sum(p.numel() for p in blocks.parameters()))
+    assert four.whole == 12 * n  # rank 0 gathers weights and moments for the last checkpoint
+    assert one.gathered == one.exchange == one.whole == 0
+    assert replace(four, whole=0).peak < one.peak / 2
+
+
+def test_ranks_that_hold_the_whole_model_share_only_the_batch():
+    config, training = CONFIGS["small"], TrainingConfig(max_steps=1, batch_size=16)
+    one, two = (plan_memory(config, training, n_ranks=n) for n in (1, 2))
+    for name in ("weights", "gradients", "optimizer"):
+        assert getattr(two, name) == getattr(one, name)
+    assert two.activations == one.activations / 2
+    assert two.peak < one.peak
+
+
 # A short real run in a process of its own; it prints the plan's peak and the measured one.
 MEASURED_RUN = """
 import json, sys
+from pathlib import Path
 import numpy as np
 from scratchlm.core.device import peak_memory_bytes
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.windows import TokenWindows
 from scratchlm.model import GPTConfig, GPTModel
+from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.planner import plan_memory
 from scratchlm.training.pretraining import PretrainingTask
+from scratchlm.training.progress import RunFolder
+from scratchlm.training.rank_group import rank_group
 from scratchlm.training.step_time import measure_program_bytes
 from scratchlm.training.trainer import Trainer
 
-model, training = (json.loads(argument) for argument in sys.argv[1:])
+model, training, n_ranks = (json.loads(argument) for argument in sys.argv[1:4])
 config, training = GPTConfig(**model), TrainingConfig(max_steps=3, eval_every_steps=0, use="last", **training)
-planned = plan_memory(config, training, program_bytes=measure_program_bytes())
+planned = plan_memory(config, training, program_bytes=measure_program_bytes(), n_ranks=n_ranks)
+run = None  # ranks write a checkpoint, for which sharded ones gather the model
+if n_ranks > 1:
+    run = RunFolder(path=Path("run"), tokenizer=load_tokenizer(sys.argv[4]))
 n_tokens = 3 * training.batch_size * training.accumulate * config.context_length + 1
 windows = TokenWindows(
     np.random.default_rng(0).integers(config.vocab_size, size=n_tokens), context_length=config.context_length
 )
 loader = BatchLoader(windows, batch_size=training.batch_size)
-Trainer(GPTModel(config), PretrainingTask(), training).fit(loader)
+with rank_group(timeout_s=300):
+    Trainer(GPTModel(config), PretrainingTask(), training, run=run).fit(loader)
 print(json.dumps({"planned": planned.peak, "measured": peak_memory_bytes()}))
 """
 SIX_LAYERS = {
@@ -234,9 +277,36 @@ RUNS = {
 def test_the_planned_peak_is_that_of_a_real_run_within_15_percent(name):
     """The rest is the allocator's, which the plan knows only on average: see FRAGMENTS."""
     model, training = RUNS[name]
-    process = start_python("-c", MEASURED_RUN, json.dumps(model), json.dumps(training))
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    figures = json.loads(out)
+    check_run(name, model, training)
+
+
+RANKS = {
+    "two ranks": {"batch_size": 16},
+    "two ranks, sharded": {"batch_size": 16, "sharding": "fsdp"},
+    "two ranks, sharded, accumulate": {"batch_size": 8, "sharding": "fsdp", "accumulate": 2},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", RANKS)
+def test_the_planned_peak_is_that_of_rank_0_of_a_real_run_within_15_percent(name, saved_tokenizer, tmp_path):
+    (tmp_path / "run").mkdir()
+    model = {"vocab_size": 4096, **SIX_LAYERS}
+    check_run(name, model, RANKS[name], saved_tokenizer, n_ranks=2, here=tmp_path)
+
+
+def check_run(name, model, training, *args, n_ranks=1, here=None):
+    """Plan and train in processes of their own, and compare the peaks."""
+    settings = (json.dumps(model), json.dumps(training), str(n_ranks))
+    port, processes = str(free_port()), []
+    for rank in range(n_ranks):
+        env = {**one_thread(here or "."), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": str(rank)}
+        env |= {"WORLD_SIZE": str(n_ranks), "LOCAL_RANK": str(rank)}
+        parts = ("-c", MEASURED_RUN, *settings, *args)
+        processes.append(start_python(*parts, here=here, env=os.environ if n_ranks == 1 else env))
+    outcomes = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0] * n_ranks, outcomes
+    figures = json.loads(outcomes[0][0])
     print(name, figures, figures["planned"] / figures["measured"])  # shown with -rP
     assert figures["planned"] == pytest.approx(figures["measured"], rel=0.15)
