@@ -105,10 +105,7 @@ class LanguageModel:
         beam search keeps; its result is known only at the end and cannot be streamed. `length_penalty` ranks the beams.
         Raises: ConfigError for an unknown or impossible setting, and for a classifier.
         """
-        if self.kind == "classification":
-            raise ConfigError(
-                "generate needs a language model, but this model is a classifier; use classify."
-            )
+        self.check_generates("generate", advice="; use classify")
         config = self.generation_config(**settings)
         if beams is not None and stream:
             raise ConfigError(

@@ -136,9 +136,8 @@ def _second_signal_ends(first: int, *, grace_s: float | None) -> Iterator[None]:
                 os._exit(128 + number[0])
         os._exit(128 + first)
 
-    _thread.start_new_thread(
-        wait_for_it, ()
-    )  # threading's locks may be held by the code that was interrupted
+    # Not threading: its locks may be held by the code that was interrupted.
+    _thread.start_new_thread(wait_for_it, ())
     try:
         yield
     finally:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from scratchlm.core.matrix_speed import seconds_of
-from scratchlm.model.attention_context import attention_context
+from scratchlm.model.attention_context import AttentionContext, attention_context
 from scratchlm.model.block import TransformerBlock
 from scratchlm.model.config import GPTConfig
 
@@ -87,14 +89,16 @@ def _speedup(config: GPTConfig, batch_size: int, device: torch.device) -> float:
         x = torch.randn(n_rows, n_tokens, config.emb_dim, device=device, requires_grad=True)
         context = attention_context(x, config)
         for precision in (Precision("float32", device.type), Precision("bf16", device.type)):
-
-            def run_passes(precision: Precision = precision) -> None:
-                with precision.context():
-                    y = block(x, context)
-                y.sum().backward()
-
-            fastest_s.append(min(seconds_of(run_passes, device)))
+            passes = functools.partial(run_passes, block, x, context, precision)
+            fastest_s.append(min(seconds_of(passes, device)))
     return fastest_s[0] / fastest_s[1]
+
+
+def run_passes(block: TransformerBlock, x: Tensor, context: AttentionContext, precision: Precision) -> None:
+    """Run forward and backward pass of one block, to measure their time."""
+    with precision.context():
+        y = block(x, context)
+    y.sum().backward()
 
 
 def _missing(device: torch.device) -> str:

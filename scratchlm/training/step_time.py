@@ -1,6 +1,7 @@
 """Measure how long a training step takes on this machine, from a short training of a model with one block."""
 
 import dataclasses
+import functools
 import statistics
 
 import numpy as np
@@ -18,7 +19,7 @@ from scratchlm.model.gpt import GPTModel
 from scratchlm.training.callbacks import Callback, StepRecord
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.optim import Optimizers
-from scratchlm.training.precision import choose_precision
+from scratchlm.training.precision import choose_precision, run_passes
 from scratchlm.training.pretraining import PretrainingTask
 from scratchlm.training.trainer import Trainer
 
@@ -100,22 +101,15 @@ def _block_s(
     documents = torch.ones(x.shape[:2], dtype=torch.long, device=device) if within_documents else None
     context = attention_context(x, config, attention_mask=documents)
     optimizers = Optimizers(nn.ModuleDict({"trf_blocks": block}), training)
-
     precision = choose_precision(training.precision, device, config, training.batch_size)
-
-    def run_passes() -> None:
-        with precision.context():
-            y = block(x, context)
-        y.sum().backward()
+    passes = functools.partial(run_passes, block, x, context, precision)
 
     def update() -> None:
         optimizers.clip_gradients(training.max_grad_norm)
         for part in optimizers.parts:  # keeps the gradients for the next measurement
             part.step()
 
-    passes_s, update_s = (
-        statistics.median(seconds_of(one, device, n=N_STEPS)) for one in (run_passes, update)
-    )
+    passes_s, update_s = (statistics.median(seconds_of(one, device, n=N_STEPS)) for one in (passes, update))
     return passes_s, update_s
 
 
