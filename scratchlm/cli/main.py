@@ -75,9 +75,8 @@ def _main(args: list[str]) -> int:
             DataError.exit_code,
         )
         trace = traceback.format_exc() if wants_debug else ""
-    return _report_error(
-        message, exit_code, trace
-    )  # the error, and all that its frames hold, is freed by now
+    # The error, and all that its frames hold, is freed by now.
+    return _report_error(message, exit_code, trace)
 
 
 def _run_and_flush(args: list[str]) -> int:

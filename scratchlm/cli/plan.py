@@ -55,9 +55,8 @@ class Plan(Common):
     vocab_size: int | None = None
     # number of tokens of the training text, which a limit in epochs needs
     tokens: int | None = None
-    attend_within_documents: bool = (
-        False  # tokens attend only to tokens of their own document, as in pretrain
-    )
+    # tokens attend only to tokens of their own document, as in pretrain
+    attend_within_documents: bool = False
     ranks: int = 1  # number of processes that torchrun starts; the plan is then for one of them
     no_measure: bool = False  # plan the memory only, without measuring the time of a step
     seed: tyro.conf.Suppress[None] = None  # it is part of the training settings

@@ -23,9 +23,7 @@ def read_parquet(path: Path, *, columns: Collection[str] = ()) -> Iterator[tuple
     try:
         with opened(path) as source, contextlib.ExitStack() as stack:
             file: Any = source
-            if isinstance(
-                file, gzip.GzipFile
-            ):  # parquet is read from its end, so it must be decompressed first
+            if isinstance(file, gzip.GzipFile):  # decompressed first, because parquet is read from its end
                 unzipped = stack.enter_context(tempfile.TemporaryFile())
                 while data := file.read(READ_BYTES):
                     unzipped.write(data)

@@ -192,9 +192,8 @@ def text_loss(
         for inputs, targets in windows:
             mask = None if document_start is None else document_numbers(inputs, document_start).to(device)
             states = model.hidden_states(inputs.to(device), attention_mask=mask)  # (B, T, E)
-            losses = head_cross_entropy(
-                states, model.out_head, targets.to(device), reduction="none"
-            )  # (B, T)
+            # (B, T)
+            losses = head_cross_entropy(states, model.out_head, targets.to(device), reduction="none")
             sums.extend(losses.cpu().double().sum(dim=1).tolist())
             fresh = (targets != IGNORE_INDEX).sum(dim=1)  # (B,)
             counts.extend(fresh.tolist())

@@ -131,9 +131,8 @@ def start_as_linear_model(model: GPTModel, linear: LinearModel) -> None:
     with_constant = torch.cat([torch.ones(width, 1), torch.randn(width, n_classes)], dim=1)
     used = torch.linalg.qr(with_constant).Q  # (E, 1 + C)
     directions = used[:, 1:]  # (E, C)
-    scores = linear.weights - linear.weights.mean(
-        dim=1, keepdim=True
-    )  # (V, C); a common term changes nothing
+    mean = linear.weights.mean(dim=1, keepdim=True)  # (V, 1); a term common to all classes changes nothing
+    scores = linear.weights - mean  # (V, C)
     scale = MAX_SHARE / max(scores.norm(dim=1).max().item(), 1e-3)
     rest = torch.randn(len(scores), width)  # (V, E)
     rest = F.normalize(rest - rest @ used @ used.T, dim=1)

@@ -149,9 +149,8 @@ class _Search:
         """Search; returns the results, best first."""
         for n_new in range(1, self._config.max_new_tokens + 1):
             log_probs = self._next_log_probs()
-            taken = torch.zeros_like(
-                next(iter(log_probs.values()))
-            )  # (V,) beams of earlier groups with each token
+            # (V,), the number of beams of earlier groups with each token
+            taken = torch.zeros_like(next(iter(log_probs.values())))
             for group in self._groups:
                 if group.paths:
                     self._extend(group, log_probs, taken, n_new)
@@ -188,9 +187,8 @@ class _Search:
     def _extend(self, group: _Group, log_probs: dict[int, Tensor], taken: Tensor, n_new: int) -> None:
         """Extend a group's paths by one token, and count in `taken` those that it keeps."""
         penalty = (self._config.diversity_penalty or 0.0) * taken  # (V,)
-        totals = torch.stack(
-            [log_probs[path.slot] - penalty + path.log_prob for path in group.paths]
-        )  # (P, V)
+        # (P, V)
+        totals = torch.stack([log_probs[path.slot] - penalty + path.log_prob for path in group.paths])
         best, places = totals.flatten().topk(min(2 * self._group_size, totals.numel()))
         parents, group.paths = group.paths, []
         for rank, (total, place) in enumerate(zip(best.tolist(), places.tolist())):
@@ -201,12 +199,10 @@ class _Search:
             self._n_nodes += 1
             path = _Path(slot=parent.slot, new=[*parent.new, token_id], log_prob=total, node=self._n_nodes)
             fate: Literal["continued", "ended", "dropped"] = "dropped"
-            ending = _ending(path, self._config, self._prompt, self._tokenizer)
+            ending = self._ending(path)
             if ending is not None and rank < self._group_size:
                 fate = "ended"
-                group.ended.append(
-                    _beam(path, ending, self._config, self._prompt, self._tokenizer, self._length_penalty)
-                )
+                group.ended.append(self._beam(path, ending))
             elif ending is None and len(group.paths) < self._group_size:
                 fate = "continued"
                 group.paths.append(path)
@@ -246,46 +242,34 @@ class _Search:
                 taken.add(slot)
                 group.paths[i] = dataclasses.replace(path, slot=slot)
 
+    def _ending(self, path: _Path) -> FinishedBy | None:
+        """The reason why a path ends with its last token, or None if it does not."""
+        if path.new[-1] in self._config.stop_ids:
+            return "stop_id"
+        if self._config.stop_texts and self._text(path.new)[1]:
+            return "stop_text"
+        return "length" if len(path.new) == self._config.max_new_tokens else None
 
-def _ending(
-    path: _Path, config: GenerationConfig, prompt: list[int], tokenizer: Tokenizer | None
-) -> FinishedBy | None:
-    """The reason why a path ends with its last token, or None if it does not."""
-    if path.new[-1] in config.stop_ids:
-        return "stop_id"
-    if config.stop_texts and _text(path.new, config, prompt, tokenizer)[1]:
-        return "stop_text"
-    return "length" if len(path.new) == config.max_new_tokens else None
+    def _beam(self, path: _Path, ending: FinishedBy) -> Beam:
+        """The result of a path that ends."""
+        ids = path.new[:-1] if ending == "stop_id" else path.new
+        return Beam(
+            ids=ids,
+            log_prob=path.log_prob,
+            score=path.log_prob / len(path.new) ** self._length_penalty,
+            text=self._text(ids)[0],
+            finished_by=ending,
+        )
 
-
-def _beam(
-    path: _Path,
-    ending: FinishedBy,
-    config: GenerationConfig,
-    prompt: list[int],
-    tokenizer: Tokenizer | None,
-    length_penalty: float,
-) -> Beam:
-    ids = path.new[:-1] if ending == "stop_id" else path.new
-    return Beam(
-        ids=ids,
-        log_prob=path.log_prob,
-        score=path.log_prob / len(path.new) ** length_penalty,
-        text=_text(ids, config, prompt, tokenizer)[0],
-        finished_by=ending,
-    )
-
-
-def _text(
-    ids: Sequence[int], config: GenerationConfig, prompt: list[int], tokenizer: Tokenizer | None
-) -> tuple[str, bool]:
-    """The text of new ids up to a stop text, and whether there was one."""
-    if tokenizer is None:
-        return "", False
-    decoder, gate = stream_decoder(tokenizer, after=prompt), StopTextGate(config.stop_texts)
-    text = "".join(gate.push(decoder.push(token_id)) for token_id in ids)
-    text += gate.push(decoder.flush()) + gate.flush()
-    return text, gate.found is not None
+    def _text(self, ids: Sequence[int]) -> tuple[str, bool]:
+        """The text of new ids up to a stop text, and whether there was one."""
+        if self._tokenizer is None:
+            return "", False
+        decoder = stream_decoder(self._tokenizer, after=self._prompt)
+        gate = StopTextGate(self._config.stop_texts)
+        text = "".join(gate.push(decoder.push(token_id)) for token_id in ids)
+        text += gate.push(decoder.flush()) + gate.flush()
+        return text, gate.found is not None
 
 
 def check_beams(config: GenerationConfig, *, n_beams: int, length_penalty: float) -> None:

@@ -232,9 +232,7 @@ class Engine:
         """Choose a slot that already has the beginning of the prompt, or copy it from another; returns the slot."""
         prompt = request.kept_ids[-self.model.config.context_length :]
         shared = [n_common(prompt[:-1], held) for held in self._held]  # the last token's scores are needed
-        if (
-            not self._forward.is_exact
-        ):  # then only whole chunks, so that the rest is computed as it would be alone
+        if not self._forward.is_exact:  # only whole chunks, so that the rest is computed as it would be alone
             shared = [n - n % CHUNK for n in shared]
         slot = max(free, key=lambda one: (shared[one], -len(self._held[one]), -one))
         source = max(range(len(shared)), key=shared.__getitem__)

@@ -84,9 +84,8 @@ class Request:
             trace=trace,
             vocab_size=model.config.vocab_size,
         )
-        self.is_argmax = (
-            self.chooser.is_argmax and not forbidden_ids
-        )  # the token with the best score is chosen
+        # Whether the token with the best score is chosen.
+        self.is_argmax = self.chooser.is_argmax and not forbidden_ids
 
     @property
     def n_new(self) -> int:

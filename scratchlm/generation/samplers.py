@@ -14,13 +14,11 @@ from torch import Tensor
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.generation.config import GenerationConfig
 
-N_HEAD = (
-    1024  # tokens among which a nucleus is looked for first: sorting a whole vocabulary takes milliseconds
-)
+# Tokens among which a nucleus is looked for first: sorting a whole vocabulary takes milliseconds.
+N_HEAD = 1024
 ROUNDING = 1e-5  # difference between two sums of the same float32 probabilities
-Step = Callable[
-    [Tensor], Tensor
-]  # scores (..., V) -> scores (..., V), a new tensor; an excluded token has -inf
+# Scores (..., V) -> scores (..., V), a new tensor; an excluded token has -inf.
+Step = Callable[[Tensor], Tensor]
 
 
 def check_scores(logits: Tensor) -> None:
@@ -107,9 +105,8 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
         ids = best_ids(logits, logits.shape[-1])  # (..., V): a flat distribution needs all of the order
     best_first = probs.gather(-1, ids)
     before = best_first.cumsum(dim=-1) - best_first  # total of the more likely tokens
-    nucleus = logits.gather(-1, ids).masked_fill(
-        before >= p, -math.inf
-    )  # the first has 0 before it: it stays
+    # The most likely token stays, as the total before it is 0.
+    nucleus = logits.gather(-1, ids).masked_fill(before >= p, -math.inf)
     return torch.full_like(logits, -math.inf).scatter(-1, ids, nucleus)
 
 

@@ -65,10 +65,9 @@ class TransformerBlock(nn.Module):
         Shapes: x (B, T, E) -> (B, T, E).
         """
         if self.activation_checkpointing and torch.is_grad_enabled():
-            again: Tensor = checkpoint(
-                self._run, x, context, use_reentrant=False
-            )  # with the same random numbers
-            return again
+            # Computed again in the backward pass, with the same random numbers.
+            added: Tensor = checkpoint(self._run, x, context, use_reentrant=False)
+            return added
         return self._run(x, context, cache)
 
     def set_activation_checkpointing(self, is_on: bool, *, recompute_cheap: bool = False) -> None:

@@ -140,10 +140,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         device = states.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
         needs_states, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        if (
-            weight.nbytes > LARGEST_KEPT_BLOCK
-        ):  # its gradient comes from the system, on top of what the heap keeps
-            give_freed_memory_back()
+        if weight.nbytes > LARGEST_KEPT_BLOCK:
+            give_freed_memory_back()  # the weight's gradient comes from the system, on top of what the heap keeps
         with torch.autocast(device, enabled=False):
             rows, matrix = states.to(dtype), weight.to(dtype)
             offset = None if bias is None else bias.to(dtype)
@@ -156,7 +154,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             log_probs, product = (
                 at_least_float32(scores),
                 torch.empty_like(matrix),
-            )  # the same where it can be
+            )  # scores itself if float32
             for first in range(0, len(rows), n_at_once):
                 part = slice(first, first + n_at_once)
                 some = rows[part]  # (n, E)

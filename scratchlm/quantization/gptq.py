@@ -39,9 +39,8 @@ def round_with_gptq(weight: Tensor, products: Tensor, grid: Grid, *, group_size:
     groups, importance = torch.split(weight.float(), group_size, dim=1), torch.split(squares, group_size)
     fits = [grid.fit(*part) for part in zip(groups, importance, strict=True)]
     order = squares.argsort(descending=True, stable=True)
-    left = weight.float()[
-        :, order
-    ]  # the weights that are not rounded yet, adjusted for earlier rounding errors
+    # The weights that are not rounded yet, adjusted for earlier rounding errors.
+    left = weight.float()[:, order]
     factor = _inverse_factor(products[order][:, order])  # (in, in), upper triangle
     codes = torch.empty_like(left)
     for start in range(0, n_in, CORRECTED_AT_ONCE):

@@ -144,9 +144,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
             for operation in methods.values():
                 operation["responses"].pop("422", None)
                 for status, answer in operation["responses"].items():
-                    if (
-                        int(status) >= HTTPStatus.BAD_REQUEST
-                    ):  # JSON, also where the answer itself is a text or page
+                    if int(status) >= HTTPStatus.BAD_REQUEST:  # JSON, even if the answer is a text or page
                         answer["content"] = {"application/json": next(iter(answer["content"].values()))}
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)

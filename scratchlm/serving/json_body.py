@@ -125,10 +125,7 @@ def validation_message(error: RequestValidationError) -> tuple[str, str | None]:
 def _fields(error: Mapping[str, Any]) -> list[str]:
     """The place of an error, without the names of types that pydantic puts between fields and positions."""
     place = [str(part) for part in error["loc"] if part != "body"]
-    is_field = error["type"] in (
-        "extra_forbidden",
-        "missing",
-    )  # then the last part is a name, whatever it says
+    is_field = error["type"] in ("extra_forbidden", "missing")  # then the last part is a field's name
     return [
         part
         for i, part in enumerate(place)

@@ -34,9 +34,8 @@ def open_socket(settings: ServeSettings) -> socket.socket:
             proto=socket.IPPROTO_TCP,
             flags=socket.AI_PASSIVE,
         )[0]
-        found = socket.socket(
-            family, kind, protocol
-        )  # asyncio sends at once (TCP_NODELAY) only if it says TCP
+        # With the protocol TCP given, asyncio sends at once (TCP_NODELAY).
+        found = socket.socket(family, kind, protocol)
         with contextlib.ExitStack() as on_failure:
             on_failure.enter_context(found)
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

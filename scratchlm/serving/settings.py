@@ -26,9 +26,7 @@ class ServeSettings:
     allow_hosts: tuple[str, ...] = ()  # further names of this server that a Host header may have
     allow_origins: tuple[str, ...] = ()  # origins of other web pages that may use the API (CORS)
     n_slots: int = 16  # maximum number of texts that one model generates at the same time
-    cache_bytes: int = (
-        2 << 30
-    )  # memory for keys and values of each model; less of it means fewer texts at a time
+    cache_bytes: int = 2 << 30  # memory for keys and values of each model; less means fewer texts at a time
     max_waiting: int = 64  # maximum number of texts that wait for a slot; the server answers 503 to more
     max_body_bytes: int = 2 << 20  # longest body of a request
     body_time_s: float = 20.0  # time for a request's body to arrive

@@ -32,9 +32,8 @@ class _Running:
     """The engine of a model and the rows in it; only the worker's thread uses it."""
 
     engine: Engine
-    rows: dict[int, tuple[GenerationJob, int]] = field(
-        default_factory=dict
-    )  # engine's id -> job and the row's number there
+    # The engine's number of a text -> its job, and its row there.
+    rows: dict[int, tuple[GenerationJob, int]] = field(default_factory=dict)
 
 
 class Worker:

@@ -19,9 +19,7 @@ class TokenizerMeasures:
 
     n_tokens: int
     n_used: int  # distinct ids in the encoded text
-    bytes_per_token: (
-        float | None
-    )  # UTF-8 bytes of the text; higher means shorter sequences; None without a token
+    bytes_per_token: float | None  # of UTF-8 text; higher means shorter sequences; None without a token
     fertility: float | None  # tokens per word between white space; at least 1, None without a word
     characters_kept: float  # share of the characters that survive encoding and decoding
     words_kept: float | None  # share of the words that survive; None without a word
