@@ -165,7 +165,7 @@ def _stream(
         for prompt, text in zip(prompts, texts):
             print(f"{prompt}{text}\n")
     if command.trace is not None and traces is not None:
-        steps = [with_texts(trace, lm.tokenizer) for trace in traces]
+        steps = [with_texts(trace.steps, lm.tokenizer) for trace in traces]
         _write_trace(command.trace, prompts, prompt_ids, [{"steps": one} for one in steps])
     return {"ids": ids, "text": texts}
 

@@ -59,7 +59,7 @@ class DownloadError(ServiceError):
 
 
 class RankLostError(ServiceError):
-    """Another process of the same training run ended, stopped answering, or cannot be reached."""
+    """Another process of the same training run ended, stopped responding, or cannot be reached."""
 
 
 class MissingDependencyError(ScratchLMError, ImportError):

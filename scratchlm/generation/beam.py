@@ -84,7 +84,7 @@ def beam_search(
     keeps the best n_beams. One that ends counts as a result if it is among those. Nothing is sampled, so the
     temperature must be 0; the rules of the config apply to the log-probabilities.
 
-    With `config.early_stopping` False, the search stops when no unfinished continuation scores better, at its present
+    With `config.early_stopping` False, the search stops when no unfinished continuation scores better, at its current
     length, than the worst of n_beams results; with "never", when none can at any length; with True, at n_beams results.
     With `config.num_beam_groups` the beams form groups that search one after the other in each step, and a token loses
     `config.diversity_penalty` for each beam of an earlier group that has just taken it, so that groups differ.

@@ -112,7 +112,7 @@ class Engine:
 
     @property
     def stats(self) -> EngineStats:
-        """The present counts."""
+        """The current counts."""
         return EngineStats(
             n_slots=self.cache.n_slots,
             n_running=len(self._running),

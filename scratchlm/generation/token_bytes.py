@@ -1,8 +1,9 @@
-"""The bytes that each id of a tokenizer stands for."""
+"""The bytes and the text that each id of a tokenizer stands for."""
 
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
+from scratchlm.core.errors import TokenizerError
 from scratchlm.core.protocols import Tokenizer
 
 _KNOWN: WeakKeyDictionary[Tokenizer, list[bytes]] = WeakKeyDictionary()
@@ -17,6 +18,23 @@ def bytes_of_ids(tokenizer: Tokenizer) -> list[bytes]:
     if known is None:
         known = _KNOWN[tokenizer] = _find(tokenizer)
     return known
+
+
+def text_of_token(tokenizer: Tokenizer, token_id: int) -> str:
+    """The text of one token alone; bytes that are no whole character become replacement characters."""
+    try:
+        return tokenizer.decode([token_id])
+    except TokenizerError:  # an id without a token, such as padding of the vocabulary
+        return ""
+
+
+def bytes_of_token(tokenizer: Tokenizer, token_id: int) -> list[int]:
+    """The bytes of one token."""
+    known = getattr(tokenizer, "token_bytes", None)
+    try:
+        return list(known(token_id)) if known is not None else list(tokenizer.decode([token_id]).encode())
+    except TokenizerError:
+        return []
 
 
 def ids_that_contain(tokenizer: Tokenizer, texts: Sequence[str]) -> frozenset[int]:

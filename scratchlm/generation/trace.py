@@ -1,5 +1,6 @@
 """Record how each token was chosen: its candidates, and what each step of the chain removed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from scratchlm.core.protocols import Tokenizer
+from scratchlm.generation.token_bytes import text_of_token
 
 N_CANDIDATES = 20  # candidates that a step of the trace lists
 
@@ -71,13 +73,13 @@ def entropy(probs: Tensor) -> float:
     return float(torch.special.entr(probs).sum())
 
 
-def with_texts(trace: RowTrace, tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    """The steps of a trace with the `text` of each token and of each candidate."""
+def with_texts(steps: Sequence[dict[str, Any]], tokenizer: Tokenizer) -> list[dict[str, Any]]:
+    """Steps of a trace with the `text` of each token and of each candidate."""
     return [
         {
-            "text": tokenizer.decode([step["id"]]),
+            "text": text_of_token(tokenizer, step["id"]),
             **step,
-            "candidates": [{"text": tokenizer.decode([c["id"]]), **c} for c in step["candidates"]],
+            "candidates": [{"text": text_of_token(tokenizer, c["id"]), **c} for c in step["candidates"]],
         }
-        for step in trace.steps
+        for step in steps
     ]

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from scratchlm.core.errors import TokenizerError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.generation.stopping import FinishedBy
+from scratchlm.generation.token_bytes import bytes_of_token, text_of_token
 from scratchlm.serving.jobs import GenerationJob, RowEvent
 
 LOWEST_LOGPROB = -9999.0  # what OpenAI's protocol reports for a token that cannot occur
@@ -76,18 +76,11 @@ def finite(logprob: float) -> float:
     return max(logprob, LOWEST_LOGPROB)
 
 
-def text_of_token(tokenizer: Tokenizer, token_id: int) -> str:
-    """The text of one token alone; bytes that are no whole character become replacement characters."""
-    try:
-        return tokenizer.decode([token_id])
-    except TokenizerError:  # an id without a token, such as padding of the vocabulary
-        return ""
+def score_entry(tokenizer: Tokenizer, score: TokenScore) -> dict[str, Any]:
+    """A token, its log probability and bytes, and the same of its alternatives, as OpenAI and Ollama write them."""
 
+    def entry(token_id: int, logprob: float) -> dict[str, Any]:
+        text, all_bytes = text_of_token(tokenizer, token_id), bytes_of_token(tokenizer, token_id)
+        return {"token": text, "logprob": logprob, "bytes": all_bytes}
 
-def bytes_of_token(tokenizer: Tokenizer, token_id: int) -> list[int]:
-    """The bytes of one token."""
-    known = getattr(tokenizer, "token_bytes", None)
-    try:
-        return list(known(token_id)) if known is not None else list(tokenizer.decode([token_id]).encode())
-    except TokenizerError:
-        return []
+    return {**entry(score.id, score.logprob), "top_logprobs": [entry(*other) for other in score.top]}

@@ -23,7 +23,7 @@ MEANINGS = {
     415: "the body is not JSON",
     431: "there are too many headers",
     500: "the request failed in the server",
-    501: "it needs a package that is not installed",
+    501: "a package that the request needs is not installed",
     503: "the queue is full, or the server is shutting down",
 }
 

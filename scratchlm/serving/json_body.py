@@ -186,7 +186,7 @@ def _check_characters(value: Any) -> None:
         try:
             value.encode("utf-8")
         except UnicodeEncodeError as cause:
-            raise _wrong("the body has half a surrogate pair, which is no character") from cause
+            raise _wrong("the body has a lone surrogate, which is not a character") from cause
     elif isinstance(value, dict):
         for name, inner in value.items():
             _check_characters(name)

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from scratchlm import __version__
 from scratchlm.core.config import to_dict
 from scratchlm.data.chat_template import ChatTemplate
-from scratchlm.serving.answers import RowText, TokenScore, bytes_of_token, collect_rows, text_of_token
+from scratchlm.serving.answers import RowText, TokenScore, collect_rows, score_entry
 from scratchlm.serving.documented import CLIENT_ERRORS, streamed
 from scratchlm.serving.jobs import GenerationJob, RowRequest
 from scratchlm.serving.json_body import StrictJSONRoute
@@ -175,7 +175,7 @@ class _Lines:
         self.job, self.is_chat, self.has_logprobs = job, is_chat, has_logprobs
 
     async def lines(self, row: RowText) -> AsyncIterator[str]:
-        """One line a piece of text, then one with the counts."""
+        """One line for each piece of text, then one with the counts."""
         async for events in self.job.events():
             pieces = []
             for event in events:
@@ -192,10 +192,7 @@ class _Lines:
         content = {"message": {"role": "assistant", "content": text}} if self.is_chat else {"response": text}
         found = {"model": self.job.model.id, "created_at": _time(time.time()), **content, "done": False}
         if self.has_logprobs and scores:
-            found["logprobs"] = [
-                {**self._token(s.id, s.logprob), "top_logprobs": [self._token(*other) for other in s.top]}
-                for s in scores
-            ]
+            found["logprobs"] = [score_entry(self.job.model.tokenizer, score) for score in scores]
         return found
 
     def end(self, row: RowText) -> dict[str, Any]:
@@ -212,11 +209,6 @@ class _Lines:
             "eval_count": self.job.n_tokens,
             "eval_duration": int((now_s - first_s) * NS),
         }
-
-    def _token(self, token_id: int, logprob: float) -> dict[str, Any]:
-        tokenizer = self.job.model.tokenizer
-        text, all_bytes = text_of_token(tokenizer, token_id), bytes_of_token(tokenizer, token_id)
-        return {"token": text, "logprob": logprob, "bytes": all_bytes}
 
 
 async def _load_only(

@@ -9,7 +9,8 @@ from typing import Any
 from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
-from scratchlm.serving.answers import RowText, TokenScore, bytes_of_token, collect_rows, text_of_token
+from scratchlm.generation.token_bytes import text_of_token
+from scratchlm.serving.answers import RowText, TokenScore, collect_rows, score_entry
 from scratchlm.serving.jobs import GenerationJob
 from scratchlm.serving.request_errors import RequestError, error_body
 from scratchlm.serving.scoring import score_prompt
@@ -90,20 +91,7 @@ class ChatForm(Form):
     def _logprobs(self, scores: Sequence[TokenScore]) -> dict[str, Any] | None:
         if not self.has_logprobs:
             return None
-        return {
-            "content": [
-                {**self._token(s.id, s.logprob), "top_logprobs": [self._token(*other) for other in s.top]}
-                for s in scores
-            ]
-        }
-
-    def _token(self, token_id: int, logprob: float) -> dict[str, Any]:
-        tokenizer = self.job.model.tokenizer
-        return {
-            "token": text_of_token(tokenizer, token_id),
-            "logprob": logprob,
-            "bytes": bytes_of_token(tokenizer, token_id),
-        }
+        return {"content": [score_entry(self.job.model.tokenizer, score) for score in scores]}
 
 
 class TextForm(Form):

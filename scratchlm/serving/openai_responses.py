@@ -17,7 +17,7 @@ from scratchlm.serving.documented import CLIENT_ERRORS, streamed
 from scratchlm.serving.jobs import GenerationJob, RowRequest
 from scratchlm.serving.json_body import Strict, StrictJSONRoute
 from scratchlm.serving.openai_api import DEFAULTS, refuse_tools
-from scratchlm.serving.openai_schemas import Content, Unused
+from scratchlm.serving.openai_schemas import Content, Unused, content_text
 from scratchlm.serving.prompts import ChatTurn, chat_prompt, rows_of
 from scratchlm.serving.request_errors import RequestError, error_body
 from scratchlm.serving.schemas import MAX_ITEMS, AnswerModel, ModelId, NewTokens, Sampling
@@ -38,7 +38,7 @@ class InputMessage(Strict):
     @property
     def text(self) -> str:
         """The content as one text."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return content_text(self.content)
 
 
 class TextFormat(Strict):

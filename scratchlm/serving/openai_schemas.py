@@ -22,6 +22,11 @@ from scratchlm.serving.schemas import (
 Content = str | Annotated[list[TextPart], Field(max_length=MAX_ITEMS)]
 
 
+def content_text(content: Content) -> str:
+    """The content of a message as one text."""
+    return content if isinstance(content, str) else "".join(part.text for part in content)
+
+
 class Unused(Strict):
     """Fields that clients send and that change nothing here: names for statistics, defaults of hosted services."""
 
@@ -47,11 +52,7 @@ class ChatMessage(Strict):
     @property
     def text(self) -> str:
         """The content as one text."""
-        return (
-            self.content
-            if isinstance(self.content, str)
-            else "".join(part.text for part in self.content or ())
-        )
+        return content_text(self.content or "")
 
 
 class StreamOptions(Strict):

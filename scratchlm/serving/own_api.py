@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from scratchlm.generation.trace import RowTrace
+from scratchlm.generation.trace import RowTrace, with_texts
 from scratchlm.inspection.inspect_prompt import inspect_prompt
 from scratchlm.serving.answers import collect_rows
 from scratchlm.serving.documented import CLIENT_ERRORS, streamed
@@ -31,7 +31,7 @@ from scratchlm.serving.request_errors import RequestError
 from scratchlm.serving.service import Service, unless_gone
 from scratchlm.serving.streams import EVENT_STREAM
 from scratchlm.serving.token_views import tokenized
-from scratchlm.serving.traces import streamed_trace, trace_steps, with_token_texts
+from scratchlm.serving.traces import streamed_trace, trace_steps
 
 CLASSIFY_AT_ONCE = 32  # texts between which the worker continues the others' answers
 
@@ -62,7 +62,7 @@ def own_router(service: Service) -> APIRouter:
 
     @router.post("/api/tokenize", response_model=TokenizeAnswer, response_model_exclude_none=True)
     async def tokenize(body: TokenizeRequest) -> Any:
-        """Split a text into tokens; with merges, show how they came about."""
+        """Split a text into tokens; with merges, also show the merges that made each token."""
         model = None if body.model is None else service.models.find(body.model)
         if model is None and body.kind == "model":
             raise RequestError(
@@ -125,7 +125,7 @@ def own_router(service: Service) -> APIRouter:
                 job.close()
             [row], steps = job.rows, noted.steps[: len(made.scores)]  # a stop id is no part of the answer
             ids = [step["id"] for step in steps]
-        steps = await service.encode(lambda: with_token_texts(model.tokenizer, steps))
+        steps = await service.encode(lambda: with_texts(steps, model.tokenizer))
         text = await service.encode(lambda: model.tokenizer.decode(ids))
         return JSONResponse({"prompt_ids": list(row.prompt_ids), "ids": ids, "text": text, "steps": steps})
 

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 
 from scratchlm import __version__
 from scratchlm.generation.beam import BeamNode, beam_search
-from scratchlm.serving.answers import text_of_token
+from scratchlm.generation.token_bytes import text_of_token
 from scratchlm.serving.documented import CLIENT_ERRORS
 from scratchlm.serving.jobs import RowRequest
 from scratchlm.serving.json_body import Strict, StrictJSONRoute

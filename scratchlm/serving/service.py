@@ -103,7 +103,7 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._encoders, function)
 
     async def list_models(self) -> ModelList:
-        """The models, after a look for new ones; those that take long to load are in a later list."""
+        """The models, new ones included; those that take long to load are in a later list."""
         is_due = time.monotonic() - self._looked_at >= LOOK_EVERY_S
         if self._new_models is not None and self._looking is None and is_due:
             self._looking = asyncio.create_task(self._look(self._new_models))
@@ -116,7 +116,7 @@ class Service:
             for model in await self.encode(new_models):
                 self.models.add(model)
         except Exception:
-            logger.exception("the look for new models failed")  # the known ones are served on
+            logger.exception("looking for new models failed")  # the known ones are served on
         finally:
             self._looking, self._looked_at = None, time.monotonic()
 

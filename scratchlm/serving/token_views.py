@@ -7,7 +7,7 @@ from typing import Any
 
 from scratchlm.assets.registry import find_file
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.serving.answers import bytes_of_token, text_of_token
+from scratchlm.generation.token_bytes import bytes_of_token, text_of_token
 from scratchlm.serving.models import ServedModel
 from scratchlm.serving.own_schemas import MAX_MERGE_CHARACTERS, TokenizeRequest
 from scratchlm.serving.request_errors import RequestError

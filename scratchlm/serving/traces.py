@@ -5,13 +5,11 @@ from typing import Any
 
 import torch
 
-from scratchlm.core.protocols import Tokenizer
 from scratchlm.generation.choose import TokenChooser
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.requests import ids_without_token
-from scratchlm.generation.trace import RowTrace
+from scratchlm.generation.trace import RowTrace, with_texts
 from scratchlm.model.modes import evaluation_mode
-from scratchlm.serving.answers import text_of_token
 from scratchlm.serving.jobs import GenerationJob
 from scratchlm.serving.language_model import LanguageModel
 from scratchlm.serving.request_errors import RequestError
@@ -47,18 +45,6 @@ def trace_steps(
     return trace.steps
 
 
-def with_token_texts(tokenizer: Tokenizer, steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The steps with the text of each token and of each candidate."""
-    return [
-        {
-            **step,
-            "text": text_of_token(tokenizer, step["id"]),
-            "candidates": [{**c, "text": text_of_token(tokenizer, c["id"])} for c in step["candidates"]],
-        }
-        for step in steps
-    ]
-
-
 def streamed_trace(job: GenerationJob, trace: RowTrace) -> JobStream:
     """Send the ids of the prompt, every step as soon as its token is chosen, and at the end the whole text."""
     return JobStream(job, _pieces(job, trace), media_type=EVENT_STREAM, error_piece=_error_event)
@@ -70,7 +56,7 @@ async def _pieces(job: GenerationJob, trace: RowTrace) -> AsyncIterator[str]:
     async for events in job.events():
         n_new = sum(event.token.id is not None for event in events)  # a stop id is no part of the answer
         if n_new:
-            yield sse({"steps": with_token_texts(tokenizer, trace.steps[n_sent : n_sent + n_new])})
+            yield sse({"steps": with_texts(trace.steps[n_sent : n_sent + n_new], tokenizer)})
             n_sent += n_new
     ids = [step["id"] for step in trace.steps[:n_sent]]
     yield sse({"ids": ids, "text": tokenizer.decode(ids)})

@@ -167,7 +167,7 @@ def pretrain(
     )
     if isinstance(mixed := prepared.train.examples, MixedWindows):
         for name, share, quota, size in zip(data.names, data.shares, mixed.quotas, mixed.sizes):
-            notify(f"{name}: {share:.1%} of the training tokens; {quota:,} windows an epoch of its {size:,}")
+            notify(f"{name}: {share:.1%} of the training tokens; {quota:,} of its {size:,} windows per epoch")
     within_documents = settings.text.attend_within_documents
     facts: dict[str, object] = {"data_fingerprint": data.fingerprint}
     if within_documents:
@@ -230,7 +230,7 @@ def readable_prompt(
         tokenizer.encode(prompt)
     except TokenizerError as error:
         instead = tokenizer.decode(start)
-        notify(f"text samples begin with {instead!r}, since the vocabulary cannot write {prompt!r}: {error}")
+        notify(f"text samples begin with {instead!r}, since the vocabulary cannot encode {prompt!r}: {error}")
         return instead
     return prompt
 

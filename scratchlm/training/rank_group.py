@@ -22,7 +22,7 @@ def rank_group(*, timeout_s: float, device_type: str = "cpu") -> Iterator[Ranks]
     """Within the block the processes that torchrun started are the current ranks; without torchrun it is one process.
 
     Units: timeout_s is the time in seconds that a rank may be late at an exchange during training.
-    Raises: RankLostError naming the ranks that ended or stopped answering. An error that rank 0 reports too ends the
+    Raises: RankLostError naming the ranks that ended or stopped responding. An error that rank 0 reports too ends the
         other ranks without a message, by EndedElsewhere.
     """
     launched = launched_ranks()
@@ -140,7 +140,7 @@ class _Ending:
             self.missing = [one for one in self.others if one not in here]
             names = ", ".join(f"rank {one} on {self._host_of(one)}" for one in self.missing) or "the network"
         return RankLostError(
-            f"{names} failed or stopped answering ({what}); start the same command again to continue from the newest "
+            f"{names} failed or stopped responding ({what}); start the same command again to continue from the newest "
             "checkpoint, or let torchrun do it with --max-restarts."
         )
 

@@ -151,4 +151,4 @@ def test_a_look_that_fails_leaves_the_known_models(language_models, monkeypatch,
     with running(models, new_models=broken) as server:
         for _ in range(2):
             assert [model["id"] for model in server.get("/v1/models").json()["data"]] == ["a"]
-    assert "the look for new models failed" in caplog.text
+    assert "looking for new models failed" in caplog.text

@@ -195,7 +195,7 @@ FAULTS: dict[str, tuple[str, Callable[[str], Iterator[Finding]]]] = {
         _matches("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\u2028\u2029]+"),
     ),
     "private_use": (
-        "characters with no agreed meaning: private use, half surrogate pairs, noncharacters",
+        "characters with no agreed meaning: private use, lone surrogates, noncharacters",
         _matches("[\ud800-\udfff\ue000-\uf8ff\ufdd0-\ufdef\ufffe\uffff\U000f0000-\U0010ffff]+"),
     ),
     "html_entity": (
