@@ -49,9 +49,9 @@ def render_report(data: Mapping[str, Any], paired: Paired | None = None) -> str:
     plots = _plots(data)
     attention = attention_view(data["attention"]) if data.get("attention") else None
     coloured = coloured_view(data["coloured"]) if data.get("coloured") else None
-    classify = data.get("classify") or {}
     items = None if paired is None or not paired.items else browser_data(paired)
-    functions: dict[str, Any] = {function.__name__: function for function in FOR_TEMPLATES}
+    values: dict[str, Any] = {function.__name__: function for function in FOR_TEMPLATES}
+    values |= _classifier_plots(data)
     return render_page(
         "run.html.jinja",
         scripts=() if items is None else ("items.js",),
@@ -66,23 +66,24 @@ def render_report(data: Mapping[str, Any], paired: Paired | None = None) -> str:
         plots=plots,
         attention=attention,
         coloured=coloured,
-        reliability=reliability_plot(classify.get("reliability")),
-        roc=ranking_plot(classify.get("curves"), "roc"),
-        precision_recall=ranking_plot(classify.get("curves"), "precision_recall"),
-        **functions,
+        **values,
     )
 
 
 def report_drawings(data: Mapping[str, Any]) -> list[Drawing]:
     """The plots of the page, to be saved as files."""
-    classify = data.get("classify") or {}
-    others = (
-        reliability_plot(classify.get("reliability")),
-        ranking_plot(classify.get("curves"), "roc"),
-        ranking_plot(classify.get("curves"), "precision_recall"),
-    )
     curves = [plot.drawing for plot in _plots(data).values() if plot is not None]
-    return [*curves, *(drawing for drawing in others if drawing is not None)]
+    return [*curves, *(drawing for drawing in _classifier_plots(data).values() if drawing is not None)]
+
+
+def _classifier_plots(data: Mapping[str, Any]) -> dict[str, Drawing | None]:
+    """A classifier's calibration, ROC and precision-recall curves; None where they were not measured."""
+    classify = data.get("classify") or {}
+    return {
+        "reliability": reliability_plot(classify.get("reliability")),
+        "roc": ranking_plot(classify.get("curves"), "roc"),
+        "precision_recall": ranking_plot(classify.get("curves"), "precision_recall"),
+    }
 
 
 def _plots(data: Mapping[str, Any]) -> dict[str, Plot | None]:
