@@ -31,10 +31,8 @@ class TokenEvent:
     prob: float  # the model's own probability of that token, before temperature and filters
     text: str  # text that can be shown now; "" without a tokenizer, or while a stop text may be beginning
     finished_by: FinishedBy | None  # set on the row's last event
-    top: tuple[
-        tuple[int, float], ...
-    ] = ()  # ids and log-probabilities (nats) of the best tokens, if asked for
-    error: ScratchLMError | None = None  # why the row ended early; the other rows go on
+    top: tuple[tuple[int, float], ...] = ()  # ids and log-probabilities (nats) of the best tokens, if wanted
+    error: ScratchLMError | None = None  # why the row ended early; the other rows continue
 
 
 class Request:
@@ -170,11 +168,8 @@ def check_sinks(config: GenerationConfig, model: GPTModel) -> None:
 
     Raises: ConfigError.
     """
-    n_sinks, context_length, positions = (
-        config.attention_sinks,
-        model.config.context_length,
-        model.config.positions,
-    )
+    n_sinks, positions = config.attention_sinks, model.config.positions
+    context_length = model.config.context_length
     if n_sinks is not None and (n_sinks >= context_length or positions != "rotary"):
         raise ConfigError(
             f"attention_sinks must be below the context of {context_length} tokens, in a model with rotary positions; "

@@ -151,21 +151,17 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             grad_bias = torch.zeros_like(at_least_float32(bias)) if needs_bias and bias is not None else None
             # Every part uses the same memory: new blocks of this size come from the system, page by page.
             scores = rows.new_empty(min(n_at_once, len(rows)), len(matrix))
-            log_probs, product = (
-                at_least_float32(scores),
-                torch.empty_like(matrix),
-            )  # scores itself if float32
+            log_probs = at_least_float32(scores)  # the same memory, if scores are float32
+            product = torch.empty_like(matrix)
             for first in range(0, len(rows), n_at_once):
                 part = slice(first, first + n_at_once)
                 some = rows[part]  # (n, E)
                 logits = torch.mm(some, matrix.mT, out=scores[: len(some)])  # (n, V)
                 if offset is not None:
                     logits += offset
-                gradient = (
-                    log_probs[: len(some)]
-                    if dtype == log_probs.dtype
-                    else log_probs[: len(some)].copy_(logits)
-                )
+                gradient = log_probs[: len(some)]
+                if dtype != log_probs.dtype:
+                    gradient.copy_(logits)
                 total += _loss_with_gradient(gradient, targets[part], label_smoothing)
                 gradient = gradient if gradient.dtype == dtype else logits.copy_(gradient)
                 if grad_states is not None:
