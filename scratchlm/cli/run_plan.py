@@ -16,7 +16,7 @@ from scratchlm.recipes.recipe import (
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.planner import flops_per_step
 
-MEASURED = {"quickstart": "4 minutes", "shakespeare": "1 minute"}  # on two CPU cores; see README.md
+MEASURED = {"quickstart": "3 minutes", "shakespeare": "1 minute"}  # on two CPU cores; see README.md
 EFFICIENCY = 0.4  # speed of training relative to large matrix products, measured with shakespeare
 WHAT = {
     "pretrain": "train a language model",

@@ -114,7 +114,7 @@ def test_positional_arguments_are_named_in_the_help(run):
 
 
 def test_the_help_of_run_shows_the_values_of_the_recipe(run):
-    assert "(default: 1800)" in run("run quickstart --help")[1]
+    assert "(default: 1400)" in run("run quickstart --help")[1]
     assert "(default: 800)" in run("run shakespeare --help")[1]
 
 

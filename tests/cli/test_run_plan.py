@@ -19,9 +19,9 @@ def test_the_quickstart_names_its_stages_its_data_and_its_measured_time():
     lines = plan_lines("quickstart", recipe, Path("runs/quickstart"), CPU)
     text = "\n".join(lines)
     assert lines[0].startswith("quickstart: ")
-    assert "1. pretrain: train a language model on built-in sample data, 1,800 steps" in text
+    assert "1. pretrain: train a language model on built-in sample data, 1,400 steps" in text
     assert "2. classify: fine-tune it as a classifier on built-in sample data, 3 epochs" in text
-    assert "about 4 minutes on two CPU cores" in text
+    assert "about 3 minutes on two CPU cores" in text
     assert "Ctrl-C saves and stops; the same command resumes." in text
     assert "runs/quickstart/report.html" in text
 
@@ -29,10 +29,10 @@ def test_the_quickstart_names_its_stages_its_data_and_its_measured_time():
 def test_a_measured_time_is_that_of_the_unchanged_recipe():
     recipe = load_recipe("quickstart")[1]
     other_seed = dataclasses.replace(recipe, pretrain=dataclasses.replace(recipe.pretrain, seed=5))
-    assert "about 4 minutes" in "".join(plan_lines("quickstart", other_seed, Path("out"), CPU))
+    assert "about 3 minutes" in "".join(plan_lines("quickstart", other_seed, Path("out"), CPU))
     longer = dataclasses.replace(recipe, pretrain=dataclasses.replace(recipe.pretrain, max_steps=3))
     text = "".join(plan_lines("quickstart", longer, Path("out"), CPU))
-    assert "about 4 minutes" not in text
+    assert "about 3 minutes" not in text
     assert "Pre-training takes " in text
 
 

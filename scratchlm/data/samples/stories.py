@@ -20,7 +20,7 @@ from scratchlm.data.samples.world import WORLD
 
 Split = Literal["train", "val"]
 
-DEFAULT_N = {"train": 2000, "val": 200}  # number of stories; about 1.5 MB and 0.15 MB
+DEFAULT_N = {"train": 4000, "val": 200}  # number of stories; about 3 MB and 0.15 MB
 PLOTS: tuple[str, ...] = tuple(WORLD["plots"])
 VAL_SHARE = 20  # percent of the sentences; a lower value would leave too few wordings for validation
 MIN_WORDS, MAX_WORDS = 80, 250
@@ -31,7 +31,7 @@ def sample_stories(*, seed: int = 0, n: int | None = None, split: Split = "train
     """Stories of 80 to 250 words, with empty lines between paragraphs; see `SAMPLE_NOTICE`.
 
     The same seed gives the same stories everywhere. Training and validation stories of any two seeds share no
-    sentence. Without `n` there are 2,000 for training (about 1.5 MB) and 200 for validation.
+    sentence. Without `n` there are 4,000 for training (about 3 MB) and 200 for validation.
     Raises: ConfigError for a negative n or an unknown split.
     Example:
         >>> sample_stories(seed=1, n=2) == sample_stories(seed=1, n=2)

