@@ -70,6 +70,9 @@ def main(arguments: list[str] | None = None) -> None:
         help=f"another program and its local checkout: {', '.join(PEERS)}",
     )  # fmt: skip
     parser.add_argument("--bf16", action="store_true", help="also measure ours in bf16")
+    parser.add_argument(
+        "--recompute", action="store_true", help="also measure ours in float32 with recompute_cheap"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side")
     parser.add_argument("--steps", type=int, default=4, help="steps in a turn")
     parser.add_argument(
@@ -97,7 +100,11 @@ def main(arguments: list[str] | None = None) -> None:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Start every side, let them take turns, and collect speeds, losses and peaks."""
     config, batch_size = CONFIGS[options.config]
-    names = ["ours", *(["ours-bf16"] if options.bf16 else [])]
+    names = [
+        "ours",
+        *(["ours-bf16"] if options.bf16 else []),
+        *(["ours-recompute"] if options.recompute else []),
+    ]
     names += ["transformers="] if importlib.util.find_spec("transformers") else []
     sides = {name.partition("=")[0]: Side(name, options) for name in [*names, *options.peer]}
     speeds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
@@ -170,7 +177,8 @@ class Side:
 
 def run_side(name: str, config: GPTConfig, batch_size: int) -> None:
     """Train in this process, and answer on standard output how long each step took."""
-    training = settings(batch_size, precision="bf16" if name == "ours-bf16" else "float32")
+    precision = "bf16" if name == "ours-bf16" else "float32"
+    training = settings(batch_size, precision=precision, recompute_cheap=name == "ours-recompute")
     torch.manual_seed(0)
     model = GPTModel(config)
     ids = np.random.default_rng(0).integers(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scratchlm.core.errors import DataError
+from scratchlm.core.memory import LARGEST_KEPT_BLOCK, give_freed_memory_back
 from scratchlm.model.attention_context import AttentionContext, attention_context
 from scratchlm.model.block import TransformerBlock, norm_layer
 from scratchlm.model.config import GPTConfig, as_config
@@ -18,6 +19,7 @@ from scratchlm.model.linear import PackedWeight, build_linear, share_weight, sto
 from scratchlm.model.token_embedding import TokenEmbedding
 
 WEIGHT_STD = 0.02  # GPT-2 initialisation, std of every weight matrix
+LARGE_BLOCKS = 8 * LARGEST_KEPT_BLOCK  # bytes of all blocks' weights: smaller ones leave little to give back
 
 
 class GPTModel(nn.Module):
@@ -49,6 +51,7 @@ class GPTModel(nn.Module):
         self.tie_weights()
         if config.init == "gpt2":
             self._init_as_gpt2()
+        self._gives_back_halfway = False  # while memory matters more than time
         self.register_load_state_dict_pre_hook(_tied_head_for_loading)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_tie_after_loading)  # type: ignore[no-untyped-call]
 
@@ -148,6 +151,9 @@ class GPTModel(nn.Module):
         """
         blocks = list(self.trf_blocks)
         for i in range(first, len(blocks) if last is None else last):
+            if self._gives_back_halfway and i == len(blocks) // 2 and x.requires_grad:
+                # In the backward pass gradients fit badly where activations were: half way those go back to the system.
+                x.register_hook(lambda _: give_freed_memory_back())
             x = blocks[i](x, context, cache=None if rows is None else rows.layer(i))
         return x
 
@@ -159,6 +165,8 @@ class GPTModel(nn.Module):
         of the time.
         Source: Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost".
         """
+        n_bytes = sum(parameter.nbytes for parameter in self.trf_blocks.parameters())
+        self._gives_back_halfway = recompute_cheap and not is_on and n_bytes > LARGE_BLOCKS
         for block in self.trf_blocks:
             assert isinstance(block, TransformerBlock)
             block.set_activation_checkpointing(is_on, recompute_cheap=recompute_cheap)

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from scratchlm.model import gpt
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.recompute import recomputed
@@ -49,6 +50,18 @@ def test_layers_that_share_the_input_compute_it_once_in_each_backward_pass():
         assert n_calls == n_passes
     expected = 2 * 2 * x.detach().sum((0, 1)).expand(8, 8)  # two passes over an input of 2 x
     torch.testing.assert_close(layers[0].weight.grad, expected, rtol=0, atol=rounding(20.0, n=12))
+
+
+@pytest.mark.parametrize(
+    ("limit_bytes", "is_recomputed", "n_times"), [(0, True, 1), (0, False, 0), (1 << 20, True, 0)]
+)
+def test_large_blocks_give_freed_memory_back_once_half_way(monkeypatch, limit_bytes, is_recomputed, n_times):
+    calls = []
+    monkeypatch.setattr(gpt, "LARGE_BLOCKS", limit_bytes)
+    monkeypatch.setattr(gpt, "give_freed_memory_back", lambda: calls.append(1))
+    found = gradients(CONFIG, torch.float32, is_recomputed=is_recomputed)
+    assert len(calls) == n_times
+    assert all(map(torch.equal, found, gradients(CONFIG, torch.float32, is_recomputed=False)))
 
 
 def test_without_gradients_nothing_is_computed_again():
