@@ -1,7 +1,7 @@
 // Choose one of the server's models.
 import { listModels } from "../api.js";
 import { h, nothing, put } from "../dom.js";
-import { large } from "../format.js";
+import { count, large } from "../format.js";
 
 /**
  * A labelled list of models.
@@ -23,7 +23,7 @@ export function modelPicker(models, { label = "Model", value, none, onchange }) 
 /** A model in a few words. @param {import("../api.js").Model} model */
 export function modelFacts(model) {
   const bits = model.n_bits < 32 ? `, ${model.n_bits} bits` : "";
-  return `${large(model.n_parameters)} parameters${bits}, context of ${model.context_length} tokens`;
+  return `${large(model.n_parameters)} parameters${bits}, context of ${count(model.context_length)} tokens`;
 }
 
 /**
