@@ -153,7 +153,7 @@ class GPTModel(nn.Module):
         for i in range(first, len(blocks) if last is None else last):
             if self._gives_back_halfway and i == len(blocks) // 2 and x.requires_grad:
                 # In the backward pass gradients fit badly where activations were: half way those go back to the system.
-                x.register_hook(lambda _: give_freed_memory_back())
+                x.register_hook(lambda _: give_freed_memory_back())  # type: ignore[no-untyped-call]
             x = blocks[i](x, context, cache=None if rows is None else rows.layer(i))
         return x
 
