@@ -53,10 +53,9 @@ class BatchMemory:
         """The activations of the blocks from the first trained one on."""
         config, blocks = self._model.config, list(self._model.trf_blocks)
         per_token = bytes_kept_per_token(config, is_half=is_half, is_recomputed=self._config.recompute_cheap)
-        is_trained = [any(p.requires_grad for p in block.parameters()) for block in blocks]
-        n_kept = len(blocks) - is_trained.index(True) if any(is_trained) else 0
-        if self._model.tok_emb.weight.requires_grad:
-            n_kept = len(blocks)
+        layers = [self._model.tok_emb, *blocks]
+        is_trained = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
+        n_kept = min(len(blocks), len(layers) - is_trained.index(True)) if any(is_trained) else 0
         return batch.inputs.numel() * per_token * n_kept / len(blocks)
 
 

@@ -183,7 +183,7 @@ def write_nanogpt_folders(folder: Path) -> None:
 PEFT_ADAPTER = """
 import peft, transformers
 model = transformers.AutoModelForCausalLM.from_pretrained("path/to/folder")
-settings = peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True)
+settings = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
 peft.get_peft_model(model, settings).save_pretrained("adapter")
 """
 

@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from scratchlm.core.batch import Batch
+from scratchlm.finetuning.lora import replace_linear_with_lora
+from scratchlm.quantization.apply import quantize_model
+from scratchlm.quantization.config import QuantizationConfig
 from scratchlm.training import batch_memory
 from scratchlm.training.batch_memory import BatchMemory
 from scratchlm.training.config import TrainingConfig
@@ -46,6 +49,19 @@ def test_blocks_before_the_first_trained_one_keep_nothing(machine):
     assert not model.trf_blocks[1].activation_checkpointing
     memory.prepare(batch_of(17, 16), is_half=False)
     assert model.trf_blocks[1].activation_checkpointing
+
+
+def test_of_a_quantized_base_the_adapters_count(machine):
+    model = tiny_gpt(50, context_length=16, n_layers=2)
+    quantize_model(model, QuantizationConfig(bits=8))
+    model.requires_grad_(False)
+    replace_linear_with_lora(model, rank=2, alpha=4)
+    memory = BatchMemory(model, TrainingConfig(max_steps=1), notify=print)
+    machine(8 * 16 * bytes_kept_per_token(model.config) / batch_memory.SHARE)
+    memory.prepare(batch_of(8, 16), is_half=False)
+    assert not model.trf_blocks[0].activation_checkpointing
+    memory.prepare(batch_of(9, 16), is_half=False)
+    assert model.trf_blocks[0].activation_checkpointing
 
 
 @pytest.mark.parametrize("settings", [{"activation_checkpointing": True}, {"sharding": "fsdp"}])
