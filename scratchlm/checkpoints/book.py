@@ -20,7 +20,7 @@ def book_state_dict(model: GPTModel) -> dict[str, Tensor]:
     """A state dict that the book's class for this kind of model loads with `strict=True`.
 
     The class is chapter 4's `GPTModel` for a GPT-2 (its masks are included), `Llama3Model` for a Llama, and
-    `Qwen3Model` for a model with Qwen's norm_eps of 1e-6.
+    `Qwen3Model` for a model with Qwen 3's qk_norm or its norm_eps of 1e-6.
 
     Raises: ConfigError for a model that the book's class cannot represent.
     """
@@ -31,12 +31,12 @@ def book_state_dict(model: GPTModel) -> dict[str, Tensor]:
         n = config.context_length
         mask = torch.triu(torch.ones(n, n), diagonal=1)  # 1 where the key is a later position
         return state | {f"trf_blocks.{i}.att.mask": mask for i in range(config.n_layers)}
-    if config.norm_eps == QWEN_EPS:
-        _check(model, "Qwen3Model", qkv_bias=False, rope_scaling=None)
+    if config.qk_norm or config.norm_eps == QWEN_EPS:
+        _check(model, "Qwen3Model", norm_eps=QWEN_EPS, qkv_bias=False, rope_scaling=None)
         theirs = to_theirs(BOOK_LLAMA, state, config.n_layers)
         return {_NORM.sub(r"\1.scale", name): tensor for name, tensor in theirs.items()}
     width = config.emb_dim // config.n_heads
-    _check(model, "Llama3Model", norm_eps=EPS, qkv_bias=False, qk_norm=False, head_dim=width)
+    _check(model, "Llama3Model", norm_eps=EPS, qkv_bias=False, head_dim=width)
     return to_theirs(BOOK_LLAMA, state, config.n_layers)
 
 

@@ -94,6 +94,7 @@ class ModelSettings:
     init: Literal["torch", "gpt2"] | None = None  # torch's default weights, or GPT-2's
     attention: Literal["sdpa", "manual"] | None = None  # torch's fused attention, or written out
     norm: Literal["layer", "rms"] | None = None  # LayerNorm as in GPT-2, or RMSNorm as in Llama
+    norm_eps: float | None = None  # added to the variance in every norm; Qwen 3 has 1e-6
     # learned embeddings as in GPT-2, or RoPE as in Llama
     positions: Literal["learned", "rotary"] | None = None
     # feed-forward network: GPT-2's, the same with exact GELU, or Llama's

@@ -7,6 +7,7 @@ from scratchlm.checkpoints.book import book_state_dict
 from scratchlm.core.errors import ConfigError
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel
+from scratchlm.recipes.recipe import load_recipe
 from tests.tiny import LLAMA_LAYERS
 
 SIZES = {"vocab_size": 8, "context_length": 4, "emb_dim": 8, "n_heads": 2, "n_layers": 2}
@@ -51,6 +52,12 @@ def test_a_qwen_has_scales_and_norms_of_queries_and_keys():
     assert "final_norm.scale" in state
 
 
+@pytest.mark.parametrize("recipe", ["quickstart", "shakespeare"])
+def test_the_recipes_models_are_those_of_the_book(recipe):
+    config = load_recipe(recipe)[1].model.resolve(vocab_size=300)
+    assert "trf_blocks.3.att.q_norm.scale" in book_state_dict(GPTModel(config))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -60,6 +67,7 @@ def test_a_qwen_has_scales_and_norms_of_queries_and_keys():
         ({**ROTARY, "qkv_bias": True}, "qkv_bias=False, got a model with True"),
         ({**ROTARY, "head_size": 6}, "head_dim=4, got a model with 6"),
         ({**ROTARY, "norm_eps": 1e-4}, "norm_eps=1e-05, got a model with 0.0001"),
+        ({**ROTARY, "qk_norm": True}, "Qwen3Model has norm_eps=1e-06, got a model with 1e-05"),
     ],
     ids=str,
 )
