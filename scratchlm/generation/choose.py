@@ -69,6 +69,7 @@ class TokenChooser:
         self._ids = list(prompt)
         self._n_prompt = len(prompt)
         self._forbidden = torch.tensor(forbidden_ids, dtype=torch.long)
+        self._stop_ids = torch.tensor(config.stop_ids, dtype=torch.long)
         self._trace = trace
         self._constraint = constraint_of(config, tokenizer)
         self._surprise_limit = 2 * (config.mirostat_tau or 0.0)  # bits; Mirostat's mu
@@ -156,11 +157,13 @@ class TokenChooser:
         """Apply all steps. Shapes: (V,) -> (V,)."""
         if self._trace is not None:
             self._trace.begin(scores)
-        for name, step in (*self._rules, *self._sampling):
+        steps = (*self._rules, *self._sampling)
+        for name, step in steps:
             scores = step(scores)
             if self._trace is not None:
                 self._trace.after(name, scores)
-        check_scores(scores)
+        if steps:
+            check_scores(scores)
         return scores
 
     def _make_rules(self) -> list[tuple[str, Step]]:
@@ -214,7 +217,7 @@ class TokenChooser:
 
     def _postpone_end(self, scores: Tensor) -> Tensor:
         is_early = self._n_new < self._config.min_new_tokens
-        return exclude(scores, self._config.stop_ids) if is_early else scores
+        return scores.index_fill(0, self._stop_ids, -math.inf) if is_early else scores
 
     def _force(self, scores: Tensor) -> Tensor:
         forced = self._config.forced_ids

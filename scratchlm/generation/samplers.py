@@ -27,7 +27,9 @@ def check_scores(logits: Tensor) -> None:
     Shapes: logits (..., V).
     Raises: DataError for NaN or +inf in a row, and for a row in which every token is excluded.
     """
-    best = logits.amax(dim=-1)  # (B,), NaN where the row contains NaN
+    best = logits.amax(dim=-1)  # (...), NaN where the row contains NaN
+    if best.ndim == 0 and math.isfinite(best):  # one row, as at every token of a text: no further tensors
+        return
     is_wrong = ~best.isfinite()
     if is_wrong.any():
         found = best[is_wrong][0].item()
