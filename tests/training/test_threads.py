@@ -37,7 +37,7 @@ def test_a_core_that_is_busy_counts_as_a_thread_less(monkeypatch, busy, n_idle):
     assert idle_threads() == n_idle
 
 
-@pytest.mark.skipif(psutil.cpu_count() > 8, reason="a container may own few of so many cores, and cannot keep all busy")
+@pytest.mark.skipif(psutil.cpu_count() > 8, reason="a container may own few of many cores")
 def test_programs_that_keep_every_core_busy_are_noticed():
     command = [sys.executable, "-c", "while True: pass"]
     others = [subprocess.Popen(command) for _ in range(psutil.cpu_count())]
