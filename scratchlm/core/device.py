@@ -1,7 +1,6 @@
 """Choose the device to compute on, and measure memory."""
 
 import sys
-from pathlib import Path
 from typing import Literal
 
 import psutil
@@ -9,6 +8,7 @@ import torch
 
 from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError
+from scratchlm.core.memory import status_bytes
 
 if sys.platform != "win32":  # this module does not exist on Windows
     import resource
@@ -49,10 +49,9 @@ def peak_memory_bytes() -> int:
     """Peak memory of this process so far (resident set), in bytes; on Windows the current value."""
     if sys.platform == "win32":
         return memory_bytes()
-    if sys.platform == "linux":  # getrusage also counts the program that started this one
-        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    # getrusage also counts the program that started this one
+    if sys.platform == "linux" and (found := status_bytes("VmHWM")):
+        return found
     unit_bytes = 1 if sys.platform == "darwin" else 1024
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit_bytes
 

@@ -107,5 +107,11 @@ def _follows_from_the_limit(error: Exception) -> bool:
     limit_bytes = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit_bytes == resource.RLIM_INFINITY:
         return False
-    peak = re.search(r"VmPeak:\s*(\d+) kB", Path("/proc/self/status").read_text(errors="replace"))
-    return peak is not None and limit_bytes - int(peak[1]) * 1024 < NEAR_LIMIT_BYTES
+    return limit_bytes - status_bytes("VmPeak") < NEAR_LIMIT_BYTES
+
+
+def status_bytes(name: str) -> int:
+    """A size of this process as Linux reports it, such as VmHWM, its largest resident set."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    found = re.search(rf"^{name}:\s*(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0

@@ -149,7 +149,7 @@ class TokenChooser:
 
     def _allowed(self, logits: Tensor) -> Tensor:
         """The scores with -inf at forbidden ids. Shapes: (V,) -> (V,)."""
-        allowed = logits.index_fill(0, self._forbidden, -math.inf) if len(self._forbidden) else logits
+        allowed = exclude(logits, self._forbidden) if len(self._forbidden) else logits
         check_scores(allowed)
         return allowed
 
@@ -187,7 +187,8 @@ class TokenChooser:
         if c.forced_ids:
             rules.append(("forced_ids", self._force))
         if c.banned_ids:
-            rules.append(("banned_ids", lambda s: exclude(s, c.banned_ids)))
+            banned = torch.tensor(c.banned_ids, dtype=torch.long)
+            rules.append(("banned_ids", lambda s: exclude(s, banned)))
         return rules
 
     @property
@@ -217,7 +218,7 @@ class TokenChooser:
 
     def _postpone_end(self, scores: Tensor) -> Tensor:
         is_early = self._n_new < self._config.min_new_tokens
-        return scores.index_fill(0, self._stop_ids, -math.inf) if is_early else scores
+        return exclude(scores, self._stop_ids) if is_early else scores
 
     def _force(self, scores: Tensor) -> Tensor:
         forced = self._config.forced_ids

@@ -58,7 +58,7 @@ def ban_repeated_ngrams(logits: Tensor, ids: Sequence[int], size: int) -> Tensor
     if len(text) < size:
         return logits.clone()
     ends = range(size - 1, len(text))
-    return exclude(logits, {text[end] for end in ends if text[end - size + 1 : end] == prefix})
+    return exclude(logits, _tensor({text[end] for end in ends if text[end - size + 1 : end] == prefix}))
 
 
 def penalize_loops(
@@ -105,9 +105,9 @@ def _common_ending(text: list[int], place: int, breakers: Collection[int]) -> in
     return length
 
 
-def exclude(logits: Tensor, ids: Collection[int]) -> Tensor:
-    """Exclude some tokens. Shapes: logits (V,) -> (V,)."""
-    return logits.index_fill(0, _tensor(ids), -math.inf)
+def exclude(logits: Tensor, ids: Tensor) -> Tensor:
+    """Exclude some tokens. Shapes: logits (V,), ids (N,) -> (V,)."""
+    return logits.index_fill(0, ids, -math.inf)
 
 
 def allow_only(logits: Tensor, token_id: int) -> Tensor:

@@ -10,7 +10,7 @@ from scratchlm.model.gpt import GPTModel
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.planner import bytes_kept_per_token
 
-SMALL = 1 << 30  # bytes of activations for which free memory is not looked up
+SMALL_BYTES = 1 << 30  # of activations, for which free memory is not looked up
 # Of the free memory. Adapters, masks and fragments can double what the estimate says.
 SHARE = 0.4
 
@@ -28,14 +28,17 @@ class BatchMemory:
         self._is_on = config.activation_checkpointing
         self._is_fixed = self._is_on or config.sharding != "none"
         self._is_told = False
+        self._share_kept = _share_kept(model)
         model.set_activation_checkpointing(self._is_on, recompute_cheap=config.recompute_cheap)
 
     def prepare(self, batch: Batch, *, is_half: bool) -> None:
         """Choose how the model computes this batch."""
         if self._is_fixed:
             return
-        needed_bytes = self._activation_bytes(batch, is_half=is_half)
-        is_on = needed_bytes > SMALL and needed_bytes > SHARE * free_bytes(
+        config, is_cheap = self._model.config, self._config.recompute_cheap
+        per_token = bytes_kept_per_token(config, is_half=is_half, is_recomputed=is_cheap)
+        needed_bytes = batch.inputs.numel() * per_token * self._share_kept
+        is_on = needed_bytes > SMALL_BYTES and needed_bytes > SHARE * free_bytes(
             next(self._model.parameters()).device
         )
         if is_on and not self._is_told:
@@ -49,14 +52,13 @@ class BatchMemory:
             self._is_on = is_on
             self._model.set_activation_checkpointing(is_on, recompute_cheap=self._config.recompute_cheap)
 
-    def _activation_bytes(self, batch: Batch, *, is_half: bool) -> float:
-        """The activations of the blocks from the first trained one on."""
-        config, blocks = self._model.config, list(self._model.trf_blocks)
-        per_token = bytes_kept_per_token(config, is_half=is_half, is_recomputed=self._config.recompute_cheap)
-        layers = [self._model.tok_emb, *blocks]
-        is_trained = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
-        n_kept = min(len(blocks), len(layers) - is_trained.index(True)) if any(is_trained) else 0
-        return batch.inputs.numel() * per_token * n_kept / len(blocks)
+
+def _share_kept(model: GPTModel) -> float:
+    """The share of the blocks that keep activations: those from the first trained one on."""
+    blocks = list(model.trf_blocks)
+    is_trained = [any(p.requires_grad for p in layer.parameters()) for layer in (model.tok_emb, *blocks)]
+    n_kept = min(len(blocks), len(is_trained) - is_trained.index(True)) if any(is_trained) else 0
+    return n_kept / len(blocks)
 
 
 def free_bytes(device: torch.device) -> int:

@@ -83,7 +83,11 @@ RULES = [
         lambda s: penalties.ban_repeated_ngrams(s, HISTORY[:2], 3),
         {"ngram_size": 3},
     ),
-    ("SuppressTokensLogitsProcessor", lambda s: penalties.exclude(s, [3, 11]), {"suppress_tokens": [3, 11]}),
+    (
+        "SuppressTokensLogitsProcessor",
+        lambda s: penalties.exclude(s, torch.tensor([3, 11])),
+        {"suppress_tokens": [3, 11]},
+    ),
 ]
 
 

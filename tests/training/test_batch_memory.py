@@ -22,7 +22,7 @@ def batch_of(n_rows: int, length: int) -> Batch:
 @pytest.fixture
 def machine(monkeypatch):
     """A function that sets the free bytes; small batches are looked up too."""
-    monkeypatch.setattr(batch_memory, "SMALL", 0)
+    monkeypatch.setattr(batch_memory, "SMALL_BYTES", 0)
     return lambda n_bytes: monkeypatch.setattr(batch_memory, "free_bytes", lambda device: n_bytes)
 
 
@@ -39,29 +39,27 @@ def test_only_the_batch_that_is_too_large_is_computed_again_and_said_once(machin
     assert note.startswith("a batch of 9 x 16 tokens needs about ")
 
 
-def test_blocks_before_the_first_trained_one_keep_nothing(machine):
-    model = tiny_gpt(50, context_length=16, n_layers=2)
-    model.requires_grad_(False)
+def frozen_but_the_last_block():
+    model = tiny_gpt(50, context_length=16, n_layers=2).requires_grad_(False)
     model.trf_blocks[1].requires_grad_(True)
-    memory = BatchMemory(model, TrainingConfig(max_steps=1), notify=print)
-    machine(8 * 16 * bytes_kept_per_token(model.config) / batch_memory.SHARE)
-    memory.prepare(batch_of(16, 16), is_half=False)
-    assert not model.trf_blocks[1].activation_checkpointing
-    memory.prepare(batch_of(17, 16), is_half=False)
-    assert model.trf_blocks[1].activation_checkpointing
+    return model
 
 
-def test_of_a_quantized_base_the_adapters_count(machine):
+def adapters_on_8_bits():
     model = tiny_gpt(50, context_length=16, n_layers=2)
     quantize_model(model, QuantizationConfig(bits=8))
-    model.requires_grad_(False)
-    replace_linear_with_lora(model, rank=2, alpha=4)
+    replace_linear_with_lora(model.requires_grad_(False), rank=2, alpha=4)
+    return model
+
+
+@pytest.mark.parametrize(("make", "largest"), [(frozen_but_the_last_block, 16), (adapters_on_8_bits, 8)])
+def test_blocks_before_the_first_trained_one_keep_nothing(machine, make, largest):
+    model = make()
     memory = BatchMemory(model, TrainingConfig(max_steps=1), notify=print)
     machine(8 * 16 * bytes_kept_per_token(model.config) / batch_memory.SHARE)
-    memory.prepare(batch_of(8, 16), is_half=False)
-    assert not model.trf_blocks[0].activation_checkpointing
-    memory.prepare(batch_of(9, 16), is_half=False)
-    assert model.trf_blocks[0].activation_checkpointing
+    for n_rows in (largest, largest + 1):
+        memory.prepare(batch_of(n_rows, 16), is_half=False)
+        assert model.trf_blocks[1].activation_checkpointing == (n_rows > largest)
 
 
 @pytest.mark.parametrize("settings", [{"activation_checkpointing": True}, {"sharding": "fsdp"}])

@@ -14,6 +14,7 @@ import torch
 from scratchlm.cli import run as run_command
 from scratchlm.cli.main import main
 from scratchlm.training.threads import earlier_threads, idle_threads
+from tests.threads import torch_threads
 
 TINY = "--model.n-layers 1 --model.emb-dim 16 --model.n-heads 2 --model.context-length 16 --tokenizer.vocab-size 300"
 PRETRAIN = ["pretrain", "--data", "text.txt", *TINY.split(), "--batch-size", "4", "--max-steps", "2"]
@@ -21,10 +22,8 @@ PRETRAIN = ["pretrain", "--data", "text.txt", *TINY.split(), "--batch-size", "4"
 
 @pytest.fixture(autouse=True)
 def _two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(2):
+        yield
 
 
 @pytest.mark.parametrize(
