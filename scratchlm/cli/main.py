@@ -22,7 +22,8 @@ from scratchlm.core.memory import memory_errors_explained
 from scratchlm.core.printable import printable
 from scratchlm.training.interrupts import process_signals
 
-NO_MEMORY_TO_REPORT = f"scratchlm: error: memory ran out; {OUT_OF_MEMORY_ELSEWHERE}.\n".encode()
+MEMORY_RAN_OUT = f"memory ran out; {OUT_OF_MEMORY_ELSEWHERE}."
+NO_MEMORY_TO_REPORT = f"scratchlm: error: {MEMORY_RAN_OUT}\n".encode()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,11 +57,7 @@ def _main(args: list[str]) -> int:
         message, exit_code = str(error), error.exit_code
         trace = traceback.format_exc() if wants_debug else ""
     except MemoryError:  # possibly while another error was being reported
-        message, exit_code, trace = (
-            f"memory ran out; {OUT_OF_MEMORY_ELSEWHERE}.",
-            OutOfMemoryError.exit_code,
-            "",
-        )
+        message, exit_code, trace = MEMORY_RAN_OUT, OutOfMemoryError.exit_code, ""
     except KeyboardInterrupt:
         print("scratchlm: stopped.", file=sys.stderr)
         return 128 + signal.SIGINT
@@ -70,10 +67,8 @@ def _main(args: list[str]) -> int:
     except OSError as error:  # e.g. standard output is a full disk
         _drop_output()
         what = f"{error.filename} could not be used" if error.filename else "the output could not be written"
-        message, exit_code = (
-            f"{what}: {error.strerror or error}; {writing_advice(error)}.",
-            DataError.exit_code,
-        )
+        message = f"{what}: {error.strerror or error}; {writing_advice(error)}."
+        exit_code = DataError.exit_code
         trace = traceback.format_exc() if wants_debug else ""
     # The error, and all that its frames hold, is freed by now.
     return _report_error(message, exit_code, trace)
