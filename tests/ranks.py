@@ -24,6 +24,7 @@ from scratchlm.data.windows import TokenWindows
 from scratchlm.tokenizers.files import load_tokenizer
 from scratchlm.training.callbacks import Callback, StepRecord
 from scratchlm.training.config import TrainingConfig
+from scratchlm.training.distributed import Ranks
 from scratchlm.training.interrupts import StoppedBySignal
 from scratchlm.training.pretraining import PretrainingTask
 from scratchlm.training.progress import RunFolder
@@ -122,28 +123,34 @@ def pretraining(order: dict[str, Any], here: Path, rank: int) -> tuple[Trainer, 
 
 
 def train(order: dict[str, Any], rank: int) -> None:
-    """Train as ordered, and leave losses and validation losses in `result.json`."""
-    here = Path(order["here"])
+    """Train as ordered, and leave losses and validation losses in `result.json`; the group's threads have ended."""
     with rank_group(timeout_s=order.get("timeout_s", PATIENCE_S)) as ranks:
-        if "task" in order:
-            tokenizer = load_tokenizer(order["tokenizer"])
-            settings = {
-                "precision": "float32",
-                "drop_rate": 0.0,
-                "accumulate": 2,
-                **order.get("settings", {}),
-            }
-            trainer, train, val = run_of(order["task"], here / "run", tokenizer, **settings)
-        else:
-            trainer, train, val = pretraining(order, here, rank)
-        trainer.callbacks = [recorder := Recorder()]
-        trainer.fit(train, val, resume=order.get("resume", False))
-        with torch.no_grad():
-            recorder.checksum = float(sum(p.double().square().sum() for p in trainer.model.parameters()))
-        if ranks.is_main:
-            n_held = sum(own_rows(p).numel() for p in trainer.optimizers.trainable.values())
-            found = {**vars(recorder), "resumed_from": trainer.resumed_from, "n_held": n_held}
-            (here / "result.json").write_text(json.dumps(found))
+        train_together(order, ranks)
+    assert "pt_gloo_runloop" not in thread_names()
+
+
+def train_together(order: dict[str, Any], ranks: Ranks) -> None:
+    """Train as one of the ranks."""
+    here = Path(order["here"])
+    if "task" in order:
+        tokenizer = load_tokenizer(order["tokenizer"])
+        settings = {"precision": "float32", "drop_rate": 0.0, "accumulate": 2, **order.get("settings", {})}
+        trainer, train, val = run_of(order["task"], here / "run", tokenizer, **settings)
+    else:
+        trainer, train, val = pretraining(order, here, ranks.rank)
+    trainer.callbacks = [recorder := Recorder()]
+    trainer.fit(train, val, resume=order.get("resume", False))
+    with torch.no_grad():
+        recorder.checksum = float(sum(p.double().square().sum() for p in trainer.model.parameters()))
+    if ranks.is_main:
+        n_held = sum(own_rows(p).numel() for p in trainer.optimizers.trainable.values())
+        found = {**vars(recorder), "resumed_from": trainer.resumed_from, "n_held": n_held}
+        (here / "result.json").write_text(json.dumps(found))
+
+
+def thread_names() -> list[str]:
+    """The names of this process's threads; none where the system does not tell (only Linux does)."""
+    return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
 
 
 def rank_process(order: dict[str, Any], rank: int, port: int) -> int:

@@ -1,5 +1,7 @@
 """Join the processes that train together, and say which one is missing when the others wait in vain."""
 
+import gc
+import importlib
 import os
 import platform
 import time
@@ -29,6 +31,7 @@ def rank_group(*, timeout_s: float, device_type: str = "cpu") -> Iterator[Ranks]
     if launched is None:
         yield OneProcess()
         return
+    importlib.import_module("torch.distributed.nn")  # its default arguments would keep a group that exists by then
     ranks = TorchRanks(_join(timeout_s, device_type, *launched))
     ending, is_silent = _Ending(ranks), False
     try:
@@ -53,6 +56,10 @@ def rank_group(*, timeout_s: float, device_type: str = "cpu") -> Iterator[Ranks]
     finally:
         ending.leave()
         dist.destroy_process_group()
+        # Its threads end with the last reference to the group, and a sharded model is a cycle of references that has
+        # one. A thread that still gave up a tensor while the interpreter ended would abort the process:
+        # https://github.com/pytorch/pytorch/issues/190489.
+        gc.collect()
         if is_silent:
             time.sleep(WAIT_S)  # torchrun ends all ranks as soon as one has: first the one with the message
 

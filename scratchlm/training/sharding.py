@@ -120,6 +120,8 @@ class ShardedModel:
             )
         self._emptied, self._ranks = model, ranks
         mesh = init_device_mesh(next(model.parameters()).device.type, (ranks.world_size,))
+        # torch's caches keep the mesh, and this table, which only torch.compile reads, would keep the process group.
+        getattr(mesh, "_pg_registry", {}).clear()
         self.model = copy.deepcopy(model, {id(p): p for p in model.parameters()})  # shares the weights
         for block in list(self.model.trf_blocks)[:-1]:
             fully_shard(block, mesh=mesh)
