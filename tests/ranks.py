@@ -29,7 +29,7 @@ from scratchlm.training.interrupts import StoppedBySignal
 from scratchlm.training.pretraining import PretrainingTask
 from scratchlm.training.progress import RunFolder
 from scratchlm.training.rank_group import rank_group
-from scratchlm.training.shards import own_rows
+from scratchlm.training.sharded_tensors import own_rows
 from scratchlm.training.trainer import Trainer
 from tests.finetuning.test_every_task_resumes import run_of
 from tests.processes import one_thread

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from scratchlm.core.atomic_replace import fsync_folder
 from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import DataError, DownloadError
 from scratchlm.core.files import read_json, write_json
-from scratchlm.core.partials import fsync_folder
 from scratchlm.core.run_lock import is_at, lock_file
 
 PARTIAL_SUFFIX = ".partial"

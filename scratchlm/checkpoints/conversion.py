@@ -29,10 +29,10 @@ from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.store import MANIFEST, MODEL_FOLDER_FILES, LoadedModel, save_model
 from scratchlm.checkpoints.torch.torch_file import write_torch_file
 from scratchlm.checkpoints.weight_files import SUFFIXES
+from scratchlm.core.atomic_replace import remove_partials, standing
 from scratchlm.core.config import to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError, writing_advice
 from scratchlm.core.files import as_json, check_replaceable, new_files, new_folder, write_text
-from scratchlm.core.partials import remove_partials, standing
 from scratchlm.model.gpt import GPTModel
 from scratchlm.quantization.apply import dense_model
 from scratchlm.tokenizers.special_tokens import end_ids

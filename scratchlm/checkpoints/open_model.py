@@ -26,10 +26,10 @@ from scratchlm.checkpoints.tensorflow.bundle import open_bundle
 from scratchlm.checkpoints.tensorflow.openai import config_from_hparams, model_from_arrays, model_from_bundle
 from scratchlm.checkpoints.usage import check_usage, usage_of_folder
 from scratchlm.checkpoints.weight_files import SUFFIXES, open_weights
+from scratchlm.core.atomic_replace import standing
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError
 from scratchlm.core.files import read_json
 from scratchlm.core.json_table import read_json_table
-from scratchlm.core.partials import standing
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.gpt import GPTModel

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from scratchlm.assets.file_structure import safetensors_header_problem
 from scratchlm.checkpoints.names import check_shapes
 from scratchlm.checkpoints.usage import TEMPLATE_FILE, saved_task
+from scratchlm.core.atomic_replace import standing, standing_in
 from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.config import from_dict, to_dict
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import new_folder, read_json, write_json
 from scratchlm.core.json_table import read_json_table
-from scratchlm.core.partials import standing, standing_in
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.core.provenance import device_name, versions
 from scratchlm.model.config import GPTConfig

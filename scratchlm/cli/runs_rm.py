@@ -10,8 +10,8 @@ import tyro
 from rich.console import Console
 
 from scratchlm.cli.parsing import Common, command_line
+from scratchlm.core.atomic_replace import remove_folder
 from scratchlm.core.errors import ConfigError
-from scratchlm.core.partials import remove_folder
 from scratchlm.core.run_lock import run_lock, running_process
 from scratchlm.reports.formats import file_size
 from scratchlm.reports.found_runs import FoundRun, find_runs, look_at_run

@@ -12,9 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from scratchlm.core.errors import DataError, ScratchLMError, writing_advice
-from scratchlm.core.file_kinds import foreign_kind, not_text
-from scratchlm.core.partials import (
+from scratchlm.core.atomic_replace import (
     discard,
     finish_files,
     fsync_folder,
@@ -22,6 +20,8 @@ from scratchlm.core.partials import (
     place_files,
     replace_folder,
 )
+from scratchlm.core.errors import DataError, ScratchLMError, writing_advice
+from scratchlm.core.file_kinds import foreign_kind, not_text
 
 MAX_SETTINGS_BYTES = 4 << 20  # of JSON with settings or metrics; the index of a 405B model has 0.1 MB
 MAX_TOKENIZER_BYTES = 24 << 20  # Llama 3's tokenizer.json has 17 MB and about a million values

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scratchlm.core.atomic_replace import remove_partials
 from scratchlm.core.errors import ConfigError, DataError, TokenizerError
 from scratchlm.core.files import new_folder, read_json, write_json
-from scratchlm.core.partials import remove_partials
 from scratchlm.data.document_split import SIDES, Route, SplitBy, Survey, survey_sources
 from scratchlm.data.file_facts import file_sha256
 from scratchlm.data.nanogpt import nanogpt_header, nanogpt_tokenizer

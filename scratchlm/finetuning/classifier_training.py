@@ -13,10 +13,10 @@ from torch import Tensor
 
 from scratchlm.checkpoints.store import resolve_model
 from scratchlm.checkpoints.update_task import update_task
+from scratchlm.core.atomic_replace import remove_folder
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.json_table import read_json_table
-from scratchlm.core.partials import remove_folder
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.classification_batches import ClassificationExamples
 from scratchlm.data.label_split import LabelSplit, balance, class_counts, repeat_to_balance, share_of

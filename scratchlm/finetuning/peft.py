@@ -18,9 +18,9 @@ from scratchlm.checkpoints.fingerprint import weights_fingerprint
 from scratchlm.checkpoints.names import GPT2, LLAMA, NameTable, first_names
 from scratchlm.checkpoints.store import ADAPTER_CONFIG, own_weights, save_tensors
 from scratchlm.checkpoints.weight_files import open_weights
+from scratchlm.core.atomic_replace import standing
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import new_folder, read_json, write_json
-from scratchlm.core.partials import standing
 from scratchlm.finetuning.dora import LinearWithDoRA, row_lengths
 from scratchlm.finetuning.lora import LinearWithLoRA, is_linear, linear_widths
 from scratchlm.finetuning.peft_config import PeftConfig

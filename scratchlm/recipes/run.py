@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 import torch
 
 from scratchlm.checkpoints.store import checkpoint_folder, checkpoint_step, list_checkpoints, verify
+from scratchlm.core.atomic_replace import PARTIAL_MARK, discard, remove_folder, remove_partials
 from scratchlm.core.device import peak_memory_bytes
 from scratchlm.core.errors import CheckpointError, ConfigError, ScratchLMError
 from scratchlm.core.files import make_parent, write_json, write_text
 from scratchlm.core.json_table import read_json_table
-from scratchlm.core.partials import PARTIAL_MARK, discard, remove_folder, remove_partials
 from scratchlm.core.protocols import ShowsProgress, no_progress
 from scratchlm.core.run_lock import LOCK_FILE, run_lock
 from scratchlm.recipes.inputs import check_inputs

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from scratchlm.checkpoints.store import list_checkpoints
+from scratchlm.core.atomic_replace import PARTIAL_MARK
 from scratchlm.core.errors import ConfigError, DataError, ScratchLMError
 from scratchlm.core.files import read_json
-from scratchlm.core.partials import PARTIAL_MARK
 from scratchlm.core.run_lock import running_process
 from scratchlm.recipes.recipe import recipe_values
 from scratchlm.recipes.stages import stage_folder

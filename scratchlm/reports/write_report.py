@@ -11,10 +11,10 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from scratchlm.checkpoints.store import MANIFEST
+from scratchlm.core.atomic_replace import PARTIAL_MARK
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import as_json, make_parent, new_folder, write_text
 from scratchlm.core.json_table import read_json_table
-from scratchlm.core.partials import PARTIAL_MARK
 from scratchlm.core.printable import csv_cell
 from scratchlm.recipes.recipe import load_recipe
 from scratchlm.reports.canvas import Drawing

@@ -25,10 +25,10 @@ from scratchlm.checkpoints.store import (
     save_model,
     verify,
 )
+from scratchlm.core.atomic_replace import remove_folder, remove_partials
 from scratchlm.core.config import to_dict
 from scratchlm.core.errors import CheckpointError
 from scratchlm.core.json_table import read_json_table
-from scratchlm.core.partials import remove_folder, remove_partials
 from scratchlm.core.seed import restore_rng_state, rng_state
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.background import BackgroundJob
@@ -37,8 +37,8 @@ from scratchlm.training.distributed import OneProcess, Ranks
 from scratchlm.training.optim import Optimizers
 from scratchlm.training.progress import Progress, RunFolder
 from scratchlm.training.resume import newest_resumable
+from scratchlm.training.sharded_tensors import copy_whole, gathered, is_sharded
 from scratchlm.training.sharding import ParallelModel
-from scratchlm.training.shards import copy_whole, gathered, is_sharded
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from scratchlm.core.errors import NonFiniteLossError
-from scratchlm.training.shards import own_rows
+from scratchlm.training.sharded_tensors import own_rows
 
 
 def find_not_finite(tensors: Mapping[str, Tensor]) -> tuple[str, float] | None:

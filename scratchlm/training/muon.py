@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from scratchlm.training.shards import is_sharded, on_owners, own_rows
+from scratchlm.training.sharded_tensors import is_sharded, on_owners, own_rows
 
 IterationName = Literal["newton-schulz", "polar-express"]
 ITERATIONS = {  # the polynomials a x + b x^3 + c x^5 that all singular values go through, one after the other

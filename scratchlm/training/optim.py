@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.muon import Muon
-from scratchlm.training.shards import gathered, like_weight
+from scratchlm.training.sharded_tensors import gathered, like_weight
 
 
 class Optimizers:

@@ -1,7 +1,6 @@
 """Join the processes that train together, and say which one is missing when the others wait in vain."""
 
 import gc
-import importlib
 import os
 import platform
 import time
@@ -31,7 +30,9 @@ def rank_group(*, timeout_s: float, device_type: str = "cpu") -> Iterator[Ranks]
     if launched is None:
         yield OneProcess()
         return
-    importlib.import_module("torch.distributed.nn")  # its default arguments would keep a group that exists by then
+    # This imports torch.distributed.nn; were it imported within the group, its default arguments would keep the group.
+    import torch.distributed.fsdp  # noqa: F401
+
     ranks = TorchRanks(_join(timeout_s, device_type, *launched))
     ending, is_silent = _Ending(ranks), False
     try:

@@ -18,7 +18,7 @@ from scratchlm.model.gpt import GPTModel
 from scratchlm.quantization.apply import is_quantized
 from scratchlm.training.config import ShardingName
 from scratchlm.training.distributed import Ranks, TaskLoss
-from scratchlm.training.shards import gathered
+from scratchlm.training.sharded_tensors import gathered
 
 
 class ParallelModel(Protocol):

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scratchlm.core.atomic_replace import PARTIAL_MARK, remove_partials
 from scratchlm.core.checksums import sha256_of_file
 from scratchlm.core.errors import CheckpointError, DataError
 from scratchlm.core.files import (
@@ -27,7 +28,6 @@ from scratchlm.core.files import (
     write_json,
     write_text,
 )
-from scratchlm.core.partials import PARTIAL_MARK, remove_partials
 
 
 def names(folder: Path) -> list[str]:

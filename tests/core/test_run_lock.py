@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from scratchlm.core.atomic_replace import remove_folder
 from scratchlm.core.errors import ConfigError
-from scratchlm.core.partials import remove_folder
 from scratchlm.core.run_lock import LOCK_FILE, ask_to_stop, run_lock, running_process
 
 HOLD = """

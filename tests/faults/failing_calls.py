@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from scratchlm.core import partials
+from scratchlm.core import atomic_replace
 
 CALLS = ("rename", "replace", "fsync", "link", "unlink", "mkdir", "rmdir")
 
@@ -38,13 +38,13 @@ def counted_calls(at_call: Callable[[int], None], *, can_exchange: bool) -> Iter
         return real_open(file, mode, *args, **kwargs)
 
     real_open = io.open
-    exchange = counted("exchange", partials._exchange) if can_exchange else lambda one, other: False
+    exchange = counted("exchange", atomic_replace._exchange) if can_exchange else lambda one, other: False
     with contextlib.ExitStack() as stack:
         for name in CALLS:
             stack.enter_context(mock.patch.object(os, name, counted(name, getattr(os, name))))
         for module in (io, builtins):
             stack.enter_context(mock.patch.object(module, "open", opened))
-        stack.enter_context(mock.patch.object(partials, "_exchange", exchange))
+        stack.enter_context(mock.patch.object(atomic_replace, "_exchange", exchange))
         yield names
 
 

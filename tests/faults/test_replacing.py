@@ -30,7 +30,8 @@ CONFIG = GPTConfig(vocab_size=270, context_length=8, emb_dim=8, n_heads=2, n_lay
 WIDER = replace(CONFIG, emb_dim=16, ff_dim=None)  # weights and settings of the two models must not be mixed
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 # Each of the 64 tests has some 40 calls to fail or die at. CI tries every seventh, others in each test; with
-# SCRATCHLM_THOROUGH=1 all are tried, for half an hour. tests/core/test_partials.py always tries all, without models.
+# SCRATCHLM_THOROUGH=1 all are tried, for half an hour. tests/core/test_atomic_replace.py always tries all, without
+# models.
 STRIDE = 1 if THOROUGH else 7
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

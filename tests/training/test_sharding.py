@@ -42,7 +42,7 @@ def test_sharded_over_three_ranks_a_run_has_the_losses_of_one_process(launcher, 
 
 INSIDE = """
 import torch
-from scratchlm.training.shards import is_sharded, on_owners, slice_of_rank
+from scratchlm.training.sharded_tensors import is_sharded, on_owners, slice_of_rank
 assert model.tok_emb.weight is model.out_head.weight  # still one matrix, in one group
 assert not is_sharded(model.out_head.weight)  # gathered for the loss, which reads it outside of the model's forward
 assert is_sharded(model.trf_blocks[0].ff.layers[0].weight)  # gathered only while the block runs

@@ -19,9 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from scratchlm.core.atomic_replace import fsync_folder, remove_partials
 from scratchlm.core.errors import ConfigError, DataError, writing_advice
 from scratchlm.core.files import parse_json, read_bytes, write_text
-from scratchlm.core.partials import fsync_folder, remove_partials
 from scratchlm.core.run_lock import is_at, lock_file
 
 FORMAT = "scratchlm judge 1"

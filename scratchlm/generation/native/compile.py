@@ -12,9 +12,9 @@ import subprocess
 from pathlib import Path
 
 from scratchlm.assets.cache_folder import cache_folder
+from scratchlm.core.atomic_replace import remove_partials
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.files import make_parent, new_file
-from scratchlm.core.partials import remove_partials
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scratchlm.core import partials
-from scratchlm.core.errors import DataError
-from scratchlm.core.files import new_folder, write_text
-from scratchlm.core.partials import (
+from scratchlm.core import atomic_replace
+from scratchlm.core.atomic_replace import (
     ASIDE_MARK,
     PARTIAL_MARK,
     partial_beside,
@@ -21,6 +19,8 @@ from scratchlm.core.partials import (
     standing,
     standing_in,
 )
+from scratchlm.core.errors import DataError
+from scratchlm.core.files import new_folder, write_text
 from tests.faults.failing_calls import count_calls, killed_before_call, with_failing_call
 
 ways = pytest.mark.parametrize("can_exchange", [True, False], ids=["exchange", "two renames"])
@@ -112,13 +112,13 @@ def test_a_reader_never_finds_the_folder_missing_while_it_is_replaced(tmp_path):
 
 def test_a_partial_names_host_and_process_and_is_removed_by_the_next_writer_of_its_target(tmp_path, dead_pid):
     with partial_beside(tmp_path / "model") as partial:
-        assert partial.name.endswith(f"{PARTIAL_MARK}{partials._host()}-{os.getpid()}")
-    assert partials._host() in platform.node().replace(".", "_")
-    (tmp_path / f".model{PARTIAL_MARK}{partials._host()}-{dead_pid}").mkdir()
-    (tmp_path / f"..model{PARTIAL_MARK}x-1{PARTIAL_MARK}{partials._host()}-{dead_pid}").mkdir()
-    (tmp_path / f".other{PARTIAL_MARK}{partials._host()}-{dead_pid}").mkdir()
+        assert partial.name.endswith(f"{PARTIAL_MARK}{atomic_replace._host()}-{os.getpid()}")
+    assert atomic_replace._host() in platform.node().replace(".", "_")
+    (tmp_path / f".model{PARTIAL_MARK}{atomic_replace._host()}-{dead_pid}").mkdir()
+    (tmp_path / f"..model{PARTIAL_MARK}x-1{PARTIAL_MARK}{atomic_replace._host()}-{dead_pid}").mkdir()
+    (tmp_path / f".other{PARTIAL_MARK}{atomic_replace._host()}-{dead_pid}").mkdir()
     write_folder(tmp_path / "model", "x")
-    assert names(tmp_path) == [f".other{PARTIAL_MARK}{partials._host()}-{dead_pid}", "model"]
+    assert names(tmp_path) == [f".other{PARTIAL_MARK}{atomic_replace._host()}-{dead_pid}", "model"]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_partial_names_host_and_process_and_is_removed_by_the_next_writer_of_i
 def test_only_partials_that_nobody_can_be_writing_are_removed(
     tmp_path, dead_pid, living_pid, owner, age_s, stays
 ):
-    mark = owner.format(here=partials._host(), dead=dead_pid, living=living_pid)
+    mark = owner.format(here=atomic_replace._host(), dead=dead_pid, living=living_pid)
     folder = tmp_path / f".a{PARTIAL_MARK}{mark}"
     folder.mkdir()
     (folder / "in").write_text("x")
@@ -152,7 +152,7 @@ def test_only_partials_that_nobody_can_be_writing_are_removed(
 
 def test_a_folder_that_was_set_aside_is_read_under_its_name_and_comes_back(tmp_path, dead_pid):
     write_folder(tmp_path / "model", "older")
-    aside = tmp_path / f".model{ASIDE_MARK}{partials._host()}-{dead_pid}"
+    aside = tmp_path / f".model{ASIDE_MARK}{atomic_replace._host()}-{dead_pid}"
     (tmp_path / "model").rename(aside)
     assert content_of(tmp_path / "model") == "older"
     assert standing_in(tmp_path) == {"model": aside}
@@ -163,7 +163,7 @@ def test_a_folder_that_was_set_aside_is_read_under_its_name_and_comes_back(tmp_p
 
 def test_a_folder_is_not_brought_back_while_its_replacement_is_at_work(tmp_path, living_pid):
     write_folder(tmp_path / "model", "older")
-    aside = tmp_path / f".model{ASIDE_MARK}{partials._host()}-{living_pid}"
+    aside = tmp_path / f".model{ASIDE_MARK}{atomic_replace._host()}-{living_pid}"
     (tmp_path / "model").rename(aside)
     remove_partials(tmp_path)
     assert names(tmp_path) == [aside.name]
