@@ -111,7 +111,7 @@ class VariedMuon(Muon):
     def _step_together(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         rows, columns = weights[0].shape
         gradients = [weight.grad for weight in weights if weight.grad is not None]
-        momenta = [self._momentum(weight) for weight in weights]
+        momenta = [self.state[weight]["momentum_buffer"] for weight in weights]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         ahead = list(torch._foreach_lerp(gradients, momenta, group["momentum"]))
         for weight, update in zip(weights, self.orthogonalized(ahead)):
