@@ -30,6 +30,8 @@ _MAGIC = (  # first bytes, the format, and whether text never begins with them
     (b"{\\rtf", "an RTF document", True),
     (PARQUET_MAGIC, "a Parquet file", False),
     (b"ARROW1", "an Arrow (Feather) file", False),
+    (b"FEA1", "an Arrow (Feather) file", False),
+    (b"\xff\xff\xff\xff", "an Arrow stream", True),
     (b"GGUF", "a GGUF model", False),
     (b"BZh", "a bzip2 file", False),
     (b"GIF8", "a GIF image", False),

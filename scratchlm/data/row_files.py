@@ -285,7 +285,7 @@ def _document(value: Any, where: str, *, line: str = "") -> Iterator[Parsed]:
     tables = {
         key: rows
         for key, rows in value.items()
-        if key not in _FIELDS and (_is_rows(rows) or _is_columns(rows))
+        if key not in _FIELDS and not _is_one_row(value) and (_is_rows(rows) or _is_columns(rows))
     }
     if len(tables) > 1:
         raise DataError(
@@ -295,19 +295,41 @@ def _document(value: Any, where: str, *, line: str = "") -> Iterator[Parsed]:
         ((key, rows),) = tables.items()
         yield from _document(rows, f"{where}, {key},")
     elif {"columns", "data"} <= value.keys() and isinstance(value["data"], list):  # pandas, orient="split"
-        rows = (dict(zip(value["columns"], row)) for row in value["data"])
-        yield from ((row, f"{where} entry {number}") for number, row in enumerate(rows, start=1))
+        yield from _split_rows(value["columns"], value["data"], where)
     elif _is_columns(value):
-        columns = [column.values() if isinstance(column, dict) else column for column in value.values()]
-        yield from (
-            (dict(zip(value, row)), f"{where} entry {n}") for n, row in enumerate(zip(*columns), start=1)
-        )
+        columns = list(value.values())
+        places = list(columns[0]) if isinstance(columns[0], dict) else range(len(columns[0]))
+        for number, place in enumerate(places, start=1):
+            yield {name: value[name][place] for name in value}, f"{where} entry {number}"
     else:
         yield value, line or f"{where} entry 1"
 
 
+def _split_rows(names: Any, rows: list[Any], where: str) -> Iterator[Parsed]:
+    """Rows of pandas' `orient="split"`: the names of the columns, and lists of their values."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{where} must hold a list of names as columns, got {names!r:.60}; repair it.")
+    if len(set(names)) < len(names):
+        raise DataError(f"{where} must have differently named columns, got {names!r:.60}; rename one.")
+    for number, row in enumerate(rows, start=1):
+        place = f"{where} entry {number}"
+        if isinstance(row, list) and len(row) == len(names):
+            yield dict(zip(names, row)), place
+        else:
+            yield (
+                DataError(f"{place} must be a list of {len(names)} values, got {row!r:.60}; repair it."),
+                place,
+            )
+
+
 def _is_rows(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def _is_one_row(value: Mapping[str, Any]) -> bool:
+    """Whether it holds a conversation, or a request and an answer; its lists, e.g. of tools, are no tables then."""
+    held = [field for key, field in value.items() if key in _FIELDS]
+    return any(map(_is_rows, held)) or sum(isinstance(field, str) for field in held) > 1
 
 
 def _is_columns(value: Any) -> bool:

@@ -37,6 +37,8 @@ FOREIGN = [
     (b"%PDF-1.7\n1 0 obj\n", "a PDF document", "extract its text first"),
     (PNG, "a PNG image", "convert it to text first"),
     (b"PAR1\x15\x04\x15\x10", "a Parquet file", "convert it to text first"),
+    (b"FEA1\0\0\0\0", "an Arrow (Feather) file", "convert it to text first"),
+    (b"\xff\xff\xff\xff\x70\0\0\0", "an Arrow stream", "convert it to text first"),
     (b"GGUF\x03\0\0\0", "a GGUF model", "convert it to text first"),
     (pickle.dumps({"a": [1, 2]}), "a Python pickle", "convert it to text first"),
     (TEXT.encode("utf-16-le"), "text in UTF-16-LE without a byte-order mark", "--encoding utf-16-le"),

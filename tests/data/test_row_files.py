@@ -87,6 +87,9 @@ def test_one_object_on_one_line_is_a_row_and_lists_of_messages_are_no_tables(tmp
     for value in ({"text": "a", "label": 1}, {"messages": said}, {"chosen": said, "rejected": said}):
         (tmp_path / "a.jsonl").write_text(json.dumps(value))
         assert [row.value for row in read_rows(tmp_path / "a.jsonl")] == [value]
+    with_tools = {"messages": said, "tools": [{"type": "function"}]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(with_tools))
+    assert [row.value for row in read_rows(tmp_path / "a.jsonl")] == [with_tools]
     (tmp_path / "a.json").write_text(json.dumps({"messages": [said, said]}))
     assert [row.value for row in read_rows(tmp_path / "a.json")] == [{"messages": said}] * 2
 
@@ -175,3 +178,39 @@ def test_folders_hold_files_of_rows_by_their_suffix(tmp_path):
         (tmp_path / name).write_text("x")
     assert [file.name for file in find_row_files(tmp_path)] == ["a.json", "b.csv.gz"]
     assert find_row_files(tmp_path / "c.md") == [tmp_path / "c.md"]
+
+
+def test_pandas_columns_are_paired_by_index_whatever_its_order(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"text": {"7": "a", "3": "b"}, "label": {"3": "of b", "7": "of a"}}')
+    assert [row.value for row in read_rows(path)] == [
+        {"text": "a", "label": "of a"},
+        {"text": "b", "label": "of b"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"columns": 5, "data": [[1, 2]]}, "must hold a list of names as columns, got 5"),
+        ({"columns": [["text"]], "data": [["a"]]}, "must hold a list of names as columns"),
+        ({"columns": ["a", "a"], "data": [[1, 2]]}, "must have differently named columns"),
+        ({"columns": ["a", "b"], "data": [[1, 2], [1]]}, "entry 2 must be a list of 2 values, got \\[1\\]"),
+        ({"columns": ["a", "b"], "data": [[1, 2, 3]]}, "entry 1 must be a list of 2 values"),
+        ({"columns": ["a"], "data": [1]}, "entry 1 must be a list of 1 values, got 1"),
+    ],
+)
+def test_a_split_table_that_does_not_fit_loses_no_value_silently(tmp_path, value, message):
+    (tmp_path / "a.json").write_text(json.dumps(value))
+    with pytest.raises(DataError, match=message):
+        list(read_rows(tmp_path / "a.json"))
+
+
+def test_a_parquet_file_with_two_columns_of_one_name_is_refused(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    column = pyarrow.array(["a"])
+    table = pyarrow.Table.from_arrays([column, column, column], names=["text", "text", "label"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="differently named columns, got 'text' twice"):
+        list(read_rows(tmp_path / "a.parquet"))
