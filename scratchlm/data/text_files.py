@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.core.file_kinds import GZIP_MAGIC, HEAD_BYTES, foreign_kind, marked_encoding, not_text
+from scratchlm.core.file_kinds import BINARY, GZIP_MAGIC, HEAD_BYTES, foreign_kind, marked_encoding, not_text
 
 READ_BYTES = 1 << 20
 
@@ -76,7 +76,8 @@ def encoding_of(path: Path, head: bytes, named: str = "", *, lenient: bool = Fal
     if marked is not None:
         return marked
     kind = foreign_kind(head)
-    is_text = kind is None or (kind.startswith("text in") and (lenient or named.startswith("utf-")))
+    may_be_text = kind is not None and (kind == BINARY or kind.startswith("text in"))
+    is_text = kind is None or (may_be_text and (lenient or named.startswith("utf-")))
     if not is_text and kind is not None:
         raise DataError(f"{path} must be text, got {kind}; {not_text(kind)}.")
     return named or "utf-8"
