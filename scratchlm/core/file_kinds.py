@@ -77,7 +77,7 @@ def foreign_kind(head: bytes) -> str | None:
             return kind
     if head and not head.strip(b"\0"):
         return "only zero bytes"
-    wide = _wide_encoding(head)
+    wide = wide_encoding(head)
     if wide is not None:
         return f"text in {wide.upper()} without a byte-order mark"
     return BINARY if is_binary and _is_no_text(head) else None
@@ -92,7 +92,7 @@ def _is_no_text(head: bytes) -> bool:
     return False
 
 
-def _wide_encoding(head: bytes) -> str | None:
+def wide_encoding(head: bytes) -> str | None:
     """Detect UTF-16 or UTF-32 without a mark: in most text, zero bytes are always at the same positions."""
     n_zeros = [head[start : len(head) // 4 * 4 : 4].count(0) for start in range(4)]
     n_characters = len(head) // 4

@@ -18,7 +18,7 @@ from scratchlm.core.files import parse_json
 from scratchlm.data.imdb import read_imdb
 from scratchlm.data.parquet import read_parquet
 from scratchlm.data.row_fields import NAMES
-from scratchlm.data.tables import folded, table_rows
+from scratchlm.data.tables import checked_delimiter, folded, table_rows
 from scratchlm.data.text_files import (
     checked_encoding,
     decoded,
@@ -44,7 +44,10 @@ S = TypeVar("S", bound="RowSettings")
 
 @dataclass(frozen=True, kw_only=True)
 class RowSettings:
-    """Settings for reading files of rows; settings that are not given are detected."""
+    """Settings for reading files of rows; settings that are not given are detected.
+
+    Raises: ConfigError for a wrong value.
+    """
 
     text_field: str = "text"  # column or key that holds the text
     label_field: str = "label"  # column or key that holds the label
@@ -52,12 +55,15 @@ class RowSettings:
     encoding: str = ""  # encoding of text without a byte-order mark, e.g. windows-1252; default UTF-8
     delimiter: str = ""  # separates the cells of a table: one character, or the word tab
 
+    def __post_init__(self) -> None:
+        _ = self.renamed  # reports a column that is named twice, or is unknown
+        checked_delimiter(self.delimiter)
+        if self.encoding:
+            checked_encoding(self.encoding)
+
     @property
     def renamed(self) -> dict[str, str]:
-        """Our name of a column -> the file's, where they differ.
-
-        Raises: ConfigError for a column that is named twice, or is unknown.
-        """
+        """Our name of a column -> the file's, where they differ."""
         columns = parse_columns(self.columns)
         for ours, theirs in (("text", self.text_field), ("label", self.label_field)):
             if theirs != ours and columns.setdefault(ours, theirs) != theirs:
@@ -191,8 +197,6 @@ def parsed_rows(
     path: Path, settings: RowSettings, on_fault: Callable[[str], None] | None = None
 ) -> Iterator[Parsed]:
     """Yield each row as parsed, or the DataError for a row that cannot be; nothing is renamed or checked."""
-    if settings.encoding:
-        checked_encoding(settings.encoding)  # report a wrong name before any fault of the file
     head = head_of(path)
     kind = foreign_kind(head)
     if head.startswith(PARQUET_MAGIC) and (kind is not None or suffix_of(path) == ".parquet"):

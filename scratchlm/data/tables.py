@@ -105,14 +105,23 @@ def usual_lines(content: str, *, path: str) -> str:
     return content
 
 
+def checked_delimiter(name: str) -> str:
+    """The delimiter that the user named; "" for none.
+
+    Raises: ConfigError for more than one character, and for one that has another meaning in a table.
+    """
+    delimiter = {"tab": "\t", "\\t": "\t"}.get(name, name)
+    if len(delimiter) > 1 or delimiter in ('"', "\r", "\n"):
+        raise ConfigError(f"delimiter must be one character, or the word tab, got {delimiter!r}; change it.")
+    return delimiter
+
+
 def table_form(content: str, *, delimiter: str = "", fields: Collection[str] = ()) -> TableForm:
     """Detect the delimiter, quoting and column names of a table from its first rows.
 
     Raises: ConfigError for a delimiter of more than one character.
     """
-    delimiter = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
-    if len(delimiter) > 1 or delimiter in ('"', "\r", "\n"):
-        raise ConfigError(f"delimiter must be one character, or the word tab, got {delimiter!r}; change it.")
+    delimiter = checked_delimiter(delimiter)
     wanted = {folded(field) for field in fields if not field.isdigit()}
     first_line = content[: 1 << 20].lstrip("\r\n").split("\n", maxsplit=1)[0]
     candidates = [delimiter] if delimiter else [one for one in DELIMITERS if one in first_line]

@@ -46,6 +46,7 @@ class TextSettings(RowSettings):
     skip_bad_lines: bool = False  # count and report lines that do not parse, instead of stopping
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_at_least(1, stride=self.stride)
         if not 0 <= self.val_fraction < 1:
             raise ConfigError(

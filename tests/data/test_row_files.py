@@ -117,18 +117,18 @@ def test_columns_are_renamed_by_name_in_any_case_or_by_number(tmp_path):
         list(read_rows(path, RowSettings(text_field="story")))
 
 
-def test_settings_that_mean_nothing_are_refused_before_the_file(tmp_path):
+def test_settings_that_mean_nothing_are_refused_before_the_file():
     for settings, message in [
-        (RowSettings(columns=("answers=x",)), "OURS=THEIRS with OURS once among text, label"),
-        (RowSettings(columns=("text=a", "text=b")), "OURS=THEIRS"),
-        (RowSettings(text_field="a", columns=("text=b",)), "must be named once, got 'b' and 'a'"),
-        (RowSettings(encoding="utf-9"), "must be a text encoding that Python knows, got 'utf-9'"),
-        (RowSettings(encoding="base64"), "must be a text encoding that Python knows, got 'base64'"),
-        (RowSettings(delimiter="ab"), "must be one character"),
+        ({"columns": ("answers=x",)}, "OURS=THEIRS with OURS once among text, label"),
+        ({"columns": ("text=a", "text=b")}, "OURS=THEIRS"),
+        ({"text_field": "a", "columns": ("text=b",)}, "must be named once, got 'b' and 'a'"),
+        ({"encoding": "utf-9"}, "must be a text encoding that Python knows, got 'utf-9'"),
+        ({"encoding": "base64"}, "must be a text encoding that Python knows, got 'base64'"),
+        ({"encoding": "punycode"}, "must be a text encoding that Python knows, got 'punycode'"),
+        ({"delimiter": "ab"}, "must be one character"),
     ]:
-        (tmp_path / "a.csv").write_text("label,text\nham,hi\n")
         with pytest.raises(ConfigError, match=message):
-            list(read_rows(tmp_path / "a.csv", settings))
+            RowSettings(**settings)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json", "a.tsv", "a"])
@@ -156,6 +156,14 @@ def test_bytes_of_another_encoding_are_named_with_place_and_flag(tmp_path):
     faults: list[str] = []
     assert len(list(read_rows(tmp_path / "a.csv", on_fault=faults.append))) == 1
     assert "0xfc" in faults[0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_utf16_without_a_mark_may_be_named_without_its_order_of_bytes(tmp_path, encoding):
+    for name, content in (("a.tsv", "ham\tGrüße\n"), ("a.jsonl", '{"label": "ham", "text": "Grüße"}\n')):
+        (tmp_path / name).write_bytes(content.encode(encoding))
+        [row] = read_rows(tmp_path / name, RowSettings(encoding=encoding[:6]))
+        assert row.value == {"label": "ham", "text": "Grüße"}
 
 
 def test_a_nul_character_is_never_read_silently(tmp_path):
