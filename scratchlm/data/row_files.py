@@ -117,8 +117,10 @@ def parse_columns(pairs: Sequence[str]) -> dict[str, str]:
 def find_row_files(path: str | Path) -> list[Path]:
     """Files of a folder or glob with a suffix of SUFFIXES; a path to a file is returned whatever its name is.
 
-    Raises: DataError for a folder or glob without such a file.
+    Raises: DataError for a folder or glob without such a file, and for an empty path, which would be this folder.
     """
+    if path == "":
+        raise DataError("data must name a file or folder, got an empty path; name one.")
     path = Path(path)
     is_glob = not path.exists() and glob.has_magic(str(path))
     if not (path.is_dir() or is_glob):

@@ -10,6 +10,7 @@ import pytest
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.row_files import RowSettings, find_row_files, read_rows
+from scratchlm.data.sources import find_sources
 
 ROWS = [
     {"label": label, "text": text}
@@ -179,6 +180,14 @@ def test_bad_rows_are_counted_where_somebody_counts(tmp_path):
     assert len(complaints) == 2
     with pytest.raises(DataError, match="line 2 must be a JSON object, got list"):
         list(read_rows(tmp_path / "a.jsonl"))
+
+
+def test_an_empty_path_is_not_this_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "label": "b"}')
+    for find in (find_row_files, find_sources):
+        with pytest.raises(DataError, match="got an empty path"):
+            find("")
 
 
 def test_folders_hold_files_of_rows_by_their_suffix(tmp_path):
