@@ -29,6 +29,8 @@ MAX_REDIRECTS = 5
 HUGGING_FACE_HOST = "huggingface.co"  # the only host that receives $HF_TOKEN
 GOOD_PROGRESS_BYTES = 1 << 20  # an attempt that transferred this much does not count as a failure
 SLOWEST_VARIABLE = "SCRATCHLM_MIN_RATE"  # bytes per second, for networks slower than the default allows
+# A proxy that refuses, or has no network behind it, will do so again.
+NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 OFFLINE_VARIABLE = "HF_HUB_OFFLINE"
 
 
@@ -209,7 +211,7 @@ class _Transfer:
         except httpx.TransportError as cause:
             if _is_certificate_refused(cause):
                 raise DownloadError(f"the server's certificate is not trusted ({cause})") from cause
-            if isinstance(cause, (httpx.ConnectError, httpx.ConnectTimeout)) and not self.has_connected:
+            if isinstance(cause, NOT_CONNECTED) and not self.has_connected:
                 raise DownloadError(f"no connection ({str(cause) or type(cause).__name__})") from cause
             raise _TryAgainError(f"the connection failed ({str(cause) or type(cause).__name__})") from cause
         n_stated = n_total if partial.size_bytes is None else partial.size_bytes

@@ -13,6 +13,9 @@ from scratchlm.core.memory import status_bytes
 if sys.platform != "win32":  # this module does not exist on Windows
     import resource
 
+MAX_THREADS = (
+    1024  # where a system cannot start them all, PyTorch's library ends the process without a message
+)
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -39,9 +42,11 @@ def pick_device(name: str = "auto") -> torch.device:
 def set_threads(n: int) -> None:
     """Set the number of CPU threads; results differ in rounding between numbers of threads.
 
-    Raises: ConfigError for a number below 1.
+    Raises: ConfigError for a number below 1, or above MAX_THREADS.
     """
     check_at_least(1, threads=n)
+    if n > MAX_THREADS:
+        raise ConfigError(f"threads must be at most {MAX_THREADS}, got {n}; the number of cores is usual.")
     torch.set_num_threads(n)
 
 

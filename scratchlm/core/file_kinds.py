@@ -13,6 +13,7 @@ BYTE_ORDER_MARKS = (  # longer marks first: that of UTF-32 begins with that of U
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _CONTROL = bytes({*range(32)} - {*b"\t\n\f\r\x1a\x1b"})
+BINARY = "binary data"  # of an unknown format
 _OFFICE = (b"[Content_Types].xml", b"docProps/", b"xl/", b"word/")
 _MAGIC = (  # first bytes, the format, and whether text never begins with them
     (GZIP_MAGIC, "a gzip file", True),
@@ -30,6 +31,8 @@ _MAGIC = (  # first bytes, the format, and whether text never begins with them
     (b"{\\rtf", "an RTF document", True),
     (PARQUET_MAGIC, "a Parquet file", False),
     (b"ARROW1", "an Arrow (Feather) file", False),
+    (b"FEA1", "an Arrow (Feather) file", False),
+    (b"\xff\xff\xff\xff", "an Arrow stream", True),
     (b"GGUF", "a GGUF model", False),
     (b"BZh", "a bzip2 file", False),
     (b"GIF8", "a GIF image", False),
@@ -72,11 +75,24 @@ def foreign_kind(head: bytes) -> str | None:
     for magic, kind, is_sure in _MAGIC:
         if head.startswith(magic) and (is_sure or is_binary):
             return kind
-    wide = _wide_encoding(head)
-    return None if wide is None else f"text in {wide.upper()} without a byte-order mark"
+    if head and not head.strip(b"\0"):
+        return "only zero bytes"
+    wide = wide_encoding(head)
+    if wide is not None:
+        return f"text in {wide.upper()} without a byte-order mark"
+    return BINARY if is_binary and _is_no_text(head) else None
 
 
-def _wide_encoding(head: bytes) -> str | None:
+def _is_no_text(head: bytes) -> bool:
+    """Whether it is not UTF-8 and more than one byte in fifty is a control character, as in no other encoding."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be incomplete
+    except UnicodeDecodeError:
+        return len(head) - len(head.translate(None, _CONTROL)) > len(head) / 50
+    return False
+
+
+def wide_encoding(head: bytes) -> str | None:
     """Detect UTF-16 or UTF-32 without a mark: in most text, zero bytes are always at the same positions."""
     n_zeros = [head[start : len(head) // 4 * 4 : 4].count(0) for start in range(4)]
     n_characters = len(head) // 4
@@ -94,6 +110,10 @@ def _wide_encoding(head: bytes) -> str | None:
 
 def not_text(kind: str) -> str:
     """Advice for a file of this format, used as the end of an error message."""
+    if kind == BINARY:
+        return "convert it to text, or name its encoding with --encoding if it is text, e.g. utf-16-le"
+    if "zero bytes" in kind:
+        return "restore it from another copy"
     if "Office" in kind:
         return "save it as CSV"
     if kind.startswith("text in"):

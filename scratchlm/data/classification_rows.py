@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,9 +67,9 @@ def label_name(value: Any) -> Any:
         >>> label_name(1.0), label_name("1.0"), label_name(True), label_name(None)
         ('1', '1', 'True', None)
     """
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, (float, Decimal)) and not math.isfinite(value):
         return None
-    if isinstance(value, (bool, int, float)):
+    if isinstance(value, (bool, int, float, Decimal)):  # Parquet files of databases hold Decimal
         value = str(value)
     is_whole = isinstance(value, str) and _WHOLE.fullmatch(value.strip())
     return _WHOLE.sub(r"\1", value) if is_whole else value

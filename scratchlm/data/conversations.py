@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import DataError
 from scratchlm.core.files import check_characters
-from scratchlm.data.row_fields import RowFields, RowNotes
+from scratchlm.data.row_fields import RowFields, RowNotes, has_value
 
 _NAMES = {  # our role -> its names in data sets, in lower case
     "system": "system developer",
@@ -181,7 +181,9 @@ def _turns_of(message: Any, *, where: str, notes: RowNotes) -> Iterator[Turn]:
         if call_key:
             for call in _calls(fields[call_key]):
                 yield Turn("call", _tagged("tool_call", check_characters(call, where=f"{where}, {call_key}")))
-    notes.leave_unused(f"{key} of messages" for key, value in fields.items() if key not in used and value)
+    notes.leave_unused(
+        f"{key} of messages" for key, value in fields.items() if key not in used and has_value(value)
+    )
 
 
 def _text(content: Any, *, where: str) -> str:
@@ -209,14 +211,14 @@ def _part(part: Any, *, where: str) -> str:
 
 
 def _calls(calls: Any) -> Iterator[str]:
-    """Write each tool call as JSON of its name and arguments."""
+    """Write each tool call as JSON of its name, arguments, and whatever else it holds but its id and type."""
     for call in calls if isinstance(calls, list) else [calls]:
         function = call.get("function", call) if isinstance(call, Mapping) else call
         if isinstance(function, Mapping):
-            arguments = function.get("arguments")
-            with contextlib.suppress(ValueError, RecursionError):  # OpenAI writes them as JSON text
-                arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
-            function = {"name": function.get("name"), "arguments": arguments}
+            function = {key: value for key, value in function.items() if key not in ("id", "type")}
+            if isinstance(arguments := function.get("arguments"), str):
+                with contextlib.suppress(ValueError, RecursionError):  # OpenAI writes them as JSON text
+                    function["arguments"] = json.loads(arguments)
         yield json.dumps(function, ensure_ascii=False)
 
 

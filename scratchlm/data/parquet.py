@@ -37,6 +37,12 @@ def read_parquet(path: Path, *, columns: Collection[str] = ()) -> Iterator[tuple
                     f"{path} has no field {', '.join(map(repr, columns))} (its fields: "
                     f"{', '.join(map(repr, names)) or 'none'}); name the one that holds the text (--text-field)."
                 )
+            read = chosen or names
+            twice = [name for name in read if read.count(name) > 1]
+            if twice:
+                raise DataError(
+                    f"{path} must have differently named columns, got {twice[0]!r} twice; rename one."
+                )
             number = 0
             for batch in table.iter_batches(batch_size=1024, columns=chosen):
                 for row in batch.to_pylist():

@@ -37,6 +37,11 @@ def is_instruction(row: Mapping[str, Any]) -> bool:
     return bool(is_conversation or TREE_FIELDS & by_name.keys() or (has["instruction"] and has["output"]))
 
 
+def has_value(value: Any) -> bool:
+    """Whether a field holds something: 0 and false do, as `weight: 0` of a message."""
+    return value not in (None, "", [], {})
+
+
 class RowFields:
     """The fields of one row, found in any letter case; remembers which were read.
 
@@ -106,13 +111,10 @@ class RowFields:
 
     def unused(self, read: Container[str]) -> list[str]:
         """Names of fields that were not read and hold something other than the texts in `read`."""
-        nothing: tuple[Any, ...] = (None, "", [], {})
         return [
             self._as_written[name]
             for name, value in self._values.items()
-            if name not in self._used
-            and value not in nothing
-            and not (isinstance(value, str) and value in read)
+            if name not in self._used and has_value(value) and not (isinstance(value, str) and value in read)
         ]
 
     def _name(self, ours: str) -> str | None:

@@ -18,7 +18,7 @@ from scratchlm.core.files import parse_json
 from scratchlm.data.imdb import read_imdb
 from scratchlm.data.parquet import read_parquet
 from scratchlm.data.row_fields import NAMES
-from scratchlm.data.tables import folded, table_rows
+from scratchlm.data.tables import checked_delimiter, folded, table_rows
 from scratchlm.data.text_files import (
     checked_encoding,
     decoded,
@@ -44,7 +44,10 @@ S = TypeVar("S", bound="RowSettings")
 
 @dataclass(frozen=True, kw_only=True)
 class RowSettings:
-    """Settings for reading files of rows; settings that are not given are detected."""
+    """Settings for reading files of rows; settings that are not given are detected.
+
+    Raises: ConfigError for a wrong value.
+    """
 
     text_field: str = "text"  # column or key that holds the text
     label_field: str = "label"  # column or key that holds the label
@@ -52,12 +55,15 @@ class RowSettings:
     encoding: str = ""  # encoding of text without a byte-order mark, e.g. windows-1252; default UTF-8
     delimiter: str = ""  # separates the cells of a table: one character, or the word tab
 
+    def __post_init__(self) -> None:
+        _ = self.renamed  # reports a column that is named twice, or is unknown
+        checked_delimiter(self.delimiter)
+        if self.encoding:
+            checked_encoding(self.encoding)
+
     @property
     def renamed(self) -> dict[str, str]:
-        """Our name of a column -> the file's, where they differ.
-
-        Raises: ConfigError for a column that is named twice, or is unknown.
-        """
+        """Our name of a column -> the file's, where they differ."""
         columns = parse_columns(self.columns)
         for ours, theirs in (("text", self.text_field), ("label", self.label_field)):
             if theirs != ours and columns.setdefault(ours, theirs) != theirs:
@@ -111,8 +117,10 @@ def parse_columns(pairs: Sequence[str]) -> dict[str, str]:
 def find_row_files(path: str | Path) -> list[Path]:
     """Files of a folder or glob with a suffix of SUFFIXES; a path to a file is returned whatever its name is.
 
-    Raises: DataError for a folder or glob without such a file.
+    Raises: DataError for a folder or glob without such a file, and for an empty path, which would be this folder.
     """
+    if path == "":
+        raise DataError("data must name a file or folder, got an empty path; name one.")
     path = Path(path)
     is_glob = not path.exists() and glob.has_magic(str(path))
     if not (path.is_dir() or is_glob):
@@ -191,8 +199,6 @@ def parsed_rows(
     path: Path, settings: RowSettings, on_fault: Callable[[str], None] | None = None
 ) -> Iterator[Parsed]:
     """Yield each row as parsed, or the DataError for a row that cannot be; nothing is renamed or checked."""
-    if settings.encoding:
-        checked_encoding(settings.encoding)  # report a wrong name before any fault of the file
     head = head_of(path)
     kind = foreign_kind(head)
     if head.startswith(PARQUET_MAGIC) and (kind is not None or suffix_of(path) == ".parquet"):
@@ -285,7 +291,7 @@ def _document(value: Any, where: str, *, line: str = "") -> Iterator[Parsed]:
     tables = {
         key: rows
         for key, rows in value.items()
-        if key not in _FIELDS and (_is_rows(rows) or _is_columns(rows))
+        if key not in _FIELDS and not _is_one_row(value) and (_is_rows(rows) or _is_columns(rows))
     }
     if len(tables) > 1:
         raise DataError(
@@ -295,19 +301,41 @@ def _document(value: Any, where: str, *, line: str = "") -> Iterator[Parsed]:
         ((key, rows),) = tables.items()
         yield from _document(rows, f"{where}, {key},")
     elif {"columns", "data"} <= value.keys() and isinstance(value["data"], list):  # pandas, orient="split"
-        rows = (dict(zip(value["columns"], row)) for row in value["data"])
-        yield from ((row, f"{where} entry {number}") for number, row in enumerate(rows, start=1))
+        yield from _split_rows(value["columns"], value["data"], where)
     elif _is_columns(value):
-        columns = [column.values() if isinstance(column, dict) else column for column in value.values()]
-        yield from (
-            (dict(zip(value, row)), f"{where} entry {n}") for n, row in enumerate(zip(*columns), start=1)
-        )
+        columns = list(value.values())
+        places = list(columns[0]) if isinstance(columns[0], dict) else range(len(columns[0]))
+        for number, place in enumerate(places, start=1):
+            yield {name: value[name][place] for name in value}, f"{where} entry {number}"
     else:
         yield value, line or f"{where} entry 1"
 
 
+def _split_rows(names: Any, rows: list[Any], where: str) -> Iterator[Parsed]:
+    """Rows of pandas' `orient="split"`: the names of the columns, and lists of their values."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{where} must hold a list of names as columns, got {names!r:.60}; repair it.")
+    if len(set(names)) < len(names):
+        raise DataError(f"{where} must have differently named columns, got {names!r:.60}; rename one.")
+    for number, row in enumerate(rows, start=1):
+        place = f"{where} entry {number}"
+        if isinstance(row, list) and len(row) == len(names):
+            yield dict(zip(names, row)), place
+        else:
+            yield (
+                DataError(f"{place} must be a list of {len(names)} values, got {row!r:.60}; repair it."),
+                place,
+            )
+
+
 def _is_rows(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def _is_one_row(value: Mapping[str, Any]) -> bool:
+    """Whether it holds a conversation, or a request and an answer; its lists, e.g. of tools, are no tables then."""
+    held = [field for key, field in value.items() if key in _FIELDS]
+    return any(map(_is_rows, held)) or sum(isinstance(field, str) for field in held) > 1
 
 
 def _is_columns(value: Any) -> bool:

@@ -73,6 +73,8 @@ def find_sources(paths: str | Path | Sequence[str | Path]) -> list[Path]:
         paths = [paths]
     found: dict[Path, Path] = {}  # absolute path -> path as given
     for path in paths:
+        if path == "":  # as of a variable without a value; it would be this folder
+            raise DataError("data must name a file or folder, got an empty path; name one.")
         for file in _expand(Path(path)):
             found.setdefault(file.resolve(), file)
     if not found:

@@ -46,6 +46,8 @@ MAX_FIELD_CHARS = 2**31 - 1  # Python's default limit of 131,072 rejects long do
 
 FASTTEXT_LABEL = re.compile(r"^__label__(\S+)[ \t]+", re.MULTILINE)
 
+EXCEL_MARK = re.compile(r"sep=([^\r\n])\r?\n")  # a first line that tells Excel the delimiter
+
 Cells = tuple[list[str], int]  # of one row, and the line it ends on
 
 
@@ -73,15 +75,18 @@ def table_rows(
     fields: column names given by the user; they imply that the first row is the header.
     """
     content = usual_lines(content, path=path)
+    n_before = 0  # lines before the table
+    if mark := EXCEL_MARK.match(content):
+        delimiter, content, n_before = delimiter or mark[1], content[mark.end() :], 1
     form = table_form(content, delimiter=delimiter, fields=fields)
     number = 0
     try:
         for index, (cells, number) in enumerate(_cells(content, form)):
-            where = f"{path} line {number}"
+            where = f"{path} line {number + n_before}"
             if index > 0 or not form.has_header:
                 yield _row(cells, form, where), where
     except csv.Error as cause:
-        where = f"{path} line {number + 1}"
+        where = f"{path} line {number + n_before + 1}"
         yield DataError(f"{where} must be well-formed CSV, got: {cause}; check its quotes."), where
 
 
@@ -105,14 +110,23 @@ def usual_lines(content: str, *, path: str) -> str:
     return content
 
 
+def checked_delimiter(name: str) -> str:
+    """The delimiter that the user named; "" for none.
+
+    Raises: ConfigError for more than one character, and for one that has another meaning in a table.
+    """
+    delimiter = {"tab": "\t", "\\t": "\t"}.get(name, name)
+    if len(delimiter) > 1 or delimiter in ('"', "\r", "\n"):
+        raise ConfigError(f"delimiter must be one character, or the word tab, got {delimiter!r}; change it.")
+    return delimiter
+
+
 def table_form(content: str, *, delimiter: str = "", fields: Collection[str] = ()) -> TableForm:
     """Detect the delimiter, quoting and column names of a table from its first rows.
 
     Raises: ConfigError for a delimiter of more than one character.
     """
-    delimiter = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
-    if len(delimiter) > 1 or delimiter in ('"', "\r", "\n"):
-        raise ConfigError(f"delimiter must be one character, or the word tab, got {delimiter!r}; change it.")
+    delimiter = checked_delimiter(delimiter)
     wanted = {folded(field) for field in fields if not field.isdigit()}
     first_line = content[: 1 << 20].lstrip("\r\n").split("\n", maxsplit=1)[0]
     candidates = [delimiter] if delimiter else [one for one in DELIMITERS if one in first_line]
@@ -273,7 +287,10 @@ def _row(cells: list[str], form: TableForm, where: str) -> dict[str, str] | Data
             cells = [form.delimiter.join(cells[: extra + 1]), *cells[extra + 1 :]]
     if len(cells) == 1 < len(names):
         expected = ("<TAB>" if form.delimiter == "\t" else form.delimiter).join(names)
-        return DataError(f"{where} must be {expected}, but {cells[0]!r:.60} has no {shown}; add it.")
+        return DataError(
+            f"{where} must be {expected}, but {cells[0]!r:.60} has no {shown}; add it, or name what "
+            "separates the cells with --delimiter."
+        )
     if len(cells) != len(names):
         return DataError(
             f"{where} must have {len(names)} cells as the {'header' if form.has_header else 'first row'} has, got "

@@ -13,9 +13,18 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from scratchlm.core.errors import ConfigError, DataError
-from scratchlm.core.file_kinds import GZIP_MAGIC, HEAD_BYTES, foreign_kind, marked_encoding, not_text
+from scratchlm.core.file_kinds import (
+    BINARY,
+    GZIP_MAGIC,
+    HEAD_BYTES,
+    foreign_kind,
+    marked_encoding,
+    not_text,
+    wide_encoding,
+)
 
 READ_BYTES = 1 << 20
+NO_FILES_ENCODINGS = ("idna", "punycode", "undefined")  # of host names, and one that only raises
 
 
 @contextlib.contextmanager
@@ -57,7 +66,7 @@ def checked_encoding(name: str) -> str:
         codec = codecs.lookup(name)
     except LookupError:
         codec = None
-    if codec is None or not getattr(codec, "_is_text_encoding", True):
+    if codec is None or not getattr(codec, "_is_text_encoding", True) or codec.name in NO_FILES_ENCODINGS:
         raise ConfigError(
             f"encoding must be a text encoding that Python knows, got {name!r}; utf-8, utf-16, latin-1 and "
             "windows-1252 are usual."
@@ -76,9 +85,13 @@ def encoding_of(path: Path, head: bytes, named: str = "", *, lenient: bool = Fal
     if marked is not None:
         return marked
     kind = foreign_kind(head)
-    is_text = kind is None or (kind.startswith("text in") and (lenient or named.startswith("utf-")))
+    may_be_text = kind is not None and (kind == BINARY or kind.startswith("text in"))
+    is_text = kind is None or (may_be_text and (lenient or named.startswith("utf-")))
     if not is_text and kind is not None:
         raise DataError(f"{path} must be text, got {kind}; {not_text(kind)}.")
+    if named in ("utf-16", "utf-32"):  # without a mark: in the order of bytes it shows, else that of Windows
+        found = wide_encoding(head) or ""
+        return found if found.startswith(named) else f"{named}-le"
     return named or "utf-8"
 
 

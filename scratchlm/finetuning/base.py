@@ -41,6 +41,19 @@ class Base:
         return self.sha256 is None
 
 
+def checked_size(name: str) -> str:
+    """The SIZE of `random:SIZE`.
+
+    Raises: ConfigError for an unknown one.
+    """
+    size = name.removeprefix(RANDOM)
+    if size not in CONFIGS:
+        raise ConfigError(
+            f"a random base must be one of {', '.join(RANDOM + s for s in CONFIGS)}, got {name!r}; choose one."
+        )
+    return size
+
+
 def load_base(
     name: str,
     *,
@@ -65,11 +78,7 @@ def load_base(
     if "drop_rate" in changes:
         changes |= dict.fromkeys(DROP_RATES)  # so that drop_rate applies everywhere
     if name.startswith(RANDOM):
-        size = name.removeprefix(RANDOM)
-        if size not in CONFIGS:
-            raise ConfigError(
-                f"a random base must be one of {', '.join(RANDOM + s for s in CONFIGS)}, got {name!r}; choose one."
-            )
+        size = checked_size(name)
         if tokenizer is None:
             tokenizer = train_bpe(
                 training_texts, RANDOM_VOCAB_SIZE, special_tokens=(END_OF_TEXT, *role_tokens)

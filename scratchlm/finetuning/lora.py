@@ -30,6 +30,15 @@ EVERY_LINEAR_IN_BLOCKS = ("trf_blocks.*",)  # all but the output head, the usual
 REGEX = "re:"  # prefix of a target that is a regular expression
 
 
+def check_dropout(dropout: float) -> None:
+    """Reject a dropout outside [0, 1).
+
+    Raises: ConfigError.
+    """
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"LoRA's dropout must be at least 0 and below 1, got {dropout}; 0.05 is usual.")
+
+
 class LoRALayer(nn.Module):
     """Compute the low-rank update `scale * (x A B)`; it starts at zero, since B starts as zeros.
 
@@ -56,8 +65,7 @@ class LoRALayer(nn.Module):
         super().__init__()
         if rank < 1:
             raise ConfigError(f"LoRA's rank must be at least 1, got {rank}; 8 and 16 are usual.")
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"LoRA's dropout must be at least 0 and below 1, got {dropout}; 0.05 is usual.")
+        check_dropout(dropout)
         scales = {"alpha/rank": alpha / rank, "alpha/sqrt(rank)": alpha / math.sqrt(rank), "alpha": alpha}
         if scaling not in scales:
             choices = ", ".join(typing.get_args(Scaling))

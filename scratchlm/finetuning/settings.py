@@ -11,6 +11,7 @@ from scratchlm.finetuning.lora import (
     EVERY_LINEAR_IN_BLOCKS,
     LinearWithLoRA,
     Scaling,
+    check_dropout,
     replace_linear_with_lora,
 )
 from scratchlm.model.config import GPTConfig
@@ -44,6 +45,9 @@ class FineTuningSettings(TrainingConfig):
         self.check_writes_no_samples()
         check_at_least(1, lora_rank=self.lora_rank, max_length=self.max_length)
         GPTConfig(drop_rate=self.drop_rate or 0.0)  # raises for an invalid rate
+        check_dropout(self.lora_dropout)
+        if self.lora_alpha is not None and not self.lora_alpha > 0:
+            raise ConfigError(f"lora_alpha must be above zero, got {self.lora_alpha}; lora_rank is usual.")
         if self.base_bits is not None and (self.lora_rank is None or self.lora_kind == "dora"):
             raise ConfigError(
                 f"base_bits={self.base_bits} freezes the base in {self.base_bits} bits and needs LoRA beside it, got "

@@ -13,6 +13,7 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import read_utf8, write_text
 from scratchlm.core.toml_tables import package_table, parse_toml
 from scratchlm.data.mixture import check_mixture_weights
+from scratchlm.finetuning.base import RANDOM, checked_size
 from scratchlm.finetuning.classifier_training import ClassifySettings
 from scratchlm.finetuning.instruction import InstructSettings
 from scratchlm.finetuning.preference import PreferSettings
@@ -74,6 +75,8 @@ class Recipe:
             )
         if self.base is None and "pretrain" not in stages:
             raise ConfigError("a run without the stage pretrain needs a base; name a model with base.")
+        if self.base is not None and self.base.startswith(RANDOM):
+            checked_size(self.base)
         if data.text_weights:
             check_mixture_weights(data.text_weights, data.text)
         if SAMPLES in data.text and data.val_text:

@@ -95,7 +95,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
-        for field in dataclasses.fields(TrainingConfig):
+        for field in dataclasses.fields(self):  # those of fine-tuning too
             value = getattr(self, field.name)
             if isinstance(value, float) and math.isinf(value):
                 raise ConfigError(f"{field.name} must be finite, got {value}.")

@@ -46,6 +46,7 @@ class TextSettings(RowSettings):
     skip_bad_lines: bool = False  # count and report lines that do not parse, instead of stopping
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_at_least(1, stride=self.stride)
         if not 0 <= self.val_fraction < 1:
             raise ConfigError(
@@ -140,9 +141,9 @@ def resolve_data(data: Sequence[str], *, kind: str = "text") -> list[str | Path]
 
     `kind` is the folder of small data sets to look in: `text`, `sms_spam_collection` or `instruction`. The larger ones
     are known by id, id without suffix, or folder where that holds one file: `dolly`, `ag_news/train`.
-    Raises: DataError for no data, and for a known data set that is not on this machine.
+    Raises: DataError for no data or an empty name, and for a known data set that is not on this machine.
     """
-    if not data:
+    if not data or "" in data:
         raise DataError("no data given; name files, folders or known data sets with --data.")
     return [name if Path(name).exists() else _asset_or_path(name, kind) for name in data]
 

@@ -1,5 +1,6 @@
 """Without a network a download says so within seconds, however the network is missing; slow servers are left."""
 
+import contextlib
 import email.utils
 import hashlib
 import socket
@@ -57,6 +58,21 @@ def test_a_look_up_that_never_ends_is_left(tmp_path, monkeypatch):
         assert fails_soon(THREE, tmp_path / "f").count("no connection within 1.3 s") == 3
     finally:
         is_over.set()
+
+
+def test_a_proxy_that_opens_no_tunnel_is_asked_once_for_each_mirror(tmp_path, monkeypatch):
+    def refuse(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # the listener is closed
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=refuse, args=(listener,), daemon=True).start()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        assert fails_soon(THREE, tmp_path / "f").count("no connection (503 Service Unavailable)") == 3
 
 
 def test_an_address_that_swallows_every_packet_is_left(tmp_path):

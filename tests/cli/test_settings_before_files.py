@@ -15,6 +15,19 @@ generate --model X --prompt cat | --beams 2 --length-penalty nan | length_penalt
 generate --model X --prompt cat | --overflow x | overflow
 generate --model X --prompt cat | --seed -1 | seed
 generate --model X --prompt cat | --threads 0 | threads
+generate --model X --prompt cat | --threads 9999999 | threads
+data inspect X | --encoding klingon | encoding
+data inspect X | --delimiter ab | delimiter
+data split --data X --out Y | --columns answers=a | column
+finetune classify --base X --data Y | --encoding undefined | encoding
+finetune classify --base X --data Y | --base random:huge | base
+finetune instruct --base X --data Y --lora-rank 8 | --lora-alpha nan | lora_alpha
+finetune instruct --base X --data Y --lora-rank 8 | --lora-alpha inf | lora_alpha
+finetune instruct --base X --data Y --lora-rank 8 | --lora-dropout 1 | dropout
+finetune prefer --base X --data Y | --beta inf | beta
+evaluate classify --model X --data Y | --delimiter ab | delimiter
+pretrain --data X | --encoding punycode | encoding
+evaluate loss --model X --data Y | --encoding klingon | encoding
 generate --model X --prompt cat | --device x | device
 chat --model X | --max-new-tokens -1 | max_new_tokens
 chat --model X | --memory -1 | memory

@@ -37,6 +37,10 @@ FOREIGN = [
     (b"%PDF-1.7\n1 0 obj\n", "a PDF document", "extract its text first"),
     (PNG, "a PNG image", "convert it to text first"),
     (b"PAR1\x15\x04\x15\x10", "a Parquet file", "convert it to text first"),
+    (b"FEA1\0\0\0\0", "an Arrow (Feather) file", "convert it to text first"),
+    (b"\xff\xff\xff\xff\x70\0\0\0", "an Arrow stream", "convert it to text first"),
+    (b"\0\x03\x9c\xff\x01\x02 and others" * 20, "binary data", "convert it to text"),
+    (bytes(500), "only zero bytes", "restore it from another copy"),
     (b"GGUF\x03\0\0\0", "a GGUF model", "convert it to text first"),
     (pickle.dumps({"a": [1, 2]}), "a Python pickle", "convert it to text first"),
     (TEXT.encode("utf-16-le"), "text in UTF-16-LE without a byte-order mark", "--encoding utf-16-le"),
@@ -65,7 +69,7 @@ def test_a_database_is_called_so(tmp_path):
 @pytest.mark.parametrize(
     "text",
     ["", "a", "PAR1 is a word", "ORC and elf", "GGUF files, BZh, RIFF, ID3 and Obj", "Grüße, 漢字", "\ufeffmarked",
-     "Привет мир " * 30, "tab\tand\x1b[0m colour", "PK or not PK"],
+     "Привет мир " * 30, "漢字" * 2047 + "abc漢", "a NUL\0in a text", "tab\tand\x1b[0m colour", "PK or not PK"],
 )  # fmt: skip
 def test_text_is_never_taken_for_something_else(text):
     assert foreign_kind(text.encode("utf-8")) is None
@@ -78,3 +82,13 @@ def test_a_byte_order_mark_announces_its_encoding(name):
     assert encoding is not None
     assert data.decode(encoding).removeprefix("\ufeff") == "häuser"
     assert marked_encoding(b"plain") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [("caf\xe9 na\xefve\r\n", "latin-1"), ("“quoted” – café", "windows-1252"), ("Привет мир\t", "windows-1251"),
+     ("こんにちは。\n", "shift_jis"), ("こんにちは。\n", "iso2022_jp"),
+     ("你好世界\n", "gb18030"), ("你好世界\n", "big5")],
+)  # fmt: skip
+def test_text_in_another_encoding_is_not_taken_for_binary_data(text, encoding):
+    assert foreign_kind((text * 50).encode(encoding)) is None

@@ -86,6 +86,9 @@ def test_tool_calls_are_answers_and_their_results_are_requests_in_tags():
         Exchange(f"{result}\n{result}", "It is 5."),
     )
     assert told == ["In 1 row tool calls and their results are converted to text in tags (here)."]
+    llama = {"name": "add", "parameters": {"x": 2}, "id": "c1"}
+    [_, turn] = turns_of([{"role": "assistant", "content": "", "tool_calls": [llama]}])
+    assert turn.text == '<tool_call>\n{"name": "add", "parameters": {"x": 2}}\n</tool_call>'
     sharegpt = [("human", "2 plus 3?"), ("function_call", "{}"), ("observation", result), ("gpt", "It is 5.")]
     turns = turns_of([{"from": role, "value": text} for role, text in sharegpt])
     assert [turn.text for turn in turns[1:3]] == ["<tool_call>\n{}\n</tool_call>", result]
@@ -168,6 +171,9 @@ def test_what_is_wrong_is_named_with_its_place(value, message):
 def test_fields_of_messages_that_are_not_read_are_named():
     notes = RowNotes()
     read_turns([{"from": "human", "value": "a", "weight": 1, "name": None}], where="here", notes=notes)
+    assert notes.sentences() == ["Fields not used: weight of messages."]
+    notes = RowNotes()
+    read_turns([{"role": "assistant", "content": "a", "weight": 0}], where="here", notes=notes)
     assert notes.sentences() == ["Fields not used: weight of messages."]
 
 

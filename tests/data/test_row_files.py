@@ -10,6 +10,7 @@ import pytest
 
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.data.row_files import RowSettings, find_row_files, read_rows
+from scratchlm.data.sources import find_sources
 
 ROWS = [
     {"label": label, "text": text}
@@ -87,6 +88,9 @@ def test_one_object_on_one_line_is_a_row_and_lists_of_messages_are_no_tables(tmp
     for value in ({"text": "a", "label": 1}, {"messages": said}, {"chosen": said, "rejected": said}):
         (tmp_path / "a.jsonl").write_text(json.dumps(value))
         assert [row.value for row in read_rows(tmp_path / "a.jsonl")] == [value]
+    with_tools = {"messages": said, "tools": [{"type": "function"}]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(with_tools))
+    assert [row.value for row in read_rows(tmp_path / "a.jsonl")] == [with_tools]
     (tmp_path / "a.json").write_text(json.dumps({"messages": [said, said]}))
     assert [row.value for row in read_rows(tmp_path / "a.json")] == [{"messages": said}] * 2
 
@@ -114,18 +118,18 @@ def test_columns_are_renamed_by_name_in_any_case_or_by_number(tmp_path):
         list(read_rows(path, RowSettings(text_field="story")))
 
 
-def test_settings_that_mean_nothing_are_refused_before_the_file(tmp_path):
+def test_settings_that_mean_nothing_are_refused_before_the_file():
     for settings, message in [
-        (RowSettings(columns=("answers=x",)), "OURS=THEIRS with OURS once among text, label"),
-        (RowSettings(columns=("text=a", "text=b")), "OURS=THEIRS"),
-        (RowSettings(text_field="a", columns=("text=b",)), "must be named once, got 'b' and 'a'"),
-        (RowSettings(encoding="utf-9"), "must be a text encoding that Python knows, got 'utf-9'"),
-        (RowSettings(encoding="base64"), "must be a text encoding that Python knows, got 'base64'"),
-        (RowSettings(delimiter="ab"), "must be one character"),
+        ({"columns": ("answers=x",)}, "OURS=THEIRS with OURS once among text, label"),
+        ({"columns": ("text=a", "text=b")}, "OURS=THEIRS"),
+        ({"text_field": "a", "columns": ("text=b",)}, "must be named once, got 'b' and 'a'"),
+        ({"encoding": "utf-9"}, "must be a text encoding that Python knows, got 'utf-9'"),
+        ({"encoding": "base64"}, "must be a text encoding that Python knows, got 'base64'"),
+        ({"encoding": "punycode"}, "must be a text encoding that Python knows, got 'punycode'"),
+        ({"delimiter": "ab"}, "must be one character"),
     ]:
-        (tmp_path / "a.csv").write_text("label,text\nham,hi\n")
         with pytest.raises(ConfigError, match=message):
-            list(read_rows(tmp_path / "a.csv", settings))
+            RowSettings(**settings)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json", "a.tsv", "a"])
@@ -155,6 +159,14 @@ def test_bytes_of_another_encoding_are_named_with_place_and_flag(tmp_path):
     assert "0xfc" in faults[0]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_utf16_without_a_mark_may_be_named_without_its_order_of_bytes(tmp_path, encoding):
+    for name, content in (("a.tsv", "ham\tGrüße\n"), ("a.jsonl", '{"label": "ham", "text": "Grüße"}\n')):
+        (tmp_path / name).write_bytes(content.encode(encoding))
+        [row] = read_rows(tmp_path / name, RowSettings(encoding=encoding[:6]))
+        assert row.value == {"label": "ham", "text": "Grüße"}
+
+
 def test_a_nul_character_is_never_read_silently(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"label,text\nham,a\0b\n")
     with pytest.raises(DataError, match="has a NUL character near byte offset 16"):
@@ -170,8 +182,52 @@ def test_bad_rows_are_counted_where_somebody_counts(tmp_path):
         list(read_rows(tmp_path / "a.jsonl"))
 
 
+def test_an_empty_path_is_not_this_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "label": "b"}')
+    for find in (find_row_files, find_sources):
+        with pytest.raises(DataError, match="got an empty path"):
+            find("")
+
+
 def test_folders_hold_files_of_rows_by_their_suffix(tmp_path):
     for name in ("b.csv.gz", "a.json", "c.md"):
         (tmp_path / name).write_text("x")
     assert [file.name for file in find_row_files(tmp_path)] == ["a.json", "b.csv.gz"]
     assert find_row_files(tmp_path / "c.md") == [tmp_path / "c.md"]
+
+
+def test_pandas_columns_are_paired_by_index_whatever_its_order(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"text": {"7": "a", "3": "b"}, "label": {"3": "of b", "7": "of a"}}')
+    assert [row.value for row in read_rows(path)] == [
+        {"text": "a", "label": "of a"},
+        {"text": "b", "label": "of b"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"columns": 5, "data": [[1, 2]]}, "must hold a list of names as columns, got 5"),
+        ({"columns": [["text"]], "data": [["a"]]}, "must hold a list of names as columns"),
+        ({"columns": ["a", "a"], "data": [[1, 2]]}, "must have differently named columns"),
+        ({"columns": ["a", "b"], "data": [[1, 2], [1]]}, "entry 2 must be a list of 2 values, got \\[1\\]"),
+        ({"columns": ["a", "b"], "data": [[1, 2, 3]]}, "entry 1 must be a list of 2 values"),
+        ({"columns": ["a"], "data": [1]}, "entry 1 must be a list of 1 values, got 1"),
+    ],
+)
+def test_a_split_table_that_does_not_fit_loses_no_value_silently(tmp_path, value, message):
+    (tmp_path / "a.json").write_text(json.dumps(value))
+    with pytest.raises(DataError, match=message):
+        list(read_rows(tmp_path / "a.json"))
+
+
+def test_a_parquet_file_with_two_columns_of_one_name_is_refused(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    column = pyarrow.array(["a"])
+    table = pyarrow.Table.from_arrays([column, column, column], names=["text", "text", "label"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="differently named columns, got 'text' twice"):
+        list(read_rows(tmp_path / "a.parquet"))

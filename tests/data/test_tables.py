@@ -91,6 +91,13 @@ def test_delimiter_and_header_are_recognised(delimiter, header, order):
     assert rows_of(content) == [dict(zip(names, row)) for row in rows]
 
 
+@pytest.mark.parametrize("delimiter", ["^", ";", "\t"])
+def test_excels_line_with_the_delimiter_is_no_row(delimiter):
+    content = f"sep={delimiter}\r\nlabel{delimiter}text\r\nham{delimiter}a, b\r\n"
+    [(row, where)] = table_rows(content, path="a.csv")
+    assert (row, where) == ({"label": "ham", "text": "a, b"}, "a.csv line 3")
+
+
 def test_cola_as_published_is_known():
     rows = [("gj04", "1", "", "Our friends won't buy this."), ("gj04", "0", "*", "They drank the pub.")] * 3
     content = "".join("\t".join(row) + "\n" for row in rows)
