@@ -13,9 +13,7 @@ from scratchlm.core.memory import status_bytes
 if sys.platform != "win32":  # this module does not exist on Windows
     import resource
 
-MAX_THREADS = (
-    1024  # where a system cannot start them all, PyTorch's library ends the process without a message
-)
+MAX_THREADS = 1024  # of more, a system may refuse some, and PyTorch then ends the process without a message
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
 
