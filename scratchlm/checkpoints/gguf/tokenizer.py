@@ -33,9 +33,16 @@ _ALIASES = {  # llama.cpp's names for the same pre-tokenizers in files of other 
     "llama3": "llama-bpe",
     "llama-v3": "llama-bpe",
     "falcon3": "llama-bpe",
+    "pixtral": "llama-bpe",
+    "midm-2.0": "llama-bpe",
+    "minerva-7b": "starcoder",
+    "mellum": "gpt-2",
+    "a.x-4.0": "gpt-2",
+    "trillion": "gpt-2",
     "smaug-bpe": "dbrx",
     "deepseek-r1-qwen": "qwen2",
     "megrez": "qwen2",
+    "kormo": "qwen2",
 }
 _BEGINS_BY_DEFAULT = ("llama-bpe", "tekken")  # a begin-of-text token is added unless the file says otherwise
 
