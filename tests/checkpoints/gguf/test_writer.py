@@ -143,6 +143,19 @@ def test_a_foreign_llama_3_is_known_by_its_factors(tmp_path, tokenizer, factor, 
             read_gguf(path)
 
 
+@pytest.mark.parametrize("key", ["rope.scaling.factor", "rope.scale_linear"])
+def test_a_rope_scaling_that_we_lack_is_refused_and_not_ignored(tmp_path, tokenizer, key, monkeypatch):
+    path, original = export_gguf(tmp_path / "a.gguf", make_model("llama"), tokenizer), GGUFFile.__init__
+
+    def with_scaling(file: GGUFFile, path) -> None:
+        original(file, path)
+        file.metadata[f"llama.{key}"] = 2.0
+
+    monkeypatch.setattr(GGUFFile, "__init__", with_scaling)
+    with pytest.raises(CheckpointError, match=rf"llama\.{key} is 2\.0.*use another version of the model"):
+        read_gguf(path)
+
+
 def test_settings_at_odds_with_each_other_are_an_error(tmp_path, tokenizer):
     path = export_gguf(tmp_path / "a.gguf", make_model(), tokenizer)
     path.write_bytes(path.read_bytes().replace(b'"n_heads": 4', b'"n_heads": 2'))
