@@ -78,7 +78,8 @@ def config_of_weights(weights: Weights, path: Path) -> GPTConfig:
             )
         return from_dict(GPTConfig, values, where=f"the settings of {path}")
     except ConfigError as cause:
-        raise CheckpointError(str(cause)) from cause
+        message = str(cause)
+        raise CheckpointError(message if str(path) in message else f"{path}: {message}") from cause
 
 
 def table_of(weights: Mapping[str, Tensor], path: Path) -> NameTable:

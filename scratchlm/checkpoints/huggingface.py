@@ -61,7 +61,7 @@ def read_huggingface(
     values = read_json(folder / "config.json", error=CheckpointError)
     config = config_from_huggingface(values, where=str(folder / "config.json"))
     model = model_from_huggingface(config, weights, where=where)
-    return model, _task(values, model)
+    return model, _task(values, model, where=str(folder / "config.json"))
 
 
 def model_from_huggingface(config: GPTConfig, theirs: Mapping[str, Tensor], *, where: Path) -> GPTModel:
@@ -167,9 +167,9 @@ def _table(config: GPTConfig, theirs: Mapping[str, Tensor]) -> NameTable:
     return GPT2_LINEAR if is_linear else GPT2
 
 
-def _task(values: Mapping[str, Any], model: GPTModel) -> dict[str, Any]:
+def _task(values: Mapping[str, Any], model: GPTModel, *, where: str) -> dict[str, Any]:
     """The task of a classifier, from its config; {} for a language model."""
-    table = JSONTable(values, where="config.json", error=CheckpointError)
+    table = JSONTable(values, where=where, error=CheckpointError)
     if not any("SequenceClassification" in name for name in table.texts("architectures")):
         return {}
     n_classes = model.out_head.out_features

@@ -113,8 +113,11 @@ def _from_llama(values: Mapping[str, Any], where: str) -> GPTConfig:
 
 
 def _from_rope(table: JSONTable) -> tuple[float, RopeScaling | None]:
-    """Base and scaling, from `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before)."""
-    rope = table.table("rope_parameters" if table.values.get("rope_parameters") else "rope_scaling")
+    """Base and scaling, from `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before).
+
+    Where a file has both, `rope_scaling` counts, as in transformers.
+    """
+    rope = table.table("rope_scaling" if table.values.get("rope_scaling") else "rope_parameters")
     base = rope.get("rope_theta", float) or table.get("rope_theta", float, 10000.0)
     kind = rope.get("rope_type", str) or rope.get("type", str, "default")
     if kind not in ("default", "llama3"):

@@ -51,8 +51,8 @@ def usage_of_folder(folder: Path, tokenizer: Tokenizer, *, n_ids: int) -> dict[s
     stops: list[int] = []
     for file in ("generation_config.json", "config.json"):
         stops += _ids(settings[file].get("eos_token_id"), where=f"{folder / file}: eos_token_id")
-    if not stops and tokens.get("eos_token") in tokenizer.special_tokens:
-        stops = [tokenizer.special_tokens[tokens["eos_token"]]]
+    if not stops and (eos := _named_ids(tokenizer).get(tokens.get("eos_token", ""))) is not None:
+        stops = [eos]
     chat = settings["tokenizer_config.json"].get("chat_template")
     where = f"{folder / 'tokenizer_config.json'}: chat_template"
     if (folder / TEMPLATE_FILE).is_file():
@@ -123,13 +123,21 @@ def _usage(
     tokenizer: Tokenizer, stops: Iterable[int], chat: str | None, tokens: Mapping[str, str], *, n_ids: int
 ) -> dict[str, Any]:
     """The entries of a task for stop ids and chat template; empty if end-of-text is the only stop id."""
-    marks = [mark for mark in _MARKS if mark in (chat or "") and mark in tokenizer.special_tokens]
-    ids = dict.fromkeys([*stops, *(tokenizer.special_tokens[mark] for mark in marks)])
+    named = _named_ids(tokenizer)
+    marks = [named[mark] for mark in _MARKS if mark in (chat or "") and mark in named]
+    ids = dict.fromkeys([*stops, *marks])
     own = [id_ for id_ in ids if id_ < n_ids]  # transformers writes GPT-2's 50256 for every vocabulary
     usage: dict[str, Any] = {} if tuple(own) in ((), end_ids(tokenizer, {})) else {"stop_ids": own}
     if chat is not None:
         usage |= {"chat_template": chat, "chat_tokens": dict(tokens)}
     return usage
+
+
+def _named_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """The ids of special and added tokens; some files list the end of a turn without marking it special."""
+    return {
+        token.content: token.id for token in getattr(tokenizer, "added_tokens", ())
+    } | tokenizer.special_tokens
 
 
 def _table(path: Path) -> Mapping[str, Any]:

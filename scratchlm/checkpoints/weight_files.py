@@ -26,6 +26,7 @@ _WRAPPERS = re.compile(  # parts of names that torch.compile, DDP, FSDP, checkpo
 )
 # The token embedding, and before it the attribute in which a larger module holds the model.
 _TOKENS = re.compile(r"((?:.*?\.)??)(?:tok_emb|(?:transformer\.)?wte|(?:model\.)?embed_tokens)\.weight")
+_PACKED = re.compile(r".*\.(?:qweight|weight_packed)")  # several integers in one, as GPTQ and AWQ write them
 _SCALES = re.compile(r".*(?:weight_scale|weight_scale_inv|scale_weight|input_scale|activation_scale)")
 
 
@@ -104,8 +105,8 @@ class Weights(LazyMapping[Tensor]):
     """A model's tensors by the names in its own code, without the prefixes of modules around it.
 
     `settings` are those that a training script saved beside them, such as nanoGPT's `model_args`; {} for other files.
-    Raises: CheckpointError for two tensors of one name, for two models in one file, and for quantized tensors that
-        need separate scales.
+    Raises: CheckpointError for two tensors of one name, for two models in one file, for quantized tensors that need
+        separate scales, and for matrices of integers.
     """
 
     def __init__(self, source: Mapping[str, Tensor], *, where: Path, settings: Mapping[str, Any]) -> None:
@@ -127,13 +128,19 @@ class Weights(LazyMapping[Tensor]):
                 raise CheckpointError(
                     f"{where} holds the same weight as {name:.120} and {first:.120}; save one model's state_dict()."
                 )
+        if packed := next((name for name in source if _PACKED.fullmatch(name)), None):
+            raise CheckpointError(
+                f"{where} holds {packed:.120}, quantized integers that cannot be read; use a bfloat16 or GGUF version "
+                "of the model."
+            )
         self._scales = next((name for name in source if _SCALES.fullmatch(name)), None)
 
     def _read_tensor(self, name: str) -> Tensor:
         tensor = self._source[self._theirs[name]]
         kind = str(tensor.dtype).removeprefix("torch.")
         is_scaled = kind.startswith("float8") and self._scales is not None
-        if is_scaled or tensor.is_complex() or kind in ("float8_e8m0fnu", "float4_e2m1fn_x2"):
+        is_packed = name.endswith(".weight") and not (tensor.is_floating_point() or tensor.is_complex())
+        if is_scaled or is_packed or tensor.is_complex() or kind in ("float8_e8m0fnu", "float4_e2m1fn_x2"):
             scales = f" with scales in {self._scales:.120}" if is_scaled else ""
             raise CheckpointError(
                 f"{self._where} holds {name:.120} as {kind}{scales}, which cannot be read; use a bfloat16 or GGUF "

@@ -177,7 +177,8 @@ def read_utf8(
     except UnicodeDecodeError as cause:
         kind = foreign_kind(data)
         if kind is not None:
-            raise error(f"{path} is {kind}, not UTF-8 text; {not_text(kind)}.") from cause
+            advice = "save it as UTF-8" if kind.startswith("text in") else not_text(kind)
+            raise error(f"{path} is {kind}, not UTF-8 text; {advice}.") from cause
         raise error(
             f"{path} is not UTF-8 text: byte 0x{data[cause.start]:02x} at byte offset {cause.start} "
             f"({cause.reason}); save it as UTF-8."

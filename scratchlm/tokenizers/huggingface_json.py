@@ -127,15 +127,17 @@ def bpe_from_json(value: Mapping[str, Any], *, where: str) -> BPEParts:
         begin_of_text=_begin_of_text(value.get("post_processor"), where),
         kept={key: value[key] for key in _KEPT if value.get(key) is not None},
     )
-    return BPEParts(merges, ordinary_tokens(symbols, added_tokens, merges), added_tokens, variant)
+    vocab = ordinary_tokens(symbols, added_tokens, merges, where=where)
+    return BPEParts(merges, vocab, added_tokens, variant)
 
 
 def ordinary_tokens(
-    symbols: Mapping[str, int], added_tokens: Sequence[AddedToken], merges: Sequence[Merge]
+    symbols: Mapping[str, int], added_tokens: Sequence[AddedToken], merges: Sequence[Merge], *, where: str
 ) -> dict[bytes, int]:
-    """The bytes and ids of the ordinary tokens; an added token is one of them only if merges need it.
+    """The bytes and ids of the ordinary tokens; an added token is one only as a single byte or if merges need it.
 
     A token with characters that are no byte symbols is never produced by encoding; its id still decodes to them.
+    Raises: TokenizerError for a token that is not valid Unicode, and for two with the same bytes.
     """
     added = {token.content for token in added_tokens}
     spelt = {from_symbols(token, where="") for token in added if is_spelt_in_symbols(token)}
@@ -143,11 +145,16 @@ def ordinary_tokens(
     vocab: dict[bytes, int] = {}
     for token, id_ in symbols.items():
         is_spelt = is_spelt_in_symbols(token)
-        text = from_symbols(token, where="") if is_spelt else token.encode()
-        if token not in added or (is_spelt and text in needed):
+        try:
+            text = from_symbols(token, where=where) if is_spelt else token.encode()
+        except UnicodeEncodeError as cause:
+            raise TokenizerError(
+                f"{where} has the token {token!r:.80}, which is not valid Unicode; download it again."
+            ) from cause
+        if token not in added or (is_spelt and (len(text) == 1 or text in needed)):
             if text in vocab:
                 raise TokenizerError(
-                    f"the vocabulary has {text!r} twice, with ids {vocab[text]!r} and {id_!r}, once in byte symbols "
+                    f"{where} has {text!r} twice, with ids {vocab[text]!r} and {id_!r}, once in byte symbols "
                     "and once as it is; list the latter among the added tokens."
                 )
             vocab[text] = id_

@@ -20,6 +20,7 @@ _MAX_REPEATS = 10_000  # product of all counts in a pattern; GPT-4's has one, {1
 _COUNT = re.compile(r"\{\s*(\d*)\s*,?\s*(\d*)\s*\}")
 
 _WORD = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}"  # \w in Oniguruma; Python's also matches the joiners of emoji
+_FOLDED_PAIRS = ("ss", "st", "ff", "fi", "fl")  # in Oniguruma, ignoring case, these also match ß, ﬆ, ﬀ, ﬁ, ﬂ
 _SAME_ESCAPES = "dDsSpPnrtfvaAzGux"  # letters that mean the same after a backslash
 _PARTS = re.compile(
     r"\\[pP]\{[^}]*\}|\\.|\[:\^?\w+:\]|\[\^?|\]|\(\?[a-zA-Z~-]+|\{\d*(?:,\d*)?\}\+|&&|.", re.DOTALL
@@ -72,6 +73,28 @@ def compile_pattern(pattern: str) -> regex.Pattern[str]:
         ) from cause
 
 
+def spans(pattern: regex.Pattern[str], text: str) -> list[tuple[int, int]]:
+    """The places of all matches, as `tokenizers` finds them.
+
+    Right behind another match an empty one does not count, and the search goes on one character later.
+    Example:
+        >>> spans(compile_pattern("x*"), "axb")
+        [(0, 0), (1, 2), (3, 3)]
+    """
+    found = [match.span() for match in pattern.finditer(text)]
+    if all(start < end for start, end in found):
+        return found
+    found, at, last = [], 0, -1
+    while at <= len(text) and (match := pattern.search(text, at)):
+        start, end = match.span()
+        if start == end == last:
+            at += 1
+        else:
+            found.append((start, end))
+            at = last = end
+    return found
+
+
 def _check_size(pattern: str) -> None:
     n_repeats = 1
     if len(pattern) <= _MAX_PATTERN_CHARS:
@@ -94,6 +117,8 @@ def _in_python(pattern: str) -> str:
     for part in _PARTS.findall(pattern):
         if part[0] == "\\" and len(part) == 2 and part[1].isalpha() and part[1] not in _SAME_ESCAPES:
             replacement = _escape(part[1], in_set)
+        elif "(?i" in written and _has_longer_form("" if in_set else written[-1], part):
+            replacement = None
         elif in_set:
             replacement = None if part in ("[", "[^", "&&") else part  # a set within a set
         elif part in ("^", "$"):  # of every line, not of the text
@@ -116,6 +141,10 @@ def _in_python(pattern: str) -> str:
         in_set = part.startswith("[") or in_set if part != "]" else False
         written.append(replacement)
     return "".join(written)
+
+
+def _has_longer_form(before: str, part: str) -> bool:
+    return (before + part).lower() in _FOLDED_PAIRS or (not part.isascii() and part.casefold() != part)
 
 
 def _escape(letter: str, in_set: bool) -> str | None:

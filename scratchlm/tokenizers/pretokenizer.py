@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 from scratchlm.core.errors import ConfigError, TokenizerError
-from scratchlm.tokenizers.patterns import GPT2_PATTERN, Pattern, compile_pattern
+from scratchlm.tokenizers.patterns import GPT2_PATTERN, Pattern, compile_pattern, spans
 
 # GPT-2's pattern for plain text in Python's own `re`, which is twice as fast but has no \p{L}.
 _PLAIN_PATTERN = re.compile(
@@ -55,11 +55,11 @@ class Split:
         """
         parts: list[tuple[str, bool]] = []  # (text, whether the pattern matches it)
         end = 0
-        for match in self.pattern.compiled.finditer(piece):
-            if end < match.start():
-                parts.append((piece[end : match.start()], self.invert))
-            parts.append((match.group(), not self.invert))
-            end = match.end()
+        for start, stop in spans(self.pattern.compiled, piece):
+            if end < start:
+                parts.append((piece[end:start], self.invert))
+            parts.append((piece[start:stop], not self.invert))
+            end = stop
         if end < len(piece):
             parts.append((piece[end:], self.invert))
         if self.behavior == "Isolated":

@@ -44,7 +44,7 @@ def read_vocab_and_merges(folder: Path) -> BPEParts:
     added_tokens = number_added_tokens(entries, symbols, where=str(folder))
     if settings.get("add_bos_token") is True:
         variant = replace(variant, begin_of_text=_content(settings.get("bos_token", END_OF_TEXT)))
-    vocab = ordinary_tokens(symbols, added_tokens, merges)
+    vocab = ordinary_tokens(symbols, added_tokens, merges, where=str(folder))
     _check_complete(folder, vocab, merges)
     return BPEParts(merges, vocab, added_tokens, variant)
 

@@ -210,6 +210,7 @@ def test_a_wrong_config_is_named(changes, message, tokenizer, tmp_path):
     [
         ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope_type = 'yarn'"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_type = 'linear'"),
         ({"attention_bias": True}, "attention_bias and mlp_bias"),
         ({"layer_types": ["full_attention", "sliding_attention", "full_attention"]}, "layer_types"),
         ({"hidden_size": None}, "lacks hidden_size"),

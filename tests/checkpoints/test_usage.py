@@ -86,6 +86,17 @@ def test_the_mark_with_which_the_chat_template_ends_a_turn_is_an_end(folder, tok
     assert task["chat_tokens"] == {"bos_token": "<|im_start|>", "eos_token": "<eos>"}
 
 
+def test_an_end_that_is_an_added_token_but_not_a_special_one_counts_as_well(folder, tokenizer):
+    tokens = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    change(folder / "tokenizer.json", added_tokens=[token | {"special": False} for token in tokens])
+    change(folder / "tokenizer_config.json", eos_token="<eos>")
+    assert open_model(folder).task == {"stop_ids": [id_of(tokenizer, "<eos>")]}
+    change(folder / "tokenizer_config.json", chat_template=CHATML)
+    assert open_model(folder).task["stop_ids"] == [
+        id_of(tokenizer, token) for token in ("<eos>", "<|im_end|>")
+    ]
+
+
 def test_ids_that_the_model_does_not_score_are_no_ends(folder):
     """transformers writes 50256 into the config of any GPT-2."""
     change(folder / "config.json", eos_token_id=50256)

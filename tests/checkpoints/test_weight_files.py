@@ -123,6 +123,19 @@ def test_float8_with_scales_is_refused_by_its_name(tmp_path, suffix, scale):
         weights[f"{layer}.weight"]
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.bool], ids=str)
+def test_a_matrix_of_integers_is_refused_by_its_type(tmp_path, dtype):
+    weights = open_weights(write(tmp_path / "a.pth", {"tok_emb.weight": torch.ones(2, dtype=dtype)}))
+    with pytest.raises(CheckpointError, match=rf"tok_emb\.weight as {str(dtype)[6:]}, which cannot be read"):
+        weights["tok_emb.weight"]
+
+
+@pytest.mark.parametrize("name", ["qweight", "weight_packed"])
+def test_packed_integers_are_called_so(tmp_path, name):
+    with pytest.raises(CheckpointError, match="quantized integers that cannot be read; use a bfloat16"):
+        open_weights(write(tmp_path / "a.pth", {f"model.layers.0.mlp.up_proj.{name}": torch.ones(2)}))
+
+
 def test_complex_numbers_are_refused_by_their_name(tmp_path):
     weights = open_weights(
         write(tmp_path / "model.safetensors", {"tok_emb.weight": torch.ones(2, dtype=torch.cfloat)})

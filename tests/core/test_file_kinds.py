@@ -60,6 +60,7 @@ def test_what_is_no_utf8_text_is_called_by_its_name(tmp_path, data, kind, advice
             read_utf8(tmp_path / "a.json")
         assert kind in str(caught.value)
         assert "iconv" not in str(caught.value)
+        assert "--encoding" not in str(caught.value)  # of no command whose files are always UTF-8
 
 
 def test_a_database_is_called_so(tmp_path):

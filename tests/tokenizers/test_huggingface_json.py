@@ -93,6 +93,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "three changes": normalizer({"type": "NFD"}, {"type": "StripAccents"}, {"type": "Lowercase"}),
     "a word": also(word("covid19")),
     "a word of the vocabulary": also(word("ab", 258)),
+    "a byte as padding": also(word("!", 1, special=True)),
+    "a byte as a word": also(word("½", 122, normalized=False)),
     "a word with spaces": also(word("the cat")),
     "a word before normalizing": normalizer({"type": "Lowercase"}) | also(word("IT'S", normalized=False)),
     "a word after normalizing": normalizer({"type": "Lowercase"}) | also(word("IT'S", normalized=True)),
@@ -150,6 +152,7 @@ def written(changes: dict[str, Any]) -> dict[str, Any]:
     changes = dict(changes)
     value = json.loads(gpt2().to_str())
     model = value["model"] | changes.pop("model", {})
+    model["vocab"] |= changes.pop("more", {})
     for symbol in changes.pop("lacks", ""):
         model["merges"] = [pair for pair in model["merges"] if symbol not in "".join(pair)]
         del model["vocab"][symbol]
@@ -276,6 +279,7 @@ def test_a_part_that_we_do_not_have_is_refused_by_name(changes, tmp_path):
             "may make a text 4,096 times as long, and 1000 is the limit",
         ),
         (steps(BYTES, BYTES), "must have ByteLevel as its last step"),
+        ({"more": {"a\ud800": 460}}, r"has the token 'a\\ud800', which is not valid Unicode"),
     ],
     ids=str,
 )

@@ -32,6 +32,10 @@ SAME = [
     r"\A\s+|\n\z|\Gx",
     r"\u00e9|\x41|\t|\n",
     r"(?=[A-Z])",
+    r"e??",
+    r"t*",
+    r"a{,2}|b",
+    r"(?i:é|[st])",
 ]
 
 
@@ -64,6 +68,8 @@ def test_every_character_is_part_of_a_word_or_not_as_in_tokenizers():
         r"(?x) a",
         r"a{2}+",
         r"(?i:it)",
+        r"(?i:pass)",
+        r"(?i:ß)",
     ],
 )
 def test_what_python_cannot_read_in_the_same_way_is_refused(pattern):

@@ -83,6 +83,10 @@ class GGUFFile:
         """The error for a problem in this file."""
         return CheckpointError(f"{self.path} is not a valid GGUF file: {problem}; download it again.")
 
+    def unsupported(self, problem: str) -> CheckpointError:
+        """The error for an intact file with a part that cannot be read here."""
+        return CheckpointError(f"{self.path} cannot be read: {problem}; use another version of the model.")
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's name and shape, with the dimensions in torch's order."""
         return {name: place.shape for name, place in self._places.items()}
@@ -99,7 +103,7 @@ class GGUFFile:
                 rows = packed.reshape(math.prod(place.shape[:-1]), -1)
                 numbers = self._library.quants.dequantize(rows, place.kind)
         except NotImplementedError:
-            raise self.wrong(
+            raise self.unsupported(
                 f"{name!r:.80} has the type {place.kind.name}, which cannot be unpacked"
             ) from None
         return torch.from_numpy(np.array(numbers, dtype=np.float32)).reshape(place.shape)

@@ -123,7 +123,9 @@ def _read_config(file: GGUFFile) -> GPTConfig:
 def _standard_config(file: GGUFFile) -> GPTConfig:
     kind, shapes = _get(file, "general.architecture", str), file.shapes()
     if kind not in ("gpt2", "llama", "qwen2", "qwen3"):
-        raise file.wrong(f"it has the architecture {kind!r:.40}; gpt2, llama, qwen2 and qwen3 can be read")
+        raise file.unsupported(
+            f"it has the architecture {kind!r:.40}; gpt2, llama, qwen2 and qwen3 can be read"
+        )
     embedding, feed_forward = shapes.get("token_embd.weight", ()), shapes.get("blk.0.ffn_up.weight", ())
     if len(embedding) != 2 or len(feed_forward) != 2:
         raise file.wrong("token_embd.weight or blk.0.ffn_up.weight with two dimensions is missing")
@@ -150,9 +152,13 @@ def _standard_config(file: GGUFFile) -> GPTConfig:
     head_dim = _get(file, f"{kind}.attention.key_length", int, embedding[1] // max(1, n_heads))
     for key in ("attention.value_length", "rope.dimension_count"):
         if _get(file, f"{kind}.{key}", int, head_dim) != head_dim:
-            raise file.wrong(f"{kind}.{key} differs from the head size {head_dim}")
-    if file.metadata.get(f"{kind}.rope.scaling.type", "none") != "none":
-        raise file.wrong(f"{kind}.rope.scaling.type is not supported")
+            raise file.unsupported(f"{kind}.{key} differs from the head size {head_dim}")
+    scaling = file.metadata.get(f"{kind}.rope.scaling.type")
+    if scaling not in (None, "none"):
+        raise file.unsupported(f"{kind}.rope.scaling.type is {scaling!r:.40}, and only Llama 3's can be")
+    for key in ("rope.scaling.factor", "rope.scale_linear"):  # without a type llama.cpp takes them for linear
+        if scaling is None and (factor := file.metadata.get(f"{kind}.{key}", 1.0)) not in (0, 1):
+            raise file.unsupported(f"{kind}.{key} is {factor!r:.40}, and only Llama 3's scaling can be")
     return GPTConfig(
         **shared,
         norm="rms",
@@ -176,7 +182,7 @@ def _with_rope_scaling(file: GGUFFile, config: GPTConfig) -> GPTConfig:
         candidate = dataclasses.replace(config, rope_scaling=scaling)
         if torch.allclose(rope_factors(candidate), factors, rtol=1e-4, atol=0):
             return candidate
-    raise file.wrong(f"{ROPE_FACTORS} has a scaling other than Llama 3's")
+    raise file.unsupported(f"{ROPE_FACTORS} has a scaling other than Llama 3's")
 
 
 def _gguf_settings(config: GPTConfig) -> tuple[Any, ...]:

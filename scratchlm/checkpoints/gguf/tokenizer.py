@@ -11,6 +11,7 @@ from scratchlm.tokenizers.added_tokens import AddedToken
 from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.byte_symbols import from_symbols, to_symbols
 from scratchlm.tokenizers.families import CL100K, GPT2, LLAMA3, O200K, QWEN2, SMOLLM, TEKKEN
+from scratchlm.tokenizers.huggingface_json import ordinary_tokens
 from scratchlm.tokenizers.special_tokens import end_ids
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5  # llama.h, enum llama_token_type
@@ -32,9 +33,16 @@ _ALIASES = {  # llama.cpp's names for the same pre-tokenizers in files of other 
     "llama3": "llama-bpe",
     "llama-v3": "llama-bpe",
     "falcon3": "llama-bpe",
+    "pixtral": "llama-bpe",
+    "midm-2.0": "llama-bpe",
+    "minerva-7b": "starcoder",
+    "mellum": "gpt-2",
+    "a.x-4.0": "gpt-2",
+    "trillion": "gpt-2",
     "smaug-bpe": "dbrx",
     "deepseek-r1-qwen": "qwen2",
     "megrez": "qwen2",
+    "kormo": "qwen2",
 }
 _BEGINS_BY_DEFAULT = ("llama-bpe", "tekken")  # a begin-of-text token is added unless the file says otherwise
 
@@ -124,13 +132,15 @@ def tokenizer_from_settings(metadata: Mapping[str, Any], *, where: str) -> BPETo
         raise CheckpointError(
             f"{where} must have one token type for each of its {len(tokens)} tokens; download it again."
         )
-    vocab: dict[bytes, int] = {}
+    symbols: dict[str, int] = {}
     added_tokens: list[AddedToken] = []
     for id_, (token, type_) in enumerate(zip(tokens, types)):
         if type_ in (_CONTROL, _USER_DEFINED):
             added_tokens.append(AddedToken(content=token, id=id_, special=type_ == _CONTROL))
-        elif type_ != _UNUSED:
-            vocab[from_symbols(token, where=where)] = id_
+        else:
+            from_symbols(token if type_ != _UNUSED else "", where=where)
+        if type_ != _UNUSED:
+            symbols[token] = id_
     merges = []
     for merge in _texts(metadata, "merges", where):
         left, _, right = merge.partition(" ")
@@ -139,6 +149,7 @@ def tokenizer_from_settings(metadata: Mapping[str, Any], *, where: str) -> BPETo
     adds_begin = metadata.get("tokenizer.ggml.add_bos_token", pre in _BEGINS_BY_DEFAULT)
     begins = [token.content for token in added_tokens if adds_begin is True and token.id == begin]
     variant = dataclasses.replace(variant, begin_of_text=begins[0] if begins else None)
+    vocab = ordinary_tokens(symbols, added_tokens, merges, where=where)
     return BPETokenizer(merges, vocab=vocab, added_tokens=added_tokens, variant=variant)
 
 

@@ -1,6 +1,5 @@
 """GGUF: a written model reads back bit for bit, and damaged files are refused."""
 
-import dataclasses
 import random
 import re
 import struct
@@ -17,10 +16,7 @@ from scratchlm.checkpoints.gguf.writer import export_gguf
 from scratchlm.core.errors import CheckpointError, ConfigError, MissingDependencyError
 from scratchlm.model.config import GPTConfig, RopeScaling
 from scratchlm.model.gpt import GPTModel
-from scratchlm.tokenizers.added_tokens import AddedToken
-from scratchlm.tokenizers.bpe import BPETokenizer
 from scratchlm.tokenizers.bpe_trainer import train_bpe
-from scratchlm.tokenizers.families import CL100K, LLAMA3, QWEN2, SMOLLM
 from scratchlm.tokenizers.word import WordTokenizer
 from tests.faults.reading import attack
 from tests.tiny import LLAMA_LAYERS
@@ -147,6 +143,19 @@ def test_a_foreign_llama_3_is_known_by_its_factors(tmp_path, tokenizer, factor, 
             read_gguf(path)
 
 
+@pytest.mark.parametrize("key", ["rope.scaling.factor", "rope.scale_linear"])
+def test_a_rope_scaling_that_we_lack_is_refused_and_not_ignored(tmp_path, tokenizer, key, monkeypatch):
+    path, original = export_gguf(tmp_path / "a.gguf", make_model("llama"), tokenizer), GGUFFile.__init__
+
+    def with_scaling(file: GGUFFile, path) -> None:
+        original(file, path)
+        file.metadata[f"llama.{key}"] = 2.0
+
+    monkeypatch.setattr(GGUFFile, "__init__", with_scaling)
+    with pytest.raises(CheckpointError, match=rf"llama\.{key} is 2\.0.*use another version of the model"):
+        read_gguf(path)
+
+
 def test_settings_at_odds_with_each_other_are_an_error(tmp_path, tokenizer):
     path = export_gguf(tmp_path / "a.gguf", make_model(), tokenizer)
     path.write_bytes(path.read_bytes().replace(b'"n_heads": 4', b'"n_heads": 2'))
@@ -237,35 +246,6 @@ def test_a_type_that_the_library_cannot_unpack_is_called_by_its_name(tmp_path):
     )
     with pytest.raises(CheckpointError, match="'a' has the type Q8_1, which cannot be unpacked"):
         GGUFFile(path).tensor("a")
-
-
-BEGIN = "<|begin_of_text|>"
-VARIANTS = {
-    "smollm": SMOLLM,
-    "llama-bpe": dataclasses.replace(LLAMA3, begin_of_text=BEGIN),
-    "dbrx": CL100K,
-    "qwen2": QWEN2,
-    "qwen2 ": dataclasses.replace(QWEN2, normalizers=()),
-}
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_each_family_s_tokenizer_comes_back_and_is_named_as_llama_cpp_does(tmp_path, tokenizer, name):
-    special = [BEGIN, "<|end_of_text|>"]
-    family = BPETokenizer(tokenizer.merges, special_tokens=special, variant=VARIANTS[name])
-    path = export_gguf(tmp_path / "a.gguf", make_model("llama"), family)
-    assert GGUFFile(path).metadata["tokenizer.ggml.pre"] == name.strip()
-    assert GGUFFile(path).metadata["tokenizer.ggml.add_bos_token"] == (name == "llama-bpe")
-    assert read_gguf(path).tokenizer.fingerprint == family.fingerprint
-
-
-def test_added_words_missing_bytes_and_holes_come_back(tmp_path):
-    vocab = {bytes([byte]): byte for byte in range(256) if byte != 4}
-    added = [AddedToken(content="<think>", id=258), AddedToken(content="<|endoftext|>", id=256, special=True)]
-    original = BPETokenizer([], vocab=vocab, added_tokens=added, variant=SMOLLM)
-    again = read_gguf(export_gguf(tmp_path / "a.gguf", make_model("llama"), original)).tokenizer
-    assert again.fingerprint == original.fingerprint
-    assert again.unused_ids == [4, 257]
 
 
 # ---------------------------------------------------------------- damaged files
