@@ -148,6 +148,18 @@ def test_the_microscope_shows_candidates_and_goes_on_from_another(visit):
     assert page.locator("token-text .tok").all_inner_texts() == before
 
 
+def test_norms_are_read_after_the_layer_that_they_belong_to(visit):
+    page = visit.open("inside?model=tiny/base&prompt=the cat&tab=norms")
+    page.wait_for_selector("line-chart svg")
+    assert page.inner_text("line-chart output").startswith("after layer 1: residual stream")
+    page.focus("line-chart svg")
+    for _ in range(2):
+        page.keyboard.press("ArrowLeft")
+    readout = page.inner_text("line-chart output")
+    assert readout.startswith("embedding: residual stream")
+    assert "added" not in readout
+
+
 def test_decoders_and_the_tree_of_a_beam_search(visit):
     page = visit.open("microscope?model=tiny/base&max_tokens=6&tab=decoders")
     page.click("text=Generate")
