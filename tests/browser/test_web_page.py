@@ -106,6 +106,17 @@ def test_a_conversation_can_be_edited_and_an_answer_continued(visit, server):
     assert page.inner_text(".request p") == "Who ran?"
 
 
+def test_the_newest_turn_stays_in_sight(visit):
+    page = visit.open("write?model=tiny/assistant&max_tokens=4&temperature=0")
+    for n in range(1, 8):
+        page.fill(".composer textarea", "who?\nwhat?")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f".turn:nth-child({n}) answer-card:not(.running) .actions")
+    answer = page.locator("answer-card").last.bounding_box()
+    assert answer["y"] + answer["height"] <= page.locator(".composer").bounding_box()["y"]
+    assert page.evaluate("scrollY") > 0
+
+
 def test_settings_are_in_the_address_and_come_back_from_it(visit):
     page = visit.open("write?model=tiny/base")
     page.click("text=Greedy")

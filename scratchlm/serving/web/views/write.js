@@ -147,6 +147,7 @@ export class WriteView {
     turn.answers = groups.flat();
     turn.chosen = 0;
     this.drawThread();
+    scrollTo({ top: document.body.scrollHeight });
     this.status.textContent = "The model is writing.";
     const prompt = this.#prompt(index, begun);
     const cards = new Map(
@@ -158,7 +159,7 @@ export class WriteView {
     const changed = (/** @type {Answer} */ one) => {
       const isAtEnd = innerHeight + scrollY >= document.body.scrollHeight - 80;
       /** @type {AnswerCard | undefined} */ (cards.get(one))?.changed();
-      if (isAtEnd && one.state === "running") scrollTo({ top: document.body.scrollHeight });
+      if (isAtEnd) scrollTo({ top: document.body.scrollHeight });
     };
     await Promise.all(
       groups.map((answers) =>
