@@ -193,6 +193,7 @@ def model_card(model: ServedModel) -> dict[str, Any]:
         "owned_by": "scratchlm",
         "kind": model.kind,
         "can_chat": model.template is not None,
+        "supports_conversations": model.supports_conversations,
         "context_length": model.config.context_length,
         "n_parameters": model.n_parameters,
         "n_bits": model.n_bits,

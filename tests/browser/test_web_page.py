@@ -106,6 +106,27 @@ def test_a_conversation_can_be_edited_and_an_answer_continued(visit, server):
     assert page.inner_text(".request p") == "Who ran?"
 
 
+def test_an_assistant_of_single_questions_gets_each_question_alone(visit):
+    def single(route):
+        found = route.fetch().json()
+        for model in found["data"]:
+            model["supports_conversations"] = False
+        route.fulfill(json=found)
+
+    asked = []
+    visit.page.route("**/v1/models", single)
+    visit.page.on(
+        "request", lambda one: one.url.endswith("/chat/completions") and asked.append(one.post_data_json)
+    )
+    page = visit.open("write?model=tiny/assistant&max_tokens=4")
+    for n, question in enumerate(["Who sat?", "Who ran?"], start=1):
+        page.fill(".composer textarea", question)
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f".turn:nth-child({n}) answer-card:not(.running) .actions")
+    assert [[one["content"] for one in body["messages"]] for body in asked] == [["Who sat?"], ["Who ran?"]]
+    assert "trained on single questions" in page.inner_text("main")
+
+
 def test_the_newest_turn_stays_in_sight(visit):
     page = visit.open("write?model=tiny/assistant&max_tokens=4&temperature=0")
     for n in range(1, 8):
