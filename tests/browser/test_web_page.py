@@ -155,6 +155,15 @@ def test_settings_are_in_the_address_and_come_back_from_it(visit):
     assert page.input_value(".composer textarea") == "Hello & <b>"
 
 
+@pytest.mark.parametrize("address", ["write?model=gone/model", "inside?model=tiny/base&other=gone/model"])
+def test_a_link_to_a_model_that_is_not_here_says_so(visit, address):
+    page = visit.open(address)
+    assert "names gone/model, which this server does not have" in page.inner_text("main > .problem")
+    page.click("nav >> text=Tokens")
+    page.wait_for_selector(".view-tokens .chip")
+    assert page.locator("main .problem").count() == 0
+
+
 def test_the_microscope_shows_candidates_and_goes_on_from_another(visit):
     page = visit.open(
         "microscope?model=tiny/base&prompt=Once upon&max_tokens=12&top_k=5&temperature=1&top_p=1&token=3"
