@@ -25,7 +25,7 @@ from scratchlm.serving.language_model import LanguageModel
 
 COMMANDS = {  # name -> what it does
     "set": "/set NAME VALUE changes a setting (off restores its default), /set alone shows the settings",
-    "system": "/system TEXT changes the system prompt",
+    "system": "/system TEXT changes the system prompt, /system alone removes it",
     "model": "/model PATH continues the conversation with another model, /model alone describes the current one",
     "retry": "/retry answers the last message again",
     "tokens": "/tokens shows the last answer with each token coloured by its probability",
@@ -114,6 +114,7 @@ class Dialogue:
             self._set(rest)
         elif name == "system":
             self._system = rest
+            self._say(f"system prompt: {rest}" if rest else "no system prompt")
         elif name == "model":
             if rest:
                 self._open(Path(rest).expanduser())

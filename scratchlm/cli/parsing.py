@@ -181,7 +181,8 @@ def _sorted_choices(found: re.Match[str]) -> str:
 
 
 def _one_line(box: str) -> str:
-    """Extract the message and the nearest flags from tyro's framed error text."""
+    """Extract the message and the nearest flags from tyro's error text, which in a terminal is framed and coloured."""
+    box = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [re.sub(r"^[╭╰│]\s*|\s*[╮╯│]$", "", raw.strip()).strip() for raw in box.splitlines()]
     sections: list[list[str]] = [[]]
     for line in [line for line in lines if line][1:]:  # lines below the title

@@ -22,6 +22,11 @@ class AssistantPrompt(NamedTuple):
     n_dropped: int = 0  # oldest exchanges that did not fit and are not in the prompt
 
 
+def supports_conversations(task: Mapping[str, Any]) -> bool:
+    """Whether an assistant has learnt conversations of several turns: here, or as its own template suggests."""
+    return task.get("kind") != "instruction" or bool(task.get("exchanges", 1) != 1)
+
+
 def chosen_template(task: Mapping[str, Any], name: str | None = None) -> PromptTemplate | ChatTemplate | None:
     """The named template; without a name, the one the model was tuned with, else the one in its files.
 

@@ -30,6 +30,7 @@ class RowEvent(NamedTuple):
 
     row: int  # its number among the request's
     token: TokenEvent
+    made_s: float  # when the model made it, as time.perf_counter() counts
 
 
 class GenerationJob:
@@ -79,7 +80,7 @@ class GenerationJob:
         elif item.token.id is not None:
             self.n_tokens += 1
             if self.first_token_s is None:
-                self.first_token_s = time.perf_counter()
+                self.first_token_s = item.made_s
         self._arrived.put_nowait(item)
 
     async def events(self) -> AsyncIterator[list[RowEvent]]:

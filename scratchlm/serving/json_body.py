@@ -104,11 +104,12 @@ class _StrictRequest(Request):
 def validation_message(error: RequestValidationError) -> tuple[str, str | None]:
     """What is wrong with a body's first wrong field, and the field's name.
 
-    Of a field with several forms, such as a text or a list, the form counts that fits furthest.
+    Of a field with several forms, such as a text or a list, that one counts which fits furthest and has its type.
     """
     errors = error.errors()
     begin = _fields(errors[0])[:1]
-    first = max((one for one in errors if _fields(one)[:1] == begin), key=lambda one: len(_fields(one)))
+    own = (one for one in errors if _fields(one)[:1] == begin)
+    first = max(own, key=lambda one: (len(_fields(one)), not one["type"].endswith("_type")))
     name = ".".join(_fields(first))
     if first["type"] == "extra_forbidden":
         message = (

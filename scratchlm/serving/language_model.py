@@ -9,7 +9,12 @@ from scratchlm.core.config import from_dict
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.data.assistant_prompt import AssistantPrompt, assistant_prompt, chosen_template
+from scratchlm.data.assistant_prompt import (
+    AssistantPrompt,
+    assistant_prompt,
+    chosen_template,
+    supports_conversations,
+)
 from scratchlm.data.conversations import Exchange
 from scratchlm.data.instruction_rows import Instruction
 from scratchlm.finetuning.classification_task import Prediction, Threshold, predict
@@ -280,7 +285,7 @@ class LanguageModel:
     @property
     def supports_conversations(self) -> bool:
         """Whether this assistant supports conversations of several turns, from training here or by its own template."""
-        return self.kind != "instruction" or bool(self.task.get("exchanges", 1) != 1)
+        return supports_conversations(self.task)
 
     def generation_config(self, **settings: object) -> GenerationConfig:
         """Complete the settings with this model's stop ids and start id.

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.data.assistant_prompt import chosen_template
+from scratchlm.data.assistant_prompt import chosen_template, supports_conversations
 from scratchlm.data.chat_template import ChatTemplate, TurnEnd
 from scratchlm.data.prompt_templates import PromptTemplate
 from scratchlm.model.config import GPTConfig
@@ -98,6 +98,11 @@ class ServedModel:
     def template(self) -> PromptTemplate | ChatTemplate | None:
         """The form of a conversation with this model; None for a model that was not tuned for conversations."""
         return None if self.kind == "classification" else chosen_template(self.task)
+
+    @property
+    def supports_conversations(self) -> bool:
+        """Whether earlier turns belong in a prompt of this assistant."""
+        return self.template is not None and supports_conversations(self.task)
 
     @cached_property
     def turn_end(self) -> TurnEnd:

@@ -85,7 +85,10 @@ def ollama_router(service: Service) -> APIRouter:
             )
             raise RequestError(HTTPStatus.BAD_REQUEST, message)
         texts = [body.input] if isinstance(body.input, str) else body.input
-        found, n_tokens = await embeddings(service, model, texts, truncate=body.truncate is not False)
+        limit = body.options.num_ctx if body.options else None
+        found, n_tokens = await embeddings(
+            service, model, texts, truncate=body.truncate is not False, context_length=limit
+        )
         await service.call(model, lambda lm: lm.kind, keep_alive=_wish(body.keep_alive))
         return {
             "model": model.id,

@@ -34,16 +34,18 @@ def _duration(value: float | str) -> float | str:
 
 
 def seconds(value: float | str) -> float:
-    """A duration such as 30, "10m" or "1h30m" in seconds; negative means for ever.
+    """A duration such as 30, "30", "10m" or "1h30m" in seconds; negative means for ever.
 
     Raises: ValueError for another text.
     Example:
-        >>> seconds("1m30s"), seconds(-1)
+        >>> seconds("1m30s"), seconds("-1")
         (90.0, -1.0)
     """
     if not isinstance(value, str):
         return float(value)
     text = value.removeprefix("-")
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return float(value)
     parts = re.findall(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", text)
     if "".join(number + unit for number, unit in parts) != text or not text or len(text) > 40:
         raise ValueError('a duration must be seconds, or a text such as "10m"')
@@ -68,12 +70,19 @@ class Hardware(Strict):
     low_vram: bool | None = None
     use_mmap: bool | None = None
     use_mlock: bool | None = None
+    f16_kv: bool | None = None
+    logits_all: bool | None = None
+    vocab_only: Literal[False] | None = None
+    embedding_only: Literal[False] | None = None
 
 
 class Options(Hardware, CommonSampling):
     """How each token is chosen, by Ollama's names."""
 
     repeat_penalty: float | None = Field(default=None, gt=0, le=100)
+    repeat_last_n: Literal[-1] | None = Field(default=None, description="penalties regard the whole text")
+    penalize_newline: Literal[True] | None = None
+    tfs_z: Annotated[float, Field(ge=1, le=1)] | None = Field(default=None, description="1: switched off")
     mirostat: Literal[0, 2] | None = None
     num_predict: int | None = Field(
         default=None, ge=-2, le=1 << 24, description="below 0: until the context is full"
@@ -91,7 +100,7 @@ class Options(Hardware, CommonSampling):
         if self.mirostat == 2:
             found = {name: value for name, value in found.items() if name in given or name == "temperature"}
             found |= {name: getattr(self, name) or value for name, value in MIROSTAT.items()}
-        return found | self.seed_and_stops()
+        return found | self.converted()
 
     @property
     def max_new_tokens(self) -> int | None:
@@ -172,7 +181,7 @@ class OllamaEmbedRequest(Strict):
     truncate: bool | None = Field(default=None, description="true, the default: cut texts beyond the context")
     keep_alive: KeepAlive | None = None
     dimensions: int | None = Field(default=None, ge=1, description="must be the width of the model")
-    options: Hardware | None = None
+    options: Options | None = Field(default=None, description="num_ctx limits a text; sampling has no effect")
 
 
 class OllamaShowRequest(Strict):

@@ -157,19 +157,26 @@ def prompts_of(value: str | list[str] | list[int] | list[list[int]]) -> list[str
 
 
 async def embeddings(
-    service: Service, model: ServedModel, texts: Sequence[str | list[int]], *, truncate: bool = False
+    service: Service,
+    model: ServedModel,
+    texts: Sequence[str | list[int]],
+    *,
+    truncate: bool = False,
+    context_length: int | None = None,
 ) -> tuple[list[list[float]], int]:
     """The mean state of each text, and the number of tokens of all.
 
+    context_length: a limit below the model's own.
     Raises: RequestError for a text beyond the context, unless it is to be truncated.
     """
+    limit = min(model.config.context_length, context_length or model.config.context_length)
 
     def encode() -> list[list[int]]:
         encoded = [text_ids(model, text) if isinstance(text, str) else text for text in texts]
         if truncate:
-            encoded = [ids[: model.config.context_length] for ids in encoded]
+            encoded = [ids[:limit] for ids in encoded]
         for ids in encoded:
-            check_length(model, len(ids))
+            check_length(model, len(ids), limit)
         return encoded
 
     encoded = await service.encode(encode)
@@ -186,6 +193,7 @@ def model_card(model: ServedModel) -> dict[str, Any]:
         "owned_by": "scratchlm",
         "kind": model.kind,
         "can_chat": model.template is not None,
+        "supports_conversations": model.supports_conversations,
         "context_length": model.config.context_length,
         "n_parameters": model.n_parameters,
         "n_bits": model.n_bits,

@@ -259,6 +259,7 @@ class ModelCard(AnswerModel):
     owned_by: Literal["scratchlm"] = "scratchlm"
     kind: str
     can_chat: bool
+    supports_conversations: bool  # false: trained on single questions
     context_length: int
     n_parameters: int
     n_bits: int

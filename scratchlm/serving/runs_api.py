@@ -62,11 +62,11 @@ def runs_router(service: Service) -> APIRouter:
             found = [run for run in found if run["name"] not in {one["name"] for one in pending}] + pending
         return JSONResponse({"runs": found})
 
-    async def read(name: str, what: Callable[[RunsReader], T | None]) -> T:
+    async def read(name: str, what: Callable[[RunsReader], T | None], *, kind: str = "run") -> T:
         runs = service.runs
         found = None if runs is None else await service.encode(lambda: what(runs))
         if found is None:
-            raise _unknown(name)
+            raise _unknown(name, kind)
         return found
 
     @router.get("/api/runs/{name}", response_model=dict[str, Any])
@@ -82,7 +82,7 @@ def runs_router(service: Service) -> APIRouter:
     @router.get("/api/runs/{name}/report", response_class=HTMLResponse)
     async def report(name: str) -> Response:
         """The report of a run, in a sandbox."""
-        text = await read(name, lambda runs: runs.report(name))
+        text = await read(name, lambda runs: runs.report(name), kind="run with a report")
         return HTMLResponse(text, headers={"content-security-policy": REPORT_CSP})
 
     def control(request: Request) -> RunControl:
@@ -109,5 +109,5 @@ def runs_router(service: Service) -> APIRouter:
     return router
 
 
-def _unknown(name: str, what: str = "run with such a file") -> RequestError:
+def _unknown(name: str, what: str) -> RequestError:
     return RequestError(HTTPStatus.NOT_FOUND, f"there is no {what} {name[:100]!r}; /api/runs lists all.")

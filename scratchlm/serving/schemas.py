@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from scratchlm.serving.json_body import Strict
 
@@ -13,6 +13,12 @@ TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=1 << 20)]
 NewTokens = Annotated[
     int, Field(ge=1, le=1 << 24, description="maximum number of tokens to generate; the context limits it")
 ]
+TopK = Annotated[
+    int,
+    Field(ge=-1, le=1 << 31, description="0 and -1 switch the filter off"),
+    AfterValidator(lambda k: max(k, 0)),
+]
+LEAST_TOP_P = 1e-9  # what a top_p of 0 means: only the most likely token
 MAX_STOPS = 16
 MAX_COPIES = 16
 MAX_TOP_LOGPROBS = 20
@@ -40,8 +46,8 @@ class CommonSampling(Strict):
     temperature: float | None = Field(
         default=None, ge=0, le=100, description="0 always takes the most likely token"
     )
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=0, le=1 << 31, description="0 switches the filter off")
+    top_p: float | None = Field(default=None, ge=0, le=1, description="0 keeps only the most likely token")
+    top_k: TopK | None = None
     min_p: float | None = Field(default=None, ge=0, le=1, description="0 switches the filter off")
     typical_p: float | None = Field(default=None, gt=0, le=1)
     mirostat_tau: float | None = Field(default=None, gt=0, le=100)
@@ -53,11 +59,13 @@ class CommonSampling(Strict):
     )
     stop: StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)] | None = None
 
-    def seed_and_stops(self) -> dict[str, Any]:
-        """The fields of GenerationConfig for `seed` and `stop`, if these were given."""
+    def converted(self) -> dict[str, Any]:
+        """The fields of GenerationConfig for `seed`, `stop` and a `top_p` of 0, if these were given."""
         found: dict[str, Any] = {} if self.seed is None else {"seed": self.seed % (1 << 63)}
         if self.stop:
             found["stop_texts"] = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        if self.top_p == 0:
+            found["top_p"] = LEAST_TOP_P
         return found
 
 
@@ -88,7 +96,7 @@ class Sampling(CommonSampling):
             found["logit_bias"] = {
                 int(token_id): bias for token_id, bias in self.logit_bias.items() if bias != 0
             }
-        return found | self.seed_and_stops()
+        return found | self.converted()
 
 
 PLAIN_SETTINGS = tuple(name for name in Sampling.model_fields if name not in ("logit_bias", "seed", "stop"))

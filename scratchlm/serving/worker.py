@@ -182,6 +182,7 @@ class Worker:
             return
         finally:
             self.stats[model.id] = running.engine.stats
+        made_s = time.perf_counter()
         for event in events:
             if event.row not in running.rows:
                 continue  # another text of its request failed in this step
@@ -190,7 +191,7 @@ class Worker:
                 del running.rows[event.row]
             if event.error is not None:
                 self._drop(job)
-            self._outbox.append(partial(job.deliver, event.error or RowEvent(number, event)))
+            self._outbox.append(partial(job.deliver, event.error or RowEvent(number, event, made_s)))
 
     def _blame_newest(self, running: _Running, error: BaseException) -> None:
         """End the newest request, whose rows changed what had worked until then; the others are tried again."""

@@ -106,6 +106,38 @@ def test_a_conversation_can_be_edited_and_an_answer_continued(visit, server):
     assert page.inner_text(".request p") == "Who ran?"
 
 
+def test_an_assistant_of_single_questions_gets_each_question_alone(visit):
+    def single(route):
+        found = route.fetch().json()
+        for model in found["data"]:
+            model["supports_conversations"] = False
+        route.fulfill(json=found)
+
+    asked = []
+    visit.page.route("**/v1/models", single)
+    visit.page.on(
+        "request", lambda one: one.url.endswith("/chat/completions") and asked.append(one.post_data_json)
+    )
+    page = visit.open("write?model=tiny/assistant&max_tokens=4")
+    for n, question in enumerate(["Who sat?", "Who ran?"], start=1):
+        page.fill(".composer textarea", question)
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f".turn:nth-child({n}) answer-card:not(.running) .actions")
+    assert [[one["content"] for one in body["messages"]] for body in asked] == [["Who sat?"], ["Who ran?"]]
+    assert "trained on single questions" in page.inner_text("main")
+
+
+def test_the_newest_turn_stays_in_sight(visit):
+    page = visit.open("write?model=tiny/assistant&max_tokens=4&temperature=0")
+    for n in range(1, 8):
+        page.fill(".composer textarea", "who?\nwhat?")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f".turn:nth-child({n}) answer-card:not(.running) .actions")
+    answer = page.locator("answer-card").last.bounding_box()
+    assert answer["y"] + answer["height"] <= page.locator(".composer").bounding_box()["y"]
+    assert page.evaluate("scrollY") > 0
+
+
 def test_settings_are_in_the_address_and_come_back_from_it(visit):
     page = visit.open("write?model=tiny/base")
     page.click("text=Greedy")
@@ -121,6 +153,15 @@ def test_settings_are_in_the_address_and_come_back_from_it(visit):
     assert page.get_by_label("Length", exact=True).input_value() == "17"
     assert page.get_by_label("Temperature", exact=True).input_value() == "0"
     assert page.input_value(".composer textarea") == "Hello & <b>"
+
+
+@pytest.mark.parametrize("address", ["write?model=gone/model", "inside?model=tiny/base&other=gone/model"])
+def test_a_link_to_a_model_that_is_not_here_says_so(visit, address):
+    page = visit.open(address)
+    assert "names gone/model, which this server does not have" in page.inner_text("main > .problem")
+    page.click("nav >> text=Tokens")
+    page.wait_for_selector(".view-tokens .chip")
+    assert page.locator("main .problem").count() == 0
 
 
 def test_the_microscope_shows_candidates_and_goes_on_from_another(visit):
@@ -146,6 +187,18 @@ def test_the_microscope_shows_candidates_and_goes_on_from_another(visit):
     assert after[1].replace(" ", "·") == word != before[1].replace(" ", "·")
     page.click("text=first text")
     assert page.locator("token-text .tok").all_inner_texts() == before
+
+
+def test_norms_are_read_after_the_layer_that_they_belong_to(visit):
+    page = visit.open("inside?model=tiny/base&prompt=the cat&tab=norms")
+    page.wait_for_selector("line-chart svg")
+    assert page.inner_text("line-chart output").startswith("after layer 1: residual stream")
+    page.focus("line-chart svg")
+    for _ in range(2):
+        page.keyboard.press("ArrowLeft")
+    readout = page.inner_text("line-chart output")
+    assert readout.startswith("embedding: residual stream")
+    assert "added" not in readout
 
 
 def test_decoders_and_the_tree_of_a_beam_search(visit):

@@ -123,8 +123,10 @@ def test_the_system_prompt_can_be_changed(chat, monkeypatch):
         return encode(chosen, entry, *args, **kwargs)
 
     monkeypatch.setattr(language_model, "assistant_prompt", noted)
-    chat("the cat", "/system the dog sat", "the cat")
+    _, notes = chat("the cat", "/system the dog sat", "the cat", "/system")
     assert systems == ["", "the dog sat"]
+    assert "system prompt: the dog sat" in notes
+    assert "no system prompt" in notes
 
 
 def test_by_default_half_of_a_short_context_is_left_for_the_prompt(chat):

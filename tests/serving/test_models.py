@@ -1,6 +1,7 @@
 """The list of models that a server offers."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -53,6 +54,22 @@ def test_only_ids_of_the_list_are_found(language_models):
         with pytest.raises(RequestError) as caught:
             models.find(name)
         assert caught.value.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        ({}, False),
+        ({"kind": "classification"}, False),
+        ({"kind": "instruction", "template": "plain"}, False),
+        ({"kind": "instruction", "template": "plain", "exchanges": 3}, True),
+    ],
+)
+def test_earlier_turns_belong_in_the_prompts_of_assistants_of_conversations(language_models, task, expected):
+    model = served(ModelSource("a", "a"), language_models["chat"])
+    assert (
+        replace(model, task=task, kind=task.get("kind", "language model")).supports_conversations is expected
+    )
 
 
 def test_a_served_model_is_described(language_models):

@@ -6,6 +6,8 @@ import time
 import ollama
 import pytest
 
+from scratchlm.generation.engine import Engine
+from scratchlm.serving.ollama_schemas import seconds
 from tests.serving.conftest import running, served_models
 
 QUESTION = [{"role": "user", "content": "who?"}]
@@ -63,6 +65,39 @@ def test_options_for_hardware_change_nothing(client):
     assert len(client.embed("base", "a cat", options=hardware).embeddings) == 1
 
 
+def test_options_that_ask_for_what_happens_anyway_are_accepted(client):
+    usual = {"repeat_last_n": -1, "penalize_newline": True, "tfs_z": 1.0, "f16_kv": True, "vocab_only": False}
+    plain = client.generate("base", "a cat", options=GREEDY).response
+    assert client.generate("base", "a cat", options=GREEDY | usual).response == plain
+
+
+def test_num_ctx_limits_an_embedded_text_and_sampling_changes_none(client):
+    cut = client.embed("base", "a cat sat", options={"num_ctx": 1, "temperature": 0.5})
+    assert cut.prompt_eval_count == 1
+    with pytest.raises(ollama.ResponseError, match="the context of base holds 1"):
+        client.embed("base", "a cat sat", truncate=False, options={"num_ctx": 1})
+
+
+def test_the_time_of_an_answer_begins_with_its_first_token(client, monkeypatch):
+    step = Engine.step
+
+    def slow_step(engine):
+        time.sleep(0.002)  # less than the server collects tokens for
+        return step(engine)
+
+    monkeypatch.setattr(Engine, "step", slow_step)
+    answer = client.generate("base", "a cat", options=GREEDY)
+    assert answer.eval_duration >= 7 * 0.002e9
+    assert answer.prompt_eval_duration + answer.eval_duration <= answer.total_duration
+
+
+@pytest.mark.parametrize(
+    ("text", "expected_s"), [("0", 0.0), ("300", 300.0), ("-1", -1.0), ("1h30m", 5400.0)]
+)
+def test_a_duration_may_be_a_text(text, expected_s):
+    assert seconds(text) == expected_s
+
+
 def test_log_probabilities_come_with_each_token(client):
     answer = client.generate("base", "a cat", options=GREEDY, logprobs=True, top_logprobs=2)
     assert len(answer.logprobs) == 8
@@ -105,7 +140,7 @@ def test_num_ctx_limits_prompt_and_answer(client):
         ),
         (
             lambda c: c.generate("base", "a", options={"repeat_last_n": 3}),
-            "no field 'options.repeat_last_n'",
+            "options.repeat_last_n: input should be -1, got 3",
             400,
         ),
         (lambda c: c.generate("base", "a", system="Be kind."), "system prompt", 400),

@@ -213,7 +213,7 @@ def test_responses_work_without_state(client, language_models):
         ({"temperature": -1}, "temperature"),
         ({"top_logprobs": 3}, "needs logprobs"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"stop": ["x"] * 17}, "stop"),
+        ({"stop": ["x"] * 17}, "stop: list should have at most 16 items"),
         ({"n": 99}, "n"),
         ({"extra_body": {"temprature": 1}}, "no field 'temprature'"),
     ],

@@ -48,7 +48,8 @@ def test_the_folder_is_that_of_the_reader_with_what_was_started(server):
     names = [run["name"] for run in server.get("/api/runs").json()["runs"]]
     assert names == ["night", "day", "quickstart"]
     assert "pretrain" in server.get("/api/runs/day").json()["history"]
-    assert server.get("/api/runs/other").status_code == 404
+    unknown = server.get("/api/runs/other")
+    assert (unknown.status_code, "there is no run 'other'" in unknown.text) == (404, True)
     assert len(server.get("/api/runs/day/answers").json()["items"]) == 2
     assert server.get("/api/runs/x/answers").status_code == 404
 

@@ -56,6 +56,11 @@ def test_a_setting_has_the_effect_of_generate(server, language_models, settings)
 
 def test_zero_switches_a_filter_off(server):
     assert text_of(server, top_k=0, min_p=0.0, presence_penalty=0.0) == text_of(server)
+    assert text_of(server, top_k=-1) == text_of(server)
+
+
+def test_a_top_p_of_zero_keeps_the_most_likely_token(server):
+    assert text_of(server, top_p=0) == text_of(server, temperature=0.0) != text_of(server)
 
 
 def test_a_minimum_length_keeps_the_end_away(server):

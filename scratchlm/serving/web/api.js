@@ -1,6 +1,6 @@
 // Requests to the server that this page came from, and to no other.
 
-/** @typedef {{id: string, kind: string, can_chat: boolean, context_length: number, n_parameters: number,
+/** @typedef {{id: string, kind: string, can_chat: boolean, supports_conversations: boolean, context_length: number, n_parameters: number,
  *    n_bits: number, vocab_size: number, classes: string[]}} Model */
 
 const TOKEN = "scratchlm-token";

@@ -1,6 +1,6 @@
 // The frame of the page: which view the address names, and the links between views.
 import { listModels } from "./api.js";
-import { problem, put } from "./dom.js";
+import { h, problem, put } from "./dom.js";
 import { Address } from "./state.js";
 
 /** @typedef {(place: HTMLElement, address: Address) => Promise<void | (() => void)>} Show shows a view; returns what ends it */
@@ -27,6 +27,8 @@ async function open() {
   const address = Address.read(FIRST);
   const view = VIEWS[address.view] ?? VIEWS[FIRST];
   const own = (visit += 1);
+  const names = address.view === "judge" ? ["model"] : ["model", "other"]; // there, the other is a run
+  const named = names.map((name) => address.text(name)).filter(Boolean); // before the view replaces them
   leave();
   leave = () => {};
   document.title = `${view.title} · scratchlm`;
@@ -43,9 +45,21 @@ async function open() {
     const end = await (await view.load()).show(place, address);
     if (own === visit) leave = end ?? leave;
     else end?.();
+    const missing = await missingModels(named);
+    if (own === visit && missing.length) {
+      const text = `The link names ${missing.join(" and ")}, which this server does not have.`;
+      main.prepend(h("p", { class: "problem", role: "alert" }, text));
+    }
   } catch (error) {
     put(place, problem(error));
   }
+}
+
+/** The models of a link that the server does not offer. @param {string[]} named */
+async function missingModels(named) {
+  if (!named.length) return [];
+  const models = await listModels();
+  return named.filter((id) => !models.some((one) => one.id === id));
 }
 
 /** Scroll the links so that one is in their middle; scrollIntoView would make Tab begin there. @param {Element} link */

@@ -3,7 +3,7 @@ import { h, put, svg } from "../dom.js";
 import { count } from "../format.js";
 
 /** @typedef {{name: string, points: [number, number][], colour?: number, isDashed?: boolean}} Series points by rising x */
-/** @typedef {{series: Series[], label: string, xName: string, format?: (y: number) => string, height?: number}} ChartData */
+/** @typedef {{series: Series[], label: string, xName: string, xText?: (x: number) => string, format?: (y: number) => string, height?: number}} ChartData */
 
 const LEFT = 46;
 const BOTTOM = 22;
@@ -43,6 +43,7 @@ export class LineChart extends HTMLElement {
     if (width === this.#width) return;
     this.#width = width;
     const format = data.format ?? ((y) => String(y));
+    const xText = data.xText ?? count;
     const height = data.height ?? 220;
     const all = data.series.flatMap((one) => one.points);
     put(
@@ -76,9 +77,9 @@ export class LineChart extends HTMLElement {
           svg("text", { x: LEFT - 6, y: up(y) + 4, "text-anchor": "end" }, format(y)),
         ])
         .flat(),
-      svg("text", { x: LEFT, y: height - 4 }, count(x0)),
+      svg("text", { x: LEFT, y: height - 4 }, xText(x0)),
       svg("text", { x: (LEFT + width) / 2, y: height - 4, "text-anchor": "middle" }, data.xName),
-      svg("text", { x: width - 8, y: height - 4, "text-anchor": "end" }, count(x1)),
+      svg("text", { x: width - 8, y: height - 4, "text-anchor": "end" }, xText(x1)),
       data.series.map((one, i) =>
         svg("polyline", {
           class: "line",
@@ -86,7 +87,7 @@ export class LineChart extends HTMLElement {
           "stroke-dasharray": one.isDashed ? "5 4" : null,
           vars: { stroke: colourOf(one, i) },
         }),
-      ),
+      ).reverse(), // the first lies on top
       cursor,
       dots,
     );
@@ -105,7 +106,8 @@ export class LineChart extends HTMLElement {
       const values = found
         .map((point, i) => point && `${data.series[i].name} ${format(point[1])}`)
         .filter(Boolean);
-      this.#readout.textContent = `${data.xName} ${count(x)}: ${values.join(" · ")}`;
+      const place = data.xText ? data.xText(x) : `${data.xName} ${count(x)}`;
+      this.#readout.textContent = `${place}: ${values.join(" · ")}`;
     };
     const places = [...new Set(xs)].sort((a, b) => a - b);
     drawing.addEventListener("pointermove", (event) => {
@@ -146,9 +148,9 @@ function ticks(low, high) {
   );
 }
 
-/** The point of a series nearest to x. @param {[number, number][]} points @param {number} x */
+/** The point of a series nearest to x, if it begins before x. @param {[number, number][]} points @param {number} x */
 function nearest(points, x) {
-  return points.length
+  return points.length && x >= points[0][0]
     ? points.reduce((best, one) => (Math.abs(one[0] - x) < Math.abs(best[0] - x) ? one : best))
     : null;
 }

@@ -22,17 +22,18 @@ export function showNorms(place, { data, focus, look }) {
         ),
       ),
     );
-    const line = (/** @type {number[][]} */ rows) =>
-      /** @type {[number, number][]} */ (rows.map((row, l) => [l, row[i]]));
+    const line = (/** @type {number[][]} */ rows, first = 0) =>
+      /** @type {[number, number][]} */ (rows.map((row, l) => [first + l, row[i]]));
     chart.show({
       label: `Norms at ${visible(data.tokens[i].text)}`,
       xName: "layer",
+      xText: (x) => (x === 0 ? "embedding" : `after layer ${x - 1}`),
       format: (y) => decimal(y, y >= 100 ? 0 : 1),
       height: 280,
       series: [
         { name: "residual stream", points: line(data.norms.residual) },
-        { name: "added by attention", points: line(data.norms.attention) },
-        { name: "added by the feed-forward network", points: line(data.norms.feed_forward) },
+        { name: "added by attention", points: line(data.norms.attention, 1) },
+        { name: "added by the feed-forward network", points: line(data.norms.feed_forward, 1) },
       ],
     });
   };

@@ -84,7 +84,7 @@ export async function show(place, address) {
     const words = [
       plural(found.n_tokens, "token"),
       found.n_tokens ? `${decimal(nBytes / found.n_tokens, 1)} bytes each` : "",
-      found.vocab_size ? `of ${count(found.vocab_size)}` : "",
+      found.vocab_size ? `vocabulary of ${count(found.vocab_size)}` : "",
     ]
       .filter(Boolean)
       .join(" · ");

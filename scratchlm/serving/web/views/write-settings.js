@@ -52,6 +52,13 @@ export function settingsOf(view) {
       ),
       !canTalk &&
         h("p", { class: "hint" }, "This model was not fine-tuned for chat; it continues text."),
+      view.isChat &&
+        !view.remembers &&
+        h(
+          "p",
+          { class: "hint" },
+          "This assistant was trained on single questions, so it does not see earlier ones.",
+        ),
       modelPicker(
         view.models.filter((one) => one !== view.model),
         {

@@ -65,6 +65,11 @@ export class WriteView {
     return !this.wantsText && this.model.can_chat && (this.other?.can_chat ?? true);
   }
 
+  /** Whether the earlier turns of a conversation are part of the prompt: not for assistants of single questions. */
+  get remembers() {
+    return this.model.supports_conversations && (this.other?.supports_conversations ?? true);
+  }
+
   draw() {
     const settings = h(
       "details",
@@ -147,6 +152,7 @@ export class WriteView {
     turn.answers = groups.flat();
     turn.chosen = 0;
     this.drawThread();
+    scrollTo({ top: document.body.scrollHeight });
     this.status.textContent = "The model is writing.";
     const prompt = this.#prompt(index, begun);
     const cards = new Map(
@@ -158,7 +164,7 @@ export class WriteView {
     const changed = (/** @type {Answer} */ one) => {
       const isAtEnd = innerHeight + scrollY >= document.body.scrollHeight - 80;
       /** @type {AnswerCard | undefined} */ (cards.get(one))?.changed();
-      if (isAtEnd && one.state === "running") scrollTo({ top: document.body.scrollHeight });
+      if (isAtEnd) scrollTo({ top: document.body.scrollHeight });
     };
     await Promise.all(
       groups.map((answers) =>
@@ -184,7 +190,7 @@ export class WriteView {
     if (!this.isChat) return { text: this.turns[index].request + begun };
     /** @type {Message[]} */
     const messages = this.system ? [{ role: "system", content: this.system }] : [];
-    for (const turn of this.turns.slice(0, index + 1)) {
+    for (const turn of this.turns.slice(this.remembers ? 0 : index, index + 1)) {
       messages.push({ role: "user", content: turn.request });
       const given = turn === this.turns[index] ? begun : turn.answers[turn.chosen]?.text;
       if (given) messages.push({ role: "assistant", content: given });
@@ -287,7 +293,7 @@ export class WriteView {
     const first = this.turns[0];
     return link("microscope", {
       model: answer.model.id,
-      prompt: turn === first ? turn.request : null,
+      prompt: turn === first || !this.remembers ? turn.request : null,
       mode: this.isChat ? "chat" : null,
       ...inAddress({
         ...this.controls.settings,
