@@ -21,7 +21,7 @@ from scratchlm.core.atomic_replace import (
     replace_folder,
 )
 from scratchlm.core.errors import DataError, ScratchLMError, writing_advice
-from scratchlm.core.file_kinds import foreign_kind, not_text
+from scratchlm.core.file_kinds import BINARY, foreign_kind, not_text
 
 MAX_SETTINGS_BYTES = 4 << 20  # of JSON with settings or metrics; the index of a 405B model has 0.1 MB
 MAX_TOKENIZER_BYTES = 24 << 20  # Llama 3's tokenizer.json has 17 MB and about a million values
@@ -177,7 +177,7 @@ def read_utf8(
     except UnicodeDecodeError as cause:
         kind = foreign_kind(data)
         if kind is not None:
-            advice = "save it as UTF-8" if kind.startswith("text in") else not_text(kind)
+            advice = "save it as UTF-8" if kind.startswith(("text in", BINARY)) else not_text(kind)
             raise error(f"{path} is {kind}, not UTF-8 text; {advice}.") from cause
         raise error(
             f"{path} is not UTF-8 text: byte 0x{data[cause.start]:02x} at byte offset {cause.start} "
