@@ -69,8 +69,8 @@ def inspect_prompt(
         )
     ids = reader.ids(text)
     if not 1 <= len(ids) <= max_tokens:
-        advice = "shorten the text or raise max_tokens" if ids else "give a longer text"
-        raise DataError(f"inspect reads 1 to {max_tokens} tokens, got {len(ids)}; {advice}.")
+        advice = "shorten it (`scratchlm inspect --max-tokens` reads more)" if ids else "give a longer text"
+        raise DataError(f"a text to inspect must have 1 to {max_tokens} tokens, got {len(ids)}; {advice}.")
     wanted = [reader.number(target) for target in targets]
     done = _run(model, ids, reader)
     probs = done.logits.detach().float().softmax(dim=-1)  # (V,)

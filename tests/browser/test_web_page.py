@@ -259,6 +259,19 @@ def test_messages_are_classified_and_saved(visit, tmp_path):
     assert page.locator(".items .model").first.inner_text() == 'a, "b"'
 
 
+@pytest.mark.parametrize(
+    ("view", "name"), [("microscope", "Generate"), ("inside", "Look inside"), ("classify", "Classify")]
+)
+def test_without_a_text_the_box_asks_for_one(visit, view, name):
+    page = visit.open(view)
+    page.fill("textarea", " ")
+    page.get_by_role("button", name=name, exact=True).click()
+    assert page.eval_on_selector("textarea", "box => box.validationMessage") == "Type a text first."
+    assert page.eval_on_selector("textarea", "box => box === document.activeElement")
+    page.fill("textarea", "the cat")
+    assert page.eval_on_selector("textarea", "box => box.validity.valid")
+
+
 def test_a_running_training_is_followed(visit):
     page = visit.open("train")
     page.wait_for_selector("line-chart svg")

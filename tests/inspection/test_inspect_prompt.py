@@ -154,9 +154,9 @@ def test_a_single_token_can_be_inspected(any_model, tiny_tokenizer):
 
 def test_what_cannot_be_inspected_is_an_error(tiny_tokenizer):
     model = varied(VARIANTS["gpt2"])
-    with pytest.raises(DataError, match=r"reads 1 to 64 tokens, got 0; give a longer text"):
+    with pytest.raises(DataError, match=r"must have 1 to 64 tokens, got 0; give a longer text"):
         inspect_prompt(model, tiny_tokenizer, "")
-    with pytest.raises(DataError, match=r"reads 1 to 3 tokens, got \d+; shorten the text or raise"):
+    with pytest.raises(DataError, match=r"must have 1 to 3 tokens, got \d+; shorten it .*--max-tokens"):
         inspect_prompt(model, tiny_tokenizer, TEXT, max_tokens=3)
     with pytest.raises(DataError, match="at most 32 tokens, got 40"):
         inspect_prompt(model, tiny_tokenizer, "x" * 40)

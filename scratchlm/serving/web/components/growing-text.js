@@ -29,6 +29,7 @@ export function growingText({
   };
   box.value = value;
   box.addEventListener("input", () => {
+    box.setCustomValidity("");
     grow();
     oninput?.();
   });
@@ -38,6 +39,11 @@ export function growingText({
     event.preventDefault();
     onsend();
   });
+  // The browser says so beside the box, also to a screen reader, until the next key.
+  const isEmpty = () => {
+    box.setCustomValidity(box.value.trim() ? "" : "Type a text first.");
+    return !box.reportValidity();
+  };
   requestAnimationFrame(grow);
   const field = h(
     "div",
@@ -46,5 +52,5 @@ export function growingText({
     box,
     hint && h("p", { class: "hint", id: `${id}-hint` }, hint),
   );
-  return { field, box, grow };
+  return { field, box, grow, isEmpty };
 }

@@ -48,7 +48,7 @@ export async function show(place, address) {
     rows: 4,
     oninput: () => keep(),
   });
-  const go = button("Classify", () => (running ? running.abort() : run(input.box.value.split("\n"))), {
+  const go = button("Classify", () => (running ? running.abort() : input.isEmpty() || run(input.box.value.split("\n"))), {
     class: "primary",
   });
 

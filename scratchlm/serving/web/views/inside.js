@@ -117,7 +117,7 @@ export async function show(place, address) {
     if (seen.length > 1) draw(); // the other model shows the same place
   };
   const run = async () => {
-    if (running || !prompt.box.value.trim()) return;
+    if (running || prompt.isEmpty()) return;
     keep();
     const controller = (running = new AbortController());
     go.textContent = "Stop";

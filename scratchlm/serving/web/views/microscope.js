@@ -162,7 +162,7 @@ export class Microscope {
   }
 
   run() {
-    if (this.running || !this.prompt.box.value.trim()) return;
+    if (this.running || this.prompt.isEmpty()) return;
     this.keep();
     if (this.tab !== "tokens") return this.drawResult(true);
     /** @type {Branch} */
