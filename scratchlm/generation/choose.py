@@ -173,7 +173,9 @@ class TokenChooser:
         if c.logit_bias:
             rules.append(("logit_bias", lambda s: add_bias(s, c.logit_bias)))
         if (penalty := c.repetition_penalty) is not None:
-            rules.append(("repetition_penalty", lambda s: penalize_repetition(s, self._ids, penalty)))
+            rules.append(
+                ("repetition_penalty", lambda s: penalize_repetition(s, self._recent(self._ids), penalty))
+            )
         if c.presence_penalty is not None or c.frequency_penalty is not None:
             rules.append(("presence_penalty, frequency_penalty", self._penalize_counts))
         if c.dry_multiplier is not None:
@@ -195,11 +197,14 @@ class TokenChooser:
     def _n_new(self) -> int:
         return len(self._ids) - self._n_prompt
 
+    def _recent(self, ids: list[int]) -> list[int]:
+        return ids if self._config.penalty_window is None else ids[-self._config.penalty_window :]
+
     def _penalize_counts(self, scores: Tensor) -> Tensor:
         c = self._config
         return penalize_counts(
             scores,
-            self._ids[self._n_prompt :],
+            self._recent(self._ids[self._n_prompt :]),
             presence=c.presence_penalty or 0.0,
             frequency=c.frequency_penalty or 0.0,
         )

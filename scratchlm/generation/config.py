@@ -14,6 +14,7 @@ WHOLE_NUMBERS = (
     ("max_new_tokens", 0),
     ("min_new_tokens", 0),
     ("top_k", 1),
+    ("penalty_window", 1),
     ("no_repeat_ngram", 1),
     ("dry_allowed_length", 1),
     ("start_id", 0),
@@ -81,6 +82,7 @@ class DecodingSettings:
     repetition_penalty: float | None = None  # above 1 makes tokens that already occurred less likely
     presence_penalty: float | None = None  # subtracted from the score of every token generated before
     frequency_penalty: float | None = None  # subtracted for each time that a token was generated before
+    penalty_window: int | None = None  # these three penalties regard only so many of the last tokens
     no_repeat_ngram: int | None = None  # no sequence of this many tokens occurs twice
     dry_multiplier: float | None = None  # DRY: penalty of tokens that continue a repeated sequence
     dry_base: float = 1.75  # DRY: growth of the penalty with the length of the sequence

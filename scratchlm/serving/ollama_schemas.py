@@ -80,7 +80,9 @@ class Options(Hardware, CommonSampling):
     """How each token is chosen, by Ollama's names."""
 
     repeat_penalty: float | None = Field(default=None, gt=0, le=100)
-    repeat_last_n: Literal[-1] | None = Field(default=None, description="penalties regard the whole text")
+    repeat_last_n: int | None = Field(
+        default=None, ge=-1, le=1 << 24, description="penalties regard so many tokens; -1: all, 0: no penalty"
+    )
     penalize_newline: Literal[True] | None = None
     tfs_z: Annotated[float, Field(ge=1, le=1)] | None = Field(default=None, description="1: switched off")
     mirostat: Literal[0, 2] | None = None
@@ -95,11 +97,15 @@ class Options(Hardware, CommonSampling):
         """The fields of GenerationConfig, over the protocol's defaults."""
         given = {name: getattr(self, name) for name in PLAIN if getattr(self, name) is not None}
         found = {name: value for name, value in {**DEFAULTS, **given}.items() if NEUTRAL.get(name) != value}
-        if self.repeat_penalty not in (None, 1.0):
-            found["repetition_penalty"] = self.repeat_penalty
         if self.mirostat == 2:
             found = {name: value for name, value in found.items() if name in given or name == "temperature"}
             found |= {name: getattr(self, name) or value for name, value in MIROSTAT.items()}
+        if self.repeat_penalty not in (None, 1.0):
+            found["repetition_penalty"] = self.repeat_penalty
+        if self.repeat_last_n == 0:
+            found = {name: value for name, value in found.items() if not name.endswith("_penalty")}
+        elif self.repeat_last_n not in (None, -1):
+            found["penalty_window"] = self.repeat_last_n
         return found | self.converted()
 
     @property

@@ -43,6 +43,24 @@ def test_presence_and_frequency_ignore_the_prompt():
     assert greedy(logits, prompt=[1, 1, 1], n=4, frequency_penalty=1.0) == [1, 2, 1, 2]
 
 
+@given(ids=few_ids, window=st.integers(1, 8))
+def test_penalties_with_a_window_are_those_of_the_last_tokens(ids, window):
+    logits = torch.linspace(-1.0, 2.0, 4)
+    settings = {"repetition_penalty": 1.5, "presence_penalty": 0.5, "frequency_penalty": 0.25}
+
+    def scores(tokens, **changes):
+        row = TokenChooser(GenerationConfig(**settings, **changes), (1,), generator=None, tokenizer=None)
+        for token in tokens:
+            row.took(token)
+        return row.scores(logits)
+
+    recent = [1, *ids][-window:]
+    expected = penalize_repetition(logits, recent, 1.5)
+    expected = penalize_counts(expected, ids[-window:], presence=0.5, frequency=0.25)
+    torch.testing.assert_close(scores(ids, penalty_window=window), expected)
+    torch.testing.assert_close(scores(ids, penalty_window=len(ids) + 1), scores(ids))
+
+
 @given(ids=few_ids, size=st.integers(1, 4))
 def test_a_text_never_repeats_a_banned_sequence(ids, size):
     banned = {i for i, s in enumerate(ban_repeated_ngrams(torch.zeros(4), ids, size).tolist()) if s < 0}

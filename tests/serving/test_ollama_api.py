@@ -7,7 +7,7 @@ import ollama
 import pytest
 
 from scratchlm.generation.engine import Engine
-from scratchlm.serving.ollama_schemas import seconds
+from scratchlm.serving.ollama_schemas import Options, seconds
 from tests.serving.conftest import running, served_models
 
 QUESTION = [{"role": "user", "content": "who?"}]
@@ -69,6 +69,17 @@ def test_options_that_ask_for_what_happens_anyway_are_accepted(client):
     usual = {"repeat_last_n": -1, "penalize_newline": True, "tfs_z": 1.0, "f16_kv": True, "vocab_only": False}
     plain = client.generate("base", "a cat", options=GREEDY).response
     assert client.generate("base", "a cat", options=GREEDY | usual).response == plain
+
+
+def test_penalties_regard_the_last_tokens_that_are_named_also_with_mirostat():
+    options = {"repeat_penalty": 1.3, "presence_penalty": 0.5, "mirostat": 2}
+    found = Options(**options, repeat_last_n=64).settings()
+    assert (found["repetition_penalty"], found["presence_penalty"], found["penalty_window"]) == (1.3, 0.5, 64)
+    assert "mirostat_tau" in found
+    everything = Options(**options, repeat_last_n=-1).settings()
+    assert everything == {name: value for name, value in found.items() if name != "penalty_window"}
+    none = Options(**options, repeat_last_n=0).settings()
+    assert none == {name: value for name, value in everything.items() if "penalty" not in name}
 
 
 def test_num_ctx_limits_an_embedded_text_and_sampling_changes_none(client):
@@ -139,8 +150,8 @@ def test_num_ctx_limits_prompt_and_answer(client):
             400,
         ),
         (
-            lambda c: c.generate("base", "a", options={"repeat_last_n": 3}),
-            "options.repeat_last_n: input should be -1, got 3",
+            lambda c: c.generate("base", "a", options={"mirostat": 1}),
+            "options.mirostat: input should be 0 or 2, got 1",
             400,
         ),
         (lambda c: c.generate("base", "a", system="Be kind."), "system prompt", 400),
