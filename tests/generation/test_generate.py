@@ -12,6 +12,7 @@ from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate, generate_ids
 from scratchlm.generation.penalties import penalize_repetition
 from scratchlm.model import GPTModel
+from tests.tiny import tiny_gpt
 
 RAGGED = [[1, 2, 3], [4], [5, 6, 7, 8, 9], [10, 11]]
 SAMPLED = GenerationConfig(max_new_tokens=20, temperature=1.0, top_k=20, top_p=0.95, seed=11)
@@ -50,6 +51,20 @@ def test_sampling_with_one_generator_is_the_books_loop(tiny_model):
 def test_the_cache_changes_nothing(tiny_model, config):
     uncached = dataclasses.replace(config, use_cache=False)
     assert ids_of(tiny_model, RAGGED, config) == ids_of(tiny_model, RAGGED, uncached)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_models_of_other_number_types_generate_with_a_cache(dtype, positions):
+    """The C kernel, which reads float32 only, must leave no cache of float32 behind."""
+    model = tiny_gpt(64, context_length=24, positions=positions).to(dtype)
+    config = GenerationConfig(max_new_tokens=1)
+    assert ids_of(model, RAGGED, config) == ids_of(
+        model, RAGGED, dataclasses.replace(config, use_cache=False)
+    )
+    assert [len(ids) for ids in ids_of(model, RAGGED, GenerationConfig(max_new_tokens=8))] == [8] * len(
+        RAGGED
+    )
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -140,7 +140,7 @@ def test_an_inspection_is_that_of_the_library(server, language_models, name):
 def test_an_inspection_is_bounded(server):
     answer = server.post("/api/inspect", {"model": "base", "prompt": "the cat " * 40})
     assert answer.status_code == 400
-    assert "reads 1 to" in answer.json()["error"]
+    assert "must have 1 to" in answer.json()["error"]
     assert server.post("/api/inspect", {"model": "base", "prompt": "a", "n_top": 21}).status_code == 400
 
 

@@ -125,11 +125,7 @@ class NativeForward:
         library.engine_forward.argtypes = [c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_void_p]
         self._cache = cache
         self._kept: list[Any] = [model]  # memory that the kernel reads
-        keys, values = cache.allocate(torch.float32, torch.device("cpu"))
-        layers = (_Layer * config.n_layers)()
-        for number, block in enumerate(model.trf_blocks):
-            layers[number] = self._layer(block, keys[number], values[number])
-        self._kept += [layers, keys, values]
+        layers = (_Layer * config.n_layers)(*map(self._layer, model.trf_blocks))
         cosines = sines = None
         if config.positions == "rotary":
             positions = torch.arange(cache.capacity)
@@ -157,6 +153,11 @@ class NativeForward:
             final_norm=self._norm(model.final_norm),
             layers=layers,
         )
+        # Last, since PyTorch's path takes the cache as it is for a model that is unknown here.
+        keys, values = cache.allocate(torch.float32, torch.device("cpu"))
+        for layer, own_keys, own_values in zip(layers, keys, values):
+            layer.keys, layer.values = own_keys.data_ptr(), own_values.data_ptr()
+        self._kept += [layers, keys, values]
         self._vocab_size = config.vocab_size
         self._engine = library.engine_new(ctypes.byref(described))
         if not self._engine:
@@ -203,7 +204,7 @@ class NativeForward:
         if getattr(self, "_engine", None):
             self.close()
 
-    def _layer(self, block: nn.Module, keys: Tensor, values: Tensor) -> _Layer:
+    def _layer(self, block: nn.Module) -> _Layer:
         if type(block) is not TransformerBlock or type(block.att) is not MultiHeadAttention:
             raise NoKernelError(f"the kernel has no {type(block).__name__}")
         att, feed_forward = block.att, block.ff
@@ -228,8 +229,6 @@ class NativeForward:
             norm2=self._norm(block.norm2),
             query_norm=self._norm(att.query_norm),
             key_norm=self._norm(att.key_norm),
-            keys=keys.data_ptr(),
-            values=values.data_ptr(),
         )
 
     def _matrix(self, layer: nn.Module, *, is_embedding: bool = False) -> _Matrix:
