@@ -214,7 +214,7 @@ class RunCheckpoints:
         losses = {
             one: manifest.get("val_loss") for one in folders if (manifest := self._manifest_of_good(one))
         }
-        evaluated = [(loss, folder) for folder, loss in losses.items() if loss is not None]
+        evaluated = [(loss, folder) for folder, loss in losses.items() if isinstance(loss, (int, float))]
         stay = {*list(losses)[: self.config.keep_checkpoints], *protected}
         stay |= {min(evaluated)[1]} if evaluated else set()
         for folder in losses.keys() - stay:
