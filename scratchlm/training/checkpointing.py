@@ -78,8 +78,12 @@ class RunCheckpoints:
     def start(self, *, resume: bool) -> Progress | None:
         """Restore the newest intact checkpoint and return its progress; None if the run begins at step 0.
 
-        Raises: CheckpointError as `newest_resumable`, and when `resume` is off although there are checkpoints.
+        Raises: CheckpointError as `newest_resumable`, when `resume` is off although there are checkpoints, and where
+            their folder would be there is a file.
         """
+        place = self.run.path / "checkpoints"
+        if place.exists() and not place.is_dir():
+            raise CheckpointError(f"{place} is a file, where checkpoints would be written; move it away.")
         if not resume:
             if list_checkpoints(self.run.path):
                 raise CheckpointError(
