@@ -72,6 +72,10 @@ def main(args: Sequence[str], *, prog: str) -> int:
     recipe = recipe_argument(list(args))
     default = Plan()
     if recipe is not None:
+        if "pretrain" not in recipe.stages:
+            raise ConfigError(
+                f"a plan is for pre-training, and this recipe has only {', '.join(recipe.stages)}; name another."
+            )
         is_gpt2 = recipe.tokenizer.kind == "gpt2"
         default = Plan(
             vocab_size=GPT2_VOCAB_SIZE if is_gpt2 else recipe.tokenizer.vocab_size,

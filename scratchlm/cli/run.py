@@ -34,6 +34,7 @@ from scratchlm.training.trackers import TrackerName, check_tracker, tracked
 
 DEFAULT_RECIPE = "quickstart"
 RANK_TIMEOUT_S = 600.0
+MAX_RANK_TIMEOUT_S = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +142,11 @@ def execute(
     Processes that torchrun started together train together; after a restart they resume, whatever the flags are.
     """
     timeout_s, track = flags.rank_timeout_s, flags.track
-    if timeout_s <= 0:
-        raise ConfigError(f"rank_timeout_s must be above 0, got {timeout_s:g}; 600 is the default.")
+    if not 0 < timeout_s <= MAX_RANK_TIMEOUT_S:
+        raise ConfigError(
+            f"rank_timeout_s must be above 0 and at most {MAX_RANK_TIMEOUT_S:g}, got {timeout_s:g}; "
+            f"{RANK_TIMEOUT_S:g} is the default."
+        )
     if track is not None:
         check_tracker(track)
     device = pick_device(flags.device)

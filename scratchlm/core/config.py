@@ -107,7 +107,7 @@ def _convert(hint: Any, value: Any, *, where: str) -> Any:
     is_plain = origin is None and isinstance(hint, type)  # on Python 3.10 tuple[str, ...] is a type too
     if hint is Any or (is_plain and isinstance(value, hint) and not is_bool_for_number):
         return value
-    wanted = getattr(hint, "__name__", str(hint))
+    wanted = "a list" if origin in (tuple, list) else getattr(hint, "__name__", str(hint))
     raise ConfigError(f"{where} must be {wanted}, got {value!r} ({type(value).__name__}).")
 
 
@@ -122,5 +122,6 @@ def _convert_union(hint: Any, value: Any, *, where: str) -> Any:
             return _convert(choice, value, where=where)
         except ConfigError:
             continue
-    wanted = " or ".join(getattr(choice, "__name__", str(choice)) for choice in choices)
+    names = [getattr(choice, "__name__", str(choice)) for choice in choices if choice is not type(None)]
+    wanted = " or ".join(names)
     raise ConfigError(f"{where} must be {wanted}, got {value!r}.")

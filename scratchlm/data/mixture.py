@@ -28,10 +28,10 @@ def check_mixture_weights(weights: Sequence[float], names: Sequence[str]) -> Non
             f"data weights mix two sources or more and need one number each, got {len(weights)} for {len(names)} "
             f"({', '.join(names) or 'none'}); give as many --data-weights as --data."
         )
-    if not all(0 < weight < math.inf for weight in weights):
+    if not (all(weight > 0 for weight in weights) and sum(weights) < math.inf):
         raise ConfigError(
-            f"data weights must be above zero, got {', '.join(f'{weight:g}' for weight in weights)}; leave out a "
-            "source that is not wanted."
+            f"data weights must be above zero, got {', '.join(f'{weight:g}' for weight in weights)}, and their sum "
+            "finite; leave out a source that is not wanted."
         )
 
 

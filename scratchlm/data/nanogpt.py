@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DTYPE = np.dtype("<u2")
 _IDS_AT_ONCE = 1 << 20
+_IDS_LOOKED_AT, _FEW_IDS = 4096, 64
 
 
 def nanogpt_tokenizer(folder: Path) -> Tokenizer:
@@ -53,6 +54,7 @@ def nanogpt_header(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
                 f"{path} must hold nanoGPT's token ids of {DTYPE.itemsize} bytes each, got {n_bytes} bytes; run its "
                 "prepare.py again."
             )
+        _refuse_wide_ids(path)
         counts = np.array(remembered(path, "token counts", lambda: _counts(path).tolist()))  # noqa: B023
         highest = int(counts.nonzero()[0][-1])
         if highest >= tokenizer.vocab_size:
@@ -77,6 +79,19 @@ def nanogpt_header(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
         "fingerprint": hashlib.sha256("".join(hashes).encode()).hexdigest(),
         **sides,
     }
+
+
+def _refuse_wide_ids(path: Path) -> None:
+    """Check that the ids are not of 4 bytes, of which each would be read as two, the second 0.
+
+    Raises: DataError.
+    """
+    first = np.fromfile(path, dtype=DTYPE, count=_IDS_LOOKED_AT)
+    if len(first) >= _FEW_IDS and not first[1::2].any() and first.any():
+        raise DataError(
+            f"{path} must hold nanoGPT's token ids of {DTYPE.itemsize} bytes each, and every second one is 0, as in "
+            "ids of 4 bytes; write it again as 16-bit integers."
+        )
 
 
 def _counts(path: Path) -> NDArray[np.int64]:

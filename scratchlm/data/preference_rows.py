@@ -19,7 +19,7 @@ from scratchlm.data.row_fields import RowFields, RowNotes
 from scratchlm.data.row_files import RowSettings, read_rows
 
 ANSWERS = ("chosen", "rejected")
-SPEAKERS = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ ]?")  # in the texts of Anthropic's HH-RLHF
+SPEAKERS = re.compile(r"(?:\A|\r?\n\r?\n)(Human|Assistant):[ ]?")  # in the texts of Anthropic's HH-RLHF
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,8 +157,9 @@ def _request(row: RowFields, *, notes: RowNotes) -> tuple[list[Turn], str]:
 
 def _transcript(text: str) -> list[Turn]:
     """Split a text at "Human:" and "Assistant:" into messages; a text without such a start is one answer."""
-    _, *parts = SPEAKERS.split(text.lstrip("\n"))
-    if not text.lstrip("\n").startswith("Human:"):
+    begun = text.lstrip("\r\n")
+    _, *parts = SPEAKERS.split(begun)
+    if not begun.startswith("Human:"):
         return [Turn("assistant", text)]
     roles = {"Human": "user", "Assistant": "assistant"}
     return [Turn(roles[name], message.strip()) for name, message in zip(parts[::2], parts[1::2])]

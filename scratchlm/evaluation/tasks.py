@@ -10,6 +10,7 @@ from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import DataError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.evaluation.intervals import MIN_BLOCKS, bootstrap_interval, wilson_interval
+from scratchlm.evaluation.judge.parse_reply import without_thoughts
 from scratchlm.evaluation.likelihood import EncodedPair, continuation_likelihoods, encode_pair
 from scratchlm.evaluation.loss import perplexity_of
 from scratchlm.evaluation.task_items import ChoiceItem, ClozeItem, GenerationItem
@@ -151,7 +152,7 @@ def score_generation(
     end of the line, and after 64 tokens. White space around the answer is ignored; `accuracy_folded` also ignores case
     and punctuation at the ends. For questions with a number, the defaults are the next "Question:", and 256 tokens or
     half of the context: the final number counts, and for `accuracy_strict` only one after `####`. Prompts that leave no
-    room for the answer are cut at their beginning and counted.
+    room for the answer are cut at their beginning and counted. A leading `<think>...</think>` is no part of an answer.
     Raises: DataError for no items, and for a context too short for max_new_tokens; ConfigError for invalid settings.
     """
     _need_items(items)
@@ -182,15 +183,16 @@ def score_generation(
         batch_size=batch_size,
         progress=progress,
     )
-    right = [_is_right(item, texts[i], final_number) for i, item in enumerate(items)]
+    replies = [without_thoughts(text) for text in texts]
+    right = [_is_right(item, replies[i], final_number) for i, item in enumerate(items)]
     rights: dict[Measure, int] = {"accuracy": sum(right)}
     if has_numbers:
         rights["accuracy_strict"] = sum(
-            _is_right(item, texts[i], marked_number) for i, item in enumerate(items)
+            _is_right(item, replies[i], marked_number) for i, item in enumerate(items)
         )
     else:
         rights["accuracy_folded"] = sum(
-            any(exact_match(texts[i], answer) for answer in item.answers) for i, item in enumerate(items)
+            any(exact_match(replies[i], answer) for answer in item.answers) for i, item in enumerate(items)
         )
     return TaskResult(
         rights=rights,

@@ -8,34 +8,40 @@ from decimal import Decimal
 
 _NUMBER = re.compile(
     r"(?P<sign>(?<![\w)\]])[-\u2212] ?)?(?:[$€£¥](?P<late_sign>[-\u2212])?)?"
-    r"(?P<size>(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)|\d+)(?:\.\d+)?|(?<![\d.])\.\d+)"
+    r"(?:(?P<dotted>[1-9]\d{0,2}(?:\.\d{3}){2,}(?!\d)(?:,\d+)?)"  # 1.000.000,50
+    r"|(?P<size>(?:\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)|\d{1,3}(?:['\u2019\u00a0\u202f]\d{3})+(?!\d)|\d+)"
+    r"(?:\.\d+)?|(?<![\d.])\.\d+)(?P<exponent>[eE][-+]?\d{1,3}(?!\w))?)"
 )
-_MARKED = re.compile(r"####(?P<answer>[^\n]*)")  # the end of a solution in GSM8K
+_SEPARATORS = re.compile("[,'\u2019\u00a0\u202f]")  # between thousands
+_MARKED = re.compile(r"####(?P<answer>[^\n]*)")  # the end of a solution in GSM8K, or a heading in Markdown
+_MARKED_NUMBER = re.compile(r"####(?P<answer>[ *]*[-\u2212$€£¥]{0,2}\.?\d[^\n]*)")
 
 
 def marked_number(text: str) -> Decimal | None:
-    """The number after the first `####`, which ends a GSM8K solution; None without one.
+    """The number after `####`, which ends a GSM8K solution; None without one.
+
+    The first `####` with a number directly after it counts, else the first one.
 
     Example:
         >>> marked_number("12 and 60 are 72 clips.\\n#### 72")
         Decimal('72')
     """
-    found = _MARKED.search(text)
+    found = _MARKED_NUMBER.search(text) or _MARKED.search(text)
     return None if found is None else _last_number(found["answer"])
 
 
 def final_number(text: str) -> Decimal | None:
     """The final number of a solution: the marked one, else the last in the text; None without a number.
 
-    Currency signs, commas between thousands, units and a following full stop are ignored.
+    Currency signs, separators between thousands, units and a following full stop are ignored.
     Source: lm-evaluation-harness's `gsm8k`, filters `strict-match` and `flexible-extract`; but numbers are compared as
         values, so 72 and 72.00 are equal here.
     Example:
         >>> final_number("The answer is $1,234.50.") == final_number("#### 1234.5"), final_number("about -7 °C")
         (True, Decimal('-7'))
     """
-    marked = marked_number(text)
-    return _last_number(text) if marked is None else marked
+    marked = _MARKED_NUMBER.search(text)
+    return _last_number(text if marked is None else marked["answer"])
 
 
 def _last_number(text: str) -> Decimal | None:
@@ -43,7 +49,10 @@ def _last_number(text: str) -> Decimal | None:
     if not numbers:
         return None
     found = numbers[-1]
-    size = Decimal(found["size"].replace(",", ""))
+    if (dotted := found["dotted"]) is not None:
+        size = Decimal(dotted.replace(".", "").replace(",", "."))
+    else:
+        size = Decimal(_SEPARATORS.sub("", found["size"]) + (found["exponent"] or ""))
     return -size if found["sign"] or found["late_sign"] else size
 
 

@@ -11,6 +11,7 @@ from scratchlm.checkpoints.store import list_checkpoints
 from scratchlm.core.atomic_replace import PARTIAL_MARK
 from scratchlm.core.errors import ConfigError, DataError, ScratchLMError
 from scratchlm.core.files import read_json
+from scratchlm.core.json_table import JSONTable
 from scratchlm.core.run_lock import running_process
 from scratchlm.recipes.recipe import recipe_values
 from scratchlm.recipes.stages import stage_folder
@@ -88,6 +89,7 @@ def look_at_run(path: Path) -> FoundRun:
     try:
         _, settings = recipe_values(str(path))
         stages = _stages(settings)
+        JSONTable(settings.get("data", {}), where=f"data in {path / 'recipe.toml'}")
         figures = {stage: _figures(path, stage) for stage in stages}
         folders = [stage_folder(path, stage, stages) for stage in reversed(stages)]  # type: ignore[arg-type]
         steps = (_last_step(folder / "metrics.jsonl") for folder in folders)
@@ -130,7 +132,8 @@ def _state(run: FoundRun) -> State:
 
 def _stages(settings: Mapping[str, Any]) -> tuple[str, ...]:
     stages = settings.get("stages", list(KINDS)[:3])
-    if not isinstance(stages, list) or not stages or not all(stage in KINDS for stage in stages):
+    known = list(KINDS)  # a table or a list in its place cannot be looked up in a dictionary
+    if not isinstance(stages, list) or not stages or not all(stage in known for stage in stages):
         raise DataError(f"stages must be a list of {', '.join(KINDS)}, got {stages!r}; repair recipe.toml.")
     return tuple(stages)
 

@@ -14,6 +14,7 @@ import torch
 from scratchlm import __version__
 from scratchlm.checkpoints.store import LoadedModel, list_checkpoints, load_model
 from scratchlm.core.config import to_dict
+from scratchlm.core.json_table import JSONTable
 from scratchlm.data.samples import SAMPLE_NOTICE
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
@@ -39,6 +40,10 @@ def report_data(
     """
     run = StageRun(recipe=recipe, out=out, device=device, callbacks=(), notify=lambda message: None)
     uses_samples = SAMPLES in (*recipe.data.text, *recipe.data.messages, *recipe.data.instructions)
+    seconds = {
+        stage: JSONTable(found, where=f"{out}/figures/{stage}.json").need("stage_seconds", float)
+        for stage, found in figures.items()
+    }
     data: dict[str, Any] = {
         "title": f"scratchlm run: {name}",
         "recipe": name,
@@ -48,7 +53,7 @@ def report_data(
         "stages": [
             {
                 "name": stage,
-                "seconds": figures[stage]["stage_seconds"] if stage in figures else None,
+                "seconds": seconds.get(stage),
                 "status": "complete" if stage in figures else "interrupted",
             }
             for stage in recipe.stages
@@ -68,7 +73,7 @@ def report_data(
     if missing:
         data["unfinished"] = {"stage": missing[0], "command": f"scratchlm run {shlex.quote(str(out))}"}
     else:
-        data["seconds"] = sum(found["stage_seconds"] for found in figures.values())
+        data["seconds"] = sum(seconds.values())
     for stage in recipe.stages:
         history = curves(run.folder(stage))
         if stage in figures or history:
@@ -83,7 +88,8 @@ def report_data(
             data["pretrain"]["val_tokens"] = figures["pretrain"]["scored_tokens"]
         if list_checkpoints(out):
             loaded = load_model(out)
-            data |= _look_inside(loaded, samples[-1]["prompt"] if samples else recipe.sample_prompt)
+            prompt = samples[-1].get("prompt") if samples else None
+            data |= _look_inside(loaded, prompt if isinstance(prompt, str) else recipe.sample_prompt)
             data["pretrain"]["model"] = to_dict(loaded.config)
     return data
 

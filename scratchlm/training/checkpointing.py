@@ -78,8 +78,12 @@ class RunCheckpoints:
     def start(self, *, resume: bool) -> Progress | None:
         """Restore the newest intact checkpoint and return its progress; None if the run begins at step 0.
 
-        Raises: CheckpointError as `newest_resumable`, and when `resume` is off although there are checkpoints.
+        Raises: CheckpointError as `newest_resumable`, when `resume` is off although there are checkpoints, and where
+            their folder would be there is a file.
         """
+        place = self.run.path / "checkpoints"
+        if place.exists() and not place.is_dir():
+            raise CheckpointError(f"{place} is a file, where checkpoints would be written; move it away.")
         if not resume:
             if list_checkpoints(self.run.path):
                 raise CheckpointError(
@@ -214,7 +218,7 @@ class RunCheckpoints:
         losses = {
             one: manifest.get("val_loss") for one in folders if (manifest := self._manifest_of_good(one))
         }
-        evaluated = [(loss, folder) for folder, loss in losses.items() if loss is not None]
+        evaluated = [(loss, folder) for folder, loss in losses.items() if isinstance(loss, (int, float))]
         stay = {*list(losses)[: self.config.keep_checkpoints], *protected}
         stay |= {min(evaluated)[1]} if evaluated else set()
         for folder in losses.keys() - stay:

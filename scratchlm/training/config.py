@@ -17,12 +17,17 @@ EXTENDABLE = frozenset({  # a resumed run may change: limits, intervals, and wha
     "eval_every_steps", "eval_batches", "sample_every_steps", "checkpoint_every_steps", "keep_checkpoints", "use",
     "background_checkpoints", "activation_checkpointing", "recompute_cheap", "sharding", "max_skipped_steps",
 })  # fmt: skip
-
+# Of a run, in any unit: larger numbers are not exact as floats, and what is computed from them may be infinite.
+LONGEST = 1 << 53
 
 RULES: tuple[tuple[str, Callable[[float], bool], str, str], ...] = (  # settings, check, requirement, advice
     (
         "max_steps epochs max_minutes batch_size accumulate learning_rate muon_learning_rate eval_batches patience",
         lambda value: value > 0, "be above zero", "choose a positive number",
+    ),
+    (
+        "max_steps epochs max_minutes warmup_steps batch_warmup_steps",
+        lambda value: value <= LONGEST, f"be at most {LONGEST}", "choose less",
     ),
     (
         "warmup_steps batch_warmup_steps weight_decay max_grad_norm max_skipped_steps eval_every_steps "
@@ -34,6 +39,7 @@ RULES: tuple[tuple[str, Callable[[float], bool], str, str], ...] = (  # settings
         lambda value: 0 <= value <= 1, "lie between 0 and 1", "choose another",
     ),
     ("beta1 beta2", lambda value: value < 1, "be below 1", "0.9 is usual"),
+    ("label_smoothing", lambda value: value < 1, "be below 1", "at 1 the targets no longer count, 0.1 is usual"),
     ("keep_checkpoints", lambda value: value >= 1, "be at least 1", "a run needs one"),
 )  # fmt: skip
 

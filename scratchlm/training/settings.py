@@ -27,6 +27,7 @@ from scratchlm.tokenizers.word import LosslessWordTokenizer, WordTokenizer, buil
 from scratchlm.training.config import TrainingConfig
 
 TOKENIZER_TEXT_BYTES = 32 << 20  # more text hardly changes the vocabulary
+LARGEST_SIZE = 1 << 28  # of a model's widths and lengths; torch counts the bytes of a matrix in 64 bits
 KAGGLE = "kaggle:"  # `kaggle:OWNER/SLUG` is a data set on Kaggle, which the user must download
 # word: all words of the text; lossless-word: spaces and letters too
 LearntKind = Literal["bpe", "word", "lossless-word"]
@@ -115,6 +116,9 @@ class ModelSettings:
         """
         changes = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "size"}
         given = {name: value for name, value in changes.items() if value is not None}
+        for name, value in {"vocab_size": vocab_size, **given}.items():
+            if isinstance(value, int) and value > LARGEST_SIZE:
+                raise ConfigError(f"{name} must be at most {LARGEST_SIZE}, got {value!r:.40}; choose less.")
         return named_config(self.size, vocab_size=vocab_size, **given)
 
 

@@ -116,7 +116,7 @@ class Trainer:
                     is_finished = self._evaluate(val, stop) and is_finished
                 if is_finished or self._is_due(config.sample_every_steps, at_start=True):
                     self._write_sample(stop)
-                is_finished = is_finished or should_stop_early(progress, config)
+                is_finished = is_finished or should_stop_early(progress, config, self.notify)
                 is_last = is_finished or stop.is_made  # read once: a later signal waits for the next step
                 is_best = progress.best_step == progress.step
                 if is_last or is_best or self._is_due(config.checkpoint_every_steps):

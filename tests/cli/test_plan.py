@@ -69,6 +69,21 @@ def test_the_plan_of_a_rank_says_what_the_rank_holds():
     assert (outcome.code, "ranks must be at least 1, got 0" in outcome.err) == (2, True)
 
 
+def test_a_recipe_that_does_not_pre_train_is_refused():
+    outcome = scratchlm("plan --recipe book")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "this recipe has only classify, instruct; name another" in outcome.err
+
+
+@pytest.mark.parametrize("command", ["plan", "pretrain --data missing.txt"])
+@pytest.mark.parametrize("name", ["emb-dim", "context-length", "ff-dim"])
+def test_a_size_beyond_what_torch_can_count_is_one_line(command, name):
+    outcome = scratchlm(f"{command} --model.n-heads 1 --model.{name} {10**18}")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"{name.replace('-', '_')} must be at most 268435456, got {10**18}" in outcome.err
+    assert "vocab_size must be at most" in scratchlm(f"plan --vocab-size {10**22}").err
+
+
 def test_two_sizes_are_refused():
     outcome = scratchlm("plan --config small --model.size tiny")
     assert outcome.code == 2

@@ -173,6 +173,16 @@ def test_report_of_three_runs_is_written_beside_the_runs(runs, run_json):
     assert found["items"] == found["shared_items"] > 0
 
 
+def test_report_of_a_run_whose_figures_and_samples_are_of_wrong_types(runs, run):
+    (runs / "base" / "samples.jsonl").write_text('{"step": 1, "prompt": 3}\n{"step": 2}\n')
+    assert run("report base --format json")[0] == 0
+    figures = runs / "base" / "figures" / "pretrain.json"
+    figures.write_text(json.dumps(json.loads(figures.read_text()) | {"stage_seconds": None}))
+    code, _, err = run("report base --format json --out again")
+    assert code == 3
+    assert "pretrain.json must hold a number as stage_seconds, got None" in err
+
+
 def test_report_reads_a_file_of_answers_beside_a_run(runs, run_json):
     entries = [json.loads(line) for line in (runs / "one" / "answers.jsonl").read_text().splitlines()]
     Path("peer.json").write_text(

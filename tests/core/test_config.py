@@ -67,7 +67,7 @@ def test_a_plain_dictionary_holds_only_what_toml_can_say():
         ({"name": 3}, r"recipe\.name must be str, got 3 \(int\)"),
         ({"name": "x", "rate": "fast"}, r"recipe\.rate must be float, got 'fast'"),
         ({"name": "x", "rate": True}, r"recipe\.rate must be float, got True"),
-        ({"name": "x", "top_k": 1.5}, r"recipe\.top_k must be int or"),
+        ({"name": "x", "top_k": 1.5}, r"recipe\.top_k must be int, got 1\.5"),
         ({"name": "x", "limit": True}, r"recipe\.limit must be int, got True"),
         ({"name": "x", "stops": "a"}, r"recipe\.stops must be"),
         ({"name": "x", "stops": ["a", 1]}, r"recipe\.stops\[1\] must be str, got 1"),

@@ -119,6 +119,7 @@ def test_a_mixture_of_huge_texts_needs_no_table():
         ([1.0, 0.0], ["a", "b"], "above zero, got 1, 0"),
         ([1.0, float("nan")], ["a", "b"], "above zero, got 1, nan"),
         ([1.0, float("inf")], ["a", "b"], "above zero, got 1, inf"),
+        ([1e308, 1e308], ["a", "b"], r"got 1e\+308, 1e\+308, and their sum finite"),
     ],
 )
 def test_weights_that_mean_nothing_are_refused(weights, names, words):

@@ -77,6 +77,14 @@ def test_a_damaged_file_is_named(folder, side, damage):
         open_tokens(folder)
 
 
+@pytest.mark.parametrize("side", ["train", "val"])
+def test_ids_of_four_bytes_are_not_read_as_twice_as_many(folder, side):
+    file = folder / f"{side}.bin"
+    np.fromfile(file, dtype=np.uint16).astype(np.uint32).tofile(file)
+    with pytest.raises(DataError, match=rf"{side}\.bin .* every second one is 0, as in ids of 4 bytes"):
+        open_tokens(folder)
+
+
 class _Attack:
     def __reduce__(self):
         return print, ("code of the file ran",)

@@ -163,6 +163,8 @@ HH = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: A colour?\n\nAssistant: "
     [
         {"chosen": HH + "Red.", "rejected": HH + "Seven."},  # Anthropic's
         {"prompt": HH, "chosen": "Red.", "rejected": "Seven."},
+        {"chosen": HH.replace("\n", "\r\n") + "Red.", "rejected": HH.replace("\n", "\r\n") + "Seven."},
+        {"prompt": HH.replace("\n", "\r\n"), "chosen": "Red.", "rejected": "Seven."},
         {
             "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."},
                               {"from": "human", "value": "A colour?"}],

@@ -118,6 +118,16 @@ def test_where_a_number_is_asked_for_only_the_final_one_is_compared(model, tiny_
     assert asked["config"].max_new_tokens == model.config.context_length // 2
 
 
+def test_a_leading_think_block_is_no_part_of_an_answer(model, tiny_tokenizer, monkeypatch):
+    written = ["<think>#### 5? No.</think>#### 72", "<think>72, so #### 72", "<think>Hm.</think>\nA cat"]
+    monkeypatch.setattr("scratchlm.evaluation.tasks.generate_texts", lambda *_, **settings: written)
+    asked = GenerationItem(prompt="The cat", answers=("#### 72",), origin="", number=Decimal(72))
+    named = GenerationItem(prompt="The cat", answers=("A cat",), origin="")
+    result = score_generation(model, tiny_tokenizer, [asked, asked, named])
+    assert [row["right"] for row in result.items] == [True, False, True]
+    assert [row["written"] for row in result.items] == written
+
+
 def test_an_answer_ends_at_the_stop_text(model, tiny_tokenizer):
     text = written_by(model, tiny_tokenizer, "The cat", 8).text
     item = GenerationItem(prompt="The cat", answers=(text[:1],), origin="")

@@ -108,6 +108,8 @@ def test_a_recipe_mixes_texts_by_weight(tmp_path):
         ('stages = ["pretrian"]\n', r"mine.stages\[0\] must be one of 'pretrain'"),
         ('[model]\nsize = "huge"\n', "mine.model.size must be"),
         ('[pretrain]\nbatch_size = "8"\n', "mine.pretrain.batch_size must be int, got '8'"),
+        ("[pretrain]\nmax_steps = 3.0\n", r"mine.pretrain.max_steps must be int, got 3\.0"),
+        ('[data]\ntext = "a.txt"\n', "mine.data.text must be a list, got 'a.txt'"),
         ("[pretrain]\nmax_steps = 0\n", "max_steps must be above zero"),
         ("model = 3\n", "mine.model must be a table"),
         ("[model\n", "is not valid TOML"),

@@ -46,6 +46,8 @@ def test_a_run_that_a_process_works_on_is_running(run_copy):
         ("recipe.toml", "stages = [", "is not valid TOML"),
         ("recipe.toml", 'stages = ["dance"]', "stages must be a list"),
         ("recipe.toml", "stages = 3", "stages must be a list"),
+        ("recipe.toml", 'stages = [["pretrain"]]', "stages must be a list"),
+        ("recipe.toml", "data = 3", "must be a table of settings, got 3"),
         ("figures/pretrain.json", '{"val_loss": ', "is not valid JSON"),
         ("figures/pretrain.json", "[1, 2]", "must be a JSON object"),
     ],

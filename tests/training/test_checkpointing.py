@@ -1,5 +1,6 @@
 """Checkpoints of a run: the best is saved at once, the good ones stay, and trainable weights survive exactly."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,15 @@ def test_a_checkpoint_damaged_later_does_not_push_a_good_one_out(tiny_run, tmp_p
             continue
         good.append(checkpoint_step(folder))
     assert good == [6, 12]
+
+
+def test_a_validation_loss_of_the_wrong_type_in_a_manifest_is_never_the_best(tiny_run, tmp_path):
+    trainer, train, val = tiny_run(tmp_path, max_steps=4, eval_every_steps=2)
+    trainer.fit(train, val)
+    manifest = list_checkpoints(tmp_path)[0] / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"val_loss": "low"}))
+    trainer, train, val = tiny_run(tmp_path, max_steps=8, eval_every_steps=2)
+    assert trainer.fit(train, val, resume=True).step == 8
 
 
 def test_a_run_that_ended_before_it_deleted_old_checkpoints_does_so_when_it_is_resumed(

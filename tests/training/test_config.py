@@ -30,6 +30,13 @@ def test_what_must_be_positive_is(name, value):
         TrainingConfig(**{name: value})
 
 
+@pytest.mark.parametrize("name", ["max_steps", "warmup_steps", "epochs", "max_minutes"])
+def test_a_number_beyond_all_counting_is_refused(name):
+    with pytest.raises(ConfigError, match=f"{name} must be at most 9007199254740992, got 1000"):
+        TrainingConfig(**{name: 10**400})
+    assert TrainingConfig(seed=2**62).seed == 2**62
+
+
 @pytest.mark.parametrize(
     "name", ["warmup_steps", "weight_decay", "max_grad_norm", "eval_every_steps", "sample_every_steps"]
 )
@@ -50,6 +57,11 @@ def test_shares_lie_between_0_and_1(name, value):
 def test_a_memory_that_never_changes_is_refused(name):
     with pytest.raises(ConfigError, match=f"{name} must be below 1"):
         TrainingConfig(**{name: 1.0})
+
+
+def test_smoothing_that_leaves_nothing_to_learn_is_refused():
+    with pytest.raises(ConfigError, match="label_smoothing must be below 1, got 1"):
+        TrainingConfig(label_smoothing=1.0)
 
 
 def test_a_run_keeps_at_least_one_checkpoint():

@@ -204,6 +204,15 @@ def test_a_new_run_does_not_mix_with_an_earlier_one(tiny_run, tmp_path):
         again.fit(train, val)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_file_in_the_place_of_the_checkpoints_is_named_before_the_first_step(tiny_run, tmp_path, resume):
+    trainer, train, val = tiny_run(tmp_path, max_steps=4)
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(CheckpointError, match="checkpoints is a file, where checkpoints would be written"):
+        trainer.fit(train, val, resume=resume)
+    assert trainer.progress.step == 0
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "warmup-stable-decay", "constant"])
 def test_extending_a_schedule_that_decays_warns_with_both_rates(tiny_run, tmp_path, caplog, schedule):
     trainer = finished(tiny_run(tmp_path, max_steps=10, schedule=schedule))

@@ -192,10 +192,14 @@ def test_patience_ends_a_run_that_gets_no_better(tiny_run, tmp_path):
     trainer, train, val = tiny_run(
         tmp_path, max_steps=500, eval_every_steps=1, patience=3, learning_rate=1e-9, keep_checkpoints=1
     )
-    values = iter([5.0, 4.0, 4.5, 4.5, 4.5, 1.0])
+    values, told = iter([5.0, 4.0, 4.5, 4.5, 4.5, 1.0]), []
+    trainer.notify = told.append
     trainer.task.metrics = lambda model, loader, total: {"loss": next(values)}
     assert trainer.fit(train, val).step == 4
     assert trainer.progress.best_step == 1
+    assert told == [
+        "stopped early after step 4: no validation loss was below that of step 1 in 3 evaluations (patience 3)"
+    ]
 
 
 def test_the_clock_alone_can_end_a_run(tiny_run):
