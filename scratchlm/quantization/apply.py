@@ -29,7 +29,8 @@ def quantize_model(
     """Quantize the weight matrices of a model in place; returns the names of those that stay in floating point.
 
     Those are matrices whose rows no group size divides, the head of a classifier, and with `skip_head` the token
-    embedding and the output head. Position embeddings, norms and biases are never quantized.
+    embedding and the output head. Position embeddings, norms and biases are never quantized; all that stays becomes
+    float32.
 
     A head tied to the token embedding shares the quantized matrix, which is rounded to nearest: GPTQ would improve
     the head at the expense of the embedding.
@@ -50,6 +51,7 @@ def quantize_model(
             f"no matrix of the model can be quantized to {config.bits} bits: no group size divides rows of "
             f"{' or '.join(map(str, sorted(widths)))} weights; use 8 bits without a group size."
         )
+    model.float()  # norms and biases of 16 bits would make states of other types than the quantized layers do
     run = _Run(model, config, progress)
     with evaluation_mode(model):
         if calibration is None:
