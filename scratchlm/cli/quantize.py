@@ -29,7 +29,7 @@ from scratchlm.evaluation.loss import text_loss
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.model.gpt import GPTModel
-from scratchlm.quantization.apply import dequantize_model, quantize_model, quantized_layers
+from scratchlm.quantization.apply import check_dense, dequantize_model, quantize_model, quantized_layers
 from scratchlm.quantization.config import QuantizationConfig
 from scratchlm.reports.formats import file_size
 from scratchlm.training.settings import resolve_data
@@ -86,6 +86,7 @@ def main(command: Quantize, console: Console) -> dict[str, Any]:
     check_target(loaded, standing(out), is_folder=True, overwrite=command.overwrite)  # before the long work
     if "files" not in loaded.manifest:
         dequantize_model(loaded.model)  # another program's file is the original
+    check_dense(loaded.model)
     is_classifier = loaded.task.get("kind") == "classification"
     if is_classifier and command.text is not None:
         raise ConfigError(f"{source} is a classifier, which has no loss on --text; leave it out.")

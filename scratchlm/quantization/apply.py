@@ -40,8 +40,7 @@ def quantize_model(
     Raises: ConfigError when the model is quantized already, when no matrix can be quantized, and when gptq has no
         calibration ids or another kind has some.
     """
-    if is_quantized(model):
-        raise ConfigError("the model is quantized already; quantize the original in floating point.")
+    check_dense(model)
     if (config.kind == "gptq") != (calibration is not None):
         problem = "needs a calibration text, got none" if calibration is None else "uses no calibration text"
         raise ConfigError(f"the kind {config.kind} {problem}; gptq alone is calibrated.")
@@ -59,6 +58,15 @@ def quantize_model(
         else:
             run.calibrated(calibration)
     return run.dense
+
+
+def check_dense(model: nn.Module) -> None:
+    """Check that no matrix of a model, which is about to be quantized, is quantized already.
+
+    Raises: ConfigError.
+    """
+    if is_quantized(model):
+        raise ConfigError("the model is quantized already; quantize the original in floating point.")
 
 
 def is_quantized(model: nn.Module) -> bool:

@@ -88,6 +88,13 @@ def test_an_existing_target_is_refused_before_the_work(life, run, tmp_path, monk
     assert (code, "is the source" in err) == (2, True)
 
 
+def test_a_quantized_model_is_refused_before_it_is_measured(life, run, tmp_path, monkeypatch):
+    assert run(f"quantize --model {life['base']} --out {tmp_path / 'q'} --bits 8")[0] == 0
+    monkeypatch.setattr("scratchlm.cli.quantize.text_loss", lambda *_, **__: pytest.fail("measured"))
+    code, _, err = run(f"quantize --model {tmp_path / 'q'} --out {tmp_path / 'again'} --bits 4")
+    assert (code, "quantized already" in err) == (2, True)
+
+
 def test_a_quantized_model_is_not_quantized_again_and_not_trained(life, run, tmp_path, text):
     small = tmp_path / "q"
     assert run(f"quantize --model {life['base']} --out {small} --bits 8")[0] == 0
