@@ -148,7 +148,7 @@ REFUSED = """
 --min-new-tokens 9 --max-new-tokens 4 | min_new_tokens must be at most max_new_tokens
 --banned-ids 4 --forced-ids 4 | banned_ids and forced_ids
 --logit-bias 4 | logit_bias must be ID=NUMBER
---logit-bias -4=1 | got '-4=1'
+--logit-bias -4=1 | each id of logit_bias must be a whole number of at least 0, got -4;
 --json-schema {] | json_schema must be a JSON object
 """
 
