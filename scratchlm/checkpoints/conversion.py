@@ -96,11 +96,11 @@ def convert(
         )
     frame = frame or PromptFrame()
     remove_partials(target.parent, of=target.name)  # left by a killed conversion
-    _check_target(source, standing(target), is_folder=export_format.is_folder, overwrite=overwrite)
+    check_target(source, standing(target), is_folder=export_format.is_folder, overwrite=overwrite)
     beside = export_format.beside(source, target, frame)
     for other, text in beside.items():
         if not (other.is_file() and other.read_bytes() == text.encode("utf-8")):
-            _check_target(source, other, is_folder=False, overwrite=overwrite)
+            check_target(source, other, is_folder=False, overwrite=overwrite)
             if to == "book":
                 _check_readers(other, target)
     if to == "book" and not source.task and target.with_name("task.json").exists():
@@ -140,7 +140,13 @@ def _check_tokenizer(source: LoadedModel, written: LoadedModel, *, where: Path) 
         )
 
 
-def _check_target(source: LoadedModel, target: Path, *, is_folder: bool, overwrite: bool) -> None:
+def check_target(source: LoadedModel, target: Path, *, is_folder: bool, overwrite: bool) -> None:
+    """Check that a conversion may write its target.
+
+    Raises: ConfigError for the source or a part of it; CheckpointError for a target that may not be replaced.
+    """
+    if target.name in ("", ".."):
+        raise ConfigError(f"the target must have a name of its own, got {target}; choose a name.")
     here, there = source.folder.resolve(), target.resolve()
     files = [Path(file).resolve() for file in source.manifest.get("weights", ())]
     if there in (here, *here.parents, *files):

@@ -18,7 +18,7 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import write_json
 from scratchlm.data.assistant_prompt import AssistantPrompt
 from scratchlm.generation.beam import check_beams, check_length_penalty
-from scratchlm.generation.config import BEAM_SETTINGS, SAMPLING, GenerationConfig
+from scratchlm.generation.config import BEAM_SETTINGS, IDLE_WITHOUT, SAMPLING, GenerationConfig
 from scratchlm.generation.engine import Engine
 from scratchlm.generation.requests import TokenEvent, check_sinks
 from scratchlm.serving.language_model import LanguageModel
@@ -38,7 +38,8 @@ MIN_CAPACITY = 1024  # tokens of the first cache; a longer conversation gets a l
 COLOURS = ((0.9, "green"), (0.5, "cyan"), (0.2, "yellow"), (0.05, "magenta"), (0.0, "red"))
 FIXED = {"use_cache", "start_id", "stop_ids"}  # the model's own
 BEAM_SEARCH = {"beams": int | None, "length_penalty": float}  # settings outside GenerationConfig
-NEEDED = {"beams": (*BEAM_SETTINGS[:3], "length_penalty"), "temperature": SAMPLING}  # by these settings
+# A setting, and those that have no effect without it.
+NEEDED = {"beams": (*BEAM_SETTINGS[:3], "length_penalty"), "temperature": SAMPLING, **IDLE_WITHOUT}
 
 
 class Dialogue:

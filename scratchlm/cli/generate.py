@@ -9,13 +9,20 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
+from scratchlm.cli.arguments import MARK
 from scratchlm.cli.parsing import Common, command_line, required
 from scratchlm.cli.streams import read_piped_prompt
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import read_json, write_json
 from scratchlm.generation.beam import Beam, BeamNode, beam_search, check_beams
 from scratchlm.generation.best_of import best_of
-from scratchlm.generation.config import SAMPLING, DecodingSettings, GenerationConfig
+from scratchlm.generation.config import (
+    CONSTRAINTS,
+    IDLE_WITHOUT,
+    SAMPLING,
+    DecodingSettings,
+    GenerationConfig,
+)
 from scratchlm.generation.contrastive import contrastive_search
 from scratchlm.generation.generate import generate
 from scratchlm.generation.requests import TokenEvent
@@ -64,11 +71,20 @@ class Generate(Common):
             raise ConfigError(
                 f"{name} is a setting of beam search, got no beams; add --beams, or leave it out."
             )
+        elif self.length_penalty != 1.0:
+            raise ConfigError(
+                f"length_penalty is a setting of beam search, got {self.length_penalty} and no beams; add --beams, or "
+                "leave it out."
+            )
         elif config.n_best is not None and config.best_of is None:
             raise ConfigError(f"n_best={config.n_best} needs --beams or --best-of; add one, or leave it out.")
+        if self.trace is not None and self.trace.is_dir():
+            raise ConfigError(
+                f"trace must be a file to write, got a folder: {self.trace}; choose another name."
+            )
         for name, value in {"draft": self.draft, "trace": self.trace}.items():
             others = {"best_of": config.best_of, "penalty_alpha": config.penalty_alpha}
-            others |= {"beams": self.beams} if name == "draft" else {}
+            others |= {"beams": self.beams, "prompt_lookup": config.prompt_lookup} if name == "draft" else {}
             for other, number in others.items():
                 if value is not None and number is not None:
                     raise ConfigError(
@@ -99,7 +115,7 @@ def biases(texts: Sequence[str]) -> dict[int, float]:
     Raises: ConfigError.
     """
     found = {}
-    for text in texts:
+    for text in (one.removeprefix(MARK) for one in texts):
         token_id, _, number = text.partition("=")
         try:
             found[int(token_id)] = float(number)
@@ -119,20 +135,32 @@ def main(command: Generate, console: Console) -> dict[str, Any]:
     lm.check_generates("generate", advice="; use classify")
     prompts = [read_piped_prompt() if prompt == "-" else prompt for prompt in prompts]
     config = lm.generation_config(**given)
-    if command.beams is None and config.is_greedy:
-        _note_idle_settings(config, console)
+    _note_idle_settings(command, config, console)
     prompt_ids = [lm.encode_prompt(prompt) for prompt in prompts]
     act = _search if command.beams is not None or config.best_of is not None else _stream
     result = {"prompt_ids": prompt_ids, **act(command, lm, prompts, prompt_ids, config)}
     return {key: values[0] for key, values in result.items()} if len(prompts) == 1 else result
 
 
-def _note_idle_settings(config: GenerationConfig, console: Console) -> None:
-    used = ["top_k"] if config.penalty_alpha is not None else []
-    idle = [f"--{name.replace('_', '-')}" for name in config.given(*SAMPLING) if name not in used]
-    if idle:
-        has = "has" if len(idle) == 1 else "have"
-        console.print(f"{', '.join(idle)} {has} no effect: temperature 0 always takes the most likely token")
+def _note_idle_settings(command: Generate, config: GenerationConfig, console: Console) -> None:
+    idle: list[tuple[list[str], str]] = []  # settings, and why they have no effect
+    if command.beams is None and config.is_greedy:
+        used = ["top_k"] if config.penalty_alpha is not None else []
+        names = [name for name in config.given(*SAMPLING) if name not in used]
+        idle.append((names, "temperature 0 always takes the most likely token"))
+    for needed, others in IDLE_WITHOUT.items():
+        if getattr(config, needed) is None and not (needed == "prompt_lookup" and command.draft is not None):
+            idle.append(([*config.given(*others)], f"{_flag(needed)} is not given"))
+    if command.draft is not None and (unguessed := [*config.given("mirostat_tau", *CONSTRAINTS)]):
+        idle.append((["draft"], f"tokens are not guessed with {_flag(unguessed[0])}"))
+    for names, reason in idle:
+        if names:
+            has = "has" if len(names) == 1 else "have"
+            console.print(f"{', '.join(map(_flag, names))} {has} no effect: {reason}")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _stream(

@@ -12,12 +12,14 @@ import tyro
 from rich.console import Console
 from torch import Tensor
 
-from scratchlm.checkpoints.conversion import convert
+from scratchlm.checkpoints.comparison import HUGGING_FACE
+from scratchlm.checkpoints.conversion import check_target, convert
 from scratchlm.checkpoints.open_model import open_model
 from scratchlm.checkpoints.store import LoadedModel, own_weights
 from scratchlm.cli.evaluate_loss import tokens_of
 from scratchlm.cli.parsing import Common, command_line, required
 from scratchlm.cli.progress import work_progress
+from scratchlm.core.atomic_replace import standing
 from scratchlm.core.config import check_at_least
 from scratchlm.core.device import pick_device
 from scratchlm.core.errors import ConfigError, DataError
@@ -27,7 +29,7 @@ from scratchlm.evaluation.loss import text_loss
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.model.gpt import GPTModel
-from scratchlm.quantization.apply import dequantize_model, quantize_model, quantized_layers
+from scratchlm.quantization.apply import check_dense, dequantize_model, quantize_model, quantized_layers
 from scratchlm.quantization.config import QuantizationConfig
 from scratchlm.reports.formats import file_size
 from scratchlm.training.settings import resolve_data
@@ -81,8 +83,10 @@ def main(command: Quantize, console: Console) -> dict[str, Any]:
     """Quantize the model, save it and print the figures; returns the `--json` keys."""
     source, out = required(command, "quantize needs a model and a folder for the result", "model", "out")
     loaded, show = open_model(source), work_progress(console)
+    check_target(loaded, standing(out), is_folder=True, overwrite=command.overwrite)  # before the long work
     if "files" not in loaded.manifest:
         dequantize_model(loaded.model)  # another program's file is the original
+    check_dense(loaded.model)
     is_classifier = loaded.task.get("kind") == "classification"
     if is_classifier and command.text is not None:
         raise ConfigError(f"{source} is a classifier, which has no loss on --text; leave it out.")
@@ -94,7 +98,10 @@ def main(command: Quantize, console: Console) -> dict[str, Any]:
         left = quantize_model(model, command.settings, calibration=calibration, progress=report)
     after = _measure(model, loaded, ids, show, "loss after")
     layers = quantized_layers(model.cpu())
-    convert(dataclasses.replace(loaded, model=model), out, to="native", overwrite=command.overwrite)
+    # A folder of transformers would be compared with transformers' logits, which are not those of quantized weights.
+    manifest = {} if loaded.manifest.get("format") == HUGGING_FACE else loaded.manifest
+    result = dataclasses.replace(loaded, model=model, manifest=manifest)
+    convert(result, out, to="native", overwrite=command.overwrite)
     kinds = sorted({f"{layer.kind} in groups of {layer.group_size}" for layer in layers.values()})
     print(f"wrote {out}: {len(layers)} matrices as {', '.join(kinds)}")
     if left:

@@ -139,6 +139,8 @@ def standing(folder: Path) -> Path:
 
     Also for a file. A move that a killed writer had begun is completed first.
     """
+    if folder.name in ("", ".."):  # the working folder, or one above it: nobody replaces it under that name
+        return folder
     with contextlib.suppress(OSError):  # a read-only disk
         finish_files(folder)
     for _ in range(3):  # a writer may finish between the two checks

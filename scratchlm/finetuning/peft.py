@@ -310,5 +310,6 @@ def check_base_fingerprint(folder: Path, model: nn.Module, *, has_head: bool = T
     if found != expected:
         raise CheckpointError(
             f"the adapter in {folder} belongs to a base with weights {expected[:12]}..., but this model has weights "
-            f"{found[:12]}...; load the base that the adapter was trained on."
+            f"{found[:12]}...; load the base that the adapter was trained on, and quantize it first if it was trained "
+            "with base_bits (scratchlm quantize --bits 8, or --bits 4 --kind nf4)."
         )

@@ -10,10 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from scratchlm.core.errors import ConfigError
+from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.generation.choose import TokenChooser
-from scratchlm.generation.config import BEAM_SETTINGS, SAMPLING, SPECULATION, GenerationConfig
+from scratchlm.generation.config import BEAM_SETTINGS, CONSTRAINTS, SAMPLING, SPECULATION, GenerationConfig
 from scratchlm.generation.forward import build_forward
 from scratchlm.generation.requests import check_stop_texts, checked_prompt, ids_without_token
 from scratchlm.generation.stopping import FinishedBy, StopTextGate
@@ -23,6 +23,7 @@ from scratchlm.model.gpt import GPTModel
 from scratchlm.model.kv_cache import KVCache
 
 ROOT = 0  # the number of the prompt in the tree of a search
+MAX_LENGTH_PENALTY = 50  # a million tokens to this power are still a float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +93,7 @@ def beam_search(
     length_penalty: 0 ranks by total probability, which favours short texts; 1 by the mean log-probability per token.
     `tree` receives every candidate that was considered.
     Raises: ConfigError for n_beams below 1, sampling settings, or stop texts without a tokenizer; DataError for a
-        prompt as in `generate`.
+        prompt as in `generate`, or rules that leave no text.
     Source: the beam search of transformers; Vijayakumar et al. 2016 for groups.
     """
     check_beams(config, n_beams=n_beams, length_penalty=length_penalty)
@@ -144,6 +145,7 @@ class _Search:
         self._forbidden_ids = ids_without_token(model, tokenizer, stop_ids=config.stop_ids)
         neutral = GenerationConfig()
         self._rules = dataclasses.replace(config, **{name: getattr(neutral, name) for name in BEAM_SETTINGS})
+        self._is_constrained = bool(config.given(*CONSTRAINTS))
 
     def run(self) -> list[Beam]:
         """Search; returns the results, best first."""
@@ -159,6 +161,11 @@ class _Search:
             self._place()
         self._forward.close()
         ended = [beam for group in self._groups for beam in group.ended]
+        if not ended:
+            raise DataError(
+                "beam search found no text: the rules of the config exclude every token before any text ends; relax "
+                "them, or lower max_new_tokens."
+            )
         return heapq.nlargest(self._config.n_best or self._n_beams, ended, key=lambda beam: beam.score)
 
     def _next_log_probs(self) -> dict[int, Tensor]:
@@ -171,18 +178,22 @@ class _Search:
         found = {}
         for (slot, path), scores in zip(paths.items(), self._forward(works)):
             assert scores is not None
-            chooser = TokenChooser(
-                self._rules,
-                self._prompt,
-                generator=None,
-                tokenizer=self._tokenizer,
-                forbidden_ids=self._forbidden_ids,
-                vocab_size=scores.logits.shape[1],
-            )
-            for token_id in path.new:
-                chooser.took(token_id)
-            found[slot] = chooser.ruled_log_probs(scores.logits[-1])
+            found[slot] = self._chooser(path).ruled_log_probs(scores.logits[-1])
         return found
+
+    def _chooser(self, path: _Path) -> TokenChooser:
+        """The rules on the next token of a path."""
+        chooser = TokenChooser(
+            self._rules,
+            self._prompt,
+            generator=None,
+            tokenizer=self._tokenizer,
+            forbidden_ids=self._forbidden_ids,
+            vocab_size=self._cache.config.vocab_size,
+        )
+        for token_id in path.new:
+            chooser.took(token_id)
+        return chooser
 
     def _extend(self, group: _Group, log_probs: dict[int, Tensor], taken: Tensor, n_new: int) -> None:
         """Extend a group's paths by one token, and count in `taken` those that it keeps."""
@@ -248,7 +259,9 @@ class _Search:
             return "stop_id"
         if self._config.stop_texts and self._text(path.new)[1]:
             return "stop_text"
-        return "length" if len(path.new) == self._config.max_new_tokens else None
+        if len(path.new) == self._config.max_new_tokens:
+            return "length"
+        return "constraint" if self._is_constrained and self._chooser(path).finished else None
 
     def _beam(self, path: _Path, ending: FinishedBy) -> Beam:
         """The result of a path that ends."""
@@ -312,5 +325,10 @@ def check_length_penalty(value: object) -> None:
 
     Raises: ConfigError.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    is_number = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
+    if not is_number:
         raise ConfigError(f"length_penalty must be a finite number, got {value!r}; 1 is usual.")
+    if abs(value) > MAX_LENGTH_PENALTY:  # type: ignore[arg-type]
+        raise ConfigError(
+            f"length_penalty must be {-MAX_LENGTH_PENALTY} to {MAX_LENGTH_PENALTY}, got {value!r}; 1 is usual."
+        )

@@ -63,6 +63,10 @@ class TokenChooser:
         vocab_size: int | None = None,
     ) -> None:
         _check_settings(config, vocab_size)
+        if gaps := sorted({*config.forced_ids} & {*forbidden_ids}):
+            raise ConfigError(
+                f"forced_ids must be ids of tokens, got {gaps[0]}, for which the tokenizer has none; choose another."
+            )
         self._config = config
         self._generator = generator
         self._draw = draw_as_torch if draws_as_torch else draw
@@ -157,13 +161,13 @@ class TokenChooser:
         """Apply all steps. Shapes: (V,) -> (V,)."""
         if self._trace is not None:
             self._trace.begin(scores)
-        steps = (*self._rules, *self._sampling)
-        for name, step in steps:
-            scores = step(scores)
-            if self._trace is not None:
-                self._trace.after(name, scores)
-        if steps:
-            check_scores(scores)
+        for steps in (self._rules, self._sampling):
+            for name, step in steps:
+                scores = step(scores)
+                if self._trace is not None:
+                    self._trace.after(name, scores)
+            if steps:
+                check_scores(scores, cause=f"change {' or '.join(name for name, _ in steps)}")
         return scores
 
     def _make_rules(self) -> list[tuple[str, Step]]:

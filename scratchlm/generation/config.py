@@ -45,6 +45,7 @@ REAL_NUMBERS = (
     ("penalty_alpha", 0.0, 1.0, True),
     ("diversity_penalty", 0.0, math.inf, False),
 )
+LARGEST = 1e30  # of any real number: sums and products with scores stay finite in float32
 LISTS_OF_IDS = ("stop_ids", "banned_ids", "forced_ids")
 LISTS_OF_TEXTS = ("stop_texts", "dry_breakers", "choices")
 TRUNCATIONS = ("top_n_sigma", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
@@ -52,6 +53,12 @@ SAMPLING = (*TRUNCATIONS, "mirostat_tau", "seed")  # settings without effect whe
 CONSTRAINTS = ("regex", "choices", "json_schema")
 BEAM_SETTINGS = ("num_beam_groups", "diversity_penalty", "early_stopping", "n_best")
 SPECULATION = ("prompt_lookup", "draft_tokens")
+# A setting, and those that have no effect without it.
+IDLE_WITHOUT = {
+    "mirostat_tau": ("mirostat_eta",),
+    "dry_multiplier": ("dry_base", "dry_allowed_length", "dry_breakers"),
+    "prompt_lookup": ("draft_tokens",),
+}
 # Settings that cannot be combined: each of the first with each of the second.
 CONTRADICTIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("mirostat_tau",), TRUNCATIONS),
@@ -244,6 +251,8 @@ def _check_real_number(
         lower = "" if minimum == -math.inf else lower
         upper = "" if maximum == math.inf else f" and at most {maximum:g}"
         raise ConfigError(f"{name} must be a finite number{lower}{upper}, got {value!r}; change it.")
+    if abs(value) > LARGEST:  # type: ignore[arg-type]
+        raise ConfigError(f"{name} must not be beyond {LARGEST:g}, got {value!r}; choose a smaller one.")
 
 
 def _check_texts(name: str, texts: object) -> None:

@@ -54,13 +54,15 @@ def _events(model: GPTModel, request: Request, *, alpha: float, k: int) -> Itera
     context = normalize(states, dim=-1)  # (T, E), of length 1
     while request.finished_by is None:
         logits = _logits(model, states[-1])  # (V,)
-        probs = request.chooser.scores(logits).softmax(dim=-1)  # (V,)
-        likely, ids = probs.topk(k)  # (k,)
+        ruled = request.chooser.scores(logits)  # (V,)
+        likely, ids = ruled.softmax(dim=-1).topk(k)  # (k,)
         for slot in range(1, k):
             cache.fork(0, slot)
         candidates = _read(model, [[token_id] for token_id in ids.tolist()], cache.rows())  # (k, 1, E)
         similar = (normalize(candidates[:, 0], dim=-1) @ context.mT).amax(dim=-1)  # (k,)
-        place = int(((1 - alpha) * likely - alpha * similar.cpu()).argmax())
+        worth = (1 - alpha) * likely - alpha * similar.cpu()  # (k,)
+        # Where the rules leave fewer than k tokens, the others are no candidates, however much they differ.
+        place = int(worth.masked_fill(ruled[ids].isneginf(), -torch.inf).argmax())
         cache.fork(place, 0)
         states = candidates[place]  # (1, E)
         context = torch.cat([context, normalize(states, dim=-1)])

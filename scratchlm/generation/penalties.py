@@ -86,7 +86,7 @@ def penalize_loops(
             length = _common_ending(text, place, breakers)
             lengths[following] = max(length, lengths.get(following, 0))
     penalties = {
-        token: -multiplier * base ** (length - allowed_length)
+        token: -multiplier * _power(base, length - allowed_length)
         for token, length in lengths.items()
         if length >= allowed_length
     }
@@ -103,6 +103,14 @@ def _common_ending(text: list[int], place: int, breakers: Collection[int]) -> in
     ):
         length += 1
     return length
+
+
+def _power(base: float, exponent: int) -> float:
+    """base ** exponent, infinite where Python's own would be an OverflowError."""
+    try:
+        return base**exponent
+    except OverflowError:
+        return math.inf
 
 
 def exclude(logits: Tensor, ids: Tensor) -> Tensor:

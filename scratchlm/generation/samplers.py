@@ -21,8 +21,8 @@ ROUNDING = 1e-5  # difference between two sums of the same float32 probabilities
 Step = Callable[[Tensor], Tensor]
 
 
-def check_scores(logits: Tensor) -> None:
-    """Check that every row has a token that can be chosen.
+def check_scores(logits: Tensor, *, cause: str = "the weights are damaged or overflowed") -> None:
+    """Check that every row has a token that can be chosen; `cause` is what is wrong otherwise.
 
     Shapes: logits (..., V).
     Raises: DataError for NaN or +inf in a row, and for a row in which every token is excluded.
@@ -34,9 +34,7 @@ def check_scores(logits: Tensor) -> None:
     if is_wrong.any():
         found = best[is_wrong][0].item()
         what = "NaN" if math.isnan(found) else "+inf" if found > 0 else "-inf for every token"
-        raise DataError(
-            f"next-token scores must be finite numbers, got {what}; the weights are damaged or overflowed."
-        )
+        raise DataError(f"next-token scores must be finite numbers, got {what}; {cause}.")
 
 
 def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
@@ -108,7 +106,9 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     best_first = probs.gather(-1, ids)
     before = best_first.cumsum(dim=-1) - best_first  # total of the more likely tokens
     # The most likely token stays, as the total before it is 0.
-    nucleus = logits.gather(-1, ids).masked_fill(before >= p, -math.inf)
+    # A p that float32 rounds to 0 must not exclude it.
+    limit = max(p, torch.finfo(logits.dtype).tiny)
+    nucleus = logits.gather(-1, ids).masked_fill(before >= limit, -math.inf)
     return torch.full_like(logits, -math.inf).scatter(-1, ids, nucleus)
 
 

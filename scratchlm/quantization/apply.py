@@ -29,7 +29,8 @@ def quantize_model(
     """Quantize the weight matrices of a model in place; returns the names of those that stay in floating point.
 
     Those are matrices whose rows no group size divides, the head of a classifier, and with `skip_head` the token
-    embedding and the output head. Position embeddings, norms and biases are never quantized.
+    embedding and the output head. Position embeddings, norms and biases are never quantized; all that stays becomes
+    float32.
 
     A head tied to the token embedding shares the quantized matrix, which is rounded to nearest: GPTQ would improve
     the head at the expense of the embedding.
@@ -39,8 +40,7 @@ def quantize_model(
     Raises: ConfigError when the model is quantized already, when no matrix can be quantized, and when gptq has no
         calibration ids or another kind has some.
     """
-    if is_quantized(model):
-        raise ConfigError("the model is quantized already; quantize the original in floating point.")
+    check_dense(model)
     if (config.kind == "gptq") != (calibration is not None):
         problem = "needs a calibration text, got none" if calibration is None else "uses no calibration text"
         raise ConfigError(f"the kind {config.kind} {problem}; gptq alone is calibrated.")
@@ -50,6 +50,7 @@ def quantize_model(
             f"no matrix of the model can be quantized to {config.bits} bits: no group size divides rows of "
             f"{' or '.join(map(str, sorted(widths)))} weights; use 8 bits without a group size."
         )
+    model.float()  # norms and biases of 16 bits would make states of other types than the quantized layers do
     run = _Run(model, config, progress)
     with evaluation_mode(model):
         if calibration is None:
@@ -57,6 +58,15 @@ def quantize_model(
         else:
             run.calibrated(calibration)
     return run.dense
+
+
+def check_dense(model: nn.Module) -> None:
+    """Check that no matrix of a model, which is about to be quantized, is quantized already.
+
+    Raises: ConfigError.
+    """
+    if is_quantized(model):
+        raise ConfigError("the model is quantized already; quantize the original in floating point.")
 
 
 def is_quantized(model: nn.Module) -> bool:

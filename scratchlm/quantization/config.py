@@ -41,6 +41,10 @@ class QuantizationConfig:
             raise ConfigError(
                 f"head_bits must be 8 or 4, and not fewer than bits, got {self.head_bits}; choose 8."
             )
+        if self.skip_head and self.head_bits == 4:
+            raise ConfigError(
+                "skip_head leaves the head in floating point, got head_bits=4 too; leave one of them out."
+            )
         if self.bits == 8 and self.kind == "nf4":
             raise ConfigError("nf4 has 4 bits, got --bits 8; choose --bits 4, or --kind rtn or gptq.")
         if self.symmetric and (self.bits == 8 or self.kind == "nf4"):

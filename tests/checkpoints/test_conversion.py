@@ -217,6 +217,9 @@ def test_a_model_is_never_written_over_itself_or_its_parents(make_source, tmp_pa
     for target in (tmp_path / "source", tmp_path):
         with pytest.raises(ConfigError, match="is the source or contains it"):
             convert(source, target, to="hf", overwrite=True)
+    for target in (".", "..", ""):
+        with pytest.raises(ConfigError, match="must have a name of its own"):
+            convert(source, target, to="native", overwrite=True)
     assert load_model(tmp_path / "source").config == source.config
 
 

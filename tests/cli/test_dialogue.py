@@ -66,7 +66,8 @@ def test_every_kind_of_value_can_be_set_and_taken_back(chat):
     assert len(turns) == 1
     assert "logit_bias = {4: 2.5}" in notes
     assert notes.endswith(
-        "max_new_tokens = 5, stop_texts = ['x', 'y'], dry_breakers = [':'], logit_bias = {4: 2.5}"
+        "max_new_tokens = 5, stop_texts = ['x', 'y'], dry_breakers = [':'], logit_bias = {4: 2.5} "
+        "note: no effect until dry_multiplier is set: dry_breakers"
     )
 
 

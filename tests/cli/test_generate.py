@@ -84,6 +84,24 @@ def test_a_model_may_be_its_own_draft(generated, model):
     assert generated(f"--draft {model}")["ids"] == generated("")["ids"]
 
 
+IDLE = """
+--mirostat-eta 0.5 | --mirostat-eta has no effect: --mirostat-tau is not given
+--dry-base 2 --dry-allowed-length 3 | --dry-base, --dry-allowed-length have no effect: --dry-multiplier is not given
+--draft-tokens 3 | --draft-tokens has no effect: --prompt-lookup is not given
+--draft {model} --draft-tokens 3 --temperature 1 --mirostat-tau 3 | --draft has no effect: tokens are not guessed with
+"""
+
+
+@pytest.mark.parametrize("case", IDLE.strip().splitlines())
+def test_settings_without_effect_are_noted(run, model, case):
+    flags, note = (part.strip() for part in case.split(" | "))
+    flags = flags.format(model=model)
+    code, _, err = run(f"generate --model {model} --prompt cat --max-new-tokens 2 {flags}")
+    assert code == 0
+    assert note in " ".join(err.split())
+    assert err.count("no effect") == 1
+
+
 def test_the_trace_holds_every_step(generated, tmp_path):
     file = tmp_path / "trace.json"
     found = generated(f"--trace {file} --temperature 1 --top-k 3 --seed 2")
@@ -119,6 +137,10 @@ REFUSED = """
 --beams 2 --best-of 2 --temperature 1 | beam search
 --num-beam-groups 2 | num_beam_groups is a setting of beam search
 --n-best 2 | n_best=2 needs --beams or --best-of
+--length-penalty 2 | length_penalty is a setting of beam search
+--beams 2 --length-penalty 2000 | length_penalty must be -50 to 50
+--draft x --prompt-lookup 2 | draft and prompt_lookup
+--trace . | trace must be a file to write
 --best-of 2 --temperature 1 --trace x | trace and best_of
 --beams 2 --draft x | draft and beams
 --beams 2 --attention-sinks 4 | attention_sinks and beam search
@@ -126,6 +148,7 @@ REFUSED = """
 --min-new-tokens 9 --max-new-tokens 4 | min_new_tokens must be at most max_new_tokens
 --banned-ids 4 --forced-ids 4 | banned_ids and forced_ids
 --logit-bias 4 | logit_bias must be ID=NUMBER
+--logit-bias -4=1 | each id of logit_bias must be a whole number of at least 0, got -4;
 --json-schema {] | json_schema must be a JSON object
 """
 

@@ -70,6 +70,31 @@ def test_what_cannot_be_done_is_named(life, run, tmp_path, flags, code, message)
     assert not (tmp_path / "q").exists()
 
 
+def test_a_folder_of_transformers_is_quantized(life, run, tmp_path):
+    for dtype in ("f32", "bf16"):
+        source, out = tmp_path / dtype, tmp_path / f"{dtype}-8"
+        assert run(f"convert {life['base']} {source} --to hf --dtype {dtype}")[0] == 0
+        code, _, err = run(f"quantize --model {source} --out {out} --bits 8")
+        assert code == 0, err
+        assert run(f"generate --model {out} --prompt the --max-new-tokens 3")[0] == 0
+
+
+def test_an_existing_target_is_refused_before_the_work(life, run, tmp_path, monkeypatch):
+    (tmp_path / "q").mkdir()
+    monkeypatch.setattr("scratchlm.cli.quantize.quantize_model", lambda *_, **__: pytest.fail("quantized"))
+    code, _, err = run(f"quantize --model {life['base']} --out {tmp_path / 'q'} --bits 8")
+    assert (code, "already exists" in err) == (3, True)
+    code, _, err = run(f"quantize --model {life['base']} --out {life['base']} --bits 8 --overwrite")
+    assert (code, "is the source" in err) == (2, True)
+
+
+def test_a_quantized_model_is_refused_before_it_is_measured(life, run, tmp_path, monkeypatch):
+    assert run(f"quantize --model {life['base']} --out {tmp_path / 'q'} --bits 8")[0] == 0
+    monkeypatch.setattr("scratchlm.cli.quantize.text_loss", lambda *_, **__: pytest.fail("measured"))
+    code, _, err = run(f"quantize --model {tmp_path / 'q'} --out {tmp_path / 'again'} --bits 4")
+    assert (code, "quantized already" in err) == (2, True)
+
+
 def test_a_quantized_model_is_not_quantized_again_and_not_trained(life, run, tmp_path, text):
     small = tmp_path / "q"
     assert run(f"quantize --model {life['base']} --out {small} --bits 8")[0] == 0

@@ -170,6 +170,11 @@ def test_a_folder_is_not_brought_back_while_its_replacement_is_at_work(tmp_path,
     assert content_of(tmp_path / "model") == "older"
 
 
+def test_the_working_folder_stands_where_it_is():
+    for name in (".", "..", "/"):
+        assert standing(Path(name)) == Path(name)
+
+
 def test_a_link_to_a_folder_keeps_pointing_to_what_is_written(tmp_path):
     write_folder(tmp_path / "disk" / "model", "older")
     (tmp_path / "link").symlink_to(tmp_path / "disk" / "model")

@@ -52,7 +52,9 @@ def test_another_base_is_refused_and_an_adapter_without_a_record_is_accepted(tin
     check_base_fingerprint(tmp_path, tiny_model)
     with torch.no_grad():
         tiny_model.tok_emb.weight[0, 0] += 1
-    with pytest.raises(CheckpointError, match="load the base that the adapter was trained on"):
+    with pytest.raises(
+        CheckpointError, match="load the base that the adapter was trained on, and quantize it first"
+    ):
         check_base_fingerprint(tmp_path, tiny_model)
     (tmp_path / BASE_FILE).write_text('{"weights": 1}')
     with pytest.raises(CheckpointError, match="has no weights_sha256"):

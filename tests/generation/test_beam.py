@@ -10,6 +10,7 @@ from scratchlm.generation.beam import ROOT, beam_search
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.model import GPTConfig, GPTModel
+from scratchlm.tokenizers.bpe import BPETokenizer
 
 
 def wilful_model(vocab_size: int, *, seed: int, context_length: int = 16) -> GPTModel:
@@ -127,6 +128,25 @@ def test_a_stop_text_ends_a_beam(make_tokenizer):
         assert stop not in beam.text
         assert (beam.finished_by == "stop_text") == (stop in tokenizer.decode(beam.ids))
     assert any(beam.finished_by == "stop_text" for beam in beams)
+
+
+@pytest.mark.parametrize("has_stop", [True, False])
+def test_a_complete_constraint_ends_a_beam(has_stop):
+    pytest.importorskip("llguidance", reason="llguidance is not installed")
+    tokenizer = BPETokenizer([(b"n", b"o")], special_tokens=["<|endoftext|>"])
+    stop_ids = (tokenizer.end_of_text_id,) if has_stop else ()
+    config = GenerationConfig(max_new_tokens=9, choices=("yes", "no"), stop_ids=stop_ids)
+    model = wilful_model(tokenizer.vocab_size, seed=1)
+    beams = beam_search(model, [1], config, n_beams=6, tokenizer=tokenizer)
+    assert {beam.text for beam in beams} == {"yes", "no"}
+    assert {beam.finished_by for beam in beams} == {"constraint"}
+
+
+def test_rules_that_leave_no_text_are_an_error():
+    with pytest.raises(DataError, match="beam search found no text"):
+        beam_search(
+            wilful_model(4, seed=0), [1], GenerationConfig(max_new_tokens=5, no_repeat_ngram=1), n_beams=2
+        )
 
 
 def test_nothing_new_is_one_empty_beam():

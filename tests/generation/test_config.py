@@ -15,6 +15,8 @@ from scratchlm.generation.config import GenerationConfig
         ({"temperature": -0.5}, "temperature must be a finite number at least 0, got -0.5"),
         ({"temperature": float("nan")}, "temperature must be a finite number at least 0, got nan"),
         ({"temperature": float("inf")}, "temperature must be a finite number at least 0, got inf"),
+        ({"temperature": 1e39}, "temperature must not be beyond 1e+30, got 1e+39"),
+        ({"logit_bias": {1: -1e39}}, "logit_bias of id 1 must not be beyond 1e+30, got -1e+39"),
         ({"temperature": "hot"}, "temperature must be a finite number at least 0, got 'hot'"),
         ({"top_k": 0}, "top_k must be a whole number of at least 1, got 0"),
         ({"top_p": 0.0}, "top_p must be a finite number above 0 and at most 1, got 0.0"),

@@ -50,6 +50,13 @@ def test_without_a_penalty_it_is_greedy(tiny_model):
     assert ids_of(tiny_model, max_new_tokens=8, penalty_alpha=0.0, top_k=5) == greedy
 
 
+@pytest.mark.parametrize("alpha", [0.6, 1.0])
+def test_what_the_rules_exclude_is_no_candidate(tiny_model, alpha):
+    forced = (5, 5, 5, 5)  # the most similar to the text that there is
+    ours = ids_of(tiny_model, max_new_tokens=6, penalty_alpha=alpha, top_k=4, forced_ids=forced)
+    assert tuple(ours[:4]) == forced
+
+
 def test_it_stops_shows_text_and_leaves_the_training_mode(counting_model, make_tokenizer):
     tokenizer = make_tokenizer([chr(97 + i).encode() for i in range(32)])
     counting_model.train()

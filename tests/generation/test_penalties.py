@@ -99,6 +99,12 @@ def test_dry_penalises_the_longest_repetition_that_a_token_would_continue(ids, a
     torch.testing.assert_close(out.tolist(), plain_dry(ids, 0.8, 1.75, allowed, breakers))
 
 
+def test_a_dry_penalty_beyond_every_float_excludes_the_token():
+    logits = torch.tensor([0.0, 9.0, 1.0])
+    loop = [1] * 40
+    assert greedy(logits, loop, dry_multiplier=1.0, dry_base=1e30) == [2]
+
+
 def test_dry_breaks_a_loop_of_a_greedy_text():
     """A model that always continues 0 1 2 with 0 1 2: with DRY the text leaves the loop."""
     table = torch.eye(4)[[1, 2, 0, 0]] * 2
@@ -138,8 +144,16 @@ def test_a_text_does_not_end_before_the_minimum():
 
 
 def test_when_rules_exclude_every_token_it_is_an_error():
-    with pytest.raises(DataError, match="-inf for every token"):
-        greedy(torch.zeros(3), banned_ids=(0, 1, 2))
+    for temperature in (0.0, 1.0):  # the settings are named, not the weights
+        with pytest.raises(DataError, match="-inf for every token; change banned_ids"):
+            greedy(torch.zeros(3), banned_ids=(0, 1, 2), temperature=temperature)
+
+
+def test_an_id_without_a_token_cannot_be_forced():
+    with pytest.raises(ConfigError, match="forced_ids must be ids of tokens, got 3"):
+        TokenChooser(
+            GenerationConfig(forced_ids=(1, 3)), [1], generator=None, tokenizer=None, forbidden_ids=[3]
+        )
 
 
 @pytest.mark.parametrize(

@@ -246,3 +246,7 @@ def test_broken_scores_and_missing_generators_are_errors():
         sample_next(torch.tensor([[0.0, math.nan]]), None)
     with pytest.raises(DataError, match="got 1 for 2 rows"):
         sample_next(torch.zeros(2, 3), [seed.generator(0)])
+
+
+def test_a_nucleus_too_small_for_float32_still_has_the_best_token():
+    assert keep_top_p(torch.tensor([[1.0, 3.0, 2.0]]), 1e-320).isfinite().tolist() == [[False, True, False]]

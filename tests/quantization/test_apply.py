@@ -118,6 +118,14 @@ def test_calibration_ids_are_for_gptq_alone(wide_model, ids):
         quantize_model(wide_model, CONFIGS["int4"], calibration=ids)
 
 
+@pytest.mark.parametrize("kind", ["rtn", "gptq"])
+def test_a_model_of_16_bits_computes_in_float32_afterwards(wide_model, ids, kind):
+    model = copy.deepcopy(wide_model).bfloat16()
+    quantize_model(model, QuantizationConfig(bits=8, kind=kind), calibration=ids if kind == "gptq" else None)
+    assert {tensor.dtype for tensor in model.parameters()} == {torch.float32}
+    torch.testing.assert_close(model(ids), wide_model(ids), atol=0.05, rtol=0)  # bfloat16 has 8 bits
+
+
 def test_progress_ends_at_the_number_of_matrices(wide_model):
     calls: list[tuple[int, int]] = []
     quantize_model(wide_model, CONFIGS["int8"], progress=lambda done, total: calls.append((done, total)))

@@ -19,6 +19,7 @@ def test_the_group_size_is_the_wanted_one_or_the_largest_that_divides_the_row(bi
         ({"bits": 3}, "bits must be 8 or 4, got 3"),
         ({"bits": 4, "group_size": 48}, "group_size must be 32, 64, 128, got 48"),
         ({"bits": 8, "kind": "nf4"}, "nf4 has 4 bits"),
+        ({"bits": 4, "skip_head": True, "head_bits": 4}, "got head_bits=4 too"),
         ({"bits": 8, "symmetric": True}, "symmetric has no effect"),
         ({"bits": 4, "kind": "nf4", "symmetric": True}, "symmetric has no effect"),
     ],
