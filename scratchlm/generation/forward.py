@@ -119,6 +119,4 @@ def build_forward(
                 f"the C kernel cannot run this model here: {reason}; use kernel torch."
             ) from reason
         logger.debug("decoding with PyTorch: %s", reason)
-        # The kernel may have allocated its own kind of memory before it met what it does not know.
-        cache.keys = cache.values = None
         return TorchForward(model, cache)
