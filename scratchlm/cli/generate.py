@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 
 from scratchlm.cli.arguments import MARK
-from scratchlm.cli.parsing import Common, command_line, required
+from scratchlm.cli.parsing import Common, command_line, flag_of, required
 from scratchlm.cli.streams import read_piped_prompt
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import read_json, write_json
@@ -150,17 +150,13 @@ def _note_idle_settings(command: Generate, config: GenerationConfig, console: Co
         idle.append((names, "temperature 0 always takes the most likely token"))
     for needed, others in IDLE_WITHOUT.items():
         if getattr(config, needed) is None and not (needed == "prompt_lookup" and command.draft is not None):
-            idle.append(([*config.given(*others)], f"{_flag(needed)} is not given"))
+            idle.append(([*config.given(*others)], f"{flag_of(needed)} is not given"))
     if command.draft is not None and (unguessed := [*config.given("mirostat_tau", *CONSTRAINTS)]):
-        idle.append((["draft"], f"tokens are not guessed with {_flag(unguessed[0])}"))
+        idle.append((["draft"], f"tokens are not guessed with {flag_of(unguessed[0])}"))
     for names, reason in idle:
         if names:
             has = "has" if len(names) == 1 else "have"
-            console.print(f"{', '.join(map(_flag, names))} {has} no effect: {reason}")
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+            console.print(f"{', '.join(map(flag_of, names))} {has} no effect: {reason}")
 
 
 def _stream(

@@ -108,10 +108,15 @@ def _show_help(cls: type[C], *, prog: str, default: C | None, every_flag: bool) 
     raise SystemExit(0)
 
 
+def flag_of(name: str) -> str:
+    """The flag of a setting: `--top-k` of `top_k`."""
+    return f"--{name.replace('_', '-')}"
+
+
 def _our_name(arg: str) -> str:
     flag, equals, value = arg.partition("=")
     section, dots, name = flag.removeprefix("--").rpartition(".")  # --classify.grad-accumulation too
-    ours = OTHER_NAMES.get(f"--{name.replace('_', '-')}")
+    ours = OTHER_NAMES.get(flag_of(name))
     return arg if ours is None else f"--{section}{dots}{ours.removeprefix('--')}{equals}{value}"
 
 
@@ -163,7 +168,7 @@ def required(command: Common, what: str, *names: str) -> list[Any]:
     values = [getattr(command, name) for name in names]
     for name, value in zip(names, values):
         if value is None or value == ():
-            raise ConfigError(f"{what}; add --{name.replace('_', '-')}.")
+            raise ConfigError(f"{what}; add {flag_of(name)}.")
     return values
 
 

@@ -26,6 +26,7 @@ from scratchlm.data.text_files import (
     head_of,
     lines_of,
     opened,
+    path_of,
     wrong_encoding,
 )
 
@@ -119,9 +120,7 @@ def find_row_files(path: str | Path) -> list[Path]:
 
     Raises: DataError for a folder or glob without such a file, and for an empty path, which would be this folder.
     """
-    if path == "":
-        raise DataError("data must name a file or folder, got an empty path; name one.")
-    path = Path(path)
+    path = path_of(path)
     is_glob = not path.exists() and glob.has_magic(str(path))
     if not (path.is_dir() or is_glob):
         return [path]
@@ -288,11 +287,8 @@ def _document(value: Any, where: str, *, line: str = "") -> Iterator[Parsed]:
         return
     if not isinstance(value, dict):
         raise DataError(f"{where} must hold rows, got a {type(value).__name__}; write a list of objects.")
-    tables = {
-        key: rows
-        for key, rows in value.items()
-        if key not in _FIELDS and not _is_one_row(value) and (_is_rows(rows) or _is_columns(rows))
-    }
+    others = {} if _is_one_row(value) else {key: rows for key, rows in value.items() if key not in _FIELDS}
+    tables = {key: rows for key, rows in others.items() if _is_rows(rows) or _is_columns(rows)}
     if len(tables) > 1:
         raise DataError(
             f"{where} has several lists of rows ({', '.join(map(repr, tables))}); write each to its own file."

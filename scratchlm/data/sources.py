@@ -18,7 +18,7 @@ from scratchlm.core.file_kinds import PARQUET_MAGIC
 from scratchlm.core.files import check_characters
 from scratchlm.data.parquet import read_parquet
 from scratchlm.data.row_files import RowSettings, find_key, parsed_rows, suffix_of
-from scratchlm.data.text_files import decoded, head_of
+from scratchlm.data.text_files import decoded, head_of, path_of
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +73,7 @@ def find_sources(paths: str | Path | Sequence[str | Path]) -> list[Path]:
         paths = [paths]
     found: dict[Path, Path] = {}  # absolute path -> path as given
     for path in paths:
-        if path == "":  # as of a variable without a value; it would be this folder
-            raise DataError("data must name a file or folder, got an empty path; name one.")
-        for file in _expand(Path(path)):
+        for file in _expand(path_of(path)):
             found.setdefault(file.resolve(), file)
     if not found:
         raise DataError("data needs at least one file or folder, got none; name one.")

@@ -27,6 +27,16 @@ READ_BYTES = 1 << 20
 NO_FILES_ENCODINGS = ("idna", "punycode", "undefined")  # of host names, and one that only raises
 
 
+def path_of(name: str | Path) -> Path:
+    """The path that the user named.
+
+    Raises: DataError for an empty name, as of a variable without a value; as a path it would be the working folder.
+    """
+    if name == "":
+        raise DataError("data must name a file or folder, got an empty path; name one.")
+    return Path(name)
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """Open a file for reading bytes; gzip (by content or name) is decompressed.
