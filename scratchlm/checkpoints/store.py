@@ -32,7 +32,7 @@ from scratchlm.core.provenance import device_name, versions
 from scratchlm.model.config import GPTConfig
 from scratchlm.model.empty import empty_weights
 from scratchlm.model.gpt import GPTModel
-from scratchlm.model.linear import stored_weight
+from scratchlm.model.linear import build_linear, stored_weight
 from scratchlm.quantization.saved import add_quantized_layers, describe_layers
 from scratchlm.tokenizers.files import load_tokenizer
 
@@ -178,7 +178,7 @@ def build_model(config: GPTConfig, state: Mapping[str, Tensor], *, where: Path) 
         has_bias = "out_head.bias" in weights
         if head.shape[0] != config.vocab_size or has_bias:
             with empty_weights():
-                model.out_head = nn.Linear(config.emb_dim, head.shape[0], bias=has_bias)
+                model.out_head = build_linear(config.emb_dim, head.shape[0], bias=has_bias)
     add_quantized_layers(model, weights, where=str(where))
     if head is None and model.has_tied_head():
         shared = {part: weights.get(f"tok_emb.{part}") for part in stored_weight(model.tok_emb)}

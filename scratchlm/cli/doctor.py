@@ -17,6 +17,7 @@ from scratchlm.assets.cache_folder import cache_folder
 from scratchlm.assets.known_datasets import ASSETS
 from scratchlm.assets.registry import is_here
 from scratchlm.cli.parsing import Common, command_line
+from scratchlm.core.matrix_product import product_library
 from scratchlm.generation.native.compile import NoKernelError, chosen_kernel, kernel_library
 
 OPTIONAL = {
@@ -56,6 +57,7 @@ def main(command: Doctor, console: Console) -> dict[str, Any]:  # noqa: ARG001
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cores": psutil.cpu_count(logical=True),
         "threads": torch.get_num_threads(),
+        "matrix_products": product_library(),
         "decoding_kernel": _decoding_kernel(),
         "memory_gib": round(memory.total / 2**30, 1),
         "memory_free_gib": round(memory.available / 2**30, 1),

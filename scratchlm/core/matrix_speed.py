@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import torch
 
+from scratchlm.core.matrix_product import product
+
 SHAPE = (1024, 768, 3072)  # rows, inputs, outputs: 1,024 tokens through GPT-2 small's first feed-forward
 
 
@@ -26,7 +28,7 @@ def matrix_flops_per_s(dtype: torch.dtype = torch.float32, *, device: torch.devi
     Units: floating-point operations per second, two for each product of two numbers.
     """
     n_rows, n_in, n_out = SHAPE
-    left = torch.randn(n_rows, n_in, device=device, dtype=dtype)
-    right = torch.randn(n_in, n_out, device=device, dtype=dtype)
-    fastest_s = min(seconds_of(lambda: torch.mm(left, right), torch.device(device), n=8))
+    x = torch.randn(n_rows, n_in, device=device, dtype=dtype)
+    weight = torch.randn(n_out, n_in, device=device, dtype=dtype)
+    fastest_s = min(seconds_of(lambda: product(x, weight), torch.device(device), n=8))
     return 2 * n_rows * n_in * n_out / fastest_s

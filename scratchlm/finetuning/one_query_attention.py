@@ -4,13 +4,13 @@ import math
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from scratchlm.model.attention import MultiHeadAttention
 from scratchlm.model.attention_context import AttentionContext
 from scratchlm.model.block import TransformerBlock
 from scratchlm.model.gpt import GPTModel
-from scratchlm.model.linear import dense_weight
+from scratchlm.model.linear import dense_weight, is_plain_linear
 
 
 def gather_positions(x: Tensor, query_positions: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def attend_one_query(
     Shapes: x (B, T, d_in), query_positions (B,) -> (B, 1, out_dim).
     """
     mask = _mask_of_queries(attention, query_positions, x.shape[1], context.mask)  # (B, 1, 1, T)
-    is_plain = type(attention.W_key) is nn.Linear and type(attention.W_value) is nn.Linear
+    is_plain = is_plain_linear(attention.W_key) and is_plain_linear(attention.W_value)
     has_own_keys = attention.n_kv_heads == attention.num_heads and attention.query_norm is None
     if not is_plain or not has_own_keys or context.cos_sin is not None:
         queries, keys, values = attention.project(x, context)  # (B, H, T, D)

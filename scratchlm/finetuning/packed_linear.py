@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from scratchlm.model.gelu import GELU
+from scratchlm.model.linear import is_plain_linear
 
 
 class PackedLinear(nn.Module):
@@ -50,7 +51,7 @@ def packed_linears(modules: nn.Module, *, n_rows: int, budget_bytes: int) -> Ite
     n_packed = 0
     try:
         for name, layer in list(modules.named_modules()) if can_pack() else ():
-            if type(layer) is not nn.Linear or not _is_float32_on_cpu(layer.weight):
+            if not is_plain_linear(layer) or not _is_float32_on_cpu(layer.weight):
                 continue
             budget_bytes -= layer.weight.nbytes
             if budget_bytes < 0:

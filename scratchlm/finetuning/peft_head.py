@@ -16,7 +16,7 @@ from scratchlm.core.errors import CheckpointError
 from scratchlm.finetuning.lora import LinearWithLoRA, linear_widths, plain_linear
 from scratchlm.finetuning.peft_config import PeftConfig
 from scratchlm.model.gpt import GPTModel
-from scratchlm.model.linear import dense_weight
+from scratchlm.model.linear import build_linear, dense_weight
 
 HEAD, SCORE = "out_head.weight", "score.weight"
 SCALE, SHIFT = "final_norm.scale", "final_norm.shift"
@@ -123,7 +123,7 @@ def load_saved_modules(model: GPTModel, saved: Mapping[str, Tensor], *, has_own_
             del changed[SCALE], changed[SHIFT]
             changed["out_head.bias"] = bias
         device = next(model.parameters()).device
-        model.out_head = nn.Linear(head.shape[1], len(head), bias=bias is not None, device=device)
+        model.out_head = build_linear(head.shape[1], len(head), bias=bias is not None, device=device)
     elif has_own_matrix and model.config.tie_embeddings and changed.keys() & {HEAD, "tok_emb.weight"}:
         plain_head = model.out_head.linear if isinstance(model.out_head, LinearWithLoRA) else model.out_head
         plain_head.weight = nn.Parameter(dense_weight(model.tok_emb).detach().clone())

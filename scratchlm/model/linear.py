@@ -1,11 +1,12 @@
 """Linear layers and the token embedding: built, read and shared here, so that quantized ones can replace them."""
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from scratchlm.core.errors import ConfigError
+from scratchlm.core.matrix_product import product
 
 
 @runtime_checkable
@@ -20,6 +21,22 @@ class PackedWeight(Protocol):
         """Compute the matrix in floating point."""
 
 
+class Linear(nn.Linear):
+    """`torch.nn.Linear` with the fastest matrix product of this processor; see `matrix_product.py`.
+
+    Shapes: (..., in_features) -> (..., out_features).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply by the weight and add the bias."""
+        return product(x, self.weight, self.bias)
+
+
+def is_plain_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether a layer is a linear layer and nothing else, such as one with an adapter."""
+    return type(layer) in (Linear, nn.Linear)
+
+
 def build_linear(
     in_features: int,
     out_features: int,
@@ -32,7 +49,7 @@ def build_linear(
 
     Shapes: the layer maps (..., in_features) -> (..., out_features); its weight is (out_features, in_features).
     """
-    return nn.Linear(in_features, out_features, bias=bias, device=device, dtype=dtype)
+    return Linear(in_features, out_features, bias=bias, device=device, dtype=dtype)
 
 
 def dense_weight(layer: nn.Module) -> Tensor:

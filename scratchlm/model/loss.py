@@ -10,7 +10,9 @@ from torch.utils.checkpoint import checkpoint
 
 from scratchlm.core.batch import IGNORE_INDEX
 from scratchlm.core.errors import DataError
+from scratchlm.core.matrix_product import product_into
 from scratchlm.core.memory import LARGEST_KEPT_BLOCK, give_freed_memory_back
+from scratchlm.model.linear import is_plain_linear
 
 LOGITS_AT_ONCE = 1 << 22  # 16 MiB in float32, which a processor's cache can hold
 POSITIONS_AT_ONCE = 256  # but at least so many positions: products of fewer rows are slow
@@ -80,7 +82,7 @@ def head_cross_entropy(
     vocab_size = getattr(head, "out_features", states.shape[-1])
     n_at_once = chunk_size or chunk_length(len(wanted), vocab_size)
     needs_gradient = torch.is_grad_enabled() and (states.requires_grad or has_trainable(head))
-    if reduction == "sum" and len(wanted) > n_at_once and needs_gradient and type(head) is nn.Linear:
+    if reduction == "sum" and len(wanted) > n_at_once and needs_gradient and is_plain_linear(head):
         total: Tensor = ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
             states, head.weight, head.bias, wanted, label_smoothing, n_at_once
         )
@@ -152,11 +154,12 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             # Every part uses the same memory: new blocks of this size come from the system, page by page.
             scores = rows.new_empty(min(n_at_once, len(rows)), len(matrix))
             log_probs = at_least_float32(scores)  # the same memory, if scores are float32
-            product = torch.empty_like(matrix)
+            weight_part = torch.empty_like(matrix)
             for first in range(0, len(rows), n_at_once):
                 part = slice(first, first + n_at_once)
                 some = rows[part]  # (n, E)
-                logits = torch.mm(some, matrix.mT, out=scores[: len(some)])  # (n, V)
+                logits = scores[: len(some)]  # (n, V)
+                product_into(logits, some, matrix)
                 if offset is not None:
                     logits += offset
                 gradient = log_probs[: len(some)]
@@ -165,11 +168,11 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                 total += _loss_with_gradient(gradient, targets[part], label_smoothing)
                 gradient = gradient if gradient.dtype == dtype else logits.copy_(gradient)
                 if grad_states is not None:
-                    torch.mm(gradient, matrix, out=grad_states[part])
+                    product_into(grad_states[part], gradient, matrix.mT)
                 if grad_weight is not None and grad_weight.dtype == dtype:
-                    grad_weight.addmm_(gradient.mT, some)
+                    product_into(grad_weight, gradient.mT, some.mT, add=True)
                 elif grad_weight is not None:
-                    grad_weight += torch.mm(gradient.mT, some, out=product)
+                    grad_weight += torch.mm(gradient.mT, some, out=weight_part)
                 if grad_bias is not None:
                     grad_bias += gradient.sum(dim=0)
         ctx.gradients = (

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scratchlm.core.matrix_product import product
 from scratchlm.model.linear import build_linear
 from scratchlm.quantization.matrix import PARTS, Kind, QuantizedMatrix, dequantize
 
@@ -138,14 +139,14 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrix: QuantizedMatrix) -> Tensor:
         ctx.matrix = matrix
-        parts = [F.linear(x, block) for _, block in _row_blocks(matrix, x.dtype)]
+        parts = [product(x, block) for _, block in _row_blocks(matrix, x.dtype)]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         total: Tensor | None = None
         for rows, block in _row_blocks(ctx.matrix, gradients[0].dtype):
-            part = gradients[0][..., rows] @ block  # (..., in)
+            part = product(gradients[0][..., rows], block.mT)  # (..., in)
             total = part if total is None else total.add_(part)
         assert total is not None
         return total, None

@@ -17,6 +17,7 @@ from scratchlm.model.feed_forward import FeedForward
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.kv_cache import KVCache
 from scratchlm.model.layer_norm import LayerNorm
+from scratchlm.model.linear import is_plain_linear
 from scratchlm.model.rms_norm import RMSNorm
 from scratchlm.model.rotary import rotation
 from scratchlm.model.swiglu import SwiGLU
@@ -235,9 +236,10 @@ class NativeForward:
         """Describe a linear layer (n_out, n_in), or an embedding, whose rows are looked up."""
         if isinstance(layer, QuantizedWeight):
             return self._quantized(layer)
-        plain = nn.Embedding if is_embedding else nn.Linear
-        if not isinstance(layer, TokenEmbedding) and type(layer) is not plain:
+        is_plain = type(layer) in (nn.Embedding, TokenEmbedding) if is_embedding else is_plain_linear(layer)
+        if not is_plain:
             raise NoKernelError(f"the kernel has no {type(layer).__name__}")
+        assert isinstance(layer.weight, Tensor)
         n_out, n_in = layer.weight.shape
         return _Matrix(
             kind=FLOAT32,
