@@ -59,9 +59,34 @@ static inline floats pick(ints condition, floats a, floats b) {
 
 static inline float sum_lanes(floats v) {
     union { floats whole; float4 parts[LANES / 4]; } u = {v};
-    float4 sum = u.parts[0];
-    for (int i = 1; i < LANES / 4; i++) sum += u.parts[i];
+    float4 sum = u.parts[0] + u.parts[1];
+    if (LANES == 16) sum += u.parts[LANES / 4 - 2] + u.parts[LANES / 4 - 1];
     return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+}
+
+/* y[t * stride + r] = sum_lanes(v[r][t]), or that much more. Sixteen sums are added up together, in the same order as one alone. */
+static inline __attribute__((always_inline)) void store_sums(const floats v[4][4], int add, float *y, long stride) {
+#ifdef __AVX512F__
+    __m512 four[4], pairs[2];
+    for (int r = 0; r < 4; r++) { /* in each fourth of a vector one t, first with two numbers of each fourth */
+        __m512 a = (__m512)v[r][0], b = (__m512)v[r][1], c = (__m512)v[r][2], d = (__m512)v[r][3];
+        a = _mm512_shuffle_f32x4(a, b, 0x88) + _mm512_shuffle_f32x4(a, b, 0xdd);
+        c = _mm512_shuffle_f32x4(c, d, 0x88) + _mm512_shuffle_f32x4(c, d, 0xdd);
+        four[r] = _mm512_shuffle_f32x4(a, c, 0x88) + _mm512_shuffle_f32x4(a, c, 0xdd);
+    }
+    for (int i = 0; i < 2; i++)
+        pairs[i] = _mm512_unpacklo_ps(four[2 * i], four[2 * i + 1]) + _mm512_unpackhi_ps(four[2 * i], four[2 * i + 1]);
+    __m512d low = _mm512_unpacklo_pd((__m512d)pairs[0], (__m512d)pairs[1]);
+    __m512d high = _mm512_unpackhi_pd((__m512d)pairs[0], (__m512d)pairs[1]);
+    union { __m512 whole; float4 tokens[4]; } u = {(__m512)low + (__m512)high};
+    for (int t = 0; t < 4; t++, y += stride) {
+        if (add) u.tokens[t] += *(float4 *)y;
+        *(float4 *)y = u.tokens[t];
+    }
+#else
+    for (int r = 0; r < 4; r++)
+        for (int t = 0; t < 4; t++) y[t * stride + r] = sum_lanes(v[r][t]) + (add ? y[t * stride + r] : 0);
+#endif
 }
 
 /* exp(x): 2^n times a polynomial in the rest, within 2 units in the last place. Source: Cephes, expf. */
@@ -169,31 +194,42 @@ static inline int next_unit(Engine *e) { return atomic_fetch_add_explicit(&e->ne
 
 /* ---- Matrix products ---- */
 
-/* The sum of a long product is that of its even vectors plus that of its odd ones, so that two additions can be under
- * way at a time where memory is read once, from beginning to end. */
-enum { LONG = 512 };
+/* A row of weights is multiplied in segments, whose sums are added up one after the other, so that the segment of all
+ * tokens stays in the second-level cache while the rows pass. The sum of a long segment is that of its even vectors
+ * plus that of its odd ones: two additions can be under way at a time where memory is read from beginning to end. */
+enum { SEGMENT = 768, LONG = 512 };
 
-/* y = w . x, read from beginning to end */
-static float dot_long(const float *w, const float *x, int n) {
+/* y = w . x for one segment, read from beginning to end */
+static inline float dot_segment(const float *w, const float *x, int n) {
     floats even = {0}, odd = {0};
     int i = 0;
-    for (; i + 2 * LANES <= n; i += 2 * LANES) {
+    for (; n >= LONG && i + 2 * LANES <= n; i += 2 * LANES) {
         even += load(w + i) * load(x + i);
         odd += load(w + i + LANES) * load(x + i + LANES);
     }
-    if (i + LANES <= n) {
-        even += load(w + i) * load(x + i);
-        i += LANES;
-    }
+    for (; i + LANES <= n; i += LANES) even += load(w + i) * load(x + i);
     float sum = sum_lanes(even + odd);
     for (; i < n; i++) sum = fmaf(w[i], x[i], sum);
     return sum;
 }
 
-/* y[r] = w[r] . x for rows of a fixed, small length, in the order of memory; the number of rows done, 4 at a time */
+/* y = w . x for a whole row */
+static float dot_row(const float *w, const float *x, int n, int segment) {
+    float sum = dot_segment(w, x, n < segment ? n : segment);
+    for (int i = segment; i < n; i += segment) sum += dot_segment(w + i, x + i, n - i < segment ? n - i : segment);
+    return sum;
+}
+
+/* y[r] = w[r] . x for rows of a fixed, small length, in the order of memory; the number of rows done */
 static inline __attribute__((always_inline)) int dot_short(int n, const float *w, long w_stride, int n_rows,
                                                            const float *x, float *y) {
     int r = 0;
+    for (; r + 16 <= n_rows; r += 16) {
+        floats sums[4][4] = {{{0}}};
+        for (int k = 0; k < 16; k++)
+            for (int i = 0; i < n; i += LANES) sums[k % 4][k / 4] += load(w + (r + k) * w_stride + i) * load(x + i);
+        store_sums(sums, 0, y + r, 4);
+    }
     for (; r + 4 <= n_rows; r += 4) {
         floats sums[4] = {{0}};
         for (int k = 0; k < 4; k++)
@@ -203,43 +239,62 @@ static inline __attribute__((always_inline)) int dot_short(int n, const float *w
     return r;
 }
 
-/* y[t][r] = w[r] . x[t] for R rows of weights and T vectors of length n; the R x T sums stay in registers. */
-static inline __attribute__((always_inline)) void dot_tile(int R, int T, const float *w, long w_stride, const float *x,
-                                                           long x_stride, int n, float *y, long y_stride) {
-    floats sums[2][8][TOKEN_TILE] = {{{{0}}}};
-    int is_long = n >= LONG, step = is_long ? 2 * LANES : LANES;
-    for (int odd = 0; odd <= is_long; odd++)
-        for (int i = odd * LANES; i + LANES <= n; i += step) {
-            floats xs[TOKEN_TILE];
-            for (int t = 0; t < T; t++) {
-                xs[t] = load(x + t * x_stride + i);
-                KEEP_IN_REGISTER(xs[t]);
-            }
-            for (int r = 0; r < R; r++) {
-                floats ws = load(w + r * w_stride + i);
-                KEEP_IN_REGISTER(ws);
-                for (int t = 0; t < T; t++) sums[odd][r][t] += ws * xs[t];
-            }
+/* sums[r][t] += w[r] . x[t] over every `step`th number from `first` on, LANES at a time */
+static inline __attribute__((always_inline)) void add_tile(int R, int T, const float *w, long w_stride, const float *x,
+                                                           long x_stride, int first, int step, int n,
+                                                           floats sums[8][4]) {
+    for (int i = first; i + LANES <= n; i += step) {
+        floats xs[4];
+        for (int t = 0; t < T; t++) {
+            xs[t] = load(x + t * x_stride + i);
+            KEEP_IN_REGISTER(xs[t]);
         }
+        for (int r = 0; r < R; r++) {
+            floats ws = load(w + r * w_stride + i);
+            KEEP_IN_REGISTER(ws);
+            for (int t = 0; t < T; t++) sums[r][t] += ws * xs[t];
+        }
+    }
+}
+
+/* y[t][r] = w[r] . x[t], or that much more, for R rows of weights and T vectors of length n, at most a segment; the
+ * R x T sums stay in registers. */
+static inline __attribute__((always_inline)) void dot_tile(int R, int T, const float *w, long w_stride, const float *x,
+                                                           long x_stride, int n, int add, float *y,
+                                                           long y_stride) {
+    floats sums[8][4], odd[8][4], zero = {0}; /* initialised in loops, so that the compiler keeps them in registers */
+    for (int r = 0; r < R; r++)
+        for (int t = 0; t < T; t++) sums[r][t] = odd[r][t] = zero;
+    if (n < LONG) {
+        add_tile(R, T, w, w_stride, x, x_stride, 0, LANES, n, sums);
+    } else {
+        add_tile(R, T, w, w_stride, x, x_stride, 0, 2 * LANES, n, sums);
+        add_tile(R, T, w, w_stride, x, x_stride, LANES, 2 * LANES, n, odd);
+        for (int r = 0; r < R; r++)
+            for (int t = 0; t < T; t++) sums[r][t] += odd[r][t];
+    }
+    if (R == 4 && T == 4 && n % LANES == 0) {
+        store_sums(sums, add, y, y_stride);
+        return;
+    }
     for (int r = 0; r < R; r++)
         for (int t = 0; t < T; t++) {
-            float sum = sum_lanes(sums[0][r][t] + sums[1][r][t]);
+            float sum = sum_lanes(sums[r][t]);
             for (int k = n - n % LANES; k < n; k++) sum = fmaf(w[r * w_stride + k], x[t * x_stride + k], sum);
-            y[t * y_stride + r] = sum;
+            y[t * y_stride + r] = add ? y[t * y_stride + r] + sum : sum;
         }
 }
 
 /* The same for any numbers of rows and vectors. */
 static void dot_rows(const float *w, long w_stride, int n_rows, const float *x, long x_stride, int n_tokens, int n,
-                     float *y, long y_stride) {
-#define TILE(R, T) dot_tile(R, T, w + r * w_stride, w_stride, x, x_stride, n, y + r, y_stride)
+                     int add, float *y, long y_stride) {
+#define TILE(R, T) dot_tile(R, T, w + r * w_stride, w_stride, x, x_stride, n, add, y + r, y_stride)
     for (; n_tokens > 0; n_tokens -= TOKEN_TILE, x += TOKEN_TILE * x_stride, y += TOKEN_TILE * y_stride) {
         int r = 0;
         switch (n_tokens) {
-        case 1: /* memory is fastest when it is read as it lies */
-            for (; n >= LONG && r < n_rows; r++) y[r] = dot_long(w + r * w_stride, x, n);
-            if (n == 64) r = dot_short(64, w, w_stride, n_rows, x, y);
-            if (n == 128) r = dot_short(128, w, w_stride, n_rows, x, y);
+        case 1:
+            if (n == 64 && !add) r = dot_short(64, w, w_stride, n_rows, x, y);
+            if (n == 128 && !add) r = dot_short(128, w, w_stride, n_rows, x, y);
             for (; r + 8 <= n_rows; r += 8) TILE(8, 1);
             for (; r < n_rows; r++) TILE(1, 1);
             break;
@@ -286,30 +341,36 @@ static inline floats widen(const int8_t *codes) {
 #endif
 }
 
-/* One row of a matrix as floats. A group of 4-bit codes has its first half in the low four bits of its bytes and its
- * second half in the high four, as in GGUF. */
-static void dequantize_row(const Matrix *m, int row, float *w) {
-    int group = m->group, n_groups = m->n_in / group, half = group / 2;
-    const float *scales = m->scale + (long)row * n_groups;
-    const uint8_t *codes = (const uint8_t *)m->codes + (long)row * m->n_in / (m->kind == INT8 ? 1 : 2);
+/* How many inputs a segment of a matrix has: a whole number of groups, or a part of a row that is one group. */
+static int segment_of(const Matrix *m) {
+    int is_divided = SEGMENT % m->group == 0 || (m->group == m->n_in && (m->kind == INT8 || m->kind == FLOAT32));
+    return is_divided && m->n_in > SEGMENT ? SEGMENT : m->n_in;
+}
+
+/* The weights from input `first` on of one row, as floats. A group of 4-bit codes has its first half in the low four
+ * bits of its bytes and its second half in the high four, as in GGUF. */
+static void dequantize(const Matrix *m, int row, int first, int n, float *w) {
+    int group = m->group < n ? m->group : n, half = group / 2;
+    long at = (long)row * m->n_in + first, scale_at = at / m->group;
+    const float *scales = m->scale + scale_at;
+    const uint8_t *codes = (const uint8_t *)m->codes + at / (m->kind == INT8 ? 1 : 2);
     if (m->kind == FLOAT32)
-        memcpy(w, (const float *)m->codes + (long)row * m->n_in, 4 * (size_t)m->n_in);
+        memcpy(w, (const float *)m->codes + at, 4 * (size_t)n);
     else if (m->kind == INT8)
-        for (int g = 0; g < n_groups; g++, codes += group, w += group)
-        {
+        for (int g = 0; g < n / group; g++, codes += group, w += group) {
             int i = 0;
             for (; i + LANES <= group; i += LANES) store(w + i, scales[g] * widen((const int8_t *)codes + i));
             for (; i < group; i++) w[i] = scales[g] * (int8_t)codes[i];
         }
     else if (m->kind == TABLE4)
-        for (int g = 0; g < n_groups; g++, codes += half, w += group)
+        for (int g = 0; g < n / group; g++, codes += half, w += group)
             for (int i = 0; i < half; i += LANES) {
                 store(w + i, scales[g] * look_up(m->table, codes + i, 0));
                 store(w + half + i, scales[g] * look_up(m->table, codes + i, 4));
             }
     else
-        for (int g = 0; g < n_groups; g++, codes += half, w += group) {
-            float offset = m->kind == INT4 ? -8 * scales[g] : m->offset[(long)row * n_groups + g];
+        for (int g = 0; g < n / group; g++, codes += half, w += group) {
+            float offset = m->kind == INT4 ? -8 * scales[g] : m->offset[scale_at + g];
             for (int i = 0; i < half; i++) {
                 w[i] = fmaf(scales[g], codes[i] & 15, offset);
                 w[i + half] = fmaf(scales[g], codes[i] >> 4, offset);
@@ -317,32 +378,39 @@ static void dequantize_row(const Matrix *m, int row, float *w) {
         }
 }
 
-/* Whether `dot_floats` can multiply a matrix: its groups are whole numbers of pairs of vectors. */
+/* Whether `dot_codes_as_floats` can multiply a matrix: its groups are whole numbers of pairs of vectors. */
 static int is_fused(const Matrix *m) {
     int is_even = m->group % (2 * LANES) == 0 || (m->group == m->n_in && m->n_in % LANES == 0);
     return (m->kind == INT8 && is_even) || (m->kind == TABLE4 && m->group % (4 * LANES) == 0);
 }
 
-/* y[r] = w[r] . x for rows of codes and one token: the numbers of dequantize_row, summed as in dot_rows, without being
+/* y[r] = w[r] . x for rows of codes and one token: the numbers of `dequantize`, summed as in dot_rows, without being
  * stored. */
-static inline __attribute__((always_inline)) void dot_floats(int kind, const Matrix *m, int row, int n_rows,
-                                                             const float *x, float *y) {
-    int n = m->n_in, is_long = n >= LONG, n_parts = kind == TABLE4 ? 2 : 1, width = m->group / n_parts;
-    const uint8_t *codes = (const uint8_t *)m->codes + (long)row * n / n_parts;
-    const float *scales = m->scale + (long)row * (n / m->group);
-    for (int r = 0; r < n_rows; r++, codes += n / n_parts) {
-        floats even = {0}, odd = {0};
-        for (int g = 0; g < n; g += m->group, scales++)
-            for (int part = 0; part < n_parts; part++)
-                for (int i = 0; i < width; i += LANES) {
-                    const uint8_t *here = codes + g / n_parts + i;
-                    const float *xs = x + g + part * width + i;
-                    floats w = kind == INT8 ? widen((const int8_t *)here) : look_up(m->table, here, 4 * part);
-                    w *= *scales;
-                    if (is_long && i / LANES % 2) odd += w * load(xs);
-                    else even += w * load(xs);
-                }
-        y[r] = sum_lanes(even + odd);
+static inline __attribute__((always_inline)) void dot_codes_as_floats(int kind, const Matrix *m, int row, int n_rows,
+                                                                      const float *x, float *y) {
+    int n_in = m->n_in, n_parts = kind == TABLE4 ? 2 : 1, segment = segment_of(m), n_groups = n_in / m->group;
+    for (int r = 0; r < n_rows; r++) {
+        const uint8_t *codes = (const uint8_t *)m->codes + (long)(row + r) * n_in / n_parts;
+        const float *scales = m->scale + (long)(row + r) * n_groups;
+        for (int first = 0; first < n_in; first += segment) {
+            int n = n_in - first < segment ? n_in - first : segment, is_long = n >= LONG;
+            int group = m->group < n ? m->group : n, width = group / n_parts;
+            floats even = {0}, odd = {0};
+            for (int g = first; g < first + n; g += group) {
+                float scale = n_groups == 1 ? *scales : *scales++;
+                for (int part = 0; part < n_parts; part++)
+                    for (int i = 0; i < width; i += LANES) {
+                        const float *xs = x + g + part * width + i;
+                        floats w = kind == INT8 ? widen((const int8_t *)codes + i) : look_up(m->table, codes + i, 4 * part);
+                        w *= scale;
+                        if (is_long && i / LANES % 2) odd += w * load(xs);
+                        else even += w * load(xs);
+                    }
+                codes += width;
+            }
+            float sum = sum_lanes(even + odd);
+            y[r] = first ? y[r] + sum : sum;
+        }
     }
 }
 
@@ -488,7 +556,9 @@ static inline __attribute__((always_inline)) void dot_codes(int groups_per_block
     const float *scales = m->scale + (long)row * n_groups;
     const Inputs *x = e->inputs + token * e->n_inputs;
     const float *group_sums = e->group_sums + token * e->n_sums;
-    floats sums[4][TOKEN_TILE] = {{{0}}};
+    floats sums[4][4], zero = {0};
+    for (int r = 0; r < R; r++)
+        for (int t = 0; t < T; t++) sums[r][t] = zero;
     for (int b = 0; b * WIDTH < n_in; b++) {
         int start = block_start(b, n_in);
         for (int r = 0; r < R; r++) {
@@ -512,8 +582,10 @@ static inline __attribute__((always_inline)) void dot_codes(int groups_per_block
                 for (int t = 0; t < T; t++)
                     sums[r][t] += offset * load(group_sums + t * e->n_sums + g);
             }
-    for (int t = 0; t < T; t++)
-        for (int r = 0; r < R; r++) y[t * y_stride + r] = sum_lanes(sums[r][t]);
+    if (R == 4 && T == 4) store_sums(sums, 0, y, y_stride);
+    else
+        for (int t = 0; t < T; t++)
+            for (int r = 0; r < R; r++) y[t * y_stride + r] = sum_lanes(sums[r][t]);
 }
 
 enum { CODE_ROWS = LANES / 4 }; /* as many rows of sums as fit in the registers */
@@ -553,30 +625,36 @@ static void dot_quantized(const Engine *e, const Matrix *m, int row, int n_rows,
 #undef DOT
 }
 
-enum { ROW_BLOCK = 16 }; /* rows of weights that stay in the second-level cache while all tokens pass */
+enum { ROW_BLOCK = 8 }; /* rows of weights whose segments stay in the first-level cache while all tokens pass */
 
 /* y[t][o] = weights[o] . x[t] + bias[o], for the outputs first to last - 1 and n_tokens rows of x from row `token` on,
  * which have been encoded if the matrix has an order; y points at output `first` of that row. */
 static void multiply(const Engine *e, const Matrix *m, int first, int last, const float *x, int token, int n_tokens,
                      float *y, long y_stride, float *own) {
-    for (int o = first; o < last; o += ROW_BLOCK) {
-        int n_rows = last - o < ROW_BLOCK ? last - o : ROW_BLOCK;
-        float *outputs = y + (o - first);
-        if (m->order) {
-            dot_quantized(e, m, o, n_rows, token, n_tokens, outputs, y_stride);
-        } else {
-            const float *w = (const float *)m->codes + (long)o * m->n_in, *rows = x + (long)token * m->n_in;
-            if (n_tokens == 1 && is_fused(m)) {
-                if (m->kind == INT8) dot_floats(INT8, m, o, n_rows, rows, outputs);
-                else dot_floats(TABLE4, m, o, n_rows, rows, outputs);
-                continue;
-            }
-            if (m->kind != FLOAT32) {
-                for (int r = 0; r < n_rows; r++) dequantize_row(m, o + r, own + (long)r * m->n_in);
-                w = own;
-            }
-            dot_rows(w, m->n_in, n_rows, rows, m->n_in, n_tokens, m->n_in, outputs, y_stride);
+    int n_in = m->n_in, segment = segment_of(m), n_rows = last - first;
+    const float *weights = (const float *)m->codes + (long)first * n_in;
+    x += (long)token * n_in;
+    if (m->order) {
+        for (int r = 0; r < n_rows; r += ROW_BLOCK) {
+            int n = n_rows - r < ROW_BLOCK ? n_rows - r : ROW_BLOCK;
+            dot_quantized(e, m, first + r, n, token, n_tokens, y + r, y_stride);
         }
+    } else if (n_tokens == 1 && is_fused(m)) {
+        if (m->kind == INT8) dot_codes_as_floats(INT8, m, first, n_rows, x, y);
+        else dot_codes_as_floats(TABLE4, m, first, n_rows, x, y);
+    } else if (n_tokens == 1 && m->kind == FLOAT32 && n_in >= LONG) { /* memory is fastest when it is read as it lies */
+        for (int r = 0; r < n_rows; r++) y[r] = dot_row(weights + (long)r * n_in, x, n_in, segment);
+    } else {
+        for (int i = 0; i < n_in; i += segment)
+            for (int r = 0; r < n_rows; r += ROW_BLOCK) {
+                int n = n_rows - r < ROW_BLOCK ? n_rows - r : ROW_BLOCK, width = n_in - i < segment ? n_in - i : segment;
+                const float *w = weights + (long)r * n_in + i;
+                if (m->kind != FLOAT32) {
+                    for (int k = 0; k < n; k++) dequantize(m, first + r + k, i, width, own + (long)k * width);
+                    w = own;
+                }
+                dot_rows(w, m->kind == FLOAT32 ? n_in : width, n, x + i, n_in, n_tokens, width, i > 0, y + r, y_stride);
+            }
     }
     if (m->bias)
         for (int t = 0; t < n_tokens; t++)
@@ -693,27 +771,51 @@ static void softmax(float *scores, int n) {
     for (i = 0; i < n; i++) scores[i] /= sum;
 }
 
-/* y = sum over j of p[j] * values[j], for vectors of length D */
-static void mix_values(const float *p, const float *values, int n, int D, float *y) {
-    int d = 0;
-    for (; d + 4 * LANES <= D; d += 4 * LANES) {
-        floats sums[4] = {{0}};
-        for (int j = 0; j < n; j++)
-            for (int k = 0; k < 4; k++) sums[k] += p[j] * load(values + (long)j * D + d + k * LANES);
-        for (int k = 0; k < 4; k++) store(y + d + k * LANES, sums[k]);
-    }
-    for (; d + LANES <= D; d += LANES) {
-        floats sums = {0};
-        for (int j = 0; j < n; j++) sums += p[j] * load(values + (long)j * D + d);
-        store(y + d, sums);
-    }
-    for (; d < D; d++) {
-        y[d] = 0;
-        for (int j = 0; j < n; j++) y[d] = fmaf(p[j], values[(long)j * D + d], y[d]);
+enum { QUERIES = TOKEN_TILE }; /* tokens of one text that share a pass over its keys and values */
+
+/* y[t] = sum over j < n[t] of p[t][j] * values[j], for `width` vectors of the values and T tokens, whose n rise. */
+static inline __attribute__((always_inline)) void mix_tile(int T, int width, const float *p, long p_stride,
+                                                           const float *values, const int *n, int D, float *y,
+                                                           long y_stride) {
+    floats sums[QUERIES][4], zero = {0};
+    for (int t = 0; t < T; t++)
+        for (int k = 0; k < width; k++) sums[t][k] = zero;
+    for (int j = 0; j < n[0]; j++)
+        for (int k = 0; k < width; k++) {
+            floats value = load(values + (long)j * D + k * LANES);
+            if (T > 1) KEEP_IN_REGISTER(value);
+            for (int t = 0; t < T; t++) sums[t][k] += p[t * p_stride + j] * value;
+        }
+    for (int t = 0; t < T; t++) {
+        for (int j = n[0]; j < n[t]; j++)
+            for (int k = 0; k < width; k++)
+                sums[t][k] += p[t * p_stride + j] * load(values + (long)j * D + k * LANES);
+        for (int k = 0; k < width; k++) store(y + t * y_stride + k * LANES, sums[t][k]);
     }
 }
 
-/* Attention of one head for up to 3 tokens; tokens of one text that follow each other share the pass over the keys. */
+/* The same for vectors of length D and up to QUERIES tokens. */
+static void mix_values(int n_tokens, const float *p, long p_stride, const float *values, const int *n, int D, float *y,
+                       long y_stride) {
+#define TILE(T, width) mix_tile(T, width, p + t * p_stride, p_stride, values + d, n + t, D, y + t * y_stride + d, y_stride)
+    int d = 0, t = 0;
+    for (; d + 4 * LANES <= D; d += 4 * LANES) {
+        t = 0;
+        if (n_tokens == QUERIES) { TILE(QUERIES, 4); t = QUERIES; }
+        for (; t < n_tokens; t++) TILE(1, 4);
+    }
+    for (; d + LANES <= D; d += LANES)
+        for (t = 0; t < n_tokens; t++) TILE(1, 1);
+    for (; d < D; d++)
+        for (t = 0; t < n_tokens; t++) {
+            float *sum = y + t * y_stride + d;
+            *sum = 0;
+            for (int j = 0; j < n[t]; j++) *sum = fmaf(p[t * p_stride + j], values[(long)j * D + d], *sum);
+        }
+#undef TILE
+}
+
+/* Attention of one head for up to QUERIES tokens; those of one text follow each other. */
 static void attend(Engine *e, const Layer *layer, int head, int first, int n_tokens, float *scores) {
     const Model *m = &e->model;
     int D = m->head_dim, kv_head = head / (m->n_heads / m->n_kv_heads);
@@ -724,15 +826,16 @@ static void attend(Engine *e, const Layer *layer, int head, int first, int n_tok
         while (t + n < first + n_tokens && e->tokens[t + n].slot == e->tokens[t].slot) n++;
         const Token *token = e->tokens + t;
         const float *keys = cache_row(layer->keys, m, token, kv_head), *q = e->q + t * q_stride + head * D;
-        dot_rows(keys, D, token[n - 1].position + 1, q, q_stride, n, D, scores, m->capacity);
+        dot_rows(keys, D, token[n - 1].position + 1, q, q_stride, n, D, 0, scores, m->capacity);
+        int n_keys[QUERIES];
         for (int k = 0; k < n; k++) {
             float *row = scores + (long)k * m->capacity;
-            int n_keys = token[k].position + 1;
-            for (int j = 0; j < n_keys; j++) row[j] *= scale;
-            softmax(row, n_keys);
-            mix_values(row, cache_row(layer->values, m, token, kv_head), n_keys, D,
-                       e->mixed + (t + k) * q_stride + head * D);
+            n_keys[k] = token[k].position + 1;
+            for (int j = 0; j < n_keys[k]; j++) row[j] *= scale;
+            softmax(row, n_keys[k]);
         }
+        mix_values(n, scores, m->capacity, cache_row(layer->values, m, token, kv_head), n_keys, D,
+                   e->mixed + t * q_stride + head * D, q_stride);
         t += n;
     }
 }
@@ -781,9 +884,9 @@ static void run_layer(Engine *e, const Layer *layer, float *own) {
     normalize_all(e, &layer->norm1, &layer->query, NULL, e->n_tokens);
     FOR_UNITS(u, m->n_heads + 2 * m->n_kv_heads) project_head(e, layer, u, own);
     barrier(e);
-    int n_groups = (e->n_tokens + 2) / 3;
+    int n_groups = (e->n_tokens + QUERIES - 1) / QUERIES;
     FOR_UNITS(u, m->n_heads * n_groups) {
-        int first = u / m->n_heads * 3, n = e->n_tokens - first < 3 ? e->n_tokens - first : 3;
+        int first = u / m->n_heads * QUERIES, n = e->n_tokens - first < QUERIES ? e->n_tokens - first : QUERIES;
         attend(e, layer, u % m->n_heads, first, n, own);
     }
     barrier(e);
@@ -824,7 +927,7 @@ static void run(Engine *e, int thread) {
     int E = m->emb_dim;
     FOR_UNITS(t, e->n_tokens) {
         float *x = e->x + (long)t * E;
-        dequantize_row(&m->embedding, e->tokens[t].id, x);
+        dequantize(&m->embedding, e->tokens[t].id, 0, E, x);
         if (m->positions)
             for (int i = 0; i < E; i++) x[i] += m->positions[(long)e->tokens[t].position * E + i];
     }
@@ -921,7 +1024,7 @@ Engine *engine_new(const Model *model) {
     int is_whole = e->threads && e->own && e->wanted && e->x && e->normed && e->q && e->mixed && e->hidden &&
                    e->gated && e->inputs && e->group_sums;
     for (int i = 0; is_whole && i < m->n_threads; i++) {
-        long n_scores = 3L * m->capacity, n_weights = ROW_BLOCK * widest + 64 * (E + ROW_BLOCK);
+        long n_scores = (long)QUERIES * m->capacity, n_weights = ROW_BLOCK * widest + 64 * (E + ROW_BLOCK);
         e->own[i] = floats_for(n_scores > n_weights ? n_scores : n_weights);
         is_whole = e->own[i] != NULL;
     }
