@@ -64,7 +64,8 @@ static inline float sum_lanes(floats v) {
     return (sum[0] + sum[2]) + (sum[1] + sum[3]);
 }
 
-/* y[t * stride + r] = sum_lanes(v[r][t]), or that much more. Sixteen sums are added up together, in the same order as one alone. */
+/* y[t * stride + r] = sum_lanes(v[r][t]), or that much more. Sixteen sums are added up together, in the same order as
+ * one alone. */
 static inline __attribute__((always_inline)) void store_sums(const floats v[4][4], int add, float *y, long stride) {
 #ifdef __AVX512F__
     __m512 four[4], pairs[2];
@@ -401,8 +402,9 @@ static inline __attribute__((always_inline)) void dot_codes_as_floats(int kind, 
                 for (int part = 0; part < n_parts; part++)
                     for (int i = 0; i < width; i += LANES) {
                         const float *xs = x + g + part * width + i;
-                        floats w = kind == INT8 ? widen((const int8_t *)codes + i) : look_up(m->table, codes + i, 4 * part);
-                        w *= scale;
+                        floats w;
+                        if (kind == INT8) w = scale * widen((const int8_t *)codes + i);
+                        else w = scale * look_up(m->table, codes + i, 4 * part);
                         if (is_long && i / LANES % 2) odd += w * load(xs);
                         else even += w * load(xs);
                     }
@@ -647,7 +649,8 @@ static void multiply(const Engine *e, const Matrix *m, int first, int last, cons
     } else {
         for (int i = 0; i < n_in; i += segment)
             for (int r = 0; r < n_rows; r += ROW_BLOCK) {
-                int n = n_rows - r < ROW_BLOCK ? n_rows - r : ROW_BLOCK, width = n_in - i < segment ? n_in - i : segment;
+                int n = n_rows - r < ROW_BLOCK ? n_rows - r : ROW_BLOCK;
+                int width = n_in - i < segment ? n_in - i : segment;
                 const float *w = weights + (long)r * n_in + i;
                 if (m->kind != FLOAT32) {
                     for (int k = 0; k < n; k++) dequantize(m, first + r + k, i, width, own + (long)k * width);
@@ -797,7 +800,8 @@ static inline __attribute__((always_inline)) void mix_tile(int T, int width, con
 /* The same for vectors of length D and up to QUERIES tokens. */
 static void mix_values(int n_tokens, const float *p, long p_stride, const float *values, const int *n, int D, float *y,
                        long y_stride) {
-#define TILE(T, width) mix_tile(T, width, p + t * p_stride, p_stride, values + d, n + t, D, y + t * y_stride + d, y_stride)
+#define TILE(T, width)                                                                                             \
+    mix_tile(T, width, p + t * p_stride, p_stride, values + d, n + t, D, y + t * y_stride + d, y_stride)
     int d = 0, t = 0;
     for (; d + 4 * LANES <= D; d += 4 * LANES) {
         t = 0;
