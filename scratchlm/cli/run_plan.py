@@ -17,7 +17,7 @@ from scratchlm.training.config import TrainingConfig
 from scratchlm.training.planner import flops_per_step
 
 MEASURED = {"quickstart": "3 minutes", "shakespeare": "1 minute"}  # on two CPU cores; see README.md
-EFFICIENCY = 0.4  # speed of training relative to large matrix products, measured with shakespeare
+EFFICIENCY = 0.4  # speed of training relative to the products of its feed-forward, measured with shakespeare
 WHAT = {
     "pretrain": "train a language model",
     "classify": "fine-tune it as a classifier",
@@ -57,7 +57,8 @@ def pretraining_seconds(recipe: Recipe, device: torch.device) -> float:
     """Estimate the time of pre-training from the FLOPs of its steps and the speed of this device's matrix products."""
     config = recipe.model.resolve(vocab_size=recipe.tokenizer.vocab_size)
     n_flops = (recipe.pretrain.max_steps or 0) * flops_per_step(config, recipe.pretrain)
-    return n_flops / (EFFICIENCY * matrix_flops_per_s(device=device))
+    shape = (recipe.pretrain.batch_size * config.context_length, config.emb_dim, config.feed_forward_dim)
+    return n_flops / (EFFICIENCY * matrix_flops_per_s(device=device, shape=shape))
 
 
 def _time(seconds: float) -> str:

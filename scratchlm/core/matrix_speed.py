@@ -22,12 +22,17 @@ def seconds_of(action: Callable[[], object], device: torch.device, *, n: int = 4
     return found[1:]
 
 
-def matrix_flops_per_s(dtype: torch.dtype = torch.float32, *, device: torch.device | str = "cpu") -> float:
-    """The speed of products of SHAPE, the fastest of several.
+def matrix_flops_per_s(
+    dtype: torch.dtype = torch.float32,
+    *,
+    device: torch.device | str = "cpu",
+    shape: tuple[int, int, int] = SHAPE,
+) -> float:
+    """The speed of products of this shape (rows, inputs, outputs), the fastest of several.
 
     Units: floating-point operations per second, two for each product of two numbers.
     """
-    n_rows, n_in, n_out = SHAPE
+    n_rows, n_in, n_out = shape
     x = torch.randn(n_rows, n_in, device=device, dtype=dtype)
     weight = torch.randn(n_out, n_in, device=device, dtype=dtype)
     fastest_s = min(seconds_of(lambda: product(x, weight), torch.device(device), n=8))

@@ -37,7 +37,7 @@ def test_a_measured_time_is_that_of_the_unchanged_recipe():
 
 
 def test_twice_the_steps_take_twice_as_long(monkeypatch):
-    monkeypatch.setattr(run_plan, "matrix_flops_per_s", lambda *, device: 1e11)
+    monkeypatch.setattr(run_plan, "matrix_flops_per_s", lambda **_: 1e11)
     recipe = load_recipe("shakespeare")[1]
     twice = dataclasses.replace(recipe, pretrain=dataclasses.replace(recipe.pretrain, max_steps=1600))
     once_s = pretraining_seconds(recipe, CPU)
@@ -56,7 +56,7 @@ def test_twice_the_steps_take_twice_as_long(monkeypatch):
     ],
 )
 def test_the_estimate_is_given_in_a_fitting_unit(monkeypatch, flops_per_s, time):
-    monkeypatch.setattr(run_plan, "matrix_flops_per_s", lambda *, device: flops_per_s)
+    monkeypatch.setattr(run_plan, "matrix_flops_per_s", lambda **_: flops_per_s)
     recipe = Recipe(data=DataSettings(text=("a.txt",)), pretrain=TrainingConfig(max_steps=10_000))
     seconds = pretraining_seconds(recipe, CPU)
     assert f"Pre-training takes {time} on this machine" in "".join(
