@@ -18,8 +18,8 @@ from torch import Tensor
 from scratchlm.core.errors import ConfigError
 
 LIBRARIES = ("auto", "torch", "onednn")
-# Multiplications in a product, some 3 ms of MKL's time. oneDNN compiles code for each new shape, up to 2 ms, and batches
-# of fine-tuning have ever new numbers of tokens.
+# Multiplications in a product, some 3 ms of MKL's time. oneDNN compiles code for each new shape, which takes up to
+# 2 ms, and batches of fine-tuning have ever new numbers of tokens.
 LEAST_WORK = 1 << 28
 CPU_DESCRIPTION = Path("/proc/cpuinfo")  # on Linux
 OUTPUTS_AT_ONCE = 1 << 20  # numbers of an output that is computed in parts, 4 MiB

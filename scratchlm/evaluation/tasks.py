@@ -175,7 +175,7 @@ def score_generation(
         start_id=tokenizer.end_of_text_id,
     )
     prompts = [encode_from_start(tokenizer, item.prompt) for item in items]
-    texts = generate_texts(
+    written = generate_texts(
         model,
         [prompt[-room:] for prompt in prompts],
         config,
@@ -183,6 +183,7 @@ def score_generation(
         batch_size=batch_size,
         progress=progress,
     )
+    texts = list(written)
     replies = [without_thoughts(text) for text in texts]
     right = [_is_right(item, replies[i], final_number) for i, item in enumerate(items)]
     rights: dict[Measure, int] = {"accuracy": sum(right)}

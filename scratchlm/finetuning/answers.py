@@ -1,7 +1,7 @@
 """Generate an assistant's answers to test entries, save them while they are generated, and score them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,6 @@ from scratchlm.generation.generate import generate_texts
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.distributed import current_ranks
 from scratchlm.training.history import History
-
-ANSWERS_AT_ONCE = 32  # maximum number of answers lost when a run is killed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +58,15 @@ def answer_all(
     *,
     max_new_tokens: int,
     batch_size: int = 64,
-) -> list[Answer]:
-    """Generate the model's greedy answer to each entry, in the order of the entries."""
+) -> Iterator[Answer]:
+    """Generate the model's greedy answer to each entry, in the order of the entries, batch_size of them at a time."""
     ends = {answer_end_id(chosen, tokenizer), tokenizer.end_of_text_id}
     stop_ids = tuple(sorted(end for end in ends if end is not None))
     config = GenerationConfig(max_new_tokens=max_new_tokens, stop_ids=stop_ids)
     prompts = [encode_prompt(entry, chosen, tokenizer) for entry in entries]
     texts = generate_texts(model, prompts, config, tokenizer=tokenizer, batch_size=batch_size)
-    return [
-        Answer(entry=entry, text=text.removeprefix(chosen.answer_lead)) for entry, text in zip(entries, texts)
-    ]
+    for entry, text in zip(entries, texts, strict=True):
+        yield Answer(entry=entry, text=text.removeprefix(chosen.answer_lead))
 
 
 def answer_into_file(
@@ -85,24 +82,20 @@ def answer_into_file(
     """Answer entries as `answer_all` does, and append each to a JSON lines file, so that a killed run resumes.
 
     A line has the prompt, the reference (`output`) and the answer (`model_response`), in the format that
-    judges read, and the training step of the model. Existing answers of this step are kept. An incomplete
-    last line, answers of another step, and answers of an incomplete batch are dropped, since logits can round
-    differently in another batch.
+    judges read, and the training step of the model. Existing answers of this step are kept; an incomplete last line
+    and answers of another step are dropped.
     """
     history, ranks = History(path), current_ranks()
     with ranks.main_first():  # the other ranks read the answers from its file
         answers = _saved_answers(history.records(), entries, chosen, step)
         if not ranks.is_main:
             return answers
-        if len(answers) < len(entries):
-            answers = answers[: len(answers) // ANSWERS_AT_ONCE * ANSWERS_AT_ONCE]
         lines = (json.dumps(_record(answer, chosen, step), ensure_ascii=False) + "\n" for answer in answers)
         write_text(path, "".join(lines))  # without an incomplete last line
-        while len(answers) < len(entries):
-            group = entries[len(answers) : len(answers) + ANSWERS_AT_ONCE]
-            for answer in answer_all(group, model, tokenizer, chosen, max_new_tokens=max_new_tokens):
-                history.append(_record(answer, chosen, step))
-                answers.append(answer)
+        rest = entries[len(answers) :]
+        for answer in answer_all(rest, model, tokenizer, chosen, max_new_tokens=max_new_tokens):
+            history.append(_record(answer, chosen, step))
+            answers.append(answer)
     return answers
 
 

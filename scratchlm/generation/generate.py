@@ -143,19 +143,25 @@ def generate_texts(
     tokenizer: Tokenizer,
     batch_size: int,
     progress: Callable[[int, int], None] | None = None,
-) -> list[str]:
-    """Continue many prompts, batch_size of them at a time; returns the new texts in the order of the prompts.
+) -> Iterator[str]:
+    """Continue many prompts, batch_size of them at a time; yields the new texts in the order of the prompts.
 
-    Units: progress(done, total) counts prompts.
+    Each comes as soon as it and all before it are finished. Units: progress(done, total) counts finished prompts.
     Raises: ConfigError for a batch size below 1; otherwise as `generate`.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}; 16 is the default.")
     texts = [""] * len(prompts)
-    n_done = 0 if config.max_new_tokens else len(prompts)
+    finished: set[int] = set()
+    n_yielded = 0
     for event in generate(model, prompts, config, tokenizer=tokenizer, n_slots=batch_size):
         texts[event.row] += event.text
-        n_done += event.finished_by is not None
-        if progress is not None and event.finished_by is not None:
-            progress(n_done, len(prompts))
-    return texts
+        if event.finished_by is None:
+            continue
+        finished.add(event.row)
+        if progress is not None:
+            progress(len(finished), len(prompts))
+        while n_yielded in finished:
+            yield texts[n_yielded]
+            n_yielded += 1
+    yield from texts[n_yielded:]  # all of them if max_new_tokens is 0

@@ -157,7 +157,7 @@ def _scores_before(run: StageRun, split: EntrySplit[Instruction]) -> dict[str, A
     untrained = GPTModel(start.model.config).to(run.device)
     return {
         name: score_answers(
-            answer_all(split.test, model, start.tokenizer, chosen, max_new_tokens=settings.max_new_tokens)
+            [*answer_all(split.test, model, start.tokenizer, chosen, max_new_tokens=settings.max_new_tokens)]
         )
         for name, model in (("untrained", untrained), ("base", start.model))
     }

@@ -19,14 +19,25 @@ def test_each_prompt_gets_what_it_gets_alone_in_its_place(tiny_model):
             tiny_model, prompts, CONFIG, tokenizer=tokenizer, batch_size=size,
             progress=lambda done, total: seen.append((done, total)),
         )  # fmt: skip
-        assert found == alone
+        assert list(found) == alone
     assert seen == [(n, 5) for _ in range(3) for n in (1, 2, 3, 4, 5)]
 
 
+def test_a_text_is_there_before_later_ones_are_finished(tiny_model):
+    n_finished = []
+    texts = generate_texts(
+        tiny_model, [[1], [2], [3], [4]], CONFIG, tokenizer=Spelling(), batch_size=1,
+        progress=lambda done, total: n_finished.append(done),
+    )  # fmt: skip
+    next(texts)
+    assert n_finished == [1]
+    texts.close()  # the others are not asked for
+
+
 def test_no_prompts_give_no_texts_and_a_batch_size_of_zero_is_an_error(tiny_model):
-    assert generate_texts(tiny_model, [], CONFIG, tokenizer=Spelling(), batch_size=3) == []
+    assert list(generate_texts(tiny_model, [], CONFIG, tokenizer=Spelling(), batch_size=3)) == []
     with pytest.raises(ConfigError, match="batch_size must be at least 1, got 0"):
-        generate_texts(tiny_model, [[1]], CONFIG, tokenizer=Spelling(), batch_size=0)
+        next(generate_texts(tiny_model, [[1]], CONFIG, tokenizer=Spelling(), batch_size=0))
 
 
 class Spelling:
