@@ -389,6 +389,7 @@ static int is_fused(const Matrix *m) {
  * stored. */
 static inline __attribute__((always_inline)) void dot_codes_as_floats(int kind, const Matrix *m, int row, int n_rows,
                                                                       const float *x, float *y) {
+#define WEIGHTS(i) (scale * (kind == INT8 ? widen((const int8_t *)codes + (i)) : look_up(m->table, codes + (i), 4 * part)))
     int n_in = m->n_in, n_parts = kind == TABLE4 ? 2 : 1, segment = segment_of(m), n_groups = n_in / m->group;
     for (int r = 0; r < n_rows; r++) {
         const uint8_t *codes = (const uint8_t *)m->codes + (long)(row + r) * n_in / n_parts;
@@ -399,21 +400,22 @@ static inline __attribute__((always_inline)) void dot_codes_as_floats(int kind, 
             floats even = {0}, odd = {0};
             for (int g = first; g < first + n; g += group) {
                 float scale = n_groups == 1 ? *scales : *scales++;
-                for (int part = 0; part < n_parts; part++)
-                    for (int i = 0; i < width; i += LANES) {
-                        const float *xs = x + g + part * width + i;
-                        floats w;
-                        if (kind == INT8) w = scale * widen((const int8_t *)codes + i);
-                        else w = scale * look_up(m->table, codes + i, 4 * part);
-                        if (is_long && i / LANES % 2) odd += w * load(xs);
-                        else even += w * load(xs);
+                for (int part = 0; part < n_parts; part++) {
+                    const float *xs = x + g + part * width;
+                    int i = 0;
+                    for (; is_long && i + 2 * LANES <= width; i += 2 * LANES) {
+                        even += WEIGHTS(i) * load(xs + i);
+                        odd += WEIGHTS(i + LANES) * load(xs + i + LANES);
                     }
+                    for (; i < width; i += LANES) even += WEIGHTS(i) * load(xs + i);
+                }
                 codes += width;
             }
             float sum = sum_lanes(even + odd);
             y[r] = first ? y[r] + sum : sum;
         }
     }
+#undef WEIGHTS
 }
 
 /* ---- Products with 4-bit codes as integers, where the processor has instructions for them ----
