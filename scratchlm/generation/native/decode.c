@@ -385,11 +385,15 @@ static int is_fused(const Matrix *m) {
     return (m->kind == INT8 && is_even) || (m->kind == TABLE4 && m->group % (4 * LANES) == 0);
 }
 
+/* LANES codes as floats; of 4-bit codes those of the first or the second half of a group */
+static inline floats widen_codes(int kind, const Matrix *m, const uint8_t *codes, int part) {
+    return kind == INT8 ? widen((const int8_t *)codes) : look_up(m->table, codes, 4 * part);
+}
+
 /* y[r] = w[r] . x for rows of codes and one token: the numbers of `dequantize`, summed as in dot_rows, without being
  * stored. */
 static inline __attribute__((always_inline)) void dot_codes_as_floats(int kind, const Matrix *m, int row, int n_rows,
                                                                       const float *x, float *y) {
-#define WEIGHTS(i) (scale * (kind == INT8 ? widen((const int8_t *)codes + (i)) : look_up(m->table, codes + (i), 4 * part)))
     int n_in = m->n_in, n_parts = kind == TABLE4 ? 2 : 1, segment = segment_of(m), n_groups = n_in / m->group;
     for (int r = 0; r < n_rows; r++) {
         const uint8_t *codes = (const uint8_t *)m->codes + (long)(row + r) * n_in / n_parts;
@@ -404,10 +408,11 @@ static inline __attribute__((always_inline)) void dot_codes_as_floats(int kind, 
                     const float *xs = x + g + part * width;
                     int i = 0;
                     for (; is_long && i + 2 * LANES <= width; i += 2 * LANES) {
-                        even += WEIGHTS(i) * load(xs + i);
-                        odd += WEIGHTS(i + LANES) * load(xs + i + LANES);
+                        even += scale * widen_codes(kind, m, codes + i, part) * load(xs + i);
+                        odd += scale * widen_codes(kind, m, codes + i + LANES, part) * load(xs + i + LANES);
                     }
-                    for (; i < width; i += LANES) even += WEIGHTS(i) * load(xs + i);
+                    for (; i < width; i += LANES)
+                        even += scale * widen_codes(kind, m, codes + i, part) * load(xs + i);
                 }
                 codes += width;
             }
@@ -415,7 +420,6 @@ static inline __attribute__((always_inline)) void dot_codes_as_floats(int kind, 
             y[r] = first ? y[r] + sum : sum;
         }
     }
-#undef WEIGHTS
 }
 
 /* ---- Products with 4-bit codes as integers, where the processor has instructions for them ----
