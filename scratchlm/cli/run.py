@@ -21,11 +21,10 @@ from scratchlm.core.device import pick_device, set_threads
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.launch import is_restart, local_rank
 from scratchlm.evaluation.loss import format_bits_per_byte
-from scratchlm.recipes.recipe import Recipe, Stage, load_recipe
+from scratchlm.recipes.recipe import Recipe, Stage, flat_settings, load_recipe
 from scratchlm.recipes.run import RunResult, run_recipe
 from scratchlm.recipes.stages import stage_folder
 from scratchlm.reports.run_data import run_report
-from scratchlm.reports.run_page import flat_settings
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.rank_group import rank_group
 from scratchlm.training.settings import TokenizerSettings
