@@ -138,11 +138,7 @@ def style_axes(
 
 
 # Placeholders: the page's CSS gives each role its colour in light and in dark mode.
-ROLES = {
-    "ink": "#000001", "muted": "#000002", "grid": "#000003", "train": "#000004", "val": "#000005",
-    "run1": "#000006", "run2": "#000007", "run3": "#000008", "run4": "#000009", "run5": "#00000a", "run6": "#00000b",
-}  # fmt: skip
-
+ROLES = {name: f"#{number:06x}" for number, name in enumerate(PRINTED, start=1)}
 _NAME_OF = {colour: name for name, colour in ROLES.items()}
 _UNSEEN = re.compile(
     r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", re.DOTALL
