@@ -40,7 +40,6 @@ REPORT_FILES = {"report.html", "report.json", "tables", "plots"}
 class WrittenReport:
     """The files of a report."""
 
-    folder: Path
     files: list[Path]
     comparison: Comparison
 
@@ -86,7 +85,7 @@ def write_report(
     if plots:
         drawings = comparison_drawings(comparison.data["runs"]) if report is None else report_drawings(report)
         files += _write_plots(drawings, out / "plots", plots)
-    return WrittenReport(folder=out, files=files, comparison=comparison)
+    return WrittenReport(files=files, comparison=comparison)
 
 
 def whole_run(run: FoundRun, device: torch.device) -> dict[str, Any]:
