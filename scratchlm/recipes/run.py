@@ -181,10 +181,7 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
 
 
 def _refuse_foreign(out: Path) -> None:
-    """Reject a folder with files that do not belong to a run.
-
-    Raises: ConfigError.
-    """
+    """Reject a folder with files that do not belong to a run."""
     if out.is_file():
         raise ConfigError(f"{out} is a file, not a folder; choose another --out.")
     if _is_used(out) and not (out / "recipe.toml").exists():
