@@ -21,6 +21,7 @@ class RowRequest:
     prompt_ids: Sequence[int]
     config: GenerationConfig
     copy: int = 0  # number among equal prompts of one seed, which get different texts
+    lead: str = ""  # of the answer, left out of its text; see RowText
     n_logprobs: int = 0  # alternatives to report at each step
     trace: RowTrace | None = None  # filled by the worker: a token's step is in it before its event arrives
 
