@@ -159,7 +159,6 @@ def _to_peft(command: Convert, adapter: Path | None) -> Conversion:
 
 
 def _with_adapter(adapter: Path, base: Path) -> LoadedModel:
-    """The base model with an adapter merged into its weights."""
     loaded = open_model(base)
     import_peft(loaded.model, adapter)
     merge_lora(loaded.model)

@@ -38,11 +38,11 @@ def _row(asset: Asset) -> dict[str, Any]:
 @command_line(DataList)
 def main(command: DataList, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Print the table; returns the `--json` keys."""
-    rows = [_row(asset) for asset in (*ASSETS, *DATASETS)]
-    for row in rows:
-        size = "size unknown" if row["size_bytes"] is None else f"{row['size_bytes']:,} bytes"
-        known = "sha256 known" if row["sha256"] else "sha256 unknown"
-        print(f"{row['id']}  ({'available' if row['path'] else 'not downloaded'}, {size}, {known})")
-        print(f"    {row['purpose']}\n    licence: {row['licence']}")
+    rows = []
+    for asset in (*ASSETS, *DATASETS):
+        rows.append(row := _row(asset))
+        known = "sha256 known" if asset.sha256 else "sha256 unknown"
+        print(f"{asset.id}  ({'available' if row['path'] else 'not downloaded'}, {asset.size}, {known})")
+        print(f"    {asset.purpose}\n    licence: {asset.licence}")
     print("`scratchlm data fetch NAME` downloads one; SCRATCHLM_ASSETS names a folder to look in first.")
     return {"assets": rows}

@@ -159,7 +159,6 @@ def _n_steps(training: TrainingConfig, n_tokens: int | None, context: int) -> in
 
 
 def _share_of_rank(training: TrainingConfig, own: TrainingConfig, n_ranks: int) -> str:
-    """What one of several ranks holds."""
     if n_ranks == 1:
         return ""
     part = f"1/{n_ranks} of" if training.sharding == "fsdp" else "all"
