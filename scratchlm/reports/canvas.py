@@ -48,8 +48,11 @@ class Drawing:
     title: str = ""  # in a file; the page has a heading
     keys: Sequence[tuple[str, str, Any]] = ()  # legend in a file: role, label and dashes of each line
 
-    def on_page(self, size: tuple[int, int]) -> Markup:
-        """Draw as SVG for the page; text remains text, and the same data gives the same bytes."""
+    def on_page(self, size: tuple[int, int] = NARROW) -> Markup:
+        """Draw as SVG for the page, for half a column or a phone unless `size` is WIDE.
+
+        Text remains text, and the same data gives the same bytes.
+        """
         width, height = size
         left, right, top, bottom = self.margins
         name = f"{self.name}-{width}"
@@ -62,10 +65,6 @@ class Drawing:
         css_class = "plot-wide" if size == WIDE else "plot-narrow"
         drawn = page_svg(file.getvalue(), name=name, css_class=css_class, attributes=attributes)
         return Markup(drawn)  # noqa: S704
-
-    def narrow(self) -> Markup:
-        """Draw for half a column, or a phone."""
-        return self.on_page(NARROW)
 
     def save(self, path: Path) -> None:
         """Save the drawing as PNG or SVG, by the path's suffix, with title and legend.

@@ -72,7 +72,7 @@ def curve_plot(
         title=title,
         keys=[(line.role, line.words, line.dashes) for line in lines if line.words],
     )
-    wide, narrow = drawing.on_page(WIDE), drawing.narrow()
+    wide, narrow = drawing.on_page(WIDE), drawing.on_page()
     return Plot(name=name, wide=wide, narrow=narrow, drawing=drawing, points=words, per_point=per_point)
 
 
