@@ -30,10 +30,7 @@ from scratchlm.training.settings import resolve_data
 
 
 def check_inputs(recipe: Recipe) -> None:
-    """Read the data of all stages before the first one starts, so that an error in it is found before pre-training.
-
-    Raises: the readers' errors.
-    """
+    """Read the data of all stages before the first one starts, so that an error in it is found before pre-training."""
     data = recipe.data
     if "pretrain" in recipe.stages and SAMPLES not in data.text:
         for names in data.text if data.text_weights else [data.text]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scratchlm.recipes.recipe import flat_settings
+from scratchlm.recipes.recipe import STAGE_DATA, flat_settings
 from scratchlm.reports.canvas import Drawing
 from scratchlm.reports.figures import Data, baseline_bars, check_share, check_square, claims
 from scratchlm.reports.formats import (
@@ -89,8 +89,7 @@ def _classifier_plots(data: Mapping[str, Any]) -> dict[str, Drawing | None]:
 
 def _plots(data: Mapping[str, Any]) -> dict[str, Plot | None]:
     """Each stage's learning curves; None where there is no history."""
-    stages = ("pretrain", "classify", "instruct", "prefer")
-    histories = {name: (data.get(name) or {}).get("history") or [] for name in stages}
+    histories = {name: (data.get(name) or {}).get("history") or [] for name in STAGE_DATA}
     vocab_size = (data.get("tokenizer") or {}).get("vocab_size")
     uniform_loss = math.log(vocab_size) if is_number(vocab_size) and vocab_size > 1 else None
     return {

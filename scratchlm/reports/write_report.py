@@ -120,18 +120,16 @@ def tables(comparison: Comparison) -> dict[str, Table]:
     ]
     settings = [[row.name, row.differs, *row.values] for row in setting_rows(runs)]
     differences = [[d.one, d.other, d.score_name, d.n, d.mean, d.low, d.high] for d in paired.differences]
+    samples = [
+        [run["label"], sample.get("step"), sample.get("prompt"), sample.get("text")]
+        for run in runs
+        for sample in (run.get("pretrain") or {}).get("samples") or []
+    ]
     found: dict[str, Table] = {
         "figures": (("figure", "run", "value", "interval", "over"), figures),
         "settings": (("setting", "differs", *labels), settings),
         "curves": _curves(runs),
-        "samples": (
-            ("run", "step", "prompt", "text"),
-            [
-                [run["label"], sample.get("step"), sample.get("prompt"), sample.get("text")]
-                for run in runs
-                for sample in (run.get("pretrain") or {}).get("samples") or []
-            ],
-        ),
+        "samples": (("run", "step", "prompt", "text"), samples),
         "items": _items(paired),
         "differences": (("one", "other", "score", "n", "difference", "low", "high"), differences),
     }
