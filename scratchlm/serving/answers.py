@@ -59,10 +59,7 @@ class RowText:
 
 
 async def collect_rows(job: GenerationJob, request: Request) -> list[RowText]:
-    """Await the end of every row, or of the client's connection, and close the job.
-
-    Raises: ClientGoneError.
-    """
+    """Await the end of every row and close the job; ClientGoneError when the connection ends first."""
     rows = [RowText(row.lead) for row in job.rows]
 
     async def collect() -> None:

@@ -1,5 +1,6 @@
 """The web application: every endpoint, the errors in each protocol's form, and the OpenAPI document."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -50,7 +51,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.start()
+        service.worker.start(asyncio.get_running_loop())
         try:
             await service.worker.warm_up()
             yield

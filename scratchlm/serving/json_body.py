@@ -40,7 +40,7 @@ def parse_body(body: bytes) -> Any:
         text = body.decode("utf-8")
         value = json.loads(
             text,
-            parse_constant=_refuse_constant,
+            parse_constant=_finite,
             parse_float=_finite,
             parse_int=_short,
             object_pairs_hook=_object,
@@ -143,10 +143,6 @@ def _shown(value: Any) -> str:
 
 def _wrong(message: str) -> RequestError:
     return RequestError(f"{message}; send a JSON object.")
-
-
-def _refuse_constant(name: str) -> Any:
-    raise _wrong(f"numbers must be finite, got {name}")
 
 
 def _finite(text: str) -> float:

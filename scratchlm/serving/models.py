@@ -120,10 +120,7 @@ class ServedModel:
             self.keep_s = None if keep_alive < 0 else keep_alive
 
     def check_generates(self) -> None:
-        """Check that this model predicts tokens.
-
-        Raises: RequestError for a classifier.
-        """
+        """Raise RequestError for a classifier, which does not predict tokens."""
         if self.kind == "classification":
             message = f"{self.id} is a classifier and cannot generate text; use /api/classify."
             raise RequestError(message, param="model")

@@ -66,10 +66,9 @@ def ollama_router(service: Service) -> APIRouter:
             return await _load_only(service, model, body, {"response": ""})
         if body.raw or model.template is None:
             if body.system:
-                message = (
+                raise RequestError(
                     "a system prompt needs a model tuned for conversations, and raw: false; leave it out."
                 )
-                raise RequestError(message)
             return await _answer(service, model, body, request, body.prompt)
         system = [ChatTurn("system", body.system)] if body.system else []
         return await _answer(service, model, body, request, [*system, ChatTurn("user", body.prompt)])
@@ -79,10 +78,9 @@ def ollama_router(service: Service) -> APIRouter:
         """The mean of the final states of each text's tokens, scaled to length one."""
         model, started_s = service.models.find(body.model), time.perf_counter()
         if body.dimensions not in (None, model.config.emb_dim):
-            message = (
+            raise RequestError(
                 f"dimensions must be {model.config.emb_dim}, the width of {model.id}, got {body.dimensions}."
             )
-            raise RequestError(message)
         texts = [body.input] if isinstance(body.input, str) else body.input
         limit = body.options.num_ctx if body.options else None
         found, n_tokens = await embeddings(
@@ -151,7 +149,8 @@ async def _answer(
 
     def prepare() -> list[RowRequest]:
         prompt = text_prompt(model, asked) if isinstance(asked, str) else chat_prompt(model, asked)
-        limit, context = options.max_new_tokens, options.num_ctx
+        limit = options.num_predict if (options.num_predict or 0) > 0 else None
+        context = options.num_ctx
         return rows_of(
             model, prompt, settings, max_new_tokens=limit, n_logprobs=n_top, context_length=context
         )
@@ -208,12 +207,11 @@ async def _load_only(
 ) -> Response:
     """Load a model, or unload it with keep_alive 0."""
     wish = seconds(body.keep_alive)
-    is_unload = wish == 0
-    if is_unload:
+    if wish == 0:
         model.keep(wish)
     else:
         await service.call(model, lambda lm: lm.kind, keep_alive=wish)
-    reason = "unload" if is_unload else "load"
+    reason = "unload" if wish == 0 else "load"
     return JSONResponse(
         {"model": model.id, "created_at": _time(time.time()), **content, "done": True, "done_reason": reason}
     )
@@ -254,13 +252,9 @@ def _short_count(n: int) -> str:
 
 def _shown(model: ServedModel) -> dict[str, Any]:
     chosen = model.template
-    form = (
-        FORM_OF_PROMPT
-        if chosen is None
-        else chosen.source
-        if isinstance(chosen, ChatTemplate)
-        else chosen.name
-    )
+    form = FORM_OF_PROMPT
+    if chosen is not None:
+        form = chosen.source if isinstance(chosen, ChatTemplate) else chosen.name
     info = {f"{model.family}.{name}": value for name, value in to_dict(model.config).items()}
     capabilities = [] if model.kind == "classification" else ["completion"]
     return {

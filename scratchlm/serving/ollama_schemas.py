@@ -6,14 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from scratchlm.serving.json_body import Strict
-from scratchlm.serving.schemas import (
-    MAX_ITEMS,
-    MAX_TOP_LOGPROBS,
-    AnswerModel,
-    CommonSampling,
-    ModelId,
-    Texts,
-)
+from scratchlm.serving.schemas import MAX_ITEMS, MAX_TOP_LOGPROBS, AnswerModel, CommonSampling, ModelId, Texts
 
 DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.9}  # of the protocol
 MIROSTAT = {"mirostat_tau": 5.0, "mirostat_eta": 0.1}  # its defaults
@@ -103,11 +96,6 @@ class Options(Hardware, CommonSampling):
         elif self.repeat_last_n not in (None, -1):
             found["penalty_window"] = self.repeat_last_n
         return found | self.converted()
-
-    @property
-    def max_new_tokens(self) -> int | None:
-        """The limit of new tokens, or None."""
-        return None if self.num_predict is None or self.num_predict < 1 else self.num_predict
 
 
 class OllamaRequest(Strict):

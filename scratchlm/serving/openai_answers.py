@@ -96,15 +96,15 @@ class TextForm(_Form):
         self.echoed: list[tuple[str, list[TokenScore | None]]] = [("", [])] * len(job.rows)
         self.offsets = [0] * len(job.rows)
 
-    async def read_prompts(self, service: Service, texts: Sequence[str | None], n: int) -> None:
+    async def read_prompts(self, service: Service, prompts: Sequence[str | list[int]], n: int) -> None:
         """Score the prompts, which the answers begin with."""
         model = self.job.model
-        for i, text in enumerate(texts):
+        for i, prompt in enumerate(prompts):
             ids = self.job.rows[i * n].prompt_ids
             scores: list[TokenScore | None] = []
             if self.n_logprobs is not None:
                 scores = await service.call(model, partial(score_prompt, ids=ids, n_top=self.n_logprobs))
-            shown = model.tokenizer.decode(list(ids)) if text is None else text
+            shown = prompt if isinstance(prompt, str) else model.tokenizer.decode(prompt)
             self.echoed[i * n : (i + 1) * n] = [(shown, scores)] * n
 
     def delta(
@@ -134,12 +134,11 @@ class TextForm(_Form):
             tokens.append("" if token_id is None else text_of_token(tokenizer, token_id))
             offsets.append(self.offsets[index])
             self.offsets[index] += len(tokens[-1])
+        top = [None if s is None else self._top(s) for s in scores]
         return {
             "tokens": tokens,
             "token_logprobs": [None if s is None else s.logprob for s in scores],
-            "top_logprobs": [None if s is None else self._top(s) for s in scores]
-            if self.n_logprobs
-            else None,
+            "top_logprobs": top if self.n_logprobs else None,
             "text_offset": offsets,
         }
 

@@ -99,9 +99,7 @@ def openai_router(service: Service) -> APIRouter:
         form = TextForm(job, n_logprobs=body.logprobs)
         try:
             if body.echo:
-                await form.read_prompts(
-                    service, [text if isinstance(text, str) else None for text in prompts], n
-                )
+                await form.read_prompts(service, prompts, n)
         except BaseException:
             job.close()
             raise
@@ -118,17 +116,10 @@ def openai_router(service: Service) -> APIRouter:
             )
             raise RequestError(message, param="dimensions")
         found, n_tokens = await embeddings(service, model, prompts_of(body.input))
-        is_packed = body.encoding_format == "base64"
-        data = [
-            {
-                "object": "embedding",
-                "index": i,
-                "embedding": base64.b64encode(struct.pack(f"<{len(one)}f", *one)).decode()
-                if is_packed
-                else one,
-            }
-            for i, one in enumerate(found)
-        ]
+        shown: list[list[float]] | list[str] = found
+        if body.encoding_format == "base64":
+            shown = [base64.b64encode(struct.pack(f"<{len(one)}f", *one)).decode() for one in found]
+        data = [{"object": "embedding", "index": i, "embedding": one} for i, one in enumerate(shown)]
         usage = {"prompt_tokens": n_tokens, "total_tokens": n_tokens}
         return JSONResponse({"object": "list", "data": data, "model": model.id, "usage": usage})
 

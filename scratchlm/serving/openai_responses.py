@@ -34,11 +34,6 @@ class InputMessage(Strict):
     status: Literal["completed", "incomplete"] | None = None
     phase: str | None = None
 
-    @property
-    def text(self) -> str:
-        """The content as one text."""
-        return content_text(self.content)
-
 
 class TextFormat(Strict):
     """The form of the answer."""
@@ -154,7 +149,7 @@ def _turns(body: ResponsesRequest) -> list[ChatTurn]:
     given = [ChatTurn("system", body.instructions)] if body.instructions else []
     if isinstance(body.input, str):
         return [*given, ChatTurn("user", body.input)]
-    return [*given, *(ChatTurn(message.role, message.text) for message in body.input)]
+    return [*given, *(ChatTurn(message.role, content_text(message.content)) for message in body.input)]
 
 
 class _Response:
@@ -213,6 +208,7 @@ class _Response:
 
     def _head(self, status: str) -> dict[str, Any]:
         body = self.body
+        form = {"format": {"type": "text"}} if body.text is None else body.text.model_dump(by_alias=True)
         return {
             "id": self.id,
             "object": "response",
@@ -227,9 +223,7 @@ class _Response:
             "previous_response_id": None,
             "store": False,
             "temperature": DEFAULTS["temperature"] if body.temperature is None else body.temperature,
-            "text": {"format": {"type": "text"}}
-            if body.text is None
-            else body.text.model_dump(by_alias=True),
+            "text": form,
             "tool_choice": "none",
             "tools": [],
             "top_p": 1.0 if body.top_p is None else body.top_p,

@@ -157,10 +157,7 @@ def rows_of(
 
 
 def check_length(model: ServedModel, n_ids: int, limit: int) -> None:
-    """Check that a prompt fits the context.
-
-    Raises: RequestError with both counts.
-    """
+    """Raise RequestError, with both counts, for a prompt beyond the context."""
     if n_ids > limit:
         raise RequestError(
             f"the prompt has {n_ids} tokens, but the context of {model.id} holds {limit}; shorten it.",

@@ -82,10 +82,6 @@ class Service:
         self._looked_at = time.monotonic()
         self._encoders = ThreadPoolExecutor(max_workers=N_ENCODERS, thread_name_prefix="scratchlm-encode")
 
-    def start(self) -> None:
-        """Start the worker; needs a running event loop."""
-        self.worker.start(asyncio.get_running_loop())
-
     def stop(self) -> None:
         """End the worker and the threads."""
         self.worker.stop()
@@ -131,13 +127,11 @@ class Service:
         job = GenerationJob(model, cancel=self.worker.cancel, release=lambda: self._finish(job, n_rows))
         job.keep_alive = keep_alive
         try:
-            rows = await self.encode(prepare)
-            if any(row.config.max_new_tokens for row in rows):
-                job.begin(rows)
+            job.rows = await self.encode(prepare)
+            if any(row.config.max_new_tokens for row in job.rows):  # else the prompts are only scored
+                job.n_unfinished = len(job.rows)
                 self.worker.submit(job)
                 await job.accepted
-            else:  # the prompts are only scored
-                job.rows = rows
         except BaseException:
             job.close()
             raise
