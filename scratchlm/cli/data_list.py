@@ -25,14 +25,8 @@ def _row(asset: Asset) -> dict[str, Any]:
         path = asset_path(asset.id) if asset in ASSETS else find_file(asset.id)
     except DataError:
         path = None
-    return {
-        "id": asset.id,
-        "size_bytes": asset.size_bytes,
-        "sha256": asset.sha256,
-        "licence": asset.licence,
-        "purpose": asset.purpose,
-        "path": None if path is None else str(path),
-    }
+    names = ("id", "size_bytes", "sha256", "licence", "purpose")
+    return {name: getattr(asset, name) for name in names} | {"path": None if path is None else str(path)}
 
 
 @command_line(DataList)

@@ -243,10 +243,7 @@ class Dialogue:
 
 
 def _parsed(name: str, value: str) -> Any:
-    """A setting's value from its text: JSON, else the text itself; a list may be a single value.
-
-    Raises: ConfigError for an unknown setting.
-    """
+    """A known setting's value from its text: JSON, else the text itself; a list may be a single value."""
     hints = typing.get_type_hints(GenerationConfig) | BEAM_SEARCH
     known = [field.name for field in dataclasses.fields(GenerationConfig) if field.name not in FIXED]
     known += BEAM_SEARCH

@@ -155,10 +155,7 @@ def run_command(
 
 
 def required(command: Common, what: str, *names: str) -> list[Any]:
-    """The values of flags that a command needs; `what` begins the message when one is missing.
-
-    Raises: ConfigError.
-    """
+    """The values of flags that a command needs; when one is missing, a ConfigError that begins with `what`."""
     values = [getattr(command, name) for name in names]
     for name, value in zip(names, values):
         if value is None or value == ():

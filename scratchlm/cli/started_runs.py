@@ -105,9 +105,8 @@ class StartedRuns:
         ]
 
     def _running(self) -> list[FoundRun]:
-        return (
-            [run for run in find_runs(self.folder) if run.state == "running"] if self.folder.is_dir() else []
-        )
+        runs = find_runs(self.folder) if self.folder.is_dir() else []
+        return [run for run in runs if run.state == "running"]
 
     def _busy(self) -> str | None:
         if self._last is not None and self._last.process.poll() is None:
