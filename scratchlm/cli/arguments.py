@@ -92,11 +92,8 @@ def take_name(cls: type, args: Sequence[str]) -> tuple[str | None, list[str]]:
 
 def value_of(flag: str, args: Sequence[str]) -> str | None:
     """The value of a flag, found before parsing; the last if there are several."""
-    found = None
-    for given in _split(args):
-        if _plain(given.flag) == flag and given.values:
-            found = given.values[0]
-    return found
+    found = [given.values[0] for given in _split(args) if _plain(given.flag) == flag and given.values]
+    return found[-1] if found else None
 
 
 def _split(args: Sequence[str]) -> list[_Given]:

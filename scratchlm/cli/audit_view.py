@@ -32,8 +32,7 @@ def show_data_audit(figures: Figures, console: Console) -> None:
 
 
 def _head(figures: Figures, console: Console) -> None:
-    rows = f"{figures['rows']:,} {figures['unit']}"
-    console.print(f"{figures['kind']}: {rows}")
+    console.print(f"{figures['kind']}: {figures['rows']:,} {figures['unit']}")
     has_tokens = any(split.get("tokens") or split.get("stream") for split in figures["splits"])
     table = Table(Column("split", overflow="fold"), figures["unit"], "bytes")
     for name in ("tokens", "bytes per token") if has_tokens else ():

@@ -64,7 +64,9 @@ def main(command: Convert, console: Console) -> dict[str, Any]:  # noqa: ARG001
             "convert needs a source, a target and --to; e.g. `scratchlm convert runs/quickstart "
             "quickstart.gguf --to gguf`."
         )
-    adapter = _adapter_folder(command.source, wanted=command.to == "peft")
+    inside = command.source / ADAPTER_FOLDER  # of a run trained with LoRA
+    places = (command.source, inside) if command.to == "peft" else (command.source,)
+    adapter = next((place for place in places if (place / ADAPTER_CONFIG).is_file()), None)
     if command.base is not None and adapter is None and command.to != "peft":
         raise ConfigError(
             f"--base is for a LoRA adapter, but {command.source} has no {ADAPTER_CONFIG}; leave --base out, or name "
@@ -113,12 +115,6 @@ def _peft_logits(base: Path, adapter: Path, ids: Tensor, *, n_classes: int | Non
     return adapter_logits(open_model(base), adapter, ids, n_classes=n_classes)
 
 
-def _adapter_folder(source: Path, *, wanted: bool) -> Path | None:
-    """The adapter folder at `source`; with `wanted`, also the one inside a run trained with LoRA."""
-    places = (source, source / ADAPTER_FOLDER) if wanted else (source,)
-    return next((place for place in places if (place / ADAPTER_CONFIG).is_file()), None)
-
-
 def _base(command: Convert, adapter: Path) -> Path:
     """The base model of an adapter: `--base`, or the one that its settings name if it is on this machine."""
     if command.base is not None:
@@ -159,7 +155,6 @@ def _to_peft(command: Convert, adapter: Path | None) -> Conversion:
 
 
 def _with_adapter(adapter: Path, base: Path) -> LoadedModel:
-    """The base model with an adapter merged into its weights."""
     loaded = open_model(base)
     import_peft(loaded.model, adapter)
     merge_lora(loaded.model)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from scratchlm.assets.registry import find_file
+from scratchlm.assets.registry import find_assets, find_file
 from scratchlm.cli import terminal
 from scratchlm.cli.audit_view import show_data_audit
 from scratchlm.cli.parsing import Common, command_line
@@ -24,7 +24,6 @@ from scratchlm.training.settings import resolve_data
 
 ASSET_FOLDERS = ("text", "sms_spam_collection", "instruction")
 Kind = Literal["auto", "text", "classification", "instruction", "preference", "shards"]
-GPT2_FILES = ("gpt2_bpe/encoder.json", "gpt2_bpe/vocab.bpe")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +99,7 @@ def _tokenizer(name: str | None, console: Console) -> Tokenizer | None:
     """The named tokenizer, else GPT-2's if its files are on this machine, else None with a notice."""
     if name is not None:
         return tokenizer_named(name)
-    if all(find_file(file) is not None for file in GPT2_FILES):
+    if all(find_file(asset.id) for asset in find_assets("gpt2_bpe")):
         return tokenizer_named("gpt2")
     console.print(
         "No tokenizer: lengths are in words. `scratchlm data fetch gpt2_bpe` gets GPT-2's, --tokenizer names another."

@@ -25,24 +25,18 @@ def _row(asset: Asset) -> dict[str, Any]:
         path = asset_path(asset.id) if asset in ASSETS else find_file(asset.id)
     except DataError:
         path = None
-    return {
-        "id": asset.id,
-        "size_bytes": asset.size_bytes,
-        "sha256": asset.sha256,
-        "licence": asset.licence,
-        "purpose": asset.purpose,
-        "path": None if path is None else str(path),
-    }
+    names = ("id", "size_bytes", "sha256", "licence", "purpose")
+    return {name: getattr(asset, name) for name in names} | {"path": None if path is None else str(path)}
 
 
 @command_line(DataList)
 def main(command: DataList, console: Console) -> dict[str, Any]:  # noqa: ARG001
     """Print the table; returns the `--json` keys."""
-    rows = [_row(asset) for asset in (*ASSETS, *DATASETS)]
-    for row in rows:
-        size = "size unknown" if row["size_bytes"] is None else f"{row['size_bytes']:,} bytes"
-        known = "sha256 known" if row["sha256"] else "sha256 unknown"
-        print(f"{row['id']}  ({'available' if row['path'] else 'not downloaded'}, {size}, {known})")
-        print(f"    {row['purpose']}\n    licence: {row['licence']}")
+    rows = []
+    for asset in (*ASSETS, *DATASETS):
+        rows.append(row := _row(asset))
+        known = "sha256 known" if asset.sha256 else "sha256 unknown"
+        print(f"{asset.id}  ({'available' if row['path'] else 'not downloaded'}, {asset.size}, {known})")
+        print(f"    {asset.purpose}\n    licence: {asset.licence}")
     print("`scratchlm data fetch NAME` downloads one; SCRATCHLM_ASSETS names a folder to look in first.")
     return {"assets": rows}

@@ -11,17 +11,16 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from scratchlm.cli.assistant import description, open_assistant
 from scratchlm.cli.messages import MULTI_LINE
 from scratchlm.core.config import nearest
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.files import write_json
-from scratchlm.data.assistant_prompt import AssistantPrompt
+from scratchlm.data.assistant_prompt import AssistantPrompt, chosen_template
 from scratchlm.generation.beam import check_beams, check_length_penalty
 from scratchlm.generation.config import BEAM_SETTINGS, IDLE_WITHOUT, SAMPLING, GenerationConfig
 from scratchlm.generation.engine import Engine
 from scratchlm.generation.requests import TokenEvent, check_sinks
-from scratchlm.serving.language_model import LanguageModel
+from scratchlm.serving.language_model import LanguageModel, load
 
 COMMANDS = {  # name -> what it does
     "set": "/set NAME VALUE changes a setting (off restores its default), /set alone shows the settings",
@@ -61,7 +60,7 @@ class Dialogue:
         max_new_tokens: int | None = None,
     ) -> None:
         self.turns: list[dict[str, str]] = []
-        self._console = console
+        self._say = console.print
         self._device = device
         self._template = template
         self._system = system
@@ -76,7 +75,15 @@ class Dialogue:
     @property
     def description(self) -> str:
         """The model and its training in a sentence."""
-        return description(self._lm, self._path, template=self._template)
+        lm, template = self._lm, self._template
+        size = f"{lm.model.n_parameters() / 1e6:,.1f} million parameters"
+        if lm.kind != "instruction":
+            used = f"the template {template}" if template else "the chat template in its own files"
+            trained = f"a {lm.kind}, used with {used}"
+        else:
+            data = "conversations" if lm.supports_conversations else "single instructions and their answers"
+            trained = f"an assistant fine-tuned on {data} (template {template or lm.task.get('template')})"
+        return f"You are talking to {self._path}: {trained}; {size}, {lm.config.context_length:,} tokens of context."
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -138,12 +145,13 @@ class Dialogue:
         default = min(128, half) if self._max_new_tokens is None else self._max_new_tokens
         return {"max_new_tokens": default, **changed}
 
-    def _say(self, text: str) -> None:
-        self._console.print(text)
-
     def _open(self, path: Path) -> None:
-        self._lm = open_assistant(path, device=self._device, template=self._template)
-        self._path = path
+        lm = load(path, device=self._device)
+        if lm.kind == "classification" or chosen_template(lm.task, self._template) is None:
+            beside = lm.stage_beside("instruct")
+            advice = f"name {beside}" if beside else "train one with `scratchlm finetune instruct`"
+            raise ConfigError(f"chat needs an assistant, got a {lm.kind}; {advice}, or choose a --template.")
+        self._lm, self._path = lm, path
         self._n_dropped = 0  # turns that did not fit, as last shown
         self._noted_single_turns = False
         if self._engine is not None:
@@ -231,14 +239,11 @@ class Dialogue:
         shown.append("\nprobability: ")
         for limit, colour in COLOURS:
             shown.append(f"{limit:.0%}+ ", style=colour)
-        self._console.print(shown)
+        self._say(shown)
 
 
 def _parsed(name: str, value: str) -> Any:
-    """A setting's value from its text: JSON, else the text itself; a list may be a single value.
-
-    Raises: ConfigError for an unknown setting.
-    """
+    """A known setting's value from its text: JSON, else the text itself; a list may be a single value."""
     hints = typing.get_type_hints(GenerationConfig) | BEAM_SEARCH
     known = [field.name for field in dataclasses.fields(GenerationConfig) if field.name not in FIXED]
     known += BEAM_SEARCH

@@ -20,21 +20,16 @@ from scratchlm.cli.parsing import Common, command_line
 from scratchlm.core.matrix_product import product_library
 from scratchlm.generation.native.compile import NoKernelError, chosen_kernel, kernel_library
 
-OPTIONAL = {
-    "pyarrow": "hub",
-    "sklearn": "eval",
-    "ollama": "eval",
-    "openai": "eval",
-    "gguf": "gguf",
-    "onnx": "onnx",
-    "llguidance": "constrained",
-    "pandas": "book",
-    "fastapi": "serve",
-    "uvicorn": "serve",
-    "wandb": "track",
-    "mlflow": "track",
-    "trackio": "track",
-}  # module -> the extra that installs it
+EXTRAS = {  # of the package, and the modules that each installs
+    "book": ("pandas",),
+    "constrained": ("llguidance",),
+    "eval": ("sklearn", "ollama", "openai"),
+    "gguf": ("gguf",),
+    "hub": ("pyarrow",),
+    "onnx": ("onnx",),
+    "serve": ("fastapi", "uvicorn"),
+    "track": ("wandb", "mlflow", "trackio"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +62,7 @@ def main(command: Doctor, console: Console) -> dict[str, Any]:  # noqa: ARG001
         "assets_folder": os.environ.get("SCRATCHLM_ASSETS"),
         "assets_here": [asset.id for asset in ASSETS if is_here(asset.id)],
         "assets_missing": [asset.id for asset in ASSETS if not is_here(asset.id)],
-        "missing_extras": sorted({OPTIONAL[name] for name in OPTIONAL if find_spec(name) is None}),
+        "missing_extras": [extra for extra, modules in EXTRAS.items() if not all(map(find_spec, modules))],
     }
     for name, value in found.items():
         shown = ", ".join(value) or "none" if isinstance(value, list) else value

@@ -187,8 +187,7 @@ def _check_offline(command: EvaluateJudge) -> None:
         "--num-ctx": command.num_ctx is not None,
         "--patience": command.patience != DEFAULT_JUDGE_PATIENCE,
     }
-    if any(is_given.values()):
-        flags = " and ".join(flag for flag, is_there in is_given.items() if is_there)
+    if flags := " and ".join(flag for flag, is_there in is_given.items() if is_there):
         raise ConfigError(f"the offline judge does not use {flags}; leave it out, or name another judge.")
 
 

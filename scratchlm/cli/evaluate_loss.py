@@ -128,7 +128,6 @@ def _figures(part: TextLoss, lm: LanguageModel) -> dict[str, Any]:
 
 
 def _context(n: int) -> str:
-    """Describe how much context the counted tokens have."""
     if n == 0:
         return "windows do not overlap, so each begins without context"
     return f"after the first window, every counted token has at least {n} tokens of context"

@@ -153,10 +153,7 @@ def _drawn(command: EvaluateMemorization, lm: LanguageModel, show: ShowsProgress
 
 
 def _pieces_like(texts: Sequence[str], held_out: Sequence[str], lm: LanguageModel, *, name: str) -> list[str]:
-    """Cut a real text into consecutive pieces with the lengths of the texts, in tokens, until it ends.
-
-    Raises: DataError when it is shorter than the first one.
-    """
+    """Cut a real text into consecutive pieces with the lengths of the texts, in tokens, until it ends."""
     ids = [token for text in held_out for token in lm.tokenizer.encode(text)]
     pieces: list[str] = []
     begin = 0

@@ -110,10 +110,7 @@ class Generate(Common):
 
 
 def biases(texts: Sequence[str]) -> dict[int, float]:
-    """The numbers of `ID=NUMBER` flags by id.
-
-    Raises: ConfigError.
-    """
+    """The numbers of `ID=NUMBER` flags by id; ConfigError for a flag of another form."""
     found = {}
     for text in (one.removeprefix(MARK) for one in texts):
         token_id, _, number = text.partition("=")

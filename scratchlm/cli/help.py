@@ -12,8 +12,6 @@ import tyro
 
 from scratchlm.cli.commands import EVERYDAY
 
-MAX_FLAGS = 20  # commands with more flags than this show only those in EVERYDAY
-
 
 class FlagHelp(typing.NamedTuple):
     """A flag or positional argument as shown in the help."""

@@ -130,11 +130,7 @@ def _show_controls(console: Console, judgement: Judgement) -> None:
         console.print("no controls were judged, so it is unknown how reliable these scores are")
         return
     table = Table(
-        f"control (on {max(c.n for c in judgement.controls)} items)",
-        "expected",
-        "mean",
-        "unparsed",
-        "failed",
+        f"control (on {max(c.n for c in judgement.controls)} items)", "expected", "mean", "unparsed", "failed"
     )
     for control in judgement.controls:
         mean = "none" if control.mean is None else f"{control.mean:.1f}"

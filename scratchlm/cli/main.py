@@ -5,7 +5,6 @@ A command's module is imported only when the command runs, so that `scratchlm --
 
 import importlib
 import io
-import json
 import os
 import signal
 import sys
@@ -166,11 +165,6 @@ def overview(group: str | None = None) -> str:
             "Start with `scratchlm run`: it trains, fine-tunes and evaluates a small model on built-in data, offline.",
         ]
     )
-
-
-def print_json(value: object) -> None:
-    """Print one JSON object on standard output, in ASCII that every locale can print; NaN is refused."""
-    print(json.dumps(value, allow_nan=False))
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class MessageReader:
             try:
                 self._history = LineHistory(cache_folder() / "chat_history.jsonl")
             except DataError as error:
-                self._show(error)
+                console.print(f"note: {error}")
 
     def read(self) -> Message | None:
         """The next message; None at the end of the input, or for an empty message.
@@ -111,11 +111,8 @@ class MessageReader:
                 self._history.add(line)
             except DataError as error:
                 self._history = None
-                self._show(error)
+                self._console.print(f"note: {error}")
         return line
-
-    def _show(self, error: DataError) -> None:
-        self._console.print(f"note: {error}")
 
 
 @contextlib.contextmanager

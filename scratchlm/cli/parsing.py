@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import logging
 import os
 import re
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import tyro
 from rich.console import Console
@@ -19,7 +20,6 @@ from scratchlm.cli import terminal
 from scratchlm.cli.arguments import HELP_FLAGS, MARK, given_twice, ready_to_parse, without_marks
 from scratchlm.cli.commands import command_name
 from scratchlm.cli.help import short_help
-from scratchlm.cli.main import print_json
 from scratchlm.cli.next_steps import suggested_command
 from scratchlm.cli.streams import PrintableStream, behind
 from scratchlm.core.device import DeviceName, set_threads
@@ -29,6 +29,7 @@ from scratchlm.core.seed import check_seed, seed_everything
 from scratchlm.training.interrupts import StoppedBySignal, process_signals
 
 C = TypeVar("C", bound="Common")
+Main: TypeAlias = Callable[..., int]  # a command's main(args, prog=...), which returns the exit code
 OTHER_NAMES = {  # alternative names of flags, from other programs and earlier versions
     "--grad-accumulation": "--accumulate",
     "--trunk-cache": "--activation-cache",
@@ -45,13 +46,6 @@ class Common:
     device: DeviceName = "auto"  # where to compute
     seed: int | None = None  # seed of every random draw
     threads: int | None = None  # CPU threads; training leaves out cores that other programs keep busy
-
-
-class Main(Protocol):
-    """The entry point of a command."""
-
-    def __call__(self, args: Sequence[str], *, prog: str) -> int:
-        """Parse the arguments and run; returns the exit code."""
 
 
 def command_line(cls: type[C]) -> Callable[[Callable[[C, Console], dict[str, Any]]], Main]:
@@ -154,17 +148,14 @@ def run_command(
     if is_follower():
         return 0
     if command.json:
-        print_json(result)
+        print(json.dumps(result, allow_nan=False))  # in ASCII, which every locale can print
     elif step := suggested_command(command_name(prog), vars(command), result):
         console.print(f"next: {step}")
     return 0
 
 
 def required(command: Common, what: str, *names: str) -> list[Any]:
-    """The values of flags that a command needs; `what` begins the message when one is missing.
-
-    Raises: ConfigError.
-    """
+    """The values of flags that a command needs; when one is missing, a ConfigError that begins with `what`."""
     values = [getattr(command, name) for name in names]
     for name, value in zip(names, values):
         if value is None or value == ():
@@ -174,7 +165,6 @@ def required(command: Common, what: str, *names: str) -> list[Any]:
 
 @contextlib.contextmanager
 def _no_output() -> Iterator[None]:
-    """Suppress standard output within the block."""
     with Path(os.devnull).open("w", encoding="utf-8", errors="replace") as nowhere, redirect_stdout(nowhere):
         yield
 

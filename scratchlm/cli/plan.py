@@ -20,13 +20,7 @@ from scratchlm.core.errors import ConfigError
 from scratchlm.core.matrix_speed import matrix_flops_per_s
 from scratchlm.core.seed import seed_everything
 from scratchlm.training.config import TrainingConfig
-from scratchlm.training.planner import (
-    MemoryPlan,
-    flops_per_step,
-    n_parameters,
-    plan_memory,
-    settings_of_rank,
-)
+from scratchlm.training.planner import MemoryPlan, flops_per_step, n_parameters, plan_memory, settings_of_rank
 from scratchlm.training.precision import choose_precision
 from scratchlm.training.progress import Progress
 from scratchlm.training.schedule import planned_steps
@@ -144,10 +138,7 @@ def _act(command: Plan, model: ModelSettings, console: Console) -> dict[str, Any
 
 
 def _n_steps(training: TrainingConfig, n_tokens: int | None, context: int) -> int | None:
-    """The number of steps; None when the training time is the only limit.
-
-    Raises: ConfigError for epochs without the number of tokens.
-    """
+    """The number of steps; None when the training time is the only limit."""
     if training.ends_by_clock:
         return None
     if training.epochs is not None and n_tokens is None:
@@ -159,7 +150,6 @@ def _n_steps(training: TrainingConfig, n_tokens: int | None, context: int) -> in
 
 
 def _share_of_rank(training: TrainingConfig, own: TrainingConfig, n_ranks: int) -> str:
-    """What one of several ranks holds."""
     if n_ranks == 1:
         return ""
     part = f"1/{n_ranks} of" if training.sharding == "fsdp" else "all"

@@ -10,6 +10,7 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TaskID,
     TaskProgressColumn,
@@ -31,21 +32,17 @@ def work_progress(console: Console) -> ShowsProgress:
 
     @contextmanager
     def show(what: str, /) -> Iterator[Callable[[int, int], None]]:
-        bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        with bar:
+        with _bar(console, TaskProgressColumn(), transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task(what, total=None)  # animated until the total is known
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
     return show
+
+
+def _bar(console: Console, *middle: ProgressColumn, **options: bool) -> Progress:
+    words = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), words, BarColumn(bar_width=24), *middle, TimeRemainingColumn())
+    return Progress(*columns, console=console, **options)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -84,8 +81,10 @@ class TrainingProgress(Callback):
         if not self._is_live:
             return
         if self._bar is None:
-            self._start(record)
-        assert self._bar is not None
+            status = TextColumn("{task.fields[status]}", markup=False)
+            self._bar = _bar(self._console, TextColumn("{task.completed}/{task.total}"), status)
+            self._task = self._bar.add_task(self._name, total=record.n_steps, status="")
+            self._bar.start()
         self._bar.update(self._task, completed=record.step, total=record.n_steps, status=self._status(record))
 
     def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
@@ -111,19 +110,6 @@ class TrainingProgress(Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-    def _start(self, record: StepRecord) -> None:
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed}/{task.total}"),
-            TextColumn("{task.fields[status]}", markup=False),
-            TimeRemainingColumn(),
-            console=self._console,
-        )
-        self._task = self._bar.add_task(self._name, total=record.n_steps, status="")
-        self._bar.start()
 
     def _status(self, record: StepRecord) -> str:
         speed = f"{self._tokens_per_s or 0:,.0f} tokens/s"

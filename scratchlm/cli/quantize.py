@@ -71,8 +71,6 @@ class Quantize(Common):
 
 
 class _Measured(NamedTuple):
-    """The figures of a model, before or after."""
-
     n_bytes: int  # of its weights
     loss: float | None  # nats per token; None for a classifier
     tokens_per_s: float | None

@@ -21,11 +21,10 @@ from scratchlm.core.device import pick_device, set_threads
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.launch import is_restart, local_rank
 from scratchlm.evaluation.loss import format_bits_per_byte
-from scratchlm.recipes.recipe import Recipe, Stage, load_recipe
+from scratchlm.recipes.recipe import Recipe, Stage, flat_settings, load_recipe
 from scratchlm.recipes.run import RunResult, run_recipe
 from scratchlm.recipes.stages import stage_folder
 from scratchlm.reports.run_data import run_report
-from scratchlm.reports.run_page import flat_settings
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.rank_group import rank_group
 from scratchlm.training.settings import TokenizerSettings
@@ -81,10 +80,7 @@ def main(args: Sequence[str], *, prog: str) -> int:
 
 
 def refuse_idle_vocab_size(args: Sequence[str], tokenizer: TokenizerSettings) -> None:
-    """Reject a vocabulary size for a tokenizer that is not trained in this run, where it would have no effect.
-
-    Raises: ConfigError for such flags.
-    """
+    """Raise ConfigError for a vocabulary size that has no effect, since no tokenizer is trained in this run."""
     if value_of("--tokenizer.vocab-size", args) is None or (tokenizer.kind == "bpe" and not tokenizer.path):
         return
     found = f"--tokenizer.path {tokenizer.path}" if tokenizer.path else f"--tokenizer.kind {tokenizer.kind}"
@@ -103,7 +99,11 @@ def run(name: str, command: Run, console: Console) -> dict[str, Any]:
         for line in plan_lines(name, command.settings, out, pick_device(command.device)):
             console.print(line)
     result = execute(name, command.settings, out, command, console)
-    _print_result(result)
+    if result.was_complete:
+        print(f"{result.out} is complete; nothing to do (--fresh starts over).")
+    for stage, figures in result.figures.items():
+        print(RESULT_LINES[stage](figures))
+    print(f"report: {result.report}  ({result.seconds:.0f} s)")
     return {
         "recipe": name,
         "out": str(out),
@@ -198,14 +198,6 @@ def without_lists(figures: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in figures.items() if key not in LONG_LISTS}
 
 
-def _print_result(result: RunResult) -> None:
-    if result.was_complete:
-        print(f"{result.out} is complete; nothing to do (--fresh starts over).")
-    for stage, figures in result.figures.items():
-        print(RESULT_LINES[stage](figures))
-    print(f"report: {result.report}  ({result.seconds:.0f} s)")
-
-
 def pretrain_line(f: dict[str, Any]) -> str:
     """Describe the validation loss of a language model in a sentence."""
     return (
@@ -249,12 +241,9 @@ def _further_lines(f: dict[str, Any]) -> str:
     """Further metrics, one per line; runs of older versions have fewer."""
     lines = []
     if f.get("calibration_error") is not None:
-        auc = f["roc_auc"]
-        area = (
-            ""
-            if auc is None
-            else f", area under the ROC curve {auc:.4f}, average precision {f['average_precision']:.4f}"
-        )
+        auc, area = f["roc_auc"], ""
+        if auc is not None:
+            area = f", area under the ROC curve {auc:.4f}, average precision {f['average_precision']:.4f}"
         lines.append(f"calibration error of the probabilities {f['calibration_error']:.1%}{area}")
     if f.get("threshold"):
         label, probability = f["threshold"]["label"], f["threshold"]["probability"]

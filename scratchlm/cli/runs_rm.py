@@ -57,10 +57,7 @@ def main(command: RunsRm, console: Console) -> dict[str, Any]:
 
 
 def _deletable(name: str, runs_dir: Path) -> FoundRun:
-    """The run of that name.
-
-    Raises: ConfigError when it is not a run, is elsewhere, is a link, or is in use.
-    """
+    """The run of that name; ConfigError when it is not a run, is elsewhere, is a link, or is in use."""
     path = Path(name) if Path(name).parent != Path() else runs_dir / name
     if path.is_symlink():
         raise ConfigError(f"{path} is a link, not a run folder; delete the link yourself.")

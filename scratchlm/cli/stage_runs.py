@@ -20,6 +20,7 @@ from scratchlm.training.config import TrainingConfig
 from scratchlm.training.settings import ModelSettings, SizeName
 
 T = TypeVar("T", bound=TrainingConfig)
+RUNS_DIR = Path("runs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,20 +78,20 @@ def with_end(config: T, **end: float) -> T:
     return config if config.has_end else dataclasses.replace(config, **end)  # type: ignore[arg-type]
 
 
-def free_run(kind: str) -> Path:
+def free_run(kind: str, runs_dir: Path = RUNS_DIR) -> Path:
     """The first of `runs/KIND`, `runs/KIND-2`, ... that does not exist."""
-    return next(folder for folder in _run_folders(kind) if not folder.exists())
+    return next(folder for folder in _run_folders(kind, runs_dir) if not folder.exists())
 
 
 def newest_run(kind: str) -> Path:
     """The last of `runs/KIND`, `runs/KIND-2`, ... that exists; `runs/KIND` if none does."""
     existing = list(itertools.takewhile(Path.exists, _run_folders(kind)))
-    return existing[-1] if existing else Path("runs") / kind
+    return existing[-1] if existing else RUNS_DIR / kind
 
 
-def _run_folders(kind: str) -> Iterator[Path]:
+def _run_folders(kind: str, runs_dir: Path = RUNS_DIR) -> Iterator[Path]:
     names = itertools.chain([kind], (f"{kind}-{number}" for number in itertools.count(2)))
-    return (Path("runs") / name for name in names)
+    return (runs_dir / name for name in names)
 
 
 def _check_resumable(folder: Path) -> None:

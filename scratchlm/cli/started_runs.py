@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from scratchlm.cli.stage_runs import free_run
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.run_lock import ask_to_stop, running_process
 from scratchlm.reports.found_runs import FoundRun, find_runs
@@ -54,9 +55,8 @@ class StartedRuns:
                 raise ConfigError(
                     f"{busy} is being trained, and two at once take longer than one after the other; wait, or stop it."
                 )
-            self._last = _started(
-                self.folder, self._free_name(), [] if seed is None else ["--seed", str(seed)]
-            )
+            flags = [] if seed is None else ["--seed", str(seed)]
+            self._last = _started(self.folder, free_run(RECIPE, self.folder).name, flags)
             return self._last.name
 
     def stop(self, name: str) -> bool:
@@ -105,21 +105,13 @@ class StartedRuns:
         ]
 
     def _running(self) -> list[FoundRun]:
-        return (
-            [run for run in find_runs(self.folder) if run.state == "running"] if self.folder.is_dir() else []
-        )
+        runs = find_runs(self.folder) if self.folder.is_dir() else []
+        return [run for run in runs if run.state == "running"]
 
     def _busy(self) -> str | None:
         if self._last is not None and self._last.process.poll() is None:
             return self._last.name
         return next((run.name for run in self._running()), None)
-
-    def _free_name(self) -> str:
-        number, name = 1, RECIPE
-        while (self.folder / name).exists():
-            number += 1
-            name = f"{RECIPE}-{number}"
-        return name
 
 
 def _started(folder: Path, name: str, flags: list[str]) -> _Started:

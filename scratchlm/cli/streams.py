@@ -60,12 +60,8 @@ def read_text() -> str:
 
 
 def read_piped_prompt() -> str:
-    """Read a prompt from standard input, without the line end that `echo` and most editors put after it.
-
-    Raises: DataError as read_text.
-    """
-    text = read_text()
-    return text.removesuffix("\n").removesuffix("\r")
+    """Read a prompt from standard input, without the line end that `echo` and most editors put after it."""
+    return read_text().removesuffix("\n").removesuffix("\r")
 
 
 def read_lines() -> Iterator[str]:

@@ -36,24 +36,17 @@ def console(*, stderr: bool = False) -> PrintableConsole:
 
 
 def print_columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), indent: str = "") -> None:
-    """Print rows as aligned columns."""
-    for line in in_columns(rows, right=right):
-        print(f"{indent}{line}".rstrip())
-
-
-def in_columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
-    """Format rows as lines with aligned columns; the columns numbered in `right` are aligned to the right.
+    """Print rows as aligned columns; those numbered in `right` are aligned to the right.
 
     Example:
-        >>> in_columns([["a", "10"], ["bbb", "9"]], right=[1])
-        ['a    10', 'bbb   9']
+        >>> print_columns([["a", "10"], ["bbb", "9"]], right=[1])
+        a    10
+        bbb   9
     """
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
+    widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
         cells = [
             cell.rjust(width) if i in right else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths))
         ]
-        lines.append("  ".join(cells).rstrip())
-    return lines
+        print(f"{indent}{'  '.join(cells)}".rstrip())

@@ -219,7 +219,6 @@ def _over_seeds(result: ClassifyResult) -> dict[str, Any]:
 
 
 def _exact_match_by(key: str, names: Iterable[str], answers: Sequence[Answer]) -> list[dict[str, Any]]:
-    """Exact match of each group of answers."""
     groups: dict[str, list[bool]] = {}
     for name, answer in zip(names, answers):
         groups.setdefault(name, []).append(answer.is_exact)

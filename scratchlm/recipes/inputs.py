@@ -10,7 +10,6 @@ from scratchlm.data.classification_rows import LabelledText, read_labelled
 from scratchlm.data.instruction_rows import Instruction, read_instructions
 from scratchlm.data.instruction_split import (
     EntrySplit,
-    count_leaks,
     drop_duplicates,
     duplicate_numbers,
     split_held_out,
@@ -31,10 +30,7 @@ from scratchlm.training.settings import resolve_data
 
 
 def check_inputs(recipe: Recipe) -> None:
-    """Read the data of all stages before the first one starts, so that an error in it is found before pre-training.
-
-    Raises: the readers' errors.
-    """
+    """Read the data of all stages before the first one starts, so that an error in it is found before pre-training."""
     data = recipe.data
     if "pretrain" in recipe.stages and SAMPLES not in data.text:
         for names in data.text if data.text_weights else [data.text]:
@@ -77,10 +73,6 @@ class EntrySet:
         """The number of entries that nearly repeat an earlier one, dropped ones included."""
         left = [*self.split.train, *self.split.val, *self.split.test]
         return self.n_dropped or len(duplicate_numbers(left))
-
-    def count_leaks(self) -> int:
-        """The number of test entries that nearly repeat a training entry's question."""
-        return count_leaks(self.split)
 
 
 def read_entries(

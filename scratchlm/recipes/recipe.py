@@ -1,6 +1,7 @@
 """Recipes: TOML files with all settings of a complete run."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -138,12 +139,21 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
 
 def differing_settings(one: Recipe, other: Recipe) -> list[str]:
     """Dotted names of the settings in which two recipes differ."""
-    values, others = (_flat(dataclasses.asdict(recipe)) for recipe in (one, other))
-    return [name for name, value in values.items() if value != others[name]]
+    values, others = (dict(flat_settings(dataclasses.asdict(recipe))) for recipe in (one, other))
+    return [name for name, value in values.items() if value != others.get(name)]
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings with dotted names, as on the command line.
+
+    Example:
+        >>> flat_settings({"model": {"n_layers": 4}, "seed": 1})
+        [('model.n_layers', 4), ('seed', 1)]
+    """
+    rows: list[tuple[str, Any]] = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            rows.extend(flat_settings(value, f"{prefix}{name}."))
+        else:
+            rows.append((f"{prefix}{name}", value))
+    return rows

@@ -120,10 +120,7 @@ def _removed_unless_begun(out: Path) -> Iterator[None]:
 
 
 def _run_stage(stage: Stage, run: StageRun) -> None:
-    """Run a stage and write its figures.
-
-    Raises: StoppedBySignal with the command that resumes the run; the stage's errors.
-    """
+    """Run a stage and write its figures; a signal's StoppedBySignal names the command that resumes the run."""
     started_at_s = time.perf_counter()
     try:
         found = STAGES[stage](run)
@@ -181,10 +178,7 @@ def prepare_folder(out: Path, recipe: Recipe, *, fresh: bool, extend: bool) -> N
 
 
 def _refuse_foreign(out: Path) -> None:
-    """Reject a folder with files that do not belong to a run.
-
-    Raises: ConfigError.
-    """
+    """Reject a folder with files that do not belong to a run."""
     if out.is_file():
         raise ConfigError(f"{out} is a file, not a folder; choose another --out.")
     if _is_used(out) and not (out / "recipe.toml").exists():
@@ -197,10 +191,7 @@ def _is_used(out: Path) -> bool:
 
 
 def _remove_run(out: Path, recipe: Recipe) -> None:
-    """Delete a run folder atomically.
-
-    Raises: ConfigError when the new run needs something in it.
-    """
+    """Delete a run folder atomically; ConfigError when the new run needs something in it."""
     data = recipe.data
     used = [recipe.base or "", *data.text, *data.messages, *data.instructions, *data.preferences]
     inside = [name for name in used if name and Path(name).resolve().is_relative_to(out.resolve())]

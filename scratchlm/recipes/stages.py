@@ -13,7 +13,7 @@ from scratchlm.core.files import write_text
 from scratchlm.core.protocols import ShowsProgress, no_progress
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.instruction_rows import Instruction
-from scratchlm.data.instruction_split import EntrySplit
+from scratchlm.data.instruction_split import EntrySplit, count_leaks
 from scratchlm.data.prompt_templates import template
 from scratchlm.data.samples.overlap import overlap_report
 from scratchlm.data.samples.stories import sample_stories
@@ -28,7 +28,6 @@ from scratchlm.recipes.inputs import fine_tuning_texts, read_entries, read_messa
 from scratchlm.recipes.recipe import SAMPLES, Recipe, Stage
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.distributed import current_ranks
-from scratchlm.training.history import History
 from scratchlm.training.lr_range import RatePoint, learning_rate_range
 from scratchlm.training.pretraining import PretrainingTask, prepare_pretraining, pretrain
 from scratchlm.training.settings import PretrainSettings, TokenizerSettings
@@ -133,7 +132,7 @@ def run_instruct(run: StageRun) -> dict[str, Any]:
     for note in entries.notes:
         run.notify(note)
     split = entries.for_training(settings)
-    n_duplicates, n_leaked = entries.count_duplicates(), entries.count_leaks()
+    n_duplicates, n_leaked = entries.count_duplicates(), count_leaks(entries.split)
     run.notify(
         f"{n_duplicates:,} entries nearly repeat an earlier one, {entries.n_dropped:,} of them dropped; "
         f"{n_leaked:,} of {len(split.test):,} test entries nearly repeat the question of a training entry"
@@ -181,11 +180,6 @@ STAGES: dict[Stage, Callable[[StageRun], dict[str, Any]]] = {
     "instruct": run_instruct,
     "prefer": run_prefer,
 }
-
-
-def history_of(folder: Path) -> list[dict[str, Any]]:
-    """The history of a stage, for its curves."""
-    return History(folder / "metrics.jsonl").records()
 
 
 def _write_sample_stories(folder: Path) -> tuple[Path, Path, dict[str, Any]]:

@@ -48,8 +48,11 @@ class Drawing:
     title: str = ""  # in a file; the page has a heading
     keys: Sequence[tuple[str, str, Any]] = ()  # legend in a file: role, label and dashes of each line
 
-    def on_page(self, size: tuple[int, int]) -> Markup:
-        """Draw as SVG for the page; text remains text, and the same data gives the same bytes."""
+    def on_page(self, size: tuple[int, int] = NARROW) -> Markup:
+        """Draw as SVG for the page, for half a column or a phone unless `size` is WIDE.
+
+        Text remains text, and the same data gives the same bytes.
+        """
         width, height = size
         left, right, top, bottom = self.margins
         name = f"{self.name}-{width}"
@@ -62,10 +65,6 @@ class Drawing:
         css_class = "plot-wide" if size == WIDE else "plot-narrow"
         drawn = page_svg(file.getvalue(), name=name, css_class=css_class, attributes=attributes)
         return Markup(drawn)  # noqa: S704
-
-    def narrow(self) -> Markup:
-        """Draw for half a column, or a phone."""
-        return self.on_page(NARROW)
 
     def save(self, path: Path) -> None:
         """Save the drawing as PNG or SVG, by the path's suffix, with title and legend.
@@ -138,11 +137,7 @@ def style_axes(
 
 
 # Placeholders: the page's CSS gives each role its colour in light and in dark mode.
-ROLES = {
-    "ink": "#000001", "muted": "#000002", "grid": "#000003", "train": "#000004", "val": "#000005",
-    "run1": "#000006", "run2": "#000007", "run3": "#000008", "run4": "#000009", "run5": "#00000a", "run6": "#00000b",
-}  # fmt: skip
-
+ROLES = {name: f"#{number:06x}" for number, name in enumerate(PRINTED, start=1)}
 _NAME_OF = {colour: name for name, colour in ROLES.items()}
 _UNSEEN = re.compile(
     r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", re.DOTALL

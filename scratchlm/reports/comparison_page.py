@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scratchlm.core.errors import ConfigError
+from scratchlm.recipes.recipe import flat_settings
 from scratchlm.reports.canvas import Drawing
 from scratchlm.reports.figures import Bar, Claim, Data, claims, ends_of
 from scratchlm.reports.formats import count, decimal, is_number
@@ -12,7 +13,7 @@ from scratchlm.reports.learning_curves import Plot, even_choice, look_of, overla
 from scratchlm.reports.page_shell import render_page
 from scratchlm.reports.paired_items import Paired, browser_data
 from scratchlm.reports.plots import score_plot, tallest_bar
-from scratchlm.reports.run_page import MAX_SAMPLE_STEPS, Shown, flat_settings
+from scratchlm.reports.run_page import MAX_SAMPLE_STEPS, Shown, prompt_and_text
 
 MAX_RUNS = 12  # more lines in a plot cannot be distinguished
 
@@ -40,13 +41,13 @@ def render_comparison(data: Mapping[str, Any], paired: Paired | None = None) -> 
     if not 1 <= len(runs) <= MAX_RUNS:
         raise ConfigError(f"a comparison shows 1 to {MAX_RUNS} runs, got {len(runs)}; name fewer.")
     plots = comparison_plots(runs)
-    has_items = paired is not None and bool(paired.items)
+    paired = paired if paired is not None and paired.items else None
     return render_page(
         "comparison.html.jinja",
-        scripts=("items.js",) if has_items else (),
+        scripts=() if paired is None else ("items.js",),
         page_data={
             "plots": {name: plot.points for name, plot in plots.items()},
-            **({"items": browser_data(paired)} if paired is not None and has_items else {}),
+            **({} if paired is None else {"items": browser_data(paired)}),
         },
         data=data,
         runs=runs,
@@ -66,8 +67,8 @@ def render_comparison(data: Mapping[str, Any], paired: Paired | None = None) -> 
         samples=samples_beside(runs),
         skills=skill_rows(runs),
         settings=setting_rows(runs),
-        paired=paired if has_items else None,
-        differences=paired.differences if paired is not None and has_items else [],
+        paired=paired,
+        differences=[] if paired is None else paired.differences,
         vocabularies={(run.get("pretrain") or {}).get("vocab_size") for run in runs} - {None},
     )
 
@@ -190,8 +191,12 @@ def samples_beside(runs: Sequence[Data]) -> Shown:
     written: list[list[dict[str, Any]]] = []
     for number, run in enumerate(runs):
         samples = (run.get("pretrain") or {}).get("samples") or []
-        texts = [sample for sample in samples if is_number(sample.get("step"))]
-        written.append([_sample(number, sample) for sample in sorted(texts, key=lambda text: text["step"])])
+        texts = [
+            {"run": number, "step": sample["step"], **prompt_and_text(sample)}
+            for sample in samples
+            if is_number(sample.get("step"))
+        ]
+        written.append(sorted(texts, key=lambda text: text["step"]))
     steps = sorted({text["step"] for texts in written for text in texts})
     kept = even_choice(steps, MAX_SAMPLE_STEPS)
     groups = []
@@ -199,11 +204,6 @@ def samples_beside(runs: Sequence[Data]) -> Shown:
         until = [[text for text in texts if text["step"] <= step] for texts in written]
         groups.append({"step": step, "texts": [texts[-1] for texts in until if texts]})
     return Shown(items=groups, n_left_out=len(steps) - len(kept))
-
-
-def _sample(number: int, sample: Data) -> dict[str, Any]:
-    prompt, text = str(sample.get("prompt") or ""), str(sample.get("text") or "")
-    return {"run": number, "step": sample["step"], "prompt": prompt, "text": text.removeprefix(prompt)}
 
 
 def skill_rows(runs: Sequence[Data]) -> list[tuple[str, list[Mapping[str, Any] | None]]]:

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from markupsafe import Markup
-
 from scratchlm.reports.page_shell import render_page
 from scratchlm.reports.plots import histogram_plot
 
@@ -36,9 +34,11 @@ def render_data_report(figures: Figures) -> str:
         title=" and ".join(PurePath(split["path"]).name for split in figures["splits"]),
         lead=lead(figures),
         facts=facts(figures),
-        plot=_plot(lengths, "lengths", context_length) if lengths else None,
+        plot=histogram_plot(lengths["histogram"], name="lengths", context_length=context_length)
+        if lengths
+        else None,
         part_plots={
-            name: _plot(part, f"lengths-{name}", None)
+            name: histogram_plot(part["histogram"], name=f"lengths-{name}")
             for name, part in (figures.get("part_lengths") or {}).items()
             if part and part["max"]
         },
@@ -82,7 +82,3 @@ def facts(figures: Figures) -> list[tuple[str, str]]:
     if loss and loss["tokens"]:
         found.append((f"{loss['tokens_with_loss'] / loss['tokens']:.1%}", "of tokens carry loss"))
     return found
-
-
-def _plot(summary: Figures, name: str, context_length: int | None) -> Markup:
-    return histogram_plot(summary["histogram"], name=name, context_length=context_length)

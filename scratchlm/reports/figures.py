@@ -145,10 +145,7 @@ def _over(stage: Data, key: str, items: str) -> str:
 
 
 def check_share(value: Any, name: str) -> None:
-    """Check that a value is a share.
-
-    Raises: DataError when it is not a number from 0 to 1.
-    """
+    """Raise DataError unless a value is a number from 0 to 1."""
     if not is_number(value) or not 0 <= value <= 1 + 1e-6:  # float32 sums can slightly exceed one
         raise DataError(
             f"{name} must be a share from 0 to 1 in the report's data, got {value!r}; divide a percentage by 100."
@@ -156,10 +153,7 @@ def check_share(value: Any, name: str) -> None:
 
 
 def check_square(matrix: Sequence[Sequence[Any]], side: int, *, name: str, advice: str) -> None:
-    """Check that a matrix fits its labels.
-
-    Raises: DataError when it does not have `side` rows of `side` numbers.
-    """
+    """Raise DataError unless a matrix has `side` rows of `side` numbers, as many as labels."""
     widths = {len(row) for row in matrix}
     if len(matrix) != side or widths - {side}:
         raise DataError(

@@ -13,16 +13,11 @@ from scratchlm.core.errors import ConfigError, DataError, ScratchLMError
 from scratchlm.core.files import read_json
 from scratchlm.core.json_table import JSONTable
 from scratchlm.core.run_lock import running_process
-from scratchlm.recipes.recipe import recipe_values
+from scratchlm.recipes.recipe import STAGE_DATA, recipe_values
 from scratchlm.recipes.stages import stage_folder
 
 State: TypeAlias = Literal["complete", "interrupted", "running", "damaged", "foreign"]
-KINDS: dict[str, str] = {
-    "pretrain": "pretrain",
-    "classify": "finetune classify",
-    "instruct": "finetune instruct",
-    "prefer": "finetune prefer",
-}
+STAGES = list(STAGE_DATA)  # a list, since a table from a damaged file cannot be looked up in a dictionary
 TAIL_BYTES = 1 << 16  # of metrics.jsonl, to find its last line without reading all of it
 
 
@@ -54,7 +49,7 @@ class FoundRun:
     def what(self) -> str:
         """The command that created it."""
         if len(self.stages) == 1:
-            return KINDS.get(self.stages[0], self.stages[0])
+            return "pretrain" if self.stages[0] == "pretrain" else f"finetune {self.stages[0]}"
         return f"run ({', '.join(self.stages)})" if self.stages else ""
 
     def folder(self, stage: str) -> Path:
@@ -131,10 +126,9 @@ def _state(run: FoundRun) -> State:
 
 
 def _stages(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    stages = settings.get("stages", list(KINDS)[:3])
-    known = list(KINDS)  # a table or a list in its place cannot be looked up in a dictionary
-    if not isinstance(stages, list) or not stages or not all(stage in known for stage in stages):
-        raise DataError(f"stages must be a list of {', '.join(KINDS)}, got {stages!r}; repair recipe.toml.")
+    stages = settings.get("stages", STAGES[:3])
+    if not isinstance(stages, list) or not stages or not all(stage in STAGES for stage in stages):
+        raise DataError(f"stages must be a list of {', '.join(STAGES)}, got {stages!r}; repair recipe.toml.")
     return tuple(stages)
 
 

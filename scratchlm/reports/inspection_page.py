@@ -163,7 +163,7 @@ def norms_plot(norms: Data) -> Markup:
         return {}
 
     drawing = Drawing(name="norms", draw=draw, margins=(56, 16, 14, 32))
-    return drawing.on_page(WIDE) + drawing.narrow()
+    return drawing.on_page(WIDE) + drawing.on_page()
 
 
 def _visible(value: Any) -> Any:

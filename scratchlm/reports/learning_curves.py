@@ -34,8 +34,7 @@ class Series:
     """A line of a plot, whose role determines its colour."""
 
     role: str
-    steps: Sequence[float]
-    values: Sequence[float]
+    points: Sequence[tuple[float, float]]  # step and value
     words: str  # its label in the legend
     dots: bool = False
     width: float = 2.2
@@ -73,7 +72,7 @@ def curve_plot(
         title=title,
         keys=[(line.role, line.words, line.dashes) for line in lines if line.words],
     )
-    wide, narrow = drawing.on_page(WIDE), drawing.narrow()
+    wide, narrow = drawing.on_page(WIDE), drawing.on_page()
     return Plot(name=name, wide=wide, narrow=narrow, drawing=drawing, points=words, per_point=per_point)
 
 
@@ -90,7 +89,8 @@ def bucket_means(
     points = []
     for start in range(0, len(rows), per_point):
         part = rows[start : start + per_point]
-        points.append((float(np.mean(column(part, "step"))), float(np.mean(column(part, key)))))
+        steps, values = zip(*points_of(part, key))
+        points.append((float(np.mean(steps)), float(np.mean(values))))
     return points, per_point
 
 
@@ -107,9 +107,9 @@ def even_choice(items: Sequence[Any], limit: int = MAX_POINTS) -> list[Any]:
     return [items[i] for i in sorted({round(k * last / (limit - 1)) for k in range(limit)})]
 
 
-def column(rows: Sequence[Mapping[str, Any]], key: str) -> list[float]:
-    """One value of each row."""
-    return [float(row[key]) for row in rows]
+def points_of(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
+    """The step and one value of each row."""
+    return [(float(row["step"]), float(row[key])) for row in rows]
 
 
 def _draw_lines(
@@ -118,8 +118,8 @@ def _draw_lines(
     """Draw all lines; return the first and the last step shown."""
     for line in lines:
         axes.plot(
-            line.steps,
-            line.values,
+            [step for step, _ in line.points],
+            [value for _, value in line.points],
             color=colours[line.role],
             linewidth=line.width,
             linestyle=line.dashes,
@@ -129,13 +129,13 @@ def _draw_lines(
             solid_capstyle="round",
             clip_on=line.is_faint,
         )
-    steps = [step for line in lines for step in line.steps]
+    steps = [step for line in lines for step, _ in line.points]
     low, high = min(steps), max(steps)
     if low == high:
         low, high = low - 1, high + 1
     elif 0 < low <= 0.05 * high:
         low = 0
-    values = [value for line in lines if not line.is_faint for value in line.values]
+    values = [value for line in lines if not line.is_faint for _, value in line.points]
     if reference is not None:
         axes.axhline(reference, color=colours["muted"], linewidth=1, linestyle=(0, (4, 4)))
         axes.annotate(
@@ -180,14 +180,14 @@ def _clocks(rows: Sequence[Mapping[str, Any]]) -> list[Callable[[float], str]]:
     for key, write in (("tokens", lambda n: f"{axis_count(n)} tok"), ("elapsed_s", _short_time)):
         known = [row for row in rows if is_number(row.get(key))]
         if len(known) >= 2:
-            steps, values = [0.0, *column(known, "step")], [0.0, *column(known, key)]  # both start at 0
-            clocks.append(_interpolated(steps, values, write))
+            clocks.append(_interpolated([(0.0, 0.0), *points_of(known, key)], write))
     return clocks
 
 
 def _interpolated(
-    steps: list[float], values: list[float], write: Callable[[float], str]
+    points: Sequence[tuple[float, float]], write: Callable[[float], str]
 ) -> Callable[[float], str]:
+    steps, values = zip(*points)
     return lambda step: write(float(np.interp(step, steps, values)))
 
 
@@ -223,11 +223,10 @@ def loss_plot(
         return None
     lines = [
         Series(
-            role="train", steps=[s for s, _ in train], values=[v for _, v in train], words="training loss",
-            dots=len(train) == 1, width=1.3, alpha=0.75,
+            role="train", points=train, words="training loss", dots=len(train) == 1, width=1.3, alpha=0.75
         ),
         _validation_line(val, "val_loss", "validation loss"),
-    ]  # fmt: skip
+    ]
     first = train[0][1] if train else float(val[0]["val_loss"])
     reference = uniform_loss if uniform_loss is not None and 0.6 * uniform_loss <= first else None
     shown = {row["step"]: row for row in (*even_choice(rows), *val)}
@@ -250,9 +249,7 @@ def accuracy_plot(history: Sequence[Mapping[str, Any]], *, name: str) -> Plot | 
 
 
 def _validation_line(rows: Sequence[Mapping[str, Any]], key: str, words: str) -> Series:
-    return Series(
-        role="val", steps=column(rows, "step"), values=column(rows, key), words=words, dots=len(rows) <= 40
-    )
+    return Series(role="val", points=points_of(rows, key), words=words, dots=len(rows) <= 40)
 
 
 def _describe(row: Mapping[str, Any], measured: Words) -> str:
@@ -312,19 +309,13 @@ def overlay_plot(
             per_point = max(per_point, n_each)
             lines.append(
                 Series(
-                    role=role, steps=[s for s, _ in trained], values=[v for _, v in trained], dashes=dashes,
-                    words="" if found else f"{label} (training)", width=1.1, alpha=0.4 if found else 0.9,
-                    dots=len(trained) == 1, is_faint=bool(found),
+                    role=role, points=trained, dashes=dashes, words="" if found else f"{label} (training)",
+                    width=1.1, alpha=0.4 if found else 0.9, dots=len(trained) == 1, is_faint=bool(found),
                 )
             )  # fmt: skip
         if found:
-            steps, values = column(found, "step"), column(found, key)
-            lines.append(
-                Series(
-                    role=role, steps=steps, values=values, words=label, dashes=dashes, dots=len(found) <= 20
-                )
-            )
-            measured[label] = list(zip(steps, values))
+            measured[label] = points = points_of(found, key)
+            lines.append(Series(role=role, points=points, words=label, dashes=dashes, dots=len(found) <= 20))
         elif trained:
             measured[label] = trained
     if not lines:

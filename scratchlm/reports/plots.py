@@ -25,7 +25,7 @@ def histogram_plot(histogram: Mapping[str, Any], *, name: str, context_length: i
         return {}
 
     drawing = Drawing(name=name, draw=draw, margins=(LEFT, RIGHT, TOP, BOTTOM))
-    return drawing.on_page(WIDE) + drawing.narrow()
+    return drawing.on_page(WIDE) + drawing.on_page()
 
 
 def _draw_bars(

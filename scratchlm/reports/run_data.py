@@ -21,7 +21,7 @@ from scratchlm.generation.generate import generate_ids
 from scratchlm.inspection.attention_maps import attention_maps
 from scratchlm.inspection.traces import token_probabilities
 from scratchlm.recipes.recipe import SAMPLES, Recipe, Stage
-from scratchlm.recipes.stages import StageRun, history_of
+from scratchlm.recipes.stages import StageRun
 from scratchlm.reports.run_page import render_report
 from scratchlm.training.history import History
 
@@ -104,7 +104,7 @@ def run_report(
 def curves(folder: Path) -> list[dict[str, Any]]:
     """A stage's metrics, one row per step."""
     rows: dict[int, dict[str, Any]] = {}
-    for record in history_of(folder):
+    for record in History(folder / "metrics.jsonl").records():
         values = {key: record[key] for key in CURVES if key in record}
         if values:  # a skipped step has none
             rows[record["step"]] = {"step": record["step"], **rows.get(record["step"], {}), **values}

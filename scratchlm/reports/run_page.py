@@ -6,9 +6,10 @@ fit a page, the confusion matrix with shares, the overview of the stages. Omitte
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from scratchlm.recipes.recipe import STAGE_DATA, flat_settings
 from scratchlm.reports.canvas import Drawing
 from scratchlm.reports.figures import Data, baseline_bars, check_share, check_square, claims
 from scratchlm.reports.formats import (
@@ -88,8 +89,7 @@ def _classifier_plots(data: Mapping[str, Any]) -> dict[str, Drawing | None]:
 
 def _plots(data: Mapping[str, Any]) -> dict[str, Plot | None]:
     """Each stage's learning curves; None where there is no history."""
-    stages = ("pretrain", "classify", "instruct", "prefer")
-    histories = {name: (data.get(name) or {}).get("history") or [] for name in stages}
+    histories = {name: (data.get(name) or {}).get("history") or [] for name in STAGE_DATA}
     vocab_size = (data.get("tokenizer") or {}).get("vocab_size")
     uniform_loss = math.log(vocab_size) if is_number(vocab_size) and vocab_size > 1 else None
     return {
@@ -101,16 +101,16 @@ def _plots(data: Mapping[str, Any]) -> dict[str, Plot | None]:
     }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class LifecycleStep:
     """One of the four steps of the model lifecycle, with its main metric."""
 
     anchor: str
     title: str
     was_run: bool
-    figure: str = ""
-    unit: str = ""
-    lines: tuple[str, ...] = ()
+    figure: str
+    unit: str
+    lines: list[str]
 
 
 def lifecycle_steps(data: Data) -> list[LifecycleStep]:
@@ -125,13 +125,11 @@ def lifecycle_steps(data: Data) -> list[LifecycleStep]:
     steps = []
     for key, anchor, title, describe in stages:
         stage = data.get(key)
-        step = LifecycleStep(anchor=anchor, title=title, was_run=bool(stage))
-        if stage:
-            figure, unit, lines = describe(stage)
-            seconds = stage.get("seconds", timed.get(key))
-            took = (f"in {duration(seconds)}",) if is_number(seconds) else ()
-            step = replace(step, figure=figure, unit=unit, lines=(*lines, *took))
-        steps.append(step)
+        figure, unit, lines = describe(stage) if stage else ("", "", [])
+        seconds = stage.get("seconds", timed.get(key)) if stage else None
+        if is_number(seconds):
+            lines.append(f"in {duration(seconds)}")
+        steps.append(LifecycleStep(anchor, title, was_run=bool(stage), figure=figure, unit=unit, lines=lines))
     return steps
 
 
@@ -193,12 +191,16 @@ def samples_by_step(samples: Sequence[Data]) -> Shown:
     """Samples grouped by training step; for many steps an even selection with the first and the last."""
     steps: dict[Any, list[dict[str, str]]] = {}
     for sample in samples:
-        prompt, text = str(sample.get("prompt") or ""), str(sample.get("text") or "")
-        written = text[len(prompt) :] if prompt and text.startswith(prompt) else text
-        steps.setdefault(sample.get("step"), []).append({"prompt": prompt, "text": written})
+        steps.setdefault(sample.get("step"), []).append(prompt_and_text(sample))
     groups = [{"step": step, "texts": texts} for step, texts in steps.items()]
     kept = even_choice(groups, MAX_SAMPLE_STEPS)
     return Shown(items=kept, n_left_out=len(groups) - len(kept))
+
+
+def prompt_and_text(sample: Data) -> dict[str, str]:
+    """A sample's prompt, and the text that the model wrote after it."""
+    prompt, text = str(sample.get("prompt") or ""), str(sample.get("text") or "")
+    return {"prompt": prompt, "text": text.removeprefix(prompt)}
 
 
 def first_few(items: Sequence[Any], limit: int = MAX_LISTED) -> Shown:
@@ -260,22 +262,6 @@ def confusion_view(classify: Data) -> list[dict[str, Any]]:
     return rows
 
 
-def flat_settings(settings: Data, prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested settings with dotted names, as on the command line.
-
-    Example:
-        >>> flat_settings({"model": {"n_layers": 4}, "seed": 1})
-        [('model.n_layers', 4), ('seed', 1)]
-    """
-    rows: list[tuple[str, Any]] = []
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            rows.extend(flat_settings(value, f"{prefix}{name}."))
-        else:
-            rows.append((f"{prefix}{name}", value))
-    return rows
-
-
 def page_data(*, plots: Mapping[str, Any], attention: Any, coloured: Any) -> dict[str, Any]:
     """The data for the page's script: texts for each curve, attention weights, token alternatives."""
     found: dict[str, Any] = {"plots": {name: plot.points for name, plot in plots.items() if plot}}
@@ -297,6 +283,4 @@ def page_data(*, plots: Mapping[str, Any], attention: Any, coloured: Any) -> dic
 
 
 # Functions that the templates of the run page call.
-FOR_TEMPLATES: tuple[Callable[..., Any], ...] = (
-    *(baseline_bars, confusion_view, first_few, flat_settings, samples_by_step),
-)
+FOR_TEMPLATES = (baseline_bars, confusion_view, first_few, flat_settings, samples_by_step)

@@ -40,7 +40,6 @@ REPORT_FILES = {"report.html", "report.json", "tables", "plots"}
 class WrittenReport:
     """The files of a report."""
 
-    folder: Path
     files: list[Path]
     comparison: Comparison
 
@@ -86,7 +85,7 @@ def write_report(
     if plots:
         drawings = comparison_drawings(comparison.data["runs"]) if report is None else report_drawings(report)
         files += _write_plots(drawings, out / "plots", plots)
-    return WrittenReport(folder=out, files=files, comparison=comparison)
+    return WrittenReport(files=files, comparison=comparison)
 
 
 def whole_run(run: FoundRun, device: torch.device) -> dict[str, Any]:
@@ -121,18 +120,16 @@ def tables(comparison: Comparison) -> dict[str, Table]:
     ]
     settings = [[row.name, row.differs, *row.values] for row in setting_rows(runs)]
     differences = [[d.one, d.other, d.score_name, d.n, d.mean, d.low, d.high] for d in paired.differences]
+    samples = [
+        [run["label"], sample.get("step"), sample.get("prompt"), sample.get("text")]
+        for run in runs
+        for sample in (run.get("pretrain") or {}).get("samples") or []
+    ]
     found: dict[str, Table] = {
         "figures": (("figure", "run", "value", "interval", "over"), figures),
         "settings": (("setting", "differs", *labels), settings),
         "curves": _curves(runs),
-        "samples": (
-            ("run", "step", "prompt", "text"),
-            [
-                [run["label"], sample.get("step"), sample.get("prompt"), sample.get("text")]
-                for run in runs
-                for sample in (run.get("pretrain") or {}).get("samples") or []
-            ],
-        ),
+        "samples": (("run", "step", "prompt", "text"), samples),
         "items": _items(paired),
         "differences": (("one", "other", "score", "n", "difference", "low", "high"), differences),
     }

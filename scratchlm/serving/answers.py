@@ -1,14 +1,16 @@
 """Collect the events of a request's rows: texts, ends, counts and log probabilities."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from starlette.requests import Request
 
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.generation.stopping import FinishedBy
 from scratchlm.generation.token_bytes import bytes_of_token, text_of_token
 from scratchlm.serving.jobs import GenerationJob, RowEvent
+from scratchlm.serving.service import unless_gone
 
 LOWEST_LOGPROB = -9999.0  # what OpenAI's protocol reports for a token that cannot occur
 
@@ -31,15 +33,15 @@ class RowText:
     finished_by: FinishedBy | None = None
     _held: str | None = ""  # the beginning, while it could be the lead; None after it
 
-    def take(self, event: RowEvent) -> str:
-        """Add an event; returns the text that it adds to the answer."""
+    def take(self, event: RowEvent) -> tuple[str, list[TokenScore]]:
+        """Add an event; returns the text that it adds to the answer, and the token unless that is only an end."""
         token = event.token
-        if token.id is not None:
-            self.scores.append(_score(token.id, token.prob, token.top))
+        new = [] if token.id is None else [_score(token.id, token.prob, token.top)]
+        self.scores += new
         self.finished_by = token.finished_by
         piece = self._without_lead(token.text)
         self.text += piece
-        return piece
+        return piece, new
 
     @property
     def finish_reason(self) -> str:
@@ -56,12 +58,19 @@ class RowText:
         return piece
 
 
-async def collect_rows(job: GenerationJob, *, leads: Sequence[str]) -> list[RowText]:
-    """Await the end of every row."""
-    rows = [RowText(lead) for lead in leads]
-    async for events in job.events():
-        for event in events:
-            rows[event.row].take(event)
+async def collect_rows(job: GenerationJob, request: Request) -> list[RowText]:
+    """Await the end of every row and close the job; ClientGoneError when the connection ends first."""
+    rows = [RowText(row.lead) for row in job.rows]
+
+    async def collect() -> None:
+        async for events in job.events():
+            for event in events:
+                rows[event.row].take(event)
+
+    try:
+        await unless_gone(request, collect())
+    finally:
+        job.close()
     return rows
 
 

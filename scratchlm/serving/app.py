@@ -1,5 +1,6 @@
 """The web application: every endpoint, the errors in each protocol's form, and the OpenAPI document."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -50,10 +51,13 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.start()
+        service.worker.start(asyncio.get_running_loop())
         try:
-            await _warm_up(app, service)
+            await service.worker.warm_up()
             yield
+        except ScratchLMError as error:
+            app.state.startup_error = error  # for the caller of the server
+            raise
         finally:
             service.stop()
 
@@ -79,15 +83,6 @@ def create_app(
     app.add_middleware(_Measured, service=service)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return app
-
-
-async def _warm_up(app: FastAPI, service: Service) -> None:
-    """Make the models ready, and keep an error for the caller of the server."""
-    try:
-        await service.worker.warm_up()
-    except ScratchLMError as error:
-        app.state.startup_error = error
-        raise
 
 
 class _Measured:
@@ -117,19 +112,18 @@ class _Measured:
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code, param = getattr(error, "code", None), getattr(error, "param", None)
-    message = str(error.detail)
     if not isinstance(error, RequestError):  # the router's own: an unknown address, or another method
-        message = f"{request.method} {request.url.path[:100]}: {message}; /openapi.json lists every address."
-    body = error_body(request.url.path, error.status_code, message, code=code, param=param)
+        where = f"{request.method} {request.url.path[:100]}"
+        message = f"{where}: {error.detail}; /openapi.json lists every address."
+        error = RequestError(message, error.status_code, headers=error.headers)
+    body = error_body(request.url.path, error)
     return JSONResponse(body, status_code=error.status_code, headers=error.headers)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     message, name = validation_message(error)
-    body = error_body(request.url.path, HTTPStatus.BAD_REQUEST, message, param=name)
-    return JSONResponse(body, status_code=HTTPStatus.BAD_REQUEST)
+    return await _on_http_error(request, RequestError(message, param=name))
 
 
 async def _on_gone(_request: Request, _error: Exception) -> Response:

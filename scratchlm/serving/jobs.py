@@ -21,6 +21,7 @@ class RowRequest:
     prompt_ids: Sequence[int]
     config: GenerationConfig
     copy: int = 0  # number among equal prompts of one seed, which get different texts
+    lead: str = ""  # of the answer, left out of its text; see RowText
     n_logprobs: int = 0  # alternatives to report at each step
     trace: RowTrace | None = None  # filled by the worker: a token's step is in it before its event arrives
 
@@ -52,7 +53,7 @@ class GenerationJob:
         self.is_closed = False
         self._cancel = cancel
         self._release = release
-        self._n_unfinished = 0
+        self.n_unfinished = 0  # rows in the worker
         self._arrived: asyncio.Queue[RowEvent | BaseException] = asyncio.Queue()
         self.accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -60,11 +61,6 @@ class GenerationJob:
     def n_prompt_tokens(self) -> int:
         """Tokens of the prompts; copies of one prompt count once."""
         return sum(len(row.prompt_ids) for row in self.rows if row.copy == 0)
-
-    def begin(self, rows: Sequence[RowRequest]) -> None:
-        """Set the rows, just before the job is handed to the worker."""
-        self.rows = rows
-        self._n_unfinished = len(rows)
 
     def accept(self) -> None:
         """The engine has checked and queued every row."""
@@ -88,13 +84,13 @@ class GenerationJob:
 
         Raises: the error that ended the job.
         """
-        while self._n_unfinished:
+        while self.n_unfinished:
             items = [await self._arrived.get()]
             while not self._arrived.empty():
                 items.append(self._arrived.get_nowait())
             failure = next((item for item in items if isinstance(item, BaseException)), None)
             found = [item for item in items if isinstance(item, RowEvent)]
-            self._n_unfinished -= sum(event.token.finished_by is not None for event in found)
+            self.n_unfinished -= sum(event.token.finished_by is not None for event in found)
             if found:
                 yield found
             if failure is not None:
@@ -105,7 +101,7 @@ class GenerationJob:
         if self.is_closed:
             return
         self.is_closed = True
-        if self._n_unfinished:
+        if self.n_unfinished:
             self._cancel(self)
         if self.accepted.done() and not self.accepted.cancelled():
             self.accepted.exception()  # seen, so that asyncio does not report it as lost

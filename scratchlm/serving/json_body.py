@@ -40,7 +40,7 @@ def parse_body(body: bytes) -> Any:
         text = body.decode("utf-8")
         value = json.loads(
             text,
-            parse_constant=_refuse_constant,
+            parse_constant=_finite,
             parse_float=_finite,
             parse_int=_short,
             object_pairs_hook=_object,
@@ -56,7 +56,10 @@ def parse_body(body: bytes) -> Any:
     if _depth(text) > MAX_DEPTH:
         raise _wrong(f"the body has more than {MAX_DEPTH} levels")
     if _ESCAPED_SURROGATE.search(body):
-        _check_characters(value)
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as cause:
+            raise _wrong("the body has a lone surrogate, which is not a character") from cause
     return value
 
 
@@ -89,15 +92,14 @@ def check_content_type(headers: Headers) -> None:
     charset = parameters.strip().removeprefix("charset=").strip('"')
     if kind.strip() != "application/json" or charset not in ("", "utf-8", "utf8"):
         message = "the body must be JSON in UTF-8; send `Content-Type: application/json`."
-        raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
+        raise RequestError(message, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
     if headers.get("content-encoding", "identity") != "identity":
         message = "the body must not be compressed; leave Content-Encoding out."
-        raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
+        raise RequestError(message, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
 
 
 class _StrictRequest(Request):
     async def json(self) -> Any:
-        """The parsed body."""
         return parse_body(await self.body())
 
 
@@ -140,11 +142,7 @@ def _shown(value: Any) -> str:
 
 
 def _wrong(message: str) -> RequestError:
-    return RequestError(HTTPStatus.BAD_REQUEST, f"{message}; send a JSON object.")
-
-
-def _refuse_constant(name: str) -> Any:
-    raise _wrong(f"numbers must be finite, got {name}")
+    return RequestError(f"{message}; send a JSON object.")
 
 
 def _finite(text: str) -> float:
@@ -180,18 +178,3 @@ def _depth(text: str) -> int:
 
 
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
-
-
-def _check_characters(value: Any) -> None:
-    if isinstance(value, str):
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError as cause:
-            raise _wrong("the body has a lone surrogate, which is not a character") from cause
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            _check_characters(name)
-            _check_characters(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            _check_characters(inner)

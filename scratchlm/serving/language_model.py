@@ -187,8 +187,7 @@ class LanguageModel:
     @property
     def class_names(self) -> list[str]:
         """A classifier's classes, in the order of its scores; [] for any other model."""
-        classes = self.task.get("classes", [])
-        assert isinstance(classes, list)
+        classes: list[str] = self.task.get("classes", [])
         return classes
 
     def ask(self, instruction: str, **settings: Any) -> str:
@@ -206,10 +205,7 @@ class LanguageModel:
         max_new_tokens: int = 128,
         **settings: Any,
     ) -> Iterator[str]:
-        """Yield the answer of an assistant in pieces: `answer_pieces` of its `answer_prompt`, whose settings it takes.
-
-        Raises: as these two.
-        """
+        """Yield the answer in pieces; settings and errors are those of `answer_prompt` and `answer_pieces`."""
         prompt = self.answer_prompt(
             instruction,
             input=input,

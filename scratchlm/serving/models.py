@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,6 @@ from scratchlm.data.assistant_prompt import chosen_template, supports_conversati
 from scratchlm.data.chat_template import ChatTemplate, TurnEnd
 from scratchlm.data.prompt_templates import PromptTemplate
 from scratchlm.model.config import GPTConfig
-from scratchlm.model.gpt import GPTModel
 from scratchlm.serving.language_model import LanguageModel, load
 from scratchlm.serving.request_errors import RequestError
 
@@ -121,22 +120,10 @@ class ServedModel:
             self.keep_s = None if keep_alive < 0 else keep_alive
 
     def check_generates(self) -> None:
-        """Check that this model predicts tokens.
-
-        Raises: RequestError for a classifier.
-        """
+        """Raise RequestError for a classifier, which does not predict tokens."""
         if self.kind == "classification":
             message = f"{self.id} is a classifier and cannot generate text; use /api/classify."
-            raise RequestError(HTTPStatus.BAD_REQUEST, message, param="model")
-
-    def check_classifies(self) -> None:
-        """Check that this model is a classifier.
-
-        Raises: RequestError for any other model.
-        """
-        if self.kind != "classification":
-            message = f"{self.id} is not a classifier but a {self.kind}; name a classifier."
-            raise RequestError(HTTPStatus.BAD_REQUEST, message, param="model")
+            raise RequestError(message, param="model")
 
 
 def open_served(source: ModelSource, *, device: str = "auto") -> ServedModel:
@@ -144,10 +131,7 @@ def open_served(source: ModelSource, *, device: str = "auto") -> ServedModel:
 
     Raises: CheckpointError when there is no valid model.
     """
-
-    def reload() -> LanguageModel:
-        return load(source.path, device=device)
-
+    reload = partial(load, source.path, device=device)
     return served(source, reload(), reload=reload)
 
 
@@ -155,7 +139,7 @@ def served(
     source: ModelSource, lm: LanguageModel, *, reload: Callable[[], LanguageModel] | None = None
 ) -> ServedModel:
     """Describe a loaded model; without `reload` it stays loaded, and clients cannot unload it."""
-    size = sum(t.numel() * t.element_size() for t in _distinct_tensors(lm.model))
+    tensors = (*lm.model.parameters(), *lm.model.buffers())  # each once, also where modules share it
     return ServedModel(
         source=source,
         config=lm.config,
@@ -166,7 +150,7 @@ def served(
         stop_ids=lm.stop_ids,
         n_parameters=lm.model.n_parameters(),
         n_bits=min((int(getattr(m, "bits", 32)) for m in lm.model.modules()), default=32),
-        size_bytes=size,
+        size_bytes=sum(tensor.nbytes for tensor in tensors),
         digest=_digest(lm),
         modified_at=_modified_at(lm.folder),
         reload=(lambda: lm) if reload is None else reload,
@@ -206,16 +190,8 @@ class ModelList:
         if found is None:
             advice = nearest(name[:200], self._models) if self._models else "it offers none."
             message = f"this server has no model {name[:100]!r}; {advice}"
-            raise RequestError(HTTPStatus.NOT_FOUND, message, code="model_not_found", param="model")
+            raise RequestError(message, HTTPStatus.NOT_FOUND, code="model_not_found", param="model")
         return found
-
-
-def _distinct_tensors(model: GPTModel) -> Iterator[Any]:
-    seen = set()
-    for tensor in (*model.parameters(), *model.buffers()):
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            yield tensor
 
 
 def _digest(lm: LanguageModel) -> str:

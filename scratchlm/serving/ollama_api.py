@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timezone
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -35,7 +34,7 @@ from scratchlm.serving.ollama_schemas import (
 from scratchlm.serving.openai_api import embeddings, refuse_tools
 from scratchlm.serving.prompts import ChatTurn, chat_prompt, rows_of, text_prompt
 from scratchlm.serving.request_errors import RequestError
-from scratchlm.serving.service import Service, unless_gone
+from scratchlm.serving.service import Service
 from scratchlm.serving.streams import NDJSON, JobStream, ndjson
 
 NS = 1e9
@@ -67,10 +66,9 @@ def ollama_router(service: Service) -> APIRouter:
             return await _load_only(service, model, body, {"response": ""})
         if body.raw or model.template is None:
             if body.system:
-                message = (
+                raise RequestError(
                     "a system prompt needs a model tuned for conversations, and raw: false; leave it out."
                 )
-                raise RequestError(HTTPStatus.BAD_REQUEST, message)
             return await _answer(service, model, body, request, body.prompt)
         system = [ChatTurn("system", body.system)] if body.system else []
         return await _answer(service, model, body, request, [*system, ChatTurn("user", body.prompt)])
@@ -80,16 +78,15 @@ def ollama_router(service: Service) -> APIRouter:
         """The mean of the final states of each text's tokens, scaled to length one."""
         model, started_s = service.models.find(body.model), time.perf_counter()
         if body.dimensions not in (None, model.config.emb_dim):
-            message = (
+            raise RequestError(
                 f"dimensions must be {model.config.emb_dim}, the width of {model.id}, got {body.dimensions}."
             )
-            raise RequestError(HTTPStatus.BAD_REQUEST, message)
         texts = [body.input] if isinstance(body.input, str) else body.input
         limit = body.options.num_ctx if body.options else None
         found, n_tokens = await embeddings(
             service, model, texts, truncate=body.truncate is not False, context_length=limit
         )
-        await service.call(model, lambda lm: lm.kind, keep_alive=_wish(body.keep_alive))
+        await service.call(model, lambda lm: lm.kind, keep_alive=seconds(body.keep_alive))
         return {
             "model": model.id,
             "embeddings": [_unit(one) for one in found],
@@ -125,7 +122,7 @@ def ollama_router(service: Service) -> APIRouter:
         """Describe a model."""
         name = body.model or body.name
         if name is None:
-            raise RequestError(HTTPStatus.BAD_REQUEST, "model is missing; add it.")
+            raise RequestError("model is missing; add it.")
         return _shown(service.models.find(name))
 
     @router.get("/version", response_model=OllamaVersion)
@@ -146,34 +143,28 @@ async def _answer(
     """Generate the answer to a conversation or to a text, and send it whole or in lines."""
     if body.truncate or body.shift:
         message = "truncate and shift must be false: a prompt beyond the context is refused, and nothing is forgotten."
-        raise RequestError(HTTPStatus.BAD_REQUEST, message)
+        raise RequestError(message)
     settings, options = body.settings(), body.options or Options()
     n_top = (body.top_logprobs or 0) if body.logprobs else 0
-    leads: list[str] = []
 
     def prepare() -> list[RowRequest]:
         prompt = text_prompt(model, asked) if isinstance(asked, str) else chat_prompt(model, asked)
-        leads[:] = [prompt.answer_lead]
-        limit, context = options.max_new_tokens, options.num_ctx
+        limit = options.num_predict if (options.num_predict or 0) > 0 else None
+        context = options.num_ctx
         return rows_of(
             model, prompt, settings, max_new_tokens=limit, n_logprobs=n_top, context_length=context
         )
 
-    job = await service.generate(model, 1, prepare, keep_alive=_wish(body.keep_alive))
+    job = await service.generate(model, 1, prepare, keep_alive=seconds(body.keep_alive))
     form = _Lines(job, is_chat=not isinstance(body, OllamaGenerateRequest), has_logprobs=bool(body.logprobs))
     if body.stream is not False:
-        pieces = form.lines(RowText(leads[0]))
+        pieces = form.lines(RowText(job.rows[0].lead))
         return JobStream(job, pieces, media_type=NDJSON, error_piece=lambda e: ndjson({"error": e.detail}))
-    try:
-        [row] = await unless_gone(request, collect_rows(job, leads=leads))
-    finally:
-        job.close()
+    [row] = await collect_rows(job, request)
     return JSONResponse(form.line(row.text, row.scores) | form.end(row))
 
 
 class _Lines:
-    """The lines of one answer."""
-
     def __init__(self, job: GenerationJob, *, is_chat: bool, has_logprobs: bool) -> None:
         self.job, self.is_chat, self.has_logprobs = job, is_chat, has_logprobs
 
@@ -182,16 +173,13 @@ class _Lines:
         async for events in self.job.events():
             pieces = []
             for event in events:
-                n_before = len(row.scores)
-                text = row.take(event)
-                new = row.scores[n_before:]
+                text, new = row.take(event)
                 if text or (new and self.has_logprobs):
                     pieces.append(ndjson(self.line(text, new)))
             yield "".join(pieces)
         yield ndjson(self.line("", []) | self.end(row))
 
     def line(self, text: str, scores: Sequence[TokenScore]) -> dict[str, Any]:
-        """A piece of the answer."""
         content = {"message": {"role": "assistant", "content": text}} if self.is_chat else {"response": text}
         found = {"model": self.job.model.id, "created_at": _time(time.time()), **content, "done": False}
         if self.has_logprobs and scores:
@@ -218,21 +206,15 @@ async def _load_only(
     service: Service, model: ServedModel, body: OllamaRequest, content: dict[str, Any]
 ) -> Response:
     """Load a model, or unload it with keep_alive 0."""
-    wish = _wish(body.keep_alive)
-    is_unload = wish == 0
-    if is_unload:
+    wish = seconds(body.keep_alive)
+    if wish == 0:
         model.keep(wish)
     else:
         await service.call(model, lambda lm: lm.kind, keep_alive=wish)
-    reason = "unload" if is_unload else "load"
+    reason = "unload" if wish == 0 else "load"
     return JSONResponse(
         {"model": model.id, "created_at": _time(time.time()), **content, "done": True, "done_reason": reason}
     )
-
-
-def _wish(keep_alive: float | str | None) -> float | None:
-    """How long the model shall stay loaded, in seconds; None without a wish."""
-    return None if keep_alive is None else seconds(keep_alive)
 
 
 def _unit(vector: Sequence[float]) -> list[float]:
@@ -270,13 +252,9 @@ def _short_count(n: int) -> str:
 
 def _shown(model: ServedModel) -> dict[str, Any]:
     chosen = model.template
-    form = (
-        FORM_OF_PROMPT
-        if chosen is None
-        else chosen.source
-        if isinstance(chosen, ChatTemplate)
-        else chosen.name
-    )
+    form = FORM_OF_PROMPT
+    if chosen is not None:
+        form = chosen.source if isinstance(chosen, ChatTemplate) else chosen.name
     info = {f"{model.family}.{name}": value for name, value in to_dict(model.config).items()}
     capabilities = [] if model.kind == "classification" else ["completion"]
     return {

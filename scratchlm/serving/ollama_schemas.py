@@ -6,13 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from scratchlm.serving.json_body import Strict
-from scratchlm.serving.schemas import (
-    MAX_ITEMS,
-    MAX_TOP_LOGPROBS,
-    AnswerModel,
-    CommonSampling,
-    ModelId,
-)
+from scratchlm.serving.schemas import MAX_ITEMS, MAX_TOP_LOGPROBS, AnswerModel, CommonSampling, ModelId, Texts
 
 DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.9}  # of the protocol
 MIROSTAT = {"mirostat_tau": 5.0, "mirostat_eta": 0.1}  # its defaults
@@ -28,13 +22,8 @@ NEUTRAL = {
 }
 
 
-def _duration(value: float | str) -> float | str:
-    seconds(value)
-    return value
-
-
-def seconds(value: float | str) -> float:
-    """A duration such as 30, "30", "10m" or "1h30m" in seconds; negative means for ever.
+def seconds(value: float | str | None) -> float | None:
+    """A duration such as 30, "30", "10m" or "1h30m" in seconds; negative means for ever, None stays None.
 
     Raises: ValueError for another text.
     Example:
@@ -42,7 +31,7 @@ def seconds(value: float | str) -> float:
         (90.0, -1.0)
     """
     if not isinstance(value, str):
-        return float(value)
+        return value
     text = value.removeprefix("-")
     if re.fullmatch(r"[0-9]{1,9}", text):
         return float(value)
@@ -54,7 +43,7 @@ def seconds(value: float | str) -> float:
 
 
 KeepAlive = Annotated[
-    Annotated[float, Field(ge=-1e9, le=1e9)] | Annotated[str, Field(max_length=40)], AfterValidator(_duration)
+    Annotated[float, Field(ge=-1e9, le=1e9)] | Annotated[str, Field(max_length=40)], AfterValidator(seconds)
 ]
 
 
@@ -107,11 +96,6 @@ class Options(Hardware, CommonSampling):
         elif self.repeat_last_n not in (None, -1):
             found["penalty_window"] = self.repeat_last_n
         return found | self.converted()
-
-    @property
-    def max_new_tokens(self) -> int | None:
-        """The limit of new tokens, or None."""
-        return None if self.num_predict is None or self.num_predict < 1 else self.num_predict
 
 
 class OllamaRequest(Strict):
@@ -180,10 +164,7 @@ class OllamaEmbedRequest(Strict):
     """`/api/embed`."""
 
     model: ModelId
-    input: (
-        Annotated[str, Field(min_length=1)]
-        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MAX_ITEMS)]
-    )
+    input: Texts
     truncate: bool | None = Field(default=None, description="true, the default: cut texts beyond the context")
     keep_alive: KeepAlive | None = None
     dimensions: int | None = Field(default=None, ge=1, description="must be the width of the model")

@@ -12,20 +12,21 @@ from starlette.responses import JSONResponse, Response
 from scratchlm.generation.token_bytes import text_of_token
 from scratchlm.serving.answers import RowText, TokenScore, collect_rows, score_entry
 from scratchlm.serving.jobs import GenerationJob
-from scratchlm.serving.request_errors import RequestError, error_body
+from scratchlm.serving.openai_schemas import ChatRequest, CompletionRequest
+from scratchlm.serving.request_errors import error_body
 from scratchlm.serving.scoring import score_prompt
-from scratchlm.serving.service import Service, unless_gone
+from scratchlm.serving.service import Service
 from scratchlm.serving.streams import DONE, EVENT_STREAM, JobStream, sse
 
 
-class Form:
+class _Form:
     """What both kinds of answer share: id, time, rows and usage."""
 
     id_prefix, kind, chunk_kind = "", "", ""
 
-    def __init__(self, job: GenerationJob, leads: Sequence[str]) -> None:
+    def __init__(self, job: GenerationJob) -> None:
         self.job = job
-        self.rows = [RowText(lead) for lead in leads]
+        self.rows = [RowText(row.lead) for row in job.rows]
         self.id = f"{self.id_prefix}-{secrets.token_hex(12)}"
         self.created = int(time.time())
 
@@ -42,24 +43,14 @@ class Form:
         """Choices to stream before the first token."""
         return []
 
-    def delta(
-        self, index: int, text: str, scores: Sequence[TokenScore], reason: str | None
-    ) -> dict[str, Any]:
-        """A streamed choice."""
-        raise NotImplementedError
 
-    def choice(self, index: int) -> dict[str, Any]:
-        """A whole choice."""
-        raise NotImplementedError
-
-
-class ChatForm(Form):
+class ChatForm(_Form):
     """Answers of `/v1/chat/completions`."""
 
     id_prefix, kind, chunk_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
 
-    def __init__(self, job: GenerationJob, leads: Sequence[str], *, has_logprobs: bool) -> None:
-        super().__init__(job, leads)
+    def __init__(self, job: GenerationJob, *, has_logprobs: bool) -> None:
+        super().__init__(job)
         self.has_logprobs = has_logprobs
 
     def first_choices(self) -> list[dict[str, Any]]:
@@ -94,26 +85,26 @@ class ChatForm(Form):
         return {"content": [score_entry(self.job.model.tokenizer, score) for score in scores]}
 
 
-class TextForm(Form):
+class TextForm(_Form):
     """Answers of `/v1/completions`."""
 
     id_prefix, kind, chunk_kind = "cmpl", "text_completion", "text_completion"
 
     def __init__(self, job: GenerationJob, *, n_logprobs: int | None) -> None:
-        super().__init__(job, [""] * len(job.rows))
+        super().__init__(job)
         self.n_logprobs = n_logprobs
         self.echoed: list[tuple[str, list[TokenScore | None]]] = [("", [])] * len(job.rows)
         self.offsets = [0] * len(job.rows)
 
-    async def read_prompts(self, service: Service, texts: Sequence[str | None], n: int) -> None:
+    async def read_prompts(self, service: Service, prompts: Sequence[str | list[int]], n: int) -> None:
         """Score the prompts, which the answers begin with."""
         model = self.job.model
-        for i, text in enumerate(texts):
+        for i, prompt in enumerate(prompts):
             ids = self.job.rows[i * n].prompt_ids
             scores: list[TokenScore | None] = []
             if self.n_logprobs is not None:
                 scores = await service.call(model, partial(score_prompt, ids=ids, n_top=self.n_logprobs))
-            shown = model.tokenizer.decode(list(ids)) if text is None else text
+            shown = prompt if isinstance(prompt, str) else model.tokenizer.decode(prompt)
             self.echoed[i * n : (i + 1) * n] = [(shown, scores)] * n
 
     def delta(
@@ -143,12 +134,11 @@ class TextForm(Form):
             tokens.append("" if token_id is None else text_of_token(tokenizer, token_id))
             offsets.append(self.offsets[index])
             self.offsets[index] += len(tokens[-1])
+        top = [None if s is None else self._top(s) for s in scores]
         return {
             "tokens": tokens,
             "token_logprobs": [None if s is None else s.logprob for s in scores],
-            "top_logprobs": [None if s is None else self._top(s) for s in scores]
-            if self.n_logprobs
-            else None,
+            "top_logprobs": top if self.n_logprobs else None,
             "text_offset": offsets,
         }
 
@@ -160,23 +150,23 @@ class TextForm(Form):
         return found
 
 
-async def respond(request: Request, form: Form, *, is_streamed: bool, wants_usage: bool) -> Response:
+async def respond(
+    request: Request, form: ChatForm | TextForm, body: ChatRequest | CompletionRequest
+) -> Response:
     """The answer to a request whose job runs: whole, or streamed as server-sent events."""
-    if is_streamed:
+    if body.stream:
+        wants_usage = bool(body.stream_options and body.stream_options.include_usage)
         pieces = _events(form, wants_usage=wants_usage)
         path = request.url.path
         return JobStream(
-            form.job, pieces, media_type=EVENT_STREAM, error_piece=lambda error: _error_event(path, error)
+            form.job, pieces, media_type=EVENT_STREAM, error_piece=lambda e: sse(error_body(path, e)) + DONE
         )
-    try:
-        form.rows = await unless_gone(request, collect_rows(form.job, leads=[row.lead for row in form.rows]))
-    finally:
-        form.job.close()
+    form.rows = await collect_rows(form.job, request)
     choices = [form.choice(i) for i in range(len(form.rows))]
     return JSONResponse({**form.head(form.kind), "choices": choices, "usage": form.usage()})
 
 
-async def _events(form: Form, *, wants_usage: bool) -> AsyncIterator[str]:
+async def _events(form: ChatForm | TextForm, *, wants_usage: bool) -> AsyncIterator[str]:
     usage: dict[str, Any] = {"usage": None} if wants_usage else {}
 
     def chunk(choice: dict[str, Any]) -> str:
@@ -188,9 +178,7 @@ async def _events(form: Form, *, wants_usage: bool) -> AsyncIterator[str]:
         pieces = []
         for event in events:
             row = form.rows[event.row]
-            n_before = len(row.scores)
-            text = row.take(event)
-            new = row.scores[n_before:]
+            text, new = row.take(event)
             if text or new or row.finished_by is not None:
                 reason = None if row.finished_by is None else row.finish_reason
                 pieces.append(chunk(form.delta(event.row, text, new, reason)))
@@ -198,7 +186,3 @@ async def _events(form: Form, *, wants_usage: bool) -> AsyncIterator[str]:
     if wants_usage:
         yield sse({**form.head(form.chunk_kind), "choices": [], "usage": form.usage()})
     yield DONE
-
-
-def _error_event(path: str, error: RequestError) -> str:
-    return sse(error_body(path, error.status_code, error.detail, code=error.code, param=error.param)) + DONE

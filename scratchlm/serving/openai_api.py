@@ -4,7 +4,6 @@ import base64
 import struct
 from collections.abc import Sequence
 from functools import partial
-from http import HTTPStatus
 from typing import Any, cast
 
 from fastapi import APIRouter, Request
@@ -25,11 +24,12 @@ from scratchlm.serving.openai_schemas import (
     ModelCards,
     TextCompletion,
 )
-from scratchlm.serving.prompts import ChatTurn, chat_prompt, check_length, rows_of, text_ids, text_prompt
+from scratchlm.serving.prompts import ChatTurn, chat_prompt, check_length, rows_of, text_prompt
 from scratchlm.serving.request_errors import RequestError
 from scratchlm.serving.scoring import mean_state
 from scratchlm.serving.service import Service
 from scratchlm.serving.streams import EVENT_STREAM
+from scratchlm.tokenizers.special_tokens import encode_from_start
 
 DEFAULTS = {"temperature": 1.0}  # of the protocol
 DEFAULT_COMPLETION_TOKENS = 16  # of the protocol
@@ -58,23 +58,19 @@ def openai_router(service: Service) -> APIRouter:
         model, n, n_top = service.models.find(body.model), body.n or 1, body.top_logprobs or 0
         if n_top and not body.logprobs:
             message = "top_logprobs needs logprobs: true; set it."
-            raise RequestError(HTTPStatus.BAD_REQUEST, message, param="top_logprobs")
+            raise RequestError(message, param="top_logprobs")
         settings = body.settings(**DEFAULTS) | (
             body.response_format.settings() if body.response_format else {}
         )
         turns = [ChatTurn(message.role, message.text) for message in body.messages]
         limit = body.max_completion_tokens or body.max_tokens
-        leads: list[str] = []
 
         def prepare() -> list[RowRequest]:
             prompt = chat_prompt(model, turns)
-            leads[:] = [prompt.answer_lead] * n
             return rows_of(model, prompt, settings, max_new_tokens=limit, n=n, n_logprobs=n_top)
 
         job = await service.generate(model, n, prepare)
-        form = ChatForm(job, leads, has_logprobs=bool(body.logprobs))
-        wants_usage = bool(body.stream_options and body.stream_options.include_usage)
-        return await respond(request, form, is_streamed=bool(body.stream), wants_usage=wants_usage)
+        return await respond(request, ChatForm(job, has_logprobs=bool(body.logprobs)), body)
 
     @router.post("/completions", response_model=TextCompletion, responses=streamed(EVENT_STREAM))
     async def complete(body: CompletionRequest, request: Request) -> Any:
@@ -82,11 +78,9 @@ def openai_router(service: Service) -> APIRouter:
         model, n = service.models.find(body.model), body.n or 1
         if body.best_of not in (None, n):
             message = f"best_of must equal n, got {body.best_of} and {n}; leave it out."
-            raise RequestError(HTTPStatus.BAD_REQUEST, message, param="best_of")
+            raise RequestError(message, param="best_of")
         if body.echo and body.stream:
-            raise RequestError(
-                HTTPStatus.BAD_REQUEST, "echo cannot be streamed; leave one of them out.", param="echo"
-            )
+            raise RequestError("echo cannot be streamed; leave one of them out.", param="echo")
         settings = body.settings(**DEFAULTS) | (
             body.response_format.settings() if body.response_format else {}
         )
@@ -105,14 +99,11 @@ def openai_router(service: Service) -> APIRouter:
         form = TextForm(job, n_logprobs=body.logprobs)
         try:
             if body.echo:
-                await form.read_prompts(
-                    service, [text if isinstance(text, str) else None for text in prompts], n
-                )
+                await form.read_prompts(service, prompts, n)
         except BaseException:
             job.close()
             raise
-        wants_usage = bool(body.stream_options and body.stream_options.include_usage)
-        return await respond(request, form, is_streamed=bool(body.stream), wants_usage=wants_usage)
+        return await respond(request, form, body)
 
     @router.post("/embeddings", response_model=EmbeddingList)
     async def embed(body: EmbeddingRequest) -> Any:
@@ -123,19 +114,12 @@ def openai_router(service: Service) -> APIRouter:
             message = (
                 f"dimensions must be {width}, the width of {model.id}, got {body.dimensions}; leave it out."
             )
-            raise RequestError(HTTPStatus.BAD_REQUEST, message, param="dimensions")
+            raise RequestError(message, param="dimensions")
         found, n_tokens = await embeddings(service, model, prompts_of(body.input))
-        is_packed = body.encoding_format == "base64"
-        data = [
-            {
-                "object": "embedding",
-                "index": i,
-                "embedding": base64.b64encode(struct.pack(f"<{len(one)}f", *one)).decode()
-                if is_packed
-                else one,
-            }
-            for i, one in enumerate(found)
-        ]
+        shown: list[list[float]] | list[str] = found
+        if body.encoding_format == "base64":
+            shown = [base64.b64encode(struct.pack(f"<{len(one)}f", *one)).decode() for one in found]
+        data = [{"object": "embedding", "index": i, "embedding": one} for i, one in enumerate(shown)]
         usage = {"prompt_tokens": n_tokens, "total_tokens": n_tokens}
         return JSONResponse({"object": "list", "data": data, "model": model.id, "usage": usage})
 
@@ -146,7 +130,7 @@ def refuse_tools(*given: Sequence[Any] | None) -> None:
     """Raise RequestError when a request has tools."""
     if any(given):
         message = "the models of this server call no tools; leave tools out."
-        raise RequestError(HTTPStatus.BAD_REQUEST, message, code="unsupported_parameter", param="tools")
+        raise RequestError(message, code="unsupported_parameter", param="tools")
 
 
 def prompts_of(value: str | list[str] | list[int] | list[list[int]]) -> list[str | list[int]]:
@@ -172,7 +156,7 @@ async def embeddings(
     limit = min(model.config.context_length, context_length or model.config.context_length)
 
     def encode() -> list[list[int]]:
-        encoded = [text_ids(model, text) if isinstance(text, str) else text for text in texts]
+        encoded = [encode_from_start(model.tokenizer, t) if isinstance(t, str) else t for t in texts]
         if truncate:
             encoded = [ids[:limit] for ids in encoded]
         for ids in encoded:
@@ -188,9 +172,7 @@ def model_card(model: ServedModel) -> dict[str, Any]:
     """A model as `/v1/models` shows it."""
     return {
         "id": model.id,
-        "object": "model",
         "created": int(model.modified_at),
-        "owned_by": "scratchlm",
         "kind": model.kind,
         "can_chat": model.template is not None,
         "supports_conversations": model.supports_conversations,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncIterator
-from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
@@ -21,7 +20,7 @@ from scratchlm.serving.openai_schemas import Content, Unused, content_text
 from scratchlm.serving.prompts import ChatTurn, chat_prompt, rows_of
 from scratchlm.serving.request_errors import RequestError, error_body
 from scratchlm.serving.schemas import MAX_ITEMS, AnswerModel, ModelId, NewTokens, Sampling
-from scratchlm.serving.service import Service, unless_gone
+from scratchlm.serving.service import Service
 from scratchlm.serving.streams import EVENT_STREAM, JobStream, sse
 
 
@@ -34,11 +33,6 @@ class InputMessage(Strict):
     id: str | None = None
     status: Literal["completed", "incomplete"] | None = None
     phase: str | None = None
-
-    @property
-    def text(self) -> str:
-        """The content as one text."""
-        return content_text(self.content)
 
 
 class TextFormat(Strict):
@@ -130,27 +124,22 @@ def responses_router(service: Service) -> APIRouter:
         refuse_tools(body.tools)
         if body.previous_response_id is not None:
             message = "this server keeps no state; send the whole conversation as input."
-            raise RequestError(HTTPStatus.BAD_REQUEST, message, param="previous_response_id")
+            raise RequestError(message, param="previous_response_id")
         model = service.models.find(body.model)
         settings = body.settings(**DEFAULTS) | (body.text.settings() if body.text else {})
-        leads: list[str] = []
 
         def prepare() -> list[RowRequest]:
             prompt = chat_prompt(model, _turns(body))
-            leads[:] = [prompt.answer_lead]
             return rows_of(model, prompt, settings, max_new_tokens=body.max_output_tokens)
 
         job = await service.generate(model, 1, prepare)
         answer = _Response(body, job)
         if body.stream:
-            pieces, path = answer.events(RowText(leads[0])), request.url.path
+            pieces, path = answer.events(RowText(job.rows[0].lead)), request.url.path
             return JobStream(
                 job, pieces, media_type=EVENT_STREAM, error_piece=lambda e: answer.error_event(path, e)
             )
-        try:
-            [row] = await unless_gone(request, collect_rows(job, leads=leads))
-        finally:
-            job.close()
+        [row] = await collect_rows(job, request)
         return JSONResponse(answer.whole(row))
 
     return router
@@ -160,7 +149,7 @@ def _turns(body: ResponsesRequest) -> list[ChatTurn]:
     given = [ChatTurn("system", body.instructions)] if body.instructions else []
     if isinstance(body.input, str):
         return [*given, ChatTurn("user", body.input)]
-    return [*given, *(ChatTurn(message.role, message.text) for message in body.input)]
+    return [*given, *(ChatTurn(message.role, content_text(message.content)) for message in body.input)]
 
 
 class _Response:
@@ -174,7 +163,6 @@ class _Response:
         self._number = 0
 
     def whole(self, row: RowText) -> dict[str, Any]:
-        """The finished response."""
         status = "completed" if row.finish_reason == "stop" else "incomplete"
         n_prompt, n_new = self.job.n_prompt_tokens, self.job.n_tokens
         return {
@@ -202,7 +190,7 @@ class _Response:
             + self._event("response.content_part.added", **place, part=_part(""))
         )
         async for events in self.job.events():
-            text = "".join(row.take(event) for event in events)
+            text = "".join(row.take(event)[0] for event in events)
             if text:
                 yield self._event("response.output_text.delta", **place, delta=text, logprobs=[])
         whole = self.whole(row)
@@ -215,12 +203,12 @@ class _Response:
         )
 
     def error_event(self, path: str, error: RequestError) -> str:
-        """The event of a stream that fails."""
-        found = error_body(path, error.status_code, error.detail, code=error.code, param=error.param)["error"]
+        found = error_body(path, error)["error"]
         return self._event("error", code=found["code"], message=found["message"], param=found["param"])
 
     def _head(self, status: str) -> dict[str, Any]:
         body = self.body
+        form = {"format": {"type": "text"}} if body.text is None else body.text.model_dump(by_alias=True)
         return {
             "id": self.id,
             "object": "response",
@@ -235,9 +223,7 @@ class _Response:
             "previous_response_id": None,
             "store": False,
             "temperature": DEFAULTS["temperature"] if body.temperature is None else body.temperature,
-            "text": {"format": {"type": "text"}}
-            if body.text is None
-            else body.text.model_dump(by_alias=True),
+            "text": form,
             "tool_choice": "none",
             "tools": [],
             "top_p": 1.0 if body.top_p is None else body.top_p,

@@ -12,10 +12,12 @@ from scratchlm.serving.schemas import (
     MAX_ITEMS,
     MAX_TOP_LOGPROBS,
     AnswerModel,
+    ManyTokenIds,
     ModelId,
     NewTokens,
     Sampling,
     TextPart,
+    Texts,
     TokenIds,
 )
 
@@ -116,12 +118,7 @@ class CompletionRequest(Sampling, Unused):
     """`/v1/completions`; a prompt is a text or its token ids, one or several."""
 
     model: ModelId
-    prompt: (
-        str
-        | Annotated[list[str], Field(min_length=1, max_length=MAX_ITEMS)]
-        | TokenIds
-        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_ITEMS)]
-    )
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=MAX_ITEMS)] | TokenIds | ManyTokenIds
     max_tokens: Annotated[int, Field(ge=0, le=1 << 24)] | None = None
     n: int | None = Field(default=None, ge=1, le=MAX_COPIES)
     best_of: int | None = Field(default=None, ge=1, le=MAX_COPIES, description="must equal n")
@@ -137,12 +134,7 @@ class EmbeddingRequest(Strict):
     """`/v1/embeddings`."""
 
     model: ModelId
-    input: (
-        Annotated[str, Field(min_length=1)]
-        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MAX_ITEMS)]
-        | TokenIds
-        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_ITEMS)]
-    )
+    input: Texts | TokenIds | ManyTokenIds
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(default=None, ge=1, description="must be the width of the model")
     user: str | None = None

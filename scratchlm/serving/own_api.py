@@ -28,7 +28,7 @@ from scratchlm.serving.own_schemas import (
 )
 from scratchlm.serving.prompts import check_length, given_prompt, rows_of
 from scratchlm.serving.request_errors import RequestError
-from scratchlm.serving.service import Service, unless_gone
+from scratchlm.serving.service import Service
 from scratchlm.serving.streams import EVENT_STREAM
 from scratchlm.serving.token_views import tokenized
 from scratchlm.serving.traces import streamed_trace, trace_steps
@@ -44,7 +44,9 @@ def own_router(service: Service) -> APIRouter:
     async def classify(body: ClassifyRequest) -> Any:
         """Label texts, in their order."""
         model = service.models.find(body.model)
-        model.check_classifies()
+        if model.kind != "classification":
+            message = f"{model.id} is not a classifier but a {model.kind}; name a classifier."
+            raise RequestError(message, param="model")
         results: list[dict[str, Any]] = []
         for first in range(0, len(body.texts), CLASSIFY_AT_ONCE):
             texts = body.texts[first : first + CLASSIFY_AT_ONCE]
@@ -65,9 +67,7 @@ def own_router(service: Service) -> APIRouter:
         """Split a text into tokens; with merges, also show the merges that made each token."""
         model = None if body.model is None else service.models.find(body.model)
         if model is None and body.kind == "model":
-            raise RequestError(
-                HTTPStatus.BAD_REQUEST, 'model is missing; add it, or set kind to "gpt2" or "word".'
-            )
+            raise RequestError('model is missing; add it, or set kind to "gpt2" or "word".')
         return JSONResponse(await service.encode(lambda: tokenized(model, body)))
 
     @router.post("/api/detokenize", response_model=DetokenizeAnswer)
@@ -109,7 +109,7 @@ def own_router(service: Service) -> APIRouter:
         if body.ids is not None:
             if body.stream:
                 message = "ids are traced at once; leave stream out."
-                raise RequestError(HTTPStatus.BAD_REQUEST, message, param="stream")
+                raise RequestError(message, param="stream")
             [row], ids, n = await service.encode(prepare), body.ids, body.n_candidates
             check_length(model, len(row.prompt_ids) + len(ids), model.config.context_length + 1)
             steps = await service.call(
@@ -119,10 +119,7 @@ def own_router(service: Service) -> APIRouter:
             job = await service.generate(model, 1, prepare)
             if body.stream:
                 return streamed_trace(job, noted)
-            try:
-                [made] = await unless_gone(request, collect_rows(job, leads=[""]))
-            finally:
-                job.close()
+            [made] = await collect_rows(job, request)
             [row], steps = job.rows, noted.steps[: len(made.scores)]  # a stop id is no part of the answer
             ids = [step["id"] for step in steps]
         steps = await service.encode(lambda: with_texts(steps, model.tokenizer))
@@ -134,7 +131,7 @@ def own_router(service: Service) -> APIRouter:
         """Fails when the worker is stuck."""
         if not service.worker.is_alive(stuck_after_s=service.settings.stuck_after_s):
             message = "the worker does not respond; restart the server."
-            raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, message)
+            raise RequestError(message, HTTPStatus.SERVICE_UNAVAILABLE)
         return {"status": "ok", "models": len(service.models), "running": service.n_open}
 
     @router.get("/metrics", response_class=PlainTextResponse)

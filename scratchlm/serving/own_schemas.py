@@ -6,10 +6,9 @@ from pydantic import Field
 
 from scratchlm.serving.json_body import Strict
 from scratchlm.serving.openai_schemas import ChatMessage
-from scratchlm.serving.schemas import MAX_ITEMS, AnswerModel, ModelId, NewTokens, Sampling, TokenIds
+from scratchlm.serving.schemas import MAX_ITEMS, AnswerModel, ModelId, NewTokens, Sampling, Text, TokenIds
 
 MAX_MERGE_CHARACTERS = 200  # of a text whose merges are shown
-Text = Annotated[str, Field(min_length=1)]
 
 
 class ClassifyRequest(Strict):

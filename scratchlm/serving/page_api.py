@@ -141,7 +141,7 @@ def page_router_api(service: Service) -> APIRouter:
         if body.part is not None:
             if body.part not in [part["name"] for part in found["parts"]]:
                 message = f"{model.id} has no part {body.part!r}; leave part out to see all."
-                raise RequestError(HTTPStatus.NOT_FOUND, message, param="part")
+                raise RequestError(message, HTTPStatus.NOT_FOUND, param="part")
             part = body.part
             found["parts"] = [await service.call(model, lambda lm: weight_histograms(lm.model, part))]
         return JSONResponse(found)

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from scratchlm.data.assistant_prompt import AssistantPrompt, assistant_prompt
@@ -27,14 +26,9 @@ class ChatTurn(NamedTuple):
     text: str
 
 
-def text_ids(model: ServedModel, text: str) -> list[int]:
-    """Ids of a text to continue, with the begin-of-text token if the tokenizer has one."""
-    return encode_from_start(model.tokenizer, text)
-
-
 def text_prompt(model: ServedModel, prompt: str | Sequence[int]) -> AssistantPrompt:
     """A text to continue, or its ids."""
-    ids = text_ids(model, prompt) if isinstance(prompt, str) else list(prompt)
+    ids = encode_from_start(model.tokenizer, prompt) if isinstance(prompt, str) else list(prompt)
     return AssistantPrompt(ids, model.stop_ids)
 
 
@@ -47,13 +41,11 @@ def chat_prompt(model: ServedModel, messages: Sequence[ChatTurn]) -> AssistantPr
     chosen = model.template
     if chosen is None:
         message = f"{model.id} was not tuned for conversations; use /v1/completions, or name an assistant."
-        raise RequestError(HTTPStatus.BAD_REQUEST, message, code="no_chat_template", param="model")
+        raise RequestError(message, code="no_chat_template", param="model")
     turns = _joined(messages)
     prefix = turns.pop().text if turns and turns[-1].role == "assistant" else None
     if not turns or turns[-1].role != "user":
-        raise RequestError(
-            HTTPStatus.BAD_REQUEST, "a conversation needs a user's message; add one.", param="messages"
-        )
+        raise RequestError("a conversation needs a user's message; add one.", param="messages")
     if isinstance(chosen, ChatTemplate):
         prompt = _own_prompt(model, chosen, turns)
     else:
@@ -73,7 +65,7 @@ def given_prompt(
     """
     model.check_generates()
     if (prompt is None) == (messages is None):
-        raise RequestError(HTTPStatus.BAD_REQUEST, "exactly one of prompt and messages must be given.")
+        raise RequestError("exactly one of prompt and messages must be given.")
 
     def encode() -> AssistantPrompt:
         if prompt is not None:
@@ -107,7 +99,7 @@ def _instruction(model: ServedModel, turns: Sequence[ChatTurn]) -> Instruction:
         message = (
             "a conversation must begin with the user's message, got the assistant's; leave that one out."
         )
-        raise RequestError(HTTPStatus.BAD_REQUEST, message, param="messages")
+        raise RequestError(message, param="messages")
     *earlier, last = [turn.text for turn in spoken]
     return Instruction(
         instruction=last,
@@ -148,25 +140,26 @@ def rows_of(
     config = GenerationConfig(**{**settings, **own})
     if config.logit_bias and (highest := max(config.logit_bias)) >= model.config.vocab_size:
         raise RequestError(
-            HTTPStatus.BAD_REQUEST,
             f"logit_bias: {model.id} has ids 0 to {model.config.vocab_size - 1}, got {highest}; leave it out.",
             param="logit_bias",
         )
     return [
-        RowRequest(prompt_ids=prompt.ids, config=config, copy=i, n_logprobs=n_logprobs, trace=trace)
+        RowRequest(
+            prompt_ids=prompt.ids,
+            config=config,
+            copy=i,
+            lead=prompt.answer_lead,
+            n_logprobs=n_logprobs,
+            trace=trace,
+        )
         for i in range(n)
     ]
 
 
-def check_length(model: ServedModel, n_ids: int, limit: int | None = None) -> None:
-    """Check that a prompt fits the context.
-
-    Raises: RequestError with both counts.
-    """
-    limit = model.config.context_length if limit is None else limit
+def check_length(model: ServedModel, n_ids: int, limit: int) -> None:
+    """Raise RequestError, with both counts, for a prompt beyond the context."""
     if n_ids > limit:
         raise RequestError(
-            HTTPStatus.BAD_REQUEST,
             f"the prompt has {n_ids} tokens, but the context of {model.id} holds {limit}; shorten it.",
             code="context_length_exceeded",
         )

@@ -35,8 +35,8 @@ class RequestError(HTTPException):
 
     def __init__(
         self,
-        status: int,
         message: str,
+        status: int = HTTPStatus.BAD_REQUEST,
         *,
         code: str | None = None,
         param: str | None = None,
@@ -51,14 +51,12 @@ class ClientGoneError(Exception):
     """The client has closed the connection, so the answer would not be read."""
 
 
-def error_body(
-    path: str, status: int, message: str, *, code: str | None = None, param: str | None = None
-) -> dict[str, Any]:
+def error_body(path: str, error: RequestError) -> dict[str, Any]:
     """The body of an error: OpenAI's form below /v1, elsewhere Ollama's."""
     if not path.startswith("/v1"):
-        return {"error": message}
-    kind = TYPES.get(HTTPStatus(status), "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+        return {"error": error.detail}
+    kind = TYPES.get(HTTPStatus(error.status_code), "invalid_request_error")
+    return {"error": {"message": error.detail, "type": kind, "param": error.param, "code": error.code}}
 
 
 def as_request_error(error: BaseException) -> RequestError:
@@ -66,21 +64,21 @@ def as_request_error(error: BaseException) -> RequestError:
     if isinstance(error, RequestError):
         return error
     if isinstance(error, (ConfigError, DataError, TokenizerError)):
-        return RequestError(HTTPStatus.BAD_REQUEST, str(error))
+        return RequestError(str(error))
     if isinstance(error, MissingDependencyError):
-        return RequestError(HTTPStatus.NOT_IMPLEMENTED, str(error), code="not_installed")
+        return RequestError(str(error), HTTPStatus.NOT_IMPLEMENTED, code="not_installed")
     if isinstance(error, OutOfMemoryError) or is_out_of_memory(error):
         logger.error("a request ran out of memory: %s", type(error).__name__)
         message = "the server ran out of memory for this request; ask for fewer or shorter texts."
-        return RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, message, code="out_of_memory")
+        return RequestError(message, HTTPStatus.INTERNAL_SERVER_ERROR, code="out_of_memory")
     if isinstance(error, CheckpointError) and "chat template" in str(error):
-        return RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, str(error), code="chat_template")
+        return RequestError(str(error), HTTPStatus.INTERNAL_SERVER_ERROR, code="chat_template")
     known = isinstance(error, ScratchLMError)
     logger.error("a request failed", exc_info=None if known else error)
     if known:
         logger.error("%s", error)
     return RequestError(
-        HTTPStatus.INTERNAL_SERVER_ERROR,
         f"the request failed in the server ({type(error).__name__}); the server's log has the details.",
+        HTTPStatus.INTERNAL_SERVER_ERROR,
         code="internal_error",
     )

@@ -56,11 +56,7 @@ def address_of(bound: socket.socket) -> str:
 
 
 def run_server(
-    app: FastAPI,
-    bound: socket.socket,
-    settings: ServeSettings,
-    *,
-    on_start: Callable[[], None] = lambda: None,
+    app: FastAPI, bound: socket.socket, settings: ServeSettings, *, on_start: Callable[[], None]
 ) -> None:
     """Serve until SIGINT or SIGTERM; then new connections are refused, and running requests may finish.
 

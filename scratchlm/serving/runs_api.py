@@ -89,7 +89,7 @@ def runs_router(service: Service) -> APIRouter:
         check_own_page(request, service.settings)
         if service.control is None:
             message = "this server starts and stops no runs; use `scratchlm run`."
-            raise RequestError(HTTPStatus.FORBIDDEN, message)
+            raise RequestError(message, HTTPStatus.FORBIDDEN)
         return service.control
 
     @router.post("/api/runs", response_model=RunName)
@@ -110,4 +110,4 @@ def runs_router(service: Service) -> APIRouter:
 
 
 def _unknown(name: str, what: str) -> RequestError:
-    return RequestError(HTTPStatus.NOT_FOUND, f"there is no {what} {name[:100]!r}; /api/runs lists all.")
+    return RequestError(f"there is no {what} {name[:100]!r}; /api/runs lists all.", HTTPStatus.NOT_FOUND)

@@ -10,6 +10,7 @@ ModelId = Annotated[str, Field(min_length=1, max_length=200, description="id of 
 StopText = Annotated[str, Field(min_length=1, max_length=200)]
 TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 TokenIds = Annotated[list[TokenId], Field(min_length=1, max_length=1 << 20)]
+Text = Annotated[str, Field(min_length=1)]
 NewTokens = Annotated[
     int, Field(ge=1, le=1 << 24, description="maximum number of tokens to generate; the context limits it")
 ]
@@ -23,6 +24,8 @@ MAX_STOPS = 16
 MAX_COPIES = 16
 MAX_TOP_LOGPROBS = 20
 MAX_ITEMS = 2048  # texts of one request
+Texts = Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_ITEMS)]
+ManyTokenIds = Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_ITEMS)]
 
 
 class AnswerModel(BaseModel):
@@ -85,13 +88,10 @@ class Sampling(CommonSampling):
 
     def settings(self, **defaults: Any) -> dict[str, Any]:
         """The fields of GenerationConfig that were given, over the defaults of a protocol."""
-        given = {
-            name: value
-            for name in PLAIN_SETTINGS
-            if (value := getattr(self, name)) is not None and not (value == 0 and name in OFF_AT_ZERO)
+        given = {name: value for name in PLAIN_SETTINGS if (value := getattr(self, name)) is not None}
+        found = {
+            name: value for name, value in (defaults | given).items() if value != 0 or name not in OFF_AT_ZERO
         }
-        switched_off = {name for name in OFF_AT_ZERO if getattr(self, name) == 0}
-        found = {name: value for name, value in defaults.items() if name not in switched_off} | given
         if self.logit_bias:
             found["logit_bias"] = {
                 int(token_id): bias for token_id, bias in self.logit_bias.items() if bias != 0

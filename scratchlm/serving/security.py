@@ -64,24 +64,22 @@ class Guard:
         except RequestError as error:
             if exchange.is_started:
                 raise
-            body = error_body(
-                scope["path"], error.status_code, error.detail, code=error.code, param=error.param
-            )
-            headers = {"connection": "close", **(error.headers or {})}
-            await exchange.answer(error.status_code, body, headers)
+            headers = {**CLOSE, **(error.headers or {})}
+            await exchange.answer(error.status_code, error_body(scope["path"], error), headers)
 
     def _check(self, scope: Scope, headers: dict[bytes, list[bytes]]) -> str | None:
         """Check everything but the body; returns the foreign origin that may read the answer, if it is one."""
         if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET:
-            raise RequestError(414, f"the address must have at most {MAX_TARGET} bytes; shorten it.")
+            raise RequestError(f"the address must have at most {MAX_TARGET} bytes; shorten it.", 414)
         if sum(map(len, headers.values())) > MAX_HEADERS:
-            raise RequestError(431, f"a request may have at most {MAX_HEADERS} headers; leave some out.")
+            raise RequestError(f"a request may have at most {MAX_HEADERS} headers; leave some out.", 431)
         host = self._check_host(headers.get(b"host", []))
         origin = self._check_origin(host, headers)
         is_preflight = scope["method"] == "OPTIONS" and origin is not None
         if self.settings.token and scope["path"].startswith(API_PATHS) and not is_preflight:
             self._check_token(headers.get(b"authorization", []))
-        self._check_length(headers)
+        if int(headers.get(b"content-length", [b"0"])[0]) > self.settings.max_body_bytes:
+            raise _too_long(self.settings.max_body_bytes)
         return origin
 
     def _check_host(self, values: list[bytes]) -> str:
@@ -98,7 +96,7 @@ class Guard:
             message = (
                 "the Host header must name this server; use its address, or start it with --allow-hosts NAME."
             )
-            raise RequestError(403, message, code="host_not_allowed")
+            raise RequestError(message, 403, code="host_not_allowed")
         return host
 
     def _check_origin(self, host: str, headers: dict[bytes, list[bytes]]) -> str | None:
@@ -123,11 +121,7 @@ class Guard:
         is_right = hmac.compare_digest(token.strip(), self.settings.token.encode())
         if scheme.lower() != b"bearer" or not is_right:
             message = "this server needs its token; send it as `Authorization: Bearer TOKEN`."
-            raise RequestError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
-
-    def _check_length(self, headers: dict[bytes, list[bytes]]) -> None:
-        if int(headers.get(b"content-length", [b"0"])[0]) > self.settings.max_body_bytes:
-            raise _too_long(self.settings.max_body_bytes)
+            raise RequestError(message, 401, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
 
 
 def is_from_this_machine(request: Request, settings: ServeSettings) -> bool:
@@ -153,7 +147,7 @@ def check_own_page(request: Request, settings: ServeSettings) -> None:
             "only the page can start and stop runs, opened on the server's own machine at its own address; "
             "elsewhere use `scratchlm run`."
         )
-        raise RequestError(403, message, code="only_from_this_machine")
+        raise RequestError(message, 403, code="only_from_this_machine")
 
 
 class _Exchange:
@@ -181,7 +175,7 @@ class _Exchange:
             self._is_refused = True
             seconds = self._settings.body_time_s
             raise RequestError(
-                408, f"the body did not arrive within {seconds:g} s; send it at once.", headers=CLOSE
+                f"the body did not arrive within {seconds:g} s; send it at once.", 408, headers=CLOSE
             )
         self._n_bytes += len(message.get("body", b""))
         if self._n_bytes > self._settings.max_body_bytes:
@@ -228,10 +222,10 @@ class _Exchange:
 
 def _foreign_origin() -> RequestError:
     message = "web pages of other origins may not use this server; start it with --allow-origins ORIGIN to allow one."
-    return RequestError(403, message, code="origin_not_allowed")
+    return RequestError(message, 403, code="origin_not_allowed")
 
 
 def _too_long(max_bytes: int) -> RequestError:
     return RequestError(
-        413, f"the body must have at most {max_bytes} bytes; send less at once.", headers=CLOSE
+        f"the body must have at most {max_bytes} bytes; send less at once.", 413, headers=CLOSE
     )

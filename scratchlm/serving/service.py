@@ -31,19 +31,15 @@ class RunsReader(Protocol):
 
     def all_runs(self) -> list[dict[str, Any]]:
         """A summary of every run."""
-        ...
 
     def one_run(self, name: str) -> dict[str, Any] | None:
         """One run with its curves and samples; None when there is none of that name."""
-        ...
 
     def answers(self, name: str) -> dict[str, Any] | None:
         """A run's answers beside the references, with scores; None when there is no such run."""
-        ...
 
     def report(self, name: str) -> str | None:
         """A run's report as HTML; None when it has none."""
-        ...
 
 
 class RunControl(Protocol):
@@ -51,15 +47,12 @@ class RunControl(Protocol):
 
     def start(self, *, seed: int | None) -> str:
         """Start a quickstart in a folder of its own; returns the run's name."""
-        ...
 
     def stop(self, name: str) -> bool:
         """Ask a running run to stop; False when no run of that name is running."""
-        ...
 
     def pending(self) -> list[dict[str, Any]]:
         """What was started and has no folder yet, or failed before it had one; described like a run."""
-        ...
 
 
 class Service:
@@ -88,10 +81,6 @@ class Service:
         self._looking: asyncio.Task[None] | None = None
         self._looked_at = time.monotonic()
         self._encoders = ThreadPoolExecutor(max_workers=N_ENCODERS, thread_name_prefix="scratchlm-encode")
-
-    def start(self) -> None:
-        """Start the worker; needs a running event loop."""
-        self.worker.start(asyncio.get_running_loop())
 
     def stop(self) -> None:
         """End the worker and the threads."""
@@ -138,13 +127,11 @@ class Service:
         job = GenerationJob(model, cancel=self.worker.cancel, release=lambda: self._finish(job, n_rows))
         job.keep_alive = keep_alive
         try:
-            rows = await self.encode(prepare)
-            if any(row.config.max_new_tokens for row in rows):
-                job.begin(rows)
+            job.rows = await self.encode(prepare)
+            if any(row.config.max_new_tokens for row in job.rows):  # else the prompts are only scored
+                job.n_unfinished = len(job.rows)
                 self.worker.submit(job)
                 await job.accepted
-            else:  # the prompts are only scored
-                job.rows = rows
         except BaseException:
             job.close()
             raise
@@ -162,17 +149,17 @@ class Service:
         try:
             return await self.worker.call(model, function, keep_alive=keep_alive)
         finally:
-            self._release(1)
+            self.n_open -= 1
 
     def _admit(self, n_rows: int) -> None:
         if n_rows > self.capacity:
             message = f"a request may ask for at most {self.capacity} texts at once, got {n_rows}; split it."
-            raise RequestError(HTTPStatus.BAD_REQUEST, message)
+            raise RequestError(message)
         if self.n_open + n_rows > self.capacity:
             self.metrics.n_rejected += 1
             raise RequestError(
-                HTTPStatus.SERVICE_UNAVAILABLE,
                 f"the queue is full ({self.n_open} of {self.capacity} texts); try again in {RETRY_AFTER_S} s.",
+                HTTPStatus.SERVICE_UNAVAILABLE,
                 code="queue_full",
                 headers={"Retry-After": str(RETRY_AFTER_S)},
             )
@@ -180,9 +167,6 @@ class Service:
 
     def _finish(self, job: GenerationJob, n_rows: int) -> None:
         self.metrics.generated_tokens[job.model.id] += job.n_tokens
-        self._release(n_rows)
-
-    def _release(self, n_rows: int) -> None:
         self.n_open -= n_rows
 
 

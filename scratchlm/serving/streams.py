@@ -51,17 +51,12 @@ async def _with_error(
         yield error_piece(as_request_error(error))
 
 
-def compact(value: Any) -> str:
-    """JSON in one line, without NaN."""
-    return _COMPACT.encode(value)
-
-
 def sse(value: Any, *, event: str | None = None) -> str:
     """A server-sent event."""
     name = "" if event is None else f"event: {event}\n"
-    return f"{name}data: {compact(value)}\n\n"
+    return f"{name}data: {_COMPACT.encode(value)}\n\n"
 
 
 def ndjson(value: Any) -> str:
     """A line of JSON, as Ollama's protocol streams them."""
-    return f"{compact(value)}\n"
+    return f"{_COMPACT.encode(value)}\n"

@@ -1,5 +1,6 @@
 """Tokens as the page shows them: their bytes, and the merges that made them."""
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from itertools import pairwise
@@ -17,7 +18,6 @@ from scratchlm.tokenizers.merging import Merge
 from scratchlm.tokenizers.word import split_words
 
 GPT2_FILES = ("gpt2_bpe/encoder.json", "gpt2_bpe/vocab.bpe")
-_gpt2: dict[str, Tokenizer] = {}  # loaded once
 
 
 def tokenized(model: ServedModel | None, body: TokenizeRequest) -> dict[str, Any]:
@@ -55,46 +55,38 @@ def has_gpt2() -> bool:
     return all(find_file(name) is not None for name in GPT2_FILES)
 
 
+@functools.cache
 def gpt2_on_this_machine() -> Tokenizer:
     """GPT-2's tokenizer, if its files are there; nothing is downloaded.
 
     Raises: RequestError (404) with the command that fetches them.
     """
-    if "gpt2" not in _gpt2:
-        files = [find_file(name) for name in GPT2_FILES]
-        if any(file is None for file in files):
-            message = (
-                "GPT-2's tokenizer is not on this machine; fetch it with `scratchlm data fetch gpt2_bpe`."
-            )
-            raise RequestError(HTTPStatus.NOT_FOUND, message)
-        _gpt2["gpt2"] = load_gpt2_tokenizer(*files)  # type: ignore[arg-type]
-    return _gpt2["gpt2"]
+    encoder, merges = map(find_file, GPT2_FILES)
+    if encoder is None or merges is None:
+        message = "GPT-2's tokenizer is not on this machine; fetch it with `scratchlm data fetch gpt2_bpe`."
+        raise RequestError(message, HTTPStatus.NOT_FOUND)
+    return load_gpt2_tokenizer(encoder, merges)
 
 
 def _merges(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[list[list[str]]]:
     """For each token its parts after every merge, from single bytes on."""
     if not isinstance(tokenizer, BPETokenizer):
-        raise RequestError(HTTPStatus.BAD_REQUEST, "a word tokenizer has no merges; leave merges out.")
+        raise RequestError("a word tokenizer has no merges; leave merges out.")
     if len(text) > MAX_MERGE_CHARACTERS:
         message = f"merges are shown for at most {MAX_MERGE_CHARACTERS} characters, got {len(text)}; shorten the text."
-        raise RequestError(HTTPStatus.BAD_REQUEST, message)
+        raise RequestError(message)
     ranks = {pair: rank for rank, pair in enumerate(tokenizer.merges)}
     special = set(tokenizer.special_tokens.values())
-    return [
-        [
-            [part.decode("utf-8", "replace") for part in state]
-            for state in _states(tokenizer.token_bytes(i), ranks)
-        ]
-        for i in ids
-        if i not in special
-    ]
+    return [list(_states(tokenizer.token_bytes(i), ranks)) for i in ids if i not in special]
 
 
-def _states(token: bytes, ranks: Mapping[Merge, int]) -> Iterator[list[bytes]]:
+def _states(token: bytes, ranks: Mapping[Merge, int]) -> Iterator[list[str]]:
     """The parts of one token after each merge; of all pairs with a merge, the one learned first is joined."""
     parts = [bytes([byte]) for byte in token]
-    yield list(parts)
-    while pairs := [(ranks[pair], i) for i, pair in enumerate(pairwise(parts)) if pair in ranks]:
+    while True:
+        yield [part.decode("utf-8", "replace") for part in parts]
+        pairs = [(ranks[pair], i) for i, pair in enumerate(pairwise(parts)) if pair in ranks]
+        if not pairs:
+            return
         _, i = min(pairs)
         parts[i : i + 2] = [parts[i] + parts[i + 1]]
-        yield list(parts)

@@ -12,7 +12,6 @@ from scratchlm.generation.trace import RowTrace, with_texts
 from scratchlm.model.modes import evaluation_mode
 from scratchlm.serving.jobs import GenerationJob
 from scratchlm.serving.language_model import LanguageModel
-from scratchlm.serving.request_errors import RequestError
 from scratchlm.serving.streams import DONE, EVENT_STREAM, JobStream, sse
 
 
@@ -47,7 +46,8 @@ def trace_steps(
 
 def streamed_trace(job: GenerationJob, trace: RowTrace) -> JobStream:
     """Send the ids of the prompt, every step as soon as its token is chosen, and at the end the whole text."""
-    return JobStream(job, _pieces(job, trace), media_type=EVENT_STREAM, error_piece=_error_event)
+    pieces = _pieces(job, trace)
+    return JobStream(job, pieces, media_type=EVENT_STREAM, error_piece=lambda e: sse({"error": e.detail}))
 
 
 async def _pieces(job: GenerationJob, trace: RowTrace) -> AsyncIterator[str]:
@@ -61,7 +61,3 @@ async def _pieces(job: GenerationJob, trace: RowTrace) -> AsyncIterator[str]:
     ids = [step["id"] for step in trace.steps[:n_sent]]
     yield sse({"ids": ids, "text": tokenizer.decode(ids)})
     yield DONE
-
-
-def _error_event(error: RequestError) -> str:
-    return sse({"error": error.detail})

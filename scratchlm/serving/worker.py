@@ -270,7 +270,7 @@ class Worker:
 
 
 def _unavailable(reason: str) -> RequestError:
-    return RequestError(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}; try again later.", code="unavailable")
+    return RequestError(f"{reason}; try again later.", HTTPStatus.SERVICE_UNAVAILABLE, code="unavailable")
 
 
 def _deliver_all(items: list[Callable[[], Any]]) -> None:

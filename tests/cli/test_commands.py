@@ -18,7 +18,7 @@ import pytest
 
 from scratchlm.cli.arguments import flag_kinds
 from scratchlm.cli.commands import COMMANDS, EVERYDAY
-from scratchlm.cli.help import MAX_FLAGS, positional_fields
+from scratchlm.cli.help import positional_fields
 from scratchlm.cli.main import main
 from scratchlm.cli.parsing import Common, parse_command
 from scratchlm.cli.run import Run
@@ -26,6 +26,7 @@ from scratchlm.recipes.recipe import load_recipe
 from scratchlm.tokenizers.bpe import BPETokenizer
 
 BENCH = ("bench",)  # passes its arguments on to a script of the source checkout
+MAX_FLAGS = 20  # commands with more flags than this show only those in EVERYDAY
 REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK_CLASSIFIER = "--max-steps 1 --batch-size 8 --no-compare-raw-split"
 

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from scratchlm.core.errors import ConfigError
+from scratchlm.data.instruction_split import count_leaks
 from scratchlm.finetuning.instruction import InstructSettings
 from scratchlm.recipes.inputs import read_entries
 from scratchlm.recipes.recipe import SAMPLES
@@ -44,12 +45,12 @@ def test_a_file_is_cut_in_its_order_unless_told_otherwise(file):
 
 def test_the_leak_free_split_has_no_leak(file):
     assert (
-        read_entries([file], SETTINGS).count_leaks() == 10
+        count_leaks(read_entries([file], SETTINGS).split) == 10
     )  # rows 180 to 189 repeat 0 to 9; the rest validates
     settings = dataclasses.replace(SETTINGS, split="leak-free")
     entries = read_entries([file], settings)
     assert sum(sizes(entries.split)) == 200
-    assert entries.count_leaks() == 0
+    assert count_leaks(entries.split) == 0
     assert entries.split.test == read_entries([file], settings).split.test
 
 

@@ -30,7 +30,7 @@ def test_every_role_has_a_printed_colour():
 
 
 def test_the_page_gets_classes_and_the_frame_the_script_needs(drawing):
-    svg = drawing.narrow()
+    svg = drawing.on_page()
     assert 'class="s-val"' in svg
     assert 'data-left="40" data-right="330" data-top="10" data-bottom="240" data-min="0" data-max="1"' in svg
     assert "narrow" in svg

@@ -24,7 +24,7 @@ def test_every_score_is_in_one_bar_the_ends_of_the_scale_too():
 
 
 def test_the_mean_and_the_scale_are_written_on_it():
-    svg = score_plot([10, 20], name="s", role="run2", interval=(12, 18)).narrow()
+    svg = score_plot([10, 20], name="s", role="run2", interval=(12, 18)).on_page()
     words = " ".join(ElementTree.fromstring(svg).itertext())
     assert "mean 15.0" in words
     assert "100" in words
@@ -34,7 +34,7 @@ def test_the_mean_and_the_scale_are_written_on_it():
 def test_another_scale_is_drawn_as_it_is():
     drawing = score_plot([1, 10], name="s", role="run1", scale=(1, 10))
     assert bars(drawing) == [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
-    assert "mean 5.50" in drawing.narrow()
+    assert "mean 5.50" in drawing.on_page()
 
 
 def test_no_scores_give_no_plot():
@@ -66,7 +66,7 @@ CURVES = [{"label": "spam", "roc": [[0, 0], [0, 0.9], [1, 1]], "precision_recall
 
 
 def test_empty_bins_have_no_dot_and_full_ones_are_larger():
-    drawn = str(reliability_plot(BINS).narrow())
+    drawn = str(reliability_plot(BINS).on_page())
     assert drawn.startswith("<svg")
     assert "f-val" in drawn
     assert not re.search(r"#[0-9a-f]{6}|style=", drawn)
@@ -76,7 +76,7 @@ def test_empty_bins_have_no_dot_and_full_ones_are_larger():
 
 @pytest.mark.parametrize("kind", ["roc", "precision_recall"])
 def test_two_classes_have_a_curve_and_three_have_none(kind):
-    assert "s-val" in str(ranking_plot(CURVES, kind).narrow())
+    assert "s-val" in str(ranking_plot(CURVES, kind).on_page())
     assert ranking_plot(CURVES * 3, kind) is None
     assert ranking_plot([{"label": "spam", kind: []}], kind) is None
 
