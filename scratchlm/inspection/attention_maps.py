@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scratchlm.inspection.hooks import recorded
+from scratchlm.inspection.hooks import layer_names, recorded
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.modes import evaluation_mode
+
+PATTERN = "attn.hook_pattern"  # of every layer: its attention weights
 
 
 def attention_maps(model: GPTModel, ids: Tensor, *, attention_mask: Tensor | None = None) -> Tensor:
@@ -17,15 +19,10 @@ def attention_maps(model: GPTModel, ids: Tensor, *, attention_mask: Tensor | Non
     Shapes: ids (B, T), attention_mask (B, T) -> (L, B, H, T, T) for L layers; the last dimension sums to 1.
     Raises: DataError as the model does.
     """
-    names = pattern_names(model)
+    names = layer_names(model, PATTERN)
     with evaluation_mode(model), recorded(model, names) as values:
         model.hidden_states(ids, attention_mask=attention_mask)
     return torch.stack([values[name] for name in names])
-
-
-def pattern_names(model: GPTModel) -> list[str]:
-    """The hook points of the attention weights, one for each layer."""
-    return [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.config.n_layers)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

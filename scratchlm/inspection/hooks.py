@@ -49,6 +49,11 @@ def hook_points(model: GPTModel) -> dict[str, HookPoint]:
     return points | _norm_points("ln_final", model.final_norm)
 
 
+def layer_names(model: GPTModel, point: str) -> list[str]:
+    """The names of a hook point such as `attn.hook_pattern`, one for each layer."""
+    return [f"blocks.{layer}.{point}" for layer in range(model.config.n_layers)]
+
+
 def _attention_points(block: TransformerBlock) -> dict[str, HookPoint]:
     attention = block.att
 
