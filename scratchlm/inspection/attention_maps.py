@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from scratchlm.inspection.hooks import layer_names, recorded
@@ -43,18 +44,15 @@ def summarize_heads(maps: Tensor, ids: Sequence[int]) -> list[list[HeadSummary]]
 
     Shapes: maps (L, H, T, T), T ids -> L lists of H summaries.
     """
-    n_tokens = len(ids)
-    if n_tokens < 2:
+    if len(ids) < 2:
         nothing = HeadSummary(previous=0.0, first=0.0, itself=0.0, induction=None)
         return [[nothing] * maps.shape[1] for _ in maps]
     previous = maps.diagonal(offset=-1, dim1=-2, dim2=-1).mean(dim=-1)  # (L, H)
     first = maps[..., 1:, 0].mean(dim=-1)  # (L, H)
     itself = maps.diagonal(dim1=-2, dim2=-1)[..., 1:].mean(dim=-1)  # (L, H)
-    follows = torch.zeros(n_tokens, n_tokens, device=maps.device)  # 1 at the tokens after earlier occurrences
-    for i in range(n_tokens):
-        for j in range(i - 1):
-            if ids[j] == ids[i]:
-                follows[i, j + 1] = 1
+    numbers = torch.tensor(ids, device=maps.device)
+    is_earlier = (numbers[:, None] == numbers).tril(-2)  # (T, T), True at earlier occurrences
+    follows = F.pad(is_earlier[:, :-1], (1, 0))  # (T, T), True at the tokens after them
     is_repeated = follows.any(dim=-1)  # (T,)
     induction = (maps * follows).sum(dim=-1)[..., is_repeated].mean(dim=-1)  # (L, H), NaN without repetition
     has_repeats = bool(is_repeated.any())
