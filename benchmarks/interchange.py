@@ -37,7 +37,7 @@ from scratchlm.checkpoints.huggingface import export_huggingface
 from scratchlm.checkpoints.onnx import ONNXModel
 from scratchlm.checkpoints.open_model import import_model, open_model
 from scratchlm.checkpoints.store import save_model
-from scratchlm.checkpoints.tensorflow.openai import model_from_params
+from scratchlm.checkpoints.tensorflow.openai import load_params_into, published_config
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.finetuning.heads import class_logits
 from scratchlm.finetuning.peft import export_peft, import_peft
@@ -139,7 +139,17 @@ def as_params(case: Case) -> GPTModel:
         for key in inner:
             target = target.setdefault(key, {})
         target[last] = array
-    return model_from_params(arrays, n_heads=case.theirs.config.n_head)
+    theirs = case.theirs.config
+    config = published_config(
+        vocab_size=theirs.vocab_size,
+        context_length=theirs.n_positions,
+        emb_dim=theirs.n_embd,
+        n_heads=theirs.n_head,
+        n_layers=theirs.n_layer,
+    )
+    model = GPTModel(config)
+    load_params_into(model, arrays)
+    return model
 
 
 def openai_arrays(case: Case) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from scratchlm.core.config import to_dict
 from scratchlm.core.errors import ConfigError
 from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
-from scratchlm.generation.samplers import sample_next
+from scratchlm.generation.samplers import check_scores
 from scratchlm.model import gpt
 from scratchlm.model.block import TransformerBlock
 from scratchlm.model.config import GPTConfig, as_config
@@ -115,7 +115,7 @@ def generate_text_simple(model: nn.Module, idx: Tensor, max_new_tokens: int, con
     Shapes: idx (B, T) -> (B, T + max_new_tokens).
     """
     for _ in range(max_new_tokens):
-        chosen = sample_next(next_logits(model, idx, context_size), None)  # (B,)
+        chosen = next_logits(model, idx, context_size).argmax(dim=-1)  # (B,)
         idx = torch.cat([idx, chosen[:, None]], dim=1)
     return idx
 
@@ -152,12 +152,13 @@ def next_logits(model: nn.Module, idx: Tensor, context_size: int) -> Tensor:
     """The model's logits for the token after the last `context_size` ids.
 
     Shapes: idx (B, T) -> (B, V).
-    Raises: ConfigError for a context_size below 1.
+    Raises: ConfigError for a context_size below 1; DataError for logits that are not finite.
     """
     if context_size < 1:
         raise ConfigError(
             f"context_size must be at least 1, got {context_size}; the config's context_length is usual."
         )
     with torch.no_grad():
-        logits: Tensor = model(idx[:, -context_size:])
-    return logits[:, -1]
+        logits: Tensor = model(idx[:, -context_size:])[:, -1]
+    check_scores(logits)
+    return logits

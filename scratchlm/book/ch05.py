@@ -22,7 +22,7 @@ from scratchlm.book.loops import Loader, loader_functions, say
 from scratchlm.book.plots import plot_losses
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.protocols import Tokenizer
-from scratchlm.generation.samplers import apply_temperature, keep_top_k, sample_next
+from scratchlm.generation.samplers import apply_temperature, keep_top_k
 from scratchlm.model.loss import cross_entropy_sum
 from scratchlm.model.modes import evaluation_mode
 from scratchlm.tokenizers.special_tokens import END_OF_TEXT
@@ -201,11 +201,11 @@ def _generate(
         if top_k is not None:
             logits = keep_top_k(logits, top_k)
         if temperature > 0:
-            # Not sample_next: all rows are drawn from the global generator in one call, as in the book.
+            # All rows are drawn from the global generator in one call, as in the book.
             probs = apply_temperature(logits, temperature).softmax(dim=-1)  # (B, V)
             chosen = torch.multinomial(probs, num_samples=1).squeeze(1)  # (B,)
         else:
-            chosen = sample_next(logits, None)  # (B,)
+            chosen = logits.argmax(dim=-1)  # (B,)
         if eos_id is not None:
             is_finished |= chosen == eos_id
             if is_finished.all():

@@ -4,7 +4,6 @@ The functions of its bonus notebook on preference tuning are here too, except fo
 chapter uses itself: that one is in `scratchlm.book.dpo`.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -32,6 +31,7 @@ from scratchlm.core.files import read_json
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.data.packing import pad_right
 from scratchlm.data.prompt_templates import TEMPLATES
+from scratchlm.generation.speculative import n_common
 
 __all__ = [
     "InstructionDataset",
@@ -84,7 +84,8 @@ class InstructionDataset(Dataset[Any]):
         entries = [as_instruction(entry) for entry in data]
         self.encoded_texts = [encode_plain(tokenizer, alpaca.full(entry)) for entry in entries]
         self.n_prompt_ids = [
-            _n_shared(encode_plain(tokenizer, alpaca.prompt(entry)), ids)
+            # An id that spans both prompt and answer belongs to the answer.
+            n_common(encode_plain(tokenizer, alpaca.prompt(entry)), ids)
             for entry, ids in zip(entries if mask_instruction else [], self.encoded_texts)
         ]
 
@@ -163,8 +164,3 @@ def _is_pair(item: Any) -> bool:
 
 def _row(ids: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.asarray(ids, dtype=np.int64)
-
-
-def _n_shared(prompt: Sequence[int], whole: Sequence[int]) -> int:
-    """Number of first ids that the prompt and the whole share; an id that spans both belongs to the answer."""
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(prompt, whole)))

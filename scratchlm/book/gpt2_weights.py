@@ -11,10 +11,12 @@ from scratchlm.assets.known_weights import GPT2_SIZES, gpt2_files, gpt2_size
 from scratchlm.book.downloads import errors_of_the_book, progress_in_a_terminal
 from scratchlm.checkpoints.tensorflow.bundle import open_bundle
 from scratchlm.checkpoints.tensorflow.gpt2_fetching import fetch_gpt2_file
-from scratchlm.checkpoints.tensorflow.openai import load_params_into, params_from_bundle
+from scratchlm.checkpoints.tensorflow.openai import load_params_into as load_weights_into_gpt
+from scratchlm.checkpoints.tensorflow.openai import params_from_bundle
 from scratchlm.core.errors import CheckpointError, ConfigError
 from scratchlm.core.files import read_json
-from scratchlm.model.gpt import GPTModel
+
+__all__ = ["assign", "download_and_load_gpt2", "load_gpt2_params_from_tf_ckpt", "load_weights_into_gpt"]
 
 SIZES = tuple(size.folder for size in GPT2_SIZES)
 
@@ -31,15 +33,6 @@ def assign(left: Tensor, right: Any) -> nn.Parameter:
             "build the model with the config of these weights."
         )
     return nn.Parameter(values)
-
-
-def load_weights_into_gpt(gpt: GPTModel, params: Mapping[str, Any]) -> None:
-    """Copy GPT-2's arrays, in the book's nested dictionary, into a model built with `qkv_bias=True`.
-
-    The head of an untied model gets a copy of the token embedding, as in the book.
-    Raises: CheckpointError listing every array that is missing, unexpected or of another shape.
-    """
-    load_params_into(gpt, params)
 
 
 def load_gpt2_params_from_tf_ckpt(ckpt_path: str | Path, settings: Mapping[str, Any]) -> dict[str, Any]:

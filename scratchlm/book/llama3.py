@@ -20,6 +20,7 @@ from scratchlm.book.llama_family import (
     default_dtype,
 )
 from scratchlm.book.llama_family import load_weights as load_weights_into_llama
+from scratchlm.checkpoints.config_of_weights import LLAMA_32_ROPE
 from scratchlm.core.errors import TokenizerError
 from scratchlm.core.files import MAX_TOKENIZER_BYTES, read_bytes
 from scratchlm.tokenizers.families import LLAMA3_PATTERN
@@ -56,12 +57,7 @@ LLAMA32_CONFIG_1B: dict[str, Any] = {  # published by Meta
     "n_kv_groups": 8,
     "rope_base": 500_000.0,
     "dtype": torch.bfloat16,
-    "rope_freq": {
-        "factor": 32.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_context_length": 8192,
-    },
+    "rope_freq": dict(LLAMA_32_ROPE),
 }
 LLAMA32_CONFIG_3B = LLAMA32_CONFIG_1B | {"emb_dim": 3072, "n_heads": 24, "n_layers": 28}
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from scratchlm.book import ch04
+from scratchlm.checkpoints.config_of_weights import BOOK_NAMES
 from scratchlm.checkpoints.names import BOOK_LLAMA, LLAMA, to_ours
 from scratchlm.core.errors import ConfigError
 from scratchlm.model import attention, block, gpt, swiglu
@@ -21,17 +22,9 @@ from scratchlm.model.empty import empty_weights
 from scratchlm.model.rms_norm import RMSNorm
 from scratchlm.model.rotary import rotate, rotation
 
-WORDS = {  # theirs: ours
-    "vocab_size": "vocab_size",
-    "context_length": "context_length",
-    "emb_dim": "emb_dim",
-    "n_heads": "n_heads",
-    "n_layers": "n_layers",
-    "hidden_dim": "ff_dim",
-    "n_kv_groups": "n_kv_heads",
-    "rope_base": "rope_base",
-}
-OPTIONAL_WORDS = {"rope_freq": "rope_scaling", "head_dim": "head_size", "qk_norm": "qk_norm"}
+SIZES = ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers", "hidden_dim", "n_kv_groups")
+NEEDED = (*SIZES, "rope_base")  # keys of the package's dictionary
+KNOWN = (*NEEDED, "rope_freq", "head_dim", "qk_norm")
 FAMILY = {
     "drop_rate": 0.0,
     "qkv_bias": False,
@@ -121,7 +114,7 @@ def family_config(cfg: GPTConfig | Mapping[str, Any], *, norm_eps: float) -> GPT
         return cfg
     if cfg.get("num_experts"):
         raise no_experts(cfg["num_experts"])
-    return as_config(_translated(cfg, needed=WORDS) | FAMILY | {"norm_eps": norm_eps})
+    return as_config(_translated(cfg, needed=NEEDED) | FAMILY | {"norm_eps": norm_eps})
 
 
 def _translated(cfg: Mapping[str, Any], *, needed: Iterable[str]) -> dict[str, Any]:
@@ -130,7 +123,7 @@ def _translated(cfg: Mapping[str, Any], *, needed: Iterable[str]) -> dict[str, A
         raise ConfigError(
             f"the dictionary lacks {', '.join(missing)}, its keys are {', '.join(cfg)}; add them."
         )
-    return {ours: cfg[name] for name, ours in (WORDS | OPTIONAL_WORDS).items() if cfg.get(name) is not None}
+    return {BOOK_NAMES.get(name, name): cfg[name] for name in KNOWN if cfg.get(name) is not None}
 
 
 def no_experts(n_experts: int) -> ConfigError:

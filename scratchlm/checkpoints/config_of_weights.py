@@ -20,7 +20,7 @@ from scratchlm.core.json_table import read_json_table
 from scratchlm.model.config import CONFIGS, GPTConfig
 
 _BLOCK = re.compile(r"(?:trf_blocks|(?:transformer\.)?h|(?:model\.)?layers)\.(\d{1,5})\.")
-_BOOK_NAMES = {  # key in the book's Llama and Qwen dictionaries -> field of GPTConfig
+BOOK_NAMES = {  # key in the book's Llama and Qwen dictionaries -> field of GPTConfig
     "hidden_dim": "ff_dim",
     "n_kv_groups": "n_kv_heads",
     "head_dim": "head_size",
@@ -34,14 +34,19 @@ _NANOGPT_NAMES = {
     "dropout": "drop_rate",
     "vocab_size": "vocab_size",
 }
-_LLAMA_32 = {"factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_context_length": 8192}
+LLAMA_32_ROPE = {
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_context_length": 8192,
+}
 _PUBLISHED: Mapping[tuple[int, int, int], Mapping[str, Any]] = {  # (vocab_size, emb_dim, n_layers)
     (32000, 4096, 32): {"n_heads": 32, "context_length": 4096, "rope_base": 1e4},  # Llama 2 7B
     (128256, 2048, 16): {
-        "n_heads": 32, "context_length": 131072, "rope_base": 5e5, "rope_scaling": _LLAMA_32  # Llama 3.2 1B
+        "n_heads": 32, "context_length": 131072, "rope_base": 5e5, "rope_scaling": LLAMA_32_ROPE  # Llama 3.2 1B
     },
     (128256, 3072, 28): {
-        "n_heads": 24, "context_length": 131072, "rope_base": 5e5, "rope_scaling": _LLAMA_32  # Llama 3.2 3B
+        "n_heads": 24, "context_length": 131072, "rope_base": 5e5, "rope_scaling": LLAMA_32_ROPE  # Llama 3.2 3B
     },
     **{
         (151936, *size): {"context_length": 40960, "rope_base": 1e6}  # Qwen 3, dense: 0.6B to 32B
@@ -204,7 +209,7 @@ def _settings_beside(path: Path) -> dict[str, Any]:
     if "model_type" in values:
         return to_dict(config_from_huggingface(values, where=str(file)))
     settings: dict[str, Any] = {
-        _BOOK_NAMES.get(name) or name: value for name, value in values.items() if value is not None
+        BOOK_NAMES.get(name) or name: value for name, value in values.items() if value is not None
     }
     settings.pop("dtype", None)  # inferred from the weights
     fields = [field.name for field in dataclasses.fields(GPTConfig)]

@@ -231,24 +231,21 @@ def _write_native(path: Path, source: LoadedModel, dtype: DType | None, _frame: 
 
 
 def _write_huggingface(path: Path, source: LoadedModel, dtype: DType | None, frame: PromptFrame) -> None:
-    task, chat = _task_with_end(source, frame), _chat_template(source, frame)
-    export_huggingface(path, _stored_as(source.model, dtype), source.tokenizer, task=task, chat_template=chat)
-
-
-def _task_with_end(source: LoadedModel, frame: PromptFrame) -> dict[str, Any]:
-    """The task, with the end-of-answer token among its stop ids, for programs without our templates."""
-    mark, ends = source.tokenizer.special_tokens.get(frame.answer_end), end_ids(source.tokenizer, source.task)
-    return source.task if mark is None or mark in ends else {**source.task, "stop_ids": [mark, *ends]}
-
-
-def _chat_template(source: LoadedModel, frame: PromptFrame) -> str | None:
-    """The Jinja chat template: of its training here, or of its own files."""
-    return chat_template(frame) if frame != PromptFrame() else source.task.get("chat_template")
+    export_huggingface(path, _stored_as(source.model, dtype), source.tokenizer, **_usage(source, frame))
 
 
 def _write_gguf(path: Path, source: LoadedModel, dtype: DType | None, frame: PromptFrame) -> None:
-    task, chat = _task_with_end(source, frame), _chat_template(source, frame)
-    export_gguf(path, source.model, source.tokenizer, dtype=dtype or "f32", task=task, chat_template=chat)
+    export_gguf(path, source.model, source.tokenizer, dtype=dtype or "f32", **_usage(source, frame))
+
+
+def _usage(source: LoadedModel, frame: PromptFrame) -> dict[str, Any]:
+    """For programs without our templates: the task with the end of an answer among its stop ids, and Jinja's template.
+
+    Without a frame the template is None, which stands for the task's own.
+    """
+    mark, ends = source.tokenizer.special_tokens.get(frame.answer_end), end_ids(source.tokenizer, source.task)
+    task = source.task if mark is None or mark in ends else {**source.task, "stop_ids": [mark, *ends]}
+    return {"task": task, "chat_template": None if frame == PromptFrame() else chat_template(frame)}
 
 
 def _write_book(path: Path, source: LoadedModel, dtype: DType | None, _frame: PromptFrame) -> None:

@@ -1,6 +1,6 @@
 """Map other programs' names of weights to ours, with a table for each family of models.
 
-A row has their name, our names, and the layout of the array. `{i}` is the number of the block.
+A row has their name, our names, and the layout of the array. In a block, names are relative to the block's.
 """
 
 import re
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scratchlm.core.errors import CheckpointError
 
+QUERY_KEY_VALUE = ("query", "key", "value")
 MAX_LISTED = 12  # maximum number of names in one message
 
 
@@ -40,6 +41,7 @@ class NameTable:
 
     whole: tuple[Row, ...]
     block: tuple[Row, ...]
+    of_block: str = "trf_blocks.{i}."  # their names in block i begin so, after a prefix; ours as here
     prefixes: tuple[str, ...] = ("",)  # the first is used for writing, all for reading
     unprefixed: frozenset[str] = frozenset()  # their names that never have the prefix
     ignored: re.Pattern[str] = re.compile(r"(?!)")  # buffers that are not trained, such as a mask
@@ -49,18 +51,12 @@ class NameTable:
         yield from self.whole
         for i in range(n_layers):
             for row in self.block:
-                ours = tuple(name.replace("{i}", str(i)) for name in row.ours)
-                yield Row(row.theirs.replace("{i}", str(i)), ours, row.layout)
-
-
-def _attention(part: str) -> tuple[str, str, str]:
-    block = "trf_blocks.{i}.att."
-    return (f"{block}W_query.{part}", f"{block}W_key.{part}", f"{block}W_value.{part}")
+                ours = tuple(f"trf_blocks.{i}.{name}" for name in row.ours)
+                yield Row(self.of_block.format(i=i) + row.theirs, ours, row.layout)
 
 
 def _gpt2(matrix: Layout, three: Layout) -> NameTable:
     """Hugging Face's names; its Conv1D stores matrices as (in, out), some copies store them as (out, in)."""
-    block = "trf_blocks.{i}."
     norms = (("weight", "scale"), ("bias", "shift"))
     linear = (("attn.c_proj", "att.out_proj"), ("mlp.c_fc", "ff.layers.0"), ("mlp.c_proj", "ff.layers.2"))
     return NameTable(
@@ -72,16 +68,15 @@ def _gpt2(matrix: Layout, three: Layout) -> NameTable:
             Row("score.weight", ("out_head.weight",)),
         ),
         block=(
+            *(Row(f"ln_{n}.{theirs}", (f"norm{n}.{ours}",)) for n in (1, 2) for theirs, ours in norms),
             *(
-                Row(f"h.{{i}}.ln_{n}.{theirs}", (f"{block}norm{n}.{ours}",))
-                for n in (1, 2)
-                for theirs, ours in norms
+                Row(f"attn.c_attn.{part}", tuple(f"att.W_{name}.{part}" for name in QUERY_KEY_VALUE), layout)
+                for part, layout in (("weight", three), ("bias", Layout.THREE_ROWS))
             ),
-            Row("h.{i}.attn.c_attn.weight", _attention("weight"), three),
-            Row("h.{i}.attn.c_attn.bias", _attention("bias"), Layout.THREE_ROWS),
-            *(Row(f"h.{{i}}.{theirs}.weight", (f"{block}{ours}.weight",), matrix) for theirs, ours in linear),
-            *(Row(f"h.{{i}}.{theirs}.bias", (f"{block}{ours}.bias",)) for theirs, ours in linear),
+            *(Row(f"{theirs}.weight", (f"{ours}.weight",), matrix) for theirs, ours in linear),
+            *(Row(f"{theirs}.bias", (f"{ours}.bias",)) for theirs, ours in linear),
         ),
+        of_block="h.{i}.",
         prefixes=("transformer.", ""),
         unprefixed=frozenset({"lm_head.weight", "score.weight"}),
         ignored=re.compile(r"(.*\.)?h\.\d+\.attn\.(bias|masked_bias)"),
@@ -93,20 +88,20 @@ GPT2_LINEAR = _gpt2(Layout.AS_IS, Layout.THREE_ROWS)
 
 
 def _openai(row: Row) -> Row:
-    """Hugging Face's names come from OpenAI's, such as `h0/attn/c_attn/w`, `h0/ln_1/g` and `wte`."""
+    """Hugging Face's names come from OpenAI's, such as `attn/c_attn/w`, `ln_1/g` and `wte`."""
     layer, _, part = row.theirs.rpartition(".")
     weight = "" if layer in ("wte", "wpe") else "/g" if "ln_" in layer else "/w"
-    name = layer.replace("h.{i}", "h{i}").replace(".", "/") + ("/b" if part == "bias" else weight)
+    name = layer.replace(".", "/") + ("/b" if part == "bias" else weight)
     return Row(name, row.ours, row.layout)
 
 
 OPENAI = NameTable(  # of the TensorFlow checkpoints; also the book's nested dictionaries joined by slashes
     whole=tuple(_openai(row) for row in GPT2.whole if row.ours != ("out_head.weight",)),
     block=tuple(_openai(row) for row in GPT2.block),
+    of_block="h{i}/",
     prefixes=("model/", ""),
 )
 
-_LAYER, _BLOCK = "layers.{i}.", "trf_blocks.{i}."
 LLAMA = NameTable(  # Llama, Mistral, Qwen 2 and 3, SmolLM 2
     whole=(
         Row("embed_tokens.weight", ("tok_emb.weight",)),
@@ -115,21 +110,22 @@ LLAMA = NameTable(  # Llama, Mistral, Qwen 2 and 3, SmolLM 2
         Row("score.weight", ("out_head.weight",)),
     ),
     block=(
-        Row(f"{_LAYER}input_layernorm.weight", (f"{_BLOCK}norm1.scale",)),
+        Row("input_layernorm.weight", ("norm1.scale",)),
         *(
-            Row(f"{_LAYER}self_attn.{theirs}_proj.{part}", (f"{_BLOCK}att.{ours}.{part}",))
+            Row(f"self_attn.{theirs}_proj.{part}", (f"att.{ours}.{part}",))
             for theirs, ours in (("q", "W_query"), ("k", "W_key"), ("v", "W_value"), ("o", "out_proj"))
             for part in ("weight", "bias")
         ),
-        Row(f"{_LAYER}self_attn.q_norm.weight", (f"{_BLOCK}att.query_norm.scale",)),
-        Row(f"{_LAYER}self_attn.k_norm.weight", (f"{_BLOCK}att.key_norm.scale",)),
-        Row(f"{_LAYER}post_attention_layernorm.weight", (f"{_BLOCK}norm2.scale",)),
+        Row("self_attn.q_norm.weight", ("att.query_norm.scale",)),
+        Row("self_attn.k_norm.weight", ("att.key_norm.scale",)),
+        Row("post_attention_layernorm.weight", ("norm2.scale",)),
         *(
-            Row(f"{_LAYER}mlp.{name}_proj.{part}", (f"{_BLOCK}ff.{name}.{part}",))
+            Row(f"mlp.{name}_proj.{part}", (f"ff.{name}.{part}",))
             for name in ("gate", "up", "down")
             for part in ("weight", "bias")
         ),
     ),
+    of_block="layers.{i}.",
     prefixes=("model.", ""),
     unprefixed=frozenset({"lm_head.weight", "score.weight"}),
     ignored=re.compile(r".*rotary_emb\.inv_freq"),
@@ -146,20 +142,20 @@ BOOK_LLAMA = NameTable(  # the Llama 2, Llama 3 and Qwen 3 that the book builds 
     ),
     block=(
         *(
-            Row(f"{_BLOCK}att.{name}.{part}", (f"{_BLOCK}att.{name}.{part}",))
+            Row(f"att.{name}.{part}", (f"att.{name}.{part}",))
             for name in ("W_query", "W_key", "W_value", "out_proj")
             for part in ("weight", "bias")
         ),
-        Row(f"{_BLOCK}att.q_norm.scale", (f"{_BLOCK}att.query_norm.scale",)),
-        Row(f"{_BLOCK}att.k_norm.scale", (f"{_BLOCK}att.key_norm.scale",)),
+        Row("att.q_norm.scale", ("att.query_norm.scale",)),
+        Row("att.k_norm.scale", ("att.key_norm.scale",)),
         *(
-            Row(f"{_BLOCK}norm{i}.{part}", (f"{_BLOCK}norm{i}.scale",))  # of nn.RMSNorm, of the book's own
+            Row(f"norm{i}.{part}", (f"norm{i}.scale",))  # of nn.RMSNorm, of the book's own
             for i in (1, 2)
             for part in ("weight", "scale")
         ),
-        Row(f"{_BLOCK}ff.fc1.weight", (f"{_BLOCK}ff.gate.weight",)),
-        Row(f"{_BLOCK}ff.fc2.weight", (f"{_BLOCK}ff.up.weight",)),
-        Row(f"{_BLOCK}ff.fc3.weight", (f"{_BLOCK}ff.down.weight",)),
+        Row("ff.fc1.weight", ("ff.gate.weight",)),
+        Row("ff.fc2.weight", ("ff.up.weight",)),
+        Row("ff.fc3.weight", ("ff.down.weight",)),
     ),
     ignored=re.compile(r"(?:.*\.)?(?:mask|cos|sin)"),
 )

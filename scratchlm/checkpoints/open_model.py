@@ -54,7 +54,7 @@ def open_model(path: str | Path) -> LoadedModel:
     return import_model(found) if _is_foreign(found) else load_model(found)
 
 
-def import_model(path: str | Path, *, context_length: int | None = None) -> LoadedModel:
+def import_model(path: str | Path) -> LoadedModel:
     """Open a model of another program: its weights as float32, each read once.
 
     Reads a Hugging Face folder (GPT-2, Llama, Mistral, Qwen 2 and 3, SmolLM 2), a folder with OpenAI's
@@ -62,14 +62,11 @@ def import_model(path: str | Path, *, context_length: int | None = None) -> Load
     `.npz` files with the names of Hugging Face, OpenAI or the book, including its Llama and Qwen 3. The tokenizer is
     the one beside it, or nanoGPT's `meta.pkl`; for a model with GPT-2's vocabulary and no tokenizer, GPT-2's own.
 
-    context_length: maximum number of tokens, below the file's; learned positions are cropped.
-    Raises: CheckpointError naming what is missing, damaged or unknown; TokenizerError for the tokenizer's files;
-        ConfigError for a context_length beyond the model's.
+    Raises: CheckpointError naming what is missing, damaged or unknown; TokenizerError for the tokenizer's files.
     """
     source = standing(Path(path))
     if source.suffix == ".gguf" and source.is_file():
-        loaded = read_gguf(source)
-        return loaded if context_length is None else cropped(loaded, context_length)
+        return read_gguf(source)
     folder = source if source.is_dir() else source.parent
     task: dict[str, Any] = {}
     saved: Mapping[str, Any] = {}
@@ -88,19 +85,17 @@ def import_model(path: str | Path, *, context_length: int | None = None) -> Load
     if task.get("kind") != "classification":
         task = usage_of_folder(folder, tokenizer, n_ids=model.config.vocab_size) | task
         check_usage(task, where=str(source))
-    loaded = LoadedModel(
+    return LoadedModel(
         model=model.eval(),
-        config=model.config,
         tokenizer=tokenizer,
         task=task,
         manifest={"format": kind, "weights": [str(file) for file in weights]},
         folder=folder,
     )
-    return loaded if context_length is None else cropped(loaded, context_length)
 
 
 def cropped(loaded: LoadedModel, context_length: int) -> LoadedModel:
-    """The model and its task for a shorter context.
+    """The model and its task for a shorter context; learned positions are cropped.
 
     Raises: ConfigError when the model's context is shorter already.
     """
@@ -108,7 +103,7 @@ def cropped(loaded: LoadedModel, context_length: int) -> LoadedModel:
     task = dict(loaded.task)
     if isinstance(task.get("max_length"), int):
         task["max_length"] = min(task["max_length"], context_length)
-    return dataclasses.replace(loaded, model=model, config=model.config, task=task)
+    return dataclasses.replace(loaded, model=model, task=task)
 
 
 def crop_context(model: GPTModel, context_length: int) -> GPTModel:

@@ -57,11 +57,15 @@ class LoadedModel:
     """A model with its tokenizer, task and origin: the contents of a model folder."""
 
     model: GPTModel
-    config: GPTConfig
     tokenizer: Tokenizer
     task: dict[str, Any]  # {} for a plain language model
     manifest: dict[str, Any]
     folder: Path
+
+    @property
+    def config(self) -> GPTConfig:
+        """The model's config."""
+        return self.model.config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +144,6 @@ def load_model(path: str | Path) -> LoadedModel:
         )
     return LoadedModel(
         model=model.eval(),
-        config=config,
         tokenizer=reading.result(),
         task=saved_task(folder / "task.json", n_scores=model.out_head.out_features),
         manifest=manifest,

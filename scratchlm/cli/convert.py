@@ -159,11 +159,11 @@ def _with_adapter(adapter: Path, base: Path) -> LoadedModel:
     import_peft(loaded.model, adapter)
     merge_lora(loaded.model)
     if n_classes(loaded.model) is None:
-        return dataclasses.replace(loaded, config=loaded.model.config)
+        return loaded
     # an adapter does not name them
     classes = [f"LABEL_{i}" for i in range(loaded.model.out_head.out_features)]
     task = {"kind": "classification", "classes": classes, "max_length": loaded.model.config.context_length}
-    return dataclasses.replace(loaded, config=loaded.model.config, task=task)
+    return dataclasses.replace(loaded, task=task)
 
 
 def _frame(loaded: LoadedModel) -> PromptFrame:

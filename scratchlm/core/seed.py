@@ -26,9 +26,9 @@ def check_seed(seed: int) -> int:
     return seed
 
 
-def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+def generator(seed: int) -> torch.Generator:
     """A new generator, so that drawing from it does not change other random numbers."""
-    return torch.Generator(device=device).manual_seed(seed)
+    return torch.Generator().manual_seed(seed)
 
 
 def rng_state() -> dict[str, Tensor]:

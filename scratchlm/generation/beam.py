@@ -4,7 +4,7 @@ import dataclasses
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Literal
 
 import torch
@@ -101,82 +101,64 @@ def beam_search(
     prompt_ids = checked_prompt(0, prompt, model, config)
     if config.max_new_tokens == 0:
         return [Beam(ids=[], log_prob=0.0, score=0.0, text="", finished_by="length")]
-    search = _Search(
-        model,
-        prompt_ids,
-        config,
-        n_beams=n_beams,
-        length_penalty=length_penalty,
-        tokenizer=tokenizer,
-        tree=tree,
-    )
-    return search.run()
+    return _Search(model, prompt_ids, config, n_beams, length_penalty, tokenizer, tree).run()
 
 
+@dataclass
 class _Search:
     """The state of one beam search."""
 
-    def __init__(
-        self,
-        model: GPTModel,
-        prompt: list[int],
-        config: GenerationConfig,
-        *,
-        n_beams: int,
-        length_penalty: float,
-        tokenizer: Tokenizer | None,
-        tree: list[BeamNode] | None,
-    ) -> None:
-        self._prompt = prompt
-        self._config = config
-        self._n_beams = n_beams
-        self._length_penalty = length_penalty
-        self._tokenizer = tokenizer
-        self._tree = tree
-        self._n_nodes = 0
-        n_groups = config.num_beam_groups or 1
-        self._group_size = n_beams // n_groups
-        self._groups = [
-            _Group(number=i, paths=[_Path(slot=0, new=[], log_prob=0.0)]) for i in range(n_groups)
-        ]
-        longest = min(model.config.context_length, len(prompt) + config.max_new_tokens)
-        self._cache = KVCache(model.config, n_beams, capacity=longest)
-        self._forward = build_forward(model, self._cache)
-        self._forbidden_ids = ids_without_token(model, tokenizer, stop_ids=config.stop_ids)
+    model: InitVar[GPTModel]
+    prompt: list[int]
+    config: GenerationConfig
+    n_beams: int
+    length_penalty: float
+    tokenizer: Tokenizer | None
+    tree: list[BeamNode] | None
+    n_nodes: int = 0
+
+    def __post_init__(self, model: GPTModel) -> None:
+        config, n_groups = self.config, self.config.num_beam_groups or 1
+        self.group_size = self.n_beams // n_groups
+        self.groups = [_Group(number=i, paths=[_Path(slot=0, new=[], log_prob=0.0)]) for i in range(n_groups)]
+        longest = min(model.config.context_length, len(self.prompt) + config.max_new_tokens)
+        self.cache = KVCache(model.config, self.n_beams, capacity=longest)
+        self.forward = build_forward(model, self.cache)
+        self.forbidden_ids = ids_without_token(model, self.tokenizer, stop_ids=config.stop_ids)
         neutral = GenerationConfig()
-        self._rules = dataclasses.replace(config, **{name: getattr(neutral, name) for name in BEAM_SETTINGS})
-        self._is_constrained = bool(config.given(*CONSTRAINTS))
+        self.rules = dataclasses.replace(config, **{name: getattr(neutral, name) for name in BEAM_SETTINGS})
+        self.is_constrained = bool(config.given(*CONSTRAINTS))
 
     def run(self) -> list[Beam]:
         """Search; returns the results, best first."""
-        for n_new in range(1, self._config.max_new_tokens + 1):
+        for n_new in range(1, self.config.max_new_tokens + 1):
             log_probs = self._next_log_probs()
             # (V,), the number of beams of earlier groups with each token
             taken = torch.zeros_like(next(iter(log_probs.values())))
-            for group in self._groups:
+            for group in self.groups:
                 if group.paths:
                     self._extend(group, log_probs, taken, n_new)
-            if not any(group.paths for group in self._groups):
+            if not any(group.paths for group in self.groups):
                 break
             self._place()
-        self._forward.close()
-        ended = [beam for group in self._groups for beam in group.ended]
+        self.forward.close()
+        ended = [beam for group in self.groups for beam in group.ended]
         if not ended:
             raise DataError(
                 "beam search found no text: the rules of the config exclude every token before any text ends; relax "
                 "them, or lower max_new_tokens."
             )
-        return heapq.nlargest(self._config.n_best or self._n_beams, ended, key=lambda beam: beam.score)
+        return heapq.nlargest(self.config.n_best or self.n_beams, ended, key=lambda beam: beam.score)
 
     def _next_log_probs(self) -> dict[int, Tensor]:
         """The log-probabilities of the next token of each path, by its slot. Shapes: of each (V,)."""
-        paths = {path.slot: path for group in self._groups for path in group.paths}
+        paths = {path.slot: path for group in self.groups for path in group.paths}
         works = [
-            work_on(self._cache, slot, self._prompt + path.new, use_cache=self._config.use_cache)
+            work_on(self.cache, slot, self.prompt + path.new, use_cache=self.config.use_cache)
             for slot, path in paths.items()
         ]
         found = {}
-        for (slot, path), scores in zip(paths.items(), self._forward(works)):
+        for (slot, path), scores in zip(paths.items(), self.forward(works)):
             assert scores is not None
             found[slot] = self._chooser(path).ruled_log_probs(scores.logits[-1])
         return found
@@ -184,12 +166,12 @@ class _Search:
     def _chooser(self, path: _Path) -> TokenChooser:
         """The rules on the next token of a path."""
         chooser = TokenChooser(
-            self._rules,
-            self._prompt,
+            self.rules,
+            self.prompt,
             generator=None,
-            tokenizer=self._tokenizer,
-            forbidden_ids=self._forbidden_ids,
-            vocab_size=self._cache.config.vocab_size,
+            tokenizer=self.tokenizer,
+            forbidden_ids=self.forbidden_ids,
+            vocab_size=self.cache.config.vocab_size,
         )
         for token_id in path.new:
             chooser.took(token_id)
@@ -197,29 +179,29 @@ class _Search:
 
     def _extend(self, group: _Group, log_probs: dict[int, Tensor], taken: Tensor, n_new: int) -> None:
         """Extend a group's paths by one token, and count in `taken` those that it keeps."""
-        penalty = (self._config.diversity_penalty or 0.0) * taken  # (V,)
+        penalty = (self.config.diversity_penalty or 0.0) * taken  # (V,)
         # (P, V)
         totals = torch.stack([log_probs[path.slot] - penalty + path.log_prob for path in group.paths])
-        best, places = totals.flatten().topk(min(2 * self._group_size, totals.numel()))
+        best, places = totals.flatten().topk(min(2 * self.group_size, totals.numel()))
         parents, group.paths = group.paths, []
         for rank, (total, place) in enumerate(zip(best.tolist(), places.tolist())):
             if total == -math.inf:
                 break
             row, token_id = divmod(place, totals.shape[1])
             parent = parents[row]
-            self._n_nodes += 1
-            path = _Path(slot=parent.slot, new=[*parent.new, token_id], log_prob=total, node=self._n_nodes)
+            self.n_nodes += 1
+            path = _Path(slot=parent.slot, new=[*parent.new, token_id], log_prob=total, node=self.n_nodes)
             fate: Literal["continued", "ended", "dropped"] = "dropped"
             ending = self._ending(path)
-            if ending is not None and rank < self._group_size:
+            if ending is not None and rank < self.group_size:
                 fate = "ended"
                 group.ended.append(self._beam(path, ending))
-            elif ending is None and len(group.paths) < self._group_size:
+            elif ending is None and len(group.paths) < self.group_size:
                 fate = "continued"
                 group.paths.append(path)
                 taken[token_id] += 1
-            if self._tree is not None:
-                self._tree.append(
+            if self.tree is not None:
+                self.tree.append(
                     BeamNode(
                         number=path.node,
                         parent=parent.node,
@@ -229,39 +211,39 @@ class _Search:
                         fate=fate,
                     )
                 )
-        group.ended = heapq.nlargest(self._group_size, group.ended, key=lambda beam: beam.score)
-        if group.paths and len(group.ended) == self._group_size and self._is_done(group, n_new):
+        group.ended = heapq.nlargest(self.group_size, group.ended, key=lambda beam: beam.score)
+        if group.paths and len(group.ended) == self.group_size and self._is_done(group, n_new):
             group.paths = []
 
     def _is_done(self, group: _Group, n_new: int) -> bool:
         """Whether a group with enough results can stop."""
-        early_stopping = self._config.early_stopping
-        can_grow = early_stopping == "never" and self._length_penalty > 0
-        length = self._config.max_new_tokens if can_grow else n_new
-        best_possible = group.paths[0].log_prob / length**self._length_penalty
+        early_stopping = self.config.early_stopping
+        can_grow = early_stopping == "never" and self.length_penalty > 0
+        length = self.config.max_new_tokens if can_grow else n_new
+        best_possible = group.paths[0].log_prob / length**self.length_penalty
         return early_stopping is True or group.ended[-1].score >= best_possible
 
     def _place(self) -> None:
         """Give each path a slot: its parent's for the first child, a free one with a copy for the others."""
-        used = {path.slot for group in self._groups for path in group.paths}
-        free = [*set(range(self._cache.n_slots)) - used]
+        used = {path.slot for group in self.groups for path in group.paths}
+        free = [*set(range(self.cache.n_slots)) - used]
         taken: set[int] = set()
-        for group in self._groups:
+        for group in self.groups:
             for i, path in enumerate(group.paths):
                 slot = path.slot if path.slot not in taken else free.pop()
-                self._cache.fork(path.slot, slot)
+                self.cache.fork(path.slot, slot)
                 taken.add(slot)
                 group.paths[i] = dataclasses.replace(path, slot=slot)
 
     def _ending(self, path: _Path) -> FinishedBy | None:
         """The reason why a path ends with its last token, or None if it does not."""
-        if path.new[-1] in self._config.stop_ids:
+        if path.new[-1] in self.config.stop_ids:
             return "stop_id"
-        if self._config.stop_texts and self._text(path.new)[1]:
+        if self.config.stop_texts and self._text(path.new)[1]:
             return "stop_text"
-        if len(path.new) == self._config.max_new_tokens:
+        if len(path.new) == self.config.max_new_tokens:
             return "length"
-        return "constraint" if self._is_constrained and self._chooser(path).finished else None
+        return "constraint" if self.is_constrained and self._chooser(path).finished else None
 
     def _beam(self, path: _Path, ending: FinishedBy) -> Beam:
         """The result of a path that ends."""
@@ -269,17 +251,17 @@ class _Search:
         return Beam(
             ids=ids,
             log_prob=path.log_prob,
-            score=path.log_prob / len(path.new) ** self._length_penalty,
+            score=path.log_prob / len(path.new) ** self.length_penalty,
             text=self._text(ids)[0],
             finished_by=ending,
         )
 
     def _text(self, ids: Sequence[int]) -> tuple[str, bool]:
         """The text of new ids up to a stop text, and whether there was one."""
-        if self._tokenizer is None:
+        if self.tokenizer is None:
             return "", False
-        decoder = stream_decoder(self._tokenizer, after=self._prompt)
-        gate = StopTextGate(self._config.stop_texts)
+        decoder = stream_decoder(self.tokenizer, after=self.prompt)
+        gate = StopTextGate(self.config.stop_texts)
         text = "".join(gate.push(decoder.push(token_id)) for token_id in ids)
         text += gate.push(decoder.flush()) + gate.flush()
         return text, gate.found is not None

@@ -4,8 +4,6 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-import torch
-
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.generation.beam import Beam
@@ -21,7 +19,6 @@ def best_of(
     config: GenerationConfig,
     *,
     tokenizer: Tokenizer | None = None,
-    generator: torch.Generator | None = None,
 ) -> list[Beam]:
     """Draw `config.best_of` continuations of a prompt and return the `n_best` most likely ones, best first.
 
@@ -36,7 +33,7 @@ def best_of(
     drawn = dataclasses.replace(config, best_of=None, n_best=None)
     events: list[list[TokenEvent]] = [[] for _ in range(config.best_of)]
     prompts = [prompt] * config.best_of
-    for event in generate(model, prompts, drawn, tokenizer=tokenizer, generator=generator):
+    for event in generate(model, prompts, drawn, tokenizer=tokenizer):
         events[event.row].append(event)
     texts = sorted(map(_text, events), key=lambda text: text.score, reverse=True)
     return texts[: config.n_best or 1]

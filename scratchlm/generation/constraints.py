@@ -13,10 +13,10 @@ from weakref import WeakKeyDictionary, proxy
 import torch
 from torch import Tensor
 
-from scratchlm.core.errors import ConfigError, DataError, MissingDependencyError
+from scratchlm.core.errors import ConfigError, DataError, optional_import
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.generation.config import CONSTRAINTS, GenerationConfig
-from scratchlm.generation.token_bytes import bytes_of_ids, has_exact_bytes, writes_spaces
+from scratchlm.generation.token_bytes import bytes_of_ids, writes_spaces
 
 # One space after a comma or a colon and none elsewhere: free white space would let a model write spaces without end.
 JSON_FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -76,7 +76,8 @@ def constraint_of(config: GenerationConfig, tokenizer: Tokenizer | None) -> Cons
         raise ConfigError(
             f"{name} needs a tokenizer, got {name}={value!r:.60} and no tokenizer; pass tokenizer=."
         )
-    llguidance = _import_llguidance()
+    with optional_import("regex, choices and json_schema need llguidance", extra="constrained"):
+        import llguidance
     parts = _TOKENIZERS.setdefault(tokenizer, {})
     if config.stop_ids not in parts:
         parts[config.stop_ids] = _parser_tokenizer(llguidance, tokenizer, config.stop_ids)
@@ -135,7 +136,9 @@ class _Parts:
         self.eos_token_id = ends[0]
         self.bos_token_id = None
         self.special_token_ids = [i for i, token in enumerate(tokens) if token.startswith(b"\xff<")]
-        self._tokenizer = proxy(tokenizer) if has_exact_bytes(tokenizer) else None  # it is the cache's key
+        self._tokenizer = (
+            proxy(tokenizer) if hasattr(tokenizer, "token_bytes") else None
+        )  # it is the cache's key
         self._id_of = {token: i for i, token in reversed([*enumerate(self.tokens)]) if token}
         self._longest = max(map(len, self._id_of))
 
@@ -150,14 +153,3 @@ class _Parts:
             ids.append(self._id_of[rest[:length]])
             rest = rest[length:]
         return ids
-
-
-def _import_llguidance() -> Any:
-    try:
-        import llguidance
-    except ImportError as cause:
-        raise MissingDependencyError(
-            "regex, choices and json_schema need llguidance, which is not installed; run "
-            "`pip install 'scratchlm[constrained]'`."
-        ) from cause
-    return llguidance

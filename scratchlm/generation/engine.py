@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,20 +21,20 @@ from scratchlm.model.kv_cache import KVCache
 MIN_SHARED = 16  # tokens of a common beginning that are worth copying from another slot
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class EngineStats:
     """What an engine is doing, and what it has done so far."""
 
     n_slots: int
-    n_running: int  # texts with a slot
-    n_waiting: int  # texts without one yet
-    cached_tokens: int  # keys and values of so many tokens are stored
-    prompt_tokens: int  # that were read so far
-    shared_tokens: int  # of prompts that were copied instead, because another text began the same
-    generated_tokens: int
-    guessed_tokens: int  # by speculative decoding
-    accepted_tokens: int  # of them, that the model would have chosen itself
-    steps: int
+    n_running: int = 0  # texts with a slot
+    n_waiting: int = 0  # texts without one yet
+    cached_tokens: int = 0  # keys and values of so many tokens are stored
+    prompt_tokens: int = 0  # that were read so far
+    shared_tokens: int = 0  # of prompts that were copied instead, because another text began the same
+    generated_tokens: int = 0
+    guessed_tokens: int = 0  # by speculative decoding
+    accepted_tokens: int = 0  # of them, that the model would have chosen itself
+    steps: int = 0
 
 
 class Engine:
@@ -94,8 +94,8 @@ class Engine:
         self._waiting: deque[Request] = deque()
         self._running: list[Request] = []  # in the order of their arrival
         self._held: list[list[int]] = [[] for _ in range(n_slots)]  # the ids whose keys and values a slot has
-        self._n_added = self._n_prompt = self._n_shared = self._n_generated = self._n_steps = 0
-        self._n_guessed = self._n_accepted = 0
+        self._n_added = 0
+        self._counts = EngineStats(n_slots=n_slots)
         self._draft_model: DraftModel | None = None
         if draft is not None:
             self._draft_model = DraftModel(draft, of=model, n_slots=n_slots, capacity=capacity)
@@ -113,18 +113,9 @@ class Engine:
     @property
     def stats(self) -> EngineStats:
         """The current counts."""
-        return EngineStats(
-            n_slots=self.cache.n_slots,
-            n_running=len(self._running),
-            n_waiting=len(self._waiting),
-            cached_tokens=sum(self.cache.lengths[request.slot] for request in self._running),
-            prompt_tokens=self._n_prompt,
-            shared_tokens=self._n_shared,
-            generated_tokens=self._n_generated,
-            guessed_tokens=self._n_guessed,
-            accepted_tokens=self._n_accepted,
-            steps=self._n_steps,
-        )
+        n_cached = sum(self.cache.lengths[request.slot] for request in self._running)
+        n_running, n_waiting = len(self._running), len(self._waiting)
+        return replace(self._counts, n_running=n_running, n_waiting=n_waiting, cached_tokens=n_cached)
 
     def add(
         self,
@@ -183,7 +174,7 @@ class Engine:
         planned = self._plan()
         if not planned:
             return []
-        self._n_steps += 1
+        self._counts.steps += 1
         events: list[TokenEvent] = []
         lengths = list(self.cache.lengths)
         try:
@@ -243,7 +234,7 @@ class Engine:
         n_shared = n_shared if request.config.use_cache else 0
         self.cache.lengths[slot] = n_shared
         self._held[slot] = prompt[:n_shared]
-        self._n_shared += n_shared
+        self._counts.shared_tokens += n_shared
         return slot
 
     def _plan(self) -> list[tuple[Request, Work]]:
@@ -269,7 +260,7 @@ class Engine:
             if budget < 0 and number > 0:  # one part is always read, so that a prompt never waits for good
                 reading = reading[:number]
                 break
-        self._n_prompt += sum(len(work.ids) for _, work in reading)
+        self._counts.prompt_tokens += sum(len(work.ids) for _, work in reading)
         return growing + reading
 
     def _guess(self, request: Request) -> list[int]:
@@ -295,9 +286,9 @@ class Engine:
             events.append(self._choose(request, scores.logits[place - len(guessed) - 1], best))
             if request.finished_by is not None or is_last or request.ids[-1] != guessed[place]:
                 break
-            self._n_accepted += 1
+            self._counts.accepted_tokens += 1
         if guessed:
-            self._n_guessed += len(guessed)
+            self._counts.guessed_tokens += len(guessed)
             self.cache.lengths[request.slot] = min(self.cache.lengths[request.slot], len(request.ids) - 1)
             del self._held[request.slot][len(request.ids) - 1 :]
         return events
@@ -313,7 +304,7 @@ class Engine:
         except ScratchLMError as error:
             self._forget(request.slot)
             return request.fail(error)
-        self._n_generated += 1
+        self._counts.generated_tokens += 1
         return request.take(token_id, prob, top=most_likely(logits, request.n_top))
 
     def _forget(self, slot: int) -> None:

@@ -27,11 +27,9 @@ class Forward(Protocol):
 
     def __call__(self, works: Sequence[Work], /) -> list[Scores | None]:
         """The scores after the last tokens of each work; None where none are wanted."""
-        ...
 
     def close(self) -> None:
         """Free what the cache does not own."""
-        ...
 
 
 class TorchForward:

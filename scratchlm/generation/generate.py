@@ -67,7 +67,7 @@ def generate(
         trace = None if traces is None else traces[i]
         engine.add(row, config, generator=generator, copy=n_before[tuple(row)], trace=trace)
         n_before[tuple(row)] += 1
-    return _all_events(engine)
+    return _events(engine, at_end=engine.close)
 
 
 def generate_on(
@@ -79,27 +79,19 @@ def generate_on(
     Raises: as `Engine.add`, with the first event.
     """
     number = engine.add(prompt, config, tokenizer=tokenizer)
-    try:
-        yield from _events(engine)
-    finally:
-        engine.cancel(number)
+    yield from _events(engine, at_end=lambda: engine.cancel(number))
 
 
-def _all_events(engine: Engine) -> Iterator[TokenEvent]:
-    """The events of an engine that is closed afterwards."""
-    try:
-        yield from _events(engine)
-    finally:
-        engine.close()
-
-
-def _events(engine: Engine) -> Iterator[TokenEvent]:
+def _events(engine: Engine, *, at_end: Callable[[], None]) -> Iterator[TokenEvent]:
     """All events of an engine's texts; an error ends all of them."""
-    while engine.has_work:
-        for event in engine.step():
-            if event.error is not None:
-                raise event.error
-            yield event
+    try:
+        while engine.has_work:
+            for event in engine.step():
+                if event.error is not None:
+                    raise event.error
+                yield event
+    finally:
+        at_end()
 
 
 def generate_ids(

@@ -4,7 +4,7 @@ Each filter takes logits and returns new ones, so they compose in any order. An 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -41,7 +41,7 @@ def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
     """Sharpen the distribution (below 1) or flatten it (above 1).
 
     Shapes: logits (..., V) -> (..., V).
-    Raises: ConfigError when the temperature is not above 0; for 0, call `sample_next` without generators.
+    Raises: ConfigError when the temperature is not above 0; for 0, take the argmax.
     """
     if not temperature > 0:
         raise ConfigError(f"temperature must be above 0 here, got {temperature}; take the argmax for 0.")
@@ -221,27 +221,6 @@ def sampling_steps(config: GenerationConfig) -> list[tuple[str, Step]]:
 
 def _apply(step: Callable[[Tensor, Any], Tensor], value: float, logits: Tensor) -> Tensor:
     return step(logits, value)
-
-
-def sample_next(logits: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
-    """Sample one token per row from the softmax of its scores; without generators, take the most likely one.
-
-    Each row draws from its own generator, so that its choice does not depend on the other rows.
-
-    Shapes: logits (B, V), B generators -> ids (B,).
-    Raises: DataError as `check_scores` does, and when rows and generators differ in number.
-    """
-    check_scores(logits)
-    if generators is None:
-        return logits.argmax(dim=-1)
-    if len(generators) != logits.shape[0]:
-        raise DataError(
-            f"every row needs a generator, got {len(generators)} for {logits.shape[0]} rows; "
-            "repeat one to share it."
-        )
-    probs = logits.softmax(dim=-1)  # (B, V)
-    drawn = [torch.multinomial(row, 1, generator=g) for row, g in zip(probs, generators, strict=True)]
-    return torch.cat(drawn)
 
 
 def draw(scores: Tensor, generator: torch.Generator | None) -> int:

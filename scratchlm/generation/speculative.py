@@ -23,11 +23,6 @@ class Drafter(Protocol):
 
     def guess(self, slot: int, ids: Sequence[int], n: int) -> list[int]:
         """At most n tokens that may follow `ids`, the text in this slot."""
-        ...
-
-    def close(self) -> None:
-        """Free memory."""
-        ...
 
 
 class PromptLookup:
@@ -54,9 +49,6 @@ class PromptLookup:
                 if text[start : start + length] == ending:
                     return text[start + length : start + length + n]
         return []
-
-    def close(self) -> None:
-        """Nothing to free."""
 
 
 class DraftModel:

@@ -49,7 +49,5 @@ class StopTextGate:
     def _n_undecided(self, text: str) -> int:
         """Length of the longest suffix of the text that is a prefix of a stop text."""
         longest = max((len(stop) - 1 for stop in self._stop_texts), default=0)
-        for length in range(min(longest, len(text)), 0, -1):
-            if any(stop.startswith(text[-length:]) for stop in self._stop_texts):
-                return length
-        return 0
+        lengths = range(min(longest, len(text)), 0, -1)
+        return next((n for n in lengths if any(s.startswith(text[-n:]) for s in self._stop_texts)), 0)

@@ -11,11 +11,9 @@ class TextStream(Protocol):
 
     def push(self, token_id: int, /) -> str:
         """Add an id; return the text that is certain."""
-        ...
 
     def flush(self) -> str:
         """Return what is left, when no more ids follow."""
-        ...
 
 
 class RedecodingStream:

@@ -47,11 +47,6 @@ def ids_that_contain(tokenizer: Tokenizer, texts: Sequence[str]) -> frozenset[in
     )
 
 
-def has_exact_bytes(tokenizer: Tokenizer) -> bool:
-    """Whether the tokenizer says what bytes an id stands for, as byte-level BPE does."""
-    return hasattr(tokenizer, "token_bytes")
-
-
 def writes_spaces(tokenizer: Tokenizer) -> bool:
     """Whether decoding puts a space between two words, which no token stands for."""
     ordinary = sorted({*range(tokenizer.vocab_size)} - {*tokenizer.special_tokens.values()})

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from scratchlm.inspection.hooks import recorded
+from scratchlm.inspection.hooks import layer_names, recorded
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.modes import evaluation_mode
+
+PATTERN = "attn.hook_pattern"  # of every layer: its attention weights
 
 
 def attention_maps(model: GPTModel, ids: Tensor, *, attention_mask: Tensor | None = None) -> Tensor:
@@ -17,15 +20,10 @@ def attention_maps(model: GPTModel, ids: Tensor, *, attention_mask: Tensor | Non
     Shapes: ids (B, T), attention_mask (B, T) -> (L, B, H, T, T) for L layers; the last dimension sums to 1.
     Raises: DataError as the model does.
     """
-    names = pattern_names(model)
+    names = layer_names(model, PATTERN)
     with evaluation_mode(model), recorded(model, names) as values:
         model.hidden_states(ids, attention_mask=attention_mask)
     return torch.stack([values[name] for name in names])
-
-
-def pattern_names(model: GPTModel) -> list[str]:
-    """The hook points of the attention weights, one for each layer."""
-    return [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.config.n_layers)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,18 +44,15 @@ def summarize_heads(maps: Tensor, ids: Sequence[int]) -> list[list[HeadSummary]]
 
     Shapes: maps (L, H, T, T), T ids -> L lists of H summaries.
     """
-    n_tokens = len(ids)
-    if n_tokens < 2:
+    if len(ids) < 2:
         nothing = HeadSummary(previous=0.0, first=0.0, itself=0.0, induction=None)
         return [[nothing] * maps.shape[1] for _ in maps]
     previous = maps.diagonal(offset=-1, dim1=-2, dim2=-1).mean(dim=-1)  # (L, H)
     first = maps[..., 1:, 0].mean(dim=-1)  # (L, H)
     itself = maps.diagonal(dim1=-2, dim2=-1)[..., 1:].mean(dim=-1)  # (L, H)
-    follows = torch.zeros(n_tokens, n_tokens, device=maps.device)  # 1 at the tokens after earlier occurrences
-    for i in range(n_tokens):
-        for j in range(i - 1):
-            if ids[j] == ids[i]:
-                follows[i, j + 1] = 1
+    numbers = torch.tensor(ids, device=maps.device)
+    is_earlier = (numbers[:, None] == numbers).tril(-2)  # (T, T), True at earlier occurrences
+    follows = F.pad(is_earlier[:, :-1], (1, 0))  # (T, T), True at the tokens after them
     is_repeated = follows.any(dim=-1)  # (T,)
     induction = (maps * follows).sum(dim=-1)[..., is_repeated].mean(dim=-1)  # (L, H), NaN without repetition
     has_repeats = bool(is_repeated.any())

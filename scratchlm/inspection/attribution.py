@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scratchlm.inspection.hooks import layer_names
 from scratchlm.model.block import TransformerBlock
 from scratchlm.model.gpt import GPTModel
 from scratchlm.model.layer_norm import LayerNorm
@@ -30,15 +31,9 @@ class LogitParts:
 
 def part_names(model: GPTModel) -> list[str]:
     """The hook points that `attribute_logits` reads."""
-    layers = range(model.config.n_layers)
-    has_positions = model.config.positions == "learned"
-    return [
-        "hook_embed",
-        *(["hook_pos_embed"] if has_positions else []),
-        *(f"blocks.{layer}.attn.hook_z" for layer in layers),
-        *(f"blocks.{layer}.hook_mlp_out" for layer in layers),
-        "ln_final.hook_scale",
-    ]
+    positions = ["hook_pos_embed"] if model.config.positions == "learned" else []
+    in_layers = layer_names(model, "attn.hook_z") + layer_names(model, "hook_mlp_out")
+    return ["hook_embed", *positions, *in_layers, "ln_final.hook_scale"]
 
 
 def attribute_logits(

@@ -7,6 +7,7 @@ weights in it.
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -47,6 +48,11 @@ def hook_points(model: GPTModel) -> dict[str, HookPoint]:
         of_block = _attention_points(block) | _feed_forward_points(block)
         points |= {f"blocks.{layer}.{name}": point for name, point in of_block.items()}
     return points | _norm_points("ln_final", model.final_norm)
+
+
+def layer_names(model: GPTModel, point: str) -> list[str]:
+    """The names of a hook point such as `attn.hook_pattern`, one for each layer."""
+    return [f"blocks.{layer}.{point}" for layer in range(model.config.n_layers)]
 
 
 def _attention_points(block: TransformerBlock) -> dict[str, HookPoint]:
@@ -117,14 +123,11 @@ def recorded(model: GPTModel, names: Collection[str] | None = None) -> Iterator[
             raise ConfigError(f"the model has no hook point {name!r}; {nearest(name, points)}")
     values: dict[str, Tensor] = {}
 
-    def hook_of(name: str) -> Callable[[nn.Module, Arguments, Tensor], None]:
-        def hook(module: nn.Module, args: Arguments, output: Tensor) -> None:  # noqa: ARG001
-            values[name] = points[name].read(args, output)
-
-        return hook
+    def record(name: str, _module: nn.Module, args: Arguments, output: Tensor) -> None:
+        values[name] = points[name].read(args, output)
 
     chosen = points if names is None else dict.fromkeys(names)
-    handles = [points[name].module.register_forward_hook(hook_of(name)) for name in chosen]
+    handles = [points[name].module.register_forward_hook(partial(record, name)) for name in chosen]
     try:
         yield values
     finally:

@@ -10,9 +10,9 @@ from scratchlm.core.config import check_at_least
 from scratchlm.core.errors import ConfigError, DataError
 from scratchlm.core.protocols import Tokenizer
 from scratchlm.generation.samplers import check_scores
-from scratchlm.inspection.attention_maps import pattern_names, summarize_heads
+from scratchlm.inspection.attention_maps import PATTERN, summarize_heads
 from scratchlm.inspection.attribution import LogitParts, attribute_logits, part_names
-from scratchlm.inspection.hooks import recorded
+from scratchlm.inspection.hooks import layer_names, recorded
 from scratchlm.inspection.inspection import (
     Explanation,
     InspectedToken,
@@ -84,7 +84,7 @@ def inspect_prompt(
         n_alternatives=n_top,
         pool=reader.pool if is_classifier else None,
     )
-    maps = torch.stack([done.values[name][0] for name in pattern_names(model)])  # (L, H, T, T)
+    maps = torch.stack([done.values[name][0] for name in layer_names(model, PATTERN)])  # (L, H, T, T)
     return Inspection(
         kind=reader.kind,
         tokens=_tokens(model, tokenizer, ids, [] if is_classifier else lens[-1][:-1], n_top),
@@ -116,7 +116,8 @@ def _run(model: GPTModel, ids: Sequence[int], reader: Reader) -> _Pass:
 
     Raises: DataError for scores that are not finite.
     """
-    names = [*residual_names(model), *pattern_names(model), *part_names(model), *_attention_names(model)]
+    in_layers = layer_names(model, PATTERN) + layer_names(model, "hook_attn_out")
+    names = [*residual_names(model), *part_names(model), *in_layers]
     tokens = torch.tensor([list(ids)], device=next(model.parameters()).device)  # (1, T)
     with evaluation_mode(model), torch.enable_grad(), recorded(model, names) as values:
         x, context = model.embed(tokens)
@@ -166,18 +167,14 @@ def _tokens(
     return tokens
 
 
-def _attention_names(model: GPTModel) -> list[str]:
-    return [f"blocks.{layer}.hook_attn_out" for layer in range(model.config.n_layers)]
-
-
 def _norms(model: GPTModel, values: Mapping[str, Tensor]) -> Norms:
     def lengths(names: Sequence[str]) -> list[list[float]]:
         return [values[name][0].norm(dim=-1).tolist() for name in names]  # [layer][token]
 
     return Norms(
         residual=lengths(residual_names(model)),
-        attention=lengths(_attention_names(model)),
-        feed_forward=lengths([f"blocks.{layer}.hook_mlp_out" for layer in range(model.config.n_layers)]),
+        attention=lengths(layer_names(model, "hook_attn_out")),
+        feed_forward=lengths(layer_names(model, "hook_mlp_out")),
     )
 
 

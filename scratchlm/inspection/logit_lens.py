@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from scratchlm.inspection.hooks import layer_names
 from scratchlm.inspection.traces import TokenProbability, score_tokens
 from scratchlm.model.gpt import GPTModel
 
 
 def residual_names(model: GPTModel) -> list[str]:
     """The hook points of the residual stream: after the embedding, then after each block."""
-    n_layers = model.config.n_layers
-    return ["blocks.0.hook_resid_pre", *(f"blocks.{layer}.hook_resid_post" for layer in range(n_layers))]
+    return ["blocks.0.hook_resid_pre", *layer_names(model, "hook_resid_post")]
 
 
 def logit_lens(
@@ -36,5 +36,5 @@ def logit_lens(
         for residual in residuals:
             states = model.final_norm(residual)  # (T, E)
             logits = model.out_head(states if pool is None else pool(states))  # (N, V)
-            found.append(score_tokens(logits, targets, first=1, n_alternatives=n_alternatives))
+            found.append(score_tokens(logits, targets, n_alternatives=n_alternatives))
     return found

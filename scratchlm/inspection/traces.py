@@ -16,7 +16,6 @@ from scratchlm.model.modes import evaluation_mode
 class TokenProbability:
     """One token of a text with the model's prediction for it."""
 
-    position: int  # index in the ids
     id: int
     prob: float  # probability given all tokens before it
     loss: float  # its negative logarithm, in nats; finite also where the probability rounds to 0
@@ -42,13 +41,11 @@ def token_probabilities(
     with evaluation_mode(model):
         states = model.hidden_states(tokens[:, :-1])[0, n_prompt - 1 :]  # (T - n_prompt, E)
         logits = model.out_head(states)  # (T - n_prompt, V)
-    return score_tokens(logits, tokens[0, n_prompt:], first=n_prompt, n_alternatives=n_alternatives)
+    return score_tokens(logits, tokens[0, n_prompt:], n_alternatives=n_alternatives)
 
 
-def score_tokens(
-    logits: Tensor, targets: Tensor, *, first: int, n_alternatives: int
-) -> list[TokenProbability]:
-    """Probability, loss, rank and alternatives of each target; the first of them is at position `first`.
+def score_tokens(logits: Tensor, targets: Tensor, *, n_alternatives: int) -> list[TokenProbability]:
+    """Probability, loss, rank and alternatives of each target.
 
     Shapes: logits (N, V), targets (N,) -> N entries.
     """
@@ -58,7 +55,6 @@ def score_tokens(
     best = log_probs.topk(min(n_alternatives, log_probs.shape[1]), dim=-1)
     return [
         TokenProbability(
-            position=first + i,
             id=int(targets[i]),
             prob=of_target[i].exp().item(),
             loss=-of_target[i].item(),

@@ -34,11 +34,6 @@ class QuantizedWeight(nn.Module):
         return QuantizedMatrix(self.codes, self.scale, self.offset, self.table)
 
     @property
-    def bits(self) -> int:
-        """Bits per weight, 8 or 4, without the scales."""
-        return self.matrix.bits
-
-    @property
     def kind(self) -> Kind:
         """How a code becomes a weight."""
         return self.matrix.kind
@@ -113,19 +108,9 @@ class QuantizedEmbedding(QuantizedWeight):
     Shapes: ids (...) -> (..., E).
     """
 
-    @property
-    def num_embeddings(self) -> int:
-        """Number of ids."""
-        return self.matrix.shape[0]
-
-    @property
-    def embedding_dim(self) -> int:
-        """Width of a vector."""
-        return self.matrix.shape[1]
-
     def as_dense(self) -> nn.Embedding:
         """A plain embedding with the same vectors, in float32."""
-        return nn.Embedding(self.num_embeddings, self.embedding_dim, _weight=self.dense_weight())
+        return nn.Embedding(*self.matrix.shape, _weight=self.dense_weight())
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look the ids' rows up and dequantize them."""

@@ -15,7 +15,7 @@ from benchmarks.foreign_models import FAMILIES, VOCAB_SIZE, greedy, random_model
 from scratchlm.assets import known_weights, registry  # noqa: E402
 from scratchlm.assets.known_weights import GPT2_ASSETS  # noqa: E402
 from scratchlm.checkpoints.huggingface import export_huggingface  # noqa: E402
-from scratchlm.checkpoints.open_model import import_model, open_model  # noqa: E402
+from scratchlm.checkpoints.open_model import cropped, import_model, open_model  # noqa: E402
 from scratchlm.checkpoints.store import load_model, save_model  # noqa: E402
 from scratchlm.core.errors import CheckpointError, ConfigError, DataError  # noqa: E402
 from scratchlm.finetuning.heads import class_logits, replace_head  # noqa: E402
@@ -143,12 +143,12 @@ def test_half_precision_files_become_float32(tokenizer, prompts, tmp_path):
 def test_positions_are_cropped_on_request(tokenizer, prompts, tmp_path):
     theirs = random_model("gpt2")
     folder = save(theirs, tmp_path / "hf", tokenizer)
-    short = import_model(folder, context_length=40)
+    short = cropped(import_model(folder), 40)
     assert short.config.context_length == 40
     with torch.no_grad():
         assert (short.model(prompts) - theirs(prompts).logits).abs().max() <= TOLERANCE
     with pytest.raises(ConfigError, match="context_length must be 1 to 128 for this model, got 129"):
-        import_model(folder, context_length=129)
+        cropped(import_model(folder), 129)
 
 
 @pytest.mark.parametrize("is_theirs", [True, False])

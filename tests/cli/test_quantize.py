@@ -28,7 +28,9 @@ def test_json_has_sizes_and_losses(life, run, tmp_path, text, flags):
     assert result["loss"] == pytest.approx(result["loss_before"], rel=0.05)
     assert result["loss"] != result["loss_before"]
     assert result["tokens_per_s"] > 0
-    assert {layer.bits for layer in quantized_layers(load_model(out).model).values()} >= {result["bits"]}
+    assert {layer.matrix.bits for layer in quantized_layers(load_model(out).model).values()} >= {
+        result["bits"]
+    }
     assert load_model(out).manifest["step"] == load_model(life["base"]).manifest["step"]
 
 

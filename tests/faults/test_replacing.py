@@ -63,9 +63,7 @@ def write_conversion(to: str) -> Callable[[Path, int], object]:
     def write(place: Path, which: int) -> None:
         config = CONFIG if to == "onnx" else (CONFIG, WIDER)[which]
         model, nowhere = model_of(which, config), Path("elsewhere")
-        source = LoadedModel(
-            model=model, config=config, tokenizer=TOKENIZER, task={}, manifest={}, folder=nowhere
-        )
+        source = LoadedModel(model=model, tokenizer=TOKENIZER, task={}, manifest={}, folder=nowhere)
         convert(source, place, to=to, overwrite=True)  # type: ignore[arg-type]
 
     return write

@@ -52,9 +52,7 @@ def copied(base, source, target, **more):
 
     def load_base() -> LoadedModel:
         model = copy.deepcopy(base)
-        return LoadedModel(
-            model=model, config=model.config, tokenizer=tokenizer, task={}, manifest={}, folder=source
-        )
+        return LoadedModel(model=model, tokenizer=tokenizer, task={}, manifest={}, folder=source)
 
     return copy_adapter(source, target, load_base=load_base, base="runs/base", **more)[0]
 

@@ -14,10 +14,11 @@ from scratchlm.generation.config import GenerationConfig
 from scratchlm.generation.generate import generate_ids
 from scratchlm.generation.samplers import (
     apply_temperature,
+    check_scores,
+    draw_as_torch,
     keep_min_p,
     keep_top_k,
     keep_top_p,
-    sample_next,
     sampling_steps,
 )
 
@@ -156,7 +157,7 @@ def test_without_settings_nothing_is_filtered():
 
 def draws(logits: torch.Tensor, n: int, seed_number: int) -> list[int]:
     generator = seed.generator(seed_number)
-    return [int(sample_next(logits, [generator])) for _ in range(n)]
+    return [draw_as_torch(logits[0], generator) for _ in range(n)]
 
 
 @pytest.mark.parametrize(
@@ -190,17 +191,6 @@ def test_an_excluded_token_is_never_drawn():
     assert set(draws(logits, 300, seed_number=0)) == {0, 1, 2}
 
 
-def test_without_generators_the_most_likely_token_is_taken():
-    assert sample_next(torch.tensor([[0.0, 2.0, 1.0], [5.0, 2.0, 1.0]]), None).tolist() == [1, 0]
-
-
-def test_each_row_draws_from_its_own_generator():
-    logits = torch.zeros(3, 1000)
-    together = sample_next(logits, [seed.generator(s) for s in (7, 8, 9)])
-    alone = [int(sample_next(logits[:1], [seed.generator(s)])) for s in (7, 8, 9)]
-    assert together.tolist() == alone
-
-
 BROKEN = {
     "NaN": [0.0, math.nan, math.inf],
     r"\+inf": [0.0, math.inf, 1.0],
@@ -221,12 +211,11 @@ BROKEN = {
     ],
     ids=str,
 )
-def test_scores_that_are_not_finite_are_refused_and_never_drawn_from(settings, found):
+def test_scores_that_are_not_finite_are_refused(settings, found):
     config = GenerationConfig(**settings)
     logits = torch.tensor([[1.0, 2.0, 3.0], BROKEN[found]])
-    generators = None if config.is_greedy else [seed.generator(0)] * 2
     with pytest.raises(DataError, match=f"must be finite numbers, got {found}"):
-        sample_next(filtered(logits, config), generators)
+        check_scores(filtered(logits, config))
 
 
 @pytest.mark.parametrize("bias", [math.inf, math.nan])
@@ -239,13 +228,6 @@ def test_a_model_whose_weights_overflowed_writes_nothing(tiny_model, bias):
         generate_ids(tiny_model, [[3, 1]], config)
     with pytest.raises(DataError, match="must be finite numbers, got"):
         beam_search(tiny_model, [3, 1], config, n_beams=2)
-
-
-def test_broken_scores_and_missing_generators_are_errors():
-    with pytest.raises(DataError, match="got NaN"):
-        sample_next(torch.tensor([[0.0, math.nan]]), None)
-    with pytest.raises(DataError, match="got 1 for 2 rows"):
-        sample_next(torch.zeros(2, 3), [seed.generator(0)])
 
 
 def test_a_nucleus_too_small_for_float32_still_has_the_best_token():

@@ -106,9 +106,9 @@ def test_the_head_has_8_bits_unless_told_otherwise(wide_model):
     quantize_model(eight, CONFIGS["int4"])
     quantize_model(four, QuantizationConfig(bits=4, head_bits=4))
     of_embedding = 8 if wide_model.config.tie_embeddings else 4
-    assert (eight.tok_emb.bits, eight.out_head.bits) == (of_embedding, 8)
-    assert eight.trf_blocks[0].att.W_key.bits == 4
-    assert (four.tok_emb.bits, four.out_head.bits) == (4, 4)
+    assert (eight.tok_emb.matrix.bits, eight.out_head.matrix.bits) == (of_embedding, 8)
+    assert eight.trf_blocks[0].att.W_key.matrix.bits == 4
+    assert (four.tok_emb.matrix.bits, four.out_head.matrix.bits) == (4, 4)
 
 
 def test_calibration_ids_are_for_gptq_alone(wide_model, ids):

@@ -30,7 +30,6 @@ _SCALARS = {  # type number -> layout for struct
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d",
 }  # fmt: skip
 _TEXT, _ARRAY = 8, 9
-_COUNT = struct.Struct("<Q")
 _SMALLEST_TEXT = 8  # bytes of an empty text, which is only its length
 
 
@@ -185,7 +184,7 @@ class GGUFFile:
             raise self.wrong(f"its settings up to byte {self._at} are more than the largest vocabulary needs")
 
     def _count(self, maximum: int) -> int:
-        count: int = _COUNT.unpack(self._take(8))[0]
+        count: int = self._scalar("<Q")
         if count > maximum:
             raise self.wrong(f"the count at byte {self._at - 8} is {count}, at most {maximum} is possible")
         return count

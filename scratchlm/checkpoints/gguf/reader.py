@@ -59,7 +59,6 @@ def read_gguf(path: str | Path) -> LoadedModel:
     kind = file.metadata["general.architecture"]
     return LoadedModel(
         model=model.eval(),
-        config=config,
         tokenizer=tokenizer,
         task=task,
         manifest={"format": "GGUF", "architecture": kind, "weights": [str(file.path)]},

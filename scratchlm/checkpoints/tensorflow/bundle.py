@@ -58,10 +58,6 @@ class TensorFlowBundle(LazyMapping[NDArray[Any]]):
         """Bytes of the data files that belong to tensors."""
         return sum(entry.size for entry in self._entries.values())
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """A tensor's shape, without reading it."""
-        return self._entries[name].shape
-
     def _read_tensor(self, name: str) -> NDArray[Any]:
         entry = self._entries[name]
         kind = _NUMBER_TYPES.get(entry.number_type)

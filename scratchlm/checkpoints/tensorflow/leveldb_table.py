@@ -37,17 +37,27 @@ def read_table(path: Path) -> dict[bytes, bytes]:
     footer, where = data[-TABLE_FOOTER_BYTES:], f"{path}, footer"
     _, at = _read_handle(footer, 0, where)
     index_handle, _ = _read_handle(footer, at, where)
-    budget = _Budget(str(path))
+    n_unpacked = 0
+
+    def unpack(handle: tuple[int, int], where: str) -> Iterator[tuple[bytes, bytes]]:
+        """Yield keys and values within a limit: keys share prefixes, so a small file could expand greatly."""
+        nonlocal n_unpacked
+        for key, value in _entries(_block(data, handle, path), where):
+            n_unpacked += len(key) + len(value)
+            if n_unpacked > _MAX_UNPACKED:
+                raise _damaged(str(path), f"more than {_MAX_UNPACKED:,} bytes of keys and values")
+            yield key, value
+
     entries: dict[bytes, bytes] = {}
     end = 0
     where = f"{path}, index block"
-    for _, value in _entries(_block(data, index_handle, path), where, budget):
+    for _, value in unpack(index_handle, where):
         handle, _ = _read_handle(value, 0, where)
         block_where = f"{path}, block at byte {handle[0]}"
         if handle[0] < end:
             raise _damaged(block_where, "it overlaps the one before")
         end = handle[0] + handle[1]
-        for key, item in _entries(_block(data, handle, path), block_where, budget):
+        for key, item in unpack(handle, block_where):
             if entries and key <= next(reversed(entries)):
                 raise _damaged(block_where, f"the key {key!r:.80} is out of order")
             entries[key] = item
@@ -82,19 +92,6 @@ def has_checksum(data: bytes | NDArray[Any], stored: int) -> bool:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF == stored
 
 
-class _Budget:
-    """Limits the total size of keys and values: keys share prefixes, so a small file could expand greatly."""
-
-    def __init__(self, where: str) -> None:
-        self._left = _MAX_UNPACKED
-        self._where = where
-
-    def spend(self, n_bytes: int) -> None:
-        self._left -= n_bytes
-        if self._left < 0:
-            raise _damaged(self._where, f"more than {_MAX_UNPACKED:,} bytes of keys and values")
-
-
 def _read_handle(data: bytes, at: int, where: str) -> tuple[tuple[int, int], int]:
     """Offset and size of a block, and the position after them."""
     offset, at = read_varint(data, at, where=where)
@@ -117,7 +114,7 @@ def _block(data: bytes, handle: tuple[int, int], path: Path) -> bytes:
     return data[offset:end]
 
 
-def _entries(block: bytes, where: str, budget: _Budget) -> Iterator[tuple[bytes, bytes]]:
+def _entries(block: bytes, where: str) -> Iterator[tuple[bytes, bytes]]:
     """Yield keys and values; each key states how many bytes it shares with the previous key."""
     n_restarts = int.from_bytes(block[-4:], "little")
     end = len(block) - 4 - 4 * n_restarts
@@ -130,7 +127,6 @@ def _entries(block: bytes, where: str, budget: _Budget) -> Iterator[tuple[bytes,
         n_value, at = read_varint(block, at, where=where)
         if shared > len(key) or at + n_own + n_value > end:
             raise _damaged(where, f"an entry of {n_own} + {n_value} bytes reaches beyond its end")
-        budget.spend(shared + n_own + n_value)
         key = key[:shared] + block[at : at + n_own]
         at += n_own
         yield key, block[at : at + n_value]

@@ -1,6 +1,5 @@
 """Load GPT-2 from the arrays of OpenAI's TensorFlow checkpoint, flat or nested as in the book."""
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,30 +83,22 @@ def params_from_bundle(bundle: Mapping[str, NDArray[Any]], n_layers: int) -> dic
     return params
 
 
-def load_params_into(model: GPTModel, params: Mapping[str, Any]) -> None:
-    """Copy arrays nested as in the book into a model; an untied head gets a copy of the token embedding.
+def load_params_into(gpt: GPTModel, params: Mapping[str, Any]) -> None:
+    """Copy GPT-2's arrays, in the book's nested dictionary, into a model built with `qkv_bias=True`.
 
+    The head of an untied model gets a copy of the token embedding, as in the book.
     Raises: CheckpointError listing every array that is missing, unexpected or of another shape.
     """
-    state = _state(_flat(params), model.config, where="params")
+    state = _state(_flat(params), gpt.config, where="params")
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in gpt.named_parameters():
             source = "tok_emb.weight" if name == "out_head.weight" else name
             parameter.copy_(state[source])
 
 
-def model_from_params(params: Mapping[str, Any], *, tie: bool = True, n_heads: int | None = None) -> GPTModel:
-    """Build a GPT from arrays nested as in the book; see `model_from_arrays`."""
-    return model_from_arrays(_flat(params), tie=tie, n_heads=n_heads)
+def model_from_arrays(arrays: Mapping[str, NDArray[Any]]) -> GPTModel:
+    """Build a GPT of the size of arrays named as in the checkpoint, without `model/`; heads have size 64.
 
-
-def model_from_arrays(
-    arrays: Mapping[str, NDArray[Any]], *, tie: bool = True, n_heads: int | None = None
-) -> GPTModel:
-    """Build a GPT of the size of arrays named as in the checkpoint, without `model/`.
-
-    tie: False gives the head its own copy of the token embedding, as in the book.
-    n_heads: by default, heads have size 64, as in all of GPT-2.
     Raises: CheckpointError when arrays are missing or do not fit each other.
     """
     for name in ("wte", "wpe"):
@@ -118,14 +109,10 @@ def model_from_arrays(
         vocab_size=vocab_size,
         context_length=len(arrays["wpe"]),
         emb_dim=emb_dim,
-        n_heads=n_heads or max(1, emb_dim // HEAD_SIZE),
+        n_heads=max(1, emb_dim // HEAD_SIZE),
         n_layers=1 + max((int(match[1]) for name in arrays if (match := _BLOCK.match(name))), default=0),
     )
-    state = _state(arrays, config, where="the weights")
-    if not tie:
-        config = dataclasses.replace(config, tie_embeddings=False)
-        state["out_head.weight"] = state["tok_emb.weight"].clone()
-    return build_model(config, state, where=Path("the weights"))
+    return build_model(config, _state(arrays, config, where="the weights"), where=Path("the weights"))
 
 
 def _state(arrays: Mapping[str, NDArray[Any]], config: GPTConfig, *, where: str) -> dict[str, Tensor]:

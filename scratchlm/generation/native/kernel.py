@@ -32,76 +32,39 @@ FEED_FORWARDS = ("gelu", "gelu_exact", "swiglu")
 
 class _Matrix(Structure):
     _fields_ = [
-        ("kind", c_int32),
-        ("n_out", c_int32),
-        ("n_in", c_int32),
-        ("group", c_int32),
-        ("codes", c_void_p),
-        ("scale", c_void_p),
-        ("offset", c_void_p),
-        ("table", c_void_p),
-        ("bias", c_void_p),
+        *((name, c_int32) for name in ("kind", "n_out", "n_in", "group")),
+        *((name, c_void_p) for name in ("codes", "scale", "offset", "table", "bias")),
         ("order", c_int32),  # set by the kernel
     ]
 
 
 class _Norm(Structure):
-    _fields_ = [
-        ("scale", c_void_p),
-        ("shift", c_void_p),
-    ]
+    _fields_ = [("scale", c_void_p), ("shift", c_void_p)]
 
 
 class _Layer(Structure):
     _fields_ = [
-        ("query", _Matrix),
-        ("key", _Matrix),
-        ("value", _Matrix),
-        ("out", _Matrix),
-        ("gate", _Matrix),
-        ("up", _Matrix),
-        ("down", _Matrix),
-        ("norm1", _Norm),
-        ("norm2", _Norm),
-        ("query_norm", _Norm),
-        ("key_norm", _Norm),
-        ("keys", c_void_p),
-        ("values", c_void_p),
+        *((name, _Matrix) for name in ("query", "key", "value", "out", "gate", "up", "down")),
+        *((name, _Norm) for name in ("norm1", "norm2", "query_norm", "key_norm")),
+        *((name, c_void_p) for name in ("keys", "values")),
     ]
 
 
 class _Model(Structure):
     _fields_ = [
-        ("n_layers", c_int32),
-        ("emb_dim", c_int32),
-        ("n_heads", c_int32),
-        ("n_kv_heads", c_int32),
-        ("head_dim", c_int32),
-        ("ff_dim", c_int32),
-        ("vocab_size", c_int32),
-        ("capacity", c_int32),
-        ("norm_is_rms", c_int32),
-        ("feed_forward", c_int32),
+        *((name, c_int32) for name in ("n_layers", "emb_dim", "n_heads", "n_kv_heads", "head_dim", "ff_dim")),
+        *((name, c_int32) for name in ("vocab_size", "capacity", "norm_is_rms", "feed_forward")),
         ("norm_eps", c_float),
-        ("max_tokens", c_int32),
-        ("n_threads", c_int32),
-        ("positions", c_void_p),
-        ("cosines", c_void_p),
-        ("sines", c_void_p),
-        ("embedding", _Matrix),
-        ("head", _Matrix),
+        *((name, c_int32) for name in ("max_tokens", "n_threads")),
+        *((name, c_void_p) for name in ("positions", "cosines", "sines")),
+        *((name, _Matrix) for name in ("embedding", "head")),
         ("final_norm", _Norm),
         ("layers", POINTER(_Layer)),
     ]
 
 
 class _Token(Structure):
-    _fields_ = [
-        ("id", c_int32),
-        ("slot", c_int32),
-        ("position", c_int32),
-        ("wants_logits", c_int32),
-    ]
+    _fields_ = [(name, c_int32) for name in ("id", "slot", "position", "wants_logits")]
 
 
 class NativeForward:
