@@ -33,7 +33,7 @@ from scratchlm.core.seed import restore_rng_state, rng_state
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.background import BackgroundJob
 from scratchlm.training.config import TrainingConfig
-from scratchlm.training.distributed import OneProcess, Ranks
+from scratchlm.training.distributed import Ranks
 from scratchlm.training.optim import Optimizers
 from scratchlm.training.progress import Progress, RunFolder
 from scratchlm.training.resume import newest_resumable
@@ -65,10 +65,10 @@ class RunCheckpoints:
         optimizers: Optimizers,
         *,
         n_batches: int,
-        ranks: Ranks | None = None,
+        ranks: Ranks,
     ) -> None:
         self.run, self.config, self.parallel, self.optimizers = run, config, parallel, optimizers
-        self.ranks = ranks or OneProcess()
+        self.ranks = ranks
         self.n_batches = n_batches  # in an epoch
         self._saved: tuple[int, int, str] | None = None  # step, evaluated_step and use of the newest one
         self._resumed_from: Path | None = None
@@ -135,7 +135,8 @@ class RunCheckpoints:
         is_wanted = self.config.background_checkpoints and not is_last
         in_background = is_wanted and _has_room(model, tensors)
         if in_background and is_in_training:
-            model, tensors = _copy_of(model) if merge is None else model, _copies(tensors)
+            model = _copy_of(model) if merge is None else model
+            tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
         job = functools.partial(
             self._write, model, device, TrainingState(tensors=tensors, values=values), facts, is_finished
         )
@@ -328,10 +329,6 @@ def _gathered_on_main(tensors: Mapping[str, Tensor], ranks: Ranks) -> dict[str, 
         if ranks.is_main:
             whole[name] = one
     return whole
-
-
-def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
 def _stamp(folder: Path) -> _Stamp:
