@@ -12,7 +12,7 @@ import math
 import re
 import typing
 from collections.abc import Iterator, Sequence
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -251,10 +251,7 @@ def linear_widths(linear: nn.Module) -> tuple[int, int]:
         raise ConfigError(
             f"LoRA needs a layer with in_features and out_features, got {type(linear).__name__}; choose linear layers."
         )
-    n_in, n_out = linear.in_features, linear.out_features
-    assert isinstance(n_in, int)
-    assert isinstance(n_out, int)
-    return n_in, n_out
+    return cast(int, linear.in_features), cast(int, linear.out_features)
 
 
 def select_linear_layers(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:

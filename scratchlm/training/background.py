@@ -1,7 +1,9 @@
 """Run one job at a time in a background thread, such as writing a checkpoint while training continues."""
 
+import concurrent.futures
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -15,38 +17,34 @@ class BackgroundJob(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-        self._result: list[T] = []
-        self._error: BaseException | None = None
+        self._outcome: Future[T] | None = None
 
     def start(self, job: Callable[[], T]) -> None:
         """Run the job in a new thread; the one before must have been collected."""
-        assert self._thread is None, "the job before has not been collected"
+        assert self._outcome is None, "the job before has not been collected"
+        outcome = self._outcome = Future[T]()
 
         def run() -> None:
             try:
-                self._result.append(job())
+                outcome.set_result(job())
             except BaseException as error:  # noqa: BLE001  (raised where the job was started)
-                self._error = error
+                outcome.set_exception(error)
 
-        self._thread = threading.Thread(target=run, name="checkpoint writer", daemon=True)
-        self._thread.start()
+        threading.Thread(target=run, name="checkpoint writer", daemon=True).start()
 
     def wait(self) -> None:
         """Wait for a running job; its result or error stays to be collected."""
-        if self._thread is not None:
-            self._thread.join()
+        if self._outcome is not None:
+            concurrent.futures.wait([self._outcome])
 
     def collect(self, *, wait: bool) -> T | None:
         """The result of a finished job, once; None if there is none. `wait` waits for one that is running.
 
         Raises: the error that ended the job.
         """
-        if self._thread is None or (self._thread.is_alive() and not wait):
+        outcome = self._outcome
+        if outcome is None or not (wait or outcome.done()):
             return None
-        self._thread.join()
-        self._thread = None
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
-        return self._result.pop()
+        self.wait()
+        self._outcome = None
+        return outcome.result()

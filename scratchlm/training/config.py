@@ -131,15 +131,3 @@ class TrainingConfig:
     def extendable(self) -> frozenset[str]:
         """The settings that a resumed run may change, because the weights of a step do not depend on them."""
         return EXTENDABLE
-
-    def check_writes_no_samples(self) -> None:
-        """Reject text samples, which fine-tuning does not write: it answers or classifies its test entries
-        instead.
-
-        Raises: ConfigError.
-        """
-        if self.sample_every_steps:
-            raise ConfigError(
-                f"sample_every_steps is for pre-training only, got {self.sample_every_steps} for fine-tuning; leave it "
-                "out."
-            )

@@ -8,7 +8,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.batch import Batch
 from scratchlm.core.errors import TokenizerError
 from scratchlm.core.memory import memory_errors_explained
@@ -66,8 +65,6 @@ class PretrainingTask:
 class PretrainResult:
     """The results of a finished pre-training run, and the size of the text they were measured on."""
 
-    folder: Path  # the run folder
-    checkpoint: Path  # the model folder to use
     step: int  # steps done
     skipped_steps: int  # of these, without an update
     used_step: int  # step of the evaluated model: see the setting `use`
@@ -130,13 +127,7 @@ def prepare_pretraining(
     seed_everything(training.seed)
     with memory_errors_explained("choose a smaller model"):
         model = GPTModel(config).to(device)
-    return Prepared(
-        tokenizer=tokenizer,
-        data=data,
-        model=model,
-        train=train,
-        val=val,
-    )
+    return Prepared(tokenizer=tokenizer, data=data, model=model, train=train, val=val)
 
 
 def pretrain(
@@ -192,8 +183,6 @@ def pretrain(
         trained = trainer.fit(prepared.train, prepared.val, resume=resume)
     val_losses = validation_losses(model, data, tokenizer, within_documents=within_documents)
     return PretrainResult(
-        folder=out,
-        checkpoint=resolve_model(out),
         step=trained.step,
         skipped_steps=trained.skipped_steps,
         used_step=trainer.used_step,

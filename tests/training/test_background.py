@@ -127,12 +127,12 @@ def test_without_room_for_a_copy_training_waits_instead(tiny_run, tmp_path, monk
     usual = finished(tiny_run(tmp_path / "a", **settings))
     free = psutil.virtual_memory()._replace(available=1000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
-    monkeypatch.setattr(checkpointing, "_copies", None)  # calling it would fail
+    monkeypatch.setattr(checkpointing, "_copy_of", None)  # calling it would fail
     assert_same_weights(usual, finished(tiny_run(tmp_path / "b", **settings)))
     assert checkpoint_steps(tmp_path / "a") == checkpoint_steps(tmp_path / "b")
 
 
 def test_the_last_checkpoint_is_written_without_a_copy(tiny_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpointing, "_copies", None)  # calling it would fail
+    monkeypatch.setattr(checkpointing, "_copy_of", None)  # calling it would fail
     finished(tiny_run(tmp_path, checkpoint_every_steps=0, eval_every_steps=0))
     assert checkpoint_steps(tmp_path) == [12]

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from scratchlm.core.config import check_at_least
@@ -20,7 +19,6 @@ from scratchlm.evaluation.judge.summary import Judgement, summarise
 
 GIVE_UP_AFTER = 5  # after this many items without a reply and none with one, the judge counts as unavailable
 UNREACHABLE_IN_A_ROW = 20  # consecutive failed items after which a judge that did reply counts as unavailable
-NO_REPLIES: Mapping[str, str] = MappingProxyType({})
 SHUTDOWN_S = 2.0  # how long a stopped run waits for pending replies
 
 Job = TypeVar("Job")
@@ -132,9 +130,7 @@ def in_parallel(
                 thread.join(max(0.0, end_s - time.monotonic()))
 
 
-def file_records(
-    header: Header, graded: Graded, *, known: Mapping[str, str] = NO_REPLIES
-) -> Iterator[dict[str, Any]]:
+def file_records(header: Header, graded: Graded, *, known: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """The lines of the finished result file, in order.
 
     `known` are replies of an earlier run. Those that this run did not need, for example to controls that are
