@@ -36,12 +36,13 @@ def diversity(texts: Sequence[str]) -> Diversity:
         raise DataError("diversity needs at least one text, got none; generate some first.")
     rows = [text.split() for text in texts]
     repeated = [1 - len(set(grams)) / len(grams) for row in rows if (grams := _grams(row, REPEATED_N))]
+    numbered = [np.unique(row, return_inverse=True)[1] for row in rows]
     return Diversity(
         distinct_1=_distinct(rows, 1),
         distinct_2=_distinct(rows, 2),
         distinct_3=_distinct(rows, 3),
         repeated_4=sum(repeated) / len(repeated) if repeated else None,
-        longest_repeat=sum(longest_repeat(np.unique(row, return_inverse=True)[1]) for row in rows) / len(rows),
+        longest_repeat=sum(map(longest_repeat, numbered)) / len(rows),
     )
 
 

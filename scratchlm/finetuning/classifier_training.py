@@ -37,7 +37,7 @@ from scratchlm.finetuning.fine_tune import (
     fine_tune,
     make_loader,
 )
-from scratchlm.finetuning.freeze import TrainPart, freeze_all_but, n_frozen_blocks
+from scratchlm.finetuning.freeze import TrainPart, freeze_all_but
 from scratchlm.finetuning.heads import Position, replace_head
 from scratchlm.finetuning.input_format import InputFormat, Padding
 from scratchlm.finetuning.linear_start import LinearModel, fit_linear_model, start_as_linear_model
@@ -52,6 +52,7 @@ from scratchlm.finetuning.side_runs import (
     side_run_key,
 )
 from scratchlm.model.gpt import GPTModel
+from scratchlm.training.batch_memory import n_frozen_blocks
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import EXTENDABLE
 from scratchlm.training.distributed import current_ranks

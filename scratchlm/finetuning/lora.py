@@ -8,9 +8,11 @@ finished model is as fast as before.
 import copy
 import dataclasses
 import fnmatch
+import itertools
 import math
 import re
 import typing
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Literal, TypeVar, cast
 
@@ -218,14 +220,9 @@ def merged_copy(model: M) -> M:
 
 def _shared_weights(model: nn.Module) -> set[int]:
     """Ids of the parameters and buffers that appear in more than one place of the model."""
-    seen: set[int] = set()
-    shared: set[int] = set()
-    for _, tensor in [
-        *model.named_parameters(remove_duplicate=False),
-        *model.named_buffers(remove_duplicate=False),
-    ]:
-        (shared if id(tensor) in seen else seen).add(id(tensor))
-    return shared
+    places = model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)
+    counts = Counter(id(tensor) for _, tensor in itertools.chain(*places))
+    return {tensor for tensor, n in counts.items() if n > 1}
 
 
 def _untie_config(parent: nn.Module) -> None:

@@ -35,7 +35,8 @@ def run_blocks_at(
     block = cast(TransformerBlock, blocks[-1])
     attended = attend_one_query(block.att, block.norm1(x), query_positions, context)  # (B, 1, E)
     x = gather_positions(x, query_positions) + block.drop_shortcut(attended)
-    return x + block.drop_shortcut(block.ff(block.norm2(x)))
+    x = x + block.drop_shortcut(block.ff(block.norm2(x)))
+    return x
 
 
 def attend_one_query(

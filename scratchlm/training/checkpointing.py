@@ -234,7 +234,8 @@ class RunCheckpoints:
         Hashing takes a second per GB, so it is repeated only for files whose size or time has changed.
         """
         try:
-            stamp = _stamp(folder)
+            facts = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+            stamp = tuple((name, fact.st_size, fact.st_mtime_ns) for name, fact in facts)
             if self._verified.get(folder) != stamp:
                 verify(folder)
                 self._verified[folder] = stamp
@@ -329,8 +330,3 @@ def _gathered_on_main(tensors: Mapping[str, Tensor], ranks: Ranks) -> dict[str, 
         if ranks.is_main:
             whole[name] = one
     return whole
-
-
-def _stamp(folder: Path) -> _Stamp:
-    facts = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
-    return tuple((name, fact.st_size, fact.st_mtime_ns) for name, fact in facts)

@@ -256,8 +256,9 @@ class Trainer:
     def _report_saved(self, *, wait: bool) -> None:
         """Tell the callbacks of a checkpoint that has been written; an error of the writer is raised here."""
         saved = self._checkpoints.saved(wait=wait)
-        for listener in self._listeners if saved is not None else ():
-            listener.on_checkpoint(*saved)
+        if saved is not None:
+            for listener in self._listeners:
+                listener.on_checkpoint(*saved)
 
     def _is_due(self, every: int, *, at_start: bool = False) -> bool:
         return every > 0 and self.progress.step % every == 0 and (self.progress.step > 0 or at_start)
