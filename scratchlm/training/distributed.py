@@ -170,7 +170,8 @@ class SharedStop:
     @property
     def is_made(self) -> bool:
         """Whether a rank has received a signal; every rank must ask at the same places."""
-        self.signal_number = int(self.ranks.largest(self.own.signal_number or 0)) or None
+        own = self.own.signal_number if self.own.is_made else None
+        self.signal_number = int(self.ranks.largest(own or 0)) or None
         return self.signal_number is not None
 
 
