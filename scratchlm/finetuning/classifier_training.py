@@ -69,6 +69,8 @@ class ClassifySettings(FineTuningSettings):
         "trunk_cache_mb": "activation_cache_mb",
     }
 
+    extendable: ClassVar = EXTENDABLE | SIDE_SETTINGS
+
     train: TrainPart | None = None  # trained part; None = all of a random base, else the last block, or LoRA
     lora_targets: tuple[str, ...] = EVERY_LINEAR  # names of the layers that get an update; also the head
     position: Position = "last-real"  # the token that the head is applied to; "mean" = the average of all
@@ -90,11 +92,6 @@ class ClassifySettings(FineTuningSettings):
     compare_raw_split: bool = True  # also train and test once on the book's split, for comparison
     balanced_test: bool = False  # validate and test on equally many texts of each class
     split_seed: int = 123  # decides which groups of texts train, validate and test
-
-    @property
-    def extendable(self) -> frozenset[str]:
-        """The settings that a resumed run may change."""
-        return EXTENDABLE | SIDE_SETTINGS
 
     def __post_init__(self) -> None:
         if self.train == "lora" and self.lora_rank is None:
