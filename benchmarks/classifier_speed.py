@@ -30,11 +30,12 @@ from scratchlm.data.classification_rows import read_labelled
 from scratchlm.data.label_split import book_split
 from scratchlm.finetuning.activation_cache import ActivationCache, CachedExamples
 from scratchlm.finetuning.classification_task import ClassificationTask
-from scratchlm.finetuning.freeze import freeze_all_but, n_frozen_blocks
+from scratchlm.finetuning.freeze import freeze_all_but
 from scratchlm.finetuning.heads import Position, replace_head
 from scratchlm.finetuning.input_format import InputFormat
 from scratchlm.model.config import named_config
 from scratchlm.model.gpt import GPTModel
+from scratchlm.training.batch_memory import n_frozen_blocks
 
 SEED, BATCH_ROWS, LEARNING_RATE, WEIGHT_DECAY = 123, 8, 5e-5, 0.1  # the book's
 WIDTH = 120  # tokens: the longest training text of the book's split

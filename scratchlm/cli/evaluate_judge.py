@@ -2,7 +2,7 @@
 
 import re
 import signal
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,7 +110,7 @@ def main(command: EvaluateJudge, console: Console) -> dict[str, Any]:
         "out": None if out is None else str(out),
         **graded.judgement.record(),
         "control_items": command.n_controls,
-        "calibration": None if agreed is None else agreed.record(),
+        "calibration": None if agreed is None else asdict(agreed),
     }
 
 

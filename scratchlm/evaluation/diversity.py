@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from scratchlm.core.errors import DataError
 from scratchlm.evaluation.ngrams import longest_repeat
 
@@ -34,12 +36,13 @@ def diversity(texts: Sequence[str]) -> Diversity:
         raise DataError("diversity needs at least one text, got none; generate some first.")
     rows = [text.split() for text in texts]
     repeated = [1 - len(set(grams)) / len(grams) for row in rows if (grams := _grams(row, REPEATED_N))]
+    numbered = [np.unique(row, return_inverse=True)[1] for row in rows]
     return Diversity(
         distinct_1=_distinct(rows, 1),
         distinct_2=_distinct(rows, 2),
         distinct_3=_distinct(rows, 3),
         repeated_4=sum(repeated) / len(repeated) if repeated else None,
-        longest_repeat=sum(longest_repeat(_numbered(row)) for row in rows) / len(rows),
+        longest_repeat=sum(map(longest_repeat, numbered)) / len(rows),
     )
 
 
@@ -50,8 +53,3 @@ def _distinct(rows: Sequence[list[str]], n: int) -> float | None:
 
 def _grams(words: list[str], n: int) -> list[tuple[str, ...]]:
     return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
-
-
-def _numbered(words: list[str]) -> list[int]:
-    number_of: dict[str, int] = {}
-    return [number_of.setdefault(word, len(number_of)) for word in words]

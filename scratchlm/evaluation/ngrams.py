@@ -1,5 +1,6 @@
 """Hash all n-grams of a long sequence of ids, for any n, fast enough to search millions of tokens."""
 
+import bisect
 from typing import Any
 
 import numpy as np
@@ -55,12 +56,11 @@ def longest_repeat(ids: npt.ArrayLike) -> int:
     If an n-gram occurs twice, so does each part of it; therefore a binary search finds the longest.
     """
     grams = NGrams(ids)
-    low, high = 0, grams.n_ids  # some n-gram of length low occurs twice, none of length high does
-    while high - low > 1:
-        middle = (low + high) // 2
-        numbers = grams.all(middle)
-        low, high = (middle, high) if len(np.unique(numbers)) < len(numbers) else (low, middle)
-    return low
+
+    def is_unique(n: int) -> bool:
+        return len(np.unique(grams.all(n))) == len(grams.all(n))
+
+    return bisect.bisect_left(range(1, grams.n_ids), True, key=is_unique)
 
 
 def _powers(base: int, n: int) -> Hashes:

@@ -80,7 +80,7 @@ def _curves(is_positive: NDArray[np.bool_], scores: NDArray[np.float64], *, labe
     recall, precision = precision_recall_curve(is_positive, scores)
     return ClassCurves(
         label=label,
-        roc_auc=_area(false_rate, true_rate),
+        roc_auc=float((np.diff(false_rate) * (true_rate[1:] + true_rate[:-1]) / 2).sum()),
         average_precision=float((np.diff(recall, prepend=0.0) * precision).sum()),
         roc=_thinned(false_rate, true_rate),
         precision_recall=_thinned(recall, precision),
@@ -93,10 +93,6 @@ def _counts(is_positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> tupl
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # the last of each equal score
     hits = np.cumsum(is_positive[order])[ends]
     return np.insert(hits, 0, 0).astype(float), np.insert(ends + 1 - hits, 0, 0).astype(float)
-
-
-def _area(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    return float((np.diff(x) * (y[1:] + y[:-1]) / 2).sum())
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -32,11 +32,6 @@ class Answer:
         """Whether the answer matches the reference."""
         return exact_match(self.text, self.entry.output)
 
-    @property
-    def f1(self) -> float:
-        """Token F1: the overlap of its words with those of the reference."""
-        return token_f1(self.text, self.entry.output)
-
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerScores:
@@ -107,7 +102,7 @@ def score_answers(answers: Sequence[Answer]) -> AnswerScores:
     if not answers:
         raise DataError("there are no answers to score; check the test entries.")
     n_exact = sum(answer.is_exact for answer in answers)
-    f1 = [answer.f1 for answer in answers]
+    f1 = [token_f1(answer.text, answer.entry.output) for answer in answers]
     return AnswerScores(
         n=len(answers),
         exact_match=n_exact / len(answers),

@@ -37,7 +37,7 @@ from scratchlm.finetuning.fine_tune import (
     fine_tune,
     make_loader,
 )
-from scratchlm.finetuning.freeze import TrainPart, freeze_all_but, n_frozen_blocks
+from scratchlm.finetuning.freeze import TrainPart, freeze_all_but
 from scratchlm.finetuning.heads import Position, replace_head
 from scratchlm.finetuning.input_format import InputFormat, Padding
 from scratchlm.finetuning.linear_start import LinearModel, fit_linear_model, start_as_linear_model
@@ -52,6 +52,7 @@ from scratchlm.finetuning.side_runs import (
     side_run_key,
 )
 from scratchlm.model.gpt import GPTModel
+from scratchlm.training.batch_memory import n_frozen_blocks
 from scratchlm.training.callbacks import Callback
 from scratchlm.training.config import EXTENDABLE
 from scratchlm.training.distributed import current_ranks
@@ -67,6 +68,8 @@ class ClassifySettings(FineTuningSettings):
         "trunk_cache": "activation_cache",
         "trunk_cache_mb": "activation_cache_mb",
     }
+
+    extendable: ClassVar = EXTENDABLE | SIDE_SETTINGS
 
     train: TrainPart | None = None  # trained part; None = all of a random base, else the last block, or LoRA
     lora_targets: tuple[str, ...] = EVERY_LINEAR  # names of the layers that get an update; also the head
@@ -89,11 +92,6 @@ class ClassifySettings(FineTuningSettings):
     compare_raw_split: bool = True  # also train and test once on the book's split, for comparison
     balanced_test: bool = False  # validate and test on equally many texts of each class
     split_seed: int = 123  # decides which groups of texts train, validate and test
-
-    @property
-    def extendable(self) -> frozenset[str]:
-        """The settings that a resumed run may change."""
-        return EXTENDABLE | SIDE_SETTINGS
 
     def __post_init__(self) -> None:
         if self.train == "lora" and self.lora_rank is None:

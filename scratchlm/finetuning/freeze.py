@@ -28,15 +28,3 @@ def freeze_all_but(model: GPTModel, part: WeightPart) -> int:
     for module in trainable:
         module.requires_grad_(True)
     return model.n_parameters(trainable_only=True)
-
-
-def n_frozen_blocks(model: GPTModel) -> int:
-    """The number of blocks below the first trainable parameter; 0 if an embedding is trainable.
-
-    It is the number of all blocks if only layers above them are trainable.
-    """
-    embeddings = [model.tok_emb, *([model.pos_emb] if model.config.positions == "learned" else [])]
-    if any(p.requires_grad for module in embeddings for p in module.parameters()):
-        return 0
-    is_trainable = [any(p.requires_grad for p in block.parameters()) for block in model.trf_blocks]
-    return is_trainable.index(True) if True in is_trainable else len(is_trainable)

@@ -82,14 +82,13 @@ def logits_above(
     if position == "mean":
         x = model.final_norm(model.run_blocks(states, context, first=n_blocks))  # (B, T, E)
         pooled = _mean(x, attention_mask)  # (B, E)
+    elif is_plain:
+        x = model.final_norm(model.run_blocks(states, context, first=n_blocks))  # (B, T, E)
+        pooled = gather_positions(x, read_positions(states, attention_mask, position)).squeeze(1)  # (B, E)
     else:
         query_positions = read_positions(states, attention_mask, position)  # (B,)
-        if is_plain:
-            x = model.final_norm(model.run_blocks(states, context, first=n_blocks))  # (B, T, E)
-            pooled = gather_positions(x, query_positions).squeeze(1)  # (B, E)
-        else:
-            x = run_blocks_at(model, states, query_positions, context, first=n_blocks)  # (B, 1, E)
-            pooled = model.final_norm(x).squeeze(1)  # (B, E)
+        x = run_blocks_at(model, states, query_positions, context, first=n_blocks)  # (B, 1, E)
+        pooled = model.final_norm(x).squeeze(1)  # (B, E)
     logits: Tensor = model.out_head(pooled)  # (B, C)
     return logits
 

@@ -67,11 +67,8 @@ class InputFormat:
 
         Raises: CheckpointError for values that no classifier of ours has.
         """
-        max_length, position, width = (
-            task.get("max_length"),
-            task.get("position", "last-real"),
-            task.get("width"),
-        )
+        max_length, width = task.get("max_length"), task.get("width")
+        position = task.get("position", "last-real")
         if (
             not isinstance(max_length, int)
             or position not in get_args(Position)

@@ -35,13 +35,12 @@ AVERAGE = 100.0  # weight of the average of all tokens beside the last token's o
 class LinearModel(NamedTuple):
     """A linear classifier on bags of tokens, and the tokenizer that suits the texts best.
 
-    Shapes: weights (V, C), bias (C,). Units: loss is nats per text, cross-validated, classes weighted.
+    Shapes: weights (V, C), bias (C,).
     """
 
     tokenizer: BPETokenizer
     weights: Tensor
     bias: Tensor
-    loss: float
 
 
 def fit_linear_model(texts: Sequence[str], classes: Tensor, *, class_weights: Tensor) -> LinearModel:
@@ -58,9 +57,9 @@ def fit_linear_model(texts: Sequence[str], classes: Tensor, *, class_weights: Te
         if best is None or loss < best[0]:
             best = loss, penalty, tokenizer, idf, bags
     assert best is not None
-    loss, penalty, tokenizer, idf, bags = best
+    _, penalty, tokenizer, idf, bags = best
     weights, bias = logistic_regression(bags, classes, class_weights=class_weights, penalty=penalty)
-    return LinearModel(tokenizer, weights * idf[:, None], bias, loss)
+    return LinearModel(tokenizer, weights * idf[:, None], bias)
 
 
 def inverse_document_frequency(rows: Sequence[Sequence[int]], vocab_size: int) -> Tensor:

@@ -8,11 +8,13 @@ finished model is as fast as before.
 import copy
 import dataclasses
 import fnmatch
+import itertools
 import math
 import re
 import typing
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -218,14 +220,9 @@ def merged_copy(model: M) -> M:
 
 def _shared_weights(model: nn.Module) -> set[int]:
     """Ids of the parameters and buffers that appear in more than one place of the model."""
-    seen: set[int] = set()
-    shared: set[int] = set()
-    for _, tensor in [
-        *model.named_parameters(remove_duplicate=False),
-        *model.named_buffers(remove_duplicate=False),
-    ]:
-        (shared if id(tensor) in seen else seen).add(id(tensor))
-    return shared
+    places = model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)
+    counts = Counter(id(tensor) for _, tensor in itertools.chain(*places))
+    return {tensor for tensor, n in counts.items() if n > 1}
 
 
 def _untie_config(parent: nn.Module) -> None:
@@ -251,10 +248,7 @@ def linear_widths(linear: nn.Module) -> tuple[int, int]:
         raise ConfigError(
             f"LoRA needs a layer with in_features and out_features, got {type(linear).__name__}; choose linear layers."
         )
-    n_in, n_out = linear.in_features, linear.out_features
-    assert isinstance(n_in, int)
-    assert isinstance(n_out, int)
-    return n_in, n_out
+    return cast(int, linear.in_features), cast(int, linear.out_features)
 
 
 def select_linear_layers(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:

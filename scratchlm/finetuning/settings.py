@@ -42,7 +42,11 @@ class FineTuningSettings(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_writes_no_samples()
+        if self.sample_every_steps:  # it answers or classifies its test entries instead
+            raise ConfigError(
+                f"sample_every_steps is for pre-training only, got {self.sample_every_steps} for fine-tuning; leave it "
+                "out."
+            )
         check_at_least(1, lora_rank=self.lora_rank, max_length=self.max_length)
         GPTConfig(drop_rate=self.drop_rate or 0.0)  # raises for an invalid rate
         check_dropout(self.lora_dropout)

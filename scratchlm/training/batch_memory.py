@@ -28,7 +28,7 @@ class BatchMemory:
         self._is_on = config.activation_checkpointing
         self._is_fixed = self._is_on or config.sharding != "none"
         self._is_told = False
-        self._share_kept = _share_kept(model)
+        self._share_kept = 1 - n_frozen_blocks(model) / len(model.trf_blocks)  # of the blocks' activations
         model.set_activation_checkpointing(self._is_on, recompute_cheap=config.recompute_cheap)
 
     def prepare(self, batch: Batch, *, is_half: bool) -> None:
@@ -53,12 +53,16 @@ class BatchMemory:
             self._model.set_activation_checkpointing(is_on, recompute_cheap=self._config.recompute_cheap)
 
 
-def _share_kept(model: GPTModel) -> float:
-    """The share of the blocks that keep activations: those from the first trained one on."""
-    blocks = list(model.trf_blocks)
-    is_trained = [any(p.requires_grad for p in layer.parameters()) for layer in (model.tok_emb, *blocks)]
-    n_kept = min(len(blocks), len(is_trained) - is_trained.index(True)) if any(is_trained) else 0
-    return n_kept / len(blocks)
+def n_frozen_blocks(model: GPTModel) -> int:
+    """The number of blocks below the first trainable parameter; 0 if an embedding is trainable.
+
+    It is the number of all blocks if only layers above them are trainable.
+    """
+    embeddings = [model.tok_emb, *([model.pos_emb] if model.config.positions == "learned" else [])]
+    if any(p.requires_grad for module in embeddings for p in module.parameters()):
+        return 0
+    is_trainable = [any(p.requires_grad for p in block.parameters()) for block in model.trf_blocks]
+    return is_trainable.index(True) if True in is_trainable else len(is_trainable)
 
 
 def free_bytes(device: torch.device) -> int:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from scratchlm.core.errors import ConfigError
 from scratchlm.core.seed import check_seed
@@ -12,7 +12,8 @@ from scratchlm.training.muon import IterationName
 from scratchlm.training.precision import PrecisionName
 
 ShardingName = Literal["none", "fsdp"]
-EXTENDABLE = frozenset({  # a resumed run may change: limits, intervals, and what changes memory or time only
+# What a resumed run may change, because the weights of a step do not depend on it.
+EXTENDABLE = frozenset({  # limits, intervals, and what changes memory or time only
     "max_steps", "epochs", "max_minutes", "patience",
     "eval_every_steps", "eval_batches", "sample_every_steps", "checkpoint_every_steps", "keep_checkpoints", "use",
     "background_checkpoints", "activation_checkpointing", "recompute_cheap", "sharding", "max_skipped_steps",
@@ -51,6 +52,8 @@ class TrainingConfig:
     A step is one optimizer update over `batch_size * accumulate` examples. The first of max_steps, epochs and
     max_minutes to be reached ends the run.
     """
+
+    extendable: ClassVar = EXTENDABLE
 
     max_steps: int | None = None  # maximum number of steps
     epochs: float | None = None  # maximum number of passes over the data
@@ -126,20 +129,3 @@ class TrainingConfig:
     def ends_by_clock(self) -> bool:
         """Whether the training time is the only limit."""
         return self.max_steps is None and self.epochs is None
-
-    @property
-    def extendable(self) -> frozenset[str]:
-        """The settings that a resumed run may change, because the weights of a step do not depend on them."""
-        return EXTENDABLE
-
-    def check_writes_no_samples(self) -> None:
-        """Reject text samples, which fine-tuning does not write: it answers or classifies its test entries
-        instead.
-
-        Raises: ConfigError.
-        """
-        if self.sample_every_steps:
-            raise ConfigError(
-                f"sample_every_steps is for pre-training only, got {self.sample_every_steps} for fine-tuning; leave it "
-                "out."
-            )

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Protocol, cast
+from typing import TypeAlias, cast
 
 import torch
 import torch.distributed as dist
@@ -25,55 +25,8 @@ from scratchlm.training.interrupts import StopRequest
 POLL_S = 0.05
 
 
-class Ranks(Protocol):
-    """The processes that train together. Every rank must call the methods in the same order."""
-
-    @property
-    def rank(self) -> int:
-        """The number of this process."""
-        ...
-
-    @property
-    def world_size(self) -> int:
-        """The number of processes."""
-        ...
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this is rank 0, which alone prints and writes files."""
-        ...
-
-    def sum(self, values: Sequence[float]) -> list[float]:
-        """Sum each of the values over the ranks."""
-        ...
-
-    def largest(self, value: float) -> float:
-        """The largest of all ranks' values."""
-        ...
-
-    def of_main(self, value: float) -> float:
-        """Rank 0's value."""
-        ...
-
-    def wait(self) -> None:
-        """Wait until all ranks are here."""
-        ...
-
-    def main_first(self) -> AbstractContextManager[None]:
-        """Run the block on rank 0, then on the others, which find the files that rank 0 wrote."""
-        ...
-
-    def share(self, loader: BatchLoader) -> BatchLoader:
-        """The loader of this rank's share of every batch."""
-        ...
-
-    def seed_step(self, seed: int, step: int) -> None:
-        """Give each rank its own random numbers, for dropout, as a function of seed, step and rank."""
-        ...
-
-
 class OneProcess:
-    """Training without other ranks."""
+    """Training without other ranks: the methods of `TorchRanks`, with nothing to exchange."""
 
     rank, world_size, is_main = 0, 1, True
 
@@ -109,20 +62,19 @@ class EndedElsewhere(SystemExit):
 
 
 class TorchRanks:
-    """The ranks of torch's default process group: gloo between CPUs, NCCL between GPUs."""
+    """The processes that train together: torch's default process group, gloo between CPUs, NCCL between GPUs.
+
+    Every rank must call the methods in the same order.
+    """
 
     def __init__(self, store: Store) -> None:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self.is_main = self.rank == 0  # which alone prints and writes files
         self.store = store
         self._n_waits = 0
 
-    @property
-    def is_main(self) -> bool:
-        """Whether this is rank 0."""
-        return self.rank == 0
-
     def sum(self, values: Sequence[float]) -> list[float]:
-        """Sum in float64; the same on all ranks."""
+        """Sum each of the values over the ranks in float64; the same on all ranks."""
         return self._reduced(values, dist.ReduceOp.SUM)
 
     def largest(self, value: float) -> float:
@@ -161,7 +113,7 @@ class TorchRanks:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """Run the block on rank 0, then on the others."""
+        """Run the block on rank 0, then on the others, which find the files that rank 0 wrote."""
         if not self.is_main:
             self.wait()
         yield
@@ -173,7 +125,7 @@ class TorchRanks:
         return loader.for_rank(self.rank, self.world_size)
 
     def seed_step(self, seed: int, step: int) -> None:
-        """Seed torch's generators, so that a resumed run needs no state but rank 0's."""
+        """Give each rank its own random numbers, for dropout, so that a resumed run needs no state but rank 0's."""
         digest = hashlib.sha256(f"scratchlm rank {seed} {step} {self.rank} {self.world_size}".encode())
         torch.manual_seed(int.from_bytes(digest.digest()[:8], "big") >> 1)
 
@@ -181,6 +133,9 @@ class TorchRanks:
         tensor = torch.tensor(list(values), dtype=torch.float64)
         dist.all_reduce(tensor, op)
         return cast("list[float]", tensor.tolist())
+
+
+Ranks: TypeAlias = OneProcess | TorchRanks
 
 
 class TaskLoss(nn.Module):
@@ -214,6 +169,21 @@ class SharedStop:
         own = self.own.signal_number if self.own.is_made else None
         self.signal_number = int(self.ranks.largest(own or 0)) or None
         return self.signal_number is not None
+
+
+class InterruptedEvaluation(Exception):  # noqa: N818  (a signal, not an error)
+    """A signal arrived during an evaluation."""
+
+
+def until_stopped(stop: SharedStop, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yield batches until a signal arrives.
+
+    Raises: InterruptedEvaluation.
+    """
+    for batch in batches:
+        if stop.is_made:
+            raise InterruptedEvaluation
+        yield batch
 
 
 _joined: list[Ranks] = []  # the ranks of this process's group, while it is a member of one

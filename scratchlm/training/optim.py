@@ -64,7 +64,7 @@ class Optimizers:
         """Update the weights, then delete the gradients."""
         for part in self.parts:
             part.step()
-            part.zero_grad(set_to_none=True)
+        self.zero_grad()
 
     def zero_grad(self) -> None:
         """Delete the gradients."""

@@ -79,7 +79,12 @@ def plan_memory(
     if n_ranks > 1:
         own = settings_of_rank(training, n_ranks)
         alone = plan_memory(config, own, program_bytes=program_bytes, within_documents=within_documents)
-        return (_sharded if training.sharding == "fsdp" else _repeated)(alone, config, training, n_ranks)
+        if training.sharding == "fsdp":
+            return _sharded(alone, config, training, n_ranks)
+        # DDP: each rank has the whole model, and buckets of all gradients, which stay from step to step.
+        table = FLOAT * config.vocab_size * config.emb_dim
+        n_tables = 2 if config.tie_embeddings else 1  # a shared matrix has two gradients, and their sum
+        return replace(alone, head_gradient=alone.gradients + table, exchange=n_tables * table)
     n_all = n_parameters(config)
     n_table = config.vocab_size * config.emb_dim  # the token embedding, and an output head of the same size
     n_muon = _n_in_matrices(config) if training.optimizer == "muon" else 0
@@ -125,13 +130,6 @@ def plan_memory(
 def settings_of_rank(training: TrainingConfig, n_ranks: int) -> TrainingConfig:
     """The settings with the largest share of the batch that one of the ranks has."""
     return replace(training, batch_size=math.ceil(training.batch_size / n_ranks))
-
-
-def _repeated(alone: MemoryPlan, config: GPTConfig, training: TrainingConfig, n_ranks: int) -> MemoryPlan:  # noqa: ARG001
-    """Each rank has the whole model, and buckets of all gradients, which stay from step to step (DDP)."""
-    table = FLOAT * config.vocab_size * config.emb_dim
-    n_tables = 2 if config.tie_embeddings else 1  # a shared matrix has two gradients, and their sum
-    return replace(alone, head_gradient=alone.gradients + table, exchange=n_tables * table)
 
 
 def _sharded(alone: MemoryPlan, config: GPTConfig, training: TrainingConfig, n_ranks: int) -> MemoryPlan:

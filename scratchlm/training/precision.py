@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -38,15 +38,6 @@ class Precision:
     device_type: str
     reason: str = ""  # of an automatic choice
 
-    def announce(self, notify: Callable[[str], None]) -> None:
-        """Say what an automatic choice has chosen, and why."""
-        if self.reason:
-            notify(f"precision {self.name}: {self.reason}")
-
-    def shared(self, of_main: Callable[[float], float]) -> Precision:
-        """The precision that the main process chose; of_main returns its value of a number."""
-        return replace(self, name="bf16" if of_main(self.name == "bf16") else "float32")
-
     def context(self) -> AbstractContextManager[Any]:
         """The context in which losses, metrics and text samples are computed."""
         if self.name == "float32":
@@ -69,8 +60,9 @@ def choose_precision(
     if wanted != "auto":
         return Precision(wanted, device.type)
     if earlier is not None:
-        named: Literal["bf16", "float32"] = "bf16" if earlier == "bf16" else "float32"
-        return Precision(named, device.type, "as before the interruption")
+        return Precision(
+            "bf16" if earlier == "bf16" else "float32", device.type, "as before the interruption"
+        )
     problem = _missing(device)
     if problem:
         return Precision("float32", device.type, problem)

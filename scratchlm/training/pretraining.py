@@ -8,7 +8,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from scratchlm.checkpoints.store import resolve_model
 from scratchlm.core.batch import Batch
 from scratchlm.core.errors import TokenizerError
 from scratchlm.core.memory import memory_errors_explained
@@ -39,15 +38,21 @@ FINAL_EVALUATION_TOKENS = 1 << 18  # maximum number of validation tokens scored 
 
 
 class PretrainingTask:
-    """Predict the next token at every position."""
+    """Predict the next token at every target; instruction tuning, whose targets are the answers, does the same.
+
+    The output head is applied to targets only. Padding follows the real tokens, where a causal model cannot
+    attend to it, so a mask of real tokens is not needed.
+    """
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = label_smoothing
 
     def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
         """Sum of the batch's losses over its targets, in nats; with label smoothing only during training."""
-        gpt = cast(GPTModel, model)
-        states = model(batch.inputs, attention_mask=batch.attention_mask, apply_head=False)  # (B, T, E)
+        gpt, mask = cast(GPTModel, model), batch.attention_mask
+        if mask is not None and mask.dtype == torch.bool and gpt.config.is_causal:
+            mask = None
+        states = model(batch.inputs, attention_mask=mask, apply_head=False)  # (B, T, E)
         smoothing = self.label_smoothing if model.training else 0.0
         return head_cross_entropy(states, gpt.out_head, batch.targets, label_smoothing=smoothing)
 
@@ -60,8 +65,6 @@ class PretrainingTask:
 class PretrainResult:
     """The results of a finished pre-training run, and the size of the text they were measured on."""
 
-    folder: Path  # the run folder
-    checkpoint: Path  # the model folder to use
     step: int  # steps done
     skipped_steps: int  # of these, without an update
     used_step: int  # step of the evaluated model: see the setting `use`
@@ -124,13 +127,7 @@ def prepare_pretraining(
     seed_everything(training.seed)
     with memory_errors_explained("choose a smaller model"):
         model = GPTModel(config).to(device)
-    return Prepared(
-        tokenizer=tokenizer,
-        data=data,
-        model=model,
-        train=train,
-        val=val,
-    )
+    return Prepared(tokenizer=tokenizer, data=data, model=model, train=train, val=val)
 
 
 def pretrain(
@@ -186,8 +183,6 @@ def pretrain(
         trained = trainer.fit(prepared.train, prepared.val, resume=resume)
     val_losses = validation_losses(model, data, tokenizer, within_documents=within_documents)
     return PretrainResult(
-        folder=out,
-        checkpoint=resolve_model(out),
         step=trained.step,
         skipped_steps=trained.skipped_steps,
         used_step=trainer.used_step,

@@ -138,7 +138,9 @@ class _Ending:
         what, names = str(error).splitlines()[0], "the process of rank 0"  # if the store does not answer
         with suppress(RuntimeError):
             self.store.set(f"here {self.rank}", "")
-            self._wait_for(lambda: all(self._is_known(one) for one in self.others))
+            self._wait_for(
+                lambda: all(self._has(f"here {one}") or self._has(f"ended {one}") for one in self.others)
+            )
             for one in self.others:
                 if (note := self.ranks.last_words(one)) is not None:
                     return EndedElsewhere(note[0])
@@ -159,9 +161,6 @@ class _Ending:
             if self.rank == 0:
                 others = [one for one in self.others if one not in self.missing]
                 self._wait_for(lambda: all(self._has(f"left {one}") for one in others))
-
-    def _is_known(self, rank: int) -> bool:
-        return self._has(f"here {rank}") or self._has(f"ended {rank}")
 
     def _host_of(self, rank: int) -> str:
         return self.store.get(f"host {rank}").decode() if self._has(f"host {rank}") else "an unknown host"

@@ -38,11 +38,8 @@ class Tracker(Callback):
     def on_step(self, record: StepRecord) -> None:
         """Training loss, learning rate, gradient norm and speed."""
         names = ("learning_rate", "grad_norm", "tokens_per_s", "tokens")
-        values = {
-            "train/loss": record.train_loss,
-            **{f"train/{name}": getattr(record, name) for name in names},
-        }
-        self._log({name: float(value) for name, value in values.items()}, record.step)
+        values = {f"train/{name}": float(getattr(record, name)) for name in names}
+        self._log({"train/loss": float(record.train_loss), **values}, record.step)
 
     def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
         """All metrics of the evaluation."""
@@ -51,9 +48,6 @@ class Tracker(Callback):
     def on_sample(self, step: int, prompt: str, text: str) -> None:
         """Prompt and continuation."""
         self._log({"sample": f"{prompt}{text}"}, step)
-
-    def on_checkpoint(self, step: int, folder: Path) -> None:
-        """Do nothing: weights are not uploaded."""
 
     def finish(self, exit_code: int = 0) -> None:
         """End the tracked run; an exit code other than 0 marks it as failed."""

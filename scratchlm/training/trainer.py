@@ -3,8 +3,9 @@
 import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 from torch import nn
 
@@ -17,13 +18,11 @@ from scratchlm.core.run_lock import run_lock
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.batch_memory import BatchMemory
-from scratchlm.training.batches import InterruptedEvaluation, endless_batches, until_stopped
-from scratchlm.training.callbacks import Callback, Callbacks, StepRecord
+from scratchlm.training.callbacks import Callback, StepRecord
 from scratchlm.training.checkpointing import BestInMemory, RunCheckpoints
 from scratchlm.training.config import TrainingConfig
-from scratchlm.training.distributed import SharedStop, current_ranks
-from scratchlm.training.early_stopping import should_stop_early
-from scratchlm.training.finite import check_finite, check_finite_state, training_stops
+from scratchlm.training.distributed import InterruptedEvaluation, SharedStop, current_ranks, until_stopped
+from scratchlm.training.finite import check_finite, find_not_finite, training_stops
 from scratchlm.training.gradients import add_gradients, count_targets, find_problem
 from scratchlm.training.history import RunLog
 from scratchlm.training.interrupts import StoppedBySignal, stop_requests
@@ -116,7 +115,7 @@ class Trainer:
                     is_finished = self._evaluate(val, stop) and is_finished
                 if is_finished or self._is_due(config.sample_every_steps, at_start=True):
                     self._write_sample(stop)
-                is_finished = is_finished or should_stop_early(progress, config, self.notify)
+                is_finished = is_finished or self._stops_early()
                 is_last = is_finished or stop.is_made  # read once: a later signal waits for the next step
                 is_best = progress.best_step == progress.step
                 if is_last or is_best or self._is_due(config.checkpoint_every_steps):
@@ -137,7 +136,7 @@ class Trainer:
 
     def _start(self, *, resume: bool) -> None:
         """Begin at step 0 with empty logs, or continue from the newest intact checkpoint."""
-        self._listeners = Callbacks(self.callbacks if self.ranks.is_main else [])
+        self._listeners = [*self.callbacks] if self.ranks.is_main else []
         if self.run is None:
             assert not resume, "fit(resume=True) needs a Trainer with a run folder"
         else:
@@ -148,12 +147,14 @@ class Trainer:
                 self.progress = resumed
                 self.resumed_from, self.earlier_s = resumed.step, resumed.elapsed_s
             if self.ranks.is_main:
-                self._listeners = Callbacks([RunLog.begin(self.run.path, resumed), *self.callbacks])
+                self._listeners.insert(0, RunLog(self.run.path, resumed))
         wanted, batch_size, earlier = self.config.precision, self.config.batch_size, self.progress.precision
         chosen = choose_precision(wanted, self.device, self.model.config, batch_size, earlier=earlier)
-        self.precision = chosen.shared(self.ranks.of_main)
+        is_half = self.ranks.of_main(chosen.name == "bf16")  # as rank 0 has chosen
+        self.precision = replace(chosen, name="bf16" if is_half else "float32")
         self.progress.precision = self.precision.name
-        self.precision.announce(self.notify)
+        if self.precision.reason:
+            self.notify(f"precision {self.precision.name}: {self.precision.reason}")
         self._started_at_s = time.perf_counter() - self.progress.elapsed_s
 
     def _step(self, batches: Sequence[tuple[str, Batch]]) -> None:
@@ -181,7 +182,8 @@ class Trainer:
         if loss is None:
             if self.ranks.is_main:
                 logger.warning("%s; the step is skipped", problem)
-            self._listeners.on_skipped_step(step, problem)
+            for listener in self._listeners:
+                listener.on_skipped_step(step, problem)
             return
         record = StepRecord(
             step=step,
@@ -195,7 +197,8 @@ class Trainer:
             elapsed_s=progress.elapsed_s,
             memory_bytes=memory_bytes(),
         )
-        self._listeners.on_step(record)
+        for listener in self._listeners:
+            listener.on_step(record)
 
     def _evaluate(self, val: BatchLoader, stop: SharedStop) -> bool:
         """Measure the validation loss of this step, unless that is done; False when a signal interrupts it."""
@@ -215,8 +218,20 @@ class Trainer:
         if progress.step > 0 and self._is_due(self.config.eval_every_steps):
             # only scheduled ones count, so that stopping or extending a run does not change its result
             progress.count_evaluation(val_loss)
-        self._listeners.on_evaluation(progress.step, {f"val_{name}": found[name] for name in found})
+        for listener in self._listeners:
+            listener.on_evaluation(progress.step, {f"val_{name}": found[name] for name in found})
         self._update_clock()
+        return True
+
+    def _stops_early(self) -> bool:
+        """Whether the last `patience` scheduled evaluations brought no new best validation loss, which is then said."""
+        progress, patience = self.progress, self.config.patience
+        if patience is None or progress.evals_since_best < patience:
+            return False
+        self.notify(
+            f"stopped early after step {progress.step}: no validation loss was below that of step "
+            f"{progress.best_step} in {progress.evals_since_best} evaluations (patience {patience})"
+        )
         return True
 
     def _write_sample(self, stop: SharedStop) -> None:
@@ -227,13 +242,16 @@ class Trainer:
             model = self.parallel.whole()
             if self.ranks.is_main:
                 with self.precision.context():
-                    self._listeners.on_sample(step, *self.sample(model, step))
+                    prompt, text = self.sample(model, step)
+                for listener in self._listeners:
+                    listener.on_sample(step, prompt, text)
 
     def _save(self, *, is_finished: bool, is_last: bool) -> None:
         """Write a checkpoint, after a check that every number in it is finite."""
         self._update_clock()
         state = {**self.parallel.model.state_dict(), **self.optimizers.state()}
-        check_finite_state(state, step=self.progress.step, run=self._folder)
+        if found := find_not_finite(state):
+            check_finite("state", found[1], self.progress.step, found[0], run=self._folder)
         self._report_saved(wait=True)  # the one before; at most one is being written
         self._checkpoints.save(self.progress, is_finished=is_finished, is_last=is_last)
 
@@ -241,10 +259,20 @@ class Trainer:
         """Tell the callbacks of a checkpoint that has been written; an error of the writer is raised here."""
         saved = self._checkpoints.saved(wait=wait)
         if saved is not None:
-            self._listeners.on_checkpoint(*saved)
+            for listener in self._listeners:
+                listener.on_checkpoint(*saved)
 
     def _is_due(self, every: int, *, at_start: bool = False) -> bool:
         return every > 0 and self.progress.step % every == 0 and (self.progress.step > 0 or at_start)
 
     def _update_clock(self) -> None:
         self.progress.elapsed_s = self.ranks.of_main(time.perf_counter() - self._started_at_s)
+
+
+def endless_batches(train: BatchLoader, *, start: int = 0) -> Iterator[tuple[str, Batch]]:
+    """Yield named batches epoch after epoch; those before number `start` are not built."""
+    epoch, index = divmod(start, len(train))
+    while True:
+        for number, batch in enumerate(train.epoch(epoch, start=index), start=index):
+            yield f"epoch {epoch}, batch {number}", batch
+        epoch, index = epoch + 1, 0

@@ -7,9 +7,10 @@ from scratchlm.core.errors import DataError
 from scratchlm.finetuning import activation_cache
 from scratchlm.finetuning.activation_cache import ActivationCache, CachedExamples
 from scratchlm.finetuning.classification_task import ClassificationTask
-from scratchlm.finetuning.freeze import freeze_all_but, n_frozen_blocks
+from scratchlm.finetuning.freeze import freeze_all_but
 from scratchlm.finetuning.heads import replace_head
 from scratchlm.finetuning.input_format import InputFormat
+from scratchlm.training.batch_memory import n_frozen_blocks
 
 TEXTS = ["win a prize now", "see you at home tonight", "win", "win a prize now", "say: see you"]
 LABELS = ["a", "b", "a", "a", "b"]

@@ -168,7 +168,7 @@ def test_upper_case_is_kept_only_where_it_tells_the_classes_apart():
 def test_more_classes_than_the_model_is_wide_are_refused():
     model = GPTModel(named_config("tiny", vocab_size=300))
     replace_head(model, 128)
-    linear = LinearModel(None, torch.zeros(300, 128), torch.zeros(128), 0.0)
+    linear = LinearModel(None, torch.zeros(300, 128), torch.zeros(128))
     with pytest.raises(ConfigError, match=r"fewer classes than the width.*got 128 classes and emb_dim=128"):
         start_as_linear_model(model, linear)
 

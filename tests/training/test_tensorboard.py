@@ -2,6 +2,7 @@
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
 from scratchlm.training.callbacks import StepRecord
 from scratchlm.training.tensorboard import TensorBoard
@@ -16,7 +17,8 @@ def record(step):
 
 @pytest.fixture
 def events(tmp_path):
-    with TensorBoard(tmp_path / "tensorboard") as board:
+    with SummaryWriter(str(tmp_path / "tensorboard")) as writer:
+        board = TensorBoard(writer)
         for step in (1, 2):
             board.on_step(record(step))
         board.on_evaluation(2, {"val_loss": 2.25, "val_accuracy": 0.75})

@@ -1,12 +1,11 @@
 """Grade all answers and controls in parallel, and build the records of the result file."""
 
-import queue
+import itertools
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from scratchlm.core.config import check_at_least
@@ -20,7 +19,6 @@ from scratchlm.evaluation.judge.summary import Judgement, summarise
 
 GIVE_UP_AFTER = 5  # after this many items without a reply and none with one, the judge counts as unavailable
 UNREACHABLE_IN_A_ROW = 20  # consecutive failed items after which a judge that did reply counts as unavailable
-NO_REPLIES: Mapping[str, str] = MappingProxyType({})
 SHUTDOWN_S = 2.0  # how long a stopped run waits for pending replies
 
 Job = TypeVar("Job")
@@ -100,41 +98,34 @@ def in_parallel(
         for place, job in enumerate(jobs):
             yield place, work(job)
         return
-    todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[int, Outcome | None, BaseException | None]] = queue.SimpleQueue()
+    todo = iter(range(len(jobs)))
+    running: dict[Future[Outcome], int] = {}
 
-    def serve() -> None:
-        while (place := todo.get()) is not None:
+    def start(place: int) -> None:
+        outcome = Future[Outcome]()
+        running[outcome] = place
+
+        def run() -> None:
             try:
-                done.put((place, work(jobs[place]), None))
+                outcome.set_result(work(jobs[place]))
             except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
-                done.put((place, None, error))
+                outcome.set_exception(error)
 
-    n_threads = min(n_workers, len(jobs))
-    threads = [threading.Thread(target=serve, daemon=True) for _ in range(n_threads)]
+        threading.Thread(target=run, daemon=True).start()
+
     try:
-        for place, thread in enumerate(threads):
-            thread.start()
-            todo.put(place)
-        for n_begun in range(n_threads, n_threads + len(jobs)):
-            place, outcome, error = done.get()
-            if error is not None:
-                raise error
-            yield place, outcome  # type: ignore[misc]  # no error, so there is a result
-            if n_begun < len(jobs):
-                todo.put(n_begun)
+        for place in itertools.islice(todo, n_workers):
+            start(place)
+        while running:
+            for outcome in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(outcome), outcome.result()
+                for place in itertools.islice(todo, 1):
+                    start(place)
     finally:
-        for _ in threads:
-            todo.put(None)
-        end_s = time.monotonic() + SHUTDOWN_S
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join(max(0.0, end_s - time.monotonic()))
+        wait(running, timeout=SHUTDOWN_S)
 
 
-def file_records(
-    header: Header, graded: Graded, *, known: Mapping[str, str] = NO_REPLIES
-) -> Iterator[dict[str, Any]]:
+def file_records(header: Header, graded: Graded, *, known: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """The lines of the finished result file, in order.
 
     `known` are replies of an earlier run. Those that this run did not need, for example to controls that are
@@ -149,13 +140,8 @@ def file_records(
             **_grade_record(grade),
         }  # fmt: skip
     for control, grade in graded.controls:
-        about = {
-            "kind": "control",
-            "name": control.name,
-            "id": control.item.id,
-            "answer": control.item.answer,
-        }
-        yield {**about, **_grade_record(grade)}
+        about = {"name": control.name, "id": control.item.id, "answer": control.item.answer}
+        yield {"kind": "control", **about, **_grade_record(grade)}
     grades = [grade for _, grade in (*graded.items, *graded.controls)]
     used = {reply.call for grade in grades for reply in grade.replies}
     for call in sorted(known.keys() - used):

@@ -5,7 +5,7 @@ The offline grader needs no judge: it compares the words of answer and reference
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, TypeAlias
 
 from scratchlm.core.errors import ServiceError
 from scratchlm.evaluation.judge.items import Item
@@ -61,24 +61,19 @@ class Grade:
     figures: tuple[tuple[str, float], ...] = ()  # further scores of the offline grader, 0 to 1
 
 
-class Grader(Protocol):
-    """Grades one item; may be called by several threads."""
-
-    def grade(self, item: Item, *, ask_if_empty: bool = False) -> Grade:
-        """Grade the item; an empty answer is judged only with ask_if_empty."""
-        ...
-
-
 @dataclass(frozen=True)
 class JudgeGrader:
-    """Grades items by a judge's replies."""
+    """Grades items by a judge's replies; may be called by several threads."""
 
     replies: ReplyStore
     protocol: JudgingProtocol
     prompt: JudgePrompt
 
     def grade(self, item: Item, *, ask_if_empty: bool = False) -> Grade:
-        """Send all questions of the protocol about the item; the score is the mean."""
+        """Send all questions of the protocol about the item; the score is the mean.
+
+        An empty answer is judged only with ask_if_empty.
+        """
         if item.is_empty and not ask_if_empty:
             return Grade(status="empty", score=self.protocol.score_unasked(item))
         given: list[Reply] = []
@@ -122,6 +117,9 @@ class OfflineGrader:
             score=100 * figures[MAIN_FIGURE],
             figures=tuple(figures.items()),
         )
+
+
+Grader: TypeAlias = JudgeGrader | OfflineGrader
 
 
 def _reminder(question: Question, reply: str) -> Sequence[dict[str, str]]:

@@ -6,19 +6,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Protocol
 
 from scratchlm.core.errors import DataError
 from scratchlm.core.files import make_parent, read_json, write_text
 from scratchlm.core.protocols import Judge
-
-
-class KeepsReplies(Protocol):
-    """Stores a reply as soon as it arrives."""
-
-    def add(self, key: str, reply: str) -> None:
-        """Store a reply; it is on disk when this returns."""
-        ...
+from scratchlm.evaluation.judge.result_file import Journal
 
 
 class ReplyCache:
@@ -29,11 +21,8 @@ class ReplyCache:
 
     def get(self, key: str) -> str | None:
         """Look up a reply by key, or None. A damaged file counts as missing and is replaced later."""
-        path = self._path(key)
-        if not path.is_file():
-            return None
         try:
-            value = read_json(path, max_bytes=None)
+            value = read_json(self._path(key), max_bytes=None)
         except DataError:
             return None
         reply = value.get("reply") if isinstance(value, dict) and value.get("key") == key else None
@@ -60,7 +49,7 @@ class ReplyStore:
         judge: Judge,
         *,
         known: Mapping[str, str] | None = None,
-        journal: KeepsReplies | None = None,
+        journal: Journal | None = None,
         cache: ReplyCache | None = None,
     ) -> None:
         self._judge = judge
@@ -68,7 +57,6 @@ class ReplyStore:
         self._cache = cache
         self._lock = threading.Lock()
         self._replies: dict[str, Future[str]] = {}
-        self.n_asked = 0  # number of requests to the judge by this process
         for key, reply in (known or {}).items():
             self._replies[key] = Future()
             self._replies[key].set_result(reply)
@@ -105,8 +93,6 @@ class ReplyStore:
         reply = self._cache.get(key) if self._cache is not None else None
         is_new = reply is None
         if reply is None:
-            with self._lock:
-                self.n_asked += 1
             reply = self._judge.ask(messages)
         if self._journal is not None:
             self._journal.add(key, reply)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,6 @@ class Agreement:
     pearson: Correlation
     spearman: Correlation
     kendall: Correlation
-
-    def record(self) -> dict[str, Any]:
-        """The values for `--json`."""
-        return asdict(self)
 
 
 def read_scored(path: Path, *, answer_key: str = ANSWER_KEY) -> ScoredItems:

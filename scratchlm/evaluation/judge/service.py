@@ -31,8 +31,8 @@ import threading
 import time
 import urllib.parse
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from http import HTTPStatus
 from typing import Any
 
@@ -95,20 +95,29 @@ class WrongAddressError(ServiceError):
     """No service at the address, or another kind of service; retried only if the judge has replied before."""
 
 
-@dataclass(kw_only=True)
-class JudgeClient:
-    """Sends a question to one judge, with retries, until a complete reply arrives; thread-safe.
+class ServiceJudge(ABC):
+    """A model behind a service; a subclass sends one request and yields the parts of the reply.
 
-    `who` names the judge and its address in messages.
-    One `ask` takes at most `attempts` x (`connect_s` + `whole_s`) and the waits between.
+    A question is sent, with retries, until a complete reply arrives; thread-safe. One `ask` takes at most `attempts` x
+    (`connect_s` + `whole_s`) and the waits between.
     """
 
-    who: str
-    patience: JudgePatience = DEFAULT_JUDGE_PATIENCE
-    has_replied: bool = field(default=False, init=False)  # so the address is correct
+    kind: str  # first part of the judge's name
 
-    def ask(self, open_reply: Callable[[], Pieces]) -> str:
-        """Return the whole reply. `open_reply` sends the request and yields the reply's parts, or raises ServiceError.
+    def __init__(
+        self, model: str, *, address: str, options: Mapping[str, Any], patience: JudgePatience
+    ) -> None:
+        self.model = model
+        self.address = address
+        self.options = options
+        self.patience = patience
+        self.name = f"{self.kind}:{model}"
+        self._who = f"{self.name} at {address}"
+        self.identity = " ".join([self._who, *(f"{name}={value}" for name, value in options.items())])
+        self._has_replied = False  # so the address is correct
+
+    def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Return the whole reply, without the reasoning of a reasoning model.
 
         Raises: ServiceError as listed in this module's table.
         """
@@ -116,9 +125,9 @@ class JudgeClient:
         while True:
             n_attempts += 1
             try:
-                reply = self._read(open_reply)
+                reply = self._read(messages)
             except (TransientJudgeError, WrongAddressError) as error:
-                is_final = isinstance(error, WrongAddressError) and not self.has_replied
+                is_final = isinstance(error, WrongAddressError) and not self._has_replied
                 if is_final or n_attempts >= self.patience.attempts:
                     tried = "" if is_final else f" Tried {n_attempts} time{'s' if n_attempts > 1 else ''}."
                     raise JudgeUnreachableError(f"{error}{tried}") from error
@@ -126,7 +135,7 @@ class JudgeClient:
                 logger.info("%s Retrying in %.1f s.", error, wait_s)
                 time.sleep(wait_s)
             else:
-                self.has_replied = True
+                self._has_replied = True
                 return reply
 
     def _wait_s(self, error: ServiceError, n_attempts: int) -> float:
@@ -138,12 +147,12 @@ class JudgeClient:
             ) from error
         return min(self.patience.backoff_s * 2 ** (n_attempts - 1), limit_s) if wanted_s is None else wanted_s
 
-    def _read(self, open_reply: Callable[[], Pieces]) -> str:
+    def _read(self, messages: Sequence[Mapping[str, str]]) -> str:
         """Make one attempt. Another thread reads the stream, so that this one can time out at any point."""
         arrivals: queue.SimpleQueue[str | ServiceError | None] = queue.SimpleQueue()
         is_abandoned = threading.Event()
-        args = (open_reply, arrivals, is_abandoned)
-        threading.Thread(target=_read_stream, args=args, name=f"asking {self.who}", daemon=True).start()
+        args = (self._open_reply(messages), arrivals, is_abandoned)
+        threading.Thread(target=_read_stream, args=args, name=f"asking {self._who}", daemon=True).start()
         limits = self.patience
         ends_at_s = time.monotonic() + limits.connect_s + limits.whole_s
         pieces: list[str] = []
@@ -165,7 +174,7 @@ class JudgeClient:
                 n_bytes += len(arrived.encode("utf-8", errors="surrogatepass"))
                 if n_bytes > limits.max_reply_bytes:
                     raise ServiceError(
-                        f"the reply of {self.who} is longer than {limits.max_reply_bytes:,} bytes; use another judge, "
+                        f"the reply of {self._who} is longer than {limits.max_reply_bytes:,} bytes; use another judge, "
                         "or raise max_reply_bytes."
                     )
         finally:
@@ -179,55 +188,21 @@ class JudgeClient:
             name, missing = "between_s", f"paused for more than {limits.between_s:g} s"
         else:
             name, missing = "first_s", f"did not begin to reply within {limits.first_s:g} s"
-        return f"{self.who} {missing} ({n_bytes:,} bytes received); raise {name}, or use a faster judge."
-
-
-class ServiceJudge(ABC):
-    """A model behind a service; a subclass sends one request and yields the parts of the reply."""
-
-    kind: str  # first part of the judge's name
-
-    def __init__(
-        self, model: str, *, address: str, options: Mapping[str, Any], patience: JudgePatience
-    ) -> None:
-        self.model = model
-        self.address = address
-        self.options = options
-        self._who = f"{self.name} at {address}"
-        self._requests = JudgeClient(who=self._who, patience=patience)
-
-    @property
-    def name(self) -> str:
-        """Kind and model, such as `ollama:llama3`."""
-        return f"{self.kind}:{self.model}"
-
-    @property
-    def identity(self) -> str:
-        """Name, address and options."""
-        return " ".join([self._who, *(f"{name}={value}" for name, value in self.options.items())])
-
-    def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """Return the whole reply, without the reasoning of a reasoning model.
-
-        Raises: ServiceError as listed in this module's table.
-        """
-        return self._requests.ask(lambda: self._open_reply(messages))
+        return f"{self._who} {missing} ({n_bytes:,} bytes received); raise {name}, or use a faster judge."
 
     @abstractmethod
     def _open_reply(self, messages: Sequence[Mapping[str, str]]) -> Pieces: ...
 
 
 def _read_stream(
-    open_reply: Callable[[], Pieces],
-    arrivals: queue.SimpleQueue[str | ServiceError | None],
-    is_abandoned: threading.Event,
+    reply: Pieces, arrivals: queue.SimpleQueue[str | ServiceError | None], is_abandoned: threading.Event
 ) -> None:
     """Put each part of the reply into the queue, and None, or the error, at its end."""
     outcome: ServiceError | None = ServiceError(
         "the thread that reads a judge's reply ended because of a bug; see its traceback."
     )
     try:
-        with contextlib.closing(open_reply()) as pieces:
+        with contextlib.closing(reply) as pieces:
             for piece in pieces:
                 arrivals.put(piece)
                 if is_abandoned.is_set():

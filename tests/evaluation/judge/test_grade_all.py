@@ -45,7 +45,7 @@ def write_judgement(path, items, judge, *, n_workers):
     with Journal(path, header) as journal:
         grader = JudgeGrader(ReplyStore(judge, known=journal.known, journal=journal), SCORE, prompt)
         graded = grade_all(items, grader, protocol=SCORE, n_workers=n_workers)
-        journal.finish(file_records(header, graded))
+        journal.finish(file_records(header, graded, known=journal.known))
     return graded.judgement
 
 

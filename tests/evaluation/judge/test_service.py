@@ -12,8 +12,8 @@ from scratchlm.evaluation.judge.ollama import OllamaJudge
 from scratchlm.evaluation.judge.openai import OpenAIJudge
 from scratchlm.evaluation.judge.service import (
     OPENAI_URL,
-    JudgeClient,
     JudgePatience,
+    ServiceJudge,
     ollama_address,
     openai_address,
     stream_ended_early,
@@ -35,6 +35,18 @@ def judge_of(request, judge_server):
         return OpenAIJudge("llama3", base_url=judge_server.openai_url, patience=patience)
 
     return make
+
+
+def judge_that_yields(pieces, patience):
+    """A judge whose service sends what this generator yields."""
+
+    class Scripted(ServiceJudge):
+        kind = "it"
+
+        def _open_reply(self, messages):
+            return pieces()
+
+    return Scripted("model", address="here", options={}, patience=patience)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +142,7 @@ def test_waits_double_up_to_the_longest(monkeypatch):
         raise stream_ended_early("it")
 
     with pytest.raises(ServiceError, match="Tried 5 times"):
-        JudgeClient(who="it", patience=patience).ask(broken)
+        judge_that_yields(broken, patience).ask(ASK)
     assert waits == [1.0, 2.0, 3.0, 3.0]
 
 
@@ -246,9 +258,9 @@ def test_a_bug_in_the_listening_thread_does_not_hang(monkeypatch):
         raise AssertionError("a bug")
 
     with pytest.raises(ServiceError, match="ended because of a bug"):
-        JudgeClient(who="it", patience=QUICK).ask(buggy)
+        judge_that_yields(buggy, QUICK).ask(ASK)
     for thread in threading.enumerate():
-        if thread.name == "asking it":
+        if thread.name.startswith("asking it:"):
             thread.join(5)
     assert [bug.exc_type for bug in bugs] == [AssertionError]
 
