@@ -1,6 +1,5 @@
 """Measure memorization: how much of a model's generated text occurs verbatim in its training text."""
 
-import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -127,10 +126,11 @@ def _longest(grams: Sequence[NGrams], rows: Sequence[Ids], text: NGrams, stretch
         matched = [length if is_among(mine, found).any() else old for mine, old in zip(wanted, matched)]
         length *= 2
     for one, row, low in zip(grams, rows, matched):
-        longer = range(low + 1, min(2 * low, one.n_ids + 1))
-        low += bisect.bisect_left(
-            longer, True, key=lambda n: _match(one, text, places[_power_below(n)], n) is None
-        )
+        high = min(2 * low, one.n_ids + 1) if low else 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            is_there = _match(one, text, places[_power_below(middle)], middle) is not None
+            low, high = (middle, high) if is_there else (low, middle)
         place = _match(one, text, places[_power_below(low)], low) if low else (0, 0)
         assert place is not None
         assert np.array_equal(row[place[0] : place[0] + low], stretch[place[1] : place[1] + low])

@@ -41,3 +41,12 @@ def check_finite(what: str, value: float, step: int, where: str, *, run: Path | 
     """
     if not math.isfinite(value):
         raise training_stops(describe(what, value, step=step, where=where), run=run)
+
+
+def check_finite_state(tensors: Mapping[str, Tensor], *, step: int, run: Path | None) -> None:
+    """Stop the training before weights or moments that are not finite are saved.
+
+    Raises: NonFiniteLossError.
+    """
+    if found := find_not_finite(tensors):
+        check_finite("state", found[1], step, found[0], run=run)

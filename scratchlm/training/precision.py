@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -37,6 +37,10 @@ class Precision:
     name: Literal["float32", "bf16"]
     device_type: str
     reason: str = ""  # of an automatic choice
+
+    def shared(self, of_main: Callable[[float], float]) -> Precision:
+        """The precision that the main process chose; of_main returns its value of a number."""
+        return replace(self, name="bf16" if of_main(self.name == "bf16") else "float32")
 
     def context(self) -> AbstractContextManager[Any]:
         """The context in which losses, metrics and text samples are computed."""

@@ -34,8 +34,9 @@ class TensorBoard(Callback):
     def on_step(self, record: StepRecord) -> None:
         """Training loss, learning rate, gradient norm and speed."""
         self._writer.add_scalar("train/loss", record.train_loss, record.step)
-        for name in ("learning_rate", "grad_norm", "tokens_per_s"):
-            self._writer.add_scalar(f"train/{name}", getattr(record, name), record.step)
+        self._writer.add_scalar("train/learning_rate", record.learning_rate, record.step)
+        self._writer.add_scalar("train/grad_norm", record.grad_norm, record.step)
+        self._writer.add_scalar("train/tokens_per_s", record.tokens_per_s, record.step)
 
     def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
         """All metrics of the evaluation."""

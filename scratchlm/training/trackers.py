@@ -38,8 +38,11 @@ class Tracker(Callback):
     def on_step(self, record: StepRecord) -> None:
         """Training loss, learning rate, gradient norm and speed."""
         names = ("learning_rate", "grad_norm", "tokens_per_s", "tokens")
-        values = {f"train/{name}": float(getattr(record, name)) for name in names}
-        self._log({"train/loss": float(record.train_loss), **values}, record.step)
+        values = {
+            "train/loss": record.train_loss,
+            **{f"train/{name}": getattr(record, name) for name in names},
+        }
+        self._log({name: float(value) for name, value in values.items()}, record.step)
 
     def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
         """All metrics of the evaluation."""

@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 
 from torch import nn
 
@@ -22,7 +21,7 @@ from scratchlm.training.callbacks import Callback, StepRecord
 from scratchlm.training.checkpointing import BestInMemory, RunCheckpoints
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.distributed import InterruptedEvaluation, SharedStop, current_ranks, until_stopped
-from scratchlm.training.finite import check_finite, find_not_finite, training_stops
+from scratchlm.training.finite import check_finite, check_finite_state, training_stops
 from scratchlm.training.gradients import add_gradients, count_targets, find_problem
 from scratchlm.training.history import RunLog
 from scratchlm.training.interrupts import StoppedBySignal, stop_requests
@@ -150,8 +149,7 @@ class Trainer:
                 self._listeners.insert(0, RunLog(self.run.path, resumed))
         wanted, batch_size, earlier = self.config.precision, self.config.batch_size, self.progress.precision
         chosen = choose_precision(wanted, self.device, self.model.config, batch_size, earlier=earlier)
-        is_half = self.ranks.of_main(chosen.name == "bf16")  # as rank 0 has chosen
-        self.precision = replace(chosen, name="bf16" if is_half else "float32")
+        self.precision = chosen.shared(self.ranks.of_main)
         self.progress.precision = self.precision.name
         if self.precision.reason:
             self.notify(f"precision {self.precision.name}: {self.precision.reason}")
@@ -250,8 +248,7 @@ class Trainer:
         """Write a checkpoint, after a check that every number in it is finite."""
         self._update_clock()
         state = {**self.parallel.model.state_dict(), **self.optimizers.state()}
-        if found := find_not_finite(state):
-            check_finite("state", found[1], self.progress.step, found[0], run=self._folder)
+        check_finite_state(state, step=self.progress.step, run=self._folder)
         self._report_saved(wait=True)  # the one before; at most one is being written
         self._checkpoints.save(self.progress, is_finished=is_finished, is_last=is_last)
 

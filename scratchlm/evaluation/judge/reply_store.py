@@ -57,6 +57,7 @@ class ReplyStore:
         self._cache = cache
         self._lock = threading.Lock()
         self._replies: dict[str, Future[str]] = {}
+        self.n_asked = 0  # number of requests to the judge by this process
         for key, reply in (known or {}).items():
             self._replies[key] = Future()
             self._replies[key].set_result(reply)
@@ -93,6 +94,8 @@ class ReplyStore:
         reply = self._cache.get(key) if self._cache is not None else None
         is_new = reply is None
         if reply is None:
+            with self._lock:
+                self.n_asked += 1
             reply = self._judge.ask(messages)
         if self._journal is not None:
             self._journal.add(key, reply)
