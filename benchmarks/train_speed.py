@@ -38,11 +38,12 @@ from scratchlm.core.matrix_speed import matrix_flops_per_s
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.windows import TokenWindows
 from scratchlm.model import GPTConfig, GPTModel
+from scratchlm.training.batches import endless_batches
 from scratchlm.training.callbacks import Callback, StepRecord
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.planner import flops_per_step
 from scratchlm.training.pretraining import PretrainingTask
-from scratchlm.training.trainer import Trainer, endless_batches
+from scratchlm.training.trainer import Trainer
 
 N_WARM_UP = 2  # steps that are not counted
 GPT2_LIKE: dict[str, Any] = {"drop_rate": 0.0, "qkv_bias": True, "tie_embeddings": True, "init": "gpt2"}

@@ -1,7 +1,7 @@
 """Correlate two lists of scores for the same items: Pearson, Spearman and Kendall, with intervals."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from scratchlm.core.errors import DataError
 from scratchlm.evaluation.intervals import Z_95
 
 Floats = NDArray[np.float64]
+Variance = Callable[[float], float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ def pearson(first: Sequence[float], second: Sequence[float]) -> Correlation:
         0.9
     """
     x, y = _checked(first, second)
-    return _with_interval(_pearson(x, y), n=len(x), spare=3, variance=1.0)
+    return _with_interval(_pearson(x, y), n=len(x), spare=3, variance=lambda r: 1.0)
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> Correlation:
@@ -44,8 +45,7 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> Correlation:
     Raises: DataError as `pearson`.
     """
     x, y = _checked(first, second)
-    r = _pearson(_ranks(x), _ranks(y))
-    return _with_interval(r, n=len(x), spare=3, variance=1 + (r or 0.0) * (r or 0.0) / 2)
+    return _with_interval(_pearson(_ranks(x), _ranks(y)), n=len(x), spare=3, variance=lambda r: 1 + r * r / 2)
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> Correlation:
@@ -63,13 +63,13 @@ def kendall(first: Sequence[float], second: Sequence[float]) -> Correlation:
         n_x += float(np.abs(step_x).sum())
         n_y += float(np.abs(step_y).sum())
     tau = agreement / math.sqrt(n_x) / math.sqrt(n_y) if n_x and n_y else None
-    return _with_interval(tau, n=len(x), spare=4, variance=0.437)
+    return _with_interval(tau, n=len(x), spare=4, variance=lambda r: 0.437)
 
 
-def _with_interval(value: float | None, *, n: int, spare: int, variance: float) -> Correlation:
+def _with_interval(value: float | None, *, n: int, spare: int, variance: Variance) -> Correlation:
     if value is None or n <= spare or abs(value) >= 1:
         return Correlation(value=value, low=value if n > spare else None, high=value if n > spare else None)
-    centre, half = math.atanh(value), Z_95 * math.sqrt(variance / (n - spare))
+    centre, half = math.atanh(value), Z_95 * math.sqrt(variance(value) / (n - spare))
     return Correlation(value=value, low=math.tanh(centre - half), high=math.tanh(centre + half))
 
 

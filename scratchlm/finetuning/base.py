@@ -35,6 +35,11 @@ class Base:
     sha256: str | None  # of the weights it was loaded from; None for random ones
     task: dict[str, Any] = field(default_factory=dict)  # its task.json; {} for a plain language model
 
+    @property
+    def is_random(self) -> bool:
+        """Whether its weights are random."""
+        return self.sha256 is None
+
 
 def checked_size(name: str) -> str:
     """The SIZE of `random:SIZE`.

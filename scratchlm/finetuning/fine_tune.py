@@ -90,7 +90,7 @@ def fine_tune(
             )
         trainer = Trainer(base.model, task, settings, run=run, callbacks=callbacks, notify=notify)
         progress = trainer.fit(train, val, resume=resume)
-    if has_lora and out is not None and base.sha256 is not None and current_ranks().is_main:
+    if has_lora and out is not None and not base.is_random and current_ranks().is_main:
         adapter = export_peft(out / ADAPTER_FOLDER, base.model, base=base.name)
     return FineTuned(
         progress=progress,

@@ -1,11 +1,9 @@
 """Save the checkpoints of a run, delete old ones, and restore the best or the newest."""
 
-import concurrent.futures
 import copy
+import functools
 import logging
-import threading
 from collections.abc import Mapping
-from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from scratchlm.core.errors import CheckpointError
 from scratchlm.core.json_table import read_json_table
 from scratchlm.core.seed import restore_rng_state, rng_state
 from scratchlm.model.gpt import GPTModel
+from scratchlm.training.background import BackgroundJob
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.distributed import Ranks
 from scratchlm.training.optim import Optimizers
@@ -73,7 +72,7 @@ class RunCheckpoints:
         self.n_batches = n_batches  # in an epoch
         self._saved: tuple[int, int, str] | None = None  # step, evaluated_step and use of the newest one
         self._resumed_from: Path | None = None
-        self._writing: Future[tuple[int, Path]] | None = None  # a checkpoint that has not been collected
+        self._writer: BackgroundJob[tuple[int, Path]] = BackgroundJob()
         self._verified: dict[Path, _Stamp] = {}  # the state of each folder when its hashes were checked
 
     def start(self, *, resume: bool) -> Progress | None:
@@ -138,60 +137,46 @@ class RunCheckpoints:
         if in_background and is_in_training:
             model = _copy_of(model) if merge is None else model
             tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
-        assert self._writing is None, "the checkpoint before has not been collected"
-        self._writing = Future()
-        state = TrainingState(tensors=tensors, values=values)
-        # The thread does not keep a process alive: an incomplete checkpoint is never taken for one.
-        args = self._writing, model, device, state, facts, is_finished
-        threading.Thread(target=self._write, args=args, name="checkpoint writer", daemon=True).start()
+        job = functools.partial(
+            self._write, model, device, TrainingState(tensors=tensors, values=values), facts, is_finished
+        )
+        self._writer.start(job)
         if not in_background:
-            self.close()
+            self._writer.wait()
 
     def saved(self, *, wait: bool) -> tuple[int, Path] | None:
         """The step and folder of a checkpoint that has been written since the last call; None without one.
 
         Raises: the error that writing it ended with, such as CheckpointError for a full disk.
         """
-        writing = self._writing
-        if writing is None or not (wait or writing.done()):
-            return None
-        self.close()
-        self._writing = None
-        return writing.result()
+        return self._writer.collect(wait=wait)
 
     def close(self) -> None:
         """Wait until nothing is being written any more, also when training ends with an error of its own."""
-        if self._writing is not None:
-            concurrent.futures.wait([self._writing])
+        self._writer.wait()
 
     def _write(
         self,
-        writing: Future[tuple[int, Path]],
         model: GPTModel,
         device: torch.device,
         state: TrainingState,
         facts: Mapping[str, Any],
         is_finished: bool,
-    ) -> None:
+    ) -> tuple[int, Path]:
         step = facts["step"]
         folder = checkpoint_folder(self.run.path, step)
-        try:
-            save_model(
-                folder,
-                model,
-                self.run.tokenizer,
-                task=self.run.task,
-                training_state=state,
-                facts=facts,
-                device=device,
-            )
-            protected = (
-                {folder} if is_finished or self._resumed_from is None else {folder, self._resumed_from}
-            )
-            self._delete_old(step, protected)
-            writing.set_result((step, folder))
-        except BaseException as error:  # noqa: BLE001  (raised where the checkpoint is collected)
-            writing.set_exception(error)
+        save_model(
+            folder,
+            model,
+            self.run.tokenizer,
+            task=self.run.task,
+            training_state=state,
+            facts=facts,
+            device=device,
+        )
+        protected = {folder} if is_finished or self._resumed_from is None else {folder, self._resumed_from}
+        self._delete_old(step, protected)
+        return step, folder
 
     def load_best(self) -> tuple[int, float] | None:
         """Load the weights of the best checkpoint into the model; its step and validation loss, or None without one."""
@@ -204,7 +189,10 @@ class RunCheckpoints:
         return manifest.need("step", int), manifest.need("val_loss", float)
 
     def _check_same_step(self, step: int) -> None:
-        """Check that all ranks found the same checkpoint."""
+        """Check that all ranks found the same checkpoint.
+
+        Raises: CheckpointError.
+        """
         newest, oldest = int(self.ranks.largest(step)), -int(self.ranks.largest(-step))
         if newest != oldest:
             raise CheckpointError(

@@ -69,9 +69,13 @@ class TorchRanks:
 
     def __init__(self, store: Store) -> None:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        self.is_main = self.rank == 0  # which alone prints and writes files
         self.store = store
         self._n_waits = 0
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which alone prints and writes files."""
+        return self.rank == 0
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Sum each of the values over the ranks in float64; the same on all ranks."""
@@ -169,21 +173,6 @@ class SharedStop:
         own = self.own.signal_number if self.own.is_made else None
         self.signal_number = int(self.ranks.largest(own or 0)) or None
         return self.signal_number is not None
-
-
-class InterruptedEvaluation(Exception):  # noqa: N818  (a signal, not an error)
-    """A signal arrived during an evaluation."""
-
-
-def until_stopped(stop: SharedStop, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Yield batches until a signal arrives.
-
-    Raises: InterruptedEvaluation.
-    """
-    for batch in batches:
-        if stop.is_made:
-            raise InterruptedEvaluation
-        yield batch
 
 
 _joined: list[Ranks] = []  # the ranks of this process's group, while it is a member of one

@@ -35,7 +35,11 @@ class StoppedBySignal(BaseException):
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(message)
         self.signal_number = signal_number
-        self.exit_code = 128 + signal_number  # by the convention of shells: 130 for SIGINT, 143 for SIGTERM
+
+    @property
+    def exit_code(self) -> int:
+        """128 + signal, by the convention of shells: 130 for SIGINT, 143 for SIGTERM."""
+        return 128 + self.signal_number
 
 
 class ProcessSignals:

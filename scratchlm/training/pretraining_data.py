@@ -233,7 +233,10 @@ def _tokenise(
 
 
 def _check_documents(text: PretrainingText, tokenizer: Tokenizer) -> None:
-    """Check that attention within documents has an effect."""
+    """Check that attention within documents has an effect.
+
+    Raises: ConfigError.
+    """
     if tokenizer.end_of_text_id is None:
         raise ConfigError(
             "attend_within_documents needs a tokenizer with an end-of-text token, which separates documents, got one "

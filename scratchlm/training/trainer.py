@@ -3,7 +3,7 @@
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 from torch import nn
@@ -17,10 +17,11 @@ from scratchlm.core.run_lock import run_lock
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.batch_memory import BatchMemory
+from scratchlm.training.batches import InterruptedEvaluation, endless_batches, until_stopped
 from scratchlm.training.callbacks import Callback, StepRecord
 from scratchlm.training.checkpointing import BestInMemory, RunCheckpoints
 from scratchlm.training.config import TrainingConfig
-from scratchlm.training.distributed import InterruptedEvaluation, SharedStop, current_ranks, until_stopped
+from scratchlm.training.distributed import SharedStop, current_ranks
 from scratchlm.training.finite import check_finite, check_finite_state, training_stops
 from scratchlm.training.gradients import add_gradients, count_targets, find_problem
 from scratchlm.training.history import RunLog
@@ -264,12 +265,3 @@ class Trainer:
 
     def _update_clock(self) -> None:
         self.progress.elapsed_s = self.ranks.of_main(time.perf_counter() - self._started_at_s)
-
-
-def endless_batches(train: BatchLoader, *, start: int = 0) -> Iterator[tuple[str, Batch]]:
-    """Yield named batches epoch after epoch; those before number `start` are not built."""
-    epoch, index = divmod(start, len(train))
-    while True:
-        for number, batch in enumerate(train.epoch(epoch, start=index), start=index):
-            yield f"epoch {epoch}, batch {number}", batch
-        epoch, index = epoch + 1, 0

@@ -9,8 +9,26 @@ import torch
 from scratchlm.checkpoints.store import list_checkpoints, load_tensors, verify
 from scratchlm.core.errors import CheckpointError, NonFiniteLossError
 from scratchlm.training import checkpointing
+from scratchlm.training.background import BackgroundJob
 from tests.conftest import StopAt
 from tests.training.conftest import assert_same_weights, checkpoint_steps, finished
+
+
+def test_a_job_returns_its_result_once_and_raises_its_error_where_it_is_collected():
+    job: BackgroundJob[int] = BackgroundJob()
+    assert job.collect(wait=True) is None
+    may_end = threading.Event()
+    job.start(lambda: may_end.wait() and 7)
+    assert job.collect(wait=False) is None
+    may_end.set()
+    assert job.collect(wait=True) == 7
+    assert job.collect(wait=True) is None
+    job.start(lambda: 1 // 0)
+    job.wait()  # does not raise: an error that ends the training is not replaced
+    with pytest.raises(ZeroDivisionError):
+        job.collect(wait=False)
+    job.start(lambda: 8)  # it can be used again
+    assert job.collect(wait=True) == 8
 
 
 class Gate(StopAt):

@@ -36,19 +36,28 @@ class LocalJudge:
             raise ConfigError(
                 f"a judge must be a language model, and {loaded.folder} holds a classifier; name another folder."
             )
-        self.name = f"local:{path}"
+        self.path = str(path)
         self.max_new_tokens = max_new_tokens
-        weights = weights_fingerprint(own_weights(loaded.model))
+        self._fingerprint = weights_fingerprint(own_weights(loaded.model))
         self._model = loaded.model.to(pick_device(device))
         self._tokenizer = loaded.tokenizer
         self._template = chosen_template(loaded.task)
         self._task = loaded.task
         self._system = str(loaded.task.get("system", ""))
         self._one_at_a_time = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """`local:PATH`."""
+        return f"local:{self.path}"
+
+    @property
+    def identity(self) -> str:
+        """Kind, fingerprints of weights and tokenizer, template and length, not the folder's path."""
         chosen = "none" if self._template is None else self._template.name
-        self.identity = (  # not the folder's path
-            f"local weights={weights} tokenizer={self._tokenizer.fingerprint} template={chosen} "
-            f"max_new_tokens={max_new_tokens}"
+        return (
+            f"local weights={self._fingerprint} tokenizer={self._tokenizer.fingerprint} template={chosen} "
+            f"max_new_tokens={self.max_new_tokens}"
         )
 
     def ask(self, messages: Sequence[Mapping[str, str]]) -> str:

@@ -111,10 +111,18 @@ class ServiceJudge(ABC):
         self.address = address
         self.options = options
         self.patience = patience
-        self.name = f"{self.kind}:{model}"
         self._who = f"{self.name} at {address}"
-        self.identity = " ".join([self._who, *(f"{name}={value}" for name, value in options.items())])
         self._has_replied = False  # so the address is correct
+
+    @property
+    def name(self) -> str:
+        """Kind and model, such as `ollama:llama3`."""
+        return f"{self.kind}:{self.model}"
+
+    @property
+    def identity(self) -> str:
+        """Name, address and options."""
+        return " ".join([self._who, *(f"{name}={value}" for name, value in self.options.items())])
 
     def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
         """Return the whole reply, without the reasoning of a reasoning model.
