@@ -1,5 +1,6 @@
 """The interface of callbacks, which are notified during training: logs, progress bars, TensorBoard, tests."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,3 +38,35 @@ class Callback:
 
     def on_checkpoint(self, step: int, folder: Path) -> None:
         """Called after each checkpoint."""
+
+
+class Callbacks(Callback):
+    """Several callbacks as one, called in their order."""
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self._all = tuple(callbacks)
+
+    def on_step(self, record: StepRecord) -> None:
+        """Call all of them."""
+        for callback in self._all:
+            callback.on_step(record)
+
+    def on_skipped_step(self, step: int, reason: str) -> None:
+        """Call all of them."""
+        for callback in self._all:
+            callback.on_skipped_step(step, reason)
+
+    def on_evaluation(self, step: int, metrics: dict[str, float]) -> None:
+        """Call all of them."""
+        for callback in self._all:
+            callback.on_evaluation(step, metrics)
+
+    def on_sample(self, step: int, prompt: str, text: str) -> None:
+        """Call all of them."""
+        for callback in self._all:
+            callback.on_sample(step, prompt, text)
+
+    def on_checkpoint(self, step: int, folder: Path) -> None:
+        """Call all of them."""
+        for callback in self._all:
+            callback.on_checkpoint(step, folder)

@@ -1,5 +1,7 @@
 """The logs of a run folder, one JSON record per line: `metrics.jsonl` and `samples.jsonl`."""
 
+from __future__ import annotations
+
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -75,9 +77,18 @@ class History:
 class RunLog(Callback):
     """A callback that writes steps and evaluations to `metrics.jsonl` and text samples to `samples.jsonl`."""
 
-    def __init__(self, folder: Path, resumed: Progress | None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.metrics, self.samples = History(folder / "metrics.jsonl"), History(folder / "samples.jsonl")
-        progress = resumed or Progress(step=-1)  # what the run wrote after this point is deleted
+
+    @classmethod
+    def begin(cls, folder: Path, resumed: Progress | None) -> RunLog:
+        """The log of a run that is new, so that its folder has none, or that was resumed."""
+        log = cls(folder)
+        log.truncate_after(resumed or Progress(step=-1))
+        return log
+
+    def truncate_after(self, progress: Progress) -> None:
+        """Delete the records that the run wrote after this point."""
         self.metrics.truncate_after(
             progress.step,
             keep=lambda r: r.get("kind") in ("step", "skipped") or r["step"] <= progress.evaluated_step,
@@ -99,3 +110,6 @@ class RunLog(Callback):
     def on_sample(self, step: int, prompt: str, text: str) -> None:
         """Add a line to the samples."""
         self.samples.append({"step": step, "prompt": prompt, "text": text})
+
+    def on_checkpoint(self, step: int, folder: Path) -> None:
+        """Nothing is written for a checkpoint."""

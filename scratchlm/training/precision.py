@@ -38,6 +38,11 @@ class Precision:
     device_type: str
     reason: str = ""  # of an automatic choice
 
+    def announce(self, notify: Callable[[str], None]) -> None:
+        """Say what an automatic choice has chosen, and why."""
+        if self.reason:
+            notify(f"precision {self.name}: {self.reason}")
+
     def shared(self, of_main: Callable[[float], float]) -> Precision:
         """The precision that the main process chose; of_main returns its value of a number."""
         return replace(self, name="bf16" if of_main(self.name == "bf16") else "float32")
@@ -64,9 +69,8 @@ def choose_precision(
     if wanted != "auto":
         return Precision(wanted, device.type)
     if earlier is not None:
-        return Precision(
-            "bf16" if earlier == "bf16" else "float32", device.type, "as before the interruption"
-        )
+        named: Literal["bf16", "float32"] = "bf16" if earlier == "bf16" else "float32"
+        return Precision(named, device.type, "as before the interruption")
     problem = _missing(device)
     if problem:
         return Precision("float32", device.type, problem)

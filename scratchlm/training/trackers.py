@@ -52,6 +52,9 @@ class Tracker(Callback):
         """Prompt and continuation."""
         self._log({"sample": f"{prompt}{text}"}, step)
 
+    def on_checkpoint(self, step: int, folder: Path) -> None:
+        """Do nothing: weights are not uploaded."""
+
     def finish(self, exit_code: int = 0) -> None:
         """End the tracked run; an exit code other than 0 marks it as failed."""
         if self._service is not None:

@@ -18,10 +18,11 @@ from scratchlm.data.loaders import BatchLoader
 from scratchlm.model.gpt import GPTModel
 from scratchlm.training.batch_memory import BatchMemory
 from scratchlm.training.batches import InterruptedEvaluation, endless_batches, until_stopped
-from scratchlm.training.callbacks import Callback, StepRecord
+from scratchlm.training.callbacks import Callback, Callbacks, StepRecord
 from scratchlm.training.checkpointing import BestInMemory, RunCheckpoints
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.distributed import SharedStop, current_ranks
+from scratchlm.training.early_stopping import should_stop_early
 from scratchlm.training.finite import check_finite, check_finite_state, training_stops
 from scratchlm.training.gradients import add_gradients, count_targets, find_problem
 from scratchlm.training.history import RunLog
@@ -115,7 +116,7 @@ class Trainer:
                     is_finished = self._evaluate(val, stop) and is_finished
                 if is_finished or self._is_due(config.sample_every_steps, at_start=True):
                     self._write_sample(stop)
-                is_finished = is_finished or self._stops_early()
+                is_finished = is_finished or should_stop_early(progress, config, self.notify)
                 is_last = is_finished or stop.is_made  # read once: a later signal waits for the next step
                 is_best = progress.best_step == progress.step
                 if is_last or is_best or self._is_due(config.checkpoint_every_steps):
@@ -136,7 +137,7 @@ class Trainer:
 
     def _start(self, *, resume: bool) -> None:
         """Begin at step 0 with empty logs, or continue from the newest intact checkpoint."""
-        self._listeners = [*self.callbacks] if self.ranks.is_main else []
+        self._listeners = Callbacks(self.callbacks if self.ranks.is_main else [])
         if self.run is None:
             assert not resume, "fit(resume=True) needs a Trainer with a run folder"
         else:
@@ -147,13 +148,12 @@ class Trainer:
                 self.progress = resumed
                 self.resumed_from, self.earlier_s = resumed.step, resumed.elapsed_s
             if self.ranks.is_main:
-                self._listeners.insert(0, RunLog(self.run.path, resumed))
+                self._listeners = Callbacks([RunLog.begin(self.run.path, resumed), *self.callbacks])
         wanted, batch_size, earlier = self.config.precision, self.config.batch_size, self.progress.precision
         chosen = choose_precision(wanted, self.device, self.model.config, batch_size, earlier=earlier)
         self.precision = chosen.shared(self.ranks.of_main)
         self.progress.precision = self.precision.name
-        if self.precision.reason:
-            self.notify(f"precision {self.precision.name}: {self.precision.reason}")
+        self.precision.announce(self.notify)
         self._started_at_s = time.perf_counter() - self.progress.elapsed_s
 
     def _step(self, batches: Sequence[tuple[str, Batch]]) -> None:
@@ -181,8 +181,7 @@ class Trainer:
         if loss is None:
             if self.ranks.is_main:
                 logger.warning("%s; the step is skipped", problem)
-            for listener in self._listeners:
-                listener.on_skipped_step(step, problem)
+            self._listeners.on_skipped_step(step, problem)
             return
         record = StepRecord(
             step=step,
@@ -196,8 +195,7 @@ class Trainer:
             elapsed_s=progress.elapsed_s,
             memory_bytes=memory_bytes(),
         )
-        for listener in self._listeners:
-            listener.on_step(record)
+        self._listeners.on_step(record)
 
     def _evaluate(self, val: BatchLoader, stop: SharedStop) -> bool:
         """Measure the validation loss of this step, unless that is done; False when a signal interrupts it."""
@@ -217,20 +215,8 @@ class Trainer:
         if progress.step > 0 and self._is_due(self.config.eval_every_steps):
             # only scheduled ones count, so that stopping or extending a run does not change its result
             progress.count_evaluation(val_loss)
-        for listener in self._listeners:
-            listener.on_evaluation(progress.step, {f"val_{name}": found[name] for name in found})
+        self._listeners.on_evaluation(progress.step, {f"val_{name}": found[name] for name in found})
         self._update_clock()
-        return True
-
-    def _stops_early(self) -> bool:
-        """Whether the last `patience` scheduled evaluations brought no new best validation loss, which is then said."""
-        progress, patience = self.progress, self.config.patience
-        if patience is None or progress.evals_since_best < patience:
-            return False
-        self.notify(
-            f"stopped early after step {progress.step}: no validation loss was below that of step "
-            f"{progress.best_step} in {progress.evals_since_best} evaluations (patience {patience})"
-        )
         return True
 
     def _write_sample(self, stop: SharedStop) -> None:
@@ -241,9 +227,7 @@ class Trainer:
             model = self.parallel.whole()
             if self.ranks.is_main:
                 with self.precision.context():
-                    prompt, text = self.sample(model, step)
-                for listener in self._listeners:
-                    listener.on_sample(step, prompt, text)
+                    self._listeners.on_sample(step, *self.sample(model, step))
 
     def _save(self, *, is_finished: bool, is_last: bool) -> None:
         """Write a checkpoint, after a check that every number in it is finite."""
@@ -257,8 +241,7 @@ class Trainer:
         """Tell the callbacks of a checkpoint that has been written; an error of the writer is raised here."""
         saved = self._checkpoints.saved(wait=wait)
         if saved is not None:
-            for listener in self._listeners:
-                listener.on_checkpoint(*saved)
+            self._listeners.on_checkpoint(*saved)
 
     def _is_due(self, every: int, *, at_start: bool = False) -> bool:
         return every > 0 and self.progress.step % every == 0 and (self.progress.step > 0 or at_start)

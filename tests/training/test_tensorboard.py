@@ -2,7 +2,6 @@
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch.utils.tensorboard import SummaryWriter
 
 from scratchlm.training.callbacks import StepRecord
 from scratchlm.training.tensorboard import TensorBoard
@@ -17,8 +16,7 @@ def record(step):
 
 @pytest.fixture
 def events(tmp_path):
-    with SummaryWriter(str(tmp_path / "tensorboard")) as writer:
-        board = TensorBoard(writer)
+    with TensorBoard(tmp_path / "tensorboard") as board:
         for step in (1, 2):
             board.on_step(record(step))
         board.on_evaluation(2, {"val_loss": 2.25, "val_accuracy": 0.75})
