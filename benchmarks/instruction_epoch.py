@@ -41,11 +41,11 @@ from scratchlm.data.instruction_rows import Instruction, read_instructions
 from scratchlm.data.instruction_split import split_in_order
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.prompt_templates import template
+from scratchlm.finetuning.instruction import InstructionTask
 from scratchlm.model import GPTConfig, GPTModel
 from scratchlm.tokenizers import load_gpt2_tokenizer
 from scratchlm.training.config import TrainingConfig
 from scratchlm.training.optim import Optimizers
-from scratchlm.training.pretraining import PretrainingTask
 
 BATCH_SIZE = 8  # the book's
 SIZES = {
@@ -141,7 +141,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "seconds": side.seconds,
             "tokens_per_s": side.tokens / side.seconds,
             "padding_share": 1 - side.tokens / side.positions,
-            "val_loss": PretrainingTask().metrics(side.model, val_loader)["loss"],
+            "val_loss": InstructionTask().metrics(side.model, val_loader)["loss"],
         }
         for side in sides
     }
@@ -200,7 +200,7 @@ def our_steps(
         examples, batch_size=BATCH_SIZE, seed=123, drop_last=True, bucket_by_length=not options.packing
     )
     optimizers = Optimizers(model, config)
-    task = PretrainingTask()
+    task = InstructionTask()
     model.train()
     for batch in loader:
         (task.loss_sum(model, batch) / batch.n_targets).backward()

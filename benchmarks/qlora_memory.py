@@ -38,8 +38,7 @@ from scratchlm.data.instruction_rows import read_instructions
 from scratchlm.data.prompt_templates import template
 from scratchlm.finetuning.base import load_base
 from scratchlm.finetuning.fine_tune import make_loader
-from scratchlm.finetuning.instruction import InstructSettings
-from scratchlm.training.pretraining import PretrainingTask
+from scratchlm.finetuning.instruction import InstructionTask, InstructSettings
 from scratchlm.training.trainer import Trainer
 
 base, data, bits, batch_size, max_length = json.loads(sys.argv[1])
@@ -56,7 +55,7 @@ settings.add_lora(opened.model)
 examples = InstructionExamples(read_instructions(data)[:64], opened.tokenizer, template=template("alpaca"),
                                max_length=max_length)
 loader = make_loader(examples, settings, shuffle=True, bucket_by_length=False)
-Trainer(opened.model, PretrainingTask(), settings).fit(loader)
+Trainer(opened.model, InstructionTask(), settings).fit(loader)
 print(json.dumps([*peaks, peak_mb() - before]))
 """
 

@@ -1,26 +1,31 @@
 """Instruction tuning: train a base model to answer requests and to stop after the answer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
+from torch import Tensor, nn
 
+from scratchlm.core.batch import Batch
 from scratchlm.core.config import check_at_least
+from scratchlm.core.protocols import Total
 from scratchlm.core.seed import seed_everything
 from scratchlm.data.augmentation import augment
 from scratchlm.data.instruction_batches import InstructionExamples
 from scratchlm.data.instruction_rows import Instruction
 from scratchlm.data.instruction_split import EntrySplit
 from scratchlm.data.prompt_templates import PromptTemplate, template
+from scratchlm.evaluation.loss import mean_loss
 from scratchlm.finetuning.answers import Answer, AnswerScores, answer_into_file, score_answers
 from scratchlm.finetuning.base import load_base, readable_length, warn_about_unknown_marks
 from scratchlm.finetuning.fine_tune import FineTuned, facts_about, fine_tune, make_loader
 from scratchlm.finetuning.lora import merge_lora
 from scratchlm.finetuning.settings import FineTuningSettings
+from scratchlm.model.gpt import GPTModel
+from scratchlm.model.loss import head_cross_entropy
 from scratchlm.training.callbacks import Callback
-from scratchlm.training.pretraining import PretrainingTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,32 @@ class InstructResult(FineTuned):
     n_left_out: int  # training entries without an answer token after truncation
     padding_share: float  # share of all positions in an epoch's batches
     tokens_per_s: float  # real tokens per second spent in training steps
+
+
+class InstructionTask:
+    """Predict the next token at targets only, in batches made by `InstructionExamples`.
+
+    The loss is that of pre-training, but only few tokens of a row are targets (a fifth in the book's data),
+    so the output head is applied to these only. Padding follows the real tokens, where a causal model cannot
+    attend to it, so such rows need no attention mask.
+    """
+
+    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
+
+    def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The batch's losses summed over its targets, in nats; smoothed during training only."""
+        gpt = cast(GPTModel, model)
+        mask = batch.attention_mask
+        is_packed = mask is not None and mask.dtype != torch.bool
+        mask = mask if is_packed or not gpt.config.is_causal else None
+        states = model(batch.inputs, attention_mask=mask, apply_head=False)  # (B, T, E)
+        smoothing = self.label_smoothing if model.training else 0.0
+        return head_cross_entropy(states, gpt.out_head, batch.targets, label_smoothing=smoothing)
+
+    def metrics(self, model: nn.Module, loader: Iterable[Batch], *, total: Total = list) -> dict[str, float]:
+        """Mean loss over a loader, in nats per target."""
+        return {"loss": mean_loss(model, loader, self, total=total)}
 
 
 def finetune_instructions(
@@ -105,7 +136,7 @@ def finetune_instructions(
     settings.add_lora(start.model)
     tuned = fine_tune(
         start,
-        PretrainingTask(label_smoothing=settings.label_smoothing),
+        InstructionTask(label_smoothing=settings.label_smoothing),
         settings,
         train,
         val,

@@ -38,21 +38,15 @@ FINAL_EVALUATION_TOKENS = 1 << 18  # maximum number of validation tokens scored 
 
 
 class PretrainingTask:
-    """Predict the next token at every target; instruction tuning, whose targets are the answers, does the same.
-
-    The output head is applied to targets only. Padding follows the real tokens, where a causal model cannot
-    attend to it, so a mask of real tokens is not needed.
-    """
+    """Predict the next token at every position."""
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = label_smoothing
 
     def loss_sum(self, model: nn.Module, batch: Batch) -> Tensor:
         """Sum of the batch's losses over its targets, in nats; with label smoothing only during training."""
-        gpt, mask = cast(GPTModel, model), batch.attention_mask
-        if mask is not None and mask.dtype == torch.bool and gpt.config.is_causal:
-            mask = None
-        states = model(batch.inputs, attention_mask=mask, apply_head=False)  # (B, T, E)
+        gpt = cast(GPTModel, model)
+        states = model(batch.inputs, attention_mask=batch.attention_mask, apply_head=False)  # (B, T, E)
         smoothing = self.label_smoothing if model.training else 0.0
         return head_cross_entropy(states, gpt.out_head, batch.targets, label_smoothing=smoothing)
 

@@ -23,6 +23,7 @@ from scratchlm.data.prompt_templates import template
 from scratchlm.data.windows import TokenWindows
 from scratchlm.finetuning.classification_task import ClassificationTask
 from scratchlm.finetuning.heads import replace_head
+from scratchlm.finetuning.instruction import InstructionTask
 from scratchlm.finetuning.lora import merged_copy, replace_linear_with_lora
 from scratchlm.finetuning.preference_task import PreferenceTask, add_reference_log_probs
 from scratchlm.model import GPTConfig, GPTModel
@@ -59,7 +60,7 @@ def examples_for(name, model, tokenizer, drop_rate):
         model.requires_grad_(False)
         replace_linear_with_lora(model, 2, 2, dropout=drop_rate)
         entries = [Instruction(instruction="say", input=one, output=other) for one, other in pairs]
-        return PretrainingTask(), InstructionExamples(entries, tokenizer, template=template("plain"))
+        return InstructionTask(), InstructionExamples(entries, tokenizer, template=template("plain"))
     answers = [Preference(instruction="say", input=one, chosen=other, rejected=one) for one, other in pairs]
     examples = PreferenceExamples(answers, tokenizer, template=template("plain"))
     add_reference_log_probs(examples, model, batch_size=4)

@@ -1,12 +1,10 @@
 """Instruction tuning from entries to a tested assistant, and its loss in packed, padded and plain batches."""
 
 import dataclasses
-import functools
 import json
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +19,7 @@ from scratchlm.data.instruction_split import EntrySplit
 from scratchlm.data.loaders import BatchLoader
 from scratchlm.data.prompt_templates import TEMPLATES, template
 from scratchlm.finetuning import instruction
-from scratchlm.finetuning.instruction import InstructSettings, finetune_instructions
+from scratchlm.finetuning.instruction import InstructionTask, InstructSettings, finetune_instructions
 from scratchlm.model.gpt import GPTModel
 from scratchlm.tokenizers.bpe_trainer import train_bpe
 from scratchlm.training.interrupts import StoppedBySignal
@@ -302,10 +300,10 @@ def examples(base_tokenizer):
     return make
 
 
-def mean_and_gradients(model, loss_sum_of, batches):
+def mean_and_gradients(model, task, batches):
     """Of all batches together, as the Trainer accumulates them."""
     model.zero_grad()
-    loss_sum = torch.stack([loss_sum_of(model, batch) for batch in batches]).sum()
+    loss_sum = torch.stack([task.loss_sum(model, batch) for batch in batches]).sum()
     mean = loss_sum / sum(batch.n_targets for batch in batches)
     mean.backward()
     return mean.detach(), {name: p.grad.clone() for name, p in model.named_parameters()}
@@ -317,48 +315,51 @@ def assert_alike(one, other):
         torch.testing.assert_close(gradient, other[1][name], rtol=1e-4, atol=1e-5, msg=name)
 
 
-def plain_loss_sum(model, batch, smoothing=0.0):
-    """With a mask, and scores at every position."""
-    logits = model(batch.inputs, attention_mask=batch.attention_mask).flatten(0, 1)
-    return F.cross_entropy(logits, batch.targets.flatten(), reduction="sum", label_smoothing=smoothing)
-
-
 def plain_way(model, examples):
-    """Every entry alone."""
-    return mean_and_gradients(model, plain_loss_sum, [examples().batch([i]) for i in range(12)])
+    """Every entry alone, scores at every position."""
+    return mean_and_gradients(model, PretrainingTask(), [examples().batch([i]) for i in range(12)])
 
 
 def test_packed_rows_give_loss_and_gradient_of_every_entry_alone(model, examples):
     packed = examples(packing=True).batch(range(12))
     assert len(packed.inputs) < 12
-    assert_alike(mean_and_gradients(model, PretrainingTask().loss_sum, [packed]), plain_way(model, examples))
+    assert_alike(mean_and_gradients(model, InstructionTask(), [packed]), plain_way(model, examples))
 
 
 def test_padded_buckets_give_loss_and_gradient_of_every_entry_alone(model, examples):
     loader = BatchLoader(examples(), batch_size=5, bucket_by_length=True)
     batches = list(loader)
     assert any((~batch.attention_mask).any() for batch in batches)
-    assert_alike(mean_and_gradients(model, PretrainingTask().loss_sum, batches), plain_way(model, examples))
+    assert_alike(mean_and_gradients(model, InstructionTask(), batches), plain_way(model, examples))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_scores_at_targets_only_are_enough(model, examples, smoothing):
     batch = examples(mask_instruction=True).batch(range(12))
-    found = mean_and_gradients(model, PretrainingTask(label_smoothing=smoothing).loss_sum, [batch])
-    plain = functools.partial(plain_loss_sum, smoothing=smoothing)
-    assert_alike(found, mean_and_gradients(model, plain, [batch]))
+    tasks = (kind(label_smoothing=smoothing) for kind in (InstructionTask, PretrainingTask))
+    assert_alike(*(mean_and_gradients(model, task, [batch]) for task in tasks))
 
 
 def test_the_head_sees_targets_only(tiny_model, examples):
     seen = []
     tiny_model.out_head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
     batch = examples().batch(range(12))
-    PretrainingTask().loss_sum(tiny_model, batch)
+    InstructionTask().loss_sum(tiny_model, batch)
     assert seen == [(batch.n_targets, tiny_model.config.vocab_size)]
 
 
 def test_a_batch_without_targets_is_zero_with_a_gradient(tiny_model):
     ids = torch.ones(1, 4, dtype=torch.long)
-    loss = PretrainingTask().loss_sum(tiny_model, Batch(inputs=ids, targets=torch.full_like(ids, -100)))
+    loss = InstructionTask().loss_sum(tiny_model, Batch(inputs=ids, targets=torch.full_like(ids, -100)))
     loss.backward()
     assert loss.item() == 0
+
+
+def test_smoothing_is_for_training_only(tiny_model, examples):
+    batch, smoothed, plain = examples().batch([0, 1]), InstructionTask(label_smoothing=0.3), InstructionTask()
+    tiny_model.eval()
+    assert smoothed.loss_sum(tiny_model, batch) == plain.loss_sum(tiny_model, batch)
+    tiny_model.train()
+    tiny_model.drop_emb.p = 0.0
+    loader = [batch]
+    assert smoothed.metrics(tiny_model, loader) == plain.metrics(tiny_model, loader)
