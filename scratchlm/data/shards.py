@@ -81,7 +81,7 @@ def prepare_tokens(
     are encoded in this process. val_fraction 0 leaves validation empty. `data` may also be one token folder.
     survey: the result of `survey_sources` for the same data, if it was read before.
     Units: progress(done, total) counts bytes of text.
-    Raises: DataError as `read_pieces` and `split_documents` do, for several documents without an end-of-text token,
+    Raises: DataError as `read_pieces` and `Route.plan` do, for several documents without an end-of-text token,
         and for a token folder of another tokenizer; ConfigError for wrong settings.
     """
     if workers is not None and workers < 1:
