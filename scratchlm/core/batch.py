@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -46,6 +46,6 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        tensors = {name: getattr(self, name) for name in ("inputs", "targets", "attention_mask", "states")}
-        moved = {name: t.to(device, non_blocking=True) for name, t in tensors.items() if t is not None}
-        return replace(self, **moved)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **{name: t.to(device, non_blocking=True) for name, t in tensors.items()})
