@@ -36,9 +36,7 @@ def split_in_order(items: Sequence[_T]) -> EntrySplit[_T]:
     """
     train_end = int(len(items) * FRACTIONS[0])
     test_end = train_end + int(len(items) * FRACTIONS[1])
-    train, test, val = list(items[:train_end]), list(items[train_end:test_end]), list(items[test_end:])
-    _check_parts(train, val, test, n=len(items))
-    return EntrySplit(train=train, val=val, test=test)
+    return _checked_split(items[:train_end], items[test_end:], items[train_end:test_end])
 
 
 def split_held_out(
@@ -57,8 +55,7 @@ def split_held_out(
     for entry, is_held_out in zip(entries, held_out):
         digest = hashlib.sha256(json.dumps([seed, *entry.key]).encode()).digest()
         (test if is_held_out else val if share_of_digest(digest) < HELD_OUT_VAL else train).append(entry)
-    _check_parts(train, val, test, n=len(entries))
-    return EntrySplit(train=train, val=val, test=test)
+    return _checked_split(train, val, test)
 
 
 def split_leak_free(entries: Sequence[Instruction], *, seed: int = 123) -> EntrySplit[Instruction]:
@@ -115,12 +112,13 @@ def count_leaks(split: EntrySplit[Instruction]) -> int:
     return sum(group in known for group in groups[len(split.train) :])
 
 
-def _check_parts(train: Sequence[object], val: Sequence[object], test: Sequence[object], *, n: int) -> None:
+def _checked_split(train: Sequence[_T], val: Sequence[_T], test: Sequence[_T]) -> EntrySplit[_T]:
     if not (train and val and test):
         raise DataError(
             f"each part of a split needs entries, got {len(train)} for training, {len(val)} for validation and "
-            f"{len(test)} for test out of {n}; give more data or other fractions."
+            f"{len(test)} for test out of {len(train) + len(val) + len(test)}; give more data or other fractions."
         )
+    return EntrySplit(train=list(train), val=list(val), test=list(test))
 
 
 def _question(entry: Instruction) -> str:
